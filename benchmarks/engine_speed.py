@@ -56,11 +56,11 @@ def bare(scene: str, model: str, out: Path) -> float:
     pixels = torch.from_numpy(read_array(scene)).permute(2, 0, 1)[None]
     pixels = pixels.contiguous(memory_format=torch.channels_last)
     size = (image.height, image.width)
-    cores = cut_into_tiles(plan.targets, size, plan.tile)
+    cores = cut_into_tiles(plan.targets, size, plan.layout.tile)
     began = time.perf_counter()
     with torch.inference_mode():
         for core in cores:
-            fed = box_with_halo(core, plan.halo, size)
+            fed = box_with_halo(core, plan.layout.halo, size)
             net(pixels[..., fed.y0 : fed.y1, fed.x0 : fed.x1])
     return time.perf_counter() - began
 

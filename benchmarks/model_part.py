@@ -41,18 +41,18 @@ class Candidate:
 
         plan, size = self.plan, (self.image.height, self.image.width)
         waiting: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        for core in cut_into_tiles(plan.targets, size, plan.tile):
+        for core in cut_into_tiles(plan.targets, size, plan.layout.tile):
             waiting.put(core)
 
         def work() -> None:
-            torch.set_num_threads(plan.threads)
+            torch.set_num_threads(plan.layout.threads)
             with torch.inference_mode():
                 while True:
                     try:
                         core = waiting.get_nowait()
                     except queue.Empty:
                         return
-                    fed = box_with_halo(core, plan.halo, size)
+                    fed = box_with_halo(core, plan.layout.halo, size)
                     x = pixels[..., fed.y0 : fed.y1, fed.x0 : fed.x1].contiguous()
                     statistics = self.statistics
                     if self.model.card.placed:
@@ -60,7 +60,7 @@ class Candidate:
                     self.model(x, statistics)
 
         began, spent = time.perf_counter(), time.process_time()
-        threads = [threading.Thread(target=work) for _ in range(plan.workers)]
+        threads = [threading.Thread(target=work) for _ in range(plan.layout.workers)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -97,8 +97,8 @@ def main() -> None:
         )
         plan = candidates[name].plan
         print(
-            f"{name}: {wall:.1f} ({cpu:.1f} of the processor), tile {plan.tile}, halo {plan.halo}, "
-            f"{plan.workers} workers of {plan.threads} threads",
+            f"{name}: {wall:.1f} ({cpu:.1f} of the processor), tile {plan.layout.tile}, halo {plan.layout.halo}, "
+            f"{plan.layout.workers} workers of {plan.layout.threads} threads",
             flush=True,
         )
 

@@ -169,7 +169,7 @@ def engine(options: argparse.Namespace) -> dict[str, Any]:
     measures |= {name: record["plan"][name] for name in ("residual_tier", "predicted_seconds")}
     measures |= {name: record["measured"][name] for name in ("phase_seconds", "residual_rounding")}
     measures["residual_bytes"] = record["plan"]["staged"]["residual_bytes"]
-    measures["predicted_bytes"] = plan.added_ram_bytes
+    measures["predicted_bytes"] = plan.prediction.added_ram_bytes
     # As the record has it: beyond the memory of the process after planning.
     measured = record["measured"]
     measures["added_bytes"] = measured["peak_ram_bytes"] - measured["idle_ram_bytes"]
@@ -200,12 +200,12 @@ def bare(options: argparse.Namespace) -> dict[str, Any]:
 
     model = load(options.model)
     plan = plan_of(options, model, Path(options.scratch))
-    workers = plan.workers if options.name == "bare-workers" else 1
-    threads = plan.threads if options.name == "bare-workers" else THREADS
+    workers = plan.layout.workers if options.name == "bare-workers" else 1
+    threads = plan.layout.threads if options.name == "bare-workers" else THREADS
     with Watch() as watch, torch.inference_mode():
         x = pad_to_multiple(read_image(options.scene)[None], model.tile)[0]
         side = model.tile // model.stride
-        shape = (plan.tile_batch, model.width, side, side)
+        shape = (plan.layout.tile_batch, model.width, side, side)
         tokens = torch.randn(shape, generator=torch.Generator().manual_seed(0))
 
         def both(places: list[tuple[int, int]]):
@@ -216,7 +216,7 @@ def bare(options: argparse.Namespace) -> dict[str, Any]:
                 return encoded
 
         watch.start()
-        places = list(batches(x, model.tile, plan.tile_batch))
+        places = list(batches(x, model.tile, plan.layout.tile_batch))
         with ThreadPoolExecutor(
             workers, initializer=torch.set_num_threads, initargs=(threads,)
         ) as pool:

@@ -117,9 +117,9 @@ class Window:
 
     def planned(self) -> None:
         """Wait until what is set is planned and the child is warm, as a user who looks first."""
-        panel, worker = self.panel, self.panel.live.worker
+        panel, worker = self.panel, self.panel.runs.worker
         self.rest(0.6)
-        self.wait(lambda: panel._planner.plan_of(panel.state.request()) is not None)
+        self.wait(lambda: panel.plans.plan_of(panel.state.request()) is not None)
         self.rest(0.5)
         self.wait(lambda: worker.process is not None and not worker._open)
 
@@ -306,7 +306,7 @@ def pan(window: Window) -> None:
     height, width = window.image.height, window.image.width
     window.look_at(height / 2, width / 2, 1)
     window.panel.bar.live.setChecked(True)
-    live = window.panel.live.live
+    live = window.panel.runs.live
     places = [(height / 2 + 300 * (n % 3), width / 2 + 300 * (n // 3)) for n in range(6)]
     window.wait(lambda: live.variant is not None and live._attempt is None)
     for y, x in places:
@@ -365,24 +365,24 @@ def live(window: Window, updates: int) -> None:
     height, width = window.image.height, window.image.width
     window.look_at(height / 2, width / 2, 2)
     window.panel.bar.live.setChecked(True)
-    live = window.panel.live.live
+    live = window.panel.runs.live
     own = psutil.Process()
     memory_use, times = [], []
     rng = np.random.default_rng(0)
     for number in range(updates + 1):
         rested: list[bool] = []
-        live.rested.connect(lambda: rested.append(True))  # noqa: B023
+        live.updated.connect(lambda: rested.append(True))  # noqa: B023
         began = time.perf_counter()
         if number % 2:
             window.look_at(height * rng.uniform(0.4, 0.6), width * rng.uniform(0.4, 0.6))
         else:
             window.panel.parameters.rows["omega"].value = 0.5 + 0.4 * (number % 23) / 23
         window.wait(lambda: rested)  # noqa: B023
-        live.rested.disconnect()
+        live.updated.disconnect()
         times.append(time.perf_counter() - began)
         if number in (updates // 4, updates // 2, updates):
             window.rest(1.0)
-            child = psutil.Process(window.panel.live.worker.process.pid)
+            child = psutil.Process(window.panel.runs.worker.process.pid)
             memory_use.append(tuple(p.memory_full_info().uss / 2**20 for p in (own, child)))
     report(
         "live update, median", "–", f"{np.median(times):.2f} s (p95 {np.percentile(times, 95):.2f})"

@@ -23,7 +23,7 @@ from qtpy.QtWidgets import QApplication, QScrollArea
 from superqt import QCollapsible
 
 from napari_restore import Region
-from napari_restore.plugin.areas._drawing import Tool
+from napari_restore.plugin.areas._drawing_controller import Tool
 from napari_restore.plugin.areas._targets import Target
 from napari_restore.sample import SAMPLE
 
@@ -223,7 +223,7 @@ def ask(stage: Stage, region: Region) -> None:
     """Ask about a box in the Attribution tab, and wait for the answer."""
     tab, ended = stage.panel.attribution, []
     stage.panel.tabs.choose("Attribution")
-    tab.box.put(region)
+    tab.target.add_box(region)
     tab.ended.connect(lambda status, _: ended.append(status))
     tab.bar.button.click()
     stage.until(lambda: bool(ended), "the answer")
@@ -249,10 +249,10 @@ def attribution(stage: Stage) -> None:
     for model in ("dcp", "haze-unet"):
         stage.choose(model)
         ask(stage, box)
-    stage.panel.attribution.found.side_by_side.click()
+    stage.panel.attribution.results.side_by_side.click()
     stage.until(lambda: stage.viewer.canvas.grid.enabled, "the two maps")
     scroll = stage.panel.findChild(QScrollArea)
-    scroll.ensureWidgetVisible(stage.panel.attribution.found.record)
+    scroll.ensureWidgetVisible(stage.panel.attribution.results.record)
     stage.shoot("attribution-tab")
 
 
@@ -268,7 +268,7 @@ def corner(stage: Stage) -> None:
     stage.panel.target.choose(Target.WHOLE)
     stage.run()
     ask(stage, box)
-    view = stage.panel.attribution.found.view
+    view = stage.panel.attribution.results.view
     view.setCurrentIndex(view.findData("area"))
     look_at(stage, box, 1.0)
     stage.shoot("corner-dcp")

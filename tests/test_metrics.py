@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from napari_restore import _entry_points
 from napari_restore.errors import BadParameter
 from napari_restore.metrics import (
     _comparable,
@@ -212,7 +213,7 @@ def test_other_packages_add_metrics_and_a_broken_one_spoils_nothing(
 
     rmse.higher_is_better = False  # type: ignore[attr-defined]
     points = [Point("rmse", rmse), Point("worse", ImportError("no torch")), Point("odd", 3)]
-    monkeypatch.setattr(_registry, "entry_points", lambda group: points)
+    monkeypatch.setattr(_entry_points, "entry_points", lambda group: points)
     _registry._foreign.cache_clear()
     try:
         assert metric_ids() == ("psnr", "ssim", "ciede2000", "psnr_y", "ssim_y", "rmse")

@@ -6,23 +6,42 @@ import dataclasses
 import inspect
 import pydoc
 import sys
+import threading
+import traceback
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 import torch
 from PIL import Image as Pillow
+from rasterio.transform import from_origin
 from torch import nn
 
 import napari_restore as nr
 from napari_restore import api
-from napari_restore.api import _options
-from napari_restore.api._progress_bar import run_with_progress_bar
-from napari_restore.engine import Finished, Job, Phase, Stopped, make_plan
+from napari_restore._options import (
+    AttributionOptions,
+    EvaluateOptions,
+    EvaluationSettings,
+    HazeOptions,
+    MethodOptions,
+    MethodSettings,
+    names_of,
+)
+from napari_restore.engine import (
+    Finished,
+    Job,
+    Phase,
+    ResultStore,
+    Stopped,
+    writer_of,
+)
 from napari_restore.errors import BadModel, BadRegion, UnknownBands, UnreadableImage
 from napari_restore.explain import attribute as explain_attribute
-from napari_restore.explain._attribute import PLAN_OPTIONS
 from napari_restore.images import ExportOptions, SaveOptions
+from napari_restore.training.data import PairOptions
 
 RGB = "red=1,green=2,blue=3"
 BOX = nr.Region.from_xywh(20, 10, 16, 12)
@@ -90,9 +109,32 @@ def test_who_names_the_bands_has_the_last_word(opened: bool):
     assert image.read_valid((0, 0, 70, 90)).all()
 
 
-def test_nothing_is_assumed_of_other_numbers_of_bands():
-    with pytest.raises(UnknownBands, match="--bands"):
-        nr.restore(hazy(5), "hot")
+@pytest.mark.parametrize(
+    "pixels",
+    [hazy(5), hazy().astype(np.int16), hazy().astype(np.uint32)],
+    ids=lambda p: str(p.dtype),
+)
+def test_nothing_is_assumed_of_what_is_no_picture(pixels: np.ndarray):
+    with pytest.raises(UnknownBands, match="bands="):
+        nr.restore(pixels, "hot")
+
+
+@pytest.mark.parametrize("georeferenced", [False, True])
+def test_a_tiff_of_red_green_and_blue_needs_no_names(tmp_path: Path, georeferenced: bool):
+    place = {"crs": "EPSG:32633", "transform": from_origin(500_000, 40_000, 2, 2)}
+    kind = {"driver": "GTiff", "width": 90, "height": 70, "count": 3, "dtype": "uint16"}
+    pixels = same_range(hazy(), "uint16")
+    for photometric in ("RGB", "MINISBLACK"):
+        how = kind | (place if georeferenced else {})
+        with rasterio.open(
+            tmp_path / f"{photometric}.tif", "w", photometric=photometric, **how
+        ) as t:
+            t.write(pixels.transpose(2, 0, 1))
+    result = nr.restore(tmp_path / "RGB.tif", "hot")
+    named = nr.restore(tmp_path / "MINISBLACK.tif", "hot", bands=RGB)
+    np.testing.assert_array_equal(np.asarray(result), np.asarray(named))
+    with pytest.raises(UnknownBands, match="bands="):
+        nr.restore(tmp_path / "MINISBLACK.tif", "hot")
 
 
 class Labelled:
@@ -217,7 +259,7 @@ def test_a_bare_module_is_tried_out_and_its_halo_measured():
     card = model.card
     assert (card.bands, card.multiple_of, card.halo) == (3, 2, 4)
     planned = nr.plan(hazy(), network, device="cpu")
-    assert planned.halo == 4
+    assert planned.layout.halo == 4
     assert [note for note in planned.notes if "Blur has no card: 3 bands" in note]
     x = torch.from_numpy(same_range(hazy(), "float32")).permute(2, 0, 1)[None]
     with torch.inference_mode():
@@ -300,15 +342,24 @@ def test_help_shows_the_options(function: Any, names: list[str]):
 
 
 def test_the_options_shown_are_those_that_are_taken():
-    taken = inspect.signature(make_plan).parameters
-    keywords = {name for name, p in taken.items() if p.kind is p.KEYWORD_ONLY}
-    assert set(_options.PlanOptions.__annotations__) == keywords
+    # Those of `make_plan` are compared in engine/test_options.py.
     asked = inspect.signature(explain_attribute).parameters
     keywords = {name for name, p in asked.items() if p.kind is p.KEYWORD_ONLY}
     own = set(inspect.signature(api.attribute).parameters)
-    assert own - {"image", "model", "box", "level", "bands", "progress"} == keywords | set(
-        PLAN_OPTIONS
-    )
+    taken = keywords | set(names_of(AttributionOptions))
+    assert own - {"image", "model", "box", "level", "bands", "progress"} == taken
+
+
+@pytest.mark.parametrize(
+    ("keywords", "settings"),
+    [
+        (MethodOptions, MethodSettings),
+        (HazeOptions, PairOptions),
+        (EvaluateOptions, EvaluationSettings),
+    ],
+)
+def test_keywords_are_the_fields_of_the_settings(keywords: type, settings: type):
+    assert set(names_of(keywords)) == {field.name for field in dataclasses.fields(settings)}
 
 
 def test_an_unknown_option_is_named():
@@ -403,20 +454,71 @@ def test_an_attribution_with_events_of_its_own_draws_none(
     assert events and capsys.readouterr().err == ""
 
 
-def test_an_interrupted_wait_cancels_the_run():
-    class Interrupted:
-        cancelled = False
+def test_ctrl_c_ends_the_run_and_keeps_its_tiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    pixels = np.random.default_rng(0).random((300, 700, 3), np.float32)
+    given = {"tile": 256, "workers": 1, "scratch": tmp_path, "device": "cpu"}
+    plan = nr.plan(pixels, "identity", **given)
+    write = ResultStore.write
 
-        def __iter__(self) -> Any:
-            raise KeyboardInterrupt
+    def interrupted(store: ResultStore, *arguments: Any) -> None:
+        write(store, *arguments)
+        raise KeyboardInterrupt
 
-        def cancel(self) -> None:
-            self.cancelled = True
+    with monkeypatch.context() as patch:
+        patch.setattr(ResultStore, "write", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            nr.restore(pixels, "identity", progress=False, **given)
+    assert not [t for t in threading.enumerate() if t.name.startswith("tiles-")]
+    assert writer_of(plan.store) is None
+    again = nr.restore(pixels, "identity", progress=False, **given)
+    assert again.record["measured"]["tiles_resumed"] == 1
+    np.testing.assert_array_equal(np.asarray(again), pixels)
 
-    job: Any = Interrupted()
-    with pytest.raises(KeyboardInterrupt):
-        run_with_progress_bar(job, progress=False)
-    assert job.cancelled
+
+class Nosy(nn.Module):
+    """Records the stacks of the program's threads whenever it is called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stacks: list[list[str]] = []
+
+    def forward(self, x: Any) -> Any:
+        package = str(Path(nr.__file__).parent)
+
+        def ours(frame: Any) -> list[str]:
+            walked = [f for f, _ in traceback.walk_stack(frame)]
+            files = [(Path(f.f_code.co_filename), f.f_code.co_name) for f in reversed(walked)]
+            return [f"{file.stem}.{name}" for file, name in files if package in str(file)]
+
+        caller = ours(sys._current_frames()[threading.main_thread().ident or 0])
+        if "_pipeline.run" in caller:
+            # It may be writing a tile just now, beyond where it waits for the next one.
+            caller = caller[: caller.index("_pipeline.run") + 1]
+        self.stacks.append([*caller, *ours(sys._getframe())])
+        return x
+
+
+def test_few_calls_lie_between_restore_and_the_model(tmp_path: Path):
+    """At most 8 frames of the package are on the way from `nr.restore` to a model's `forward`.
+
+    They are those of the thread that calls `nr.restore`, down to `Pipeline.run`, in which it waits
+    for tiles, and all of the thread that computes a tile, from its first function on; the wrapper
+    of a plain module counts. Those of torch and `threading` are not the package's.
+    """
+    model = Nosy()
+    pixels = np.random.default_rng(0).random((300, 700, 3), np.float32)
+    card = {"title": "Nosy", "halo": 0, "bands": 3}
+    loaded = nr.load_model(model, card=card)
+    given = {"tile": 256, "scratch": tmp_path, "device": "cpu", "workers": 1, "progress": False}
+    planned = nr.plan(pixels, loaded, tile=256, scratch=tmp_path, device="cpu", workers=1)
+    model.stacks.clear()
+    nr.restore(pixels, loaded, **given)
+    # Planning has tried and timed the model; what follows are the run's tiles.
+    stacks = [s for s in model.stacks if s[-1].endswith(".forward_with_maps") and "_tile.run" in s]
+    assert len(stacks) == planned.layout.tiles == 6
+    for stack in stacks:
+        assert stack[0] == "_restoring.restore"
+        assert len(stack) <= 8, stack
 
 
 def test_options_of_a_file_are_declared_alike():

@@ -166,7 +166,7 @@ def test_a_place_is_checked_without_writing(tmp_path):
     check_record(tmp_path / "a.json")
     assert list(tmp_path.iterdir()) == []
     old = write_record(tmp_path / "a.json", RECORD)
-    with pytest.raises(BadOutput, match="--overwrite"):
+    with pytest.raises(BadOutput, match="overwrite=True"):
         check_record(old)
     check_record(old, overwrite=True)
     with pytest.raises(BadOutput, match="is a folder"):
@@ -186,7 +186,7 @@ def test_an_unwritable_place_is_an_output_error(tmp_path):
 def test_what_is_no_record_is_refused_with_a_next_step(tmp_path, text):
     path = tmp_path / "a.json"
     path.write_text(text)
-    with pytest.raises(InputError, match="--record"):
+    with pytest.raises(InputError, match=r"write_record\(\)"):
         read_record(path)
 
 

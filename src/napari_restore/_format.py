@@ -62,6 +62,12 @@ def format_seconds(seconds: float, *, tenths: bool = False) -> str:
     return f"{whole // 60} min {whole % 60} s" if whole >= 60 else f"{whole} s"
 
 
+def listed(names: Sequence[str], most: int = 3) -> str:
+    """Return the first `most` names, and how many more there are."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
+
+
 def latex(text: str) -> str:
     """Return text escaped for LaTeX."""
     return "".join(_LATEX.get(letter, letter) for letter in text)

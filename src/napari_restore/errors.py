@@ -1,21 +1,27 @@
-"""Exceptions, one class per failure.
+"""Exceptions, one class per failure, and the sentences they carry.
 
-Every message is one sentence naming the cause; `hint` is the next step. The command line prints
-both on one line and exits with `exit_code`; the window shows them as a notification. Every folder
-of the package may import this module; it imports none of them.
+Every message is one sentence naming the cause; `hint` is the next step. Both name options by
+`option`: Python shows ``tile=1024``, the command line ``--tile 1024`` and exits with `exit_code`,
+the window the label of its control. Every folder of the package may import this module; it imports
+none of them.
 """
 
 from __future__ import annotations
 
+import errno
+import json
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from typing import Any, NamedTuple
 
 CONTROLS = re.compile(
     r"[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e"
-    r"\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
+    r"\u2060-\u206f\ufdd0-\ufdef\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
 )
-"""Characters that move the cursor, change the direction of text or are invisible; joiners are
-letters."""
+"""Characters that move the cursor, change the direction of text, are invisible or no characters;
+joiners are letters."""
+_MARK = re.compile("\ufdd0([a-z_]+(?:\\(\\))?)\ufdd1([^\ufdd0-\ufdd2]*)\ufdd2")
+"""An option in a marked text. Unicode reserves these noncharacters for use inside a program."""
 
 
 def escape_controls(text: str, keep: str = "") -> str:
@@ -37,21 +43,93 @@ def escape_controls(text: str, keep: str = "") -> str:
     return CONTROLS.sub(escaped, text)
 
 
-class RestoreError(Exception):
-    """Base of all errors that a user can cause or must know of.
+class Option(NamedTuple):
+    """An option in a `Message`: its name in Python, and values where the sentence gives some."""
 
-    Control characters in the sentences, of names for instance, are escaped.
+    name: str
+    """``tile``; ``write_record()`` where Python has a function for what is an option elsewhere."""
+    values: tuple[Any, ...] = ()
+    """Alternatives; a mapping for options that take ``name=value``, True for a switch."""
+
+
+def option(name: str, *values: Any) -> str:
+    """Mark an option for an f-string of an error, a `Message` or a note.
+
+    ``f"Use {option('memory', '2GiB')} or more, or a smaller {option('tile')}."`` reads ``Use
+    memory="2GiB" or more, or a smaller tile=.`` in Python and ``Use --memory 2GiB or more, or a
+    smaller --tile.`` on the command line. Several values are alternatives.
     """
+    return f"\ufdd0{name}\ufdd1{json.dumps(values)}\ufdd2"
+
+
+class Message(str):
+    """A sentence that names options. As text it has the names of Python, ``tile=1024``.
+
+    Control characters, of names for instance, are escaped.
+    """
+
+    __slots__ = ("marked",)
+
+    marked: str
+    """The sentence with its options marked by `option`, for a longer message."""
+
+    def __new__(cls, marked: str) -> Message:
+        marked = marked.marked if isinstance(marked, Message) else marked
+        message = super().__new__(cls, _replace_options(marked, _in_python))
+        message.marked = marked
+        return message
+
+    def __getnewargs__(self) -> tuple[str]:
+        return (self.marked,)
+
+    def naming(self, name: Callable[[Option], str]) -> str:
+        """Return the sentence with every option as `name` shows it."""
+        return _replace_options(self.marked, name)
+
+
+def _replace_options(marked: str, name: Callable[[Option], str]) -> str:
+    def replaced(match: re.Match[str]) -> str:
+        try:
+            return name(Option(match[1], tuple(json.loads(match[2]))))
+        except ValueError:  # not of `option`, but from the name of a file
+            return match[0]
+
+    return escape_controls(_MARK.sub(replaced, marked))
+
+
+def _in_python(option: Option) -> str:
+    """Return an option as an argument: ``tile=``, ``tile=1024``, ``device="cpu"``."""
+    if option.name.endswith("()"):
+        return option.name
+    return f"{option.name}={' or '.join(map(_python_text, option.values))}"
+
+
+def _python_text(value: Any) -> str:
+    if isinstance(value, dict):
+        items = (f'"{name}": {_python_text(each)}' for name, each in value.items())
+        return f"{{{', '.join(items)}}}"
+    # FILE stands for a value; True is not JSON.
+    is_written = isinstance(value, bool) or (isinstance(value, str) and value.isupper())
+    return str(value) if is_written else json.dumps(value, ensure_ascii=False)
+
+
+class RestoreError(Exception):
+    """Base of all errors that a user can cause or must know of."""
 
     exit_code = 1
 
     def __init__(self, message: str, hint: str = "") -> None:
-        self.message = escape_controls(message)
-        self.hint = escape_controls(hint)
+        self.message = Message(message)
+        self.hint = Message(hint)
         super().__init__(self.message)
 
     def __str__(self) -> str:
-        return f"{self.message} {self.hint}".strip()
+        return self.sentence
+
+    @property
+    def sentence(self) -> Message:
+        """Message and hint."""
+        return Message(f"{self.message.marked} {self.hint.marked}".strip())
 
     def __reduce__(self) -> tuple[type[RestoreError], tuple[str, str]]:
         return type(self), (self.message, self.hint)
@@ -129,6 +207,22 @@ class OutOfMemory(ResourceError):
 
 class DiskFull(ResourceError):
     """No space left where results or scratch are written."""
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Return whether `error` or its cause means that the disk or the quota is used up."""
+    # A limit on the size of a file is no different from a full disk.
+    codes = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+    while error is not None:
+        if isinstance(error, OSError) and (
+            error.errno in codes or getattr(error, "winerror", None) in (39, 112)
+        ):
+            return True
+        # GDAL reports it only in the message.
+        if any(words in str(error) for words in ("No space left on device", "File too large")):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def did_you_mean(

@@ -366,8 +366,9 @@ def test_a_narrow_picture(cli, tmp_path):
 
 
 def test_pairs_scores_and_dev_figures_show_the_same_haze(cli, tmp_path):
+    from napari_restore.training.haze import ClearScene
     from napari_restore.training.loop._config import ScoreConfig
-    from napari_restore.training.loop._score import DevScene, _pair
+    from napari_restore.training.loop._score import _pair
     from napari_restore.training.score._cases import hazed_cases
 
     folder = tmp_path / "in"
@@ -380,7 +381,7 @@ def test_pairs_scores_and_dev_figures_show_the_same_haze(cli, tmp_path):
     assert [case.name for case in cases] == ["field", "count", "hill"]
     for case in cases:
         clear, hazy, valid = case.pixels()
-        scene = DevScene(
+        scene = ClearScene(
             case.scene.file,
             case.scene.kind,
             clear.astype(np.float32) / 255,

@@ -362,7 +362,7 @@ def test_the_line_of_a_staged_run_is_the_run_again(whole):
     made = api.plan(whole.source, model, region=[api.Region(200, 300, 500, 700)], **options)
     again = plan_of_line(api.command_of(made, "o.tif"))
     assert again.key == made.key and again.targets == made.targets
-    assert again.extent == "region" and again.staged.residual_dtype == "float16"
+    assert again.reading.extent == "region" and again.staged.residual_dtype == "float16"
 
 
 def test_the_line_holds_what_the_model_computes_in(whole):

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import inspect
 import io
 import math
 from types import SimpleNamespace
@@ -68,12 +67,13 @@ def test_whole_is_one_tile():
 
 
 def test_every_keyword_is_one_of_the_planner():
-    from napari_restore.engine import make_plan
+    from napari_restore.engine import PlanOptions
+    from napari_restore.engine.planning._options import RestoreOptions
 
     given = plan_arguments(parse(), image())
-    assert set(given) <= set(inspect.signature(make_plan).parameters)
-    defaults = inspect.signature(make_plan).parameters
-    assert {k: defaults[k].default for k in given} == given
+    assert set(given) <= set(PlanOptions.__annotations__)
+    # What the command line leaves out is what the planner takes by itself.
+    assert RestoreOptions.of(given) == RestoreOptions()
 
 
 def test_a_run_resumes_unless_told():

@@ -92,7 +92,7 @@ def test_a_full_disk_is_told_with_a_next_step(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(tempfile, "TemporaryFile", full)
-    with pytest.raises(DiskFull, match=r"no space in .*--scratch elsewhere"):
+    with pytest.raises(DiskFull, match=r"no space in .*scratch= elsewhere"):
         probe(tmp_path, 4 * MIB)
     assert _bandwidth._MEASURED == {}
 

@@ -74,7 +74,7 @@ def test_a_box_of_picked_pixels_is_cut_from_the_whole(other_sizes: Any):
 def test_a_draft_of_overviews_of_other_sizes_looks_at_a_part(other_sizes: Any, read: list[int]):
     assert all(other_sizes.level_scale(number) is None for number in (1, 2, 3))
     plan = nr.plan(other_sizes, "identity", extent="draft", white=40_000)
-    assert plan.extent == "sample"
+    assert plan.reading.extent == "sample"
     # Also where another process had such levels.
     statistics = compute_context(other_sizes, extent="overview")
     assert (statistics.height, statistics.width) == (4095, 2303)

@@ -18,7 +18,7 @@ from napari_restore.engine.planning._prepare_cost import prepare_cost
 from napari_restore.engine.planning._probe import probe
 from napari_restore.engine.running._local_run import LocalRun
 from napari_restore.engine.running._run import PREPARING
-from napari_restore.engine.statistics import _context, _prepared
+from napari_restore.engine.statistics import _context_blocks, _prepared
 from napari_restore.errors import BadModel, BadParameter, Cancelled
 from napari_restore.models import correct_band
 
@@ -100,15 +100,15 @@ def image_with_levels(small: bool) -> Any:
 
 def test_a_draft_takes_a_small_level_or_all_of_the_image(monkeypatch: pytest.MonkeyPatch):
     image = image_with_levels(small=True)
-    assert nr.plan(image, placed(), extent="draft").extent == "overview"
+    assert nr.plan(image, placed(), extent="draft").reading.extent == "overview"
     image = image_with_levels(small=False)
-    assert nr.plan(image, "dcp", extent="draft").extent == "sample"
+    assert nr.plan(image, "dcp", extent="draft").reading.extent == "sample"
     for extent in ("draft", "sample"):
         plan = nr.plan(image, placed(), extent=extent)
-        assert (plan.extent, plan.needs_context_pass) == ("image", True)
+        assert (plan.reading.extent, plan.needs_context_pass) == ("image", True)
         assert any("read first" in note for note in plan.notes)
     # Also where the level the plan counted on is gone, and blocks were looked at before.
-    monkeypatch.setattr(_context, "SAMPLE_CHUNKS", 1)
+    monkeypatch.setattr(_context_blocks, "SAMPLE_CHUNKS", 1)
     sampled = compute_context(image, extent="overview")
     assert np.isnan(sampled.overview).any()
     whole = compute_context(image, extent="overview", sampled=False)
@@ -118,7 +118,7 @@ def test_a_draft_takes_a_small_level_or_all_of_the_image(monkeypatch: pytest.Mon
 def test_statistics_of_other_images_are_refused(tmp_path: Path):
     path = tmp_path / "context.npz"
     save_context(path, compute_context(nr.open_image(scene())))
-    with pytest.raises(BadParameter, match="Leave --context out"):
+    with pytest.raises(BadParameter, match="Leave context= out"):
         nr.plan(scene(), placed(), context=path)
 
 
@@ -162,11 +162,10 @@ def test_a_cancel_stops_before_the_first_tile(tmp_path: Path, when: str):
     plan = nr.plan(scene(), Slow(), scratch=tmp_path, device="cpu")
     armed.append(True)
     before = plan.model.prepared
-    look = LocalRun._context
 
     class Run(LocalRun):
-        def _context(self, exclude: Any) -> Any:
-            found = look(self, exclude)
+        def context(self) -> Any:
+            found = super().context()
             if when == "before":
                 stop.set()
             return found
@@ -201,11 +200,11 @@ def test_the_plan_counts_the_maps(tmp_path: Path):
         nr.plan(scene(), model, scratch=tmp_path, device="cpu", tile=64, workers=1)
         for model in (placed(), Heavy())
     )
-    more = heavy.predicted_peak_ram_bytes - light.predicted_peak_ram_bytes
+    more = heavy.prediction.peak_ram_bytes - light.prediction.peak_ram_bytes
     pixels = scene().shape[0] * scene().shape[1]
     assert more > 64 * 4 * pixels
-    assert heavy.prepare_seconds > 0
-    assert nr.plan(scene(), "dcp").prepare_seconds == 0
+    assert heavy.prediction.prepare_seconds > 0
+    assert nr.plan(scene(), "dcp").prediction.prepare_seconds == 0
 
 
 def test_the_cost_of_maps_is_measured_on_an_overview_like_the_real_one():

@@ -206,7 +206,7 @@ def test_a_window_waits_for_a_run_of_the_same(worker, travels):
     release()
     measured = job.result().record["measured"]
     # What the other one has finished is not made again.
-    assert measured["tiles_done"] == 0 and measured["tiles_resumed"] == planned.tiles
+    assert measured["tiles_done"] == 0 and measured["tiles_resumed"] == planned.layout.tiles
 
 
 def test_the_wait_for_another_run_is_no_work_of_this_one(monkeypatch):

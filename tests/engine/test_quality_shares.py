@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import napari_restore as nr
-from napari_restore.engine import Region
+from napari_restore.engine import Region, ResultStore, TileDone, run_of
+from napari_restore.engine.results._quality import QUALITY
 
 BANDS = "red=1,green=2,blue=3"
 ONE = Region(62, 75, 200, 250)
@@ -70,6 +71,74 @@ def test_tiles_of_an_earlier_run_are_counted_anew(scene, region, resumed):
     assert (result.record["measured"]["tiles_resumed"] > 0) == resumed
     expected = expected_of(scene, result, [region])
     assert {name: shares[name] for name in expected} == pytest.approx(expected)
+
+
+def hazy_scene(path):
+    """420 × 520 pixels in small squares of dense and of thin haze, with 0 as nodata in a strip."""
+    import rasterio
+
+    rng = np.random.default_rng(5)
+    dense = rng.random((7, 9)).repeat(60, 0).repeat(60, 1)[:420, :520, None] < 0.4
+    clear = rng.integers(5, 120, (420, 520, 3))
+    pixels = np.where(dense, rng.integers(222, 230, (420, 520, 3)), clear).astype(np.uint8)
+    pixels[100:110, 50:300] = 0
+    made = {"driver": "GTiff", "width": 520, "height": 420, "count": 3, "dtype": "uint8"}
+    with rasterio.open(path, "w", **made, nodata=0, photometric="RGB") as file:
+        file.write(pixels.transpose(2, 0, 1))
+    return path
+
+
+def shares_in(result, region):
+    """Shares of the bits in the region of the quality map that the run kept."""
+    bits = result.store.read(region, "map_quality")
+    return {name: np.count_nonzero(bits & bit) / bits.size for name, bit in QUALITY.items()}
+
+
+def hazy_plan(path, scratch, tile, region):
+    image = nr.open_image(path, bands=BANDS)
+    model = nr.load_model("dcp", parameters={"patch_radius": 2, "guided_radius": 4})
+    return nr.plan(
+        image, model, region=region, tile=tile, workers=1, scratch=scratch, maps=True, device="cpu"
+    )
+
+
+@pytest.mark.parametrize("region", [None, Region(60, 90, 400, 470)], ids=["whole", "region"])
+@pytest.mark.parametrize(("first", "then"), [(256, 384), (384, 128), (384, 256)])
+def test_counts_of_a_run_resumed_with_another_tile(monkeypatch, tmp_path, region, first, then):
+    path = hazy_scene(tmp_path / "hazy.tif")
+    write, written = ResultStore.write, []
+
+    def interrupted(store, *arguments):
+        write(store, *arguments)
+        written.append(arguments[0])
+        if len(written) == 2:
+            raise KeyboardInterrupt
+
+    run = run_of(hazy_plan(path, tmp_path, first, region), lambda event: None)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(ResultStore, "write", interrupted)
+        run.run()
+    plan = hazy_plan(path, tmp_path, then, region)
+    done = [Region(*entry["region"]) for entry in ResultStore.attach(plan.store).journal]
+    assert done == written
+
+    job = nr.start(plan)
+    events = list(job)
+    result, measured = job.result(), events[-1].record["measured"]
+    cores = [event.region for event in events if isinstance(event, TileDone)]
+    finished = np.zeros((420, 520), bool)
+    for tile in done:
+        finished[tile.slices] = True
+    kept = [core for core in cores if finished[core.slices].all()]
+    assert measured["tiles_resumed"] == len(kept)
+    assert measured["tiles_done"] == len(cores) - len(kept)
+    pixels = measured["megapixels_per_second"] * measured["seconds"] * 1e6
+    assert pixels == pytest.approx(sum(c.pixels for c in cores) - sum(c.pixels for c in kept))
+    shares = shares_in(result, region or Region(0, 0, 420, 520))
+    assert 0.02 < shares["low_transmission"] < 0.98
+    # Of the others `unchanged` means valid pixels only.
+    for name in ("low_transmission", "clipped_low", "clipped_high", "nodata"):
+        assert measured["quality_shares"][name] == shares[name]
 
 
 def test_boxes_are_cut_so_that_each_pixel_is_once_in_them():

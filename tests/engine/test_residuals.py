@@ -183,7 +183,7 @@ def test_a_full_disk_is_told_at_once(tmp_path, monkeypatch):
     old = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, old[1]))
     try:
-        with pytest.raises(DiskFull, match="--residuals recompute"):
+        with pytest.raises(DiskFull, match='residuals="recompute"'):
             ResidualStore(tmp_path, SHAPES, torch.float32, Slots(disk=1000), key="k")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, old)

@@ -292,7 +292,7 @@ def test_a_failing_tile_stops_the_run_with_its_own_error(scene):
 
 
 def test_a_budget_too_small_names_one_that_would_do(scene):
-    with pytest.raises(errors.BudgetTooSmall, match=r"--memory \d+MiB"):
+    with pytest.raises(errors.BudgetTooSmall, match=r'memory="\d+MiB"'):
         nr.plan(as_image(scene), load("haze-unet"), memory="1MiB")
 
 

@@ -134,11 +134,11 @@ def fuzz(cases: int, longest: int, tmp_path: Path) -> None:
             plan = nr.plan(image, MODEL, **options)
         except BudgetTooSmall:
             continue
-        assert plan.predicted_peak_device_bytes <= budget
-        assert plan.added_ram_bytes <= memory
+        assert plan.prediction.peak_device_bytes <= budget
+        assert plan.prediction.added_ram_bytes <= memory
         measured = nr.start(plan).result().record["measured"]
         assert measured["backoffs"] == 0, (height, width, options)
-        assert measured["peak_device_bytes"] <= plan.predicted_peak_device_bytes, options
+        assert measured["peak_device_bytes"] <= plan.prediction.peak_device_bytes, options
         kept = measured["residual_bytes"]
         assert kept == plan.staged.residual_bytes
         ran += 1

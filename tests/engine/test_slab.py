@@ -230,7 +230,7 @@ def test_a_full_disk_shows_at_once_and_leaves_nothing(path, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
-    with pytest.raises(DiskFull, match=r"900 KiB of records.*--scratch elsewhere"):
+    with pytest.raises(DiskFull, match=r"900 KiB of records.*scratch= elsewhere"):
         SlabFile(path, 1 << 10, 900, key="k")
     assert list(path.parent.iterdir()) == []
 

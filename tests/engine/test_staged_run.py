@@ -58,8 +58,8 @@ def test_tiers_mixed_in_one_run(image: Any, tmp_path: Path) -> None:
     """A budget for the residuals of a few tiles: the rest goes to the disk or is made again."""
     plain = nr.plan(image, MODEL, scratch=tmp_path, residuals="recompute")
     record = nr.plan(image, MODEL, scratch=tmp_path, residuals="disk").staged.record_bytes
-    memory = plain.added_ram_bytes + 5 * record + record // 2
-    result = nr.restore(image, MODEL, scratch=tmp_path, memory=memory, workers=plain.workers)
+    memory = plain.prediction.added_ram_bytes + 5 * record + record // 2
+    result = nr.restore(image, MODEL, scratch=tmp_path, memory=memory, workers=plain.layout.workers)
     staged = result.record["plan"]["staged"]
     kept = staged["residual_bytes"]
     assert 0 < kept["ram"] <= 5 * record
@@ -175,7 +175,7 @@ def test_another_target_needs_no_room_for_residuals(image: Any, tmp_path: Path) 
     plan = nr.plan(image, MODEL, region=box, scratch=tmp_path, residuals="ram")
     assert plan.staged.residual_bytes == {"device": 0, "ram": 0, "disk": 0}
     fresh = nr.plan(image, MODEL, region=box, scratch=tmp_path / "other", residuals="ram")
-    assert plan.added_ram_bytes < fresh.added_ram_bytes
+    assert plan.prediction.added_ram_bytes < fresh.prediction.added_ram_bytes
 
 
 def test_stopped_while_decoding_the_disk_still_has_its_residuals(
@@ -296,12 +296,12 @@ def test_bad_wishes_are_named(image: Any, tmp_path: Path) -> None:
         nr.plan(image, MODEL, residuals="attic")
     with pytest.raises(BadParameter, match="precision"):
         nr.plan(image, MODEL, precision="float8")
-    with pytest.raises(BudgetTooSmall, match="--memory"):
+    with pytest.raises(BudgetTooSmall, match="memory="):
         nr.plan(image, MODEL, memory="1MiB")
     with pytest.raises(BadParameter, match="processor has no memory"):
         nr.plan(image, MODEL, residuals="device", device="cpu")
     alone = {"workers": 1, "tile_batch": 1}
-    least = nr.plan(image, MODEL, residuals="recompute", **alone).added_ram_bytes
+    least = nr.plan(image, MODEL, residuals="recompute", **alone).prediction.added_ram_bytes
     with pytest.raises(BudgetTooSmall, match="residuals"):
         nr.plan(image, MODEL, residuals="ram", memory=least + 1000, **alone)
 

@@ -41,6 +41,14 @@ def test_finished_tiles_survive_reopening_with_another_tile_size(tmp_path):
     assert not again.is_done(Region(1024, 0, 1100, 512))
 
 
+def test_tiles_of_two_grids_are_counted_once(tmp_path):
+    store = open_store(tmp_path / "s.zarr")
+    for region in (Region(0, 0, 256, 256), Region(0, 0, 384, 384)):
+        store.write(region, tile(region), {}, {"counts": {}})
+    assert store.finished_pixels(Region(0, 0, 600, 700)) == 384 * 384
+    assert store.finished_pixels(Region(300, 200, 500, 700)) == 84 * 184
+
+
 def test_a_line_torn_by_a_crash_is_no_finished_tile_and_harms_no_later_one(tmp_path):
     store = open_store(tmp_path / "s.zarr")
     first, second, third = (Region(0, x, 128, x + 128) for x in (0, 128, 256))
@@ -60,7 +68,7 @@ def test_a_line_torn_by_a_crash_is_no_finished_tile_and_harms_no_later_one(tmp_p
 
 def test_a_changed_source_is_refused_until_fresh(tmp_path):
     open_store(tmp_path / "s.zarr", fingerprint="a").close()
-    with pytest.raises(SourceChanged, match="--fresh"):
+    with pytest.raises(SourceChanged, match="fresh=True"):
         open_store(tmp_path / "s.zarr", fingerprint="b")
     open_store(tmp_path / "s.zarr", fingerprint="b", fresh=True)
 

@@ -82,7 +82,7 @@ def test_whatever_kernels_do_runs_agree(module, verdict):
 
 def test_fixed_tiles_are_told_of():
     plan = nr.plan(SCENE, model_of(FollowsShape()), device="cpu", tile=256, tile_batch=4)
-    assert (plan.tile, plan.threads, plan.tile_batch) == (512, 1, 1)
+    assert (plan.layout.tile, plan.layout.threads, plan.layout.tile_batch) == (512, 1, 1)
     assert any("in place of 256" in note for note in plan.notes)
 
 

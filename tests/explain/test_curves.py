@@ -81,7 +81,7 @@ def test_what_cannot_be_checked_is_said() -> None:
     with pytest.raises(BadParameter, match="context as a constant"):
         checked(Small(), context_gradient="through")
     image, box = nr.open_image(scene(1000, 1000)), Region(100, 100, 900, 900)
-    with pytest.raises(BudgetTooSmall, match="--memory"):
+    with pytest.raises(BudgetTooSmall, match="memory="):
         attribute(image, wrapped(Small()), box, method="ig", check=CHECK, memory="200MiB")
 
 

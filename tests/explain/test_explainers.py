@@ -15,7 +15,7 @@ from tests.explain._models import HALO, Pointwise, Small, scene, wrapped
 from torch import Tensor, nn
 
 import napari_restore as nr
-from napari_restore import Region
+from napari_restore import Region, _entry_points
 from napari_restore.engine import Progress
 from napari_restore.errors import BadParameter, BudgetTooSmall, Cancelled
 from napari_restore.explain import Explainer, Problem, attribute
@@ -57,8 +57,8 @@ def offer(monkeypatch: pytest.MonkeyPatch, objects: dict[str, object]) -> None:
         assert group == "napari_restore.explainers"
         return [Point(name) for name in objects]
 
-    monkeypatch.setattr(_explainers, "entry_points", entry_points)
-    monkeypatch.setattr(_explainers, "_installed", _explainers._installed.__wrapped__)
+    monkeypatch.setattr(_entry_points, "entry_points", entry_points)
+    monkeypatch.setattr(_explainers, "_foreign", _explainers._foreign.__wrapped__)
 
 
 # -- the cross-checks ----------------------------------------------------------------
@@ -182,7 +182,7 @@ def test_progress_is_told_and_a_cancel_ends_it() -> None:
 
 def test_what_does_not_fit_is_refused_with_what_it_takes() -> None:
     box = Region(100, 100, 900, 900)
-    with pytest.raises(BudgetTooSmall, match=r"816 × 816 pixels .* --memory \d+MiB"):
+    with pytest.raises(BudgetTooSmall, match=r'816 × 816 pixels .* memory="\d+MiB"'):
         ask(Small(), scene(1000, 1000), box, method="occlusion", memory="200MiB")
 
 
@@ -219,7 +219,7 @@ def test_a_figure_tells_the_arguments(tmp_path: Path) -> None:
         ({"method": "smoothgrad", "steps": 4}, "not a path integral"),
         ({"method": "occlusion", "context_gradient": "through"}, "takes the context as a constant"),
         ({"method": "occlusion", "arguments": {"side": 4, "stride": 5}}, "stride=5"),
-        ({"method": "ig", "arguments": {"n": 3}}, "takes no --argument"),
+        ({"method": "ig", "arguments": {"n": 3}}, "takes no arguments="),
         ({"method": "occlusio"}, "no method"),
     ],
 )
@@ -260,12 +260,12 @@ def test_what_is_wrong_with_them_is_said(monkeypatch: pytest.MonkeyPatch) -> Non
     }
     offer(monkeypatch, offers)
     for name, said in (
-        ("odd", "is not callable"),
+        ("odd", "is no function"),
         ("broken", "no such part"),
         ("fails", "ValueError: a number is odd. Check"),
         ("flat", "gave no map"),
         ("infinite", "not finite"),
-        ("needs", "--argument layer=VALUE"),
+        ("needs", 'arguments={"layer": VALUE}'),
     ):
         with pytest.raises(BadParameter, match=said):
             ask(Small(), method=name)

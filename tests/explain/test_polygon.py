@@ -14,7 +14,7 @@ from tests.explain._models import Pointwise, Small, scene, wrapped
 import napari_restore as nr
 from napari_restore import Region, api
 from napari_restore.errors import BadParameter, BadRegion
-from napari_restore.explain._polygon import polygon_of
+from napari_restore.explain._target import polygon_of
 
 TRIANGLE = [(40.0, 60.0), (56.0, 60.0), (56.0, 84.0)]
 BOX = Region(40, 60, 56, 84)

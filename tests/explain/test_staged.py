@@ -180,7 +180,7 @@ def test_routing_of_a_model_that_routes_nothing_is_refused() -> None:
         attribute(nr.open_image(scene(64, 64)), toy(), Region(0, 0, 9, 9), routing="recomputed")
     with pytest.raises(BadParameter, match="Routing cannot be 'none'"):
         attribute(nr.open_image(scene(64, 64)), toy(), Region(0, 0, 9, 9), routing="none")
-    with pytest.raises(BadParameter, match="Leave --routing out"):
+    with pytest.raises(BadParameter, match="Leave routing= out"):
         attribute(
             nr.open_image(scene(64, 64)),
             Undecided(),

@@ -86,10 +86,10 @@ def test_the_budget_that_is_named_suffices(one_tile: Path) -> None:
     image, box = open_image(one_tile), api.Region(0, 0, 64, 64)
     with pytest.raises(BudgetTooSmall) as refused:
         api.plan(image, "identity", region=box, memory="70MiB")
-    found = re.search(r"--memory (\d+MiB)", refused.value.hint)
+    found = re.search(r'memory="(\d+MiB)"', refused.value.hint)
     assert found is not None
     planned = api.plan(image, "identity", region=box, memory=found[1])
-    assert planned.added_ram_bytes > BLOCK
+    assert planned.prediction.added_ram_bytes > BLOCK
 
 
 def test_the_memory_of_a_device_is_no_help(one_tile: Path) -> None:

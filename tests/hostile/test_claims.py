@@ -432,4 +432,4 @@ def test_a_card_that_takes_nothing_small() -> None:
     import napari_restore as nr
 
     model = nr.load_model(nn.Identity(), card={"id": "own", "min_size": 512, "bands": 3})
-    assert nr.plan(np.zeros((64, 64, 3), np.uint8), model).tiles
+    assert nr.plan(np.zeros((64, 64, 3), np.uint8), model).layout.tiles

@@ -8,6 +8,7 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
+from napari_restore import _entry_points as points
 from napari_restore.errors import BadModel, UnknownModel
 from napari_restore.models import (
     ModelCard,
@@ -105,7 +106,7 @@ def _entry_points(monkeypatch: pytest.MonkeyPatch, objects: dict[str, object]) -
         assert group == "napari_restore.models"
         return [Point(name) for name in objects]
 
-    monkeypatch.setattr(registry, "entry_points", entry_points)
+    monkeypatch.setattr(points, "entry_points", entry_points)
     registry._foreign.cache_clear()
     monkeypatch.setattr(registry, "_foreign", registry._foreign.__wrapped__)
 

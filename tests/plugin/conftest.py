@@ -15,7 +15,7 @@ import pytest
 
 import napari_restore as nr
 from napari_restore import Region
-from napari_restore.plugin._handover import make_handover_safe
+from napari_restore.plugin.threads._superqt_patch import patch_superqt
 
 # captum imports it on a thread that lists methods; napari 0.9.2 fails to make a viewer in between.
 with contextlib.suppress(ImportError):
@@ -77,7 +77,7 @@ def manifests_parsed_once() -> Iterator[None]:
 @pytest.fixture(scope="session", autouse=True)
 def handover_is_safe() -> None:
     """Also for windows without our panel."""
-    make_handover_safe()
+    patch_superqt()
 
 
 @pytest.fixture(autouse=True)
@@ -153,13 +153,13 @@ def finished_run(panel: Any, qtbot: Any) -> Callable[..., Any]:
     """A function that clicks Run and waits for the end: gives the result, or why there is none."""
 
     def run(status: str = "done") -> Any:
-        told: list[Any] = []
-        panel.ended.connect(lambda *outcome: told.append(outcome))
+        reported: list[Any] = []
+        panel.ended.connect(lambda *outcome: reported.append(outcome))
         panel.bar.button.click()
-        qtbot.waitUntil(lambda: bool(told))
-        assert told[0][0] == status, told
+        qtbot.waitUntil(lambda: bool(reported))
+        assert reported[0][0] == status, reported
         assert panel.bar.button.text() == "Run"
-        return panel.state.current if status == "done" else told[0][1]
+        return panel.state.current if status == "done" else reported[0][1]
 
     return run
 

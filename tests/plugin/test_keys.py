@@ -83,7 +83,7 @@ def test_tooltips_name_the_keys(panel: Any):
 def test_run_and_export_by_key(panel: Any, qtbot: Any, sample: Path):
     viewer = panel.viewer
     shown = []
-    notification_manager.notification_ready.connect(lambda told: shown.append(told.message))
+    notification_manager.notification_ready.connect(lambda reported: shown.append(reported.message))
     pressed(viewer, "export")
     pressed(viewer, "swipe")
     pressed(viewer, "cancel")
@@ -98,7 +98,7 @@ def test_run_and_export_by_key(panel: Any, qtbot: Any, sample: Path):
     panel.models.choose("identity")
     panel.target.choose(Target.WHOLE)
     outcome = []
-    panel.ended.connect(lambda *told: outcome.append(told))
+    panel.ended.connect(lambda *arguments: outcome.append(arguments))
     pressed(viewer, "run")
     qtbot.waitUntil(lambda: bool(outcome))
     assert outcome[0][0] == "done"

@@ -43,7 +43,7 @@ def begun(panel: Any, qtbot: Any) -> Any:
     panel.target.choose(Target.WHOLE)
     panel.advanced.tile.setValue(128)
     panel.bar.button.click()
-    run = panel.running.run
+    run = panel.running
     qtbot.waitUntil(lambda: run.job is not None)
     return run
 
@@ -74,7 +74,7 @@ def test_closing_napari_mid_run_asks(
 
     monkeypatch.setattr("napari._qt.qt_main_window.ConfirmCloseDialog", Question)
     ended = []
-    run.ended.connect(lambda *told: ended.append(told))
+    run.ended.connect(lambda *arguments: ended.append(arguments))
     event = Clicked()
     viewer.window._qt_window.closeEvent(event)
     # Afterwards napari asks about the layers, as its own settings say.
@@ -90,7 +90,7 @@ def test_closing_napari_mid_run_asks(
 def test_removing_the_source_stops_its_run(panel: Any, qtbot: Any):
     begun(panel, qtbot)
     outcome = []
-    panel.ended.connect(lambda *told: outcome.append(told))
+    panel.ended.connect(lambda *arguments: outcome.append(arguments))
     panel.viewer.layers.remove("photo")
     qtbot.waitUntil(lambda: bool(outcome))
     assert outcome[0][0] == "cancelled"
@@ -111,7 +111,7 @@ def test_two_viewers_do_not_mix(make_napari_viewer: Any, qtbot: Any):
     assert second.state.memory is None
     assert second.state.target is not Target.WHOLE
     outcome = []
-    first.ended.connect(lambda *told: outcome.append(told))
+    first.ended.connect(lambda *arguments: outcome.append(arguments))
     # The key of a viewer runs what that viewer shows.
     one.keymap[coerce_keybinding("Control-Enter")](one)
     qtbot.waitUntil(lambda: bool(outcome))
@@ -156,7 +156,7 @@ def test_a_panel_that_is_gone_leaves_nothing_behind(make_napari_viewer: Any, qtb
     panel.models.choose("identity")
     panel.target.choose(Target.WHOLE)
     outcome = []
-    panel.ended.connect(lambda *told: outcome.append(told))
+    panel.ended.connect(lambda *arguments: outcome.append(arguments))
     panel.bar.button.click()
     qtbot.waitUntil(lambda: bool(outcome))
     panel.models.choose("dcp")
@@ -224,8 +224,8 @@ def test_nothing_is_wider_than_the_panel(panel: Any):
     assert scroll.widget().minimumSizeHint().width() + bar <= panel.minimumWidth()
 
 
-def test_the_device_is_told_with_its_reason(panel: Any, qtbot: Any):
-    with qtbot.waitSignal(panel._planner.planned):
+def test_the_device_is_shown_with_its_reason(panel: Any, qtbot: Any):
+    with qtbot.waitSignal(panel.plans.planned):
         panel.viewer.add_image(np.zeros((64, 64, 3), np.uint8), name="photo")
         panel.advanced.device.setCurrentText("cpu")
     assert panel.advanced.reason.text() == "cpu: chosen by the user"

@@ -17,8 +17,8 @@ from superqt import QCollapsible
 from napari_restore import Region
 from napari_restore.engine import Adjustment
 from napari_restore.plugin.areas._targets import Target
-from napari_restore.plugin.results._export import ExportSection
-from napari_restore.plugin.runs import _job
+from napari_restore.plugin.results._export_section import ExportSection
+from napari_restore.plugin.runs import _activity_dock
 
 pytestmark = pytest.mark.viewer
 
@@ -82,7 +82,7 @@ def test_tiles_that_were_there_already_are_shown_too(
     panel: Any, colours: np.ndarray, monkeypatch: pytest.MonkeyPatch, finished_run: Any
 ):
     """Also while napari's bar runs Qt's events, the end of the run among them."""
-    monkeypatch.setattr(_job, "DOCK_SECONDS", -1)
+    monkeypatch.setattr(_activity_dock, "DOCK_SECONDS", -1)
     panel.viewer.add_image(colours, name="photo")
     choose(panel, "identity")
     panel.target.choose(Target.WHOLE)
@@ -94,7 +94,7 @@ def test_tiles_that_were_there_already_are_shown_too(
     assert (np.asarray(results(panel)[1].data[0])[..., 3] == 255).all()
 
 
-def test_a_panel_opened_again_goes_on_with_its_settings(
+def test_a_panel_opened_again_has_its_settings(
     make_napari_viewer: Any, qtbot: Any, colours: np.ndarray
 ):
     viewer = make_napari_viewer()
@@ -113,14 +113,14 @@ def test_a_panel_opened_again_goes_on_with_its_settings(
     assert again.parameters.rows["omega"].value == 0.7
 
 
-def test_cancel_stops_and_says_so(panel: Any, qtbot: Any, colours: np.ndarray):
+def test_cancel_stops_and_is_reported(panel: Any, qtbot: Any, colours: np.ndarray):
     panel.viewer.add_image(np.tile(colours, (4, 4, 1)), name="photo")
     panel.target.choose(Target.WHOLE)
     panel.advanced.tile.setValue(128)
     outcome = []
-    panel.ended.connect(lambda *told: outcome.append(told))
+    panel.ended.connect(lambda *arguments: outcome.append(arguments))
     panel.bar.button.click()
-    qtbot.waitUntil(lambda: panel.running.run.job is not None)
+    qtbot.waitUntil(lambda: panel.running.job is not None)
     panel.bar.button.click()
     qtbot.waitUntil(lambda: bool(outcome))
     assert outcome[0][0] == "cancelled"
@@ -134,9 +134,9 @@ def test_removing_the_source_stops_its_run(panel: Any, qtbot: Any, colours: np.n
     panel.target.choose(Target.WHOLE)
     panel.advanced.tile.setValue(128)
     outcome = []
-    panel.ended.connect(lambda *told: outcome.append(told))
+    panel.ended.connect(lambda *arguments: outcome.append(arguments))
     panel.bar.button.click()
-    qtbot.waitUntil(lambda: panel.running.run.job is not None)
+    qtbot.waitUntil(lambda: panel.running.job is not None)
     panel.viewer.layers.remove(source)
     qtbot.waitUntil(lambda: bool(outcome))
     assert outcome[0][0] == "cancelled"
@@ -151,7 +151,7 @@ def test_closing_ends_the_run_and_its_process(
     dock, panel = viewer.window.add_plugin_dock_widget("napari-restore", "Restore")
     viewer.open(sample, plugin="napari-restore")
     panel.bar.button.click()
-    run = panel.running.run
+    run = panel.running
     qtbot.waitUntil(lambda: run.job is not None)
     child = run.job.worker.process
     assert child.poll() is None
@@ -165,10 +165,10 @@ def test_closing_ends_the_run_and_its_process(
 def test_a_child_that_dies_is_an_error_with_a_next_step(panel: Any, qtbot: Any, sample: Path):
     panel.viewer.open(sample, plugin="napari-restore")
     outcome = []
-    panel.ended.connect(lambda *told: outcome.append(told))
+    panel.ended.connect(lambda *arguments: outcome.append(arguments))
     panel.bar.button.click()
-    run = panel.running.run
-    qtbot.waitUntil(lambda: run.job is not None and run.job.plan.extent == "image")
+    run = panel.running
+    qtbot.waitUntil(lambda: run.job is not None and run.job.plan.reading.extent == "image")
     run.job.kill()
     qtbot.waitUntil(lambda: bool(outcome))
     assert outcome[0][0] == "failed"
@@ -189,7 +189,7 @@ def test_a_bug_does_not_pass_for_a_cancel(
     assert "a bug" in str(error)
 
 
-def test_a_model_that_needs_other_bands_says_what_to_do(panel: Any, finished_run: Any):
+def test_a_model_that_needs_other_bands_reports_the_next_step(panel: Any, finished_run: Any):
     panel.viewer.add_image(np.ones((300, 300), np.uint8), name="grey")
     choose(panel, "hot")
     error = finished_run("failed")
@@ -202,25 +202,25 @@ def test_a_target_that_means_nothing_is_explained_and_not_run(panel: Any, colour
     panel.viewer.add_image(colours, name="photo")
     panel.target.choose(Target.DRAWN)
     shown = []
-    notification_manager.notification_ready.connect(lambda told: shown.append(told.message))
+    notification_manager.notification_ready.connect(lambda reported: shown.append(reported.message))
     panel.bar.button.click()
     assert panel.running is None
-    (told,) = shown
-    assert told.startswith("There is no area yet. Press Rectangle or Polygon")
+    (reported,) = shown
+    assert reported.startswith("There is no area yet. Press Rectangle or Polygon")
 
 
 def test_the_plan_follows_the_settings(panel: Any, qtbot: Any, colours: np.ndarray):
-    with qtbot.waitSignal(panel._planner.planned):
+    with qtbot.waitSignal(panel.plans.planned):
         panel.viewer.add_image(colours, name="photo")
         choose(panel, "identity")
         panel.target.choose(Target.WHOLE)
     assert " tile" in panel.bar.plan_line.text()
-    with qtbot.waitSignal(panel._planner.planned) as told:
+    with qtbot.waitSignal(panel.plans.planned) as reported:
         panel.memory.setValue(0.01)
-    assert "budget" in told.args[0]
-    with qtbot.waitSignal(panel._planner.planned) as told:
+    assert "budget" in reported.args[0]
+    with qtbot.waitSignal(panel.plans.planned) as reported:
         panel.memory.setValue(0)
-    assert " tile" in told.args[0]
+    assert " tile" in reported.args[0]
 
 
 def test_parameters_come_from_the_card_and_reach_the_record(
@@ -274,15 +274,15 @@ def test_napari_keeps_nothing_of_a_run_that_has_ended(
     panel: Any, colours: np.ndarray, qtbot: Any, monkeypatch: pytest.MonkeyPatch
 ):
     """Its window keeps every worker and every progress bar as long as it lives."""
-    monkeypatch.setattr(_job, "DOCK_SECONDS", -1)
+    monkeypatch.setattr(_activity_dock, "DOCK_SECONDS", -1)
     panel.viewer.add_image(colours, name="photo")
     choose(panel, "identity")
     panel.target.choose(Target.WHOLE)
-    told: list[Any] = []
-    panel.ended.connect(lambda *outcome: told.append(outcome[0]))
+    reported: list[Any] = []
+    panel.ended.connect(lambda *outcome: reported.append(outcome[0]))
     panel.bar.button.click()
-    found = weakref.ref(panel.running.run)
-    qtbot.waitUntil(lambda: told == ["done"])
+    found = weakref.ref(panel.running)
+    qtbot.waitUntil(lambda: reported == ["done"])
 
     def is_gone() -> bool:
         gc.collect()

@@ -43,10 +43,10 @@ def test_preferences_come_first_and_are_followed(group: Any):
     assert state.memory is None
     group.device = "cuda"
     assert state.device == "cuda"
-    told = []
-    link.live_changed.connect(told.append)
+    reported = []
+    link.live_changed.connect(reported.append)
     group.live = True
-    assert told == [True]
+    assert reported == [True]
     link.leave()
     group.memory_gib = 1
     assert state.memory is None
@@ -89,7 +89,7 @@ def test_a_large_image_hints_once_at_asynchronous_drawing(
         height = width = 9000
 
     shown = []
-    notification_manager.notification_ready.connect(lambda told: shown.append(told.message))
+    notification_manager.notification_ready.connect(lambda reported: shown.append(reported.message))
     monkeypatch.setattr(_preferences, "_hinted", False)
     monkeypatch.setattr(get_settings().experimental, "async_", True)
     _preferences.hint_at_async(Large())  # type: ignore[arg-type]

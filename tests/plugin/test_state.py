@@ -43,7 +43,7 @@ def test_a_changed_file_or_card_has_another_stamp(tmp_path: Path):
     assert len({before, with_card, stamp_of("haze-unet", str(weights), None)}) == 3
 
 
-def test_nothing_is_asked_for_while_what_is_left_out_is_not_known():
+def test_there_is_no_request_while_the_excluded_pixels_are_unknown():
     layer = ImageLayer(np.zeros((40, 50, 3), np.uint8), name="photo")
     area = Area((Region(0, 0, 40, 50),))
     state = RestoreState(layer=layer, area=area, exclude="before.tif", exclude_pending=True)

@@ -15,8 +15,8 @@ import napari_restore as nr
 from napari_restore import Region
 from napari_restore.engine import Adjustment
 from napari_restore.errors import BadOutput, Cancelled
-from napari_restore.plugin import _writer
 from napari_restore.plugin._writer import write_layer
+from napari_restore.plugin.results import _save_dialog
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_other_layers_as_zarr_are_refused(tmp_path: Path):
         write_layer(str(tmp_path / "a.zarr"), np.zeros((3, 3)), {"name": "x", "metadata": {}})
 
 
-def test_a_look_is_saved_as_it_is_shown(sample: Path, planned: Any, tmp_path: Path):
+def test_an_adjustment_is_saved_as_it_is_shown(sample: Path, planned: Any, tmp_path: Path):
     made = nr.plan(sample, "dcp", region=Region(0, 0, 200, 300), device="cpu")
     result = nr.start(made).result().with_adjustment(Adjustment(strength=0.6))
     target = tmp_path / "a.png"
@@ -80,7 +80,7 @@ def test_a_long_save_shows_a_dialog_that_can_cancel(
     monkeypatch: pytest.MonkeyPatch,
 ):
     result = attributes["metadata"]["napari_restore_result"]
-    monkeypatch.setattr(_writer, "PATIENCE_MS", 0)
+    monkeypatch.setattr(_save_dialog, "PATIENCE_MS", 0)
     seen = threading.Event()
     ticked = []
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
+from napari_restore._options import MachineOptions, MethodSettings, ReadingOptions, part_of
 from napari_restore.api._images import Bands, Pathlike, open_image
 from napari_restore.api._models import as_model, load_described
 from napari_restore.api._options import (
     AttributeOptions,
-    MachineOptions,
     checked_region,
     documents_options,
 )
@@ -26,14 +25,11 @@ if TYPE_CHECKING:
     from napari_restore.engine import Event
     from napari_restore.explain import Attribution, FigureOptions, MethodInfo
 
-RECORDED_OPTIONS = ("extent", "black", "white", "exclude", "context", "other_bands")
-"""Options of a plan that change a map; those of the machine are not part of a record."""
-
 FILES = ("exclude", "context")
-"""Those of them that name files."""
+"""Options on how the image is read that name files."""
 
 
-@documents_options(AttributeOptions)
+@documents_options(AttributeOptions, MethodSettings)
 def attribute(
     image: Any,
     model: str | os.PathLike[str] | nn.Module,
@@ -44,7 +40,6 @@ def attribute(
     bands: Bands | None = None,
     progress: bool | None = None,
     emit: Callable[[Event], None] | None = None,
-    stop: threading.Event | None = None,
     **options: Unpack[AttributeOptions],
 ) -> Attribution:
     """Attribute the output of `model` in `box` to pixels of the input: `.map`, `.record`, `.save(path)`.
@@ -93,15 +88,19 @@ def attribute(
         polygon = [[value / scale for value in vertex] for vertex in polygon]
     with progress_bar(False if emit is not None and progress is None else progress) as draw_event:
         attribution = attribute(
-            opened, loaded, region, polygon=polygon, emit=emit or draw_event, stop=stop, **options
+            opened, loaded, region, polygon=polygon, emit=emit or draw_event, **options
         )
     attribution.record["attribution"]["scale"] = opened.scale
     request = attribution.record["attribution"].pop("request")
     attribution.record["task"] = None
     if opened.spec is not None and loaded.spec:
-        given: Mapping[str, Any] = options
+        # Options of the machine change no pixel and are not part of a record.
         recorded_options = with_absolute_paths(
-            {name: given[name] for name in RECORDED_OPTIONS if given.get(name) is not None}
+            {
+                name: value
+                for name, value in part_of(options, ReadingOptions).items()
+                if value is not None
+            }
         )
         attribution.record["task"] = {
             "image": opened.spec,

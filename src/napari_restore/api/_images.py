@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
+from napari_restore._options import Pathlike as Pathlike
 from napari_restore.engine import Region
 
 if TYPE_CHECKING:
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from napari_restore.images import FormatOptions, Image, SaveOptions
     from napari_restore.models import ModelCard
 
-Pathlike = str | os.PathLike[str]
 Bands = str | Sequence[int | str | None] | Mapping[str, int]
 """``"red=4,green=3,blue=2"``, ``"4,3,2"``, a sequence or a mapping; bands count from 1."""
 
@@ -110,7 +110,7 @@ def sensor_bands(image: Image) -> dict[str, dict[str, int]]:
 def output_box(plan: Plan) -> Region | None:
     """Return the box of the output in pixels of its image; None for all of it."""
     y, x = plan.origin
-    return None if plan.mask is not None else plan.region.shift(-y, -x)
+    return None if plan.target.mask is not None else plan.region.shift(-y, -x)
 
 
 def check_output(

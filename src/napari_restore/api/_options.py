@@ -1,93 +1,50 @@
-"""The options of `plan`, `restore` and `attribute`, declared once and visible in help()."""
+"""The keyword options of public functions, declared once and visible in help()."""
 
 from __future__ import annotations
 
 import inspect
-import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable
 from numbers import Real
-from typing import TYPE_CHECKING, Any, ForwardRef, Literal, ParamSpec, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, ForwardRef, ParamSpec, TypeVar
 
+from typing_extensions import TypedDict
+
+from napari_restore._options import (
+    AttributionOptions,
+    ModelOptions,
+)
+from napari_restore.api._images import Bands
+from napari_restore.engine import PlanOptions as PlanOptions
 from napari_restore.engine import Region
 from napari_restore.errors import BadRegion
 
 if TYPE_CHECKING:
     from napari_restore.explain import PartialAttribution
-    from napari_restore.images import Image
 
-Pathlike = str | os.PathLike[str]
-Size = str | int
-"""Bytes, or text such as ``"2GiB"``."""
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class TargetOptions(TypedDict, total=False):
-    """The region to restore, and the strength of the model's change."""
-
-    region: Region | Sequence[Region] | None
-    mask: Pathlike | None
-    feather: int
-    strength: float
-    luminance_only: bool
-    protect_shadows: float
-    protect_highlights: float
-
-
-class ReadingOptions(TypedDict, total=False):
-    """How the image is read, and the extent of the model's context."""
-
-    exclude: Pathlike | None
-    extent: str
-    context: Pathlike | None
-    other_bands: Literal["correct", "copy", "drop"] | None
-    black: float | None
-    white: float | None
-
-
-class MachineOptions(TypedDict, total=False):
-    """Resources of the machine for a run; they change no pixel."""
-
-    memory: Size | None
-    device_memory: Size | None
-    device: str
-    workers: int | None
-    scratch: Pathlike | None
-
-
-class PlanOptions(TargetOptions, ReadingOptions, MachineOptions, total=False):
-    """Options of `plan` and `restore`."""
-
-    tile: int | None
-    tile_batch: int | None
-    precision: str
-    residuals: str
-    residual_dtype: str | None
-    maps: bool | Sequence[str]
-    pyramid: bool
-    mosaic: Image | None
-    output: Pathlike | None
-
-
-class MethodOptions(TypedDict, total=False):
-    """Settings of an attribution method."""
-
-    method: str | None
-    objective: str | None
-    baseline: str | None
-    steps: str | int | None
-    rule: str | None
-    gap: float
-    context_gradient: str
-    routing: str | None
-    arguments: Mapping[str, Any] | None
-    check: str | None
-
-
-class AttributeOptions(MethodOptions, ReadingOptions, MachineOptions, total=False):
+class AttributeOptions(AttributionOptions, total=False):
     """Options of `attribute` beside image, model and place."""
 
+    stop: threading.Event | None
     watch: Callable[[PartialAttribution], None] | None
+
+
+class ImageOptions(TypedDict, total=False):
+    """How images are opened, as for `open_image`."""
+
+    bands: Bands | None
+    sensor: str | None
+    allow_outside: bool
+
+
+class TableOptions(ImageOptions, ModelOptions, AttributeOptions, total=False):
+    """Options of `attribute_table` beside images, models and places."""
+
+    level: int
 
 
 class _Default:
@@ -97,10 +54,13 @@ class _Default:
         return "..."
 
 
-def documents_options(options: type) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def documents_options(
+    options: type, settings: type | None = None
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Decorate a function so that its signature lists its ``**options``.
 
-    `options` is the TypedDict of the annotation ``Unpack[…]``; its defaults are shown as ``...``.
+    `options` is the TypedDict of the annotation ``Unpack[…]``. Defaults are those of the dataclass
+    `settings`, or shown as ``...``.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
@@ -110,7 +70,7 @@ def documents_options(options: type) -> Callable[[Callable[P, R]], Callable[P, R
             inspect.Parameter(
                 name,
                 inspect.Parameter.KEYWORD_ONLY,
-                default=_Default(),
+                default=getattr(settings, name, _Default()),
                 annotation=kind.__forward_arg__ if isinstance(kind, ForwardRef) else kind,
             )
             for name, kind in options.__annotations__.items()

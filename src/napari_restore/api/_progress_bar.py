@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from napari_restore.engine import Event, Job, Result
+    from napari_restore.engine import Event
 
 
 @contextlib.contextmanager
@@ -50,15 +50,3 @@ def progress_bar(shown: bool | None) -> Iterator[Callable[[Event], None]]:
         yield show
     finally:
         bar.close()
-
-
-def run_with_progress_bar(job: Job, progress: bool | None) -> Result:
-    """Wait for `job` with a progress bar and return its result; Ctrl-C cancels it."""
-    with progress_bar(progress) as show:
-        try:
-            for event in job:
-                show(event)
-        except KeyboardInterrupt:
-            job.cancel()
-            raise
-    return job.result()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from napari_restore.api._images import Bands, open_image
 from napari_restore.api._models import as_model
 from napari_restore.api._options import PlanOptions, checked_regions, documents_options
-from napari_restore.api._progress_bar import run_with_progress_bar
+from napari_restore.api._progress_bar import progress_bar
 from napari_restore.api._tasks import serialised_task
 
 if TYPE_CHECKING:
@@ -147,5 +147,10 @@ def restore(
     napari_restore.errors.RestoreError
         With one sentence naming the cause, and the next step.
     """
+    from napari_restore.engine import Result, run_of
+
     planned = plan(image, model, bands=bands, **options)
-    return run_with_progress_bar(start(planned), progress)
+    # In this thread: Ctrl-C ends the run within a tile, and then this call.
+    with progress_bar(progress) as show:
+        record = run_of(planned, show).run()
+    return Result.of_run(planned, record)

@@ -9,12 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
+from napari_restore._options import MachineOptions, MethodSettings, ModelOptions, part_of, without
 from napari_restore.api._attribution import attribute, digests, with_absolute_paths
-from napari_restore.api._images import Bands, Pathlike, open_image
+from napari_restore.api._images import Pathlike, open_image
 from napari_restore.api._models import load_described
 from napari_restore.api._options import (
-    AttributeOptions,
-    MachineOptions,
+    ImageOptions,
+    TableOptions,
     checked_region,
     documents_options,
 )
@@ -29,28 +30,18 @@ if TYPE_CHECKING:
     from napari_restore.explain import AttributionTable, Place
     from napari_restore.models import Labelled
 
-MACHINE_OPTIONS = ("memory", "device_memory", "device", "workers", "scratch", "watch")
-"""Options of the machine, which change no map."""
 
-
-@documents_options(AttributeOptions)
+@documents_options(TableOptions, MethodSettings)
 def attribute_table(
     images: Any,
     models: Sequence[str | nn.Module],
     boxes: Pathlike | Sequence[Region | Place] | None = None,
     *,
     polygon: Sequence[Sequence[float]] | None = None,
-    bands: Bands | None = None,
-    sensor: str | None = None,
-    allow_outside: bool = False,
-    weights: str | None = None,
-    parameters: Mapping[str, Any] | None = None,
-    trust: bool = False,
     extra: Mapping[str, Any] | None = None,
     progress: bool | None = None,
     emit: Callable[[Event], None] | None = None,
-    stop: threading.Event | None = None,
-    **options: Unpack[AttributeOptions],
+    **options: Unpack[TableOptions],
 ) -> AttributionTable:
     """Attribute every box for every model: `.rows`, `.summary`, `.failures`, `.save(path)`.
 
@@ -95,18 +86,19 @@ def attribute_table(
     places = boxes_of(boxes, polygon)
     sources = [] if images is None else images if isinstance(images, list) else [images]
     groups = group_by_image(sources, places)
-    loaded = load_named(models, weights=weights, parameters=parameters, trust=trust)
+    loaded = load_named(models, **part_of(options, ModelOptions))
     if not loaded:
         raise InputError("No model is given.", "Name one of: napari-restore models.")
+    image_options = part_of(options, ImageOptions)
+    question = without(options, ImageOptions, ModelOptions)
+    stop = question.pop("stop", None)
     with progress_bar(False if emit is not None and progress is None else progress) as draw_event:
         return _table(
             groups,
             loaded,
-            options,
-            open_image=lambda source: open_image(
-                source, bands=bands, sensor=sensor, allow_outside=allow_outside
-            ),
-            spec_of=lambda source: _spec_of(source, bands, sensor, allow_outside),
+            question,
+            open_image=lambda source: open_image(source, **image_options),
+            spec_of=lambda source: _spec_of(source, image_options),
             extra=extra or {},
             emit=emit or draw_event,
             stop=stop or threading.Event(),
@@ -178,8 +170,8 @@ def _table(
     question = with_absolute_paths(
         {
             name: value
-            for name, value in options.items()
-            if value is not None and name not in MACHINE_OPTIONS
+            for name, value in without(options, MachineOptions).items()
+            if value is not None and name != "watch"
         }
     )
     baseline = question.get("baseline")
@@ -202,22 +194,23 @@ def _table(
     return replace(table, measures={**table.measures, "task": task})
 
 
-def _spec_of(
-    source: Any, bands: Bands | None, sensor: str | None, allow_outside: bool
-) -> dict[str, Any] | None:
+def _spec_of(source: Any, options: ImageOptions) -> dict[str, Any] | None:
     """Return the arguments of `open_image` for an image, readable or not; None for an array."""
     from napari_restore.images import Image
 
     if isinstance(source, Image):
-        return open_image(source, bands=bands).spec
+        return open_image(source, bands=options.get("bands")).spec
     paths = list(source) if isinstance(source, tuple) else [source]
     if not all(isinstance(path, (str, os.PathLike)) for path in paths):
         return None
     names = [os.path.abspath(path) for path in paths]
-    table_options = {"bands": bands, "sensor": sensor, "allow_outside": allow_outside or None}
     return {
         "source": names if len(names) > 1 else names[0],
-        **{name: value for name, value in table_options.items() if value is not None},
+        **{
+            name: value
+            for name, value in options.items()
+            if value is not None and value is not False
+        },
     }
 
 

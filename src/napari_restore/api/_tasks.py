@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from napari_restore.api._command_line import EXPORT_OPTIONS
 from napari_restore.api._images import Pathlike, check_output, output_box
 from napari_restore.api._models import load_described
-from napari_restore.api._progress_bar import run_with_progress_bar
+from napari_restore.api._progress_bar import progress_bar
 from napari_restore.api._record_file import RecordFile, read_record_file
 from napari_restore.engine import Region
 
@@ -28,26 +29,21 @@ def task_of(plan: Plan) -> dict[str, Any] | None:
     if plan.image.spec is None or not plan.model.spec:
         return None
     y, x = plan.origin
+    # A staged model fixes its tiles, and its batches depend on the machine.
+    layout = plan.layout if plan.staged is None else None
     return {
         "image": plan.image.spec if plan.part is None else plan.part.spec,
         "mosaic": None if plan.part is None else plan.image.spec,
         "model": plan.model.spec,
         "options": {
+            **asdict(plan.target),
             "region": [list(target.shift(-y, -x)) for target in plan.targets],
-            "mask": plan.mask,
-            "feather": plan.feather,
-            "exclude": plan.exclude,
             **plan.adjustment.to_dict(),
-            "extent": plan.extent,
-            "other_bands": plan.other_bands,
-            "black": plan.black,
-            "white": plan.white,
-            # A staged model fixes its tiles, and its batches depend on the machine.
-            "tile": plan.tile if plan.staged is None else None,
-            "tile_batch": plan.tile_batch if plan.staged is None else None,
-            "precision": plan.precision,
+            **asdict(plan.reading),
+            "tile": None if layout is None else layout.tile,
+            "tile_batch": None if layout is None else layout.tile_batch,
+            "precision": plan.computing.precision,
             "residual_dtype": None if plan.staged is None else plan.staged.residual_dtype,
-            "context": plan.context_file,
             "maps": list(plan.maps),
             "pyramid": plan.pyramid,
         },
@@ -113,11 +109,13 @@ def rerun(
         record, output, trust=trust, allow_outside=allow_outside
     )
     # Imports torch: a record that cannot be repeated is reported without it.
-    from napari_restore.engine import Job
+    from napari_restore.engine import Result, run_of
 
     export_options = {**recorded_options, **options}
     check_output(path, planned.part or planned.image, region=output_box(planned), **export_options)
-    result = run_with_progress_bar(Job(planned), None)
+    with progress_bar(None) as show:
+        run_record = run_of(planned, show).run()
+    result = Result.of_run(planned, run_record)
     result.save(path, **export_options)
     return result
 
@@ -133,7 +131,7 @@ def repeat_of(
 
     Raises `InputError` and `SourceChanged`; see `rerun`.
     """
-    from napari_restore.errors import InputError
+    from napari_restore.errors import InputError, option
 
     record_file = read_record_file(record)
     task = record_file.task("restoration", allow_outside=allow_outside)
@@ -141,7 +139,9 @@ def repeat_of(
     written = recorded["output"] or {}
     path = output or written.get("path")
     if path is None:
-        raise InputError(f"{record_file.path} names no file to write.", "Name one with -o.")
+        raise InputError(
+            f"{record_file.path} names no file to write.", f"Name one with {option('output')}."
+        )
     planned = plan_of(task, trust=trust)
     record_file.check_image(planned.image, recorded["input"]["fingerprint"])
     record_file.check_model(planned.model, recorded["model"]["weights_sha256"])

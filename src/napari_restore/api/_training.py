@@ -2,36 +2,32 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Unpack
 
+from napari_restore._options import EvaluateOptions, EvaluationSettings, HazeOptions, Pathlike
+from napari_restore.api._options import (
+    PlanOptions,
+    documents_options,
+)
 from napari_restore.engine import Note, Progress
 from napari_restore.errors import BadParameter, Cancelled
 
 if TYPE_CHECKING:
     from napari_restore.engine import Plan, Result
 
-Pathlike = str | os.PathLike[str]
 
-
+@documents_options(HazeOptions)
 def haze(
     source: Pathlike,
     output: Pathlike,
     *,
-    spectrum: str | None = None,
-    seed: int = 0,
-    scene: str = "auto",
-    strength: Sequence[float] | None = None,
-    depth: Pathlike | None = None,
-    size: int | None = None,
-    split: str | None = None,
-    bands: str | None = None,
     training: int | None = None,
     overwrite: bool = False,
     emit: Callable[[Any], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
+    **options: Unpack[HazeOptions],
 ) -> dict[str, Any]:
     """Write pairs of hazy and clear images of the same scenes; see docs/training.md.
 
@@ -42,11 +38,11 @@ def haze(
     output
         A new folder: ``hazy/``, ``clear/``, ``truth/``, ``haze.json``, ``contact.jpg``.
     spectrum
-        Spatial distribution of haze: a name of `training.haze.SPECTRA`.
+        Spatial distribution of haze: a name of `training.haze.SPECTRA`, "octaves" by default.
     seed
-        Seed of the haze, combined with the name of each image.
+        Seed of the haze, combined with the name of each image; 0 by default.
     scene
-        "aerial", "natural" or "auto".
+        "aerial", "natural" or "auto" (default).
     strength
         Range (low, high) of exp(−mean optical depth); of natural scenes see `draw_haze`.
     depth
@@ -78,13 +74,11 @@ def haze(
         With one sentence naming the cause; nothing was written.
     """
     from napari_restore.training import data
-    from napari_restore.training.haze import STRENGTH
 
+    given: dict[str, Any] = {name: v for name, v in options.items() if v is not None}
     if training is not None:
-        pair_options = {"strength": strength, "depth": depth, "size": size, "bands": bands}
-        pair_options |= {"spectrum": spectrum, "scene": None if scene == "auto" else scene}
-        for name, value in pair_options.items():
-            if value is not None:
+        for name, value in given.items():
+            if name not in ("seed", "split") and (name, value) != ("scene", "auto"):
                 raise BadParameter(
                     f"{name} has no effect on training crops.", f"Leave {name} or training out."
                 )
@@ -104,25 +98,15 @@ def haze(
             Path(source),
             Path(output),
             training,
-            seed,
-            split=split or "train",
+            given.get("seed", 0),
+            split=given.get("split", "train"),
             overwrite=overwrite,
             progress=progress,
         )
-    options = data.PairOptions(
-        spectrum=spectrum or "octaves",
-        seed=seed,
-        scene=scene,  # type: ignore[arg-type]
-        strength=STRENGTH if strength is None else (strength[0], strength[1]),
-        distances=None if depth is None else Path(depth),
-        size=size,
-        split=split,
-        bands=bands,
-    )
     return data.make_pairs(
         Path(source),
         Path(output),
-        options,
+        data.PairOptions(**given),
         overwrite=overwrite,
         progress=progress,
         note=note,
@@ -155,31 +139,16 @@ def train(
     return train(Path(config), device, emit, cancelled)
 
 
+@documents_options(EvaluateOptions, EvaluationSettings)
 def evaluate(
     models: Sequence[Any],
     pairs: Pathlike | None = None,
     *,
-    data: Pathlike | None = None,
-    split: str = "dev",
-    spectrum: str = "plumes",
-    seed: int = 7,
-    scene: Literal["aerial", "natural"] | None = None,
-    longest: int | None = 1024,
-    output: Pathlike | None = None,
-    baselines: bool = True,
-    metrics: Sequence[str] = ("psnr", "ssim", "ciede2000"),
-    clear: bool = False,
-    strips: int = 3,
-    keep: bool = False,
-    overwrite: bool = False,
-    weights: str | None = None,
-    parameters: Mapping[str, Any] | None = None,
-    trust: bool = False,
-    bands: str | None = None,
     emit: Callable[[Any], None] | None = None,
     run: Callable[[Plan], Result] | None = None,
     extra: Mapping[str, Any] | None = None,
-    options: Mapping[str, Any] | None = None,
+    options: PlanOptions | None = None,
+    **settings: Unpack[EvaluateOptions],
 ) -> dict[str, Any]:
     """Restore hazy images with several models and score them against the clear ones.
 
@@ -193,21 +162,21 @@ def evaluate(
     data
         An index or a folder of clear scenes, to be hazed in memory.
     split, scene, longest
-        Split of an index; scenes of one kind only; longest side in pixels to which images are
-        reduced (None: full size).
+        Split of an index, by default "dev"; scenes of one kind only; longest side in pixels to which
+        images are reduced, by default 1024 (None: full size).
     spectrum, seed
-        Settings of the synthetic haze.
+        Settings of the synthetic haze, by default "plumes" and 7.
     output
         A folder for scores.csv, summary.json, table.tex and strips. Scores that
         exist already are not computed again.
     baselines
-        Whether to score the classical methods, too.
+        Whether to score the classical methods, too (default).
     metrics
-        Names of metrics; the first ranks the models.
+        Names of metrics, by default psnr, ssim and ciede2000; the first ranks the models.
     clear
         Also score how far models change the clear pictures themselves.
     strips
-        Number of the worst, median and best images to show each; -1 for all.
+        Number of the worst, median and best images to show each, by default 3; -1 for all.
     keep
         Write the hazy scenes to `output`.
     overwrite
@@ -245,32 +214,15 @@ def evaluate(
         No space is left; likewise.
     """
     from napari_restore.engine import Job, make_plan
-    from napari_restore.training.score import Request, perform
+    from napari_restore.training.score import perform
 
-    settings = dict(options or {})
     return perform(
-        Request(
-            models,
-            pairs=None if pairs is None else Path(pairs),
-            data=None if data is None else Path(data),
-            split=split,
-            spectrum=spectrum,
-            seed=seed,
-            scene=scene,
-            longest=longest,
-            output=None if output is None else Path(output),
-            baselines=baselines,
-            metrics=metrics,
-            clear=clear,
-            strips=strips,
-            keep=keep,
-            overwrite=overwrite,
-            weights=weights,
-            parameters=parameters or {},
-            trust=trust,
-            bands=bands,
+        models,
+        pairs,
+        EvaluationSettings(**settings),
+        lambda image, model, scratch: make_plan(
+            image, model, **{**(options or {}), "scratch": scratch}
         ),
-        lambda image, model, **more: make_plan(image, model, **settings, **more),
         run or (lambda planned: Job(planned).result()),
         emit or (lambda event: None),
         extra or {},

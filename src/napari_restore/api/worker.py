@@ -193,6 +193,8 @@ class _EventWriter:
         self._task = task
 
     def __call__(self, event: Message) -> None:
+        # Messages keep their options, for the window to name.
+        event = {name: getattr(value, "marked", value) for name, value in event.items()}
         # The parent has exited; `read` ends this process.
         with contextlib.suppress(BrokenPipeError):
             self._stream.write(json.dumps({**event, "task": self._task}) + "\n")

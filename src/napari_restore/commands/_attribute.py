@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_restore._format import format_seconds
+from napari_restore._options import STOP, THROUGH
 from napari_restore.commands._arguments import load_models, may_run_code_of, open_image
 from napari_restore.commands._attribute_options import (
     add_attribute_options,
@@ -27,6 +28,7 @@ from napari_restore.commands._checks import (
     refuse_existing,
     refuse_input,
 )
+from napari_restore.commands._flags import with_flags
 from napari_restore.commands._interrupt import Interrupt, Stop
 from napari_restore.commands._options import (
     add_context,
@@ -42,7 +44,6 @@ from napari_restore.commands._result import CommandResult
 from napari_restore.errors import InputError, escape_controls
 from napari_restore.records import write_record
 
-STOP, THROUGH = "stop", "through"
 FAR = 128
 """Distance in pixels from the box beyond which the share is reported."""
 NEGLIGIBLE = 0.005
@@ -193,7 +194,7 @@ def _result(options: Namespace, item: Item, attribute_image: Callable[..., Any])
         },
     }
     if item.record is not None:
-        write_record(item.record, record)
+        write_record(item.record, with_flags(record))
     return CommandResult(record, "\n".join(_summary_lines(item.output, record)), wrote_files=True)
 
 

@@ -6,8 +6,17 @@ import argparse
 from argparse import Namespace
 from typing import Any
 
+from napari_restore._options import (
+    CHECK,
+    CONTEXT_GRADIENTS,
+    ROUTINGS,
+    AttributionOptions,
+    MethodSettings,
+    names_of,
+)
 from napari_restore.commands import _values
 from napari_restore.commands._arguments import context_of
+from napari_restore.commands._options import given
 from napari_restore.errors import BadParameter
 
 
@@ -45,6 +54,7 @@ def add_attribute_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--argument",
         action="append",
+        dest="arguments",
         default=[],
         type=_values.assignment,
         metavar="NAME=VALUE",
@@ -74,8 +84,8 @@ def add_attribute_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--context-gradient",
-        choices=("auto", "stop", "through"),
-        default="auto",
+        choices=CONTEXT_GRADIENTS,
+        default=MethodSettings.context_gradient,
         help="how the gradient treats the context, the model's statistics of the whole image. stop: "
         "as a constant. through: it goes through the overview. auto (default): through, if the model "
         "allows it and it is predicted to add less than ten seconds on two cores. The choice does "
@@ -83,7 +93,7 @@ def add_attribute_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--routing",
-        choices=("fixed", "recomputed"),
+        choices=ROUTINGS,
         help="selection of experts and tokens in a network: fixed to that of the image (default), so "
         "that the model is smooth along the path, or recomputed at every point",
     )
@@ -98,13 +108,13 @@ def add_attribute_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--gap",
         type=_values.number,
-        default=0.01,
+        default=MethodSettings.gap,
         metavar="SHARE",
-        help="completeness gap at which --steps auto stops (default 0.01)",
+        help=f"completeness gap at which --steps auto stops (default {MethodSettings.gap})",
     )
     group.add_argument(
         "--check",
-        choices=("insertion-deletion",),
+        choices=(CHECK,),
         help="test whether the map ranks pixels better than chance: D while the top-ranked ones "
         "are inserted and deleted",
     )
@@ -114,27 +124,10 @@ def attribute_options(options: Namespace) -> dict[str, Any]:
     """Return the options as keywords of `nr.attribute`, except for the target."""
     from napari_restore import api
 
-    return {
-        "method": options.method,
-        "objective": options.objective,
-        "baseline": options.baseline,
-        "steps": options.steps,
-        "rule": options.rule,
-        "gap": options.gap,
-        "context_gradient": options.context_gradient,
-        "routing": options.routing,
-        "arguments": {name: api.argument_value(value) for name, value in options.argument},
-        "check": options.check,
-        "level": options.level,
-        "exclude": options.exclude,
+    return given(options, names_of(AttributionOptions)) | {
+        "arguments": {name: api.argument_value(value) for name, value in options.arguments},
         "context": context_of(options),
-        "black": options.black,
-        "white": options.white,
-        "memory": options.memory,
-        "device_memory": options.device_memory,
-        "device": options.device,
-        "extent": options.extent,
-        "scratch": options.scratch,
+        "level": options.level,
     }
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from napari_restore.commands._arguments import may_run_code, may_run_code_of, open_image
 from napari_restore.commands._attribute_options import attribute_options, polygon_of
 from napari_restore.commands._checks import files_among, identities, read_files, refuse_input
+from napari_restore.commands._flags import with_flags
 from napari_restore.commands._interrupt import Interrupt, Stop
 from napari_restore.commands._outputs import SHARED
 from napari_restore.commands._progress import reporter
@@ -130,7 +131,7 @@ def _save(options: Namespace, table: Any, outputs: Sequence[str]) -> CommandResu
     failed = [row for row in table.rows if row["error"] is not None]
     # One message per row, also with --progress off.
     for row in failed:
-        write_error(f"{_where(row)}: {row['error']}")
+        write_error(f"{_where(row)}: {with_flags(row['error'])}")
     code = table.failures[0].exit_code if failed else 0
     if table.status == "cancelled":
         write_error(f"Stopped after {len(table.rows)} of {table.planned}; these are saved.")

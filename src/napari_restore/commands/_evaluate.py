@@ -8,19 +8,20 @@ from argparse import Namespace
 from typing import Any
 
 from napari_restore._format import format_seconds
+from napari_restore._options import EvaluateOptions, EvaluationSettings, names_of
 from napari_restore.commands import _values
 from napari_restore.commands._arguments import may_run_code
+from napari_restore.commands._flags import with_flags
 from napari_restore.commands._interrupt import Interrupt
+from napari_restore.commands._options import given
 from napari_restore.commands._progress import reporter
 from napari_restore.commands._result import CommandResult
 from napari_restore.commands._streams import write_error
 from napari_restore.errors import escape_controls
 
-LONGEST = 1024
-"""Default of --longest."""
 LARGE = 16 * 2**20
 """Pixels of an image from which on its own progress is shown."""
-_METRICS = "psnr,ssim,ciede2000"
+_METRICS = ",".join(EvaluationSettings.metrics)
 _ENGINE = ("memory", "device_memory", "device", "tile", "precision", "black", "white")
 
 
@@ -38,6 +39,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--set",
         action="append",
         default=[],
+        dest="parameters",
         type=_values.assignment,
         metavar="NAME=VALUE",
         help="a parameter of every --model; may be repeated",
@@ -74,16 +76,23 @@ def _add_pictures(parser: argparse.ArgumentParser) -> None:
         metavar="INDEX|DIR",
         help="clear images, to which haze is added: an INDEX.csv or a folder",
     )
-    group.add_argument("--split", default="dev", help="split of the index (default dev)")
     group.add_argument(
-        "--spectrum", default="plumes", metavar="NAME", help="spectrum of the haze (default plumes)"
+        "--split",
+        default=EvaluationSettings.split,
+        help=f"split of the index (default {EvaluationSettings.split})",
+    )
+    group.add_argument(
+        "--spectrum",
+        default=EvaluationSettings.spectrum,
+        metavar="NAME",
+        help=f"spectrum of the haze (default {EvaluationSettings.spectrum})",
     )
     group.add_argument(
         "--seed",
         type=_values.count,
-        default=7,
+        default=EvaluationSettings.seed,
         metavar="N",
-        help="random seed of the haze (default 7)",
+        help=f"random seed of the haze (default {EvaluationSettings.seed})",
     )
     group.add_argument(
         "--scene", choices=("aerial", "natural"), help="only scenes of this kind (default both)"
@@ -91,9 +100,9 @@ def _add_pictures(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--longest",
         type=_values.natural_or_whole,
-        default=LONGEST,
+        default=EvaluationSettings.longest,
         metavar="N|whole",
-        help=f"reduce clear images to N pixels a side (default {LONGEST})",
+        help=f"reduce clear images to N pixels a side (default {EvaluationSettings.longest})",
     )
     group.add_argument("--keep", action="store_true", help="write hazy/ and clear/ into DIR")
     group.add_argument(
@@ -124,9 +133,9 @@ def _add_scores(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--strips",
         type=_strips,
-        default=3,
+        default=EvaluationSettings.strips,
         metavar="N|all",
-        help="write strips of the N worst, median and best images (default 3)",
+        help=f"write strips of the N worst, median and best images (default {EvaluationSettings.strips})",
     )
     group.add_argument(
         "--overwrite", action="store_true", help="also replace files that no evaluation wrote"
@@ -171,32 +180,27 @@ def evaluate(options: Namespace) -> CommandResult:
                 interrupt.leave()
                 interrupt.check()
 
+        engine: Any = given(options, _ENGINE)
         summary = api.evaluate(
             options.models,
             options.pairs,
-            output=options.output,
             emit=report,
             run=run,
             extra={"command": shlex.join(["napari-restore", *options.argv])},
-            options={name: getattr(options, name) for name in _ENGINE},
-            data=options.data,
-            split=options.split,
-            spectrum=options.spectrum,
-            seed=options.seed,
-            scene=options.scene,
-            longest=None if options.longest == _values.WHOLE else options.longest,
-            baselines=options.baselines,
-            metrics=tuple(filter(None, map(str.strip, options.metrics.split(",")))),
-            clear=options.clear,
-            strips=options.strips,
-            keep=options.keep,
-            overwrite=options.overwrite,
-            weights=options.weights,
-            parameters=dict(options.set),
-            trust=may_run_code(options.models, yes=options.yes),
-            bands=options.bands,
+            options=engine,
+            **_settings(options),
         )
     return _result(summary, api.scores_text(summary))
+
+
+def _settings(options: Namespace) -> dict[str, Any]:
+    """Return the options as keywords of `api.evaluate`."""
+    return given(options, names_of(EvaluateOptions)) | {
+        "longest": None if options.longest == _values.WHOLE else options.longest,
+        "metrics": tuple(filter(None, map(str.strip, options.metrics.split(",")))),
+        "parameters": dict(options.parameters),
+        "trust": may_run_code(options.models, yes=options.yes),
+    }
 
 
 def _result(summary: dict[str, Any], table: str) -> CommandResult:
@@ -204,7 +208,7 @@ def _result(summary: dict[str, Any], table: str) -> CommandResult:
     # One message per image, also with --progress off.
     for failure in failed:
         where = ", ".join(filter(None, (failure["group"], failure["image"], failure["method"])))
-        sentence = f"{failure['message']} {failure['hint']}".strip()
+        sentence = f"{with_flags(failure['message'])} {with_flags(failure['hint'])}".strip()
         write_error(f"{where}: {sentence}")
     lines = [table] if summary["evaluation"]["n"] else []
     if summary.get("output"):

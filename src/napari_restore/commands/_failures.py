@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-import errno
 from typing import Any
 
 from napari_restore._format import format_size
-from napari_restore.errors import Cancelled, DiskFull, InputError, OutOfMemory, RestoreError
+from napari_restore.commands._flags import with_flags
+from napari_restore.errors import (
+    Cancelled,
+    DiskFull,
+    InputError,
+    OutOfMemory,
+    RestoreError,
+    is_disk_full,
+)
 
 TORCH_BYTES = 1 << 30
 """Address space of PyTorch with its threads, measured on two cores."""
@@ -45,7 +52,7 @@ def as_restore_error(error: BaseException) -> RestoreError:
         return _out_of_memory()
     if isinstance(error, OSError):
         reason = error.strerror or str(error)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_disk_full(error):
             return DiskFull(f"{reason}.", "Free some space, then run the same command again.")
         if error.filename is not None:
             return InputError(f"{error.filename}: {reason}.")
@@ -88,7 +95,7 @@ def as_json(error: RestoreError) -> dict[str, Any]:
     """Return an error as JSON."""
     return {
         "type": type(error).__name__,
-        "message": error.message,
-        "hint": error.hint,
+        "message": with_flags(error.message),
+        "hint": with_flags(error.hint),
         "exit_code": error.exit_code,
     }

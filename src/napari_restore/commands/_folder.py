@@ -11,6 +11,7 @@ from napari_restore._format import size_of
 from napari_restore.commands._arguments import load_model, open_image, plan_arguments
 from napari_restore.commands._checks import files_among
 from napari_restore.commands._failures import as_json, as_restore_error
+from napari_restore.commands._flags import with_flags
 from napari_restore.commands._outputs import (
     SHARED,
     Item,
@@ -61,7 +62,7 @@ def restore_folder(options: Namespace, items: list[Item], runner: Runner) -> Com
             # These errors would affect the next image, too.
             stop = restore_error if isinstance(restore_error, (Cancelled, DiskFull)) else None
             if stop is None:
-                write_error(f"{item.sources[0]}: {restore_error}")
+                write_error(f"{item.sources[0]}: {with_flags(restore_error.sentence)}")
         entries.append(entry)
         if stop is not None:
             raise stop
@@ -122,38 +123,64 @@ def _share_context(
     borders. Otherwise the shared statistics are written to a file for every image. Images that
     cannot be read are omitted. Raises `BadParameter` for a model of `card` that cannot share statistics.
     """
-    failed: dict[Item, RestoreError] = {}
     if options.context not in SHARED:
-        return None, failed
-    from napari_restore import api
-
+        return None, {}
     joint = options.context == "joint"
-    target = folder / CONTEXT
+    images, failed = _open_all(options, items)
+    mosaic = _mosaic_of(options, images) if joint else None
+    if mosaic is None and not card.placed:
+        target = folder / CONTEXT
+        folder.mkdir(exist_ok=True)
+        written, unreadable = _write_context(images, target, options.exclude, joint=joint)
+        options.context = str(target) if written else None
+        return None, failed | unreadable
+    if mosaic is None and len(images) > 1:
+        raise card.no_shared_statistics()
+    options.context = None
+    return mosaic, failed
+
+
+def _open_all(
+    options: Namespace, items: list[Item]
+) -> tuple[dict[Item, Any], dict[Item, RestoreError]]:
+    """Open the images; return them, and the errors of those that cannot be read."""
     images: dict[Item, Any] = {}
+    failed: dict[Item, RestoreError] = {}
     for item in items:
         try:
             images[item] = open_image(options, item.sources)
         except (InputError, OSError) as error:
             failed[item] = as_restore_error(error)
-    if joint and not options.stack and options.mask is None and len(images) > 1:
-        sources = [source for item in images for source in item.sources]
-        mosaic = api.open_mosaic(
-            sources, bands=options.bands, sensor=options.sensor, allow_outside=options.allow_outside
-        )
-        if mosaic is not None:
-            options.context = None
-            return mosaic, failed
-    if card.placed:
-        if len(images) > 1:
-            raise card.no_shared_statistics()
-        options.context = None
-        return None, failed
-    folder.mkdir(exist_ok=True)
-    readable = []
+    return images, failed
+
+
+def _mosaic_of(options: Namespace, images: dict[Item, Any]) -> Any:
+    """Return the mosaic of several images on one map grid; None where they are not."""
+    from napari_restore import api
+
+    if options.stack or options.mask is not None or len(images) < 2:
+        return None
+    sources = [source for item in images for source in item.sources]
+    return api.open_mosaic(
+        sources, bands=options.bands, sensor=options.sensor, allow_outside=options.allow_outside
+    )
+
+
+def _write_context(
+    images: dict[Item, Any], target: Path, exclude: str | None, *, joint: bool
+) -> tuple[bool, dict[Item, RestoreError]]:
+    """Write the statistics of all images, or of the first, to `target`.
+
+    Returns whether there were any, and the errors of images that cannot be read.
+    """
+    from napari_restore import api
+
+    readable: list[Any] = []
+    failed: dict[Item, RestoreError] = {}
     for item, image in images.items():
         try:
             # One by one, to identify a truncated file.
-            api.save_context([image], target, exclude=options.exclude)
+            api.save_context([image], target, exclude=exclude)
         except (InputError, OSError) as error:
             failed[item] = as_restore_error(error)
             continue
@@ -161,9 +188,8 @@ def _share_context(
         if not joint:
             break
     if len(readable) > 1:
-        api.save_context(readable, target, exclude=options.exclude)
-    options.context = str(target) if readable else None
-    return None, failed
+        api.save_context(readable, target, exclude=exclude)
+    return bool(readable), failed
 
 
 def _settings(options: Namespace, model: Any) -> dict[str, Any]:

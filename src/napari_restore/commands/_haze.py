@@ -5,8 +5,10 @@ from __future__ import annotations
 from argparse import Namespace
 from typing import Any
 
+from napari_restore._options import HazeOptions, names_of
 from napari_restore.commands import _values
 from napari_restore.commands._interrupt import Interrupt, Stop
+from napari_restore.commands._options import given
 from napari_restore.commands._progress import reporter
 from napari_restore.commands._result import CommandResult
 from napari_restore.errors import InputError, escape_controls
@@ -96,14 +98,7 @@ def haze(options: Namespace) -> CommandResult:
             record = api.haze(
                 options.source,
                 options.output,
-                spectrum=options.spectrum,
-                seed=options.seed,
-                scene=options.scene,
-                strength=options.strength,
-                depth=options.depth,
-                size=options.size,
-                split=options.split,
-                bands=options.bands,
+                **given(options, names_of(HazeOptions)),
                 training=options.training,
                 overwrite=options.overwrite,
                 emit=reporter(options.progress),

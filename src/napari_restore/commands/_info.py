@@ -6,6 +6,7 @@ from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from napari_restore.commands._flags import with_flags
 from napari_restore.commands._result import CommandResult
 from napari_restore.errors import escape_controls
 
@@ -27,7 +28,7 @@ def info(options: Namespace) -> CommandResult:
 
 def info_text(data: Mapping[str, Any]) -> str:
     """Format the dict of `api.info`: size, georeference, levels, values, a table of bands, notes."""
-    data = _escaped(data)
+    data = _escaped(with_flags(data))
     height, width = data["size"]
     count = len(data["bands"])
     lines = [

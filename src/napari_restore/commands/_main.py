@@ -59,9 +59,10 @@ def _main(argv: list[str]) -> int:
     options.argv, options.started = argv, started
     answer = _run(options)
     if options.json:
+        from napari_restore.commands._flags import with_flags
         from napari_restore.records import strict_json
 
-        return _deliver(strict_json(answer.data, indent=2), answer.exit_code)
+        return _deliver(strict_json(with_flags(answer.data), indent=2), answer.exit_code)
     return _deliver(answer.text, answer.exit_code, wrote_files=answer.wrote_files)
 
 
@@ -83,6 +84,7 @@ def _run(options: argparse.Namespace) -> CommandResult:
         check_address_space,
         is_known,
     )
+    from napari_restore.commands._flags import with_flags
 
     # A library that prints must not spoil the JSON.
     quiet = contextlib.redirect_stdout(sys.stderr) if options.json else contextlib.nullcontext()
@@ -100,7 +102,7 @@ def _run(options: argparse.Namespace) -> CommandResult:
                 data = {"type": type(error).__name__, "message": str(error)}
                 return CommandResult({"error": data}, "", 1)
             restore_error = as_restore_error(error)
-    _streams.write_error(str(restore_error))
+    _streams.write_error(with_flags(restore_error.sentence))
     return CommandResult({"error": as_json(restore_error)}, "", restore_error.exit_code)
 
 

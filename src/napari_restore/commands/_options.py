@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
+from typing import Any
 
+from napari_restore._options import OTHER_BANDS
 from napari_restore.commands import _values
+
+
+def given(options: argparse.Namespace, names: Iterable[str]) -> dict[str, Any]:
+    """Return those of the options `names` that the command has."""
+    return {name: getattr(options, name) for name in names if hasattr(options, name)}
 
 
 def add_source(parser: argparse.ArgumentParser) -> None:
@@ -179,7 +187,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     add_range(values)
     values.add_argument(
         "--other-bands",
-        choices=("correct", "copy", "drop"),
+        choices=OTHER_BANDS,
         help="what happens to bands that are no input of the model",
     )
 

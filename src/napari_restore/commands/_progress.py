@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, TextIO
 
 from napari_restore._format import format_seconds
+from napari_restore.commands._flags import with_flags
 from napari_restore.errors import escape_controls
 from napari_restore.records import strict_json
 
@@ -19,7 +20,7 @@ def reporter(mode: str, stream: TextIO | None = None) -> EventCallback:
     """Return the callback of `--progress auto|json|off`; `auto` draws a status line in a terminal."""
     out = sys.stderr if stream is None else stream
     if mode == "json":
-        return lambda event: _write(out, strict_json(event.to_dict()) + "\n")
+        return lambda event: _write(out, strict_json(with_flags(event.to_dict())) + "\n")
     if mode == "off":
         return lambda event: None
     return _Lines(out, live=out.isatty())
@@ -38,7 +39,7 @@ class _Lines:
         # By name, to avoid an import of the engine.
         kind = type(event).__name__
         if kind == "Note":
-            self._line(f"note: {event.text}")
+            self._line(f"note: {with_flags(event.text)}")
         elif kind == "ImageStarted":
             self._line(f"image {event.number} of {event.images}: {event.name}")
         elif kind == "Phase":

@@ -17,6 +17,7 @@ from napari_restore.commands._arguments import (
 from napari_restore.commands._attribute import repeat_attribute
 from napari_restore.commands._attribute_table import repeat_table
 from napari_restore.commands._checks import check_files, identities, read_files
+from napari_restore.commands._flags import with_flags
 from napari_restore.commands._folder import restore_folder
 from napari_restore.commands._interrupt import Interrupt
 from napari_restore.commands._outputs import (
@@ -38,7 +39,10 @@ def plan(options: Namespace) -> CommandResult:
     with Interrupt():
         image = open_image(options, options.paths)
         planned = api.plan(image, load_model(options), **plan_arguments(options, image))
-    notes = [f"note: {escape_controls(note)}" for note in (*planned.image.notes, *planned.notes)]
+    notes = [
+        f"note: {escape_controls(with_flags(note))}"
+        for note in (*planned.image.notes, *planned.notes)
+    ]
     staged = planned.staged
     lines = [] if staged is None else [staged.summary(), staged.phases()]
     return CommandResult(planned.to_dict(), "\n".join([planned.summary(), *lines, *notes]))
@@ -95,7 +99,12 @@ def rerun(options: Namespace) -> CommandResult:
             allow_outside=options.allow_outside,
         )
         item = Item((str(planned.image.path),), path, None, None)
-        others = (planned.mask, planned.exclude, planned.context_file, options.record)
+        others = (
+            planned.target.mask,
+            planned.reading.exclude,
+            planned.reading.context,
+            options.record,
+        )
         read = identities([*item.sources, *(file for file in others if file is not None)])
         check_files([item], read)
         runner = Runner(options, interrupt, read, export)

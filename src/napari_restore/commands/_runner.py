@@ -11,12 +11,13 @@ from typing import Any
 
 from napari_restore.api import EXPORT_OPTIONS
 from napari_restore.commands._checks import check_maps, refuse_existing, refuse_old_record
+from napari_restore.commands._flags import with_flags
 from napari_restore.commands._interrupt import Interrupt
 from napari_restore.commands._notes import notes_after, notes_before
 from napari_restore.commands._outputs import Item
 from napari_restore.commands._progress import EventCallback, reporter
 from napari_restore.commands._streams import write_error
-from napari_restore.errors import Cancelled
+from napari_restore.errors import Cancelled, RestoreError
 from napari_restore.records import write_record
 
 
@@ -162,7 +163,8 @@ class Runner:
             record_now = {**record, "status": "cancelled" if stopped else "failed", "output": None}
             self._save_record(item, planned, record_now)
         except Exception as second:
-            write_error(f"no record was written: {second}")
+            cause = second.sentence if isinstance(second, RestoreError) else second
+            write_error(f"no record was written: {with_flags(cause)}")
 
     def _save_record(self, item: Item, planned: Any, record: dict[str, Any]) -> dict[str, Any]:
         """Complete the record with command and notes; write it where `--record` names a file."""
@@ -179,5 +181,5 @@ class Runner:
         if record["output"] is not None:
             record["output"] = {**record["output"], "options": self._export}
         if item.record is not None:
-            write_record(item.record, record)
+            write_record(item.record, with_flags(record))
         return record

@@ -1,7 +1,9 @@
 from ._region import Region
 from .memory._budget import peak_in
 from .memory._device import choose_device, return_freed_memory
-from .planning._plan import Plan, block_too_large
+from .planning._layout import block_too_large
+from .planning._options import PlanOptions
+from .planning._plan import Plan
 from .planning._planning import make_plan
 from .planning._probe import probe
 from .planning._serialise import deserialise_plan, serialise_plan
@@ -28,7 +30,7 @@ from .running._events import (
     event_from_dict,
 )
 from .running._job import Job, ProcessJob
-from .running._start import warm_up
+from .running._start import run_of, warm_up
 from .running._tile import clear_frames, is_out_of_memory
 from .statistics._bands import missing_roles
 from .statistics._colour import mean_colour
@@ -54,6 +56,7 @@ __all__ = [
     "Note",
     "Phase",
     "Plan",
+    "PlanOptions",
     "ProcessJob",
     "Progress",
     "Region",
@@ -89,6 +92,7 @@ __all__ = [
     "peak_in",
     "probe",
     "return_freed_memory",
+    "run_of",
     "save_context",
     "serialise_plan",
     "warm_up",

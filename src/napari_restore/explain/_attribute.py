@@ -5,50 +5,49 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path as File
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore.engine import Note, Phase, Region, make_plan, return_freed_memory
+from napari_restore._options import (
+    AUTO,
+    CONTEXT_GRADIENTS,
+    FIXED,
+    RECOMPUTED,
+    ROUTINGS,
+    STOP,
+    THROUGH,
+    AttributionOptions,
+    MachineOptions,
+    MethodOptions,
+    MethodSettings,
+    ReadingOptions,
+    names_of,
+    part_of,
+)
+from napari_restore.engine import Note, Phase, Plan, Region, make_plan, return_freed_memory
 from napari_restore.engine.gradients import GradientSource
-from napari_restore.errors import BadParameter, BadRegion, BudgetTooSmall
+from napari_restore.errors import BadParameter, BadRegion, option
 from napari_restore.explain import _curves
 from napari_restore.explain._attribution import Attribution, Overview
 from napari_restore.explain._attribution_record import attribution_record
-from napari_restore.explain._attribution_run import AttributionRun, Emit, Watch
-from napari_restore.explain._baselines import NAMES, PathInputs, path_of
-from napari_restore.explain._context_choice import choose_context
+from napari_restore.explain._attribution_run import Emit, Watch
+from napari_restore.explain._baselines import NAMES
+from napari_restore.explain._context_gradient import ContextGradient
 from napari_restore.explain._integral import Integral
-from napari_restore.explain._methods import (
-    AUTO,
-    FIXED,
-    RECOMPUTED,
-    STOP,
-    THROUGH,
-    Method,
-    check_request,
-    method_of,
-)
-from napari_restore.explain._objectives import (
-    OBJECTIVES,
-    objective_of,
-)
-from napari_restore.explain._paths import Counted
-from napari_restore.explain._polygon import Polygon, polygon_of
+from napari_restore.explain._methods import Method, check_request, method_of
+from napari_restore.explain._objectives import OBJECTIVES, objective_of
 from napari_restore.explain._quadrature import NESTED, Quadrature, clenshaw_curtis, fixed
-from napari_restore.explain.explainers._problem import Problem
-from napari_restore.explain.explainers._run_explainer import ExplainerMap, run_explainer, version_of
-from napari_restore.explain.sums._sums import Sums
+from napari_restore.explain._request import Request
+from napari_restore.explain._setup import compute_map, set_up
+from napari_restore.explain._target import Polygon, Target, polygon_of
+from napari_restore.explain.explainers._run_explainer import ExplainerMap, version_of
 from napari_restore.images import Image, open_image
 from napari_restore.models import RestorationModel, load
 
-PLAN_OPTIONS = (
-    *("black", "white", "exclude", "extent", "context", "other_bands"),
-    *("memory", "device_memory", "device", "workers", "scratch"),
-)
+PLAN_OPTIONS = names_of(ReadingOptions) + names_of(MachineOptions)
 """Options of a plan that change a map, or choose the machine's resources."""
 MOSTLY_INPUT = 0.9
 """Share of the mass above which a map shows little more than the input itself."""
@@ -60,26 +59,16 @@ def attribute(
     box: Region | None = None,
     *,
     polygon: Sequence[Sequence[float]] | None = None,
-    method: str | None = None,
-    objective: str | None = None,
-    baseline: str | None = None,
-    steps: str | int | None = None,
-    rule: str | None = None,
-    gap: float = 0.01,
-    context_gradient: str = AUTO,
-    routing: str | None = None,
-    arguments: Mapping[str, Any] | None = None,
-    check: str | None = None,
     emit: Emit = lambda event: None,
     stop: threading.Event | None = None,
     watch: Watch | None = None,
-    **options: Any,
+    **options: Unpack[AttributionOptions],
 ) -> Attribution:
     """Return the share of every input pixel in a scalar objective of a box of the model's output.
 
     Parameters
     ----------
-    image, model, options
+    image, model
         As `make_plan` takes them.
     box
         Level-0 pixels of the output. This or `polygon`.
@@ -119,114 +108,41 @@ def attribute(
         Callback for events; an event that cancels the run when set, which raises `Cancelled`.
     watch
         Callback for the partial map after every point, if it has at most four million pixels.
+    exclude, extent, context, other_bands, black, white
+        How the image is read, as `make_plan` takes them.
+    memory, device_memory, device, workers, scratch
+        Resources of the run, as `make_plan` takes them.
     """
-    chosen = method_of(method, model.card)
-    explainer, arguments_used = chosen.explainer, dict(arguments or {})
-    if check is not None and explainer is not None:
-        # The check needs a baseline even where the method itself has none.
-        chosen = replace(chosen, path="straight")
-    _check(chosen, arguments_used, check, context_gradient, options)
-    check_request(chosen, baseline, steps, rule, context_gradient, routing)
-    fixed_routing = _is_fixed(routing, chosen, model)
-    value_bytes = None if check is None else _curves.VALUE_BYTES
-    if explainer is not None:
-        arguments_used = explainer.arguments(chosen.name, arguments_used)
-        value_bytes = explainer.bytes(arguments_used) + (value_bytes or 0)
-    shape = None if polygon is None else polygon_of(polygon)
-    box = _box_within(_box_of(box, shape), image)
-    objective_region = _input_of(objective or chosen.objective, box, image)
+    settings = MethodSettings(**part_of(options, MethodOptions))
+    plan_options = _plan_options(options)
+    request = _request_of(image, model, box, polygon, settings, plan_options)
     # Only the path's tensors are reused by the next node: freeing those of planning saves memory.
     return_freed_memory()
-    plan = make_plan(image, model, region=objective_region, **options)
-    stop = stop or threading.Event()
-    target = objective_of(objective or chosen.objective, len(plan.bands))
-    rules = _rules(chosen.steps if steps is None else steps, rule or chosen.rule)
-    start = chosen.baseline if baseline is None else baseline
+
+    def plan_of(model: RestorationModel) -> Plan:
+        return make_plan(image, model, region=request.target.objective_region, **plan_options)
+
+    plan, stop = plan_of(model), stop or threading.Event()
+    objective = objective_of(request.objective, len(plan.bands))
 
     def open_model(name: str) -> GradientSource:
-        return GradientSource(
-            make_plan(image, load(name), region=objective_region, **options), emit, stop
-        )
+        return GradientSource(plan_of(load(name)), emit, stop)
 
     with GradientSource(plan, emit, stop) as source:
-        clear = _clear_image(start, source, box, options) if chosen.takes_baseline else None
-        choice, context = choose_context(
-            context_gradient,
-            source,
-            chosen,
-            start,
-            clear,
-            open_model,
-            points=None if len(rules) > 1 else len(rules[0].nodes),
-            check=check,
-            options=options,
-        )
-        through = context if choice.used == THROUGH else None
-        new_run = partial(AttributionRun, source, box, objective_region, target, len(rules))
-        try:
-            run = new_run(through, value_bytes, shape, fixed_routing, context)
-        except BudgetTooSmall:
-            if context_gradient != AUTO or context is None:
-                raise
-            through = context = None
-            choice = choice.stopped_for("going through it does not fit the memory budget")
-            run = new_run(None, value_bytes, shape, fixed_routing, None)
-        inputs = PathInputs(source, run.region, run.image, open_model, run.is_small)
-        path, baseline_text = None, None
-        if chosen.path:
-            path, baseline_text = path_of(chosen.path, start, inputs, clear, len(rules[0].nodes))
-            path = Counted(path, run.image, run.valid)
-
-        def problem() -> Problem:
-            return Problem(run, None if path is None else path.at(0.0, run.region)[0], emit)
-
-        integral: Integral | ExplainerMap
-        if explainer is not None:
-            emit(Phase("Running the method"))
-            sums = Sums(run.region, run.bands, 1)
-            integral = run_explainer(explainer, chosen.name, problem(), arguments_used, sums, gap)
-            difference = None
-            if path is not None and context is not None:
-                end, begin = run.value(path, 1.0), run.value(path, 0.0)
-                difference = end - begin
-                integral = replace(integral, through_context=run.through_context(path, begin))
-        else:
-            assert path is not None
-            emit(Phase("Following the path"))
-            start_key = start if clear is None else clear.plan.key
-            used = THROUGH if through is not None else STOP
-            accumulator = run.accumulator(rules, [chosen.path, start_key, used, fixed_routing])
-            integral = run.along(path, accumulator, gap, emit, watch)
-            difference = integral.difference
-        attribution = attribution_record(
-            run, chosen, path, baseline_text, integral, arguments_used, choice, difference
-        )
-        if check is not None:
+        clear = _clear_image(request, source, plan_options)
+        setup = set_up(request, source, objective, clear, open_model)
+        computed = compute_map(setup, emit, watch)
+        attribution = attribution_record(setup, computed)
+        if settings.check is not None:
             emit(Phase("Checking the map"))
-            curves = _curves.insertion_deletion(problem(), integral.total.magnitude())
-            attribution["checks"] = {check: {"baseline": baseline_text, **curves}}
-    record = source.finished_record(run.needed_bytes)
-    if explainer is not None and explainer.package:
-        record["versions"][explainer.package] = version_of(explainer.package)
-    if clear is not None:
-        start = str(File(start).resolve())
-    attribution["request"] = {
-        "box": list(box) if shape is None else None,
-        "polygon": None if shape is None else shape.to_list(),
-        "method": chosen.name,
-        "objective": target.name,
-        "baseline": start if chosen.takes_baseline else None,
-        "steps": chosen.steps if steps is None and explainer is None else steps,
-        "rule": rule,
-        "gap": gap,
-        # The setting that was used: a rerun must not depend on the memory budget.
-        "context_gradient": STOP if through is None else THROUGH,
-        "routing": routing,
-        "arguments": arguments_used,
-        "check": check,
-    }
-    if clear is not None:
-        attribution["baseline_fingerprint"] = clear.plan.image.fingerprint
+            curves = _curves.insertion_deletion(setup.problem(emit), computed.total.magnitude())
+            attribution["checks"] = {
+                settings.check: {"baseline": setup.baseline_text, **curves},
+            }
+    record = source.finished_record(setup.run.needed_bytes)
+    package = None if request.method.explainer is None else request.method.explainer.package
+    if package:
+        record["versions"][package] = version_of(package)
     share = attribution["identity_share"]
     if share is not None and share > MOSTLY_INPUT:
         emit(
@@ -236,28 +152,92 @@ def attribute(
             )
         )
     record["attribution"] = attribution
-    overview = None
-    if integral.overview is not None and through is not None:
-        whole = integral.overview.read(through.region)
-        values = np.moveaxis(whole, 0, 2).astype(np.float32)
-        overview = Overview(values, through.step, through.corner)
 
     def picture(part: Region) -> npt.NDArray[np.float32]:
         pixels: npt.NDArray[np.float32] = source.image(part)[0].permute(1, 2, 0).numpy(force=True)
         return pixels
 
-    integral.total.deliver()
-    return Attribution(integral.total, box, record, image, picture, overview)
+    computed.total.deliver()
+    overview = _overview(setup.run.through, computed)
+    return Attribution(computed.total, request.target.box, record, image, picture, overview)
+
+
+def _plan_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of the plan; raises `BadParameter` for any that is unknown."""
+    for name in options:
+        if name not in (*names_of(MethodOptions), *PLAN_OPTIONS):
+            raise BadParameter(
+                f"Attribution takes no option {name}.", f"It takes {', '.join(PLAN_OPTIONS)}."
+            )
+    return {name: options[name] for name in PLAN_OPTIONS if name in options}
+
+
+def _request_of(
+    image: Image,
+    model: RestorationModel,
+    box: Region | None,
+    polygon: Sequence[Sequence[float]] | None,
+    settings: MethodSettings,
+    options: Mapping[str, Any],
+) -> Request:
+    """Return the request with the method's defaults; raises `BadParameter`, `BadRegion`."""
+    method, arguments = method_of(settings.method, model.card), dict(settings.arguments or {})
+    if settings.check is not None and method.explainer is not None:
+        # The check needs a baseline even where the method itself has none.
+        method = replace(method, path="straight")
+    _check(method, settings)
+    check_request(method, settings)
+    fixed_routing = _is_fixed(settings.routing, method, model)
+    if method.explainer is not None:
+        arguments = method.explainer.arguments(method.name, arguments)
+    return Request(
+        settings,
+        method,
+        _target_of(image, box, polygon, settings.objective or method.objective),
+        tuple(
+            _rules(
+                method.steps if settings.steps is None else settings.steps,
+                settings.rule or method.rule,
+            )
+        ),
+        fixed_routing,
+        arguments,
+        options.get("context") is not None,
+    )
+
+
+def _target_of(
+    image: Image,
+    box: Region | None,
+    polygon: Sequence[Sequence[float]] | None,
+    objective: str,
+) -> Target:
+    """Return the target within the image; raises `BadParameter`, `BadRegion`."""
+    shape = None if polygon is None else polygon_of(polygon)
+    inside = _box_within(_box_of(box, shape), image)
+    return Target(inside, _input_of(objective, inside, image), shape)
+
+
+def _overview(
+    through: ContextGradient | None, computed: Integral | ExplainerMap
+) -> Overview | None:
+    """Return the shares of the overview's pixels; None where the gradient stops at the context."""
+    if computed.overview is None or through is None:
+        return None
+    whole = computed.overview.read(through.region)
+    values = np.moveaxis(whole, 0, 2).astype(np.float32)
+    return Overview(values, through.step, through.corner)
 
 
 def _is_fixed(routing: str | None, method: Method, model: RestorationModel) -> bool:
     """Return whether the model's routing is fixed along the path; raises `BadParameter`."""
     chooses = model.routing_bytes > 0
-    if routing not in (None, FIXED, RECOMPUTED):
+    if routing not in (None, *ROUTINGS):
         raise BadParameter(f"Routing cannot be {routing!r}.", f"Write {FIXED} or {RECOMPUTED}.")
     if routing is not None and not chooses:
         raise BadParameter(
-            f"{model.card.id} has no routing that could be fixed.", "Leave --routing out."
+            f"{model.card.id} has no routing that could be fixed.",
+            f"Leave {option('routing')} out.",
         )
     return chooses and (routing or method.routing) == FIXED
 
@@ -274,35 +254,25 @@ def _rules(steps: str | int, rule: str) -> list[Quadrature]:
         ) from None
 
 
-def _check(
-    chosen: Method,
-    arguments: Mapping[str, Any],
-    check: str | None,
-    context_gradient: str,
-    options: Mapping[str, Any],
-) -> None:
-    """Raise `BadParameter` for options that are unknown or would have no effect."""
-    if context_gradient not in (AUTO, STOP, THROUGH):
+def _check(chosen: Method, settings: MethodSettings) -> None:
+    """Raise `BadParameter` for settings that are unknown or would have no effect."""
+    context_gradient, check = settings.context_gradient, settings.check
+    if context_gradient not in CONTEXT_GRADIENTS:
         raise BadParameter(
             f"The context gradient cannot be {context_gradient!r}.",
             f"Write {AUTO}, {STOP} or {THROUGH}.",
         )
-    if arguments and chosen.explainer is None:
+    if settings.arguments and chosen.explainer is None:
         raise BadParameter(
-            f"Method {chosen.name} takes no --argument.",
-            "It has --steps, --rule, --gap and --baseline.",
+            f"Method {chosen.name} takes no {option('arguments')}.",
+            f"It has {option('steps')}, {option('rule')}, {option('gap')} and {option('baseline')}.",
         )
     _curves.check_name(check)
     if check is not None and context_gradient == THROUGH:
         raise BadParameter(
             "The check takes the context as a constant.",
-            "Leave --context-gradient through out.",
+            f"Leave {option('context_gradient', 'through')} out.",
         )
-    for name in options:
-        if name not in PLAN_OPTIONS:
-            raise BadParameter(
-                f"Attribution takes no option {name}.", f"It takes {', '.join(PLAN_OPTIONS)}."
-            )
 
 
 def _input_of(objective: str, box: Region, image: Image) -> Region:
@@ -333,9 +303,10 @@ def _box_within(box: Region, image: Image) -> Region:
 
 
 def _clear_image(
-    name: str, source: GradientSource, box: Region, options: Mapping[str, Any]
+    request: Request, source: GradientSource, options: Mapping[str, Any]
 ) -> GradientSource | None:
     """Open the clear image that a baseline names, with the value range of the image; None for names."""
+    name = request.baseline if request.method.takes_baseline else ""
     if name in NAMES or not name or not File(name).exists():
         return None
     image, plan = open_image(name), source.plan
@@ -349,5 +320,5 @@ def _clear_image(
     if image.dtype == plan.image.dtype:
         # Equal values must mean equal radiance in both, also where the range is measured.
         machine |= source.range
-    identity_plan = make_plan(image, load("identity"), region=box, **machine)
+    identity_plan = make_plan(image, load("identity"), region=request.target.box, **machine)
     return GradientSource(identity_plan, lambda event: None, source.stop)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from napari_restore.engine import Region, digest, peak_in
 from napari_restore.explain import _measures
 from napari_restore.explain.sums._sums import Summed
-from napari_restore.images import ExportOptions, Image, SaveOptions, write_image
+from napari_restore.images import ExportOptions, Image, Pixels, SaveOptions, write_image
 
 LARGEST = 1 << 28
 """Most values of a map that is returned as an array in memory; larger ones are dask arrays."""
@@ -160,11 +160,8 @@ class Attribution:
     ) -> Path:
         return write_image(
             path,
+            Pixels(region, read, 1 + self.total.bands, np.float32),
             like=like,
-            box=region,
-            read=read,
-            shape=(*region.shape, 1 + self.total.bands),
-            dtype=np.float32,
             options=ExportOptions(**options),
             tags={
                 "NAPARI_RESTORE": "attribution: where the model looked, not why",

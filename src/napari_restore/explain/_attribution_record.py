@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
+from napari_restore._options import FIXED, RECOMPUTED, STOP, THROUGH
 from napari_restore.explain import _measures
 from napari_restore.explain._attribution import window_of
 from napari_restore.explain._attribution_run import AttributionRun
 from napari_restore.explain._context_choice import ContextChoice, share_of
 from napari_restore.explain._integral import Integral
-from napari_restore.explain._methods import FIXED, RECOMPUTED, THROUGH, Method
-from napari_restore.explain._paths import Path
+from napari_restore.explain._setup import Setup
 from napari_restore.explain.explainers._run_explainer import ExplainerMap
 
 
-def attribution_record(
-    run: AttributionRun,
-    method: Method,
-    path: Path | None,
-    baseline_text: str | None,
-    integral: Integral | ExplainerMap,
-    arguments: Mapping[str, Any],
-    context: ContextChoice,
-    difference: float | None,
-) -> dict[str, Any]:
-    """Return the record's `attribution`; `difference` is D(x) − D(x′), which the shares should sum to."""
-    explainer = method.explainer
+def attribution_record(setup: Setup, integral: Integral | ExplainerMap) -> dict[str, Any]:
+    """Return the record's `attribution`."""
+    request, run, path = setup.request, setup.run, setup.path
+    method, explainer = request.method, request.method.explainer
     mass = integral.total.magnitude()
     rings = _measures.rings(mass, run.region, run.box)
     window = window_of(run.box, run.region)
@@ -47,19 +38,20 @@ def attribution_record(
             name: (1 - overview_share) * rings[name] + overview_share * overview_rings[name]
             for name in rings
         }
-    return {
+    clear = setup.clear
+    record = {
         "method": method.name,
         "source": method.source,
         "path": None if path is None or explainer is not None else path.name,
-        "arguments": dict(arguments),
-        "baseline": baseline_text if explainer is None or explainer.takes_baseline else None,
+        "arguments": dict(request.arguments),
+        "baseline": setup.baseline_text if explainer is None or explainer.takes_baseline else None,
         "objective": run.objective.name,
         "box": list(run.box),
         "polygon": None if run.polygon is None else run.polygon.to_list(),
         "nodes": [list(node) for node in integral.nodes],
         "rule": integral.rule,
         "region": list(run.region),
-        "context": _context(context, integral.through_context, difference),
+        "context": _context(setup.context, integral),
         "routing": _routing_of(run),
         "overview_share": overview_share,
         "completeness": {
@@ -80,7 +72,13 @@ def attribution_record(
         "identity_share": run.identity(path, integral)
         if path is not None and isinstance(integral, Integral)
         else None,
+        "request": request.to_dict(
+            clear_image=clear is not None, context_gradient=STOP if through is None else THROUGH
+        ),
     }
+    if clear is not None:
+        record["baseline_fingerprint"] = clear.plan.image.fingerprint
+    return record
 
 
 def _routing_of(run: AttributionRun) -> str:
@@ -90,11 +88,9 @@ def _routing_of(run: AttributionRun) -> str:
     return RECOMPUTED if run.source.plan.model.routing_bytes else "none"
 
 
-def _context(
-    context: ContextChoice, through: float | None, difference: float | None
-) -> dict[str, Any]:
+def _context(context: ContextChoice, integral: Integral | ExplainerMap) -> dict[str, Any]:
     """Return how the context was treated, and its part in D(x) − D(x′)."""
-    pixel_difference = difference or 0.0
+    through, pixel_difference = integral.through_context, integral.path_difference or 0.0
     if through is not None and context.used == THROUGH:
         pixel_difference -= through
     return {

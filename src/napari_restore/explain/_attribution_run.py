@@ -14,14 +14,14 @@ from torch import Tensor
 
 from napari_restore.engine import Event, Note, Progress, Region
 from napari_restore.engine.gradients import GradientSource, gradients_of
-from napari_restore.errors import BadRegion, BudgetTooSmall
+from napari_restore.errors import BadRegion, BudgetTooSmall, option
 from napari_restore.explain._baselines import InMemory
 from napari_restore.explain._context_gradient import ContextGradient
 from napari_restore.explain._integral import Integral, IntegralProgress, integrate
 from napari_restore.explain._objectives import Objective, derivative
 from napari_restore.explain._paths import Path, Planes, Valid
-from napari_restore.explain._polygon import Polygon
 from napari_restore.explain._quadrature import Quadrature
+from napari_restore.explain._target import Target
 from napari_restore.explain.sums._accumulator import Accumulator, AddAll, Node
 from napari_restore.explain.sums._stored_accumulator import StoredAccumulator
 from napari_restore.explain.sums._sums import Sums
@@ -64,33 +64,32 @@ class AttributionRun:
     def __init__(
         self,
         source: GradientSource,
-        box: Region,
-        objective_region: Region,
+        target: Target,
         objective: Objective,
+        *,
         rules: int,
-        through: ContextGradient | None,
-        value_bytes: int | None = None,
-        polygon: Polygon | None = None,
-        fixed_routing: bool = False,
-        context: ContextGradient | None = None,
+        value_bytes: int | None,
+        fixed_routing: bool,
+        context: ContextGradient | None,
+        through: bool,
     ) -> None:
         """Compute the receptive field and check the memory budget; raises `BudgetTooSmall`, `BadRegion`.
 
-        `objective_region` is the box with the pixels that the objective reads beyond it; `rules` is
-        the number of quadrature rules. `value_bytes` are extra bytes per value, for methods that need
-        the whole map in memory whatever its size. Outside of `polygon` no pixel counts. With
-        `fixed_routing` the routing of the whole path is that of its end. `through` is the context
-        that the gradient goes through; `context` measures what a map omits where it does not.
+        `rules` is the number of quadrature rules. `value_bytes` are extra bytes per value, for methods
+        that need the whole map in memory whatever its size. With `fixed_routing` the routing of the
+        whole path is that of its end. The gradient goes `through` the `context`, which else measures
+        what a map omits.
         """
-        self.source, self.box, self.objective = source, box, objective
-        self.through, self.fixed_routing, self.context = through, fixed_routing, context
-        self.objective_region = objective_region
+        self.source, self.box, self.objective = source, target.box, objective
+        self.fixed_routing, self.context = fixed_routing, context
+        self.through = context if through else None
+        self.objective_region, self.polygon = target.objective_region, target.polygon
         self.bands = len(source.plan.bands)
 
         def is_small(region: Region) -> bool:
             return value_bytes is not None or region.pixels * self.bands <= SMALL
 
-        at_overview, overview = _overview_bytes(through, context, self.bands, rules)
+        at_overview, overview = _overview_bytes(self.through, context, self.bands, rules)
 
         def beside(region: Region) -> int:
             value_bytes_total = VALUE_BYTES + (value_bytes or 0) + SUM_BYTES * rules
@@ -109,7 +108,6 @@ class AttributionRun:
         if self.is_small:
             self.image = InMemory(self.region, source.image(self.region))
             self.valid = self._valid_in_memory()
-        self.polygon = polygon
         self.counts = self._counts()
 
     def _check_memory(self) -> None:
@@ -118,7 +116,8 @@ class AttributionRun:
             raise BudgetTooSmall(
                 f"The map of {self.region.width} × {self.region.height} pixels that the box "
                 "depends on does not fit the budget.",
-                f"Use --memory {-(-self.needed_bytes // 2**20)}MiB or more, or --extent region.",
+                f"Use {option('memory', f'{-(-self.needed_bytes // 2**20)}MiB')} or more, "
+                f"or {option('extent', 'region')}.",
             )
 
     def accumulator(self, rules: Sequence[Quadrature], settings: Sequence[Any]) -> Accumulator:

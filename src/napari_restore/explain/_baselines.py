@@ -11,7 +11,7 @@ from torch.nn.functional import conv2d
 
 from napari_restore.engine import Region
 from napari_restore.engine.gradients import GradientSource, restored
-from napari_restore.errors import BadParameter
+from napari_restore.errors import BadParameter, option
 from napari_restore.explain._paths import (
     Blur,
     Haze,
@@ -120,7 +120,7 @@ def order_of(other_source: GradientSource, target: GradientSource) -> list[int]:
     if not set(bands) <= set(other_source.plan.bands):
         raise BadParameter(
             f"{target.plan.model.card.id} sees bands that {_display_name(other_source, target)} does not.",
-            "Choose --method ig with --baseline blur or zero.",
+            f"Choose {option('method', 'ig')} with {option('baseline', 'blur', 'zero')}.",
         )
     return [other_source.plan.bands.index(band) for band in bands]
 
@@ -146,7 +146,7 @@ def _baseline(name: str, inputs: PathInputs, clear: GradientSource | None) -> tu
         if inputs.source.plan.staged is not None:
             raise BadParameter(
                 "The output of a model that sees the whole image is no baseline here.",
-                "Restore the image first, and name the result with --baseline FILE.",
+                f"Restore the image first, and name the result with {option('baseline', 'FILE')}.",
             )
         return lambda box: restored(inputs.source, box)[0], "the model's own output"
     if name == "dehazed":
@@ -156,7 +156,7 @@ def _baseline(name: str, inputs: PathInputs, clear: GradientSource | None) -> tu
     if not name:
         raise BadParameter(
             "This method goes from a clear image of the same scene to the hazy one.",
-            f"Name it with --baseline FILE, or choose among {', '.join(NAMES)}.",
+            f"Name it with {option('baseline', 'FILE')}, or choose among {', '.join(NAMES)}.",
         )
     raise BadParameter(
         f"There is no baseline {name!r}, nor a file of that name.",

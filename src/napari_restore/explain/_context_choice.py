@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
+from napari_restore._options import AUTO, STOP, THROUGH
 from napari_restore.engine.gradients import GradientSource
 from napari_restore.errors import BadParameter
-from napari_restore.explain._baselines import OpenModel
 from napari_restore.explain._context_gradient import ContextGradient
-from napari_restore.explain._methods import AUTO, STOP, THROUGH, Method
 from napari_restore.explain._quadrature import NESTED
+from napari_restore.explain._request import Request
 from napari_restore.models import StagedModel
 
 NONE = "none"
@@ -57,16 +56,7 @@ def predicted_seconds(pixels: int, points: int | None, tiles: int = 0) -> float:
 
 
 def choose_context(
-    requested: str,
-    source: GradientSource,
-    method: Method,
-    baseline: str,
-    clear: GradientSource | None,
-    open_model: OpenModel,
-    *,
-    points: int | None,
-    check: str | None,
-    options: Mapping[str, Any],
+    request: Request, source: GradientSource, open_context: Callable[[], ContextGradient]
 ) -> tuple[ContextChoice, ContextGradient | None]:
     """Decide before the path is integrated; return the choice, and the context where there is one.
 
@@ -74,32 +64,22 @@ def choose_context(
     here is timed, so that the choice is the same on every machine. Raises `BadParameter` where
     ``through`` is requested and not possible.
     """
-
-    def through() -> ContextGradient:
-        return ContextGradient(source, method.path, baseline, clear, open_model)
+    requested = request.settings.context_gradient
 
     def cost(gradient: ContextGradient) -> float:
-        return predicted_seconds(gradient.region.pixels, points, _tiles(source))
+        return predicted_seconds(gradient.region.pixels, request.points, _tiles(source))
 
     if requested == THROUGH:
-        context = through()
+        context = open_context()
         seconds = cost(context)
         return ContextChoice(requested, THROUGH, "requested", round(seconds, 1)), context
     if not source.statistics:
         return ContextChoice(requested, NONE, "the model takes nothing from the whole image"), None
     choice = ContextChoice(requested, STOP, "requested")
-    if not method.path:
-        return choice.stopped_for(
-            f"{method.name} has no baseline whose context could be taken"
-        ), None
-    if method.path == "dam-released":
-        return choice.stopped_for(f"{method.name} is no path integral"), None
-    if method.path in OVERVIEW_UNCHANGED:
-        return choice.stopped_for("the path leaves the overview as it is"), None
-    if options.get("context") is not None:
-        return choice.stopped_for("the context is of other images"), None
+    if reason := _why_unknown(request):
+        return choice.stopped_for(reason), None
     try:
-        context = through()
+        context = open_context()
     except BadParameter as error:
         cause = error.message.rstrip(".")
         return choice.stopped_for(cause[:1].lower() + cause[1:]), None
@@ -107,15 +87,34 @@ def choose_context(
     choice = replace(choice, predicted_seconds=round(seconds, 1))
     if requested != AUTO:
         return choice, context
-    if method.explainer is not None:
-        return choice.stopped_for(f"{method.name} attributes to the pixels alone"), context
-    if check is not None:
-        return choice.stopped_for("the check attributes to the pixels alone"), context
-    if seconds >= LIMIT_SECONDS:
-        return choice.stopped_for(
-            f"going through it was predicted to take {seconds:.0f} s more"
-        ), context
+    if reason := _why_constant(request, seconds):
+        return choice.stopped_for(reason), context
     return replace(choice, used=THROUGH, reason=f"predicted to take {seconds:.1f} s more"), context
+
+
+def _why_unknown(request: Request) -> str | None:
+    """Return why the context along the path is unknown or constant; None where it changes."""
+    method = request.method
+    if not method.path:
+        return f"{method.name} has no baseline whose context could be taken"
+    if method.path == "dam-released":
+        return f"{method.name} is no path integral"
+    if method.path in OVERVIEW_UNCHANGED:
+        return "the path leaves the overview as it is"
+    if request.has_context_file:
+        return "the context is of other images"
+    return None
+
+
+def _why_constant(request: Request, seconds: float) -> str | None:
+    """Return why ``auto`` takes the context as a constant; None where it goes through."""
+    if request.method.explainer is not None:
+        return f"{request.method.name} attributes to the pixels alone"
+    if request.settings.check is not None:
+        return "the check attributes to the pixels alone"
+    if seconds >= LIMIT_SECONDS:
+        return f"going through it was predicted to take {seconds:.0f} s more"
+    return None
 
 
 def _tiles(source: GradientSource) -> int:

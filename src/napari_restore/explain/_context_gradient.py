@@ -9,7 +9,7 @@ from torch import Tensor
 
 from napari_restore.engine import Region
 from napari_restore.engine.gradients import ContextCost, GradientSource, context_pass_cost, vjp
-from napari_restore.errors import BadParameter
+from napari_restore.errors import BadParameter, option
 from napari_restore.explain._baselines import (
     BLUR_SIGMA,
     LEAST_TRANSMISSION,
@@ -58,7 +58,7 @@ class ContextGradient:
     def _no_gradient(self) -> BadParameter:
         return BadParameter(
             f"The context of {self._model.card.id} has no gradients.",
-            "Leave --context-gradient through out: the context is then constant.",
+            f"Leave {option('context_gradient', 'through')} out: the context is then constant.",
         )
 
     def cost(self) -> ContextCost:
@@ -119,7 +119,7 @@ class ContextGradient:
             if start.shape != self.image.shape:
                 raise BadParameter(
                     "The clear image's overview is of another size.",
-                    "Leave --context-gradient through out.",
+                    f"Leave {option('context_gradient', 'through')} out.",
                 )
             return Straight(image, InMemory(self.region, start))
         if baseline == "zero" and name == "straight":
@@ -130,7 +130,8 @@ class ContextGradient:
         elif haze_source.plan.staged is not None:
             raise BadParameter(
                 f"{self._model.card.id} does not restore the overview.",
-                "Choose --method haze, or ig with --baseline blur, zero or a clear image.",
+                f"Choose {option('method', 'haze')}, "
+                f"or ig with {option('baseline', 'blur')}, zero or a clear image.",
             )
         statistics = placed_at(haze_source.statistics, [(0, 0)], float(self.step), self.image)
         with torch.no_grad():

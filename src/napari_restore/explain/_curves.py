@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from napari_restore._options import CHECK
 from napari_restore.errors import BadParameter
 from napari_restore.explain._integral import NEGLIGIBLE
 from napari_restore.explain.explainers._problem import Problem
 
-CHECK = "insertion-deletion"
 STEPS = 20
 """Steps of a curve; step k reaches the share (k / 20)² of the pixels, as a few pixels have most of a
 map."""

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 import numpy as np
+import numpy.typing as npt
 
+from napari_restore._options import CHECK, STOP, THROUGH
+from napari_restore._replacing import replacing
 from napari_restore.engine import Region
 from napari_restore.errors import BadOutput, BadParameter
 from napari_restore.explain._attribution import Attribution, Overview
 from napari_restore.explain._curve_panel import check_text, draw_curves, is_drawn
-from napari_restore.explain._curves import CHECK
-from napari_restore.explain._methods import STOP, THROUGH
 
 SUFFIXES = (".png", ".pdf", ".svg")
 WIDTH_MM = 180.0
@@ -81,16 +82,14 @@ def draw(
         for part in between:
             draw_curves(part, checked)
         below.text(0.02, 0.98, text, va="top", family="monospace", fontsize=_small(points))
-        part = target.with_name(f".{target.stem}.part{target.suffix}")
+        metadata = _metadata(target.suffix.lower(), attribution)
         try:
-            figure.savefig(part, dpi=DPI, metadata=_metadata(target.suffix.lower(), attribution))
-            part.replace(target)
+            with replacing(target) as beside:
+                figure.savefig(beside, dpi=DPI, metadata=metadata)
         except OSError as error:
             raise BadOutput(
                 f"{target} cannot be written: {error.strerror or error}.", "Choose another folder."
             ) from None
-        finally:
-            part.unlink(missing_ok=True)
     return target
 
 
@@ -199,13 +198,6 @@ def _panels(figure: Any, attribution: Attribution, exponent: float) -> None:
     """Draw image, signed map, magnitude, and contribution area or overview."""
     around = centred(attribution.box, attribution.window)
     shown = around.intersect(Region(0, 0, attribution.image.height, attribution.image.width))
-    # Outside of the region all shares are zero.
-    signed = np.zeros(shown.shape)
-    signed[attribution.window.within(shown)] = attribution.read(attribution.window).sum(
-        axis=2, dtype=np.float64
-    )
-    size = np.abs(signed)
-    most = float(size.max()) or 1.0
     extent = (shown.x0, shown.x1, shown.y1, shown.y0)
     # Colour bars have columns of their own, so that all panels have one size.
     grid = figure.add_gridspec(2, 4, width_ratios=(20, 1, 20, 1))
@@ -217,16 +209,17 @@ def _panels(figure: Any, attribution: Attribution, exponent: float) -> None:
     )
     axes[0].set_title("image")
     legends[0].set_axis_off()
+    signed = _on(shown, attribution, attribution.read(attribution.window).sum(axis=2, dtype=float))
+    most = float(np.abs(signed).max()) or 1.0
     drawn = axes[1].imshow(signed, cmap=SIGNED, vmin=-most, vmax=most, extent=extent)
     axes[1].set_title("attribution, sum over bands")
     figure.colorbar(drawn, cax=legends[1], label=f"share of D; sum {signed.sum():.4g}")
-    power = (size / most) ** exponent
+    power = (np.abs(signed) / most) ** exponent
     drawn = axes[2].imshow(power, cmap=MAGNITUDE, vmin=0, vmax=1, extent=extent)
     axes[2].set_title("magnitude")
     figure.colorbar(drawn, cax=legends[2], label=f"(|a| / {most:.3g})^{exponent:g}")
     if attribution.overview is None:
-        area = np.zeros(shown.shape)
-        area[attribution.window.within(shown)] = attribution.contribution_area()
+        area = _on(shown, attribution, attribution.contribution_area())
         axes[3].imshow(picture.mean(axis=2), cmap="gray", vmin=0, vmax=1, extent=extent)
         drawn = axes[3].imshow(area, cmap=MAGNITUDE, vmin=0, vmax=1, alpha=0.6, extent=extent)
         axes[3].set_title("contribution area")
@@ -236,6 +229,18 @@ def _panels(figure: Any, attribution: Attribution, exponent: float) -> None:
         drawn = _draw_overview(axes[3], attribution.overview)
         axes[3].set_title(f"the overview's: {share:.1%} of the mass")
         figure.colorbar(drawn, cax=legends[3], label="share of D, per block")
+    _frame(axes, attribution, around)
+
+
+def _on(shown: Region, attribution: Attribution, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return values of the window on the pixels `shown`; outside of the region all shares are zero."""
+    placed = np.zeros(shown.shape)
+    placed[attribution.window.within(shown)] = values
+    return placed
+
+
+def _frame(axes: Sequence[Any], attribution: Attribution, around: Region) -> None:
+    """Limit the panels to `around`, outline the target in each, and label their axes."""
     y0, x0, y1, x1 = attribution.box
     polygon = attribution.record["attribution"]["polygon"]
     for axis in axes[: 4 if attribution.overview is None else 3]:

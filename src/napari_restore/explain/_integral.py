@@ -58,6 +58,11 @@ class Integral:
         return self.ends[1] - self.ends[0]
 
     @property
+    def path_difference(self) -> float:
+        """D(x) − D(x′)."""
+        return self.difference
+
+    @property
     def gap(self) -> float | None:
         """|sum − difference| / |difference|; None where the difference is rounding."""
         scale = max((abs(node.value) for node in self.nodes), default=0.0)

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from napari_restore.errors import BadParameter, did_you_mean
+from napari_restore._options import AUTO, FIXED, RECOMPUTED, THROUGH, MethodSettings, Routing
+from napari_restore.errors import BadParameter, did_you_mean, option
 from napari_restore.explain.explainers._explainers import explainer_ids, explainer_of
 from napari_restore.explain.explainers._problem import Explainer
 from napari_restore.models import ModelCard
-
-AUTO = "auto"
-STOP, THROUGH = "stop", "through"
-"""Context gradient: context of the image as a constant, or recomputed along the path; `AUTO` chooses."""
-FIXED, RECOMPUTED = "fixed", "recomputed"
-"""Routing: experts and tokens chosen once for the image, or again at every point of the path."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +24,7 @@ class Method:
     """Baseline of a straight path; other paths define their own."""
     steps: str | int = AUTO
     rule: str = "gauss-legendre"
-    routing: str = FIXED
+    routing: Routing = FIXED
     """`FIXED` or `RECOMPUTED`, for models with routing."""
     source: str = ""
     explainer: Explainer | None = None
@@ -121,41 +116,43 @@ def method_of(name: str | None, card: ModelCard) -> Method:
     )
 
 
-def check_request(
-    chosen: Method,
-    baseline: str | None,
-    steps: str | int | None,
-    rule: str | None,
-    context_gradient: str,
-    routing: str | None,
-) -> None:
-    """Raise `BadParameter` for options that have no effect on a method."""
-    if baseline is not None and not chosen.takes_baseline:
+def check_request(chosen: Method, settings: MethodSettings) -> None:
+    """Raise `BadParameter` for settings that have no effect on a method."""
+    steps, rule = settings.steps, settings.rule
+    if settings.baseline is not None and not chosen.takes_baseline:
         if not chosen.path:
-            raise BadParameter(f"Method {chosen.name} uses no baseline.", "Leave --baseline out.")
+            raise BadParameter(
+                f"Method {chosen.name} uses no baseline.", f"Leave {option('baseline')} out."
+            )
         raise BadParameter(
             f"Method {chosen.name} has its own baseline.",
-            "Leave --baseline out, or choose --method ig.",
+            f"Leave {option('baseline')} out, or choose {option('method', 'ig')}.",
         )
     if chosen.explainer is not None:
         if steps is not None or rule is not None:
             raise BadParameter(
                 f"Method {chosen.name} is not a path integral.",
-                "Leave --steps and --rule out; its own settings are given by --argument.",
+                f"Leave {option('steps')} and {option('rule')} out; "
+                f"its own settings are given by {option('arguments')}.",
             )
-        if context_gradient == THROUGH:
+        if settings.context_gradient == THROUGH:
             raise BadParameter(
                 f"Method {chosen.name} takes the context as a constant.",
-                "Leave --context-gradient through out.",
+                f"Leave {option('context_gradient', 'through')} out.",
             )
-        if routing is not None:
+        if settings.routing is not None:
             raise BadParameter(
-                f"Method {chosen.name} always recomputes the routing.", "Leave --routing out."
+                f"Method {chosen.name} always recomputes the routing.",
+                f"Leave {option('routing')} out.",
             )
     used_steps = chosen.steps if steps is None else steps
     if rule is not None and used_steps == AUTO:
-        raise BadParameter("--rule needs a number of steps.", "Add --steps 16, or leave it out.")
+        raise BadParameter(
+            f"{option('rule')} needs a number of steps.",
+            f"Add {option('steps', 16)}, or leave it out.",
+        )
     if chosen.path == "lam-2021" and (used_steps == AUTO or rule not in (None, chosen.rule)):
         raise BadParameter(
-            f"Method {chosen.name} has a fixed series of steps.", "Give a number of --steps alone."
+            f"Method {chosen.name} has a fixed series of steps.",
+            f"Give a number of {option('steps')} alone.",
         )

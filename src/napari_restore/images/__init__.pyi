@@ -5,7 +5,6 @@ from ._image import Image, open_image
 from ._profile import Profile
 from ._source import Box, Level, Source
 from .cache._chunks import ChunkCache, chunk_cache
-from .cache._disk_space import is_disk_full
 from .cache._folder import (
     CacheEntry,
     cache_dir,
@@ -19,7 +18,7 @@ from .cache._lock import is_locked, lock_file, owner_in
 from .cache._private import check_private
 from .cache._use import is_used, mark_use, users_of
 from .export._adopt import adopt_zarr, can_adopt
-from .export._job import ExportOptions, FormatOptions, SaveOptions
+from .export._job import ExportOptions, FormatOptions, Pixels, SaveOptions
 from .export._write import check_output, write_image
 from .files._exif import upright_exif
 from .levels._making import attach_pyramid
@@ -46,6 +45,7 @@ __all__ = [
     "Georeference",
     "Image",
     "Level",
+    "Pixels",
     "Profile",
     "Radiometry",
     "SaveOptions",
@@ -63,7 +63,6 @@ __all__ = [
     "default_fill",
     "describe",
     "halve",
-    "is_disk_full",
     "is_inline",
     "is_locked",
     "is_used",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore.errors import BadParameter
+from napari_restore.errors import BadParameter, option
 from napari_restore.images._base import ImageBase
 from napari_restore.images.values._radiometry import Radiometry
 from napari_restore.images.values._sensors import Sensor, sensor_of
@@ -36,7 +36,8 @@ def resolve_radiometry(
     if top <= highest:
         if white is not None or black is not None:
             raise BadParameter(
-                f"White ({top:g}) must lie above black ({highest:g}).", "Check --black and --white."
+                f"White ({top:g}) must lie above black ({highest:g}).",
+                f"Check {option('black')} and {option('white')}.",
             )
         # No value is above black: an empty or dark scene, where any white will do.
         top, white_reason = highest + 1.0, "nothing in the image lies above black"
@@ -92,7 +93,7 @@ def _white(
     if percentile is None:
         raise BadParameter(
             "The image's white is not known before its values have been seen.",
-            "Give it with --white, or a percentile function.",
+            f"Give it with {option('white')}, or a percentile function.",
         )
     if image.dtype.kind == "f" and 0 <= percentile(0) and percentile(100) <= 1:
         return 1.0, "floats within 0 … 1"

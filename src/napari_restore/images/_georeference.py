@@ -89,12 +89,6 @@ class Georeference:
             ]
         )
 
-    @classmethod
-    def transform_from_napari_affine(cls, matrix: npt.ArrayLike) -> Transform:
-        """Return the six numbers whose `to_napari_affine` is `matrix`, up to rounding."""
-        (e, d, f), (b, a, c), _ = np.asarray(matrix, np.float64).tolist()
-        return (a, b, c - 0.5 * (a + b), d, e, f - 0.5 * (d + e))
-
     def to_world(self, column: float, row: float) -> tuple[float, float]:
         """Return (x, y) of a point counted from the top left corner of the first pixel."""
         a, b, c, d, e, f = self.transform or IDENTITY

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore.errors import BadParameter
+from napari_restore.errors import BadParameter, Message, option
 from napari_restore.images._base import ImageBase
 from napari_restore.images._georeference import crs_name
 from napari_restore.images._reader import Reader
@@ -88,7 +88,10 @@ class Image(ImageBase):
         if sensor is None and self.profile.sensor and self.dtype != np.uint8:
             detected = SENSORS[self.profile.sensor]
             self.notes.append(
-                f"Its name or tags name {detected.title}: --sensor {detected.id} sets zero and bands."
+                Message(
+                    f"Its name or tags name {detected.title}: {option('sensor', detected.id)} sets "
+                    "zero and bands."
+                )
             )
         if self.profile.is_reflectance:
             self.notes.append(

@@ -12,7 +12,7 @@ from napari_restore.metrics._ciede2000 import ciede2000
 from napari_restore.metrics._comparable import strips
 from napari_restore.metrics._luma import luma, psnr_y, ssim_y
 from napari_restore.metrics._psnr import psnr
-from napari_restore.metrics._registry import DEFAULT, Metric, metric_ids, metric_of
+from napari_restore.metrics._registry import Metric, metric_ids, metric_of
 from napari_restore.metrics._ssim import K1 as SSIM_K1
 from napari_restore.metrics._ssim import K2 as SSIM_K2
 from napari_restore.metrics._ssim import SIGMA as SSIM_SIGMA
@@ -20,7 +20,6 @@ from napari_restore.metrics._ssim import WINDOW as SSIM_WINDOW
 from napari_restore.metrics._ssim import ssim
 
 __all__ = [
-    "DEFAULT",
     "SSIM_K1",
     "SSIM_K2",
     "SSIM_SIGMA",

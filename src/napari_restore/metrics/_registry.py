@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint
 
+from napari_restore._entry_points import offered
 from napari_restore.errors import BadParameter, did_you_mean
 from napari_restore.metrics._ciede2000 import ciede2000
 from napari_restore.metrics._luma import psnr_y, ssim_y
@@ -16,7 +17,6 @@ from napari_restore.metrics._ssim import ssim
 GROUP = "napari_restore.metrics"
 """Entry-point group in which other packages offer a `Metric`, or a function whose attribute
 `higher_is_better` gives the better direction (true where it has none)."""
-DEFAULT = ("psnr", "ssim", "ciede2000")
 
 Function = Callable[..., float]
 """``(a, b, data_range, valid) -> float``."""
@@ -52,21 +52,15 @@ _BUILT_IN = {
 @cache
 def _foreign() -> dict[str, Metric | str]:
     """Return the metrics of other packages; a message in place of one that cannot be used."""
-    metrics: dict[str, Metric | str] = {}
-    for point in entry_points(group=GROUP):
-        try:
-            offered = point.load()
-        except Exception as error:
-            metrics[point.name] = f"Metric {point.name} of another package cannot load: {error}."
-            continue
-        if isinstance(offered, Metric):
-            metrics[point.name] = offered
-        elif callable(offered):
-            better = bool(getattr(offered, "higher_is_better", True))
-            metrics[point.name] = Metric(offered, better, title=point.name)
-        else:
-            metrics[point.name] = f"Metric {point.name} of another package is no function."
-    return metrics
+    return offered(GROUP, "Metric", _accepted, "function")
+
+
+def _accepted(point: EntryPoint, loaded: object) -> Metric | None:
+    if isinstance(loaded, Metric):
+        return loaded
+    if not callable(loaded):
+        return None
+    return Metric(loaded, bool(getattr(loaded, "higher_is_better", True)), title=point.name)
 
 
 def metric_ids() -> tuple[str, ...]:

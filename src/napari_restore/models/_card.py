@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from napari_restore._json_shapes import closed
-from napari_restore.errors import BadParameter, did_you_mean
+from napari_restore.errors import BadParameter, did_you_mean, option
 
 Scope = Literal["local", "staged", "swept"]
 Task = Literal["dehaze", "fuse", "lowlight", "denoise", "deblur", "other"]
@@ -110,6 +110,8 @@ class ModelCard:
     validated_on: str = ""
     caveats: str = ""
     attention: tuple[str, ...] = ()
+    routing: tuple[str, ...] = ()
+    """Discrete decisions of its layers that an attribution can fix along its path; see `Routing`."""
     values: Mapping[str, Value] = field(default_factory=dict)
     """The parameter values of the loaded model, defaults filled in."""
 
@@ -117,7 +119,7 @@ class ModelCard:
         """Return the error of this position-dependent model for statistics of other images."""
         return BadParameter(
             f"Model {self.id} maps the image itself: statistics of other images do not fit it.",
-            "Leave --context out, or use --context joint for images on one map grid.",
+            f"Leave {option('context')} out, or use {option('mosaic')} for images on one map grid.",
         )
 
     def fill(self, given: Mapping[str, Any]) -> dict[str, Value]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from napari_restore.errors import BadModel, MissingWeights
+from napari_restore.errors import BadModel, MissingWeights, option
 from napari_restore.models import _weights
 from napari_restore.models._card import ModelCard
 from napari_restore.models._measure import BAND_COUNTS, possible_sizes
@@ -26,7 +26,7 @@ Card = ModelCard | Mapping[str, Any]
 WEIGHTS = Path(__file__).parent / "weights"
 """Folder of the weights that come with the package."""
 _FOREIGN = (
-    "It can do anything on this machine: load it, with trust=True or --yes, only if you trust its "
+    f"It can do anything on this machine: load it, with {option('trust', True)}, only if you trust its "
     "author."
 )
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from napari_restore.errors import BadParameter
+from napari_restore.errors import BadParameter, option
 from napari_restore.models._load import load
 from napari_restore.models._model import RestorationModel
 
@@ -61,7 +61,7 @@ def load_named(
     if weights is not None and len(models) != 1:
         raise BadParameter(
             f"Weights for {len(models)} models: it is not clear whose they are.",
-            "Name them with each: --model ID:weights=FILE.",
+            f"Name them with each: {option('models', ['ID:weights=FILE'])}.",
         )
     labelled = []
     for model in models:

@@ -112,11 +112,6 @@ class Program(nn.Module):
         whole = joined.permute(0, 3, 1, 4, 2, 5).reshape(*x.shape[:2], rows * down, columns * along)
         return whole[..., : x.shape[2], : x.shape[3]]
 
-    def _one_by_one(self, x: Tensor) -> Tensor:
-        """Return the outputs of each image by itself, for a program exported with one."""
-        outputs = [self.program(part) for part in torch.split(x, 1)]
-        return torch.cat([y[0] if isinstance(y, (tuple, list)) and y else y for y in outputs])
-
     def _run_padded(self, windows: Tensor, count: int) -> Tensor:
         """Return the outputs of up to `count` windows or images; the program takes no fewer."""
         missing = count - len(windows)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from napari_restore._replacing import replacing
 from napari_restore.errors import BadModel, BadOutput
 from napari_restore.models import _weights
 from napari_restore.models._load import load
@@ -74,12 +75,10 @@ def write_card(proposal: Proposal, fields: Mapping[str, Any]) -> Path:
     content = {**proposal.card, **fields}
     as_card({k: v for k, v in content.items() if k != "model"}, proposal.model.card)
     target = proposal.path.with_suffix(".json")
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
-        partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")
-        os.replace(partial, target)
+        with replacing(target) as part:
+            part.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise BadOutput(
             f"The card {target.name} cannot be written beside the model ({error.strerror}).",
             "Copy the model to a folder you may write to.",

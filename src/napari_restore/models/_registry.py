@@ -6,9 +6,10 @@ import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING, Any
 
+from napari_restore._entry_points import offered
 from napari_restore.errors import BadModel, UnknownModel, did_you_mean
 from napari_restore.models._card import ModelCard
 
@@ -81,22 +82,15 @@ def _entries() -> dict[str, ModelEntry]:
 
 @cache
 def _foreign() -> dict[str, ModelEntry | str]:
-    """Return the entries of other packages; a message in place of one that cannot be used.
-
-    One broken package must not remove all models.
-    """
+    """Return the entries of other packages by id; a message in place of one that cannot be used."""
     entries: dict[str, ModelEntry | str] = {}
-    for point in entry_points(group=GROUP):
-        try:
-            entry = point.load()
-        except Exception as error:
-            entries[point.name] = f"Model {point.name} of another package cannot load: {error}."
-            continue
-        if isinstance(entry, ModelEntry):
-            entries.setdefault(entry.card.id, entry)
-        else:
-            entries[point.name] = f"Model {point.name} of another package is no ModelEntry."
+    for name, entry in offered(GROUP, "Model", _accepted, "ModelEntry").items():
+        entries.setdefault(name if isinstance(entry, str) else entry.card.id, entry)
     return entries
+
+
+def _accepted(point: EntryPoint, loaded: object) -> ModelEntry | None:
+    return loaded if isinstance(loaded, ModelEntry) else None
 
 
 def model_ids() -> tuple[str, ...]:

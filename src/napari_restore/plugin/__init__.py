@@ -1,1 +1,6 @@
-"""The window: reader, writer, sample and the Restore panel of napari."""
+"""The window: reader, writer, sample and the Restore panel of napari.
+
+A folder per feature. File names say the role: views (`_section`, `_form`, `_view`, `_bar`,
+`_tab`, `_chooser`, `_dialog`, `_plots`, `_panel`) are the only ones with Qt widgets, controllers
+end in `_controller`, the rest is state and what is computed from it. See docs/architecture.md.
+"""

@@ -1,4 +1,4 @@
-"""What menus and the command palette offer; all of it acts on the viewer's panel."""
+"""Commands of menus and the command palette; each acts on the viewer's panel."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from napari_restore.plugin._state import unwrapped
 from napari_restore.plugin.attribution import AttributionTab
 from napari_restore.plugin.compare import CompareSection
 from napari_restore.plugin.layers._placing import plane_of, scale_and_affine, widen
-from napari_restore.plugin.results._export import ExportSection
+from napari_restore.plugin.results._export_section import ExportSection
 
 if TYPE_CHECKING:
     import napari
     from qtpy.QtWidgets import QAbstractButton
 
     from napari_restore.plugin._panel import RestorePanel
-    from napari_restore.plugin._section import Section
+    from napari_restore.plugin.widgets._section import Section
 
 S = TypeVar("S", bound="Section")
 NO_RESULT = "There is no result yet. Run a method first."
@@ -26,18 +26,18 @@ _panels: weakref.WeakKeyDictionary[Any, weakref.ref[RestorePanel]] = weakref.Wea
 
 
 def opened(viewer: Any, panel: RestorePanel) -> None:
-    """`panel` is now the one of `viewer`."""
+    """Register `panel` as the one of `viewer`."""
     _panels[unwrapped(viewer)] = weakref.ref(panel)
 
 
 def closed(viewer: Any, panel: RestorePanel) -> None:
-    """`panel` is no more."""
+    """Forget `panel`, which is closed."""
     if panel_of(viewer) is panel:
         del _panels[unwrapped(viewer)]
 
 
 def panel_of(viewer: Any) -> RestorePanel | None:
-    """The open panel of a viewer."""
+    """Return the open panel of a viewer, or None."""
     found = _panels.get(unwrapped(viewer))
     return None if found is None else found()
 
@@ -67,7 +67,7 @@ def toggle_live(viewer: napari.viewer.Viewer) -> None:
 
 
 def compare_swipe(viewer: napari.viewer.Viewer) -> None:
-    """Show or hide the line between before and after."""
+    """Show or hide the line between source and result."""
     section = _section(viewer, CompareSection)
     if section is None:
         show_note(NO_RESULT)
@@ -82,7 +82,7 @@ def export_result(viewer: napari.viewer.Viewer) -> None:
 
 
 def show_attribution(viewer: napari.viewer.Viewer) -> None:
-    """Turn to the tab that asks; opens the panel where there is none."""
+    """Show the Attribution tab; opens the panel where there is none."""
     _panel(viewer).tabs.choose(AttributionTab.TITLE)
 
 
@@ -100,7 +100,7 @@ def show_bands(viewer: napari.viewer.Viewer) -> None:
         "units": ("pixel", *layer.units[-2:]),
     }
     viewer.add_image(data, **arguments)
-    # To look at: what is restored stays what it was.
+    # What is restored stays the same.
     viewer.layers.selection.active = layer
 
 
@@ -115,7 +115,7 @@ BOUND = {
 
 
 def _panel(viewer: napari.viewer.Viewer) -> RestorePanel:
-    """The panel of a viewer, opened if need be."""
+    """Return the panel of a viewer, opened if need be."""
     panel = panel_of(viewer)
     if panel is None:
         viewer.window.add_plugin_dock_widget("napari-restore", "Restore")

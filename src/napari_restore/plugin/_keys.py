@@ -40,7 +40,7 @@ ends things there, too; "blink" and "leave" are bound where they act."""
 
 
 class KeyBindings:
-    """Binds keys while a viewer's panel is open; `leave` gives them back."""
+    """Binds keys while a viewer's panel is open; `leave` restores the former bindings."""
 
     def __init__(self, viewer: ViewerModel, actions: Mapping[str, Callable[[Any], None]]) -> None:
         self._viewer = viewer
@@ -59,17 +59,17 @@ class KeyBindings:
 
 
 def with_key(words: str, action: str) -> str:
-    """A tooltip that names the key of `action`."""
+    """Return a tooltip that names the key of `action`."""
     return f"{words} ({KEYS[action].text})"
 
 
 def table() -> str:
-    """The keys as a table in Markdown."""
+    """Return the keys as a table in Markdown."""
     rows = [f"| {key.keys.replace('-', ' + ')} | {key.what} |" for key in KEYS.values()]
     return "\n".join(["| Key | What it does |", "| --- | --- |", *rows])
 
 
 def is_free(viewer: ViewerModel, keys: str) -> bool:
-    """Whether the user or another plugin has not taken it: theirs stay."""
+    """Return whether neither the user nor another plugin has bound it: theirs stay."""
     binding = coerce_keybinding(keys)
     return binding not in viewer.keymap and binding not in type(viewer).class_keymap

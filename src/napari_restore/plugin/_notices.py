@@ -1,39 +1,82 @@
-"""Errors and notes in napari's own way: a sentence with the next step, no traceback."""
+"""Errors and notes as napari notifications: a sentence with the next step, no traceback."""
 
 from __future__ import annotations
 
 import re
 
-from napari_restore.errors import RestoreError, escape_controls
+from napari_restore.errors import Message, Option, RestoreError, escape_controls
 
-OPTIONS = {
+LABELS = {
+    "arguments": "Settings {}",
     "bands": "the form below Image",
-    "bit-depth": "Values",
-    "device": "Device (Advanced)",
+    "baseline": "Baseline {}",
+    "bit_depth": "Values {}",
+    "check": "Check {}",
+    "context_gradient": "Context {}",
+    "device": "Device {} (Advanced)",
     "exclude": "Exclude",
+    "extent": "Model knows {} (Advanced)",
     "fresh": "Delete (Results)",
+    "gap": "Largest gap {}",
     "mask": "Area",
-    "memory": "Memory",
-    "tile": "Tile (Advanced)",
+    "memory": "Memory {}",
+    "method": "Method {}",
+    "models": "Method {}",
+    "residuals": "Residuals {} (Advanced)",
+    "scratch": "Cache folder (Preferences)",
+    "routing": "Routing {}",
+    "sensor": "Sensor {}",
+    "tile": "Tile {} (Advanced)",
+    "tile_batch": "Tile batch {} (Advanced)",
 }
-"""Option of the command line → what the panel calls it."""
+"""Option in Python → the label of its control, where the value stands, and where it is found."""
 
 
-def words_of(error: RestoreError) -> str:
-    """What went wrong and what to do, in the panel's words where it has some."""
-    text = re.sub(r"--scratch( folder)?", "cache folder (Preferences)", str(error))
-    return re.sub(r"--([a-z-]+)", lambda found: OPTIONS.get(found[1], found[0]), text)
+def error_text(error: RestoreError) -> str:
+    """Return cause and next step, with the labels of the window."""
+    return with_labels(error.sentence)
+
+
+def with_labels(text: str) -> str:
+    """The sentence with the labels of the window; a plain text as it is."""
+    if not isinstance(text, Message):
+        return text
+    # "another scratch folder" in Python, "another Cache folder" here.
+    return text.naming(_label).replace("(Preferences) folder", "(Preferences)")
+
+
+def with_labels_for_flags(text: str) -> str:
+    """A sentence of the command line, which the window runs for a folder, with labels for flags."""
+    labelled = re.sub(r"(?<!\S)--([a-z]+(?:-[a-z]+)*)", _label_for_flag, text)
+    return labelled.replace("(Preferences) folder", "(Preferences)")
+
+
+def _label_for_flag(flag: re.Match[str]) -> str:
+    return _label(Option(flag[1].replace("-", "_")))
+
+
+def _label(option: Option) -> str:
+    values = " or ".join(_text(value) for value in option.values if value is not True)
+    # What has no control keeps its plain name.
+    plain = option.name.removesuffix("()").replace("_", " ") + " {}"
+    return " ".join(LABELS.get(option.name, plain).format(values).split())
+
+
+def _text(value: object) -> str:
+    if isinstance(value, dict):
+        return " ".join(f"{name}={each}" for name, each in value.items())
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def show_problem(error: RestoreError) -> None:
-    """Show what went wrong and what to do; callable from any thread."""
+    """Show an error as a napari notification; callable from any thread."""
     from napari.utils.notifications import show_error
 
-    show_error(words_of(error))
+    show_error(error_text(error))
 
 
 def show_note(text: str) -> None:
-    """Show a sentence the user should read."""
+    """Show a sentence as a napari notification."""
     from napari.utils.notifications import show_info
 
-    show_info(escape_controls(text))
+    show_info(escape_controls(with_labels(text)))

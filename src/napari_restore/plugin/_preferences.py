@@ -1,4 +1,4 @@
-"""napari's Preferences for this plugin: where a viewer's settings begin."""
+"""napari's Preferences for this plugin, from which a viewer's settings begin."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _set_here: str | None = None
 
 
 def preferences() -> Any | None:
-    """The group of settings that the manifest declares; None where napari has none of ours."""
+    """Return the group of settings that the manifest declares; None where napari has none of ours."""
     try:
         return get_plugin_settings(PLUGIN).restore
     except (KeyError, AttributeError):
@@ -63,7 +63,7 @@ class PreferenceLink:
             self._on_device()
 
     def leave(self) -> None:
-        """Let go of the preferences; called once."""
+        """Disconnect from the preferences; called once."""
         if self._group is None:
             return
         for name, slot in self._slots.items():
@@ -109,7 +109,7 @@ def use_cache_folder() -> None:
 
 
 def hint_at_async(image: Image) -> None:
-    """Say once that napari can draw large images in the background, if it does not."""
+    """Note once that napari can draw large images in the background, if it does not."""
     global _hinted
     group = preferences()
     if _hinted or group is None or not group.async_hint or image.height * image.width < LARGE:

@@ -18,32 +18,33 @@ SUFFIXES = frozenset(
     ".dng .cr2 .cr3 .nef .arw .orf .raf .rw2 .zarr".split()
 )
 NOTHING: list[Any] = [(None,)]
-"""napari's word for: it was mine, but there is no layer."""
+"""What a reader of napari returns for a file without a layer."""
 
 
 def get_reader(path: Paths) -> Callable[[Paths], list[Any]] | None:
-    """A reader for `path` (or several bands' paths), or None at once if it is not ours."""
+    """Return a reader for `path` (or several bands' paths), or None at once for other files."""
     paths = _as_list(path)
     ours = bool(paths) and all(_is_ours(Path(p)) for p in paths)
     return read if ours else None
 
 
 def read(path: Paths) -> list[Any]:
-    """Layers of the image at `path`; several paths are the bands of one image.
+    """Return the layers of the image at `path`; several paths are the bands of one image.
 
-    In a window, what goes wrong is shown and no layer is made; elsewhere it is raised. There
-    it can be cancelled, and asks about files outside the image's folder.
+    In a window errors are shown and no layer is made; elsewhere they are raised. In a window
+    opening can be cancelled, and files outside the image's folder need consent.
     """
     import napari
 
     import napari_restore as nr
     from napari_restore.errors import Cancelled, RestoreError
+    from napari_restore.plugin.threads._main_thread import is_main_thread
 
     paths = _as_list(path)
     viewer = napari.current_viewer()
     try:
-        if viewer is not None and _is_gui_thread():
-            from napari_restore.plugin._opening import open_in_window
+        if viewer is not None and is_main_thread():
+            from napari_restore.plugin._opening_dialog import open_in_window
 
             return [layer_of(open_in_window(paths), viewer)]
         image = nr.open_image(paths, stack=True) if len(paths) > 1 else nr.open_image(paths[0])
@@ -60,10 +61,10 @@ def read(path: Paths) -> list[Any]:
 
 
 def layer_of(image: Image, viewer: Any = None, *, band_by_band: bool = False) -> LayerData:
-    """The layer that shows `image`, as napari's readers return it.
+    """Return the layer that shows `image`, as napari's readers return it.
 
-    In colour where it is known which bands those are, unless `band_by_band` is wanted.
-    `metadata["napari_restore"]` holds the image. With a viewer the canvas is
+    In colour where it is known which bands those are, unless `band_by_band`.
+    `metadata["napari_restore"]` is the image. With a viewer the canvas is
     turned so that it is upright, and missing levels appear as they are made.
     """
     from napari_restore.errors import escape_controls
@@ -112,7 +113,7 @@ def layer_of(image: Image, viewer: Any = None, *, band_by_band: bool = False) ->
 
 
 def _levels(image: Image, display: Any, viewer: Any, limits: Any) -> list[Any]:
-    """All levels lazily; missing ones begin to be made."""
+    """Return all levels lazily; missing ones begin to be made."""
     import numpy as np
 
     from napari_restore.plugin.layers._growth import Growth, must_grow
@@ -130,7 +131,7 @@ def _levels(image: Image, display: Any, viewer: Any, limits: Any) -> list[Any]:
 
 
 def _refresher(image: Image, display: Any, viewer: Any, guessed: Any) -> Callable[[bool], Any]:
-    """Draws the layers of `image` again, on the thread of the window.
+    """Return a function that draws the layers of `image` again, in the GUI thread.
 
     `guessed` are contrast limits chosen before there was a coarse level: they are judged
     again once it is finished, and while a file lands of which nothing could be read
@@ -155,25 +156,17 @@ def _refresher(image: Image, display: Any, viewer: Any, guessed: Any) -> Callabl
             viewer.layers.events.inserted.connect(on_inserted)
 
     def on_inserted(event: Any) -> None:
-        """All has landed while napari was still making the layer."""
+        """Refresh a layer whose image was complete before napari had made the layer."""
         if event.value.metadata.get("napari_restore") is image:
             viewer.layers.events.inserted.disconnect(on_inserted)
             call(True)
 
     if viewer is None:
         return lambda finished: None
-    from napari_restore.plugin._main_thread import on_main_thread
+    from napari_restore.plugin.threads._main_thread import on_main_thread
 
     call = on_main_thread(refresh)
     return call
-
-
-def _is_gui_thread() -> bool:
-    from qtpy.QtCore import QThread
-    from qtpy.QtWidgets import QApplication
-
-    app = QApplication.instance()
-    return app is not None and QThread.currentThread() is app.thread()
 
 
 def _as_list(path: Paths) -> list[str]:
@@ -183,7 +176,7 @@ def _as_list(path: Paths) -> list[str]:
 
 
 def _is_ours(path: Path) -> bool:
-    """Judged by name and, for a folder, by what a zarr has at its top."""
+    """Return whether name and, for a folder, the zarr files at its top are those of an image."""
     if path.is_dir():
         return any(
             (path / name).is_file() for name in ("zarr.json", ".zattrs", ".zgroup", ".zarray")

@@ -41,14 +41,14 @@ class Request:
     maps: bool = False
 
     def load(self) -> RestorationModel:
-        """The model with its parameters; kept for the next time, until its files change."""
+        """Load the model with its parameters; cached until its files change."""
         stamp = stamp_of(self.model, self.weights)
-        # Two threads that want the same model load it once.
+        # Two threads that need the same model load it once.
         with _LOADING:
             return _load(self.model, self.weights, self.parameters, self.trust, stamp)
 
     def plan(self, **options: Any) -> Plan:
-        """Settle it. Loads and probes the model at its first use: not for the GUI thread.
+        """Plan it. Loads and probes the model at its first use: not in the GUI thread.
 
         `options` are further ones of `napari_restore.plan`.
         """

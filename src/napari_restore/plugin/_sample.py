@@ -6,7 +6,7 @@ from typing import Any
 
 
 def open_sample() -> list[Any]:
-    """The hazy aerial photo that ships with the package."""
+    """Return the hazy aerial photo that ships with the package."""
     from napari_restore.plugin._reader import read
     from napari_restore.sample import SAMPLE
 

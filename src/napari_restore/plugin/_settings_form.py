@@ -1,4 +1,4 @@
-"""The upper part of the panel: what to restore and how, in widgets and in the viewer's state."""
+"""The upper part of the panel: what to restore and how; writes to the viewer's state."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from qtpy.QtCore import QObject, Signal
 from qtpy.QtWidgets import QDoubleSpinBox, QLabel, QVBoxLayout, QWidget
 
 from napari_restore.errors import RestoreError
-from napari_restore.plugin._combo_box import NarrowComboBox
-from napari_restore.plugin._folding import folded, form_layout, stacked
-from napari_restore.plugin._notices import words_of
+from napari_restore.plugin._notices import error_text
 from napari_restore.plugin._preferences import hint_at_async
 from napari_restore.plugin._state import image_of
-from napari_restore.plugin._words import describe
-from napari_restore.plugin.areas._drawing import Drawing
-from napari_restore.plugin.areas._exclude import ExcludeChooser
+from napari_restore.plugin.areas._drawing_controller import DrawingController
+from napari_restore.plugin.areas._exclude_chooser import ExcludeChooser
 from napari_restore.plugin.areas._strength import chosen_strength, strength_layers
 from napari_restore.plugin.areas._target_chooser import TargetChooser
-from napari_restore.plugin.layers._front import bring_to_front
+from napari_restore.plugin.layers._layer_order import bring_to_front
 from napari_restore.plugin.layers._named_bands import add_in_colour, is_needed
 from napari_restore.plugin.layers._placing import turn_upright
-from napari_restore.plugin.method._advanced import AdvancedForm
-from napari_restore.plugin.method._airlight import AirlightPicker
-from napari_restore.plugin.method._band_roles import BandRolesForm
+from napari_restore.plugin.method._advanced_form import AdvancedForm
+from napari_restore.plugin.method._airlight_view import AirlightPicker
+from napari_restore.plugin.method._band_roles_form import BandRolesForm
 from napari_restore.plugin.method._model_chooser import ModelChooser, offered_models
 from napari_restore.plugin.method._parameter_form import ParameterForm
+from napari_restore.plugin.widgets._combo_box import NarrowComboBox
+from napari_restore.plugin.widgets._folding import folded, form_layout, stacked
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
+    from napari_restore.images import Image
     from napari_restore.plugin._state import RestoreState
     from napari_restore.plugin.areas._targets import Target
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 class SettingsForm(QObject):
     """Image, method, area and memory: what the user sets goes to the viewer's `RestoreState`.
 
-    After `follow`, what others set there comes back into the widgets, which are `panel`'s.
+    After `follow` the widgets, which are `panel`'s, show what others set there.
     """
 
     image_shown = Signal(bool)
@@ -49,7 +49,7 @@ class SettingsForm(QObject):
         super().__init__(panel)
         self.viewer = viewer
         self.state = state
-        self.drawing = Drawing(viewer, state, self)
+        self.drawing = DrawingController(viewer, state, self)
         self.image = NarrowComboBox(panel)
         self.summary = QLabel(panel)
         self.summary.setWordWrap(True)
@@ -82,7 +82,7 @@ class SettingsForm(QObject):
         layout.addWidget(folded("Advanced", self.advanced))
 
     def add_area_to(self, layout: QVBoxLayout) -> None:
-        """Add what of the image is restored."""
+        """Add the row of the area."""
         form = form_layout()
         form.addRow("Area", self.target)
         layout.addLayout(form)
@@ -92,7 +92,7 @@ class SettingsForm(QObject):
         self.image.activated.connect(self._on_chosen)
         self.models.changed.connect(self._on_model)
         self.bands.changed.connect(self._set("bands"))
-        self.bands.answered.connect(self._on_named)
+        self.bands.named_bands.connect(self._on_named)
         self.parameters.changed.connect(self._set("parameters"))
         self.airlight.picked.connect(self._on_airlight)
         self.target.changed.connect(self._on_target)
@@ -104,12 +104,12 @@ class SettingsForm(QObject):
         self.advanced.changed.connect(self._on_advanced)
 
     def follow(self) -> None:
-        """Bring the widgets up to date from now on when others than they set the state."""
+        """Connect the widgets to the state, so that they show what others set."""
         for signal, slot in self._followers():
             signal.connect(slot)
 
     def leave(self) -> None:
-        """Let go of viewer and state; called once."""
+        """Disconnect from viewer and state; called once."""
         self.airlight.leave()
         self.drawing.leave()
         self.exclude.leave()
@@ -152,16 +152,17 @@ class SettingsForm(QObject):
         self.parameters.show_card(choice.card)
         self.airlight.show_card(choice.card)
         self.advanced.show_card(choice.card)
-        self.bands.ask(self.state.layer, choice.card)
+        self.bands.show_missing(self.state.layer, choice.card)
+        self.state.card = choice.card
         self.state.weights, self.state.trust = choice.weights, choice.trust
         self.state.parameters = self.parameters.values()
         self.state.model = choice.model
 
-    def _on_named(self, said: str) -> None:
-        """The user has named bands: show them in colour, in the place of what was shown."""
+    def _on_named(self, roles: str) -> None:
+        """Show the image in the colours the user has named, in the place of its layer."""
         before = self.state.layer
         assert before is not None
-        shown = add_in_colour(self.viewer, before, said)
+        shown = add_in_colour(self.viewer, before, roles)
         if shown is None:
             return
         camera = self.viewer.scene.camera
@@ -180,7 +181,7 @@ class SettingsForm(QObject):
         self.parameters.set_value("airlight", value)
 
     def _on_chosen(self) -> None:
-        """The user, and nobody else, has chosen an image: show it."""
+        """Show the image that the user has chosen in the widget."""
         if self.state.layer is not None:
             self.state.layer.visible = True
             bring_to_front(self.viewer, self.state.layer)
@@ -195,13 +196,13 @@ class SettingsForm(QObject):
             try:
                 image = image_of(layer)
             except RestoreError as error:
-                self.summary.setText(words_of(error))
+                self.summary.setText(error_text(error))
                 layer = None
-                self.bands.ask(None, None)
+                self.bands.show_missing(None, None)
             else:
                 self.summary.setText(describe(image))
                 if layer is not self.state.layer:
-                    # What was said of another layer's bands means nothing here.
+                    # Roles belong to the layer they were given for.
                     self.state.bands = None
                     self.state.layer = layer
                     turn_upright(self.viewer, image)
@@ -213,14 +214,14 @@ class SettingsForm(QObject):
     # -- others set --------------------------------------------------------------
 
     def show_settings(self) -> None:
-        """What the state says now of memory and of what is folded away."""
+        """Show the state's memory and what is under Advanced."""
         state = self.state
         self.memory.setValue(state.memory or 0)
         names = ("device", "tile", "tile_batch", "extent", "residuals")
         self.advanced.show_settings({name: getattr(state, name) for name in names})
 
-    def take_up(self, before: RestoreState) -> None:
-        """Go on with what an earlier panel of this viewer was set to."""
+    def show_earlier(self, before: RestoreState) -> None:
+        """Show the settings of an earlier panel of this viewer."""
         self.target.choose(self.state.target)
         self._show_feather(self.state.feather)
         if before.model and self.state.layer is before.layer:
@@ -236,7 +237,7 @@ class SettingsForm(QObject):
         return number >= 0
 
     def offer_layers(self) -> None:
-        """Offer the images and strengths there are; keep the image where it still exists."""
+        """Offer the image and strength layers of the viewer; keep the chosen image if it still exists."""
         offered = [layer for layer in self.viewer.layers if _is_source(layer)]
         chosen = self.state.layer if self.state.layer in offered else None
         self.image.blockSignals(True)
@@ -264,6 +265,16 @@ class SettingsForm(QObject):
 
     def _show_model(self, model: str) -> None:
         self.models.choose(self.state.weights or model)
+
+
+def describe(image: Image) -> str:
+    """Return an image's size, bands, type and map in one line."""
+    bands = f"{image.bands} band{'s' if image.bands > 1 else ''}"
+    parts = [f"{image.width} × {image.height}", bands, str(image.dtype)]
+    if image.crs:
+        # WKT begins with the system's name in quotes.
+        parts.append(image.crs.split('"')[1])
+    return " · ".join(parts)
 
 
 def _is_source(layer: Any) -> bool:

@@ -1,4 +1,4 @@
-"""The process behind `napari-restore view`: napari, with what it will need loaded before.
+"""The process behind `napari-restore view`: napari, with its libraries loaded before.
 
 Run as ``python -m napari_restore.plugin._start``, with the arguments of napari itself.
 """
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from qtpy.QtWidgets import QApplication
 
-    from napari_restore.plugin._garbage import WindowGarbage
+    from napari_restore.plugin.threads._garbage import WindowGarbage
 
 NEEDED = (
     "napari.viewer",
@@ -27,13 +27,13 @@ NEEDED = (
 
 
 def load() -> WindowGarbage:
-    """Load what the window needs, and look after its garbage from then on."""
+    """Load what the window needs, and collect its garbage from then on."""
     for name in NEEDED:
         importlib.import_module(name)
-    from napari_restore.plugin._garbage import WindowGarbage
-    from napari_restore.plugin._handover import make_handover_safe
+    from napari_restore.plugin.threads._garbage import WindowGarbage
+    from napari_restore.plugin.threads._superqt_patch import patch_superqt
 
-    make_handover_safe()
+    patch_superqt()
     return WindowGarbage(_application())
 
 

@@ -1,4 +1,4 @@
-"""What the panel of one viewer is set to; whoever shows a part of it listens."""
+"""The settings of the panel of one viewer; views and controllers listen to its events."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from napari.layers import Layer
 
     from napari_restore.images import Image
+    from napari_restore.models import ModelCard
     from napari_restore.plugin.results._variant import Variant
 
 
@@ -31,7 +32,9 @@ class RestoreState:
     layer: ImageLayer | None = None
     """The layer to restore."""
     bands: str | None = None
-    """What the user said of the layer's bands, as ``"red=3,green=2,blue=1"``."""
+    """The roles that the user gave the layer's bands, as ``"red=3,green=2,blue=1"``."""
+    card: ModelCard | None = None
+    """The card of `model`; set before it."""
     model: str = ""
     """A model's id, or the path of a model file."""
     weights: str | None = None
@@ -42,46 +45,51 @@ class RestoreState:
     """Those that differ from the card's defaults, by name."""
     target: Target = Target.VISIBLE
     area: Area | None = None
-    """What the target means now; None when it means nothing."""
+    """The area of the target now; None where there is none."""
     feather: int = 0
     """Pixels over which the edges of drawn areas fade."""
     strength_layer: Layer | None = None
     """The layer whose values are the strength of a painted target; None: the topmost labels."""
     exclude: str | None = None
-    """Path of a mask of pixels that are left alone and do not count."""
+    """Path of a mask of pixels that stay as they are and enter no statistics."""
     exclude_pending: bool = False
-    """Whether that mask is being made again: `exclude` is the one before."""
+    """Whether a new mask is being made: `exclude` is the one before."""
     exclude_problem: RestoreError | None = None
-    """Why there is no mask of what was chosen; said before `exclude_pending` ends."""
+    """Why there is no mask of what was chosen; set before `exclude_pending` ends."""
     memory: float | None = None
     """GiB a run may add; None: the engine decides."""
     device: str = "auto"
     tile: int | None = None
     tile_batch: int | None = None
     extent: str = "image"
-    """What a global model knows: "image", or as a draft only the "region"."""
+    """What a global model sees: "image", or as a draft only the "region"."""
     residuals: str = "auto"
-    """Where a staged model's encoder leaves what its decoder needs."""
+    """Where a staged model's encoder stores what its decoder needs."""
     maps: bool = False
     """Whether runs keep the method's side maps, which doubles what a result takes on disk."""
     running: bool = False
-    """Whether a run or a folder is under way: one at a time has the memory."""
+    """Whether a run, a folder or an attribution is under way: one at a time has the memory."""
     variants: tuple[Variant, ...] = ()
-    """All results there are in the viewer, the oldest first."""
+    """All results in the viewer, the oldest first."""
     current: Variant | None = None
-    """The result that compare, adjust and export mean."""
+    """The result that Compare, Adjust and Export apply to."""
+
+    @property
+    def title(self) -> str:
+        """The title of the model."""
+        return self.model if self.card is None else self.card.title
 
     @property
     def not_ready(self) -> NotReady | None:
-        """What says that a request has to wait for `exclude_pending` to be False."""
+        """The error of a request while `exclude_pending`; None otherwise."""
         if not self.exclude_pending:
             return None
         return NotReady("The mask of what is left out is being made.", "It takes a moment.")
 
     def request(self, area: Area | None = None) -> Request:
-        """All a plan needs, frozen; raises `RestoreError` where something is missing.
+        """Return all that a plan needs; raises `RestoreError` where something is missing.
 
-        `area` stands for what the target means. `NotReady` is raised while the mask
+        `area` replaces that of the target. `NotReady` is raised while the mask
         of what is left out is being made.
         """
         if self.not_ready is not None:
@@ -118,16 +126,16 @@ ARRAY = "napari_restore_array"
 
 
 def image_of(layer: ImageLayer, bands: str | None = None) -> Image:
-    """The image a layer shows: the one it was opened from, else its own array.
+    """Return the image a layer shows: the one it was opened from, else its own array.
 
-    With `bands`, as it is with the roles that the user gave. Raises
-    `UnreadableImage` for layers that are no image of a plane.
+    `bands` are roles that the user gave. Raises `UnreadableImage` for layers that are no
+    image of a plane.
     """
     if bands is not None:
-        # Kept beside, not in its place: what the layer shows stays as it is.
+        # In an entry of its own: what the layer shows stays as it is.
         shown = image_of(layer)
-        said, of, named = layer.metadata.get("napari_restore_named", (None, None, None))
-        if said != bands or of is not shown:
+        roles, of, named = layer.metadata.get("napari_restore_named", (None, None, None))
+        if roles != bands or of is not shown:
             named = nr.open_image(shown, bands=bands)
             layer.metadata["napari_restore_named"] = bands, shown, named
         # Levels that have been made since then.
@@ -153,7 +161,7 @@ _states: weakref.WeakKeyDictionary[Any, RestoreState] = weakref.WeakKeyDictionar
 
 
 def state_of(viewer: ViewerModel) -> RestoreState:
-    """The one state of a viewer; made at its first use."""
+    """Return the one state of a viewer; made at its first use."""
     viewer = unwrapped(viewer)
     state = _states.get(viewer)
     if state is None:
@@ -162,5 +170,5 @@ def state_of(viewer: ViewerModel) -> RestoreState:
 
 
 def unwrapped(thing: Any) -> Any:
-    """What napari hands to plugins in a proxy, itself: proxies are neither one nor kept alive."""
+    """Return the object of a proxy, as napari gives them to plugins: proxies are many and short-lived."""
     return getattr(thing, "__wrapped__", thing)

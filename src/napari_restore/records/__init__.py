@@ -6,8 +6,6 @@ Other keys may be present and are preserved.
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import json
 import math
 import os
@@ -17,7 +15,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from napari_restore._json_shapes import mismatches, read_json
-from napari_restore.errors import CONTROLS, BadOutput, DiskFull, InputError
+from napari_restore._replacing import replacing
+from napari_restore.errors import CONTROLS, BadOutput, DiskFull, InputError, is_disk_full, option
 from napari_restore.records._shapes import AttributionRecord, Record, Table, Task
 
 __all__ = [
@@ -73,23 +72,24 @@ def check_record(path: str | os.PathLike[str], *, overwrite: bool = False) -> No
     Raises `BadOutput` if it exists without `overwrite` or its folder is missing or
     may not be written.
     """
-    check_file(Path(path), "record", "--record", overwrite=overwrite)
+    check_file(Path(path), "record", option("write_record()"), overwrite=overwrite)
 
 
-def check_file(target: Path, what: str, option: str, *, overwrite: bool = False) -> None:
+def check_file(target: Path, what: str, named_by: str, *, overwrite: bool = False) -> None:
     """Check before the run whether a file can be written, as `check_record`.
 
-    `what` describes the file and `option` names it in the error message.
+    `what` describes the file, and `named_by` is the marked option that names it, for the message.
     """
     if target.is_dir():
-        raise BadOutput(f"The {what} {target} is a folder.", f"Name a file after {option}.")
+        raise BadOutput(f"The {what} {target} is a folder.", f"Name a file after {named_by}.")
     if target.exists() and not target.is_file():
         raise BadOutput(
-            f"The {what} {target} is a device or a pipe.", f"Name a file after {option}."
+            f"The {what} {target} is a device or a pipe.", f"Name a file after {named_by}."
         )
     if not overwrite and (target.exists() or target.is_symlink()):
         raise BadOutput(
-            f"The {what} {target} exists.", "Add --overwrite to replace it, or choose another name."
+            f"The {what} {target} exists.",
+            f"Add {option('overwrite', True)} to replace it, or choose another name.",
         )
     try:
         # Only an attempt is reliable for Windows permissions and read-only disks.
@@ -122,18 +122,12 @@ def write_json(path: Path, data: Any) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8, atomically. Raises `OSError`."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
 
 
 def _unwritable(target: Path, what: str, error: OSError) -> BadOutput | DiskFull:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if is_disk_full(error):
         return DiskFull(f"No space left for the {what} {target}.", "Free some, or name another.")
     return BadOutput(
         f"The {what} {target} cannot be written: {error.strerror or error}.",
@@ -160,11 +154,11 @@ def _read_json(path: str | os.PathLike[str]) -> Any:
     except OSError as error:
         raise InputError(
             f"The record {path} cannot be read: {error.strerror or error}.",
-            "Name the file that --record wrote.",
+            f"Name the file that {option('write_record()')} wrote.",
         ) from None
     except ValueError as error:
         raise InputError(
-            f"{path} is not JSON: {error}.", "Name the file that --record wrote."
+            f"{path} is not JSON: {error}.", f"Name the file that {option('write_record()')} wrote."
         ) from None
 
 
@@ -178,6 +172,7 @@ def _checked(path: str | os.PathLike[str], record: Any, kind: Any) -> Any:
     """Return `record` if it has the format `kind`; raises `InputError`."""
     if wrong := mismatches(record, kind, "record"):
         raise InputError(
-            f"{path} is not a record of a run: {wrong[0]}.", "Name the file that --record wrote."
+            f"{path} is not a record of a run: {wrong[0]}.",
+            f"Name the file that {option('write_record()')} wrote.",
         )
     return record

@@ -12,6 +12,7 @@ from annotated_types import Len
 from typing_extensions import TypedDict  # pydantic takes that of typing from Python 3.12 on
 
 from napari_restore._json_shapes import closed
+from napari_restore._options import FormatOptions, MethodOptions, ReadingOptions
 
 Box = Annotated[list[int], Len(4, 4)]
 """[y0, x0, y1, x1], half open."""
@@ -41,26 +42,20 @@ class ModelSource(TypedDict):
 
 
 @closed
-class RunOptions(TypedDict, total=False):
+class RunOptions(ReadingOptions, total=False):
     """Options of `plan` that are independent of the machine."""
 
     region: Required[list[Box]]
     mask: str | None
     feather: int
-    exclude: str | None
     strength: float
     luminance_only: bool
     protect_shadows: float
     protect_highlights: float
-    extent: str
-    other_bands: Literal["correct", "copy", "drop"] | None
-    black: float | None
-    white: float | None
     tile: int | None
     tile_batch: int | None
     precision: str
     residual_dtype: str | None
-    context: str | None
     maps: list[str]
     pyramid: bool
 
@@ -75,34 +70,12 @@ class Task(TypedDict):
 
 
 @closed
-class ReadingOptions(TypedDict, total=False):
+class AttributionReading(ReadingOptions, total=False):
     """Options of `attribute` on how the image is read."""
-
-    extent: str
-    black: float | None
-    white: float | None
-    exclude: str | None
-    context: str | None
-    other_bands: Literal["correct", "copy", "drop"] | None
-
-
-class MethodSettings(TypedDict, total=False):
-    """Options of `attribute` on method and objective."""
-
-    method: str | None
-    objective: str | None
-    baseline: str | None
-    steps: str | int | None
-    rule: str | None
-    gap: float
-    context_gradient: str
-    routing: str | None
-    arguments: dict[str, Any] | None
-    check: str | None
 
 
 @closed
-class AttributionRequest(MethodSettings, total=False):
+class AttributionRequest(MethodOptions, total=False):
     """Settings of an attribution and its target."""
 
     box: Box | None
@@ -110,7 +83,7 @@ class AttributionRequest(MethodSettings, total=False):
 
 
 @closed
-class TableRequest(MethodSettings, ReadingOptions, total=False):
+class TableRequest(MethodOptions, ReadingOptions, total=False):
     """Settings of the attributions of a table."""
 
     level: int
@@ -122,7 +95,7 @@ class AttributionTask(TypedDict):
     image: ImageSource
     model: ModelSource
     question: AttributionRequest
-    options: ReadingOptions
+    options: AttributionReading
     files: NotRequired[dict[str, str]]
     """sha256 of the files that were read, by their path."""
 
@@ -178,23 +151,12 @@ class Input(TypedDict):
     """Value that maps to 1 in the model's input."""
 
 
-class FileOptions(TypedDict, total=False):
-    """Options of `Result.save`, except for overwriting."""
-
-    compress: str
-    cog: bool
-    bit_depth: int | None
-    quality: int | None
-    overviews: bool
-    level: int | None
-
-
 class Output(TypedDict):
     """The file a run wrote."""
 
     path: str | None
     sha256: str | None
-    options: NotRequired[FileOptions]
+    options: NotRequired[FormatOptions]
 
 
 class Model(TypedDict):

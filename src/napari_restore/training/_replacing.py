@@ -1,17 +1,13 @@
-"""Atomic replacement of files."""
+"""Atomic replacement of the files of a run."""
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import os
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from napari_restore.errors import DiskFull
-
-_FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+from napari_restore import _replacing
+from napari_restore.errors import DiskFull, is_disk_full
 
 
 @contextlib.contextmanager
@@ -20,13 +16,10 @@ def replacing(path: Path) -> Iterator[Path]:
 
     On failure `path` is unchanged and the temporary file removed. Raises `DiskFull` on a full disk.
     """
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
     try:
-        yield part
-        os.replace(part, path)
+        with _replacing.replacing(path) as part:
+            yield part
     except OSError as error:
-        if error.errno in _FULL:
+        if is_disk_full(error):
             raise DiskFull(f"No space is left for {path}.", "Free some, then continue.") from error
         raise
-    finally:
-        part.unlink(missing_ok=True)

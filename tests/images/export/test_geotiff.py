@@ -16,7 +16,7 @@ from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
 from rasterio.transform import Affine
 
-from napari_restore.images import ExportOptions, open_image, write_image
+from napari_restore.images import ExportOptions, Pixels, open_image, write_image
 from napari_restore.images.export import _geotiff
 from napari_restore.images.levels._reduce import halve
 
@@ -81,9 +81,8 @@ def copy(source: Path, target: Path, **options: Any) -> Path:
     image = open_image(source)
     return write_image(
         target,
+        Pixels((0, 0, image.height, image.width), image.read),
         like=image,
-        box=(0, 0, image.height, image.width),
-        read=image.read,
         options=ExportOptions(**options),
     )
 
@@ -167,7 +166,7 @@ def test_transform_keeps_its_numbers_and_moves_with_the_box(
     assert_equal(source, written)
 
     image = open_image(source)
-    part = write_image(tmp_path / "part.tif", like=image, box=(100, 37, 400, 301), read=image.read)
+    part = write_image(tmp_path / "part.tif", Pixels((100, 37, 400, 301), image.read), like=image)
     with rasterio.open(part) as d, rasterio.open(source) as whole:
         np.testing.assert_array_equal(d.read(), data[:, 100:400, 37:301])
         assert d.transform * (0, 0) == pytest.approx(whole.transform * (37, 100), abs=1e-12)
@@ -185,7 +184,7 @@ def test_control_points_and_rpcs_move_with_the_box(tmp_path: Path, data: np.ndar
     source = make(tmp_path / "in.tif", data, place)
     assert_equal(source, copy(source, tmp_path / "out.tif"))
     image = open_image(source)
-    part = write_image(tmp_path / "part.tif", like=image, box=(10, 20, 310, 320), read=image.read)
+    part = write_image(tmp_path / "part.tif", Pixels((10, 20, 310, 320), image.read), like=image)
     with rasterio.open(part) as d:
         assert [(p.row, p.col) for p in d.gcps[0]] == [(-8.5, -18), (-9, 79), (80, -17)]
         assert (d.rpcs.line_off, d.rpcs.samp_off) == (90.5, 180.25)
@@ -212,7 +211,7 @@ def test_descriptions_tags_scales_and_colours(tmp_path: Path, data: np.ndarray) 
 def test_added_tags(tmp_path: Path, data: np.ndarray) -> None:
     image = open_image(make(tmp_path / "in.tif", data))
     written = write_image(
-        tmp_path / "out.tif", like=image, box=(0, 0, 620, 530), read=image.read,
+        tmp_path / "out.tif", Pixels((0, 0, 620, 530), image.read), like=image,
         tags={"RESTORED_BY": "dcp"},
     )  # fmt: skip
     with rasterio.open(written) as d:
@@ -275,10 +274,12 @@ def test_vrt_and_jpeg2000_in(tmp_path: Path, data_dir: Path) -> None:
 
 def test_side_map_takes_the_place_only(tmp_path: Path, data_dir: Path) -> None:
     image = open_image(data_dir / "geotiff" / "RGB.byte.tif")
-    written = write_image(
-        tmp_path / "t.tif", like=image, box=(8, 8, 108, 208), shape=(100, 200, 1), dtype="float32",
-        read=lambda b: np.full((b[2] - b[0], b[3] - b[1], 1), 0, np.float32),
-    )  # fmt: skip
+
+    def zeros(box: Any) -> np.ndarray:
+        return np.full((box[2] - box[0], box[3] - box[1], 1), 0, np.float32)
+
+    side_map = Pixels((8, 8, 108, 208), zeros, bands=1, dtype="float32")
+    written = write_image(tmp_path / "t.tif", side_map, like=image)
     with rasterio.open(written) as d, rasterio.open(image.path) as whole:
         assert np.isnan(d.nodata) and d.dtypes == ("float32",)
         assert d.crs == whole.crs and d.transform * (0, 0) == whole.transform * (8, 8)
@@ -287,10 +288,8 @@ def test_side_map_takes_the_place_only(tmp_path: Path, data_dir: Path) -> None:
 
 def test_dropped_alpha_keeps_the_other_bands(tmp_path: Path, data_dir: Path) -> None:
     image = open_image(data_dir / "geotiff" / "RGBA.byte.tif")
-    written = write_image(
-        tmp_path / "rgb.tif", like=image, box=(0, 0, 718, 791), shape=(718, 791, 3),
-        read=lambda box: image.read(box)[..., :3],
-    )  # fmt: skip
+    colours = Pixels((0, 0, 718, 791), lambda box: image.read(box)[..., :3], bands=3)
+    written = write_image(tmp_path / "rgb.tif", colours, like=image)
     with rasterio.open(written) as d:
         assert d.colorinterp == (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 
@@ -303,10 +302,8 @@ def test_wide_rows_are_written_in_parts(
     wide = np.tile(data, (1, 1, 3))
     source = make(tmp_path / "in.tif", wide)
     image, boxes = open_image(source), []
-    write_image(
-        tmp_path / "out.tif", like=image, box=(5, 5, 615, 1585),
-        read=lambda box: boxes.append(box) or image.read(box),
-    )  # fmt: skip
+    part = Pixels((5, 5, 615, 1585), lambda box: boxes.append(box) or image.read(box))
+    write_image(tmp_path / "out.tif", part, like=image)
     assert max(box[3] - box[1] for box in boxes) == 512
     np.testing.assert_array_equal(pixels(tmp_path / "out.tif")[0], wide[:, 5:615, 5:1585])
     with rasterio.open(tmp_path / "out.tif") as d:
@@ -353,7 +350,7 @@ def test_bigtiff_with_overviews(
 def test_progress_counts_rows(tmp_path: Path, data: np.ndarray) -> None:
     image, seen = open_image(make(tmp_path / "in.tif", data)), []
     write_image(
-        tmp_path / "out.tif", like=image, box=(0, 0, 620, 530), read=image.read,
+        tmp_path / "out.tif", Pixels((0, 0, 620, 530), image.read), like=image,
         progress=lambda *event: seen.append(event),
     )  # fmt: skip
     assert seen == [(512, 620), (620, 620)]

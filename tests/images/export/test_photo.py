@@ -15,7 +15,7 @@ from PIL import Image as Pillow
 from PIL import ImageCms
 
 from napari_restore.errors import BadOutput, Cancelled
-from napari_restore.images import ExportOptions, open_image, write_image
+from napari_restore.images import ExportOptions, Pixels, open_image, write_image
 from napari_restore.images.export import _exif as export_exif
 
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><a b="c=d"/></x:xmpmeta>'
@@ -54,7 +54,7 @@ def photo(tmp_path: Path, icc: bytes) -> Path:
 
 def write(image: Any, path: Path, **more: Any) -> Path:
     box = (0, 0, image.height, image.width)
-    return write_image(path, like=image, box=box, **{"read": image.read, **more})
+    return write_image(path, Pixels(box, image.read), like=image, **more)
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])

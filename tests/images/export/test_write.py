@@ -14,7 +14,7 @@ import pytest
 import rasterio
 
 from napari_restore.errors import BadOutput, Cancelled, DiskFull
-from napari_restore.images import ExportOptions, check_output, open_image, write_image
+from napari_restore.images import ExportOptions, Pixels, check_output, open_image, write_image
 from napari_restore.images.export import _geotiff
 from napari_restore.images.export._parts import aside_of, part_of, remove_leftovers
 
@@ -31,9 +31,9 @@ def image(tmp_path: Path) -> Any:
     return open_image(path)
 
 
-def write(image: Any, path: Path, **more: Any) -> Path:
+def write(image: Any, path: Path, read: Any = None, **more: Any) -> Path:
     box = (0, 0, image.height, image.width)
-    return write_image(path, like=image, box=box, **{"read": image.read, **more})
+    return write_image(path, Pixels(box, read or image.read), like=image, **more)
 
 
 def test_cancel_leaves_nothing(tmp_path: Path, image: Any) -> None:

@@ -15,7 +15,14 @@ from rasterio.crs import CRS
 from rasterio.transform import Affine
 
 from napari_restore.errors import BadOutput, Cancelled
-from napari_restore.images import ControlPoint, ExportOptions, Georeference, open_image, write_image
+from napari_restore.images import (
+    ControlPoint,
+    ExportOptions,
+    Georeference,
+    Pixels,
+    open_image,
+    write_image,
+)
 from napari_restore.images.levels import _row_pyramid
 from napari_restore.images.levels._reduce import halve
 
@@ -24,7 +31,7 @@ Noise = Callable[..., np.ndarray]
 
 def copy(image: Any, target: Path, **more: Any) -> Path:
     box = (0, 0, image.height, image.width)
-    return write_image(target, like=image, box=box, **{"read": image.read, **more})
+    return write_image(target, Pixels(box, image.read), like=image, **more)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +107,7 @@ def test_levels_and_their_scales(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_box_moves_the_place(tmp_path: Path, data_dir: Path) -> None:
     image = open_image(data_dir / "geotiff" / "RGB.byte.tif")
     written = write_image(
-        tmp_path / "part.zarr", like=image, box=(100, 37, 300, 237), read=image.read
+        tmp_path / "part.zarr", Pixels((100, 37, 300, 237), image.read), like=image
     )
     part = open_image(written)
     assert part.georeference == image.georeference.shifted(37, 100)
@@ -142,7 +149,7 @@ def test_rational_polynomials_and_points_of_a_part_come_back(tmp_path: Path) -> 
         rpcs=rpcs,
     )
     out, box = tmp_path / "out.zarr", (10, 20, 60, 70)
-    write_image(out, like=image, box=box, read=image.read)
+    write_image(out, Pixels(box, image.read), like=image)
     place = open_image(out).georeference
     assert place == image.georeference.shifted(20, 10)
     assert (place.gcps[0].row, place.gcps[0].info) == (-8.5, "tower")
@@ -169,8 +176,8 @@ def test_replaces_only_zarr_and_leaves_nothing(tmp_path: Path, data_dir: Path) -
     copy(image, out)
     with pytest.raises(BadOutput, match="exists"):
         copy(image, out)
-    box = (0, 0, 100, 100)
-    write_image(out, like=image, box=box, read=image.read, options=ExportOptions(overwrite=True))
+    part = Pixels((0, 0, 100, 100), image.read)
+    write_image(out, part, like=image, options=ExportOptions(overwrite=True))
     assert open_image(out).shape == (100, 100, 3)
     with pytest.raises(Cancelled):
         copy(image, out, cancelled=lambda: True, options=ExportOptions(overwrite=True))

@@ -54,6 +54,30 @@ def test_samples_are_colours(tmp_path: Path, noise: Noise) -> None:
     np.testing.assert_array_equal(image.read((0, 0, 100, 120)), pixels)
 
 
+@pytest.mark.parametrize(
+    ("photometric", "extra", "roles"),
+    [
+        ("rgb", "unassalpha", ("red", "green", "blue", "alpha")),
+        ("rgb", "unspecified", ("red", "green", "blue", None)),
+        ("minisblack", None, (None, None, None)),
+    ],
+)
+def test_samples_are_what_the_tags_say(
+    tmp_path: Path, noise: Noise, photometric: str, extra: str | None, roles: tuple[str | None, ...]
+) -> None:
+    import tifffile
+
+    pixels = noise(100, 120, len(roles), np.uint8)
+    path = tmp_path / "samples.ome.tif"
+    how = {"photometric": photometric, "planarconfig": "contig", "metadata": {"axes": "YXS"}}
+    tifffile.imwrite(path, pixels, ome=True, extrasamples=extra and [extra], tile=(64, 64), **how)
+    image = open_image(path)
+    assert image.profile.driver == "OME-TIFF"
+    assert image.roles == roles
+    assert image.may_be_invalid == ("alpha" in roles)
+    np.testing.assert_array_equal(image.read((0, 0, 100, 120)), pixels)
+
+
 def test_series_shows_its_first_plane_and_says_so(tmp_path: Path, noise: Noise) -> None:
     pixels = noise(80, 90, 5, np.float32)
     path = tmp_path / "series.ome.tif"

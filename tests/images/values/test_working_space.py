@@ -9,7 +9,7 @@ import imagecodecs
 import numpy as np
 import pytest
 
-from napari_restore.images import Image, open_image, resolve_radiometry, write_image
+from napari_restore.images import Image, Pixels, open_image, resolve_radiometry, write_image
 
 Noise = Callable[..., np.ndarray]
 BANDS = (0, 1, 2)
@@ -104,7 +104,7 @@ def test_models_that_see_not_all_colours_get_them_as_stored(
 
 def test_the_profile_goes_into_the_output(tmp_path: Path, noise: Noise, wide: bytes) -> None:
     image = photo(tmp_path / "a.tif", noise(40, 50, 3, np.uint8), wide)
-    out = write_image(tmp_path / "b.png", like=image, box=(0, 0, 40, 50), read=image.read)
+    out = write_image(tmp_path / "b.png", Pixels((0, 0, 40, 50), image.read), like=image)
     assert open_image(out).profile.icc == wide
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_restore.errors import BadModel, BadParameter, MissingWeights
-from napari_restore.models import RestorationModel, card_of, load
+from napari_restore.models import RestorationModel, card_of, load, model_ids
 from napari_restore.models._padding import pad_to_multiple
 from napari_restore.models._staged import cut, stitch
 from napari_restore.models._weights import randomise
@@ -362,3 +362,9 @@ def test_weights_of_another_size_are_refused(tmp_path: object) -> None:
     for name in ("small", "lite", "fast", "paper"):
         with pytest.raises(BadModel, match="not those of this Inf-Dehaze"):
             load(f"inf-dehaze-{name}", weights=path)
+
+
+def test_the_card_says_that_it_routes() -> None:
+    assert InfDehaze(card_of("inf-dehaze-small"), SMALL).routing_bytes > 0
+    routing = {name for name in model_ids() if card_of(name).routing}
+    assert routing == {name for name in model_ids() if name.startswith("inf-dehaze-")}

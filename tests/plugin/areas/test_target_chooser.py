@@ -12,10 +12,10 @@ import pytest
 from napari.utils.notifications import notification_manager
 
 from napari_restore import Region
-from napari_restore.plugin.areas._drawing import Tool
-from napari_restore.plugin.areas._exclude import ExcludeChooser
+from napari_restore.plugin.areas._drawing_controller import Tool
+from napari_restore.plugin.areas._exclude_chooser import ExcludeChooser
 from napari_restore.plugin.areas._targets import Target
-from napari_restore.plugin.results._keeping import settings_back
+from napari_restore.plugin.results._stored_results import apply_settings
 
 pytestmark = pytest.mark.viewer
 CORNERS = np.array([(0, 0), (0, 1), (1, 1), (1, 0)], float)
@@ -307,7 +307,7 @@ def test_a_run_waits_for_what_is_left_out(panel: Any, colours: np.ndarray, finis
     assert finished_run().request.exclude not in (None, first)
 
 
-def test_a_reopened_panel_says_what_is_left_out(panel: Any, qtbot: Any, colours: np.ndarray):
+def test_a_reopened_panel_shows_what_is_excluded(panel: Any, qtbot: Any, colours: np.ndarray):
     panel.viewer.add_image(colours, name="photo")
     panel.exclude.choose(panel.viewer.add_shapes([box(Region(10, 10, 50, 50))], name="clouds"))
     mask = panel.state.exclude
@@ -332,9 +332,9 @@ def test_settings_of_a_result_say_what_is_left_out(
     panel.exclude.choose(clouds)
     masked, mask = finished_run(), state.exclude
     assert mask is not None and combo.currentText() == "clouds"
-    settings_back(state, bare, viewer.layers)
+    apply_settings(state, bare, viewer.layers)
     assert state.exclude is None and combo.currentText() == "Nothing"
-    settings_back(state, masked, viewer.layers)
+    apply_settings(state, masked, viewer.layers)
     assert state.exclude == mask and combo.currentText() == Path(mask).name
     clouds.data = [box(Region(10, 10, 90, 50))]
     assert not state.exclude_pending
@@ -357,14 +357,14 @@ def test_settings_of_a_result_overtake_the_mask_being_made(
     labels = viewer.add_labels(np.ones((200, 300), np.uint8), name="border")
     panel.exclude.choose(labels)
     assert state.exclude_pending and state.exclude == before
-    settings_back(state, variant, viewer.layers)
+    apply_settings(state, variant, viewer.layers)
     assert not state.exclude_pending
-    qtbot.waitUntil(lambda: panel.exclude._latest._busy is None)
+    qtbot.waitUntil(lambda: panel.exclude._query._busy is None)
     assert state.exclude is None and panel.exclude.combo.currentText() == "Nothing"
 
 
 @pytest.mark.parametrize("what", ["empty", "beside"])
-def test_a_run_does_not_start_without_what_is_left_out(
+def test_a_run_does_not_start_without_what_is_excluded(
     panel: Any, qtbot: Any, colours: np.ndarray, what: str
 ):
     panel.viewer.add_image(colours[:200, :300], name="photo")
@@ -374,7 +374,7 @@ def test_a_run_does_not_start_without_what_is_left_out(
     far = (0, 0) if what == "empty" else (0, 5000)
     labels = panel.viewer.add_labels(marked, name="border", translate=far)
     shown: list[str] = []
-    notification_manager.notification_ready.connect(lambda told: shown.append(told.message))
+    notification_manager.notification_ready.connect(lambda reported: shown.append(reported.message))
     panel.exclude.choose(labels)
     panel.bar.button.click()
     assert panel.running is None and panel.state.exclude_pending
@@ -387,22 +387,22 @@ def test_a_run_does_not_start_without_what_is_left_out(
     assert panel.running is None and panel.state.exclude_problem is None
 
 
-def test_live_waits_for_what_is_left_out(panel: Any, qtbot: Any, colours: np.ndarray):
+def test_live_waits_for_what_is_excluded(panel: Any, qtbot: Any, colours: np.ndarray):
     panel.viewer.add_image(colours, name="photo")
     choose(panel, "identity")
-    live = panel.live.live
-    with qtbot.waitSignal(live.rested):
+    live = panel.runs.live
+    with qtbot.waitSignal(live.updated):
         panel.bar.live.click()
     seen: list[Any] = []
     live.shown.connect(lambda variant: seen.append(variant.request.exclude))
     panel.exclude.choose(panel.viewer.add_labels(np.ones((1300, 1700), np.uint8), name="border"))
     live.update()
-    assert panel.live._live_request() is None
+    assert panel.runs._live_request() is None
     qtbot.waitUntil(lambda: bool(seen))
     assert str(seen[0]).endswith(".tif")
 
 
-def test_closing_the_panel_forgets_the_run_that_waits(panel: Any, qtbot: Any, colours: np.ndarray):
+def test_closing_the_panel_drops_the_run_that_waits(panel: Any, qtbot: Any, colours: np.ndarray):
     panel.viewer.add_image(colours, name="photo")
     panel.target.choose(Target.WHOLE)
     panel.exclude.choose(panel.viewer.add_labels(np.ones((1300, 1700), np.uint8), name="border"))
@@ -413,14 +413,14 @@ def test_closing_the_panel_forgets_the_run_that_waits(panel: Any, qtbot: Any, co
     assert panel.running is None
 
 
-def test_a_closed_panel_hears_no_strokes(panel: Any, colours: np.ndarray):
+def test_a_closed_panel_follows_no_strokes(panel: Any, colours: np.ndarray):
     panel.viewer.add_image(colours, name="photo")
     panel.target.choose(Target.DRAWN)
     panel.target.tools[Tool.RECTANGLE].click()
     areas = panel.viewer.layers["Areas to restore"]
     panel.exclude.choose(areas)
     panel.close()
-    ours = ("Drawing", "LayerWatch", "ExcludeChooser", "AreaFinder")
+    ours = ("DrawingController", "LayerWatch", "ExcludeChooser", "AreaController")
     for emitter in (areas.events.data, areas.events.mode, areas.events.affine):
         assert not [c for c in emitter.callbacks if any(name in repr(c) for name in ours)]
 

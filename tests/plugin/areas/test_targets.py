@@ -16,7 +16,7 @@ from napari_restore.engine.masks._mask_strength import open_mask
 from napari_restore.errors import BadMask, BadRegion, RestoreError
 from napari_restore.plugin._state import RestoreState, image_of
 from napari_restore.plugin.areas._areas import area_of
-from napari_restore.plugin.areas._drawing import Drawing, Tool
+from napari_restore.plugin.areas._drawing_controller import DrawingController, Tool
 from napari_restore.plugin.areas._strength import (
     PAINT_SIDE,
     chosen_strength,
@@ -81,7 +81,7 @@ def box(region: Region) -> np.ndarray:
 
 def draw(viewer: ViewerModel, layer: Any, *areas: Any, kind: str = "polygon") -> Any:
     """The layer of the buttons with areas given in data coordinates of `layer`."""
-    drawing = Drawing(viewer, RestoreState(layer=layer))
+    drawing = DrawingController(viewer, RestoreState(layer=layer))
     drawing.toggle(Tool.POLYGON)
     drawing.leave()
     shapes = viewer.layers["Areas to restore"]
@@ -169,7 +169,7 @@ def test_areas_beyond_the_border_are_left_out():
     assert found(Target.DRAWN, viewer, layer) == Area((Region(390, 590, 400, 600),))
 
 
-def test_no_area_and_one_outside_are_said():
+def test_no_area_and_one_outside_are_errors():
     viewer = ViewerModel()
     layer = viewer.add_image(np.zeros(SIZE, np.uint8))
     with pytest.raises(BadRegion, match="no area yet"):
@@ -201,16 +201,16 @@ def test_the_same_areas_have_the_same_file(scene):
     assert found(Target.DRAWN, *scene) != first
 
 
-def test_areas_on_a_map_are_kept_in_its_system(tmp_path: Path):
+def test_areas_on_a_map_are_written_in_its_system(tmp_path: Path):
     from napari_restore.plugin._reader import layer_of
 
     viewer = ViewerModel()
     data, arguments, _ = layer_of(georeferenced(tmp_path, 0))
     layer = viewer.add_image(data, **arguments)
     draw(viewer, layer, [(100, 100), (100, 300), (300, 100)])
-    told = json.loads(Path(found(Target.DRAWN, viewer, layer).mask).read_text("utf-8"))
-    assert told["crs"]["properties"]["name"].endswith("EPSG::32633")
-    x, y = told["features"][0]["geometry"]["coordinates"][0][0][0]
+    reported = json.loads(Path(found(Target.DRAWN, viewer, layer).mask).read_text("utf-8"))
+    assert reported["crs"]["properties"]["name"].endswith("EPSG::32633")
+    x, y = reported["features"][0]["geometry"]["coordinates"][0][0][0]
     assert (x, y) == pytest.approx((300_000 + 1005, 5_000_000 - 1005))
 
 
@@ -219,7 +219,7 @@ def test_areas_on_a_map_are_kept_in_its_system(tmp_path: Path):
 
 def test_a_gradient_is_the_line_drawn(scene):
     viewer, layer = scene
-    drawing = Drawing(viewer, RestoreState(layer=layer))
+    drawing = DrawingController(viewer, RestoreState(layer=layer))
     drawing.toggle(Tool.GRADIENT)
     viewer.layers["Gradient"].add_lines(np.array([(0, 99.5), (0, 299.5)]))
     area = found(Target.GRADIENT, viewer, layer)
@@ -230,7 +230,7 @@ def test_a_gradient_is_the_line_drawn(scene):
     drawing.leave()
 
 
-def test_no_gradient_is_said_and_areas_are_none():
+def test_no_gradient_is_an_error_and_areas_are_none():
     viewer = ViewerModel()
     layer = viewer.add_image(np.zeros(SIZE, np.uint8))
     draw(viewer, layer, box(Region(0, 0, 9, 9)))
@@ -274,7 +274,7 @@ def test_over_a_huge_image_the_layer_is_coarse_and_lies_right():
     assert weight.sum() == expected.pixels
 
 
-def test_nothing_painted_and_no_layer_are_said():
+def test_nothing_painted_and_no_layer_are_errors():
     viewer = ViewerModel()
     layer = viewer.add_image(np.zeros(SIZE, np.uint8))
     with pytest.raises(BadRegion, match="Nothing is painted"):
@@ -329,7 +329,7 @@ def test_a_strength_that_lies_in_a_file_is_that_file(tmp_path: Path):
     assert not np.array_equal(weight_of(moved, source), weight_of(own, source))
 
 
-def test_painted_outside_is_said():
+def test_painted_outside_is_an_error():
     viewer = ViewerModel()
     layer = viewer.add_image(np.zeros(SIZE, np.uint8))
     viewer.add_labels(np.ones((9, 9), np.uint8), translate=(5000, 0))

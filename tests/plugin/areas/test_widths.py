@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from qtpy.QtWidgets import QApplication
 
-from napari_restore.plugin.areas._drawing import Tool
+from napari_restore.plugin.areas._drawing_controller import Tool
 from napari_restore.plugin.areas._targets import Target
 
 pytestmark = pytest.mark.viewer

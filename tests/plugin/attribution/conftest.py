@@ -26,15 +26,15 @@ def tab(panel: Any, tmp_path: Path) -> Any:
 
 
 @pytest.fixture
-def ask(tab: Any, qtbot: Any) -> Any:
+def finished_attribution(tab: Any, qtbot: Any) -> Any:
     """A function that presses Run and waits for the end: gives the outcome."""
 
     def run(status: str = "done") -> Any:
-        told: list[Any] = []
-        tab.ended.connect(lambda *outcome: told.append(outcome))
+        reported: list[Any] = []
+        tab.ended.connect(lambda *outcome: reported.append(outcome))
         tab.bar.button.click()
-        qtbot.waitUntil(lambda: bool(told))
-        assert told[0][0] == status, told
-        return told[0][1]
+        qtbot.waitUntil(lambda: bool(reported))
+        assert reported[0][0] == status, reported
+        return reported[0][1]
 
     return run

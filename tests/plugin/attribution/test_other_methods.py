@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+import napari_restore as nr
 from napari_restore import Region, api
 from napari_restore.errors import BadParameter
+from napari_restore.plugin._request import Request
 
 pytestmark = pytest.mark.viewer
 BOX = Region(100, 120, 116, 136)
@@ -18,7 +20,7 @@ BOX = Region(100, 120, 116, 136)
 def form(tab: Any, qtbot: Any) -> Any:
     """The tab's form, once all methods are offered; the box is put."""
     qtbot.waitUntil(lambda: bool(tab.form._offers))
-    tab.box.put(BOX)
+    tab.target.add_box(BOX)
     return tab.form
 
 
@@ -46,31 +48,57 @@ def test_captums_methods_are_offered_with_their_settings(form: Any) -> None:
     assert form.method.count() == count
 
 
-def test_captum_is_asked_with_what_is_written(tab: Any, form: Any, ask: Any) -> None:
+def test_routing_is_offered_where_the_model_routes(
+    tab: Any, form: Any, panel: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passed: list[Any] = []
+    monkeypatch.setattr(nr, "attribute", lambda *_, **how: passed.append(how["routing"]))
+    monkeypatch.setattr(Request, "load", lambda self: None)
+    assert form.routing.isHidden() and form._routing_title.isHidden()
+    panel.models.choose("inf-dehaze-small")
+    assert panel.state.model == "inf-dehaze-small"
+    assert not form.routing.isHidden() and not form._routing_title.isHidden()
+    tab.request().attribute()
+    form.routing.setCurrentIndex(form.routing.findData("recomputed"))
+    tab.request().attribute()
+    # A method without a path always recomputes it.
+    choose(form, "smoothgrad")
+    assert form.routing.isHidden()
+    tab.request().attribute()
+    choose(form, "ig")
+    panel.models.choose("dcp")
+    assert form.routing.isHidden()
+    tab.request().attribute()
+    assert passed == [None, "recomputed", None, None]
+
+
+def test_captum_gets_the_settings_of_the_form(
+    tab: Any, form: Any, finished_attribution: Any
+) -> None:
     pytest.importorskip("captum.attr")
     choose(form, "captum:Occlusion")
     form.settings.setText("sliding_window_shapes=(3,8,8) strides=8")
     form.baseline.setCurrentIndex(form.baseline.findData("zero"))
-    told = ask().record
-    assert told["attribution"]["method"] == "captum:Occlusion"
-    assert told["attribution"]["arguments"]["sliding_window_shapes"] == (3, 8, 8)
-    assert told["attribution"]["baseline"] == "zeros"
-    assert told["task"]["question"]["arguments"]["strides"] == 8
-    assert "captum:Occlusion" in tab.found.measures.text()
+    reported = finished_attribution().record
+    assert reported["attribution"]["method"] == "captum:Occlusion"
+    assert reported["attribution"]["arguments"]["sliding_window_shapes"] == (3, 8, 8)
+    assert reported["attribution"]["baseline"] == "zeros"
+    assert reported["task"]["question"]["arguments"]["strides"] == 8
+    assert "captum:Occlusion" in tab.results.measures.text()
 
 
-def test_what_does_not_fit_is_said(tab: Any, form: Any, ask: Any) -> None:
+def test_a_wrong_setting_is_reported(tab: Any, form: Any, finished_attribution: Any) -> None:
     pytest.importorskip("captum.attr")
     choose(form, "captum:Occlusion")
     form.settings.setText("sliding_window_shapes=900")
-    assert "does not fit the image" in str(ask("failed"))
+    assert "does not fit the image" in str(finished_attribution("failed"))
     assert "does not fit the image" in tab.bar.message.text()
     form.settings.setText("size=3")
-    assert "no argument 'size'" in str(ask("failed"))
+    assert "no argument 'size'" in str(finished_attribution("failed"))
     for text in ("sixteen", "sliding_window_shapes=", "=3", "n=3 side= seed=0"):
         form.settings.setText(text)
         with pytest.raises(BadParameter, match="not a setting of the form name=value"):
-            tab.question()
+            tab.request()
 
 
 def test_without_captum_ours_are_offered(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,20 +115,20 @@ def test_without_captum_ours_are_offered(monkeypatch: pytest.MonkeyPatch) -> Non
     assert not any(name.startswith("captum:") for name in names)
 
 
-def test_a_check_is_asked_for_and_drawn(tab: Any, form: Any, ask: Any) -> None:
+def test_a_check_is_requested_and_drawn(tab: Any, form: Any, finished_attribution: Any) -> None:
     choose(form, "smoothgrad")
     assert not form.baseline.isEnabled()
     form.settings.setText("n=2")
     form.check.setChecked(True)
     # It is checked from a baseline, though it is made without.
     assert form.baseline.isEnabled()
-    checked = ask().record["attribution"]["checks"]["insertion-deletion"]
-    curves = tab.found.curves
-    assert not curves.isHidden() and "from the image, blurred" in tab.found.measures.text()
+    checked = finished_attribution().record["attribution"]["checks"]["insertion-deletion"]
+    curves = tab.results.curves
+    assert not curves.isHidden() and "from the image, blurred" in tab.results.measures.text()
     for name in ("insertion", "deletion"):
         areas = [float(line.split()[-1]) for line in curves.legend(name)]
-        told = [checked[name][f"{key}area"] for key in ("", "nearest_", "random_")]
-        np.testing.assert_allclose(areas, told, atol=5e-4)
+        reported = [checked[name][f"{key}area"] for key in ("", "nearest_", "random_")]
+        np.testing.assert_allclose(areas, reported, atol=5e-4)
     picture = curves.grab().toImage()
     colours = {
         picture.pixelColor(x, y).name()
@@ -110,21 +138,21 @@ def test_a_check_is_asked_for_and_drawn(tab: Any, form: Any, ask: Any) -> None:
     assert {"#56b4e9", "#e6781e", "#8c8c8c"} <= colours
     form.check.setChecked(False)
     choose(form, "ig")
-    ask()
+    finished_attribution()
     assert curves.isHidden()
 
 
-def test_a_check_holds_the_statistics(form: Any) -> None:
+def test_a_check_takes_the_context_as_a_constant(form: Any) -> None:
     form.check.setChecked(True)
     assert form.values()["check"] == "insertion-deletion"
     form.context_gradient.setCurrentIndex(form.context_gradient.findData("through"))
     assert not form.check.isEnabled() and form.values()["check"] is None
 
 
-def test_a_check_that_tells_nothing_has_no_plot(tab: Any) -> None:
+def test_an_undefined_check_has_no_plot(tab: Any) -> None:
     nothing = dict.fromkeys(["curve", "area"])
-    tab.found.curves.show_check({"insertion": nothing, "deletion": nothing})
-    assert tab.found.curves.isHidden()
+    tab.results.curves.show_check({"insertion": nothing, "deletion": nothing})
+    assert tab.results.curves.isHidden()
     curve = {"curve": [0.0, 1.0], "area": 0.5, "nearest_area": 0.4, "random_area": 0.5}
-    tab.found.curves.show_check({"insertion": curve, "deletion": curve, "at": [0, 1]})
-    assert not tab.found.curves.isHidden() and not tab.found.curves.grab().isNull()
+    tab.results.curves.show_check({"insertion": curve, "deletion": curve, "at": [0, 1]})
+    assert not tab.results.curves.isHidden() and not tab.results.curves.grab().isNull()

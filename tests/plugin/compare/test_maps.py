@@ -41,7 +41,7 @@ def test_change_is_the_difference_of_what_is_shown(make_variant: Any, hazy: np.n
     np.testing.assert_allclose(coarse[rows, columns], mean[rows, columns], atol=1.0)
 
 
-def test_quality_of_pixels_tells_what_changed(make_variant: Any):
+def test_quality_of_pixels_shows_what_changed(make_variant: Any):
     viewer = ViewerModel()
     pixels = np.full((300, 300, 3), 120, np.uint8)
     pixels[:, :150] = np.random.default_rng(1).integers(60, 220, (300, 150, 3))
@@ -53,7 +53,7 @@ def test_quality_of_pixels_tells_what_changed(make_variant: Any):
 
 
 @pytest.mark.parametrize("name", ["transmission", "quality"])
-def test_kept_maps_are_those_the_command_writes(
+def test_stored_maps_are_those_the_command_writes(
     make_variant: Any, hazy: np.ndarray, tmp_path: Any, name: str
 ):
     viewer = ViewerModel()
@@ -104,7 +104,7 @@ def test_maps_follow_how_the_result_is_adjusted(make_variant: Any, hazy: np.ndar
     assert np.nanmax(np.abs(coarse)) == 0 < np.nanmax(np.abs(coarse_before))
 
 
-def test_unfinished_results_have_no_kept_maps(make_variant: Any, hazy: np.ndarray):
+def test_unfinished_results_have_no_stored_maps(make_variant: Any, hazy: np.ndarray):
     variant = make_variant(ViewerModel(), hazy, maps=True, finished=False, tile=128)
     assert available(variant) == ("change", "quality")
     layer = SideMap(variant, "change").build().layer()
@@ -155,7 +155,7 @@ def test_shares_come_from_the_record():
     assert percent(1) == "100.0\N{NO-BREAK SPACE}%"
 
 
-def test_quality_of_pixels_tells_nodata_and_exclusion(make_variant: Any, tmp_path: Any):
+def test_quality_of_pixels_shows_nodata_and_exclusion(make_variant: Any, tmp_path: Any):
     import rasterio
 
     rng = np.random.default_rng(1)

@@ -244,7 +244,7 @@ def test_another_result_may_be_on_the_left(
     assert not curtain[:, 512 - region.x0 :, 3].any()
 
 
-def test_grey_bands_keep_their_values_and_looks(
+def test_grey_bands_keep_their_values_and_display(
     viewer: Any, qtbot: Any, make_variant: Any, planned: Any
 ):
     pixels = np.random.default_rng(1).integers(1, 60_000, (5, 700, 500)).astype(np.uint16)

@@ -9,8 +9,7 @@ import pytest
 from napari.components import ViewerModel
 
 from napari_restore.plugin.compare._blink import Blink
-from napari_restore.plugin.compare._contrast import LinkedContrast
-from napari_restore.plugin.compare._side_by_side import SideBySide
+from napari_restore.plugin.compare._compared_layers import LinkedContrast, SideBySide
 
 from .conftest import show
 
@@ -19,7 +18,7 @@ def keyed(viewer: Any) -> dict[str, Any]:
     return {str(key): function for key, function in viewer.keymap.items()}
 
 
-def test_held_the_key_shows_the_source_and_then_all_as_before(
+def test_a_pressed_key_shows_the_source(
     state: Any, make_variant: Any, hazy: np.ndarray, qtbot: Any
 ):
     viewer = ViewerModel()
@@ -53,7 +52,7 @@ def test_without_a_result_the_key_does_nothing(state: Any):
     blink.close()
 
 
-def test_closing_while_held_brings_the_result_back_and_the_former_key(
+def test_closing_while_pressed_restores_result_and_key(
     state: Any, make_variant: Any, hazy: np.ndarray
 ):
     viewer = ViewerModel()
@@ -98,12 +97,12 @@ def test_two_layers_stand_beside_each_other_and_the_grid_comes_back(
     assert grid.actual_shape(viewer.layers) == (1, 2)
     assert not other.visible
     assert viewer.canvas.viewbox_size(viewer.layers)[1] < size[1] / 2
-    told = []
-    beside.ended.connect(lambda: told.append(1))
+    reported = []
+    beside.ended.connect(lambda: reported.append(1))
     beside.end()
     assert (grid.enabled, grid.stride, grid.shape, grid.spacing) == (False, 2, (3, 1), 0.1)
     assert other.visible
-    assert told == [1]
+    assert reported == [1]
 
 
 @pytest.mark.parametrize("how", ["button", "removed"])
@@ -127,7 +126,7 @@ def test_side_by_side_ends_by_itself(make_variant: Any, hazy: np.ndarray, how: s
     assert not any("SideBySide" in repr(x) for x in viewer.layers.events.removed.callbacks)
 
 
-def test_contrast_of_source_and_results_is_one_until_let_go(make_variant: Any):
+def test_contrast_of_source_and_results_is_one_until_unlinked(make_variant: Any):
     viewer = ViewerModel()
     pixels = np.random.default_rng(1).integers(1, 60_000, (300, 200)).astype(np.uint16)
     first = make_variant(viewer, pixels, "identity", bands=None)

@@ -41,12 +41,12 @@ def test_the_coarsest_level_is_filled_in_place(without_overviews: Path):
     assert must_grow(image) == (len(image.level_shapes) > 1)
     display = Display.of_image(image)
     coarsest = np.zeros(image.level_shapes[-1], image.dtype)
-    told = []
-    growth = Growth(image, display, coarsest, told.append)
+    reported = []
+    growth = Growth(image, display, coarsest, reported.append)
     growth.start()
     growth.join()
-    assert told[-1] is True
-    assert not any(told[:-1])
+    assert reported[-1] is True
+    assert not any(reported[:-1])
     step = 2 ** (len(image.level_shapes) - 1)
     source = image.read((0, 0, 2304 - 4, 3100))[::step, ::step, 0]
     rows, columns = 2288 // step, 3088 // step
@@ -55,11 +55,11 @@ def test_the_coarsest_level_is_filled_in_place(without_overviews: Path):
 
 def test_it_stops_when_nobody_shows_the_level_any_more(without_overviews: Path):
     image = nr.open_image(without_overviews)
-    told = []
-    growth = Growth(image, Display.of_image(image), np.zeros((9, 9), np.uint16), told.append)
+    reported = []
+    growth = Growth(image, Display.of_image(image), np.zeros((9, 9), np.uint16), reported.append)
     growth.start()
     growth.join()
-    assert told == []
+    assert reported == []
 
 
 def test_contrast_is_sensible_before_any_level_is_made(without_overviews: Path):
@@ -70,7 +70,7 @@ def test_contrast_is_sensible_before_any_level_is_made(without_overviews: Path):
 
 
 @pytest.mark.viewer
-def test_a_window_shows_what_has_landed(
+def test_a_window_shows_the_levels_made_so_far(
     make_napari_viewer: Any, qtbot: Any, without_overviews: Path
 ):
     viewer = make_napari_viewer()

@@ -131,7 +131,7 @@ def test_levels_that_lie_in_the_cache_are_used_at_once(kept: Any, scene: Path, c
     check(shown)
 
 
-def test_another_look_follows_and_the_window_does_not_wait(
+def test_another_adjustment_follows_and_the_window_does_not_wait(
     kept: Any, counted: list[int], qtbot: Any
 ):
     shown = earlier(kept())
@@ -148,7 +148,7 @@ def test_another_look_follows_and_the_window_does_not_wait(
     check(shown)
 
 
-def test_after_a_failure_the_next_look_tries_again(
+def test_after_a_failure_the_next_adjustment_tries_again(
     kept: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
 ):
     result = kept(HALF)

@@ -118,7 +118,7 @@ def test_a_file_shows_while_it_is_decoded(
     assert waited == [True]
 
 
-def test_what_a_file_of_16_bits_holds_decides_its_contrast_as_it_is_decoded(
+def test_the_values_of_a_16_bit_file_decide_its_contrast_as_it_is_decoded(
     tmp_path: Path, seen: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
 ):
     import tifffile
@@ -132,7 +132,7 @@ def test_what_a_file_of_16_bits_holds_decides_its_contrast_as_it_is_decoded(
     qtbot.waitUntil(lambda: bool(seen().max(axis=2).min() > 100))
 
 
-def test_a_file_that_fails_midway_is_told_once_and_the_window_goes_on(
+def test_a_file_that_fails_midway_is_reported_once(
     tmp_path: Path,
     write: Callable[[Path], None],
     seen: Any,
@@ -152,19 +152,19 @@ def test_a_file_that_fails_midway_is_told_once_and_the_window_goes_on(
         return pixels
 
     monkeypatch.setattr(reader, "read_rows", read_rows)
-    told: list[Any] = []
+    reported: list[Any] = []
     ended: list[threading.Thread] = []
     start = Growth.start
     monkeypatch.setattr(Growth, "start", lambda self: (ended.append(self._thread), start(self)))
-    monkeypatch.setattr("napari_restore.plugin.layers._growth.show_problem", told.append)
+    monkeypatch.setattr("napari_restore.plugin.layers._growth.show_problem", reported.append)
     seen.viewer.open(path, plugin="napari-restore")
-    qtbot.waitUntil(lambda: bool(told))
+    qtbot.waitUntil(lambda: bool(reported))
     ended[0].join()
     assert seen().shape == (2, 2, 3)
-    assert len(told) == 1
+    assert len(reported) == 1
 
 
-def test_a_file_that_has_landed_before_its_layer_is_there_is_shown_as_well(
+def test_a_file_decoded_before_its_layer_exists_is_shown_as_well(
     tmp_path: Path, seen: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
 ):
     import tifffile

@@ -63,7 +63,7 @@ def test_it_is_clipped_to_the_image():
     assert visible_region(viewer, layer, SIZE) == Region(0, 0, *SIZE)
 
 
-def test_nothing_in_view_is_said():
+def test_nothing_in_view_is_an_error():
     viewer, layer = shown()
     look_at(viewer, layer, 5000, 300, 1)
     with pytest.raises(BadRegion, match="Nothing of"):

@@ -53,7 +53,7 @@ def test_weights_that_are_missing_leave_a_model_out(chooser: ModelChooser):
     assert "/tmp/mine.pth" in keys(chooser)
 
 
-def test_shipped_weights_are_not_asked_for(chooser: ModelChooser, monkeypatch: pytest.MonkeyPatch):
+def test_shipped_weights_are_not_requested(chooser: ModelChooser, monkeypatch: pytest.MonkeyPatch):
     known = dict(_registry._entries())
     known["inf-dehaze-fast"] = replace(
         known["inf-dehaze-fast"], shipped="inf-dehaze-fast.safetensors"
@@ -64,7 +64,7 @@ def test_shipped_weights_are_not_asked_for(chooser: ModelChooser, monkeypatch: p
     assert chooser.choice() == Choice(card_of("inf-dehaze-fast"), "inf-dehaze-fast", weights=None)
 
 
-def test_the_task_is_asked_only_when_there_are_several(chooser: ModelChooser):
+def test_the_task_is_shown_only_when_there_are_several(chooser: ModelChooser):
     chooser.offer(offered_models(), "aerial")
     assert not chooser.task.isVisible()
     assert not chooser.task_label.isVisible()
@@ -100,12 +100,14 @@ def test_the_users_scene_stays_until_another_kind_of_image_comes(chooser: ModelC
     assert chooser.scene.currentData() == "natural"
 
 
-def test_the_summary_tells_what_for_and_what_it_was_validated_on(chooser: ModelChooser):
+def test_the_summary_names_purpose_and_validation(chooser: ModelChooser):
     chooser.offer(offered_models(), "aerial")
-    told = chooser._summary.text()
+    reported = chooser._summary.text()
     card = card_of("atmosphere-aerial")
-    assert told.startswith(f"{MARK}Recommended. {card.summary}\nValidated on synthetic haze only")
-    assert "dB" not in told
+    assert reported.startswith(
+        f"{MARK}Recommended. {card.summary}\nValidated on synthetic haze only"
+    )
+    assert "dB" not in reported
     assert card.validated_on in chooser._summary.toolTip()
     chooser.choose("identity")
     assert "Validated" not in chooser._summary.text()
@@ -126,7 +128,7 @@ def test_what_cannot_run_is_shown_but_not_chosen(chooser: ModelChooser):
     assert chooser.combo.model().item(chooser.combo.findData("hot")).isEnabled()
 
 
-def test_what_asks_for_nothing_is_chosen_where_bands_are_unknown(chooser: ModelChooser):
+def test_a_model_without_roles_is_chosen_where_bands_are_unknown(chooser: ModelChooser):
     unknown = nr.open_image(np.zeros((64, 64, 5), np.uint16))
     chooser.offer(offered_models(), "aerial", unknown)
     assert chooser.model() == "dcp"
@@ -138,14 +140,14 @@ def test_what_asks_for_nothing_is_chosen_where_bands_are_unknown(chooser: ModelC
 
 def test_a_choice_stays_with_the_next_image(chooser: ModelChooser, qtbot: Any):
     chooser.offer(offered_models(), "aerial")
-    with qtbot.waitSignal(chooser.changed) as told:
+    with qtbot.waitSignal(chooser.changed) as reported:
         chooser.choose("htm")
-    assert told.args == ["htm"]
+    assert reported.args == ["htm"]
     chooser.offer(offered_models(), "natural")
     assert chooser.model() == "htm"
 
 
-def test_a_method_made_for_another_scene_says_so(chooser: ModelChooser):
+def test_a_method_made_for_another_scene_is_marked(chooser: ModelChooser):
     chooser.offer(offered_models(), "natural")
     for name in ("hot", "htm"):
         chooser.choose(name)

@@ -14,7 +14,7 @@ import napari_restore as nr
 from napari_restore import api
 from napari_restore._format import format_seconds, format_size
 from napari_restore.plugin.results._record_view import RecordView
-from napari_restore.plugin.results._variant_words import record_rows
+from napari_restore.plugin.results._variant_text import record_rows
 from napari_restore.records import read_record
 
 pytestmark = pytest.mark.viewer
@@ -27,7 +27,7 @@ def record(sample: Path) -> dict[str, Any]:
     return {**result.record, "task": api.task_of(planned)}
 
 
-def test_the_summary_tells_what_was_done_and_what_it_took(record: dict[str, Any]):
+def test_the_summary_lists_method_and_measures(record: dict[str, Any]):
     rows = dict(record_rows(record))
     assert rows["Method"] == "dcp"
     assert "omega 0.85" in rows["Settings"]
@@ -71,17 +71,17 @@ def test_a_saved_record_is_one_the_command_line_reads(
     assert path == tmp_path / "out.tif"
 
 
-def test_a_folder_that_cannot_be_written_is_told(
+def test_a_folder_that_cannot_be_written_is_reported(
     view: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    told = []
-    notification_manager.notification_ready.connect(lambda shown: told.append(shown.message))
+    reported = []
+    notification_manager.notification_ready.connect(lambda shown: reported.append(shown.message))
     monkeypatch.setattr(view, "ask_path", lambda proposed: tmp_path / "no" / "r.json")
     view.save_as.click()
-    assert len(told) == 1 and "cannot be written" in told[0]
+    assert len(reported) == 1 and "cannot be written" in reported[0]
 
 
-def test_run_again_asks_and_closes(record: dict[str, Any], qtbot: Any):
+def test_run_again_requests_a_run_and_closes(record: dict[str, Any], qtbot: Any):
     view = RecordView(record, "a")
     view.show()
     asked = []

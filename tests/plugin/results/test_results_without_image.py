@@ -53,9 +53,9 @@ def test_without_its_image_a_result_is_still_there_to_save_and_delete(
     export = section(panel, "Export")
     path = tmp_path / "out.tif"
     monkeypatch.setattr(export, "ask_path", lambda proposed: path)
-    with qtbot.waitSignal(export.ended) as told:
+    with qtbot.waitSignal(export.ended) as reported:
         export.export.click()
-    assert told.args[0] == "done"
+    assert reported.args[0] == "done"
     written = api.open_image(path)
     region, box = variant.result.region, variant.shown.box
     inside = region.shift(-box.y0, -box.x0).slices
@@ -63,9 +63,9 @@ def test_without_its_image_a_result_is_still_there_to_save_and_delete(
         written.read((0, 0, *region.shape)), np.asarray(variant.layer.data[0])[inside][..., :3]
     )
     monkeypatch.setattr(results, "confirmed", lambda question: True)
-    with qtbot.waitSignal(results.freed) as told:
+    with qtbot.waitSignal(results.freed) as reported:
         results.delete.click()
-    assert told.args == [True]
+    assert reported.args == [True]
     assert not store.exists() and panel.state.variants == ()
 
 
@@ -85,7 +85,7 @@ def test_an_image_that_comes_back_has_its_results(panel: Any, photo: Any, finish
 
 def test_a_live_result_becomes_an_ordinary_one(panel: Any, qtbot: Any, photo: Any):
     panel.models.choose("identity")
-    with qtbot.waitSignal(panel.live.live.rested):
+    with qtbot.waitSignal(panel.runs.live.updated):
         panel.bar.live.click()
     (variant,) = panel.state.variants
     assert variant.name == f"Live: Unchanged – {photo.name}"

@@ -46,7 +46,7 @@ def typed(name: str, asked: list[str]) -> None:
         dialog.reject()
 
 
-def test_a_name_without_a_suffix_is_asked_about_with_it(parent: QWidget, tmp_path: Path):
+def test_a_name_without_a_suffix_is_confirmed_with_it(parent: QWidget, tmp_path: Path):
     (tmp_path / "there.json").write_text("{}")
     asked: list[str] = []
     QTimer.singleShot(0, lambda: typed("there", asked))
@@ -54,7 +54,7 @@ def test_a_name_without_a_suffix_is_asked_about_with_it(parent: QWidget, tmp_pat
     assert len(asked) == 1 and "there.json" in asked[0]
 
 
-def test_a_free_name_gets_the_suffix_unasked(parent: QWidget, tmp_path: Path):
+def test_a_free_name_gets_the_suffix_without_a_dialog(parent: QWidget, tmp_path: Path):
     asked: list[str] = []
     QTimer.singleShot(0, lambda: typed("größe", asked))
     chosen = ask_save_path(parent, "Save", tmp_path / "new.json", "JSON")
@@ -67,7 +67,7 @@ def test_a_zarr_store_is_not_saved_inside_another(parent: QWidget, tmp_path: Pat
     store.mkdir()
     proposed = store if step == "proposed" else tmp_path / "new.zarr"
     shown: list[str] = []
-    notification_manager.notification_ready.connect(lambda told: shown.append(told.message))
+    notification_manager.notification_ready.connect(lambda reported: shown.append(reported.message))
     begun: list[tuple[Path, str]] = []
 
     def save() -> None:
@@ -100,7 +100,7 @@ def test_a_new_zarr_store_beside_another_is_fine(parent: QWidget, tmp_path: Path
 
 
 @pytest.mark.parametrize("mark", ["zarr.json", ".zgroup"])
-def test_a_store_is_known_by_what_it_holds(tmp_path: Path, mark: str):
+def test_a_store_is_known_by_its_files(tmp_path: Path, mark: str):
     (tmp_path / "scene").mkdir()
     (tmp_path / "scene" / mark).write_text("{}")
     assert store_around(tmp_path / "scene" / "0" / "new.zarr") == tmp_path / "scene"

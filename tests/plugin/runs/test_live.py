@@ -24,7 +24,7 @@ def choose(panel: Any, model: str) -> None:
 
 def rested(panel: Any, qtbot: Any, change: Any) -> None:
     """Make a change and wait until the live result has caught up."""
-    with qtbot.waitSignal(panel.live.live.rested):
+    with qtbot.waitSignal(panel.runs.live.updated):
         change()
 
 
@@ -88,7 +88,7 @@ def test_finished_tiles_are_not_computed_again(panel: Any, qtbot: Any, sample: P
     panel.advanced.tile.setValue(256)
     viewer.scene.camera.zoom *= 8
     rested(panel, qtbot, panel.bar.live.click)
-    live = panel.live.live
+    live = panel.runs.live
     first = live.variant.result.record["measured"]
     assert first["tiles_done"] >= 1
     assert first["tiles_resumed"] == 0
@@ -112,9 +112,9 @@ def test_other_settings_take_the_same_place(panel: Any, qtbot: Any, sample: Path
     assert before.layer not in viewer.layers
     assert after.request.parameters == (("omega", 0.5),)
     assert after.result.record["model"]["parameters"]["omega"] == 0.5
-    child = panel.live.worker.process.pid
+    child = panel.runs.worker.process.pid
     rested(panel, qtbot, lambda: setattr(omega, "value", 0.6))
-    assert panel.live.worker.process.pid == child
+    assert panel.runs.worker.process.pid == child
 
 
 def test_switched_off_the_last_result_stays_as_an_ordinary_one(
@@ -139,7 +139,7 @@ def test_removing_the_live_layer_switches_live_off(panel: Any, qtbot: Any, sampl
     rested(panel, qtbot, panel.bar.live.click)
     panel.viewer.layers.remove(panel.state.variants[0].layer)
     assert not panel.bar.live.isChecked()
-    assert not panel.live.live.is_on
+    assert not panel.runs.live.is_on
     assert panel.state.variants == ()
 
 
@@ -147,37 +147,37 @@ def test_live_waits_while_a_run_has_the_worker(panel: Any, qtbot: Any, sample: P
     panel.viewer.open(sample, plugin="napari-restore")
     choose(panel, "identity")
     rested(panel, qtbot, panel.bar.live.click)
-    child = panel.live.worker.process
+    child = panel.runs.worker.process
     outcome: list[Any] = []
     panel.ended.connect(lambda *message: outcome.append(message))
-    with qtbot.waitSignal(panel.live.live.rested):
+    with qtbot.waitSignal(panel.runs.live.updated):
         panel.bar.button.click()
-        assert panel.live.live._attempt is None
+        assert panel.runs.live._attempt is None
     assert outcome[0][0] == "done"
-    assert panel.live.worker.process is child
+    assert panel.runs.worker.process is child
     assert len(panel.state.variants) == 2
 
 
-def test_a_problem_is_said_once_and_live_goes_on(panel: Any, qtbot: Any):
+def test_an_error_is_shown_once_and_live_continues(panel: Any, qtbot: Any):
     panel.viewer.add_image(np.ones((300, 300), np.uint8), name="grey")
     choose(panel, "hot")
-    with qtbot.waitSignal(panel.live.live.failed) as message:
+    with qtbot.waitSignal(panel.runs.live.failed) as message:
         panel.bar.live.click()
     assert str(message.args[0]) in panel.bar.message.text()
     rested(panel, qtbot, lambda: choose(panel, "identity"))
     assert panel.state.variants
 
 
-def test_until_a_method_is_loaded_live_says_so(panel: Any, qtbot: Any, sample: Path):
+def test_live_reports_that_a_method_is_loaded(panel: Any, qtbot: Any, sample: Path):
     panel.viewer.open(sample, plugin="napari-restore")
     choose(panel, "identity")
     panel.viewer.scene.camera.zoom *= 8
     message: list[str] = []
-    panel.live.live.message.connect(message.append)
+    panel.runs.live.message.connect(message.append)
     rested(panel, qtbot, panel.bar.live.click)
     assert message[0] == "Loading the method …" and message[-1] == ""
     message.clear()
-    rested(panel, qtbot, panel.live.live.update)
+    rested(panel, qtbot, panel.runs.live.update)
     assert "Loading the method …" not in message
     rested(panel, qtbot, lambda: choose(panel, "dcp"))
     assert message.count("Loading the method …") == 1
@@ -197,9 +197,9 @@ def test_a_slow_method_shows_a_draft_only(
         ]
         both.append(tuple(line for line in lines if line.startswith("Draft")))
 
-    panel.live.live.message.connect(note)
+    panel.runs.live.message.connect(note)
     rested(panel, qtbot, panel.bar.live.click)
-    rested(panel, qtbot, panel.live.live.update)
+    rested(panel, qtbot, panel.runs.live.update)
     # One line says that it is a draft, not two.
     assert both and max(map(len, both)) == 1
     assert panel.state.variants == ()
@@ -243,14 +243,14 @@ def test_without_levels_one_tile_is_shown_first(
     panel.target.choose(Target.WHOLE)
     first: list[Any] = []
     panel.bar.button.click()
-    run = panel.running.run
+    run = panel.running
     run.happened.connect(
         lambda step, event: first.append(step) if isinstance(event, TileDone) else None
     )
     qtbot.waitUntil(lambda: bool(first))
     assert first[0].is_draft
     assert first[0].scale == 1
-    assert first[0].plan.extent == "sample"
+    assert first[0].plan.reading.extent == "sample"
     assert 0 < first[0].plan.region.pixels <= 512**2
     panel.cancel()
     qtbot.waitUntil(lambda: panel.running is None)
@@ -285,5 +285,5 @@ def test_lengths_shrink_with_the_level():
     assert smallest[radius.name] >= 1
 
 
-def test_a_region_on_a_level_holds_all_of_it():
+def test_a_region_on_a_level_covers_all_of_it():
     assert _draft.smaller(Region(5, 8, 17, 33), 8, (3, 9)) == Region(0, 1, 3, 5)

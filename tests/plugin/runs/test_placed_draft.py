@@ -39,7 +39,7 @@ def test_a_draft_takes_the_map_of_a_small_level():
     request = request_of(3)
     draft = first_step(request, Viewport(Region(0, 0, SIDE, SIDE), 1), request.plan())
     assert draft is not None
-    assert (draft.plan.extent, draft.scale, draft.plan.needs_context_pass) == (
+    assert (draft.plan.reading.extent, draft.scale, draft.plan.needs_context_pass) == (
         "overview",
         draft.plan.image.scale,
         False,
@@ -48,8 +48,8 @@ def test_a_draft_takes_the_map_of_a_small_level():
 
 def test_what_the_worker_keeps_does_not_make_a_draft_coarser():
     request = request_of(3)
-    true = replace(
-        request.plan(), needs_context_pass=False, prepare_seconds=5.0, predicted_seconds=5.5
-    )
+    plan = request.plan()
+    prediction = replace(plan.prediction, prepare_seconds=5.0, seconds=5.5)
+    true = replace(plan, needs_context_pass=False, prediction=prediction)
     (step,) = live_steps(request, Viewport(Region(0, 0, SIDE, SIDE), 0), true)
     assert step.plan is true and not step.is_draft

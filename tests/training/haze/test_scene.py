@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from napari_restore.training.haze import SPECTRA, Haze, draw_haze, haze_scene
+from napari_restore.training.haze import SPECTRA, ClearScene, Haze, draw_haze, haze_scene
 
 
 def picture(height: int, width: int) -> np.ndarray:
@@ -17,10 +17,11 @@ def picture(height: int, width: int) -> np.ndarray:
 
 
 def made(height: int = 96, width: int = 128, **choices) -> Haze:
-    given = {"name": "a.png", "kind": "natural", "distance": None, "spectrum": "octaves", "seed": 3}
-    clear = choices.pop("clear", picture(height, width))
-    valid = choices.pop("valid", np.ones((height, width), bool))
-    return haze_scene(clear, valid, **{**given, **choices})
+    haze = {"spectrum": "octaves", "seed": 3}
+    haze |= {name: choices.pop(name) for name in haze.keys() & choices.keys()}
+    scene = {"name": "a.png", "kind": "natural", "clear": picture(height, width)}
+    scene |= {"valid": np.ones((height, width), bool), **choices}
+    return haze_scene(ClearScene(**scene), **haze)
 
 
 def test_it_follows_from_seed_and_stem():

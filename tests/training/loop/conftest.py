@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from napari_restore.training.data import Batch, Recipe
+from napari_restore.training.haze import ClearScene
 from napari_restore.training.loop._config import TrainConfig, config_of
 from napari_restore.training.loop._pictures import Pictures
-from napari_restore.training.loop._score import DevScene
 
 SIZE = 32
 
@@ -85,7 +85,7 @@ def make_pictures() -> Callable[..., Pictures]:
     def make(*spoilt: int, dev: bool = True) -> Pictures:
         rng = np.random.default_rng(3)
         scenes = [
-            DevScene(kind, kind, rng.random((64, 64, 3), np.float32), np.ones((64, 64), bool))
+            ClearScene(kind, kind, rng.random((64, 64, 3), np.float32), np.ones((64, 64), bool))
             for kind in ("aerial", "natural")
         ]
         rows = [{"name": "a.jpg", "source": "a", "licence": "CC0-1.0"}]

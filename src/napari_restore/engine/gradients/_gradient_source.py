@@ -27,7 +27,8 @@ from napari_restore.engine.planning._tiles import box_with_halo
 from napari_restore.engine.running._events import Event
 from napari_restore.engine.running._run import Run
 from napari_restore.engine.running._start import run_of
-from napari_restore.engine.running._tile import FAILURES, TileInput, as_failure
+from napari_restore.engine.running._tile import FAILURES, as_failure
+from napari_restore.engine.running._tile_reader import TileInput
 from napari_restore.errors import Cancelled
 from napari_restore.models import Statistics
 
@@ -50,7 +51,7 @@ class GradientSource:
         # What planning left in the heap must not lie beside the pass over the image …
         release_freed_memory()
         self._began = time.perf_counter()
-        self.work, self._exclude = self._run.open()
+        self.work = self._run.open()
         """`TileWork` with the statistics of the image; `show` replaces them."""
         # … nor what that took beside what follows.
         release_freed_memory()
@@ -79,8 +80,8 @@ class GradientSource:
         `predicted_bytes` is the predicted addition to the idle process.
         """
         run = self._run
-        run._check_source()
-        record = run._make_record("done", time.perf_counter() - self._began, self._memory)
+        run.check_source()
+        record = run.record("done", time.perf_counter() - self._began, self._memory)
         record["plan"]["predicted_peak_ram_bytes"] = self._memory.start + predicted_bytes
         return record
 
@@ -125,28 +126,20 @@ class GradientSource:
         if self.stop.is_set():
             raise Cancelled("Cancelled; nothing was written.", "Run it again.")
 
-    def read(self, box: Region) -> TileInput:
-        """Return the source's pixels of a box within the image, and their validity."""
-        return self._run._read(box, box, self._exclude)
-
     def valid(self, box: Region) -> Tensor | None:
         """Return (1, 1, h, w) bool which pixels count; None where all do."""
-        return self._mask(self.read(box).valid) if self._may_have_invalid else None
-
-    @property
-    def _may_have_invalid(self) -> bool:
-        return self._exclude is not None or self.plan.image.may_be_invalid
+        return self._mask(self._run.reader.valid(box))
 
     def _mask(self, mask: npt.NDArray[np.bool_] | None) -> Tensor | None:
         """Return `mask` (h, w) as (1, 1, h, w) on the device."""
         return None if mask is None else self.plan.device.take(torch.from_numpy(mask)[None, None])
 
     def image(self, box: Region) -> Tensor:
-        """Return the source in model range, filled where pixels do not count."""
-        return self.planes(self.read(box))
+        """Return the source's pixels of a box within the image, (1, C, h, w) in model range.
 
-    def planes(self, tile: TileInput) -> Tensor:
-        """Return (1, C, h, w) of the pixels that were read."""
+        They are filled where pixels do not count.
+        """
+        tile = TileInput(box, box, self.plan.image.read(box), self._run.reader.valid(box))
         values = torch.from_numpy(self.work.to_model(tile)).permute(2, 0, 1)
         return self.plan.device.take(values.contiguous()[None])
 
@@ -157,14 +150,12 @@ class GradientSource:
         """
         step = self.plan.model.card.multiple_of
         core = box.align(step).intersect(Region(0, 0, *self.size))
-        return box_with_halo(core, self.plan.halo, self.size, step)
+        return box_with_halo(core, self.plan.layout.halo, self.size, step)
 
     def output(self, x: Tensor, input_box: Region) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the model's output and maps of a picture `x` of `input_box`, as in a run."""
         model = self.work.model
-        valid = None
-        if model.card.uses_validity and self._may_have_invalid:
-            valid = self._mask(self.read(input_box).representative)
+        valid = self._mask(self._run.reader.representative(input_box))
         with self.computing():
             return model.forward_with_maps(x, self.work.statistics_at([input_box], x), valid)
 
@@ -181,7 +172,7 @@ class GradientSource:
         threads = torch.get_num_threads()
         try:
             # Sums divided among threads must not be divided in the backward pass either.
-            torch.set_num_threads(self.plan.tile_invariance.threads or threads)
+            torch.set_num_threads(self.plan.layout.invariance.threads or threads)
             with self.work.memory.watched():
                 yield
         except FAILURES as error:

@@ -14,7 +14,7 @@ from napari_restore.engine._region import Region
 from napari_restore.engine.gradients._cost import gradient_cost
 from napari_restore.engine.gradients._gradient_source import GradientSource, Picture
 from napari_restore.engine.gradients._vjp import vjp
-from napari_restore.errors import BudgetTooSmall
+from napari_restore.errors import BudgetTooSmall, option
 
 EDGES = (2048, 1024, 512, 256, 128)
 """Sides of the pieces that a box is cut into; the first that fits the budget is used."""
@@ -121,5 +121,5 @@ class LocalGradients:
                 return pieces
         raise BudgetTooSmall(
             "The budget is too small for the gradient of one small piece.",
-            f"Use --memory {-(-needed // 2**20)}MiB or more.",
+            f"Use {option('memory', f'{-(-needed // 2**20)}MiB')} or more.",
         )

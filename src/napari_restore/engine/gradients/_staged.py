@@ -22,7 +22,7 @@ from napari_restore.engine.gradients._gradient_source import GradientSource, Pic
 from napari_restore.engine.gradients._vjp import vjp
 from napari_restore.engine.memory._device import freed_memory_returned, release_freed_memory
 from napari_restore.engine.planning._calibrate import SCRATCH_BYTES
-from napari_restore.engine.planning._plan import fragmentation
+from napari_restore.engine.planning._layout import fragmentation
 from napari_restore.engine.running._parallel import map_parallel
 from napari_restore.engine.staged._work import reflection
 from napari_restore.models import Routing, StagedModel
@@ -76,7 +76,11 @@ class StagedGradients:
         self.by_statistics: dict[str, Tensor] = {}
         """After `backward`: ∂D/∂ of those statistics that require a gradient."""
         # Tiles run in parallel only where that fits; a device has one queue for all.
-        most = 1 if plan.device.is_accelerator else min(plan.workers, self._rows * self._columns)
+        most = (
+            1
+            if plan.device.is_accelerator
+            else min(plan.layout.workers, self._rows * self._columns)
+        )
         room = plan.memory - beside(self.region)
         counts = range(1, most + 1)
         self._back = max((n for n in counts if self._bytes(n, n) <= room), default=1)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from napari_restore.engine.memory._budget import parse_size
-from napari_restore.errors import BadParameter
+from napari_restore.errors import BadParameter, option
 
 if TYPE_CHECKING:
     import torch
@@ -105,7 +105,8 @@ def choose_device(wanted: str = "auto") -> Device:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, ValueError):
         raise BadParameter(
-            f"Device {wanted!r} is not available here.", "Use --device auto or --device cpu."
+            f"Device {wanted!r} is not available here.",
+            f"Use {option('device', 'auto')} or {option('device', 'cpu')}.",
         ) from None
     return Device(str(device), "chosen by the user")
 

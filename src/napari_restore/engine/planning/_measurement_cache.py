@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 from napari_restore.engine.memory._device import Device, release_freed_memory
 from napari_restore.engine.planning._probe import kind_of
 from napari_restore.engine.running._tile import is_out_of_memory
-from napari_restore.errors import OutOfMemory
+from napari_restore.errors import OutOfMemory, option
 from napari_restore.models import RestorationModel
 
 T = TypeVar("T")
@@ -63,5 +63,5 @@ def _measured(measure: Callable[[], T], device: Device) -> T:
             raise
         raise OutOfMemory(
             f"There is not enough memory on {device.name} to try one tile.",
-            "Close other programs that use it, or use --device cpu.",
+            f"Close other programs that use it, or use {option('device', 'cpu')}.",
         ) from error

@@ -2,28 +2,40 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from napari_restore.engine._region import Region
 from napari_restore.engine.memory._device import Device
-from napari_restore.engine.planning._plan import Plan
+from napari_restore.engine.planning._layout import Layout
+from napari_restore.engine.planning._options import Computing, Reading, Target
+from napari_restore.engine.planning._plan import Plan, Prediction
+from napari_restore.engine.planning._tile_invariance import TileInvariance
+from napari_restore.engine.results._adjust import Adjustment
 from napari_restore.engine.staged._layout import StagedLayout
 from napari_restore.images import Image
 from napari_restore.models import RestorationModel
 
 _SEPARATE = ("image", "model", "part")
 """Fields of a plan that are described separately."""
+_GROUPS = {
+    "reading": Reading,
+    "adjustment": Adjustment,
+    "computing": Computing,
+    "prediction": Prediction,
+}
 
 
 def serialise_plan(plan: Plan) -> dict[str, Any]:
     """Return all fields of `plan` but image, model and part, JSON-able."""
     data = {f.name: getattr(plan, f.name) for f in fields(plan) if f.name not in _SEPARATE}
+    groups = {name: asdict(data[name]) for name in (*_GROUPS, "layout")}
     return data | {
+        **groups,
         "device": [plan.device.name, plan.device.reason],
         "store": str(plan.store),
-        "targets": [list(target) for target in plan.targets],
+        "target": asdict(plan.target) | {"region": [list(box) for box in plan.targets]},
         "staged": None if plan.staged is None else plan.staged.to_dict(),
     }
 
@@ -33,10 +45,13 @@ def deserialise_plan(
 ) -> Plan:
     """Return the plan that `serialise_plan` described, for the same image and model."""
     values = dict(data)
+    target, layout = values["target"], values["layout"]
     values |= {
         "device": Device(*values["device"]),
         "store": Path(values["store"]),
-        "targets": tuple(Region(*target) for target in values["targets"]),
+        "target": Target(**target | {"region": tuple(Region(*box) for box in target["region"])}),
+        "layout": Layout(**layout | {"invariance": TileInvariance(layout["invariance"])}),
+        **{name: kind(**values[name]) for name, kind in _GROUPS.items()},
     }
     if values["staged"] is not None:
         values["staged"] = StagedLayout.from_dict(values["staged"])

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from napari_restore.errors import BadParameter
-from napari_restore.images import Image
+from napari_restore.errors import BadParameter, option
+
+if TYPE_CHECKING:
+    from napari_restore.images import Image
 
 COLOURS = ("red", "green", "blue")
 
@@ -57,7 +59,7 @@ class Adjustment:
         if self.luminance_only and colours_of(image) is None:
             raise BadParameter(
                 f"{image.name} has no red, green and blue, so its colour cannot be kept.",
-                "Say which bands they are (--bands red=1,green=2,blue=3), "
+                f"Say which bands they are ({option('bands', 'red=1,green=2,blue=3')}), "
                 "or leave luminance-only out.",
             )
 

@@ -108,7 +108,9 @@ def name_of(task: Mapping[str, Any]) -> str:
 def name_of_plan(plan: Plan) -> str:
     """Return the same name as `name_of` for a plan."""
     y, x = plan.origin
-    return _name_of([box.shift(-y, -x) for box in plan.targets], plan.mask, plan.feather)
+    return _name_of(
+        [box.shift(-y, -x) for box in plan.targets], plan.target.mask, plan.target.feather
+    )
 
 
 def _name_of(boxes: Sequence[Sequence[int]], mask: str | None, feather: int) -> str:
@@ -167,10 +169,9 @@ def _entries_of(path: Path) -> list[KeptResult]:
 
 
 def _finished(store: ResultStore, boxes: list[list[int]]) -> float:
-    tiles = {Region(*line["region"]) for line in store.journal}
     wanted = [Region(*box) for box in boxes]
-    done = sum(tile.intersect(box).pixels for tile in tiles for box in wanted)
-    return min(1.0, done / max(1, sum(box.pixels for box in wanted)))
+    done = sum(store.finished_pixels(box) for box in wanted)
+    return done / max(1, sum(box.pixels for box in wanted))
 
 
 def forget_result(store: Path, name: str) -> bool:

@@ -179,13 +179,13 @@ def _within(colours: Pixels, before: Plane, step: Plane, low: Plane, high: Plane
 
 def _context_of(plan: Plan) -> Context | None:
     """Return the context that a run of `plan` has computed, where the white value depends on it."""
-    if not needs_percentile(plan.image, white=plan.white):
+    if not needs_percentile(plan.image, white=plan.reading.white):
         return None
-    if plan.context_file is not None:
-        return load_context(Path(plan.context_file), plan.image)
-    exclude = open_mask(plan.exclude, plan.image) if plan.exclude else None
-    region = plan.region if plan.extent == "region" else None
-    return find_context(plan.image, exclude, region, extent=plan.extent)
+    if plan.reading.context is not None:
+        return load_context(Path(plan.reading.context), plan.image)
+    exclude = open_mask(plan.reading.exclude, plan.image) if plan.reading.exclude else None
+    region = plan.region if plan.reading.extent == "region" else None
+    return find_context(plan.image, exclude, region, extent=plan.reading.extent)
 
 
 def _step(t: Plane) -> Plane:

@@ -34,6 +34,7 @@ from napari_restore.errors import ResourceError
 from napari_restore.images import (
     ExportOptions,
     Image,
+    Pixels,
     SaveOptions,
     adopt_zarr,
     can_adopt,
@@ -67,7 +68,7 @@ class Result:
         self.store = store
         self.record = record
         self.region = plan.region
-        if plan.mask is not None:
+        if plan.target.mask is not None:
             # With a mask, the output has the source's extent.
             self.region = Region(0, 0, self.like.height, self.like.width).shift(*plan.origin)
         self._origin = plan.origin
@@ -87,8 +88,8 @@ class Result:
                 f"The result in {plan.store} is not the one of this run.", "Run it again."
             )
         mask: MaskStrength | None = None
-        if plan.mask is not None:
-            mask = open_mask(plan.mask, plan.image, plan.feather)
+        if plan.target.mask is not None:
+            mask = open_mask(plan.target.mask, plan.image, plan.target.feather)
             if plan.targets != (mask.bounds,):
                 # A mask may reach beyond the region; nothing was restored there.
                 mask = Within(mask, RegionMask(list(plan.targets)))
@@ -110,7 +111,7 @@ class Result:
         adjustment.check(self.image)
         settings = adjustment.to_dict()
         other = copy.copy(self)
-        other.plan = replace(self.plan, **settings)
+        other.plan = replace(self.plan, adjustment=adjustment)
         other.record = copy.deepcopy(self.record)
         if other.record:
             other.record |= {"adjustment": settings, "output": None}
@@ -192,9 +193,9 @@ class Result:
         _, valid = read_source(self.image, region, level)
         if valid is not None:
             bits[~valid] = QUALITY["unchanged"] | QUALITY["nodata"]
-        if self.plan.exclude is not None:
+        if self.plan.reading.exclude is not None:
             if self._excluded is None:
-                self._excluded = open_mask(self.plan.exclude, self.image)
+                self._excluded = open_mask(self.plan.reading.exclude, self.image)
             size = (self.image.height, self.image.width)
             excluded = mask_at_level(self._excluded, level, size).read(region) > 0
             bits[excluded] = QUALITY["unchanged"] | QUALITY["excluded"]
@@ -309,7 +310,7 @@ class Result:
         """
         began = time.perf_counter()
         # Blending reads the source again, within the budget of the run.
-        with chunk_cache.bounded(self.plan.read_cache_bytes), peak_in(self.record):
+        with chunk_cache.bounded(self.plan.layout.read_cache_bytes), peak_in(self.record):
             written = self._write(Path(path), progress, cancelled, options)
         measured = self.record["measured"]
         self.record["output"] = {"path": str(written), "sha256": digest(written)}
@@ -340,10 +341,12 @@ class Result:
         y, x = self._origin
         written: Path = write_image(
             path,
+            Pixels(
+                self.region.shift(-y, -x),
+                lambda box: self.read(Region(*box).shift(y, x)),
+                read_valid=self.like.read_valid if self.like.may_be_invalid else None,
+            ),
             like=self.like,
-            box=self.region.shift(-y, -x),
-            read=lambda box: self.read(Region(*box).shift(y, x)),
-            read_valid=self.like.read_valid if self.like.may_be_invalid else None,
             options=ExportOptions(**options),
             tags=self._tags(),
             progress=progress,
@@ -384,11 +387,13 @@ class Result:
             written.append(
                 write_image(
                     target / f"{name}.tif",
+                    Pixels(
+                        self.region.shift(-self._origin[0], -self._origin[1]),
+                        functools.partial(self._read_map, name),
+                        bands,
+                        np.float32 if name == "change" else self._stored(name).dtype,
+                    ),
                     like=self.like,
-                    box=self.region.shift(-self._origin[0], -self._origin[1]),
-                    read=functools.partial(self._read_map, name),
-                    shape=(*self.region.shape, bands),
-                    dtype=np.float32 if name == "change" else self._stored(name).dtype,
                     options=ExportOptions(**chosen),
                     tags=self._tags(),
                 )

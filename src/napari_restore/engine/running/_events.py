@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from napari_restore.engine._region import Region
+from napari_restore.errors import Message
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,10 @@ class Event:
 class Note(Event):
     """A sentence for the user; the run goes on."""
 
-    text: str
+    text: Message
+
+    def __init__(self, text: str) -> None:
+        object.__setattr__(self, "text", Message(text))
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ class Job:
     def __repr__(self) -> str:
         plan = self.plan
         named = f"{plan.model.card.id!r} on {plan.image.name!r}"
-        return f"<Job {named}: {self.status}, {plan.tiles} tile{'s' if plan.tiles != 1 else ''}>"
+        return f"<Job {named}: {self.status}, {plan.layout.tiles} tile{'s' if plan.layout.tiles != 1 else ''}>"
 
     @property
     def status(self) -> str:

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 from napari_restore.engine._region import Region
-from napari_restore.engine.masks._mask_strength import MaskStrength
 from napari_restore.engine.planning._tiles import box_with_halo
 from napari_restore.engine.running._events import Phase
 from napari_restore.engine.running._run import Run
-from napari_restore.engine.running._tile import TileInput, TileWork
+from napari_restore.engine.running._tile import TileWork
+from napari_restore.engine.running._tile_reader import TileInput
 
 
 class LocalRun(Run):
     """A plan of scope `local`: every tile by itself, in any order."""
 
-    def _restore(
-        self, work: TileWork, exclude: MaskStrength | None, mask: MaskStrength | None
-    ) -> None:
+    def _restore(self, work: TileWork) -> None:
         plan = self.plan
         size = (plan.image.height, plan.image.width)
-        tiles, pending = self._tiles(mask)
+        tiles, pending = self._tiles()
         self.emit(Phase("Restoring"))
 
         def read(core: Region) -> TileInput:
-            return self._read(core, box_with_halo(core, plan.halo, size, plan.step), exclude)
+            return self.reader.read(core, box_with_halo(core, plan.layout.halo, size, plan.step))
 
-        self._pipeline(self._schedule(pending), read, work.run, self._writer(len(tiles)))
+        pipeline = self._pipeline(self._schedule(pending), read, work.run)
+        pipeline.run(self._writer(len(tiles)))

@@ -9,8 +9,11 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def on_new_thread(body: Callable[[], T], name: str) -> T:
-    """Run `body` on a new thread and return its result; its errors are raised here."""
+def on_new_thread(body: Callable[[], T], name: str, stop: threading.Event | None = None) -> T:
+    """Run `body` on a new thread and return its result; its errors are raised here.
+
+    Where the wait is interrupted (Ctrl-C), `stop` is set and `body` ends before that is raised.
+    """
     results: list[T] = []
     errors: list[BaseException] = []
 
@@ -22,7 +25,13 @@ def on_new_thread(body: Callable[[], T], name: str) -> T:
 
     thread = threading.Thread(target=run, name=name)
     thread.start()
-    thread.join()
+    try:
+        thread.join()
+    except BaseException:
+        if stop is not None:
+            stop.set()
+        thread.join()
+        raise
     if errors:
         raise errors[0]
     return results[0]

@@ -5,17 +5,18 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
 from typing import Generic, TypeVar
 
 import torch
 
 from napari_restore.engine._region import Region
-from napari_restore.engine.memory._device import Device
-from napari_restore.engine.planning._plan import READ_AHEAD, WRITE_BEHIND
+from napari_restore.engine.planning._layout import READ_AHEAD, WRITE_BEHIND
+from napari_restore.engine.planning._plan import Plan
 from napari_restore.engine.planning._tiles import CELL, Schedule
-from napari_restore.engine.running._tile import TileInput, clear_frames
-from napari_restore.errors import OutOfMemory
+from napari_restore.engine.running._tile import clear_frames
+from napari_restore.engine.running._tile_reader import TileInput
+from napari_restore.errors import OutOfMemory, option
 
 T = TypeVar("T")
 In = TypeVar("In", bound=TileInput)
@@ -24,93 +25,107 @@ _POLL = 0.05
 """Seconds after which a waiting thread checks whether it should stop."""
 
 
-@dataclass
 class Pipeline(Generic[In, Out]):
-    """One reader, `workers` computing threads, and the caller as the only writer.
+    """One reader, the plan's number of computing threads, and the caller as the only writer.
 
-    Queues between them are short, so memory is workers + queued tiles whatever
-    the image's size. Every wait ends when `stop` is set.
+    `read` returns a tile's input for its core, `compute` the outputs of tiles of equal input shape;
+    `on_backoff` is called whenever memory ran out. Queues between the threads are short, so memory
+    is workers + queued tiles whatever the image's size. Every wait ends when `stop` is set.
     """
 
-    schedule: Schedule
-    read: Callable[[Region], In]
-    """Returns a tile's input for its core."""
-    compute: Callable[[list[In]], list[Out]]
-    """Computes tiles of equal input shape."""
-    step: int
-    """Tile edges are multiples of this many pixels."""
-    workers: int
-    threads: int
-    batch: int
-    stop: threading.Event
-    device: Device
-    backoffs: int = 0
+    def __init__(
+        self,
+        plan: Plan,
+        stop: threading.Event,
+        on_backoff: Callable[[], None],
+        schedule: Schedule,
+        read: Callable[[Region], In],
+        compute: Callable[[list[In]], list[Out]],
+    ) -> None:
+        self.plan, self.stop, self.on_backoff = plan, stop, on_backoff
+        self.schedule, self.read, self.compute = schedule, read, compute
+        self._inputs: queue.Queue[list[In] | None] = queue.Queue(READ_AHEAD)
+        self._outputs: queue.Queue[Out | None] = queue.Queue(WRITE_BEHIND)
+        self._errors: list[BaseException] = []
 
     def run(self, write: Callable[[Out], None]) -> None:
         """Work through the schedule, tile by tile; `write` is called in this thread.
 
         The first error of any thread stops all of them and is raised here.
         """
-        inputs: queue.Queue[list[In] | None] = queue.Queue(READ_AHEAD)
-        outputs: queue.Queue[Out | None] = queue.Queue(WRITE_BEHIND)
-        errors: list[BaseException] = []
-
-        def guarded(body: Callable[[], None]) -> Callable[[], None]:
-            def run() -> None:
-                try:
-                    body()
-                except BaseException as error:
-                    errors.append(error)
-                    self.stop.set()
-
-            return run
-
-        def read() -> None:
-            for tiles in self._batches():
-                if not self._put(inputs, tiles):
-                    return
-            for _ in range(self.workers):
-                self._put(inputs, None)
-
-        def compute() -> None:
-            torch.set_num_threads(self.threads)
-            while True:
-                batch = self._get(inputs)
-                if batch is None:
-                    break
-                for output in self._compute(batch):
-                    if not self._put(outputs, output):
-                        return
-            self._put(outputs, None)
-
-        bodies = [read] + [compute] * self.workers
-        running = [
-            threading.Thread(target=guarded(body), name=f"tiles-{body.__name__}", daemon=True)
-            for body in bodies
-        ]
-        for thread in running:
-            thread.start()
+        threads = self._started()
+        running = self.plan.layout.workers
         try:
-            finished = 0
-            while finished < self.workers and not self.stop.is_set():
-                output = self._get(outputs)
+            while running and not self.stop.is_set():
+                try:
+                    output = self._outputs.get(timeout=_POLL)
+                except queue.Empty:
+                    continue
                 if output is None:
-                    finished += 1
+                    running -= 1
                 else:
                     write(output)
         except BaseException:
             self.stop.set()
             raise
         finally:
-            for thread in running:
+            for thread in threads:
                 thread.join()
-        if errors:
-            raise errors[0]
-        # Tiles that were computed when the user cancelled are kept.
-        while not outputs.empty():
-            output = outputs.get_nowait()
+        if self._errors:
+            raise self._errors[0]
+        self._write_rest(write)
+
+    def _started(self) -> list[threading.Thread]:
+        bodies = [("tiles-read", self._read_tiles)]
+        bodies += [("tiles-compute", self._compute_tiles)] * self.plan.layout.workers
+        threads = [threading.Thread(target=body, name=name, daemon=True) for name, body in bodies]
+        for thread in threads:
+            thread.start()
+        return threads
+
+    def _write_rest(self, write: Callable[[Out], None]) -> None:
+        """Write what was computed when the user cancelled: it is kept."""
+        while not self._outputs.empty():
+            output = self._outputs.get_nowait()
             if output is not None:
                 write(output)
+
+    # -- threads ---------------------------------------------------------------------
+
+    def _read_tiles(self) -> None:
+        with self._errors_kept():
+            for tiles in self._batches():
+                if not self._put(self._inputs, tiles):
+                    return
+            for _ in range(self.plan.layout.workers):
+                self._put(self._inputs, None)
+
+    def _compute_tiles(self) -> None:
+        with self._errors_kept():
+            torch.set_num_threads(self.plan.layout.threads)
+            while (batch := self._get(self._inputs)) is not None:
+                outputs: list[Out] | None = None
+                try:
+                    outputs = self.compute(batch)
+                except OutOfMemory as error:
+                    self._back_off(error)
+                for output in self._in_parts(batch) if outputs is None else outputs:
+                    if not self._put(self._outputs, output):
+                        return
+                # It need not stay in memory while this thread waits for the next batch.
+                outputs = None
+            self._put(self._outputs, None)
+
+    @contextmanager
+    def _errors_kept(self) -> Iterator[None]:
+        """Keep an error of a thread for `run` to raise, and stop the other threads."""
+        try:
+            yield
+        except BaseException as error:
+            self._errors.append(error)
+            self.stop.set()
+
+    # -- batches ---------------------------------------------------------------------
 
     def _batches(self) -> Iterator[list[In]]:
         """Yield inputs in scheduled order, equal input shapes together up to the batch size."""
@@ -124,35 +139,39 @@ class Pipeline(Generic[In, Out]):
                 yield batch
                 batch = []
             batch.append(tile)
-            if len(batch) == self.batch:
+            if len(batch) == self.plan.layout.tile_batch:
                 yield batch
                 batch = []
         if batch:
             yield batch
 
-    def _compute(self, batch: list[In]) -> list[Out]:
-        """Return the outputs of the batch.
+    def _back_off(self, error: OutOfMemory) -> None:
+        """Free what a failed batch took; what is smaller is tried once `error` is forgotten."""
+        clear_frames(error)
+        self.on_backoff()
 
-        After running out of memory, tiles are computed one by one, then in quarters.
-        """
-        try:
-            return self.compute(batch)
-        except OutOfMemory as error:
-            clear_frames(error)
-            self.backoffs += 1
-        self.device.empty_cache()
+    def _in_parts(self, batch: list[In]) -> list[Out]:
+        """Return the outputs of a batch that ran out of memory: tile by tile, then in quarters."""
+        self.plan.device.empty_cache()
         if len(batch) > 1:
-            return [output for tile in batch for output in self._compute([tile])]
-        parts = quarters(batch[0].core, self.step)
+            return [output for tile in batch for output in self._computed([tile])]
+        parts = quarters(batch[0].core, self.plan.step)
         if len(parts) == 1:
             raise OutOfMemory(
                 "Out of memory even with the smallest tile; finished tiles are kept.",
-                "Close other programs or use --device cpu, then run the same command again.",
+                f"Close other programs or use {option('device', 'cpu')}, "
+                "then run the same command again.",
             )
-        outputs = []
-        for part in parts:
-            outputs.extend(self._compute([self.read(part)]))
-        return outputs
+        return [output for part in parts for output in self._computed([self.read(part)])]
+
+    def _computed(self, batch: list[In]) -> list[Out]:
+        try:
+            return self.compute(batch)
+        except OutOfMemory as error:
+            self._back_off(error)
+        return self._in_parts(batch)
+
+    # -- queues ----------------------------------------------------------------------
 
     def _put(self, target: queue.Queue[T], item: T) -> bool:
         while not self.stop.is_set():

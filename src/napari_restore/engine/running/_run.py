@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import platform
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from napari_restore.engine._region import Region
 from napari_restore.engine.masks._mask_strength import MaskStrength, open_mask
@@ -21,14 +15,7 @@ from napari_restore.engine.memory._budget import PeakMemory
 from napari_restore.engine.memory._device import keep_freed_memory, release_freed_memory
 from napari_restore.engine.memory._device_memory import DeviceMemory
 from napari_restore.engine.planning._plan import Plan
-from napari_restore.engine.planning._tiles import CELL, Schedule, cut_into_tiles
-from napari_restore.engine.results._quality import (
-    QUALITY,
-    change_bits,
-    count_quality,
-    disjoint,
-    parts_inside,
-)
+from napari_restore.engine.planning._tiles import Schedule, cut_into_tiles
 from napari_restore.engine.results._result import result_levels, store_layout
 from napari_restore.engine.running._events import (
     Event,
@@ -40,7 +27,10 @@ from napari_restore.engine.running._events import (
     TileDone,
 )
 from napari_restore.engine.running._pipeline import In, Out, Pipeline
-from napari_restore.engine.running._tile import TileInput, TileOutput, TileWork
+from napari_restore.engine.running._pixel_counts import FinishedPixels
+from napari_restore.engine.running._record import Totals, make_record, shares_of
+from napari_restore.engine.running._tile import TileOutput, TileWork
+from napari_restore.engine.running._tile_reader import TileReader
 from napari_restore.engine.statistics._bands import other_bands
 from napari_restore.engine.statistics._context import (
     ROUGH,
@@ -53,7 +43,7 @@ from napari_restore.engine.statistics._context import (
 from napari_restore.engine.statistics._prepared import Prepared, prepare
 from napari_restore.engine.storage._store import ResultStore
 from napari_restore.engine.storage._store_lock import StoreBusy, writer_of
-from napari_restore.errors import Cancelled, SourceChanged
+from napari_restore.errors import Cancelled, SourceChanged, option
 from napari_restore.images import Radiometry, chunk_cache, trim_cache
 from napari_restore.models import Context
 
@@ -77,31 +67,28 @@ class Run:
     writes to its store, and goes on from what that finished.
     """
 
+    reader: TileReader
+    """Reads tiles; set by `open`."""
+
     def __init__(
         self,
         plan: Plan,
         emit: Emit,
-        stop: threading.Event,
+        stop: threading.Event | None = None,
         keep: bool = False,
         wait: bool = False,
     ) -> None:
         self.plan = plan
         self.emit = emit
-        self.stop = stop
-        self._keep = keep
-        self._wait = wait
+        self.stop = threading.Event() if stop is None else stop
         self.store: ResultStore | None = None
         self.schedule: Schedule | None = None
+        self._keep = keep
+        self._wait = wait
         self._statistics: dict[str, Any] = {}
         self._radiometry: Radiometry | None = None
         self._uncounted: MaskStrength | None = None
-        self._excluded: MaskStrength | None = None
-        self._waited = 0.0
-        """Seconds during which another run had locked the store."""
-        self._resumed = 0
-        self._done = 0
-        self._pixels_done = 0
-        self._backoffs = 0
+        self._totals = Totals()
         self._device_memory = DeviceMemory(plan.device, plan.weight_bytes)
 
     def run(self) -> dict[str, Any]:
@@ -111,13 +98,16 @@ class Run:
         """
         began = time.perf_counter()
         keep_freed_memory()
-        limit = self.plan.added_ram_bytes
+        limit = self.plan.prediction.added_ram_bytes
         with (
-            chunk_cache.bounded(self.plan.read_cache_bytes),
+            chunk_cache.bounded(self.plan.layout.read_cache_bytes),
             PeakMemory(limit=limit, release=release_freed_memory) as memory,
         ):
             try:
-                self._run()
+                self.check_source()
+                work = self._begin()
+                self._restore(work)
+                self.check_source()
                 status = "cancelled" if self.stop.is_set() else "done"
             except Cancelled:
                 status = "cancelled"
@@ -125,11 +115,12 @@ class Run:
                 if self.store is not None:
                     self.store.close()
                 release_freed_memory()
-        record = self._make_record(status, time.perf_counter() - began - self._waited, memory)
+        seconds = time.perf_counter() - began - self._totals.waited
+        record = self.record(status, seconds, memory)
         if status == "cancelled":
             self.emit(Stopped(record))
             raise Cancelled(
-                f"Cancelled after {self._done} of {self.plan.tiles} tiles.",
+                f"Cancelled after {self._totals.tiles} of {self.plan.layout.tiles} tiles.",
                 "The same command goes on from there.",
             )
         self.emit(Finished(record))
@@ -137,41 +128,35 @@ class Run:
 
     # -- steps of a run --------------------------------------------------------------
 
-    def _run(self) -> None:
-        plan = self.plan
-        image = plan.image
-        self._check_source()
-        for note in (*image.notes, *plan.notes):
+    def _begin(self) -> TileWork:
+        """Read what all tiles share, and open the store."""
+        for note in (*self.plan.image.notes, *self.plan.notes):
             self.emit(Note(note))
-        work, exclude = self.open()
-        mask = open_mask(plan.mask, image, plan.feather) if plan.mask else None
+        work = self.open()
         self.store = self._open_store()
         # Only now: what this run continues from is in use and stays.
         trim_results()
         if self.store.rebuilt:
             self.emit(Note("The unfinished result was damaged; all tiles are restored again."))
-        self._restore(work, exclude, mask)
-        self._check_source()
+        return work
 
-    def open(self) -> tuple[TileWork, MaskStrength | None]:
-        """Return what all tiles share, and the mask of excluded pixels; reads the image."""
+    def open(self) -> TileWork:
+        """Return what all tiles share; reads the image. Afterwards there is a `reader`."""
         plan, image = self.plan, self.plan.image
         if not image.is_prepared:
             self.emit(Phase("Decoding the file once"))
             report = self._progress()
             image.prepare(lambda _, done, rows: report(done, rows), self.stop.is_set)
-        exclude = open_mask(plan.exclude, image) if plan.exclude else None
-        self._excluded = exclude
-        self._uncounted = exclude if image.full is None else context_exclude(image, plan.exclude)
+        exclude = open_mask(plan.reading.exclude, image) if plan.reading.exclude else None
+        self._uncounted = (
+            exclude if image.full is None else context_exclude(image, plan.reading.exclude)
+        )
         prepared = prepare(plan, self._uncounted, self.context, self._keep, self._preparing)
         if self.stop.is_set():
             raise Cancelled("Cancelled before the first tile.")
         self._radiometry = prepared.radiometry
-        return self._work(prepared), exclude
-
-    def context(self) -> Context:
-        """Return the statistics of the whole image that `open` has read."""
-        return self._context(self._uncounted)
+        self.reader = TileReader(image, exclude, plan.model.card.uses_validity)
+        return self._work(prepared)
 
     def _open_store(self) -> ResultStore:
         plan, image = self.plan, self.plan.image
@@ -195,9 +180,10 @@ class Run:
                     raise Cancelled("Cancelled before its turn.", "Run it again.")
                 if writer_of(plan.store) is None:
                     break
-            self._waited += time.perf_counter() - began
+            self._totals.waited += time.perf_counter() - began
 
-    def _check_source(self) -> None:
+    def check_source(self) -> None:
+        """Raise `SourceChanged` if the file is no longer the one that was planned."""
         image = self.plan.image
         if image.path is None or not image.reader.files():
             return
@@ -208,7 +194,7 @@ class Run:
         if now != image.fingerprint:
             raise SourceChanged(
                 f"{image.name} changed while it was being restored.",
-                "Run again with --fresh when it is whole.",
+                f"Run again with {option('fresh', True)} when it is whole.",
             )
 
     @contextmanager
@@ -224,12 +210,13 @@ class Run:
         with self._device_memory.watched():
             yield
 
-    def _context(self, exclude: MaskStrength | None) -> Context:
-        plan = self.plan
-        if plan.context_file is not None:
-            return load_context(Path(plan.context_file), plan.image)
+    def context(self) -> Context:
+        """Return the statistics of the whole image, as cached or read now."""
+        plan, exclude = self.plan, self._uncounted
+        if plan.reading.context is not None:
+            return load_context(Path(plan.reading.context), plan.image)
         region = plan.described
-        rough = plan.extent in ROUGH
+        rough = plan.reading.extent in ROUGH
         known = None if rough else find_context(plan.image, exclude, region)
         if known is not None:
             return known
@@ -242,8 +229,8 @@ class Run:
             plan.image,
             exclude=exclude,
             region=region,
-            extent=plan.extent,
-            workers=plan.workers,
+            extent=plan.reading.extent,
+            workers=plan.layout.workers,
             progress=self._progress(),
             cancelled=self.stop.is_set,
             sampled=not plan.model.card.placed,
@@ -267,38 +254,36 @@ class Run:
             memory=self._device_memory,
             maps=plan.maps,
             levels=len(result_levels(plan.image)) if plan.pyramid else 0,
-            other_bands=plan.other_bands,
-            others=others if plan.other_bands == "correct" else (),
+            others=others if plan.reading.other_bands == "correct" else (),
             wavelengths=plan.image.wavelengths,
-            precision=plan.precision,
-            corner=(plan.region.y0, plan.region.x0) if plan.extent == "region" else (0, 0),
+            precision=plan.computing.precision,
+            corner=(plan.region.y0, plan.region.x0) if plan.reading.extent == "region" else (0, 0),
             scale=float(plan.image.scale),
             targets=plan.targets,
         )
 
-    def _restore(
-        self, work: TileWork, exclude: MaskStrength | None, mask: MaskStrength | None
-    ) -> None:
+    def _restore(self, work: TileWork) -> None:
         """Write the tiles that are not finished yet to the store."""
         raise NotImplementedError
 
-    def _tiles(self, mask: MaskStrength | None) -> tuple[list[Region], list[Region]]:
+    def _tiles(self) -> tuple[list[Region], list[Region]]:
         """Return all tiles of the target, and those still to be restored.
 
         The others are reported as done.
         """
         plan, image = self.plan, self.plan.image
         assert self.store is not None
+        mask = open_mask(plan.target.mask, image, plan.target.feather) if plan.target.mask else None
         touches = None if mask is None else lambda core: bool(mask.read(core).any())
         size = (image.height, image.width)
-        tiles = cut_into_tiles(plan.targets, size, plan.tile, touches, plan.step)
+        tiles = cut_into_tiles(plan.targets, size, plan.layout.tile, touches, plan.step)
         pending = []
         for tile in tiles:
             if self.store.is_done(tile):
                 self.emit(TileDone(tile))
             else:
                 pending.append(tile)
-        self._resumed = len(tiles) - len(pending)
+        self._totals.resumed = len(tiles) - len(pending)
         return tiles, pending
 
     def _schedule(self, tiles: list[Region], backwards: bool = False) -> Schedule:
@@ -308,42 +293,19 @@ class Run:
         self.schedule = Schedule(tiles, centre, backwards=backwards)
         return self.schedule
 
-    def _read(self, core: Region, input_box: Region, exclude: MaskStrength | None) -> TileInput:
-        """Return the pixels of `input_box` with their validity."""
-        image = self.plan.image
-        valid = representative = excluded = None
-        if image.may_be_invalid:
-            if self.plan.model.card.uses_validity:
-                representative = image.read_representative(input_box)
-            valid = image.read_valid(input_box)
-        if exclude is not None:
-            excluded = exclude.read(input_box) > 0
-            valid = _without(valid, excluded)
-            representative = _without(representative, excluded)
-        return TileInput(
-            core,
-            input_box,
-            image.read(input_box),
-            _none_if_all(valid),
-            excluded,
-            _none_if_all(representative),
-        )
-
     def _writer(self, total: int) -> Callable[[TileOutput], None]:
         """Return the function that writes and reports a restored tile of `total`."""
-        progress = self._progress(self._resumed)
-        progress(self._resumed, total)
+        totals = self._totals
+        progress = self._progress(totals.resumed)
+        progress(totals.resumed, total)
 
         def write(output: TileOutput) -> None:
             assert self.store is not None
-            statistics: dict[str, Any] = {"counts": output.counts}
-            if output.inside is not None:
-                statistics["inside"] = {"parts": output.inside, "counts": output.counts_inside}
-            self.store.write(output.core, output.pixels, output.maps, statistics, output.levels)
-            self._done += 1
-            self._pixels_done += output.core.pixels
+            self.store.write(output.core, output.pixels, output.maps, output.entry, output.levels)
+            totals.tiles += 1
+            totals.pixels += output.core.pixels
             self.emit(TileDone(output.core))
-            progress(min(total, self._resumed + self._done), total)
+            progress(min(total, totals.resumed + totals.tiles), total)
 
         return write
 
@@ -352,82 +314,9 @@ class Run:
         schedule: Schedule,
         read: Callable[[Region], In],
         compute: Callable[[list[In]], list[Out]],
-        write: Callable[[Out], None],
-    ) -> None:
-        """Work through `schedule` with the plan's workers."""
-        plan = self.plan
-        pipeline = Pipeline(
-            schedule,
-            read,
-            compute,
-            plan.step,
-            plan.workers,
-            plan.threads,
-            plan.tile_batch,
-            self.stop,
-            plan.device,
-        )
-        try:
-            pipeline.run(write)
-        finally:
-            self._backoffs += pipeline.backoffs
-
-    def _counts(self) -> dict[str, int]:
-        """Return the number of pixels of each kind in the targets.
-
-        Where tiles overlap, the newest counts.
-        """
-        counts: Counter[str] = Counter()
-        if self.store is None:
-            return counts
-        height, width, _ = self.store.shape
-        counted = np.zeros((-(-height // CELL), -(-width // CELL)), bool)
-        for entry in reversed(self.store.journal):
-            core = Region(*entry["region"])
-            y0, x0, y1, x1 = core.align(CELL)
-            cells = counted[y0 // CELL : y1 // CELL, x0 // CELL : x1 // CELL]
-            if not cells.any():
-                counts.update(self._counts_inside(core, entry))
-            elif not cells.all():
-                # A tile of an earlier run with another tile grid.
-                left = [Region(y, x, y + 1, x + 1) for y, x in np.argwhere(~cells).tolist()]
-                for cell in left:
-                    cell_box = Region(*(CELL * edge for edge in cell)).shift(y0, x0).intersect(core)
-                    parts = parts_inside(cell_box, self.plan.targets)
-                    for part in [cell_box] if parts is None else disjoint(parts):
-                        counts.update(self._recount(part, entry["counts"]))
-            cells[:] = True
-        return counts
-
-    def _counts_inside(self, core: Region, entry: dict[str, Any]) -> dict[str, int]:
-        """Return the counts of the journal's `entry` for the part of `core` inside the targets."""
-        parts = parts_inside(core, self.plan.targets)
-        if parts is None:
-            return dict(entry["counts"])
-        inside = entry.get("inside") or {}
-        if [list(part) for part in parts] == inside.get("parts"):
-            return dict(inside["counts"])
-        # A tile of an earlier run with other targets.
-        counts: Counter[str] = Counter()
-        for part in disjoint(parts):
-            counts.update(self._recount(part, entry["counts"]))
-        return counts
-
-    def _recount(self, part: Region, of_tile: dict[str, int]) -> dict[str, int]:
-        """Return the counts of `part` of a finished tile, from source and result."""
-        assert self.store is not None
-        source = self._read(part, part, self._excluded)
-        quality = change_bits(source.pixels, self.store.read(part))
-        if source.valid is not None:
-            quality[~source.valid] = QUALITY["unchanged"] | QUALITY["nodata"]
-            if source.excluded is not None:
-                quality[source.excluded] = QUALITY["unchanged"] | QUALITY["excluded"]
-        counts = count_quality(quality, source.valid)
-        # Only the model knew: as many as in the whole tile.
-        share = part.pixels / max(1, of_tile.get("pixels", 0))
-        for name in ("low_transmission", "not_finite"):
-            counts[name] = round(of_tile.get(name, 0) * share)
-        return counts
+    ) -> Pipeline[In, Out]:
+        """Return the pipeline that works through `schedule` with the plan's workers."""
+        return Pipeline(self.plan, self.stop, self._totals.count_backoff, schedule, read, compute)
 
     # -- reporting -------------------------------------------------------------------
 
@@ -447,71 +336,19 @@ class Run:
 
         return report
 
-    def _make_record(self, status: str, seconds: float, memory: PeakMemory) -> dict[str, Any]:
-        """Return the parts of the record that only the run knows."""
-        plan = self.plan
-        counts = self._counts()
-        pixels, valid = self._pixels_done, counts.get("valid", 0)
-        radiometry = self._radiometry
-        image, card = plan.image, plan.model.card
-        ranges: dict[str, Any] = {"black": None, "white": None}
-        if radiometry is not None:
-            ranges = {
-                "black": [float(b) for b in radiometry.black],
-                "white": float(radiometry.white),
-            }
-            self._statistics["black_reason"] = radiometry.black_reason
-            self._statistics["white_reason"] = radiometry.white_reason
-        return {
-            "command": "",
-            "version": version("napari-restore"),
-            "status": status,
-            "input": {
-                "path": None if image.path is None else str(image.path),
-                "fingerprint": image.fingerprint,
-                "size": [image.height, image.width],
-                "bands": image.bands,
-                "dtype": str(image.dtype),
-                "crs": None if image.georeference is None else image.georeference.crs_wkt,
-                **ranges,
-            },
-            "output": None,
-            "model": {
-                "id": card.id,
-                "weights_sha256": card.weights_sha256,
-                "parameters": dict(card.values),
-                "bands": [b + 1 for b in plan.bands],
-                "other_bands": plan.other_bands,
-            },
-            "targets": [{"region": list(target), "mask": plan.mask} for target in plan.targets],
-            "adjustment": plan.adjustment.to_dict(),
-            "extent": plan.extent,
-            "context": self._statistics or None,
-            "plan": plan.to_dict(),
-            "measured": {
-                "seconds": seconds,
-                "run_seconds": seconds,
-                "megapixels_per_second": pixels / 1e6 / seconds if seconds else 0.0,
-                "idle_ram_bytes": memory.start,
-                "peak_ram_bytes": memory.peak,
-                "peak_device_bytes": self._device_memory.peak,
-                "tiles_done": self._done,
-                "tiles_resumed": self._resumed,
-                "backoffs": self._backoffs,
-                "unchanged_share": counts.get("unchanged", 0) / valid if valid else None,
-                "quality_shares": {
-                    name: counts.get(name, 0) / counts["pixels"] if counts.get("pixels") else None
-                    for name in QUALITY
-                },
-                "not_finite_pixels": counts.get("not_finite", 0),
-                **self._measured(),
-            },
-            "device": f"{plan.device.name} ({plan.device.reason})",
-            "versions": {
-                "python": platform.python_version(),
-                **{name: version(name) for name in ("torch", "numpy", "zarr")},
-            },
-        }
+    def record(self, status: str, seconds: float, memory: PeakMemory) -> dict[str, Any]:
+        """Return the record of the run so far; `memory` was measured around it."""
+        counts: dict[str, int] = {}
+        if self.store is not None:
+            counts = FinishedPixels(self.store, self.reader, self.plan.targets).counts()
+        measured = self._totals.measured(seconds, memory, self._device_memory.peak)
+        return make_record(
+            self.plan,
+            status,
+            self._radiometry,
+            self._statistics,
+            measured | shares_of(counts) | self._measured(),
+        )
 
 
 _trimmed = -TRIM_SECONDS
@@ -522,18 +359,6 @@ def trim_results() -> None:
     if time.monotonic() - _trimmed >= TRIM_SECONDS:
         _trimmed = time.monotonic()
         trim_cache(KEPT_RESULTS, ("results",))
-
-
-def _without(
-    mask: npt.NDArray[np.bool_] | None, excluded: npt.NDArray[np.bool_]
-) -> npt.NDArray[np.bool_]:
-    """Return `mask` less what is excluded; None stands for all."""
-    return ~excluded if mask is None else mask & ~excluded
-
-
-def _none_if_all(mask: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.bool_] | None:
-    """Return `mask`, or None where it is True everywhere."""
-    return None if mask is None or mask.all() else mask
 
 
 def _middle(region: Region) -> tuple[float, float]:

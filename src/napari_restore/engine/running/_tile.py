@@ -15,9 +15,10 @@ import torch
 from napari_restore.engine._region import Region
 from napari_restore.engine.memory._device import Device
 from napari_restore.engine.memory._device_memory import DeviceMemory
-from napari_restore.engine.results._quality import QUALITY, change_bits, count_quality, parts_inside
+from napari_restore.engine.results._quality import QUALITY, change_bits
+from napari_restore.engine.running._pixel_counts import count_tile
 from napari_restore.engine.running._precision import computing
-from napari_restore.engine.statistics._bands import OtherBands
+from napari_restore.engine.running._tile_reader import TileInput
 from napari_restore.errors import BadModel, OutOfMemory
 from napari_restore.images import Radiometry, halve
 from napari_restore.models import (
@@ -33,42 +34,17 @@ TRUSTED_TRANSMISSION = 0.25
 ``low_transmission``."""
 
 
-@dataclass(frozen=True)
-class TileInput:
-    """Pixels of a tile and its halo, as read."""
-
-    core: Region
-    input_box: Region
-    pixels: npt.NDArray[Any]
-    """(h, w, C) of `input_box` in source units."""
-    valid: npt.NDArray[np.bool_] | None
-    """(h, w) of `input_box`: neither nodata nor excluded; None when all are."""
-    excluded: npt.NDArray[np.bool_] | None = None
-    """(h, w) of `input_box`: excluded by the user's mask."""
-    representative: npt.NDArray[np.bool_] | None = None
-    """(h, w) of `input_box`: those of `valid` that statistics can rely on; None when all are."""
-
-    @property
-    def inner(self) -> tuple[slice, slice]:
-        """Rows and columns of the core within `input_box`."""
-        return self.core.within(self.input_box)
-
-
 @dataclass
 class TileOutput:
-    """The restored core and its counts."""
+    """The restored core and what the journal notes of it."""
 
     core: Region
     pixels: npt.NDArray[Any]
     maps: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
     levels: list[npt.NDArray[Any]] = field(default_factory=list)
     """`pixels` halved once, twice … for the result's pyramid."""
-    counts: dict[str, int] = field(default_factory=dict)
-    """Counts of the whole core; see `count_quality`."""
-    inside: list[Region] | None = None
-    """Parts of the core inside the targets, where that is not all of it …"""
-    counts_inside: dict[str, int] | None = None
-    """… and their counts."""
+    entry: dict[str, Any] = field(default_factory=dict)
+    """See `count_tile`."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +63,8 @@ class TileWork:
     maps: tuple[str, ...] = ()
     levels: int = 0
     """Further pyramid levels to make of each tile."""
-    other_bands: OtherBands = "copy"
     others: tuple[int, ...] = ()
+    """Bands that the model does not take, to be corrected."""
     wavelengths: tuple[float | None, ...] = ()
     precision: str = "float32"
     corner: tuple[int, int] = (0, 0)
@@ -100,20 +76,35 @@ class TileWork:
 
     def run(self, batch: list[TileInput]) -> list[TileOutput]:
         """Restore tiles of equal input shape in one call of the model."""
-        inputs = [self.to_model(tile) for tile in batch]
-        # Planar memory layout: with interleaved input, kernels differ by shape.
-        x = torch.stack([torch.from_numpy(values).permute(2, 0, 1) for values in inputs])
-        valid = self._valid_tensor(batch)
-        change, maps = self._call(x, valid, [tile.input_box for tile in batch])
-        outputs = []
-        for i, tile in enumerate(batch):
-            rows, columns = tile.inner
-            own = {
-                name: as_pixels(values[i if len(values) > 1 else 0], rows, columns)
-                for name, values in maps.items()
-            }
-            outputs.append(self.to_source(tile, as_pixels(change[i], rows, columns), own))
-        return outputs
+        x, valid = self._inputs(batch)
+        wants_maps = bool(self.maps or self.others) and bool(self.model.card.maps)
+        try:
+            with self.computing():
+                x = self.device.take(x)
+                valid = None if valid is None else self.device.take(valid)
+                statistics = self.statistics_at([tile.input_box for tile in batch], x)
+                if wants_maps:
+                    y, maps = self.model.forward_with_maps(x, statistics, valid)
+                else:
+                    y, maps = self.model(x, statistics, valid), {}
+                change = y.float() - x
+        except FAILURES as error:
+            raise as_failure(self.model, error) from error
+        maps = {name: values.expand(-1, -1, *x.shape[-2:]) for name, values in maps.items()}
+        # They need not lie beside the outputs.
+        del x, y, valid, statistics
+        return [self._output(tile, i, change, maps) for i, tile in enumerate(batch)]
+
+    def _output(
+        self, tile: TileInput, i: int, change: torch.Tensor, maps: dict[str, torch.Tensor]
+    ) -> TileOutput:
+        """Return the output of the `i`-th tile of a batch, (N, c, h, w) in model range."""
+        rows, columns = tile.inner
+        own = {
+            name: as_pixels(values[i if len(values) > 1 else 0], rows, columns)
+            for name, values in maps.items()
+        }
+        return self.to_source(tile, as_pixels(change[i], rows, columns), own)
 
     @contextmanager
     def computing(self) -> Iterator[None]:
@@ -133,35 +124,19 @@ class TileWork:
             x[~tile.valid] = self.fill
         return x
 
-    def _valid_tensor(self, batch: list[TileInput]) -> torch.Tensor | None:
+    def _inputs(self, batch: list[TileInput]) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return (N, C, h, w) in model range and the mask (N, 1, h, w) that the model takes."""
+        inputs = [self.to_model(tile) for tile in batch]
+        # Planar memory layout: with interleaved input, kernels differ by shape.
+        x = torch.stack([torch.from_numpy(values).permute(2, 0, 1) for values in inputs])
         found = [tile.representative for tile in batch]
         if not self.model.card.uses_validity or all(mask is None for mask in found):
-            return None
+            return x, None
         masks = [
             np.ones(tile.input_box.shape, bool) if mask is None else mask
             for tile, mask in zip(batch, found, strict=True)
         ]
-        return torch.from_numpy(np.stack(masks))[:, None]
-
-    def _call(
-        self, x: torch.Tensor, valid: torch.Tensor | None, input_box: list[Region]
-    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Return change (N, c, h, w) and maps (N, 1 or c, h, w) of input boxes, in model range."""
-        wants_maps = bool(self.maps) or bool(self.others and self.other_bands == "correct")
-        try:
-            with self.computing():
-                on_device = self.device.take(x)
-                mask = None if valid is None else self.device.take(valid)
-                statistics = self.statistics_at(input_box, on_device)
-                if wants_maps and self.model.card.maps:
-                    y, maps = self.model.forward_with_maps(on_device, statistics, mask)
-                else:
-                    y, maps = self.model(on_device, statistics, mask), {}
-                change = y.float() - on_device
-        except FAILURES as error:
-            raise as_failure(self.model, error) from error
-        spread = {name: values.expand(-1, -1, *x.shape[-2:]) for name, values in maps.items()}
-        return change, spread
+        return x, torch.from_numpy(np.stack(masks))[:, None]
 
     def statistics_at(self, input_box: list[Region], x: torch.Tensor) -> Statistics:
         """Return the statistics for one call; a position-dependent model gets the origin of `x`."""
@@ -186,17 +161,14 @@ class TileWork:
             failed = np.logical_not(np.isfinite(change).all(axis=2))
             change = np.where(failed[..., None], 0, change)
         bands = self.bands
-        if self.others and self.other_bands == "correct":
+        if self.others:
             change = np.concatenate([change, self._other_changes(source, maps)], axis=2)
             bands = self.bands + self.others
         pixels = self._applied(source, change, bands)
         if valid is not None:
             pixels = np.where(valid[..., None], pixels, source)
         quality = self._quality(tile, source, pixels, maps, valid)
-        inside = parts_inside(tile.core, self.targets)
-        counts = (
-            None if inside is None else self._counts_of(tile.core, inside, quality, valid, failed)
-        )
+        entry = count_tile(tile.core, self.targets, quality, valid, failed)
         kept: dict[str, npt.NDArray[Any]] = {}
         for name in self.maps:
             if name == "quality":
@@ -204,27 +176,7 @@ class TileWork:
             elif name in maps:
                 kept[name] = maps[name]
         levels = self._levels(tile, pixels, valid)
-        return TileOutput(
-            tile.core, pixels, kept, levels, count_quality(quality, valid, failed), inside, counts
-        )
-
-    @staticmethod
-    def _counts_of(
-        core: Region,
-        parts: list[Region],
-        quality: npt.NDArray[np.uint8],
-        valid: npt.NDArray[np.bool_] | None,
-        failed: npt.NDArray[np.bool_] | None,
-    ) -> dict[str, int]:
-        """Return the `count_quality` of the pixels of `core` in `parts`, which may overlap."""
-        chosen = np.zeros(core.shape, bool)
-        for part in parts:
-            chosen[part.within(core)] = True
-        return count_quality(
-            quality[chosen],
-            None if valid is None else valid[chosen],
-            None if failed is None else failed[chosen],
-        )
+        return TileOutput(tile.core, pixels, kept, levels, entry)
 
     def _levels(
         self, tile: TileInput, pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_] | None

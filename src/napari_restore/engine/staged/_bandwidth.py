@@ -15,8 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from napari_restore._format import format_size
-from napari_restore.errors import DiskFull
-from napari_restore.images import is_disk_full
+from napari_restore.errors import DiskFull, is_disk_full, option
 
 MIB = 1 << 20
 PROBE = 64 * MIB
@@ -82,7 +81,8 @@ def _measure(folder: Path, size: int) -> Bandwidth:
             size //= 2
     raise DiskFull(
         f"There is no space in {folder} to measure how fast it is ({format_size(_LEAST)}).",
-        "Free some, point --scratch elsewhere, or use --residuals ram or recompute.",
+        f"Free some, point {option('scratch')} elsewhere, "
+        f"or use {option('residuals', 'ram', 'recompute')}.",
     )
 
 

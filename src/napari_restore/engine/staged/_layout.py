@@ -10,7 +10,7 @@ from napari_restore._format import format_seconds, format_size
 from napari_restore.engine._region import Region
 from napari_restore.engine.staged._bandwidth import Bandwidth
 from napari_restore.engine.staged._residuals import Slots
-from napari_restore.errors import BadParameter, BudgetTooSmall, DiskFull
+from napari_restore.errors import BadParameter, BudgetTooSmall, DiskFull, option
 
 TIERS = ("auto", "device", "ram", "disk", "recompute-first", "recompute")
 Recompute = Literal["none", "first", "all"]
@@ -211,7 +211,7 @@ def _kept(demand: Demand, room: Room, wanted: str, recompute: Recompute) -> list
         if wanted == "disk" and disk < tiles:
             raise DiskFull(
                 f"The residuals take {format_size(tiles * record)}, more than the scratch disk has.",
-                "Point --scratch to another disk, or use --residuals auto.",
+                f"Point {option('scratch')} to another disk, or use {option('residuals', 'auto')}.",
             )
         with_disk = _timed(demand, room, Slots(device, ram, disk), recompute, record)
         ways = [with_disk] if wanted == "disk" else [*ways, with_disk]
@@ -220,16 +220,16 @@ def _kept(demand: Demand, room: Room, wanted: str, recompute: Recompute) -> list
 
 def _check_fit(stored: int, demand: Demand, room: Room, wanted: str, record: int) -> None:
     if stored < demand.tiles:
-        flag = "--device-memory" if wanted == "device" else "--memory"
         if wanted == "device" and not room.has_device:
             raise BadParameter(
                 "The processor has no memory of its own for residuals.",
-                "Use --residuals ram, or --device to name a GPU.",
+                f"Use {option('residuals', 'ram')}, or {option('device')} to name a GPU.",
             )
         raise BudgetTooSmall(
             f"The residuals take {format_size(demand.tiles * record)}, "
             f"the budget leaves {format_size(stored * record)} for them.",
-            f"Raise {flag}, or use --residuals auto.",
+            f"Raise {option('device_memory' if wanted == 'device' else 'memory')}, "
+            f"or use {option('residuals', 'auto')}.",
         )
 
 

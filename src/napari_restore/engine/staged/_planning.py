@@ -5,28 +5,30 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from napari_restore.engine._region import Region
 from napari_restore.engine.memory._budget import MIB
-from napari_restore.engine.memory._device import Device, cores
+from napari_restore.engine.memory._device import cores
 from napari_restore.engine.planning._calibrate import SCRATCH_BYTES
-from napari_restore.engine.planning._plan import (
+from napari_restore.engine.planning._layout import (
     ALMOST,
     IO_SECONDS_PER_BYTE,
     READ_AHEAD,
     SECONDS_PER_TILE,
     WRITE_BEHIND,
+    Candidate,
     Layout,
+    LayoutRequest,
+    Resources,
     cache_for,
     context_pass_cost,
     fragmentation,
     image_bytes,
     weight_bytes,
 )
-from napari_restore.engine.planning._prepare_cost import PrepareCost
 from napari_restore.engine.planning._tiles import CELL, tile_sizes
 from napari_restore.engine.running._precision import dtype_of
 from napari_restore.engine.staged import _bandwidth
@@ -41,7 +43,14 @@ from napari_restore.engine.staged._layout import (
     split,
 )
 from napari_restore.engine.staged._tokens import is_related, tile_bytes
-from napari_restore.errors import BadModel, BadParameter, BudgetTooSmall, ResourceError
+from napari_restore.errors import (
+    BadModel,
+    BadParameter,
+    BudgetTooSmall,
+    Message,
+    ResourceError,
+    option,
+)
 from napari_restore.images import Image
 from napari_restore.models import StagedModel
 
@@ -51,40 +60,24 @@ LEAST_GAIN = 0.9
 """Tiles in parallel must be faster than one at a time by this factor to be worth their memory."""
 
 
-@dataclass(frozen=True)
-class StagedRequest:
+@dataclass(frozen=True, kw_only=True)
+class StagedRequest(LayoutRequest):
     """Input of a staged plan. Sizes in bytes."""
 
-    image: Image
     model: StagedModel
-    bands: tuple[int, ...]
-    targets: tuple[Region, ...]
     box: Region
     """Pixels of the bottleneck."""
-    device: Device
-    memory: int
-    device_memory: int
     folder: Path
     """Folder of tokens and residuals, perhaps with those of an earlier run."""
     key: str
     """Key of the run: tokens of another one are of no use."""
-    precision: str
-    residual_dtype: str
-    residuals: str = "auto"
-    batch: int | None = None
-    workers: int | None = None
-    context: bool = False
-    maps_bytes: int = 0
-    prepare: PrepareCost = field(default_factory=PrepareCost)
 
 
 @dataclass(frozen=True)
-class StagedChoice:
-    """Fields of plans of all scopes, those of staged ones only, and tiles at once."""
+class StagedCandidate(Candidate):
+    """A staged layout with its predicted cost."""
 
-    layout: Layout
     staged: StagedLayout
-    batch: int
 
 
 class _SharedCosts:
@@ -102,7 +95,7 @@ class _SharedCosts:
         self.token_tile = tile_bytes(model.width, side, model.margin)
         size = (image.height, image.width)
         self.decoded = tile_sizes(request.targets, size, tile, 0, tile).count
-        value = dtype_of(request.residual_dtype).itemsize
+        value = dtype_of(request.computing.kept_dtype).itemsize
         self.stages = tuple(value * math.prod(r.shape(tile)) for r in model.residuals)
         # Another area of the image may have been restored before.
         self.related = is_related(request.folder, self.tiles, request.key)
@@ -113,18 +106,18 @@ class _SharedCosts:
             layers = range(model.layers)
             self.operations = sum(model.bottleneck_operations(n, *grid) for n in layers)
         self.token_bytes = 0 if self.related else self.tiles * (encoded + self.token_tile)
-        self.weights = weight_bytes(model) if request.device.is_accelerator else 0
+        self.weights = weight_bytes(model) if request.resources.device.is_accelerator else 0
         self.speed = cache(lambda: _bandwidth.probe(_existing(request.folder)))
         self.disk_room = cache(lambda: _disk_room(request, self.token_bytes))
 
 
-def lay_out_staged(request: StagedRequest, cost: Callable[[int], StagedCost]) -> StagedChoice:
+def lay_out_staged(request: StagedRequest, cost: Callable[[int], StagedCost]) -> StagedCandidate:
     """Return the fastest run within the budgets; `cost(threads)` is per worker.
 
     Raises `BudgetTooSmall` naming the smallest budget that would do.
     """
     shared = _SharedCosts(request)
-    choices: list[StagedChoice] = []
+    choices: list[StagedCandidate] = []
     errors: list[ResourceError] = []
     for workers in _workers(request):
         threads = max(1, cores() // workers)
@@ -137,20 +130,20 @@ def lay_out_staged(request: StagedRequest, cost: Callable[[int], StagedCost]) ->
                 errors.append(error)
     if not choices:
         raise errors[-1]
-    return _quickest(choices, request.memory, request.device_memory)
+    return _quickest(choices, request.resources)
 
 
 def _workers(request: StagedRequest) -> list[int]:
-    if request.device.is_accelerator:
+    if request.resources.device.is_accelerator:
         # While one converts pixels to source values, the other keeps the device busy.
-        return [request.workers] if request.workers else [2, 1]
-    return [request.workers] if request.workers else sorted({cores(), 1})
+        return [request.resources.workers] if request.resources.workers else [2, 1]
+    return [request.resources.workers] if request.resources.workers else sorted({cores(), 1})
 
 
 def _batches(request: StagedRequest, cost: StagedCost) -> list[int]:
     """Return the policy's batch and smaller ones; one tile where more at once are no faster."""
-    if request.batch is not None:
-        return [request.batch]
+    if request.computing.tile_batch is not None:
+        return [request.computing.tile_batch]
     policy = batch_of(max(request.image.height, request.image.width))
     batch = request.model.batch or policy
     together = cost.encode.seconds_together + cost.decode.seconds_together
@@ -162,9 +155,13 @@ def _batches(request: StagedRequest, cost: StagedCost) -> list[int]:
 
 def _choice(
     request: StagedRequest, shared: _SharedCosts, cost: StagedCost, workers: int, batch: int
-) -> StagedChoice:
+) -> StagedCandidate:
     """Return the choice for these workers and this batch, with residuals where they fit."""
-    image, tile, on_device = request.image, request.model.tile, request.device.is_accelerator
+    image, tile, on_device = (
+        request.image,
+        request.model.tile,
+        request.resources.device.is_accelerator,
+    )
     threads = max(1, cores() // workers)
     batch = min(batch, shared.tiles)
     workers = min(workers, -(-shared.tiles // batch))
@@ -180,7 +177,7 @@ def _choice(
     )
     if known:
         block_bytes, context_seconds = 0, 0.0
-    on_host = on_device and shared.weights + shared.grid > request.device_memory
+    on_host = on_device and shared.weights + shared.grid > request.resources.device_memory
     device_peak = 0
     if on_device:
         grid = 0 if on_host else shared.grid
@@ -200,13 +197,15 @@ def _choice(
     )
     room = Room(
         has_device=on_device,
-        device=request.device_memory - device_peak if on_device else 0,
-        ram=request.memory - ram,
+        device=request.resources.device_memory - device_peak if on_device else 0,
+        ram=request.resources.memory - ram,
         disk=shared.disk_room,
         speed=shared.speed,
         ram_speed=ram_bandwidth(),
     )
-    split_: Split = split(demand, room, "recompute" if shared.related else request.residuals)
+    split_: Split = split(
+        demand, room, "recompute" if shared.related else request.computing.residuals
+    )
     pixel = image.bands * image.dtype.itemsize
     reading = tile * tile * pixel * IO_SECONDS_PER_BYTE / cores()
     encode_seconds = context_seconds + prepare.seconds
@@ -223,8 +222,8 @@ def _choice(
         slots=split_.slots,
         recompute=split_.recompute,
         record_bytes=split_.record_bytes,
-        precision=request.precision,
-        residual_dtype=request.residual_dtype,
+        precision=request.computing.precision,
+        residual_dtype=request.computing.kept_dtype,
         bottleneck_on_host=on_host,
         ram_bytes=ram + split_.slots.ram * split_.record_bytes,
         device_bytes=device_peak + split_.slots.device * split_.record_bytes,
@@ -235,21 +234,23 @@ def _choice(
     )
     layout = Layout(
         tile=tile,
+        halo=request.halo,
+        tile_batch=batch,
+        tiles=shared.decoded,
         workers=workers,
         threads=threads,
-        tiles=shared.decoded,
-        peak_bytes=staged.ram_bytes,
-        seconds=staged.seconds,
         read_cache_bytes=cache_bytes,
+        invariance=request.invariance,
     )
-    return StagedChoice(layout, staged, batch)
+    return StagedCandidate(layout, staged.ram_bytes, staged.seconds, staged)
 
 
-def _quickest(choices: list[StagedChoice], memory: int, device_memory: int) -> StagedChoice:
+def _quickest(choices: list[StagedCandidate], resources: Resources) -> StagedCandidate:
     """Return the fastest that keeps to both budgets; raise `BudgetTooSmall`.
 
     Of those that are hardly slower, the one that takes the least memory.
     """
+    memory, device_memory = resources.memory, resources.device_memory
     fitting = [
         choice
         for choice in choices
@@ -262,13 +263,13 @@ def _quickest(choices: list[StagedChoice], memory: int, device_memory: int) -> S
     layouts = [choice.staged for choice in choices]
     least = min(layouts, key=lambda layout: (layout.device_bytes > device_memory, layout.ram_bytes))
     if least.device_bytes > device_memory:
-        needed, flag = least.device_bytes, "--device-memory"
+        needed, budget = least.device_bytes, "device_memory"
     else:
-        needed, flag = least.ram_bytes, "--memory"
+        needed, budget = least.ram_bytes, "memory"
     raise BudgetTooSmall(
         f"The budget is too small for this model's {least.tokens} tokens and one tile.",
-        f"Use {flag} {math.ceil(needed * 1.05 / 2**20)}MiB or more, or restore a region with "
-        "--extent region.",
+        f"Use {option(budget, f'{math.ceil(needed * 1.05 / 2**20)}MiB')} or more, "
+        f"or restore a region with {option('extent', 'region')}.",
     )
 
 
@@ -292,7 +293,7 @@ class _Need:
         model_input = area * 4 * len(request.bands)
         output = area * (pixel * 4 // 3 + request.maps_bytes)
         left = token_tile + residual_tile
-        copied = 2 * left if request.device.is_accelerator else 0
+        copied = 2 * left if request.resources.device.is_accelerator else 0
         queued = READ_AHEAD * batch * source
 
         def computed(part: PartCost) -> int:
@@ -305,7 +306,7 @@ class _Need:
             )
             + batch * copied
         )
-        if request.device.is_accelerator:
+        if request.resources.device.is_accelerator:
             encoding = decoding = 0
         else:
             encoding = workers * computed(cost.encode)
@@ -350,7 +351,7 @@ def check_staged(model: StagedModel, tile: int | None) -> None:
     if tile is not None and tile != model.tile:
         raise BadParameter(
             f"Tiles of {model.card.id} have {model.tile} pixels along a side: that is part of it.",
-            "Omit --tile; --tile-batch sets how many are processed at once.",
+            f"Omit {option('tile')}; {option('tile_batch')} sets how many are processed at once.",
         )
 
 
@@ -358,4 +359,9 @@ def about_extent(layout: StagedLayout, image: Image) -> list[str]:
     """Return the note on a model that does not see the whole image."""
     if layout.box == (0, 0, image.height, image.width):
         return []
-    return ["A draft: the model knows only the region, not the whole image (--extent region)."]
+    return [
+        Message(
+            "A draft: the model knows only the region, not the whole image "
+            f"({option('extent', 'region')})."
+        )
+    ]

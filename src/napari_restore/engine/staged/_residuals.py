@@ -15,7 +15,7 @@ from torch import Tensor
 from napari_restore._format import format_size
 from napari_restore.engine.staged._slab import Bytes, SlabFile, key_of
 from napari_restore.engine.staged._transfer import Transfer, pinned
-from napari_restore.errors import OutOfMemory
+from napari_restore.errors import OutOfMemory, option
 
 Shape = tuple[int, int, int]
 FILE = "residuals.slab"
@@ -189,7 +189,8 @@ class ResidualStore:
             raise OutOfMemory(
                 f"There is not enough {where} for {format_size(count * self.record_bytes)}"
                 " of residuals.",
-                "Use a lower --memory or --device-memory, or --residuals disk or recompute.",
+                f"Use a lower {option('memory')} or {option('device_memory')}, "
+                f"or {option('residuals', 'disk', 'recompute')}.",
             ) from error
         if self.device.type == "cuda" and device.type == "cpu":
             self._unlock.append(pinned(slab))

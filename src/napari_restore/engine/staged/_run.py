@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -14,21 +15,20 @@ from typing import Any
 import torch
 
 from napari_restore.engine._region import Region
-from napari_restore.engine.masks._mask_strength import MaskStrength
 from napari_restore.engine.memory._device import Device, cores
 from napari_restore.engine.planning._tiles import Schedule
 from napari_restore.engine.running._events import Note, Phase, Progress
 from napari_restore.engine.running._new_thread import on_new_thread
 from napari_restore.engine.running._precision import computing, dtype_of
-from napari_restore.engine.running._run import Run
+from napari_restore.engine.running._run import Emit, Run
 from napari_restore.engine.running._tile import (
     FAILURES,
-    TileInput,
     TileWork,
     as_failure,
     clear_frames,
     is_out_of_memory,
 )
+from napari_restore.engine.running._tile_reader import TileInput
 from napari_restore.engine.staged._layout import Recompute, StagedLayout
 from napari_restore.engine.staged._residuals import FILE, ResidualStore, earlier_slots
 from napari_restore.engine.staged._rounding import Rounding
@@ -61,13 +61,11 @@ class StagedRun(Run):
         self._rounding: Rounding | None = None
         self._encoded = 0
 
-    def _restore(
-        self, work: TileWork, exclude: MaskStrength | None, mask: MaskStrength | None
-    ) -> None:
+    def _restore(self, work: TileWork) -> None:
         model, layout = self.plan.model, self.plan.staged
         assert isinstance(model, StagedModel) and layout is not None
         folder = self.plan.store / STAGED
-        tiles, pending = self._tiles(mask)
+        tiles, pending = self._tiles()
         if pending:
             with ExitStack() as stack:
                 tokens = self._tokens(folder, layout, model, stack)
@@ -80,11 +78,11 @@ class StagedRun(Run):
                 grid = self._grid(layout)
                 if not tokens.is_finished:
                     with self._timed("encode"):
-                        self._encode(staged, tokens, parked, grid, slots, exclude)
+                        self._encode(staged, tokens, parked, grid, slots)
                     with self._timed("bottleneck"):
                         self._relate(model, layout, tokens)
                 with self._timed("decode"):
-                    self._decode(staged, tokens, parked, grid, slots, pending, exclude)
+                    self._decode(staged, tokens, parked, grid, slots, pending)
                 self._kept = parked.bytes_by_tier()
         if not self.stop.is_set():
             discard(folder / FILE)
@@ -138,7 +136,6 @@ class StagedRun(Run):
         parked: ResidualStore,
         grid: dict[Region, int],
         slots: dict[Region, int],
-        exclude: MaskStrength | None,
     ) -> None:
         missing = [core for core, tile in grid.items() if not tokens.encoded.has(tile)]
         self.emit(Phase("Encoding (1 of 3)"))
@@ -155,27 +152,25 @@ class StagedRun(Run):
             self._encoded += 1
             progress(already + self._encoded, len(grid))
 
-        self._pipeline(
-            Schedule(missing), lambda core: self._tile(core, exclude), work.encode, write
-        )
+        self._pipeline(Schedule(missing), self._tile, work.encode).run(write)
         if self.stop.is_set():
             raise Cancelled("Cancelled while encoding.")
 
     def _grid(self, layout: StagedLayout) -> dict[Region, int]:
         """Return all tiles of the bottleneck, numbered row by row."""
-        tile, box = self.plan.tile, layout.box
+        tile, box = self.plan.layout.tile, layout.box
         return {
             Region(y, x, y + tile, x + tile).intersect(box): row * layout.columns + column
             for row, y in enumerate(range(box.y0, box.y1, tile))
             for column, x in enumerate(range(box.x0, box.x1, tile))
         }
 
-    def _tile(self, core: Region, exclude: MaskStrength | None) -> TileInput:
+    def _tile(self, core: Region) -> TileInput:
         """Return the whole tile around `core`, reflected where it reaches beyond the image."""
         image = self.plan.image
-        box = box_of_tile(core, self.plan.tile)
+        box = box_of_tile(core, self.plan.layout.tile)
         needed, (rows, columns) = reflection(box, (image.height, image.width))
-        tile = self._read(core, needed, exclude)
+        tile = self.reader.read(core, needed)
         if needed == box:
             return tile
         pick = (rows[:, None], columns[None, :])
@@ -210,44 +205,32 @@ class StagedRun(Run):
             if not self.plan.device.is_accelerator:
                 raise
             clear_frames(error)
-            self._backoffs += 1
+            self._totals.count_backoff()
         self.plan.device.empty_cache()
         self.emit(Note("The bottleneck did not fit the device; the processor takes it."))
         return False
 
     def _layers(self, model: StagedModel, device: Device, tokens: TokenStore) -> None:
-        began, first = time.perf_counter(), None
+        """Pass the grid through the layers that are not done yet; keep the slow ones' output."""
+        progress = LayerProgress(model.layers, self.emit, self.stop)
         memory = self._device_memory if device == self.plan.device else None
-
-        def check() -> None:
-            if self.stop.is_set():
-                raise Cancelled("Cancelled in the bottleneck.")
-
-        def tick(done: float) -> None:
-            nonlocal first
-            check()
-            if first is None:
-                first = done
-            spent = time.perf_counter() - began
-            left = None if done <= first else spent / (done - first) * (model.layers - done)
-            self.emit(Progress(int(100 * done), 100 * model.layers, left))
 
         def run() -> None:
             torch.set_num_threads(cores())
             watched = memory.watched() if memory is not None else ExitStack()
-            with torch.inference_mode(), computing(device, self.plan.precision), watched:
-                grid, start = tokens.load(device.torch, check)
+            with torch.inference_mode(), computing(device, self.plan.computing.precision), watched:
+                grid, start = tokens.load(device.torch, progress.check)
                 if start < 0:
                     grid = model.place_tokens(grid)
                 for layer in range(max(0, start), model.layers):
-                    tick(layer)
-                    grid = model.bottleneck_layer(layer, grid, _offset(tick, layer))
+                    progress.report(layer)
+                    grid = model.bottleneck_layer(layer, grid, progress.within(layer))
                     if layer + 1 < model.layers:
-                        tokens.checkpoint(grid, layer + 1, check)
-                tokens.finish(grid, check)
+                        tokens.checkpoint(grid, layer + 1, progress.check)
+                tokens.finish(grid, progress.check)
 
         try:
-            on_new_thread(run, "bottleneck")
+            on_new_thread(run, "bottleneck", self.stop)
         except FAILURES as error:
             if is_out_of_memory(error):
                 raise OutOfMemory(
@@ -266,19 +249,18 @@ class StagedRun(Run):
         grid: dict[Region, int],
         slots: dict[Region, int],
         pending: list[Region],
-        exclude: MaskStrength | None,
     ) -> None:
         self.emit(Phase("Decoding (3 of 3)"))
 
         def read(core: Region) -> DecodeInput:
-            tile = self._tile(core, exclude)
+            tile = self._tile(core)
             related, encoded = tokens.tile(grid[core])
             residuals = parked.get(slots[core])
             return DecodeInput(**vars(tile), tokens=related, encoded=encoded, residuals=residuals)
 
         # The last to be written come first: they are still in the system's cache.
         schedule = self._schedule(pending, backwards=True)
-        self._pipeline(schedule, read, work.decode, self._writer(len(slots)))
+        self._pipeline(schedule, read, work.decode).run(self._writer(len(slots)))
 
     # -- reporting -------------------------------------------------------------------
 
@@ -305,5 +287,30 @@ def _shapes(model: StagedModel, recompute: Recompute) -> tuple[tuple[int, int, i
     return tuple(residual.shape(model.tile) for residual in model.residuals[first:])
 
 
-def _offset(tick: Callable[[float], None], layer: int) -> Callable[[float], None]:
-    return lambda share: tick(layer + share)
+class LayerProgress:
+    """Progress of the bottleneck's layers, with the time left; stops when `stop` is set."""
+
+    def __init__(self, layers: int, emit: Emit, stop: threading.Event) -> None:
+        self._layers, self._emit, self._stop = layers, emit, stop
+        self._began = time.perf_counter()
+        self._first: float | None = None
+
+    def check(self) -> None:
+        """Raise `Cancelled` if the run is to stop."""
+        if self._stop.is_set():
+            raise Cancelled("Cancelled in the bottleneck.")
+
+    def report(self, done: float) -> None:
+        """Emit `Progress` of so many layers, the last of them in part; raises `Cancelled`."""
+        self.check()
+        if self._first is None:
+            self._first = done
+        spent = time.perf_counter() - self._began
+        left = None
+        if done > self._first:
+            left = spent / (done - self._first) * (self._layers - done)
+        self._emit(Progress(int(100 * done), 100 * self._layers, left))
+
+    def within(self, layer: int) -> Callable[[float], None]:
+        """Return the callback of a layer that reports its share done, 0 … 1."""
+        return lambda share: self.report(layer + share)

@@ -16,8 +16,7 @@ import numpy.typing as npt
 
 from napari_restore._format import format_size
 from napari_restore._json_shapes import parse_json
-from napari_restore.errors import DiskFull
-from napari_restore.images import is_disk_full
+from napari_restore.errors import DiskFull, is_disk_full, option
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 _FORMAT = 1
@@ -313,7 +312,7 @@ def _disk_full(path: Path, size: int, what: str, error: OSError) -> DiskFull:
         if error.errno == errno.EFBIG
         else "There is no space for"
     )
-    hint = "Free some, or point --scratch elsewhere"
+    hint = f"Free some, or point {option('scratch')} elsewhere"
     if what == "residuals":
-        hint += ", or use --residuals recompute"
+        hint += f", or use {option('residuals', 'recompute')}"
     return DiskFull(f"{cause} {format_size(size)} of {what} in {path.parent}.", f"{hint}.")

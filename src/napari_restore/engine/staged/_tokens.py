@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from napari_restore._json_shapes import read_json
 from napari_restore.engine.staged._layout import StagedLayout
 from napari_restore.engine.staged._slab import SlabFile, key_of, written
-from napari_restore.errors import ResourceError
-from napari_restore.images import is_disk_full
+from napari_restore.errors import ResourceError, is_disk_full
 
 TOKENS = "tokens"
 TOKEN_BYTES = 4

@@ -13,12 +13,12 @@ from napari_restore.engine._region import Region
 from napari_restore.engine.running._precision import dtype_of
 from napari_restore.engine.running._tile import (
     FAILURES,
-    TileInput,
     TileOutput,
     TileWork,
     as_failure,
     as_pixels,
 )
+from napari_restore.engine.running._tile_reader import TileInput
 from napari_restore.engine.staged._layout import Recompute
 from napari_restore.engine.staged._rounding import Rounding
 from napari_restore.models import StagedModel, reflected

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
-
-from napari_restore.errors import BadParameter, UnknownBands
+from napari_restore._options import OTHER_BANDS
+from napari_restore._options import OtherBands as OtherBands
+from napari_restore.errors import BadParameter, UnknownBands, option
 from napari_restore.images import Image
 from napari_restore.models import ModelCard
 
-OtherBands = Literal["correct", "copy", "drop"]
 VISIBLE = ("red", "green", "blue")
 
 
@@ -93,7 +92,7 @@ def choose_other_bands(
     Correcting scales the optical depth by wavelength, so both sides must be known and the model
     must say its transmission. Raises `BadParameter` for any other value.
     """
-    if wanted not in (None, *get_args(OtherBands)):
+    if wanted not in (None, *OTHER_BANDS):
         raise BadParameter(
             f"Other bands cannot be treated by {wanted!r}.", "Choose correct, copy or drop."
         )
@@ -104,7 +103,7 @@ def choose_other_bands(
         raise UnknownBands(
             f"Bands {', '.join(str(b + 1) for b in others)} of {image.name} cannot be corrected: "
             "their wavelengths are unknown or the model estimates no transmission.",
-            "Name the sensor (--sensor) or use --other-bands copy.",
+            f"Name the sensor ({option('sensor')}) or use {option('other_bands', 'copy')}.",
         )
     return wanted or ("correct" if possible else "copy")
 
@@ -112,4 +111,4 @@ def choose_other_bands(
 def _bands_hint(card: ModelCard) -> str:
     wanted = card.roles or VISIBLE
     example = ",".join(f"{role}={number}" for number, role in enumerate(wanted, start=1))
-    return f"Say where they are, counted from 1, for instance --bands {example}."
+    return f"Say where they are, counted from 1, for instance {option('bands', example)}."

@@ -19,44 +19,21 @@ from napari_restore.engine.masks._mask_strength import MaskStrength, open_mask
 from napari_restore.engine.memory._device import cores
 from napari_restore.engine.results._levels import mask_at_level
 from napari_restore.engine.running._parallel import map_parallel
-from napari_restore.engine.statistics._bands import visible_bands
+from napari_restore.engine.statistics._context_blocks import ContextBlocks, dark_bands
 from napari_restore.engine.statistics._context_file import UNREADABLE, read_context, write_context
-from napari_restore.errors import Cancelled, InputError
+from napari_restore.errors import Cancelled, InputError, option
 from napari_restore.images import Image, attach_pyramid, cache_dir, halve, mark_entry
-from napari_restore.models import (
-    BLOCK,
-    BlockStatistics,
-    Context,
-    ContextPass,
-    context_of,
-)
+from napari_restore.models import Context, context_of
 
-BLOCK_SIDE = 2048
-"""Side in pixels of the blocks of a pass: a multiple of every overview factor in use."""
-READ_ROWS = 512
-"""Least rows of a block that are read together, in whole chunks: beside the overview a block of
-floats needs as much again."""
 OVERVIEW_SIDE = 512
 """Overviews of several images are reduced to this side, and further if necessary …"""
 OVERVIEW_PIXELS = 2048**2
 """… so that all together have no more pixels than that of one."""
 ROUGH = ("overview", "sample")
 """Extents of drafts."""
-SAMPLE_CHUNKS = 4
-"""A sample reads this many chunks across and down …"""
-SAMPLE_SIDE = 512
-"""… at this many pixels squared of each."""
 ROUGH_BYTES = 64 << 20
 """Contexts of drafts stay in memory up to this: about two of images with three bands."""
 _VERSION = 4
-
-
-def dark_bands(image: Image) -> tuple[int, ...]:
-    """Return the bands of the dark channel.
-
-    They are the visible ones where roles are known, else all data bands.
-    """
-    return visible_bands(image) or image.data_bands
 
 
 def context_key(
@@ -119,65 +96,25 @@ def compute_context(
     in one fixed order, so the same bytes come out whatever their number.
     """
     image = image.full or image
-    key = context_key(image, exclude, region, extent=extent)
-    if extent in ROUGH and (known := _rough.get(key)) is not None:
-        _rough.move_to_end(key)
-        return known
     if extent == "overview":
-        # Another process may have built the levels since.
-        attach_pyramid(image)
-        level = overview_level(image)
-        if level is not None:
-            return _keep_rough(key, _overview_context(image, level, exclude))
-        known = None if sampled else find_context(image, exclude, region)
-        return known or compute_context(
-            image,
-            exclude=exclude,
-            region=region,
-            extent="sample" if sampled else "image",
-            workers=workers,
-            progress=progress,
-            cancelled=cancelled,
-        )
-    scope = region or Region(0, 0, image.height, image.width)
-    whole = ContextPass(scope.height, scope.width, image.bands, image.dtype, dark_bands(image))
-    side = max(BLOCK_SIDE, whole.factor)
-    blocks = [
-        Region(y, x, y + side, x + side).intersect(Region(0, 0, *scope.shape))
-        for y in range(0, scope.height, side)
-        for x in range(0, scope.width, side)
-    ]
-    if extent == "sample":
-        blocks = _spread(image, whole.factor)
-
-    together = -(-READ_ROWS // image.chunk[0]) * image.chunk[0]
-    if together % max(BLOCK, whole.factor):
-        together = side
-
-    def count_block(block: Region) -> BlockStatistics | None:
-        total = None
-        for y in range(block.y0, block.y1, together):
-            part = measure_block(block.intersect(block._replace(y0=y, y1=y + together)))
-            total = part if total is None else total.plus(part)
-        return total
-
-    def measure_block(block: Region) -> BlockStatistics | None:
-        box = block.shift(scope.y0, scope.x0)
-        valid = image.read_representative(box) if image.may_be_invalid else None
-        if exclude is not None:
-            counted = exclude.read(box) == 0
-            valid = counted if valid is None else valid & counted
-        return whole.measure(block.y0, block.x0, image.read(box), valid)
-
-    for i, statistics in enumerate(
-        map_parallel(blocks, count_block, workers or cores(), name="context")
-    ):
+        known = _overview_context(image, exclude, region)
+        if known is None and not sampled:
+            known = find_context(image, exclude, region)
+        if known is not None:
+            return known
+        extent = "sample" if sampled else "image"
+    key = context_key(image, exclude, region, extent=extent)
+    if (recent := _recent_rough(key)) is not None:
+        return recent
+    blocks = ContextBlocks(image, exclude, region, sampled=extent == "sample")
+    counted = map_parallel(blocks.boxes, blocks.count, workers or cores(), name="context")
+    for done, statistics in enumerate(counted, 1):
         if cancelled is not None and cancelled():
             raise Cancelled("Cancelled while reading the whole image.")
-        whole.add_statistics(statistics)
+        blocks.whole.add_statistics(statistics)
         if progress is not None:
-            progress(i + 1, len(blocks))
-    context = whole.finish()
+            progress(done, len(blocks.boxes))
+    context = blocks.whole.finish()
     if extent in ROUGH:
         return _keep_rough(key, context)
     path = _path(key)
@@ -187,6 +124,13 @@ def compute_context(
 
 
 _rough: OrderedDict[str, Context] = OrderedDict()
+
+
+def _recent_rough(key: str) -> Context | None:
+    """Return the context of a draft that is still in memory, or None."""
+    if key in _rough:
+        _rough.move_to_end(key)
+    return _rough.get(key)
 
 
 def _keep_rough(key: str, context: Context) -> Context:
@@ -218,7 +162,18 @@ def overview_level(image: Image) -> int | None:
     return None
 
 
-def _overview_context(image: Image, level: int, exclude: MaskStrength | None) -> Context:
+def _overview_context(
+    image: Image, exclude: MaskStrength | None, region: Region | None
+) -> Context | None:
+    """Return the context of a small level; None where there is no such level."""
+    key = context_key(image, exclude, region, extent="overview")
+    if (recent := _recent_rough(key)) is not None:
+        return recent
+    # Another process may have built the levels since.
+    attach_pyramid(image)
+    level = overview_level(image)
+    if level is None:
+        return None
     view = image.level_view(level)
     box = Region(0, 0, view.height, view.width)
     valid = view.read_representative(box) if view.may_be_invalid else None
@@ -227,30 +182,8 @@ def _overview_context(image: Image, level: int, exclude: MaskStrength | None) ->
         counted = mask_at_level(exclude, view.scale.bit_length() - 1, size).read(box) == 0
         valid = counted if valid is None else valid & counted
     context = context_of(view.read(box), valid, dark_bands(image))
-    return replace(
-        context, height=image.height, width=image.width, factor=context.factor * view.scale
-    )
-
-
-def _spread(image: Image, factor: int) -> list[Region]:
-    """Return the blocks of a sample.
-
-    They are parts of up to SAMPLE_CHUNKS² chunks, spread evenly over the image.
-    """
-    step = max(BLOCK, factor)
-    picked: list[list[tuple[int, int]]] = []
-    for length, chunk in zip((image.height, image.width), image.chunk, strict=True):
-        count = min(SAMPLE_CHUNKS, -(-length // chunk))
-        spans = []
-        for number in range(count):
-            low = int((number + 0.5) * length / count) // chunk * chunk
-            low = -(-low // step) * step
-            high = min(low + max(step, min(chunk, SAMPLE_SIDE) // step * step), length)
-            if low < high:
-                spans.append((low, high))
-        picked.append(spans or [(0, min(length, step))])
-    rows, columns = picked
-    return [Region(y0, x0, y1, x1) for y0, y1 in rows for x0, x1 in columns]
+    height, width, factor = image.height, image.width, context.factor * view.scale
+    return _keep_rough(key, replace(context, height=height, width=width, factor=factor))
 
 
 def joint_context(contexts: Iterable[Context]) -> Context:
@@ -272,7 +205,7 @@ def joint_context(contexts: Iterable[Context]) -> Context:
             raise InputError(
                 f"One image has {_description(_kind(joint))}, another {_description(_kind(context))}: "
                 "they have no statistics in common.",
-                "Give images of one kind, or leave --context out.",
+                f"Give images of one kind, or leave {option('context')} out.",
             )
         overviews.append(context.overview)
         overviews = [_thinned(overview, side) for overview in overviews]
@@ -348,7 +281,7 @@ def _stacked(overviews: list[Overview]) -> Overview:
 
 
 def save_context(path: Path, context: Context) -> None:
-    """Write a context to the path that the user chose (``--context FILE``)."""
+    """Write a context to the path that the user chose."""
     write_context(path, context)
 
 
@@ -365,7 +298,7 @@ def load_context(path: Path, image: Image | None = None) -> Context:
     except UNREADABLE as error:
         raise InputError(
             f"{path} is damaged or no context.",
-            "Make it again with --context first or joint, or leave it out.",
+            f"Make it again with {option('save_context()')}, or leave it out.",
         ) from error
     if image is not None:
         check_context(context, image)

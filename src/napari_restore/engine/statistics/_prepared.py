@@ -20,7 +20,7 @@ from napari_restore.engine.planning._probe import weights_state
 from napari_restore.engine.running._new_thread import on_new_thread
 from napari_restore.engine.running._tile import is_out_of_memory
 from napari_restore.engine.statistics._context import context_key
-from napari_restore.errors import OutOfMemory
+from napari_restore.errors import OutOfMemory, option
 from napari_restore.images import Radiometry
 from napari_restore.models import Context, RestorationModel, Statistics
 
@@ -64,7 +64,7 @@ def prepare(
     """
     # Before the weights identify the model: moving it makes new ones.
     plan.model.to(plan.device.torch)
-    keep = keep and plan.context_file is None
+    keep = keep and plan.reading.context is None
     known = _KNOWN.setdefault(plan.model, OrderedDict()) if keep else OrderedDict()
     key = _key(plan, exclude) if keep else ""
     if key in known:
@@ -110,7 +110,7 @@ def _statistics(
             raise
         raise OutOfMemory(
             f"Out of memory on {plan.device.name} while the model processed the whole image.",
-            "Close other programs that use it, or use --device cpu.",
+            f"Close other programs that use it, or use {option('device', 'cpu')}.",
         ) from error
 
 
@@ -130,9 +130,9 @@ def _key(plan: Plan, exclude: MaskStrength | None) -> str:
     image = plan.image
     return json.dumps(
         [
-            context_key(image, exclude, plan.described, extent=plan.extent),
+            context_key(image, exclude, plan.described, extent=plan.reading.extent),
             # The same pixels may be read with other black and white values.
-            [image.sensor, image.roles, plan.bands, plan.black, plan.white],
+            [image.sensor, image.roles, plan.bands, plan.reading.black, plan.reading.white],
             [dict(plan.model.card.values), *weights_state(plan.model)],
         ]
     )

@@ -21,8 +21,8 @@ from napari_restore.engine.planning._tiles import CELL
 from napari_restore.engine.storage._chunk_files import DamagedChunk, create_array, write_chunks
 from napari_restore.engine.storage._journal import JOURNAL, DamagedJournal, Journal
 from napari_restore.engine.storage._store_lock import WRITER, lock_exclusive, lock_shared, writer_of
-from napari_restore.errors import DiskFull, ResourceError, SourceChanged
-from napari_restore.images import check_private, is_disk_full, is_used, mark_entry
+from napari_restore.errors import DiskFull, ResourceError, SourceChanged, is_disk_full, option
+from napari_restore.images import check_private, is_used, mark_entry
 
 CHUNK = 512
 STAGED = "staged"
@@ -152,7 +152,7 @@ class ResultStore:
         if existing.get("fingerprint") != header["fingerprint"]:
             raise SourceChanged(
                 "The image has changed since its unfinished run.",
-                "Use --fresh to discard what that run finished.",
+                f"Use {option('fresh', True)} to discard what that run finished.",
             )
         if existing != header:
             return None
@@ -231,6 +231,19 @@ class ResultStore:
         rows, columns = self._cells(region)
         return bool(self._done[rows, columns].all())
 
+    def finished_pixels(self, region: Region) -> int:
+        """Return how many pixels of `region` are finished."""
+        rows, columns = self._cells(region)
+        heights, widths = (
+            np.clip(np.arange(cells.start, cells.stop + 1) * CELL, low, high)
+            for cells, low, high in (
+                (rows, region.y0, region.y1),
+                (columns, region.x0, region.x1),
+            )
+        )
+        areas = np.diff(heights)[:, None] * np.diff(widths)
+        return int(areas[self._done[rows, columns]].sum())
+
     # -- writing -----------------------------------------------------------------
 
     def write(
@@ -291,7 +304,8 @@ class ResultStore:
 
     def _damaged(self) -> ResourceError:
         return ResourceError(
-            f"The unfinished result in {self.path} is damaged.", "Use --fresh to discard it."
+            f"The unfinished result in {self.path} is damaged.",
+            f"Use {option('fresh', True)} to discard it.",
         )
 
     def _mark(self, line: dict[str, Any]) -> None:
@@ -332,7 +346,8 @@ def discard(path: Path) -> None:
     if writer_of(path) is not None or is_used(path):
         raise ResourceError(
             "The earlier result of this run is still in use.",
-            "Close the window or program that uses it, or give another --scratch folder.",
+            "Close the window or program that uses it, "
+            f"or give another {option('scratch')} folder.",
         )
     shutil.rmtree(path)
 
@@ -349,6 +364,6 @@ def _as_disk_full(error: OSError, path: Path) -> Exception:
     if is_disk_full(error):
         return DiskFull(
             f"No space left on the disk of {os.fspath(path)}; finished tiles are kept.",
-            "Free space or point --scratch elsewhere, then run the same command again.",
+            f"Free space or point {option('scratch')} elsewhere, then run the same command again.",
         )
     return error

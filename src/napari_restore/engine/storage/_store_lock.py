@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Callable
 from pathlib import Path
 
-from napari_restore.errors import ResourceError
+from napari_restore.errors import ResourceError, option
 from napari_restore.images import is_locked, lock_file, mark_use, owner_in
 
 WRITER = "writer"
@@ -31,7 +31,7 @@ def lock_exclusive(owner: object, path: Path) -> Callable[[], None]:
         raise StoreBusy(
             f"Another run (process {owner_in(path / WRITER)}) is restoring this image with the "
             "same settings.",
-            "Wait until it is done, or give this one another --scratch folder.",
+            f"Wait until it is done, or give this one another {option('scratch')} folder.",
         )
     end = mark_use(path)
 

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_restore.errors import BadParameter, did_you_mean
+from napari_restore.errors import BadParameter, did_you_mean, option
 from napari_restore.explain.explainers._problem import Explainer, Problem
 
 PREFIX = "captum:"
@@ -198,7 +198,7 @@ def _squares(problem: Problem, side: Any) -> Tensor:
     if not isinstance(side, int) or side < 1:
         raise BadParameter(
             f"{side!r} is not a side of squares in pixels.",
-            f"Write --argument feature_mask={SQUARE}.",
+            f"Write {option('arguments', {'feature_mask': SQUARE})}.",
         )
     _, bands, height, width = problem.image.shape
     down, across = torch.arange(height) // side, torch.arange(width) // side

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from napari_restore.engine import Region
-from napari_restore.errors import BadParameter
+from napari_restore.errors import BadParameter, option
 from napari_restore.explain.explainers._problem import Explainer, Problem
 
 
@@ -18,9 +18,9 @@ def smoothgrad(problem: Problem, n: int = 25, sigma: float = 0.15, seed: int = 0
     `sigma` is the standard deviation of the noise, as a share of the image's range. (1, C, h, w) in
     units of D per unit of the model's range: a sensitivity, not a share of D.
     """
-    _check("smoothgrad", _is_natural(n), "n", n, "25")
-    _check("smoothgrad", _is_size(sigma), "sigma", sigma, "0.15")
-    _check("smoothgrad", isinstance(seed, int), "seed", seed, "0")
+    _check("smoothgrad", _is_natural(n), "n", n, 25)
+    _check("smoothgrad", _is_size(sigma), "sigma", sigma, 0.15)
+    _check("smoothgrad", isinstance(seed, int), "seed", seed, 0)
     image = problem.image
     scale = sigma * (image.amax() - image.amin())
     # Drawn on the CPU, so that a seed gives the same map on every device.
@@ -43,9 +43,9 @@ def occlusion(problem: Problem, side: int = 16, stride: int | None = None) -> Te
     (1, C, h, w) in units of D.
     """
     step = side if stride is None else stride
-    _check("occlusion", _is_natural(side), "side", side, "16")
+    _check("occlusion", _is_natural(side), "side", side, 16)
     # A longer stride would leave pixels that are in no patch.
-    _check("occlusion", _is_natural(step) and step <= side, "stride", step, str(side))
+    _check("occlusion", _is_natural(step) and step <= side, "stride", step, side)
     image = problem.image
     _, bands, height, width = image.shape
     whole = Region(0, 0, height, width)
@@ -79,11 +79,11 @@ def _is_size(value: object) -> bool:
     return isinstance(value, (int, float)) and 0 <= value < math.inf
 
 
-def _check(method: str, is_good: bool, name: str, value: object, example: str) -> None:
+def _check(method: str, is_good: bool, name: str, value: object, example: float) -> None:
     if not is_good:
         raise BadParameter(
             f"Method {method} cannot take {name}={value}.",
-            f"Write for instance --argument {name}={example}.",
+            f"Write for instance {option('arguments', {name: example})}.",
         )
 
 

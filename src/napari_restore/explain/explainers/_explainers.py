@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 
+from napari_restore._entry_points import offered
 from napari_restore.errors import BadParameter
 from napari_restore.explain.explainers import _captum, _cross_checks
 from napari_restore.explain.explainers._problem import Explainer
@@ -16,27 +17,15 @@ GROUP = "napari_restore.explainers"
 
 
 @cache
-def _installed() -> dict[str, Explainer | str]:
-    """Return the methods of other packages by name; an error message for one that cannot be used.
+def _foreign() -> dict[str, Explainer | str]:
+    """Return the methods of other packages by name; a message in place of one that cannot be used."""
+    return offered(GROUP, "Method", _accepted, "function")
 
-    One broken package must not disable the others.
-    """
-    explainers: dict[str, Explainer | str] = {}
-    for point in entry_points(group=GROUP):
-        try:
-            loaded = point.load()
-        except Exception as error:
-            explainers[point.name] = (
-                f"Method {point.name} of another package failed to load: {error}."
-            )
-            continue
-        if isinstance(loaded, Explainer):
-            explainers[point.name] = replace(loaded, package=loaded.package or _package(point))
-        elif callable(loaded):
-            explainers[point.name] = Explainer(loaded, package=_package(point))
-        else:
-            explainers[point.name] = f"Method {point.name} of another package is not callable."
-    return explainers
+
+def _accepted(point: EntryPoint, loaded: object) -> Explainer | None:
+    if isinstance(loaded, Explainer):
+        return replace(loaded, package=loaded.package or _package(point))
+    return Explainer(loaded, package=_package(point)) if callable(loaded) else None
 
 
 def _package(point: EntryPoint) -> str:
@@ -46,9 +35,7 @@ def _package(point: EntryPoint) -> str:
 
 def explainer_ids() -> tuple[str, ...]:
     """Return the names of all usable methods except those of captum, the built-in ones first."""
-    usable = (
-        name for name, explainers in _installed().items() if isinstance(explainers, Explainer)
-    )
+    usable = (name for name, explainers in _foreign().items() if isinstance(explainers, Explainer))
     return tuple(dict.fromkeys([*_cross_checks.EXPLAINERS, *usable]))
 
 
@@ -56,7 +43,7 @@ def explainer_of(name: str) -> Explainer | None:
     """Return the method of a name, None if unknown; raises `BadParameter` if it cannot be used."""
     if name.startswith(_captum.PREFIX):
         return _captum.explainer_of(name)
-    explainers = _cross_checks.EXPLAINERS.get(name) or _installed().get(name)
+    explainers = _cross_checks.EXPLAINERS.get(name) or _foreign().get(name)
     if isinstance(explainers, str):
         raise BadParameter(explainers, "Update or remove that package.")
     return explainers

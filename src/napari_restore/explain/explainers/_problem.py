@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from napari_restore.engine import Progress, Region
-from napari_restore.errors import BadParameter, did_you_mean
+from napari_restore.errors import BadParameter, did_you_mean, option
 from napari_restore.explain._attribution_run import AttributionRun, Emit
 from napari_restore.explain._baselines import InMemory
 
@@ -48,7 +48,7 @@ class Problem:
 
     @property
     def baseline(self) -> Tensor:
-        """Baseline image of ``--baseline``, (1, C, h, w) float32 in model range."""
+        """Baseline image, (1, C, h, w) float32 in model range."""
         assert self._baseline is not None, "it is registered as taking no baseline"
         return self._baseline
 
@@ -155,7 +155,9 @@ class Explainer:
                 raise BadParameter(f"Method {name} takes no argument {key!r}.", hint)
         for key, parameter in parameters.items():
             if parameter.default is parameter.empty and key not in arguments:
-                raise BadParameter(f"Method {name} needs {key}.", f"Add --argument {key}=VALUE.")
+                raise BadParameter(
+                    f"Method {name} needs {key}.", f"Add {option('arguments', {key: 'VALUE'})}."
+                )
         return {key: _tuples(arguments.get(key, p.default)) for key, p in parameters.items()}
 
     def all_parameters(self) -> dict[str, inspect.Parameter]:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from napari_restore.errors import BadParameter, RestoreError
+from napari_restore.errors import BadParameter, RestoreError, option
 from napari_restore.explain.explainers._problem import Explainer, Problem
 from napari_restore.explain.sums._accumulator import Node
 from napari_restore.explain.sums._sums import Summed, Sums
@@ -31,6 +31,8 @@ class ExplainerMap:
     recomputed_difference: None = None
     nodes: tuple[Node, ...] = ()
     through_context: float | None = None
+    path_difference: float | None = None
+    """D(x) − D(x′) where the context is known to change along the path, whatever the method claims."""
 
     @property
     def gap(self) -> float | None:
@@ -64,7 +66,7 @@ def run_explainer(
         cause = f"{type(error).__name__}: {error}".rstrip(": .")
         raise BadParameter(
             f"Method {name} failed: {cause}.",
-            "Check its --argument values against its documentation.",
+            f"Check its {option('arguments')} values against its documentation.",
         ) from error
     if not isinstance(shares, Tensor) or shares.shape != problem.image.shape:
         shape = tuple(shares.shape) if isinstance(shares, Tensor) else type(shares).__name__
@@ -77,7 +79,8 @@ def run_explainer(
         shares = shares * problem.valid
     if not bool(shares.isfinite().all()):
         raise BadParameter(
-            f"The map of method {name} is not finite.", "Choose other --argument values."
+            f"The map of method {name} is not finite.",
+            f"Choose other {option('arguments')} values.",
         )
     sums.add([1.0], problem.region, shares)
     if not explainer.is_complete:

@@ -14,11 +14,11 @@ from typing import Any
 
 from napari_restore._json_shapes import read_json
 from napari_restore.engine import Region, StoreBusy, lock_exclusive, lock_shared, writer_of
-from napari_restore.errors import DiskFull
+from napari_restore.errors import DiskFull, is_disk_full, option
 from napari_restore.explain._quadrature import Quadrature
 from napari_restore.explain.sums._accumulator import Accumulator, AddAll, Node
 from napari_restore.explain.sums._stored_sums import StoredSums, disk_full_error
-from napari_restore.images import is_disk_full, is_used, mark_entry, users_of
+from napari_restore.images import is_used, mark_entry, users_of
 
 FORMAT = 1
 """Raised when the layout on disk changes; part of every folder's name."""
@@ -95,7 +95,7 @@ class StoredAccumulator(Accumulator):
         except StoreBusy as error:
             raise StoreBusy(
                 f"The same attribution is already running (process {writer_of(self.path)}).",
-                "Wait until it is done, or use another --scratch folder.",
+                f"Wait until it is done, or use another {option('scratch')} folder.",
             ) from error
 
     def _check_disk(self, rules: int) -> None:
@@ -105,7 +105,8 @@ class StoredAccumulator(Accumulator):
             raise DiskFull(
                 f"The sums of this map need {needed / 2**30:.1f} GiB in {self.path.parent}, which "
                 "has less.",
-                "Name another folder with --scratch, or give a fixed number of --steps.",
+                f"Name another folder with {option('scratch')}, "
+                f"or give a fixed number of {option('steps')}.",
             )
 
     def _open_or_reset(self) -> None:

@@ -12,9 +12,8 @@ import numpy as np
 from torch import Tensor
 
 from napari_restore.engine import DamagedChunk, Region, create_array, write_chunks
-from napari_restore.errors import DiskFull
+from napari_restore.errors import DiskFull, is_disk_full
 from napari_restore.explain.sums._sums import FolderLease, Summed, Sums
-from napari_restore.images import is_disk_full
 
 CHUNK = 512
 """Side in pixels of the chunks of a sum."""

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from napari_restore._options import CHECK
 from napari_restore.engine import Event, ImageStarted, Note, Phase
 from napari_restore.errors import Cancelled, InputError, RestoreError
 from napari_restore.explain._attribution import Attribution
 from napari_restore.explain._attribution_run import Emit
-from napari_restore.explain._curves import CHECK
 from napari_restore.explain._measures import RINGS
 from napari_restore.explain.tables._places import Place
 from napari_restore.images import Image
@@ -215,7 +215,7 @@ def _prefixed(emit: Emit, place: str) -> Emit:
         if isinstance(event, Phase):
             event = Phase(f"{place}: {event.name}")
         elif isinstance(event, Note):
-            event = Note(f"{place}: {event.text}")
+            event = Note(f"{place}: {event.text.marked}")
         emit(event)
 
     return emit_prefixed

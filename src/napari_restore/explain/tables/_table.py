@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from napari_restore.errors import BadOutput, Cancelled, RestoreError
+from napari_restore.errors import BadOutput, Cancelled, RestoreError, option
 from napari_restore.explain._attribution import Attribution
 from napari_restore.explain._attribution_run import Emit
 from napari_restore.explain.tables._rows import Group, Row, RowResult, attribute_all
@@ -87,7 +87,7 @@ def check_table(path: Path, *, overwrite: bool = False) -> None:
             f"{path.name} is not a table, the output of several boxes or models.",
             f"Its name must end in {', '.join(SUFFIXES)}.",
         )
-    check_file(path, "table", "-o", overwrite=overwrite)
+    check_file(path, "table", option("path"), overwrite=overwrite)
 
 
 def make_table(

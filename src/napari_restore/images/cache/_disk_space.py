@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 from pathlib import Path
 
-from napari_restore.errors import DiskFull
+from napari_restore.errors import DiskFull, is_disk_full
 
 
 class no_space_as_error:
@@ -25,22 +24,6 @@ class no_space_as_error:
                 f"No space is left in {self.path.parent}.",
                 "Free some, or point NAPARI_RESTORE_CACHE or the output to another disk.",
             ) from error
-
-
-def is_disk_full(error: BaseException | None) -> bool:
-    """Return whether `error` or its cause means that the disk or the quota is used up."""
-    # A limit on the size of a file is no different from a full disk.
-    codes = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
-    while error is not None:
-        if isinstance(error, OSError) and (
-            error.errno in codes or getattr(error, "winerror", None) in (39, 112)
-        ):
-            return True
-        # GDAL reports it only in the message.
-        if any(words in str(error) for words in ("No space left on device", "File too large")):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 def free_bytes(path: Path) -> int:

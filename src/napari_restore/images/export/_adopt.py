@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from napari_restore.errors import BadOutput
+from napari_restore.errors import BadOutput, option
 from napari_restore.images._image import Image
 from napari_restore.images._source import Level, chunk_grid
 from napari_restore.images.export import _zarr
@@ -73,5 +73,6 @@ def _check_chunks(store: Path, number: int, level: Level) -> None:
     for row, column in chunk_grid(level):
         if not (store / str(number) / "c" / "0" / str(row) / str(column)).is_file():
             raise BadOutput(
-                f"A piece of level {number} is missing in {store}.", "Run it again with --fresh."
+                f"A piece of level {number} is missing in {store}.",
+                f"Run it again with {option('fresh', True)}.",
             )

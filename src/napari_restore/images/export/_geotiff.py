@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from napari_restore.images._georeference import Georeference
 from napari_restore.images._profile import Profile
 from napari_restore.images.export import _exif
 from napari_restore.images.export._job import (
@@ -202,40 +203,49 @@ def _colour_names(job: ExportJob) -> list[str]:
 
 def _describe(job: ExportJob, dataset: Any, profile: Profile) -> None:
     """Write all metadata of the source but pixels, size and transform."""
-    from rasterio.enums import ColorInterp
-
-    like, keep = job.like, job.source_bands
-    place = like.georeference.shifted(job.box[1], job.box[0]) if like.georeference else None
-    if keep is not None:
-        dataset.colorinterp = [ColorInterp[name] for name in _colour_names(job)]
-        for space, tags in profile.tags.items():
-            # The XMP packet itself is better than GDAL's list cut from it.
-            if not (space == "xml:XMP" and profile.xmp):
-                _set_tags(dataset, None, space, tags)
-        for number, band in enumerate(keep, 1):
-            if band < len(profile.band_tags):
-                for space, tags in profile.band_tags[band].items():
-                    _set_tags(dataset, number, space, tags)
-            if band < len(profile.descriptions) and profile.descriptions[band] is not None:
-                dataset.set_band_description(number, profile.descriptions[band])
-        _set_per_band(dataset, "scales", profile.scales, keep, 1.0)
-        _set_per_band(dataset, "offsets", profile.offsets, keep, 0.0)
-        _set_per_band(dataset, "units", profile.units, keep, None)
-        if profile.icc:
-            dataset.update_tags(
-                ns="COLOR_PROFILE", SOURCE_ICC_PROFILE=base64.b64encode(profile.icc).decode()
-            )
-        if profile.xmp:
-            _set_xmp(dataset, profile.xmp)
-    if place is not None:
-        if place.area_or_point:
-            dataset.update_tags(AREA_OR_POINT=place.area_or_point)
-        if place.gcps and place.transform is None:
-            _set_control_points(dataset, place)
-        if place.rpcs:
-            dataset.update_tags(ns="RPC", **{k: str(v) for k, v in place.rpcs.items()})
+    like = job.like
+    if job.source_bands is not None:
+        _describe_bands(job, dataset, profile, job.source_bands)
+    if like.georeference:
+        _describe_place(dataset, like.georeference.shifted(job.box[1], job.box[0]))
     if job.tags:
         dataset.update_tags(**job.tags)
+
+
+def _describe_bands(job: ExportJob, dataset: Any, profile: Profile, keep: tuple[int, ...]) -> None:
+    """Write the metadata of the source and of those of its bands that the file has."""
+    from rasterio.enums import ColorInterp
+
+    dataset.colorinterp = [ColorInterp[name] for name in _colour_names(job)]
+    for space, tags in profile.tags.items():
+        # The XMP packet itself is better than GDAL's list cut from it.
+        if not (space == "xml:XMP" and profile.xmp):
+            _set_tags(dataset, None, space, tags)
+    for number, band in enumerate(keep, 1):
+        if band < len(profile.band_tags):
+            for space, tags in profile.band_tags[band].items():
+                _set_tags(dataset, number, space, tags)
+        if band < len(profile.descriptions) and profile.descriptions[band] is not None:
+            dataset.set_band_description(number, profile.descriptions[band])
+    _set_per_band(dataset, "scales", profile.scales, keep, 1.0)
+    _set_per_band(dataset, "offsets", profile.offsets, keep, 0.0)
+    _set_per_band(dataset, "units", profile.units, keep, None)
+    if profile.icc:
+        dataset.update_tags(
+            ns="COLOR_PROFILE", SOURCE_ICC_PROFILE=base64.b64encode(profile.icc).decode()
+        )
+    if profile.xmp:
+        _set_xmp(dataset, profile.xmp)
+
+
+def _describe_place(dataset: Any, place: Georeference) -> None:
+    """Write what places the file on a map, but for the transform."""
+    if place.area_or_point:
+        dataset.update_tags(AREA_OR_POINT=place.area_or_point)
+    if place.gcps and place.transform is None:
+        _set_control_points(dataset, place)
+    if place.rpcs:
+        dataset.update_tags(ns="RPC", **{k: str(v) for k, v in place.rpcs.items()})
 
 
 def current_tags(space: str, tags: Mapping[str, str]) -> dict[str, str]:

@@ -8,11 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypedDict
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from napari_restore._options import FormatOptions as FormatOptions
 from napari_restore.errors import BadOutput, Cancelled, DiskFull
 from napari_restore.images._image import Image
 from napari_restore.images._source import Box
@@ -66,18 +67,6 @@ class ExportOptions:
         return self.threads or os.cpu_count() or 1
 
 
-class FormatOptions(TypedDict, total=False):
-    """Fields of `ExportOptions` as keywords, but for `overwrite`."""
-
-    compress: str
-    cog: bool
-    bit_depth: int | None
-    quality: int | None
-    overviews: bool
-    level: int | None
-    threads: int | None
-
-
 class SaveOptions(FormatOptions, total=False):
     """Fields of `ExportOptions` as keywords."""
 
@@ -91,6 +80,23 @@ class Block(NamedTuple):
     x: int
     pixels: npt.NDArray[Any]
     valid: npt.NDArray[np.bool_] | None
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """The pixels to write: a box of an image that is derived from another, `like`."""
+
+    box: Box
+    """(y0, x0, y1, x1) in level-0 pixels of `like`."""
+    read: Read
+    """Box in level-0 pixels of `like` to (h, w, C); called for rows of blocks in order, from one
+    other thread."""
+    bands: int | None = None
+    """C; by default that of `like`."""
+    dtype: npt.DTypeLike | None = None
+    """By default that of `like`."""
+    read_valid: ReadValid | None = None
+    """Box to (h, w) bool; by default that of `like`."""
 
 
 @dataclass

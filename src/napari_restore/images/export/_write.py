@@ -17,19 +17,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore.errors import BadOutput, DiskFull, RestoreError
+from napari_restore.errors import BadOutput, DiskFull, RestoreError, is_disk_full, option
 from napari_restore.images._image import Image
-from napari_restore.images._source import Box
-from napari_restore.images.cache._disk_space import free_bytes, is_disk_full
+from napari_restore.images.cache._disk_space import free_bytes
 from napari_restore.images.export import _geotiff, _photo, _zarr
 from napari_restore.images.export._job import (
     FULL_BYTES,
     DamagedOutput,
     ExportJob,
     ExportOptions,
+    Pixels,
     Progress,
-    Read,
-    ReadValid,
     disk_full,
 )
 from napari_restore.images.export._parts import (
@@ -106,12 +104,10 @@ def check_output(
             )
     if target.exists() or target.is_symlink():
         if not overwrite:
-            raise BadOutput(f"{target} exists already.", "Choose another name, or --overwrite.")
-        if target.is_dir() != (form is _ZARR) or (target.is_dir() and not _is_zarr(target)):
-            kind = "a folder" if target.is_dir() else "a file"
-            raise BadOutput(f"{target} is {kind} and will not be replaced.", "Choose another name.")
-        if target.exists() and not target.is_file() and not target.is_dir():
-            raise BadOutput(f"{target} is a device or a pipe.", "Name a file.")
+            raise BadOutput(
+                f"{target} exists already.", f"Choose another name, or {option('overwrite', True)}."
+            )
+        _check_replaceable(target, form)
     folder = target.parent
     if not folder.is_dir():
         raise BadOutput(f"The folder {folder} does not exist.", "Make it first.")
@@ -127,38 +123,36 @@ def check_output(
             )
 
 
+def _check_replaceable(target: Path, form: Format) -> None:
+    """Raise `BadOutput` for an existing path that is no file, or no zarr, of the same kind."""
+    if target.is_dir() != (form is _ZARR) or (target.is_dir() and not _is_zarr(target)):
+        kind = "a folder" if target.is_dir() else "a file"
+        raise BadOutput(f"{target} is {kind} and will not be replaced.", "Choose another name.")
+    if target.exists() and not target.is_file() and not target.is_dir():
+        raise BadOutput(f"{target} is a device or a pipe.", "Name a file.")
+
+
 def write_image(
     path: str | os.PathLike[str],
+    pixels: Pixels,
     *,
     like: Image,
-    box: Box,
-    read: Read,
-    shape: tuple[int, int, int] | None = None,
-    dtype: npt.DTypeLike | None = None,
     options: ExportOptions | None = None,
-    read_valid: ReadValid | None = None,
     tags: Mapping[str, str] | None = None,
     progress: Progress | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> Path:
-    """Write the part `box` of an image derived from `like`, with all that `like` carries.
+    """Write `pixels`, a part of an image derived from `like`, with all that `like` carries.
 
     Parameters
     ----------
     path
         The suffix decides: .tif .tiff .zarr .png .jpg .jpeg .webp.
+    pixels
+        Box, reader, number of bands and dtype.
     like
         Whose place, bands, nodata, tags and colour the file takes over. A file of
         another dtype or number of bands (a side map) takes the place only.
-    box
-        (y0, x0, y1, x1) in level-0 pixels of `like`.
-    read
-        Box in level-0 pixels of `like` to (h, w, C); called for rows of blocks in
-        order, from one other thread.
-    shape, dtype
-        Of what `read` gives; (height, width, C) and the dtype of `like` by default.
-    read_valid
-        Box to (h, w) bool; by default that of `like`.
     options
         `ExportOptions`; compression, COG, bit depth, quality, overwriting.
     tags
@@ -181,29 +175,26 @@ def write_image(
         Nothing is left behind then.
     """
     target, options = Path(path), options or ExportOptions()
-    y0, x0, y1, x1 = box
-    whole = shape or (y1 - y0, x1 - x0, like.bands)
-    if whole[:2] != (y1 - y0, x1 - x0):
-        raise ValueError(f"shape {whole} does not fit box {box}")
-    input_dtype = np.dtype(dtype or like.dtype)
+    y0, x0, y1, x1 = pixels.box
+    bands, input_dtype = pixels.bands or like.bands, np.dtype(pixels.dtype or like.dtype)
     inputs = [like.path] if like.path is not None else []
     check_output(
         target,
         inputs,
         options.overwrite,
         like=like,
-        shape=whole,
+        shape=(y1 - y0, x1 - x0, bands),
         dtype=input_dtype,
         options=options,
     )
     job = ExportJob(
         like=like,
         box=(y0, x0, y1, x1),
-        bands=whole[2],
+        bands=bands,
         given_dtype=input_dtype,
         dtype=file_dtype(target, like, input_dtype, options),
-        read=read,
-        read_valid=read_valid or like.read_valid,
+        read=pixels.read,
+        read_valid=pixels.read_valid or like.read_valid,
         options=options,
         tags=dict(tags or {}),
         target=target,
@@ -218,7 +209,10 @@ def write_image(
         module.write(job, part)
         _check(module, job, part)
         if not options.overwrite and target.exists():
-            raise BadOutput(f"{target} appeared meanwhile.", "Choose another name, or --overwrite.")
+            raise BadOutput(
+                f"{target} appeared meanwhile.",
+                f"Choose another name, or {option('overwrite', True)}.",
+            )
         take_name(part, target)
     except Exception as error:
         raise _as_ours(error, target) from error
@@ -280,7 +274,7 @@ def _check_fits(
 ) -> None:
     hint = "Write a .tif or .zarr instead."
     if form.dtypes and dtype.name not in form.dtypes:
-        more = " or add --bit-depth 8" if dtype == np.uint16 else ""
+        more = f" or add {option('bit_depth', 8)}" if dtype == np.uint16 else ""
         raise BadOutput(f"{form.name} does not support {dtype} values.", f"{hint[:-1]}{more}.")
     if form.bands and shape[2] not in form.bands:
         raise BadOutput(f"{form.name} does not support {shape[2]} bands.", hint)
@@ -352,7 +346,7 @@ def _as_ours(error: Exception, target: Path) -> Exception:
         return disk_full(target)
     if isinstance(error, DamagedOutput):
         return BadOutput(
-            f"{target.name} did not contain what was written ({error.message}) and was removed.",
+            f"{target.name} did not contain what was written ({error.message.marked}) and was removed.",
             "The disk may be failing or full; write to another one.",
         )
     if type(error).__module__.startswith("rasterio"):

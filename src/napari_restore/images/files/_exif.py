@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import mmap
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -88,26 +89,12 @@ def upright_exif(exif: bytes | None) -> bytes | None:
 def _walk_jpeg(path: Path) -> PhotoTags:
     tags, icc = PhotoTags(), dict[int, bytes]()
     with path.open("rb") as file:
-        file.seek(2)
-        while True:
-            marker = next_segment(file)
-            if marker is None:
-                raise _tiff.truncated(path)
-            size = file.read(2)
-            if len(size) < 2:
-                raise _tiff.truncated(path)
-            length = struct.unpack(">H", size)[0] - 2
-            if marker == 0xDA:
-                break
-            if marker not in (0xE1, 0xE2, 0xED):
-                file.seek(length, 1)
-                continue
-            segment = file.read(length)
+        for marker, segment in _jpeg_segments(file, path):
             if marker == 0xE1 and segment.startswith(EXIF_HEADER) and tags.exif is None:
                 tags.exif = segment
             elif marker == 0xE1 and segment.startswith(_XMP_HEADER):
                 tags.xmp = segment[len(_XMP_HEADER) :]
-            elif marker == 0xE2 and segment.startswith(_ICC_HEADER) and length > 14:
+            elif marker == 0xE2 and segment.startswith(_ICC_HEADER) and len(segment) > 14:
                 icc[segment[12]] = segment[14:]
             elif marker == 0xED and segment.startswith(_IPTC_HEADER):
                 tags.iptc = segment
@@ -116,6 +103,26 @@ def _walk_jpeg(path: Path) -> PhotoTags:
     if icc:
         tags.icc = b"".join(icc[number] for number in sorted(icc))
     return tags
+
+
+def _jpeg_segments(file: BinaryIO, path: Path) -> Iterator[tuple[int, bytes]]:
+    """Yield the segments that carry metadata; afterwards `file` is at the coded pixels.
+
+    Raises `UnreadableImage` if the file ends before.
+    """
+    file.seek(2)
+    while True:
+        marker = next_segment(file)
+        size = b"" if marker is None else file.read(2)
+        if marker is None or len(size) < 2:
+            raise _tiff.truncated(path)
+        length = struct.unpack(">H", size)[0] - 2
+        if marker == 0xDA:
+            return
+        if marker in (0xE1, 0xE2, 0xED):
+            yield marker, file.read(length)
+        else:
+            file.seek(length, 1)
 
 
 def _occurs_after(file: BinaryIO, pattern: bytes, start: int) -> bool:

@@ -16,7 +16,7 @@ from stat import S_ISREG
 from typing import NamedTuple
 from xml.etree.ElementTree import Element
 
-from napari_restore.errors import OutsideFolder, UnreadableImage
+from napari_restore.errors import OutsideFolder, UnreadableImage, option
 from napari_restore.images.files import _tiff
 from napari_restore.images.files._cancelling import check_cancelled
 from napari_restore.images.files._claims import check_claims
@@ -87,8 +87,7 @@ def check_references(path: Path, head: bytes, *, allow_outside: bool = False) ->
     except _Outside as error:
         raise OutsideFolder(
             f"{path.name} takes pixels from {error}, which lies outside its own folder.",
-            "If you trust it, allow that: allow_outside=True in Python, "
-            "--allow-outside on the command line.",
+            f"If you trust it, allow that: {option('allow_outside', True)}.",
         ) from None
     except ForbiddenReference as error:
         raise UnreadableImage(

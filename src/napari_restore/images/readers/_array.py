@@ -29,6 +29,8 @@ RANGE_BYTES = 256 * 2**20
 """Float arrays in memory up to this size are searched for their range."""
 COLOURS = {3: ("red", "green", "blue"), 4: ("red", "green", "blue", "alpha")}
 """Default roles of the bands of an array (H, W, 3 or 4): as in napari, scikit-image and Pillow."""
+_PICTURE_DTYPES = {"uint8", "uint16", "float16", "float32", "float64"}
+"""Values of pictures; signed and longer integers are measured, and in bands of any order."""
 _Y, _X, _BAND = ("y", "lat", "latitude", "row"), ("x", "lon", "longitude", "col"), ("band", "c")
 
 
@@ -153,7 +155,9 @@ def reader_of_array(source: Any, *, named: bool = False) -> ArrayReader:
         colours = ("gray", "alpha") if has_grey_and_alpha(picture) else COLOURS.get(reader.bands)
         is_described = reader.georeference is not None or any(reader.profile.descriptions)
         # Four bands with a georeference are more often infrared than transparency.
-        if colours is not None and not is_described:
+        if reader.dtype.name not in _PICTURE_DTYPES or is_described:
+            colours = None
+        if colours is not None:
             reader = ArrayReader(array, colours)
     return reader if reader.in_memory else LazyArrayReader(array, reader.profile.colorinterp)
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore.errors import UnreadableImage
+from napari_restore.errors import UnreadableImage, option
 from napari_restore.images._base import ImageBase
 from napari_restore.images._georeference import Transform
 from napari_restore.images._reader import Reader
@@ -109,7 +109,7 @@ def _grid_of(image: ImageBase) -> Transform:
         raise UnreadableImage(
             f"{image.name} has no place on a map, so its neighbours are unknown.",
             "Several files make one image only if all are georeferenced; "
-            "--stack takes them as bands.",
+            f"{option('stack', True)} takes them as bands.",
         )
     return image.transform
 

@@ -53,7 +53,6 @@ class OmeTiffReader(Reader):
         self.notes += self._axes.notes
         self.bands = self._axes.bands
         self.dtype = check_dtype(series.dtype, path.name)
-        self.may_be_invalid = self.dtype.kind == "f"
         page = series.keyframe
         blocks = [self._axes.chunk(array.chunks) for array in arrays]
         sizes = [self._axes.size(array.shape) for array in arrays]
@@ -66,6 +65,7 @@ class OmeTiffReader(Reader):
             if not self.random_access:
                 self.block_bytes = blocks[0][0] * blocks[0][1] * pixel
         self.profile = self._described(opened.file, page)
+        self.may_be_invalid = self.dtype.kind == "f" or self.alpha is not None
 
     def _open(self) -> _Opened:
         """Return the file, opened once; again after `close`."""
@@ -78,14 +78,14 @@ class OmeTiffReader(Reader):
     def _described(self, file: Any, page: Any) -> Profile:
         xml = file.ome_metadata or ""
         names, waves = _channels(xml, self.bands)
-        rgb = self.bands in (3, 4) and "S" in file.series[0].axes
+        colours = _colours_of(page, self.bands)
         return Profile(
             driver="OME-TIFF",
-            colorinterp=("red", "green", "blue", "alpha")[: self.bands] if rgb else (),
+            colorinterp=colours,
             descriptions=names,
             wavelengths=waves,
             tags={"": {"TIFFTAG_IMAGEDESCRIPTION": xml}},
-            masks="alpha" if rgb and self.bands == 4 else "none",
+            masks="alpha" if "alpha" in colours else "none",
             compression=_name_of(page.compression),
             tiled=bool(page.is_tiled),
             photometric=_name_of(page.photometric),
@@ -161,6 +161,15 @@ def _local(tag: str) -> str:
 def _name_of(value: Any) -> str:
     """Return the name of one of tifffile's enumerations, or its number if it has no name."""
     return str(getattr(value, "name", value)).lower()
+
+
+def _colours_of(page: Any, count: int) -> tuple[str, ...]:
+    """Return the colour interpretation of the samples of a pixel, as GDAL has it for other TIFFs."""
+    if _name_of(page.photometric) not in ("rgb", "ycbcr") or page.samplesperpixel != count:
+        return ()
+    alphas = ("assocalpha", "unassalpha")
+    extra = ("alpha" if _name_of(e) in alphas else "undefined" for e in page.extrasamples)
+    return ("red", "green", "blue", *extra)
 
 
 def _channels(xml: str, count: int) -> tuple[tuple[str | None, ...], tuple[float | None, ...]]:

@@ -19,7 +19,6 @@ SUFFIXES = frozenset(
     ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .fff .iiq .kdc .mef .mos .mrw .nef .nrw .orf .pef "
     ".raf .raw .rw2 .rwl .sr2 .srf .srw .x3f".split()
 )
-_HEADERLESS = (b"ENVI", b"#?")
 
 
 class RawReader(Reader):

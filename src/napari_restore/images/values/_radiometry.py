@@ -46,14 +46,6 @@ class Radiometry:
         result: npt.NDArray[np.float64] = (converted - self.black) / self.span
         return result
 
-    def from_model(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-        """Return (..., C) model values, all bands, in source units, neither rounded nor clamped.
-
-        Colours stay those of the working space.
-        """
-        result: npt.NDArray[np.float64] = values.astype(np.float64) * self.span + self.black
-        return result
-
     def to_model_tile(
         self, values: npt.NDArray[Any], bands: Sequence[int]
     ) -> npt.NDArray[np.float32]:

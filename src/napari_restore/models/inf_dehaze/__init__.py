@@ -23,6 +23,7 @@ _BASE = ModelCard(
     needs_weights=True,
     caveats="Values that change with the size of the image: haze is judged over all of it.",
     attention=("window", "ibssa"),
+    routing=("experts", "buckets"),
 )
 SMALL = replace(
     _BASE,

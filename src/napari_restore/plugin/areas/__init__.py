@@ -1,1 +1,1 @@
-"""What is restored: drawn, painted, chosen, left out."""
+"""The area that is restored: drawn, painted, chosen; and what is excluded."""

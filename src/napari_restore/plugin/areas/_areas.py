@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
 Points = npt.NDArray[np.float64]
 AREAS = "Areas to restore"
-"""What the layer is called that the tools make."""
+"""Name of the layer that the tools make."""
 GRADIENT = "napari_restore_gradient"
 """In the metadata of the layer of a gradient's line."""
-LEFT_OUT = "napari_restore_left_out"
-"""In the metadata of a layer whose areas are left out: they are none to restore."""
-ASKED = "napari_restore_asked"
+EXCLUDED = "napari_restore_excluded"
+"""In the metadata of a layer whose areas are excluded: they are none to restore."""
+TARGETS_OF = "napari_restore_targets_of"
 """In the metadata of a layer of attribution targets: the identity of the image's layer."""
 CLOSED = ("rectangle", "polygon", "ellipse")
 SELECTING = ("select", "direct", "vertex_insert", "vertex_remove")
-"""Modes in which the selected shapes are a choice of the user, not what was drawn last."""
+"""Modes in which the user selects shapes; otherwise the one drawn last is selected."""
 ELLIPSE_POINTS = 64
 STRAIGHT = 1e-3
 """Pixels by which the corners of a rectangle may miss the directions of the pixels."""
@@ -46,11 +46,11 @@ def area_of(
     feather: int = 0,
     strength: Layer | None = None,
 ) -> Callable[[], Area]:
-    """What `target` means now in `layer`, which shows `image`.
+    """Return a function that computes the area of `target` in `layer`, which shows `image`.
 
-    The viewer is looked at at once; the answer itself may have to read and write a
-    large mask and is best computed on another thread where `target` is painted.
-    `strength` is the layer that it is painted in. Both raise `RestoreError`.
+    The viewer is read at once. The function may have to read and write a large mask, and is
+    called on another thread where `target` is painted.
+    `strength` is the layer it is painted in. Both raise `RestoreError`.
     """
     if target is Target.PAINTED:
         return painted_area(viewer, strength, layer, image)
@@ -71,10 +71,10 @@ def _drawn_or_plain(
 
 
 def _drawn_area(viewer: ViewerModel, layer: Layer, image: Image, feather: int) -> Area:
-    """One upright box without a fade is itself; everything else is a mask of polygons."""
+    """Return one upright box without a fade as it is; everything else as a mask of polygons."""
     shapes = areas_layer(viewer)
     drawn = [] if shapes is None else outlines(viewer, shapes, layer)
-    if not drawn and any(LEFT_OUT in other.metadata for other in viewer.layers):
+    if not drawn and any(EXCLUDED in other.metadata for other in viewer.layers):
         raise BadRegion(
             "There is no area yet: what is drawn is left out.",
             "Press Rectangle or Polygon and draw one to restore, or choose another area.",
@@ -92,7 +92,7 @@ def _drawn_area(viewer: ViewerModel, layer: Layer, image: Image, feather: int) -
     targets = tuple(box for _, box in inside)
     if len(inside) == 1 and feather == 0 and is_upright_box(inside[0][0]):
         return Area(targets)
-    mask = api.mask_of_polygons(image, [[ring_of(points)] for points, _ in inside])
+    mask = api.mask_of_polygons(image, [[corners_in_pixels(points)] for points, _ in inside])
     return Area(targets, str(mask), pixels=round(sum(_surface(points) for points, _ in inside)))
 
 
@@ -104,7 +104,7 @@ def _gradient_area(viewer: ViewerModel, layer: Layer, image: Image) -> Area:
             "Press Gradient and drag from where nothing shall change to where all shall.",
         )
     ends = _in_pixels(viewer, shapes, layer, np.asarray(shapes.data[-1], float)[[0, -1]])
-    (x0, y0), (x1, y1) = ring_of(ends)
+    (x0, y0), (x1, y1) = corners_in_pixels(ends)
     if not np.isfinite(ends).all() or np.hypot(x1 - x0, y1 - y0) < 1:
         raise BadRegion("The gradient has no length.", "Drag from one place to another.")
     mask = api.mask_of_line(image, (x0, y0), (x1, y1))
@@ -112,12 +112,12 @@ def _gradient_area(viewer: ViewerModel, layer: Layer, image: Image) -> Area:
 
 
 def areas_layer(viewer: ViewerModel) -> Shapes | None:
-    """The Shapes layer of areas: the active one, else the topmost; none that is for something else."""
-    return _shapes(viewer, lambda layer: not {GRADIENT, ASKED, LEFT_OUT} & set(layer.metadata))
+    """Return the Shapes layer of areas: the active one, else the topmost; none with another purpose."""
+    return _shapes(viewer, lambda layer: not {GRADIENT, TARGETS_OF, EXCLUDED} & set(layer.metadata))
 
 
 def gradient_layer(viewer: ViewerModel) -> Shapes | None:
-    """The layer of the gradient's line."""
+    """Return the layer of the gradient's line."""
     return _shapes(viewer, lambda layer: GRADIENT in layer.metadata)
 
 
@@ -130,7 +130,7 @@ def _shapes(viewer: ViewerModel, fits: Callable[[Layer], bool]) -> Shapes | None
 
 
 def outlines(viewer: ViewerModel, shapes: Shapes, layer: Layer) -> list[Points]:
-    """The corners (row, column), in data of `layer`, of each area that counts.
+    """Return the corners (row, column), in data of `layer`, of each area that counts.
 
     These are the selected shapes while the user selects, else all; lines are none.
     """
@@ -146,7 +146,7 @@ def outlines(viewer: ViewerModel, shapes: Shapes, layer: Layer) -> list[Points]:
 
 
 def _outline(vertices: Points, kind: str) -> Points:
-    """The corners of a shape; an ellipse, given by the corners around it, becomes a polygon."""
+    """Return the corners of a shape; an ellipse, given by the corners around it, becomes a polygon."""
     if kind != "ellipse":
         return vertices
     centre = vertices.mean(axis=0)
@@ -162,19 +162,19 @@ def _in_pixels(viewer: ViewerModel, shapes: Shapes, layer: Layer, vertices: Poin
 
 
 def is_upright_box(points: Points) -> bool:
-    """Whether four corners form a rectangle along the pixels."""
+    """Return whether four corners form a rectangle along the pixels."""
     if len(points) != 4:
         return False
     sides = np.abs(np.roll(points, -1, axis=0) - points) > STRAIGHT
     return bool((sides.sum(axis=1) == 1).all() and (sides != np.roll(sides, 1, axis=0)).all())
 
 
-def ring_of(points: Points) -> list[tuple[float, float]]:
-    """(x, y) counted from the corner of the first pixel, whose middle is (0, 0) in napari."""
+def corners_in_pixels(points: Points) -> list[tuple[float, float]]:
+    """Return (x, y) from the corner of the first pixel, whose middle is (0, 0) in napari."""
     return [(float(column) + 0.5, float(row) + 0.5) for row, column in points]
 
 
 def _surface(points: Points) -> float:
-    """Square pixels inside a polygon."""
+    """Return the square pixels inside a polygon."""
     row, column = points.T
     return abs(float(row @ np.roll(column, 1) - column @ np.roll(row, 1))) / 2

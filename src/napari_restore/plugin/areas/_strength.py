@@ -33,7 +33,7 @@ SAME = 1e-4
 
 
 def new_paint_layer(layer: Layer, size: tuple[int, int]) -> Labels:
-    """An empty layer to paint in, over all of a layer whose image has `size` (h, w)."""
+    """Return an empty layer to paint in, over all of a layer whose image has `size` (h, w)."""
     from napari.layers import Labels
     from napari.utils.colormaps import DirectLabelColormap
 
@@ -53,22 +53,22 @@ def new_paint_layer(layer: Layer, size: tuple[int, int]) -> Labels:
 
 
 def strength_layers(viewer: ViewerModel, layer: Layer | None) -> list[Layer]:
-    """Those whose values may stand for a strength in `layer`, the topmost first."""
+    """Return the layers whose values can be a strength in `layer`, the topmost first."""
     return [x for x in reversed(viewer.layers) if x is not layer and is_strength(x)]
 
 
-def chosen_strength(viewer: ViewerModel, wanted: Layer | None, layer: Layer) -> Layer | None:
-    """`wanted` while it is there, else the topmost layer of labels."""
+def chosen_strength(viewer: ViewerModel, chosen: Layer | None, layer: Layer) -> Layer | None:
+    """Return `chosen` while it is in the viewer, else the topmost layer of labels."""
     from napari.layers import Labels
 
     offered = strength_layers(viewer, layer)
-    if wanted in offered:
-        return wanted
+    if chosen in offered:
+        return chosen
     return next((x for x in offered if isinstance(x, Labels)), None)
 
 
 def is_strength(layer: Layer) -> bool:
-    """Whether it is a plane of labels or grey values, and no result."""
+    """Return whether a layer is a plane of labels or grey values, and no result."""
     from napari.layers import Image, Labels
 
     if "napari_restore_source" in layer.metadata:
@@ -81,7 +81,7 @@ def is_strength(layer: Layer) -> bool:
 def painted_area(
     viewer: ViewerModel, strength: Layer | None, layer: Layer, image: Image
 ) -> Callable[[], Area]:
-    """The area that the values of `strength`, by default the topmost layer fit for it, give.
+    """Return a function that computes the area of `strength`, by default the topmost layer of labels.
 
     Call what comes back on another thread: it reads all of them. Both raise `RestoreError`.
     """
@@ -103,7 +103,7 @@ def painted_area(
 def mask_of_layer(
     strength: Layer, layer: Layer, image: Image
 ) -> Callable[[], tuple[str, Region, int | None]]:
-    """What writes the values of `strength` as a mask of `image`, shown by `layer`.
+    """Return a function that writes the values of `strength` as a mask of `image`, shown by `layer`.
 
     It gives the mask's path, the box it lies in, and how many pixels it reaches where
     that is known. A file that the engine places as the window does is taken as it is.
@@ -147,13 +147,13 @@ class Positive:
 
 
 def _place(matrix: Matrix) -> Place:
-    """The same with (column, row), counted from the corner of the first pixel on both sides."""
+    """Convert to (column, row), counted from the corner of the first pixel on both sides."""
     (e, d, f), (b, a, c), _ = matrix.tolist()
     return (a, b, c + 0.5 - 0.5 * (a + b), d, e, f + 0.5 - 0.5 * (d + e))
 
 
 def _reach(values: Any, matrix: Matrix, whole: Region) -> tuple[Region, int]:
-    """The box in the image around all values above 0, and how many pixels they cover."""
+    """Return the box in the image around all values above 0, and how many pixels they cover."""
     above = np.asarray(values) > 0
     rows, columns = np.flatnonzero(above.any(axis=1)), np.flatnonzero(above.any(axis=0))
     pixels = round(int(above.sum()) * abs(float(np.linalg.det(matrix[:2, :2]))))
@@ -169,7 +169,7 @@ def _reach(values: Any, matrix: Matrix, whole: Region) -> tuple[Region, int]:
 
 
 def _file_of(strength: Layer, image: Image, matrix: Matrix) -> str | None:
-    """The file of a layer, if `--mask FILE` means the same as the layer does."""
+    """Return the file of a layer, if `mask` with it has the same effect as the layer."""
     own = strength.metadata.get("napari_restore")
     if own is None or own.path is None or own.bands != 1 or own.spec != {"source": str(own.path)}:
         return None

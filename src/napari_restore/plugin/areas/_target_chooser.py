@@ -1,4 +1,4 @@
-"""Chooses what is restored."""
+"""Chooses what of the image is restored."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from qtpy.QtWidgets import (
 )
 
 from napari_restore.errors import RestoreError
-from napari_restore.plugin._combo_box import NarrowComboBox
-from napari_restore.plugin.areas._drawing import Tool
+from napari_restore.plugin._notices import with_labels
+from napari_restore.plugin.areas._drawing_controller import Tool
 from napari_restore.plugin.areas._targets import Area, Target
+from napari_restore.plugin.widgets._combo_box import NarrowComboBox
 
 FEATHER_LIMIT = 4096
 TIPS = {
@@ -31,12 +32,12 @@ TIPS = {
 
 
 class TargetChooser(QWidget):
-    """The choices, the tools to draw with, and which pixels are meant now."""
+    """The targets, the tools to draw with, and which pixels are restored now."""
 
     changed = Signal(object)
     """The chosen `Target`."""
     draw_requested = Signal(object)
-    """The user wants to draw with a `Tool`, or no longer."""
+    """The button of a `Tool` was pressed."""
     feather_changed = Signal(int)
     """Pixels."""
     strength_changed = Signal(object)
@@ -87,7 +88,7 @@ class TargetChooser(QWidget):
         self._show_what_fits()
 
     def target(self) -> Target:
-        """The choice."""
+        """Return the chosen target."""
         return Target(self.combo.currentData())
 
     def choose(self, target: Target) -> None:
@@ -95,19 +96,20 @@ class TargetChooser(QWidget):
         self.combo.setCurrentIndex(list(Target).index(target))
 
     def show_area(self, area: Area | None, problem: RestoreError | None = None) -> None:
-        """Say which pixels the target is, or why it is none."""
+        """Show which pixels the target is, or why there are none."""
         if area is not None:
-            self.pixels.setText(words_of(area, self.target()))
+            self.pixels.setText(area_text(area, self.target()))
         elif problem is not None:
             # The drawing tool shows what to do next.
-            self.pixels.setText(str(problem) if self.hint.isHidden() else problem.message)
+            text = problem.sentence if self.hint.isHidden() else problem.message
+            self.pixels.setText(with_labels(text))
         else:
             self.pixels.setText("")
         # A strength with grades of its own has no edge that could fade.
         self.feather.setVisible(self.target().fades and not (area is not None and area.soft))
 
     def show_tool(self, tool: Tool | None) -> None:
-        """Press the button of the tool in use and say what to do with it."""
+        """Press the button of the tool in use and show its hint."""
         for each, button in self.tools.items():
             button.setChecked(each is tool)
         self.hint.setText("" if tool is None else f"{tool.hint} Esc ends drawing.")
@@ -125,7 +127,7 @@ class TargetChooser(QWidget):
         self._show_what_fits()
 
     def _button(self, tool: Tool) -> QPushButton:
-        button = QPushButton(tool.word, self)
+        button = QPushButton(tool.label, self)
         button.setCheckable(True)
         button.setToolTip(tool.hint)
         button.clicked.connect(lambda: self.draw_requested.emit(tool))
@@ -146,8 +148,8 @@ class TargetChooser(QWidget):
         self.strength.setVisible(target is Target.PAINTED and self.strength.count() > 1)
 
 
-def words_of(area: Area, target: Target) -> str:
-    """An area in one line: how many, how large, where."""
+def area_text(area: Area, target: Target) -> str:
+    """Return an area in one line: how many, how large, where."""
     box = area.region
     # Unbreakable within, so that no lonely number begins a line.
     corner = _unbroken(f"at x {box.x0}, y {box.y0}")

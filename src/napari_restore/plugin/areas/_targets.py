@@ -1,4 +1,4 @@
-"""What a run shall restore, and which pixels of an image that is."""
+"""The targets that can be restored, and the area of one in level-0 pixels."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from napari_restore.errors import BadRegion
 
 
 class NotReady(BadRegion):
-    """A mask is still being made on another thread: wait for it."""
+    """Raised while a mask is made on another thread."""
 
 
 class Target(Enum):
-    """The choices, by the words the panel shows."""
+    """The choices, by the labels the panel shows."""
 
     VISIBLE = "visible region"
     DRAWN = "drawn areas"
@@ -39,11 +39,11 @@ class Area:
 
     targets: tuple[Region, ...]
     mask: str | None = None
-    """Path of a GeoJSON or raster mask, as `--mask` takes it."""
+    """Path of a GeoJSON or raster mask, as `napari_restore.plan` takes it."""
     soft: bool = False
     """Whether the mask has grades of its own: then its edges do not fade."""
     pixels: int | None = field(default=None, compare=False)
-    """About how many pixels the mask reaches; None without one, or if nobody counted."""
+    """About how many pixels the mask reaches; None without one, or where it is not counted."""
 
     @property
     def region(self) -> Region:

@@ -1,7 +1,7 @@
-"""The panel's tab that asks which pixels made a result."""
+"""The Attribution tab: which pixels of the image made a part of the result."""
 
 from __future__ import annotations
 
-from napari_restore.plugin.attribution._tab import AttributionTab
+from napari_restore.plugin.attribution._attribution_tab import AttributionTab
 
 __all__ = ["AttributionTab"]

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore import Region
-from napari_restore.plugin.areas._areas import ASKED
+from napari_restore.plugin.areas._areas import TARGETS_OF
 from napari_restore.plugin.layers._placing import (
     enlarged,
     plane_of,
@@ -39,7 +39,7 @@ VIEWS = {"signed": "Map", "magnitude": "Magnitude", "area": "Contribution area"}
 
 
 class Picture(NamedTuple):
-    """What the layers of a map show; made on another thread."""
+    """The arrays that the layers of a map show; made on another thread."""
 
     region: Region
     levels: Sequence[Any]
@@ -52,24 +52,26 @@ class Picture(NamedTuple):
     overview: Overview | None
 
 
-def picture_of(found: Attribution) -> Picture:
+def picture_of(attribution: Attribution) -> Picture:
     """Read a finished map; not for the GUI thread."""
-    region = found.region
-    area = found.contribution_area()
+    region = attribution.region
+    area = attribution.contribution_area()
     if region.pixels <= LARGEST:
-        values = found.read(region).sum(axis=2)
-        return Picture(region, [values], _most(values), found.window, area, found.overview)
+        values = attribution.read(region).sum(axis=2)
+        return Picture(
+            region, [values], _most(values), attribution.window, area, attribution.overview
+        )
     step = -(-max(region.shape) // REDUCED)
     # From strips, so that the map is never whole in memory. The largest of each block by its
     # magnitude: in a mean, single pixels would vanish.
     parts, most = [], 0.0
     for top in range(region.y0, region.y1, step * max(1, 512 // step)):
         stop = min(region.y1, top + step * max(1, 512 // step))
-        strip = found.read(Region(top, region.x0, stop, region.x1)).sum(axis=2)
+        strip = attribution.read(Region(top, region.x0, stop, region.x1)).sum(axis=2)
         most = max(most, _most(strip))
         parts.append(_largest(strip, step))
-    levels = [found.map.sum(axis=2), np.concatenate(parts)]
-    return Picture(region, levels, most, found.window, area, found.overview)
+    levels = [attribution.map.sum(axis=2), np.concatenate(parts)]
+    return Picture(region, levels, most, attribution.window, area, attribution.overview)
 
 
 def _most(values: Floats) -> float:
@@ -77,7 +79,7 @@ def _most(values: Floats) -> float:
 
 
 def _largest(values: Floats, step: int) -> Floats:
-    """(⌈h/step⌉, ⌈w/step⌉): of each block the value whose magnitude is largest."""
+    """Return (⌈h/step⌉, ⌈w/step⌉): of each block the value whose magnitude is largest."""
     height, width = (-(-n // step) for n in values.shape)
     padded = np.zeros((height * step, width * step), np.float32)
     padded[: values.shape[0], : values.shape[1]] = values
@@ -88,7 +90,7 @@ def _largest(values: Floats, step: int) -> Floats:
 
 
 def signed_colours() -> Colormap:
-    """Orange below zero, purple above, clear at zero: what lies below is seen where nothing is."""
+    """Return orange below zero, purple above and clear at zero, where the image is seen."""
     from napari.utils import Colormap
 
     strength = np.linspace(-1, 1, 65)[:, None]
@@ -108,7 +110,7 @@ class AttributionLayers:
         self.name = name
         """What the names of the layers begin with."""
         self.map: ImageLayer | None = None
-        """Of the pixels, as `show` wants it."""
+        """The map of the pixels, in the view of `show`."""
         self.overview: ImageLayer | None = None
         """Shares of the whole image's overview, by blocks."""
         self._picture: Picture | None = None
@@ -123,18 +125,18 @@ class AttributionLayers:
         """Those that are there, the lowest first."""
         return [layer for layer in (self.overview, self.map) if layer is not None]
 
-    def partial(self, seen: PartialAttribution) -> None:
+    def partial(self, part: PartialAttribution) -> None:
         """Show the map as far as it is."""
-        most = _most(seen.values)
+        most = _most(part.values)
         if self.map is None:
-            self.map = self._add("coming", [seen.values], seen.region, (-most, most))
+            self.map = self._add("coming", [part.values], part.region, (-most, most))
         else:
-            self.map.data = seen.values
+            self.map.data = part.values
             self.map.contrast_limits_range = (-most, most)
             self.map.contrast_limits = (-most, most)
 
     def finish(self, picture: Picture, record: dict[str, Any], view: str, exponent: float) -> None:
-        """Show all of it, in the place of glimpses."""
+        """Show all of it, in the place of its parts."""
         self.remove()
         self._picture, self._record = picture, record
         self._view, self._exponent = view, exponent
@@ -180,7 +182,7 @@ class AttributionLayers:
                 self._viewer.layers.remove(layer)
 
     def _made(self, picture: Picture) -> ImageLayer:
-        """A layer of the view that is wanted."""
+        """Add a layer of the chosen view."""
         title, most = VIEWS[self._view].lower(), picture.most
         if self._view == "area":
             layer = self._add(title, [picture.area], picture.window, (0, 1))
@@ -198,7 +200,7 @@ class AttributionLayers:
         """Show the target above the map."""
         layers = self._viewer.layers
         for layer in list(layers):
-            if layer.metadata.get(ASKED) == self._source.unique_id:
+            if layer.metadata.get(TARGETS_OF) == self._source.unique_id:
                 layers.move(layers.index(layer), len(layers))
 
     def _add(

@@ -1,4 +1,4 @@
-"""Small plots of an attribution: its path, and where its mass lies."""
+"""Small plots of an attribution: its path, where its mass lies, and how it ranks pixels."""
 
 from __future__ import annotations
 
@@ -19,6 +19,16 @@ MIN_SHARE = 5e-4
 """Share that is more than 0.0 %."""
 LEFT, RIGHT, TOP, BOTTOM = 58, 8, 18, 16
 """Margins for what is written, in pixels."""
+GREY = QColor(140, 140, 140)
+TITLES = {"insertion": "brought in", "deletion": "taken away"}
+ORDERS = {
+    "": ("by the map", BLUE, Qt.PenStyle.SolidLine),
+    "nearest_": ("by distance", VERMILLION, Qt.PenStyle.DashLine),
+    "random_": ("at random", GREY, Qt.PenStyle.DotLine),
+}
+"""Of each curve, as the record begins its keys: name, colour and line."""
+ROW, MARGIN, GAP, HEIGHT = 15, 26, 8, 84
+"""Of the legend, of what is written beside a plot, and of a plot, in pixels."""
 
 
 class PathPlot(QWidget):
@@ -34,13 +44,13 @@ class PathPlot(QWidget):
         )
 
     def show_nodes(self, nodes: Sequence[Sequence[float]]) -> None:
-        """(α, D, dD/dα) of each point in the order of α; none clears it."""
+        """Show (α, D, dD/dα) of each point in the order of α; none clears the plot."""
         self._nodes = np.array(nodes, float).reshape(-1, 3)
         self.setVisible(len(self._nodes) > 1)
         self.update()
 
     def lines(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """(n,) D − D at the first point, and the slopes' integral up to each point."""
+        """Return (n,) D − D at the first point, and the slopes' integral up to each point."""
         alpha, value, slope = self._nodes.T
         return value - value[0], _integral(alpha, slope)
 
@@ -98,7 +108,7 @@ class RingPlot(QWidget):
         self.setToolTip("Where the mass lies: in the box, and by distance from it in pixels")
 
     def show_rings(self, rings: Mapping[str, float]) -> None:
-        """Shares by the record's names of the rings; none clears it. Empty ones at the end are left out."""
+        """Show shares by the record's names of the rings, without empty ones at the end."""
         last = max((n for n, share in enumerate(rings.values()) if share >= MIN_SHARE), default=0)
         self._rings = dict(list(rings.items())[: last + 1])
         self.setFixedHeight(self.ROW * len(self._rings) + 4)
@@ -124,8 +134,99 @@ class RingPlot(QWidget):
         painter.end()
 
 
+class CurvePlot(QWidget):
+    """Insertion and deletion beside each other, their areas above; hidden where there is no check."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setFixedHeight(ROW * (1 + len(ORDERS)) + HEIGHT + ROW + 4)
+        self._checked: Mapping[str, Any] | None = None
+        self.setToolTip(
+            "The share of D(x) − D(x′) over the share of pixels that are brought in, or taken away, "
+            "those with the largest shares first. A map that ranks pixels well has an area near 1 "
+            "under the left curve, near 0 under the right one, and beats distance from the box"
+        )
+        self.setVisible(False)
+
+    def show_check(self, checked: Mapping[str, Any] | None) -> None:
+        """Show a check of the record; None, or one without curves, hides the plot."""
+        self._checked = checked
+        if checked is not None and checked["insertion"]["curve"] is None:
+            self._checked = None
+        self.setVisible(self._checked is not None)
+        self.update()
+
+    def legend(self, name: str) -> list[str]:
+        """Return the text above the plot of ``insertion`` or ``deletion``."""
+        assert self._checked is not None, "nothing is shown"
+        curves = self._checked[name]
+        return [f"{title} {curves[f'{key}area']:.3f}" for key, (title, _, _) in ORDERS.items()]
+
+    def paintEvent(self, _: Any) -> None:
+        if self._checked is None:
+            return
+        painter, text = begin(self)
+        width = (self.width() - 2 * MARGIN - GAP - 2) / 2
+        curves = [
+            curve
+            for name in TITLES
+            for key in ORDERS
+            if (curve := self._checked[name].get(f"{key}curve")) is not None
+        ]
+        low, high = min(map(min, curves)), max(map(max, curves))
+        for number, (name, title) in enumerate(TITLES.items()):
+            left = MARGIN + number * (width + MARGIN + GAP)
+            painter.setPen(text)
+            painter.drawText(
+                QRectF(left, 0, width, ROW), Qt.AlignmentFlag.AlignLeft, f"Pixels {title}"
+            )
+            for row, (line, (_, colour, _)) in enumerate(
+                zip(self.legend(name), ORDERS.values(), strict=True), 1
+            ):
+                painter.setPen(colour)
+                place = QRectF(left, row * ROW, width, ROW)
+                painter.drawText(place, Qt.AlignmentFlag.AlignLeft, line)
+            box = QRectF(left, ROW * (1 + len(ORDERS)) + 2, width, HEIGHT)
+            self._draw(painter, text, box, self._checked[name], (low, high))
+        painter.end()
+
+    def _draw(
+        self,
+        painter: QPainter,
+        text: QColor,
+        box: QRectF,
+        curves: Mapping[str, Any],
+        limits: tuple[float, float],
+    ) -> None:
+        assert self._checked is not None
+        low, high = limits
+
+        def level(value: float) -> float:
+            return box.bottom() - (value - low) / (high - low) * box.height()
+
+        painter.setPen(text)
+        painter.drawRect(box)
+        for value in (0, 1):
+            place = QRectF(box.left() - MARGIN, level(value) - 8, MARGIN - 4, 16)
+            painter.drawText(
+                place, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter, f"{value}"
+            )
+        for share, flag in (("0", Qt.AlignmentFlag.AlignLeft), ("1", Qt.AlignmentFlag.AlignRight)):
+            painter.drawText(QRectF(box.left(), box.bottom(), box.width(), ROW), flag, share)
+        for key, (_, colour, style) in ORDERS.items():
+            # Records of earlier versions have the map's alone.
+            if curves.get(f"{key}curve") is None:
+                continue
+            points = [
+                QPointF(box.left() + at * box.width(), level(value))
+                for at, value in zip(self._checked["at"], curves[f"{key}curve"], strict=True)
+            ]
+            painter.setPen(QPen(colour, 2, style))
+            painter.drawPolyline(QPolygonF(points))
+
+
 def begin(widget: QWidget) -> tuple[QPainter, QColor]:
-    """A painter in the colours of the window, and the colour of its letters."""
+    """Return a painter in the colours of the window, and the colour of its text."""
     painter = QPainter(widget)
     painter.setRenderHint(QPainter.RenderHint.Antialiasing)
     font = widget.font()
@@ -139,7 +240,7 @@ def begin(widget: QWidget) -> tuple[QPainter, QColor]:
 def _integral(
     alpha: npt.NDArray[np.float64], slope: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
-    """(n,) of the slopes from 0 to each point.
+    """Return (n,) the integral of the slopes from 0 to each point.
 
     Of the polynomial that meets them, as the rules of Clenshaw-Curtis and Gauss have it, where
     the points crowd towards the ends; else by trapezoids.

@@ -1,4 +1,4 @@
-"""A key that shows the source for as long as it is held."""
+"""A key that shows the source while it is pressed."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 KEY = KEYS["blink"].keys
 RELEASED_MS = 50
-"""A key that is pressed again within this time was held: X11 repeats it as release and press."""
+"""A key that is pressed again within this time was not released: X11 repeats it as release and press."""
 
 
 class Blink:
-    """Results are seen through while the key is held, or from `press` to `release`.
+    """Results are transparent while the key is pressed, or from `press` to `release`.
 
     They are made clear instead of hidden: napari reads the pixels of a hidden layer
     again when it comes back.
@@ -68,7 +68,7 @@ class Blink:
             self._source = None
 
     def close(self) -> None:
-        """Give the key back."""
+        """Restore the key's former binding."""
         self.release()
         self.viewer.bind_key(KEY, self._former, overwrite=True)
 

@@ -32,7 +32,7 @@ class Figures(NamedTuple):
     """Whether all of the region was compared, not only its middle."""
 
     def text(self) -> str:
-        """Both measures before and after, and on what they were taken, in three lines."""
+        """Return both measures before and after, and what was compared, in three lines."""
         if not self.pixels:
             return "No pixel in view is in the reference and in the result."
         (psnr0, ssim0), (psnr1, ssim1) = self.source, self.result
@@ -85,7 +85,7 @@ def _count(region: Region, step: int) -> int:
 
 
 def _middle(region: Region, step: int) -> Region:
-    """The middle of a region, of its shape, with at most as many pixels as may be."""
+    """Return the middle of a region, of its shape, with at most `MAX_PIXELS`."""
     share = (MAX_PIXELS / max(1, _count(region, step))) ** 0.5
     if share >= 1:
         return region
@@ -96,7 +96,7 @@ def _middle(region: Region, step: int) -> Region:
 
 
 def references_for(viewer: ViewerModel, source: ImageLayer) -> list[ImageLayer]:
-    """The layers `source` can be compared with: other images of its size, bands and place."""
+    """Return the images that `source` can be compared with: of its size, bands and place."""
     from napari.layers import Image as ImageLayer
 
     def fits(layer: Any) -> bool:
@@ -114,7 +114,7 @@ def references_for(viewer: ViewerModel, source: ImageLayer) -> list[ImageLayer]:
 
 
 def data_range_of(dtype: np.dtype[Any], record: dict[str, Any] | None) -> float:
-    """White − black: 255 for bytes, else as the run took them, else the range of the type."""
+    """Return white − black: 255 for bytes, else that of the run, else the range of the type."""
     if dtype == np.uint8:
         return 255.0
     source = (record or {}).get("input", {})
@@ -127,7 +127,7 @@ def data_range_of(dtype: np.dtype[Any], record: dict[str, Any] | None) -> float:
 
 
 def _shape(layer: ImageLayer) -> tuple[int, ...]:
-    """Of the finest level, without alpha."""
+    """Return the shape of the finest level, without alpha."""
     shape = tuple((layer.data[0] if layer.multiscale else layer.data).shape)
     return shape[:2] if layer.rgb else shape
 

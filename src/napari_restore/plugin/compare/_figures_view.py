@@ -9,17 +9,18 @@ from qtpy.QtWidgets import QLabel, QVBoxLayout
 
 from napari_restore import Region
 from napari_restore.errors import BadRegion
-from napari_restore.plugin._combo_box import NarrowComboBox
-from napari_restore.plugin._section import Section
+from napari_restore.plugin._notices import error_text
 from napari_restore.plugin.compare._figures import (
     Figures,
     data_range_of,
     figures,
     references_for,
 )
-from napari_restore.plugin.compare._pixels import LayerPixels, shown_step
-from napari_restore.plugin.compare._settled import Settled
+from napari_restore.plugin.compare._pixels import FAILURE, LayerPixels, shown_step
 from napari_restore.plugin.layers._visible import visible_region
+from napari_restore.plugin.threads._latest_query import DebouncedQuery
+from napari_restore.plugin.widgets._combo_box import NarrowComboBox
+from napari_restore.plugin.widgets._section import Section
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from napari_restore.plugin._state import RestoreState
     from napari_restore.plugin.results._variant import Variant
 
-SETTLE_MS = 200
+DEBOUNCE_MS = 200
 """Shorter than the time between two refreshes of a running result."""
 
 
@@ -38,7 +39,7 @@ class FiguresView(Section):
     def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
         super().__init__(viewer, state)
         self._watched: tuple[ImageLayer, ...] = ()
-        self._latest = Settled(figures, self._show, SETTLE_MS)
+        self._query = DebouncedQuery(figures, self._show, DEBOUNCE_MS, FAILURE)
         self.reference = NarrowComboBox(self)
         self.reference.setToolTip(
             "A clear image of the same size, bands and place; open it as a layer"
@@ -61,7 +62,7 @@ class FiguresView(Section):
         self.offer()
 
     def leave(self) -> None:
-        self._latest.close()
+        self._query.discard()
         self._watch(())
         super().leave()
 
@@ -86,15 +87,15 @@ class FiguresView(Section):
         current, reference = self.state.current, self.reference.currentData()
         if current is None or reference is None:
             self._watch(())
-            self._latest.close()
+            self._query.discard()
             self.text.clear()
             return
         self._watch((current.layer, reference))
         try:
-            self._latest.ask(*self._order(current, reference))
+            self._query.request(*self._order(current, reference))
         except BadRegion as error:
-            self._latest.close()
-            self.text.setText(str(error))
+            self._query.discard()
+            self.text.setText(error_text(error))
             return
         if not self.text.text():
             self.text.setText("Comparing …")

@@ -32,7 +32,7 @@ _numbers = itertools.count()
 
 
 def available(variant: Variant) -> tuple[str, ...]:
-    """The maps that `variant` can show: change and quality always, what is kept once whole."""
+    """Return the maps of `variant`: change and quality always, stored ones once it is finished."""
     kept = variant.shown.result.store.map_names if variant.result is not None else ()
     return tuple(name for name in MAPS if name != "transmission" or name in kept)
 
@@ -63,7 +63,7 @@ class SideMap:
         """The largest change there is, near enough."""
 
     def build(self) -> SideMap:
-        """Make the coarse levels, which napari 0.9 wants in memory; not for the GUI thread."""
+        """Make the coarse levels, which napari 0.9 needs in memory; not in the GUI thread."""
         first = self._in_memory[0]
         height, width = self._sizes[first]
         step = self._steps[first]
@@ -84,7 +84,7 @@ class SideMap:
         return self
 
     def layer(self) -> Layer:
-        """A new layer over the result."""
+        """Return a new layer over the result."""
         from napari.layers import Image, Labels
         from napari.utils.colormaps import DirectLabelColormap
 
@@ -116,7 +116,7 @@ class SideMap:
     # -- pixels ------------------------------------------------------------------
 
     def _of_pixels(self, region: Region, step: int) -> npt.NDArray[Any]:
-        """From source and result, in the image's own values."""
+        """Compute from source and result, in the image's own values."""
         result = self.variant.shown.result
         level = self._steps.index(step)
         _, height, width = result.store.array(str(level)).shape
@@ -150,7 +150,7 @@ class SideMap:
         return change
 
     def _of_store(self, region: Region, step: int) -> npt.NDArray[Any]:
-        """From the map the run kept, at its one level."""
+        """Read the map the run has stored, at its one level."""
         result = self.variant.shown.result
         inside = region.intersect(result.region)
         rows = np.arange(region.y0 + step // 2, region.y1, step)
@@ -169,7 +169,7 @@ class SideMap:
         return made
 
     def _part(self, y0: int, x0: int, y1: int, x1: int, step: int) -> npt.NDArray[Any]:
-        """Rows and columns of the level at 1 : `step`."""
+        """Return rows and columns of the level at 1 : `step`."""
         box = self._box
         region = Region(y0 * step, x0 * step, y1 * step, x1 * step).shift(box.y0, box.x0)
         made: npt.NDArray[Any] = self._make(region, step)

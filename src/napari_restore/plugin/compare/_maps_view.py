@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtWidgets import QCheckBox, QLabel, QPushButton, QVBoxLayout
 
-from napari_restore.plugin._folding import flowing
-from napari_restore.plugin._section import Section
 from napari_restore.plugin.compare._maps import MAPS, SideMap, available
+from napari_restore.plugin.compare._pixels import FAILURE
 from napari_restore.plugin.compare._quality import legend
-from napari_restore.plugin.compare._settled import Settled
+from napari_restore.plugin.threads._latest_query import DebouncedQuery
+from napari_restore.plugin.widgets._folding import flowing
+from napari_restore.plugin.widgets._section import Section
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from napari_restore.plugin._state import RestoreState
     from napari_restore.plugin.results._variant import Variant
 
-SETTLE_MS = 200
+DEBOUNCE_MS = 200
 TIPS = {
     "change": "Result − source in the image's units, mean of the bands: pink darker, green brighter",
     "transmission": "How much of the light of the ground came through the haze: 0 none, 1 all",
@@ -34,7 +35,7 @@ class MapsView(Section):
         super().__init__(viewer, state)
         self._shown: dict[tuple[int, str], tuple[SideMap, Layer]] = {}
         """By the result's identity and the map's name."""
-        self._orders: dict[tuple[int, str], Settled] = {}
+        self._queries: dict[tuple[int, str], DebouncedQuery] = {}
         self._followed: Variant | None = None
         self.buttons = {name: self._button(name) for name in MAPS}
         self.legend = QLabel(self)
@@ -60,9 +61,9 @@ class MapsView(Section):
         self._on_current()
 
     def leave(self) -> None:
-        """The layers stay; they are drawn again no more."""
-        for order in self._orders.values():
-            order.close()
+        """Disconnect; the layers stay and are drawn no more."""
+        for query in self._queries.values():
+            query.discard()
         self._follow(None)
         self._shown.clear()
         super().leave()
@@ -70,7 +71,7 @@ class MapsView(Section):
     def _button(self, name: str) -> QPushButton:
         button = QPushButton(name.capitalize(), self)
         button.setCheckable(True)
-        button.clicked.connect(lambda wanted: self._on_clicked(name, wanted))
+        button.clicked.connect(lambda checked: self._on_clicked(name, checked))
         return button
 
     # -- the current result ------------------------------------------------------
@@ -78,18 +79,18 @@ class MapsView(Section):
     def _on_current(self) -> None:
         current = self.state.current
         self._follow(current)
-        there = available(current) if current is not None else ()
+        names = available(current) if current is not None else ()
         for name, button in self.buttons.items():
-            button.setEnabled(name in there)
+            button.setEnabled(name in names)
             button.setChecked(current is not None and self._key(current, name) in self._shown)
             button.setToolTip(TIPS[name])
-        if "transmission" not in there:
+        if "transmission" not in names:
             self.buttons["transmission"].setToolTip(
                 "This result has none. Methods that estimate it keep it when the box below is ticked"
             )
-        self._tell(current)
+        self._show_shares(current)
 
-    def _tell(self, current: Variant | None) -> None:
+    def _show_shares(self, current: Variant | None) -> None:
         if current is None:
             self.legend.clear()
         elif current.record is None:
@@ -110,7 +111,7 @@ class MapsView(Section):
         self._followed = variant
 
     def _on_pixels(self) -> None:
-        """Also called when the user pans, which changes no pixel."""
+        """Draw again; also called when the user pans, which changes no pixel."""
         if self.state.running:
             self._draw_again()
 
@@ -121,28 +122,28 @@ class MapsView(Section):
         for name in MAPS:
             key = self._key(variant, name)
             if key in self._shown:
-                self._order(key, self._shown[key][0])
+                self._request(key, self._shown[key][0])
 
     # -- layers ------------------------------------------------------------------
 
-    def _on_clicked(self, name: str, wanted: bool) -> None:
+    def _on_clicked(self, name: str, checked: bool) -> None:
         current = self.state.current
         if current is None:
             return
         key = self._key(current, name)
-        if wanted:
-            self._order(key, SideMap(current, name), now=True)
+        if checked:
+            self._request(key, SideMap(current, name), now=True)
         elif key in self._shown:
             self.viewer.layers.remove(self._shown[key][1])
 
-    def _order(self, key: tuple[int, str], side_map: SideMap, now: bool = False) -> None:
+    def _request(self, key: tuple[int, str], side_map: SideMap, now: bool = False) -> None:
         """Make its coarse levels on another thread, then show it."""
-        if key not in self._orders:
-            self._orders[key] = Settled(
-                SideMap.build, lambda made: self._show(key, made), SETTLE_MS
+        if key not in self._queries:
+            self._queries[key] = DebouncedQuery(
+                SideMap.build, lambda made: self._show(key, made), DEBOUNCE_MS, FAILURE
             )
-        order = self._orders[key]
-        (order.ask_now if now else order.ask)(side_map)
+        query = self._queries[key]
+        (query.request_now if now else query.request)(side_map)
 
     def _show(self, key: tuple[int, str], made: SideMap) -> None:
         if key in self._shown:
@@ -160,7 +161,7 @@ class MapsView(Section):
             layers.selection.active = active
 
     def _on_removed(self, event: Any) -> None:
-        """The layer of a map has gone, or its result."""
+        """Forget a map whose layer or result was removed."""
         for key, (made, layer) in list(self._shown.items()):
             if event.value is layer:
                 del self._shown[key]
@@ -173,8 +174,8 @@ class MapsView(Section):
     def _show_keep(self) -> None:
         self.keep.setChecked(self.state.maps)
 
-    def _on_keep(self, wanted: bool) -> None:
-        self.state.maps = wanted
+    def _on_keep(self, checked: bool) -> None:
+        self.state.maps = checked
 
     @staticmethod
     def _key(variant: Variant, name: str) -> tuple[int, str]:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from napari_restore.plugin.results._variant import Variant
 
+FAILURE = "Comparing failed"
+"""How the message of an unexpected error begins."""
+
 
 class LayerPixels:
     """What a layer shows, read without the layer: callable from any thread.
@@ -29,7 +32,7 @@ class LayerPixels:
 
     @classmethod
     def of_variant(cls, variant: Variant) -> LayerPixels:
-        """Of the layer of a result."""
+        """Return the pixels of a result's layer."""
         box = variant.shown.box
         return cls(variant.layer, (box.y0, box.x0))
 
@@ -38,22 +41,18 @@ class LayerPixels:
         return np.dtype(self._levels[0].dtype)
 
     @property
-    def is_colour(self) -> bool:
-        return self._rgb
-
-    @property
     def size(self) -> tuple[int, int]:
         """(height, width) of the finest level."""
         return self._size(self._levels[0])
 
     def has(self, step: int) -> bool:
-        """Whether there is a level of every `step`-th pixel."""
+        """Return whether there is a level of every `step`-th pixel."""
         return any(abs(max(self._factors(x)) / step - 1) < 0.01 for x in self._levels)
 
     def read(
         self, region: Region, step: int = 1, band: int | None = None
     ) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
-        """Every `step`-th pixel of a level-0 region, from the level that has just these.
+        """Read every `step`-th pixel of a level-0 region, from the level that has just these.
 
         Gives pixels (h, w, C), without alpha, and (h, w): which of them there are.
         Outside of the layer, where it is clear and where it is NaN there are none.
@@ -89,7 +88,7 @@ class LayerPixels:
         columns: npt.NDArray[np.intp],
         band: int | None,
     ) -> npt.NDArray[Any]:
-        """(h, w, C) at the crossings of ascending `rows` and `columns`."""
+        """Return (h, w, C) at the crossings of ascending `rows` and `columns`."""
         y, x = int(rows[0]), int(columns[0])
         window = (slice(y, int(rows[-1]) + 1), slice(x, int(columns[-1]) + 1))
         if self._rgb or level.ndim == 2:
@@ -105,13 +104,13 @@ class LayerPixels:
     def _indices(
         self, start: int, stop: int, step: int, axis: int, level: Any
     ) -> npt.NDArray[np.intp]:
-        """Where in `level` the middles of steps from `start` lie."""
+        """Return where in `level` the middles of steps from `start` lie."""
         middles = start + step * (np.arange(-(-(stop - start) // step)) + 0.5)
         places = (middles - self._corner[axis]) / self._factors(level)[axis]
         return np.floor(places).astype(np.intp)
 
     def _factors(self, level: Any) -> tuple[float, float]:
-        """Level-0 pixels per pixel of a level: halves whose last pixel is whole are halves."""
+        """Return level-0 pixels per pixel of a level; a half with a whole last pixel is a half."""
         (h0, w0), (h, w) = self.size, self._size(level)
         return _factor(h0, h), _factor(w0, w)
 
@@ -127,13 +126,13 @@ class LayerPixels:
 
 
 def _factor(whole: int, part: int) -> float:
-    """How much smaller `part` is than `whole`: the power of two where it was rounded up."""
+    """Return how much smaller `part` is than `whole`, a power of two where that was rounded."""
     power = round(np.log2(whole / part))
     return float(2**power) if -(-whole >> power) == part or whole >> power == part else whole / part
 
 
 def shown_band(viewer: ViewerModel, layer: ImageLayer) -> int | None:
-    """The band that the sliders show of a layer (band, y, x); None for others."""
+    """Return the band that the sliders show of a layer (band, y, x); None for others."""
     if layer.ndim < 3:
         return None
     number = round(float(layer.world_to_data(viewer.dims.point)[0]))
@@ -141,7 +140,7 @@ def shown_band(viewer: ViewerModel, layer: ImageLayer) -> int | None:
 
 
 def shown_step(layer: ImageLayer) -> int:
-    """Level-0 pixels per pixel of the level of `layer` that is on the screen."""
+    """Return the level-0 pixels per pixel of the level of `layer` that is on the screen."""
     if not layer.multiscale:
         return 1
     factor = float(max(layer.downsample_factors[layer.data_level][-2:]))
@@ -149,7 +148,7 @@ def shown_step(layer: ImageLayer) -> int:
 
 
 def loaded_part(layer: ImageLayer) -> Region | None:
-    """The level-0 pixels that napari has loaded of a layer with levels; whole chunks."""
+    """Return the level-0 pixels that napari has loaded of a layer with levels; whole chunks."""
     if not layer.multiscale:
         return None
     factors = layer.downsample_factors[layer.data_level][-2:]
@@ -159,7 +158,7 @@ def loaded_part(layer: ImageLayer) -> Region | None:
 
 
 def within(region: Region, step: int, pixels: int) -> int:
-    """`step`, doubled until the region has at most so many `pixels`."""
+    """Return `step`, doubled until the region has at most so many `pixels`."""
     while (region.height // step) * (region.width // step) > pixels:
         step *= 2
     return step

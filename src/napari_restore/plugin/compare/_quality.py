@@ -1,4 +1,4 @@
-"""Quality bits as categories with colours, and their shares in words."""
+"""Quality bits as categories with colours, and their shares as text."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CATEGORIES = (
 
 
 def categories(bits: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Labels of quality bits; 0 where none is set."""
+    """Return the labels of quality bits; 0 where none is set."""
     labels = np.zeros(bits.shape, np.uint8)
     for category in CATEGORIES:
         labels[(bits & category.bit) > 0] = category.label
@@ -42,7 +42,7 @@ def categories(bits: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 def categories_of_change(
     before: npt.NDArray[Any], after: npt.NDArray[Any]
 ) -> npt.NDArray[np.uint8]:
-    """Labels (h, w) that follow from the pixels (h, w, C) alone."""
+    """Return the labels (h, w) that follow from the pixels (h, w, C) alone."""
     changed = after != before
     bits = np.where(changed.any(2), 0, 1).astype(np.uint8)
     if after.dtype.kind in "iu":
@@ -53,7 +53,7 @@ def categories_of_change(
 
 
 def legend(record: dict[str, Any]) -> str:
-    """What the colours mean, shares of a finished run, and its airlight, as rich text."""
+    """Return the meaning of the colours, shares of a finished run, and its airlight, as rich text."""
     shares = record["measured"].get("quality_shares") or {}
     words = [
         swatch(category.colour, f"{category.title} {percent(share)}")
@@ -64,7 +64,7 @@ def legend(record: dict[str, Any]) -> str:
 
 
 def airlight_of(record: dict[str, Any]) -> list[str]:
-    """The colour of the haze as the method saw it, if it is one for the whole image."""
+    """Return the colour of the haze that the method found, if it is one for the whole image."""
     colour = (record.get("context") or {}).get("airlight")
     if not isinstance(colour, list) or not 1 <= len(colour) <= 4:
         return []
@@ -75,12 +75,12 @@ def airlight_of(record: dict[str, Any]) -> list[str]:
 
 
 def swatch(colour: str, words: str) -> str:
-    """A square of a colour and what it means, not parted at a line's end."""
+    """Return a square of a colour and its meaning, not parted at a line's end."""
     return f'<span style="color:{colour}">■</span>' + f" {words}".replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def percent(share: float) -> str:
-    """``"12.3 %"``; what is there but tiny is not 0."""
+    """Return ``"12.3 %"``; a tiny share is not 0."""
     if 0 < share < 0.0005:
         return "&lt; 0.1 %"
     return f"{share:.1%}".replace("%", "\N{NO-BREAK SPACE}%")

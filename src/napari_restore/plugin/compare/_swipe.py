@@ -11,19 +11,19 @@ from superqt.utils import qthrottled
 
 from napari_restore import Region
 from napari_restore.errors import BadRegion
-from napari_restore.plugin.compare._curtain import Curtain, Order, Snapshot, take
-from napari_restore.plugin.compare._line import Line
+from napari_restore.plugin.compare._compared_layers import ShownLayers
 from napari_restore.plugin.compare._pixels import (
+    FAILURE,
     LayerPixels,
     loaded_part,
     shown_band,
     shown_step,
     within,
 )
-from napari_restore.plugin.compare._settled import Settled
-from napari_restore.plugin.compare._shown_layers import ShownLayers
-from napari_restore.plugin.layers._display import look_names
+from napari_restore.plugin.compare._swipe_layers import Curtain, Order, Snapshot, SwipeLine, take
+from napari_restore.plugin.layers._display import display_properties
 from napari_restore.plugin.layers._visible import visible_region
+from napari_restore.plugin.threads._latest_query import DebouncedQuery
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from napari_restore.plugin.results._variant import Variant
 
 GRAB = 12
-"""Screen pixels from the line within which it is taken hold of."""
-SETTLE_MS = 120
+"""Screen pixels from the line within which it can be dragged."""
+DEBOUNCE_MS = 120
 LINE_MS = 30
 MAX_PIXELS = 6_000_000
 """Of the curtain, which reaches beyond the edges of the screen."""
@@ -70,9 +70,9 @@ class Swipe:
         self._dragging = False
         self._near = False
         self._shown = ShownLayers(viewer, self.source, variant.layer)
-        self._line = Line(self.source, self.column, (view.y0, view.y1), self._zoom)
+        self._line = SwipeLine(self.source, self.column, (view.y0, view.y1), self._zoom)
         self._curtain: Curtain | None = None
-        self._snapshots = Settled(take, self._on_snapshot, SETTLE_MS)
+        self._snapshots = DebouncedQuery(take, self._on_snapshot, DEBOUNCE_MS, FAILURE)
         self._draw_line = qthrottled(self._place_line, timeout=LINE_MS)
         self._add(self._line.layer)
         self._former_escape = viewer.bind_key("Escape", lambda _: self.end(), overwrite=True)
@@ -80,7 +80,7 @@ class Swipe:
         viewer.mouse_move_callbacks.insert(0, self._on_move)
         for event, slot in self._events():
             event.connect(slot)
-        self._snapshots.ask_now(*self._order())
+        self._snapshots.request_now(*self._order())
 
     @property
     def is_ready(self) -> bool:
@@ -103,7 +103,7 @@ class Swipe:
         for event, slot in self._events():
             event.disconnect(slot)
         self._draw_line.cancel()
-        self._snapshots.close()
+        self._snapshots.discard()
         viewer.mouse_drag_callbacks.remove(self._on_drag)
         viewer.mouse_move_callbacks.remove(self._on_move)
         viewer.bind_key("Escape", self._former_escape, overwrite=True)
@@ -118,7 +118,7 @@ class Swipe:
     # -- layers ------------------------------------------------------------------
 
     def _add(self, layer: Any) -> None:
-        """Above the source and all that was made from it; a line above its curtain."""
+        """Add a layer above the source and its results; the line is above its curtain."""
         layers = self.viewer.layers
         number = 1 + max(
             index
@@ -129,7 +129,7 @@ class Swipe:
         self._keeping_selection(layers.insert, number, layer)
 
     def _keeping_selection(self, change: Callable[..., object], *arguments: Any) -> None:
-        """The layer the user works on stays the one."""
+        """Make a change of the layers after which the active layer is the same."""
         selection = self.viewer.layers.selection
         before = selection.active
         change(*arguments)
@@ -141,7 +141,7 @@ class Swipe:
     def _events(self) -> list[tuple[Any, Callable[..., object]]]:
         camera = self.viewer.scene.camera.events
         layers = [self.source, *([self._left.layer] if self._left else [])]
-        looks = [getattr(self.source.events, name) for name in look_names(self.source)]
+        properties = [getattr(self.source.events, name) for name in display_properties(self.source)]
         return [
             (camera.center, self._on_view),
             (camera.zoom, self._on_view),
@@ -149,7 +149,7 @@ class Swipe:
             (self.viewer.dims.events.ndisplay, self._on_view),
             # New pixels: another band, a level that grows, tiles of the left result.
             *((layer.events.set_data, self._on_pixels) for layer in layers),
-            *((event, self._on_looks) for event in looks),
+            *((event, self._on_display) for event in properties),
             (self.viewer.layers.events.removed, self._on_removed),
         ]
 
@@ -159,14 +159,14 @@ class Swipe:
 
     def _on_pixels(self) -> None:
         try:
-            self._snapshots.ask(*self._order())
+            self._snapshots.request(*self._order())
         except BadRegion:
             # Out of view: nothing to cover until it comes back.
             return
 
-    def _on_looks(self) -> None:
+    def _on_display(self) -> None:
         if self._curtain is not None:
-            for name in look_names(self.source):
+            for name in display_properties(self.source):
                 setattr(self._curtain.layer, name, getattr(self.source, name))
 
     def _on_removed(self, event: Any) -> None:
@@ -211,7 +211,7 @@ class Swipe:
         self._bring_into_view()
 
     def _bring_into_view(self) -> None:
-        """A line that was left behind by panning would be hard to find."""
+        """Move the line into the view: one left behind by panning is hard to find."""
         try:
             view = self._view()
         except BadRegion:
@@ -233,7 +233,7 @@ class Swipe:
     # -- the mouse ---------------------------------------------------------------
 
     def _column_at(self, position: Any) -> float:
-        """The level-0 column, edges at whole numbers, under a world position."""
+        """Return the level-0 column, edges at whole numbers, under a world position."""
         return float(self.source.world_to_data(position)[-1]) + 0.5
 
     def _is_near(self, position: Any) -> bool:

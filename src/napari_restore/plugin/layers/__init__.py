@@ -1,1 +1,1 @@
-"""Layers: how images and results are shown, and where they lie."""
+"""Layers of images and results: their pixels, display, place, order and names."""

@@ -21,7 +21,7 @@ _watched: weakref.WeakSet[ViewerModel] = weakref.WeakSet()
 def label_bands_in(viewer: ViewerModel) -> None:
     """Name the band beside the slider of images shown band by band; napari says -3 there.
 
-    The label is that of the viewer's axis: labels of a layer would say the same of every band.
+    The label is that of the viewer's axis: labels of a layer would be the same for every band.
     """
     if viewer in _watched:
         return

@@ -37,14 +37,14 @@ class Display(Enum):
 
     @classmethod
     def of_image(cls, image: Image) -> Display:
-        """Colour where it is known which bands those are, grey for one band, else band by band."""
+        """Return colour where its bands are known, grey for one band, else band by band."""
         if colour_bands(image):
             return cls.COLOUR
         return cls.GREY if image.bands == 1 else cls.BANDS
 
     @classmethod
     def of_layer(cls, layer: ImageLayer) -> Display:
-        """As an existing layer shows its pixels."""
+        """Return how an existing layer shows its pixels."""
         if layer.rgb:
             return cls.COLOUR
         return cls.GREY if layer.ndim == 2 else cls.BANDS
@@ -55,7 +55,7 @@ class Display(Enum):
         return 3 if self is Display.BANDS else 2
 
     def shown(self, pixels: Any, image: Image) -> Any:
-        """Pixels (y, x, band), numpy or dask, of `image` as the layer shows them.
+        """Return pixels (y, x, band), numpy or dask, of `image` as the layer shows them.
 
         Values are true ones, at any depth; contrast limits bring them to the screen.
 
@@ -68,7 +68,7 @@ class Display(Enum):
         return self.arrange(pixels)
 
     def arrange(self, pixels: Any) -> Any:
-        """Pixels (y, x, band), numpy or dask, in the layer's order of axes."""
+        """Return pixels (y, x, band), numpy or dask, in the layer's order of axes."""
         if self is Display.GREY:
             return pixels[..., 0]
         if self is Display.BANDS:
@@ -77,7 +77,7 @@ class Display(Enum):
 
 
 def colour_bands(image: Image) -> tuple[int, ...]:
-    """Numbers of red, green and blue, and of alpha if there is one; none where unknown.
+    """Return the numbers of red, green and blue, and of alpha if there is one; none where unknown.
 
     Three bands without any roles are taken for them, as by every viewer.
     """
@@ -92,7 +92,7 @@ def colour_bands(image: Image) -> tuple[int, ...]:
 
 
 def colours(pixels: Any, image: Image, bands: tuple[int, ...]) -> Any:
-    """(y, x, rgb or rgba) of pixels (y, x, band), numpy or dask chunk by chunk, in sRGB."""
+    """Return (y, x, rgb or rgba) of pixels (y, x, band), numpy or dask chunk by chunk, in sRGB."""
     space = image.working_space
     if space is not None:
         if isinstance(pixels, np.ndarray):
@@ -105,7 +105,7 @@ def colours(pixels: Any, image: Image, bands: tuple[int, ...]) -> Any:
 
 
 def contrast_limits(image: Image, display: Display) -> tuple[float, float]:
-    """(low, high) from the coarsest level, or, while that is not made, from a part of another.
+    """Return (low, high) from the coarsest level, or, while that is not made, from a part of another.
 
     Bytes of colour are shown as they are, and so are 16-bit photos that use their range.
     """
@@ -139,20 +139,20 @@ def _percentiles(image: Image, display: Display) -> tuple[float, float]:
 
 
 def _bright(pixels: Any, image: Image, display: Display) -> Any:
-    """Those bands of pixels (h, w, C) that make what is shown bright."""
+    """Return the bands of pixels (h, w, C) that contrast is judged on."""
     if display is Display.COLOUR:
         return pixels[..., list(colour_bands(image)[:3])]
     return without_alpha(pixels, image)
 
 
 def without_alpha(pixels: Any, image: Image) -> Any:
-    """Pixels (h, w, C) less the band that is no brightness."""
+    """Return pixels (h, w, C) without the alpha band."""
     bright = [number for number, role in enumerate(image.roles) if role != "alpha"]
     return pixels[..., bright] if 0 < len(bright) < pixels.shape[2] else pixels
 
 
 def without_light(pixels: Any, image: Image) -> Any:
-    """(h, w): which of the shown pixels (h, w, C) stand for no value, in image or result."""
+    """Return (h, w): which of the shown pixels (h, w, C) have no value, in image or result."""
     if not image.may_be_invalid:
         return np.zeros(pixels.shape[:2], bool)
     # Where a mask says what is valid, the values below it are 0 almost always.
@@ -161,7 +161,7 @@ def without_light(pixels: Any, image: Image) -> Any:
 
 
 def limits_of(pixels: Any, valid: Any) -> tuple[float, float]:
-    """Percentiles of the valid pixels (h, w, C); their type's range if there are none."""
+    """Return percentiles of the valid pixels (h, w, C); their type's range if there are none."""
     values = pixels[valid]
     values = values[np.isfinite(values)]
     if values.size == 0:
@@ -170,14 +170,14 @@ def limits_of(pixels: Any, valid: Any) -> tuple[float, float]:
     return (low, high) if low < high else (low, low + 1.0)
 
 
-def look_names(layer: ImageLayer) -> tuple[str, ...]:
-    """What must be the same for before and after to be compared."""
+def display_properties(layer: ImageLayer) -> tuple[str, ...]:
+    """Return the display properties of a layer that before and after must share."""
     shared = ("contrast_limits", "gamma")
     return shared if layer.rgb else (*shared, "colormap")
 
 
 def type_range(dtype: np.dtype[Any]) -> tuple[float, float]:
-    """The range of an integer type; 0 … 1 for floats."""
+    """Return the range of an integer type; 0 … 1 for floats."""
     if np.issubdtype(dtype, np.integer):
         info = np.iinfo(dtype)
         return float(info.min), float(info.max)

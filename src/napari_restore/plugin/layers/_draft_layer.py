@@ -1,20 +1,20 @@
-"""The marked layer that stands for true pixels until they come."""
+"""The layer of a draft, shown until true pixels replace it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from napari_restore.engine import Result
+from napari_restore.plugin.layers._layer_order import insert_above
 from napari_restore.plugin.layers._names import DRAFT
 from napari_restore.plugin.layers._result_layer import ResultLayer
-from napari_restore.plugin.results._keeping import insert_above
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image as ImageLayer
 
     from napari_restore import Region
-    from napari_restore.plugin.runs._draft import RunStep
+    from napari_restore.plugin.runs._run_sequence import RunStep
 
 MARK = "napari_restore_draft"
 WHY = "Draft: a coarser level, or statistics of a part of the image. Its pixels are not the run's."
@@ -23,7 +23,7 @@ WHY = "Draft: a coarser level, or statistics of a part of the image. Its pixels 
 class DraftLayer:
     """A layer over `source` that is called a draft.
 
-    The run bar says so too. Not napari's text on the canvas: showing it while layers
+    The run bar shows that it is one, too. Not napari's text on the canvas: showing it while layers
     come and go crashes vispy (napari 0.9.2, Mesa).
     """
 
@@ -38,16 +38,16 @@ class DraftLayer:
         insert_above(viewer, source, self.shown.layer)
 
     def mark(self, region: Region) -> None:
-        """The tile `region`, in pixels of the draft's level, is finished."""
+        """Show the finished tile `region`, in pixels of the draft's level."""
         self.shown.mark(region)
         self.shown.refresh()
 
     def remove(self) -> None:
-        """True pixels are there, or nobody wants it any more."""
+        """Remove the layer: true pixels have replaced it, or the run has ended."""
         if self.shown.layer in self._viewer.layers:
             self._viewer.layers.remove(self.shown.layer)
 
 
 def drafts_in(viewer: ViewerModel) -> list[ImageLayer]:
-    """The layers that are drafts."""
+    """Return the layers that are drafts."""
     return [layer for layer in viewer.layers if MARK in layer.metadata]

@@ -22,7 +22,7 @@ SECONDS_BETWEEN_REFRESHES = 0.25
 
 
 def must_grow(image: Image) -> bool:
-    """Whether the file lacks levels, or must be decoded once from top to bottom."""
+    """Return whether the file lacks levels, or must be decoded once from top to bottom."""
     return len(image.level_shapes) > image.stored_levels or not image.source.random_access
 
 
@@ -30,7 +30,7 @@ class Growth:
     """Makes the missing levels of one image on a thread of its own.
 
     `coarsest` is the layer's smallest level, kept in memory and filled in place:
-    napari 0.9 reads the smallest level of a layer once and keeps it. `on_landed`
+    napari 0.9 reads the smallest level of a layer once and keeps it. `on_chunk`
     is called on that thread, at most every 0.25 s, and with True at the end. The work
     stops when nobody shows `coarsest` any more; what is made stays in the cache.
     """
@@ -40,13 +40,13 @@ class Growth:
         image: Image,
         display: Display,
         coarsest: npt.NDArray[Any],
-        on_landed: Callable[[bool], object],
+        on_chunk: Callable[[bool], object],
     ) -> None:
         self.image = image
         self._display = display
         self._coarsest = weakref.ref(coarsest)
-        self._on_landed = on_landed
-        self._told = 0.0
+        self._on_chunk = on_chunk
+        self._reported = 0.0
         self._thread = threading.Thread(target=self._body, name="overviews", daemon=True)
 
     def start(self) -> None:
@@ -64,19 +64,19 @@ class Growth:
         image = self.image
         try:
             if not image.source.random_access:
-                image.prepare(progress=self._landed, cancelled=self._unwanted)
-            image.build_pyramid(on_chunk=self._landed, cancelled=self._unwanted)
+                image.prepare(progress=self._on_progress, cancelled=self._is_released)
+            image.build_pyramid(on_chunk=self._on_progress, cancelled=self._is_released)
         except Cancelled:
             return
         except RestoreError as error:
             show_problem(error)
         self._show(finished=True)
 
-    def _unwanted(self) -> bool:
+    def _is_released(self) -> bool:
         return self._coarsest() is None
 
-    def _landed(self, *_: Any) -> None:
-        if time.monotonic() - self._told >= SECONDS_BETWEEN_REFRESHES:
+    def _on_progress(self, *_: Any) -> None:
+        if time.monotonic() - self._reported >= SECONDS_BETWEEN_REFRESHES:
             self._show()
 
     def _show(self, *, finished: bool = False) -> None:
@@ -89,5 +89,5 @@ class Growth:
             # Not `read`: it would wait for the file that this thread is just decoding.
             pixels = image.read_landed((0, 0, *image.level_shapes[level]), level)
             np.copyto(coarsest, self._display.shown(pixels, image))
-        self._on_landed(finished)
-        self._told = time.monotonic()
+        self._on_chunk(finished)
+        self._reported = time.monotonic()

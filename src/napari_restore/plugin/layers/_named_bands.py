@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from napari_restore.plugin._reader import layer_of
 from napari_restore.plugin._state import image_of
-from napari_restore.plugin.areas._areas import ASKED
+from napari_restore.plugin.areas._areas import TARGETS_OF
 from napari_restore.plugin.areas._strength import PAINT
 from napari_restore.plugin.layers._display import colour_bands
-from napari_restore.plugin.layers._front import SOURCE
+from napari_restore.plugin.layers._layer_order import SOURCE
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -23,7 +23,7 @@ COLOUR = " (colour)"
 
 
 def unnamed_image(layer: ImageLayer) -> Image:
-    """The image of a layer with the roles that the file names, and no others."""
+    """Return the image of a layer with the roles that the file names, and no others."""
     known: Image | None = layer.metadata.get(UNNAMED)
     return image_of(layer) if known is None else known
 
@@ -60,9 +60,9 @@ def add_in_colour(viewer: ViewerModel, layer: ImageLayer, bands: str) -> ImageLa
 
 
 def is_needed(viewer: ViewerModel, layer: ImageLayer) -> bool:
-    """Whether results, questions or paint in the viewer belong to `layer`."""
+    """Return whether results, attribution targets or paint in the viewer belong to `layer`."""
     known = layer.unique_id
     return any(
-        known in (other.metadata.get(key) for key in (SOURCE, ASKED, PAINT))
+        known in (other.metadata.get(key) for key in (SOURCE, TARGETS_OF, PAINT))
         for other in viewer.layers
     )

@@ -1,4 +1,4 @@
-"""What layers of results are called: what distinguishes them first, for napari's list is narrow."""
+"""Names of result layers: they begin with what differs, as napari's list is narrow."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def result_name(
     *,
     besides: Layer | None = None,
 ) -> str:
-    """``"2: Dark channel prior (whole image) – town"``: number, method, area and image.
+    """Return ``"2: Dark channel prior (whole image) – town"``: number, method, area and image.
 
     The first result of a method has no number; a draft is called as what replaces it.
     `besides` is a layer whose number is free.

@@ -1,4 +1,4 @@
-"""Where a layer lies in the world."""
+"""The place of a layer in napari's world: matrices, units, orientation."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _UNITS = {"US_survey_foot": "survey_foot"}
 
 
 def place_of(image: Image, display: Display, origin: Origin = (0.0, 0.0)) -> dict[str, Any]:
-    """`scale`, `affine` and `units` of a layer of `image`; nothing for one that lies nowhere.
+    """Return `scale`, `affine` and `units` of a layer of `image`; {} without a georeference.
 
     `origin` is the place on the map (y, x) where the window's world begins.
     """
@@ -49,7 +49,7 @@ def place_of(image: Image, display: Display, origin: Origin = (0.0, 0.0)) -> dic
 
 
 def origin_of(viewer: ViewerModel | None, image: Image) -> Origin:
-    """Where on the map (y, x) the world of a window begins that shows `image`.
+    """Return where on the map (y, x) the world of a window begins that shows `image`.
 
     Graphics cards place layers with 24-bit numbers: far from zero, small pixels end
     up beside each other. The first placed image decides for all layers of a window:
@@ -72,14 +72,14 @@ def origin_of(viewer: ViewerModel | None, image: Image) -> Origin:
 
 
 def widen(matrix: Matrix, ndim: int) -> Matrix:
-    """A 3 × 3 matrix over (y, x) as one over `ndim` axes, the leading ones left alone."""
+    """Return a 3 × 3 matrix over (y, x) as one over `ndim` axes, the leading ones unchanged."""
     wide = np.eye(ndim + 1)
     wide[-3:, -3:] = matrix
     return wide
 
 
 def scale_and_affine(matrix: Matrix) -> dict[str, Any]:
-    """`scale` and `affine` that place a layer by `matrix`, (ndim + 1)².
+    """Return `scale` and `affine` that place a layer by `matrix`, (ndim + 1)².
 
     The size of a pixel is the scale: napari 0.9 fits highlights, handles and new shapes to
     the screen by it and disregards the affine.
@@ -90,7 +90,7 @@ def scale_and_affine(matrix: Matrix) -> dict[str, Any]:
 
 
 def data_to_world(layer: Layer) -> Matrix:
-    """The matrix, (ndim + 1)², that takes a layer's data coordinates to the world's."""
+    """Return the matrix, (ndim + 1)², from a layer's data coordinates to the world's."""
     from napari.utils.transforms import Affine
 
     own = Affine(
@@ -101,19 +101,19 @@ def data_to_world(layer: Layer) -> Matrix:
 
 
 def plane_of(layer: Layer) -> Matrix:
-    """3 × 3: a layer's (row, column) to the world, the last two axes alone."""
+    """Return the matrix, 3 × 3, from a layer's (row, column) to the world, of the last two axes."""
     return data_to_world(layer)[-3:, -3:]
 
 
 def shifted(matrix: Matrix, y: float, x: float) -> Matrix:
-    """The matrix of the part of a layer whose first pixel is row `y`, column `x`."""
+    """Return the matrix of the part of a layer whose first pixel is row `y`, column `x`."""
     offset = np.eye(len(matrix))
     offset[-3, -1], offset[-2, -1] = y, x
     return matrix @ offset
 
 
 def enlarged(matrix: Matrix, scale: int) -> Matrix:
-    """The matrix of a level of a layer, `scale` times smaller, placed as napari places levels."""
+    """Return the matrix of a level, `scale` times smaller, placed as napari places levels."""
     steps = np.eye(len(matrix))
     steps[-3, -3] = steps[-2, -2] = scale
     return matrix @ steps
@@ -136,7 +136,7 @@ def turn_upright(viewer: ViewerModel, image: Image) -> None:
 
 
 def _usual_orientation() -> tuple[str, str]:
-    """How napari's preferences turn the canvas."""
+    """Return how napari's preferences turn the canvas."""
     from napari.settings import get_settings
 
     settings = get_settings().application
@@ -144,7 +144,7 @@ def _usual_orientation() -> tuple[str, str]:
 
 
 def mixes_places(viewer: ViewerModel, image: Image) -> bool:
-    """Whether `image` and what the viewer shows cannot lie side by side: map and pixels."""
+    """Return whether `image` and the viewer's layers cannot lie side by side: map and pixels."""
     placed = image.georeference is not None and image.georeference.is_placed
     others = [layer for layer in viewer.layers if "napari_restore" in layer.metadata]
     return (

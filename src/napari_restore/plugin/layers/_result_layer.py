@@ -11,20 +11,20 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore import Region
-from napari_restore.plugin._main_thread import on_main_thread
 from napari_restore.plugin.layers._display import (
     LIMITS,
     Display,
     colour_bands,
     colours,
+    display_properties,
     limits_of,
-    look_names,
     without_alpha,
     without_light,
 )
 from napari_restore.plugin.layers._growth import Growth
 from napari_restore.plugin.layers._placing import data_to_world, enlarged, scale_and_affine, shifted
 from napari_restore.plugin.layers._thumbnail import draw_thumbnail_of
+from napari_restore.plugin.threads._main_thread import on_main_thread
 
 if TYPE_CHECKING:
     from napari.layers import Image as ImageLayer
@@ -51,7 +51,7 @@ class ResultLayer:
     `Result.read` gives it. Its finer levels are read from disk when they are drawn; the
     coarsest lies in memory and is filled in place, because napari 0.9 reads a layer's
     coarsest level once and keeps it. Where a level needs the source's levels, and those
-    are still to be made, it is clear, or shows the look before, until a thread has made
+    are still to be made, it is clear, or keeps the adjustment before, until a thread has made
     them. With `scale` the result is one of a level, whose pixels are so many of the
     source's along a side.
     """
@@ -91,21 +91,21 @@ class ResultLayer:
             **scale_and_affine(shifted(enlarged(data_to_world(source), scale), box.y0, box.x0)),
             units=source.units,
             axis_labels=source.axis_labels,
-            **_looks(source),
+            **_display_of(source),
         )
         draw_thumbnail_of(self.layer)
         self._source = weakref.ref(source)
         self._limits: Limits | None = None
         """Contrast limits that `_widen` has set; others are the source's or the user's."""
-        self._take(result)
+        self._set_result(result)
 
     def mark(self, region: Region) -> None:
-        """The tile `region` is finished: show it at the next `refresh`."""
+        """Mark a tile as finished; `ResultLayer` shows it at the next `refresh`."""
         self._done.mark(region)
         self._unfilled.append(region)
 
     def begin(self, region: Region) -> None:
-        """Take in the first tile, before the layer is in a viewer."""
+        """Fill in the first tile, before the layer is in a viewer."""
         self.mark(region)
         self.fill()
         self._widen()
@@ -121,21 +121,21 @@ class ResultLayer:
         self._coarsest[rows, columns] = level[rows, columns, :]
 
     def mark_all(self, regions: Iterable[Region]) -> None:
-        """These tiles are finished, as they are in a store from earlier."""
+        """Mark the finished tiles of an earlier store."""
         for region in regions:
             self._done.mark(region)
         self._unfilled.clear()
         self._coarsest[:] = self._levels[-1][:, :, :]
 
     def covers(self, region: Region) -> bool:
-        """Whether all of `region` that this shows is finished."""
+        """Return whether all of `region` that this shows is finished."""
         part = region.intersect(self.region)
-        return part.is_empty or self._done.holds(part)
+        return part.is_empty or self._done.contains(part)
 
     def finished(
         self, rows: npt.NDArray[np.intp], columns: npt.NDArray[np.intp]
     ) -> npt.NDArray[np.bool_]:
-        """Whether the level-0 pixels at the crossings of `rows` and `columns` are finished."""
+        """Return whether the level-0 pixels at the crossings of `rows` and `columns` are finished."""
         return self._done.at(rows, columns)
 
     def refresh(self) -> None:
@@ -145,14 +145,14 @@ class ResultLayer:
         self.layer.refresh(extent=False)
 
     def refresh_after(self, tiles: Iterable[Region]) -> None:
-        """Take in what was marked; draw again if one of `tiles` is loaded for the screen."""
+        """Fill in what was marked; draw again if one of `tiles` is loaded for the screen."""
         self.fill()
         loaded = self._loaded()
         if any(not tile.intersect(loaded).is_empty for tile in tiles):
             self.refresh()
 
     def _loaded(self) -> Region:
-        """The level-0 pixels that the layer has loaded for the screen.
+        """Return the level-0 pixels that the layer has loaded for the screen.
 
         That is more than is visible: napari loads whole chunks and does not load them
         again when the user pans within them.
@@ -167,7 +167,7 @@ class ResultLayer:
         return Region(int(y0), int(x0), int(y1), int(x1)).shift(self.box.y0, self.box.x0)
 
     def finish(self, result: Result) -> None:
-        """The run is complete: the layer can be saved and carries its record.
+        """Show the complete result: the layer can be saved and carries its record.
 
         It stays adjusted as it is.
         """
@@ -175,7 +175,7 @@ class ResultLayer:
             result = result.with_adjustment(self.result.adjustment)
         self._complete = True
         self.fill()
-        self._take(result)
+        self._set_result(result)
         self._widen()
 
     def adjust(self, adjustment: Adjustment) -> None:
@@ -184,12 +184,12 @@ class ResultLayer:
         Where the source's levels are still to be made, the screen follows when they are.
         Raises `BadParameter` if the image lacks the bands that `adjustment` needs.
         """
-        self._take(self.result.with_adjustment(adjustment))
+        self._set_result(self.result.with_adjustment(adjustment))
         self._draw_all()
 
-    def _take(self, result: Result) -> None:
+    def _set_result(self, result: Result) -> None:
         self.result = result
-        taken = [level.take(result) for level in self._levels]
+        taken = [level.set_result(result) for level in self._levels]
         if not all(taken) and self._overview is None:
             self._build_levels()
         if self._complete:
@@ -209,14 +209,14 @@ class ResultLayer:
         step = -(-max(self._coarsest.shape[:2]) // SAMPLE_SIDE)
         levels = self._coarsest[::step, ::step]
         if self.layer.rgb:
-            levels, there = levels[..., :3], levels[..., 3] > 0
+            levels, valid = levels[..., :3], levels[..., 3] > 0
         else:
             levels = without_alpha(levels, self.result.image)
-            there = np.isfinite(levels).all(axis=2)
-        there &= ~without_light(levels, self.result.image)
-        if not there.any():
+            valid = np.isfinite(levels).all(axis=2)
+        valid &= ~without_light(levels, self.result.image)
+        if not valid.any():
             return
-        low, high = limits_of(levels, there)
+        low, high = limits_of(levels, valid)
         # A little more is no reason for the picture to flicker while tiles come.
         if max(limits[0] - low, high - limits[1]) <= (limits[1] - limits[0]) * SLACK:
             return
@@ -242,18 +242,18 @@ class ResultLayer:
         shown = weakref.ref(self)
 
         @on_main_thread
-        def landed(finished: bool) -> None:
-            here = shown()
-            if finished and here is not None:
-                here._on_levels()
+        def on_chunk(finished: bool) -> None:
+            layer = shown()
+            if finished and layer is not None:
+                layer._on_levels()
 
-        Growth(image, self._display, self._overview, landed).start()
+        Growth(image, self._display, self._overview, on_chunk).start()
 
     def _on_levels(self) -> None:
-        # Before it is drawn: after a failure the next change of the look tries again.
+        # Before it is drawn: after a failure the next adjustment tries again.
         self._overview = None
         for level in self._levels:
-            level.take(self.result)
+            level.set_result(self.result)
         self._draw_all()
 
     def _display_axes(self, array: Any) -> Any:
@@ -268,12 +268,12 @@ class FinishedPixels:
         self._cells = np.zeros((-(-size[0] // CELL), -(-size[1] // CELL)), bool)
 
     def mark(self, tile: Region) -> None:
-        """`tile` is finished."""
+        """Mark a tile as finished; `ResultLayer` shows it at the next `refresh`."""
         cells = tile.align(CELL)
         self._cells[cells.y0 // CELL : cells.y1 // CELL, cells.x0 // CELL : cells.x1 // CELL] = True
 
-    def holds(self, region: Region) -> bool:
-        """Whether every pixel of `region` is finished."""
+    def contains(self, region: Region) -> bool:
+        """Return whether every pixel of `region` is finished."""
         cells = region.align(CELL)
         rows = slice(cells.y0 // CELL, cells.y1 // CELL)
         return bool(self._cells[rows, cells.x0 // CELL : cells.x1 // CELL].all())
@@ -281,7 +281,7 @@ class FinishedPixels:
     def at(
         self, rows: npt.NDArray[np.intp], columns: npt.NDArray[np.intp]
     ) -> npt.NDArray[np.bool_]:
-        """Whether the level-0 pixels at the crossings of `rows` and `columns` are finished."""
+        """Return whether the level-0 pixels at the crossings of `rows` and `columns` are finished."""
         y0, x0, y1, x1 = self.region
         done: npt.NDArray[np.bool_] = self._cells[np.ix_(rows // CELL, columns // CELL)]
         return (
@@ -290,10 +290,10 @@ class FinishedPixels:
 
 
 class GrowingLevel:
-    """One level of `result` as an array (y, x, band) that can be cut but not yet relied upon.
+    """One level of `result` as an array (y, x, band) that can be sliced while tiles still come.
 
     The bands `colour`, if there are any, get an alpha band; other values become floats,
-    which hold them exactly (up to 24 bits, or 53), so that NaN can stand where nothing
+    which represent them exactly (up to 24 bits, or 53), so that NaN can stand where nothing
     is finished.
     """
 
@@ -316,7 +316,7 @@ class GrowingLevel:
         self.shape = (rows, columns, 4 if colour else bands)
         self.nothing: float = 0 if colour else np.nan
 
-    def take(self, result: Result) -> bool:
+    def set_result(self, result: Result) -> bool:
         """Show `result` from now on, unless the window would have to wait for its pixels."""
         if not result.is_affordable(self._level):
             return False
@@ -348,7 +348,7 @@ class GrowingLevel:
         return np.dstack([pixels[..., :3], np.where(done, alpha, 0)]).astype(self.dtype)
 
     def span(self, region: Region) -> tuple[slice, slice]:
-        """Rows and columns of this array that a level-0 region touches."""
+        """Return rows and columns of this array that a level-0 region touches."""
         step = 1 << self._level
         return (
             slice(max(0, region.y0 // step - self._y), max(0, -(-region.y1 // step) - self._y)),
@@ -356,7 +356,7 @@ class GrowingLevel:
         )
 
     def lazy(self) -> Any:
-        """A dask array that asks for pixels in the store's own chunks each time it is computed."""
+        """Return a dask array that reads in the store's own chunks each time it is computed."""
         import dask.array as da
 
         rows, columns, bands = self.shape
@@ -371,7 +371,7 @@ class GrowingLevel:
 
 
 def _steps(region: Region) -> int:
-    """How often a region is halved for its coarsest level; a store has seven further ones."""
+    """Return how often a region is halved for its coarsest level; a store has seven further ones."""
     steps = 0
     while steps < 7 and max(region.shape) >> steps > SMALLEST:
         steps += 1
@@ -379,7 +379,7 @@ def _steps(region: Region) -> int:
 
 
 def _cuts(offset: int, length: int) -> tuple[int, ...]:
-    """Lengths of the pieces of [offset, offset + length) between multiples of CHUNK."""
+    """Return lengths of the pieces of [offset, offset + length) between multiples of CHUNK."""
     inner = range((offset // CHUNK + 1) * CHUNK, offset + length, CHUNK)
     edges = [offset, *inner, offset + length]
     return tuple(b - a for a, b in itertools.pairwise(edges))
@@ -390,6 +390,6 @@ def _float_for(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.result_type(dtype, np.float32) if dtype.kind in "iub" else np.dtype(dtype)
 
 
-def _looks(source: ImageLayer) -> dict[str, Any]:
-    names = (*look_names(source), "interpolation2d")
+def _display_of(source: ImageLayer) -> dict[str, Any]:
+    names = (*display_properties(source), "interpolation2d")
     return {name: getattr(source, name) for name in names}

@@ -53,12 +53,12 @@ def _draw(layer: ImageLayer) -> None:
 
 
 def _thumbnail(layer: ImageLayer, pixels: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """(h, w, rgba) in [0, 1], at most as large as napari's thumbnails, of (y, x, rgb or rgba)."""
+    """Return (h, w, rgba) in [0, 1], at most as large as napari's thumbnails, of (y, x, rgb or rgba)."""
     size = np.array(pixels.shape[:2])
     height, width = np.maximum(1, size * (np.array(layer.thumbnail.shape[:2]) / size).min())
     rows, columns = (
-        ((np.arange(int(wanted)) + 0.5) * (length / int(wanted))).astype(np.intp)
-        for wanted, length in zip((height, width), size, strict=True)
+        ((np.arange(int(count)) + 0.5) * (length / int(count))).astype(np.intp)
+        for count, length in zip((height, width), size, strict=True)
     )
     values = np.asarray(pixels)[np.ix_(rows, columns)].astype(np.float32)
     low, high = layer.contrast_limits

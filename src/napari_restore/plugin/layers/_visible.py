@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def visible_region(viewer: ViewerModel, layer: Layer, size: tuple[int, int]) -> Region:
-    """The level-0 pixels of `layer` on the canvas, clipped to `size` = (height, width).
+    """Return the level-0 pixels of `layer` on the canvas, clipped to `size` = (height, width).
 
     From canvas and camera: `layer.corner_pixels` grows to chunk boundaries and does
     not shrink again when the user zooms in (napari 0.9). Raises `BadRegion`.
@@ -40,7 +40,7 @@ def visible_region(viewer: ViewerModel, layer: Layer, size: tuple[int, int]) -> 
 def in_data(
     viewer: ViewerModel, layer: Layer, points: list[npt.NDArray[np.float64]]
 ) -> npt.NDArray[np.float64]:
-    """World points (y, x) of the displayed axes as a layer's (row, column), shape (n, 2)."""
+    """Return world points (y, x) of the displayed axes as a layer's (row, column), shape (n, 2)."""
     rows = []
     for point in points:
         position = np.array(viewer.dims.point, float)
@@ -50,7 +50,7 @@ def in_data(
 
 
 def bounding_region(points: npt.NDArray[np.float64], size: tuple[int, int]) -> Region | None:
-    """The pixels that points (row, column) enclose, inside an image; None if there are none.
+    """Return the pixels that points (row, column) enclose, inside an image; None if there are none.
 
     A pixel's centre has whole coordinates, so its edges lie half a pixel away.
     """

@@ -1,1 +1,1 @@
-"""With what: the chooser, its parameters, bands, airlight, files of models."""
+"""The method: model, parameters, roles of bands, airlight, model files."""

@@ -19,14 +19,15 @@ from qtpy.QtWidgets import (
 
 from napari_restore import api
 from napari_restore.errors import UnknownBands, escape_controls
-from napari_restore.plugin._combo_box import NarrowComboBox
+from napari_restore.plugin._notices import error_text
+from napari_restore.plugin.widgets._combo_box import NarrowComboBox
 
 if TYPE_CHECKING:
     from napari_restore.images import Image
     from napari_restore.models import ModelCard
 
 MARK = "★ "
-"""Before the title, and in words before the summary, of a recommended model."""
+"""Before the title and the summary of a recommended model."""
 TASKS = {
     "dehaze": "Remove haze",
     "fuse": "Fuse exposures",
@@ -65,7 +66,7 @@ class ModelChooser(QWidget):
 
     changed = Signal(str)
     """The key of the chosen model; also when only its card has changed."""
-    file_wanted = Signal()
+    file_requested = Signal()
     """The user wants to add a model file."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
@@ -76,7 +77,7 @@ class ModelChooser(QWidget):
         self._image: Image | None = None
         self._guess = ""
         self._not_chosen = ""
-        """Why the recommended method was not chosen, while nobody has chosen."""
+        """Why the recommended method is not the default, while the user has not chosen."""
         self._picked = False
         """Whether the user chose, rather than what stands first."""
         self.task_label = QLabel("Task", self)
@@ -103,7 +104,7 @@ class ModelChooser(QWidget):
         self.task.currentIndexChanged.connect(self._fill)
         self.scene.currentIndexChanged.connect(self._fill)
         self.combo.currentIndexChanged.connect(self._on_picked)
-        self.add_button.clicked.connect(self.file_wanted)
+        self.add_button.clicked.connect(self.file_requested)
 
     def add_rows(self, form: QFormLayout) -> None:
         """Add the rows Task, Scene and Method, and what that is for."""
@@ -147,15 +148,15 @@ class ModelChooser(QWidget):
             self.combo.setCurrentIndex(number)
 
     def model(self) -> str:
-        """The chosen key, "" while nothing is offered."""
+        """Return the chosen key, "" while nothing is offered."""
         return self.combo.currentData() or ""
 
     def choice(self) -> Choice | None:
-        """The chosen model."""
+        """Return the chosen model."""
         return self._choices.get(self.model())
 
     def card(self) -> ModelCard | None:
-        """The chosen card."""
+        """Return the chosen card."""
         choice = self.choice()
         return None if choice is None else choice.card
 
@@ -169,25 +170,25 @@ class ModelChooser(QWidget):
         self._choices = {choice.key: choice for choice in shown}
         self.combo.blockSignals(True)
         self.combo.clear()
-        usable, ready = [], []
+        usable, named = [], []
         self._not_chosen = ""
         for choice in shown:
             mark = MARK if scene in choice.card.recommended_for else ""
             self.combo.addItem(mark + escape_controls(choice.card.title), choice.key)
-            reason, asks = self._why_not(choice.card)
+            reason, needs_roles = self._why_not(choice.card)
             if reason:
                 # The only model Qt gives a combo box by itself.
                 self.combo.model().item(self.combo.count() - 1).setEnabled(False)  # type: ignore[attr-defined]
             else:
                 usable.append(choice.key)
-                if not asks:
-                    ready.append(choice.key)
+                if not needs_roles:
+                    named.append(choice.key)
             self.combo.setItemData(
                 self.combo.count() - 1, reason or choice.card.summary, Qt.ItemDataRole.ToolTipRole
             )
         if usable and (chosen not in usable or not self._picked):
-            # Band roles are asked for only once a model that needs them is chosen.
-            chosen = (ready or usable)[0]
+            # Missing roles are shown only once a model that needs them is chosen.
+            chosen = (named or usable)[0]
             first = shown[0]
             if scene in first.card.recommended_for and first.key != chosen:
                 self._not_chosen = self._reason_against(first.card)
@@ -196,7 +197,7 @@ class ModelChooser(QWidget):
         self._on_chosen()
 
     def _why_not(self, card: ModelCard) -> tuple[str, bool]:
-        """Why `card` cannot run on the image whatever is said of its bands ("" if it can).
+        """Return why `card` cannot run on the image with any roles of its bands ("" if it can).
 
         And whether the bands must be named first.
         """
@@ -205,12 +206,12 @@ class ModelChooser(QWidget):
         try:
             return "", bool(api.missing_roles(self._image, card))
         except UnknownBands as error:
-            return str(error), False
+            return error_text(error), False
 
     def _reason_against(self, card: ModelCard) -> str:
-        """Why the recommended method is not the one that stands chosen."""
-        reason, asks = self._why_not(card)
-        if not asks:
+        """Return why the recommended method is not chosen."""
+        reason, needs_roles = self._why_not(card)
+        if not needs_roles:
             return f"{MARK}{card.title} is recommended, but cannot run here: {reason}"
         return (
             f"{MARK}{card.title} is recommended, but must know which bands are red, green "
@@ -247,17 +248,17 @@ class ModelChooser(QWidget):
 
 
 def offered_models() -> list[ModelCard]:
-    """The models that run as they are: those whose weights are missing are left out."""
+    """Return the models that run as they are, not those whose weights are missing."""
     return [card for card in api.models() if api.is_ready(card.id)]
 
 
 def in_short(text: str) -> str:
-    """What a card was validated on, without the figures, which follow a colon."""
+    """Return what a card was validated on, without the figures, which follow a colon."""
     return text.partition(":")[0].rstrip(".")
 
 
 def _rank(card: ModelCard, scene: str) -> tuple[bool, bool, bool]:
-    """What comes first: recommended for the scene, made for it, made for the task."""
+    """Return the sort key: recommended for the scene, made for it, made for the task."""
     return scene not in card.recommended_for, scene not in card.scenes, card.task == "other"
 
 

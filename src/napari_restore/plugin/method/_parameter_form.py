@@ -10,7 +10,7 @@ from magicgui.widgets import create_widget
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QLabel, QWidget
 
-from napari_restore.plugin._folding import form_layout
+from napari_restore.plugin.widgets._folding import form_layout
 
 if TYPE_CHECKING:
     from magicgui.widgets.bases import ValueWidget
@@ -49,7 +49,7 @@ class ParameterForm(QWidget):
             row.changed.connect(self._on_changed)
 
     def values(self) -> dict[str, Any]:
-        """What differs from the defaults."""
+        """Return the parameters that differ from the defaults."""
         if self._card is None:
             return {}
         return {
@@ -79,13 +79,13 @@ class ParameterForm(QWidget):
 
 
 def label_of(parameter: Parameter) -> str:
-    """The name as people read it, with the unit."""
+    """Return the name as people read it, with the unit."""
     name = parameter.name.replace("_", " ")
     return f"{name} ({parameter.unit})" if parameter.unit else name
 
 
 def widget_for(parameter: Parameter) -> ValueWidget[Any]:
-    """The magicgui widget in which one parameter is set."""
+    """Return the magicgui widget in which one parameter is set."""
     options: dict[str, Any] = {"tooltip": parameter.help}
     kind = type(parameter.default)
     if parameter.choices:
@@ -103,7 +103,7 @@ def widget_for(parameter: Parameter) -> ValueWidget[Any]:
 
 
 def _step(default: float) -> float:
-    """A tenth of the default's magnitude, at most 0.05: fine enough, and shown in full."""
+    """Return a tenth of the default's magnitude, at most 0.05: fine enough, and shown in full."""
     if default == 0:
         return 0.01
     return float(min(0.05, 10.0 ** (math.floor(math.log10(abs(default))) - 1)))

@@ -76,7 +76,7 @@ class RubberBand:
 
 
 def frame(height: int, width: int) -> npt.NDArray[np.uint8]:
-    """(height, width, 4) clear picture with a light and a dark edge."""
+    """Return a (height, width, 4) clear picture with a light and a dark edge."""
     picture = np.zeros((height, width, 4), np.uint8)
     picture[..., 3] = 255
     picture[1:-1, 1:-1, :3] = 0

@@ -1,1 +1,1 @@
-"""Results: what there is, how it looks, its record, its file."""
+"""Results: the list, adjustment, records, files, the cache."""

@@ -25,7 +25,7 @@ from qtpy.QtWidgets import (
 from napari_restore.errors import RestoreError
 from napari_restore.plugin._notices import show_problem
 from napari_restore.plugin.results._save_dialog import ask_save_path
-from napari_restore.plugin.results._variant_words import record_rows
+from napari_restore.plugin.results._variant_text import record_rows
 from napari_restore.records import strict_json, write_record
 
 
@@ -71,7 +71,7 @@ class RecordView(QDialog):
         self.close_button.clicked.connect(self.close)
 
     def ask_path(self, proposed: Path) -> Path | None:
-        """The name the user chooses; None when there is none."""
+        """Return the name the user chooses; None when there is none."""
         return ask_save_path(self, "Save the record", proposed, "JSON")
 
     def _on_copy(self) -> None:

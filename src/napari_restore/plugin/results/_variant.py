@@ -78,7 +78,7 @@ class Variant:
             self.record = {**self.record, "adjustment": adjustment.to_dict()}
 
     def complete(self, result: Result) -> None:
-        """Its run has ended well; what was adjusted in the meantime stays so."""
+        """Show the whole result; it stays adjusted as it is."""
         self.shown.finish(result)
         self.result = self.shown.result
         self.record = self.result.record

@@ -1,1 +1,1 @@
-"""Runs: planned, started, watched; drafts, live, many images."""
+"""Runs: plans, drafts, live results, several images, and the controller of all."""

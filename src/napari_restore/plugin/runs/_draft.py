@@ -1,4 +1,4 @@
-"""What can be shown before the true pixels are there: a smaller level, or one tile."""
+"""Drafts, shown before the true pixels: a coarser level, or one tile."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from napari_restore import Region
 from napari_restore.errors import RestoreError
 from napari_restore.plugin.areas._targets import Area
 from napari_restore.plugin.layers._visible import in_data
+from napari_restore.plugin.runs._run_sequence import RunStep
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -24,11 +25,11 @@ if TYPE_CHECKING:
     from napari_restore.plugin._request import Request
 
 TRUE_SECONDS = 1.0
-"""True pixels are made unasked where the plan of the view takes no longer."""
+"""A live result has true pixels where the plan of the view takes no longer."""
 DRAFT_SECONDS = 0.3
 """A draft uses a coarser level until it takes no longer."""
 FIRST_TILE = 512
-"""Side in pixels of the tile that is shown while the whole image is looked at."""
+"""Side in pixels of the tile that is shown while statistics of the whole image are computed."""
 
 
 @dataclass(frozen=True)
@@ -40,24 +41,8 @@ class Viewport:
     """The finest level of which the screen shows every pixel."""
 
 
-@dataclass(frozen=True)
-class RunStep:
-    """One run of a request: a draft, or the true pixels."""
-
-    plan: Plan
-    is_draft: bool
-    scale: int = 1
-    """Level-0 pixels along a side of one of the plan's image."""
-
-    @property
-    def covers(self) -> Region:
-        """Its targets in level-0 pixels."""
-        y0, x0, y1, x1 = (edge * self.scale for edge in self.plan.region)
-        return Region(y0, x0, y1, x1)
-
-
 def viewport_of(viewer: ViewerModel, layer: ImageLayer, region: Region) -> Viewport:
-    """How finely the screen shows `region`, the visible one, of `layer`."""
+    """Return how finely the screen shows `region`, the visible one, of `layer`."""
     centre = np.array(viewer.scene.camera.center[-2:])
     step = 1 / viewer.scene.camera.zoom
     points = [centre, centre + np.array([step, 0]), centre + np.array([0, step])]
@@ -67,7 +52,7 @@ def viewport_of(viewer: ViewerModel, layer: ImageLayer, region: Region) -> Viewp
 
 
 def live_steps(request: Request, viewport: Viewport, true: Plan) -> list[RunStep]:
-    """What is made of a view unasked: the true pixels, a draft before them, or a draft only."""
+    """Return the steps of a live result: the true pixels, a draft before them, or a draft only."""
     exact = RunStep(true, False)
     if _seconds(true) <= TRUE_SECONDS:
         return [exact]
@@ -83,7 +68,7 @@ def live_steps(request: Request, viewport: Viewport, true: Plan) -> list[RunStep
 
 
 def first_step(request: Request, viewport: Viewport, true: Plan) -> RunStep | None:
-    """What is shown first where the whole image must be looked at before the first true pixel.
+    """Return a draft to show while statistics of the whole image are computed, or None.
 
     A global model must do more than step at it. None where nothing can be made, or the
     true pixels do not need it.
@@ -93,29 +78,29 @@ def first_step(request: Request, viewport: Viewport, true: Plan) -> RunStep | No
         return None
     try:
         draft = draft_of(request, viewport, true)
-        found = draft if draft or waits else _first_tile(request, viewport)
+        draft = draft if draft or waits else _first_tile(request, viewport)
         # A model that maps the image has to wait for all of it where no small level is made.
-        return None if found is None or found.plan.needs_context_pass else found
+        return None if draft is None or draft.plan.needs_context_pass else draft
     except RestoreError as error:
         logging.getLogger(__name__).info("nothing is shown first: %s", error)
         return None
 
 
 def draft_of(request: Request, viewport: Viewport, true: Plan) -> RunStep | None:
-    """A draft of the visible part of `request`; None if no level for it is there."""
+    """Return a draft of the visible part of `request`; None if no level for it is made."""
     image = request.image
-    seen = tuple(
+    visible = tuple(
         part
         for target in request.area.targets
         if not (part := target.intersect(viewport.region)).is_empty
     )
-    found = None
+    draft = None
     for level in range(max(1, viewport.level), len(image.level_shapes)):
         scale = image.level_scale(level)
-        if not seen or scale is None or not _is_there(image, seen, level, scale):
+        if not visible or scale is None or not _is_built(image, visible, level, scale):
             continue
         view = image.level_view(level)
-        targets = tuple(smaller(part, scale, (view.height, view.width)) for part in seen)
+        targets = tuple(smaller(part, scale, (view.height, view.width)) for part in visible)
         small = replace(
             request,
             image=view,
@@ -125,19 +110,19 @@ def draft_of(request: Request, viewport: Viewport, true: Plan) -> RunStep | None
         )
         rough = true.needs_context_pass or true.staged is not None
         plan = small.plan(extent="draft" if rough else "image")
-        found = RunStep(plan, True, scale)
+        draft = RunStep(plan, True, scale)
         if _seconds(plan) <= DRAFT_SECONDS:
             break
-    return found
+    return draft
 
 
 def _seconds(plan: Plan) -> float:
-    """What `plan` takes once the worker keeps what the model has made of the whole image."""
-    return plan.predicted_seconds - plan.prepare_seconds
+    """Return the seconds of `plan` once the worker has what the model makes of the whole image."""
+    return plan.prediction.seconds - plan.prediction.prepare_seconds
 
 
 def _first_tile(request: Request, viewport: Viewport) -> RunStep | None:
-    """The true scale, but statistics of a part of the image: one tile in the middle of the view."""
+    """Plan one tile in the middle of the view, with statistics of a part of the image."""
     centre = viewport.region
     y, x = (centre.y0 + centre.y1) // 2, (centre.x0 + centre.x1) // 2
     corner = Region(y, x, y, x).expand(FIRST_TILE // 2)
@@ -152,7 +137,7 @@ def _first_tile(request: Request, viewport: Viewport) -> RunStep | None:
 
 
 def smaller(region: Region, scale: int, size: tuple[int, int]) -> Region:
-    """`region` in pixels `scale` times as large, grown to whole ones inside `size`."""
+    """Return `region` in pixels `scale` times as large, grown to whole ones inside `size`."""
     y0, x0, y1, x1 = region
     whole = Region(0, 0, *size)
     return Region(y0 // scale, x0 // scale, -(-y1 // scale), -(-x1 // scale)).intersect(whole)
@@ -161,7 +146,7 @@ def smaller(region: Region, scale: int, size: tuple[int, int]) -> Region:
 def scaled_parameters(
     card: ModelCard, given: dict[str, Any], scale: int
 ) -> tuple[tuple[str, Any], ...]:
-    """`given` for an image `scale` times smaller: lengths in pixels shrink with it."""
+    """Return `given` for an image `scale` times smaller: lengths in pixels shrink with it."""
     values = dict(given)
     for parameter in card.parameters:
         if parameter.unit != "px":
@@ -173,6 +158,6 @@ def scaled_parameters(
     return tuple(sorted(values.items()))
 
 
-def _is_there(image: Image, targets: tuple[Region, ...], level: int, scale: int) -> bool:
+def _is_built(image: Image, targets: tuple[Region, ...], level: int, scale: int) -> bool:
     size = image.level_shapes[level]
     return all(image.has_landed(smaller(target, scale, size), level) for target in targets)

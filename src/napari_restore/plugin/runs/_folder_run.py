@@ -14,42 +14,35 @@ from typing import Any
 from psygnal import Signal
 from qtpy.QtCore import QTimer
 
-from napari_restore.plugin._watched_work import WatchedWork
+from napari_restore.plugin.threads._background_task import BackgroundTask
 
 PATIENCE_MS = 3000
 """A command that has not stopped by then is ended; finished tiles are kept."""
 
 
-class FolderRun:
-    """Runs `napari-restore WORDS` and passes its reports on. All signals come in the GUI thread.
-
-    napari asks before it closes its window over it, and ends it.
-    """
+class FolderRun(BackgroundTask):
+    """Runs `napari-restore` with `arguments`; its signals are emitted in the GUI thread."""
 
     image_started = Signal(str, int, int)
     """Name, number and count of the images."""
     progressed = Signal(int, int)
     """Steps done and steps of the present image."""
     ended = Signal(str, object)
-    """ "done", "cancelled" or "failed", and the command's answer as it gives it with --json."""
+    """ "done", "cancelled" or "failed", and what the command prints with --json."""
 
-    def __init__(self, words: Sequence[str], before: Callable[[], object]) -> None:
-        """`before` is called on another thread before the process is started."""
+    def __init__(self, arguments: Sequence[str], before: Callable[[], object]) -> None:
+        """Prepare the command; `before` is called on the thread before the process starts."""
+        super().__init__("restoration of a folder")
         self._before = before
-        self._words = [sys.executable, "-m", "napari_restore", *words]
-        self._words += ["--json", "--progress", "json"]
+        self._command = [sys.executable, "-m", "napari_restore", *arguments]
+        self._command += ["--json", "--progress", "json"]
         self._child: subprocess.Popen[str] | None = None
         self._cancelled = False
-        # Until the command has answered.
-        self._answer = _failure("The command could not be started.")
-        self._work = WatchedWork("restoration of a folder")
+        self._output = _failure("The command could not be started.")
+        """What the command has printed, once it has ended."""
         self._patience = QTimer()
         self._patience.setSingleShot(True)
-        self._patience.timeout.connect(self.stop)
-
-    def start(self) -> None:
-        """Begin; returns at once."""
-        self._work.start(self._pump, self._on_finished, self._on_event)
+        self._patience.timeout.connect(self._kill)
 
     def cancel(self) -> None:
         """Stop as Ctrl-C does; what is finished is kept."""
@@ -61,23 +54,29 @@ class FolderRun:
             self._child.kill()
         self._patience.start(PATIENCE_MS)
 
-    def stop(self) -> None:
-        """End at once."""
+    def abandon(self) -> None:
+        """End at once without a report: the panel or its window is gone."""
+        for emitter in (self.image_started, self.progressed, self.ended):
+            emitter.disconnect()
+        self._kill()
+
+    def _kill(self) -> None:
         self._cancelled = True
         if self._child is not None:
             self._child.kill()
 
-    # -- on the thread of the work --------------------------------------------------
+    # -- on the thread of the task --------------------------------------------------
 
-    def _pump(self) -> Iterator[dict[str, Any]]:
-        said: list[str] = []
+    def work(self) -> Iterator[dict[str, Any]]:
+        """Yield the events of the command."""
+        lines: list[str] = []
         self._before()
         # A pipe nobody reads while stderr is open would fill up.
-        with tempfile.TemporaryFile("w+", encoding="utf-8") as answer:
+        with tempfile.TemporaryFile("w+", encoding="utf-8") as output:
             self._child = child = subprocess.Popen(
-                self._words,
+                self._command,
                 stdin=subprocess.DEVNULL,
-                stdout=answer,
+                stdout=output,
                 stderr=subprocess.PIPE,
                 text=True,
                 encoding="utf-8",
@@ -91,35 +90,37 @@ class FolderRun:
                 for line in child.stderr:
                     event = _event(line)
                     if event is None:
-                        said.append(line.strip())
+                        lines.append(line.strip())
                     else:
                         yield event
                 child.wait()
             finally:
-                # Unwanted work is closed.
+                # The iterator was closed early.
                 child.kill()
                 child.wait()
                 child.stderr.close()
-            answer.seek(0)
-            self._answer = _answer(answer.read(), said)
+            output.seek(0)
+            self._output = _parsed(output.read(), lines)
 
-    # -- on the GUI thread -------------------------------------------------------
+    # -- in the GUI thread ---------------------------------------------------------
 
-    def _on_event(self, event: dict[str, Any]) -> None:
-        if event["event"] == "ImageStarted":
-            self.image_started.emit(event["name"], event["number"], event["images"])
-        elif event["event"] == "Progress":
-            self.progressed.emit(event["done"], event["total"])
+    def receive(self, item: dict[str, Any]) -> None:
+        """Report an event of the command."""
+        if item["event"] == "ImageStarted":
+            self.image_started.emit(item["name"], item["number"], item["images"])
+        elif item["event"] == "Progress":
+            self.progressed.emit(item["done"], item["total"])
 
-    def _on_finished(self) -> None:
+    def finish(self) -> None:
+        """Report how the command ended."""
         self._patience.stop()
-        failed = "error" in self._answer
+        failed = "error" in self._output
         status = "cancelled" if self._cancelled else "failed" if failed else "done"
-        self.ended.emit(status, self._answer)
+        self.ended.emit(status, self._output)
 
 
 def _event(line: str) -> dict[str, Any] | None:
-    """The event in a line of stderr; None for words."""
+    """Return the event in a line of stderr; None for text."""
     try:
         event = json.loads(line)
     except ValueError:
@@ -127,14 +128,14 @@ def _event(line: str) -> dict[str, Any] | None:
     return event if isinstance(event, dict) and "event" in event else None
 
 
-def _answer(text: str, said: list[str]) -> dict[str, Any]:
+def _parsed(text: str, lines: list[str]) -> dict[str, Any]:
     try:
-        answer: dict[str, Any] = json.loads(text)
+        output: dict[str, Any] = json.loads(text)
     except ValueError:
-        return _failure("\n".join(said[-3:]) or "The command ended unexpectedly.")
-    return answer
+        return _failure("\n".join(lines[-3:]) or "The command ended unexpectedly.")
+    return output
 
 
 def _failure(message: str) -> dict[str, Any]:
-    """As the command reports one with --json."""
+    """Return an error as the command prints it with --json."""
     return {"error": {"message": message, "hint": ""}}

@@ -7,12 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from psygnal import Signal
+from qtpy.QtCore import QObject
+
 from napari_restore import api
 from napari_restore.errors import RestoreError, UnreadableImage
-from napari_restore.plugin._latest import Latest
-from napari_restore.plugin._notices import words_of
+from napari_restore.plugin._notices import error_text
 from napari_restore.plugin._state import image_of
 from napari_restore.plugin.areas._areas import area_of
+from napari_restore.plugin.threads._latest_query import LatestQuery
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -21,102 +24,96 @@ if TYPE_CHECKING:
     from napari_restore.plugin._request import Request
     from napari_restore.plugin._state import RestoreState
     from napari_restore.plugin.areas._targets import Area
-    from napari_restore.plugin.runs._batch import BatchSection
+    from napari_restore.plugin.runs._run_controller import RunController
+
+Failure = tuple[str, str]
+"""Name of a layer, and the sentence that says why it was not restored."""
 
 
-class LayerQueue:
-    """Layers that wait for their turn with the settings there were at the beginning.
+class LayerQueue(QObject):
+    """Restores layers one after another with the settings there were at the beginning.
 
     While another run is under way, the next layer waits for its end.
     """
+
+    message = Signal(str)
+    """Which layer is restored now."""
+    ended = Signal(str, list)
+    """Once: how many were restored, and each `Failure`."""
 
     def __init__(
         self,
         viewer: ViewerModel,
         state: RestoreState,
         layers: list[ImageLayer],
-        section: BatchSection,
+        runs: RunController,
+        parent: QObject | None = None,
     ) -> None:
-        self._viewer = viewer
-        self._state = state
-        self._section = section
+        super().__init__(parent)
+        self._viewer, self._state, self._runs = viewer, state, runs
         self._waiting = list(layers)
         self._count = len(layers)
         self._done = 0
-        self._problems: list[tuple[str, str]] = []
-        self._now: ImageLayer | None = None
-        self._next: Request | None = None
-        """What `_now` needs, while another run is under way."""
-        self._asked: Request | None = None
-        """The run of `_now`."""
+        self._failures: list[Failure] = []
+        self._layer: ImageLayer | None = None
+        """The layer whose turn it is."""
         self._name = ""
-        self._latest = Latest(section)
-        self._latest.answered.connect(self._on_area)
+        self._next: Request | None = None
+        """The request of `_layer`, while another run is under way."""
+        self._running: Request | None = None
+        """The request of `_layer`, while its run is under way."""
+        self._query = LatestQuery("The area cannot be found", self)
+        self._query.finished.connect(self._on_area)
         self._target, self._feather = state.target, state.feather
         self._strength = state.strength_layer
-        # Frozen: what is changed meanwhile is for later runs. The source counts too.
-        self._like: Request | None = None
-        self._bands = state.bands
-        self._first = state.layer
+        # Changes of the settings are for later runs. The source's bands were named for it alone.
+        self._settings: Request | None = None
+        self._bands, self._source = state.bands, state.layer
+        runs.ended.connect(self._on_run_ended)
 
-    def next(self) -> None:
-        """Begin with the next layer; the end is text when there is none."""
-        while self._waiting:
-            self._now = self._waiting.pop(0)
-            self._name = self._now.name
-            number = self._done + len(self._problems) + 1
-            self._section.message.setText(f"{number} of {self._count}: {self._name}")
-            try:
-                if self._like is None:
-                    self._like = self._state.request()
-                if self._is_gone:
-                    raise self._removed
-                self._latest.ask(number, self._area_of(self._now))
-            except RestoreError as error:
-                self._problems.append((self._name, words_of(error)))
-            else:
-                return
-        self._emit()
+    def start(self) -> None:
+        """Begin with the first layer."""
+        self._start_next()
 
     @property
-    def _is_gone(self) -> bool:
+    def is_running(self) -> bool:
+        """Whether the run under way is one of the queue's."""
+        return self._running is not None
+
+    def clear(self) -> None:
+        """Drop all layers that wait; a run under way goes on until it is cancelled."""
+        self._waiting.clear()
+        self._query.discard()
+        self._layer = self._next = None
+        if self._running is None:
+            self._end(cancelled=True)
+
+    def _start_next(self) -> None:
+        while self._waiting:
+            self._layer = self._waiting.pop(0)
+            self._name = self._layer.name
+            number = self._done + len(self._failures) + 1
+            self.message.emit(f"{number} of {self._count}: {self._name}")
+            try:
+                if self._settings is None:
+                    self._settings = self._state.request()
+                if self._is_removed:
+                    raise self._removed
+                self._query.submit(number, self._area_of(self._layer))
+            except RestoreError as error:
+                self._failures.append((self._name, error_text(error)))
+            else:
+                return
+        self._end()
+
+    @property
+    def _is_removed(self) -> bool:
         """Whether the present layer has left the viewer."""
-        return self._now is not None and self._now not in self._viewer.layers
+        return self._layer is not None and self._layer not in self._viewer.layers
 
     @property
     def _removed(self) -> UnreadableImage:
         return UnreadableImage(f"{self._name} was removed.", "Open it again.")
-
-    @property
-    def is_running(self) -> bool:
-        """Whether the run under way is one of its own."""
-        return self._asked is not None
-
-    def take(self, status: str, outcome: Any, request: Request) -> None:
-        """A run of `request` has ended, as the panel reports it; perhaps another's."""
-        if request is not self._asked:
-            self._ask()
-            return
-        self._asked = None
-        if status == "cancelled" and self._is_gone:
-            status, outcome = "failed", self._removed
-        if status == "cancelled":
-            self._waiting.clear()
-            self._emit(cancelled=True)
-            return
-        if status == "failed":
-            self._problems.append((self._name, words_of(outcome)))
-        else:
-            self._done += 1
-        self.next()
-
-    def empty(self) -> None:
-        """Nothing waits any more; its run under way is the panel's to stop."""
-        self._waiting.clear()
-        self._latest.forget()
-        self._now = self._next = None
-        if self._asked is None:
-            self._emit(cancelled=True)
 
     def _area_of(self, layer: ImageLayer) -> Callable[[], Area]:
         return area_of(
@@ -128,47 +125,64 @@ class LayerQueue:
             strength=self._strength,
         )
 
-    def _on_area(self, number: Any, area: Any) -> None:
-        layer = self._now
-        assert layer is not None and self._like is not None
+    def _on_area(self, _: Any, area: Any) -> None:
+        layer = self._layer
+        assert layer is not None and self._settings is not None
         if isinstance(area, RestoreError):
-            self._problems.append((self._name, str(area)))
-            self.next()
+            self._failures.append((self._name, str(area)))
+            self._start_next()
             return
-        # What the user said of bands was said of one layer.
-        bands = self._bands if layer is self._first else None
+        bands = self._bands if layer is self._source else None
         self._next = replace(
-            self._like,
+            self._settings,
             image=image_of(layer, bands),
             bands=bands,
             area=area,
             feather=0 if area.soft else self._feather,
         )
-        self._ask()
+        self._run_next()
 
-    def _ask(self) -> None:
-        """Ask for the run of the present layer, once no other is under way."""
+    def _run_next(self) -> None:
+        """Run the present layer, once no other run is under way."""
         if self._next is None or self._state.running:
             return
         request, self._next = self._next, None
-        if self._is_gone:
-            self._problems.append((self._name, words_of(self._removed)))
-            self.next()
+        if self._is_removed:
+            self._failures.append((self._name, error_text(self._removed)))
+            self._start_next()
             return
-        self._asked = request
-        self._section.run_requested.emit(
-            request, self._now, title_of(request.model), self._target.value
-        )
+        assert self._layer is not None
+        self._running = request
+        self._runs.start(request, self._layer, title_of(request.model), self._target.value)
 
-    def _emit(self, *, cancelled: bool = False) -> None:
-        text = f"{counted(self._done, self._count)}."
-        self._section.finish(f"Cancelled. {text}" if cancelled else text, self._problems)
+    def _on_run_ended(self, status: str, outcome: Any, request: Request) -> None:
+        if request is not self._running:
+            self._run_next()
+            return
+        self._running = None
+        if status == "cancelled" and self._is_removed:
+            status, outcome = "failed", self._removed
+        if status == "cancelled":
+            self._waiting.clear()
+            self._end(cancelled=True)
+            return
+        if status == "failed":
+            self._failures.append((self._name, error_text(outcome)))
+        else:
+            self._done += 1
+        self._start_next()
+
+    def _end(self, *, cancelled: bool = False) -> None:
+        self._runs.ended.disconnect(self._on_run_ended)
+        text = f"{restored_count(self._done, self._count)}."
+        self.ended.emit(f"Cancelled. {text}" if cancelled else text, self._failures)
 
 
 def title_of(model: str) -> str:
-    """The title of a model that is known, else its id or file."""
+    """Return the title of a known model, else its id or file."""
     return next((card.title for card in api.models() if card.id == model), Path(model).name)
 
 
-def counted(done: int, count: int) -> str:
+def restored_count(done: int, count: int) -> str:
+    """Return how many of `count` images were restored, as part of a sentence."""
     return f"{done} of {count} images restored"

@@ -1,8 +1,7 @@
-"""Restores what is in view, again and again, as the user pans, zooms and turns knobs."""
+"""A result that follows view and settings: restored again whenever they change."""
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -15,13 +14,13 @@ from napari_restore import Region
 from napari_restore.engine import Event, Phase, Result, TileDone
 from napari_restore.errors import RestoreError
 from napari_restore.plugin.layers._draft_layer import DraftLayer
+from napari_restore.plugin.layers._layer_order import insert_above
 from napari_restore.plugin.layers._names import LIVE, result_name
 from napari_restore.plugin.layers._result_layer import ResultLayer
-from napari_restore.plugin.results._keeping import insert_above
 from napari_restore.plugin.results._variant import Variant
-from napari_restore.plugin.runs._draft import RunStep, live_steps
-from napari_restore.plugin.runs._run_sequence import RunSequence
-from napari_restore.plugin.runs._running import REFRESH_MS
+from napari_restore.plugin.runs._draft import live_steps
+from napari_restore.plugin.runs._layer_run import REFRESH_MS
+from napari_restore.plugin.runs._run_sequence import RunSequence, RunStep
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -32,9 +31,9 @@ if TYPE_CHECKING:
     from napari_restore.plugin.runs._draft import Viewport
 
 LiveRequest = tuple["Request", "Viewport", "ImageLayer", str]
-"""What is wanted, how the screen shows it, the layer it is of, the method's title."""
-SETTLED_MS = 60
-"""How long view and settings must rest: shorter than a tile, longer than a wheel's steps."""
+"""The request of the view, how the screen shows it, the layer it is of, the method's title."""
+DEBOUNCE_MS = 60
+"""How long view and settings must not change: shorter than a tile, longer than a wheel's steps."""
 
 
 class Live(QObject):
@@ -42,8 +41,8 @@ class Live(QObject):
 
     The newest request wins: what is under way for an older one stops within a tile, and
     finished tiles are not computed again, because all views of equal settings share a
-    store. Other settings replace the layer. `live_request` returns what is
-    wanted now, with the layer to restore, or None.
+    store. Other settings replace the layer. `live_request` returns the request of the
+    present view, or None.
     """
 
     shown = Signal(object)
@@ -52,8 +51,8 @@ class Live(QObject):
     """One sentence on what happens; empty when the view is restored."""
     failed = Signal(object)
     """A `RestoreError`; nothing is tried again before something changes."""
-    rested = Signal()
-    """All that was wanted is done."""
+    updated = Signal()
+    """The view is restored."""
     stopped = Signal()
     """The user has removed what it showed: it no longer follows the view."""
     _received = Signal(object, object)
@@ -70,14 +69,14 @@ class Live(QObject):
         self.variant: Variant | None = None
         self.draft: DraftLayer | None = None
         self._live_request = live_request
-        self._child = worker
+        self._worker = worker
         self._on = False
         self._paused = False
         self._attempt: _LiveAttempt | None = None
         self._waiting: list[Region] = []
         self._loaded: Any = None
-        """The method that the child process is known to hold."""
-        self._settle = qdebounced(self._start, timeout=SETTLED_MS)
+        """The method that the child process has loaded."""
+        self._start_soon = qdebounced(self._start, timeout=DEBOUNCE_MS)
         self._draw = qthrottled(self._refresh, timeout=REFRESH_MS)
         # Emitted on the threads of attempts, received in that of the window.
         self._received.connect(self._on_received)
@@ -101,7 +100,7 @@ class Live(QObject):
         if on:
             self.update()
         else:
-            self._settle.cancel()
+            self._start_soon.cancel()
             self._cancel()
             self._drop_draft()
             self._refresh()
@@ -109,15 +108,15 @@ class Live(QObject):
             self.message.emit("")
 
     def update(self) -> None:
-        """View or settings have changed."""
+        """Restore the view again soon: it or the settings have changed."""
         if self._on and not self._paused:
-            self._settle()
+            self._start_soon()
 
     def pause(self, paused: bool) -> None:
-        """Hold back while another run has the worker; catch up afterwards."""
+        """Stop while another run has the worker; update afterwards."""
         self._paused = paused
         if paused:
-            self._settle.cancel()
+            self._start_soon.cancel()
             self._cancel()
         else:
             self.update()
@@ -125,7 +124,7 @@ class Live(QObject):
     def close(self) -> None:
         """Stop for good."""
         self._on = False
-        self._settle.cancel()
+        self._start_soon.cancel()
         self._draw.cancel()
         self._cancel()
         self.viewer.layers.events.removed.disconnect(self._on_removed)
@@ -143,9 +142,9 @@ class Live(QObject):
             self._drop_draft()
             return
         if self._loaded != _method(live_request[0]):
-            # It may take seconds in which nothing else is message: an exported program, say.
+            # It may take seconds without another message: an exported program, say.
             self.message.emit("Loading the method …")
-        self._attempt = _LiveAttempt(live_request, self._child, self._received.emit)
+        self._attempt = _LiveAttempt(live_request, self._worker, self._received.emit)
         self._attempt.start()
 
     def _cancel(self) -> None:
@@ -155,13 +154,13 @@ class Live(QObject):
 
     def _on_received(self, attempt: _LiveAttempt, message: Any) -> None:
         if attempt is not self._attempt:
-            # Told before it was given up.
+            # Sent before the attempt was cancelled.
             return
         if message is None:
             self._attempt = None
             self._refresh()
             self.message.emit("")
-            self.rested.emit()
+            self.updated.emit()
         elif isinstance(message, RestoreError):
             self._attempt = None
             self._drop_draft()
@@ -184,7 +183,7 @@ class Live(QObject):
             self._drop_draft()
             name = self._name(attempt)
             self.draft = DraftLayer(self.viewer, attempt.source, step, name, result)
-            # That it is a draft is said of the layer, in a sentence of its own.
+            # The bar has a label of its own for drafts.
             self.message.emit("")
         elif not self._shows(attempt, result):
             self._replace(attempt, result)
@@ -205,7 +204,7 @@ class Live(QObject):
                 self.message.emit("" if self.draft is not None else "Draft …")
 
     def _shows(self, attempt: _LiveAttempt, result: Result) -> bool:
-        """Whether the layer there is has the same settings, and so the same store."""
+        """Return whether the layer has the same settings, and so the same store."""
         variant = self.variant
         return (
             variant is not None
@@ -224,7 +223,9 @@ class Live(QObject):
         before, plan = self.variant, result.plan
         image = result.image
         whole = Region(0, 0, image.height, image.width)
-        everywhere = Result(replace(plan, targets=(whole,)), result.store, {})
+        everywhere = Result(
+            replace(plan, target=replace(plan.target, region=(whole,))), result.store, {}
+        )
         shown = ResultLayer(everywhere, attempt.source, LIVE + self._name(attempt))
         self.variant = Variant(attempt.request, attempt.source, attempt.title, shown)
         # What earlier runs of these settings have finished needs no run at all.
@@ -243,7 +244,7 @@ class Live(QObject):
                 layers.selection.active = shown.layer
         else:
             if before is not None:
-                _call_ordinary(before)
+                _rename_ordinary(before)
             insert_above(self.viewer, attempt.source, shown.layer)
             self.shown.emit(self.variant)
 
@@ -258,10 +259,10 @@ class Live(QObject):
             self._drop_draft()
 
     def _release(self) -> None:
-        """The live result becomes one like all others."""
+        """Make the live result an ordinary one."""
         variant, self.variant = self.variant, None
         if variant is not None:
-            _call_ordinary(variant)
+            _rename_ordinary(variant)
 
     def _on_removed(self, event: Any) -> None:
         if self.draft is not None and event.value is self.draft.shown.layer:
@@ -283,7 +284,7 @@ def _method(request: Request) -> Any:
     return request.model, request.weights
 
 
-def _call_ordinary(variant: Variant) -> None:
+def _rename_ordinary(variant: Variant) -> None:
     variant.layer.name = variant.layer.name.removeprefix(LIVE)
 
 
@@ -291,10 +292,9 @@ _PLANNING = threading.Lock()
 
 
 class _LiveAttempt:
-    """One attempt on a thread of its own.
+    """One run of a view, on a thread of its own.
 
-    `emit` gets this, and (`RunStep`, what `RunSequence.pump` yields for it), a `RestoreError`, or
-    None at the end.
+    `emit` is called there with the attempt and each item of `RunSequence.run`, then with None.
     """
 
     def __init__(
@@ -314,19 +314,12 @@ class _LiveAttempt:
         self._sequence.cancel()
 
     def _body(self) -> None:
-        outcome: RestoreError | None = None
-        try:
-            for message in self._sequence.pump(self._steps()):
-                self._pass_on(message)
-        except RestoreError as error:
-            outcome = error
-        except Exception as error:
-            logging.getLogger(__name__).exception("live run failed")
-            outcome = RestoreError(f"The run failed: {error}", "This is a bug; please report it.")
-        self._pass_on(outcome)
+        for message in self._sequence.run(self._steps()):
+            self._send(message)
+        self._send(None)
 
     def _steps(self) -> Iterator[RunStep]:
-        # Attempts that were given up must not load and probe beside the one that counts.
+        # Cancelled attempts must not load and probe beside the newest.
         with _PLANNING:
             if self._sequence.is_cancelled:
                 return
@@ -334,10 +327,10 @@ class _LiveAttempt:
         if not self._sequence.is_cancelled:
             yield from live_steps(self.request, self._viewport, true)
 
-    def _pass_on(self, message: Any) -> None:
+    def _send(self, message: Any) -> None:
         if not self._sequence.is_cancelled:
             try:
                 self._emit(self, message)
             except RuntimeError:
-                # The window was closed meanwhile, and what listened with it.
+                # The window was closed meanwhile, and its objects with it.
                 self._sequence.cancel()

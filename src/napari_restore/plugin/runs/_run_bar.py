@@ -15,12 +15,12 @@ SECONDS_BETWEEN_STEPS = 0.25
 
 
 class RunBar(QWidget):
-    """What will happen, the button that starts or stops it, and how far it is."""
+    """The plan's line, the button that starts and stops, progress and messages."""
 
-    run_requested = Signal()
-    cancel_requested = Signal()
+    pressed = Signal()
+    """The button that is Run, or Cancel, was pressed."""
     live_toggled = Signal(bool)
-    """Whether the view shall be restored as it changes."""
+    """Whether the live result is on."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -58,7 +58,9 @@ class RunBar(QWidget):
         self._possible = True
         self._stepped = 0.0
         self.progress.hide()
-        self.button.clicked.connect(self._on_clicked)
+        # Before the run ends: this is about the press, not about what follows from it.
+        self.button.clicked.connect(self._show_stopping)
+        self.button.clicked.connect(self.pressed)
         self.live.toggled.connect(self.live_toggled)
 
     def set_live(self, on: bool) -> None:
@@ -66,16 +68,16 @@ class RunBar(QWidget):
         self.live.setChecked(on)
 
     def show_draft(self, text: str) -> None:
-        """What becomes of the draft that the viewer shows; "" while it shows none."""
+        """Show what becomes of the draft that the viewer shows; "" while it shows none."""
         self.draft.setText(text)
         self.draft.setVisible(bool(text))
 
     def show_plan(self, text: str) -> None:
-        """The plan's one line, or why there is none."""
+        """Show the plan's line, or why there is none."""
         self.plan_line.setText(text)
 
     def allow(self, possible: bool) -> None:
-        """Whether there is something to run on; a run can be cancelled all the same."""
+        """Enable Run where there is an image; a run can be cancelled all the same."""
         self._possible = possible
         self.live.setEnabled(possible)
         if not self._running:
@@ -91,7 +93,7 @@ class RunBar(QWidget):
         self.progress.setFormat("")
 
     def show_progress(self, done: int, total: int, seconds_left: float | None) -> None:
-        """How far the present phase is; steps that come too soon are left out."""
+        """Show how far the present phase is; steps that follow too soon are skipped."""
         now = time.monotonic()
         same = self.progress.maximum() == max(1, total) and 0 < done < total
         if same and now - self._stepped < SECONDS_BETWEEN_STEPS:
@@ -106,13 +108,10 @@ class RunBar(QWidget):
         self.progress.setFormat(f"{done} of {total}{left}")
 
     def show_message(self, text: str) -> None:
-        """One sentence on what happens or has happened."""
+        """Show one sentence on what happens or has happened."""
         self.message.setText(text)
 
-    def _on_clicked(self) -> None:
-        if not self._running:
-            self.run_requested.emit()
-            return
-        self.button.setText("Stopping …")
-        self.button.setEnabled(False)
-        self.cancel_requested.emit()
+    def _show_stopping(self) -> None:
+        if self._running:
+            self.button.setText("Stopping …")
+            self.button.setEnabled(False)

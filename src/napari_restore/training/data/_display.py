@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore.errors import InputError, UnknownBands
+from napari_restore.errors import InputError, UnknownBands, option
 from napari_restore.images import (
     Box,
     Image,
@@ -94,7 +94,7 @@ def displayed(image: Image) -> Displayed:
         raise InputError(
             f"{image.name} has {image.height * image.width / 1e6:.0f} million pixels, "
             f"but haze is supported up to {MOST_PIXELS / 1e6:.0f}.",
-            "Cut it, or reduce it with --size.",
+            f"Cut it, or reduce it with {option('size')}.",
         )
     image.prepare()
     if all(name in image.roles for name in RGB):
@@ -104,7 +104,7 @@ def displayed(image: Image) -> Displayed:
     else:
         raise UnknownBands(
             f"The red, green and blue bands of {image.name} are unknown.",
-            "Name them, for instance --bands red=1,green=2,blue=3.",
+            f"Name them, for instance {option('bands', 'red=1,green=2,blue=3')}.",
         )
     count = len(bands)
     bands += [band for band in range(image.bands) if band not in image.data_bands]

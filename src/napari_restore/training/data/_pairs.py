@@ -15,15 +15,17 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore.errors import BadOutput, BadParameter, Cancelled, InputError
-from napari_restore.images import Box, ExportOptions, Image, open_image, write_image
+from napari_restore._format import listed
+from napari_restore._options import Pathlike
+from napari_restore.errors import BadOutput, BadParameter, Cancelled, InputError, option
+from napari_restore.images import Box, ExportOptions, Image, Pixels, open_image, write_image
 from napari_restore.training.data._contact import SIDE, Strip, contact_sheet, haze_text, strip_of
 from napari_restore.training.data._display import STRIP_PIXELS, Displayed, displayed, strips
 from napari_restore.training.data._distance import read_distance
 from napari_restore.training.data._pictures import border_in, flat_in
 from napari_restore.training.data._scenes import PHOTOS, PICTURES, Kind, Scene, scenes_of, stems_of
 from napari_restore.training.data._smaller import PHOTO_TYPES, smaller
-from napari_restore.training.haze import SPECTRA, STRENGTH, Haze, add_haze, haze_scene
+from napari_restore.training.haze import SPECTRA, STRENGTH, ClearScene, Haze, add_haze, haze_scene
 
 Array = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
@@ -35,19 +37,17 @@ GUIDE = 640
 """Smallest longer side in pixels of the image that a synthetic distance follows."""
 MADE_UP = "made up"
 """Value of ``distance`` in the record for synthetic distances."""
-NAMED = 3
-"""Most files that a message names."""
 
 
 @dataclass(frozen=True)
 class PairOptions:
     """Settings of pairs; see `make_pairs`."""
 
-    spectrum: str
+    spectrum: str = "octaves"
     seed: int = 0
     scene: Layout = "auto"
     strength: tuple[float, float] = STRENGTH
-    distances: Path | None = None
+    depth: Pathlike | None = None
     """A folder of distances, files with the stems of their images."""
     size: int | None = None
     split: str | None = None
@@ -69,8 +69,8 @@ class PairOptions:
             raise BadParameter("The seed is negative.", "Give a whole number from 0.")
         if self.size is not None and self.size < 16:
             raise BadParameter(f"A size of {self.size} pixels is too small.", "Give 16 or more.")
-        if self.distances is not None and not self.distances.is_dir():
-            raise InputError(f"There is no folder {self.distances}.", "Name a folder of distances.")
+        if self.depth is not None and not Path(self.depth).is_dir():
+            raise InputError(f"There is no folder {self.depth}.", "Name a folder of distances.")
 
 
 def make_pairs(
@@ -125,7 +125,7 @@ def make_pairs(
     if not scenes:
         raise InputError(f"{source} contains no picture suitable for haze.", "Name another one.")
     stems = stems_of(scenes)
-    distances = _distances_of(options.distances, scenes, stems)
+    distances = _distances_of(options.depth, scenes, stems)
     part = output.with_name(f".{output.name}.{uuid.uuid4().hex[:8]}")
     try:
         for name in ("hazy", "clear", "truth"):
@@ -142,8 +142,8 @@ def make_pairs(
             if progress is not None:
                 progress(number + 1, len(scenes))
         without_distance = [row["file"] for row in rows if row["distance"] == MADE_UP]
-        if note is not None and without_distance and options.distances is not None:
-            note(f"There are no distances of {_listed(without_distance)}: they are synthetic.")
+        if note is not None and without_distance and options.depth is not None:
+            note(f"There are no distances of {listed(without_distance)}: they are synthetic.")
         record = {**_record(options), "source": str(source), "pictures": rows}
         text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
         (part / RECORD).write_text(text, encoding="utf-8")
@@ -172,7 +172,9 @@ def check_output_folder(output: Path, source: Path, *, overwrite: bool) -> None:
             f"{output} exists, has other contents and will not be replaced.", "Choose another name."
         )
     if not overwrite:
-        raise BadOutput(f"{output} exists already.", "Choose another name, or --overwrite.")
+        raise BadOutput(
+            f"{output} exists already.", f"Choose another name, or {option('overwrite', True)}."
+        )
 
 
 def publish_folder(part: Path, output: Path) -> None:
@@ -204,7 +206,7 @@ def _record(options: PairOptions) -> dict[str, Any]:
         "size": options.size,
         "split": options.split,
         "bands": options.bands,
-        "distances": None if options.distances is None else str(options.distances),
+        "distances": None if options.depth is None else str(Path(options.depth)),
     }
 
 
@@ -236,15 +238,13 @@ def _make_pair(
         def depth(box: Box) -> npt.NDArray[Any]:
             return haze.depth[box[0] : box[2], box[1] : box[3], None]
 
-        def write(path: Path, read: Callable[[Box], Any], **more: Any) -> None:
-            write_image(
-                path, like=display.image, box=display.box, read=read, options=whole, cancelled=cancelled,
-                **more,
-            )  # fmt: skip
+        def write(path: Path, pixels: Pixels) -> None:
+            write_image(path, pixels, like=display.image, options=whole, cancelled=cancelled)
 
-        write(folder / "clear" / f"{stem}{suffix}", display.image.read)
-        write(folder / "hazy" / f"{stem}{suffix}", hazed)
-        write(folder / "truth" / f"{stem}.tif", depth, shape=(*display.shape, 1), dtype=np.float32)
+        box = display.box
+        write(folder / "clear" / f"{stem}{suffix}", Pixels(box, display.image.read))
+        write(folder / "hazy" / f"{stem}{suffix}", Pixels(box, hazed))
+        write(folder / "truth" / f"{stem}.tif", Pixels(box, depth, 1, np.float32))
         row = {
             "file": f"{stem}{suffix}",
             "shape": list(display.shape),
@@ -296,16 +296,9 @@ def _haze_of(
             distance_kind = "rgbd_depth" if given_distance is not None else scene.distance_kind
             orientation = display.image.profile.orientation
             distance = read_distance(path, distance_kind, display.shape, orientation)
+    clear = ClearScene(scene.file, kind, _reduced(display), valid, distance, display.is_light)
     haze = haze_scene(
-        _reduced(display),
-        valid,
-        name=scene.file,
-        kind=kind,
-        distance=distance,
-        spectrum=options.spectrum,
-        seed=options.seed,
-        strength=options.strength,
-        is_light=display.is_light,
+        clear, spectrum=options.spectrum, seed=options.seed, strength=options.strength
     )
     return haze, origin
 
@@ -330,14 +323,14 @@ def _reduced(display: Displayed) -> Array:
 
 
 def _distances_of(
-    folder: Path | None, scenes: Sequence[Scene], stems: Sequence[str]
+    folder: Pathlike | None, scenes: Sequence[Scene], stems: Sequence[str]
 ) -> dict[str, Path]:
     """Return files of a folder of distances by the stem of their image."""
     if folder is None:
         return {}
     files = {
         path.stem: path
-        for path in sorted(folder.iterdir())
+        for path in sorted(Path(folder).iterdir())
         if path.suffix.lower() in PICTURES and path.is_file()
     }
     found = {
@@ -348,15 +341,10 @@ def _distances_of(
     }
     if not found:
         raise InputError(
-            f"{folder} contains no distances of {_listed(list(stems))}.",
+            f"{folder} contains no distances of {listed(list(stems))}.",
             "They have the names of their pictures.",
         )
     return found
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = len(names) - NAMED
-    return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _suffix_of(path: Path, image: Image) -> str:

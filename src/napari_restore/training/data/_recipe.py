@@ -10,6 +10,12 @@ from typing import Any
 from napari_restore.errors import BadParameter
 from napari_restore.training.haze import SPECTRA, STRENGTH
 
+SHARES = (
+    *("aerial", "clear", "degraded", "colour", "exposed", "sky", "mixed", "borrowed", "pale"),
+    *("balance", "wide", "metered"),
+)
+"""Settings from 0 to 1."""
+
 
 def _default_spectra() -> dict[str, float]:
     return {name: 1.0 for name, spectrum in SPECTRA.items() if not spectrum.for_scores}
@@ -72,24 +78,19 @@ class Recipe:
     """Weight of each spectrum."""
 
     def __post_init__(self) -> None:
-        for name in (
-            "aerial",
-            "clear",
-            "degraded",
-            "colour",
-            "exposed",
-            "sky",
-            "mixed",
-            "borrowed",
-            "pale",
-            "balance",
-            "wide",
-            "metered",
-        ):
+        self._check_shares()
+        self._check_ranges()
+        self._check_crops()
+        self._check_spectra()
+
+    def _check_shares(self) -> None:
+        for name in SHARES:
             if not 0 <= getattr(self, name) <= 1:
                 raise BadParameter(
                     f"The share {name} is {getattr(self, name):g}.", "Shares are 0 to 1."
                 )
+
+    def _check_ranges(self) -> None:
         for name in ("saturation", "gamma", "median", "strength"):
             low, high = getattr(self, name)
             most = 1 if name in ("median", "strength") else math.inf
@@ -98,6 +99,8 @@ class Recipe:
                 raise BadParameter(
                     f"{name} is {low:g} to {high:g}.", f"Give low, high above 0{upto}."
                 )
+
+    def _check_crops(self) -> None:
         if not 0 <= self.gain < 1:
             raise BadParameter(
                 f"gain is {self.gain:g}.", "It is a share of each channel, from 0 to below 1."
@@ -116,6 +119,8 @@ class Recipe:
             raise BadParameter(
                 "extent, enlarge and enlarge_small are at least 1.", "Give larger ones."
             )
+
+    def _check_spectra(self) -> None:
         unknown = set(self.spectra) - set(SPECTRA)
         if unknown:
             raise BadParameter(

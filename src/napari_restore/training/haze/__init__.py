@@ -5,7 +5,7 @@ from __future__ import annotations
 from napari_restore.training.haze._draw import STRENGTH, draw_haze
 from napari_restore.training.haze._fields import SPECTRA, Spectrum
 from napari_restore.training.haze._scatter import WAVELENGTHS, Haze, add_haze, transmission_of
-from napari_restore.training.haze._scene import LUMA, haze_scene
+from napari_restore.training.haze._scene import LUMA, ClearScene, haze_scene
 from napari_restore.training.haze._sensor import degrade
 from napari_restore.training.haze._wide import draw_wide, metered
 
@@ -14,6 +14,7 @@ __all__ = [
     "SPECTRA",
     "STRENGTH",
     "WAVELENGTHS",
+    "ClearScene",
     "Haze",
     "Spectrum",
     "add_haze",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import PurePath
 
@@ -23,54 +23,60 @@ GUIDE = 160
 """Cells along the longer side of the guide of a synthetic distance, at any size."""
 
 
+@dataclass(frozen=True)
+class ClearScene:
+    """A clear image, as haze is drawn for it."""
+
+    name: str
+    """File name, of which only the stem counts."""
+    kind: Scene
+    """"aerial" or "natural"."""
+    clear: Array
+    """(h, w, 3) display values 0 to 1: the image, or a reduced version."""
+    valid: Mask
+    """(H, W), the size of the haze; where it is False the optical depth is 0."""
+    distance: Array | None = None
+    """(H, W), 0 near to 1 far, or None if unknown."""
+    is_light: bool = False
+    """Values are linear in light, as sensor counts: haze is added in them."""
+
+
 def haze_scene(
-    clear: Array,
-    valid: Mask,
+    scene: ClearScene,
     *,
-    name: str,
-    kind: Scene,
-    distance: Array | None,
     spectrum: str,
     seed: int,
     strength: tuple[float, float] = STRENGTH,
-    is_light: bool = False,
 ) -> Haze:
     """Draw the haze of a scene from seed and file name, equal up to scale at any size.
 
     Parameters
     ----------
-    clear
-        (h, w, 3) display values 0 to 1: the image, or a reduced version.
-    valid
-        (H, W), the size of the haze; where it is False the optical depth is 0.
-    name
-        File name, of which only the stem counts.
-    kind, spectrum, strength
+    scene
+        The clear image.
+    spectrum, strength
         As for `draw_haze`.
-    distance
-        (H, W), 0 near to 1 far, or None if unknown.
     seed
         A whole number from 0.
-    is_light
-        Values are linear in light, as sensor counts: haze is added in them.
 
     Returns
     -------
     Haze
         The applied haze; grey for a grey image.
     """
-    digest = sha256(f"{seed}/{PurePath(name).stem}".encode()).digest()
+    digest = sha256(f"{seed}/{PurePath(scene.name).stem}".encode()).digest()
     rng = np.random.default_rng(np.frombuffer(digest, "<u4").tolist())
+    clear, valid = scene.clear, scene.valid
     visible = _at(valid, (clear.shape[0], clear.shape[1]))
     guide = None
-    if kind == "natural" and distance is None:
+    if scene.kind == "natural" and scene.distance is None:
         guide = _guide(clear, visible, (valid.shape[0], valid.shape[1]))
     haze = draw_haze(
         rng,
         (valid.shape[0], valid.shape[1]),
-        scene=kind,
+        scene=scene.kind,
         spectrum=spectrum,
-        distance=distance,
+        distance=scene.distance,
         guide=guide,
         strength=strength,
     )
@@ -78,7 +84,7 @@ def haze_scene(
         airlight = np.full(3, haze.airlight.mean(), np.float32)
         haze = replace(haze, airlight=airlight, exponent=0.0)
     depth = np.where(valid, haze.depth, np.float32(0))
-    return replace(haze, depth=depth, linear=haze.linear and not is_light)
+    return replace(haze, depth=depth, linear=haze.linear and not scene.is_light)
 
 
 def _at(valid: Mask, shape: tuple[int, int]) -> Mask:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from napari_restore._replacing import replacing
 from napari_restore.errors import BadParameter, InputError
 
 VERSION = 2
@@ -59,8 +60,7 @@ class State:
 
 def save(path: Path, content: Mapping[str, Any]) -> None:
     """Write a checkpoint atomically, after reading it back."""
-    part = path.with_name(f".{path.name}.part")
-    try:
+    with replacing(path) as part:
         with part.open("wb") as file:
             torch.save({"version": VERSION, **content}, file)
             file.flush()
@@ -69,9 +69,6 @@ def save(path: Path, content: Mapping[str, Any]) -> None:
             raise InputError(
                 f"{part} does not contain what was written.", "Check the disk, or choose another."
             )
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def load(path: Path) -> dict[str, Any] | None:

@@ -26,11 +26,11 @@ from napari_restore.training.data import (
     scenes_of,
     shippable,
 )
-from napari_restore.training.data._pack import INDEX
+from napari_restore.training.data._pack import INDEX, Entry
 from napari_restore.training.data._resample import resized
 from napari_restore.training.data._scenes import by_source, has_splits
+from napari_restore.training.haze import ClearScene
 from napari_restore.training.loop._config import TrainConfig
-from napari_restore.training.loop._score import DevScene
 
 Emit = Callable[[Event], None]
 
@@ -51,7 +51,7 @@ class Pictures:
     """Returns the batches of a stage's recipe."""
     rows: Sequence[Mapping[str, Any]]
     """Name, source and licence of every training scene, for the card."""
-    dev: Sequence[DevScene] = field(default_factory=tuple)
+    dev: Sequence[ClearScene] = field(default_factory=tuple)
     left_out: Sequence[str] = ()
     """Names of excluded scenes: by [data] leave_out, or too small."""
 
@@ -143,51 +143,61 @@ def _matches_name(scene: Scene, pattern: str) -> bool:
     return any(fnmatchcase(name, pattern) for name in (scene.file, Path(scene.file).name))
 
 
-def _dev(config: TrainConfig, cache: Path, emit: Emit) -> Iterator[DevScene]:
+def _dev(config: TrainConfig, cache: Path, emit: Emit) -> Iterator[ClearScene]:
     """Yield the validation scenes of every kind, alternating sources."""
-    index, side = config.score.index or config.data.index, config.score.side
-    found = _packed(index, cache)
+    found = _dev_pack(config, cache, emit)
     if found is None:
-        if not has_splits(index) and index.resolve() == config.data.index.resolve():
-            return  # a plain folder is all used for training
-        try:
-            scenes = scenes_of(index, split=config.score.split)
-        except InputError:
-            if config.score.index is not None:
-                raise
-            return
-        chosen = _chosen(scenes, config)
-        if not chosen:
-            return
-        found = _pack(chosen, cache, side, emit)
+        return
     chosen = _chosen(
         [e.scene for e in found.entries if e.scene.split == config.score.split], config
     )
     names = [scene.name for scene in chosen]
     for entry in found.entries:
-        if entry.scene.name not in names:
-            continue
-        # The smallest sufficient level.
-        level = max((n for n, p in enumerate(entry.levels) if max(p.shape) >= side), default=0)
-        codes = found.view(entry.levels[level])
-        scale = min(1.0, side / max(codes.shape[:2]))
-        shape = (round(codes.shape[0] * scale), round(codes.shape[1] * scale))
-        planes = [resized(_shares(codes[..., c]), shape) for c in range(3)]
-        valid = np.ones(shape, bool)
-        if entry.valid:
-            valid = resized(found.view(entry.valid[level]).astype(np.float32), shape) > 0.999
-        distance = None
-        if entry.distance:
-            distance = resized(_shares(found.view(entry.distance[level])), shape)
-        if valid.any():
-            yield DevScene(
-                entry.scene.name,
-                entry.scene.kind,
-                np.stack(planes, 2),
-                valid,
-                distance,
-                entry.is_light,
-            )
+        if entry.scene.name in names:
+            scene = _clear_scene(found, entry, config.score.side)
+            if scene.valid.any():
+                yield scene
+
+
+def _dev_pack(config: TrainConfig, cache: Path, emit: Emit) -> Pack | None:
+    """Return the pack of the validation scenes; None where there are none."""
+    index = config.score.index or config.data.index
+    found = _packed(index, cache)
+    if found is not None:
+        return found
+    if not has_splits(index) and index.resolve() == config.data.index.resolve():
+        return None  # a plain folder is all used for training
+    try:
+        scenes = scenes_of(index, split=config.score.split)
+    except InputError:
+        if config.score.index is not None:
+            raise
+        return None
+    chosen = _chosen(scenes, config)
+    return _pack(chosen, cache, config.score.side, emit) if chosen else None
+
+
+def _clear_scene(found: Pack, entry: Entry, side: int) -> ClearScene:
+    """Return a packed scene, reduced to at most `side` pixels along the longer side."""
+    # The smallest sufficient level.
+    level = max((n for n, p in enumerate(entry.levels) if max(p.shape) >= side), default=0)
+    codes = found.view(entry.levels[level])
+    scale = min(1.0, side / max(codes.shape[:2]))
+    shape = (round(codes.shape[0] * scale), round(codes.shape[1] * scale))
+    planes = [resized(_shares(codes[..., c]), shape) for c in range(3)]
+    valid, distance = np.ones(shape, bool), None
+    if entry.valid:
+        valid = resized(found.view(entry.valid[level]).astype(np.float32), shape) > 0.999
+    if entry.distance:
+        distance = resized(_shares(found.view(entry.distance[level])), shape)
+    return ClearScene(
+        entry.scene.name,
+        entry.scene.kind,
+        np.stack(planes, 2),
+        valid,
+        distance,
+        entry.is_light,
+    )
 
 
 def _shares(codes: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:

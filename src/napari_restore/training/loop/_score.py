@@ -13,7 +13,7 @@ import torch
 
 from napari_restore.metrics import psnr
 from napari_restore.models import RestorationModel, load
-from napari_restore.training.haze import add_haze, haze_scene
+from napari_restore.training.haze import ClearScene, add_haze, haze_scene
 from napari_restore.training.loop._config import ScoreConfig
 
 OMEGAS = (0.95, 0.85)
@@ -26,25 +26,8 @@ Array = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class DevScene:
-    """A clear image for validation."""
-
-    name: str
-    kind: Kind
-    """"aerial" or "natural"."""
-    clear: Array
-    """(h, w, 3) display values 0 to 1."""
-    valid: npt.NDArray[np.bool_]
-    """(h, w)"""
-    distance: Array | None = None
-    """(h, w) 0 near to 1 far."""
-    is_light: bool = False
-    """Values are linear in light; see `haze_scene`."""
-
-
-@dataclass(frozen=True)
 class _Pair:
-    scene: DevScene
+    scene: ClearScene
     hazy: Array
 
 
@@ -57,7 +40,7 @@ class Validator:
     mean of ``KIND_model`` over kinds.
     """
 
-    def __init__(self, scenes: Iterable[DevScene], config: ScoreConfig) -> None:
+    def __init__(self, scenes: Iterable[ClearScene], config: ScoreConfig) -> None:
         self._pairs = [_pair(scene, config) for scene in scenes]
         self._classical = config.classical
 
@@ -135,17 +118,8 @@ def sentence(figures: Mapping[str, float], kinds: Sequence[Kind]) -> str:
     return "; ".join(parts)
 
 
-def _pair(scene: DevScene, config: ScoreConfig) -> _Pair:
-    haze = haze_scene(
-        scene.clear,
-        scene.valid,
-        name=scene.name,
-        kind=scene.kind,
-        distance=scene.distance,
-        spectrum=config.spectrum,
-        seed=config.seed,
-        is_light=scene.is_light,
-    )
+def _pair(scene: ClearScene, config: ScoreConfig) -> _Pair:
+    haze = haze_scene(scene, spectrum=config.spectrum, seed=config.seed)
     hazy = np.clip(add_haze(scene.clear, haze), 0, 1).astype(np.float32)
     # Quantised as in an 8-bit file.
     hazy = np.where(scene.valid[..., None], np.rint(hazy * 255) / 255, scene.clear)

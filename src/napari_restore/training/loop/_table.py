@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import types
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -53,7 +54,7 @@ def fill(kind: type[T], table: Any, where: str, folder: Path) -> T:
     try:
         return kind(**values)
     except RestoreError as error:
-        raise BadParameter(f"{where}: {error.message}", error.hint) from None
+        raise BadParameter(f"{where}: {error.message.marked}", error.hint) from None
     except ValueError as error:
         # The message of the class, as "lr = 0 is too small. Write …", prefixed by the table.
         message, _, hint = str(error).partition(". ")
@@ -87,19 +88,9 @@ def convert(kind: Any, value: Any, where: str, folder: Path) -> Any:
     if kind is Any:
         return value
     if origin in (Union, types.UnionType):
-        for option in inner:
-            if option is type(None):
-                continue
-            try:
-                return convert(option, value, where, folder)
-            except BadParameter:
-                if option is [o for o in inner if o is not type(None)][-1]:
-                    raise
+        return _union(inner, value, where, folder)
     if origin is Literal:
-        if value not in inner:
-            names = ", ".join(str(choice) for choice in inner)
-            raise BadParameter(f"{where} cannot be {value!r}.", f"Choose one of {names}.")
-        return value
+        return _choice(inner, value, where)
     if hasattr(kind, "from_toml"):
         try:
             return kind.from_toml(value)
@@ -109,11 +100,31 @@ def convert(kind: Any, value: Any, where: str, folder: Path) -> Any:
         return fill(kind, value, where, folder)
     if origin is tuple:
         return _tuple(inner, value, where, folder)
-    if origin in (dict, Mapping) or (isinstance(origin, type) and issubclass(origin, Mapping)):
-        if not isinstance(value, Mapping):
-            raise BadParameter(f"{where} is {value!r} and not a table.", "Write { name = value }.")
-        return {str(k): convert(inner[1], v, f"{where} {k}", folder) for k, v in value.items()}
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return _mapping(inner[1], value, where, folder)
     return _plain(kind, value, where, folder)
+
+
+def _union(kinds: tuple[Any, ...], value: Any, where: str, folder: Path) -> Any:
+    """Convert to the first type that fits; the error is that of the last. None is no TOML value."""
+    *others, last = [kind for kind in kinds if kind is not type(None)]
+    for kind in others:
+        with suppress(BadParameter):
+            return convert(kind, value, where, folder)
+    return convert(last, value, where, folder)
+
+
+def _choice(choices: tuple[Any, ...], value: Any, where: str) -> Any:
+    if value not in choices:
+        names = ", ".join(str(choice) for choice in choices)
+        raise BadParameter(f"{where} cannot be {value!r}.", f"Choose one of {names}.")
+    return value
+
+
+def _mapping(kind: Any, value: Any, where: str, folder: Path) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise BadParameter(f"{where} is {value!r} and not a table.", "Write { name = value }.")
+    return {str(k): convert(kind, v, f"{where} {k}", folder) for k, v in value.items()}
 
 
 def _tuple(inner: tuple[Any, ...], value: Any, where: str, folder: Path) -> tuple[Any, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from napari_restore.training.score._outputs import ALL
 from napari_restore.training.score._pairs import Pair, Pairs, find_pairs
-from napari_restore.training.score._session import Request, perform
+from napari_restore.training.score._session import perform
 from napari_restore.training.score._statistics import sign_flip_test
 from napari_restore.training.score._tables import text_table
 
@@ -12,7 +12,6 @@ __all__ = [
     "ALL",
     "Pair",
     "Pairs",
-    "Request",
     "find_pairs",
     "perform",
     "sign_flip_test",

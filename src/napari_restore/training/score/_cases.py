@@ -11,18 +11,17 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image as Picture
 
-from napari_restore.errors import BadOutput, BadParameter, InputError
+from napari_restore._options import EvaluationSettings
+from napari_restore.errors import BadOutput, BadParameter, InputError, option
 from napari_restore.images import Image, open_image
 from napari_restore.training._replacing import replacing
 from napari_restore.training.data._pictures import read_picture
 from napari_restore.training.data._scenes import Kind, Scene, scenes_of, stems_of
-from napari_restore.training.haze import SPECTRA, add_haze, haze_scene
+from napari_restore.training.haze import SPECTRA, ClearScene, add_haze, haze_scene
 from napari_restore.training.score._pairs import Pair
 
 Mask = npt.NDArray[np.bool_]
 
-LONGEST = 1024
-"""Longest side in pixels to which a scene is reduced before haze is added."""
 _HAZE = "napari-restore haze"
 """PNG text key of the settings of the haze."""
 RGB = "red=1,green=2,blue=3"
@@ -86,7 +85,8 @@ class HazedCase:
     scene: Scene
     spectrum: str
     seed: int
-    longest: int | None = LONGEST
+    longest: int | None = EvaluationSettings.longest
+    """Longest side in pixels to which the scene is reduced before haze is added."""
 
     @property
     def group(self) -> str:
@@ -100,16 +100,15 @@ class HazedCase:
         """Return the clear and the hazy image (h, w, 3), RGB, and validity (h, w)."""
         picture = read_picture(self.scene, self.longest)
         clear = picture.rgb.astype(np.float32) / np.float32(255)
-        haze = haze_scene(
+        scene = ClearScene(
+            self.scene.file,
+            self.scene.kind,
             clear,
             picture.valid,
-            name=self.scene.file,
-            kind=self.scene.kind,
-            distance=picture.distance,
-            spectrum=self.spectrum,
-            seed=self.seed,
-            is_light=picture.is_light,
+            picture.distance,
+            picture.is_light,
         )
+        haze = haze_scene(scene, spectrum=self.spectrum, seed=self.seed)
         codes = np.rint(np.clip(add_haze(clear, haze), 0, 1) * 255).astype(np.uint8)
         return picture.rgb, np.where(picture.valid[..., None], codes, picture.rgb), picture.valid
 
@@ -136,7 +135,7 @@ class HazedCase:
             if path.exists() and other is None and not overwrite:
                 raise BadOutput(
                     f"{path} exists and is not from an evaluation.",
-                    "Add --overwrite to replace it, or choose another folder.",
+                    f"Add {option('overwrite', True)} to replace it, or choose another folder.",
                 )
         info = PngInfo()
         info.add_text(_HAZE, haze)
@@ -173,7 +172,7 @@ def hazed_cases(
     spectrum: str,
     seed: int,
     kind: Kind | None = None,
-    longest: int | None = LONGEST,
+    longest: int | None = EvaluationSettings.longest,
 ) -> list[Case]:
     """Return a case for each scene of an index or folder; see `scenes_of`.
 

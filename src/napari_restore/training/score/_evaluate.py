@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +21,14 @@ from napari_restore.engine import (
     Result,
     block_too_large,
 )
-from napari_restore.errors import Cancelled, DiskFull, InputError, OutOfMemory, RestoreError
+from napari_restore.errors import (
+    Cancelled,
+    DiskFull,
+    InputError,
+    OutOfMemory,
+    RestoreError,
+    is_disk_full,
+)
 from napari_restore.images import Image
 from napari_restore.metrics import Metric
 from napari_restore.training.score._cases import Case, OpenCase
@@ -45,8 +51,8 @@ VERSION = 1
 
 
 @dataclass(frozen=True)
-class EvaluationSettings:
-    """Settings and callbacks of an evaluation."""
+class Scoring:
+    """Methods, metrics and callbacks of an evaluation."""
 
     methods: Sequence[Method]
     metrics: Mapping[str, Metric]
@@ -73,7 +79,7 @@ class Outcome:
 
 
 def evaluate(
-    cases: Sequence[Case], settings: EvaluationSettings, journal: Journal, previews: Previews
+    cases: Sequence[Case], scoring: Scoring, journal: Journal, previews: Previews
 ) -> Outcome:
     """Score every case; scores in `journal` are not computed again.
 
@@ -82,53 +88,53 @@ def evaluate(
     """
     outcome, began, fresh = Outcome(), time.monotonic(), 0
     for number, case in enumerate(cases, start=1):
-        settings.emit(ImageStarted(case.name, number, len(cases)))
+        scoring.emit(ImageStarted(case.name, number, len(cases)))
         try:
-            ran = _score_case(case, settings, journal, previews, outcome)
+            ran = _score_case(case, scoring, journal, previews, outcome)
         except (RestoreError, OSError, MemoryError) as error:
             ran = True
-            _failed(outcome, case, "", error, settings)
+            _failed(outcome, case, "", error, scoring)
         fresh += ran
         # Images with stored scores do not count for the remaining time.
         left = (time.monotonic() - began) / fresh * (len(cases) - number) if fresh else None
-        settings.emit(Phase("images"))
-        settings.emit(Progress(number, len(cases), left))
+        scoring.emit(Phase("images"))
+        scoring.emit(Progress(number, len(cases), left))
     return outcome
 
 
 def _score_case(
-    case: Case, settings: EvaluationSettings, journal: Journal, previews: Previews, outcome: Outcome
+    case: Case, scoring: Scoring, journal: Journal, previews: Previews, outcome: Outcome
 ) -> bool:
     """Score a case; return whether any model was run."""
-    settings.keep(case)
+    scoring.keep(case)
     opened = case.open()
     box_of(opened.hazy, opened.clear)
-    one = _CaseEvaluation(case, opened, settings, journal, previews)
-    for method in settings.methods:
+    one = _CaseEvaluation(case, opened, scoring, journal, previews)
+    for method in scoring.methods:
         try:
             outcome.rows.append(one.row_of(method))
         except (RestoreError, OSError, MemoryError) as error:
-            _failed(outcome, case, method.label, error, settings)
+            _failed(outcome, case, method.label, error, scoring)
     return one.ran
 
 
 def show(
     cases: Sequence[Case],
     wanted: Mapping[tuple[str, str], Mapping[str, str]],
-    settings: EvaluationSettings,
+    scoring: Scoring,
     previews: Previews,
 ) -> None:
     """Create missing previews; `wanted` maps (group, image) to row keys by label.
 
     Failures are reported as notes.
     """
-    by_label = {method.label: method for method in settings.methods}
+    by_label = {method.label: method for method in scoring.methods}
     for case in cases:
         place = (case.group, case.name)
         if all(previews.has(*place, *one) for one in wanted.get(place, {}).items()):
             continue
         try:
-            one = _CaseEvaluation(case, case.open(), settings, Journal(None), previews)
+            one = _CaseEvaluation(case, case.open(), scoring, Journal(None), previews)
             for label, key in wanted[place].items():
                 if label in by_label:
                     one.show(by_label[label], key)
@@ -136,7 +142,7 @@ def show(
             known = _as_restore_error(error)
             if isinstance(known, (Cancelled, DiskFull)):
                 raise known from error
-            settings.emit(Note(f"{case.name}: {known}"))
+            scoring.emit(Note(f"{case.name}: {known.sentence.marked}"))
 
 
 class _CaseEvaluation:
@@ -146,11 +152,11 @@ class _CaseEvaluation:
         self,
         case: Case,
         opened: OpenCase,
-        settings: EvaluationSettings,
+        scoring: Scoring,
         journal: Journal,
         previews: Previews,
     ) -> None:
-        self._case, self._opened, self._setting = case, opened, settings
+        self._case, self._opened, self._scoring = case, opened, scoring
         self._journal, self._previews = journal, previews
         self._reference: tuple[Scale, Reference] | None = None
         self.ran = False
@@ -158,7 +164,7 @@ class _CaseEvaluation:
     def row_of(self, method: Method) -> dict[str, Any]:
         """Return the scores of one method, from the journal or computed."""
         hazy, clear = self._opened.hazy, self._opened.clear
-        planned = self._setting.plan(hazy, method.model)
+        planned = self._scoring.plan(hazy, method.model)
         if clear.block_bytes > planned.memory:
             raise block_too_large(clear, planned.memory, clear.block_bytes)
         key = _digest(planned.key, clear.fingerprint, VERSION)
@@ -171,7 +177,7 @@ class _CaseEvaluation:
             "kind": method.kind,
         }
         row = self._journal.row(key) or {"values": {}}
-        metrics = self._setting.metrics
+        metrics = self._scoring.metrics
         wanted = {name: metrics[name] for name in metrics if name not in row["values"]}
         if wanted:
             known = row["values"]
@@ -180,7 +186,7 @@ class _CaseEvaluation:
             self._journal.add(row)
         row |= names
         is_input = method.kind == "input"
-        if self._setting.with_clear and not is_input and not row.get("clear_values"):
+        if self._scoring.with_clear and not is_input and not row.get("clear_values"):
             row |= self._scored_clear(method)
             self._journal.add(row)
         row["values"] = {name: row["values"][name] for name in metrics}
@@ -196,7 +202,7 @@ class _CaseEvaluation:
             self._previews.has(*place, method.label, key)
             and self._previews.has(*place, CLEAR, clear.fingerprint)
         ):
-            planned = self._setting.plan(self._opened.hazy, method.model)
+            planned = self._scoring.plan(self._opened.hazy, method.model)
             self._scored(planned, method, key, {})
 
     def _scored(
@@ -218,7 +224,7 @@ class _CaseEvaluation:
 
     def _scored_clear(self, method: Method) -> dict[str, Any]:
         clear = self._opened.clear
-        planned = self._setting.plan(clear, method.model)
+        planned = self._scoring.plan(clear, method.model)
         known = self._journal.values_of_clear(planned.key)
         if known is not None:
             return {"clear_key": planned.key, "clear_values": known}
@@ -237,9 +243,9 @@ class _CaseEvaluation:
     ) -> tuple[npt.NDArray[Any], dict[str, Any], float]:
         """Run a plan; return pixels (h, w, bands), record, and seconds."""
         self.ran = True
-        self._setting.emit(Phase(phase))
+        self._scoring.emit(Phase(phase))
         began = time.monotonic()
-        result = self._setting.run(planned)
+        result = self._scoring.run(planned)
         seconds = time.monotonic() - began
         try:
             whole = Region(0, 0, planned.image.height, planned.image.width)
@@ -256,7 +262,7 @@ class _CaseEvaluation:
 
 
 def _failed(
-    outcome: Outcome, case: Case, method: str, error: BaseException, settings: EvaluationSettings
+    outcome: Outcome, case: Case, method: str, error: BaseException, scoring: Scoring
 ) -> None:
     """Record a failure; raise those that would affect all cases."""
     known = _as_restore_error(error)
@@ -273,7 +279,7 @@ def _failed(
             "exit_code": known.exit_code,
         }
     )
-    settings.emit(Note(f"{', '.join(filter(None, (case.name, method)))}: {known}"))
+    scoring.emit(Note(f"{', '.join(filter(None, (case.name, method)))}: {known.sentence.marked}"))
 
 
 def _as_restore_error(error: BaseException) -> RestoreError:
@@ -281,7 +287,7 @@ def _as_restore_error(error: BaseException) -> RestoreError:
         return error
     if isinstance(error, MemoryError):
         return OutOfMemory("The machine ran out of memory.", "Evaluate smaller pictures.")
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if is_disk_full(error):
         return DiskFull("No space is left for the scores.", "Free some, then continue.")
     return InputError(f"{error}.", "Check the file.")
 

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from napari_restore.errors import BadOutput, DiskFull
-from napari_restore.images import is_disk_full
+from napari_restore.errors import BadOutput, DiskFull, is_disk_full, option
 from napari_restore.records import write_json
 from napari_restore.training._replacing import replacing
 from napari_restore.training.score._journal import NAME as JOURNAL
@@ -50,12 +49,12 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
     Scores of an earlier evaluation, recognised by its journal, may be replaced.
     """
     if folder.exists() and not folder.is_dir():
-        raise BadOutput(f"{folder} is a file.", "Name a folder after -o.")
+        raise BadOutput(f"{folder} is a file.", f"Name a folder after {option('output')}.")
     there = [name for name in (CSV, SUMMARY, TABLE) if (folder / name).exists()]
     if there and not overwrite and not (folder / JOURNAL).is_file():
         raise BadOutput(
             f"{folder / there[0]} exists and is not from an evaluation.",
-            "Add --overwrite to replace it, or choose another folder.",
+            f"Add {option('overwrite', True)} to replace it, or choose another folder.",
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -65,7 +64,7 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
     except OSError as error:
         raise BadOutput(
             f"The folder {folder} cannot be written: {error.strerror or error}.",
-            "Name another after -o.",
+            f"Name another after {option('output')}.",
         ) from None
 
 
@@ -86,7 +85,7 @@ def write_outputs(
             raise DiskFull(f"No space is left for {folder}.", "Free some, then continue.") from None
         raise BadOutput(
             f"{error.filename or folder} cannot be written: {error.strerror or error}.",
-            "Name another folder after -o.",
+            f"Name another folder after {option('output')}.",
         ) from None
     return complete
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from napari_restore._format import listed
 from napari_restore.errors import InputError
 
 SUFFIXES = frozenset(
@@ -26,8 +27,6 @@ _ENDING = re.compile(rf"[ _-](?:{'|'.join((*CLEAR, *HAZY))})$", re.IGNORECASE)
 """01_outdoor_hazy and 01_outdoor_GT of O-HAZE, 01_hazy and 01_GT of Dense-Haze and NH-HAZE."""
 _NUMBER = re.compile(r"_\d+(?:\.\d+)?$")
 """0001_0.8_0.2 of RESIDE: airlight and scattering coefficient after the name of the clear one."""
-_NAMED = 3
-"""Most files that a message names."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,7 @@ def _of_table(path: Path) -> list[Pair]:
     missing = [str(file) for row in found for file in row[:2] if not file.exists()]
     if missing:
         raise InputError(
-            f"{path} names files that do not exist: {_listed(missing)}.",
+            f"{path} names files that do not exist: {listed(missing)}.",
             "Paths are relative to the folder of the table.",
         )
     return _named(found, path.parent)
@@ -136,7 +135,7 @@ def _of_folder(folder: Path) -> Pairs:
     if lonely:
         one = len(lonely) == 1
         count = "1 picture has" if one else f"{len(lonely)} pictures have"
-        names = _listed([file.relative_to(folder).as_posix() for file in lonely])
+        names = listed([file.relative_to(folder).as_posix() for file in lonely])
         note = f"{count} no partner and {'is' if one else 'are'} left out: {names}."
     return Pairs(tuple(_named(found, folder)), note)
 
@@ -229,11 +228,5 @@ def _named(found: Sequence[tuple[Path, Path, str]], folder: Path) -> list[Pair]:
         pairs.append(Pair(name, hazy, clear, group))
     twice = [pair.name for pair, n in Counter(pairs).items() if n > 1]
     if twice:
-        raise InputError(f"Pairs are named twice: {_listed(twice)}.", "Name each once.")
+        raise InputError(f"Pairs are named twice: {listed(twice)}.", "Name each once.")
     return pairs
-
-
-def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:_NAMED])
-    more = len(names) - _NAMED
-    return f"{shown} and {more} more" if more > 0 else shown

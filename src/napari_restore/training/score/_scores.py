@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore.errors import BadParameter, InputError, RestoreError
+from napari_restore.errors import BadParameter, InputError, RestoreError, option
 from napari_restore.images import Image
 from napari_restore.metrics import Metric, psnr, strips
 from napari_restore.training.data._pictures import border_of
@@ -120,7 +120,8 @@ def scores_of(
         except Exception as error:
             lines = str(error).strip().splitlines() or [type(error).__name__]
             raise BadParameter(
-                f"The metric {name} failed: {lines[0].rstrip('.')}.", "Leave it out of --metrics."
+                f"The metric {name} failed: {lines[0].rstrip('.')}.",
+                f"Leave it out of {option('metrics')}.",
             ) from error
     return scores
 
@@ -166,7 +167,7 @@ def _bands_of(clear: Image, hazy: Image, scale: Scale) -> tuple[int, ...]:
     raise InputError(
         f"{_name(hazy)} is compared in {len(scale.bands)} bands, but its clear picture "
         f"{_name(clear)} has {clear.bands}.",
-        "Name them with --bands red=1,green=2,blue=3.",
+        f"Name them with {option('bands', 'red=1,green=2,blue=3')}.",
     )
 
 

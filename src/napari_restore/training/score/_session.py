@@ -7,25 +7,23 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from napari_restore._options import EvaluationSettings, Pathlike
 from napari_restore.engine import Event, Note, Plan, Result
-from napari_restore.errors import BadParameter, InputError
-from napari_restore.metrics import DEFAULT, metric_of
+from napari_restore.errors import BadParameter, InputError, option
+from napari_restore.metrics import metric_of
 from napari_restore.models import RestorationModel
-from napari_restore.training.data._scenes import Kind
 from napari_restore.training.score._cases import (
-    LONGEST,
     Case,
     HazedCase,
     PairCase,
     drop_others,
     hazed_cases,
 )
-from napari_restore.training.score._evaluate import EvaluationSettings, Outcome, evaluate, show
+from napari_restore.training.score._evaluate import Outcome, Scoring, evaluate, show
 from napari_restore.training.score._journal import Journal
 from napari_restore.training.score._methods import Method, methods_of
 from napari_restore.training.score._outputs import (
@@ -40,33 +38,10 @@ from napari_restore.training.score._strips import Previews
 from napari_restore.training.score._summary import summary_of
 
 
-@dataclass(frozen=True)
-class Request:
-    """Arguments of an evaluation; see `napari_restore.api.evaluate`."""
-
-    models: Sequence[str | RestorationModel]
-    pairs: Path | None = None
-    data: Path | None = None
-    split: str = "dev"
-    spectrum: str = "plumes"
-    seed: int = 7
-    scene: Kind | None = None
-    longest: int | None = LONGEST
-    output: Path | None = None
-    baselines: bool = True
-    metrics: Sequence[str] = DEFAULT
-    clear: bool = False
-    strips: int = 3
-    keep: bool = False
-    overwrite: bool = False
-    weights: str | None = None
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-    trust: bool = False
-    bands: str | None = None
-
-
 def perform(
-    request: Request,
+    models: Sequence[str | RestorationModel],
+    pairs: Pathlike | None,
+    settings: EvaluationSettings,
     plan: Callable[..., Plan],
     run: Callable[[Plan], Result],
     emit: Callable[[Event], None],
@@ -77,51 +52,51 @@ def perform(
     `plan` is called with an image, a model and the keyword `scratch`; `run` runs a plan. Raises `InputError`, `Cancelled`, `ResourceError`.
     """
     began = time.monotonic()
-    metrics = {name: metric_of(name) for name in request.metrics}
+    metrics = {name: metric_of(name) for name in settings.metrics}
     if not metrics:
         raise BadParameter("There is no metric to score with.", "Name psnr, for instance.")
-    cases, note = _cases_of(request)
+    cases, note = _cases_of(pairs, settings)
     # Models are loaded before the images of a large data set are read, to report errors early.
     methods = methods_of(
-        request.models,
-        weights=request.weights,
-        parameters=request.parameters,
-        baselines=request.baselines,
-        trust=request.trust,
+        models,
+        weights=settings.weights,
+        parameters=settings.parameters,
+        baselines=settings.baselines,
+        trust=settings.trust,
     )
     if len(methods) == 1:
-        raise BadParameter("There is no method to evaluate.", "Name one with --model.")
-    folder = request.output
+        raise BadParameter("There is no method to evaluate.", f"Name one with {option('models')}.")
+    folder = None if settings.output is None else Path(settings.output)
     if folder is not None:
-        check_folder(folder, overwrite=request.overwrite)
-        if request.keep:
+        check_folder(folder, overwrite=settings.overwrite)
+        if settings.keep:
             drop_others(folder, cases)
 
     def keep(case: Case) -> None:
-        if request.keep and folder is not None and isinstance(case, HazedCase):
-            case.keep(folder, overwrite=request.overwrite)
+        if settings.keep and folder is not None and isinstance(case, HazedCase):
+            case.keep(folder, overwrite=settings.overwrite)
 
     if note:
         emit(Note(note))
-    previews = Previews(folder / PREVIEWS if folder is not None and request.strips else None)
+    previews = Previews(folder / PREVIEWS if folder is not None and settings.strips else None)
     with _scratch(folder) as scratch:
-        settings = EvaluationSettings(
+        scoring = Scoring(
             methods,
             metrics,
             lambda image, model: plan(image, model, scratch=str(scratch)),
             run,
             emit,
-            request.clear,
+            settings.clear,
             keep,
         )
-        outcome = evaluate(cases, settings, Journal(folder), previews)
+        outcome = evaluate(cases, scoring, Journal(folder), previews)
         evaluation = summary_of(outcome, methods, metrics)
-        strips = strips_of(evaluation, outcome.rows, request.strips)
+        strips = strips_of(evaluation, outcome.rows, settings.strips)
         # Previews of stored scores may be missing.
         show(
             cases,
             {strip.place: {name: key for name, key, _ in strip.columns} for strip in strips},
-            settings,
+            scoring,
             previews,
         )
     summary = {
@@ -129,7 +104,7 @@ def perform(
         "version": version("napari-restore"),
         "versions": {name: version(name) for name in ("numpy", "torch")},
         **extra,
-        "source": _source(request),
+        "source": _source(pairs, settings),
         "output": None if folder is None else str(folder),
         "evaluation": evaluation,
         "devices": sorted({row["device"] for row in outcome.rows}),
@@ -141,43 +116,44 @@ def perform(
     return write_outputs(folder, summary, previews, strips)
 
 
-def _cases_of(request: Request) -> tuple[list[Case], str]:
+def _cases_of(pairs: Pathlike | None, settings: EvaluationSettings) -> tuple[list[Case], str]:
     """Return the cases, and a note on excluded images."""
-    if (request.pairs is None) == (request.data is None):
+    if (pairs is None) == (settings.data is None):
         raise InputError(
             "Either pairs or clear pictures are needed.",
-            "Give --pairs FOLDER or --data INDEX, one of the two.",
+            f"Give {option('pairs', 'FOLDER')} or {option('data', 'INDEX')}, one of the two.",
         )
-    if request.keep and (request.data is None or request.output is None):
+    if settings.keep and (settings.data is None or settings.output is None):
         raise BadParameter(
             "Only pictures with synthetic haze can be kept, in a folder.",
-            "Use --keep with --data and -o.",
+            f"Use {option('keep', True)} with {option('data')} and {option('output')}.",
         )
-    if request.pairs is not None:
-        found = find_pairs(request.pairs)
-        return [PairCase(pair, request.bands) for pair in found.pairs], found.note
-    assert request.data is not None
+    if pairs is not None:
+        found = find_pairs(Path(pairs))
+        return [PairCase(pair, settings.bands) for pair in found.pairs], found.note
+    assert settings.data is not None
     cases = hazed_cases(
-        request.data,
-        split=request.split,
-        spectrum=request.spectrum,
-        seed=request.seed,
-        kind=request.scene,
-        longest=request.longest,
+        Path(settings.data),
+        split=settings.split,
+        spectrum=settings.spectrum,
+        seed=settings.seed,
+        kind=settings.scene,
+        longest=settings.longest,
     )
     return cases, ""
 
 
-def _source(request: Request) -> dict[str, Any]:
-    if request.pairs is not None:
-        return {"pairs": str(request.pairs)}
+def _source(pairs: Pathlike | None, settings: EvaluationSettings) -> dict[str, Any]:
+    if pairs is not None:
+        return {"pairs": str(Path(pairs))}
+    assert settings.data is not None
     return {
-        "data": str(request.data),
-        "split": request.split,
-        "spectrum": request.spectrum,
-        "seed": request.seed,
-        "scene": request.scene,
-        "longest": request.longest,
+        "data": str(Path(settings.data)),
+        "split": settings.split,
+        "spectrum": settings.spectrum,
+        "seed": settings.seed,
+        "scene": settings.scene,
+        "longest": settings.longest,
     }
 
 

@@ -1,0 +1,51 @@
+"""What identifies a run: keys of the pixels it makes, and the name of its folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from napari_restore.images import Image
+from napari_restore.models import RestorationModel, sha256_of_file, sha256_of_state
+
+
+def run_key(image: Image, model: RestorationModel, settings: dict[str, Any]) -> str:
+    """Return the key of the pixels a run makes: same key, same pixels.
+
+    `settings` contains everything but image and model that may change a value. Targets and masks
+    are not part of it: they select pixels, they change none.
+    """
+    return _digest([version("napari-restore"), image.fingerprint, model_key(model), settings])
+
+
+def folder_name(image: Image, model: RestorationModel, settings: dict[str, Any]) -> str:
+    """Return the name of a run's folder: the same for a source that changed under its name."""
+    source = image.fingerprint if image.path is None else str(image.path)
+    return _digest([source, image.spec, model.card.id, dict(model.card.values), settings])
+
+
+def model_key(model: RestorationModel) -> list[Any]:
+    """Return everything that determines what `model` computes.
+
+    This is card, values, weights, and foreign code. A module passed in from Python cannot be
+    identified by its code; it gets a random name for its lifetime.
+    """
+    card, spec = model.card, model.spec
+    code = ""
+    if not spec:
+        code = _OWN_NAMES.setdefault(model, uuid.uuid4().hex)
+    elif ".py:" in str(spec.get("model", "")):
+        code = sha256_of_file(Path(str(spec["model"]).rpartition(":")[0]))
+    return [card.id, dict(card.values), sha256_of_state(model), code]
+
+
+_OWN_NAMES: WeakKeyDictionary[RestorationModel, str] = WeakKeyDictionary()
+
+
+def _digest(parts: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:32]

@@ -1,0 +1,308 @@
+"""Layout of a run: tile, batch and workers, as fast as the budget allows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from napari_restore._format import format_size
+from napari_restore.engine._region import Region
+from napari_restore.engine.memory._budget import MIB
+from napari_restore.engine.memory._device import Device, cores
+from napari_restore.engine.planning._calibrate import SCRATCH_BYTES, Cost
+from napari_restore.engine.planning._options import Computing
+from napari_restore.engine.planning._prepare_cost import PrepareCost
+from napari_restore.engine.planning._tile_invariance import FIXED_TILE, TileInvariance
+from napari_restore.engine.planning._tiles import BAND, CELL, TileSizes, tile_sizes
+from napari_restore.engine.staged._layout import StagedLayout
+from napari_restore.errors import BadParameter, BudgetTooSmall, option
+from napari_restore.images import Image
+from napari_restore.models import RestorationModel, overview_factor
+
+READ_AHEAD = 2
+WRITE_BEHIND = 2
+ALMOST = 1.05
+"""Of layouts at most this much slower than the fastest, the one with the least memory is taken."""
+SHARED = 1.2
+"""How much longer a tile takes on several threads beside reading and writing than
+alone: they wait for each other (measured, docs/decisions/0003-threads-and-child.md)."""
+TILE_SECONDS = 0.4
+"""Most seconds of a tile, so that a cancel takes effect at once …"""
+LEAST_QUICK_TILE = 512
+"""… unless the halo would then outweigh the core."""
+_EDGES = (128, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096)
+FRAGMENTATION = (1.5, 1.8)
+"""Bytes that tiles take of a heap that keeps its freed blocks, per byte alive at the peak, in
+runs of up to 40 and from 400 tiles on: gaps grow for a while (docs/benchmarks.md)."""
+CONTEXT_BYTES_PER_PIXEL = 24
+"""Bytes per pixel that counting a block needs beyond the pixels themselves (measured)."""
+CONTEXT_SECONDS_PER_PIXEL = 25e-9
+IO_SECONDS_PER_BYTE = 1 / 150e6
+SECONDS_PER_TILE = 0.005
+"""Seconds of a tile besides its pixels: queues, files, chunks written in part (measured)."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How an image is cut into tiles, and how many are computed at once. Sides in pixels."""
+
+    tile: int
+    halo: int
+    tile_batch: int
+    tiles: int
+    workers: int
+    threads: int
+    """Of each worker."""
+    read_cache_bytes: int
+    invariance: TileInvariance = TileInvariance.FULL
+    """Invariance of a pixel's bits under tiling and threads on this machine; the layout follows
+    it."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A layout with its predicted cost."""
+
+    layout: Layout
+    peak_bytes: int
+    """Bytes that the run adds at its peak to those of the idle process."""
+    seconds: float
+    staged: StagedLayout | None = None
+    """Grid, tiers and phases of a staged model's run."""
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a run may take of the machine. Sizes in bytes."""
+
+    device: Device
+    memory: int
+    device_memory: int
+    workers: int | None = None
+    """None: chosen by cost and budget."""
+
+
+@dataclass(frozen=True)
+class LayoutRequest:
+    """Input of a layout. Sizes in bytes."""
+
+    image: Image
+    model: RestorationModel
+    bands: tuple[int, ...]
+    targets: tuple[Region, ...]
+    computing: Computing
+    resources: Resources
+    halo: int = 0
+    invariance: TileInvariance = TileInvariance.FULL
+    context: bool = False
+    """Whether the whole image must be read first."""
+    maps_bytes: int = 0
+    """Per pixel."""
+    prepare: PrepareCost = field(default_factory=PrepareCost)
+
+    @property
+    def pixel_bytes(self) -> int:
+        """Bytes of one pixel of the image."""
+        return self.image.bands * self.image.dtype.itemsize
+
+
+@dataclass(frozen=True)
+class _Way:
+    """One way to run: side of a tile, tiles at once, workers and threads of each."""
+
+    tile: int
+    batch: int
+    workers: int
+    threads: int
+    step: int
+    """Tile edges are multiples of this many pixels."""
+
+
+def lay_out(request: LayoutRequest, cost: Callable[[int], Cost]) -> Candidate:
+    """Return the fastest tile size and number of workers whose peak fits the memory.
+
+    `cost(threads)` gives a tile's cost for that many threads per worker. Raises `BudgetTooSmall`
+    naming the smallest budget that would do.
+    """
+    resources, image = request.resources, request.image
+    on_device = resources.device.is_accelerator
+    memory = resources.device_memory if on_device else resources.memory
+    # Of a block of the image that must be decoded as one.
+    block_bytes = 0 if on_device else (image.full or image).block_bytes
+    candidates = [_candidate(request, way, cost(way.threads)) for way in _ways(request)]
+    room = memory - block_bytes
+    fitting = [candidate for candidate in candidates if candidate.peak_bytes <= room]
+    if not fitting:
+        least = min(candidate.peak_bytes for candidate in candidates) + block_bytes
+        if block_bytes and (room < 0 or least - block_bytes <= memory):
+            raise block_too_large(image, memory, least)
+        raise BudgetTooSmall(
+            f"The budget of {format_size(memory)} is too small for one tile.",
+            f"Use {option('memory', _mebibytes(least))} or more, or a smaller {option('tile')}.",
+        )
+    best = _quickest(request, fitting, cost)
+    layout = best.layout
+    wanted = cache_for(image, layout.tile, request.halo, layout.workers)
+    # A cache of one row of halo chunks saves decoding them twice.
+    bonus = max(0, min(room - best.peak_bytes, wanted - layout.read_cache_bytes))
+    return replace(
+        best,
+        layout=replace(layout, read_cache_bytes=layout.read_cache_bytes + bonus),
+        peak_bytes=best.peak_bytes + block_bytes + min(bonus, image_bytes(image)),
+    )
+
+
+def _ways(request: LayoutRequest) -> list[_Way]:
+    """Return all that may be chosen from: workers first, then sides of a tile."""
+    computing, invariance = request.computing, request.invariance
+    step = tile_step(request.model)
+    tile, batch = computing.tile, computing.tile_batch or 1
+    if invariance is TileInvariance.FIXED_TILES:
+        # All runs use these tiles, in full: a pixel then has one way to be computed.
+        step = tile = -(-FIXED_TILE // step) * step
+        batch = 1
+    if tile is not None and tile < 1:
+        raise BadParameter(f"Tile {tile} is no size.", f"Use for instance {option('tile', 1024)}.")
+    edges = sorted({-(-edge // step) * step for edge in (_EDGES if tile is None else (tile,))})
+    workers = 1 if request.resources.device.is_accelerator else request.resources.workers
+    return [
+        _Way(edge, batch, n, invariance.threads or max(1, cores() // n), step)
+        for n in ([workers] if workers else sorted({1, cores()}, reverse=True))
+        for edge in edges
+    ]
+
+
+def _quickest(
+    request: LayoutRequest, fitting: list[Candidate], cost: Callable[[int], Cost]
+) -> Candidate:
+    """Return the one with the least memory of those that are hardly slower than the fastest."""
+
+    def is_quick(layout: Layout) -> bool:
+        side = layout.tile + 2 * request.halo
+        seconds = cost(layout.threads).seconds(side**2)
+        seconds += side**2 * request.pixel_bytes * IO_SECONDS_PER_BYTE
+        return layout.tile <= LEAST_QUICK_TILE or seconds <= TILE_SECONDS
+
+    quick = [candidate for candidate in fitting if is_quick(candidate.layout)] or fitting
+    soon = ALMOST * min(candidate.seconds for candidate in quick)
+    return min((c for c in quick if c.seconds <= soon), key=lambda c: c.peak_bytes)
+
+
+def _mebibytes(needed: int) -> str:
+    """Return a budget with some room above `needed` bytes."""
+    return f"{math.ceil(needed * 1.05 / MIB)}MiB"
+
+
+def block_too_large(image: Image, memory: int, needed: int) -> BudgetTooSmall:
+    """Return the error of an image that is decoded in blocks for which `memory` is too small."""
+    return BudgetTooSmall(
+        f"{image.name} must be decoded in blocks of {format_size(image.block_bytes)}, for which "
+        f"the budget of {format_size(memory)} is too small.",
+        f"Use {option('memory', _mebibytes(needed))} or more, or save the image with tiles "
+        "of 512 × 512, for example with gdal_translate -co TILED=YES.",
+    )
+
+
+def weight_bytes(model: RestorationModel) -> int:
+    return sum(p.numel() * p.element_size() for p in model.parameters())
+
+
+def tile_step(model: RestorationModel) -> int:
+    """Return the multiple of pixels that edges of tiles must be."""
+    return math.lcm(CELL, model.card.multiple_of)
+
+
+def image_bytes(image: Image) -> int:
+    return image.height * image.width * image.bands * image.dtype.itemsize
+
+
+def cache_for(image: Image, tile: int, halo: int, workers: int) -> int:
+    """Return the bytes of chunks worth caching: those of one row of tiles, as wide as a band."""
+    rows, columns = image.chunk
+    if halo == 0 and tile % rows == 0 and tile % columns == 0:
+        return 0
+    down = -(-(tile + 2 * halo) // rows) + 1
+    across = -(-min(image.width, BAND + 2 * halo) // columns) + 1
+    chunk = rows * columns * image.bands * image.dtype.itemsize
+    return min(image_bytes(image), chunk * (down * across + 2 * workers))
+
+
+def fragmentation(tiles: int) -> float:
+    """Return bytes that tiles take of a heap per byte alive; see `FRAGMENTATION`."""
+    first, last = FRAGMENTATION
+    return first + (last - first) * min(1.0, max(0.0, math.log10(tiles / 40)))
+
+
+def _candidate(request: LayoutRequest, way: _Way, cost: Cost) -> Candidate:
+    """Return the layout of `way` with its memory and time."""
+    image, prepare = request.image, request.prepare
+    size = (image.height, image.width)
+    tiles = tile_sizes(request.targets, size, way.tile, request.halo, way.step)
+    batch = min(way.batch, tiles.count)
+    running = min(way.workers, -(-tiles.count // batch))
+    alive = _alive_bytes(request, way, cost, tiles)
+    pixel = request.pixel_bytes
+    cache = min(image_bytes(image), 4 * image.chunk[0] * image.chunk[1] * pixel * way.workers)
+    context_bytes, blocks, context_seconds = context_pass_cost(
+        image.full or image, way.workers, whole=request.context
+    )
+    if prepare.peak_bytes and not request.context:
+        # Statistics that are known are read from the disk.
+        context_bytes = context_pass_cost(image.full or image, way.workers, whole=True)[0]
+    peak = context_bytes + prepare.statistics_bytes + cache + max(alive, blocks, prepare.peak_bytes)
+    seconds = cost.seconds(tiles.input_pixels) / running * (SHARED if way.threads > 1 else 1)
+    if tiles.count <= 4 * running:
+        rounds = -(-tiles.count // running)
+        seconds = max(seconds, rounds * cost.seconds(tiles.largest))
+    seconds += tiles.count * SECONDS_PER_TILE / running
+    seconds += tiles.input_pixels * pixel * IO_SECONDS_PER_BYTE / cores()
+    seconds += context_seconds + prepare.seconds
+    layout = Layout(
+        tile=way.tile,
+        halo=request.halo,
+        tile_batch=way.batch,
+        tiles=tiles.count,
+        workers=way.workers,
+        threads=way.threads,
+        read_cache_bytes=cache,
+        invariance=request.invariance,
+    )
+    return Candidate(layout, peak, seconds)
+
+
+def _alive_bytes(request: LayoutRequest, way: _Way, cost: Cost, tiles: TileSizes) -> int:
+    """Return the bytes of all tiles that are read, computed or written at once."""
+    largest, pixel, maps_bytes = tiles.largest, request.pixel_bytes, request.maps_bytes
+    batch = min(way.batch, tiles.count)
+    batches = -(-tiles.count // batch)
+    running = min(way.workers, batches)
+    waiting = min(READ_AHEAD, batches - running)
+    # Validity and an excluding mask, a byte each.
+    mask = 2
+    # In a worker: source, model input and change in float32, validity, output.
+    tile_bytes = cost.tile_bytes(largest) + SCRATCH_BYTES
+    core = min(largest, way.tile**2)
+    tile_bytes += largest * (pixel + 8 * len(request.bands) + 2 * mask) + core * (
+        pixel + maps_bytes
+    )
+    tile_bytes *= batch
+    queued = waiting * batch * largest * (pixel + mask)
+    queued += min(WRITE_BEHIND + batch - 1, tiles.count) * core * (pixel * 4 // 3 + maps_bytes)
+    return int(fragmentation(tiles.count) * (running * tile_bytes + queued))
+
+
+def context_pass_cost(image: Image, workers: int, *, whole: bool) -> tuple[int, int, float]:
+    """Return bytes kept, peak bytes of a block and seconds of a pass over the whole image.
+
+    Zeros if not `whole`.
+    """
+    if not whole:
+        return 0, 0, 0.0
+    pixels = image.height * image.width
+    pixel = image.bands * image.dtype.itemsize
+    factor = overview_factor(image.height, image.width)
+    context_bytes = image.bands * (65536 * 24 + 4 * (pixels // factor**2))
+    block = min(2048**2, pixels) * (pixel + CONTEXT_BYTES_PER_PIXEL)
+    seconds = pixels * (CONTEXT_SECONDS_PER_PIXEL + pixel * IO_SECONDS_PER_BYTE) / cores()
+    return context_bytes, (workers + 1) * block, seconds

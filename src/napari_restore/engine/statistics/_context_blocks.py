@@ -1,0 +1,97 @@
+"""Blocks of an image in which its context is counted, in any order and on several threads."""
+
+from __future__ import annotations
+
+from napari_restore.engine._region import Region
+from napari_restore.engine.masks._mask_strength import MaskStrength
+from napari_restore.engine.statistics._bands import visible_bands
+from napari_restore.images import Image
+from napari_restore.models import BLOCK, BlockStatistics, ContextPass
+
+BLOCK_SIDE = 2048
+"""Side in pixels of the blocks of a pass: a multiple of every overview factor in use."""
+READ_ROWS = 512
+"""Least rows of a block that are read together, in whole chunks: beside the overview a block of
+floats needs as much again."""
+SAMPLE_CHUNKS = 4
+"""A sample reads this many chunks across and down …"""
+SAMPLE_SIDE = 512
+"""… at this many pixels squared of each."""
+
+
+class ContextBlocks:
+    """The blocks of an image, or of a `region` of it, and the pass that they are added up in.
+
+    `sampled` blocks are a few, spread over the image. Pixels that `exclude` covers do not count.
+    """
+
+    def __init__(
+        self,
+        image: Image,
+        exclude: MaskStrength | None,
+        region: Region | None,
+        *,
+        sampled: bool,
+    ) -> None:
+        self._image, self._exclude = image, exclude
+        self._scope = scope = region or Region(0, 0, image.height, image.width)
+        self.whole = ContextPass(
+            scope.height, scope.width, image.bands, image.dtype, dark_bands(image)
+        )
+        side = max(BLOCK_SIDE, self.whole.factor)
+        self.boxes = [
+            Region(y, x, y + side, x + side).intersect(Region(0, 0, *scope.shape))
+            for y in range(0, scope.height, side)
+            for x in range(0, scope.width, side)
+        ]
+        """Counted from the corner of the region."""
+        if sampled:
+            self.boxes = _spread(image, self.whole.factor)
+        self._rows = -(-READ_ROWS // image.chunk[0]) * image.chunk[0]
+        if self._rows % max(BLOCK, self.whole.factor):
+            self._rows = side
+
+    def count(self, block: Region) -> BlockStatistics | None:
+        """Return the statistics of one of `boxes`; may be called from several threads."""
+        total = None
+        for y in range(block.y0, block.y1, self._rows):
+            part = self._measure(block.intersect(block._replace(y0=y, y1=y + self._rows)))
+            total = part if total is None else total.plus(part)
+        return total
+
+    def _measure(self, block: Region) -> BlockStatistics | None:
+        image, box = self._image, block.shift(self._scope.y0, self._scope.x0)
+        valid = image.read_representative(box) if image.may_be_invalid else None
+        if self._exclude is not None:
+            counted = self._exclude.read(box) == 0
+            valid = counted if valid is None else valid & counted
+        return self.whole.measure(block.y0, block.x0, image.read(box), valid)
+
+
+def dark_bands(image: Image) -> tuple[int, ...]:
+    """Return the bands of the dark channel.
+
+    They are the visible ones where roles are known, else all data bands.
+    """
+    return visible_bands(image) or image.data_bands
+
+
+def _spread(image: Image, factor: int) -> list[Region]:
+    """Return the blocks of a sample.
+
+    They are parts of up to SAMPLE_CHUNKS² chunks, spread evenly over the image.
+    """
+    step = max(BLOCK, factor)
+    picked: list[list[tuple[int, int]]] = []
+    for length, chunk in zip((image.height, image.width), image.chunk, strict=True):
+        count = min(SAMPLE_CHUNKS, -(-length // chunk))
+        spans = []
+        for number in range(count):
+            low = int((number + 0.5) * length / count) // chunk * chunk
+            low = -(-low // step) * step
+            high = min(low + max(step, min(chunk, SAMPLE_SIDE) // step * step), length)
+            if low < high:
+                spans.append((low, high))
+        picked.append(spans or [(0, min(length, step))])
+    rows, columns = picked
+    return [Region(y0, x0, y1, x1) for y0, y1 in rows for x0, x1 in columns]

@@ -1,0 +1,123 @@
+"""Sets up the run of a request, and computes its map."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+
+from napari_restore._options import AUTO, STOP, THROUGH
+from napari_restore.engine import Phase
+from napari_restore.engine.gradients import GradientSource
+from napari_restore.errors import BudgetTooSmall
+from napari_restore.explain._attribution_run import AttributionRun, Emit, Watch
+from napari_restore.explain._baselines import OpenModel, PathInputs, path_of
+from napari_restore.explain._context_choice import ContextChoice, choose_context
+from napari_restore.explain._context_gradient import ContextGradient
+from napari_restore.explain._integral import Integral
+from napari_restore.explain._objectives import Objective
+from napari_restore.explain._paths import Counted
+from napari_restore.explain._request import Request
+from napari_restore.explain.explainers._problem import Explainer, Problem
+from napari_restore.explain.explainers._run_explainer import ExplainerMap, run_explainer
+from napari_restore.explain.sums._sums import Sums
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A request with its run and path, before the map is computed."""
+
+    request: Request
+    run: AttributionRun
+    context: ContextChoice
+    path: Counted | None
+    """None for methods without a baseline."""
+    baseline_text: str | None
+    """The description of the path's baseline for the record."""
+    clear: GradientSource | None
+    """The clear image that the baseline is."""
+
+    def problem(self, emit: Emit) -> Problem:
+        """Return the image and the objective, for methods that evaluate images of their own."""
+        start = None if self.path is None else self.path.at(0.0, self.run.region)[0]
+        return Problem(self.run, start, emit)
+
+
+def set_up(
+    request: Request,
+    source: GradientSource,
+    objective: Objective,
+    clear: GradientSource | None,
+    open_model: OpenModel,
+) -> Setup:
+    """Choose how the context is treated, and open run and path; raises `BadParameter`, `BudgetTooSmall`."""
+    choice, context = choose_context(
+        request,
+        source,
+        partial(ContextGradient, source, request.method.path, request.baseline, clear, open_model),
+    )
+    new_run = partial(
+        AttributionRun,
+        source,
+        request.target,
+        objective,
+        rules=len(request.rules),
+        value_bytes=request.value_bytes,
+        fixed_routing=request.fixed_routing,
+    )
+    try:
+        run = new_run(context=context, through=choice.used == THROUGH)
+    except BudgetTooSmall:
+        if request.settings.context_gradient != AUTO or context is None:
+            raise
+        choice = choice.stopped_for("going through it does not fit the memory budget")
+        run = new_run(context=None, through=False)
+    if not request.method.path:
+        return Setup(request, run, choice, None, None, clear)
+    inputs = PathInputs(source, run.region, run.image, open_model, run.is_small)
+    path, text = path_of(
+        request.method.path, request.baseline, inputs, clear, len(request.rules[0].nodes)
+    )
+    return Setup(request, run, choice, Counted(path, run.image, run.valid), text, clear)
+
+
+def compute_map(setup: Setup, emit: Emit, watch: Watch | None) -> Integral | ExplainerMap:
+    """Compute the map of a method; events go to `emit`, partial maps of a path to `watch`."""
+    explainer = setup.request.method.explainer
+    if explainer is None:
+        return _integrate(setup, emit, watch)
+    return _explain(setup, explainer, emit)
+
+
+def _integrate(setup: Setup, emit: Emit, watch: Watch | None) -> Integral:
+    """Integrate along the path; points of an interrupted run are reused."""
+    run, request = setup.run, setup.request
+    assert setup.path is not None
+    emit(Phase("Following the path"))
+    start = request.baseline if setup.clear is None else setup.clear.plan.key
+    used = STOP if run.through is None else THROUGH
+    accumulator = run.accumulator(
+        request.rules, [request.method.path, start, used, request.fixed_routing]
+    )
+    return run.along(setup.path, accumulator, request.settings.gap, emit, watch)
+
+
+def _explain(setup: Setup, explainer: Explainer, emit: Emit) -> ExplainerMap:
+    """Run a method that is not a path integral."""
+    run, request, path = setup.run, setup.request, setup.path
+    emit(Phase("Running the method"))
+    computed = run_explainer(
+        explainer,
+        request.method.name,
+        setup.problem(emit),
+        request.arguments,
+        Sums(run.region, run.bands, 1),
+        request.settings.gap,
+    )
+    if path is None or run.context is None:
+        return computed
+    end, start = run.value(path, 1.0), run.value(path, 0.0)
+    return replace(
+        computed,
+        path_difference=end - start,
+        through_context=run.through_context(path, start),
+    )

@@ -1,0 +1,69 @@
+"""The settings of one attribution: image, model, target and method."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import napari_restore as nr
+from napari_restore import Region
+from napari_restore._options import AUTO, ContextGradient, MethodSettings, Routing
+
+if TYPE_CHECKING:
+    from napari_restore.explain import Attribution
+    from napari_restore.plugin._request import Request
+
+
+@dataclass(frozen=True)
+class AttributionRequest:
+    """The settings of one attribution, as `napari_restore.attribute` takes them."""
+
+    run: Request
+    """Image, model, memory and device; its area is not used."""
+    box: Region
+    """Level-0 pixels of the result; around the polygon, if there is one."""
+    polygon: tuple[tuple[float, float], ...] | None = None
+    """Corners (y, x) in level-0 pixels, counted from the corner of the first."""
+    method: str | None = None
+    objective: str | None = None
+    baseline: str | None = None
+    context_gradient: ContextGradient = AUTO
+    routing: Routing | None = None
+    gap: float = MethodSettings.gap
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of a method that goes along no path."""
+    check: str | None = None
+    level: int = 0
+    """Of the image: 0 its true pixels, above an overview."""
+
+    @property
+    def scale(self) -> int:
+        """Level-0 pixels along a side of one of the map's."""
+        return self.run.image.level_scale(self.level) or 1
+
+    def attribute(self, **callbacks: Any) -> Attribution:
+        """Compute it; not in the GUI thread. `callbacks` are emit, watch and stop."""
+        run = self.run
+        where: dict[str, Any] = {"box": self.box}
+        if self.polygon is not None:
+            where = {"polygon": self.polygon}
+        return nr.attribute(
+            run.image,
+            run.load(),
+            **where,
+            method=self.method,
+            objective=self.objective,
+            baseline=self.baseline,
+            context_gradient=self.context_gradient,
+            routing=self.routing,
+            gap=self.gap,
+            arguments=self.arguments,
+            check=self.check,
+            level=self.level,
+            exclude=run.exclude,
+            extent=run.extent,
+            memory=run.memory,
+            device=run.device,
+            **callbacks,
+        )

@@ -1,0 +1,230 @@
+"""The part of the panel in which a result is compared with its source."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QGridLayout,
+    QLabel,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_restore.errors import RestoreError
+from napari_restore.plugin._keys import with_key
+from napari_restore.plugin._notices import show_problem
+from napari_restore.plugin.compare._blink import KEY, Blink
+from napari_restore.plugin.compare._compared_layers import LinkedContrast, SideBySide
+from napari_restore.plugin.compare._figures_view import FiguresView
+from napari_restore.plugin.compare._maps_view import MapsView
+from napari_restore.plugin.compare._swipe import Swipe
+from napari_restore.plugin.widgets._combo_box import NarrowComboBox
+from napari_restore.plugin.widgets._section import Section
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+    from napari_restore.plugin._state import RestoreState
+    from napari_restore.plugin.results._variant import Variant
+
+NOTHING = "Run a method first: its result is compared with the source."
+REMOVED = "The image of this result was removed. Open it again and run to compare."
+
+
+class CompareSection(Section):
+    """Swipe, blink, side by side, contrast, figures and maps of the current result.
+
+    Swipe and side by side exclude each other. Both follow the current result: with
+    another one they continue with that.
+    """
+
+    TITLE = "Compare"
+
+    def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
+        super().__init__(viewer, state)
+        self._swipe: Swipe | None = None
+        self._sides: SideBySide | None = None
+        self._column: float | None = None
+        self._blink = Blink(viewer, state)
+        self._contrast = LinkedContrast()
+        self.figures = FiguresView(viewer, state)
+        self.maps = MapsView(viewer, state)
+        self._build()
+        self.listen(state.events.variants, self._on_variants)
+        self.listen(state.events.current, self._on_current)
+        for event in (viewer.layers.events.inserted, viewer.layers.events.removed):
+            self.listen(event, self._on_layers)
+        self._on_variants()
+
+    def _build(self) -> None:
+        self.other = NarrowComboBox(self)
+        self.other.setToolTip("What the current result is compared with")
+        self.swipe = _toggle(
+            "Swipe",
+            with_key("Drag a line over the image: left before, right after. Esc ends", "swipe"),
+        )
+        self.sides = _toggle("Side by side", "Before and after beside each other, moving together")
+        self.hold = QPushButton(f"Hold for source ({KEY})", self)
+        self.hold.setToolTip(
+            f"Shows the source while pressed; on the image hold the key {KEY} instead"
+        )
+        self.link = QCheckBox("Same contrast", self)
+        self.link.setChecked(True)
+        self.link.setToolTip(
+            "Source and results share contrast limits, gamma and, if grey, the colormap"
+        )
+        self.hint = QLabel(NOTHING, self)
+        self.hint.setWordWrap(True)
+        grid = QGridLayout()
+        grid.setContentsMargins(0, 0, 0, 0)
+        grid.addWidget(QLabel("With", self), 0, 0)
+        grid.addWidget(self.other, 0, 1, 1, 2)
+        grid.addWidget(self.swipe, 1, 0, 1, 2)
+        grid.addWidget(self.sides, 1, 2)
+        grid.addWidget(self.hold, 2, 0, 1, 3)
+        grid.addWidget(self.link, 3, 0, 1, 3)
+        grid.setColumnStretch(1, 1)
+        grid.setColumnStretch(2, 2)
+        self._content = QWidget(self)
+        inside = QVBoxLayout(self._content)
+        inside.setContentsMargins(0, 0, 0, 0)
+        inside.addLayout(grid)
+        inside.addWidget(self.figures)
+        inside.addWidget(self.maps)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.hint)
+        layout.addWidget(self._content)
+        self.swipe.toggled.connect(self._on_swipe)
+        self.sides.toggled.connect(self._on_sides)
+        self.hold.pressed.connect(self._blink.press)
+        self.hold.released.connect(self._blink.release)
+        self.link.toggled.connect(self._on_variants)
+        self.other.currentIndexChanged.connect(self._restart)
+
+    def leave(self) -> None:
+        """End comparing and restore the viewer."""
+        self._end()
+        self._blink.close()
+        self._contrast.close()
+        self.figures.leave()
+        self.maps.leave()
+        super().leave()
+
+    # -- the current result -----------------------------------------------------------
+
+    def _on_variants(self) -> None:
+        self._contrast.follow(self.state.variants if self.link.isChecked() else ())
+        self._on_current()
+
+    def _on_current(self) -> None:
+        """Offer the source and the other results of the same source."""
+        current = self.state.current
+        self._allow()
+        chosen = self.other.currentData()
+        others = [
+            variant
+            for variant in self.state.variants
+            if current is not None and variant is not current and variant.source is current.source
+        ]
+        self.other.blockSignals(True)
+        self.other.clear()
+        self.other.addItem("Source", None)
+        for variant in others:
+            self.other.addItem(variant.name, variant)
+        self.other.setCurrentIndex(others.index(chosen) + 1 if chosen in others else 0)
+        self.other.blockSignals(False)
+        self._restart()
+
+    def _on_layers(self, event: Any) -> None:
+        current = self.state.current
+        if current is not None and event.value is current.source:
+            self._allow()
+            if not self._content.isEnabled():
+                self._end()
+
+    def _allow(self) -> None:
+        """Disable everything without a result, or without its source."""
+        current = self.state.current
+        there = current is not None and current.source in self.viewer.layers
+        self.hint.setText(NOTHING if current is None else REMOVED)
+        self.hint.setVisible(not there)
+        self._content.setEnabled(there)
+
+    def _restart(self) -> None:
+        """Begin again with what is compared now."""
+        swiping, beside = self.swipe.isChecked(), self.sides.isChecked()
+        if not (swiping or beside):
+            return
+        self._end()
+        if self._content.isEnabled():
+            self.swipe.setChecked(swiping)
+            self.sides.setChecked(beside)
+
+    # -- swipe and side by side --------------------------------------------------
+
+    def _on_swipe(self, checked: bool) -> None:
+        if not checked:
+            self._end()
+            return
+        self._end_sides()
+        current = self.state.current
+        if current is None:
+            self.swipe.setChecked(False)
+            return
+        try:
+            self._swipe = Swipe(self.viewer, current, self._other(), self._column)
+        except RestoreError as error:
+            self.swipe.setChecked(False)
+            show_problem(error)
+            return
+        self._swipe.ended.connect(self._on_swipe_ended)
+
+    def _on_sides(self, checked: bool) -> None:
+        if not checked:
+            self._end()
+            return
+        self._end_swipe()
+        current, other = self.state.current, self._other()
+        if current is None:
+            self.sides.setChecked(False)
+            return
+        left = current.source if other is None else other.layer
+        self._sides = SideBySide(self.viewer, left, current.layer)
+        self._sides.ended.connect(self._on_sides_ended)
+
+    def _other(self) -> Variant | None:
+        other: Variant | None = self.other.currentData()
+        return other
+
+    def _end(self) -> None:
+        self._end_swipe()
+        self._end_sides()
+
+    def _end_swipe(self) -> None:
+        if self._swipe is not None:
+            self._swipe.end()
+
+    def _end_sides(self) -> None:
+        if self._sides is not None:
+            self._sides.end()
+
+    def _on_swipe_ended(self) -> None:
+        swipe, self._swipe = self._swipe, None
+        # The next swipe of this source begins where this one ended.
+        self._column = swipe.column if swipe is not None else None
+        self.swipe.setChecked(False)
+
+    def _on_sides_ended(self) -> None:
+        self._sides = None
+        self.sides.setChecked(False)
+
+
+def _toggle(text: str, tip: str) -> Any:
+    button = QPushButton(text)
+    button.setCheckable(True)
+    button.setToolTip(tip)
+    return button

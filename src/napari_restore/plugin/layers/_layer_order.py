@@ -1,0 +1,65 @@
+"""The order of layers: results above their source, the chosen image in front."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image as ImageLayer
+    from napari.layers import Layer
+
+SOURCE = "napari_restore_source"
+"""In the metadata of a result: the identity of the layer it was made of."""
+HIDDEN = 0.5
+"""Share of an image that others cover from which on it counts as hidden."""
+
+
+def bring_to_front(viewer: ViewerModel, image: Layer) -> None:
+    """Move `image` and its results above the images that hide it; images beside it stay."""
+    layers = viewer.layers
+    own = _with_results(viewer, image)
+    above = [
+        layers.index(member)
+        for other in _hiding(viewer, image)
+        for member in _with_results(viewer, other)
+    ]
+    if above and max(above) > min(map(layers.index, own)):
+        layers.move_multiple([layers.index(layer) for layer in own], max(above) + 1)
+
+
+def insert_above(viewer: ViewerModel, source: ImageLayer, layer: ImageLayer) -> None:
+    """Add a result's layer above its source and the results that has already, all visible."""
+    layers = viewer.layers
+    layer.metadata[SOURCE] = source.unique_id
+    above = [
+        number
+        for number, other in enumerate(layers)
+        if source.unique_id in (other.unique_id, other.metadata.get(SOURCE))
+    ]
+    layers.insert(max(above) + 1, layer)
+    bring_to_front(viewer, source)
+
+
+def _with_results(viewer: ViewerModel, image: Layer) -> list[Layer]:
+    """Return `image` and its results, from the lowest to the topmost."""
+    known = image.unique_id
+    return [x for x in viewer.layers if known in (x.unique_id, x.metadata.get(SOURCE))]
+
+
+def _hiding(viewer: ViewerModel, image: Layer) -> list[Layer]:
+    """Return the visible images above `image` that cover most of its box."""
+    from napari.layers import Image
+
+    low, high = image.extent.world[:, -2:]
+    found = []
+    for other in viewer.layers[viewer.layers.index(image) + 1 :]:
+        if not (isinstance(other, Image) and other.visible and SOURCE not in other.metadata):
+            continue
+        other_low, other_high = other.extent.world[:, -2:]
+        common = np.clip(np.minimum(high, other_high) - np.maximum(low, other_low), 0, None)
+        if np.prod(common) >= HIDDEN * np.prod(high - low):
+            found.append(other)
+    return found

@@ -1,0 +1,152 @@
+"""Device, tiles and the scope of a model: what most users never change."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QSpinBox, QVBoxLayout, QWidget
+
+from napari_restore.plugin.widgets._combo_box import NarrowComboBox
+from napari_restore.plugin.widgets._folding import form_layout
+
+if TYPE_CHECKING:
+    from napari_restore.engine import Plan
+    from napari_restore.models import ModelCard
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+SCOPES = {
+    "local": "local: a pixel depends on its surroundings only",
+    "staged": "staged: the model looks at the whole image between its stages",
+    "swept": "swept: the model passes over the whole image",
+}
+EXTENTS = {"image": "the whole image", "region": "only the area (a draft)"}
+RESIDUALS = {
+    "auto": "automatic",
+    "device": "on the device",
+    "ram": "in memory",
+    "disk": "on the scratch disk",
+    "recompute-first": "kept but for the first stage's",
+    "recompute": "made again",
+}
+"""Tiers in words; see `napari_restore.plan`."""
+
+
+class AdvancedForm(QWidget):
+    """Device, tiles, and for global models their extent and where residuals are stored."""
+
+    changed = Signal(dict)
+    """The settings by their names in the state."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.device = NarrowComboBox(self)
+        self.device.addItems(DEVICES)
+        self.device.setToolTip("Where the model runs; auto takes a GPU where there is one")
+        self.reason = QLabel(self)
+        self.reason.setWordWrap(True)
+        self.reason.setToolTip("The device of the plan, and why")
+        self.scope = QLabel(self)
+        self.scope.setWordWrap(True)
+        self.scope.setToolTip("How much of the image a restored pixel follows from")
+        self.tile = _number(self, 8192, 128, " px")
+        self.tile.setToolTip("Edge of a tile; the memory budget chooses it. The result is the same")
+        self.tile_batch = _number(self, 256, 1, " tiles")
+        self.tile_batch.setToolTip("Tiles given to the model at once; helps networks on a GPU")
+        self.extent = _choice(self, EXTENTS)
+        self.extent.setToolTip(
+            "A global model looks at the whole image once, whatever is restored. "
+            "Looking at the area only is quicker, and a draft"
+        )
+        self.residuals = _choice(self, RESIDUALS)
+        self.residuals.setToolTip(
+            "Where the encoder leaves what the decoder needs; automatic is the quickest within "
+            "the budgets. The result is the same"
+        )
+        self.grid = QLabel(self)
+        self.grid.setWordWrap(True)
+        self.grid.setToolTip("How much the model looks at at once, and what its encoder leaves")
+        self._layout = self._rows()
+        self.reason.hide()
+        self._show_global(False)
+        for box in (self.device, self.extent, self.residuals):
+            box.currentIndexChanged.connect(self._on_changed)
+        self.tile.valueChanged.connect(self._on_changed)
+        self.tile_batch.valueChanged.connect(self._on_changed)
+
+    def _rows(self) -> QFormLayout:
+        layout = form_layout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        where = QWidget(self)
+        column = QVBoxLayout(where)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(self.device)
+        column.addWidget(self.reason)
+        where.setFocusProxy(self.device)
+        layout.addRow("Device", where)
+        layout.addRow("Scope", self.scope)
+        layout.addRow("Tile", self.tile)
+        layout.addRow("Tile batch", self.tile_batch)
+        layout.addRow("Model knows", self.extent)
+        layout.addRow("Residuals", self.residuals)
+        layout.addRow("Grid", self.grid)
+        return layout
+
+    def show_settings(self, settings: Mapping[str, Any]) -> None:
+        """Show settings by their names in the state, without a signal."""
+        self.blockSignals(True)
+        self.device.setCurrentText(settings["device"])
+        self.tile.setValue(settings["tile"] or 0)
+        self.tile_batch.setValue(settings["tile_batch"] or 0)
+        self.extent.setCurrentIndex(self.extent.findData(settings["extent"]))
+        self.residuals.setCurrentIndex(self.residuals.findData(settings["residuals"]))
+        self.blockSignals(False)
+
+    def show_card(self, card: ModelCard) -> None:
+        """Show the scope of `card`, and the settings of models of this scope."""
+        self.scope.setText(SCOPES.get(card.scope, card.scope))
+        self._show_global(card.scope == "staged")
+
+    def show_plan(self, plan: Plan) -> None:
+        """Show the device that `plan` uses, and why; of a staged model also where residuals go."""
+        self.reason.setText(f"{plan.device.name}: {plan.device.reason}")
+        if plan.staged is not None:
+            self.grid.setText(f"{plan.staged.summary()} · {plan.staged.phases()}")
+        self.reason.show()
+
+    def _show_global(self, is_global: bool) -> None:
+        # Tiles of such a model are a part of it.
+        self._layout.setRowVisible(self.tile, not is_global)
+        self._layout.setRowVisible(self.extent, is_global)
+        self._layout.setRowVisible(self.residuals, is_global)
+        self._layout.setRowVisible(self.grid, is_global)
+
+    def _on_changed(self) -> None:
+        self.changed.emit(
+            {
+                "device": self.device.currentText(),
+                "tile": None if self.tile.isHidden() else self.tile.value() or None,
+                "tile_batch": self.tile_batch.value() or None,
+                "extent": self.extent.currentData(),
+                "residuals": self.residuals.currentData(),
+            }
+        )
+
+
+def _choice(parent: QWidget, texts: Mapping[str, str]) -> QComboBox:
+    box = NarrowComboBox(parent, letters=8)
+    for value, text in texts.items():
+        box.addItem(text, value)
+    return box
+
+
+def _number(parent: QWidget, most: int, step: int, suffix: str) -> QSpinBox:
+    box = QSpinBox(parent)
+    box.setRange(0, most)
+    box.setSingleStep(step)
+    box.setSuffix(suffix)
+    box.setSpecialValueText("automatic")
+    # A half-typed number is not applied.
+    box.setKeyboardTracking(False)
+    return box

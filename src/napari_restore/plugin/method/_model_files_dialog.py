@@ -1,0 +1,270 @@
+"""Takes model files: their card is measured, shown, and confirmed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QEvent, QObject, Qt, Signal
+from qtpy.QtWidgets import (
+    QComboBox,
+    QDialog,
+    QDialogButtonBox,
+    QFileDialog,
+    QFormLayout,
+    QLabel,
+    QLineEdit,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_restore import api
+from napari_restore._format import format_size
+from napari_restore.errors import BadModel, BadOutput, RestoreError
+from napari_restore.plugin._notices import show_note, show_problem, with_labels
+from napari_restore.plugin.method._model_chooser import Choice
+from napari_restore.plugin.threads._background import in_background
+
+if TYPE_CHECKING:
+    from napari_restore.models import Proposal
+
+WEIGHTS = (".safetensors", ".pth", ".pt", ".ckpt")
+CODE = (".pt2", ".py")
+"""Files that run on loading; only after a yes."""
+WIDTH = 440
+Inspected = tuple["Proposal | None", RestoreError | None]
+
+
+class ModelFiles(QObject):
+    """From a dropped or chosen file to a model in the chooser.
+
+    Nothing of a file runs before the user has allowed it, and nothing is written
+    before the user has seen what it is. Files are inspected on another thread.
+    """
+
+    message = Signal(str)
+    """What is being done, "" when it is over."""
+    added = Signal(object)
+    """The `Choice` that the user confirmed."""
+
+    def __init__(self, panel: QWidget) -> None:
+        super().__init__(panel)
+        self._panel = panel
+        self._requests = 0
+        self.dialog: QDialog | None = None
+        """The question that is open."""
+        panel.setAcceptDrops(True)
+        panel.installEventFilter(self)
+
+    def ask_for_file(self) -> None:
+        """Let the user choose a file."""
+        patterns = " ".join(f"*{suffix}" for suffix in (*WEIGHTS, *CODE))
+        dialog = QFileDialog(self._panel, "Add a model file", "", f"Models ({patterns})")
+        dialog.setFileMode(QFileDialog.FileMode.ExistingFile)
+        dialog.fileSelected.connect(self.add_file)
+        self._open(dialog)
+
+    def add_file(self, name: str) -> None:
+        """Inspect a file; where it has code, after the user allows it to run."""
+        path = Path(name)
+        if path.suffix.lower() not in CODE:
+            self._inspect(str(path))
+            return
+        try:
+            factories = api.model_factories(path) if path.suffix.lower() == ".py" else []
+        except RestoreError as error:
+            show_problem(error)
+            return
+        dialog = TrustDialog(path, factories, self._panel)
+        dialog.accepted.connect(lambda: self._inspect(dialog.source(), trust=True))
+        self._open(dialog)
+
+    def leave(self) -> None:
+        """Close the dialog and drop the file that is being inspected."""
+        self._requests += 1
+        self._panel.removeEventFilter(self)
+        if self.dialog is not None:
+            self.dialog.reject()
+
+    def eventFilter(self, watched: Any, event: Any) -> bool:
+        """Accept drops of model files; others are left to Qt."""
+        kind = event.type()
+        if kind in (QEvent.Type.DragEnter, QEvent.Type.Drop):
+            files = _model_files(event.mimeData())
+            if files:
+                event.acceptProposedAction()
+                if kind == QEvent.Type.Drop:
+                    self.add_file(files[0])
+                return True
+        return bool(super().eventFilter(watched, event))
+
+    # -- inspecting -----------------------------------------------------------------
+
+    def _inspect(self, source: str, trust: bool = False) -> None:
+        self.message.emit(f"Looking at {Path(source).name} …")
+        self._requests += 1
+        in_background(partial(_inspected, source, trust), self._on_found, self._requests, trust)
+
+    def _on_found(self, number: int, trust: bool, inspected: Inspected) -> None:
+        if number != self._requests:
+            return
+        self.message.emit("")
+        found, error = inspected
+        if error is not None:
+            show_problem(error)
+        if found is None:
+            return
+        dialog = ProposalDialog(found, self._panel)
+        dialog.accepted.connect(lambda: self._on_confirmed(found, dialog.title(), trust))
+        self._open(dialog)
+
+    def _on_confirmed(self, found: Proposal, title: str, trust: bool) -> None:
+        card = replace(found.model.card, title=title)
+        choice = Choice(card, found.source, trust=trust)
+        if not found.known and found.card:
+            try:
+                api.save_card(found, title=title)
+            except BadOutput as error:
+                network = found.card.get("model")
+                if network is None:
+                    show_problem(error)
+                    return
+                # Weights of a known network run without a card, too.
+                show_note(f"{with_labels(error.message)} It can be used while this panel is open.")
+                choice = Choice(card, network, weights=found.source)
+            except RestoreError as error:
+                show_problem(error)
+                return
+        self.added.emit(choice)
+
+    def _open(self, dialog: QDialog) -> None:
+        if self.dialog is not None:
+            self.dialog.reject()
+        self.dialog = dialog
+        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        dialog.finished.connect(lambda: self._on_closed(dialog))
+        dialog.open()
+
+    def _on_closed(self, dialog: QDialog) -> None:
+        if self.dialog is dialog:
+            self.dialog = None
+
+
+class TrustDialog(QDialog):
+    """Asks whether the code of a file may run; No unless the user says otherwise."""
+
+    def __init__(self, path: Path, factories: list[str], parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setWindowTitle("Run this file's code?")
+        self._path = path
+        kind = "an exported program" if path.suffix.lower() == ".pt2" else "Python code"
+        text = QLabel(
+            f"{path.name} is {kind}. It can do anything on this machine that you can. "
+            "Run it only if you trust its author.",
+            self,
+        )
+        text.setWordWrap(True)
+        layout = QVBoxLayout(self)
+        layout.addWidget(text)
+        self.factory = QComboBox(self)
+        self.factory.addItems(factories)
+        self.factory.setToolTip("The function of the file that makes the model")
+        self.factory.setVisible(bool(factories))
+        layout.addWidget(self.factory)
+        self.buttons = QDialogButtonBox(self)
+        run = self.buttons.addButton("Run it", QDialogButtonBox.ButtonRole.AcceptRole)
+        no = self.buttons.addButton("No", QDialogButtonBox.ButtonRole.RejectRole)
+        run.setAutoDefault(False)
+        no.setDefault(True)
+        no.setFocus()
+        layout.addWidget(self.buttons)
+        self.buttons.accepted.connect(self.accept)
+        self.buttons.rejected.connect(self.reject)
+        _fit(self)
+
+    def source(self) -> str:
+        """Return the argument of `inspect_model`."""
+        factory = self.factory.currentText()
+        return f"{self._path}:{factory}" if factory else str(self._path)
+
+
+class ProposalDialog(QDialog):
+    """Shows what a file was found to be; the title can be changed."""
+
+    def __init__(self, found: Proposal, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setWindowTitle("Add this model?")
+        self._title = QLineEdit(found.model.card.title, self)
+        self._title.setReadOnly(found.known or not found.card)
+        self._title.setToolTip("Under this title it is offered")
+        form = QFormLayout()
+        form.addRow("Title", self._title)
+        for name, text in description_of(found).items():
+            label = QLabel(text, self)
+            label.setWordWrap(True)
+            label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+            form.addRow(name, label)
+        card = found.path.with_suffix(".json").name
+        if found.known:
+            sentence = f"Its card {card} lies beside it and stays as it is."
+        elif found.card:
+            sentence = f"What was found is kept beside it as {card}."
+        else:
+            sentence = "It brings a card of its own."
+        about = QLabel(sentence, self)
+        about.setWordWrap(True)
+        self.buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Cancel, self)
+        self.buttons.addButton("Add", QDialogButtonBox.ButtonRole.AcceptRole).setDefault(True)
+        self.buttons.accepted.connect(self.accept)
+        self.buttons.rejected.connect(self.reject)
+        layout = QVBoxLayout(self)
+        layout.addLayout(form)
+        layout.addWidget(about)
+        layout.addWidget(self.buttons)
+        _fit(self)
+
+    def title(self) -> str:
+        """Return the title to offer it under."""
+        return self._title.text().strip() or self._title.placeholderText() or "Model"
+
+
+def _fit(dialog: QDialog) -> None:
+    """Make the dialog as high as its wrapped text needs; Qt by itself cuts it off."""
+    layout = dialog.layout()
+    assert layout is not None
+    dialog.setMinimumWidth(WIDTH)
+    dialog.setMinimumHeight(layout.totalHeightForWidth(WIDTH))
+
+
+def description_of(found: Proposal) -> dict[str, str]:
+    """Return what was found, by the labels the dialog shows."""
+    card = found.model.card
+    how = " (measured)" if found.measured else ""
+    bands = f"{card.bands}" if card.bands else "any number"
+    roles = f": {', '.join(card.roles)}" if card.roles else ""
+    half = len(found.sha256) // 2
+    return {
+        "File": found.path.name,
+        "Architecture": found.architecture,
+        "Bands": bands + roles + how,
+        "Halo": f"{card.halo} px, steps of {card.multiple_of} px{how}",
+        "Size": format_size(found.bytes),
+        "SHA-256": f"{found.sha256[:half]}\n{found.sha256[half:]}",
+    }
+
+
+def _inspected(source: str, trust: bool) -> Inspected:
+    try:
+        return api.inspect_model(source, trust=trust), None
+    except RestoreError as error:
+        return None, error
+    except Exception as error:
+        # Code of others may fail in any way.
+        return None, BadModel(f"{Path(source).name} cannot be used: {error}.", "Check the file.")
+
+
+def _model_files(mime: Any) -> list[str]:
+    files = [url.toLocalFile() for url in mime.urls() if url.isLocalFile()]
+    return [name for name in files if Path(name).suffix.lower() in (*WEIGHTS, *CODE)]

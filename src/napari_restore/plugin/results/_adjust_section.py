@@ -1,0 +1,183 @@
+"""Adjusts the current result without a run: strength, tones, colour."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QVBoxLayout,
+)
+from superqt import QLabeledSlider
+from superqt.utils import qthrottled
+
+from napari_restore.engine import Adjustment
+from napari_restore.errors import BadParameter
+from napari_restore.plugin._notices import error_text, show_problem
+from napari_restore.plugin.widgets._folding import form_layout
+from napari_restore.plugin.widgets._section import Section
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+    from napari_restore.plugin._state import RestoreState
+    from napari_restore.plugin.results._variant import Variant
+
+ADJUST_MS = 50
+"""While a slider moves the picture follows this often."""
+SLIDERS = (
+    ("strength", "Strength", 150, "How much of the method's change is applied; beyond 100 % more"),
+    (
+        "protect_shadows",
+        "Protect shadows",
+        100,
+        "How much of the change the darkest third of the tones is spared",
+    ),
+    (
+        "protect_highlights",
+        "Protect highlights",
+        100,
+        "How much of the change the brightest third is spared, for instance clouds and lamps",
+    ),
+)
+"""Field of an `Adjustment`, label, largest percentage, what it does."""
+KEEP_COLOURS = "Only the lightness follows the method; red, green and blue keep their differences"
+NOTHING = "There is no result yet. Run first; changing its look then runs nothing again."
+
+
+class AdjustSection(Section):
+    """Adjusts the state's current result at once, on the screen and for the file."""
+
+    TITLE = "Adjust"
+    heading_changed = Signal(str)
+    """The heading, with whether the result is adjusted."""
+
+    def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
+        super().__init__(viewer, state)
+        self._variant: Variant | None = None
+        self._adjust = qthrottled(self._apply, timeout=ADJUST_MS)
+        self._build()
+        self._on_adjusted()
+        self.listen(state.events.current, self._on_current)
+        self._on_current()
+
+    def _build(self) -> None:
+        self.about = QLabel(self)
+        self.about.setWordWrap(True)
+        form = form_layout()
+        self.sliders: dict[str, QLabeledSlider] = {}
+        for name, label, largest, help_text in SLIDERS:
+            slider = QLabeledSlider(Qt.Orientation.Horizontal, self)
+            slider.setRange(0, largest)
+            slider.setPageStep(10)
+            slider.setToolTip(f"{help_text} (%)")
+            slider.setAccessibleName(label)
+            slider.valueChanged.connect(self._adjust)
+            self.sliders[name] = slider
+            form.addRow(f"{label} (%)", slider)
+        self.keep_colours = QCheckBox("Keep the colours", self)
+        self.keep_colours.toggled.connect(self._adjust)
+        form.addRow("", self.keep_colours)
+        self.reset_button = QPushButton("Reset", self)
+        self.reset_button.setToolTip("Show the result as the method made it")
+        self.reset_button.clicked.connect(self.reset)
+        self.undo_button = QPushButton("Undo", self)
+        self.undo_button.setToolTip("Take the last change of the look back")
+        self.undo_button.clicked.connect(self.undo)
+        back = QHBoxLayout()
+        back.addWidget(self.undo_button)
+        back.addWidget(self.reset_button)
+        form.addRow("", back)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.about)
+        layout.addLayout(form)
+
+    @property
+    def chosen(self) -> Adjustment:
+        """What the widgets are set to."""
+        shares = {name: slider.value() / 100 for name, slider in self.sliders.items()}
+        return Adjustment(**shares, luminance_only=self.keep_colours.isChecked())
+
+    def reset(self) -> None:
+        """Show the result as the method made it."""
+        self._show(Adjustment())
+        self._apply()
+
+    def undo(self) -> None:
+        """Take the last change back."""
+        self._adjust.flush()
+        if self._variant is not None:
+            self._variant.undo()
+
+    def leave(self) -> None:
+        """Disconnect from the result, too."""
+        self._adjust.cancel()
+        self._follow(None)
+        super().leave()
+
+    def _apply(self) -> None:
+        if self._variant is None or self.chosen == self._variant.adjustment:
+            return
+        try:
+            self._variant.adjust(self.chosen)
+        except BadParameter as error:
+            show_problem(error)
+            self._on_adjusted()
+
+    def _on_current(self) -> None:
+        if self.state.current is self._variant:
+            self._enable()
+            return
+        # The last values of the sliders are those of the result before.
+        self._adjust.flush()
+        self._follow(self.state.current)
+        self._enable()
+        self._on_adjusted()
+
+    def _follow(self, variant: Variant | None) -> None:
+        if self._variant is not None:
+            self._variant.adjusted.disconnect(self._on_adjusted)
+        self._variant = variant
+        if variant is not None:
+            variant.adjusted.connect(self._on_adjusted)
+
+    def _enable(self) -> None:
+        """Enable only what the current result allows."""
+        variant = self._variant
+        self.about.setText("" if variant else NOTHING)
+        self.about.setVisible(variant is None)
+        for widget in (*self.sliders.values(), self.keep_colours):
+            widget.setEnabled(variant is not None)
+        self.keep_colours.setToolTip(KEEP_COLOURS)
+        if variant is not None:
+            try:
+                Adjustment(luminance_only=True).check(variant.shown.result.image)
+            except BadParameter as error:
+                self.keep_colours.setEnabled(False)
+                self.keep_colours.setToolTip(error_text(error))
+
+    def _on_adjusted(self) -> None:
+        variant = self._variant
+        adjustment = Adjustment() if variant is None else variant.adjustment
+        self._show(adjustment)
+        self.undo_button.setEnabled(variant is not None and variant.can_undo)
+        self.reset_button.setEnabled(not adjustment.is_neutral)
+        self.heading_changed.emit(
+            self.TITLE if adjustment.is_neutral else f"{self.TITLE} · adjusted, with undo"
+        )
+
+    def _show(self, adjustment: Adjustment) -> None:
+        """Set the widgets without applying their values."""
+        values = adjustment.to_dict()
+        for widget in (*self.sliders.values(), self.keep_colours):
+            widget.blockSignals(True)
+        for name, slider in self.sliders.items():
+            slider.setValue(round(100 * values[name]))
+        self.keep_colours.setChecked(values["luminance_only"])
+        for widget in (*self.sliders.values(), self.keep_colours):
+            widget.blockSignals(False)

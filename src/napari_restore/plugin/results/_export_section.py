@@ -1,0 +1,371 @@
+"""Saves what is shown, and gives the command that writes the same."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from psygnal import Signal
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import (
+    QApplication,
+    QHBoxLayout,
+    QLabel,
+    QProgressBar,
+    QPushButton,
+    QSpinBox,
+    QVBoxLayout,
+)
+
+from napari_restore import api
+from napari_restore._format import format_seconds, format_size
+from napari_restore.errors import InputError, RestoreError
+from napari_restore.plugin._keys import with_key
+from napari_restore.plugin._notices import error_text, show_problem
+from napari_restore.plugin.results._save_dialog import ask_save_path
+from napari_restore.plugin.results._save_task import SaveTask
+from napari_restore.plugin.results._variant_text import adjustment_of, area_of, phrase
+from napari_restore.plugin.widgets._combo_box import NarrowComboBox
+from napari_restore.plugin.widgets._folding import bring_into_view, flowing, form_layout
+from napari_restore.plugin.widgets._section import Section
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+    from napari_restore.engine import Result
+    from napari_restore.plugin._state import RestoreState
+    from napari_restore.plugin.results._variant import Variant
+
+
+@dataclass(frozen=True)
+class Format:
+    """A kind of file, and which of the options it has."""
+
+    title: str
+    suffix: str
+    options: frozenset[str] = frozenset()
+    always: dict[str, Any] = field(default_factory=dict)
+
+
+FORMATS = (
+    Format("GeoTIFF", ".tif", frozenset({"compress", "quality", "bit_depth"})),
+    Format(
+        "Cloud-optimised GeoTIFF",
+        ".tif",
+        frozenset({"compress", "quality", "bit_depth"}),
+        {"cog": True},
+    ),
+    Format("OME-Zarr", ".zarr"),
+    Format("PNG", ".png", frozenset({"bit_depth"})),
+    Format("JPEG", ".jpg", frozenset({"quality", "bit_depth"})),
+)
+COMPRESSIONS = {
+    "deflate (usual)": "deflate",
+    "zstd (smaller)": "zstd",
+    "lzw": "lzw",
+    "jpeg (loses detail)": "jpeg",
+    "none": "none",
+}
+DEPTHS: dict[str, int | None] = {"as in the image": None, "8 bit": 8, "16 bit": 16}
+
+
+class ExportSection(Section):
+    """Format, options, Export, and the command line that does the same.
+
+    Applies to `state.current` as it is shown: adjusted, with its mask and feather.
+    """
+
+    TITLE: ClassVar[str] = "Export"
+    ended = Signal(str, object)
+    """An export ended; as `SaveTask.ended`."""
+
+    def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
+        super().__init__(viewer, state)
+        self.saving: SaveTask | None = None
+        self._variant: Variant | None = None
+        """What is being saved."""
+        self._chosen = False
+        """Whether the user has chosen the format."""
+        self._watched: Variant | None = None
+        """Whose adjustment is followed."""
+        self._build()
+        for signal in (state.events.current, state.events.variants, state.events.running):
+            self.listen(signal, self._on_current)
+        self._on_current()
+
+    def _build(self) -> None:
+        self.what = QLabel(self)
+        self.what.setWordWrap(True)
+        self.format = NarrowComboBox(self, letters=12)
+        for form in FORMATS:
+            self.format.addItem(form.title, form)
+        self.compress = NarrowComboBox(self, letters=12)
+        for title, name in COMPRESSIONS.items():
+            self.compress.addItem(title, name)
+        self.quality = QSpinBox(self)
+        self.quality.setRange(0, 100)
+        self.quality.setSpecialValueText("usual")
+        self.quality.setToolTip("1 … 100; more is better and larger")
+        self.bit_depth = NarrowComboBox(self, letters=12)
+        for title, depth in DEPTHS.items():
+            self.bit_depth.addItem(title, depth)
+        self.bit_depth.setToolTip("Rescales the values of photos; those of maps keep their meaning")
+        self.export = QPushButton("Export …", self)
+        self.export.setToolTip(
+            with_key("Save what is shown: this result with its look, mask and feather", "export")
+        )
+        self.copy = QPushButton("Copy command", self)
+        self.copy.setToolTip("The napari-restore line that writes the same file")
+        self.progress = QProgressBar(self)
+        self.cancel = QPushButton("Cancel", self)
+        self.message = QLabel(self)
+        self.message.setWordWrap(True)
+        self.message.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self._arrange()
+        self._show_saving(False)
+        self.format.currentIndexChanged.connect(self._on_format)
+        self.compress.currentIndexChanged.connect(self._show_options)
+        self.export.clicked.connect(self._on_export)
+        self.copy.clicked.connect(self._on_copy)
+        self.quality.valueChanged.connect(self._forget_message)
+        self.bit_depth.currentIndexChanged.connect(self._forget_message)
+        self.cancel.clicked.connect(self._on_cancel)
+        self._show_options()
+
+    def _arrange(self) -> None:
+        self.form = form_layout()
+        self.form.addRow("Format", self.format)
+        self.form.addRow("Compression", self.compress)
+        self.form.addRow("Quality", self.quality)
+        self.form.addRow("Values", self.bit_depth)
+        row = QHBoxLayout()
+        row.addWidget(self.progress, 1)
+        row.addWidget(self.cancel)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.what)
+        layout.addLayout(self.form)
+        layout.addLayout(flowing(self.export, self.copy))
+        layout.addLayout(row)
+        layout.addWidget(self.message)
+
+    # -- the options ----------------------------------------------------------
+
+    def options(self) -> dict[str, Any]:
+        """Return the chosen options of `Result.save`; others are the format's defaults."""
+        form: Format = self.format.currentData()
+        options: dict[str, Any] = dict(form.always)
+        if "compress" in form.options and self.compress.currentData() != "deflate":
+            options["compress"] = self.compress.currentData()
+        if self._has_quality(form) and self.quality.value():
+            options["quality"] = self.quality.value()
+        if "bit_depth" in form.options and self.bit_depth.currentData() is not None:
+            options["bit_depth"] = self.bit_depth.currentData()
+        return options
+
+    def _has_quality(self, form: Format) -> bool:
+        lossy = "compress" not in form.options or self.compress.currentData() == "jpeg"
+        return "quality" in form.options and lossy
+
+    def command(self) -> str:
+        """Return the command that writes what is shown; raises `InputError` where there is none."""
+        variant = self.state.current
+        if variant is None or variant.result is None:
+            raise InputError("There is no finished result.", "Run one to its end.")
+        return api.command_of(
+            variant.result.plan,
+            self.proposed_path(variant.result),
+            device=variant.request.device,
+            **self.options(),
+        )
+
+    def proposed_path(self, result: Result) -> Path:
+        """Return a name beside the source that is free."""
+        form: Format = self.format.currentData()
+        source = result.like.path
+        folder = Path.home() if source is None else Path(source).parent
+        stem = (result.like.name if source is None else Path(source).stem) + "_clear"
+        path, number = folder / f"{stem}{form.suffix}", 2
+        while path.exists():
+            path, number = folder / f"{stem}_{number}{form.suffix}", number + 1
+        return path
+
+    def ask_path(self, proposed: Path) -> Path | None:
+        """Return the name the user chooses; None when there is none."""
+        form: Format = self.format.currentData()
+        return ask_save_path(self, "Export", proposed, form.title)
+
+    # -- what is shown -----------------------------------------------------------
+
+    def _on_current(self) -> None:
+        variant = self.state.current
+        if variant is not self._watched:
+            self._forget_message()
+        self._watch(variant)
+        ready = variant is not None and variant.result is not None
+        if variant is None:
+            self.what.setText("There is no result yet. Press Run first.")
+        elif variant.result is None:
+            self.what.setText(f"{variant.name} is not finished. Run it to its end to save it.")
+        else:
+            self.what.setText(_description(variant))
+            self._choose_format(variant)
+        self.export.setEnabled(ready and self.saving is None)
+        self.copy.setEnabled(ready)
+
+    def _watch(self, variant: Variant | None) -> None:
+        """Follow the look of `variant` alone."""
+        if self._watched is not None:
+            self._watched.adjusted.disconnect(self._on_adjusted)
+        self._watched = variant
+        if variant is not None:
+            variant.adjusted.connect(self._on_adjusted)
+
+    def _forget_message(self) -> None:
+        """Clear the message: what was copied or saved is no longer what would be."""
+        if self.saving is None:
+            self.message.setText("")
+            self.message.setToolTip("")
+
+    def _on_adjusted(self) -> None:
+        self._forget_message()
+        if self._watched is not None and self._watched.result is not None:
+            self.what.setText(_description(self._watched))
+
+    def _choose_format(self, variant: Variant) -> None:
+        """Choose the source's own format, while the user has not chosen another."""
+        if self._chosen:
+            return
+        assert variant.result is not None
+        like = variant.result.like
+        suffix = "" if like.path is None else Path(like.path).suffix.lower()
+        suffix = {".tiff": ".tif", ".jpeg": ".jpg"}.get(suffix, suffix)
+        number = next((n for n, form in enumerate(FORMATS) if form.suffix == suffix), 0)
+        if like.georeference is not None and suffix not in (".tif", ".zarr"):
+            number = 0
+        self.format.blockSignals(True)
+        self.format.setCurrentIndex(number)
+        self.format.blockSignals(False)
+        self._show_options()
+
+    def _on_format(self) -> None:
+        self._chosen = True
+        self._forget_message()
+        self._show_options()
+
+    def _show_options(self) -> None:
+        form: Format = self.format.currentData()
+        self.form.setRowVisible(self.compress, "compress" in form.options)
+        self.form.setRowVisible(self.quality, self._has_quality(form))
+        self.form.setRowVisible(self.bit_depth, "bit_depth" in form.options)
+        deep = self.bit_depth.findData(16)
+        # JPEG has 8 bits and no more.
+        depths: Any = self.bit_depth.model()
+        depths.item(deep).setEnabled(form.suffix != ".jpg")
+        if form.suffix == ".jpg" and self.bit_depth.currentIndex() == deep:
+            self.bit_depth.setCurrentIndex(0)
+
+    # -- saving ------------------------------------------------------------------
+
+    def _on_export(self) -> None:
+        variant = self.state.current
+        if variant is None or variant.result is None or self.saving is not None:
+            return
+        path = self.ask_path(self.proposed_path(variant.result))
+        if path is not None:
+            self.save(variant, path)
+
+    def save(self, variant: Variant, path: Path) -> None:
+        """Write a finished result to `path` with the chosen options; returns at once."""
+        assert variant.result is not None
+        self._variant, variant.saving = variant, True
+        self.saving = SaveTask(variant.result, path, self.options())
+        self.saving.progressed.connect(self._on_progress)
+        self.saving.ended.connect(self._on_ended)
+        # Closing the window destroys its widgets without closing them.
+        self.destroyed.connect(self.saving.abandon)
+        self._show_saving(True)
+        self.message.setText(f"Writing {path.name} …")
+        self.saving.start()
+
+    def _on_progress(self, done: int, total: int, seconds_left: float | None) -> None:
+        if self.saving is None:
+            return
+        self.progress.setRange(0, max(1, total))
+        self.progress.setValue(done)
+        self.progress.setFormat(
+            "%p %" + (f" · {format_seconds(seconds_left)} left" if seconds_left else "")
+        )
+
+    def _on_cancel(self) -> None:
+        if self.saving is not None:
+            self.cancel.setEnabled(False)
+            self.message.setText("Stopping …")
+            self.saving.cancel()
+
+    def _on_ended(self, status: str, outcome: Any) -> None:
+        if self.saving is None or self._variant is None:
+            return
+        self.destroyed.disconnect(self.saving.abandon)
+        self._variant.saving = False
+        size = self.saving.size
+        self.saving = self._variant = None
+        self._show_saving(False)
+        # First, for it ends earlier messages.
+        self._on_current()
+        if status == "done":
+            self.message.setText(f"Saved {outcome} ({format_size(size)}).")
+            bring_into_view(self.message)
+        elif status == "cancelled":
+            self.message.setText("Cancelled; nothing was written.")
+        else:
+            self.message.setText(error_text(outcome))
+            show_problem(outcome)
+        self.ended.emit(status, outcome)
+
+    def _show_saving(self, saving: bool) -> None:
+        self.export.setEnabled(not saving)
+        self.cancel.setEnabled(True)
+        self.progress.setVisible(saving)
+        self.cancel.setVisible(saving)
+        self.progress.setRange(0, 0)
+        self.progress.setFormat("")
+
+    def _on_copy(self) -> None:
+        try:
+            line = self.command()
+        except RestoreError as error:
+            self.message.setText(error_text(error))
+            show_problem(error)
+            return
+        clipboard = QApplication.clipboard()
+        if clipboard is not None:
+            clipboard.setText(line)
+        self.message.setText("Copied: paste it into a terminal.")
+        self.message.setToolTip(line)
+
+    def leave(self) -> None:
+        """Stop an export that is going on."""
+        if self.saving is not None and self._variant is not None:
+            self.destroyed.disconnect(self.saving.abandon)
+            self.saving.abandon()
+            self._variant.saving = False
+            self.saving = self._variant = None
+        self._watch(None)
+        super().leave()
+
+
+def _description(variant: Variant) -> str:
+    """Return what will be saved, in one or two lines."""
+    assert variant.result is not None
+    result = variant.result
+    plan = result.plan
+    height, width = result.region.shape
+    area = area_of(plan)
+    size = f"{width} × {height}"
+    parts = [area] if area.startswith(size) else [f"{size} pixels", area]
+    if plan.target.mask is not None and plan.target.feather:
+        parts.append(f"feather {plan.target.feather} px")
+    parts += [phrase(name, value) for name, value in adjustment_of(plan).items()]
+    return f"{variant.name}\n{' · '.join(parts)}"

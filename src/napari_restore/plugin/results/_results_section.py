@@ -1,0 +1,375 @@
+"""The results of the viewer, and those the cache has stored."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from psygnal import Signal
+from qtpy.QtCore import QSize, Qt
+from qtpy.QtWidgets import (
+    QHBoxLayout,
+    QListWidget,
+    QListWidgetItem,
+    QMessageBox,
+    QPushButton,
+    QVBoxLayout,
+)
+from superqt.utils import qdebounced
+
+from napari_restore import api
+from napari_restore.errors import RestoreError
+from napari_restore.plugin._notices import show_note, show_problem
+from napari_restore.plugin._state import image_of
+from napari_restore.plugin.layers._names import LIVE
+from napari_restore.plugin.results._earlier_results_view import EarlierResults
+from napari_restore.plugin.results._record_view import RecordView
+from napari_restore.plugin.results._stored_results import (
+    apply_settings,
+    bands_of_stored,
+    close_stores,
+    is_same,
+    record_of,
+    request_of_stored,
+    store_result,
+    variant_of_stored,
+)
+from napari_restore.plugin.results._variant_row_view import VariantRow
+from napari_restore.plugin.results._variant_text import area_of, line_of, settings_of
+from napari_restore.plugin.threads._background import in_background
+from napari_restore.plugin.widgets._combo_box import NarrowComboBox
+from napari_restore.plugin.widgets._folding import flowing
+from napari_restore.plugin.widgets._section import Section
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image as ImageLayer
+
+    from napari_restore.engine import KeptResult, Result
+    from napari_restore.plugin._request import Request
+    from napari_restore.plugin._state import RestoreState
+    from napari_restore.plugin.results._variant import Variant
+
+ROWS_SHOWN = 4
+STORE_MS = 1000
+SEARCH_MS = 150
+
+
+class ResultsSection(Section):
+    """All results of the viewer: the current one marked, names to edit, what differs.
+
+    Also offers what the cache has stored of the chosen image.
+    """
+
+    TITLE: ClassVar[str] = "Results"
+    run_requested = Signal(object, object, str, str)
+    """A `Request` to run again, the layer to restore, the model's title, the area's name."""
+    freed = Signal(bool)
+    """A deletion is over: whether the pixels have left the disk."""
+
+    def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
+        super().__init__(viewer, state)
+        self.rows: dict[Variant, VariantRow] = {}
+        self._stored: dict[Variant, bool] = {}
+        """Results that are listed in their store, and whether they were finished then."""
+        self._left = False
+        self._store_soon = qdebounced(self._store_changed, timeout=STORE_MS)
+        self._search_soon = qdebounced(self._search_cache, timeout=SEARCH_MS)
+        self._build()
+        events = state.events
+        self.listen(events.variants, self._on_variants)
+        self.listen(events.current, self._on_current)
+        self.listen(events.running, self._on_running)
+        self.listen(events.layer, self._search_cache)
+        for event in (viewer.layers.events.inserted, viewer.layers.events.removed):
+            self.listen(event, self._show_differences)
+        self._on_variants()
+
+    def _build(self) -> None:
+        self.list = QListWidget(self)
+        self.list.setVerticalScrollMode(QListWidget.ScrollMode.ScrollPerPixel)
+        self.list.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.list.setAccessibleName("Results")
+        self.only = self._button("Show only this", "Hide the other results of its image")
+        self.use = self._button("Use these settings", "Set the panel as it was for this result")
+        self.record = self._button("Record …", "What was done, with what, and what it took")
+        self.delete = self._button("Delete …", "Remove it, and its pixels from the cache")
+        self.other = NarrowComboBox(self)
+        self.other.setToolTip("The result to change places with the one marked above")
+        self.toggle = self._button("A ⇄ B", "Show the other one instead, and back")
+        self.toggle.setCheckable(True)
+        self.earlier = EarlierResults(self)
+        both = QHBoxLayout()
+        both.addWidget(self.other, 1)
+        both.addWidget(self.toggle)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.list)
+        layout.addLayout(flowing(self.only, self.use, self.record, self.delete))
+        layout.addLayout(both)
+        layout.addWidget(self.earlier)
+        self.list.currentItemChanged.connect(self._on_chosen)
+        self.only.clicked.connect(self.show_only)
+        self.use.clicked.connect(self._on_use)
+        self.record.clicked.connect(self._on_record)
+        self.delete.clicked.connect(self._on_delete)
+        self.toggle.toggled.connect(self._on_toggle)
+        self.other.currentIndexChanged.connect(lambda: self.toggle.setChecked(False))
+        self.earlier.shown.connect(self._on_shown_earlier)
+        self.earlier.resume_requested.connect(self._on_resume)
+        self.earlier.delete_requested.connect(self._on_delete_earlier)
+
+    def _button(self, text: str, tip: str) -> QPushButton:
+        button = QPushButton(text, self)
+        button.setToolTip(tip)
+        return button
+
+    # -- the list -----------------------------------------------------------
+
+    def _on_variants(self) -> None:
+        """Show a row per result; new results are listed in their store."""
+        variants = self.state.variants
+        for variant in [one for one in self.rows if one not in variants]:
+            self._unwatch(variant)
+            self.rows.pop(variant)
+            self._stored.pop(variant, None)
+        self.list.blockSignals(True)
+        self.list.clear()
+        for variant in variants:
+            if variant not in self.rows:
+                variant.layer.events.name.connect(self._on_renamed)
+                variant.adjusted.connect(self._on_adjusted)
+            row = VariantRow(variant, self.list)
+            row.renamed.connect(self._rename)
+            row.chosen.connect(self._choose)
+            self.rows[variant] = row
+            item = QListWidgetItem(self.list)
+            item.setData(Qt.ItemDataRole.UserRole, variant)
+            item.setSizeHint(QSize(0, row.sizeHint().height()))
+            self.list.setItemWidget(item, row)
+        self.list.blockSignals(False)
+        height = sum(row.sizeHint().height() for row in list(self.rows.values())[:ROWS_SHOWN])
+        self.list.setFixedHeight(height + 2 * self.list.frameWidth() + 2)
+        self.list.setVisible(bool(variants))
+        self._show_differences()
+        self._store()
+        self._on_current()
+        self._search_soon()
+
+    def _show_differences(self) -> None:
+        for variant, row in self.rows.items():
+            others = [one for one in self.rows if one.source is variant.source]
+            line = line_of(variant, others)
+            if variant.source not in self.viewer.layers:
+                line += f" · {variant.source.name} was removed"
+            row.describe(line, settings_of(variant))
+
+    def _on_renamed(self, _event: Any = None) -> None:
+        for row in self.rows.values():
+            row.show_name()
+        self._offer_others()
+        self._store(again=True)
+
+    def _unwatch(self, variant: Variant) -> None:
+        variant.layer.events.name.disconnect(self._on_renamed)
+        variant.adjusted.disconnect(self._on_adjusted)
+
+    def _on_adjusted(self) -> None:
+        self._show_differences()
+        self._store_soon()
+
+    def _store_changed(self) -> None:
+        self._store(again=True)
+
+    def _on_running(self) -> None:
+        self._store()
+        self._on_current()
+
+    def _store(self, *, again: bool = False) -> None:
+        """Store what a later window needs to show these results again."""
+        for variant in self.rows:
+            whole = variant.result is not None
+            if variant.name.startswith(LIVE):
+                # It follows view and settings; what it has become is stored once it is an ordinary one.
+                continue
+            if again or self._stored.get(variant) is not whole:
+                self._stored[variant] = whole
+                store_result(variant)
+
+    def _on_current(self) -> None:
+        current = self.state.current
+        self.list.blockSignals(True)
+        for number in range(self.list.count()):
+            item = self.list.item(number)
+            if item.data(Qt.ItemDataRole.UserRole) is current:
+                self.list.setCurrentItem(item)
+        self.list.blockSignals(False)
+        for button in (self.only, self.use, self.record, self.delete):
+            button.setVisible(current is not None)
+        self.record.setEnabled(current is not None and bool(current.record))
+        self._offer_others()
+
+    def _offer_others(self) -> None:
+        """Offer the results that the current one can change places with."""
+        current, kept = self.state.current, self.other.currentData()
+        others = [] if current is None else [
+            one for one in self.rows if one is not current and one.source is current.source
+        ]  # fmt: skip
+        self.other.blockSignals(True)
+        self.other.clear()
+        for one in others:
+            self.other.addItem(one.name, one)
+        if kept in others:
+            self.other.setCurrentIndex(others.index(kept))
+        self.other.blockSignals(False)
+        self.toggle.setChecked(False)
+        self.other.setVisible(bool(others))
+        self.toggle.setVisible(bool(others))
+
+    # -- choosing and showing ------------------------------------------------------
+
+    def _on_chosen(self, item: QListWidgetItem | None, _before: Any = None) -> None:
+        if item is not None:
+            self._choose(item.data(Qt.ItemDataRole.UserRole))
+
+    def _choose(self, variant: Variant) -> None:
+        """Make it the one that Compare, Adjust and Export apply to."""
+        self.state.current = variant
+        if variant.layer in self.viewer.layers:
+            self.viewer.layers.selection.active = variant.layer
+
+    def _rename(self, variant: Variant, name: str) -> None:
+        variant.layer.name = name
+
+    def show_only(self) -> None:
+        """Hide the other results of the current one's image."""
+        current = self.state.current
+        if current is None:
+            return
+        for variant in self.rows:
+            if variant.source is current.source:
+                variant.layer.visible = variant is current
+
+    def _on_toggle(self, other: bool) -> None:
+        current, partner = self.state.current, self.other.currentData()
+        if current is None or partner is None:
+            return
+        current.layer.visible = not other
+        partner.layer.visible = other
+
+    # -- settings, record ------------------------------------------------------------
+
+    def _on_use(self) -> None:
+        if self.state.current is not None:
+            apply_settings(self.state, self.state.current, self.viewer.layers)
+
+    def _on_record(self) -> None:
+        variant = self.state.current
+        if variant is None or not variant.record:
+            return
+        view = RecordView(record_of(variant), variant.name, self)
+        view.run_again.connect(lambda: self._run(variant))
+        view.show()
+
+    def _run(self, variant: Variant) -> None:
+        if variant.source not in self.viewer.layers:
+            show_note(f"{variant.source.name} was removed. Open it again to run again.")
+            return
+        self._request_run(variant.request, variant.source, variant.title)
+
+    def _request_run(self, request: Request, source: ImageLayer, title: str) -> None:
+        self.run_requested.emit(request, source, title, area_of(request))
+
+    # -- deleting ----------------------------------------------------------------
+
+    def confirmed(self, text: str) -> bool:
+        """Return whether the user says yes."""
+        answer = QMessageBox.question(self, "Delete", text)
+        return bool(answer == QMessageBox.StandardButton.Yes)
+
+    def _on_delete(self) -> None:
+        variant = self.state.current
+        if variant is None:
+            return
+        if self.state.running and variant.record is None:
+            show_note(f"{variant.name} is still being made. Press Cancel first.")
+        elif variant.saving:
+            show_note(f"{variant.name} is being saved. Wait for it, or cancel the export.")
+        elif self.confirmed(f"Delete {variant.name} and its pixels from the cache?"):
+            store, name = close_stores(variant)
+            self.viewer.layers.remove(variant.layer)
+            self._free(store, name)
+
+    def _on_delete_earlier(self, kept: KeptResult) -> None:
+        if self.confirmed(f"Delete the earlier result {kept.title} from the cache?"):
+            self._free(kept.store, kept.name)
+
+    def _free(self, store: Any, name: str) -> None:
+        """Remove pixels from the disk, which may take a while; on another thread."""
+        if any(is_same(variant, store, name) for variant in self.state.variants):
+            # Made twice with the same settings: the other one still shows them.
+            self.freed.emit(False)
+            return
+        in_background(partial(_freed, store, name), self._on_freed)
+
+    def _on_freed(self, result: bool | RestoreError) -> None:
+        if self._left:
+            return
+        if isinstance(result, RestoreError):
+            show_problem(result)
+            result = False
+        self._search_cache()
+        self.freed.emit(result)
+
+    # -- earlier -------------------------------------------------------------------
+
+    def _search_cache(self) -> None:
+        """Search the cache for results of the chosen image."""
+        layer = self.state.layer
+        try:
+            image = None if layer is None else image_of(layer)
+        except RestoreError:
+            image = None
+        self.earlier.search(image, self._is_here)
+
+    def _is_here(self, kept: KeptResult) -> bool:
+        return any(is_same(one, kept.store, kept.name) for one in self.state.variants)
+
+    def _on_shown_earlier(self, kept: KeptResult, result: Result) -> None:
+        layer = self.state.layer
+        if layer is None or self._is_here(kept):
+            return
+        variant = variant_of_stored(kept, result, self.viewer, layer)
+        self._stored[variant] = True
+        self.state.variants = (*self.state.variants, variant)
+        self.state.current = variant
+        # Now that it shares the source's contrast both may have to reach further.
+        variant.shown.refresh()
+
+    def _on_resume(self, kept: KeptResult, trust: bool) -> None:
+        layer = self.state.layer
+        if layer is not None:
+            request = request_of_stored(kept, image_of(layer, bands_of_stored(kept)), trust=trust)
+            # Tiles of another size would cut across those that are finished.
+            request = replace(request, tile=kept.task["options"]["tile"])
+            self._request_run(request, layer, kept.method)
+
+    def leave(self) -> None:
+        """Disconnect from the results and drop searches under way."""
+        self._left = True
+        self._store_soon.cancel()
+        self._search_soon.cancel()
+        self._store(again=True)
+        for variant in self.rows:
+            self._unwatch(variant)
+        self.rows.clear()
+        self.earlier.discard()
+        super().leave()
+
+
+def _freed(store: Any, name: str) -> bool | RestoreError:
+    try:
+        return api.forget_result(store, name)
+    except RestoreError as error:
+        return error

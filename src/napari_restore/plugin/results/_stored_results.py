@@ -1,0 +1,161 @@
+"""Results of the window as entries of the cache, and back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_restore import Region, api
+from napari_restore.errors import RestoreError
+from napari_restore.plugin._request import Request
+from napari_restore.plugin.areas._targets import Area, Target
+from napari_restore.plugin.layers._layer_order import insert_above
+from napari_restore.plugin.layers._result_layer import ResultLayer
+from napari_restore.plugin.results._variant import Variant
+from napari_restore.plugin.results._variant_text import target_of_mask
+
+if TYPE_CHECKING:
+    from napari.components import LayerList, ViewerModel
+    from napari.layers import Image as ImageLayer
+
+    from napari_restore.engine import KeptResult, Result
+    from napari_restore.images import Image
+    from napari_restore.plugin._state import RestoreState
+
+
+def result_of(variant: Variant) -> Result:
+    """Return the result of a variant: the finished one, else the finished tiles so far."""
+    return variant.shown.result if variant.result is None else variant.result
+
+
+def record_of(variant: Variant) -> dict[str, Any]:
+    """Return the record with all that repeats it: its task, and the command for its pixels."""
+    result = result_of(variant)
+    record = dict(result.record if variant.result is not None else variant.record or {})
+    task = record.get("task") or api.task_of(result.plan)
+    record["task"] = None if task is None else api.portable_task(task)
+    if not record["command"]:
+        written = record["output"] or {}
+        try:
+            record["command"] = api.command_of(
+                result.plan,
+                written.get("path") or "OUT.tif",
+                device=variant.request.device,
+                **written.get("options", {}),
+            )
+        except RestoreError:
+            record["command"] = ""
+    return record
+
+
+def store_result(variant: Variant) -> None:
+    """List a result in its store, for a later window."""
+    result = result_of(variant)
+    task = api.task_of(result.plan)
+    if task is not None:
+        record = variant.record if variant.result is None else result.record
+        api.keep_result(result.store.path, task, variant.name, variant.title, record)
+
+
+def is_same(variant: Variant, store: Path, name: str) -> bool:
+    """Return whether the entry of that name in that store is of `variant`."""
+    result = result_of(variant)
+    return result.store.path == store and api.kept_name(result.plan) == name
+
+
+def close_stores(variant: Variant) -> tuple[Path, str]:
+    """Close the stores of a result that is about to be deleted; return path and name of its entry."""
+    result = result_of(variant)
+    entry = result.store.path, api.kept_name(result.plan)
+    for one in (variant.shown.result, result):
+        one.store.close()
+    return entry
+
+
+def variant_of_stored(
+    kept: KeptResult, result: Result, viewer: ViewerModel, source: ImageLayer
+) -> Variant:
+    """Show a stored result above its source."""
+    shown = ResultLayer(result, source, kept.title)
+    shown.mark_all([Region(*line["region"]) for line in result.store.journal])
+    shown.finish(result)
+    # The user consented when the model was loaded.
+    trust = api.code_file(str(kept.task["model"]["model"])) is not None
+    request = request_of_stored(kept, result.image, trust=trust)
+    variant = Variant(request, source, kept.method, shown, record=result.record, result=result)
+    insert_above(viewer, source, shown.layer)
+    return variant
+
+
+def request_of_stored(kept: KeptResult, image: Image, *, trust: bool = False) -> Request:
+    """Return the request of a kept result; `trust` is the user's consent of today."""
+    model, options = kept.task["model"], kept.task["options"]
+    return Request(
+        image=image,
+        model=model["model"],
+        weights=model["weights"],
+        trust=trust,
+        parameters=tuple(sorted(model["parameters"].items())),
+        area=Area(tuple(Region(*box) for box in options["region"]), options["mask"]),
+        feather=options["feather"],
+        exclude=options["exclude"],
+        memory=None,
+        device="auto",
+        tile=None,
+        bands=bands_of_stored(kept),
+        tile_batch=options["tile_batch"] if (options["tile_batch"] or 1) > 1 else None,
+        extent=options["extent"],
+        maps=bool(options["maps"]),
+    )
+
+
+def bands_of_stored(kept: KeptResult) -> str | None:
+    """Return the roles that the user had given the image's bands."""
+    roles = kept.task["image"].get("bands")
+    if isinstance(roles, dict):
+        return ",".join(f"{role}={number}" for role, number in roles.items())
+    return None if roles is None else str(roles)
+
+
+def apply_settings(state: RestoreState, variant: Variant, layers: LayerList) -> None:
+    """Set the state as it was for a result; the panel's widgets follow the state.
+
+    The view stays: of the area only its kind comes back. Where its source is no longer
+    among the `layers`, the settings are for the image that is chosen. The model goes
+    first, for its parameters are those of its card.
+    """
+    request = variant.request
+    known: dict[str, Any] = {}
+    if variant.source in layers:
+        known |= {"layer": variant.source, "bands": request.bands}
+    known |= {
+        "weights": request.weights,
+        "trust": request.trust,
+        "model": request.model,
+        "parameters": dict(request.parameters),
+        "feather": request.feather,
+        "memory": None if request.memory is None else request.memory / 2**30,
+        "device": request.device,
+        "tile": request.tile,
+        "tile_batch": request.tile_batch,
+        "extent": request.extent,
+        "residuals": request.residuals,
+        "maps": request.maps,
+    }
+    target = target_of(variant)
+    if target is not None:
+        known["target"] = target
+    # Last: a run that waits for a mask starts with all of these.
+    known |= {"exclude": request.exclude, "exclude_pending": False}
+    for name, value in known.items():
+        setattr(state, name, value)
+
+
+def target_of(variant: Variant) -> Target | None:
+    """Return the target a result was made for; None where it is unknown."""
+    image, area = variant.request.image, variant.request.area
+    if area.mask is not None:
+        target = target_of_mask(area.mask)
+        return None if target is Target.PAINTED else target
+    whole = area.targets == (Region(0, 0, image.height, image.width),)
+    return Target.WHOLE if whole else Target.VISIBLE

@@ -1,0 +1,206 @@
+"""A run on its thread, together with the layer in which its pixels appear."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from psygnal import Signal
+from qtpy.QtCore import QTimer
+from superqt.utils import qthrottled
+
+from napari_restore import Region
+from napari_restore.engine import Event, Finished, Result, Stopped, TileDone
+from napari_restore.errors import RestoreError
+from napari_restore.plugin.layers._draft_layer import DraftLayer
+from napari_restore.plugin.layers._layer_order import insert_above
+from napari_restore.plugin.layers._names import result_name
+from napari_restore.plugin.layers._result_layer import ResultLayer
+from napari_restore.plugin.results._variant import Variant
+from napari_restore.plugin.runs._activity_dock import ActivityDock
+from napari_restore.plugin.runs._run_sequence import RunSequence, RunStep
+from napari_restore.plugin.threads._background_task import BackgroundTask
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image as ImageLayer
+
+    from napari_restore.engine import Job, Worker
+    from napari_restore.plugin._request import Request
+
+REFRESH_MS = 250
+PATIENCE_MS = 6000
+"""The process of a job that has not stopped by then is ended."""
+
+
+class LayerRun(BackgroundTask):
+    """Runs a request on a layer and shows what it makes above that layer.
+
+    Planning, jobs and their events live on another thread; signals are emitted in the GUI
+    thread. The run ends when its source or its result leaves the viewer. Every run makes a
+    layer of its own; a draft is shown until true pixels come.
+    """
+
+    planned = Signal(object)
+    """The `Plan` of the true pixels."""
+    happened = Signal(object, object)
+    """`RunStep` and every `Event` of its job."""
+    shown = Signal(object)
+    """The `Variant`, when its first tile has made its layer."""
+    ended = Signal(str, object)
+    """Once: "done", "cancelled" or "failed", with the record, None or the error."""
+
+    def __init__(
+        self,
+        viewer: ViewerModel,
+        source: ImageLayer,
+        request: Request,
+        title: str,
+        where: str,
+        steps: Iterable[RunStep],
+        worker: Worker,
+    ) -> None:
+        """Prepare a run; `title` is the model's, `where` the area's, `steps` are planned on the thread."""
+        super().__init__("restoration")
+        self.viewer, self.source, self.request = viewer, source, request
+        self.variant: Variant | None = None
+        self.draft: DraftLayer | None = None
+        self._title = title
+        self._layer_name = result_name(viewer, source, title, where)
+        self._steps = steps
+        self._sequence = RunSequence(worker)
+        self._outcome: tuple[str, Any] = ("cancelled", None)
+        self._empty: ResultLayer | None = None
+        """The layer of a result that has no tile yet."""
+        self._waiting: list[Region] = []
+        self._draw = qthrottled(self._refresh, timeout=REFRESH_MS)
+        self._dock = ActivityDock(title, self.cancel)
+        self._has_ended = self._is_abandoned = False
+        self._patience = QTimer()
+        self._patience.setSingleShot(True)
+        self._patience.timeout.connect(self._sequence.kill)
+        viewer.layers.events.removed.connect(self._on_removed)
+
+    @property
+    def job(self) -> Job | None:
+        """The job under way."""
+        return self._sequence.job
+
+    def cancel(self) -> None:
+        """Stop within a tile; the layer keeps what is finished."""
+        self._sequence.cancel()
+        if not self._has_ended and not self._patience.isActive():
+            self._patience.start(PATIENCE_MS)
+
+    def abandon(self) -> None:
+        """Stop without a report: the panel or its window is gone."""
+        for signal in (self.planned, self.happened, self.shown, self.ended):
+            signal.disconnect()
+        self._sequence.cancel()
+        self._is_abandoned = True
+
+    def work(self) -> Iterator[tuple[RunStep, Any] | RestoreError]:
+        """Yield what `RunSequence.run` yields."""
+        return self._sequence.run(self._steps)
+
+    def receive(self, item: Any) -> None:
+        """Show what the run has yielded; its first true tile adds the layer."""
+        if self._is_abandoned:
+            # napari's dock may be gone, and layers with it.
+            return
+        if isinstance(item, RestoreError):
+            self._outcome = ("failed", item)
+            return
+        step, content = item
+        if isinstance(content, Result):
+            self._on_result(step, content)
+        elif not isinstance(content, Event):
+            if not step.is_draft:
+                self.planned.emit(content)
+        elif isinstance(content, TileDone) and self._is_first(step):
+            self.variant = self._variant_of_first(content)
+            insert_above(self.viewer, self.source, self.variant.layer)
+            self.shown.emit(self.variant)
+            self._report(step, content)
+        else:
+            self._on_event(step, content)
+
+    def finish(self) -> None:
+        """Remove the draft and report how the run ended."""
+        self._patience.stop()
+        self._has_ended = True
+        self._dock.close()
+        self.viewer.layers.events.removed.disconnect(self._on_removed)
+        self._draw.cancel()
+        self._refresh()
+        self._remove_draft()
+        self.ended.emit(*self._outcome)
+
+    def _on_result(self, step: RunStep, result: Result) -> None:
+        if result.record:
+            if not step.is_draft and self.variant is not None:
+                self._refresh()
+                self.variant.complete(result)
+        elif self.source in self.viewer.layers:
+            if step.is_draft:
+                self.draft = DraftLayer(self.viewer, self.source, step, self._layer_name, result)
+            else:
+                self._empty = ResultLayer(result, self.source, self._layer_name)
+
+    def _is_first(self, step: RunStep) -> bool:
+        """Return whether a tile of `step` is the first of the true pixels."""
+        is_shown = self.source in self.viewer.layers
+        return self._empty is not None and not step.is_draft and is_shown
+
+    def _variant_of_first(self, tile: TileDone) -> Variant:
+        """Fill the first tile into the new layer, so that it is drawn once, not twice."""
+        assert self._empty is not None
+        shown, self._empty = self._empty, None
+        shown.begin(tile.region)
+        return Variant(self.request, self.source, self._title, shown)
+
+    def _on_event(self, step: RunStep, event: Event) -> None:
+        if isinstance(event, TileDone):
+            if step.is_draft and self.draft is not None:
+                self.draft.mark(event.region)
+            elif not step.is_draft and self.variant is not None:
+                self.variant.shown.mark(event.region)
+                self._waiting.append(event.region)
+                self._draw()
+        elif isinstance(event, (Finished, Stopped)) and not step.is_draft:
+            if isinstance(event, Finished):
+                self._outcome = ("done", event.record)
+            if self.variant is not None:
+                # A stopped run has a record, but no whole result that could be saved.
+                self.variant.record = event.record
+                self.variant.layer.metadata["napari_restore_record"] = event.record
+        self._report(step, event)
+
+    def _report(self, step: RunStep, event: Event) -> None:
+        self.happened.emit(step, event)
+        if not step.is_draft:
+            # Last: napari's bar runs Qt's events, those after this one among them.
+            self._dock.report(event)
+
+    def _refresh(self) -> None:
+        """Draw again if a tile has come where the layer has pixels for the screen."""
+        waiting, self._waiting = self._waiting, []
+        if self.variant is None:
+            return
+        shown = self.variant.shown
+        shown.refresh_after(waiting)
+        if self.draft is not None and shown.covers(self.draft.step.covers):
+            self._remove_draft()
+
+    def _remove_draft(self) -> None:
+        draft, self.draft = self.draft, None
+        if draft is not None:
+            draft.remove()
+
+    def _on_removed(self, event: Any) -> None:
+        if event.value is self.source:
+            self.cancel()
+        elif self.variant is not None and event.value is self.variant.layer:
+            self.cancel()
+        elif self.draft is not None and event.value is self.draft.shown.layer:
+            self._remove_draft()

@@ -1,0 +1,349 @@
+"""Starts and ends what computes in a viewer: runs, live results, batches, attributions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from psygnal import Signal
+from qtpy.QtCore import QObject
+
+from napari_restore.engine import Note, Phase, Progress
+from napari_restore.errors import BadParameter, RestoreError
+from napari_restore.plugin._notices import error_text, show_note, show_problem
+from napari_restore.plugin._state import image_of
+from napari_restore.plugin.areas._targets import Area, NotReady
+from napari_restore.plugin.attribution._attribution_task import AttributionTask
+from napari_restore.plugin.layers._draft_layer import drafts_in
+from napari_restore.plugin.layers._visible import visible_region
+from napari_restore.plugin.results._variant_text import run_summary
+from napari_restore.plugin.runs._draft import Viewport, first_step, viewport_of
+from napari_restore.plugin.runs._folder_run import FolderRun
+from napari_restore.plugin.runs._layer_run import LayerRun
+from napari_restore.plugin.runs._live import Live
+from napari_restore.plugin.runs._run_sequence import RunStep
+from napari_restore.plugin.runs._warm_worker import WarmWorker
+from napari_restore.plugin.threads._background import in_background
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image as ImageLayer
+
+    from napari_restore import Region
+    from napari_restore.engine import Event, Plan, Worker
+    from napari_restore.plugin._request import Request
+    from napari_restore.plugin._state import RestoreState
+    from napari_restore.plugin.attribution._attribution_request import AttributionRequest
+    from napari_restore.plugin.results._variant import Variant
+    from napari_restore.plugin.runs._live import LiveRequest
+    from napari_restore.plugin.runs._plan_controller import PlanController
+
+BUSY = "A run is going on. Wait for its end, or press Cancel."
+LIVE_SETTINGS = tuple(
+    "layer bands model weights trust parameters exclude exclude_pending memory device tile"
+    " tile_batch extent".split()
+)
+"""Settings that make another live result."""
+Task = LayerRun | FolderRun | AttributionTask
+
+
+class RunController(QObject):
+    """Runs one task of a viewer at a time, and live results in between.
+
+    Views connect to its signals; it knows none of them. `owner` is the object whose
+    destruction ends everything.
+    """
+
+    starting = Signal()
+    """A run of what is set is about to start."""
+    started = Signal()
+    """A run has started."""
+    planned = Signal(object)
+    """The `Plan` of the run under way."""
+    progressed = Signal(int, int, object)
+    """Steps done, steps in all and seconds left, or None, of the run's present phase."""
+    message = Signal(str)
+    """One sentence on what the run, or the live result, does or has done."""
+    draft_message = Signal(str)
+    """What becomes of the draft that the viewer shows; "" while it shows none."""
+    ended = Signal(str, object, object)
+    """A run ended: as `LayerRun.ended`, and its `Request`."""
+    live_stopped = Signal()
+    """The live result was removed: it no longer follows the view."""
+
+    def __init__(
+        self, viewer: ViewerModel, state: RestoreState, plans: PlanController, owner: QObject
+    ) -> None:
+        super().__init__(owner)
+        self.task: Task | None = None
+        """What is under way and has the memory."""
+        self._viewer, self._state, self._plans, self._owner = viewer, state, plans, owner
+        self._warm = WarmWorker(state, owner)
+        self.live = Live(viewer, self._live_request, self.worker, owner)
+        self._is_closed = False
+        self._attributions = 0
+        """How many there have been: layers are numbered."""
+        self._shown_notes: set[str] = set()
+        self.live.shown.connect(self._make_current)
+        self.live.message.connect(self._on_message)
+        self.live.updated.connect(self._show_draft)
+        self.live.failed.connect(self._on_live_failed)
+        self.live.stopped.connect(self._on_live_stopped)
+        camera, events = viewer.scene.camera.events, state.events
+        self._signals: list[tuple[Any, Any]] = [
+            *((getattr(events, name), self._update_live) for name in LIVE_SETTINGS),
+            (events.running, self._on_running),
+            (events.layer, self._warm.start_soon),
+            (camera.center, self._update_live),
+            (camera.zoom, self._update_live),
+            (viewer.canvas.events.size, self._update_live),
+            (viewer.layers.events.inserted, self._show_draft),
+            (viewer.layers.events.removed, self._show_draft),
+            (plans.plan_ready, self._on_plan_ready),
+        ]
+        for signal, slot in self._signals:
+            signal.connect(slot)
+        self._warm.start_soon()
+
+    @property
+    def worker(self) -> Worker:
+        """The child process of all runs."""
+        return self._warm.worker
+
+    @property
+    def running(self) -> LayerRun | None:
+        """The run under way."""
+        return self.task if isinstance(self.task, LayerRun) else None
+
+    # -- one task at a time --------------------------------------------------------
+
+    def toggle(self) -> None:
+        """Run what is set, in a layer of its own; or cancel the run under way."""
+        if self.running is not None:
+            self.cancel()
+            return
+        try:
+            request = self._plans.request()
+        except NotReady:
+            self._plans.when_ready(self.run)
+            return
+        except RestoreError as error:
+            show_problem(error)
+            return
+        if self._is_free():
+            assert self._state.layer is not None
+            self.starting.emit()
+            where = self._state.target.value
+            run = self._new_run(request, self._state.layer, self._state.title, where)
+            self._begin(run)
+            self._follow(run)
+
+    def run(self) -> None:
+        """Run what is set, unless a run is under way."""
+        if self.running is None:
+            self.toggle()
+
+    def start(
+        self, request: Request, layer: ImageLayer, title: str, where: str = "again"
+    ) -> LayerRun | None:
+        """Run `request` on `layer`, whatever is set; None while another task is under way."""
+        if not self._is_free():
+            return None
+        run = self._new_run(request, layer, title, where)
+        self._begin(run)
+        self._follow(run)
+        return run
+
+    def attribute(self, request: AttributionRequest, source: ImageLayer) -> AttributionTask | None:
+        """Begin an attribution of `source`; None while another task is under way."""
+        if not self._is_free():
+            return None
+        self._attributions += 1
+        task = AttributionTask(self._viewer, source, request, self._attributions)
+        self._begin(task)
+        return task
+
+    def restore_folder(self, arguments: Sequence[str]) -> FolderRun | None:
+        """Begin the command with `arguments`; None while another task is under way."""
+        if not self._is_free():
+            return None
+        # Two processes at once would take the memory of both.
+        task = FolderRun(arguments, before=self.worker.rest)
+        self._begin(task)
+        return task
+
+    def cancel(self) -> None:
+        """Stop the run within a tile."""
+        if self.running is not None:
+            self.message.emit("Stopping after the tiles in hand …")
+            self.running.cancel()
+
+    def close(self) -> None:
+        """End everything without a report: the panel is closed."""
+        self._is_closed = True
+        task, self.task = self.task, None
+        if task is not None:
+            task.abandon()
+            self._state.running = False
+        self.live.close()
+        for signal, slot in self._signals:
+            signal.disconnect(slot)
+        self._warm.close()
+
+    def _is_free(self) -> bool:
+        """Return whether no task is under way; shows a note otherwise."""
+        if self._state.running:
+            show_note(BUSY)
+        return not self._state.running
+
+    def _begin(self, task: Task) -> None:
+        self.task = task
+        # Closing the window destroys its widgets without closing them.
+        self._owner.destroyed.connect(task.abandon)
+        # First: those who listen to the end may start the next task.
+        task.ended.connect(self._on_task_ended)
+        self._state.running = True
+        task.start()
+
+    def _on_task_ended(self, *_: Any) -> None:
+        task, self.task = self.task, None
+        assert task is not None
+        self._owner.destroyed.disconnect(task.abandon)
+        self._plans.is_paused = False
+        self._state.running = False
+
+    # -- a run ---------------------------------------------------------------------
+
+    def _new_run(self, request: Request, layer: ImageLayer, title: str, where: str) -> LayerRun:
+        known = self._plans.plan_of(request)
+        self._plans.discard()
+        self._plans.is_paused = True
+        steps = _steps(request, known, self._viewport(layer))
+        return LayerRun(self._viewer, layer, request, title, where, steps, self.worker)
+
+    def _follow(self, run: LayerRun) -> None:
+        """Report what becomes of `run`; its thread has begun, its signals come later."""
+        run.planned.connect(self._on_planned)
+        run.happened.connect(self._on_event)
+        run.shown.connect(self._on_shown)
+        run.ended.connect(partial(self._on_run_ended, run.request))
+        self.started.emit()
+        self.message.emit("Loading the method …")
+
+    def _on_planned(self, plan: Plan) -> None:
+        self.planned.emit(plan)
+
+    def _on_shown(self, variant: Variant) -> None:
+        """Adjust it as the latest result of its image; Adjust's Undo takes it back."""
+        known = (*self._state.variants, self._state.current)
+        last = next((x for x in reversed(known) if x and x.source is variant.source), None)
+        if last is not None and not last.adjustment.is_neutral:
+            with suppress(BadParameter):  # With other band roles it may be undefined.
+                variant.adjust(last.adjustment)
+        self._make_current(variant)
+
+    def _make_current(self, variant: Variant) -> None:
+        self._state.variants = (*self._state.variants, variant)
+        self._state.current = variant
+
+    def _on_event(self, step: RunStep, event: Event) -> None:
+        if step.is_draft:
+            return
+        if isinstance(event, Progress):
+            self.progressed.emit(event.done, event.total, event.seconds_left)
+        elif isinstance(event, Phase):
+            self.message.emit(f"{event.name} …")
+        elif isinstance(event, Note) and event.text not in self._shown_notes:
+            # Every run of an image has the same notes.
+            self._shown_notes.add(event.text)
+            show_note(event.text)
+
+    def _on_run_ended(self, request: Request, status: str, outcome: Any) -> None:
+        if status == "failed":
+            text = error_text(outcome)
+        elif status == "cancelled":
+            text = "Cancelled. Run again to go on from the finished tiles."
+        else:
+            current = self._state.current
+            text = run_summary(outcome)
+            if current is not None and current.can_undo:
+                text += " Adjusted as the result before; Adjust has Undo."
+        self.message.emit(text)
+        if status == "failed":
+            show_problem(outcome)
+        self.ended.emit(status, outcome, request)
+
+    # -- live ----------------------------------------------------------------------
+
+    def _live_request(self) -> LiveRequest | None:
+        layer = self._state.layer
+        viewport = None if layer is None else self._viewport(layer)
+        if layer is None or viewport is None:
+            return None
+        try:
+            request = self._state.request(Area((viewport.region,)))
+        except RestoreError:
+            return None
+        return request, viewport, layer, self._state.title
+
+    def _viewport(self, layer: ImageLayer) -> Viewport | None:
+        try:
+            image = image_of(layer)
+            region: Region = visible_region(self._viewer, layer, (image.height, image.width))
+        except RestoreError:
+            return None
+        return viewport_of(self._viewer, layer, region)
+
+    def _update_live(self) -> None:
+        self.live.update()
+
+    def _on_running(self, running: bool) -> None:
+        self.live.pause(running)
+        self._show_draft()
+        if not running:
+            # The child may have ended to make room.
+            self._warm.start_soon()
+
+    def _show_draft(self) -> None:
+        """Report whether true pixels will replace a draft."""
+        coming = self._state.running or self.live.is_busy
+        text = "Draft: true pixels follow" if coming else "Draft: Run makes the true pixels"
+        self.draft_message.emit(text if drafts_in(self._viewer) else "")
+
+    def _on_message(self, text: str) -> None:
+        self.message.emit(text)
+
+    def _on_live_stopped(self) -> None:
+        self.live_stopped.emit()
+
+    def _on_live_failed(self, error: RestoreError) -> None:
+        self.message.emit(error_text(error))
+        show_problem(error)
+
+    # -- the child process -----------------------------------------------------------
+
+    def _on_plan_ready(self, plan: Plan) -> None:
+        """Let the child load what the plan needs, and what a draft of the view needs."""
+        if self._state.running or self.live.is_on or not self._warm.is_new(plan):
+            return
+        self._warm.load(plan)
+        live_request = self._live_request()
+        if live_request is not None and plan.needs_context_pass:
+            request, viewport, _, _ = live_request
+            # It must come at once.
+            in_background(partial(first_step, request, viewport, plan), self._on_first_step)
+
+    def _on_first_step(self, step: RunStep | None) -> None:
+        if step is not None and not (self._is_closed or self.live.is_on):
+            self._warm.load(step.plan)
+
+
+def _steps(request: Request, known: Plan | None, viewport: Viewport | None) -> Iterator[RunStep]:
+    """Yield a draft where that is shown sooner, then the true pixels; planned on the thread."""
+    true = request.plan() if known is None else known
+    draft = None if viewport is None else first_step(request, viewport, true)
+    if draft is not None:
+        yield draft
+    yield RunStep(true, False)

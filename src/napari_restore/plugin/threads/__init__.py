@@ -1,0 +1,1 @@
+"""Work on other threads whose results arrive in the GUI thread."""

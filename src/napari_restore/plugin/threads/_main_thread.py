@@ -1,0 +1,53 @@
+"""Calls from any thread that are made in the GUI thread."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from qtpy.QtCore import QCoreApplication, QObject, Qt, QThread, Signal
+
+
+class _Calls(QObject):
+    """Lives in the GUI thread as long as the program does.
+
+    superqt's `ensure_main_thread` makes an object per call, which either thread may
+    destroy while the other still uses it: that crashed now and then.
+    """
+
+    called = Signal(object, object)
+
+    def __init__(self) -> None:
+        super().__init__()
+        app = QCoreApplication.instance()
+        assert app is not None, "There is no window yet."
+        self.moveToThread(app.thread())
+        self.called.connect(self._call, Qt.ConnectionType.QueuedConnection)
+
+    def _call(self, function: Callable[..., object], arguments: tuple[Any, ...]) -> None:
+        function(*arguments)
+
+
+_calls: _Calls | None = None
+_making = threading.Lock()
+
+
+def on_main_thread(function: Callable[..., object]) -> Callable[..., None]:
+    """Return a function, callable from any thread, that calls `function` soon in the GUI thread."""
+    global _calls
+    with _making:
+        if _calls is None:
+            _calls = _Calls()
+        calls = _calls
+
+    def call(*arguments: Any) -> None:
+        calls.called.emit(function, arguments)
+
+    return call
+
+
+def is_main_thread() -> bool:
+    """Return whether there is a window, and this is its thread."""
+    app = QCoreApplication.instance()
+    return app is not None and QThread.currentThread() is app.thread()

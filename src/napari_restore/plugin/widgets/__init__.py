@@ -1,0 +1,1 @@
+"""Widgets that every part of the panel uses."""

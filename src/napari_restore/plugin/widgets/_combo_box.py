@@ -1,0 +1,60 @@
+"""A combo box for a panel that may be narrower than what there is to choose."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qtpy.QtCore import QEvent, Qt
+from qtpy.QtWidgets import (
+    QComboBox,
+    QStyle,
+    QStyleOptionComboBox,
+    QStylePainter,
+    QToolTip,
+    QWidget,
+)
+
+
+class NarrowComboBox(QComboBox):
+    """As narrow as `letters`; text that does not fit ends in "…" and stands in the tooltip.
+
+    In a form it goes below its label where there is not so much room beside it.
+    """
+
+    def __init__(self, parent: QWidget | None = None, letters: int = 0) -> None:
+        super().__init__(parent)
+        self.setSizeAdjustPolicy(self.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.setMinimumContentsLength(letters)
+
+    def shown_text(self) -> str:
+        """Return the chosen text as far as there is room for it."""
+        option = QStyleOptionComboBox()
+        self.initStyleOption(option)
+        style = self.style()
+        assert style is not None
+        room = style.subControlRect(
+            QStyle.ComplexControl.CC_ComboBox,
+            option,
+            QStyle.SubControl.SC_ComboBoxEditField,
+            self,
+        ).width()
+        elide = Qt.TextElideMode.ElideRight
+        return self.fontMetrics().elidedText(self.currentText(), elide, room)
+
+    def paintEvent(self, event: Any) -> None:
+        """Draw as Qt does, which with a style sheet cuts letters in two."""
+        option = QStyleOptionComboBox()
+        self.initStyleOption(option)
+        option.currentText = self.shown_text()
+        painter = QStylePainter(self)
+        painter.drawComplexControl(QStyle.ComplexControl.CC_ComboBox, option)
+        painter.drawControl(QStyle.ControlElement.CE_ComboBoxLabel, option)
+
+    def event(self, event: Any) -> bool:
+        """Begin the tooltip with the text that there is no room for."""
+        cut = event.type() == QEvent.Type.ToolTip and self.shown_text() != self.currentText()
+        if not cut:
+            return super().event(event)
+        lines = filter(None, (self.currentText(), self.toolTip()))
+        QToolTip.showText(event.globalPos(), "\n".join(lines), self)
+        return True

@@ -1,0 +1,159 @@
+"""Layouts of the panel: rows, folded parts, scrolling to one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from qtpy.QtCore import QEvent, QObject, QPoint, QSize, QTimer
+from qtpy.QtWidgets import (
+    QBoxLayout,
+    QFormLayout,
+    QHBoxLayout,
+    QScrollArea,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
+from superqt import QCollapsible, QFlowLayout
+
+EXPANDED, COLLAPSED = "▾", "▸"
+LAYOUT_MS = 300
+
+
+def stacked(*widgets: QWidget) -> QWidget:
+    """Return widgets one below the other."""
+    return _joined(QVBoxLayout(), widgets)
+
+
+def in_a_row(*widgets: QWidget) -> QWidget:
+    """Return widgets beside each other, the first as wide as there is room."""
+    layout = QHBoxLayout()
+    row = _joined(layout, widgets)
+    layout.setStretch(0, 1)
+    return row
+
+
+def _joined(layout: QBoxLayout, widgets: Sequence[QWidget]) -> QWidget:
+    joined = QWidget()
+    joined.setLayout(layout)
+    layout.setContentsMargins(0, 0, 0, 0)
+    # A label's key goes to the first of them.
+    joined.setFocusProxy(widgets[0])
+    for widget in widgets:
+        layout.addWidget(widget)
+    return joined
+
+
+def form_layout(parent: QWidget | None = None) -> QFormLayout:
+    """Return rows of a label and a field, one below the other where the panel is narrow."""
+    layout = QFormLayout(parent)
+    layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+    layout.setRowWrapPolicy(QFormLayout.RowWrapPolicy.WrapLongRows)
+    return layout
+
+
+def flowing(*widgets: QWidget) -> QFlowLayout:
+    """Return buttons in a row, or in several where the panel is narrow."""
+    layout = QFlowLayout()
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.setHorizontalSpacing(6)
+    layout.setVerticalSpacing(6)
+    for widget in widgets:
+        layout.addWidget(widget)
+    return layout
+
+
+class _Content(QWidget):
+    """What is folded, whose size hint is as high as its width demands.
+
+    superqt limits the height to the hint, which by default is that of the preferred width:
+    in a narrow panel wrapped rows would be cut off.
+    """
+
+    def __init__(self, parent: QWidget) -> None:
+        super().__init__(parent)
+        self._column = QVBoxLayout(self)
+        self._column.setContentsMargins(6, 4, 0, 4)
+        self.setMaximumHeight(0)
+
+    def sizeHint(self) -> QSize:
+        """Return the layout's hint at the present width."""
+        hint = super().sizeHint()
+        if self._column.hasHeightForWidth():
+            hint.setHeight(max(hint.height(), self._column.heightForWidth(self.width())))
+        return hint
+
+
+class _Folded(QCollapsible):
+    """A heading whose arrow has the colour of its text, in every theme."""
+
+    def __init__(self, title: str) -> None:
+        super().__init__(title, expandedIcon=EXPANDED, collapsedIcon=COLLAPSED)
+        # An animation ends after it was scrolled into view, as high as it was at its beginning.
+        self.setDuration(0)
+        self.toggleButton().installEventFilter(self)
+
+    def eventFilter(self, a0: QObject, a1: QEvent) -> bool:
+        """Draw the arrow again with the theme: superqt draws it once, before there is one."""
+        if a0 is self.toggleButton():
+            if a1.type() in (QEvent.Type.StyleChange, QEvent.Type.PaletteChange):
+                self.setExpandedIcon(EXPANDED)
+                self.setCollapsedIcon(COLLAPSED)
+            return False
+        return bool(super().eventFilter(a0, a1))
+
+
+def folded(title: str, content: QWidget) -> QCollapsible:
+    """Return a widget under a heading that opens and closes it."""
+    part = _Folded(title)
+    before = part.content()
+    part.setContent(_Content(part))
+    # After `setContent`: superqt follows the size of what `addWidget` adds.
+    part.addWidget(content)
+    if (layout := part.layout()) is not None:
+        layout.removeWidget(before)
+        # superqt's margins are for a widget that stands alone; this one is a row of the panel.
+        layout.setContentsMargins(0, 0, 0, 0)
+    before.deleteLater()
+    # superqt keeps it from being higher than its hint, which knows nothing of wrapped rows.
+    part.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Preferred)
+    return part
+
+
+def one_at_a_time(parts: Sequence[QCollapsible], scroll: QScrollArea) -> None:
+    """Close the other `parts` when one is opened, and bring it into view."""
+
+    def opened(part: QCollapsible) -> None:
+        for other in parts:
+            if other is not part and other.isExpanded():
+                other.collapse(animate=False)
+        bring_into_view(part, scroll)
+
+    for part in parts:
+        part.toggled.connect(lambda is_open, part=part: opened(part) if is_open else None)
+
+
+def bring_into_view(part: QWidget, scroll: QScrollArea | None = None) -> None:
+    """Scroll to `part`, once it has its size; `scroll` is by default the area it lies in."""
+    above = part.parentWidget()
+    while scroll is None and above is not None:
+        scroll = above if isinstance(above, QScrollArea) else None
+        above = above.parentWidget()
+    if scroll is None:
+        return
+    bar = scroll.verticalScrollBar()
+    assert bar is not None
+    reveal = partial(_reveal, part, scroll)
+    # The parts settle in several passes of their layouts, each of which changes the range.
+    bar.rangeChanged.connect(reveal)
+    QTimer.singleShot(LAYOUT_MS, part, lambda: bar.rangeChanged.disconnect(reveal))
+    QTimer.singleShot(0, part, reveal)
+
+
+def _reveal(part: QWidget, scroll: QScrollArea, *_: int) -> None:
+    """Scroll until all of `part` is visible, or, where it is higher than that, its top."""
+    inner, bar, viewport = scroll.widget(), scroll.verticalScrollBar(), scroll.viewport()
+    assert inner is not None and viewport is not None
+    top = part.mapTo(inner, QPoint(0, 0)).y()
+    bar.setValue(min(top, max(bar.value(), top + part.height() - viewport.height())))

@@ -1,0 +1,36 @@
+"""The base of the parts of the panel that can be folded."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from qtpy.QtWidgets import QWidget
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+    from napari_restore.plugin._state import RestoreState
+
+
+class Section(QWidget):
+    """Listens to the viewer and its state until the panel is closed."""
+
+    TITLE: ClassVar[str] = ""
+    """The heading under which the panel folds it."""
+
+    def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
+        super().__init__()
+        self.viewer = viewer
+        self.state = state
+        self._listening: list[tuple[Any, Any]] = []
+
+    def listen(self, signal: Any, slot: Any) -> None:
+        """Connect `slot` until the section leaves."""
+        signal.connect(slot)
+        self._listening.append((signal, slot))
+
+    def leave(self) -> None:
+        """Disconnect from viewer and state; called once."""
+        for signal, slot in self._listening:
+            signal.disconnect(slot)
+        self._listening.clear()

@@ -1,0 +1,89 @@
+"""What most people leave alone: device, tiles, and the settings of global models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import napari_restore as nr
+from napari_restore.models import card_of
+from napari_restore.plugin.areas._targets import Target
+from napari_restore.plugin.method._advanced_form import AdvancedForm
+
+
+@pytest.fixture
+def form(qtbot: Any) -> AdvancedForm:
+    form = AdvancedForm()
+    qtbot.addWidget(form)
+    form.show()
+    return form
+
+
+def test_only_global_models_have_extent_and_residuals(form: AdvancedForm) -> None:
+    form.show_card(card_of("dcp"))
+    assert form.tile.isVisible()
+    assert not (form.extent.isVisible() or form.residuals.isVisible() or form.grid.isVisible())
+    form.show_card(card_of("inf-dehaze-small"))
+    assert not form.tile.isVisible()
+    assert form.extent.isVisible() and form.residuals.isVisible() and form.grid.isVisible()
+
+
+def test_a_tile_of_another_model_is_no_wish_for_a_global_one(form: AdvancedForm) -> None:
+    reported: list[dict[str, Any]] = []
+    form.changed.connect(reported.append)
+    form.show_card(card_of("dcp"))
+    form.tile.setValue(512)
+    form.show_card(card_of("inf-dehaze-small"))
+    form.residuals.setCurrentIndex(form.residuals.findData("disk"))
+    assert reported[0]["tile"] == 512
+    assert reported[-1] == {
+        "device": "auto",
+        "tile": None,
+        "tile_batch": None,
+        "extent": "image",
+        "residuals": "disk",
+    }
+
+
+def test_it_shows_where_residuals_are_stored(form: AdvancedForm) -> None:
+    model = nr.load_model("inf-dehaze-small", weights="random:0")
+    image = nr.open_image(np.zeros((300, 600, 3), np.uint8), bands="red=1,green=2,blue=3")
+    form.show_card(model.card)
+    form.show_plan(nr.plan(image, model, device="cpu", residuals="ram"))
+    assert form.grid.text().startswith("384 tokens") and "in memory" in form.grid.text()
+    form.show_plan(nr.plan(image, model, device="cpu", residuals="recompute"))
+    assert "made again" in form.grid.text()
+
+
+@pytest.mark.viewer
+def test_a_global_model_in_the_window(
+    panel: Any, qtbot: Any, finished_run: Any, sample: Path, tmp_path: Path
+) -> None:
+    """A weights file by itself: two areas of one image, the second only decoded."""
+    from safetensors.torch import save_file
+
+    weights = tmp_path / "net.safetensors"
+    model = nr.load_model("inf-dehaze-small", weights="random:1")
+    save_file({name: t.contiguous() for name, t in model.state_dict().items()}, weights)
+    (tmp_path / "net.json").write_text('{"model": "inf-dehaze-small"}')
+    scene = tmp_path / "scene.png"
+    y, x = np.mgrid[:520, :700]
+    from PIL import Image
+
+    Image.fromarray(np.dstack([y % 251, x % 241, (y + x) % 239]).astype(np.uint8)).save(scene)
+    panel.viewer.open(scene, plugin="napari-restore")
+    panel.state.weights, panel.state.trust = None, False
+    panel.state.model = str(weights)
+    panel.state.target = Target.WHOLE
+    first = finished_run()
+    assert first.record["measured"]["tiles_encoded"] == 9
+    assert set(first.record["measured"]["phase_seconds"]) == {"encode", "bottleneck", "decode"}
+    expected = nr.restore(scene, nr.load_model(weights)).array
+    assert np.array_equal(np.asarray(first.result.array), np.asarray(expected))
+    panel.advanced.extent.setCurrentIndex(panel.advanced.extent.findData("region"))
+    assert panel.state.extent == "region"
+    second = finished_run()
+    assert second is not first

@@ -1,0 +1,208 @@
+"""Bands that the image does not tell are asked for, and travel with the run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+
+import napari_restore as nr
+from napari_restore.api import missing_roles, task_of
+from napari_restore.errors import BadParameter, UnknownBands
+from napari_restore.models import card_of
+from napari_restore.plugin.areas._targets import Target
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Path:
+    """Four bands of which nothing is known but the name of the last."""
+    path = tmp_path / "scene.tif"
+    pixels = np.random.default_rng(0).integers(500, 9000, (4, 300, 300), np.uint16)
+    with rasterio.open(
+        path,
+        "w",
+        driver="GTiff",
+        width=300,
+        height=300,
+        count=4,
+        dtype="uint16",
+        crs="EPSG:32636",
+        transform=rasterio.Affine(10, 0, 500000, 0, -10, 4500000),
+    ) as file:
+        file.write(pixels)
+        file.set_band_description(4, "NIR")
+        file.set_band_description(1, "Band A")
+    return path
+
+
+def test_missing_roles_are_those_that_can_be_named(scene: Path):
+    image = nr.open_image(scene)
+    assert missing_roles(image, card_of("dcp")) == ()
+    assert missing_roles(image, card_of("hot")) == ("blue", "red")
+    assert missing_roles(nr.open_image(image, bands="blue=1"), card_of("hot")) == ("red",)
+    with pytest.raises(UnknownBands, match="has no blue and red"):
+        full = nr.open_image(np.zeros((9, 9, 3), np.uint8), bands="nir=1,swir=2,pan=3")
+        missing_roles(full, card_of("hot"))
+
+
+def test_an_open_image_takes_roles_and_travels_with_them(scene: Path):
+    image = nr.open_image(scene, bands="green=2")
+    named = nr.open_image(image, bands="blue=1,red=3")
+    assert named.roles == ("blue", "green", "red", "nir")
+    assert image.roles == (None, "green", None, "nir")
+    assert named.data_bands == (0, 1, 2, 3)
+    again = type(named).from_spec(named.spec)
+    assert again.roles == named.roles
+    part = image.with_bands([2, 3]).with_roles("red=1")
+    assert type(part).from_spec(part.spec).roles == part.roles == ("red", "nir")
+    np.testing.assert_array_equal(named.read((0, 0, 9, 9)), image.read((0, 0, 9, 9)))
+    with pytest.raises(BadParameter, match="Band 5"):
+        image.with_roles("red=5")
+
+
+@pytest.mark.viewer
+def test_missing_roles_are_shown_and_reach_the_run(panel: Any, scene: Path, finished_run: Any):
+    panel.viewer.open(scene, plugin="napari-restore")
+    (layer,) = panel.viewer.layers
+    limits = tuple(layer.contrast_limits)
+    panel.target.choose(Target.WHOLE)
+    assert not panel.bands.isVisibleTo(panel)
+    panel.models.choose("hot")
+    assert panel.bands.isVisibleTo(panel)
+    assert list(panel.bands.combos) == ["blue", "red"]
+    offered = [panel.bands.combos["blue"].itemText(n) for n in range(4)]
+    assert offered == ["choose …", "1: Band A", "band 2", "band 3"]
+    panel.bar.button.click()
+    assert panel.running is None
+    assert "Choose them under Image" in panel.bar.plan_line.text()
+
+    panel.bands.combos["blue"].setCurrentIndex(1)
+    # A band shows one light only.
+    panel.bands.combos["red"].setCurrentIndex(1)
+    assert panel.bands.combos["blue"].currentData() is None
+    assert panel.state.bands is None
+    panel.bands.combos["blue"].setCurrentIndex(3)
+    assert panel.state.bands == "blue=3,red=1"
+    # Two bands are swapped by choosing one of them.
+    panel.bands.combos["blue"].setCurrentIndex(1)
+    assert panel.state.bands == "blue=1,red=3"
+    request = panel.state.request()
+    assert request.image.roles == ("blue", None, "red", "nir")
+    assert request.plan().bands[:2] == (0, 2)
+    assert layer.metadata["napari_restore"].roles == (None, None, None, "nir")
+    assert tuple(layer.contrast_limits) == limits
+
+    record = finished_run().record
+    assert record["model"]["id"] == "hot"
+    task = task_of(panel.state.current.request.plan())
+    assert task is not None
+    assert task["image"]["bands"] == {"blue": 1, "red": 3}
+
+
+@pytest.mark.viewer
+def test_roles_belong_to_their_layer(panel: Any, scene: Path):
+    panel.viewer.open(scene, plugin="napari-restore")
+    panel.viewer.add_image(np.zeros((60, 60, 3), np.uint8), name="photo")
+    panel.models.choose("htm")
+    assert not panel.bands.isVisibleTo(panel)
+    panel.viewer.layers.selection.active = panel.viewer.layers[0]
+    panel.bands.combos["blue"].setCurrentIndex(2)
+    assert panel.state.bands == "blue=2"
+    panel.viewer.layers.selection.active = panel.viewer.layers["photo"]
+    assert panel.state.bands is None
+    assert not panel.bands.isVisibleTo(panel)
+    panel.viewer.layers.selection.active = panel.viewer.layers[0]
+    assert panel.state.bands == "blue=2"
+    assert panel.bands.combos["blue"].currentData() == 2
+
+
+@pytest.mark.viewer
+def test_three_bands_are_named_by_one_click_or_by_their_sensor(panel: Any, tmp_path: Path):
+    pixels = np.random.default_rng(0).integers(500, 9000, (7, 64, 64), np.uint16)
+    path = tmp_path / "scene.tif"
+    with rasterio.open(
+        path, "w", driver="GTiff", width=64, height=64, count=7, dtype="uint16"
+    ) as file:
+        file.write(pixels)
+    panel.viewer.open(path, plugin="napari-restore")
+    reported = panel.models._summary.text()
+    assert "is recommended, but must know which bands are red, green and blue" in reported
+    panel.models.combo.setCurrentIndex(0)
+    assert "is recommended, but" not in panel.models._summary.text()
+    panel.bands.in_order.click()
+    assert panel.state.request().image.roles[:3] == ("red", "green", "blue")
+    landsat = panel.bands.sensor.findText("Landsat 8 OLI/TIRS")
+    panel.bands.sensor.setCurrentIndex(landsat)
+    panel.bands.sensor.activated.emit(landsat)
+    assert panel.state.request().image.roles[1:4] == ("blue", "green", "red")
+    assert panel.bands.combos["red"].currentData() == 4
+
+
+@pytest.fixture
+def six_bands(tmp_path: Path) -> Path:
+    """A map whose band k has values about k · 1000, of which nothing else is known."""
+    path = tmp_path / "six.tif"
+    pixels = np.random.default_rng(0).integers(0, 500, (6, 300, 300), np.uint16)
+    pixels += np.arange(1, 7, dtype=np.uint16)[:, None, None] * 1000
+    place = rasterio.Affine(30, 0, 500000, 0, -30, 4500000)
+    options = {"dtype": "uint16", "crs": "EPSG:32636", "transform": place}
+    with rasterio.open(
+        path, "w", driver="GTiff", width=300, height=300, count=6, **options
+    ) as file:
+        file.write(pixels)
+    return path
+
+
+def bands_shown(layer: Any) -> list[int]:
+    """Numbers of the bands of `six_bands` that a colour layer shows as red, green and blue."""
+    pixels = layer.data[0] if layer.multiscale else layer.data
+    return [int(value) // 1000 for value in np.asarray(pixels)[5, 5, :3]]
+
+
+@pytest.mark.viewer
+def test_bands_that_have_been_named_are_shown_in_colour(
+    panel: Any, six_bands: Path, finished_run: Any
+):
+    viewer = panel.viewer
+    viewer.open(six_bands, plugin="napari-restore")
+    (grey,) = viewer.layers
+    viewer.scene.camera.zoom *= 3
+    zoom = viewer.scene.camera.zoom
+    assert not grey.rgb
+    panel.models.combo.setCurrentIndex(0)
+    panel.bands.in_order.click()
+    (layer,) = viewer.layers
+    assert layer.rgb and layer.name == "six" and panel.state.layer is layer
+    assert viewer.layers.selection.active is layer and viewer.scene.camera.zoom == zoom
+    assert bands_shown(layer) == [1, 2, 3]
+    np.testing.assert_allclose(layer.extent.world, grey.extent.world[:, 1:])
+    # The answer can still be corrected, and the view follows.
+    assert panel.bands.isVisibleTo(panel)
+    red, blue = panel.bands.combos["red"], panel.bands.combos["blue"]
+    red.setCurrentIndex(red.findData(3))
+    assert (red.currentData(), blue.currentData()) == (3, 1)
+    (layer,) = viewer.layers
+    assert bands_shown(layer) == [3, 2, 1]
+    panel.models.choose("identity")
+    panel.target.choose(Target.WHOLE)
+    result = finished_run()
+    assert result.layer.rgb and bands_shown(result.layer) == [3, 2, 1]
+    assert panel.state.request().image.roles[:3] == ("blue", "green", "red")
+
+
+@pytest.mark.viewer
+def test_results_keep_the_image_they_were_made_of(panel: Any, six_bands: Path, finished_run: Any):
+    viewer = panel.viewer
+    viewer.open(six_bands, plugin="napari-restore")
+    (grey,) = viewer.layers
+    panel.models.choose("identity")
+    panel.target.choose(Target.WHOLE)
+    result = finished_run()
+    panel.models.choose("atmosphere-aerial")
+    panel.bands.in_order.click()
+    assert result.source is grey and grey in viewer.layers and not grey.visible
+    assert panel.state.layer.rgb and panel.state.layer.name == "six (colour)"
+    assert [x for x in viewer.layers if x.visible][-1] is panel.state.layer

@@ -1,0 +1,278 @@
+"""What is saved is what is shown, from the panel and by the copied command, byte for byte."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from napari.utils.notifications import notification_manager
+from qtpy.QtWidgets import QApplication
+
+import napari_restore as nr
+from napari_restore.commands import main
+from napari_restore.engine import Adjustment
+from napari_restore.errors import Cancelled
+from napari_restore.images import cache_dir
+from napari_restore.plugin.areas._targets import Target
+from napari_restore.plugin.results._export_section import FORMATS, ExportSection
+from napari_restore.plugin.results._stored_results import record_of
+
+pytestmark = pytest.mark.viewer
+
+
+@pytest.fixture
+def section(panel: Any) -> ExportSection:
+    (found,) = [one for one in panel.sections if isinstance(one, ExportSection)]
+    return found
+
+
+@pytest.fixture
+def result(panel: Any, sample: Path, finished_run: Any) -> Any:
+    """A small part of the sample, restored."""
+    panel.viewer.open(sample, plugin="napari-restore")
+    panel.viewer.scene.camera.zoom *= 8
+    panel.models.choose("dcp")
+    return finished_run()
+
+
+def exported(
+    section: ExportSection, qtbot: Any, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[str, Any]:
+    """Click Export, choose `path`, wait for the end."""
+    monkeypatch.setattr(section, "ask_path", lambda proposed: path)
+    with qtbot.waitSignal(section.ended) as reported:
+        section.export.click()
+    return reported.args[0], reported.args[1]
+
+
+def format_named(section: ExportSection, title: str) -> None:
+    section.format.setCurrentIndex([form.title for form in FORMATS].index(title))
+
+
+def pixels(path: Path) -> np.ndarray:
+    image = nr.open_image(path)
+    return image.read((0, 0, image.height, image.width))
+
+
+def error_text(line: str, output: Path) -> list[str]:
+    """The words of a copied line as a shell sees them, but writing to `output`."""
+    program, *words = shlex.split(line)
+    assert program == "napari-restore"
+    words[words.index("-o") + 1] = str(output)
+    return words
+
+
+def test_the_copied_command_writes_the_same_bytes_as_the_panel(
+    panel: Any,
+    section: ExportSection,
+    qtbot: Any,
+    sample: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    finished_run: Any,
+):
+    panel.viewer.open(sample, plugin="napari-restore")
+    source = panel.viewer.layers[0]
+    panel.models.choose("dcp")
+    panel.parameters.set_value("omega", 0.9)
+    panel.target.choose(Target.DRAWN)
+    panel.target.tools[next(iter(panel.target.tools))].click()
+    shapes = panel.viewer.layers["Areas to restore"]
+    corners = np.array([(300, 400), (320, 900), (760, 830), (610, 380)], float)
+    ring = np.array([shapes.world_to_data(source.data_to_world(corner)) for corner in corners])
+    shapes.add([ring], shape_type="polygon")
+    panel.target.feather.setValue(24)
+    qtbot.waitUntil(lambda: panel.state.area is not None)
+    variant = finished_run()
+    variant.adjust(Adjustment(strength=0.7, protect_shadows=0.3))
+    assert variant.result.plan.target.mask is not None and variant.result.plan.target.feather == 24
+
+    first = tmp_path / "from the panel.tif"
+    assert exported(section, qtbot, first, monkeypatch) == ("done", first)
+    section.copy.click()
+    line = QApplication.clipboard().text()
+    for words in ("--mask", "--feather 24", "--strength 0.7", "--protect-shadows 0.3", "omega=0.9"):
+        assert words in line
+    assert "--memory" not in line
+    # Nothing in the command hangs on the cache, and so with the record.
+    cache = str(cache_dir())
+    assert "--mask 'POLYGON ((" in line and cache not in line
+    task = record_of(variant)["task"]
+    assert task["options"]["mask"] in line and cache not in json.dumps(task)
+    shutil.rmtree(Path(cache, "masks"))
+    second = tmp_path / "from the terminal.tif"
+    command = [sys.executable, "-m", "napari_restore", *error_text(line, second)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    ours, theirs = pixels(first), pixels(second)
+    assert ours.tobytes() == theirs.tobytes()
+    region = variant.result.region
+    np.testing.assert_array_equal(ours, variant.result.read(region))
+    # Something was restored, and only within the drawn area.
+    changed = (ours != pixels(sample)).any(axis=2)
+    assert changed[450:550, 500:700].mean() > 0.9
+    assert not changed[:250].any() and not changed[:, 1000:].any()
+
+
+@pytest.mark.parametrize("title", [form.title for form in FORMATS])
+def test_every_format_is_written_as_the_command_does(
+    section: ExportSection,
+    qtbot: Any,
+    result: Any,
+    title: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    format_named(section, title)
+    form = section.format.currentData()
+    if "quality" in form.options and "compress" not in form.options:
+        section.quality.setValue(70)
+    if "compress" in form.options:
+        section.compress.setCurrentIndex(section.compress.findData("zstd"))
+    line = section.command()
+    first, second = tmp_path / f"a{form.suffix}", tmp_path / f"b{form.suffix}"
+    assert exported(section, qtbot, first, monkeypatch) == ("done", first)
+    assert str(first) in section.message.text() and "KiB" in section.message.text()
+    assert main(error_text(line, second)) == 0
+    np.testing.assert_array_equal(pixels(first), pixels(second))
+    if form.suffix not in (".jpg",):
+        np.testing.assert_array_equal(pixels(first), result.result.read(result.result.region))
+
+
+def test_only_options_that_the_format_has_are_shown_and_used(section: ExportSection, result: Any):
+    shown = {}
+    for form in FORMATS:
+        format_named(section, form.title)
+        section.quality.setValue(50)
+        rows = {"compress": section.compress, "quality": section.quality,
+                "bit_depth": section.bit_depth}  # fmt: skip
+        shown[form.title] = {name for name, row in rows.items() if section.form.isRowVisible(row)}
+    assert shown == {
+        "GeoTIFF": {"compress", "bit_depth"},
+        "Cloud-optimised GeoTIFF": {"compress", "bit_depth"},
+        "OME-Zarr": set(),
+        "PNG": {"bit_depth"},
+        "JPEG": {"quality", "bit_depth"},
+    }
+    assert section.options() == {"quality": 50}
+    format_named(section, "GeoTIFF")
+    assert section.options() == {}
+    section.compress.setCurrentIndex(section.compress.findData("jpeg"))
+    assert section.options() == {"compress": "jpeg", "quality": 50}
+    assert section.form.isRowVisible(section.quality)
+    format_named(section, "Cloud-optimised GeoTIFF")
+    assert section.options()["cog"] is True
+
+
+def test_the_format_of_the_source_is_proposed_beside_it(
+    section: ExportSection, result: Any, sample: Path
+):
+    assert section.format.currentData().suffix == ".tif"
+    proposed = section.proposed_path(result.result)
+    assert proposed.parent == sample.parent and not proposed.exists()
+    assert proposed.name == "hazy_town_synthetic_clear.tif"
+
+
+def test_a_cancelled_export_leaves_nothing(
+    section: ExportSection,
+    qtbot: Any,
+    result: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    going = threading.Event()
+
+    def slow(path: Path, *, progress: Any, cancelled: Any, **options: Any) -> Path:
+        progress(3, 10)
+        going.set()
+        while not cancelled():
+            pass
+        raise Cancelled("stopped")
+
+    monkeypatch.setattr(result.result, "save", slow)
+    monkeypatch.setattr(section, "ask_path", lambda proposed: tmp_path / "a.tif")
+    section.export.click()
+    assert not section.export.isEnabled() and result.saving
+    qtbot.waitUntil(lambda: going.is_set() and section.progress.value() == 3)
+    assert "left" in section.progress.format()
+    with qtbot.waitSignal(section.ended) as reported:
+        section.cancel.click()
+    assert reported.args == ["cancelled", None]
+    assert section.export.isEnabled() and not result.saving
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_panel_that_is_closed_stops_its_export(
+    panel: Any,
+    section: ExportSection,
+    qtbot: Any,
+    result: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    going, stopped = threading.Event(), threading.Event()
+
+    def slow(path: Path, *, progress: Any, cancelled: Any, **options: Any) -> Path:
+        going.set()
+        while not cancelled():
+            pass
+        stopped.set()
+        raise Cancelled("stopped")
+
+    monkeypatch.setattr(result.result, "save", slow)
+    section.save(result, tmp_path / "a.tif")
+    qtbot.waitUntil(going.is_set)
+    panel.close()
+    qtbot.waitUntil(stopped.is_set)
+    assert section.saving is None and not result.saving
+
+
+def test_what_cannot_be_written_is_reported_with_the_next_step(
+    section: ExportSection,
+    qtbot: Any,
+    result: Any,
+    sample: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    reported = []
+    notification_manager.notification_ready.connect(lambda shown: reported.append(shown.message))
+    before = sample.read_bytes()
+    status, error = exported(section, qtbot, sample, monkeypatch)
+    assert status == "failed" and sample.read_bytes() == before
+    assert "Choose another name" in section.message.text()
+    assert reported == [str(error)]
+    status, _ = exported(section, qtbot, tmp_path / "no" / "a.tif", monkeypatch)
+    assert status == "failed"
+    assert "does not exist" in section.message.text()
+
+
+def test_without_a_finished_result_nothing_can_be_saved(section: ExportSection):
+    assert not section.export.isEnabled()
+    assert not section.copy.isEnabled()
+    assert "Run" in section.what.text()
+
+
+def test_a_layer_that_lies_in_no_file_has_no_command(
+    panel: Any, section: ExportSection, qtbot: Any, colours: np.ndarray, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, finished_run: Any,
+):  # fmt: skip
+    panel.viewer.add_image(colours, name="photo")
+    panel.models.choose("identity")
+    panel.target.choose(Target.WHOLE)
+    finished_run()
+    QApplication.clipboard().setText("before")
+    section.copy.click()
+    assert QApplication.clipboard().text() == "before"
+    assert "files" in section.message.text()
+    path = tmp_path / "a.png"
+    assert exported(section, qtbot, path, monkeypatch) == ("done", path)
+    np.testing.assert_array_equal(pixels(path), colours)

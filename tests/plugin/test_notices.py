@@ -1,0 +1,85 @@
+"""What the package says of options, with the labels of the window."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from napari.utils.notifications import notification_manager
+from qtpy.QtWidgets import QAbstractButton, QLabel
+
+import napari_restore
+from napari_restore.errors import BadParameter, DiskFull, Message, option
+from napari_restore.plugin._notices import LABELS, error_text, show_note, with_labels_for_flags
+from napari_restore.plugin.areas._targets import Target
+from napari_restore.plugin.results._earlier_results_view import EarlierRow
+
+MANIFEST = Path(napari_restore.__file__).with_name("napari.yaml")
+
+
+def texts_of(panel: Any) -> set[str]:
+    widgets = [*panel.findChildren(QLabel), *panel.findChildren(QAbstractButton)]
+    return {widget.text().strip(" …") for widget in widgets}
+
+
+@pytest.mark.viewer
+def test_every_label_is_that_of_a_control(panel: Any, qtbot: Any) -> None:
+    class Kept:
+        title, used, complete, finished = "whole", 0.0, True, 1.0
+
+    earlier = EarlierRow(Kept())  # type: ignore[arg-type]
+    qtbot.addWidget(earlier)
+    texts = texts_of(panel) | texts_of(earlier) | {"Preferences"}
+    texts |= set(re.findall(r"title: (.*)", MANIFEST.read_text(encoding="utf-8")))
+    for label in LABELS.values():
+        control, _, place = label.replace(" {}", "").partition(" (")
+        assert control.removeprefix("the form below ") in texts, label
+        assert place.rstrip(")") in texts | {""}, label
+
+
+@pytest.mark.viewer
+def test_an_error_names_controls(panel: Any, qtbot: Any, colours: np.ndarray) -> None:
+    panel.viewer.add_image(colours, name="photo")
+    panel.models.combo.setCurrentIndex(panel.models.combo.findData("identity"))
+    panel.target.choose(Target.WHOLE)
+    with qtbot.waitSignal(panel.plans.planned):
+        panel.memory.setValue(0.01)
+    said = panel.bar.plan_line.text()
+    assert re.search(r"Use Memory \d+MiB or more, or a smaller Tile \(Advanced\)\.$", said)
+
+
+@pytest.mark.parametrize(
+    ("hint", "said"),
+    [
+        (f"Use {option('device', 'cpu')}.", "Use Device cpu (Advanced)."),
+        (
+            f"Give another {option('scratch')} folder.",
+            "Give another Cache folder (Preferences).",
+        ),
+        (f"Use {option('arguments', {'n': 2})}.", "Use Settings n=2."),
+        (f"Use {option('fresh', True)}.", "Use Delete (Results)."),
+        (f"Raise {option('device_memory')}.", "Raise device memory."),
+    ],
+)
+def test_an_option_is_called_as_its_control(hint: str, said: str) -> None:
+    assert error_text(BadParameter("No.", hint)) == f"No. {said}"
+
+
+def test_a_note_names_controls(make_napari_viewer_proxy: Any) -> None:
+    make_napari_viewer_proxy()
+    shown: list[str] = []
+    notification_manager.notification_ready.connect(lambda told: shown.append(told.message))
+    show_note(Message(f"It is Landsat 8: {option('sensor', 'landsat8')} sets zero."))
+    assert shown == ["It is Landsat 8: Sensor landsat8 sets zero."]
+
+
+def test_a_command_that_the_window_runs_names_controls() -> None:
+    error = DiskFull("No space left.", "Free space or point --scratch elsewhere.")
+    said = "No space left. Free space or point Cache folder (Preferences) elsewhere."
+    assert with_labels_for_flags(str(error)) == said
+    assert with_labels_for_flags("a--tile.tif: use --tile-batch 2.") == (
+        "a--tile.tif: use Tile batch (Advanced) 2."
+    )

@@ -1,0 +1,138 @@
+"""Tasks over which napari asks before it closes its window."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from qtpy.compat import isalive
+
+from napari_restore.plugin.threads import _background_task
+from napari_restore.plugin.threads._background_task import BackgroundTask
+
+ROUNDS = 100
+
+
+class Task(BackgroundTask):
+    """Yields numbers until it is closed; keeps what is received, and -1 for its end."""
+
+    def __init__(self, count: int = 3) -> None:
+        super().__init__("test")
+        self.count = count
+        self.received: list[Any] = []
+        self.go_on = threading.Event()
+        self.closed_in: threading.Thread | None = None
+
+    def work(self) -> Iterator[int]:
+        try:
+            for number in range(self.count):
+                yield number
+                if number == 0:
+                    assert self.go_on.wait(60)
+        finally:
+            self.closed_in = threading.current_thread()
+
+    def receive(self, item: int) -> None:
+        self.received.append(item)
+        assert threading.current_thread() is threading.main_thread()
+
+    def finish(self) -> None:
+        self.receive(-1)
+
+
+class Function(BackgroundTask):
+    """Work that yields nothing, and may fail."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        super().__init__("test")
+        self.error = error
+        self.worked_in: threading.Thread | None = None
+        self.ended: list[bool] = []
+
+    def work(self) -> None:
+        self.worked_in = threading.current_thread()
+        if self.error is not None:
+            raise self.error
+
+    def finish(self) -> None:
+        self.ended.append(self.is_over)
+
+
+def wait_for_all(qtbot: Any) -> None:
+    qtbot.waitUntil(lambda: not _background_task._tasks)
+
+
+def test_items_are_received_in_the_gui_thread_in_order_and_then_the_end(qtbot: Any):
+    task = Task(1000)
+    task.go_on.set()
+    task.start()
+    wait_for_all(qtbot)
+    assert task.received == [*range(1000), -1]
+    assert task.is_over and not task.abort_requested
+    assert task.closed_in is not threading.main_thread()
+
+
+def test_a_function_may_yield_nothing(qtbot: Any):
+    task = Function()
+    task.start()
+    wait_for_all(qtbot)
+    assert task.ended == [True]
+    assert task.worked_in is not threading.main_thread()
+
+
+def test_an_error_is_raised_in_the_gui_thread_and_ends_the_task(qtbot: Any):
+    task = Function(KeyError("no such file"))
+    with qtbot.captureExceptions() as raised:
+        task.start()
+        wait_for_all(qtbot)
+    assert KeyError in [kind for kind, _, _ in raised]
+    assert task.ended == [True]
+
+
+def test_no_thread_releases_the_last_reference(qtbot: Any):
+    released_in: list[threading.Thread] = []
+    for _ in range(ROUNDS):
+        task = Task(2)
+        weakref.finalize(task, lambda: released_in.append(threading.current_thread()))
+        task.go_on.set()
+        task.start()
+        del task
+    wait_for_all(qtbot)
+    assert released_in == [threading.main_thread()] * ROUNDS
+
+
+@pytest.mark.viewer
+def test_napari_names_it_and_aborts_it(make_napari_viewer: Any, qtbot: Any):
+    manager = make_napari_viewer().window._task_status_manager
+    task = Task()
+    task.start()
+    assert manager.get_status() == ["napari-worker: Executing test"]
+    qtbot.waitUntil(lambda: task.received == [0])
+    manager.cancel_all()
+    assert task.abort_requested
+    task.go_on.set()
+    wait_for_all(qtbot)
+    assert task.received == [0, 1, -1]
+    assert task.is_over and task.closed_in is not None
+    assert not manager.is_busy()
+
+
+@pytest.mark.viewer
+def test_nothing_of_it_is_left_to_a_later_collection(make_napari_viewer: Any, qtbot: Any):
+    """napari's window keeps the worker that stands for it, until any thread finds both."""
+    manager = make_napari_viewer().window._task_status_manager
+    task = Task()
+    task.go_on.set()
+    task.start()
+    signals = task._shown.signals
+    gone = weakref.ref(task)
+    del task
+    wait_for_all(qtbot)
+    qtbot.waitUntil(lambda: not isalive(signals))
+    assert gone() is None
+    assert len(manager._tasks) == 1 and not manager.is_busy()
+    gc.collect()
