@@ -59,8 +59,8 @@ def add(parser: argparse.ArgumentParser) -> None:
         action="append",
         dest="outputs",
         metavar="OUT",
-        help="the map to write (.tif .zarr), float32 with the image's georeference: the sum, then each band; for "
-        "several boxes, models or images a table (.csv .json .tex); may be repeated",
+        help="the map to write (.tif .zarr): float32, georeferenced, the sum and then each band. "
+        "For several boxes, models or images: a table (.csv .json .tex). May be repeated",
     )
     add_source(parser)
     add_model(parser, several=True)
@@ -72,7 +72,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     output = parser.add_argument_group("output")
     output.add_argument("--overwrite", action="store_true", help="replace files that exist")
     output.add_argument(
-        "--figure", metavar="FILE", help="also draw a figure, with all settings (.png .pdf .svg)"
+        "--figure", metavar="FILE", help="also write a figure with all settings (.png .pdf .svg)"
     )
     output.add_argument("--record", metavar="FILE", help="also write the record")
 

@@ -36,20 +36,20 @@ def add_attribute_options(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         type=_values.number,
         metavar="X Y",
-        help="the vertices of a polygon instead, three or more",
+        help="a polygon instead of a box: three vertices or more",
     )
     place.add_argument(
         "--boxes",
         metavar="CSV",
-        help="a table of many: columns x, y, width, height and, optionally, name and image",
+        help="a table of boxes: columns x, y, width, height and optionally name and image",
     )
     group.add_argument(
         "--method",
         metavar="NAME",
-        help="haze: along thinner haze, the default for dehazing models; ig: from a baseline, "
-        "the default for other models; lam: from a blur; "
-        "dam: from a clear image; lam-2021, dam-paper, dam-released: as published; smoothgrad, "
-        "occlusion, captum:NAME: not path integrals",
+        help="path integrals: haze (growing haze; default for dehazing models), ig (from a "
+        "baseline; default for others), lam (from a blur), dam (from a clear image); "
+        "lam-2021, dam-paper, dam-released: as published; without a path: smoothgrad, "
+        "occlusion, captum:NAME",
     )
     group.add_argument(
         "--argument",
@@ -58,12 +58,12 @@ def add_attribute_options(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=_values.assignment,
         metavar="NAME=VALUE",
-        help="a setting of a method that is not a path integral; may be repeated",
+        help="a setting of a method without a path; may be repeated",
     )
     group.add_argument(
         "--objective",
         metavar="NAME",
-        help="scalar function of the box: change, mean, sum, channel:N, gradient, mean+variance "
+        help="scalar D of the box: change, mean, sum, channel:N, gradient, mean+variance "
         "(default: the method's)",
     )
     group.add_argument(
@@ -75,27 +75,27 @@ def add_attribute_options(parser: argparse.ArgumentParser) -> None:
         "--steps",
         default=None,
         metavar="auto|N",
-        help="points of the path (default: the method's; auto uses 9 to 65 until --gap)",
+        help="points of the path; auto: 9 to 65, until --gap is reached (default: the method's)",
     )
     group.add_argument(
         "--rule",
         metavar="NAME",
-        help="with a number of steps: gauss-legendre (default), middle, left, right, trapezoid",
+        help="quadrature for --steps N: gauss-legendre (default), middle, left, right, trapezoid",
     )
     group.add_argument(
         "--context-gradient",
         choices=CONTEXT_GRADIENTS,
         default=MethodSettings.context_gradient,
-        help="the context, the model's statistics of the whole image: stop the gradient there, let "
-        "it go through the overview, or auto (default): through where the model allows it and that is "
-        "predicted to add less than ten seconds on two cores; the choice depends on image and options, "
-        "not on the machine, and is in the record",
+        help="how the gradient treats the context, the model's statistics of the whole image. stop: "
+        "as a constant. through: it goes through the overview. auto (default): through, if the model "
+        "allows it and it is predicted to add less than ten seconds on two cores. The choice does "
+        "not depend on the machine; the record states it",
     )
     group.add_argument(
         "--routing",
         choices=ROUTINGS,
-        help="which experts and tokens a network chooses: fixed as for the image, which makes the model "
-        "smooth along the path (default), or recomputed at every point",
+        help="selection of experts and tokens in a network: fixed to that of the image (default), so "
+        "that the model is smooth along the path, or recomputed at every point",
     )
     group.add_argument(
         "--level",
@@ -110,13 +110,13 @@ def add_attribute_options(parser: argparse.ArgumentParser) -> None:
         type=_values.number,
         default=MethodSettings.gap,
         metavar="SHARE",
-        help=f"completeness gap at which auto stops (default {MethodSettings.gap})",
+        help=f"completeness gap at which --steps auto stops (default {MethodSettings.gap})",
     )
     group.add_argument(
         "--check",
         choices=(CHECK,),
-        help="whether the map ranks pixels better than chance: D as the first of them are "
-        "inserted and deleted",
+        help="test whether the map ranks pixels better than chance: D while the top-ranked ones "
+        "are inserted and deleted",
     )
 
 

@@ -33,7 +33,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         default=[],
         dest="models",
         metavar="ID[:NAME=VALUE,…]",
-        help="a model, with parameters and weights=FILE of its own; may be repeated",
+        help="a model; NAME=VALUE sets a parameter, or weights=FILE, of this model; may be repeated",
     )
     parser.add_argument(
         "--set",
@@ -45,7 +45,9 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="a parameter of every --model; may be repeated",
     )
     parser.add_argument(
-        "--weights", metavar="FILE|random:SEED", help="the weights, where there is one --model"
+        "--weights",
+        metavar="FILE|random:SEED",
+        help="weights of the network, if there is one --model",
     )
     parser.add_argument(
         "--no-baselines",
@@ -62,35 +64,35 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_pictures(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("pictures (one of --pairs and --data)")
+    group = parser.add_argument_group("images (one of --pairs and --data)")
     group.add_argument(
         "--pairs",
         metavar="DIR|CSV",
         help="pairs: folders hazy and clear with the same names, RESIDE, O-HAZE, RICE, 8KDehaze, "
-        "or a table with the columns hazy, clear and, optionally, group",
+        "or a CSV table with the columns hazy, clear and optionally group",
     )
     group.add_argument(
         "--data",
         metavar="INDEX|DIR",
-        help="clear images, with synthetic haze: an INDEX.csv or a folder",
+        help="clear images, to which haze is added: an INDEX.csv or a folder",
     )
     group.add_argument(
         "--split",
         default=EvaluationSettings.split,
-        help=f"of the index (default {EvaluationSettings.split})",
+        help=f"split of the index (default {EvaluationSettings.split})",
     )
     group.add_argument(
         "--spectrum",
         default=EvaluationSettings.spectrum,
         metavar="NAME",
-        help=f"of the haze (default {EvaluationSettings.spectrum})",
+        help=f"spectrum of the haze (default {EvaluationSettings.spectrum})",
     )
     group.add_argument(
         "--seed",
         type=_values.count,
         default=EvaluationSettings.seed,
         metavar="N",
-        help=f"of the haze (default {EvaluationSettings.seed})",
+        help=f"random seed of the haze (default {EvaluationSettings.seed})",
     )
     group.add_argument(
         "--scene", choices=("aerial", "natural"), help="only scenes of this kind (default both)"
@@ -100,10 +102,12 @@ def _add_pictures(parser: argparse.ArgumentParser) -> None:
         type=_values.natural_or_whole,
         default=EvaluationSettings.longest,
         metavar="N|whole",
-        help=f"reduce clear pictures to N pixels a side (default {EvaluationSettings.longest})",
+        help=f"reduce clear images to N pixels a side (default {EvaluationSettings.longest})",
     )
     group.add_argument("--keep", action="store_true", help="write hazy/ and clear/ into DIR")
-    group.add_argument("--bands", metavar="ROLE=N[,…]", help="which band of pairs is what")
+    group.add_argument(
+        "--bands", metavar="ROLE=N[,…]", help="roles of the bands of pairs, counted from 1"
+    )
 
 
 def _add_scores(parser: argparse.ArgumentParser) -> None:
@@ -112,44 +116,46 @@ def _add_scores(parser: argparse.ArgumentParser) -> None:
         "-o",
         "--output",
         metavar="DIR",
-        help="write scores.csv, summary.json, table.tex and strips/ here; an interrupted "
-        "evaluation continues there",
+        help="write scores.csv, summary.json, table.tex and strips/ here; the same command "
+        "resumes an interrupted evaluation",
     )
     group.add_argument(
         "--metrics",
         default=_METRICS,
         metavar="NAME,…",
-        help=f"default {_METRICS}; also psnr_y, ssim_y; the first decides what is best",
+        help=f"default {_METRICS}; also psnr_y, ssim_y; the first one ranks the models",
     )
     group.add_argument(
         "--clear",
         action="store_true",
-        help="also score how far models change the clear pictures themselves",
+        help="also score how much models change the clear images themselves",
     )
     group.add_argument(
         "--strips",
         type=_strips,
         default=EvaluationSettings.strips,
         metavar="N|all",
-        help=f"pictures beside each other of the N worst, median and best images (default {EvaluationSettings.strips})",
+        help=f"write strips of the N worst, median and best images (default {EvaluationSettings.strips})",
     )
     group.add_argument(
-        "--overwrite", action="store_true", help="replace files that are not of an evaluation"
+        "--overwrite", action="store_true", help="also replace files that no evaluation wrote"
     )
 
 
 def _add_engine(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("engine")
-    group.add_argument("--memory", metavar="SIZE", help="RAM a run may add, for instance 2GiB")
-    group.add_argument("--device-memory", metavar="SIZE", help="the same for the device")
+    group.add_argument("--memory", metavar="SIZE", help="RAM that a run may add, for example 2GiB")
+    group.add_argument(
+        "--device-memory", metavar="SIZE", help="memory of the device that a run may use"
+    )
     group.add_argument(
         "--device", default="auto", metavar="NAME", help="auto (default), cpu, cuda, cuda:1, mps"
     )
     group.add_argument("--tile", type=_values.natural, metavar="N", help="side of a tile's core")
     group.add_argument("--precision", choices=_values.FLOATS, default="float32")
-    for name, light in (("black", "no light"), ("white", "full light")):
+    for name, seen in (("black", 0), ("white", 1)):
         group.add_argument(
-            f"--{name}", type=_values.number, metavar="V", help=f"value of {light} of every picture"
+            f"--{name}", type=_values.number, metavar="V", help=f"value that models see as {seen}"
         )
 
 

@@ -20,7 +20,7 @@ PATIENCE = 60.0
 def add(parser: Any) -> None:
     """Add the arguments of the command."""
     parser.add_argument(
-        "source", metavar="DIR", help="clear pictures: a folder, or an index (INDEX.csv)"
+        "source", metavar="DIR", help="clear images: a folder, or an index (INDEX.csv)"
     )
     parser.add_argument(
         "-o",
@@ -32,7 +32,7 @@ def add(parser: Any) -> None:
     parser.add_argument(
         "--spectrum",
         metavar="NAME",
-        help="how haze is spread: octaves, power, thin-cloud, even, fine, filaments, plumes, billows",
+        help="spatial structure: octaves, power, thin-cloud, even, fine, filaments, plumes, billows",
     )
     parser.add_argument(
         "--seed", type=_values.count, default=0, metavar="N", help="random seed of the haze"
@@ -41,8 +41,8 @@ def add(parser: Any) -> None:
         "--scene",
         choices=("auto", "aerial", "natural"),
         default="auto",
-        help="aerial haze is a layer, natural haze grows with distance (default: by the index, "
-        "the folder's name or a georeference)",
+        help="aerial: haze is a layer; natural: it grows with distance; auto (default): by the "
+        "index, the folder's name or a georeference",
     )
     parser.add_argument(
         "--strength",
@@ -55,25 +55,25 @@ def add(parser: Any) -> None:
     parser.add_argument(
         "--depth",
         metavar="DIR",
-        help="distances of natural scenes, one band, files of the same stems, 0 unknown",
+        help="distances of natural scenes: files of one band with the same stems; 0 is unknown",
     )
     parser.add_argument(
         "--size",
         type=_values.natural,
         metavar="N",
-        help="reduce larger pictures to N pixels along the longer side",
+        help="reduce larger images to N pixels along the longer side",
     )
     parser.add_argument(
         "--bands",
         metavar="ROLE=N[,…]",
         help="bands of files without colour information, counted from 1: red=3,green=2,blue=1",
     )
-    parser.add_argument("--split", metavar="NAME", help="only this split of an index")
+    parser.add_argument("--split", metavar="NAME", help="use only this split of an index")
     parser.add_argument(
         "--training",
         type=_values.natural,
         metavar="N",
-        help="instead: a contact sheet of N crops as a network in training sees them",
+        help="write a contact sheet of N training crops instead of pairs",
     )
     parser.add_argument(
         "--overwrite", action="store_true", help="replace an earlier output of this command"

@@ -24,9 +24,11 @@ def add_source(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--bands",
         metavar="ROLE=N[,…]",
-        help="which band is what, counted from 1: red=4,green=3,blue=2,nir=5",
+        help="roles of the bands, counted from 1: red=4,green=3,blue=2,nir=5",
     )
-    group.add_argument("--sensor", metavar="NAME", help="preset: landsat8, sentinel2, naip, …")
+    group.add_argument(
+        "--sensor", metavar="NAME", help="roles and black of a sensor: landsat8, sentinel2, naip, …"
+    )
     group.add_argument(
         "--allow-outside",
         action="store_true",
@@ -40,10 +42,10 @@ def add_range(group: argparse._ActionsContainer) -> None:
         "--black",
         type=_values.number,
         metavar="V",
-        help="value of no light, the physical zero",
+        help="value that the model sees as 0: the physical zero",
     )
     group.add_argument(
-        "--white", type=_values.number, metavar="V", help="value the model takes as full light"
+        "--white", type=_values.number, metavar="V", help="value that the model sees as 1"
     )
 
 
@@ -53,7 +55,7 @@ def add_model(parser: argparse.ArgumentParser, *, several: bool = False) -> argp
     With `several` the option may be repeated, and is stored as `models`.
     """
     model = parser.add_argument_group("model")
-    named = "a name from `napari-restore models`, a weights file with its card, or FILE.py:factory"
+    named = "an id of `napari-restore models`, a weights file with its card, or FILE.py:factory"
     if several:
         model.add_argument(
             "--model",
@@ -61,11 +63,11 @@ def add_model(parser: argparse.ArgumentParser, *, several: bool = False) -> argp
             action="append",
             dest="models",
             metavar="ID[:NAME=VALUE,…]",
-            help=f"{named}, with parameters and weights=FILE of its own; may be repeated",
+            help=f"{named}; NAME=VALUE sets a parameter, or weights=FILE, of this model; may be repeated",
         )
     else:
         model.add_argument("--model", required=True, metavar="ID", help=named)
-    model.add_argument("--weights", metavar="FILE|random:SEED", help="the network's weights")
+    model.add_argument("--weights", metavar="FILE|random:SEED", help="weights of the network")
     model.add_argument(
         "--set",
         action="append",
@@ -83,8 +85,12 @@ def add_model(parser: argparse.ArgumentParser, *, several: bool = False) -> argp
 def add_machine(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """Add memory, device and extent; return the group for further options."""
     engine = parser.add_argument_group("engine")
-    engine.add_argument("--memory", metavar="SIZE", help="RAM the run may add, for instance 2GiB")
-    engine.add_argument("--device-memory", metavar="SIZE", help="the same for the device")
+    engine.add_argument(
+        "--memory", metavar="SIZE", help="RAM that the run may add, for example 2GiB"
+    )
+    engine.add_argument(
+        "--device-memory", metavar="SIZE", help="memory of the device that the run may use"
+    )
     engine.add_argument(
         "--device", default="auto", metavar="NAME", help="auto (default), cpu, cuda, cuda:1, mps"
     )
@@ -92,10 +98,12 @@ def add_machine(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
         "--extent",
         choices=("image", "region"),
         default="image",
-        help="context of a global model: the whole image (default), or as a draft the region only",
+        help="context of a global model: the whole image (default), or only the region, as a draft",
     )
     engine.add_argument(
-        "--scratch", metavar="DIR", help="where unfinished results and residuals are kept"
+        "--scratch",
+        metavar="DIR",
+        help="folder for unfinished results and residuals (default: the cache)",
     )
     return engine
 
@@ -112,7 +120,7 @@ def add_context(group: argparse._ActionsContainer) -> None:
     group.add_argument(
         "--context",
         metavar="first|joint|FILE",
-        help="take airlight and ranges from the first image, from all together, or from a file",
+        help="take airlight and value ranges from the first image, from all together, or from a file",
     )
 
 
@@ -140,9 +148,9 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     region.add_argument(
         "--mask",
         metavar="FILE|WKT",
-        help="local strength: a raster 0 to 1, GeoJSON polygons, or one line of two points, "
-        "0 at its first and 1 at its last; or these as text, POLYGON ((X Y, …)) in the image's "
-        "coordinate system, pixels where it has none",
+        help="strength per pixel: a raster of 0 to 1, GeoJSON polygons, or a GeoJSON line of two "
+        "points from strength 0 to 1. Polygons and line may be text, as POLYGON ((X Y, …)), in the "
+        "image's coordinate system, or in pixels if it has none",
     )
     region.add_argument(
         "--feather",
@@ -159,7 +167,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         type=_values.number,
         default=1.0,
         metavar="S",
-        help="how much of the model's change is applied (default 1)",
+        help="share of the model's change to apply (default 1)",
     )
     model.add_argument(
         "--luminance-only",
@@ -172,7 +180,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
             type=_values.number,
             default=0.0,
             metavar="P",
-            help=f"share of the change that the {extreme} tones are spared, 0 to 1 (default 0)",
+            help=f"protect the {extreme} tones from the change, from 0 (default) to 1, fully",
         )
 
     values = parser.add_argument_group("values")
@@ -180,7 +188,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     values.add_argument(
         "--other-bands",
         choices=OTHER_BANDS,
-        help="treatment of bands that are no input of the model",
+        help="what happens to bands that are no input of the model",
     )
 
     engine = add_machine(parser)
@@ -188,7 +196,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         "--tile",
         type=_values.natural_or_whole,
         metavar="N|whole",
-        help="side of a tile's core in pixels",
+        help="side of a tile's core in pixels (default: by the plan)",
     )
     engine.add_argument("--tile-batch", type=_values.natural, metavar="N", help="tiles per batch")
     engine.add_argument(
@@ -202,13 +210,13 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         choices=("auto", "device", "ram", "disk", "recompute-first", "recompute"),
         default="auto",
         help="where a staged model stores the residuals of its encoder (default auto: "
-        "the fastest within the budgets)",
+        "the fastest place within the budgets)",
     )
     engine.add_argument(
         "--residual-dtype",
         choices=_values.FLOATS,
         metavar="NAME",
-        help="precision of the residuals (default that of --precision); the error is in the record",
+        help="precision of the residuals (default that of --precision); the record has the error",
     )
     add_context(engine)
     resume = engine.add_mutually_exclusive_group()
@@ -217,9 +225,11 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         action="store_false",
         dest="fresh",
         default=False,
-        help="continue an unfinished run of the same command (default)",
+        help="resume an unfinished run of the same command (default)",
     )
-    resume.add_argument("--fresh", action="store_true", help="discard it and start again")
+    resume.add_argument(
+        "--fresh", action="store_true", help="discard an unfinished run and start again"
+    )
 
 
 def add_output_options(parser: argparse.ArgumentParser) -> None:
@@ -228,17 +238,19 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
     output.add_argument("--overwrite", action="store_true", help="replace files that exist")
     output.add_argument("--cog", action="store_true", help="write a cloud-optimised GeoTIFF")
     output.add_argument(
-        "--compress", metavar="NAME", help="deflate (default), zstd, lzw, jpeg, none"
+        "--compress", metavar="NAME", help="of a TIFF: deflate (default), zstd, lzw, jpeg, none"
     )
     output.add_argument("--bit-depth", type=int, choices=(8, 16), help="bits per value of a photo")
-    output.add_argument("--quality", type=_values.natural, metavar="Q", help="of JPEG, 1 to 100")
+    output.add_argument(
+        "--quality", type=_values.natural, metavar="Q", help="of JPEG and WebP, 1 to 100"
+    )
     output.add_argument("--maps", metavar="DIR", help="also write the model's side maps here")
     output.add_argument(
-        "--record", metavar="FILE", help="also write the run's record; may contain {stem}"
+        "--record", metavar="FILE", help="also write the run's record; FILE may contain {stem}"
     )
     output.add_argument(
         "--name",
         default="{stem}_clear{suffix}",
         metavar="PATTERN",
-        help="file names in a folder (default {stem}_clear{suffix})",
+        help="names of the files in DIR (default {stem}_clear{suffix})",
     )

@@ -27,7 +27,7 @@ EPILOG = """\
 exit codes: 0 done, 1 a bug, 2 bad input, 3 stopped by Ctrl-C,
 4 out of memory budget, device memory or disk (finished tiles are kept)
 
-An interrupted run continues when the same command is given again.
+To resume an interrupted run, give the same command again.
 """
 
 
@@ -106,14 +106,12 @@ def build_parser() -> Parser:
         "paths",
         nargs="*",
         metavar="PATH",
-        help="the image, or the bands of one with --stack, or images for a table",
+        help="the image (with --stack its bands), or several images for a table",
     )
     _attribute.add(attribute)
 
     _haze.add(_command(commands, "haze", _haze.haze, "make hazy images of clear ones"))
-    _train.add(
-        _command(commands, "train", _train.train, "train a network, or continue its training")
-    )
+    _train.add(_command(commands, "train", _train.train, "train a network, or resume its training"))
 
     _evaluate.add(
         _command(commands, "evaluate", _evaluate.evaluate, "score models on hazy and clear images")
@@ -121,12 +119,18 @@ def build_parser() -> Parser:
 
     rerun = _command(commands, "rerun", _restore.rerun, "repeat the run of a record")
     rerun.add_argument(
-        "record", metavar="RECORD", help="the JSON file that --record wrote, or a table's"
+        "record",
+        metavar="RECORD",
+        help="the JSON file that --record wrote, or the .json of a table",
     )
-    rerun.add_argument("-o", "--output", metavar="OUT", help="write here, not where the run wrote")
+    rerun.add_argument(
+        "-o", "--output", metavar="OUT", help="write here instead of to the output of the record"
+    )
     rerun.add_argument("--overwrite", action="store_true", help="replace the output if it exists")
     rerun.add_argument(
-        "--yes", action="store_true", help="run the code that the record names without asking"
+        "--yes",
+        action="store_true",
+        help="run the Python code that the record names without asking",
     )
     rerun.add_argument(
         "--allow-outside",
@@ -134,14 +138,18 @@ def build_parser() -> Parser:
         help="let a VRT take pixels from files outside its own folder, whatever the record says",
     )
 
-    cache = _command(commands, "cache", _inspect.cache, "list the cache", computes=False)
+    cache = _command(
+        commands, "cache", _inspect.cache, "list the cache, or clear it", computes=False
+    )
     cache.add_argument(
-        "--clear", action="store_true", help="remove what no running program and no command needs"
+        "--clear",
+        action="store_true",
+        help="remove all but what running programs, copied commands and records need",
     )
     cache.add_argument(
         "--masks",
         action="store_true",
-        help="with --clear: also painted areas that copied commands and records name",
+        help="with --clear: also remove painted masks that commands and records need",
     )
     return parser
 
