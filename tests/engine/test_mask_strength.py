@@ -14,9 +14,9 @@ from napari_restore.engine.masks._mask_strength import (
     PolygonMask,
     RasterMask,
     RegionMask,
-    open_mask,
     pieces_of,
 )
+from napari_restore.engine.masks._open_mask import open_mask
 
 SIZE = (300, 400)
 POLYGON = [[(50.0, 40.0), (350.0, 60.0), (300.0, 280.0), (90.0, 250.0), (50.0, 40.0)]]

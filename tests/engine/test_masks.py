@@ -7,7 +7,7 @@ import pytest
 
 import napari_restore as nr
 from napari_restore.engine import Region
-from napari_restore.engine.masks._mask_strength import open_mask
+from napari_restore.engine.masks._open_mask import open_mask
 from napari_restore.engine.statistics._context import compute_context
 
 from ._whole import whole

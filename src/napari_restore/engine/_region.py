@@ -90,3 +90,13 @@ class Region(NamedTuple):
 def bounding_box(regions: Sequence[Region]) -> Region:
     """Return the smallest box that contains all of `regions`, of which there is at least one."""
     return functools.reduce(Region.union, regions)
+
+
+def smaller(region: Region, level: int) -> Region:
+    """Return `region` in pixels of `level`, expanded to whole ones."""
+    return Region(
+        region.y0 >> level,
+        region.x0 >> level,
+        -(-region.y1 >> level),
+        -(-region.x1 >> level),
+    )

@@ -8,7 +8,7 @@ import rasterio
 from rasterio.transform import from_origin
 
 from napari_restore.engine import Region, make_plan
-from napari_restore.engine.masks._mask_strength import open_mask
+from napari_restore.engine.masks._open_mask import open_mask
 from napari_restore.engine.statistics._context import compute_context, context_key, find_context
 from napari_restore.errors import BadParameter
 from napari_restore.images import Image, halve, open_image

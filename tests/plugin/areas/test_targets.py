@@ -12,7 +12,7 @@ from napari.components import ViewerModel
 
 import napari_restore as nr
 from napari_restore import Region
-from napari_restore.engine.masks._mask_strength import open_mask
+from napari_restore.engine.masks._open_mask import open_mask
 from napari_restore.errors import BadMask, BadRegion, RestoreError
 from napari_restore.plugin._state import RestoreState, image_of
 from napari_restore.plugin.areas._areas import area_of

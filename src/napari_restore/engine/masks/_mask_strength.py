@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,7 +13,7 @@ import numpy.typing as npt
 from napari_restore.engine._region import Region, bounding_box
 from napari_restore.engine.masks._mask_grid import MaskGrid
 from napari_restore.errors import BadMask
-from napari_restore.images import Image, is_inline, open_image, rasterise
+from napari_restore.images import Image, rasterise
 
 PIECE_PIXELS = 2**21
 """Larger boxes are feathered and blended in pieces of this many pixels."""
@@ -198,41 +197,6 @@ class Feathered:
         np.clip(faded, 0, 1, out=faded)
         faded *= values
         return faded
-
-
-def open_mask(mask: str | Path, image: Image, feather: int = 0) -> MaskStrength:
-    """Return the strengths of `mask`: a raster, or polygons or one line of two points.
-
-    Polygons and line are in a GeoJSON file, or `mask` is itself GeoJSON or WKT.
-
-    Raises `BadMask` if it cannot be placed on `image`, `UnreadableImage`.
-    """
-    if image.full is not None:
-        from napari_restore.engine.results._levels import mask_at_level
-
-        full = image.full
-        level = image.scale.bit_length() - 1
-        return mask_at_level(open_mask(mask, full, feather), level, (full.height, full.width))
-    strength: MaskStrength
-    path = Path(mask)
-    if is_inline(mask):
-        strength = _drawn_mask(str(mask), image)
-    elif path.suffix.lower() in (".geojson", ".json"):
-        strength = _drawn_mask(path, image)
-    else:
-        strength = RasterMask(open_image(path), image)
-    return feathered(strength, feather, image)
-
-
-def _drawn_mask(source: Path | str, image: Image) -> MaskStrength:
-    """Return the polygons of a file or text, or the gradient of its one line of two points."""
-    from napari_restore.engine.masks._gradient import GradientMask
-    from napari_restore.images import read_gradient, read_polygons
-
-    line = read_gradient(source, image)
-    if line is not None:
-        return GradientMask(line[0], line[1], (image.height, image.width))
-    return PolygonMask(read_polygons(source, image), image.height, image.width)
 
 
 def feathered(strength: MaskStrength, feather: int, image: Image) -> MaskStrength:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from napari_restore.engine._region import Region, bounding_box
-from napari_restore.engine.masks._mask_strength import open_mask
+from napari_restore.engine.masks._open_mask import open_mask
 from napari_restore.engine.planning._options import Reading
 from napari_restore.engine.planning._plan import on_full
 from napari_restore.engine.planning._source import Source

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from napari_restore.engine._region import Region, bounding_box
-from napari_restore.engine.masks._mask_strength import open_mask
+from napari_restore.engine.masks._open_mask import open_mask
 from napari_restore.engine.memory._budget import default_memory, parse_size, process_memory
 from napari_restore.engine.memory._device import Device, choose_device
 from napari_restore.engine.planning._calibrate import calibrate

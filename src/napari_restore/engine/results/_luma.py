@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore.engine.masks._mask_strength import open_mask
+from napari_restore.engine.masks._open_mask import open_mask
 from napari_restore.engine.planning._plan import Plan
 from napari_restore.engine.results._adjust import colours_of
 from napari_restore.engine.statistics._context import find_context, load_context

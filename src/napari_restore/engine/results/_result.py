@@ -14,19 +14,20 @@ from typing import Any, Unpack
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore.engine._region import Region
+from napari_restore.engine._region import Region, smaller
+from napari_restore.engine.masks._mask_level import mask_at_level
 from napari_restore.engine.masks._mask_strength import (
     MaskStrength,
     RegionMask,
     Within,
-    open_mask,
     pieces_of,
 )
+from napari_restore.engine.masks._open_mask import open_mask
 from napari_restore.engine.memory._budget import peak_in
 from napari_restore.engine.planning._plan import Plan
 from napari_restore.engine.planning._tiles import CELL
 from napari_restore.engine.results._adjust import Adjustment
-from napari_restore.engine.results._levels import is_affordable, mask_at_level, read_source, smaller
+from napari_restore.engine.results._levels import is_affordable, read_source
 from napari_restore.engine.results._luma import LumaModel, blend
 from napari_restore.engine.results._quality import ABOUT_CHANGE, QUALITY, change_bits
 from napari_restore.engine.storage._store import SIDECARS, ResultStore

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from napari_restore.engine._region import Region
-from napari_restore.engine.masks._mask_strength import MaskStrength, open_mask
+from napari_restore.engine.masks._mask_strength import MaskStrength
+from napari_restore.engine.masks._open_mask import open_mask
 from napari_restore.engine.memory._budget import PeakMemory
 from napari_restore.engine.memory._device import keep_freed_memory, release_freed_memory
 from napari_restore.engine.memory._device_memory import DeviceMemory

@@ -15,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore.engine._region import Region
-from napari_restore.engine.masks._mask_strength import MaskStrength, open_mask
+from napari_restore.engine.masks._mask_level import mask_at_level
+from napari_restore.engine.masks._mask_strength import MaskStrength
+from napari_restore.engine.masks._open_mask import open_mask
 from napari_restore.engine.memory._device import cores
-from napari_restore.engine.results._levels import mask_at_level
 from napari_restore.engine.running._parallel import map_parallel
 from napari_restore.engine.statistics._context_blocks import ContextBlocks, dark_bands
 from napari_restore.engine.statistics._context_file import UNREADABLE, read_context, write_context
