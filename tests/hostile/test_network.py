@@ -190,8 +190,10 @@ def test_second_wall_holds_alone(
         # libcurl obeys it before any proxy.
         monkeypatch.setenv(name, "*")
     path = tmp_path / "scene.vrt"
-    wms = SOURCES["inline wms"].replace("{url}", server.url)
-    urls = (f"{server.url}/x.tif", f"/vsicurl/{server.url}/x.none", f"WCS:{server.url}/w?", wms)
+    # An address of its own each time: GDAL does not ask again for what it could not reach.
+    url = f"{server.url}/{name}"
+    wms = SOURCES["inline wms"].replace("{url}", url)
+    urls = (f"{url}/x.tif", f"/vsicurl/{url}/x.none", f"WCS:{url}/w?", wms)
     for source in urls:
         path.write_text(vrt(source))
         with environment(), pytest.raises(RasterioIOError), rasterio.open(path) as dataset:
