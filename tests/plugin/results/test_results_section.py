@@ -192,7 +192,7 @@ def test_a_removed_layer_is_offered_again_and_shown_as_it_was(
     first.layer.name = "der erste"
     first.adjust(Adjustment(strength=0.4, protect_shadows=0.5))
     results = section(panel)
-    results._note_looks()
+    results._store_changed()
     before = [np.asarray(level) for level in first.layer.data]
     assert earlier_of(panel, qtbot) == []
     with qtbot.waitSignal(results.earlier.found):
@@ -268,7 +268,7 @@ def test_a_live_result_is_stored_once_it_is_ordinary(panel: Any, photo: Any, fin
     first.layer.name = LIVE + first.layer.name
     for note in store.glob("result-*.json"):
         note.unlink()
-    results._note(again=True)
+    results._store(again=True)
     assert list(store.glob("result-*.json")) == []
     first.layer.name = first.layer.name.removeprefix(LIVE)
     assert len(list(store.glob("result-*.json"))) == 1
