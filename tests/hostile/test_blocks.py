@@ -59,7 +59,9 @@ def test_a_block_behind_a_vrt(one_tile: Path) -> None:
     image, box = open_image(vrt), api.Region(0, 0, 64, 64)
     with pytest.raises(BudgetTooSmall, match=r"blocks of 72\.2 MiB"):
         api.plan(image, "identity", region=box, memory="70MiB")
-    assert api.plan(image, "identity", region=box, memory="300MiB").added_ram_bytes > BLOCK
+    assert (
+        api.plan(image, "identity", region=box, memory="300MiB").prediction.added_ram_bytes > BLOCK
+    )
 
 
 @pytest.mark.parametrize("kind", ["hazy", "clear"])
