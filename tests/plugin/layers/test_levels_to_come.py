@@ -156,7 +156,7 @@ def test_after_a_failure_the_next_adjustment_tries_again(
     monkeypatch.setattr(Growth, "start", lambda growth: started.append(growth))
     shown = earlier(result)
     assert len(started) == 1
-    started[0]._on_landed(True)
+    started[0]._on_chunk(True)
     qtbot.waitUntil(lambda: shown._overview is None)
     assert not np.asarray(shown.layer.data[-1]).any()
     shown.adjust(Adjustment(strength=0.25))
