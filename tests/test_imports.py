@@ -24,7 +24,10 @@ ALLOWED = {
     "sample": set(),
     "images": {"errors", "_json_shapes", "_options"},
     "models": {"errors", "_json_shapes", "_entry_points", "_replacing"},
-    "engine": {"errors", "_json_shapes", "_options", "records", "_format", "images", "models"},
+    "engine": {
+        *("errors", "_json_shapes", "_options", "_replacing", "records", "_format"),
+        *("images", "models"),
+    },
     "training": {
         *("errors", "_options", "_replacing", "records", "_format"),
         *("metrics", "images", "models", "engine"),

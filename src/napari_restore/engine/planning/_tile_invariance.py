@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from napari_restore._json_shapes import read_json
+from napari_restore._replacing import replacing
 from napari_restore.engine._region import Region
 from napari_restore.engine.memory._device import Device, choose_device, cores
 from napari_restore.engine.planning._measurement_cache import MeasurementCache
@@ -81,14 +82,11 @@ def _found(model: RestorationModel, device: Device, halo: int) -> TileInvariance
     if measured_here is None:
         # At another time there may be less of it.
         return TileInvariance.FIXED_TILES
-    partly = file.with_suffix(f".{os.getpid()}.partial")
-    try:
+    # Where it cannot be written it is measured again.
+    with contextlib.suppress(OSError):
         file.parent.mkdir(exist_ok=True)
-        partly.write_text(json.dumps({"model": model.card.id, "tiles": measured_here}), "utf-8")
-        partly.replace(file)
-    except OSError:
-        # It is measured again.
-        partly.unlink(missing_ok=True)
+        with replacing(file) as part:
+            part.write_text(json.dumps({"model": model.card.id, "tiles": measured_here}), "utf-8")
     return measured_here
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import TypedDict
 
 from napari_restore._json_shapes import mismatches, read_json
+from napari_restore._replacing import replacing
 from napari_restore.engine._region import Region
 from napari_restore.engine.storage._store import FORMAT, ResultStore, discard
 from napari_restore.engine.storage._store_lock import writer_of
@@ -89,10 +89,8 @@ def keep_result(
         "record": None if record is None else dict(record),
     }
     path = store / PATTERN.replace("*", name)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    with contextlib.suppress(FileNotFoundError):
-        partial.write_text(json.dumps(note, default=str), encoding="utf-8")
-        partial.replace(path)
+    with contextlib.suppress(FileNotFoundError), replacing(path) as part:
+        part.write_text(json.dumps(note, default=str), encoding="utf-8")
     return name
 
 

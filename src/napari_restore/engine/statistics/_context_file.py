@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -11,6 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from napari_restore._replacing import replacing
 from napari_restore.models import BINS, Context
 
 UNREADABLE = (OSError, ValueError, KeyError, IndexError, TypeError)
@@ -20,7 +20,6 @@ UNREADABLE = (OSError, ValueError, KeyError, IndexError, TypeError)
 def write_context(path: Path, context: Context, key: str = "") -> None:
     """Write the file atomically, with a checksum of its content keyed by `key`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     used = np.flatnonzero(context.histograms.any(axis=0) | (context.dark_counts > 0))
     arrays = {
         "scalars": np.array([context.height, context.width, context.factor]),
@@ -32,11 +31,10 @@ def write_context(path: Path, context: Context, key: str = "") -> None:
         "dark_counts": context.dark_counts[used],
         "dark_sums": context.dark_sums[used],
     }
-    with open(partial, "wb") as file:
+    with replacing(path) as part, part.open("wb") as file:
         # Most bins are empty. Compressing the overview as well would take longer than computing the
         # context again.
         np.savez(file, digest=np.array(_digest(arrays, key)), **arrays)  # type: ignore[arg-type]
-    os.replace(partial, path)
 
 
 def _digest(arrays: Mapping[str, npt.NDArray[Any]], key: str) -> str:
