@@ -76,7 +76,10 @@ def make_plan(image: Image, model: RestorationModel, **keywords: Unpack[PlanOpti
     if not context.known and options.reading.extent == "image" != wanted.reading.extent:
         notes.append("No small level is made yet: all of the image must be read first.")
     stored = stored_of(source, model, options)
-    settings = _settings(source, model, options, stored, tried, context)
+    box = None
+    if isinstance(model, StagedModel):
+        box = _grid_box(source, model, options.reading.extent)
+    settings = _settings(source, options, stored, tried, context, box)
     key = run_key(source.image, model, {**settings, "context": context.name})
     store = store_path(folder_name(source.image, model, settings), options, stored)
     extent, device = options.reading.extent, tried.resources.device
@@ -93,7 +96,6 @@ def make_plan(image: Image, model: RestorationModel, **keywords: Unpack[PlanOpti
         maps_bytes=4 * (2 + 2 * len(source.bands)) if options.storing.maps else 0,
         prepare=prepare_cost(model, source.image, device, extent=extent, region=context.region),
     )
-    box = _grid_box(source, model, extent) if isinstance(model, StagedModel) else None
     choice = _laid_out(request, box, store, key)
     if choice.staged is not None:
         notes += about_extent(choice.staged, source.image)
@@ -205,13 +207,13 @@ def _tried(
 
 def _settings(
     source: Source,
-    model: RestorationModel,
     options: RestoreOptions,
     stored: Stored,
     tried: _Tried,
     context: ContextUse,
+    box: Region | None,
 ) -> dict[str, Any]:
-    """Return all settings that may change a pixel; see `run_key`."""
+    """Return all settings that may change a pixel; see `run_key`. `box` is a staged model's."""
     image, reading, computing = source.image, options.reading, options.computing
     extent: Any = reading.extent
     if extent == "region":
@@ -231,8 +233,7 @@ def _settings(
     }
     if computing.precision != "float32":
         settings["precision"] = computing.precision
-    if isinstance(model, StagedModel):
-        box = _grid_box(source, model, reading.extent)
+    if box is not None:
         settings |= {"grid": list(box), "residual_dtype": computing.kept_dtype}
     return settings
 
