@@ -11,6 +11,7 @@ from typing_extensions import TypedDict  # pydantic takes that of typing from Py
 Pathlike = str | os.PathLike[str]
 Size = str | int
 """Bytes, or text such as ``"2GiB"``."""
+SceneKind = Literal["aerial", "natural"]
 OtherBands = Literal["correct", "copy", "drop"]
 ContextGradient = Literal["auto", "stop", "through"]
 Routing = Literal["fixed", "recomputed"]
@@ -130,7 +131,7 @@ class EvaluateOptions(ModelOptions, total=False):
     split: str
     spectrum: str
     seed: int
-    scene: Literal["aerial", "natural"] | None
+    scene: SceneKind | None
     longest: int | None
     output: Pathlike | None
     baselines: bool
@@ -150,7 +151,7 @@ class EvaluationSettings:
     split: str = "dev"
     spectrum: str = "plumes"
     seed: int = 7
-    scene: Literal["aerial", "natural"] | None = None
+    scene: SceneKind | None = None
     longest: int | None = 1024
     output: Pathlike | None = None
     baselines: bool = True

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_restore._options import Pathlike
 from napari_restore.errors import BadParameter, Message, option
 from napari_restore.images._base import ImageBase
 from napari_restore.images._georeference import crs_name
@@ -31,7 +32,7 @@ from napari_restore.images.levels._making import (
 )
 from napari_restore.images.readers._array import ArrayReader, reader_of_array
 from napari_restore.images.readers._mosaic import MosaicReader
-from napari_restore.images.readers._registry import PathLike, reader_of
+from napari_restore.images.readers._registry import reader_of
 from napari_restore.images.readers._selected import SelectedReader
 from napari_restore.images.readers._stack import StackReader
 from napari_restore.images.values._roles import Bands, named_roles, parse_bands, resolve_roles
@@ -354,7 +355,7 @@ class Image(ImageBase):
 
 
 def open_image(
-    source: PathLike | Sequence[PathLike] | Any,
+    source: Pathlike | Sequence[Pathlike] | Any,
     *,
     stack: bool = False,
     bands: Bands | None = None,
@@ -424,7 +425,7 @@ def _all_paths(items: Sequence[Any]) -> bool:
 
 
 def _open_paths(
-    paths: Sequence[PathLike],
+    paths: Sequence[Pathlike],
     stack: bool,
     bands: Bands | None,
     sensor: str | None,

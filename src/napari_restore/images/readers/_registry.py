@@ -9,6 +9,7 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
+from napari_restore._options import Pathlike
 from napari_restore.errors import UnreadableImage
 from napari_restore.images._reader import Reader
 from napari_restore.images.files._cancelling import cancellable
@@ -22,7 +23,6 @@ from napari_restore.images.readers._radiance import RadianceReader
 from napari_restore.images.readers._raw import RawReader
 
 HEAD_BYTES = 4096
-PathLike = str | os.PathLike[str]
 
 
 READERS: tuple[type[Reader], ...] = tuple(
@@ -35,7 +35,7 @@ READERS: tuple[type[Reader], ...] = tuple(
 
 
 def reader_of(
-    given: PathLike,
+    given: Pathlike,
     *,
     allow_outside: bool = False,
     cancelled: Callable[[], bool] | None = None,

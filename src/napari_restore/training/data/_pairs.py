@@ -16,14 +16,14 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore._format import listed
-from napari_restore._options import Pathlike
+from napari_restore._options import Pathlike, SceneKind
 from napari_restore.errors import BadOutput, BadParameter, Cancelled, InputError, option
 from napari_restore.images import Box, ExportOptions, Image, Pixels, open_image, write_image
 from napari_restore.training.data._contact import SIDE, Strip, contact_sheet, haze_text, strip_of
 from napari_restore.training.data._display import STRIP_PIXELS, Displayed, displayed, strips
 from napari_restore.training.data._distance import read_distance
 from napari_restore.training.data._pictures import border_in, flat_in
-from napari_restore.training.data._scenes import PHOTOS, PICTURES, Kind, Scene, scenes_of, stems_of
+from napari_restore.training.data._scenes import PHOTOS, PICTURES, Scene, scenes_of, stems_of
 from napari_restore.training.data._smaller import PHOTO_TYPES, smaller
 from napari_restore.training.haze import SPECTRA, STRENGTH, ClearScene, Haze, add_haze, haze_scene
 
@@ -266,7 +266,7 @@ def _make_pair(
         image.close()
 
 
-def _valid(display: Displayed, kind: Kind) -> Mask:
+def _valid(display: Displayed, kind: SceneKind) -> Mask:
     """Return where haze is added, (H, W), as in training: not on the border of a mosaic."""
     valid = np.empty(display.shape, np.bool_)
     black, white = np.empty(display.shape, np.bool_), np.empty(display.shape, np.bool_)
@@ -283,7 +283,7 @@ def _haze_of(
     display: Displayed,
     valid: Mask,
     scene: Scene,
-    kind: Kind,
+    kind: SceneKind,
     given_distance: Path | None,
     options: PairOptions,
 ) -> tuple[Haze, str | None]:

@@ -9,13 +9,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
+from napari_restore._options import SceneKind
 from napari_restore.errors import InputError
 
-Kind = Literal["aerial", "natural"]
-
-KINDS: dict[str, Kind] = {
+KINDS: dict[str, SceneKind] = {
     "aerial": "aerial",
     "satellite": "aerial",
     "natural": "natural",
@@ -61,7 +59,7 @@ class Scene:
     """A clear image and its metadata."""
 
     path: Path
-    kind: Kind
+    kind: SceneKind
     """`aerial`: view from above, haze is a layer. `natural`: haze grows with distance."""
     source: str
     """Origin: images of one source are similar, so sources are balanced."""

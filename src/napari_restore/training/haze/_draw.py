@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 import numpy.typing as npt
 
+from napari_restore._options import SceneKind
 from napari_restore.errors import BadParameter
 from napari_restore.training.haze._fields import SPECTRA
 from napari_restore.training.haze._sampled import enlarged
 from napari_restore.training.haze._scatter import Haze
 
 Array = npt.NDArray[np.float32]
-Scene = Literal["aerial", "natural"]
 
 CELL = 4
 """Pixels per cell of the guide of a synthetic distance."""
@@ -29,7 +27,7 @@ def draw_haze(
     rng: np.random.Generator,
     shape: tuple[int, int],
     *,
-    scene: Scene,
+    scene: SceneKind,
     spectrum: str,
     extent: float = 1.0,
     distance: Array | None = None,

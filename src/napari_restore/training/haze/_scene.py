@@ -11,7 +11,8 @@ import numpy.typing as npt
 import torch
 from torch.nn.functional import adaptive_avg_pool2d
 
-from napari_restore.training.haze._draw import STRENGTH, Scene, draw_haze
+from napari_restore._options import SceneKind
+from napari_restore.training.haze._draw import STRENGTH, draw_haze
 from napari_restore.training.haze._sampled import enlarged
 from napari_restore.training.haze._scatter import Haze
 
@@ -29,7 +30,7 @@ class ClearScene:
 
     name: str
     """File name, of which only the stem counts."""
-    kind: Scene
+    kind: SceneKind
     """"aerial" or "natural"."""
     clear: Array
     """(h, w, 3) display values 0 to 1: the image, or a reduced version."""

@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore.training.haze._draw import THICKEST, Scene
+from napari_restore._options import SceneKind
+from napari_restore.training.haze._draw import THICKEST
 from napari_restore.training.haze._fields import SPECTRA
 from napari_restore.training.haze._sampled import enlarged
 from napari_restore.training.haze._scatter import Haze, to_display, to_linear
@@ -26,7 +27,7 @@ def draw_wide(
     rng: np.random.Generator,
     shape: tuple[int, int],
     *,
-    scene: Scene,
+    scene: SceneKind,
     spectrum: str,
     extent: float,
     distance: Array | None,
@@ -146,7 +147,7 @@ def _receding(rng: np.random.Generator, field: Array, distance: Array) -> Array:
     return depth
 
 
-def _airlight(rng: np.random.Generator, scene: Scene) -> Array:
+def _airlight(rng: np.random.Generator, scene: SceneKind) -> Array:
     """Draw an airlight: grey, tinted, or warm as under a low sun."""
     grey = rng.uniform(0.4, 1.0) if rng.random() < 0.4 else rng.uniform(0.7, 1.0)
     kind, tint = rng.random(), np.zeros(3)

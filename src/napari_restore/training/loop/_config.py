@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from napari_restore._options import SceneKind
 from napari_restore.errors import BadParameter, UnreadableImage
 from napari_restore.training.haze import SPECTRA
 from napari_restore.training.loop._stages import Stage, stages_of
@@ -68,7 +69,7 @@ class DataConfig:
     """INDEX.csv, a folder with one, a folder of images, or a pack: a folder or a .zip."""
     licences: Literal["free", "any"] = "any"
     """"free": only those that permit distribution of the weights."""
-    kinds: tuple[Literal["aerial", "natural"], ...] = ("aerial", "natural")
+    kinds: tuple[SceneKind, ...] = ("aerial", "natural")
     long_side: int = 2048
     """Longest side in pixels to which images are reduced."""
     leave_out: tuple[str, ...] = ()

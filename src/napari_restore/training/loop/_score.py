@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from napari_restore._options import SceneKind
 from napari_restore.metrics import psnr
 from napari_restore.models import RestorationModel, load
 from napari_restore.training.haze import ClearScene, add_haze, haze_scene
@@ -21,7 +21,6 @@ OMEGAS = (0.95, 0.85)
 MAX_PSNR = 60.0
 """Limit of PSNR in dB, which is infinite for equal images."""
 
-Kind = Literal["aerial", "natural"]
 Array = npt.NDArray[np.float32]
 
 
@@ -45,7 +44,7 @@ class Validator:
         self._classical = config.classical
 
     @property
-    def kinds(self) -> list[Kind]:
+    def kinds(self) -> list[SceneKind]:
         return sorted({pair.scene.kind for pair in self._pairs})
 
     @property
@@ -103,7 +102,7 @@ class Validator:
         return figures
 
 
-def sentence(figures: Mapping[str, float], kinds: Sequence[Kind]) -> str:
+def sentence(figures: Mapping[str, float], kinds: Sequence[SceneKind]) -> str:
     """Format the figures for a progress line."""
     parts = []
     for kind in kinds:

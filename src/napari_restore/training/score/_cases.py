@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image as Picture
 
-from napari_restore._options import EvaluationSettings
+from napari_restore._options import EvaluationSettings, SceneKind
 from napari_restore.errors import BadOutput, BadParameter, InputError, option
 from napari_restore.images import Image, open_image
 from napari_restore.training._replacing import replacing
 from napari_restore.training.data._pictures import read_picture
-from napari_restore.training.data._scenes import Kind, Scene, scenes_of, stems_of
+from napari_restore.training.data._scenes import Scene, scenes_of, stems_of
 from napari_restore.training.haze import SPECTRA, ClearScene, add_haze, haze_scene
 from napari_restore.training.score._pairs import Pair
 
@@ -171,7 +171,7 @@ def hazed_cases(
     split: str,
     spectrum: str,
     seed: int,
-    kind: Kind | None = None,
+    kind: SceneKind | None = None,
     longest: int | None = EvaluationSettings.longest,
 ) -> list[Case]:
     """Return a case for each scene of an index or folder; see `scenes_of`.
