@@ -42,6 +42,12 @@ def test_keywords_are_sorted_into_their_groups():
     assert (options.computing.tile, options.machine.workers) == (256, 2)
     assert options.storing.maps is True
     assert RestoreOptions.of({}) == RestoreOptions()
+    assert RestoreOptions.of(options.keywords()) == options
+    assert options.replacing(black=2.0, tile=None).keywords() == {
+        **options.keywords(),
+        "black": 2.0,
+        "tile": None,
+    }
 
 
 def test_an_unknown_option_is_refused_by_name():

@@ -108,7 +108,7 @@ def test_two_viewers_do_not_mix(make_napari_viewer: Any, qtbot: Any):
     first.memory.setValue(2)
     first.target.choose(Target.WHOLE)
     assert second.state.model == "atmosphere"
-    assert second.state.memory is None
+    assert second.state.memory_gib == 0
     assert second.state.target is not Target.WHOLE
     outcome = []
     first.ended.connect(lambda *arguments: outcome.append(arguments))
@@ -231,4 +231,4 @@ def test_the_device_is_shown_with_its_reason(panel: Any, qtbot: Any):
     assert panel.advanced.reason.text() == "cpu: chosen by the user"
     assert panel.advanced.scope.text().startswith("local")
     panel.advanced.tile_batch.setValue(3)
-    assert panel.state.request().tile_batch == 3
+    assert panel.state.request().options.computing.tile_batch == 3

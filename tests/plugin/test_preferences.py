@@ -29,7 +29,7 @@ def group(plugin_settings: Any, npe2pm: Any) -> Iterator[Any]:
 def test_the_defaults_are_those_of_the_state(group: Any):
     state = RestoreState()
     PreferenceLink(state)
-    assert (state.memory, state.device) == (None, "auto")
+    assert (state.memory_gib, state.options.machine.device) == (0, "auto")
     assert not group.live
 
 
@@ -38,26 +38,26 @@ def test_preferences_come_first_and_are_followed(group: Any):
     group.device = "cpu"
     state = RestoreState()
     link = PreferenceLink(state)
-    assert (state.memory, state.device) == (3.5, "cpu")
+    assert (state.memory_gib, state.options.machine.device) == (3.5, "cpu")
     group.memory_gib = 0
-    assert state.memory is None
+    assert state.memory_gib == 0
     group.device = "cuda"
-    assert state.device == "cuda"
+    assert state.options.machine.device == "cuda"
     reported = []
     link.live_changed.connect(reported.append)
     group.live = True
     assert reported == [True]
     link.leave()
     group.memory_gib = 1
-    assert state.memory is None
+    assert state.memory_gib == 0
 
 
 def test_what_the_user_has_set_stays_when_the_panel_opens_again(group: Any):
     state = RestoreState()
     PreferenceLink(state).leave()
-    state.memory = 7.0
+    state.memory_gib = 7.0
     PreferenceLink(state)
-    assert state.memory == 7.0
+    assert state.memory_gib == 7.0
 
 
 def test_limits_are_kept(group: Any):
@@ -119,13 +119,13 @@ def test_the_panel_shows_them(group: Any, make_napari_viewer: Any):
     panel = RestorePanel(viewer)
     dock = viewer.window.add_dock_widget(panel)
     assert (panel.memory.value(), panel.advanced.device.currentText()) == (2.5, "cpu")
-    assert (panel.state.memory, panel.state.device) == (2.5, "cpu")
+    assert (panel.state.memory_gib, panel.state.options.machine.device) == (2.5, "cpu")
     viewer.add_image(np.zeros((40, 40, 3), np.uint8))
     assert not panel.bar.live.isChecked()
     group.memory_gib = 4
     assert panel.memory.value() == 4
     panel.advanced.device.setCurrentText("auto")
-    assert panel.state.device == "auto"
+    assert panel.state.options.machine.device == "auto"
     viewer.window.remove_dock_widget(dock)
     group.memory_gib = 1
-    assert panel.state.memory == 4
+    assert panel.state.memory_gib == 4

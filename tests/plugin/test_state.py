@@ -46,8 +46,9 @@ def test_a_changed_file_or_card_has_another_stamp(tmp_path: Path):
 def test_there_is_no_request_while_the_excluded_pixels_are_unknown():
     layer = ImageLayer(np.zeros((40, 50, 3), np.uint8), name="photo")
     area = Area((Region(0, 0, 40, 50),))
-    state = RestoreState(layer=layer, area=area, exclude="before.tif", exclude_pending=True)
+    state = RestoreState(layer=layer, area=area, exclude_pending=True)
+    state.set_options(exclude="before.tif")
     with pytest.raises(NotReady, match="left out"):
         state.request()
     state.exclude_pending = False
-    assert state.request().exclude == "before.tif"
+    assert state.request().options.reading.exclude == "before.tif"

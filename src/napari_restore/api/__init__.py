@@ -49,7 +49,7 @@ from napari_restore.api._models import (
     stamp_of,
     tile_invariance,
 )
-from napari_restore.api._options import PLAN_OPTIONS
+from napari_restore.api._options import PLAN_OPTIONS, PlanOptions, RestoreOptions
 from napari_restore.api._record_file import read_record_file
 from napari_restore.api._restoring import new_worker, plan, restore, start, warm
 from napari_restore.api._tables import attribute_table, boxes_of, check_table, repeat_table
@@ -72,8 +72,10 @@ __all__ = [
     "ImageStarted",
     "Note",
     "Phase",
+    "PlanOptions",
     "Progress",
     "Region",
+    "RestoreOptions",
     "TileDone",
     "argument_value",
     "arguments_in",

@@ -10,8 +10,10 @@ import os
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
+from napari_restore.engine import Adjustment
 from napari_restore.errors import InputError
 
 PROGRAM = "napari-restore"
@@ -176,21 +178,12 @@ def _plan_options(options: Mapping[str, Any]) -> Iterator[str]:
 
 def _adjustment(options: Mapping[str, Any]) -> Iterator[str]:
     """Yield the options of the adjustment of the restored pixels."""
-    for name, default in ADJUSTMENT_DEFAULTS.items():
+    for name, default in asdict(Adjustment()).items():
         value = options.get(name, default)
         if value is True:
             yield _flag(name)
         elif value != default:
             yield from _flag_with_value(_flag(name), value)
-
-
-ADJUSTMENT_DEFAULTS: dict[str, Any] = {
-    "strength": 1.0,
-    "luminance_only": False,
-    "protect_shadows": 0.0,
-    "protect_highlights": 0.0,
-}
-"""Options of the adjustment, and their defaults."""
 
 
 def _export_options(options: Mapping[str, Any]) -> Iterator[str]:

@@ -18,6 +18,7 @@ from napari_restore._options import (
 from napari_restore.api._images import Bands
 from napari_restore.engine import PlanOptions as PlanOptions
 from napari_restore.engine import Region
+from napari_restore.engine import RestoreOptions as RestoreOptions
 from napari_restore.errors import BadRegion
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from napari_restore.commands import _values
 from napari_restore.commands._arguments import may_run_code
 from napari_restore.commands._flags import with_flags
 from napari_restore.commands._interrupt import Interrupt
-from napari_restore.commands._options import given
+from napari_restore.commands._options import add_option, add_range, add_resources, given
 from napari_restore.commands._progress import reporter
 from napari_restore.commands._result import CommandResult
 from napari_restore.commands._streams import write_error
@@ -144,19 +144,10 @@ def _add_scores(parser: argparse.ArgumentParser) -> None:
 
 def _add_engine(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("engine")
-    group.add_argument("--memory", metavar="SIZE", help="RAM that a run may add, for example 2GiB")
-    group.add_argument(
-        "--device-memory", metavar="SIZE", help="memory of the device that a run may use"
-    )
-    group.add_argument(
-        "--device", default="auto", metavar="NAME", help="auto (default), cpu, cuda, cuda:1, mps"
-    )
-    group.add_argument("--tile", type=_values.natural, metavar="N", help="side of a tile's core")
-    group.add_argument("--precision", choices=_values.FLOATS, default="float32")
-    for name, seen in (("black", 0), ("white", 1)):
-        group.add_argument(
-            f"--{name}", type=_values.number, metavar="V", help=f"value that models see as {seen}"
-        )
+    add_resources(group)
+    add_option(group, "tile", type=_values.natural, metavar="N", help="side of a tile's core")
+    add_option(group, "precision", choices=_values.FLOATS)
+    add_range(group)
 
 
 def evaluate(options: Namespace) -> CommandResult:

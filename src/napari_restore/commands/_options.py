@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from napari_restore._options import OTHER_BANDS
+from napari_restore.api import RestoreOptions
 from napari_restore.commands import _values
+
+DEFAULTS: Mapping[str, object] = RestoreOptions().keywords()
+"""Options of a plan, and the values that they have unless given."""
 
 
 def given(options: argparse.Namespace, names: Iterable[str]) -> dict[str, Any]:
     """Return those of the options `names` that the command has."""
     return {name: getattr(options, name) for name in names if hasattr(options, name)}
+
+
+def add_option(group: argparse._ActionsContainer, name: str, **how: Any) -> None:
+    """Add an option of a plan by its name: the flag and the default are those of the field."""
+    default = DEFAULTS[name]
+    if default is False:
+        how["action"] = "store_true"
+    group.add_argument(f"--{name.replace('_', '-')}", default=default, **how)
 
 
 def add_source(parser: argparse.ArgumentParser) -> None:
@@ -38,15 +50,9 @@ def add_source(parser: argparse.ArgumentParser) -> None:
 
 def add_range(group: argparse._ActionsContainer) -> None:
     """Add --black and --white."""
-    group.add_argument(
-        "--black",
-        type=_values.number,
-        metavar="V",
-        help="value that the model sees as 0: the physical zero",
-    )
-    group.add_argument(
-        "--white", type=_values.number, metavar="V", help="value that the model sees as 1"
-    )
+    for name, seen in (("black", "0: the physical zero"), ("white", "1")):
+        how = f"value that the model sees as {seen}"
+        add_option(group, name, type=_values.number, metavar="V", help=how)
 
 
 def add_model(parser: argparse.ArgumentParser, *, several: bool = False) -> argparse._ArgumentGroup:
@@ -85,40 +91,44 @@ def add_model(parser: argparse.ArgumentParser, *, several: bool = False) -> argp
 def add_machine(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """Add memory, device and extent; return the group for further options."""
     engine = parser.add_argument_group("engine")
-    engine.add_argument(
-        "--memory", metavar="SIZE", help="RAM that the run may add, for example 2GiB"
-    )
-    engine.add_argument(
-        "--device-memory", metavar="SIZE", help="memory of the device that the run may use"
-    )
-    engine.add_argument(
-        "--device", default="auto", metavar="NAME", help="auto (default), cpu, cuda, cuda:1, mps"
-    )
-    engine.add_argument(
-        "--extent",
+    add_resources(engine)
+    add_option(
+        engine,
+        "extent",
         choices=("image", "region"),
-        default="image",
         help="context of a global model: the whole image (default), or only the region, as a draft",
     )
-    engine.add_argument(
-        "--scratch",
+    add_option(
+        engine,
+        "scratch",
         metavar="DIR",
         help="folder for unfinished results and residuals (default: the cache)",
     )
     return engine
 
 
+def add_resources(group: argparse._ActionsContainer) -> None:
+    """Add --memory, --device-memory and --device."""
+    for name, metavar, how in (
+        ("memory", "SIZE", "RAM that a run may add, for example 2GiB"),
+        ("device_memory", "SIZE", "memory of the device that a run may use"),
+        ("device", "NAME", "auto (default), cpu, cuda, cuda:1, mps"),
+    ):
+        add_option(group, name, metavar=metavar, help=how)
+
+
 def add_exclude(group: argparse._ActionsContainer) -> None:
     """Add --exclude."""
-    group.add_argument(
-        "--exclude", metavar="MASK", help="leave these pixels unchanged, and out of statistics"
+    add_option(
+        group, "exclude", metavar="MASK", help="leave these pixels unchanged, and out of statistics"
     )
 
 
 def add_context(group: argparse._ActionsContainer) -> None:
     """Add --context."""
-    group.add_argument(
-        "--context",
+    add_option(
+        group,
+        "context",
         metavar="first|joint|FILE",
         help="take airlight and value ranges from the first image, from all together, or from a file",
     )
@@ -145,75 +155,79 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         metavar=("ULX", "ULY", "LRX", "LRY"),
         help="a box in the image's coordinate system",
     )
-    region.add_argument(
-        "--mask",
+    add_option(
+        region,
+        "mask",
         metavar="FILE|WKT",
         help="strength per pixel: a raster of 0 to 1, GeoJSON polygons, or a GeoJSON line of two "
         "points from strength 0 to 1. Polygons and line may be text, as POLYGON ((X Y, …)), in the "
         "image's coordinate system, or in pixels if it has none",
     )
-    region.add_argument(
-        "--feather",
+    add_option(
+        region,
+        "feather",
         type=_values.count,
-        default=0,
         metavar="N",
         help="soften the mask's edge over N pixels",
     )
     add_exclude(region)
 
     model = add_model(parser)
-    model.add_argument(
-        "--strength",
+    add_option(
+        model,
+        "strength",
         type=_values.number,
-        default=1.0,
         metavar="S",
         help="share of the model's change to apply (default 1)",
     )
-    model.add_argument(
-        "--luminance-only",
-        action="store_true",
+    add_option(
+        model,
+        "luminance_only",
         help="apply the change to the lightness and keep the image's colours",
     )
     for tones, extreme in (("shadows", "darkest"), ("highlights", "brightest")):
-        model.add_argument(
-            f"--protect-{tones}",
+        add_option(
+            model,
+            f"protect_{tones}",
             type=_values.number,
-            default=0.0,
             metavar="P",
             help=f"protect the {extreme} tones from the change, from 0 (default) to 1, fully",
         )
 
     values = parser.add_argument_group("values")
     add_range(values)
-    values.add_argument(
-        "--other-bands",
+    add_option(
+        values,
+        "other_bands",
         choices=OTHER_BANDS,
         help="what happens to bands that are no input of the model",
     )
 
     engine = add_machine(parser)
-    engine.add_argument(
-        "--tile",
+    add_option(
+        engine,
+        "tile",
         type=_values.natural_or_whole,
         metavar="N|whole",
         help="side of a tile's core in pixels (default: by the plan)",
     )
-    engine.add_argument("--tile-batch", type=_values.natural, metavar="N", help="tiles per batch")
-    engine.add_argument(
-        "--precision",
+    add_option(engine, "tile_batch", type=_values.natural, metavar="N", help="tiles per batch")
+    add_option(
+        engine,
+        "precision",
         choices=_values.FLOATS,
-        default="float32",
         help="precision of the model (default float32)",
     )
-    engine.add_argument(
-        "--residuals",
+    add_option(
+        engine,
+        "residuals",
         choices=("auto", "device", "ram", "disk", "recompute-first", "recompute"),
-        default="auto",
         help="where a staged model stores the residuals of its encoder (default auto: "
         "the fastest place within the budgets)",
     )
-    engine.add_argument(
-        "--residual-dtype",
+    add_option(
+        engine,
+        "residual_dtype",
         choices=_values.FLOATS,
         metavar="NAME",
         help="precision of the residuals (default that of --precision); the record has the error",

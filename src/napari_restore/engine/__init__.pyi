@@ -2,7 +2,7 @@ from ._region import Region
 from .memory._budget import peak_in
 from .memory._device import choose_device, return_freed_memory
 from .planning._layout import block_too_large
-from .planning._options import PlanOptions
+from .planning._options import PlanOptions, RestoreOptions
 from .planning._plan import Plan
 from .planning._planning import make_plan
 from .planning._probe import probe
@@ -60,6 +60,7 @@ __all__ = [
     "ProcessJob",
     "Progress",
     "Region",
+    "RestoreOptions",
     "Result",
     "ResultStore",
     "Stopped",

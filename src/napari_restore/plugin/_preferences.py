@@ -72,11 +72,11 @@ class PreferenceLink:
 
     def _on_memory(self) -> None:
         assert self._group is not None
-        self.state.memory = self._group.memory_gib or None
+        self.state.memory_gib = float(self._group.memory_gib)
 
     def _on_device(self) -> None:
         assert self._group is not None
-        self.state.device = str(self._group.device)
+        self.state.set_options(device=str(self._group.device))
 
     @property
     def live(self) -> bool:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import napari_restore as nr
 from napari_restore.api import stamp_of
 from napari_restore.plugin.areas._targets import Area
 
 if TYPE_CHECKING:
+    from napari_restore.api import PlanOptions, RestoreOptions
     from napari_restore.engine import Plan
     from napari_restore.images import Image
     from napari_restore.models import RestorationModel
@@ -27,18 +28,15 @@ class Request:
     model: str
     parameters: tuple[tuple[str, Any], ...]
     area: Area
-    feather: int
-    exclude: str | None
-    memory: int | None
-    device: str
-    tile: int | None
+    options: RestoreOptions
     bands: str | None = None
     weights: str | None = None
     trust: bool = False
-    tile_batch: int | None = None
-    extent: str = "image"
-    residuals: str = "auto"
-    maps: bool = False
+
+    @property
+    def feather(self) -> int:
+        """Pixels over which the edges of the area fade; edges that are soft already do not."""
+        return self.options.target.feather if self.area.mask and not self.area.soft else 0
 
     def load(self) -> RestorationModel:
         """Load the model with its parameters; cached until its files change."""
@@ -47,27 +45,15 @@ class Request:
         with _LOADING:
             return _load(self.model, self.weights, self.parameters, self.trust, stamp)
 
-    def plan(self, **options: Any) -> Plan:
+    def plan(self, **options: Unpack[PlanOptions]) -> Plan:
         """Plan it. Loads and probes the model at its first use: not in the GUI thread.
 
-        `options` are further ones of `napari_restore.plan`.
+        `options` replace those of the request.
         """
-        return nr.plan(
-            self.image,
-            self.load(),
-            region=self.area.targets,
-            mask=self.area.mask,
-            feather=self.feather if self.area.mask else 0,
-            exclude=self.exclude,
-            memory=self.memory,
-            device=self.device,
-            tile=self.tile,
-            tile_batch=self.tile_batch,
-            residuals=self.residuals,
-            maps=self.maps,
-            pyramid=True,
-            **{"extent": self.extent, **options},
+        own = self.options.replacing(
+            region=self.area.targets, mask=self.area.mask, feather=self.feather
         )
+        return nr.plan(self.image, self.load(), **own.replacing(**options).keywords())
 
 
 @lru_cache(maxsize=8)

@@ -31,6 +31,7 @@ from napari_restore.plugin.widgets._folding import folded, form_layout, stacked
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
+    from napari_restore.api import PlanOptions, RestoreOptions
     from napari_restore.images import Image
     from napari_restore.plugin._state import RestoreState
     from napari_restore.plugin.areas._targets import Target
@@ -96,7 +97,7 @@ class SettingsForm(QObject):
         self.parameters.changed.connect(self._set("parameters"))
         self.airlight.picked.connect(self._on_airlight)
         self.target.changed.connect(self._on_target)
-        self.target.feather_changed.connect(self._set("feather"))
+        self.target.feather_changed.connect(self._on_feather)
         self.target.strength_changed.connect(self._set("strength_layer"))
         self.target.draw_requested.connect(self.drawing.toggle)
         self.drawing.changed.connect(self.target.show_tool)
@@ -123,7 +124,7 @@ class SettingsForm(QObject):
             (events.model, self._show_model),
             (events.parameters, self.parameters.set_values),
             (events.target, self.target.choose),
-            (events.feather, self._show_feather),
+            (events.options, self._show_feather),
         ]
 
     # -- the user sets -----------------------------------------------------------
@@ -138,12 +139,14 @@ class SettingsForm(QObject):
         self.drawing.end()
         self.state.target = target
 
-    def _on_memory(self, gib: float) -> None:
-        self.state.memory = gib or None
+    def _on_feather(self, pixels: int) -> None:
+        self.state.set_options(feather=pixels)
 
-    def _on_advanced(self, settings: dict[str, Any]) -> None:
-        for name, value in settings.items():
-            setattr(self.state, name, value)
+    def _on_memory(self, gib: float) -> None:
+        self.state.memory_gib = gib
+
+    def _on_advanced(self, options: PlanOptions) -> None:
+        self.state.set_options(**options)
 
     def _on_model(self, _: str) -> None:
         choice = self.models.choice()
@@ -215,15 +218,13 @@ class SettingsForm(QObject):
 
     def show_settings(self) -> None:
         """Show the state's memory and what is under Advanced."""
-        state = self.state
-        self.memory.setValue(state.memory or 0)
-        names = ("device", "tile", "tile_batch", "extent", "residuals")
-        self.advanced.show_settings({name: getattr(state, name) for name in names})
+        self.memory.setValue(self.state.memory_gib)
+        self.advanced.show_options(self.state.options)
 
     def show_earlier(self, before: RestoreState) -> None:
         """Show the settings of an earlier panel of this viewer."""
         self.target.choose(self.state.target)
-        self._show_feather(self.state.feather)
+        self._show_feather(self.state.options)
         if before.model and self.state.layer is before.layer:
             self.models.choose(before.weights or before.model)
             if self.state.model == before.model:
@@ -260,8 +261,8 @@ class SettingsForm(QObject):
             chosen = chosen_strength(self.viewer, state.strength_layer, layer)
         self.target.offer_strength(offered, chosen)
 
-    def _show_feather(self, feather: int) -> None:
-        self.target.feather.setValue(feather)
+    def _show_feather(self, options: RestoreOptions) -> None:
+        self.target.feather.setValue(options.target.feather)
 
     def _show_model(self, model: str) -> None:
         self.models.choose(self.state.weights or model)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import weakref
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
 from psygnal import SignalGroupDescriptor
 
 import napari_restore as nr
+from napari_restore.api import RestoreOptions
 from napari_restore.errors import BadRegion, RestoreError, UnreadableImage
 from napari_restore.plugin._request import Request
 from napari_restore.plugin.areas._targets import Area, NotReady, Target
@@ -18,9 +19,14 @@ if TYPE_CHECKING:
     from napari.layers import Image as ImageLayer
     from napari.layers import Layer
 
+    from napari_restore.api import PlanOptions
     from napari_restore.images import Image
     from napari_restore.models import ModelCard
     from napari_restore.plugin.results._variant import Variant
+
+
+PYRAMID = RestoreOptions().replacing(pyramid=True)
+"""Options of the window: it shows a result at every zoom."""
 
 
 @dataclass(eq=False)
@@ -46,33 +52,33 @@ class RestoreState:
     target: Target = Target.VISIBLE
     area: Area | None = None
     """The area of the target now; None where there is none."""
-    feather: int = 0
-    """Pixels over which the edges of drawn areas fade."""
+    options: RestoreOptions = PYRAMID
+    """Options of the next plan, without the area and the adjustment of a result."""
     strength_layer: Layer | None = None
     """The layer whose values are the strength of a painted target; None: the topmost labels."""
-    exclude: str | None = None
-    """Path of a mask of pixels that stay as they are and enter no statistics."""
     exclude_pending: bool = False
-    """Whether a new mask is being made: `exclude` is the one before."""
+    """Whether a new mask of excluded pixels is being made: `options` have the one before."""
     exclude_problem: RestoreError | None = None
     """Why there is no mask of what was chosen; set before `exclude_pending` ends."""
-    memory: float | None = None
-    """GiB a run may add; None: the engine decides."""
-    device: str = "auto"
-    tile: int | None = None
-    tile_batch: int | None = None
-    extent: str = "image"
-    """What a global model sees: "image", or as a draft only the "region"."""
-    residuals: str = "auto"
-    """Where a staged model's encoder stores what its decoder needs."""
-    maps: bool = False
-    """Whether runs keep the method's side maps, which doubles what a result takes on disk."""
     running: bool = False
     """Whether a run, a folder or an attribution is under way: one at a time has the memory."""
     variants: tuple[Variant, ...] = ()
     """All results in the viewer, the oldest first."""
     current: Variant | None = None
     """The result that Compare, Adjust and Export apply to."""
+
+    def set_options(self, **options: Unpack[PlanOptions]) -> None:
+        """Set some options of the next plan; the others stay."""
+        self.options = self.options.replacing(**options)
+
+    @property
+    def memory_gib(self) -> float:
+        """GiB of RAM that a run may add; 0: the engine decides."""
+        return int(self.options.machine.memory or 0) / 2**30
+
+    @memory_gib.setter
+    def memory_gib(self, gib: float) -> None:
+        self.set_options(memory=int(gib * 2**30) or None)
 
     @property
     def title(self) -> str:
@@ -109,15 +115,7 @@ class RestoreState:
             trust=self.trust,
             parameters=tuple(sorted(self.parameters.items())),
             area=area,
-            feather=0 if area.soft else self.feather,
-            exclude=self.exclude,
-            memory=None if self.memory is None else int(self.memory * 2**30),
-            device=self.device,
-            tile=self.tile,
-            tile_batch=self.tile_batch,
-            extent=self.extent,
-            residuals=self.residuals,
-            maps=self.maps,
+            options=self.options,
         )
 
 

@@ -133,7 +133,7 @@ def test_a_second_gradient_takes_the_place_of_the_first(
     line.add_lines(np.array([(0, 0), (900, 0)]))
     area_is(panel, qtbot, lambda area: area.mask != first)
     assert len(line.data) == 1
-    panel.state.feather = 20
+    panel.state.set_options(feather=20)
     assert panel.state.request().feather == 0
 
 
@@ -247,30 +247,33 @@ def test_shapes_labels_and_files_can_be_left_out(
 ):
     panel.viewer.add_image(colours, name="photo")
     clouds = panel.viewer.add_shapes([box(Region(10, 10, 50, 50))], name="clouds")
-    assert panel.state.exclude is None
+    assert panel.state.options.reading.exclude is None
     panel.exclude.choose(clouds)
-    first = panel.state.exclude
+    first = panel.state.options.reading.exclude
     assert first is not None and first.endswith(".geojson")
     clouds.data = [box(Region(10, 10, 90, 50))]
-    qtbot.waitUntil(lambda: panel.state.exclude not in (None, first))
+    qtbot.waitUntil(lambda: panel.state.options.reading.exclude not in (None, first))
     labels = panel.viewer.add_labels(np.ones((1300, 1700), np.uint8), name="border")
     names = [panel.exclude.combo.itemText(i) for i in range(panel.exclude.combo.count())]
     assert names == ["Nothing", "clouds", "border", "A file …"]
     panel.exclude.choose(labels)
-    qtbot.waitUntil(lambda: str(panel.state.exclude).endswith(".tif"))
+    qtbot.waitUntil(lambda: str(panel.state.options.reading.exclude).endswith(".tif"))
     panel.viewer.layers.remove(labels)
-    assert panel.state.exclude is None and panel.exclude.combo.currentText() == "Nothing"
+    assert (
+        panel.state.options.reading.exclude is None
+        and panel.exclude.combo.currentText() == "Nothing"
+    )
     panel.exclude.choose(tmp_path / "mask.tif")
-    assert panel.state.exclude == str(tmp_path / "mask.tif")
+    assert panel.state.options.reading.exclude == str(tmp_path / "mask.tif")
     assert panel.exclude.combo.currentText() == "mask.tif"
     panel.exclude.choose(None)
-    assert panel.state.exclude is None
+    assert panel.state.options.reading.exclude is None
 
 
 def test_an_empty_layer_to_leave_out_is_explained(panel: Any, colours: np.ndarray):
     panel.viewer.add_image(colours, name="photo")
     panel.exclude.choose(panel.viewer.add_shapes(name="clouds", ndim=2))
-    assert panel.state.exclude is None
+    assert panel.state.options.reading.exclude is None
     assert "no area is drawn" in panel.exclude.message.text()
 
 
@@ -298,25 +301,27 @@ def test_a_run_waits_for_what_is_left_out(panel: Any, colours: np.ndarray, finis
     marked[:300] = 1
     labels = panel.viewer.add_labels(marked, name="border")
     panel.exclude.choose(labels)
-    assert panel.state.exclude is None and panel.state.exclude_pending
+    assert panel.state.options.reading.exclude is None and panel.state.exclude_pending
     assert "left out" in panel.bar.plan_line.text()
-    first = finished_run().request.exclude
+    first = finished_run().request.options.reading.exclude
     assert str(first).endswith(".tif")
     labels.data_setitem((np.array([400]), np.array([500])), 1)
-    assert panel.state.exclude == first and panel.state.exclude_pending
-    assert finished_run().request.exclude not in (None, first)
+    assert panel.state.options.reading.exclude == first and panel.state.exclude_pending
+    assert finished_run().request.options.reading.exclude not in (None, first)
 
 
 def test_a_reopened_panel_shows_what_is_excluded(panel: Any, qtbot: Any, colours: np.ndarray):
     panel.viewer.add_image(colours, name="photo")
     panel.exclude.choose(panel.viewer.add_shapes([box(Region(10, 10, 50, 50))], name="clouds"))
-    mask = panel.state.exclude
+    mask = panel.state.options.reading.exclude
     panel.close()
     again = ExcludeChooser(panel.viewer, panel.state)
     qtbot.addWidget(again)
-    assert panel.state.exclude == mask and again.combo.currentText() == Path(mask).name
+    assert (
+        panel.state.options.reading.exclude == mask and again.combo.currentText() == Path(mask).name
+    )
     again.leave()
-    panel.state.exclude = None
+    panel.state.set_options(exclude=None)
     assert again.combo.currentText() == Path(mask).name
 
 
@@ -330,16 +335,16 @@ def test_settings_of_a_result_say_what_is_left_out(
     bare = finished_run()
     clouds = viewer.add_shapes([box(Region(10, 10, 50, 50))], name="clouds")
     panel.exclude.choose(clouds)
-    masked, mask = finished_run(), state.exclude
+    masked, mask = finished_run(), state.options.reading.exclude
     assert mask is not None and combo.currentText() == "clouds"
     apply_settings(state, bare, viewer.layers)
-    assert state.exclude is None and combo.currentText() == "Nothing"
+    assert state.options.reading.exclude is None and combo.currentText() == "Nothing"
     apply_settings(state, masked, viewer.layers)
-    assert state.exclude == mask and combo.currentText() == Path(mask).name
+    assert state.options.reading.exclude == mask and combo.currentText() == Path(mask).name
     clouds.data = [box(Region(10, 10, 90, 50))]
     assert not state.exclude_pending
     panel.exclude.choose(None)
-    assert state.exclude is None
+    assert state.options.reading.exclude is None
 
 
 @pytest.mark.parametrize("other", [False, True], ids=["as it was", "another mask"])
@@ -353,14 +358,14 @@ def test_settings_of_a_result_overtake_the_mask_being_made(
     variant = finished_run()
     if other:
         panel.exclude.choose(viewer.add_shapes([box(Region(10, 10, 50, 50))], name="clouds"))
-    before = state.exclude
+    before = state.options.reading.exclude
     labels = viewer.add_labels(np.ones((200, 300), np.uint8), name="border")
     panel.exclude.choose(labels)
-    assert state.exclude_pending and state.exclude == before
+    assert state.exclude_pending and state.options.reading.exclude == before
     apply_settings(state, variant, viewer.layers)
     assert not state.exclude_pending
     qtbot.waitUntil(lambda: panel.exclude._query._busy is None)
-    assert state.exclude is None and panel.exclude.combo.currentText() == "Nothing"
+    assert state.options.reading.exclude is None and panel.exclude.combo.currentText() == "Nothing"
 
 
 @pytest.mark.parametrize("what", ["empty", "beside"])
@@ -394,7 +399,7 @@ def test_live_waits_for_what_is_excluded(panel: Any, qtbot: Any, colours: np.nda
     with qtbot.waitSignal(live.updated):
         panel.bar.live.click()
     seen: list[Any] = []
-    live.shown.connect(lambda variant: seen.append(variant.request.exclude))
+    live.shown.connect(lambda variant: seen.append(variant.request.options.reading.exclude))
     panel.exclude.choose(panel.viewer.add_labels(np.ones((1300, 1700), np.uint8), name="border"))
     live.update()
     assert panel.runs._live_request() is None
@@ -454,7 +459,7 @@ def test_areas_that_are_left_out_are_not_restored_as_well(
     area_is(panel, qtbot, lambda area: area.targets == (Region(100, 100, 200, 300),))
     panel.exclude.choose(clouds)
     assert clouds.name == "Left out" and panel.exclude.combo.currentText() == "Left out"
-    assert panel.state.exclude is not None and panel.state.area is None
+    assert panel.state.options.reading.exclude is not None and panel.state.area is None
     assert "what is drawn is left out" in panel.target.pixels.text()
     panel.drawing.toggle(Tool.RECTANGLE)
     fields = panel.viewer.layers.selection.active

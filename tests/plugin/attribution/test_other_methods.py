@@ -40,9 +40,9 @@ def test_captums_methods_are_offered_with_their_settings(form: Any) -> None:
         assert form.settings.text() == each.settings and not form.settings.isHidden()
         assert form.baseline.isEnabled() == each.takes_baseline
         # What stands there can be read again: nothing is left to guess.
-        assert form.values()["arguments"] == api.arguments_in(each.settings)
+        assert form.method_settings().arguments == api.arguments_in(each.settings)
     choose(form, "ig")
-    assert form.settings.isHidden() and form.values()["arguments"] == {}
+    assert form.settings.isHidden() and form.method_settings().arguments == {}
     count = form.method.count()
     form.offer(list(offers.values()))
     assert form.method.count() == count
@@ -144,9 +144,9 @@ def test_a_check_is_requested_and_drawn(tab: Any, form: Any, finished_attributio
 
 def test_a_check_takes_the_context_as_a_constant(form: Any) -> None:
     form.check.setChecked(True)
-    assert form.values()["check"] == "insertion-deletion"
+    assert form.method_settings().check == "insertion-deletion"
     form.context_gradient.setCurrentIndex(form.context_gradient.findData("through"))
-    assert not form.check.isEnabled() and form.values()["check"] is None
+    assert not form.check.isEnabled() and form.method_settings().check is None
 
 
 def test_an_undefined_check_has_no_plot(tab: Any) -> None:

@@ -204,9 +204,9 @@ def test_maps_that_a_result_lacks_are_disabled(
     button = section.maps.buttons["transmission"]
     assert not button.isEnabled()
     assert "box below" in button.toolTip()
-    assert not state.maps
+    assert not state.options.storing.maps
     section.maps.keep.click()
-    assert state.maps
+    assert state.options.storing.maps
 
 
 def test_a_map_follows_the_result_it_was_made_of(

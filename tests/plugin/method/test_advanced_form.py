@@ -84,6 +84,6 @@ def test_a_global_model_in_the_window(
     expected = nr.restore(scene, nr.load_model(weights)).array
     assert np.array_equal(np.asarray(first.result.array), np.asarray(expected))
     panel.advanced.extent.setCurrentIndex(panel.advanced.extent.findData("region"))
-    assert panel.state.extent == "region"
+    assert panel.state.options.reading.extent == "region"
     second = finished_run()
     assert second is not first

@@ -114,10 +114,10 @@ def test_the_settings_of_a_result_come_back_in_panel_and_state(
     panel.memory.setValue(2.5)
     panel.target.choose(Target.WHOLE)
     panel.advanced.tile.setValue(256)
-    panel.state.maps = True
+    panel.state.set_options(maps=True)
     first = finished_run()
     choose(panel, "hot")
-    panel.state.maps = False
+    panel.state.set_options(maps=False)
     panel.memory.setValue(0)
     panel.advanced.tile.setValue(0)
     panel.target.choose(Target.VISIBLE)
@@ -128,7 +128,7 @@ def test_the_settings_of_a_result_come_back_in_panel_and_state(
     assert panel.memory.value() == 2.5
     assert panel.target.target() is Target.WHOLE
     assert panel.advanced.tile.value() == 256
-    assert panel.state.maps is True
+    assert panel.state.options.storing.maps is True
 
 
 def test_deleting_asks_and_frees_the_disk(

@@ -197,7 +197,10 @@ def test_layers_wait_for_what_is_excluded(panel: Any, batch: Any, qtbot: Any, co
     assert batch.queue is None and "left out" in batch.message.text()
     qtbot.waitUntil(lambda: batch.queue is not None)
     settle(batch, qtbot)
-    assert [str(v.request.exclude)[-4:] for v in panel.state.variants] == [".tif", ".tif"]
+    assert [str(v.request.options.reading.exclude)[-4:] for v in panel.state.variants] == [
+        ".tif",
+        ".tif",
+    ]
 
 
 def test_layers_do_not_start_without_what_is_excluded(
@@ -374,7 +377,7 @@ def test_a_folder_waits_for_what_is_excluded(
     batch.start_folder.click()
     assert batch.folder is None and "left out" in batch.message.text()
     qtbot.waitUntil(lambda: batch.folder is not None)
-    assert panel.state.exclude in batch.folder._command
+    assert panel.state.options.reading.exclude in batch.folder._command
     batch.cancel.click()
     settle(batch, qtbot)
 
@@ -392,7 +395,8 @@ def test_a_missing_folder_is_explained(panel: Any, batch: Any, tmp_path: Path):
 def test_the_arguments_carry_the_settings(panel: Any, folder: Path):
     state = panel.state
     choose(panel, "dcp")
-    state.memory, state.tile, state.exclude = 1.5, 512, "clouds.geojson"
+    state.memory_gib = 1.5
+    state.set_options(tile=512, exclude="clouds.geojson")
     words = folder_arguments(state, str(folder), str(folder / "out"))
     line = " ".join(words)
     assert line.startswith(f"restore {folder} -o ")

@@ -10,6 +10,7 @@ import numpy as np
 
 import napari_restore as nr
 from napari_restore import Region
+from napari_restore.engine import RestoreOptions
 from napari_restore.plugin._request import Request
 from napari_restore.plugin.areas._targets import Area
 from napari_restore.plugin.runs._draft import Viewport, first_step, live_steps
@@ -23,7 +24,8 @@ def request_of(levels: int, model: str = MODEL) -> Request:
     sizes = [full[:: 1 << n, :: 1 << n] for n in range(levels)]
     whole = Area((Region(0, 0, SIDE, SIDE),))
     image: Any = nr.open_image(sizes)
-    return Request(image, model, (), whole, 0, None, None, "cpu", None, trust=True)
+    options = RestoreOptions().replacing(device="cpu", pyramid=True)
+    return Request(image, model, (), whole, options, trust=True)
 
 
 def test_without_a_small_level_nothing_stands_in_for_the_map():

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast
 
 from typing_extensions import TypedDict
 
@@ -169,6 +169,18 @@ class RestoreOptions:
         if left:
             raise TypeError(f"make_plan() got an unexpected keyword argument {next(iter(left))!r}")
         return options
+
+    def keywords(self) -> PlanOptions:
+        """Return all options as the keywords of `PlanOptions`."""
+        groups = vars(self).copy()
+        flat: dict[str, Any] = {"mosaic": groups.pop("mosaic")}
+        for group in groups.values():
+            flat |= vars(group)
+        return cast("PlanOptions", flat)
+
+    def replacing(self, **keywords: Unpack[PlanOptions]) -> RestoreOptions:
+        """Return these options with others for `keywords`."""
+        return RestoreOptions.of({**self.keywords(), **keywords})
 
 
 def _regions(region: Box | Sequence[Box]) -> tuple[Region, ...]:

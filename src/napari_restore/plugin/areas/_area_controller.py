@@ -57,7 +57,7 @@ class AreaController(QObject):
             viewer,
             layer,
             image,
-            feather=state.feather,
+            feather=state.options.target.feather,
             strength=self._watch.layer,
         )
         if state.target is not Target.PAINTED:

@@ -29,6 +29,7 @@ from napari_restore.plugin.widgets._section import Section
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
+    from napari_restore.api import RestoreOptions
     from napari_restore.plugin._state import RestoreState
 
 NOTHING, FILE = "Nothing", "A file …"
@@ -37,7 +38,7 @@ DEBOUNCE_MS = 200
 
 
 class ExcludeChooser(Section):
-    """Nothing, the shapes or labels of a layer, or a mask file; writes `state.exclude`.
+    """Nothing, the shapes or labels of a layer, or a mask file; writes option `exclude`.
 
     From a change of the layer until its mask is made, `state.exclude_pending` is set.
     A mask that others set there is chosen as a file.
@@ -73,7 +74,7 @@ class ExcludeChooser(Section):
         self.listen(viewer.layers.events.inserted, self._offer)
         self.listen(viewer.layers.events.removed, self._offer)
         self.listen(state.events.layer, self._update)
-        self.listen(state.events.exclude, self._on_exclude)
+        self.listen(state.events.options, self._on_options)
         self.listen(state.events.exclude_pending, self._on_pending)
         # An earlier panel may have been closed over a mask, or over one being made.
         self._choose_of_state()
@@ -134,8 +135,8 @@ class ExcludeChooser(Section):
             what = Path(name) if name else self._chosen
         self.choose(what)
 
-    def _on_exclude(self, mask: str | None) -> None:
-        if mask != self._set_mask:
+    def _on_options(self, options: RestoreOptions) -> None:
+        if options.reading.exclude != self._set_mask:
             self._choose_of_state()
 
     def _on_pending(self, pending: bool) -> None:
@@ -145,7 +146,7 @@ class ExcludeChooser(Section):
 
     def _choose_of_state(self) -> None:
         """Choose the mask of the state."""
-        mask = self.state.exclude
+        mask = self.state.options.reading.exclude
         self.choose(None if mask is None else Path(mask))
 
     def _on_change(self) -> None:
@@ -197,7 +198,7 @@ class ExcludeChooser(Section):
         self.message.setVisible(problem is not None)
         self._set_mask, self._is_making = mask, False
         self.state.exclude_problem = problem
-        self.state.exclude = mask
+        self.state.set_options(exclude=mask)
         self.state.exclude_pending = False
 
 

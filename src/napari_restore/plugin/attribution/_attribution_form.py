@@ -18,7 +18,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_restore import api
-from napari_restore._options import AUTO, CHECK, STOP, THROUGH
+from napari_restore._options import AUTO, CHECK, STOP, THROUGH, MethodSettings
 from napari_restore.plugin.threads._background import in_background
 from napari_restore.plugin.widgets._combo_box import NarrowComboBox
 from napari_restore.plugin.widgets._folding import flowing, form_layout, in_a_row
@@ -216,11 +216,8 @@ class AttributionForm(QWidget):
             self.method.setItemData(at, each.source, Qt.ItemDataRole.ToolTipRole)
         self._on_method()
 
-    def values(self) -> dict[str, Any]:
-        """Return method, arguments, objective, baseline, context_gradient, routing, gap, check and level.
-
-        Raises `BadParameter` for settings that are none.
-        """
+    def method_settings(self) -> MethodSettings:
+        """Return the settings of the method; raises `BadParameter` for arguments that are none."""
         method, objective = self.method.currentData(), self.objective.currentData()
         baseline = None
         if self.baseline.isEnabled():
@@ -228,17 +225,16 @@ class AttributionForm(QWidget):
             baseline = self.clear_image if chosen == FILE else chosen
         if objective == CHANNEL:
             objective = f"{CHANNEL}:{self.channel.value()}"
-        return {
-            "method": method or None,
-            "arguments": api.arguments_in(self.settings.text()) if self._offered else {},
-            "objective": objective or None,
-            "baseline": baseline,
-            "context_gradient": self.context_gradient.currentData(),
-            "routing": self.routing.currentData() or None if self._can_fix_routing else None,
-            "gap": self.gap.value() / 100,
-            "check": CHECK if self.check.isEnabled() and self.check.isChecked() else None,
-            "level": self.level.currentData() or 0,
-        }
+        return MethodSettings(
+            method=method or None,
+            arguments=api.arguments_in(self.settings.text()) if self._offered else {},
+            objective=objective or None,
+            baseline=baseline,
+            context_gradient=self.context_gradient.currentData(),
+            routing=self.routing.currentData() or None if self._can_fix_routing else None,
+            gap=self.gap.value() / 100,
+            check=CHECK if self.check.isEnabled() and self.check.isChecked() else None,
+        )
 
     @property
     def _offered(self) -> Any:

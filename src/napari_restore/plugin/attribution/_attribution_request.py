@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import napari_restore as nr
 from napari_restore import Region
-from napari_restore._options import AUTO, ContextGradient, MethodSettings, Routing
+from napari_restore._options import MethodSettings
 
 if TYPE_CHECKING:
     from napari_restore.explain import Attribution
@@ -20,20 +19,12 @@ class AttributionRequest:
     """The settings of one attribution, as `napari_restore.attribute` takes them."""
 
     run: Request
-    """Image, model, memory and device; its area is not used."""
+    """Image, model, and how the one is read and where the other runs; its area is not used."""
     box: Region
     """Level-0 pixels of the result; around the polygon, if there is one."""
     polygon: tuple[tuple[float, float], ...] | None = None
     """Corners (y, x) in level-0 pixels, counted from the corner of the first."""
-    method: str | None = None
-    objective: str | None = None
-    baseline: str | None = None
-    context_gradient: ContextGradient = AUTO
-    routing: Routing | None = None
-    gap: float = MethodSettings.gap
-    arguments: Mapping[str, Any] = field(default_factory=dict)
-    """Settings of a method that goes along no path."""
-    check: str | None = None
+    settings: MethodSettings = field(default_factory=MethodSettings)
     level: int = 0
     """Of the image: 0 its true pixels, above an overview."""
 
@@ -52,18 +43,9 @@ class AttributionRequest:
             run.image,
             run.load(),
             **where,
-            method=self.method,
-            objective=self.objective,
-            baseline=self.baseline,
-            context_gradient=self.context_gradient,
-            routing=self.routing,
-            gap=self.gap,
-            arguments=self.arguments,
-            check=self.check,
             level=self.level,
-            exclude=run.exclude,
-            extent=run.extent,
-            memory=run.memory,
-            device=run.device,
+            **vars(self.settings),
+            **vars(run.options.reading),
+            **vars(run.options.machine),
             **callbacks,
         )

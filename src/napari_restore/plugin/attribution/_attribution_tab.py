@@ -110,14 +110,15 @@ class AttributionTab(Section):
 
     def request(self) -> AttributionRequest:
         """Return what the form is set to; raises `RestoreError` where something is missing."""
-        target, options = self.target.target(), self.form.values()
-        if options["method"] in CLEAR and not options["baseline"]:
+        target, settings = self.target.target(), self.form.method_settings()
+        if settings.method in CLEAR and not settings.baseline:
             raise BadParameter(
                 "This method goes from a clear image of the same scene.",
                 "Choose one under Baseline.",
             )
         run = self.state.request(Area((target.box,)))
-        return AttributionRequest(run, target.box, target.polygon, **options)
+        level = self.form.level.currentData() or 0
+        return AttributionRequest(run, target.box, target.polygon, settings, level)
 
     # -- the attribution -------------------------------------------------------------
 

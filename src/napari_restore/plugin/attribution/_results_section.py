@@ -177,8 +177,9 @@ class AttributionResultsSection(Section):
     def _on_through_context(self) -> None:
         if self.current is not None:
             # The check takes the context as a constant.
-            request = replace(self.current.request, context_gradient=THROUGH, check=None)
-            self.rerun_requested.emit(request)
+            request = self.current.request
+            settings = replace(request.settings, context_gradient=THROUGH, check=None)
+            self.rerun_requested.emit(replace(request, settings=settings))
 
     def _on_removed(self, event: Any) -> None:
         for result in self.all:

@@ -46,7 +46,7 @@ class MapsView(Section):
         self.keep.setToolTip(
             "Transmission and all quality bits. A result then takes about twice the space on disk"
         )
-        self.keep.setChecked(state.maps)
+        self._show_keep()
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(QLabel("Maps", self))
@@ -56,7 +56,7 @@ class MapsView(Section):
         self.keep.toggled.connect(self._on_keep)
         self.listen(state.events.current, self._on_current)
         self.listen(state.events.running, self._on_current)
-        self.listen(state.events.maps, self._show_keep)
+        self.listen(state.events.options, self._show_keep)
         self.listen(viewer.layers.events.removed, self._on_removed)
         self._on_current()
 
@@ -172,10 +172,10 @@ class MapsView(Section):
         self._on_current()
 
     def _show_keep(self) -> None:
-        self.keep.setChecked(self.state.maps)
+        self.keep.setChecked(bool(self.state.options.storing.maps))
 
     def _on_keep(self, checked: bool) -> None:
-        self.state.maps = checked
+        self.state.set_options(maps=checked)
 
     @staticmethod
     def _key(variant: Variant, name: str) -> tuple[int, str]:

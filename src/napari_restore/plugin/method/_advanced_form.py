@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QSpinBox, QVBoxLayout, QWidget
@@ -12,6 +12,7 @@ from napari_restore.plugin.widgets._combo_box import NarrowComboBox
 from napari_restore.plugin.widgets._folding import form_layout
 
 if TYPE_CHECKING:
+    from napari_restore.api import RestoreOptions
     from napari_restore.engine import Plan
     from napari_restore.models import ModelCard
 
@@ -37,7 +38,7 @@ class AdvancedForm(QWidget):
     """Device, tiles, and for global models their extent and where residuals are stored."""
 
     changed = Signal(dict)
-    """The settings by their names in the state."""
+    """The `PlanOptions` that are set here."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -93,14 +94,15 @@ class AdvancedForm(QWidget):
         layout.addRow("Grid", self.grid)
         return layout
 
-    def show_settings(self, settings: Mapping[str, Any]) -> None:
-        """Show settings by their names in the state, without a signal."""
+    def show_options(self, options: RestoreOptions) -> None:
+        """Show `options`, without a signal."""
+        computing = options.computing
         self.blockSignals(True)
-        self.device.setCurrentText(settings["device"])
-        self.tile.setValue(settings["tile"] or 0)
-        self.tile_batch.setValue(settings["tile_batch"] or 0)
-        self.extent.setCurrentIndex(self.extent.findData(settings["extent"]))
-        self.residuals.setCurrentIndex(self.residuals.findData(settings["residuals"]))
+        self.device.setCurrentText(options.machine.device)
+        self.tile.setValue(computing.tile or 0)
+        self.tile_batch.setValue(computing.tile_batch or 0)
+        self.extent.setCurrentIndex(self.extent.findData(options.reading.extent))
+        self.residuals.setCurrentIndex(self.residuals.findData(computing.residuals))
         self.blockSignals(False)
 
     def show_card(self, card: ModelCard) -> None:

@@ -176,7 +176,7 @@ class ExportSection(Section):
         return api.command_of(
             variant.result.plan,
             self.proposed_path(variant.result),
-            device=variant.request.device,
+            device=variant.request.options.machine.device,
             **self.options(),
         )
 

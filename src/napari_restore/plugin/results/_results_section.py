@@ -352,7 +352,8 @@ class ResultsSection(Section):
         if layer is not None:
             request = request_of_stored(kept, image_of(layer, bands_of_stored(kept)), trust=trust)
             # Tiles of another size would cut across those that are finished.
-            request = replace(request, tile=kept.task["options"]["tile"])
+            options = request.options.replacing(tile=kept.task["options"]["tile"])
+            request = replace(request, options=options)
             self._request_run(request, layer, kept.method)
 
     def leave(self) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_restore import Region, api
+from napari_restore.api import RestoreOptions
 from napari_restore.errors import RestoreError
 from napari_restore.plugin._request import Request
 from napari_restore.plugin.areas._targets import Area, Target
@@ -40,7 +41,7 @@ def record_of(variant: Variant) -> dict[str, Any]:
             record["command"] = api.command_of(
                 result.plan,
                 written.get("path") or "OUT.tif",
-                device=variant.request.device,
+                device=variant.request.options.machine.device,
                 **written.get("options", {}),
             )
         except RestoreError:
@@ -97,15 +98,16 @@ def request_of_stored(kept: KeptResult, image: Image, *, trust: bool = False) ->
         trust=trust,
         parameters=tuple(sorted(model["parameters"].items())),
         area=Area(tuple(Region(*box) for box in options["region"]), options["mask"]),
-        feather=options["feather"],
-        exclude=options["exclude"],
-        memory=None,
-        device="auto",
-        tile=None,
+        # The plan has decided the others.
+        options=RestoreOptions().replacing(
+            feather=options["feather"],
+            exclude=options["exclude"],
+            extent=options["extent"],
+            tile_batch=options["tile_batch"] if (options["tile_batch"] or 1) > 1 else None,
+            maps=bool(options["maps"]),
+            pyramid=True,
+        ),
         bands=bands_of_stored(kept),
-        tile_batch=options["tile_batch"] if (options["tile_batch"] or 1) > 1 else None,
-        extent=options["extent"],
-        maps=bool(options["maps"]),
     )
 
 
@@ -133,20 +135,12 @@ def apply_settings(state: RestoreState, variant: Variant, layers: LayerList) -> 
         "trust": request.trust,
         "model": request.model,
         "parameters": dict(request.parameters),
-        "feather": request.feather,
-        "memory": None if request.memory is None else request.memory / 2**30,
-        "device": request.device,
-        "tile": request.tile,
-        "tile_batch": request.tile_batch,
-        "extent": request.extent,
-        "residuals": request.residuals,
-        "maps": request.maps,
     }
     target = target_of(variant)
     if target is not None:
         known["target"] = target
     # Last: a run that waits for a mask starts with all of these.
-    known |= {"exclude": request.exclude, "exclude_pending": False}
+    known |= {"options": request.options, "exclude_pending": False}
     for name, value in known.items():
         setattr(state, name, value)
 

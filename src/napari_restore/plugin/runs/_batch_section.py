@@ -251,20 +251,9 @@ def folder_arguments(state: RestoreState, source: str, target: str) -> list[str]
         "parameters": state.parameters,
         "code": state.trust,
     }
-    current = state.current
-    return api.folder_command(
-        folder,
-        output,
-        model,
-        device=state.device,
-        memory=None if state.memory is None else int(state.memory * 2**30),
-        tile=state.tile,
-        tile_batch=state.tile_batch or 1,
-        extent=state.extent,
-        residuals=state.residuals,
-        exclude=state.exclude,
-        **({} if current is None else asdict(current.adjustment)),
-    )
+    adjustment = {} if state.current is None else asdict(state.current.adjustment)
+    options = state.options.replacing(**adjustment)
+    return api.folder_command(folder, output, model, **options.keywords())
 
 
 def _is_source(layer: Any) -> bool:

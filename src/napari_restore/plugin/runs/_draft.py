@@ -56,7 +56,11 @@ def live_steps(request: Request, viewport: Viewport, true: Plan) -> list[RunStep
     exact = RunStep(true, False)
     if _seconds(true) <= TRUE_SECONDS:
         return [exact]
-    if true.staged is not None and true.staged.encode_seconds and request.extent == "image":
+    if (
+        true.staged is not None
+        and true.staged.encode_seconds
+        and request.options.reading.extent == "image"
+    ):
         # Encoding a whole image is no matter of a moment: the model knows the view only.
         true = request.plan(extent="region")
         exact = RunStep(true, True)
@@ -106,7 +110,7 @@ def draft_of(request: Request, viewport: Viewport, true: Plan) -> RunStep | None
             image=view,
             parameters=scaled_parameters(request.load().card, dict(request.parameters), scale),
             area=Area(targets, request.area.mask, request.area.soft),
-            tile=None,
+            options=request.options.replacing(tile=None),
         )
         rough = true.needs_context_pass or true.staged is not None
         plan = small.plan(extent="draft" if rough else "image")
@@ -133,7 +137,7 @@ def _first_tile(request: Request, viewport: Viewport) -> RunStep | None:
     tile = next((t for part in parts if not (t := part.intersect(corner)).is_empty), parts[0])
     tile = tile.intersect(Region(tile.y0, tile.x0, tile.y0 + FIRST_TILE, tile.x0 + FIRST_TILE))
     area = replace(request.area, targets=(tile,))
-    return RunStep(replace(request, area=area, tile=FIRST_TILE).plan(extent="draft"), True)
+    return RunStep(replace(request, area=area).plan(extent="draft", tile=FIRST_TILE), True)
 
 
 def smaller(region: Region, scale: int, size: tuple[int, int]) -> Region:

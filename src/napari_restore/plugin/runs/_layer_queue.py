@@ -64,8 +64,7 @@ class LayerQueue(QObject):
         """The request of `_layer`, while its run is under way."""
         self._query = LatestQuery("The area cannot be found", self)
         self._query.finished.connect(self._on_area)
-        self._target, self._feather = state.target, state.feather
-        self._strength = state.strength_layer
+        self._target, self._strength = state.target, state.strength_layer
         # Changes of the settings are for later runs. The source's bands were named for it alone.
         self._settings: Request | None = None
         self._bands, self._source = state.bands, state.layer
@@ -99,7 +98,8 @@ class LayerQueue(QObject):
                     self._settings = self._state.request()
                 if self._is_removed:
                     raise self._removed
-                self._query.submit(number, self._area_of(self._layer))
+                feather = self._settings.options.target.feather
+                self._query.submit(number, self._area_of(self._layer, feather))
             except RestoreError as error:
                 self._failures.append((self._name, error_text(error)))
             else:
@@ -115,13 +115,13 @@ class LayerQueue(QObject):
     def _removed(self) -> UnreadableImage:
         return UnreadableImage(f"{self._name} was removed.", "Open it again.")
 
-    def _area_of(self, layer: ImageLayer) -> Callable[[], Area]:
+    def _area_of(self, layer: ImageLayer, feather: int) -> Callable[[], Area]:
         return area_of(
             self._target,
             self._viewer,
             layer,
             image_of(layer),
-            feather=self._feather,
+            feather=feather,
             strength=self._strength,
         )
 
@@ -138,7 +138,6 @@ class LayerQueue(QObject):
             image=image_of(layer, bands),
             bands=bands,
             area=area,
-            feather=0 if area.soft else self._feather,
         )
         self._run_next()
 

@@ -199,4 +199,6 @@ def _plan_and_line(request: Request) -> tuple[Request, Plan | None, str, Any]:
 
 def _stamp_of(request: Request) -> Any:
     """Return what changes with the files that a plan has read."""
-    return stamp_of(request.model, request.weights, request.area.mask, request.exclude)
+    return stamp_of(
+        request.model, request.weights, request.area.mask, request.options.reading.exclude
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from napari.layers import Image as ImageLayer
 
     from napari_restore import Region
+    from napari_restore.api import RestoreOptions
     from napari_restore.engine import Event, Plan, Worker
     from napari_restore.plugin._request import Request
     from napari_restore.plugin._state import RestoreState
@@ -41,10 +43,7 @@ if TYPE_CHECKING:
     from napari_restore.plugin.runs._plan_controller import PlanController
 
 BUSY = "A run is going on. Wait for its end, or press Cancel."
-LIVE_SETTINGS = tuple(
-    "layer bands model weights trust parameters exclude exclude_pending memory device tile"
-    " tile_batch extent".split()
-)
+LIVE_SETTINGS = tuple("layer bands model weights trust parameters exclude_pending".split())
 """Settings that make another live result."""
 Task = LayerRun | FolderRun | AttributionTask
 
@@ -94,6 +93,7 @@ class RunController(QObject):
         camera, events = viewer.scene.camera.events, state.events
         self._signals: list[tuple[Any, Any]] = [
             *((getattr(events, name), self._update_live) for name in LIVE_SETTINGS),
+            (events.options, self._on_options),
             (events.running, self._on_running),
             (events.layer, self._warm.start_soon),
             (camera.center, self._update_live),
@@ -298,6 +298,11 @@ class RunController(QObject):
 
     def _update_live(self) -> None:
         self.live.update()
+
+    def _on_options(self, options: RestoreOptions, before: RestoreOptions) -> None:
+        # What is stored beside the pixels changes no picture, nor do the edges of areas.
+        if replace(options, target=before.target, storing=before.storing) != before:
+            self._update_live()
 
     def _on_running(self, running: bool) -> None:
         self.live.pause(running)
