@@ -7,17 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
 from qtpy.QtCore import QTimer
-from superqt.utils import qthrottled
 
-from napari_restore import Region
 from napari_restore.engine import Event, Finished, Result, Stopped, TileDone
 from napari_restore.errors import RestoreError
-from napari_restore.plugin.layers._draft_layer import DraftLayer
 from napari_restore.plugin.layers._layer_order import insert_above
 from napari_restore.plugin.layers._names import result_name
 from napari_restore.plugin.layers._result_layer import ResultLayer
 from napari_restore.plugin.results._variant import Variant
 from napari_restore.plugin.runs._activity_dock import ActivityDock
+from napari_restore.plugin.runs._run_layers import RunLayers
 from napari_restore.plugin.runs._run_sequence import RunSequence, RunStep
 from napari_restore.plugin.threads._background_task import BackgroundTask
 
@@ -28,7 +26,6 @@ if TYPE_CHECKING:
     from napari_restore.engine import Job, Worker
     from napari_restore.plugin._request import Request
 
-REFRESH_MS = 250
 PATIENCE_MS = 6000
 """The process of a job that has not stopped by then is ended."""
 
@@ -63,8 +60,7 @@ class LayerRun(BackgroundTask):
         """Prepare a run; `title` is the model's, `where` the area's, `steps` are planned on the thread."""
         super().__init__("restoration")
         self.viewer, self.source, self.request = viewer, source, request
-        self.variant: Variant | None = None
-        self.draft: DraftLayer | None = None
+        self._layers = RunLayers(viewer)
         self._title = title
         self._layer_name = result_name(viewer, source, title, where)
         self._steps = steps
@@ -72,14 +68,17 @@ class LayerRun(BackgroundTask):
         self._outcome: tuple[str, Any] = ("cancelled", None)
         self._empty: ResultLayer | None = None
         """The layer of a result that has no tile yet."""
-        self._waiting: list[Region] = []
-        self._draw = qthrottled(self._refresh, timeout=REFRESH_MS)
         self._dock = ActivityDock(title, self.cancel)
         self._has_ended = self._is_abandoned = False
         self._patience = QTimer()
         self._patience.setSingleShot(True)
         self._patience.timeout.connect(self._sequence.kill)
         viewer.layers.events.removed.connect(self._on_removed)
+
+    @property
+    def variant(self) -> Variant | None:
+        """The result, once its first tile is there."""
+        return self._layers.variant
 
     @property
     def job(self) -> Job | None:
@@ -118,9 +117,9 @@ class LayerRun(BackgroundTask):
             if not step.is_draft:
                 self.planned.emit(content)
         elif isinstance(content, TileDone) and self._is_first(step):
-            self.variant = self._variant_of_first(content)
-            insert_above(self.viewer, self.source, self.variant.layer)
-            self.shown.emit(self.variant)
+            variant = self._layers.variant = self._variant_of_first(content)
+            insert_above(self.viewer, self.source, variant.layer)
+            self.shown.emit(variant)
             self._report(step, content)
         else:
             self._on_event(step, content)
@@ -131,19 +130,17 @@ class LayerRun(BackgroundTask):
         self._has_ended = True
         self._dock.close()
         self.viewer.layers.events.removed.disconnect(self._on_removed)
-        self._draw.cancel()
-        self._refresh()
-        self._remove_draft()
+        self._layers.stop()
+        self._layers.refresh()
+        self._layers.remove_draft()
         self.ended.emit(*self._outcome)
 
     def _on_result(self, step: RunStep, result: Result) -> None:
         if result.record:
-            if not step.is_draft and self.variant is not None:
-                self._refresh()
-                self.variant.complete(result)
+            self._layers.complete(step, result)
         elif self.source in self.viewer.layers:
             if step.is_draft:
-                self.draft = DraftLayer(self.viewer, self.source, step, self._layer_name, result)
+                self._layers.add_draft(self.source, step, self._layer_name, result)
             else:
                 self._empty = ResultLayer(result, self.source, self._layer_name)
 
@@ -161,12 +158,7 @@ class LayerRun(BackgroundTask):
 
     def _on_event(self, step: RunStep, event: Event) -> None:
         if isinstance(event, TileDone):
-            if step.is_draft and self.draft is not None:
-                self.draft.mark(event.region)
-            elif not step.is_draft and self.variant is not None:
-                self.variant.shown.mark(event.region)
-                self._waiting.append(event.region)
-                self._draw()
+            self._layers.mark(step, event.region)
         elif isinstance(event, (Finished, Stopped)) and not step.is_draft:
             if isinstance(event, Finished):
                 self._outcome = ("done", event.record)
@@ -182,25 +174,10 @@ class LayerRun(BackgroundTask):
             # Last: napari's bar runs Qt's events, those after this one among them.
             self._dock.report(event)
 
-    def _refresh(self) -> None:
-        """Draw again if a tile has come where the layer has pixels for the screen."""
-        waiting, self._waiting = self._waiting, []
-        if self.variant is None:
-            return
-        shown = self.variant.shown
-        shown.refresh_after(waiting)
-        if self.draft is not None and shown.covers(self.draft.step.covers):
-            self._remove_draft()
-
-    def _remove_draft(self) -> None:
-        draft, self.draft = self.draft, None
-        if draft is not None:
-            draft.remove()
-
     def _on_removed(self, event: Any) -> None:
         if event.value is self.source:
             self.cancel()
         elif self.variant is not None and event.value is self.variant.layer:
             self.cancel()
-        elif self.draft is not None and event.value is self.draft.shown.layer:
-            self._remove_draft()
+        elif self._layers.is_draft(event.value):
+            self._layers.remove_draft()

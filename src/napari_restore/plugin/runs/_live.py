@@ -8,18 +8,17 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Signal
-from superqt.utils import qdebounced, qthrottled
+from superqt.utils import qdebounced
 
 from napari_restore import Region
 from napari_restore.engine import Event, Phase, Result, TileDone
 from napari_restore.errors import RestoreError
-from napari_restore.plugin.layers._draft_layer import DraftLayer
 from napari_restore.plugin.layers._layer_order import insert_above
 from napari_restore.plugin.layers._names import LIVE, result_name
 from napari_restore.plugin.layers._result_layer import ResultLayer
 from napari_restore.plugin.results._variant import Variant
 from napari_restore.plugin.runs._draft import live_steps
-from napari_restore.plugin.runs._layer_run import REFRESH_MS
+from napari_restore.plugin.runs._run_layers import RunLayers
 from napari_restore.plugin.runs._run_sequence import RunSequence, RunStep
 
 if TYPE_CHECKING:
@@ -66,21 +65,23 @@ class Live(QObject):
     ) -> None:
         super().__init__(parent)
         self.viewer = viewer
-        self.variant: Variant | None = None
-        self.draft: DraftLayer | None = None
+        self._layers = RunLayers(viewer)
         self._live_request = live_request
         self._worker = worker
         self._on = False
         self._paused = False
         self._attempt: _LiveAttempt | None = None
-        self._waiting: list[Region] = []
         self._loaded: Any = None
         """The method that the child process has loaded."""
         self._start_soon = qdebounced(self._start, timeout=DEBOUNCE_MS)
-        self._draw = qthrottled(self._refresh, timeout=REFRESH_MS)
         # Emitted on the threads of attempts, received in that of the window.
         self._received.connect(self._on_received)
         viewer.layers.events.removed.connect(self._on_removed)
+
+    @property
+    def variant(self) -> Variant | None:
+        """The result that follows the view."""
+        return self._layers.variant
 
     @property
     def is_busy(self) -> bool:
@@ -102,8 +103,8 @@ class Live(QObject):
         else:
             self._start_soon.cancel()
             self._cancel()
-            self._drop_draft()
-            self._refresh()
+            self._layers.remove_draft()
+            self._layers.refresh()
             self._release()
             self.message.emit("")
 
@@ -125,11 +126,11 @@ class Live(QObject):
         """Stop for good."""
         self._on = False
         self._start_soon.cancel()
-        self._draw.cancel()
+        self._layers.stop()
         self._cancel()
         self.viewer.layers.events.removed.disconnect(self._on_removed)
-        self._drop_draft()
-        self.variant = None
+        self._layers.remove_draft()
+        self._layers.variant = None
 
     # -- one attempt after another --------------------------------------------------
 
@@ -139,7 +140,7 @@ class Live(QObject):
         live_request = self._live_request()
         self._cancel()
         if live_request is None:
-            self._drop_draft()
+            self._layers.remove_draft()
             return
         if self._loaded != _method(live_request[0]):
             # It may take seconds without another message: an exported program, say.
@@ -158,12 +159,12 @@ class Live(QObject):
             return
         if message is None:
             self._attempt = None
-            self._refresh()
+            self._layers.refresh()
             self.message.emit("")
             self.updated.emit()
         elif isinstance(message, RestoreError):
             self._attempt = None
-            self._drop_draft()
+            self._layers.remove_draft()
             self.failed.emit(message)
         elif attempt.source in self.viewer.layers:
             step, what = message
@@ -175,14 +176,9 @@ class Live(QObject):
 
     def _on_result(self, attempt: _LiveAttempt, step: RunStep, result: Result) -> None:
         if result.record:
-            if not step.is_draft and self.variant is not None:
-                self._refresh()
-                self.variant.complete(result)
-            return
-        if step.is_draft:
-            self._drop_draft()
-            name = self._name(attempt)
-            self.draft = DraftLayer(self.viewer, attempt.source, step, name, result)
+            self._layers.complete(step, result)
+        elif step.is_draft:
+            self._layers.add_draft(attempt.source, step, self._name(attempt), result)
             # The bar has a label of its own for drafts.
             self.message.emit("")
         elif not self._shows(attempt, result):
@@ -190,18 +186,12 @@ class Live(QObject):
 
     def _on_event(self, step: RunStep, event: Event) -> None:
         if isinstance(event, TileDone):
-            if step.is_draft:
-                if self.draft is not None:
-                    self.draft.mark(event.region)
-            elif self.variant is not None:
-                self.variant.shown.mark(event.region)
-                self._waiting.append(event.region)
-                self._draw()
+            self._layers.mark(step, event.region)
         elif isinstance(event, Phase):
             if not step.is_draft:
                 self.message.emit(f"{event.name} …")
             else:
-                self.message.emit("" if self.draft is not None else "Draft …")
+                self.message.emit("Draft …" if self._layers.draft is None else "")
 
     def _shows(self, attempt: _LiveAttempt, result: Result) -> bool:
         """Return whether the layer has the same settings, and so the same store."""
@@ -227,7 +217,8 @@ class Live(QObject):
             replace(plan, target=replace(plan.target, region=(whole,))), result.store, {}
         )
         shown = ResultLayer(everywhere, attempt.source, LIVE + self._name(attempt))
-        self.variant = Variant(attempt.request, attempt.source, attempt.title, shown)
+        variant = Variant(attempt.request, attempt.source, attempt.title, shown)
+        self._layers.variant = variant
         # What earlier runs of these settings have finished needs no run at all.
         shown.mark_all([Region(*line["region"]) for line in result.store.journal])
         layers = self.viewer.layers
@@ -235,10 +226,10 @@ class Live(QObject):
             shown.layer.visible, shown.layer.opacity = before.layer.visible, before.layer.opacity
             active = layers.selection.active is before.layer
             if not before.adjustment.is_neutral:
-                self.variant.adjust(before.adjustment)
+                variant.adjust(before.adjustment)
             shown.layer.metadata["napari_restore_source"] = attempt.source.unique_id
             layers.insert(layers.index(before.layer) + 1, shown.layer)
-            self.shown.emit(self.variant)
+            self.shown.emit(variant)
             layers.remove(before.layer)
             if active:
                 layers.selection.active = shown.layer
@@ -246,38 +237,23 @@ class Live(QObject):
             if before is not None:
                 _rename_ordinary(before)
             insert_above(self.viewer, attempt.source, shown.layer)
-            self.shown.emit(self.variant)
-
-    def _refresh(self) -> None:
-        """Draw again if a tile has come where the layer has pixels for the screen."""
-        waiting, self._waiting = self._waiting, []
-        if self.variant is None or self.variant.layer not in self.viewer.layers:
-            return
-        shown = self.variant.shown
-        shown.refresh_after(waiting)
-        if self.draft is not None and shown.covers(self.draft.step.covers):
-            self._drop_draft()
+            self.shown.emit(variant)
 
     def _release(self) -> None:
         """Make the live result an ordinary one."""
-        variant, self.variant = self.variant, None
+        variant, self._layers.variant = self.variant, None
         if variant is not None:
             _rename_ordinary(variant)
 
     def _on_removed(self, event: Any) -> None:
-        if self.draft is not None and event.value is self.draft.shown.layer:
-            self.draft = None
+        if self._layers.is_draft(event.value):
+            self._layers.remove_draft()
         elif self.variant is not None and event.value in (self.variant.layer, self.variant.source):
             if event.value is self.variant.layer:
-                self.variant = None
+                self._layers.variant = None
             if self._on:
                 self.switch(False)
                 self.stopped.emit()
-
-    def _drop_draft(self) -> None:
-        draft, self.draft = self.draft, None
-        if draft is not None:
-            draft.remove()
 
 
 def _method(request: Request) -> Any:

@@ -1,0 +1,77 @@
+"""The draft and the result of a run, drawn while tiles finish."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from superqt.utils import qthrottled
+
+from napari_restore.plugin.layers._draft_layer import DraftLayer
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image as ImageLayer
+    from napari.layers import Layer
+
+    from napari_restore import Region
+    from napari_restore.engine import Result
+    from napari_restore.plugin.results._variant import Variant
+    from napari_restore.plugin.runs._run_sequence import RunStep
+
+REFRESH_MS = 250
+
+
+class RunLayers:
+    """Shows the tiles of a run in its draft and in its result; true pixels replace the draft."""
+
+    def __init__(self, viewer: ViewerModel) -> None:
+        self.viewer = viewer
+        self.variant: Variant | None = None
+        self.draft: DraftLayer | None = None
+        self._waiting: list[Region] = []
+        self._draw = qthrottled(self.refresh, timeout=REFRESH_MS)
+
+    def add_draft(self, source: ImageLayer, step: RunStep, name: str, result: Result) -> None:
+        """Add a draft above `source` in the place of the one before."""
+        self.remove_draft()
+        self.draft = DraftLayer(self.viewer, source, step, name, result)
+
+    def mark(self, step: RunStep, region: Region) -> None:
+        """Show a finished tile of `step`, true pixels at most every `REFRESH_MS`."""
+        if step.is_draft:
+            if self.draft is not None:
+                self.draft.mark(region)
+        elif self.variant is not None:
+            self.variant.shown.mark(region)
+            self._waiting.append(region)
+            self._draw()
+
+    def complete(self, step: RunStep, result: Result) -> None:
+        """Show the whole result of `step`; that of a draft changes nothing."""
+        if not step.is_draft and self.variant is not None:
+            self.refresh()
+            self.variant.complete(result)
+
+    def refresh(self) -> None:
+        """Draw again if a tile has come where the layer has pixels for the screen."""
+        waiting, self._waiting = self._waiting, []
+        if self.variant is None or self.variant.layer not in self.viewer.layers:
+            return
+        shown = self.variant.shown
+        shown.refresh_after(waiting)
+        if self.draft is not None and shown.covers(self.draft.step.covers):
+            self.remove_draft()
+
+    def is_draft(self, layer: Layer) -> bool:
+        """Return whether `layer` is that of the draft."""
+        return self.draft is not None and layer is self.draft.shown.layer
+
+    def remove_draft(self) -> None:
+        """Remove the draft, if there is one."""
+        draft, self.draft = self.draft, None
+        if draft is not None:
+            draft.remove()
+
+    def stop(self) -> None:
+        """Draw nothing later."""
+        self._draw.cancel()
