@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from psygnal import Signal
 from qtpy.QtCore import QObject
@@ -46,6 +46,7 @@ BUSY = "A run is going on. Wait for its end, or press Cancel."
 LIVE_SETTINGS = tuple("layer bands model weights trust parameters exclude_pending".split())
 """Settings that make another live result."""
 Task = LayerRun | FolderRun | AttributionTask
+T = TypeVar("T", bound=Task)
 
 
 class RunController(QObject):
@@ -136,9 +137,7 @@ class RunController(QObject):
             assert self._state.layer is not None
             self.starting.emit()
             where = self._state.target.value
-            run = self._new_run(request, self._state.layer, self._state.title, where)
-            self._begin(run)
-            self._follow(run)
+            self._begin(self._new_run(request, self._state.layer, self._state.title, where))
 
     def run(self) -> None:
         """Run what is set, unless a run is under way."""
@@ -151,28 +150,21 @@ class RunController(QObject):
         """Run `request` on `layer`, whatever is set; None while another task is under way."""
         if not self._is_free():
             return None
-        run = self._new_run(request, layer, title, where)
-        self._begin(run)
-        self._follow(run)
-        return run
+        return self._begin(self._new_run(request, layer, title, where))
 
     def attribute(self, request: AttributionRequest, source: ImageLayer) -> AttributionTask | None:
         """Begin an attribution of `source`; None while another task is under way."""
         if not self._is_free():
             return None
         self._attributions += 1
-        task = AttributionTask(self._viewer, source, request, self._attributions)
-        self._begin(task)
-        return task
+        return self._begin(AttributionTask(self._viewer, source, request, self._attributions))
 
     def restore_folder(self, arguments: Sequence[str]) -> FolderRun | None:
         """Begin the command with `arguments`; None while another task is under way."""
         if not self._is_free():
             return None
         # Two processes at once would take the memory of both.
-        task = FolderRun(arguments, before=self.worker.rest)
-        self._begin(task)
-        return task
+        return self._begin(FolderRun(arguments, before=self.worker.rest))
 
     def cancel(self) -> None:
         """Stop the run within a tile."""
@@ -198,7 +190,7 @@ class RunController(QObject):
             show_note(BUSY)
         return not self._state.running
 
-    def _begin(self, task: Task) -> None:
+    def _begin(self, task: T) -> T:
         self.task = task
         # Closing the window destroys its widgets without closing them.
         self._owner.destroyed.connect(task.abandon)
@@ -206,6 +198,9 @@ class RunController(QObject):
         task.ended.connect(self._on_task_ended)
         self._state.running = True
         task.start()
+        if isinstance(task, LayerRun):
+            self._follow(task)
+        return task
 
     def _on_task_ended(self, *_: Any) -> None:
         task, self.task = self.task, None
