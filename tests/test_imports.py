@@ -54,7 +54,7 @@ DATA_TYPES = {
     "engine": set(
         "Adjustment Event Finished Job KeptResult Note Phase Plan Progress Region Result Stopped TileDone Worker".split()
     ),
-    "explain": {"Attribution", "PartialAttribution", "Overview"},
+    "explain": {"Attribution", "AttributionSummary", "PartialAttribution", "Overview"},
     "images": {"Image"},
     "models": {"ModelCard", "Parameter", "Proposal", "RestorationModel"},
 }

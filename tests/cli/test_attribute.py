@@ -193,7 +193,7 @@ def test_another_method_takes_arguments_and_a_check(
     words += ["--check", "insertion-deletion", "--record", str(record)]
     assert main(words) == 0
     said = capsys.readouterr().out
-    assert "by smoothgrad: the method claims no completeness" in said
+    assert "by smoothgrad: completeness not claimed by this method" in said
     assert "under insertion (by distance" in said
     told = read_record(record)["attribution"]
     assert told["arguments"] == {"n": 2, "sigma": 0.1, "seed": 0}

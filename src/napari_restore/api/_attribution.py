@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from napari_restore.engine import Event
-    from napari_restore.explain import Attribution, FigureOptions, MethodInfo
+    from napari_restore.explain import Attribution, AttributionSummary, FigureOptions, MethodInfo
 
 FILES = ("exclude", "context")
 """Options on how the image is read that name files."""
@@ -182,6 +182,13 @@ def check_figure(path: Pathlike, *, overwrite: bool = False) -> None:
     from napari_restore.explain import check_figure
 
     check_figure(Path(path), overwrite=overwrite)
+
+
+def attribution_summary(attribution: Mapping[str, Any]) -> AttributionSummary:
+    """Return completeness, spread and omissions of a map: `attribution` is that of its record."""
+    from napari_restore.explain import summary_of
+
+    return summary_of(attribution)
 
 
 def overview_path(path: Pathlike) -> Path:

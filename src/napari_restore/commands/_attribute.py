@@ -44,11 +44,6 @@ from napari_restore.commands._result import CommandResult
 from napari_restore.errors import InputError, escape_controls
 from napari_restore.records import write_record
 
-FAR = 128
-"""Distance in pixels from the box beyond which the share is reported."""
-NEGLIGIBLE = 0.005
-"""Share of a change that a map may omit without a hint."""
-
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command, except for the paths."""
@@ -200,25 +195,26 @@ def _result(options: Namespace, item: Item, attribute_image: Callable[..., Any])
 
 def _summary_lines(output: Path, record: dict[str, Any]) -> list[str]:
     """Return the summary of an attribution for the terminal."""
+    from napari_restore import api
+
     attribution = record["attribution"]
-    rings = attribution["rings"]
-    far_shares = [
-        share for name, share in rings.items() if name != "box" and _inner_edge(name) >= FAR
-    ]
+    summary = api.attribution_summary(attribution)
     index = attribution["diffusion_index"]
     overview_text = "" if attribution["overview_share"] == 0 else " and its overview's"
     lines = [
         f"wrote {output}{overview_text} in {format_seconds(record['measured']['seconds'], tenths=True)}",
-        f"{attribution['objective']} in the box, {_method_text(attribution)}: {_completeness_text(attribution)}",
-        *_context_lines(attribution["context"]),
-        f"in the box {rings['box']:.1%}, beyond {FAR} pixels {sum(far_shares):.1%}"
+        f"{attribution['objective']} in the box, {_method_text(attribution)}: "
+        f"completeness {summary.completeness}"
+        + (": read the map with care" if summary.is_complete is False else ""),
+        *_context_lines(attribution["context"], summary.omits_context),
+        f"in the box {attribution['rings']['box']:.1%}, beyond {summary.far} pixels {summary.far_share:.1%}"
         + ("" if index is None else f", diffusion index {index:.1f}"),
         *(_check_text(name, check) for name, check in attribution.get("checks", {}).items()),
     ]
     return [escape_controls(line) for line in lines]
 
 
-def _context_lines(context: Mapping[str, Any]) -> list[str]:
+def _context_lines(context: Mapping[str, Any], omitted: bool) -> list[str]:
     """Return how the context was treated; nothing for models without one."""
     if context["used"] == "none":
         return []
@@ -233,7 +229,7 @@ def _context_lines(context: Mapping[str, Any]) -> list[str]:
         return [f"context constant ({context['reason']}); its share of the change is unknown"]
     return [
         f"context constant ({context['reason']}): {share} and is not in this map"
-        + ("" if context["share"] < NEGLIGIBLE else "; --context-gradient through includes it")
+        + ("; --context-gradient through includes it" if omitted else "")
     ]
 
 
@@ -242,19 +238,6 @@ def _method_text(attribution: Mapping[str, Any]) -> str:
     if attribution["path"] is None:
         return f"by {attribution['method']}{start}"
     return f"along the {attribution['path']} path{start}"
-
-
-def _completeness_text(attribution: Mapping[str, Any]) -> str:
-    complete = attribution["completeness"]
-    gap, steps = complete["relative_gap"], len(attribution["nodes"])
-    if complete["sum"] is None:
-        return "the method claims no completeness"
-    if gap is None:
-        return "the result in the box hardly differs along the path, so the gap is undefined"
-    text = f"completeness gap {gap:.2%}" + (f" after {steps} steps" if steps else "")
-    if not complete["reached"]:
-        text += f", more than the {complete['goal']:.2%} requested: read the map with care"
-    return text
 
 
 def _check_text(name: str, check: Mapping[str, Any]) -> str:
@@ -267,8 +250,3 @@ def _check_text(name: str, check: Mapping[str, Any]) -> str:
         for curve, curve_record in curves
     ]
     return ", ".join(areas) + f", from {check['baseline']}"
-
-
-def _inner_edge(ring: str) -> int:
-    """Return the inner distance of a ring such as "8-16"."""
-    return int(ring.partition("-")[0])

@@ -8,6 +8,7 @@ from napari_restore.explain._attribution_run import PartialAttribution
 from napari_restore.explain._baselines import NAMES
 from napari_restore.explain._figure import FigureOptions, check_figure, draw
 from napari_restore.explain._methods import METHODS
+from napari_restore.explain._summary import AttributionSummary, summary_of
 from napari_restore.explain.explainers._method_list import (
     MethodInfo,
     arguments_in,
@@ -24,6 +25,7 @@ __all__ = [
     "METHODS",
     "NAMES",
     "Attribution",
+    "AttributionSummary",
     "AttributionTable",
     "Explainer",
     "FigureOptions",
@@ -44,6 +46,7 @@ __all__ = [
     "method_list",
     "overview_path",
     "places_of",
+    "summary_of",
     "table_task_of",
     "value_of_text",
 ]

@@ -17,6 +17,7 @@ from napari_restore.engine import Region
 from napari_restore.errors import BadOutput, BadParameter
 from napari_restore.explain._attribution import Attribution, Overview
 from napari_restore.explain._curve_panel import check_text, draw_curves, is_drawn
+from napari_restore.explain._summary import summary_of
 
 SUFFIXES = (".png", ".pdf", ".svg")
 WIDTH_MM = 180.0
@@ -125,7 +126,7 @@ def caption(record: Mapping[str, Any]) -> str:
         f"box        {shape}x {x0} y {y0}, {x1 - x0} x {y1 - y0} pixels of the result; D = "
         f"{attribution['objective']}",
         *_method_lines(attribution),
-        f"complete   {_completeness_text(attribution['completeness'])}",
+        f"complete   {_completeness_text(attribution)}",
         "spread     "
         + ("no mass" if index is None else f"diffusion index {index:.2f}")
         + f", 95 % of the mass in {attribution['area_95']} pixels, in the box {attribution['rings']['box']:.1%}",
@@ -179,19 +180,15 @@ def _context(record: Mapping[str, Any]) -> str:
     return f"{CONTEXT_TEXT[context['used']]}; {context['share']:.0%} of the change came through it{left_out}"
 
 
-def _completeness_text(complete: Mapping[str, Any]) -> str:
+def _completeness_text(attribution: Mapping[str, Any]) -> str:
     """Return sum, difference and gap as one line."""
+    complete, summary = attribution["completeness"], summary_of(attribution)
+    trust = summary.completeness + (": NOT complete" if summary.is_complete is False else "")
     if complete["sum"] is None:
-        return "not claimed by this method"
-    gap = complete["relative_gap"]
-    trust = "undefined: D hardly differs" if gap is None else f"{gap:.2%}"
-    if complete["reached"] is False:
-        trust += f", more than {complete['goal']:.2%}: NOT complete"
+        return trust
     free = complete["recomputed_difference"]
     apart = "" if free is None else f" ({free:.6g} with recomputed routing)"
-    return (
-        f"sum {complete['sum']:.6g}, D(x) - D(x') {complete['difference']:.6g}{apart}, gap {trust}"
-    )
+    return f"sum {complete['sum']:.6g}, D(x) - D(x') {complete['difference']:.6g}{apart}, {trust}"
 
 
 def _panels(figure: Any, attribution: Attribution, exponent: float) -> None:

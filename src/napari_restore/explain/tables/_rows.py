@@ -14,12 +14,11 @@ from napari_restore.errors import Cancelled, InputError, RestoreError
 from napari_restore.explain._attribution import Attribution
 from napari_restore.explain._attribution_run import Emit
 from napari_restore.explain._measures import RINGS
+from napari_restore.explain._summary import FAR, far_share
 from napari_restore.explain.tables._places import Place
 from napari_restore.images import Image
 from napari_restore.models import Labelled
 
-FAR = 128
-"""Distance in pixels from the box beyond which the mass is summed in one column."""
 COLUMNS = (
     *("number", "image", "fingerprint", "name", "x", "y", "width", "height", "polygon"),
     *("model", "weights_sha256", "method", "objective", "baseline", "diffusion_index"),
@@ -202,9 +201,7 @@ def _shares(rings: Mapping[str, float]) -> Row:
     return {
         "in_box": rings["box"],
         **{f"ring_{name.replace('-', '_')}": share for name, share in around.items()},
-        f"beyond_{FAR}": sum(
-            share for name, share in around.items() if int(name.partition("-")[0]) >= FAR
-        ),
+        f"beyond_{FAR}": far_share(rings),
     }
 
 

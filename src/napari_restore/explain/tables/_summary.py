@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from napari_restore.explain._summary import FAR
 from napari_restore.explain.tables._bootstrap import LEVEL, RESAMPLES, SEED, mean_of
-from napari_restore.explain.tables._rows import FAR, Row
+from napari_restore.explain.tables._rows import Row
 
 
 class Measure(NamedTuple):

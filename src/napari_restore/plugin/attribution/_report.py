@@ -4,35 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from napari_restore._options import CHECK, STOP, THROUGH
+from napari_restore import api
+from napari_restore._options import CHECK, THROUGH
 
-FAR = 128
-"""Pixels from the box beyond which a share is attribution."""
+if TYPE_CHECKING:
+    from napari_restore.explain import AttributionSummary
+
 MIN_SHARE = 0.01
 """Smallest share of the unchanged input that has a row."""
-CONTEXT_SHARE = 0.005
-"""Share of the change from which on a map without it leaves something out."""
 Row = tuple[str, str]
 
 
 def leaves_out_context(record: Mapping[str, Any]) -> bool:
     """Return whether the gradient through the context would add to the map."""
     attribution = record["attribution"]
-    context = attribution["context"]
-    return (
-        context["used"] == STOP
-        and attribution["path"] is not None
-        and (context["share"] or 0.0) >= CONTEXT_SHARE
-    )
+    return attribution["path"] is not None and api.attribution_summary(attribution).omits_context
 
 
 def report(record: Mapping[str, Any]) -> list[Row]:
-    """Return how complete a map is, what it leaves out, how spread it is, and what it is of."""
+    """Return how complete a map is, what it omits, how spread it is, and what it is of."""
     attribution, model = record["attribution"], record["model"]
     complete = attribution["completeness"]
-    rows = [("Complete", _trust(attribution))]
+    summary = api.attribution_summary(attribution)
+    word = {True: "yes: ", False: "NO: ", None: ""}[summary.is_complete]
+    rows = [("Complete", word + summary.completeness)]
     if complete["sum"] is not None:
         change = f"{complete['difference']:.4g}, shares add up to {complete['sum']:.4g}"
         rows.append(("Difference", change))
@@ -40,7 +37,7 @@ def report(record: Mapping[str, Any]) -> list[Row]:
         free = f"{complete['recomputed_difference']:.4g}"
         rows.append(("Routing", f"{attribution['routing']}; recomputed, the difference is {free}"))
     if attribution["context"]["used"] != "none":
-        rows.append(("Context", _context(attribution["context"])))
+        rows.append(("Context", _context(attribution["context"], summary)))
     rows += [("Box", _target(attribution)), ("Method", _method(attribution))]
     index, near = attribution["diffusion_index"], attribution["window"]["diffusion_index"]
     if index is not None:
@@ -52,7 +49,7 @@ def report(record: Mapping[str, Any]) -> list[Row]:
         rows += [
             ("Diffusion index", spread),
             ("95 % lies in", f"{attribution['area_95']} pixels"),
-            (f"Beyond {FAR} px", f"{_beyond(attribution['rings']):.1%}"),
+            (f"Beyond {summary.far} px", f"{summary.far_share:.1%}"),
         ]
     if (attribution["identity_share"] or 0) >= MIN_SHARE:
         rows.append(("Input unchanged", f"{attribution['identity_share']:.0%} of the map"))
@@ -75,27 +72,15 @@ def as_html(rows: Sequence[Row]) -> str:
     return f"<table>{''.join(lines)}</table><i>Where it looked, not why.</i>"
 
 
-def _trust(attribution: Mapping[str, Any]) -> str:
-    complete = attribution["completeness"]
-    gap, steps = complete["relative_gap"], len(attribution["nodes"])
-    if complete["sum"] is None:
-        return "not claimed by this method"
-    if gap is None:
-        return "undefined: the target hardly differs along the path"
-    after = f" after {steps} points" if steps else ""
-    word = "yes" if complete["reached"] else "NO"
-    return f"{word}: gap {gap:.2%}{after} (at most {complete['goal']:.2%} requested)"
-
-
-def _context(context: Mapping[str, Any]) -> str:
-    share = context["share"]
+def _context(context: Mapping[str, Any], summary: AttributionSummary) -> str:
+    share = summary.context_share
     part = "its share is not known" if share is None else f"{share:.0%} of the change"
     if context["used"] == THROUGH:
         return f"in the map: {part} came through it" if share is not None else "in the map"
     reason = context["reason"]
     if share is None:
         return f"constant ({reason}); {part}"
-    if share < CONTEXT_SHARE:
+    if not summary.omits_context:
         return f"constant ({reason}); nothing came through it"
     return f"constant ({reason}): {part} came through it and is NOT in this map"
 
@@ -112,11 +97,3 @@ def _method(attribution: Mapping[str, Any]) -> str:
     way = "" if attribution["path"] is None else f": {attribution['path']} path"
     start = "" if attribution["baseline"] is None else f" from {attribution['baseline']}"
     return f"{attribution['method']}{way}{start}"
-
-
-def _beyond(rings: Mapping[str, float]) -> float:
-    return sum(
-        share
-        for name, share in rings.items()
-        if name != "box" and int(name.partition("-")[0]) >= FAR
-    )

@@ -1,0 +1,68 @@
+"""Figures and words on how far an attribution map is to be trusted; every door prints them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from napari_restore._options import STOP
+
+FAR = 128
+"""Distance in pixels from the box beyond which a share is reported."""
+NEGLIGIBLE = 0.005
+"""Share of the change that a map may omit without a hint."""
+
+
+@dataclass(frozen=True)
+class AttributionSummary:
+    """Completeness, spread and omissions of a map, from the ``attribution`` of its record."""
+
+    is_complete: bool | None
+    """Whether the shares add up as closely as requested; None where that is undefined."""
+    completeness: str
+    """The same in words: the gap, its limit, or why there is none."""
+    far: int
+    """Distance in pixels, `FAR`."""
+    far_share: float
+    """Share of the map that lies `far` pixels from the box or farther."""
+    context_share: float | None
+    """Share of the change that came through the context: 0 if negligible, None if unknown."""
+    omits_context: bool
+    """Whether that share is known, not negligible and no part of the map."""
+
+
+def summary_of(attribution: Mapping[str, Any]) -> AttributionSummary:
+    """Return the summary of the ``attribution`` of a record."""
+    context, complete = attribution["context"], attribution["completeness"]
+    share = context["share"]
+    if share is not None and share < NEGLIGIBLE:
+        share = 0.0
+    return AttributionSummary(
+        is_complete=complete["reached"],
+        completeness=_completeness_text(complete, len(attribution["nodes"])),
+        far=FAR,
+        far_share=far_share(attribution["rings"]),
+        context_share=share,
+        omits_context=context["used"] == STOP and bool(share),
+    )
+
+
+def far_share(rings: Mapping[str, float]) -> float:
+    """Return the share of `rings`, named by inner and outer distance, from `FAR` pixels on."""
+    return sum(
+        share
+        for name, share in rings.items()
+        if name != "box" and int(name.partition("-")[0]) >= FAR
+    )
+
+
+def _completeness_text(complete: Mapping[str, Any], steps: int) -> str:
+    gap = complete["relative_gap"]
+    if complete["sum"] is None:
+        return "not claimed by this method"
+    if gap is None:
+        return "undefined: the target hardly differs along the path"
+    after = f" after {steps} steps" if steps else ""
+    limit = "at most" if complete["reached"] else "more than the"
+    return f"gap {gap:.2%}{after}, {limit} {complete['goal']:.2%} requested"

@@ -1,0 +1,54 @@
+"""What a reader must know of a map: the same figures and words at every door."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from napari_restore.explain import summary_of
+from napari_restore.explain._figure import _completeness_text
+
+
+def attribution(**completeness: Any) -> dict[str, Any]:
+    complete = {"sum": 0.9, "difference": 1.0, "relative_gap": 0.1, "goal": 0.01, "reached": False}
+    return {
+        "nodes": [[0.0, 0.5], [1.0, 0.5]],
+        "rings": {"box": 0.5, "0-8": 0.25, "64-128": 0.125, "128-256": 0.1, "256-512": 0.025},
+        "completeness": {**complete, "recomputed_difference": None, **completeness},
+        "context": {"used": "stop", "share": 0.2},
+    }
+
+
+@pytest.mark.parametrize(
+    ("completeness", "words"),
+    [
+        ({}, "gap 10.00% after 2 steps, more than the 1.00% requested"),
+        ({"relative_gap": 0.002, "reached": True}, "gap 0.20% after 2 steps, at most 1.00% requested"),
+        ({"relative_gap": None, "reached": None}, "undefined: the target hardly differs along the path"),
+        ({"sum": None, "reached": None}, "not claimed by this method"),
+    ],
+)  # fmt: skip
+def test_completeness_in_words(completeness: dict[str, Any], words: str) -> None:
+    recorded = attribution(**completeness)
+    summary = summary_of(recorded)
+    assert summary.completeness == words
+    assert summary.is_complete is recorded["completeness"]["reached"]
+    assert words in _completeness_text(recorded)
+
+
+def test_far_rings_begin_at_128_pixels() -> None:
+    summary = summary_of(attribution())
+    assert summary.far == 128
+    assert summary.far_share == pytest.approx(0.125)
+
+
+@pytest.mark.parametrize(
+    ("used", "share", "omitted"),
+    [("stop", 0.2, True), ("stop", 0.004, False), ("stop", None, False), ("through", 0.2, False)],
+)
+def test_a_map_omits_what_came_through_a_constant_context(
+    used: str, share: float | None, omitted: bool
+) -> None:
+    recorded = {**attribution(), "context": {"used": used, "share": share}}
+    assert summary_of(recorded).omits_context is omitted
