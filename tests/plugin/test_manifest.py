@@ -5,6 +5,8 @@ from pathlib import Path
 from npe2 import PluginManifest
 from npe2.manifest.utils import import_python_name
 
+from napari_restore.images import IMAGE_SUFFIXES
+
 MANIFEST = Path(__file__).resolve().parents[2] / "src" / "napari_restore" / "napari.yaml"
 
 
@@ -19,9 +21,7 @@ def test_the_installed_manifest_is_valid_and_all_it_names_exists():
         assert callable(import_python_name(command.python_name))
 
 
-def test_the_patterns_are_the_readers_suffixes():
-    from napari_restore.plugin._reader import SUFFIXES
-
+def test_the_patterns_are_the_suffixes_of_images():
     (reader,) = PluginManifest.from_file(MANIFEST).contributions.readers
-    assert {f"*{suffix}" for suffix in SUFFIXES} == set(reader.filename_patterns)
+    assert {f"*{suffix}" for suffix in IMAGE_SUFFIXES} == set(reader.filename_patterns)
     assert reader.accepts_directories

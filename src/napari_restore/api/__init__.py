@@ -66,9 +66,11 @@ from napari_restore.api._tasks import (
 )
 from napari_restore.api._training import evaluate, haze, scores_text, train
 from napari_restore.engine import ImageStarted, Note, Phase, Progress, Region, TileDone
+from napari_restore.images import IMAGE_SUFFIXES
 
 __all__ = [
     "EXPORT_OPTIONS",
+    "IMAGE_SUFFIXES",
     "PLAN_OPTIONS",
     "ImageStarted",
     "Note",

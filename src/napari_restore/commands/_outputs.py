@@ -12,17 +12,12 @@ from string import Formatter
 from typing import Any
 
 from napari_restore._format import size_of
+from napari_restore.api import IMAGE_SUFFIXES
 from napari_restore.errors import BadOutput, InputError
 from napari_restore.records import write_json
 
 WRITABLE = frozenset({".tif", ".tiff", ".zarr", ".png", ".jpg", ".jpeg", ".webp"})
 """Suffixes kept for the output; everything else becomes .tif."""
-
-READABLE = frozenset(
-    ".tif .tiff .jp2 .vrt .img .png .jpg .jpeg .webp "
-    ".dng .cr2 .cr3 .nef .arw .orf .raf .rw2 .zarr".split()
-)
-"""Suffixes of the images in a folder."""
 
 SHARED = ("first", "joint")
 """Values of `--context` for statistics that several images share."""
@@ -68,7 +63,7 @@ def _images_of(folder: Path) -> list[str]:
     images = [
         path
         for path in sorted(folder.iterdir())
-        if path.suffix.lower() in READABLE
+        if path.suffix.lower() in IMAGE_SUFFIXES
         and not path.name.startswith(".")
         and (path.is_file() or _is_zarr(path))
     ]

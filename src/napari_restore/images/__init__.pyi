@@ -4,6 +4,7 @@ from ._georeference import ControlPoint, Georeference
 from ._image import Image, open_image
 from ._profile import Profile
 from ._source import Box, Level, Source
+from ._suffixes import IMAGE_SUFFIXES
 from .cache._chunks import ChunkCache, chunk_cache
 from .cache._folder import (
     CacheEntry,
@@ -33,6 +34,7 @@ from .values._sensors import SENSORS, Sensor, sensor_of
 from .values._validity import default_fill
 
 __all__ = [
+    "IMAGE_SUFFIXES",
     "ROLES",
     "SENSORS",
     "ArrayReader",

@@ -7,16 +7,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_restore.api import IMAGE_SUFFIXES
+
 if TYPE_CHECKING:
     from napari_restore.images import Image
 
 LayerData = tuple[Any, dict[str, Any], str]
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
-SUFFIXES = frozenset(
-    ".tif .tiff .jp2 .vrt .img .png .jpg .jpeg .webp "
-    ".dng .cr2 .cr3 .nef .arw .orf .raf .rw2 .zarr".split()
-)
 NOTHING: list[Any] = [(None,)]
 """What a reader of napari returns for a file without a layer."""
 
@@ -181,4 +179,4 @@ def _is_ours(path: Path) -> bool:
         return any(
             (path / name).is_file() for name in ("zarr.json", ".zattrs", ".zgroup", ".zarray")
         )
-    return path.suffix.lower() in SUFFIXES and path.is_file()
+    return path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()

@@ -4,10 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from napari_restore.commands._outputs import READABLE
 from napari_restore.errors import InputError
 from napari_restore.training.score import find_pairs
-from napari_restore.training.score._pairs import SUFFIXES
 
 
 def tree(folder: Path, *names: str) -> Path:
@@ -150,7 +148,3 @@ def test_no_pairs_at_all(tmp_path: Path):
         find_pairs(tmp_path)
     with pytest.raises(InputError, match="There is no"):
         find_pairs(tmp_path / "gone")
-
-
-def test_everything_restore_reads_in_a_folder_may_be_a_pair():
-    assert READABLE <= SUFFIXES

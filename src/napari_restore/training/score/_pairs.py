@@ -11,11 +11,9 @@ from pathlib import Path
 
 from napari_restore._format import listed
 from napari_restore.errors import InputError
+from napari_restore.images import IMAGE_SUFFIXES
 
-SUFFIXES = frozenset(
-    ".tif .tiff .jp2 .vrt .img .png .jpg .jpeg .webp "
-    ".dng .cr2 .cr3 .nef .arw .orf .raf .rw2 .zarr .bmp".split()
-)
+SUFFIXES = IMAGE_SUFFIXES | {".bmp"}
 """Suffixes of the images in a folder."""
 CLEAR = ("clear", "clean", "gt", "groundtruth", "ground_truth", "label", "target", "reference")
 """Names of a folder of clear pictures, whatever their case."""
