@@ -219,16 +219,16 @@ def light(stage: Stage) -> None:
     stage.shoot("light")
 
 
-def ask(stage: Stage, region: Region) -> None:
-    """Ask about a box in the Attribution tab, and wait for the answer."""
+def attribute(stage: Stage, region: Region) -> None:
+    """Attribute a box in the Attribution tab, and wait for the end."""
     tab, ended = stage.panel.attribution, []
     stage.panel.tabs.choose("Attribution")
     tab.target.add_box(region)
     tab.ended.connect(lambda status, _: ended.append(status))
     tab.bar.button.click()
-    stage.until(lambda: bool(ended), "the answer")
+    stage.until(lambda: bool(ended), "the attribution")
     if ended != ["done"]:
-        raise RuntimeError(f"The question {ended[0]}.")
+        raise RuntimeError(f"The attribution {ended[0]}.")
     stage.unfold()
 
 
@@ -242,13 +242,13 @@ def look_at(stage: Stage, region: Region, zoom: float) -> None:
 
 
 def attribution(stage: Stage) -> None:
-    """Two answers about one box, side by side."""
+    """Two attributions of one box, side by side."""
     box = Region(900, 1500, 1028, 1628)
     stage.viewer.window._qt_window.resize(SIZE[0], 1150)
     look_at(stage, box, 1.9)
     for model in ("dcp", "haze-unet"):
         stage.choose(model)
-        ask(stage, box)
+        attribute(stage, box)
     stage.panel.attribution.results.side_by_side.click()
     stage.until(lambda: stage.viewer.canvas.grid.enabled, "the two maps")
     scroll = stage.panel.findChild(QScrollArea)
@@ -267,7 +267,7 @@ def corner(stage: Stage) -> None:
     stage.choose("dcp")
     stage.panel.target.choose(Target.WHOLE)
     stage.run()
-    ask(stage, box)
+    attribute(stage, box)
     view = stage.panel.attribution.results.view
     view.setCurrentIndex(view.findData("area"))
     look_at(stage, box, 1.0)
@@ -276,7 +276,7 @@ def corner(stage: Stage) -> None:
     view.setCurrentIndex(view.findData("signed"))
     for layer in stage.viewer.layers:
         layer.visible = layer is stage.panel.state.layer or layer.name == "Attribution target"
-    ask(stage, box)
+    attribute(stage, box)
     stage.viewer.reset_view()
     stage.shoot("corner-atmosphere")
 

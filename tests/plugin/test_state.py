@@ -48,7 +48,7 @@ def test_there_is_no_request_while_the_excluded_pixels_are_unknown():
     area = Area((Region(0, 0, 40, 50),))
     state = RestoreState(layer=layer, area=area, exclude_pending=True)
     state.set_options(exclude="before.tif")
-    with pytest.raises(NotReady, match="left out"):
+    with pytest.raises(NotReady, match="excluded"):
         state.request()
     state.exclude_pending = False
     assert state.request().options.reading.exclude == "before.tif"

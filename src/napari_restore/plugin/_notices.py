@@ -15,7 +15,7 @@ LABELS = {
     "context_gradient": "Context {}",
     "device": "Device {} (Advanced)",
     "exclude": "Exclude",
-    "extent": "Model knows {} (Advanced)",
+    "extent": "Extent {} (Advanced)",
     "fresh": "Delete (Results)",
     "gap": "Largest gap {}",
     "mask": "Area",

@@ -90,13 +90,13 @@ class RestoreState:
         """The error of a request while `exclude_pending`; None otherwise."""
         if not self.exclude_pending:
             return None
-        return NotReady("The mask of what is left out is being made.", "It takes a moment.")
+        return NotReady("The mask of excluded pixels is being made.", "It takes a moment.")
 
     def request(self, area: Area | None = None) -> Request:
         """Return all that a plan needs; raises `RestoreError` where something is missing.
 
         `area` replaces that of the target. `NotReady` is raised while the mask
-        of what is left out is being made.
+        of excluded pixels is being made.
         """
         if self.not_ready is not None:
             raise self.not_ready

@@ -302,7 +302,7 @@ def test_a_run_waits_for_what_is_left_out(panel: Any, colours: np.ndarray, finis
     labels = panel.viewer.add_labels(marked, name="border")
     panel.exclude.choose(labels)
     assert panel.state.options.reading.exclude is None and panel.state.exclude_pending
-    assert "left out" in panel.bar.plan_line.text()
+    assert "excluded" in panel.bar.plan_line.text()
     first = finished_run().request.options.reading.exclude
     assert str(first).endswith(".tif")
     labels.data_setitem((np.array([400]), np.array([500])), 1)
@@ -385,7 +385,7 @@ def test_a_run_does_not_start_without_what_is_excluded(
     assert panel.running is None and panel.state.exclude_pending
     qtbot.waitUntil(lambda: not panel.state.exclude_pending)
     assert panel.running is None and not panel.state.running
-    assert len(shown) == 1 and shown[0].startswith("Nothing is left out: ")
+    assert len(shown) == 1 and shown[0].startswith("Nothing is excluded: ")
     assert panel.exclude.message.text() == shown[0]
     # The next mask starts nothing that was dropped.
     panel.exclude.choose(None)
@@ -458,9 +458,9 @@ def test_areas_that_are_left_out_are_not_restored_as_well(
     panel.drawing.end()
     area_is(panel, qtbot, lambda area: area.targets == (Region(100, 100, 200, 300),))
     panel.exclude.choose(clouds)
-    assert clouds.name == "Left out" and panel.exclude.combo.currentText() == "Left out"
+    assert clouds.name == "Excluded" and panel.exclude.combo.currentText() == "Excluded"
     assert panel.state.options.reading.exclude is not None and panel.state.area is None
-    assert "what is drawn is left out" in panel.target.pixels.text()
+    assert "what is drawn is excluded" in panel.target.pixels.text()
     panel.drawing.toggle(Tool.RECTANGLE)
     fields = panel.viewer.layers.selection.active
     assert fields is not clouds

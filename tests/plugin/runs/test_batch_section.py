@@ -194,7 +194,7 @@ def test_layers_wait_for_what_is_excluded(panel: Any, batch: Any, qtbot: Any, co
     panel.exclude.choose(panel.viewer.add_labels(np.ones((300, 300), np.uint8), name="border"))
     panel.viewer.layers.selection = set(layers)
     batch.layers.click()
-    assert batch.queue is None and "left out" in batch.message.text()
+    assert batch.queue is None and "excluded" in batch.message.text()
     qtbot.waitUntil(lambda: batch.queue is not None)
     settle(batch, qtbot)
     assert [str(v.request.options.reading.exclude)[-4:] for v in panel.state.variants] == [
@@ -215,7 +215,7 @@ def test_layers_do_not_start_without_what_is_excluded(
     assert panel.state.exclude_pending
     qtbot.waitUntil(lambda: not panel.state.exclude_pending)
     assert batch.queue is None and not panel.state.running
-    assert batch.message.text().startswith("Nothing is left out: ")
+    assert batch.message.text().startswith("Nothing is excluded: ")
     panel.exclude.choose(None)
     assert batch.queue is None
 
@@ -375,7 +375,7 @@ def test_a_folder_waits_for_what_is_excluded(
     batch.source.setText(str(folder))
     batch.target.setText(str(tmp_path / "out"))
     batch.start_folder.click()
-    assert batch.folder is None and "left out" in batch.message.text()
+    assert batch.folder is None and "excluded" in batch.message.text()
     qtbot.waitUntil(lambda: batch.folder is not None)
     assert panel.state.options.reading.exclude in batch.folder._command
     batch.cancel.click()

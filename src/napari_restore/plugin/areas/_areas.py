@@ -76,7 +76,7 @@ def _drawn_area(viewer: ViewerModel, layer: Layer, image: Image, feather: int) -
     drawn = [] if shapes is None else outlines(viewer, shapes, layer)
     if not drawn and any(EXCLUDED in other.metadata for other in viewer.layers):
         raise BadRegion(
-            "There is no area yet: what is drawn is left out.",
+            "There is no area yet: what is drawn is excluded.",
             "Press Rectangle or Polygon and draw one to restore, or choose another area.",
         )
     if not drawn:

@@ -95,7 +95,7 @@ class ExcludeChooser(Section):
         if excluded:
             self._chosen.metadata[EXCLUDED] = True
             if self._chosen.name == AREAS:
-                self._chosen.name = "Left out"
+                self._chosen.name = "Excluded"
         else:
             self._chosen.metadata.pop(EXCLUDED, None)
 
@@ -131,7 +131,7 @@ class ExcludeChooser(Section):
     def _on_activated(self) -> None:
         what = self.combo.currentData()
         if what == FILE:
-            name, _ = QFileDialog.getOpenFileName(self, "A mask of pixels to leave out", "", FILTER)
+            name, _ = QFileDialog.getOpenFileName(self, "A mask of pixels to exclude", "", FILTER)
             what = Path(name) if name else self._chosen
         self.choose(what)
 
@@ -191,7 +191,7 @@ class ExcludeChooser(Section):
             self._set(result[0])
 
     def _fail(self, error: RestoreError) -> None:
-        self._set(None, BadRegion(f"Nothing is left out: {error.message.marked}", error.hint))
+        self._set(None, BadRegion(f"Nothing is excluded: {error.message.marked}", error.hint))
 
     def _set(self, mask: str | None, problem: RestoreError | None = None) -> None:
         self.message.setText("" if problem is None else error_text(problem))

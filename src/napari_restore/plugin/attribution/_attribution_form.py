@@ -123,7 +123,7 @@ class AttributionForm(QWidget):
         )
         self.level = _combo({})
         self.level.setToolTip(
-            "The true pixels, or an overview: another question, answered sooner. The map says which"
+            "The true pixels, or an overview, which is attributed faster. The map says which"
         )
         self.gap = QDoubleSpinBox(self)
         self.gap.setRange(0.01, 100)

@@ -81,7 +81,7 @@ class AttributionResultsSection(Section):
         self.side_by_side.setToolTip("Both maps over their pictures, under one camera")
         self.figure = self._button("Figure …", "Maps, legends and all settings", self._figure)
         self.map = self._button("Map …", "Shares as a float32 raster", self._map)
-        self.record = self._button("Record …", "All it takes to ask again", self._record)
+        self.record = self._button("Record …", "All that repeats the attribution", self._record)
         self._build()
         self.which.currentIndexChanged.connect(self._on_chosen)
         self.view.currentIndexChanged.connect(self._on_view)
@@ -93,7 +93,7 @@ class AttributionResultsSection(Section):
 
     def _build(self) -> None:
         form = form_layout()
-        form.addRow("Answer", self.which)
+        form.addRow("Attribution", self.which)
         form.addRow("Show", in_a_row(self.view, self.exponent))
         # Names are long, and the panel is narrow.
         form.addRow("Compare with", stacked(self.other, self.side_by_side))

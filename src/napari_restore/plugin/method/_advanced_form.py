@@ -89,7 +89,7 @@ class AdvancedForm(QWidget):
         layout.addRow("Scope", self.scope)
         layout.addRow("Tile", self.tile)
         layout.addRow("Tile batch", self.tile_batch)
-        layout.addRow("Model knows", self.extent)
+        layout.addRow("Extent", self.extent)
         layout.addRow("Residuals", self.residuals)
         layout.addRow("Grid", self.grid)
         return layout

@@ -36,7 +36,7 @@ def settings_of(variant: Variant) -> dict[str, str]:
     if plan.target.mask is not None and plan.target.feather:
         settings["feather"] = f"{plan.target.feather} px"
     if plan.reading.exclude is not None:
-        settings["left out"] = plan.reading.exclude.replace("\\", "/").rpartition("/")[2]
+        settings["excluded"] = plan.reading.exclude.replace("\\", "/").rpartition("/")[2]
     return settings | _NOT_ADJUSTED | adjustment_of(plan)
 
 
