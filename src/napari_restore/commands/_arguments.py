@@ -73,14 +73,6 @@ def may_run_code(models: Sequence[str], *, yes: bool) -> bool:
     return True
 
 
-def may_run_code_of(record_file: Any, options: Namespace) -> bool:
-    """Return whether code that a `RecordFile` names may run: it may come from anybody.
-
-    Raises `BadModel` where it is refused.
-    """
-    return may_run_code(record_file.models, yes=options.yes)
-
-
 def plan_arguments(options: Namespace, image: Any) -> dict[str, Any]:
     """Return the options as keywords of `nr.plan`."""
     if options.feather and options.mask is None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from napari_restore._format import format_seconds
 from napari_restore._options import STOP, THROUGH
-from napari_restore.commands._arguments import load_models, may_run_code_of, open_image
+from napari_restore.commands._arguments import load_models, may_run_code, open_image
 from napari_restore.commands._attribute_options import (
     add_attribute_options,
     attribute_options,
@@ -127,7 +127,7 @@ def repeat_attribute(options: Namespace, record_file: Any) -> CommandResult:
         partial(
             api.repeat_attribution,
             record_file,
-            trust=may_run_code_of(record_file, options),
+            trust=may_run_code(record_file.models, yes=options.yes),
             allow_outside=options.allow_outside,
         ),
     )

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from napari_restore.commands._arguments import may_run_code, may_run_code_of, open_image
+from napari_restore.commands._arguments import may_run_code, open_image
 from napari_restore.commands._attribute_options import attribute_options, polygon_of
 from napari_restore.commands._checks import files_among, identities, read_files, refuse_input
 from napari_restore.commands._flags import with_flags
@@ -93,7 +93,7 @@ def repeat_table(options: Namespace, record_file: Any) -> CommandResult:
                 extra={"command": shlex.join(["napari-restore", *options.argv])},
                 emit=reporter(options.progress),
                 stop=stop,
-                trust=may_run_code_of(record_file, options),
+                trust=may_run_code(record_file.models, yes=options.yes),
                 allow_outside=options.allow_outside,
             )
         finally:

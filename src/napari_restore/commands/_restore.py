@@ -10,7 +10,7 @@ from typing import Any
 from napari_restore._format import format_seconds
 from napari_restore.commands._arguments import (
     load_model,
-    may_run_code_of,
+    may_run_code,
     open_image,
     plan_arguments,
 )
@@ -95,7 +95,7 @@ def rerun(options: Namespace) -> CommandResult:
         planned, path, export = api.repeat_of(
             record_file,
             options.output,
-            trust=may_run_code_of(record_file, options),
+            trust=may_run_code(record_file.models, yes=options.yes),
             allow_outside=options.allow_outside,
         )
         item = Item((str(planned.image.path),), path, None, None)

@@ -52,7 +52,7 @@ class PreferenceLink:
             "memory_gib": self._on_memory,
             "device": self._on_device,
             "live": self._on_live,
-            "cache_folder": self._on_cache,
+            "cache_folder": use_cache_folder,
         }
         for name, slot in self._slots.items():
             getattr(self._group.events, name).connect(slot)
@@ -85,9 +85,6 @@ class PreferenceLink:
 
     def _on_live(self) -> None:
         self.live_changed.emit(self.live)
-
-    def _on_cache(self) -> None:
-        use_cache_folder()
 
 
 def use_cache_folder() -> None:

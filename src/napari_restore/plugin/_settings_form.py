@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from napari.layers import Image as ImageLayer
 from qtpy.QtCore import QObject, Signal
 from qtpy.QtWidgets import QDoubleSpinBox, QLabel, QVBoxLayout, QWidget
 
@@ -17,7 +16,7 @@ from napari_restore.plugin.areas._drawing_controller import DrawingController
 from napari_restore.plugin.areas._exclude_chooser import ExcludeChooser
 from napari_restore.plugin.areas._strength import chosen_strength, strength_layers
 from napari_restore.plugin.areas._target_chooser import TargetChooser
-from napari_restore.plugin.layers._layer_order import bring_to_front
+from napari_restore.plugin.layers._layer_order import bring_to_front, is_source
 from napari_restore.plugin.layers._named_bands import add_in_colour, is_needed
 from napari_restore.plugin.layers._placing import turn_upright
 from napari_restore.plugin.method._advanced_form import AdvancedForm
@@ -239,7 +238,7 @@ class SettingsForm(QObject):
 
     def offer_layers(self) -> None:
         """Offer the image and strength layers of the viewer; keep the chosen image if it still exists."""
-        offered = [layer for layer in self.viewer.layers if _is_source(layer)]
+        offered = [layer for layer in self.viewer.layers if is_source(layer)]
         chosen = self.state.layer if self.state.layer in offered else None
         self.image.blockSignals(True)
         self.image.clear()
@@ -276,7 +275,3 @@ def describe(image: Image) -> str:
         # WKT begins with the system's name in quotes.
         parts.append(image.crs.split('"')[1])
     return " · ".join(parts)
-
-
-def _is_source(layer: Any) -> bool:
-    return isinstance(layer, ImageLayer) and "napari_restore_source" not in layer.metadata

@@ -17,6 +17,13 @@ HIDDEN = 0.5
 """Share of an image that others cover from which on it counts as hidden."""
 
 
+def is_source(layer: Layer) -> bool:
+    """Return whether `layer` is an image that can be restored, none that was made of another."""
+    from napari.layers import Image
+
+    return isinstance(layer, Image) and SOURCE not in layer.metadata
+
+
 def bring_to_front(viewer: ViewerModel, image: Layer) -> None:
     """Move `image` and its results above the images that hide it; images beside it stay."""
     layers = viewer.layers
@@ -51,12 +58,10 @@ def _with_results(viewer: ViewerModel, image: Layer) -> list[Layer]:
 
 def _hiding(viewer: ViewerModel, image: Layer) -> list[Layer]:
     """Return the visible images above `image` that cover most of its box."""
-    from napari.layers import Image
-
     low, high = image.extent.world[:, -2:]
     found = []
     for other in viewer.layers[viewer.layers.index(image) + 1 :]:
-        if not (isinstance(other, Image) and other.visible and SOURCE not in other.metadata):
+        if not (other.visible and is_source(other)):
             continue
         other_low, other_high = other.extent.world[:, -2:]
         common = np.clip(np.minimum(high, other_high) - np.maximum(low, other_low), 0, None)

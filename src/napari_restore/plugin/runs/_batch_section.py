@@ -7,7 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari.layers import Image as ImageLayer
 from qtpy.QtWidgets import (
     QFileDialog,
     QHBoxLayout,
@@ -21,11 +20,13 @@ from qtpy.QtWidgets import (
 from napari_restore import api
 from napari_restore.errors import BadOutput, RestoreError, UnreadableImage
 from napari_restore.plugin._notices import error_text, show_problem, with_labels_for_flags
+from napari_restore.plugin.layers._layer_order import is_source
 from napari_restore.plugin.runs._layer_queue import LayerQueue, restored_count
 from napari_restore.plugin.widgets._section import Section
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
+    from napari.layers import Image as ImageLayer
 
     from napari_restore.plugin._state import RestoreState
     from napari_restore.plugin.runs._folder_run import FolderRun
@@ -107,7 +108,7 @@ class BatchSection(Section):
     def chosen_layers(self) -> list[ImageLayer]:
         """Return the selected layers that can be restored, the lowest first."""
         selected = self.viewer.layers.selection
-        return [x for x in self.viewer.layers if x in selected and _is_source(x)]
+        return [x for x in self.viewer.layers if x in selected and is_source(x)]
 
     def restore_layers(self) -> None:
         """Restore the selected layers, each in a layer of its own."""
@@ -254,7 +255,3 @@ def folder_arguments(state: RestoreState, source: str, target: str) -> list[str]
     adjustment = {} if state.current is None else asdict(state.current.adjustment)
     options = state.options.replacing(**adjustment)
     return api.folder_command(folder, output, model, **options.keywords())
-
-
-def _is_source(layer: Any) -> bool:
-    return isinstance(layer, ImageLayer) and "napari_restore_source" not in layer.metadata

@@ -93,13 +93,13 @@ class RunController(QObject):
         self.live.stopped.connect(self._on_live_stopped)
         camera, events = viewer.scene.camera.events, state.events
         self._signals: list[tuple[Any, Any]] = [
-            *((getattr(events, name), self._update_live) for name in LIVE_SETTINGS),
+            *((getattr(events, name), self.live.update) for name in LIVE_SETTINGS),
             (events.options, self._on_options),
             (events.running, self._on_running),
             (events.layer, self._warm.start_soon),
-            (camera.center, self._update_live),
-            (camera.zoom, self._update_live),
-            (viewer.canvas.events.size, self._update_live),
+            (camera.center, self.live.update),
+            (camera.zoom, self.live.update),
+            (viewer.canvas.events.size, self.live.update),
             (viewer.layers.events.inserted, self._show_draft),
             (viewer.layers.events.removed, self._show_draft),
             (plans.plan_ready, self._on_plan_ready),
@@ -291,13 +291,10 @@ class RunController(QObject):
             return None
         return viewport_of(self._viewer, layer, region)
 
-    def _update_live(self) -> None:
-        self.live.update()
-
     def _on_options(self, options: RestoreOptions, before: RestoreOptions) -> None:
         # What is stored beside the pixels changes no picture, nor do the edges of areas.
         if replace(options, target=before.target, storing=before.storing) != before:
-            self._update_live()
+            self.live.update()
 
     def _on_running(self, running: bool) -> None:
         self.live.pause(running)
