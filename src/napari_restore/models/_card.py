@@ -10,7 +10,7 @@ from napari_restore._json_shapes import closed
 from napari_restore.errors import BadParameter, did_you_mean, option
 
 Scope = Literal["local", "staged", "swept"]
-Task = Literal["dehaze", "fuse", "lowlight", "denoise", "deblur", "other"]
+Task = Literal["dehaze", "fuse", "lowlight", "denoise", "derain", "desnow", "deblur", "other"]
 Value = float | int | bool | str
 
 
