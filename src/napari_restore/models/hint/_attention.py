@@ -7,6 +7,7 @@ into attention; `apply` uses it on tiles again.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import torch
@@ -97,7 +98,7 @@ class HierarchicalAttention(nn.Module):
         """Return the sums over cells, each with its `weight` (N, 1, h, w) from 0 to 1."""
         # Half precision would lose the sums.
         precision = torch.promote_types(q.dtype, torch.float32)
-        with torch.autocast(q.device.type, enabled=False):
+        with _without_autocast(q.device.type):
             q, k = rows(q).to(precision), rows(k).to(precision)
             q_counted, k_counted = q, k
             cells = q.new_full((len(q),), q.shape[1], dtype=torch.float64)
@@ -184,6 +185,12 @@ def correlation(counts: Counts) -> Tensor:
     varies = variance > 1e-7 * counts.qq.diagonal(dim1=1, dim2=2)
     inverse = torch.where(varies, variance.clamp(min=1e-300).rsqrt(), 0.0)
     return (inverse[:, :, None] * covariance * inverse[:, None, :]).clamp(-1, 1)
+
+
+def _without_autocast(device: str) -> AbstractContextManager[None]:
+    if not torch.amp.is_autocast_available(device):
+        return nullcontext()  # shapes alone, on the device "meta"
+    return torch.autocast(device, enabled=False)
 
 
 def sum_of(a: Tensor, b: Tensor | None = None) -> Tensor:
