@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
+from tests.models.hint._literal import hint
 from torch import Tensor, nn
 
 from napari_restore.errors import BadModel, BadParameter
 from napari_restore.models import card_of, entry_of, load, model_ids
 from napari_restore.models.hint._network import Hint, make
-from tests.models.hint._literal import hint
 
 TINY = {"width": 8, "blocks1": 1, "blocks2": 1, "blocks3": 1, "latent": 2, "refinement": 1}
 
@@ -105,7 +105,12 @@ def test_options_of_the_cache_matter():
     x = picture()
     results = [
         network({"cache_rounding": rounding, "cache_start": start})(x)
-        for rounding, start in (("trunc", "zeros"), ("floor", "zeros"), ("none", "zeros"), ("none", "none"))
+        for rounding, start in (
+            ("trunc", "zeros"),
+            ("floor", "zeros"),
+            ("none", "zeros"),
+            ("none", "none"),
+        )
     ]
     for index, one in enumerate(results):
         for other in results[:index]:
@@ -128,7 +133,9 @@ def test_images_of_a_batch_do_not_know_each_other():
     x = torch.cat([picture(1), picture(2)])
     both = model(x)
     for number in range(2):
-        torch.testing.assert_close(both[number], model(x[number : number + 1])[0], rtol=0, atol=1e-10)
+        torch.testing.assert_close(
+            both[number], model(x[number : number + 1])[0], rtol=0, atol=1e-10
+        )
 
 
 def test_any_size_and_odd_contents_are_restored():
@@ -177,13 +184,17 @@ def test_in_training_both_caches_are_constants():
 
 def test_the_gradient_is_that_of_the_function():
     model, x = network({"cache_rounding": "none"}), picture(6, 32, 40)
-    direction = torch.randn(x.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    direction = torch.randn(
+        x.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
     x.requires_grad_(True)
     (slope,) = torch.autograd.grad(model(x).square().sum(), x)
     step = 1e-6
     with torch.no_grad():
         ends = [float(model(x + sign * step * direction).square().sum()) for sign in (1, -1)]
-    assert float((slope * direction).sum()) == pytest.approx((ends[0] - ends[1]) / (2 * step), rel=1e-5)
+    assert float((slope * direction).sum()) == pytest.approx(
+        (ends[0] - ends[1]) / (2 * step), rel=1e-5
+    )
 
 
 def saved(model: nn.Module, path: Path) -> Path:

@@ -40,9 +40,7 @@ def test_light_is_divided_in_linear_light():
     for factor in (4.0, 30.0):
         dark = darken(GREY, replace(FULL, factor=factor), rng())
         # To half a code of display values.
-        np.testing.assert_allclose(
-            to_linear(dark), to_linear(GREY) / factor, rtol=0.02, atol=1e-4
-        )
+        np.testing.assert_allclose(to_linear(dark), to_linear(GREY) / factor, rtol=0.02, atol=1e-4)
     balanced = darken(GREY, replace(FULL, balance=(1.1, 1.0, 0.9)), rng())
     light = to_linear(balanced).mean((0, 1)) / to_linear(GREY).mean()
     np.testing.assert_allclose(light, (1.1, 1.0, 0.9), rtol=0.01)

@@ -183,5 +183,5 @@ def test_all_stages_have_one_degradation(tmp_path: Path):
         "run": {"output": "run", "steps": 5},
         "stage": [{}, {"recipe": {"degradation": "noise"}}],
     }
-    with pytest.raises(BadParameter, match="more than one .* degradation"):
+    with pytest.raises(BadParameter, match=r"more than one .* degradation"):
         config_of(tables, tmp_path)

@@ -137,7 +137,9 @@ def test_the_loss_of_the_spectrum_is_that_of_the_plain_fft():
     valid = torch.ones(2, 1, 24, 32, dtype=torch.bool)
     waves = torch.fft.rfft2(a - b)
     plain = torch.stack([waves.real, waves.imag]).abs().mean()
-    assert float(spectral_l1(a, b, valid)) == pytest.approx(float(plain) / (24 * 32) ** 0.5, rel=1e-5)
+    assert float(spectral_l1(a, b, valid)) == pytest.approx(
+        float(plain) / (24 * 32) ** 0.5, rel=1e-5
+    )
     valid[0, :, :8], a[0, :, :8] = False, torch.nan
     assert torch.isfinite(spectral_l1(a, b, valid))
     model = objective_of("hint-small")

@@ -173,7 +173,9 @@ def test_a_plain_folder_is_all_for_training_or_all_for_scores(
     assert [(scene.name, scene.kind) for scene in pictures.dev] == [("a.png", "aerial")]
 
 
-@pytest.mark.parametrize(("degradation", "levels"), [("noise", (15, 25, 50)), ("lowlight", (5, 12))])
+@pytest.mark.parametrize(
+    ("degradation", "levels"), [("noise", (15, 25, 50)), ("lowlight", (5, 12))]
+)
 def test_other_degradations_are_scored_by_level(
     opened: Callable[..., Any], degradation: str, levels: tuple[int, ...]
 ):

@@ -72,5 +72,7 @@ SMALL = replace(
 
 ENTRIES = (
     ModelEntry(HINT, f"{__name__}._network:make", sizes=f"{__name__}._release:sizes_of_published"),
-    ModelEntry(SMALL, f"{__name__}._network:make_small", sizes=f"{__name__}._release:sizes_of_small"),
+    ModelEntry(
+        SMALL, f"{__name__}._network:make_small", sizes=f"{__name__}._release:sizes_of_small"
+    ),
 )

@@ -2,7 +2,7 @@
 
 An attention layer judges a pixel by sums over all pixels. So a layer has four parts: `local` maps a
 tile with a halo of one cell; `count` adds up its cells; `settle` turns the sums of the whole image
-into attention; `apply` uses it on tiles again.
+into attention; `attend` uses it on tiles again.
 """
 
 from __future__ import annotations
@@ -75,12 +75,12 @@ class HierarchicalAttention(nn.Module):
     def __init__(self, channels: int, config: HintConfig) -> None:
         super().__init__()
         self.channels = channels
-        self.sizes = head_sizes(channels, config.equal_heads)
+        self.sizes = head_sizes(channels, bool(config.equal_heads))
         self.temperature = nn.Parameter(torch.ones(HEADS, 1, 1))
         self.qkv = nn.Conv2d(channels, 3 * channels, 1, bias=False)
         self.qkv_dwconv = depthwise(3 * channels)
         self.project_out = nn.Conv2d(channels, channels, 1, bias=False)
-        self.has_inter = config.inter
+        self.has_inter = bool(config.inter)
         if config.intra:
             self.intra_modulator = IntraModulator(channels)
         if config.inter:
@@ -147,7 +147,7 @@ class HierarchicalAttention(nn.Module):
         )
         return facts, cache
 
-    def apply(self, q: Tensor, k: Tensor, v: Tensor, facts: Facts) -> Tensor:
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, facts: Facts) -> Tensor:
         """Return the layer's output (N, C, h, w) of queries, keys and values; it needs no halo."""
         mixed = rows(v) @ facts.attention.to(v.dtype).transpose(1, 2)
         out = maps(mixed, v)
@@ -210,7 +210,7 @@ def rows(x: Tensor) -> Tensor:
 
 def maps(x: Tensor, like: Tensor) -> Tensor:
     """Return (N, H · W, C) as maps (N, C, H, W) of the size of `like`, in channels-last order."""
-    return x.unflatten(1, like.shape[2:]).permute(0, 3, 1, 2)
+    return x.reshape(len(x), *like.shape[2:], -1).permute(0, 3, 1, 2)
 
 
 def _inverse_norms(squares: Tensor) -> Tensor:

@@ -9,6 +9,8 @@ LEVELS = 4
 STRIDE = 2 ** (LEVELS - 1)
 """Pixels per cell of the coarsest scale."""
 HEADS = 4
+EXPANSION = 2.66
+"""Channels inside a feed-forward network over those outside, rounded down."""
 STAGES = ("latent", "decoder_level3", "decoder_level2", "decoder_level1", "refinement")
 """Stages with attention, in their order."""
 LEVEL_OF = {
@@ -27,31 +29,36 @@ class HintConfig:
 
     width: int = 48
     """Channels at full scale; twice as many at each coarser one."""
-    blocks: tuple[int, int, int, int] = (4, 6, 6, 6)
-    """Blocks by scale, fine to coarse, the same in encoder and decoder."""
+    blocks1: int = 4
+    """Blocks at full scale, in the encoder as in the decoder."""
+    blocks2: int = 6
+    blocks3: int = 6
+    latent: int = 6
+    """Blocks at the coarsest scale."""
     refinement: int = 4
-    expansion: float = 2.66
-    """Channels inside a feed-forward network over those outside, rounded down."""
-    equal_heads: bool = False
-    """Four heads of C/4 channels instead of 1 : 2 : 2 : 3 eighths; for ablation."""
-    intra: bool = True
-    """Whether the intra-layer cache and its modulator are there; False for ablation."""
-    inter: bool = True
-    """Whether the inter-layer cache and its modulators are there; False for ablation."""
+    """Blocks after the decoder, at full scale."""
+    equal_heads: int = 0
+    """1: four heads of C/4 channels instead of 1 : 2 : 2 : 3 eighths; for ablation."""
+    intra: int = 1
+    """0: without the intra-layer cache and its modulators; for ablation."""
+    inter: int = 1
+    """0: without the inter-layer cache and its modulators; for ablation."""
 
     def channels(self, stage: str) -> int:
         """Return the channels of a stage with attention.
 
         At full scale there are twice as many as in the encoder: its map is joined unreduced.
         """
-        return self.width * max(2, 2 ** LEVEL_OF[stage])
+        return self.width * max(2, 1 << LEVEL_OF[stage])
 
     def depth(self, stage: str) -> int:
         """Return the number of blocks of a stage with attention."""
-        return self.refinement if stage == "refinement" else self.blocks[LEVEL_OF[stage]]
+        if stage == "refinement":
+            return self.refinement
+        return (self.blocks1, self.blocks2, self.blocks3, self.latent)[LEVEL_OF[stage]]
 
 
-def head_sizes(channels: int, equal: bool = False) -> tuple[int, ...]:
+def head_sizes(channels: int, equal: bool) -> tuple[int, ...]:
     """Return the channels of each head; raises `ValueError` where they do not divide."""
     shares = (2, 2, 2, 2) if equal else (1, 2, 2, 3)
     if channels % 8:

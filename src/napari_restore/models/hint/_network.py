@@ -21,7 +21,14 @@ from napari_restore.models.hint._blocks import (
     PatchEmbed,
     cells_valid,
 )
-from napari_restore.models.hint._config import LEVEL_OF, LEVELS, STAGES, STRIDE, HintConfig
+from napari_restore.models.hint._config import (
+    EXPANSION,
+    LEVEL_OF,
+    LEVELS,
+    STAGES,
+    STRIDE,
+    HintConfig,
+)
 
 BANDS = 3
 SMALL = {"width": 16, "blocks1": 1, "blocks2": 2, "blocks3": 2, "latent": 3, "refinement": 1}
@@ -29,14 +36,14 @@ SMALL = {"width": 16, "blocks1": 1, "blocks2": 2, "blocks3": 2, "latent": 3, "re
 
 
 class AttentionBlock(nn.Module):
-    """x + Attn(LN1(x)), then x + FFN(LN2(x)), as `count`, `settle` and `apply`; see `_attention`."""
+    """x + Attn(LN1(x)), then x + FFN(LN2(x)), as `count`, `settle` and `attend`; see `_attention`."""
 
     def __init__(self, channels: int, config: HintConfig) -> None:
         super().__init__()
         self.norm1 = ChannelNorm(channels)
         self.attn = HierarchicalAttention(channels, config)
         self.norm2 = ChannelNorm(channels)
-        self.ffn = GatedFeedForward(channels, config.expansion)
+        self.ffn = GatedFeedForward(channels, EXPANSION)
 
     def count(self, x: Tensor, weight: Tensor | None = None) -> Counts:
         """Return the sums over a map (N, C, h, w); with a halo of 1 whose `weight` is 0."""
@@ -49,13 +56,13 @@ class AttentionBlock(nn.Module):
         """Return the facts of the block's attention, and the cache for the next block."""
         return self.attn.settle(counts, cache, intra_scale)
 
-    def apply(self, x: Tensor, facts: Facts) -> Tensor:
+    def attend(self, x: Tensor, facts: Facts) -> Tensor:
         """Return the block's output; it needs a halo of 2."""
         return self.rest(x, *self.attn.local(self.norm1(x)), facts)
 
     def rest(self, x: Tensor, q: Tensor, k: Tensor, v: Tensor, facts: Facts) -> Tensor:
         """Return the block's output from its input, and the queries, keys and values of that."""
-        x = x + self.attn.apply(q, k, v, facts)
+        x = x + self.attn.attend(q, k, v, facts)
         out: Tensor = x + self.ffn(self.norm2(x))
         return out
 
@@ -73,7 +80,7 @@ class Hint(RestorationModel):
     """HINT: y = x + f(x), where every attention layer judges a pixel by all of the image.
 
     `forward` is made of parts that tiles can share: `encode` by scale, then for every step of
-    `steps` `enter` where a stage begins, `count`, `settle` and `apply` of its block, and `finish`.
+    `steps` `enter` where a stage begins, `count`, `settle` and `attend` of its block, and `finish`.
     Boxes of tiles are multiples of 8 pixels from the image's origin; zeros are padded at the
     image's own edges only, where the tile ends with the image. Images of a batch know nothing of
     each other. Source: Zhou et al., ICCV 2025.
@@ -87,10 +94,8 @@ class Hint(RestorationModel):
         widths = [config.width * 2**level for level in range(LEVELS)]
         self.patch_embed = PatchEmbed(BANDS, widths[0])
         for level in range(LEVELS - 1):
-            blocks = [
-                FeedForwardBlock(widths[level], config.expansion)
-                for _ in range(config.blocks[level])
-            ]
+            depth = (config.blocks1, config.blocks2, config.blocks3)[level]
+            blocks = [FeedForwardBlock(widths[level], EXPANSION) for _ in range(depth)]
             self.add_module(f"encoder_level{level + 1}", nn.Sequential(*blocks))
         self.down1_2, self.down2_3, self.down3_4 = (Halve(width) for width in widths[:-1])
         for stage in STAGES:
@@ -153,7 +158,9 @@ class Hint(RestorationModel):
             return None
         side = self.config.channels(STAGES[0])
         like = self.output.weight
-        return like.new_zeros(images, side, side, dtype=torch.promote_types(like.dtype, torch.float32))
+        return like.new_zeros(
+            images, side, side, dtype=torch.promote_types(like.dtype, torch.float32)
+        )
 
     def keep_cache(self, cache: Tensor | None) -> None:
         """Keep the cache after the last layer for the next image, if so asked: its mean."""
@@ -165,8 +172,8 @@ class Hint(RestorationModel):
         side = self._value("intra_size", 0)
         if not side:
             return None
-        pixels = counts.cells * 4 ** LEVEL_OF[stage]
-        return pixels.sqrt() / side
+        pixels = counts.cells * (1 << 2 * LEVEL_OF[stage])
+        return pixels.sqrt() / int(side)
 
     def forward_with_maps(
         self, x: Tensor, statistics: Statistics | None = None, valid: Tensor | None = None
@@ -198,28 +205,9 @@ class Hint(RestorationModel):
         return self.card.values.get(name, default)
 
 
-def make(
-    card: ModelCard,
-    width: int = 48,
-    blocks1: int = 4,
-    blocks2: int = 6,
-    blocks3: int = 6,
-    latent: int = 6,
-    refinement: int = 4,
-    equal_heads: int = 0,
-    intra: int = 1,
-    inter: int = 1,
-) -> Hint:
-    """Return a network of these sizes; the last three are switches for ablation."""
-    config = HintConfig(
-        width,
-        (blocks1, blocks2, blocks3, latent),
-        refinement,
-        equal_heads=bool(equal_heads),
-        intra=bool(intra),
-        inter=bool(inter),
-    )
-    return Hint(card, config)
+def make(card: ModelCard, **sizes: int) -> Hint:
+    """Return a network of the published size, but for `sizes`: fields of `HintConfig`."""
+    return Hint(card, HintConfig(**sizes))
 
 
 def make_small(card: ModelCard, **sizes: int) -> Hint:

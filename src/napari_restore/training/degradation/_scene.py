@@ -20,7 +20,9 @@ SCORED: Mapping[str, tuple[float, ...]] = {"noise": (15.0, 25.0, 50.0), "lowligh
 """Levels at which networks are scored: sigma in 255ths, factor of too little light."""
 
 
-def degraded_scene(clear: Array, name: str, degradation: Degradation, level: float, seed: int) -> Array:
+def degraded_scene(
+    clear: Array, name: str, degradation: Degradation, level: float, seed: int
+) -> Array:
     """Return an image (h, w, 3), display values 0 to 1, degraded at a level as in `SCORED`.
 
     All randomness follows from seed, level and the stem of the file's name.

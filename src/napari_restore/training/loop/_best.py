@@ -26,7 +26,9 @@ class Best:
 
     def __init__(self, config: TrainConfig, pictures: Pictures) -> None:
         self.path = config.run.output / BEST
-        self.validator = Validator(pictures.dev, config.score, config.degradation) if pictures.dev else None
+        self.validator = (
+            Validator(pictures.dev, config.score, config.degradation) if pictures.dev else None
+        )
         self.figures: dict[str, float] = {}
         """Figures of the last score."""
         self.best_figures: dict[str, float] = {}

@@ -18,7 +18,6 @@ from napari_restore.training.loop._checkpoint import State
 from napari_restore.training.loop._config import TrainConfig
 from napari_restore.training.loop._pictures import Pictures
 
-
 TRAINED_ON = {
     "haze": "under synthetic haze",
     "noise": "with synthetic noise",

@@ -137,9 +137,7 @@ def sentence(figures: Mapping[str, float], groups: Sequence[str]) -> str:
     return "; ".join(parts)
 
 
-def _pairs(
-    scene: ClearScene, config: ScoreConfig, degradation: Degradation
-) -> Iterator[_Pair]:
+def _pairs(scene: ClearScene, config: ScoreConfig, degradation: Degradation) -> Iterator[_Pair]:
     if degradation == "haze":
         yield _pair(scene, config)
         return
