@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import PurePath
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from napari_restore._options import Degradation
 from napari_restore.training.degradation._low_light import darken, draw_low_light
 from napari_restore.training.degradation._noise import add_noise
 
 Array = npt.NDArray[np.float32]
-Degradation = Literal["haze", "noise", "lowlight"]
 
 SCORED: Mapping[str, tuple[float, ...]] = {"noise": (15.0, 25.0, 50.0), "lowlight": (5.0, 12.0)}
 """Levels at which networks are scored: sigma in 255ths, factor of too little light."""
