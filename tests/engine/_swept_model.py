@@ -28,6 +28,7 @@ CARD = ModelCard(
     bands=3,
     multiple_of=4,
     min_size=4,
+    maps=("transmission",),
 )
 FINE, COARSE = 4, 8
 """Channels of the maps at stride 1 and 4."""
@@ -102,7 +103,7 @@ class ToySwept(SweptModel):
                 "Restoring",
                 self._restore,
                 reads=("fine", "related"),
-                writes=(Map(RESTORED, 3),),
+                writes=(Map(RESTORED, 3), Map("transmission", 1)),
                 halo=8,
             ),
         )
@@ -146,7 +147,8 @@ class ToySwept(SweptModel):
         assert given.view is not None
         x = self.blocks[1](given.maps["related"], given.statistics["mixed1"])
         features = torch.cat([torch.tanh(self.up(x)), given.maps["fine"]], dim=1)
-        return {RESTORED: given.view[:, :3] + 0.3 * torch.tanh(self.out(features))}
+        y = given.view[:, :3] + 0.3 * torch.tanh(self.out(features))
+        return {RESTORED: y, "transmission": torch.sigmoid(y.mean(dim=1, keepdim=True))}
 
 
 def _gram(features: Mapping[str, Tensor], valid: Tensor | None) -> Sums:

@@ -14,6 +14,7 @@ import napari_restore as nr
 from napari_restore.api import Region
 from napari_restore.engine import Phase, Progress
 from napari_restore.engine.planning._tiles import Schedule
+from napari_restore.engine.sweeps._counts import CountStore
 from napari_restore.engine.sweeps._settled import all_settled
 from napari_restore.errors import BadModel, BudgetTooSmall, Cancelled
 from napari_restore.models import RESTORED, Map, Sweep
@@ -248,6 +249,39 @@ def test_a_small_budget_keeps_some_maps_and_makes_others_again(image: Any, tmp_p
     result = nr.restore(image, MODEL, residuals="recompute-first", memory=memory, **options)
     kept = result.record["measured"]["residual_bytes"]
     assert 0 < kept["ram"] < most.residual_bytes["ram"]
+    assert np.abs(np.asarray(result.array) - one_shot(image)).max() <= TOLERANCE
+
+
+def test_side_maps_of_the_last_sweep_are_kept(image: Any, tmp_path: Path) -> None:
+    plan = nr.plan(image, MODEL, scratch=tmp_path, tile=128, workers=1, maps=True)
+    result = nr.start(plan).result()
+    with torch.inference_mode():
+        _, expected = MODEL.forward_with_maps(planes(image))
+    got = np.asarray(result.read_map("transmission", (0, 0, 205, 331)))
+    assert np.abs(got[..., 0] - expected["transmission"][0, 0].numpy()).max() <= TOLERANCE
+
+
+def test_an_error_between_maps_and_counts_loses_neither(
+    image: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
+    """A tile counts as done once its counts are on disk, which come last."""
+    options = {"residuals": "disk", "tile": 128, "workers": 1, "scratch": tmp_path}
+    put, calls = CountStore.put, 0
+
+    def fails(self: CountStore, tile: int, counts: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 9:
+            raise OSError("switched off")
+        put(self, tile, counts)
+
+    plan = nr.plan(image, MODEL, **options)
+    monkeypatch.setattr(CountStore, "put", fails)
+    with pytest.raises(OSError, match="switched off"):
+        nr.start(plan).result()
+    result = nr.start(nr.plan(image, MODEL, **options)).result()
+    # Two of the third sweep's six tiles were done.
+    assert result.record["measured"]["tiles_encoded"] == 4
     assert np.abs(np.asarray(result.array) - one_shot(image)).max() <= TOLERANCE
 
 

@@ -248,6 +248,9 @@ class SweptModel(RestorationModel):
                 maps[step.writes.name] = _on_whole_maps(step, maps[step.reads.name])
             else:
                 counting = step.counts if not is_settled(step, statistics) else None
+                if counting is None and not step.writes:
+                    # All that it is for is known.
+                    continue
                 read = {name: maps[name] for name in step.reads}
                 outputs = dict(
                     step.run(SweepInput(view, read, statistics, wanted_of(step, counting)))

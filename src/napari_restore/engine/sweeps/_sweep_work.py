@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -71,9 +72,16 @@ class SweepWork:
     stores: dict[str, MapStore] = field(default_factory=dict)
     """By map."""
 
-    @property
+    @cached_property
     def steps(self) -> tuple[Sweep | WholeStep, ...]:
         return self.model.steps()
+
+    @cached_property
+    def declared(self) -> dict[str, Map]:
+        """All maps of the model by name."""
+        whole = {s.writes.name: s.writes for s in self.steps if isinstance(s, WholeStep)}
+        sweeps = (step for step in self.steps if isinstance(step, Sweep))
+        return whole | {each.name: each for step in sweeps for each in step.writes}
 
     def sweep(self, number: int, batch: list[SweptInput], *, counting: bool) -> list[Swept]:
         """Return what sweep `number` leaves of each tile; its counts only if `counting`."""
@@ -104,18 +112,21 @@ class SweepWork:
         """Return the restored cores, from the last sweep."""
         step = self.steps[-1]
         assert isinstance(step, Sweep)
-        names = [each.name for each in step.writes if each.name in self.tile.maps]
+        names = []
+        if self.tile.maps or self.tile.others:
+            names = [each.name for each in step.writes if each.name != RESTORED]
         try:
             with self.tile.computing():
                 x, outputs = self._outputs(step, batch, frozenset([RESTORED, *names]))
                 change = outputs[RESTORED].float() - x
+                maps = {name: outputs[name].float() for name in names}
         except FAILURES as error:
             raise as_failure(self.model, error) from error
         restored = []
         for i, tile in enumerate(batch):
             rows, columns = tile.inner
-            maps = {name: as_pixels(outputs[name][i], rows, columns) for name in names}
-            restored.append(self.tile.to_source(tile, as_pixels(change[i], rows, columns), maps))
+            own = {name: as_pixels(planes[i], rows, columns) for name, planes in maps.items()}
+            restored.append(self.tile.to_source(tile, as_pixels(change[i], rows, columns), own))
         return restored
 
     def kept(self, maps: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
@@ -126,8 +137,7 @@ class SweepWork:
 
     def _note(self, maps: Mapping[str, Tensor]) -> None:
         """Measure the rounding of maps that are about to be kept, or were made again."""
-        declared = self._declared()
-        self.rounding.note(each for name, each in maps.items() if declared[name].dtype is None)
+        self.rounding.note(each for name, each in maps.items() if self.declared[name].dtype is None)
 
     # -- one call --------------------------------------------------------------------
 
@@ -186,11 +196,10 @@ class SweepWork:
                     items, self._again(number, missing, batch, items, view), strict=True
                 ):
                     found[i] |= made
-        declared = self._declared()
         stacked = {}
         for name in step.reads:
             each = [maps[name] for maps in found]
-            stacked[name] = self._as_computed(declared[name], each)
+            stacked[name] = self._as_computed(self.declared[name], each)
         return stacked
 
     def _again(
@@ -229,10 +238,10 @@ class SweepWork:
         pixels = self.read(grown, grown) if step.sees_image else empty_tile(grown, grown)
         tile = SweptInput(**vars(pixels), maps=maps)
         _, outputs = self._outputs(step, [tile], frozenset(names))
-        declared = self._declared()
         inside = box.within(grown)
         made = {
-            name: outputs[name][0][(slice(None), *_cells(inside, declared[name]))] for name in names
+            name: outputs[name][0][(slice(None), *_cells(inside, self.declared[name]))]
+            for name in names
         }
         self._note(made)
         return made
@@ -256,12 +265,6 @@ class SweepWork:
         return torch.stack([tile.to(device).to(stored) for tile in tiles]).to(
             dtype_of(self.tile.precision)
         )
-
-    def _declared(self) -> dict[str, Map]:
-        steps = self.steps
-        whole = {step.writes.name: step.writes for step in steps if isinstance(step, WholeStep)}
-        sweeps = (step for step in steps if isinstance(step, Sweep))
-        return whole | {each.name: each for step in sweeps for each in step.writes}
 
 
 def empty_tile(core: Region, box: Region, valid: Mask | None = None) -> TileInput:
