@@ -285,6 +285,15 @@ def test_an_error_between_maps_and_counts_loses_neither(
     assert np.abs(np.asarray(result.array) - one_shot(image)).max() <= TOLERANCE
 
 
+def test_the_model_of_the_docs_restores(image: Any, tmp_path: Path) -> None:
+    page = Path(__file__).parents[2] / "docs" / "global-models.md"
+    example = page.read_text(encoding="utf-8").split("```python")[1].split("```")[0]
+    names: dict[str, Any] = {}
+    exec(example, names)
+    got = np.asarray(nr.restore(image, names["model"], tile=128, scratch=tmp_path).array)
+    assert np.abs(got - 0.5 * image / image.mean(axis=(0, 1))).max() <= TOLERANCE
+
+
 def test_the_plan_survives_json(image: Any, tmp_path: Path) -> None:
     from napari_restore.engine import deserialise_plan, serialise_plan
 
