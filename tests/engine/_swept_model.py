@@ -158,3 +158,56 @@ def _gram(features: Mapping[str, Tensor], valid: Tensor | None) -> Sums:
     products = torch.einsum("nchw,ndhw->ncd", weights * q, k)
     squares = [(weights * one**2).sum(dim=(2, 3)) for one in (q, k)]
     return {"products": products, "squares": torch.stack(squares, dim=1)}
+
+
+class Chain(SweptModel):
+    """As many blocks at full size as `LENGTH`, each scaled by the mean of the one before."""
+
+    LENGTH = 5
+
+    def __init__(self) -> None:
+        super().__init__(CARD)
+        generator = torch.Generator().manual_seed(1)
+        weights = torch.randn(self.LENGTH, 3, 3, 3, 3, generator=generator) / 5
+        self.weights = nn.Parameter(weights, requires_grad=False)
+
+    def steps(self) -> tuple[Sweep, ...]:
+        def block(number: int) -> Sweep:
+            def run(given: SweepInput) -> Mapping[str, Tensor]:
+                x = given.view if number == 0 else given.maps[f"x{number - 1}"]
+                assert x is not None
+                if number:
+                    x = x / (0.1 + given.statistics[f"mean{number - 1}"][..., None, None].to(x))
+                x = torch.sigmoid(nn.functional.conv2d(x, self.weights[number], padding=1))
+                return {f"x{number}": x, "counted": x}
+
+            def count(features: Mapping[str, Tensor], valid: Tensor | None) -> Sums:
+                x = features["counted"].double()
+                weights = cell_weights(valid, x)
+                return {"sum": (weights * x).sum((2, 3)), "weight": weights.sum((2, 3))}
+
+            counts = Counts(
+                (Map("counted", 3),),
+                {"sum": (3,), "weight": (1,)},
+                count,
+                (f"mean{number}",),
+                lambda sums, known: {f"mean{number}": sums["sum"] / sums["weight"].clamp_min(1)},
+            )
+            reads = (f"x{number - 1}",) if number else ()
+            sees = number == 0
+            written = (Map(f"x{number}", 3),)
+            name = f"block{number}"
+            return Sweep(name, f"Block {number}", run, reads, written, 4, sees, counts)
+
+        def last(given: SweepInput) -> Mapping[str, Tensor]:
+            assert given.view is not None
+            last = given.maps[f"x{self.LENGTH - 1}"]
+            y = given.view + last + given.maps["x1"]
+            return {RESTORED: y, "transmission": last[:, :1]}
+
+        reads = ("x1", f"x{self.LENGTH - 1}")
+        written = (Map(RESTORED, 3), Map("transmission", 1))
+        return (
+            *(block(number) for number in range(self.LENGTH)),
+            Sweep("restore", "Restoring", last, reads, written),
+        )

@@ -14,12 +14,13 @@ import napari_restore as nr
 from napari_restore.api import Region
 from napari_restore.engine import Phase, Progress
 from napari_restore.engine.planning._tiles import Schedule
+from napari_restore.engine.sweeps._bandwidth import Bandwidth
 from napari_restore.engine.sweeps._counts import CountStore
 from napari_restore.engine.sweeps._settled import all_settled
 from napari_restore.errors import BadModel, BudgetTooSmall, Cancelled
 from napari_restore.models import RESTORED, Map, Sweep
 
-from ._swept_model import ToySwept
+from ._swept_model import Chain, ToySwept
 
 TOLERANCE = 1e-5
 SWEEPS = ("Fine features", "Coarse features", "Attention", "Restoring")
@@ -250,6 +251,33 @@ def test_a_small_budget_keeps_some_maps_and_makes_others_again(image: Any, tmp_p
     kept = result.record["measured"]["residual_bytes"]
     assert 0 < kept["ram"] < most.residual_bytes["ram"]
     assert np.abs(np.asarray(result.array) - one_shot(image)).max() <= TOLERANCE
+
+
+@pytest.mark.parametrize(("ram", "disk"), [(0, 0), (0, 4), (7, 0), (3, 11), (20, 0), (13, 5)])
+def test_a_chain_of_maps_is_kept_in_part_and_made_again_in_part(
+    tmp_path: Path, monkeypatch: Any, ram: int, disk: int
+) -> None:
+    """Room for so many tiles of maps: what finds none follows from what is kept before it."""
+    image = np.random.default_rng(3).random((140, 270, 3), np.float32)
+    model, tile = Chain(), 4 * 3 * 128**2
+    options: dict[str, Any] = {"scratch": tmp_path, "tile": 128, "workers": 1}
+    least = nr.plan(image, model, residuals="recompute", **options).prediction.added_ram_bytes
+    sweeps, fast = "napari_restore.engine.sweeps", Bandwidth(1e15, 1e15)
+    monkeypatch.setattr(f"{sweeps}._shared_costs._disk_room", lambda *_: disk * tile)
+    # Else maps as small as these might be made again sooner than they are written.
+    monkeypatch.setattr(f"{sweeps}._bandwidth.probe", lambda *_: fast)
+    monkeypatch.setattr(f"{sweeps}._planning.ram_bandwidth", lambda: 1e15)
+    plan = nr.plan(image, model, memory=least + ram * tile, **options)
+    kept = plan.staged.residual_bytes
+    assert plan.prediction.added_ram_bytes <= least + ram * tile and kept["disk"] <= disk * tile
+    assert sum(kept.values()) >= min(18, ram + disk) * tile / 2
+    # All at once are three maps of six tiles.
+    assert ("recompute" in plan.staged.tier) == (sum(kept.values()) < 18 * tile)
+    result = nr.start(plan).result()
+    assert result.record["measured"]["residual_bytes"] == kept
+    with torch.inference_mode():
+        expected = model(planes(image))[0].permute(1, 2, 0).numpy()
+    assert np.abs(np.asarray(result.array) - expected).max() <= TOLERANCE
 
 
 def test_side_maps_of_the_last_sweep_are_kept(image: Any, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from napari_restore.engine.planning._layout import (
 )
 from napari_restore.engine.sweeps._cost import SweepCosts
 from napari_restore.engine.sweeps._counts import count_bytes
-from napari_restore.engine.sweeps._groups import whole_maps
+from napari_restore.engine.sweeps._groups import is_shallow, whole_maps
 from napari_restore.engine.sweeps._shared_costs import SharedCosts, SweptRequest
 from napari_restore.models import Map, Sweep
 
@@ -24,27 +24,35 @@ class Need:
         cost: SweepCosts,
         workers: int,
         batch: int,
+        again: frozenset[str] = frozenset(),
     ) -> None:
+        """Count with the maps `again` being made again, from those before them."""
         self._request, self._shared, self._cost = request, shared, cost
-        self._workers, self._batch = workers, batch
+        self._workers, self._batch, self._again = workers, batch, again
         numbers = list(cost.sweeps)
         self.on_device = max(self._on_device(number) for number in numbers)
         self.on_host = max(self._on_host(number) for number in numbers)
 
-    def _computed(self, number: int) -> int:
-        """Return the bytes of computing a batch: also of the maps that may be made again for it."""
-        steps, cost = self._shared.steps, self._cost
+    def _computed(self, number: int, around: int = 0) -> int:
+        """Return the bytes of computing a batch, or maps that are made again for it.
+
+        `around` are the pixels around a tile that these are needed for.
+        """
+        steps, shared = self._shared.steps, self._shared
         step = steps[number]
         assert isinstance(step, Sweep)
-        writers = [
-            other
-            for other, writer in enumerate(steps)
-            if isinstance(writer, Sweep) and {w.name for w in writer.writes} & set(step.reads)
-        ]
-        return max(
-            cost.sweeps[each].bytes(self._batch * self._shared.pixels(each))
-            for each in (number, *writers)
-        )
+        around += step.halo
+        # What does not follow from a tile's own pixels is made again tile by tile.
+        batch = 1 if around > step.halo and not is_shallow(step) else self._batch
+        pixels = batch * (shared.tile + 2 * around) ** 2
+        most = self._cost.sweeps[number].bytes(pixels)
+        for other, writer in enumerate(steps[:number]):
+            if not isinstance(writer, Sweep):
+                continue
+            names = {each.name for each in writer.writes}.intersection(step.reads)
+            if names and (is_shallow(writer) or names & self._again):
+                most = max(most, self._computed(other, around))
+        return most
 
     def _maps(self, number: int) -> tuple[int, int]:
         """Return the bytes of the maps that a tile reads with its halo, and that it leaves."""

@@ -114,46 +114,69 @@ def _batches(request: SweptRequest, cost: SweepCosts) -> list[int]:
     return sorted({max(1, batch >> shift) for shift in range(7)}, reverse=True)
 
 
+class _Base:
+    """Memory of a run without its maps, in bytes, and what that leaves for them."""
+
+    def __init__(
+        self,
+        request: SweptRequest,
+        shared: SharedCosts,
+        cost: SweepCosts,
+        workers: int,
+        batch: int,
+        again: frozenset[str] = frozenset(),
+    ) -> None:
+        image, resources, prepare = request.image, request.resources, request.prepare
+        on_device = resources.device.is_accelerator
+        self.again = again
+        need = Need(request, shared, cost, workers, batch, again)
+        swell = 1.0 if on_device else fragmentation(shared.tiles)
+        tiles_peak = int(swell * need.on_host)
+        halos = [step.halo for step in shared.steps if isinstance(step, Sweep) and step.sees_image]
+        self.cache_bytes = cache_for(image, shared.tile, max(halos), workers)
+        # Known statistics are read from the disk, which takes as much.
+        known = bool(prepare.peak_bytes) and not request.context
+        context_bytes, block_bytes, self.context_seconds = context_pass_cost(
+            image.full or image, workers, whole=request.context or known
+        )
+        if known:
+            block_bytes, self.context_seconds = 0, 0.0
+        self.on_host = on_device and shared.weights + shared.grid > resources.device_memory
+        self.device = 0
+        if on_device:
+            grid = 0 if self.on_host else shared.grid
+            self.device = shared.weights + max(workers * need.on_device, grid)
+        grid = 0 if on_device and not self.on_host else shared.grid
+        self.ram = context_bytes + prepare.statistics_bytes + self.cache_bytes
+        self.ram += max(tiles_peak, block_bytes, prepare.peak_bytes, grid)
+        self.room = Room(
+            has_device=on_device,
+            device=resources.device_memory - self.device if on_device else 0,
+            ram=resources.memory - self.ram,
+            disk=shared.disk_room,
+            speed=shared.speed,
+            ram_speed=ram_bandwidth(),
+        )
+
+
 def _choice(
     request: SweptRequest, shared: SharedCosts, cost: SweepCosts, workers: int, batch: int
 ) -> SweptCandidate:
     """Return the choice for these workers and this batch, with maps where they fit."""
-    image, tile, on_device = request.image, shared.tile, request.resources.device.is_accelerator
     threads = max(1, cores() // workers)
     batch = min(batch, shared.tiles)
     workers = min(workers, -(-shared.tiles // batch))
-    need = Need(request, shared, cost, workers, batch)
-    swell = 1.0 if on_device else fragmentation(shared.tiles)
-    tiles_peak = int(swell * need.on_host)
-    halo = max(step.halo for step in shared.steps if isinstance(step, Sweep) and step.sees_image)
-    cache_bytes = cache_for(image, tile, halo, workers)
-    context_missing, prepare = request.context, request.prepare
-    # Known statistics are read from the disk, which takes as much.
-    known = bool(prepare.peak_bytes) and not context_missing
-    context_bytes, block_bytes, context_seconds = context_pass_cost(
-        image.full or image, workers, whole=context_missing or known
-    )
-    if known:
-        block_bytes, context_seconds = 0, 0.0
-    on_host = on_device and shared.weights + shared.grid > request.resources.device_memory
-    device_peak = 0
-    if on_device:
-        grid = 0 if on_host else shared.grid
-        device_peak = shared.weights + max(workers * need.on_device, grid)
-    grid = 0 if on_device and not on_host else shared.grid
-    ram = context_bytes + prepare.statistics_bytes + cache_bytes
-    ram += max(tiles_peak, block_bytes, prepare.peak_bytes, grid)
-    room = Room(
-        has_device=on_device,
-        device=request.resources.device_memory - device_peak if on_device else 0,
-        ram=request.resources.memory - ram,
-        disk=shared.disk_room,
-        speed=shared.speed,
-        ram_speed=ram_bandwidth(),
-    )
+    base = _Base(request, shared, cost, workers, batch)
     seconds = SweepSeconds(request, shared, cost, workers, batch)
-    maps, step_seconds = stored_maps(request, shared, seconds, room)
-    step_seconds[0] += context_seconds + prepare.seconds
+    while True:
+        maps, step_seconds = stored_maps(request, shared, seconds, base.room)
+        lost = [each for each in maps if not each.is_complete]
+        again = frozenset(name for each in lost for name in (*each.names, *each.again))
+        if again <= base.again:
+            break
+        # Making them again takes memory that others were given.
+        base = _Base(request, shared, cost, workers, batch, base.again | again)
+    step_seconds[0] += base.context_seconds + request.prepare.seconds
     if shared.whole is not None:
         step_seconds[shared.steps.index(shared.whole)] = (
             shared.operations * cost.seconds_per_operation
@@ -168,9 +191,9 @@ def _choice(
         maps=tuple(maps),
         precision=request.computing.precision,
         residual_dtype=request.computing.kept_dtype,
-        bottleneck_on_host=on_host,
-        ram_bytes=ram + kept["ram"],
-        device_bytes=device_peak + kept["device"],
+        bottleneck_on_host=base.on_host,
+        ram_bytes=base.ram + kept["ram"],
+        device_bytes=base.device + kept["device"],
         disk_bytes=shared.disk_bytes + kept["disk"],
         steps=tuple(
             StepSeconds(step.name, each)
@@ -179,13 +202,13 @@ def _choice(
         whole=None if shared.whole is None else shared.steps.index(shared.whole),
     )
     layout = Layout(
-        tile=tile,
+        tile=shared.tile,
         halo=request.halo,
         tile_batch=batch,
         tiles=shared.decoded,
         workers=workers,
         threads=threads,
-        read_cache_bytes=cache_bytes,
+        read_cache_bytes=base.cache_bytes,
         invariance=request.invariance,
     )
     return SweptCandidate(layout, staged.ram_bytes, staged.seconds, staged)

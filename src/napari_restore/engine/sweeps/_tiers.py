@@ -12,7 +12,7 @@ from napari_restore.engine.planning._layout import (
 )
 from napari_restore.engine.planning._tiles import tile_sizes
 from napari_restore.engine.sweeps._cost import SweepCosts
-from napari_restore.engine.sweeps._groups import margins_of
+from napari_restore.engine.sweeps._groups import Step, margins_of
 from napari_restore.engine.sweeps._layout import (
     Demand,
     Room,
@@ -117,7 +117,7 @@ def stored_maps(
             last=group.last,
         )
         if not stored.is_complete:
-            keep_longer(placed, writer.reads, group.last)
+            keep_longer(placed, steps, writer.reads, group.last)
         placed.append(stored)
         share = 1.0 - chosen.slots.total / tiles if tiles else 0.0
         lost |= dict.fromkeys(names, share)
@@ -128,8 +128,13 @@ def stored_maps(
     return placed, spent
 
 
-def keep_longer(placed: list[StoredMaps], names: Sequence[str], last: int) -> None:
-    """Keep maps until step `last`: others are made again from them."""
+def keep_longer(
+    placed: list[StoredMaps], steps: Sequence[Step], names: Sequence[str], last: int
+) -> None:
+    """Keep maps until step `last`, and what they are made again from: others are made from them."""
     for at, each in enumerate(placed):
-        if set(names).intersection(each.names) and each.last < last:
+        if set(names).intersection((*each.names, *each.again)) and each.last < last:
             placed[at] = replace(each, last=last)
+            writer = steps[each.first]
+            if not each.is_complete and isinstance(writer, Sweep):
+                keep_longer(placed, steps, writer.reads, last)
