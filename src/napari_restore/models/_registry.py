@@ -23,10 +23,9 @@ BUILT_IN = (
     "napari_restore.models.atmosphere",
     "napari_restore.models.haze_unet",
     "napari_restore.models.inf_dehaze",
+    "napari_restore.models.hint",
 )
 """Packages with ENTRIES; a new built-in model is one package and one entry here."""
-UNLISTED = ("napari_restore.models.hint",)
-"""Packages whose models can be trained and called, but that no engine runs on large images yet."""
 
 
 @dataclass(frozen=True)
@@ -74,9 +73,9 @@ def resolve(reference: str | Callable[..., Any]) -> Callable[..., Any]:
 
 
 @cache
-def _entries(packages: tuple[str, ...] = BUILT_IN) -> dict[str, ModelEntry]:
+def _entries() -> dict[str, ModelEntry]:
     entries: dict[str, ModelEntry] = {}
-    for package in packages:
+    for package in BUILT_IN:
         for entry in importlib.import_module(package).ENTRIES:
             entries[entry.card.id] = entry
     return entries
@@ -103,7 +102,7 @@ def model_ids() -> tuple[str, ...]:
 
 def entry_of(model_id: str) -> ModelEntry:
     """Return the entry of a model; raises `UnknownModel` with similar names."""
-    entry = _entries().get(model_id) or _entries(UNLISTED).get(model_id) or _foreign().get(model_id)
+    entry = _entries().get(model_id) or _foreign().get(model_id)
     if isinstance(entry, ModelEntry):
         return entry
     if entry is not None:

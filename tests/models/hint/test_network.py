@@ -11,7 +11,7 @@ from tests.models.hint._literal import hint
 from torch import Tensor, nn
 
 from napari_restore.errors import BadModel, BadParameter
-from napari_restore.models import card_of, entry_of, load, model_ids
+from napari_restore.models import card_of, entry_of, load
 from napari_restore.models.hint._network import Hint, make
 
 TINY = {"width": 8, "blocks1": 1, "blocks2": 1, "blocks3": 1, "latent": 2, "refinement": 1}
@@ -248,8 +248,3 @@ def test_every_part_of_the_small_one_is_there():
     assert model.config.depth("refinement") >= 1
     with pytest.raises(BadParameter, match="cache_rounding"):
         load("hint-small", weights="random:0", parameters={"cache_rounding": "up"})
-
-
-def test_what_no_engine_runs_is_not_listed():
-    assert "hint" not in model_ids()
-    assert load("hint-small", weights="random:0").card.scope == "swept"

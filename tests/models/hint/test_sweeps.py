@@ -6,12 +6,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise, product
 
+import numpy as np
 import pytest
 import torch
 from tests.models.hint.test_network import network, picture
 from torch import Tensor
 
-from napari_restore.models import entry_of
+import napari_restore as nr
+from napari_restore.errors import BadParameter
+from napari_restore.models import RESTORED, SweepInput, entry_of
 from napari_restore.models.hint._config import LEVEL_OF
 from napari_restore.models.hint._network import Hint
 
@@ -71,7 +74,7 @@ def run(model: Hint, x: Tensor) -> tuple[Tensor, int]:
             )
         )
     last, scale, cache, count = skips[-1], 4, model.start_cache(1), 3
-    for stage, is_first, block in model.steps():
+    for stage, is_first, block in model.blocks():
         own = 2 ** LEVEL_OF[stage]
         if is_first:
             skip = [(skips.pop(), own)] if stage.startswith("decoder") else []
@@ -115,4 +118,59 @@ def test_the_published_one_takes_29_sweeps():
         from napari_restore.models.hint._network import make
 
         model = make(replace(card, values=card.fill({})))
-    assert 3 + len(list(model.steps())) == 29
+    assert 3 + len(list(model.blocks())) == 29
+
+
+@pytest.mark.parametrize("values", [{}, {"cache_rounding": "none", "cache_start": "none"}])
+@pytest.mark.parametrize("sizes", [{}, {"inter": 0}])
+def test_its_steps_are_those_sweeps(values: dict, sizes: dict):
+    model, x = network(values, **sizes), picture(8, 32, 40)
+    valid = torch.ones(1, 1, 32, 40, dtype=torch.bool)
+    valid[..., :9] = False
+    for mask in (None, valid):
+        outputs = model.swept(model.view(x), {}, mask)
+        torch.testing.assert_close(outputs[RESTORED], model(x, None, mask), rtol=0, atol=1e-9)
+    assert len(model.steps()) == 3 + len(list(model.blocks()))
+
+
+def test_halos_suffice_and_what_is_settled_makes_it_local():
+    model, x = network({"cache_rounding": "none"}), picture(9, 256, 16)
+    whole, known = model(x), settled(model, x)
+    assert set(known) == set(model.settles)
+    torch.testing.assert_close(model(x, known), whole, rtol=0, atol=1e-9)
+    # Rows farther than the reach away change nothing.
+    top = 256 - 8 - model.reach
+    assert top >= 8
+    cut = model(x[:, :, top // 8 * 8 :], known)
+    torch.testing.assert_close(cut[:, :, -8:], whole[:, :, -8:], rtol=0, atol=1e-9)
+
+
+def settled(model: Hint, x: Tensor) -> dict[str, Tensor]:
+    """What the sweeps settle for an image."""
+    maps: dict[str, Tensor] = {}
+    known: dict[str, Tensor] = {}
+    for step in model.steps():
+        outputs = step.run(SweepInput(x, {name: maps[name] for name in step.reads}, known))
+        maps |= outputs
+        if step.counts is not None:
+            known |= step.counts.settle(step.counts.count(outputs, None), known)
+    return known
+
+
+def test_the_engine_restores_what_the_network_gives():
+    model = network({"cache_rounding": "none"}).float()
+    x = picture(10, 100, 140).float()
+    pixels = x[0].permute(1, 2, 0).numpy()
+    expected = model(x)[0].permute(1, 2, 0).numpy()
+    scale = float(expected.max() - expected.min())
+    restored = np.asarray(nr.restore(pixels, model, tile=64, memory="1GiB"))
+    assert np.abs(restored - expected).max() < 1e-5 * scale
+    region = nr.Region(30, 70, 90, 120)
+    part = np.asarray(nr.restore(pixels, model, region=region, tile=64, memory="1GiB"))
+    assert np.abs(part - expected[30:90, 70:120]).max() < 1e-5 * scale
+
+
+def test_a_cache_of_the_image_before_is_refused_for_tiles():
+    model = network({"cache_start": "carry"}).float()
+    with pytest.raises(BadParameter, match="depends on the image before"):
+        nr.restore(np.zeros((16, 16, 3), np.float32), model)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 LEVELS = 4
 """Scales of the network: 1, 1/2, 1/4 and 1/8."""
-STRIDE = 2 ** (LEVELS - 1)
+STRIDE = 1 << (LEVELS - 1)
 """Pixels per cell of the coarsest scale."""
 HEADS = 4
 EXPANSION = 2.66

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from napari_restore.models._card import ModelCard
-from napari_restore.models._model import RestorationModel, Statistics
+from napari_restore.models._model import Statistics
 from napari_restore.models._padding import pad_to_multiple
+from napari_restore.models._sweeps import Sweep, SweptModel
 from napari_restore.models.hint._attention import Counts, Facts, HierarchicalAttention
 from napari_restore.models.hint._blocks import (
     ChannelNorm,
@@ -29,6 +30,7 @@ from napari_restore.models.hint._config import (
     STRIDE,
     HintConfig,
 )
+from napari_restore.models.hint._sweeps import sweeps_of
 
 BANDS = 3
 SMALL = {"width": 16, "blocks1": 1, "blocks2": 2, "blocks3": 2, "latent": 3, "refinement": 1}
@@ -76,11 +78,11 @@ class Step(NamedTuple):
     block: AttentionBlock
 
 
-class Hint(RestorationModel):
+class Hint(SweptModel):
     """HINT: y = x + f(x), where every attention layer judges a pixel by all of the image.
 
     `forward` is made of parts that tiles can share: `encode` by scale, then for every step of
-    `steps` `enter` where a stage begins, `count`, `settle` and `attend` of its block, and `finish`.
+    `blocks` `enter` where a stage begins, `count`, `settle` and `attend` of its block, and `finish`.
     Boxes of tiles are multiples of 8 pixels from the image's origin; zeros are padded at the
     image's own edges only, where the tile ends with the image. Images of a batch know nothing of
     each other. Source: Zhou et al., ICCV 2025.
@@ -112,6 +114,9 @@ class Hint(RestorationModel):
                 layer.rounding = self._value("cache_rounding", "trunc")
                 layer.regroup = bool(self._value("regroup", True))
 
+    def steps(self) -> tuple[Sweep, ...]:
+        return sweeps_of(self)
+
     def encode(self, level: int, previous: Tensor) -> Tensor:
         """Return the encoder's map of scale `level` from the image, or from the map before it."""
         entry = (self.patch_embed, self.down1_2, self.down2_3)[level]
@@ -137,7 +142,7 @@ class Hint(RestorationModel):
         joined: Tensor = reduce(torch.cat([double(previous), skip], dim=1))
         return joined
 
-    def steps(self) -> Iterator[Step]:
+    def blocks(self) -> Iterator[Step]:
         """Yield the blocks with attention in their order."""
         for stage in STAGES:
             for number, block in enumerate(self.get_submodule(stage).children()):
@@ -178,6 +183,9 @@ class Hint(RestorationModel):
     def forward_with_maps(
         self, x: Tensor, statistics: Statistics | None = None, valid: Tensor | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
+        if statistics is not None:
+            return super().forward_with_maps(x, statistics, valid)
+        # Not by sweeps: those compute queries and keys twice, to count and to use them.
         height, width = x.shape[2:]
         # In channels-last order, in which pixels are rows of matrices.
         whole = pad_to_multiple(x, STRIDE).contiguous(memory_format=torch.channels_last)
@@ -190,7 +198,7 @@ class Hint(RestorationModel):
         for level in range(1, LEVELS - 1):
             maps.append(self.encode(level, maps[-1]))
         last, cache = maps[-1], self.start_cache(len(x))
-        for stage, is_first, block in self.steps():
+        for stage, is_first, block in self.blocks():
             if is_first:
                 skip = maps.pop() if stage.startswith("decoder") else None
                 last = self.enter(stage, last, skip)
