@@ -145,7 +145,7 @@ def engine(options: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     import napari_restore as nr
-    from napari_restore.engine.staged._tokens import TokenStore
+    from napari_restore.engine.sweeps._tokens import TokenStore
     from napari_restore.engine.storage._store import STAGED
 
     model = load(options.model)
@@ -269,7 +269,7 @@ def grid_of(features: list[Any], x: Any, tile: int):
     """The tokens (H, W, C) of the whole image."""
     import torch
 
-    from napari_restore.models._staged import stitch
+    from napari_restore.models._bottleneck_model import stitch
 
     rows, columns = x.shape[1] // tile, x.shape[2] // tile
     return stitch(torch.cat(features), rows, columns).permute(1, 2, 0).contiguous()
@@ -278,7 +278,7 @@ def grid_of(features: list[Any], x: Any, tile: int):
 def needed(options: argparse.Namespace) -> dict[str, int]:
     """Bytes that the candidates without tiers hold at their peak, about."""
     from napari_restore.engine.memory._device import choose_device
-    from napari_restore.engine.staged._cost import calibrate_staged
+    from napari_restore.engine.sweeps._cost import calibrate_staged
 
     model = load(options.model)
     cost = calibrate_staged(model, choose_device("cpu"), THREADS, "float32")

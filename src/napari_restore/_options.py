@@ -12,6 +12,7 @@ Pathlike = str | os.PathLike[str]
 Size = str | int
 """Bytes, or text such as ``"2GiB"``."""
 SceneKind = Literal["aerial", "natural"]
+Degradation = Literal["haze", "noise", "lowlight"]
 OtherBands = Literal["correct", "copy", "drop"]
 ContextGradient = Literal["auto", "stop", "through"]
 Routing = Literal["fixed", "recomputed"]
@@ -129,6 +130,8 @@ class EvaluateOptions(ModelOptions, total=False):
 
     data: Pathlike | None
     split: str
+    degradation: Degradation
+    level: float | None
     spectrum: str
     seed: int
     scene: SceneKind | None
@@ -149,6 +152,8 @@ class EvaluationSettings:
 
     data: Pathlike | None = None
     split: str = "dev"
+    degradation: Degradation = "haze"
+    level: float | None = None
     spectrum: str = "plumes"
     seed: int = 7
     scene: SceneKind | None = None

@@ -306,3 +306,45 @@ def test_ctrl_c_in_a_process_of_its_own_ends_with_3(pairs, tmp_path, own_cache):
     assert "Traceback" not in said
     assert "Stopped" in said or "cancelled" in said
     assert len((out / "scores.jsonl").read_text().splitlines()) >= 1
+
+
+def test_noise_and_low_light_are_made_of_clear_scenes(cli, tmp_path):
+    pytest.importorskip("skimage")
+    for number in range(2):
+        clear, _ = clear_and_hazy(number)
+        folder = tmp_path / "in"
+        folder.mkdir(exist_ok=True)
+        Image.fromarray(clear).save(folder / f"{number}.png")
+    words = ("evaluate", "--data", tmp_path / "in", "--split", "dev", "--metrics", "psnr")
+    words = (*words, "--model", "identity", "--strips", "0")
+    run = cli(
+        *(*words, "--degradation", "noise", "--level", "25", "--no-baselines", "--json"),
+        *("-o", tmp_path / "out", "--keep"),
+    )
+    assert run.code == 0, run.err
+    rows = table(tmp_path / "out")
+    assert len(rows) == 4
+    assert all(float(row["psnr"]) == pytest.approx(20.6, abs=0.8) for row in rows.values())
+    assert sorted(p.name for p in (tmp_path / "out" / "hazy").iterdir()) == ["0_25.png", "1_25.png"]
+    assert run.json["source"]["degradation"] == "noise"
+    # The classical rows know how dark it is, and beat what they are given.
+    run = cli(*words, "--degradation", "lowlight", "--json")
+    assert run.code == 0, run.err
+    means = {m["label"]: m["metrics"]["psnr"]["mean"] for m in run.json["evaluation"]["methods"]}
+    assert set(means) == {"input", "gamma", "clahe", "retinex", "identity"}
+    assert means["gamma"] > means["input"] + 2
+
+
+@pytest.mark.parametrize(
+    "words, told",
+    [
+        (("--data", "in", "--level", "5"), "Haze has no level"),
+        (("--pairs", "in", "--degradation", "noise"), "need to know how strong"),
+        (("--data", "in", "--degradation", "rain"), "rain"),
+    ],
+)
+def test_levels_that_do_not_fit_are_refused(cli, tmp_path, words, told):
+    (tmp_path / "in").mkdir()
+    run = cli("evaluate", "--model", "identity", *words)
+    assert run.code == 2
+    assert told in run.err

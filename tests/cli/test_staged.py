@@ -266,7 +266,7 @@ def test_the_budget_that_is_named_is_kept(tmp_path, whole):
 
 def test_the_plan_knows_its_scope(cli, whole):
     told = cli("plan", whole.source, *MODEL, "--residuals", "ram", "--json").json
-    assert told["scope"] == "staged" and told["passes"] == 3
+    assert told["scope"] == "swept" and told["passes"] == 3
     assert told["residual_tier"] == "ram" and told["residual_bytes"] == TILES * RECORD_BYTES
     assert (told["tile"], told["tiles"], told["halo"]) == (256, TILES, 0)
     assert told["predicted_disk_bytes"] > 0 and told["predicted_seconds"] > 0
@@ -289,7 +289,7 @@ def test_the_plan_in_words_names_tokens_and_tier(cli, whole):
 def test_the_record_keeps_to_the_contract(whole):
     told = whole.told
     assert told["status"] == "done" and told["extent"] == "image"
-    assert told["plan"]["scope"] == "staged" and told["plan"]["passes"] == 3
+    assert told["plan"]["scope"] == "swept" and told["plan"]["passes"] == 3
     measured = told["measured"]
     assert set(measured["phase_seconds"]) == {"encode", "bottleneck", "decode"}
     assert all(seconds > 0 for seconds in measured["phase_seconds"].values())

@@ -6,20 +6,21 @@ import torch
 from torch import Tensor, nn
 
 from napari_restore.models import ModelCard, Routing
-from napari_restore.models._staged import Residual, StagedModel, Tick
+from napari_restore.models._bottleneck_model import BottleneckModel, Residual
+from napari_restore.models._sweeps import Tick
 
 CARD = ModelCard(
     id="toy-staged",
     title="Toy",
     summary="For tests.",
-    scope="staged",
+    scope="swept",
     bands=3,
     precisions=("float32", "bfloat16", "float16"),
 )
 LAYERS = 2
 
 
-class ToyStaged(StagedModel):
+class ToyStaged(BottleneckModel):
     """Strided convolutions, full attention over the tokens, transposed convolutions."""
 
     tile = 128

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 import napari_restore as nr
-from napari_restore.engine.staged._tokens import TokenStore
 from napari_restore.engine.storage._store import STAGED
+from napari_restore.engine.sweeps._tokens import TokenStore
 from napari_restore.models import Routing, card_of, load
-from napari_restore.models._staged import cut, stitch
+from napari_restore.models._bottleneck_model import cut, stitch
 from napari_restore.models._weights import randomise
 from napari_restore.models.inf_dehaze._config import SMALL
 from napari_restore.models.inf_dehaze._network import InfDehaze

@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 import torch
 from tests.engine._staged_model import ToyStaged
+from tests.engine._swept_model import ToySwept
 from tests.explain._models import HALO, Pointwise, Small, scene, wrapped
 from torch import Tensor, nn
 
 import napari_restore as nr
 from napari_restore import Region, _entry_points
 from napari_restore.engine import Progress
+from napari_restore.engine.sweeps._settled import all_settled
 from napari_restore.errors import BadParameter, BudgetTooSmall, Cancelled
 from napari_restore.explain import Explainer, Problem, attribute
 from napari_restore.explain.explainers import _explainers
@@ -156,6 +158,29 @@ def test_a_staged_model_is_asked_in_passes(tmp_path: Path) -> None:
     (expected,) = torch.autograd.grad(y.mean(), x)
     ours = torch.from_numpy(on_image(found, (300, 400))).permute(2, 0, 1)[None]
     assert float((ours - expected).norm()) <= 1e-5 * float(expected.norm())
+
+
+def test_what_sweeps_settle_is_held(tmp_path: Path) -> None:
+    """The sweeps run once; then the model is local, and only the halo of the box is computed."""
+    box, size = Region(30, 60, 42, 80), (133, 150)
+    image, model = nr.open_image(scene(*size)), ToySwept()
+    found = attribute(
+        image,
+        model,
+        box,
+        method="smoothgrad",
+        arguments={"n": 1, "sigma": 0.0},
+        objective="mean",
+        scratch=tmp_path,
+        device="cpu",
+    )
+    x = torch.from_numpy(scene(*size)).permute(2, 0, 1)[None]
+    statistics = all_settled(model, nr.plan(image, model).settled)
+    leaf = x.requires_grad_(True)
+    (expected,) = torch.autograd.grad(model(leaf, statistics)[(..., *box.slices)].mean(), leaf)
+    ours = torch.from_numpy(on_image(found, size)).permute(2, 0, 1)[None]
+    assert float((ours - expected).norm()) <= 1e-5 * float(expected.norm())
+    assert not ours[..., box.y1 + model.reach :, :].any()
 
 
 def test_progress_is_told_and_a_cancel_ends_it() -> None:

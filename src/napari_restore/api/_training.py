@@ -160,12 +160,16 @@ def evaluate(
     pairs
         A folder or a CSV file of pairs. This or `data`.
     data
-        An index or a folder of clear scenes, to be hazed in memory.
+        An index or a folder of clear scenes, to be degraded in memory.
     split, scene, longest
         Split of an index, by default "dev"; scenes of one kind only; longest side in pixels to which
         images are reduced, by default 1024 (None: full size).
+    degradation, level
+        What `data` is degraded by: "haze" (default), "noise" or "lowlight". The level is the
+        standard deviation of noise in 255ths, or the factor of light that is missing; by default
+        15, 25 and 50, or 5 and 12.
     spectrum, seed
-        Settings of the synthetic haze, by default "plumes" and 7.
+        Settings of the synthetic degradation, by default "plumes" and 7.
     output
         A folder for scores.csv, summary.json, table.tex and strips. Scores that
         exist already are not computed again.

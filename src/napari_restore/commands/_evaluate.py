@@ -53,7 +53,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--no-baselines",
         action="store_false",
         dest="baselines",
-        help="leave out dcp (omega 0.95 and 0.85) and hot",
+        help="leave out the classical methods: dcp (omega 0.95 and 0.85) and hot under haze",
     )
     parser.add_argument(
         "--yes", action="store_true", help="run the Python code of FILE.py without asking"
@@ -75,6 +75,19 @@ def _add_pictures(parser: argparse.ArgumentParser) -> None:
         "--data",
         metavar="INDEX|DIR",
         help="clear images, to which haze is added: an INDEX.csv or a folder",
+    )
+    group.add_argument(
+        "--degradation",
+        choices=("haze", "noise", "lowlight"),
+        default=EvaluationSettings.degradation,
+        help="what clear images are degraded by (default haze)",
+    )
+    group.add_argument(
+        "--level",
+        type=_values.number,
+        metavar="N",
+        help="standard deviation of noise in 255ths (default 15, 25 and 50), or by what factor "
+        "there is too little light (default 5 and 12)",
     )
     group.add_argument(
         "--split",

@@ -12,6 +12,7 @@ FLAGS = {
     "models": "--model",
     "mosaic": "--context joint",
     "output": "-o",
+    "baselines": "--no-baselines",
     "path": "-o",
     "save_context()": "--context first or joint",
     "trust": "--yes",
@@ -34,7 +35,7 @@ def with_flags(data: Any) -> Any:
 def flag(option: Option) -> str:
     """Return an option as a user types it."""
     name = FLAGS.get(option.name) or f"--{option.name.replace('_', '-')}"
-    values = " or ".join(_text(value) for value in option.values if value is not True)
+    values = " or ".join(_text(value) for value in option.values if not isinstance(value, bool))
     return f"{name} {values}".rstrip()
 
 

@@ -11,7 +11,7 @@ from napari_restore.errors import BadParameter
 from napari_restore.explain._context_gradient import ContextGradient
 from napari_restore.explain._quadrature import NESTED
 from napari_restore.explain._request import Request
-from napari_restore.models import StagedModel
+from napari_restore.models import SweptModel
 
 NONE = "none"
 """Value of `ContextChoice.used` for models without a context."""
@@ -118,9 +118,9 @@ def _why_constant(request: Request, seconds: float) -> str | None:
 
 
 def _tiles(source: GradientSource) -> int:
-    """Return the number of tiles of a staged model, 0 for others."""
+    """Return the number of tiles of a model whose tiles are fixed, 0 for others."""
     model = source.plan.model
-    if not isinstance(model, StagedModel):
+    if not isinstance(model, SweptModel) or model.tile is None:
         return 0
     height, width = source.size
     return -(-height // model.tile) * -(-width // model.tile)

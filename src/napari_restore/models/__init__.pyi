@@ -1,3 +1,4 @@
+from ._bottleneck_model import BottleneckModel, cut
 from ._card import ModelCard, Parameter, Scope, Task, Value
 from ._context import BINS, BLOCK, Context
 from ._context_pass import BlockStatistics, ContextPass, context_of, overview_factor
@@ -19,17 +20,31 @@ from ._registry import (
 from ._routing import Routing
 from ._script import factories_in
 from ._spectral import HAZE_EXPONENT, correct_band, transmission_at
-from ._staged import StagedModel, cut
+from ._sweeps import (
+    RESTORED,
+    Counts,
+    Map,
+    Sums,
+    Sweep,
+    SweepInput,
+    SweptModel,
+    WholeStep,
+    cell_weights,
+)
 from ._weights import fill, read_state, sha256_of_file, sha256_of_state
 
 __all__ = [
     "BINS",
     "BLOCK",
     "HAZE_EXPONENT",
+    "RESTORED",
     "BlockStatistics",
+    "BottleneckModel",
     "Context",
     "ContextPass",
+    "Counts",
     "Labelled",
+    "Map",
     "ModelCard",
     "ModelEntry",
     "Named",
@@ -38,12 +53,17 @@ __all__ = [
     "RestorationModel",
     "Routing",
     "Scope",
-    "StagedModel",
     "Statistics",
+    "Sums",
+    "Sweep",
+    "SweepInput",
+    "SweptModel",
     "Task",
     "ToModel",
     "Value",
+    "WholeStep",
     "card_of",
+    "cell_weights",
     "context_of",
     "correct_band",
     "cut",

@@ -9,8 +9,8 @@ from typing import Any, Literal
 from napari_restore._json_shapes import closed
 from napari_restore.errors import BadParameter, did_you_mean, option
 
-Scope = Literal["local", "staged", "swept"]
-Task = Literal["dehaze", "fuse", "lowlight", "denoise", "deblur", "other"]
+Scope = Literal["local", "swept"]
+Task = Literal["dehaze", "fuse", "lowlight", "denoise", "derain", "desnow", "deblur", "other"]
 Value = float | int | bool | str
 
 

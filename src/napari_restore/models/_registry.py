@@ -23,6 +23,7 @@ BUILT_IN = (
     "napari_restore.models.atmosphere",
     "napari_restore.models.haze_unet",
     "napari_restore.models.inf_dehaze",
+    "napari_restore.models.hint",
 )
 """Packages with ENTRIES; a new built-in model is one package and one entry here."""
 

@@ -302,3 +302,57 @@ def test_a_recipe_comes_from_a_table_and_goes_back():
 def test_a_recipe_that_makes_no_sense_is_refused(table, told):
     with pytest.raises(BadParameter, match=told):
         of_table(table)
+
+
+def test_crops_may_suffer_from_noise(packed):
+    recipe = replace(RECIPE, degradation="noise", sigma=(10.0, 40.0), clear=0.2)
+    sampler = Sampler(packed, recipe)
+    samples = [sampler.sample(np.random.default_rng(n)) for n in range(40)]
+    spread = np.array([(s.hazy - s.clear).std() * 255 for s in samples])
+    kept = spread == 0
+    assert 1 <= kept.sum() <= 20
+    # Clipping makes it a little less.
+    assert 6 < spread[~kept].min() < 20 < spread[~kept].max() < 41
+    assert all(s.haze is None and s.hazy.shape == (64, 64, 3) for s in samples)
+    # Also scenes in which haze would be wrong.
+    assert any("wren" in s.name for s in samples)
+
+
+def test_crops_may_be_in_low_light(packed):
+    recipe = replace(RECIPE, degradation="lowlight", darkness=(8.0, 8.0), clear=0, exposed=1)
+    sampler = Sampler(packed, recipe)
+    for number in range(10):
+        sample = sampler.sample(np.random.default_rng(number))
+        light = linear(sample.hazy).mean() / linear(sample.clear).mean()
+        assert light == pytest.approx(1 / 8, rel=0.2)
+
+
+def test_a_batch_has_one_of_several_sizes_and_about_as_many_pixels(packed):
+    recipe = replace(RECIPE, sizes=(32, 64, 96), batch=4, degradation="noise")
+    alone, shared = BatchLoader(packed, recipe, 5), BatchLoader(packed, recipe, 5, workers=2)
+    shapes = [tuple(alone.batch(step).hazy.shape) for step in range(12)]
+    assert set(shapes) == {(16, 3, 32, 32), (4, 3, 64, 64), (2, 3, 96, 96)}
+    batches = shared.batches(3)
+    for step, batch in enumerate(islice(batches, 9), 3):
+        assert same(batch, alone.batch(step)), step
+    batches.close()
+    # Without several sizes batches are what they were.
+    single = replace(recipe, sizes=(), size=64)
+    assert same(
+        BatchLoader(packed, single, 5).batch(1),
+        BatchLoader(packed, replace(single, sizes=(64,)), 5).batch(1),
+    )
+
+
+@pytest.mark.parametrize(
+    ("table", "told"),
+    [
+        ({"degradation": "rain"}, "cannot be 'rain'"),
+        ({"sigma": [30, 10]}, "sigma is 30 to 10"),
+        ({"darkness": [0.5, 2]}, "darkness is 0.5 to 2"),
+        ({"sizes": [8, 64]}, "8 pixels is too small"),
+    ],
+)
+def test_wrong_settings_of_degradations_are_refused(table, told):
+    with pytest.raises(BadParameter, match=told):
+        of_table(table)

@@ -118,6 +118,8 @@ def test_the_configuration_in_the_documentation_shows_the_defaults():
         ("atmosphere", "atmosphere"),
         ("atmosphere-wide", "atmosphere"),
         ("haze-unet", "haze-unet"),
+        ("hint-small-denoise", "hint-small"),
+        ("hint-small-lowlight", "hint-small"),
     ],
 )
 def test_a_recipe_of_the_documentation_can_be_read(name: str, network: str):
@@ -172,3 +174,14 @@ def test_time_limits_and_intervals_decide_nothing(tmp_path: Path):
     assert {
         name for name, value in config.deciding().items() if changed.deciding()[name] != value
     } == {"run.steps"}
+
+
+def test_all_stages_have_one_degradation(tmp_path: Path):
+    tables: dict[str, Any] = {
+        "model": {"id": "haze-unet"},
+        "data": {"index": "pictures"},
+        "run": {"output": "run", "steps": 5},
+        "stage": [{}, {"recipe": {"degradation": "noise"}}],
+    }
+    with pytest.raises(BadParameter, match=r"more than one .* degradation"):
+        config_of(tables, tmp_path)

@@ -15,6 +15,7 @@ from napari_restore.training.loop._losses import (
     log_error,
     masked_l1,
     objective_of,
+    spectral_l1,
     ssim,
 )
 from napari_restore.training.loop._network import make_network
@@ -128,3 +129,18 @@ def test_a_network_that_inverts_learns_depth_and_airlight_too(hazed: Hazed):
     assert model.head.knots.weight.grad.abs().max() > 0
     # The decoder learns of the tile that is drawn whole.
     assert model.decoder.unembed.weight.grad.abs().max() > 0
+
+
+def test_the_loss_of_the_spectrum_is_that_of_the_plain_fft():
+    generator = torch.Generator().manual_seed(0)
+    a, b = torch.rand(2, 2, 3, 24, 32, generator=generator)
+    valid = torch.ones(2, 1, 24, 32, dtype=torch.bool)
+    waves = torch.fft.rfft2(a - b)
+    plain = torch.stack([waves.real, waves.imag]).abs().mean()
+    assert float(spectral_l1(a, b, valid)) == pytest.approx(
+        float(plain) / (24 * 32) ** 0.5, rel=1e-5
+    )
+    valid[0, :, :8], a[0, :, :8] = False, torch.nan
+    assert torch.isfinite(spectral_l1(a, b, valid))
+    model = objective_of("hint-small")
+    assert model.weights["fft"] > 0

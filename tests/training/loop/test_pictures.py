@@ -11,10 +11,11 @@ import pytest
 from PIL import Image
 
 from napari_restore.errors import BadParameter, Cancelled, InputError
+from napari_restore.models import load
 from napari_restore.training.data import Pack, compact
 from napari_restore.training.loop._config import config_of
 from napari_restore.training.loop._pictures import open_pictures
-from napari_restore.training.loop._score import Validator
+from napari_restore.training.loop._score import Validator, sentence
 
 
 @pytest.fixture
@@ -170,3 +171,25 @@ def test_a_plain_folder_is_all_for_training_or_all_for_scores(
     assert notes == ["There are no dev scenes: the last average is saved, without a score."]
     _, pictures, _ = opened(score={"index": str(tmp_path / "aerial_other")})
     assert [(scene.name, scene.kind) for scene in pictures.dev] == [("a.png", "aerial")]
+
+
+@pytest.mark.parametrize(
+    ("degradation", "levels"), [("noise", (15, 25, 50)), ("lowlight", (5, 12))]
+)
+def test_other_degradations_are_scored_by_level(
+    opened: Callable[..., Any], degradation: str, levels: tuple[int, ...]
+):
+    config, pictures, _ = opened()
+    validator = Validator(pictures.dev, config.score, degradation)
+    groups = [f"{degradation}_{level}" for level in levels]
+    clean = ["clean"] if degradation == "noise" else []
+    assert validator.groups == [*groups, *clean]
+    inputs = validator.baselines()
+    figures = validator.score(load("identity"))
+    assert {*figures, *inputs} == set(validator.columns)
+    own = [figures[f"{group}_model"] for group in groups]
+    assert figures["score"] == pytest.approx(np.mean(own))
+    # The stronger the worse, and an identity gives its input.
+    assert own == sorted(own, reverse=True) == [inputs[f"{group}_input"] for group in groups]
+    assert all(figures[f"{name}_model"] == 60 for name in clean)
+    assert f"{degradation} {levels[0]} " in sentence(figures | inputs, validator.groups)

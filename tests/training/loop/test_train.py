@@ -20,6 +20,7 @@ from napari_restore.errors import (
     OutOfMemory,
 )
 from napari_restore.training.loop._best import BEST
+from napari_restore.training.loop._checkpoint import State
 from napari_restore.training.loop._learner import Learner
 from napari_restore.training.loop._log import NO_PLOT
 from napari_restore.training.loop._train import CHECKPOINT, LOG, Control, train
@@ -382,3 +383,23 @@ def test_without_matplotlib_it_says_once_that_no_plot_is_drawn(
     notes = [event.text for event in told if type(event).__name__ == "Note"]
     assert notes.count(NO_PLOT) == 1
     assert not (tmp_path / "run" / "training.png").exists()
+
+
+def test_hint_can_be_trained_and_a_network_may_correct_itself_after_a_step(
+    make_config: MakeConfig, make_pictures: MakePictures
+):
+    config = make_config(
+        model={"id": "hint-small", "sizes": {"width": 8, "latent": 1, "blocks2": 1, "blocks3": 1}},
+        recipe={"degradation": "noise"},
+        optimiser={"warmup": 0},
+        run={"steps": 2},
+    )
+    learner, state = Learner(config, torch.device("cpu")), State()
+    batch, calls = make_pictures().feed(config.stages[0].recipe).batch(0), []
+    batch.valid[0, :, :8] = False
+    learner.model.after_step = lambda: calls.append(state.step)
+    losses = [learner.step(batch, state) for _ in range(4)]
+    assert all(result is not None for result in losses)
+    assert losses[-1].loss < losses[0].loss
+    assert set(losses[0].losses) == {"l1", "fft"}
+    assert len(calls) == 4

@@ -7,7 +7,12 @@ import pytest
 from PIL import Image
 
 from napari_restore.errors import BadOutput, BadParameter, InputError
-from napari_restore.training.score._cases import HazedCase, drop_others, hazed_cases
+from napari_restore.training.score._cases import (
+    HazedCase,
+    degraded_cases,
+    drop_others,
+    hazed_cases,
+)
 
 
 @pytest.fixture
@@ -99,3 +104,28 @@ def test_what_cannot_be_is_said(index: Path):
         cases(index, spectrum="smoke")
     with pytest.raises(InputError, match="split night"):
         cases(index, split="night")
+
+
+def test_other_degradations_are_cases_by_level(index: Path):
+    found = degraded_cases(index, split="dev", degradation="noise", level=None, seed=7)
+    assert [c.group for c in found][::4] == ["noise 15", "noise 25", "noise 50"]
+    assert len({c.name for c in found}) == 12, "also of scenes in which haze would be wrong"
+    (one,) = degraded_cases(
+        index, split="train", degradation="noise", level=20.0, seed=7, kind="natural"
+    )
+    clear, noisy, valid = one.pixels()
+    difference = (noisy.astype(float) - clear)[valid]
+    assert difference.std() == pytest.approx(20, rel=0.05)
+    assert np.array_equal(noisy[~valid], clear[~valid])
+    assert one.open().hazy.shape == (40, 60, 3)
+    assert one.open().level == 20
+    again = degraded_cases(index, split="train", degradation="noise", level=20.0, seed=8)
+    assert not np.array_equal(again[0].pixels()[1], noisy)
+    dark = degraded_cases(index, split="train", degradation="lowlight", level=5.0, seed=7)
+    assert dark[0].pixels()[1].mean() < 0.6 * clear.mean()
+
+
+@pytest.mark.parametrize("degradation, level", [("noise", -1.0), ("lowlight", 0.5)])
+def test_a_level_that_cannot_be_is_refused(index: Path, degradation: str, level: float):
+    with pytest.raises(BadParameter, match=f"of {degradation} is outside"):
+        degraded_cases(index, split="dev", degradation=degradation, level=level, seed=7)

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from napari_restore.engine._region import Region
+from napari_restore.engine.gradients._bottleneck import Beside, BottleneckGradients
 from napari_restore.engine.gradients._cost import ContextCost, context_pass_cost
 from napari_restore.engine.gradients._gradient_source import GradientSource, Picture
 from napari_restore.engine.gradients._local import LocalGradients
 from napari_restore.engine.gradients._restored import restored
-from napari_restore.engine.gradients._staged import Beside, StagedGradients
 from napari_restore.engine.gradients._vjp import vjp
 
-Gradients = LocalGradients | StagedGradients
+Gradients = LocalGradients | BottleneckGradients
 
 __all__ = [
+    "BottleneckGradients",
     "ContextCost",
     "GradientSource",
     "Gradients",
     "LocalGradients",
     "Picture",
-    "StagedGradients",
     "context_pass_cost",
     "gradients_of",
     "restored",
@@ -35,5 +35,5 @@ def gradients_of(
     gradients; tiles are worked on side by side only if they fit what is left.
     """
     if source.plan.staged is not None:
-        return StagedGradients(source, box, beside)
+        return BottleneckGradients(source, box, beside)
     return LocalGradients(source, box)

@@ -15,7 +15,7 @@ from napari_restore.engine.memory._device_memory import peak_of
 from napari_restore.engine.planning._calibrate import SCRATCH_BYTES
 from napari_restore.engine.planning._measurement_cache import MeasurementCache
 from napari_restore.engine.planning._probe import example_input, example_statistics
-from napari_restore.models import RestorationModel, StagedModel, Statistics, placed_at
+from napari_restore.models import BottleneckModel, RestorationModel, Statistics, placed_at
 
 SIDE = 128
 """Side of the smaller of two synthetic tiles, for a linear fit. The larger one, of twice the
@@ -64,8 +64,8 @@ def _gradient(model: RestorationModel, x: Tensor, statistics: Statistics) -> Non
 
 
 @dataclass(frozen=True)
-class StagedGradientCost:
-    """Bytes at the peak of the parts of a staged model, with their graphs."""
+class BottleneckGradientCost:
+    """Bytes at the peak of the parts of a model with a bottleneck, with their graphs."""
 
     tile: int
     """Encoding or decoding one tile, forward and backward."""
@@ -75,7 +75,7 @@ class StagedGradientCost:
     """One layer: each is computed again for its backward pass."""
 
 
-_STAGED = MeasurementCache[StagedGradientCost](releases=True)
+_BOTTLENECK = MeasurementCache[BottleneckGradientCost](releases=True)
 
 
 @dataclass(frozen=True)
@@ -118,12 +118,12 @@ def context_pass_cost(
     return _CONTEXT.of(model, device, measure, tuple(overview.shape))
 
 
-def staged_gradient_cost(model: StagedModel, device: Device) -> StagedGradientCost:
+def bottleneck_gradient_cost(model: BottleneckModel, device: Device) -> BottleneckGradientCost:
     """Return the cost of `model` on `device`; cached in the process, also by kind."""
-    return _STAGED.of(model, device, lambda: _measure_staged(model, device))
+    return _BOTTLENECK.of(model, device, lambda: _measure_bottleneck(model, device))
 
 
-def _measure_staged(model: StagedModel, device: Device) -> StagedGradientCost:
+def _measure_bottleneck(model: BottleneckModel, device: Device) -> BottleneckGradientCost:
     x = example_input(model, model.tile, model.tile)
     statistics = example_statistics(model, x)
     if model.card.placed:
@@ -138,7 +138,7 @@ def _measure_staged(model: StagedModel, device: Device) -> StagedGradientCost:
         vjp(outputs, [torch.ones_like(y) for y in outputs], [leaf])
 
     def encode() -> None:
-        # As in `StagedGradients`: the view, its graph, and the encoder's.
+        # As in `BottleneckGradients`: the view, its graph, and the encoder's.
         with torch.no_grad():
             view = model.view(x, statistics)
         back(view, tokens_and_residuals)
@@ -171,7 +171,7 @@ def _measure_staged(model: StagedModel, device: Device) -> StagedGradientCost:
             out = model.bottleneck_layer(0, leaf.clone())
         torch.autograd.grad(out.sum(), leaf)
 
-    return StagedGradientCost(
+    return BottleneckGradientCost(
         int(max(peak_of(encode, device), peak_of(decode, device))) + SCRATCH_BYTES,
         int(peak_of(forward_and_back, device)) + SCRATCH_BYTES,
         peak_of(layer, device) / GRID**2,

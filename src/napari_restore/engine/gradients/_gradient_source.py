@@ -26,7 +26,7 @@ from napari_restore.engine.planning._plan import Plan
 from napari_restore.engine.planning._tiles import box_with_halo
 from napari_restore.engine.running._events import Event
 from napari_restore.engine.running._run import Run
-from napari_restore.engine.running._start import run_of
+from napari_restore.engine.running._start import run_of, settled
 from napari_restore.engine.running._tile import FAILURES, as_failure
 from napari_restore.engine.running._tile_reader import TileInput
 from napari_restore.errors import Cancelled
@@ -40,17 +40,17 @@ class GradientSource:
     """The pixels of a plan's image in model range, and its model with the statistics of the image.
 
     Statistics are computed from the image itself and stay constant, whatever picture the model is
-    given, unless `show` replaces them. Within ``with`` time and memory are measured, for
+    given, unless `show` replaces them; so does what sweeps of the model settle from it. Within ``with`` time and memory are measured, for
     `finished_record`. Raises `Cancelled` when `stop` is set while the image is read.
     """
 
     def __init__(self, plan: Plan, emit: Callable[[Event], None], stop: threading.Event) -> None:
-        self.plan, self.stop = plan, stop
-        self._run: Run = run_of(plan, emit, stop, keep=True)
         return_freed_memory()
         # What planning left in the heap must not lie beside the pass over the image …
         release_freed_memory()
         self._began = time.perf_counter()
+        self.plan, self.stop = settled(plan, emit, stop), stop
+        self._run: Run = run_of(self.plan, emit, stop, keep=True)
         self.work = self._run.open()
         """`TileWork` with the statistics of the image; `show` replaces them."""
         # … nor what that took beside what follows.

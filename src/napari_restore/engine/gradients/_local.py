@@ -44,7 +44,7 @@ class LocalGradients:
         """Bytes of a gradient at its peak."""
 
     def fix_routing(self, picture: Picture | None) -> None:
-        """Do nothing, as `StagedGradients` would: a local model has no `Routing`."""
+        """Do nothing, as `BottleneckGradients` would: a local model has no `Routing`."""
 
     def forward(self, picture: Picture, keep: bool = False) -> Tensor:
         """Return the model's output of `picture` in the box, (1, C, h, w) in model range.

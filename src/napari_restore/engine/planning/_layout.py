@@ -15,7 +15,7 @@ from napari_restore.engine.planning._options import Computing
 from napari_restore.engine.planning._prepare_cost import PrepareCost
 from napari_restore.engine.planning._tile_invariance import FIXED_TILE, TileInvariance
 from napari_restore.engine.planning._tiles import BAND, CELL, TileSizes, tile_sizes
-from napari_restore.engine.staged._layout import StagedLayout
+from napari_restore.engine.sweeps._layout import SweptLayout
 from napari_restore.errors import BadParameter, BudgetTooSmall, option
 from napari_restore.images import Image
 from napari_restore.models import RestorationModel, overview_factor
@@ -68,8 +68,8 @@ class Candidate:
     peak_bytes: int
     """Bytes that the run adds at its peak to those of the idle process."""
     seconds: float
-    staged: StagedLayout | None = None
-    """Grid, tiers and phases of a staged model's run."""
+    staged: SweptLayout | None = None
+    """Grid, tiers and phases of a run of sweeps."""
 
 
 @dataclass(frozen=True)

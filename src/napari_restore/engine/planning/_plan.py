@@ -13,7 +13,7 @@ from napari_restore.engine.planning._layout import Layout, tile_step, weight_byt
 from napari_restore.engine.planning._options import Computing, Reading, Target
 from napari_restore.engine.planning._tile_invariance import TileInvariance
 from napari_restore.engine.results._adjust import Adjustment
-from napari_restore.engine.staged._layout import StagedLayout
+from napari_restore.engine.sweeps._layout import SweptLayout
 from napari_restore.images import Image, Radiometry, resolve_radiometry
 from napari_restore.models import Context, RestorationModel
 
@@ -64,8 +64,10 @@ class Plan:
     needs_context: bool
     needs_context_pass: bool = False
     """Whether statistics that the run needs are not in the cache yet."""
-    staged: StagedLayout | None = None
-    """Grid, tiers and phases of a staged model's run."""
+    staged: SweptLayout | None = None
+    """Grid, tiers and phases of a run of sweeps; None: every tile by itself."""
+    settled: Path | None = None
+    """Folder of what a swept model's sweeps settled for this image."""
     notes: tuple[str, ...] = ()
     part: Image | None = field(default=None, repr=False, compare=False)
     """The file the output belongs to, when `image` is a mosaic it is a part of."""
@@ -104,7 +106,7 @@ class Plan:
 
     @property
     def passes(self) -> int:
-        return (1 if self.staged is None else 3) + int(self.needs_context)
+        return (1 if self.staged is None else len(self.staged.steps)) + int(self.needs_context)
 
     @property
     def step(self) -> int:

@@ -19,6 +19,7 @@ from napari_restore.engine.planning._layout import (
     Resources,
     block_too_large,
     lay_out,
+    tile_step,
 )
 from napari_restore.engine.planning._options import PlanOptions, RestoreOptions
 from napari_restore.engine.planning._plan import Plan, Prediction
@@ -32,22 +33,24 @@ from napari_restore.engine.planning._tile_invariance import (
     tile_invariance,
 )
 from napari_restore.engine.running._precision import check_precision
-from napari_restore.engine.staged._cost import calibrate_staged
-from napari_restore.engine.staged._layout import grid_of
-from napari_restore.engine.staged._planning import (
-    StagedRequest,
-    about_extent,
-    check_staged,
-    lay_out_staged,
-)
 from napari_restore.engine.statistics._context import (
     ROUGH,
     rough_extent,
 )
 from napari_restore.engine.storage._store import FORMAT, STAGED
+from napari_restore.engine.sweeps._cost import calibrate_sweeps
+from napari_restore.engine.sweeps._groups import check_steps
+from napari_restore.engine.sweeps._layout import box_of
+from napari_restore.engine.sweeps._planning import (
+    about_extent,
+    check_tiles,
+    lay_out_sweeps,
+)
+from napari_restore.engine.sweeps._settled import is_all_settled, settled_folder
+from napari_restore.engine.sweeps._shared_costs import SweptRequest
 from napari_restore.errors import BadModel, BadParameter, BadRegion
 from napari_restore.images import Image
-from napari_restore.models import ModelCard, RestorationModel, StagedModel
+from napari_restore.models import ModelCard, RestorationModel, SweptModel
 
 DEVICE_SHARE = 0.85
 """Share of a device's free memory that a run may take when the user sets no budget."""
@@ -77,12 +80,18 @@ def make_plan(image: Image, model: RestorationModel, **keywords: Unpack[PlanOpti
         notes.append("No small level is made yet: all of the image must be read first.")
     stored = stored_of(source, model, options)
     box = None
-    if isinstance(model, StagedModel):
-        box = _grid_box(source, model, options.reading.extent)
+    if isinstance(model, SweptModel):
+        box = _box_seen(source, model, options)
     settings = _settings(source, options, stored, tried, context, box)
     key = run_key(source.image, model, {**settings, "context": context.name})
     store = store_path(folder_name(source.image, model, settings), options, stored)
     extent, device = options.reading.extent, tried.resources.device
+    halo, settled = tried.halo, None
+    if isinstance(model, SweptModel):
+        settled = settled_folder(source.image, model, {**settings, "context": context.name})
+        if model.reach is not None and is_all_settled(model, settled, store / STAGED):
+            # What remains depends on a halo only.
+            box, halo = None, model.reach
     request = LayoutRequest(
         image=source.image,
         model=model,
@@ -90,7 +99,7 @@ def make_plan(image: Image, model: RestorationModel, **keywords: Unpack[PlanOpti
         targets=source.targets,
         computing=options.computing,
         resources=tried.resources,
-        halo=tried.halo,
+        halo=halo,
         invariance=tried.invariance,
         context=context.needed and not context.known,
         maps_bytes=4 * (2 + 2 * len(source.bands)) if options.storing.maps else 0,
@@ -119,6 +128,7 @@ def make_plan(image: Image, model: RestorationModel, **keywords: Unpack[PlanOpti
         needs_context=context.needed,
         needs_context_pass=request.context,
         staged=choice.staged,
+        settled=settled,
         notes=tuple(notes),
         part=source.part,
         origin=source.origin,
@@ -132,18 +142,21 @@ def _checked(options: RestoreOptions, image: Image, model: RestorationModel) -> 
     """Return `options` with the extent that is meant; raises for what no image would allow."""
     card, computing, reading = model.card, options.computing, options.reading
     check_precision(computing.precision, card)
-    if card.scope != "local" and not isinstance(model, StagedModel):
+    if card.scope != "local" and not isinstance(model, SweptModel):
         raise BadModel(
-            f"The card of {card.id} says scope {card.scope!r}, but it has no such stages.",
+            f"The card of {card.id} says scope {card.scope!r}, but it has no sweeps.",
             "Only models made for it can be global; write local if a halo suffices.",
         )
+    if isinstance(model, SweptModel):
+        check_steps(model)
     extent = reading.extent
     if extent not in ("image", "region", "draft", *ROUGH):
         raise BadParameter(f"There is no extent {extent!r}.", "Choose image or region.")
     if extent == "draft":
         extent = rough_extent(image)
     if card.placed:
-        _check_position_dependent(card, reading.context)
+        if reading.context is not None:
+            raise card.no_shared_statistics()
         if extent == "sample":
             # A few blocks are no map of the image.
             extent = "image"
@@ -198,7 +211,7 @@ def _tried(
         notes.append(_fixed_tiles_note(card, options.computing.tile))
     memory = parse_size(machine.memory) if machine.memory is not None else default_memory()
     block_bytes = (image.full or image).block_bytes
-    if block_bytes > memory and (device.is_accelerator or isinstance(model, StagedModel)):
+    if block_bytes > memory and (device.is_accelerator or isinstance(model, SweptModel)):
         raise block_too_large(image.full or image, memory, block_bytes)
     on_device = _device_budget(device, machine.device_memory, memory)
     resources = Resources(device, memory, on_device, machine.workers)
@@ -213,7 +226,7 @@ def _settings(
     context: ContextUse,
     box: Region | None,
 ) -> dict[str, Any]:
-    """Return all settings that may change a pixel; see `run_key`. `box` is a staged model's."""
+    """Return all settings that may change a pixel; see `run_key`. `box` is what a swept model sees."""
     image, reading, computing = source.image, options.reading, options.computing
     extent: Any = reading.extent
     if extent == "region":
@@ -238,21 +251,26 @@ def _settings(
     return settings
 
 
-def _grid_box(source: Source, model: StagedModel, extent: str) -> Region:
-    """Return the box of a staged model's bottleneck."""
+def _box_seen(source: Source, model: SweptModel, options: RestoreOptions) -> Region:
+    """Return the box that a swept model sees."""
     size = (source.image.height, source.image.width)
-    return grid_of(bounding_box(source.targets), size, model.tile, extent == "image")
+    whole = options.reading.extent == "image"
+    step = model.tile or tile_step(model)
+    return box_of(bounding_box(source.targets), size, step, whole)
 
 
 def _laid_out(request: LayoutRequest, box: Region | None, store: Path, key: str) -> Candidate:
-    """Return the layout of the run, for the scope of its model; `box` is that of the bottleneck."""
+    """Return the layout of the run, for the scope of its model.
+
+    `box` is what a swept model sees; None where nothing is left to sweep.
+    """
     model, device = request.model, request.resources.device
-    if isinstance(model, StagedModel) and box is not None:
-        check_staged(model, request.computing.tile)
+    if isinstance(model, SweptModel) and box is not None:
+        check_tiles(model, request.computing.tile)
         precision = request.computing.precision
-        return lay_out_staged(
-            StagedRequest(**vars(request), box=box, folder=store / STAGED, key=key),
-            lambda threads: calibrate_staged(model, device, threads, precision),
+        return lay_out_sweeps(
+            SweptRequest(**vars(request), box=box, folder=store / STAGED, key=key),
+            lambda threads: calibrate_sweeps(model, device, threads, precision),
         )
     is_level = request.image.full is not None
     return lay_out(request, lambda threads: calibrate(model, device, threads, roughly=is_level))
@@ -280,17 +298,6 @@ def _fixed_tiles_note(card: ModelCard, tile: int | None) -> str:
         f"On this processor the last bit of what {card.id} computes follows the shape of a tile; "
         f"all runs take tiles of about {FIXED_TILE} pixels{instead}, so results stay the same."
     )
-
-
-def _check_position_dependent(card: ModelCard, context: Any) -> None:
-    """Raise for what whole-image maps do not support: other images, or tiles."""
-    if card.scope == "swept":
-        raise BadModel(
-            f"The card of {card.id} says both placed and scope {card.scope!r}.",
-            "Models of that scope get their position anyway; omit placed.",
-        )
-    if context is not None:
-        raise card.no_shared_statistics()
 
 
 def _device_budget(device: Device, wanted: str | int | None, memory: int) -> int:

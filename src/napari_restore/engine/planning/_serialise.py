@@ -13,7 +13,7 @@ from napari_restore.engine.planning._options import Computing, Reading, Target
 from napari_restore.engine.planning._plan import Plan, Prediction
 from napari_restore.engine.planning._tile_invariance import TileInvariance
 from napari_restore.engine.results._adjust import Adjustment
-from napari_restore.engine.staged._layout import StagedLayout
+from napari_restore.engine.sweeps._layout import SweptLayout
 from napari_restore.images import Image
 from napari_restore.models import RestorationModel
 
@@ -35,6 +35,7 @@ def serialise_plan(plan: Plan) -> dict[str, Any]:
         **groups,
         "device": [plan.device.name, plan.device.reason],
         "store": str(plan.store),
+        "settled": None if plan.settled is None else str(plan.settled),
         "target": asdict(plan.target) | {"region": [list(box) for box in plan.targets]},
         "staged": None if plan.staged is None else plan.staged.to_dict(),
     }
@@ -53,8 +54,10 @@ def deserialise_plan(
         "layout": Layout(**layout | {"invariance": TileInvariance(layout["invariance"])}),
         **{name: kind(**values[name]) for name, kind in _GROUPS.items()},
     }
+    if values["settled"] is not None:
+        values["settled"] = Path(values["settled"])
     if values["staged"] is not None:
-        values["staged"] = StagedLayout.from_dict(values["staged"])
+        values["staged"] = SweptLayout.from_dict(values["staged"])
     for name in ("bands", "maps", "notes", "origin"):
         values[name] = tuple(values[name])
     return Plan(image=image, model=model, part=part, **values)

@@ -12,7 +12,7 @@ from napari_restore.engine.planning._options import RestoreOptions
 from napari_restore.engine.planning._source import Source
 from napari_restore.errors import BadParameter
 from napari_restore.images import Image, cache_dir, can_adopt
-from napari_restore.models import RestorationModel, StagedModel
+from napari_restore.models import RestorationModel, SweptModel
 
 MAPS = ("transmission", "airlight", "change", "quality")
 """Side maps that a run can keep, in the order of the record."""
@@ -41,8 +41,8 @@ def stored_of(source: Source, model: RestorationModel, options: RestoreOptions) 
         and not maps
         and whole
         and can_adopt(image, Path(storing.output))
-        # Tokens and residuals lie in the store, and the user has chosen where.
-        and not (options.machine.scratch is not None and isinstance(model, StagedModel))
+        # Maps of sweeps lie in the store, and the user has chosen where.
+        and not (options.machine.scratch is not None and isinstance(model, SweptModel))
     )
     # Levels are for a display from the centre outwards; a file that is not displayed is faster row
     # by row.

@@ -62,7 +62,7 @@ def tile_invariance(model: RestorationModel, device: Device, halo: int) -> TileI
     the whole, bit by bit.
     """
     if model.card.scope != "local":
-        # Its tiles are all alike; see `StagedModel`.
+        # Its sweeps are compared as a whole, within a rounding error.
         return TileInvariance.FULL
     return _KNOWN.of(model, device, partial(_found, model, device, halo), halo)
 

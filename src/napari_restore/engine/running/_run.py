@@ -44,9 +44,10 @@ from napari_restore.engine.statistics._context import (
 from napari_restore.engine.statistics._prepared import Prepared, prepare
 from napari_restore.engine.storage._store import ResultStore
 from napari_restore.engine.storage._store_lock import StoreBusy, writer_of
+from napari_restore.engine.sweeps._settled import all_settled
 from napari_restore.errors import Cancelled, SourceChanged, option
 from napari_restore.images import Radiometry, chunk_cache, trim_cache
-from napari_restore.models import Context
+from napari_restore.models import Context, SweptModel
 
 Emit = Callable[[Event], None]
 KEPT_RESULTS = 32 << 30
@@ -239,6 +240,8 @@ class Run:
 
     def _work(self, prepared: Prepared) -> TileWork:
         plan, statistics = self.plan, prepared.statistics
+        if isinstance(plan.model, SweptModel) and plan.staged is None and plan.settled is not None:
+            statistics = {**statistics, **all_settled(plan.model, plan.settled)}
         self._statistics = {k: v.tolist() for k, v in statistics.items() if v.numel() <= 16}
         others = other_bands(plan.image, plan.bands)
         with self._device_memory.watched():

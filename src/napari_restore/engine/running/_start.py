@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
+from dataclasses import replace
+from pathlib import Path
 
 import torch
 
@@ -12,7 +15,8 @@ from napari_restore.engine.planning._probe import example_input, example_statist
 from napari_restore.engine.running._local_run import LocalRun
 from napari_restore.engine.running._new_thread import on_new_thread
 from napari_restore.engine.running._run import Emit, Run, trim_results
-from napari_restore.engine.staged._run import StagedRun
+from napari_restore.engine.sweeps._run import SweptRun
+from napari_restore.models import SweptModel
 
 
 def run_of(
@@ -23,8 +27,25 @@ def run_of(
     wait: bool = False,
 ) -> Run:
     """Return the run for the scope of the plan's model; see `Run`."""
-    kind = LocalRun if plan.staged is None else StagedRun
+    kind = LocalRun if plan.staged is None else SweptRun
     return kind(plan, emit, stop, keep, wait)
+
+
+def settled(plan: Plan, emit: Emit, stop: threading.Event | None = None) -> Plan:
+    """Return `plan` with nothing left to settle: its model then depends on a halo only.
+
+    The sweeps that count are run first. A plan is returned as it is if its model is local, or takes
+    a map as a whole.
+    """
+    model = plan.model
+    if plan.staged is None or not isinstance(model, SweptModel) or model.reach is None:
+        return plan
+    parent = plan.store.parent
+    parent.mkdir(parents=True, exist_ok=True)
+    # A folder of its own: another run may be writing to that of the plan.
+    with tempfile.TemporaryDirectory(prefix="settling.", dir=parent) as folder:
+        SweptRun(replace(plan, store=Path(folder)), emit, stop).settle()
+    return replace(plan, staged=None, layout=replace(plan.layout, halo=model.reach))
 
 
 def warm_up(plan: Plan) -> None:

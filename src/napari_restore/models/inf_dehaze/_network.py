@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from napari_restore.errors import BadParameter
+from napari_restore.models._bottleneck_model import BottleneckModel, EncodedImages, Residual
 from napari_restore.models._card import ModelCard
 from napari_restore.models._context import Context
 from napari_restore.models._model import Statistics, ToModel
 from napari_restore.models._routing import Routing
-from napari_restore.models._staged import EncodedImages, Residual, StagedModel, Tick
+from napari_restore.models._sweeps import Tick
 from napari_restore.models.atmosphere._model import Atmosphere
 from napari_restore.models.classical._deadband import soft_gate
 from napari_restore.models.inf_dehaze._blocks import SwinBlock
@@ -122,7 +123,7 @@ class Veil(NamedTuple):
     gate: Tensor | float
 
 
-class InfDehaze(StagedModel):
+class InfDehaze(BottleneckModel):
     """y = head(x, decoder(bottleneck(encoder(x)), residuals)), the source's head being a sum.
 
     Encoder and decoder take one tile, the bottleneck the tokens of the whole image. With `context`

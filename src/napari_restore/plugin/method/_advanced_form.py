@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 DEVICES = ("auto", "cpu", "cuda", "mps")
 SCOPES = {
     "local": "local: a pixel depends on its surroundings only",
-    "staged": "staged: the model looks at the whole image between its stages",
     "swept": "swept: the model passes over the whole image",
 }
 EXTENTS = {"image": "the whole image", "region": "only the area (a draft)"}
@@ -108,7 +107,7 @@ class AdvancedForm(QWidget):
     def show_card(self, card: ModelCard) -> None:
         """Show the scope of `card`, and the settings of models of this scope."""
         self.scope.setText(SCOPES.get(card.scope, card.scope))
-        self._show_global(card.scope == "staged")
+        self._show_global(card.scope == "swept")
 
     def show_plan(self, plan: Plan) -> None:
         """Show the device that `plan` uses, and why; of a staged model also where residuals go."""

@@ -33,6 +33,8 @@ TASKS = {
     "fuse": "Fuse exposures",
     "lowlight": "Brighten",
     "denoise": "Remove noise",
+    "derain": "Remove rain",
+    "desnow": "Remove snow",
     "deblur": "Sharpen",
 }
 LETTERS = 12

@@ -45,6 +45,7 @@ def fill(
 ) -> tuple[str, ...]:
     """Write batch number `step` into `arrays`, each as in `layouts`; return the names of the scenes."""
     names = []
+    sampler = sampler.with_recipe(sampler.recipe.for_batch(seed, step))
     for number in range(sampler.recipe.batch):
         sample = sampler.sample(np.random.default_rng((seed, step, number)))
         for channel in range(3):
@@ -66,9 +67,9 @@ def empty(recipe: Recipe) -> Arrays:
     return {name: np.empty(item.shape, item.dtype) for name, item in layouts(recipe).items()}
 
 
-def views(buffer: Any, recipe: Recipe, slot: int) -> Arrays:
-    """Return the arrays of a batch as views of slot number `slot` in a buffer of bytes."""
-    offset, arrays = slot * slot_bytes(recipe), {}
+def views(buffer: Any, start: int, recipe: Recipe) -> Arrays:
+    """Return the arrays of a batch of one size as views of a buffer, from byte `start` on."""
+    offset, arrays = start, {}
     for name, item in layouts(recipe).items():
         count = int(np.prod(item.shape))
         arrays[name] = np.frombuffer(buffer, item.dtype, count, offset).reshape(item.shape)
@@ -77,8 +78,10 @@ def views(buffer: Any, recipe: Recipe, slot: int) -> Arrays:
 
 
 def slot_bytes(recipe: Recipe) -> int:
-    """Return the bytes of one batch in a buffer."""
-    return sum(_aligned(item.bytes) for item in layouts(recipe).values())
+    """Return the bytes of one batch in a buffer; of the largest where there are several sizes."""
+    return max(
+        sum(_aligned(item.bytes) for item in layouts(one).values()) for one in recipe.by_size()
+    )
 
 
 def _aligned(size: int) -> int:

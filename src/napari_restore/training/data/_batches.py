@@ -70,7 +70,7 @@ class BatchLoader:
 
     def batch(self, step: int) -> Batch:
         """Return batch `step`, made in this process."""
-        arrays = empty(self.recipe)
+        arrays = empty(self.recipe.for_batch(self.seed, step))
         return _batch(arrays, fill(arrays, self._sampler, self.seed, step))
 
     def batches(self, start_step: int = 0) -> Generator[Batch, None, None]:

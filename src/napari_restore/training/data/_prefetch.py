@@ -37,7 +37,7 @@ class Prefetcher:
 
     def __init__(self, packed: Pack, recipe: Recipe, seed: int, workers: int, start: int) -> None:
         context = multiprocessing.get_context("spawn")
-        self._recipe, self._step = recipe, start
+        self._recipe, self._seed, self._step = recipe, seed, start
         self._connections: list[Connection] = []
         self._processes: list[BaseProcess] = []
         self._buffers: list[Any] = []
@@ -90,7 +90,9 @@ class Prefetcher:
             raise message
         step, slot, names = message
         assert step == self._step
-        shared = views(self._buffers[number], self._recipe, slot)
+        start = slot * slot_bytes(self._recipe)
+        recipe = self._recipe.for_batch(self._seed, step)
+        shared = views(self._buffers[number], start, recipe)
         arrays = {name: values.copy() for name, values in shared.items()}
         connection.send(slot)
         self._step += 1
@@ -130,13 +132,13 @@ def _make_batches(
     torch.set_num_threads(1)
     try:
         sampler = Sampler(packed, recipe)
-        slots = [views(buffer, recipe, slot) for slot in range(SLOTS_PER_WORKER)]
         free = list(range(SLOTS_PER_WORKER))
         while True:
             while not free or connection.poll():
                 free.append(connection.recv())
             slot = free.pop(0)
-            names = fill(slots[slot], sampler, seed, step)
+            arrays = views(buffer, slot * slot_bytes(recipe), recipe.for_batch(seed, step))
+            names = fill(arrays, sampler, seed, step)
             connection.send((step, slot, names))
             step += stride
     except (EOFError, BrokenPipeError, ConnectionError):

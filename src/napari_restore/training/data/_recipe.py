@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+import numpy as np
+
+from napari_restore._options import Degradation
 from napari_restore.errors import BadParameter
 from napari_restore.training.haze import SPECTRA, STRENGTH
 
@@ -29,6 +32,11 @@ class Recipe:
     """Pixels along a side of a crop."""
     batch: int = 8
     """Crops in a batch."""
+    sizes: tuple[int, ...] = ()
+    """Sides of crops in place of `size`, one drawn for each batch, which then has about as many
+    pixels as `batch` crops of `size`."""
+    degradation: Degradation = "haze"
+    """What the crops suffer from: haze, noise or low light."""
     smallest: float = 0.12
     """Smallest share of the short side of an image that a crop covers; log-uniform."""
     largest: float = 1.0
@@ -74,6 +82,10 @@ class Recipe:
     metered: float = 0.0
     """Share of hazy crops whose exposure and white balance are set after the haze, as a camera
     does: fog is a middle grey, and what lies behind it is darker."""
+    sigma: tuple[float, float] = (0.0, 50.0)
+    """Range of the standard deviation of noise, in 255ths; uniform."""
+    darkness: tuple[float, float] = (4.0, 30.0)
+    """Range of the factor by which linear light is divided for low light; log-uniform."""
     spectra: Mapping[str, float] = field(default_factory=_default_spectra)
     """Weight of each spectrum."""
 
@@ -82,6 +94,34 @@ class Recipe:
         self._check_ranges()
         self._check_crops()
         self._check_spectra()
+
+    @property
+    def smallest_side(self) -> int:
+        """Side of the smallest crops in pixels."""
+        return min(self.sizes, default=self.size)
+
+    @property
+    def largest_side(self) -> int:
+        """Side of the largest crops in pixels."""
+        return max(self.sizes, default=self.size)
+
+    def for_batch(self, seed: int, step: int) -> Recipe:
+        """Return the settings of batch `step`, with its one size."""
+        if not self.sizes:
+            return self
+        # A number beyond those of crops, whose generators have the same seed and step.
+        number = int(np.random.default_rng((seed, step, 2**32 - 1)).integers(len(self.sizes)))
+        return self.by_size()[number]
+
+    def by_size(self) -> tuple[Recipe, ...]:
+        """Return the settings of a batch of each size."""
+        if not self.sizes:
+            return (self,)
+        batches = [max(1, round(self.batch * (self.size / side) ** 2)) for side in self.sizes]
+        return tuple(
+            replace(self, size=side, batch=batch, sizes=())
+            for side, batch in zip(self.sizes, batches, strict=True)
+        )
 
     def _check_shares(self) -> None:
         for name in SHARES:
@@ -99,15 +139,21 @@ class Recipe:
                 raise BadParameter(
                     f"{name} is {low:g} to {high:g}.", f"Give low, high above 0{upto}."
                 )
+        for name, least in (("sigma", 0), ("darkness", 1)):
+            low, high = getattr(self, name)
+            if not (least <= low <= high and math.isfinite(high)):
+                raise BadParameter(
+                    f"{name} is {low:g} to {high:g}.", f"Give low, high of at least {least}."
+                )
 
     def _check_crops(self) -> None:
         if not 0 <= self.gain < 1:
             raise BadParameter(
                 f"gain is {self.gain:g}.", "It is a share of each channel, from 0 to below 1."
             )
-        if self.size < 16 or self.batch < 1:
+        if self.smallest_side < 16 or self.batch < 1:
             raise BadParameter(
-                f"A batch of {self.batch} crops of {self.size} pixels is too small.",
+                f"A batch of {self.batch} crops of {self.smallest_side} pixels is too small.",
                 "Crops have 16 pixels a side or more.",
             )
         if not 0 < self.smallest <= self.largest <= 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -21,6 +22,7 @@ from napari_restore.training.data._augment import (
 )
 from napari_restore.training.data._pack import Entry, Pack
 from napari_restore.training.data._recipe import Recipe
+from napari_restore.training.degradation import add_noise, darken, draw_low_light
 from napari_restore.training.haze import (
     LUMA,
     Haze,
@@ -105,7 +107,7 @@ class Sampler:
     def __init__(self, packed: Pack, recipe: Recipe) -> None:
         self.recipe = recipe
         self._pack = packed
-        short = recipe.size / max(recipe.enlarge, recipe.enlarge_small)
+        short = recipe.largest_side / max(recipe.enlarge, recipe.enlarge_small)
         fitting = [entry for entry in packed.entries if min(entry.shape) >= short]
         self.left_out: tuple[str, ...] = tuple(
             entry.scene.name for entry in packed.entries if min(entry.shape) < short
@@ -113,7 +115,7 @@ class Sampler:
         """Names of scenes too small for the recipe's size."""
         if not fitting:
             raise BadParameter(
-                f"No picture is large enough for crops of {recipe.size} pixels.",
+                f"No picture is large enough for crops of {recipe.largest_side} pixels.",
                 "Make size smaller.",
             )
         self._choices = {
@@ -132,8 +134,37 @@ class Sampler:
         self._spectra = tuple(recipe.spectra)
         self._spectrum_chances = weights / weights.sum()
 
+    def with_recipe(self, recipe: Recipe) -> Sampler:
+        """Return a sampler of the same scenes for crops of another size."""
+        other = copy.copy(self)
+        other.recipe = recipe
+        return other
+
     def sample(self, rng: Generator) -> Sample:
         """Draw one crop."""
+        return self._hazed(rng) if self.recipe.degradation == "haze" else self._degraded(rng)
+
+    def _degraded(self, rng: Generator) -> Sample:
+        """Draw a crop with noise or in low light."""
+        recipe = self.recipe
+        kind = "aerial" if rng.random() < recipe.aerial else "natural"
+        entry = self._choose(kind, False, rng)
+        crop = self._cut(entry, rng, aerial=entry.scene.kind == "aerial")
+        clear = crop.rgb
+        if rng.random() < recipe.exposed:
+            clear = exposed(clear, rng.uniform(*recipe.median), entry.median, entry.bright)
+        if rng.random() < recipe.colour:
+            clear = changed_colours(clear, rng, recipe)
+        if rng.random() < recipe.clear:
+            degraded = clear
+        elif recipe.degradation == "noise":
+            degraded = add_noise(clear, rng.uniform(*recipe.sigma), rng)
+        else:
+            degraded = darken(clear, draw_low_light(rng, recipe.darkness, recipe.degraded), rng)
+        return Sample(degraded, clear, None, crop.valid, entry.scene.name)
+
+    def _hazed(self, rng: Generator) -> Sample:
+        """Draw a crop with or without haze."""
         recipe = self.recipe
         from_above, hazed = rng.random() < recipe.aerial, rng.random() >= recipe.clear
         borrowed = from_above and recipe.borrowed > 0 and rng.random() < recipe.borrowed

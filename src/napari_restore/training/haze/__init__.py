@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from napari_restore.training.haze._draw import STRENGTH, draw_haze
 from napari_restore.training.haze._fields import SPECTRA, Spectrum
-from napari_restore.training.haze._scatter import WAVELENGTHS, Haze, add_haze, transmission_of
+from napari_restore.training.haze._scatter import (
+    WAVELENGTHS,
+    Haze,
+    add_haze,
+    to_display,
+    to_linear,
+    transmission_of,
+)
 from napari_restore.training.haze._scene import LUMA, ClearScene, haze_scene
 from napari_restore.training.haze._sensor import degrade
 from napari_restore.training.haze._wide import draw_wide, metered
@@ -23,5 +30,7 @@ __all__ = [
     "draw_wide",
     "haze_scene",
     "metered",
+    "to_display",
+    "to_linear",
     "transmission_of",
 ]

@@ -26,7 +26,9 @@ class Best:
 
     def __init__(self, config: TrainConfig, pictures: Pictures) -> None:
         self.path = config.run.output / BEST
-        self.validator = Validator(pictures.dev, config.score) if pictures.dev else None
+        self.validator = (
+            Validator(pictures.dev, config.score, config.degradation) if pictures.dev else None
+        )
         self.figures: dict[str, float] = {}
         """Figures of the last score."""
         self.best_figures: dict[str, float] = {}
@@ -78,7 +80,7 @@ class Best:
             state.best, state.best_step = self.figures["score"], state.step
             state.best_digest = write_weights(average, self.path)
             self.best_figures = self.figures
-        return is_best, sentence(self.figures, self.validator.kinds)
+        return is_best, sentence(self.figures, self.validator.groups)
 
     def ensure_best(self, average: RestorationModel, state: State) -> str:
         """Ensure that there are weights to publish; return a summary of their figures."""
@@ -87,4 +89,4 @@ class Best:
             write_weights(average, self.path)
             state.best_step = state.step
             return ""
-        return "" if self.validator is None else sentence(self.best_figures, self.validator.kinds)
+        return "" if self.validator is None else sentence(self.best_figures, self.validator.groups)

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from napari_restore._options import SceneKind
+from napari_restore._options import Degradation, SceneKind
 from napari_restore.errors import BadParameter, UnreadableImage
 from napari_restore.training.haze import SPECTRA
 from napari_restore.training.loop._stages import Stage, stages_of
@@ -137,13 +137,17 @@ class RunConfig:
 
 @dataclass(frozen=True)
 class ScoreConfig:
-    """[score]: validation of the averaged weights, with haze of another spectrum than in training."""
+    """[score]: validation of the averaged weights, by haze of another spectrum than in training.
+
+    Networks for noise or low light are scored at the levels of `SCORED`.
+    """
 
     index: Path | None = None
     """Index of the scenes, if not that of [data]."""
     split: str = "dev"
     """Split of the index: "unseen" for sources not used in training."""
     spectrum: str = "plumes"
+    """Of the haze, where networks are trained for that."""
     scenes: int = 6
     """Scenes per kind; 0: no score, and the last average is saved."""
     side: int = 640
@@ -172,8 +176,14 @@ class TrainConfig:
     stages: tuple[Stage, ...]
 
     def __post_init__(self) -> None:
+        if len({stage.recipe.degradation for stage in self.stages}) > 1:
+            raise BadParameter(
+                "The stages have more than one [recipe] degradation.",
+                "Train one after the other, from [model] weights.",
+            )
         spectrum = self.score.spectrum
-        if self.score.scenes and any(stage.recipe.spectra.get(spectrum) for stage in self.stages):
+        hazed = self.score.scenes and self.degradation == "haze"
+        if hazed and any(stage.recipe.spectra.get(spectrum) for stage in self.stages):
             raise BadParameter(
                 f"[score] spectrum {spectrum} is one that [recipe] spectra trains on.",
                 "Leave it out there, or score with another.",
@@ -183,6 +193,11 @@ class TrainConfig:
     def name(self) -> str:
         """Name of the weights file without suffix."""
         return self.run.name or self.model.id
+
+    @property
+    def degradation(self) -> Degradation:
+        """What the network is trained against."""
+        return self.stages[0].recipe.degradation
 
     def deciding(self) -> dict[str, Any]:
         """Return the settings that determine the steps, flattened: a change means another run."""

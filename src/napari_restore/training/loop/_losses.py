@@ -122,6 +122,17 @@ def ssim(a: Tensor, b: Tensor, valid: Tensor | None = None) -> Tensor:
     return mean
 
 
+def spectral_l1(a: Tensor, b: Tensor, valid: Tensor) -> Tensor:
+    """Return the mean |Re| and |Im| of the orthonormal 2-D FFT of a − b, (N, C, H, W).
+
+    Orthonormal, so that it does not grow with the crop: published recipes weigh the plain FFT,
+    whose values are larger by the root of the number of pixels.
+    """
+    difference = (a - b).where(valid, 0.0)
+    waves = torch.fft.rfft2(difference, norm="ortho")
+    return torch.view_as_real(waves).abs().mean()
+
+
 def _blurred(maps: Tensor) -> Tensor:
     """Convolve (…, H, W) with the Gaussian without padding: (…, H − 10, W − 10).
 
@@ -153,6 +164,8 @@ def _picture(model: RestorationModel, y: Tensor, batch: Clear, wanted: Set[str])
         losses["log_error"] = log_error(y, batch.clear, batch.valid)
     if "ssim" in wanted:
         losses["ssim"] = 1 - ssim(y, batch.clear, batch.valid)
+    if "fft" in wanted:
+        losses["fft"] = spectral_l1(y, batch.clear, batch.valid)
     network: Any = getattr(model, "auxiliary_loss", None)
     # Always called, as it frees what the forward pass stored for it.
     extra = None if network is None else network()
@@ -279,11 +292,16 @@ def _precision(batch: Pairs, bf16: bool) -> torch.autocast:
     return torch.autocast(batch.hazy.device.type, torch.bfloat16, enabled=bf16)
 
 
-DEFAULT = Objective({"l1": 1.0, "log_error": 0.0, "ssim": 0.2, "auxiliary": 0.01}, _default)
+DEFAULT = Objective(
+    {"l1": 1.0, "log_error": 0.0, "ssim": 0.2, "fft": 0.0, "auxiliary": 0.01}, _default
+)
+HINT = Objective({"l1": 1.0, "log_error": 0.0, "ssim": 0.0, "fft": 1.0}, _default)
 OBJECTIVES = {
     "atmosphere": Objective(
         {"l1": 1.0, "log_error": 0.0, "ssim": 0.05, "depth": 0.3, "airlight": 0.3}, _atmosphere
     ),
+    "hint": HINT,
+    "hint-small": HINT,
     "inf-dehaze-small": Objective(
         {**DEFAULT.weights, "depth": 0.1, "airlight": 0.1}, _smooth_and_tiles
     ),

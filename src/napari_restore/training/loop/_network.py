@@ -13,7 +13,14 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from napari_restore.errors import BadParameter
-from napari_restore.models import RestorationModel, StagedModel, entry_of, fill, read_state, resolve
+from napari_restore.models import (
+    BottleneckModel,
+    RestorationModel,
+    entry_of,
+    fill,
+    read_state,
+    resolve,
+)
 from napari_restore.training.loop._config import ModelConfig
 from napari_restore.training.loop._stages import OptimiserConfig
 
@@ -80,7 +87,9 @@ def set_up_staged(model: RestorationModel, config: ModelConfig) -> None:
     hashed: list[Any] = [part for part in model.modules() if hasattr(part, "exact_below")]
     supported = {"exact_below": bool(hashed), "random_origin": bool(hashed)}
     for name in requested:
-        if requested[name] and not (isinstance(model, StagedModel) and supported.get(name, True)):
+        if requested[name] and not (
+            isinstance(model, BottleneckModel) and supported.get(name, True)
+        ):
             raise BadParameter(
                 f"[model] {name} has no effect on {config.id}.", "Leave it out of the table."
             )

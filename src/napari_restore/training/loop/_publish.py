@@ -18,6 +18,12 @@ from napari_restore.training.loop._checkpoint import State
 from napari_restore.training.loop._config import TrainConfig
 from napari_restore.training.loop._pictures import Pictures
 
+TRAINED_ON = {
+    "haze": "under synthetic haze",
+    "noise": "with synthetic noise",
+    "lowlight": "in synthetic low light",
+}
+
 
 def write_weights(module: nn.Module, path: Path) -> str:
     """Write all tensors of a network to a .safetensors file; return its sha256."""
@@ -49,12 +55,13 @@ def card(
     """Return the card of the weights of a run; `scored` is the summary of `figures`."""
     rows = pictures.rows
     sources = {row.get("source") for row in rows}
-    dev = f"{len(pictures.dev)} other scenes, made-up haze of spectrum {config.score.spectrum}"
+    dev = f"{len(pictures.dev)} other scenes, {scored_on(config)}"
     used_cuda = device.type == "cuda"
     return {
         "model": config.model.id,
         "weights_note": f"Weights of step {state.best_step} of {state.step}.",
-        "trained_on": f"{len(rows)} pictures of {len(sources)} sources under synthetic haze.",
+        "trained_on": f"{len(rows)} pictures of {len(sources)} sources "
+        f"{TRAINED_ON[config.degradation]}.",
         "validated_on": f"{dev}: {scored}." if scored else "",
         "training": {
             "config": config.to_dict(),
@@ -71,6 +78,13 @@ def card(
             "figures": {k: v if math.isfinite(v) else None for k, v in figures.items()},
         },
     }
+
+
+def scored_on(config: TrainConfig) -> str:
+    """Return what the scores are of, for the card."""
+    if config.degradation == "haze":
+        return f"made-up haze of spectrum {config.score.spectrum}"
+    return f"made-up {'noise' if config.degradation == 'noise' else 'low light'} of another seed"
 
 
 def _halved(tensor: Tensor) -> Tensor:

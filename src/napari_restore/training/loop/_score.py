@@ -1,8 +1,8 @@
-"""Validation during training: other scenes, with haze of another spectrum."""
+"""Validation during training: other scenes, with haze of another spectrum, noise or low light."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -10,14 +10,17 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from napari_restore._options import SceneKind
+from napari_restore._options import Degradation
 from napari_restore.metrics import psnr
 from napari_restore.models import RestorationModel, load
+from napari_restore.training.degradation import SCORED, degraded_scene
 from napari_restore.training.haze import ClearScene, add_haze, haze_scene
 from napari_restore.training.loop._config import ScoreConfig
 
 OMEGAS = (0.95, 0.85)
 """Values of omega for which dcp is scored, too."""
+CLEAN = "clean"
+"""Group of scenes as they are, where noise is what is scored."""
 MAX_PSNR = 60.0
 """Limit of PSNR in dB, which is infinite for equal images."""
 
@@ -28,31 +31,42 @@ Array = npt.NDArray[np.float32]
 class _Pair:
     scene: ClearScene
     hazy: Array
+    group: str
+    """What it is averaged with: the kind of the scene under haze, else the level, as `noise_15`."""
 
 
 class Validator:
     """Scores models on a fixed set of pairs.
 
-    Figures are means over scenes of PSNR in dB over valid pixels, by kind: ``KIND_model``
-    on hazy scenes, ``KIND_clean`` on the same scenes without haze, and once
-    ``KIND_input``, ``KIND_dcp_0.95`` and ``KIND_dcp_0.85``. ``score`` is the
-    mean of ``KIND_model`` over kinds.
+    Figures are means over scenes of PSNR in dB over valid pixels, by group, that is by kind of
+    scene under haze, else by level, as ``noise_15``: ``GROUP_model`` on degraded scenes, and once
+    ``GROUP_input``. Under haze also ``KIND_clean`` on the same scenes without it, and once
+    ``KIND_dcp_0.95`` and ``KIND_dcp_0.85``; for noise ``clean_model``. ``score`` is the mean of
+    ``GROUP_model`` over groups but ``clean``.
     """
 
-    def __init__(self, scenes: Iterable[ClearScene], config: ScoreConfig) -> None:
-        self._pairs = [_pair(scene, config) for scene in scenes]
-        self._classical = config.classical
+    def __init__(
+        self,
+        scenes: Iterable[ClearScene],
+        config: ScoreConfig,
+        degradation: Degradation = "haze",
+    ) -> None:
+        self._hazed = degradation == "haze"
+        self._pairs = [pair for scene in scenes for pair in _pairs(scene, config, degradation)]
+        self._classical = config.classical and self._hazed
 
     @property
-    def kinds(self) -> list[SceneKind]:
-        return sorted({pair.scene.kind for pair in self._pairs})
+    def groups(self) -> list[str]:
+        """Groups of pairs, in the order of their figures."""
+        groups = list(dict.fromkeys(pair.group for pair in self._pairs))
+        return sorted(groups) if self._hazed else groups
 
     @property
     def columns(self) -> list[str]:
         """Names of all figures, `score` first."""
         fixed = ["input", *(f"dcp_{omega}" for omega in OMEGAS if self._classical)]
-        names = ["model", "clean", *fixed]
-        return ["score", *(f"{kind}_{name}" for kind in self.kinds for name in names)]
+        names = ["model", *(["clean"] if self._hazed else []), *fixed]
+        return ["score", *(f"{group}_{name}" for group in self.groups for name in names)]
 
     def baselines(self, check_cancelled: Callable[[], None] = lambda: None) -> dict[str, float]:
         """Return the figures independent of the network; `check_cancelled` is called between scenes."""
@@ -71,7 +85,7 @@ class Validator:
     def score(
         self, model: RestorationModel, check_cancelled: Callable[[], None] = lambda: None
     ) -> dict[str, float]:
-        """Return ``score``, ``KIND_model`` and ``KIND_clean`` of `model`, on its device.
+        """Return ``score`` and the figures of `model`, on its device.
 
         `check_cancelled` is called between scenes and may raise.
         """
@@ -79,9 +93,12 @@ class Validator:
         for pair in self._pairs:
             check_cancelled()
             on_hazy.append(self._on(model, pair, pair.hazy))
-            on_clear.append(self._on(model, pair, pair.scene.clear))
-        hazy, clean = self._means("model", on_hazy), self._means("clean", on_clear)
-        return {"score": fmean(hazy.values()), **hazy, **clean}
+            if self._hazed:
+                on_clear.append(self._on(model, pair, pair.scene.clear))
+        hazy = self._means("model", on_hazy)
+        clean = self._means("clean", on_clear) if self._hazed else {}
+        score = fmean(value for name, value in hazy.items() if not name.startswith(CLEAN))
+        return {"score": score, **hazy, **clean}
 
     @torch.no_grad()
     def _on(self, model: RestorationModel, pair: _Pair, picture: Array) -> float:
@@ -96,25 +113,41 @@ class Validator:
 
     def _means(self, name: str, values: Sequence[float]) -> dict[str, float]:
         figures = {}
-        for kind in self.kinds:
-            of_kind = [v for v, p in zip(values, self._pairs, strict=True) if p.scene.kind == kind]
-            figures[f"{kind}_{name}"] = fmean(of_kind)
+        for group in self.groups:
+            own = [v for v, p in zip(values, self._pairs, strict=True) if p.group == group]
+            figures[f"{group}_{name}"] = fmean(own)
         return figures
 
 
-def sentence(figures: Mapping[str, float], kinds: Sequence[SceneKind]) -> str:
+def sentence(figures: Mapping[str, float], groups: Sequence[str]) -> str:
     """Format the figures for a progress line."""
     parts = []
-    for kind in kinds:
-        text = f"{kind} {figures[f'{kind}_model']:.2f} dB"
+    for group in groups:
+        text = f"{group.replace('_', ' ')} {figures[f'{group}_model']:.2f} dB"
+        # Scenes without haze are those of a kind.
+        hazed = f"{group}_clean" in figures
+        keys = ("input", "hazy" if hazed else "input"), *((f"dcp_{o}", f"dcp {o}") for o in OMEGAS)
         others = [
-            f"{name} {figures[f'{kind}_{key}']:.2f}"
-            for key, name in (("input", "hazy"), *((f"dcp_{o}", f"dcp {o}") for o in OMEGAS))
-            if f"{kind}_{key}" in figures
+            f"{name} {figures[f'{group}_{key}']:.2f}"
+            for key, name in keys
+            if f"{group}_{key}" in figures
         ]
-        others.append(f"clean {figures[f'{kind}_clean']:.1f}")
+        if hazed:
+            others.append(f"clean {figures[f'{group}_clean']:.1f}")
         parts.append(f"{text} ({', '.join(others)})")
     return "; ".join(parts)
+
+
+def _pairs(scene: ClearScene, config: ScoreConfig, degradation: Degradation) -> Iterator[_Pair]:
+    if degradation == "haze":
+        yield _pair(scene, config)
+        return
+    for level in SCORED[degradation]:
+        degraded = degraded_scene(scene.clear, scene.name, degradation, level, config.seed)
+        degraded = np.where(scene.valid[..., None], degraded, scene.clear)
+        yield _Pair(scene, degraded.astype(np.float32), f"{degradation}_{level:g}")
+    if degradation == "noise":
+        yield _Pair(scene, scene.clear, CLEAN)
 
 
 def _pair(scene: ClearScene, config: ScoreConfig) -> _Pair:
@@ -122,4 +155,4 @@ def _pair(scene: ClearScene, config: ScoreConfig) -> _Pair:
     hazy = np.clip(add_haze(scene.clear, haze), 0, 1).astype(np.float32)
     # Quantised as in an 8-bit file.
     hazy = np.where(scene.valid[..., None], np.rint(hazy * 255) / 255, scene.clear)
-    return _Pair(scene, hazy.astype(np.float32))
+    return _Pair(scene, hazy.astype(np.float32), scene.kind)

@@ -138,7 +138,7 @@ class _Run:
             )
         self.log.start(self.state.step)
         if self.best.validator is not None and not self.state.baselines:
-            self.control.emit(Phase("Scoring dcp"))
+            self.control.emit(Phase("Scoring the input"))
             self.state.baselines = self.best.validator.baselines(self._check_cancelled)
         self.control.emit(Phase("Training"))
         every = self.config.run.score_every.steps

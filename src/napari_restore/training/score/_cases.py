@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -11,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image as Picture
 
-from napari_restore._options import EvaluationSettings, SceneKind
+from napari_restore._options import Degradation, EvaluationSettings, SceneKind
 from napari_restore.errors import BadOutput, BadParameter, InputError, option
 from napari_restore.images import Image, open_image
 from napari_restore.training._replacing import replacing
 from napari_restore.training.data._pictures import read_picture
 from napari_restore.training.data._scenes import Scene, scenes_of, stems_of
+from napari_restore.training.degradation import SCORED, degraded_scene
 from napari_restore.training.haze import SPECTRA, ClearScene, add_haze, haze_scene
 from napari_restore.training.score._pairs import Pair
 
@@ -25,6 +26,8 @@ Mask = npt.NDArray[np.bool_]
 _HAZE = "napari-restore haze"
 """PNG text key of the settings of the haze."""
 RGB = "red=1,green=2,blue=3"
+LEVELS: Mapping[Degradation, tuple[float, float]] = {"noise": (0, 255), "lowlight": (1, 1000)}
+"""Least and largest level of degradations that have one."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,8 @@ class OpenCase:
     clear: Image
     valid: Mask | None = None
     """(h, w); None: as in the images themselves."""
+    level: float = 0.0
+    """How strong the degradation is where that is known; see `SCORED`."""
 
 
 class Case(Protocol):
@@ -57,6 +62,8 @@ class PairCase:
     pair: Pair
     bands: str | None = None
     """Band roles, as for `open_image`."""
+    level: float = 0.0
+    """As of `OpenCase`."""
 
     @property
     def name(self) -> str:
@@ -70,52 +77,38 @@ class PairCase:
         hazy, clear = (
             open_image(str(path), bands=self.bands) for path in (self.pair.hazy, self.pair.clear)
         )
-        return OpenCase(hazy, clear)
+        return OpenCase(hazy, clear, level=self.level)
 
 
 @dataclass(frozen=True)
-class HazedCase:
-    """A clear scene under synthetic haze, determined by `seed` and file name, as in `haze`.
+class SceneCase:
+    """A clear scene and what is made of it in memory, determined by `seed` and file name.
 
-    The hazy image has 8 bits, without noise or compression. Invalid pixels (the border of a
-    mosaic) are unchanged.
+    Invalid pixels (the border of a mosaic) are unchanged.
     """
 
     name: str
     scene: Scene
-    spectrum: str
     seed: int
-    longest: int | None = EvaluationSettings.longest
-    """Longest side in pixels to which the scene is reduced before haze is added."""
+    longest: int | None
+    """Longest side in pixels to which the scene is reduced before it is degraded."""
 
     @property
     def group(self) -> str:
         return self.scene.kind
+
+    @property
+    def settings(self) -> str:
+        """Settings of the degradation of all scenes, in one line."""
+        raise NotImplementedError
 
     def open(self) -> OpenCase:
         clear, hazy, valid = self.pixels()
         return OpenCase(open_image(hazy, bands=RGB), open_image(clear, bands=RGB), valid)
 
     def pixels(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], Mask]:
-        """Return the clear and the hazy image (h, w, 3), RGB, and validity (h, w)."""
-        picture = read_picture(self.scene, self.longest)
-        clear = picture.rgb.astype(np.float32) / np.float32(255)
-        scene = ClearScene(
-            self.scene.file,
-            self.scene.kind,
-            clear,
-            picture.valid,
-            picture.distance,
-            picture.is_light,
-        )
-        haze = haze_scene(scene, spectrum=self.spectrum, seed=self.seed)
-        codes = np.rint(np.clip(add_haze(clear, haze), 0, 1) * 255).astype(np.uint8)
-        return picture.rgb, np.where(picture.valid[..., None], codes, picture.rgb), picture.valid
-
-    @property
-    def settings(self) -> str:
-        """Settings of the haze of all scenes, in one line."""
-        return f"spectrum {self.spectrum}, seed {self.seed}, longest {self.longest}:"
+        """Return the clear and the degraded image (h, w, 3), RGB, and validity (h, w)."""
+        raise NotImplementedError
 
     def keep(self, folder: Path, *, overwrite: bool = False) -> None:
         """Write the pictures to hazy/ and clear/ in `folder`, as PNG with the settings of the haze.
@@ -145,9 +138,67 @@ class HazedCase:
                 Picture.fromarray(codes).save(part, "PNG", pnginfo=info)
 
 
+@dataclass(frozen=True)
+class HazedCase(SceneCase):
+    """A clear scene under synthetic haze, as in `haze`.
+
+    The hazy image has 8 bits, without noise or compression.
+    """
+
+    spectrum: str
+
+    def pixels(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], Mask]:
+        """Return the clear and the hazy image (h, w, 3), RGB, and validity (h, w)."""
+        picture = read_picture(self.scene, self.longest)
+        clear = picture.rgb.astype(np.float32) / np.float32(255)
+        scene = ClearScene(
+            self.scene.file,
+            self.scene.kind,
+            clear,
+            picture.valid,
+            picture.distance,
+            picture.is_light,
+        )
+        haze = haze_scene(scene, spectrum=self.spectrum, seed=self.seed)
+        codes = np.rint(np.clip(add_haze(clear, haze), 0, 1) * 255).astype(np.uint8)
+        return picture.rgb, np.where(picture.valid[..., None], codes, picture.rgb), picture.valid
+
+    @property
+    def settings(self) -> str:
+        """Settings of the haze of all scenes, in one line."""
+        return f"spectrum {self.spectrum}, seed {self.seed}, longest {self.longest}:"
+
+
+@dataclass(frozen=True)
+class DegradedCase(SceneCase):
+    """A clear scene with noise or in low light, in 8 bits."""
+
+    degradation: Degradation
+    level: float
+
+    @property
+    def group(self) -> str:
+        return f"{self.degradation} {self.level:g}"
+
+    def open(self) -> OpenCase:
+        return replace(super().open(), level=self.level)
+
+    def pixels(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], Mask]:
+        picture = read_picture(self.scene, self.longest)
+        clear = picture.rgb.astype(np.float32) / np.float32(255)
+        degraded = degraded_scene(clear, self.scene.file, self.degradation, self.level, self.seed)
+        codes = np.rint(degraded * 255).astype(np.uint8)
+        return picture.rgb, np.where(picture.valid[..., None], codes, picture.rgb), picture.valid
+
+    @property
+    def settings(self) -> str:
+        what = f"{self.degradation} {self.level:g}"
+        return f"{what}, seed {self.seed}, longest {self.longest}:"
+
+
 def drop_others(folder: Path, cases: Sequence[Case]) -> None:
     """Remove images of other settings, which do not belong to these scores."""
-    settings = {f"{case.settings} " for case in cases if isinstance(case, HazedCase)}
+    settings = {f"{case.settings} " for case in cases if isinstance(case, SceneCase)}
     for kind in ("hazy", "clear"):
         for path in (folder / kind).glob("*.png"):
             recorded = _haze_settings_in(path)
@@ -156,7 +207,7 @@ def drop_others(folder: Path, cases: Sequence[Case]) -> None:
 
 
 def _haze_settings_in(path: Path) -> str | None:
-    """Return the haze settings in an image of `HazedCase.keep`; None for other files."""
+    """Return the haze settings in an image of `SceneCase.keep`; None for other files."""
     try:
         with Picture.open(path) as file:
             recorded = file.info.get(_HAZE)
@@ -192,6 +243,36 @@ def hazed_cases(
             "Name another split, scene or folder.",
         )
     return [
-        HazedCase(name, scene, spectrum, seed, longest)
+        HazedCase(name, scene, seed, longest, spectrum)
         for name, scene in zip(stems_of(suitable), suitable, strict=True)
+    ]
+
+
+def degraded_cases(
+    data: Path,
+    *,
+    split: str,
+    degradation: Degradation,
+    level: float | None,
+    seed: int,
+    kind: SceneKind | None = None,
+    longest: int | None = EvaluationSettings.longest,
+) -> list[Case]:
+    """Return a case for each scene and level of `SCORED`, or only for `level`.
+
+    `kind` selects aerial or natural scenes. Raises `InputError`.
+    """
+    least, most = LEVELS[degradation]
+    if level is not None and not least <= level <= most:
+        raise BadParameter(
+            f"The level {level:g} of {degradation} is outside {least:g} to {most:g}.",
+            "Noise has its standard deviation in 255ths, low light the factor of what is missing.",
+        )
+    scenes = [s for s in scenes_of(data, split=split) if kind in (None, s.kind)]
+    if not scenes:
+        raise InputError(f"{data} contains no {kind} scene of split {split}.", "Name another.")
+    return [
+        DegradedCase(f"{name}_{one:g}", scene, seed, longest, degradation, one)
+        for one in (SCORED[degradation] if level is None else (level,))
+        for name, scene in zip(stems_of(scenes), scenes, strict=True)
     ]

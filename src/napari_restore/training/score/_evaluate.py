@@ -32,6 +32,7 @@ from napari_restore.errors import (
 from napari_restore.images import Image
 from napari_restore.metrics import Metric
 from napari_restore.training.score._cases import Case, OpenCase
+from napari_restore.training.score._classical import Filter
 from napari_restore.training.score._journal import Journal
 from napari_restore.training.score._methods import Method
 from napari_restore.training.score._scores import (
@@ -167,7 +168,8 @@ class _CaseEvaluation:
         planned = self._scoring.plan(hazy, method.model)
         if clear.block_bytes > planned.memory:
             raise block_too_large(clear, planned.memory, clear.block_bytes)
-        key = _digest(planned.key, clear.fingerprint, VERSION)
+        own = () if method.filter is None else (method.label,)
+        key = _digest(planned.key, clear.fingerprint, VERSION, *own)
         names = {
             "key": key,
             "image": self._case.name,
@@ -186,7 +188,9 @@ class _CaseEvaluation:
             self._journal.add(row)
         row |= names
         is_input = method.kind == "input"
-        if self._scoring.with_clear and not is_input and not row.get("clear_values"):
+        # A filter is told how strong the degradation is: for a clear picture nothing.
+        scores_clear = self._scoring.with_clear and method.filter is None
+        if scores_clear and not is_input and not row.get("clear_values"):
             row |= self._scored_clear(method)
             self._journal.add(row)
         row["values"] = {name: row["values"][name] for name in metrics}
@@ -210,6 +214,10 @@ class _CaseEvaluation:
     ) -> dict[str, Any]:
         pixels, record, seconds = self._restored(planned, method.label)
         scale = scale_of(self._opened.hazy, record)
+        if method.filter is not None:
+            began = time.monotonic()
+            pixels = self._filtered(method.filter, pixels, scale)
+            seconds = time.monotonic() - began
         reference = self._reference_for(scale)
         values = scores_of(pixels, reference, scale, metrics)
         place, clear = (self._case.group, self._case.name), self._opened.clear
@@ -221,6 +229,15 @@ class _CaseEvaluation:
             "seconds": round(seconds, 3),
             "device": record["device"],
         }
+
+    def _filtered(
+        self, function: Filter, pixels: npt.NDArray[Any], scale: Scale
+    ) -> npt.NDArray[Any]:
+        """Return pixels (h, w, bands) filtered in display values, rounded as an output would be."""
+        light = function(scale.light(pixels), self._opened.level)
+        filtered = pixels.copy()
+        filtered[..., scale.bands] = scale.pixels(light, pixels.dtype)
+        return filtered
 
     def _scored_clear(self, method: Method) -> dict[str, Any]:
         clear = self._opened.clear

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from napari_restore._options import Degradation
 from napari_restore.models import Named, RestorationModel, label_of, load, load_named
+from napari_restore.training.score._classical import CLASSICAL, Filter, check_installed
 
 Kind = Literal["input", "classical", "model"]
 
@@ -17,7 +19,7 @@ BASELINES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("dcp", {"omega": 0.85}),
     ("hot", {}),
 )
-"""Classical methods of every evaluation."""
+"""Classical methods of every evaluation under haze; for others see `CLASSICAL`."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,8 @@ class Method:
     label: str
     kind: Kind
     model: RestorationModel = field(repr=False, compare=False)
+    filter: Filter | None = field(default=None, repr=False, compare=False)
+    """Applied to the whole output of the model, which is then the unchanged input."""
 
 
 def methods_of(
@@ -36,8 +40,9 @@ def methods_of(
     parameters: Mapping[str, Any] | None = None,
     baselines: bool = True,
     trust: bool = False,
+    degradation: Degradation = "haze",
 ) -> list[Method]:
-    """Return the input, `BASELINES` if requested, and `models`, in this order.
+    """Return the input, the classical methods if requested, and `models`, in this order.
 
     Models are names as for `load_named`, or loaded already. `weights` are for a single model,
     `parameters` for every one, overridden by those in its name. Raises `BadParameter`, and as
@@ -47,7 +52,12 @@ def methods_of(
     requested = [Method(label, "model", model) for label, model in named]
     methods = [Method(INPUT, "input", load("identity"))]
     taken = {method.label for method in requested}
-    for name, values in BASELINES if baselines else ():
+    if not baselines:
+        return methods + requested
+    check_installed(degradation)
+    for name, function in CLASSICAL[degradation].items():
+        methods.append(Method(name, "classical", load("identity"), function))
+    for name, values in BASELINES if degradation == "haze" else ():
         label = label_of(Named(name, values))
         if label not in taken:
             methods.append(Method(label, "classical", load(name, parameters=values)))

@@ -46,6 +46,12 @@ class Scale:
         light /= np.float32(self.white) - black
         return light
 
+    def pixels(self, light: npt.NDArray[np.float32], dtype: np.dtype[Any]) -> Array:
+        """Return (h, w, C) in the values and the type of the image, the inverse of `light`."""
+        black = np.asarray(self.black, np.float32)
+        values = np.clip(light, 0, 1) * (np.float32(self.white) - black) + black
+        return np.rint(values).astype(dtype) if dtype.kind in "ui" else values.astype(dtype)
+
 
 def codes_of(light: npt.NDArray[np.float32]) -> Codes:
     """Quantise 0 … 1 to 8 bits; NaN is black."""

@@ -18,8 +18,9 @@ from napari_restore.metrics import metric_of
 from napari_restore.models import RestorationModel
 from napari_restore.training.score._cases import (
     Case,
-    HazedCase,
     PairCase,
+    SceneCase,
+    degraded_cases,
     drop_others,
     hazed_cases,
 )
@@ -63,6 +64,7 @@ def perform(
         parameters=settings.parameters,
         baselines=settings.baselines,
         trust=settings.trust,
+        degradation=settings.degradation,
     )
     if len(methods) == 1:
         raise BadParameter("There is no method to evaluate.", f"Name one with {option('models')}.")
@@ -73,7 +75,7 @@ def perform(
             drop_others(folder, cases)
 
     def keep(case: Case) -> None:
-        if settings.keep and folder is not None and isinstance(case, HazedCase):
+        if settings.keep and folder is not None and isinstance(case, SceneCase):
             case.keep(folder, overwrite=settings.overwrite)
 
     if note:
@@ -123,15 +125,36 @@ def _cases_of(pairs: Pathlike | None, settings: EvaluationSettings) -> tuple[lis
             "Either pairs or clear pictures are needed.",
             f"Give {option('pairs', 'FOLDER')} or {option('data', 'INDEX')}, one of the two.",
         )
+    if settings.level is not None and settings.degradation == "haze":
+        raise BadParameter(
+            "Haze has no level.", f"Name the {option('degradation')}, noise or lowlight."
+        )
     if settings.keep and (settings.data is None or settings.output is None):
         raise BadParameter(
-            "Only pictures with synthetic haze can be kept, in a folder.",
+            "Only pictures with a synthetic degradation can be kept, in a folder.",
             f"Use {option('keep', True)} with {option('data')} and {option('output')}.",
         )
     if pairs is not None:
+        if settings.degradation == "noise" and settings.baselines and settings.level is None:
+            raise BadParameter(
+                "The classical methods against noise need to know how strong it is.",
+                f"Give {option('level', '25')}, or add {option('baselines', False)}.",
+            )
         found = find_pairs(Path(pairs))
-        return [PairCase(pair, settings.bands) for pair in found.pairs], found.note
+        level = settings.level or 0.0
+        return [PairCase(pair, settings.bands, level) for pair in found.pairs], found.note
     assert settings.data is not None
+    if settings.degradation != "haze":
+        cases = degraded_cases(
+            Path(settings.data),
+            split=settings.split,
+            degradation=settings.degradation,
+            level=settings.level,
+            seed=settings.seed,
+            kind=settings.scene,
+            longest=settings.longest,
+        )
+        return cases, ""
     cases = hazed_cases(
         Path(settings.data),
         split=settings.split,
@@ -150,7 +173,11 @@ def _source(pairs: Pathlike | None, settings: EvaluationSettings) -> dict[str, A
     return {
         "data": str(Path(settings.data)),
         "split": settings.split,
-        "spectrum": settings.spectrum,
+        **(
+            {"spectrum": settings.spectrum}
+            if settings.degradation == "haze"
+            else {"degradation": settings.degradation, "level": settings.level}
+        ),
         "seed": settings.seed,
         "scene": settings.scene,
         "longest": settings.longest,

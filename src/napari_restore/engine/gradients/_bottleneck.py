@@ -1,4 +1,4 @@
-"""Gradients of staged models, which encode tiles, relate them all, and decode tiles: in passes.
+"""Gradients of models that encode tiles, relate them all, and decode tiles: in passes.
 
 The graph is cut between the model's stages, and the activations of a stage are recomputed when
 needed: exact, and never more in memory than the tokens and one batch of tiles (gradient
@@ -17,15 +17,15 @@ import torch
 from torch import Tensor
 
 from napari_restore.engine._region import Region
-from napari_restore.engine.gradients._cost import staged_gradient_cost
+from napari_restore.engine.gradients._cost import bottleneck_gradient_cost
 from napari_restore.engine.gradients._gradient_source import GradientSource, Picture
 from napari_restore.engine.gradients._vjp import vjp
 from napari_restore.engine.memory._device import freed_memory_returned, release_freed_memory
 from napari_restore.engine.planning._calibrate import SCRATCH_BYTES
 from napari_restore.engine.planning._layout import fragmentation
 from napari_restore.engine.running._parallel import map_parallel
-from napari_restore.engine.staged._work import reflection
-from napari_restore.models import Routing, StagedModel
+from napari_restore.engine.sweeps._sweep_work import reflection
+from napari_restore.models import BottleneckModel, Routing
 
 R = TypeVar("R")
 Beside = Callable[[Region], int]
@@ -46,8 +46,8 @@ class _Forward:
     """Residuals of the tiles that the box touches."""
 
 
-class StagedGradients:
-    """∂D/∂x of a scalar D that depends on a box of the output of a staged model.
+class BottleneckGradients:
+    """∂D/∂x of a scalar D that depends on a box of the output of a model with a bottleneck.
 
     All tiles contribute to it. A picture costs one pass of the encoder and the bottleneck, and of
     the decoder on the tiles of the box; its gradient costs as much again and the backward passes.
@@ -57,7 +57,7 @@ class StagedGradients:
         self, source: GradientSource, box: Region, beside: Beside = lambda region: 0
     ) -> None:
         plan, model = source.plan, source.plan.model
-        assert isinstance(model, StagedModel) and plan.staged is not None
+        assert isinstance(model, BottleneckModel) and plan.staged is not None
         self.source, self.box, self.model = source, box, model
         self._side = model.tile // model.stride
         self._rows, self._columns = plan.staged.rows, plan.staged.columns
@@ -94,7 +94,7 @@ class StagedGradients:
         Tokens as encoded, between layers and related, with gradients; the bottleneck or tiles.
         """
         model = self.model
-        cost = staged_gradient_cost(model, self.source.plan.device)
+        cost = bottleneck_gradient_cost(model, self.source.plan.device)
         tokens = self._rows * self._columns * self._side**2
         left = sum(r.channels * (model.tile // r.stride) ** 2 for r in model.residuals)
         state = 4 * ((3 + model.layers) * tokens * model.width + 2 * left * len(self._tiles_of_box))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import json
 import os
 import shutil
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -19,6 +21,8 @@ from napari_restore._json_shapes import parse_json
 from napari_restore.errors import DiskFull, is_disk_full, option
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]
+Checksums: TypeAlias = tuple[int, ...]
+"""Of the parts of a record."""
 _FORMAT = 1
 _AT_ONCE = 1 << 30
 """Most bytes of one call: Linux moves no more than 2 GiB."""
@@ -44,10 +48,22 @@ class SlabFile:
     """
 
     def __init__(
-        self, path: Path, record_bytes: int, count: int, *, key: str, what: str = "records"
+        self,
+        path: Path,
+        record_bytes: int,
+        count: int,
+        *,
+        key: str,
+        what: str = "records",
+        parts: Sequence[int] = (),
     ) -> None:
+        """Open or create the file; `parts` are the bytes of parts of a record read by themselves."""
         if record_bytes <= 0 or count < 0:
             raise ValueError(f"{count} records of {record_bytes} bytes make no file")
+        ends = list(itertools.accumulate(parts or (record_bytes,)))
+        if ends[-1] != record_bytes:
+            raise ValueError(f"parts of {ends[-1]} bytes make no record of {record_bytes}")
+        self._parts = list(zip([0, *ends[:-1]], ends, strict=True))
         self.path = path
         self._what = what
         self.record_bytes = record_bytes
@@ -56,8 +72,10 @@ class SlabFile:
         self._seeking = threading.Lock()
         self._writing = threading.Lock()
         self._torn = False
-        self._checksums: dict[int, int] = {}
+        self._checksums: dict[int, Checksums] = {}
         header = {"format": _FORMAT, "key": key, "record_bytes": record_bytes, "count": count}
+        if len(self._parts) > 1:
+            header["parts"] = list(parts)
         if not self._take_over(header):
             self._make(header)
         self._file = open(path, "r+b", buffering=0)
@@ -91,19 +109,19 @@ class SlabFile:
         content = np.ascontiguousarray(np.asarray(record)).reshape(-1).view(np.uint8)
         if content.nbytes != self.record_bytes:
             raise ValueError(f"a record has {self.record_bytes} bytes, not {content.nbytes}")
-        checksum = _checksum(content)
+        checksums = tuple(_checksum(content[low:high]) for low, high in self._parts)
         with self._writing:
             try:
                 if self._checksums.pop(index, None) is not None:
                     # Killed half-way, neither the old record nor the new one is valid.
                     self._note(f"{index} -\n")
                 self._write(content, index * self.record_bytes)
-                self._note(f"{index} {checksum:08x}\n")
+                self._note(f"{index} {''.join(f'{one:08x}' for one in checksums)}\n")
             except OSError as error:
                 if not is_disk_full(error):
                     raise
                 raise _disk_full(self.path, self.record_bytes, self._what, error) from error
-            self._checksums[index] = checksum
+            self._checksums[index] = checksums
 
     def get(self, index: int, out: Bytes | None = None) -> Bytes | None:
         """Return record `index`, (record_bytes,); None if never written or damaged.
@@ -112,19 +130,42 @@ class SlabFile:
         undefined when None is returned.
         """
         self._check(index)
-        checksum = self._checksums.get(index)
-        if checksum is None:
+        checksums = self._checksums.get(index)
+        if checksums is None:
             return None
         buffer = np.empty(self.record_bytes, np.uint8) if out is None else out
         if buffer.shape != (self.record_bytes,) or not buffer.flags.c_contiguous:
             raise ValueError(f"a record needs {self.record_bytes} contiguous bytes")
-        if self._read(buffer, index * self.record_bytes) and _checksum(buffer) == checksum:
+        if self._read(buffer, index * self.record_bytes) and checksums == tuple(
+            _checksum(buffer[low:high]) for low, high in self._parts
+        ):
             return buffer
+        self._forget(index, checksums)
+        return None
+
+    def get_part(self, index: int, part: int, out: Bytes) -> bool:
+        """Read one part of record `index` into the contiguous `out`, of the part's bytes.
+
+        Return False, `out` undefined, if it was never written or is damaged.
+        """
+        self._check(index)
+        checksums = self._checksums.get(index)
+        if checksums is None:
+            return False
+        low, high = self._parts[part]
+        if out.shape != (high - low,) or not out.flags.c_contiguous:
+            raise ValueError(f"the part needs {high - low} contiguous bytes")
+        if self._read(out, index * self.record_bytes + low) and _checksum(out) == checksums[part]:
+            return True
+        self._forget(index, checksums)
+        return False
+
+    def _forget(self, index: int, checksums: Checksums) -> None:
+        """Drop a damaged record."""
         with self._writing:
             # Unless it was only being rewritten at that moment.
-            if self._checksums.get(index) == checksum:
+            if self._checksums.get(index) == checksums:
                 del self._checksums[index]
-        return None
 
     def close(self) -> None:
         """Close the files; what was written stays on disk."""
@@ -256,14 +297,15 @@ def discard(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
-def _read_journal(content: bytes) -> tuple[dict[str, Any] | None, dict[int, int], int]:
+def _read_journal(content: bytes) -> tuple[dict[str, Any] | None, dict[int, Checksums], int]:
     """Return the header, the checksums of the records, and the length of all complete lines."""
     # The rest after the last line end was torn by a crash.
     whole = content[: content.rfind(b"\n") + 1]
     first, *lines = whole.splitlines() or [b""]
     header = _as_header(first)
     count = 0 if header is None else int(header.get("count", 0))
-    checksums: dict[int, int] = {}
+    digits = 8 if header is None else 8 * len(header.get("parts", "1"))
+    checksums: dict[int, Checksums] = {}
     for line in lines:
         # An entry that a full disk tore is none: its record was dropped then.
         with contextlib.suppress(ValueError):
@@ -271,8 +313,9 @@ def _read_journal(content: bytes) -> tuple[dict[str, Any] | None, dict[int, int]
             number = int(index)
             if checksum == "-":
                 checksums.pop(number, None)
-            elif len(checksum) == 8 and 0 <= number < count:
-                checksums[number] = int(checksum, 16)
+            elif len(checksum) == digits and 0 <= number < count:
+                each = (checksum[at : at + 8] for at in range(0, digits, 8))
+                checksums[number] = tuple(int(one, 16) for one in each)
     return header, checksums, len(whole)
 
 

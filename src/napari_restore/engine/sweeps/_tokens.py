@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from napari_restore._json_shapes import read_json
-from napari_restore.engine.staged._layout import StagedLayout
-from napari_restore.engine.staged._slab import SlabFile, key_of, written
+from napari_restore.engine.sweeps._layout import SweptLayout
+from napari_restore.engine.sweeps._slab import SlabFile, key_of, written
 from napari_restore.errors import ResourceError, is_disk_full
 
 TOKENS = "tokens"
@@ -37,7 +37,7 @@ class TokenStore:
     """
 
     def __init__(
-        self, folder: Path, layout: StagedLayout, width: int, side: int, margin: int, key: str
+        self, folder: Path, layout: SweptLayout, width: int, side: int, margin: int, key: str
     ) -> None:
         """Store tokens of `width` channels, `side` along each side of a tile.
 

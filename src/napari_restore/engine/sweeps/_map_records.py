@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from napari_restore._format import format_size
-from napari_restore.engine.staged._slab import Bytes, SlabFile, key_of
-from napari_restore.engine.staged._transfer import Transfer, pinned
+from napari_restore.engine.sweeps._slab import Bytes, SlabFile, key_of
+from napari_restore.engine.sweeps._transfer import Transfer, pinned
 from napari_restore.errors import OutOfMemory, option
 
 Shape = tuple[int, int, int]
@@ -76,6 +76,7 @@ class ResidualStore:
         key: str,
         device: torch.device | None = None,
         disk_only: bool = False,
+        file: str = FILE,
     ) -> None:
         self.shapes = shapes
         self.dtype = dtype
@@ -94,7 +95,12 @@ class ResidualStore:
         if slots.disk:
             full_key = _full_key(key, shapes, dtype, slots)
             self._disk = SlabFile(
-                folder / FILE, self.record_bytes, slots.disk, key=full_key, what="residuals"
+                folder / file,
+                self.record_bytes,
+                slots.disk,
+                key=full_key,
+                what="residuals",
+                parts=[size * dtype.itemsize for size in self._sizes],
             )
         try:
             if not disk_only:
@@ -130,21 +136,30 @@ class ResidualStore:
                     self._transfer.out(tensor, target)
             self._there.add(slot)
 
-    def get(self, slot: int) -> tuple[Tensor, ...] | None:
+    def has(self, slot: int) -> bool:
+        """Return whether `slot` was put, in this process or on disk by an earlier one."""
+        if self.slots.of(slot) == "disk":
+            return self._disk is not None and self._disk.has(self._record(slot))
+        return slot in self._there
+
+    def get(self, slot: int, which: Sequence[int] | None = None) -> tuple[Tensor, ...] | None:
         """Return the residuals of `slot`, (C, h, w) each, in `dtype` on `device`, the caller's own.
 
-        None if they were not kept or are damaged: the caller encodes the tile again.
+        Those of the numbers `which`, in that order; None: all. Returns None if they were not kept
+        or are damaged: the caller encodes the tile again.
         """
         tier = self.slots.of(slot)
         if tier is None:
             return None
         if tier == "disk":
-            return self._get_from_disk(slot)
+            return self._get_from_disk(slot, which)
         with self._slabs_lock:
             if slot not in self._there:
                 return None
             self._transfer.wait()
             parts = self._parts(tier, slot)
+            if which is not None:
+                parts = tuple(parts[number] for number in which)
             if tier == "device":
                 return tuple(part.clone() for part in parts)
             return self._transfer.into(parts)
@@ -222,8 +237,10 @@ class ResidualStore:
                 copy.wait()
             self._disk.put(self._record(slot), _as_bytes(record))
 
-    def _get_from_disk(self, slot: int) -> tuple[Tensor, ...] | None:
+    def _get_from_disk(self, slot: int, which: Sequence[int] | None) -> tuple[Tensor, ...] | None:
         assert self._disk is not None
+        if which is not None:
+            return self._get_parts(self._disk, self._record(slot), which)
         if self.device.type == "cpu":
             # Read directly into the caller's tensors.
             record = torch.empty(sum(self._sizes), dtype=self.dtype)
@@ -235,6 +252,15 @@ class ResidualStore:
                 return None
             return self._transfer.into(self._split(record))
 
+    def _get_parts(
+        self, disk: SlabFile, record: int, which: Sequence[int]
+    ) -> tuple[Tensor, ...] | None:
+        parts = [torch.empty(self.shapes[number], dtype=self.dtype) for number in which]
+        for number, part in zip(which, parts, strict=True):
+            if not disk.get_part(record, number, _as_bytes(part.view(-1))):
+                return None
+        return tuple(part.to(self.device) for part in parts)
+
     def _buffer(self, way: str) -> Tensor:
         """Return one record in RAM that is reused, pinned for CUDA."""
         if way not in self._staging:
@@ -243,13 +269,13 @@ class ResidualStore:
 
 
 def earlier_slots(
-    folder: Path, shapes: tuple[Shape, ...], dtype: torch.dtype, *, key: str
+    folder: Path, shapes: tuple[Shape, ...], dtype: torch.dtype, *, key: str, file: str = FILE
 ) -> Slots | None:
     """Return the split of the store that an earlier run with this `key` left in `folder`.
 
     What lies on disk is found again only by a store with the same split.
     """
-    actual = (key_of(folder / FILE) or "").rpartition(" ")
+    actual = (key_of(folder / file) or "").rpartition(" ")
     try:
         slots = Slots(*map(int, actual[2].split("+")))
     except (ValueError, TypeError):

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from napari_restore.models._model import RestorationModel, Statistics, one_shot_statistics
+from napari_restore.models._model import Statistics, one_shot_statistics
 from napari_restore.models._padding import pad_to_multiple
 from napari_restore.models._routing import Routing
+from napari_restore.models._sweeps import (
+    RESTORED,
+    Map,
+    Step,
+    Sweep,
+    SweepInput,
+    SweptModel,
+    Tick,
+    WholeStep,
+)
 
-Tick = Callable[[float], None]
-"""Called with the share of a layer that is done; raises to stop it."""
+ENCODED = "encoded"
+"""Map of the encoder's tokens."""
+RELATED = "related"
+"""Map of the bottleneck's tokens."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +43,7 @@ class Residual:
 
 
 class EncodedImages(NamedTuple):
-    """Output of a staged model's encoder and bottleneck, before decoding.
+    """Output of a model's encoder and bottleneck, before decoding.
 
     Tiles (M, …) are in order row by row and image by image.
     """
@@ -45,10 +57,10 @@ class EncodedImages(NamedTuple):
     """(M, width, h, w): the same by tiles, as `decode` is given them."""
 
 
-class StagedModel(RestorationModel):
+class BottleneckModel(SweptModel):
     """encode → bottleneck over the stitched grid of tokens → decode, plus the input.
 
-    Tiles lie on a grid of `tile` pixels from the image's origin, without overlap; an image is first
+    Two sweeps, and a step between them that takes the tokens of all tiles. Tiles lie on a grid of `tile` pixels from the image's origin, without overlap; an image is first
     grown to whole tiles by reflection at bottom and right. Information between tiles passes through
     the bottleneck only, so the parts can be run tile by tile: that equals ``model(x)`` but for
     rounding.
@@ -67,16 +79,51 @@ class StagedModel(RestorationModel):
     """Layers of the bottleneck."""
     margin: int = 0
     """Tokens around a tile's own in the input of `decode`; replicated at the image's edges."""
-    batch: int | None = None
-    """Number of tiles at once that the model is intended for; None: by the size of the image."""
 
-    def view(self, x: Tensor, statistics: Statistics | None = None) -> Tensor:
-        """Return the parts' input for tiles or images `x` (N, C, h, w), whose planes come first.
+    def steps(self) -> tuple[Step, ...]:
+        encoded = Map(ENCODED, self.width, self.stride, "float32")
+        related = Map(RELATED, self.width, self.stride, "float32")
+        residuals = tuple(
+            Map(_residual(number), each.channels, each.stride)
+            for number, each in enumerate(self.residuals)
+        )
+        names = [each.name for each in residuals]
+        return (
+            Sweep("encode", "Encoding", self._encoded, writes=(*residuals, encoded)),
+            WholeStep(
+                "bottleneck",
+                "Global bottleneck",
+                reads=encoded,
+                writes=related,
+                margin=self.margin,
+                layers=self.layers,
+                begin=self.place_tokens,
+                layer=self.bottleneck_layer,
+                peak_bytes=self.bottleneck_bytes,
+                operations=self.bottleneck_operations,
+            ),
+            Sweep(
+                "decode",
+                "Decoding",
+                self._decoded,
+                reads=(RELATED, ENCODED, *names),
+                writes=(Map(RESTORED, self.card.bands or 3),),
+            ),
+        )
 
-        No further planes, unless the model needs the context: then also those computed pixel by
-        pixel from `statistics`; without them from `x`, taken for whole images.
-        """
-        return x
+    def _encoded(self, given: SweepInput) -> Mapping[str, Tensor]:
+        assert given.view is not None
+        rest = [_residual(number) for number in range(1, len(self.residuals))]
+        if not given.wants(ENCODED, *rest):
+            return {_residual(0): self.encode_first(given.view)}
+        tokens, residuals = self.encode(given.view)
+        return {ENCODED: tokens} | {_residual(n): each for n, each in enumerate(residuals)}
+
+    def _decoded(self, given: SweepInput) -> Mapping[str, Tensor]:
+        assert given.view is not None
+        residuals = tuple(given.maps[_residual(n)] for n in range(len(self.residuals)))
+        tokens, encoded = given.maps[RELATED], given.maps[ENCODED]
+        return {RESTORED: self.decode(tokens, encoded, residuals, given.view)}
 
     def encode(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Return tokens (N, width, tile/stride, tile/stride) and residuals of tiles from `view`."""
@@ -189,6 +236,11 @@ class StagedModel(RestorationModel):
         """Return a grid of tokens (C, H, W), its edges repeated for the `margin` on every side."""
         beyond = [self.margin] * 4
         return nn.functional.pad(grid[None], beyond, mode="replicate")[0] if self.margin else grid
+
+
+def _residual(number: int) -> str:
+    """Return the name of the map of the `number`-th residual."""
+    return f"residual{number}"
 
 
 def cut(image: Tensor, side: int, margin: int = 0) -> Tensor:

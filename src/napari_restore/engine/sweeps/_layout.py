@@ -1,92 +1,172 @@
-"""Layout of a staged run: its grid, and a static split of its residuals over the budgets."""
+"""Layout of a run of sweeps: its grid, and a static split of its maps over the budgets."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from napari_restore._format import format_seconds, format_size
 from napari_restore.engine._region import Region
-from napari_restore.engine.staged._bandwidth import Bandwidth
-from napari_restore.engine.staged._residuals import Slots
+from napari_restore.engine.sweeps._bandwidth import Bandwidth
+from napari_restore.engine.sweeps._map_records import Slots
 from napari_restore.errors import BadParameter, BudgetTooSmall, DiskFull, option
 
 TIERS = ("auto", "device", "ram", "disk", "recompute-first", "recompute")
 Recompute = Literal["none", "first", "all"]
 """Residuals that are recomputed for decoding instead of being kept."""
+MOST_PHASES = 6
+"""Most phases that are named to the user."""
 
 
 @dataclass(frozen=True)
-class StagedLayout:
-    """The part of a plan that only staged models have. Sizes in bytes, times in seconds."""
+class StoredMaps:
+    """Maps that one sweep leaves, with the same last reader: where they lie."""
 
-    box: Region
-    """Level-0 pixels of the bottleneck; its tiles begin at its corner."""
-    rows: int
-    columns: int
-    """Tiles of the grid."""
-    tokens: int
-    decoded: int
-    """Tiles that are restored."""
+    names: tuple[str, ...]
+    """Those that are kept."""
+    again: tuple[str, ...]
+    """Those that are recomputed whenever they are read."""
+    file: str
+    dtype: str
     slots: Slots
-    """Tiles whose residuals are kept, by tier; those of the others are recomputed."""
-    recompute: Recompute
+    """Tiles whose maps are kept, by tier; those of the others are recomputed."""
     record_bytes: int
     """Bytes kept of one tile."""
-    precision: str
-    residual_dtype: str
-    bottleneck_on_host: bool
-    """Whether the grid does not fit the device, so that the bottleneck runs on the processor."""
-    ram_bytes: int
-    device_bytes: int
-    disk_bytes: int
-    encode_seconds: float
-    bottleneck_seconds: float
-    decode_seconds: float
+    tiles: int
+    """Tiles whose maps are read."""
+    everywhere: bool
+    """Whether that is all tiles, not only those of the target and around."""
+    first: int
+    """The step that writes them."""
+    last: int
+    """The step after which they are freed."""
 
     @property
-    def residual_bytes(self) -> dict[str, int]:
+    def bytes(self) -> dict[str, int]:
         """Kept bytes by tier."""
         stored = {"device": self.slots.device, "ram": self.slots.ram, "disk": self.slots.disk}
         return {tier: tiles * self.record_bytes for tier, tiles in stored.items()}
 
     @property
+    def is_complete(self) -> bool:
+        """Whether nothing of them is recomputed."""
+        return not self.again and self.slots.total >= self.tiles
+
+
+def bytes_at_peak(
+    maps: Sequence[StoredMaps], first: int = 0, last: int = 1 << 30
+) -> dict[str, int]:
+    """Return the most bytes by tier that maps take at once during the steps `first` to `last`."""
+    most = dict.fromkeys(("device", "ram", "disk"), 0)
+    begins = {first} | {each.first for each in maps if first <= each.first <= last}
+    for step in begins:
+        alive = [each for each in maps if each.first <= step <= each.last]
+        for tier in most:
+            most[tier] = max(most[tier], sum(each.bytes[tier] for each in alive))
+    return most
+
+
+@dataclass(frozen=True)
+class StepSeconds:
+    """Predicted seconds of one step."""
+
+    name: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class SweptLayout:
+    """The part of a plan that only swept models have. Sizes in bytes, times in seconds."""
+
+    box: Region
+    """Level-0 pixels that the model sees; its tiles begin at their corner."""
+    rows: int
+    columns: int
+    """Tiles of the grid."""
+    tokens: int
+    """Cells of the map that is taken as a whole; 0: there is none."""
+    decoded: int
+    """Tiles that are restored."""
+    maps: tuple[StoredMaps, ...]
+    precision: str
+    residual_dtype: str
+    bottleneck_on_host: bool
+    """Whether the whole map does not fit the device, so that its step runs on the processor."""
+    ram_bytes: int
+    device_bytes: int
+    disk_bytes: int
+    steps: tuple[StepSeconds, ...]
+    whole: int | None
+    """Number of the step that takes a map as a whole."""
+
+    @property
+    def record_bytes(self) -> int:
+        """Bytes kept of one tile, all maps together."""
+        return sum(each.record_bytes for each in self.maps)
+
+    @property
+    def recompute(self) -> Recompute:
+        """Maps that are recomputed on every tile."""
+        if any(each.again for each in self.maps):
+            return "first" if any(each.names for each in self.maps) else "all"
+        return "none"
+
+    @property
+    def residual_bytes(self) -> dict[str, int]:
+        """Kept bytes by tier, when they are the most."""
+        return bytes_at_peak(self.maps)
+
+    @property
     def tier(self) -> str:
         """The tiers as text, for instance "ram+disk"."""
         used = [tier for tier, size in self.residual_bytes.items() if size]
-        if self.slots.total < self.decoded or self.recompute != "none":
+        if not all(each.is_complete for each in self.maps):
             used.append("recompute")
         return "+".join(used)
 
     def summary(self) -> str:
-        """Return text for the user: the grid, and where residuals lie."""
+        """Return text for the user: the grid, and where maps lie."""
         places = {"device": "on the device", "ram": "in memory", "disk": "on disk"}
         sizes = self.residual_bytes.items()
         stored = [f"{format_size(size)} {places[tier]}" for tier, size in sizes if size]
         if "recompute" in self.tier:
             stored.append("made again in part" if stored else "made again")
-        return f"{self.tokens:,} tokens · residuals: {', '.join(stored) or 'none'}"
+        count = f"{self.tokens:,} tokens" if self.tokens else f"{len(self.steps)} sweeps"
+        return f"{count} · residuals: {', '.join(stored) or 'none'}"
 
     def phases(self) -> str:
         """Return text for the user: what each phase will take."""
-        phases = (f"{name} ≈ {format_seconds(s)}" for name, s in self.phase_seconds.items())
+        phases = [f"{name} ≈ {format_seconds(s)}" for name, s in self.phase_seconds.items()]
+        if len(phases) > MOST_PHASES:
+            phases = [*phases[: MOST_PHASES - 2], "…", phases[-1]]
         return " · ".join(phases)
 
     @property
     def phase_seconds(self) -> dict[str, float]:
-        return {
-            "encode": self.encode_seconds,
-            "bottleneck": self.bottleneck_seconds,
-            "decode": self.decode_seconds,
-        }
+        return {step.name: step.seconds for step in self.steps}
+
+    @property
+    def encode_seconds(self) -> float:
+        """Seconds of the sweeps before the last."""
+        return sum(s.seconds for n, s in enumerate(self.steps[:-1]) if n != self.whole)
+
+    @property
+    def bottleneck_seconds(self) -> float:
+        """Seconds of the step that takes a map as a whole."""
+        return 0.0 if self.whole is None else self.steps[self.whole].seconds
+
+    @property
+    def decode_seconds(self) -> float:
+        """Seconds of the last sweep."""
+        return self.steps[-1].seconds
 
     @property
     def seconds(self) -> float:
-        return sum(self.phase_seconds.values())
+        return sum(step.seconds for step in self.steps)
 
     def describe(self) -> dict[str, Any]:
-        """Return a description for users and records: phases, tokens, and where residuals lie."""
+        """Return a description for users and records: phases, tokens, and where maps lie."""
         return {
             "box": list(self.box),
             "grid": [self.rows, self.columns],
@@ -94,7 +174,7 @@ class StagedLayout:
             "residual_bytes": self.residual_bytes,
             "residual_dtype": self.residual_dtype,
             "recompute": self.recompute,
-            "tiles_encoded_twice": self.decoded - self.slots.total,
+            "tiles_encoded_twice": sum(each.tiles - each.slots.total for each in self.maps),
             "bottleneck_on_host": self.bottleneck_on_host,
             "predicted_seconds": self.phase_seconds,
         }
@@ -104,22 +184,37 @@ class StagedLayout:
         return asdict(self) | {"box": list(self.box)}
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> StagedLayout:
+    def from_dict(cls, data: dict[str, Any]) -> SweptLayout:
         """Return the layout that `to_dict` wrote."""
-        return cls(**data | {"box": Region(*data["box"]), "slots": Slots(**data["slots"])})
+        maps = tuple(
+            StoredMaps(
+                **each
+                | {
+                    "slots": Slots(**each["slots"]),
+                    "names": tuple(each["names"]),
+                    "again": tuple(each["again"]),
+                }
+            )
+            for each in data["maps"]
+        )
+        steps = tuple(StepSeconds(**each) for each in data["steps"])
+        return cls(**data | {"box": Region(*data["box"]), "maps": maps, "steps": steps})
 
 
 @dataclass(frozen=True)
 class Demand:
-    """Input of `split`: tiles to decode, and what they take."""
+    """Input of `split`: tiles to read, and what they take."""
 
     tiles: int
     stage_bytes: tuple[int, ...]
-    """Residual bytes of one tile by stage, fine to coarse."""
+    """Bytes of one tile by map, fine to coarse."""
     encode_seconds: float
-    first_seconds: float
+    first_seconds: float | None
+    """Of the first map alone; None where it cannot be recomputed alone."""
     decode_seconds: float
     """Per tile, all workers together."""
+    again_seconds: float
+    """Of recomputing all maps of a tile wherever they are read."""
 
 
 @dataclass(frozen=True)
@@ -172,9 +267,12 @@ def split(demand: Demand, room: Room, wanted: str) -> Split:
     if wanted != "recompute":
         several: tuple[Recompute, ...] = ("none", "first")
         for recompute in several if wanted == "auto" else (_of_tier(wanted),):
-            ways += _kept(demand, room, wanted, recompute)
+            if demand.first_seconds is not None:
+                ways += _kept(demand, room, wanted, recompute)
+            elif recompute == "none" or wanted != "auto":
+                ways += _kept(demand, room, wanted, "none")
     if wanted in ("auto", "recompute"):
-        seconds = demand.decode_seconds + demand.encode_seconds
+        seconds = demand.decode_seconds + demand.again_seconds
         nothing = Slots(0, 0, 0)
         ways.append(
             Split(nothing, "all", 0, demand.tiles * demand.encode_seconds, demand.tiles * seconds)
@@ -241,13 +339,14 @@ def _timed(demand: Demand, room: Room, slots: Slots, recompute: Recompute, recor
         out += slots.disk * record / speed.write_bytes_per_second
         back += slots.disk * record / speed.read_bytes_per_second
     encode = demand.tiles * demand.encode_seconds
-    decode = demand.tiles * demand.decode_seconds + again * demand.encode_seconds
+    decode = demand.tiles * demand.decode_seconds + again * demand.again_seconds
     if recompute == "first":
+        assert demand.first_seconds is not None
         decode += stored * demand.first_seconds
     return Split(slots, recompute, record, max(encode, out), max(decode, back))
 
 
-def grid_of(target: Region, size: tuple[int, int], tile: int, whole: bool) -> Region:
-    """Return the bottleneck's box: the whole image, or whole tiles around `target`."""
+def box_of(target: Region, size: tuple[int, int], tile: int, whole: bool) -> Region:
+    """Return the box that the model sees: the whole image, or whole tiles around `target`."""
     image = Region(0, 0, *size)
     return image if whole else target.align(tile).intersect(image)

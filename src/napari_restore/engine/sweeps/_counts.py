@@ -1,0 +1,75 @@
+"""Counts of a sweep by tile, on disk until all are there."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from napari_restore.engine.sweeps._slab import SlabFile
+from napari_restore.errors import ResourceError
+from napari_restore.models import Counts, Sums
+
+COUNT_BYTES = 8
+"""Bytes of one count: a float64."""
+
+
+class CountStore:
+    """The counts of each tile, kept until all tiles are counted.
+
+    Kept one by one, so that a killed run counts no tile twice; merged in the order of the tiles, so
+    that the sums do not depend on the order of the work.
+    """
+
+    def __init__(self, path: Path, counts: Counts, tiles: int, key: str) -> None:
+        self._counts = counts
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._slab = SlabFile(path, count_bytes(counts), tiles, key=key, what="counts")
+
+    def has(self, tile: int) -> bool:
+        return self._slab.has(tile)
+
+    def put(self, tile: int, counts: Sums) -> None:
+        """Write the counts (1, *shape) of a tile."""
+        shapes = self._counts.shapes
+        flat = [counts[name].detach().to("cpu", torch.float64).reshape(-1) for name in shapes]
+        self._slab.put(tile, torch.cat(flat).numpy().view(np.uint8))
+
+    def merged(self) -> dict[str, Tensor]:
+        """Return the counts (1, *shape) of all tiles, on the processor."""
+        total: Sums | None = None
+        for tile in range(self._slab.count):
+            one = self._get(tile)
+            total = one if total is None else self._counts.merged(total, one)
+        return dict(total or {})
+
+    def _get(self, tile: int) -> dict[str, Tensor]:
+        content = self._slab.get(tile)
+        if content is None:
+            self._slab.remove()
+            raise ResourceError(
+                f"The counts in {self._slab.path.parent} are damaged and were removed.",
+                "Run the same command again.",
+            )
+        values = torch.from_numpy(content.view(np.float64))
+        shapes = self._counts.shapes
+        parts = torch.split(values, [math.prod(shape) for shape in shapes.values()])
+        return {
+            name: part.reshape(1, *shape)
+            for (name, shape), part in zip(shapes.items(), parts, strict=True)
+        }
+
+    def close(self) -> None:
+        self._slab.close()
+
+    def remove(self) -> None:
+        """Close, and delete the counts."""
+        self._slab.remove()
+
+
+def count_bytes(counts: Counts) -> int:
+    """Return the bytes of the counts of one tile."""
+    return COUNT_BYTES * sum(math.prod(shape) for shape in counts.shapes.values())

@@ -1,0 +1,115 @@
+"""Costs of a run of sweeps that depend neither on batch nor on workers."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from napari_restore.engine._region import Region
+from napari_restore.engine.memory._budget import MIB
+from napari_restore.engine.planning._layout import (
+    LayoutRequest,
+    image_bytes,
+    weight_bytes,
+)
+from napari_restore.engine.planning._tiles import tile_sizes
+from napari_restore.engine.running._precision import dtype_of
+from napari_restore.engine.sweeps import _bandwidth
+from napari_restore.engine.sweeps._counts import count_bytes
+from napari_restore.engine.sweeps._grid import Grid
+from napari_restore.engine.sweeps._groups import groups_of
+from napari_restore.engine.sweeps._tokens import is_related, tile_bytes
+from napari_restore.models import Map, Sweep, SweptModel, WholeStep
+
+DISK_SHARE = 0.9
+"""Share of the free scratch disk that residuals may take."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweptRequest(LayoutRequest):
+    """Input of the plan of a run of sweeps. Sizes in bytes."""
+
+    model: SweptModel
+    box: Region
+    """Pixels that the model sees."""
+    folder: Path
+    """Folder of tokens and maps, perhaps with those of an earlier run."""
+    key: str
+    """Key of the run: tokens of another one are of no use."""
+
+
+class SharedCosts:
+    """Costs that depend neither on batch nor on workers, for tiles of one size. Sizes in bytes."""
+
+    def __init__(self, request: SweptRequest, tile: int) -> None:
+        model, image, box = request.model, request.image, request.box
+        self.tile = tile
+        self.steps = model.steps()
+        self.groups = groups_of(self.steps)
+        grid = Grid(box, tile, model.multiple)
+        self.rows, self.columns, self.tiles = grid.rows, grid.columns, grid.count
+        size = (image.height, image.width)
+        # Runs of sweeps restore whole tiles.
+        self.decoded = tile_sizes(request.targets, size, tile, 0, tile).count
+        self.whole = next((s for s in self.steps if isinstance(s, WholeStep)), None)
+        self.encoded_tile = self.token_tile = self.tokens = self.grid = self.token_bytes = 0
+        self.operations = 0.0
+        # Another area of the image may have been restored before.
+        self.related = False
+        if self.whole is not None:
+            self._add_whole(request, self.whole)
+        counted = [s.counts for s in self.steps if isinstance(s, Sweep) and s.counts is not None]
+        # Of one sweep at a time.
+        self.count_bytes = self.tiles * max((count_bytes(each) for each in counted), default=0)
+        self.disk_bytes = self.token_bytes + self.count_bytes
+        self.weights = weight_bytes(model) if request.resources.device.is_accelerator else 0
+        self.speed = cache(lambda: _bandwidth.probe(_existing(request.folder)))
+        self.disk_room = cache(lambda: _disk_room(request, self.disk_bytes))
+
+    def _add_whole(self, request: SweptRequest, step: WholeStep) -> None:
+        side = self.tile // step.reads.stride
+        self.tokens = self.tiles * side * side
+        self.encoded_tile = tile_bytes(step.reads.channels, side)
+        # Of the step's output, which is the larger.
+        self.token_tile = tile_bytes(step.writes.channels, side, step.margin)
+        grid = self.rows * side, self.columns * side
+        self.related = is_related(request.folder, self.tiles, request.key)
+        if not self.related:
+            self.grid = step.peak_bytes(*grid)
+            self.operations = sum(step.operations(n, *grid) for n in range(step.layers))
+            self.token_bytes = self.tiles * (self.encoded_tile + self.token_tile)
+
+    def map_bytes(self, request: SweptRequest, one: Map) -> int:
+        """Return the bytes kept of one tile of a map."""
+        dtype = dtype_of(one.dtype or request.computing.kept_dtype)
+        return dtype.itemsize * math.prod(one.shape(self.tile))
+
+    def tiles_of(self, number: int) -> int:
+        """Return how many tiles a sweep works on."""
+        return self.decoded if number == len(self.steps) - 1 else self.tiles
+
+    def pixels(self, number: int) -> int:
+        """Return the pixels of a tile of a sweep with its halo."""
+        step = self.steps[number]
+        assert isinstance(step, Sweep)
+        return (self.tile + 2 * step.halo) ** 2
+
+
+def _disk_room(request: SweptRequest, tokens: int) -> int:
+    """Return the bytes that residuals may take on the scratch disk beside tokens and result."""
+    free = shutil.disk_usage(_existing(request.folder)).free
+    if request.folder.exists():
+        # Space allocated by an earlier attempt belongs to this run.
+        free += sum(file.stat().st_size for file in request.folder.iterdir() if file.is_file())
+    room = free - tokens - 2 * image_bytes(request.image)
+    return max(0, int(DISK_SHARE * room) - 64 * MIB)
+
+
+def _existing(folder: Path) -> Path:
+    """Return the nearest existing folder: none is created before a run begins."""
+    while not folder.is_dir():
+        folder = folder.parent
+    return folder

@@ -1,0 +1,319 @@
+"""Base of models that see the whole image: an ordered list of sweeps over its tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from napari_restore.models._model import RestorationModel, Statistics, one_shot_statistics
+from napari_restore.models._padding import pad_to_multiple
+
+RESTORED = "restored"
+"""Name of the map that the last sweep writes: the restored pixels, at stride 1."""
+Tick = Callable[[float], None]
+"""Called with the share of a layer that is done; raises to stop it."""
+Sums: TypeAlias = Mapping[str, Tensor]
+"""What a sweep counts: tensors whose first axis is the tiles (or images) of a batch."""
+
+
+@dataclass(frozen=True)
+class Map:
+    """What a sweep leaves for a later one: cells of `stride` pixels along a side."""
+
+    name: str
+    channels: int
+    stride: int = 1
+    dtype: str | None = None
+    """Floats that it is kept in; None: those the run chooses (``--residual-dtype``)."""
+
+    def shape(self, tile: int) -> tuple[int, int, int]:
+        """Return (C, h, w) for a tile of `tile` pixels along a side."""
+        return self.channels, tile // self.stride, tile // self.stride
+
+
+@dataclass(frozen=True)
+class SweepInput:
+    """What a sweep sees of a batch of tiles, or of whole images.
+
+    All tensors cover the same box: that of the tile grown by the sweep's halo, but never beyond the
+    (padded) image. So the network's own padding acts at the image's edges and nowhere else.
+    """
+
+    view: Tensor | None
+    """(N, planes, h, w) from `SweptModel.view`; None if the sweep does not see the image."""
+    maps: Mapping[str, Tensor]
+    """(N, C, h / stride, w / stride) by name, those that it reads."""
+    statistics: Statistics
+    """Those of the model's `prepare`, and what earlier sweeps settled."""
+    wanted: frozenset[str] | None = None
+    """Outputs that are needed; None: all. A sweep may return more, but need not."""
+
+    def wants(self, *names: str) -> bool:
+        """Return whether any of these outputs is needed."""
+        return self.wanted is None or not self.wanted.isdisjoint(names)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What a sweep counts over all tiles, and what follows from it.
+
+    Every cell is counted once, in the core of its tile, and weighs nothing where its pixels are
+    invalid. Counts of tiles are merged in the order of the tiles, so that a sum is the same
+    whatever order they were worked on.
+    """
+
+    features: tuple[Map, ...]
+    """Outputs of the sweep that are counted, not kept; `count` is given their cores."""
+    shapes: Mapping[str, tuple[int, ...]]
+    """Shape of each count of one tile."""
+    count: Callable[[Mapping[str, Tensor], Tensor | None], Sums]
+    """Returns float64 counts (N, *shape) of features (N, C, h, w), each tile by itself.
+
+    The second argument are the valid pixels, (N, 1, H, W) bool, None where all are: `cell_weights`
+    turns them into weights of cells."""
+    settles: tuple[str, ...]
+    """Names of the statistics that `settle` returns."""
+    settle: Callable[[Sums, Statistics], Statistics]
+    """Turns the counts of the whole image into statistics for later sweeps.
+
+    Both have the images as first axis: a run has one, one-shot calls as many as they are given."""
+    merge: Callable[[Sums, Sums], Sums] | None = None
+    """Merges the counts of earlier tiles with the next one's; None: they are added."""
+
+    def merged(self, earlier: Sums, following: Sums) -> Sums:
+        """Return the counts of earlier tiles and the next one together."""
+        if self.merge is not None:
+            return self.merge(earlier, following)
+        return {name: earlier[name] + following[name] for name in self.shapes}
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One pass over all tiles."""
+
+    name: str
+    """For records, for instance ``"encode"``."""
+    title: str
+    """For users, for instance ``"Encoding"``."""
+    run: Callable[[SweepInput], Mapping[str, Tensor]]
+    """Returns the outputs by name, of the whole input box; what the halo spoils is cut off."""
+    reads: tuple[str, ...] = ()
+    """Names of the maps it reads; those of a `WholeStep` come with that step's margin."""
+    writes: tuple[Map, ...] = ()
+    halo: int = 0
+    """Pixels around a tile's core that its outputs depend on; a multiple of all strides."""
+    sees_image: bool = True
+    counts: Counts | None = None
+
+
+@dataclass(frozen=True)
+class WholeStep:
+    """A step between two sweeps that takes a map as a whole, in memory, layer by layer.
+
+    Both maps are float32 and stay with a run's result, so that another area of the same image only
+    needs the sweeps after it. A model has at most one.
+    """
+
+    name: str
+    title: str
+    reads: Map
+    writes: Map
+    margin: int
+    """Cells around a tile's own that readers of `writes` are given; at the image's edges the last
+    cell is repeated."""
+    layers: int
+    begin: Callable[[Tensor], Tensor]
+    """Returns the first layer's input for a map (H, W, C); may overwrite it."""
+    layer: Callable[..., Tensor]
+    """Applies layer `index` to `grid` (H, W, C), which it may overwrite: `layer(index, grid, tick,
+    routing)`, of which `tick` (`Tick`) and `routing` (`Routing`) may be left out."""
+    peak_bytes: Callable[[int, int], int]
+    """Returns the peak bytes of a layer for H × W float32 cells, those included."""
+    operations: Callable[[int, int, int], float]
+    """Returns roughly the multiplications of layer `index` for H × W cells."""
+
+    def __call__(self, grid: Tensor) -> Tensor:
+        """Return the step's output for one map (H, W, C)."""
+        grid = self.begin(grid)
+        for index in range(self.layers):
+            grid = self.layer(index, grid)
+        return grid
+
+    def with_margin(self, grid: Tensor) -> Tensor:
+        """Return a map (C, H, W), its edges repeated for the `margin` on every side."""
+        beyond = [self.margin] * 4
+        return nn.functional.pad(grid[None], beyond, mode="replicate")[0] if self.margin else grid
+
+
+Step: TypeAlias = Sweep | WholeStep
+
+
+class SweptModel(RestorationModel):
+    """A model whose pixels depend on all of the image, through an ordered list of sweeps.
+
+    The image is first grown at bottom and right by reflection, to whole tiles if the model fixes
+    their side, else to its card's `multiple_of`. `forward` runs the sweeps on whole images, each as
+    one tile; a run of the engine runs the same functions tile by tile. Where `statistics` hold what
+    the sweeps settle, nothing is counted: without a `WholeStep` the model is then local, with the
+    halo `reach`.
+    """
+
+    tile: int | None = None
+    """Side in pixels that tiles must have; None: any multiple of the card's `multiple_of`."""
+    batch: int | None = None
+    """Number of tiles at once that the model is intended for; None: by the size of the image."""
+
+    def steps(self) -> tuple[Step, ...]:
+        """Return the steps in order; the last is a sweep and writes `RESTORED`.
+
+        Beside it the last sweep may write the side maps that the card names.
+        """
+        raise NotImplementedError
+
+    def view(self, x: Tensor, statistics: Statistics | None = None) -> Tensor:
+        """Return the sweeps' view of tiles or images `x` (N, C, h, w): its planes come first.
+
+        No further planes, unless the model needs the context: then also those computed pixel by
+        pixel from `statistics`; without them from `x`, taken for whole images.
+        """
+        return x
+
+    @property
+    def multiple(self) -> int:
+        """Pixels to whose multiple the image is grown."""
+        return self.tile or self.card.multiple_of
+
+    @property
+    def settles(self) -> tuple[str, ...]:
+        """Names of all statistics that sweeps settle."""
+        counted = (step.counts for step in sweeps_of(self.steps()))
+        return tuple(name for counts in counted if counts is not None for name in counts.settles)
+
+    @property
+    def reach(self) -> int | None:
+        """Halo in pixels of the model once all is settled; None if a step takes a whole map."""
+        steps = self.steps()
+        if any(isinstance(step, WholeStep) for step in steps):
+            return None
+        reach = {RESTORED: 0}
+        farthest = 0
+        for step in reversed(sweeps_of(steps)):
+            needed = [reach[written.name] for written in step.writes if written.name in reach]
+            if not needed:
+                continue
+            around = max(needed) + step.halo
+            for name in step.reads:
+                reach[name] = max(reach.get(name, 0), around)
+            if step.sees_image:
+                farthest = max(farthest, around)
+        return -(-farthest // self.multiple) * self.multiple
+
+    def forward_with_maps(
+        self, x: Tensor, statistics: Statistics | None = None, valid: Tensor | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        if statistics is None and self.card.needs_context and len(x) > 1:
+            # What follows from the context of one image has no axis of images.
+            masks: list[Tensor | None] = [None] * len(x)
+            if valid is not None:
+                masks = list(torch.split(valid, 1))
+            each = [self.forward_with_maps(*one) for one in _alone(x, masks)]
+            names = each[0][1]
+            maps = {name: torch.cat([found[name] for _, found in each]) for name in names}
+            return torch.cat([y for y, _ in each]), maps
+        if statistics is None:
+            needs = self.card.needs_context
+            statistics = one_shot_statistics(self, x, valid) if needs else {}
+        height, width = x.shape[2:]
+        whole = pad_to_multiple(x, self.multiple)
+        counted = valid
+        if valid is not None and valid.shape[2:] != whole.shape[2:]:
+            counted = pad_to_multiple(valid, self.multiple)
+        outputs = self.swept(self.view(whole, statistics), statistics, counted)
+        cropped = {name: y[..., :height, :width] for name, y in outputs.items()}
+        return cropped.pop(RESTORED), cropped
+
+    def swept(
+        self, view: Tensor, statistics: Statistics, valid: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Return the last sweep's outputs of whole views (N, planes, H, W), each as one tile."""
+        steps = self.steps()
+        last = last_readers(steps)
+        maps: dict[str, Tensor] = {}
+        for number, step in enumerate(steps):
+            if isinstance(step, WholeStep):
+                maps[step.writes.name] = _on_whole_maps(step, maps[step.reads.name])
+            else:
+                counting = step.counts if not is_settled(step, statistics) else None
+                if counting is None and not step.writes:
+                    # All that it is for is known.
+                    continue
+                read = {name: maps[name] for name in step.reads}
+                outputs = dict(
+                    step.run(SweepInput(view, read, statistics, wanted_of(step, counting)))
+                )
+                if counting is not None:
+                    features = {each.name: outputs[each.name] for each in counting.features}
+                    settled = counting.settle(counting.count(features, valid), statistics)
+                    statistics = {**statistics, **settled}
+                maps |= {each.name: outputs[each.name] for each in step.writes}
+            for name in [name for name in maps if last.get(name, number) <= number]:
+                if number < len(steps) - 1:
+                    del maps[name]
+        written = steps[-1].writes
+        assert not isinstance(written, Map)
+        return {each.name: maps[each.name] for each in written}
+
+
+def _alone(x: Tensor, masks: list[Tensor | None]) -> Iterator[tuple[Tensor, None, Tensor | None]]:
+    for one, mask in zip(torch.split(x, 1), masks, strict=True):
+        yield one, None, mask
+
+
+def _on_whole_maps(step: WholeStep, maps: Tensor) -> Tensor:
+    """Return the step's output for maps (N, C, H, W), with the margin."""
+    # Copies: layers overwrite their input, which later sweeps may read.
+    grids = [
+        step(image.permute(1, 2, 0).clone(memory_format=torch.contiguous_format)) for image in maps
+    ]
+    return torch.stack([step.with_margin(grid.permute(2, 0, 1)) for grid in grids])
+
+
+def sweeps_of(steps: tuple[Step, ...]) -> list[Sweep]:
+    """Return the sweeps among `steps`, in order."""
+    return [step for step in steps if isinstance(step, Sweep)]
+
+
+def is_settled(sweep: Sweep, statistics: Statistics) -> bool:
+    """Return whether `statistics` hold all that `sweep` would settle."""
+    return sweep.counts is None or all(name in statistics for name in sweep.counts.settles)
+
+
+def wanted_of(sweep: Sweep, counting: Counts | None) -> frozenset[str]:
+    """Return the outputs of `sweep` that are needed: the counted ones only while `counting`."""
+    counted = () if counting is None else counting.features
+    return frozenset(each.name for each in (*sweep.writes, *counted))
+
+
+def last_readers(steps: tuple[Step, ...]) -> dict[str, int]:
+    """Return for every map that is read the number of the last step that does."""
+    last: dict[str, int] = {}
+    for number, step in enumerate(steps):
+        reads = (step.reads.name,) if isinstance(step, WholeStep) else step.reads
+        last |= dict.fromkeys(reads, number)
+    return last
+
+
+def cell_weights(valid: Tensor | None, features: Tensor) -> Tensor:
+    """Return the float64 weights (N, 1, h, w) of the cells of `features` (N, C, h, w).
+
+    A cell weighs the share of its pixels that are `valid` (N, 1, H, W) bool; 1 where that is None.
+    """
+    shape = (len(features), 1, *features.shape[2:])
+    if valid is None:
+        return torch.ones(shape, dtype=torch.float64, device=features.device)
+    stride = valid.shape[-1] // features.shape[-1]
+    return nn.functional.avg_pool2d(valid.to(torch.float64), stride)

@@ -1,0 +1,232 @@
+"""Hierarchical multi-head attention between channels, as functions that tiles can share.
+
+An attention layer judges a pixel by sums over all pixels. So a layer has four parts: `local` maps a
+tile with a halo of one cell; `count` adds up its cells; `settle` turns the sums of the whole image
+into attention; `attend` uses it on tiles again.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from napari_restore.models.hint._blocks import depthwise
+from napari_restore.models.hint._cache import (
+    InterModulator,
+    IntraModulator,
+    Rounding,
+    resized,
+    updated,
+)
+from napari_restore.models.hint._config import HEADS, HintConfig, head_sizes
+
+PIECE = 2**14
+"""Cells whose products are summed in the map's own precision, before float64."""
+SMALLEST_NORM = 1e-12
+
+
+class Counts(NamedTuple):
+    """Sums over the cells of each of N images, float64; those of tiles are added up."""
+
+    cells: Tensor
+    """(N,)."""
+    q: Tensor
+    """(N, C): of the queries."""
+    qq: Tensor
+    """(N, C, C): of the products of queries; without gradient, as only the order needs them."""
+    squares: Tensor
+    """(N, 2, C): of the squares of queries and of keys."""
+    qk: Tensor
+    """(N, C, C): of the products of queries and keys."""
+
+    def plus(self, other: Counts) -> Counts:
+        """Return the sums over both parts of the images."""
+        return Counts(*(a + b for a, b in zip(self, other, strict=True)))
+
+
+class Facts(NamedTuple):
+    """What a layer knows of the whole of each of N images."""
+
+    order: Tensor
+    """(N, C) int64: the channels, most correlated first; slots of the output are in this order."""
+    gap: Tensor
+    """(N,) float64: the smallest difference of mean correlation between neighbours in `order`."""
+    heads: tuple[Tensor, ...]
+    """Attention (N, c, c) of each head between its channels, modulated by the cache."""
+    attention: Tensor
+    """(N, C, C): the same as one matrix, from channels as they are to slots in `order`."""
+    scales: Tensor
+    """(N, 2, C): factors of queries and keys in the intra-layer cache."""
+
+
+class HierarchicalAttention(nn.Module):
+    """Attention between the channels of maps (N, C, H, W).
+
+    Channels are grouped into heads of different sizes by how much they correlate with all others;
+    attention is modulated by that of earlier layers, and the output by the layer's own queries and
+    keys. The output stays in the order of the groups, as published. Source: HINT (Zhou et al., ICCV
+    2025).
+    """
+
+    def __init__(self, channels: int, config: HintConfig) -> None:
+        super().__init__()
+        self.channels = channels
+        self.sizes = head_sizes(channels, bool(config.equal_heads))
+        self.temperature = nn.Parameter(torch.ones(HEADS, 1, 1))
+        self.qkv = nn.Conv2d(channels, 3 * channels, 1, bias=False)
+        self.qkv_dwconv = depthwise(3 * channels)
+        self.project_out = nn.Conv2d(channels, channels, 1, bias=False)
+        self.has_inter = bool(config.inter)
+        if config.intra:
+            self.intra_modulator = IntraModulator(channels)
+        if config.inter:
+            for number, size in enumerate(self.sizes, 1):
+                self.add_module(f"inter_modulator{number}", InterModulator(size))
+        self.regroup = True
+        self.rounding: Rounding = "trunc"
+
+    def local(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return queries, keys and values (N, C, h, w) of a normed map; it needs a halo of 1."""
+        q, k, v = self.qkv_dwconv(self.qkv(x)).chunk(3, dim=1)
+        return q, k, v
+
+    def count(self, q: Tensor, k: Tensor, weight: Tensor | None = None) -> Counts:
+        """Return the sums over cells, each with its `weight` (N, 1, h, w) from 0 to 1."""
+        # Half precision would lose the sums.
+        precision = torch.promote_types(q.dtype, torch.float32)
+        with _without_autocast(q.device.type):
+            q, k = rows(q).to(precision), rows(k).to(precision)
+            q_counted, k_counted = q, k
+            cells = q.new_full((len(q),), q.shape[1], dtype=torch.float64)
+            if weight is not None:
+                weighted = rows(weight).to(precision)
+                cells = weighted.double().sum((1, 2))
+                q_counted, k_counted = q * weighted, k * weighted
+            with torch.no_grad():
+                sums, products = sum_of(q_counted), sum_of(q_counted, q)
+            squares = torch.stack([sum_of(q_counted * q), sum_of(k_counted * k)], dim=1)
+            return Counts(cells, sums, products, squares, sum_of(q_counted, k))
+
+    def settle(
+        self, counts: Counts, cache: Tensor | None, intra_scale: Tensor | None = None
+    ) -> tuple[Facts, Tensor | None]:
+        """Return the facts of the images, and the inter-layer cache (N, C, C) after this layer.
+
+        `intra_scale` (N,) is a further factor of the intra-layer cache.
+        """
+        order, gap = self._order(counts)
+        inverse = _inverse_norms(counts.squares)
+        # From sums in float64 on: all of this is a few small matrices.
+        cosine = inverse[:, 0, :, None] * counts.qk * inverse[:, 1, None, :]
+        rows = order[:, :, None].expand(-1, -1, self.channels)
+        cosine = cosine.gather(1, rows).gather(2, rows.transpose(1, 2))
+        dtype = self.temperature.dtype
+        heads, start = [], 0
+        for size, temperature in zip(self.sizes, self.temperature, strict=True):
+            part = slice(start, start + size)
+            heads.append((temperature * cosine[:, part, part].to(dtype)).softmax(-1))
+            start += size
+        if self.has_inter:
+            if cache is not None:
+                cache = resized(cache, self.channels)
+                heads = [
+                    self.get_submodule(f"inter_modulator{n}")(head, cache)
+                    for n, head in enumerate(heads, 1)
+                ]
+            # Training follows neither cache, as published; a gradient of the image does.
+            seen = tuple(head.detach() if self.training else head for head in heads)
+            cache = updated(cache, seen, self.channels, self.rounding)
+        if intra_scale is not None:
+            inverse = inverse * intra_scale[:, None, None]
+        facts = Facts(
+            order, gap, tuple(heads), _as_one(heads, order, self.sizes), inverse.to(dtype)
+        )
+        return facts, cache
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, facts: Facts) -> Tensor:
+        """Return the layer's output (N, C, h, w) of queries, keys and values; it needs no halo."""
+        mixed = rows(v) @ facts.attention.to(v.dtype).transpose(1, 2)
+        out = maps(mixed, v)
+        if hasattr(self, "intra_modulator"):
+            out = out + self.intra_modulator(out + self._intra(q, k, facts))
+        projected: Tensor = self.project_out(out)
+        return projected
+
+    def _intra(self, q: Tensor, k: Tensor, facts: Facts) -> Tensor:
+        """Return the intra-layer cache: normed queries plus normed keys, in the order of slots."""
+        scales = facts.scales.to(q.dtype)
+        if self.training:
+            q, k, scales = q.detach(), k.detach(), scales.detach()
+        scale_q, scale_k = scales[:, :, None].unbind(1)
+        both = rows(q) * scale_q + rows(k) * scale_k
+        return maps(both.gather(2, facts.order[:, None].expand(both.shape)), q)
+
+    def _order(self, counts: Counts) -> tuple[Tensor, Tensor]:
+        """Return order and smallest gap by mean correlation; constant channels correlate by 0."""
+        if not self.regroup:
+            own = torch.arange(self.channels, device=counts.q.device)
+            return own.expand(len(counts.q), -1), counts.q.new_full((len(counts.q),), torch.inf)
+        with torch.no_grad():
+            mean = correlation(counts).mean(-1)
+            ranked, order = mean.sort(dim=-1, descending=True, stable=True)
+            return order, (ranked[:, :-1] - ranked[:, 1:]).amin(-1)
+
+
+def correlation(counts: Counts) -> Tensor:
+    """Return Pearson's correlation (N, C, C) of the queries' channels, 0 for constant ones."""
+    cells = counts.cells.clamp(min=1)[:, None, None]
+    covariance = counts.qq - counts.q[:, :, None] * counts.q[:, None, :] / cells
+    variance = covariance.diagonal(dim1=1, dim2=2)
+    # A constant channel's variance is what rounding of the sums leaves.
+    varies = variance > 1e-7 * counts.qq.diagonal(dim1=1, dim2=2)
+    inverse = torch.where(varies, variance.clamp(min=1e-300).rsqrt(), 0.0)
+    return (inverse[:, :, None] * covariance * inverse[:, None, :]).clamp(-1, 1)
+
+
+def _without_autocast(device: str) -> AbstractContextManager[None]:
+    if not torch.amp.is_autocast_available(device):
+        return nullcontext()  # shapes alone, on the device "meta"
+    return torch.autocast(device, enabled=False)
+
+
+def sum_of(a: Tensor, b: Tensor | None = None) -> Tensor:
+    """Return the sums (N, C) of (N, cells, C), or those (N, C, C) of products, in float64."""
+    sums = []
+    for start in range(0, a.shape[1], PIECE):
+        part = a[:, start : start + PIECE]
+        own = part.sum(1) if b is None else part.transpose(1, 2) @ b[:, start : start + PIECE]
+        sums.append(own.double())
+    return torch.stack(sums).sum(0)
+
+
+def rows(x: Tensor) -> Tensor:
+    """Return maps (N, C, H, W) as (N, H · W, C); in channels-last order without a copy."""
+    return x.permute(0, 2, 3, 1).flatten(1, 2)
+
+
+def maps(x: Tensor, like: Tensor) -> Tensor:
+    """Return (N, H · W, C) as maps (N, C, H, W) of the size of `like`, in channels-last order."""
+    return x.reshape(len(x), *like.shape[2:], -1).permute(0, 3, 1, 2)
+
+
+def _inverse_norms(squares: Tensor) -> Tensor:
+    """Return 1 over the norms; 0 where a channel is 0 in all cells that count."""
+    # Without `where` before the root, its gradient at 0 would be NaN.
+    known = squares > 0
+    norms = squares.where(known, 1.0).sqrt().clamp(min=SMALLEST_NORM)
+    return (1 / norms).where(known, 0.0)
+
+
+def _as_one(heads: list[Tensor], order: Tensor, sizes: tuple[int, ...]) -> Tensor:
+    """Return the heads' attention as one matrix (N, C, C), columns back in the channels' order."""
+    rows, start, width = [], 0, sum(sizes)
+    for head, size in zip(heads, sizes, strict=True):
+        rows.append(functional.pad(head, (start, width - start - size)))
+        start += size
+    sorted_matrix = torch.cat(rows, dim=1)
+    back = order.argsort(dim=-1)[:, None, :].expand(-1, width, -1)
+    return sorted_matrix.gather(2, back)

@@ -1,0 +1,76 @@
+"""Low light: too little light on the sensor, its noise, white balance and compression."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from napari_restore.training.degradation._noise import quantised
+from napari_restore.training.haze import to_display, to_linear
+
+Array = npt.NDArray[np.float32]
+
+FULL_WELL = (2000.0, 20000.0)
+"""Range of the electrons of a white pixel at full exposure; log-uniform."""
+READ_NOISE = (1.0, 8.0)
+"""Range of the noise of reading in electrons; log-uniform."""
+BALANCE = 0.12
+"""Largest relative error of red and blue against green."""
+QUALITY = (70, 96)
+"""Range of the quality of JPEG, the upper end excluded."""
+
+
+@dataclass(frozen=True)
+class LowLight:
+    """How an image was taken with too little light."""
+
+    factor: float
+    """By how much there is too little: linear light is divided by it."""
+    electrons: float
+    """Electrons of a white pixel at full exposure."""
+    read: float
+    """Standard deviation of the noise of reading, in electrons."""
+    balance: tuple[float, float, float]
+    """Factors of red, green and blue in linear light."""
+    quality: int | None
+    """Of JPEG; None: not compressed."""
+
+
+def draw_low_light(
+    rng: np.random.Generator, factor: tuple[float, float], compressed: float
+) -> LowLight:
+    """Draw low light of a log-uniform `factor`, JPEG with the probability `compressed`."""
+    red, blue = 1 + rng.uniform(-BALANCE, BALANCE, 2)
+    chosen = _log_uniform(rng, factor)
+    electrons, read = _log_uniform(rng, FULL_WELL), _log_uniform(rng, READ_NOISE)
+    quality = int(rng.integers(*QUALITY)) if rng.random() < compressed else None
+    return LowLight(chosen, electrons, read, (float(red), 1.0, float(blue)), quality)
+
+
+def darken(clear: Array, light: LowLight, rng: np.random.Generator) -> Array:
+    """Return (h, w, 3) display values 0 to 1 as taken with so little light, in 8 bits.
+
+    Noise is Gaussian with the variance of photons and of reading (Foi et al., IEEE TIP 17, 2008).
+    """
+    scale = np.float32(light.electrons / light.factor) * np.asarray(light.balance, np.float32)
+    seen = to_linear(clear) * scale
+    spread = np.sqrt(seen + np.float32(light.read**2))
+    seen = seen + spread * rng.standard_normal(seen.shape, np.float32)
+    dark = quantised(to_display(np.maximum(seen / np.float32(light.electrons), 0)))
+    return dark if light.quality is None else compressed(dark, light.quality)
+
+
+def compressed(picture: Array, quality: int) -> Array:
+    """Return (h, w, 3) display values 0 to 1 after JPEG."""
+    file = io.BytesIO()
+    Image.fromarray(np.rint(picture * 255).astype(np.uint8)).save(file, "JPEG", quality=quality)
+    codes: Array = np.asarray(Image.open(file), np.float32) / np.float32(255)
+    return codes
+
+
+def _log_uniform(rng: np.random.Generator, limits: tuple[float, float]) -> float:
+    return float(np.exp(rng.uniform(*np.log(limits))))

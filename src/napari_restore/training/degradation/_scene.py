@@ -1,0 +1,33 @@
+"""Degradations of a scene by name: the same in every validation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import PurePath
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_restore._options import Degradation
+from napari_restore.training.degradation._low_light import darken, draw_low_light
+from napari_restore.training.degradation._noise import add_noise
+
+Array = npt.NDArray[np.float32]
+
+SCORED: Mapping[str, tuple[float, ...]] = {"noise": (15.0, 25.0, 50.0), "lowlight": (5.0, 12.0)}
+"""Levels at which networks are scored: sigma in 255ths, factor of too little light."""
+
+
+def degraded_scene(
+    clear: Array, name: str, degradation: Degradation, level: float, seed: int
+) -> Array:
+    """Return an image (h, w, 3), display values 0 to 1, degraded at a level as in `SCORED`.
+
+    All randomness follows from seed, level and the stem of the file's name.
+    """
+    digest = sha256(f"{seed}/{degradation}/{level:g}/{PurePath(name).stem}".encode()).digest()
+    rng = np.random.default_rng(np.frombuffer(digest, "<u4").tolist())
+    if degradation == "noise":
+        return add_noise(clear, level, rng)
+    return darken(clear, draw_low_light(rng, (level, level), compressed=0.5), rng)

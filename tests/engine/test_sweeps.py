@@ -1,0 +1,373 @@
+"""Runs of sweeps: swept equals one-shot, whatever tile, order and tier, or an interruption."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import napari_restore as nr
+from napari_restore.api import Region
+from napari_restore.engine import Phase, Progress
+from napari_restore.engine.planning._tiles import Schedule
+from napari_restore.engine.sweeps._bandwidth import Bandwidth
+from napari_restore.engine.sweeps._counts import CountStore
+from napari_restore.engine.sweeps._settled import all_settled
+from napari_restore.errors import BadModel, BudgetTooSmall, Cancelled
+from napari_restore.models import RESTORED, Map, Sweep
+
+from ._swept_model import Chain, ToySwept
+
+TOLERANCE = 1e-5
+SWEEPS = ("Fine features", "Coarse features", "Attention", "Restoring")
+MODEL = ToySwept()
+DOUBLE = ToySwept("float64")
+"""One of each for all: a module handed over in Python has a name of its own, by which runs resume."""
+
+
+@pytest.fixture
+def image() -> np.ndarray[Any, Any]:
+    """Sides that are no whole number of tiles, nor of cells; float pixels are taken as they are."""
+    return np.random.default_rng(0).random((205, 331, 3), np.float32)
+
+
+def planes(image: np.ndarray[Any, Any]) -> torch.Tensor:
+    return torch.from_numpy(image).permute(2, 0, 1)[None]
+
+
+def one_shot(image: Any, model: ToySwept = MODEL, valid: Any = None) -> np.ndarray[Any, Any]:
+    mask = None if valid is None else torch.from_numpy(valid)[None, None]
+    with torch.inference_mode():
+        return model(planes(image), None, mask)[0].permute(1, 2, 0).numpy()
+
+
+def restored(image: Any, scratch: Path, **options: Any) -> np.ndarray[Any, Any]:
+    options = {"tile": 128, "workers": 1, **options}
+    return np.asarray(nr.restore(image, MODEL, scratch=scratch, **options).array)
+
+
+@pytest.mark.parametrize(
+    ("tier", "tile", "batch"),
+    [
+        ("auto", None, None),
+        ("ram", 128, 1),
+        ("disk", 128, 3),
+        ("recompute", 128, 1),
+        ("recompute-first", 256, 2),
+        ("disk", 384, 1),
+    ],
+)
+def test_swept_equals_one_shot(
+    image: Any, tmp_path: Path, tier: str, tile: int | None, batch: int | None
+) -> None:
+    got = restored(image, tmp_path, residuals=tier, tile=tile, tile_batch=batch)
+    assert np.abs(got - image).max() > 0.1
+    assert np.abs(got - one_shot(image)).max() <= TOLERANCE
+
+
+def test_what_is_counted_matters(image: Any) -> None:
+    """Each half by itself has other Gram matrices: what the engine must not do shows."""
+    halves = np.concatenate([one_shot(image[:, :164]), one_shot(image[:, 164:])], axis=1)
+    assert np.abs(halves - one_shot(image))[:, :100].max() > 1e-3
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 300), (128, 128), (129, 257)])
+def test_any_size(tmp_path: Path, size: tuple[int, int]) -> None:
+    image = np.random.default_rng(1).random((*size, 3), np.float32)
+    assert np.abs(restored(image, tmp_path) - one_shot(image)).max() <= TOLERANCE
+
+
+def test_a_constant_image_stays_finite(tmp_path: Path) -> None:
+    image = np.zeros((140, 150, 3), np.float32)
+    assert np.abs(restored(image, tmp_path) - one_shot(image)).max() <= TOLERANCE
+
+
+@pytest.mark.parametrize("tier", ["ram", "disk", "recompute"])
+def test_in_double_floats_nothing_but_rounding_differs(
+    image: Any, tmp_path: Path, tier: str, monkeypatch: Any
+) -> None:
+    plan = nr.plan(image, DOUBLE, scratch=tmp_path, tile=128, residuals=tier, workers=1)
+    outputs: list[torch.Tensor] = []
+    restore = ToySwept._restore
+
+    def noted(self: ToySwept, given: Any) -> Any:
+        made = restore(self, given)
+        outputs.append(made[RESTORED])
+        return made
+
+    monkeypatch.setattr(ToySwept, "_restore", noted)
+    nr.start(plan).result()
+    swept = outputs[-6:]
+    with torch.inference_mode():
+        whole = DOUBLE(planes(image))[0]
+    assert whole.dtype == torch.float64
+    # Decoded from the last tile to the first.
+    corner = swept[-1][0, :, :128, :128]
+    assert float((corner - whole[:, :128, :128]).abs().max()) <= 1e-10
+    last = swept[0][0, :, 8:, 8:][:, :77, :75]
+    assert float((last - whole[:, 128:, 256:]).abs().max()) <= 1e-10
+
+
+def settled_of(plan: Any) -> dict[str, torch.Tensor]:
+    assert plan.settled is not None
+    return dict(all_settled(plan.model, plan.settled))
+
+
+def test_counts_are_merged_in_the_order_of_tiles(
+    image: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
+    """So that not even the last bit depends on which tile was first."""
+    plan = nr.plan(image, MODEL, scratch=tmp_path / "a", tile=128, workers=1)
+    nr.start(plan).result()
+    expected = settled_of(plan)
+
+    class Backwards(Schedule):
+        def __init__(self, tiles: Any, *rest: Any, backwards: bool = False) -> None:
+            super().__init__(tiles, *rest, backwards=not backwards)
+
+    for path in plan.settled.glob("*.npz"):
+        path.unlink()
+    monkeypatch.setattr("napari_restore.engine.sweeps._run.Schedule", Backwards)
+    again = nr.plan(image, MODEL, scratch=tmp_path / "b", tile=128, workers=1)
+    assert again.staged is not None
+    nr.start(again).result()
+    assert again.settled == plan.settled
+    for name, value in settled_of(again).items():
+        assert torch.equal(value, expected[name])
+
+
+@pytest.mark.parametrize("sweep", SWEEPS)
+@pytest.mark.parametrize("tier", ["ram", "disk"])
+def test_cancelled_in_any_sweep_goes_on(
+    image: Any, tmp_path: Path, tier: str, sweep: str, monkeypatch: Any
+) -> None:
+    """The same bits as without the interruption; what lay on disk is not made again."""
+    options = {"residuals": tier, "tile": 128, "workers": 1, "tile_batch": 1}
+    plan = nr.plan(image, MODEL, scratch=tmp_path / "a", **options)
+    expected = np.asarray(nr.start(plan).result().array)
+    for path in plan.settled.glob("*.npz"):
+        path.unlink()
+    options["scratch"] = tmp_path / "b"
+    job, now = nr.start(nr.plan(image, MODEL, **options)), ""
+    for event in job:
+        now = event.name if isinstance(event, Phase) else now
+        if isinstance(event, Progress) and now.startswith(sweep) and event.done >= 2:
+            job.cancel()
+    with pytest.raises(Cancelled):
+        job.result()
+    result = nr.restore(image, MODEL, **options)
+    assert np.array_equal(np.asarray(result.array), expected)
+    if tier == "disk":
+        # Three sweeps of six tiles each, of which at least two were there.
+        assert result.record["measured"]["tiles_encoded"] <= 18 - 6 * SWEEPS.index(sweep) - (
+            2 if sweep != "Restoring" else 0
+        )
+    assert not list(Path(options["scratch"]).glob("*.zarr/staged/*"))
+
+
+def test_another_area_runs_no_sweep(image: Any, tmp_path: Path) -> None:
+    """What is settled is kept by image and weights: then the model is local, with a halo."""
+    whole = restored(image, tmp_path)
+    plan = nr.plan(image, MODEL, region=Region(60, 90, 170, 300), scratch=tmp_path / "b")
+    assert plan.staged is None and plan.layout.halo == MODEL.reach == 24
+    part = np.asarray(nr.start(plan).result().array)
+    assert np.abs(part - whole[60:170, 90:300]).max() <= TOLERANCE
+    other = nr.plan(image + np.float32(0.01), MODEL, scratch=tmp_path / "b")
+    assert other.staged is not None
+
+
+def test_a_region_knows_the_whole_image(image: Any, tmp_path: Path) -> None:
+    box = Region(140, 260, 200, 320)
+    part = restored(image, tmp_path, region=box)
+    assert np.abs(part - one_shot(image)[140:200, 260:320]).max() <= TOLERANCE
+    draft = restored(image, tmp_path, region=box, extent="region")
+    assert np.abs(draft - part).max() > 100 * TOLERANCE
+
+
+def test_damaged_statistics_are_settled_again(image: Any, tmp_path: Path) -> None:
+    plan = nr.plan(image, MODEL, scratch=tmp_path, tile=128)
+    nr.start(plan).result()
+    file = next(iter(plan.settled.glob("*.npz")))
+    file.write_bytes(file.read_bytes()[:-20])
+    again = nr.plan(image, MODEL, scratch=tmp_path / "b", tile=128)
+    assert again.staged is not None
+    got = np.asarray(nr.start(again).result().array)
+    assert np.abs(got - one_shot(image)).max() <= TOLERANCE
+
+
+def test_invalid_pixels_weigh_nothing(image: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    """NaN and what the model is given in its place are counted nowhere; they stay as they are."""
+    valid = np.ones(image.shape[:2], bool)
+    valid[30:150, 100:260] = valid[3] = False
+    image[~valid] = np.nan
+    views: list[torch.Tensor] = []
+    restore = ToySwept._restore
+    monkeypatch.setattr(
+        ToySwept, "_restore", lambda self, given: views.append(given.view) or restore(self, given)
+    )
+    got = restored(nr.open_image(image), tmp_path)
+    assert np.isnan(got[~valid]).all()
+    # What the model was given there, in the tile at the corner.
+    fill = views[-1][0, :, 3, 3].numpy()
+    filled = np.where(valid[..., None], image, fill)
+    expected = one_shot(filled, valid=valid)
+    assert np.abs(got - expected)[valid].max() <= TOLERANCE
+    assert np.abs(expected - one_shot(filled))[valid].max() > 100 * TOLERANCE
+
+
+def test_an_image_without_a_valid_pixel_is_left_alone(tmp_path: Path) -> None:
+    image = np.full((130, 140, 3), np.nan, np.float32)
+    assert np.isnan(restored(image, tmp_path)).all()
+
+
+def test_maps_take_the_bytes_that_were_planned(image: Any, tmp_path: Path) -> None:
+    """Each map is freed after its last reader: what is the most at once was predicted."""
+    for tier in ("ram", "disk"):
+        plan = nr.plan(image, MODEL, scratch=tmp_path / tier, residuals=tier, tile=128)
+        one = {"fine": 4 * 4 * 128**2, "coarse": 4 * 8 * 32**2, "related": 4 * 8 * 32**2}
+        # While the third sweep runs, all of them are there.
+        assert plan.staged.residual_bytes[tier] == 6 * sum(one.values())
+        record = nr.start(plan).result().record
+        assert record["measured"]["residual_bytes"] == plan.staged.residual_bytes
+        assert record["plan"]["residual_tier"] == tier
+        assert set(record["measured"]["phase_seconds"]) == {"fine", "coarse", "block", "restore"}
+        for path in plan.settled.glob("*.npz"):
+            path.unlink()
+
+
+def test_a_small_budget_keeps_some_maps_and_makes_others_again(image: Any, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"scratch": tmp_path, "tile": 128, "workers": 1}
+    least = nr.plan(image, MODEL, residuals="recompute", **options).prediction.added_ram_bytes
+    most = nr.plan(image, MODEL, residuals="ram", **options).staged
+    memory = least + most.residual_bytes["ram"] // 2
+    with pytest.raises(BudgetTooSmall):
+        nr.plan(image, MODEL, residuals="ram", memory=memory, **options)
+    # No room on the disk.
+    result = nr.restore(image, MODEL, residuals="recompute-first", memory=memory, **options)
+    kept = result.record["measured"]["residual_bytes"]
+    assert 0 < kept["ram"] < most.residual_bytes["ram"]
+    assert np.abs(np.asarray(result.array) - one_shot(image)).max() <= TOLERANCE
+
+
+@pytest.mark.parametrize(("ram", "disk"), [(0, 0), (0, 4), (7, 0), (3, 11), (20, 0), (13, 5)])
+def test_a_chain_of_maps_is_kept_in_part_and_made_again_in_part(
+    tmp_path: Path, monkeypatch: Any, ram: int, disk: int
+) -> None:
+    """Room for so many tiles of maps: what finds none follows from what is kept before it."""
+    image = np.random.default_rng(3).random((140, 270, 3), np.float32)
+    model, tile = Chain(), 4 * 3 * 128**2
+    options: dict[str, Any] = {"scratch": tmp_path, "tile": 128, "workers": 1}
+    least = nr.plan(image, model, residuals="recompute", **options).prediction.added_ram_bytes
+    sweeps, fast = "napari_restore.engine.sweeps", Bandwidth(1e15, 1e15)
+    monkeypatch.setattr(f"{sweeps}._shared_costs._disk_room", lambda *_: disk * tile)
+    # Else maps as small as these might be made again sooner than they are written.
+    monkeypatch.setattr(f"{sweeps}._bandwidth.probe", lambda *_: fast)
+    monkeypatch.setattr(f"{sweeps}._planning.ram_bandwidth", lambda: 1e15)
+    plan = nr.plan(image, model, memory=least + ram * tile, **options)
+    kept = plan.staged.residual_bytes
+    assert plan.prediction.added_ram_bytes <= least + ram * tile and kept["disk"] <= disk * tile
+    assert sum(kept.values()) >= min(18, ram + disk) * tile / 2
+    # All at once are three maps of six tiles.
+    assert ("recompute" in plan.staged.tier) == (sum(kept.values()) < 18 * tile)
+    result = nr.start(plan).result()
+    assert result.record["measured"]["residual_bytes"] == kept
+    with torch.inference_mode():
+        expected = model(planes(image))[0].permute(1, 2, 0).numpy()
+    assert np.abs(np.asarray(result.array) - expected).max() <= TOLERANCE
+
+
+def test_side_maps_of_the_last_sweep_are_kept(image: Any, tmp_path: Path) -> None:
+    plan = nr.plan(image, MODEL, scratch=tmp_path, tile=128, workers=1, maps=True)
+    result = nr.start(plan).result()
+    with torch.inference_mode():
+        _, expected = MODEL.forward_with_maps(planes(image))
+    got = np.asarray(result.read_map("transmission", (0, 0, 205, 331)))
+    assert np.abs(got[..., 0] - expected["transmission"][0, 0].numpy()).max() <= TOLERANCE
+
+
+def test_an_error_between_maps_and_counts_loses_neither(
+    image: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
+    """A tile counts as done once its counts are on disk, which come last."""
+    options = {"residuals": "disk", "tile": 128, "workers": 1, "scratch": tmp_path}
+    put, calls = CountStore.put, 0
+
+    def fails(self: CountStore, tile: int, counts: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 9:
+            raise OSError("switched off")
+        put(self, tile, counts)
+
+    plan = nr.plan(image, MODEL, **options)
+    monkeypatch.setattr(CountStore, "put", fails)
+    with pytest.raises(OSError, match="switched off"):
+        nr.start(plan).result()
+    result = nr.start(nr.plan(image, MODEL, **options)).result()
+    # Two of the third sweep's six tiles were done.
+    assert result.record["measured"]["tiles_encoded"] == 4
+    assert np.abs(np.asarray(result.array) - one_shot(image)).max() <= TOLERANCE
+
+
+def test_the_model_of_the_docs_restores(image: Any, tmp_path: Path) -> None:
+    page = Path(__file__).parents[2] / "docs" / "global-models.md"
+    example = page.read_text(encoding="utf-8").split("```python")[1].split("```")[0]
+    names: dict[str, Any] = {}
+    exec(example, names)
+    got = np.asarray(nr.restore(image, names["model"], tile=128, scratch=tmp_path).array)
+    assert np.abs(got - 0.5 * image / image.mean(axis=(0, 1))).max() <= TOLERANCE
+
+
+def test_the_plan_survives_json(image: Any, tmp_path: Path) -> None:
+    from napari_restore.engine import deserialise_plan, serialise_plan
+
+    plan = nr.plan(image, MODEL, scratch=tmp_path)
+    serialised = json.loads(json.dumps(serialise_plan(plan)))
+    assert deserialise_plan(serialised, plan.image, plan.model) == plan
+
+
+def test_statistics_of_images_in_a_batch_are_their_own(image: Any) -> None:
+    """As in training: what is counted has the images as its first axis."""
+    other = image[::-1, ::-1].copy() ** 2
+    with torch.inference_mode():
+        both = MODEL(torch.cat([planes(image), planes(other)]))
+        alone = torch.cat([MODEL(planes(image)), MODEL(planes(other))])
+    assert float((both - alone).abs().max()) <= TOLERANCE
+
+
+class Odd(ToySwept):
+    """Its sweeps are those it is given."""
+
+    given: tuple[Sweep, ...] = ()
+
+    def steps(self) -> tuple[Sweep, ...]:
+        return self.given or super().steps()
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda steps: steps[:3], "restored"),
+        (lambda steps: steps[1:], "'fine'"),
+        (lambda steps: (steps[0], *steps), "same name"),
+    ],
+)
+def test_sweeps_that_do_not_fit_are_named(image: Any, change: Any, problem: str) -> None:
+    model = Odd()
+    model.given = change(ToySwept.steps(model))
+    with pytest.raises(BadModel, match=problem):
+        nr.plan(image, model)
+
+
+def test_a_halo_ends_at_a_cell(image: Any) -> None:
+    model = Odd()
+    first = Sweep("fine", "Fine", model._fine, writes=(Map("fine", 4, 1),), halo=2)
+    steps = ToySwept.steps(model)
+    second = Sweep("c", "C", model._coarse, ("fine",), (Map("coarse", 8, 4),), 2, sees_image=False)
+    model.given = (first, second, *steps[2:])
+    with pytest.raises(BadModel, match="within a cell"):
+        nr.plan(image, model)
