@@ -209,7 +209,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         "--residuals",
         choices=("auto", "device", "ram", "disk", "recompute-first", "recompute"),
         default="auto",
-        help="where a staged model stores the residuals of its encoder (default auto: "
+        help="where a model that sees the whole image keeps its maps (default auto: "
         "the fastest place within the budgets)",
     )
     engine.add_argument(

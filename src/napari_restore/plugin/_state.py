@@ -64,7 +64,7 @@ class RestoreState:
     extent: str = "image"
     """What a global model sees: "image", or as a draft only the "region"."""
     residuals: str = "auto"
-    """Where a staged model's encoder stores what its decoder needs."""
+    """Where a swept model keeps the maps of its sweeps."""
     maps: bool = False
     """Whether runs keep the method's side maps, which doubles what a result takes on disk."""
     running: bool = False
