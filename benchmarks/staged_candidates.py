@@ -145,8 +145,8 @@ def engine(options: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     import napari_restore as nr
-    from napari_restore.engine.sweeps._tokens import TokenStore
     from napari_restore.engine.storage._store import STAGED
+    from napari_restore.engine.sweeps._tokens import TokenStore
 
     model = load(options.model)
     scratch = Path(options.scratch)
@@ -160,7 +160,7 @@ def engine(options: argparse.Namespace) -> dict[str, Any]:
     if options.keep:
         side = model.tile // model.stride
         folder = plan.store / STAGED
-        tokens = TokenStore(folder, plan.staged, model.width, side, plan.key)
+        tokens = TokenStore(folder, plan.staged, model.width, side, model.margin, plan.key)
         first, _ = tokens.load(torch.device("cpu"), lambda: None)
         tokens.close()
         save(options, np.asarray(result.array), first)
@@ -278,10 +278,10 @@ def grid_of(features: list[Any], x: Any, tile: int):
 def needed(options: argparse.Namespace) -> dict[str, int]:
     """Bytes that the candidates without tiers hold at their peak, about."""
     from napari_restore.engine.memory._device import choose_device
-    from napari_restore.engine.sweeps._cost import calibrate_staged
+    from napari_restore.engine.sweeps._cost import calibrate_sweeps
 
     model = load(options.model)
-    cost = calibrate_staged(model, choose_device("cpu"), THREADS, "float32")
+    cost = calibrate_sweeps(model, choose_device("cpu"), THREADS, "float32")
     tiles = (-(-options.side // model.tile)) ** 2
     area = model.tile**2
     kept = 4 * sum(r.channels * area // r.stride**2 for r in model.residuals)
@@ -289,7 +289,7 @@ def needed(options: argparse.Namespace) -> dict[str, int]:
 
     def peak(batch: int) -> int:
         # The image as it is, padded and restored; features, and what a batch takes.
-        computed = max(cost.encode.bytes(batch), cost.decode.bytes(batch))
+        computed = max(part.bytes(batch * area) for part in cost.sweeps.values())
         return 3 * 12 * options.side**2 + tiles * kept + computed
 
     return {"whole": peak(tiles), "sequential": peak(min(BATCH, tiles))}

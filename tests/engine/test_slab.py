@@ -112,6 +112,35 @@ def test_a_damaged_record_is_none_and_no_longer_there(path, way):
     slab.close()
 
 
+def test_parts_of_a_record_are_read_and_checked_by_themselves(path, way):
+    parts = (700, 50, 250)
+    slab = reopened(path, parts=parts)
+    slab.put(1, record(1))
+    slab.close()
+    slab = reopened(path, parts=(500, 500))
+    assert not slab.has(1)
+    slab.close()
+    slab = reopened(path, parts=parts)
+    slab.put(1, record(1))
+    slab.close()
+    slab = reopened(path, parts=parts)
+    out = np.empty(50, np.uint8)
+    assert slab.get_part(1, 1, out)
+    np.testing.assert_array_equal(out, record(1)[700:750])
+    np.testing.assert_array_equal(slab.get(1), record(1))
+    assert not slab.get_part(0, 1, out)
+    with pytest.raises(ValueError, match="50"):
+        slab.get_part(1, 1, np.empty(49, np.uint8))
+    with open(path, "r+b") as file:
+        file.seek(BYTES + 720)
+        file.write(bytes([record(1)[720] ^ 1]))
+    # The others are still whole, until the damage is met.
+    assert slab.get_part(1, 0, np.empty(700, np.uint8))
+    assert not slab.get_part(1, 1, out)
+    assert not slab.has(1)
+    slab.close()
+
+
 def test_a_file_cut_short_is_made_anew(path):
     slab = reopened(path)
     slab.put(0, record(0))

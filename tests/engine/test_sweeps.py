@@ -17,7 +17,7 @@ from napari_restore.engine.planning._tiles import Schedule
 from napari_restore.engine.sweeps._bandwidth import Bandwidth
 from napari_restore.engine.sweeps._counts import CountStore
 from napari_restore.engine.sweeps._settled import all_settled
-from napari_restore.errors import BadModel, BudgetTooSmall, Cancelled
+from napari_restore.errors import BadModel, BudgetTooSmall, Cancelled, SourceChanged
 from napari_restore.models import RESTORED, Map, Sweep
 
 from ._swept_model import Chain, ToySwept
@@ -278,6 +278,41 @@ def test_a_chain_of_maps_is_kept_in_part_and_made_again_in_part(
     with torch.inference_mode():
         expected = model(planes(image))[0].permute(1, 2, 0).numpy()
     assert np.abs(np.asarray(result.array) - expected).max() <= TOLERANCE
+
+
+def test_a_damaged_map_is_made_again(image: Any, tmp_path: Path) -> None:
+    options = {"residuals": "disk", "tile": 128, "workers": 1, "scratch": tmp_path}
+    plan = nr.plan(image, MODEL, **options)
+    job, now = nr.start(plan), ""
+    for event in job:
+        now = event.name if isinstance(event, Phase) else now
+        if isinstance(event, Progress) and now.startswith("Restoring") and event.done:
+            job.cancel()
+    slabs = sorted((plan.store / "staged").glob("residuals*.slab"))
+    assert len(slabs) == 2
+    for slab in slabs:
+        slab.write_bytes(b"\x07" * slab.stat().st_size)
+    got = np.asarray(nr.restore(image, MODEL, **options).array)
+    assert np.abs(got - one_shot(image)).max() <= TOLERANCE
+
+
+def test_a_source_that_changes_between_sweeps_is_noticed(
+    image: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
+    from PIL import Image
+
+    path = tmp_path / "scene.png"
+    Image.fromarray((255 * image).astype(np.uint8)).save(path)
+    block = ToySwept._block
+
+    def changing(self: ToySwept, given: Any) -> Any:
+        Image.fromarray((127 * image).astype(np.uint8)).save(path)
+        return block(self, given)
+
+    plan = nr.plan(nr.open_image(path), MODEL, scratch=tmp_path, tile=128, workers=1)
+    monkeypatch.setattr(ToySwept, "_block", changing)
+    with pytest.raises(SourceChanged, match="changed while"):
+        nr.start(plan).result()
 
 
 def test_side_maps_of_the_last_sweep_are_kept(image: Any, tmp_path: Path) -> None:

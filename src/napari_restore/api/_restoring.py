@@ -65,7 +65,7 @@ def plan(
     tile, tile_batch, workers
         Side of a tile's core in pixels, tiles per batch, tiles in parallel.
     precision, residuals, residual_dtype
-        Precision of the model; where a staged model stores residuals, and in which precision.
+        Precision of the model; where a swept model keeps its maps, and in which precision.
     scratch
         The folder for unfinished results.
     maps

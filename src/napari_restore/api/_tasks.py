@@ -26,11 +26,14 @@ def task_of(plan: Plan) -> dict[str, Any] | None:
 
     Options of the machine – memory, workers, device, scratch – are not part of it.
     """
+    from napari_restore.models import SweptModel
+
     if plan.image.spec is None or not plan.model.spec:
         return None
     y, x = plan.origin
-    # A staged model fixes its tiles, and its batches depend on the machine.
-    layout = plan.layout if plan.staged is None else None
+    # Some swept models fix their tiles, and their batches depend on the machine.
+    fixes_tiles = isinstance(plan.model, SweptModel) and plan.model.tile is not None
+    layout = None if fixes_tiles else plan.layout
     return {
         "image": plan.image.spec if plan.part is None else plan.part.spec,
         "mosaic": None if plan.part is None else plan.image.spec,
@@ -43,7 +46,7 @@ def task_of(plan: Plan) -> dict[str, Any] | None:
             "tile": None if layout is None else layout.tile,
             "tile_batch": None if layout is None else layout.tile_batch,
             "precision": plan.computing.precision,
-            "residual_dtype": None if plan.staged is None else plan.staged.residual_dtype,
+            "residual_dtype": None if plan.settled is None else plan.computing.kept_dtype,
             "maps": list(plan.maps),
             "pyramid": plan.pyramid,
         },

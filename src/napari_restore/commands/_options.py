@@ -222,7 +222,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         engine,
         "residuals",
         choices=("auto", "device", "ram", "disk", "recompute-first", "recompute"),
-        help="where a staged model stores the residuals of its encoder (default auto: "
+        help="where a model that sees the whole image keeps its maps (default auto: "
         "the fastest place within the budgets)",
     )
     add_option(

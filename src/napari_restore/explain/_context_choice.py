@@ -21,7 +21,7 @@ POINT_SECONDS = 0.2
 """Seconds per point of the path and million pixels of the overview, on two cores. A constant in place
 of a measurement: the same request must give the same map on every machine."""
 TILE_SECONDS = 0.04
-"""Seconds that each tile of a staged model adds, per point and million pixels of the overview."""
+"""Seconds that each tile of a model with fixed tiles adds, per point and million pixels of the overview."""
 POINTS = NESTED[1]
 """Assumed points of a path whose number of points is adaptive."""
 OVERVIEW_UNCHANGED = ("blur", "lam-2021")
@@ -49,7 +49,7 @@ class ContextChoice:
 def predicted_seconds(pixels: int, points: int | None, tiles: int = 0) -> float:
     """Predict the seconds that going through the context adds for an overview of so many pixels; `points` None: as needed.
 
-    `tiles` are those of a staged model, each of which has a gradient by the whole context.
+    `tiles` are those of a model with fixed tiles, each of which has a gradient by the whole context.
     """
     point_seconds = (POINT_SECONDS + TILE_SECONDS * tiles) * pixels / 1e6
     return point_seconds * (POINTS if points is None else points)

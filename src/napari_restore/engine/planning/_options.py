@@ -83,7 +83,7 @@ class Computing:
     tile_batch: int | None = None
     precision: str = "float32"
     residuals: str = "auto"
-    """Where a staged model's residuals lie: a name of `TIERS`."""
+    """Where a swept model's maps lie: a name of `TIERS`."""
     residual_dtype: str | None = None
     """Precision in which they are kept; None: that of the model."""
 

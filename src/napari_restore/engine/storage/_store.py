@@ -26,7 +26,7 @@ from napari_restore.images import check_private, is_used, mark_entry
 
 CHUNK = 512
 STAGED = "staged"
-"""Folder of a store for the tokens and residuals of a staged model."""
+"""Folder of a store for the tokens and maps of a swept model."""
 SIDECARS = ("header.json", JOURNAL, "entry.json", WRITER, STAGED)
 """Files of a store that are no part of the pixels."""
 FORMAT = 3

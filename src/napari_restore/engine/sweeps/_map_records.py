@@ -53,7 +53,7 @@ class Slots:
 
 
 class ResidualStore:
-    """The residuals of a staged model's tiles, written while encoding, read while decoding.
+    """Maps of a model's tiles, written by one sweep, read by later ones.
 
     `shapes` are the (C, h, w) of one tile's residuals, kept in `dtype`; slot i is the i-th tile
     encoded. RAM and device have one slab each, allocated here, of exactly ``slots.ram`` and

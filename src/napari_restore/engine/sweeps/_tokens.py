@@ -1,4 +1,4 @@
-"""Tokens of a staged run on disk: those of the encoder and those of the bottleneck."""
+"""Tokens of a run on disk: those of the encoder and those of the bottleneck."""
 
 from __future__ import annotations
 
