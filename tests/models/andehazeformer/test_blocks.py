@@ -37,6 +37,7 @@ def test_after_step_sets_every_matrix_to_unit_length() -> None:
     optimiser = torch.optim.AdamW(model.parameters(), lr=0.1)
     model(pictures(1, 32, 32).float()).square().mean().backward()
     optimiser.step()
+    model.requires_grad_(False)
     matrices = [m for m in model.modules() if isinstance(m, SphereLinear)]
     assert max(float((m.weight.norm(dim=m.dim) - 1).abs().max()) for m in matrices) > 0.01
     model.after_step()
@@ -71,7 +72,7 @@ def test_tokens_have_unit_length_after_every_block() -> None:
 
 def test_brightness_survives_unit_length() -> None:
     torch.manual_seed(0)
-    embedding = Embedding(TINY).double()
+    embedding = Embedding(TINY).double().requires_grad_(False)
     planes = torch.rand(1, 7, 8, 8, dtype=torch.float64)
     bright, dark = embedding(planes), embedding(0.5 * planes)
     assert float((bright * dark).sum()) < 0.999
@@ -92,6 +93,21 @@ def test_windows_lie_where_the_image_puts_them(origin: tuple[int, int], shift: i
         assert len(inside) == 0 or bool((numbers == numbers[0]).all())
     # None is cut in two.
     assert len(cut) == len({tuple(c) for c in ((cells[0] - 1 + shift) // 4).flatten(0, 1).tolist()})
+
+
+def test_pooling_weighs_tokens_by_their_valid_share() -> None:
+    block = network().global_block(1)
+    h = unit(torch.randn(1, 2, 4, TINY.width, dtype=torch.float64))
+    r, b = torch.randn(2, 1, TINY.width, dtype=torch.float64)
+    share = torch.tensor([[[1.0, 0.25, 0, 0], [0.5, 0, 0, 0]]])
+    keys, values = block.candidates(h, r, b, share, 2)
+    read = block.norm1(h, r, b)[0]
+    pooled = unit(read[0, 0] + 0.25 * read[0, 1] + 0.5 * read[1, 0])
+    key, value = block.attention.keys_and_values(pooled)
+    torch.testing.assert_close(keys[0, 0, 0], key)
+    torch.testing.assert_close(values[0, 0, 0], value)
+    # Without a valid pixel there is nothing.
+    assert not keys[0, 0, 1].any()
 
 
 def test_ranks_are_means_over_valid_pixels() -> None:

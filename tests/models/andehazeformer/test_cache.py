@@ -135,17 +135,23 @@ def test_invalid_tokens_weigh_nothing() -> None:
     assert (joined[:2] >= 0).all()
 
 
-def test_attention_is_exact_without_eviction() -> None:
+def test_without_eviction_every_token_is_in_the_cache() -> None:
     whole = tile()
     whole.ranks[2] = 1
     cache, _ = collected([whole], members_of(whole, 54))
     torch.testing.assert_close(cache.key, whole.keys.flatten(0, 1))
+    torch.testing.assert_close(cache.value, whole.values.flatten(0, 1))
+    assert cache.weight.tolist() == [1.0] * 54
+
+
+def test_a_row_times_the_values_is_the_result() -> None:
+    whole = tile()
+    cache, _ = collected([whole], members_of(whole, 17))
     layer = attention()
     x = unit(torch.randn(1, 3, 5, WIDTH, dtype=torch.float64))
     rows = layer.rows(x[0].flatten(0, 1), cache)
-    assert rows.shape == (HEADS, 15, 54)
+    assert rows.shape == (HEADS, 15, 17)
     torch.testing.assert_close(rows.sum(-1), torch.ones_like(rows[..., 0]))
-    # A row times the values is the layer's result for that token.
     values = cache.value.unflatten(-1, (HEADS, -1)).transpose(0, 1)
     joined = (rows @ values).transpose(0, 1).flatten(1)
     torch.testing.assert_close(layer.out(joined), layer(x, [cache])[0].flatten(0, 1))

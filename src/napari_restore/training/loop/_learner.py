@@ -121,6 +121,7 @@ class Learner:
             return False
         self.is_whole = False
         self.optimiser.step()
+        self.model.after_step()
         self.average.update(self.model)
         self.is_whole = True
         return True
