@@ -103,8 +103,8 @@ def model_ids() -> tuple[str, ...]:
 
 def entry_of(model_id: str) -> ModelEntry:
     """Return the entry of a model, listed or not; raises `UnknownModel` with similar names."""
-    entry = _entries().get(model_id) or _entries(UNLISTED).get(model_id)
-    entry = entry or _foreign().get(model_id)
+    own = _entries().get(model_id) or _entries(UNLISTED).get(model_id)
+    entry = own or _foreign().get(model_id)
     if isinstance(entry, ModelEntry):
         return entry
     if entry is not None:

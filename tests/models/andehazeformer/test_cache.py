@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from tests.models.andehazeformer._small import TINY
 from torch import Tensor
 
 from napari_restore.models._routing import Routing
@@ -25,7 +26,6 @@ from napari_restore.models.andehazeformer._members import (
     settle_members,
 )
 from napari_restore.models.andehazeformer._sphere import unit
-from tests.models.andehazeformer._small import TINY
 
 HEADS, WIDTH = TINY.heads, TINY.width
 

@@ -61,7 +61,8 @@ def test_tiles_in_any_order_choose_the_same(selection: str) -> None:
         order = torch.randperm(len(parts), generator=torch.Generator().manual_seed(seed))
         tiled = settle_members([parts[n] for n in order], Retention(0.4, 1000, selection))
         assert all(
-            torch.equal(torch.as_tensor(a), torch.as_tensor(b)) for a, b in zip(whole, tiled)
+            torch.equal(torch.as_tensor(a), torch.as_tensor(b))
+            for a, b in zip(whole, tiled, strict=True)
         )
 
 

@@ -105,7 +105,7 @@ class Tiled:
                 box, core = self.box(origin, halo), self.box(origin, 0)
                 share, at = model.share(known[..., *box]), (box[0].start, box[1].start)
                 part = tokens[:, *self.tokens(box)]
-                made = model.apply(layer, part, self.guide, [cache], share, at)
+                made = model.attend(layer, part, self.guide, [cache], share, at)
                 after[:, *self.tokens(core)] = made[:, *self.inner(origin, halo, 8)]
             tokens = after
         y, halo = torch.zeros_like(self.whole), model.reconstruction_halo
@@ -181,7 +181,7 @@ def caches_of(model: AnDehazeFormer, view: Tensor, guide: Guide, valid: Tensor) 
     for layer in range(model.config.pairs):
         (tile,) = model.tile_tokens(layer, tokens, guide, share, ranks)
         caches.append(model.cache(tile, members))
-        tokens = model.apply(layer, tokens, guide, caches[-1:], share)
+        tokens = model.attend(layer, tokens, guide, caches[-1:], share)
     return caches
 
 
@@ -289,7 +289,9 @@ def test_operations_are_those_that_run(normalised: int) -> None:
     # Shifted windows reach beyond the image, by half a window on each side.
     beyond = 24 * 32 - tokens
     windows = beyond * (4 * SMALL.width**2 + 2 * SMALL.window**2 * SMALL.width)
-    assert counter.get_total_flops() / 2 == pytest.approx(expected + SMALL.pairs / 2 * windows, rel=1e-3)
+    assert counter.get_total_flops() / 2 == pytest.approx(
+        expected + SMALL.pairs / 2 * windows, rel=1e-3
+    )
 
 
 def test_sizes_follow_from_the_weights() -> None:

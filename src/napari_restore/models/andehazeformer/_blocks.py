@@ -5,6 +5,8 @@ Maps are (N, h, w, C) throughout.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm, scaled_dot_product_attention, silu
@@ -91,7 +93,7 @@ class Attention(nn.Module):
     @property
     def logit_scale(self) -> float:
         """The factor of q · k."""
-        return self.depth**0.5 if self.s_qk is not None else self.depth**-0.5
+        return math.sqrt(self.depth) if self.s_qk is not None else 1 / math.sqrt(self.depth)
 
     def keys_and_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return keys, of unit length in every head but for the twin, and values: (…, C) each."""
@@ -102,15 +104,18 @@ class Attention(nn.Module):
         """Return (…, C) with unit length in every head; in the twin unchanged."""
         if self.s_qk is None:
             return x
-        return unit(x.unflatten(-1, (self.heads, self.depth))).flatten(-2)
+        return unit(torch.unflatten(x, -1, (self.heads, self.depth))).flatten(-2)
 
     def scaled(self, x: Tensor) -> Tensor:
         """Return unit queries or keys times s_qk."""
-        return x if self.s_qk is None else x * self.s_qk().to(x)
+        if self.s_qk is None:
+            return x
+        factor: Tensor = self.s_qk()
+        return x * factor.to(x)
 
     def split(self, x: Tensor) -> Tensor:
         """Return (N, heads, T, d) of (N, T, C)."""
-        return x.unflatten(-1, (self.heads, self.depth)).transpose(1, 2)
+        return torch.unflatten(x, -1, (self.heads, self.depth)).transpose(1, 2)
 
     def queries(self, x: Tensor) -> Tensor:
         """Return scaled queries (N, heads, T, d) of (N, T, C)."""
@@ -157,12 +162,12 @@ class CachedAttention(Attention):
         """Return (N, h, w, C) → the same; one cache for all N, or one each."""
         tokens = x.flatten(1, 2)
         queries = self.queries(tokens)
-        parts = [queries] if len(caches) == 1 else list(queries.split(1))
+        parts = [queries] if len(caches) == 1 else list(torch.split(queries, 1))
         attended = torch.cat(
             [self._attend(part, cache) for part, cache in zip(parts, caches, strict=True)]
         )
         out: Tensor = self.out(attended.transpose(1, 2).flatten(2))
-        return out.unflatten(1, x.shape[1:3])
+        return torch.unflatten(out, 1, x.shape[1:3])
 
     def rows(self, x: Tensor, cache: Cache) -> Tensor:
         """Return the attention of tokens (T, C), as this layer reads them: (heads, T, K).

@@ -32,7 +32,7 @@ class Cache(NamedTuple):
 class Kept(NamedTuple):
     """Kept tokens of one tile's core, or of all."""
 
-    index: Tensor
+    number: Tensor
     """(n,) their numbers among the members."""
     key: Tensor
     """(n, C)."""
@@ -54,7 +54,7 @@ class Merged(NamedTuple):
 
     def plus(self, other: Merged) -> Merged:
         """Return the sums over the tokens of both."""
-        return Merged(*(a + b for a, b in zip(self, other, strict=True)))
+        return Merged(self.key + other.key, self.value + other.value, self.weight + other.weight)
 
 
 class TileTokens(NamedTuple):
@@ -83,7 +83,7 @@ def collect_kept(tile: TileTokens, members: Members) -> Kept:
 
 def settle_kept(parts: Sequence[Kept]) -> Kept:
     """Return all kept tokens by number, from those of all tiles in any order."""
-    order = torch.cat([part.index for part in parts]).argsort()
+    order = torch.cat([part.number for part in parts]).argsort()
     return Kept(*(torch.cat(fields)[order] for fields in zip(*parts, strict=True)))
 
 
@@ -107,14 +107,14 @@ def collect_merged(
     into = joined[is_evicted]
     # Float64, so that sums do not depend on how the image is tiled.
     weight = tile.ranks[2][is_evicted].double()
-    sums = [
+    key, value = (
         torch.zeros(
-            len(kept.index), plane.shape[-1], dtype=torch.float64, device=plane.device
+            len(kept.number), plane.shape[-1], dtype=torch.float64, device=plane.device
         ).index_add(0, into, plane[is_evicted].double() * weight[:, None])
         for plane in (tile.keys, tile.values)
-    ]
+    )
     mass = torch.zeros_like(kept.weight, dtype=torch.float64).index_add(0, into, weight)
-    return Merged(*sums, mass), joined
+    return Merged(key, value, mass), joined
 
 
 @torch.no_grad()
@@ -126,7 +126,7 @@ def assigned(tile: TileTokens, members: Members, kept: Kept) -> Tensor:
     is_valid = tile.ranks[2] > 0
     # As cosines over all heads, also where keys have other lengths.
     keys, kept_keys = unit(tile.keys), unit(kept.key)
-    for number in members.bins.unique().tolist():
+    for number in torch.unique(members.bins).tolist():
         here = is_valid & (bins == number)
         those = (members.bins == number).nonzero()[:, 0]
         likeness = keys[here] @ kept_keys[those].T
@@ -147,7 +147,7 @@ def settle_cache(kept: Kept, parts: Sequence[Merged], heads: int) -> Cache:
         total = total.plus(part)
     mass = total.weight[:, None]
     if heads:
-        key = unit(total.key.unflatten(-1, (heads, -1))).flatten(-2)
+        key = unit(torch.unflatten(total.key, -1, (heads, -1))).flatten(-2)
     else:
         key = total.key / mass
     return Cache(key.to(kept.key.dtype), (total.value / mass).to(kept.value.dtype), total.weight)

@@ -55,10 +55,10 @@ def operations(config: AnDehazeConfig, tokens: int, kept: int, merged: bool = Tr
     mlp = 3 * width * config.hidden
     local = 4 * width * width + 2 * config.window**2 * width + mlp
     candidates = tokens / config.pool**2
-    cached = 2 * width * width * tokens + 2 * kept * width * tokens + mlp * tokens
+    cached: float = 2 * width * width * tokens + 2 * kept * width * tokens + mlp * tokens
     # Keys and values are computed again where they are merged.
     cached += candidates * 2 * width * width * (2 if merged else 1)
-    cached += candidates * kept / 8 * width if merged else 0
+    cached += candidates * kept / 8 * width if merged else 0.0
     total = tokens * (embed + config.pairs * local) + config.pairs * cached
     return total + tokens * reconstruction_operations(config)
 

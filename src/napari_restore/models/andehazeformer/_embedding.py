@@ -32,7 +32,7 @@ class Embedding(nn.Module):
     def forward(self, planes: Tensor) -> Tensor:
         """Return tokens (N, H / stride, W / stride, C) of planes (N, 7, H, W)."""
         patches = pixel_unshuffle(planes, self.stride)
-        cells = pixel_unshuffle(planes[:, :BANDS], self.stride).unflatten(1, (BANDS, -1))
+        cells = torch.unflatten(pixel_unshuffle(planes[:, :BANDS], self.stride), 1, (BANDS, -1))
         patches = torch.cat([patches, cells.amin(2)], 1).permute(0, 2, 3, 1)
         embedded = self.patch(patches)
         lifted = torch.cat([embedded, embedded.new_full((*embedded.shape[:3], 1), LIFT)], -1)
@@ -64,7 +64,7 @@ def ranks_of(view: Tensor, valid: Tensor, footprint: int) -> Tensor:
     luminance = view[:, :BANDS].double().mean(1, keepdim=True)
     transmission = view[:, 2 * BANDS : PLANES].double()
     planes = torch.cat([known, transmission * known, luminance * known], 1)
-    share, haze, light = avg_pool2d(planes, footprint).split(1, 1)
+    share, haze, light = torch.split(avg_pool2d(planes, footprint), 1, 1)
     some = share.clamp(min=1e-9)
     mean = (light / some).repeat_interleave(footprint, 2).repeat_interleave(footprint, 3)
     square = avg_pool2d((luminance - mean).square() * known, footprint) / some

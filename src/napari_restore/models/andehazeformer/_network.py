@@ -58,7 +58,7 @@ class AnDehazeFormer(GuidedModel):
     1. `prepare` on the overview; `view`, `embed` and `rank` on each tile, with `window_halo`;
        `candidates` of each core, joined by `settle_members`.
     2. For each global layer `tile_tokens` and `collect_kept` on each core, `settle_kept`;
-       `collect_merged` on each core, `settle_cache`; `apply` on each tile, with `window_halo`, or
+       `collect_merged` on each core, `settle_cache`; `attend` on each tile, with `window_halo`, or
        none for the last layer.
     3. `reconstruct` on each tile, with `reconstruction_halo`.
 
@@ -177,7 +177,7 @@ class AnDehazeFormer(GuidedModel):
         """Return the cache of a layer from the sums of all cores, in the order of tiles."""
         return settle_cache(kept, parts, self.config.heads if self.config.normalised else 0)
 
-    def apply(
+    def attend(
         self,
         layer: int,
         tokens: Tensor,
@@ -199,9 +199,9 @@ class AnDehazeFormer(GuidedModel):
         """Return restored pixels (N, 3, H, W) from the last tokens and the view."""
         if not self.config.normalised:
             tokens = layer_norm(tokens, tokens.shape[-1:])
-        x, left, transmission, airlight = view.split([BANDS, BANDS, 1, BANDS], 1)
+        x, left, transmission, airlight = torch.split(view, [BANDS, BANDS, 1, BANDS], 1)
         base = x if self.atmosphere is None else left
-        added = self.amount * self.reconstruction(tokens, base, transmission, airlight)
+        added: Tensor = self.amount * self.reconstruction(tokens, base, transmission, airlight)
         if self.atmosphere is not None:
             # Where the atmosphere finds no haze, the source is unchanged.
             added = added * soft_gate(1 - transmission, self.atmosphere.deadband)
@@ -219,7 +219,7 @@ class AnDehazeFormer(GuidedModel):
         share = self.share(valid)
         tokens = self.embed(view, guide, share, origin)
         for layer, cache in enumerate(caches):
-            tokens = self.apply(layer, tokens, guide, [cache], share, origin)
+            tokens = self.attend(layer, tokens, guide, [cache], share, origin)
         return self.reconstruct(tokens, view)
 
     # -- a whole image -------------------------------------------------------------
@@ -260,7 +260,7 @@ class AnDehazeFormer(GuidedModel):
         for layer in range(self.config.pairs):
             tiles = self.tile_tokens(layer, tokens, guide, share, ranks)
             caches = [self.cache(*pair) for pair in zip(tiles, members, strict=True)]
-            tokens = self.apply(layer, tokens, guide, caches, share)
+            tokens = self.attend(layer, tokens, guide, caches, share)
         return tokens
 
     def cache(self, tile: TileTokens, members: Members) -> Cache:

@@ -72,7 +72,7 @@ class Reconstruction(nn.Module):
         side = self.stride
         for scale in self.scales:
             side //= 2
-            pixels, haze, air = avg_pool2d(guide, side).split([BANDS, 1, BANDS], 1)
+            pixels, haze, air = torch.split(avg_pool2d(guide, side), [BANDS, 1, BANDS], 1)
             known = interpolate(known, scale_factor=2, mode="bilinear", align_corners=False)
             seen = torch.cat([pixels, pixels + change(known, pixels, air), haze], 1)
             features, correction = scale(features, seen)
