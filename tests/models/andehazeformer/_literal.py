@@ -222,6 +222,10 @@ class Literal:
             h = self.global_block(h, number, ranks, keep)
         return h
 
+    def output(self, features: Array, name: str) -> Array:
+        made = conv(features, self.weights[f"{name}.weight"], self.weights[f"{name}.bias"])
+        return made / math.sqrt(len(features))
+
     def pixels(self, tokens: Array, view: Array) -> Array:
         """The restored pixels (3, H, W)."""
         x, t, air = view[:3], view[6:7], view[7:10]
@@ -229,9 +233,7 @@ class Literal:
         if not self.normalised:
             tokens = np.stack([[layer_norm(h) for h in row] for row in tokens])
         features = gain * tokens.transpose(2, 0, 1)
-        known = conv(
-            features, self.weights[f"{name}.coarse.weight"], self.weights[f"{name}.coarse.bias"]
-        )
+        known = self.output(features, f"{name}.coarse")
         for number in range(len(self.config.widths)):
             scale = f"{name}.scales.{number}"
             side = self.config.stride >> (number + 1)
@@ -250,11 +252,7 @@ class Literal:
                 seen, self.weights[f"{scale}.mix.weight"], self.weights[f"{scale}.mix.bias"]
             )
             features = features + np.maximum(mixed, 0)
-            known = known + conv(
-                features,
-                self.weights[f"{scale}.change.weight"],
-                self.weights[f"{scale}.change.bias"],
-            )
+            known = known + self.output(features, f"{scale}.change")
         return x + known[:1] * (x - air) - known[1:]
 
 

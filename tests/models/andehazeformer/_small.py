@@ -33,7 +33,7 @@ def network(
     with torch.no_grad():
         for name, tensor in model.named_parameters():
             if name in model.ends:
-                tensor *= 20
+                tensor *= 50
             elif tensor.ndim < 2 and not name.startswith("atmosphere."):
                 tensor += 0.1 * torch.randn(tensor.shape, generator=generator)
         for module in model.modules():

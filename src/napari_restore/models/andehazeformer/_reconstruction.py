@@ -16,6 +16,24 @@ HALO = 24
 """Pixels around a pixel that its reconstruction depends on, at most, behind its token."""
 
 
+class Output(nn.Conv2d):
+    """K and B (N, 4, h, w) from features, 0 at first.
+
+    Divided by √C: Adam moves each of the C weights of a value by about its learning rate, and one
+    step must not overshoot.
+    """
+
+    def __init__(self, features: int) -> None:
+        super().__init__(features, OUTPUTS, 1)
+        self.gain = features**-0.5
+        nn.init.zeros_(self.weight)
+        assert self.bias is not None
+        nn.init.zeros_(self.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.gain * super().forward(x)
+
+
 class Scale(nn.Module):
     """Doubles the features' size and corrects K and B, given what those of the scale before make.
 
@@ -26,7 +44,7 @@ class Scale(nn.Module):
         super().__init__()
         self.up = nn.Conv2d(before, 4 * width, 1)
         self.mix = nn.Conv2d(width + 2 * BANDS + 1, width, 3, padding=1)
-        self.change = nn.Conv2d(width, OUTPUTS, 1)
+        self.change = Output(width)
 
     def forward(self, features: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
         """Return the features (N, width, 2h, 2w) and the correction (N, 4, 2h, 2w).
@@ -47,18 +65,10 @@ class Reconstruction(nn.Module):
     def __init__(self, config: AnDehazeConfig) -> None:
         super().__init__()
         self.stride = config.stride
-        self.coarse = nn.Conv2d(config.width, OUTPUTS, 1)
+        self.coarse = Output(config.width)
         widths = (config.width, *config.widths)
         self.scales = nn.ModuleList(Scale(before, width) for before, width in pairwise(widths))
         self.gain = config.width**0.5 if config.normalised else 1.0
-        for layer in self.last_layers():
-            nn.init.zeros_(layer.weight)
-            assert layer.bias is not None
-            nn.init.zeros_(layer.bias)
-
-    def last_layers(self) -> list[nn.Conv2d]:
-        """Return the layers that make K and B."""
-        return [self.coarse, *(scale.change for scale in self.scales)]  # type: ignore[list-item]
 
     def forward(self, tokens: Tensor, x: Tensor, transmission: Tensor, airlight: Tensor) -> Tensor:
         """Return what is added to `x` (N, 3, H, W): K · (x − A) − B.
