@@ -18,7 +18,7 @@ from torch import Tensor
 from napari_restore.models.andehazeformer._config import kept_tokens
 
 Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
+Floats = npt.NDArray[np.floating]
 
 BINS = 8
 """Quantiles of transmission in which tokens compete, and in which evicted ones are merged."""
@@ -83,14 +83,14 @@ def settle_members(parts: Sequence[Candidates], retention: Retention) -> Members
     does not fill the cache; then the smaller row, then the smaller column. "random" has one bin
     and an order that follows from row and column alone.
     """
-    values = torch.cat([part.values for part in parts]).double().numpy(force=True)
+    values = torch.cat([part.values for part in parts]).numpy(force=True)
     cells = torch.cat([part.cells for part in parts]).numpy(force=True)
     order = np.lexsort((cells[:, 1], cells[:, 0]))
     transmission, contrast, cells = values[order, 0], values[order, 1], cells[order]
     count = len(cells)
     kept = kept_tokens(count, retention.share, retention.most)
     is_random = retention.selection == "random"
-    edges = np.zeros(0)
+    edges = np.zeros(0, np.float32)
     if kept and not is_random:
         bins = min(BINS, kept)
         edges = np.sort(transmission)[np.arange(1, bins) * count // bins]
@@ -106,7 +106,7 @@ def settle_members(parts: Sequence[Candidates], retention: Retention) -> Members
     return Members(
         torch.from_numpy(cells[chosen]).to(device),
         torch.from_numpy(bin_of[chosen].astype(np.int64)).to(device),
-        torch.from_numpy(edges.astype(np.float32)).to(device),
+        torch.from_numpy(edges).to(device),
         count - kept,
     )
 
@@ -144,10 +144,10 @@ def quotas(bin_of: Ints, transmission: Floats, kept: int, bins: int, preference:
 def _best(bin_of: Ints, transmission: Floats, contrast: Floats, quota: Ints) -> Ints:
     """Return the indices of the tokens that are kept, ascending; tokens are in order of cells."""
     # Stable sorts: what is equal stays in order of row and column.
-    alike = np.lexsort((contrast, transmission, bin_of))
-    keys = np.stack([bin_of[alike], transmission[alike], contrast[alike]])
+    alike = np.lexsort((contrast, transmission))
     is_first = np.ones(len(alike), bool)
-    is_first[1:] = (keys[:, 1:] != keys[:, :-1]).any(0)
+    # Bins are intervals of transmission.
+    is_first[1:] = np.diff(transmission[alike]).astype(bool) | np.diff(contrast[alike]).astype(bool)
     position = np.arange(len(alike))
     copy = np.empty(len(alike), np.int64)
     copy[alike] = position - np.maximum.accumulate(np.where(is_first, position, 0))
