@@ -234,6 +234,16 @@ def test_a_batch_is_its_images() -> None:
     torch.testing.assert_close(model.train()(x), y, atol=1e-4, rtol=0)
 
 
+def test_an_image_without_a_valid_pixel_leaves_its_batch_alone() -> None:
+    model = network().train()
+    x = pictures(2, 48, 64)
+    valid = torch.ones(2, 1, 48, 64, dtype=torch.bool)
+    valid[1] = False
+    together = model(x, None, valid)
+    torch.testing.assert_close(together[:1], model(x[:1], None, valid[:1]))
+    assert bool(together.isfinite().all())
+
+
 def test_a_fresh_network_changes_nothing() -> None:
     x = pictures(1, 40, 40).float()
     assert torch.equal(make_small(card_with()).eval()(x), x)

@@ -180,6 +180,9 @@ class CachedAttention(Attention):
         return (logits + cache.weight.to(x).log()).softmax(-1)
 
     def _attend(self, queries: Tensor, cache: Cache) -> Tensor:
+        if not len(cache.weight):
+            # An image of a batch without a valid pixel.
+            return torch.zeros_like(queries)
         count = len(queries)
         keys = self.split(self.scaled(cache.key.to(queries))[None])
         values = self.split(cache.value.to(queries)[None])
@@ -233,8 +236,8 @@ class GlobalBlock(Block):
     attention: CachedAttention
 
     def forward(self, h: Tensor, texture: Tensor, tint: Tensor, caches: list[Cache]) -> Tensor:
-        """Return (N, h, w, C). Without tokens in the caches only the MLP acts."""
-        if all(len(cache.weight) for cache in caches):
+        """Return (N, h, w, C). Without tokens in any cache only the MLP acts."""
+        if any(len(cache.weight) for cache in caches):
             h = self.step1(h, self.attention(self.norm1(h, texture, tint), caches))
         return self.transform(h, texture, tint)
 
