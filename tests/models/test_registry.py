@@ -9,7 +9,7 @@ from importlib.metadata import EntryPoint
 import pytest
 
 from napari_restore import _entry_points as points
-from napari_restore.errors import BadModel, UnknownModel
+from napari_restore.errors import BadModel, BadParameter, UnknownModel
 from napari_restore.models import (
     ModelCard,
     ModelEntry,
@@ -62,6 +62,12 @@ def test_cards_are_for_users(model_id: str) -> None:
     for parameter in card.parameters:
         assert parameter.parse(parameter.default) == parameter.default
         assert parameter.parse(str(parameter.default)) == parameter.default
+
+
+def test_nan_is_in_no_range() -> None:
+    (omega,) = (p for p in card_of("dcp").parameters if p.name == "omega")
+    with pytest.raises(BadParameter, match="omega = nan is outside"):
+        omega.parse("nan")
 
 
 def test_cards_cost_no_torch() -> None:

@@ -50,7 +50,8 @@ class Parameter:
             )
         if isinstance(parsed, (int, float)):
             low, high = self.minimum, self.maximum
-            if (low is not None and parsed < low) or (high is not None and parsed > high):
+            # So written that NaN is outside.
+            if not (low is None or parsed >= low) or not (high is None or parsed <= high):
                 raise BadParameter(
                     f"Parameter {self.name} = {parsed} is outside {low} … {high}.",
                     f"The default is {self.default}.",

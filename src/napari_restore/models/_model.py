@@ -71,6 +71,9 @@ class RestorationModel(nn.Module):
         """
         return None
 
+    def after_step(self) -> None:
+        """Restore what the weights must satisfy, after every step of an optimiser."""
+
     def forward_with_maps(
         self, x: Tensor, statistics: Statistics | None = None, valid: Tensor | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:

@@ -144,3 +144,22 @@ def test_the_loss_of_the_spectrum_is_that_of_the_plain_fft():
     assert torch.isfinite(spectral_l1(a, b, valid))
     model = objective_of("hint-small")
     assert model.weights["fft"] > 0
+
+
+def test_a_network_that_estimates_the_scattering_learns_it_too(hazed: Hazed):
+    model = make_network(ModelConfig("andehazeformer-small"), 0)
+    objective = objective_of("andehazeformer-small")
+    part = Hazed(*(x[..., :64, :80] if x.ndim == 4 else x for x in hazed))
+    found = objective.compute(model, part, False, set(objective.weights))
+    assert found.keys() == objective.weights.keys()
+    # An untrained one changes nothing.
+    assert found["l1"].item() == pytest.approx(masked_l1(part.hazy, part.clear, part.valid).item())
+    (found["scattering"] + found["depth"] + found["airlight"]).backward()
+    assert model.estimator.dark[0].weight.grad.abs().max() > 0
+    assert model.reconstruction.coarse.weight.grad is None
+    # What the true transmission and airlight give is the clear image.
+    true = {"transmission": torch.exp(-part.depth), "airlight": part.airlight[..., None, None]}
+    model.forward_with_maps = lambda *_: (part.clear, true)
+    found = objective.compute(model, part, False, {"scattering", "depth", "airlight"})
+    for value in found.values():
+        assert value.item() == pytest.approx(0, abs=1e-6)

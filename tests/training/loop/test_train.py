@@ -195,11 +195,33 @@ def test_atmosphere_learns_and_goes_on_bit_for_bit(
         assert all(float(row[loss]) >= 0 for row in rows_of(tmp_path / "whole"))
 
 
-@pytest.mark.parametrize("model", ["haze-unet", "atmosphere"])
+def test_weights_of_unit_length_keep_it_from_step_to_step(
+    make_config: MakeConfig, make_pictures: MakePictures, tmp_path: Path
+):
+    config = make_config(
+        model={"id": "andehazeformer-small", "sizes": {}},
+        optimiser={"lr": 0.1, "warmup": 0, "weight_decay": 0.0},
+        run={"steps": 3},
+    )
+    assert train(config, make_pictures(dev=False), "cpu")["skipped"] == 0
+    content = state_of(tmp_path / "run")
+    for state in (content["model"], content["average"]):
+        for name, dim in (("attention.query", 1), ("mlp.into", 1), ("mlp.out", 0)):
+            lengths = state[f"globals.0.{name}.weight"].norm(dim=dim)
+            assert torch.allclose(lengths, torch.ones_like(lengths), atol=1e-5)
+    assert not torch.equal(
+        content["model"]["globals.0.mlp.out.weight"], content["average"]["globals.0.mlp.out.weight"]
+    )
+    # The card beside the weights names the network, though it is not listed.
+    model = nr.load_model(str(tmp_path / "run" / "andehazeformer-small.safetensors"))
+    assert model.card.id == "andehazeformer-small"
+
+
+@pytest.mark.parametrize("model", ["haze-unet", "atmosphere", "andehazeformer-small"])
 def test_a_step_in_bfloat16_is_finite(
     make_config: MakeConfig, make_pictures: MakePictures, tmp_path: Path, model: str
 ):
-    sizes = {"width": 6} if model == "atmosphere" else {"width": 4, "blocks": 1}
+    sizes = {"atmosphere": {"width": 6}, "haze-unet": {"width": 4, "blocks": 1}}.get(model, {})
     config = make_config(
         model={"id": model, "sizes": sizes},
         recipe={"size": 64, "batch": 2},

@@ -32,15 +32,19 @@ class Small(NamedTuple):
     """(h, w) before that."""
 
 
-def small(picture: Tensor, valid: Tensor) -> Small:
+def small(picture: Tensor, valid: Tensor, longest: int = SIDE) -> Small:
     """Return pictures (N, 3, h, w) reduced, `valid` (N, 1, h, w) float, 0 or 1; with gradients."""
     shape = picture.shape[2], picture.shape[3]
-    factor = _factor(shape)
+    factor = _factor(shape, longest)
     return Small(*_reduced(picture, valid, factor), factor, shape)
 
 
 def small_overview(
-    context: Context, to_model: ToModel, bands: tuple[int, ...], device: torch.device
+    context: Context,
+    to_model: ToModel,
+    bands: tuple[int, ...],
+    device: torch.device,
+    longest: int = SIDE,
 ) -> tuple[Small, Tensor, Tensor]:
     """Return the overview's `bands` on `device`, reduced; and thinned, with their validity.
 
@@ -48,7 +52,7 @@ def small_overview(
     image has four million pixels.
     """
     height, width = context.overview.shape[:2]
-    factor, step = _factor((height, width)), step_of((height, width))
+    factor, step = _factor((height, width), longest), step_of((height, width))
     rows = -(-STRIP // (factor * step)) * factor * step
     # Written in place: joined from parts they would be in memory twice.
     sides = [(-(-height // by), -(-width // by)) for by in (factor, step)]
@@ -68,8 +72,8 @@ def small_overview(
     return Small(reduced, reduced_valid, factor, (height, width)), thinned, thinned_valid
 
 
-def _factor(shape: tuple[int, int]) -> int:
-    return -(-max(shape) // SIDE)
+def _factor(shape: tuple[int, int], longest: int) -> int:
+    return -(-max(shape) // longest)
 
 
 def _reduced(picture: Tensor, valid: Tensor, factor: int) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,8 @@ class Average:
     """Exponential moving average of a network; float32, for scoring and saving.
 
     The decay of update n is min(decay, (1 + n) / (10 + n)), so that the random
-    start is forgotten quickly. Buffers are those of the network.
+    start is forgotten quickly. Buffers are those of the network. What weights must satisfy after a
+    step (`RestorationModel.after_step`), the average satisfies as well.
     """
 
     def __init__(self, module: RestorationModel, decay: float) -> None:
@@ -32,3 +33,4 @@ class Average:
         buffers = dict(module.named_buffers())
         for name, buffer in self.module.named_buffers():
             buffer.copy_(buffers[name])
+        self.module.after_step()

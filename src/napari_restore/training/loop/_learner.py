@@ -121,10 +121,7 @@ class Learner:
             return False
         self.is_whole = False
         self.optimiser.step()
-        # Constraints of the network on its own weights.
-        after_step: Any = getattr(self.model, "after_step", None)
-        if after_step is not None:
-            after_step()
+        self.model.after_step()
         self.average.update(self.model)
         self.is_whole = True
         return True

@@ -201,10 +201,7 @@ def _atmosphere(model: RestorationModel, batch: Pairs, bf16: bool, wanted: Set[s
         depth = -maps["transmission"].float().clamp(min=THINNEST).log()
         losses["depth"] = masked_l1(depth, part.depth, part.valid)
     if "airlight" in wanted:
-        # Weighted by haze: the airlight of thin haze is hardly visible.
-        haze_share = (1 - torch.exp(-batch.depth)).where(batch.valid, 0.0).mean((1, 2, 3))
-        difference = (statistics["airlight"].float()[..., 0, 0] - batch.airlight).abs().mean(1)
-        losses["airlight"] = (difference * haze_share).mean()
+        losses["airlight"] = _airlight_error(batch, statistics["airlight"].float()[..., 0, 0])
     return losses
 
 
@@ -240,6 +237,32 @@ def _smooth_and_tiles(
         share = 1 - torch.exp(-smooth.depth)
         losses["airlight"] = (difference * share).where(smooth.valid, 0.0).mean()
     return losses
+
+
+def _scattering(model: RestorationModel, batch: Pairs, bf16: bool, wanted: Set[str]) -> Losses:
+    """Return the losses of a network that also estimates transmission and airlight.
+
+    "scattering" is the error of the clear image that these two alone give.
+    """
+    with _precision(batch, bf16):
+        y, maps = model.forward_with_maps(batch.hazy, None, batch.valid)
+    losses = _picture(model, y, batch, wanted)
+    transmission, airlight = maps["transmission"].float(), maps["airlight"].float()
+    if "scattering" in wanted:
+        inverted = airlight + (batch.hazy - airlight) / transmission.clamp(min=THINNEST)
+        losses["scattering"] = masked_l1(inverted, batch.clear, batch.valid)
+    if "depth" in wanted:
+        depth = -transmission.clamp(min=THINNEST).log()
+        losses["depth"] = masked_l1(depth, batch.depth, batch.valid)
+    if "airlight" in wanted:
+        losses["airlight"] = _airlight_error(batch, airlight[..., 0, 0])
+    return losses
+
+
+def _airlight_error(batch: Pairs, airlight: Tensor) -> Tensor:
+    """Return the mean error of `airlight` (N, 3), weighted by haze: in thin haze it hardly shows."""
+    haze_share = (1 - torch.exp(-batch.depth)).where(batch.valid, 0.0).mean((1, 2, 3))
+    return ((airlight - batch.airlight).abs().mean(1) * haze_share).mean()
 
 
 def depth_in_display(batch: Pairs) -> tuple[Tensor, Tensor]:
@@ -299,6 +322,17 @@ HINT = Objective({"l1": 1.0, "log_error": 0.0, "ssim": 0.0, "fft": 1.0}, _defaul
 OBJECTIVES = {
     "atmosphere": Objective(
         {"l1": 1.0, "log_error": 0.0, "ssim": 0.05, "depth": 0.3, "airlight": 0.3}, _atmosphere
+    ),
+    "andehazeformer-small": Objective(
+        {
+            "l1": 1.0,
+            "log_error": 0.0,
+            "ssim": 0.2,
+            "scattering": 0.2,
+            "depth": 0.1,
+            "airlight": 0.1,
+        },
+        _scattering,
     ),
     "hint": HINT,
     "hint-small": HINT,

@@ -1,0 +1,259 @@
+"""Blocks of the transformer: adaptive normalisation, window and cached attention, gated MLP.
+
+Maps are (N, h, w, C) throughout.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import layer_norm, scaled_dot_product_attention, silu
+
+from napari_restore.models.andehazeformer._cache import Cache
+from napari_restore.models.andehazeformer._config import AnDehazeConfig
+from napari_restore.models.andehazeformer._sphere import Scale, SphereLinear, unit
+from napari_restore.models.andehazeformer._windows import mask_of, relative_index, windows_of
+
+STEP = 0.05
+"""Initial share of a block's result in its output (nGPT)."""
+
+
+class AdaptiveNorm(nn.Module):
+    """Norm(h ⊙ (1 + Norm(r)) + τ · Norm(b)), where a block reads its input.
+
+    r and b (N or 1, C) come from the estimator: r strengthens texture, b offsets the colour of the
+    airlight. Norm is the unit length, in the twin LayerNorm as in the paper's LN'. τ starts at 0.
+    """
+
+    def __init__(self, config: AnDehazeConfig) -> None:
+        super().__init__()
+        self.normalised = config.normalised
+        self.tau = nn.Parameter(torch.zeros(()))
+
+    def forward(self, h: Tensor, texture: Tensor, tint: Tensor) -> Tensor:
+        gain = (1 + unit(texture))[:, None, None].to(h)
+        offset = (self.tau * unit(tint))[:, None, None].to(h)
+        adapted = h * gain + offset
+        return unit(adapted) if self.normalised else layer_norm(adapted, adapted.shape[-1:])
+
+
+class Step(nn.Module):
+    """h ← Norm(h + α ⊙ (Norm(change) − h)); in the twin h + change."""
+
+    def __init__(self, config: AnDehazeConfig) -> None:
+        super().__init__()
+        self.alpha = None
+        if config.normalised:
+            self.alpha = Scale(config.width, STEP, config.width**-0.5)
+
+    def forward(self, h: Tensor, change: Tensor) -> Tensor:
+        if self.alpha is None:
+            return h + change
+        return unit(h + self.alpha().abs() * (unit(change) - h))
+
+
+class GatedMLP(nn.Module):
+    """W_o (u ⊙ SiLU(v)) of [u, v] = s_uv ⊙ W_uv x; v is scaled by √C on the sphere."""
+
+    def __init__(self, config: AnDehazeConfig) -> None:
+        super().__init__()
+        free, width, hidden = not config.normalised, config.width, config.hidden
+        self.into = SphereLinear(width, 2 * hidden, free=free)
+        self.out = SphereLinear(hidden, width, columns=True, free=free)
+        self.scale = None if free else Scale(2 * hidden, 1.0, 1.0)
+        self.gain = width**0.5
+
+    def forward(self, x: Tensor) -> Tensor:
+        both = self.into(x)
+        if self.scale is not None:
+            both = both * (self.scale() * self.gain)
+        u, v = both.chunk(2, -1)
+        out: Tensor = self.out(u * silu(v))
+        return out
+
+
+class Attention(nn.Module):
+    """Projections and logits that window and cached attention share.
+
+    Queries and keys have unit length in every head, times s_qk; logits are √d · q · k, so that
+    |logit| ≤ √d · max(s_qk)². In the twin q · k / √d.
+    """
+
+    def __init__(self, config: AnDehazeConfig) -> None:
+        super().__init__()
+        width, free = config.width, not config.normalised
+        self.heads, self.depth = config.heads, width // config.heads
+        self.query = SphereLinear(width, width, free=free)
+        self.key_value = SphereLinear(width, 2 * width, free=free)
+        self.out = SphereLinear(width, width, columns=True, free=free)
+        self.s_qk = None if free else Scale(width, 1.0, width**-0.5)
+
+    @property
+    def logit_scale(self) -> float:
+        """The factor of q · k."""
+        return math.sqrt(self.depth) if self.s_qk is not None else 1 / math.sqrt(self.depth)
+
+    def keys_and_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return keys, of unit length in every head but for the twin, and values: (…, C) each."""
+        keys, values = self.key_value(x).chunk(2, -1)
+        return self.in_heads(keys), values
+
+    def in_heads(self, x: Tensor) -> Tensor:
+        """Return (…, C) with unit length in every head; in the twin unchanged."""
+        if self.s_qk is None:
+            return x
+        return unit(torch.unflatten(x, -1, (self.heads, self.depth))).flatten(-2)
+
+    def scaled(self, x: Tensor) -> Tensor:
+        """Return unit queries or keys times s_qk."""
+        if self.s_qk is None:
+            return x
+        factor: Tensor = self.s_qk()
+        return x * factor.to(x)
+
+    def split(self, x: Tensor) -> Tensor:
+        """Return (N, heads, T, d) of (N, T, C)."""
+        return torch.unflatten(x, -1, (self.heads, self.depth)).transpose(1, 2)
+
+    def queries(self, x: Tensor) -> Tensor:
+        """Return scaled queries (N, heads, T, d) of (N, T, C)."""
+        return self.split(self.scaled(self.in_heads(self.query(x))))
+
+
+class WindowAttention(Attention):
+    """Attention within windows, with a learned bias for relative positions."""
+
+    index: Tensor
+
+    def __init__(self, config: AnDehazeConfig, shift: int) -> None:
+        super().__init__(config)
+        self.side, self.shift = config.window, shift
+        self.bias_table = nn.Parameter(torch.empty((2 * self.side - 1) ** 2, self.heads))
+        nn.init.trunc_normal_(self.bias_table, std=0.02)
+        self.register_buffer("index", relative_index(self.side), persistent=False)
+
+    def forward(self, x: Tensor, origin: tuple[int, int], known: Tensor) -> Tensor:
+        """Return (N, h, w, C) → the same; `origin` in tokens, `known` (N, h, w) bool."""
+        windows = windows_of((x.shape[1], x.shape[2]), origin, self.side, self.shift)
+        tokens = windows.cut(x)
+        keys, values = self.keys_and_values(tokens)
+        bias = self.bias_table[self.index].permute(2, 0, 1)[None]
+        allowed = mask_of(windows, known)
+        if allowed is not None:
+            bias = torch.where(allowed, bias, -torch.inf)
+        queries = self.queries(tokens)
+        attended = scaled_dot_product_attention(
+            queries,
+            self.split(self.scaled(keys)),
+            self.split(values),
+            attn_mask=bias.to(queries.dtype),
+            scale=self.logit_scale,
+        )
+        out: Tensor = self.out(attended.transpose(1, 2).flatten(2))
+        return windows.join(out)
+
+
+class CachedAttention(Attention):
+    """Attention of every token to the cache of its image, and to nothing else."""
+
+    def forward(self, x: Tensor, caches: list[Cache]) -> Tensor:
+        """Return (N, h, w, C) → the same; one cache for all N, or one each."""
+        tokens = x.flatten(1, 2)
+        queries = self.queries(tokens)
+        parts = [queries] if len(caches) == 1 else list(torch.split(queries, 1))
+        attended = torch.cat(
+            [self._attend(part, cache) for part, cache in zip(parts, caches, strict=True)]
+        )
+        out: Tensor = self.out(attended.transpose(1, 2).flatten(2))
+        return torch.unflatten(out, 1, x.shape[1:3])
+
+    def rows(self, x: Tensor, cache: Cache) -> Tensor:
+        """Return the attention of tokens (T, C), as this layer reads them: (heads, T, K).
+
+        Column j belongs to token j of the cache and what was merged into it. A row sums to 1.
+        """
+        queries = self.queries(x[None])[0]
+        keys = self.split(self.scaled(cache.key.to(x))[None])[0]
+        logits = self.logit_scale * queries @ keys.transpose(1, 2)
+        return (logits + cache.weight.to(x).log()).softmax(-1)
+
+    def _attend(self, queries: Tensor, cache: Cache) -> Tensor:
+        if not len(cache.weight):
+            # An image of a batch without a valid pixel.
+            return torch.zeros_like(queries)
+        count = len(queries)
+        keys = self.split(self.scaled(cache.key.to(queries))[None])
+        values = self.split(cache.value.to(queries)[None])
+        # Every merged token keeps its share of the softmax.
+        mass = cache.weight.log().to(queries.dtype)[None, None, None]
+        return scaled_dot_product_attention(
+            queries,
+            keys.expand(count, -1, -1, -1),
+            values.expand(count, -1, -1, -1),
+            attn_mask=mass.expand(count, 1, queries.shape[2], -1),
+            scale=self.logit_scale,
+        )
+
+
+class Block(nn.Module):
+    """Attention, then MLP, each reading an adaptive norm of the tokens and taking a `Step`."""
+
+    def __init__(self, config: AnDehazeConfig, attention: Attention) -> None:
+        super().__init__()
+        self.attention = attention
+        self.norm1, self.norm2 = AdaptiveNorm(config), AdaptiveNorm(config)
+        self.step1, self.step2 = Step(config), Step(config)
+        self.mlp = GatedMLP(config)
+
+    def transform(self, h: Tensor, texture: Tensor, tint: Tensor) -> Tensor:
+        """Return the tokens after the MLP alone."""
+        out: Tensor = self.step2(h, self.mlp(self.norm2(h, texture, tint)))
+        return out
+
+
+class WindowBlock(Block):
+    """Tokens attend to their window."""
+
+    def forward(
+        self,
+        h: Tensor,
+        texture: Tensor,
+        tint: Tensor,
+        origin: tuple[int, int],
+        known: Tensor,
+    ) -> Tensor:
+        """Return (N, h, w, C); `texture` and `tint` (N or 1, C), the rest as the attention."""
+        read = self.norm1(h, texture, tint)
+        h = self.step1(h, self.attention(read, origin, known))
+        return self.transform(h, texture, tint)
+
+
+class GlobalBlock(Block):
+    """Tokens attend to the cache of the whole image; each by itself."""
+
+    attention: CachedAttention
+
+    def forward(self, h: Tensor, texture: Tensor, tint: Tensor, caches: list[Cache]) -> Tensor:
+        """Return (N, h, w, C). Without tokens in any cache only the MLP acts."""
+        if any(len(cache.weight) for cache in caches):
+            h = self.step1(h, self.attention(self.norm1(h, texture, tint), caches))
+        return self.transform(h, texture, tint)
+
+    def candidates(
+        self, h: Tensor, texture: Tensor, tint: Tensor, share: Tensor, pool: int
+    ) -> tuple[Tensor, Tensor]:
+        """Return keys and values (N, h / pool, w / pool, C) of pooled tokens.
+
+        `share` (N, h, w) of each token's pixels that are valid: pooling is weighted by it.
+        """
+        read = self.norm1(h, texture, tint)
+        count, height, width, channels = read.shape
+        cells = (count, height // pool, pool, width // pool, pool)
+        weights = share.to(read).reshape(*cells, 1)
+        total = (read.reshape(*cells, channels) * weights).sum((2, 4))
+        mean = total / weights.sum((2, 4)).clamp(min=1e-6)
+        if self.attention.s_qk is not None:
+            mean = unit(mean)
+        return self.attention.keys_and_values(mean)

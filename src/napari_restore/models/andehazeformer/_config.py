@@ -1,0 +1,82 @@
+"""Sizes of an anDehazeFormer, and the multiplications they cost."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+BANDS = 3
+PLANES = 2 * BANDS + 1
+"""Planes of the view that become tokens: the pixels, the pixels after the estimated haze is
+removed, and the transmission. Behind them the airlight."""
+
+
+@dataclass(frozen=True)
+class AnDehazeConfig:
+    """Everything that determines the shape of the network."""
+
+    width: int = 96
+    """Channels of a token."""
+    heads: int = 4
+    pairs: int = 4
+    """Window blocks, each followed by a global one."""
+    hidden: int = 192
+    """Hidden width of the gated MLPs."""
+    stride: int = 8
+    """Pixels per token along a side."""
+    window: int = 8
+    """Tokens of a window along a side."""
+    pool: int = 2
+    """Tokens along a side that are averaged into a candidate of the cache."""
+    widths: tuple[int, ...] = (32, 16, 8)
+    """Channels of the reconstruction, its scales twice as fine each."""
+    estimator_width: int = 16
+    """Channels of the estimator's first convolutions; twice as many of its pooled features."""
+    normalised: bool = True
+    """False: the pre-norm twin, with LayerNorm, plain residuals and free weights."""
+
+    @property
+    def footprint(self) -> int:
+        """Pixels along a side of a candidate of the cache."""
+        return self.stride * self.pool
+
+
+SMALL = AnDehazeConfig()
+
+
+def operations(config: AnDehazeConfig, tokens: int, kept: int, merged: bool = True) -> float:
+    """Return the multiplications for so many tokens and caches of `kept` ones, overview excluded.
+
+    Windows count as full ones. `merged`: whether candidates are compared with the kept ones of
+    one of 8 bins, taken as an eighth of them.
+    """
+    width, side = config.width, config.stride
+    embed = PLANES * side * side * width + BANDS * width + (width + 1) * width
+    mlp = 3 * width * config.hidden
+    local = 4 * width * width + 2 * config.window**2 * width + mlp
+    candidates = tokens / config.pool**2
+    cached: float = 2 * width * width * tokens + 2 * kept * width * tokens + mlp * tokens
+    # Keys and values are computed again where they are merged.
+    cached += candidates * 2 * width * width * (2 if merged else 1)
+    cached += candidates * kept / 8 * width if merged else 0.0
+    total = tokens * (embed + config.pairs * local) + config.pairs * cached
+    return total + tokens * reconstruction_operations(config)
+
+
+def reconstruction_operations(config: AnDehazeConfig) -> int:
+    """Return the multiplications of the reconstruction per token."""
+    outputs, guides = 1 + BANDS, 2 * BANDS + 1
+    total, before = config.width * outputs, config.width
+    for scale, width in enumerate(config.widths):
+        coarse, cells = 4**scale, 4 ** (scale + 1)
+        total += coarse * before * 4 * width
+        total += cells * (9 * (width + guides) * width + width * outputs)
+        before = width
+    assert 2 ** len(config.widths) == config.stride
+    return total
+
+
+def kept_tokens(candidates: int, share: float, most: int) -> int:
+    """Return how many of so many candidates a cache keeps: ⌈share · N⌉, at most `most`."""
+    # The nearest whole number first: 0.6 · 5 is 3.0000000000000004 in some orders of products.
+    return min(math.ceil(round(share * candidates, 6)), most, candidates)

@@ -1,0 +1,301 @@
+"""anDehazeFormer: windows, and a cache of the whole image that every token attends to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, layer_norm
+
+from napari_restore.models._card import ModelCard
+from napari_restore.models._model import Statistics, one_shot_statistics
+from napari_restore.models._padding import pad_to_multiple
+from napari_restore.models._routing import Routing
+from napari_restore.models.andehazeformer._blocks import (
+    CachedAttention,
+    GlobalBlock,
+    WindowAttention,
+    WindowBlock,
+)
+from napari_restore.models.andehazeformer._cache import (
+    Cache,
+    Kept,
+    Merged,
+    TileTokens,
+    collect_kept,
+    collect_merged,
+    settle_cache,
+    settle_kept,
+)
+from napari_restore.models.andehazeformer._config import BANDS, PLANES, SMALL, AnDehazeConfig
+from napari_restore.models.andehazeformer._embedding import Embedding, ranks_of
+from napari_restore.models.andehazeformer._guided import Guide, GuidedModel
+from napari_restore.models.andehazeformer._members import (
+    Candidates,
+    Members,
+    Retention,
+    candidates_of,
+    settle_members,
+)
+from napari_restore.models.andehazeformer._reconstruction import HALO, Reconstruction
+from napari_restore.models.andehazeformer._sphere import renormalise
+from napari_restore.models.classical._deadband import soft_gate
+
+Origin = tuple[int, int]
+"""y, x in pixels of the image, multiples of 16."""
+
+
+class AnDehazeFormer(GuidedModel):
+    """Tokens of 8 × 8 pixels: window and global blocks in turn, then a guided reconstruction.
+
+    An image is first grown to multiples of 16 pixels by reflection at bottom and right; what is
+    beyond it is invalid. `forward` is made of functions of a tile that begins at a multiple of 16
+    pixels, so that an engine may call them tile by tile:
+
+    1. `prepare` on the overview; `view`, `embed` and `rank` on each tile, with `window_halo`;
+       `candidates` of each core, joined by `settle_members`.
+    2. For each global layer `tile_tokens` and `collect_kept` on each core, `settle_kept`;
+       `collect_merged` on each core, `settle_cache`; `attend` on each tile, with `window_halo`, or
+       none for the last layer.
+    3. `reconstruct` on each tile, with `reconstruction_halo`.
+
+    What is collected in any order of tiles is that of the whole image, but for float64 sums, which
+    are added in the order given. Once all caches are known, `local` is a local model with
+    `local_halo`. Invalid pixels count nowhere. Arithmetic is in the dtype of the weights, that of
+    pixels in their own.
+
+    Source: anDehazeFormer (arXiv 2505.14010), of which its abstract and summaries by others are
+    known; nGPT (Loshchilov et al., ICLR 2025). docs/models/andehazeformer.md lists our choices.
+    """
+
+    def __init__(
+        self, card: ModelCard, config: AnDehazeConfig, context: int = 0, looks: int = 2
+    ) -> None:
+        super().__init__(card, config, context, looks)
+        values = card.values
+        self.amount = float(values.get("amount", 1.0))
+        self.rho, self.eta = float(values.get("rho", 0.6)), float(values.get("eta", 0.4))
+        self.is_adaptive = values.get("retention", "fixed") == "adaptive"
+        self.cache_tokens = int(values.get("cache_tokens", 1024))
+        self.selection = str(values.get("selection", "haze-first"))
+        self.embedding = Embedding(config)
+        shifts = (0, config.window // 2)
+        self.windows = nn.ModuleList(
+            WindowBlock(config, WindowAttention(config, shifts[layer % 2]))
+            for layer in range(config.pairs)
+        )
+        self.globals = nn.ModuleList(
+            GlobalBlock(config, CachedAttention(config)) for _ in range(config.pairs)
+        )
+        self.reconstruction = Reconstruction(config)
+        scales = range(len(config.widths))
+        self.ends = (
+            "reconstruction.coarse.weight",
+            *(f"reconstruction.scales.{scale}.change.weight" for scale in scales),
+        )
+
+    @property
+    def window_halo(self) -> int:
+        """Pixels around a core that its windows reach, wherever it lies."""
+        return self.config.stride * self.config.window
+
+    @property
+    def reconstruction_halo(self) -> int:
+        """Pixels around a core that its reconstruction depends on."""
+        return -(-HALO // self.config.footprint) * self.config.footprint
+
+    @property
+    def local_halo(self) -> int:
+        """Pixels around a core that its result depends on when all caches are known."""
+        return self.config.pairs * self.window_halo + self.reconstruction_halo
+
+    def after_step(self) -> None:
+        renormalise(self)
+
+    # -- functions of a tile -------------------------------------------------------
+
+    def share(self, valid: Tensor) -> Tensor:
+        """Return the valid share (N, h, w) of every token's pixels, of `valid` (N, 1, H, W)."""
+        pooled: Tensor = avg_pool2d(valid.float(), self.config.stride)[:, 0]
+        return pooled
+
+    def embed(self, view: Tensor, guide: Guide, share: Tensor, origin: Origin = (0, 0)) -> Tensor:
+        """Return tokens (N, h, w, C) behind the first window block; `origin` y, x in pixels."""
+        tokens = self.embedding(view[:, :PLANES].to(self.embedding.patch.weight.dtype))
+        return self._window(0, tokens, guide, share, origin)
+
+    def rank(self, view: Tensor, valid: Tensor) -> Tensor:
+        """Return (N, 3, h, w) float32 of the candidates of the caches; see `ranks_of`."""
+        return ranks_of(view, valid, self.config.footprint)
+
+    def candidates(self, ranks: Tensor, origin: Origin = (0, 0)) -> Candidates:
+        """Return the candidates of a core's `ranks` (3, h, w), for `settle_members`."""
+        return candidates_of(ranks, self._cell(origin))
+
+    def settle_members(self, parts: Sequence[Candidates], strength: Tensor) -> Members:
+        """Return the members of an image's caches; `strength` () is its c_a."""
+        kept = max(self.rho, 1 - self.eta * float(strength)) if self.is_adaptive else self.rho
+        return settle_members(parts, Retention(kept, self.cache_tokens, self.selection))
+
+    def tile_tokens(
+        self,
+        layer: int,
+        tokens: Tensor,
+        guide: Guide,
+        share: Tensor,
+        ranks: Tensor,
+        origin: Origin = (0, 0),
+    ) -> list[TileTokens]:
+        """Return the candidates of each core at a global layer, for both rounds of collecting.
+
+        `tokens` (N, h, w, C) before the layer, `share` (N, h, w), `ranks` (N, 3, h / 2, w / 2).
+        """
+        keys, values = self.global_block(layer).candidates(
+            tokens, guide.texture, guide.tint, share, self.config.pool
+        )
+        cell = self._cell(origin)
+        return [TileTokens(*one, cell) for one in zip(keys, values, ranks, strict=True)]
+
+    def collect_kept(self, tile: TileTokens, members: Members) -> Kept:
+        """Return the core's tokens that are members, for `settle_kept`."""
+        return collect_kept(tile, members)
+
+    def settle_kept(self, parts: Sequence[Kept]) -> Kept:
+        """Return the kept tokens of the image."""
+        return settle_kept(parts)
+
+    def collect_merged(
+        self, tile: TileTokens, members: Members, kept: Kept, routing: Routing | None = None
+    ) -> tuple[Merged, Tensor]:
+        """Return sums over the core's evicted tokens, and which member each token belongs to."""
+        return collect_merged(tile, members, kept, routing)
+
+    def settle_cache(self, kept: Kept, parts: Sequence[Merged]) -> Cache:
+        """Return the cache of a layer from the sums of all cores, in the order of tiles."""
+        return settle_cache(kept, parts, self.config.heads if self.config.normalised else 0)
+
+    def attend(
+        self,
+        layer: int,
+        tokens: Tensor,
+        guide: Guide,
+        caches: Sequence[Cache],
+        share: Tensor,
+        origin: Origin = (0, 0),
+    ) -> Tensor:
+        """Return tokens (N, h, w, C) behind a global layer and the window block that follows it.
+
+        `caches` of this layer: one for all tiles, or one each.
+        """
+        tokens = self.global_block(layer)(tokens, guide.texture, guide.tint, list(caches))
+        if layer + 1 == self.config.pairs:
+            return tokens
+        return self._window(layer + 1, tokens, guide, share, origin)
+
+    def reconstruct(self, tokens: Tensor, view: Tensor) -> Tensor:
+        """Return restored pixels (N, 3, H, W) from the last tokens and the view."""
+        if not self.config.normalised:
+            tokens = layer_norm(tokens, tokens.shape[-1:])
+        x, left, transmission, airlight = torch.split(view, [BANDS, BANDS, 1, BANDS], 1)
+        base = x if self.atmosphere is None else left
+        added: Tensor = self.amount * self.reconstruction(tokens, base, transmission, airlight)
+        if self.atmosphere is not None:
+            # Where the atmosphere finds no haze, the source is unchanged.
+            added = added * soft_gate(1 - transmission, self.atmosphere.deadband)
+        return base + added
+
+    def local(
+        self,
+        view: Tensor,
+        guide: Guide,
+        caches: Sequence[Cache],
+        valid: Tensor,
+        origin: Origin = (0, 0),
+    ) -> Tensor:
+        """Return restored tiles of one image, whose caches are known, one for each layer."""
+        share = self.share(valid)
+        tokens = self.embed(view, guide, share, origin)
+        for layer, cache in enumerate(caches):
+            tokens = self.attend(layer, tokens, guide, [cache], share, origin)
+        return self.reconstruct(tokens, view)
+
+    # -- a whole image -------------------------------------------------------------
+
+    def forward_with_maps(
+        self, x: Tensor, statistics: Statistics | None = None, valid: Tensor | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        if statistics is None and not self.training:
+            return self._one_by_one(x, valid)
+        height, width = x.shape[2:]
+        whole, known = self.grown(x, valid)
+        if statistics is None:
+            view, guide = self.observe(whole, known)
+        else:
+            view, guide = self.view(whole, statistics, known), self.guide(statistics)
+        y = self.reconstruct(self.relate(view, guide, known), view)
+        maps = {"transmission": view[:, PLANES - 1 : PLANES], "airlight": view[:, PLANES:]}
+        cropped = {name: plane[..., :height, :width] for name, plane in maps.items()}
+        return y[..., :height, :width], cropped
+
+    def grown(self, x: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return images of multiples of 16 pixels, and what of them is valid (N, 1, H, W) bool."""
+        if valid is None:
+            valid = x.new_ones((len(x), 1, *x.shape[2:]), dtype=torch.bool)
+        whole = pad_to_multiple(x, self.config.footprint)
+        beyond = (0, whole.shape[3] - x.shape[3], 0, whole.shape[2] - x.shape[2])
+        return whole, nn.functional.pad(valid, beyond)
+
+    def relate(self, view: Tensor, guide: Guide, valid: Tensor) -> Tensor:
+        """Return the last tokens (N, h, w, C) of the views of N whole images."""
+        share, ranks = self.share(valid), self.rank(view, valid)
+        tokens = self.embed(view, guide, share)
+        strengths = guide.strength.expand(len(view))
+        members = [
+            self.settle_members([self.candidates(one)], strength)
+            for one, strength in zip(ranks, strengths, strict=True)
+        ]
+        for layer in range(self.config.pairs):
+            tiles = self.tile_tokens(layer, tokens, guide, share, ranks)
+            caches = [self.cache(*pair) for pair in zip(tiles, members, strict=True)]
+            tokens = self.attend(layer, tokens, guide, caches, share)
+        return tokens
+
+    def cache(self, tile: TileTokens, members: Members) -> Cache:
+        """Return the cache of a layer for an image that is one tile."""
+        kept = self.settle_kept([self.collect_kept(tile, members)])
+        merged = [self.collect_merged(tile, members, kept)[0]] if members.evicted else []
+        return self.settle_cache(kept, merged)
+
+    def _one_by_one(self, x: Tensor, valid: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the restored images and their maps, each with its own statistics."""
+        found = []
+        for n in range(len(x)):
+            one, known = x[n : n + 1], None if valid is None else valid[n : n + 1]
+            found.append(self.forward_with_maps(one, one_shot_statistics(self, one, known), known))
+        maps = {name: torch.cat([own[name] for _, own in found]) for name in self.card.maps}
+        return torch.cat([y for y, _ in found]), maps
+
+    def global_block(self, layer: int) -> GlobalBlock:
+        """Return the block of a global layer."""
+        return cast("GlobalBlock", self.globals[layer])
+
+    def _window(
+        self, layer: int, tokens: Tensor, guide: Guide, share: Tensor, origin: Origin
+    ) -> Tensor:
+        y, x = (at // self.config.stride for at in origin)
+        out: Tensor = self.windows[layer](tokens, guide.texture, guide.tint, (y, x), share > 0)
+        return out
+
+    def _cell(self, origin: Origin) -> Origin:
+        y, x = (at // self.config.footprint for at in origin)
+        return y, x
+
+
+def make_small(
+    card: ModelCard, context: int = 0, looks: int = 2, normalised: int = 1
+) -> AnDehazeFormer:
+    """Return the small network; `normalised` 0 is its pre-norm twin."""
+    return AnDehazeFormer(card, replace(SMALL, normalised=bool(normalised)), context, looks)
