@@ -31,7 +31,8 @@ class Output(nn.Conv2d):
         nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.gain * super().forward(x)
+        scaled: Tensor = self.gain * super().forward(x)
+        return scaled
 
 
 class Scale(nn.Module):
