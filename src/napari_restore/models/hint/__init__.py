@@ -71,8 +71,8 @@ SMALL = replace(
 )
 
 ENTRIES = (
-    ModelEntry(HINT, f"{__name__}._network:make", sizes=f"{__name__}._release:sizes_of_published"),
+    ModelEntry(HINT, f"{__name__}._sweeps:make", sizes=f"{__name__}._release:sizes_of_published"),
     ModelEntry(
-        SMALL, f"{__name__}._network:make_small", sizes=f"{__name__}._release:sizes_of_small"
+        SMALL, f"{__name__}._sweeps:make_small", sizes=f"{__name__}._release:sizes_of_small"
     ),
 )

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from napari_restore.models._card import ModelCard
 from napari_restore.models._model import Statistics
 from napari_restore.models._padding import pad_to_multiple
-from napari_restore.models._sweeps import Sweep, SweptModel
+from napari_restore.models._sweeps import SweptModel
 from napari_restore.models.hint._attention import Counts, Facts, HierarchicalAttention
 from napari_restore.models.hint._blocks import (
     ChannelNorm,
@@ -30,11 +30,8 @@ from napari_restore.models.hint._config import (
     STRIDE,
     HintConfig,
 )
-from napari_restore.models.hint._sweeps import sweeps_of
 
 BANDS = 3
-SMALL = {"width": 16, "blocks1": 1, "blocks2": 2, "blocks3": 2, "latent": 3, "refinement": 1}
-"""Sizes of `hint-small`: 1.5 M weights, most of the work below full scale."""
 
 
 class AttentionBlock(nn.Module):
@@ -74,11 +71,11 @@ class Step(NamedTuple):
 
     stage: str
     is_first: bool
-    """Whether the stage's map is made before it; see `Hint.enter`."""
+    """Whether the stage's map is made before it; see `HintNetwork.enter`."""
     block: AttentionBlock
 
 
-class Hint(SweptModel):
+class HintNetwork(SweptModel):
     """HINT: y = x + f(x), where every attention layer judges a pixel by all of the image.
 
     `forward` is made of parts that tiles can share: `encode` by scale, then for every step of
@@ -113,9 +110,6 @@ class Hint(SweptModel):
             if isinstance(layer, HierarchicalAttention):
                 layer.rounding = self._value("cache_rounding", "trunc")
                 layer.regroup = bool(self._value("regroup", True))
-
-    def steps(self) -> tuple[Sweep, ...]:
-        return sweeps_of(self)
 
     def encode(self, level: int, previous: Tensor) -> Tensor:
         """Return the encoder's map of scale `level` from the image, or from the map before it."""
@@ -211,13 +205,3 @@ class Hint(SweptModel):
 
     def _value(self, name: str, default: Any) -> Any:
         return self.card.values.get(name, default)
-
-
-def make(card: ModelCard, **sizes: int) -> Hint:
-    """Return a network of the published size, but for `sizes`: fields of `HintConfig`."""
-    return Hint(card, HintConfig(**sizes))
-
-
-def make_small(card: ModelCard, **sizes: int) -> Hint:
-    """Return a network of the small size, but for `sizes`."""
-    return make(card, **{**SMALL, **sizes})

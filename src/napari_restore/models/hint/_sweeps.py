@@ -8,28 +8,45 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from napari_restore.errors import BadParameter, option
+from napari_restore.models._card import ModelCard
 from napari_restore.models._model import Statistics
 from napari_restore.models._sweeps import RESTORED, Counts, Map, Sums, Sweep, SweepInput
 from napari_restore.models.hint import _attention
 from napari_restore.models.hint._attention import Facts
 from napari_restore.models.hint._blocks import cells_valid
-from napari_restore.models.hint._config import LEVEL_OF, STRIDE
-
-if TYPE_CHECKING:
-    from napari_restore.models.hint._network import Hint, Step
+from napari_restore.models.hint._config import LEVEL_OF, STRIDE, HintConfig
+from napari_restore.models.hint._network import HintNetwork, Step
 
 SKIPS = ("encoder1", "encoder2", "encoder3")
 """Maps of the encoder, fine to coarse."""
+SMALL = {"width": 16, "blocks1": 1, "blocks2": 2, "blocks3": 2, "latent": 3, "refinement": 1}
+"""Sizes of `hint-small`: 1.5 M weights, most of the work below full scale."""
 Outputs = Mapping[str, Tensor]
 
 
-def sweeps_of(model: Hint) -> tuple[Sweep, ...]:
+class Hint(HintNetwork):
+    """HINT as a model that the engine sweeps."""
+
+    def steps(self) -> tuple[Sweep, ...]:
+        return sweeps_of(self)
+
+
+def make(card: ModelCard, **sizes: int) -> Hint:
+    """Return a network of the published size, but for `sizes`: fields of `HintConfig`."""
+    return Hint(card, HintConfig(**sizes))
+
+
+def make_small(card: ModelCard, **sizes: int) -> Hint:
+    """Return a network of the small size, but for `sizes`."""
+    return make(card, **{**SMALL, **sizes})
+
+
+def sweeps_of(model: HintNetwork) -> tuple[Sweep, ...]:
     """Return the sweeps of a network. Raises `BadParameter` where it remembers other images."""
     if model.card.values.get("cache_start") == "carry":
         raise BadParameter(
@@ -43,7 +60,7 @@ def sweeps_of(model: Hint) -> tuple[Sweep, ...]:
     )
 
 
-def _encoder(model: Hint, level: int, first: Step) -> Sweep:
+def _encoder(model: HintNetwork, level: int, first: Step) -> Sweep:
     stride, width = 1 << level, model.config.width << level
     depth = (model.config.blocks1, model.config.blocks2, model.config.blocks3)[level]
     # A neighbour for every block, and one for the convolution before it, at the scale above.
@@ -75,7 +92,7 @@ def _encoder(model: Hint, level: int, first: Step) -> Sweep:
     )
 
 
-def _block(model: Hint, steps: list[Step], number: int) -> Sweep:
+def _block(model: HintNetwork, steps: list[Step], number: int) -> Sweep:
     step, following = steps[number], (steps[number + 1] if number + 1 < len(steps) else None)
     stride = 1 << LEVEL_OF[step.stage]
     reads: tuple[str, ...] = (f"x{number}",)
@@ -114,11 +131,11 @@ def _block(model: Hint, steps: list[Step], number: int) -> Sweep:
     )
 
 
-def _map_of(model: Hint, step: Step, number: int) -> Map:
+def _map_of(model: HintNetwork, step: Step, number: int) -> Map:
     return Map(f"x{number}", model.config.channels(step.stage), 1 << LEVEL_OF[step.stage])
 
 
-def _counts(model: Hint, step: Step, number: int) -> Counts:
+def _counts(model: HintNetwork, step: Step, number: int) -> Counts:
     channels, stride = model.config.channels(step.stage), 1 << LEVEL_OF[step.stage]
     names = ("order", "attention", "scales", *(["cache"] if model.config.inter else []))
 
