@@ -31,7 +31,8 @@ class Output(nn.Conv2d):
         nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.gain * super().forward(x)
+        out: Tensor = super().forward(x)
+        return self.gain * out
 
 
 class Scale(nn.Module):
