@@ -31,8 +31,8 @@ class Output(nn.Conv2d):
         nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        scaled: Tensor = self.gain * super().forward(x)
-        return scaled
+        out: Tensor = super().forward(x)
+        return self.gain * out
 
 
 class Scale(nn.Module):
