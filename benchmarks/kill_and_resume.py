@@ -45,8 +45,10 @@ def whole_run(scene: Path, folder: Path, name: str, model: str, tile: int) -> tu
     return json.loads(done.stdout), time.perf_counter() - began
 
 
-def interrupted(scene: Path, folder: Path, model: str, tile: int, wait: float, how: int) -> int:
-    """Start the command, send `how` after `wait` seconds of tiles; tiles finished so far."""
+def interrupted(
+    scene: Path, folder: Path, model: str, tile: int, wait: float, since: str, how: int
+) -> int:
+    """Start the command, send `how` `wait` seconds after the event `since`; tiles finished so far."""
     process = subprocess.Popen(
         command(scene, folder / "killed.tif", model, tile),
         env=environment(folder / "cache-killed"),
@@ -58,9 +60,9 @@ def interrupted(scene: Path, folder: Path, model: str, tile: int, wait: float, h
     deadline = None
     assert process.stderr is not None
     for line in process.stderr:
-        if '"Progress"' in line or '"TileDone"' in line:
+        finished += '"TileDone"' in line
+        if f'"{since}"' in line or '"TileDone"' in line:
             deadline = deadline or time.perf_counter() + wait
-            finished += '"TileDone"' in line
         if deadline is not None and time.perf_counter() > deadline:
             process.send_signal(how)
             break
@@ -94,8 +96,10 @@ def main() -> None:
         same = True
         for number in range(arguments.kills):
             wait = rng.uniform(0, 4 * longest)
-            seen = interrupted(*shape, arguments.model, arguments.tile, wait, signal.SIGKILL)
-            print(f"kill {number + 1}: after {wait:.2f} s, {seen} tiles in the store")
+            # Half of them while the whole image is read, before any tile.
+            since = rng.choice(("Progress", "TileDone"))
+            seen = interrupted(*shape, arguments.model, arguments.tile, wait, since, signal.SIGKILL)
+            print(f"kill {number + 1}: {wait:.2f} s after {since}, {seen} tiles in the store")
             if killed.exists():
                 # Done before the kill came: begin again.
                 same = same and digest(killed) == digest(folder / "whole.tif")

@@ -12,7 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from napari_restore.errors import BadParameter, option
+from napari_restore.errors import BadParameter
 from napari_restore.models._card import ModelCard
 from napari_restore.models._model import Statistics
 from napari_restore.models._sweeps import RESTORED, Counts, Map, Sums, Sweep, SweepInput
@@ -51,7 +51,7 @@ def sweeps_of(model: HintNetwork) -> tuple[Sweep, ...]:
     if model.card.values.get("cache_start") == "carry":
         raise BadParameter(
             "cache_start=carry depends on the image before, which tiles do not have.",
-            f"Set another with {option('parameters', {'cache_start': 'zeros'})}.",
+            "Set cache_start=zeros, or call the network itself.",
         )
     steps = list(model.blocks())
     return (
