@@ -31,8 +31,8 @@ class Output(nn.Conv2d):
         nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = super().forward(x)
-        return self.gain * out
+        out: Tensor = self.gain * super().forward(x)
+        return out
 
 
 class Scale(nn.Module):
