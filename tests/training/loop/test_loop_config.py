@@ -118,6 +118,7 @@ def test_the_configuration_in_the_documentation_shows_the_defaults():
         ("atmosphere", "atmosphere"),
         ("atmosphere-wide", "atmosphere"),
         ("haze-unet", "haze-unet"),
+        ("andehazeformer-small", "andehazeformer-small"),
     ],
 )
 def test_a_recipe_of_the_documentation_can_be_read(name: str, network: str):
