@@ -25,14 +25,14 @@ class Output(nn.Conv2d):
 
     def __init__(self, features: int) -> None:
         super().__init__(features, OUTPUTS, 1)
-        self.gain = features**-0.5
+        self.gain: float = features**-0.5
         nn.init.zeros_(self.weight)
         assert self.bias is not None
         nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = super().forward(x)
-        return self.gain * out
+        out: Tensor = self.gain * super().forward(x)
+        return out
 
 
 class Scale(nn.Module):
