@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pytest
 
 from napari_restore.errors import Cancelled, RestoreError
@@ -106,6 +107,11 @@ def test_a_directory_beyond_any_file(tmp_path: Path) -> None:
     refused(path, "truncated")
 
 
+def test_a_sub_directory_before_the_file(tmp_path: Path) -> None:
+    """Offsets of a signed type; seeking there fails in the operating system."""
+    refused(bare_tiff(tmp_path / "scene.tif", {330: (9, 1, 2**32 - 64)}), "truncated")
+
+
 def test_more_strips_are_claimed_than_listed(tmp_path: Path) -> None:
     """libtiff would show black where a strip has no place in the list."""
     start = 8 + 2 + 12 * 9 + 4
@@ -142,6 +148,14 @@ def test_overlapping_directories_end(tmp_path: Path) -> None:
     )
     path.write_bytes(content)
     refused(path, "overlap")
+
+
+def test_a_jpeg_segment_shorter_than_its_length(tmp_path: Path) -> None:
+    path = tmp_path / "photo.jpg"
+    PIL.Image.new("RGB", (32, 32)).save(path)
+    content = path.read_bytes()
+    path.write_bytes(content[:2] + b"\xff\xe1\x00\x01" + content[2:])
+    refused(path, "damaged", "length")
 
 
 def test_a_list_longer_than_the_file(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,23 @@ def test_cancelled_work_is_taken_up_again(scene: np.ndarray) -> None:
     third.build()
     assert len(base.reads) < 30
     np.testing.assert_array_equal(read_level(third, 1), halve(scene)[0])
+
+
+def test_a_block_of_many_chunks_stops_between_two(scene: np.ndarray) -> None:
+    begun = threading.Event()
+
+    class Slow(Tiles):
+        def read_chunk(self, level: int, row: int, column: int) -> np.ndarray:
+            begun.set()
+            return super().read_chunk(level, row, column)
+
+    base = Slow(scene[:512, :512], 2)
+    source = PyramidSource(base, "f")
+    with pytest.raises(Cancelled):
+        # One block of 65 536 chunks.
+        source.build(cancelled=begun.is_set, workers=1)
+    assert len(base.reads) < 65_536
+    assert source.built_share == 0
 
 
 def test_built_once_and_found_again(scene: np.ndarray) -> None:

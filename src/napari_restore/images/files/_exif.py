@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from napari_restore.errors import UnreadableImage
 from napari_restore.images.files import _tiff
 from napari_restore.images.files._jpeg import next_segment
 
@@ -108,7 +109,7 @@ def _walk_jpeg(path: Path) -> PhotoTags:
 def _jpeg_segments(file: BinaryIO, path: Path) -> Iterator[tuple[int, bytes]]:
     """Yield the segments that carry metadata; afterwards `file` is at the coded pixels.
 
-    Raises `UnreadableImage` if the file ends before.
+    Raises `UnreadableImage` if the file ends before, or a segment's length is none.
     """
     file.seek(2)
     while True:
@@ -116,9 +117,15 @@ def _jpeg_segments(file: BinaryIO, path: Path) -> Iterator[tuple[int, bytes]]:
         size = b"" if marker is None else file.read(2)
         if marker is None or len(size) < 2:
             raise _tiff.truncated(path)
+        # The two bytes of the length count.
         length = struct.unpack(">H", size)[0] - 2
         if marker == 0xDA:
             return
+        if length < 0:
+            raise UnreadableImage(
+                f"{path.name} is damaged: a segment of its header has no length.",
+                "Copy or download it again.",
+            )
         if marker in (0xE1, 0xE2, 0xED):
             yield marker, file.read(length)
         else:

@@ -192,7 +192,8 @@ class _Walk:
     def directory(self, offset: int) -> tuple[dict[int, bytes | tuple[int, ...]], int]:
         """Return the needed tags of the directory at `offset`, and the offset of the next one."""
         file, order = self.file, self.order
-        if offset >= self.size:
+        # Offsets of signed types may be negative.
+        if not 0 <= offset < self.size:
             raise ValueError("directory beyond the end")
         file.seek(offset)
         count_format, entry_format, pointer = ("Q", "HHQ", "Q") if self.big else ("H", "HHI", "I")

@@ -31,6 +31,7 @@ BLOCK_SIDE = 2048
 BLOCK_BYTES = 64 << 20
 """Most bytes of a super-block's pixels, by a shorter side if need be."""
 CHUNK = 512
+CANCELLED = "Building the overviews was cancelled."
 
 
 class PyramidSource(CachedSource):
@@ -183,13 +184,14 @@ class PyramidSource(CachedSource):
         """Build super-blocks in order on `workers` threads, yielding each when finished."""
         waiting = iter(todo)
         running: dict[Future[None], tuple[int, int]] = {}
+        stopped = threading.Event()
         with ThreadPoolExecutor(workers, "pyramid") as pool:
             try:
                 while True:
                     if cancelled is not None and cancelled():
-                        raise Cancelled("Building the overviews was cancelled.")
+                        raise Cancelled(CANCELLED)
                     while len(running) < workers and (block := next(waiting, None)) is not None:
-                        running[pool.submit(self._build_block, block)] = block
+                        running[pool.submit(self._build_block, block, stopped)] = block
                     if not running:
                         return
                     finished, _ = wait(running, timeout=0.1, return_when=FIRST_COMPLETED)
@@ -198,12 +200,14 @@ class PyramidSource(CachedSource):
                         future.result()
                         yield block
             finally:
+                # A block of a long, narrow image may have millions of chunks.
+                stopped.set()
                 for future in running:
                     future.cancel()
 
-    def _build_block(self, block: tuple[int, int]) -> None:
+    def _build_block(self, block: tuple[int, int], stopped: threading.Event | None = None) -> None:
         assert self._built is not None
-        pixels, valid = self._read_block(block)
+        pixels, valid = self._read_block(block, stopped)
         for level in range(self.first, len(self.levels)):
             pixels, valid = halve(pixels, valid, fill=self._fill, nodata=self._nodata)
             side = self.block >> (level - self.first + 1)
@@ -213,9 +217,12 @@ class PyramidSource(CachedSource):
         self._built.mark(block)
 
     def _read_block(
-        self, block: tuple[int, int]
+        self, block: tuple[int, int], stopped: threading.Event | None
     ) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:
-        """Return the pixels of a super-block, joined from the file's own chunks."""
+        """Return the pixels of a super-block, joined from the file's own chunks.
+
+        Raises `Cancelled` between two chunks once it is `stopped`.
+        """
         number = self.first - 1
         top = self.levels[number]
         y0, x0 = block[0] * self.block, block[1] * self.block
@@ -224,6 +231,8 @@ class PyramidSource(CachedSource):
         valid = np.empty(pixels.shape[:2], bool) if self.may_be_invalid else None
         for row in range(y0 // top.chunk_height, -(-y1 // top.chunk_height)):
             for column in range(x0 // top.chunk_width, -(-x1 // top.chunk_width)):
+                if stopped is not None and stopped.is_set():
+                    raise Cancelled(CANCELLED)
                 chunk = self.base.read_chunk(number, row, column)
                 cy, cx = row * top.chunk_height, column * top.chunk_width
                 ya, xa = max(y0, cy), max(x0, cx)
