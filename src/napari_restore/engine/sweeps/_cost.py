@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -18,10 +19,11 @@ from napari_restore.engine.running._precision import computing
 from napari_restore.engine.sweeps._groups import is_shallow
 from napari_restore.models import Statistics, Sweep, SweepInput, SweptModel, WholeStep, placed_at
 
+T = TypeVar("T")
 BATCHES = (1, 2)
 """Tiles at once in the two measurements, to which the memory is fitted linearly."""
 BATCHES_CUDA = (1, 8)
-SIDES = (256, 384)
+SIDES = (128, 256)
 """Sides in pixels of the two measurements of a model that takes tiles of any size."""
 GRID = 32
 """Side of the grid of cells on which one layer of a whole step is timed."""
@@ -152,19 +154,19 @@ class _Sweeps:
 
         if len(step.writes) > 1 and is_shallow(step):
             first = frozenset([step.writes[0].name])
-            self.first_peaks[number], self.first_seconds[number] = self._timed(lambda: call(first))
-        self.peaks[number], self.seconds[number] = self._timed(call)
-        outputs, settled = call()
+            measured = self._timed(lambda: call(first))
+            self.first_peaks[number], self.first_seconds[number], _ = measured
+        self.peaks[number], self.seconds[number], (outputs, settled) = self._timed(call)
         maps |= {each.name: outputs[each.name] for each in step.writes}
         return {**statistics, **settled}
 
-    def _timed(self, call: Callable[[], object]) -> tuple[float, float]:
-        """Return the peak bytes, and the seconds per pixel."""
+    def _timed(self, call: Callable[[], T]) -> tuple[float, float, T]:
+        """Return the peak bytes of a call, the seconds per pixel and the result of another."""
         peak = peak_of(call, self._device)
         began = time.perf_counter()
-        call()
+        result = call()
         self._device.wait()
-        return peak, (time.perf_counter() - began) / self.size.pixels
+        return peak, (time.perf_counter() - began) / self.size.pixels, result
 
 
 def _part(one: _Sweeps, other: _Sweeps, number: int, first: bool = False) -> PartCost:
