@@ -7,8 +7,6 @@ import json
 import numpy as np
 
 from napari_restore import api
-from napari_restore.commands._outputs import READABLE
-from napari_restore.plugin._reader import SUFFIXES
 
 from ._scenes import hazy, read, write_tiff
 
@@ -84,7 +82,3 @@ def test_the_words_of_a_folder_are_a_command(cli, tmp_path):
     record = run.json["images"][0]["record"]
     assert record["model"]["parameters"]["omega"] == 0.7
     assert "--strength 0.5" in record["command"] and "--memory 1GiB" in record["command"]
-
-
-def test_window_and_command_know_the_same_suffixes():
-    assert READABLE == SUFFIXES
