@@ -154,18 +154,25 @@ def test_cancelled_work_is_taken_up_again(scene: np.ndarray) -> None:
 
 
 def test_a_block_of_many_chunks_stops_between_two(scene: np.ndarray) -> None:
-    begun = threading.Event()
+    begun, asked = threading.Event(), threading.Event()
 
-    class Slow(Tiles):
+    def cancelled() -> bool:
+        if begun.is_set():
+            asked.set()
+        return asked.is_set()
+
+    class Waiting(Tiles):
         def read_chunk(self, level: int, row: int, column: int) -> np.ndarray:
             begun.set()
+            # However fast the processor is, most chunks are still to be read.
+            asked.wait()
             return super().read_chunk(level, row, column)
 
-    base = Slow(scene[:512, :512], 2)
+    base = Waiting(scene[:512, :512], 2)
     source = PyramidSource(base, "f")
     with pytest.raises(Cancelled):
         # One block of 65 536 chunks.
-        source.build(cancelled=begun.is_set, workers=1)
+        source.build(cancelled=cancelled, workers=1)
     assert len(base.reads) < 65_536
     assert source.built_share == 0
 

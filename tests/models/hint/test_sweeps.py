@@ -1,4 +1,4 @@
-"""Sweeps over tiles give what the network gives at once: local parts, sums, facts."""
+"""Sweeps over tiles give what the network gives at once: local parts, sums, statistics."""
 
 from __future__ import annotations
 
@@ -93,9 +93,11 @@ def run(model: Hint, x: Tensor) -> tuple[Tensor, int]:
             weight[..., inner[0], inner[1]] = 1
             found = block.count(tile, weight)
             counts = found if counts is None else counts.plus(found)
-        facts, cache = block.settle(counts, cache, model.intra_scale(counts, stage))
+        layer_statistics, cache = block.settle(counts, cache, model.intra_scale(counts, stage))
         last = swept(
-            lambda t, block=block, facts=facts: block.attend(t, facts),
+            lambda t, block=block, layer_statistics=layer_statistics: block.attend(
+                t, layer_statistics
+            ),
             last.shape[1],
             own,
             (last, own),

@@ -39,7 +39,7 @@ class OpenMaps:
         self._grid, self._steps, self._target = grid, steps, target
         self._maps = plan.staged.maps
         self._margins = margins_of(steps)
-        self._held: dict[MapStore, ExitStack] = {}
+        self._open_stores: dict[MapStore, ExitStack] = {}
         self.stores: dict[str, MapStore] = {}
         """By map."""
         self.most_bytes = dict(self.NOTHING)
@@ -82,7 +82,7 @@ class OpenMaps:
 
     def close(self) -> None:
         """Release the memory; what lies on disk stays there."""
-        for store in list(self._held):
+        for store in list(self._open_stores):
             self._close(store)
 
     def _stores_of(self, maps: StoredMaps) -> set[MapStore]:
@@ -106,13 +106,13 @@ class OpenMaps:
             return
         device = self._plan.device.torch
         store = MapStore(place, order, slots, device=device, disk_only=disk_only)
-        held = ExitStack()
-        held.callback(store.close)
-        held.enter_context(self._device_memory.holding(store.bytes_by_tier()["device"]))
-        self._held[store] = held
+        resources = ExitStack()
+        resources.callback(store.close)
+        resources.enter_context(self._device_memory.holding(store.bytes_by_tier()["device"]))
+        self._open_stores[store] = resources
         self.stores |= dict.fromkeys(store.names, store)
         for tier in self.most_bytes:
-            now = sum(each.bytes_by_tier()[tier] for each in self._held)
+            now = sum(each.bytes_by_tier()[tier] for each in self._open_stores)
             self.most_bytes[tier] = max(self.most_bytes[tier], now)
 
     def _place(self, maps: StoredMaps, chosen: Sequence[Map], order: list[int]) -> Place:
@@ -132,7 +132,7 @@ class OpenMaps:
     def _close(self, store: MapStore) -> None:
         for name in store.names:
             self.stores.pop(name, None)
-        self._held.pop(store).close()
+        self._open_stores.pop(store).close()
 
 
 def in_order(cores: list[Region]) -> list[Region]:

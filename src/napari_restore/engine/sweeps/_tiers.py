@@ -82,15 +82,15 @@ def stored_maps(
             )
         writer = steps[group.first]
         assert isinstance(writer, Sweep)
-        anew = seconds.of_sweep[group.first] * group.readers
-        anew += sum(lost.get(name, 0.0) * again.get(name, 0.0) for name in writer.reads)
+        seconds_again = seconds.of_sweep[group.first] * group.readers
+        seconds_again += sum(lost.get(name, 0.0) * again.get(name, 0.0) for name in writer.reads)
         demand = Demand(
             tiles,
             tuple(shared.map_bytes(request, each) for each in group.maps),
             seconds.of_sweep[group.first],
             seconds.of_first.get(group.first) if len(group.maps) > 1 else None,
             seconds.of_sweep[group.last],
-            anew,
+            seconds_again,
         )
         taken = bytes_at_peak(placed, group.first, group.last)
         left = Room(
@@ -121,7 +121,7 @@ def stored_maps(
         placed.append(stored)
         share = 1.0 - chosen.slots.total / tiles if tiles else 0.0
         lost |= dict.fromkeys(names, share)
-        again |= dict.fromkeys(names, anew)
+        again |= dict.fromkeys(names, seconds_again)
         if not shared.related:
             spent[group.first] += chosen.encode_seconds - tiles * demand.encode_seconds
         spent[group.last] += chosen.decode_seconds - tiles * demand.decode_seconds

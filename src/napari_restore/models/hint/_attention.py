@@ -48,7 +48,7 @@ class Counts(NamedTuple):
         return Counts(*(a + b for a, b in zip(self, other, strict=True)))
 
 
-class Facts(NamedTuple):
+class LayerStatistics(NamedTuple):
     """What a layer knows of the whole of each of N images."""
 
     order: Tensor
@@ -113,8 +113,8 @@ class HierarchicalAttention(nn.Module):
 
     def settle(
         self, counts: Counts, cache: Tensor | None, intra_scale: Tensor | None = None
-    ) -> tuple[Facts, Tensor | None]:
-        """Return the facts of the images, and the inter-layer cache (N, C, C) after this layer.
+    ) -> tuple[LayerStatistics, Tensor | None]:
+        """Return the statistics of the images, and the inter-layer cache (N, C, C) after this layer.
 
         `intra_scale` (N,) is a further factor of the intra-layer cache.
         """
@@ -142,28 +142,28 @@ class HierarchicalAttention(nn.Module):
             cache = updated(cache, seen, self.channels, self.rounding)
         if intra_scale is not None:
             inverse = inverse * intra_scale[:, None, None]
-        facts = Facts(
+        layer_statistics = LayerStatistics(
             order, gap, tuple(heads), _as_one(heads, order, self.sizes), inverse.to(dtype)
         )
-        return facts, cache
+        return layer_statistics, cache
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, facts: Facts) -> Tensor:
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, layer_statistics: LayerStatistics) -> Tensor:
         """Return the layer's output (N, C, h, w) of queries, keys and values; it needs no halo."""
-        mixed = rows(v) @ facts.attention.to(v.dtype).transpose(1, 2)
+        mixed = rows(v) @ layer_statistics.attention.to(v.dtype).transpose(1, 2)
         out = maps(mixed, v)
         if hasattr(self, "intra_modulator"):
-            out = out + self.intra_modulator(out + self._intra(q, k, facts))
+            out = out + self.intra_modulator(out + self._intra(q, k, layer_statistics))
         projected: Tensor = self.project_out(out)
         return projected
 
-    def _intra(self, q: Tensor, k: Tensor, facts: Facts) -> Tensor:
+    def _intra(self, q: Tensor, k: Tensor, layer_statistics: LayerStatistics) -> Tensor:
         """Return the intra-layer cache: normed queries plus normed keys, in the order of slots."""
-        scales = facts.scales.to(q.dtype)
+        scales = layer_statistics.scales.to(q.dtype)
         if self.training:
             q, k, scales = q.detach(), k.detach(), scales.detach()
         scale_q, scale_k = scales[:, :, None].unbind(1)
         both = rows(q) * scale_q + rows(k) * scale_k
-        return maps(both.gather(2, facts.order[:, None].expand(both.shape)), q)
+        return maps(both.gather(2, layer_statistics.order[:, None].expand(both.shape)), q)
 
     def _order(self, counts: Counts) -> tuple[Tensor, Tensor]:
         """Return order and smallest gap by mean correlation; constant channels correlate by 0."""

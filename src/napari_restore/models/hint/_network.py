@@ -12,7 +12,7 @@ from napari_restore.models._card import ModelCard
 from napari_restore.models._model import Statistics
 from napari_restore.models._padding import pad_to_multiple
 from napari_restore.models._sweeps import SweptModel
-from napari_restore.models.hint._attention import Counts, Facts, HierarchicalAttention
+from napari_restore.models.hint._attention import Counts, HierarchicalAttention, LayerStatistics
 from napari_restore.models.hint._blocks import (
     ChannelNorm,
     Double,
@@ -51,17 +51,19 @@ class AttentionBlock(nn.Module):
 
     def settle(
         self, counts: Counts, cache: Tensor | None, intra_scale: Tensor | None = None
-    ) -> tuple[Facts, Tensor | None]:
-        """Return the facts of the block's attention, and the cache for the next block."""
+    ) -> tuple[LayerStatistics, Tensor | None]:
+        """Return the statistics of the block's attention, and the cache for the next block."""
         return self.attn.settle(counts, cache, intra_scale)
 
-    def attend(self, x: Tensor, facts: Facts) -> Tensor:
+    def attend(self, x: Tensor, layer_statistics: LayerStatistics) -> Tensor:
         """Return the block's output; it needs a halo of 2."""
-        return self.rest(x, *self.attn.local(self.norm1(x)), facts)
+        return self.rest(x, *self.attn.local(self.norm1(x)), layer_statistics)
 
-    def rest(self, x: Tensor, q: Tensor, k: Tensor, v: Tensor, facts: Facts) -> Tensor:
+    def rest(
+        self, x: Tensor, q: Tensor, k: Tensor, v: Tensor, layer_statistics: LayerStatistics
+    ) -> Tensor:
         """Return the block's output from its input, and the queries, keys and values of that."""
-        x = x + self.attn.attend(q, k, v, facts)
+        x = x + self.attn.attend(q, k, v, layer_statistics)
         out: Tensor = x + self.ffn(self.norm2(x))
         return out
 
@@ -198,8 +200,8 @@ class HintNetwork(SweptModel):
                 last = self.enter(stage, last, skip)
             q, k, v = block.attn.local(block.norm1(last))
             counts = block.attn.count(q, k, weights[LEVEL_OF[stage]])
-            facts, cache = block.settle(counts, cache, self.intra_scale(counts, stage))
-            last = block.rest(last, q, k, v, facts)
+            layer_statistics, cache = block.settle(counts, cache, self.intra_scale(counts, stage))
+            last = block.rest(last, q, k, v, layer_statistics)
         self.keep_cache(cache)
         return self.finish(last, whole)[..., :height, :width], {}
 

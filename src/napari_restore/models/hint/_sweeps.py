@@ -17,7 +17,7 @@ from napari_restore.models._card import ModelCard
 from napari_restore.models._model import Statistics
 from napari_restore.models._sweeps import RESTORED, Counts, Map, Sums, Sweep, SweepInput
 from napari_restore.models.hint import _attention
-from napari_restore.models.hint._attention import Facts
+from napari_restore.models.hint._attention import LayerStatistics
 from napari_restore.models.hint._blocks import cells_valid
 from napari_restore.models.hint._config import LEVEL_OF, STRIDE, HintConfig
 from napari_restore.models.hint._network import HintNetwork, Step
@@ -105,7 +105,9 @@ def _block(model: HintNetwork, steps: list[Step], number: int) -> Sweep:
             reach += stride
 
     def run(given: SweepInput) -> Outputs:
-        x = step.block.attend(_last(given.maps[f"x{number}"]), _facts(given.statistics, number))
+        x = step.block.attend(
+            _last(given.maps[f"x{number}"]), _layer_statistics(given.statistics, number)
+        )
         if following is None:
             assert given.view is not None
             return {RESTORED: model.finish(x, given.view)}
@@ -150,8 +152,12 @@ def _counts(model: HintNetwork, step: Step, number: int) -> Counts:
         if number == 0:
             cache = model.start_cache(len(counts.cells))
         scale = model.intra_scale(counts, step.stage)
-        facts, cache = step.block.settle(counts, cache, scale)
-        found = {"order": facts.order, "attention": facts.attention, "scales": facts.scales}
+        layer_statistics, cache = step.block.settle(counts, cache, scale)
+        found = {
+            "order": layer_statistics.order,
+            "attention": layer_statistics.attention,
+            "scales": layer_statistics.scales,
+        }
         if cache is not None:
             found["cache"] = cache
         return {f"{name}{number}": found[name] for name in names}
@@ -179,11 +185,11 @@ def _counted(given: SweepInput, step: Step, number: int, x: Tensor) -> Outputs:
     return {f"q{number}": q, f"k{number}": k}
 
 
-def _facts(statistics: Statistics, number: int) -> Facts:
+def _layer_statistics(statistics: Statistics, number: int) -> LayerStatistics:
     order, attention, scales = (
         statistics[f"{name}{number}"] for name in ("order", "attention", "scales")
     )
-    return Facts(order, scales.new_zeros(len(order)), (), attention, scales)
+    return LayerStatistics(order, scales.new_zeros(len(order)), (), attention, scales)
 
 
 def _whole(reach: int) -> int:

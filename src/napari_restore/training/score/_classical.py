@@ -1,6 +1,6 @@
 """Classical methods against noise and low light, as rows beside those of models.
 
-They see the whole image at once and are told how strong the noise is, unlike any model. All are
+They see the whole image at once and are given the strength of the noise, unlike any model. All are
 those of scikit-image or a few lines of their papers.
 """
 

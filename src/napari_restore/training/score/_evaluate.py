@@ -188,7 +188,7 @@ class _CaseEvaluation:
             self._journal.add(row)
         row |= names
         is_input = method.kind == "input"
-        # A filter is told how strong the degradation is: for a clear picture nothing.
+        # A filter is given the strength of the degradation: for a clear picture nothing.
         scores_clear = self._scoring.with_clear and method.filter is None
         if scores_clear and not is_input and not row.get("clear_values"):
             row |= self._scored_clear(method)
