@@ -12,6 +12,9 @@ SIDES ?= 4096 8192
 # One that is lost ends the run: a new one would wait for ever for its share.
 WORKERS ?= 2
 
+# Tests start hundreds of processes, which must not each compile the sources again.
+unexport PYTHONDONTWRITEBYTECODE
+
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready

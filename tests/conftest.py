@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
@@ -62,6 +62,26 @@ def own_cache(tmp_path: Path, known_kernels: Path) -> Iterator[Path]:
         yield cache
     for file in kernels.glob("*.json"):
         shutil.copy(file, known_kernels)
+
+
+@pytest.fixture(scope="session")
+def start_forked_worker() -> Callable[[str], Any] | None:
+    """A function that starts a child process in a fraction of the usual time; None: there is none."""
+    if sys.platform != "linux":
+        return None
+    from forked_worker import ForkedWorker, fork_server
+
+    context = fork_server()
+    return lambda module: ForkedWorker(context)
+
+
+@pytest.fixture
+def forked_workers(
+    start_forked_worker: Callable[[str], Any] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fork child processes instead of starting Python and importing torch for each."""
+    if start_forked_worker is not None:
+        monkeypatch.setattr("napari_restore.engine.running._child.start_child", start_forked_worker)
 
 
 LOCK = """

@@ -94,7 +94,7 @@ def test_an_error_in_the_child_is_the_same_error_here(tmp_path):
 
 
 @pytest.fixture
-def worker():
+def worker(forked_workers):
     from napari_restore import api
 
     made = api.new_worker()

@@ -81,6 +81,11 @@ def handover_is_safe() -> None:
 
 
 @pytest.fixture(autouse=True)
+def workers_start_quickly(forked_workers: None) -> None:
+    """Nearly every test of a window needs a child process."""
+
+
+@pytest.fixture(autouse=True)
 def windows_go(request: pytest.FixtureRequest) -> Iterator[list[Any]]:
     """No window outlives its test: else every later full collection walks it, and memory fills."""
     from napari.utils.theme import _themes

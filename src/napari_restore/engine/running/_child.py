@@ -115,14 +115,7 @@ class Worker:
         return child
 
     def _start(self) -> subprocess.Popen[str]:
-        child = self._child = subprocess.Popen(
-            [sys.executable, "-m", self._module],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            encoding="utf-8",
-            env={**os.environ, **ENVIRONMENT, "PYTHONIOENCODING": "utf-8"},
-        )
+        child = self._child = start_child(self._module)
         threading.Thread(target=self._listen, args=(child,), name="worker", daemon=True).start()
         return child
 
@@ -152,6 +145,18 @@ class Worker:
             listeners = [self._open.pop(number)[1] for number in gone]
         for listener in listeners:
             listener({"event": "Ended", "code": code})
+
+
+def start_child(module: str) -> subprocess.Popen[str]:
+    """Start ``python -m module`` with pipes to its stdin and from its stdout."""
+    return subprocess.Popen(
+        [sys.executable, "-m", module],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        env={**os.environ, **ENVIRONMENT, "PYTHONIOENCODING": "utf-8"},
+    )
 
 
 def _wait_or_kill(child: subprocess.Popen[str]) -> None:
