@@ -36,6 +36,7 @@ def joined(earlier: Sums, following: Sums) -> Sums:
 def kept_features(
     model: AnDehazeNetwork, layer: int, given: SweepInput, tokens: Tensor
 ) -> dict[str, Tensor]:
+    """Return the features of kept tokens: keys, values and valid shares."""
     members = members_of(given.statistics)
     return features_of(
         [
@@ -49,6 +50,8 @@ def kept_features(
 
 
 def kept_counts(model: AnDehazeNetwork, layer: int) -> Counts:
+    """Return counts that collect the kept tokens of a layer."""
+
     def settle(sums: Sums, statistics: Statistics) -> Statistics:
         # Each comes from one tile: sums of the others are 0.
         return {f"kept{layer}": sums["tokens"][0, : len(statistics["members"])]}
@@ -88,11 +91,13 @@ def features_of(found: list[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
 
 
 def members_of(statistics: Statistics) -> Members:
+    """Return the kept tokens that the first sweep has settled."""
     table, edges, evicted = (statistics[name] for name in CHOICE)
     return Members(table[:, :2], table[:, 2], edges, int(evicted))
 
 
 def kept_of(rows: Tensor) -> Kept:
+    """Return kept tokens of rows (K, 2C + 1)."""
     return Kept(torch.arange(len(rows), device=rows.device), *rows_of(rows))
 
 
@@ -111,6 +116,7 @@ def rows_of(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def channels_of(model: AnDehazeNetwork) -> int:
+    """Return the numbers of a token that are added up: key, value, weight."""
     return 2 * model.config.width + 1
 
 
@@ -125,4 +131,5 @@ def tiles_of(
 
 
 def cell_origins(model: AnDehazeNetwork, given: SweepInput) -> list[tuple[int, int]]:
+    """Return the place of each tile in the grid of candidates."""
     return [model.cell((y, x)) for y, x in given.statistics["origin"].tolist()]
