@@ -24,10 +24,9 @@ BUILT_IN = (
     "napari_restore.models.haze_unet",
     "napari_restore.models.inf_dehaze",
     "napari_restore.models.hint",
+    "napari_restore.models.andehazeformer",
 )
 """Packages with ENTRIES; a new built-in model is one package and one entry here."""
-UNLISTED = ("napari_restore.models.andehazeformer",)
-"""The same, of models that can be trained and called in Python but that no run executes yet."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +74,9 @@ def resolve(reference: str | Callable[..., Any]) -> Callable[..., Any]:
 
 
 @cache
-def _entries(packages: tuple[str, ...] = BUILT_IN) -> dict[str, ModelEntry]:
+def _entries() -> dict[str, ModelEntry]:
     entries: dict[str, ModelEntry] = {}
-    for package in packages:
+    for package in BUILT_IN:
         for entry in importlib.import_module(package).ENTRIES:
             entries[entry.card.id] = entry
     return entries
@@ -103,9 +102,8 @@ def model_ids() -> tuple[str, ...]:
 
 
 def entry_of(model_id: str) -> ModelEntry:
-    """Return the entry of a model, listed or not; raises `UnknownModel` with similar names."""
-    own = _entries().get(model_id) or _entries(UNLISTED).get(model_id)
-    entry = own or _foreign().get(model_id)
+    """Return the entry of a model; raises `UnknownModel` with similar names."""
+    entry = _entries().get(model_id) or _foreign().get(model_id)
     if isinstance(entry, ModelEntry):
         return entry
     if entry is not None:

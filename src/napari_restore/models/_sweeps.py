@@ -51,6 +51,9 @@ class SweepInput:
     """Those of the model's `prepare`, and what earlier sweeps settled."""
     wanted: frozenset[str] | None = None
     """Outputs that are needed; None: all. A sweep may return more, but need not."""
+    valid: Tensor | None = None
+    """(N, 1, h, w) bool, pixels of `view` that count, where the card says `uses_validity`; None:
+    all of them, or the sweep does not see the image."""
 
     def wants(self, *names: str) -> bool:
         """Return whether any of these outputs is needed."""
@@ -68,8 +71,11 @@ class Counts:
 
     features: tuple[Map, ...]
     """Outputs of the sweep that are counted, not kept; `count` is given their cores."""
-    shapes: Mapping[str, tuple[int, ...]]
-    """Shape of each count of one tile."""
+    shapes: Mapping[str, tuple[int, ...]] | Callable[[int], Mapping[str, tuple[int, ...]]]
+    """Shape of each count of one tile, or a function that returns them for a tile's side in pixels.
+
+    A list of what a tile's cells hold grows with the tile. At the image's edges it may be shorter:
+    a run fills the first axis up with zeros, so the list must tell where it ends."""
     count: Callable[[Mapping[str, Tensor], Tensor | None], Sums]
     """Returns float64 counts (N, *shape) of features (N, C, h, w), each tile by itself.
 
@@ -82,13 +88,18 @@ class Counts:
 
     Both have the images as first axis: a run has one, one-shot calls as many as they are given."""
     merge: Callable[[Sums, Sums], Sums] | None = None
-    """Merges the counts of earlier tiles with the next one's; None: they are added."""
+    """Merges the counts of earlier tiles with the next one's; None: they are added. It may write
+    into the earlier ones."""
 
     def merged(self, earlier: Sums, following: Sums) -> Sums:
         """Return the counts of earlier tiles and the next one together."""
         if self.merge is not None:
             return self.merge(earlier, following)
-        return {name: earlier[name] + following[name] for name in self.shapes}
+        return {name: earlier[name] + following[name] for name in earlier}
+
+    def shapes_of(self, tile: int) -> Mapping[str, tuple[int, ...]]:
+        """Return the shape of each count of a tile of `tile` pixels along a side."""
+        return self.shapes(tile) if callable(self.shapes) else self.shapes
 
 
 @dataclass(frozen=True)
@@ -252,9 +263,8 @@ class SweptModel(RestorationModel):
                     # All that it is for is known.
                     continue
                 read = {name: maps[name] for name in step.reads}
-                outputs = dict(
-                    step.run(SweepInput(view, read, statistics, wanted_of(step, counting)))
-                )
+                wanted = wanted_of(step, counting)
+                outputs = dict(step.run(SweepInput(view, read, statistics, wanted, valid)))
                 if counting is not None:
                     features = {each.name: outputs[each.name] for each in counting.features}
                     settled = counting.settle(counting.count(features, valid), statistics)

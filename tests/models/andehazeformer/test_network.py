@@ -10,19 +10,14 @@ import pytest
 import torch
 from tests.models.andehazeformer._literal import Literal
 from tests.models.andehazeformer._small import TINY, card_with, network, pictures
-from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from napari_restore.errors import BadModel, BadParameter
-from napari_restore.models import entry_of, load, model_ids, one_shot_statistics, placed_at
-from napari_restore.models.andehazeformer._cache import Cache
+from napari_restore.models import entry_of, load, model_ids, one_shot_statistics
 from napari_restore.models.andehazeformer._config import SMALL, operations
-from napari_restore.models.andehazeformer._network import AnDehazeFormer, Guide, make_small
 from napari_restore.models.andehazeformer._sizes import sizes_of_small
-
-SIDE = 64
-"""Pixels of a tile in these tests."""
+from napari_restore.models.andehazeformer._sweeps import make_small
 
 
 @pytest.mark.parametrize("normalised", [True, False])
@@ -31,7 +26,7 @@ def test_equals_the_formulas(normalised: bool, rho: float, most: int) -> None:
     model = network(replace(TINY, normalised=normalised), rho=rho, cache_tokens=most)
     x = pictures(1, 64, 80)
     statistics = one_shot_statistics(model, x)
-    view, guide = model.view(x, statistics), model.guide(statistics)
+    view, guide = model.planes(x, statistics), model.guide(statistics)
     facts = {name: value[0].numpy() for name, value in guide._asdict().items()}
     weights = {name: value.numpy() for name, value in model.state_dict().items()}
     literal = Literal(weights, model.config, facts)
@@ -42,147 +37,6 @@ def test_equals_the_formulas(normalised: bool, rho: float, most: int) -> None:
     y = model(x, statistics)
     np.testing.assert_allclose(y[0].numpy(), literal.pixels(tokens, view[0].numpy()), atol=1e-10)
     assert float((y - x).abs().max()) > 0.01
-
-
-class Tiled:
-    """The functions of a tile, called tile by tile as an engine would."""
-
-    def __init__(self, model: AnDehazeFormer, x: Tensor, valid: Tensor, backwards: bool) -> None:
-        self.model, self.valid = model, valid
-        whole, self.known = model.grown(x, valid)
-        self.height, self.width = whole.shape[2:]
-        self.whole, self.statistics = whole, one_shot_statistics(model, x, valid)
-        self.guide = model.guide(self.statistics)
-        self.origins = [
-            (y, x) for y in range(0, self.height, SIDE) for x in range(0, self.width, SIDE)
-        ]
-        self.order = self.origins[::-1] if backwards else self.origins
-
-    def box(self, origin: tuple[int, int], halo: int) -> tuple[slice, slice]:
-        y, x = origin
-        return (
-            slice(max(0, y - halo), min(self.height, y + SIDE + halo)),
-            slice(max(0, x - halo), min(self.width, x + SIDE + halo)),
-        )
-
-    def inner(self, origin: tuple[int, int], halo: int, by: int) -> tuple[slice, slice]:
-        """The core in the tile with halo, in cells of `by` pixels."""
-        y, x = ((at - max(0, at - halo)) // by for at in origin)
-        return slice(y, y + SIDE // by), slice(x, x + SIDE // by)
-
-    def view(self, box: tuple[slice, slice]) -> Tensor:
-        at = [(box[0].start, box[1].start)]
-        placed = placed_at(self.statistics, at, 1.0, self.whole)
-        return self.model.view(self.whole[..., *box], placed, self.known[..., *box])
-
-    def tokens(self, box: tuple[slice, slice]) -> tuple[slice, slice]:
-        rows, columns = (slice(s.start // 8, s.stop // 8) for s in box)
-        return rows, columns
-
-    def run(self) -> tuple[Tensor, list[Cache]]:
-        model, known, halo = self.model, self.known, self.model.window_halo
-        tokens = torch.zeros(1, self.height // 8, self.width // 8, TINY.width).double()
-        ranks = torch.zeros(1, 3, self.height // 16, self.width // 16)
-        found = []
-        for origin in self.order:
-            box, core = self.box(origin, halo), self.box(origin, 0)
-            view, share = self.view(box), model.share(known[..., *box])
-            made = model.embed(view, self.guide, share, (box[0].start, box[1].start))
-            tokens[:, *self.tokens(core)] = made[:, *self.inner(origin, halo, 8)]
-            rows, columns = (slice(s.start // 16, s.stop // 16) for s in core)
-            ranks[..., rows, columns] = model.rank(self.view(core), known[..., *core])
-            found.append(model.candidates(ranks[0, :, rows, columns], origin))
-        members = model.settle_members(found, self.guide.strength[0])
-        caches = []
-        for layer in range(model.config.pairs):
-            tiles = {origin: self.tile(layer, tokens, ranks, origin) for origin in self.order}
-            kept = model.settle_kept([model.collect_kept(t, members) for t in tiles.values()])
-            merged = {o: model.collect_merged(t, members, kept)[0] for o, t in tiles.items()}
-            cache = model.settle_cache(kept, [merged[origin] for origin in self.origins])
-            caches.append(cache)
-            after = torch.zeros_like(tokens)
-            for origin in self.order:
-                box, core = self.box(origin, halo), self.box(origin, 0)
-                share, at = model.share(known[..., *box]), (box[0].start, box[1].start)
-                part = tokens[:, *self.tokens(box)]
-                made = model.attend(layer, part, self.guide, [cache], share, at)
-                after[:, *self.tokens(core)] = made[:, *self.inner(origin, halo, 8)]
-            tokens = after
-        y, halo = torch.zeros_like(self.whole), model.reconstruction_halo
-        for origin in self.order:
-            box, core = self.box(origin, halo), self.box(origin, 0)
-            made = model.reconstruct(tokens[:, *self.tokens(box)], self.view(box))
-            y[..., *core] = made[..., *self.inner(origin, halo, 1)]
-        return y, caches
-
-    def tile(self, layer: int, tokens: Tensor, ranks: Tensor, origin: tuple[int, int]) -> Any:
-        core = self.box(origin, 0)
-        rows, columns = (slice(s.start // 16, s.stop // 16) for s in core)
-        return self.model.tile_tokens(
-            layer,
-            tokens[:, *self.tokens(core)],
-            self.guide,
-            self.model.share(self.known[..., *core]),
-            ranks[..., rows, columns],
-            origin,
-        )[0]
-
-
-@pytest.mark.parametrize("backwards", [False, True])
-@pytest.mark.parametrize("settings", [{}, {"rho": 1.0}, {"selection": "random", "cache_tokens": 9}])
-def test_tile_by_tile_is_the_whole(settings: dict[str, Any], backwards: bool) -> None:
-    model = network(**settings)
-    x = pictures(1, 150, 190)
-    valid = torch.ones(1, 1, 150, 190, dtype=torch.bool)
-    valid[..., 30:75, 60:140] = False
-    tiled = Tiled(model, x, valid, backwards)
-    y, caches = tiled.run()
-    expected = model(x, None, valid)
-    there = valid.expand_as(x)
-    assert float((y[..., :150, :190] - expected)[there].abs().max()) < 1e-10
-    # With the caches known the model is local, with its halo.
-    core, halo = (slice(64, 128), slice(0, 64)), model.local_halo
-    box = tiled.box((core[0].start, core[1].start), halo)
-    local = model.local(
-        tiled.view(box), tiled.guide, caches, tiled.known[..., *box], (box[0].start, box[1].start)
-    )
-    inside = local[..., *tiled.inner((64, 0), halo, 1)]
-    assert torch.equal(inside.isfinite(), torch.ones_like(inside, dtype=torch.bool))
-    difference = (inside - expected[..., *core])[there[..., *core]]
-    assert float(difference.abs().max()) < 1e-10
-
-
-def test_halos_are_enough_and_needed() -> None:
-    model = network()
-    assert model.window_halo == 32
-    assert model.reconstruction_halo == 32
-    x = pictures(1, 64, 256)
-    statistics = one_shot_statistics(model, x)
-    view, guide = model.view(x, statistics), model.guide(statistics)
-    valid = torch.ones(1, 1, 64, 256, dtype=torch.bool)
-    caches = caches_of(model, view, guide, valid)
-    whole = model.local(view, guide, caches, valid)
-
-    def from_the_middle(halo: int) -> Tensor:
-        left = 112 - halo
-        box = (slice(None), slice(left, 144 + halo))
-        part = model.local(view[..., *box], guide, caches, valid[..., *box], (0, left))
-        return part[..., halo : halo + 32] - whole[..., 112:144]
-
-    assert model.local_halo == 96
-    assert float(from_the_middle(96).abs().max()) < 1e-12
-    assert float(from_the_middle(0).abs().max()) > 1e-6
-
-
-def caches_of(model: AnDehazeFormer, view: Tensor, guide: Guide, valid: Tensor) -> list[Cache]:
-    share, ranks = model.share(valid), model.rank(view, valid)
-    members = model.settle_members([model.candidates(ranks[0])], guide.strength[0])
-    tokens, caches = model.embed(view, guide, share), []
-    for layer in range(model.config.pairs):
-        (tile,) = model.tile_tokens(layer, tokens, guide, share, ranks)
-        caches.append(model.cache(tile, members))
-        tokens = model.attend(layer, tokens, guide, caches[-1:], share)
-    return caches
 
 
 def test_a_far_corner_reaches_the_other_through_the_cache_alone() -> None:
@@ -335,8 +189,8 @@ def test_haze_lowers_an_adaptive_share() -> None:
     assert kept == [400, 240, 120]
 
 
-def test_it_can_be_loaded_but_is_not_listed() -> None:
-    assert "andehazeformer-small" not in model_ids()
+def test_it_is_listed_and_loads() -> None:
+    assert "andehazeformer-small" in model_ids()
     assert entry_of("andehazeformer-small").card.scope == "swept"
     model = load("andehazeformer-small", weights="random:3")
     x = pictures(1, 32, 32).float()

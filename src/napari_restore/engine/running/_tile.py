@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -129,14 +129,18 @@ class TileWork:
         inputs = [self.to_model(tile) for tile in batch]
         # Planar memory layout: with interleaved input, kernels differ by shape.
         x = torch.stack([torch.from_numpy(values).permute(2, 0, 1) for values in inputs])
+        return x, self.known(batch)
+
+    def known(self, batch: Sequence[TileInput]) -> torch.Tensor | None:
+        """Return the mask (N, 1, h, w) that the model takes; None where it takes none, or all."""
         found = [tile.representative for tile in batch]
         if not self.model.card.uses_validity or all(mask is None for mask in found):
-            return x, None
+            return None
         masks = [
             np.ones(tile.input_box.shape, bool) if mask is None else mask
             for tile, mask in zip(batch, found, strict=True)
         ]
-        return x, torch.from_numpy(np.stack(masks))[:, None]
+        return torch.from_numpy(np.stack(masks))[:, None]
 
     def statistics_at(self, input_box: list[Region], x: torch.Tensor) -> Statistics:
         """Return the statistics for one call; a position-dependent model gets the origin of `x`."""

@@ -24,18 +24,22 @@ class CountStore:
     that the sums do not depend on the order of the work.
     """
 
-    def __init__(self, path: Path, counts: Counts, tiles: int, key: str) -> None:
+    def __init__(self, path: Path, counts: Counts, tiles: int, tile: int, key: str) -> None:
+        """Open the counts of so many tiles of `tile` pixels along a side."""
         self._counts = counts
+        self._shapes = counts.shapes_of(tile)
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._slab = SlabFile(path, count_bytes(counts), tiles, key=key, what="counts")
+        self._slab = SlabFile(path, count_bytes(counts, tile), tiles, key=key, what="counts")
 
     def has(self, tile: int) -> bool:
         return self._slab.has(tile)
 
     def put(self, tile: int, counts: Sums) -> None:
-        """Write the counts (1, *shape) of a tile."""
-        shapes = self._counts.shapes
-        flat = [counts[name].detach().to("cpu", torch.float64).reshape(-1) for name in shapes]
+        """Write the counts (1, *shape) of a tile; the first axis of a shape may be shorter."""
+        flat = []
+        for name, shape in self._shapes.items():
+            own = counts[name].detach().to("cpu", torch.float64).reshape(-1)
+            flat += [own, own.new_zeros(math.prod(shape) - len(own))]
         self._slab.put(tile, torch.cat(flat).numpy().view(np.uint8))
 
     def merged(self) -> dict[str, Tensor]:
@@ -55,11 +59,10 @@ class CountStore:
                 "Run the same command again.",
             )
         values = torch.from_numpy(content.view(np.float64))
-        shapes = self._counts.shapes
-        parts = torch.split(values, [math.prod(shape) for shape in shapes.values()])
+        parts = torch.split(values, [math.prod(shape) for shape in self._shapes.values()])
         return {
             name: part.reshape(1, *shape)
-            for (name, shape), part in zip(shapes.items(), parts, strict=True)
+            for (name, shape), part in zip(self._shapes.items(), parts, strict=True)
         }
 
     def close(self) -> None:
@@ -70,6 +73,6 @@ class CountStore:
         self._slab.remove()
 
 
-def count_bytes(counts: Counts) -> int:
-    """Return the bytes of the counts of one tile."""
-    return COUNT_BYTES * sum(math.prod(shape) for shape in counts.shapes.values())
+def count_bytes(counts: Counts, tile: int) -> int:
+    """Return the bytes of the counts of one tile of `tile` pixels along a side."""
+    return COUNT_BYTES * sum(math.prod(shape) for shape in counts.shapes_of(tile).values())

@@ -94,7 +94,7 @@ class Need:
         if number == len(self._shared.steps) - 1:
             left = self._shared.tile**2 * (pixel * 4 // 3 + request.maps_bytes)
         if step.counts is not None:
-            left += count_bytes(step.counts)
+            left += count_bytes(step.counts, self._shared.tile)
         computed = 0
         if not request.resources.device.is_accelerator:
             computed = workers * (self._computed(number) + SCRATCH_BYTES + batch * read)

@@ -63,7 +63,8 @@ class SharedCosts:
             self._add_whole(request, self.whole)
         counted = [s.counts for s in self.steps if isinstance(s, Sweep) and s.counts is not None]
         # Of one sweep at a time.
-        self.count_bytes = self.tiles * max((count_bytes(each) for each in counted), default=0)
+        each = max((count_bytes(counts, tile) for counts in counted), default=0)
+        self.count_bytes = self.tiles * each
         self.disk_bytes = self.token_bytes + self.count_bytes
         self.weights = weight_bytes(model) if request.resources.device.is_accelerator else 0
         self.speed = cache(lambda: _bandwidth.probe(_existing(request.folder)))

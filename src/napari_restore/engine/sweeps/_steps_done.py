@@ -55,7 +55,8 @@ class StepsDone:
             assert isinstance(step, Sweep) and step.counts is not None
             path = self._folder / f"counts.{number}.slab"
             full_key = f"{key} {self._grid.tile} {step.name}"
-            self._counts[number] = CountStore(path, step.counts, self._grid.count, full_key)
+            grid = self._grid
+            self._counts[number] = CountStore(path, step.counts, grid.count, grid.tile, full_key)
         return self._counts[number]
 
     def close(self) -> None:

@@ -154,7 +154,13 @@ class SweepWork:
         statistics = self.tile.statistics_at([tile.input_box for tile in batch], x)
         view = self.model.view(x, statistics) if step.sees_image else None
         maps = self._maps(step, batch, view)
-        return x, step.run(SweepInput(view, maps, statistics, wanted))
+        valid = self._known(batch) if step.sees_image else None
+        return x, step.run(SweepInput(view, maps, statistics, wanted, valid))
+
+    def _known(self, batch: Sequence[SweptInput]) -> Tensor | None:
+        """Return the pixels of a batch (N, 1, h, w) that count, for a model that asks for them."""
+        valid = self.tile.known(batch)
+        return None if valid is None else self.tile.device.take(valid)
 
     def _cores(
         self, maps: Sequence[Map], outputs: Mapping[str, Tensor], tile: SweptInput, item: int
@@ -217,7 +223,8 @@ class SweepWork:
             return [self._made(number, names, batch[i].input_box) for i in items]
         boxes = [batch[i].input_box for i in items]
         statistics = self.tile.statistics_at(boxes, view)
-        made = writer.run(SweepInput(view[items], {}, statistics, frozenset(names)))
+        valid = self._known([batch[i] for i in items])
+        made = writer.run(SweepInput(view[items], {}, statistics, frozenset(names), valid))
         self._note({name: made[name] for name in names})
         return [{name: made[name][n] for name in names} for n in range(len(items))]
 

@@ -57,7 +57,7 @@ SMALL = ModelCard(
 ENTRIES = (
     ModelEntry(
         SMALL,
-        f"{__name__}._network:make_small",
+        f"{__name__}._sweeps:make_small",
         sizes=f"{__name__}._sizes:sizes_of_small",
     ),
 )

@@ -81,6 +81,14 @@ def collect_kept(tile: TileTokens, members: Members) -> Kept:
     )
 
 
+def numbers_of(tile: TileTokens, members: Members) -> Tensor:
+    """Return the numbers of the members at their cells of the tile (h, w) int64, −1 elsewhere."""
+    numbers = torch.full_like(tile.ranks[2], -1, dtype=torch.int64)
+    index, (rows, columns) = _members_in(tile, members)
+    numbers[rows, columns] = index
+    return numbers
+
+
 def settle_kept(parts: Sequence[Kept]) -> Kept:
     """Return all kept tokens by number, from those of all tiles in any order."""
     order = torch.cat([part.number for part in parts]).argsort()

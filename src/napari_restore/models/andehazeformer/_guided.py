@@ -9,7 +9,8 @@ from torch import Tensor
 
 from napari_restore.models._card import ModelCard
 from napari_restore.models._context import Context
-from napari_restore.models._model import RestorationModel, Statistics, ToModel, placed_at
+from napari_restore.models._model import Statistics, ToModel, placed_at
+from napari_restore.models._sweeps import SweptModel
 from napari_restore.models.andehazeformer._config import AnDehazeConfig
 from napari_restore.models.andehazeformer._embedding import filled
 from napari_restore.models.andehazeformer._estimator import Estimator, inverted, transmission_of
@@ -33,7 +34,7 @@ class Guide(NamedTuple):
     """(N, C) b."""
 
 
-class GuidedModel(RestorationModel):
+class GuidedModel(SweptModel):
     """A model with an estimate of the haze from the overview.
 
     With `context` above 0 an atmosphere network of that width, with so many `looks`, finds
@@ -108,7 +109,7 @@ class GuidedModel(RestorationModel):
         """Return the guide of the image of these statistics."""
         return Guide(*(statistics[name][None] for name in Guide._fields))
 
-    def view(self, x: Tensor, statistics: Statistics, valid: Tensor | None = None) -> Tensor:
+    def planes(self, x: Tensor, statistics: Statistics, valid: Tensor | None = None) -> Tensor:
         """Return planes (N, 10, h, w) of tiles (N, 3, h, w): see `PLANES`.
 
         `statistics` have the places of the tiles; `valid` (N, 1, h, w) bool.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import cast
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, layer_norm
 
 from napari_restore.models._card import ModelCard
-from napari_restore.models._model import Statistics, one_shot_statistics
+from napari_restore.models._model import Statistics
 from napari_restore.models._padding import pad_to_multiple
 from napari_restore.models._routing import Routing
 from napari_restore.models.andehazeformer._blocks import (
@@ -30,7 +29,7 @@ from napari_restore.models.andehazeformer._cache import (
     settle_cache,
     settle_kept,
 )
-from napari_restore.models.andehazeformer._config import BANDS, PLANES, SMALL, AnDehazeConfig
+from napari_restore.models.andehazeformer._config import BANDS, PLANES, AnDehazeConfig
 from napari_restore.models.andehazeformer._embedding import Embedding, ranks_of
 from napari_restore.models.andehazeformer._guided import Guide, GuidedModel
 from napari_restore.models.andehazeformer._members import (
@@ -48,24 +47,16 @@ Origin = tuple[int, int]
 """y, x in pixels of the image, multiples of 16."""
 
 
-class AnDehazeFormer(GuidedModel):
+class AnDehazeNetwork(GuidedModel):
     """Tokens of 8 × 8 pixels: window and global blocks in turn, then a guided reconstruction.
 
-    An image is first grown to multiples of 16 pixels by reflection at bottom and right; what is
-    beyond it is invalid. `forward` is made of functions of a tile that begins at a multiple of 16
-    pixels, so that an engine may call them tile by tile:
+    An image is first grown to multiples of 16 pixels by reflection at bottom and right. All is made
+    of functions of a tile that begins at a multiple of 16 pixels; `steps` of
+    `AnDehazeFormer` are sweeps that call them. In training a batch of whole images goes through the
+    same functions at once.
 
-    1. `prepare` on the overview; `view`, `embed` and `rank` on each tile, with `window_halo`;
-       `candidates` of each core, joined by `settle_members`.
-    2. For each global layer `tile_tokens` and `collect_kept` on each core, `settle_kept`;
-       `collect_merged` on each core, `settle_cache`; `attend` on each tile, with `window_halo`, or
-       none for the last layer.
-    3. `reconstruct` on each tile, with `reconstruction_halo`.
-
-    What is collected in any order of tiles is that of the whole image, but for float64 sums, which
-    are added in the order given. Once all caches are known, `local` is a local model with
-    `local_halo`. Invalid pixels count nowhere. Arithmetic is in the dtype of the weights, that of
-    pixels in their own.
+    Invalid pixels count nowhere. Arithmetic is in the dtype of the weights, that of pixels in their
+    own.
 
     Source: anDehazeFormer (arXiv 2505.14010), of which its abstract and summaries by others are
     known; nGPT (Loshchilov et al., ICLR 2025). docs/models/andehazeformer.md lists our choices.
@@ -107,11 +98,6 @@ class AnDehazeFormer(GuidedModel):
         """Pixels around a core that its reconstruction depends on."""
         return -(-HALO // self.config.footprint) * self.config.footprint
 
-    @property
-    def local_halo(self) -> int:
-        """Pixels around a core that its result depends on when all caches are known."""
-        return self.config.pairs * self.window_halo + self.reconstruction_halo
-
     def after_step(self) -> None:
         renormalise(self)
 
@@ -124,8 +110,12 @@ class AnDehazeFormer(GuidedModel):
 
     def embed(self, view: Tensor, guide: Guide, share: Tensor, origin: Origin = (0, 0)) -> Tensor:
         """Return tokens (N, h, w, C) behind the first window block; `origin` y, x in pixels."""
-        tokens = self.embedding(view[:, :PLANES].to(self.embedding.patch.weight.dtype))
-        return self._window(0, tokens, guide, share, origin)
+        return self.window(0, self.tokens(view), guide, share, origin)
+
+    def tokens(self, view: Tensor) -> Tensor:
+        """Return tokens (N, h, w, C) of a view, before any block."""
+        out: Tensor = self.embedding(view[:, :PLANES].to(self.embedding.patch.weight.dtype))
+        return out
 
     def rank(self, view: Tensor, valid: Tensor) -> Tensor:
         """Return (N, 3, h, w) float32 of the candidates of the caches; see `ranks_of`."""
@@ -133,7 +123,7 @@ class AnDehazeFormer(GuidedModel):
 
     def candidates(self, ranks: Tensor, origin: Origin = (0, 0)) -> Candidates:
         """Return the candidates of a core's `ranks` (3, h, w), for `settle_members`."""
-        return candidates_of(ranks, self._cell(origin))
+        return candidates_of(ranks, self.cell(origin))
 
     def settle_members(self, parts: Sequence[Candidates], strength: Tensor) -> Members:
         """Return the members of an image's caches; `strength` () is its c_a."""
@@ -156,7 +146,7 @@ class AnDehazeFormer(GuidedModel):
         keys, values = self.global_block(layer).candidates(
             tokens, guide.texture, guide.tint, share, self.config.pool
         )
-        cell = self._cell(origin)
+        cell = self.cell(origin)
         return [TileTokens(*one, cell) for one in zip(keys, values, ranks, strict=True)]
 
     def collect_kept(self, tile: TileTokens, members: Members) -> Kept:
@@ -193,7 +183,7 @@ class AnDehazeFormer(GuidedModel):
         tokens = self.global_block(layer)(tokens, guide.texture, guide.tint, list(caches))
         if layer + 1 == self.config.pairs:
             return tokens
-        return self._window(layer + 1, tokens, guide, share, origin)
+        return self.window(layer + 1, tokens, guide, share, origin)
 
     def reconstruct(self, tokens: Tensor, view: Tensor) -> Tensor:
         """Return restored pixels (N, 3, H, W) from the last tokens and the view."""
@@ -207,46 +197,35 @@ class AnDehazeFormer(GuidedModel):
             added = added * soft_gate(1 - transmission, self.atmosphere.deadband)
         return base + added
 
-    def local(
-        self,
-        view: Tensor,
-        guide: Guide,
-        caches: Sequence[Cache],
-        valid: Tensor,
-        origin: Origin = (0, 0),
-    ) -> Tensor:
-        """Return restored tiles of one image, whose caches are known, one for each layer."""
-        share = self.share(valid)
-        tokens = self.embed(view, guide, share, origin)
-        for layer, cache in enumerate(caches):
-            tokens = self.attend(layer, tokens, guide, [cache], share, origin)
-        return self.reconstruct(tokens, view)
-
     # -- a whole image -------------------------------------------------------------
 
     def forward_with_maps(
         self, x: Tensor, statistics: Statistics | None = None, valid: Tensor | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        if statistics is None and not self.training:
-            return self._one_by_one(x, valid)
+        if statistics is None and self.training:
+            return self._observed(x, valid)
+        if statistics is None or len(x) == 1 or all(name in statistics for name in self.settles):
+            return super().forward_with_maps(x, statistics, valid)
+        # What sweeps settle has no axis of images.
+        found = []
+        for n in range(len(x)):
+            own = {**statistics, "origin": statistics["origin"][n : n + 1]}
+            known = None if valid is None else valid[n : n + 1]
+            found.append(super().forward_with_maps(x[n : n + 1], own, known))
+        maps = {name: torch.cat([own[name] for _, own in found]) for name in self.card.maps}
+        return torch.cat([y for y, _ in found]), maps
+
+    def _observed(self, x: Tensor, valid: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return N restored images and their maps, all at once, with gradients everywhere."""
         height, width = x.shape[2:]
-        whole, known = self.grown(x, valid)
-        if statistics is None:
-            view, guide = self.observe(whole, known)
-        else:
-            view, guide = self.view(whole, statistics, known), self.guide(statistics)
-        y = self.reconstruct(self.relate(view, guide, known), view)
-        maps = {"transmission": view[:, PLANES - 1 : PLANES], "airlight": view[:, PLANES:]}
+        if valid is None:
+            valid = x.new_ones((len(x), 1, height, width), dtype=torch.bool)
+        whole, known = (pad_to_multiple(each, self.multiple) for each in (x, valid))
+        planes, guide = self.observe(whole, known)
+        y = self.reconstruct(self.relate(planes, guide, known), planes)
+        maps = {"transmission": planes[:, PLANES - 1 : PLANES], "airlight": planes[:, PLANES:]}
         cropped = {name: plane[..., :height, :width] for name, plane in maps.items()}
         return y[..., :height, :width], cropped
-
-    def grown(self, x: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Return images of multiples of 16 pixels, and what of them is valid (N, 1, H, W) bool."""
-        if valid is None:
-            valid = x.new_ones((len(x), 1, *x.shape[2:]), dtype=torch.bool)
-        whole = pad_to_multiple(x, self.config.footprint)
-        beyond = (0, whole.shape[3] - x.shape[3], 0, whole.shape[2] - x.shape[2])
-        return whole, nn.functional.pad(valid, beyond)
 
     def relate(self, view: Tensor, guide: Guide, valid: Tensor) -> Tensor:
         """Return the last tokens (N, h, w, C) of the views of N whole images."""
@@ -269,33 +248,19 @@ class AnDehazeFormer(GuidedModel):
         merged = [self.collect_merged(tile, members, kept)[0]] if members.evicted else []
         return self.settle_cache(kept, merged)
 
-    def _one_by_one(self, x: Tensor, valid: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the restored images and their maps, each with its own statistics."""
-        found = []
-        for n in range(len(x)):
-            one, known = x[n : n + 1], None if valid is None else valid[n : n + 1]
-            found.append(self.forward_with_maps(one, one_shot_statistics(self, one, known), known))
-        maps = {name: torch.cat([own[name] for _, own in found]) for name in self.card.maps}
-        return torch.cat([y for y, _ in found]), maps
-
     def global_block(self, layer: int) -> GlobalBlock:
         """Return the block of a global layer."""
         return cast("GlobalBlock", self.globals[layer])
 
-    def _window(
+    def window(
         self, layer: int, tokens: Tensor, guide: Guide, share: Tensor, origin: Origin
     ) -> Tensor:
+        """Return tokens (N, h, w, C) behind the window block of a layer."""
         y, x = (at // self.config.stride for at in origin)
         out: Tensor = self.windows[layer](tokens, guide.texture, guide.tint, (y, x), share > 0)
         return out
 
-    def _cell(self, origin: Origin) -> Origin:
+    def cell(self, origin: Origin) -> Origin:
+        """Return row and column of a tile's first candidate in the image's grid of them."""
         y, x = (at // self.config.footprint for at in origin)
         return y, x
-
-
-def make_small(
-    card: ModelCard, context: int = 0, looks: int = 2, normalised: int = 1
-) -> AnDehazeFormer:
-    """Return the small network; `normalised` 0 is its pre-norm twin."""
-    return AnDehazeFormer(card, replace(SMALL, normalised=bool(normalised)), context, looks)
