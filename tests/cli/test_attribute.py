@@ -139,6 +139,24 @@ def test_shares_of_the_overview_replace_no_file(sample: Path, tmp_path: Path) ->
     assert beside.read_text() == "mine" and not (tmp_path / "map.tif").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("map", "no suffix"),
+        ("map.png", "PNG does not support float32"),
+        ("no/map.tif", "not exist"),
+    ],
+)
+def test_a_map_that_cannot_be_written_is_refused_before_it_is_computed(
+    sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, message: str
+) -> None:
+    words = ["attribute", str(sample), "--model", "haze-unet", *BOX]
+    assert main([*words, "-o", str(tmp_path / name)]) == 2
+    printed = capsys.readouterr().err
+    assert message in printed and " of " not in printed.partition(message)[0]
+    assert not list(tmp_path.iterdir())
+
+
 def test_nothing_that_is_read_is_written(sample: Path, tmp_path: Path) -> None:
     clear = tmp_path / "clear.tif"
     clear.write_bytes(sample.read_bytes())

@@ -177,6 +177,13 @@ def draw_attribution(
         return draw(attribution, Path(path), **options)
 
 
+def check_map(path: Pathlike, *, overwrite: bool = False) -> None:
+    """Raise `BadOutput` for a file that `Attribution.save` could not write."""
+    from napari_restore.images import check_output
+
+    check_output(path, overwrite=overwrite, dtype="float32")
+
+
 def check_figure(path: Pathlike, *, overwrite: bool = False) -> None:
     """Raise `BadOutput` for a file that `draw_attribution` could not write."""
     from napari_restore.explain import check_figure

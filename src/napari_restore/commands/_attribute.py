@@ -138,7 +138,7 @@ def _check_written(options: Namespace, item: Item, read: frozenset[object], thro
     from napari_restore import api
 
     check_files([item], read)
-    refuse_existing(item.output, overwrite=options.overwrite)
+    api.check_map(item.output, overwrite=options.overwrite)
     if through:
         overview = api.overview_path(item.output)
         refuse_input(overview, read)

@@ -65,16 +65,26 @@ def test_shipped_weights_are_not_requested(chooser: ModelChooser, monkeypatch: p
 
 
 def test_the_task_is_shown_only_when_there_are_several(chooser: ModelChooser):
-    chooser.offer(offered_models(), "aerial")
+    cards = [card_of("dcp"), card_of("identity")]
+    chooser.offer(cards, "aerial")
     assert not chooser.task.isVisible()
     assert not chooser.task_label.isVisible()
     bright = replace(card_of("identity"), id="bright", task="lowlight", title="Bright")
-    chooser.offer([*offered_models(), bright], "aerial")
+    chooser.offer([*cards, bright], "aerial")
     assert chooser.task.isVisible()
     assert "bright" not in keys(chooser)
     chooser.task.setCurrentIndex(chooser.task.findData("lowlight"))
     # What belongs to no task belongs to all.
     assert keys(chooser) == ["bright", "identity"]
+
+
+def test_a_model_of_another_task_is_chosen_with_its_task(chooser: ModelChooser):
+    chooser.offer([card_of("dcp"), replace(card_of("identity"), task="lowlight")], "aerial")
+    assert chooser.model() == "dcp"
+    chooser.choose("identity")
+    assert (chooser.model(), chooser.task.currentData()) == ("identity", "lowlight")
+    chooser.choose("unknown")
+    assert chooser.model() == "identity"
 
 
 def test_the_scene_orders_and_marks(chooser: ModelChooser):

@@ -87,6 +87,7 @@ def test_dropped_weights_are_proposed_confirmed_and_run_in_the_child(
     assert drop(panel, weights)
     dialog = asked(panel, qtbot, ProposalDialog)
     assert not weights.with_suffix(".json").exists()
+    assert not dialog.task.isVisible()
     dialog._title.setText("My haze")
     press(dialog, "Add")
     assert json.loads(weights.with_suffix(".json").read_text()) == {
@@ -98,6 +99,27 @@ def test_dropped_weights_are_proposed_confirmed_and_run_in_the_child(
     panel.target.choose(Target.WHOLE)
     record = finished_run().record
     assert len(record["model"]["weights_sha256"]) == 64
+
+
+def test_weights_that_serve_several_tasks_are_asked_for_theirs(
+    panel: Any, qtbot: Any, tmp_path: Path
+):
+    path = tmp_path / "rain.pth"
+    torch.save(nr.load_model("hint-small", weights="random:1").state_dict(), path)
+    panel.viewer.add_image(np.full((64, 64, 3), 90, np.uint8), name="photo")
+    assert drop(panel, path)
+    dialog = asked(panel, qtbot, ProposalDialog)
+    assert dialog.task.isVisible() and dialog.task.currentData() == "other"
+    dialog.task.setCurrentIndex(dialog.task.findData("derain"))
+    press(dialog, "Add")
+    assert json.loads(path.with_suffix(".json").read_text()) == {
+        "model": "hint-small",
+        "title": "rain",
+        "task": "derain",
+    }
+    assert nr.load_model(path).card.task == "derain"
+    assert panel.state.model == str(path)
+    assert panel.models.task.currentText() == "Remove rain"
 
 
 def test_the_dialog_shows_what_was_found(panel: Any, qtbot: Any, weights: Path):

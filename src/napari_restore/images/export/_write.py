@@ -73,6 +73,7 @@ FORMATS: dict[str, Format] = {
     ".webp": _WEBP,
 }
 """Format by suffix. A new format is one module and one entry here."""
+OTHERS = "Write a .tif or .zarr instead"
 
 
 def check_output(
@@ -88,8 +89,8 @@ def check_output(
     """Check before any work whether `path` can be written.
 
     Raises `BadOutput` if the suffix is unknown, the path is one of `inputs` or exists without
-    `overwrite`, its folder is missing or not writable, or, where `like` is given, if the format
-    cannot store (H, W, C) `shape` of `dtype`.
+    `overwrite`, its folder is missing or not writable, if the format cannot store `dtype`, or,
+    where `like` is given, (H, W, C) `shape` of it.
     """
     target = Path(path)
     form = format_of(target)
@@ -112,11 +113,14 @@ def check_output(
     if not folder.is_dir():
         raise BadOutput(f"The folder {folder} does not exist.", "Make it first.")
     _check_writable(folder)
-    if like is not None:
+    if like is None:
+        if dtype is not None:
+            _check_dtype(form, np.dtype(dtype))
+    else:
         whole = shape or like.shape
         chosen = options or ExportOptions()
         kind_ = file_dtype(target, like, np.dtype(dtype or like.dtype), chosen)
-        _check_fits(target, form, whole, kind_)
+        _check_fits(form, whole, kind_)
         if form is _GEOTIFF and chosen.compress == "jpeg" and kind_ != np.uint8:
             raise BadOutput(
                 f"JPEG compression does not support {kind_} values.", "Choose deflate, zstd or lzw."
@@ -269,17 +273,18 @@ def file_dtype(
     return wanted
 
 
-def _check_fits(
-    path: Path, form: Format, shape: tuple[int, int, int], dtype: np.dtype[Any]
-) -> None:
-    hint = "Write a .tif or .zarr instead."
+def _check_fits(form: Format, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> None:
+    _check_dtype(form, dtype)
+    if form.bands and shape[2] not in form.bands:
+        raise BadOutput(f"{form.name} does not support {shape[2]} bands.", f"{OTHERS}.")
+    if form.longest is not None and max(shape[:2]) > form.longest:
+        raise BadOutput(f"{form.name} ends at {form.longest} pixels a side.", f"{OTHERS}.")
+
+
+def _check_dtype(form: Format, dtype: np.dtype[Any]) -> None:
     if form.dtypes and dtype.name not in form.dtypes:
         more = f" or add {option('bit_depth', 8)}" if dtype == np.uint16 else ""
-        raise BadOutput(f"{form.name} does not support {dtype} values.", f"{hint[:-1]}{more}.")
-    if form.bands and shape[2] not in form.bands:
-        raise BadOutput(f"{form.name} does not support {shape[2]} bands.", hint)
-    if form.longest is not None and max(shape[:2]) > form.longest:
-        raise BadOutput(f"{form.name} ends at {form.longest} pixels a side.", hint)
+        raise BadOutput(f"{form.name} does not support {dtype} values.", f"{OTHERS}{more}.")
 
 
 def _check_writable(folder: Path) -> None:

@@ -65,14 +65,31 @@ SMALL = replace(
         replace(INTRA_SIZE, default=128),
         REGROUP,
     ),
-    weights_note="None shipped yet.",
+    weights_note="Those for noise are shipped as hint-small-denoise.",
     source="HINT (Zhou, Li, Pan, Zhou, Shi, Yang, ICCV 2025), sizes of our own",
     caveats="Every pixel depends on all of the image.",
+)
+DENOISE = replace(
+    SMALL,
+    id="hint-small-denoise",
+    title="HINT, small, noise",
+    summary="Removes the noise of sensors from photos and scenes, up to much of it, and keeps edges "
+    "and texture.",
+    task="denoise",
+    recommended_for=("aerial", "natural"),
+    weights_sha256="dcdd90a6dea01b91ab4e1add3847911b526b4ed9066f764d9993bccbb7956522",
+    weights_note="",
 )
 
 ENTRIES = (
     ModelEntry(HINT, f"{__name__}._sweeps:make", sizes=f"{__name__}._release:sizes_of_published"),
     ModelEntry(
         SMALL, f"{__name__}._sweeps:make_small", sizes=f"{__name__}._release:sizes_of_small"
+    ),
+    ModelEntry(
+        DENOISE,
+        f"{__name__}._sweeps:make_small",
+        sizes=f"{__name__}._release:sizes_of_small",
+        shipped="hint-small-denoise.safetensors",
     ),
 )

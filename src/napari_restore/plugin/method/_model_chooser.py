@@ -144,7 +144,11 @@ class ModelChooser(QWidget):
         self.choose(choice.key)
 
     def choose(self, key: str) -> None:
-        """Choose as a click would; a key that is not offered changes nothing."""
+        """Choose as clicks would, its task first; a key that is not offered changes nothing."""
+        if self.combo.findData(key) < 0:
+            tasks = [choice.card.task for choice in self._offered() if choice.key == key]
+            if tasks:
+                self.task.setCurrentIndex(self.task.findData(tasks[0]))
         number = self.combo.findData(key)
         if number >= 0:
             self.combo.setCurrentIndex(number)
@@ -162,12 +166,14 @@ class ModelChooser(QWidget):
         choice = self.choice()
         return None if choice is None else choice.card
 
+    def _offered(self) -> list[Choice]:
+        return [*(Choice(card, card.id) for card in self._known), *self._added]
+
     def _fill(self) -> None:
         """Offer what task and scene ask for, the recommended first."""
         task, scene = self.task.currentData(), self.scene.currentData()
         chosen = self.model()
-        known = [Choice(card, card.id) for card in self._known]
-        shown = [c for c in (*known, *self._added) if c.card.task in (task, "other", None)]
+        shown = [c for c in self._offered() if c.card.task in (task, "other", None)]
         shown.sort(key=lambda choice: _rank(choice.card, scene))
         self._choices = {choice.key: choice for choice in shown}
         self.combo.blockSignals(True)

@@ -24,7 +24,7 @@ from napari_restore import api
 from napari_restore._format import format_size
 from napari_restore.errors import BadModel, BadOutput, RestoreError
 from napari_restore.plugin._notices import show_note, show_problem, with_labels
-from napari_restore.plugin.method._model_chooser import Choice
+from napari_restore.plugin.method._model_chooser import TASKS, Choice
 from napari_restore.plugin.threads._background import in_background
 
 if TYPE_CHECKING:
@@ -117,15 +117,15 @@ class ModelFiles(QObject):
         if found is None:
             return
         dialog = ProposalDialog(found, self._panel)
-        dialog.accepted.connect(lambda: self._on_confirmed(found, dialog.title(), trust))
+        dialog.accepted.connect(lambda: self._on_confirmed(found, dialog.fields(), trust))
         self._open(dialog)
 
-    def _on_confirmed(self, found: Proposal, title: str, trust: bool) -> None:
-        card = replace(found.model.card, title=title)
+    def _on_confirmed(self, found: Proposal, fields: dict[str, Any], trust: bool) -> None:
+        card = replace(found.model.card, **fields)
         choice = Choice(card, found.source, trust=trust)
         if not found.known and found.card:
             try:
-                api.save_card(found, title=title)
+                api.save_card(found, **fields)
             except BadOutput as error:
                 network = found.card.get("model")
                 if network is None:
@@ -191,7 +191,7 @@ class TrustDialog(QDialog):
 
 
 class ProposalDialog(QDialog):
-    """Shows what a file was found to be; the title can be changed."""
+    """Shows what a file was found to be; the title can be changed, and an unknown task chosen."""
 
     def __init__(self, found: Proposal, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -199,8 +199,16 @@ class ProposalDialog(QDialog):
         self._title = QLineEdit(found.model.card.title, self)
         self._title.setReadOnly(found.known or not found.card)
         self._title.setToolTip("Under this title it is offered")
+        self.task = QComboBox(self)
+        self.task.addItem("Not listed here", "other")
+        for task, name in TASKS.items():
+            self.task.addItem(name, task)
+        self.task.setToolTip("What the weights were trained for, which their file does not tell")
+        self._asks_task = bool(found.card) and not found.known and found.model.card.task == "other"
         form = QFormLayout()
         form.addRow("Title", self._title)
+        form.addRow("Task", self.task)
+        form.setRowVisible(self.task, self._asks_task)
         for name, text in description_of(found).items():
             label = QLabel(text, self)
             label.setWordWrap(True)
@@ -225,9 +233,10 @@ class ProposalDialog(QDialog):
         layout.addWidget(self.buttons)
         _fit(self)
 
-    def title(self) -> str:
-        """Return the title to offer it under."""
-        return self._title.text().strip() or self._title.placeholderText() or "Model"
+    def fields(self) -> dict[str, Any]:
+        """Return the fields of the card that the user has chosen."""
+        title = self._title.text().strip() or self._title.placeholderText() or "Model"
+        return {"title": title} | ({"task": self.task.currentData()} if self._asks_task else {})
 
 
 def _fit(dialog: QDialog) -> None:
