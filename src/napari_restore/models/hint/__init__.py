@@ -79,6 +79,13 @@ DENOISE = replace(
     recommended_for=("aerial", "natural"),
     weights_sha256="dcdd90a6dea01b91ab4e1add3847911b526b4ed9066f764d9993bccbb7956522",
     weights_note="",
+    trained_on="482 images under free licences, under Gaussian noise "
+    "(docs/models/hint-small-denoise.md)",
+    validated_on="synthetic noise only: 24 scenes it never saw, under Gaussian noise of standard "
+    "deviation 15, 25 and 50 of 255: 2.3, 2.4 and 3.1 dB more than non-local means "
+    "(docs/models/hint-small-denoise.md).",
+    caveats="Every pixel depends on all of the image. Trained on noise that is independent from "
+    "pixel to pixel: less of a phone's processed grain goes. Texture below the noise is lost.",
 )
 
 ENTRIES = (

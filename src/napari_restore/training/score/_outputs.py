@@ -159,9 +159,8 @@ def _columns(evaluation: Mapping[str, Any]) -> Sequence[str]:
 
 
 def _column_text(image: Mapping[str, Any], column: str) -> str:
-    name = "hazy" if column == INPUT else column
     psnr = image["methods"].get(column, {}).get("psnr")
-    return name if psnr is None or math.isnan(psnr) else f"{name}   {psnr:.2f} dB"
+    return column if psnr is None or math.isnan(psnr) else f"{column}   {psnr:.2f} dB"
 
 
 def _write(path: Path, text: str) -> None:
