@@ -28,6 +28,8 @@ from napari_restore.models import (
 SIDE = 128
 """Side of the smaller of two synthetic tiles, for a linear fit. The larger one, of twice the
 side, takes no more than the maps of small boxes do."""
+SWEPT_SIDE = 64
+"""The same of a model that is swept, each sweep of which is measured."""
 GRID = 32
 """Side of the synthetic grid of tokens."""
 
@@ -133,7 +135,7 @@ def _measure_swept(model: SweptModel, device: Device) -> SweptGradientCost:
     if model.tile is not None:
         sides = [model.tile]
     else:
-        least = -(-max(SIDE, model.card.min_size) // model.multiple) * model.multiple
+        least = -(-max(SWEPT_SIDE, model.card.min_size) // model.multiple) * model.multiple
         sides = [least, 2 * least]
     measured = [_sweep_peaks(model, side, device) for side in sides]
     costs = {}

@@ -29,9 +29,14 @@ class Kept:
 
 
 class Schedule:
-    """Work of the sweeps of `steps` on a grid, for an output in `box` and its gradient."""
+    """Work of the sweeps of `steps` on a grid, for an output in `box` and its gradient.
 
-    def __init__(self, steps: Sequence[Step], grid: Grid, box: Region) -> None:
+    Without `counting` all that sweeps count is known: what is far from the box is left out.
+    """
+
+    def __init__(
+        self, steps: Sequence[Step], grid: Grid, box: Region, counting: bool = True
+    ) -> None:
         self.steps, self.grid = steps, grid
         self.whole = whole_maps(steps)
         everywhere = set(range(grid.count))
@@ -54,7 +59,7 @@ class Schedule:
             backward[number] = self._read_of(step, backward)
             if self.whole.intersection(each.name for each in step.writes):
                 forward[number] = backward[number] = everywhere
-            if step.counts is not None:
+            if counting and step.counts is not None:
                 forward[number] = everywhere
                 if differentiable(step.counts):
                     backward[number] = everywhere

@@ -67,8 +67,15 @@ class _Fixed:
 class _Passed:
     """What the sweeps of a picture left, for its gradient."""
 
-    def __init__(self, statistics: Statistics, shelf: Shelf, whole: WholeGradient | None) -> None:
-        self.statistics, self.shelf, self.whole = dict(statistics), shelf, whole
+    def __init__(
+        self,
+        statistics: Statistics,
+        schedule: Schedule,
+        shelf: Shelf,
+        whole: WholeGradient | None,
+    ) -> None:
+        self.statistics, self.schedule = dict(statistics), schedule
+        self.shelf, self.whole = shelf, whole
         self.before: dict[int, tuple[str, ...]] = {}
         """Names of the statistics known before each sweep settled any."""
         self.sums: dict[int, Sums] = {}
@@ -106,6 +113,8 @@ class SweptGradients:
         plan, model = source.plan, source.plan.model
         assert isinstance(model, SweptModel)
         self.source, self.box, self.model = source, box, model
+        self.routes = model.routes
+        """Whether discrete decisions may follow from the picture."""
         self.region = source.swept_box.intersect(Region(0, 0, *source.size))
         """Every gradient outside of it is zero."""
         self.by_statistics: dict[str, Tensor] = {}
@@ -128,7 +137,7 @@ class SweptGradients:
         None: they are made for every picture. See `Routing`.
         """
         self._fixed = None
-        if picture is not None and self.model.routes:
+        if picture is not None and self.routes:
             whole = [step for step in self._steps if isinstance(step, WholeStep)]
             self._fixed = _Fixed([Routing() for step in whole for _ in range(step.layers)])
             self._sweep(picture, keep=False).close()
@@ -140,6 +149,27 @@ class SweptGradients:
         """
         self._forget()
         passed = self._sweep(picture, keep)
+        try:
+            y = self._restore(picture, passed)
+        finally:
+            if not keep:
+                passed.close()
+        self._passed = passed if keep else None
+        return y
+
+    def forward_held(self, picture: Picture) -> Tensor:
+        """Return what `forward` does, but with what sweeps settled from the image itself.
+
+        Only tiles near the box are computed.
+        """
+        passed = self._sweep(picture, keep=False, held=True)
+        try:
+            return self._restore(picture, passed)
+        finally:
+            passed.close()
+
+    def _restore(self, picture: Picture, passed: _Passed) -> Tensor:
+        """Run the last sweep on the tiles of the box."""
         last = len(self._steps) - 1
         y = torch.empty(0)
 
@@ -148,15 +178,10 @@ class SweptGradients:
             left, _ = self._graphs[last].forward(picture, inputs, None)
             return self._inside(left[RESTORED], number)
 
-        try:
-            for part, core in self._in_threads(restore, self._schedule.forward[last]):
-                if not y.numel():
-                    y = part.new_empty(1, part.shape[0], *self.box.shape)
-                y[(0, ..., *core.within(self.box))] = part
-        finally:
-            if not keep:
-                passed.close()
-        self._passed = passed if keep else None
+        for part, core in self._in_threads(restore, passed.schedule.forward[last]):
+            if not y.numel():
+                y = part.new_empty(1, part.shape[0], *self.box.shape)
+            y[(0, ..., *core.within(self.box))] = part
         return y
 
     def backward(self, picture: Picture, by_y: Tensor) -> Iterator[tuple[Region, Tensor]]:
@@ -185,19 +210,27 @@ class SweptGradients:
 
     # -- forward ----------------------------------------------------------------------
 
-    def _sweep(self, picture: Picture, keep: bool) -> _Passed:
-        """Run all steps but the last; without `keep` a map is freed after its last reader."""
-        own = self.source.work.statistics
-        settles = set(self.model.settles)
-        known = {name: value for name, value in own.items() if name not in settles}
-        passed = _Passed(known, self._shelf(), self._whole())
+    def _sweep(self, picture: Picture, keep: bool, held: bool = False) -> _Passed:
+        """Run all steps but the last; without `keep` a map is freed after its last reader.
+
+        Where what the image settled is `held`, nothing is counted.
+        """
+        known, schedule = dict(self.source.work.statistics), self._schedule
+        if held:
+            schedule = Schedule(self._steps, self._grid, self.box, counting=False)
+        else:
+            for name in self.model.settles:
+                known.pop(name, None)
+        if self._fixed is not None:
+            known |= self._fixed.choices
+        passed = _Passed(known, schedule, self._shelf(), self._whole())
         try:
             for number, step in enumerate(self._steps[:-1]):
                 if isinstance(step, WholeStep):
                     self._relate(passed, keep)
                 else:
                     self._sweep_one(picture, passed, number, step)
-                for name, kept in self._schedule.kept.items():
+                for name, kept in schedule.kept.items():
                     if not keep and kept.last == number:
                         passed.maps.pop(name).close()
         except BaseException:
@@ -207,14 +240,11 @@ class SweptGradients:
 
     def _sweep_one(self, picture: Picture, passed: _Passed, number: int, step: Sweep) -> None:
         """Run a sweep on its tiles: keep its maps, settle what it counts."""
-        counts = step.counts
-        if counts is not None and self._fixed is not None:
-            chosen = self._fixed.choices
-            if all(name in chosen for name in counts.settles):
-                passed.statistics |= {name: chosen[name] for name in counts.settles}
-                counts = None
-        tiles = self._schedule.forward[number]
-        for name, kept in self._schedule.kept.items():
+        counts, schedule = step.counts, passed.schedule
+        if counts is not None and all(name in passed.statistics for name in counts.settles):
+            counts = None
+        tiles = schedule.forward[number]
+        for name, kept in schedule.kept.items():
             if kept.writer == number:
                 passed.maps[name] = KeptMap(
                     kept.map, kept.tiles, kept.margin, self._grid, passed.shelf, self.source.plan.device
@@ -226,7 +256,7 @@ class SweptGradients:
             for name in left:
                 if name in passed.maps:
                     passed.maps[name].put(tile, left[name])
-            whole = {name: each for name, each in left.items() if name in self._schedule.whole}
+            whole = {name: each for name, each in left.items() if name in schedule.whole}
             return tile, whole, counted
 
         total: Sums | None = None
@@ -244,16 +274,14 @@ class SweptGradients:
 
     def _settle(self, passed: _Passed, number: int, counts: Counts, total: Sums) -> None:
         known = passed.statistics
-        chosen = {} if self._fixed is None else self._fixed.choices
-        fixed = {name: chosen[name] for name in counts.choices if name in chosen}
         with torch.no_grad(), self.source.computing():
-            settled = counts.settle(total, {**known, **fixed})
+            settled = counts.settle(total, known)
         passed.before[number], passed.sums[number] = tuple(known), total
         for name in counts.settles:
             value = settled[name].detach()
             if name in counts.choices:
                 if self._fixed is not None:
-                    self._fixed.choices.setdefault(name, value)
+                    self._fixed.choices[name] = value
             elif value.is_floating_point():
                 value = value.requires_grad_(True)
             known[name] = value
@@ -285,7 +313,7 @@ class SweptGradients:
         by_sums = None
         if number in passed.sums and step.counts is not None and differentiable(step.counts):
             by_sums = self._through_settled(passed, number, step.counts, by_statistics)
-        tiles, spills = self._schedule.backward[number], self._schedule.spills(number)
+        tiles, spills = passed.schedule.backward[number], passed.schedule.spills(number)
         for name, spill in spills.items():
             passed.by_maps[name, number] = SpilledGradient(
                 spill, tiles, self._grid, passed.shelf, self.source.plan.device
@@ -313,7 +341,7 @@ class SweptGradients:
 
     def _free_after(self, passed: _Passed, number: int) -> None:
         """Free the maps that only this step still read, and the gradients of those it wrote."""
-        for name, kept in self._schedule.kept.items():
+        for name, kept in passed.schedule.kept.items():
             if kept.first == number:
                 passed.maps.pop(name).close()
         step = self._steps[number]
