@@ -16,7 +16,7 @@ from tests.explain._models import scene
 import napari_restore as nr
 from napari_restore import Region
 from napari_restore.engine import make_plan
-from napari_restore.engine.gradients import SweptGradients, GradientSource, gradients_of
+from napari_restore.engine.gradients import GradientSource, SweptGradients, gradients_of
 from napari_restore.errors import BadParameter
 from napari_restore.explain._attribute import attribute
 from napari_restore.explain._objectives import derivative, objective_of

@@ -208,9 +208,7 @@ class SpilledGradient:
                 raise _lost()
             if total is None:
                 total = got[0].new_zeros(spill.map.channels, height, width)
-            y, x = (
-                spill.spans[at][0] - (at - spill.rings) * spill.side for at in (down, across)
-            )
+            y, x = (spill.spans[at][0] - (at - spill.rings) * spill.side for at in (down, across))
             target = total[:, y : y + got[0].shape[1], x : x + got[0].shape[2]]
             target += got[0][:, : target.shape[1], : target.shape[2]]
         return total
@@ -233,12 +231,11 @@ def map_bytes(one: Map, tile: int) -> int:
 
 def touched(grid: Grid, tiles: Iterable[int], halo: int) -> set[int]:
     """Return the tiles that the boxes of `tiles` with this halo have a part of."""
-    return {
-        other for tile in tiles for other in grid.touched(grid.around(grid.cells(tile), halo))
-    }
+    return {other for tile in tiles for other in grid.touched(grid.around(grid.cells(tile), halo))}
 
 
 def _lost() -> ResourceError:
     return ResourceError(
-        "A map of the sweeps on the scratch disk was lost or damaged.", "Run the same command again."
+        "A map of the sweeps on the scratch disk was lost or damaged.",
+        "Run the same command again.",
     )

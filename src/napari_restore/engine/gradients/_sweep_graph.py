@@ -201,7 +201,9 @@ class SweepGraph:
     def _core(self, one: Map, outputs: Maps, number: int) -> Tensor:
         """Return (1, C, h, w) of the tile's own cells."""
         rows, columns = self._cells(number).within(self.box(number))
-        inside = (slice(each.start // one.stride, each.stop // one.stride) for each in (rows, columns))
+        inside = (
+            slice(each.start // one.stride, each.stop // one.stride) for each in (rows, columns)
+        )
         return outputs[one.name][(..., *inside)]
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from napari_restore.engine._region import Region
-from napari_restore.engine.gradients._cost import SweptGradientCost, swept_gradient_cost
+from napari_restore.engine.gradients._cost import swept_gradient_cost
 from napari_restore.engine.gradients._gradient_source import GradientSource, Picture
 from napari_restore.engine.gradients._kept import KeptMap, Shelf, SpilledGradient, check_disk
 from napari_restore.engine.gradients._schedule import Schedule, differentiable
@@ -244,11 +244,7 @@ class SweptGradients:
         if counts is not None and all(name in passed.statistics for name in counts.settles):
             counts = None
         tiles = schedule.forward[number]
-        for name, kept in schedule.kept.items():
-            if kept.writer == number:
-                passed.maps[name] = KeptMap(
-                    kept.map, kept.tiles, kept.margin, self._grid, passed.shelf, self.source.plan.device
-                )
+        self._open_maps(passed, number)
 
         def sweep(tile: int) -> tuple[int, dict[str, Tensor], Sums | None]:
             inputs = self._inputs(passed, number, tile)
@@ -271,6 +267,14 @@ class SweptGradients:
         if counts is not None:
             assert total is not None
             self._settle(passed, number, counts, total)
+
+    def _open_maps(self, passed: _Passed, number: int) -> None:
+        device = self.source.plan.device
+        for name, kept in passed.schedule.kept.items():
+            if kept.writer == number:
+                passed.maps[name] = KeptMap(
+                    kept.map, kept.tiles, kept.margin, self._grid, passed.shelf, device
+                )
 
     def _settle(self, passed: _Passed, number: int, counts: Counts, total: Sums) -> None:
         known = passed.statistics
@@ -368,9 +372,7 @@ class SweptGradients:
             by_statistics[name] = by.double() if earlier is None else earlier + by.double()
         return by_sums or None
 
-    def _by_maps(
-        self, passed: _Passed, number: int, tile: int, by_y: Tensor
-    ) -> dict[str, Tensor]:
+    def _by_maps(self, passed: _Passed, number: int, tile: int, by_y: Tensor) -> dict[str, Tensor]:
         """Return ∂D/∂ of what a sweep left of a tile's own cells (C, h, w), where there is any."""
         step, found = self._steps[number], {}
         assert isinstance(step, Sweep)
@@ -448,49 +450,46 @@ class SweptGradients:
 
     def _divide(self, tile: int | None) -> None:
         """Choose tiles, tiles at once, and the room of maps; raises `DiskFull`."""
-        plan, least = self.source.plan, 0
-        multiple = self.model.multiple
-        sides = [tile] if tile else sorted({-(-side // multiple) * multiple for side in TILES})
-        for side in reversed(sides):
-            self._grid = Grid(self.source.swept_box, side, multiple)
-            most = min(plan.layout.workers, self._grid.count)
-            counts = [1] if plan.device.is_accelerator else range(most, 0, -1)
-            for workers in counts:
-                least = self._computing_bytes(workers)
-                if least <= self._room:
-                    break
-            if least <= self._room or side == sides[0]:
-                break
-        self._workers = workers
+        plan, multiple = self.source.plan, self.model.multiple
+        sides = [tile] if tile else [-(-side // multiple) * multiple for side in TILES]
+        # A device has one queue for all.
+        most = 1 if plan.device.is_accelerator else plan.layout.workers
+        ways = [
+            (workers, Grid(self.source.swept_box, side, multiple))
+            for workers in range(most, 0, -1)
+            for side in sides
+        ]
+        # All cores first, then large tiles, whose halos weigh less.
+        ways = [way for way in ways if way[0] <= way[1].count]
+        needed = [self._computing_bytes(*way) for way in ways]
+        fitting = [n for n, size in enumerate(needed) if size <= self._room]
+        chosen = fitting[0] if fitting else needed.index(min(needed))
+        self._workers, self._grid = ways[chosen]
         self._schedule = Schedule(self._steps, self._grid, self.box)
-        self._ram = max(0, self._room - least)
+        self._ram = max(0, self._room - needed[chosen])
         shelf = self._schedule.on(self._ram)
-        self.bytes = least + shelf.ram_bytes
+        self.bytes = needed[chosen] + shelf.ram_bytes
         """Bytes of a gradient at its peak."""
         check_disk(plan.store.parent, shelf.disk_bytes)
 
-    def _computing_bytes(self, workers: int) -> int:
+    def _computing_bytes(self, workers: int, grid: Grid) -> int:
         """Return the peak without maps, with so many tiles at once.
 
         What is kept of a whole step, and either one of its layers or tiles with their graphs.
         """
-        cost, grid, state, layer = self._cost, self._grid, 0, 0.0
+        cost, state, layer = self._cost, 0, 0.0
         for step in self._steps:
             if isinstance(step, WholeStep):
                 tokens = grid.count * (grid.tile // step.reads.stride) ** 2
                 state = 4 * (3 + step.layers) * tokens * step.reads.channels
                 state += step.layers * self.model.routing_bytes * tokens
                 layer = cost.whole_per_token * tokens + (workers + 1) * SCRATCH_BYTES
-        tiles = max(self._tile_bytes(cost, number) for number in cost.sweeps)
+        tiles = max(cost.sweeps[number].bytes(self._pixels(number, grid)) for number in cost.sweeps)
         return state + int(max(layer, fragmentation(grid.count) * workers * tiles))
 
-    def _tile_bytes(self, cost: SweptGradientCost, number: int) -> int:
-        """Return the bytes of a tile of a sweep with its graph, and of the maps it reads."""
+    def _pixels(self, number: int, grid: Grid) -> int:
+        """Return the most pixels of a tile of a sweep with its halo."""
         step = self._steps[number]
         assert isinstance(step, Sweep)
-        sides = [
-            min(self._grid.tile + 2 * step.halo, whole)
-            for whole in (self._grid.padded.height, self._grid.padded.width)
-        ]
-        return cost.sweeps[number].bytes(sides[0] * sides[1])
-
+        height, width = (min(grid.tile + 2 * step.halo, side) for side in grid.padded.shape)
+        return height * width
