@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -182,11 +182,10 @@ class SweepGraph:
         row, column = (torch.from_numpy(each).to(x.device) for each in (rows, columns))
         return x[..., row[:, None], column]
 
-    def _reflected(self, mask: object, box: Region) -> Tensor | None:
+    def _reflected(self, mask: Callable[[Region], Tensor | None], box: Region) -> Tensor | None:
         """Return what `mask` tells of a box, (1, 1, h, w) bool."""
-        assert callable(mask)
         needed, _ = reflection(box, self._source.size)
-        found: Tensor | None = mask(needed)
+        found = mask(needed)
         return None if found is None else self._taken(found, box)
 
     # -- positions ---------------------------------------------------------------------
@@ -201,10 +200,8 @@ class SweepGraph:
     def _core(self, one: Map, outputs: Maps, number: int) -> Tensor:
         """Return (1, C, h, w) of the tile's own cells."""
         rows, columns = self._cells(number).within(self.box(number))
-        inside = (
-            slice(each.start // one.stride, each.stop // one.stride) for each in (rows, columns)
-        )
-        return outputs[one.name][(..., *inside)]
+        y, x = (slice(e.start // one.stride, e.stop // one.stride) for e in (rows, columns))
+        return outputs[one.name][..., y, x]
 
 
 def through_settle(

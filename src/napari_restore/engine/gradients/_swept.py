@@ -9,7 +9,6 @@ the gradients of both.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
@@ -18,8 +17,10 @@ from torch import Tensor
 
 from napari_restore.engine._region import Region
 from napari_restore.engine.gradients._cost import swept_gradient_cost
+from napari_restore.engine.gradients._division import divide
 from napari_restore.engine.gradients._gradient_source import GradientSource, Picture
-from napari_restore.engine.gradients._kept import KeptMap, Shelf, SpilledGradient, check_disk
+from napari_restore.engine.gradients._kept import KeptMap, Shelf, SpilledGradient
+from napari_restore.engine.gradients._passed import Fixed, Passed
 from napari_restore.engine.gradients._schedule import Schedule, differentiable
 from napari_restore.engine.gradients._sweep_graph import (
     ByInputs,
@@ -30,15 +31,11 @@ from napari_restore.engine.gradients._sweep_graph import (
 )
 from napari_restore.engine.gradients._whole import WholeGradient
 from napari_restore.engine.memory._device import freed_memory_returned, release_freed_memory
-from napari_restore.engine.planning._calibrate import SCRATCH_BYTES
-from napari_restore.engine.planning._layout import fragmentation
 from napari_restore.engine.running._parallel import map_parallel
-from napari_restore.engine.sweeps._grid import Grid
 from napari_restore.models import (
     RESTORED,
     Counts,
     Routing,
-    Statistics,
     Sums,
     Sweep,
     SweptModel,
@@ -48,47 +45,6 @@ from napari_restore.models import (
 R = TypeVar("R")
 Beside = Callable[[Region], int]
 """Returns the bytes used elsewhere during a gradient, given the region that it lies in."""
-TILES = (512, 256, 128)
-"""Sides of the tiles of a model that takes any; the first that fits the budget is used."""
-
-
-@dataclass
-class _Fixed:
-    """The discrete decisions of one picture, for all that follow."""
-
-    layers: list[Routing]
-    """Of a whole step."""
-    tiles: dict[tuple[int, int], Routing] = field(default_factory=dict)
-    """By sweep and tile."""
-    choices: dict[str, Tensor] = field(default_factory=dict)
-    """Statistics, see `Counts.choices`."""
-
-
-class _Passed:
-    """What the sweeps of a picture left, for its gradient."""
-
-    def __init__(
-        self,
-        statistics: Statistics,
-        schedule: Schedule,
-        shelf: Shelf,
-        whole: WholeGradient | None,
-    ) -> None:
-        self.statistics, self.schedule = dict(statistics), schedule
-        self.shelf, self.whole = shelf, whole
-        self.before: dict[int, tuple[str, ...]] = {}
-        """Names of the statistics known before each sweep settled any."""
-        self.sums: dict[int, Sums] = {}
-        self.maps: dict[str, KeptMap] = {}
-        self.by_maps: dict[tuple[str, int], SpilledGradient] = {}
-        """By map and reader."""
-
-    def close(self) -> None:
-        for each in (*self.maps.values(), *self.by_maps.values()):
-            each.close()
-        self.maps.clear()
-        self.by_maps.clear()
-        self.shelf.close()
 
 
 class SweptGradients:
@@ -119,12 +75,13 @@ class SweptGradients:
         """Every gradient outside of it is zero."""
         self.by_statistics: dict[str, Tensor] = {}
         """After `backward`: ∂D/∂ of those statistics that require a gradient."""
-        self._passed: _Passed | None = None
-        self._fixed: _Fixed | None = None
+        self._passed: Passed | None = None
+        self._fixed: Fixed | None = None
         self._steps = model.steps()
-        self._cost = swept_gradient_cost(model, plan.device)
-        self._room = plan.memory - beside(self.region)
-        self._divide(model.tile or tile)
+        cost = swept_gradient_cost(model, plan.device)
+        divided = divide(source, box, cost, plan.memory - beside(self.region), model.tile or tile)
+        self._grid, self._workers, self._ram = divided.grid, divided.workers, divided.ram
+        self._schedule, self.bytes = divided.schedule, divided.bytes
         self._graphs = {
             number: SweepGraph(source, self._grid, step)
             for number, step in enumerate(self._steps)
@@ -139,7 +96,7 @@ class SweptGradients:
         self._fixed = None
         if picture is not None and self.routes:
             whole = [step for step in self._steps if isinstance(step, WholeStep)]
-            self._fixed = _Fixed([Routing() for step in whole for _ in range(step.layers)])
+            self._fixed = Fixed([Routing() for step in whole for _ in range(step.layers)])
             self._sweep(picture, keep=False).close()
 
     def forward(self, picture: Picture, keep: bool = False) -> Tensor:
@@ -168,7 +125,7 @@ class SweptGradients:
         finally:
             passed.close()
 
-    def _restore(self, picture: Picture, passed: _Passed) -> Tensor:
+    def _restore(self, picture: Picture, passed: Passed) -> Tensor:
         """Run the last sweep on the tiles of the box."""
         last = len(self._steps) - 1
         y = torch.empty(0)
@@ -210,7 +167,7 @@ class SweptGradients:
 
     # -- forward ----------------------------------------------------------------------
 
-    def _sweep(self, picture: Picture, keep: bool, held: bool = False) -> _Passed:
+    def _sweep(self, picture: Picture, keep: bool, held: bool = False) -> Passed:
         """Run all steps but the last; without `keep` a map is freed after its last reader.
 
         Where what the image settled is `held`, nothing is counted.
@@ -223,7 +180,7 @@ class SweptGradients:
                 known.pop(name, None)
         if self._fixed is not None:
             known |= self._fixed.choices
-        passed = _Passed(known, schedule, self._shelf(), self._whole())
+        passed = Passed(known, schedule, self._shelf(), self._whole())
         try:
             for number, step in enumerate(self._steps[:-1]):
                 if isinstance(step, WholeStep):
@@ -238,7 +195,7 @@ class SweptGradients:
             raise
         return passed
 
-    def _sweep_one(self, picture: Picture, passed: _Passed, number: int, step: Sweep) -> None:
+    def _sweep_one(self, picture: Picture, passed: Passed, number: int, step: Sweep) -> None:
         """Run a sweep on its tiles: keep its maps, settle what it counts."""
         counts, schedule = step.counts, passed.schedule
         if counts is not None and all(name in passed.statistics for name in counts.settles):
@@ -268,7 +225,7 @@ class SweptGradients:
             assert total is not None
             self._settle(passed, number, counts, total)
 
-    def _open_maps(self, passed: _Passed, number: int) -> None:
+    def _open_maps(self, passed: Passed, number: int) -> None:
         device = self.source.plan.device
         for name, kept in passed.schedule.kept.items():
             if kept.writer == number:
@@ -276,7 +233,7 @@ class SweptGradients:
                     kept.map, kept.tiles, kept.margin, self._grid, passed.shelf, device
                 )
 
-    def _settle(self, passed: _Passed, number: int, counts: Counts, total: Sums) -> None:
+    def _settle(self, passed: Passed, number: int, counts: Counts, total: Sums) -> None:
         known = passed.statistics
         with torch.no_grad(), self.source.computing():
             settled = counts.settle(total, known)
@@ -290,7 +247,7 @@ class SweptGradients:
                 value = value.requires_grad_(True)
             known[name] = value
 
-    def _relate(self, passed: _Passed, keep: bool) -> None:
+    def _relate(self, passed: Passed, keep: bool) -> None:
         assert passed.whole is not None
         with torch.no_grad(), self.source.computing():
             passed.whole.relate(self._layers, self.source.check, keep)
@@ -300,7 +257,7 @@ class SweptGradients:
     def _back_through(
         self,
         picture: Picture,
-        passed: _Passed,
+        passed: Passed,
         number: int,
         by_y: Tensor,
         by_statistics: dict[str, Tensor],
@@ -343,7 +300,7 @@ class SweptGradients:
         release_freed_memory()
         self._free_after(passed, number)
 
-    def _free_after(self, passed: _Passed, number: int) -> None:
+    def _free_after(self, passed: Passed, number: int) -> None:
         """Free the maps that only this step still read, and the gradients of those it wrote."""
         for name, kept in passed.schedule.kept.items():
             if kept.first == number:
@@ -355,7 +312,7 @@ class SweptGradients:
             passed.by_maps.pop(key).close()
 
     def _through_settled(
-        self, passed: _Passed, number: int, counts: Counts, by_statistics: dict[str, Tensor]
+        self, passed: Passed, number: int, counts: Counts, by_statistics: dict[str, Tensor]
     ) -> Sums | None:
         """Return ∂D/∂ of a sweep's sums; that of the statistics before is added."""
         known = {name: passed.statistics[name] for name in passed.before[number]}
@@ -372,7 +329,7 @@ class SweptGradients:
             by_statistics[name] = by.double() if earlier is None else earlier + by.double()
         return by_sums or None
 
-    def _by_maps(self, passed: _Passed, number: int, tile: int, by_y: Tensor) -> dict[str, Tensor]:
+    def _by_maps(self, passed: Passed, number: int, tile: int, by_y: Tensor) -> dict[str, Tensor]:
         """Return ∂D/∂ of what a sweep left of a tile's own cells (C, h, w), where there is any."""
         step, found = self._steps[number], {}
         assert isinstance(step, Sweep)
@@ -395,7 +352,7 @@ class SweptGradients:
 
     # -- tiles ------------------------------------------------------------------------
 
-    def _inputs(self, passed: _Passed, number: int, tile: int) -> TileInputs:
+    def _inputs(self, passed: Passed, number: int, tile: int) -> TileInputs:
         step, box = self._steps[number], self._graphs[number].box(tile)
         assert isinstance(step, Sweep)
         maps = {}
@@ -443,53 +400,5 @@ class SweptGradients:
                 return WholeGradient(step, self._grid.rows, self._grid.columns, side)
         return None
 
-    # -- budget -----------------------------------------------------------------------
-
     def _shelf(self) -> Shelf:
         return Shelf(self._ram, self.source.plan.store.parent)
-
-    def _divide(self, tile: int | None) -> None:
-        """Choose tiles, tiles at once, and the room of maps; raises `DiskFull`."""
-        plan, multiple = self.source.plan, self.model.multiple
-        sides = [tile] if tile else [-(-side // multiple) * multiple for side in TILES]
-        # A device has one queue for all.
-        most = 1 if plan.device.is_accelerator else plan.layout.workers
-        ways = [
-            (workers, Grid(self.source.swept_box, side, multiple))
-            for workers in range(most, 0, -1)
-            for side in sides
-        ]
-        # All cores first, then large tiles, whose halos weigh less.
-        ways = [way for way in ways if way[0] <= way[1].count]
-        needed = [self._computing_bytes(*way) for way in ways]
-        fitting = [n for n, size in enumerate(needed) if size <= self._room]
-        chosen = fitting[0] if fitting else needed.index(min(needed))
-        self._workers, self._grid = ways[chosen]
-        self._schedule = Schedule(self._steps, self._grid, self.box)
-        self._ram = max(0, self._room - needed[chosen])
-        shelf = self._schedule.on(self._ram)
-        self.bytes = needed[chosen] + shelf.ram_bytes
-        """Bytes of a gradient at its peak."""
-        check_disk(plan.store.parent, shelf.disk_bytes)
-
-    def _computing_bytes(self, workers: int, grid: Grid) -> int:
-        """Return the peak without maps, with so many tiles at once.
-
-        What is kept of a whole step, and either one of its layers or tiles with their graphs.
-        """
-        cost, state, layer = self._cost, 0, 0.0
-        for step in self._steps:
-            if isinstance(step, WholeStep):
-                tokens = grid.count * (grid.tile // step.reads.stride) ** 2
-                state = 4 * (3 + step.layers) * tokens * step.reads.channels
-                state += step.layers * self.model.routing_bytes * tokens
-                layer = cost.whole_per_token * tokens + (workers + 1) * SCRATCH_BYTES
-        tiles = max(cost.sweeps[number].bytes(self._pixels(number, grid)) for number in cost.sweeps)
-        return state + int(max(layer, fragmentation(grid.count) * workers * tiles))
-
-    def _pixels(self, number: int, grid: Grid) -> int:
-        """Return the most pixels of a tile of a sweep with its halo."""
-        step = self._steps[number]
-        assert isinstance(step, Sweep)
-        height, width = (min(grid.tile + 2 * step.halo, side) for side in grid.padded.shape)
-        return height * width
