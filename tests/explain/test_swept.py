@@ -33,7 +33,7 @@ from napari_restore.explain._context_gradient import ContextGradient
 from napari_restore.models import RestorationModel, SweptModel, placed_at
 
 BOX = Region(30, 20, 45, 36)
-SIZE = (72, 104)
+SIZE = (70, 101)
 TINY = {"width": 4, "latent": 1}
 
 

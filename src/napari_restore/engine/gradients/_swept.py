@@ -108,10 +108,10 @@ class SweptGradients:
         passed = self._sweep(picture, keep)
         try:
             y = self._restore(picture, passed)
+            self._passed = passed if keep else None
         finally:
-            if not keep:
+            if self._passed is None:
                 passed.close()
-        self._passed = passed if keep else None
         return y
 
     def forward_held(self, picture: Picture) -> Tensor:
@@ -289,9 +289,7 @@ class SweptGradients:
 
         for found in self._in_threads(back, tiles):
             for name, by in found.statistics.items():
-                by = by.double()
-                known = by_statistics.get(name)
-                by_statistics[name] = by if known is None else known + by
+                _add(by_statistics, name, by)
             for name in found.maps.keys() - spills.keys():
                 assert passed.whole is not None
                 passed.whole.add(found.number, found.maps[name])
@@ -325,8 +323,7 @@ class SweptGradients:
                 counts, passed.sums[number], known, passed.statistics, by_settled
             )
         for name, by in by_known.items():
-            earlier = by_statistics.get(name)
-            by_statistics[name] = by.double() if earlier is None else earlier + by.double()
+            _add(by_statistics, name, by)
         return by_sums or None
 
     def _by_maps(self, passed: Passed, number: int, tile: int, by_y: Tensor) -> dict[str, Tensor]:
@@ -402,3 +399,9 @@ class SweptGradients:
 
     def _shelf(self) -> Shelf:
         return Shelf(self._ram, self.source.plan.store.parent)
+
+
+def _add(sums: dict[str, Tensor], name: str, by: Tensor) -> None:
+    """Add to a sum in float64, which not every device has."""
+    by = by.cpu().double()
+    sums[name] = sums[name] + by if name in sums else by
