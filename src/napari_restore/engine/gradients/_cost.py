@@ -163,16 +163,19 @@ def _sweep_peaks(model: SweptModel, side: int, device: Device) -> dict[int, floa
         placed = statistics
         if model.card.placed:
             placed = dict(placed_at(statistics, [(0, 0)], 1.0, x))
-        back = partial(_back_through, model, step, x, {n: maps[n] for n in step.reads}, placed)
-        peaks[number] = peak_of(back, device)
+        read = {name: maps[name] for name in step.reads}
+        peak = peak_of(partial(_back_through, model, step, x, read, placed), device)
         with torch.no_grad():
             view = model.view(x, placed) if step.sees_image else None
-            read = {name: maps[name] for name in step.reads}
             outputs = dict(step.run(SweepInput(view, read, placed)))
-            maps |= {one.name: outputs[one.name] for one in step.writes}
+            left = {one.name: outputs[one.name] for one in step.writes}
             if step.counts is not None:
                 sums = step.counts.count(outputs, None)
                 statistics |= step.counts.settle(sums, placed)
+        maps |= left
+        # What is read, and its gradient as it is kept; the gradient of what is written.
+        passed = 2 * sum(one.nbytes for one in read.values())
+        peaks[number] = peak + passed + sum(one.nbytes for one in left.values())
     return peaks
 
 
