@@ -300,3 +300,13 @@ def test_what_does_not_fit_is_refused_or_left_out(monkeypatch: pytest.MonkeyPatc
     found = nr.attribute(image, ToySwept(), BOX, **options)
     context = found.record["attribution"]["context"]
     assert context["used"] == "stop" and "does not fit" in context["reason"]
+
+
+@pytest.mark.parametrize("level", [0.0, 0.5])
+@pytest.mark.parametrize("name", ["hint", "andehazeformer"])
+def test_gradients_of_a_uniform_image_are_finite(name: str, level: float, tmp_path: Path) -> None:
+    """Nothing correlates, and all tokens are alike."""
+    pixels = np.full((*SIZE, 3), level, np.float32)
+    gradients = SweptGradients(opened(MODELS[name](), pixels, tmp_path), BOX, tile=128)
+    y, found = gradient_of(gradients, torch.ones(1, 3, *BOX.shape))
+    assert y.isfinite().all() and found.isfinite().all() and found.any()
