@@ -42,8 +42,13 @@ def divide(
     plan, model = source.plan, source.plan.model
     assert isinstance(model, SweptModel)
     sides = [tile] if tile else [-(-side // model.multiple) * model.multiple for side in TILES]
-    # A device has one queue for all. Tiles are worked on by one thread each.
-    most = 1 if plan.device.is_accelerator else plan.layout.workers * plan.layout.threads
+    layout = plan.layout
+    # Tiles are worked on by one thread each. A plan of sweeps has chosen how many; one where all is
+    # settled has chosen for a run of its own, whose workers may have several threads.
+    most = layout.workers if plan.staged is not None else layout.workers * layout.threads
+    if plan.device.is_accelerator:
+        # It has one queue for all.
+        most = 1
     ways = [
         (workers, Grid(source.swept_box, side, model.multiple))
         for workers in range(most, 0, -1)
