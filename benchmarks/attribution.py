@@ -233,7 +233,7 @@ def cost(options: argparse.Namespace) -> dict[str, Any]:
     middle = options.side // 2
     box = nr.Region.from_xywh(middle, middle, BOX, BOX)
     settings = {"method": "ig", "baseline": "zero", "objective": "mean", "device": "cpu"}
-    if model.choice_bytes:
+    if model.routing_bytes:
         # Captum's function is the model as it runs.
         settings["routing"] = "recomputed"
     whole = torch.from_numpy(pixels).permute(2, 0, 1)[None]

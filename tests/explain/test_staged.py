@@ -16,7 +16,7 @@ from tests.explain._models import scene
 import napari_restore as nr
 from napari_restore import Region
 from napari_restore.engine import make_plan
-from napari_restore.engine.gradients import BottleneckGradients, GradientSource, gradients_of
+from napari_restore.engine.gradients import GradientSource, SweptGradients, gradients_of
 from napari_restore.errors import BadParameter
 from napari_restore.explain._attribute import attribute
 from napari_restore.explain._objectives import derivative, objective_of
@@ -60,7 +60,7 @@ def test_passes_equal_the_whole_graph(
     plan = make_plan(image, model, region=box, scratch=tmp_path, device="cpu")
     opened = GradientSource(plan, lambda event: None, threading.Event())
     gradients = gradients_of(opened, box)
-    assert isinstance(gradients, BottleneckGradients)
+    assert isinstance(gradients, SweptGradients)
     assert gradients.region == (0, 0, *size)
     objective = objective_of("mean+variance", 3)
     counts = torch.ones(1, 1, *box.shape)

@@ -231,7 +231,7 @@ def _overview(
 
 def _is_fixed(routing: str | None, method: Method, model: RestorationModel) -> bool:
     """Return whether the model's routing is fixed along the path; raises `BadParameter`."""
-    chooses = model.routing_bytes > 0
+    chooses = model.routes
     if routing not in (None, *ROUTINGS):
         raise BadParameter(f"Routing cannot be {routing!r}.", f"Write {FIXED} or {RECOMPUTED}.")
     if routing is not None and not chooses:

@@ -73,7 +73,8 @@ def attribution_record(setup: Setup, integral: Integral | ExplainerMap) -> dict[
         if path is not None and isinstance(integral, Integral)
         else None,
         "request": request.to_dict(
-            clear_image=clear is not None, context_gradient=STOP if through is None else THROUGH
+            clear_image=clear is not None,
+            context_gradient=THROUGH if setup.context.used == THROUGH else STOP,
         ),
     }
     if clear is not None:
@@ -85,7 +86,7 @@ def _routing_of(run: AttributionRun) -> str:
     """Return `FIXED`, `RECOMPUTED`, or ``"none"`` for a model without routing."""
     if run.fixed_routing:
         return FIXED
-    return RECOMPUTED if run.source.plan.model.routing_bytes else "none"
+    return RECOMPUTED if run.gradients.routes else "none"
 
 
 def _context(context: ContextChoice, integral: Integral | ExplainerMap) -> dict[str, Any]:

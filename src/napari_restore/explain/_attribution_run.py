@@ -13,7 +13,12 @@ import torch
 from torch import Tensor
 
 from napari_restore.engine import Event, Note, Progress, Region
-from napari_restore.engine.gradients import GradientSource, gradients_of
+from napari_restore.engine.gradients import (
+    GradientSource,
+    SweptGradients,
+    counts,
+    gradients_of,
+)
 from napari_restore.errors import BadRegion, BudgetTooSmall, option
 from napari_restore.explain._baselines import InMemory
 from napari_restore.explain._context_gradient import ContextGradient
@@ -78,11 +83,10 @@ class AttributionRun:
         `rules` is the number of quadrature rules. `value_bytes` are extra bytes per value, for methods
         that need the whole map in memory whatever its size. With `fixed_routing` the routing of the
         whole path is that of its end. The gradient goes `through` the `context`, which else measures
-        what a map omits.
+        what a map omits, and through what sweeps count.
         """
         self.source, self.box, self.objective = source, target.box, objective
-        self.fixed_routing, self.context = fixed_routing, context
-        self.through = context if through else None
+        self.context, self.through = context, context if through else None
         self.objective_region, self.polygon = target.objective_region, target.polygon
         self.bands = len(source.plan.bands)
 
@@ -96,7 +100,8 @@ class AttributionRun:
             taken = region.pixels * self.bands * value_bytes_total if is_small(region) else 0
             return taken + overview
 
-        self.gradients = gradients_of(source, self.objective_region, beside)
+        self.gradients = gradients_of(source, self.objective_region, beside, through=through)
+        self.fixed_routing = fixed_routing and self.gradients.routes
         self.region = self.gradients.region
         self.is_small = is_small(self.region)
         # Measures are computed after the gradients are freed.
@@ -229,7 +234,9 @@ class AttributionRun:
                 report,
             )
             through_context = self.through_context(path, integral.ends[0])
-            if self.through is not None and integral.overview is not None:
+            if counts(self.source.plan.model) and isinstance(self.gradients, SweptGradients):
+                through_context = self._through_counts(path, self.gradients, integral.ends[0])
+            elif self.through is not None and integral.overview is not None:
                 shares = integral.overview.read(self.through.region)
                 through_context = float(shares.sum(dtype=np.float64))
             integral = replace(integral, through_context=through_context)
@@ -243,6 +250,20 @@ class AttributionRun:
             accumulator.close(integral is not None)
             self.gradients.fix_routing(None)
             self.source.show(None)
+
+    def _through_counts(self, path: Path, gradients: SweptGradients, start: float) -> float:
+        """Return the part of D(x) − D(x′) that came through all that is known of the whole image.
+
+        It is D(x′) with what is known of x, minus D(x′), which is `start`.
+        """
+        self.source.show(None)
+
+        def picture(box: Region) -> Tensor:
+            return path.at(0.0, box)[0]
+
+        with torch.no_grad():
+            y = gradients.forward_held(picture)
+            return float(self.objective(y, picture(self.objective_region), self.counts)) - start
 
     def through_context(self, path: Path, start: float | None = None) -> float | None:
         """Return the part of D(x) − D(x′) that came through a context where the gradient stops.

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from napari_restore._options import AUTO, STOP, THROUGH
-from napari_restore.engine.gradients import GradientSource
+from napari_restore.engine.gradients import GradientSource, counts
 from napari_restore.errors import BadParameter
 from napari_restore.explain._context_gradient import ContextGradient
 from napari_restore.explain._quadrature import NESTED
@@ -20,6 +20,9 @@ LIMIT_SECONDS = 10.0
 POINT_SECONDS = 0.2
 """Seconds per point of the path and million pixels of the overview, on two cores. A constant in place
 of a measurement: the same request must give the same map on every machine."""
+SWEPT_SECONDS = 20.0
+"""Seconds per point of the path, million pixels of the image and million weights, that going through
+the sweeps of a model adds on two cores."""
 TILE_SECONDS = 0.04
 """Seconds that each tile of a model with fixed tiles adds, per point and million pixels of the overview."""
 POINTS = NESTED[1]
@@ -55,51 +58,67 @@ def predicted_seconds(pixels: int, points: int | None, tiles: int = 0) -> float:
     return point_seconds * (POINTS if points is None else points)
 
 
+def swept_seconds(source: GradientSource, points: int | None) -> float:
+    """Predict the seconds that going through what sweeps count adds, as `predicted_seconds` does."""
+    weights = sum(parameter.numel() for parameter in source.plan.model.parameters())
+    point_seconds = SWEPT_SECONDS * source.swept_box.pixels / 1e6 * weights / 1e6
+    return point_seconds * (POINTS if points is None else points)
+
+
 def choose_context(
     request: Request, source: GradientSource, open_context: Callable[[], ContextGradient]
 ) -> tuple[ContextChoice, ContextGradient | None]:
     """Decide before the path is integrated; return the choice, and the context where there is one.
 
-    The context is returned also where the gradient stops, to measure what such a map omits. Nothing
-    here is timed, so that the choice is the same on every machine. Raises `BadParameter` where
-    ``through`` is requested and not possible.
+    The context is returned also where the gradient stops, to measure what such a map omits; but not
+    for a model whose sweeps count, where that would take all sweeps. Nothing here is timed, so that
+    the choice is the same on every machine. Raises `BadParameter` where ``through`` is requested and
+    not possible.
     """
-    requested = request.settings.context_gradient
+    requested, counted = request.settings.context_gradient, counts(source.plan.model)
 
-    def cost(gradient: ContextGradient) -> float:
-        return predicted_seconds(gradient.region.pixels, request.points, _tiles(source))
+    def opened() -> tuple[ContextGradient | None, float]:
+        """Return the context, and the seconds that going through it adds."""
+        seconds = swept_seconds(source, request.points) if counted else 0.0
+        if counted and not source.plan.model.card.needs_context:
+            return None, seconds
+        context = open_context()
+        pixels = context.region.pixels
+        return context, seconds + predicted_seconds(pixels, request.points, _tiles(source))
 
     if requested == THROUGH:
-        context = open_context()
-        seconds = cost(context)
+        context, seconds = opened()
         return ContextChoice(requested, THROUGH, "requested", round(seconds, 1)), context
     if not source.statistics:
         return ContextChoice(requested, NONE, "the model takes nothing from the whole image"), None
     choice = ContextChoice(requested, STOP, "requested")
-    if reason := _why_unknown(request):
+    if reason := _why_unknown(request, counted):
         return choice.stopped_for(reason), None
     try:
-        context = open_context()
+        context, seconds = opened()
     except BadParameter as error:
         cause = error.message.rstrip(".")
         return choice.stopped_for(cause[:1].lower() + cause[1:]), None
-    seconds = cost(context)
     choice = replace(choice, predicted_seconds=round(seconds, 1))
+    stopped = None if counted else context
     if requested != AUTO:
-        return choice, context
+        return choice, stopped
     if reason := _why_constant(request, seconds):
-        return choice.stopped_for(reason), context
+        return choice.stopped_for(reason), stopped
     return replace(choice, used=THROUGH, reason=f"predicted to take {seconds:.1f} s more"), context
 
 
-def _why_unknown(request: Request) -> str | None:
-    """Return why the context along the path is unknown or constant; None where it changes."""
+def _why_unknown(request: Request, counted: bool) -> str | None:
+    """Return why the context along the path is unknown or constant; None where it changes.
+
+    What sweeps have `counted` changes with the pixels, whatever the overview does.
+    """
     method = request.method
     if not method.path:
         return f"{method.name} has no baseline whose context could be taken"
     if method.path == "dam-released":
         return f"{method.name} is no path integral"
-    if method.path in OVERVIEW_UNCHANGED:
+    if method.path in OVERVIEW_UNCHANGED and not counted:
         return "the path leaves the overview as it is"
     if request.has_context_file:
         return "the context is of other images"

@@ -8,7 +8,7 @@ from functools import partial
 from napari_restore._options import AUTO, STOP, THROUGH
 from napari_restore.engine import Phase
 from napari_restore.engine.gradients import GradientSource
-from napari_restore.errors import BudgetTooSmall
+from napari_restore.errors import BudgetTooSmall, DiskFull
 from napari_restore.explain._attribution_run import AttributionRun, Emit, Watch
 from napari_restore.explain._baselines import OpenModel, PathInputs, path_of
 from napari_restore.explain._context_choice import ContextChoice, choose_context
@@ -66,8 +66,8 @@ def set_up(
     )
     try:
         run = new_run(context=context, through=choice.used == THROUGH)
-    except BudgetTooSmall:
-        if request.settings.context_gradient != AUTO or context is None:
+    except (BudgetTooSmall, DiskFull):
+        if request.settings.context_gradient != AUTO or choice.used != THROUGH:
             raise
         choice = choice.stopped_for("going through it does not fit the memory budget")
         run = new_run(context=None, through=False)
@@ -94,7 +94,7 @@ def _integrate(setup: Setup, emit: Emit, watch: Watch | None) -> Integral:
     assert setup.path is not None
     emit(Phase("Following the path"))
     start = request.baseline if setup.clear is None else setup.clear.plan.key
-    used = STOP if run.through is None else THROUGH
+    used = THROUGH if setup.context.used == THROUGH else STOP
     accumulator = run.accumulator(
         request.rules, [request.method.path, start, used, request.fixed_routing]
     )

@@ -52,6 +52,11 @@ class RestorationModel(nn.Module):
         self.spec: dict[str, Any] = {}
         """Arguments of `load` that make this model again; empty when it cannot."""
 
+    @property
+    def routes(self) -> bool:
+        """Whether the model makes discrete decisions that can be fixed; see `Routing`."""
+        return self.routing_bytes > 0
+
     def extra_repr(self) -> str:
         """Return the id and the parameter values, before the layers that torch prints."""
         values = ", ".join(f"{name}={value!r}" for name, value in self.card.values.items())

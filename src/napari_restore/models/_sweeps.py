@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from napari_restore.models._model import RestorationModel, Statistics, one_shot_statistics
 from napari_restore.models._padding import pad_to_multiple
+from napari_restore.models._routing import Routing
 
 RESTORED = "restored"
 """Name of the map that the last sweep writes: the restored pixels, at stride 1."""
@@ -54,6 +55,8 @@ class SweepInput:
     valid: Tensor | None = None
     """(N, 1, h, w) bool, pixels of `view` that count, where the card says `uses_validity`; None:
     all of them, or the sweep does not see the image."""
+    routing: Routing | None = None
+    """Of a single tile: its discrete decisions, made once and then fixed; None: made anew."""
 
     def wants(self, *names: str) -> bool:
         """Return whether any of these outputs is needed."""
@@ -90,6 +93,9 @@ class Counts:
     merge: Callable[[Sums, Sums], Sums] | None = None
     """Merges the counts of earlier tiles with the next one's; None: they are added. It may write
     into the earlier ones."""
+    choices: tuple[str, ...] = ()
+    """Those of `settles` that are discrete decisions, without a gradient. `settle` takes them from
+    its second argument where they are there: they are then fixed, see `Routing`."""
 
     def merged(self, earlier: Sums, following: Sums) -> Sums:
         """Return the counts of earlier tiles and the next one together."""
@@ -203,6 +209,11 @@ class SweptModel(RestorationModel):
         """Names of all statistics that sweeps settle."""
         counted = (step.counts for step in sweeps_of(self.steps()))
         return tuple(name for counts in counted if counts is not None for name in counts.settles)
+
+    @property
+    def routes(self) -> bool:
+        counted = (step.counts for step in sweeps_of(self.steps()))
+        return super().routes or any(counts is not None and counts.choices for counts in counted)
 
     @property
     def reach(self) -> int | None:

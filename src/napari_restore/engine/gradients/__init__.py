@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from napari_restore.engine._region import Region
-from napari_restore.engine.gradients._bottleneck import Beside, BottleneckGradients
 from napari_restore.engine.gradients._cost import ContextCost, context_pass_cost
 from napari_restore.engine.gradients._gradient_source import GradientSource, Picture
 from napari_restore.engine.gradients._local import LocalGradients
 from napari_restore.engine.gradients._restored import restored
+from napari_restore.engine.gradients._swept import Beside, SweptGradients
 from napari_restore.engine.gradients._vjp import vjp
+from napari_restore.models import RestorationModel, SweptModel
 
-Gradients = LocalGradients | BottleneckGradients
+Gradients = LocalGradients | SweptGradients
 
 __all__ = [
-    "BottleneckGradients",
     "ContextCost",
     "GradientSource",
     "Gradients",
     "LocalGradients",
     "Picture",
+    "SweptGradients",
     "context_pass_cost",
+    "counts",
     "gradients_of",
     "restored",
     "vjp",
@@ -27,13 +29,23 @@ __all__ = [
 
 
 def gradients_of(
-    source: GradientSource, box: Region, beside: Beside = lambda region: 0
+    source: GradientSource,
+    box: Region,
+    beside: Beside = lambda region: 0,
+    *,
+    through: bool = False,
 ) -> Gradients:
     """Return the gradients of the output in `box`, by the scope of the source plan's model.
 
+    With `through` they go through what sweeps settle, which else is a constant of the image.
     `beside` returns the bytes of the budget that are used elsewhere, given the region of the
     gradients; tiles are worked on side by side only if they fit what is left.
     """
-    if source.plan.staged is not None:
-        return BottleneckGradients(source, box, beside)
+    if source.plan.staged is not None or (through and counts(source.plan.model)):
+        return SweptGradients(source, box, beside)
     return LocalGradients(source, box)
+
+
+def counts(model: RestorationModel) -> bool:
+    """Return whether sweeps of `model` settle statistics."""
+    return isinstance(model, SweptModel) and bool(model.settles)

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from napari_restore.engine.gradients._vjp import vjp
+from napari_restore.engine.gradients._vjp import vjp, vjp_of_used
 from napari_restore.engine.memory._device import Device
 from napari_restore.engine.memory._device_memory import peak_of
 from napari_restore.engine.planning._calibrate import SCRATCH_BYTES
 from napari_restore.engine.planning._measurement_cache import MeasurementCache
 from napari_restore.engine.planning._probe import example_input, example_statistics
-from napari_restore.models import BottleneckModel, RestorationModel, Statistics, placed_at
+from napari_restore.models import (
+    RestorationModel,
+    Statistics,
+    Sweep,
+    SweepInput,
+    SweptModel,
+    WholeStep,
+    placed_at,
+)
 
 SIDE = 128
 """Side of the smaller of two synthetic tiles, for a linear fit. The larger one, of twice the
 side, takes no more than the maps of small boxes do."""
+SWEPT_SIDE = 64
+"""The same of a model that is swept, each sweep of which is measured."""
 GRID = 32
 """Side of the synthetic grid of tokens."""
 
@@ -64,18 +74,16 @@ def _gradient(model: RestorationModel, x: Tensor, statistics: Statistics) -> Non
 
 
 @dataclass(frozen=True)
-class BottleneckGradientCost:
-    """Bytes at the peak of the parts of a model with a bottleneck, with their graphs."""
+class SweptGradientCost:
+    """Bytes at the peak of the parts of a model that is swept, with their graphs."""
 
-    tile: int
-    """Encoding or decoding one tile, forward and backward."""
-    tile_forward: int
-    """Encoding one tile without its graph."""
-    bottleneck_per_token: float
-    """One layer: each is computed again for its backward pass."""
+    sweeps: Mapping[int, GradientCost]
+    """One tile of each sweep, forward and backward, by the pixels of its box."""
+    whole_per_token: float
+    """One layer of a whole step: each is computed again for its backward pass."""
 
 
-_BOTTLENECK = MeasurementCache[BottleneckGradientCost](releases=True)
+_SWEPT = MeasurementCache[SweptGradientCost](releases=True)
 
 
 @dataclass(frozen=True)
@@ -118,61 +126,98 @@ def context_pass_cost(
     return _CONTEXT.of(model, device, measure, tuple(overview.shape))
 
 
-def bottleneck_gradient_cost(model: BottleneckModel, device: Device) -> BottleneckGradientCost:
+def swept_gradient_cost(model: SweptModel, device: Device) -> SweptGradientCost:
     """Return the cost of `model` on `device`; cached in the process, also by kind."""
-    return _BOTTLENECK.of(model, device, lambda: _measure_bottleneck(model, device))
+    return _SWEPT.of(model, device, lambda: _measure_swept(model, device))
 
 
-def _measure_bottleneck(model: BottleneckModel, device: Device) -> BottleneckGradientCost:
-    x = example_input(model, model.tile, model.tile)
-    statistics = example_statistics(model, x)
-    if model.card.placed:
-        statistics = placed_at(statistics, [(0, 0)], 1.0, x)
+def _measure_swept(model: SweptModel, device: Device) -> SweptGradientCost:
+    if model.tile is not None:
+        sides = [model.tile]
+    else:
+        least = -(-max(SWEPT_SIDE, model.card.min_size) // model.multiple) * model.multiple
+        sides = [least, 2 * least]
+    measured = [_sweep_peaks(model, side, device) for side in sides]
+    costs = {}
+    for number, peak in measured[0].items():
+        pixels = sides[0] ** 2
+        slope = peak / pixels
+        if len(sides) > 1:
+            slope = max(0.0, (measured[1][number] - peak) / (3 * pixels))
+        costs[number] = GradientCost(max(0.0, peak - slope * pixels) + SCRATCH_BYTES, slope)
+    whole = [step for step in model.steps() if isinstance(step, WholeStep)]
+    return SweptGradientCost(costs, sum(_layer_peak(step, device, model) for step in whole))
+
+
+def _sweep_peaks(model: SweptModel, side: int, device: Device) -> dict[int, float]:
+    """Return the peak bytes of each sweep on a synthetic tile, as `SweepGraph` runs them."""
+    x = example_input(model, side, side)
+    statistics = dict(example_statistics(model, x))
+    maps: dict[str, Tensor] = {}
+    peaks = {}
+    for number, step in enumerate(model.steps()):
+        if isinstance(step, WholeStep):
+            grid = torch.stack([step.with_margin(one) for one in maps[step.reads.name]])
+            maps[step.writes.name] = grid
+            continue
+        placed = statistics
+        if model.card.placed:
+            placed = dict(placed_at(statistics, [(0, 0)], 1.0, x))
+        read = {name: maps[name] for name in step.reads}
+        peak = peak_of(partial(_back_through, model, step, x, read, placed), device)
+        with torch.no_grad():
+            view = model.view(x, placed) if step.sees_image else None
+            outputs = dict(step.run(SweepInput(view, read, placed)))
+            left = {one.name: outputs[one.name] for one in step.writes}
+            if step.counts is not None:
+                sums = step.counts.count(outputs, None)
+                statistics |= step.counts.settle(sums, placed)
+        maps |= left
+        # What is read, and its gradient as it is kept; the gradient of what is written.
+        passed = 2 * sum(one.nbytes for one in read.values())
+        peaks[number] = peak + passed + sum(one.nbytes for one in left.values())
+    return peaks
+
+
+def _back_through(
+    model: SweptModel, step: Sweep, x: Tensor, maps: Mapping[str, Tensor], statistics: Statistics
+) -> None:
+    """Run a sweep with its graph, and back through it, then through the view."""
+    leaves = {name: one.detach().requires_grad_(True) for name, one in maps.items()}
+    view = None
+    if step.sees_image:
+        with torch.no_grad():
+            view = model.view(x.clone(), statistics).detach()
+        view.requires_grad_(True)
+    inputs = [*leaves.values(), *([] if view is None else [view])]
+    with torch.enable_grad():
+        made = step.run(SweepInput(view, leaves, statistics))
+        outputs = [made[one.name] for one in step.writes]
+        if step.counts is not None and any(
+            name not in step.counts.choices for name in step.counts.settles
+        ):
+            outputs += step.counts.count(made, None).values()
+    del made
+    found = vjp_of_used(outputs, [torch.ones_like(y) for y in outputs], inputs)
+    del outputs
+    by_view = None if view is None else found[-1]
+    if by_view is not None:
+        leaf = x.clone().requires_grad_(True)
+        with torch.enable_grad():
+            view = model.view(leaf, statistics)
+        vjp_of_used([view], [by_view], [leaf])
+
+
+def _layer_peak(step: WholeStep, device: Device, model: SweptModel) -> float:
+    """Return the peak bytes of one layer with its graph, per token."""
     generator = torch.Generator().manual_seed(0)
-    grid = torch.randn(GRID, GRID, model.width, generator=generator).to(x.device)
-
-    def back(leaf: Tensor, step: Callable[[Tensor], Sequence[Tensor]]) -> None:
-        leaf = leaf.detach().requires_grad_(True)
-        with torch.enable_grad():
-            outputs = step(leaf)
-        vjp(outputs, [torch.ones_like(y) for y in outputs], [leaf])
-
-    def encode() -> None:
-        # As in `BottleneckGradients`: the view, its graph, and the encoder's.
-        with torch.no_grad():
-            view = model.view(x, statistics)
-        back(view, tokens_and_residuals)
-        back(x, lambda leaf: [model.view(leaf, statistics)])
-
-    def tokens_and_residuals(view: Tensor) -> Sequence[Tensor]:
-        tokens, residuals = model.encode(view)
-        return [tokens, *residuals]
-
-    def forward_and_back() -> None:
-        with torch.no_grad():
-            model.encode(model.view(x, statistics))
-
-    with torch.no_grad():
-        tile_view = model.view(x, statistics)
-        encoded, left = model.encode(tile_view)
-        around = model.with_margin(encoded[0])[None]
-
-    def decode() -> None:
-        leaves = [
-            leaf.detach().requires_grad_(True) for leaf in (around, encoded, *left, tile_view)
-        ]
-        with torch.enable_grad():
-            y = model.decode(leaves[0], leaves[1], tuple(leaves[2:-1]), leaves[-1])
-        torch.autograd.grad(y.sum(), leaves, materialize_grads=True)
+    grid = torch.randn(GRID, GRID, step.reads.channels, generator=generator)
+    grid = grid.to(example_input(model, 1, 1).device)
 
     def layer() -> None:
         leaf = grid.clone().requires_grad_(True)
         with torch.enable_grad():
-            out = model.bottleneck_layer(0, leaf.clone())
+            out = step.layer(0, leaf.clone())
         torch.autograd.grad(out.sum(), leaf)
 
-    return BottleneckGradientCost(
-        int(max(peak_of(encode, device), peak_of(decode, device))) + SCRATCH_BYTES,
-        int(peak_of(forward_and_back, device)) + SCRATCH_BYTES,
-        peak_of(layer, device) / GRID**2,
-    )
+    return peak_of(layer, device) / GRID**2

@@ -22,6 +22,7 @@ from napari_restore.engine.memory._device import (
     release_freed_memory,
     return_freed_memory,
 )
+from napari_restore.engine.planning._layout import tile_step
 from napari_restore.engine.planning._plan import Plan
 from napari_restore.engine.planning._tiles import box_with_halo
 from napari_restore.engine.running._events import Event
@@ -29,8 +30,9 @@ from napari_restore.engine.running._run import Run
 from napari_restore.engine.running._start import run_of, settled
 from napari_restore.engine.running._tile import FAILURES, as_failure
 from napari_restore.engine.running._tile_reader import TileInput
+from napari_restore.engine.sweeps._layout import box_of
 from napari_restore.errors import Cancelled
-from napari_restore.models import Statistics
+from napari_restore.models import Statistics, SweptModel
 
 Picture = Callable[[Region], Tensor]
 """Returns a box of an image: (1, C, h, w) float32 in model range, on the plan's device."""
@@ -49,6 +51,8 @@ class GradientSource:
         # What planning left in the heap must not lie beside the pass over the image …
         release_freed_memory()
         self._began = time.perf_counter()
+        self.swept_box = _swept_box(plan)
+        """Pixels that the sweeps of the model see; those of the image for a local one."""
         self.plan, self.stop = settled(plan, emit, stop), stop
         self._run: Run = run_of(self.plan, emit, stop, keep=True)
         self.work = self._run.open()
@@ -134,6 +138,15 @@ class GradientSource:
         """Return `mask` (h, w) as (1, 1, h, w) on the device."""
         return None if mask is None else self.plan.device.take(torch.from_numpy(mask)[None, None])
 
+    def known(self, box: Region) -> Tensor | None:
+        """Return the pixels (1, 1, h, w) bool that the model is told to count; None: all."""
+        return self._mask(self._run.reader.representative(box))
+
+    def counted(self, box: Region) -> Tensor | None:
+        """Return the pixels (1, 1, h, w) bool that sweeps count; None: all."""
+        known = self.known(box)
+        return self.valid(box) if known is None else known
+
     def image(self, box: Region) -> Tensor:
         """Return the source's pixels of a box within the image, (1, C, h, w) in model range.
 
@@ -155,9 +168,9 @@ class GradientSource:
     def output(self, x: Tensor, input_box: Region) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the model's output and maps of a picture `x` of `input_box`, as in a run."""
         model = self.work.model
-        valid = self._mask(self._run.reader.representative(input_box))
         with self.computing():
-            return model.forward_with_maps(x, self.work.statistics_at([input_box], x), valid)
+            statistics = self.work.statistics_at([input_box], x)
+            return model.forward_with_maps(x, statistics, self.known(input_box))
 
     @contextmanager
     def computing(self) -> Iterator[None]:
@@ -181,3 +194,11 @@ class GradientSource:
             torch.set_num_threads(threads)
             for parameter in trained:
                 parameter.requires_grad_(True)
+
+
+def _swept_box(plan: Plan) -> Region:
+    """Return the box that a run of the plan's sweeps sees, also where all is settled."""
+    size, model = (plan.image.height, plan.image.width), plan.model
+    whole = plan.reading.extent == "image" or not isinstance(model, SweptModel)
+    step = model.tile if isinstance(model, SweptModel) and model.tile else tile_step(model)
+    return box_of(plan.region, size, step, whole)

@@ -27,6 +27,9 @@ class LocalGradients:
     piece, and each piece again for its gradient, which is exact: gradients add up.
     """
 
+    routes = False
+    """Whether discrete decisions may follow from the picture."""
+
     def __init__(self, source: GradientSource, box: Region) -> None:
         self.source, self.box = source, box
         plan = source.plan
@@ -44,7 +47,7 @@ class LocalGradients:
         """Bytes of a gradient at its peak."""
 
     def fix_routing(self, picture: Picture | None) -> None:
-        """Do nothing, as `BottleneckGradients` would: a local model has no `Routing`."""
+        """Do nothing, as `SweptGradients` would: a local model has no `Routing`."""
 
     def forward(self, picture: Picture, keep: bool = False) -> Tensor:
         """Return the model's output of `picture` in the box, (1, C, h, w) in model range.

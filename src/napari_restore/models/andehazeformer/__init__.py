@@ -52,6 +52,7 @@ SMALL = ModelCard(
     "where no text or code is public",
     caveats="Every pixel depends on all of the image.",
     attention=("window", "cache"),
+    routing=("kept", "merged"),
 )
 
 ENTRIES = (

@@ -108,6 +108,7 @@ def _embed(model: AnDehazeNetwork) -> Sweep:
         settles=CHOICE,
         settle=settle,
         merge=joined,
+        choices=CHOICE,
     )
     return Sweep(
         "embed",
@@ -149,7 +150,8 @@ def _merge(model: AnDehazeNetwork, layer: int) -> Sweep:
         found = []
         for tile in tiles_of(model, layer, given, _tokens(given, layer)):
             kept = kept_of(rows.to(tile.keys))
-            into = assigned(tile, members, kept)
+            decide = partial(assigned, tile, members, kept)
+            into = given.routing.fixed("into", decide) if given.routing else decide()
             into = into.where(numbers_of(tile, members) < 0, -1)
             weight = tile.ranks[2][..., None].double()
             token = torch.cat([tile.keys.double(), tile.values.double()], -1) * weight

@@ -53,6 +53,7 @@ HINT = ModelCard(
     caveats="Every pixel depends on all of the image. Published checkpoints saw crops of at most "
     "256 pixels in training, those for snow and low light of at most 128.",
     attention=("channel",),
+    routing=("order",),
 )
 SMALL = replace(
     HINT,

@@ -112,13 +112,19 @@ class HierarchicalAttention(nn.Module):
             return Counts(cells, sums, products, squares, sum_of(q_counted, k))
 
     def settle(
-        self, counts: Counts, cache: Tensor | None, intra_scale: Tensor | None = None
+        self,
+        counts: Counts,
+        cache: Tensor | None,
+        intra_scale: Tensor | None = None,
+        order: Tensor | None = None,
     ) -> tuple[LayerStatistics, Tensor | None]:
         """Return the statistics of the images, and the inter-layer cache (N, C, C) after this layer.
 
-        `intra_scale` (N,) is a further factor of the intra-layer cache.
+        `intra_scale` (N,) is a further factor of the intra-layer cache. An `order` (N, C) is taken
+        in place of that of the counts.
         """
-        order, gap = self._order(counts)
+        own_order, gap = self._order(counts)
+        order = own_order if order is None else order
         inverse = _inverse_norms(counts.squares)
         # From sums in float64 on: all of this is a few small matrices.
         cosine = inverse[:, 0, :, None] * counts.qk * inverse[:, 1, None, :]

@@ -50,10 +50,14 @@ class AttentionBlock(nn.Module):
         return self.attn.count(q, k, weight)
 
     def settle(
-        self, counts: Counts, cache: Tensor | None, intra_scale: Tensor | None = None
+        self,
+        counts: Counts,
+        cache: Tensor | None,
+        intra_scale: Tensor | None = None,
+        order: Tensor | None = None,
     ) -> tuple[LayerStatistics, Tensor | None]:
         """Return the statistics of the block's attention, and the cache for the next block."""
-        return self.attn.settle(counts, cache, intra_scale)
+        return self.attn.settle(counts, cache, intra_scale, order)
 
     def attend(self, x: Tensor, layer_statistics: LayerStatistics) -> Tensor:
         """Return the block's output; it needs a halo of 2."""

@@ -152,7 +152,8 @@ def _counts(model: HintNetwork, step: Step, number: int) -> Counts:
         if number == 0:
             cache = model.start_cache(len(counts.cells))
         scale = model.intra_scale(counts, step.stage)
-        layer_statistics, cache = step.block.settle(counts, cache, scale)
+        order = statistics.get(f"order{number}")
+        layer_statistics, cache = step.block.settle(counts, cache, scale, order)
         found = {
             "order": layer_statistics.order,
             "attention": layer_statistics.attention,
@@ -174,6 +175,7 @@ def _counts(model: HintNetwork, step: Step, number: int) -> Counts:
         count=count,
         settles=tuple(f"{name}{number}" for name in names),
         settle=settle,
+        choices=(f"order{number}",),
     )
 
 
