@@ -367,4 +367,5 @@ def test_weights_of_another_size_are_refused(tmp_path: object) -> None:
 def test_the_card_says_that_it_routes() -> None:
     assert InfDehaze(card_of("inf-dehaze-small"), SMALL).routing_bytes > 0
     routing = {name for name in model_ids() if card_of(name).routing}
-    assert routing == {name for name in model_ids() if name.startswith("inf-dehaze-")}
+    families = ("inf-dehaze-", "hint", "andehazeformer-")
+    assert routing == {name for name in model_ids() if name.startswith(families)}
