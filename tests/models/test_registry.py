@@ -43,8 +43,8 @@ def test_learned_models_are_recommended() -> None:
 
 
 def test_no_model_for_the_task() -> None:
-    with pytest.raises(UnknownModel, match="lowlight"):
-        recommended("lowlight", "aerial")
+    with pytest.raises(UnknownModel, match="deblur"):
+        recommended("deblur", "aerial")
 
 
 @pytest.mark.parametrize("model_id", model_ids())
