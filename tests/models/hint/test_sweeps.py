@@ -91,9 +91,10 @@ def run(model: Hint, x: Tensor) -> tuple[Tensor, int]:
             tile = last[..., whole[0], whole[1]]
             weight = torch.zeros(1, 1, *tile.shape[2:], dtype=torch.float64)
             weight[..., inner[0], inner[1]] = 1
-            found = block.count(tile, weight)
+            q, k, _ = block.attn.local(block.norm1(tile))
+            found = block.attn.count(q, k, weight)
             counts = found if counts is None else counts.plus(found)
-        layer_statistics, cache = block.settle(counts, cache, model.intra_scale(counts, stage))
+        layer_statistics, cache = block.attn.settle(counts, cache, model.intra_scale(counts, stage))
         last = swept(
             lambda t, block=block, layer_statistics=layer_statistics: block.attend(
                 t, layer_statistics

@@ -44,21 +44,6 @@ class AttentionBlock(nn.Module):
         self.norm2 = ChannelNorm(channels)
         self.ffn = GatedFeedForward(channels, EXPANSION)
 
-    def count(self, x: Tensor, weight: Tensor | None = None) -> Counts:
-        """Return the sums over a map (N, C, h, w); with a halo of 1 whose `weight` is 0."""
-        q, k, _ = self.attn.local(self.norm1(x))
-        return self.attn.count(q, k, weight)
-
-    def settle(
-        self,
-        counts: Counts,
-        cache: Tensor | None,
-        intra_scale: Tensor | None = None,
-        order: Tensor | None = None,
-    ) -> tuple[LayerStatistics, Tensor | None]:
-        """Return the statistics of the block's attention, and the cache for the next block."""
-        return self.attn.settle(counts, cache, intra_scale, order)
-
     def attend(self, x: Tensor, layer_statistics: LayerStatistics) -> Tensor:
         """Return the block's output; it needs a halo of 2."""
         return self.rest(x, *self.attn.local(self.norm1(x)), layer_statistics)
@@ -204,7 +189,8 @@ class HintNetwork(SweptModel):
                 last = self.enter(stage, last, skip)
             q, k, v = block.attn.local(block.norm1(last))
             counts = block.attn.count(q, k, weights[LEVEL_OF[stage]])
-            layer_statistics, cache = block.settle(counts, cache, self.intra_scale(counts, stage))
+            scale = self.intra_scale(counts, stage)
+            layer_statistics, cache = block.attn.settle(counts, cache, scale)
             last = block.rest(last, q, k, v, layer_statistics)
         self.keep_cache(cache)
         return self.finish(last, whole)[..., :height, :width], {}

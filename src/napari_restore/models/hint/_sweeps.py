@@ -153,7 +153,7 @@ def _counts(model: HintNetwork, step: Step, number: int) -> Counts:
             cache = model.start_cache(len(counts.cells))
         scale = model.intra_scale(counts, step.stage)
         order = statistics.get(f"order{number}")
-        layer_statistics, cache = step.block.settle(counts, cache, scale, order)
+        layer_statistics, cache = step.block.attn.settle(counts, cache, scale, order)
         found = {
             "order": layer_statistics.order,
             "attention": layer_statistics.attention,
