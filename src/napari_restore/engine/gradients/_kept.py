@@ -19,12 +19,11 @@ from napari_restore.engine.running._precision import dtype_of
 from napari_restore.engine.sweeps._grid import Grid
 from napari_restore.engine.sweeps._map_records import ResidualStore, Shape, Slots
 from napari_restore.engine.sweeps._map_store import MapStore, Place
+from napari_restore.engine.sweeps._shared_costs import DISK_SHARE, existing_folder
 from napari_restore.errors import DiskFull, ResourceError, option
 from napari_restore.models import Map
 
 KEY = "gradients"
-DISK_SHARE = 0.9
-"""Share of the free scratch disk that maps may take."""
 
 
 class Shelf:
@@ -77,9 +76,7 @@ class Shelf:
 
 def check_disk(folder: Path, needed: int) -> None:
     """Raise `DiskFull` where the scratch disk has too little room for so many bytes."""
-    while not folder.is_dir():
-        folder = folder.parent
-    if needed and needed > DISK_SHARE * shutil.disk_usage(folder).free:
+    if needed and needed > DISK_SHARE * shutil.disk_usage(existing_folder(folder)).free:
         raise DiskFull(
             f"The maps of the sweeps and their gradients take {format_size(needed)} on the scratch "
             "disk, more than it has.",

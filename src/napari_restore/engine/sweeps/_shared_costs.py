@@ -25,7 +25,7 @@ from napari_restore.engine.sweeps._tokens import is_related, tile_bytes
 from napari_restore.models import Map, Sweep, SweptModel, WholeStep
 
 DISK_SHARE = 0.9
-"""Share of the free scratch disk that residuals may take."""
+"""Share of the free scratch disk that maps may take."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +67,7 @@ class SharedCosts:
         self.count_bytes = self.tiles * each
         self.disk_bytes = self.token_bytes + self.count_bytes
         self.weights = weight_bytes(model) if request.resources.device.is_accelerator else 0
-        self.speed = cache(lambda: _bandwidth.probe(_existing(request.folder)))
+        self.speed = cache(lambda: _bandwidth.probe(existing_folder(request.folder)))
         self.disk_room = cache(lambda: _disk_room(request, self.disk_bytes))
 
     def _add_whole(self, request: SweptRequest, step: WholeStep) -> None:
@@ -101,7 +101,7 @@ class SharedCosts:
 
 def _disk_room(request: SweptRequest, tokens: int) -> int:
     """Return the bytes that residuals may take on the scratch disk beside tokens and result."""
-    free = shutil.disk_usage(_existing(request.folder)).free
+    free = shutil.disk_usage(existing_folder(request.folder)).free
     if request.folder.exists():
         # Space allocated by an earlier attempt belongs to this run.
         free += sum(file.stat().st_size for file in request.folder.iterdir() if file.is_file())
@@ -109,7 +109,7 @@ def _disk_room(request: SweptRequest, tokens: int) -> int:
     return max(0, int(DISK_SHARE * room) - 64 * MIB)
 
 
-def _existing(folder: Path) -> Path:
+def existing_folder(folder: Path) -> Path:
     """Return the nearest existing folder: none is created before a run begins."""
     while not folder.is_dir():
         folder = folder.parent
