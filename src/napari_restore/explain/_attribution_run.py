@@ -16,7 +16,6 @@ from napari_restore.engine import Event, Note, Progress, Region
 from napari_restore.engine.gradients import (
     GradientSource,
     SweptGradients,
-    counts,
     gradients_of,
 )
 from napari_restore.errors import BadRegion, BudgetTooSmall, option
@@ -234,7 +233,7 @@ class AttributionRun:
                 report,
             )
             through_context = self.through_context(path, integral.ends[0])
-            if counts(self.source.plan.model) and isinstance(self.gradients, SweptGradients):
+            if self.source.plan.model.settles and isinstance(self.gradients, SweptGradients):
                 through_context = self._through_counts(path, self.gradients, integral.ends[0])
             elif self.through is not None and integral.overview is not None:
                 shares = integral.overview.read(self.through.region)
@@ -262,7 +261,7 @@ class AttributionRun:
             return path.at(0.0, box)[0]
 
         with torch.no_grad():
-            y = gradients.forward_held(picture)
+            y = gradients.forward_with_statistics_of_image(picture)
             return float(self.objective(y, picture(self.objective_region), self.counts)) - start
 
     def through_context(self, path: Path, start: float | None = None) -> float | None:

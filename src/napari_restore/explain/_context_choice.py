@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from napari_restore._options import AUTO, STOP, THROUGH
-from napari_restore.engine.gradients import GradientSource, counts
+from napari_restore.engine.gradients import GradientSource
 from napari_restore.errors import BadParameter
 from napari_restore.explain._context_gradient import ContextGradient
 from napari_restore.explain._quadrature import NESTED
@@ -75,7 +75,7 @@ def choose_context(
     the choice is the same on every machine. Raises `BadParameter` where ``through`` is requested and
     not possible.
     """
-    requested, counted = request.settings.context_gradient, counts(source.plan.model)
+    requested, counted = request.settings.context_gradient, bool(source.plan.model.settles)
 
     def opened() -> tuple[ContextGradient | None, float]:
         """Return the context, and the seconds that going through it adds."""

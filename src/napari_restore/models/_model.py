@@ -53,6 +53,11 @@ class RestorationModel(nn.Module):
         """Arguments of `load` that make this model again; empty when it cannot."""
 
     @property
+    def settles(self) -> tuple[str, ...]:
+        """Names of all statistics that sweeps settle; none but those of a swept model."""
+        return ()
+
+    @property
     def routes(self) -> bool:
         """Whether the model makes discrete decisions that can be fixed; see `Routing`."""
         return self.routing_bytes > 0

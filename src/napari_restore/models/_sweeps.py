@@ -56,7 +56,7 @@ class SweepInput:
     """(N, 1, h, w) bool, pixels of `view` that count, where the card says `uses_validity`; None:
     all of them, or the sweep does not see the image."""
     routing: Routing | None = None
-    """Of a single tile: its discrete decisions, made once and then fixed; None: made anew."""
+    """Of a single tile: its discrete decisions, made once and then fixed; None: made each time."""
 
     def wants(self, *names: str) -> bool:
         """Return whether any of these outputs is needed."""
@@ -206,7 +206,6 @@ class SweptModel(RestorationModel):
 
     @property
     def settles(self) -> tuple[str, ...]:
-        """Names of all statistics that sweeps settle."""
         counted = (step.counts for step in sweeps_of(self.steps()))
         return tuple(name for counts in counted if counts is not None for name in counts.settles)
 

@@ -9,7 +9,6 @@ from napari_restore.engine.gradients._local import LocalGradients
 from napari_restore.engine.gradients._restored import restored
 from napari_restore.engine.gradients._swept import Beside, SweptGradients
 from napari_restore.engine.gradients._vjp import vjp
-from napari_restore.models import RestorationModel, SweptModel
 
 Gradients = LocalGradients | SweptGradients
 
@@ -21,7 +20,6 @@ __all__ = [
     "Picture",
     "SweptGradients",
     "context_pass_cost",
-    "counts",
     "gradients_of",
     "restored",
     "vjp",
@@ -37,15 +35,10 @@ def gradients_of(
 ) -> Gradients:
     """Return the gradients of the output in `box`, by the scope of the source plan's model.
 
-    With `through` they go through what sweeps settle, which else is a constant of the image.
+    With `through` they go through what sweeps settle, which otherwise is a constant of the image.
     `beside` returns the bytes of the budget that are used elsewhere, given the region of the
     gradients; tiles are worked on side by side only if they fit what is left.
     """
-    if source.plan.staged is not None or (through and counts(source.plan.model)):
+    if source.plan.staged is not None or (through and source.plan.model.settles):
         return SweptGradients(source, box, beside)
     return LocalGradients(source, box)
-
-
-def counts(model: RestorationModel) -> bool:
-    """Return whether sweeps of `model` settle statistics."""
-    return isinstance(model, SweptModel) and bool(model.settles)

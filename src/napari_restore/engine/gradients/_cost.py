@@ -9,6 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from napari_restore.engine.gradients._schedule import differentiable
 from napari_restore.engine.gradients._vjp import vjp, vjp_of_used
 from napari_restore.engine.memory._device import Device
 from napari_restore.engine.memory._device_memory import peak_of
@@ -193,9 +194,7 @@ def _back_through(
     with torch.enable_grad():
         made = step.run(SweepInput(view, leaves, statistics))
         outputs = [made[one.name] for one in step.writes]
-        if step.counts is not None and any(
-            name not in step.counts.choices for name in step.counts.settles
-        ):
+        if step.counts is not None and differentiable(step.counts):
             outputs += step.counts.count(made, None).values()
     del made
     found = vjp_of_used(outputs, [torch.ones_like(y) for y in outputs], inputs)

@@ -43,8 +43,8 @@ def divide(
     assert isinstance(model, SweptModel)
     sides = [tile] if tile else [-(-side // model.multiple) * model.multiple for side in TILES]
     layout = plan.layout
-    # Tiles are worked on by one thread each. A plan of sweeps has chosen how many; one where all is
-    # settled has chosen for a run of its own, whose workers may have several threads.
+    # Tiles are worked on by one thread each. A plan of sweeps has chosen how many; one whose
+    # statistics are known has chosen for a local run, whose workers may have several threads.
     most = layout.workers if plan.staged is not None else layout.workers * layout.threads
     if plan.device.is_accelerator:
         # It has one queue for all.

@@ -197,7 +197,7 @@ class GradientSource:
 
 
 def _swept_box(plan: Plan) -> Region:
-    """Return the box that a run of the plan's sweeps sees, also where all is settled."""
+    """Return the box that a run of the plan's sweeps sees, also where their statistics are known."""
     size, model = (plan.image.height, plan.image.width), plan.model
     whole = plan.reading.extent == "image" or not isinstance(model, SweptModel)
     step = model.tile if isinstance(model, SweptModel) and model.tile else tile_step(model)

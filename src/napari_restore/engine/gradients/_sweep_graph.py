@@ -208,21 +208,21 @@ def through_settle(
     counts: Counts,
     sums: Maps,
     known: Statistics,
-    settled: Statistics,
-    by_settled: Statistics,
+    after: Statistics,
+    by_after: Statistics,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Return ∂D/∂ of the sums over all tiles, and of the statistics `known` before.
 
-    `settled` are what followed, of which the choices are taken as they were.
+    `after` are the statistics that followed, whose choices are taken as they were.
     """
     statistics, leaves = with_leaves(known)
     sums = {name: each.detach().requires_grad_(True) for name, each in sums.items()}
-    choices = {name: settled[name] for name in counts.choices}
+    choices = {name: after[name] for name in counts.choices}
     with torch.enable_grad():
         again = counts.settle(sums, {**statistics, **choices})
-    names = [name for name in by_settled if again[name].requires_grad]
+    names = [name for name in by_after if again[name].requires_grad]
     inputs = [*sums.values(), *leaves.values()]
-    found = vjp_of_used([again[n] for n in names], [by_settled[n] for n in names], inputs)
+    found = vjp_of_used([again[n] for n in names], [by_after[n] for n in names], inputs)
     by_sums = {name: by for name, by in zip(sums, found, strict=False) if by is not None}
     by_known = {
         name: by for name, by in zip(leaves, found[len(sums) :], strict=True) if by is not None

@@ -2,8 +2,8 @@
 
 The graph is cut between sweeps and between tiles, and what a sweep computes on a tile is computed
 again when its gradient is needed: exact, and never more in memory than the graphs of a few tiles
-(gradient checkpointing, Chen et al. 2016). Between sweeps go maps, what is settled from counts, and
-the gradients of both.
+(gradient checkpointing, Chen et al. 2016). Between sweeps go maps, statistics, and the gradients of
+both.
 """
 
 from __future__ import annotations
@@ -114,12 +114,12 @@ class SweptGradients:
                 passed.close()
         return y
 
-    def forward_held(self, picture: Picture) -> Tensor:
-        """Return what `forward` does, but with what sweeps settled from the image itself.
+    def forward_with_statistics_of_image(self, picture: Picture) -> Tensor:
+        """Return what `forward` does, but with the statistics that sweeps settled from the image.
 
         Only tiles near the box are computed.
         """
-        passed = self._sweep(picture, keep=False, held=True)
+        passed = self._sweep(picture, keep=False, counting=False)
         try:
             return self._restore(picture, passed)
         finally:
@@ -167,17 +167,17 @@ class SweptGradients:
 
     # -- forward ----------------------------------------------------------------------
 
-    def _sweep(self, picture: Picture, keep: bool, held: bool = False) -> Passed:
+    def _sweep(self, picture: Picture, keep: bool, counting: bool = True) -> Passed:
         """Run all steps but the last; without `keep` a map is freed after its last reader.
 
-        Where what the image settled is `held`, nothing is counted.
+        Without `counting` the statistics are those of the image.
         """
         known, schedule = dict(self.source.work.statistics), self._schedule
-        if held:
-            schedule = Schedule(self._steps, self._grid, self.box, counting=False)
-        else:
+        if counting:
             for name in self.model.settles:
                 known.pop(name, None)
+        else:
+            schedule = Schedule(self._steps, self._grid, self.box, counting=False)
         if self._fixed is not None:
             known |= self._fixed.choices
         passed = Passed(known, schedule, self._shelf(), self._whole())
@@ -236,10 +236,10 @@ class SweptGradients:
     def _settle(self, passed: Passed, number: int, counts: Counts, total: Sums) -> None:
         known = passed.statistics
         with torch.no_grad(), self.source.computing():
-            settled = counts.settle(total, known)
+            found = counts.settle(total, known)
         passed.before[number], passed.sums[number] = tuple(known), total
         for name in counts.settles:
-            value = settled[name].detach()
+            value = found[name].detach()
             if name in counts.choices:
                 if self._fixed is not None:
                     self._fixed.choices[name] = value
@@ -273,7 +273,7 @@ class SweptGradients:
             return
         by_sums = None
         if number in passed.sums and step.counts is not None and differentiable(step.counts):
-            by_sums = self._through_settled(passed, number, step.counts, by_statistics)
+            by_sums = self._through_settle(passed, number, step.counts, by_statistics)
         tiles, spills = passed.schedule.backward[number], passed.schedule.spills(number)
         for name, spill in spills.items():
             passed.by_maps[name, number] = SpilledGradient(
@@ -309,18 +309,18 @@ class SweptGradients:
         for key in [key for key in passed.by_maps if key[0] in written]:
             passed.by_maps.pop(key).close()
 
-    def _through_settled(
+    def _through_settle(
         self, passed: Passed, number: int, counts: Counts, by_statistics: dict[str, Tensor]
     ) -> Sums | None:
         """Return ∂D/∂ of a sweep's sums; that of the statistics before is added."""
         known = {name: passed.statistics[name] for name in passed.before[number]}
-        by_settled = {}
+        by_after = {}
         for name in counts.settles:
             if name in by_statistics:
-                by_settled[name] = by_statistics.pop(name).to(passed.statistics[name])
+                by_after[name] = by_statistics.pop(name).to(passed.statistics[name])
         with self.source.computing():
             by_sums, by_known = through_settle(
-                counts, passed.sums[number], known, passed.statistics, by_settled
+                counts, passed.sums[number], known, passed.statistics, by_after
             )
         for name, by in by_known.items():
             _add(by_statistics, name, by)
