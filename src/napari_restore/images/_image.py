@@ -16,6 +16,7 @@ import numpy.typing as npt
 from napari_restore._options import Pathlike
 from napari_restore.errors import BadParameter, Message, option
 from napari_restore.images._base import ImageBase
+from napari_restore.images._companions import Companions, check_frames
 from napari_restore.images._georeference import crs_name
 from napari_restore.images._reader import Reader
 from napari_restore.images._source import Box, Source, chunks_of
@@ -67,6 +68,8 @@ class Image(ImageBase):
         """The image this one is a level of; see `level_view`."""
         self.scale = 1
         """Pixels of `full` along a side of one of this image's: a power of two."""
+        self.companions: Companions | None = None
+        """The other frames of a bracket of which this image is one."""
         self.sensor = sensor
         self.name = reader.name
         self.path: Path | None = None if isinstance(reader, ArrayReader) else reader.path
@@ -110,7 +113,49 @@ class Image(ImageBase):
     def from_spec(cls, spec: dict[str, Any]) -> Image:
         """Return the image that `spec` describes, perhaps in another process."""
         arguments = dict(spec)
-        return open_image(arguments.pop("source"), **arguments)
+        others = arguments.pop("companions", None)
+        image = open_image(arguments.pop("source"), **arguments)
+        if others is None:
+            return image
+        frames = [cls.from_spec(each) for each in others["images"]]
+        return image.with_companions(frames, others["reference"], others["exposures"])
+
+    def with_companions(
+        self, images: Sequence[Image], reference: int, exposures: Sequence[float]
+    ) -> Image:
+        """Return this image as frame number `reference` of a bracket, with its own `spec`.
+
+        `images` are the other frames, dark to bright; `exposures` those of all frames in EV relative
+        to this one. Pixels, levels and caches are those of this image. Raises `BadParameter` for
+        frames that do not lie on its grid.
+        """
+        return self._among(Companions(tuple(images), reference, tuple(map(float, exposures))))
+
+    @property
+    def frames(self) -> tuple[Image, ...]:
+        """The frames of the bracket, dark to bright; of a single image that alone."""
+        return (self,) if self.companions is None else self.companions.around(self)
+
+    @property
+    def frames_fingerprint(self) -> str:
+        """Hex digest that identifies the content of all frames."""
+        own = self.fingerprint
+        return own if self.companions is None else self.companions.digest(own)
+
+    def _among(self, companions: Companions | None) -> Image:
+        """Return a copy of this image with companions."""
+        if companions is None:
+            return self
+        # Not `copy.copy`: that opens the file again, which an array does not have.
+        frame = Image.__new__(Image)
+        frame.__dict__.update(self.__dict__)
+        frame.companions = companions
+        check_frames(frame.frames)
+        others = companions.spec()
+        frame.spec = None
+        if self.spec is not None and others is not None:
+            frame.spec = {**self.spec, "companions": others}
+        return frame
 
     def with_bands(self, numbers: Sequence[int]) -> Image:
         """Return the bands `numbers`, counted from 0, as an image of their own with its own `spec`.
@@ -139,7 +184,10 @@ class Image(ImageBase):
         if self.working_space is not None:
             part.working_space = working_space_of(part.profile, part.roles, part.dtype)[0]
         part.known_range = self.known_range
-        return part
+        return part._among(self._companions(lambda frame: frame.with_bands(chosen)))
+
+    def _companions(self, change: Callable[[Image], Image]) -> Companions | None:
+        return None if self.companions is None else self.companions.map(change)
 
     def with_roles(self, bands: Bands) -> Image:
         """Return the same pixels with the roles of `bands`, numbers from 1.
@@ -170,7 +218,7 @@ class Image(ImageBase):
             earlier = working_space_of(self.profile, self.roles, self.dtype)[1]
             named.notes = [note for note in self.notes if note != earlier]
             named.notes += [colour_note] if colour_note else []
-        return named
+        return named._among(self._companions(lambda frame: frame.with_roles(bands)))
 
     def level_view(self, number: int) -> Image:
         """Return level `number` as an image of its own with its own `spec`.
@@ -194,7 +242,7 @@ class Image(ImageBase):
         view.roles, view.wavelengths = self.roles, self.wavelengths
         view.notes, view.working_space = list(self.notes), self.working_space
         view.known_range = self.known_range
-        return view
+        return view._among(self._companions(lambda frame: frame.level_view(number)))
 
     def level_scale(self, number: int) -> int | None:
         """Return the level-0 pixels along a side of one of level `number`.

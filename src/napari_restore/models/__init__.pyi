@@ -2,6 +2,7 @@ from ._bottleneck_model import BottleneckModel, cut
 from ._card import ModelCard, Parameter, Scope, Task, Value
 from ._context import BINS, BLOCK, Context
 from ._context_pass import BlockStatistics, ContextPass, context_of, overview_factor
+from ._frames import for_frames
 from ._load import load
 from ._model import RestorationModel, Statistics, ToModel, one_shot_statistics, placed_at
 from ._named import Labelled, Named, label_of, load_named, named
@@ -69,6 +70,7 @@ __all__ = [
     "cut",
     "entry_of",
     "factories_in",
+    "for_frames",
     "fill",
     "is_ready",
     "label_of",

@@ -173,7 +173,7 @@ class SweptModel(RestorationModel):
     """A model whose pixels depend on all of the image, through an ordered list of sweeps.
 
     The image is first grown at bottom and right by reflection, to whole tiles if the model fixes
-    their side, else to its card's `multiple_of`. `forward` runs the sweeps on whole images, each as
+    their side, else to its card's `multiple_of`, unless it says otherwise in `pads`. `forward` runs the sweeps on whole images, each as
     one tile; a run of the engine runs the same functions tile by tile. Where `statistics` hold what
     the sweeps settle, nothing is counted: without a `WholeStep` the model is then local, with the
     halo `reach`.
@@ -183,6 +183,9 @@ class SweptModel(RestorationModel):
     """Side in pixels that tiles must have; None: any multiple of the card's `multiple_of`."""
     batch: int | None = None
     """Number of tiles at once that the model is intended for; None: by the size of the image."""
+    pads: bool = True
+    """Whether the image is grown to whole tiles or multiples. If not, the last cells of what a sweep
+    counts may be cut by the image's edge, and maps between sweeps have cells of one pixel."""
 
     def steps(self) -> tuple[Step, ...]:
         """Return the steps in order; the last is a sweep and writes `RESTORED`.
@@ -201,8 +204,13 @@ class SweptModel(RestorationModel):
 
     @property
     def multiple(self) -> int:
-        """Pixels to whose multiple the image is grown."""
+        """Pixels of which edges of tiles are multiples."""
         return self.tile or self.card.multiple_of
+
+    @property
+    def padded_to(self) -> int:
+        """Pixels to whose multiple the image is grown."""
+        return self.multiple if self.pads else 1
 
     @property
     def settles(self) -> tuple[str, ...]:
@@ -249,10 +257,10 @@ class SweptModel(RestorationModel):
             needs = self.card.needs_context
             statistics = one_shot_statistics(self, x, valid) if needs else {}
         height, width = x.shape[2:]
-        whole = pad_to_multiple(x, self.multiple)
+        whole = pad_to_multiple(x, self.padded_to)
         counted = valid
         if valid is not None and valid.shape[2:] != whole.shape[2:]:
-            counted = pad_to_multiple(valid, self.multiple)
+            counted = pad_to_multiple(valid, self.padded_to)
         outputs = self.swept(self.view(whole, statistics), statistics, counted)
         cropped = {name: y[..., :height, :width] for name, y in outputs.items()}
         return cropped.pop(RESTORED), cropped

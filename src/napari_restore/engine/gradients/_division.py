@@ -50,7 +50,7 @@ def divide(
         # It has one queue for all.
         most = 1
     ways = [
-        (workers, Grid(source.swept_box, side, model.multiple))
+        (workers, Grid(source.swept_box, side, model.padded_to))
         for workers in range(most, 0, -1)
         for side in sides
     ]

@@ -20,7 +20,8 @@ def run_key(image: Image, model: RestorationModel, settings: dict[str, Any]) -> 
     `settings` contains everything but image and model that may change a value. Targets and masks
     are not part of it: they select pixels, they change none.
     """
-    return _digest([version("napari-restore"), image.fingerprint, model_key(model), settings])
+    content = image.frames_fingerprint
+    return _digest([version("napari-restore"), content, model_key(model), settings])
 
 
 def folder_name(image: Image, model: RestorationModel, settings: dict[str, Any]) -> str:

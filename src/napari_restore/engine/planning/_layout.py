@@ -106,6 +106,16 @@ class LayoutRequest:
         """Bytes of one pixel of the image."""
         return self.image.bands * self.image.dtype.itemsize
 
+    @property
+    def frames(self) -> int:
+        """Images that a tile is read from: all frames of a bracket."""
+        return len(self.image.frames)
+
+    @property
+    def planes(self) -> int:
+        """Channels of the model's input."""
+        return self.frames * len(self.bands)
+
 
 @dataclass(frozen=True)
 class _Way:
@@ -149,7 +159,7 @@ def lay_out(request: LayoutRequest, cost: Callable[[int], Cost]) -> Candidate:
     return replace(
         best,
         layout=replace(layout, read_cache_bytes=layout.read_cache_bytes + bonus),
-        peak_bytes=best.peak_bytes + block_bytes + min(bonus, image_bytes(image)),
+        peak_bytes=best.peak_bytes + block_bytes + min(bonus, request.frames * image_bytes(image)),
     )
 
 
@@ -181,7 +191,7 @@ def _quickest(
     def is_quick(layout: Layout) -> bool:
         side = layout.tile + 2 * request.halo
         seconds = cost(layout.threads).seconds(side**2)
-        seconds += side**2 * request.pixel_bytes * IO_SECONDS_PER_BYTE
+        seconds += side**2 * request.frames * request.pixel_bytes * IO_SECONDS_PER_BYTE
         return layout.tile <= LEAST_QUICK_TILE or seconds <= TILE_SECONDS
 
     quick = [candidate for candidate in fitting if is_quick(candidate.layout)] or fitting
@@ -225,7 +235,7 @@ def cache_for(image: Image, tile: int, halo: int, workers: int) -> int:
     down = -(-(tile + 2 * halo) // rows) + 1
     across = -(-min(image.width, BAND + 2 * halo) // columns) + 1
     chunk = rows * columns * image.bands * image.dtype.itemsize
-    return min(image_bytes(image), chunk * (down * across + 2 * workers))
+    return len(image.frames) * min(image_bytes(image), chunk * (down * across + 2 * workers))
 
 
 def fragmentation(tiles: int) -> float:
@@ -244,6 +254,7 @@ def _candidate(request: LayoutRequest, way: _Way, cost: Cost) -> Candidate:
     alive = _alive_bytes(request, way, cost, tiles)
     pixel = request.pixel_bytes
     cache = min(image_bytes(image), 4 * image.chunk[0] * image.chunk[1] * pixel * way.workers)
+    cache *= request.frames
     context_bytes, blocks, context_seconds = context_pass_cost(
         image.full or image, way.workers, whole=request.context
     )
@@ -256,7 +267,7 @@ def _candidate(request: LayoutRequest, way: _Way, cost: Cost) -> Candidate:
         rounds = -(-tiles.count // running)
         seconds = max(seconds, rounds * cost.seconds(tiles.largest))
     seconds += tiles.count * SECONDS_PER_TILE / running
-    seconds += tiles.input_pixels * pixel * IO_SECONDS_PER_BYTE / cores()
+    seconds += tiles.input_pixels * request.frames * pixel * IO_SECONDS_PER_BYTE / cores()
     seconds += context_seconds + prepare.seconds
     layout = Layout(
         tile=way.tile,
@@ -283,11 +294,11 @@ def _alive_bytes(request: LayoutRequest, way: _Way, cost: Cost, tiles: TileSizes
     # In a worker: source, model input and change in float32, validity, output.
     tile_bytes = cost.tile_bytes(largest) + SCRATCH_BYTES
     core = min(largest, way.tile**2)
-    tile_bytes += largest * (pixel + 8 * len(request.bands) + 2 * mask) + core * (
-        pixel + maps_bytes
-    )
+    frames, change = request.frames, 4 * len(request.bands)
+    tile_bytes += largest * (frames * pixel + 4 * request.planes + change + 2 * frames * mask)
+    tile_bytes += core * (pixel + maps_bytes)
     tile_bytes *= batch
-    queued = waiting * batch * largest * (pixel + mask)
+    queued = waiting * batch * largest * frames * (pixel + mask)
     queued += min(WRITE_BEHIND + batch - 1, tiles.count) * core * (pixel * 4 // 3 + maps_bytes)
     return int(fragmentation(tiles.count) * (running * tile_bytes + queued))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +103,15 @@ class Plan:
             black=self.reading.black,
             white=self.reading.white,
         )
+
+    def companions_radiometry(self, own: Radiometry) -> tuple[Radiometry, ...]:
+        """Return black and white of the other frames of a bracket: those of the image, `own`.
+
+        Their values differ by the exposure alone. Each has its own colour space.
+        """
+        others = self.image.companions
+        frames = () if others is None else others.images
+        return tuple(replace(own, colour=frame.working_space) for frame in frames)
 
     @property
     def passes(self) -> int:

@@ -50,7 +50,7 @@ from napari_restore.engine.sweeps._settled import is_all_settled, settled_folder
 from napari_restore.engine.sweeps._shared_costs import SweptRequest
 from napari_restore.errors import BadModel, BadParameter, BadRegion
 from napari_restore.images import Image
-from napari_restore.models import ModelCard, RestorationModel, SweptModel
+from napari_restore.models import ModelCard, RestorationModel, SweptModel, for_frames
 
 DEVICE_SHARE = 0.85
 """Share of a device's free memory that a run may take when the user sets no budget."""
@@ -71,6 +71,7 @@ def make_plan(image: Image, model: RestorationModel, **keywords: Unpack[PlanOpti
     what can be read in a moment, and the plan's extent is "overview" or "sample".
     """
     wanted = RestoreOptions.of(keywords)
+    model = for_frames(model, len(image.frames))
     options = _checked(wanted, image, model)
     notes: list[str] = []
     source = _masked(source_of(image, model.card, options, notes), options)

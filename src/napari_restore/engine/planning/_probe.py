@@ -73,7 +73,7 @@ def kind_of(model: RestorationModel) -> tuple[Any, ...] | None:
     if not spec or ".py:" in str(spec.get("model", "")):
         return None
     sizes = tuple((n, v) for n, v in sorted(card.values.items()) if not isinstance(v, float))
-    return card.id, card.halo, card.weights_sha256, card.bands, card.multiple_of, sizes
+    return card.id, card.halo, card.weights_sha256, card.bands, card.inputs, card.multiple_of, sizes
 
 
 def weights_state(model: RestorationModel) -> tuple[int, ...]:
@@ -101,7 +101,7 @@ def example_input(model: RestorationModel, height: int, width: int) -> Tensor:
 
     Raises `BadModel` where what the card claims would take more than `LARGEST_INPUT`.
     """
-    bands = model.card.bands or len(model.card.roles) or 3
+    bands = (model.card.bands or len(model.card.roles) or 3) * max(1, model.card.inputs)
     if bands * height * width * 4 > LARGEST_INPUT:
         raise BadModel(
             f"Model {model.card.id} would have to be tried on {bands} bands of {width} × {height}.",
@@ -183,7 +183,8 @@ def _check_output(model: RestorationModel, x: Tensor, statistics: Statistics) ->
             f"Model {card.id} fails on an image of {x.shape[1]} bands: {first}",
             "Check its card: bands, min_size and multiple_of.",
         ) from error
-    if not isinstance(y, Tensor) or y.shape != x.shape:
+    wanted = (len(x), x.shape[1] // max(1, card.inputs), *x.shape[2:])
+    if not isinstance(y, Tensor) or y.shape != wanted:
         shape = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
         raise BadModel(
             f"Model {card.id} returns {shape} for an input of {tuple(x.shape)}.",

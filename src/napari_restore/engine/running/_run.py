@@ -46,7 +46,7 @@ from napari_restore.engine.storage._store import ResultStore
 from napari_restore.engine.storage._store_lock import StoreBusy, writer_of
 from napari_restore.engine.sweeps._settled import all_settled
 from napari_restore.errors import Cancelled, SourceChanged, option
-from napari_restore.images import Radiometry, chunk_cache, trim_cache
+from napari_restore.images import Image, Radiometry, chunk_cache, trim_cache
 from napari_restore.models import Context, SweptModel
 
 Emit = Callable[[Event], None]
@@ -145,10 +145,8 @@ class Run:
     def open(self) -> TileWork:
         """Return what all tiles share; reads the image. Afterwards there is a `reader`."""
         plan, image = self.plan, self.plan.image
-        if not image.is_prepared:
-            self.emit(Phase("Decoding the file once"))
-            report = self._progress()
-            image.prepare(lambda _, done, rows: report(done, rows), self.stop.is_set)
+        for frame in image.frames:
+            self._decode_once(frame)
         exclude = open_mask(plan.reading.exclude, image) if plan.reading.exclude else None
         self._uncounted = (
             exclude if image.full is None else context_exclude(image, plan.reading.exclude)
@@ -159,6 +157,13 @@ class Run:
         self._radiometry = prepared.radiometry
         self.reader = TileReader(image, exclude, plan.model.card.uses_validity)
         return self._work(prepared)
+
+    def _decode_once(self, image: Image) -> None:
+        """Decode a file that cannot be read at random into the tiled cache."""
+        if not image.is_prepared:
+            self.emit(Phase("Decoding the file once"))
+            report = self._progress()
+            image.prepare(lambda _, done, rows: report(done, rows), self.stop.is_set)
 
     def _open_store(self) -> ResultStore:
         plan, image = self.plan, self.plan.image
@@ -186,18 +191,18 @@ class Run:
 
     def check_source(self) -> None:
         """Raise `SourceChanged` if the file is no longer the one that was planned."""
-        image = self.plan.image
-        if image.path is None or not image.reader.files():
-            return
-        try:
-            now = image.reader.fingerprint()
-        except OSError:
-            now = ""
-        if now != image.fingerprint:
-            raise SourceChanged(
-                f"{image.name} changed while it was being restored.",
-                f"Run again with {option('fresh', True)} when it is whole.",
-            )
+        for image in self.plan.image.frames:
+            if image.path is None or not image.reader.files():
+                continue
+            try:
+                now = image.reader.fingerprint()
+            except OSError:
+                now = ""
+            if now != image.fingerprint:
+                raise SourceChanged(
+                    f"{image.name} changed while it was being restored.",
+                    f"Run again with {option('fresh', True)} when it is whole.",
+                )
 
     @contextmanager
     def _preparing(self) -> Iterator[None]:
@@ -264,6 +269,8 @@ class Run:
             corner=(plan.region.y0, plan.region.x0) if plan.reading.extent == "region" else (0, 0),
             scale=float(plan.image.scale),
             targets=plan.targets,
+            companions=plan.companions_radiometry(prepared.radiometry),
+            reference=0 if plan.image.companions is None else plan.image.companions.reference,
         )
 
     def _restore(self, work: TileWork) -> None:

@@ -73,6 +73,10 @@ class TileWork:
     """Pixels of the context along a side of one of the image."""
     targets: tuple[Region, ...] = ()
     """Targets of the run: tiles reach beyond them."""
+    companions: tuple[Radiometry, ...] = ()
+    """Those of the other frames of a bracket, dark to bright."""
+    reference: int = 0
+    """Place of the image among all frames."""
 
     def run(self, batch: list[TileInput]) -> list[TileOutput]:
         """Restore tiles of equal input shape in one call of the model."""
@@ -87,7 +91,7 @@ class TileWork:
                     y, maps = self.model.forward_with_maps(x, statistics, valid)
                 else:
                     y, maps = self.model(x, statistics, valid), {}
-                change = y.float() - x
+                change = y.float() - self.own(x)
         except FAILURES as error:
             raise as_failure(self.model, error) from error
         maps = {name: values.expand(-1, -1, *x.shape[-2:]) for name, values in maps.items()}
@@ -117,12 +121,33 @@ class TileWork:
             yield
 
     def to_model(self, tile: TileInput) -> npt.NDArray[np.float32]:
-        """Return (h, w, len(bands)) of `input_box` in model range, filled where invalid."""
-        x = self.radiometry.to_model_tile(tile.pixels, self.bands)
-        if tile.valid is not None:
+        """Return (h, w, planes) of `input_box` in model range, filled where invalid.
+
+        The planes are the model's bands; of a bracket those of all frames, dark to bright.
+        """
+        x = self._filled(self.radiometry, tile.pixels, tile.valid)
+        if not tile.companions:
+            return x
+        frames = [
+            self._filled(radiometry, each.pixels, each.valid)
+            for radiometry, each in zip(self.companions, tile.companions, strict=True)
+        ]
+        frames.insert(self.reference, x)
+        return np.concatenate(frames, axis=2)
+
+    def _filled(
+        self, radiometry: Radiometry, pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_] | None
+    ) -> npt.NDArray[np.float32]:
+        x = radiometry.to_model_tile(pixels, self.bands)
+        if valid is not None:
             # The value of an invalid pixel must not reach its neighbours.
-            x[~tile.valid] = self.fill
+            x[~valid] = self.fill
         return x
+
+    def own(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the planes of the image itself among those of `x` (N, planes, h, w)."""
+        bands = len(self.bands)
+        return x[:, self.reference * bands : (self.reference + 1) * bands]
 
     def _inputs(self, batch: list[TileInput]) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Return (N, C, h, w) in model range and the mask (N, 1, h, w) that the model takes."""
@@ -132,15 +157,21 @@ class TileWork:
         return x, self.known(batch)
 
     def known(self, batch: Sequence[TileInput]) -> torch.Tensor | None:
-        """Return the mask (N, 1, h, w) that the model takes; None where it takes none, or all."""
-        found = [tile.representative for tile in batch]
-        if not self.model.card.uses_validity or all(mask is None for mask in found):
+        """Return the mask (N, frames, h, w) that the model takes; None where it takes none, or all."""
+        found = [self._frames_known(tile) for tile in batch]
+        if not self.model.card.uses_validity or all(m is None for tile in found for m in tile):
             return None
         masks = [
-            np.ones(tile.input_box.shape, bool) if mask is None else mask
-            for tile, mask in zip(batch, found, strict=True)
+            np.stack([np.ones(tile.input_box.shape, bool) if m is None else m for m in masks])
+            for tile, masks in zip(batch, found, strict=True)
         ]
-        return torch.from_numpy(np.stack(masks))[:, None]
+        return torch.from_numpy(np.stack(masks))
+
+    def _frames_known(self, tile: TileInput) -> list[npt.NDArray[np.bool_] | None]:
+        """Return the mask of each frame, None where all pixels count."""
+        masks = [each.valid for each in tile.companions]
+        masks.insert(self.reference, tile.representative)
+        return masks
 
     def statistics_at(self, input_box: list[Region], x: torch.Tensor) -> Statistics:
         """Return the statistics for one call; a position-dependent model gets the origin of `x`."""

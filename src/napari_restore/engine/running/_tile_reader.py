@@ -17,6 +17,20 @@ Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
+class CompanionInput:
+    """Pixels of a further frame in a tile's input box, as read."""
+
+    pixels: npt.NDArray[Any]
+    """(h, w, C) in source units."""
+    valid: Mask | None
+    """(h, w); None when all are."""
+
+    def take(self, pick: tuple[npt.NDArray[Any], ...]) -> CompanionInput:
+        """Return the pixels of these rows and columns."""
+        return CompanionInput(self.pixels[pick], None if self.valid is None else self.valid[pick])
+
+
+@dataclass(frozen=True)
 class TileInput:
     """Pixels of a tile and its halo, as read."""
 
@@ -30,6 +44,8 @@ class TileInput:
     """(h, w) of `input_box`: excluded by the user's mask."""
     representative: Mask | None = None
     """(h, w) of `input_box`: those of `valid` that statistics can rely on; None when all are."""
+    companions: tuple[CompanionInput, ...] = ()
+    """The other frames of a bracket, dark to bright."""
 
     @property
     def inner(self) -> tuple[slice, slice]:
@@ -54,7 +70,9 @@ class TileReader:
             representative = self._counted(self.image.read_representative, input_box, excluded)
         valid = self._counted(self.image.read_valid, input_box, excluded)
         pixels = self.image.read(input_box)
-        return TileInput(core, input_box, pixels, valid, excluded, representative)
+        others = self.image.companions
+        companions = () if others is None else tuple(_read(f, input_box) for f in others.images)
+        return TileInput(core, input_box, pixels, valid, excluded, representative, companions)
 
     def valid(self, box: Region) -> Mask | None:
         """Return `TileInput.valid` of `box` alone; no pixel is read unless it tells validity."""
@@ -78,3 +96,9 @@ class TileReader:
         else:
             counted = read(box) if excluded is None else read(box) & ~excluded
         return None if counted is None or counted.all() else counted
+
+
+def _read(frame: Image, box: Region) -> CompanionInput:
+    """Return a companion's pixels of `box`."""
+    valid = frame.read_valid(box) if frame.may_be_invalid else None
+    return CompanionInput(frame.read(box), None if valid is None or valid.all() else valid)

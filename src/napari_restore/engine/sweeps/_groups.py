@@ -88,6 +88,9 @@ def check_steps(model: SweptModel) -> None:
     """Raise `BadModel` for steps that do not fit each other."""
     steps = model.steps()
     problem = _problem(steps, model.multiple)
+    kept = [each for step in steps if isinstance(step, Sweep) for each in step.writes]
+    if not model.pads and any(each.stride > 1 for each in kept):
+        problem = problem or "maps of larger cells are kept of an image that is not padded"
     if problem:
         raise BadModel(
             f"The sweeps of {model.card.id} do not fit each other: {problem}.",

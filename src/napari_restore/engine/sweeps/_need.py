@@ -78,7 +78,7 @@ class Need:
         if not self._request.resources.device.is_accelerator:
             return 0
         read, left = self._maps(number)
-        model_input = self._shared.pixels(number) * 4 * len(self._request.bands)
+        model_input = self._shared.pixels(number) * 4 * self._request.planes
         copied = 2 * max(read if number == len(self._shared.steps) - 1 else left, left)
         return self._computed(number) + self._batch * (model_input + copied)
 
@@ -89,8 +89,8 @@ class Need:
         assert isinstance(step, Sweep)
         pixels, pixel = self._shared.pixels(number), request.pixel_bytes
         # Validity and an excluding mask, a byte each.
-        source = pixels * (pixel + 2)
-        model_input = pixels * 4 * len(request.bands)
+        source = pixels * request.frames * (pixel + 2)
+        model_input = pixels * 4 * request.planes
         if number == len(self._shared.steps) - 1:
             left = self._shared.tile**2 * (pixel * 4 // 3 + request.maps_bytes)
         if step.counts is not None:

@@ -148,7 +148,7 @@ class _Base:
             self.device = shared.weights + max(workers * need.on_device, grid)
         grid = 0 if on_device and not self.on_host else shared.grid
         self.ram = context_bytes + prepare.statistics_bytes + self.cache_bytes
-        self.ram += max(tiles_peak, block_bytes, prepare.peak_bytes, grid)
+        self.ram += max(tiles_peak, block_bytes, prepare.peak_bytes, grid, shared.listed)
         self.room = Room(
             has_device=on_device,
             device=resources.device_memory - self.device if on_device else 0,

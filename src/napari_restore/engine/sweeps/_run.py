@@ -84,7 +84,7 @@ class SweptRun(Run):
         """Run all steps that are not done yet; return the statistics with all that is settled."""
         model, layout = self.plan.model, self.plan.staged
         assert isinstance(model, SweptModel) and layout is not None
-        grid = Grid(layout.box, self.plan.layout.tile, model.multiple)
+        grid = Grid(layout.box, self.plan.layout.tile, model.padded_to)
         self._rounding = Rounding(dtype_of(layout.residual_dtype))
         folder, steps = self.plan.store / STAGED, model.steps()
         with ExitStack() as stack:
@@ -272,6 +272,7 @@ class SweptRun(Run):
             valid=None if tile.valid is None else tile.valid[pick],
             excluded=None if tile.excluded is None else tile.excluded[pick],
             representative=None if tile.representative is None else tile.representative[pick],
+            companions=tuple(each.take(pick) for each in tile.companions),
         )
 
     def _valid(self, box: Region) -> Mask | None:

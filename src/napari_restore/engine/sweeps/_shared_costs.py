@@ -24,6 +24,8 @@ from napari_restore.engine.sweeps._groups import groups_of
 from napari_restore.engine.sweeps._tokens import is_related, tile_bytes
 from napari_restore.models import Map, Sweep, SweptModel, WholeStep
 
+LISTED = 4
+"""Bytes in memory per byte of lists that are settled: read one by one, joined, sorted by place."""
 DISK_SHARE = 0.9
 """Share of the free scratch disk that maps may take."""
 
@@ -49,7 +51,7 @@ class SharedCosts:
         self.tile = tile
         self.steps = model.steps()
         self.groups = groups_of(self.steps)
-        grid = Grid(box, tile, model.multiple)
+        grid = Grid(box, tile, model.padded_to)
         self.rows, self.columns, self.tiles = grid.rows, grid.columns, grid.count
         size = (image.height, image.width)
         # Runs of sweeps restore whole tiles.
@@ -65,6 +67,8 @@ class SharedCosts:
         # Of one sweep at a time.
         each = max((count_bytes(counts, tile) for counts in counted), default=0)
         self.count_bytes = self.tiles * each
+        lists = [count_bytes(counts, tile) for counts in counted if callable(counts.shapes)]
+        self.listed = LISTED * self.tiles * max(lists, default=0)
         self.disk_bytes = self.token_bytes + self.count_bytes
         self.weights = weight_bytes(model) if request.resources.device.is_accelerator else 0
         self.speed = cache(lambda: _bandwidth.probe(existing_folder(request.folder)))

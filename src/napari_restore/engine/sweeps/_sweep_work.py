@@ -118,7 +118,7 @@ class SweepWork:
         try:
             with self.tile.computing():
                 x, outputs = self._outputs(step, batch, frozenset([RESTORED, *names]))
-                change = outputs[RESTORED].float() - x
+                change = outputs[RESTORED].float() - self.tile.own(x)
                 maps = {name: outputs[name].float() for name in names}
         except FAILURES as error:
             raise as_failure(self.model, error) from error
@@ -280,8 +280,8 @@ def empty_tile(core: Region, box: Region, valid: Mask | None = None) -> TileInpu
 
 
 def _cells(inside: tuple[slice, slice], one: Map) -> tuple[slice, ...]:
-    """Return pixels as cells of a map."""
-    return tuple(slice(each.start // one.stride, each.stop // one.stride) for each in inside)
+    """Return pixels as cells of a map; at the edges of an unpadded image a cell may be cut."""
+    return tuple(slice(each.start // one.stride, -(-each.stop // one.stride)) for each in inside)
 
 
 def reflection(

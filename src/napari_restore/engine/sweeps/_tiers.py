@@ -40,7 +40,7 @@ class SweepSeconds:
         self.of_sweep: dict[int, float] = {}
         self.of_first: dict[int, float] = {}
         self.reading: dict[int, float] = {}
-        pixel_seconds = request.pixel_bytes * IO_SECONDS_PER_BYTE / cores()
+        pixel_seconds = request.frames * request.pixel_bytes * IO_SECONDS_PER_BYTE / cores()
         last = len(shared.steps) - 1
         for number, part in cost.sweeps.items():
             pixels, step = shared.pixels(number), shared.steps[number]

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from napari_restore.models._card import ModelCard
+from napari_restore.models._growing_list import NUMBER, joined
 from napari_restore.models._model import Statistics
 from napari_restore.models._sweeps import RESTORED, Counts, Map, Sums, Sweep, SweepInput
 from napari_restore.models.andehazeformer._cache import Merged, assigned, numbers_of
@@ -30,7 +31,6 @@ from napari_restore.models.andehazeformer._tile_counts import (
     channels_of,
     counts_of,
     features_of,
-    joined,
     kept_counts,
     kept_features,
     kept_of,
@@ -89,10 +89,10 @@ def _embed(model: AnDehazeNetwork) -> Sweep:
 
     def count(features: Mapping[str, Tensor], _: Tensor | None) -> Sums:
         rows = features["candidates"].flatten(2).transpose(1, 2)
-        return {"candidates": rows, "number": rows.new_full((len(rows),), rows.shape[1])}
+        return {"candidates": rows, NUMBER: rows.new_full((len(rows),), rows.shape[1])}
 
     def settle(sums: Sums, statistics: Statistics) -> Statistics:
-        rows = sums["candidates"][0, : int(sums["number"][0])]
+        rows = sums["candidates"][0, : int(sums[NUMBER][0])]
         rows = rows[rows[:, 2] > 0]
         candidates = Candidates(rows[:, :2].float(), rows[:, 3:].long())
         members = model.settle_members([candidates], statistics["strength"])
@@ -103,11 +103,11 @@ def _embed(model: AnDehazeNetwork) -> Sweep:
 
     counts = Counts(
         features=(Map("candidates", CANDIDATE, size),),
-        shapes=lambda tile: {"candidates": ((tile // size) ** 2, CANDIDATE), "number": ()},
+        shapes=lambda tile: {"candidates": ((tile // size) ** 2, CANDIDATE), NUMBER: ()},
         count=count,
         settles=CHOICE,
         settle=settle,
-        merge=joined,
+        merge=partial(joined, "candidates"),
         choices=CHOICE,
     )
     return Sweep(

@@ -18,19 +18,6 @@ CHOICE = ("members", "edges", "evicted")
 """Statistics: (K, 3) row, column and bin of the kept tokens, (bins − 1,) and (), see `Members`."""
 CANDIDATE = 5
 """Numbers of a candidate: transmission, contrast, valid share, row, column."""
-SPARE = 1.5
-"""Room of a growing list, as a multiple of its length: it is copied a few times only."""
-
-
-def joined(earlier: Sums, following: Sums) -> Sums:
-    """Return two lists of candidates as one, in place where the first has room."""
-    rows, used, new = earlier["candidates"], int(earlier["number"]), int(following["number"])
-    if rows.shape[1] < used + new:
-        grown = rows.new_empty(1, int(SPARE * (used + new)), CANDIDATE)
-        grown[:, :used] = rows[:, :used]
-        rows = grown
-    rows[:, used : used + new] = following["candidates"][:, :new]
-    return {"candidates": rows, "number": earlier["number"] + new}
 
 
 def kept_features(

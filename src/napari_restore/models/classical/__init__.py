@@ -99,6 +99,33 @@ IDENTITY = ModelCard(
     parameters=(),
 )
 
+MERTENS = ModelCard(
+    id="mertens",
+    title="Exposure fusion",
+    summary="Takes from each frame of a bracket what is well exposed; needs no training.",
+    task="fuse",
+    scenes=("natural",),
+    recommended_for=("natural",),
+    scope="swept",
+    inputs=0,
+    bands=3,
+    roles=("red", "green", "blue"),
+    multiple_of=32,
+    placed=True,
+    uses_validity=True,
+    parameters=(
+        Parameter("contrast", 1.0, "exponent of the weight of edges and texture", 0.0, 4.0),
+        Parameter("saturation", 1.0, "exponent of the weight of vivid colours", 0.0, 4.0),
+        Parameter("exposure", 1.0, "exponent of the weight of medium brightness", 0.0, 4.0),
+        Parameter("optimum", 0.5, "brightness that is exposed best", 0.0, 1.0),
+        Parameter("width", 0.2, "standard deviation of brightness round the optimum", 0.02, 1.0),
+        Parameter("levels", 0, "levels of the pyramid; 0: as many as the image has", 0, 24),
+    ),
+    source="Mertens, Kautz, Van Reeth, Pacific Graphics 2007",
+    validated_on="equal to OpenCV's MergeMertens(1, 1, 1).",
+    caveats="Frames must fit each other to the pixel. Moving things become transparent.",
+)
+
 ENTRIES = tuple(
-    ModelEntry(card, f"{__name__}.{card.id}:make") for card in (DCP, HOT, HTM, IDENTITY)
+    ModelEntry(card, f"{__name__}.{card.id}:make") for card in (DCP, HOT, HTM, IDENTITY, MERTENS)
 )

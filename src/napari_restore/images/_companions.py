@@ -1,0 +1,69 @@
+"""The other frames of a bracket, on the grid of the image that a run restores."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from napari_restore.errors import BadParameter
+
+if TYPE_CHECKING:
+    from napari_restore.images._image import Image
+
+
+@dataclass(frozen=True)
+class Companions:
+    """Further images that a model sees beside the image, the reference, in order of exposure."""
+
+    images: tuple[Image, ...]
+    """Dark to bright, without the reference."""
+    reference: int
+    """Place of the reference among all frames, counted from 0."""
+    exposures: tuple[float, ...]
+    """Exposure of every frame in EV relative to that of the reference, dark to bright."""
+
+    @property
+    def frames(self) -> int:
+        """Number of frames, the reference included."""
+        return len(self.images) + 1
+
+    def around(self, reference: Image) -> tuple[Image, ...]:
+        """Return all frames, dark to bright."""
+        return (*self.images[: self.reference], reference, *self.images[self.reference :])
+
+    def map(self, change: Callable[[Image], Image]) -> Companions:
+        """Return the companions with every image changed."""
+        return Companions(tuple(map(change, self.images)), self.reference, self.exposures)
+
+    def digest(self, own: str) -> str:
+        """Return a hex digest that identifies all frames; `own` is the reference's fingerprint."""
+        parts = [own, [each.fingerprint for each in self.images], self.reference, self.exposures]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+    def spec(self) -> dict[str, Any] | None:
+        """Return what opens them in another process; None where one is an array in memory."""
+        specs = [each.spec for each in self.images]
+        if any(spec is None for spec in specs):
+            return None
+        return {"images": specs, "reference": self.reference, "exposures": list(self.exposures)}
+
+
+def check_frames(frames: Sequence[Image]) -> None:
+    """Raise `BadParameter` for a frame of another size, number of bands or dtype than most."""
+    for what, of in (
+        ("{0.width} × {0.height} pixels", lambda frame: (frame.width, frame.height)),
+        ("{0.bands} bands", lambda frame: frame.bands),
+        ("{0.dtype} values", lambda frame: frame.dtype),
+        ("another place on the map", lambda frame: (frame.crs, frame.transform)),
+    ):
+        kinds = [of(frame) for frame in frames]
+        usual = max(kinds, key=kinds.count)
+        for frame, kind in zip(frames, kinds, strict=True):
+            if kind != usual:
+                raise BadParameter(
+                    f"{frame.name} has {what.format(frame)}, unlike the other frames.",
+                    "Frames of a bracket are of one size and kind: leave it out.",
+                )

@@ -1,0 +1,188 @@
+"""Exposure fusion by contrast, saturation and well-exposedness, blended in a pyramid.
+
+The pyramid is split at a level of cells of `CELL` pixels. A first sweep lists that level of all
+frames and weights, tile by tile; everything above it is blended at once, as it is a small image. A
+second sweep blends the levels below from the pixels. So the result is that of the whole image, and
+once the upper part is known a pixel needs its neighbours only.
+
+Source: Mertens, Kautz, Van Reeth, "Exposure Fusion", Pacific Graphics 2007.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from napari_restore.models._card import ModelCard
+from napari_restore.models._growing_list import NUMBER, joined
+from napari_restore.models._model import Statistics
+from napari_restore.models._sweeps import RESTORED, Counts, Map, Sums, Sweep, SweepInput, SweptModel
+from napari_restore.models.classical._pyramid import blend, down, levels_of
+
+LEVEL = 5
+"""Level of the pyramid at which it is split."""
+CELL = 1 << LEVEL
+BANDS = 3
+GREY = (0.299, 0.587, 0.114)
+PLACE = 4
+"""Numbers that tell a cell's place: its row, its column, and the row and column of the pixel after
+its last one."""
+LEAST_WEIGHT = 1e-12
+
+
+class Mertens(SweptModel):
+    """The weighted mean of the frames (N, F · 3, H, W) of a bracket, level by level of a pyramid.
+
+    The weight of a pixel of a frame is contrast^a · saturation^b · well-exposedness^c. Contrast is the
+    size of the Laplacian of the grey value, saturation the deviation of the colours from their
+    mean, well-exposedness the product over colours of a bell curve round `optimum`. Returns
+    (N, 3, H, W), cut to 0 … 1: the blend alone goes beyond by a third.
+    """
+
+    pads = False
+    """Edges of the image are those of the pyramid."""
+
+    def steps(self) -> tuple[Sweep, ...]:
+        channels = PLACE + self.card.inputs * (BANDS + 1)
+        cells = Map("cells", channels, CELL)
+        counts = Counts(
+            features=(cells,),
+            shapes=lambda tile: {"cells": ((tile // CELL) ** 2, channels), NUMBER: ()},
+            count=_listed,
+            settles=("coarse", "levels"),
+            settle=self._settle,
+            merge=partial(joined, "cells"),
+        )
+        return (
+            Sweep("reduce", "Coarse levels", self._reduce, halo=2 * CELL, counts=counts),
+            Sweep("blend", "Blending", self._blend, writes=(Map(RESTORED, BANDS),), halo=3 * CELL),
+        )
+
+    def weights(self, frames: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Return the weights (N, F, 1, h, w) of frames (N, F, 3, h, w): they add up to 1.
+
+        `valid` (N, F, h, w) bool: pixels that are not valid weigh nothing, unless none is.
+        """
+        value = self.card.values
+        mean = frames.mean(2, keepdim=True)
+        grey = sum(share * frames[:, :, i : i + 1] for i, share in enumerate(GREY))
+        assert isinstance(grey, Tensor)
+        contrast = laplacian(grey).abs()
+        saturation = (frames - mean).square().sum(2, keepdim=True).sqrt()
+        from_optimum = (frames - float(value["optimum"])).square().sum(2, keepdim=True)
+        exposedness = torch.exp(-from_optimum / (2 * float(value["width"]) ** 2))
+        weight = contrast ** float(value["contrast"])
+        weight = weight * saturation ** float(value["saturation"])
+        weight = weight * exposedness ** float(value["exposure"]) + LEAST_WEIGHT
+        if valid is not None:
+            weight = weight * valid[:, :, None]
+            weight = weight + LEAST_WEIGHT * (weight.sum(1, keepdim=True) == 0)
+        return weight / weight.sum(1, keepdim=True)
+
+    def _frames(self, given: SweepInput) -> tuple[Tensor, Tensor]:
+        """Return frames and weights of a batch."""
+        assert given.view is not None
+        frames = given.view.unflatten(1, (self.card.inputs, BANDS))
+        return frames, self.weights(frames, given.valid)
+
+    def _reduce(self, given: SweepInput) -> Mapping[str, Tensor]:
+        """Return the cells of level `LEVEL`: place, frames, weights."""
+        frames, weights = self._frames(given)
+        height, width = frames.shape[-2:]
+        both = torch.cat([frames, weights], dim=2)
+        for _ in range(LEVEL):
+            both = down(both)
+        places = [
+            _places(y, x, height, width, both)
+            for y, x in _origins(given.statistics, len(both)).tolist()
+        ]
+        return {"cells": torch.cat([torch.stack(places), both.flatten(1, 2)], dim=1)}
+
+    def _settle(self, sums: Sums, _: Statistics) -> Statistics:
+        """Return the blend of all levels from `LEVEL` up (N, 3, h, w), and the number of levels (N,)."""
+        coarse, levels = zip(*(self._upper(cells) for cells in _used(sums)), strict=True)
+        return {"coarse": torch.stack(coarse), "levels": torch.tensor(levels)}
+
+    def _upper(self, cells: Tensor) -> tuple[Tensor, int]:
+        """Return what `_settle` does for the listed cells (R, channels) of one image."""
+        rows, columns = cells[:, 0].long(), cells[:, 1].long()
+        grid = cells.new_zeros(int(rows.max()) + 1, int(columns.max()) + 1, cells.shape[1] - PLACE)
+        grid[rows, columns] = cells[:, PLACE:]
+        short = int(cells[:, 2:4].amax(0).min())
+        most = int(self.card.values["levels"]) or 64
+        levels = min(most, short.bit_length() - 1)
+        both = grid.permute(2, 0, 1).unflatten(0, (self.card.inputs, BANDS + 1))[None]
+        above = levels_of(both, max(0, levels - LEVEL))
+        frames = [level[:, :, :BANDS] for level in above]
+        top = blend(frames, [level[:, :, BANDS:] for level in above], None)
+        return top[0].float(), levels
+
+    def _blend(self, given: SweepInput) -> Mapping[str, Tensor]:
+        frames, weights = self._frames(given)
+        # Of one image, or of each of the batch.
+        coarse, levels = given.statistics["coarse"], int(given.statistics["levels"][0])
+        below = min(levels, LEVEL)
+        reduced, by = levels_of(frames, below), levels_of(weights, below)
+        top = None
+        if levels >= LEVEL:
+            height, width = reduced[-1].shape[-2:]
+            tops = []
+            for item, (y, x) in enumerate(_origins(given.statistics, len(frames)).tolist()):
+                rows, columns = (
+                    slice(y // CELL, y // CELL + height),
+                    slice(x // CELL, x // CELL + width),
+                )
+                tops.append(coarse[item if len(coarse) > 1 else 0][:, rows, columns])
+            top = torch.stack(tops)
+        return {RESTORED: blend(reduced, by, top).clamp(0, 1)}
+
+
+def laplacian(grey: Tensor) -> Tensor:
+    """Return the sum of the four neighbours less four times the pixel; edges reflected."""
+    total = -4 * grey
+    for axis in (-2, -1):
+        length = grey.shape[axis]
+        after = min(1, length - 1)
+        wide = torch.cat(
+            [grey.narrow(axis, after, 1), grey, grey.narrow(axis, length - 1 - after, 1)], axis
+        )
+        total = total + wide.narrow(axis, 0, length) + wide.narrow(axis, 2, length)
+    return total
+
+
+def _origins(statistics: Statistics, items: int) -> Tensor:
+    """Return the position (N, 2) of each item's first pixel in the image; whole images: 0."""
+    origin = statistics.get("origin")
+    return torch.zeros(items, 2, dtype=torch.int64) if origin is None else origin
+
+
+def _places(y: int, x: int, height: int, width: int, like: Tensor) -> Tensor:
+    """Return the place (4, h, w) of each cell of a box of pixels; see `PLACE`."""
+    rows = torch.arange(like.shape[-2], device=like.device) + y // CELL
+    columns = torch.arange(like.shape[-1], device=like.device) + x // CELL
+    down_to = ((rows + 1) * CELL).clamp(max=y + height)
+    right_to = ((columns + 1) * CELL).clamp(max=x + width)
+    grids = (
+        torch.meshgrid(rows, columns, indexing="ij"),
+        torch.meshgrid(down_to, right_to, indexing="ij"),
+    )
+    return torch.stack([*grids[0], *grids[1]]).to(like.dtype)
+
+
+def _listed(features: Mapping[str, Tensor], _: Tensor | None) -> Sums:
+    """Return the cells of tiles as lists (N, R, channels)."""
+    rows = features["cells"].double().flatten(2).transpose(1, 2)
+    return {"cells": rows, NUMBER: rows.new_full((len(rows),), rows.shape[1])}
+
+
+def _used(sums: Sums) -> list[Tensor]:
+    """Return the used rows of each image's list."""
+    return [rows[: int(number)] for rows, number in zip(sums["cells"], sums[NUMBER], strict=True)]
+
+
+def make(card: ModelCard) -> Mertens:
+    return Mertens(replace(card))
