@@ -25,6 +25,7 @@ from napari_restore.api._cache import (
     result_of_kept,
 )
 from napari_restore.api._command_line import EXPORT_OPTIONS
+from napari_restore.api._fusion import FUSION_MODEL, fuse, open_bracket
 from napari_restore.api._images import (
     check_export,
     check_output,
@@ -71,6 +72,7 @@ from napari_restore.images import IMAGE_SUFFIXES
 
 __all__ = [
     "EXPORT_OPTIONS",
+    "FUSION_MODEL",
     "IMAGE_SUFFIXES",
     "PLAN_OPTIONS",
     "ImageStarted",
@@ -101,6 +103,7 @@ __all__ = [
     "explainers",
     "folder_command",
     "forget_result",
+    "fuse",
     "haze",
     "info",
     "inspect_model",
@@ -119,6 +122,7 @@ __all__ = [
     "model_factories",
     "models",
     "new_worker",
+    "open_bracket",
     "open_image",
     "open_mosaic",
     "output_box",

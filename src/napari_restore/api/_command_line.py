@@ -84,10 +84,10 @@ def command_arguments(
     the task's image, `options` are those of `Result.save`. Raises `InputError` for what the command
     cannot express.
     """
+    others = task["image"].get("companions")
     return [
         PROGRAM,
-        "restore",
-        *_image(task),
+        *(["restore", *_image(task)] if others is None else ["fuse", *_bracket(task, others)]),
         "-o",
         os.fspath(output),
         *_region(task["options"], size),
@@ -118,6 +118,17 @@ def _image(task: Mapping[str, Any]) -> Iterator[str]:
         yield from _flag_with_value("--sensor", spec["sensor"])
     if spec.get("allow_outside"):
         yield "--allow-outside"
+
+
+def _bracket(task: Mapping[str, Any], others: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the frames of a bracket, dark to bright, and which of them is the reference."""
+    alone = {**task, "image": {k: v for k, v in task["image"].items() if k != "companions"}}
+    reference, *options = _image(alone)
+    frames = [os.path.abspath(each["source"]) for each in others["images"]]
+    frames.insert(others["reference"], reference)
+    yield from frames
+    yield from ("--reference", reference, "--ev", *(f"{ev:g}" for ev in others["exposures"]))
+    yield from options
 
 
 def _bands(bands: Any) -> str:

@@ -27,12 +27,13 @@ def add_option(group: argparse._ActionsContainer, name: str, **how: Any) -> None
     group.add_argument(f"--{name.replace('_', '-')}", default=default, **how)
 
 
-def add_source(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the source image."""
+def add_source(parser: argparse.ArgumentParser, *, stack: bool = True) -> None:
+    """Add the options of the source image, --stack only if so told."""
     group = parser.add_argument_group("image")
-    group.add_argument(
-        "--stack", action="store_true", help="take several single-band files as one image"
-    )
+    if stack:
+        group.add_argument(
+            "--stack", action="store_true", help="take several single-band files as one image"
+        )
     group.add_argument(
         "--bands",
         metavar="ROLE=N[,…]",
@@ -55,10 +56,13 @@ def add_range(group: argparse._ActionsContainer) -> None:
         add_option(group, name, type=_values.number, metavar="V", help=how)
 
 
-def add_model(parser: argparse.ArgumentParser, *, several: bool = False) -> argparse._ArgumentGroup:
+def add_model(
+    parser: argparse.ArgumentParser, *, several: bool = False, default: str | None = None
+) -> argparse._ArgumentGroup:
     """Add the model and its settings; return the group for further options.
 
-    With `several` the option may be repeated, and is stored as `models`.
+    With `several` the option may be repeated, and is stored as `models`. Without a `default` it is
+    required.
     """
     model = parser.add_argument_group("model")
     named = "an id of `napari-restore models`, a weights file with its card, or FILE.py:factory"
@@ -72,7 +76,11 @@ def add_model(parser: argparse.ArgumentParser, *, several: bool = False) -> argp
             help=f"{named}; NAME=VALUE sets a parameter, or weights=FILE, of this model; may be repeated",
         )
     else:
-        model.add_argument("--model", required=True, metavar="ID", help=named)
+        if default is not None:
+            named = f"{named} (default {default})"
+        model.add_argument(
+            "--model", required=default is None, default=default, metavar="ID", help=named
+        )
     model.add_argument("--weights", metavar="FILE|random:SEED", help="weights of the network")
     model.add_argument(
         "--set",
@@ -134,9 +142,14 @@ def add_context(group: argparse._ActionsContainer) -> None:
     )
 
 
-def add_run_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that `plan` and `restore` share."""
-    add_source(parser)
+def add_run_options(
+    parser: argparse.ArgumentParser, *, model: str | None = None, stack: bool = True
+) -> None:
+    """Add the options that `plan`, `restore` and `fuse` share.
+
+    `model` is the one that runs unless another is named; None: one must be.
+    """
+    add_source(parser, stack=stack)
 
     region = parser.add_argument_group("region (default: the whole image)")
     box = region.add_mutually_exclusive_group()
@@ -172,22 +185,22 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     )
     add_exclude(region)
 
-    model = add_model(parser)
+    chosen = add_model(parser, default=model)
     add_option(
-        model,
+        chosen,
         "strength",
         type=_values.number,
         metavar="S",
         help="share of the model's change to apply (default 1)",
     )
     add_option(
-        model,
+        chosen,
         "luminance_only",
         help="apply the change to the lightness and keep the image's colours",
     )
     for tones, extreme in (("shadows", "darkest"), ("highlights", "brightest")):
         add_option(
-            model,
+            chosen,
             f"protect_{tones}",
             type=_values.number,
             metavar="P",
@@ -246,8 +259,8 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_output_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the output files."""
+def add_output_options(parser: argparse.ArgumentParser, *, folder: bool = True) -> None:
+    """Add the options of the output files; with `folder` those of several."""
     output = parser.add_argument_group("output")
     output.add_argument("--overwrite", action="store_true", help="replace files that exist")
     output.add_argument("--cog", action="store_true", help="write a cloud-optimised GeoTIFF")
@@ -262,9 +275,10 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
     output.add_argument(
         "--record", metavar="FILE", help="also write the run's record; FILE may contain {stem}"
     )
-    output.add_argument(
-        "--name",
-        default="{stem}_clear{suffix}",
-        metavar="PATTERN",
-        help="names of the files in DIR (default {stem}_clear{suffix})",
-    )
+    if folder:
+        output.add_argument(
+            "--name",
+            default="{stem}_clear{suffix}",
+            metavar="PATTERN",
+            help="names of the files in DIR (default {stem}_clear{suffix})",
+        )

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 from napari_restore.commands import (
     _attribute,
     _evaluate,
+    _fuse,
     _haze,
     _info,
     _inspect,
@@ -98,6 +99,10 @@ def build_parser() -> Parser:
     )
     add_run_options(restore)
     add_output_options(restore)
+
+    _fuse.add(
+        _command(commands, "fuse", _fuse.fuse, "fuse the frames of a bracket into one picture")
+    )
 
     attribute = _command(
         commands, "attribute", _attribute.attribute, "map which pixels made a result"

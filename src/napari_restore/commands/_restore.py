@@ -79,7 +79,7 @@ def restore(options: Namespace) -> CommandResult:
         if into_folder:
             item.output.parent.mkdir(exist_ok=True)
         record = runner.restore(item, image, model, plan_arguments(options, image))
-    return CommandResult(record, _summary_line(item.output, record), wrote_files=True)
+    return CommandResult(record, summary_line(item.output, record), wrote_files=True)
 
 
 def rerun(options: Namespace) -> CommandResult:
@@ -110,8 +110,9 @@ def rerun(options: Namespace) -> CommandResult:
         runner = Runner(options, interrupt, read, export)
         runner.check(item)
         record = runner.run(item, planned)
-    return CommandResult(record, _summary_line(item.output, record), wrote_files=True)
+    return CommandResult(record, summary_line(item.output, record), wrote_files=True)
 
 
-def _summary_line(output: Path, record: Mapping[str, Any]) -> str:
+def summary_line(output: Path, record: Mapping[str, Any]) -> str:
+    """Return what a command prints after it wrote `output`."""
     return f"wrote {escape_controls(str(output))} in {format_seconds(record['measured']['seconds'], tenths=True)}"

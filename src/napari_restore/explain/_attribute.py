@@ -113,6 +113,10 @@ def attribute(
     memory, device_memory, device, workers, scratch
         Resources of the run, as `make_plan` takes them.
     """
+    if image.companions is not None:
+        raise BadParameter(
+            "A fused picture is not attributed to its frames.", "Attribute a model of one image."
+        )
     settings = MethodSettings(**part_of(options, MethodOptions))
     plan_options = _plan_options(options)
     request = _request_of(image, model, box, polygon, settings, plan_options)

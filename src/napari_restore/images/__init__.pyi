@@ -5,6 +5,7 @@ from ._image import Image, open_image
 from ._profile import Profile
 from ._source import Box, Level, Source
 from ._suffixes import IMAGE_SUFFIXES
+from .brackets._bracket import bracket_of
 from .cache._chunks import ChunkCache, chunk_cache
 from .cache._folder import (
     CacheEntry,
@@ -55,6 +56,7 @@ __all__ = [
     "Source",
     "adopt_zarr",
     "attach_pyramid",
+    "bracket_of",
     "cache_dir",
     "cache_entries",
     "can_adopt",

@@ -16,10 +16,10 @@ import numpy.typing as npt
 from napari_restore._options import Pathlike
 from napari_restore.errors import BadParameter, Message, option
 from napari_restore.images._base import ImageBase
-from napari_restore.images._companions import Companions, check_frames
 from napari_restore.images._georeference import crs_name
 from napari_restore.images._reader import Reader
 from napari_restore.images._source import Box, Source, chunks_of
+from napari_restore.images.brackets._companions import Companions
 from napari_restore.images.cache._chunks import chunk_cache, read_valid_window, read_window
 from napari_restore.images.levels._cached import OnLanded
 from napari_restore.images.levels._lazy import lazy_level
@@ -126,8 +126,7 @@ class Image(ImageBase):
         """Return this image as frame number `reference` of a bracket, with its own `spec`.
 
         `images` are the other frames, dark to bright; `exposures` those of all frames in EV relative
-        to this one. Pixels, levels and caches are those of this image. Raises `BadParameter` for
-        frames that do not lie on its grid.
+        to this one. Pixels, levels and caches are those of this image; all frames lie on its grid.
         """
         return self._among(Companions(tuple(images), reference, tuple(map(float, exposures))))
 
@@ -150,7 +149,6 @@ class Image(ImageBase):
         frame = Image.__new__(Image)
         frame.__dict__.update(self.__dict__)
         frame.companions = companions
-        check_frames(frame.frames)
         others = companions.spec()
         frame.spec = None
         if self.spec is not None and others is not None:

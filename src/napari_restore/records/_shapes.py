@@ -28,8 +28,18 @@ class ImageSource(TypedDict):
     sensor: NotRequired[str | None]
     select: NotRequired[list[int] | None]
     level: NotRequired[int | None]
+    companions: NotRequired[CompanionSources | None]
     allow_outside: NotRequired[bool]
     """Whether the user allowed VRT sources outside of its folder; a rerun needs the consent again."""
+
+
+@closed
+class CompanionSources(TypedDict):
+    """How the other frames of a bracket are opened again, dark to bright."""
+
+    images: list[ImageSource]
+    reference: int
+    exposures: list[float]
 
 
 class ModelSource(TypedDict):

@@ -11,7 +11,7 @@ from typing import Any
 from napari_restore.engine.memory._budget import PeakMemory
 from napari_restore.engine.planning._plan import Plan
 from napari_restore.engine.results._quality import QUALITY
-from napari_restore.images import Radiometry
+from napari_restore.images import Image, Radiometry
 
 
 @dataclass
@@ -79,6 +79,9 @@ def make_record(
         ranges = {"black": [float(b) for b in black], "white": float(white)}
         context["black_reason"] = radiometry.black_reason
         context["white_reason"] = radiometry.white_reason
+    frames: dict[str, Any] = {}
+    if image.companions is not None:
+        frames = {"frames": _frames(image), "reference": image.companions.reference}
     return {
         "command": "",
         "version": version("napari-restore"),
@@ -92,6 +95,7 @@ def make_record(
             "crs": None if image.georeference is None else image.georeference.crs_wkt,
             **ranges,
         },
+        **frames,
         "output": None,
         "model": {
             "id": card.id,
@@ -112,3 +116,17 @@ def make_record(
             **{name: version(name) for name in ("torch", "numpy", "zarr")},
         },
     }
+
+
+def _frames(image: Image) -> list[dict[str, Any]]:
+    """Return the frames of a bracket, dark to bright."""
+    assert image.companions is not None
+    return [
+        {
+            "path": None if frame.path is None else str(frame.path),
+            "fingerprint": frame.fingerprint,
+            "ev": ev,
+            "used": True,
+        }
+        for frame, ev in zip(image.frames, image.companions.exposures, strict=True)
+    ]

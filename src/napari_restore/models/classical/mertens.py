@@ -11,7 +11,6 @@ Source: Mertens, Kautz, Van Reeth, "Exposure Fusion", Pacific Graphics 2007.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 
 import torch
@@ -87,6 +86,13 @@ class Mertens(SweptModel):
         """Return frames and weights of a batch."""
         assert given.view is not None
         frames = given.view.unflatten(1, (self.card.inputs, BANDS))
+        if given.valid is None:
+            return frames, self.weights(frames)
+        # Neighbours see through the pyramid what stands where a frame is not valid.
+        valid = given.valid[:, :, None]
+        count = valid.sum(1, keepdim=True)
+        mean = torch.where(valid, frames, 0).sum(1, keepdim=True) / count.clamp(min=1)
+        frames = torch.where(valid, frames, mean)
         return frames, self.weights(frames, given.valid)
 
     def _reduce(self, given: SweepInput) -> Mapping[str, Tensor]:
@@ -185,4 +191,5 @@ def _used(sums: Sums) -> list[Tensor]:
 
 
 def make(card: ModelCard) -> Mertens:
-    return Mertens(replace(card))
+    """Return the method; the number of frames is that of each image."""
+    return Mertens(card)

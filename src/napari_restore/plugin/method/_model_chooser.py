@@ -257,7 +257,8 @@ class ModelChooser(QWidget):
 
 def offered_models() -> list[ModelCard]:
     """Return the models that run as they are, not those whose weights are missing."""
-    return [card for card in api.models() if api.is_ready(card.id)]
+    # Frames of a bracket are not chosen in this panel.
+    return [card for card in api.models() if api.is_ready(card.id) and card.inputs == 1]
 
 
 def in_short(text: str) -> str:

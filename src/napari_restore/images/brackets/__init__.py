@@ -1,0 +1,1 @@
+"""Brackets: frames of one scene with different exposures."""

@@ -1,0 +1,114 @@
+"""Exposure of a photo, from its EXIF or from its pixels."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari_restore.images._image import Image
+
+EXIF_DIRECTORY = 0x8769
+EXPOSURE_TIME = 0x829A
+F_NUMBER = 0x829D
+SENSITIVITY = 0x8827
+SIDE = 512
+"""Longest side in pixels on which exposures are compared."""
+GAMMA = 2.2
+"""Exponent that turns display values into about linear ones."""
+MIDTONES = (0.08, 0.92)
+"""Display values that are neither lost in noise nor clipped."""
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """Settings of the camera, as EXIF has them."""
+
+    seconds: float
+    f_number: float | None = None
+    """None: not recorded, as by lenses without contacts."""
+    iso: float | None = None
+
+    @property
+    def ev(self) -> float:
+        """Return log2 of the light that the settings let in, up to a constant of the scene."""
+        light = self.seconds * (self.iso or 100.0) / (self.f_number or 1.0) ** 2
+        return math.log2(light)
+
+
+def exposure_in(exif: bytes | None) -> Exposure | None:
+    """Return the exposure of an EXIF block; None if it has no exposure time."""
+    if not exif:
+        return None
+    from PIL.Image import Exif
+
+    parsed = Exif()
+    try:
+        parsed.load(exif)
+        tags: dict[int, Any] = {**parsed, **parsed.get_ifd(EXIF_DIRECTORY)}
+    except Exception:  # damaged EXIF never keeps a bracket from being fused
+        return None
+    seconds = _positive(tags.get(EXPOSURE_TIME))
+    if seconds is None:
+        return None
+    return Exposure(seconds, _positive(tags.get(F_NUMBER)), _positive(tags.get(SENSITIVITY)))
+
+
+def recorded_exposures(frames: Sequence[Image]) -> list[float] | None:
+    """Return the EV of each frame as recorded, None unless all are and they differ."""
+    found = [exposure_in(frame.profile.exif) for frame in frames]
+    known = [each for each in found if each is not None]
+    if len(known) < len(found):
+        return None
+    # What only some record says nothing of how they differ.
+    if any(each.f_number is None for each in known):
+        known = [Exposure(each.seconds, None, each.iso) for each in known]
+    if any(each.iso is None for each in known):
+        known = [Exposure(each.seconds, each.f_number, None) for each in known]
+    evs = [each.ev for each in known]
+    return evs if max(evs) > min(evs) else None
+
+
+def estimated_exposures(frames: Sequence[Image]) -> list[float]:
+    """Return the EV of each frame by its pixels, relative to the first.
+
+    Frames are put in order by their mean; neighbours are compared where both are mid-tones, by the
+    median ratio of about linear values.
+    """
+    grey = [_overview(frame) for frame in frames]
+    order = sorted(range(len(grey)), key=lambda number: float(grey[number].mean()))
+    evs = dict.fromkeys(order, 0.0)
+    low, high = MIDTONES
+    for dark, bright in pairwise(order):
+        a, b = grey[dark], grey[bright]
+        both = (a > low) & (a < high) & (b > low) & (b < high)
+        ratio = float(np.median(b[both] / a[both])) if both.any() else 2.0
+        evs[bright] = evs[dark] + GAMMA * math.log2(max(1.0, ratio))
+    return [evs[number] - evs[0] for number in range(len(grey))]
+
+
+def _overview(frame: Image) -> npt.NDArray[np.float64]:
+    """Return the grey values (h, w) of a coarse level, in 0 … 1."""
+    levels = [n for n, shape in enumerate(frame.level_shapes) if max(shape) <= SIDE]
+    number = levels[0] if levels else len(frame.level_shapes) - 1
+    view = frame.level_view(number) if frame.level_scale(number) else frame
+    values = view.read((0, 0, view.height, view.width))[..., list(frame.data_bands)]
+    most = np.iinfo(values.dtype).max if values.dtype.kind in "iu" else 1.0
+    grey: npt.NDArray[np.float64] = values.mean(axis=2, dtype=np.float64) / most
+    return grey
+
+
+def _positive(value: Any) -> float | None:
+    """Return a number of EXIF, of which there may be several; None if it is no positive one."""
+    try:
+        number = float(value[0] if isinstance(value, tuple) else value)
+    except (TypeError, ValueError, ZeroDivisionError, IndexError):
+        return None
+    return number if math.isfinite(number) and number > 0 else None

@@ -1,0 +1,86 @@
+"""`fuse`: frames in, one picture out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+from tests.models.test_mertens import frames
+
+import napari_restore as nr
+from napari_restore.errors import SourceChanged
+
+
+@pytest.fixture
+def bracket(tmp_path: Path) -> Path:
+    """A folder with the three frames of a scene, not in the order of exposure."""
+    folder = tmp_path / "bracket"
+    folder.mkdir()
+    for name, frame in zip(("b", "c", "a"), frames(150, 170), strict=True):
+        Pillow.fromarray((frame * 255).astype(np.uint8)).save(folder / f"{name}.png")
+    return folder
+
+
+def test_a_folder_is_fused_and_its_record_repeats_it(
+    cli: Any, bracket: Path, tmp_path: Path
+) -> None:
+    out, record = tmp_path / "fused.png", tmp_path / "fused.json"
+    run = cli("fuse", bracket, "-o", out, "--record", record)
+    assert run.code == 0, run.err
+    written = json.loads(record.read_text())
+    assert [Path(each["path"]).name for each in written["frames"]] == ["b.png", "c.png", "a.png"]
+    assert written["reference"] == 1
+    assert Path(written["input"]["path"]).name == "c.png"
+    again = tmp_path / "again.png"
+    assert cli("rerun", record, "-o", again).code == 0
+    assert again.read_bytes() == out.read_bytes()
+    same = np.asarray(nr.fuse(sorted(bracket.iterdir()), progress=False))
+    assert np.array_equal(same, np.asarray(Pillow.open(out)))
+    Pillow.new("RGB", (170, 150)).save(bracket / "a.png")
+    with pytest.raises(SourceChanged, match="a is not the frame"):
+        nr.rerun(record, tmp_path / "other.png")
+
+
+def test_the_copied_command_writes_the_same_bytes(cli: Any, bracket: Path, tmp_path: Path) -> None:
+    from napari_restore import api
+
+    image = nr.open_bracket(sorted(bracket.iterdir()), reference=0)
+    command = api.command_of(nr.plan(image, "mertens"), tmp_path / "copied.png")
+    assert cli(*command.split()[1:]).code == 0
+    expected = np.asarray(nr.restore(image, "mertens", progress=False))
+    assert np.array_equal(np.asarray(Pillow.open(tmp_path / "copied.png")), expected)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["bracket/a.png"], "one frame"),
+        (["bracket", "--reference", "x.png"], "none of the frames"),
+        (["bracket", "--model", "dcp"], "single image"),
+        (["bracket", "--ev", "1", "2"], "2 exposures for 3 frames"),
+        (["bracket", "other.png"], "12 × 9 pixels"),
+        (["bracket", "missing.png"], "missing.png"),
+    ],
+)
+def test_bad_input_is_said(
+    cli: Any, bracket: Path, tmp_path: Path, words: list[str], said: str
+) -> None:
+    Pillow.new("RGB", (12, 9)).save(tmp_path / "other.png")
+    paths = [str(tmp_path / word) if "." in word or word == "bracket" else word for word in words]
+    if "--reference" in words:
+        paths[-1] = words[-1]
+    run = cli("fuse", *paths, "-o", tmp_path / "out.tif")
+    assert run.code == 2
+    assert said in run.err
+    assert not (tmp_path / "out.tif").exists()
+
+
+def test_an_output_is_no_frame(cli: Any, bracket: Path) -> None:
+    before = (bracket / "a.png").read_bytes()
+    run = cli("fuse", bracket, "-o", bracket / "a.png", "--overwrite")
+    assert run.code == 2
+    assert (bracket / "a.png").read_bytes() == before

@@ -1,0 +1,82 @@
+"""Runs that see the other frames of a bracket."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.models.test_mertens import frames, fused
+
+import napari_restore as nr
+from napari_restore import Region
+from napari_restore.errors import BadParameter
+from napari_restore.images import Image, bracket_of, open_image
+
+
+@pytest.fixture(autouse=True)
+def small_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a tile costs is measured on small ones."""
+    monkeypatch.setattr("napari_restore.engine.sweeps._cost.SIDES", (64, 128))
+    monkeypatch.setattr("napari_restore.engine.planning._calibrate._SIDES", (64, 128))
+
+
+def bracket(size: tuple[int, int] = (290, 333), kind: Any = np.float32) -> Image:
+    scale = np.iinfo(kind).max if np.issubdtype(kind, np.integer) else 1
+    return bracket_of(
+        [open_image((f * scale).astype(kind)) for f in frames(*size)], None, (-2, 0, 2)
+    )
+
+
+@pytest.mark.parametrize("tile", [128, 256])
+def test_tile_by_tile_is_the_whole(tile: int) -> None:
+    result = nr.restore(bracket(), "mertens", tile=tile)
+    expected = fused(frames(290, 333).astype(np.float32))
+    assert np.abs(np.asarray(result.array) - expected).max() <= 1e-6
+    assert result.record["reference"] == 1
+    assert [each["ev"] for each in result.record["frames"]] == [-2, 0, 2]
+
+
+def test_bytes_do_not_depend_on_tiles_and_a_region_is_cut_of_the_whole() -> None:
+    image = bracket(kind=np.uint8)
+    whole, other = (np.asarray(nr.restore(image, "mertens", tile=tile)) for tile in (128, 256))
+    assert np.array_equal(whole, other)
+    # What the coarse levels hold is known by now: this runs no sweep over the image.
+    part = nr.restore(image, "mertens", region=Region(60, 41, 201, 190), tile=128)
+    assert np.array_equal(np.asarray(part), whole[60:201, 41:190])
+    assert part.record["plan"]["staged"] is None
+
+
+def test_equal_frames_leave_the_image_as_it_is() -> None:
+    pixels = (frames(140, 150)[1] * 65535).astype(np.uint16)
+    same = bracket_of([open_image(pixels)] * 3, None, (0, 0, 0))
+    assert np.array_equal(np.asarray(nr.restore(same, "mertens")), pixels)
+
+
+def test_frames_are_part_of_what_identifies_a_run() -> None:
+    image = bracket((140, 150))
+    assert image.companions is not None
+    first = nr.plan(image, "mertens")
+    fewer = bracket_of(image.frames[:2], 1, (-2, 0))
+    assert nr.plan(fewer, "mertens").key != first.key
+    assert nr.plan(bracket((140, 150)), "mertens").key == first.key
+
+
+def test_pixels_of_a_frame_that_are_not_finite_weigh_nothing() -> None:
+    given = frames(140, 150).astype(np.float32)
+    given[2, 20:60, 30:70] = np.nan
+    broken = bracket_of([open_image(f) for f in given], None, (-2, 0, 2))
+    result = np.asarray(nr.restore(broken, "mertens"))
+    assert np.isfinite(result).all()
+    given[2, 20:60, 30:70] = 0.5
+    sound = bracket_of([open_image(f) for f in given], None, (-2, 0, 2))
+    assert np.abs(np.asarray(nr.restore(sound, "mertens")) - result).max() > 1e-3
+
+
+def test_a_bracket_is_not_restored_by_a_model_of_one_image() -> None:
+    with pytest.raises(BadParameter, match="single image"):
+        nr.plan(bracket(), "dcp")
+    with pytest.raises(BadParameter, match="Give two frames"):
+        nr.plan(open_image(np.zeros((40, 50, 3), np.uint8)), "mertens")
+    with pytest.raises(BadParameter, match="not attributed"):
+        nr.attribute(bracket(), "mertens", box=Region(0, 0, 9, 9))
