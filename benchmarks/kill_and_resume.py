@@ -18,6 +18,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -86,8 +87,8 @@ def killed_in(words: list[str], cache: Path, phase: str, tiles: int) -> bool:
     now, first = "", None
     for line in process.stderr:
         if not line.startswith("{"):
-            print(line.rstrip(), file=sys.stderr)
-            continue
+            # An error: it is no killed run that goes on.
+            sys.exit(line.rstrip())
         event = json.loads(line)
         now = event["name"] if event["event"] == "Phase" else now
         if event["event"] == "Progress" and now == phase:
@@ -120,18 +121,20 @@ def kill_in_sweeps(arguments: argparse.Namespace, folder: Path) -> bool:
     words, cache = command(arguments.scene, killed, *shape), folder / "cache-killed"
     same = True
     for sweep in sweeps:
-        landed, fresh = 0, ["--fresh"]
+        landed = 0
         while landed < arguments.kills:
-            if killed_in([*words, *fresh], cache, sweep, rng.randrange(3)):
-                landed, fresh = landed + 1, []
+            if killed_in(words, cache, sweep, rng.randrange(3)):
+                landed += 1
             else:
-                # That sweep was done: from the start.
-                fresh = ["--fresh"]
+                # That sweep is done: from the start, with nothing known of the image.
+                killed.unlink(missing_ok=True)
+                shutil.rmtree(cache)
         subprocess.run(words, env=environment(cache), capture_output=True, check=True)
         equal = digest(whole) == digest(killed)
         print(f"{sweep}: {landed} kills, bytes equal: {equal}", flush=True)
         same = same and equal
         killed.unlink()
+        shutil.rmtree(cache)
     return same
 
 
