@@ -1,10 +1,13 @@
 """Kills a run at random moments, repeats the command, compares with an undisturbed run.
 
-    python benchmarks/kill_and_resume.py SCENE.tif [--kills 20] [--model dcp]
+    python benchmarks/kill_and_resume.py SCENE.tif [--kills 20] [--model dcp] [--in-sweeps]
 
 Prints after how many tiles each kill fell, how many tiles were computed in all,
 and whether the bytes are equal. Ends with one SIGINT: exit code, seconds until
 the process is gone, and whether anything stands under the final name.
+
+With `--in-sweeps` so many kills fall into one sweep of each kind of a model that sees the whole
+image, each after a random number of tiles of that sweep.
 """
 
 from __future__ import annotations
@@ -14,6 +17,8 @@ import hashlib
 import json
 import os
 import random
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,11 +26,13 @@ import tempfile
 import time
 from pathlib import Path
 
+WITHOUT_WEIGHTS = ("hint", "hint-small", "andehazeformer-small")
+
 
 def command(scene: Path, out: Path, model: str, tile: int) -> list[str]:
     words = [sys.executable, "-m", "napari_restore", "restore", str(scene), "-o", str(out)]
     words += ["--model", model, "--tile", str(tile), "--json", "--progress", "json"]
-    return words + (["--weights", "random:0"] if model == "haze-unet" else [])
+    return words + (["--weights", "random:0"] if model in WITHOUT_WEIGHTS else [])
 
 
 def environment(cache: Path) -> dict[str, str]:
@@ -71,6 +78,66 @@ def interrupted(
     return finished
 
 
+def killed_in(words: list[str], cache: Path, phase: str, tiles: int) -> bool:
+    """Start the command, kill it after so many tiles of `phase`; whether it came to that."""
+    process = subprocess.Popen(
+        words, env=environment(cache), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    now, first = "", None
+    for line in process.stderr:
+        if not line.startswith("{"):
+            # An error: it is no killed run that goes on.
+            sys.exit(line.rstrip())
+        event = json.loads(line)
+        now = event["name"] if event["event"] == "Phase" else now
+        if event["event"] == "Progress" and now == phase:
+            first = event["done"] if first is None else first
+            if event["done"] - first >= tiles:
+                break
+    process.kill()
+    process.stderr.read()
+    process.wait()
+    return now == phase
+
+
+def sweeps_of(words: list[str], cache: Path) -> list[str]:
+    """Return the name of one sweep of each kind, that in the middle, of a run to the end."""
+    done = subprocess.run(words, env=environment(cache), capture_output=True, text=True, check=True)
+    events = [json.loads(line) for line in done.stderr.splitlines()]
+    names = [event["name"] for event in events if event["event"] == "Phase"]
+    kinds: dict[str, list[str]] = {}
+    for name in (name for name in names if re.search(r"\(\d+ of \d+\)$", name)):
+        kinds.setdefault(re.sub(r"[\d()]|of", "", name), []).append(name)
+    return [of_kind[len(of_kind) // 2] for of_kind in kinds.values()]
+
+
+def kill_in_sweeps(arguments: argparse.Namespace, folder: Path) -> bool:
+    """Kill runs in one sweep of each kind; whether each ended in the bytes of the undisturbed one."""
+    rng = random.Random(arguments.seed)
+    shape = (arguments.model, arguments.tile)
+    whole, killed = folder / "whole.tif", folder / "killed.tif"
+    sweeps = sweeps_of(command(arguments.scene, whole, *shape), folder / "cache-whole")
+    words, cache = command(arguments.scene, killed, *shape), folder / "cache-killed"
+    same = True
+    for sweep in sweeps:
+        landed = 0
+        while landed < arguments.kills:
+            if killed_in(words, cache, sweep, rng.randrange(3)):
+                landed += 1
+            else:
+                # That sweep is done: from the start, with nothing known of the image.
+                killed.unlink(missing_ok=True)
+                shutil.rmtree(cache)
+        subprocess.run(words, env=environment(cache), capture_output=True, check=True)
+        equal = digest(whole) == digest(killed)
+        print(f"{sweep}: {landed} kills, bytes equal: {equal}", flush=True)
+        same = same and equal
+        killed.unlink()
+        shutil.rmtree(cache)
+    return same
+
+
 def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
@@ -83,7 +150,11 @@ def main() -> None:
     parser.add_argument("--model", default="dcp")
     parser.add_argument("--tile", type=int, default=512)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--in-sweeps", action="store_true")
     arguments = parser.parse_args()
+    if arguments.in_sweeps:
+        with tempfile.TemporaryDirectory() as name:
+            sys.exit(0 if kill_in_sweeps(arguments, Path(name)) else 1)
     rng = random.Random(arguments.seed)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

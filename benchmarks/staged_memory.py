@@ -1,13 +1,16 @@
-"""How memory and time of a staged run grow with the image: a curve over sides.
+"""How memory and time of a model of many sweeps grow with the image: a curve over sides.
 
     python benchmarks/staged_memory.py --sides 2048 4096 8192 16384 [--memory 3GiB]
-        [--model inf-dehaze-small] [--work DIR] [--stop-after SECONDS] [--json OUT]
+        [--model inf-dehaze-small] [--weights random:0] [--work DIR] [--stop-after SECONDS]
+        [--json OUT]
 
 Each scene goes through the command line in a process of its own, `napari-restore restore
 … --record`, GeoTIFF to GeoTIFF. Printed are the peak beyond the idle process (unique set
 size, as the record has it) beside its prediction and the budget, the highest resident
 size of the whole command from outside, writing the file included, seconds of the
-command and of the run in it, the grid of tokens, and residuals by tier.
+command, of the run in it, and of the processor, seconds of the run by phase (the sum of the
+sweeps, unless they are those of Inf-Dehaze), the grid of tokens, and maps by tier: as planned,
+and as written.
 
 With `--stop-after` a run that takes longer is stopped by Ctrl-C; the same command with
 the same `--work` goes on with it. Seconds are then summed over the parts, memory is the
@@ -19,6 +22,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -31,7 +35,7 @@ MIB = 1 << 20
 PHASES = ("encode", "bottleneck", "decode")
 HEAD = (
     "| side | parts | added MiB | predicted MiB | budget MiB | resident MiB | command s | run s | s/MP "
-    "| encode, bottleneck, decode s | grid MiB | residual MiB: ram, disk | tier |"
+    "| processor s/MP | phases s | grid MiB | maps MiB: ram, disk | written | tier |"
 )
 
 
@@ -59,12 +63,13 @@ def run_part(options: argparse.Namespace, scene: Path, number: int) -> dict[str,
     record = folder / f"{scene.stem}-{number}.json"
     words = [sys.executable, "-m", "napari_restore", "restore", str(scene)]
     words += ["-o", str(output_of(options, scene)), "--model", options.model]
-    words += ["--weights", "random:0", "--memory", options.memory, "--record", str(record)]
+    words += ["--weights", options.weights] if options.weights != "shipped" else []
+    words += ["--memory", options.memory, "--record", str(record)]
     words += ["--residuals", options.residuals, *options.option]
     # A part that was killed left its record behind, or half of one.
     record.unlink(missing_ok=True)
     environment = {**os.environ, "NAPARI_RESTORE_CACHE": str(folder / "cache")}
-    began = time.perf_counter()
+    began, computed = time.perf_counter(), processor_seconds()
     highest, stopped = 0, False
     with open(folder / f"{scene.stem}.log", "a") as log:
         process = subprocess.Popen(words, env=environment, stdout=log, stderr=log)
@@ -79,10 +84,17 @@ def run_part(options: argparse.Namespace, scene: Path, number: int) -> dict[str,
     return {
         "code": process.returncode,
         "seconds": time.perf_counter() - began,
+        "processor_seconds": processor_seconds() - computed,
         "resident": highest,
         "plan": record_data.get("plan", {}),
         "measured": record_data.get("measured", {}),
     }
+
+
+def processor_seconds() -> float:
+    """Seconds that finished child processes have computed."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def output_of(options: argparse.Namespace, scene: Path) -> Path:
@@ -109,13 +121,16 @@ def row(options: argparse.Namespace, side: int, parts: list[dict[str, Any]], wid
     # The first part plans everything; later ones only what is left.
     staged = plans[0]["staged"]
     seconds = sum(m["run_seconds"] for m in measured)
-    phases = [sum(m["phase_seconds"].get(name, 0.0) for m in measured) for name in PHASES]
+    computed = sum(part["processor_seconds"] for part in parts)
+    names = PHASES if "bottleneck" in measured[0]["phase_seconds"] else ["sweeps"]
+    phases = [sum(phase_seconds(m, name) for m in measured) for name in names]
     added = max(m["peak_ram_bytes"] - m["idle_ram_bytes"] for m in measured)
     predicted = max(
         plan["predicted_peak_ram_bytes"] - m["idle_ram_bytes"]
         for plan, m in zip(plans, measured, strict=True)
     )
     sizes = [staged["residual_bytes"][tier] / MIB for tier in ("ram", "disk")]
+    written = [m["residual_bytes"][tier] / MIB for m in measured[-1:] for tier in ("ram", "disk")]
     cells = [
         str(len(parts)),
         f"{added / MIB:.0f}",
@@ -125,17 +140,30 @@ def row(options: argparse.Namespace, side: int, parts: list[dict[str, Any]], wid
         f"{sum(part['seconds'] for part in parts):.1f}",
         f"{seconds:.1f}",
         f"{seconds / (side * side / 1e6):.2f}",
+        f"{computed / (side * side / 1e6):.2f}",
         ", ".join(f"{phase:.1f}" for phase in phases),
         f"{staged['tokens'] * width * 4 / MIB:.1f}",
         f"{sizes[0]:.0f}, {sizes[1]:.0f}",
+        f"{written[0]:.0f}, {written[1]:.0f}",
         plans[0]["residual_tier"],
     ]
     return f"| {side}² | {' | '.join(cells)} |"
 
 
+def phase_seconds(measured: dict[str, Any], name: str) -> float:
+    """Seconds of a phase; "sweeps" is all but the statistics of the image and what follows."""
+    by_phase = measured["phase_seconds"]
+    if name != "sweeps":
+        return by_phase.get(name, 0.0)
+    return sum(by_phase.values())
+
+
 def token_width(model: str) -> int:
-    """Channels of a token. In a process of its own: this one stays small."""
-    code = "import sys, napari_restore as nr; print(nr.load_model(sys.argv[1], weights='random:0').width)"
+    """Channels of a token, 0 without any. In a process of its own: this one stays small."""
+    code = (
+        "import sys, napari_restore as nr\n"
+        "print(getattr(nr.load_model(sys.argv[1], weights='random:0'), 'width', 0))"
+    )
     words = [sys.executable, "-c", code, model]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     return int(done.stdout)
@@ -146,6 +174,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sides", type=int, nargs="+", default=[2048, 4096, 8192])
     parser.add_argument("--model", default="inf-dehaze-small")
+    parser.add_argument("--weights", default="random:0", help="as on the command line; or shipped")
     parser.add_argument("--memory", default="3GiB")
     parser.add_argument("--residuals", default="auto")
     parser.add_argument("--option", action="append", default=[], help="for the command; repeatable")

@@ -28,8 +28,10 @@ from napari_restore.engine.gradients import (
     gradients_of,
 )
 from napari_restore.engine.gradients._kept import Shelf, check_disk
+from napari_restore.engine.sweeps._map_records import Slots
 from napari_restore.errors import BudgetTooSmall, DiskFull
 from napari_restore.explain._context_gradient import ContextGradient
+from napari_restore.images import is_locked, lock_file
 from napari_restore.models import RestorationModel, SweptModel, placed_at
 
 BOX = Region(30, 20, 45, 36)
@@ -186,6 +188,23 @@ def test_predicted_maps_are_those_kept(tmp_path: Path, monkeypatch: pytest.Monke
         assert (predicted.disk_bytes > 0) == (ram < 1 << 30)
     with pytest.raises(DiskFull, match="scratch disk"):
         check_disk(tmp_path, 1 << 60)
+
+
+def test_maps_of_a_killed_attribution_are_deleted_by_the_next(tmp_path: Path) -> None:
+    left, other = tmp_path / "gradients.left", tmp_path / "gradients.other"
+    for folder in (left, other):
+        folder.mkdir()
+        (folder / "0.slab").write_bytes(b"maps")
+    (left / "writer").write_text("0")
+    locked = lock_file(other / "writer")
+    assert locked is not None
+    shelf = Shelf(0, tmp_path)
+    folder, _ = shelf.file(Slots(0, 0, 1))
+    assert sorted(tmp_path.iterdir()) == sorted([folder, other])
+    assert is_locked(folder / "writer")
+    shelf.close()
+    locked.release()
+    assert list(tmp_path.iterdir()) == [other]
 
 
 def test_a_constant_context_is_the_local_gradient_to_the_bit(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import itertools
 import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,11 +17,13 @@ from napari_restore._format import format_size
 from napari_restore.engine._region import Region
 from napari_restore.engine.memory._device import Device
 from napari_restore.engine.running._precision import dtype_of
+from napari_restore.engine.storage._store_lock import WRITER
 from napari_restore.engine.sweeps._grid import Grid
 from napari_restore.engine.sweeps._map_records import ResidualStore, Shape, Slots
 from napari_restore.engine.sweeps._map_store import MapStore, Place
 from napari_restore.engine.sweeps._shared_costs import DISK_SHARE, existing_folder
 from napari_restore.errors import DiskFull, ResourceError, option
+from napari_restore.images import is_locked, lock_file
 from napari_restore.models import Map
 
 KEY = "gradients"
@@ -35,7 +38,8 @@ class Shelf:
     def __init__(self, ram: int, scratch: Path | None = None) -> None:
         self._ram = ram
         self._scratch = scratch
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._folder: Path | None = None
+        self._opened = ExitStack()
         self._numbers = itertools.count()
         self._taken: dict[object, tuple[int, int]] = {}
         self._now = [0, 0]
@@ -64,14 +68,25 @@ class Shelf:
             return self._scratch, f"{KEY}.slab"
         if self._folder is None:
             self._scratch.mkdir(parents=True, exist_ok=True)
-            self._folder = tempfile.TemporaryDirectory(prefix=f"{KEY}.", dir=self._scratch)
-        return Path(self._folder.name), f"{next(self._numbers)}.slab"
+            remove_abandoned(self._scratch)
+            made = tempfile.TemporaryDirectory(prefix=f"{KEY}.", dir=self._scratch)
+            self._folder = Path(self._opened.enter_context(made))
+            if locked := lock_file(self._folder / WRITER):
+                self._opened.callback(locked.release)
+        return self._folder, f"{next(self._numbers)}.slab"
 
     def close(self) -> None:
         """Delete what lies on disk."""
-        if self._folder is not None:
-            self._folder.cleanup()
-            self._folder = None
+        self._opened.close()
+        self._folder = None
+
+
+def remove_abandoned(scratch: Path) -> None:
+    """Delete the folders that killed attributions left in `scratch`."""
+    for folder in scratch.glob(f"{KEY}.*"):
+        # A folder without its lock is one that is just being made.
+        if (folder / WRITER).is_file() and not is_locked(folder / WRITER):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def check_disk(folder: Path, needed: int) -> None:
