@@ -15,3 +15,4 @@ def quick_plans(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(f"{planning}._calibrate._SIDES", (16, 32))
     monkeypatch.setattr(f"{planning}._prepare_cost.STEP", 64)
     monkeypatch.setattr(f"{planning}._probe._LEAST_SIDE", 64)
+    monkeypatch.setattr("napari_restore.engine.gradients._cost.SIDE", 64)

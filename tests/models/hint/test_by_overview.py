@@ -105,7 +105,9 @@ def test_invalid_pixels_weigh_nothing(small_overviews: None):
 
 
 def model_names(model: HintByOverview) -> tuple[str, ...]:
-    return tuple(f"{name}{number}" for name in ("order", "attention", "scales") for number in (0, 5))
+    return tuple(
+        f"{name}{number}" for name in ("order", "attention", "scales") for number in (0, 5)
+    )
 
 
 def test_odd_contents_are_restored():
@@ -127,10 +129,10 @@ def test_a_cache_of_the_image_before_is_refused():
         load("hint-small", weights="random:0", parameters=given)
 
 
-def test_its_context_has_no_gradient(quick_plans: None):
-    model = model_of().float()
-    pixels = picture(9, 40, 48)[0].permute(1, 2, 0).float().numpy()
+def test_pixels_are_attributed_and_the_overview_is_held(quick_plans: None):
+    model, pixels = model_of().float(), picture(9, 40, 48)[0].permute(1, 2, 0).float().numpy()
+    box = nr.Region(8, 8, 16, 16)
+    attribution = nr.attribute(pixels, model, box=box, steps=3, device="cpu")
+    assert np.isfinite(attribution.map).all() and np.abs(attribution.map).max() > 0
     with pytest.raises(BadParameter, match="has no gradients"):
-        nr.attribute(
-            pixels, model, box=nr.Region(8, 8, 16, 16), context_gradient="through", steps=2
-        )
+        nr.attribute(pixels, model, box=box, context_gradient="through", steps=3, device="cpu")

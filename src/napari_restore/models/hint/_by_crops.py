@@ -77,9 +77,7 @@ class HintByCrops(HintNetwork):
         Pixels of the box that no computed crop covers stay as they are: they are halo, or invalid.
         """
         total, number = torch.zeros_like(x), torch.zeros_like(x[:, :1])
-        rows, columns = (
-            self._along(*axis) for axis in zip(size, origin, x.shape[2:], strict=True)
-        )
+        rows, columns = (self._along(*axis) for axis in zip(size, origin, x.shape[2:], strict=True))
         for window in product((...,), rows, columns):
             mask = None if valid is None else valid[window]
             if mask is not None and not bool(mask.any()):

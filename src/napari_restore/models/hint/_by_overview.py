@@ -70,8 +70,6 @@ class HintByOverview(HintNetwork):
 
     def _restored(self, x: Tensor, statistics: Statistics) -> Tensor:
         height, width = x.shape[2:]
-        known = {
-            name: value.to(x.device) for name, value in statistics.items() if name != "scale"
-        }
+        known = {name: value.to(x.device) for name, value in statistics.items() if name != "scale"}
         outputs, _ = run_steps(self._sweeps, pad_to_multiple(x, STRIDE), known)
         return outputs[RESTORED][..., :height, :width]

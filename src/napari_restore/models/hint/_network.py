@@ -156,9 +156,7 @@ class HintNetwork(RestorationModel):
         if self._value("cache_start", "zeros") == "carry" and cache is not None:
             self._carried = cache.detach().mean(0, keepdim=True)
 
-    def intra_scale(
-        self, counts: Counts, stage: str, share: Tensor | None = None
-    ) -> Tensor | None:
+    def intra_scale(self, counts: Counts, stage: str, share: Tensor | None = None) -> Tensor | None:
         """Return the factor (N,) that brings the intra-layer cache to the scale of training.
 
         Where overviews of the images are counted, `share` (N,) is what these have of their pixels:
