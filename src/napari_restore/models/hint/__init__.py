@@ -39,7 +39,8 @@ STATISTICS = Parameter(
     "statistics",
     "image",
     "What the attention sums over: the whole image, exact (image); its overview, in one pass and "
-    "approximate (overview); or crops that overlap, as in the published scripts (crop).",
+    "approximate (overview); or crops that overlap, as in the published scripts (crop). The scope "
+    "is local with the last two.",
     choices=("image", "overview", "crop"),
 )
 CROP = Parameter(
