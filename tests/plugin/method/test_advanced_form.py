@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from tests.models.hint.test_network import network as hint
 
 import napari_restore as nr
