@@ -225,21 +225,7 @@ class SweptModel(RestorationModel):
     @property
     def reach(self) -> int | None:
         """Halo in pixels of the model once all is settled; None if a step takes a whole map."""
-        steps = self.steps()
-        if any(isinstance(step, WholeStep) for step in steps):
-            return None
-        reach = {RESTORED: 0}
-        farthest = 0
-        for step in reversed(sweeps_of(steps)):
-            needed = [reach[written.name] for written in step.writes if written.name in reach]
-            if not needed:
-                continue
-            around = max(needed) + step.halo
-            for name in step.reads:
-                reach[name] = max(reach.get(name, 0), around)
-            if step.sees_image:
-                farthest = max(farthest, around)
-        return -(-farthest // self.multiple) * self.multiple
+        return reach_of(self.steps(), self.multiple)
 
     def forward_with_maps(
         self, x: Tensor, statistics: Statistics | None = None, valid: Tensor | None = None
@@ -269,31 +255,61 @@ class SweptModel(RestorationModel):
         self, view: Tensor, statistics: Statistics, valid: Tensor | None = None
     ) -> dict[str, Tensor]:
         """Return the last sweep's outputs of whole views (N, planes, H, W), each as one tile."""
-        steps = self.steps()
-        last = last_readers(steps)
-        maps: dict[str, Tensor] = {}
-        for number, step in enumerate(steps):
-            if isinstance(step, WholeStep):
-                maps[step.writes.name] = _on_whole_maps(step, maps[step.reads.name])
-            else:
-                counting = step.counts if not is_settled(step, statistics) else None
-                if counting is None and not step.writes:
-                    # All that it is for is known.
-                    continue
-                read = {name: maps[name] for name in step.reads}
-                wanted = wanted_of(step, counting)
-                outputs = dict(step.run(SweepInput(view, read, statistics, wanted, valid)))
-                if counting is not None:
-                    features = {each.name: outputs[each.name] for each in counting.features}
-                    settled = counting.settle(counting.count(features, valid), statistics)
-                    statistics = {**statistics, **settled}
-                maps |= {each.name: outputs[each.name] for each in step.writes}
-            for name in [name for name in maps if last.get(name, number) <= number]:
-                if number < len(steps) - 1:
-                    del maps[name]
-        written = steps[-1].writes
-        assert not isinstance(written, Map)
-        return {each.name: maps[each.name] for each in written}
+        return run_steps(self.steps(), view, statistics, valid)[0]
+
+
+def run_steps(
+    steps: tuple[Step, ...], view: Tensor, statistics: Statistics, valid: Tensor | None = None
+) -> tuple[dict[str, Tensor], Statistics]:
+    """Run `steps` on whole views (N, planes, H, W), each as one tile.
+
+    Returns the outputs of the last one, and `statistics` with all that the steps settled.
+    """
+    last = last_readers(steps)
+    maps: dict[str, Tensor] = {}
+    for number, step in enumerate(steps):
+        if isinstance(step, WholeStep):
+            maps[step.writes.name] = _on_whole_maps(step, maps[step.reads.name])
+        else:
+            counting = step.counts if not is_settled(step, statistics) else None
+            if counting is None and not step.writes:
+                # All that it is for is known.
+                continue
+            read = {name: maps[name] for name in step.reads}
+            wanted = wanted_of(step, counting)
+            outputs = dict(step.run(SweepInput(view, read, statistics, wanted, valid)))
+            if counting is not None:
+                features = {each.name: outputs[each.name] for each in counting.features}
+                settled = counting.settle(counting.count(features, valid), statistics)
+                statistics = {**statistics, **settled}
+            maps |= {each.name: outputs[each.name] for each in step.writes}
+        for name in [name for name in maps if last.get(name, number) <= number]:
+            if number < len(steps) - 1:
+                del maps[name]
+    written = steps[-1].writes
+    assert not isinstance(written, Map)
+    return {each.name: maps[each.name] for each in written}, statistics
+
+
+def reach_of(steps: tuple[Step, ...], multiple: int) -> int | None:
+    """Return the halo in pixels, a multiple of `multiple`, that `steps` need once all is settled.
+
+    None if one takes a whole map.
+    """
+    if any(isinstance(step, WholeStep) for step in steps):
+        return None
+    reach = {RESTORED: 0}
+    farthest = 0
+    for step in reversed(sweeps_of(steps)):
+        needed = [reach[written.name] for written in step.writes if written.name in reach]
+        if not needed:
+            continue
+        around = max(needed) + step.halo
+        for name in step.reads:
+            reach[name] = max(reach.get(name, 0), around)
+        if step.sees_image:
+            farthest = max(farthest, around)
+    return -(-farthest // multiple) * multiple
 
 
 def _alone(x: Tensor, masks: list[Tensor | None]) -> Iterator[tuple[Tensor, None, Tensor | None]]:

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from napari_restore.errors import BadModel, BadParameter
 from napari_restore.models import card_of, entry_of, load
-from napari_restore.models.hint._sweeps import Hint, make
+from napari_restore.models.hint._sweeps import Hint
+from napari_restore.models.hint._ways import make
 
 TINY = {"width": 8, "blocks1": 1, "blocks2": 1, "blocks3": 1, "latent": 2, "refinement": 1}
 

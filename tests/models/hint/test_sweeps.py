@@ -118,7 +118,7 @@ def test_sweeps_are_the_network(values: dict):
 def test_the_published_one_takes_29_sweeps():
     with torch.device("meta"):
         card = entry_of("hint").card
-        from napari_restore.models.hint._sweeps import make
+        from napari_restore.models.hint._ways import make
 
         model = make(replace(card, values=card.fill({})))
     assert 3 + len(list(model.blocks())) == 29

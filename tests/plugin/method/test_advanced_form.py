@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from tests.models.hint.test_network import network as hint
 
 import napari_restore as nr
 from napari_restore.models import card_of
@@ -56,6 +58,17 @@ def test_it_shows_where_residuals_are_stored(form: AdvancedForm) -> None:
     assert form.grid.text().startswith("384 tokens") and "in memory" in form.grid.text()
     form.show_plan(nr.plan(image, model, device="cpu", residuals="recompute"))
     assert "made again" in form.grid.text()
+
+
+def test_the_scope_is_that_of_the_planned_parameters(form: AdvancedForm) -> None:
+    image = nr.open_image(np.zeros((32, 48, 3), np.uint8), bands="red=1,green=2,blue=3")
+    form.show_card(card_of("hint-small"))
+    assert form.scope.text().startswith("swept") and not form.tile.isVisible()
+    plan = nr.plan(image, nr.load_model("identity"), device="cpu")
+    for statistics, scope in (("crop", "local"), ("overview", "local"), ("image", "swept")):
+        form.show_plan(replace(plan, model=hint({"statistics": statistics})))
+        assert form.scope.text().startswith(scope)
+        assert form.tile.isVisible() == (scope == "local")
 
 
 @pytest.mark.viewer

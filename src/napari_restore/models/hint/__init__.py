@@ -24,16 +24,38 @@ START = Parameter(
 INTRA_SIZE = Parameter(
     "intra_size",
     0,
-    "Side of a square image to whose scale the intra-layer cache is brought at any size, such as "
-    "that of the training crops; 0: as published, where it shrinks as images grow.",
+    "Side in pixels of a square image to whose scale the intra-layer cache is brought at any size, "
+    "such as that of the training crops; 0: as published, where it shrinks as images grow.",
     minimum=0,
-    unit="px",
 )
+"""Without a unit, like those of `CROP`: a draft on a coarser level keeps it."""
 REGROUP = Parameter(
     "regroup",
     True,
     "Whether channels are grouped into heads by their correlation, as published; false for "
     "ablation.",
+)
+STATISTICS = Parameter(
+    "statistics",
+    "image",
+    "What the attention sums over: the whole image, exact (image); its overview, in one pass and "
+    "approximate (overview); or crops that overlap, as in the published scripts (crop). The scope "
+    "is local with the last two.",
+    choices=("image", "overview", "crop"),
+)
+CROP = Parameter(
+    "crop",
+    256,
+    "Side in pixels of the crops of statistics=crop, a multiple of 8.",
+    minimum=8,
+    maximum=4096,
+)
+OVERLAP = Parameter(
+    "overlap",
+    128,
+    "Pixels that neighbouring crops of statistics=crop share, where they are averaged; less than a "
+    "crop.",
+    minimum=0,
 )
 HINT = ModelCard(
     id="hint",
@@ -46,7 +68,7 @@ HINT = ModelCard(
     roles=("red", "green", "blue"),
     multiple_of=8,
     precisions=("float32", "bfloat16"),
-    parameters=(ROUNDING, START, INTRA_SIZE, REGROUP),
+    parameters=(ROUNDING, START, INTRA_SIZE, REGROUP, STATISTICS, CROP, OVERLAP),
     needs_weights=True,
     weights_note="None shipped. A published checkpoint can be given.",
     source="HINT (Zhou, Li, Pan, Zhou, Shi, Yang, ICCV 2025)",
@@ -65,6 +87,9 @@ SMALL = replace(
         START,
         replace(INTRA_SIZE, default=128),
         REGROUP,
+        STATISTICS,
+        CROP,
+        OVERLAP,
     ),
     weights_note="Shipped as hint-small-denoise and hint-small-lowlight.",
     source="HINT (Zhou, Li, Pan, Zhou, Shi, Yang, ICCV 2025), sizes of our own",
@@ -109,11 +134,11 @@ LOWLIGHT = replace(
 
 def _small(card: ModelCard, shipped: str | None = None) -> ModelEntry:
     sizes = f"{__name__}._release:sizes_of_small"
-    return ModelEntry(card, f"{__name__}._sweeps:make_small", sizes=sizes, shipped=shipped)
+    return ModelEntry(card, f"{__name__}._ways:make_small", sizes=sizes, shipped=shipped)
 
 
 ENTRIES = (
-    ModelEntry(HINT, f"{__name__}._sweeps:make", sizes=f"{__name__}._release:sizes_of_published"),
+    ModelEntry(HINT, f"{__name__}._ways:make", sizes=f"{__name__}._release:sizes_of_published"),
     _small(SMALL),
     _small(DENOISE, "hint-small-denoise.safetensors"),
     _small(LOWLIGHT, "hint-small-lowlight.safetensors"),

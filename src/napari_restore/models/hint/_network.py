@@ -9,9 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from napari_restore.models._card import ModelCard
-from napari_restore.models._model import Statistics
+from napari_restore.models._model import RestorationModel
 from napari_restore.models._padding import pad_to_multiple
-from napari_restore.models._sweeps import SweptModel
 from napari_restore.models.hint._attention import Counts, HierarchicalAttention, LayerStatistics
 from napari_restore.models.hint._blocks import (
     ChannelNorm,
@@ -66,10 +65,10 @@ class Step(NamedTuple):
     block: AttentionBlock
 
 
-class HintNetwork(SweptModel):
+class HintNetwork(RestorationModel):
     """HINT: y = x + f(x), where every attention layer judges a pixel by all of the image.
 
-    `forward` is made of parts that tiles can share: `encode` by scale, then for every step of
+    `whole` is made of parts that tiles can share: `encode` by scale, then for every step of
     `blocks` `enter` where a stage begins, `count`, `settle` and `attend` of its block, and `finish`.
     Boxes of tiles are multiples of 8 pixels from the image's origin; zeros are padded at the
     image's own edges only, where the tile ends with the image. Images of a batch know nothing of
@@ -157,20 +156,20 @@ class HintNetwork(SweptModel):
         if self._value("cache_start", "zeros") == "carry" and cache is not None:
             self._carried = cache.detach().mean(0, keepdim=True)
 
-    def intra_scale(self, counts: Counts, stage: str) -> Tensor | None:
-        """Return the factor (N,) that brings the intra-layer cache to the scale of training."""
+    def intra_scale(self, counts: Counts, stage: str, share: Tensor | None = None) -> Tensor | None:
+        """Return the factor (N,) that brings the intra-layer cache to the scale of training.
+
+        Where overviews of the images are counted, `share` (N,) is what these have of their pixels:
+        without a scale of training the factor then brings it to that of the images.
+        """
         side = self._value("intra_size", 0)
         if not side:
-            return None
+            return None if share is None else share.sqrt()
         pixels = counts.cells * (1 << 2 * LEVEL_OF[stage])
         return pixels.sqrt() / int(side)
 
-    def forward_with_maps(
-        self, x: Tensor, statistics: Statistics | None = None, valid: Tensor | None = None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        if statistics is not None:
-            return super().forward_with_maps(x, statistics, valid)
-        # Not by sweeps: those compute queries and keys twice, to count and to use them.
+    def whole(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Return the restored images (N, 3, H, W), each judged by all of itself."""
         height, width = x.shape[2:]
         # In channels-last order, in which pixels are rows of matrices.
         whole = pad_to_multiple(x, STRIDE).contiguous(memory_format=torch.channels_last)
@@ -193,7 +192,7 @@ class HintNetwork(SweptModel):
             layer_statistics, cache = block.attn.settle(counts, cache, scale)
             last = block.rest(last, q, k, v, layer_statistics)
         self.keep_cache(cache)
-        return self.finish(last, whole)[..., :height, :width], {}
+        return self.finish(last, whole)[..., :height, :width]
 
     def _value(self, name: str, default: Any) -> Any:
         return self.card.values.get(name, default)

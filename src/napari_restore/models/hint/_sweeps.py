@@ -15,49 +15,61 @@ from torch import Tensor
 from napari_restore.errors import BadParameter
 from napari_restore.models._card import ModelCard
 from napari_restore.models._model import Statistics
-from napari_restore.models._sweeps import RESTORED, Counts, Map, Sums, Sweep, SweepInput
+from napari_restore.models._sweeps import (
+    RESTORED,
+    Counts,
+    Map,
+    Sums,
+    Sweep,
+    SweepInput,
+    SweptModel,
+)
 from napari_restore.models.hint import _attention
 from napari_restore.models.hint._attention import LayerStatistics
 from napari_restore.models.hint._blocks import cells_valid
-from napari_restore.models.hint._config import LEVEL_OF, STRIDE, HintConfig
+from napari_restore.models.hint._config import LEVEL_OF, STRIDE
 from napari_restore.models.hint._network import HintNetwork, Step
 
 SKIPS = ("encoder1", "encoder2", "encoder3")
 """Maps of the encoder, fine to coarse."""
-SMALL = {"width": 16, "blocks1": 1, "blocks2": 2, "blocks3": 2, "latent": 3, "refinement": 1}
-"""Sizes of `hint-small`: 1.5 M weights, most of the work below full scale."""
+SHARE = "overview_share"
+"""Statistic (N,) float64 where overviews are counted in place of the images: pixels of the overview
+over those of the image."""
 Outputs = Mapping[str, Tensor]
 
 
-class Hint(HintNetwork):
-    """HINT as a model that the engine sweeps."""
+class Hint(HintNetwork, SweptModel):
+    """HINT as a model that the engine sweeps: `statistics` of the image itself, exact."""
 
     def steps(self) -> tuple[Sweep, ...]:
         return sweeps_of(self)
 
-
-def make(card: ModelCard, **sizes: int) -> Hint:
-    """Return a network of the published size, but for `sizes`: fields of `HintConfig`."""
-    return Hint(card, HintConfig(**sizes))
-
-
-def make_small(card: ModelCard, **sizes: int) -> Hint:
-    """Return a network of the small size, but for `sizes`."""
-    return make(card, **{**SMALL, **sizes})
+    def forward_with_maps(
+        self, x: Tensor, statistics: Statistics | None = None, valid: Tensor | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        if statistics is None:
+            # Not by sweeps: those compute queries and keys twice, to count and to use them.
+            return self.whole(x, valid), {}
+        return SweptModel.forward_with_maps(self, x, statistics, valid)
 
 
 def sweeps_of(model: HintNetwork) -> tuple[Sweep, ...]:
     """Return the sweeps of a network. Raises `BadParameter` where it remembers other images."""
-    if model.card.values.get("cache_start") == "carry":
-        raise BadParameter(
-            "cache_start=carry depends on the image before, which tiles do not have.",
-            "Set cache_start=zeros, or call the network itself.",
-        )
+    refuse_carried(model.card)
     steps = list(model.blocks())
     return (
         *(_encoder(model, level, steps[0]) for level in range(3)),
         *(_block(model, steps, number) for number in range(len(steps))),
     )
+
+
+def refuse_carried(card: ModelCard) -> None:
+    """Raise `BadParameter` for a network that remembers the image before."""
+    if card.values.get("cache_start") == "carry":
+        raise BadParameter(
+            "cache_start=carry depends on the image before, which tiles do not have.",
+            "Set cache_start=zeros, or call the network itself with statistics=image.",
+        )
 
 
 def _encoder(model: HintNetwork, level: int, first: Step) -> Sweep:
@@ -151,7 +163,7 @@ def _counts(model: HintNetwork, step: Step, number: int) -> Counts:
         cache = statistics.get(f"cache{number - 1}")
         if number == 0:
             cache = model.start_cache(len(counts.cells))
-        scale = model.intra_scale(counts, step.stage)
+        scale = model.intra_scale(counts, step.stage, statistics.get(SHARE))
         order = statistics.get(f"order{number}")
         layer_statistics, cache = step.block.attn.settle(counts, cache, scale, order)
         found = {

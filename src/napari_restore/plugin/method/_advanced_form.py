@@ -111,6 +111,8 @@ class AdvancedForm(QWidget):
 
     def show_plan(self, plan: Plan) -> None:
         """Show the device that `plan` uses, and why; of a staged model also where residuals go."""
+        # Parameters may change the scope.
+        self.show_card(plan.model.card)
         self.reason.setText(f"{plan.device.name}: {plan.device.reason}")
         if plan.staged is not None:
             self.grid.setText(f"{plan.staged.summary()} · {plan.staged.phases()}")
