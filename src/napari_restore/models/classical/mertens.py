@@ -85,7 +85,7 @@ class Mertens(SweptModel):
     def _frames(self, given: SweepInput) -> tuple[Tensor, Tensor]:
         """Return frames and weights of a batch."""
         assert given.view is not None
-        frames = given.view.unflatten(1, (self.card.inputs, BANDS))
+        frames = _by_frame(given.view, BANDS)
         if given.valid is None:
             return frames, self.weights(frames)
         # Neighbours see through the pyramid what stands where a frame is not valid.
@@ -121,7 +121,7 @@ class Mertens(SweptModel):
         short = int(cells[:, 2:4].amax(0).min())
         most = int(self.card.values["levels"]) or 64
         levels = min(most, short.bit_length() - 1)
-        both = grid.permute(2, 0, 1).unflatten(0, (self.card.inputs, BANDS + 1))[None]
+        both = _by_frame(grid.permute(2, 0, 1)[None], BANDS + 1)
         above = levels_of(both, max(0, levels - LEVEL))
         frames = [level[:, :, :BANDS] for level in above]
         top = blend(frames, [level[:, :, BANDS:] for level in above], None)
@@ -158,6 +158,11 @@ def laplacian(grey: Tensor) -> Tensor:
         )
         total = total + wide.narrow(axis, 0, length) + wide.narrow(axis, 2, length)
     return total
+
+
+def _by_frame(planes: Tensor, of_each: int) -> Tensor:
+    """Return (N, F, C, h, w) of planes (N, F · C, h, w) with `of_each` of a frame."""
+    return planes.reshape(len(planes), -1, of_each, *planes.shape[2:])
 
 
 def _origins(statistics: Statistics, items: int) -> Tensor:
