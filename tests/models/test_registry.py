@@ -23,7 +23,7 @@ from napari_restore.models import _registry as registry
 
 
 def test_ids() -> None:
-    assert model_ids()[:5] == ("dcp", "hot", "htm", "identity", "atmosphere")
+    assert model_ids()[:6] == ("dcp", "hot", "htm", "identity", "mertens", "atmosphere")
 
 
 @pytest.mark.parametrize("name, near", [("dpc", "dcp"), ("haze_unet", "haze-unet")])
