@@ -166,14 +166,14 @@ def test_a_path_that_lies_about_its_speed_is_flagged(monkeypatch: pytest.MonkeyP
 
 
 def test_only_what_the_box_can_see_is_computed() -> None:
-    pixels = scene(700, 900)
-    box = Region(400, 500, 416, 520)
+    pixels = scene(300, 520)
+    box = Region(150, 300, 166, 320)
     small = ask(Small(), pixels, box, baseline="zero", steps=4)
     assert small.region.pixels < 300 * 300
     # The whole, by telling the engine that a pixel sees all.
-    whole = ask(Small(), pixels, box, baseline="zero", steps=4, halo=600)
-    assert whole.region == (0, 0, 700, 900)
-    inside = on_image(whole, (700, 900))
+    whole = ask(Small(), pixels, box, baseline="zero", steps=4, halo=330)
+    assert whole.region == (0, 0, 300, 520)
+    inside = on_image(whole, (300, 520))
     assert np.array_equal(inside[small.region.slices], small.map)
     outside = inside.copy()
     outside[small.region.slices] = 0
