@@ -157,7 +157,7 @@ class Undecided(ToyStaged):
 def test_fixed_routing_makes_an_attribution_complete(tmp_path: Path) -> None:
     """What a model decides jumps along the path, and no gradient sees a jump."""
     box = Region(120, 100, 150, 140)
-    asked = {"method": "ig", "baseline": "blur", "scratch": tmp_path, "device": "cpu"}
+    asked = {"method": "ig", "baseline": "blur", "scratch": tmp_path, "device": "cpu", "steps": 9}
     records = {}
     for routing in (None, "fixed", "recomputed"):
         image = nr.open_image(scene(200, 250))
