@@ -102,7 +102,9 @@ def test_a_change_leaves_out_what_passes_unchanged() -> None:
 def test_other_weights_give_another_map() -> None:
     from scipy.stats import spearmanr
 
-    one, other = (on_image(ask(Small(seed), baseline="zero", steps=5)).sum(axis=2) for seed in (0, 1))
+    one, other = (
+        on_image(ask(Small(seed), baseline="zero", steps=5)).sum(axis=2) for seed in (0, 1)
+    )
     rank = abs(spearmanr(one[BOX.slices].ravel(), other[BOX.slices].ravel()).statistic)
     assert rank < 0.5
 
