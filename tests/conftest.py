@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -52,16 +52,14 @@ def own_cache(tmp_path: Path, known_kernels: Path) -> Iterator[Path]:
     """Every test has a cache without any image or result and leaves the user's alone."""
     # Beside tmp_path, which many tests expect to find empty.
     cache = tmp_path.parent / f"{tmp_path.name}-cache"
-    kernels = cache / "kernels"
-    if any(known_kernels.iterdir()):
-        cache.mkdir(mode=0o700)
-        shutil.copytree(known_kernels, kernels)
+    cache.mkdir(mode=0o700)
+    # Where there may be no links, they are measured for every test.
+    with contextlib.suppress(OSError):
+        (cache / "kernels").symlink_to(known_kernels, target_is_directory=True)
     # Not by the fixture monkeypatch, of which a test may undo all.
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NAPARI_RESTORE_CACHE", str(cache))
         yield cache
-    for file in kernels.glob("*.json"):
-        shutil.copy(file, known_kernels)
 
 
 @pytest.fixture(scope="session")

@@ -52,20 +52,21 @@ def test_engine_and_cards_load_without_the_raster_library():
     assert loaded & {"rasterio", "napari", "qtpy"} == set()
 
 
-@pytest.mark.parametrize("model", ["dcp", "hot", "htm"])
-def test_a_run_does_not_load_the_compiler_of_torch(model: str, tmp_path: Path):
+def test_a_run_does_not_load_the_compiler_of_torch(tmp_path: Path):
     """It takes most of a second, and sympy comes with it."""
     loaded = loaded_after(
         "import sys, numpy as np, napari_restore as nr; "
         "image = nr.open_image(np.full((70, 90, 3), 120, 'uint8'), bands='red=1,green=2,blue=3'); "
-        f"nr.restore(image, '{model}', scratch=sys.argv[1])",
+        "[nr.restore(image, model, scratch=sys.argv[1]) for model in ('dcp', 'hot', 'htm')]",
         str(tmp_path),
     )
     assert "torch" in loaded
     assert "sympy" not in loaded
 
 
-@pytest.mark.parametrize("model", ["atmosphere", "inf-dehaze-small"])
+@pytest.mark.parametrize(
+    "model", ["atmosphere", pytest.param("inf-dehaze-small", marks=pytest.mark.slow)]
+)
 def test_nor_does_an_attribution(model: str, tmp_path: Path):
     loaded = loaded_after(
         "import sys, numpy as np, napari_restore as nr; "

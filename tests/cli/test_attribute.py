@@ -14,16 +14,21 @@ from PIL import Image
 from napari_restore.commands import main
 from napari_restore.records import read_record
 
+from ._scenes import hazy
+
 BOX = ("--box", "150", "120", "32", "24")
 
 
-@pytest.fixture
-def asked(sample: Path, tmp_path: Path) -> tuple[Path, Path]:
+@pytest.fixture(scope="module")
+def asked(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Map and record of a question to haze-unet."""
-    out, record = tmp_path / "map.tif", tmp_path / "map.json"
+    folder = tmp_path_factory.mktemp("asked")
+    out, record = folder / "map.tif", folder / "map.json"
     words = ["attribute", str(sample), "--model", "haze-unet", *BOX, "-o", str(out)]
     words += ["--context-gradient", "stop", "--record", str(record), "--device", "cpu"]
-    assert main(words) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NAPARI_RESTORE_CACHE", str(folder / "cache"))
+        assert main(words) == 0
     return out, record
 
 
@@ -178,12 +183,11 @@ def test_nothing_that_is_read_is_written(sample: Path, tmp_path: Path) -> None:
     assert record.read_text() == "mine" and not Path(out).exists()
 
 
-def test_the_record_of_a_clear_image_knows_it(sample: Path, tmp_path: Path) -> None:
+def test_the_record_of_a_clear_image_knows_it(scene: Path, tmp_path: Path) -> None:
     clear, record = tmp_path / "clear.png", tmp_path / "map.json"
-    with rasterio.open(sample) as file:
-        pixels = np.moveaxis(file.read((1, 2, 3)), 0, 2)
+    pixels = np.moveaxis(hazy() // 2, 0, 2)
     Image.fromarray(pixels).save(clear)
-    words = ["attribute", str(sample), "--model", "haze-unet", *BOX, "-o", str(tmp_path / "a.tif")]
+    words = ["attribute", str(scene), "--model", "haze-unet", *BOX, "-o", str(tmp_path / "a.tif")]
     words += [
         "--method",
         "ig",
@@ -206,7 +210,7 @@ def test_another_method_takes_arguments_and_a_check(
     sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out, record = tmp_path / "map.tif", tmp_path / "map.json"
-    words = ["attribute", str(sample), "--model", "haze-unet", *BOX, "-o", str(out)]
+    words = ["attribute", str(sample), "--model", "dcp", *BOX, "-o", str(out)]
     words += ["--method", "smoothgrad", "--argument", "n=2", "--argument", "sigma=0.1"]
     words += ["--check", "insertion-deletion", "--record", str(record)]
     assert main(words) == 0

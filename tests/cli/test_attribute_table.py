@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 import rasterio
 
-from napari_restore.commands import _attribute_table
+from napari_restore.commands import _attribute_table, main
 from napari_restore.records import read_record
 
 from ._scenes import hazy, write_tiff
@@ -180,28 +181,38 @@ def test_what_many_images_share_is_a_file(cli: Any, tmp_path: Path) -> None:
     assert run.code == 0, run.err
 
 
-@pytest.fixture
-def told(
-    cli: Any, scene: Path, boxes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Path:
-    """The record of a table, of two images that lie beside each other and two models."""
-    write_tiff(tmp_path / "other.tif", hazy(seed=3))
-    (tmp_path / "broken.tif").write_text("no image")
-    boxes.write_text(
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the record of a table, of two images beside each other and two models."""
+    folder = tmp_path_factory.mktemp("table")
+    write_tiff(folder / "größe a.tif", hazy())
+    write_tiff(folder / "other.tif", hazy(seed=3))
+    (folder / "broken.tif").write_text("no image")
+    (folder / "boxes.csv").write_text(
         "image,x,y,width,height,name\n"
-        + f"{scene.name},50,40,12,8,roof\nother.tif,900,900,5,5,away\nother.tif,10,20,9,7,\n"
-        + "broken.tif,1,1,9,9,\n",
+        "größe a.tif,50,40,12,8,roof\nother.tif,900,900,5,5,away\nother.tif,10,20,9,7,\n"
+        "broken.tif,1,1,9,9,\n",
         encoding="utf-8",
     )
     mask = np.zeros((1, 160, 200), np.uint8)
     mask[:, :, 54:60] = 1
-    write_tiff(tmp_path / "mask.tif", mask)
-    monkeypatch.chdir(tmp_path)
-    words = ("attribute", "--boxes", boxes.name, *TWO, *QUICK, "--method", "ig")
-    words += ("--exclude", "mask.tif", "--check", "insertion-deletion")
-    assert cli(*words, "-o", "t.json", "--json").code == 2
-    monkeypatch.chdir(tmp_path.parent)
-    return tmp_path / "t.json"
+    write_tiff(folder / "mask.tif", mask)
+    words = ("attribute", "--boxes", "boxes.csv", *TWO, *QUICK, "--method", "ig")
+    words += ("--exclude", "mask.tif", "--check", "insertion-deletion", "-o", "t.json")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NAPARI_RESTORE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.chdir(folder)
+        assert main(words) == 2
+    return folder
+
+
+@pytest.fixture
+def told(table: Path, tmp_path: Path) -> Path:
+    """The record of a table, in a folder with its images that may be changed."""
+    shutil.copytree(table, tmp_path, dirs_exist_ok=True)
+    record = tmp_path / "t.json"
+    record.write_text(record.read_text("utf-8").replace(str(table), str(tmp_path)), "utf-8")
+    return record
 
 
 def test_a_table_is_asked_again_and_compared(cli: Any, told: Path, tmp_path: Path) -> None:

@@ -62,7 +62,13 @@ def exported(path, module, fixed):
     return path
 
 
-@pytest.mark.parametrize("fixed", [False, True], ids=["any size", "one size"])
+@pytest.mark.parametrize(
+    "fixed",
+    [
+        pytest.param(False, id="any size"),
+        pytest.param(True, id="one size", marks=pytest.mark.slow),
+    ],
+)
 def test_a_program_without_a_card_is_measured_and_restores(cli, scene, tmp_path, fixed):
     module = Sharper()
     path = exported(tmp_path / "mine.pt2", module, fixed)

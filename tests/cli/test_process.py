@@ -18,6 +18,7 @@ from napari_restore.commands import main
 from ._scenes import hazy, read, write_tiff
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="another way to send Ctrl-C")
 def test_ctrl_c_ends_with_3_and_the_same_command_goes_on(tmp_path, own_cache):
     source = write_tiff(tmp_path / "s.tif", hazy(1200, 1200), tiled=True)
@@ -73,7 +74,7 @@ def stop_after_a_tile(command: list[str], cache: Path, number: int) -> int:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="another way to kill")
-@pytest.mark.parametrize("name", ["out.tif", "out.zarr"])
+@pytest.mark.parametrize("name", ["out.tif", pytest.param("out.zarr", marks=pytest.mark.slow)])
 def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(tmp_path, own_cache, name, capsys):
     source = write_tiff(tmp_path / "s.tif", hazy(900, 1000), tiled=True)
     out, whole = tmp_path / name, tmp_path / f"whole{Path(name).suffix}"

@@ -19,7 +19,7 @@ from napari_restore.models._weights import randomise
 from napari_restore.models.inf_dehaze._config import SMALL
 from napari_restore.models.inf_dehaze._network import InfDehaze
 
-SIZE = (777, 1291)
+SIZE = (533, 1011)
 ROLES = "red=1,green=2,blue=3"
 
 
@@ -56,7 +56,13 @@ def whole(model: InfDehaze, pixels: Any) -> np.ndarray[Any, Any]:
 
 @pytest.mark.parametrize(
     ("tier", "batch"),
-    [("ram", 1), ("disk", 4), ("recompute-first", 16), ("recompute", 4), ("auto", 16)],
+    [
+        ("ram", 1),
+        pytest.param("disk", 4, marks=pytest.mark.slow),
+        ("recompute-first", 16),
+        pytest.param("recompute", 4, marks=pytest.mark.slow),
+        pytest.param("auto", 16, marks=pytest.mark.slow),
+    ],
 )
 def test_streamed_equals_one_shot(
     model: InfDehaze, pixels: Any, whole: Any, tmp_path: Path, tier: str, batch: int

@@ -116,7 +116,10 @@ def with_cores(monkeypatch):
     return become
 
 
-@pytest.mark.parametrize("name", ["haze-unet", "atmosphere", "inf-dehaze-small"])
+@pytest.mark.parametrize(
+    "name",
+    ["haze-unet", "atmosphere", pytest.param("inf-dehaze-small", marks=pytest.mark.slow)],
+)
 def test_results_do_not_depend_on_the_number_of_threads(name, with_cores):
     """Of the network that looks at the overview, of tiles, and of what tiles share."""
     results = []

@@ -59,20 +59,19 @@ def test_saliency_is_the_size_of_the_gradient() -> None:
 
 
 def test_ablation_of_squares_is_occlusion() -> None:
-    theirs = ask(Small(), "captum:FeatureAblation", baseline="zero", arguments={"feature_mask": 8})
-    ours = ask(Small(), "occlusion", baseline="zero", arguments={"side": 8})
+    def of(method: str, arguments: dict[str, Any]) -> Any:
+        return ask(Small(), method, scene(64, 88), baseline="zero", arguments=arguments)
+
+    theirs = of("captum:FeatureAblation", {"feature_mask": 8})
+    ours = of("occlusion", {"side": 8})
     assert np.linalg.norm(theirs.map - ours.map) <= 1e-4 * np.linalg.norm(ours.map)
     windows = {"sliding_window_shapes": (3, 8, 8), "strides": [3, 8, 8]}
-    windowed = ask(Small(), "captum:Occlusion", baseline="zero", arguments=windows)
-    sides = ask(
-        Small(),
-        "captum:Occlusion",
-        baseline="zero",
-        arguments={"sliding_window_shapes": 8, "strides": 8},
-    )
+    windowed = of("captum:Occlusion", windows)
+    sides = of("captum:Occlusion", {"sliding_window_shapes": 8, "strides": 8})
     assert np.array_equal(windowed.map, sides.map)
-    # There every value has what its window has.
-    at = (slice(0, 16), slice(0, 16))
+    # There every value has what its window has. Windows within the box count for it.
+    at = (slice(40, 56), slice(64, 80))
+    assert ours.region == (0, 0, 64, 88) and np.abs(ours.map[at]).max() > 1e-6
     assert np.allclose(windowed.map[at], 8 * 8 * 3 * ours.map[at], rtol=1e-3, atol=1e-6)
 
 

@@ -128,10 +128,17 @@ def test_what_does_not_count_has_no_share_and_stays_as_it_is() -> None:
 
 def test_a_cross_check_agrees_with_the_path() -> None:
     """Where pixels do not meet, both tell the same by ways that share nothing."""
-    box, cubed = Region(40, 60, 48, 68), Pointwise(lambda x: x**3)
-    options: dict[str, Any] = {"baseline": "zero", "objective": "mean", "halo": 1}
-    path = ask(cubed, box=box, method="ig", steps=4, **options).map.sum(axis=2)
-    alone = ask(cubed, box=box, method="occlusion", arguments={"side": 1}, **options)
+    # Of every pixel, wherever it lies.
+    pixels, cubed = scene(40, 50), Pointwise(lambda x: x**3)
+    options: dict[str, Any] = {
+        "pixels": pixels,
+        "box": Region(20, 30, 28, 38),
+        "baseline": "zero",
+        "objective": "mean",
+        "halo": 1,
+    }
+    path = ask(cubed, method="ig", steps=4, **options).map.sum(axis=2)
+    alone = ask(cubed, method="occlusion", arguments={"side": 1}, **options)
     assert np.abs(path).max() > 0
     assert np.allclose(path, alone.map.sum(axis=2), atol=1e-6)
 
@@ -213,7 +220,7 @@ def test_what_does_not_fit_is_refused_with_what_it_takes() -> None:
 
 def test_a_record_asks_again(sample: Path, tmp_path: Path) -> None:
     options = {"method": "smoothgrad", "arguments": {"n": 2}, "device": "cpu"}
-    found = nr.attribute(sample, "haze-unet", Region(120, 150, 144, 182), **options)
+    found = nr.attribute(sample, "dcp", Region(120, 150, 144, 182), **options)
     found.save(tmp_path / "map.tif")
     from napari_restore import api
     from napari_restore.records import write_record

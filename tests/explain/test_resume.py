@@ -35,11 +35,16 @@ class Broken(Exception):
     """What no one expects."""
 
 
+Answer = tuple[tuple[bytes, Any], list[float]]
+
+
 class Problem:
     """One model and image, asked again and again with sums on disk; counts what is evaluated."""
 
-    def __init__(self, patch: pytest.MonkeyPatch, scratch: Path | None) -> None:
-        self.patch, self.scratch = patch, scratch
+    def __init__(
+        self, patch: pytest.MonkeyPatch, scratch: Path | None, known: dict[str, Answer]
+    ) -> None:
+        self.patch, self.scratch, self.known = patch, scratch, known
         self.model, self.image = ToyStaged(), open_image(scene(200, 260))
         self.alphas: list[float] = []
         self.notes: list[str] = []
@@ -80,12 +85,20 @@ class Problem:
         return sorted(self.scratch.glob("attribution-*"))
 
 
+@pytest.fixture(scope="module")
+def known() -> dict[str, Answer]:
+    """What uninterrupted runs gave, by their options."""
+    return {}
+
+
 @pytest.fixture
-def ask(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Problem]:
+def ask(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, known: dict[str, Answer]
+) -> Iterator[Problem]:
     # Several threads round in another order from run to run, whether these go on or not.
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield Problem(monkeypatch, tmp_path)
+    yield Problem(monkeypatch, tmp_path, known)
     torch.set_num_threads(threads)
 
 
@@ -94,14 +107,18 @@ def answer(found: Any) -> tuple[bytes, Any]:
     return found.map.tobytes(), (told["nodes"], told["completeness"], told["rule"])
 
 
-def whole(ask: Problem, tmp_path: Path, **options: Any) -> tuple[tuple[bytes, Any], list[float]]:
+def whole(ask: Problem, tmp_path: Path, **options: Any) -> Answer:
     """What an uninterrupted run gives, elsewhere, and which points it evaluates."""
-    found = answer(ask(scratch=tmp_path / "whole", **options))
-    assert not list((tmp_path / "whole").glob("attribution-*"))
-    return found, list(ask.alphas)
+    if (asked := repr(options)) not in ask.known:
+        found = answer(ask(scratch=tmp_path / "whole", **options))
+        assert not list((tmp_path / "whole").glob("attribution-*"))
+        ask.known[asked] = found, list(ask.alphas)
+    return ask.known[asked]
 
 
-@pytest.mark.parametrize(("points", "of"), [(1, 3), (3, 3), (6, 9)])
+@pytest.mark.parametrize(
+    ("points", "of"), [(1, 3), pytest.param(3, 3, marks=pytest.mark.slow), (6, 9)]
+)
 def test_after_a_stop_it_goes_on(ask: Problem, tmp_path: Path, points: int, of: int) -> None:
     expected, alphas = whole(ask, tmp_path)
     assert len(alphas) == 9
@@ -192,6 +209,7 @@ found.map.tofile(scratch + "/map")
 """
 
 
+@pytest.mark.slow
 def test_after_a_kill_it_goes_on(tmp_path: Path) -> None:
     source = tmp_path / "scene.tif"
     tifffile.imwrite(source, scene(200, 260), photometric="rgb")
@@ -239,7 +257,16 @@ def test_another_question_begins_anew(ask: Problem, other: dict[str, Any]) -> No
     assert len(ask.folders) == 2
 
 
-@pytest.mark.parametrize("damage", ["journal", "points", "chunk", "count", "array"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param("journal", marks=pytest.mark.slow),
+        "points",
+        "chunk",
+        "count",
+        pytest.param("array", marks=pytest.mark.slow),
+    ],
+)
 def test_what_is_damaged_is_begun_anew(ask: Problem, tmp_path: Path, damage: str) -> None:
     expected, alphas = whole(ask, tmp_path, steps=3)
     with pytest.raises(Cancelled):
@@ -287,8 +314,11 @@ def test_a_smaller_gap_goes_on_and_a_larger_one_takes_what_is_there(
     assert not ask.folders
 
 
-def test_the_overview_goes_on_too(ask: Problem, tmp_path: Path) -> None:
-    ask.model = nr.load_model("inf-dehaze-small")
+@pytest.mark.parametrize(
+    "model", ["atmosphere", pytest.param("inf-dehaze-small", marks=pytest.mark.slow)]
+)
+def test_the_overview_goes_on_too(ask: Problem, tmp_path: Path, model: str) -> None:
+    ask.model = nr.load_model(model)
     ask.image = open_image(scene(256, 320), bands="red=1,green=2,blue=3")
     options = {"context_gradient": "through", "steps": 2}
     expected = ask(scratch=tmp_path / "whole", **options)

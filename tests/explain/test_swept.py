@@ -133,7 +133,14 @@ HOLES = ("toy", "hint64", "andehazeformer64")
 
 
 @pytest.mark.parametrize(
-    ("name", "has_hole"), [*((name, False) for name in MODELS), *((name, True) for name in HOLES)]
+    ("name", "has_hole"),
+    [
+        *(
+            pytest.param(name, False, marks=[pytest.mark.slow] * (f"{name}64" in MODELS))
+            for name in MODELS
+        ),
+        *((name, True) for name in HOLES),
+    ],
 )
 def test_sweeps_back_equal_the_whole_graph(name: str, has_hole: bool, tmp_path: Path) -> None:
     model = MODELS[name]()

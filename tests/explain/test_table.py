@@ -58,10 +58,10 @@ def test_few_values_have_no_interval() -> None:
 
 def test_rows_are_what_single_maps_tell() -> None:
     models = two_models()
-    table = nr.attribute_table(scene(), models, BOXES, **OPTIONS)
+    table = nr.attribute_table(scene(), models, BOXES[:2], **OPTIONS)
     assert table.status == "done" and not table.failures
     assert [(row["number"], row["model"]) for row in table.rows] == [
-        (number, label) for number in (1, 2, 3) for label in ("one", "other")
+        (number, label) for number in (1, 2) for label in ("one", "other")
     ]
     for row in table.rows:
         model = models[("one", "other").index(row["model"])]

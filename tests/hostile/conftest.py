@@ -69,10 +69,15 @@ def read_all(source: Path, **options: object) -> Image | RestoreError:
 @pytest.fixture
 def tiff(tmp_path: Path) -> Callable[..., Path]:
     """`tiff(name="scene.tif", size=64, **options)` writes seeded noise in one band."""
+    return tiff_in(tmp_path)
+
+
+def tiff_in(folder: Path) -> Callable[..., Path]:
+    """Return what the fixture `tiff` gives, for another folder."""
     import rasterio
 
     def make(name: str = "scene.tif", size: int = 64, **options: object) -> Path:
-        path = tmp_path / name
+        path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         setup = options.pop("setup", None)
         pixels = np.random.default_rng(0).integers(1, 255, (1, size, size), np.uint8)

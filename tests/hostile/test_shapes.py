@@ -16,6 +16,8 @@ from napari_restore._json_shapes import mismatches, read_json
 from napari_restore.commands import main
 from napari_restore.errors import BadModel, InputError, RestoreError
 
+from .conftest import tiff_in
+
 Tiff = Callable[..., Path]
 DEEP = "[" * 100_000
 
@@ -28,20 +30,35 @@ def put(data: Any, where: str, value: Any) -> None:
     data[last] = value
 
 
-@pytest.fixture
-def recorded(tmp_path: Path, tiff: Tiff) -> dict[str, Path]:
-    """A record of each kind."""
-    image, box = str(tiff()), ["--box", "8", "8", "8", "8"]
-    paths = {kind: tmp_path / f"{kind}.json" for kind in ("restoration", "attribution", "table")}
+KINDS = ("restoration", "attribution", "table")
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The text of a record of each kind."""
+    folder = tmp_path_factory.mktemp("records")
+    image, box = str(tiff_in(folder)()), ["--box", "8", "8", "8", "8"]
+    paths = {kind: folder / f"{kind}.json" for kind in KINDS}
     quiet = ["--model", "identity", "--progress", "off"]
-    run = ["-o", str(tmp_path / "out.tif"), *quiet, "--record", str(paths["restoration"])]
-    assert main(["restore", image, *run]) == 0
     ask = ["attribute", image, *quiet, "--steps", "1"]
-    run = ["-o", str(tmp_path / "map.tif"), "--record", str(paths["attribution"])]
-    assert main([*ask, *box, *run]) == 0
-    (tmp_path / "boxes.csv").write_text("x,y,width,height\n8,8,4,4\n")
-    boxes = ["--boxes", str(tmp_path / "boxes.csv")]
-    assert main([*ask, *boxes, "-o", str(paths["table"])]) == 0
+    (folder / "boxes.csv").write_text("x,y,width,height\n8,8,4,4\n")
+    boxes = ["--boxes", str(folder / "boxes.csv")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NAPARI_RESTORE_CACHE", str(folder / "cache"))
+        run = ["-o", str(folder / "out.tif"), *quiet, "--record", str(paths["restoration"])]
+        assert main(["restore", image, *run]) == 0
+        run = ["-o", str(folder / "map.tif"), "--record", str(paths["attribution"])]
+        assert main([*ask, *box, *run]) == 0
+        assert main([*ask, *boxes, "-o", str(paths["table"])]) == 0
+    return {kind: path.read_text() for kind, path in paths.items()}
+
+
+@pytest.fixture
+def recorded(records: dict[str, str], tmp_path: Path) -> dict[str, Path]:
+    """A record of each kind, to change."""
+    paths = {kind: tmp_path / f"{kind}.json" for kind in KINDS}
+    for kind, path in paths.items():
+        path.write_text(records[kind])
     return paths
 
 

@@ -70,7 +70,9 @@ def test_errors_that_nobody_can_read_keep_their_exit_code(stream: str, tmp_path:
     assert shell(f"run {stream}", "info").returncode == 2
 
 
-@pytest.mark.parametrize("stream", [">/dev/full", "2>/dev/full", "<&- >&- 2>&-"])
+@pytest.mark.parametrize(
+    "stream", [">/dev/full", pytest.param("2>/dev/full", marks=pytest.mark.slow), "<&- >&- 2>&-"]
+)
 def test_a_restored_file_is_there_whatever_becomes_of_the_streams(
     stream: str, tmp_path: Path, tiff: Tiff
 ) -> None:
@@ -101,7 +103,7 @@ def test_the_budget_follows_the_address_space(tiff: Tiff) -> None:
     assert json.loads(done.stdout)["memory_bytes"] < 0.6 * 3_000_000 * 1024
 
 
-@pytest.mark.parametrize("compression", ["none", "deflate"])
+@pytest.mark.parametrize("compression", ["none", pytest.param("deflate", marks=pytest.mark.slow)])
 def test_lines_of_libtiff_stay_out_of_the_terminal(
     compression: str, tmp_path: Path, tiff: Tiff
 ) -> None:

@@ -76,28 +76,29 @@ def test_a_rectangle_drawn_with_the_button_is_a_plain_region(
     assert panel.state.request().feather == 16
 
 
-@pytest.mark.parametrize("how", ["button", "escape", "mode", "layer", "target"])
-def test_drawing_ends(panel: Any, colours: np.ndarray, how: str):
+def test_drawing_ends(panel: Any, colours: np.ndarray):
     source = panel.viewer.add_image(colours, name="photo")
-    panel.target.choose(Target.DRAWN)
-    button = panel.target.tools[Tool.POLYGON]
-    button.click()
-    areas = panel.viewer.layers["Areas to restore"]
-    assert panel.drawing.tool is Tool.POLYGON and areas.mode == "add_polygon"
-    if how == "button":
-        button.click()
-    elif how == "escape":
-        (bound,) = areas.keymap.values()
-        bound(areas)
-    elif how == "mode":
-        areas.mode = "select"
-    elif how == "layer":
+    for how in ("button", "escape", "mode", "layer", "target"):
         panel.viewer.layers.selection.active = source
-    else:
-        panel.target.choose(Target.WHOLE)
-    assert areas.mode == ("select" if how == "mode" else "pan_zoom")
-    assert panel.drawing.tool is None
-    assert not button.isChecked() and panel.target.hint.isHidden()
+        panel.target.choose(Target.DRAWN)
+        button = panel.target.tools[Tool.POLYGON]
+        button.click()
+        areas = panel.viewer.layers["Areas to restore"]
+        assert panel.drawing.tool is Tool.POLYGON and areas.mode == "add_polygon", how
+        if how == "button":
+            button.click()
+        elif how == "escape":
+            (bound,) = areas.keymap.values()
+            bound(areas)
+        elif how == "mode":
+            areas.mode = "select"
+        elif how == "layer":
+            panel.viewer.layers.selection.active = source
+        else:
+            panel.target.choose(Target.WHOLE)
+        assert areas.mode == ("select" if how == "mode" else "pan_zoom"), how
+        assert panel.drawing.tool is None, how
+        assert not button.isChecked() and panel.target.hint.isHidden(), how
 
 
 def test_the_other_button_changes_what_is_drawn(panel: Any, colours: np.ndarray):
@@ -204,7 +205,14 @@ def test_a_layer_for_strength_can_be_chosen(panel: Any, qtbot: Any, colours: np.
     area_is(panel, qtbot, lambda area: not area.soft)
 
 
-@pytest.mark.parametrize("what", ["areas", "paint", "gradient"])
+@pytest.mark.parametrize(
+    "what",
+    [
+        "areas",
+        pytest.param("paint", marks=pytest.mark.slow),
+        pytest.param("gradient", marks=pytest.mark.slow),
+    ],
+)
 def test_the_command_writes_the_same_bytes(
     panel: Any, qtbot: Any, sample: Path, tmp_path: Path, what: str, finished_run: Any
 ):

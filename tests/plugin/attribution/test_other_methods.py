@@ -77,13 +77,13 @@ def test_captum_gets_the_settings_of_the_form(
 ) -> None:
     pytest.importorskip("captum.attr")
     choose(form, "captum:Occlusion")
-    form.settings.setText("sliding_window_shapes=(3,8,8) strides=8")
+    form.settings.setText("sliding_window_shapes=(3,40,40) strides=40")
     form.baseline.setCurrentIndex(form.baseline.findData("zero"))
     reported = finished_attribution().record
     assert reported["attribution"]["method"] == "captum:Occlusion"
-    assert reported["attribution"]["arguments"]["sliding_window_shapes"] == (3, 8, 8)
+    assert reported["attribution"]["arguments"]["sliding_window_shapes"] == (3, 40, 40)
     assert reported["attribution"]["baseline"] == "zeros"
-    assert reported["task"]["question"]["arguments"]["strides"] == 8
+    assert reported["task"]["question"]["arguments"]["strides"] == 40
     assert "captum:Occlusion" in tab.results.measures.text()
 
 

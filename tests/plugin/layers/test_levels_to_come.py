@@ -106,7 +106,7 @@ def check(shown: ResultLayer) -> None:
         np.testing.assert_array_equal(pixels[opaque][:, :3], read[opaque])
 
 
-@pytest.mark.parametrize("how", ["adjusted", "masked"])
+@pytest.mark.parametrize("how", ["adjusted", pytest.param("masked", marks=pytest.mark.slow)])
 def test_an_earlier_result_is_clear_until_levels_are_made_beside(
     kept: Any, mask: str, counted: list[int], qtbot: Any, how: str
 ):

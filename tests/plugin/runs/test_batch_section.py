@@ -154,7 +154,7 @@ def test_cancel_stops_the_rest(panel: Any, batch: Any, qtbot: Any, colours: np.n
     assert {v.source for v in panel.state.variants} <= {layers[0]}
 
 
-@pytest.mark.parametrize("status", ["done", "cancelled"])
+@pytest.mark.parametrize("status", ["done", pytest.param("cancelled", marks=pytest.mark.slow)])
 def test_the_end_of_another_run_is_not_the_queues(
     panel: Any, batch: Any, qtbot: Any, colours: np.ndarray, status: str
 ):
@@ -220,7 +220,9 @@ def test_layers_do_not_start_without_what_is_excluded(
     assert batch.queue is None
 
 
-@pytest.mark.parametrize("place", [0, 2], ids=["first", "last"])
+@pytest.mark.parametrize(
+    "place", [pytest.param(0, id="first"), pytest.param(2, id="last", marks=pytest.mark.slow)]
+)
 def test_a_layer_removed_in_its_run_stops_no_other(
     panel: Any, batch: Any, qtbot: Any, colours: np.ndarray, place: int
 ):

@@ -29,7 +29,7 @@ app = QApplication([])
 gc.collect()
 gc.freeze()
 gc.disable()
-submitted, kept, threads, ends = 0, [], set(), time.monotonic() + 2
+submitted, kept, threads, ends = 0, [], set(), time.monotonic() + 1
 
 class Receiver(QObject):
     received = 0

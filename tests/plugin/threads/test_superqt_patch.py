@@ -23,7 +23,7 @@ from napari_restore.plugin.threads._superqt_patch import patch_superqt
 
 app = QApplication([])
 patch_superqt()
-received, reported, ends = 0, 0, time.monotonic() + 3
+received, reported, ends = 0, 0, time.monotonic() + 1
 
 @ensure_main_thread
 def receive(event):
