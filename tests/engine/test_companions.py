@@ -49,7 +49,7 @@ def test_bytes_do_not_depend_on_tiles_and_a_region_is_cut_of_the_whole() -> None
 
 def test_equal_frames_leave_the_image_as_it_is() -> None:
     pixels = (frames(140, 150)[1] * 65535).astype(np.uint16)
-    same = bracket_of([open_image(pixels)] * 3, None, (0, 0, 0))
+    same = bracket_of([open_image(pixels)] * 3, None, (0, 0, 0), align=False)
     assert np.array_equal(np.asarray(nr.restore(same, "mertens")), pixels)
 
 
@@ -57,7 +57,7 @@ def test_frames_are_part_of_what_identifies_a_run() -> None:
     image = bracket((140, 150))
     assert image.companions is not None
     first = nr.plan(image, "mertens")
-    fewer = bracket_of(image.frames[:2], 1, (-2, 0))
+    fewer = bracket_of(image.frames[:2], 1, (-2, 0), align=False)
     assert nr.plan(fewer, "mertens").key != first.key
     assert nr.plan(bracket((140, 150)), "mertens").key == first.key
 
@@ -65,11 +65,11 @@ def test_frames_are_part_of_what_identifies_a_run() -> None:
 def test_pixels_of_a_frame_that_are_not_finite_weigh_nothing() -> None:
     given = frames(140, 150).astype(np.float32)
     given[2, 20:60, 30:70] = np.nan
-    broken = bracket_of([open_image(f) for f in given], None, (-2, 0, 2))
+    broken = bracket_of([open_image(f) for f in given], None, (-2, 0, 2), align=False)
     result = np.asarray(nr.restore(broken, "mertens"))
     assert np.isfinite(result).all()
     given[2, 20:60, 30:70] = 0.5
-    sound = bracket_of([open_image(f) for f in given], None, (-2, 0, 2))
+    sound = bracket_of([open_image(f) for f in given], None, (-2, 0, 2), align=False)
     assert np.abs(np.asarray(nr.restore(sound, "mertens")) - result).max() > 1e-3
 
 

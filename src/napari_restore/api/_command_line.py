@@ -127,7 +127,10 @@ def _bracket(task: Mapping[str, Any], others: Mapping[str, Any]) -> Iterator[str
     frames = [os.path.abspath(each["source"]) for each in others["images"]]
     frames.insert(others["reference"], reference)
     yield from frames
-    yield from ("--reference", reference, "--ev", *(f"{ev:g}" for ev in others["exposures"]))
+    yield from ("--reference", reference)
+    if not any(each.get("placement") for each in others["images"]):
+        yield from ("--align", "off")
+    yield from ("--ev", *(f"{ev:g}" for ev in others["exposures"]))
     yield from options
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from napari_restore.api._images import Bands, open_image
 from napari_restore.api._options import PlanOptions, documents_options
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from napari_restore.engine import Result
     from napari_restore.images import Image
 
+Align = Literal["auto", "off"]
 FUSION_MODEL = "mertens"
 """Model that fuses frames unless another is named."""
 
@@ -25,6 +26,7 @@ def open_bracket(
     *,
     reference: int | None = None,
     exposures: Sequence[float] | None = None,
+    align: Align = "auto",
     bands: Bands | None = None,
 ) -> Image:
     """Open the frames of a bracket as one image, for `plan` and `restore` with a fusing model.
@@ -32,12 +34,15 @@ def open_bracket(
     Parameters
     ----------
     frames
-        Two or more images as for `open_image`, in any order, which fit each other to the pixel.
+        Two or more images as for `open_image`, in any order, of one size.
     reference
         Which of `frames` the result replaces, counted from 0: its metadata, nodata and colour
         profile stay. Default: the one in the middle by exposure.
     exposures
         EV of each frame. Default: as recorded by the camera, else estimated from the pixels.
+    align
+        ``"auto"`` brings the frames onto the grid of the reference, by scikit-image; ``"off"`` takes
+        them as they are.
     bands
         Which band is what, the same in all frames; as for `open_image`.
 
@@ -53,7 +58,8 @@ def open_bracket(
     """
     from napari_restore.images import bracket_of
 
-    return bracket_of([open_image(frame, bands=bands) for frame in frames], reference, exposures)
+    opened = [open_image(frame, bands=bands) for frame in frames]
+    return bracket_of(opened, reference, exposures, align=align != "off")
 
 
 @documents_options(PlanOptions)
@@ -63,6 +69,7 @@ def fuse(
     *,
     reference: int | None = None,
     exposures: Sequence[float] | None = None,
+    align: Align = "auto",
     bands: Bands | None = None,
     progress: bool | None = None,
     **options: Unpack[PlanOptions],
@@ -71,7 +78,7 @@ def fuse(
 
     Parameters
     ----------
-    frames, reference, exposures, bands
+    frames, reference, exposures, align, bands
         As for `open_bracket`.
     model, progress, options
         As for `restore`.
@@ -81,5 +88,7 @@ def fuse(
     napari_restore.errors.RestoreError
         With one sentence naming the cause, and the next step.
     """
-    bracket = open_bracket(frames, reference=reference, exposures=exposures, bands=bands)
+    bracket = open_bracket(
+        frames, reference=reference, exposures=exposures, align=align, bands=bands
+    )
     return restore(bracket, model, progress=progress, **options)

@@ -25,8 +25,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "paths",
         nargs="+",
         metavar="PATH",
-        help="the frames of one scene, in any order, or a folder of them; they must fit each other "
-        "to the pixel, as from a tripod",
+        help="the frames of one scene, in any order, or a folder of them",
     )
     parser.add_argument(
         "-o",
@@ -40,6 +39,12 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="the frame that the result replaces, with its metadata (default: the one in the middle "
         "by exposure)",
+    )
+    parser.add_argument(
+        "--align",
+        choices=("auto", "off"),
+        default="auto",
+        help="whether to bring the frames onto the grid of the reference (default auto)",
     )
     parser.add_argument(
         "--ev",
@@ -72,10 +77,13 @@ def fuse(options: Namespace) -> CommandResult:
     with Interrupt() as interrupt:
         runner = Runner(options, interrupt, read)
         runner.check(item)
+        if options.align != "off":
+            runner.phase("Aligning the frames")
         image = api.open_bracket(
             options.paths,
             reference=_reference(options),
             exposures=options.ev,
+            align=options.align,
             bands=options.bands,
         )
         arguments: dict[str, Any] = plan_arguments(options, image)

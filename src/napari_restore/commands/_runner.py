@@ -60,6 +60,12 @@ class Runner:
             self._began = time.perf_counter()
         self._report(api.ImageStarted(Path(item.sources[0]).name, number, images))
 
+    def phase(self, name: str) -> None:
+        """Report what is done before the run begins."""
+        from napari_restore import api
+
+        self._report(api.Phase(name))
+
     def check(self, item: Item, *, replace: bool = False) -> None:
         """Raise `BadOutput` for existing outputs, before anything is opened."""
         refuse_existing(item.output, overwrite=self._overwrite or replace)

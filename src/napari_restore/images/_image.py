@@ -16,10 +16,10 @@ import numpy.typing as npt
 from napari_restore._options import Pathlike
 from napari_restore.errors import BadParameter, Message, option
 from napari_restore.images._base import ImageBase
+from napari_restore.images._companions import Companions
 from napari_restore.images._georeference import crs_name
 from napari_restore.images._reader import Reader
 from napari_restore.images._source import Box, Source, chunks_of
-from napari_restore.images.brackets._companions import Companions
 from napari_restore.images.cache._chunks import chunk_cache, read_valid_window, read_window
 from napari_restore.images.levels._cached import OnLanded
 from napari_restore.images.levels._lazy import lazy_level
@@ -33,6 +33,7 @@ from napari_restore.images.levels._making import (
 )
 from napari_restore.images.readers._array import ArrayReader, reader_of_array
 from napari_restore.images.readers._mosaic import MosaicReader
+from napari_restore.images.readers._registered import RegisteredReader
 from napari_restore.images.readers._registry import reader_of
 from napari_restore.images.readers._selected import SelectedReader
 from napari_restore.images.readers._stack import StackReader
@@ -68,7 +69,7 @@ class Image(ImageBase):
         """The image this one is a level of; see `level_view`."""
         self.scale = 1
         """Pixels of `full` along a side of one of this image's: a power of two."""
-        self.companions: Companions | None = None
+        self.companions: Companions[Image] | None = None
         """The other frames of a bracket of which this image is one."""
         self.sensor = sensor
         self.name = reader.name
@@ -114,21 +115,47 @@ class Image(ImageBase):
         """Return the image that `spec` describes, perhaps in another process."""
         arguments = dict(spec)
         others = arguments.pop("companions", None)
+        matrix, grid = arguments.pop("placement", None), arguments.pop("grid", None)
         image = open_image(arguments.pop("source"), **arguments)
+        if matrix is not None:
+            image = image.placed(matrix, tuple(grid))
         if others is None:
             return image
         frames = [cls.from_spec(each) for each in others["images"]]
         return image.with_companions(frames, others["reference"], others["exposures"])
 
     def with_companions(
-        self, images: Sequence[Image], reference: int, exposures: Sequence[float]
+        self,
+        images: Sequence[Image],
+        reference: int,
+        exposures: Sequence[float],
+        residuals: Sequence[float | None] = (),
     ) -> Image:
         """Return this image as frame number `reference` of a bracket, with its own `spec`.
 
         `images` are the other frames, dark to bright; `exposures` those of all frames in EV relative
-        to this one. Pixels, levels and caches are those of this image; all frames lie on its grid.
+        to this one, `residuals` what alignment left. Pixels, levels and caches are those of this
+        image; all frames lie on its grid.
         """
-        return self._among(Companions(tuple(images), reference, tuple(map(float, exposures))))
+        evs = tuple(map(float, exposures))
+        return self._among(Companions(tuple(images), reference, evs, tuple(residuals)))
+
+    def placed(self, matrix: Sequence[float], size: tuple[int, int]) -> Image:
+        """Return these pixels on a grid of `size` (height, width), with their own `spec`.
+
+        `matrix`, nine numbers row by row, maps (x, y, 1) of pixel centres of the grid to those of
+        this image; see `RegisteredReader`.
+        """
+        array = np.array(matrix, np.float64).reshape(3, 3)
+        spec = None
+        if self.spec is not None:
+            spec = {**self.spec, "placement": [float(value) for value in matrix]}
+            spec["grid"] = [int(side) for side in size]
+        frame = Image(RegisteredReader(self, array, size), spec=spec)
+        frame.sensor, frame.path, frame.notes = self.sensor, self.path, list(self.notes)
+        frame.roles, frame.wavelengths = self.roles, self.wavelengths
+        frame.working_space, frame.known_range = self.working_space, self.known_range
+        return frame
 
     @property
     def frames(self) -> tuple[Image, ...]:
@@ -141,7 +168,7 @@ class Image(ImageBase):
         own = self.fingerprint
         return own if self.companions is None else self.companions.digest(own)
 
-    def _among(self, companions: Companions | None) -> Image:
+    def _among(self, companions: Companions[Image] | None) -> Image:
         """Return a copy of this image with companions."""
         if companions is None:
             return self
@@ -149,9 +176,11 @@ class Image(ImageBase):
         frame = Image.__new__(Image)
         frame.__dict__.update(self.__dict__)
         frame.companions = companions
-        others = companions.spec()
+        specs = [each.spec for each in companions.images]
         frame.spec = None
-        if self.spec is not None and others is not None:
+        if self.spec is not None and None not in specs:
+            place, evs = companions.reference, list(companions.exposures)
+            others = {"images": specs, "reference": place, "exposures": evs}
             frame.spec = {**self.spec, "companions": others}
         return frame
 
@@ -184,7 +213,7 @@ class Image(ImageBase):
         part.known_range = self.known_range
         return part._among(self._companions(lambda frame: frame.with_bands(chosen)))
 
-    def _companions(self, change: Callable[[Image], Image]) -> Companions | None:
+    def _companions(self, change: Callable[[Image], Image]) -> Companions[Image] | None:
         return None if self.companions is None else self.companions.map(change)
 
     def with_roles(self, bands: Bands) -> Image:

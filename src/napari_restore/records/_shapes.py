@@ -28,6 +28,8 @@ class ImageSource(TypedDict):
     sensor: NotRequired[str | None]
     select: NotRequired[list[int] | None]
     level: NotRequired[int | None]
+    placement: NotRequired[list[float] | None]
+    grid: NotRequired[list[int] | None]
     companions: NotRequired[CompanionSources | None]
     allow_outside: NotRequired[bool]
     """Whether the user allowed VRT sources outside of its folder; a rerun needs the consent again."""

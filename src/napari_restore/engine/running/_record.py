@@ -121,12 +121,17 @@ def make_record(
 def _frames(image: Image) -> list[dict[str, Any]]:
     """Return the frames of a bracket, dark to bright."""
     assert image.companions is not None
+    others = image.companions
+    residuals: list[float | None] = list(others.residuals or [None] * len(others.images))
+    residuals.insert(others.reference, None)
     return [
         {
             "path": None if frame.path is None else str(frame.path),
             "fingerprint": frame.fingerprint,
             "ev": ev,
+            "placement": None if frame.spec is None else frame.spec.get("placement"),
+            "residual": residual,
             "used": True,
         }
-        for frame, ev in zip(image.frames, image.companions.exposures, strict=True)
+        for frame, ev, residual in zip(image.frames, others.exposures, residuals, strict=True)
     ]

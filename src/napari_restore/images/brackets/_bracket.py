@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from napari_restore.errors import BadParameter, option
-from napari_restore.images.brackets._companions import check_frames
+from napari_restore.images._companions import check_frames
+from napari_restore.images.brackets._alignment import place
 from napari_restore.images.brackets._exposure import estimated_exposures, recorded_exposures
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ def bracket_of(
     frames: Sequence[Image],
     reference: int | None = None,
     exposures: Sequence[float] | None = None,
+    *,
+    align: bool = True,
 ) -> Image:
     """Return the reference frame of a bracket, with the other frames as its companions.
 
@@ -32,12 +35,15 @@ def bracket_of(
         exposure, of two the darker.
     exposures
         EV of each frame; None: as recorded by the camera, else estimated from the pixels.
+    align
+        Whether to bring the frames onto the grid of the reference. One that fits nowhere is left out,
+        with a note.
 
     Raises
     ------
     BadParameter
-        Fewer than two frames, a reference that is none of them, or frames that do not fit each
-        other.
+        Fewer than two frames, a reference that is none of them, frames of different kinds, or none
+        that fits the reference.
     """
     if len(frames) < 2:
         raise BadParameter(
@@ -62,14 +68,52 @@ def bracket_of(
             "The frames record no exposures: order and EV are estimated from their pixels."
         )
     order = sorted(range(len(frames)), key=lambda number: (evs[number], number))
-    place = (len(order) - 1) // 2 if reference is None else order.index(reference)
-    chosen = order[place]
+    chosen = order[(len(order) - 1) // 2] if reference is None else reference
+    others = {number: frames[number] for number in order if number != chosen}
+    residuals: dict[int, float | None] = dict.fromkeys(others)
+    if align:
+        others, residuals = _aligned(frames, order, chosen, notes)
+    used = [number for number in order if number == chosen or number in others]
     image = frames[chosen].with_companions(
-        [frames[number] for number in order if number != chosen],
-        place,
-        [evs[number] - evs[chosen] for number in order],
+        list(others.values()),
+        used.index(chosen),
+        [evs[number] - evs[chosen] for number in used],
+        list(residuals.values()),
     )
     if max(evs) - min(evs) < SAME_EV:
         notes.append("All frames have the same exposure.")
     image.notes = [*image.notes, *notes]
     return image
+
+
+def _aligned(
+    frames: Sequence[Image], order: Sequence[int], chosen: int, notes: list[str]
+) -> tuple[dict[int, Image], dict[int, float | None]]:
+    """Return those of the other frames that fit, on the grid of the chosen one, and their residuals.
+
+    A frame that shares no medium tones with the reference is compared with its neighbour in `order`.
+    """
+    reference, middle = frames[chosen], order.index(chosen)
+    size = (reference.height, reference.width)
+    fitting: dict[int, Image] = {}
+    residuals: dict[int, float | None] = {}
+    for outwards in (order[middle + 1 :], order[:middle][::-1]):
+        neighbour, last = reference, None
+        for number in outwards:
+            frame = frames[number]
+            placement = place(reference, frame)
+            if placement is None and last is not None:
+                placement = place(neighbour, frame, start=last.matrix)
+            if placement is None:
+                notes.append(f"{frame.name} does not fit {reference.name} and is left out.")
+                continue
+            there = frame if placement.is_in_place else frame.placed(placement.matrix, size)
+            fitting[number], residuals[number] = there, placement.residual
+            neighbour, last = there, placement
+    if not fitting:
+        raise BadParameter(
+            f"No frame shows the same as {reference.name}.",
+            f"Choose frames of one scene, or use {option('align', 'off')} if they lie in place.",
+        )
+    used = [number for number in order if number in fitting]
+    return {n: fitting[n] for n in used}, {n: residuals[n] for n in used}

@@ -82,7 +82,7 @@ def estimated_exposures(frames: Sequence[Image]) -> list[float]:
     Frames are put in order by their mean; neighbours are compared where both are mid-tones, by the
     median ratio of about linear values.
     """
-    grey = [_overview(frame) for frame in frames]
+    grey = [overview_of(frame) for frame in frames]
     order = sorted(range(len(grey)), key=lambda number: float(grey[number].mean()))
     evs = dict.fromkeys(order, 0.0)
     low, high = MIDTONES
@@ -94,8 +94,8 @@ def estimated_exposures(frames: Sequence[Image]) -> list[float]:
     return [evs[number] - evs[0] for number in range(len(grey))]
 
 
-def _overview(frame: Image) -> npt.NDArray[np.float64]:
-    """Return the grey values (h, w) of a coarse level, in 0 … 1."""
+def overview_of(frame: Image) -> npt.NDArray[np.float64]:
+    """Return the grey values (h, w) of a coarse level of at most `SIDE` pixels, in 0 … 1."""
     levels = [n for n, shape in enumerate(frame.level_shapes) if max(shape) <= SIDE]
     number = levels[0] if levels else len(frame.level_shapes) - 1
     view = frame.level_view(number) if frame.level_scale(number) else frame

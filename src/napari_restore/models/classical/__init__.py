@@ -123,7 +123,7 @@ MERTENS = ModelCard(
     ),
     source="Mertens, Kautz, Van Reeth, Pacific Graphics 2007",
     validated_on="equal to OpenCV's MergeMertens(1, 1, 1).",
-    caveats="Frames must fit each other to the pixel. Moving things become transparent.",
+    caveats="Moving things become transparent.",
 )
 
 ENTRIES = tuple(

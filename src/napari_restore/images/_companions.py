@@ -5,53 +5,48 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
 
 from napari_restore.errors import BadParameter
+from napari_restore.images._base import ImageBase
 
-if TYPE_CHECKING:
-    from napari_restore.images._image import Image
+Frame = TypeVar("Frame", bound=ImageBase)
 
 
 @dataclass(frozen=True)
-class Companions:
+class Companions(Generic[Frame]):
     """Further images that a model sees beside the image, the reference, in order of exposure."""
 
-    images: tuple[Image, ...]
+    images: tuple[Frame, ...]
     """Dark to bright, without the reference."""
     reference: int
     """Place of the reference among all frames, counted from 0."""
     exposures: tuple[float, ...]
     """Exposure of every frame in EV relative to that of the reference, dark to bright."""
+    residuals: tuple[float | None, ...] = ()
+    """Pixels that each of `images` is off by after alignment; None where it was not aligned."""
 
     @property
     def frames(self) -> int:
         """Number of frames, the reference included."""
         return len(self.images) + 1
 
-    def around(self, reference: Image) -> tuple[Image, ...]:
+    def around(self, reference: Frame) -> tuple[Frame, ...]:
         """Return all frames, dark to bright."""
         return (*self.images[: self.reference], reference, *self.images[self.reference :])
 
-    def map(self, change: Callable[[Image], Image]) -> Companions:
+    def map(self, change: Callable[[Frame], Frame]) -> Companions[Frame]:
         """Return the companions with every image changed."""
-        return Companions(tuple(map(change, self.images)), self.reference, self.exposures)
+        return replace(self, images=tuple(map(change, self.images)))
 
     def digest(self, own: str) -> str:
         """Return a hex digest that identifies all frames; `own` is the reference's fingerprint."""
         parts = [own, [each.fingerprint for each in self.images], self.reference, self.exposures]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
-    def spec(self) -> dict[str, Any] | None:
-        """Return what opens them in another process; None where one is an array in memory."""
-        specs = [each.spec for each in self.images]
-        if any(spec is None for spec in specs):
-            return None
-        return {"images": specs, "reference": self.reference, "exposures": list(self.exposures)}
 
-
-def check_frames(frames: Sequence[Image]) -> None:
+def check_frames(frames: Sequence[ImageBase]) -> None:
     """Raise `BadParameter` for a frame of another size, number of bands or dtype than most."""
     for what, of in (
         ("{0.width} × {0.height} pixels", lambda frame: (frame.width, frame.height)),

@@ -1,0 +1,196 @@
+"""Where the frames of a hand-held bracket lie on the grid of the reference.
+
+Crops all over the picture are compared by phase correlation of their ranked grey values, which an
+exposure does not change; a similarity or homography is fitted to the displacements by RANSAC, and
+refined on the frame as it then lies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_restore.errors import BadParameter, option
+from napari_restore.images.brackets._exposure import overview_of
+
+if TYPE_CHECKING:
+    from napari_restore.images._image import Image
+
+Array = npt.NDArray[np.float64]
+CROP = 384
+"""Side in pixels of the crops that are compared."""
+CROPS = 5
+"""Crops along a side of the picture."""
+ROUNDS = 3
+FREQUENCIES = 0.15
+"""Standard deviation, in cycles per pixel, of what of the spectrum counts: above it is noise."""
+CLEAR_PEAK = 12.0
+"""Height of a correlation's peak over its standard deviation, from which it is trusted."""
+FEWEST = 3
+"""Crops that must agree."""
+ENOUGH = (12, 6)
+"""Crops from which a homography is fitted, and a similarity; half of them must agree."""
+AGREE = 1.5
+"""Pixels that crops that agree may be off by."""
+STILL = 0.1
+"""Pixels of the corners, below which another round changes nothing."""
+WHOLE = 0.25
+"""Pixels that a placement may be off by to be taken as a shift by whole pixels."""
+LARGEST_RESIDUAL = 2.0
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A frame on the grid of the reference."""
+
+    matrix: tuple[float, ...]
+    """Homography, row by row, from (x, y, 1) of the reference's pixel centres to the frame's."""
+    residual: float
+    """Median distance in pixels of the crops from it."""
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether the frame lies where the reference does."""
+        return self.matrix == (1, 0, 0, 0, 1, 0, 0, 0, 1)
+
+
+def place(reference: Image, frame: Image, start: Sequence[float] | None = None) -> Placement | None:
+    """Return where `frame` lies on the grid of `reference`; None where it fits nowhere.
+
+    `start` is a matrix near the result; None: found on an overview. Raises `BadParameter` without scikit-image.
+    """
+    try:
+        from skimage.measure import ransac
+        from skimage.transform import ProjectiveTransform, SimilarityTransform
+    except ImportError:
+        raise BadParameter(
+            "Frames are aligned by scikit-image, which is not installed.",
+            f'Run pip install "napari-restore[fuse]", or use {option("align", "off")}.',
+        ) from None
+    if start is None:
+        small, other = overview_of(reference), overview_of(frame)
+        scale = reference.height / len(small)
+        (dy, dx), _ = displacement(small, other)
+        start = (1, 0, round(dx * scale), 0, 1, round(dy * scale), 0, 0, 1)
+    matrix = np.array(start, np.float64).reshape(3, 3)
+    residual = 0.0
+    for _ in range(ROUNDS):
+        pairs = list(_pairs(reference, frame, matrix))
+        fitted = _fit(pairs, (ProjectiveTransform, SimilarityTransform), ransac)
+        if fitted is None:
+            return None
+        change = _moved(fitted[0], reference) - _moved(matrix, reference)
+        matrix, residual = fitted
+        if np.abs(change).max() < STILL:
+            break
+    if residual > LARGEST_RESIDUAL:
+        return None
+    return Placement(tuple(_rounded(matrix, reference).ravel().tolist()), residual)
+
+
+def _fit(
+    pairs: Sequence[tuple[Any, Any]], kinds: Sequence[Any], ransac: Any
+) -> tuple[Array, float] | None:
+    """Return the matrix that most pairs of points agree on, and their median distance from it.
+
+    Of `kinds` the most general that enough pairs support, a shift by whole pixels for few; None
+    where too few agree.
+    """
+    if len(pairs) < FEWEST:
+        return None
+    at, there = (np.array(points) for points in zip(*pairs, strict=True))
+    for kind, needed in zip(kinds, ENOUGH, strict=True):
+        if len(pairs) < needed:
+            continue
+        with np.errstate(all="ignore"):
+            found, inliers = ransac((at, there), kind, 4, AGREE, max_trials=300, rng=0)
+        if found is not None and inliers is not None and inliers.sum() >= needed / 2:
+            distance = found.residuals(at[inliers], there[inliers])
+            return np.asarray(found.params, np.float64), float(np.median(distance))
+    shift = np.rint(np.median(there - at, axis=0))
+    distance = np.linalg.norm(there - at - shift, axis=1)
+    agreeing = distance[distance <= AGREE]
+    if len(agreeing) < FEWEST:
+        return None
+    matrix = np.array([[1, 0, shift[0]], [0, 1, shift[1]], [0, 0, 1.0]])
+    return matrix, float(np.median(agreeing))
+
+
+def _pairs(reference: Image, frame: Image, matrix: Array) -> Iterator[tuple[Any, Any]]:
+    """Yield points (x, y) of the reference and of the frame that show the same."""
+    placed = frame.placed(matrix.ravel().tolist(), (reference.height, reference.width))
+    side = max(1, min(CROP, reference.height // 2, reference.width // 2))
+    rows, columns = (
+        np.unique(np.linspace(0, length - side, CROPS).astype(int))
+        for length in (reference.height, reference.width)
+    )
+    for y in rows.tolist():
+        for x in columns.tolist():
+            box = (y, x, y + side, x + side)
+            if not placed.read_valid(box).all():
+                continue
+            (dy, dx), peak = displacement(_grey(reference, box), _grey(placed, box))
+            if peak >= CLEAR_PEAK and max(abs(dy), abs(dx)) < side / 4:
+                across, down = x + (side - 1) / 2, y + (side - 1) / 2
+                seen = matrix @ np.array([across + dx, down + dy, 1.0])
+                yield (across, down), seen[:2] / seen[2]
+
+
+def displacement(reference: Array, other: Array) -> tuple[tuple[float, float], float]:
+    """Return how far (dy, dx) `other` (h, w) shows the same further down and right, and how clearly.
+
+    By phase correlation of ranked values; to about a tenth of a pixel, by a parabola at the peak.
+    """
+    spectra = [np.fft.rfft2(_ranked(each)) for each in (other, reference)]
+    product = spectra[0] * np.conj(spectra[1])
+    product /= np.abs(product) + 1e-12
+    down = np.fft.fftfreq(reference.shape[0])[:, None]
+    across = np.fft.rfftfreq(reference.shape[1])[None]
+    product *= np.exp(-(down**2 + across**2) / (2 * FREQUENCIES**2))
+    surface = np.fft.irfft2(product, reference.shape)
+    peak = np.unravel_index(int(surface.argmax()), surface.shape)
+    spread = float(surface.std())
+    found = []
+    for axis, (at, length) in enumerate(zip(peak, surface.shape, strict=True)):
+        line: Array = np.take(surface, [peak[1 - axis]], 1 - axis).ravel()
+        before, here, after = (float(line[(int(at) + step) % length]) for step in (-1, 0, 1))
+        bend = before - 2 * here + after
+        sub = 0.5 * (before - after) / bend if bend < 0 else 0.0
+        found.append(((int(at) + length // 2) % length) - length // 2 + sub)
+    return (found[0], found[1]), float(surface.max()) / spread if spread else 0.0
+
+
+def _ranked(values: Array) -> Array:
+    """Return ranks in −1 … 1, faded out towards the edges: the same for any exposure."""
+    borders = np.quantile(values, np.linspace(0, 1, 257)[1:-1])
+    ranks = np.searchsorted(borders, values, side="right") / 128 - 1
+    window = np.outer(*(np.hanning(length + 2)[1:-1] for length in values.shape))
+    faded: Array = (ranks - ranks.mean()) * window
+    return faded
+
+
+def _grey(image: Image, box: tuple[int, int, int, int]) -> Array:
+    grey: Array = image.read(box)[..., list(image.data_bands)].mean(axis=2, dtype=np.float64)
+    return grey
+
+
+def _rounded(matrix: Array, image: Image) -> Array:
+    """Return a shift by whole pixels where that is as good; else `matrix` itself."""
+    moved = _moved(matrix, image)
+    shift = np.rint(moved.mean(axis=1))
+    if np.abs(moved - shift[:, None]).max() > WHOLE:
+        scaled: Array = matrix / matrix[2, 2]
+        return scaled
+    return np.array([[1, 0, shift[0]], [0, 1, shift[1]], [0, 0, 1.0]])
+
+
+def _moved(matrix: Array, image: Image) -> Array:
+    """Return by how much (x, y) the corners of an image lie elsewhere in the frame, (2, 4)."""
+    corners = np.array([[x, y, 1.0] for y in (0, image.height - 1) for x in (0, image.width - 1)]).T
+    seen = matrix @ corners
+    moved: Array = (seen / seen[2] - corners)[:2]
+    return moved

@@ -1,0 +1,121 @@
+"""Hand-held frames on the grid of the reference."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from napari_restore.errors import BadParameter
+from napari_restore.images import bracket_of, open_image
+from napari_restore.images.brackets._alignment import displacement, place
+
+pytest.importorskip("skimage")
+SIZE = (300, 340)
+
+
+def scene(seed: int = 0) -> npt.NDArray[np.float64]:
+    """A larger scene (600, 640) with structure of several sizes, in 0 … 1."""
+    rng = np.random.default_rng(seed)
+    total = np.zeros((600, 640))
+    for cell in (4, 10, 40):
+        rough = rng.random((600 // cell + 1, 640 // cell + 1))
+        total += np.kron(rough, np.ones((cell, cell)))[:600, :640]
+    return total / 3
+
+
+def view(matrix: npt.NDArray[np.float64], light: float, seed: int = 0) -> npt.NDArray[np.uint8]:
+    """What a frame shows: pixel (x, y) is the scene at `matrix` · (x, y, 1) + 120, much lighter."""
+    world = scene(seed)
+    x, y = np.meshgrid(np.arange(SIZE[1], dtype=float), np.arange(SIZE[0], dtype=float))
+    a, b, c = (row[0] * x + row[1] * y + row[2] for row in matrix)
+    u, v = a / c + 120, b / c + 120
+    rows, columns = np.floor(v).astype(int), np.floor(u).astype(int)
+    dv, du = v - rows, u - columns
+    values = sum(
+        weight * world[rows + i, columns + j]
+        for i, j, weight in (
+            (0, 0, (1 - dv) * (1 - du)),
+            (0, 1, (1 - dv) * du),
+            (1, 0, dv * (1 - du)),
+            (1, 1, dv * du),
+        )
+    )
+    grey = np.clip(np.asarray(values) * light, 0, 1) ** (1 / 2.2)
+    return np.repeat((grey * 255).round().astype(np.uint8)[..., None], 3, axis=2)
+
+
+def shift(dx: float, dy: float) -> npt.NDArray[np.float64]:
+    return np.array([[1, 0, dx], [0, 1, dy], [0, 0, 1.0]])
+
+
+def test_displacement_is_found_under_another_exposure() -> None:
+    one, other = view(shift(0, 0), 1.0), view(shift(-6, 9.5), 0.3)
+    (dy, dx), peak = displacement(one[..., 0].astype(float), other[..., 0].astype(float))
+    assert (dy, dx) == pytest.approx((-9.5, 6), abs=0.2)
+    assert peak > 12
+
+
+def test_a_shift_by_whole_pixels_copies_them() -> None:
+    reference, other = open_image(view(shift(0, 0), 1.0)), open_image(view(shift(-7, 12), 1.0))
+    placement = place(reference, other)
+    assert placement is not None
+    assert placement.matrix == (1, 0, 7, 0, 1, -12, 0, 0, 1)
+    there = other.placed(placement.matrix, SIZE)
+    box = (12, 0, 300, 333)
+    assert np.array_equal(there.read(box), reference.read(box))
+    valid = there.read_valid((0, 0, *SIZE))
+    assert valid[12:, :333].all()
+    assert not valid[:12].any()
+    assert not valid[:, 333:].any()
+
+
+def test_a_turn_and_perspective_are_found() -> None:
+    angle = np.deg2rad(0.8)
+    turned = np.array([[np.cos(angle), -np.sin(angle), 4.3], [np.sin(angle), np.cos(angle), -6.6]])
+    truth = np.vstack([turned, [1e-5, 0, 1]])
+    reference, other = open_image(view(shift(0, 0), 0.8)), open_image(view(truth, 0.4))
+    placement = place(reference, other)
+    assert placement is not None
+    matrix = np.array(placement.matrix).reshape(3, 3) @ truth
+    corners = np.array([[x, y, 1.0] for y in (0, 299) for x in (0, 339)]).T
+    seen = truth @ (np.array(placement.matrix).reshape(3, 3) @ corners)
+    assert matrix.shape == (3, 3)
+    assert np.abs(seen[:2] / seen[2] - corners[:2]).max() < 0.7
+    assert placement.residual < 0.5
+
+
+def test_any_chunk_is_cut_of_the_whole() -> None:
+    matrix = np.array([[1.002, -0.01, 3.3], [0.01, 1.001, -2.7], [1e-6, 0, 1.0]])
+    there = open_image(view(shift(0, 0), 1.0)).placed(matrix.ravel().tolist(), SIZE)
+    whole = there.read((0, 0, *SIZE))
+    assert np.array_equal(there.reader._pixels((31, 57, 200, 333)), whole[31:200, 57:333])
+
+
+def test_interpolation_keeps_what_is_linear() -> None:
+    x, y = np.meshgrid(np.arange(50.0), np.arange(40.0))
+    ramp = (2 * x + 3 * y + 1)[..., None].repeat(3, 2).astype(np.float32)
+    there = open_image(ramp).placed((1, 0, 0.25, 0, 1, 0.5, 0, 0, 1), (40, 50))
+    expected = ramp + 2 * 0.25 + 3 * 0.5
+    inner = (slice(2, 36), slice(2, 46))
+    np.testing.assert_allclose(there.read((0, 0, 40, 50))[inner], expected[inner], rtol=1e-6)
+    assert there.read_valid((0, 0, 40, 50))[:39, :49].all()
+    assert not there.read_valid((0, 0, 40, 50))[39:].any()
+
+
+def test_frames_are_aligned_and_a_strange_one_is_left_out() -> None:
+    views: list[Any] = [view(shift(0, 0), 1.0), view(shift(5, 3), 1.7), view(shift(-4, 6), 0.4)]
+    frames = [open_image(each) for each in [*views, view(shift(0, 0), 0.1, seed=7)]]
+    bracket = bracket_of(frames, 0, (0, 2, -2, -3))
+    others = bracket.companions
+    assert others is not None
+    assert others.frames == 3
+    assert others.exposures == (-2, 0, 2)
+    assert all(residual is not None and residual < 1 for residual in others.residuals)
+    assert any("left out" in note for note in bracket.notes)
+    dark, _, bright = (frame.read((20, 20, 270, 310)).astype(float) for frame in bracket.frames)
+    assert np.corrcoef(dark.ravel(), bright.ravel())[0, 1] > 0.9
+    with pytest.raises(BadParameter, match="No frame shows the same"):
+        bracket_of(frames[::3], 0, (0, -3))
