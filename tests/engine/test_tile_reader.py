@@ -19,6 +19,7 @@ class Source:
     """An image with nodata in its first row, dark pixels in its second."""
 
     may_be_invalid = True
+    companions = None
 
     def __init__(self) -> None:
         self.asked: list[str] = []
