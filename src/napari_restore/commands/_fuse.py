@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_restore.api import FUSION_MODEL
-from napari_restore.commands._arguments import load_model, plan_arguments
+from napari_restore.commands._arguments import load_model, open_image, plan_arguments
 from napari_restore.commands._checks import check_files, read_files
 from napari_restore.commands._interrupt import Interrupt
 from napari_restore.commands._options import add_output_options, add_run_options
@@ -54,6 +54,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="exposure of each frame (default: as recorded by the camera, else estimated)",
     )
     add_run_options(parser, model=FUSION_MODEL, stack=False)
+    parser.set_defaults(stack=False)
     add_output_options(parser, folder=False)
 
 
@@ -80,11 +81,10 @@ def fuse(options: Namespace) -> CommandResult:
         if options.align != "off":
             runner.phase("Aligning the frames")
         image = api.open_bracket(
-            options.paths,
+            [open_image(options, [path]) for path in options.paths],
             reference=_reference(options),
             exposures=options.ev,
             align=options.align,
-            bands=options.bands,
         )
         arguments: dict[str, Any] = plan_arguments(options, image)
         record_data = runner.restore(item, image, load_model(options), arguments)

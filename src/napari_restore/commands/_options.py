@@ -28,7 +28,7 @@ def add_option(group: argparse._ActionsContainer, name: str, **how: Any) -> None
 
 
 def add_source(parser: argparse.ArgumentParser, *, stack: bool = True) -> None:
-    """Add the options of the source image, --stack only if so told."""
+    """Add the options of the source image, with --stack if `stack`."""
     group = parser.add_argument_group("image")
     if stack:
         group.add_argument(

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_restore.images.files._exif import exif_tags
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_restore.images._image import Image
 
-EXIF_DIRECTORY = 0x8769
 EXPOSURE_TIME = 0x829A
 F_NUMBER = 0x829D
 SENSITIVITY = 0x8827
@@ -45,16 +46,7 @@ class Exposure:
 
 def exposure_in(exif: bytes | None) -> Exposure | None:
     """Return the exposure of an EXIF block; None if it has no exposure time."""
-    if not exif:
-        return None
-    from PIL.Image import Exif
-
-    parsed = Exif()
-    try:
-        parsed.load(exif)
-        tags: dict[int, Any] = {**parsed, **parsed.get_ifd(EXIF_DIRECTORY)}
-    except Exception:  # damaged EXIF never keeps a bracket from being fused
-        return None
+    tags = exif_tags(exif)
     seconds = _positive(tags.get(EXPOSURE_TIME))
     if seconds is None:
         return None

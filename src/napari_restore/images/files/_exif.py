@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from napari_restore.errors import UnreadableImage
 from napari_restore.images.files import _tiff
@@ -19,6 +19,8 @@ from napari_restore.images.files._jpeg import next_segment
 
 EXIF_HEADER = b"Exif\0\0"
 ORIENTATION = 0x0112
+CAMERA_SETTINGS = 0x8769
+"""Tag of the directory with exposure, lens and time."""
 _XMP_HEADER = b"http://ns.adobe.com/xap/1.0/\0"
 _ICC_HEADER = b"ICC_PROFILE\0"
 _IPTC_HEADER = b"Photoshop 3.0\0"
@@ -251,17 +253,27 @@ def exif_summary(exif: bytes | None) -> dict[str, str]:
     if not exif:
         return {}
     from PIL.ExifTags import TAGS
-    from PIL.Image import Exif
 
     wanted = {
         "Make", "Model", "Software", "DateTime", "DateTimeOriginal", "LensModel", "ExposureTime",
         "FNumber", "ISOSpeedRatings", "FocalLength", "ExposureBiasValue", "ColorSpace",
     }  # fmt: skip
+    named = ((TAGS.get(tag, ""), value) for tag, value in exif_tags(exif).items())
+    return {name: str(value).strip("\0 ") for name, value in named if name in wanted}
+
+
+def exif_tags(exif: bytes | None) -> dict[int, Any]:
+    """Return the values of a block by tag, those of the camera's settings among them.
+
+    Empty where it is damaged: that never keeps an image from being used.
+    """
+    if not exif:
+        return {}
+    from PIL.Image import Exif
+
     parsed = Exif()
     try:
         parsed.load(exif)
-        everything = {**parsed, **parsed.get_ifd(0x8769)}
-    except Exception:  # damaged EXIF never keeps an image from being described
+        return {**parsed, **parsed.get_ifd(CAMERA_SETTINGS)}
+    except Exception:  # Pillow raises many kinds
         return {}
-    named = ((TAGS.get(tag, ""), value) for tag, value in everything.items())
-    return {name: str(value).strip("\0 ") for name, value in named if name in wanted}
