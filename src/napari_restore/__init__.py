@@ -5,6 +5,7 @@ from __future__ import annotations
 from napari_restore.api import (
     attribute,
     attribute_table,
+    brackets,
     fuse,
     info,
     load_model,
@@ -24,6 +25,7 @@ __all__ = [
     "__version__",
     "attribute",
     "attribute_table",
+    "brackets",
     "fuse",
     "info",
     "load_model",

@@ -25,7 +25,7 @@ from napari_restore.api._cache import (
     result_of_kept,
 )
 from napari_restore.api._command_line import EXPORT_OPTIONS
-from napari_restore.api._fusion import FUSION_MODEL, fuse, open_bracket
+from napari_restore.api._fusion import FUSION_MODEL, brackets, fuse, open_bracket
 from napari_restore.api._images import (
     check_export,
     check_output,
@@ -89,6 +89,7 @@ __all__ = [
     "attribute_table",
     "attribution_summary",
     "boxes_of",
+    "brackets",
     "cache_entries",
     "check_export",
     "check_figure",

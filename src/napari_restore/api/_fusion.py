@@ -2,23 +2,75 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
+from napari_restore._options import Pathlike
 from napari_restore.api._images import Bands, open_image
 from napari_restore.api._options import PlanOptions, documents_options
 from napari_restore.api._restoring import restore
+from napari_restore.errors import InputError
 
 if TYPE_CHECKING:
     from torch import nn
 
     from napari_restore.engine import Result
-    from napari_restore.images import Image
+    from napari_restore.images import Bracket, Image
 
 Align = Literal["auto", "off"]
 FUSION_MODEL = "mertens"
 """Model that fuses frames unless another is named."""
+
+
+def brackets(photos: Pathlike | Sequence[Pathlike], *, singles: bool = False) -> list[Bracket]:
+    """Return the brackets among the photos of a folder, in order of time.
+
+    Frames of a bracket are by one camera and lens, of one size, soon after each other and of
+    different exposures; see `docs/exposure-fusion.md`. No pixels are read.
+
+    Parameters
+    ----------
+    photos
+        A folder, or files.
+    singles
+        Whether to return photos that belong to no bracket, too, each as a bracket of one frame.
+
+    Returns
+    -------
+    list of Bracket
+        `paths` of the frames, dark to bright, their `exposures` in EV and the number of the
+        `reference`; both None where the camera did not record them. `note` says what is uncertain.
+
+    Raises
+    ------
+    napari_restore.errors.InputError
+        A folder that does not exist, or without photos.
+    """
+    from napari_restore.images import brackets_among
+
+    files = _photos_in(Path(photos)) if isinstance(photos, (str, os.PathLike)) else photos
+    return [found for found in brackets_among(files) if singles or len(found.paths) > 1]
+
+
+def _photos_in(folder: Path) -> list[Path]:
+    from napari_restore.images import IMAGE_SUFFIXES
+
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError:
+        raise InputError(f"There is no folder {folder}.", "Check the spelling.") from None
+    photos = [
+        path
+        for path in entries
+        if path.suffix.lower() in IMAGE_SUFFIXES
+        and not path.name.startswith(".")
+        and path.is_file()
+    ]
+    if not photos:
+        raise InputError(f"There is no image in {folder}.", "Name another folder, or the files.")
+    return photos
 
 
 def open_bracket(

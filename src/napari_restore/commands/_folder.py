@@ -1,9 +1,10 @@
-"""`restore` of many images: one model, one summary; errors do not stop the others."""
+"""`restore` and `fuse` of many images: one model, one summary; errors do not stop the others."""
 
 from __future__ import annotations
 
 import time
 from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,17 +33,28 @@ CONTEXT = "restore_context.npz"
 _KEY_OPTIONS = (
     "bands sensor srcwin projwin feather strength luminance_only protect_shadows "
     "protect_highlights black white other_bands "
-    "cog compress bit_depth quality"
+    "cog compress bit_depth quality align"
 ).split()
 
 
-def restore_folder(options: Namespace, items: list[Item], runner: Runner) -> CommandResult:
-    """Restore all items; the exit code is that of the first one that failed."""
+Join = Callable[[list[Any]], Any]
+"""Makes the one image of a run of the images of an item's files."""
+
+
+def restore_folder(
+    options: Namespace, items: list[Item], runner: Runner, join: Join | None = None
+) -> CommandResult:
+    """Restore all items; the exit code is that of the first one that failed.
+
+    With `join` the files of an item are images of their own, as the frames of a bracket.
+    """
     folder = Path(options.output)
     model = load_model(options)
     if model.card.placed and options.context not in (None, "joint"):
         raise model.card.no_shared_statistics()
-    mosaic, unreadable = _share_context(options, items, folder, model.card)
+    mosaic, unreadable = None, dict[Item, RestoreError]()
+    if join is None:
+        mosaic, unreadable = _share_context(options, items, folder, model.card)
     folder.mkdir(exist_ok=True)
     summary, exit_code = Summary(folder), 0
     settings = _settings(options, model)
@@ -54,7 +66,7 @@ def restore_folder(options: Namespace, items: list[Item], runner: Runner) -> Com
         try:
             if item in unreadable:
                 raise unreadable[item]
-            entry |= _restore_or_skip(options, item, model, settings, summary, runner, mosaic)
+            entry |= _restore_or_skip(options, item, model, settings, summary, runner, mosaic, join)
         except (RestoreError, OSError, MemoryError) as error:
             restore_error = as_restore_error(error)
             entry |= {"status": "failed", "error": as_json(restore_error)}
@@ -90,10 +102,12 @@ def _restore_or_skip(
     summary: Summary,
     runner: Runner,
     mosaic: Any,
+    join: Join | None,
 ) -> dict[str, Any]:
-    image = open_image(options, item.sources)
+    paths = [item.sources] if join is None else [(path,) for path in item.sources]
+    images = [open_image(options, each) for each in paths]
     mosaic_fingerprint = None if mosaic is None else mosaic.fingerprint
-    key = key_of([image.fingerprint, mosaic_fingerprint, settings])
+    key = key_of([*(image.fingerprint for image in images), mosaic_fingerprint, settings])
     done = not options.fresh and summary.is_done(item.output, key)
     if done and summary.has_maps(item):
         _write_missing_record(item, summary.record_of(item.output))
@@ -101,6 +115,8 @@ def _restore_or_skip(
     # An unchanged output of the same command may be replaced, to add the side maps.
     replace = done and summary.is_unchanged(item.output)
     runner.check(item, replace=replace)
+    # Aligning frames takes a while.
+    image = images[0] if join is None else join(images)
     arguments = plan_arguments(options, image) | {"mosaic": mosaic}
     record = runner.restore(item, image, model, arguments, replace=replace)
     maps = [] if item.maps is None else sorted(path.name for path in item.maps.glob("*.tif"))
@@ -200,5 +216,5 @@ def _settings(options: Namespace, model: Any) -> dict[str, Any]:
         for name in ("mask", "exclude", "context")
         if (path := getattr(options, name)) is not None
     }
-    values = {name: getattr(options, name) for name in _KEY_OPTIONS}
+    values = {name: getattr(options, name) for name in _KEY_OPTIONS if hasattr(options, name)}
     return {"model": [card.id, card.weights_sha256, dict(card.values)], **values, **files}

@@ -1,22 +1,24 @@
-"""`fuse`: the frames of a bracket into one picture."""
+"""`fuse`: the frames of a bracket into one picture, or the brackets of a folder into one each."""
 
 from __future__ import annotations
 
 import argparse
 from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from napari_restore.api import FUSION_MODEL
 from napari_restore.commands._arguments import load_model, open_image, plan_arguments
 from napari_restore.commands._checks import check_files, read_files
+from napari_restore.commands._folder import restore_folder
 from napari_restore.commands._interrupt import Interrupt
 from napari_restore.commands._options import add_output_options, add_run_options
-from napari_restore.commands._outputs import Item, images_in, is_folder
+from napari_restore.commands._outputs import Item, images_in, is_folder, items_of, output_name
 from napari_restore.commands._restore import summary_line
 from napari_restore.commands._result import CommandResult
 from napari_restore.commands._runner import Runner
-from napari_restore.errors import InputError
+from napari_restore.errors import InputError, RestoreError, escape_controls
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -25,14 +27,14 @@ def add(parser: argparse.ArgumentParser) -> None:
         "paths",
         nargs="+",
         metavar="PATH",
-        help="the frames of one scene, in any order, or a folder of them",
+        help="the frames of one scene, in any order, or a folder of brackets",
     )
     parser.add_argument(
         "-o",
         "--output",
         required=True,
-        metavar="OUT",
-        help="the file to write (.tif .zarr .png .jpg)",
+        metavar="OUT|DIR",
+        help="the file to write (.tif .zarr .png .jpg), or the folder for several brackets",
     )
     parser.add_argument(
         "--reference",
@@ -55,17 +57,18 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     add_run_options(parser, model=FUSION_MODEL, stack=False)
     parser.set_defaults(stack=False)
-    add_output_options(parser, folder=False)
+    add_output_options(parser, name="{stem}_fused{suffix}")
 
 
 def fuse(options: Namespace) -> CommandResult:
-    """Fuse the frames of a bracket into a file."""
-    from napari_restore import api
-
-    output = options.output
-    options.paths, _ = images_in(options.paths, output)
-    if is_folder(output, options.paths[:1], stack=False):
-        raise InputError(f"{output} is a folder.", "Name the file to write, as fused.tif.")
+    """Fuse the frames of a bracket into a file, or several brackets into a folder."""
+    named, output = options.paths, options.output
+    options.paths, _ = images_in(named, output)
+    folder = options.paths != named
+    # No format is without a suffix.
+    if is_folder(output, options.paths[:1], stack=False) or (folder and not Path(output).suffix):
+        return _fuse_brackets(options)
+    notes = _take_one_bracket(options) if folder else []
     record, maps = options.record, options.maps
     item = Item(
         tuple(options.paths),
@@ -78,17 +81,120 @@ def fuse(options: Namespace) -> CommandResult:
     with Interrupt() as interrupt:
         runner = Runner(options, interrupt, read)
         runner.check(item)
-        if options.align != "off":
-            runner.phase("Aligning the frames")
-        image = api.open_bracket(
-            [open_image(options, [path]) for path in options.paths],
-            reference=_reference(options),
-            exposures=options.ev,
-            align=options.align,
-        )
+        frames = [open_image(options, [path]) for path in options.paths]
+        image = _aligned(options, runner, frames, _reference(options), options.ev)
+        image.notes = [*image.notes, *notes]
         arguments: dict[str, Any] = plan_arguments(options, image)
         record_data = runner.restore(item, image, load_model(options), arguments)
     return CommandResult(record_data, summary_line(item.output, record_data), wrote_files=True)
+
+
+def _fuse_brackets(options: Namespace) -> CommandResult:
+    """Fuse each bracket into a file of a folder, which is named after its reference."""
+    for name in ("reference", "ev"):
+        if getattr(options, name) is not None:
+            raise InputError(
+                f"--{name} is for one bracket, but {options.output} is a folder.",
+                "Name the frames of one bracket, and the file to write after -o.",
+            )
+    from napari_restore import api
+
+    # A folder may be fused into itself, again.
+    outputs = {
+        Path(options.output, output_name(options.name, path)).absolute() for path in options.paths
+    }
+    photos = [path for path in options.paths if Path(path).absolute() not in outputs]
+    found = api.brackets(photos, singles=True)
+    groups = [_reference_first(options, each) for each in found if len(each.paths) > 1]
+    if not groups:
+        raise InputError(
+            f"The {len(photos)} photos show no bracket by their times and exposures.",
+            "Name the frames of one, and the file to write after -o.",
+        )
+    items = items_of(
+        groups,
+        options.output,
+        into_folder=True,
+        name=options.name,
+        record=options.record,
+        maps=options.maps,
+    )
+    options.paths = [path for group in groups for path in group]
+    read = read_files(options)
+    check_files(items, read, Path(options.output))
+    with Interrupt() as interrupt:
+        runner = Runner(options, interrupt, read)
+        for note in _notes_of(found):
+            runner.note(note)
+        return restore_folder(
+            options, items, runner, lambda frames: _aligned(options, runner, frames, 0, None)
+        )
+
+
+def _aligned(
+    options: Namespace,
+    runner: Runner,
+    frames: list[Any],
+    reference: int | None,
+    exposures: list[float] | None,
+) -> Any:
+    """Return frames as one image, with companions."""
+    from napari_restore import api
+
+    if options.align != "off":
+        runner.phase("Aligning the frames")
+    return api.open_bracket(frames, reference=reference, exposures=exposures, align=options.align)
+
+
+def _take_one_bracket(options: Namespace) -> list[str]:
+    """Reduce the photos of a folder to its bracket; return notes on that.
+
+    Raises `InputError` where there are several.
+    """
+    if options.reference is not None or options.ev is not None:
+        return []  # which photos are meant is clear
+    from napari_restore import api
+
+    found = api.brackets(options.paths, singles=True)
+    brackets = [each for each in found if len(each.paths) > 1]
+    if len(brackets) > 1:
+        raise InputError(
+            f"There are {len(brackets)} brackets, but {options.output} is one file.",
+            "Name a folder after -o, as fused/, or the frames of one bracket.",
+        )
+    if not brackets:
+        return []  # few brackets have that many frames, but it was asked for
+    kept = {str(path) for path in brackets[0].paths}
+    options.paths = [path for path in options.paths if path in kept]
+    return _notes_of(found)
+
+
+def _notes_of(found: Sequence[Any]) -> list[str]:
+    """Return what the user should know of how photos were grouped."""
+    notes = [each.note for each in found if each.note is not None]
+    alone = [each.paths[0].name for each in found if len(each.paths) == 1]
+    if alone:
+        first = escape_controls(alone[0])
+        others = f" and {len(alone) - 1} more" if len(alone) > 1 else ""
+        belong, are = ("belong", "are") if others else ("belongs", "is")
+        notes.append(f"{first}{others} {belong} to no bracket and {are} left out.")
+    return notes
+
+
+def _reference_first(options: Namespace, bracket: Any) -> tuple[str, ...]:
+    """Return the files of a bracket, that of its reference first."""
+    from napari_restore import api
+
+    paths = [str(path) for path in bracket.paths]
+    reference = bracket.reference
+    if reference is None:
+        try:
+            frames = [open_image(options, [path]) for path in paths]
+            name = api.open_bracket(frames, align="off").path
+            reference = [frame.path for frame in frames].index(name)
+        except (RestoreError, OSError):
+            reference = 0  # its own run says what is wrong
+    return (paths.pop(reference), *paths)
 
 
 def _reference(options: Namespace) -> int | None:

@@ -259,8 +259,10 @@ def add_run_options(
     )
 
 
-def add_output_options(parser: argparse.ArgumentParser, *, folder: bool = True) -> None:
-    """Add the options of the output files; with `folder` those of several."""
+def add_output_options(
+    parser: argparse.ArgumentParser, *, name: str | None = "{stem}_clear{suffix}"
+) -> None:
+    """Add the options of the output files; `name` is that of several, None where there is one."""
     output = parser.add_argument_group("output")
     output.add_argument("--overwrite", action="store_true", help="replace files that exist")
     output.add_argument("--cog", action="store_true", help="write a cloud-optimised GeoTIFF")
@@ -275,10 +277,10 @@ def add_output_options(parser: argparse.ArgumentParser, *, folder: bool = True) 
     output.add_argument(
         "--record", metavar="FILE", help="also write the run's record; FILE may contain {stem}"
     )
-    if folder:
+    if name is not None:
         output.add_argument(
             "--name",
-            default="{stem}_clear{suffix}",
+            default=name,
             metavar="PATTERN",
-            help="names of the files in DIR (default {stem}_clear{suffix})",
+            help=f"names of the files in DIR (default {name})",
         )

@@ -96,14 +96,31 @@ def work_items(
     Raises `BadOutput` for equal names, before anything is read.
     """
     groups = [tuple(sources)] if stack else [(source,) for source in sources]
-    if is_folder(output, sources, stack=stack):
+    into_folder = is_folder(output, sources, stack=stack)
+    return items_of(groups, output, into_folder=into_folder, name=name, record=record, maps=maps)
+
+
+def items_of(
+    groups: Sequence[tuple[str, ...]],
+    output: str,
+    *,
+    into_folder: bool,
+    name: str,
+    record: str | None,
+    maps: str | None,
+) -> list[Item]:
+    """Assign an output to every group of files, which is named after the first of them.
+
+    Raises `BadOutput` for equal names.
+    """
+    if into_folder:
         folder = Path(output)
         if folder.is_file():
             raise BadOutput(
                 f"{folder} is a file, but {len(groups)} images need a folder.",
                 "Name a folder after -o.",
             )
-        outputs = [folder / _file_name(name, group[0]) for group in groups]
+        outputs = [folder / output_name(name, group[0]) for group in groups]
     else:
         outputs = [Path(output)]
     records = [_record_path(record, group[0], len(groups)) for group in groups]
@@ -118,7 +135,8 @@ def work_items(
     return items
 
 
-def _file_name(pattern: str, source: str) -> str:
+def output_name(pattern: str, source: str) -> str:
+    """Return the name of the output of `source`; raises `BadOutput` for a pattern that gives none."""
     path = Path(source)
     suffix = path.suffix if path.suffix.lower() in WRITABLE else ".tif"
     values = {"stem": path.stem, "suffix": suffix}

@@ -66,6 +66,12 @@ class Runner:
 
         self._report(api.Phase(name))
 
+    def note(self, text: str) -> None:
+        """Report what the user should know before the run begins."""
+        from napari_restore import api
+
+        self._report(api.Note(text))
+
     def check(self, item: Item, *, replace: bool = False) -> None:
         """Raise `BadOutput` for existing outputs, before anything is opened."""
         refuse_existing(item.output, overwrite=self._overwrite or replace)

@@ -6,6 +6,7 @@ from ._profile import Profile
 from ._source import Box, Level, Source
 from ._suffixes import IMAGE_SUFFIXES
 from .brackets._bracket import bracket_of
+from .brackets._groups import Bracket, brackets_among
 from .cache._chunks import ChunkCache, chunk_cache
 from .cache._folder import (
     CacheEntry,
@@ -40,6 +41,7 @@ __all__ = [
     "SENSORS",
     "ArrayReader",
     "Box",
+    "Bracket",
     "CacheEntry",
     "ChunkCache",
     "ControlPoint",
@@ -57,6 +59,7 @@ __all__ = [
     "adopt_zarr",
     "attach_pyramid",
     "bracket_of",
+    "brackets_among",
     "cache_dir",
     "cache_entries",
     "can_adopt",

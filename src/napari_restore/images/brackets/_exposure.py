@@ -55,7 +55,12 @@ def exposure_in(exif: bytes | None) -> Exposure | None:
 
 def recorded_exposures(frames: Sequence[Image]) -> list[float] | None:
     """Return the EV of each frame as recorded, None unless all are and they differ."""
-    found = [exposure_in(frame.profile.exif) for frame in frames]
+    evs = comparable_exposures([exposure_in(frame.profile.exif) for frame in frames])
+    return evs if evs is not None and max(evs) > min(evs) else None
+
+
+def comparable_exposures(found: Sequence[Exposure | None]) -> list[float] | None:
+    """Return the EV of each exposure, by what all of them record; None unless all are known."""
     known = [each for each in found if each is not None]
     if len(known) < len(found):
         return None
@@ -64,8 +69,7 @@ def recorded_exposures(frames: Sequence[Image]) -> list[float] | None:
         known = [Exposure(each.seconds, None, each.iso) for each in known]
     if any(each.iso is None for each in known):
         known = [Exposure(each.seconds, each.f_number, None) for each in known]
-    evs = [each.ev for each in known]
-    return evs if max(evs) > min(evs) else None
+    return [each.ev for each in known]
 
 
 def estimated_exposures(frames: Sequence[Image]) -> list[float]:

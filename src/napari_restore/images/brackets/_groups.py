@@ -1,0 +1,181 @@
+"""Which photos of a folder are the frames of one bracket, by the camera's record of each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from napari_restore._options import Pathlike
+from napari_restore.errors import RestoreError
+from napari_restore.images.brackets._exposure import Exposure, comparable_exposures, exposure_in
+from napari_restore.images.files._exif import exif_tags
+from napari_restore.images.readers._registry import reader_of
+
+CAMERA = (0x010F, 0x0110, 0xA431, 0xA434)
+"""Maker, model, serial number and lens."""
+TAKEN = 0x9003
+TAKEN_FRACTION = 0x9291
+"""Digits of the second after the point."""
+BIAS = 0x9204
+MODE = 0xA402
+AUTO_BRACKET = 2
+GAP = timedelta(seconds=2)
+SAVING = timedelta(seconds=1)
+"""What a camera needs between two long exposures besides these."""
+DISTINCT = 0.3
+"""EV that two frames of a bracket differ by at least."""
+MOST = 16
+"""Photos that may be one bracket although their times do not show it."""
+
+
+@dataclass(frozen=True)
+class Bracket:
+    """Photos of one scene with different exposures."""
+
+    paths: tuple[Path, ...]
+    """The frames, dark to bright where the camera recorded exposures, else in order of name."""
+    exposures: tuple[float, ...] | None
+    """EV of each frame relative to `reference`; None where not all are recorded."""
+    reference: int | None
+    """The frame in the middle by exposure, of two the darker, counted from 0; None if unknown."""
+    note: str | None = None
+    """What the user should know of how the frames were found."""
+
+
+@dataclass(frozen=True)
+class _Shot:
+    """What the camera recorded of one photo."""
+
+    path: Path
+    taken: datetime | None = None
+    kind: tuple[Any, ...] = ()
+    """Camera, lens and size: the same for all frames of a bracket."""
+    exposure: Exposure | None = None
+    bias: float | None = None
+    by_camera: bool = False
+    """Whether the camera varied the exposure by itself."""
+
+
+def brackets_among(paths: Iterable[Pathlike]) -> list[Bracket]:
+    """Return the brackets among photos in order of time, photos of none as brackets of one frame.
+
+    Frames of a bracket are by one camera and lens, of one size, and at least 0.3 EV apart; each
+    follows the one before within 2 s, or within twice the longer exposure and 1 s. A second frame
+    of one exposure bias begins another bracket. Where the times show no bracket, up to 16 photos
+    are one, with a note. A file that cannot be read is judged by its EXIF if it has one.
+    """
+    shots = [_shot_of(path) for path in sorted(Path(os.fspath(each)) for each in paths)]
+    groups = _by_time([shot for shot in shots if shot.taken is not None])
+    if any(len(group) > 1 for group in groups):
+        groups += [[shot] for shot in shots if shot.taken is None]
+        return [_bracket_of(group) for group in groups]
+    if 1 < len(shots) <= MOST:
+        recorded = all(shot.taken is not None for shot in shots)
+        why = "show no bracket" if recorded else "are not all recorded"
+        note = f"The times of the photos {why}: all {len(shots)} are taken as one bracket."
+        return [_bracket_of(shots, note)]
+    return [_bracket_of([shot]) for shot in shots]
+
+
+def _by_time(shots: Sequence[_Shot]) -> list[list[_Shot]]:
+    """Return photos with a time as brackets, in order of their first frames."""
+    kinds: dict[tuple[Any, ...], list[list[_Shot]]] = {}
+    for shot in sorted(shots, key=_when):
+        groups = kinds.setdefault(shot.kind, [])
+        if groups and _belongs(groups[-1], shot):
+            groups[-1].append(shot)
+        else:
+            groups.append([shot])
+    found = [group for groups in kinds.values() for group in groups]
+    return sorted(found, key=lambda group: _when(group[0]))
+
+
+def _when(shot: _Shot) -> tuple[datetime, Path]:
+    return shot.taken or datetime.min, shot.path
+
+
+def _belongs(group: Sequence[_Shot], shot: _Shot) -> bool:
+    """Return whether a photo is a further frame of a bracket, by the rules of `brackets_among`."""
+    last = group[-1]
+    if last.taken is None or shot.taken is None or last.by_camera != shot.by_camera:
+        return False
+    exposures = [each.exposure for each in (last, shot) if each.exposure is not None]
+    longest = max((each.seconds for each in exposures), default=0.0)
+    # No camera exposes for days; a number of EXIF may be any.
+    waiting = timedelta(seconds=2 * min(longest, 86400.0)) + SAVING
+    if shot.taken - last.taken > max(GAP, waiting):
+        return False
+    biases = [each.bias for each in group]
+    # In manual mode all have a bias of 0.
+    if len(set(biases)) > 1 and shot.bias in biases:
+        return False
+    evs = _exposures([*group, shot])
+    return evs is None or all(abs(ev - evs[-1]) >= DISTINCT for ev in evs[:-1])
+
+
+def _bracket_of(group: Sequence[_Shot], note: str | None = None) -> Bracket:
+    evs = _exposures(group)
+    if evs is None or len(group) == 1:
+        return Bracket(tuple(shot.path for shot in group), None, None, note)
+    order = sorted(range(len(group)), key=lambda number: (evs[number], number))
+    reference = (len(order) - 1) // 2
+    zero = evs[order[reference]]
+    paths = tuple(group[number].path for number in order)
+    return Bracket(paths, tuple(evs[number] - zero for number in order), reference, note)
+
+
+def _exposures(group: Sequence[_Shot]) -> list[float] | None:
+    return comparable_exposures([shot.exposure for shot in group])
+
+
+def _shot_of(path: Path) -> _Shot:
+    """Return what is recorded of a photo; of a damaged file what its header has."""
+    try:
+        reader = reader_of(path)
+    except RestoreError:
+        exif, size = _header_of(path)
+    else:
+        exif, size = reader.profile.exif, tuple(reader.levels[0][:2])
+        reader.close()
+    tags = exif_tags(exif)
+    kind = (*(str(tags.get(tag, "")) for tag in CAMERA), size)
+    by_camera = tags.get(MODE) == AUTO_BRACKET
+    return _Shot(path, _time_in(tags), kind, exposure_in(exif), _bias_in(tags), by_camera)
+
+
+def _header_of(path: Path) -> tuple[bytes | None, tuple[int, ...]]:
+    """Return EXIF and size (height, width), upright, of a JPEG that cannot be read to its end."""
+    from PIL.JpegImagePlugin import JpegImageFile
+
+    try:
+        # The class itself, not Image.open: that refuses large images by their size.
+        with JpegImageFile(path) as image:
+            exif = image.info.get("exif")
+            turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+            size = (image.width, image.height) if turned else (image.height, image.width)
+    except Exception:  # Pillow raises many kinds
+        return None, ()
+    return exif, size
+
+
+def _time_in(tags: dict[int, Any]) -> datetime | None:
+    """Return when a photo was taken, by the clock of its camera."""
+    try:
+        taken = datetime.strptime(str(tags.get(TAKEN, "")).strip("\0 "), "%Y:%m:%d %H:%M:%S")
+    except ValueError:
+        return None
+    digits = str(tags.get(TAKEN_FRACTION, "")).strip("\0 ")
+    if not (digits.isascii() and digits.isdigit()):
+        return taken
+    return taken + timedelta(seconds=float(f"0.{digits}"))
+
+
+def _bias_in(tags: dict[int, Any]) -> float | None:
+    try:
+        return round(float(tags[BIAS]), 2)
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        return None
