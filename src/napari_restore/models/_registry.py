@@ -25,6 +25,7 @@ BUILT_IN = (
     "napari_restore.models.inf_dehaze",
     "napari_restore.models.hint",
     "napari_restore.models.andehazeformer",
+    "napari_restore.models.ipl",
 )
 """Packages with ENTRIES; a new built-in model is one package and one entry here."""
 

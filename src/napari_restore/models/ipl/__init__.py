@@ -1,0 +1,69 @@
+"""IPL in two sizes. Cards only; the network loads when used."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from napari_restore.models._card import ModelCard, Parameter
+from napari_restore.models._registry import ModelEntry
+
+READING = Parameter(
+    "reading",
+    "R3",
+    "How the text's slice attention is read: R3 weights every value by its own slice; R1 makes the "
+    "weights from averages of the slices; R2 weights the averages, as printed, and loses detail.",
+    choices=("R1", "R2", "R3"),
+)
+TURNS = Parameter(
+    "turns",
+    "roll",
+    "How the cube is turned between its layers: roll mixes channels, rows and columns; mixnet "
+    "channels twice and rows, as earlier code of the authors.",
+    choices=("roll", "mixnet"),
+)
+LAST = Parameter(
+    "last",
+    "gelu",
+    "The activation after a cube's last layer: gelu, or sigmoid as in earlier code of the authors.",
+    choices=("gelu", "sigmoid"),
+)
+IPL = ModelCard(
+    id="ipl",
+    title="IPL",
+    summary="A network that fuses three exposures, with layers across channels, rows and columns of "
+    "the whole image. Wants a GPU.",
+    task="fuse",
+    scenes=("natural",),
+    scope="swept",
+    inputs=3,
+    bands=3,
+    roles=("red", "green", "blue"),
+    multiple_of=256,
+    placed=True,
+    uses_validity=True,
+    parameters=(READING, TURNS, LAST),
+    needs_weights=True,
+    weights_note="None shipped, and none published.",
+    source="Ultra-High-Definition Dynamic Multi-Exposure Image Fusion via Infinite Pixel Learning "
+    "(AAAI 2025), a re-implementation: widths of the slice attention are inferred",
+    caveats="Every pixel depends on all of the image. What is black in the medium frame stays black.",
+    attention=("slice",),
+)
+SMALL = replace(
+    IPL,
+    id="ipl-small",
+    title="IPL, small",
+    summary="All parts of IPL in a network that an ordinary processor can train and run; it also "
+    "adds to the medium frame.",
+    weights_note="None shipped yet.",
+    source="Ultra-High-Definition Dynamic Multi-Exposure Image Fusion via Infinite Pixel Learning "
+    "(AAAI 2025), sizes of our own",
+    caveats="Every pixel depends on all of the image.",
+)
+
+ENTRIES = (
+    ModelEntry(IPL, f"{__name__}._sweeps:make", sizes=f"{__name__}._release:sizes_of_published"),
+    ModelEntry(
+        SMALL, f"{__name__}._sweeps:make_small", sizes=f"{__name__}._release:sizes_of_small"
+    ),
+)

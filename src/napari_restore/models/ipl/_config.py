@@ -1,0 +1,47 @@
+"""Sizes of an IPL network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+FRAMES = 3
+"""Frames of a bracket: dark, medium, bright."""
+BANDS = 3
+BLOCK = 64
+"""Cells along a side of the blocks that rows and columns are cut into."""
+STRIDE = 4
+"""Pixels along a side of a cell of the features."""
+
+
+@dataclass(frozen=True)
+class IplConfig:
+    """Sizes of an IPL network; the defaults are the published ones, as far as they can be known.
+
+    The text gives 48 channels, 8 blocks and cuts of 64. The widths inside the slice attention are
+    chosen so that all weights together are the published 974 700.
+    """
+
+    dim: int = 48
+    """Channels per pixel along a side of a cell: features have `dim` · 4 channels."""
+    blocks: int = 8
+    """Feature integration blocks."""
+    hidden_channel: int = 4
+    """Channels inside the slice attention along channels."""
+    hidden_width: int = 16
+    """Those along columns."""
+    hidden_height: int = 16
+    """Those along rows."""
+    shared: int = 1
+    """1: all blocks have the same slice attention; 0: each has its own."""
+    affine: int = 0
+    """0: y = gate · X2, as published; 1: y = gate · X2 + offset."""
+
+    @property
+    def channels(self) -> int:
+        """Channels of the features, and cells along a side of the cube."""
+        return self.dim * STRIDE
+
+    @property
+    def outputs(self) -> int:
+        """Planes that the up-sampler makes."""
+        return BANDS * (2 if self.affine else 1)

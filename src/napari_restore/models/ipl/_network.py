@@ -1,0 +1,108 @@
+"""IPL: an image's features in cells of 4 × 4 pixels, attention in slices, and cubes of all of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from napari_restore.models._card import ModelCard
+from napari_restore.models._model import RestorationModel
+from napari_restore.models._padding import pad_to_multiple
+from napari_restore.models.ipl._config import BANDS, FRAMES, STRIDE, IplConfig
+from napari_restore.models.ipl._cube import CubeLayers, sampled
+from napari_restore.models.ipl._slices import SliceAttentions
+
+MEDIUM = slice(BANDS, 2 * BANDS)
+"""Planes of X2, the frame of medium exposure."""
+GAINS = {"third": 0.1, "expand": 0.1, "up": 0.01}
+"""Factors of first weights: every block begins near its input, the result near the medium frame."""
+
+
+class IplNetwork(RestorationModel):
+    """IPL: three frames (N, 9, H, W), dark to bright, make one image (N, 3, H, W).
+
+    F0 = down(X); for every block D = attention(x), x ← D + D · cube(D); y = gate(x + F0) · X2. The
+    gate is 1 plus the up-sampler: a network begins with its medium frame. Images of a batch know
+    nothing of each other. Source: "Ultra-High-Definition Dynamic Multi-Exposure Image Fusion via
+    Infinite Pixel Learning", AAAI 2025, a re-implementation.
+    """
+
+    def __init__(self, card: ModelCard, config: IplConfig) -> None:
+        super().__init__(card)
+        self.config = config
+        channels, area = config.channels, STRIDE**2
+        self.down = nn.Conv2d(FRAMES * BANDS, channels // area, 3, padding=1)
+        own = 1 if config.shared else config.blocks
+        self.attention = nn.ModuleList(SliceAttentions(config) for _ in range(own))
+        self.cubes = nn.ModuleList(CubeLayers(channels) for _ in range(config.blocks))
+        self.up = nn.Conv2d(channels, config.outputs * area, 3, padding=1)
+        self._initialise()
+
+    @property
+    def ends(self) -> tuple[str, ...]:
+        """Names of the weights that begin small: every block near its attention, the gate near 1."""
+        return ("up.weight", *(f"cubes.{n}.third.weight" for n in range(self.config.blocks)))
+
+    @torch.no_grad()
+    def _initialise(self) -> None:
+        """Draw weights that keep the size of a signal through all blocks (LeCun et al. 1998)."""
+        for name, parameter in self.named_parameters():
+            if parameter.ndim < 2:
+                parameter.zero_()
+                continue
+            spread = parameter[0].numel() ** -0.5
+            gain = next((gain for part, gain in GAINS.items() if part in name), 1.0)
+            parameter.normal_(std=gain * spread)
+
+    def features(self, x: Tensor) -> Tensor:
+        """Return F0 (N, C, h / 4, w / 4) of frames (N, 9, h, w); it needs a halo of a cell."""
+        return functional.pixel_unshuffle(self.down(x), STRIDE)
+
+    def attend(self, block: int, x: Tensor) -> Tensor:
+        """Return D of a block's features, whose slices begin at 0."""
+        own = self.attention[0 if self.config.shared else block]
+        attended: Tensor = own(x, self._value("reading", "R3"))
+        return attended
+
+    def relate(self, block: int, cube: Tensor) -> Tensor:
+        """Return a block's cube (N, C, C, C) of the samples (N, C, C, C) of its D."""
+        turns, last = self._value("turns", "roll"), self._value("last", "gelu")
+        related: Tensor = self.cubes[block](cube, turns, last)
+        return related
+
+    def finish(self, last: Tensor, x: Tensor) -> Tensor:
+        """Return the image from x + F0 and the frames; it needs a halo of a cell."""
+        made = functional.pixel_shuffle(self.up(last), STRIDE)
+        y = (1 + made[:, :BANDS]) * x[:, MEDIUM]
+        return y + made[:, BANDS:] if self.config.affine else y
+
+    def whole(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Return the fused image (N, 3, H, W) of whole brackets (N, 9, H, W), see `filled`."""
+        height, width = x.shape[2:]
+        frames = pad_to_multiple(filled(x, valid), STRIDE)
+        first = last = self.features(frames)
+        side = self.config.channels
+        for block in range(self.config.blocks):
+            attended = self.attend(block, last)
+            cube = self.relate(block, sampled(attended, side, side))
+            last = attended + attended * sampled(cube, *attended.shape[2:])
+        return self.finish(last + first, frames)[..., :height, :width]
+
+    def _value(self, name: str, default: Any) -> Any:
+        return self.card.values.get(name, default)
+
+
+def filled(x: Tensor, valid: Tensor | None) -> Tensor:
+    """Return frames (N, 9, h, w) whose invalid pixels are the mean of the valid frames, or 0.
+
+    `valid` is (N, 3, h, w) bool; None: all pixels are.
+    """
+    if valid is None:
+        return x
+    frames, known = x.reshape(len(x), FRAMES, BANDS, *x.shape[2:]), valid[:, :, None]
+    total = torch.where(known, frames, 0).sum(1, keepdim=True)
+    mean = total / known.sum(1, keepdim=True).clamp(min=1)
+    return torch.where(known, frames, mean).flatten(1, 2)

@@ -1,0 +1,65 @@
+"""Sizes of an IPL network from the tensors of its weights."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from napari_restore.errors import BadModel
+from napari_restore.models.ipl._config import BANDS, FRAMES, STRIDE
+
+DOWN, UP = "down.weight", "up.weight"
+REDUCE = "attention.0.{}.reduce.weight"
+PUBLISHED = 192
+"""Channels of the features of the published network."""
+
+
+def sizes_of_published(state: Mapping[str, Tensor]) -> dict[str, int]:
+    """Return the arguments of `make` for weights of the published width; raises `BadModel`."""
+    sizes = sizes_of(state)
+    if sizes["dim"] * STRIDE != PUBLISHED:
+        raise _other(f"{UP} has {sizes['dim'] * STRIDE} channels instead of {PUBLISHED}")
+    return sizes
+
+
+def sizes_of_small(state: Mapping[str, Tensor]) -> dict[str, int]:
+    """Return the arguments of `make_small` for narrower weights; raises `BadModel`."""
+    sizes = sizes_of(state)
+    if sizes["dim"] * STRIDE >= PUBLISHED:
+        raise _other(f"{UP} has {sizes['dim'] * STRIDE} channels, {PUBLISHED - 1} at most")
+    return sizes
+
+
+def sizes_of(state: Mapping[str, Tensor]) -> dict[str, int]:
+    """Return the arguments of `make` for the network of `state`; raises `BadModel`."""
+    axes = ("channel", "width", "height")
+    for name in (DOWN, UP, *(REDUCE.format(axis) for axis in axes)):
+        if name not in state:
+            raise _other(f"they lack {name}")
+    down, up = state[DOWN], state[UP]
+    if down.ndim != 4 or down.shape[1] != FRAMES * BANDS:
+        raise _other(f"{DOWN} is not that of {FRAMES} frames of {BANDS} bands")
+    outputs = [BANDS * STRIDE**2, 2 * BANDS * STRIDE**2]
+    if up.ndim != 4 or up.shape[0] not in outputs or up.shape[1] % STRIDE:
+        raise _other(f"{UP} is not that of {BANDS} bands in cells of {STRIDE} pixels")
+    return {
+        "dim": up.shape[1] // STRIDE,
+        "blocks": _count(state, "cubes"),
+        **{f"hidden_{axis}": state[REDUCE.format(axis)].shape[0] for axis in axes},
+        "shared": int(_count(state, "attention") == 1),
+        "affine": outputs.index(up.shape[0]),
+    }
+
+
+def _count(state: Mapping[str, Tensor], part: str) -> int:
+    return 1 + max(
+        (int(m[1]) for name in state if (m := re.match(rf"{part}\.(\d+)\.", name))), default=-1
+    )
+
+
+def _other(why: str) -> BadModel:
+    return BadModel(
+        f"These weights are not those of this IPL: {why}.", "Choose the model they were made for."
+    )

@@ -1,0 +1,71 @@
+"""IPL written down once more, axis by axis and block by block, without the network's shortcuts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+State = Mapping[str, Tensor]
+BLOCK = 64
+
+
+def ipl(state: State, x: Tensor, *, reading: str = "R3", turns: str = "roll", last: str = "gelu"):
+    """Return y (1, 3, H, W) of x (1, 9, H, W) by the weights of a network with shared attention."""
+    height, width = x.shape[2:]
+    x = functional.pad(x, (0, -width % 4, 0, -height % 4), mode="reflect")
+    wide = functional.conv2d(x, state["down.weight"], state["down.bias"], padding=1)
+    first = functional.pixel_unshuffle(wide, 4)
+    current, side = first, first.shape[1]
+    block = 0
+    while f"cubes.{block}.first.weight" in state:
+        d = sum(attended(state, axis, current, reading) for axis in ("channel", "width", "height"))
+        cube = related(state, f"cubes.{block}", resized(d, side, side), turns, last)
+        current = d + d * resized(cube, *d.shape[2:])
+        block += 1
+    made = functional.conv2d(first + current, state["up.weight"], state["up.bias"], padding=1)
+    made = functional.pixel_shuffle(made, 4)
+    y = (1 + made[:, :3]) * x[:, 3:6] + (made[:, 3:] if made.shape[1] > 3 else 0)
+    return y[..., :height, :width]
+
+
+def attended(state: State, axis: str, x: Tensor, reading: str) -> Tensor:
+    """The slice attention along an axis, slice by slice."""
+    dim = {"channel": 1, "height": 2, "width": 3}[axis]
+    x = x.movedim(dim, 1)
+    length = x.shape[1] if axis == "channel" else BLOCK
+    out = []
+    for begin in range(0, x.shape[1], length):
+        part = x[:, begin : begin + length]
+        lacking = length - part.shape[1]
+        padded = torch.cat([part, part.new_zeros(1, lacking, *part.shape[2:])], 1)
+        mean = padded.mean((2, 3), keepdim=True)
+        weights = mean if reading == "R1" else padded
+        for layer, act in (("reduce", torch.relu), ("expand", shifted_sigmoid)):
+            matrix, bias = (state[f"attention.0.{axis}.{layer}.{n}"] for n in ("weight", "bias"))
+            weights = act(functional.conv2d(weights, matrix[..., None, None], bias))
+        found = (mean if reading == "R2" else padded) * weights
+        out.append(found[:, : length - lacking])
+    return torch.cat(out, 1).movedim(1, dim)
+
+
+def shifted_sigmoid(x: Tensor) -> Tensor:
+    return torch.sigmoid(x - math.log(2))
+
+
+def related(state: State, part: str, cube: Tensor, turns: str, last: str) -> Tensor:
+    """The three layers by the names of the axes they act on."""
+    axes = {"roll": "chw", "mixnet": "cch"}[turns]
+    for layer, axis in zip(("first", "second", "third"), axes, strict=True):
+        matrix = state[f"{part}.{layer}.weight"][..., 0, 0]
+        cube = torch.einsum(f"k{axis},nchw->n{'chw'.replace(axis, 'k')}", matrix, cube)
+        is_sigmoid = layer == "third" and last == "sigmoid"
+        cube = cube.sigmoid() if is_sigmoid else functional.gelu(cube)
+    return cube
+
+
+def resized(x: Tensor, height: int, width: int) -> Tensor:
+    return functional.interpolate(x, size=(height, width), mode="bilinear", align_corners=True)
