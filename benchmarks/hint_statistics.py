@@ -71,7 +71,7 @@ def pair(data: Path, name: str, size: int, model: str) -> tuple[np.ndarray, np.n
         left, top = (picture.width - size) // 2, (picture.height - size) // 2
         middle = picture.convert("RGB").crop((left, top, left + size, top + size))
     clear = np.asarray(middle, np.float32) / 255
-    return clear, degraded_scene(clear, name, degradation, level, 0)
+    return clear, degraded_scene(clear, name, degradation, level, 0)[0]
 
 
 def scores(

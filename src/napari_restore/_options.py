@@ -12,7 +12,7 @@ Pathlike = str | os.PathLike[str]
 Size = str | int
 """Bytes, or text such as ``"2GiB"``."""
 SceneKind = Literal["aerial", "natural"]
-Degradation = Literal["haze", "noise", "lowlight"]
+Degradation = Literal["haze", "noise", "lowlight", "bracket"]
 OtherBands = Literal["correct", "copy", "drop"]
 ContextGradient = Literal["auto", "stop", "through"]
 Routing = Literal["fixed", "recomputed"]

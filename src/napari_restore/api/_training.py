@@ -165,9 +165,10 @@ def evaluate(
         Split of an index, by default "dev"; scenes of one kind only; longest side in pixels to which
         images are reduced, by default 1024 (None: full size).
     degradation, level
-        What `data` is degraded by: "haze" (default), "noise" or "lowlight". The level is the
-        standard deviation of noise in 255ths, or the factor of light that is missing; by default
-        15, 25 and 50, or 5 and 12.
+        What `data` is degraded by: "haze" (default), "noise", "lowlight", or "bracket", three
+        exposures of a wider scene. The level is the standard deviation of noise in 255ths, the
+        factor of light that is missing, or the steps of the bracket in EV; by default 15, 25 and
+        50, 5 and 12, or 2.
     spectrum, seed
         Settings of the synthetic degradation, by default "plumes" and 7.
     output

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import shlex
 from argparse import Namespace
-from typing import Any
+from typing import Any, get_args
 
 from napari_restore._format import format_seconds
-from napari_restore._options import EvaluateOptions, EvaluationSettings, names_of
+from napari_restore._options import Degradation, EvaluateOptions, EvaluationSettings, names_of
 from napari_restore.commands import _values
 from napari_restore.commands._arguments import may_run_code
 from napari_restore.commands._flags import with_flags
@@ -53,7 +53,8 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--no-baselines",
         action="store_false",
         dest="baselines",
-        help="leave out the classical methods: dcp (omega 0.95 and 0.85) and hot under haze",
+        help="leave out the classical methods: dcp (omega 0.95 and 0.85) and hot under haze, mertens of "
+        "brackets",
     )
     parser.add_argument(
         "--yes", action="store_true", help="run the Python code of FILE.py without asking"
@@ -78,7 +79,7 @@ def _add_pictures(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--degradation",
-        choices=("haze", "noise", "lowlight"),
+        choices=get_args(Degradation),
         default=EvaluationSettings.degradation,
         help="what clear images are degraded by (default haze)",
     )
@@ -86,8 +87,8 @@ def _add_pictures(parser: argparse.ArgumentParser) -> None:
         "--level",
         type=_values.number,
         metavar="N",
-        help="standard deviation of noise in 255ths (default 15, 25 and 50), or by what factor "
-        "there is too little light (default 5 and 12)",
+        help="standard deviation of noise in 255ths (default 15, 25 and 50), by what factor there is "
+        "too little light (default 5 and 12), or the steps of a bracket in EV (default 2)",
     )
     group.add_argument(
         "--split",
@@ -136,7 +137,8 @@ def _add_scores(parser: argparse.ArgumentParser) -> None:
         "--metrics",
         default=_METRICS,
         metavar="NAME,…",
-        help=f"default {_METRICS}; also psnr_y, ssim_y; the first one ranks the models",
+        help=f"default {_METRICS}; also psnr_y, ssim_y, psnr_matched (whatever the "
+        "tones), and of brackets psnr_clipped, mef_ssim; the first one ranks the models",
     )
     group.add_argument(
         "--clear",

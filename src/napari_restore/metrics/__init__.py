@@ -11,6 +11,8 @@ from __future__ import annotations
 from napari_restore.metrics._ciede2000 import ciede2000
 from napari_restore.metrics._comparable import strips
 from napari_restore.metrics._luma import luma, psnr_y, ssim_y
+from napari_restore.metrics._matched import psnr_clipped, psnr_matched
+from napari_restore.metrics._mef_ssim import mef_ssim
 from napari_restore.metrics._psnr import psnr
 from napari_restore.metrics._registry import Metric, metric_ids, metric_of
 from napari_restore.metrics._ssim import K1 as SSIM_K1
@@ -27,9 +29,12 @@ __all__ = [
     "Metric",
     "ciede2000",
     "luma",
+    "mef_ssim",
     "metric_ids",
     "metric_of",
     "psnr",
+    "psnr_clipped",
+    "psnr_matched",
     "psnr_y",
     "ssim",
     "ssim_y",

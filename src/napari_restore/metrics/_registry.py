@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint
+from typing import Any
 
 from napari_restore._entry_points import offered
 from napari_restore.errors import BadParameter, did_you_mean
 from napari_restore.metrics._ciede2000 import ciede2000
 from napari_restore.metrics._luma import psnr_y, ssim_y
+from napari_restore.metrics._matched import psnr_clipped, psnr_matched
+from napari_restore.metrics._mef_ssim import mef_ssim
 from napari_restore.metrics._psnr import psnr
 from napari_restore.metrics._ssim import ssim
 
@@ -36,6 +39,16 @@ class Metric:
     """Digits after the point in tables."""
     needs_colour: bool = False
     """Whether images must be (h, w, 3), red green blue."""
+    needs_frames: bool = False
+    """Whether it is called with the keyword `frames`, too: the images (h, w, C) of the bracket, dark
+    to bright. NaN for other images."""
+
+
+def _mef_ssim(
+    a: Any, b: Any, data_range: float, valid: Any = None, *, frames: Sequence[Any]
+) -> float:
+    """Return `mef_ssim` of `a`; the truth `b` has no part in it."""
+    return mef_ssim(a, frames, data_range, valid)
 
 
 _BUILT_IN = {
@@ -46,6 +59,11 @@ _BUILT_IN = {
     ),
     "psnr_y": Metric(psnr_y, title="PSNR of Y", unit="dB", decimals=2, needs_colour=True),
     "ssim_y": Metric(ssim_y, title="SSIM of Y", decimals=4, needs_colour=True),
+    "psnr_matched": Metric(psnr_matched, title="PSNR, tones matched", unit="dB", decimals=2),
+    "psnr_clipped": Metric(
+        psnr_clipped, title="PSNR, clipped pixels", unit="dB", decimals=2, needs_frames=True
+    ),
+    "mef_ssim": Metric(_mef_ssim, title="MEF-SSIM", decimals=4, needs_frames=True),
 }
 
 

@@ -44,7 +44,7 @@ def ssim(
     first, second, counts = comparable(a, b, data_range, valid)
     if min(counts.shape) < WINDOW:
         return float("nan")
-    whole = ~_any_in_window(~counts)
+    whole = ~any_in_window(~counts)
     if not whole.any():
         return float("nan")
     total = 0.0
@@ -64,16 +64,16 @@ def ssim(
 
 def _ssim_map(a: Array, b: Array, data_range: float) -> Array:
     c1, c2 = (K1 * data_range) ** 2, (K2 * data_range) ** 2
-    mean_a, mean_b = _blurred(a), _blurred(b)
+    mean_a, mean_b = blurred(a), blurred(b)
     product = mean_a * mean_b
     squares = mean_a**2 + mean_b**2
-    spread = _blurred(a * a + b * b) - squares
-    shared = _blurred(a * b) - product
+    spread = blurred(a * a + b * b) - squares
+    shared = blurred(a * b) - product
     similar: Array = (2 * product + c1) * (2 * shared + c2) / ((squares + c1) * (spread + c2))
     return similar
 
 
-def _blurred(image: Array) -> Array:
+def blurred(image: Array) -> Array:
     """Return (h, w) under the Gaussian, where the window lies inside: (h − 10, w − 10)."""
     offsets = np.arange(WINDOW) - WINDOW // 2
     weights = np.exp(-0.5 * (offsets / SIGMA) ** 2)
@@ -93,7 +93,7 @@ def _blurred(image: Array) -> Array:
     return image
 
 
-def _any_in_window(flags: Mask) -> Mask:
+def any_in_window(flags: Mask) -> Mask:
     """Return (h − 10, w − 10): whether any pixel of the window around is flagged."""
     for axis in (0, 1):
         length = flags.shape[axis] - WINDOW + 1

@@ -40,7 +40,7 @@ def test_noise_becomes_less(name: str, sigma: float, clear: np.ndarray):
 @pytest.mark.parametrize("name", CLASSICAL["lowlight"])
 def test_light_is_brought(name: str, clear: np.ndarray):
     pytest.importorskip("skimage")
-    dark = degraded_scene(clear, "a.png", "lowlight", 5.0, 0)
+    dark = degraded_scene(clear, "a.png", "lowlight", 5.0, 0)[0]
     restored = CLASSICAL["lowlight"][name](dark, 5.0)
     assert restored.shape == clear.shape and restored.dtype == np.float32
     assert restored.min() >= 0 and restored.max() <= 1.0001

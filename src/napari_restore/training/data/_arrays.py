@@ -30,7 +30,7 @@ def layouts(recipe: Recipe) -> dict[str, Layout]:
     n, side = recipe.batch, recipe.size
     real, truth = np.dtype(np.float32), np.dtype(np.bool_)
     return {
-        "hazy": Layout((n, 3, side, side), real),
+        "hazy": Layout((n, recipe.planes, side, side), real),
         "clear": Layout((n, 3, side, side), real),
         "depth": Layout((n, 1, side, side), real),
         "airlight": Layout((n, 3), real),
@@ -48,10 +48,10 @@ def fill(
     sampler = sampler.with_recipe(sampler.recipe.for_batch(seed, step))
     for number in range(sampler.recipe.batch):
         sample = sampler.sample(np.random.default_rng((seed, step, number)))
-        for channel in range(3):
-            # Twice as fast as one transposition.
-            arrays["hazy"][number, channel] = sample.hazy[..., channel]
-            arrays["clear"][number, channel] = sample.clear[..., channel]
+        for name, values in (("hazy", sample.hazy), ("clear", sample.clear)):
+            for channel in range(values.shape[2]):
+                # Twice as fast as one transposition.
+                arrays[name][number, channel] = values[..., channel]
         arrays["valid"][number, 0] = sample.valid
         arrays["is_clear"][number] = sample.haze is None
         haze = sample.haze

@@ -21,7 +21,7 @@ class Batch:
     """N crops of one size, on the CPU; floats are float32, colours display values 0 to 1."""
 
     hazy: torch.Tensor
-    """(N, 3, h, w)."""
+    """(N, 3, h, w); of brackets (N, 9, h, w), dark to bright."""
     clear: torch.Tensor
     """(N, 3, h, w)."""
     depth: torch.Tensor

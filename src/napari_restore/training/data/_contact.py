@@ -35,8 +35,8 @@ class Strip(NamedTuple):
 
 def strip_of(text: str, hazy: Array, clear: Array, haze: Haze | None) -> Strip:
     """Return a strip of images (h, w, 3), reduced in size."""
-    step = max(1, -(-max(hazy.shape[:2]) // SIDE))
-    depth = np.zeros(hazy.shape[:2], np.float32) if haze is None else haze.depth
+    step = max(1, -(-max(clear.shape[:2]) // SIDE))
+    depth = np.zeros(clear.shape[:2], np.float32) if haze is None else haze.depth
     return Strip(text, *(_small(part, step) for part in (hazy, clear, depth)))
 
 

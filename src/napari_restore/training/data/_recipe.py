@@ -15,7 +15,7 @@ from napari_restore.training.haze import SPECTRA, STRENGTH
 
 SHARES = (
     *("aerial", "clear", "degraded", "colour", "exposed", "sky", "mixed", "borrowed", "pale"),
-    *("balance", "wide", "metered"),
+    *("balance", "wide", "metered", "moved"),
 )
 """Settings from 0 to 1."""
 
@@ -36,7 +36,7 @@ class Recipe:
     """Sides of crops in place of `size`, one drawn for each batch, which then has about as many
     pixels as `batch` crops of `size`."""
     degradation: Degradation = "haze"
-    """What the crops suffer from: haze, noise or low light."""
+    """What the crops suffer from: haze, noise, low light, or the exposures of a bracket."""
     smallest: float = 0.12
     """Smallest share of the short side of an image that a crop covers; log-uniform."""
     largest: float = 1.0
@@ -86,6 +86,14 @@ class Recipe:
     """Range of the standard deviation of noise, in 255ths; uniform."""
     darkness: tuple[float, float] = (4.0, 30.0)
     """Range of the factor by which linear light is divided for low light; log-uniform."""
+    ev: tuple[float, float] = (1.0, 3.0)
+    """Range of the steps between the frames of a bracket, in EV."""
+    clipped: tuple[float, float] = (0.02, 0.25)
+    """Range of the share of pixels that the middle frame of a bracket clips."""
+    moved: float = 0.5
+    """Share of brackets in which objects move."""
+    farthest: float = 0.4
+    """Largest way of these between two frames, as a share of a crop's side."""
     spectra: Mapping[str, float] = field(default_factory=_default_spectra)
     """Weight of each spectrum."""
 
@@ -113,6 +121,11 @@ class Recipe:
         number = int(np.random.default_rng((seed, step, 2**32 - 1)).integers(len(self.sizes)))
         return self.by_size()[number]
 
+    @property
+    def planes(self) -> int:
+        """Planes of a degraded crop: three for each frame."""
+        return 9 if self.degradation == "bracket" else 3
+
     def by_size(self) -> tuple[Recipe, ...]:
         """Return the settings of a batch of each size."""
         if not self.sizes:
@@ -139,7 +152,7 @@ class Recipe:
                 raise BadParameter(
                     f"{name} is {low:g} to {high:g}.", f"Give low, high above 0{upto}."
                 )
-        for name, least in (("sigma", 0), ("darkness", 1)):
+        for name, least in (("sigma", 0), ("darkness", 1), ("ev", 0.3), ("clipped", 0)):
             low, high = getattr(self, name)
             if not (least <= low <= high and math.isfinite(high)):
                 raise BadParameter(
@@ -160,6 +173,10 @@ class Recipe:
             raise BadParameter(
                 f"Crops cover {self.smallest:g} to {self.largest:g} of a picture.",
                 "Both are above 0 and at most 1.",
+            )
+        if not (0.03 < self.farthest <= 1 and self.clipped[1] < 1):
+            raise BadParameter(
+                "farthest and clipped are shares.", "Give farthest above 0.03, both at most 1."
             )
         if not all(1 <= k < math.inf for k in (self.extent, self.enlarge, self.enlarge_small)):
             raise BadParameter(

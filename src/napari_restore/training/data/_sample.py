@@ -22,7 +22,13 @@ from napari_restore.training.data._augment import (
 )
 from napari_restore.training.data._pack import Entry, Pack
 from napari_restore.training.data._recipe import Recipe
-from napari_restore.training.degradation import add_noise, darken, draw_low_light
+from napari_restore.training.degradation import (
+    add_noise,
+    darken,
+    draw_bracket,
+    draw_low_light,
+    take_bracket,
+)
 from napari_restore.training.haze import (
     LUMA,
     Haze,
@@ -57,7 +63,7 @@ class Sample(NamedTuple):
     """One crop; h = w = the recipe's size, display values 0 to 1."""
 
     hazy: Array
-    """(h, w, 3)."""
+    """(h, w, 3); of a bracket (h, w, 9), dark to bright."""
     clear: Array
     """(h, w, 3)."""
     haze: Haze | None
@@ -142,10 +148,36 @@ class Sampler:
 
     def sample(self, rng: Generator) -> Sample:
         """Draw one crop."""
-        return self._hazed(rng) if self.recipe.degradation == "haze" else self._degraded(rng)
+        if self.recipe.degradation == "haze":
+            return self._hazed(rng)
+        if self.recipe.degradation == "bracket":
+            return self._bracketed(rng)
+        return self._degraded(rng)
+
+    def _bracketed(self, rng: Generator) -> Sample:
+        """Draw the frames of a bracket, and the truth."""
+        recipe = self.recipe
+        scene, clear, valid = self._clear(rng)
+        *_, other, _ = self._clear(rng)
+        bracket = draw_bracket(rng, recipe.ev, recipe.clipped, recipe.degraded)
+        motion = (recipe.moved, recipe.farthest)
+        frames, truth = take_bracket(clear, other, bracket, motion, rng)
+        return Sample(frames, truth, None, valid, scene)
 
     def _degraded(self, rng: Generator) -> Sample:
         """Draw a crop with noise or in low light."""
+        recipe = self.recipe
+        scene, clear, valid = self._clear(rng)
+        if rng.random() < recipe.clear:
+            degraded = clear
+        elif recipe.degradation == "noise":
+            degraded = add_noise(clear, rng.uniform(*recipe.sigma), rng)
+        else:
+            degraded = darken(clear, draw_low_light(rng, recipe.darkness, recipe.degraded), rng)
+        return Sample(degraded, clear, None, valid, scene)
+
+    def _clear(self, rng: Generator) -> tuple[str, Array, Mask]:
+        """Draw a clear crop; return the name of its scene, its values and validity."""
         recipe = self.recipe
         kind = "aerial" if rng.random() < recipe.aerial else "natural"
         entry = self._choose(kind, False, rng)
@@ -155,13 +187,7 @@ class Sampler:
             clear = exposed(clear, rng.uniform(*recipe.median), entry.median, entry.bright)
         if rng.random() < recipe.colour:
             clear = changed_colours(clear, rng, recipe)
-        if rng.random() < recipe.clear:
-            degraded = clear
-        elif recipe.degradation == "noise":
-            degraded = add_noise(clear, rng.uniform(*recipe.sigma), rng)
-        else:
-            degraded = darken(clear, draw_low_light(rng, recipe.darkness, recipe.degraded), rng)
-        return Sample(degraded, clear, None, crop.valid, entry.scene.name)
+        return entry.scene.name, clear, crop.valid
 
     def _hazed(self, rng: Generator) -> Sample:
         """Draw a crop with or without haze."""

@@ -58,7 +58,9 @@ def draw_training(
             step, place = divmod(number, recipe.batch)
             sample = sampler.sample(np.random.default_rng((seed, step, place)))
             text = f"{Path(sample.name).stem}  {haze_text(sample.haze, sample.valid)}"
-            hazy = np.where(sample.valid[..., None], sample.hazy, MAGENTA)
+            # The frames of a bracket side by side.
+            frames = np.split(sample.hazy, sample.hazy.shape[2] // 3, axis=2)
+            hazy = np.hstack([np.where(sample.valid[..., None], f, MAGENTA) for f in frames])
             shown.append(strip_of(text, hazy, sample.clear, sample.haze))
         del sampler
     try:

@@ -45,8 +45,8 @@ def draw_low_light(
 ) -> LowLight:
     """Draw low light of a log-uniform `factor`, JPEG with the probability `compressed`."""
     red, blue = 1 + rng.uniform(-BALANCE, BALANCE, 2)
-    chosen = _log_uniform(rng, factor)
-    electrons, read = _log_uniform(rng, FULL_WELL), _log_uniform(rng, READ_NOISE)
+    chosen = log_uniform(rng, factor)
+    electrons, read = log_uniform(rng, FULL_WELL), log_uniform(rng, READ_NOISE)
     quality = int(rng.integers(*QUALITY)) if rng.random() < compressed else None
     return LowLight(chosen, electrons, read, (float(red), 1.0, float(blue)), quality)
 
@@ -72,5 +72,6 @@ def compressed(picture: Array, quality: int) -> Array:
     return codes
 
 
-def _log_uniform(rng: np.random.Generator, limits: tuple[float, float]) -> float:
+def log_uniform(rng: np.random.Generator, limits: tuple[float, float]) -> float:
+    """Draw a number whose logarithm is uniform between `limits`."""
     return float(np.exp(rng.uniform(*np.log(limits))))

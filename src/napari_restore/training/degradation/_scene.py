@@ -10,24 +10,42 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore._options import Degradation
+from napari_restore.training.degradation._bracket import FOR_SCORES, draw_bracket, take_bracket
 from napari_restore.training.degradation._low_light import darken, draw_low_light
 from napari_restore.training.degradation._noise import add_noise
 
 Array = npt.NDArray[np.float32]
 
-SCORED: Mapping[str, tuple[float, ...]] = {"noise": (15.0, 25.0, 50.0), "lowlight": (5.0, 12.0)}
-"""Levels at which networks are scored: sigma in 255ths, factor of too little light."""
+SCORED: Mapping[str, tuple[float, ...]] = {
+    "noise": (15.0, 25.0, 50.0),
+    "lowlight": (5.0, 12.0),
+    "bracket": (2.0,),
+}
+"""Levels at which networks are scored: sigma in 255ths, factor of too little light, steps in EV."""
+CLIPPED = (0.05, 0.2)
+"""Range of the share of clipped pixels in the middle frame of scored brackets."""
+MOTION = (0.75, 0.5)
+"""Motion in scored brackets, as for `draw_motion`."""
 
 
 def degraded_scene(
     clear: Array, name: str, degradation: Degradation, level: float, seed: int
-) -> Array:
+) -> tuple[Array, Array]:
     """Return an image (h, w, 3), display values 0 to 1, degraded at a level as in `SCORED`.
 
-    All randomness follows from seed, level and the stem of the file's name.
+    Returns
+    -------
+    tuple
+        The degraded image (h, w, 3), of a bracket its frames (h, w, 9); and the truth (h, w, 3),
+        which is `clear` but for brackets. All randomness follows from seed, level and the stem of
+        the file's name.
     """
     digest = sha256(f"{seed}/{degradation}/{level:g}/{PurePath(name).stem}".encode()).digest()
     rng = np.random.default_rng(np.frombuffer(digest, "<u4").tolist())
     if degradation == "noise":
-        return add_noise(clear, level, rng)
-    return darken(clear, draw_low_light(rng, (level, level), compressed=0.5), rng)
+        return add_noise(clear, level, rng), clear
+    if degradation == "lowlight":
+        return darken(clear, draw_low_light(rng, (level, level), compressed=0.5), rng), clear
+    bracket = draw_bracket(rng, (level, level), CLIPPED, jpeg=0.5, curve=FOR_SCORES)
+    # Objects that move are cut from the scene itself, turned round.
+    return take_bracket(clear, clear[::-1, ::-1], bracket, MOTION, rng)

@@ -319,6 +319,7 @@ DEFAULT = Objective(
     {"l1": 1.0, "log_error": 0.0, "ssim": 0.2, "fft": 0.0, "auxiliary": 0.01}, _default
 )
 HINT = Objective({"l1": 1.0, "log_error": 0.0, "ssim": 0.0, "fft": 1.0}, _default)
+BRACKETS = Objective({"l1": 1.0, "log_error": 0.0, "ssim": 0.1, "fft": 0.0}, _default)
 OBJECTIVES = {
     "atmosphere": Objective(
         {"l1": 1.0, "log_error": 0.0, "ssim": 0.05, "depth": 0.3, "airlight": 0.3}, _atmosphere
@@ -336,6 +337,8 @@ OBJECTIVES = {
     ),
     "hint": HINT,
     "hint-small": HINT,
+    "ipl": BRACKETS,
+    "ipl-small": BRACKETS,
     "inf-dehaze-small": Objective(
         {**DEFAULT.weights, "depth": 0.1, "airlight": 0.1}, _smooth_and_tiles
     ),

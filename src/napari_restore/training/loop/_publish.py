@@ -22,6 +22,7 @@ TRAINED_ON = {
     "haze": "under synthetic haze",
     "noise": "with synthetic noise",
     "lowlight": "in synthetic low light",
+    "bracket": "in synthetic brackets",
 }
 
 
@@ -84,7 +85,8 @@ def scored_on(config: TrainConfig) -> str:
     """Return what the scores are of, for the card."""
     if config.degradation == "haze":
         return f"made-up haze of spectrum {config.score.spectrum}"
-    return f"made-up {'noise' if config.degradation == 'noise' else 'low light'} of another seed"
+    made = {"noise": "noise", "lowlight": "low light", "bracket": "brackets of another curve"}
+    return f"synthetic {made[config.degradation]} of another seed"
 
 
 def _halved(tensor: Tensor) -> Tensor:

@@ -31,6 +31,8 @@ Array = npt.NDArray[np.float32]
 class _Pair:
     scene: ClearScene
     hazy: Array
+    """(h, w, 3); of a bracket (h, w, 9)."""
+    truth: Array
     group: str
     """What it is averaged with: the kind of the scene under haze, else the level, as `noise_15`."""
 
@@ -70,7 +72,7 @@ class Validator:
 
     def baselines(self, check_cancelled: Callable[[], None] = lambda: None) -> dict[str, float]:
         """Return the figures independent of the network; `check_cancelled` is called between scenes."""
-        unchanged = [psnr(p.hazy, p.scene.clear, 1, p.scene.valid) for p in self._pairs]
+        unchanged = [psnr(_input(p), p.truth, 1, p.scene.valid) for p in self._pairs]
         figures = self._means("input", [min(MAX_PSNR, value) for value in unchanged])
         for omega in OMEGAS if self._classical else ():
             model = load("dcp", parameters={"omega": omega})
@@ -109,7 +111,7 @@ class Validator:
         y = model(x, None, valid)[0].permute(1, 2, 0).float().clamp(0, 1).numpy(force=True)
         if not np.isfinite(y).all():
             return 0.0
-        return min(MAX_PSNR, psnr(y, pair.scene.clear, 1, pair.scene.valid))
+        return min(MAX_PSNR, psnr(y, pair.truth, 1, pair.scene.valid))
 
     def _means(self, name: str, values: Sequence[float]) -> dict[str, float]:
         figures = {}
@@ -143,11 +145,12 @@ def _pairs(scene: ClearScene, config: ScoreConfig, degradation: Degradation) -> 
         yield _pair(scene, config)
         return
     for level in SCORED[degradation]:
-        degraded = degraded_scene(scene.clear, scene.name, degradation, level, config.seed)
-        degraded = np.where(scene.valid[..., None], degraded, scene.clear)
-        yield _Pair(scene, degraded.astype(np.float32), f"{degradation}_{level:g}")
+        degraded, truth = degraded_scene(scene.clear, scene.name, degradation, level, config.seed)
+        if degradation != "bracket":
+            degraded = np.where(scene.valid[..., None], degraded, scene.clear)
+        yield _Pair(scene, degraded.astype(np.float32), truth, f"{degradation}_{level:g}")
     if degradation == "noise":
-        yield _Pair(scene, scene.clear, CLEAN)
+        yield _Pair(scene, scene.clear, scene.clear, CLEAN)
 
 
 def _pair(scene: ClearScene, config: ScoreConfig) -> _Pair:
@@ -155,4 +158,10 @@ def _pair(scene: ClearScene, config: ScoreConfig) -> _Pair:
     hazy = np.clip(add_haze(scene.clear, haze), 0, 1).astype(np.float32)
     # Quantised as in an 8-bit file.
     hazy = np.where(scene.valid[..., None], np.rint(hazy * 255) / 255, scene.clear)
-    return _Pair(scene, hazy.astype(np.float32), scene.kind)
+    return _Pair(scene, hazy.astype(np.float32), scene.clear, scene.kind)
+
+
+def _input(pair: _Pair) -> Array:
+    """Return the degraded image (h, w, 3), of a bracket the middle frame."""
+    frames = pair.hazy.shape[2] // 3
+    return pair.hazy[..., 3 * (frames // 2) :][..., :3]

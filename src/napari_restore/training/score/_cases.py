@@ -13,7 +13,7 @@ from PIL import Image as Picture
 
 from napari_restore._options import Degradation, EvaluationSettings, SceneKind
 from napari_restore.errors import BadOutput, BadParameter, InputError, option
-from napari_restore.images import Image, open_image
+from napari_restore.images import Image, bracket_of, open_image
 from napari_restore.training._replacing import replacing
 from napari_restore.training.data._pictures import read_picture
 from napari_restore.training.data._scenes import Scene, scenes_of, stems_of
@@ -26,7 +26,11 @@ Mask = npt.NDArray[np.bool_]
 _HAZE = "napari-restore haze"
 """PNG text key of the settings of the haze."""
 RGB = "red=1,green=2,blue=3"
-LEVELS: Mapping[Degradation, tuple[float, float]] = {"noise": (0, 255), "lowlight": (1, 1000)}
+LEVELS: Mapping[Degradation, tuple[float, float]] = {
+    "noise": (0, 255),
+    "lowlight": (1, 1000),
+    "bracket": (0.3, 8),
+}
 """Least and largest level of degradations that have one."""
 
 
@@ -35,11 +39,18 @@ class OpenCase:
     """The open images of a case."""
 
     hazy: Image
+    """Of a bracket the frame in the middle."""
     clear: Image
     valid: Mask | None = None
     """(h, w); None: as in the images themselves."""
     level: float = 0.0
     """How strong the degradation is where that is known; see `SCORED`."""
+    bracket: Image | None = None
+    """`hazy` with the other frames as companions."""
+
+    def for_model(self, frames: int) -> Image:
+        """Return what a model of so many frames is given; 0: any number."""
+        return self.hazy if self.bracket is None or frames == 1 else self.bracket
 
 
 class Case(Protocol):
@@ -107,8 +118,16 @@ class SceneCase:
         return OpenCase(open_image(hazy, bands=RGB), open_image(clear, bands=RGB), valid)
 
     def pixels(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], Mask]:
-        """Return the clear and the degraded image (h, w, 3), RGB, and validity (h, w)."""
+        """Return the clear and the degraded image (h, w, 3), RGB, and validity (h, w).
+
+        Of a bracket the degraded one is that of all frames (h, w, 9).
+        """
         raise NotImplementedError
+
+    @property
+    def files(self) -> list[str]:
+        """Names of the degraded images, without suffix."""
+        return [self.name]
 
     def keep(self, folder: Path, *, overwrite: bool = False) -> None:
         """Write the pictures to hazy/ and clear/ in `folder`, as PNG with the settings of the haze.
@@ -118,11 +137,12 @@ class SceneCase:
         """
         from PIL.PngImagePlugin import PngInfo
 
-        paths = [folder / kind / f"{self.name}.png" for kind in ("clear", "hazy")]
+        paths = [folder / "clear" / f"{self.name}.png"]
+        paths += [folder / "hazy" / f"{name}.png" for name in self.files]
         status = self.scene.path.stat()
         haze = f"{self.settings} {self.scene.file} {status.st_size} {status.st_mtime_ns}"
         recorded = [_haze_settings_in(path) for path in paths]
-        if recorded == [haze, haze]:
+        if recorded == [haze] * len(paths):
             return
         for path, other in zip(paths, recorded, strict=True):
             if path.exists() and other is None and not overwrite:
@@ -132,7 +152,8 @@ class SceneCase:
                 )
         info = PngInfo()
         info.add_text(_HAZE, haze)
-        for path, codes in zip(paths, self.pixels(), strict=False):
+        clear, hazy, _ = self.pixels()
+        for path, codes in zip(paths, (clear, *_frames_of(hazy)), strict=True):
             path.parent.mkdir(parents=True, exist_ok=True)
             with replacing(path) as part:
                 Picture.fromarray(codes).save(part, "PNG", pnginfo=info)
@@ -171,7 +192,7 @@ class HazedCase(SceneCase):
 
 @dataclass(frozen=True)
 class DegradedCase(SceneCase):
-    """A clear scene with noise or in low light, in 8 bits."""
+    """A clear scene with noise, in low light, or as a bracket, in 8 bits."""
 
     degradation: Degradation
     level: float
@@ -181,13 +202,31 @@ class DegradedCase(SceneCase):
         return f"{self.degradation} {self.level:g}"
 
     def open(self) -> OpenCase:
-        return replace(super().open(), level=self.level)
+        if self.degradation != "bracket":
+            return replace(super().open(), level=self.level)
+        clear, hazy, valid = self.pixels()
+        frames = [open_image(frame, bands=RGB) for frame in _frames_of(hazy)]
+        middle = len(frames) // 2
+        bracket = bracket_of(
+            frames, middle, [(n - middle) * self.level for n in range(len(frames))], align=False
+        )
+        return OpenCase(frames[middle], open_image(clear, bands=RGB), valid, self.level, bracket)
+
+    @property
+    def files(self) -> list[str]:
+        if self.degradation != "bracket":
+            return super().files
+        return [f"{self.name}/{number}" for number in (1, 2, 3)]
 
     def pixels(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], Mask]:
         picture = read_picture(self.scene, self.longest)
         clear = picture.rgb.astype(np.float32) / np.float32(255)
-        degraded = degraded_scene(clear, self.scene.file, self.degradation, self.level, self.seed)
+        degraded, truth = degraded_scene(
+            clear, self.scene.file, self.degradation, self.level, self.seed
+        )
         codes = np.rint(degraded * 255).astype(np.uint8)
+        if self.degradation == "bracket":
+            return np.rint(truth * 255).astype(np.uint8), codes, picture.valid
         return picture.rgb, np.where(picture.valid[..., None], codes, picture.rgb), picture.valid
 
     @property
@@ -196,11 +235,16 @@ class DegradedCase(SceneCase):
         return f"{what}, seed {self.seed}, longest {self.longest}:"
 
 
+def _frames_of(codes: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.uint8]]:
+    """Split (h, w, 3 F) into images (h, w, 3)."""
+    return [np.ascontiguousarray(codes[..., n : n + 3]) for n in range(0, codes.shape[2], 3)]
+
+
 def drop_others(folder: Path, cases: Sequence[Case]) -> None:
     """Remove images of other settings, which do not belong to these scores."""
     settings = {f"{case.settings} " for case in cases if isinstance(case, SceneCase)}
     for kind in ("hazy", "clear"):
-        for path in (folder / kind).glob("*.png"):
+        for path in (folder / kind).rglob("*.png"):
             recorded = _haze_settings_in(path)
             if recorded is not None and not recorded.startswith(tuple(settings)):
                 path.unlink()
@@ -266,7 +310,8 @@ def degraded_cases(
     if level is not None and not least <= level <= most:
         raise BadParameter(
             f"The level {level:g} of {degradation} is outside {least:g} to {most:g}.",
-            "Noise has its standard deviation in 255ths, low light the factor of what is missing.",
+            "Noise has its standard deviation in 255ths, low light the factor of what is missing, "
+            "a bracket its steps in EV.",
         )
     scenes = [s for s in scenes_of(data, split=split) if kind in (None, s.kind)]
     if not scenes:

@@ -24,14 +24,14 @@ MEDIAN = 0.38
 """Median luma that dark images are brought to: the middle of that of the targets in training."""
 RETINEX_SIGMAS = (15.0, 80.0, 250.0)
 """Standard deviations of the Gaussians in pixels (Petro, Sbert, Morel, IPOL 2014)."""
-NAMES = {"haze": "haze", "noise": "noise", "lowlight": "low light"}
+NAMES = {"noise": "noise", "lowlight": "low light"}
 CLIPPED = 1.0
 """Percent of values that a stretch of contrast clips at either end."""
 
 
 def check_installed(degradation: Degradation) -> None:
     """Raise `BadParameter` where the libraries of the methods are missing."""
-    needed = {"haze": (), "noise": ("skimage", "pywt"), "lowlight": ("skimage",)}[degradation]
+    needed = {"noise": ("skimage", "pywt"), "lowlight": ("skimage",)}.get(degradation, ())
     if any(importlib.util.find_spec(name) is None for name in needed):
         raise BadParameter(
             f"The classical methods against {NAMES[degradation]} need scikit-image and PyWavelets.",
@@ -109,7 +109,8 @@ def _with_luma(
 
 CLASSICAL: dict[Degradation, dict[str, Filter]] = {
     "haze": {},
+    "bracket": {},
     "noise": {"nl-means": non_local_means, "wavelets": wavelets},
     "lowlight": {"gamma": gamma_to_median, "clahe": clahe, "retinex": retinex},
 }
-"""Rows of an evaluation by degradation; those under haze are models."""
+"""Rows of an evaluation by degradation; those under haze and of brackets are models."""

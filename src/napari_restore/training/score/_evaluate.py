@@ -164,8 +164,8 @@ class _CaseEvaluation:
 
     def row_of(self, method: Method) -> dict[str, Any]:
         """Return the scores of one method, from the journal or computed."""
-        hazy, clear = self._opened.hazy, self._opened.clear
-        planned = self._scoring.plan(hazy, method.model)
+        clear = self._opened.clear
+        planned = self._plan(method)
         if clear.block_bytes > planned.memory:
             raise block_too_large(clear, planned.memory, clear.block_bytes)
         own = () if method.filter is None else (method.label,)
@@ -199,6 +199,10 @@ class _CaseEvaluation:
             return {name: value for name, value in row.items() if not name.startswith("clear_")}
         return row
 
+    def _plan(self, method: Method) -> Plan:
+        image = self._opened.for_model(method.model.card.inputs)
+        return self._scoring.plan(image, method.model)
+
     def show(self, method: Method, key: str) -> None:
         """Create the previews for strips where they are missing."""
         place, clear = (self._case.group, self._case.name), self._opened.clear
@@ -206,7 +210,7 @@ class _CaseEvaluation:
             self._previews.has(*place, method.label, key)
             and self._previews.has(*place, CLEAR, clear.fingerprint)
         ):
-            planned = self._scoring.plan(self._opened.hazy, method.model)
+            planned = self._plan(method)
             self._scored(planned, method, key, {})
 
     def _scored(
@@ -273,7 +277,9 @@ class _CaseEvaluation:
     def _reference_for(self, scale: Scale) -> Reference:
         if self._reference is None or self._reference[0] != scale:
             opened = self._opened
-            reference = reference_of(opened.hazy, opened.clear, scale, opened.valid)
+            reference = reference_of(
+                opened.hazy, opened.clear, scale, opened.valid, opened.bracket
+            )
             self._reference = (scale, reference)
         return self._reference[1]
 

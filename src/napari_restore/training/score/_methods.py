@@ -14,12 +14,13 @@ Kind = Literal["input", "classical", "model"]
 
 INPUT = "input"
 """Label of the unchanged input."""
-BASELINES: tuple[tuple[str, dict[str, Any]], ...] = (
-    ("dcp", {"omega": 0.95}),
-    ("dcp", {"omega": 0.85}),
-    ("hot", {}),
-)
-"""Classical methods of every evaluation under haze; for others see `CLASSICAL`."""
+BASELINES: Mapping[Degradation, tuple[tuple[str, dict[str, Any]], ...]] = {
+    "haze": (("dcp", {"omega": 0.95}), ("dcp", {"omega": 0.85}), ("hot", {})),
+    "noise": (),
+    "lowlight": (),
+    "bracket": (("mertens", {}),),
+}
+"""Classical models of every evaluation; for other methods see `CLASSICAL`."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def methods_of(
     check_installed(degradation)
     for name, function in CLASSICAL[degradation].items():
         methods.append(Method(name, "classical", load("identity"), function))
-    for name, values in BASELINES if degradation == "haze" else ():
+    for name, values in BASELINES[degradation]:
         label = label_of(Named(name, values))
         if label not in taken:
             methods.append(Method(label, "classical", load(name, parameters=values)))

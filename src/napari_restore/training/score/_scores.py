@@ -70,6 +70,8 @@ class Reference:
     """(h, w, C), 0 black to 1 white."""
     valid: Mask
     """(h, w): where both images are valid."""
+    frames: tuple[npt.NDArray[np.float32], ...] = ()
+    """Those of a bracket, dark to bright, as `light`."""
 
 
 def scale_of(image: Image, record: Mapping[str, Any]) -> Scale:
@@ -85,8 +87,12 @@ def scale_of(image: Image, record: Mapping[str, Any]) -> Scale:
     )
 
 
-def reference_of(hazy: Image, clear: Image, scale: Scale, valid: Mask | None) -> Reference:
-    """Read the clear picture. Raises `InputError` if it does not match the hazy one.
+def reference_of(
+    hazy: Image, clear: Image, scale: Scale, valid: Mask | None, bracket: Image | None = None
+) -> Reference:
+    """Read the clear picture, and the frames of a `bracket`.
+
+    Raises `InputError` if it does not match the hazy one.
 
     With the dtype of the hazy one it has its black and white; otherwise white is the largest
     integer, or 1 for floats. Invalid are pixels that are invalid in either file, and a black
@@ -104,7 +110,8 @@ def reference_of(hazy: Image, clear: Image, scale: Scale, valid: Mask | None) ->
     if valid is not None:
         counts &= valid
     light = clear_scale.light(pixels)
-    return Reference(light, counts & ~_black_border(codes_of(light)))
+    frames = () if bracket is None else tuple(scale.light(f.read(box)) for f in bracket.frames)
+    return Reference(light, counts & ~_black_border(codes_of(light)), frames)
 
 
 def scores_of(
@@ -116,11 +123,13 @@ def scores_of(
     """
     light, scores = scale.light(pixels), {}
     for name, metric in metrics.items():
-        if metric.needs_colour and not scale.colour:
+        if metric.needs_colour and not scale.colour or metric.needs_frames and not reference.frames:
             scores[name] = float("nan")
             continue
+        more = {"frames": reference.frames} if metric.needs_frames else {}
         try:
-            scores[name] = float(metric.function(light, reference.light, 1.0, reference.valid))
+            value = metric.function(light, reference.light, 1.0, reference.valid, **more)
+            scores[name] = float(value)
         except (RestoreError, MemoryError):
             raise
         except Exception as error:

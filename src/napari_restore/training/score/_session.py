@@ -127,7 +127,7 @@ def _cases_of(pairs: Pathlike | None, settings: EvaluationSettings) -> tuple[lis
         )
     if settings.level is not None and settings.degradation == "haze":
         raise BadParameter(
-            "Haze has no level.", f"Name the {option('degradation')}, noise or lowlight."
+            "Haze has no level.", f"Name the {option('degradation')}, such as noise."
         )
     if settings.keep and (settings.data is None or settings.output is None):
         raise BadParameter(
@@ -135,6 +135,11 @@ def _cases_of(pairs: Pathlike | None, settings: EvaluationSettings) -> tuple[lis
             f"Use {option('keep', True)} with {option('data')} and {option('output')}.",
         )
     if pairs is not None:
+        if settings.degradation == "bracket":
+            raise BadParameter(
+                "Pairs have one degraded image each, not a bracket.",
+                f"Give clear pictures by {option('data')}: brackets are made of them.",
+            )
         if settings.degradation == "noise" and settings.baselines and settings.level is None:
             raise BadParameter(
                 "The classical methods against noise need to know how strong it is.",

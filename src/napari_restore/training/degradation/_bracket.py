@@ -1,0 +1,218 @@
+"""Brackets: three exposures of a scene that is wider than the range of the middle one.
+
+A photo's lights and shadows are stretched into radiance, the truth is all of that range through one
+fixed curve, and each frame is what a camera keeps of it: clipped, noisy and rounded to 8 bits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_restore.training.degradation._low_light import compressed, log_uniform
+from napari_restore.training.degradation._motion import Motion, draw_motion
+from napari_restore.training.degradation._noise import quantised
+from napari_restore.training.haze import LUMA, to_display, to_linear
+
+Array = npt.NDArray[np.float32]
+
+WIDEST = 3.0
+"""EV above the white of the middle frame that the truth still shows as white."""
+SHOULDER = 0.3
+"""Light, in units of the middle frame's white, above which the truth's curve is flatter than light."""
+STEEPNESS = 5.3448
+"""Factor in the logarithm of that curve, for which its slope begins with 1: the solution of
+(1 − S) k = log(1 + k (2^WIDEST − S))."""
+LIGHTS = (1.0, 3.5)
+"""Range of the EV by which the lights of a photo are stretched."""
+LIGHTS_FROM = (0.5, 0.85)
+"""Range of the quantile of luma from which on they are."""
+SHADOWS = (0.0, 2.0)
+"""Range of the EV by which the shadows are stretched."""
+FULL_WELL = (1500.0, 30000.0)
+"""Range of the electrons of a white pixel; log-uniform."""
+READ_NOISE = (1.0, 10.0)
+"""Range of the noise of reading in electrons; log-uniform."""
+UNEVEN = 0.2
+"""Largest EV by which the steps down and up differ from each other."""
+QUALITY = (85, 99)
+"""Range of the quality of JPEG, the upper end excluded."""
+
+
+def _sigmoid(light: Array) -> Array:
+    power = light ** np.float32(0.9)
+    curve: Array = np.float32(1.6) * power / (power + np.float32(0.6))
+    return curve
+
+
+def _beta_gamma(light: Array) -> Array:
+    safe = np.maximum(light, np.float32(1e-6))
+    curve: Array = np.exp(np.float32(1.1258) * (1 - safe ** np.float32(-0.3293)))
+    return curve
+
+
+def _preferred(light: Array) -> Array:
+    power = np.float32(np.exp(1.29)) * light ** np.float32(4.35)
+    white = np.float32(np.exp(1.29) / (np.exp(1.29) + 1))
+    curve: Array = (power / (power + 1) / white) ** np.float32(0.14)
+    return curve
+
+
+CURVES: Mapping[str, Callable[[Array], Array]] = {
+    "srgb": to_display,
+    "sigmoid": _sigmoid,
+    "preferred": _preferred,
+    "beta-gamma": _beta_gamma,
+}
+"""Camera responses: light 0 to 1 to display values 0 to 1.
+
+sRGB; the others with the parameters of Ying and others, "A new low-light image enhancement algorithm
+using camera response model", ICCV workshops 2017, scaled so that white is 1."""
+FOR_SCORES = "beta-gamma"
+"""The curve that is kept for scores."""
+
+
+@dataclass(frozen=True)
+class Bracket:
+    """How three frames were taken."""
+
+    steps: tuple[float, float]
+    """EV of the dark frame below, and of the bright frame above the middle one."""
+    clipped: float
+    """Share of the pixels of the middle frame that are beyond its white in some channel."""
+    lights: float
+    """EV by which lights are stretched."""
+    lights_from: float
+    """Quantile of luma from which on they are."""
+    shadows: float
+    """EV by which shadows are stretched."""
+    curve: str
+    electrons: float
+    """Electrons of a white pixel."""
+    read: float
+    """Standard deviation of the noise of reading, in electrons."""
+    qualities: tuple[int | None, ...]
+    """Of the JPEG of each frame; None: not compressed."""
+
+
+def draw_bracket(
+    rng: np.random.Generator,
+    ev: tuple[float, float],
+    clipped: tuple[float, float],
+    jpeg: float,
+    curve: str | None = None,
+) -> Bracket:
+    """Draw a bracket with steps of `ev`, JPEG with the probability `jpeg`."""
+    step = float(rng.uniform(*ev))
+    down, up = (max(0.3, step + float(rng.uniform(-UNEVEN, UNEVEN))) for _ in range(2))
+    names = [name for name in CURVES if name != FOR_SCORES]
+    is_compressed = rng.random() < jpeg
+    return Bracket(
+        (down, up),
+        float(rng.uniform(*clipped)),
+        float(rng.uniform(*LIGHTS)),
+        float(rng.uniform(*LIGHTS_FROM)),
+        float(rng.uniform(*SHADOWS)),
+        names[int(rng.integers(len(names)))] if curve is None else curve,
+        log_uniform(rng, FULL_WELL),
+        log_uniform(rng, READ_NOISE),
+        tuple(int(rng.integers(*QUALITY)) if is_compressed else None for _ in range(3)),
+    )
+
+
+def take_bracket(
+    clear: Array,
+    other: Array,
+    bracket: Bracket,
+    motion: tuple[float, float],
+    rng: np.random.Generator,
+) -> tuple[Array, Array]:
+    """Take three frames of a photo (h, w, 3), display values 0 to 1.
+
+    Parameters
+    ----------
+    clear
+        The scene.
+    other
+        Another photo of the same size, of which parts move through the scene.
+    bracket
+        Exposures, noise and curve.
+    motion
+        As for `draw_motion`.
+
+    Returns
+    -------
+    tuple
+        Frames (h, w, 9), dark to bright, in 8 bits, and the truth (h, w, 3): the middle frame's
+        scene, from black to `WIDEST` EV above its white, by the curve of `shown`.
+    """
+    scene, white = radiance(clear, bracket)
+    moving = to_linear(other) / white * np.float32(2.0 ** rng.uniform(-1, 1))
+    moves = draw_motion(rng, scene.shape[:2], *motion)
+    taken = [
+        _taken(moves.scene(scene, moving, number), ev, number, bracket, rng)
+        for number, ev in enumerate((-bracket.steps[0], 0.0, bracket.steps[1]))
+    ]
+    truth = shown(moves.scene(scene, moving, Motion.MIDDLE))
+    return np.concatenate(taken, axis=2), truth
+
+
+def radiance(clear: Array, bracket: Bracket) -> tuple[Array, np.float32]:
+    """Return linear light (h, w, 3) in units of the middle frame's white, and that white's.
+
+    Lights rise by a smooth step of their luma, up to what the dark frame still holds; shadows fall
+    by another. `Bracket.clipped` of the pixels lie above 1.
+    """
+    light = to_linear(clear)
+    luma = light @ LUMA
+    begin, most = np.quantile(luma[::2, ::2], [bracket.lights_from, 1.0])
+    rise = _step(luma, float(begin), float(most)) * bracket.lights
+    low, middle = np.quantile(luma[::2, ::2], [0.0, 0.5])
+    fall = (1 - _step(luma, float(low), float(middle))) * bracket.shadows
+    light = light * np.exp2(rise - fall).astype(np.float32)[..., None]
+    brightest = light.max(axis=2)
+    white = max(float(np.quantile(brightest[::2, ::2], 1 - bracket.clipped)), 1e-4)
+    light /= np.float32(white)
+    top = float(np.log2(max(np.quantile(brightest[::2, ::2], 0.998) / white, 1e-4)))
+    if top > bracket.steps[0]:
+        # What lies above white is compressed to fit the dark frame, by one factor for all channels.
+        above = np.log2(np.maximum(light.max(axis=2), 1))
+        light *= np.exp2(above * (bracket.steps[0] / top - 1)).astype(np.float32)[..., None]
+    return light, np.float32(white)
+
+
+def shown(light: Array) -> Array:
+    """Return light in units of white as display values 0 to 1, up to `WIDEST` EV above white.
+
+    Light up to `SHOULDER` stays as it is, what is above follows a logarithm that begins with the
+    same slope, for each channel.
+    """
+    above = np.maximum(light - np.float32(SHOULDER), 0)
+    most = math.log1p(STEEPNESS * (2.0**WIDEST - SHOULDER))
+    shoulder = SHOULDER + np.log1p(np.float32(STEEPNESS) * above) * np.float32((1 - SHOULDER) / most)
+    curve: Array = to_display(np.minimum(np.where(light > SHOULDER, shoulder, light), 1))
+    return curve.astype(np.float32)
+
+
+def _taken(
+    scene: Array, ev: float, number: int, bracket: Bracket, rng: np.random.Generator
+) -> Array:
+    """Return a frame (h, w, 3): photons and reading as in Foi et al., IEEE TIP 17, 2008."""
+    electrons = scene * np.float32(2.0**ev * bracket.electrons)
+    spread = np.sqrt(electrons + np.float32(bracket.read**2))
+    electrons = electrons + spread * rng.standard_normal(scene.shape, np.float32)
+    light = np.clip(electrons / np.float32(bracket.electrons), 0, 1)
+    frame = quantised(CURVES[bracket.curve](light))
+    quality = bracket.qualities[number]
+    return frame if quality is None else compressed(frame, quality)
+
+
+def _step(values: Array, low: float, high: float) -> Array:
+    """Return the smooth step from 0 at `low` to 1 at `high`."""
+    share = np.clip((values - np.float32(low)) / np.float32(max(high - low, 1e-6)), 0, 1)
+    step: Array = share * share * (3 - 2 * share)
+    return step
