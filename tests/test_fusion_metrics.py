@@ -18,9 +18,7 @@ def rng() -> np.random.Generator:
 
 def test_pooling_is_isotonic_regression(rng: np.random.Generator):
     values, weights = rng.normal(size=200) + np.arange(200) / 50, rng.uniform(0.1, 3, 200)
-    expected = IsotonicRegression().fit(np.arange(200), values, weights).predict(
-        np.arange(200)
-    )
+    expected = IsotonicRegression().fit(np.arange(200), values, weights).predict(np.arange(200))
     np.testing.assert_allclose(isotonic(values, weights), expected, atol=1e-12)
 
 

@@ -266,6 +266,25 @@ def test_scenes_are_hazed_on_the_fly_as_they_are_kept(cli, pairs, tmp_path):
         assert told[0]["methods"][label]["psnr"] == fly[label]["psnr"]
 
 
+def test_brackets_are_made_scored_and_kept(cli, pairs, tmp_path):
+    out = tmp_path / "out"
+    words = ("--degradation", "bracket", "--metrics", "psnr_matched,psnr_clipped,mef_ssim")
+    run = cli("evaluate", "--data", pairs / "clear", *words, "-o", out, "--keep", "--json")
+    assert run.code == 0, run.err
+    scored = run.json["evaluation"]
+    assert [method["label"] for method in scored["methods"]] == ["input", "mertens"]
+    assert scored["groups"] == ["bracket 2"] and not scored["failed"]
+    methods = scored["images"][0]["methods"]
+    # Fusion shows more structure of all frames than the middle one.
+    assert methods["mertens"]["mef_ssim"] > methods["input"]["mef_ssim"] > 0
+    assert methods["input"]["psnr_matched"] > methods["input"]["psnr_clipped"]
+    frames = [read(out / "hazy" / "c_d_2" / f"{number}.png") for number in (1, 2, 3)]
+    assert [frame.mean() for frame in frames] == sorted(frame.mean() for frame in frames)
+    assert read(out / "clear" / "c_d_2.png").shape == frames[1].shape
+    run = cli("evaluate", "--pairs", pairs, "--degradation", "bracket")
+    assert run.code == 2 and "not a bracket" in run.err
+
+
 def test_a_stop_keeps_what_is_done(cli, pairs, tmp_path, monkeypatch, no_runs):
     out = tmp_path / "out"
     start, ran = api.start, []

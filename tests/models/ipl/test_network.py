@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from napari_restore.errors import BadModel, MissingWeights
 from napari_restore.models import card_of, entry_of, load
 from napari_restore.models.ipl import _cube
-from napari_restore.models.ipl._cube import TURNS, sampled
+from napari_restore.models.ipl._cube import CubeLayers, sampled
 from napari_restore.models.ipl._network import IplNetwork
 from napari_restore.models.ipl._sweeps import make, make_small
 
@@ -79,12 +79,14 @@ def test_it_is_the_literal_network(reading: str, turns: str, last: str, affine: 
 
 
 @pytest.mark.parametrize("turns", ["roll", "mixnet"])
-def test_the_turns_restore_the_axes(turns: Any) -> None:
-    labels = torch.arange(2 * 3 * 4).view(1, 2, 3, 4)
-    turned = labels
-    for turn in TURNS[turns]:
-        turned = turned.permute(turn)
-    assert torch.equal(turned, labels)
+def test_layers_mix_their_axes_and_leave_the_others(turns: Any) -> None:
+    # Layers that turn each axis they mix by one place: the labels show which.
+    layers, side = CubeLayers(5).double(), 5
+    for layer in (layers.first, layers.second, layers.third):
+        layer.weight.data = torch.eye(side).roll(1, 0).double()[..., None, None]
+    labels = 10 + torch.arange(side**3).double().view(1, side, side, side)
+    expected = labels.roll({"roll": (1, 1, 1), "mixnet": (2, 1, 0)}[turns], (1, 2, 3))
+    torch.testing.assert_close(layers(labels, turns), expected, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("few", [0, 128])

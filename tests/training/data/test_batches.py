@@ -344,6 +344,16 @@ def test_a_batch_has_one_of_several_sizes_and_about_as_many_pixels(packed):
     )
 
 
+def test_brackets_have_three_frames_of_one_scene(packed):
+    recipe = replace(RECIPE, degradation="bracket", batch=4, clipped=(0.1, 0.1), moved=0.0)
+    batch = BatchLoader(packed, recipe, 5).batch(0)
+    assert batch.hazy.shape == (4, 9, 64, 64) and batch.clear.shape == (4, 3, 64, 64)
+    brightness = batch.hazy.unflatten(1, (3, 3)).mean((2, 3, 4))
+    assert (brightness.diff(dim=1) > 0).all()
+    assert batch.is_clear.all()
+    assert not torch.equal(batch.clear, batch.hazy[:, 3:6])
+
+
 @pytest.mark.parametrize(
     ("table", "told"),
     [

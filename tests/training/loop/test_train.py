@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -19,12 +20,16 @@ from napari_restore.errors import (
     InputError,
     OutOfMemory,
 )
+from napari_restore.training.data import Batch
+from napari_restore.training.haze import ClearScene
 from napari_restore.training.loop._best import BEST
 from napari_restore.training.loop._checkpoint import State
 from napari_restore.training.loop._learner import Learner
 from napari_restore.training.loop._log import NO_PLOT
+from napari_restore.training.loop._score import Validator
 from napari_restore.training.loop._train import CHECKPOINT, LOG, Control, train
 
+SIZE = 32
 MakeConfig = Callable[..., Any]
 MakePictures = Callable[..., Any]
 
@@ -425,3 +430,34 @@ def test_hint_can_be_trained_and_a_network_may_correct_itself_after_a_step(
     assert losses[-1].loss < losses[0].loss
     assert set(losses[0].losses) == {"l1", "fft"}
     assert len(calls) == 4
+
+
+def test_a_network_learns_to_fuse_brackets(make_config: MakeConfig):
+    config = make_config(
+        model={"id": "ipl-small", "sizes": {"dim": 4, "blocks": 1}},
+        recipe={"degradation": "bracket"},
+        optimiser={"warmup": 0},
+        run={"steps": 2},
+    )
+    learner, state = Learner(config, torch.device("cpu")), State()
+    scene = torch.rand(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
+    frames = torch.cat([(scene * gain).clamp(max=1) for gain in (0.5, 1.0, 2.0)], dim=1)
+    zeros, ones = torch.zeros(2, 1, SIZE, SIZE), torch.ones(2, 1, SIZE, SIZE, dtype=torch.bool)
+    batch = Batch(
+        frames,
+        scene.sqrt(),
+        zeros,
+        torch.ones(2, 3),
+        torch.zeros(2),
+        ones,
+        ones[:, 0, 0, 0],
+        ("a",) * 2,
+    )
+    losses = [learner.step(batch, state) for _ in range(6)]
+    assert all(result is not None for result in losses)
+    assert losses[-1].loss < losses[0].loss
+    clear = ClearScene(
+        "a", "natural", scene[0].permute(1, 2, 0).numpy(), np.ones((SIZE, SIZE), bool)
+    )
+    scores = Validator([clear], config.score, "bracket").score(learner.model)
+    assert scores["score"] == scores["bracket_2_model"] > 5

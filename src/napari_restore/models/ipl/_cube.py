@@ -1,9 +1,8 @@
 """The relation of channels, rows and columns: three layers on a cube with sides of equal length.
 
-Features (N, C, h, w) are sampled at C × C places, spread evenly over the image. The cube (N, C, C, C)
-is turned after every layer, so that each axis is mixed by one of them. Its cost does not depend on
-the image. Source: IPL (AAAI 2025), dimension rolling transformation; sides of C follow from the
-published number of operations.
+Features (N, C, h, w) are sampled at C × C places, spread evenly over the image. Each layer mixes one
+axis of the cube (N, C, C, C). Its cost does not depend on the image. Source: IPL (AAAI 2025),
+dimension rolling transformation; sides of C follow from the published number of operations.
 """
 
 from __future__ import annotations
@@ -16,13 +15,12 @@ from torch.nn import functional
 
 Turns = Literal["roll", "mixnet"]
 Last = Literal["gelu", "sigmoid"]
-TURNS: dict[Turns, tuple[tuple[int, ...], ...]] = {
-    "roll": ((0, 2, 3, 1), (0, 2, 3, 1), (0, 2, 3, 1)),
-    "mixnet": ((0, 1, 3, 2), (0, 3, 2, 1), (0, 3, 1, 2)),
-}
-"""Permutations after the three layers. All three together restore the order of the axes. With roll
-the layers act on channels, rows and columns; with mixnet, as the code of an earlier network of the
-authors has it, on channels twice and then on rows."""
+AXES: dict[Turns, tuple[int, int, int]] = {"roll": (1, 2, 3), "mixnet": (1, 1, 2)}
+"""Axis of the cube (N, channels, rows, columns) that each of the three layers mixes: one after the
+other, or as the code of an earlier network of the authors has it.
+
+The sources turn the cube after every layer, so that its first axis is the one to mix, and after the
+last one the order of the axes is restored."""
 
 FEW = 128
 """Cells along an axis up to which a matrix is faster than picking neighbours."""
@@ -40,11 +38,19 @@ class CubeLayers(nn.Module):
     def forward(self, cube: Tensor, turns: Turns = "roll", last: Last = "gelu") -> Tensor:
         """Return the related cube (N, C, C, C) of a cube (N, C, rows, columns)."""
         layers = (self.first, self.second, self.third)
-        for number, (layer, turn) in enumerate(zip(layers, TURNS[turns], strict=True), 1):
-            cube = layer(cube)
+        for number, (layer, axis) in enumerate(zip(layers, AXES[turns], strict=True), 1):
+            cube = _mixed(cube, layer.weight[..., 0, 0], axis)
             cube = cube.sigmoid() if number == 3 and last == "sigmoid" else functional.gelu(cube)
-            cube = cube.permute(turn).contiguous()
         return cube
+
+
+def _mixed(cube: Tensor, weight: Tensor, axis: int) -> Tensor:
+    """Return a cube (N, C, C, C) mixed along an axis by a matrix (C, C)."""
+    if axis == 3:
+        return cube @ weight.T
+    # As batches of matrices: `@` would copy the cube.
+    batches = cube.flatten(2) if axis == 1 else cube.flatten(0, 1)
+    return torch.bmm(weight.expand(len(batches), -1, -1), batches).view(cube.shape)
 
 
 class Taps(NamedTuple):

@@ -22,11 +22,9 @@ Array = npt.NDArray[np.float32]
 
 WIDEST = 3.0
 """EV above the white of the middle frame that the truth still shows as white."""
-SHOULDER = 0.3
-"""Light, in units of the middle frame's white, above which the truth's curve is flatter than light."""
-STEEPNESS = 5.3448
-"""Factor in the logarithm of that curve, for which its slope begins with 1: the solution of
-(1 − S) k = log(1 + k (2^WIDEST − S))."""
+STEEPNESS = 100.0
+"""Of the truth's logarithmic curve: shadows and medium tones are about those of sRGB, the middle
+frame's white is 0.69."""
 LIGHTS = (1.0, 3.5)
 """Range of the EV by which the lights of a photo are stretched."""
 LIGHTS_FROM = (0.5, 0.85)
@@ -56,9 +54,9 @@ def _beta_gamma(light: Array) -> Array:
 
 
 def _preferred(light: Array) -> Array:
-    power = np.float32(np.exp(1.29)) * light ** np.float32(4.35)
-    white = np.float32(np.exp(1.29) / (np.exp(1.29) + 1))
-    curve: Array = (power / (power + 1) / white) ** np.float32(0.14)
+    gain = math.exp(1.29)
+    power = np.float32(gain) * light ** np.float32(4.35)
+    curve: Array = (power / (power + 1) * np.float32((gain + 1) / gain)) ** np.float32(0.14)
     return curve
 
 
@@ -142,7 +140,9 @@ def take_bracket(
     bracket
         Exposures, noise and curve.
     motion
-        As for `draw_motion`.
+        Share of brackets with objects that move, and their largest way; as for `draw_motion`.
+    rng
+        Of motion and noise.
 
     Returns
     -------
@@ -188,14 +188,12 @@ def radiance(clear: Array, bracket: Bracket) -> tuple[Array, np.float32]:
 def shown(light: Array) -> Array:
     """Return light in units of white as display values 0 to 1, up to `WIDEST` EV above white.
 
-    Light up to `SHOULDER` stays as it is, what is above follows a logarithm that begins with the
-    same slope, for each channel.
+    A logarithm, for each channel, as in F. Drago and others, "Adaptive logarithmic mapping for
+    displaying high contrast scenes", Computer Graphics Forum 22(3), 2003, with one base.
     """
-    above = np.maximum(light - np.float32(SHOULDER), 0)
-    most = math.log1p(STEEPNESS * (2.0**WIDEST - SHOULDER))
-    shoulder = SHOULDER + np.log1p(np.float32(STEEPNESS) * above) * np.float32((1 - SHOULDER) / most)
-    curve: Array = to_display(np.minimum(np.where(light > SHOULDER, shoulder, light), 1))
-    return curve.astype(np.float32)
+    most = math.log1p(STEEPNESS * 2.0**WIDEST)
+    curve: Array = np.log1p(np.float32(STEEPNESS) * light) / np.float32(most)
+    return np.minimum(curve, np.float32(1))
 
 
 def _taken(

@@ -83,10 +83,14 @@ class Motion:
 def draw_motion(
     rng: np.random.Generator, shape: tuple[int, int], moved: float, farthest: float
 ) -> Motion:
-    """Draw a motion for frames of `shape` (h, w).
+    """Draw a motion.
 
     Parameters
     ----------
+    rng
+        Source of all random numbers.
+    shape
+        (h, w) of the frames.
     moved
         Share of brackets in which objects move.
     farthest

@@ -277,9 +277,7 @@ class _CaseEvaluation:
     def _reference_for(self, scale: Scale) -> Reference:
         if self._reference is None or self._reference[0] != scale:
             opened = self._opened
-            reference = reference_of(
-                opened.hazy, opened.clear, scale, opened.valid, opened.bracket
-            )
+            reference = reference_of(opened.hazy, opened.clear, scale, opened.valid, opened.bracket)
             self._reference = (scale, reference)
         return self._reference[1]
 

@@ -123,7 +123,9 @@ def scores_of(
     """
     light, scores = scale.light(pixels), {}
     for name, metric in metrics.items():
-        if metric.needs_colour and not scale.colour or metric.needs_frames and not reference.frames:
+        if (metric.needs_colour and not scale.colour) or (
+            metric.needs_frames and not reference.frames
+        ):
             scores[name] = float("nan")
             continue
         more = {"frames": reference.frames} if metric.needs_frames else {}
