@@ -92,3 +92,23 @@ def test_another_thread_may_use_it():
     thread.start()
     thread.join()
     assert seen == ["done"]
+
+
+def test_a_signal_while_a_thread_starts_stops_at_the_next_check(monkeypatch):
+    real, ran = threading._start_new_thread, []
+
+    def interrupted(*arguments):
+        number = real(*arguments)
+        # As if the signal came before `Thread.start` goes on.
+        signal.raise_signal(signal.SIGINT)
+        return number
+
+    with Interrupt() as interrupt:
+        monkeypatch.setattr(threading, "_start_new_thread", interrupted)
+        thread = threading.Thread(target=ran.append, args=(1,))
+        thread.start()
+        monkeypatch.undo()
+        thread.join(10)
+        assert ran == [1]
+        with pytest.raises(Cancelled):
+            interrupt.check()

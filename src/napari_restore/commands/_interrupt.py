@@ -73,7 +73,11 @@ class Interrupt:
             raise KeyboardInterrupt
         self.requested = True
         if self._job is None:
-            self.check()
+            if not _in_thread_start(frame):
+                self.check()
+            # Otherwise `watch` or the next `check` stops: an exception would leave the new thread
+            # unregistered, which prints a traceback.
+            return
         # On another thread: the main thread may have locked what `cancel` locks.
         threading.Thread(target=self._cancel, args=(self._job,), daemon=True).start()
 
@@ -87,3 +91,12 @@ class Interrupt:
             signal.pthread_kill(main, signal.SIGINT)
         else:
             _thread.interrupt_main(signal.SIGINT)
+
+
+def _in_thread_start(frame: FrameType | None) -> bool:
+    """Return whether `frame` or a caller of it is `threading.Thread.start`."""
+    while frame is not None:
+        if frame.f_code is threading.Thread.start.__code__:
+            return True
+        frame = frame.f_back
+    return False
