@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image as Pillow
 from tests.models.test_mertens import frames, fused
 
 import napari_restore as nr
@@ -45,6 +47,17 @@ def test_bytes_do_not_depend_on_tiles_and_a_region_is_cut_of_the_whole() -> None
     part = nr.restore(image, "mertens", region=Region(60, 41, 201, 190), tile=128)
     assert np.array_equal(np.asarray(part), whole[60:201, 41:190])
     assert part.record["plan"]["staged"] is None
+
+
+def test_a_child_process_runs_it_as_well(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.png" for number in range(3)]
+    for path, frame in zip(paths, frames(150, 170), strict=True):
+        Pillow.fromarray((frame * 255).astype(np.uint8)).save(path)
+    image = nr.open_bracket(paths, align="off")
+    result = nr.start(nr.plan(image, "mertens"), process=True).result()
+    expected = np.asarray(result.array)
+    result.store.remove()
+    assert np.array_equal(expected, np.asarray(nr.restore(image, "mertens", progress=False)))
 
 
 def test_equal_frames_leave_the_image_as_it_is() -> None:

@@ -100,6 +100,15 @@ class ImageBase(ABC):
             mask = clear_of_edges(mask, lacking)
         return mask[y0 - top : y1 - top, x0 - left : x1 - left].copy()
 
+    # -- levels ------------------------------------------------------------------
+    @abstractmethod
+    def level_view(self, number: int) -> ImageBase:
+        """Return level `number` as an image of its own."""
+
+    @abstractmethod
+    def level_scale(self, number: int) -> int | None:
+        """Return the level-0 pixels along a side of one of level `number`; None if uneven."""
+
     @abstractmethod
     def close(self) -> None:
         """Release file handles and cached chunks; reading opens them again."""

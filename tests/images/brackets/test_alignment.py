@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from napari_restore.errors import BadParameter
-from napari_restore.images import bracket_of, open_image
+from napari_restore.images import bracket_of, halve, open_image
 from napari_restore.images.brackets._alignment import displacement, place
 
 pytest.importorskip("skimage")
@@ -92,6 +92,28 @@ def test_any_chunk_is_cut_of_the_whole() -> None:
     there = open_image(view(shift(0, 0), 1.0)).placed(matrix.ravel().tolist(), SIZE)
     whole = there.read((0, 0, *SIZE))
     assert np.array_equal(there.reader._pixels((31, 57, 200, 333)), whole[31:200, 57:333])
+
+
+@pytest.mark.parametrize("shifted", [(8, -4), (3.3, -2.7)])
+def test_levels_are_placed_as_the_whole(shifted: tuple[float, float]) -> None:
+    levels = [view(shift(0, 0), 1.0)]
+    for _ in range(2):
+        halved, _ = halve(levels[-1])
+        levels.append(halved)
+    matrix = shift(*shifted)
+    there = open_image(levels).placed(matrix.ravel().tolist(), SIZE)
+    assert there.level_shapes == (SIZE, (150, 170), (75, 85))
+    finest = there.read((0, 0, *SIZE)).astype(float)
+    for number, scale in ((1, 2), (2, 4)):
+        height, width = there.level_shapes[number]
+        expected = finest.reshape(height, scale, width, scale, -1).mean((1, 3))
+        placed = there.read((0, 0, height, width), number)
+        inner = (slice(5, -5), slice(5, -5))
+        # Half a pixel off would be seen.
+        half_off = (expected + np.roll(expected, 1, axis=1)) / 2
+        errors = [np.abs(placed - other)[inner].mean() for other in (expected, half_off)]
+        assert errors[0] < 0.6 * errors[1]
+        assert not there.read_valid((0, 0, height, width), number).all()
 
 
 def test_interpolation_keeps_what_is_linear() -> None:

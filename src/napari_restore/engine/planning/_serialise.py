@@ -15,7 +15,7 @@ from napari_restore.engine.planning._tile_invariance import TileInvariance
 from napari_restore.engine.results._adjust import Adjustment
 from napari_restore.engine.sweeps._layout import SweptLayout
 from napari_restore.images import Image
-from napari_restore.models import RestorationModel
+from napari_restore.models import RestorationModel, for_frames
 
 _SEPARATE = ("image", "model", "part")
 """Fields of a plan that are described separately."""
@@ -60,4 +60,5 @@ def deserialise_plan(
         values["staged"] = SweptLayout.from_dict(values["staged"])
     for name in ("bands", "maps", "notes", "origin"):
         values[name] = tuple(values[name])
-    return Plan(image=image, model=model, part=part, **values)
+    bound = for_frames(model, len(image.frames))
+    return Plan(image=image, model=bound, part=part, **values)
