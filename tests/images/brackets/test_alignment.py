@@ -91,7 +91,7 @@ def test_any_chunk_is_cut_of_the_whole() -> None:
     matrix = np.array([[1.002, -0.01, 3.3], [0.01, 1.001, -2.7], [1e-6, 0, 1.0]])
     there = open_image(view(shift(0, 0), 1.0)).placed(matrix.ravel().tolist(), SIZE)
     whole = there.read((0, 0, *SIZE))
-    assert np.array_equal(there.reader._pixels((31, 57, 200, 333)), whole[31:200, 57:333])
+    assert np.array_equal(there.reader.pixels((31, 57, 200, 333)), whole[31:200, 57:333])
 
 
 @pytest.mark.parametrize("shifted", [(8, -4), (3.3, -2.7)])

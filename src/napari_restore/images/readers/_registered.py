@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 REACH = 2
 """Pixels around a point that its interpolation takes."""
+STRIP = 32
+"""Rows that are interpolated at once, so that sums stay in cache."""
+Taps = list[tuple[Array, Array]]
+"""Indices and weights, of the shape of what is interpolated."""
 
 
 class RegisteredReader(Reader):
@@ -60,7 +64,7 @@ class RegisteredReader(Reader):
         return number < levels and self.image.level_scale(number) == 1 << number
 
     def read_chunk(self, level: int, row: int, column: int) -> Array:
-        return self._pixels(chunk_box(self.levels[level], row, column), level)
+        return self.pixels(chunk_box(self.levels[level], row, column), level)
 
     def valid_in(self, level: int, box: Box, pixels: Array) -> npt.NDArray[np.bool_]:
         view = self._views[level]
@@ -97,7 +101,8 @@ class RegisteredReader(Reader):
         a, b, c = (row[0] * x + row[1] * y + row[2] for row in self._matrices[level])
         return b / c, a / c
 
-    def _pixels(self, box: Box, level: int = 0) -> Array:
+    def pixels(self, box: Box, level: int = 0) -> Array:
+        """Return the pixels (h, w, C) of `box`; not by chunks, so that no others are computed."""
         view = self._views[level]
         y, x = self._positions(box, level)
         source = _source_box(view, y, x)
@@ -106,7 +111,7 @@ class RegisteredReader(Reader):
             rows = (y[:, 0].astype(int) - source[0]).clip(0, pixels.shape[0] - 1)
             columns = (x[0].astype(int) - source[1]).clip(0, pixels.shape[1] - 1)
             return np.ascontiguousarray(pixels[rows[:, None], columns[None, :]])
-        return _interpolated(pixels, y - source[0], x - source[1])
+        return _interpolated(pixels, y, x, source[:2])
 
 
 def _scaled(matrix: npt.NDArray[np.float64], scale: int) -> npt.NDArray[np.float64]:
@@ -135,31 +140,60 @@ def _source_box(image: ImageBase, y: Array, x: Array) -> Box:
     return bounds[0][0], bounds[1][0], bounds[0][1], bounds[1][1]
 
 
-def _interpolated(pixels: Array, y: Array, x: Array) -> Array:
-    """Return (h, w, C) at positions within `pixels` (H, W, C), by cubic convolution (Keys 1981)."""
-    rows, row_weights = _taps(y, pixels.shape[0])
-    columns, column_weights = _taps(x, pixels.shape[1])
-    total = np.zeros((*y.shape, pixels.shape[2]), np.float64)
-    for row, by_row in zip(rows, row_weights, strict=True):
-        line = np.zeros_like(total)
-        for column, by_column in zip(columns, column_weights, strict=True):
-            line += by_column[..., None] * pixels[row, column]
-        total += by_row[..., None] * line
-    if pixels.dtype.kind in "iu":
-        limits = np.iinfo(pixels.dtype)
-        total = np.rint(total).clip(limits.min, limits.max)
-    return total.astype(pixels.dtype)
+def _interpolated(pixels: Array, y: Array, x: Array, corner: tuple[int, int]) -> Array:
+    """Return (h, w, C) at positions of an image, by cubic convolution (Keys 1981).
+
+    `pixels` (H, W, C) is the part of the image whose first pixel is at `corner` (row, column).
+    """
+    height, width, bands = pixels.shape
+    # 24 bits hold a value of 16 and the fractions that rounding needs.
+    kind = np.float32 if pixels.dtype.itemsize <= 2 or pixels.dtype == np.float32 else np.float64
+    # Band by band: numpy is slow on short last axes.
+    planes = np.ascontiguousarray(np.moveaxis(pixels, 2, 0), kind).reshape(bands, -1)
+    result = np.empty((*y.shape, bands), pixels.dtype)
+    for top in range(0, len(y), STRIP):
+        rows = slice(top, top + STRIP)
+        down = _taps(y[rows], corner[0], height, kind)
+        across = _taps(x[rows], corner[1], width, kind)
+        total = _weighted(planes, [(row * width, by) for row, by in down], across)
+        if pixels.dtype.kind in "iu":
+            limits = np.iinfo(pixels.dtype)
+            np.rint(total, out=total)
+            total.clip(limits.min, limits.max, out=total)
+        result[rows] = np.moveaxis(total, 0, 2)
+    return result
 
 
-def _taps(positions: Array, length: int) -> tuple[list[Array], list[Array]]:
-    """Return four indices and their weights for each position."""
+def _weighted(planes: Array, down: Taps, across: Taps) -> Array:
+    """Return the weighted sums (C, h, w) of four by four pixels of planes (C, H · W)."""
+    bands, size = len(planes), down[0][0].shape
+    total = np.zeros((bands, *size), planes.dtype)
+    line, pixel = np.empty_like(total), np.empty(size, planes.dtype)
+    for row, by_row in down:
+        line[:] = 0
+        for column, by_column in across:
+            place = row + column
+            for band in range(bands):
+                # All places are inside; "clip" alone writes without a buffer.
+                np.take(planes[band], place, out=pixel, mode="clip")
+                pixel *= by_column
+                line[band] += pixel
+        line *= by_row
+        total += line
+    return total
+
+
+def _taps(positions: Array, corner: int, length: int, kind: npt.DTypeLike) -> Taps:
+    """Return four indices and their weights for each position; `length` pixels begin at `corner`."""
     first = np.floor(positions)
-    t = positions - first
-    weights = [
+    # Of the position in the whole image, so that no box rounds it otherwise.
+    t = (positions - first).astype(kind)
+    weights = (
         ((-0.5 * t + 1.0) * t - 0.5) * t,
         (1.5 * t - 2.5) * t * t + 1.0,
         ((-1.5 * t + 2.0) * t + 0.5) * t,
         (0.5 * t - 0.5) * t * t,
-    ]
-    start = first.astype(int)
-    return [(start + step).clip(0, length - 1) for step in (-1, 0, 1, 2)], weights
+    )
+    start = first.astype(np.intp) - corner
+    steps = zip((-1, 0, 1, 2), weights, strict=True)
+    return [((start + step).clip(0, length - 1), weight) for step, weight in steps]
