@@ -97,9 +97,11 @@ class RegisteredReader(Reader):
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Return y and x (h, w) in the image of the pixels of `box`, both at `level`."""
         y0, x0, y1, x1 = box
-        x, y = np.meshgrid(np.arange(x0, x1, dtype=float), np.arange(y0, y1, dtype=float))
+        x, y = np.arange(x0, x1, dtype=float)[None], np.arange(y0, y1, dtype=float)[:, None]
         a, b, c = (row[0] * x + row[1] * y + row[2] for row in self._matrices[level])
-        return b / c, a / c
+        a /= c
+        b /= c
+        return b, a
 
     def pixels(self, box: Box, level: int = 0) -> Array:
         """Return the pixels (h, w, C) of `box`; not by chunks, so that no others are computed."""
