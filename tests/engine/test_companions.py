@@ -7,13 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image as Pillow
 from tests.models.test_mertens import frames, fused
 
 import napari_restore as nr
-from napari_restore import Region
+from napari_restore import Region, api
 from napari_restore.errors import BadParameter
 from napari_restore.images import Image, bracket_of, open_image
+from napari_restore.models import for_frames
 
 
 @pytest.fixture(autouse=True)
@@ -62,7 +64,7 @@ def test_a_child_process_runs_it_as_well(tmp_path: Path) -> None:
 
 def test_equal_frames_leave_the_image_as_it_is() -> None:
     pixels = (frames(140, 150)[1] * 65535).astype(np.uint16)
-    same = bracket_of([open_image(pixels)] * 3, None, (0, 0, 0), align=False)
+    same = bracket_of([open_image(pixels)] * 3, None, (0, 0, 0), align="off")
     assert np.array_equal(np.asarray(nr.restore(same, "mertens")), pixels)
 
 
@@ -70,7 +72,7 @@ def test_frames_are_part_of_what_identifies_a_run() -> None:
     image = bracket((140, 150))
     assert image.companions is not None
     first = nr.plan(image, "mertens")
-    fewer = bracket_of(image.frames[:2], 1, (-2, 0), align=False)
+    fewer = bracket_of(image.frames[:2], 1, (-2, 0), align="off")
     assert nr.plan(fewer, "mertens").key != first.key
     assert nr.plan(bracket((140, 150)), "mertens").key == first.key
 
@@ -78,11 +80,11 @@ def test_frames_are_part_of_what_identifies_a_run() -> None:
 def test_pixels_of_a_frame_that_are_not_finite_weigh_nothing() -> None:
     given = frames(140, 150).astype(np.float32)
     given[2, 20:60, 30:70] = np.nan
-    broken = bracket_of([open_image(f) for f in given], None, (-2, 0, 2), align=False)
+    broken = bracket_of([open_image(f) for f in given], None, (-2, 0, 2), align="off")
     result = np.asarray(nr.restore(broken, "mertens"))
     assert np.isfinite(result).all()
     given[2, 20:60, 30:70] = 0.5
-    sound = bracket_of([open_image(f) for f in given], None, (-2, 0, 2), align=False)
+    sound = bracket_of([open_image(f) for f in given], None, (-2, 0, 2), align="off")
     assert np.abs(np.asarray(nr.restore(sound, "mertens")) - result).max() > 1e-3
 
 
@@ -93,3 +95,14 @@ def test_a_bracket_is_not_restored_by_a_model_of_one_image() -> None:
         nr.plan(open_image(np.zeros((40, 50, 3), np.uint8)), "mertens")
     with pytest.raises(BadParameter, match="not attributed"):
         nr.attribute(bracket(), "mertens", box=Region(0, 0, 9, 9))
+
+
+def test_the_weights_of_frames_are_those_of_the_model() -> None:
+    image = bracket((64, 96))
+    weights = api.frame_weights(nr.plan(image, "mertens"))
+    model = for_frames(nr.load_model("mertens"), 3)
+    planes = torch.from_numpy(frames(64, 96).astype(np.float32)).permute(0, 3, 1, 2)[None]
+    np.testing.assert_allclose(weights, model.weights(planes)[0, :, 0], atol=1e-6)
+    assert np.allclose(weights.sum(0), 1)
+    with pytest.raises(BadParameter, match="no weights"):
+        api.frame_weights(nr.plan(np.zeros((40, 40, 3), np.uint8), "identity"))

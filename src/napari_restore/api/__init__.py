@@ -25,7 +25,7 @@ from napari_restore.api._cache import (
     result_of_kept,
 )
 from napari_restore.api._command_line import EXPORT_OPTIONS
-from napari_restore.api._fusion import FUSION_MODEL, brackets, fuse, open_bracket
+from napari_restore.api._fusion import FUSION_MODEL, brackets, frame_weights, fuse, open_bracket
 from napari_restore.api._images import (
     check_export,
     check_output,
@@ -104,6 +104,7 @@ __all__ = [
     "explainers",
     "folder_command",
     "forget_result",
+    "frame_weights",
     "fuse",
     "haze",
     "info",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
@@ -11,15 +11,17 @@ from napari_restore._options import Pathlike
 from napari_restore.api._images import Bands, open_image
 from napari_restore.api._options import PlanOptions, documents_options
 from napari_restore.api._restoring import restore
-from napari_restore.errors import InputError
+from napari_restore.errors import BadParameter, InputError
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     from torch import nn
 
-    from napari_restore.engine import Result
+    from napari_restore.engine import Plan, Result
     from napari_restore.images import Bracket, Image
 
-Align = Literal["auto", "off"]
+Align = Literal["auto", "rough", "off"]
 FUSION_MODEL = "mertens"
 """Model that fuses frames unless another is named."""
 
@@ -80,6 +82,7 @@ def open_bracket(
     exposures: Sequence[float] | None = None,
     align: Align = "auto",
     bands: Bands | None = None,
+    progress: Callable[[int, int], object] | None = None,
 ) -> Image:
     """Open the frames of a bracket as one image, for `plan` and `restore` with a fusing model.
 
@@ -93,10 +96,13 @@ def open_bracket(
     exposures
         EV of each frame. Default: as recorded by the camera, else estimated from the pixels.
     align
-        ``"auto"`` brings the frames onto the grid of the reference, by scikit-image; ``"off"`` takes
-        them as they are.
+        ``"auto"`` brings the frames onto the grid of the reference, by scikit-image; ``"rough"``
+        shifts them by what an overview shows, for a quick look; ``"off"`` takes them as they are.
     bands
         Which band is what, the same in all frames; as for `open_image`.
+    progress
+        Called with the number of frames that are aligned, and of those to align. It may raise
+        `Cancelled`.
 
     Returns
     -------
@@ -111,7 +117,7 @@ def open_bracket(
     from napari_restore.images import bracket_of
 
     opened = [open_image(frame, bands=bands) for frame in frames]
-    return bracket_of(opened, reference, exposures, align=align != "off")
+    return bracket_of(opened, reference, exposures, align=align, progress=progress)
 
 
 @documents_options(PlanOptions)
@@ -144,3 +150,36 @@ def fuse(
         frames, reference=reference, exposures=exposures, align=align, bands=bands
     )
     return restore(bracket, model, progress=progress, **options)
+
+
+def frame_weights(plan: Plan) -> npt.NDArray[np.float32]:
+    """Return the share of each frame (frames, h, w), dark to bright, in 0 … 1, before any blending.
+
+    `plan` is one of a bracket; all of its image is read at once, which suits coarse levels. Raises
+    `BadParameter` for a model that weighs no frames.
+    """
+    import numpy as np
+    import torch
+
+    image, weigh = plan.image, getattr(plan.model, "weights", None)
+    others = image.companions
+    if weigh is None or others is None:
+        raise BadParameter(
+            f"{plan.model.card.title} gives frames no weights.", "Choose mertens for a bracket."
+        )
+    box = (0, 0, image.height, image.width)
+    own = plan.radiometry(None)
+    values = list(plan.companions_radiometry(own))
+    values.insert(others.reference, own)
+    planes = np.stack(
+        [
+            each.to_model_tile(frame.read(box), plan.bands)
+            for each, frame in zip(values, image.frames, strict=True)
+        ]
+    )
+    valid = np.stack([frame.read_valid(box) for frame in image.frames])
+    with torch.inference_mode():
+        frames = torch.from_numpy(planes).permute(0, 3, 1, 2)[None]
+        found = weigh(frames, None if valid.all() else torch.from_numpy(valid)[None])
+    weights: npt.NDArray[np.float32] = found[0, :, 0].numpy()
+    return weights

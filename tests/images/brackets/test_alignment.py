@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from napari_restore.errors import BadParameter
+from napari_restore.errors import BadParameter, Cancelled
 from napari_restore.images import bracket_of, halve, open_image
 from napari_restore.images.brackets._alignment import displacement, place
 
@@ -141,3 +141,26 @@ def test_frames_are_aligned_and_a_strange_one_is_left_out() -> None:
     assert np.corrcoef(dark.ravel(), bright.ravel())[0, 1] > 0.9
     with pytest.raises(BadParameter, match="No frame shows the same"):
         bracket_of(frames[::3], 0, (0, -3))
+
+
+def test_a_rough_placement_shifts_by_what_an_overview_shows() -> None:
+    frames = [open_image(view(shift(*by), 1.0)) for by in ((0, 0), (5.4, -3.3), (0, 0))]
+    bracket = bracket_of(frames, 0, (0, 1, 2), align="rough")
+    others = bracket.companions
+    assert others is not None and others.residuals == (None, None)
+    moved, still = others.images
+    assert moved.spec is None and still is frames[2]
+    assert np.abs(moved.reader.matrix[:2, 2] - (-5, 3)).max() <= 1  # type: ignore[attr-defined]
+
+
+def test_alignment_says_how_far_it_is_and_may_be_stopped() -> None:
+    frames = [open_image(view(shift(n, 0), 1.0)) for n in range(3)]
+    steps: list[tuple[int, int]] = []
+    bracket_of(frames, 0, (0, 1, 2), progress=lambda *step: steps.append(step))
+    assert steps == [(0, 2), (1, 2)]
+
+    def stop(done: int, total: int) -> None:
+        raise Cancelled("stopped")
+
+    with pytest.raises(Cancelled):
+        bracket_of(frames, 0, (0, 1, 2), progress=stop)

@@ -34,7 +34,7 @@ def test_recorded_exposures_put_frames_in_order(tmp_path: Path) -> None:
     ]
     # The pixels say otherwise: they are not asked.
     frames = [photo(tmp_path / f"{n}.jpg", 1, **each) for n, each in enumerate(settings)]
-    bracket = bracket_of(frames, align=False)
+    bracket = bracket_of(frames, align="off")
     assert [frame.name for frame in bracket.frames] == ["2", "0", "1"]
     assert bracket.name == "0"
     assert bracket.companions is not None
@@ -44,13 +44,13 @@ def test_recorded_exposures_put_frames_in_order(tmp_path: Path) -> None:
 def test_what_only_some_record_is_left_out(tmp_path: Path) -> None:
     first = photo(tmp_path / "a.jpg", 1, seconds=0.1, f_number=8.0)
     second = photo(tmp_path / "b.jpg", 1, seconds=0.2)
-    companions = bracket_of([second, first], align=False).companions
+    companions = bracket_of([second, first], align="off").companions
     assert companions is not None
     assert companions.exposures == pytest.approx((0, 1))
 
 
 def test_without_a_record_they_are_estimated() -> None:
-    bracket = bracket_of([open_image(picture(light)) for light in (1.0, 4.0, 0.25)], align=False)
+    bracket = bracket_of([open_image(picture(light)) for light in (1.0, 4.0, 0.25)], align="off")
     assert bracket.companions is not None
     assert bracket.companions.reference == 1
     assert bracket.companions.exposures == pytest.approx((-2, 0, 2), abs=0.1)
@@ -59,7 +59,7 @@ def test_without_a_record_they_are_estimated() -> None:
 
 def test_the_reference_may_be_any() -> None:
     bracket = bracket_of(
-        [open_image(picture(light)) for light in (1.0, 4.0, 0.25)], reference=1, align=False
+        [open_image(picture(light)) for light in (1.0, 4.0, 0.25)], reference=1, align="off"
     )
     assert bracket.companions is not None
     assert bracket.companions.reference == 2
@@ -68,11 +68,11 @@ def test_the_reference_may_be_any() -> None:
 
 def test_a_bracket_is_opened_again_with_all_its_frames(tmp_path: Path) -> None:
     frames = [photo(tmp_path / f"{n}.jpg", 2.0**n, seconds=0.1 * 2**n) for n in range(3)]
-    bracket = bracket_of(frames, align=False)
+    bracket = bracket_of(frames, align="off")
     assert bracket.spec is not None
     again = Image.from_spec(bracket.spec)
     assert again.frames_fingerprint == bracket.frames_fingerprint
-    assert again.frames_fingerprint != bracket_of(frames[:2], align=False).frames_fingerprint
+    assert again.frames_fingerprint != bracket_of(frames[:2], align="off").frames_fingerprint
     assert bracket.fingerprint == frames[1].fingerprint
     one_band = again.with_bands([1])
     assert [frame.bands for frame in one_band.frames] == [1, 1, 1]
@@ -80,7 +80,7 @@ def test_a_bracket_is_opened_again_with_all_its_frames(tmp_path: Path) -> None:
 
 def test_levels_are_those_of_all_frames() -> None:
     levels = [open_image([picture(light), picture(light)[::2, ::2]]) for light in (0.5, 2.0)]
-    view = bracket_of(levels, align=False).level_view(1)
+    view = bracket_of(levels, align="off").level_view(1)
     assert {frame.shape for frame in view.frames} == {(20, 25, 3)}
 
 

@@ -7,6 +7,7 @@ refined on the frame as it then lies.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,8 @@ STILL = 0.1
 WHOLE = 0.25
 """Pixels that a placement may be off by to be taken as a shift by whole pixels."""
 LARGEST_RESIDUAL = 2.0
+KEPT = 256
+"""Placements that are kept."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +53,8 @@ class Placement:
 
     matrix: tuple[float, ...]
     """Homography, row by row, from (x, y, 1) of the reference's pixel centres to the frame's."""
-    residual: float
-    """Median distance in pixels of the crops from it."""
+    residual: float | None
+    """Median distance in pixels of the crops from it; None where no crops were compared."""
 
     @property
     def is_in_place(self) -> bool:
@@ -59,11 +62,32 @@ class Placement:
         return self.matrix == (1, 0, 0, 0, 1, 0, 0, 0, 1)
 
 
+_placed: OrderedDict[tuple[Any, ...], Placement | None] = OrderedDict()
+
+
 def place(reference: Image, frame: Image, start: Sequence[float] | None = None) -> Placement | None:
     """Return where `frame` lies on the grid of `reference`; None where it fits nowhere.
 
-    `start` is a matrix near the result; None: found on an overview. Raises `BadParameter` without scikit-image.
+    `start` is a matrix near the result; None: found on an overview. What was found is kept by the
+    content of both. Raises `BadParameter` without scikit-image.
     """
+    key = (reference.fingerprint, frame.fingerprint, None if start is None else tuple(start))
+    if key not in _placed:
+        _placed[key] = _place(reference, frame, start)
+        while len(_placed) > KEPT:
+            _placed.popitem(last=False)
+    return _placed[key]
+
+
+def place_roughly(reference: Image, frame: Image) -> Placement:
+    """Return a shift by whole pixels found on an overview, none where it is not clear: quick."""
+    small, other = overview_of(reference), overview_of(frame)
+    (dy, dx), peak = displacement(small, other)
+    scale = reference.height / len(small) if peak >= CLEAR_PEAK else 0.0
+    return Placement((1, 0, round(dx * scale), 0, 1, round(dy * scale), 0, 0, 1), None)
+
+
+def _place(reference: Image, frame: Image, start: Sequence[float] | None) -> Placement | None:
     try:
         from skimage.measure import ransac
         from skimage.transform import ProjectiveTransform, SimilarityTransform
@@ -73,10 +97,7 @@ def place(reference: Image, frame: Image, start: Sequence[float] | None = None) 
             f'Run pip install "napari-restore[fuse]", or use {option("align", "off")}.',
         ) from None
     if start is None:
-        small, other = overview_of(reference), overview_of(frame)
-        scale = reference.height / len(small)
-        (dy, dx), _ = displacement(small, other)
-        start = (1, 0, round(dx * scale), 0, 1, round(dy * scale), 0, 0, 1)
+        start = place_roughly(reference, frame).matrix
     matrix = np.array(start, np.float64).reshape(3, 3)
     residual = 0.0
     for _ in range(ROUNDS):

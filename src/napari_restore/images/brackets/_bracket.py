@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Literal
 
 from napari_restore.errors import BadParameter, option
 from napari_restore.images._companions import check_frames
-from napari_restore.images.brackets._alignment import place
+from napari_restore.images.brackets._alignment import Placement, place, place_roughly
 from napari_restore.images.brackets._exposure import estimated_exposures, recorded_exposures
 
 if TYPE_CHECKING:
     from napari_restore.images._image import Image
 
+Align = Literal["auto", "rough", "off"]
+Progress = Callable[[int, int], object]
 SAME_EV = 0.05
 """Exposures that differ by less are those of one setting."""
 
@@ -22,7 +24,8 @@ def bracket_of(
     reference: int | None = None,
     exposures: Sequence[float] | None = None,
     *,
-    align: bool = True,
+    align: Align = "auto",
+    progress: Progress | None = None,
 ) -> Image:
     """Return the reference frame of a bracket, with the other frames as its companions.
 
@@ -36,8 +39,11 @@ def bracket_of(
     exposures
         EV of each frame; None: as recorded by the camera, else estimated from the pixels.
     align
-        Whether to bring the frames onto the grid of the reference. One that fits nowhere is left out,
-        with a note.
+        ``"auto"`` brings the frames onto the grid of the reference; one that fits nowhere is left
+        out, with a note. ``"rough"`` shifts them by what an overview shows, ``"off"`` not at all.
+    progress
+        Called with the number of frames that are aligned, and of those to align; may raise
+        `Cancelled`.
 
     Raises
     ------
@@ -71,8 +77,11 @@ def bracket_of(
     chosen = order[(len(order) - 1) // 2] if reference is None else reference
     others = {number: frames[number] for number in order if number != chosen}
     residuals: dict[int, float | None] = dict.fromkeys(others)
-    if align:
-        others, residuals = _aligned(frames, order, chosen, notes)
+    if align == "auto":
+        others, residuals = _aligned(frames, order, chosen, notes, progress)
+    elif align == "rough":
+        placements = {number: place_roughly(frames[chosen], frames[number]) for number in others}
+        others = {n: _there(frames[n], placements[n], frames[chosen]) for n in others}
     used = [number for number in order if number == chosen or number in others]
     image = frames[chosen].with_companions(
         list(others.values()),
@@ -87,19 +96,26 @@ def bracket_of(
 
 
 def _aligned(
-    frames: Sequence[Image], order: Sequence[int], chosen: int, notes: list[str]
+    frames: Sequence[Image],
+    order: Sequence[int],
+    chosen: int,
+    notes: list[str],
+    progress: Progress | None,
 ) -> tuple[dict[int, Image], dict[int, float | None]]:
     """Return those of the other frames that fit, on the grid of the chosen one, and their residuals.
 
     A frame that shares no medium tones with the reference is compared with its neighbour in `order`.
     """
     reference, middle = frames[chosen], order.index(chosen)
-    size = (reference.height, reference.width)
     fitting: dict[int, Image] = {}
     residuals: dict[int, float | None] = {}
+    done = 0
     for outwards in (order[middle + 1 :], order[:middle][::-1]):
         neighbour, last = reference, None
         for number in outwards:
+            if progress is not None:
+                progress(done, len(frames) - 1)
+            done += 1
             frame = frames[number]
             placement = place(reference, frame)
             if placement is None and last is not None:
@@ -107,7 +123,7 @@ def _aligned(
             if placement is None:
                 notes.append(f"{frame.name} does not fit {reference.name} and is left out.")
                 continue
-            there = frame if placement.is_in_place else frame.placed(placement.matrix, size)
+            there = _there(frame, placement, reference)
             fitting[number], residuals[number] = there, placement.residual
             neighbour, last = there, placement
     if not fitting:
@@ -117,3 +133,10 @@ def _aligned(
         )
     used = [number for number in order if number in fitting]
     return {n: fitting[n] for n in used}, {n: residuals[n] for n in used}
+
+
+def _there(frame: Image, placement: Placement, reference: Image) -> Image:
+    """Return a frame on the grid of the reference."""
+    if placement.is_in_place:
+        return frame
+    return frame.placed(placement.matrix, (reference.height, reference.width))

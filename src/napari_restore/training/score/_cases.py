@@ -208,7 +208,7 @@ class DegradedCase(SceneCase):
         frames = [open_image(frame, bands=RGB) for frame in _frames_of(hazy)]
         middle = len(frames) // 2
         bracket = bracket_of(
-            frames, middle, [(n - middle) * self.level for n in range(len(frames))], align=False
+            frames, middle, [(n - middle) * self.level for n in range(len(frames))], align="off"
         )
         return OpenCase(frames[middle], open_image(clear, bands=RGB), valid, self.level, bracket)
 
