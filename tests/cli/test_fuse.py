@@ -12,7 +12,7 @@ from PIL import Image as Pillow
 from tests.models.test_mertens import frames
 
 import napari_restore as nr
-from napari_restore.errors import SourceChanged
+from napari_restore.errors import BadParameter, SourceChanged
 
 
 @pytest.fixture
@@ -53,6 +53,23 @@ def test_the_copied_command_writes_the_same_bytes(cli: Any, bracket: Path, tmp_p
     assert cli(*command.split()[1:]).code == 0
     expected = np.asarray(nr.restore(image, "mertens", progress=False))
     assert np.array_equal(np.asarray(Pillow.open(tmp_path / "copied.png")), expected)
+
+
+def test_deghosting_is_an_option(cli: Any, bracket: Path, tmp_path: Path) -> None:
+    spoilt = np.asarray(Pillow.open(bracket / "a.png")).copy()
+    spoilt[40:90, 50:100] = (250, 20, 30)
+    Pillow.fromarray(spoilt).save(bracket / "a.png")
+    out, record = tmp_path / "fused.png", tmp_path / "fused.json"
+    words = ("fuse", bracket, "--align", "off", "-o", out, "--record", record)
+    assert cli(*words, "--deghost", "0.7").code == 0
+    assert json.loads(record.read_text())["model"]["parameters"]["deghost"] == 0.7
+    paths = sorted(bracket.iterdir())
+    same = nr.fuse(paths, align="off", deghost=0.7, progress=False)
+    assert np.array_equal(np.asarray(same), np.asarray(Pillow.open(out)))
+    run = cli(*words[:-2], "--overwrite", "--deghost", "2")
+    assert run.code == 2 and "deghost" in run.err
+    with pytest.raises(BadParameter, match="loaded already"):
+        nr.fuse(paths, nr.load_model("mertens"), align="off", deghost=1.0)
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,29 @@ def test_bytes_do_not_depend_on_tiles_and_a_region_is_cut_of_the_whole() -> None
     assert part.record["plan"]["staged"] is None
 
 
+@pytest.mark.parametrize("reference", [0, 1])
+def test_deghosting_does_not_depend_on_tiles_and_leaves_a_map(
+    reference: int, tmp_path: Path
+) -> None:
+    given = frames(290, 333)
+    given[2, 100:160, 90:150] = (0.1, 0.9, 0.2)
+    codes = (given * 255).astype(np.uint8)
+    image = bracket_of([open_image(f) for f in codes], reference, (-2, 0, 2), align=False)
+    model = nr.load_model("mertens", parameters={"deghost": 1.0})
+    whole = nr.restore(image, model, tile=512, maps=True)
+    other = nr.restore(image, model, tile=128, maps=True)
+    assert np.array_equal(np.asarray(whole), np.asarray(other))
+    assert not np.array_equal(np.asarray(whole), np.asarray(nr.restore(image, "mertens")))
+    x = torch.from_numpy(codes).permute(0, 3, 1, 2).reshape(1, 9, 290, 333)
+    y, maps = for_frames(model, 3, reference).forward_with_maps(x / 255)
+    assert np.abs(np.asarray(whole) - y[0].permute(1, 2, 0).numpy() * 255).max() <= 0.51
+    whole.save_maps(tmp_path)
+    (path,) = (file for file in tmp_path.iterdir() if "ghosts" in file.name)
+    saved = open_image(path).read((0, 0, 290, 333))[..., 0]
+    np.testing.assert_allclose(saved, maps["ghosts"][0, 0].numpy(), atol=1e-3)
+    assert saved[110:150, 100:140].min() > 0.9
+
+
 def test_a_child_process_runs_it_as_well(tmp_path: Path) -> None:
     paths = [tmp_path / f"{number}.png" for number in range(3)]
     for path, frame in zip(paths, frames(150, 170), strict=True):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from napari_restore._options import Pathlike
 from napari_restore.api._images import Bands, open_image
+from napari_restore.api._models import load_model
 from napari_restore.api._options import PlanOptions, documents_options
 from napari_restore.api._restoring import restore
 from napari_restore.errors import BadParameter, InputError
@@ -128,6 +129,7 @@ def fuse(
     reference: int | None = None,
     exposures: Sequence[float] | None = None,
     align: Align = "auto",
+    deghost: float | None = None,
     bands: Bands | None = None,
     progress: bool | None = None,
     **options: Unpack[PlanOptions],
@@ -138,6 +140,9 @@ def fuse(
     ----------
     frames, reference, exposures, align, bands
         As for `open_bracket`.
+    deghost
+        0 to 1: how far the reference replaces what moved between the frames, as the parameter of
+        `model`, named by its id. Default: as its card says.
     model, progress, options
         As for `restore`.
 
@@ -149,6 +154,13 @@ def fuse(
     bracket = open_bracket(
         frames, reference=reference, exposures=exposures, align=align, bands=bands
     )
+    if deghost is not None:
+        if not isinstance(model, str | Path):
+            raise BadParameter(
+                "deghost is a parameter of a model that is loaded already.",
+                "Load it with parameters={'deghost': …}, or name it by its id.",
+            )
+        model = load_model(model, parameters={"deghost": deghost})
     return restore(bracket, model, progress=progress, **options)
 
 

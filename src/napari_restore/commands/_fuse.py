@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_restore.api import FUSION_MODEL
+from napari_restore.commands import _values
 from napari_restore.commands._arguments import load_model, open_image, plan_arguments
 from napari_restore.commands._checks import check_files, read_files
 from napari_restore.commands._folder import restore_folder
@@ -55,9 +56,24 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="EV",
         help="exposure of each frame (default: as recorded by the camera, else estimated)",
     )
+    parser.add_argument(
+        "--deghost",
+        action="append",
+        dest="set",
+        default=[],
+        type=_deghost,
+        metavar="AMOUNT",
+        help="0 … 1: how far the reference replaces what moved between the frames (default 0), where "
+        "the model can",
+    )
     add_run_options(parser, model=FUSION_MODEL, stack=False)
     parser.set_defaults(stack=False)
     add_output_options(parser, name="{stem}_fused{suffix}")
+
+
+def _deghost(text: str) -> tuple[str, str]:
+    """Return the parameter that --deghost sets."""
+    return _values.assignment(f"deghost={text}")
 
 
 def fuse(options: Namespace) -> CommandResult:

@@ -9,10 +9,12 @@ from napari_restore.errors import BadParameter
 from napari_restore.models._model import RestorationModel
 
 
-def for_frames(model: RestorationModel, frames: int) -> RestorationModel:
+def for_frames(
+    model: RestorationModel, frames: int, reference: int | None = None
+) -> RestorationModel:
     """Return `model` for images of so many frames: itself, or a copy that shares its weights.
 
-    Raises `BadParameter` where it takes another number.
+    `reference` is the place of the frame that the result replaces. Raises `BadParameter` where it takes another number.
     """
     card = model.card
     if card.inputs == frames:
@@ -33,5 +35,6 @@ def for_frames(model: RestorationModel, frames: int) -> RestorationModel:
             f"Choose {card.inputs} of them, or a model that takes any number, such as mertens.",
         )
     bound = copy.copy(model)
+    bound.reference = reference
     bound.card = replace(card, inputs=frames)
     return bound

@@ -43,6 +43,8 @@ class RestorationModel(nn.Module):
 
     routing_bytes: int = 0
     """Most bytes per token of the `Routing` of a layer; 0: it has none."""
+    reference: int | None = None
+    """Place among the frames of a bracket of the one that the result replaces; None: the middle one."""
     measured: bool = False
     """Whether the sizes on its card were measured, because it came without a card."""
 

@@ -71,7 +71,8 @@ def make_plan(image: Image, model: RestorationModel, **keywords: Unpack[PlanOpti
     what can be read in a moment, and the plan's extent is "overview" or "sample".
     """
     wanted = RestoreOptions.of(keywords)
-    model = for_frames(model, len(image.frames))
+    others = image.companions
+    model = for_frames(model, len(image.frames), None if others is None else others.reference)
     options = _checked(wanted, image, model)
     notes: list[str] = []
     source = _masked(source_of(image, model.card, options, notes), options)

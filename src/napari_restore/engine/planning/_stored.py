@@ -14,7 +14,7 @@ from napari_restore.errors import BadParameter
 from napari_restore.images import Image, cache_dir, can_adopt
 from napari_restore.models import RestorationModel, SweptModel
 
-MAPS = ("transmission", "airlight", "change", "quality")
+MAPS = ("change", "quality")
 """Side maps that a run can keep, in the order of the record."""
 
 
@@ -63,7 +63,7 @@ def _maps(wanted: bool | Sequence[str], offered: tuple[str, ...]) -> tuple[str, 
     """Return the side maps to keep: the requested ones, or all of the model's."""
     if wanted is False:
         return ()
-    possible = tuple(m for m in MAPS if m in offered or m in ("change", "quality"))
+    possible = (*offered, *MAPS)
     if wanted is True:
         return possible
     unknown = [name for name in wanted if name not in possible]

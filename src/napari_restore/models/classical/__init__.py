@@ -120,10 +120,14 @@ MERTENS = ModelCard(
         Parameter("optimum", 0.5, "brightness that is exposed best", 0.0, 1.0),
         Parameter("width", 0.2, "standard deviation of brightness round the optimum", 0.02, 1.0),
         Parameter("levels", 0, "levels of the pyramid; 0: as many as the image has", 0, 24),
+        Parameter(
+            "deghost", 0.0, "how far the reference replaces frames where something moved", 0.0, 1.0
+        ),
     ),
     source="Mertens, Kautz, Van Reeth, Pacific Graphics 2007",
     validated_on="equal to OpenCV's MergeMertens(1, 1, 1).",
-    caveats="Moving things become transparent.",
+    caveats="Moving things become transparent without deghost.",
+    maps=("ghosts",),
 )
 
 ENTRIES = tuple(

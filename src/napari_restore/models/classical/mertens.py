@@ -3,7 +3,8 @@
 The pyramid is split at a level of cells of `CELL` pixels. A first sweep lists that level of all
 frames and weights, tile by tile; everything above it is blended at once, as it is a small image. A
 second sweep blends the levels below from the pixels. So the result is that of the whole image, and
-once the upper part is known a pixel needs its neighbours only.
+once the upper part is known a pixel needs its neighbours only. With `deghost` a sweep before them
+counts how the frames relate.
 
 Source: Mertens, Kautz, Van Reeth, "Exposure Fusion", Pacific Graphics 2007.
 """
@@ -11,6 +12,7 @@ Source: Mertens, Kautz, Van Reeth, "Exposure Fusion", Pacific Graphics 2007.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -20,17 +22,20 @@ from napari_restore.models._card import ModelCard
 from napari_restore.models._growing_list import NUMBER, joined
 from napari_restore.models._model import Statistics
 from napari_restore.models._sweeps import RESTORED, Counts, Map, Sums, Sweep, SweepInput, SweptModel
+from napari_restore.models.classical import _ghosts
 from napari_restore.models.classical._pyramid import blend, down, levels_of
 
 LEVEL = 5
 """Level of the pyramid at which it is split."""
 CELL = 1 << LEVEL
 BANDS = 3
-GREY = (0.299, 0.587, 0.114)
 PLACE = 4
 """Numbers that tell a cell's place: its row, its column, and the row and column of the pixel after
 its last one."""
+GREY = (0.299, 0.587, 0.114)
 LEAST_WEIGHT = 1e-12
+GHOSTS = "ghosts"
+"""Side map: the share to which the reference takes the place of the most contradicting frame."""
 
 
 class Mertens(SweptModel):
@@ -46,7 +51,8 @@ class Mertens(SweptModel):
     """Edges of the image are those of the pyramid."""
 
     def steps(self) -> tuple[Sweep, ...]:
-        channels = PLACE + self.card.inputs * (BANDS + 1)
+        frames = self.card.inputs
+        channels = PLACE + frames * (BANDS + 1)
         cells = Map("cells", channels, CELL)
         counts = Counts(
             features=(cells,),
@@ -56,10 +62,35 @@ class Mertens(SweptModel):
             settle=self._settle,
             merge=partial(joined, "cells"),
         )
-        return (
-            Sweep("reduce", "Coarse levels", self._reduce, halo=2 * CELL, counts=counts),
-            Sweep("blend", "Blending", self._blend, writes=(Map(RESTORED, BANDS),), halo=3 * CELL),
+        more = CELL if self.deghosts else 0
+        writes = (Map(RESTORED, BANDS), *([Map(GHOSTS, 1)] if self.deghosts else []))
+        sweeps = (
+            Sweep("reduce", "Coarse levels", self._reduce, halo=2 * CELL + more, counts=counts),
+            Sweep("blend", "Blending", self._blend, writes=writes, halo=3 * CELL + more),
         )
+        if not self.deghosts:
+            return sweeps
+        pairs = Counts(
+            features=(Map("colours", frames * BANDS, _ghosts.STEP),),
+            shapes={"pairs": (frames, BANDS, _ghosts.OWN_BINS, _ghosts.BINS)},
+            count=lambda features, _: _ghosts.histograms(features, self._reference),
+            settles=("curves",),
+            settle=_ghosts.curves,
+        )
+        return (Sweep("compare", "Comparing the frames", self._compare, counts=pairs), *sweeps)
+
+    @property
+    def deghosts(self) -> bool:
+        """Whether the reference takes the place of frames where something moved."""
+        return float(self.card.values["deghost"]) > 0
+
+    @property
+    def _reference(self) -> int:
+        return (self.card.inputs - 1) // 2 if self.reference is None else self.reference
+
+    def _compare(self, given: SweepInput) -> Mapping[str, Tensor]:
+        assert given.view is not None
+        return {"colours": _ghosts.counted(_by_frame(given.view, BANDS), given.valid)}
 
     def weights(self, frames: Tensor, valid: Tensor | None = None) -> Tensor:
         """Return the weights (N, F, 1, h, w) of frames (N, F, 3, h, w): they add up to 1.
@@ -82,22 +113,27 @@ class Mertens(SweptModel):
             weight = weight + LEAST_WEIGHT * (weight.sum(1, keepdim=True) == 0)
         return weight / weight.sum(1, keepdim=True)
 
-    def _frames(self, given: SweepInput) -> tuple[Tensor, Tensor]:
-        """Return frames and weights of a batch."""
+    def _frames(self, given: SweepInput) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return frames and weights of a batch, and the shares to which frames were replaced."""
         assert given.view is not None
         frames = _by_frame(given.view, BANDS)
+        ghosts = None
+        if self.deghosts:
+            amount = float(self.card.values["deghost"])
+            curves = given.statistics["curves"]
+            frames, ghosts = _ghosts.without_ghosts(frames, curves, self._reference, amount)
         if given.valid is None:
-            return frames, self.weights(frames)
+            return frames, self.weights(frames), ghosts
         # Neighbours see through the pyramid what stands where a frame is not valid.
         valid = given.valid[:, :, None]
         count = valid.sum(1, keepdim=True)
         mean = torch.where(valid, frames, 0).sum(1, keepdim=True) / count.clamp(min=1)
         frames = torch.where(valid, frames, mean)
-        return frames, self.weights(frames, given.valid)
+        return frames, self.weights(frames, given.valid), ghosts
 
     def _reduce(self, given: SweepInput) -> Mapping[str, Tensor]:
         """Return the cells of level `LEVEL`: place, frames, weights."""
-        frames, weights = self._frames(given)
+        frames, weights, _ = self._frames(given)
         height, width = frames.shape[-2:]
         both = torch.cat([frames, weights], dim=2)
         for _ in range(LEVEL):
@@ -128,7 +164,7 @@ class Mertens(SweptModel):
         return top[0].float(), levels
 
     def _blend(self, given: SweepInput) -> Mapping[str, Tensor]:
-        frames, weights = self._frames(given)
+        frames, weights, ghosts = self._frames(given)
         # Of one image, or of each of the batch.
         coarse, levels = given.statistics["coarse"], int(given.statistics["levels"][0])
         below = min(levels, LEVEL)
@@ -144,7 +180,8 @@ class Mertens(SweptModel):
                 )
                 tops.append(coarse[item if len(coarse) > 1 else 0][:, rows, columns])
             top = torch.stack(tops)
-        return {RESTORED: blend(reduced, by, top).clamp(0, 1)}
+        made = {RESTORED: blend(reduced, by, top).clamp(0, 1)}
+        return made if ghosts is None else {**made, GHOSTS: ghosts.amax(1)}
 
 
 def laplacian(grey: Tensor) -> Tensor:
@@ -197,4 +234,6 @@ def _used(sums: Sums) -> list[Tensor]:
 
 def make(card: ModelCard) -> Mertens:
     """Return the method; the number of frames is that of each image."""
+    if float(card.values["deghost"]) == 0:
+        card = replace(card, maps=())
     return Mertens(card)

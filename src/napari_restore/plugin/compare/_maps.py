@@ -1,4 +1,4 @@
-"""Side maps of a result as layers: change, transmission, quality."""
+"""Side maps of a result as layers: change, transmission, ghosts, quality."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 Make = Callable[[Region, int], npt.NDArray[Any]]
 """Makes a map (h, w) of a level-0 region at 1 : step."""
-MAPS = ("change", "transmission", "quality")
+MAPS = ("change", "transmission", "ghosts", "quality")
+MODEL_MAPS = {"transmission": "viridis", "ghosts": "magma"}
+"""Maps that a model may leave, 0 to 1, with their colormaps."""
 CHUNK = 512
 KEPT_SIDE = 2048
 """Maps that the run kept have one level on disk: the others of at most this side lie in memory."""
@@ -34,7 +36,7 @@ _numbers = itertools.count()
 def available(variant: Variant) -> tuple[str, ...]:
     """Return the maps of `variant`: change and quality always, stored ones once it is finished."""
     kept = variant.shown.result.store.map_names if variant.result is not None else ()
-    return tuple(name for name in MAPS if name != "transmission" or name in kept)
+    return tuple(name for name in MAPS if name not in MODEL_MAPS or name in kept)
 
 
 class SideMap:
@@ -108,8 +110,9 @@ class SideMap:
             colours: dict[int | None, Any] = {None: (0, 0, 0, 0), 0: (0, 0, 0, 0)}
             colours |= {c.label: c.colour for c in CATEGORIES}
             return Labels(data, colormap=DirectLabelColormap(color_dict=colours), **arguments)
-        if self.name == "transmission":
-            return Image(data, colormap="viridis", contrast_limits=(0, 1), **arguments)
+        if self.name in MODEL_MAPS:
+            colormap = MODEL_MAPS[self.name]
+            return Image(data, colormap=colormap, contrast_limits=(0, 1), **arguments)
         limits = (-self.limit, self.limit)
         return Image(data, colormap="PiYG", contrast_limits=limits, **arguments)
 

@@ -24,6 +24,7 @@ DEBOUNCE_MS = 200
 TIPS = {
     "change": "Result − source in the image's units, mean of the bands: pink darker, green brighter",
     "transmission": "How much of the light of the ground came through the haze: 0 none, 1 all",
+    "ghosts": "Where the reference takes the place of what moved between the frames: 0 not, 1 entirely",
     "quality": "What happened to each pixel; the legend is below",
 }
 
@@ -44,7 +45,7 @@ class MapsView(Section):
         self.legend.setMinimumWidth(1)
         self.keep = QCheckBox("Keep maps of runs", self)
         self.keep.setToolTip(
-            "Transmission and all quality bits. A result then takes about twice the space on disk"
+            "Transmission, ghosts of a bracket, and all quality bits. A result then takes about twice the space on disk"
         )
         self._show_keep()
         layout = QVBoxLayout(self)
@@ -84,6 +85,8 @@ class MapsView(Section):
             button.setEnabled(name in names)
             button.setChecked(current is not None and self._key(current, name) in self._shown)
             button.setToolTip(TIPS[name])
+        # Of brackets only.
+        self.buttons["ghosts"].setVisible("ghosts" in names)
         if "transmission" not in names:
             self.buttons["transmission"].setToolTip(
                 "This result has none. Methods that estimate it keep it when the box below is ticked"

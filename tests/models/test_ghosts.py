@@ -1,0 +1,107 @@
+"""What moved between frames is replaced by the reference, and nothing else is."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from tests.models.test_mertens import Array, as_input, fused, model_for
+
+from napari_restore.metrics import psnr
+from napari_restore.models import for_frames, load
+from napari_restore.models.classical import _ghosts
+
+SIZE = (160, 190)
+POWERS = (2.5, 1.0, 0.4)
+"""Of the scene in each frame."""
+MOVED = (slice(40, 90), slice(30, 80))
+"""Where the object is in the last frame; it is not in the others."""
+
+
+@pytest.fixture(scope="module")
+def still() -> Array:
+    """Three exposures with noise, as of a tripod."""
+    y, x = np.mgrid[: SIZE[0], : SIZE[1]]
+    waves = [np.sin(y / a) * np.cos(x / b) for a, b in ((17, 23), (29, 13), (11, 31))]
+    scene = 0.5 + 0.4 * np.stack(waves, axis=2) + 0.03 * np.sin(y * x / 40)[..., None]
+    bracket = np.stack([0.02 + 0.96 * scene**power for power in POWERS])
+    noise = np.random.default_rng(3).normal(0, 0.004, bracket.shape)
+    return np.clip(bracket + noise, 0, 1).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def moving(still: Array) -> Array:
+    bracket = still.copy()
+    bracket[2][MOVED] = (0.3, 0.75, 0.2)
+    return bracket
+
+
+def error(one: npt.NDArray[np.generic], other: npt.NDArray[np.generic]) -> float:
+    return float(np.abs(one - other)[MOVED].mean())
+
+
+def test_what_moved_is_replaced(still: Array, moving: Array) -> None:
+    target = fused(still)
+    plain, without = (fused(moving, deghost=amount) for amount in (0, 1))
+    assert error(without, target) < error(plain, target) / 3
+
+
+def test_the_reference_decides(still: Array, moving: Array) -> None:
+    # Of the last frame as the reference the object is part, and the other two contradict it.
+    model = for_frames(load("mertens", parameters={"deghost": 1.0}), 3, reference=2)
+    kept = model(as_input(moving))[0].permute(1, 2, 0).numpy()
+    assert error(kept, fused(still)) > 3 * error(fused(moving, deghost=1), fused(still))
+
+
+def test_a_still_scene_stays_as_it_is(still: Array) -> None:
+    assert psnr(fused(still, deghost=1), fused(still), 1) >= 45
+
+
+def test_a_displacement_of_a_pixel_is_no_motion(still: Array) -> None:
+    shifted = still.copy()
+    shifted[2] = np.roll(still[2], (1, 1), (0, 1))
+    inner = (slice(8, -8), slice(8, -8))
+    plain, without = fused(shifted)[inner], fused(shifted, deghost=1)[inner]
+    assert psnr(without, plain, 1) >= 40
+
+
+def test_the_only_frame_that_is_not_clipped_stays(still: Array) -> None:
+    bracket = still.copy()
+    bracket[1][MOVED], bracket[2][MOVED] = 1, 1
+    # Brighter than what is white in the reference can be: it would count as moved.
+    bracket[0][MOVED] = 0.2
+    without = fused(bracket, deghost=1)
+    inner = (slice(55, 75), slice(45, 65))
+    np.testing.assert_allclose(without[inner], fused(bracket)[inner], atol=0.02)
+
+
+def test_the_map_shows_what_was_replaced(moving: Array) -> None:
+    model = model_for(3, deghost=0.8)
+    assert model.card.maps == ("ghosts",)
+    y, maps = model.forward_with_maps(as_input(moving))
+    ghosts = maps["ghosts"][0, 0].numpy()
+    assert ghosts.shape == SIZE and y.shape == (1, 3, *SIZE)
+    np.testing.assert_allclose(ghosts[50:80, 40:70], 0.8, atol=0.01)
+    far = np.ones(SIZE, bool)
+    far[20:110, 10:100] = False
+    assert ghosts[far].max() == 0
+    assert not model_for(3).card.maps
+
+
+def test_curves_are_medians_of_valid_pixels(still: Array) -> None:
+    planes = torch.from_numpy(still.transpose(0, 3, 1, 2))[None]
+    valid = torch.ones(1, 3, *SIZE, dtype=torch.bool)
+    valid[:, 2, :, :60] = False
+    spoilt = planes.clone()
+    spoilt[:, 2, :, :, :60] = 0.9
+    sums = _ghosts.histograms({"colours": _ghosts.counted(spoilt, valid)}, 1)
+    median, spread = _ghosts.curves(sums, {})["curves"][0]
+    assert median.shape == (3, 3, _ghosts.OWN_BINS)
+    assert (median.diff(dim=-1) >= 0).all() and (spread > 0).all()
+    x = (torch.arange(_ghosts.OWN_BINS) + 0.5) / _ghosts.OWN_BINS
+    scene = ((x - 0.02) / 0.96).clamp(0.1, 0.9)
+    used = (x > 0.15) & (x < 0.85)
+    for frame, power in enumerate(POWERS):
+        expected = 0.02 + 0.96 * scene**power
+        torch.testing.assert_close(median[frame, 0][used], expected[used], atol=0.03, rtol=0)
