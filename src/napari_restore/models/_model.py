@@ -22,7 +22,8 @@ call's statistics also hold
 - ``origin`` (N, 2) int64: y, x of each item's top left pixel, in pixels of the image it
   is cut from, counted from the corner of the context's image (may be negative);
 - ``scale`` () float64, on the CPU: pixels of the context along a side of one of those
-  (1 but for coarser levels).
+  (1 but for coarser levels);
+- ``size`` (2,) int64, on the CPU: height and width of all that the origins are counted in.
 
 Statistics read by name elsewhere: ``airlight_all`` (C,) in model range, of all bands of the image,
 and ``exponent`` (), how haze's optical depth falls with wavelength, for the bands the model does
@@ -103,12 +104,24 @@ class RestorationModel(nn.Module):
 
 
 def placed_at(
-    statistics: Statistics, origins: Sequence[tuple[int, int]], scale: float, like: Tensor
+    statistics: Statistics,
+    origins: Sequence[tuple[int, int]],
+    scale: float,
+    like: Tensor,
+    size: tuple[int, int] | None = None,
 ) -> Statistics:
-    """Return `statistics` with the positions of one call's items (y, x), on `like`'s device."""
+    """Return `statistics` with the positions of one call's items (y, x), on `like`'s device.
+
+    `size` is the height and width of the image; None: those of `like` (N, C, h, w).
+    """
     origin = torch.tensor(origins, dtype=torch.int64, device=like.device)
-    # A number on the CPU goes with tensors of any device, also of one without float64.
-    return {**statistics, "origin": origin, "scale": torch.tensor(scale, dtype=torch.float64)}
+    # Numbers on the CPU go with tensors of any device, also of one without float64.
+    return {
+        **statistics,
+        "origin": origin,
+        "scale": torch.tensor(scale, dtype=torch.float64),
+        "size": torch.tensor(size or like.shape[-2:], dtype=torch.int64),
+    }
 
 
 def one_shot_statistics(

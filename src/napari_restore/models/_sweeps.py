@@ -19,6 +19,7 @@ Tick = Callable[[float], None]
 """Called with the share of a layer that is done; raises to stop it."""
 Sums: TypeAlias = Mapping[str, Tensor]
 """What a sweep counts: tensors whose first axis is the tiles (or images) of a batch."""
+Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,9 @@ class Counts:
 
     features: tuple[Map, ...]
     """Outputs of the sweep that are counted, not kept; `count` is given their cores."""
-    shapes: Mapping[str, tuple[int, ...]] | Callable[[int], Mapping[str, tuple[int, ...]]]
-    """Shape of each count of one tile, or a function that returns them for a tile's side in pixels.
+    shapes: Shapes | Callable[[int, tuple[int, int]], Shapes]
+    """Shape of each count of one tile, or a function that returns them for a tile's side and the
+    image's height and width, in pixels.
 
     A list of what a tile's cells hold grows with the tile. At the image's edges it may be shorter:
     a run fills the first axis up with zeros, so the list must tell where it ends."""
@@ -93,6 +95,8 @@ class Counts:
     merge: Callable[[Sums, Sums], Sums] | None = None
     """Merges the counts of earlier tiles with the next one's; None: they are added. It may write
     into the earlier ones."""
+    merged_shapes: Shapes | None = None
+    """Shapes of the counts of all tiles where `merge` bounds them; None: as many as the tiles hold."""
     choices: tuple[str, ...] = ()
     """Those of `settles` that are discrete decisions, without a gradient. `settle` takes them from
     its second argument where they are there: they are then fixed, see `Routing`."""
@@ -103,9 +107,9 @@ class Counts:
             return self.merge(earlier, following)
         return {name: earlier[name] + following[name] for name in earlier}
 
-    def shapes_of(self, tile: int) -> Mapping[str, tuple[int, ...]]:
-        """Return the shape of each count of a tile of `tile` pixels along a side."""
-        return self.shapes(tile) if callable(self.shapes) else self.shapes
+    def shapes_of(self, tile: int, size: tuple[int, int]) -> Shapes:
+        """Return the shape of each count of a tile of an image of `size`, height and width."""
+        return self.shapes(tile, size) if callable(self.shapes) else self.shapes
 
 
 @dataclass(frozen=True)
@@ -125,6 +129,9 @@ class Sweep:
     """Pixels around a tile's core that its outputs depend on; a multiple of all strides."""
     sees_image: bool = True
     counts: Counts | None = None
+    block: int = 1
+    """Pixels along a side of blocks, counted from the image's origin, that are mixed within: beside
+    a halo its outputs depend on all of each block. Edges of tiles are edges of blocks."""
 
 
 @dataclass(frozen=True)
@@ -304,7 +311,7 @@ def reach_of(steps: tuple[Step, ...], multiple: int) -> int | None:
         needed = [reach[written.name] for written in step.writes if written.name in reach]
         if not needed:
             continue
-        around = max(needed) + step.halo
+        around = -(-max(needed) // step.block) * step.block + step.halo
         for name in step.reads:
             reach[name] = max(reach.get(name, 0), around)
         if step.sees_image:

@@ -77,7 +77,7 @@ class Tiled:
     def stored(self, counts: Any, found: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Counts as they come from a store: all tiles have the shape of a whole one."""
         kept = {}
-        for name, shape in counts.shapes_of(self.side).items():
+        for name, shape in counts.shapes_of(self.side, (self.height, self.width)).items():
             kept[name] = torch.zeros(1, *shape, dtype=torch.float64)
             assert found[name].dtype == torch.float64
             kept[name].flatten()[: found[name].numel()] = found[name].flatten()

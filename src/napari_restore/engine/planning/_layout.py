@@ -18,7 +18,7 @@ from napari_restore.engine.planning._tiles import BAND, CELL, TileSizes, tile_si
 from napari_restore.engine.sweeps._layout import SweptLayout
 from napari_restore.errors import BadParameter, BudgetTooSmall, option
 from napari_restore.images import Image
-from napari_restore.models import RestorationModel, overview_factor
+from napari_restore.models import RestorationModel, SweptModel, overview_factor
 
 READ_AHEAD = 2
 WRITE_BEHIND = 2
@@ -221,6 +221,15 @@ def weight_bytes(model: RestorationModel) -> int:
 def tile_step(model: RestorationModel) -> int:
     """Return the multiple of pixels that edges of tiles must be."""
     return math.lcm(CELL, model.card.multiple_of)
+
+
+def box_step(model: SweptModel, tile: int | None) -> int:
+    """Return the pixels to whose multiples a region is grown that `model` sees alone.
+
+    Where a `tile` is asked for, they are whole ones.
+    """
+    step = model.tile or tile_step(model)
+    return step * max(1, -(-(tile or step) // step))
 
 
 def image_bytes(image: Image) -> int:

@@ -9,13 +9,13 @@ from typing import Any
 from napari_restore._format import format_seconds, format_size
 from napari_restore.engine._region import Region, bounding_box
 from napari_restore.engine.memory._device import Device
-from napari_restore.engine.planning._layout import Layout, tile_step, weight_bytes
+from napari_restore.engine.planning._layout import Layout, box_step, tile_step, weight_bytes
 from napari_restore.engine.planning._options import Computing, Reading, Target
 from napari_restore.engine.planning._tile_invariance import TileInvariance
 from napari_restore.engine.results._adjust import Adjustment
-from napari_restore.engine.sweeps._layout import SweptLayout
+from napari_restore.engine.sweeps._layout import SweptLayout, box_of
 from napari_restore.images import Image, Radiometry, resolve_radiometry
-from napari_restore.models import Context, RestorationModel
+from napari_restore.models import Context, RestorationModel, SweptModel
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,17 @@ class Plan:
     def region(self) -> Region:
         """The smallest box holding all targets."""
         return bounding_box(self.targets)
+
+    @property
+    def placed(self) -> Region:
+        """Box in which a position-dependent model is given positions."""
+        if self.reading.extent != "region":
+            return Region(0, 0, self.image.height, self.image.width)
+        if not isinstance(self.model, SweptModel) or self.model.card.needs_context:
+            return self.region
+        # Sweeps see whole tiles around the targets.
+        size = (self.image.height, self.image.width)
+        return box_of(self.region, size, box_step(self.model, self.computing.tile), whole=False)
 
     @property
     def described(self) -> Region | None:

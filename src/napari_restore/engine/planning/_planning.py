@@ -18,8 +18,8 @@ from napari_restore.engine.planning._layout import (
     LayoutRequest,
     Resources,
     block_too_large,
+    box_step,
     lay_out,
-    tile_step,
 )
 from napari_restore.engine.planning._options import PlanOptions, RestoreOptions
 from napari_restore.engine.planning._plan import Plan, Prediction
@@ -257,7 +257,7 @@ def _box_seen(source: Source, model: SweptModel, options: RestoreOptions) -> Reg
     """Return the box that a swept model sees."""
     size = (source.image.height, source.image.width)
     whole = options.reading.extent == "image"
-    step = model.tile or tile_step(model)
+    step = box_step(model, options.computing.tile)
     return box_of(bounding_box(source.targets), size, step, whole)
 
 

@@ -249,6 +249,7 @@ class Run:
             statistics = {**statistics, **all_settled(plan.model, plan.settled)}
         self._statistics = {k: v.tolist() for k, v in statistics.items() if v.numel() <= 16}
         others = other_bands(plan.image, plan.bands)
+        placed = plan.placed
         with self._device_memory.watched():
             # Once for all tiles: they may be maps.
             on_device = {name: plan.device.take(value) for name, value in statistics.items()}
@@ -266,8 +267,9 @@ class Run:
             others=others if plan.reading.other_bands == "correct" else (),
             wavelengths=plan.image.wavelengths,
             precision=plan.computing.precision,
-            corner=(plan.region.y0, plan.region.x0) if plan.reading.extent == "region" else (0, 0),
+            corner=(placed.y0, placed.x0),
             scale=float(plan.image.scale),
+            size=placed.shape,
             targets=plan.targets,
             companions=plan.companions_radiometry(prepared.radiometry),
             reference=0 if plan.image.companions is None else plan.image.companions.reference,
@@ -288,6 +290,8 @@ class Run:
         touches = None if mask is None else lambda core: bool(mask.read(core).any())
         size = (image.height, image.width)
         tiles = cut_into_tiles(plan.targets, size, plan.layout.tile, touches, plan.step)
+        if plan.staged is not None:
+            tiles = [core.intersect(plan.staged.box) for core in tiles]
         pending = []
         for tile in tiles:
             if self.store.is_done(tile):

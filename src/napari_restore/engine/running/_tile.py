@@ -71,6 +71,8 @@ class TileWork:
     """(y, x) in the image of the first pixel of the statistics, for a position-dependent model."""
     scale: float = 1.0
     """Pixels of the context along a side of one of the image."""
+    size: tuple[int, int] = (0, 0)
+    """Height and width in pixels of what `corner` is the corner of."""
     targets: tuple[Region, ...] = ()
     """Targets of the run: tiles reach beyond them."""
     companions: tuple[Radiometry, ...] = ()
@@ -179,7 +181,7 @@ class TileWork:
             return self.statistics
         top, left = self.corner
         origins = [(region.y0 - top, region.x0 - left) for region in input_box]
-        return placed_at(self.statistics, origins, self.scale, x)
+        return placed_at(self.statistics, origins, self.scale, x, self.size)
 
     def to_source(
         self,

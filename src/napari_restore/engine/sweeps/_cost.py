@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import torch
@@ -17,7 +17,15 @@ from napari_restore.engine.planning._probe import example_input, example_statist
 from napari_restore.engine.running._new_thread import on_new_thread
 from napari_restore.engine.running._precision import computing
 from napari_restore.engine.sweeps._groups import is_shallow
-from napari_restore.models import Statistics, Sweep, SweepInput, SweptModel, WholeStep, placed_at
+from napari_restore.models import (
+    Statistics,
+    Sums,
+    Sweep,
+    SweepInput,
+    SweptModel,
+    WholeStep,
+    placed_at,
+)
 
 T = TypeVar("T")
 BATCHES = (1, 2)
@@ -49,6 +57,16 @@ class PartCost:
 
 
 @dataclass(frozen=True)
+class SettlingCost:
+    """What is settled once for all tiles, however many they are."""
+
+    peak_bytes: float = 0.0
+    seconds: float = 0.0
+    settled_bytes: int = 0
+    """Of the statistics that stay."""
+
+
+@dataclass(frozen=True)
 class SweepCosts:
     """Costs by the number of the step."""
 
@@ -57,6 +75,18 @@ class SweepCosts:
     """Of sweeps that leave several maps of a tile's own pixels: the first map alone."""
     seconds_per_operation: float = 0.0
     """Seconds of a whole step per multiplication."""
+    settling: Mapping[int, SettlingCost] = field(default_factory=dict)
+    """Of sweeps that count."""
+
+    @property
+    def settling_bytes(self) -> int:
+        """Most bytes while a sweep settles, beside what earlier ones settled."""
+        return int(max((each.peak_bytes for each in self.settling.values()), default=0))
+
+    @property
+    def settled_bytes(self) -> int:
+        """Bytes of all that is settled."""
+        return sum(each.settled_bytes for each in self.settling.values())
 
 
 _KNOWN = MeasurementCache[SweepCosts]()
@@ -91,7 +121,10 @@ def _measure(model: SweptModel, device: Device, threads: int, precision: str) ->
         sizes = [_Size(model.tile, batch) for batch in batches]
     else:
         step = model.multiple
-        sizes = [_Size(-(-max(side, model.card.min_size) // step) * step, 1) for side in SIDES]
+        sides = [-(-max(side, model.card.min_size) // step) * step for side in SIDES]
+        if sides[0] == sides[1]:
+            sides[1] += step
+        sizes = [_Size(side, 1) for side in sides]
     with torch.inference_mode(), computing(device, precision):
         measured = [_Sweeps(model, device, size) for size in sizes]
         for each in measured:
@@ -101,6 +134,7 @@ def _measure(model: SweptModel, device: Device, threads: int, precision: str) ->
             {number: _part(one, other, number) for number in one.peaks},
             {number: _part(one, other, number, first=True) for number in one.first_peaks},
             _seconds_per_operation(model, device),
+            one.settling,
         )
 
 
@@ -113,6 +147,7 @@ class _Sweeps:
         self.seconds: dict[int, float] = {}
         self.first_peaks: dict[int, float] = {}
         self.first_seconds: dict[int, float] = {}
+        self.settling: dict[int, SettlingCost] = {}
 
     def run(self) -> None:
         model, batch = self._model, self.size.batch
@@ -142,7 +177,7 @@ class _Sweeps:
         """Measure one sweep, and add what it leaves to `maps`; returns also what it settles."""
         counts = step.counts
 
-        def call(wanted: frozenset[str] | None = None) -> tuple[dict[str, Tensor], Statistics]:
+        def call(wanted: frozenset[str] | None = None) -> tuple[dict[str, Tensor], Sums]:
             # Copies: a run stacks the pixels and maps of its tiles.
             view = self._model.view(tiles.clone(), statistics) if step.sees_image else None
             read = {name: maps[name].clone() for name in step.reads}
@@ -150,14 +185,19 @@ class _Sweeps:
             if counts is None or wanted is not None:
                 return outputs, {}
             features = {each.name: outputs[each.name][:1] for each in counts.features}
-            return outputs, counts.settle(counts.count(features, None), statistics)
+            return outputs, counts.count(features, None)
 
         if len(step.writes) > 1 and is_shallow(step):
             first = frozenset([step.writes[0].name])
             measured = self._timed(lambda: call(first))
             self.first_peaks[number], self.first_seconds[number], _ = measured
-        self.peaks[number], self.seconds[number], (outputs, settled) = self._timed(call)
+        self.peaks[number], self.seconds[number], (outputs, sums) = self._timed(call)
         maps |= {each.name: outputs[each.name] for each in step.writes}
+        if counts is None:
+            return statistics
+        peak, seconds, settled = self._timed(lambda: counts.settle(sums, statistics))
+        size = sum(value.nbytes for value in settled.values())
+        self.settling[number] = SettlingCost(peak, seconds * self.size.pixels, size)
         return {**statistics, **settled}
 
     def _timed(self, call: Callable[[], T]) -> tuple[float, float, T]:

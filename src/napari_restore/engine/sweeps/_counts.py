@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from napari_restore.engine.sweeps._grid import Grid
 from napari_restore.engine.sweeps._slab import SlabFile
 from napari_restore.errors import ResourceError
-from napari_restore.models import Counts, Sums
+from napari_restore.models import Counts, Shapes, Sums
 
 COUNT_BYTES = 8
 """Bytes of one count: a float64."""
@@ -24,12 +25,13 @@ class CountStore:
     that the sums do not depend on the order of the work.
     """
 
-    def __init__(self, path: Path, counts: Counts, tiles: int, tile: int, key: str) -> None:
-        """Open the counts of so many tiles of `tile` pixels along a side."""
+    def __init__(self, path: Path, counts: Counts, grid: Grid, key: str) -> None:
+        """Open the counts of all tiles of `grid`."""
         self._counts = counts
-        self._shapes = counts.shapes_of(tile)
+        self._shapes = counts.shapes_of(grid.tile, grid.box.shape)
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._slab = SlabFile(path, count_bytes(counts, tile), tiles, key=key, what="counts")
+        each = bytes_of(self._shapes)
+        self._slab = SlabFile(path, each, grid.count, key=key, what="counts")
 
     def has(self, tile: int) -> bool:
         return self._slab.has(tile)
@@ -73,6 +75,11 @@ class CountStore:
         self._slab.remove()
 
 
-def count_bytes(counts: Counts, tile: int) -> int:
-    """Return the bytes of the counts of one tile of `tile` pixels along a side."""
-    return COUNT_BYTES * sum(math.prod(shape) for shape in counts.shapes_of(tile).values())
+def count_bytes(counts: Counts, grid: Grid) -> int:
+    """Return the bytes of the counts of one tile of `grid`."""
+    return bytes_of(counts.shapes_of(grid.tile, grid.box.shape))
+
+
+def bytes_of(shapes: Shapes) -> int:
+    """Return the bytes of counts of these shapes."""
+    return COUNT_BYTES * sum(math.prod(shape) for shape in shapes.values())

@@ -59,6 +59,11 @@ class Grid:
         """Return a tile's part of the padded box: where its maps have cells."""
         return self.whole(number).intersect(self.padded)
 
+    def blocks(self, box: Region, block: int) -> Region:
+        """Return `box` grown to whole blocks of so many pixels, but not beyond the padding."""
+        y0, x0 = self.box.y0, self.box.x0
+        return box.shift(-y0, -x0).align(block).shift(y0, x0).intersect(self.padded)
+
     def around(self, box: Region, halo: int) -> Region:
         """Return `box` grown by `halo`, but not beyond the padding."""
         grown = Region(box.y0 - halo, box.x0 - halo, box.y1 + halo, box.x1 + halo)

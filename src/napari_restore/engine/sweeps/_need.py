@@ -41,9 +41,10 @@ class Need:
         steps, shared = self._shared.steps, self._shared
         step = steps[number]
         assert isinstance(step, Sweep)
-        around += step.halo
+        around = -(-around // step.block) * step.block
+        own, around = around == 0, around + step.halo
         # What does not follow from a tile's own pixels is made again tile by tile.
-        batch = 1 if around > step.halo and not is_shallow(step) else self._batch
+        batch = self._batch if own or is_shallow(step) else 1
         pixels = batch * (shared.tile + 2 * around) ** 2
         most = self._cost.sweeps[number].bytes(pixels)
         for other, writer in enumerate(steps[:number]):
@@ -94,7 +95,7 @@ class Need:
         if number == len(self._shared.steps) - 1:
             left = self._shared.tile**2 * (pixel * 4 // 3 + request.maps_bytes)
         if step.counts is not None:
-            left += count_bytes(step.counts, self._shared.tile)
+            left += count_bytes(step.counts, self._shared.tiling)
         computed = 0
         if not request.resources.device.is_accelerator:
             computed = workers * (self._computed(number) + SCRATCH_BYTES + batch * read)

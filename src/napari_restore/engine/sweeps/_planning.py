@@ -87,6 +87,8 @@ def _tiles(request: SweptRequest) -> list[int]:
         raise BadParameter(f"Tile {wanted} is no size.", f"Use for instance {option('tile', 512)}.")
     longest = max(request.box.shape)
     sides = {-(-side // step) * step for side in (SIDES if wanted is None else (wanted,))}
+    # Tiles are counted from the image's origin, and begin where the box does.
+    sides = {side for side in sides if not (request.box.y0 % side or request.box.x0 % side)}
     # One tile of all of a small image, but none larger.
     return sorted(side for side in sides if side < longest + step) or [min(sides)]
 
@@ -145,10 +147,14 @@ class _Base:
         self.device = 0
         if on_device:
             grid = 0 if self.on_host else shared.grid
-            self.device = shared.weights + max(workers * need.on_device, grid)
+            settling = cost.settling_bytes + shared.listed
+            self.device = shared.weights + cost.settled_bytes
+            self.device += max(workers * need.on_device, grid, settling)
         grid = 0 if on_device and not self.on_host else shared.grid
         self.ram = context_bytes + prepare.statistics_bytes + self.cache_bytes
-        self.ram += max(tiles_peak, block_bytes, prepare.peak_bytes, grid, shared.listed)
+        self.ram += cost.settled_bytes
+        settling = shared.listed + (0 if on_device else cost.settling_bytes)
+        self.ram += max(tiles_peak, block_bytes, prepare.peak_bytes, grid, settling)
         self.room = Room(
             has_device=on_device,
             device=resources.device_memory - self.device if on_device else 0,
@@ -177,6 +183,8 @@ def _choice(
         # Making them again takes memory that others were given.
         base = _Base(request, shared, cost, workers, batch, base.again | again)
     step_seconds[0] += base.context_seconds + request.prepare.seconds
+    for number, settling in cost.settling.items():
+        step_seconds[number] += settling.seconds
     if shared.whole is not None:
         step_seconds[shared.steps.index(shared.whole)] = (
             shared.operations * cost.seconds_per_operation

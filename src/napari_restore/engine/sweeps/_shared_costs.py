@@ -18,11 +18,11 @@ from napari_restore.engine.planning._layout import (
 from napari_restore.engine.planning._tiles import tile_sizes
 from napari_restore.engine.running._precision import dtype_of
 from napari_restore.engine.sweeps import _bandwidth
-from napari_restore.engine.sweeps._counts import count_bytes
+from napari_restore.engine.sweeps._counts import bytes_of, count_bytes
 from napari_restore.engine.sweeps._grid import Grid
 from napari_restore.engine.sweeps._groups import groups_of
 from napari_restore.engine.sweeps._tokens import is_related, tile_bytes
-from napari_restore.models import Map, Sweep, SweptModel, WholeStep
+from napari_restore.models import Counts, Map, Sweep, SweptModel, WholeStep
 
 LISTED = 4
 """Bytes in memory per byte of lists that are settled: read one by one, joined, sorted by place."""
@@ -51,8 +51,8 @@ class SharedCosts:
         self.tile = tile
         self.steps = model.steps()
         self.groups = groups_of(self.steps)
-        grid = Grid(box, tile, model.padded_to)
-        self.rows, self.columns, self.tiles = grid.rows, grid.columns, grid.count
+        self.tiling = tiling = Grid(box, tile, model.padded_to)
+        self.rows, self.columns, self.tiles = tiling.rows, tiling.columns, tiling.count
         size = (image.height, image.width)
         # Runs of sweeps restore whole tiles.
         self.decoded = tile_sizes(request.targets, size, tile, 0, tile).count
@@ -65,14 +65,20 @@ class SharedCosts:
             self._add_whole(request, self.whole)
         counted = [s.counts for s in self.steps if isinstance(s, Sweep) and s.counts is not None]
         # Of one sweep at a time.
-        each = max((count_bytes(counts, tile) for counts in counted), default=0)
+        each = max((count_bytes(counts, tiling) for counts in counted), default=0)
         self.count_bytes = self.tiles * each
-        lists = [count_bytes(counts, tile) for counts in counted if callable(counts.shapes)]
-        self.listed = LISTED * self.tiles * max(lists, default=0)
+        self.listed = max((self._merged(counts) for counts in counted), default=0)
         self.disk_bytes = self.token_bytes + self.count_bytes
         self.weights = weight_bytes(model) if request.resources.device.is_accelerator else 0
         self.speed = cache(lambda: _bandwidth.probe(existing_folder(request.folder)))
         self.disk_room = cache(lambda: _disk_room(request, self.disk_bytes))
+
+    def _merged(self, counts: Counts) -> int:
+        """Return the bytes in memory of merging the counts of all tiles."""
+        one = count_bytes(counts, self.tiling)
+        if counts.merged_shapes is not None:
+            return one + bytes_of(counts.merged_shapes)
+        return LISTED * self.tiles * one if callable(counts.shapes) else 0
 
     def _add_whole(self, request: SweptRequest, step: WholeStep) -> None:
         side = self.tile // step.reads.stride

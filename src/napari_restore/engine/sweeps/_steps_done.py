@@ -55,8 +55,7 @@ class StepsDone:
             assert isinstance(step, Sweep) and step.counts is not None
             path = self._folder / f"counts.{number}.slab"
             full_key = f"{key} {self._grid.tile} {step.name}"
-            grid = self._grid
-            self._counts[number] = CountStore(path, step.counts, grid.count, grid.tile, full_key)
+            self._counts[number] = CountStore(path, step.counts, self._grid, full_key)
         return self._counts[number]
 
     def close(self) -> None:

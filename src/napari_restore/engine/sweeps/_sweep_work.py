@@ -232,7 +232,7 @@ class SweepWork:
         """Return maps (C, h, w) in `box`, computed from maps that are kept, or again from theirs."""
         step = self.steps[number]
         assert isinstance(step, Sweep)
-        grown = self.grid.around(box, step.halo)
+        grown = self.grid.around(self.grid.blocks(box, step.block), step.halo)
         maps: dict[str, Tensor] = {}
         for before, writer in enumerate(self.steps[:number]):
             if not isinstance(writer, Sweep):

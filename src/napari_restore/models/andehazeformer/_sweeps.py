@@ -103,7 +103,7 @@ def _embed(model: AnDehazeNetwork) -> Sweep:
 
     counts = Counts(
         features=(Map("candidates", CANDIDATE, size),),
-        shapes=lambda tile: {"candidates": ((tile // size) ** 2, CANDIDATE), NUMBER: ()},
+        shapes=lambda tile, _: {"candidates": ((tile // size) ** 2, CANDIDATE), NUMBER: ()},
         count=count,
         settles=CHOICE,
         settle=settle,

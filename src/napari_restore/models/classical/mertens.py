@@ -56,7 +56,7 @@ class Mertens(SweptModel):
         cells = Map("cells", channels, CELL)
         counts = Counts(
             features=(cells,),
-            shapes=lambda tile: {"cells": ((tile // CELL) ** 2, channels), NUMBER: ()},
+            shapes=lambda tile, _: {"cells": ((tile // CELL) ** 2, channels), NUMBER: ()},
             count=_listed,
             settles=("coarse", "levels"),
             settle=self._settle,

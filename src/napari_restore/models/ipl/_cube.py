@@ -54,40 +54,59 @@ def _mixed(cube: Tensor, weight: Tensor, axis: int) -> Tensor:
 
 
 class Taps(NamedTuple):
-    """Where each of some samples lies between two cells along an axis."""
+    """The two cells along an axis that each of some samples lies between."""
 
     low: Tensor
     """(samples,) int64: the cell before it."""
     high: Tensor
     """(samples,) int64: the cell after it, which may be the same."""
-    share: Tensor
-    """(samples,) float64: the weight of `high`; that of `low` is the rest."""
+    shares: Tensor
+    """(2, samples) float64: the weights of `low` and `high`."""
 
     def matrix(self, cells: int) -> Tensor:
         """Return the weights (samples, cells) float64 as a matrix."""
-        matrix = self.share.new_zeros(len(self.share), cells)
-        matrix.scatter_add_(1, self.low[:, None], 1 - self.share[:, None])
-        return matrix.scatter_add_(1, self.high[:, None], self.share[:, None])
+        matrix = self.shares.new_zeros(len(self.low), cells)
+        for cell, share in zip((self.low, self.high), self.shares, strict=True):
+            matrix.scatter_add_(1, cell[:, None], share[:, None])
+        return matrix
+
+    def at(self, first: int, count: int) -> Taps:
+        """Return the samples `first` to `first + count`; beyond the ends the nearest one."""
+        index = torch.arange(first, first + count, device=self.low.device)
+        index = index.clamp(0, len(self.low) - 1)
+        return Taps(self.low[index], self.high[index], self.shares[:, index])
+
+    def within(self, first: int, count: int) -> tuple[Taps, Tensor]:
+        """Return what cells `first` to `first + count`, counted from `first`, give to samples.
+
+        The second are the numbers (samples,) of the samples that they give something to.
+        """
+        inside = [(each >= first) & (each < first + count) for each in (self.low, self.high)]
+        given = torch.stack(inside) & (self.shares > 0)
+        (numbers,) = torch.nonzero(given.any(0), as_tuple=True)
+        low, high = ((each[numbers] - first).clamp(0, count - 1) for each in (self.low, self.high))
+        return Taps(low, high, (self.shares * given)[:, numbers]), numbers
 
 
-def taps(
-    cells: int,
-    samples: int,
-    first: int = 0,
-    last: int | None = None,
-    device: torch.device | None = None,
-) -> Taps:
-    """Return the taps of samples `first` to `last` of `samples` that span `cells` evenly.
+def taps(cells: int, samples: int, device: torch.device | None = None) -> Taps:
+    """Return the taps of `samples` that span `cells` evenly.
 
     The first and the last sample are the centres of the first and last cell (align_corners); a
     single sample is the first cell. In whole numbers, so that they are exact in images of any size.
     """
-    place = torch.arange(first, samples if last is None else last, device=device)
-    place = place * (cells - 1)
+    place = torch.arange(samples, device=device) * (cells - 1)
     steps = max(1, samples - 1)
     low = (place // steps).clamp(max=cells - 1)
     share = (place - low * steps).double() / steps
-    return Taps(low, (low + 1).clamp(max=cells - 1), share)
+    return Taps(low, (low + 1).clamp(max=cells - 1), torch.stack([1 - share, share]))
+
+
+def most_given(cells: int, samples: int, count: int) -> int:
+    """Return the most samples that `count` neighbouring of `cells` cells give something to."""
+    if cells == 1:
+        return samples
+    # Samples lie (cells − 1) / (samples − 1) apart; those less than a cell away are given to.
+    return min(samples, -(-(count + 1) * (samples - 1) // (cells - 1)))
 
 
 def interpolated(x: Tensor, rows: Taps, columns: Taps) -> Tensor:
@@ -98,16 +117,16 @@ def interpolated(x: Tensor, rows: Taps, columns: Taps) -> Tensor:
             matrix = along.matrix(cells).to(x.dtype)
             x = matrix @ x if axis == 2 else x @ matrix.T
         else:
-            share = along.share.to(x.dtype).view(-1, *[1] * (3 - axis))
+            before, after = along.shares.to(x.dtype).view(2, -1, *[1] * (3 - axis))
             low, high = x.index_select(axis, along.low), x.index_select(axis, along.high)
-            x = low * (1 - share) + high * share
+            x = low * before + high * after
     return x
 
 
 def sampled(x: Tensor, height: int, width: int) -> Tensor:
     """Return x (N, C, h, w) at `height` × `width` samples that span it evenly."""
     rows, columns = (
-        taps(cells, samples, device=x.device)
+        taps(cells, samples, x.device)
         for cells, samples in zip(x.shape[2:], (height, width), strict=True)
     )
     return interpolated(x, rows, columns)

@@ -1,35 +1,175 @@
-"""IPL as a model of the whole image."""
+"""IPL as sweeps: one more than it has blocks.
+
+A sweep applies the cube of the block before it, runs its own slice attention, and adds up what the
+tile gives to the samples of its own cube. Between the samplers a block of 64 × 64 cells knows of the
+rest of the image by the cubes alone; so tiles are multiples of 256 pixels, and only the samplers'
+3 × 3 convolutions need a halo. A map of a sixteenth of the features' channels per pixel is kept from
+one sweep to the next.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
+from torch.nn import functional
 
 from napari_restore.errors import BadParameter
 from napari_restore.models._card import ModelCard
 from napari_restore.models._model import Statistics
-from napari_restore.models._sweeps import Sweep, SweptModel
-from napari_restore.models.ipl._config import IplConfig
-from napari_restore.models.ipl._network import IplNetwork
+from napari_restore.models._sweeps import (
+    RESTORED,
+    Counts,
+    Map,
+    Sums,
+    Sweep,
+    SweepInput,
+    SweptModel,
+    reach_of,
+)
+from napari_restore.models.ipl import _samples
+from napari_restore.models.ipl._config import BANDS, BLOCK, STRIDE, IplConfig
+from napari_restore.models.ipl._cube import interpolated, taps
+from napari_restore.models.ipl._network import IplNetwork, filled
+from napari_restore.models.ipl._samples import Place
+
+HALO = 2 * STRIDE
+"""Pixels around a tile that the last sweep sees: a cell for each of the two convolutions."""
+SMALL: dict[str, Any] = {"dim": 24, "blocks": 4, "affine": 1}
+"""Sizes of `ipl-small`: 0.2 M weights, cubes of 1 GMAC."""
 
 
 class Ipl(IplNetwork, SweptModel):
-    """IPL as a model of whole images."""
+    """IPL as a model that the engine sweeps, by reading R3; the others run on whole images only."""
+
+    @property
+    def padded_to(self) -> int:
+        # Tiles have whole blocks, but the last block of the image may be cut.
+        return STRIDE
+
+    @property
+    def reach(self) -> int | None:
+        # Boxes need not have whole blocks at their edges, where the halo spoils them.
+        return reach_of(self.steps(), STRIDE)
 
     def steps(self) -> tuple[Sweep, ...]:
-        raise BadParameter(
-            f"Model {self.card.id} cannot be run tile by tile yet.", "Choose mertens."
-        )
+        reading = self.card.values.get("reading", "R3")
+        if reading != "R3":
+            raise BadParameter(
+                f"reading={reading} averages over whole rows and columns, which tiles do not have.",
+                "Set reading=R3, or call the network itself on a small image.",
+            )
+        last = self.config.blocks
+        return (*(self._attend(block) for block in range(last)), self._finish(last))
 
     def forward_with_maps(
         self, x: Tensor, statistics: Statistics | None = None, valid: Tensor | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        return self.whole(x, valid), {}
+        if statistics is None:
+            return self.whole(x, valid), {}
+        return SweptModel.forward_with_maps(self, x, statistics, valid)
+
+    def _attend(self, block: int) -> Sweep:
+        """Return the sweep of a block's slice attention."""
+        name, before = f"attended{block}", f"attended{block - 1}"
+        channels = self.config.channels
+
+        def run(given: SweepInput) -> Mapping[str, Tensor]:
+            if block == 0:
+                assert given.view is not None
+                x = self.features(filled(given.view, given.valid))
+            else:
+                x = self._related(block - 1, given, given.maps[before])
+            places = _places(given, x)
+            out = torch.stack(
+                [self._attended(block, *each) for each in zip(x, places, strict=True)]
+            )
+            if not given.wants("features", "place"):
+                return {name: out}
+            return {name: out, "features": out, "place": _samples.as_map(places, out)}
+
+        def settle(sums: Sums, _: Statistics) -> Statistics:
+            samples = _samples.cube_of(sums, channels)
+            return {f"cube{block}": self.relate(block, samples.to(self.up.weight.dtype))}
+
+        counts = Counts(
+            features=(Map("features", channels, STRIDE), Map("place", _samples.PLACE, STRIDE)),
+            shapes=partial(_samples.shapes, channels),
+            count=partial(_samples.count, channels),
+            settles=(f"cube{block}",),
+            settle=settle,
+            merge=partial(_samples.merge, channels),
+            merged_shapes=_samples.merged_shapes(channels),
+        )
+        return Sweep(
+            f"block{block + 1}",
+            f"Block {block + 1} of {self.config.blocks}",
+            run,
+            reads=(before,) if block else (),
+            writes=(Map(name, channels, STRIDE),),
+            halo=0 if block else STRIDE,
+            block=BLOCK * STRIDE,
+            sees_image=block == 0,
+            counts=counts,
+        )
+
+    def _finish(self, block: int) -> Sweep:
+        """Return the last sweep, which makes pixels."""
+        before = f"attended{block - 1}"
+
+        def run(given: SweepInput) -> Mapping[str, Tensor]:
+            assert given.view is not None
+            frames = filled(given.view, given.valid)
+            last = self._related(block - 1, given, given.maps[before])
+            return {RESTORED: self.finish(last + self.features(frames), frames)}
+
+        return Sweep(
+            "fuse", "Fusing", run, reads=(before,), writes=(Map(RESTORED, BANDS),), halo=HALO
+        )
+
+    def _attended(self, block: int, x: Tensor, place: Place) -> Tensor:
+        """Return D (C, h, w) of features of a box: of its whole blocks, 0 around them."""
+        edges = []
+        for first, cells, total in zip(place.first, x.shape[1:], place.size, strict=True):
+            end = first + cells
+            end = end if end >= total else end // BLOCK * BLOCK
+            edges.append((min(cells, -first % BLOCK), max(0, end - first)))
+        (top, bottom), (left, right) = edges
+        if bottom <= top or right <= left:
+            return torch.zeros_like(x)
+        out = self.attend(block, x[None, :, top:bottom, left:right])[0]
+        around = (left, x.shape[2] - right, top, x.shape[1] - bottom)
+        return functional.pad(out, around) if any(around) else out
+
+    def _related(self, block: int, given: SweepInput, attended: Tensor) -> Tensor:
+        """Return D + D · cube (N, C, h, w) of a block's D."""
+        cubes, side = given.statistics[f"cube{block}"], self.config.channels
+        parts = []
+        for number, (place, one) in enumerate(zip(_places(given, attended), attended, strict=True)):
+            # Of one image, or of each of the batch.
+            cube = cubes[number if len(cubes) > 1 else 0].to(one)
+            rows, columns = (
+                taps(side, total, one.device).at(first, cells)
+                for first, total, cells in zip(place.first, place.size, one.shape[1:], strict=True)
+            )
+            parts.append(one + one * interpolated(cube[None], rows, columns)[0])
+        return torch.stack(parts)
 
 
-SMALL: dict[str, Any] = {"dim": 24, "blocks": 4, "affine": 1}
-"""Sizes of `ipl-small`: 0.2 M weights, cubes of 1 GMAC."""
+def _places(given: SweepInput, features: Tensor) -> list[Place]:
+    """Return the place of each item of features (N, C, h, w) in its image, in cells."""
+    count, cells = len(features), (features.shape[2], features.shape[3])
+    origin = given.statistics.get("origin")
+    size = given.statistics.get("size")
+    if size is not None:
+        height, width = (-(-int(side) // STRIDE) for side in size.tolist())
+        cells = (height, width)
+    if origin is None:
+        return [Place((0, 0), cells)] * count
+    return [Place((int(y) // STRIDE, int(x) // STRIDE), cells) for y, x in origin.tolist()]
 
 
 def make(card: ModelCard, **sizes: int) -> Ipl:

@@ -1,0 +1,189 @@
+"""The sweeps over tiles give what the network gives at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from tests.models.ipl.test_network import network
+from torch import Tensor
+
+import napari_restore as nr
+from napari_restore import Region
+from napari_restore.errors import BadParameter
+from napari_restore.images import Image, bracket_of, open_image
+from napari_restore.models.ipl import _samples
+from napari_restore.models.ipl._cube import most_given, sampled, taps
+from napari_restore.models.ipl._network import IplNetwork
+
+SIZE = (555, 781)
+TOLERANCE = 1e-5
+
+SHARES = {"up": 0.1, "down": 0.2, "expand": 0.3}
+"""Of the weights of tests of the network, so that results stay of the order of 1."""
+
+
+def model(**sizes: int) -> IplNetwork:
+    """A network of which every part changes the result; its sums stay of the order of 1."""
+    made = network(seed=3, **sizes).float()
+    with torch.no_grad():
+        for name, parameter in made.named_parameters():
+            parameter.mul_(next((share for part, share in SHARES.items() if part in name), 1))
+    return made
+
+
+MODEL = model(affine=1)
+
+
+def pixels(height: int = SIZE[0], width: int = SIZE[1], seed: int = 1) -> Tensor:
+    """Frames (1, 9, H, W) with structure of all sizes."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width]
+    large = 0.5 + 0.4 * np.sin(y / 67 + 1) * np.cos(x / 93)
+    scene = np.clip(large + 0.2 * rng.random((9, height, width)), 0, 1)
+    return torch.from_numpy(scene.astype(np.float32))[None]
+
+
+def image_of(x: Tensor) -> Image:
+    frames = x[0].reshape(3, 3, *x.shape[2:]).permute(0, 2, 3, 1).numpy()
+    return bracket_of([open_image(frame) for frame in frames], 1, (-2, 0, 2), align=False)
+
+
+def one_shot(x: Tensor, valid: Tensor | None = None) -> npt.NDArray[np.float32]:
+    with torch.inference_mode():
+        y: npt.NDArray[np.float32] = MODEL(x, None, valid)[0].permute(1, 2, 0).numpy()
+    return y
+
+
+@pytest.fixture(scope="module")
+def x() -> Tensor:
+    return pixels()
+
+
+@pytest.fixture(scope="module")
+def expected(x: Tensor) -> npt.NDArray[np.float32]:
+    return one_shot(x)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"tile": 256, "residuals": "ram"},
+        {"tile": 256, "residuals": "disk"},
+        {"tile": 256, "residuals": "recompute"},
+        {"tile": 512, "tile_batch": 2},
+    ],
+    ids=lambda options: "-".join(map(str, options.values())),
+)
+def test_tile_by_tile_is_the_whole(
+    x: Tensor, expected: Any, options: dict[str, Any], tmp_path: Path
+) -> None:
+    assert 0.05 < expected.std() < 5
+    result = nr.restore(image_of(x), MODEL, scratch=tmp_path, **options)
+    assert np.abs(np.asarray(result.array) - expected).max() <= TOLERANCE
+    assert len(result.record["plan"]["staged"]["predicted_seconds"]) == 4
+    # Every cube matters.
+    for block in range(3):
+        other = model(affine=1)
+        other.cubes[block].third.weight.mul_(0)
+        assert np.abs(other(x)[0].permute(1, 2, 0).numpy() - expected).max() > 100 * TOLERANCE
+
+
+@pytest.mark.parametrize("size", [(3, 2), (1, 700), (600, 9)], ids=str)
+def test_odd_sizes(size: tuple[int, int]) -> None:
+    x = pixels(*size)
+    got = np.asarray(nr.restore(image_of(x), MODEL, tile=256).array)
+    assert np.abs(got - one_shot(x)).max() <= TOLERANCE
+
+
+def test_another_area_runs_no_sweep(x: Tensor, expected: Any) -> None:
+    image = image_of(x)
+    nr.restore(image, MODEL, tile=256)
+    plan = nr.plan(image, MODEL, region=Region(250, 300, 420, 600), tile=256)
+    # Its own blocks, and the cells around them with theirs.
+    assert plan.staged is None and plan.layout.halo == MODEL.reach == 260
+    got = np.asarray(nr.start(plan).result().array)
+    assert np.abs(got - expected[250:420, 300:600]).max() <= TOLERANCE
+
+
+@pytest.mark.parametrize("tile", [256, None])
+def test_a_region_alone(x: Tensor, tile: int | None, tmp_path: Path) -> None:
+    """With extent region the network sees whole tiles around it, and nothing else."""
+    area, options = Region(300, 530, 400, 700), {"extent": "region", "tile": tile}
+    image = image_of(x)
+    result = nr.restore(image, MODEL, region=area, **options)
+    y0, x0, y1, x1 = result.record["plan"]["staged"]["box"]
+    assert (y0, x0, y1, x1) == (256, 512, 512, 768)
+    alone = one_shot(x[..., y0:y1, x0:x1])[300 - y0 : 400 - y0, 530 - x0 : 700 - x0]
+    assert np.abs(np.asarray(result.array) - alone).max() <= TOLERANCE
+    # A second time nothing is swept: pixels keep their places, but see what lies around the tiles.
+    again = nr.restore(image, MODEL, region=area, scratch=tmp_path, **options)
+    assert again.record["plan"]["staged"] is None
+    assert np.abs(np.asarray(again.array) - alone).max() <= 5e-3
+
+
+def test_the_error_of_maps_that_are_rounded_is_told(x: Tensor, expected: Any) -> None:
+    result = nr.restore(image_of(x), MODEL, tile=256, residual_dtype="float16", residuals="ram")
+    rounding = result.record["measured"]["residual_rounding"]
+    assert 1e-5 < rounding < 1e-3
+    error = np.abs(np.asarray(result.array) - expected).max()
+    assert TOLERANCE < error < 0.05
+
+
+def test_invalid_pixels_are_the_mean_of_the_valid(x: Tensor) -> None:
+    broken, valid = x.clone(), torch.ones(1, 3, *SIZE, dtype=torch.bool)
+    valid[0, 2, 100:300, 50:400] = valid[0, 0, 200:500, 300:310] = False
+    broken.view(1, 3, 3, *SIZE).movedim(2, -1)[~valid] = torch.nan
+    got = np.asarray(nr.restore(image_of(broken), MODEL, tile=256).array)
+    assert np.abs(got - one_shot(broken, valid)).max() <= TOLERANCE
+
+
+@pytest.mark.parametrize("reading", ["R1", "R2"])
+def test_readings_that_average_are_not_swept(x: Tensor, reading: str) -> None:
+    other = network({"reading": reading}).float()
+    assert torch.isfinite(other(x)).all()
+    with pytest.raises(BadParameter, match=f"reading={reading} averages over whole rows"):
+        nr.plan(image_of(x), other)
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_another_number_of_frames_is_refused(x: Tensor, count: int) -> None:
+    frames = [open_image(np.zeros((40, 50, 3), np.float32)) for _ in range(count)]
+    image = frames[0]
+    if count > 1:
+        image = bracket_of(frames, 0, range(count), align=False)
+    said = "one image" if count == 1 else f"takes 3 frames, not {count}.*Choose 3 of them, or a"
+    with pytest.raises(BadParameter, match=said):
+        nr.plan(image, MODEL)
+
+
+# -- what is counted --------------------------------------------------------------------
+
+
+def test_most_samples_of_a_tile_are_known() -> None:
+    for cells, side, count in ((1, 16, 1), (9, 16, 4), (16, 16, 4), (100, 16, 8), (7, 3, 2)):
+        spans = [taps(cells, side).within(first, count) for first in range(cells - count + 1)]
+        assert max(len(numbers) for _, numbers in spans) <= most_given(cells, side, count)
+    assert most_given(8000, 192, 64) == 2
+
+
+def test_lists_of_tiles_add_up_to_all_samples() -> None:
+    side, cells = 16, (40, 70)
+    x = torch.rand(1, side, *cells, dtype=torch.float64)
+    place = _samples.as_map([_samples.Place((0, 0), cells)], x)
+    whole = _samples.cube_of(_samples.count(side, {"features": x, "place": place}, None), side)
+    torch.testing.assert_close(whole, sampled(x, side, side), rtol=0, atol=1e-12)
+    total: Any = None
+    shapes = _samples.shapes(side, 64, (160, 280))
+    for y in range(0, 40, 16):
+        for left in range(0, 70, 16):
+            box = (..., slice(y, y + 16), slice(left, left + 16))
+            tile = _samples.count(side, {"features": x[box], "place": place[box]}, None)
+            assert tile["samples"].shape[1] <= shapes["samples"][0] < side**2
+            total = tile if total is None else _samples.merge(side, total, tile)
+    assert {name: each.shape[1:] for name, each in total.items()} == _samples.merged_shapes(side)
+    torch.testing.assert_close(_samples.cube_of(total, side), whole, rtol=0, atol=1e-12)
