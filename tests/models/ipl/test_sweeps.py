@@ -16,6 +16,7 @@ import napari_restore as nr
 from napari_restore import Region
 from napari_restore.errors import BadParameter
 from napari_restore.images import Image, bracket_of, open_image
+from napari_restore.models import for_frames
 from napari_restore.models.ipl import _samples
 from napari_restore.models.ipl._cube import most_given, sampled, taps
 from napari_restore.models.ipl._network import IplNetwork
@@ -150,14 +151,20 @@ def test_readings_that_average_are_not_swept(x: Tensor, reading: str) -> None:
         nr.plan(image_of(x), other)
 
 
-@pytest.mark.parametrize("count", [1, 2, 4])
-def test_another_number_of_frames_is_refused(x: Tensor, count: int) -> None:
-    frames = [open_image(np.zeros((40, 50, 3), np.float32)) for _ in range(count)]
-    image = frames[0]
-    if count > 1:
-        image = bracket_of(frames, 0, range(count), align=False)
-    said = "one image" if count == 1 else f"takes 3 frames, not {count}.*Choose 3 of them, or a"
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [
+        (1, "one image.*Give 3 frames"),
+        (2, "takes 3 frames, not 2.*Give 1 more, or choose a model that takes any"),
+        (5, "takes 3 frames, not 5.*Give 3 of them, such as f0, f2, f4, or choose"),
+    ],
+)
+def test_another_number_of_frames_is_refused(count: int, said: str) -> None:
     with pytest.raises(BadParameter, match=said):
+        for_frames(MODEL, count, names=[f"f{n}" for n in range(count)])
+    frames = [open_image(np.zeros((40, 50, 3), np.float32)) for _ in range(count)]
+    image = bracket_of(frames, 0, range(count), align=False) if count > 1 else frames[0]
+    with pytest.raises(BadParameter, match=said.partition(".*")[0]):
         nr.plan(image, MODEL)
 
 

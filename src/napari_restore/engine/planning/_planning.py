@@ -72,7 +72,9 @@ def make_plan(image: Image, model: RestorationModel, **keywords: Unpack[PlanOpti
     """
     wanted = RestoreOptions.of(keywords)
     others = image.companions
-    model = for_frames(model, len(image.frames), None if others is None else others.reference)
+    reference = None if others is None else others.reference
+    names = [frame.name for frame in image.frames]
+    model = for_frames(model, len(names), reference, names)
     options = _checked(wanted, image, model)
     notes: list[str] = []
     source = _masked(source_of(image, model.card, options, notes), options)
