@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image as Pillow
 from tests.models.test_mertens import frames
 
@@ -94,6 +95,24 @@ def test_bad_input_is_said(
     assert run.code == 2
     assert said in run.err
     assert not (tmp_path / "out.tif").exists()
+
+
+def test_a_network_takes_three_frames(cli: Any, bracket: Path, tmp_path: Path) -> None:
+    out, network = tmp_path / "out.png", ["--model", "ipl-small", "--weights", "random:0"]
+    run = cli("fuse", bracket, "-o", out, *network, "--memory", "2GiB", "--align", "off")
+    assert run.code == 0, run.err
+    order = [np.asarray(Pillow.open(bracket / f"{name}.png")) for name in "bca"]
+    x = torch.from_numpy(np.concatenate(order, 2)).permute(2, 0, 1)[None].float() / 255
+    expected = 255 * nr.load_model("ipl-small", weights="random:0")(x)[0].permute(1, 2, 0).numpy()
+    got = np.asarray(Pillow.open(out)).astype(np.float32)
+    assert np.abs(got - expected.clip(0, 255)).max() <= 0.51
+    assert np.abs(got - order[1]).max() >= 2
+    Pillow.new("RGB", (170, 150)).save(bracket / "d.png")
+    run = cli("fuse", bracket, "-o", tmp_path / "four.png", *network, "--align", "off")
+    assert (run.code, "takes 3 frames, not 4. Give 3 of them, such as d, c, a" in run.err) == (
+        2,
+        True,
+    )
 
 
 def test_an_output_is_no_frame(cli: Any, bracket: Path) -> None:

@@ -85,6 +85,16 @@ def test_a_child_process_runs_it_as_well(tmp_path: Path) -> None:
     assert np.array_equal(expected, np.asarray(nr.restore(image, "mertens", progress=False)))
 
 
+@pytest.mark.parametrize("tile", [128, 256])
+def test_a_region_alone_is_fused_at_its_place(tile: int) -> None:
+    area = Region(140, 150, 200, 210)
+    result = nr.restore(bracket(), "mertens", region=area, extent="region", tile=tile)
+    y0, x0, y1, x1 = result.record["plan"]["staged"]["box"]
+    alone = fused(frames(290, 333).astype(np.float32)[:, y0:y1, x0:x1])
+    expected = alone[140 - y0 : 200 - y0, 150 - x0 : 210 - x0]
+    assert np.abs(np.asarray(result.array) - expected).max() <= 1e-6
+
+
 def test_equal_frames_leave_the_image_as_it_is() -> None:
     pixels = (frames(140, 150)[1] * 65535).astype(np.uint16)
     same = bracket_of([open_image(pixels)] * 3, None, (0, 0, 0), align="off")

@@ -188,6 +188,16 @@ def test_a_region_knows_the_whole_image(image: Any, tmp_path: Path) -> None:
     assert np.abs(draft - part).max() > 100 * TOLERANCE
 
 
+@pytest.mark.parametrize("tile", [128, 256, None])
+def test_a_region_alone_is_whole_tiles(image: Any, tmp_path: Path, tile: int | None) -> None:
+    area = Region(140, 260, 200, 320)
+    result = nr.restore(image, MODEL, region=area, extent="region", tile=tile, scratch=tmp_path)
+    y0, x0, y1, x1 = result.record["plan"]["staged"]["box"]
+    assert (y0, x0) == ((0, 256) if tile == 256 else (128, 256))
+    expected = one_shot(image[y0:y1, x0:x1])[140 - y0 : 200 - y0, 260 - x0 : 320 - x0]
+    assert np.abs(np.asarray(result.array) - expected).max() <= TOLERANCE
+
+
 def test_damaged_statistics_are_settled_again(image: Any, tmp_path: Path) -> None:
     plan = nr.plan(image, MODEL, scratch=tmp_path, tile=128)
     nr.start(plan).result()
