@@ -90,7 +90,7 @@ class ModelCard:
     """Whether `prepare` needs the whole image's `Context` first."""
     placed: bool = False
     """Whether `forward` is position-dependent: its statistics may contain maps over the whole
-    image, and each call gets three more, "origin", "scale" and "size"; see `Statistics`."""
+    image, and each call gets three more, "origin", "scale" and "image_size"; see `Statistics`."""
     uses_validity: bool = False
     """Whether `forward` takes the `valid` mask; else invalid pixels are filled."""
     maps: tuple[str, ...] = ()

@@ -23,7 +23,7 @@ call's statistics also hold
   is cut from, counted from the corner of the context's image (may be negative);
 - ``scale`` () float64, on the CPU: pixels of the context along a side of one of those
   (1 but for coarser levels);
-- ``size`` (2,) int64, on the CPU: height and width of all that the origins are counted in.
+- ``image_size`` (2,) int64, on the CPU: height and width of all that the origins are counted in.
 
 Statistics read by name elsewhere: ``airlight_all`` (C,) in model range, of all bands of the image,
 and ``exponent`` (), how haze's optical depth falls with wavelength, for the bands the model does
@@ -120,7 +120,7 @@ def placed_at(
         **statistics,
         "origin": origin,
         "scale": torch.tensor(scale, dtype=torch.float64),
-        "size": torch.tensor(size or like.shape[-2:], dtype=torch.int64),
+        "image_size": torch.tensor(size or like.shape[-2:], dtype=torch.int64),
     }
 
 

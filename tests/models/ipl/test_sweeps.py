@@ -28,9 +28,9 @@ SHARES = {"up": 0.1, "down": 0.2, "expand": 0.3}
 """Of the weights of tests of the network, so that results stay of the order of 1."""
 
 
-def model(**sizes: int) -> IplNetwork:
+def model(values: dict[str, Any] | None = None, **sizes: int) -> IplNetwork:
     """A network of which every part changes the result; its sums stay of the order of 1."""
-    made = network(seed=3, **sizes).float()
+    made = network(values, seed=3, **sizes).float()
     with torch.no_grad():
         for name, parameter in made.named_parameters():
             parameter.mul_(next((share for part, share in SHARES.items() if part in name), 1))
@@ -133,6 +133,18 @@ def test_the_error_of_maps_that_are_rounded_is_told(x: Tensor, expected: Any) ->
     assert 1e-5 < rounding < 1e-3
     error = np.abs(np.asarray(result.array) - expected).max()
     assert TOLERANCE < error < 0.05
+
+
+@pytest.mark.parametrize("residuals", ["ram", "disk", "recompute"])
+def test_maps_in_8_bits(x: Tensor, expected: Any, residuals: str, tmp_path: Path) -> None:
+    model_8 = model({"kept": "int8"}, affine=1)
+    result = nr.restore(image_of(x), model_8, tile=256, residuals=residuals, scratch=tmp_path)
+    error = np.abs(np.asarray(result.array) - expected)
+    assert TOLERANCE < error.max() < 0.1
+    assert error.mean() < 3e-3
+    kept = sum(result.record["measured"]["residual_bytes"].values())
+    # Two maps of 16 channels, and what tells their range, per cell of 16 pixels, in whole tiles.
+    assert kept == (0 if residuals == "recompute" else 2 * 12 * 64**2 * (16 + 8))
 
 
 def test_invalid_pixels_are_the_mean_of_the_valid(x: Tensor) -> None:

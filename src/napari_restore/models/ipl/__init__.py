@@ -27,6 +27,13 @@ LAST = Parameter(
     "The activation after a cube's last layer: gelu, or sigmoid as in earlier code of the authors.",
     choices=("gelu", "sigmoid"),
 )
+KEPT = Parameter(
+    "kept",
+    "float",
+    "Numbers of the map that one sweep leaves for the next: float, as the run keeps maps, or int8, "
+    "about a quarter of float32, which rounds the result.",
+    choices=("float", "int8"),
+)
 IPL = ModelCard(
     id="ipl",
     title="IPL",
@@ -41,7 +48,7 @@ IPL = ModelCard(
     multiple_of=256,
     placed=True,
     uses_validity=True,
-    parameters=(READING, TURNS, LAST),
+    parameters=(READING, TURNS, LAST, KEPT),
     needs_weights=True,
     weights_note="None shipped, and none published.",
     source="Ultra-High-Definition Dynamic Multi-Exposure Image Fusion via Infinite Pixel Learning "

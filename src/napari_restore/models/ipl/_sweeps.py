@@ -34,6 +34,7 @@ from napari_restore.models.ipl import _samples
 from napari_restore.models.ipl._config import BANDS, BLOCK, STRIDE, IplConfig
 from napari_restore.models.ipl._cube import interpolated, taps
 from napari_restore.models.ipl._network import IplNetwork, filled
+from napari_restore.models.ipl._quantise import RANGE_BYTES, by_cell, cell_values
 from napari_restore.models.ipl._samples import Place
 
 HALO = 2 * STRIDE
@@ -82,14 +83,15 @@ class Ipl(IplNetwork, SweptModel):
                 assert given.view is not None
                 x = self.features(filled(given.view, given.valid))
             else:
-                x = self._related(block - 1, given, given.maps[before])
+                x = self._related(block - 1, given, self._read(given.maps[before]))
             places = _places(given, x)
             out = torch.stack(
                 [self._attended(block, *each) for each in zip(x, places, strict=True)]
             )
+            kept = {name: by_cell(out) if self._in_8_bits else out}
             if not given.wants("features", "place"):
-                return {name: out}
-            return {name: out, "features": out, "place": _samples.as_map(places, out)}
+                return kept
+            return {**kept, "features": out, "place": _samples.as_map(places, out)}
 
         def settle(sums: Sums, _: Statistics) -> Statistics:
             samples = _samples.cube_of(sums, channels)
@@ -109,7 +111,7 @@ class Ipl(IplNetwork, SweptModel):
             f"Block {block + 1} of {self.config.blocks}",
             run,
             reads=(before,) if block else (),
-            writes=(Map(name, channels, STRIDE),),
+            writes=(self._map(name),),
             halo=0 if block else STRIDE,
             block=BLOCK * STRIDE,
             sees_image=block == 0,
@@ -123,12 +125,26 @@ class Ipl(IplNetwork, SweptModel):
         def run(given: SweepInput) -> Mapping[str, Tensor]:
             assert given.view is not None
             frames = filled(given.view, given.valid)
-            last = self._related(block - 1, given, given.maps[before])
+            last = self._related(block - 1, given, self._read(given.maps[before]))
             return {RESTORED: self.finish(last + self.features(frames), frames)}
 
         return Sweep(
             "fuse", "Fusing", run, reads=(before,), writes=(Map(RESTORED, BANDS),), halo=HALO
         )
+
+    @property
+    def _in_8_bits(self) -> bool:
+        return self.card.values.get("kept") == "int8"
+
+    def _map(self, name: str) -> Map:
+        """Return the map that is kept of a block's D."""
+        if self._in_8_bits:
+            return Map(name, self.config.channels + RANGE_BYTES, STRIDE, "uint8")
+        return Map(name, self.config.channels, STRIDE)
+
+    def _read(self, kept: Tensor) -> Tensor:
+        """Return a block's D (N, C, h, w) of the map that was kept."""
+        return cell_values(kept).to(self.up.weight.dtype) if self._in_8_bits else kept
 
     def _attended(self, block: int, x: Tensor, place: Place) -> Tensor:
         """Return D (C, h, w) of features of a box: of its whole blocks, 0 around them."""
@@ -163,7 +179,7 @@ def _places(given: SweepInput, features: Tensor) -> list[Place]:
     """Return the place of each item of features (N, C, h, w) in its image, in cells."""
     count, cells = len(features), (features.shape[2], features.shape[3])
     origin = given.statistics.get("origin")
-    size = given.statistics.get("size")
+    size = given.statistics.get("image_size")
     if size is not None:
         height, width = (-(-int(side) // STRIDE) for side in size.tolist())
         cells = (height, width)
