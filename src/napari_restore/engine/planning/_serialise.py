@@ -60,5 +60,6 @@ def deserialise_plan(
         values["staged"] = SweptLayout.from_dict(values["staged"])
     for name in ("bands", "maps", "notes", "origin"):
         values[name] = tuple(values[name])
-    bound = for_frames(model, len(image.frames))
+    others = image.companions
+    bound = for_frames(model, len(image.frames), None if others is None else others.reference)
     return Plan(image=image, model=bound, part=part, **values)
