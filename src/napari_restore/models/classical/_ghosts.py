@@ -50,13 +50,14 @@ def counted(frames: Tensor, valid: Tensor | None) -> Tensor:
 
 def histograms(features: Mapping[str, Tensor], reference: int) -> Sums:
     """Return how often values of reference and frame meet, (N, F, 3, OWN_BINS, BINS) float64."""
-    values = features["colours"].unflatten(1, (-1, BANDS))
+    colours = features["colours"]
+    values = colours.view(len(colours), -1, BANDS, *colours.shape[2:])
     own = values[:, reference : reference + 1]
     known = ((values >= 0) & (own >= 0)).flatten(3).double()
     places = _step(own, OWN_BINS) * BINS + _step(values, BINS)
     pairs = known.new_zeros(*known.shape[:3], OWN_BINS * BINS)
     pairs.scatter_add_(3, places.flatten(3), known)
-    return {"pairs": pairs.unflatten(3, (OWN_BINS, BINS))}
+    return {"pairs": pairs.view(*pairs.shape[:3], OWN_BINS, BINS)}
 
 
 def curves(sums: Sums, _: Statistics) -> Statistics:
