@@ -26,9 +26,19 @@ def ipl(state: State, x: Tensor, *, reading: str = "R3", turns: str = "roll", la
         cube = related(state, f"cubes.{block}", resized(d, side, side), turns, last)
         current = d + d * resized(cube, *d.shape[2:])
         block += 1
-    made = functional.conv2d(first + current, state["up.weight"], state["up.bias"], padding=1)
-    made = functional.pixel_shuffle(made, 4)
-    y = (1 + made[:, :3]) * x[:, 3:6] + (made[:, 3:] if made.shape[1] > 3 else 0)
+    layer = "mix" if "mix.weight" in state else "up"
+    matrix, bias = (state[f"{layer}.{name}"] for name in ("weight", "bias"))
+    made = functional.conv2d(first + current, matrix, bias, padding=1)
+    if layer == "up":
+        y = (1 + functional.pixel_shuffle(made, 4)) * x[:, 3:6]
+    else:
+        gates = functional.interpolate(
+            functional.pixel_shuffle(made, 2), size=x.shape[2:], mode="bilinear"
+        )
+        y = x[:, 3:6] + gates[:, 9:]
+        for frame in range(3):
+            planes = slice(3 * frame, 3 * frame + 3)
+            y = y + gates[:, planes] * x[:, planes]
     return y[..., :height, :width]
 
 

@@ -68,10 +68,10 @@ def test_it_takes_the_published_operations(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize("reading", ["R1", "R2", "R3"])
 @pytest.mark.parametrize(("turns", "last"), [("roll", "gelu"), ("mixnet", "sigmoid")])
-@pytest.mark.parametrize("affine", [0, 1])
-def test_it_is_the_literal_network(reading: str, turns: str, last: str, affine: int) -> None:
+@pytest.mark.parametrize("mixes", [0, 1])
+def test_it_is_the_literal_network(reading: str, turns: str, last: str, mixes: int) -> None:
     values = {"reading": reading, "turns": turns, "last": last}
-    model, x = network(values, affine=affine), bracket()
+    model, x = network(values, mixes=mixes), bracket()
     expected = ipl(model.state_dict(), x, **values)
     assert expected.std() > 0.1
     torch.testing.assert_close(model(x), expected, rtol=0, atol=1e-9)
@@ -113,10 +113,10 @@ def test_images_of_a_batch_know_nothing_of_each_other() -> None:
     torch.testing.assert_close(model(x)[1:], model(x[1:]), rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("affine", [0, 1])
-def test_a_new_network_begins_with_the_medium_frame(affine: int) -> None:
+@pytest.mark.parametrize("mixes", [0, 1])
+def test_a_new_network_begins_with_the_medium_frame(mixes: int) -> None:
     torch.manual_seed(0)
-    model, x = make(card_of("ipl"), dim=8, affine=affine), bracket(100, 132).float()
+    model, x = make(card_of("ipl"), dim=8, mixes=mixes), bracket(100, 132).float()
     side, last = model.config.channels, model.features(x)
     for block in range(model.config.blocks):
         last = model.attend(block, last)
@@ -137,7 +137,7 @@ def test_random_weights_are_usable() -> None:
 
 
 def test_what_is_not_valid_does_not_matter() -> None:
-    model, x = network(affine=1), bracket(40, 44)
+    model, x = network(mixes=1), bracket(40, 44)
     valid = torch.ones(1, 3, 40, 44, dtype=torch.bool)
     valid[:, 0, :, 20:] = False
     valid[:, :, 30:, 30:] = False
@@ -156,7 +156,7 @@ def test_a_file_of_weights_tells_its_sizes(tmp_path: Path) -> None:
         "hidden_width": 5,
         "hidden_channel": 3,
         "shared": 0,
-        "affine": 1,
+        "mixes": 1,
     }
     card = card_of("ipl-small")
     model = make(card, **sizes).eval().requires_grad_(False)
@@ -168,7 +168,7 @@ def test_a_file_of_weights_tells_its_sizes(tmp_path: Path) -> None:
     assert torch.equal(loaded(x), model(x))
     with pytest.raises(BadModel, match="32 channels instead of 192"):
         load("ipl", weights=path)
-    for name, said in (("up.weight", "lack up.weight"), ("down.weight", "lack down.weight")):
+    for name, said in (("mix.weight", "lack up.weight"), ("down.weight", "lack down.weight")):
         state = {key: value for key, value in model.state_dict().items() if key != name}
         save_file(state, path)
         with pytest.raises(BadModel, match=said):

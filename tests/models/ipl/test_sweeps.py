@@ -37,7 +37,7 @@ def model(values: dict[str, Any] | None = None, **sizes: int) -> IplNetwork:
     return made
 
 
-MODEL = model(affine=1)
+MODEL = model(mixes=1)
 
 
 def pixels(height: int = SIZE[0], width: int = SIZE[1], seed: int = 1) -> Tensor:
@@ -89,7 +89,7 @@ def test_tile_by_tile_is_the_whole(
     assert len(result.record["plan"]["staged"]["predicted_seconds"]) == 4
     # Every cube matters.
     for block in range(3):
-        other = model(affine=1)
+        other = model(mixes=1)
         other.cubes[block].third.weight.mul_(0)
         assert np.abs(other(x)[0].permute(1, 2, 0).numpy() - expected).max() > 100 * TOLERANCE
 
@@ -124,7 +124,8 @@ def test_a_region_alone(x: Tensor, tile: int | None, tmp_path: Path) -> None:
     # A second time nothing is swept: pixels keep their places, but see what lies around the tiles.
     again = nr.restore(image, MODEL, region=area, scratch=tmp_path, **options)
     assert again.record["plan"]["staged"] is None
-    assert np.abs(np.asarray(again.array) - alone).max() <= 5e-3
+    # Slices spread what differs at the edges of the tiles, a little, over their blocks.
+    assert np.abs(np.asarray(again.array) - alone).max() <= 0.02 * alone.std()
 
 
 def test_the_error_of_maps_that_are_rounded_is_told(x: Tensor, expected: Any) -> None:
@@ -137,7 +138,7 @@ def test_the_error_of_maps_that_are_rounded_is_told(x: Tensor, expected: Any) ->
 
 @pytest.mark.parametrize("residuals", ["ram", "disk", "recompute"])
 def test_maps_in_8_bits(x: Tensor, expected: Any, residuals: str, tmp_path: Path) -> None:
-    model_8 = model({"kept": "int8"}, affine=1)
+    model_8 = model({"kept": "int8"}, mixes=1)
     result = nr.restore(image_of(x), model_8, tile=256, residuals=residuals, scratch=tmp_path)
     error = np.abs(np.asarray(result.array) - expected)
     assert TOLERANCE < error.max() < 0.1

@@ -60,8 +60,8 @@ SMALL = replace(
     IPL,
     id="ipl-small",
     title="IPL, small",
-    summary="All parts of IPL in a network that an ordinary processor can train and run; it also "
-    "adds to the medium frame.",
+    summary="All parts of IPL in a network that an ordinary processor can train and run; it mixes all "
+    "three frames instead of brightening the medium one.",
     weights_note="None shipped yet.",
     source="Ultra-High-Definition Dynamic Multi-Exposure Image Fusion via Infinite Pixel Learning "
     "(AAAI 2025), sizes of our own",

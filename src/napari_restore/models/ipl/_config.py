@@ -11,6 +11,8 @@ BLOCK = 64
 """Cells along a side of the blocks that rows and columns are cut into."""
 STRIDE = 4
 """Pixels along a side of a cell of the features."""
+MIX = 2
+"""Pixels along a side of a cell of gates, where the frames are mixed."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,10 @@ class IplConfig:
     """Those along rows."""
     shared: int = 1
     """1: all blocks have the same slice attention; 0: each has its own."""
-    affine: int = 0
-    """0: y = gate · X2, as published; 1: y = gate · X2 + offset."""
+    mixes: int = 0
+    """0: y = gate · X2, as published. 1: y = Σ gate · X + offset over all frames, with gates and
+    offset of cells of `MIX` pixels, interpolated: detail comes from the frames themselves, also where
+    X2 is clipped."""
 
     @property
     def channels(self) -> int:
@@ -43,5 +47,5 @@ class IplConfig:
 
     @property
     def outputs(self) -> int:
-        """Planes that the up-sampler makes."""
-        return BANDS * (2 if self.affine else 1)
+        """Planes that the up-sampler makes: of every pixel, or of every cell of `MIX` pixels."""
+        return BANDS * (FRAMES + 1) if self.mixes else BANDS

@@ -11,21 +11,22 @@ from torch.nn import functional
 from napari_restore.models._card import ModelCard
 from napari_restore.models._model import RestorationModel
 from napari_restore.models._padding import pad_to_multiple
-from napari_restore.models.ipl._config import BANDS, FRAMES, STRIDE, IplConfig
+from napari_restore.models.ipl._config import BANDS, FRAMES, MIX, STRIDE, IplConfig
 from napari_restore.models.ipl._cube import CubeLayers, sampled
 from napari_restore.models.ipl._slices import SliceAttentions
 
 MEDIUM = slice(BANDS, 2 * BANDS)
 """Planes of X2, the frame of medium exposure."""
-GAINS = {"third": 0.1, "expand": 0.1, "up": 0.01}
+GAINS = {"third": 0.1, "expand": 0.1, "up": 0.01, "mix": 0.01}
 """Factors of first weights: every block begins near its input, the result near the medium frame."""
 
 
 class IplNetwork(RestorationModel):
     """IPL: three frames (N, 9, H, W), dark to bright, make one image (N, 3, H, W).
 
-    F0 = down(X); for every block D = attention(x), x ← D + D · cube(D); y = gate(x + F0) · X2. The
-    gate is 1 plus the up-sampler: a network begins with its medium frame. Images of a batch know
+    F0 = down(X); for every block D = attention(x), x ← D + D · cube(D); y = gate(x + F0) · X2, or the
+    mixture of `IplConfig.mixes`. The gate is 1 plus the up-sampler: a network begins with its medium
+    frame. Images of a batch know
     nothing of each other. Source: "Ultra-High-Definition Dynamic Multi-Exposure Image Fusion via
     Infinite Pixel Learning", AAAI 2025, a re-implementation.
     """
@@ -38,13 +39,17 @@ class IplNetwork(RestorationModel):
         own = 1 if config.shared else config.blocks
         self.attention = nn.ModuleList(SliceAttentions(config) for _ in range(own))
         self.cubes = nn.ModuleList(CubeLayers(channels) for _ in range(config.blocks))
-        self.up = nn.Conv2d(channels, config.outputs * area, 3, padding=1)
+        if config.mixes:
+            self.mix = nn.Conv2d(channels, config.outputs * (STRIDE // MIX) ** 2, 3, padding=1)
+        else:
+            self.up = nn.Conv2d(channels, config.outputs * area, 3, padding=1)
         self._initialise()
 
     @property
     def ends(self) -> tuple[str, ...]:
         """Names of the weights that begin small: every block near its attention, the gate near 1."""
-        return ("up.weight", *(f"cubes.{n}.third.weight" for n in range(self.config.blocks)))
+        last = "mix" if self.config.mixes else "up"
+        return (f"{last}.weight", *(f"cubes.{n}.third.weight" for n in range(self.config.blocks)))
 
     @torch.no_grad()
     def _initialise(self) -> None:
@@ -74,10 +79,14 @@ class IplNetwork(RestorationModel):
         return related
 
     def finish(self, last: Tensor, x: Tensor) -> Tensor:
-        """Return the image from x + F0 and the frames; it needs a halo of a cell."""
-        made = functional.pixel_shuffle(self.up(last), STRIDE)
-        y = (1 + made[:, :BANDS]) * x[:, MEDIUM]
-        return y + made[:, BANDS:] if self.config.affine else y
+        """Return the image from x + F0 and the frames; it needs a halo of a cell, mixing of two."""
+        if not self.config.mixes:
+            return (1 + functional.pixel_shuffle(self.up(last), STRIDE)) * x[:, MEDIUM]
+        made = functional.pixel_shuffle(self.mix(last), STRIDE // MIX)
+        fine = functional.interpolate(made, scale_factor=MIX, mode="bilinear", align_corners=False)
+        of_frames, offset = fine.split(FRAMES * BANDS, dim=1)
+        mixed = (of_frames * x).view(len(x), FRAMES, BANDS, *x.shape[2:]).sum(1)
+        return x[:, MEDIUM] + mixed + offset
 
     def whole(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
         """Return the fused image (N, 3, H, W) of whole brackets (N, 9, H, W), see `filled`."""

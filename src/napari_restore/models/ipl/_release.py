@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from napari_restore.errors import BadModel
-from napari_restore.models.ipl._config import BANDS, FRAMES, STRIDE
+from napari_restore.models.ipl._config import BANDS, FRAMES, MIX, STRIDE
 
-DOWN, UP = "down.weight", "up.weight"
+DOWN, UP, MIX_WEIGHT = "down.weight", "up.weight", "mix.weight"
 REDUCE = "attention.0.{}.reduce.weight"
 PUBLISHED = 192
 """Channels of the features of the published network."""
@@ -35,21 +35,23 @@ def sizes_of_small(state: Mapping[str, Tensor]) -> dict[str, int]:
 def sizes_of(state: Mapping[str, Tensor]) -> dict[str, int]:
     """Return the arguments of `make` for the network of `state`; raises `BadModel`."""
     axes = ("channel", "width", "height")
-    for name in (DOWN, UP, *(REDUCE.format(axis) for axis in axes)):
+    last = MIX_WEIGHT if MIX_WEIGHT in state else UP
+    for name in (DOWN, last, *(REDUCE.format(axis) for axis in axes)):
         if name not in state:
             raise _other(f"they lack {name}")
-    down, up = state[DOWN], state[UP]
+    down, up = state[DOWN], state[last]
     if down.ndim != 4 or down.shape[1] != FRAMES * BANDS:
         raise _other(f"{DOWN} is not that of {FRAMES} frames of {BANDS} bands")
-    outputs = [BANDS * STRIDE**2, 2 * BANDS * STRIDE**2]
-    if up.ndim != 4 or up.shape[0] not in outputs or up.shape[1] % STRIDE:
-        raise _other(f"{UP} is not that of {BANDS} bands in cells of {STRIDE} pixels")
+    mixes = last == MIX_WEIGHT
+    outputs = BANDS * (FRAMES + 1) * (STRIDE // MIX) ** 2 if mixes else BANDS * STRIDE**2
+    if up.ndim != 4 or up.shape[0] != outputs or up.shape[1] % STRIDE:
+        raise _other(f"{last} is not that of {BANDS} bands in cells of {STRIDE} pixels")
     return {
         "dim": up.shape[1] // STRIDE,
         "blocks": _count(state, "cubes"),
         **{f"hidden_{axis}": state[REDUCE.format(axis)].shape[0] for axis in axes},
         "shared": int(_count(state, "attention") == 1),
-        "affine": outputs.index(up.shape[0]),
+        "mixes": int(mixes),
     }
 
 

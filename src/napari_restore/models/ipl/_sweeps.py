@@ -38,9 +38,13 @@ from napari_restore.models.ipl._quantise import RANGE_BYTES, by_cell, cell_value
 from napari_restore.models.ipl._samples import Place
 
 HALO = 2 * STRIDE
-"""Pixels around a tile that the last sweep sees: a cell for each of the two convolutions."""
-SMALL: dict[str, Any] = {"dim": 24, "blocks": 4, "affine": 1}
-"""Sizes of `ipl-small`: 0.2 M weights, cubes of 1 GMAC."""
+"""Pixels around a tile that the last sweep sees: a cell for each of the two convolutions, and
+another where gates are interpolated."""
+SMALL: dict[str, Any] = {
+    **{"dim": 24, "blocks": 3, "mixes": 1, "shared": 0},
+    "hidden_channel": 64,
+}
+"""Sizes of `ipl-small`: 0.18 M weights, cubes of 0.8 GMAC."""
 
 
 class Ipl(IplNetwork, SweptModel):
@@ -95,7 +99,7 @@ class Ipl(IplNetwork, SweptModel):
 
         def settle(sums: Sums, _: Statistics) -> Statistics:
             samples = _samples.cube_of(sums, channels)
-            return {f"cube{block}": self.relate(block, samples.to(self.up.weight.dtype))}
+            return {f"cube{block}": self.relate(block, samples.to(self.down.weight.dtype))}
 
         counts = Counts(
             features=(Map("features", channels, STRIDE), Map("place", _samples.PLACE, STRIDE)),
@@ -129,7 +133,12 @@ class Ipl(IplNetwork, SweptModel):
             return {RESTORED: self.finish(last + self.features(frames), frames)}
 
         return Sweep(
-            "fuse", "Fusing", run, reads=(before,), writes=(Map(RESTORED, BANDS),), halo=HALO
+            "fuse",
+            "Fusing",
+            run,
+            reads=(before,),
+            writes=(Map(RESTORED, BANDS),),
+            halo=HALO + STRIDE * self.config.mixes,
         )
 
     @property
@@ -144,7 +153,7 @@ class Ipl(IplNetwork, SweptModel):
 
     def _read(self, kept: Tensor) -> Tensor:
         """Return a block's D (N, C, h, w) of the map that was kept."""
-        return cell_values(kept).to(self.up.weight.dtype) if self._in_8_bits else kept
+        return cell_values(kept).to(self.down.weight.dtype) if self._in_8_bits else kept
 
     def _attended(self, block: int, x: Tensor, place: Place) -> Tensor:
         """Return D (C, h, w) of features of a box: of its whole blocks, 0 around them."""
