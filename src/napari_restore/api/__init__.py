@@ -25,7 +25,14 @@ from napari_restore.api._cache import (
     result_of_kept,
 )
 from napari_restore.api._command_line import EXPORT_OPTIONS
-from napari_restore.api._fusion import FUSION_MODEL, brackets, frame_weights, fuse, open_bracket
+from napari_restore.api._fusion import (
+    FUSION_MODEL,
+    brackets,
+    common_region,
+    frame_weights,
+    fuse,
+    open_bracket,
+)
 from napari_restore.api._images import (
     check_export,
     check_output,
@@ -99,6 +106,7 @@ __all__ = [
     "clear_cache",
     "code_file",
     "command_of",
+    "common_region",
     "draw_attribution",
     "evaluate",
     "explainers",

@@ -130,6 +130,9 @@ def _bracket(task: Mapping[str, Any], others: Mapping[str, Any]) -> Iterator[str
     yield from ("--reference", reference)
     if not any(each.get("placement") for each in others["images"]):
         yield from ("--align", "off")
+    elif task["options"].get("mask") is None:
+        # Where the plan has a part of the image, that is a region of its own.
+        yield "--no-crop"
     yield from ("--ev", *(f"{ev:g}" for ev in others["exposures"]))
     yield from options
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from torch import nn
 
-    from napari_restore.engine import Plan, Result
+    from napari_restore.engine import Plan, Region, Result
     from napari_restore.images import Bracket, Image
 
 Align = Literal["auto", "rough", "off"]
@@ -130,7 +130,7 @@ def fuse(
     exposures: Sequence[float] | None = None,
     align: Align = "auto",
     deghost: float | None = None,
-    bands: Bands | None = None,
+    crop: bool = True,
     progress: bool | None = None,
     **options: Unpack[PlanOptions],
 ) -> Result:
@@ -138,11 +138,13 @@ def fuse(
 
     Parameters
     ----------
-    frames, reference, exposures, align, bands
-        As for `open_bracket`.
+    frames, reference, exposures, align
+        As for `open_bracket`, which also names bands.
     deghost
         0 to 1: how far the reference replaces what moved between the frames, as the parameter of
         `model`, named by its id. Default: as its card says.
+    crop
+        Whether to cut off, where no region or mask is given, what some frame does not show.
     model, progress, options
         As for `restore`.
 
@@ -151,9 +153,7 @@ def fuse(
     napari_restore.errors.RestoreError
         With one sentence naming the cause, and the next step.
     """
-    bracket = open_bracket(
-        frames, reference=reference, exposures=exposures, align=align, bands=bands
-    )
+    bracket = open_bracket(frames, reference=reference, exposures=exposures, align=align)
     if deghost is not None:
         if not isinstance(model, str | Path):
             raise BadParameter(
@@ -161,7 +161,18 @@ def fuse(
                 "Load it with parameters={'deghost': …}, or name it by its id.",
             )
         model = load_model(model, parameters={"deghost": deghost})
+    if crop and options.get("region") is None and options.get("mask") is None:
+        options["region"] = common_region(bracket)
     return restore(bracket, model, progress=progress, **options)
+
+
+def common_region(bracket: Image) -> Region | None:
+    """Return the part of a bracket's reference that all of its frames show; None: all of it."""
+    from napari_restore.engine import Region
+    from napari_restore.images import common_box
+
+    region = Region(*common_box(bracket))
+    return None if region.shape == (bracket.height, bracket.width) else region
 
 
 def frame_weights(plan: Plan) -> npt.NDArray[np.float32]:

@@ -112,7 +112,10 @@ def region_of(options: Namespace, image: Any) -> Any:
         return [api.Region.from_xywh(*box) for box in options.srcwin]
     if options.projwin is not None:
         return [api.Region(*box_of_projwin(options.projwin, image))]
-    return None
+    # Of brackets only.
+    return (
+        api.common_region(image) if getattr(options, "crop", False) and not options.mask else None
+    )
 
 
 def box_of_projwin(window: Sequence[float], image: Any) -> tuple[int, int, int, int]:

@@ -6,6 +6,7 @@ from ._profile import Profile
 from ._source import Box, Level, Source
 from ._suffixes import IMAGE_SUFFIXES
 from .brackets._bracket import bracket_of
+from .brackets._common import common_box
 from .brackets._groups import Bracket, brackets_among
 from .cache._chunks import ChunkCache, chunk_cache
 from .cache._folder import (
@@ -67,6 +68,7 @@ __all__ = [
     "check_private",
     "chunk_cache",
     "clear_cache",
+    "common_box",
     "default_fill",
     "describe",
     "halve",

@@ -84,9 +84,10 @@ class IplNetwork(RestorationModel):
             return (1 + functional.pixel_shuffle(self.up(last), STRIDE)) * x[:, MEDIUM]
         made = functional.pixel_shuffle(self.mix(last), STRIDE // MIX)
         fine = functional.interpolate(made, scale_factor=MIX, mode="bilinear", align_corners=False)
-        of_frames, offset = fine.split(FRAMES * BANDS, dim=1)
-        mixed = (of_frames * x).view(len(x), FRAMES, BANDS, *x.shape[2:]).sum(1)
-        return x[:, MEDIUM] + mixed + offset
+        gates, offset = fine[:, : FRAMES * BANDS], fine[:, FRAMES * BANDS :]
+        mixed = (gates * x).view(len(x), FRAMES, BANDS, *x.shape[2:]).sum(1)
+        y: Tensor = x[:, MEDIUM] + mixed + offset
+        return y
 
     def whole(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
         """Return the fused image (N, 3, H, W) of whole brackets (N, 9, H, W), see `filled`."""
