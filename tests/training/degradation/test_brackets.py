@@ -11,6 +11,7 @@ from napari_restore.training.degradation import degraded_scene
 from napari_restore.training.degradation._bracket import (
     CURVES,
     FOR_SCORES,
+    KEPT,
     WIDEST,
     Bracket,
     draw_bracket,
@@ -44,14 +45,15 @@ def test_curves_rise_from_black_to_white(name: str):
     assert (np.diff(display) >= 0).all()
 
 
-def test_the_truth_shows_all_light_up_to_its_widest():
-    light = np.linspace(0, 2.0**WIDEST, 4000, dtype=np.float32)
-    display = shown(light)
+@pytest.mark.parametrize("name", CURVES)
+def test_the_truth_shows_all_light_up_to_its_widest(name: str):
+    light = np.linspace(0.01, 2.0**WIDEST, 4000, dtype=np.float32)
+    display = shown(light, CURVES[name])
     assert (np.diff(display) > 0).all()
-    assert display[-1] == pytest.approx(1, abs=1e-6)
-    # Medium tones stay as they are, lights make room for what is above them.
-    assert shown(np.float32([0.18])) == pytest.approx(to_display(np.float32([0.18])), abs=0.03)
-    assert shown(np.float32([1.0])) == pytest.approx(0.69, abs=0.01)
+    assert display[-1] == pytest.approx(1, abs=1e-3)
+    # Below white it is the middle frame, darker.
+    below = light <= 1
+    np.testing.assert_allclose(display[below], KEPT * CURVES[name](light[below]), atol=1e-6)
 
 
 def test_the_middle_frame_clips_its_share_and_the_dark_one_none(clear: np.ndarray):
@@ -68,7 +70,7 @@ def test_the_middle_frame_clips_its_share_and_the_dark_one_none(clear: np.ndarra
 def test_frames_are_exposures_of_one_light(clear: np.ndarray):
     frames, truth = take_bracket(clear, clear, QUIET, STILL, rng(5))
     light, _ = radiance(clear, QUIET)
-    np.testing.assert_allclose(truth, shown(light), atol=1e-6)
+    np.testing.assert_allclose(truth, shown(light, CURVES[QUIET.curve]), atol=1e-6)
     middle = frames[..., 3:6]
     np.testing.assert_allclose(middle, to_display(np.minimum(light, 1)), atol=0.5 / 255 + 1e-4)
     means = [frames[..., n : n + 3].mean() for n in (0, 3, 6)]

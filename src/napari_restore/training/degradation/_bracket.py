@@ -1,7 +1,7 @@
 """Brackets: three exposures of a scene that is wider than the range of the middle one.
 
-A photo's lights and shadows are stretched into radiance, the truth is all of that range through one
-fixed curve, and each frame is what a camera keeps of it: clipped, noisy and rounded to 8 bits.
+A photo's lights and shadows are stretched into radiance, the truth is all of that range, and each
+frame is what a camera keeps of it: clipped, noisy and rounded to 8 bits.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ Array = npt.NDArray[np.float32]
 
 WIDEST = 3.0
 """EV above the white of the middle frame that the truth still shows as white."""
-STEEPNESS = 100.0
-"""Of the truth's logarithmic curve: shadows and medium tones are about those of sRGB, the middle
-frame's white is 0.69."""
+KEPT = 0.72
+"""Display value of the truth at the middle frame's white: what the camera's curve gives below is
+scaled by it, the rest is for what lies above."""
 LIGHTS = (1.0, 3.5)
 """Range of the EV by which the lights of a photo are stretched."""
 LIGHTS_FROM = (0.5, 0.85)
@@ -157,7 +157,7 @@ def take_bracket(
         _taken(moves.scene(scene, moving, number), ev, number, bracket, rng)
         for number, ev in enumerate((-bracket.steps[0], 0.0, bracket.steps[1]))
     ]
-    truth = shown(moves.scene(scene, moving, Motion.MIDDLE))
+    truth = shown(moves.scene(scene, moving, Motion.MIDDLE), CURVES[bracket.curve])
     return np.concatenate(taken, axis=2), truth
 
 
@@ -185,15 +185,16 @@ def radiance(clear: Array, bracket: Bracket) -> tuple[Array, np.float32]:
     return light, np.float32(white)
 
 
-def shown(light: Array) -> Array:
+def shown(light: Array, curve: Callable[[Array], Array]) -> Array:
     """Return light in units of white as display values 0 to 1, up to `WIDEST` EV above white.
 
-    A logarithm, for each channel, as in F. Drago and others, "Adaptive logarithmic mapping for
-    displaying high contrast scenes", Computer Graphics Forum 22(3), 2003, with one base.
+    Below white by the camera's `curve`, as in the middle frame; above it by a logarithm, for each
+    channel. So whatever the camera, the truth is one function of the middle frame where that is not
+    clipped.
     """
-    most = math.log1p(STEEPNESS * 2.0**WIDEST)
-    curve: Array = np.log1p(np.float32(STEEPNESS) * light) / np.float32(most)
-    return np.minimum(curve, np.float32(1))
+    above = np.log2(np.clip(light, 1, np.float32(2.0**WIDEST))) / np.float32(WIDEST)
+    display = np.float32(KEPT) * curve(np.minimum(light, 1)) + np.float32(1 - KEPT) * above
+    return display.astype(np.float32)
 
 
 def _taken(
