@@ -111,6 +111,21 @@ def test_another_area_runs_no_sweep(x: Tensor, expected: Any) -> None:
     assert np.abs(got - expected[250:420, 300:600]).max() <= TOLERANCE
 
 
+def test_a_second_run_counts_nothing(
+    x: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = image_of(x)
+    first = np.asarray(nr.restore(image, MODEL, tile=256).array)
+
+    def none(*_: Any) -> None:
+        raise AssertionError("it is known")
+
+    plan = nr.plan(image, MODEL, tile=256, scratch=tmp_path)
+    monkeypatch.setattr(_samples, "count", none)
+    assert plan.staged is not None
+    assert np.array_equal(np.asarray(nr.start(plan).result().array), first)
+
+
 @pytest.mark.parametrize("tile", [256, None])
 def test_a_region_alone(x: Tensor, tile: int | None, tmp_path: Path) -> None:
     """With extent region the network sees whole tiles around it, and nothing else."""

@@ -48,10 +48,12 @@ from napari_restore.engine.sweeps._planning import (
 )
 from napari_restore.engine.sweeps._settled import is_all_settled, settled_folder
 from napari_restore.engine.sweeps._shared_costs import SweptRequest
-from napari_restore.errors import BadModel, BadParameter, BadRegion
+from napari_restore.errors import BadModel, BadParameter, BadRegion, ResourceError
 from napari_restore.images import Image
 from napari_restore.models import ModelCard, RestorationModel, SweptModel, for_frames
 
+MOST_OF_IT = 0.5
+"""Share of what a swept model sees from which on its sweeps may be quicker than tiles with a halo."""
 DEVICE_SHARE = 0.85
 """Share of a device's free memory that a run may take when the user sets no budget."""
 
@@ -90,12 +92,12 @@ def make_plan(image: Image, model: RestorationModel, **keywords: Unpack[PlanOpti
     key = run_key(source.image, model, {**settings, "context": context.name})
     store = store_path(folder_name(source.image, model, settings), options, stored)
     extent, device = options.reading.extent, tried.resources.device
-    halo, settled = tried.halo, None
+    settled, reach = None, None
     if isinstance(model, SweptModel):
         settled = settled_folder(source.image, model, {**settings, "context": context.name})
-        if model.reach is not None and is_all_settled(model, settled, store / STAGED):
+        if is_all_settled(model, settled, store / STAGED):
             # What remains depends on a halo only.
-            box, halo = None, model.reach
+            reach = model.reach
     request = LayoutRequest(
         image=source.image,
         model=model,
@@ -103,13 +105,13 @@ def make_plan(image: Image, model: RestorationModel, **keywords: Unpack[PlanOpti
         targets=source.targets,
         computing=options.computing,
         resources=tried.resources,
-        halo=halo,
+        halo=tried.halo,
         invariance=tried.invariance,
         context=context.needed and not context.known,
         maps_bytes=4 * (2 + 2 * len(source.bands)) if options.storing.maps else 0,
         prepare=prepare_cost(model, source.image, device, extent=extent, region=context.region),
     )
-    choice = _laid_out(request, box, store, key)
+    choice = _quickest(request, box, store, key, reach)
     if choice.staged is not None:
         notes += about_extent(choice.staged, source.image)
     return Plan(
@@ -263,17 +265,45 @@ def _box_seen(source: Source, model: SweptModel, options: RestoreOptions) -> Reg
     return box_of(bounding_box(source.targets), size, step, whole)
 
 
-def _laid_out(request: LayoutRequest, box: Region | None, store: Path, key: str) -> Candidate:
+def _quickest(
+    request: LayoutRequest, box: Region | None, store: Path, key: str, reach: int | None
+) -> Candidate:
     """Return the layout of the run, for the scope of its model.
 
-    `box` is what a swept model sees; None where nothing is left to sweep.
+    `box` is what a swept model sees. Where `reach` is given, nothing is left to count: tiles with
+    that halo will do. Sweeps without counting may still be quicker where most tiles are restored.
+    """
+    if reach is None or box is None:
+        return _laid_out(request, box, store, key)
+    local = replace(request, halo=reach)
+    area = sum(target.height * target.width for target in request.targets)
+    if area < MOST_OF_IT * box.height * box.width:
+        return _laid_out(local, None, store, key)
+    choices: list[Candidate] = []
+    errors: list[ResourceError] = []
+    for each, seen in ((local, None), (request, box)):
+        try:
+            choices.append(_laid_out(each, seen, store, key, known=True))
+        except ResourceError as error:
+            errors.append(error)
+    if not choices:
+        raise errors[0]
+    return min(choices, key=lambda choice: choice.seconds)
+
+
+def _laid_out(
+    request: LayoutRequest, box: Region | None, store: Path, key: str, *, known: bool = False
+) -> Candidate:
+    """Return the layout of tiles with a halo, or of sweeps where there is a `box` that they see.
+
+    If all that these count is `known`, they only leave maps.
     """
     model, device = request.model, request.resources.device
     if isinstance(model, SweptModel) and box is not None:
         check_tiles(model, request.computing.tile)
         precision = request.computing.precision
         return lay_out_sweeps(
-            SweptRequest(**vars(request), box=box, folder=store / STAGED, key=key),
+            SweptRequest(**vars(request), box=box, folder=store / STAGED, key=key, known=known),
             lambda threads: calibrate_sweeps(model, device, threads, precision),
         )
     is_level = request.image.full is not None

@@ -33,6 +33,8 @@ BATCHES = (1, 2)
 BATCHES_CUDA = (1, 8)
 SIDES = (128, 256)
 """Sides in pixels of the two measurements of a model that takes tiles of any size."""
+SIDES_OF_AN_IMAGE = 16
+"""Sides of a tile along one of the image that it is taken to lie in."""
 GRID = 32
 """Side of the grid of cells on which one layer of a whole step is timed."""
 
@@ -154,7 +156,9 @@ class _Sweeps:
         x = example_input(model, self.size.side, self.size.side)
         statistics = example_statistics(model, x)
         if model.card.placed:
-            statistics = placed_at(statistics, [(0, 0)] * batch, 1.0, x)
+            # A tile of an image as they are: what it counts may follow from its share of that.
+            size = (SIDES_OF_AN_IMAGE * self.size.side,) * 2
+            statistics = placed_at(statistics, [(0, 0)] * batch, 1.0, x, size)
         tiles = _many(x, batch)
         maps: dict[str, Tensor] = {}
         for number, step in enumerate(model.steps()):

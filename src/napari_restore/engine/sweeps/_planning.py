@@ -147,13 +147,15 @@ class _Base:
         self.device = 0
         if on_device:
             grid = 0 if self.on_host else shared.grid
-            settling = cost.settling_bytes + shared.listed
+            settling = 0 if request.known else cost.settling_bytes + shared.listed
             self.device = shared.weights + cost.settled_bytes
             self.device += max(workers * need.on_device, grid, settling)
         grid = 0 if on_device and not self.on_host else shared.grid
         self.ram = context_bytes + prepare.statistics_bytes + self.cache_bytes
         self.ram += cost.settled_bytes
-        settling = shared.listed + (0 if on_device else cost.settling_bytes)
+        settling = shared.listed
+        if not (on_device or request.known):
+            settling += cost.settling_bytes
         self.ram += max(tiles_peak, block_bytes, prepare.peak_bytes, grid, settling)
         self.room = Room(
             has_device=on_device,
@@ -184,7 +186,7 @@ def _choice(
         base = _Base(request, shared, cost, workers, batch, base.again | again)
     step_seconds[0] += base.context_seconds + request.prepare.seconds
     for number, settling in cost.settling.items():
-        step_seconds[number] += settling.seconds
+        step_seconds[number] += 0.0 if request.known else settling.seconds
     if shared.whole is not None:
         step_seconds[shared.steps.index(shared.whole)] = (
             shared.operations * cost.seconds_per_operation

@@ -41,6 +41,8 @@ class SweptRequest(LayoutRequest):
     """Folder of tokens and maps, perhaps with those of an earlier run."""
     key: str
     """Key of the run: tokens of another one are of no use."""
+    known: bool = False
+    """Whether nothing is left to count."""
 
 
 class SharedCosts:
@@ -64,6 +66,8 @@ class SharedCosts:
         if self.whole is not None:
             self._add_whole(request, self.whole)
         counted = [s.counts for s in self.steps if isinstance(s, Sweep) and s.counts is not None]
+        if request.known:
+            counted = []
         # Of one sweep at a time.
         each = max((count_bytes(counts, tiling) for counts in counted), default=0)
         self.count_bytes = self.tiles * each
