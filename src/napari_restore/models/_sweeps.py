@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,9 @@ Tick = Callable[[float], None]
 """Called with the share of a layer that is done; raises to stop it."""
 Sums: TypeAlias = Mapping[str, Tensor]
 """What a sweep counts: tensors whose first axis is the tiles (or images) of a batch."""
+Keeps: TypeAlias = Literal["image", "size", "nothing"]
+"""What settled statistics are kept for: later runs of the image, also later images of the same size,
+whose results are then approximate; or nothing."""
 Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
 
 
@@ -193,6 +196,11 @@ class SweptModel(RestorationModel):
     pads: bool = True
     """Whether the image is grown to whole tiles or multiples. If not, the last cells of what a sweep
     counts may be cut by the image's edge, and maps between sweeps have cells of one pixel."""
+
+    @property
+    def keeps(self) -> Keeps:
+        """What becomes of what the sweeps settle, once they have; see `Keeps`."""
+        return "image"
 
     def steps(self) -> tuple[Step, ...]:
         """Return the steps in order; the last is a sweep and writes `RESTORED`.

@@ -16,7 +16,8 @@ import napari_restore as nr
 from napari_restore import Region
 from napari_restore.errors import BadParameter
 from napari_restore.images import Image, bracket_of, open_image
-from napari_restore.models import for_frames
+from napari_restore.models import for_frames, pad_to_multiple
+from napari_restore.models._sweeps import run_steps
 from napari_restore.models.ipl import _samples
 from napari_restore.models.ipl._cube import most_given, sampled, taps
 from napari_restore.models.ipl._network import IplNetwork
@@ -124,6 +125,48 @@ def test_a_second_run_counts_nothing(
     monkeypatch.setattr(_samples, "count", none)
     assert plan.staged is not None
     assert np.array_equal(np.asarray(nr.start(plan).result().array), first)
+
+
+def test_cubes_of_another_bracket_may_be_taken(x: Tensor, tmp_path: Path) -> None:
+    near, values = model({"cache": "positional"}, mixes=1), {"tile": 256, "residuals": "ram"}
+    other = pixels(seed=5)
+    first = nr.restore(image_of(other), near, scratch=tmp_path / "a", **values)
+    # In 8 bits: a hundredth of what the cubes do.
+    assert TOLERANCE < np.abs(np.asarray(first.array) - one_shot(other)).max() < 5e-3
+    assert not any("Approximate" in note for note in first.record["plan"]["notes"])
+    second = nr.restore(image_of(x), near, scratch=tmp_path / "b", **values)
+    assert any("Approximate: ipl takes what it knows" in n for n in second.record["plan"]["notes"])
+    got, exact = np.asarray(second.array), one_shot(x)
+    assert np.abs(got - exact).max() > 0.02
+    statistics = run_steps(near.steps(), pad_to_multiple(other, 4), {})[1]
+    lent = near(x, statistics)[0].permute(1, 2, 0).numpy()
+    assert np.abs(got - lent).max() <= TOLERANCE
+    # Its own where it has been counted, and nothing of other sizes and settings.
+    again = nr.plan(image_of(other), near, scratch=tmp_path / "c", **values)
+    assert not again.notes and again.lends is not None
+    for image, options in (
+        (image_of(x[..., :-4, :]), {}),
+        (image_of(x), {"extent": "region", "region": Region(0, 0, 300, 300)}),
+        (image_of(x), {"black": 0.1}),
+    ):
+        assert nr.plan(image, near, scratch=tmp_path / "d", **values, **options).lends is not None
+    borrower = nr.plan(image_of(x), near, scratch=tmp_path / "e", **values)
+    assert borrower.lends is None
+    # A damaged name leads nowhere.
+    assert again.lends is not None
+    for text in ("{", '{"settled": "../x", "image": "y", "fingerprint": "z"}'):
+        (again.lends / "lender.json").write_text(text)
+        assert nr.plan(image_of(x), near, scratch=tmp_path / "e", **values).lends is not None
+
+
+def test_cubes_may_be_forgotten(x: Tensor, expected: Any, tmp_path: Path) -> None:
+    forgetful = model({"cache": "off"}, mixes=1)
+    image, area = image_of(x), Region(0, 0, 200, 200)
+    result = nr.restore(image, forgetful, tile=256, scratch=tmp_path / "a")
+    assert np.abs(np.asarray(result.array) - expected).max() <= TOLERANCE
+    assert not list(tmp_path.rglob("*.npz"))
+    plan = nr.plan(image, forgetful, region=area, tile=256, scratch=tmp_path / "b")
+    assert plan.staged is not None and plan.settled.parent == plan.store / "staged"
 
 
 @pytest.mark.parametrize("tile", [256, None])

@@ -24,6 +24,14 @@ def run_key(image: Image, model: RestorationModel, settings: dict[str, Any]) -> 
     return _digest([version("napari-restore"), content, model_key(model), settings])
 
 
+def size_key(image: Image, model: RestorationModel, settings: dict[str, Any]) -> str:
+    """Return a key that images of the same size share, in the same model and `settings`."""
+    others = image.companions
+    place = None if others is None else [len(image.frames), others.reference]
+    size = [image.height, image.width, float(image.scale), place]
+    return _digest([version("napari-restore"), size, model_key(model), settings])
+
+
 def folder_name(image: Image, model: RestorationModel, settings: dict[str, Any]) -> str:
     """Return the name of a run's folder: the same for a source that changed under its name."""
     source = image.fingerprint if image.path is None else str(image.path)

@@ -67,7 +67,9 @@ class Plan:
     staged: SweptLayout | None = None
     """Grid, tiers and phases of a run of sweeps; None: every tile by itself."""
     settled: Path | None = None
-    """Folder of what a swept model's sweeps settled for this image."""
+    """Folder of what a swept model's sweeps settled for this image, or for the one it borrows from."""
+    lends: Path | None = None
+    """Folder that is to name this image, whose statistics others of its size then take."""
     notes: tuple[str, ...] = ()
     part: Image | None = field(default=None, repr=False, compare=False)
     """The file the output belongs to, when `image` is a mosaic it is a part of."""

@@ -46,7 +46,7 @@ from napari_restore.engine.sweeps._planning import (
     check_tiles,
     lay_out_sweeps,
 )
-from napari_restore.engine.sweeps._settled import is_all_settled, settled_folder
+from napari_restore.engine.sweeps._settled import SETTLED, is_all_settled, kept_counts
 from napari_restore.engine.sweeps._shared_costs import SweptRequest
 from napari_restore.errors import BadModel, BadParameter, BadRegion, ResourceError
 from napari_restore.images import Image
@@ -89,12 +89,15 @@ def make_plan(image: Image, model: RestorationModel, **keywords: Unpack[PlanOpti
     if isinstance(model, SweptModel):
         box = _box_seen(source, model, options)
     settings = _settings(source, options, stored, tried, context, box)
+    counts = kept_counts(source.image, model, {**settings, "context": context.name}, notes)
+    if counts.borrowed is not None:
+        settings |= {"settled": counts.borrowed}
     key = run_key(source.image, model, {**settings, "context": context.name})
     store = store_path(folder_name(source.image, model, settings), options, stored)
     extent, device = options.reading.extent, tried.resources.device
-    settled, reach = None, None
+    settled, reach = counts.folder, None
     if isinstance(model, SweptModel):
-        settled = settled_folder(source.image, model, {**settings, "context": context.name})
+        settled = settled or store / STAGED / SETTLED
         if is_all_settled(model, settled, store / STAGED):
             # What remains depends on a halo only.
             reach = model.reach
@@ -135,6 +138,7 @@ def make_plan(image: Image, model: RestorationModel, **keywords: Unpack[PlanOpti
         needs_context_pass=request.context,
         staged=choice.staged,
         settled=settled,
+        lends=counts.lends,
         notes=tuple(notes),
         part=source.part,
         origin=source.origin,

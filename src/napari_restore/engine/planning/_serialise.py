@@ -36,6 +36,7 @@ def serialise_plan(plan: Plan) -> dict[str, Any]:
         "device": [plan.device.name, plan.device.reason],
         "store": str(plan.store),
         "settled": None if plan.settled is None else str(plan.settled),
+        "lends": None if plan.lends is None else str(plan.lends),
         "target": asdict(plan.target) | {"region": [list(box) for box in plan.targets]},
         "staged": None if plan.staged is None else plan.staged.to_dict(),
     }
@@ -54,8 +55,9 @@ def deserialise_plan(
         "layout": Layout(**layout | {"invariance": TileInvariance(layout["invariance"])}),
         **{name: kind(**values[name]) for name, kind in _GROUPS.items()},
     }
-    if values["settled"] is not None:
-        values["settled"] = Path(values["settled"])
+    for name in ("settled", "lends"):
+        if values[name] is not None:
+            values[name] = Path(values[name])
     if values["staged"] is not None:
         values["staged"] = SweptLayout.from_dict(values["staged"])
     for name in ("bands", "maps", "notes", "origin"):

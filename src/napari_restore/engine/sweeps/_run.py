@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -30,7 +31,13 @@ from napari_restore.engine.sweeps._groups import whole_maps
 from napari_restore.engine.sweeps._layout import SweptLayout
 from napari_restore.engine.sweeps._open_maps import OpenMaps, in_order
 from napari_restore.engine.sweeps._rounding import Rounding
-from napari_restore.engine.sweeps._settled import UNFINISHED, find_settled, keep_settled
+from napari_restore.engine.sweeps._settled import (
+    SETTLED,
+    UNFINISHED,
+    find_settled,
+    keep_settled,
+    lend,
+)
 from napari_restore.engine.sweeps._slab import discard
 from napari_restore.engine.sweeps._steps_done import StepsDone
 from napari_restore.engine.sweeps._sweep_work import (
@@ -73,6 +80,7 @@ class SweptRun(Run):
         if not self.stop.is_set():
             for path in folder.glob("*.slab"):
                 discard(path)
+            shutil.rmtree(folder / SETTLED, ignore_errors=True)
             (folder / UNFINISHED).unlink(missing_ok=True)
 
     def settle(self) -> Statistics:
@@ -121,6 +129,8 @@ class SweptRun(Run):
                     self._maps.open_for(number)
                     swept = self._sweep(swept, number, tokens, done, todo[number])
                 self._maps.free_after(number)
+        if self.plan.lends is not None and self.plan.settled is not None:
+            lend(self.plan.lends, self.plan.image, self.plan.settled, model)
         return swept.tile.statistics
 
     def _relate(self, step: WholeStep, number: int, tokens: TokenStore) -> None:

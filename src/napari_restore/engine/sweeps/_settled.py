@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +12,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from napari_restore._json_shapes import read_json
 from napari_restore._replacing import replacing
-from napari_restore.engine.planning._identity import run_key
+from napari_restore.engine.planning._identity import run_key, size_key
 from napari_restore.errors import ResourceError
 from napari_restore.images import Image, cache_dir, mark_entry
-from napari_restore.models import Counts, Statistics, Sweep, SweptModel
+from napari_restore.models import Counts, RestorationModel, Statistics, Sweep, SweptModel
 
+LENDER = "lender.json"
+SETTLED = "settled"
+"""Folder beside the maps of a run whose statistics are kept for it alone."""
 UNFINISHED = "unfinished"
 """File beside the maps of a run that has not ended: the next one goes on from them."""
 _STORING = ("maps", "pyramid", "halo", "format")
@@ -24,8 +30,88 @@ _STORING = ("maps", "pyramid", "halo", "format")
 
 def settled_folder(image: Image, model: SweptModel, settings: Mapping[str, Any]) -> Path:
     """Return the folder of what the sweeps of `model` settle for `image` under these settings."""
-    relevant = {name: value for name, value in settings.items() if name not in _STORING}
-    return cache_dir() / "settled" / run_key(image, model, relevant)
+    return _root() / run_key(image, model, _relevant(settings))
+
+
+def lent_folder(image: Image, model: SweptModel, settings: Mapping[str, Any]) -> Path:
+    """Return the folder that names the image whose statistics others of its size take."""
+    return _root() / size_key(image, model, _relevant(settings))
+
+
+def _root() -> Path:
+    return cache_dir() / "settled"
+
+
+def _relevant(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if name not in _STORING}
+
+
+@dataclass(frozen=True)
+class Lender:
+    """The image whose statistics others of its size take."""
+
+    settled: str
+    """Name of the folder of what was settled."""
+    image: str
+    """Its name, for users."""
+    fingerprint: str
+
+    @property
+    def folder(self) -> Path:
+        return _root() / self.settled
+
+
+def lend(folder: Path, image: Image, settled: Path, model: SweptModel) -> None:
+    """Let later images of the size of `image` take what was settled from it."""
+    mark_entry(folder, {"image": image.name, "model": model.card.id})
+    lender = Lender(settled.name, image.name, image.frames_fingerprint)
+    with replacing(folder / LENDER) as part:
+        part.write_text(json.dumps(asdict(lender)), "utf-8")
+
+
+def lender_of(folder: Path, model: SweptModel) -> Lender | None:
+    """Return the image that `folder` names; None if there is none whose statistics are all kept."""
+    try:
+        told = read_json(folder / LENDER)
+        lender = Lender(*(str(told[each.name]) for each in fields(Lender)))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    # A name alone: it must not lead out of the cache.
+    if Path(lender.settled).name != lender.settled:
+        return None
+    known = (find_settled(lender.folder, sweep.name, counts) for sweep, counts in _counting(model))
+    return lender if all(each is not None for each in known) else None
+
+
+@dataclass(frozen=True)
+class KeptCounts:
+    """Where what a swept model counts is kept."""
+
+    folder: Path | None = None
+    """None for a model without counts, or where they are kept for this run alone."""
+    lends: Path | None = None
+    borrowed: str | None = None
+    """Fingerprint of the image that it was counted in, if another one."""
+
+
+def kept_counts(
+    image: Image, model: RestorationModel, settings: Mapping[str, Any], notes: list[str]
+) -> KeptCounts:
+    """Return where counts are kept, for the choice of the model; notes what is borrowed."""
+    if not isinstance(model, SweptModel) or model.keeps == "nothing":
+        return KeptCounts()
+    own = settled_folder(image, model, settings)
+    if model.keeps == "image":
+        return KeptCounts(own)
+    lends = lent_folder(image, model, settings)
+    lender = lender_of(lends, model)
+    if lender is None or lender.fingerprint == image.frames_fingerprint:
+        return KeptCounts(own, lends)
+    notes.append(
+        f"Approximate: {model.card.id} takes what it knows of the whole image from {lender.image}, "
+        "an earlier one of the same size."
+    )
+    return KeptCounts(lender.folder, None, lender.fingerprint)
 
 
 def is_all_settled(model: SweptModel, folder: Path, maps: Path) -> bool:

@@ -34,6 +34,13 @@ KEPT = Parameter(
     "about a quarter of float32, which rounds the result.",
     choices=("float", "int8"),
 )
+CACHE = Parameter(
+    "cache",
+    "exact",
+    "What becomes of the cubes of an image: exact keeps them for later runs of it; positional also "
+    "for others of the same size, in 8 bits, whose results are then approximate; off forgets them.",
+    choices=("off", "exact", "positional"),
+)
 IPL = ModelCard(
     id="ipl",
     title="IPL",
@@ -48,7 +55,7 @@ IPL = ModelCard(
     multiple_of=256,
     placed=True,
     uses_validity=True,
-    parameters=(READING, TURNS, LAST, KEPT),
+    parameters=(READING, TURNS, LAST, KEPT, CACHE),
     needs_weights=True,
     weights_note="None shipped, and none published.",
     source="Ultra-High-Definition Dynamic Multi-Exposure Image Fusion via Infinite Pixel Learning "

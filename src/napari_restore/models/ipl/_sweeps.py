@@ -17,12 +17,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from napari_restore.errors import BadParameter
+from napari_restore.errors import BadModel, BadParameter
 from napari_restore.models._card import ModelCard
 from napari_restore.models._model import Statistics
 from napari_restore.models._sweeps import (
     RESTORED,
     Counts,
+    Keeps,
     Map,
     Sums,
     Sweep,
@@ -34,7 +35,7 @@ from napari_restore.models.ipl import _samples
 from napari_restore.models.ipl._config import BANDS, BLOCK, STRIDE, IplConfig
 from napari_restore.models.ipl._cube import interpolated, taps
 from napari_restore.models.ipl._network import IplNetwork, filled
-from napari_restore.models.ipl._quantise import RANGE_BYTES, by_cell, cell_values
+from napari_restore.models.ipl._quantise import RANGE_BYTES, Quantised, affine, by_cell, cell_values
 from napari_restore.models.ipl._samples import Place
 
 HALO = 2 * STRIDE
@@ -54,6 +55,11 @@ class Ipl(IplNetwork, SweptModel):
     def padded_to(self) -> int:
         # Tiles have whole blocks, but the last block of the image may be cut.
         return STRIDE
+
+    @property
+    def keeps(self) -> Keeps:
+        kept: dict[object, Keeps] = {"off": "nothing", "positional": "size"}
+        return kept.get(self.card.values.get("cache"), "image")
 
     @property
     def reach(self) -> int | None:
@@ -80,7 +86,7 @@ class Ipl(IplNetwork, SweptModel):
     def _attend(self, block: int) -> Sweep:
         """Return the sweep of a block's slice attention."""
         name, before = f"attended{block}", f"attended{block - 1}"
-        channels = self.config.channels
+        channels, names = self.config.channels, self._names(block)
 
         def run(given: SweepInput) -> Mapping[str, Tensor]:
             if block == 0:
@@ -99,13 +105,14 @@ class Ipl(IplNetwork, SweptModel):
 
         def settle(sums: Sums, _: Statistics) -> Statistics:
             samples = _samples.cube_of(sums, channels)
-            return {f"cube{block}": self.relate(block, samples.to(self.down.weight.dtype))}
+            cube = self.relate(block, samples.to(self.down.weight.dtype))
+            return _told(names, cube) if len(names) > 1 else {names[0]: cube}
 
         counts = Counts(
             features=(Map("features", channels, STRIDE), Map("place", _samples.PLACE, STRIDE)),
             shapes=partial(_samples.shapes, channels),
             count=partial(_samples.count, channels),
-            settles=(f"cube{block}",),
+            settles=names,
             settle=settle,
             merge=partial(_samples.merge, channels),
             merged_shapes=_samples.merged_shapes(channels),
@@ -155,6 +162,19 @@ class Ipl(IplNetwork, SweptModel):
         """Return a block's D (N, C, h, w) of the map that was kept."""
         return cell_values(kept).to(self.down.weight.dtype) if self._in_8_bits else kept
 
+    def _names(self, block: int) -> tuple[str, ...]:
+        """Return the names of the statistics that are a block's cube."""
+        name = f"cube{block}"
+        return (name, f"{name}_range") if self.keeps == "size" else (name,)
+
+    def _cubes(self, block: int, statistics: Statistics) -> Tensor:
+        """Return a block's cubes (1 or N, C, C, C)."""
+        found = [statistics[name] for name in self._names(block)]
+        if len(found) == 1:
+            return found[0]
+        each = zip(*found, strict=True)
+        return torch.stack([Quantised(codes, *told).values() for codes, told in each])
+
     def _attended(self, block: int, x: Tensor, place: Place) -> Tensor:
         """Return D (C, h, w) of features of a box: of its whole blocks, 0 around them."""
         edges = []
@@ -171,7 +191,7 @@ class Ipl(IplNetwork, SweptModel):
 
     def _related(self, block: int, given: SweepInput, attended: Tensor) -> Tensor:
         """Return D + D · cube (N, C, h, w) of a block's D."""
-        cubes, side = given.statistics[f"cube{block}"], self.config.channels
+        cubes, side = self._cubes(block, given.statistics), self.config.channels
         parts = []
         for number, (place, one) in enumerate(zip(_places(given, attended), attended, strict=True)):
             # Of one image, or of each of the batch.
@@ -182,6 +202,18 @@ class Ipl(IplNetwork, SweptModel):
             )
             parts.append(one + one * interpolated(cube[None], rows, columns)[0])
         return torch.stack(parts)
+
+
+def _told(names: tuple[str, ...], cubes: Tensor) -> Statistics:
+    """Return cubes (N, C, C, C) in 8 bits, and the numbers (N, 3) that tell their range."""
+    if not bool(torch.isfinite(cubes).all()):
+        raise BadModel(
+            "A cube of this network holds NaN or infinity, which 8 bits cannot.",
+            "Check its weights, or set cache=exact.",
+        )
+    each = [affine(cube) for cube in cubes]
+    codes = torch.stack([one.codes for one in each])
+    return {names[0]: codes, names[1]: torch.stack([torch.stack(one[1:]) for one in each])}
 
 
 def _places(given: SweepInput, features: Tensor) -> list[Place]:
