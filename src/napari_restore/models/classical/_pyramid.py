@@ -17,10 +17,17 @@ def down(x: Tensor) -> Tensor:
     """Return `x` (…, H, W) smoothed at every second pixel, (…, ⌈H/2⌉, ⌈W/2⌉); edges reflected."""
     for axis in (-2, -1):
         length = x.shape[axis]
-        index = reflected(length, length + 4, x.device, before=2)
-        wide = x.index_select(axis, index)
-        a, b, c, d, e = (_every_second(wide, axis, start, length) for start in range(5))
-        x = (a + e + 4 * (b + d) + 6 * c) / 16
+        if length < 5:
+            index = reflected(length, length + 4, x.device, before=2)
+            x = _smoothed(x.index_select(axis, index), axis)
+            continue
+        # Only what the two ends need is copied, to be reflected.
+        centre = (length - 1) // 2 * 2
+        index = torch.arange(centre - 2, centre + 3, device=x.device)
+        last = torch.where(index < length, index, 2 * (length - 1) - index)
+        first = torch.arange(-2, 3, device=x.device).abs()
+        ends = [_smoothed(x.index_select(axis, places), axis) for places in (first, last)]
+        x = torch.cat([ends[0], _smoothed(x, axis), ends[1]], axis)
     return x
 
 
@@ -32,12 +39,22 @@ def up(x: Tensor, size: Sequence[int]) -> Tensor:
     """
     for axis, wanted in zip((-2, -1), size, strict=True):
         length = x.shape[axis]
-        before = x.narrow(axis, min(1, length - 1), 1)
-        wide = torch.cat([before, x, x.narrow(axis, length - 1, 1)], axis)
-        left, middle, right = (wide.narrow(axis, start, length) for start in range(3))
-        even = (left + 6 * middle + right) / 8
-        odd = (middle + right) / 2
-        x = _interleaved(even, odd, axis).narrow(axis, 0, wanted)
+        shape = list(x.shape)
+        shape[axis] = 2 * length
+        out = x.new_empty(shape)
+        even, odd = (_every_second(out, axis, start, 2 * length - 1) for start in (0, 1))
+        torch.mul(x, 6, out=even)
+        # In this order everywhere, so that a value is the same to the bit.
+        even.narrow(axis, 1, length - 1).add_(x.narrow(axis, 0, length - 1))
+        even.narrow(axis, 0, 1).add_(x.narrow(axis, min(1, length - 1), 1))
+        even.narrow(axis, 0, length - 1).add_(x.narrow(axis, 1, length - 1))
+        even.narrow(axis, length - 1, 1).add_(x.narrow(axis, length - 1, 1))
+        even.div_(8)
+        odd.copy_(x)
+        odd.narrow(axis, 0, length - 1).add_(x.narrow(axis, 1, length - 1))
+        odd.narrow(axis, length - 1, 1).add_(x.narrow(axis, length - 1, 1))
+        odd.div_(2)
+        x = out.narrow(axis, 0, wanted)
     return x
 
 
@@ -64,14 +81,19 @@ def blend(frames: Sequence[Tensor], weights: Sequence[Tensor], top: Tensor | Non
     return result
 
 
-def _every_second(wide: Tensor, axis: int, start: int, length: int) -> Tensor:
-    """Return ⌈length / 2⌉ entries of `wide` from `start` on."""
-    index = [slice(None)] * wide.dim()
+def _smoothed(x: Tensor, axis: int) -> Tensor:
+    """Return every second value of `x` smoothed, where all five that it needs are there."""
+    count = (x.shape[axis] - 5) // 2 + 1
+    a, b, c, d, e = (_every_second(x, axis, start, 2 * count - 1) for start in range(5))
+    total = a + e
+    total += 4 * (b + d)
+    total += 6 * c
+    total /= 16
+    return total
+
+
+def _every_second(x: Tensor, axis: int, start: int, length: int) -> Tensor:
+    """Return every second of `length` entries of `x` from `start` on, as a view."""
+    index = [slice(None)] * x.dim()
     index[axis] = slice(start, start + length, 2)
-    return wide[tuple(index)]
-
-
-def _interleaved(even: Tensor, odd: Tensor, axis: int) -> Tensor:
-    shape = list(even.shape)
-    shape[axis] *= 2
-    return torch.stack([even, odd], even.dim() if axis == -1 else even.dim() - 1).reshape(shape)
+    return x[tuple(index)]

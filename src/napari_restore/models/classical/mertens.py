@@ -102,12 +102,12 @@ class Mertens(SweptModel):
         grey = sum(share * frames[:, :, i : i + 1] for i, share in enumerate(GREY))
         assert isinstance(grey, Tensor)
         contrast = laplacian(grey).abs()
-        saturation = (frames - mean).square().sum(2, keepdim=True).sqrt()
-        from_optimum = (frames - float(value["optimum"])).square().sum(2, keepdim=True)
+        saturation = _squares(frames - mean).sqrt()
+        from_optimum = _squares(frames - float(value["optimum"]))
         exposedness = torch.exp(-from_optimum / (2 * float(value["width"]) ** 2))
-        weight = contrast ** float(value["contrast"])
-        weight = weight * saturation ** float(value["saturation"])
-        weight = weight * exposedness ** float(value["exposure"]) + LEAST_WEIGHT
+        weight = _power(contrast, float(value["contrast"]))
+        weight = weight * _power(saturation, float(value["saturation"]))
+        weight = weight * _power(exposedness, float(value["exposure"])) + LEAST_WEIGHT
         if valid is not None:
             weight = weight * valid[:, :, None]
             weight = weight + LEAST_WEIGHT * (weight.sum(1, keepdim=True) == 0)
@@ -195,6 +195,15 @@ def laplacian(grey: Tensor) -> Tensor:
         )
         total = total + wide.narrow(axis, 0, length) + wide.narrow(axis, 2, length)
     return total
+
+
+def _squares(x: Tensor) -> Tensor:
+    """Return the sums of squares over colours (N, F, 1, h, w)."""
+    return (x * x).sum(2, keepdim=True)
+
+
+def _power(x: Tensor, exponent: float) -> Tensor:
+    return x if exponent == 1 else x**exponent
 
 
 def _by_frame(planes: Tensor, of_each: int) -> Tensor:
