@@ -97,12 +97,12 @@ class Stage:
         """The panel's part of that title."""
         return next(part for part in self.panel.sections if part.TITLE == title)
 
-    def shoot(self, name: str) -> None:
+    def shoot(self, name: str, quality: int = 88) -> None:
         """The whole window as it is now."""
         self.settle()
         path = FOLDER / f"{name}.jpg"
         pixels = self.viewer.screenshot(canvas_only=False, flash=False)
-        Image.fromarray(pixels[..., :3]).save(path, quality=88)
+        Image.fromarray(pixels[..., :3]).save(path, quality=quality)
         print(path)
 
     def close(self) -> None:
@@ -281,11 +281,30 @@ def corner(stage: Stage) -> None:
     stage.shoot("corner-atmosphere")
 
 
+def fuse(stage: Stage) -> None:
+    """A bracket fused live; needs the folder of its frames."""
+    stage.viewer.layers.clear()
+    # The sample had turned the view north up.
+    stage.viewer.scene.camera.orientation2d = ("down", "right")
+    stage.viewer.window._qt_window.resize(SIZE[0], 1000)
+    stage.panel.tabs.choose("Fuse")
+    controller, live = stage.panel.fusion.controller, stage.panel.runs.live
+    controller.add_paths([os.environ["BRACKET"]])
+    stage.until(lambda: controller.bracket and not controller.bracket.is_rough, "the frames")
+    stage.settle()
+    stage.viewer.reset_view()
+    stage.settle(2000)
+    stage.until(lambda: not live.is_busy, "the view")
+    scroll = stage.panel.findChild(QScrollArea)
+    scroll.ensureWidgetVisible(stage.panel.fusion.after)
+    stage.shoot("fuse", quality=80)
+
+
 SCENES = {
     scene.__name__: scene
     for scene in (
         *(restored, areas, live, swipe, variants, quality, transmission, error, light),
-        *(attribution, corner),
+        *(attribution, corner, fuse),
     )
 }
 
@@ -296,7 +315,8 @@ def main() -> int:
     options = parser.parse_args()
     FOLDER.mkdir(parents=True, exist_ok=True)
     get_settings().application.ipy_interactive = False
-    possible = [name for name in SCENES if name != "corner" or "COAST" in os.environ]
+    needs = {"corner": "COAST", "fuse": "BRACKET"}
+    possible = [name for name in SCENES if name not in needs or needs[name] in os.environ]
     for name in options.names or possible:
         stage = Stage()
         SCENES[name](stage)

@@ -16,6 +16,7 @@ from napari_restore.plugin._settings_form import SettingsForm
 from napari_restore.plugin._state import state_of, unwrapped
 from napari_restore.plugin.attribution import AttributionTab
 from napari_restore.plugin.compare import CompareSection
+from napari_restore.plugin.fusion import FusionTab
 from napari_restore.plugin.method._model_files_dialog import ModelFiles
 from napari_restore.plugin.results._adjust_section import AdjustSection
 from napari_restore.plugin.results._export_section import ExportSection
@@ -106,8 +107,10 @@ class RestorePanel(QWidget):
         self.bar.button.setToolTip(
             f"{with_key('Restore what is set', 'run')}; {with_key('cancel', 'cancel')}"
         )
+        self.fusion = FusionTab(self.viewer, self.state)
         self.attribution = AttributionTab(self.viewer, self.state, self.runs)
         self.tabs.add("Restore", restore)
+        self.tabs.add(FusionTab.TITLE, self.fusion)
         self.tabs.add(AttributionTab.TITLE, self.attribution)
         layout.addStretch(1)
         scroll.setWidgetResizable(True)
@@ -120,7 +123,10 @@ class RestorePanel(QWidget):
         # Not in what scrolls: Run stays visible on low screens, whatever is unfolded.
         self.bar.setContentsMargins(10, 4, 10, 8)
         outer.addWidget(self.bar)
-        self.tabs.currentChanged.connect(lambda number: self.bar.setVisible(number == 0))
+        # Attribution has a bar of its own.
+        self.tabs.currentChanged.connect(
+            lambda number: self.bar.setVisible(self.tabs.tabText(number) != AttributionTab.TITLE)
+        )
         self.setMinimumWidth(NARROWEST)
         self._wheel = WheelFilter(self)
         self._width = DockWidth(self.viewer, self, USUAL)
@@ -155,6 +161,8 @@ class RestorePanel(QWidget):
         self.files.message.connect(bar.show_message)
         self.files.added.connect(self.models.add)
         self.drawing.changed.connect(plans.update_drawn)
+        self.fusion.controller.opened.connect(self._on_bracket)
+        runs.live.updated.connect(self.fusion.controller.refine)
         plans.area_changed.connect(self.target.show_area)
         plans.line_changed.connect(bar.show_plan)
         plans.planned.connect(self._on_planned)
@@ -265,6 +273,10 @@ class RestorePanel(QWidget):
     def _on_run_planned(self, plan: Plan) -> None:
         self.bar.show_plan(plan.summary())
         self.advanced.show_plan(plan)
+
+    def _on_bracket(self) -> None:
+        """Show a draft of a bracket that was opened just now."""
+        self.bar.set_live(True)
 
     def _on_live_stopped(self) -> None:
         self.bar.set_live(False)

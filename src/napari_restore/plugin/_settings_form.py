@@ -208,7 +208,9 @@ class SettingsForm(QObject):
                     self.state.bands = None
                     self.state.layer = layer
                     turn_upright(self.viewer, image)
-                self.models.offer(offered_models(), "aerial" if image.crs else "natural", image)
+                self.models.offer(
+                    offered_models(image), "aerial" if image.crs else "natural", image
+                )
                 hint_at_async(image)
         self.image_shown.emit(layer is not None)
         self.state.layer = layer
@@ -271,6 +273,8 @@ def describe(image: Image) -> str:
     """Return an image's size, bands, type and map in one line."""
     bands = f"{image.bands} band{'s' if image.bands > 1 else ''}"
     parts = [f"{image.width} × {image.height}", bands, str(image.dtype)]
+    if image.companions is not None:
+        parts.insert(0, "bracket")
     if image.crs:
         # WKT begins with the system's name in quotes.
         parts.append(image.crs.split('"')[1])

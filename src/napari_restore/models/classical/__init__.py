@@ -125,7 +125,7 @@ MERTENS = ModelCard(
         ),
     ),
     source="Mertens, Kautz, Van Reeth, Pacific Graphics 2007",
-    validated_on="equal to OpenCV's MergeMertens(1, 1, 1).",
+    validated_on="four real brackets: equal to OpenCV's MergeMertens(1, 1, 1).",
     caveats="Moving things become transparent without deghost.",
     maps=("ghosts",),
 )

@@ -31,7 +31,7 @@ class DraftLayer:
         self, viewer: ViewerModel, source: ImageLayer, step: RunStep, name: str, result: Result
     ) -> None:
         self._viewer = viewer
-        self.step = step
+        self.source, self.step = source, step
         self.shown = ResultLayer(result, source, DRAFT + name, scale=step.scale)
         self.shown.layer.metadata[MARK] = True
         self.shown.layer.metadata["napari_restore_why"] = WHY

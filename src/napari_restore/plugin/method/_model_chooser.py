@@ -255,10 +255,14 @@ class ModelChooser(QWidget):
         self.changed.emit(self.model())
 
 
-def offered_models() -> list[ModelCard]:
-    """Return the models that run as they are, not those whose weights are missing."""
-    # Frames of a bracket are not chosen in this panel.
-    return [card for card in api.models() if api.is_ready(card.id) and card.inputs == 1]
+def offered_models(image: Image | None = None) -> list[ModelCard]:
+    """Return the models that run as they are on `image`, not those whose weights are missing.
+
+    For the frames of a bracket those that fuse so many, else those of a single image.
+    """
+    frames = 1 if image is None else len(image.frames)
+    fitting = (0, frames) if frames > 1 else (1,)
+    return [card for card in api.models() if api.is_ready(card.id) and card.inputs in fitting]
 
 
 def in_short(text: str) -> str:

@@ -6,16 +6,19 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
-from magicgui.widgets import create_widget
+from magicgui.widgets import FloatSlider, Slider, create_widget
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QLabel, QWidget
 
-from napari_restore.plugin.widgets._folding import form_layout
+from napari_restore.plugin.widgets._folding import form_layout, in_a_row
 
 if TYPE_CHECKING:
     from magicgui.widgets.bases import ValueWidget
 
     from napari_restore.models import ModelCard, Parameter
+
+READOUT = 32
+"""Width in pixels of the number beside a slider."""
 
 
 class ParameterForm(QWidget):
@@ -24,10 +27,13 @@ class ParameterForm(QWidget):
     changed = Signal(dict)
     """The values that differ from the card's defaults, by name."""
 
-    def __init__(self, parent: QWidget | None = None) -> None:
+    def __init__(self, parent: QWidget | None = None, *, sliders: bool = False) -> None:
+        """Begin without parameters; with `sliders` those that have limits are sliders."""
         super().__init__(parent)
+        self._sliders = sliders
         self._card: ModelCard | None = None
         self.rows: dict[str, ValueWidget[Any]] = {}
+        self._fields: dict[str, QWidget] = {}
         self._form = form_layout(self)
         self._form.setContentsMargins(0, 0, 0, 0)
 
@@ -36,17 +42,31 @@ class ParameterForm(QWidget):
         if self._card == card:
             return
         self._card = card
-        for row in self.rows.values():
+        for name, row in self.rows.items():
             row.changed.disconnect(self._on_changed)
-            self._form.removeRow(row.native)
-        self.rows = {parameter.name: widget_for(parameter) for parameter in card.parameters}
+            self._form.removeRow(self._fields[name])
+        self._fields = {}
+        self.rows = {
+            parameter.name: widget_for(parameter, slider=self._sliders)
+            for parameter in card.parameters
+        }
         for parameter in card.parameters:
             row = self.rows[parameter.name]
             label = QLabel(label_of(parameter))
             label.setToolTip(parameter.help)
             label.setBuddy(row.native)
-            self._form.addRow(label, row.native)
+            field = self._fields[parameter.name] = self._field_of(row)
+            self._form.addRow(label, field)
             row.changed.connect(self._on_changed)
+
+    def _field_of(self, row: ValueWidget[Any]) -> QWidget:
+        """Return the widget of a row, a slider with its value beside it."""
+        if not isinstance(row, (Slider, FloatSlider)):
+            return cast("QWidget", row.native)
+        text = QLabel(f"{row.value:g}")
+        text.setMinimumWidth(READOUT)
+        row.changed.connect(lambda value: text.setText(f"{value:g}"))
+        return in_a_row(row.native, text)
 
     def values(self) -> dict[str, Any]:
         """Return the parameters that differ from the defaults."""
@@ -84,8 +104,8 @@ def label_of(parameter: Parameter) -> str:
     return f"{name} ({parameter.unit})" if parameter.unit else name
 
 
-def widget_for(parameter: Parameter) -> ValueWidget[Any]:
-    """Return the magicgui widget in which one parameter is set."""
+def widget_for(parameter: Parameter, *, slider: bool = False) -> ValueWidget[Any]:
+    """Return the magicgui widget in which one parameter is set, a slider where it has limits."""
     options: dict[str, Any] = {"tooltip": parameter.help}
     kind = type(parameter.default)
     if parameter.choices:
@@ -96,6 +116,10 @@ def widget_for(parameter: Parameter) -> ValueWidget[Any]:
         options |= {"min": kind(low), "max": kind(high)}
         if kind is float:
             options["step"] = _step(float(parameter.default))
+        if slider and None not in (parameter.minimum, parameter.maximum):
+            options["widget_type"] = "FloatSlider" if kind is float else "Slider"
+            # It is cut off in napari's theme.
+            options["readout"] = False
     widget = create_widget(
         value=parameter.default, annotation=kind, name=parameter.name, options=options
     )

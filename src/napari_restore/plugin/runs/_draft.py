@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,8 @@ TRUE_SECONDS = 1.0
 """A live result has true pixels where the plan of the view takes no longer."""
 DRAFT_SECONDS = 0.3
 """A draft uses a coarser level until it takes no longer."""
+SCREEN_SECONDS = 8.0
+"""A bracket is drafted again at the screen's own level where that takes no longer."""
 FIRST_TILE = 512
 """Side in pixels of the tile that is shown while statistics of the whole image are computed."""
 
@@ -51,11 +54,13 @@ def viewport_of(viewer: ViewerModel, layer: ImageLayer, region: Region) -> Viewp
     return Viewport(region, max(0, math.floor(math.log2(max(1.0, float(pixels))))))
 
 
-def live_steps(request: Request, viewport: Viewport, true: Plan) -> list[RunStep]:
+def live_steps(request: Request, viewport: Viewport, true: Plan) -> Iterable[RunStep]:
     """Return the steps of a live result: the true pixels, a draft before them, or a draft only."""
     exact = RunStep(true, False)
     if _seconds(true) <= TRUE_SECONDS:
         return [exact]
+    if request.image.companions is not None:
+        return _bracket_steps(request, viewport, true)
     if (
         true.staged is not None
         and true.staged.encode_seconds
@@ -69,6 +74,34 @@ def live_steps(request: Request, viewport: Viewport, true: Plan) -> list[RunStep
     if draft is None or _seconds(alone) <= TRUE_SECONDS:
         return [exact] if draft is None else [draft, exact]
     return [draft]
+
+
+def _bracket_steps(request: Request, viewport: Viewport, true: Plan) -> Iterator[RunStep]:
+    """Yield a draft that comes at once, and one with the pixels of the screen.
+
+    Each is planned when it is wanted, and the level of the first is guessed: a plan takes a tenth
+    of the time that a slider may take.
+    """
+    levels = range(max(1, viewport.level), len(request.image.level_shapes))
+    whole = request.image.height * request.image.width
+    seconds = _seconds(true) * viewport.region.height * viewport.region.width / whole
+    quick = (level for level in levels if seconds / 4**level <= DRAFT_SECONDS)
+    draft = None
+    if levels:
+        draft = _draft_at(request, viewport, true, next(quick, levels[-1]))
+    if draft is not None:
+        yield draft
+    if viewport.level > 0:
+        finer = _draft_at(request, viewport, true, viewport.level)
+    elif true.staged is None:
+        finer = RunStep(true, False)
+    else:
+        # The coarse levels follow from the view only.
+        finer = RunStep(request.plan(extent="region"), True)
+    if finer is None or (draft is not None and finer.scale >= draft.scale):
+        return
+    if draft is None or _seconds(finer.plan) <= SCREEN_SECONDS:
+        yield finer
 
 
 def first_step(request: Request, viewport: Viewport, true: Plan) -> RunStep | None:
@@ -92,32 +125,44 @@ def first_step(request: Request, viewport: Viewport, true: Plan) -> RunStep | No
 
 def draft_of(request: Request, viewport: Viewport, true: Plan) -> RunStep | None:
     """Return a draft of the visible part of `request`; None if no level for it is made."""
+    draft, last = None, len(request.image.level_shapes) - 1
+    level = max(1, viewport.level)
+    while level <= last:
+        found = _draft_at(request, viewport, true, level)
+        step = 1
+        if found is not None:
+            draft = found
+            too_slow = _seconds(found.plan) / DRAFT_SECONDS
+            if too_slow <= 1:
+                break
+            # A level has a quarter of the pixels: the levels between are too slow as well.
+            step = max(1, math.ceil(math.log(too_slow, 4)))
+        level = level + 1 if level == last else min(level + step, last)
+    return draft
+
+
+def _draft_at(request: Request, viewport: Viewport, true: Plan, level: int) -> RunStep | None:
+    """Return a draft on `level` of the image; None where that is not made, or not halved evenly."""
     image = request.image
     visible = tuple(
         part
         for target in request.area.targets
         if not (part := target.intersect(viewport.region)).is_empty
     )
-    draft = None
-    for level in range(max(1, viewport.level), len(image.level_shapes)):
-        scale = image.level_scale(level)
-        if not visible or scale is None or not _is_built(image, visible, level, scale):
-            continue
-        view = image.level_view(level)
-        targets = tuple(smaller(part, scale, (view.height, view.width)) for part in visible)
-        small = replace(
-            request,
-            image=view,
-            parameters=scaled_parameters(request.load().card, dict(request.parameters), scale),
-            area=Area(targets, request.area.mask, request.area.soft),
-            options=request.options.replacing(tile=None),
-        )
-        rough = true.needs_context_pass or true.staged is not None
-        plan = small.plan(extent="draft" if rough else "image")
-        draft = RunStep(plan, True, scale)
-        if _seconds(plan) <= DRAFT_SECONDS:
-            break
-    return draft
+    scale = image.level_scale(level)
+    if not visible or scale is None or not _is_built(image, visible, level, scale):
+        return None
+    view = image.level_view(level)
+    targets = tuple(smaller(part, scale, (view.height, view.width)) for part in visible)
+    small = replace(
+        request,
+        image=view,
+        parameters=scaled_parameters(request.load().card, dict(request.parameters), scale),
+        area=Area(targets, request.area.mask, request.area.soft),
+        options=request.options.replacing(tile=None),
+    )
+    rough = true.needs_context_pass or true.staged is not None
+    return RunStep(small.plan(extent="draft" if rough else "image"), True, scale)
 
 
 def _seconds(plan: Plan) -> float:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from superqt.utils import qthrottled
 
 from napari_restore.plugin.layers._draft_layer import DraftLayer
+from napari_restore.plugin.layers._names import DRAFT
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -28,12 +29,23 @@ class RunLayers:
         self.viewer = viewer
         self.variant: Variant | None = None
         self.draft: DraftLayer | None = None
+        self._former: DraftLayer | None = None
+        """The whole draft before, shown below this one until that is whole as well."""
+        self._is_whole = False
         self._waiting: list[Region] = []
         self._draw = qthrottled(self.refresh, timeout=REFRESH_MS)
 
     def add_draft(self, source: ImageLayer, step: RunStep, name: str, result: Result) -> None:
-        """Add a draft above `source` in the place of the one before."""
-        self.remove_draft()
+        """Add a draft above `source`; once it is whole it replaces the one before."""
+        if self.draft is not None:
+            stays = self._is_whole and self.draft.source is source
+            gone, self._former = (self._former, self.draft) if stays else (self.draft, self._former)
+            if gone is not None:
+                gone.remove()
+        if self._former is not None:
+            # Names are unique; napari would number the new one.
+            self._former.shown.layer.name = f"{DRAFT}…"
+        self._is_whole = False
         self.draft = DraftLayer(self.viewer, source, step, name, result)
 
     def mark(self, step: RunStep, region: Region) -> None:
@@ -47,8 +59,12 @@ class RunLayers:
             self._draw()
 
     def complete(self, step: RunStep, result: Result) -> None:
-        """Show the whole result of `step`; that of a draft changes nothing."""
-        if not step.is_draft and self.variant is not None:
+        """Show the whole result of `step`; that of a draft replaces the draft before."""
+        if step.is_draft:
+            former, self._former, self._is_whole = self._former, None, True
+            if former is not None:
+                former.remove()
+        elif self.variant is not None:
             self.refresh()
             self.variant.complete(result)
 
@@ -63,14 +79,17 @@ class RunLayers:
             self.remove_draft()
 
     def is_draft(self, layer: Layer) -> bool:
-        """Return whether `layer` is that of the draft."""
-        return self.draft is not None and layer is self.draft.shown.layer
+        """Return whether `layer` is that of a draft."""
+        drafts = (self.draft, self._former)
+        return any(draft is not None and layer is draft.shown.layer for draft in drafts)
 
     def remove_draft(self) -> None:
         """Remove the draft, if there is one."""
-        draft, self.draft = self.draft, None
-        if draft is not None:
-            draft.remove()
+        drafts = (self.draft, self._former)
+        self.draft = self._former = None
+        for draft in drafts:
+            if draft is not None:
+                draft.remove()
 
     def stop(self) -> None:
         """Draw nothing later."""

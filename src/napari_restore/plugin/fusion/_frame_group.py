@@ -1,0 +1,130 @@
+"""A bracket as the user has chosen it, and its frames once they are open."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_restore import api
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from napari_restore.images import Image
+
+FrameSource = Any
+"""A path, or an image that is open."""
+
+
+@dataclass(frozen=True)
+class FrameGroup:
+    """Frames of one scene, which of them are fused, and how they are brought together."""
+
+    sources: tuple[FrameSource, ...]
+    used: tuple[bool, ...]
+    reference: int | None = None
+    """The frame that the result replaces; None: the one in the middle by exposure."""
+    exposures: tuple[float, ...] | None = None
+    """EV as the camera recorded them; None: estimated from the pixels where it did not."""
+    align: bool = True
+    note: str | None = None
+
+    @classmethod
+    def of(cls, sources: Sequence[FrameSource], **others: Any) -> FrameGroup:
+        """Return a group all of whose frames are used."""
+        return cls(tuple(sources), (True,) * len(sources), **others)
+
+    @property
+    def title(self) -> str:
+        """First and last name and the number of frames."""
+        first, last = (name_of(self.sources[number]) for number in (0, -1))
+        return f"{first} … {last} · {len(self.sources)} frames"
+
+    def using(self, number: int, used: bool) -> FrameGroup:
+        """Return the group with a frame used or not."""
+        flags = list(self.used)
+        flags[number] = used
+        return replace(self, used=tuple(flags))
+
+
+@dataclass(frozen=True)
+class OpenFrames:
+    """The frames of a group, ready to be read at any level."""
+
+    images: tuple[Image, ...]
+    """In the order of the group."""
+    exposures: tuple[float, ...]
+    """EV of each relative to `reference`."""
+    reference: int
+    """The frame in the middle by exposure."""
+    thumbnails: tuple[npt.NDArray[np.uint8], ...]
+    """Small pictures (h, w, 3)."""
+    is_estimated: bool
+    """Whether the exposures follow from the pixels."""
+
+    @property
+    def order(self) -> list[int]:
+        """The numbers of the frames, dark to bright."""
+        return sorted(range(len(self.images)), key=lambda n: (self.exposures[n], n))
+
+
+@dataclass(frozen=True)
+class OpenBracket:
+    """A group as the one image that is restored."""
+
+    image: Image
+    """The reference, the other used frames being its companions."""
+    numbers: tuple[int, ...]
+    """The frame of the group that each of `image.frames` is."""
+    left_out: tuple[int, ...]
+    """Used frames that fit nowhere."""
+    is_rough: bool
+    """Whether the alignment is still under way."""
+
+    def is_in_place(self, number: int) -> bool:
+        """Return whether a frame lies where the reference does, so that its pixels are copied."""
+        return not hasattr(self.image.frames[self.numbers.index(number)].reader, "matrix")
+
+    def residual(self, number: int) -> float | None:
+        """Return the pixels that a frame is off by after alignment; None where not known."""
+        others = self.image.companions
+        assert others is not None
+        places = [n for n in self.numbers if n != self.numbers[others.reference]]
+        known = dict(zip(places, others.residuals, strict=False))
+        return known.get(number)
+
+
+def groups_among(sources: Sequence[FrameSource]) -> list[FrameGroup]:
+    """Return the brackets among paths of photos and folders; raises `RestoreError` for none.
+
+    Files that hold one bracket only are that bracket, whatever the camera says of them.
+    """
+    folders = [Path(source) for source in sources if Path(source).is_dir()]
+    files = [source for source in sources if not Path(source).is_dir()]
+    found = [bracket for folder in folders for bracket in api.brackets(folder)]
+    if files:
+        found += api.brackets(files)
+    groups = [FrameGroup.of(each.paths, exposures=each.exposures, note=each.note) for each in found]
+    if not folders and len(groups) <= 1:
+        whole = groups and len(groups[0].sources) == len(files)
+        return groups if whole else [FrameGroup.of(files)]
+    return groups
+
+
+def name_of(source: FrameSource) -> str:
+    """Return the name of a frame without its folder."""
+    return Path(source).name if isinstance(source, (str, os.PathLike)) else str(source.name)
+
+
+def numbers_in(images: Sequence[Image], frames: Iterable[Image]) -> tuple[int, ...]:
+    """Return which of `images` each of `frames`, placed or not, was made of."""
+    found = []
+    for frame in frames:
+        inner = getattr(frame.reader, "image", None)
+        same = (n for n, each in enumerate(images) if each is inner or each.reader is frame.reader)
+        found.append(next(same))
+    return tuple(found)

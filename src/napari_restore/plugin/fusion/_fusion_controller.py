@@ -1,0 +1,320 @@
+"""Groups of frames in a viewer, and the layer of the bracket that is made of one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from psygnal import Signal
+from qtpy.QtCore import QObject, QTimer
+from superqt.utils import qdebounced
+
+import napari_restore as nr
+from napari_restore.api import FUSION_MODEL
+from napari_restore.errors import RestoreError
+from napari_restore.plugin._notices import show_problem
+from napari_restore.plugin._reader import layer_of
+from napari_restore.plugin._state import image_of
+from napari_restore.plugin.fusion._bracket_task import BracketTask, Step
+from napari_restore.plugin.fusion._frame_group import (
+    FrameGroup,
+    OpenBracket,
+    OpenFrames,
+    groups_among,
+)
+from napari_restore.plugin.layers._layer_order import bring_to_front, is_source
+from napari_restore.plugin.threads._background import in_background
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image as ImageLayer
+
+    from napari_restore.plugin._state import RestoreState
+
+REFINE_MS = 20_000
+"""How long the alignment waits for a draft of the rough bracket."""
+DEBOUNCE_MS = 250
+"""How long ticks must not change before the bracket is made again."""
+
+
+class FusionController(QObject):
+    """Opens one group of frames at a time, and shows the bracket as a layer to be restored.
+
+    As long as the reference is the same frame its layer stays, with the results made of it: the
+    image behind it is another one.
+    """
+
+    groups_changed = Signal()
+    """There are other groups, or another one is chosen."""
+    frames_changed = Signal()
+    """The frames of the chosen group are open, or its settings or its bracket have changed."""
+    progressed = Signal(str, int, int)
+    """What is done, how many frames are done, and of how many."""
+    busy_changed = Signal(bool)
+    """Whether a bracket is being opened."""
+    failed = Signal(object)
+    """The `RestoreError` for which a bracket is not opened."""
+    opened = Signal()
+    """A group is shown for the first time."""
+
+    def __init__(self, viewer: ViewerModel, state: RestoreState, parent: QObject) -> None:
+        super().__init__(parent)
+        self._viewer, self._state = viewer, state
+        self.groups: list[FrameGroup] = []
+        self.chosen: int | None = None
+        self._opened: dict[int, OpenFrames] = {}
+        self._brackets: dict[int, OpenBracket] = {}
+        self._layers: dict[int, ImageLayer] = {}
+        self._task: BracketTask | None = None
+        self._left = self._is_loaded = False
+        # One per object: a decorated method would share one timer among all.
+        self._open_soon = qdebounced(self._open, timeout=DEBOUNCE_MS)
+        self._refine_later = QTimer(self)
+        self._refine_later.setSingleShot(True)
+        self._refine_later.setInterval(REFINE_MS)
+        self._refine_later.timeout.connect(self.refine)
+        state.events.layer.connect(self._on_layer)
+        viewer.layers.events.removed.connect(self._on_removed)
+
+    def leave(self) -> None:
+        """Stop what is under way and disconnect."""
+        self._left = True
+        self._open_soon.cancel()
+        self._refine_later.stop()
+        self._abandon()
+        self._state.events.layer.disconnect(self._on_layer)
+        self._viewer.layers.events.removed.disconnect(self._on_removed)
+
+    # -- what is shown ---------------------------------------------------------------
+
+    @property
+    def group(self) -> FrameGroup | None:
+        """The chosen group."""
+        return None if self.chosen is None else self.groups[self.chosen]
+
+    @property
+    def frames(self) -> OpenFrames | None:
+        """The open frames of the chosen group."""
+        return None if self.chosen is None else self._opened.get(self.chosen)
+
+    @property
+    def bracket(self) -> OpenBracket | None:
+        """The bracket of the chosen group."""
+        return None if self.chosen is None else self._brackets.get(self.chosen)
+
+    @property
+    def layer(self) -> ImageLayer | None:
+        """The layer of that bracket."""
+        return None if self.chosen is None else self._layers.get(self.chosen)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a bracket is being opened."""
+        return self._task is not None
+
+    def preload(self) -> None:
+        """Load what a draft needs before there are frames: it must come at once."""
+        if not self._is_loaded:
+            self._is_loaded = True
+            in_background(_preload, _ignore)
+
+    # -- the user chooses --------------------------------------------------------------
+
+    def add_paths(self, paths: Sequence[Any]) -> None:
+        """Find the brackets among photos and folders, and open the first."""
+        if paths:
+            self.progressed.emit("Looking for brackets …", 0, 0)
+            in_background(partial(_groups_or_error, list(paths)), self._on_groups)
+
+    def add_layers(self, layers: Sequence[Any]) -> None:
+        """Make a group of the images that layers show, and open it."""
+        try:
+            images = [image_of(layer) for layer in layers if is_source(layer)]
+        except RestoreError as error:
+            show_problem(error)
+            return
+        self._on_groups([FrameGroup.of([image.frames[0] for image in images])])
+
+    def choose(self, number: int) -> None:
+        """Show a group; opens it the first time."""
+        if number == self.chosen or not 0 <= number < len(self.groups):
+            return
+        self.chosen = number
+        self.groups_changed.emit()
+        self.frames_changed.emit()
+        layer = self._layers.get(number)
+        if layer is None:
+            self._open()
+        else:
+            self._abandon()
+            layer.visible = True
+            bring_to_front(self._viewer, layer)
+            self._viewer.layers.selection.active = layer
+
+    def set_used(self, number: int, used: bool) -> None:
+        """Fuse a frame or leave it out."""
+        assert self.group is not None
+        self._change(self.group.using(number, used))
+
+    def set_reference(self, number: int) -> None:
+        """Choose the frame that the result replaces."""
+        assert self.group is not None
+        self._change(replace(self.group.using(number, True), reference=number))
+
+    def set_align(self, align: bool) -> None:
+        """Choose whether frames are brought onto the grid of the reference."""
+        if self.group is not None:
+            self._change(replace(self.group, align=align))
+
+    def forget(self) -> None:
+        """Remove all groups; layers stay."""
+        self._open_soon.cancel()
+        self._abandon()
+        self.groups, self.chosen = [], None
+        self._opened, self._brackets, self._layers = {}, {}, {}
+        self.groups_changed.emit()
+        self.frames_changed.emit()
+
+    def cancel(self) -> None:
+        """Stop opening."""
+        if self._task is not None:
+            self._task.cancel()
+
+    def _change(self, group: FrameGroup) -> None:
+        assert self.chosen is not None
+        if group != self.groups[self.chosen]:
+            self.groups[self.chosen] = group
+            self.frames_changed.emit()
+            self._open_soon()
+
+    def _on_groups(self, found: list[FrameGroup] | RestoreError) -> None:
+        if self._left:
+            return
+        if isinstance(found, RestoreError):
+            self.failed.emit(found)
+            return
+        if not found:
+            return
+        first = len(self.groups)
+        self.groups = [*self.groups, *found]
+        self.choose(first)
+
+    # -- opening -----------------------------------------------------------------------
+
+    def refine(self) -> None:
+        """Align the frames of a rough bracket: its draft is shown, or has been waited for."""
+        if self._task is None and self.bracket is not None and self.bracket.is_rough:
+            self._open()
+
+    def _open(self) -> None:
+        self._open_soon.cancel()
+        self._abandon()
+        if self.group is None or self.chosen is None:
+            return
+        rough = self.chosen not in self._brackets
+        task = BracketTask(self.group, self._opened.get(self.chosen), rough=rough)
+        self._task = task
+        task.happened.connect(partial(self._on_happened, self.chosen))
+        task.ended.connect(self._on_ended)
+        task.start()
+        self.busy_changed.emit(True)
+
+    def _abandon(self) -> None:
+        task, self._task = self._task, None
+        if task is not None:
+            task.abandon()
+            if not self._left:
+                self.busy_changed.emit(False)
+
+    def _on_happened(self, number: int, what: Any) -> None:
+        if isinstance(what, Step):
+            self.progressed.emit(*what)
+        elif isinstance(what, OpenFrames):
+            self._opened[number] = what
+            self.frames_changed.emit()
+        elif isinstance(what, OpenBracket):
+            is_first = number not in self._brackets
+            self._brackets[number] = what
+            self._show(number, what)
+            self.frames_changed.emit()
+            if is_first:
+                # A draft comes first: both at once would take twice as long.
+                self._refine_later.start()
+                self.opened.emit()
+
+    def _on_ended(self, status: str, outcome: Any) -> None:
+        self._task = None
+        self.busy_changed.emit(False)
+        if status == "failed":
+            self.failed.emit(outcome)
+
+    # -- the layer ---------------------------------------------------------------------
+
+    def _show(self, number: int, bracket: OpenBracket) -> None:
+        """Put a bracket behind its layer, or make one where the reference is another frame."""
+        layer = self._layers.get(number)
+        known = None if layer is None else layer.metadata.get("napari_restore")
+        if layer is not None and known is not None and known.reader is bracket.image.reader:
+            layer.metadata["napari_restore"] = bracket.image
+            # What is planned and shown is about the image, which the layer only names.
+            self._state.events.layer.emit(layer, layer)
+            return
+        data, arguments, _ = layer_of(bracket.image, self._viewer)
+        arguments["name"] = f"Bracket {arguments['name']}"
+        self._layers[number] = self._viewer.add_image(data, **arguments)
+        if layer is not None:
+            self._put_away(layer)
+
+    def _put_away(self, layer: ImageLayer) -> None:
+        """Hide the layer of the former reference with its results, or remove it where it has none."""
+        if layer not in self._viewer.layers:
+            return
+        own = [variant for variant in self._state.variants if variant.source is layer]
+        if not own:
+            self._viewer.layers.remove(layer)
+            return
+        for each in (layer, *(variant.layer for variant in own)):
+            each.visible = False
+
+    def _on_layer(self, layer: ImageLayer | None) -> None:
+        """Show the frames of the bracket that the user has chosen among the images."""
+        for number, own in self._layers.items():
+            if own is layer and number != self.chosen and not self._left:
+                self._abandon()
+                self.chosen = number
+                self.groups_changed.emit()
+                self.frames_changed.emit()
+
+    def _on_removed(self, event: Any) -> None:
+        for number, layer in list(self._layers.items()):
+            if layer is event.value:
+                del self._layers[number]
+                self._brackets.pop(number, None)
+                self.frames_changed.emit()
+
+
+def _preload() -> None:
+    """Load the libraries that planning needs, and let the method be measured."""
+    tiny = [np.full((64, 64, 3), light, np.uint8) for light in (60, 120, 180)]
+    with suppress(RestoreError):
+        nr.plan(nr.open_bracket(tiny, align="off"), FUSION_MODEL)
+
+
+def _ignore(_: Any) -> None: ...
+
+
+def _groups_or_error(paths: list[Any]) -> list[FrameGroup] | RestoreError:
+    try:
+        found = groups_among(paths)
+    except RestoreError as error:
+        return error
+    if not found:
+        return RestoreError(
+            "The photos show no bracket by their times and exposures.",
+            "Choose the frames of one themselves.",
+        )
+    return found

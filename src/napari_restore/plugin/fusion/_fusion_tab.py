@@ -1,0 +1,328 @@
+"""The tab for exposure fusion: frames of a bracket in, one picture out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from qtpy.QtCore import QUrl
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QFileDialog,
+    QHBoxLayout,
+    QLabel,
+    QProgressBar,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_restore.api import IMAGE_SUFFIXES
+from napari_restore.errors import RestoreError
+from napari_restore.plugin._notices import error_text, show_problem
+from napari_restore.plugin.fusion._frame_group import FrameGroup, OpenBracket, OpenFrames, name_of
+from napari_restore.plugin.fusion._frame_layers import FrameLayers
+from napari_restore.plugin.fusion._frames_view import FrameRow, FramesView
+from napari_restore.plugin.fusion._fusion_controller import FusionController
+from napari_restore.plugin.fusion._weights_controller import WeightsController, colours_of
+from napari_restore.plugin.method._parameter_form import ParameterForm
+from napari_restore.plugin.widgets._combo_box import NarrowComboBox
+from napari_restore.plugin.widgets._folding import flowing
+from napari_restore.plugin.widgets._section import Section
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+    from napari_restore.plugin._state import RestoreState
+
+HINT = (
+    "Photos of one scene with different exposures become one picture. Add them, or drop a folder "
+    "here."
+)
+AFTER = "Compare, adjust and export the picture under Restore."
+
+
+class FusionTab(Section):
+    """Chooses frames, and sets the method that fuses them; the panel's bar runs it."""
+
+    TITLE: ClassVar[str] = "Fuse"
+
+    def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
+        super().__init__(viewer, state)
+        self.controller = FusionController(viewer, state, self)
+        self.weights = WeightsController(viewer, state, self)
+        self.shown_frames = FrameLayers(viewer)
+        self._build()
+        self._connect()
+        self.setAcceptDrops(True)
+        self._on_groups()
+        self._on_frames()
+        self._on_model()
+        self._on_busy(False)
+
+    def _build(self) -> None:
+        self.hint = QLabel(HINT, self)
+        self.hint.setWordWrap(True)
+        self.add_files = _button(self, "Photos …", "The frames of one scene, or of several")
+        self.add_folder = _button(self, "Folder …", "All brackets in a folder")
+        self.add_layers = _button(self, "Layers", "The images selected in the layer list as frames")
+        self.group = NarrowComboBox(self, letters=12)
+        self.group.setToolTip("The bracket that is shown")
+        self.clear = _button(self, "Clear", "Remove all brackets from this list; layers stay")
+        self.frames = FramesView(self)
+        self.align = QCheckBox("Align the frames", self)
+        self.align.setToolTip("Brings hand-held frames onto the grid of the reference")
+        self.show_weights = QPushButton("Show weights", self)
+        self.show_weights.setCheckable(True)
+        self.show_weights.setToolTip(
+            "A layer for each frame: how much it gives to each pixel, before blending"
+        )
+        self.progress = QProgressBar(self)
+        self.cancel = _button(self, "Cancel", "Stop opening the frames")
+        self.message = QLabel(self)
+        self.message.setWordWrap(True)
+        self.parameters = ParameterForm(sliders=True)
+        self.after = QLabel(AFTER, self)
+        self.after.setWordWrap(True)
+        self._arrange()
+
+    def _arrange(self) -> None:
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 4, 0, 0)
+        layout.addWidget(self.hint)
+        layout.addLayout(flowing(self.add_files, self.add_folder, self.add_layers, self.clear))
+        layout.addWidget(self.group)
+        layout.addWidget(self.frames)
+        layout.addLayout(_row(self.align, self.show_weights))
+        layout.addLayout(_row(self.progress, self.cancel))
+        layout.addWidget(self.message)
+        layout.addWidget(self.parameters)
+        layout.addWidget(self.after)
+        layout.addStretch(1)
+
+    def _connect(self) -> None:
+        controller = self.controller
+        self.add_files.clicked.connect(self._ask_files)
+        self.add_folder.clicked.connect(self._ask_folder)
+        self.add_layers.clicked.connect(self._add_selected)
+        self.group.currentIndexChanged.connect(controller.choose)
+        self.clear.clicked.connect(controller.forget)
+        self.frames.used_changed.connect(controller.set_used)
+        self.frames.reference_changed.connect(controller.set_reference)
+        self.frames.show_toggled.connect(self._on_show)
+        self.shown_frames.removed.connect(self.frames.hide_shown)
+        self.align.toggled.connect(controller.set_align)
+        self.cancel.clicked.connect(controller.cancel)
+        self.show_weights.toggled.connect(self.weights.switch)
+        self.weights.changed.connect(self._on_weights)
+        self.parameters.changed.connect(self._on_parameters)
+        controller.groups_changed.connect(self._on_groups)
+        controller.frames_changed.connect(self._on_frames)
+        controller.progressed.connect(self._on_progress)
+        controller.busy_changed.connect(self._on_busy)
+        controller.failed.connect(self._on_failed)
+        self.listen(self.state.events.model, self._on_model)
+        self.listen(self.state.events.parameters, self._on_state_parameters)
+
+    def leave(self) -> None:
+        """Stop what is under way, and disconnect."""
+        self.controller.leave()
+        self.weights.leave()
+        self.shown_frames.leave()
+        super().leave()
+
+    def setVisible(self, visible: bool) -> None:
+        """Show or hide the tab; what a draft needs is loaded when it is shown."""
+        super().setVisible(visible)
+        if visible:
+            self.controller.preload()
+
+    # -- adding frames -----------------------------------------------------------------
+
+    def add(self, paths: list[str]) -> None:
+        """Add photos and folders, as the buttons and a drop do."""
+        self._say("")
+        self.controller.add_paths(paths)
+
+    def _ask_files(self) -> None:
+        patterns = " ".join(f"*{suffix}" for suffix in sorted(IMAGE_SUFFIXES))
+        dialog = QFileDialog(self, "Add photos", "", f"Photos ({patterns})")
+        dialog.setFileMode(QFileDialog.FileMode.ExistingFiles)
+        dialog.filesSelected.connect(self.add)
+        dialog.open()
+
+    def _ask_folder(self) -> None:
+        dialog = QFileDialog(self, "Add a folder of brackets")
+        dialog.setFileMode(QFileDialog.FileMode.Directory)
+        dialog.filesSelected.connect(self.add)
+        dialog.open()
+
+    def _add_selected(self) -> None:
+        # In the order of the list: that of a selection is none.
+        chosen = [layer for layer in self.viewer.layers if layer in self.viewer.layers.selection]
+        self.controller.add_layers(chosen)
+
+    def dragEnterEvent(self, event: Any) -> None:
+        """Accept photos and folders."""
+        if _dropped(event.mimeData().urls()):
+            event.acceptProposedAction()
+
+    def dropEvent(self, event: Any) -> None:
+        """Add the photos and folders that are dropped."""
+        event.acceptProposedAction()
+        self.add(_dropped(event.mimeData().urls()))
+
+    # -- what is shown -----------------------------------------------------------------
+
+    def _on_groups(self) -> None:
+        controller = self.controller
+        self.group.blockSignals(True)
+        self.group.clear()
+        for group in controller.groups:
+            self.group.addItem(group.title)
+        self.group.setCurrentIndex(-1 if controller.chosen is None else controller.chosen)
+        self.group.blockSignals(False)
+        some = bool(controller.groups)
+        self.group.setVisible(len(controller.groups) > 1)
+        for widget in (self.clear, self.frames, self.align, self.show_weights, self.after):
+            widget.setVisible(some)
+        self.hint.setVisible(not some)
+        self._on_busy(controller.is_busy)
+
+    def _on_frames(self) -> None:
+        group, opened = self.controller.group, self.controller.frames
+        if group is None:
+            self.frames.show_rows([])
+            self.shown_frames.clear()
+            return
+        self.align.blockSignals(True)
+        self.align.setChecked(group.align)
+        self.align.blockSignals(False)
+        bracket = self.controller.bracket
+        weighed = bracket is not None and self.weights.is_on
+        self.frames.show_rows(_rows(group, opened, bracket, weighed=weighed))
+        self.shown_frames.follow(self.controller.layer, opened, bracket)
+
+    def _on_show(self, number: int, on: bool) -> None:
+        self.shown_frames.show(number, on)
+        if on and number not in self.shown_frames.numbers:
+            self.frames.hide_shown(number)
+
+    def _on_weights(self) -> None:
+        self.show_weights.setChecked(self.weights.is_on)
+        self._on_frames()
+
+    def _on_progress(self, text: str, done: int, total: int) -> None:
+        self._say(text)
+        self.progress.setRange(0, total)
+        self.progress.setValue(done)
+
+    def _on_busy(self, busy: bool) -> None:
+        self.progress.setVisible(busy)
+        self.cancel.setVisible(busy)
+        if not busy:
+            group = self.controller.group
+            self._say("" if group is None else group.note or "")
+
+    def _say(self, text: str) -> None:
+        self.message.setText(text)
+        self.message.setVisible(bool(text))
+
+    def _on_failed(self, error: RestoreError) -> None:
+        self._say(error_text(error))
+        show_problem(error)
+
+    # -- the method --------------------------------------------------------------------
+
+    def _on_model(self) -> None:
+        card = self.state.card
+        fuses = card is not None and card.inputs != 1
+        self.parameters.setVisible(fuses)
+        if card is not None and fuses:
+            self.parameters.show_card(card)
+            self.parameters.set_values(self.state.parameters)
+
+    def _on_parameters(self, values: dict[str, Any]) -> None:
+        self.state.parameters = values
+
+    def _on_state_parameters(self, values: dict[str, Any]) -> None:
+        if self.parameters.isVisibleTo(self):
+            self.parameters.set_values(values)
+
+
+def _rows(
+    group: FrameGroup, opened: OpenFrames | None, bracket: OpenBracket | None, *, weighed: bool
+) -> list[FrameRow]:
+    """Return the rows of a group, dark to bright once its frames are open."""
+    if opened is None:
+        return [
+            FrameRow(number, name_of(source), "", "", group.used[number], False, None, None)
+            for number, source in enumerate(group.sources)
+        ]
+    reference = opened.reference if group.reference is None else group.reference
+    zero = opened.exposures[reference]
+    about = "≈ " if opened.is_estimated else ""
+    colours = {}
+    if bracket is not None and weighed:
+        found = colours_of(len(bracket.numbers))
+        colours = {
+            number: "#" + "".join(f"{round(255 * part):02x}" for part in colour)
+            for number, colour in zip(bracket.numbers, found, strict=True)
+        }
+    return [
+        FrameRow(
+            number,
+            name_of(group.sources[number]),
+            about + _in_ev(opened.exposures[number] - zero),
+            _remark(number, group, reference, bracket),
+            group.used[number] or number == reference,
+            number == reference,
+            colours.get(number),
+            opened.thumbnails[number],
+        )
+        for number in opened.order
+    ]
+
+
+def _remark(number: int, group: FrameGroup, reference: int, bracket: OpenBracket | None) -> str:
+    """Return how a frame lies on the grid of the reference, or why it is not fused."""
+    if number == reference:
+        return "reference"
+    if not group.used[number]:
+        return "not used"
+    if bracket is None:
+        return ""
+    if number in bracket.left_out:
+        return "left out: it does not fit"
+    if bracket.is_rough:
+        return "aligning …"
+    if not group.align:
+        return ""
+    if bracket.is_in_place(number):
+        return "in place"
+    residual = bracket.residual(number)
+    return "" if residual is None else f"aligned, {residual:.1f} px off"
+
+
+def _in_ev(value: float) -> str:
+    """Return an exposure relative to the reference."""
+    return f"{value:+.1f} EV".replace("-", "−") if abs(value) >= 0.05 else "0 EV"
+
+
+def _dropped(urls: list[QUrl]) -> list[str]:
+    """Return the photos and folders among what is dragged."""
+    paths = [Path(url.toLocalFile()) for url in urls if url.isLocalFile()]
+    return [str(p) for p in paths if p.is_dir() or p.suffix.lower() in IMAGE_SUFFIXES]
+
+
+def _button(parent: QWidget, text: str, tooltip: str) -> QPushButton:
+    button = QPushButton(text, parent)
+    button.setToolTip(tooltip)
+    return button
+
+
+def _row(first: QWidget, last: QWidget) -> QHBoxLayout:
+    layout = QHBoxLayout()
+    layout.addWidget(first, 1)
+    layout.addWidget(last)
+    return layout

@@ -1,0 +1,155 @@
+"""The Fuse tab in the real panel, with its child process."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from qtpy.QtCore import QMimeData, QPointF, Qt, QUrl
+from qtpy.QtGui import QDropEvent
+
+import napari_restore as nr
+from napari_restore.commands import main
+
+pytestmark = pytest.mark.viewer
+
+
+def names(viewer: Any) -> list[str]:
+    return [layer.name for layer in viewer.layers]
+
+
+def test_a_folder_is_fused_live_and_exported(
+    panel: Any, tab: Any, fused: Any, qtbot: Any, photos: Path, tmp_path: Path
+) -> None:
+    variant = fused(lambda: tab.add([str(photos)]))
+    assert [tab.group.itemText(n) for n in range(2)] == [
+        "a0.jpg … a2.jpg · 3 frames",
+        "b0.jpg … b2.jpg · 3 frames",
+    ]
+    assert panel.state.layer.name == "Bracket a1"
+    assert panel.state.model == "mertens"
+    assert panel.bar.live.isChecked() and panel.bar.isVisibleTo(panel)
+    texts = [tab.frames.texts[n].text().splitlines()[:2] for n in range(3)]
+    assert texts == [["a0.jpg", "−2.0 EV"], ["a1.jpg", "0 EV"], ["a2.jpg", "+2.0 EV"]]
+    paths = [photos / f"a{number}.jpg" for number in range(3)]
+    assert np.array_equal(variant.result.read(variant.result.region), np.asarray(nr.fuse(paths)))
+    # A slider fuses again.
+    variant = fused(lambda: setattr(tab.parameters.rows["contrast"], "value", 0.0))
+    assert panel.state.parameters == {"contrast": 0.0}
+    # Run, then the command of Export: the same file.
+    panel.bar.set_live(False)
+    reported: list[Any] = []
+    panel.ended.connect(lambda *outcome: reported.append(outcome))
+    panel.bar.button.click()
+    qtbot.waitUntil(lambda: bool(reported))
+    assert reported[0][0] == "done", reported
+    export = next(s for s in panel.sections if s.TITLE == "Export")
+    export.bit_depth.setCurrentIndex(export.bit_depth.findData(16))
+    result = panel.state.current.result
+    saved = result.save(tmp_path / "window.tif", **export.options())
+    words = shlex.split(export.command())[1:]
+    words[words.index("-o") + 1] = str(tmp_path / "command.tif")
+    assert main(words) == 0
+    assert (tmp_path / "command.tif").read_bytes() == saved.read_bytes()
+    with Image.open(saved) as written:
+        assert written.getexif().get_ifd(0x8769)[0x829A] == pytest.approx(0.01)
+
+
+def test_frames_are_left_out_and_another_is_the_reference(
+    panel: Any, tab: Any, fused: Any, qtbot: Any, photos: Path
+) -> None:
+    # No folder: these are one bracket.
+    fused(lambda: tab.add([str(photos / f"a{number}.jpg") for number in (2, 0, 1)]))
+    layer = panel.state.layer
+    first = panel.state.current
+    variant = fused(tab.frames.ticks[2].click)
+    # The frames that are left: the layer is the same, its live result is another.
+    assert panel.state.layer is layer and variant is not first
+    assert [frame.name for frame in variant.result.image.frames] == ["a0", "a1"]
+    assert tab.frames.texts[2].text().endswith("not used")
+    assert "in place" in tab.frames.texts[0].text()
+    with qtbot.waitSignal(tab.controller.busy_changed, check_params_cb=lambda busy: not busy):
+        tab.align.click()
+    assert "place" not in tab.frames.texts[0].text()
+    variant = fused(tab.frames.references[0].click)
+    assert panel.state.layer is not layer and panel.state.layer.name == "Bracket a0"
+    assert not tab.frames.ticks[0].isEnabled()
+    others = variant.result.image.companions
+    assert others.reference == 0 and others.exposures == pytest.approx((0, 2))
+    # The one before had a live result only.
+    assert "Bracket a1" not in [each.name for each in panel.viewer.layers if each.visible]
+    assert panel.models.combo.count() == 1
+    panel.viewer.add_image(np.full((40, 50, 3), 90, np.uint8), name="photo")
+    assert panel.state.model != "mertens"
+
+
+def test_weights_and_frames_are_layers(
+    panel: Any, tab: Any, fused: Any, qtbot: Any, photos: Path
+) -> None:
+    viewer = panel.viewer
+    fused(lambda: tab.add([str(photos)]))
+    tab.show_weights.click()
+    weights = [f"Weight: a{number}" for number in range(3)]
+    qtbot.waitUntil(lambda: [x for x in names(viewer) if x.startswith("Weight")] == weights)
+    shares = [np.asarray(viewer.layers[name].data) for name in weights]
+    assert np.allclose(np.sum(shares, axis=0), 1)
+    extents = [viewer.layers[name].extent.world for name in (*weights, "Bracket a1")]
+    assert all(np.allclose(extent, extents[0]) for extent in extents)
+    tab.parameters.rows["exposure"].value = 4.0
+    qtbot.waitUntil(lambda: not np.allclose(viewer.layers[weights[0]].data, shares[0]))
+    tab.show_weights.click()
+    assert not any(name.startswith("Weight") for name in names(viewer))
+    tab.frames.shows[0].click()
+    shown = viewer.layers["Frame: a0"]
+    assert panel.image.findData(shown) < 0
+    assert np.array_equal(
+        np.asarray(shown.data), nr.open_image(photos / "a0.jpg").read((0, 0, 150, 170))
+    )
+    viewer.layers.remove(shown)
+    assert not tab.frames.shows[0].isChecked()
+    # Another group: its layer, its frames.
+    variant = fused(lambda: tab.group.setCurrentIndex(1))
+    assert variant.source.name == "Bracket b1"
+    panel.image.setCurrentIndex(panel.image.findData(viewer.layers["Bracket a1"]))
+    assert tab.group.currentIndex() == 0
+    tab.clear.click()
+    assert tab.group.count() == 0 and not tab.hint.isHidden()
+
+
+def test_what_cannot_be_fused_is_said(panel: Any, tab: Any, qtbot: Any, photos: Path) -> None:
+    with qtbot.waitSignal(tab.controller.failed):
+        tab.add([str(photos / "a0.jpg")])
+    assert "one frame" in tab.message.text()
+    Image.new("RGB", (20, 30)).save(photos / "odd.png")
+    with qtbot.waitSignal(tab.controller.failed):
+        tab.add([str(photos / name) for name in ("a0.jpg", "a1.jpg", "odd.png")])
+    assert "odd has 20 × 30 pixels" in tab.message.text()
+    empty = photos / "empty"
+    empty.mkdir()
+    with qtbot.waitSignal(tab.controller.failed):
+        tab.add([str(empty)])
+    assert "no image in" in tab.message.text()
+    assert names(panel.viewer) == []
+
+
+def test_layers_and_dropped_folders_are_frames(
+    panel: Any, tab: Any, fused: Any, qtbot: Any, photos: Path
+) -> None:
+    viewer = panel.viewer
+    for number in range(3):
+        viewer.open(photos / f"a{number}.jpg", plugin="napari-restore")
+    viewer.layers.select_all()
+    variant = fused(tab.add_layers.click)
+    assert variant.source.name == "Bracket a1"
+    data = QMimeData()
+    data.setUrls([QUrl.fromLocalFile(str(photos)), QUrl("https://example.org/a.jpg")])
+    actions, button = Qt.DropAction.CopyAction, Qt.MouseButton.LeftButton
+    event = QDropEvent(QPointF(1, 1), actions, data, button, Qt.KeyboardModifier.NoModifier)
+    with qtbot.waitSignal(tab.controller.groups_changed):
+        tab.dropEvent(event)
+    assert event.isAccepted()
+    qtbot.waitUntil(lambda: tab.group.count() == 3 and not tab.controller.is_busy)
