@@ -12,6 +12,14 @@ from PIL import Image
 from tests.images.brackets.test_groups import shoot
 from tests.models.test_mertens import frames
 
+from napari_restore.plugin.runs import _draft
+
+
+@pytest.fixture(autouse=True)
+def true_pixels_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However busy the machine: a live result then has a layer of its own, no draft."""
+    monkeypatch.setattr(_draft, "TRUE_SECONDS", 1e9)
+
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:

@@ -1,0 +1,56 @@
+"""Drafts of a bracket: one at once, then one with the pixels of the screen."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tests.models.test_mertens import frames
+
+import napari_restore as nr
+from napari_restore import Region
+from napari_restore.images import halve
+from napari_restore.plugin._request import Request
+from napari_restore.plugin._state import PYRAMID
+from napari_restore.plugin.areas._targets import Area
+from napari_restore.plugin.runs import _draft
+from napari_restore.plugin.runs._draft import Viewport, live_steps
+
+SIDE = 256
+
+
+@pytest.fixture
+def request_of_all(monkeypatch: pytest.MonkeyPatch) -> Request:
+    """A request of a bracket of three frames with four levels each, too slow for true pixels."""
+    monkeypatch.setattr(_draft, "TRUE_SECONDS", 0.0)
+    images = []
+    for frame in frames(SIDE, SIDE):
+        levels = [(frame * 255).astype(np.uint8)]
+        while len(levels) < 4:
+            levels.append(halve(levels[-1])[0])
+        images.append(nr.open_image(levels))
+    bracket = nr.open_bracket(images, exposures=(-2, 0, 2), align="off")
+    return Request(bracket, "mertens", (), Area((Region(0, 0, SIDE, SIDE),)), PYRAMID)
+
+
+@pytest.mark.parametrize(
+    ("level", "most", "scales"),
+    [(1, 0.0, [8, 2]), (1, 1e9, [2]), (0, 0.0, [8, 1]), (3, 0.0, [8])],
+)
+def test_the_screens_pixels_follow_a_quick_draft(
+    request_of_all: Request,
+    monkeypatch: pytest.MonkeyPatch,
+    level: int,
+    most: float,
+    scales: list[int],
+) -> None:
+    monkeypatch.setattr(_draft, "DRAFT_SECONDS", most)
+    monkeypatch.setattr(_draft, "SCREEN_SECONDS", 1e9)
+    viewport = Viewport(Region(0, 0, SIDE, SIDE), level)
+    steps = list(live_steps(request_of_all, viewport, request_of_all.plan()))
+    assert [step.scale for step in steps] == scales
+    assert all(step.is_draft for step in steps)
+    assert all(step.covers == Region(0, 0, SIDE, SIDE) for step in steps)
+    assert {len(step.plan.image.frames) for step in steps} == {3}
+    monkeypatch.setattr(_draft, "SCREEN_SECONDS", 0.0)
+    again = list(live_steps(request_of_all, viewport, request_of_all.plan()))
+    assert [step.scale for step in again] == scales[:1]
