@@ -39,6 +39,7 @@ def ipl(state: State, x: Tensor, *, reading: str = "R3", turns: str = "roll", la
         for frame in range(3):
             planes = slice(3 * frame, 3 * frame + 3)
             y = y + gates[:, planes] * x[:, planes]
+        y = y.clamp(min=1e-4) ** 0.7
     return y[..., :height, :width]
 
 

@@ -41,6 +41,10 @@ def bracket(height: int = 90, width: int = 301, seed: int = 1, count: int = 1) -
     return torch.rand(count, 9, height, width, generator=generator, dtype=torch.float64)
 
 
+def shown(x: Tensor, mixes: int) -> Tensor:
+    return x.clamp(min=1e-4) ** 0.7 if mixes else x
+
+
 def test_it_has_the_published_number_of_weights() -> None:
     with torch.device("meta"):
         model, small = make(card_of("ipl")), make_small(card_of("ipl-small"))
@@ -123,7 +127,7 @@ def test_a_new_network_begins_with_the_medium_frame(mixes: int) -> None:
         last = last + last * sampled(model.relate(block, sampled(last, side, side)), 25, 33)
         assert 0.1 < last.std() < 2
     y = model(x)
-    assert 0 < (y - x[:, 3:6]).abs().max() < 0.2
+    assert 0 < (y - shown(x[:, 3:6], mixes)).abs().max() < 0.2
     (y**2).mean().backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None
@@ -133,7 +137,8 @@ def test_a_new_network_begins_with_the_medium_frame(mixes: int) -> None:
 
 def test_random_weights_are_usable() -> None:
     x = bracket(40, 50).float()
-    assert 0 < (load("ipl-small", weights="random:0")(x) - x[:, 3:6]).abs().max() < 0.2
+    y = load("ipl-small", weights="random:0")(x)
+    assert 0 < (y - shown(x[:, 3:6], 1)).abs().max() < 0.2
 
 
 def test_what_is_not_valid_does_not_matter() -> None:

@@ -12,6 +12,7 @@ from napari_restore.training.degradation._bracket import (
     CURVES,
     FOR_SCORES,
     KEPT,
+    LIFT,
     WIDEST,
     Bracket,
     draw_bracket,
@@ -51,9 +52,10 @@ def test_the_truth_shows_all_light_up_to_its_widest(name: str):
     display = shown(light, CURVES[name])
     assert (np.diff(display) > 0).all()
     assert display[-1] == pytest.approx(1, abs=1e-3)
-    # Below white it is the middle frame, darker.
+    # Below white it is the middle frame by one curve, whatever the camera.
     below = light <= 1
-    np.testing.assert_allclose(display[below], KEPT * CURVES[name](light[below]), atol=1e-6)
+    expected = (KEPT * CURVES[name](light[below])) ** LIFT
+    np.testing.assert_allclose(display[below], expected, atol=1e-6)
 
 
 def test_the_middle_frame_clips_its_share_and_the_dark_one_none(clear: np.ndarray):

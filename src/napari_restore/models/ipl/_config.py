@@ -11,6 +11,11 @@ BLOCK = 64
 """Cells along a side of the blocks that rows and columns are cut into."""
 STRIDE = 4
 """Pixels along a side of a cell of the features."""
+TONE = 0.7
+"""Exponent of the display values of a mixture: makes room for lights and lifts shadows, so that these
+need not be learned, and their noise counts as it is seen."""
+DARKEST = 1e-4
+"""Least mixture, so that the slope of the power is finite."""
 MIX = 2
 """Pixels along a side of a cell of gates, where the frames are mixed."""
 
@@ -38,7 +43,7 @@ class IplConfig:
     mixes: int = 0
     """0: y = gate · X2, as published. 1: y = Σ gate · X + offset over all frames, with gates and
     offset of cells of `MIX` pixels, interpolated: detail comes from the frames themselves, also where
-    X2 is clipped."""
+    X2 is clipped. What is mixed is then raised to the power `TONE`."""
 
     @property
     def channels(self) -> int:

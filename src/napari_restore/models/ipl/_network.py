@@ -11,7 +11,7 @@ from torch.nn import functional
 from napari_restore.models._card import ModelCard
 from napari_restore.models._model import RestorationModel
 from napari_restore.models._padding import pad_to_multiple
-from napari_restore.models.ipl._config import BANDS, FRAMES, MIX, STRIDE, IplConfig
+from napari_restore.models.ipl._config import BANDS, DARKEST, FRAMES, MIX, STRIDE, TONE, IplConfig
 from napari_restore.models.ipl._cube import CubeLayers, sampled
 from napari_restore.models.ipl._slices import SliceAttentions
 
@@ -87,7 +87,7 @@ class IplNetwork(RestorationModel):
         gates, offset = fine[:, : FRAMES * BANDS], fine[:, FRAMES * BANDS :]
         mixed = (gates * x).view(len(x), FRAMES, BANDS, *x.shape[2:]).sum(1)
         y: Tensor = x[:, MEDIUM] + mixed + offset
-        return y
+        return y.clamp(min=DARKEST) ** TONE
 
     def whole(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
         """Return the fused image (N, 3, H, W) of whole brackets (N, 9, H, W), see `filled`."""

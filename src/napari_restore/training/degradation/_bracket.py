@@ -23,8 +23,10 @@ Array = npt.NDArray[np.float32]
 WIDEST = 3.0
 """EV above the white of the middle frame that the truth still shows as white."""
 KEPT = 0.72
-"""Display value of the truth at the middle frame's white: what the camera's curve gives below is
-scaled by it, the rest is for what lies above."""
+"""Share of the truth's range up to the middle frame's white: what the camera's curve gives is scaled
+by it, the rest is for what lies above."""
+LIFT = 0.7
+"""Exponent of the truth after that, which brings medium tones back and lifts shadows."""
 LIGHTS = (1.0, 3.5)
 """Range of the EV by which the lights of a photo are stretched."""
 LIGHTS_FROM = (0.5, 0.85)
@@ -194,7 +196,8 @@ def shown(light: Array, curve: Callable[[Array], Array]) -> Array:
     """
     above = np.log2(np.clip(light, 1, np.float32(2.0**WIDEST))) / np.float32(WIDEST)
     display = np.float32(KEPT) * curve(np.minimum(light, 1)) + np.float32(1 - KEPT) * above
-    return display.astype(np.float32)
+    lifted: Array = display ** np.float32(LIFT)
+    return lifted
 
 
 def _taken(
