@@ -196,7 +196,7 @@ def shown(light: Array, curve: Callable[[Array], Array]) -> Array:
     """
     above = np.log2(np.clip(light, 1, np.float32(2.0**WIDEST))) / np.float32(WIDEST)
     display = np.float32(KEPT) * curve(np.minimum(light, 1)) + np.float32(1 - KEPT) * above
-    lifted: Array = display ** np.float32(LIFT)
+    lifted: Array = np.power(display, np.float32(LIFT), dtype=np.float32)
     return lifted
 
 
