@@ -121,6 +121,7 @@ def test_the_configuration_in_the_documentation_shows_the_defaults():
         ("hint-small-denoise", "hint-small"),
         ("hint-small-lowlight", "hint-small"),
         ("andehazeformer-small", "andehazeformer-small"),
+        ("ipl-small", "ipl-small"),
     ],
 )
 def test_a_recipe_of_the_documentation_can_be_read(name: str, network: str):
