@@ -89,6 +89,22 @@ def test_the_map_shows_what_was_replaced(moving: Array) -> None:
     assert not model_for(3).card.maps
 
 
+def test_edges_of_frames_are_not_seen(still: Array) -> None:
+    cut = still.copy()
+    cut[2, :, :40] = 0
+    valid = torch.ones(1, 3, *SIZE, dtype=torch.bool)
+    valid[:, 2, :, :40] = False
+    with_edge, without = (
+        model_for(3, deghost=amount)(as_input(cut), None, valid)[0].permute(1, 2, 0).numpy()
+        for amount in (0, 1)
+    )
+    left = (slice(None), slice(4, 40))
+    errors = [float(np.abs(one - fused(still))[left].mean()) for one in (with_edge, without)]
+    assert errors[1] < errors[0] / 3
+    _, maps = model_for(3, deghost=1).forward_with_maps(as_input(cut), None, valid)
+    assert maps["ghosts"].max() == 0
+
+
 def test_curves_are_medians_of_valid_pixels(still: Array) -> None:
     planes = torch.from_numpy(still.transpose(0, 3, 1, 2))[None]
     valid = torch.ones(1, 3, *SIZE, dtype=torch.bool)

@@ -74,9 +74,11 @@ def curves(sums: Sums, _: Statistics) -> Statistics:
 
 
 def without_ghosts(
-    frames: Tensor, found: Tensor, reference: int, amount: float
+    frames: Tensor, found: Tensor, reference: int, amount: float, valid: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Return frames (N, F, 3, h, w) in which the reference takes the place of what moved.
+
+    It also takes that of what is not valid, so that edges of frames are not seen.
 
     Parameters
     ----------
@@ -88,11 +90,13 @@ def without_ghosts(
         Place of the reference among the frames.
     amount
         Share to which the reference takes it, 0 to 1.
+    valid
+        (N, F, h, w) bool; None: all pixels are.
 
     Returns
     -------
     tuple
-        The frames, and the share (N, F, 1, h, w) to which each was replaced.
+        The frames, and the share (N, F, 1, h, w) to which each was replaced because it moved.
 
     Notes
     -----
@@ -106,13 +110,17 @@ def without_ghosts(
     above = frames - _looked_up(median, highest)
     outside = (torch.maximum(below, above) / _looked_up(spread, own)).amax(2)
     share = ((outside - FROM) / (FULLY - FROM)).clamp(0, 1)
+    if valid is not None:
+        share = torch.where(valid, share, 0.0)
     share = -_largest(-share, SPECKS)
     needed = _needed(frames, reference)
     share = _largest(torch.where(needed, 0.0, share), GROWTH)
     share = amount * _mean(_mean(torch.where(needed, 0.0, share), FEATHER), FEATHER)
     share[:, reference] = 0
     share = share[:, :, None]
-    return frames + share * (_looked_up(median, own) - frames), share
+    expected = _looked_up(median, own)
+    replaced = frames + share * (expected - frames)
+    return replaced if valid is None else torch.where(valid[:, :, None], replaced, expected), share
 
 
 def _needed(frames: Tensor, reference: int) -> Tensor:

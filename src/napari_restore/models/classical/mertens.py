@@ -62,7 +62,7 @@ class Mertens(SweptModel):
             settle=self._settle,
             merge=partial(joined, "cells"),
         )
-        more = CELL if self.deghosts else 0
+        more = -(-_ghosts.REACH // CELL) * CELL if self.deghosts else 0
         writes = (Map(RESTORED, BANDS), *([Map(GHOSTS, 1)] if self.deghosts else []))
         sweeps = (
             Sweep("reduce", "Coarse levels", self._reduce, halo=2 * CELL + more, counts=counts),
@@ -121,15 +121,20 @@ class Mertens(SweptModel):
         if self.deghosts:
             amount = float(self.card.values["deghost"])
             curves = given.statistics["curves"]
-            frames, ghosts = _ghosts.without_ghosts(frames, curves, self._reference, amount)
+            own = self._reference
+            frames, ghosts = _ghosts.without_ghosts(frames, curves, own, amount, given.valid)
         if given.valid is None:
             return frames, self.weights(frames), ghosts
+        known = given.valid
+        if ghosts is not None:
+            # By now frames are whole where the reference is.
+            known = known[:, own : own + 1].expand(known.shape)
         # Neighbours see through the pyramid what stands where a frame is not valid.
-        valid = given.valid[:, :, None]
+        valid = known[:, :, None]
         count = valid.sum(1, keepdim=True)
         mean = torch.where(valid, frames, 0).sum(1, keepdim=True) / count.clamp(min=1)
         frames = torch.where(valid, frames, mean)
-        return frames, self.weights(frames, given.valid), ghosts
+        return frames, self.weights(frames, known), ghosts
 
     def _reduce(self, given: SweepInput) -> Mapping[str, Tensor]:
         """Return the cells of level `LEVEL`: place, frames, weights."""
