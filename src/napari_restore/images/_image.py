@@ -116,9 +116,11 @@ class Image(ImageBase):
         arguments = dict(spec)
         others = arguments.pop("companions", None)
         matrix, grid = arguments.pop("placement", None), arguments.pop("grid", None)
+        # The matrix is about level 0.
+        level = 0 if matrix is None else arguments.pop("level", None) or 0
         image = open_image(arguments.pop("source"), **arguments)
         if matrix is not None:
-            image = image.placed(matrix, tuple(grid))
+            image = image.placed(matrix, tuple(grid)).level_view(level)
         if others is None:
             return image
         frames = [cls.from_spec(each) for each in others["images"]]

@@ -78,6 +78,19 @@ def test_a_bracket_is_opened_again_with_all_its_frames(tmp_path: Path) -> None:
     assert [frame.bands for frame in one_band.frames] == [1, 1, 1]
 
 
+def test_a_level_of_a_frame_that_was_moved_is_opened_again(tmp_path: Path) -> None:
+    scene = np.random.default_rng(1).integers(0, 255, (65, 65, 3), np.uint8)
+    Pillow.fromarray(scene).resize((2100, 1040)).save(tmp_path / "a.png")
+    frame = open_image(tmp_path / "a.png").placed((1, 0, 40, 0, 1, 24, 0, 0, 1), (1040, 2100))
+    view = frame.level_view(2)
+    assert view.spec is not None
+    again = Image.from_spec(view.spec)
+    assert again.shape == view.shape == (260, 525, 3)
+    box = (0, 0, 200, 400)
+    assert np.array_equal(again.read(box), view.read(box))
+    assert again.fingerprint == view.fingerprint
+
+
 def test_levels_are_those_of_all_frames() -> None:
     levels = [open_image([picture(light), picture(light)[::2, ::2]]) for light in (0.5, 2.0)]
     view = bracket_of(levels, align="off").level_view(1)

@@ -121,7 +121,7 @@ class WeightsController(QObject):
             layer = Image(
                 share,
                 name=name,
-                colormap=Colormap([(0, 0, 0, 1), (*colour, 1)], name=f"frame {colour}"),
+                colormap=Colormap([(0, 0, 0, 1), (*colour, 1)], name=f"frame {number + 1}"),
                 contrast_limits=(0, 1),
                 # Together they show which frame gave most.
                 blending="additive" if number else "opaque",
