@@ -76,6 +76,11 @@ class Taps(NamedTuple):
         index = index.clamp(0, len(self.low) - 1)
         return Taps(self.low[index], self.high[index], self.shares[:, index])
 
+    def shifted(self) -> tuple[Taps, slice]:
+        """Return the taps in the cells that they need, and these cells."""
+        first, end = int(self.low.min()), int(self.high.max()) + 1
+        return Taps(self.low - first, self.high - first, self.shares), slice(first, end)
+
     def within(self, first: int, count: int) -> tuple[Taps, Tensor]:
         """Return what cells `first` to `first + count`, counted from `first`, give to samples.
 

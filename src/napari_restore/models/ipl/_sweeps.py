@@ -167,13 +167,17 @@ class Ipl(IplNetwork, SweptModel):
         name = f"cube{block}"
         return (name, f"{name}_range") if self.keeps == "size" else (name,)
 
-    def _cubes(self, block: int, statistics: Statistics) -> Tensor:
-        """Return a block's cubes (1 or N, C, C, C)."""
-        found = [statistics[name] for name in self._names(block)]
-        if len(found) == 1:
-            return found[0]
-        each = zip(*found, strict=True)
-        return torch.stack([Quantised(codes, *told).values() for codes, told in each])
+    def _part(
+        self, block: int, number: int, statistics: Statistics, box: tuple[slice, slice]
+    ) -> Tensor:
+        """Return rows and columns (C, rows, columns) of an image's cube of a block."""
+        # Of one image, or of each of the batch.
+        cubes, *ranges = (
+            found[number if len(found) > 1 else 0]
+            for found in (statistics[name] for name in self._names(block))
+        )
+        part = cubes[:, *box]
+        return Quantised(part, *ranges[0]).values() if ranges else part
 
     def _attended(self, block: int, x: Tensor, place: Place) -> Tensor:
         """Return D (C, h, w) of features of a box: of its whole blocks, 0 around them."""
@@ -191,15 +195,14 @@ class Ipl(IplNetwork, SweptModel):
 
     def _related(self, block: int, given: SweepInput, attended: Tensor) -> Tensor:
         """Return D + D · cube (N, C, h, w) of a block's D."""
-        cubes, side = self._cubes(block, given.statistics), self.config.channels
         parts = []
         for number, (place, one) in enumerate(zip(_places(given, attended), attended, strict=True)):
-            # Of one image, or of each of the batch.
-            cube = cubes[number if len(cubes) > 1 else 0].to(one)
-            rows, columns = (
-                taps(side, total, one.device).at(first, cells)
-                for first, total, cells in zip(place.first, place.size, one.shape[1:], strict=True)
+            # Of the cube a tile needs a few rows and columns.
+            (rows, first), (columns, second) = (
+                taps(self.config.channels, total, one.device).at(start, cells).shifted()
+                for start, total, cells in zip(place.first, place.size, one.shape[1:], strict=True)
             )
+            cube = self._part(block, number, given.statistics, (first, second)).to(one)
             parts.append(one + one * interpolated(cube[None], rows, columns)[0])
         return torch.stack(parts)
 
