@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image as Pillow
-from tests.images.brackets.test_groups import shoot
-from tests.models.test_mertens import frames
+from tests.images.brackets.photos import shoot, two_brackets
 
 import napari_restore as nr
 
@@ -18,15 +17,7 @@ import napari_restore as nr
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     """A folder of two brackets of three frames, and a photo of none."""
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    for scene, start in (("a", 0), ("b", 60)):
-        for number, frame in enumerate(frames(150, 170)):
-            path = shoot(folder, f"{scene}{number}.jpg", start + number, 2 * number - 2)
-            with Pillow.open(path) as photo:
-                exif = photo.getexif()
-            pixels = (frame if scene == "a" else frame[::-1]) * 255
-            Pillow.fromarray(pixels.astype(np.uint8)).save(path, exif=exif, quality=95)
+    folder = two_brackets(tmp_path)
     shoot(folder, "c.jpg", 300, 0)
     return folder
 

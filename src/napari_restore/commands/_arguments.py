@@ -112,10 +112,7 @@ def region_of(options: Namespace, image: Any) -> Any:
         return [api.Region.from_xywh(*box) for box in options.srcwin]
     if options.projwin is not None:
         return [api.Region(*box_of_projwin(options.projwin, image))]
-    # Of brackets only.
-    return (
-        api.common_region(image) if getattr(options, "crop", False) and not options.mask else None
-    )
+    return api.common_region(image) if options.crop and not options.mask else None
 
 
 def box_of_projwin(window: Sequence[float], image: Any) -> tuple[int, int, int, int]:

@@ -66,14 +66,15 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="0 … 1: how far the reference replaces what moved between the frames (default 0), where "
         "the model can",
     )
+    add_run_options(parser, model=FUSION_MODEL, stack=False)
     parser.add_argument(
         "--no-crop",
         action="store_false",
         dest="crop",
+        default=True,
         help="keep the edges of the reference that some frame does not show (default: cut off, where "
         "no region is given)",
     )
-    add_run_options(parser, model=FUSION_MODEL, stack=False)
     parser.set_defaults(stack=False)
     add_output_options(parser, name="{stem}_fused{suffix}")
 

@@ -151,6 +151,8 @@ def add_run_options(
     """
     add_source(parser, stack=stack)
 
+    # Only brackets are cut to what all of their frames show.
+    parser.set_defaults(crop=False)
     region = parser.add_argument_group("region (default: the whole image)")
     box = region.add_mutually_exclusive_group()
     box.add_argument(

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from napari_restore.errors import BadParameter
 from napari_restore.metrics._comparable import Array, Mask
-from napari_restore.metrics._ssim import WINDOW, any_in_window, blurred
+from napari_restore.metrics._ssim import K2, WINDOW, any_in_window, blurred
 
 GREY = (0.299, 0.587, 0.114)
 LEVEL_WEIGHTS = (0.0448, 0.2856, 0.3001)
@@ -19,7 +19,6 @@ MOST_POWER = 10.0
 """Largest exponent of the weights of structures."""
 ROUNDING = 1e-3
 """Added to the size of a structure where it is divided by, in 255ths."""
-K2 = 0.03
 
 
 def mef_ssim(
@@ -79,18 +78,17 @@ def _at_one_scale(fused: Array, frames: Sequence[Array], counts: Mask) -> float:
     if not whole.any():
         return float("nan")
     share = _shares(frames)
-    gauss = blurred
-    means = [gauss(frame) for frame in frames]
-    mean = gauss(fused)
+    means = [blurred(frame) for frame in frames]
+    mean = blurred(fused)
     shared = np.zeros_like(mean)
     spread = np.zeros_like(mean)
     for k, frame in enumerate(frames):
-        shared += share[k] * (gauss(frame * fused) - means[k] * mean)
+        shared += share[k] * (blurred(frame * fused) - means[k] * mean)
     for k, other in combinations_with_replacement(range(len(frames)), 2):
-        product = gauss(frames[k] * frames[other]) - means[k] * means[other]
+        product = blurred(frames[k] * frames[other]) - means[k] * means[other]
         spread += (1 if k == other else 2) * share[k] * share[other] * product
     constant = (K2 * 255) ** 2
-    similar = (2 * shared + constant) / (spread + gauss(fused * fused) - mean**2 + constant)
+    similar = (2 * shared + constant) / (spread + blurred(fused * fused) - mean**2 + constant)
     return float(similar[whole].mean())
 
 

@@ -5,33 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image as Pillow
+from tests.images.brackets.photos import shoot
 
 import napari_restore as nr
 from napari_restore.errors import InputError
-
-DIRECTORY = 0x8769
-TAGS = {"seconds": 0x829A, "iso": 0x8827, "bias": 0x9204, "mode": 0xA402}
-
-
-def shoot(folder: Path, name: str, at: float | None, ev: float | None = None, **more: Any) -> Path:
-    """Write a small photo, taken `at` seconds after noon with the exposure of `ev`."""
-    size = more.pop("size", (24, 16))
-    exif = Pillow.Exif()
-    exif[0x0110] = more.pop("camera", "One")
-    tags = exif.get_ifd(DIRECTORY)
-    if at is not None:
-        second, fraction = divmod(at, 1)
-        tags[0x9003] = f"2026:06:01 12:{int(second) // 60:02d}:{int(second) % 60:02d}"
-        tags[0x9291] = f"{round(fraction * 100):02d}"
-    if ev is not None:
-        tags |= {TAGS["seconds"]: 0.01 * 2**ev, TAGS["iso"]: 100}
-    tags |= {TAGS[tag]: value for tag, value in more.items()}
-    light = np.full((size[1], size[0], 3), 90, np.uint8)
-    Pillow.fromarray(light).save(folder / name, exif=exif)
-    return folder / name
 
 
 def names(folder: Path, **options: Any) -> list[list[str]]:

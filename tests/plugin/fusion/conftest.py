@@ -6,11 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
-from tests.images.brackets.test_groups import shoot
-from tests.models.test_mertens import frames
+from tests.images.brackets.photos import two_brackets
 
 from napari_restore.plugin.runs import _draft
 
@@ -24,16 +21,7 @@ def true_pixels_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     """A folder of two brackets of three frames: a0 … a2, b0 … b2, two stops apart."""
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    for scene, start in (("a", 0), ("b", 60)):
-        for number, frame in enumerate(frames(150, 170)):
-            path = shoot(folder, f"{scene}{number}.jpg", start + number, 2 * number - 2)
-            with Image.open(path) as photo:
-                exif = photo.getexif()
-            pixels = (frame if scene == "a" else frame[::-1]) * 255
-            Image.fromarray(pixels.astype(np.uint8)).save(path, exif=exif, quality=95)
-    return folder
+    return two_brackets(tmp_path)
 
 
 @pytest.fixture
