@@ -21,7 +21,7 @@ class Profile:
     """
 
     driver: str = ""
-    """GDAL's short name, or "OME-TIFF", "Zarr", "RAW", "Radiance", "array"."""
+    """GDAL's short name, or "OME-TIFF", "Zarr", "RAW", "Radiance", "HEIF", "array"."""
     nodata: float | None = None
     colorinterp: tuple[str, ...] = ()
     descriptions: tuple[str | None, ...] = ()

@@ -58,6 +58,8 @@ class _Shot:
     bias: float | None = None
     by_camera: bool = False
     """Whether the camera varied the exposure by itself."""
+    error: RestoreError | None = None
+    """Why the file cannot be read."""
 
 
 def brackets_among(paths: Iterable[Pathlike]) -> list[Bracket]:
@@ -66,7 +68,8 @@ def brackets_among(paths: Iterable[Pathlike]) -> list[Bracket]:
     Frames of a bracket are by one camera and lens, of one size, and at least 0.3 EV apart; each
     follows the one before within 2 s, or within twice the longer exposure and 1 s. A second frame
     of one exposure bias begins another bracket. Where the times show no bracket, up to 16 photos
-    are one, with a note. A file that cannot be read is judged by its EXIF if it has one.
+    are one, with a note. A file that cannot be read is judged by its EXIF if it has one. Raises the
+    error of the first of other photos where none can be read.
     """
     shots = [_shot_of(path) for path in sorted(Path(os.fspath(each)) for each in paths)]
     groups = _by_time([shot for shot in shots if shot.taken is not None])
@@ -78,6 +81,9 @@ def brackets_among(paths: Iterable[Pathlike]) -> list[Bracket]:
         why = "show no bracket" if recorded else "are not all recorded"
         note = f"The times of the photos {why}: all {len(shots)} are taken as one bracket."
         return [_bracket_of(shots, note)]
+    errors = [shot.error for shot in shots if shot.error is not None and shot.taken is None]
+    if errors and len(errors) == len(shots):
+        raise errors[0]
     return [_bracket_of([shot]) for shot in shots]
 
 
@@ -134,17 +140,18 @@ def _exposures(group: Sequence[_Shot]) -> list[float] | None:
 
 def _shot_of(path: Path) -> _Shot:
     """Return what is recorded of a photo; of a damaged file what its header has."""
+    error: RestoreError | None = None
     try:
         reader = reader_of(path)
-    except RestoreError:
-        exif, size = _header_of(path)
+    except RestoreError as failed:
+        error, (exif, size) = failed, _header_of(path)
     else:
         exif, size = reader.profile.exif, tuple(reader.levels[0][:2])
         reader.close()
     tags = exif_tags(exif)
     kind = (*(str(tags.get(tag, "")) for tag in CAMERA), size)
     by_camera = tags.get(MODE) == AUTO_BRACKET
-    return _Shot(path, _time_in(tags), kind, exposure_in(exif), _bias_in(tags), by_camera)
+    return _Shot(path, _time_in(tags), kind, exposure_in(exif), _bias_in(tags), by_camera, error)
 
 
 def _header_of(path: Path) -> tuple[bytes | None, tuple[int, ...]]:

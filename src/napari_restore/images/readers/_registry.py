@@ -16,6 +16,7 @@ from napari_restore.images.files._cancelling import cancellable
 from napari_restore.images.files._claims import check_bands, check_block
 from napari_restore.images.levels._row_pyramid import row_levels
 from napari_restore.images.readers._gdal import GdalReader
+from napari_restore.images.readers._heif import HeifReader
 from napari_restore.images.readers._ome_tiff import OmeTiffReader
 from napari_restore.images.readers._ome_zarr import OmeZarrReader
 from napari_restore.images.readers._oriented import OrientedReader
@@ -27,7 +28,7 @@ HEAD_BYTES = 4096
 
 READERS: tuple[type[Reader], ...] = tuple(
     sorted(
-        (GdalReader, OmeTiffReader, OmeZarrReader, RadianceReader, RawReader),
+        (GdalReader, HeifReader, OmeTiffReader, OmeZarrReader, RadianceReader, RawReader),
         key=lambda reader: -reader.PRIORITY,
     )
 )

@@ -1,0 +1,140 @@
+"""Reader of HEIF photos through pillow-heif, where the user has installed it.
+
+It is no dependency: its wheels carry an encoder under the GPL.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_restore.errors import UnreadableImage
+from napari_restore.images._profile import Profile
+from napari_restore.images._reader import Reader
+from napari_restore.images._source import Box, Level, chunk_box
+from napari_restore.images.files._claims import check_whole_size
+from napari_restore.images.files._exif import EXIF_HEADER, upright_exif
+from napari_restore.images.values._validity import valid_by_values
+
+BRANDS = frozenset(b"heic heix heim heis hevc hevx hevm hevs mif1 mif2 msf1".split())
+"""Kinds of file (ISO/IEC 23008-12) that HEIF photos name as their own."""
+CHUNK = 512
+COLOURS = {
+    1: ("gray",),
+    2: ("gray", "alpha"),
+    3: ("red", "green", "blue"),
+    4: ("red", "green", "blue", "alpha"),
+}
+HDR_CURVES = (16, 18)
+"""PQ and hybrid log-gamma, by their numbers in ITU-T H.273."""
+
+
+class HeifReader(Reader):
+    """A photo (H, W, 1 … 4) uint8, or uint16 of 10 and 12 bits, upright; decoded once, as a whole."""
+
+    PRIORITY: ClassVar[int] = 30
+    random_access = False
+
+    @classmethod
+    def supports(cls, path: Path, head: bytes) -> bool:
+        return head[4:8] == b"ftyp" and head[8:12] in BRANDS
+
+    def __init__(self, path: Path, head: bytes = b"") -> None:
+        super().__init__(path)
+        self._pixels: npt.NDArray[Any] | None = None
+        self._lock = threading.Lock()
+        photo = _opened(path)
+        width, height = (int(length) for length in photo.size)
+        mode, _, bits = str(photo.mode).partition(";")
+        is_deep = bool(bits) and int(bits) > 8
+        self.bands = {"L": 1, "I": 1, "LA": 2, "RGB": 3}.get(mode, 4)
+        self.dtype = np.dtype(np.uint16 if is_deep else np.uint8)
+        self.block_bytes = height * width * self.bands * self.dtype.itemsize
+        check_whole_size(path.name, self.block_bytes)
+        self.levels = (Level(height, width, min(CHUNK, height), min(CHUNK, width)),)
+        info = photo.info
+        colours = COLOURS[self.bands]
+        self.may_be_invalid = "alpha" in colours
+        self.profile = Profile(
+            driver="HEIF",
+            colorinterp=colours,
+            masks="alpha" if self.may_be_invalid else "none",
+            icc=info.get("icc_profile") or None,
+            # The decoder turns the picture by the file's own boxes; the tag is only a copy of them.
+            exif=upright_exif(_exif_block(info.get("exif"))),
+            xmp=info.get("xmp") or None,
+            is_photo=True,
+        )
+        curve = info.get("nclx_profile")
+        if isinstance(curve, dict) and curve.get("transfer_characteristics") in HDR_CURVES:
+            self.notes.append(
+                "Its values are for an HDR screen (PQ or HLG), and are taken as sRGB."
+            )
+
+    def read_chunk(self, level: int, row: int, column: int) -> npt.NDArray[Any]:
+        y0, x0, y1, x1 = chunk_box(self.levels[level], row, column)
+        return self._decoded()[y0:y1, x0:x1].copy()
+
+    def read_rows(self, y0: int, y1: int) -> npt.NDArray[Any]:
+        rows = self._decoded()[y0:y1].copy()
+        if y1 >= self.levels[0].height:
+            self._pixels = None
+        return rows
+
+    def valid_in(self, level: int, box: Box, pixels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+        return valid_by_values(pixels, np.ones(pixels.shape[:2], bool), self.alpha, ())
+
+    def close(self) -> None:
+        self._pixels = None
+
+    def _decoded(self) -> npt.NDArray[Any]:
+        """Return the whole picture (H, W, C); kept until its last row was read."""
+        with self._lock:
+            if self._pixels is None:
+                try:
+                    pixels = np.asarray(_opened(self.path))
+                except Exception as error:  # the decoder's own
+                    raise _unreadable(self.path, error) from error
+                expected = (*self.levels[0][:2], self.bands)
+                if pixels.ndim == 2:
+                    pixels = pixels[..., None]
+                if pixels.shape != expected or pixels.dtype != self.dtype:
+                    problem = f"it has {pixels.dtype} {pixels.shape}, not {self.dtype} {expected}"
+                    raise _unreadable(self.path, problem)
+                self._pixels = pixels
+            return self._pixels
+
+
+def _opened(path: Path) -> Any:
+    """Return pillow-heif's main picture of a file, not decoded yet; raises `UnreadableImage`."""
+    try:
+        import pillow_heif
+    except ImportError as error:
+        raise UnreadableImage(
+            f"{path.name} is a HEIF photo, and pillow-heif is not installed.",
+            "Install it: pip install pillow-heif, or save the photo as JPEG.",
+        ) from error
+    try:
+        # Deeper pictures as 16 bits over the full range.
+        return pillow_heif.open_heif(path, convert_hdr_to_8bit=False)
+    except Exception as error:  # its own, and those of damaged metadata
+        raise _unreadable(path, error) from error
+
+
+def _exif_block(exif: bytes | None) -> bytes | None:
+    """Return EXIF with the header that it has in other files, which some versions leave out."""
+    if not exif or exif.startswith(EXIF_HEADER):
+        return exif or None
+    return EXIF_HEADER + exif
+
+
+def _unreadable(path: Path, problem: object) -> UnreadableImage:
+    lines = str(problem).strip().splitlines() or [type(problem).__name__]
+    return UnreadableImage(
+        f"{path.name} cannot be read as a HEIF photo: {lines[0].rstrip('.')}.",
+        "Copy it again, update pillow-heif, or save the photo as JPEG.",
+    )
