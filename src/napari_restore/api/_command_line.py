@@ -126,6 +126,15 @@ def _bracket(task: Mapping[str, Any], others: Mapping[str, Any]) -> Iterator[str
     reference, *options = _image(alone)
     frames = [os.path.abspath(each["source"]) for each in others["images"]]
     frames.insert(others["reference"], reference)
+    own = task["image"].get("exposed")
+    if own is not None:
+        evs = [each["exposed"] for each in others["images"]]
+        evs.insert(others["reference"], own)
+        yield reference
+        yield from ("--ev", *map(_ev, evs))
+        yield from _flag_with_value("--reference", _ev(own))
+        yield from options
+        return
     yield from frames
     yield from ("--reference", reference)
     if not any(each.get("placement") for each in others["images"]):
@@ -135,6 +144,12 @@ def _bracket(task: Mapping[str, Any], others: Mapping[str, Any]) -> Iterator[str
         yield "--no-crop"
     yield from ("--ev", *(f"{ev:g}" for ev in others["exposures"]))
     yield from options
+
+
+def _ev(value: float) -> str:
+    """Return an EV that parses back exactly, without digits that say nothing."""
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value)
 
 
 def _bands(bands: Any) -> str:

@@ -77,7 +77,7 @@ def _photos_in(folder: Path) -> list[Path]:
 
 
 def open_bracket(
-    frames: Sequence[Any],
+    frames: Any,
     *,
     reference: int | None = None,
     exposures: Sequence[float] | None = None,
@@ -90,12 +90,14 @@ def open_bracket(
     Parameters
     ----------
     frames
-        Two or more images as for `open_image`, in any order, of one size.
+        Two or more images as for `open_image`, in any order, of one size. Or one image of
+        floats, taken as linear light: its frames, 16 bit, are what `exposures` of it would show.
     reference
         Which of `frames` the result replaces, counted from 0: its metadata, nodata and colour
         profile stay. Default: the one in the middle by exposure.
     exposures
         EV of each frame. Default: as recorded by the camera, else estimated from the pixels.
+        Of one image those to expose it by, 1 being white at 0 EV. Default: by its range.
     align
         ``"auto"`` brings the frames onto the grid of the reference, by scikit-image; ``"rough"``
         shifts them by what an overview shows, for a quick look; ``"off"`` takes them as they are.
@@ -115,15 +117,18 @@ def open_bracket(
     napari_restore.errors.InputError
         Frames that cannot be read, or do not fit each other.
     """
-    from napari_restore.images import bracket_of
+    from napari_restore.images import Image, bracket_of
 
+    # Of an array with four axes the first counts frames.
+    if isinstance(frames, (str, os.PathLike, Image)) or getattr(frames, "ndim", 4) < 4:
+        frames = [frames]
     opened = [open_image(frame, bands=bands) for frame in frames]
     return bracket_of(opened, reference, exposures, align=align, progress=progress)
 
 
 @documents_options(PlanOptions)
 def fuse(
-    frames: Sequence[Any],
+    frames: Any,
     model: str | Path | nn.Module = FUSION_MODEL,
     *,
     reference: int | None = None,

@@ -9,6 +9,7 @@ from napari_restore.errors import Message, Option
 
 FLAGS = {
     "arguments": "--argument",
+    "exposures": "--ev",
     "models": "--model",
     "mosaic": "--context joint",
     "output": "-o",

@@ -28,7 +28,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "paths",
         nargs="+",
         metavar="PATH",
-        help="the frames of one scene, in any order, or a folder of brackets",
+        help="the frames of one scene, in any order, or a folder of brackets, or one picture of light",
     )
     parser.add_argument(
         "-o",
@@ -39,7 +39,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--reference",
-        metavar="PATH",
+        metavar="PATH|EV",
         help="the frame that the result replaces, with its metadata (default: the one in the middle "
         "by exposure)",
     )
@@ -54,7 +54,8 @@ def add(parser: argparse.ArgumentParser) -> None:
         type=float,
         nargs="+",
         metavar="EV",
-        help="exposure of each frame (default: as recorded by the camera, else estimated)",
+        help="exposure of each frame (default: as recorded by the camera, else estimated); of one "
+        "picture of light (.hdr, float TIFF) those to make frames of (default: by its range)",
     )
     parser.add_argument(
         "--deghost",
@@ -222,10 +223,20 @@ def _reference_first(options: Namespace, bracket: Any) -> tuple[str, ...]:
 
 
 def _reference(options: Namespace) -> int | None:
-    """Return which of the frames --reference names: by its path, or by its name."""
+    """Return which of the frames --reference names: by its path, or by its name.
+
+    Of one picture the frames are exposures: then it is one of --ev.
+    """
     wanted = options.reference
     if wanted is None:
         return None
+    if len(options.paths) == 1 and options.ev:
+        try:
+            return int(options.ev.index(float(wanted)))
+        except ValueError:
+            raise InputError(
+                f"{wanted} is none of the exposures.", "Give one of --ev as --reference."
+            ) from None
     for same in (lambda path: path == wanted, lambda path: Path(path).name == Path(wanted).name):
         found = [number for number, path in enumerate(options.paths) if same(path)]
         if found:

@@ -34,6 +34,7 @@ from .readers._array import ArrayReader
 from .values._radiometry import Radiometry
 from .values._roles import ROLES, parse_bands
 from .values._sensors import SENSORS, Sensor, sensor_of
+from .values._srgb import light_of_srgb, srgb_of_light
 from .values._validity import default_fill
 
 __all__ = [
@@ -79,6 +80,7 @@ __all__ = [
     "keep_polygons",
     "keep_strengths",
     "level_sizes",
+    "light_of_srgb",
     "lock_file",
     "mark_entry",
     "mark_use",
@@ -93,6 +95,7 @@ __all__ = [
     "remove_entry",
     "resolve_radiometry",
     "sensor_of",
+    "srgb_of_light",
     "trim_cache",
     "upright_exif",
     "users_of",

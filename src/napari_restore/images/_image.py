@@ -32,6 +32,7 @@ from napari_restore.images.levels._making import (
     stream_of,
 )
 from napari_restore.images.readers._array import ArrayReader, reader_of_array
+from napari_restore.images.readers._exposed import ExposedReader
 from napari_restore.images.readers._mosaic import MosaicReader
 from napari_restore.images.readers._registered import RegisteredReader
 from napari_restore.images.readers._registry import reader_of
@@ -116,11 +117,15 @@ class Image(ImageBase):
         arguments = dict(spec)
         others = arguments.pop("companions", None)
         matrix, grid = arguments.pop("placement", None), arguments.pop("grid", None)
-        # The matrix is about level 0.
-        level = 0 if matrix is None else arguments.pop("level", None) or 0
+        ev = arguments.pop("exposed", None)
+        # The matrix is about level 0, and every level of light is exposed by itself.
+        level = 0 if matrix is None and ev is None else arguments.pop("level", None) or 0
         image = open_image(arguments.pop("source"), **arguments)
+        if ev is not None:
+            image = image.exposed(ev)
         if matrix is not None:
-            image = image.placed(matrix, tuple(grid)).level_view(level)
+            image = image.placed(matrix, tuple(grid))
+        image = image.level_view(level)
         if others is None:
             return image
         frames = [cls.from_spec(each) for each in others["images"]]
@@ -157,6 +162,17 @@ class Image(ImageBase):
         frame.sensor, frame.path, frame.notes = self.sensor, self.path, list(self.notes)
         frame.roles, frame.wavelengths = self.roles, self.wavelengths
         frame.working_space, frame.known_range = self.working_space, self.known_range
+        return frame
+
+    def exposed(self, ev: float) -> Image:
+        """Return this picture of linear light as a photo (uint16) exposed by `ev`; with its own `spec`.
+
+        1 is white at 0 EV; see `ExposedReader`.
+        """
+        spec = None if self.spec is None else {**self.spec, "exposed": float(ev)}
+        frame = Image(ExposedReader(self, float(ev)), spec=spec)
+        frame.sensor, frame.path, frame.notes = self.sensor, self.path, list(self.notes)
+        frame.roles, frame.wavelengths = self.roles, self.wavelengths
         return frame
 
     @property

@@ -30,6 +30,8 @@ class ImageSource(TypedDict):
     level: NotRequired[int | None]
     placement: NotRequired[list[float] | None]
     grid: NotRequired[list[int] | None]
+    exposed: NotRequired[float | None]
+    """EV by which a picture of light is exposed."""
     companions: NotRequired[CompanionSources | None]
     allow_outside: NotRequired[bool]
     """Whether the user allowed VRT sources outside of its folder; a rerun needs the consent again."""

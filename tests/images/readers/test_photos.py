@@ -6,12 +6,14 @@ import io
 from collections.abc import Callable
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
 
 from napari_restore.errors import UnreadableImage
 from napari_restore.images import open_image, upright_exif
 from napari_restore.images.files._exif import orientation_of
+from napari_restore.images.readers import _radiance
 
 Noise = Callable[..., np.ndarray]
 
@@ -124,6 +126,25 @@ def test_upright_copy_keeps_the_place_and_resets_the_orientation() -> None:
     assert parsed.get_ifd(0x8825)[1] == "N"
     assert upright_exif(None) is None
     assert orientation_of(b"Exif\0\0garbage") == 1
+
+
+def test_a_large_radiance_picture_is_decoded_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = np.random.default_rng(1).uniform(0.5, 8, (700, 600, 3)).astype(np.float32)
+    head = b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n\n-Y 700 +X 600\n"
+    path = tmp_path / "large.hdr"
+    path.write_bytes(head + imagecodecs.rgbe_encode(values, header=False, rle=False))
+    small = open_image(path)
+    expected = small.read((0, 0, 700, 600))
+    np.testing.assert_allclose(expected, values, rtol=0.02, atol=0.07)
+    monkeypatch.setattr(_radiance, "STREAMED_BYTES", 1 << 20)
+    image = open_image(path)
+    assert not image.reader.random_access and image.block_bytes == values.nbytes
+    assert np.array_equal(image.read((0, 0, 700, 600)), expected)
+    path.unlink()
+    assert np.array_equal(image.read((500, 20, 690, 600)), expected[500:690, 20:])
+    assert image.block_bytes == 0
 
 
 def test_radiance(data_dir: Path, tmp_path: Path) -> None:

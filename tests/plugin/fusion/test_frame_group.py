@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 
 import napari_restore as nr
 from napari_restore.errors import BadParameter, Cancelled
@@ -67,6 +68,22 @@ def test_frames_are_found_again_whatever_their_place(photos: Path) -> None:
         [images[0], images[0].placed((1, 0, 1, 0, 1, 0, 0, 0, 1), (150, 170))], align="off"
     )
     assert numbers_in(images, twice.frames) == (0, 0)
+
+
+def test_one_picture_of_light_is_a_group_of_its_exposures(tmp_path: Path) -> None:
+    light = np.random.default_rng(1).uniform(0.5, 1, (60, 80, 3)).astype(np.float32)
+    light *= 2 ** np.linspace(-6, 6, 80, dtype=np.float32)[:, None]
+    tifffile.imwrite(tmp_path / "light.tif", light, photometric="rgb")
+    for source in (tmp_path / "light.tif", nr.open_image(light)):
+        (group,) = groups_among([source])
+        assert not group.align and "linear light" in str(group.note)
+        opened, bracket = (each for each in opening(group) if not isinstance(each, Step))
+        assert len(opened.images) == len(group.sources) > 2 and not opened.is_estimated
+        expected = nr.open_bracket(source)
+        assert bracket.image.frames_fingerprint == expected.frames_fingerprint
+    # Others are not: a photo alone stays a group of one.
+    (alone,) = groups_among([nr.open_image(np.zeros((9, 9, 3), np.uint8))])
+    assert len(alone.sources) == 1 and alone.align
 
 
 def test_one_used_frame_and_a_stop_are_errors(photos: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from qtpy.QtCore import QMimeData, QPointF, Qt, QUrl
 from qtpy.QtGui import QDropEvent
@@ -57,6 +58,25 @@ def test_a_folder_is_fused_live_and_exported(
     assert (tmp_path / "command.tif").read_bytes() == saved.read_bytes()
     with Image.open(saved) as written:
         assert written.getexif().get_ifd(0x8769)[0x829A] == pytest.approx(0.01)
+
+
+def test_a_picture_of_light_is_tone_mapped_as_its_command_does(
+    panel: Any, tab: Any, fused: Any, tmp_path: Path
+) -> None:
+    light = np.random.default_rng(1).uniform(0.5, 1, (60, 80, 3)).astype(np.float32)
+    light *= 2 ** np.linspace(-6, 6, 80, dtype=np.float32)[:, None]
+    tifffile.imwrite(tmp_path / "light.tif", light, photometric="rgb")
+    variant = fused(lambda: tab.add([str(tmp_path / "light.tif")]))
+    assert "exposures of it" in tab.message.text()
+    assert variant.result.array.dtype == np.uint16
+    variant = fused(tab.frames.references[0].click)
+    export = next(s for s in panel.sections if s.TITLE == "Export")
+    words = shlex.split(export.command())[1:]
+    assert "--ev" in words
+    words[words.index("-o") + 1] = str(tmp_path / "command.tif")
+    assert main(words) == 0
+    written = tifffile.imread(tmp_path / "command.tif")
+    assert np.array_equal(variant.result.read(variant.result.region), written)
 
 
 def test_frames_are_left_out_and_another_is_the_reference(

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from napari_restore.images import light_of_srgb, srgb_of_light
 from napari_restore.training.degradation import degraded_scene
 from napari_restore.training.degradation._bracket import (
     CURVES,
@@ -21,7 +22,6 @@ from napari_restore.training.degradation._bracket import (
     take_bracket,
 )
 from napari_restore.training.degradation._motion import Motion, _seen_from, draw_motion
-from napari_restore.training.haze import to_display, to_linear
 
 QUIET = Bracket((2.0, 2.0), 0.1, 2.0, 0.7, 1.0, "srgb", 1e9, 0.0, (None,) * 3)
 STILL = (0.0, 0.5)
@@ -65,7 +65,7 @@ def test_the_middle_frame_clips_its_share_and_the_dark_one_none(clear: np.ndarra
         assert (light.max(2) > 1).mean() == pytest.approx(clipped, abs=0.02)
         assert (light.max(2) > 2.0**2.05).mean() < 0.005
         # Lights and shadows keep their colours.
-        ratio = light / np.maximum(to_linear(clear), 1e-6)
+        ratio = light / np.maximum(light_of_srgb(clear), 1e-6)
         np.testing.assert_allclose(ratio.std(2) / ratio.mean(2), 0, atol=1e-4)
 
 
@@ -74,7 +74,7 @@ def test_frames_are_exposures_of_one_light(clear: np.ndarray):
     light, _ = radiance(clear, QUIET)
     np.testing.assert_allclose(truth, shown(light, CURVES[QUIET.curve]), atol=1e-6)
     middle = frames[..., 3:6]
-    np.testing.assert_allclose(middle, to_display(np.minimum(light, 1)), atol=0.5 / 255 + 1e-4)
+    np.testing.assert_allclose(middle, srgb_of_light(np.minimum(light, 1)), atol=0.5 / 255 + 1e-4)
     means = [frames[..., n : n + 3].mean() for n in (0, 3, 6)]
     assert means[0] < means[1] < means[2]
     # Where nothing is clipped, EVs are ratios of light; frames but the middle one are jittered.
@@ -82,7 +82,7 @@ def test_frames_are_exposures_of_one_light(clear: np.ndarray):
         inner = frames[8:-8, 8:-8, n : n + 3]
         other = middle[8:-8, 8:-8]
         used = (inner > 0.2) & (inner < 0.9) & (other > 0.2) & (other < 0.9)
-        ratios = to_linear(inner)[used] / to_linear(other)[used]
+        ratios = light_of_srgb(inner)[used] / light_of_srgb(other)[used]
         assert np.log2(np.median(ratios)) == pytest.approx(ev, abs=0.1)
 
 
@@ -91,7 +91,7 @@ def test_dark_frames_are_noisier(clear: np.ndarray):
     quiet, _ = take_bracket(clear, clear, QUIET, STILL, rng(5))
     frames, truth = take_bracket(clear, clear, noisy, STILL, rng(5))
     errors = [
-        np.abs(to_linear(frames[..., n : n + 3]) - to_linear(quiet[..., n : n + 3])).mean()
+        np.abs(light_of_srgb(frames[..., n : n + 3]) - light_of_srgb(quiet[..., n : n + 3])).mean()
         / 2.0**ev
         for n, ev in ((0, -2.0), (3, 0.0))
     ]

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from napari_restore.images import light_of_srgb
 from napari_restore.training.degradation import (
     SCORED,
     LowLight,
@@ -15,7 +16,6 @@ from napari_restore.training.degradation import (
     degraded_scene,
     draw_low_light,
 )
-from napari_restore.training.haze import to_linear
 
 GREY = np.full((64, 64, 3), 0.5, np.float32)
 FULL = LowLight(1.0, 1e9, 0.0, (1.0, 1.0, 1.0), None)
@@ -40,17 +40,19 @@ def test_light_is_divided_in_linear_light():
     for factor in (4.0, 30.0):
         dark = darken(GREY, replace(FULL, factor=factor), rng())
         # To half a code of display values.
-        np.testing.assert_allclose(to_linear(dark), to_linear(GREY) / factor, rtol=0.02, atol=1e-4)
+        np.testing.assert_allclose(
+            light_of_srgb(dark), light_of_srgb(GREY) / factor, rtol=0.02, atol=1e-4
+        )
     balanced = darken(GREY, replace(FULL, balance=(1.1, 1.0, 0.9)), rng())
-    light = to_linear(balanced).mean((0, 1)) / to_linear(GREY).mean()
+    light = light_of_srgb(balanced).mean((0, 1)) / light_of_srgb(GREY).mean()
     np.testing.assert_allclose(light, (1.1, 1.0, 0.9), rtol=0.01)
 
 
 def test_photons_make_noise_and_darkness_more_of_it():
     light = replace(FULL, electrons=4000.0, read=3.0)
     for factor in (1.0, 8.0):
-        dark = to_linear(darken(GREY, replace(light, factor=factor), rng()))
-        electrons = float(to_linear(GREY)[0, 0, 0]) * 4000 / factor
+        dark = light_of_srgb(darken(GREY, replace(light, factor=factor), rng()))
+        electrons = float(light_of_srgb(GREY)[0, 0, 0]) * 4000 / factor
         expected = (electrons + 9) ** 0.5 / electrons
         assert dark.std() / dark.mean() == pytest.approx(expected, rel=0.06)
     jpeg = darken(GREY, replace(light, quality=70), rng())

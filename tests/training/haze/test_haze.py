@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from napari_restore.errors import BadParameter
+from napari_restore.images import light_of_srgb, srgb_of_light
 from napari_restore.training.haze import (
     SPECTRA,
     Haze,
@@ -14,7 +15,6 @@ from napari_restore.training.haze import (
     draw_haze,
     transmission_of,
 )
-from napari_restore.training.haze._scatter import to_display, to_linear
 
 SHAPE = (96, 128)
 
@@ -103,7 +103,7 @@ def test_the_scattering_model(linear):
     assert (t[..., 0] > t[..., 2]).all()
     a, j, x = (v.astype(np.float64) for v in (haze.airlight, clear, hazy))
     if linear:
-        a, j, x = (to_linear(v.astype(np.float32)).astype(np.float64) for v in (a, j, x))
+        a, j, x = (light_of_srgb(v.astype(np.float32)).astype(np.float64) for v in (a, j, x))
     assert np.allclose(x, j * t + a * (1 - t), atol=2e-6)
 
 
@@ -115,8 +115,8 @@ def test_no_haze_changes_nothing():
 
 def test_the_display_curve_comes_back():
     values = np.linspace(0, 1, 1001, dtype=np.float32)
-    assert np.allclose(to_display(to_linear(values)), values, atol=1e-5)
-    assert np.isclose(to_linear(np.float32([0.5]))[0], 0.21404, atol=1e-4)
+    assert np.allclose(srgb_of_light(light_of_srgb(values)), values, atol=1e-5)
+    assert np.isclose(light_of_srgb(np.float32([0.5]))[0], 0.21404, atol=1e-4)
 
 
 def test_a_sensor_adds_a_little_noise_in_steps_of_a_byte():

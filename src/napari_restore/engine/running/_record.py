@@ -130,6 +130,7 @@ def _frames(image: Image) -> list[dict[str, Any]]:
             "fingerprint": frame.fingerprint,
             "ev": ev,
             "placement": None if frame.spec is None else frame.spec.get("placement"),
+            "exposed": None if frame.spec is None else frame.spec.get("exposed"),
             "residual": residual,
             "used": True,
         }

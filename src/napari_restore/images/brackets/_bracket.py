@@ -9,12 +9,14 @@ from napari_restore.errors import BadParameter, option
 from napari_restore.images._companions import check_frames
 from napari_restore.images.brackets._alignment import Placement, place, place_roughly
 from napari_restore.images.brackets._exposure import estimated_exposures, recorded_exposures
+from napari_restore.images.brackets._light import frames_of_light, is_light
 
 if TYPE_CHECKING:
     from napari_restore.images._image import Image
 
 Align = Literal["auto", "rough", "off"]
 Progress = Callable[[int, int], object]
+MOST_EV = 100
 SAME_EV = 0.05
 """Exposures that differ by less are those of one setting."""
 
@@ -32,12 +34,14 @@ def bracket_of(
     Parameters
     ----------
     frames
-        Two or more images of one size, dtype and number of bands, in any order.
+        Two or more images of one size, dtype and number of bands, in any order; or one picture
+        of floats, which are taken as linear light: its frames are what `exposures` would show.
     reference
         Which of `frames` the result replaces, counted from 0; None: the one in the middle by
         exposure, of two the darker.
     exposures
-        EV of each frame; None: as recorded by the camera, else estimated from the pixels.
+        EV of each frame; None: as recorded by the camera, else estimated from the pixels. Of
+        one picture those of the frames to make, 0 being where 1 is white; None: by its range.
     align
         ``"auto"`` brings the frames onto the grid of the reference; one that fits nowhere is left
         out, with a note. ``"rough"`` shifts them by what an overview shows, ``"off"`` not at all.
@@ -51,22 +55,14 @@ def bracket_of(
         Fewer than two frames, a reference that is none of them, frames of different kinds, or none
         that fits the reference.
     """
-    if len(frames) < 2:
-        raise BadParameter(
-            "A bracket of one frame has nothing to fuse.", "Give two frames or more."
-        )
-    if reference is not None and not 0 <= reference < len(frames):
-        raise BadParameter(
-            f"There is no frame {reference + 1} of {len(frames)}.",
-            f"Give {option('reference')} as the name of a frame.",
-        )
-    if exposures is not None and len(exposures) != len(frames):
-        raise BadParameter(
-            f"There are {len(exposures)} exposures for {len(frames)} frames.",
-            "Give one EV for each frame.",
-        )
-    check_frames(frames)
-    notes = []
+    notes: list[str] = []
+    if exposures is not None:
+        _check_exposures(exposures)
+    if len(frames) == 1 and is_light(frames[0]):
+        frames, exposures, note = frames_of_light(frames[0], exposures)
+        notes.append(note)
+        align = "off"
+    _check(frames, reference, exposures)
     evs = list(exposures) if exposures is not None else recorded_exposures(frames)
     if evs is None:
         evs = estimated_exposures(frames)
@@ -93,6 +89,37 @@ def bracket_of(
         notes.append("All frames have the same exposure.")
     image.notes = [*image.notes, *notes]
     return image
+
+
+def _check_exposures(exposures: Sequence[float]) -> None:
+    """Raise `BadParameter` for an EV that no exposure has."""
+    for ev in exposures:
+        if not abs(ev) <= MOST_EV:
+            raise BadParameter(
+                f"There is no exposure of {ev:g} EV.",
+                f"EV are between −{MOST_EV} and {MOST_EV}.",
+            )
+
+
+def _check(
+    frames: Sequence[Image], reference: int | None, exposures: Sequence[float] | None
+) -> None:
+    """Raise `BadParameter` for what is no bracket."""
+    if len(frames) < 2:
+        raise BadParameter(
+            "A bracket of one frame has nothing to fuse.", "Give two frames or more."
+        )
+    if reference is not None and not 0 <= reference < len(frames):
+        raise BadParameter(
+            f"There is no frame {reference + 1} of {len(frames)}.",
+            f"Give {option('reference')} as the name of a frame.",
+        )
+    if exposures is not None and len(exposures) != len(frames):
+        raise BadParameter(
+            f"There are {len(exposures)} exposures for {len(frames)} frames.",
+            "Give one EV for each frame.",
+        )
+    check_frames(frames)
 
 
 def _aligned(

@@ -92,13 +92,18 @@ def estimated_exposures(frames: Sequence[Image]) -> list[float]:
 
 def overview_of(frame: Image) -> npt.NDArray[np.float64]:
     """Return the grey values (h, w) of a coarse level of at most `SIDE` pixels, in 0 … 1."""
-    levels = [n for n, shape in enumerate(frame.level_shapes) if max(shape) <= SIDE]
-    number = levels[0] if levels else len(frame.level_shapes) - 1
-    view = frame.level_view(number) if frame.level_scale(number) else frame
+    view = coarse_view(frame)
     values = view.read((0, 0, view.height, view.width))[..., list(frame.data_bands)]
     most = np.iinfo(values.dtype).max if values.dtype.kind in "iu" else 1.0
     grey: npt.NDArray[np.float64] = values.mean(axis=2, dtype=np.float64) / most
     return grey
+
+
+def coarse_view(frame: Image) -> Image:
+    """Return the finest level of at most `SIDE` pixels, or the coarsest one."""
+    levels = [n for n, shape in enumerate(frame.level_shapes) if max(shape) <= SIDE]
+    number = levels[0] if levels else len(frame.level_shapes) - 1
+    return frame.level_view(number) if frame.level_scale(number) else frame
 
 
 def _positive(value: Any) -> float | None:

@@ -85,6 +85,14 @@ def scale_of(image: ImageBase, number: int) -> int | None:
     return scale if halved == (height, width) else None
 
 
+def halved_views(image: ImageBase) -> list[ImageBase]:
+    """Return an image and its levels as images of their own, as far as each halves the one before."""
+    views = [image]
+    while len(views) < len(image.level_shapes) and image.level_scale(len(views)) == 1 << len(views):
+        views.append(image.level_view(len(views)))
+    return views
+
+
 def scaled(place: Georeference, scale: int) -> Georeference:
     """Return the georeference of an image whose pixels are `scale` times as large."""
     transform = place.transform

@@ -11,13 +11,15 @@ import numpy.typing as npt
 
 from napari_restore.errors import UnreadableImage
 from napari_restore.images._profile import Profile
-from napari_restore.images._reader import Reader
+from napari_restore.images._reader import STREAMED_BYTES, Reader
 from napari_restore.images._source import Level, chunk_box
 from napari_restore.images.files._claims import RUNS_RATIO, check_ratio, check_whole_size
 
+CHUNK = 512
+
 
 class RadianceReader(Reader):
-    """(H, W, 3) float32, decoded as a whole: the format has no tiles."""
+    """(H, W, 3) float32, decoded as a whole: the format has no tiles. Large ones once."""
 
     PRIORITY: ClassVar[int] = 40
 
@@ -32,12 +34,26 @@ class RadianceReader(Reader):
         # The size stands after the text; decoding is the only check that the file is complete.
         height, width = self._decode().shape[:2]
         self.levels = (Level(height, width, height, width),)
+        whole = height * width * self.bands * self.dtype.itemsize
+        self._pixels: npt.NDArray[np.float32] | None = None
+        if whole > STREAMED_BYTES:
+            self.random_access, self.block_bytes = False, whole
+            self.levels = (Level(height, width, min(CHUNK, height), min(CHUNK, width)),)
         self.may_be_invalid = False
         self.profile = Profile(driver="Radiance", colorinterp=("red", "green", "blue"))
 
     def read_chunk(self, level: int, row: int, column: int) -> npt.NDArray[Any]:
         y0, x0, y1, x1 = chunk_box(self.levels[level], row, column)
         return self._decode()[y0:y1, x0:x1]
+
+    def read_rows(self, y0: int, y1: int) -> npt.NDArray[Any]:
+        pixels = self._decode() if self._pixels is None else self._pixels
+        # Kept until the last row was read.
+        self._pixels = None if y1 >= self.levels[0].height else pixels
+        return pixels[y0:y1].copy()
+
+    def close(self) -> None:
+        self._pixels = None
 
     def _decode(self) -> npt.NDArray[np.float32]:
         import imagecodecs

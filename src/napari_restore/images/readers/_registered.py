@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from napari_restore.images._reader import Reader
 from napari_restore.images._source import Box, Level, chunk_box
+from napari_restore.images.levels._level_view import halved_views
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,9 +45,7 @@ class RegisteredReader(Reader):
         self.image, self.matrix = image, matrix
         self.name, self.bands, self.dtype = inner.name, inner.bands, inner.dtype
         self.profile, self.georeference = inner.profile, inner.georeference
-        self._views = [image]
-        while self._has_level(len(self._views)):
-            self._views.append(image.level_view(len(self._views)))
+        self._views = halved_views(image)
         self._matrices = [_scaled(matrix, 1 << number) for number in range(len(self._views))]
         sizes = [
             (-(-size[0] >> number), -(-size[1] >> number)) for number in range(len(self._views))
@@ -57,11 +56,6 @@ class RegisteredReader(Reader):
         )
         is_same = np.array_equal(matrix, np.eye(3))
         self.may_be_invalid = image.may_be_invalid or not is_same
-
-    def _has_level(self, number: int) -> bool:
-        """Return whether the image has a level that is halved so many times."""
-        levels = len(self.image.level_shapes)
-        return number < levels and self.image.level_scale(number) == 1 << number
 
     def read_chunk(self, level: int, row: int, column: int) -> Array:
         return self.pixels(chunk_box(self.levels[level], row, column), level)

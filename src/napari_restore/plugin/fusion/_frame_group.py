@@ -101,8 +101,14 @@ class OpenBracket:
 def groups_among(sources: Sequence[FrameSource]) -> list[FrameGroup]:
     """Return the brackets among paths of photos and folders; raises `RestoreError` for none.
 
-    Files that hold one bracket only are that bracket, whatever the camera says of them.
+    Files that hold one bracket only are that bracket, whatever the camera says of them. One picture
+    of light, a path or open, is a bracket of exposures of it.
     """
+    light = group_of_light(sources[0]) if len(sources) == 1 else None
+    if light is not None:
+        return [light]
+    if not all(isinstance(source, (str, os.PathLike)) for source in sources):
+        return [FrameGroup.of(sources)]
     folders = [Path(source) for source in sources if Path(source).is_dir()]
     files = [source for source in sources if not Path(source).is_dir()]
     found = [bracket for folder in folders for bracket in api.brackets(folder)]
@@ -113,6 +119,21 @@ def groups_among(sources: Sequence[FrameSource]) -> list[FrameGroup]:
         whole = groups and len(groups[0].sources) == len(files)
         return groups if whole else [FrameGroup.of(files)]
     return groups
+
+
+def group_of_light(source: FrameSource) -> FrameGroup | None:
+    """Return exposures of one picture of linear light as a group; None for other sources."""
+    if isinstance(source, (str, os.PathLike)):
+        if Path(source).is_dir():
+            return None
+        source = api.open_image(source)
+    if source.dtype.kind != "f":
+        return None
+    bracket = api.open_bracket(source)
+    assert bracket.companions is not None
+    note = f"{source.name} is taken as linear light: exposures of it are fused."
+    evs = bracket.companions.exposures
+    return FrameGroup.of(bracket.frames, exposures=evs, align=False, note=note)
 
 
 def name_of(source: FrameSource) -> str:

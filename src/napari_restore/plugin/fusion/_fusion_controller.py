@@ -137,7 +137,12 @@ class FusionController(QObject):
         except RestoreError as error:
             show_problem(error)
             return
-        self._on_groups([FrameGroup.of([image.frames[0] for image in images])])
+        images = [image.frames[0] for image in images]
+        if len(images) == 1:
+            # Its exposures follow from its pixels.
+            in_background(partial(_groups_or_error, images), self._on_groups)
+            return
+        self._on_groups([FrameGroup.of(images)])
 
     def choose(self, number: int) -> None:
         """Show a group; opens it the first time."""

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from napari_restore.images import light_of_srgb, srgb_of_light
 from napari_restore.training.degradation._low_light import compressed, log_uniform
 from napari_restore.training.degradation._motion import Motion, draw_motion
 from napari_restore.training.degradation._noise import quantised
-from napari_restore.training.haze import LUMA, to_display, to_linear
+from napari_restore.training.haze import LUMA
 
 Array = npt.NDArray[np.float32]
 
@@ -63,7 +64,7 @@ def _preferred(light: Array) -> Array:
 
 
 CURVES: Mapping[str, Callable[[Array], Array]] = {
-    "srgb": to_display,
+    "srgb": srgb_of_light,
     "sigmoid": _sigmoid,
     "preferred": _preferred,
     "beta-gamma": _beta_gamma,
@@ -153,7 +154,7 @@ def take_bracket(
         scene, from black to `WIDEST` EV above its white, by the curve of `shown`.
     """
     scene, white = radiance(clear, bracket)
-    moving = to_linear(other) / white * np.float32(2.0 ** rng.uniform(-1, 1))
+    moving = light_of_srgb(other) / white * np.float32(2.0 ** rng.uniform(-1, 1))
     moves = draw_motion(rng, scene.shape[:2], *motion)
     taken = [
         _taken(moves.scene(scene, moving, number), ev, number, bracket, rng)
@@ -169,7 +170,7 @@ def radiance(clear: Array, bracket: Bracket) -> tuple[Array, np.float32]:
     Lights rise by a smooth step of their luma, up to what the dark frame still holds; shadows fall
     by another. `Bracket.clipped` of the pixels lie above 1.
     """
-    light = to_linear(clear)
+    light = light_of_srgb(clear)
     luma = light @ LUMA
     begin, most = np.quantile(luma[::2, ::2], [bracket.lights_from, 1.0])
     rise = _step(luma, float(begin), float(most)) * bracket.lights

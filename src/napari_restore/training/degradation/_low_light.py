@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from napari_restore.images import light_of_srgb, srgb_of_light
 from napari_restore.training.degradation._noise import quantised
-from napari_restore.training.haze import to_display, to_linear
 
 Array = npt.NDArray[np.float32]
 
@@ -57,10 +57,10 @@ def darken(clear: Array, light: LowLight, rng: np.random.Generator) -> Array:
     Noise is Gaussian with the variance of photons and of reading (Foi et al., IEEE TIP 17, 2008).
     """
     scale = np.float32(light.electrons / light.factor) * np.asarray(light.balance, np.float32)
-    seen = to_linear(clear) * scale
+    seen = light_of_srgb(clear) * scale
     spread = np.sqrt(seen + np.float32(light.read**2))
     seen = seen + spread * rng.standard_normal(seen.shape, np.float32)
-    dark = quantised(to_display(np.maximum(seen / np.float32(light.electrons), 0)))
+    dark = quantised(srgb_of_light(np.maximum(seen / np.float32(light.electrons), 0)))
     return dark if light.quality is None else compressed(dark, light.quality)
 
 

@@ -8,8 +8,6 @@ from napari_restore.training.haze._scatter import (
     WAVELENGTHS,
     Haze,
     add_haze,
-    to_display,
-    to_linear,
     transmission_of,
 )
 from napari_restore.training.haze._scene import LUMA, ClearScene, haze_scene
@@ -30,7 +28,5 @@ __all__ = [
     "draw_wide",
     "haze_scene",
     "metered",
-    "to_display",
-    "to_linear",
     "transmission_of",
 ]

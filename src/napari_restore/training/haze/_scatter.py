@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from napari_restore.images import light_of_srgb, srgb_of_light
+
 Array = npt.NDArray[np.float32]
 
 WAVELENGTHS = (650.0, 550.0, 450.0)
@@ -44,29 +46,9 @@ def add_haze(clear: Array, haze: Haze) -> Array:
     """
     t = transmission_of(haze)
     if haze.linear:
-        light, veil = to_linear(clear), to_linear(haze.airlight)
-        hazy = to_display(light * t + veil * (1 - t))
+        light, veil = light_of_srgb(clear), light_of_srgb(haze.airlight)
+        hazy = srgb_of_light(light * t + veil * (1 - t))
     else:
         hazy = clear * t + haze.airlight * (1 - t)
     result: Array = np.where(haze.depth[..., None] > 0, hazy, clear).astype(np.float32)
     return result
-
-
-def to_linear(display: Array) -> Array:
-    """Return linear light of display values 0 to 1 (IEC 61966-2-1)."""
-    light: Array = np.where(
-        display <= 0.04045,
-        display / np.float32(12.92),
-        ((np.maximum(display, 0) + np.float32(0.055)) / np.float32(1.055)) ** np.float32(2.4),
-    )
-    return light
-
-
-def to_display(light: Array) -> Array:
-    """Return display values of linear light, the inverse of `to_linear`."""
-    display: Array = np.where(
-        light <= 0.0031308,
-        light * np.float32(12.92),
-        np.float32(1.055) * np.maximum(light, 0) ** np.float32(1 / 2.4) - np.float32(0.055),
-    )
-    return display

@@ -8,10 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore._options import SceneKind
+from napari_restore.images import light_of_srgb, srgb_of_light
 from napari_restore.training.haze._draw import THICKEST
 from napari_restore.training.haze._fields import SPECTRA
 from napari_restore.training.haze._sampled import enlarged
-from napari_restore.training.haze._scatter import Haze, to_display, to_linear
+from napari_restore.training.haze._scatter import Haze
 from napari_restore.training.haze._synthetic_distance import synthetic_distance
 
 Array = npt.NDArray[np.float32]
@@ -68,7 +69,7 @@ def metered(
     target = rng.uniform(0.3, 0.62)
     seen = max(median, 0.02)
     if haze.linear:
-        wanted, found = to_linear(np.array([target, seen], np.float32))
+        wanted, found = light_of_srgb(np.array([target, seen], np.float32))
         gain = float(wanted / found)
     else:
         gain = target / seen
@@ -80,7 +81,7 @@ def metered(
 
     def exposed(values: Array) -> Array:
         if haze.linear:
-            lit = to_display(to_linear(values) * gains.astype(np.float32))
+            lit = srgb_of_light(light_of_srgb(values) * gains.astype(np.float32))
         else:
             lit = values * gains.astype(np.float32)
         return np.clip(lit, 0, 1).astype(np.float32)

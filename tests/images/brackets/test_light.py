@@ -1,0 +1,120 @@
+"""One picture of linear light as a bracket."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_restore.errors import BadParameter
+from napari_restore.images import Image, bracket_of, open_image, srgb_of_light
+from napari_restore.images.brackets._light import exposures_for
+
+RNG = np.random.default_rng(5)
+
+
+def light(height: int = 60, width: int = 80) -> np.ndarray:
+    """(H, W, 3) linear light of a range of 12 EV."""
+    across = 2 ** np.linspace(-6, 6, width)[None, :, None]
+    values = across * RNG.uniform(0.7, 1, (height, width, 3))
+    return values.astype(np.float32)
+
+
+def whole(image: Image) -> np.ndarray:
+    return image.read((0, 0, image.height, image.width))
+
+
+def test_frames_are_the_picture_exposed() -> None:
+    pixels = light()
+    bracket = bracket_of([open_image(pixels)], exposures=[2, -3, 0])
+    assert bracket.companions is not None
+    assert bracket.companions.exposures == (-3, 0, 2)
+    assert {frame.dtype for frame in bracket.frames} == {np.dtype(np.uint16)}
+    for frame, ev in zip(bracket.frames, (-3, 0, 2), strict=True):
+        shown = srgb_of_light(np.clip(pixels * np.float32(2.0**ev), 0, 1))
+        assert np.abs(whole(frame) - 65535 * shown.astype(float)).max() <= 0.51
+    assert any("−3, +0, +2 EV" in note for note in bracket.notes)
+
+
+def test_a_reference_may_be_any_exposure() -> None:
+    bracket = bracket_of([open_image(light())], exposures=[-3, 0, 2], reference=2)
+    assert bracket.companions is not None and bracket.companions.exposures == (-5, -2, 0)
+
+
+def test_exposures_follow_from_the_range() -> None:
+    pixels = np.full((40, 40, 3), 0.18 / 64, np.float32)
+    pixels[:20] = 16
+    evs = exposures_for(open_image(pixels))
+    assert evs == [-4, -2, 0, 2, 4, 6]
+    # A flat picture has two at least, one of any range at most seven.
+    assert len(exposures_for(open_image(np.full((40, 40, 3), 0.5, np.float32)))) == 2
+    pixels[:20] = 1e9
+    assert len(exposures_for(open_image(pixels))) == 7
+    bracket = bracket_of([open_image(pixels)])
+    assert len(bracket.frames) == 7
+
+
+def test_pixels_without_light_count_nowhere() -> None:
+    pixels = light()
+    pixels[:5] = np.nan
+    pixels[5:10] = np.inf
+    pixels[10:30] = -1
+    pixels[30:40] = 0
+    evs = exposures_for(open_image(pixels))
+    assert all(np.isfinite(evs))
+    frame = bracket_of([open_image(pixels)], exposures=[0, 100]).frames[1]
+    valid = frame.read_valid((0, 0, 60, 80))
+    assert not valid[:10].any() and valid[10:].all()
+    shown = whole(frame)
+    assert not shown[10:40].any() and (shown[40:] == 65535).all()
+    with pytest.raises(BadParameter, match="no light above 0"):
+        bracket_of([open_image(np.zeros((20, 20, 3), np.float32))])
+
+
+def test_alpha_is_no_light() -> None:
+    pixels = np.dstack([light(), np.full((60, 80), 0.5, np.float32)])
+    pixels[:7, :, 3] = 0
+    frame = bracket_of([open_image(pixels)], exposures=[-2, 0]).frames[0]
+    assert frame.roles == ("red", "green", "blue", "alpha")
+    assert set(np.unique(whole(frame)[..., 3])) == {0, 32768}
+    assert not frame.read_valid((0, 0, 7, 80)).any()
+
+
+@pytest.mark.parametrize("evs", [[0.0], []])
+def test_one_exposure_is_no_bracket(evs: list[float]) -> None:
+    with pytest.raises(BadParameter, match="exposed once"):
+        bracket_of([open_image(light())], exposures=evs)
+
+
+@pytest.mark.parametrize("ev", [float("nan"), float("inf"), 200])
+def test_an_exposure_is_a_number_that_light_has(ev: float) -> None:
+    with pytest.raises(BadParameter, match="no exposure of"):
+        bracket_of([open_image(light())], exposures=[0, ev])
+
+
+def test_integers_are_no_light() -> None:
+    with pytest.raises(BadParameter, match="one frame"):
+        bracket_of([open_image(np.zeros((9, 9, 3), np.uint16))], exposures=[-2, 0, 2])
+
+
+def test_the_bracket_of_a_file_is_opened_again(tmp_path: Path) -> None:
+    large = np.repeat(np.repeat(light(), 40, 0), 40, 1)
+    tifffile.imwrite(tmp_path / "light.tif", large, tile=(256, 256), photometric="rgb")
+    picture = open_image(tmp_path / "light.tif")
+    bracket = bracket_of([picture], exposures=[-4, -1, 2])
+    assert bracket.spec is not None and len(bracket.level_shapes) > 1
+    again = Image.from_spec(bracket.spec)
+    assert again.frames_fingerprint == bracket.frames_fingerprint
+    assert len({frame.fingerprint for frame in bracket.frames}) == 3
+    view = bracket.level_view(1)
+    assert view.spec is not None
+    box = (3, 5, 400, 300)
+    for frame, same in zip(view.frames, Image.from_spec(view.spec).frames, strict=True):
+        assert np.array_equal(frame.read(box), same.read(box))
+        assert frame.fingerprint == same.fingerprint
+    # Tile by tile: the chunks of a frame do not depend on those of the light.
+    assert bracket.chunk == (256, 256)
+    one_band = again.with_bands([1])
+    assert np.array_equal(one_band.read(box)[..., 0], bracket.read(box)[..., 1])
