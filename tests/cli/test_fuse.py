@@ -120,3 +120,30 @@ def test_an_output_is_no_frame(cli: Any, bracket: Path) -> None:
     run = cli("fuse", bracket, "-o", bracket / "a.png", "--overwrite")
     assert run.code == 2
     assert (bracket / "a.png").read_bytes() == before
+
+
+def test_a_fused_picture_is_attributed_to_its_frames(
+    cli: Any, bracket: Path, tmp_path: Path
+) -> None:
+    out, record = tmp_path / "map.tif", tmp_path / "map.json"
+    frames = sorted(bracket.iterdir())
+    call = ("attribute", *frames, "--model", "mertens", "--box", 20, 30, 16, 16, "--steps", 3)
+    run = cli(*call, "--bracket", "-o", out, "--record", record)
+    assert run.code == 0, run.err
+    assert "shares of the frames: b.png" in run.out
+    assert nr.open_image(out).bands == 4
+    written = json.loads(record.read_text())
+    shares = written["attribution"]["frames"]
+    assert [Path(each["path"]).name for each in shares] == ["b.png", "c.png", "a.png"]
+    total = written["attribution"]["completeness"]["sum"]
+    assert sum(each["sum"] for each in shares) == pytest.approx(total, rel=1e-6)
+    again = tmp_path / "again.tif"
+    assert cli("rerun", record, "-o", again).code == 0
+    assert again.read_bytes() == out.read_bytes()
+    table = tmp_path / "table.csv"
+    assert cli(*call, "--bracket", "--model", "mertens:contrast=0", "-o", table).code == 0
+    assert len(table.read_text().splitlines()) == 3
+    alone = cli(*call, "--ev", 0, 1, 2, "-o", tmp_path / "other.csv")
+    assert alone.code == 2 and "Add --bracket" in alone.err
+    Pillow.new("RGB", (170, 150)).save(bracket / "a.png")
+    assert cli("rerun", record, "-o", tmp_path / "third.tif").code == 2

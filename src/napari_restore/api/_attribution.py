@@ -231,6 +231,7 @@ def repeat_attribution(
     if question.get("box") is not None:
         question["box"] = Region(*question["box"])
     record_file.check_image(image, recorded["input"]["fingerprint"])
+    record_file.check_frames(image)
     record_file.check_model(model, recorded["model"]["weights_sha256"])
     record_file.check_files(task.get("files", {}))
     clear = recorded["attribution"].get("baseline_fingerprint")

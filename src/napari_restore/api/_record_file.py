@@ -67,6 +67,11 @@ class RecordFile:
         if image.fingerprint != fingerprint:
             raise self._changed(f"{image.name} is not the {what} of the record {self.path}.")
 
+    def check_frames(self, image: Image) -> None:
+        """Raise `SourceChanged` for a bracket with a frame other than the recorded one."""
+        for frame, known in zip(image.frames, self.record.get("frames", ()), strict=False):
+            self.check_image(frame, known["fingerprint"], "frame")
+
     def check_model(self, model: RestorationModel, weights_sha256: str | None) -> None:
         """Raise `SourceChanged` for a model with other weights than the recorded ones."""
         if model.card.weights_sha256 != weights_sha256:

@@ -147,8 +147,7 @@ def repeat_of(
         )
     planned = plan_of(task, trust=trust)
     record_file.check_image(planned.image, recorded["input"]["fingerprint"])
-    for frame, known in zip(planned.image.frames, recorded.get("frames", ()), strict=False):
-        record_file.check_image(frame, known["fingerprint"], "frame")
+    record_file.check_frames(planned.image)
     record_file.check_model(planned.model, recorded["model"]["weights_sha256"])
     # Only options of the format: the record must not decide to overwrite a file.
     recorded_options = written.get("options", {})

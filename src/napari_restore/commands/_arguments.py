@@ -15,9 +15,17 @@ from napari_restore.errors import BadModel, BadRegion, InputError
 
 
 def open_image(options: Namespace, paths: Sequence[str]) -> Any:
-    """Open the one image of `paths`."""
+    """Open the one image of `paths`, with --bracket that of all frames."""
     from napari_restore import api
 
+    if getattr(options, "bracket", False):
+        alone = Namespace(**{**vars(options), "bracket": False})
+        return api.open_bracket(
+            [open_image(alone, [path]) for path in paths],
+            reference=reference_of(options),
+            exposures=options.ev,
+            align=options.align,
+        )
     if len(paths) > 1 and not options.stack:
         raise InputError(
             f"{len(paths)} images were given, but this command takes one.",
@@ -31,6 +39,28 @@ def open_image(options: Namespace, paths: Sequence[str]) -> Any:
         sensor=options.sensor,
         allow_outside=options.allow_outside,
     )
+
+
+def reference_of(options: Namespace) -> int | None:
+    """Return which of the frames --reference names: by its path, or by its name.
+
+    Of one picture the frames are exposures: then it is one of --ev.
+    """
+    wanted = options.reference
+    if wanted is None:
+        return None
+    if len(options.paths) == 1 and options.ev:
+        try:
+            return int(options.ev.index(float(wanted)))
+        except ValueError:
+            raise InputError(
+                f"{wanted} is none of the exposures.", "Give one of --ev as --reference."
+            ) from None
+    for same in (lambda path: path == wanted, lambda path: Path(path).name == Path(wanted).name):
+        found = [number for number, path in enumerate(options.paths) if same(path)]
+        if found:
+            return found[0]
+    raise InputError(f"{wanted} is none of the frames.", "Name one of them with --reference.")
 
 
 def load_model(options: Namespace) -> Any:

@@ -31,6 +31,7 @@ from napari_restore.commands._checks import (
 from napari_restore.commands._flags import with_flags
 from napari_restore.commands._interrupt import Interrupt, Stop
 from napari_restore.commands._options import (
+    add_bracket_options,
     add_context,
     add_exclude,
     add_machine,
@@ -54,10 +55,16 @@ def add(parser: argparse.ArgumentParser) -> None:
         action="append",
         dest="outputs",
         metavar="OUT",
-        help="the map to write (.tif .zarr): float32, georeferenced, the sum and then each band. "
+        help="the map to write (.tif .zarr): float32, georeferenced, the sum and then each band, "
+        "of a bracket each frame. "
         "For several boxes, models or images: a table (.csv .json .tex). May be repeated",
     )
     add_source(parser)
+    bracket = parser.add_argument_group("bracket, for models that fuse")
+    bracket.add_argument(
+        "--bracket", action="store_true", help="take the images as the frames of one bracket"
+    )
+    add_bracket_options(bracket)
     add_model(parser, several=True)
     add_attribute_options(parser)
     values = parser.add_argument_group("values")
@@ -76,6 +83,11 @@ def attribute(options: Namespace) -> CommandResult:
     """Attribute one target of one image for one model, or write a table of many."""
     from napari_restore import api
 
+    if not options.bracket and (options.reference is not None or options.ev is not None):
+        raise InputError(
+            "--reference and --ev are for the frames of a bracket.",
+            "Add --bracket if the images are that.",
+        )
     if is_table(options):
         return attribute_table(options)
     item = _item_of(options.paths, _one_output(options), options.record)
@@ -206,12 +218,22 @@ def _summary_lines(output: Path, record: dict[str, Any]) -> list[str]:
         f"{attribution['objective']} in the box, {_method_text(attribution)}: "
         f"completeness {summary.completeness}"
         + (": read the map with care" if summary.is_complete is False else ""),
+        *_frame_lines(attribution.get("frames", ())),
         *_context_lines(attribution["context"], summary.omits_context),
         f"in the box {attribution['rings']['box']:.1%}, beyond {summary.far} pixels {summary.far_share:.1%}"
         + ("" if index is None else f", diffusion index {index:.1f}"),
         *(_check_text(name, check) for name, check in attribution.get("checks", {}).items()),
     ]
     return [escape_controls(line) for line in lines]
+
+
+def _frame_lines(frames: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the sum of the shares of each frame of a bracket, in units of the objective."""
+    named = (
+        f"{Path(frame['path'] or 'array').name} ({frame['ev']:+.1f} EV) {frame['sum']:+.4f}"
+        for frame in frames
+    )
+    return [f"shares of the frames: {', '.join(named)}"] if frames else []
 
 
 def _context_lines(context: Mapping[str, Any], omitted: bool) -> list[str]:

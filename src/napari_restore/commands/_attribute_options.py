@@ -47,7 +47,7 @@ def add_attribute_options(parser: argparse.ArgumentParser) -> None:
         "--method",
         metavar="NAME",
         help="path integrals: haze (growing haze; default for dehazing models), ig (from a "
-        "baseline; default for others), lam (from a blur), dam (from a clear image); "
+        "baseline; default for others, of brackets for their mean), lam (from a blur), dam (from a clear image); "
         "lam-2021, dam-paper, dam-released: as published; without a path: smoothgrad, "
         "occlusion, captum:NAME",
     )
@@ -69,7 +69,8 @@ def add_attribute_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--baseline",
         metavar="NAME|FILE",
-        help="start of a straight path: blur, zero, output, dehazed, or a clear image",
+        help="start of a straight path: blur, zero, output, dehazed, or a clear image; of a bracket "
+        "zero (default), blur, or reference in place of every frame",
     )
     group.add_argument(
         "--steps",

@@ -22,7 +22,7 @@ from napari_restore.errors import BadParameter, Cancelled, InputError, escape_co
 
 def is_table(options: Namespace) -> bool:
     """Return whether several maps are requested, and so a table of their measures."""
-    images = 1 if options.stack else len(options.paths)
+    images = 1 if options.stack or options.bracket else len(options.paths)
     return options.boxes is not None or len(options.models) > 1 or images > 1
 
 
@@ -45,7 +45,7 @@ def attribute_table(options: Namespace) -> CommandResult:
         interrupt.watch(stop)
         try:
             images = list(options.paths)
-            if options.stack and images:
+            if (options.stack or options.bracket) and images:
                 images = [open_image(options, images)]
             table = api.attribute_table(
                 images,
@@ -104,7 +104,7 @@ def repeat_table(options: Namespace, record_file: Any) -> CommandResult:
 def _check_shared(options: Namespace, places: list[Any]) -> None:
     """Raise `BadParameter` for statistics shared by several images, which only `restore` computes."""
     named = {place.image for place in places} - {None}
-    images = 1 if options.stack else len(options.paths) + len(named)
+    images = 1 if options.stack or options.bracket else len(options.paths) + len(named)
     if images > 1 and options.context in SHARED:
         raise BadParameter(
             f"--context {options.context} is for images that are restored into a folder.",

@@ -10,11 +10,15 @@ from typing import Any
 
 from napari_restore.api import FUSION_MODEL
 from napari_restore.commands import _values
-from napari_restore.commands._arguments import load_model, open_image, plan_arguments
+from napari_restore.commands._arguments import load_model, open_image, plan_arguments, reference_of
 from napari_restore.commands._checks import check_files, read_files
 from napari_restore.commands._folder import restore_folder
 from napari_restore.commands._interrupt import Interrupt
-from napari_restore.commands._options import add_output_options, add_run_options
+from napari_restore.commands._options import (
+    add_bracket_options,
+    add_output_options,
+    add_run_options,
+)
 from napari_restore.commands._outputs import Item, images_in, is_folder, items_of, output_name
 from napari_restore.commands._restore import summary_line
 from napari_restore.commands._result import CommandResult
@@ -37,26 +41,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="OUT|DIR",
         help="the file to write (.tif .zarr .png .jpg), or the folder for several brackets",
     )
-    parser.add_argument(
-        "--reference",
-        metavar="PATH|EV",
-        help="the frame that the result replaces, with its metadata (default: the one in the middle "
-        "by exposure)",
-    )
-    parser.add_argument(
-        "--align",
-        choices=("auto", "off"),
-        default="auto",
-        help="whether to bring the frames onto the grid of the reference (default auto)",
-    )
-    parser.add_argument(
-        "--ev",
-        type=float,
-        nargs="+",
-        metavar="EV",
-        help="exposure of each frame (default: as recorded by the camera, else estimated); of one "
-        "picture of light (.hdr, float TIFF) those to make frames of (default: by its range)",
-    )
+    add_bracket_options(parser)
     parser.add_argument(
         "--deghost",
         action="append",
@@ -107,7 +92,7 @@ def fuse(options: Namespace) -> CommandResult:
         runner = Runner(options, interrupt, read)
         runner.check(item)
         frames = [open_image(options, [path]) for path in options.paths]
-        image = _aligned(options, runner, frames, _reference(options), options.ev)
+        image = _aligned(options, runner, frames, reference_of(options), options.ev)
         image.notes = [*image.notes, *notes]
         arguments: dict[str, Any] = plan_arguments(options, image)
         record_data = runner.restore(item, image, load_model(options), arguments)
@@ -220,25 +205,3 @@ def _reference_first(options: Namespace, bracket: Any) -> tuple[str, ...]:
         except (RestoreError, OSError):
             reference = 0  # its own run says what is wrong
     return (paths.pop(reference), *paths)
-
-
-def _reference(options: Namespace) -> int | None:
-    """Return which of the frames --reference names: by its path, or by its name.
-
-    Of one picture the frames are exposures: then it is one of --ev.
-    """
-    wanted = options.reference
-    if wanted is None:
-        return None
-    if len(options.paths) == 1 and options.ev:
-        try:
-            return int(options.ev.index(float(wanted)))
-        except ValueError:
-            raise InputError(
-                f"{wanted} is none of the exposures.", "Give one of --ev as --reference."
-            ) from None
-    for same in (lambda path: path == wanted, lambda path: Path(path).name == Path(wanted).name):
-        found = [number for number, path in enumerate(options.paths) if same(path)]
-        if found:
-            return found[0]
-    raise InputError(f"{wanted} is none of the frames.", "Name one of them with --reference.")

@@ -49,6 +49,30 @@ def add_source(parser: argparse.ArgumentParser, *, stack: bool = True) -> None:
     )
 
 
+def add_bracket_options(group: argparse._ActionsContainer) -> None:
+    """Add the options of the frames of a bracket."""
+    group.add_argument(
+        "--reference",
+        metavar="PATH|EV",
+        help="the frame that the result replaces, with its metadata (default: the one in the middle "
+        "by exposure)",
+    )
+    group.add_argument(
+        "--align",
+        choices=("auto", "off"),
+        default="auto",
+        help="whether to bring the frames onto the grid of the reference (default auto)",
+    )
+    group.add_argument(
+        "--ev",
+        type=float,
+        nargs="+",
+        metavar="EV",
+        help="exposure of each frame (default: as recorded by the camera, else estimated); of one "
+        "picture of light (.hdr, float TIFF) those to make frames of (default: by its range)",
+    )
+
+
 def add_range(group: argparse._ActionsContainer) -> None:
     """Add --black and --white."""
     for name, seen in (("black", "0: the physical zero"), ("white", "1")):

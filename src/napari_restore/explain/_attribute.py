@@ -34,7 +34,7 @@ from napari_restore.explain import _curves
 from napari_restore.explain._attribution import Attribution, Overview
 from napari_restore.explain._attribution_record import attribution_record
 from napari_restore.explain._attribution_run import Emit, Watch
-from napari_restore.explain._baselines import NAMES
+from napari_restore.explain._baselines import NAMES, OF_BRACKETS, REFERENCE
 from napari_restore.explain._context_gradient import ContextGradient
 from napari_restore.explain._integral import Integral
 from napari_restore.explain._methods import Method, check_request, method_of
@@ -82,7 +82,8 @@ def attribute(
     objective
         See `objective_of`.
     baseline
-        Start of a straight path: a name of `NAMES`, or an image file of the same size.
+        Start of a straight path: a name of `NAMES`, or an image file of the same size. Brackets have
+        those of `OF_BRACKETS`.
     steps
         ``"auto"``: 9, 17, 33, 65 nested nodes until the completeness gap is at most `gap`; or a
         number.
@@ -113,10 +114,6 @@ def attribute(
     memory, device_memory, device, workers, scratch
         Resources of the run, as `make_plan` takes them.
     """
-    if image.companions is not None:
-        raise BadParameter(
-            "A fused picture is not attributed to its frames.", "Attribute a model of one image."
-        )
     settings = MethodSettings(**part_of(options, MethodOptions))
     plan_options = _plan_options(options)
     request = _request_of(image, model, box, polygon, settings, plan_options)
@@ -127,6 +124,7 @@ def attribute(
         return make_plan(image, model, region=request.target.objective_region, **plan_options)
 
     plan, stop = plan_of(model), stop or threading.Event()
+    _check_bracket(image, request)
     objective = objective_of(request.objective, len(plan.bands))
 
     def open_model(name: str) -> GradientSource:
@@ -158,12 +156,14 @@ def attribute(
     record["attribution"] = attribution
 
     def picture(part: Region) -> npt.NDArray[np.float32]:
-        pixels: npt.NDArray[np.float32] = source.image(part)[0].permute(1, 2, 0).numpy(force=True)
+        planes = source.image(part)[0, source.own]
+        pixels: npt.NDArray[np.float32] = planes.permute(1, 2, 0).numpy(force=True)
         return pixels
 
     computed.total.deliver()
     overview = _overview(setup.run.through, computed)
-    return Attribution(computed.total, request.target.box, record, image, picture, overview)
+    frames = 1 if image.companions is None else image.companions.frames
+    return Attribution(computed.total, request.target.box, record, image, picture, overview, frames)
 
 
 def _plan_options(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -208,6 +208,28 @@ def _request_of(
         arguments,
         options.get("context") is not None,
     )
+
+
+def _check_bracket(image: Image, request: Request) -> None:
+    """Raise `BadParameter` for a path that a bracket does not have, or only a bracket has."""
+    method, name = request.method, request.baseline
+    if image.companions is None:
+        if method.takes_baseline and name == REFERENCE:
+            raise BadParameter(
+                f"{image.name} is one image, which has no reference frame.",
+                f"Choose {option('baseline', 'blur', 'zero')}.",
+            )
+        return
+    if method.path not in ("", "straight", "blur"):
+        raise BadParameter(
+            f"Method {method.name} has no path for the frames of a bracket.",
+            f"Choose {option('method', 'ig')}.",
+        )
+    if method.path == "straight" and name not in OF_BRACKETS:
+        raise BadParameter(
+            "A path of a bracket does not begin at one image.",
+            f"Choose {option('baseline', *OF_BRACKETS)}.",
+        )
 
 
 def _target_of(

@@ -51,16 +51,21 @@ class Overview:
 
 @dataclass(frozen=True)
 class Attribution:
-    """A map of the input pixels' shares in an objective, with the record that reproduces it."""
+    """A map of the input pixels' shares in an objective, with the record that reproduces it.
+
+    Bands of a bracket's map are those of all frames, dark to bright.
+    """
 
     total: Summed = field(repr=False)
     box: Region
     record: dict[str, Any] = field(repr=False)
     image: Image = field(repr=False)
     picture: Callable[[Region], npt.NDArray[np.float32]] = field(repr=False)
-    """Reads a box of the source image, (h, w, bands) in model range."""
+    """Reads a box of the image, of a bracket of its reference, (h, w, bands) in model range."""
     overview: Overview | None = field(default=None, repr=False)
     """Present where the gradient goes through the context."""
+    frames: int = 1
+    """Frames of the bracket that was attributed; 1 for an image."""
 
     def __repr__(self) -> str:
         attribution = self.record["attribution"]
@@ -100,6 +105,14 @@ class Attribution:
         """Return the map of a box within the region, (h, w, bands) float32."""
         return np.moveaxis(self.total.read(box), 0, 2).astype(np.float32)
 
+    def by_frame(self, box: Region) -> npt.NDArray[np.float32]:
+        """Return the shares of each frame in a box within the region, (h, w, frames) float32."""
+        shares = self.read(box)
+        sums: npt.NDArray[np.float32] = shares.reshape(*shares.shape[:2], self.frames, -1).sum(
+            axis=3
+        )
+        return sums
+
     @property
     def map(self) -> npt.NDArray[np.float32]:
         """Map over `region`, (h, w, bands) float32 in units of the objective.
@@ -114,6 +127,7 @@ class Attribution:
     def save(self, path: str | Path, **options: Unpack[SaveOptions]) -> Path:
         """Write a float32 raster of the region with the image's georeference: the sum, then every band.
 
+        Of a bracket: the sum, then every frame, dark to bright.
         `options` are those of `ExportOptions`. The record then names the file. Shares of an overview
         are written to a second file, whose name ends in ``_overview``. Raises `BadOutput`.
         """
@@ -127,10 +141,14 @@ class Attribution:
             self._save_overview(self.overview, overview_path(path), options)
 
         def read(box: tuple[int, int, int, int]) -> npt.NDArray[np.float32]:
-            return _with_sum(self.read(Region(*box)))
+            region = Region(*box)
+            return _with_sum(self.read(region) if self.frames == 1 else self.by_frame(region))
 
+        count = self.total.bands if self.frames == 1 else self.frames
         try:
-            written = self._write(path, self.image, self.region, read, options)
+            written = self._write(
+                path, self.image, Pixels(self.region, read, 1 + count, np.float32), options
+            )
         except BaseException:
             # Sums on disk are kept, so that the same request need not compute them again.
             self.total.deliver(False)
@@ -148,19 +166,19 @@ class Attribution:
         def read(box: tuple[int, int, int, int]) -> npt.NDArray[np.float32]:
             return _with_sum(overview.values[Region(*box).within(region)])
 
-        self._write(path, like, region, read, options)
+        count = 1 + overview.values.shape[2]
+        self._write(path, like, Pixels(region, read, count, np.float32), options)
 
     def _write(
         self,
         path: str | Path,
         like: Image,
-        region: Region,
-        read: Callable[[tuple[int, int, int, int]], npt.NDArray[np.float32]],
+        pixels: Pixels,
         options: SaveOptions,
     ) -> Path:
         return write_image(
             path,
-            Pixels(region, read, 1 + self.total.bands, np.float32),
+            pixels,
             like=like,
             options=ExportOptions(**options),
             tags={
@@ -183,7 +201,7 @@ def overview_path(path: Path) -> Path:
 
 
 def _with_sum(part: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Prepend the sum over bands to (h, w, bands)."""
+    """Prepend the sum over all to (h, w, bands or frames)."""
     return np.concatenate([part.sum(axis=2, keepdims=True), part], axis=2)
 
 

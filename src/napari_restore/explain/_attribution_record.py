@@ -39,7 +39,7 @@ def attribution_record(setup: Setup, integral: Integral | ExplainerMap) -> dict[
             for name in rings
         }
     clear = setup.clear
-    record = {
+    record: dict[str, Any] = {
         "method": method.name,
         "source": method.source,
         "path": None if path is None or explainer is not None else path.name,
@@ -77,6 +77,21 @@ def attribution_record(setup: Setup, integral: Integral | ExplainerMap) -> dict[
             context_gradient=THROUGH if setup.context.used == THROUGH else STOP,
         ),
     }
+    image = run.source.plan.image
+    if image.companions is not None:
+        record["frames"] = [
+            {
+                "path": None if frame.path is None else str(frame.path),
+                "ev": exposure,
+                **shares,
+            }
+            for frame, exposure, shares in zip(
+                image.frames,
+                image.companions.exposures,
+                _measures.shares_of(integral.total, image.companions.frames),
+                strict=True,
+            )
+        ]
     if clear is not None:
         record["baseline_fingerprint"] = clear.plan.image.fingerprint
     return record

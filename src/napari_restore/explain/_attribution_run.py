@@ -87,16 +87,16 @@ class AttributionRun:
         self.source, self.box, self.objective = source, target.box, objective
         self.context, self.through = context, context if through else None
         self.objective_region, self.polygon = target.objective_region, target.polygon
-        self.bands = len(source.plan.bands)
+        self.planes, self.own = source.planes, source.own
 
         def is_small(region: Region) -> bool:
-            return value_bytes is not None or region.pixels * self.bands <= SMALL
+            return value_bytes is not None or region.pixels * self.planes <= SMALL
 
-        at_overview, overview = _overview_bytes(self.through, context, self.bands, rules)
+        at_overview, overview = _overview_bytes(self.through, context, self.planes, rules)
 
         def beside(region: Region) -> int:
             value_bytes_total = VALUE_BYTES + (value_bytes or 0) + SUM_BYTES * rules
-            taken = region.pixels * self.bands * value_bytes_total if is_small(region) else 0
+            taken = region.pixels * self.planes * value_bytes_total if is_small(region) else 0
             return taken + overview
 
         self.gradients = gradients_of(source, self.objective_region, beside, through=through)
@@ -132,9 +132,9 @@ class AttributionRun:
             key = [plan.key, self.box, self.objective.name, *settings]
             key.append(None if self.polygon is None else self.polygon.to_list())
             folder = plan.store.parent
-            return StoredAccumulator(folder, key, rules, self.region, self.bands, overview)
-        sums = Sums(self.region, self.bands, len(rules))
-        overview_sums = None if overview is None else Sums(overview, self.bands, len(rules))
+            return StoredAccumulator(folder, key, rules, self.region, self.planes, overview)
+        sums = Sums(self.region, self.planes, len(rules))
+        overview_sums = None if overview is None else Sums(overview, self.planes, len(rules))
         return Accumulator(rules, sums, overview_sums)
 
     def _valid_in_memory(self) -> Valid:
@@ -172,7 +172,8 @@ class AttributionRun:
             self.through.show(alpha)
         with torch.no_grad():
             y = self.gradients.forward(picture)
-            return float(self.objective(y, picture(self.objective_region), self.counts))
+            x = picture(self.objective_region)[:, self.own]
+            return float(self.objective(y, x, self.counts))
 
     def node(self, path: Path, alpha: float, add: AddAll) -> Node:
         """Return D and dD/dα at α; pass gradient times speed to `add`, box by box."""
@@ -184,9 +185,8 @@ class AttributionRun:
         if self.through is not None:
             self.through.show(alpha)
         y = self.gradients.forward(picture, keep=True)
-        value, by_y, by_x = derivative(
-            self.objective, y, picture(self.objective_region), self.counts
-        )
+        x = picture(self.objective_region)
+        value, by_y, by_own = derivative(self.objective, y, x[:, self.own], self.counts)
         slope = 0.0
 
         def add_part(box: Region, gradient: Tensor) -> float:
@@ -194,7 +194,9 @@ class AttributionRun:
             to_pixels(box, part)
             return float(part.sum(dtype=torch.float64))
 
-        if bool(by_x.any()):
+        if bool(by_own.any()):
+            by_x = torch.zeros_like(x)
+            by_x[:, self.own] = by_own
             slope += add_part(self.objective_region, by_x)
         for box, gradient in self.gradients.backward(picture, by_y):
             slope += add_part(box, gradient)
@@ -262,7 +264,8 @@ class AttributionRun:
 
         with torch.no_grad():
             y = gradients.forward_with_statistics_of_image(picture)
-            return float(self.objective(y, picture(self.objective_region), self.counts)) - start
+            x = picture(self.objective_region)[:, self.own]
+            return float(self.objective(y, x, self.counts)) - start
 
     def through_context(self, path: Path, start: float | None = None) -> float | None:
         """Return the part of D(x) − D(x′) that came through a context where the gradient stops.
@@ -293,10 +296,10 @@ class AttributionRun:
         """
         if not self.objective.is_linear:
             return None
-        y = self.image(self.objective_region)
+        y = self.image(self.objective_region)[:, self.own]
         _, by_y, by_x = derivative(self.objective, y, y, self.counts)
-        change = path.at(1.0, self.objective_region)[0] - path.at(0.0, self.objective_region)[0]
-        identity_map = ((by_y + by_x) * change)[0].numpy(force=True).astype(np.float64)
+        end, start = (path.at(at, self.objective_region)[0][:, self.own] for at in (1.0, 0.0))
+        identity_map = ((by_y + by_x) * (end - start))[0].numpy(force=True).astype(np.float64)
         mass = remaining = 0.0
         for strip in integral.total.strips():
             part = integral.total.read(strip)
@@ -305,7 +308,7 @@ class AttributionRun:
             inside = strip.intersect(self.objective_region)
             if not inside.is_empty:
                 at = inside.within(strip)
-                part[(slice(None), *at)] -= identity_map[
+                part[(self.own, *at)] -= identity_map[
                     (slice(None), *inside.within(self.objective_region))
                 ]
             remaining += float(np.abs(part).sum())
@@ -313,12 +316,12 @@ class AttributionRun:
 
 
 def _overview_bytes(
-    through: ContextGradient | None, context: ContextGradient | None, bands: int, rules: int
+    through: ContextGradient | None, context: ContextGradient | None, planes: int, rules: int
 ) -> tuple[int, int]:
     """Return peak bytes of one pass through the overview, and bytes needed throughout the run."""
     if through is not None:
-        values = through.region.pixels * bands
+        values = through.region.pixels * planes
         return through.cost().backward, values * (OVERVIEW_BYTES + SUM_BYTES * rules)
     if context is not None:
-        return context.cost().forward, context.region.pixels * bands * OPENING_BYTES
+        return context.cost().forward, context.region.pixels * planes * OPENING_BYTES
     return 0, 0

@@ -28,7 +28,11 @@ BLUR_SIGMA = 8.0
 """Standard deviation in pixels of the baseline ``blur``, which removes finer detail."""
 LEAST_TRANSMISSION = 0.05
 """Lower limit of transmission: below it the scene cannot be separated from the haze."""
-NAMES = ("blur", "zero", "output", "dehazed")
+REFERENCE = "reference"
+"""Baseline of a bracket: every frame is the reference, so that what the others add is attributed."""
+NAMES = ("blur", "zero", "output", "dehazed", REFERENCE)
+OF_BRACKETS = ("blur", "zero", REFERENCE)
+"""Those that a bracket has."""
 OpenModel = Callable[[str], GradientSource]
 """Opens another model on the same image, by its id."""
 
@@ -138,6 +142,8 @@ def _baseline(name: str, inputs: PathInputs, clear: GradientSource | None) -> tu
         return lambda box: clear.image(box)[:, like], description
     if name == "zero":
         return lambda box: _zeros_like(inputs.image(box)), "zeros"
+    if name == REFERENCE:
+        return inputs.source.repeated, "the reference in place of every frame"
     if name == "blur":
         description = f"the image, blurred with σ = {BLUR_SIGMA:g} pixels"
         source = inputs.source

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore.engine import Region
+from napari_restore.explain.sums._sums import Summed
 
 Floats = npt.NDArray[np.floating]
 RINGS = (0, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)
@@ -139,3 +140,18 @@ def _convolved(weights: Floats, covariance: Floats) -> Floats:
     density = np.maximum(density, 0)
     normalised: Floats = density / density.max()
     return normalised
+
+
+def shares_of(total: Summed, frames: int) -> list[dict[str, float]]:
+    """Return the sum of each frame's shares, and its share of the magnitude of all, 0 … 1.
+
+    `total` has the bands of all frames, dark to bright. The magnitude is that of a pixel of a frame.
+    """
+    sums, mass = np.zeros(frames), np.zeros(frames)
+    for strip in total.strips():
+        part = total.read(strip)
+        by_frame = part.reshape(frames, -1, *part.shape[1:]).sum(axis=1)
+        sums += by_frame.sum(axis=(1, 2))
+        mass += np.abs(by_frame).sum(axis=(1, 2))
+    mass /= max(mass.sum(), np.finfo(np.float64).tiny)
+    return [{"sum": float(s), "mass": float(m)} for s, m in zip(sums, mass, strict=True)]

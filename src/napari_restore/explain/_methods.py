@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from napari_restore._options import AUTO, FIXED, RECOMPUTED, THROUGH, MethodSettings, Routing
 from napari_restore.errors import BadParameter, did_you_mean, option
@@ -93,10 +93,13 @@ METHODS = {
 def method_of(name: str | None, card: ModelCard) -> Method:
     """Return the method of a name, or the default of a model's task; raises `BadParameter`.
 
-    The default is ``haze`` for dehazing models, and ``ig`` from a blurred image for others.
+    The default is ``haze`` for dehazing models, and ``ig`` from a blurred image for others. Of brackets
+    ``ig`` attributes the mean, from zero: with fixed weights of frames these are its shares.
     """
     if name is None:
         name = "haze" if card.task == "dehaze" else "ig"
+    if name == "ig" and card.inputs != 1:
+        return replace(METHODS[name], objective="mean", baseline="zero")
     if name in METHODS:
         return METHODS[name]
     explainer = explainer_of(name)

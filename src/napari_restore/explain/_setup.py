@@ -110,7 +110,7 @@ def _explain(setup: Setup, explainer: Explainer, emit: Emit) -> ExplainerMap:
         request.method.name,
         setup.problem(emit),
         request.arguments,
-        Sums(run.region, run.bands, 1),
+        Sums(run.region, run.planes, 1),
         request.settings.gap,
     )
     if path is None or run.context is None:

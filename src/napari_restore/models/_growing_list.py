@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from napari_restore.models._sweeps import Sums
 
 NUMBER = "number"
@@ -22,3 +24,18 @@ def joined(name: str, earlier: Sums, following: Sums) -> Sums:
         rows = grown
     rows[:, used : used + new] = following[name][:, :new]
     return {name: rows, NUMBER: earlier[NUMBER] + new}
+
+
+def rows_of_tile(name: str, by_all: Sums, joined_rows: Sums, own: Sums) -> Sums:
+    """Return ∂D/∂ of one tile's list, given that of the joined lists, these, and the tile's.
+
+    The first two numbers of a row tell one from all others.
+    """
+    all_places, places = (rows[name][0, : int(rows[NUMBER]), :2] for rows in (joined_rows, own))
+    width = 1 + int(all_places[:, 1].max())
+    keys, wanted = (each[:, 0] * width + each[:, 1] for each in (all_places, places))
+    order = keys.argsort()
+    found = order[torch.searchsorted(keys[order], wanted)]
+    by_own = torch.zeros_like(own[name])
+    by_own[0, : len(found)] = by_all[name][0, found]
+    return {name: by_own}

@@ -98,6 +98,9 @@ class Counts:
     merge: Callable[[Sums, Sums], Sums] | None = None
     """Merges the counts of earlier tiles with the next one's; None: they are added. It may write
     into the earlier ones."""
+    of_tile: Callable[[Sums, Sums, Sums], Sums] | None = None
+    """Returns ∂D/∂ of the counts of one tile, given ∂D/∂ of the merged counts, these, and the tile's;
+    None: it is that of the merged ones."""
     merged_shapes: Shapes | None = None
     """Shapes of the counts of all tiles where `merge` bounds them; None: as many as the tiles hold."""
     choices: tuple[str, ...] = ()

@@ -29,7 +29,6 @@ from napari_restore.engine.running._events import Event
 from napari_restore.engine.running._run import Run
 from napari_restore.engine.running._start import run_of, settled
 from napari_restore.engine.running._tile import FAILURES, as_failure
-from napari_restore.engine.running._tile_reader import TileInput
 from napari_restore.engine.sweeps._layout import box_of
 from napari_restore.errors import Cancelled
 from napari_restore.models import Statistics, SweptModel
@@ -139,22 +138,43 @@ class GradientSource:
         return None if mask is None else self.plan.device.take(torch.from_numpy(mask)[None, None])
 
     def known(self, box: Region) -> Tensor | None:
-        """Return the pixels (1, 1, h, w) bool that the model is told to count; None: all."""
-        return self._mask(self._run.reader.representative(box))
+        """Return the pixels (1, frames, h, w) bool that the model is to count; None: all."""
+        reader = self._run.reader
+        if not reader.uses_validity:
+            return None
+        masks = self.work.frames_known(reader.representative(box), reader.companions_valid(box))
+        return None if masks is None else self.plan.device.take(torch.from_numpy(masks[None]))
 
     def counted(self, box: Region) -> Tensor | None:
         """Return the pixels (1, 1, h, w) bool that sweeps count; None: all."""
-        known = self.known(box)
+        known = self._mask(self._run.reader.representative(box))
         return self.valid(box) if known is None else known
 
     def image(self, box: Region) -> Tensor:
         """Return the source's pixels of a box within the image, (1, C, h, w) in model range.
 
-        They are filled where pixels do not count.
+        Of a bracket those of all frames, dark to bright. They are filled where pixels do not count.
         """
-        tile = TileInput(box, box, self.plan.image.read(box), self._run.reader.valid(box))
-        values = torch.from_numpy(self.work.to_model(tile)).permute(2, 0, 1)
-        return self.plan.device.take(values.contiguous()[None])
+        values = self.work.to_model(self._run.reader.read(box, box))
+        return self.plan.device.take(torch.from_numpy(values).permute(2, 0, 1).contiguous()[None])
+
+    @property
+    def planes(self) -> int:
+        """Planes of `image`: the model's bands, of a bracket those of all frames."""
+        others = self.plan.image.companions
+        return len(self.plan.bands) * (1 if others is None else others.frames)
+
+    @property
+    def own(self) -> slice:
+        """Planes of `image` that are the image's own; of a bracket those of its reference."""
+        bands = len(self.plan.bands)
+        return slice(self.work.reference * bands, (self.work.reference + 1) * bands)
+
+    def repeated(self, box: Region) -> Tensor:
+        """Return `image` with the image itself in place of every frame of a bracket."""
+        x = self.image(box)
+        own = x[:, self.own]
+        return own.repeat(1, x.shape[1] // own.shape[1], 1, 1)
 
     def input_box(self, box: Region) -> Region:
         """Return the input box of a local model for `box`.

@@ -13,7 +13,7 @@ from napari_restore.engine.gradients._gradient_source import GradientSource, Pic
 from napari_restore.engine.gradients._vjp import vjp_of_used
 from napari_restore.engine.running._tile import TileWork
 from napari_restore.engine.sweeps._grid import Grid
-from napari_restore.engine.sweeps._sweep_work import reflection
+from napari_restore.engine.sweeps._sweep_work import cell_slices, reflection
 from napari_restore.models import Counts, Map, Routing, Statistics, Sweep, SweepInput, SweptModel
 
 Maps = Mapping[str, Tensor]
@@ -38,6 +38,8 @@ class ByOutputs:
     """(C, h, w) of the tile's own cells; those without a gradient are left out."""
     counts: Maps | None
     """(1, …) of the sums over all tiles; None: nothing is counted."""
+    sums: Maps
+    """These sums."""
 
 
 @dataclass(frozen=True)
@@ -102,8 +104,11 @@ class SweepGraph:
             gradients = [by.maps[one.name][None] for one in writes]
             if counts is not None and by.counts is not None:
                 counted = self._counted(counts, made, inputs.number)
-                outputs += [counted[name] for name in by.counts]
-                gradients += by.counts.values()
+                by_counts = by.counts
+                if counts.of_tile is not None:
+                    by_counts = counts.of_tile(by.counts, by.sums, counted)
+                outputs += [counted[name] for name in by_counts]
+                gradients += by_counts.values()
         del made
         found = vjp_of_used(outputs, gradients, [*pixels, *maps.values(), *leaves.values()])
         del outputs
@@ -199,8 +204,7 @@ class SweepGraph:
 
     def _core(self, one: Map, outputs: Maps, number: int) -> Tensor:
         """Return (1, C, h, w) of the tile's own cells."""
-        rows, columns = self._cells(number).within(self.box(number))
-        y, x = (slice(e.start // one.stride, e.stop // one.stride) for e in (rows, columns))
+        y, x = cell_slices(self._cells(number).within(self.box(number)), one)
         return outputs[one.name][..., y, x]
 
 

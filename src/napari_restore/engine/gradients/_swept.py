@@ -281,7 +281,8 @@ class SweptGradients:
             )
 
         def back(tile: int) -> ByInputs:
-            by = ByOutputs(self._by_maps(passed, number, tile, by_y), by_sums)
+            by_maps = self._by_maps(passed, number, tile, by_y)
+            by = ByOutputs(by_maps, by_sums, passed.sums.get(number, {}))
             found = self._graphs[number].backward(picture, self._inputs(passed, number, tile), by)
             for name in spills:
                 passed.by_maps[name, number].put(tile, found.maps[name])

@@ -67,13 +67,14 @@ def presumed(model: RestorationModel) -> Probe:
 def kind_of(model: RestorationModel) -> tuple[Any, ...] | None:
     """Return a key shared by models that differ in numbers only; None if there is no such key.
 
-    Whole numbers are sizes and counts, which change a model's reach and cost.
+    Whole numbers are sizes and counts, which change a model's reach and cost; so do side maps.
     """
     spec, card = model.spec, model.card
     if not spec or ".py:" in str(spec.get("model", "")):
         return None
     sizes = tuple((n, v) for n, v in sorted(card.values.items()) if not isinstance(v, float))
-    return card.id, card.halo, card.weights_sha256, card.bands, card.inputs, card.multiple_of, sizes
+    shape = (card.halo, card.bands, card.inputs, card.multiple_of, card.maps)
+    return card.id, card.weights_sha256, shape, sizes
 
 
 def weights_state(model: RestorationModel) -> tuple[int, ...]:

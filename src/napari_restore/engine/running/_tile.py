@@ -18,7 +18,7 @@ from napari_restore.engine.memory._device_memory import DeviceMemory
 from napari_restore.engine.results._quality import QUALITY, change_bits
 from napari_restore.engine.running._pixel_counts import count_tile
 from napari_restore.engine.running._precision import computing
-from napari_restore.engine.running._tile_reader import TileInput
+from napari_restore.engine.running._tile_reader import Mask, TileInput
 from napari_restore.errors import BadModel, OutOfMemory
 from napari_restore.images import Radiometry, halve
 from napari_restore.models import (
@@ -160,20 +160,27 @@ class TileWork:
 
     def known(self, batch: Sequence[TileInput]) -> torch.Tensor | None:
         """Return the mask (N, frames, h, w) that the model takes; None where it takes none, or all."""
-        found = [self._frames_known(tile) for tile in batch]
-        if not self.model.card.uses_validity or all(m is None for tile in found for m in tile):
-            return None
-        masks = [
-            np.stack([np.ones(tile.input_box.shape, bool) if m is None else m for m in masks])
-            for tile, masks in zip(batch, found, strict=True)
+        found = [
+            self.frames_known(tile.representative, [each.valid for each in tile.companions])
+            for tile in batch
         ]
-        return torch.from_numpy(np.stack(masks))
+        masks = [mask for mask in found if mask is not None]
+        if not masks:
+            return None
+        whole = np.ones_like(masks[0])
+        return torch.from_numpy(np.stack([whole if mask is None else mask for mask in found]))
 
-    def _frames_known(self, tile: TileInput) -> list[npt.NDArray[np.bool_] | None]:
-        """Return the mask of each frame, None where all pixels count."""
-        masks = [each.valid for each in tile.companions]
-        masks.insert(self.reference, tile.representative)
-        return masks
+    def frames_known(self, own: Mask | None, companions: Sequence[Mask | None]) -> Mask | None:
+        """Return the masks (frames, h, w) of the image, `own`, and its companions, dark to bright.
+
+        None where the model takes none, or all pixels count.
+        """
+        masks = [*companions[: self.reference], own, *companions[self.reference :]]
+        some = next((mask for mask in masks if mask is not None), None)
+        if some is None or not self.model.card.uses_validity:
+            return None
+        whole = np.ones_like(some)
+        return np.stack([whole if mask is None else mask for mask in masks])
 
     def statistics_at(self, input_box: list[Region], x: torch.Tensor) -> Statistics:
         """Return the statistics for one call; a position-dependent model gets the origin of `x`."""

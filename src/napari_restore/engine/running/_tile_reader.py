@@ -84,6 +84,11 @@ class TileReader:
             return None
         return self._counted(self.image.read_representative, box, self._excluded(box))
 
+    def companions_valid(self, box: Region) -> list[Mask | None]:
+        """Return `CompanionInput.valid` of `box` alone, of each companion."""
+        others = self.image.companions
+        return [] if others is None else [_valid(frame, box) for frame in others.images]
+
     def _excluded(self, box: Region) -> Mask | None:
         return None if self.exclude is None else self.exclude.read(box) > 0
 
@@ -100,5 +105,10 @@ class TileReader:
 
 def _read(frame: Image, box: Region) -> CompanionInput:
     """Return a companion's pixels of `box`."""
+    return CompanionInput(frame.read(box), _valid(frame, box))
+
+
+def _valid(frame: Image, box: Region) -> Mask | None:
+    """Return which pixels (h, w) of `box` are valid; None when all are."""
     valid = frame.read_valid(box) if frame.may_be_invalid else None
-    return CompanionInput(frame.read(box), None if valid is None or valid.all() else valid)
+    return None if valid is None or valid.all() else valid

@@ -168,7 +168,7 @@ class SweepWork:
         """Return (C, h, w) of the tile's own cells."""
         inside = self.grid.cells(tile.number).within(tile.input_box)
         return {
-            each.name: outputs[each.name][item][(slice(None), *_cells(inside, each))]
+            each.name: outputs[each.name][item][(slice(None), *cell_slices(inside, each))]
             for each in maps
         }
 
@@ -247,7 +247,7 @@ class SweepWork:
         _, outputs = self._outputs(step, [tile], frozenset(names))
         inside = box.within(grown)
         made = {
-            name: outputs[name][0][(slice(None), *_cells(inside, self.declared[name]))]
+            name: outputs[name][0][(slice(None), *cell_slices(inside, self.declared[name]))]
             for name in names
         }
         self._note(made)
@@ -279,7 +279,7 @@ def empty_tile(core: Region, box: Region, valid: Mask | None = None) -> TileInpu
     return TileInput(core, box, np.empty((0, 0, 0)), valid)
 
 
-def _cells(inside: tuple[slice, slice], one: Map) -> tuple[slice, ...]:
+def cell_slices(inside: tuple[slice, slice], one: Map) -> tuple[slice, ...]:
     """Return pixels as cells of a map; at the edges of an unpadded image a cell may be cut."""
     return tuple(slice(each.start // one.stride, -(-each.stop // one.stride)) for each in inside)
 

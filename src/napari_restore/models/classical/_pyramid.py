@@ -38,24 +38,35 @@ def up(x: Tensor, size: Sequence[int]) -> Tensor:
     OpenCV's `pyrUp`.
     """
     for axis, wanted in zip((-2, -1), size, strict=True):
-        length = x.shape[axis]
+        axis, length = axis % x.dim(), x.shape[axis]
+        if x.requires_grad:
+            # Views that are written one after the other have no gradient.
+            even, odd = _between(x, axis, torch.empty_like(x), torch.empty_like(x))
+            x = torch.stack([even, odd], axis + 1).flatten(axis, axis + 1).narrow(axis, 0, wanted)
+            continue
         shape = list(x.shape)
         shape[axis] = 2 * length
         out = x.new_empty(shape)
-        even, odd = (_every_second(out, axis, start, 2 * length - 1) for start in (0, 1))
-        torch.mul(x, 6, out=even)
-        # In this order everywhere, so that a value is the same to the bit.
-        even.narrow(axis, 1, length - 1).add_(x.narrow(axis, 0, length - 1))
-        even.narrow(axis, 0, 1).add_(x.narrow(axis, min(1, length - 1), 1))
-        even.narrow(axis, 0, length - 1).add_(x.narrow(axis, 1, length - 1))
-        even.narrow(axis, length - 1, 1).add_(x.narrow(axis, length - 1, 1))
-        even.div_(8)
-        odd.copy_(x)
-        odd.narrow(axis, 0, length - 1).add_(x.narrow(axis, 1, length - 1))
-        odd.narrow(axis, length - 1, 1).add_(x.narrow(axis, length - 1, 1))
-        odd.div_(2)
+        _between(x, axis, *(_every_second(out, axis, start, 2 * length - 1) for start in (0, 1)))
         x = out.narrow(axis, 0, wanted)
     return x
+
+
+def _between(x: Tensor, axis: int, even: Tensor, odd: Tensor) -> tuple[Tensor, Tensor]:
+    """Write x smoothed at its pixels to `even`, and between them and their next ones to `odd`."""
+    length = x.shape[axis]
+    even.copy_(x).mul_(6)
+    # In this order everywhere, so that a value is the same to the bit.
+    even.narrow(axis, 1, length - 1).add_(x.narrow(axis, 0, length - 1))
+    even.narrow(axis, 0, 1).add_(x.narrow(axis, min(1, length - 1), 1))
+    even.narrow(axis, 0, length - 1).add_(x.narrow(axis, 1, length - 1))
+    even.narrow(axis, length - 1, 1).add_(x.narrow(axis, length - 1, 1))
+    even.div_(8)
+    odd.copy_(x)
+    odd.narrow(axis, 0, length - 1).add_(x.narrow(axis, 1, length - 1))
+    odd.narrow(axis, length - 1, 1).add_(x.narrow(axis, length - 1, 1))
+    odd.div_(2)
+    return even, odd
 
 
 def levels_of(x: Tensor, count: int) -> list[Tensor]:

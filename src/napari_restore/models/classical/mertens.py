@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from napari_restore.models._card import ModelCard
-from napari_restore.models._growing_list import NUMBER, joined
+from napari_restore.models._growing_list import NUMBER, joined, rows_of_tile
 from napari_restore.models._model import Statistics
 from napari_restore.models._sweeps import RESTORED, Counts, Map, Sums, Sweep, SweepInput, SweptModel
 from napari_restore.models.classical import _ghosts
@@ -61,6 +61,7 @@ class Mertens(SweptModel):
             settles=("coarse", "levels"),
             settle=self._settle,
             merge=partial(joined, "cells"),
+            of_tile=partial(rows_of_tile, "cells"),
         )
         more = -(-_ghosts.REACH // CELL) * CELL if self.deghosts else 0
         writes = (Map(RESTORED, BANDS), *([Map(GHOSTS, 1)] if self.deghosts else []))
@@ -102,7 +103,7 @@ class Mertens(SweptModel):
         grey = sum(share * frames[:, :, i : i + 1] for i, share in enumerate(GREY))
         assert isinstance(grey, Tensor)
         contrast = laplacian(grey).abs()
-        saturation = _squares(frames - mean).sqrt()
+        saturation = _power(_squares(frames - mean), 0.5)
         from_optimum = _squares(frames - float(value["optimum"]))
         exposedness = torch.exp(-from_optimum / (2 * float(value["width"]) ** 2))
         weight = _power(contrast, float(value["contrast"]))
@@ -208,7 +209,13 @@ def _squares(x: Tensor) -> Tensor:
 
 
 def _power(x: Tensor, exponent: float) -> Tensor:
-    return x if exponent == 1 else x**exponent
+    """Return x (0 or more) to the power `exponent`, whose slope at 0 is taken as 0."""
+    if exponent == 1:
+        return x
+    if not x.requires_grad:
+        return x.sqrt() if exponent == 0.5 else x**exponent
+    above = x > 0
+    return torch.where(above, torch.where(above, x, 1) ** exponent, float(exponent == 0))
 
 
 def _by_frame(planes: Tensor, of_each: int) -> Tensor:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from napari_restore.models._growing_list import NUMBER
 from napari_restore.models._sweeps import Shapes, Sums
@@ -63,10 +64,9 @@ def count(side: int, features: Mapping[str, Tensor], _: Tensor | None) -> Sums:
         for x, place in zip(features["features"], features["place"], strict=True)
     ]
     longest = max(len(rows) for rows in listed)
-    padded = listed[0].new_zeros(len(listed), longest, 1 + side)
-    for one, rows in zip(padded, listed, strict=True):
-        one[: len(rows)] = rows
-    return {SAMPLES: padded, NUMBER: padded.new_tensor([len(rows) for rows in listed])}
+    padded = [functional.pad(rows, (0, 0, 0, longest - len(rows))) for rows in listed]
+    numbers = listed[0].new_tensor([len(rows) for rows in listed])
+    return {SAMPLES: torch.stack(padded), NUMBER: numbers}
 
 
 def _given(side: int, x: Tensor, place: Tensor) -> Tensor:
@@ -86,6 +86,16 @@ def merge(side: int, earlier: Sums, following: Sums) -> Sums:
     return {ALL: total}
 
 
+def of_tile(by_all: Sums, _: Sums, own: Sums) -> Sums:
+    """Return ∂D/∂ of one tile's list, given that of all samples."""
+    if SAMPLES in by_all:
+        return by_all  # of the only tile
+    used = own[SAMPLES][0, : int(own[NUMBER])]
+    by_own = torch.zeros_like(own[SAMPLES])
+    by_own[0, : len(used), 1:] = by_all[ALL][0, used[:, 0].long()]
+    return {SAMPLES: by_own}
+
+
 def cube_of(sums: Sums, side: int) -> Tensor:
     """Return the samples (N, C, rows, columns) float64 of images."""
     total = sums[ALL] if ALL in sums else _all(side, sums)
@@ -94,14 +104,12 @@ def cube_of(sums: Sums, side: int) -> Tensor:
 
 def _all(side: int, sums: Sums) -> Tensor:
     """Return all samples (N, rows · columns, C) of lists."""
-    lists = sums[SAMPLES]
-    total = lists.new_zeros(len(lists), side**2, side)
-    for one, rows, number in zip(total, lists, sums[NUMBER].reshape(-1), strict=True):
-        _add(one, rows, int(number))
-    return total
+    empty = sums[SAMPLES].new_zeros(side**2, side)
+    each = zip(sums[SAMPLES], sums[NUMBER].reshape(-1), strict=True)
+    return torch.stack([_add(empty.clone(), rows, int(number)) for rows, number in each])
 
 
-def _add(total: Tensor, rows: Tensor, number: int) -> None:
+def _add(total: Tensor, rows: Tensor, number: int) -> Tensor:
     """Add the first `number` rows to the samples that they name."""
     used = rows[:number]
-    total.index_add_(0, used[:, 0].long(), used[:, 1:])
+    return total.index_add_(0, used[:, 0].long(), used[:, 1:])

@@ -115,6 +115,7 @@ class Ipl(IplNetwork, SweptModel):
             settles=names,
             settle=settle,
             merge=partial(_samples.merge, channels),
+            of_tile=_samples.of_tile,
             merged_shapes=_samples.merged_shapes(channels),
         )
         return Sweep(

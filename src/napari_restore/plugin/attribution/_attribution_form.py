@@ -46,6 +46,11 @@ BASELINES = {
     "output": "the model's own output",
     "zero": "zeros",
 }
+BRACKET_BASELINES = {
+    "zero": "zeros",
+    "blur": "all frames, blurred",
+    "reference": "the reference in place of every frame",
+}
 CLEAR = ("dam", "dam-paper", "dam-released")
 """Methods that begin at a clear image."""
 FILE, CHANNEL = "file", "channel"
@@ -93,7 +98,8 @@ class AttributionForm(QWidget):
         self.box.setWordWrap(True)
         self.method = _combo(METHODS)
         self.method.setToolTip(
-            "Automatic: along thinner haze for methods that remove haze, else integrated gradients. "
+            "Automatic: along thinner haze for methods that remove haze, else integrated gradients, "
+            "of a bracket those of its mean from zeros. "
             "Those of captum are offered where it is installed: pip install napari-restore[captum]"
         )
         self._offers: dict[str, Any] | None = None
@@ -189,6 +195,7 @@ class AttributionForm(QWidget):
         """Offer the levels and bands of an image."""
         self.level.clear()
         self.level.addItem("true pixels", 0)
+        self._offer_baselines(image is not None and image.companions is not None)
         if image is None:
             return
         self.channel.setRange(1, max(1, image.bands))
@@ -197,6 +204,16 @@ class AttributionForm(QWidget):
             if number and scale is not None:
                 size = f"{level.width} × {level.height}"
                 self.level.addItem(f"overview 1:{scale} ({size})", number)
+
+    def _offer_baselines(self, of_bracket: bool) -> None:
+        """Offer those of an image, or of a bracket."""
+        choices = BRACKET_BASELINES if of_bracket else {**BASELINES, FILE: "a clear image …"}
+        if list(choices) != [self.baseline.itemData(n) for n in range(self.baseline.count())]:
+            self.clear_image = ""
+            self.baseline.clear()
+            for value, title in choices.items():
+                self.baseline.addItem(title, value)
+            self._on_method()
 
     def list_methods(self) -> None:
         """Offer the methods of other packages, as soon as they are known; called when it is shown."""

@@ -111,12 +111,13 @@ class AttributionTab(Section):
     def request(self) -> AttributionRequest:
         """Return what the form is set to; raises `RestoreError` where something is missing."""
         target, settings = self.target.target(), self.form.method_settings()
-        if settings.method in CLEAR and not settings.baseline:
+        run = self.state.request(Area((target.box,)))
+        alone = run.image.companions is None
+        if alone and settings.method in CLEAR and not settings.baseline:
             raise BadParameter(
                 "This method goes from a clear image of the same scene.",
                 "Choose one under Baseline.",
             )
-        run = self.state.request(Area((target.box,)))
         level = self.form.level.currentData() or 0
         return AttributionRequest(run, target.box, target.polygon, settings, level)
 

@@ -50,6 +50,16 @@ class Picture(NamedTuple):
     area: npt.NDArray[np.float64]
     """(h, w) over `window`."""
     overview: Overview | None
+    frames: tuple[Frame, ...] = ()
+    """Of a bracket whose map is one array."""
+
+
+class Frame(NamedTuple):
+    """The map of one frame of a bracket."""
+
+    name: str
+    values: Floats
+    """(h, w) sum over its bands, over the map's region."""
 
 
 def picture_of(attribution: Attribution) -> Picture:
@@ -58,8 +68,9 @@ def picture_of(attribution: Attribution) -> Picture:
     area = attribution.contribution_area()
     if region.pixels <= LARGEST:
         values = attribution.read(region).sum(axis=2)
+        most, window = _most(values), attribution.window
         return Picture(
-            region, [values], _most(values), attribution.window, area, attribution.overview
+            region, [values], most, window, area, attribution.overview, _frames(attribution)
         )
     step = -(-max(region.shape) // REDUCED)
     # From strips, so that the map is never whole in memory. The largest of each block by its
@@ -72,6 +83,16 @@ def picture_of(attribution: Attribution) -> Picture:
         parts.append(_largest(strip, step))
     levels = [attribution.map.sum(axis=2), np.concatenate(parts)]
     return Picture(region, levels, most, attribution.window, area, attribution.overview)
+
+
+def _frames(attribution: Attribution) -> tuple[Frame, ...]:
+    """Return the maps of the frames of a bracket, dark to bright; none for an image."""
+    known = attribution.record["attribution"].get("frames", ())
+    maps = attribution.by_frame(attribution.region)
+    return tuple(
+        Frame(f"frame {each['ev']:+.1f} EV", np.ascontiguousarray(maps[..., number]))
+        for number, each in enumerate(known)
+    )
 
 
 def _most(values: Floats) -> float:
@@ -113,6 +134,8 @@ class AttributionLayers:
         """The map of the pixels, in the view of `show`."""
         self.overview: ImageLayer | None = None
         """Shares of the whole image's overview, by blocks."""
+        self.frames: list[ImageLayer] = []
+        """Of a bracket the map of each frame."""
         self._picture: Picture | None = None
         self._record: dict[str, Any] = {}
         self._view, self._exponent = "signed", 0.5
@@ -123,7 +146,8 @@ class AttributionLayers:
     @property
     def all(self) -> list[Layer]:
         """Those that are there, the lowest first."""
-        return [layer for layer in (self.overview, self.map) if layer is not None]
+        below = [layer for layer in (self.overview, *self.frames) if layer is not None]
+        return [*below, self.map] if self.map is not None else below
 
     def partial(self, part: PartialAttribution) -> None:
         """Show the map as far as it is."""
@@ -143,6 +167,12 @@ class AttributionLayers:
         if picture.overview is not None:
             self.overview = self._add_overview(picture.overview)
             self.overview.metadata["napari_restore_record"] = record
+        for frame in picture.frames:
+            limits = (-picture.most, picture.most)
+            self.frames.append(self._add(frame.name, [frame.values], picture.region, limits))
+            self.frames[-1].metadata["napari_restore_record"] = record
+            # One at a time is seen: first their sum.
+            self.frames[-1].visible = False
         self.map = self._made(picture)
         self._raise_box()
         self._viewer.layers.selection.active = self.map
@@ -172,11 +202,12 @@ class AttributionLayers:
     @visible.setter
     def visible(self, visible: bool) -> None:
         for layer in self.all:
-            layer.visible = visible
+            # Frames are shown one by one, by the user.
+            layer.visible = visible and layer not in self.frames
 
     def remove(self) -> None:
         """Take all away; the user may have removed some."""
-        own, self.map, self.overview = self.all, None, None
+        own, self.map, self.overview, self.frames = self.all, None, None, []
         for layer in own:
             if layer in self._viewer.layers:
                 self._viewer.layers.remove(layer)

@@ -33,6 +33,9 @@ def report(record: Mapping[str, Any]) -> list[Row]:
     if complete["sum"] is not None:
         change = f"{complete['difference']:.4g}, shares add up to {complete['sum']:.4g}"
         rows.append(("Difference", change))
+    if frames := attribution.get("frames"):
+        shares = (f"{each['ev']:+.1f} EV {each['sum']:+.4f}" for each in frames)
+        rows.append(("Shares of the frames", ", ".join(shares)))
     if complete["recomputed_difference"] is not None:
         free = f"{complete['recomputed_difference']:.4g}"
         rows.append(("Routing", f"{attribution['routing']}; recomputed, the difference is {free}"))

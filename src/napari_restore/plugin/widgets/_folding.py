@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 from qtpy.QtCore import QEvent, QObject, QPoint, QSize, QTimer
 from qtpy.QtWidgets import (
@@ -19,6 +18,7 @@ from superqt import QCollapsible, QFlowLayout
 
 EXPANDED, COLLAPSED = "▾", "▸"
 LAYOUT_MS = 300
+"""Milliseconds without a change after which a layout is taken to be final."""
 
 
 def stacked(*widgets: QWidget) -> QWidget:
@@ -144,14 +144,26 @@ def bring_into_view(part: QWidget, scroll: QScrollArea | None = None) -> None:
         return
     bar = scroll.verticalScrollBar()
     assert bar is not None
-    reveal = partial(_reveal, part, scroll)
-    # The parts settle in several passes of their layouts, each of which changes the range.
+    # The parts get their sizes in several passes of their layouts, each of which changes the range.
+    # On a busy machine a pass may take longer than the wait for the next one, which begins with it.
+    last = QTimer(part)
+    last.setSingleShot(True)
+    last.setInterval(LAYOUT_MS)
+
+    def reveal(*_: int) -> None:
+        _reveal(part, scroll)
+        last.start()
+
+    def end() -> None:
+        bar.rangeChanged.disconnect(reveal)
+        last.deleteLater()
+
     bar.rangeChanged.connect(reveal)
-    QTimer.singleShot(LAYOUT_MS, part, lambda: bar.rangeChanged.disconnect(reveal))
+    last.timeout.connect(end)
     QTimer.singleShot(0, part, reveal)
 
 
-def _reveal(part: QWidget, scroll: QScrollArea, *_: int) -> None:
+def _reveal(part: QWidget, scroll: QScrollArea) -> None:
     """Scroll until all of `part` is visible, or, where it is higher than that, its top."""
     inner, bar, viewport = scroll.widget(), scroll.verticalScrollBar(), scroll.viewport()
     assert inner is not None and viewport is not None
