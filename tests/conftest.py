@@ -6,7 +6,7 @@ import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -143,7 +143,7 @@ def write_dng() -> Callable[..., None]:
 
     white = 16383
     # What the camera measures of a grey: white balance 2, 1, 1.6.
-    neutral = np.array([0.5, 1.0, 0.625])
+    grey = (0.5, 1.0, 0.625)
     # XYZ to linear sRGB (IEC 61966-2-1): the camera sees as a screen shows.
     to_camera = np.array(
         [[3.2406, -1.5372, -0.4986], [-0.9689, 1.8758, 0.0415], [0.0557, -0.2040, 1.0570]]
@@ -152,8 +152,14 @@ def write_dng() -> Callable[..., None]:
     def fractions(values: np.ndarray) -> tuple[int, ...]:
         return tuple(int(n) for v in values.ravel() for n in (round(v * 10_000), 10_000))
 
-    def write(path: Path, linear: np.ndarray, orientation: int = 1) -> None:
-        seen = np.rint(linear * neutral * white).astype(np.uint16)
+    def write(
+        path: Path,
+        linear: np.ndarray,
+        orientation: int = 1,
+        neutral: Sequence[float] = grey,
+        settings: Mapping[int, Any] | None = None,
+    ) -> None:
+        seen = np.rint(linear * grey * white).astype(np.uint16)
         mosaic = seen[..., 1].copy()
         mosaic[0::2, 0::2], mosaic[1::2, 1::2] = seen[0::2, 0::2, 0], seen[1::2, 1::2, 2]
         tags = [
@@ -162,11 +168,14 @@ def write_dng() -> Callable[..., None]:
             (33422, "B", 4, bytes([0, 1, 1, 2]), True),  # CFAPattern
             (50714, "I", 1, 0, True),  # BlackLevel
             (50717, "I", 1, white, True),  # WhiteLevel
-            (50721, "2i", 9, fractions(to_camera * neutral[:, None]), True),  # ColorMatrix1
-            (50728, "2I", 3, fractions(neutral), True),  # AsShotNeutral
+            (50721, "2i", 9, fractions(to_camera * np.array(grey)[:, None]), True),  # ColorMatrix1
+            (50728, "2I", 3, fractions(np.array(neutral)), True),  # AsShotNeutral
             (50778, "H", 1, 21, True),  # CalibrationIlluminant1: D65
             (274, "H", 1, orientation, True),
         ]
+        for tag, value in (settings or {}).items():
+            kind = {str: "s", tuple: "2I", int: "H"}[type(value)]
+            tags.append((tag, kind, 0 if kind == "s" else 1, value, True))
         tifffile.imwrite(
             path, mosaic, photometric=32803, extratags=tags, metadata=None, software=False
         )

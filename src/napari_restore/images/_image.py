@@ -34,6 +34,7 @@ from napari_restore.images.levels._making import (
 from napari_restore.images.readers._array import ArrayReader, reader_of_array
 from napari_restore.images.readers._exposed import ExposedReader
 from napari_restore.images.readers._mosaic import MosaicReader
+from napari_restore.images.readers._raw import RawReader
 from napari_restore.images.readers._registered import RegisteredReader
 from napari_restore.images.readers._registry import reader_of
 from napari_restore.images.readers._selected import SelectedReader
@@ -120,7 +121,10 @@ class Image(ImageBase):
         ev = arguments.pop("exposed", None)
         # The matrix is about level 0, and every level of light is exposed by itself.
         level = 0 if matrix is None and ev is None else arguments.pop("level", None) or 0
+        balance = arguments.pop("balance", None)
         image = open_image(arguments.pop("source"), **arguments)
+        if balance is not None:
+            image = image.balanced(balance)
         if ev is not None:
             image = image.exposed(ev)
         if matrix is not None:
@@ -173,6 +177,17 @@ class Image(ImageBase):
         frame = Image(ExposedReader(self, float(ev)), spec=spec)
         frame.sensor, frame.path, frame.notes = self.sensor, self.path, list(self.notes)
         frame.roles, frame.wavelengths = self.roles, self.wavelengths
+        return frame
+
+    def balanced(self, balance: Sequence[float]) -> Image:
+        """Return this RAW photo developed with another white balance, with its own `spec`.
+
+        `balance` are factors of red, green, blue and the second green, as in `RawReader.balance`.
+        """
+        spec = None if self.spec is None else {**self.spec, "balance": list(map(float, balance))}
+        assert isinstance(self.reader, RawReader)
+        frame = Image(RawReader(self.reader.path, balance=balance), spec=spec)
+        frame.sensor, frame.roles, frame.wavelengths = self.sensor, self.roles, self.wavelengths
         return frame
 
     @property

@@ -10,6 +10,7 @@ from napari_restore.images._companions import check_frames
 from napari_restore.images.brackets._alignment import Placement, place, place_roughly
 from napari_restore.images.brackets._exposure import estimated_exposures, recorded_exposures
 from napari_restore.images.brackets._light import frames_of_light, is_light
+from napari_restore.images.readers._raw import RawReader
 
 if TYPE_CHECKING:
     from napari_restore.images._image import Image
@@ -71,6 +72,7 @@ def bracket_of(
         )
     order = sorted(range(len(frames)), key=lambda number: (evs[number], number))
     chosen = order[(len(order) - 1) // 2] if reference is None else reference
+    frames = _developed_alike(frames, chosen, notes)
     others = {number: frames[number] for number in order if number != chosen}
     residuals: dict[int, float | None] = dict.fromkeys(others)
     if align == "auto":
@@ -120,6 +122,23 @@ def _check(
             "Give one EV for each frame.",
         )
     check_frames(frames)
+
+
+def _developed_alike(frames: Sequence[Image], chosen: int, notes: list[str]) -> list[Image]:
+    """Return the frames, those of RAW with the white balance of the chosen one.
+
+    A camera may judge each exposure for itself: its colours would differ.
+    """
+    reference = frames[chosen].reader
+    if not isinstance(reference, RawReader):
+        return list(frames)
+    found = []
+    for frame in frames:
+        differs = isinstance(frame.reader, RawReader) and frame.reader.balance != reference.balance
+        found.append(frame.balanced(reference.balance) if differs else frame)
+    if any(frame is not other for frame, other in zip(found, frames, strict=True)):
+        notes.append(f"All frames are developed with the white balance of {frames[chosen].name}.")
+    return found
 
 
 def _aligned(

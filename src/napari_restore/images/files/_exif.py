@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import mmap
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,6 +21,10 @@ EXIF_HEADER = b"Exif\0\0"
 ORIENTATION = 0x0112
 CAMERA_SETTINGS = 0x8769
 """Tag of the directory with exposure, lens and time."""
+SETTINGS = (0x829A, 0x829D, 0x8827, 0x9003, 0x9204, 0x920A, 0x9291, 0xA402, 0xA434)
+"""Tags of that directory which a RAW photo may have in its main one (TIFF/EP)."""
+MAKER_NOTE = 0x927C
+"""Tag of the camera's private data."""
 _XMP_HEADER = b"http://ns.adobe.com/xap/1.0/\0"
 _ICC_HEADER = b"ICC_PROFILE\0"
 _IPTC_HEADER = b"Photoshop 3.0\0"
@@ -228,24 +232,51 @@ def _binary(value: bytes | tuple[int, ...] | None) -> bytes | None:
 
 def _tiff_exif(path: Path) -> bytes | None:
     """Return the camera's part of a TIFF's directory, as an EXIF block of its own."""
-    from PIL.Image import Exif
     from PIL.TiffImagePlugin import TiffImageFile
 
     try:
         # The class itself, not Image.open: that refuses large images by their size.
         with TiffImageFile(path) as image:
-            whole = image.getexif()
-            copy = Exif()
-            for tag in (0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x8298):
-                if tag in whole:
-                    copy[tag] = whole[tag]
-            for directory in (0x8769, 0x8825):
-                if part := dict(whole.get_ifd(directory)):
-                    copy.get_ifd(directory).update(part)
-                    copy[directory] = dict(part)
-            return bytes(copy.tobytes())
+            return _camera_part(image.getexif())
     except Exception:  # damaged EXIF never keeps an image from being opened
         return None
+
+
+def raw_exif(path: Path) -> bytes | None:
+    """Return the camera's part of a RAW photo's directory; None where its container is no TIFF.
+
+    DNG, NEF, CR2, ARW, PEF and others are TIFF files. Without orientation: RAW is developed upright.
+    """
+    from PIL.Image import Exif
+
+    whole = Exif()
+    try:
+        with path.open("rb") as file:
+            whole.load_from_fp(file)
+            # Offsets in the camera's private data are those of its own file.
+            part = _camera_part(whole, without=(MAKER_NOTE,))
+    except Exception:  # damaged EXIF never keeps an image from being opened
+        return None
+    return part if exif_tags(part) else None
+
+
+def _camera_part(whole: Any, without: Sequence[int] = ()) -> bytes:
+    """Return camera, time, settings and place of a parsed directory, as a block of its own."""
+    from PIL.Image import Exif
+
+    copy = Exif()
+    for tag in (0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x8298):
+        if tag in whole:
+            copy[tag] = whole[tag]
+    for directory in (CAMERA_SETTINGS, 0x8825):
+        part = dict(whole.get_ifd(directory))
+        if directory == CAMERA_SETTINGS:
+            part = {tag: whole[tag] for tag in SETTINGS if tag in whole} | part
+        if part:
+            part = {tag: value for tag, value in part.items() if tag not in without}
+            copy.get_ifd(directory).update(part)
+            copy[directory] = dict(part)
+    return bytes(copy.tobytes())
 
 
 def exif_summary(exif: bytes | None) -> dict[str, str]:

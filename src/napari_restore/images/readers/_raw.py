@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,6 +16,7 @@ from napari_restore.images._profile import Profile
 from napari_restore.images._reader import Reader, strip_level
 from napari_restore.images._source import chunk_box
 from napari_restore.images.files._claims import check_whole_size
+from napari_restore.images.files._exif import raw_exif
 
 SUFFIXES = frozenset(
     ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .fff .iiq .kdc .mef .mos .mrw .nef .nrw .orf .pef "
@@ -24,8 +27,8 @@ SUFFIXES = frozenset(
 class RawReader(Reader):
     """A developed photo (H, W, 3) uint16 in sRGB, upright.
 
-    White balance as shot, sRGB curve, no automatic brightening: the measured values, only made
-    visible. The settings are recorded under the tag "RAW".
+    White balance as shot or as given, sRGB curve, no automatic brightening: the measured values, only
+    made visible. The settings are recorded under the tag "RAW".
     """
 
     PRIORITY: ClassVar[int] = 10
@@ -38,7 +41,12 @@ class RawReader(Reader):
         # ENVI's flat files are called .raw as well.
         return path.suffix.lower() != ".raw" or not path.with_suffix(".hdr").is_file()
 
-    def __init__(self, path: Path, head: bytes = b"") -> None:
+    balance: tuple[float, ...]
+    """Factors of red, green, blue and the second green."""
+
+    def __init__(
+        self, path: Path, head: bytes = b"", balance: Sequence[float] | None = None
+    ) -> None:
         super().__init__(path)
         self._pixels: npt.NDArray[np.uint16] | None = None
         self._lock = threading.Lock()
@@ -48,7 +56,10 @@ class RawReader(Reader):
             if sizes.flip in (5, 6):
                 height, width = width, height
             check_whole_size(path.name, 6 * height * width)
-            balance = [float(v) for v in raw.camera_whitebalance]
+            self._is_as_shot = balance is None
+            self.balance = tuple(
+                map(float, raw.camera_whitebalance if balance is None else balance)
+            )
         self.bands, self.dtype = 3, np.dtype(np.uint16)
         level, self.random_access = strip_level(height, width, 6)
         self.levels = (level,)
@@ -59,14 +70,24 @@ class RawReader(Reader):
             colorinterp=("red", "green", "blue"),
             tags={
                 "RAW": {
-                    "white_balance": "as shot " + " ".join(f"{v:g}" for v in balance),
+                    "white_balance": ("as shot " if self._is_as_shot else "")
+                    + " ".join(f"{v:g}" for v in self.balance),
                     "color_space": "sRGB",
                     "gamma": "sRGB curve (2.4, 12.92)",
                 }
             },
             is_photo=True,
+            exif=raw_exif(path),
         )
-        self.notes.append("RAW was developed with the white balance as shot, in sRGB.")
+        if self._is_as_shot:
+            self.notes.append("RAW was developed with the white balance as shot, in sRGB.")
+
+    def fingerprint(self) -> str:
+        """Return a hex digest of the file, and of a white balance other than its own."""
+        own = super().fingerprint()
+        if self._is_as_shot:
+            return own
+        return hashlib.sha256(f"{own} {self.balance!r}".encode()).hexdigest()
 
     def read_chunk(self, level: int, row: int, column: int) -> npt.NDArray[Any]:
         y0, x0, y1, x1 = chunk_box(self.levels[level], row, column)
@@ -91,7 +112,8 @@ class RawReader(Reader):
 
                     pixels = raw.postprocess(
                         output_bps=16,
-                        use_camera_wb=True,
+                        use_camera_wb=self._is_as_shot,
+                        user_wb=None if self._is_as_shot else list(self.balance),
                         no_auto_bright=True,
                         output_color=rawpy.ColorSpace.sRGB,
                         gamma=(2.4, 12.92),

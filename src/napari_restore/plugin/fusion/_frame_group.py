@@ -142,10 +142,12 @@ def name_of(source: FrameSource) -> str:
 
 
 def numbers_in(images: Sequence[Image], frames: Iterable[Image]) -> tuple[int, ...]:
-    """Return which of `images` each of `frames`, placed or not, was made of."""
+    """Return which of `images` each of `frames`, placed, developed again or not, was made of."""
     found = []
     for frame in frames:
-        inner = getattr(frame.reader, "image", None)
-        same = (n for n, each in enumerate(images) if each is inner or each.reader is frame.reader)
-        found.append(next(same))
+        inner = getattr(frame.reader, "image", frame)
+        # A RAW frame is developed again with the white balance of the reference.
+        same = [n for n, each in enumerate(images) if each is inner or each.reader is frame.reader]
+        again = [n for n, each in enumerate(images) if each.path == inner.path]
+        found.append((same or again)[0])
     return tuple(found)

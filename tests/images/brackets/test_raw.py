@@ -1,0 +1,82 @@
+"""Brackets of RAW photos: exposures of their containers, and one white balance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+import napari_restore as nr
+from napari_restore.images import Image
+
+pytest.importorskip("rawpy")
+NEUTRALS = ((0.5, 1.0, 0.625), (0.55, 1.0, 0.58), (0.45, 1.0, 0.66))
+"""What the camera takes for grey in each frame: its automatic white balance drifts."""
+
+
+@pytest.fixture
+def bracket(tmp_path: Path, write_dng: Callable[..., None]) -> list[Path]:
+    """Three DNG of one scene, two stops apart."""
+    y, x = np.mgrid[:96, :128]
+    light = 0.02 + 0.2 * (0.5 + 0.5 * np.sin(x / 9) * np.cos(y / 7))
+    scene = np.dstack([light, light, light])
+    paths = []
+    for number, neutral in enumerate(NEUTRALS):
+        paths.append(tmp_path / f"{number}.dng")
+        exposed = np.clip(scene * 4.0 ** (number - 1), 0, 1)
+        settings = {
+            0x829A: (1 * 4**number, 400),
+            0x8827: 100,
+            0x9003: f"2026:06:01 12:00:0{number}",
+        }
+        write_dng(paths[-1], exposed, neutral=neutral, settings=settings)
+    return paths
+
+
+def test_exposures_are_those_of_the_container(bracket: list[Path]) -> None:
+    (group,) = nr.brackets(bracket)
+    assert group.exposures == pytest.approx((-2, 0, 2)) and group.reference == 1
+    image = nr.open_bracket(bracket, align="off")
+    assert image.companions is not None
+    assert image.companions.exposures == pytest.approx((-2, 0, 2))
+
+
+def test_all_frames_have_the_white_balance_of_the_reference(
+    bracket: list[Path], tmp_path: Path
+) -> None:
+    alone = [nr.open_image(path) for path in bracket]
+    image = nr.open_bracket(bracket, align="off")
+    assert any("white balance of 1" in note for note in image.notes)
+
+    def colour(frame: Image) -> float:
+        """Mean of red over blue, of about linear values."""
+        pixels = frame.read((8, 8, 88, 120)).astype(np.float64) / 65535
+        return float((pixels[..., 0] ** 2.2).mean() / (pixels[..., 2] ** 2.2).mean())
+
+    own, same = ([colour(frame) for frame in each] for each in (alone, image.frames))
+    assert max(own) > 1.2 * min(own)
+    assert max(same) < 1.05 * min(same)
+    # Results and caches of one balance are not those of another.
+    assert image.frames[0].fingerprint != alone[0].fingerprint
+    assert image.frames[1].fingerprint == alone[1].fingerprint
+    again = Image.from_spec(image.spec)
+    assert np.array_equal(
+        again.frames[0].read((0, 0, 96, 128)), image.frames[0].read((0, 0, 96, 128))
+    )
+    result = nr.restore(image, "mertens", progress=False)
+    saved = result.save(tmp_path / "fused.tif")
+    with tifffile.TiffFile(saved) as file:
+        assert file.pages[0].tags["ExifTag"].value["DateTimeOriginal"] == "2026:06:01 12:00:01"
+
+
+def test_frames_that_agree_stay_as_they_are(bracket: list[Path], tmp_path: Path) -> None:
+    image = nr.open_bracket([bracket[0], bracket[1]], reference=1, align="off")
+    twice = nr.open_bracket([image.frames[0], image.frames[1]], reference=1, align="off")
+    assert (
+        twice.frames[0] is image.frames[0]
+        or twice.frames[0].fingerprint == image.frames[0].fingerprint
+    )
+    assert not any("white balance" in note for note in twice.notes if note not in image.notes)
