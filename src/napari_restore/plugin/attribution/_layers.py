@@ -87,11 +87,11 @@ def picture_of(attribution: Attribution) -> Picture:
 
 def _frames(attribution: Attribution) -> tuple[Frame, ...]:
     """Return the maps of the frames of a bracket, dark to bright; none for an image."""
-    known = attribution.record["attribution"].get("frames", ())
     maps = attribution.by_frame(attribution.region)
     return tuple(
-        Frame(f"frame {each['ev']:+.1f} EV", np.ascontiguousarray(maps[..., number]))
-        for number, each in enumerate(known)
+        Frame(f"frame {frame.name}", np.ascontiguousarray(maps[..., number]))
+        for number, frame in enumerate(attribution.image.frames)
+        if attribution.frames > 1
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_restore import api
@@ -34,7 +35,7 @@ def report(record: Mapping[str, Any]) -> list[Row]:
         change = f"{complete['difference']:.4g}, shares add up to {complete['sum']:.4g}"
         rows.append(("Difference", change))
     if frames := attribution.get("frames"):
-        shares = (f"{each['ev']:+.1f} EV {each['sum']:+.4f}" for each in frames)
+        shares = (f"{Path(each['path'] or 'array').name} {each['sum']:+.4f}" for each in frames)
         rows.append(("Shares of the frames", ", ".join(shares)))
     if complete["recomputed_difference"] is not None:
         free = f"{complete['recomputed_difference']:.4g}"
