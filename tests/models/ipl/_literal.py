@@ -26,12 +26,14 @@ def ipl(state: State, x: Tensor, *, reading: str = "R3", turns: str = "roll", la
         cube = related(state, f"cubes.{block}", resized(d, side, side), turns, last)
         current = d + d * resized(cube, *d.shape[2:])
         block += 1
-    layer = "mix" if "mix.weight" in state else "up"
+    layer = "up" if "up.weight" in state else "mix.0"
     matrix, bias = (state[f"{layer}.{name}"] for name in ("weight", "bias"))
     made = functional.conv2d(first + current, matrix, bias, padding=1)
     if layer == "up":
         y = (1 + functional.pixel_shuffle(made, 4)) * x[:, 3:6]
     else:
+        matrix, bias = (state[f"mix.2.{name}"] for name in ("weight", "bias"))
+        made = functional.conv2d(functional.gelu(made), matrix, bias)
         gates = functional.interpolate(
             functional.pixel_shuffle(made, 2), size=x.shape[2:], mode="bilinear"
         )

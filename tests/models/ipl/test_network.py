@@ -173,7 +173,7 @@ def test_a_file_of_weights_tells_its_sizes(tmp_path: Path) -> None:
     assert torch.equal(loaded(x), model(x))
     with pytest.raises(BadModel, match="32 channels instead of 192"):
         load("ipl", weights=path)
-    for name, said in (("mix.weight", "lack up.weight"), ("down.weight", "lack down.weight")):
+    for name, said in (("mix.2.weight", "lack up.weight"), ("down.weight", "lack down.weight")):
         state = {key: value for key, value in model.state_dict().items() if key != name}
         save_file(state, path)
         with pytest.raises(BadModel, match=said):

@@ -25,7 +25,7 @@ from napari_restore.models.ipl._network import IplNetwork
 SIZE = (555, 781)
 TOLERANCE = 1e-5
 
-SHARES = {"up": 0.1, "mix": 0.05, "down": 0.2, "expand": 0.3}
+SHARES = {"up": 0.1, "mix.0": 0.3, "mix.2": 0.2, "down": 0.2, "expand": 0.3}
 """Of the weights of tests of the network, so that results stay of the order of 1."""
 
 

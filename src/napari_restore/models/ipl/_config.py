@@ -43,7 +43,8 @@ class IplConfig:
     mixes: int = 0
     """0: y = gate · X2, as published. 1: y = Σ gate · X + offset over all frames, with gates and
     offset of cells of `MIX` pixels, interpolated: detail comes from the frames themselves, also where
-    X2 is clipped. What is mixed is then raised to the power `TONE`."""
+    X2 is clipped. Two layers make them: which frame is exposed best is no linear function of the
+    features. What is mixed is then raised to the power `TONE`."""
 
     @property
     def channels(self) -> int:

@@ -17,7 +17,7 @@ from napari_restore.models.ipl._slices import SliceAttentions
 
 MEDIUM = slice(BANDS, 2 * BANDS)
 """Planes of X2, the frame of medium exposure."""
-GAINS = {"third": 0.1, "expand": 0.1, "up": 0.01, "mix": 0.01}
+GAINS = {"third": 0.1, "expand": 0.1, "up": 0.01, "mix.2": 0.01}
 """Factors of first weights: every block begins near its input, the result near the medium frame."""
 
 
@@ -40,7 +40,11 @@ class IplNetwork(RestorationModel):
         self.attention = nn.ModuleList(SliceAttentions(config) for _ in range(own))
         self.cubes = nn.ModuleList(CubeLayers(channels) for _ in range(config.blocks))
         if config.mixes:
-            self.mix = nn.Conv2d(channels, config.outputs * (STRIDE // MIX) ** 2, 3, padding=1)
+            self.mix = nn.Sequential(
+                nn.Conv2d(channels, channels, 3, padding=1),
+                nn.GELU(),
+                nn.Conv2d(channels, config.outputs * (STRIDE // MIX) ** 2, 1),
+            )
         else:
             self.up = nn.Conv2d(channels, config.outputs * area, 3, padding=1)
         self._initialise()
@@ -48,7 +52,7 @@ class IplNetwork(RestorationModel):
     @property
     def ends(self) -> tuple[str, ...]:
         """Names of the weights that begin small: every block near its attention, the gate near 1."""
-        last = "mix" if self.config.mixes else "up"
+        last = "mix.2" if self.config.mixes else "up"
         return (f"{last}.weight", *(f"cubes.{n}.third.weight" for n in range(self.config.blocks)))
 
     @torch.no_grad()

@@ -10,7 +10,7 @@ from torch import Tensor
 from napari_restore.errors import BadModel
 from napari_restore.models.ipl._config import BANDS, FRAMES, MIX, STRIDE
 
-DOWN, UP, MIX_WEIGHT = "down.weight", "up.weight", "mix.weight"
+DOWN, UP, MIX_WEIGHT = "down.weight", "up.weight", "mix.2.weight"
 REDUCE = "attention.0.{}.reduce.weight"
 PUBLISHED = 192
 """Channels of the features of the published network."""

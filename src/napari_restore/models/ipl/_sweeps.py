@@ -42,7 +42,7 @@ HALO = 2 * STRIDE
 """Pixels around a tile that the last sweep sees: a cell for each of the two convolutions, and
 another where gates are interpolated."""
 SMALL: dict[str, Any] = {
-    **{"dim": 24, "blocks": 3, "mixes": 1, "shared": 0},
+    **{"dim": 24, "blocks": 2, "mixes": 1, "shared": 0},
     "hidden_channel": 64,
 }
 """Sizes of `ipl-small`: 0.18 M weights, cubes of 0.8 GMAC."""
