@@ -23,7 +23,7 @@ from napari_restore.training.degradation._bracket import (
 )
 from napari_restore.training.degradation._motion import Motion, _seen_from, draw_motion
 
-QUIET = Bracket((2.0, 2.0), 0.1, 2.0, 0.7, 1.0, "srgb", 1e9, 0.0, (None,) * 3)
+QUIET = Bracket((2.0, 2.0), 0.1, 2.0, 0.7, 1.0, "srgb", 1.0, 1e9, 0.0, (None,) * 3)
 STILL = (0.0, 0.5)
 
 
@@ -36,6 +36,16 @@ def clear() -> np.ndarray:
     y, x = np.mgrid[:96, :120] / 24
     waves = [np.sin(y * a + x * b) for a, b in ((1.0, 0.7), (0.4, -1.2), (-0.9, 0.5))]
     return (0.5 + 0.42 * np.stack(waves, axis=2)).astype(np.float32)
+
+
+@pytest.mark.parametrize("contrast", [0.85, 1.8])
+def test_a_style_keeps_black_grey_and_white(contrast: float):
+    bracket = replace(QUIET, contrast=contrast)
+    light = np.linspace(0, 1, 400, dtype=np.float32)
+    plain, styled = QUIET.response(light), bracket.response(light)
+    assert (np.diff(styled) > 0).all()
+    np.testing.assert_allclose(styled[[0, -1]], [0, 1], atol=1e-6)
+    assert ((styled > plain) == ((plain > 0.5) == (contrast > 1)))[2:-2].mean() > 0.98
 
 
 @pytest.mark.parametrize("name", CURVES)
@@ -123,6 +133,9 @@ def test_a_camera_moves_by_its_shift(clear: np.ndarray):
 def test_drawn_brackets_keep_a_curve_for_scores():
     drawn = [draw_bracket(rng(n), (1.0, 3.0), (0.0, 0.2), 0.5) for n in range(60)]
     assert {bracket.curve for bracket in drawn} == set(CURVES) - {FOR_SCORES}
+    contrasts = np.array([bracket.contrast for bracket in drawn])
+    assert 0.85 <= contrasts.min() < 0.95 and 1.6 < contrasts.max() <= 1.8
+    assert draw_bracket(rng(), (2.0, 2.0), (0.0, 0.2), 0.5, FOR_SCORES).contrast == 1
     assert {bracket.qualities[0] is None for bracket in drawn} == {True, False}
     steps = np.array([bracket.steps for bracket in drawn])
     assert 0.8 <= steps.min() < 1.3 and 2.7 < steps.max() <= 3.2

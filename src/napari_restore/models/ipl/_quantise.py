@@ -70,15 +70,15 @@ def by_cell(values: Tensor) -> Tensor:
     scale = (high - low) / MOST
     codes = torch.round((values - low) / scale.where(scale > 0, torch.inf)).nan_to_num(0)
     ranges = torch.cat([low, scale], 1).permute(0, 2, 3, 1)
-    told = ranges.flatten().view(torch.uint8).reshape(*ranges.shape[:3], RANGE_BYTES)
-    told = told.permute(0, 3, 1, 2)
-    return torch.cat([codes.clamp(0, MOST).to(torch.uint8), told], 1)
+    packed = ranges.flatten().view(torch.uint8).reshape(*ranges.shape[:3], RANGE_BYTES)
+    packed = packed.permute(0, 3, 1, 2)
+    return torch.cat([codes.clamp(0, MOST).to(torch.uint8), packed], 1)
 
 
 def cell_values(stored: Tensor) -> Tensor:
     """Return the maps (N, C, h, w) float32 of `by_cell`."""
-    codes, told = stored[:, :-RANGE_BYTES], stored[:, -RANGE_BYTES:]
-    told = told.permute(0, 2, 3, 1)
-    ranges = told.flatten().view(torch.float32).reshape(*told.shape[:3], 2).permute(0, 3, 1, 2)
+    codes, packed = stored[:, :-RANGE_BYTES], stored[:, -RANGE_BYTES:]
+    packed = packed.permute(0, 2, 3, 1)
+    ranges = packed.flatten().view(torch.float32).reshape(*packed.shape[:3], 2).permute(0, 3, 1, 2)
     low, scale = ranges[:, :1], ranges[:, 1:]
     return low + scale * codes

@@ -106,7 +106,7 @@ class Ipl(IplNetwork, SweptModel):
         def settle(sums: Sums, _: Statistics) -> Statistics:
             samples = _samples.cube_of(sums, channels)
             cube = self.relate(block, samples.to(self.down.weight.dtype))
-            return _told(names, cube) if len(names) > 1 else {names[0]: cube}
+            return _rounded(names, cube) if len(names) > 1 else {names[0]: cube}
 
         counts = Counts(
             features=(Map("features", channels, STRIDE), Map("place", _samples.PLACE, STRIDE)),
@@ -208,7 +208,7 @@ class Ipl(IplNetwork, SweptModel):
         return torch.stack(parts)
 
 
-def _told(names: tuple[str, ...], cubes: Tensor) -> Statistics:
+def _rounded(names: tuple[str, ...], cubes: Tensor) -> Statistics:
     """Return cubes (N, C, C, C) in 8 bits, and the numbers (N, 3) that tell their range."""
     if not bool(torch.isfinite(cubes).all()):
         raise BadModel(

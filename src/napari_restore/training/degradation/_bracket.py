@@ -40,6 +40,9 @@ READ_NOISE = (1.0, 10.0)
 """Range of the noise of reading in electrons; log-uniform."""
 UNEVEN = 0.2
 """Largest EV by which the steps down and up differ from each other."""
+CONTRAST = (0.85, 1.8)
+"""Range of the exponent of a picture style's curve after the camera's; log-uniform. Without it a
+network knew the few curves of its training only."""
 QUALITY = (85, 99)
 """Range of the quality of JPEG, the upper end excluded."""
 
@@ -92,12 +95,18 @@ class Bracket:
     shadows: float
     """EV by which shadows are stretched."""
     curve: str
+    contrast: float
+    """Exponent of the curve of a picture style; 1: none."""
     electrons: float
     """Electrons of a white pixel."""
     read: float
     """Standard deviation of the noise of reading, in electrons."""
     qualities: tuple[int | None, ...]
     """Of the JPEG of each frame; None: not compressed."""
+
+    def response(self, light: Array) -> Array:
+        """Return display values of light, both 0 to 1."""
+        return _styled(CURVES[self.curve](light), self.contrast)
 
 
 def draw_bracket(
@@ -119,6 +128,7 @@ def draw_bracket(
         float(rng.uniform(*LIGHTS_FROM)),
         float(rng.uniform(*SHADOWS)),
         names[int(rng.integers(len(names)))] if curve is None else curve,
+        log_uniform(rng, CONTRAST) if curve is None else 1.0,
         log_uniform(rng, FULL_WELL),
         log_uniform(rng, READ_NOISE),
         tuple(int(rng.integers(*QUALITY)) if is_compressed else None for _ in range(3)),
@@ -160,7 +170,7 @@ def take_bracket(
         _taken(moves.scene(scene, moving, number), ev, number, bracket, rng)
         for number, ev in enumerate((-bracket.steps[0], 0.0, bracket.steps[1]))
     ]
-    truth = shown(moves.scene(scene, moving, Motion.MIDDLE), CURVES[bracket.curve])
+    truth = shown(moves.scene(scene, moving, Motion.MIDDLE), bracket.response)
     return np.concatenate(taken, axis=2), truth
 
 
@@ -209,9 +219,19 @@ def _taken(
     spread = np.sqrt(electrons + np.float32(bracket.read**2))
     electrons = electrons + spread * rng.standard_normal(scene.shape, np.float32)
     light = np.clip(electrons / np.float32(bracket.electrons), 0, 1)
-    frame = quantised(CURVES[bracket.curve](light))
+    frame = quantised(bracket.response(light))
     quality = bracket.qualities[number]
     return frame if quality is None else compressed(frame, quality)
+
+
+def _styled(values: Array, contrast: float) -> Array:
+    """Return values 0 to 1 by a curve like an S, which black, medium grey and white stay on."""
+    if contrast == 1:
+        return values
+    power = np.power(np.clip(values, 0, 1), np.float32(contrast), dtype=np.float32)
+    rest = np.power(np.clip(1 - values, 0, 1), np.float32(contrast), dtype=np.float32)
+    styled: Array = power / (power + rest)
+    return styled
 
 
 def _step(values: Array, low: float, high: float) -> Array:
