@@ -85,6 +85,31 @@ def test_a_child_process_runs_it_as_well(tmp_path: Path) -> None:
     assert np.array_equal(expected, np.asarray(nr.restore(image, "mertens", progress=False)))
 
 
+def test_light_goes_to_a_child_and_to_levels(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.png" for number in range(3)]
+    for path, frame in zip(paths, frames(150, 170), strict=True):
+        Pillow.fromarray((frame * 255).astype(np.uint8)).save(path)
+    image = nr.open_bracket(paths, exposures=(-2, 0, 2), align="off")
+    planned = nr.plan(image, "radiance")
+    assert planned.image.dtype == np.float32 and image.dtype == np.uint8
+    result = nr.start(planned, process=True).result()
+    expected = np.asarray(result.array)
+    result.store.remove()
+    same = np.asarray(nr.restore(planned.image, "radiance", progress=False))
+    assert expected.dtype == np.float32 and np.array_equal(expected, same)
+    weights = api.frame_weights(planned)
+    assert np.allclose(weights.sum(0), 1)
+    whole = planned.image.read((0, 0, 150, 170))
+    levels = nr.open_bracket(
+        [[frame.read((0, 0, 150, 170))[::s, ::s] for s in (1, 2)] for frame in image.frames],
+        exposures=(-2, 0, 2),
+        align="off",
+    )
+    view = nr.plan(levels.level_view(1), "radiance")
+    assert view.image.full is not None and view.image.scale == 2
+    assert np.array_equal(view.image.read((0, 0, 75, 85)), whole[::2, ::2])
+
+
 @pytest.mark.parametrize("tile", [128, 256])
 def test_a_region_alone_is_fused_at_its_place(tile: int) -> None:
     area = Region(140, 150, 200, 210)
@@ -126,8 +151,6 @@ def test_a_bracket_is_not_restored_by_a_model_of_one_image() -> None:
         nr.plan(bracket(), "dcp")
     with pytest.raises(BadParameter, match="Give two frames"):
         nr.plan(open_image(np.zeros((40, 50, 3), np.uint8)), "mertens")
-    with pytest.raises(BadParameter, match="not attributed"):
-        nr.attribute(bracket(), "mertens", box=Region(0, 0, 9, 9))
 
 
 def test_the_weights_of_frames_are_those_of_the_model() -> None:

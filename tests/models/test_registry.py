@@ -23,7 +23,8 @@ from napari_restore.models import _registry as registry
 
 
 def test_ids() -> None:
-    assert model_ids()[:6] == ("dcp", "hot", "htm", "identity", "mertens", "atmosphere")
+    classical = ("dcp", "hot", "htm", "identity", "mertens", "radiance")
+    assert model_ids()[:7] == (*classical, "atmosphere")
 
 
 @pytest.mark.parametrize("name, near", [("dpc", "dcp"), ("haze_unet", "haze-unet")])

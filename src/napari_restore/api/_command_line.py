@@ -142,7 +142,7 @@ def _bracket(task: Mapping[str, Any], others: Mapping[str, Any]) -> Iterator[str
     elif task["options"].get("mask") is None:
         # Where the plan has a part of the image, that is a region of its own.
         yield "--no-crop"
-    yield from ("--ev", *(f"{ev:g}" for ev in others["exposures"]))
+    yield from ("--ev", *map(_ev, others["exposures"]))
     yield from options
 
 

@@ -4,6 +4,7 @@ from ._georeference import ControlPoint, Georeference
 from ._image import Image, open_image
 from ._profile import Profile
 from ._source import Box, Level, Source
+from ._srgb import light_of_srgb, srgb_of_light
 from ._suffixes import IMAGE_SUFFIXES
 from .brackets._bracket import bracket_of
 from .brackets._common import common_box
@@ -34,7 +35,6 @@ from .readers._array import ArrayReader
 from .values._radiometry import Radiometry
 from .values._roles import ROLES, parse_bands
 from .values._sensors import SENSORS, Sensor, sensor_of
-from .values._srgb import light_of_srgb, srgb_of_light
 from .values._validity import default_fill
 
 __all__ = [

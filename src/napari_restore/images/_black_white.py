@@ -103,6 +103,8 @@ def _white(
 def _known_white(image: ImageBase) -> tuple[float, str] | None:
     """Return white where it follows from the kind of file."""
     profile = image.profile
+    if profile.light is not None:
+        return 1.0, "white of the reference"
     if profile.bits == 1:
         return 1.0, "one bit per pixel"
     if image.dtype == np.uint8:

@@ -11,6 +11,8 @@ from typing import Generic, TypeVar
 from napari_restore.errors import BadParameter
 from napari_restore.images._base import ImageBase
 
+MOST_EV = 60
+"""EV beyond which there is no exposure: the float32 numbers of light have twice as many."""
 Frame = TypeVar("Frame", bound=ImageBase)
 
 
@@ -44,6 +46,15 @@ class Companions(Generic[Frame]):
         """Return a hex digest that identifies all frames; `own` is the reference's fingerprint."""
         parts = [own, [each.fingerprint for each in self.images], self.reference, self.exposures]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def check_exposure(ev: float) -> None:
+    """Raise `BadParameter` for an EV that no exposure has."""
+    # So written that NaN is outside.
+    if not abs(ev) <= MOST_EV:
+        raise BadParameter(
+            f"There is no exposure of {ev:g} EV.", f"EV are between −{MOST_EV} and {MOST_EV}."
+        )
 
 
 def check_frames(frames: Sequence[ImageBase]) -> None:

@@ -16,7 +16,8 @@ import numpy.typing as npt
 from napari_restore._options import Pathlike
 from napari_restore.errors import BadParameter, Message, option
 from napari_restore.images._base import ImageBase
-from napari_restore.images._companions import Companions
+from napari_restore.images._companions import Companions, check_exposure
+from napari_restore.images._display_curve import DisplayCurve, curve_of
 from napari_restore.images._georeference import crs_name
 from napari_restore.images._reader import Reader
 from napari_restore.images._source import Box, Source, chunks_of
@@ -32,7 +33,8 @@ from napari_restore.images.levels._making import (
     stream_of,
 )
 from napari_restore.images.readers._array import ArrayReader, reader_of_array
-from napari_restore.images.readers._exposed import ExposedReader
+from napari_restore.images.readers._converted import ConvertedReader
+from napari_restore.images.readers._exposed import ExposedReader, LightReader
 from napari_restore.images.readers._mosaic import MosaicReader
 from napari_restore.images.readers._raw import RawReader
 from napari_restore.images.readers._registered import RegisteredReader
@@ -118,7 +120,7 @@ class Image(ImageBase):
         arguments = dict(spec)
         others = arguments.pop("companions", None)
         matrix, grid = arguments.pop("placement", None), arguments.pop("grid", None)
-        ev = arguments.pop("exposed", None)
+        ev, light = arguments.pop("exposed", None), arguments.pop("light", None)
         # The matrix is about level 0, and every level of light is exposed by itself.
         level = 0 if matrix is None and ev is None else arguments.pop("level", None) or 0
         balance = arguments.pop("balance", None)
@@ -133,7 +135,8 @@ class Image(ImageBase):
         if others is None:
             return image
         frames = [cls.from_spec(each) for each in others["images"]]
-        return image.with_companions(frames, others["reference"], others["exposures"])
+        bracket = image.with_companions(frames, others["reference"], others["exposures"])
+        return bracket.as_light() if light else bracket
 
     def with_companions(
         self,
@@ -171,8 +174,9 @@ class Image(ImageBase):
     def exposed(self, ev: float) -> Image:
         """Return this picture of linear light as a photo (uint16) exposed by `ev`; with its own `spec`.
 
-        1 is white at 0 EV; see `ExposedReader`.
+        1 is white at 0 EV; see `ExposedReader`. Raises `BadParameter` for an EV that no light has.
         """
+        check_exposure(ev)
         spec = None if self.spec is None else {**self.spec, "exposed": float(ev)}
         frame = Image(ExposedReader(self, float(ev)), spec=spec)
         frame.sensor, frame.path, frame.notes = self.sensor, self.path, list(self.notes)
@@ -188,6 +192,35 @@ class Image(ImageBase):
         assert isinstance(self.reader, RawReader)
         frame = Image(RawReader(self.reader.path, balance=balance), spec=spec)
         frame.sensor, frame.roles, frame.wavelengths = self.sensor, self.roles, self.wavelengths
+        return frame
+
+    def as_light(self) -> Image:
+        """Return the frames of a bracket as linear light (float32), 1 being white of this one.
+
+        Brought to one exposure, all show the same; see `LightReader`. Has its own `spec`. Raises
+        `BadParameter` for exposures that no light has.
+        """
+        others = self.companions
+        if others is None or self.profile.light is not None:
+            return self
+        for ev in others.exposures:
+            check_exposure(ev)
+        curve = curve_of(others.exposures, self.dtype)
+        own, place = others.exposures, others.reference
+        images = [
+            frame._light(ev, curve)
+            for frame, ev in zip(others.images, own[:place] + own[place + 1 :], strict=True)
+        ]
+        light = self._light(0.0, curve).with_companions(images, place, own, others.residuals)
+        light.spec = None if self.spec is None else {**self.spec, "light": True}
+        return light
+
+    def _light(self, ev: float, curve: DisplayCurve) -> Image:
+        """Return this frame, exposed by `ev`, as light; its `spec` is that of the frame."""
+        frame = Image(LightReader(self, ev, curve), spec=self.spec)
+        frame.path, frame.notes = self.path, list(self.notes)
+        frame.full, frame.scale = self.full, self.scale
+        frame.roles, frame.wavelengths = self.roles, self.wavelengths
         return frame
 
     @property
@@ -424,7 +457,12 @@ class Image(ImageBase):
     @property
     def is_prepared(self) -> bool:
         """Whether `prepare` has nothing to do: the file is tiled, or was decoded into the cache."""
-        return is_streamed(self)
+        return is_streamed(self) and (self._converted is None or self._converted.is_prepared)
+
+    @property
+    def _converted(self) -> Any:
+        """The image whose pixels this one's are computed from; None where they are those of a file."""
+        return self.reader.image if isinstance(self.reader, ConvertedReader) else None
 
     def prepare(
         self, progress: OnLanded | None = None, cancelled: Callable[[], bool] | None = None
@@ -434,6 +472,8 @@ class Image(ImageBase):
         Does nothing for files that can be read in place. `progress` is called with the box written,
         rows done, rows in all. Raises `Cancelled`, `DiskFull`, `UnreadableImage`.
         """
+        if self._converted is not None:
+            self._converted.prepare(progress, cancelled)
         if self.source.random_access:
             return self
         with self._preparing:

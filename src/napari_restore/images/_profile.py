@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from napari_restore.images._display_curve import DisplayCurve
+
 Masks = Literal["none", "nodata", "alpha", "mask"]
 Tags = Mapping[str, Mapping[str, str]]
 """Namespace ("" is the default one) → name → text."""
@@ -51,6 +53,8 @@ class Profile:
     cmyk_converted: bool = False
     is_photo: bool = False
     """A camera's picture: colour profile or EXIF, and no georeference."""
+    light: DisplayCurve | None = None
+    """Pixels are linear light, which a screen shows by this curve."""
     is_reflectance: bool = False
     """A surface-reflectance product, by its tags or its name."""
     sensor: str | None = None

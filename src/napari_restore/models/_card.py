@@ -81,6 +81,9 @@ class ModelCard:
     min_size: int = 1
     inputs: int = 1
     """Number of images of one call: 1, or a bracket's length (0: any)."""
+    light: bool = False
+    """Whether the frames of a bracket are given, and the result is returned, as linear light, 1 being
+    white of the reference; else as display values."""
     bands: int | None = None
     """Bands the model takes; None: any number."""
     roles: tuple[str, ...] = ()

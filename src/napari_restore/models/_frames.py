@@ -15,11 +15,15 @@ def for_frames(
     frames: int,
     reference: int | None = None,
     names: Sequence[str] = (),
+    exposures: Sequence[float] = (),
+    step: float = 0.0,
 ) -> RestorationModel:
     """Return `model` for images of so many frames: itself, or a copy that shares its weights.
 
-    `reference` is the place of the frame that the result replaces, `names` are those of the frames,
-    dark to bright. Raises `BadParameter` where the model takes another number.
+    `reference` is the place of the frame that the result replaces; `names` and `exposures`, in EV
+    relative to the reference, are those of the frames, dark to bright; `step` is the distance of
+    their display values, whose white is 1 (0: floats). Raises `BadParameter` where the model takes
+    another number.
     """
     card = model.card
     if card.inputs == frames:
@@ -42,6 +46,7 @@ def for_frames(
         )
     bound = copy.copy(model)
     bound.reference = reference
+    bound.exposures, bound.step = tuple(exposures), step
     bound.card = replace(card, inputs=frames)
     return bound
 

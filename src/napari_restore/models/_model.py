@@ -46,6 +46,10 @@ class RestorationModel(nn.Module):
     """Most bytes per token of the `Routing` of a layer; 0: it has none."""
     reference: int | None = None
     """Place among the frames of a bracket of the one that the result replaces; None: the middle one."""
+    exposures: tuple[float, ...] = ()
+    """EV of the frames of a bracket relative to the reference, dark to bright; empty: not known."""
+    step: float = 0.0
+    """Distance of the display values of frames, whose white is 1; 0: they are floats."""
     measured: bool = False
     """Whether the sizes on its card were measured, because it came without a card."""
 

@@ -30,8 +30,12 @@ class ImageSource(TypedDict):
     level: NotRequired[int | None]
     placement: NotRequired[list[float] | None]
     grid: NotRequired[list[int] | None]
+    balance: NotRequired[list[float] | None]
+    """White balance of a RAW photo, where it is not its own."""
     exposed: NotRequired[float | None]
     """EV by which a picture of light is exposed."""
+    light: NotRequired[bool]
+    """Whether the frames of a bracket are read as linear light."""
     companions: NotRequired[CompanionSources | None]
     allow_outside: NotRequired[bool]
     """Whether the user allowed VRT sources outside of its folder; a rerun needs the consent again."""

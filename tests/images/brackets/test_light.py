@@ -7,18 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image as Pillow
 
 from napari_restore.errors import BadParameter
-from napari_restore.images import Image, bracket_of, open_image, srgb_of_light
+from napari_restore.images import Image, _reader, bracket_of, open_image, srgb_of_light
 from napari_restore.images.brackets._light import exposures_for
-
-RNG = np.random.default_rng(5)
 
 
 def light(height: int = 60, width: int = 80) -> np.ndarray:
     """(H, W, 3) linear light of a range of 12 EV."""
     across = 2 ** np.linspace(-6, 6, width)[None, :, None]
-    values = across * RNG.uniform(0.7, 1, (height, width, 3))
+    values = across * np.random.default_rng(5).uniform(0.7, 1, (height, width, 3))
     return values.astype(np.float32)
 
 
@@ -64,7 +63,7 @@ def test_pixels_without_light_count_nowhere() -> None:
     pixels[30:40] = 0
     evs = exposures_for(open_image(pixels))
     assert all(np.isfinite(evs))
-    frame = bracket_of([open_image(pixels)], exposures=[0, 100]).frames[1]
+    frame = bracket_of([open_image(pixels)], exposures=[0, 50]).frames[1]
     valid = frame.read_valid((0, 0, 60, 80))
     assert not valid[:10].any() and valid[10:].all()
     shown = whole(frame)
@@ -92,6 +91,30 @@ def test_one_exposure_is_no_bracket(evs: list[float]) -> None:
 def test_an_exposure_is_a_number_that_light_has(ev: float) -> None:
     with pytest.raises(BadParameter, match="no exposure of"):
         bracket_of([open_image(light())], exposures=[0, ev])
+
+
+def test_light_of_photos_is_decoded_before_the_first_tile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_reader, "STREAMED_BYTES", 1000)
+    for name, ev in (("a", -2), ("b", 0)):
+        shown = srgb_of_light(np.clip(light() * np.float32(2.0**ev), 0, 1))
+        Pillow.fromarray(np.rint(shown * 255).astype(np.uint8)).save(tmp_path / f"{name}.png")
+    photos = [open_image(tmp_path / f"{name}.png") for name in "ab"]
+    bracket = bracket_of(photos, exposures=[-2, 0], align="off").as_light()
+    assert not any(frame.is_prepared for frame in bracket.frames)
+    for frame in bracket.frames:
+        frame.prepare()
+    assert all(frame.is_prepared for frame in (*bracket.frames, *photos))
+    dark, bright = (whole(frame) for frame in bracket.frames)
+    unclipped = light().max(axis=2) < 0.9
+    assert np.abs(dark - bright)[unclipped].max() < 0.05
+    assert bracket.spec is not None and bracket.spec["light"] is True
+    again = Image.from_spec(bracket.spec)
+    assert again.frames_fingerprint == bracket.frames_fingerprint
+    assert again.as_light() is again
+    with pytest.raises(BadParameter, match="no exposure of"):
+        bracket_of(photos, exposures=[-50, 50], align="off").as_light()
 
 
 def test_integers_are_no_light() -> None:

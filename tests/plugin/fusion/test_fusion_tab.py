@@ -79,6 +79,30 @@ def test_a_picture_of_light_is_tone_mapped_as_its_command_does(
     assert np.array_equal(variant.result.read(variant.result.region), written)
 
 
+def test_light_is_shown_by_a_curve_and_written_as_floats(
+    panel: Any, tab: Any, fused: Any, photos: Path, tmp_path: Path
+) -> None:
+    fused(lambda: tab.add([str(photos / f"a{number}.jpg") for number in range(3)]))
+    combo = panel.models.combo
+    variant = fused(lambda: combo.setCurrentIndex(combo.findData("radiance")))
+    result = variant.result
+    assert result.array.dtype == np.float32
+    light = result.read(result.region)
+    (finest, *_) = variant.layer.data if variant.layer.multiscale else [variant.layer.data]
+    shown = np.asarray(finest)[..., :3]
+    assert shown.dtype == np.uint8
+    expected = result.image.profile.light.shown(light)
+    y0, x0, y1, x1 = result.region
+    top, left = y0 - variant.shown.box.y0, x0 - variant.shown.box.x0
+    there = shown[top : top + y1 - y0, left : left + x1 - x0]
+    assert np.array_equal(there, expected)
+    export = next(s for s in panel.sections if s.TITLE == "Export")
+    words = shlex.split(export.command())[1:]
+    words[words.index("-o") + 1] = str(tmp_path / "command.tif")
+    assert main(words) == 0
+    assert np.array_equal(tifffile.imread(tmp_path / "command.tif"), light)
+
+
 def test_frames_are_left_out_and_another_is_the_reference(
     panel: Any, tab: Any, fused: Any, qtbot: Any, photos: Path
 ) -> None:
@@ -102,7 +126,7 @@ def test_frames_are_left_out_and_another_is_the_reference(
     assert others.reference == 0 and others.exposures == pytest.approx((0, 2))
     # The one before had a live result only.
     assert "Bracket a1" not in [each.name for each in panel.viewer.layers if each.visible]
-    assert panel.models.combo.count() == 1
+    assert [panel.models.combo.itemData(n) for n in range(2)] == ["mertens", "radiance"]
     panel.viewer.add_image(np.full((40, 50, 3), 90, np.uint8), name="photo")
     assert panel.state.model != "mertens"
 

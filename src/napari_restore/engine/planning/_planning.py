@@ -12,6 +12,7 @@ from napari_restore.engine.memory._budget import default_memory, parse_size, pro
 from napari_restore.engine.memory._device import Device, choose_device
 from napari_restore.engine.planning._calibrate import calibrate
 from napari_restore.engine.planning._context_use import ContextUse, context_of_run
+from napari_restore.engine.planning._frames import for_image
 from napari_restore.engine.planning._identity import folder_name, run_key
 from napari_restore.engine.planning._layout import (
     Candidate,
@@ -50,7 +51,7 @@ from napari_restore.engine.sweeps._settled import SETTLED, is_all_settled, kept_
 from napari_restore.engine.sweeps._shared_costs import SweptRequest
 from napari_restore.errors import BadModel, BadParameter, BadRegion, ResourceError
 from napari_restore.images import Image
-from napari_restore.models import ModelCard, RestorationModel, SweptModel, for_frames
+from napari_restore.models import ModelCard, RestorationModel, SweptModel
 
 MOST_OF_IT = 0.5
 """Share of what a swept model sees from which on its sweeps may be quicker than tiles with a halo."""
@@ -73,10 +74,7 @@ def make_plan(image: Image, model: RestorationModel, **keywords: Unpack[PlanOpti
     what can be read in a moment, and the plan's extent is "overview" or "sample".
     """
     wanted = RestoreOptions.of(keywords)
-    others = image.companions
-    reference = None if others is None else others.reference
-    names = [frame.name for frame in image.frames]
-    model = for_frames(model, len(names), reference, names)
+    model = for_image(model, image)
     options = _checked(wanted, image, model)
     notes: list[str] = []
     source = _masked(source_of(image, model.card, options, notes), options)

@@ -8,6 +8,7 @@ from typing import Any
 
 from napari_restore.engine._region import Region
 from napari_restore.engine.memory._device import Device
+from napari_restore.engine.planning._frames import for_image
 from napari_restore.engine.planning._layout import Layout
 from napari_restore.engine.planning._options import Computing, Reading, Target
 from napari_restore.engine.planning._plan import Plan, Prediction
@@ -15,7 +16,7 @@ from napari_restore.engine.planning._tile_invariance import TileInvariance
 from napari_restore.engine.results._adjust import Adjustment
 from napari_restore.engine.sweeps._layout import SweptLayout
 from napari_restore.images import Image
-from napari_restore.models import RestorationModel, for_frames
+from napari_restore.models import RestorationModel
 
 _SEPARATE = ("image", "model", "part")
 """Fields of a plan that are described separately."""
@@ -62,6 +63,4 @@ def deserialise_plan(
         values["staged"] = SweptLayout.from_dict(values["staged"])
     for name in ("bands", "maps", "notes", "origin"):
         values[name] = tuple(values[name])
-    others = image.companions
-    bound = for_frames(model, len(image.frames), None if others is None else others.reference)
-    return Plan(image=image, model=bound, part=part, **values)
+    return Plan(image=image, model=for_image(model, image), part=part, **values)

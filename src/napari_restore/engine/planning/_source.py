@@ -13,7 +13,7 @@ from napari_restore.engine.statistics._bands import (
     other_bands,
     without_others,
 )
-from napari_restore.errors import BadRegion
+from napari_restore.errors import BadParameter, BadRegion, option
 from napari_restore.images import Image
 from napari_restore.models import ModelCard
 
@@ -52,6 +52,13 @@ def source_of(image: Image, card: ModelCard, options: RestoreOptions, notes: lis
         part = None if part is None else without_others(part, bands)
         bands = model_bands(image, card)
     options.adjustment.check(image)
+    if card.light:
+        if options.reading.black is not None or options.reading.white is not None:
+            raise BadParameter(
+                f"Model {card.id} takes black and white of the photos as they are.",
+                f"Leave {option('black')} and {option('white')} out.",
+            )
+        image = image.as_light()
     source = Source(image, part, origin, targets, bands, handling)
     notes += _remarks(source, card)
     return source

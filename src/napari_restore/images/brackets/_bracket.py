@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from napari_restore.errors import BadParameter, option
-from napari_restore.images._companions import check_frames
+from napari_restore.images._companions import check_exposure, check_frames
 from napari_restore.images.brackets._alignment import Placement, place, place_roughly
 from napari_restore.images.brackets._exposure import estimated_exposures, recorded_exposures
 from napari_restore.images.brackets._light import frames_of_light, is_light
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 Align = Literal["auto", "rough", "off"]
 Progress = Callable[[int, int], object]
-MOST_EV = 100
 SAME_EV = 0.05
 """Exposures that differ by less are those of one setting."""
 
@@ -58,7 +57,8 @@ def bracket_of(
     """
     notes: list[str] = []
     if exposures is not None:
-        _check_exposures(exposures)
+        for ev in exposures:
+            check_exposure(ev)
     if len(frames) == 1 and is_light(frames[0]):
         frames, exposures, note = frames_of_light(frames[0], exposures)
         notes.append(note)
@@ -91,16 +91,6 @@ def bracket_of(
         notes.append("All frames have the same exposure.")
     image.notes = [*image.notes, *notes]
     return image
-
-
-def _check_exposures(exposures: Sequence[float]) -> None:
-    """Raise `BadParameter` for an EV that no exposure has."""
-    for ev in exposures:
-        if not abs(ev) <= MOST_EV:
-            raise BadParameter(
-                f"There is no exposure of {ev:g} EV.",
-                f"EV are between −{MOST_EV} and {MOST_EV}.",
-            )
 
 
 def _check(

@@ -39,7 +39,7 @@ class ExportOptions:
 
     `compress` is one of deflate, zstd, lzw, jpeg (8 bit, lossy) or none, for TIFF; `level` its
     effort (1 by default: with a predictor, more gains little). `bit_depth` (8 or 16) rescales the
-    full range of photos; `quality` (1 … 100) is that of JPEG and WebP. `threads` compress; by
+    full range of photos, and shows light by its `DisplayCurve`; `quality` (1 … 100) is that of JPEG and WebP. `threads` compress; by
     default as many as there are processors.
     """
 
@@ -207,6 +207,10 @@ class ExportJob:
         """Return `pixels` in the file's dtype; a change of bit depth keeps black and white."""
         if pixels.dtype == self.dtype:
             return pixels
+        light, bands = self.like.profile.light, self.source_bands
+        if light is not None and bands is not None and self.dtype.kind == "u":
+            alpha = [n for n, band in enumerate(bands) if self.like.roles[band] == "alpha"]
+            return light.shown(pixels, self.dtype, alpha)
         if pixels.dtype == np.uint16 and self.dtype == np.uint8:
             return ((pixels.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
         if pixels.dtype == np.uint8 and self.dtype == np.uint16:

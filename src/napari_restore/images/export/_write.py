@@ -250,6 +250,9 @@ def file_dtype(
 ) -> np.dtype[Any]:
     """Return the dtype of the file. Raises `BadOutput` for a meaningless bit depth."""
     form, depth = format_of(path), options.bit_depth
+    if depth is None and form.dtypes and like.profile.light is not None and dtype == like.dtype:
+        # Light is written for a screen, at the most that the format has.
+        return np.dtype(form.dtypes[-1])
     if depth is None:
         photo = like.georeference is None and like.nodata is None
         # A picture of 16 bits uses them all; a measurement's range must not be guessed.

@@ -118,7 +118,9 @@ def data_range_of(dtype: np.dtype[Any], record: dict[str, Any] | None) -> float:
     if dtype == np.uint8:
         return 255.0
     source = (record or {}).get("input", {})
-    if source.get("white") is not None and source.get("black"):
+    # Light is shown in the type of the photos.
+    is_same = source.get("dtype") in (None, str(dtype))
+    if is_same and source.get("white") is not None and source.get("black"):
         return float(source["white"]) - float(min(source["black"]))
     if np.issubdtype(dtype, np.integer):
         limits = np.iinfo(dtype)

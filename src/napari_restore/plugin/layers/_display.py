@@ -65,7 +65,7 @@ class Display(Enum):
         """
         if self is Display.COLOUR:
             return colours(pixels, image, colour_bands(image))
-        return self.arrange(pixels)
+        return self.arrange(on_screen(pixels, image))
 
     def arrange(self, pixels: Any) -> Any:
         """Return pixels (y, x, band), numpy or dask, in the layer's order of axes."""
@@ -91,9 +91,28 @@ def colour_bands(image: Image) -> tuple[int, ...]:
     return (*found, roles.index("alpha")) if "alpha" in roles else found
 
 
+def shown_dtype(image: Image) -> np.dtype[Any]:
+    """Return the dtype of an image's pixels in a layer: that of the photos for light."""
+    light = image.profile.light
+    return image.dtype if light is None else light.dtype
+
+
+def on_screen(pixels: Any, image: Image) -> Any:
+    """Return pixels (y, x, band), numpy or dask, with light as the photos of it would show it."""
+    light = image.profile.light
+    if light is None:
+        return pixels
+    alpha = [number for number, role in enumerate(image.roles) if role == "alpha"]
+    if isinstance(pixels, np.ndarray):
+        return light.shown(pixels, alpha=alpha)
+    return pixels.map_blocks(
+        light.shown, alpha=alpha, dtype=light.dtype, meta=np.empty((0, 0, 0), light.dtype)
+    )
+
+
 def colours(pixels: Any, image: Image, bands: tuple[int, ...]) -> Any:
     """Return (y, x, rgb or rgba) of pixels (y, x, band), numpy or dask chunk by chunk, in sRGB."""
-    space = image.working_space
+    pixels, space = on_screen(pixels, image), image.working_space
     if space is not None:
         if isinstance(pixels, np.ndarray):
             pixels = space.to_display(pixels)

@@ -18,6 +18,8 @@ from napari_restore.plugin.layers._display import (
     colours,
     display_properties,
     limits_of,
+    on_screen,
+    shown_dtype,
     without_alpha,
     without_light,
 )
@@ -312,7 +314,8 @@ class GrowingLevel:
         self._y, self._x = box.y0 // step, box.x0 // step
         rows = min(height, -(-box.y1 // step)) - self._y
         columns = min(width, -(-box.x1 // step)) - self._x
-        self.dtype = result.image.dtype if colour else _float_for(result.image.dtype)
+        own = shown_dtype(result.image)
+        self.dtype = own if colour else _float_for(own)
         self.shape = (rows, columns, 4 if colour else bands)
         self.nothing: float = 0 if colour else np.nan
 
@@ -341,7 +344,8 @@ class GrowingLevel:
     ) -> npt.NDArray[Any]:
         pixels = result.read_landed(box, self._level)
         if not self._colour:
-            return np.where(done[..., None], pixels, self.dtype.type(np.nan))
+            shown = on_screen(pixels, result.image)
+            return np.where(done[..., None], shown, self.dtype.type(np.nan))
         pixels = colours(pixels, result.image, self._colour)
         opaque = np.iinfo(self.dtype).max if self.dtype.kind in "iu" else 1
         alpha = pixels[..., 3] if pixels.shape[2] == 4 else np.full(done.shape, opaque, self.dtype)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from napari_restore._options import Degradation
+from napari_restore.errors import BadParameter
 from napari_restore.models import Named, RestorationModel, label_of, load, load_named
 from napari_restore.training.score._classical import CLASSICAL, Filter, check_installed
 
@@ -51,6 +52,12 @@ def methods_of(
     """
     named = load_named(models, weights=weights, parameters=parameters, trust=trust, taken=(INPUT,))
     requested = [Method(label, "model", model) for label, model in named]
+    for method in requested:
+        if method.model.card.light:
+            raise BadParameter(
+                f"Model {method.model.card.id} gives light, which no clear picture shows.",
+                "Leave it out.",
+            )
     methods = [Method(INPUT, "input", load("identity"))]
     taken = {method.label for method in requested}
     if not baselines:
