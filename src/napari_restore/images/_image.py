@@ -189,7 +189,11 @@ class Image(ImageBase):
         `balance` are factors of red, green, blue and the second green, as in `RawReader.balance`.
         """
         spec = None if self.spec is None else {**self.spec, "balance": list(map(float, balance))}
-        assert isinstance(self.reader, RawReader)
+        if not isinstance(self.reader, RawReader):
+            raise BadParameter(
+                f"{self.name} is no RAW photo, so it has no white balance to set.",
+                "Choose the RAW photo itself.",
+            )
         frame = Image(RawReader(self.reader.path, balance=balance), spec=spec)
         frame.sensor, frame.roles, frame.wavelengths = self.sensor, self.roles, self.wavelengths
         return frame

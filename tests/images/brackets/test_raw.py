@@ -10,6 +10,7 @@ import pytest
 import tifffile
 
 import napari_restore as nr
+from napari_restore.errors import BadParameter
 from napari_restore.images import Image
 
 pytest.importorskip("rawpy")
@@ -80,3 +81,9 @@ def test_frames_that_agree_stay_as_they_are(bracket: list[Path], tmp_path: Path)
         or twice.frames[0].fingerprint == image.frames[0].fingerprint
     )
     assert not any("white balance" in note for note in twice.notes if note not in image.notes)
+
+
+def test_only_raw_has_a_white_balance_to_set() -> None:
+    photo = nr.open_image(np.zeros((8, 9, 3), np.uint8))
+    with pytest.raises(BadParameter, match="no RAW photo"):
+        photo.balanced((2, 1, 1.6, 1))
