@@ -15,6 +15,7 @@ from napari_restore.explain._attribution import Overview
 from napari_restore.plugin.attribution import _results_section
 from napari_restore.plugin.attribution._attribution_form import (
     BASELINES,
+    BRACKET_BASELINES,
     METHODS,
     OBJECTIVES,
     WITH_BASELINE,
@@ -403,6 +404,6 @@ def test_what_the_form_offers_there_is() -> None:
     for method in set(METHODS) - {""}:
         takes = method_of(method, load("dcp").card).takes_baseline
         assert takes == (method in WITH_BASELINE), method
-    assert set(BASELINES) == set(explain.NAMES)
+    assert {*BASELINES, *BRACKET_BASELINES} == set(explain.NAMES)
     for name in set(OBJECTIVES) - {"", "channel"}:
         assert objective_of(name, 3).name == name
