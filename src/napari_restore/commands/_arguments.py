@@ -15,17 +15,9 @@ from napari_restore.errors import BadModel, BadRegion, InputError
 
 
 def open_image(options: Namespace, paths: Sequence[str]) -> Any:
-    """Open the one image of `paths`, with --bracket that of all frames."""
+    """Open the one image of `paths`."""
     from napari_restore import api
 
-    if getattr(options, "bracket", False):
-        alone = Namespace(**{**vars(options), "bracket": False})
-        return api.open_bracket(
-            [open_image(alone, [path]) for path in paths],
-            reference=reference_of(options),
-            exposures=options.ev,
-            align=options.align,
-        )
     if len(paths) > 1 and not options.stack:
         raise InputError(
             f"{len(paths)} images were given, but this command takes one.",
@@ -38,6 +30,20 @@ def open_image(options: Namespace, paths: Sequence[str]) -> Any:
         bands=options.bands,
         sensor=options.sensor,
         allow_outside=options.allow_outside,
+    )
+
+
+def open_attributed(options: Namespace, paths: Sequence[str]) -> Any:
+    """Open the one image of `paths`, with --bracket that of all frames."""
+    if not options.bracket:
+        return open_image(options, paths)
+    from napari_restore import api
+
+    return api.open_bracket(
+        [open_image(options, [path]) for path in paths],
+        reference=reference_of(options),
+        exposures=options.ev,
+        align=options.align,
     )
 
 

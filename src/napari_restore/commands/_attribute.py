@@ -13,7 +13,7 @@ from typing import Any
 
 from napari_restore._format import format_seconds
 from napari_restore._options import STOP, THROUGH
-from napari_restore.commands._arguments import load_models, may_run_code, open_image
+from napari_restore.commands._arguments import load_models, may_run_code, open_attributed
 from napari_restore.commands._attribute_options import (
     add_attribute_options,
     attribute_options,
@@ -98,7 +98,7 @@ def attribute(options: Namespace) -> CommandResult:
 
     def attribute_image(**callbacks: Any) -> Any:
         return api.attribute(
-            open_image(options, options.paths),
+            open_attributed(options, options.paths),
             load_models(options)[0].model,
             None if options.box is None else api.Region.from_xywh(*options.box),
             polygon=polygon_of(options),

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from napari_restore.commands._arguments import may_run_code, open_image
+from napari_restore.commands._arguments import may_run_code, open_attributed
 from napari_restore.commands._attribute_options import attribute_options, polygon_of
 from napari_restore.commands._checks import files_among, identities, read_files, refuse_input
 from napari_restore.commands._flags import with_flags
@@ -46,7 +46,7 @@ def attribute_table(options: Namespace) -> CommandResult:
         try:
             images = list(options.paths)
             if (options.stack or options.bracket) and images:
-                images = [open_image(options, images)]
+                images = [open_attributed(options, images)]
             table = api.attribute_table(
                 images,
                 options.models,

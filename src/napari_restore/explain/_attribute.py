@@ -162,8 +162,7 @@ def attribute(
 
     computed.total.deliver()
     overview = _overview(setup.run.through, computed)
-    frames = 1 if image.companions is None else image.companions.frames
-    return Attribution(computed.total, request.target.box, record, image, picture, overview, frames)
+    return Attribution(computed.total, request.target.box, record, image, picture, overview)
 
 
 def _plan_options(options: Mapping[str, Any]) -> dict[str, Any]:

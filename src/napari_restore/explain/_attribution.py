@@ -64,8 +64,6 @@ class Attribution:
     """Reads a box of the image, of a bracket of its reference, (h, w, bands) in model range."""
     overview: Overview | None = field(default=None, repr=False)
     """Present where the gradient goes through the context."""
-    frames: int = 1
-    """Frames of the bracket that was attributed; 1 for an image."""
 
     def __repr__(self) -> str:
         attribution = self.record["attribution"]
@@ -105,6 +103,11 @@ class Attribution:
         """Return the map of a box within the region, (h, w, bands) float32."""
         return np.moveaxis(self.total.read(box), 0, 2).astype(np.float32)
 
+    @property
+    def frames(self) -> int:
+        """Frames of the bracket that was attributed; 1 for an image."""
+        return len(self.image.frames)
+
     def by_frame(self, box: Region) -> npt.NDArray[np.float32]:
         """Return the shares of each frame in a box within the region, (h, w, frames) float32."""
         shares = self.read(box)
@@ -139,12 +142,13 @@ class Attribution:
     def _save(self, path: Path, options: SaveOptions) -> Path:
         if self.overview is not None:
             self._save_overview(self.overview, overview_path(path), options)
+        shares, count = self.read, self.total.bands
+        if self.frames > 1:
+            shares, count = self.by_frame, self.frames
 
         def read(box: tuple[int, int, int, int]) -> npt.NDArray[np.float32]:
-            region = Region(*box)
-            return _with_sum(self.read(region) if self.frames == 1 else self.by_frame(region))
+            return _with_sum(shares(Region(*box)))
 
-        count = self.total.bands if self.frames == 1 else self.frames
         try:
             written = self._write(
                 path, self.image, Pixels(self.region, read, 1 + count, np.float32), options

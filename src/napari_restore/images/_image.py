@@ -165,9 +165,7 @@ class Image(ImageBase):
         if self.spec is not None:
             spec = {**self.spec, "placement": [float(value) for value in matrix]}
             spec["grid"] = [int(side) for side in size]
-        frame = Image(RegisteredReader(self, array, size), spec=spec)
-        frame.sensor, frame.path, frame.notes = self.sensor, self.path, list(self.notes)
-        frame.roles, frame.wavelengths = self.roles, self.wavelengths
+        frame = self._read_by(RegisteredReader(self, array, size), spec)
         frame.working_space, frame.known_range = self.working_space, self.known_range
         return frame
 
@@ -178,7 +176,11 @@ class Image(ImageBase):
         """
         check_exposure(ev)
         spec = None if self.spec is None else {**self.spec, "exposed": float(ev)}
-        frame = Image(ExposedReader(self, float(ev)), spec=spec)
+        return self._read_by(ExposedReader(self, float(ev)), spec)
+
+    def _read_by(self, reader: Reader, spec: dict[str, Any] | None) -> Image:
+        """Return these pixels by a reader that changes them, with what is known of their bands."""
+        frame = Image(reader, spec=spec)
         frame.sensor, frame.path, frame.notes = self.sensor, self.path, list(self.notes)
         frame.roles, frame.wavelengths = self.roles, self.wavelengths
         return frame

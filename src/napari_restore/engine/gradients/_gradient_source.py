@@ -161,8 +161,7 @@ class GradientSource:
     @property
     def planes(self) -> int:
         """Planes of `image`: the model's bands, of a bracket those of all frames."""
-        others = self.plan.image.companions
-        return len(self.plan.bands) * (1 if others is None else others.frames)
+        return len(self.plan.bands) * len(self.plan.image.frames)
 
     @property
     def own(self) -> slice:

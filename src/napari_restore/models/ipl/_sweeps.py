@@ -45,7 +45,7 @@ SMALL: dict[str, Any] = {
     **{"dim": 24, "blocks": 2, "mixes": 1, "shared": 0},
     "hidden_channel": 64,
 }
-"""Sizes of `ipl-small`: 0.18 M weights, cubes of 0.8 GMAC."""
+"""Sizes of `ipl-small`: 0.18 M weights, cubes of 0.5 GMAC."""
 
 
 class Ipl(IplNetwork, SweptModel):

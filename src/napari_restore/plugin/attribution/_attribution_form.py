@@ -54,6 +54,8 @@ BRACKET_BASELINES = {
 CLEAR = ("dam", "dam-paper", "dam-released")
 """Methods that begin at a clear image."""
 FILE, CHANNEL = "file", "channel"
+NO_FILE = "a clear image …"
+"""Title of the choice of a file, until one is chosen."""
 OBJECTIVES = {
     "": "Automatic",
     "change": "Change: output − input",
@@ -107,7 +109,7 @@ class AttributionForm(QWidget):
         self.settings.setToolTip(
             "name=value name=value: settings of the method, with spaces between"
         )
-        self.baseline = _combo({**BASELINES, FILE: "a clear image …"})
+        self.baseline = _combo({**BASELINES, FILE: NO_FILE})
         self.clear_image = ""
         self.objective = _combo(OBJECTIVES)
         self.objective.setToolTip(
@@ -207,7 +209,7 @@ class AttributionForm(QWidget):
 
     def _offer_baselines(self, of_bracket: bool) -> None:
         """Offer those of an image, or of a bracket."""
-        choices = BRACKET_BASELINES if of_bracket else {**BASELINES, FILE: "a clear image …"}
+        choices = BRACKET_BASELINES if of_bracket else {**BASELINES, FILE: NO_FILE}
         if list(choices) != [self.baseline.itemData(n) for n in range(self.baseline.count())]:
             self.clear_image = ""
             self.baseline.clear()
@@ -300,7 +302,7 @@ class AttributionForm(QWidget):
         """Begin at the clear image of a file; at a blur without one."""
         self.clear_image = path
         at = self.baseline.findData(FILE)
-        self.baseline.setItemText(at, path.rpartition("/")[2] or "a clear image …")
+        self.baseline.setItemText(at, path.rpartition("/")[2] or NO_FILE)
         self.baseline.setCurrentIndex(at if path else 0)
 
 

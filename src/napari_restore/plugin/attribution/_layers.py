@@ -87,11 +87,12 @@ def picture_of(attribution: Attribution) -> Picture:
 
 def _frames(attribution: Attribution) -> tuple[Frame, ...]:
     """Return the maps of the frames of a bracket, dark to bright; none for an image."""
+    if attribution.frames == 1:
+        return ()
     maps = attribution.by_frame(attribution.region)
     return tuple(
         Frame(f"frame {frame.name}", np.ascontiguousarray(maps[..., number]))
         for number, frame in enumerate(attribution.image.frames)
-        if attribution.frames > 1
     )
 
 
