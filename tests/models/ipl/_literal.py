@@ -37,10 +37,17 @@ def ipl(state: State, x: Tensor, *, reading: str = "R3", turns: str = "roll", la
         gates = functional.interpolate(
             functional.pixel_shuffle(made, 2), size=x.shape[2:], mode="bilinear"
         )
-        y = x[:, 3:6] + gates[:, 9:]
+        y = x[:, 3:6] + gates[:, 9:12]
         for frame in range(3):
             planes = slice(3 * frame, 3 * frame + 3)
             y = y + gates[:, planes] * x[:, planes]
+        if "detail.0.weight" in state:
+            change = torch.cat((y, x, gates[:, 12:]), 1)
+            for number in (0, 2, 4):
+                change = functional.gelu(change) if number else change
+                matrix, bias = (state[f"detail.{number}.{name}"] for name in ("weight", "bias"))
+                change = functional.conv2d(change, matrix, bias, padding=1)
+            y = y + change
         y = y.clamp(min=1e-4) ** 0.7
     return y[..., :height, :width]
 

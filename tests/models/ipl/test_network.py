@@ -21,6 +21,7 @@ from napari_restore.models.ipl._network import IplNetwork
 from napari_restore.models.ipl._sweeps import make, make_small
 
 TINY = {"dim": 4, "blocks": 3}
+RESULTS = [{"mixes": 0}, {"mixes": 1}, {"mixes": 1, "detail": 5}]
 
 
 def network(values: dict[str, Any] | None = None, seed: int = 0, **sizes: int) -> IplNetwork:
@@ -72,10 +73,12 @@ def test_it_takes_the_published_operations(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize("reading", ["R1", "R2", "R3"])
 @pytest.mark.parametrize(("turns", "last"), [("roll", "gelu"), ("mixnet", "sigmoid")])
-@pytest.mark.parametrize("mixes", [0, 1])
-def test_it_is_the_literal_network(reading: str, turns: str, last: str, mixes: int) -> None:
+@pytest.mark.parametrize("result", RESULTS)
+def test_it_is_the_literal_network(
+    reading: str, turns: str, last: str, result: dict[str, int]
+) -> None:
     values = {"reading": reading, "turns": turns, "last": last}
-    model, x = network(values, mixes=mixes), bracket()
+    model, x = network(values, **result), bracket()
     expected = ipl(model.state_dict(), x, **values)
     assert expected.std() > 0.1
     torch.testing.assert_close(model(x), expected, rtol=0, atol=1e-9)
@@ -117,17 +120,17 @@ def test_images_of_a_batch_know_nothing_of_each_other() -> None:
     torch.testing.assert_close(model(x)[1:], model(x[1:]), rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("mixes", [0, 1])
-def test_a_new_network_begins_with_the_medium_frame(mixes: int) -> None:
+@pytest.mark.parametrize("result", RESULTS)
+def test_a_new_network_begins_with_the_medium_frame(result: dict[str, int]) -> None:
     torch.manual_seed(0)
-    model, x = make(card_of("ipl"), dim=8, mixes=mixes), bracket(100, 132).float()
+    model, x = make(card_of("ipl"), dim=8, **result), bracket(100, 132).float()
     side, last = model.config.channels, model.features(x)
     for block in range(model.config.blocks):
         last = model.attend(block, last)
         last = last + last * sampled(model.relate(block, sampled(last, side, side)), 25, 33)
         assert 0.1 < last.std() < 2
     y = model(x)
-    assert 0 < (y - shown(x[:, 3:6], mixes)).abs().max() < 0.2
+    assert 0 < (y - shown(x[:, 3:6], result["mixes"])).abs().max() < 0.2
     (y**2).mean().backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None
@@ -142,7 +145,7 @@ def test_random_weights_are_usable() -> None:
 
 
 def test_what_is_not_valid_does_not_matter() -> None:
-    model, x = network(mixes=1), bracket(40, 44)
+    model, x = network(mixes=1, detail=5), bracket(40, 44)
     valid = torch.ones(1, 3, 40, 44, dtype=torch.bool)
     valid[:, 0, :, 20:] = False
     valid[:, :, 30:, 30:] = False
@@ -162,6 +165,7 @@ def test_a_file_of_weights_tells_its_sizes(tmp_path: Path) -> None:
         "hidden_channel": 3,
         "shared": 0,
         "mixes": 1,
+        "detail": 6,
     }
     card = card_of("ipl-small")
     model = make(card, **sizes).eval().requires_grad_(False)

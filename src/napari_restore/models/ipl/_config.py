@@ -18,6 +18,8 @@ DARKEST = 1e-4
 """Least mixture, so that the slope of the power is finite."""
 MIX = 2
 """Pixels along a side of a cell of gates, where the frames are mixed."""
+CONTEXT = 8
+"""Planes that tell the convolutions of `IplConfig.detail` what was judged in cells."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,10 @@ class IplConfig:
     offset of cells of `MIX` pixels, interpolated: detail comes from the frames themselves, also where
     X2 is clipped. Two layers make them: which frame is exposed best is no linear function of the
     features. What is mixed is then raised to the power `TONE`."""
+    detail: int = 0
+    """Channels of three convolutions of pixels, 0: none. They correct a mixture from itself, the
+    frames and `CONTEXT` planes of the cells: gates change too slowly over the image to remove noise
+    or to follow a shift of less than a pixel."""
 
     @property
     def channels(self) -> int:
@@ -54,4 +60,6 @@ class IplConfig:
     @property
     def outputs(self) -> int:
         """Planes that the up-sampler makes: of every pixel, or of every cell of `MIX` pixels."""
-        return BANDS * (FRAMES + 1) if self.mixes else BANDS
+        if not self.mixes:
+            return BANDS
+        return BANDS * (FRAMES + 1) + (CONTEXT if self.detail else 0)

@@ -11,13 +11,22 @@ from torch.nn import functional
 from napari_restore.models._card import ModelCard
 from napari_restore.models._model import RestorationModel
 from napari_restore.models._padding import pad_to_multiple
-from napari_restore.models.ipl._config import BANDS, DARKEST, FRAMES, MIX, STRIDE, TONE, IplConfig
+from napari_restore.models.ipl._config import (
+    BANDS,
+    CONTEXT,
+    DARKEST,
+    FRAMES,
+    MIX,
+    STRIDE,
+    TONE,
+    IplConfig,
+)
 from napari_restore.models.ipl._cube import CubeLayers, sampled
 from napari_restore.models.ipl._slices import SliceAttentions
 
 MEDIUM = slice(BANDS, 2 * BANDS)
 """Planes of X2, the frame of medium exposure."""
-GAINS = {"third": 0.1, "expand": 0.1, "up": 0.01, "mix.2": 0.01}
+GAINS = {"third": 0.1, "expand": 0.1, "up": 0.01, "mix.2": 0.01, "detail.4": 0.01}
 """Factors of first weights: every block begins near its input, the result near the medium frame."""
 
 
@@ -47,13 +56,23 @@ class IplNetwork(RestorationModel):
             )
         else:
             self.up = nn.Conv2d(channels, config.outputs * area, 3, padding=1)
+        if config.detail:
+            planes = (BANDS * (FRAMES + 1) + CONTEXT, config.detail, config.detail, BANDS)
+            self.detail = nn.Sequential(
+                nn.Conv2d(planes[0], planes[1], 3, padding=1),
+                nn.GELU(),
+                nn.Conv2d(planes[1], planes[2], 3, padding=1),
+                nn.GELU(),
+                nn.Conv2d(planes[2], planes[3], 3, padding=1),
+            )
         self._initialise()
 
     @property
     def ends(self) -> tuple[str, ...]:
         """Names of the weights that begin small: every block near its attention, the gate near 1."""
-        last = "mix.2" if self.config.mixes else "up"
-        return (f"{last}.weight", *(f"cubes.{n}.third.weight" for n in range(self.config.blocks)))
+        last = ["mix.2" if self.config.mixes else "up", *["detail.4"] * bool(self.config.detail)]
+        last += [f"cubes.{n}.third" for n in range(self.config.blocks)]
+        return tuple(f"{name}.weight" for name in last)
 
     @torch.no_grad()
     def _initialise(self) -> None:
@@ -65,6 +84,15 @@ class IplNetwork(RestorationModel):
             spread = parameter[0].numel() ** -0.5
             gain = next((gain for part, gain in GAINS.items() if part in name), 1.0)
             parameter.normal_(std=gain * spread)
+
+    @property
+    def halo(self) -> int:
+        """Pixels around a tile that `finish` sees, whole cells.
+
+        A cell for each of the two convolutions of cells, another where gates are interpolated, and
+        one for the convolutions of pixels.
+        """
+        return STRIDE * (2 + self.config.mixes + bool(self.config.detail))
 
     def features(self, x: Tensor) -> Tensor:
         """Return F0 (N, C, h / 4, w / 4) of frames (N, 9, h, w); it needs a halo of a cell."""
@@ -83,14 +111,16 @@ class IplNetwork(RestorationModel):
         return related
 
     def finish(self, last: Tensor, x: Tensor) -> Tensor:
-        """Return the image from x + F0 and the frames; it needs a halo of a cell, mixing of two."""
+        """Return the image from x + F0 and the frames; it needs a halo of `halo` pixels."""
         if not self.config.mixes:
             return (1 + functional.pixel_shuffle(self.up(last), STRIDE)) * x[:, MEDIUM]
         made = functional.pixel_shuffle(self.mix(last), STRIDE // MIX)
         fine = functional.interpolate(made, scale_factor=MIX, mode="bilinear", align_corners=False)
-        gates, offset = fine[:, : FRAMES * BANDS], fine[:, FRAMES * BANDS :]
+        gates, offset, context = fine.tensor_split((FRAMES * BANDS, (FRAMES + 1) * BANDS), dim=1)
         mixed = (gates * x).view(len(x), FRAMES, BANDS, *x.shape[2:]).sum(1)
         y: Tensor = x[:, MEDIUM] + mixed + offset
+        if self.config.detail:
+            y = y + self.detail(torch.cat((y, x, context), 1))
         return y.clamp(min=DARKEST) ** TONE
 
     def whole(self, x: Tensor, valid: Tensor | None = None) -> Tensor:

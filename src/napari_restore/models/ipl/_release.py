@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from napari_restore.errors import BadModel
-from napari_restore.models.ipl._config import BANDS, FRAMES, MIX, STRIDE
+from napari_restore.models.ipl._config import BANDS, CONTEXT, FRAMES, MIX, STRIDE
 
 DOWN, UP, MIX_WEIGHT = "down.weight", "up.weight", "mix.2.weight"
+DETAIL = "detail.0.weight"
 REDUCE = "attention.0.{}.reduce.weight"
 PUBLISHED = 192
 """Channels of the features of the published network."""
@@ -42,8 +43,9 @@ def sizes_of(state: Mapping[str, Tensor]) -> dict[str, int]:
     down, up = state[DOWN], state[last]
     if down.ndim != 4 or down.shape[1] != FRAMES * BANDS:
         raise _other(f"{DOWN} is not that of {FRAMES} frames of {BANDS} bands")
-    mixes = last == MIX_WEIGHT
-    outputs = BANDS * (FRAMES + 1) * (STRIDE // MIX) ** 2 if mixes else BANDS * STRIDE**2
+    mixes, detail = last == MIX_WEIGHT, state.get(DETAIL)
+    planes = BANDS * (FRAMES + 1) + (0 if detail is None else CONTEXT)
+    outputs = planes * (STRIDE // MIX) ** 2 if mixes else BANDS * STRIDE**2
     if up.ndim != 4 or up.shape[0] != outputs or up.shape[1] % STRIDE:
         raise _other(f"{last} is not that of {BANDS} bands in cells of {STRIDE} pixels")
     return {
@@ -52,6 +54,7 @@ def sizes_of(state: Mapping[str, Tensor]) -> dict[str, int]:
         **{f"hidden_{axis}": state[REDUCE.format(axis)].shape[0] for axis in axes},
         "shared": int(_count(state, "attention") == 1),
         "mixes": int(mixes),
+        "detail": 0 if detail is None else detail.shape[0],
     }
 
 
