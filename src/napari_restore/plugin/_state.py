@@ -56,6 +56,8 @@ class RestoreState:
     """Options of the next plan, without the area and the adjustment of a result."""
     strength_layer: Layer | None = None
     """The layer whose values are the strength of a painted target; None: the topmost labels."""
+    crop: bool = True
+    """Whether to cut off what some frame of a bracket does not show, where nothing is drawn."""
     exclude_pending: bool = False
     """Whether a new mask of excluded pixels is being made: `options` have the one before."""
     exclude_problem: RestoreError | None = None

@@ -104,6 +104,31 @@ def test_the_whole_image(scene):
     assert found(Target.WHOLE, *scene) == Area((WHOLE,))
 
 
+def test_a_bracket_is_cut_to_what_all_frames_show_where_nothing_is_drawn():
+    frames = [nr.open_image(np.zeros((*SIZE, 3), np.uint8)) for _ in range(2)]
+    moved = frames[1].placed((1, 0, 4, 0, 1, -6, 0, 0, 1), SIZE)
+    viewer = ViewerModel()
+    viewer.canvas.size = (400, 600)
+    layer = viewer.add_image(np.zeros((*SIZE, 3), np.uint8))
+    viewer.scene.camera.zoom = 1
+    image = frames[0].with_companions([moved], 0, (0, 1))
+
+    def of(target: Target, **options: Any) -> tuple[Region, ...]:
+        return area_of(target, viewer, layer, image, **options)().targets
+
+    cut = Region(6, 0, 400, 596)
+    assert of(Target.WHOLE) == (cut,)
+    assert of(Target.WHOLE, crop=False) == (WHOLE,)
+    whole_view = of(Target.VISIBLE, crop=False)[0]
+    assert of(Target.VISIBLE) == (whole_view.intersect(cut),)
+    draw(viewer, layer, box(Region(0, 0, 30, 50)))
+    assert of(Target.DRAWN) == (Region(0, 0, 30, 50),)
+    viewer.scene.camera.zoom = 100
+    viewer.scene.camera.center = (0, 1, 300)
+    with pytest.raises(BadRegion, match="some frame does not show"):
+        of(Target.VISIBLE)
+
+
 def test_one_upright_rectangle_is_a_plain_region(scene):
     draw(*scene, box(Region(10, 20, 30, 50)))
     assert found(Target.DRAWN, *scene) == Area((Region(10, 20, 30, 50),))

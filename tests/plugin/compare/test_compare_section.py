@@ -76,7 +76,7 @@ def test_another_result_is_swiped_on_where_the_line_was(
     assert section._swipe.column == 300
     assert [section.other.itemText(i) for i in range(2)] == ["Source", first.name]
     section.other.setCurrentIndex(1)
-    assert section._swipe._left is first
+    assert section._swipe._left.layer is first.layer
     assert section._swipe.column == 300
     section.sides.click()
     grid = viewer.canvas.grid

@@ -13,6 +13,7 @@ from qtpy.QtWidgets import QApplication
 
 from napari_restore import Region
 from napari_restore.errors import BadRegion
+from napari_restore.plugin.compare._compared_layers import Compared
 from napari_restore.plugin.compare._swipe import GRAB, Swipe
 
 pytestmark = pytest.mark.viewer
@@ -234,7 +235,7 @@ def test_another_result_may_be_on_the_left(
     half = Region(0, 0, 700, 256)
     left = make_variant(viewer, hazy, region=half)
     right = make_variant(viewer, hazy, "identity", source=left.source)
-    swipe = begun(viewer, qtbot, right, left)
+    swipe = begun(viewer, qtbot, right, Compared.of(left))
     swipe.move_to(512)
     curtain = np.asarray(swipe._curtain.layer.data)
     region = swipe._curtain.region

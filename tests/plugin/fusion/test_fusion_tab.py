@@ -153,7 +153,13 @@ def test_weights_and_frames_are_layers(
     assert np.array_equal(
         np.asarray(shown.data), nr.open_image(photos / "a0.jpg").read((0, 0, 150, 170))
     )
+    # Any frame is the left side of Compare.
+    compare = next(s for s in panel.sections if s.TITLE == "Compare")
+    compare.other.setCurrentIndex(compare.other.findText("Frame: a0"))
+    compare.swipe.click()
+    assert compare._swipe._left.layer is shown
     viewer.layers.remove(shown)
+    assert compare.other.findText("Frame: a0") < 0
     assert not tab.frames.shows[0].isChecked()
     # Another group: its layer, its frames.
     variant = fused(lambda: tab.group.setCurrentIndex(1))

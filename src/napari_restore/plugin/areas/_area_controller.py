@@ -59,6 +59,7 @@ class AreaController(QObject):
             image,
             feather=state.options.target.feather,
             strength=self._watch.layer,
+            crop=state.crop,
         )
         if state.target is not Target.PAINTED:
             self._query.discard()

@@ -45,29 +45,41 @@ def area_of(
     *,
     feather: int = 0,
     strength: Layer | None = None,
+    crop: bool = True,
 ) -> Callable[[], Area]:
     """Return a function that computes the area of `target` in `layer`, which shows `image`.
 
     The viewer is read at once. The function may have to read and write a large mask, and is
     called on another thread where `target` is painted.
-    `strength` is the layer it is painted in. Both raise `RestoreError`.
+    `strength` is the layer it is painted in. `crop` cuts off what some frame of a bracket does not
+    show, where nothing is drawn. Both raise `RestoreError`.
     """
     if target is Target.PAINTED:
         return painted_area(viewer, strength, layer, image)
-    area = _drawn_or_plain(target, viewer, layer, image, feather)
+    if target is Target.DRAWN:
+        area = _drawn_area(viewer, layer, image, feather)
+    elif target is Target.GRADIENT:
+        area = _gradient_area(viewer, layer, image)
+    else:
+        area = Area((_plain_region(target, viewer, layer, image, crop),))
     return lambda: area
 
 
-def _drawn_or_plain(
-    target: Target, viewer: ViewerModel, layer: Layer, image: Image, feather: int
-) -> Area:
-    if target is Target.DRAWN:
-        return _drawn_area(viewer, layer, image, feather)
-    if target is Target.GRADIENT:
-        return _gradient_area(viewer, layer, image)
-    size = (image.height, image.width)
-    whole = target is Target.WHOLE
-    return Area((Region(0, 0, *size) if whole else visible_region(viewer, layer, size),))
+def _plain_region(
+    target: Target, viewer: ViewerModel, layer: Layer, image: Image, crop: bool
+) -> Region:
+    """Return all of the image or what is in view of it."""
+    whole = Region(0, 0, image.height, image.width)
+    shown = (crop and api.common_region(image)) or whole
+    if target is Target.WHOLE:
+        return shown
+    found = visible_region(viewer, layer, whole.shape).intersect(shown)
+    if found.is_empty:
+        raise BadRegion(
+            "In view is only what some frame does not show.",
+            "Pan to the middle of the image, or switch cropping off.",
+        )
+    return found
 
 
 def _drawn_area(viewer: ViewerModel, layer: Layer, image: Image, feather: int) -> Area:

@@ -17,10 +17,11 @@ from napari_restore.errors import RestoreError
 from napari_restore.plugin._keys import with_key
 from napari_restore.plugin._notices import show_problem
 from napari_restore.plugin.compare._blink import KEY, Blink
-from napari_restore.plugin.compare._compared_layers import LinkedContrast, SideBySide
+from napari_restore.plugin.compare._compared_layers import Compared, LinkedContrast, SideBySide
 from napari_restore.plugin.compare._figures_view import FiguresView
 from napari_restore.plugin.compare._maps_view import MapsView
 from napari_restore.plugin.compare._swipe import Swipe
+from napari_restore.plugin.layers._layer_order import FRAME, SOURCE
 from napari_restore.plugin.widgets._combo_box import NarrowComboBox
 from napari_restore.plugin.widgets._section import Section
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
     from napari_restore.plugin._state import RestoreState
-    from napari_restore.plugin.results._variant import Variant
 
 NOTHING = "Run a method first: its result is compared with the source."
 REMOVED = "The image of this result was removed. Open it again and run to compare."
@@ -121,26 +121,39 @@ class CompareSection(Section):
         self._on_current()
 
     def _on_current(self) -> None:
-        """Offer the source and the other results of the same source."""
-        current = self.state.current
+        """Offer the source, other results of the same source, and frames of a bracket shown."""
         self._allow()
-        chosen = self.other.currentData()
-        others = [
-            variant
-            for variant in self.state.variants
-            if current is not None and variant is not current and variant.source is current.source
-        ]
+        chosen, others = self._other(), self._offered()
         self.other.blockSignals(True)
         self.other.clear()
         self.other.addItem("Source", None)
-        for variant in others:
-            self.other.addItem(variant.name, variant)
+        for other in others:
+            self.other.addItem(str(other.layer.name), other)
         self.other.setCurrentIndex(others.index(chosen) + 1 if chosen in others else 0)
         self.other.blockSignals(False)
         self._restart()
 
+    def _offered(self) -> list[Compared]:
+        """Return what the current result can be compared with, but for its source."""
+        current = self.state.current
+        if current is None:
+            return []
+        results = [
+            Compared.of(variant)
+            for variant in self.state.variants
+            if variant is not current and variant.source is current.source
+        ]
+        frames = [
+            Compared(layer)
+            for layer in self.viewer.layers
+            if FRAME in layer.metadata and layer.metadata.get(SOURCE) == current.source.unique_id
+        ]
+        return results + frames
+
     def _on_layers(self, event: Any) -> None:
         current = self.state.current
+        if FRAME in event.value.metadata:
+            self._on_current()
         if current is not None and event.value is current.source:
             self._allow()
             if not self._content.isEnabled():
@@ -196,8 +209,8 @@ class CompareSection(Section):
         self._sides = SideBySide(self.viewer, left, current.layer)
         self._sides.ended.connect(self._on_sides_ended)
 
-    def _other(self) -> Variant | None:
-        other: Variant | None = self.other.currentData()
+    def _other(self) -> Compared | None:
+        other: Compared | None = self.other.currentData()
         return other
 
     def _end(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from psygnal import Signal
 
@@ -19,6 +19,20 @@ if TYPE_CHECKING:
 SPACING = 4
 """Screen pixels between the two."""
 OURS = {"stride": 1, "shape": (1, -1), "spacing": SPACING, "enabled": True}
+
+
+class Compared(NamedTuple):
+    """What a result is compared with in place of its source."""
+
+    layer: ImageLayer
+    corner: tuple[int, int] = (0, 0)
+    """Level-0 row and column of the source on which the layer begins."""
+
+    @classmethod
+    def of(cls, variant: Variant) -> Compared:
+        """Return another result of the same source."""
+        box = variant.shown.box
+        return cls(variant.layer, (box.y0, box.x0))
 
 
 class ShownLayers:

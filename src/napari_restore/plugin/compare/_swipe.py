@@ -11,7 +11,7 @@ from superqt.utils import qthrottled
 
 from napari_restore import Region
 from napari_restore.errors import BadRegion
-from napari_restore.plugin.compare._compared_layers import ShownLayers
+from napari_restore.plugin.compare._compared_layers import Compared, ShownLayers
 from napari_restore.plugin.compare._pixels import (
     FAILURE,
     LayerPixels,
@@ -52,10 +52,10 @@ class Swipe:
         self,
         viewer: ViewerModel,
         variant: Variant,
-        left: Variant | None = None,
+        left: Compared | None = None,
         column: float | None = None,
     ) -> None:
-        """Begin; `left` is the result on the left side, None for the source.
+        """Begin; `left` is what is on the left side, None for the source.
 
         Raises `BadRegion` when the source is not in view.
         """
@@ -194,7 +194,7 @@ class Swipe:
             )
         step = within(around, shown_step(self.source), MAX_PIXELS)
         region = around.align(step).intersect(Region(0, 0, height, width))
-        above = LayerPixels.of_variant(self._left) if self._left else None
+        above = LayerPixels(*self._left) if self._left else None
         band = shown_band(self.viewer, self.source)
         # The arrays of a layer may have been replaced since.
         self._pixels = LayerPixels(self.source)

@@ -13,6 +13,7 @@ import numpy as np
 from psygnal import Signal
 
 import napari_restore as nr
+from napari_restore import api
 from napari_restore.errors import BadParameter, Cancelled, RestoreError
 from napari_restore.plugin.fusion._frame_group import (
     FrameGroup,
@@ -144,6 +145,8 @@ def _open(
             align=align,
             progress=progress,
         )
+        # The window asks for it on its own thread, where it must be known.
+        api.common_region(image)
         there = numbers_in(opened.images, image.frames)
         missing = tuple(number for number in used if number not in there)
         return OpenBracket(image, there, missing, align == "rough")

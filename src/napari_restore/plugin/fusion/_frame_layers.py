@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from psygnal import Signal
 
 from napari_restore.plugin._reader import layer_of
-from napari_restore.plugin.layers._layer_order import insert_above
+from napari_restore.plugin.layers._layer_order import FRAME, insert_above
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -60,6 +60,7 @@ class FrameLayers:
         arguments["name"] = f"Frame: {arguments['name']}"
         active = self._viewer.layers.selection.active
         self._layers[number] = layer = ImageLayer(data, **arguments)
+        layer.metadata[FRAME] = number
         insert_above(self._viewer, source, layer)
         # What is restored stays the same.
         self._viewer.layers.selection.active = active

@@ -61,6 +61,7 @@ class FusionTab(Section):
         self._on_frames()
         self._on_model()
         self._on_busy(False)
+        self.crop.setChecked(state.crop)
 
     def _build(self) -> None:
         self.hint = QLabel(HINT, self)
@@ -74,6 +75,8 @@ class FusionTab(Section):
         self.frames = FramesView(self)
         self.align = QCheckBox("Align the frames", self)
         self.align.setToolTip("Brings hand-held frames onto the grid of the reference")
+        self.crop = QCheckBox("Crop to all frames", self)
+        self.crop.setToolTip("Cuts off what some frame does not show, where no area is drawn")
         self.show_weights = QPushButton("Show weights", self)
         self.show_weights.setCheckable(True)
         self.show_weights.setToolTip(
@@ -96,6 +99,7 @@ class FusionTab(Section):
         layout.addWidget(self.group)
         layout.addWidget(self.frames)
         layout.addLayout(_row(self.align, self.show_weights))
+        layout.addWidget(self.crop)
         layout.addLayout(_row(self.progress, self.cancel))
         layout.addWidget(self.message)
         layout.addWidget(self.parameters)
@@ -114,6 +118,7 @@ class FusionTab(Section):
         self.frames.show_toggled.connect(self._on_show)
         self.shown_frames.removed.connect(self.frames.hide_shown)
         self.align.toggled.connect(controller.set_align)
+        self.crop.toggled.connect(self._on_crop)
         self.cancel.clicked.connect(controller.cancel)
         self.show_weights.toggled.connect(self.weights.switch)
         self.weights.changed.connect(self._on_weights)
@@ -124,6 +129,7 @@ class FusionTab(Section):
         controller.busy_changed.connect(self._on_busy)
         controller.failed.connect(self._on_failed)
         self.listen(self.state.events.model, self._on_model)
+        self.listen(self.state.events.crop, self._on_state_crop)
         self.listen(self.state.events.parameters, self._on_state_parameters)
 
     def leave(self) -> None:
@@ -186,7 +192,14 @@ class FusionTab(Section):
         self.group.blockSignals(False)
         some = bool(controller.groups)
         self.group.setVisible(len(controller.groups) > 1)
-        for widget in (self.clear, self.frames, self.align, self.show_weights, self.after):
+        for widget in (
+            self.clear,
+            self.frames,
+            self.align,
+            self.crop,
+            self.show_weights,
+            self.after,
+        ):
             widget.setVisible(some)
         self.hint.setVisible(not some)
         self._on_busy(controller.is_busy)
@@ -213,6 +226,12 @@ class FusionTab(Section):
     def _on_weights(self) -> None:
         self.show_weights.setChecked(self.weights.is_on)
         self._on_frames()
+
+    def _on_crop(self, on: bool) -> None:
+        self.state.crop = on
+
+    def _on_state_crop(self, on: bool) -> None:
+        self.crop.setChecked(on)
 
     def _on_progress(self, text: str, done: int, total: int) -> None:
         self._say(text)

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 SOURCE = "napari_restore_source"
 """In the metadata of a result: the identity of the layer it was made of."""
+FRAME = "napari_restore_frame"
+"""In the metadata of the layer of a bracket's frame, which also has `SOURCE`."""
 HIDDEN = 0.5
 """Share of an image that others cover from which on it counts as hidden."""
 

@@ -123,6 +123,7 @@ class LayerQueue(QObject):
             image_of(layer),
             feather=feather,
             strength=self._strength,
+            crop=self._state.crop,
         )
 
     def _on_area(self, _: Any, area: Any) -> None:
