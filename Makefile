@@ -8,9 +8,10 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 DATA ?= ../shared/data
 SIDES ?= 4096 8192
 
-# Processes that share the quick tests file by file; each takes about 2 GiB of memory.
+# Processes that share the tests file by file; each takes about 2 GiB of memory.
 # One that is lost ends the run: a new one would wait for ever for its share.
 WORKERS ?= 2
+SHARED := -n $(WORKERS) --dist loadfile --max-worker-restart=0
 
 # Tests start hundreds of processes, which must not each compile the sources again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -25,14 +26,14 @@ demo: $(READY)  ## restore the sample in the window; result, record and screensh
 	scripts/with-display $(BIN)/python scripts/demo.py
 
 test: $(READY)  ## all quick tests
-	$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadfile --max-worker-restart=0
+	$(BIN)/python -m pytest -m "not slow" $(SHARED)
 
-check: $(READY)  ## lint, types, manifest, and the slow tests: wheel from sdist and others
+check: $(READY)  ## lint, types, manifest, and the slow tests: windows, child processes, the wheel
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/npe2 validate napari-restore
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow $(SHARED)
 
 docs: $(READY)  ## check that links between the pages work
 	$(BIN)/python scripts/check_links.py

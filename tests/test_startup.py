@@ -52,6 +52,7 @@ def test_engine_and_cards_load_without_the_raster_library():
     assert loaded & {"rasterio", "napari", "qtpy"} == set()
 
 
+@pytest.mark.slow
 def test_a_run_does_not_load_the_compiler_of_torch(tmp_path: Path):
     """It takes most of a second, and sympy comes with it."""
     loaded = loaded_after(
@@ -64,6 +65,7 @@ def test_a_run_does_not_load_the_compiler_of_torch(tmp_path: Path):
     assert "sympy" not in loaded
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "model", ["atmosphere", pytest.param("inf-dehaze-small", marks=pytest.mark.slow)]
 )

@@ -32,6 +32,7 @@ def asked(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
     return out, record
 
 
+@pytest.mark.slow
 def test_the_map_lies_on_the_images_map_and_adds_up(asked: Any, sample: Path) -> None:
     out, record = asked
     told = read_record(record)
@@ -206,6 +207,7 @@ def test_the_record_of_a_clear_image_knows_it(scene: Path, tmp_path: Path) -> No
     assert not (tmp_path / "b.tif").exists()
 
 
+@pytest.mark.slow
 def test_another_method_takes_arguments_and_a_check(
     sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

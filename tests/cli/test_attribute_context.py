@@ -87,6 +87,7 @@ def test_a_file_that_is_read_is_not_replaced(
     assert files[name].read_bytes() == before
 
 
+@pytest.mark.slow
 def test_the_gradient_goes_through_the_context_by_default_and_says_so(
     cli: Any, scene: Path, tmp_path: Path
 ) -> None:

@@ -215,6 +215,7 @@ def told(table: Path, tmp_path: Path) -> Path:
     return record
 
 
+@pytest.mark.slow
 def test_a_table_is_asked_again_and_compared(cli: Any, told: Path, tmp_path: Path) -> None:
     out = tmp_path / "again.json"
     run = cli("rerun", told, "-o", out)

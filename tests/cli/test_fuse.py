@@ -26,6 +26,7 @@ def bracket(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_folder_is_fused_and_its_record_repeats_it(
     cli: Any, bracket: Path, tmp_path: Path
 ) -> None:
@@ -56,6 +57,7 @@ def test_the_copied_command_writes_the_same_bytes(cli: Any, bracket: Path, tmp_p
     assert np.array_equal(np.asarray(Pillow.open(tmp_path / "copied.png")), expected)
 
 
+@pytest.mark.slow
 def test_deghosting_is_an_option(cli: Any, bracket: Path, tmp_path: Path) -> None:
     spoilt = np.asarray(Pillow.open(bracket / "a.png")).copy()
     spoilt[40:90, 50:100] = (250, 20, 30)
@@ -97,6 +99,7 @@ def test_bad_input_is_said(
     assert not (tmp_path / "out.tif").exists()
 
 
+@pytest.mark.slow
 def test_a_network_takes_three_frames(cli: Any, bracket: Path, tmp_path: Path) -> None:
     out, network = tmp_path / "out.png", ["--model", "ipl-small", "--weights", "random:0"]
     run = cli("fuse", bracket, "-o", out, *network, "--memory", "2GiB", "--align", "off")
@@ -122,6 +125,7 @@ def test_an_output_is_no_frame(cli: Any, bracket: Path) -> None:
     assert (bracket / "a.png").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_fused_picture_is_attributed_to_its_frames(
     cli: Any, bracket: Path, tmp_path: Path
 ) -> None:

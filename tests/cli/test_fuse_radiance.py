@@ -32,6 +32,7 @@ def photos(tmp_path: Path) -> np.ndarray:
     return made
 
 
+@pytest.mark.slow
 def test_light_is_written_as_floats_and_repeated(
     cli: Any, photos: np.ndarray, tmp_path: Path
 ) -> None:

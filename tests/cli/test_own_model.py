@@ -62,6 +62,7 @@ def exported(path, module, fixed):
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fixed",
     [

@@ -30,6 +30,7 @@ def hungry():
     held.clear()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("module", "name"), [(_attribution, "write_image"), (explain, "draw")])
 def test_a_map_and_its_figure(module, name, hungry, cli, scene, tmp_path, monkeypatch):
     hungry(monkeypatch, module, name)

@@ -28,6 +28,7 @@ def halves(tmp_path: Path) -> tuple[Path, Path, Path]:
     return whole, left, right
 
 
+@pytest.mark.slow
 def test_neighbours_on_one_grid_equal_the_cut_of_their_mosaic(cli, tmp_path, halves):
     whole, left, right = halves
     out = tmp_path / "out"

@@ -73,6 +73,7 @@ def stop_after_a_tile(command: list[str], cache: Path, number: int) -> int:
     return child.returncode
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="another way to kill")
 @pytest.mark.parametrize("name", ["out.tif", pytest.param("out.zarr", marks=pytest.mark.slow)])
 def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(tmp_path, own_cache, name, capsys):

@@ -120,6 +120,7 @@ def check_resumed(cli, words: list[object], phase: str, whole: Undisturbed, scra
     assert list(scratch.iterdir()) == []
 
 
+@pytest.mark.slow
 @posix
 @pytest.mark.parametrize(
     "phase", [PHASES[0], *(pytest.param(phase, marks=pytest.mark.slow) for phase in PHASES[1:])]
@@ -196,6 +197,7 @@ def check_refused(run: Run, *named: str) -> None:
         assert word in told
 
 
+@pytest.mark.slow
 def test_a_disk_too_small_for_residuals(cli, tmp_path, whole, small_disk):
     out = tmp_path / "out.tif"
     words = ["restore", whole.source, "-o", out, *MODEL, "--progress", "off"]
@@ -209,6 +211,7 @@ def test_a_disk_too_small_for_residuals(cli, tmp_path, whole, small_disk):
         assert small_disk.files() == []
 
 
+@pytest.mark.slow
 @posix
 def test_a_disk_that_fills_up(cli, tmp_path, whole, small_disk):
     """Tokens fit, the result does not; with more room the same command goes on."""
@@ -301,6 +304,7 @@ def test_the_record_keeps_to_the_contract(whole):
 # -- regions -----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_region_is_the_crop_of_the_whole(cli, tmp_path, whole):
     out = tmp_path / "part.tif"
     words = ["restore", whole.source, *MODEL, "--srcwin", 300, 200, 400, 300]
@@ -326,6 +330,7 @@ def test_a_region_is_the_crop_of_the_whole(cli, tmp_path, whole):
 MAPS = {"RGB.byte.tif": [], "landsat_4band_2010.tif": ["--bands", "red=3,green=2,blue=1"]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MAPS)
 def test_a_map_stays_where_it_lies(cli, tmp_path, data_dir, name):
     source, out = data_dir / "geotiff" / name, tmp_path / "clear.tif"
@@ -348,6 +353,7 @@ def test_a_map_stays_where_it_lies(cli, tmp_path, data_dir, name):
 # -- once more ---------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_rerun_makes_the_same_pixels(cli, tmp_path, whole):
     again = tmp_path / "again.tif"
     run = cli("rerun", whole.record, "-o", again)

@@ -104,10 +104,10 @@ def test_a_signal_while_a_thread_starts_stops_at_the_next_check(monkeypatch):
         return number
 
     with Interrupt() as interrupt:
-        monkeypatch.setattr(threading, "_start_new_thread", interrupted)
-        thread = threading.Thread(target=ran.append, args=(1,))
-        thread.start()
-        monkeypatch.undo()
+        with monkeypatch.context() as patch:
+            patch.setattr(threading, "_start_new_thread", interrupted)
+            thread = threading.Thread(target=ran.append, args=(1,))
+            thread.start()
         thread.join(10)
         assert ran == [1]
         with pytest.raises(Cancelled):

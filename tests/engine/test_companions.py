@@ -41,6 +41,7 @@ def test_tile_by_tile_is_the_whole(tile: int) -> None:
     assert [each["ev"] for each in result.record["frames"]] == [-2, 0, 2]
 
 
+@pytest.mark.slow
 def test_bytes_do_not_depend_on_tiles_and_a_region_is_cut_of_the_whole() -> None:
     image = bracket(kind=np.uint8)
     whole, other = (np.asarray(nr.restore(image, "mertens", tile=tile)) for tile in (128, 256))
@@ -51,6 +52,7 @@ def test_bytes_do_not_depend_on_tiles_and_a_region_is_cut_of_the_whole() -> None
     assert part.record["plan"]["staged"] is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reference", [0, 1])
 def test_deghosting_does_not_depend_on_tiles_and_leaves_a_map(
     reference: int, tmp_path: Path
@@ -74,6 +76,7 @@ def test_deghosting_does_not_depend_on_tiles_and_leaves_a_map(
     assert saved[110:150, 100:140].min() > 0.9
 
 
+@pytest.mark.slow
 def test_a_child_process_runs_it_as_well(tmp_path: Path) -> None:
     paths = [tmp_path / f"{number}.png" for number in range(3)]
     for path, frame in zip(paths, frames(150, 170), strict=True):
@@ -85,6 +88,7 @@ def test_a_child_process_runs_it_as_well(tmp_path: Path) -> None:
     assert np.array_equal(expected, np.asarray(nr.restore(image, "mertens", progress=False)))
 
 
+@pytest.mark.slow
 def test_light_goes_to_a_child_and_to_levels(tmp_path: Path) -> None:
     paths = [tmp_path / f"{number}.png" for number in range(3)]
     for path, frame in zip(paths, frames(150, 170), strict=True):

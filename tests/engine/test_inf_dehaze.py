@@ -54,6 +54,7 @@ def whole(model: InfDehaze, pixels: Any) -> np.ndarray[Any, Any]:
         return model(x)[0].permute(1, 2, 0).numpy()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("tier", "batch"),
     [

@@ -22,6 +22,7 @@ def plan(model="dcp", **options):
     return nr.plan(SAMPLE, nr.load_model(model), **options)
 
 
+@pytest.mark.slow
 def test_the_child_writes_what_a_thread_would():
     here = nr.start(plan()).result()
     expected = here.read(REGION)
@@ -35,6 +36,7 @@ def test_the_child_writes_what_a_thread_would():
     np.testing.assert_array_equal(result.read(REGION), expected)
 
 
+@pytest.mark.slow
 def test_a_zarr_grows_beside_its_output(tmp_path):
     out = tmp_path / "große Szene.zarr"
     whole = plan(region=None, tile=1024, output=out)
@@ -54,6 +56,7 @@ def test_cancel_is_heard_before_the_first_tile():
         job.result()
 
 
+@pytest.mark.slow
 def test_a_killed_child_is_an_error_not_a_hang():
     job = nr.start(plan(), process=True)
     for event in job:
@@ -65,6 +68,7 @@ def test_a_killed_child_is_an_error_not_a_hang():
     assert nr.start(plan()).result().record["measured"]["tiles_resumed"] >= 1
 
 
+@pytest.mark.slow
 def test_what_a_model_prints_does_not_end_among_the_events(tmp_path):
     file = tmp_path / "loud model.py"
     file.write_text(
@@ -82,6 +86,7 @@ def test_what_a_model_prints_does_not_end_among_the_events(tmp_path):
     assert job.result().record["status"] == "done"
 
 
+@pytest.mark.slow
 def test_an_error_in_the_child_is_the_same_error_here(tmp_path):
     import shutil
 
@@ -102,6 +107,7 @@ def worker(forked_workers):
     made.close()
 
 
+@pytest.mark.slow
 def test_one_child_runs_plan_after_plan_and_keeps_what_it_loaded(worker):
     first = nr.start(plan(), process=worker)
     assert first.result().record["status"] == "done"

@@ -47,6 +47,7 @@ def restored(image, model, **options):
     return result.read(Region(y0, x0, y1, x1)), result.record
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_result_does_not_depend_on_tile_region_workers_or_order(scene, name):
     model = load(name)
@@ -137,6 +138,7 @@ def test_out_of_memory_is_met_by_smaller_tiles(scene):
     )
 
 
+@pytest.mark.slow
 def test_a_tile_met_by_smaller_ones_sees_its_surroundings(scene):
     """The parts are fed their own halo, also where it reaches beyond the tile's."""
 

@@ -145,6 +145,7 @@ def fuzz(cases: int, longest: int, tmp_path: Path) -> None:
     assert ran > cases // 3
 
 
+@pytest.mark.slow
 def test_no_plan_overruns(tmp_path: Path) -> None:
     fuzz(20, 500, tmp_path)
 

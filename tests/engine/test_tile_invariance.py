@@ -60,6 +60,7 @@ def restored(model, **options):
     return result.read(result.region), result.record
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "verdict"),
     [
@@ -116,6 +117,7 @@ def with_cores(monkeypatch):
     return become
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     ["haze-unet", "atmosphere", pytest.param("inf-dehaze-small", marks=pytest.mark.slow)],

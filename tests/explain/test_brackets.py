@@ -44,6 +44,7 @@ def bracket(size: tuple[int, int] = SIZE, reference: int = 1, hole: bool = False
     return bracket_of(opened, reference, (-2, 0, 2), align=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "size", "reference", "hole"),
     [
@@ -80,6 +81,7 @@ def test_sweeps_back_equal_the_whole_graph(
         assert not found[0, 6:, 10:60, 50:80].any()
 
 
+@pytest.mark.slow
 def test_shares_of_frames_add_up_to_the_mean() -> None:
     image = bracket()
     found = nr.attribute(image, "mertens", BOX, progress=False)
@@ -97,6 +99,7 @@ def test_shares_of_frames_add_up_to_the_mean() -> None:
     assert sum(each["mass"] for each in attribution["frames"]) == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_what_the_other_frames_add_is_attributed_from_the_reference(tmp_path: Path) -> None:
     image = bracket(reference=2)
     found = nr.attribute(

@@ -77,6 +77,7 @@ def test_the_statistics_of_the_image_are_followed_to_themselves(hazy: Any, tmp_p
     assert opened.work.statistics is opened.statistics
 
 
+@pytest.mark.slow
 def test_what_lies_far_away_has_a_share_through_the_statistics(hazy: Any, tmp_path: Path) -> None:
     options = {"device": "cpu", "method": "ig", "baseline": "blur", "steps": 4}
     image = nr.open_image(hazy, bands="red=1,green=2,blue=3")
@@ -128,6 +129,7 @@ def chosen(image: Any, model: str = "atmosphere", **options: Any) -> dict[str, A
     return dict(attribution["context"])
 
 
+@pytest.mark.slow
 def test_the_default_follows_the_context_where_that_is_quick(
     hazy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -151,6 +153,7 @@ def test_the_default_follows_the_context_where_that_is_quick(
     assert chosen(image, context_gradient="through")["used"] == "through"
 
 
+@pytest.mark.slow
 def test_what_came_through_a_held_context_is_the_change_with_its_own(hazy: Any) -> None:
     image = nr.open_image(hazy, bands="red=1,green=2,blue=3")
     options = {"method": "ig", "baseline": "zero", "steps": 2, "device": "cpu"}
@@ -205,6 +208,7 @@ def test_a_context_that_does_not_fit_the_budget_is_held_and_said(
         chosen(image, memory="1GiB", context_gradient="through")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "path",
     [

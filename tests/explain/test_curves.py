@@ -85,6 +85,7 @@ def test_what_cannot_be_checked_is_said() -> None:
         attribute(image, wrapped(Small()), box, method="ig", check=CHECK, memory="200MiB")
 
 
+@pytest.mark.slow
 def test_shipped_weights_give_another_map_than_random_ones() -> None:
     """A map that does not hang on what was learned would show the image, not the model
     (Adebayo et al., NeurIPS 2018)."""

@@ -37,6 +37,7 @@ def svg(found: Attribution, folder: Path, name: str, **options: Any) -> str:
     return draw(found, folder / f"{name}.svg", **options).read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width_mm", [88, 180])
 def test_the_curves_of_a_check_are_drawn_with_their_areas(
     found: Attribution, checked: Attribution, tmp_path: Path, width_mm: float

@@ -116,6 +116,7 @@ def whole(ask: Problem, tmp_path: Path, **options: Any) -> Answer:
     return ask.known[asked]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("points", "of"), [(1, 3), pytest.param(3, 3, marks=pytest.mark.slow), (6, 9)]
 )
@@ -135,6 +136,7 @@ def test_after_a_stop_it_goes_on(ask: Problem, tmp_path: Path, points: int, of: 
     assert not ask.folders
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["add", "_commit"])
 def test_after_a_failure_it_goes_on(ask: Problem, tmp_path: Path, place: str) -> None:
     expected, alphas = whole(ask, tmp_path, steps=4)
@@ -288,6 +290,7 @@ def test_what_is_damaged_is_begun_anew(ask: Problem, tmp_path: Path, damage: str
     assert answer(found) == expected
 
 
+@pytest.mark.slow
 def test_a_smaller_gap_goes_on_and_a_larger_one_takes_what_is_there(
     ask: Problem, tmp_path: Path
 ) -> None:
@@ -314,6 +317,7 @@ def test_a_smaller_gap_goes_on_and_a_larger_one_takes_what_is_there(
     assert not ask.folders
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "model", ["atmosphere", pytest.param("inf-dehaze-small", marks=pytest.mark.slow)]
 )

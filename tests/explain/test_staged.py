@@ -42,6 +42,7 @@ def toy() -> ToyStaged:
     return ToyStaged()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "size", "box"),
     [
@@ -154,6 +155,7 @@ class Undecided(ToyStaged):
         return mixed * torch.where(turned, -1.0, 1.0)[..., None]
 
 
+@pytest.mark.slow
 def test_fixed_routing_makes_an_attribution_complete(tmp_path: Path) -> None:
     """What a model decides jumps along the path, and no gradient sees a jump."""
     box = Region(120, 100, 150, 140)

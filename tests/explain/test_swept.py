@@ -132,6 +132,7 @@ def hole(pixels: Any) -> Any:
 HOLES = ("toy", "hint64", "andehazeformer64")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "has_hole"),
     [
@@ -158,6 +159,7 @@ def test_sweeps_back_equal_the_whole_graph(name: str, has_hole: bool, tmp_path: 
     assert float((found - expected).norm()) <= limit * float(expected.norm())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["toy", "chain"])
 def test_tiles_and_tiers_do_not_matter(name: str, tmp_path: Path) -> None:
     source = opened(MODELS[name](), scene(49, 60), tmp_path)
@@ -256,6 +258,7 @@ def test_both_ways_through_the_image_add_up(tmp_path: Path) -> None:
     assert float((found - expected).norm()) <= 1e-5 * float(expected.norm())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["hint", "andehazeformer"])
 def test_decisions_of_one_picture_can_be_fixed(name: str, tmp_path: Path) -> None:
     model = MODELS[name]()
@@ -284,6 +287,7 @@ def test_decisions_of_one_picture_can_be_fixed(name: str, tmp_path: Path) -> Non
     assert torch.equal(gradients.forward(source.image), y)
 
 
+@pytest.mark.slow
 def test_an_attribution_through_sweeps_is_complete(tmp_path: Path) -> None:
     image = nr.open_image(hole(scene(*SIZE)), bands="red=1,green=2,blue=3")
     model = MODELS["hint"]()

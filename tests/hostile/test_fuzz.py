@@ -95,6 +95,7 @@ def test_the_watch_sees_changed_files(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_changes_of_structures_are_made(tmp_path: Path) -> None:
     """Each keeps what it can of good files: none of them gives up on the corpus itself."""
     script = """

@@ -103,6 +103,7 @@ def test_the_budget_follows_the_address_space(tiff: Tiff) -> None:
     assert json.loads(done.stdout)["memory_bytes"] < 0.6 * 3_000_000 * 1024
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compression", ["none", pytest.param("deflate", marks=pytest.mark.slow)])
 def test_lines_of_libtiff_stay_out_of_the_terminal(
     compression: str, tmp_path: Path, tiff: Tiff
@@ -117,6 +118,7 @@ def test_lines_of_libtiff_stay_out_of_the_terminal(
     assert not out.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["device", "pipe"])
 def test_devices_and_pipes_are_not_replaced(kind: str, tmp_path: Path, tiff: Tiff) -> None:
     special = tmp_path / "special.tif"

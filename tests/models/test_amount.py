@@ -25,6 +25,7 @@ def restored(model_id: str, amount: float) -> torch.Tensor:
         return load(model_id, parameters={"amount": amount})(hazy())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model_id", MODELS)
 def test_none_changes_nothing_and_more_changes_more(model_id: str) -> None:
     assert torch.equal(restored(model_id, 0), hazy())

@@ -96,6 +96,7 @@ def fixed_program(path: Path, module: nn.Module, shape: tuple[int, int, int, int
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(1, 3, 64, 64), (2, 3, 64, 96)], ids=str)
 def test_a_program_of_one_size_sees_windows_of_it(tmp_path: Path, shape: tuple[int, ...]):
     module = Halves()

@@ -98,6 +98,7 @@ def test_removing_the_source_stops_its_run(panel: Any, qtbot: Any):
     assert not panel.bar.button.isEnabled()
 
 
+@pytest.mark.slow
 def test_two_viewers_do_not_mix(make_napari_viewer: Any, qtbot: Any):
     one, other = make_napari_viewer(), make_napari_viewer()
     first, second = opened(one), opened(other)

@@ -31,6 +31,7 @@ def results(panel: Any) -> list[Any]:
     return [x for x in panel.viewer.layers if "napari_restore_source" in x.metadata]
 
 
+@pytest.mark.slow
 def test_run_restores_the_visible_region_of_the_sample(
     panel: Any, slicing: bool, sample: Path, finished_run: Any
 ):
@@ -52,6 +53,7 @@ def test_run_restores_the_visible_region_of_the_sample(
     np.testing.assert_array_equal(shown[opaque][:, :3], of_source[region.slices].reshape(-1, 3))
 
 
+@pytest.mark.slow
 def test_a_result_lies_on_its_source_to_the_pixel(panel: Any, sample: Path, finished_run: Any):
     """Also where pixels are small and far from the map's zero."""
     viewer = panel.viewer
@@ -94,6 +96,7 @@ def test_tiles_that_were_there_already_are_shown_too(
     assert (np.asarray(results(panel)[1].data[0])[..., 3] == 255).all()
 
 
+@pytest.mark.slow
 def test_a_panel_opened_again_has_its_settings(
     make_napari_viewer: Any, qtbot: Any, colours: np.ndarray
 ):
@@ -113,6 +116,7 @@ def test_a_panel_opened_again_has_its_settings(
     assert again.parameters.rows["omega"].value == 0.7
 
 
+@pytest.mark.slow
 def test_cancel_stops_and_is_reported(panel: Any, qtbot: Any, colours: np.ndarray):
     panel.viewer.add_image(np.tile(colours, (4, 4, 1)), name="photo")
     panel.target.choose(Target.WHOLE)
@@ -129,6 +133,7 @@ def test_cancel_stops_and_is_reported(panel: Any, qtbot: Any, colours: np.ndarra
     assert panel.bar.button.isEnabled()
 
 
+@pytest.mark.slow
 def test_removing_the_source_stops_its_run(panel: Any, qtbot: Any, colours: np.ndarray):
     source = panel.viewer.add_image(np.tile(colours, (4, 4, 1)), name="photo")
     panel.target.choose(Target.WHOLE)
@@ -143,6 +148,7 @@ def test_removing_the_source_stops_its_run(panel: Any, qtbot: Any, colours: np.n
     assert not panel.bar.button.isEnabled()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["window", "dock"])
 def test_closing_ends_the_run_and_its_process(
     make_napari_viewer: Any, qtbot: Any, sample: Path, how: str
@@ -162,6 +168,7 @@ def test_closing_ends_the_run_and_its_process(
     qtbot.waitUntil(lambda: child.poll() is not None)
 
 
+@pytest.mark.slow
 def test_a_child_that_dies_is_an_error_with_a_next_step(panel: Any, qtbot: Any, sample: Path):
     panel.viewer.open(sample, plugin="napari-restore")
     outcome = []
@@ -223,6 +230,7 @@ def test_the_plan_follows_the_settings(panel: Any, qtbot: Any, colours: np.ndarr
     assert " tile" in reported.args[0]
 
 
+@pytest.mark.slow
 def test_parameters_come_from_the_card_and_reach_the_record(
     panel: Any, colours: np.ndarray, finished_run: Any
 ):

@@ -42,6 +42,7 @@ def literal(model: HintByCrops, x: Tensor, crop: int, overlap: int) -> Tensor:
     return total / number
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "crop", "overlap"),
     [
@@ -63,6 +64,7 @@ def test_images_of_a_batch_are_cropped_alone():
     assert torch.equal(model(x), torch.cat([model(x[:1]), model(x[1:])]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
 def test_tiles_are_the_whole(seed: int):
     model, x = model_of(), picture(2, 97, 90)
@@ -85,6 +87,7 @@ def test_tiles_of_a_coarser_level_are_its_whole():
     assert torch.equal(low[..., 32:, 32:], whole[..., 48:, 56:])
 
 
+@pytest.mark.slow
 def test_the_engine_restores_what_the_network_gives(quick_plans: None):
     model, x = model_of().float(), picture(4, 136, 150).float()
     pixels, expected = x[0].permute(1, 2, 0).numpy(), model(x)[0].permute(1, 2, 0).numpy()
@@ -157,6 +160,7 @@ def test_its_gradient_is_that_of_the_average():
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_its_pixels_are_attributed(quick_plans: None):
     model = model_of(overlap=0).float()
     pixels = picture(8, 40, 48)[0].permute(1, 2, 0).float().numpy()

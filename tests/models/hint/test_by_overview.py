@@ -68,6 +68,7 @@ def test_statistics_are_those_of_the_overview(intra_size: int, small_overviews: 
     torch.testing.assert_close(of_x["scales0"], ratio * of_small["scales0"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
 def test_tiles_are_the_whole(seed: int, small_overviews: None):
     model, x = model_of(), picture(4, 24, 200)
@@ -79,6 +80,7 @@ def test_tiles_are_the_whole(seed: int, small_overviews: None):
     torch.testing.assert_close(found, whole, rtol=0, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_the_engine_restores_what_the_network_gives(quick_plans: None, small_overviews: None):
     model, x = model_of().float(), picture(5, 150, 170).float()
     pixels, expected = x[0].permute(1, 2, 0).numpy(), model(x)[0].permute(1, 2, 0).numpy()
@@ -129,6 +131,7 @@ def test_a_cache_of_the_image_before_is_refused():
         load("hint-small", weights="random:0", parameters=given)
 
 
+@pytest.mark.slow
 def test_pixels_are_attributed_and_the_overview_is_held(quick_plans: None):
     model, pixels = model_of().float(), picture(9, 40, 48)[0].permute(1, 2, 0).float().numpy()
     box = nr.Region(8, 8, 16, 16)

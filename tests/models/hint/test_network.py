@@ -55,6 +55,7 @@ def test_it_has_the_published_sizes():
     assert "reduce_chan_level1.weight" not in state
 
 
+@pytest.mark.slow
 def test_its_convolutions_take_the_published_operations():
     with torch.device("meta"):
         model = make(card_of("hint")).eval()
@@ -203,6 +204,7 @@ def saved(model: nn.Module, path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_published_file_loads_strictly(tmp_path: Path):
     model = make(card_of("hint"))
     found = load("hint", weights=saved(model, tmp_path / "hint.pth"))

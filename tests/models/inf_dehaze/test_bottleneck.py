@@ -226,6 +226,7 @@ def measured_bytes(bottleneck: Bottleneck, index: int, height: int, width: int) 
     return tensors.peak + x.untyped_storage().nbytes()
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize("piece", [8, None])
 @pytest.mark.parametrize("shape", [(16, 24), (40, 60), (4, 1200)], ids=str)

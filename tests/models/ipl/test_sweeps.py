@@ -127,6 +127,7 @@ def test_a_second_run_counts_nothing(
     assert np.array_equal(np.asarray(nr.start(plan).result().array), first)
 
 
+@pytest.mark.slow
 def test_cubes_of_another_bracket_may_be_taken(x: Tensor, tmp_path: Path) -> None:
     near, values = (
         model({"cache": "positional"}, mixes=1, detail=4),
@@ -162,6 +163,7 @@ def test_cubes_of_another_bracket_may_be_taken(x: Tensor, tmp_path: Path) -> Non
         assert nr.plan(image_of(x), near, scratch=tmp_path / "e", **values).lends is not None
 
 
+@pytest.mark.slow
 def test_cubes_may_be_forgotten(x: Tensor, expected: Any, tmp_path: Path) -> None:
     forgetful = model({"cache": "off"}, mixes=1, detail=4)
     image, area = image_of(x), Region(0, 0, 200, 200)
@@ -197,6 +199,7 @@ def test_the_error_of_maps_that_are_rounded_is_told(x: Tensor, expected: Any) ->
     assert TOLERANCE < error < 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("residuals", ["ram", "disk", "recompute"])
 def test_maps_in_8_bits(x: Tensor, expected: Any, residuals: str, tmp_path: Path) -> None:
     model_8 = model({"kept": "int8"}, mixes=1, detail=4)

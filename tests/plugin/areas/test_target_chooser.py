@@ -33,6 +33,7 @@ def area_is(panel: Any, qtbot: Any, fits: Any) -> None:
     qtbot.waitUntil(lambda: panel.state.area is not None and fits(panel.state.area))
 
 
+@pytest.mark.slow
 def test_only_what_the_target_needs_is_offered(panel: Any, colours: np.ndarray):
     panel.viewer.add_image(colours, name="photo")
     shown = {
@@ -121,6 +122,7 @@ def test_edges_stay_thin_on_the_screen(panel: Any, qtbot: Any, colours: np.ndarr
     qtbot.waitUntil(lambda: areas.edge_width == [0.25])
 
 
+@pytest.mark.slow
 def test_a_second_gradient_takes_the_place_of_the_first(
     panel: Any, qtbot: Any, colours: np.ndarray
 ):
@@ -138,6 +140,7 @@ def test_a_second_gradient_takes_the_place_of_the_first(
     assert panel.state.request().feather == 0
 
 
+@pytest.mark.slow
 def test_a_gradient_blends_between_before_and_after(
     panel: Any, qtbot: Any, sample: Path, finished_run: Any
 ):
@@ -165,6 +168,7 @@ def paint(panel: Any, region: Region) -> Any:
     return layer
 
 
+@pytest.mark.slow
 def test_what_the_brush_paints_is_restored(
     panel: Any, qtbot: Any, colours: np.ndarray, finished_run: Any
 ):
@@ -186,6 +190,7 @@ def test_what_the_brush_paints_is_restored(
     assert panel.state.area is None
 
 
+@pytest.mark.slow
 def test_a_layer_for_strength_can_be_chosen(panel: Any, qtbot: Any, colours: np.ndarray):
     panel.viewer.add_image(colours, name="photo")
     photo = panel.state.layer
@@ -205,6 +210,7 @@ def test_a_layer_for_strength_can_be_chosen(panel: Any, qtbot: Any, colours: np.
     area_is(panel, qtbot, lambda area: not area.soft)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "what",
     [
@@ -285,6 +291,7 @@ def test_an_empty_layer_to_leave_out_is_explained(panel: Any, colours: np.ndarra
     assert "no area is drawn" in panel.exclude.message.text()
 
 
+@pytest.mark.slow
 def test_what_is_left_out_stays_as_it_is(panel: Any, sample: Path, finished_run: Any):
     panel.viewer.open(sample, plugin="napari-restore")
     choose(panel, "dcp")
@@ -301,6 +308,7 @@ def test_what_is_left_out_stays_as_it_is(panel: Any, sample: Path, finished_run:
     assert (variant.result.read(other) != image.read(other)).any()
 
 
+@pytest.mark.slow
 def test_a_run_waits_for_what_is_left_out(panel: Any, colours: np.ndarray, finished_run: Any):
     panel.viewer.add_image(colours, name="photo")
     choose(panel, "identity")

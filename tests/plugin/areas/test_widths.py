@@ -50,6 +50,7 @@ def shares(viewer: Any) -> tuple[float, float]:
     return float(yellow.mean()), float(((blue > 150) & (red < 100)).mean())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pixel", [30, 150])
 @pytest.mark.parametrize("whose", ["ours", "napari's"])
 def test_an_area_on_a_map_has_thin_edges_and_a_thin_highlight(

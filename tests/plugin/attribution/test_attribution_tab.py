@@ -27,6 +27,7 @@ pytestmark = pytest.mark.viewer
 BOX = Region(100, 120, 148, 184)
 
 
+@pytest.mark.slow
 def test_a_box_becomes_layers_and_measures(tab: Any, finished_attribution: Any) -> None:
     tab.target.add_box(BOX)
     assert "64 × 48 pixels at x 120, y 100" in tab.form.box.text()
@@ -50,6 +51,7 @@ def test_a_box_becomes_layers_and_measures(tab: Any, finished_attribution: Any) 
     assert not tab.state.running and tab.bar.button.text() == "Run"
 
 
+@pytest.mark.slow
 def test_in_a_low_window_the_results_scroll_into_view(
     tab: Any, panel: Any, finished_attribution: Any, qtbot: Any
 ) -> None:
@@ -68,6 +70,7 @@ def test_in_a_low_window_the_results_scroll_into_view(
     qtbot.waitUntil(in_sight)
 
 
+@pytest.mark.slow
 def test_the_curve_of_a_complete_map_meets_d(tab: Any, finished_attribution: Any) -> None:
     tab.target.add_box(BOX)
     reported = finished_attribution().record["attribution"]
@@ -203,6 +206,7 @@ def test_an_overview_is_placed_over_the_image(
     assert "1:2" in tab.results.measures.text()
 
 
+@pytest.mark.slow
 def test_files_are_what_the_command_writes(
     tab: Any, finished_attribution: Any, qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -234,6 +238,7 @@ def test_a_method_without_a_path(tab: Any, finished_attribution: Any) -> None:
     assert tab.results.path.isHidden() and not tab.results.rings.isHidden()
 
 
+@pytest.mark.slow
 def test_two_attributions_side_by_side(tab: Any, finished_attribution: Any, qtbot: Any) -> None:
     tab.target.add_box(BOX)
     finished_attribution()
@@ -295,6 +300,7 @@ def test_one_attribution_is_on_the_canvas(
     assert coming == [[False, False]] and seen() == [True, False]
 
 
+@pytest.mark.slow
 def test_another_choice_ends_side_by_side(tab: Any, finished_attribution: Any, qtbot: Any) -> None:
     tab.target.add_box(BOX)
     for _ in range(2):
@@ -306,6 +312,7 @@ def test_another_choice_ends_side_by_side(tab: Any, finished_attribution: Any, q
     assert [found.layers.map.visible for found in tab.results.all] == [True, False]
 
 
+@pytest.mark.slow
 def test_one_layer_shows_map_magnitude_and_area(tab: Any, finished_attribution: Any) -> None:
     tab.target.add_box(BOX)
     found = finished_attribution()
@@ -328,6 +335,7 @@ def test_one_layer_shows_map_magnitude_and_area(tab: Any, finished_attribution: 
     assert layers.map.metadata["napari_restore_record"] is found.record
 
 
+@pytest.mark.slow
 def test_the_report_is_a_table(tab: Any, finished_attribution: Any) -> None:
     tab.target.add_box(BOX)
     rows = dict(report(finished_attribution().record))
@@ -341,6 +349,7 @@ def test_the_report_is_a_table(tab: Any, finished_attribution: Any) -> None:
     assert tab.results.through_context.isHidden()
 
 
+@pytest.mark.slow
 def test_one_click_goes_through_the_context(
     tab: Any, panel: Any, finished_attribution: Any, qtbot: Any
 ) -> None:

@@ -30,8 +30,10 @@ def hazy() -> np.ndarray:
 
 
 @pytest.fixture
-def make_variant(monkeypatch: pytest.MonkeyPatch) -> Any:
+def make_variant() -> Iterator[Any]:
     """A function that restores pixels and adds source and result to a viewer."""
+    # Its own: `undo` of the test's would undo those of other fixtures.
+    patch = pytest.MonkeyPatch()
 
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError(NO_RUN)
@@ -48,7 +50,7 @@ def make_variant(monkeypatch: pytest.MonkeyPatch) -> Any:
         tile: int | None = None,
         **layer: Any,
     ) -> Variant:
-        monkeypatch.undo()
+        patch.undo()
         if source is None:
             image = nr.open_image(pixels, bands=bands)
             data, arguments, _ = layer_of(image)
@@ -67,13 +69,14 @@ def make_variant(monkeypatch: pytest.MonkeyPatch) -> Any:
         shown.layer.metadata["napari_restore_source"] = source.unique_id
         viewer.add_layer(shown.layer)
         for name in ("start", "plan", "load_model"):
-            monkeypatch.setattr(nr, name, refuse)
+            patch.setattr(nr, name, refuse)
         if not finished:
             return Variant(None, source, model, shown)
         shown.finish(result)
         return Variant(None, source, model, shown, record, result)
 
-    return make
+    yield make
+    patch.undo()
 
 
 @pytest.fixture

@@ -39,6 +39,7 @@ def test_without_a_result_the_next_step_is_shown(section: Any):
     assert not section._content.isEnabled()
 
 
+@pytest.mark.slow
 def test_swipe_and_side_by_side_exclude_each_other(
     section: Any, viewer: Any, state: Any, qtbot: Any, make_variant: Any, hazy: np.ndarray
 ):
@@ -62,6 +63,7 @@ def test_swipe_and_side_by_side_exclude_each_other(
     assert names(viewer) == before
 
 
+@pytest.mark.slow
 def test_another_result_is_swiped_on_where_the_line_was(
     section: Any, viewer: Any, state: Any, qtbot: Any, make_variant: Any, hazy: np.ndarray
 ):
@@ -88,6 +90,7 @@ def test_another_result_is_swiped_on_where_the_line_was(
     assert not grid.enabled
 
 
+@pytest.mark.slow
 def test_the_key_and_the_button_blink(
     section: Any, viewer: Any, state: Any, qtbot: Any, make_variant: Any, hazy: np.ndarray
 ):
@@ -104,6 +107,7 @@ def test_the_key_and_the_button_blink(
     assert variant.layer.opacity == 1
 
 
+@pytest.mark.slow
 def test_a_repeating_key_does_not_flicker(
     section: Any, viewer: Any, state: Any, qtbot: Any, make_variant: Any, hazy: np.ndarray
 ):
@@ -123,6 +127,7 @@ def test_a_repeating_key_does_not_flicker(
     qtbot.waitUntil(lambda: opacities == [0, 1])
 
 
+@pytest.mark.slow
 def test_contrast_is_linked_unless_the_user_does_not_want_it(
     section: Any, viewer: Any, state: Any, make_variant: Any
 ):
@@ -136,6 +141,7 @@ def test_contrast_is_linked_unless_the_user_does_not_want_it(
     assert variant.layer.contrast_limits == [10, 900]
 
 
+@pytest.mark.slow
 def test_figures_follow_the_view_and_what_the_result_shows(
     section: Any, viewer: Any, state: Any, qtbot: Any, make_variant: Any, hazy: np.ndarray
 ):
@@ -171,6 +177,7 @@ def test_figures_follow_the_view_and_what_the_result_shows(
     assert view.text.text() == ""
 
 
+@pytest.mark.slow
 def test_maps_come_and_go_with_their_buttons(
     section: Any, viewer: Any, state: Any, qtbot: Any, make_variant: Any, hazy: np.ndarray
 ):
@@ -196,6 +203,7 @@ def test_maps_come_and_go_with_their_buttons(
     assert names(viewer) == ["source"]
 
 
+@pytest.mark.slow
 def test_maps_that_a_result_lacks_are_disabled(
     section: Any, viewer: Any, state: Any, make_variant: Any, hazy: np.ndarray
 ):
@@ -209,6 +217,7 @@ def test_maps_that_a_result_lacks_are_disabled(
     assert state.options.storing.maps
 
 
+@pytest.mark.slow
 def test_a_map_follows_the_result_it_was_made_of(
     section: Any, viewer: Any, state: Any, qtbot: Any, make_variant: Any, hazy: np.ndarray
 ):
@@ -223,6 +232,7 @@ def test_a_map_follows_the_result_it_was_made_of(
     qtbot.waitUntil(lambda: bool(np.nanmax(np.abs(coarsest)) == 0))
 
 
+@pytest.mark.slow
 def test_leaving_lets_go_of_everything(
     viewer: Any, state: Any, qtbot: Any, make_variant: Any, hazy: np.ndarray
 ):

@@ -50,6 +50,7 @@ def before_and_after(viewer: Any, variant: Any) -> tuple[np.ndarray, np.ndarray]
     return before, picture(viewer)
 
 
+@pytest.mark.slow
 def test_left_is_the_source_and_right_the_result(
     viewer: Any, qtbot: Any, make_variant: Any, hazy: np.ndarray
 ):
@@ -65,6 +66,7 @@ def test_left_is_the_source_and_right_the_result(
     assert seen[y - 100, x].min() > 200
 
 
+@pytest.mark.slow
 def test_the_curtain_lies_exactly_on_the_source_at_every_level(
     viewer: Any, qtbot: Any, make_variant: Any, sample: Path
 ):
@@ -84,6 +86,7 @@ def test_the_curtain_lies_exactly_on_the_source_at_every_level(
         swipe.end()
 
 
+@pytest.mark.slow
 def test_it_leans_with_an_image_that_lies_askew(
     viewer: Any, qtbot: Any, make_variant: Any, hazy: np.ndarray
 ):
@@ -107,6 +110,7 @@ def test_it_leans_with_an_image_that_lies_askew(
     assert wrong <= 2
 
 
+@pytest.mark.slow
 def test_the_mouse_drags_it_and_the_view_stays(
     viewer: Any, qtbot: Any, make_variant: Any, hazy: np.ndarray
 ):
@@ -149,6 +153,7 @@ def move(canvas: Any, at: QPoint, held: Qt.MouseButton) -> None:
     QApplication.sendEvent(canvas, event)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "how",
     ["end", "escape", pytest.param("line removed", marks=pytest.mark.slow), "curtain removed"],
@@ -190,6 +195,7 @@ def test_ending_leaves_everything_as_it_was(
     np.testing.assert_array_equal(picture(viewer), plain)
 
 
+@pytest.mark.slow
 def test_it_follows_pan_and_zoom(viewer: Any, qtbot: Any, make_variant: Any, colours: np.ndarray):
     variant = make_variant(viewer, colours, "identity")
     viewer.scene.camera.zoom = 2.0
@@ -213,6 +219,7 @@ def test_it_follows_pan_and_zoom(viewer: Any, qtbot: Any, make_variant: Any, col
     assert 2 <= widths[0] <= 4
 
 
+@pytest.mark.slow
 def test_while_tiles_are_missing_the_left_side_is_covered_all_the_same(
     viewer: Any, qtbot: Any, make_variant: Any, hazy: np.ndarray
 ):
@@ -229,6 +236,7 @@ def test_while_tiles_are_missing_the_left_side_is_covered_all_the_same(
     np.testing.assert_array_equal(picture(viewer)[:, : edge - 20], before[:, : edge - 20])
 
 
+@pytest.mark.slow
 def test_another_result_may_be_on_the_left(
     viewer: Any, qtbot: Any, make_variant: Any, hazy: np.ndarray
 ):
@@ -248,6 +256,7 @@ def test_another_result_may_be_on_the_left(
     assert not curtain[:, 512 - region.x0 :, 3].any()
 
 
+@pytest.mark.slow
 def test_grey_bands_keep_their_values_and_display(
     viewer: Any, qtbot: Any, make_variant: Any, planned: Any
 ):
@@ -272,6 +281,7 @@ def test_grey_bands_keep_their_values_and_display(
     )
 
 
+@pytest.mark.slow
 def test_it_also_works_with_asynchronous_slicing(
     viewer: Any, qtbot: Any, make_variant: Any, hazy: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ):

@@ -23,6 +23,7 @@ def names(viewer: Any) -> list[str]:
     return [layer.name for layer in viewer.layers]
 
 
+@pytest.mark.slow
 def test_a_folder_is_fused_live_and_exported(
     panel: Any, tab: Any, fused: Any, qtbot: Any, photos: Path, tmp_path: Path
 ) -> None:
@@ -60,6 +61,7 @@ def test_a_folder_is_fused_live_and_exported(
         assert written.getexif().get_ifd(0x8769)[0x829A] == pytest.approx(0.01)
 
 
+@pytest.mark.slow
 def test_a_picture_of_light_is_tone_mapped_as_its_command_does(
     panel: Any, tab: Any, fused: Any, tmp_path: Path
 ) -> None:
@@ -79,6 +81,7 @@ def test_a_picture_of_light_is_tone_mapped_as_its_command_does(
     assert np.array_equal(variant.result.read(variant.result.region), written)
 
 
+@pytest.mark.slow
 def test_light_is_shown_by_a_curve_and_written_as_floats(
     panel: Any, tab: Any, fused: Any, photos: Path, tmp_path: Path
 ) -> None:
@@ -103,6 +106,7 @@ def test_light_is_shown_by_a_curve_and_written_as_floats(
     assert np.array_equal(tifffile.imread(tmp_path / "command.tif"), light)
 
 
+@pytest.mark.slow
 def test_frames_are_left_out_and_another_is_the_reference(
     panel: Any, tab: Any, fused: Any, qtbot: Any, photos: Path
 ) -> None:
@@ -131,6 +135,7 @@ def test_frames_are_left_out_and_another_is_the_reference(
     assert panel.state.model != "mertens"
 
 
+@pytest.mark.slow
 def test_weights_and_frames_are_layers(
     panel: Any, tab: Any, fused: Any, qtbot: Any, photos: Path
 ) -> None:
@@ -186,6 +191,7 @@ def test_what_cannot_be_fused_is_said(panel: Any, tab: Any, qtbot: Any, photos: 
     assert names(panel.viewer) == []
 
 
+@pytest.mark.slow
 def test_layers_and_dropped_folders_are_frames(
     panel: Any, tab: Any, fused: Any, qtbot: Any, photos: Path
 ) -> None:

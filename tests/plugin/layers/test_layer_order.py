@@ -44,6 +44,7 @@ def test_photos_beside_each_other_stay(panel: Any, colours: np.ndarray):
     assert names(panel) == ["a", "b"]
 
 
+@pytest.mark.slow
 def test_a_new_result_of_a_hidden_photo_comes_to_the_front_with_it(
     panel: Any, colours: np.ndarray, finished_run: Any
 ):

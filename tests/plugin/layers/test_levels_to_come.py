@@ -106,6 +106,7 @@ def check(shown: ResultLayer) -> None:
         np.testing.assert_array_equal(pixels[opaque][:, :3], read[opaque])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["adjusted", pytest.param("masked", marks=pytest.mark.slow)])
 def test_an_earlier_result_is_clear_until_levels_are_made_beside(
     kept: Any, mask: str, counted: list[int], qtbot: Any, how: str
@@ -123,6 +124,7 @@ def test_an_earlier_result_is_clear_until_levels_are_made_beside(
     check(shown)
 
 
+@pytest.mark.slow
 def test_levels_that_lie_in_the_cache_are_used_at_once(kept: Any, scene: Path, counted: list[int]):
     nr.open_image(scene).build_pyramid()
     shown = earlier(kept(HALF))
@@ -131,6 +133,7 @@ def test_levels_that_lie_in_the_cache_are_used_at_once(kept: Any, scene: Path, c
     check(shown)
 
 
+@pytest.mark.slow
 def test_another_adjustment_follows_and_the_window_does_not_wait(
     kept: Any, counted: list[int], qtbot: Any
 ):
@@ -163,6 +166,7 @@ def test_after_a_failure_the_next_adjustment_tries_again(
     assert len(started) == 2
 
 
+@pytest.mark.slow
 def test_tiles_of_a_masked_run_come_without_waiting(
     kept: Any, mask: str, counted: list[int], qtbot: Any
 ):

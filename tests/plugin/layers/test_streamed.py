@@ -82,6 +82,7 @@ def shows(found: np.ndarray, row: int) -> bool:
     return bool(np.abs(found[row] - COLOURS[row] * 255).max() <= NEAR)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     ["a.jpg", "a.png", "alpha.png", "a.webp", "8.tif", "16.tif", "16.ome.tif", "a.dng"],

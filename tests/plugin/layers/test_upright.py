@@ -90,6 +90,7 @@ def test_a_photo_is_upright_after_a_map(
     assert is_upright(viewer)
 
 
+@pytest.mark.slow
 def test_a_map_is_upright_after_a_photo_and_the_chosen_image_decides(
     panel: Any, show: Any, scene: Path, photo: Path
 ):

@@ -71,6 +71,7 @@ def test_the_scope_is_that_of_the_planned_parameters(form: AdvancedForm) -> None
         assert form.tile.isVisible() == (scope == "local")
 
 
+@pytest.mark.slow
 @pytest.mark.viewer
 def test_a_global_model_in_the_window(
     panel: Any, qtbot: Any, finished_run: Any, sample: Path, tmp_path: Path

@@ -102,6 +102,7 @@ def test_missing_roles_are_shown_and_reach_the_run(panel: Any, scene: Path, fini
     assert task["image"]["bands"] == {"blue": 1, "red": 3}
 
 
+@pytest.mark.slow
 @pytest.mark.viewer
 def test_roles_belong_to_their_layer(panel: Any, scene: Path):
     panel.viewer.open(scene, plugin="napari-restore")
@@ -162,6 +163,7 @@ def bands_shown(layer: Any) -> list[int]:
     return [int(value) // 1000 for value in np.asarray(pixels)[5, 5, :3]]
 
 
+@pytest.mark.slow
 @pytest.mark.viewer
 def test_bands_that_have_been_named_are_shown_in_colour(
     panel: Any, six_bands: Path, finished_run: Any
@@ -193,6 +195,7 @@ def test_bands_that_have_been_named_are_shown_in_colour(
     assert panel.state.request().image.roles[:3] == ("blue", "green", "red")
 
 
+@pytest.mark.slow
 @pytest.mark.viewer
 def test_results_keep_the_image_they_were_made_of(panel: Any, six_bands: Path, finished_run: Any):
     viewer = panel.viewer

@@ -80,6 +80,7 @@ def shown() -> list[str]:
     return reported
 
 
+@pytest.mark.slow
 def test_dropped_weights_are_proposed_confirmed_and_run_in_the_child(
     panel: Any, qtbot: Any, weights: Path, finished_run: Any
 ):

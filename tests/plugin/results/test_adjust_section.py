@@ -125,6 +125,7 @@ def test_a_mask_is_shown_as_it_is_written(haze: np.ndarray, tmp_path: Path):
     np.testing.assert_array_equal(np.asarray(made.layer.data[2])[100:230, 120:330, :3], stored)
 
 
+@pytest.mark.slow
 def test_levels_the_source_lacks_are_made_beside_and_then_shown(qtbot: Any, own_cache: Path):
     rng = np.random.default_rng(5)
     pixels = np.kron(rng.integers(90, 250, (210, 230, 3), np.uint8), np.ones((10, 10, 1), np.uint8))
@@ -161,6 +162,7 @@ def variant(panel: Any, haze: np.ndarray, finished_run: Any) -> Any:
     return finished_run()
 
 
+@pytest.mark.slow
 @pytest.mark.viewer
 def test_moving_a_slider_shows_it_and_runs_nothing(
     panel: Any, look: AdjustSection, variant: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
@@ -191,6 +193,7 @@ def test_moving_a_slider_shows_it_and_runs_nothing(
     assert look.sliders["strength"].value() == 100 and not look.keep_colours.isChecked()
 
 
+@pytest.mark.slow
 @pytest.mark.viewer
 def test_the_file_contains_what_is_shown(
     panel: Any, look: AdjustSection, variant: Any, qtbot: Any, tmp_path: Path
@@ -206,6 +209,7 @@ def test_the_file_contains_what_is_shown(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.viewer
 def test_each_result_keeps_its_own_adjustment(
     panel: Any, look: AdjustSection, variant: Any, qtbot: Any, finished_run: Any
@@ -229,6 +233,7 @@ def test_each_result_keeps_its_own_adjustment(
     assert look.sliders["strength"].value() == 120
 
 
+@pytest.mark.slow
 @pytest.mark.viewer
 def test_undo_takes_one_step_back_and_the_heading_shows_it(
     panel: Any, look: AdjustSection, variant: Any
@@ -249,6 +254,7 @@ def test_undo_takes_one_step_back_and_the_heading_shows_it(
     assert not look.undo_button.isEnabled()
 
 
+@pytest.mark.slow
 @pytest.mark.viewer
 def test_it_needs_a_result_and_explains_why_colours_cannot_be_kept(
     panel: Any, look: AdjustSection, finished_run: Any
@@ -269,6 +275,7 @@ def test_it_needs_a_result_and_explains_why_colours_cannot_be_kept(
     assert not look.sliders["strength"].isEnabled()
 
 
+@pytest.mark.slow
 @pytest.mark.viewer
 def test_it_lets_go_when_the_panel_closes(panel: Any, look: AdjustSection, variant: Any):
     before = len(variant.adjusted)

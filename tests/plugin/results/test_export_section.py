@@ -123,6 +123,7 @@ def test_the_copied_command_writes_the_same_bytes_as_the_panel(
     assert not changed[:250].any() and not changed[:, 1000:].any()
 
 
+@pytest.mark.slow
 def test_every_format_is_written_as_the_command_does(
     section: ExportSection,
     qtbot: Any,
@@ -149,6 +150,7 @@ def test_every_format_is_written_as_the_command_does(
             np.testing.assert_array_equal(pixels(first), result.result.read(result.result.region))
 
 
+@pytest.mark.slow
 def test_only_options_that_the_format_has_are_shown_and_used(section: ExportSection, result: Any):
     shown = {}
     for form in FORMATS:
@@ -174,6 +176,7 @@ def test_only_options_that_the_format_has_are_shown_and_used(section: ExportSect
     assert section.options()["cog"] is True
 
 
+@pytest.mark.slow
 def test_the_format_of_the_source_is_proposed_beside_it(
     section: ExportSection, result: Any, sample: Path
 ):
@@ -183,6 +186,7 @@ def test_the_format_of_the_source_is_proposed_beside_it(
     assert proposed.name == "hazy_town_synthetic_clear.tif"
 
 
+@pytest.mark.slow
 def test_a_cancelled_export_leaves_nothing(
     section: ExportSection,
     qtbot: Any,
@@ -212,6 +216,7 @@ def test_a_cancelled_export_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_panel_that_is_closed_stops_its_export(
     panel: Any,
     section: ExportSection,
@@ -237,6 +242,7 @@ def test_a_panel_that_is_closed_stops_its_export(
     assert section.saving is None and not result.saving
 
 
+@pytest.mark.slow
 def test_what_cannot_be_written_is_reported_with_the_next_step(
     section: ExportSection,
     qtbot: Any,

@@ -57,6 +57,7 @@ def two(panel: Any, photo: Any, finished_run: Any) -> Any:
     return first, finished_run()
 
 
+@pytest.mark.slow
 def test_every_result_has_a_row_with_its_differences(panel: Any, photo: Any, finished_run: Any):
     results = section(panel)
     choose(panel, "dcp")
@@ -73,6 +74,7 @@ def test_every_result_has_a_row_with_its_differences(panel: Any, photo: Any, fin
     assert "patch_radius" in results.rows[second].settings.toolTip()
 
 
+@pytest.mark.slow
 def test_a_row_omits_settings_that_only_another_method_has(panel: Any, two: Any):
     rows = section(panel).rows
     assert "omega 0.5" in rows[two[1]].settings.text()
@@ -80,6 +82,7 @@ def test_a_row_omits_settings_that_only_another_method_has(panel: Any, two: Any)
     assert not any("none" in rows[variant].settings.text() for variant in two)
 
 
+@pytest.mark.slow
 def test_a_row_chooses_its_result_and_its_name_is_that_of_the_layer(
     panel: Any, qtbot: Any, two: Any
 ):
@@ -96,6 +99,7 @@ def test_a_row_chooses_its_result_and_its_name_is_that_of_the_layer(
     assert results.other.currentText() == "mehr"
 
 
+@pytest.mark.slow
 def test_one_alone_and_two_in_turn(panel: Any, qtbot: Any, two: Any):
     results, (first, second) = section(panel), two
     results.only.click()
@@ -106,6 +110,7 @@ def test_one_alone_and_two_in_turn(panel: Any, qtbot: Any, two: Any):
     assert (first.layer.visible, second.layer.visible) == (False, True)
 
 
+@pytest.mark.slow
 def test_the_settings_of_a_result_come_back_in_panel_and_state(
     panel: Any, photo: Any, finished_run: Any
 ):
@@ -131,6 +136,7 @@ def test_the_settings_of_a_result_come_back_in_panel_and_state(
     assert panel.state.options.storing.maps is True
 
 
+@pytest.mark.slow
 def test_deleting_asks_and_frees_the_disk(
     panel: Any, qtbot: Any, two: Any, monkeypatch: pytest.MonkeyPatch
 ):
@@ -150,6 +156,7 @@ def test_deleting_asks_and_frees_the_disk(
     assert first.result.store.path.is_dir()
 
 
+@pytest.mark.slow
 def test_a_store_that_another_result_shows_stays(
     panel: Any, qtbot: Any, photo: Any, monkeypatch: pytest.MonkeyPatch, finished_run: Any
 ):
@@ -174,6 +181,7 @@ def test_a_store_that_another_result_shows_stays(
             assert panel.state.current.result.read(first.result.region).any()
 
 
+@pytest.mark.slow
 def test_what_is_being_saved_or_made_is_not_deleted(
     panel: Any, qtbot: Any, two: Any, monkeypatch: pytest.MonkeyPatch
 ):
@@ -184,6 +192,7 @@ def test_what_is_being_saved_or_made_is_not_deleted(
     assert second.layer in panel.viewer.layers
 
 
+@pytest.mark.slow
 def test_a_removed_layer_is_offered_again_and_shown_as_it_was(
     panel: Any, qtbot: Any, photo: Any, finished_run: Any
 ):
@@ -211,6 +220,7 @@ def test_a_removed_layer_is_offered_again_and_shown_as_it_was(
     assert again.request.parameters == first.request.parameters
 
 
+@pytest.mark.slow
 def test_an_unfinished_run_is_offered_and_resumed(panel: Any, qtbot: Any, sample: Path):
     panel.viewer.open(sample, plugin="napari-restore")
     choose(panel, "dcp")
@@ -238,6 +248,7 @@ def test_an_unfinished_run_is_offered_and_resumed(panel: Any, qtbot: Any, sample
     assert record["targets"][0]["region"] == [0, 0, 2048, 3072]
 
 
+@pytest.mark.slow
 def test_the_record_is_whole_and_runs_again(panel: Any, qtbot: Any, photo: Any, finished_run: Any):
     choose(panel, "identity")
     first = finished_run()
@@ -260,6 +271,7 @@ def test_the_record_is_whole_and_runs_again(panel: Any, qtbot: Any, photo: Any, 
     assert panel.state.variants == (first, again)
 
 
+@pytest.mark.slow
 def test_a_live_result_is_stored_once_it_is_ordinary(panel: Any, photo: Any, finished_run: Any):
     choose(panel, "identity")
     first = finished_run()

@@ -25,6 +25,7 @@ def photo(panel: Any, sample: Path) -> Any:
     return panel.viewer.layers[0]
 
 
+@pytest.mark.slow
 def test_without_its_image_a_result_is_still_there_to_save_and_delete(
     panel: Any,
     qtbot: Any,

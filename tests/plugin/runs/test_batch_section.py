@@ -79,6 +79,7 @@ def test_two_selected_images_are_needed(panel: Any, batch: Any, colours: np.ndar
     assert not batch.layers.isEnabled()
 
 
+@pytest.mark.slow
 def test_selected_layers_are_restored_one_after_another(
     panel: Any, batch: Any, qtbot: Any, colours: np.ndarray
 ):
@@ -154,6 +155,7 @@ def test_cancel_stops_the_rest(panel: Any, batch: Any, qtbot: Any, colours: np.n
     assert {v.source for v in panel.state.variants} <= {layers[0]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", ["done", pytest.param("cancelled", marks=pytest.mark.slow)])
 def test_the_end_of_another_run_is_not_the_queues(
     panel: Any, batch: Any, qtbot: Any, colours: np.ndarray, status: str
@@ -187,6 +189,7 @@ def test_stopping_the_queue_leaves_another_run_alone(
     assert ended == ["done"]
 
 
+@pytest.mark.slow
 def test_layers_wait_for_what_is_excluded(panel: Any, batch: Any, qtbot: Any, colours: np.ndarray):
     layers = [add(panel, colours[:300, :300], name=name) for name in "ab"]
     choose(panel, "identity")
@@ -220,6 +223,7 @@ def test_layers_do_not_start_without_what_is_excluded(
     assert batch.queue is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "place", [pytest.param(0, id="first"), pytest.param(2, id="last", marks=pytest.mark.slow)]
 )
@@ -288,6 +292,7 @@ def folder(tmp_path: Path, colours: np.ndarray) -> Path:
     return source
 
 
+@pytest.mark.slow
 def test_a_folder_is_restored_as_the_command_does(
     panel: Any, batch: Any, qtbot: Any, folder: Path, tmp_path: Path
 ):
@@ -343,6 +348,7 @@ def test_closing_the_panel_ends_the_command(
     qtbot.waitUntil(lambda: run.is_over)
 
 
+@pytest.mark.slow
 def test_a_folder_has_the_memory_to_itself(
     panel: Any, batch: Any, qtbot: Any, folder: Path, tmp_path: Path
 ):

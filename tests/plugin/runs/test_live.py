@@ -55,6 +55,7 @@ def opened(panel: Any, qtbot: Any, scene: Path) -> Any:
     return layer
 
 
+@pytest.mark.slow
 def test_live_follows_the_view_in_one_layer(panel: Any, slicing: bool, qtbot: Any, sample: Path):
     viewer = panel.viewer
     viewer.open(sample, plugin="napari-restore")
@@ -80,6 +81,7 @@ def test_live_follows_the_view_in_one_layer(panel: Any, slicing: bool, qtbot: An
         np.testing.assert_array_equal(shown[..., :3], image.read(region))
 
 
+@pytest.mark.slow
 def test_finished_tiles_are_not_computed_again(panel: Any, qtbot: Any, sample: Path):
     viewer = panel.viewer
     viewer.open(sample, plugin="napari-restore")
@@ -98,6 +100,7 @@ def test_finished_tiles_are_not_computed_again(panel: Any, qtbot: Any, sample: P
     assert again["tiles_resumed"] == first["tiles_done"]
 
 
+@pytest.mark.slow
 def test_other_settings_take_the_same_place(panel: Any, qtbot: Any, sample: Path):
     viewer = panel.viewer
     viewer.open(sample, plugin="napari-restore")
@@ -117,6 +120,7 @@ def test_other_settings_take_the_same_place(panel: Any, qtbot: Any, sample: Path
     assert panel.runs.worker.process.pid == child
 
 
+@pytest.mark.slow
 def test_switched_off_the_last_result_stays_as_an_ordinary_one(
     panel: Any, qtbot: Any, sample: Path
 ):
@@ -133,6 +137,7 @@ def test_switched_off_the_last_result_stays_as_an_ordinary_one(
     assert len(panel.state.variants) == 2
 
 
+@pytest.mark.slow
 def test_removing_the_live_layer_switches_live_off(panel: Any, qtbot: Any, sample: Path):
     panel.viewer.open(sample, plugin="napari-restore")
     choose(panel, "identity")
@@ -143,6 +148,7 @@ def test_removing_the_live_layer_switches_live_off(panel: Any, qtbot: Any, sampl
     assert panel.state.variants == ()
 
 
+@pytest.mark.slow
 def test_live_waits_while_a_run_has_the_worker(panel: Any, qtbot: Any, sample: Path):
     panel.viewer.open(sample, plugin="napari-restore")
     choose(panel, "identity")
@@ -168,6 +174,7 @@ def test_an_error_is_shown_once_and_live_continues(panel: Any, qtbot: Any):
     assert panel.state.variants
 
 
+@pytest.mark.slow
 def test_live_reports_that_a_method_is_loaded(panel: Any, qtbot: Any, sample: Path):
     panel.viewer.open(sample, plugin="napari-restore")
     choose(panel, "identity")
@@ -183,6 +190,7 @@ def test_live_reports_that_a_method_is_loaded(panel: Any, qtbot: Any, sample: Pa
     assert message.count("Loading the method …") == 1
 
 
+@pytest.mark.slow
 def test_a_slow_method_shows_a_draft_only(
     panel: Any, qtbot: Any, scene: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -214,6 +222,7 @@ def test_a_slow_method_shows_a_draft_only(
     assert panel.bar.draft.isHidden()
 
 
+@pytest.mark.slow
 def test_a_first_run_shows_a_draft_until_true_pixels_cover_it(panel: Any, qtbot: Any, scene: Path):
     opened(panel, qtbot, scene)
     choose(panel, "dcp")
@@ -234,6 +243,7 @@ def test_a_first_run_shows_a_draft_until_true_pixels_cover_it(panel: Any, qtbot:
     assert len(seen) == 1
 
 
+@pytest.mark.slow
 def test_without_levels_one_tile_is_shown_first(
     panel: Any, qtbot: Any, scene: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -257,6 +267,7 @@ def test_without_levels_one_tile_is_shown_first(
     assert drafts_in(panel.viewer) == []
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_without_its_first_tile(
     panel: Any, qtbot: Any, scene: Path, monkeypatch: pytest.MonkeyPatch
 ):
