@@ -47,7 +47,14 @@ def up(x: Tensor, size: Sequence[int]) -> Tensor:
         shape = list(x.shape)
         shape[axis] = 2 * length
         out = x.new_empty(shape)
-        _between(x, axis, *(_every_second(out, axis, start, 2 * length - 1) for start in (0, 1)))
+        even, odd = (_every_second(out, axis, start, 2 * length - 1) for start in (0, 1))
+        if axis < x.dim() - 1:
+            _between(x, axis, even, odd)
+        else:
+            # Values that lie apart take twice as long: they are written once.
+            made = _between(x, axis, torch.empty_like(x), torch.empty_like(x))
+            even.copy_(made[0])
+            odd.copy_(made[1])
         x = out.narrow(axis, 0, wanted)
     return x
 
@@ -87,8 +94,11 @@ def blend(frames: Sequence[Tensor], weights: Sequence[Tensor], top: Tensor | Non
     result = (frames[-1] * weights[-1]).sum(1) if top is None else top
     for level in range(len(frames) - 2, -1, -1):
         size = frames[level].shape[-2:]
-        details = frames[level] - up(frames[level + 1], size)
-        result = (details * weights[level]).sum(1) + up(result, size)
+        total = up(result, size)
+        for frame in range(frames[level].shape[1]):
+            detail = frames[level][:, frame] - up(frames[level + 1][:, frame], size)
+            total = total + detail * weights[level][:, frame]
+        result = total
     return result
 
 

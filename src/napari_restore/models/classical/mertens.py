@@ -195,11 +195,10 @@ def laplacian(grey: Tensor) -> Tensor:
     total = -4 * grey
     for axis in (-2, -1):
         length = grey.shape[axis]
-        after = min(1, length - 1)
-        wide = torch.cat(
-            [grey.narrow(axis, after, 1), grey, grey.narrow(axis, length - 1 - after, 1)], axis
-        )
-        total = total + wide.narrow(axis, 0, length) + wide.narrow(axis, 2, length)
+        total.narrow(axis, 1, length - 1).add_(grey.narrow(axis, 0, length - 1))
+        total.narrow(axis, 0, 1).add_(grey.narrow(axis, min(1, length - 1), 1))
+        total.narrow(axis, 0, length - 1).add_(grey.narrow(axis, 1, length - 1))
+        total.narrow(axis, length - 1, 1).add_(grey.narrow(axis, max(0, length - 2), 1))
     return total
 
 
