@@ -57,7 +57,7 @@ def bracket(size: tuple[int, int] = SIZE, reference: int = 1, hole: bool = False
 def test_sweeps_back_equal_the_whole_graph(
     name: str, size: tuple[int, int], reference: int, hole: bool, tmp_path: Path
 ) -> None:
-    model: Any = nr.load_model("mertens") if name == "mertens" else ipl(mixes=1, detail=4)
+    model: Any = nr.load_model("mertens") if name == "mertens" else ipl(mixes=1, curves=1, detail=4)
     image = bracket(size, reference, hole)
     plan = make_plan(image, model, region=BOX, scratch=tmp_path, device="cpu")
     source = GradientSource(plan, lambda event: None, threading.Event())

@@ -10,6 +10,7 @@ from tests.models.test_mertens import Array, as_input, fused, model_for
 
 from napari_restore.metrics import psnr
 from napari_restore.models import for_frames, load
+from napari_restore.models._exposure_curves import pairs_of, sampled_values
 from napari_restore.models.classical import _ghosts
 
 SIZE = (160, 190)
@@ -111,8 +112,8 @@ def test_curves_are_medians_of_valid_pixels(still: Array) -> None:
     valid[:, 2, :, :60] = False
     spoilt = planes.clone()
     spoilt[:, 2, :, :, :60] = 0.9
-    sums = _ghosts.histograms({"colours": _ghosts.counted(spoilt, valid)}, 1)
-    median, spread = _ghosts.curves(sums, {})["curves"][0]
+    pairs = pairs_of(sampled_values(spoilt, valid), 1, _ghosts.OWN_BINS, _ghosts.BINS)
+    median, spread = _ghosts.curves({"pairs": pairs}, {})["curves"][0]
     assert median.shape == (3, 3, _ghosts.OWN_BINS)
     assert (median.diff(dim=-1) >= 0).all() and (spread > 0).all()
     x = (torch.arange(_ghosts.OWN_BINS) + 0.5) / _ghosts.OWN_BINS

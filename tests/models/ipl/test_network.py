@@ -21,7 +21,7 @@ from napari_restore.models.ipl._network import IplNetwork
 from napari_restore.models.ipl._sweeps import make, make_small
 
 TINY = {"dim": 4, "blocks": 3}
-RESULTS = [{"mixes": 0}, {"mixes": 1}, {"mixes": 1, "detail": 5}]
+RESULTS = [{"mixes": 0}, {"mixes": 1}, {"mixes": 1, "curves": 1, "detail": 5}]
 
 
 def network(values: dict[str, Any] | None = None, seed: int = 0, **sizes: int) -> IplNetwork:
@@ -39,7 +39,8 @@ def network(values: dict[str, Any] | None = None, seed: int = 0, **sizes: int) -
 
 def bracket(height: int = 90, width: int = 301, seed: int = 1, count: int = 1) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
-    return torch.rand(count, 9, height, width, generator=generator, dtype=torch.float64)
+    # The same in float32: values at the edge of a step of a histogram would be in another.
+    return torch.rand(count, 9, height, width, generator=generator).double()
 
 
 def shown(x: Tensor, mixes: int) -> Tensor:
@@ -82,7 +83,8 @@ def test_it_is_the_literal_network(
     expected = ipl(model.state_dict(), x, **values)
     assert expected.std() > 0.1
     torch.testing.assert_close(model(x), expected, rtol=0, atol=1e-9)
-    torch.testing.assert_close(model.float()(x.float()).double(), expected, rtol=0, atol=1e-4)
+    y = model.float()(x.float()).double()
+    torch.testing.assert_close(y, expected, rtol=0, atol=1e-4 * max(1.0, expected.std().item()))
 
 
 @pytest.mark.parametrize("turns", ["roll", "mixnet"])
@@ -124,7 +126,8 @@ def test_images_of_a_batch_know_nothing_of_each_other() -> None:
 def test_a_new_network_begins_with_the_medium_frame(result: dict[str, int]) -> None:
     torch.manual_seed(0)
     model, x = make(card_of("ipl"), dim=8, **result), bracket(100, 132).float()
-    side, last = model.config.channels, model.features(x)
+    curves = torch.rand(1, 2, 3, 64) if model.config.curves else None
+    side, last = model.config.channels, model.features(model.seen(x, None, curves))
     for block in range(model.config.blocks):
         last = model.attend(block, last)
         last = last + last * sampled(model.relate(block, sampled(last, side, side)), 25, 33)
@@ -145,7 +148,7 @@ def test_random_weights_are_usable() -> None:
 
 
 def test_what_is_not_valid_does_not_matter() -> None:
-    model, x = network(mixes=1, detail=5), bracket(40, 44)
+    model, x = network(mixes=1, curves=1, detail=5), bracket(40, 44)
     valid = torch.ones(1, 3, 40, 44, dtype=torch.bool)
     valid[:, 0, :, 20:] = False
     valid[:, :, 30:, 30:] = False
@@ -165,6 +168,7 @@ def test_a_file_of_weights_tells_its_sizes(tmp_path: Path) -> None:
         "hidden_channel": 3,
         "shared": 0,
         "mixes": 1,
+        "curves": 1,
         "detail": 6,
     }
     card = card_of("ipl-small")

@@ -38,7 +38,7 @@ def model(values: dict[str, Any] | None = None, **sizes: int) -> IplNetwork:
     return made
 
 
-MODEL = model(mixes=1, detail=4)
+MODEL = model(mixes=1, curves=1, detail=4)
 
 
 def pixels(height: int = SIZE[0], width: int = SIZE[1], seed: int = 1) -> Tensor:
@@ -87,10 +87,10 @@ def test_tile_by_tile_is_the_whole(
     assert 0.05 < expected.std() < 5
     result = nr.restore(image_of(x), MODEL, scratch=tmp_path, **options)
     assert np.abs(np.asarray(result.array) - expected).max() <= TOLERANCE
-    assert len(result.record["plan"]["staged"]["predicted_seconds"]) == 4
+    assert len(result.record["plan"]["staged"]["predicted_seconds"]) == 5
     # Every cube matters.
     for block in range(3):
-        other = model(mixes=1, detail=4)
+        other = model(mixes=1, curves=1, detail=4)
         other.cubes[block].third.weight.mul_(0)
         assert np.abs(other(x)[0].permute(1, 2, 0).numpy() - expected).max() > 100 * TOLERANCE
 
@@ -130,7 +130,7 @@ def test_a_second_run_counts_nothing(
 @pytest.mark.slow
 def test_cubes_of_another_bracket_may_be_taken(x: Tensor, tmp_path: Path) -> None:
     near, values = (
-        model({"cache": "positional"}, mixes=1, detail=4),
+        model({"cache": "positional"}, mixes=1, curves=1, detail=4),
         {"tile": 256, "residuals": "ram"},
     )
     other = pixels(seed=5).flip(3) ** 3
@@ -165,7 +165,7 @@ def test_cubes_of_another_bracket_may_be_taken(x: Tensor, tmp_path: Path) -> Non
 
 @pytest.mark.slow
 def test_cubes_may_be_forgotten(x: Tensor, expected: Any, tmp_path: Path) -> None:
-    forgetful = model({"cache": "off"}, mixes=1, detail=4)
+    forgetful = model({"cache": "off"}, mixes=1, curves=1, detail=4)
     image, area = image_of(x), Region(0, 0, 200, 200)
     result = nr.restore(image, forgetful, tile=256, scratch=tmp_path / "a")
     assert np.abs(np.asarray(result.array) - expected).max() <= TOLERANCE
@@ -202,7 +202,7 @@ def test_the_error_of_maps_that_are_rounded_is_told(x: Tensor, expected: Any) ->
 @pytest.mark.slow
 @pytest.mark.parametrize("residuals", ["ram", "disk", "recompute"])
 def test_maps_in_8_bits(x: Tensor, expected: Any, residuals: str, tmp_path: Path) -> None:
-    model_8 = model({"kept": "int8"}, mixes=1, detail=4)
+    model_8 = model({"kept": "int8"}, mixes=1, curves=1, detail=4)
     result = nr.restore(image_of(x), model_8, tile=256, residuals=residuals, scratch=tmp_path)
     error = np.abs(np.asarray(result.array) - expected)
     assert TOLERANCE < error.max() < 0.1

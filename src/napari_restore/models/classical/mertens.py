@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from napari_restore.models._card import ModelCard
+from napari_restore.models._exposure_curves import STEP, pairs_of, sampled_values
 from napari_restore.models._growing_list import NUMBER, joined, rows_of_tile
 from napari_restore.models._model import Statistics
 from napari_restore.models._sweeps import RESTORED, Counts, Map, Sums, Sweep, SweepInput, SweptModel
@@ -71,10 +72,11 @@ class Mertens(SweptModel):
         )
         if not self.deghosts:
             return sweeps
+        bins = (_ghosts.OWN_BINS, _ghosts.BINS)
         pairs = Counts(
-            features=(Map("colours", frames * BANDS, _ghosts.STEP),),
-            shapes={"pairs": (frames, BANDS, _ghosts.OWN_BINS, _ghosts.BINS)},
-            count=lambda features, _: _ghosts.histograms(features, self._reference),
+            features=(Map("colours", frames * BANDS, STEP),),
+            shapes={"pairs": (frames, BANDS, *bins)},
+            count=lambda found, _: {"pairs": pairs_of(found["colours"], self._reference, *bins)},
             settles=("curves",),
             settle=_ghosts.curves,
         )
@@ -91,7 +93,7 @@ class Mertens(SweptModel):
 
     def _compare(self, given: SweepInput) -> Mapping[str, Tensor]:
         assert given.view is not None
-        return {"colours": _ghosts.counted(_by_frame(given.view, BANDS), given.valid)}
+        return {"colours": sampled_values(_by_frame(given.view, BANDS), given.valid)}
 
     def weights(self, frames: Tensor, valid: Tensor | None = None) -> Tensor:
         """Return the weights (N, F, 1, h, w) of frames (N, F, 3, h, w): they add up to 1.

@@ -47,6 +47,9 @@ class IplConfig:
     offset of cells of `MIX` pixels, interpolated: detail comes from the frames themselves, also where
     X2 is clipped. Two layers make them: which frame is exposed best is no linear function of the
     features. What is mixed is then raised to the power `TONE`."""
+    curves: int = 0
+    """1: the dark and the bright frame are also seen as the medium one would show them, by curves of
+    the image (`models._exposure_curves`); then a gate that averages frames removes noise."""
     detail: int = 0
     """Channels of three convolutions of pixels, 0: none. They correct a mixture from itself, the
     frames and `CONTEXT` planes of the cells: gates change too slowly over the image to remove noise
@@ -58,8 +61,13 @@ class IplConfig:
         return self.dim * STRIDE
 
     @property
+    def planes(self) -> int:
+        """Planes that the network sees: of the frames, and of those brought to the medium one."""
+        return BANDS * (FRAMES + (FRAMES - 1) * self.curves)
+
+    @property
     def outputs(self) -> int:
         """Planes that the up-sampler makes: of every pixel, or of every cell of `MIX` pixels."""
         if not self.mixes:
             return BANDS
-        return BANDS * (FRAMES + 1) + (CONTEXT if self.detail else 0)
+        return self.planes + BANDS + (CONTEXT if self.detail else 0)

@@ -9,6 +9,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from napari_restore.models._card import ModelCard
+from napari_restore.models._exposure_curves import (
+    FEWEST,
+    continued,
+    looked_up,
+    pairs_of,
+    quantile,
+    sampled_values,
+)
 from napari_restore.models._model import RestorationModel
 from napari_restore.models._padding import pad_to_multiple
 from napari_restore.models.ipl._config import (
@@ -26,6 +34,9 @@ from napari_restore.models.ipl._slices import SliceAttentions
 
 MEDIUM = slice(BANDS, 2 * BANDS)
 """Planes of X2, the frame of medium exposure."""
+MIDDLE = FRAMES // 2
+BINS = (128, 64)
+"""Steps of values of X2, and of the other frames, in histograms of pairs."""
 GAINS = {"third": 0.1, "expand": 0.1, "up": 0.01, "mix.2": 0.01, "detail.4": 0.01}
 """Factors of first weights: every block begins near its input, the result near the medium frame."""
 
@@ -44,7 +55,7 @@ class IplNetwork(RestorationModel):
         super().__init__(card)
         self.config = config
         channels, area = config.channels, STRIDE**2
-        self.down = nn.Conv2d(FRAMES * BANDS, channels // area, 3, padding=1)
+        self.down = nn.Conv2d(config.planes, channels // area, 3, padding=1)
         own = 1 if config.shared else config.blocks
         self.attention = nn.ModuleList(SliceAttentions(config) for _ in range(own))
         self.cubes = nn.ModuleList(CubeLayers(channels) for _ in range(config.blocks))
@@ -57,7 +68,7 @@ class IplNetwork(RestorationModel):
         else:
             self.up = nn.Conv2d(channels, config.outputs * area, 3, padding=1)
         if config.detail:
-            planes = (BANDS * (FRAMES + 1) + CONTEXT, config.detail, config.detail, BANDS)
+            planes = (config.planes + BANDS + CONTEXT, config.detail, config.detail, BANDS)
             self.detail = nn.Sequential(
                 nn.Conv2d(planes[0], planes[1], 3, padding=1),
                 nn.GELU(),
@@ -94,8 +105,20 @@ class IplNetwork(RestorationModel):
         """
         return STRIDE * (2 + self.config.mixes + bool(self.config.detail))
 
+    def seen(self, x: Tensor, valid: Tensor | None, curves: Tensor | None) -> Tensor:
+        """Return what the network sees (N, `config.planes`, h, w) of frames (N, 9, h, w).
+
+        `curves` are those of the image, `curves_of`; None unless `config.curves`.
+        """
+        frames = filled(x, valid)
+        if curves is None:
+            return frames
+        outer = by_frame(frames)[:, ::2]
+        found = curves.to(frames).expand(len(frames), -1, -1, -1)
+        return torch.cat([frames, looked_up(found, outer).flatten(1, 2)], dim=1)
+
     def features(self, x: Tensor) -> Tensor:
-        """Return F0 (N, C, h / 4, w / 4) of frames (N, 9, h, w); it needs a halo of a cell."""
+        """Return F0 (N, C, h / 4, w / 4) of what is `seen`; it needs a halo of a cell."""
         return functional.pixel_unshuffle(self.down(x), STRIDE)
 
     def attend(self, block: int, x: Tensor) -> Tensor:
@@ -111,13 +134,14 @@ class IplNetwork(RestorationModel):
         return related
 
     def finish(self, last: Tensor, x: Tensor) -> Tensor:
-        """Return the image from x + F0 and the frames; it needs a halo of `halo` pixels."""
+        """Return the image from x + F0 and what is `seen`; it needs a halo of `halo` pixels."""
         if not self.config.mixes:
             return (1 + functional.pixel_shuffle(self.up(last), STRIDE)) * x[:, MEDIUM]
         made = functional.pixel_shuffle(self.mix(last), STRIDE // MIX)
         fine = functional.interpolate(made, scale_factor=MIX, mode="bilinear", align_corners=False)
-        gates, offset, context = fine.tensor_split((FRAMES * BANDS, (FRAMES + 1) * BANDS), dim=1)
-        mixed = (gates * x).view(len(x), FRAMES, BANDS, *x.shape[2:]).sum(1)
+        planes = self.config.planes
+        gates, offset, context = fine.tensor_split((planes, planes + BANDS), dim=1)
+        mixed = by_frame(gates * x).sum(1)
         y: Tensor = x[:, MEDIUM] + mixed + offset
         if self.config.detail:
             y = y + self.detail(torch.cat((y, x, context), 1))
@@ -126,7 +150,11 @@ class IplNetwork(RestorationModel):
     def whole(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
         """Return the fused image (N, 3, H, W) of whole brackets (N, 9, H, W), see `filled`."""
         height, width = x.shape[2:]
-        frames = pad_to_multiple(filled(x, valid), STRIDE)
+        curves = None
+        if self.config.curves:
+            pairs = pairs_of(sampled_values(by_frame(x), valid), MIDDLE, *BINS)
+            curves = curves_of(pairs.detach())
+        frames = pad_to_multiple(self.seen(x, valid, curves), STRIDE)
         first = last = self.features(frames)
         side = self.config.channels
         for block in range(self.config.blocks):
@@ -139,6 +167,21 @@ class IplNetwork(RestorationModel):
         return self.card.values.get(name, default)
 
 
+def by_frame(x: Tensor) -> Tensor:
+    """Return planes (N, F · 3, h, w) as (N, F, 3, h, w)."""
+    return x.view(len(x), -1, BANDS, *x.shape[2:])
+
+
+def curves_of(pairs: Tensor) -> Tensor:
+    """Return X2 for each value of X1 and X3, (N, 2, 3, rows), the median of the image.
+
+    `pairs` are those of `pairs_of`, (N, 3, 3, columns, rows) with X2 along the columns.
+    """
+    counted = pairs[:, ::2].transpose(-1, -2)
+    median = continued(quantile(counted, 0.5), counted.sum(-1) >= FEWEST)
+    return median.cummax(-1).values.float()
+
+
 def filled(x: Tensor, valid: Tensor | None) -> Tensor:
     """Return frames (N, 9, h, w) whose invalid pixels are the mean of the valid frames, or 0.
 
@@ -146,7 +189,7 @@ def filled(x: Tensor, valid: Tensor | None) -> Tensor:
     """
     if valid is None:
         return x
-    frames, known = x.reshape(len(x), FRAMES, BANDS, *x.shape[2:]), valid[:, :, None]
+    frames, known = by_frame(x), valid[:, :, None]
     total = torch.where(known, frames, 0).sum(1, keepdim=True)
     mean = total / known.sum(1, keepdim=True).clamp(min=1)
     return torch.where(known, frames, mean).flatten(1, 2)

@@ -41,10 +41,12 @@ def sizes_of(state: Mapping[str, Tensor]) -> dict[str, int]:
         if name not in state:
             raise _other(f"they lack {name}")
     down, up = state[DOWN], state[last]
-    if down.ndim != 4 or down.shape[1] != FRAMES * BANDS:
+    curves = int(down.ndim == 4 and down.shape[1] > FRAMES * BANDS)
+    seen = BANDS * (FRAMES + curves * (FRAMES - 1))
+    if down.ndim != 4 or down.shape[1] != seen:
         raise _other(f"{DOWN} is not that of {FRAMES} frames of {BANDS} bands")
     mixes, detail = last == MIX_WEIGHT, state.get(DETAIL)
-    planes = BANDS * (FRAMES + 1) + (0 if detail is None else CONTEXT)
+    planes = seen + BANDS + (0 if detail is None else CONTEXT)
     outputs = planes * (STRIDE // MIX) ** 2 if mixes else BANDS * STRIDE**2
     if up.ndim != 4 or up.shape[0] != outputs or up.shape[1] % STRIDE:
         raise _other(f"{last} is not that of {BANDS} bands in cells of {STRIDE} pixels")
@@ -54,6 +56,7 @@ def sizes_of(state: Mapping[str, Tensor]) -> dict[str, int]:
         **{f"hidden_{axis}": state[REDUCE.format(axis)].shape[0] for axis in axes},
         "shared": int(_count(state, "attention") == 1),
         "mixes": int(mixes),
+        "curves": curves,
         "detail": 0 if detail is None else detail.shape[0],
     }
 

@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from napari_restore.errors import BadModel, BadParameter
 from napari_restore.models._card import ModelCard
+from napari_restore.models._exposure_curves import STEP, pairs_of, sampled_values
 from napari_restore.models._model import Statistics
 from napari_restore.models._sweeps import (
     RESTORED,
@@ -32,15 +33,15 @@ from napari_restore.models._sweeps import (
     reach_of,
 )
 from napari_restore.models.ipl import _samples
-from napari_restore.models.ipl._config import BANDS, BLOCK, STRIDE, IplConfig
+from napari_restore.models.ipl._config import BANDS, BLOCK, FRAMES, STRIDE, IplConfig
 from napari_restore.models.ipl._cube import interpolated, taps
-from napari_restore.models.ipl._network import IplNetwork, filled
+from napari_restore.models.ipl._network import BINS, MIDDLE, IplNetwork, by_frame, curves_of
 from napari_restore.models.ipl._quantise import RANGE_BYTES, Quantised, affine, by_cell, cell_values
 from napari_restore.models.ipl._samples import Place
 
 SMALL: dict[str, Any] = {
     **{"dim": 24, "blocks": 2, "mixes": 1, "shared": 0},
-    **{"hidden_channel": 64, "detail": 16},
+    **{"hidden_channel": 64, "curves": 1, "detail": 16},
 }
 """Sizes of `ipl-small`: 0.19 M weights, cubes of 0.5 GMAC."""
 
@@ -71,7 +72,8 @@ class Ipl(IplNetwork, SweptModel):
                 "Set reading=R3, or call the network itself on a small image.",
             )
         last = self.config.blocks
-        return (*(self._attend(block) for block in range(last)), self._finish(last))
+        first = [self._compare()] if self.config.curves else []
+        return (*first, *(self._attend(block) for block in range(last)), self._finish(last))
 
     def forward_with_maps(
         self, x: Tensor, statistics: Statistics | None = None, valid: Tensor | None = None
@@ -80,6 +82,26 @@ class Ipl(IplNetwork, SweptModel):
             return self.whole(x, valid), {}
         return SweptModel.forward_with_maps(self, x, statistics, valid)
 
+    def _compare(self) -> Sweep:
+        """Return the sweep that counts which values of the frames meet."""
+
+        def run(given: SweepInput) -> Mapping[str, Tensor]:
+            assert given.view is not None
+            return {"colours": sampled_values(by_frame(given.view), given.valid)}
+
+        counts = Counts(
+            features=(Map("colours", FRAMES * BANDS, STEP),),
+            shapes={"pairs": (FRAMES, BANDS, *BINS)},
+            count=lambda found, _: {"pairs": pairs_of(found["colours"], MIDDLE, *BINS)},
+            settles=("curves",),
+            settle=lambda sums, _: {"curves": curves_of(sums["pairs"])},
+        )
+        return Sweep("compare", "Comparing the frames", run, counts=counts)
+
+    def _seen(self, given: SweepInput) -> Tensor:
+        assert given.view is not None
+        return self.seen(given.view, given.valid, given.statistics.get("curves"))
+
     def _attend(self, block: int) -> Sweep:
         """Return the sweep of a block's slice attention."""
         name, before = f"attended{block}", f"attended{block - 1}"
@@ -87,8 +109,7 @@ class Ipl(IplNetwork, SweptModel):
 
         def run(given: SweepInput) -> Mapping[str, Tensor]:
             if block == 0:
-                assert given.view is not None
-                x = self.features(filled(given.view, given.valid))
+                x = self.features(self._seen(given))
             else:
                 x = self._related(block - 1, given, self._read(given.maps[before]))
             places = _places(given, x)
@@ -132,10 +153,9 @@ class Ipl(IplNetwork, SweptModel):
         before = f"attended{block - 1}"
 
         def run(given: SweepInput) -> Mapping[str, Tensor]:
-            assert given.view is not None
-            frames = filled(given.view, given.valid)
+            seen = self._seen(given)
             last = self._related(block - 1, given, self._read(given.maps[before]))
-            return {RESTORED: self.finish(last + self.features(frames), frames)}
+            return {RESTORED: self.finish(last + self.features(seen), seen)}
 
         return Sweep(
             "fuse",

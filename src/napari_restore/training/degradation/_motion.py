@@ -11,8 +11,9 @@ from PIL import Image
 
 Array = npt.NDArray[np.float32]
 
-JITTER = 0.5
-"""Standard deviation in pixels of the shift that an alignment leaves."""
+JITTER = 0.1
+"""Standard deviation in pixels of the shift that an alignment leaves: corners are off by less
+(benchmarks/alignment.py)."""
 SHAKEN = 0.15
 """Share of brackets without an alignment."""
 SHIFT = 8.0
