@@ -5,7 +5,8 @@
 
 The frames are repeated with flips to squares of so many pixels a side, tiled TIFF with JPEG inside.
 Each is fused to a tiled TIFF in a process of its own, with an empty cache. "Added" is the highest
-memory less that before the run; all figures are those of the run's record.
+memory less that before the run, "s" what the run took, both by its record; "processor s/MP" are those
+of the whole process, which depend less on what runs beside it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -37,8 +39,8 @@ def main() -> None:
     parser.add_argument("--model", default="mertens")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    print("| MP | tile | added MiB | budget | prediction | s | s/MP |")
-    print("| ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+    print("| MP | tile | added MiB | budget | prediction | s | s/MP | processor s/MP |")
+    print("| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
     for side in options.sides:
         with tempfile.TemporaryDirectory(dir=options.out) as name:
             folder = Path(name)
@@ -74,9 +76,11 @@ def row(side: int, paths: list[Path], folder: Path, options: argparse.Namespace)
     words += ["--ev", *map(str, range(len(paths))), "--model", options.model, "--overwrite"]
     words += ["-o", str(folder / "out.tif"), "--memory", options.memory, "--record", str(record)]
     environment = {**os.environ, "NAPARI_RESTORE_CACHE": str(folder / "cache")}
+    before = processor_seconds()
     subprocess.run(
         [*words, "--progress", "off"], env=environment, check=True, stdout=subprocess.DEVNULL
     )
+    busy = processor_seconds() - before
     found = json.loads(record.read_text())
     plan, measured = found["plan"], found["measured"]
     peak, seconds = measured["peak_ram_bytes"], measured["run_seconds"]
@@ -84,8 +88,14 @@ def row(side: int, paths: list[Path], folder: Path, options: argparse.Namespace)
     return (
         f"| {side * side / 1e6:.0f} | {plan['tile']} | {added / MIB:.0f} | "
         f"{plan['memory_bytes'] / MIB:.0f} | {plan['predicted_peak_ram_bytes'] / peak - 1:+.0%} | {seconds:.0f} | "
-        f"{seconds / side / side * 1e6:.2f} |"
+        f"{seconds / side / side * 1e6:.2f} | {busy / side / side * 1e6:.2f} |"
     )
+
+
+def processor_seconds() -> float:
+    """Return the processor seconds of all processes that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 if __name__ == "__main__":

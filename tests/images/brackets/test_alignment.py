@@ -10,7 +10,14 @@ import pytest
 
 from napari_restore.errors import BadParameter, Cancelled
 from napari_restore.images import bracket_of, halve, open_image
-from napari_restore.images.brackets._alignment import displacement, place
+from napari_restore.images.brackets import _bracket
+from napari_restore.images.brackets._alignment import (
+    _corner_error,
+    _fit,
+    _moved,
+    displacement,
+    place,
+)
 
 pytest.importorskip("skimage")
 SIZE = (300, 340)
@@ -85,6 +92,31 @@ def test_a_turn_and_perspective_are_found() -> None:
     assert matrix.shape == (3, 3)
     assert np.abs(seen[:2] / seen[2] - corners[:2]).max() < 0.7
     assert placement.residual < 0.5
+
+
+def test_the_likely_error_of_a_corner_is_that_of_many_alignments() -> None:
+    from skimage.measure import ransac
+    from skimage.transform import ProjectiveTransform, SimilarityTransform
+
+    rng, image = np.random.default_rng(0), open_image(np.zeros((1000, 1400, 3), np.uint8))
+    for right in (1400, 600):
+        # Crops lie in all of the picture, then in its left part.
+        at = rng.uniform(0, (right, 1000), (12, 2))
+        found, likely = [], []
+        for _ in range(30):
+            pairs = list(zip(at, at + rng.normal(0, 0.2, at.shape), strict=True))
+            fit = _fit(pairs, (ProjectiveTransform, SimilarityTransform), ransac)
+            assert fit is not None
+            found.append(np.linalg.norm(_moved(fit.matrix, image), axis=0).max())
+            likely.append(_corner_error(fit, image))
+        assert 0.5 < np.median(likely) / np.median(found) < 2
+
+
+def test_a_corner_that_may_be_off_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = [open_image(view(shift(0, 0), 0.8)), open_image(view(shift(3.5, 2), 0.4))]
+    assert not any("may be off" in note for note in bracket_of(frames, 0, (0, -1)).notes)
+    monkeypatch.setattr(_bracket, "UNSURE", -1)
+    assert any("may be off" in note for note in bracket_of(frames, 0, (0, -1)).notes)
 
 
 def test_any_chunk_is_cut_of_the_whole() -> None:

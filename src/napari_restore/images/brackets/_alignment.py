@@ -34,7 +34,7 @@ CLEAR_PEAK = 12.0
 """Height of a correlation's peak over its standard deviation, from which it is trusted."""
 FEWEST = 3
 """Crops that must agree."""
-ENOUGH = (12, 6)
+ENOUGH = (8, 6)
 """Crops from which a homography is fitted, and a similarity; half of them must agree."""
 AGREE = 1.5
 """Pixels that crops that agree may be off by."""
@@ -43,6 +43,8 @@ STILL = 0.1
 WHOLE = 0.25
 """Pixels that a placement may be off by to be taken as a shift by whole pixels."""
 LARGEST_RESIDUAL = 2.0
+UNSURE = 1.0
+"""Pixels from which on the likely error of a corner is reported."""
 KEPT = 256
 """Placements that are kept."""
 
@@ -55,6 +57,8 @@ class Placement:
     """Homography, row by row, from (x, y, 1) of the reference's pixel centres to the frame's."""
     residual: float | None
     """Median distance in pixels of the crops from it; None where no crops were compared."""
+    corners: float = 0.0
+    """Pixels by which a corner is likely to be off: crops may lie far from it."""
 
     @property
     def is_in_place(self) -> bool:
@@ -99,25 +103,60 @@ def _place(reference: Image, frame: Image, start: Sequence[float] | None) -> Pla
     if start is None:
         start = place_roughly(reference, frame).matrix
     matrix = np.array(start, np.float64).reshape(3, 3)
-    residual = 0.0
+    fitted = None
     for _ in range(ROUNDS):
         pairs = list(_pairs(reference, frame, matrix))
         fitted = _fit(pairs, (ProjectiveTransform, SimilarityTransform), ransac)
         if fitted is None:
             return None
-        change = _moved(fitted[0], reference) - _moved(matrix, reference)
-        matrix, residual = fitted
+        change = _moved(fitted.matrix, reference) - _moved(matrix, reference)
+        matrix = fitted.matrix
         if np.abs(change).max() < STILL:
             break
-    if residual > LARGEST_RESIDUAL:
+    if fitted is None or fitted.residual > LARGEST_RESIDUAL:
         return None
-    return Placement(tuple(_rounded(matrix, reference).ravel().tolist()), residual)
+    rounded = tuple(_rounded(matrix, reference).ravel().tolist())
+    return Placement(rounded, fitted.residual, _corner_error(fitted, reference))
 
 
-def _fit(
-    pairs: Sequence[tuple[Any, Any]], kinds: Sequence[Any], ransac: Any
-) -> tuple[Array, float] | None:
-    """Return the matrix that most pairs of points agree on, and their median distance from it.
+@dataclass(frozen=True)
+class _Fit:
+    matrix: Array
+    residual: float
+    """Median distance of the pairs that agree."""
+    kind: Any = None
+    """Kind of transform; None: a shift by whole pixels."""
+    at: Any = ()
+    """Points (n, 2) of the reference that agree."""
+    there: Any = ()
+    """Those of the frame."""
+
+
+def _corner_error(fit: _Fit, reference: Image) -> float:
+    """Return the standard error in pixels of the worst corner: by leaving out one pair after the other.
+
+    The jackknife of Quenouille and Tukey; 0 for a shift by whole pixels.
+    """
+    if fit.kind is None:
+        return 0.0
+    places = []
+    for number in range(len(fit.at)):
+        rest = [np.delete(points, number, axis=0) for points in (fit.at, fit.there)]
+        if hasattr(fit.kind, "from_estimate"):
+            found = fit.kind.from_estimate(*rest)
+        else:
+            found = fit.kind()
+            found = found if found.estimate(*rest) else None
+        if found:
+            places.append(_moved(np.asarray(found.params, np.float64), reference))
+    if len(places) < 2:
+        return float("inf")
+    spread = np.sqrt((len(places) - 1) * np.var(places, axis=0).sum(axis=0))
+    return float(spread.max())
+
+
+def _fit(pairs: Sequence[tuple[Any, Any]], kinds: Sequence[Any], ransac: Any) -> _Fit | None:
+    """Return the transform that most pairs of points agree on.
 
     Of `kinds` the most general that enough pairs support, a shift by whole pixels for few; None
     where too few agree.
@@ -131,15 +170,16 @@ def _fit(
         with np.errstate(all="ignore"):
             found, inliers = ransac((at, there), kind, 4, AGREE, max_trials=300, rng=0)
         if found is not None and inliers is not None and inliers.sum() >= needed / 2:
-            distance = found.residuals(at[inliers], there[inliers])
-            return np.asarray(found.params, np.float64), float(np.median(distance))
+            own, other = at[inliers], there[inliers]
+            residual = float(np.median(found.residuals(own, other)))
+            return _Fit(np.asarray(found.params, np.float64), residual, kind, own, other)
     shift = np.rint(np.median(there - at, axis=0))
     distance = np.linalg.norm(there - at - shift, axis=1)
     agreeing = distance[distance <= AGREE]
     if len(agreeing) < FEWEST:
         return None
     matrix = np.array([[1, 0, shift[0]], [0, 1, shift[1]], [0, 0, 1.0]])
-    return matrix, float(np.median(agreeing))
+    return _Fit(matrix, float(np.median(agreeing)))
 
 
 def _pairs(reference: Image, frame: Image, matrix: Array) -> Iterator[tuple[Any, Any]]:

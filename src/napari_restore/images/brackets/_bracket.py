@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from napari_restore.errors import BadParameter, option
 from napari_restore.images._companions import check_exposure, check_frames
-from napari_restore.images.brackets._alignment import Placement, place, place_roughly
+from napari_restore.images.brackets._alignment import UNSURE, Placement, place, place_roughly
 from napari_restore.images.brackets._exposure import estimated_exposures, recorded_exposures
 from napari_restore.images.brackets._light import frames_of_light, is_light
 from napari_restore.images.readers._raw import RawReader
@@ -159,6 +159,11 @@ def _aligned(
             if placement is None:
                 notes.append(f"{frame.name} does not fit {reference.name} and is left out.")
                 continue
+            if placement.corners > UNSURE:
+                notes.append(
+                    f"{frame.name} may be off by {placement.corners:.0f} pixels at a corner: too "
+                    "little of it shows enough to be aligned."
+                )
             there = _there(frame, placement, reference)
             fitting[number], residuals[number] = there, placement.residual
             neighbour, last = there, placement
