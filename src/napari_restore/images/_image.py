@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -14,17 +13,15 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore._options import Pathlike
-from napari_restore.errors import BadParameter, Message, option
-from napari_restore.images._base import ImageBase
-from napari_restore.images._companions import Companions, check_exposure
-from napari_restore.images._display_curve import DisplayCurve, curve_of
+from napari_restore.errors import Message, option
+from napari_restore.images._derived import DerivedImages
 from napari_restore.images._georeference import crs_name
 from napari_restore.images._reader import Reader
 from napari_restore.images._source import Box, Source, chunks_of
 from napari_restore.images.cache._chunks import chunk_cache, read_valid_window, read_window
 from napari_restore.images.levels._cached import OnLanded
 from napari_restore.images.levels._lazy import lazy_level
-from napari_restore.images.levels._level_view import LevelReader, scale_of
+from napari_restore.images.levels._level_view import scale_of
 from napari_restore.images.levels._making import (
     build_pyramid,
     is_streamed,
@@ -34,21 +31,17 @@ from napari_restore.images.levels._making import (
 )
 from napari_restore.images.readers._array import ArrayReader, reader_of_array
 from napari_restore.images.readers._converted import ConvertedReader
-from napari_restore.images.readers._exposed import ExposedReader, LightReader
 from napari_restore.images.readers._mosaic import MosaicReader
-from napari_restore.images.readers._raw import RawReader
-from napari_restore.images.readers._registered import RegisteredReader
 from napari_restore.images.readers._registry import reader_of
-from napari_restore.images.readers._selected import SelectedReader
 from napari_restore.images.readers._stack import StackReader
-from napari_restore.images.values._roles import Bands, named_roles, parse_bands, resolve_roles
+from napari_restore.images.values._roles import Bands, resolve_roles
 from napari_restore.images.values._sensors import SENSORS, sensor_of
 from napari_restore.images.values._working_space import WorkingSpace, working_space_of
 
 Array = npt.NDArray[Any]
 
 
-class Image(ImageBase):
+class Image(DerivedImages):
     """Pixels (H, W, C) with levels, bands, validity and georeference; read on demand.
 
     Reading is thread safe. `source` has level 0 and the levels the file itself stores; once an
@@ -69,12 +62,9 @@ class Image(ImageBase):
         self.source: Source = reader
         self.pyramid: Source | None = None
         self.spec = spec
-        self.full: Image | None = None
-        """The image this one is a level of; see `level_view`."""
+        self.full = None
         self.scale = 1
-        """Pixels of `full` along a side of one of this image's: a power of two."""
-        self.companions: Companions[Image] | None = None
-        """The other frames of a bracket of which this image is one."""
+        self.companions = None
         self.sensor = sensor
         self.name = reader.name
         self.path: Path | None = None if isinstance(reader, ArrayReader) else reader.path
@@ -138,211 +128,6 @@ class Image(ImageBase):
         bracket = image.with_companions(frames, others["reference"], others["exposures"])
         return bracket.as_light() if light else bracket
 
-    def with_companions(
-        self,
-        images: Sequence[Image],
-        reference: int,
-        exposures: Sequence[float],
-        residuals: Sequence[float | None] = (),
-    ) -> Image:
-        """Return this image as frame number `reference` of a bracket, with its own `spec`.
-
-        `images` are the other frames, dark to bright; `exposures` those of all frames in EV relative
-        to this one, `residuals` what alignment left. Pixels, levels and caches are those of this
-        image; all frames lie on its grid.
-        """
-        evs = tuple(map(float, exposures))
-        return self._among(Companions(tuple(images), reference, evs, tuple(residuals)))
-
-    def placed(self, matrix: Sequence[float], size: tuple[int, int]) -> Image:
-        """Return these pixels on a grid of `size` (height, width), with their own `spec`.
-
-        `matrix`, nine numbers row by row, maps (x, y, 1) of pixel centres of the grid to those of
-        this image; see `RegisteredReader`.
-        """
-        array = np.array(matrix, np.float64).reshape(3, 3)
-        spec = None
-        if self.spec is not None:
-            spec = {**self.spec, "placement": [float(value) for value in matrix]}
-            spec["grid"] = [int(side) for side in size]
-        frame = self._read_by(RegisteredReader(self, array, size), spec)
-        frame.working_space, frame.known_range = self.working_space, self.known_range
-        return frame
-
-    def exposed(self, ev: float) -> Image:
-        """Return this picture of linear light as a photo (uint16) exposed by `ev`; with its own `spec`.
-
-        1 is white at 0 EV; see `ExposedReader`. Raises `BadParameter` for an EV that no light has.
-        """
-        check_exposure(ev)
-        spec = None if self.spec is None else {**self.spec, "exposed": float(ev)}
-        return self._read_by(ExposedReader(self, float(ev)), spec)
-
-    def _read_by(self, reader: Reader, spec: dict[str, Any] | None) -> Image:
-        """Return these pixels by a reader that changes them, with what is known of their bands."""
-        frame = Image(reader, spec=spec)
-        frame.sensor, frame.path, frame.notes = self.sensor, self.path, list(self.notes)
-        frame.roles, frame.wavelengths = self.roles, self.wavelengths
-        return frame
-
-    def balanced(self, balance: Sequence[float]) -> Image:
-        """Return this RAW photo developed with another white balance, with its own `spec`.
-
-        `balance` are factors of red, green, blue and the second green, as in `RawReader.balance`.
-        """
-        spec = None if self.spec is None else {**self.spec, "balance": list(map(float, balance))}
-        if not isinstance(self.reader, RawReader):
-            raise BadParameter(
-                f"{self.name} is no RAW photo, so it has no white balance to set.",
-                "Choose the RAW photo itself.",
-            )
-        frame = Image(RawReader(self.reader.path, balance=balance), spec=spec)
-        frame.sensor, frame.roles, frame.wavelengths = self.sensor, self.roles, self.wavelengths
-        return frame
-
-    def as_light(self) -> Image:
-        """Return the frames of a bracket as linear light (float32), 1 being white of this one.
-
-        Brought to one exposure, all show the same; see `LightReader`. Has its own `spec`. Raises
-        `BadParameter` for exposures that no light has.
-        """
-        others = self.companions
-        if others is None or self.profile.light is not None:
-            return self
-        for ev in others.exposures:
-            check_exposure(ev)
-        curve = curve_of(others.exposures, self.dtype)
-        own, place = others.exposures, others.reference
-        images = [
-            frame._light(ev, curve)
-            for frame, ev in zip(others.images, own[:place] + own[place + 1 :], strict=True)
-        ]
-        light = self._light(0.0, curve).with_companions(images, place, own, others.residuals)
-        light.spec = None if self.spec is None else {**self.spec, "light": True}
-        return light
-
-    def _light(self, ev: float, curve: DisplayCurve) -> Image:
-        """Return this frame, exposed by `ev`, as light; its `spec` is that of the frame."""
-        frame = Image(LightReader(self, ev, curve), spec=self.spec)
-        frame.path, frame.notes = self.path, list(self.notes)
-        frame.full, frame.scale = self.full, self.scale
-        frame.roles, frame.wavelengths = self.roles, self.wavelengths
-        return frame
-
-    @property
-    def frames(self) -> tuple[Image, ...]:
-        """The frames of the bracket, dark to bright; of a single image that alone."""
-        return (self,) if self.companions is None else self.companions.around(self)
-
-    @property
-    def frames_fingerprint(self) -> str:
-        """Hex digest that identifies the content of all frames."""
-        own = self.fingerprint
-        return own if self.companions is None else self.companions.digest(own)
-
-    def _among(self, companions: Companions[Image] | None) -> Image:
-        """Return a copy of this image with companions."""
-        if companions is None:
-            return self
-        # Not `copy.copy`: that opens the file again, which an array does not have.
-        frame = Image.__new__(Image)
-        frame.__dict__.update(self.__dict__)
-        frame.companions = companions
-        specs = [each.spec for each in companions.images]
-        frame.spec = None
-        if self.spec is not None and None not in specs:
-            place, evs = companions.reference, list(companions.exposures)
-            others = {"images": specs, "reference": place, "exposures": evs}
-            frame.spec = {**self.spec, "companions": others}
-        return frame
-
-    def with_bands(self, numbers: Sequence[int]) -> Image:
-        """Return the bands `numbers`, counted from 0, as an image of their own with its own `spec`.
-
-        Roles, wavelengths and everything else a band has go with it; validity stays that of the
-        whole file. Raises `BadParameter` for bands that do not exist.
-        """
-        chosen = tuple(numbers)
-        if chosen == tuple(range(self.bands)):
-            return self
-        if not chosen or not all(0 <= number < self.bands for number in chosen):
-            raise BadParameter(
-                f"{self.name} has {self.bands} bands, not the requested ones.",
-                "Count them from 0.",
-            )
-        if self.full is not None:
-            return self.full.with_bands(chosen).level_view(self.reader.number)  # type: ignore[attr-defined]
-        spec = None
-        if self.spec is not None:
-            earlier = self.spec.get("select", range(self.bands))
-            spec = {**self.spec, "select": [earlier[number] for number in chosen]}
-        part = Image(SelectedReader(self.reader, chosen, self.roles), spec=spec)
-        part.sensor, part.path, part.notes = self.sensor, self.path, list(self.notes)
-        part.roles = tuple(self.roles[number] for number in chosen)
-        part.wavelengths = tuple(self.wavelengths[number] for number in chosen)
-        if self.working_space is not None:
-            part.working_space = working_space_of(part.profile, part.roles, part.dtype)[0]
-        part.known_range = self.known_range
-        return part._among(self._companions(lambda frame: frame.with_bands(chosen)))
-
-    def _companions(self, change: Callable[[Image], Image]) -> Companions[Image] | None:
-        return None if self.companions is None else self.companions.map(change)
-
-    def with_roles(self, bands: Bands) -> Image:
-        """Return the same pixels with the roles of `bands`, numbers from 1.
-
-        Roles of the other bands stay. Shares files and caches with this image and has a `spec` of
-        its own. Raises `BadParameter`.
-        """
-        given = parse_bands(bands, self.bands)
-        # Not `copy.copy`: that opens the file again, which an array does not have.
-        named = Image.__new__(Image)
-        named.__dict__.update(self.__dict__)
-        named.__dict__.pop("data_bands", None)
-        named.roles = named_roles(self.roles, given)
-        if isinstance(self.reader, ArrayReader) and self.source is self.reader:
-            named.reader = named.source = self.reader.with_roles(named.roles)
-        named.full = None if self.full is None else self.full.with_roles(bands)
-        if self.spec is not None:
-            # A file's bands are counted before some of them are selected.
-            places = self.spec.get("select", range(self.bands))
-            text = self.spec.get("bands")
-            known = parse_bands(text, sys.maxsize) if text is not None else {}
-            known |= {role: places[number] for role, number in given.items()}
-            numbers = {role: number + 1 for role, number in known.items()}
-            named.spec = {**self.spec, "bands": numbers}
-        if self.georeference is None:
-            found = working_space_of(named.profile, named.roles, named.dtype)
-            named.working_space, colour_note = found
-            earlier = working_space_of(self.profile, self.roles, self.dtype)[1]
-            named.notes = [note for note in self.notes if note != earlier]
-            named.notes += [colour_note] if colour_note else []
-        return named._among(self._companions(lambda frame: frame.with_roles(bands)))
-
-    def level_view(self, number: int) -> Image:
-        """Return level `number` as an image of its own with its own `spec`.
-
-        Bands, range and validity are those of this image, its georeference stays. Raises
-        `BadParameter` for a level that does not exist, or that is not halved evenly.
-        """
-        if number == 0:
-            return self
-        there = 0 < number < len(self.planned_levels)
-        scale = scale_of(self, number) if there else None
-        if scale is None:
-            raise BadParameter(
-                f"{self.name} has no level {number} that halves it evenly.",
-                f"It has {len(self.planned_levels)} levels, counted from 0.",
-            )
-        spec = None if self.spec is None else {**self.spec, "level": number}
-        view = Image(LevelReader(self, number, scale), spec=spec)
-        view.full, view.scale = self, scale
-        view.sensor, view.path = self.sensor, self.path
-        view.roles, view.wavelengths = self.roles, self.wavelengths
-        view.notes, view.working_space = list(self.notes), self.working_space
-        view.known_range = self.known_range
-        return view._among(self._companions(lambda frame: frame.level_view(number)))
-
     def level_scale(self, number: int) -> int | None:
         """Return the level-0 pixels along a side of one of level `number`.
 
@@ -371,11 +156,6 @@ class Image(ImageBase):
         summary = f"{self.shape} {self.dtype}, bands {named}"
         placed = "" if self.crs is None else f", {crs_name(self.crs)}"
         return f"<Image {self.name!r} {summary}{placed}>"
-
-    @cached_property
-    def known_range(self) -> tuple[float, float] | None:
-        """Smallest and largest finite value where they are known without reading, else None."""
-        return self.reader.known_range if isinstance(self.reader, ArrayReader) else None
 
     # -- pixels ------------------------------------------------------------------
     def read(self, box: Box, level: int = 0) -> Array:
