@@ -17,6 +17,11 @@ FEWEST = 8
 """Pairs from which on a value has values of its own in another frame."""
 
 
+def by_frame(planes: Tensor, of_each: int = BANDS) -> Tensor:
+    """Return (N, F, C, h, w) of planes (N, F · C, h, w) with `of_each` of a frame."""
+    return planes.reshape(len(planes), -1, of_each, *planes.shape[2:])
+
+
 def sampled_values(frames: Tensor, valid: Tensor | None) -> Tensor:
     """Return every fourth pixel (N, F · 3, h / 4, w / 4) of frames (N, F, 3, h, w).
 
@@ -33,7 +38,7 @@ def pairs_of(values: Tensor, reference: int, own_bins: int, bins: int) -> Tensor
 
     `values` are those of `sampled_values`; `reference` is the place of the reference among the frames.
     """
-    values = values.view(len(values), -1, BANDS, *values.shape[2:])
+    values = by_frame(values)
     own = values[:, reference : reference + 1]
     known = ((values >= 0) & (own >= 0)).flatten(3).double()
     places = _step(own, own_bins) * bins + _step(values, bins)

@@ -9,6 +9,7 @@ from napari.layers import Image as ImageLayer
 
 from napari_restore import Region
 from napari_restore.metrics import psnr, ssim
+from napari_restore.plugin.compare._compared_layers import Compared
 from napari_restore.plugin.compare._figures import (
     MAX_PIXELS,
     data_range_of,
@@ -84,7 +85,7 @@ def test_figures_are_of_the_pixels_that_all_three_have(
     own = region.shift(-box.y0, -box.x0)
     found = figures(
         LayerPixels(variant.source),
-        LayerPixels.of_variant(variant),
+        LayerPixels(*Compared.of(variant)),
         LayerPixels(truth),
         Region(0, 0, 700, 900),
         1,

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from napari_restore.models._card import ModelCard
-from napari_restore.models._exposure_curves import STEP, pairs_of, sampled_values
+from napari_restore.models._exposure_curves import STEP, by_frame, pairs_of, sampled_values
 from napari_restore.models._growing_list import NUMBER, joined, rows_of_tile
 from napari_restore.models._model import Statistics
 from napari_restore.models._sweeps import RESTORED, Counts, Map, Sums, Sweep, SweepInput, SweptModel
@@ -93,7 +93,7 @@ class Mertens(SweptModel):
 
     def _compare(self, given: SweepInput) -> Mapping[str, Tensor]:
         assert given.view is not None
-        return {"colours": sampled_values(_by_frame(given.view, BANDS), given.valid)}
+        return {"colours": sampled_values(by_frame(given.view), given.valid)}
 
     def weights(self, frames: Tensor, valid: Tensor | None = None) -> Tensor:
         """Return the weights (N, F, 1, h, w) of frames (N, F, 3, h, w): they add up to 1.
@@ -119,7 +119,7 @@ class Mertens(SweptModel):
     def _frames(self, given: SweepInput) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return frames and weights of a batch, and the shares to which frames were replaced."""
         assert given.view is not None
-        frames = _by_frame(given.view, BANDS)
+        frames = by_frame(given.view)
         ghosts = None
         if self.deghosts:
             amount = float(self.card.values["deghost"])
@@ -165,7 +165,7 @@ class Mertens(SweptModel):
         short = int(cells[:, 2:4].amax(0).min())
         most = int(self.card.values["levels"]) or 64
         levels = min(most, short.bit_length() - 1)
-        both = _by_frame(grid.permute(2, 0, 1)[None], BANDS + 1)
+        both = by_frame(grid.permute(2, 0, 1)[None], BANDS + 1)
         above = levels_of(both, max(0, levels - LEVEL))
         frames = [level[:, :, :BANDS] for level in above]
         top = blend(frames, [level[:, :, BANDS:] for level in above], None)
@@ -217,11 +217,6 @@ def _power(x: Tensor, exponent: float) -> Tensor:
         return x.sqrt() if exponent == 0.5 else x**exponent
     above = x > 0
     return torch.where(above, torch.where(above, x, 1) ** exponent, float(exponent == 0))
-
-
-def _by_frame(planes: Tensor, of_each: int) -> Tensor:
-    """Return (N, F, C, h, w) of planes (N, F · C, h, w) with `of_each` of a frame."""
-    return planes.reshape(len(planes), -1, of_each, *planes.shape[2:])
 
 
 def _origins(statistics: Statistics, items: int) -> Tensor:

@@ -11,6 +11,7 @@ from torch.nn import functional
 from napari_restore.models._card import ModelCard
 from napari_restore.models._exposure_curves import (
     FEWEST,
+    by_frame,
     continued,
     looked_up,
     pairs_of,
@@ -165,11 +166,6 @@ class IplNetwork(RestorationModel):
 
     def _value(self, name: str, default: Any) -> Any:
         return self.card.values.get(name, default)
-
-
-def by_frame(x: Tensor) -> Tensor:
-    """Return planes (N, F · 3, h, w) as (N, F, 3, h, w)."""
-    return x.view(len(x), -1, BANDS, *x.shape[2:])
 
 
 def curves_of(pairs: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from napari_restore.errors import BadModel, BadParameter
 from napari_restore.models._card import ModelCard
-from napari_restore.models._exposure_curves import STEP, pairs_of, sampled_values
+from napari_restore.models._exposure_curves import STEP, by_frame, pairs_of, sampled_values
 from napari_restore.models._model import Statistics
 from napari_restore.models._sweeps import (
     RESTORED,
@@ -35,7 +35,7 @@ from napari_restore.models._sweeps import (
 from napari_restore.models.ipl import _samples
 from napari_restore.models.ipl._config import BANDS, BLOCK, FRAMES, STRIDE, IplConfig
 from napari_restore.models.ipl._cube import interpolated, taps
-from napari_restore.models.ipl._network import BINS, MIDDLE, IplNetwork, by_frame, curves_of
+from napari_restore.models.ipl._network import BINS, MIDDLE, IplNetwork, curves_of
 from napari_restore.models.ipl._quantise import RANGE_BYTES, Quantised, affine, by_cell, cell_values
 from napari_restore.models.ipl._samples import Place
 

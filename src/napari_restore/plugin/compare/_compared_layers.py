@@ -30,7 +30,7 @@ class Compared(NamedTuple):
 
     @classmethod
     def of(cls, variant: Variant) -> Compared:
-        """Return another result of the same source."""
+        """Return a result."""
         box = variant.shown.box
         return cls(variant.layer, (box.y0, box.x0))
 

@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QLabel, QVBoxLayout
 from napari_restore import Region
 from napari_restore.errors import BadRegion
 from napari_restore.plugin._notices import error_text
+from napari_restore.plugin.compare._compared_layers import Compared
 from napari_restore.plugin.compare._figures import (
     Figures,
     data_range_of,
@@ -112,7 +113,7 @@ class FiguresView(Section):
         region = region.align(step).intersect(Region(0, 0, height, width))
         return (
             source,
-            LayerPixels.of_variant(current),
+            LayerPixels(*Compared.of(current)),
             LayerPixels(reference),
             region,
             step,

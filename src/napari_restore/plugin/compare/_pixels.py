@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image as ImageLayer
 
-    from napari_restore.plugin.results._variant import Variant
-
 FAILURE = "Comparing failed"
 """How the message of an unexpected error begins."""
 
@@ -29,12 +27,6 @@ class LayerPixels:
         self._levels = list(layer.data) if layer.multiscale else [layer.data]
         self._rgb = bool(layer.rgb)
         self._corner = corner
-
-    @classmethod
-    def of_variant(cls, variant: Variant) -> LayerPixels:
-        """Return the pixels of a result's layer."""
-        box = variant.shown.box
-        return cls(variant.layer, (box.y0, box.x0))
 
     @property
     def dtype(self) -> np.dtype[Any]:

@@ -65,6 +65,7 @@ class LayerQueue(QObject):
         self._query = LatestQuery("The area cannot be found", self)
         self._query.finished.connect(self._on_area)
         self._target, self._strength = state.target, state.strength_layer
+        self._crop = state.crop
         # Changes of the settings are for later runs. The source's bands were named for it alone.
         self._settings: Request | None = None
         self._bands, self._source = state.bands, state.layer
@@ -123,7 +124,7 @@ class LayerQueue(QObject):
             image_of(layer),
             feather=feather,
             strength=self._strength,
-            crop=self._state.crop,
+            crop=self._crop,
         )
 
     def _on_area(self, _: Any, area: Any) -> None:
