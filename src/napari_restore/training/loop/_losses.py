@@ -45,7 +45,9 @@ class Pairs(Clear, Protocol):
 MIN_AIRLIGHT_DISTANCE = 0.1
 """Smallest difference to the airlight, in display values, at which the optical depth is defined."""
 SMALL = 4e-4
-"""Squared error (34 dB) below which the loss saturates."""
+"""Squared error (34 dB) below which `log_error` saturates."""
+SMALL_OF_BRACKETS = 1e-5
+"""The same (50 dB) for brackets: one frame may show all but what it clips."""
 
 Losses = dict[str, Tensor]
 
@@ -83,15 +85,15 @@ def masked_l1(a: Tensor, b: Tensor, valid: Tensor) -> Tensor:
     return mean
 
 
-def log_error(a: Tensor, b: Tensor, valid: Tensor) -> Tensor:
-    """Return the mean over images of log10(mean (a − b)² + `SMALL`), i.e. −PSNR / 10.
+def log_error(a: Tensor, b: Tensor, valid: Tensor, small: float = SMALL) -> Tensor:
+    """Return the mean over images of log10(mean (a − b)² + `small`), i.e. −PSNR / 10.
 
     Images under thin haze count as much as those under thick haze, whose errors are a hundred
     times larger.
     """
     count = valid.sum((1, 2, 3)).clamp(min=1) * a.shape[1]
     error = (a - b).square().where(valid, 0.0).sum((1, 2, 3)) / count
-    return torch.log10(error + SMALL).mean()
+    return torch.log10(error + small).mean()
 
 
 def ssim(a: Tensor, b: Tensor, valid: Tensor | None = None) -> Tensor:
@@ -154,14 +156,16 @@ def _band(length: int, like: Tensor) -> Tensor:
     return band.to(like)
 
 
-def _picture(model: RestorationModel, y: Tensor, batch: Clear, wanted: Set[str]) -> Losses:
+def _picture(
+    model: RestorationModel, y: Tensor, batch: Clear, wanted: Set[str], small: float = SMALL
+) -> Losses:
     """Return the losses of the restored image against the clear one."""
     y = y.float()
     losses = {}
     if "l1" in wanted:
         losses["l1"] = masked_l1(y, batch.clear, batch.valid)
     if "log_error" in wanted:
-        losses["log_error"] = log_error(y, batch.clear, batch.valid)
+        losses["log_error"] = log_error(y, batch.clear, batch.valid, small)
     if "ssim" in wanted:
         losses["ssim"] = 1 - ssim(y, batch.clear, batch.valid)
     if "fft" in wanted:
@@ -178,6 +182,12 @@ def _default(model: RestorationModel, batch: Pairs, bf16: bool, wanted: Set[str]
     with _precision(batch, bf16):
         y = model(batch.hazy, None, batch.valid)
     return _picture(model, y, batch, wanted)
+
+
+def _brackets(model: RestorationModel, batch: Pairs, bf16: bool, wanted: Set[str]) -> Losses:
+    with _precision(batch, bf16):
+        y = model(batch.hazy, None, batch.valid)
+    return _picture(model, y, batch, wanted, SMALL_OF_BRACKETS)
 
 
 def _atmosphere(model: RestorationModel, batch: Pairs, bf16: bool, wanted: Set[str]) -> Losses:
@@ -319,7 +329,7 @@ DEFAULT = Objective(
     {"l1": 1.0, "log_error": 0.0, "ssim": 0.2, "fft": 0.0, "auxiliary": 0.01}, _default
 )
 HINT = Objective({"l1": 1.0, "log_error": 0.0, "ssim": 0.0, "fft": 1.0}, _default)
-BRACKETS = Objective({"l1": 1.0, "log_error": 0.0, "ssim": 0.1, "fft": 0.0}, _default)
+BRACKETS = Objective({"l1": 1.0, "log_error": 0.0, "ssim": 0.1, "fft": 0.0}, _brackets)
 OBJECTIVES = {
     "atmosphere": Objective(
         {"l1": 1.0, "log_error": 0.0, "ssim": 0.05, "depth": 0.3, "airlight": 0.3}, _atmosphere
