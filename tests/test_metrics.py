@@ -218,7 +218,7 @@ def test_other_packages_add_metrics_and_a_broken_one_spoils_nothing(
     try:
         assert metric_ids() == (
             *("psnr", "ssim", "ciede2000", "psnr_y", "ssim_y"),
-            *("psnr_matched", "psnr_clipped", "mef_ssim", "rmse"),
+            *("psnr_matched", "psnr_clipped", "mef_ssim", "mef_ssim_dynamic", "rmse"),
         )
         assert metric_of("rmse").function(1, 2, 3) == 0.25
         assert not metric_of("rmse").higher_is_better and metric_of("psnr").higher_is_better

@@ -138,7 +138,7 @@ def _add_scores(parser: argparse.ArgumentParser) -> None:
         default=_METRICS,
         metavar="NAME,…",
         help=f"default {_METRICS}; also psnr_y, ssim_y, psnr_matched (whatever the "
-        "tones), and of brackets psnr_clipped, mef_ssim; the first one ranks the models",
+        "tones), and of brackets psnr_clipped, mef_ssim, mef_ssim_dynamic; the first one ranks the models",
     )
     group.add_argument(
         "--clear",

@@ -13,6 +13,7 @@ from napari_restore.metrics._comparable import strips
 from napari_restore.metrics._luma import luma, psnr_y, ssim_y
 from napari_restore.metrics._matched import psnr_clipped, psnr_matched
 from napari_restore.metrics._mef_ssim import mef_ssim
+from napari_restore.metrics._mef_ssim_dynamic import mef_ssim_dynamic
 from napari_restore.metrics._psnr import psnr
 from napari_restore.metrics._registry import Metric, metric_ids, metric_of
 from napari_restore.metrics._ssim import K1 as SSIM_K1
@@ -30,6 +31,7 @@ __all__ = [
     "ciede2000",
     "luma",
     "mef_ssim",
+    "mef_ssim_dynamic",
     "metric_ids",
     "metric_of",
     "psnr",

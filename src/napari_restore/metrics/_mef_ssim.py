@@ -48,17 +48,7 @@ def mef_ssim(
     K. Ma, K. Zeng, Z. Wang, "Perceptual quality assessment for multi-exposure image fusion", IEEE
     Trans. Image Process. 24(11), 2015, doi:10.1109/TIP.2015.2442920.
     """
-    grey = [_grey(image, data_range) for image in (fused, *frames)]
-    if len(grey) < 2 or any(image.shape != grey[0].shape for image in grey):
-        raise BadParameter(
-            "MEF-SSIM compares an image with frames of its size.", "Give at least one, all alike."
-        )
-    counts: Mask = np.ones(grey[0].shape, bool) if valid is None else np.asarray(valid, bool)
-    if counts.shape != grey[0].shape:
-        raise BadParameter(
-            f"A mask of {counts.shape} does not fit an image of {grey[0].shape}.",
-            "Give one value per pixel.",
-        )
+    grey, counts = grey_and_mask(fused, frames, data_range, valid)
     weights = np.divide(LEVEL_WEIGHTS, sum(LEVEL_WEIGHTS))
     product = 1.0
     for level, weight in enumerate(weights):
@@ -77,42 +67,81 @@ def _at_one_scale(fused: Array, frames: Sequence[Array], counts: Mask) -> float:
     whole = ~any_in_window(~counts)
     if not whole.any():
         return float("nan")
-    share = _shares(frames)
+    return float(similarity(fused, frames, _shares(frames))[whole].mean())
+
+
+def similarity(fused: Array, frames: Sequence[Array], shares: Array) -> Array:
+    """Return SSIM without its term of means of an image and a mixture of frames, for every window.
+
+    Parameters
+    ----------
+    fused, frames
+        (h, w), 0 to 255.
+    shares
+        (frames, h - 10, w - 10): the factors of the frames' contents in the mixture of a window.
+    """
     means = [blurred(frame) for frame in frames]
     mean = blurred(fused)
     shared = np.zeros_like(mean)
     spread = np.zeros_like(mean)
     for k, frame in enumerate(frames):
-        shared += share[k] * (blurred(frame * fused) - means[k] * mean)
+        shared += shares[k] * (blurred(frame * fused) - means[k] * mean)
     for k, other in combinations_with_replacement(range(len(frames)), 2):
         product = blurred(frames[k] * frames[other]) - means[k] * means[other]
-        spread += (1 if k == other else 2) * share[k] * share[other] * product
+        spread += (1 if k == other else 2) * shares[k] * shares[other] * product
     constant = (K2 * 255) ** 2
-    similar = (2 * shared + constant) / (spread + blurred(fused * fused) - mean**2 + constant)
-    return float(similar[whole].mean())
+    similar: Array = (2 * shared + constant) / (spread + blurred(fused**2) - mean**2 + constant)
+    return similar
 
 
-def _shares(frames: Sequence[Array]) -> list[Array]:
-    """Return the factor of each frame's content in the wanted structure, for every window.
+def _shares(frames: Sequence[Array]) -> Array:
+    """Return the shares of MEF-SSIM: weights (‖x̃‖ / 11)^p.
 
-    With x̃ a frame's content without its mean: Σ w x̃ / ‖x̃‖, scaled to the length of the longest x̃,
-    where w = (‖x̃‖ / 11)^p and p follows from how much the contents agree.
+    x̃ is a frame's content without its mean, and p follows from how much the contents agree.
     """
+    inner = inner_products(frames)
+    lengths = lengths_of(inner)
+    together = np.sqrt(np.maximum(inner.sum((0, 1)), 0))
+    agreement = (together + ROUNDING) / (lengths.sum(0) + ROUNDING)
+    power = np.clip(np.tan(np.pi / 2 * np.minimum(agreement, 1)), 0, MOST_POWER)
+    return shares_of((lengths / WINDOW) ** power + ROUNDING, inner)
+
+
+def shares_of(weights: Array, inner: Array) -> Array:
+    """Return the factors (frames, h - 10, w - 10) of frames' contents in the wanted structure.
+
+    With x̃ a frame's content without its mean: Σ w x̃ / ‖x̃‖, scaled to the length of the longest x̃.
+
+    Parameters
+    ----------
+    weights
+        (frames, h - 10, w - 10): w, in any unit.
+    inner
+        As `inner_products` returns.
+    """
+    lengths = lengths_of(inner)
+    weights = weights / weights.sum(0) / (lengths + ROUNDING)
+    length = np.sqrt(np.maximum(np.einsum("khw,lhw,klhw->hw", weights, weights, inner), 0))
+    scale = lengths.max(0) / np.maximum(length, np.finfo(np.float64).tiny)
+    shares: Array = weights * np.where(length > 0, scale, 0)
+    return shares
+
+
+def inner_products(frames: Sequence[Array]) -> Array:
+    """Return the inner products (frames, frames, h - 10, w - 10) of contents without their means."""
     count = len(frames)
     inner = np.empty((count, count, *(side - WINDOW + 1 for side in frames[0].shape)))
     boxes = [_box(frame) for frame in frames]
     for k, other in combinations_with_replacement(range(count), 2):
         product = _box(frames[k] * frames[other]) - boxes[k] * boxes[other] / WINDOW**2
         inner[k, other] = inner[other, k] = product
-    lengths = np.sqrt(np.maximum(np.stack([inner[k, k] for k in range(count)]), 0))
-    together = np.sqrt(np.maximum(inner.sum((0, 1)), 0))
-    agreement = (together + ROUNDING) / (lengths.sum(0) + ROUNDING)
-    power = np.clip(np.tan(np.pi / 2 * np.minimum(agreement, 1)), 0, MOST_POWER)
-    weights = (lengths / WINDOW) ** power + ROUNDING
-    weights = weights / weights.sum(0) / (lengths + ROUNDING)
-    length = np.sqrt(np.maximum(np.einsum("khw,lhw,klhw->hw", weights, weights, inner), 0))
-    scale = lengths.max(0) / np.maximum(length, np.finfo(np.float64).tiny)
-    return list(weights * np.where(length > 0, scale, 0))
+    return inner
+
+
+def lengths_of(inner: Array) -> Array:
+    """Return the lengths (frames, h - 10, w - 10) of contents from their inner products."""
+    lengths: Array = np.sqrt(np.maximum(np.einsum("kkhw->khw", inner), 0))
+    return lengths
 
 
 def _box(image: Array) -> Array:
@@ -125,6 +154,30 @@ def _box(image: Array) -> Array:
         before = np.take(sums, range(length - WINDOW), axis=axis)
         image = np.concatenate([first, later - before], axis=axis)
     return image
+
+
+def grey_and_mask(
+    fused: npt.ArrayLike,
+    frames: Sequence[npt.ArrayLike],
+    data_range: float,
+    valid: npt.ArrayLike | None,
+) -> tuple[list[Array], Mask]:
+    """Return the fused image and its frames in grey (h, w), 0 to 255, and which pixels count.
+
+    Raises `BadParameter` where sizes differ.
+    """
+    grey = [_grey(image, data_range) for image in (fused, *frames)]
+    if len(grey) < 2 or any(image.shape != grey[0].shape for image in grey):
+        raise BadParameter(
+            "MEF-SSIM compares an image with frames of its size.", "Give at least one, all alike."
+        )
+    counts: Mask = np.ones(grey[0].shape, bool) if valid is None else np.asarray(valid, bool)
+    if counts.shape != grey[0].shape:
+        raise BadParameter(
+            f"A mask of {counts.shape} does not fit an image of {grey[0].shape}.",
+            "Give one value per pixel.",
+        )
+    return grey, counts
 
 
 def _grey(image: npt.ArrayLike, data_range: float) -> Array:

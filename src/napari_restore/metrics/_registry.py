@@ -14,6 +14,7 @@ from napari_restore.metrics._ciede2000 import ciede2000
 from napari_restore.metrics._luma import psnr_y, ssim_y
 from napari_restore.metrics._matched import psnr_clipped, psnr_matched
 from napari_restore.metrics._mef_ssim import mef_ssim
+from napari_restore.metrics._mef_ssim_dynamic import mef_ssim_dynamic
 from napari_restore.metrics._psnr import psnr
 from napari_restore.metrics._ssim import ssim
 
@@ -44,11 +45,15 @@ class Metric:
     to bright. NaN for other images."""
 
 
-def _mef_ssim(
-    a: Any, b: Any, data_range: float, valid: Any = None, *, frames: Sequence[Any]
-) -> float:
-    """Return `mef_ssim` of `a`; the truth `b` has no part in it."""
-    return mef_ssim(a, frames, data_range, valid)
+def _of_frames(score: Callable[..., float]) -> Function:
+    """Return a score of an image and its frames as a metric; the truth has no part in it."""
+
+    def metric(
+        a: Any, b: Any, data_range: float, valid: Any = None, *, frames: Sequence[Any]
+    ) -> float:
+        return score(a, frames, data_range, valid)
+
+    return metric
 
 
 _BUILT_IN = {
@@ -63,7 +68,10 @@ _BUILT_IN = {
     "psnr_clipped": Metric(
         psnr_clipped, title="PSNR, clipped pixels", unit="dB", decimals=2, needs_frames=True
     ),
-    "mef_ssim": Metric(_mef_ssim, title="MEF-SSIM", decimals=4, needs_frames=True),
+    "mef_ssim": Metric(_of_frames(mef_ssim), title="MEF-SSIM", decimals=4, needs_frames=True),
+    "mef_ssim_dynamic": Metric(
+        _of_frames(mef_ssim_dynamic), title="MEF-SSIMd", decimals=4, needs_frames=True
+    ),
 }
 
 
