@@ -161,6 +161,7 @@ class RestorePanel(QWidget):
         self.files.message.connect(bar.show_message)
         self.files.added.connect(self.models.add)
         self.drawing.changed.connect(plans.update_drawn)
+        self.fusion.controller.preloading.connect(runs.expect_image)
         self.fusion.controller.opened.connect(self._on_bracket)
         runs.live.updated.connect(self.fusion.controller.refine)
         plans.area_changed.connect(self.target.show_area)

@@ -58,6 +58,8 @@ class FusionController(QObject):
     """Whether a bracket is being opened."""
     failed = Signal(object)
     """The `RestoreError` for which a bracket is not opened."""
+    preloading = Signal()
+    """Frames are expected."""
     opened = Signal()
     """A group is shown for the first time."""
 
@@ -120,6 +122,7 @@ class FusionController(QObject):
         """Load what a draft needs before there are frames: it must come at once."""
         if not self._is_loaded:
             self._is_loaded = True
+            self.preloading.emit()
             in_background(_preload, _ignore)
 
     # -- the user chooses --------------------------------------------------------------

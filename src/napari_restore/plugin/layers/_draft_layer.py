@@ -37,6 +37,15 @@ class DraftLayer:
         self.shown.layer.metadata["napari_restore_why"] = WHY
         insert_above(viewer, source, self.shown.layer)
 
+    def show(self, step: RunStep, name: str, result: Result) -> bool:
+        """Show the whole draft of another step in this layer; return whether it can be."""
+        shown = ResultLayer(result, self.source, DRAFT + name, scale=step.scale)
+        shown.mark_all([result.region])
+        if not shown.take_layer(self.shown):
+            return False
+        self.step, self.shown = step, shown
+        return True
+
     def mark(self, region: Region) -> None:
         """Show the finished tile `region`, in pixels of the draft's level."""
         self.shown.mark(region)

@@ -38,6 +38,8 @@ CELL = 128
 CHUNK = 512
 SMALLEST = 512
 """Levels are added until the long side is at most this."""
+SMALLEST_OF_LEVEL = 2048
+"""The same for the result of a level: about what a screen shows needs no levels of its own."""
 SLACK = 0.02
 """Share of the contrast's span by which a result may leave it before it is widened."""
 SAMPLE_SIDE = 256
@@ -70,7 +72,7 @@ class ResultLayer:
         self.region = result.region
         self._display = Display.of_layer(source)
         self._done = FinishedPixels(result.region, (result.image.height, result.image.width))
-        steps = _steps(self.region)
+        steps = _steps(self.region, SMALLEST if scale == 1 else SMALLEST_OF_LEVEL)
         box = self.region.align(1 << steps).intersect(
             Region(0, 0, result.image.height, result.image.width)
         )
@@ -100,6 +102,24 @@ class ResultLayer:
         self._limits: Limits | None = None
         """Contrast limits that `_widen` has set; others are the source's or the user's."""
         self._set_result(result)
+
+    def take_layer(self, former: ResultLayer) -> bool:
+        """Show this, which no viewer shows, in the layer of `former` and return whether it can be.
+
+        A layer that is added and another that is removed take a viewer half a second.
+        """
+        own, layer = self.layer, former.layer
+        if (own.multiscale, own.rgb, own.ndim) != (layer.multiscale, layer.rgb, layer.ndim):
+            return False
+        layer.data = own.data
+        if not np.array_equal(data_to_world(own), data_to_world(layer)):
+            layer.scale, layer.affine = own.scale, own.affine
+        if former._limits is not None and tuple(layer.contrast_limits) == former._limits:
+            self._limits = former._limits
+        layer.name = own.name
+        self.layer = layer
+        self._widen()
+        return True
 
     def mark(self, region: Region) -> None:
         """Mark a tile as finished; `ResultLayer` shows it at the next `refresh`."""
@@ -374,10 +394,10 @@ class GrowingLevel:
         )
 
 
-def _steps(region: Region) -> int:
+def _steps(region: Region, smallest: int) -> int:
     """Return how often a region is halved for its coarsest level; a store has seven further ones."""
     steps = 0
-    while steps < 7 and max(region.shape) >> steps > SMALLEST:
+    while steps < 7 and max(region.shape) >> steps > smallest:
         steps += 1
     return steps
 

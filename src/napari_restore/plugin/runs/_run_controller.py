@@ -108,6 +108,10 @@ class RunController(QObject):
             signal.connect(slot)
         self._warm.start_soon()
 
+    def expect_image(self) -> None:
+        """Start the child process for an image that is not there yet."""
+        self._warm.start_soon(expects_image=True)
+
     @property
     def worker(self) -> Worker:
         """The child process of all runs."""

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from napari_restore.plugin.runs._run_sequence import RunStep
 
 REFRESH_MS = 250
+AT_ONCE_SECONDS = 1.0
+"""A draft that takes no longer is shown when it is whole, in the layer of the one before."""
 
 
 class RunLayers:
@@ -32,26 +34,35 @@ class RunLayers:
         self._former: DraftLayer | None = None
         """The whole draft before, shown below this one until that is whole as well."""
         self._is_whole = False
+        self._next: str | None = None
+        """The name of a draft that is shown when it is whole."""
         self._waiting: list[Region] = []
         self._draw = qthrottled(self.refresh, timeout=REFRESH_MS)
 
     def add_draft(self, source: ImageLayer, step: RunStep, name: str, result: Result) -> None:
-        """Add a draft above `source`; once it is whole it replaces the one before."""
-        if self.draft is not None:
-            stays = self._is_whole and self.draft.source is source
-            gone, self._former = (self._former, self.draft) if stays else (self.draft, self._former)
-            if gone is not None:
-                gone.remove()
+        """Begin a draft above `source`; once it is whole it replaces the one before."""
+        self._next = None
         if self._former is not None:
-            # Names are unique; napari would number the new one.
-            self._former.shown.layer.name = f"{DRAFT}…"
+            assert self.draft is not None
+            self.draft.remove()
+            self.draft, self._former, self._is_whole = self._former, None, True
+        if self.draft is not None:
+            if not (self._is_whole and self.draft.source is source):
+                self.draft.remove()
+            elif step.plan.prediction.seconds <= AT_ONCE_SECONDS:
+                self._next = name
+                return
+            else:
+                self._former = self.draft
+                # Names are unique; napari would number the new one.
+                self._former.shown.layer.name = f"{DRAFT}…"
         self._is_whole = False
         self.draft = DraftLayer(self.viewer, source, step, name, result)
 
     def mark(self, step: RunStep, region: Region) -> None:
         """Show a finished tile of `step`, true pixels at most every `REFRESH_MS`."""
         if step.is_draft:
-            if self.draft is not None:
+            if self.draft is not None and self._next is None:
                 self.draft.mark(region)
         elif self.variant is not None:
             self.variant.shown.mark(region)
@@ -61,12 +72,20 @@ class RunLayers:
     def complete(self, step: RunStep, result: Result) -> None:
         """Show the whole result of `step`; that of a draft replaces the draft before."""
         if step.is_draft:
-            former, self._former, self._is_whole = self._former, None, True
-            if former is not None:
-                former.remove()
+            self._complete_draft(step, result)
         elif self.variant is not None:
             self.refresh()
             self.variant.complete(result)
+
+    def _complete_draft(self, step: RunStep, result: Result) -> None:
+        name, self._next = self._next, None
+        former, self._former, self._is_whole = self._former, None, True
+        if name is not None and self.draft is not None and not self.draft.show(step, name, result):
+            former = self.draft
+            self.draft = DraftLayer(self.viewer, former.source, step, name, result)
+            self.draft.mark(result.region)
+        if former is not None:
+            former.remove()
 
     def refresh(self) -> None:
         """Draw again if a tile has come where the layer has pixels for the screen."""
@@ -86,7 +105,7 @@ class RunLayers:
     def remove_draft(self) -> None:
         """Remove the draft, if there is one."""
         drafts = (self.draft, self._former)
-        self.draft = self._former = None
+        self.draft = self._former = self._next = None
         for draft in drafts:
             if draft is not None:
                 draft.remove()

@@ -31,9 +31,9 @@ class WarmWorker(QObject):
         # Closing the window destroys its widgets without closing them.
         parent.destroyed.connect(self.worker.close)
 
-    def start_soon(self) -> None:
-        """Start the child, unless it is alive or there is nothing to restore."""
-        if self._state.layer is not None and self.worker.process is None:
+    def start_soon(self, *, expects_image: bool = False) -> None:
+        """Start the child, unless it is alive or there is nothing to restore and none expected."""
+        if (expects_image or self._state.layer is not None) and self.worker.process is None:
             self._timer.start(WARM_MS)
 
     def is_new(self, plan: Plan) -> bool:
