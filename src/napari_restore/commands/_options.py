@@ -69,7 +69,7 @@ def add_bracket_options(group: argparse._ActionsContainer) -> None:
         nargs="+",
         metavar="EV",
         help="exposure of each frame (default: as recorded by the camera, else estimated); of one "
-        "picture of light (.hdr, float TIFF) those to make frames of (default: by its range)",
+        "picture of light (.hdr, .exr, float TIFF) those to make frames of (default: by its range)",
     )
 
 

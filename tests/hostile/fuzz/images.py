@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import OpenEXR
 import rasterio
 import rasterio.shutil
 import tifffile
@@ -133,6 +134,9 @@ def _photos(folder: Path) -> None:
     (folder / "photo.hdr").write_bytes(
         head + np.dstack([pixels, np.full((64, 64), 128, np.uint8)]).tobytes()
     )
+    OpenEXR.File(
+        {"compression": OpenEXR.ZIP_COMPRESSION}, {"RGB": pixels.astype(np.float32) / 255}
+    ).write(str(folder / "photo.exr"))
     _dng(folder / "camera.dng")
 
 

@@ -19,6 +19,7 @@ from napari_restore.images.readers._gdal import GdalReader
 from napari_restore.images.readers._heif import HeifReader
 from napari_restore.images.readers._ome_tiff import OmeTiffReader
 from napari_restore.images.readers._ome_zarr import OmeZarrReader
+from napari_restore.images.readers._openexr import OpenExrReader
 from napari_restore.images.readers._oriented import OrientedReader
 from napari_restore.images.readers._radiance import RadianceReader
 from napari_restore.images.readers._raw import RawReader
@@ -28,7 +29,15 @@ HEAD_BYTES = 4096
 
 READERS: tuple[type[Reader], ...] = tuple(
     sorted(
-        (GdalReader, HeifReader, OmeTiffReader, OmeZarrReader, RadianceReader, RawReader),
+        (
+            GdalReader,
+            HeifReader,
+            OmeTiffReader,
+            OmeZarrReader,
+            OpenExrReader,
+            RadianceReader,
+            RawReader,
+        ),
         key=lambda reader: -reader.PRIORITY,
     )
 )

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 HINT = (
     "Photos of one scene with different exposures become one picture. Add them, or drop a folder "
-    "here. One picture of linear light (.hdr, float TIFF) is enough."
+    "here. One picture of linear light (.hdr, .exr, float TIFF) is enough."
 )
 SUFFIXES = IMAGE_SUFFIXES | {".hdr"}
 """Of frames. In a folder .hdr may be the header of another file."""

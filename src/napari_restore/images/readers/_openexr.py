@@ -1,0 +1,158 @@
+"""Reader of OpenEXR pictures: linear light as half or single floats."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_restore.errors import UnreadableImage
+from napari_restore.images._profile import Profile
+from napari_restore.images._reader import Reader
+from napari_restore.images._source import Box, Level, chunk_box
+from napari_restore.images.files._claims import (
+    ARITHMETIC_RATIO,
+    check_bands,
+    check_ratio,
+    check_whole_size,
+)
+from napari_restore.images.values._validity import valid_by_values
+
+MAGIC = b"\x76\x2f\x31\x01"
+CHUNK = 512
+COLOURS = {"R": "red", "G": "green", "B": "blue", "A": "alpha", "Y": "gray"}
+REC_709 = (0.64, 0.33, 0.30, 0.60, 0.15, 0.06, 0.3127, 0.3290)
+"""x and y of red, green, blue and white, which a file without any means."""
+
+
+class OpenExrReader(Reader):
+    """The channels of the first part as (H, W, C) float32; decoded once, as a whole.
+
+    Channels R, G, B, A, or Y and A, in this order where the part has them, else all of them by
+    name. The data window is the picture. Needs the package OpenEXR (extra ``exr``).
+    """
+
+    PRIORITY: ClassVar[int] = 30
+    random_access = False
+
+    @classmethod
+    def supports(cls, path: Path, head: bytes) -> bool:
+        return head.startswith(MAGIC)
+
+    def __init__(self, path: Path, head: bytes = b"") -> None:
+        super().__init__(path)
+        self.dtype = np.dtype(np.float32)
+        self._pixels: npt.NDArray[np.float32] | None = None
+        self._lock = threading.Lock()
+        parts = _parts(path, header_only=True)
+        header = parts[0].header
+        if "deep" in str(header.get("type", "")):
+            raise UnreadableImage(
+                f"{path.name} holds deep pixels, with several values each.",
+                "Flatten it in the program that rendered it.",
+            )
+        channels = {each.name: each for each in header["channels"]}
+        self._names = _chosen(path, channels)
+        self.bands = len(self._names)
+        check_bands(path.name, self.bands)
+        (x0, y0), (x1, y1) = (tuple(int(v) for v in corner) for corner in header["dataWindow"])
+        height, width = y1 - y0 + 1, x1 - x0 + 1
+        self.block_bytes = height * width * self.bands * self.dtype.itemsize
+        # The discrete cosine transform of DWAA and DWAB shrinks a plain picture as far.
+        what = f"{height} × {width} pixels"
+        check_ratio(path.name, self.block_bytes, path.stat().st_size, ARITHMETIC_RATIO, what)
+        check_whole_size(path.name, self.block_bytes)
+        self.levels = (Level(height, width, min(CHUNK, height), min(CHUNK, width)),)
+        colours = tuple(COLOURS.get(name, "undefined") for name in self._names)
+        self.may_be_invalid = "alpha" in colours
+        self.profile = Profile(
+            driver="OpenEXR",
+            colorinterp=colours,
+            masks="alpha" if self.may_be_invalid else "none",
+        )
+        own = header.get("chromaticities")
+        if own is not None and not np.allclose(np.ravel(own), REC_709, atol=1e-3):
+            self.notes.append("Its primaries are not those of sRGB, and are taken as these.")
+        if len(parts) > 1:
+            self.notes.append(f"The first of its {len(parts)} parts is read.")
+
+    def read_chunk(self, level: int, row: int, column: int) -> npt.NDArray[Any]:
+        y0, x0, y1, x1 = chunk_box(self.levels[level], row, column)
+        return self._decoded()[y0:y1, x0:x1].copy()
+
+    def read_rows(self, y0: int, y1: int) -> npt.NDArray[Any]:
+        rows = self._decoded()[y0:y1].copy()
+        if y1 >= self.levels[0].height:
+            self._pixels = None
+        return rows
+
+    def valid_in(self, level: int, box: Box, pixels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+        return valid_by_values(pixels, np.ones(pixels.shape[:2], bool), self.alpha, ())
+
+    def close(self) -> None:
+        self._pixels = None
+
+    def _decoded(self) -> npt.NDArray[np.float32]:
+        """Return the whole picture (H, W, C); kept until its last row was read."""
+        with self._lock:
+            if self._pixels is None:
+                channels = _parts(self.path, header_only=False)[0].channels
+                height, width = self.levels[0][:2]
+                pixels = np.empty((height, width, self.bands), np.float32)
+                for band, name in enumerate(self._names):
+                    plane = channels[name].pixels if name in channels else None
+                    if plane is None or plane.shape != (height, width):
+                        raise _unreadable(self.path, f"its channel {name} is incomplete")
+                    pixels[..., band] = plane
+                self._pixels = pixels
+            return self._pixels
+
+
+def _parts(path: Path, *, header_only: bool) -> list[Any]:
+    """Return the parts of a file, one at least; raises `UnreadableImage`."""
+    try:
+        import OpenEXR
+    except ImportError as error:
+        raise UnreadableImage(
+            f"{path.name} is an OpenEXR picture, and the package OpenEXR is not installed.",
+            'Install it: pip install "napari-restore[exr]", or save the picture as float TIFF.',
+        ) from error
+    try:
+        # One array per channel: else RGB of half and A of float would be told apart by shape.
+        file = OpenEXR.File(str(path), separate_channels=True, header_only=header_only)
+        parts = list(file.parts)
+    except Exception as error:  # the library's own, and those of damaged attributes
+        raise _unreadable(path, error) from error
+    if not parts:
+        # Where pixels are missing the library leaves the part out.
+        raise _unreadable(path, "its pixels are incomplete")
+    return parts
+
+
+def _chosen(path: Path, channels: dict[str, Any]) -> tuple[str, ...]:
+    """Return the names of the channels that are the bands; raises `UnreadableImage`."""
+    for names in (("R", "G", "B"), ("Y",)):
+        if all(name in channels for name in names):
+            chosen = (*names, *(["A"] if "A" in channels else []))
+            break
+    else:
+        chosen = tuple(channels)
+    if not chosen:
+        raise _unreadable(path, "it has no channels")
+    if any(channels[name].xSampling != 1 or channels[name].ySampling != 1 for name in chosen):
+        raise UnreadableImage(
+            f"{path.name} has channels of fewer pixels than others.",
+            "Save it with all channels in full size.",
+        )
+    return chosen
+
+
+def _unreadable(path: Path, problem: object) -> UnreadableImage:
+    lines = str(problem).strip().splitlines() or [type(problem).__name__]
+    return UnreadableImage(
+        f"{path.name} cannot be read as an OpenEXR picture: {lines[0].rstrip('.')}.",
+        "It seems damaged or truncated; copy it again.",
+    )
