@@ -156,7 +156,7 @@ class GradientSource:
         Of a bracket those of all frames, dark to bright. They are filled where pixels do not count.
         """
         values = self.work.to_model(self._run.reader.read(box, box))
-        return self.plan.device.take(torch.from_numpy(values).permute(2, 0, 1).contiguous()[None])
+        return self.plan.device.take(torch.from_numpy(values)[None])
 
     @property
     def planes(self) -> int:

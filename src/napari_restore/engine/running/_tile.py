@@ -123,7 +123,7 @@ class TileWork:
             yield
 
     def to_model(self, tile: TileInput) -> npt.NDArray[np.float32]:
-        """Return (h, w, planes) of `input_box` in model range, filled where invalid.
+        """Return (planes, h, w) of `input_box` in model range, filled where invalid.
 
         The planes are the model's bands; of a bracket those of all frames, dark to bright.
         """
@@ -135,7 +135,7 @@ class TileWork:
             for radiometry, each in zip(self.companions, tile.companions, strict=True)
         ]
         frames.insert(self.reference, x)
-        return np.concatenate(frames, axis=2)
+        return np.concatenate(frames)
 
     def _filled(
         self, radiometry: Radiometry, pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_] | None
@@ -144,7 +144,7 @@ class TileWork:
         if valid is not None:
             # The value of an invalid pixel must not reach its neighbours.
             x[~valid] = self.fill
-        return x
+        return x.transpose(2, 0, 1)
 
     def own(self, x: torch.Tensor) -> torch.Tensor:
         """Return the planes of the image itself among those of `x` (N, planes, h, w)."""
@@ -153,10 +153,13 @@ class TileWork:
 
     def _inputs(self, batch: list[TileInput]) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Return (N, C, h, w) in model range and the mask (N, 1, h, w) that the model takes."""
+        return self.stacked(batch), self.known(batch)
+
+    def stacked(self, batch: Sequence[TileInput]) -> torch.Tensor:
+        """Return `to_model` of each tile as (N, planes, h, w), in the processor's memory."""
         inputs = [self.to_model(tile) for tile in batch]
-        # Planar memory layout: with interleaved input, kernels differ by shape.
-        x = torch.stack([torch.from_numpy(values).permute(2, 0, 1) for values in inputs])
-        return x, self.known(batch)
+        # A planar memory layout: with interleaved input, kernels differ by shape.
+        return torch.from_numpy(inputs[0][None] if len(inputs) == 1 else np.stack(inputs))
 
     def known(self, batch: Sequence[TileInput]) -> torch.Tensor | None:
         """Return the mask (N, frames, h, w) that the model takes; None where it takes none, or all."""

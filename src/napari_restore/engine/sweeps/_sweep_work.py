@@ -147,8 +147,7 @@ class SweepWork:
         """Return the pixels (N, C, h, w) of a batch, empty if unseen, and the sweep's outputs."""
         device = self.tile.device
         if step.sees_image:
-            planes = [torch.from_numpy(self.tile.to_model(tile)).permute(2, 0, 1) for tile in batch]
-            x = device.take(torch.stack(planes))
+            x = device.take(self.tile.stacked(batch))
         else:
             x = torch.empty(0, device=device.torch)
         statistics = self.tile.statistics_at([tile.input_box for tile in batch], x)

@@ -51,17 +51,18 @@ class Radiometry:
     ) -> npt.NDArray[np.float32]:
         """Return (h, w, C) source values, all bands, as the (h, w, c) of `bands` in model range.
 
-        Equal to `to_model` rounded to float32.
+        Equal to `to_model` rounded to float32. Lies band by band in memory, as networks take it.
         """
         chosen = list(bands)
         black, span = self.black[chosen], self.span[chosen]
-        converted = values if chosen == list(range(values.shape[2])) else _bands_of(values, chosen)
+        suffices = _float32_suffices(values.dtype, black, span)
+        out = _by_band(values, chosen, np.dtype(np.float32 if suffices else np.float64))
         if self.colour is not None and (places := self.colour.places(chosen)):
-            converted = converted.astype(np.float32)
-            converted[..., places] = self.colour.to_working(values[..., list(self.colour.bands)])
-        if not _float32_suffices(values.dtype, black, span):
-            return ((converted.astype(np.float64) - black) / span).astype(np.float32)
-        out = converted.astype(np.float32)
+            working = self.colour.to_working(values[..., list(self.colour.bands)])
+            for number, place in enumerate(places):
+                out[..., place] = working[..., number]
+        if not suffices:
+            return ((out - black) / span).astype(np.float32)
         if black.any():
             _each_band(np.subtract, out, black.astype(np.float32), out)
         if (span != 1).any():
@@ -184,12 +185,14 @@ def _each_band(
         function(values[..., band], number, out=out[..., band])
 
 
-def _bands_of(values: npt.NDArray[Any], chosen: Sequence[int]) -> npt.NDArray[Any]:
-    """Return ``values[..., chosen]``, faster."""
-    out = np.empty((*values.shape[:-1], len(chosen)), values.dtype)
+def _by_band(
+    values: npt.NDArray[Any], chosen: Sequence[int], dtype: np.dtype[Any]
+) -> npt.NDArray[Any]:
+    """Return ``values[..., chosen]`` in another type; (h, w, c), but band by band in memory."""
+    out = np.empty((len(chosen), *values.shape[:-1]), dtype)
     for number, band in enumerate(chosen):
-        out[..., number] = values[..., band]
-    return out
+        out[number] = values[..., band]
+    return np.moveaxis(out, 0, -1)
 
 
 def _as_value(number: float, dtype: np.dtype[Any]) -> Any:

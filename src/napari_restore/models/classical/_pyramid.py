@@ -68,37 +68,40 @@ def _between(x: Tensor, axis: int, even: Tensor, odd: Tensor) -> tuple[Tensor, T
     even.narrow(axis, 0, 1).add_(x.narrow(axis, min(1, length - 1), 1))
     even.narrow(axis, 0, length - 1).add_(x.narrow(axis, 1, length - 1))
     even.narrow(axis, length - 1, 1).add_(x.narrow(axis, length - 1, 1))
-    even.div_(8)
+    even.mul_(1 / 8)
     odd.copy_(x)
     odd.narrow(axis, 0, length - 1).add_(x.narrow(axis, 1, length - 1))
     odd.narrow(axis, length - 1, 1).add_(x.narrow(axis, length - 1, 1))
-    odd.div_(2)
+    odd.mul_(1 / 2)
     return even, odd
 
 
-def levels_of(x: Tensor, count: int) -> list[Tensor]:
-    """Return `x` and so many further levels of its Gaussian pyramid."""
-    levels = [x]
-    for _ in range(count):
-        levels.append(down(levels[-1]))
-    return levels
+def blend(frames: Tensor, weights: Tensor, levels: int, top: Tensor | None) -> Tensor:
+    """Return the blend (N, C, H, W) of frames (N, F, C, H, W) by the pyramids of their weights.
 
-
-def blend(frames: Sequence[Tensor], weights: Sequence[Tensor], top: Tensor | None) -> Tensor:
-    """Return the blend (N, C, H, W) of Gaussian pyramids of frames by those of their weights.
-
-    `frames` are levels (N, F, C, h, w), `weights` (N, F, 1, h, w), fine to coarse. `top` is the blend
-    at the last level; None: the weighted mean of that level. Source: Burt, Adelson 1983; Mertens,
-    Kautz, Van Reeth 2007.
+    So many levels are blended as differences to the next one. `top` is the blend of the last one
+    (N, C, h, w); None: the weighted mean. `weights` are (N, F, 1, H, W). Source: Burt, Adelson 1983;
+    Mertens, Kautz, Van Reeth 2007.
     """
-    result = (frames[-1] * weights[-1]).sum(1) if top is None else top
-    for level in range(len(frames) - 2, -1, -1):
-        size = frames[level].shape[-2:]
-        total = up(result, size)
-        for frame in range(frames[level].shape[1]):
-            detail = frames[level][:, frame] - up(frames[level + 1][:, frame], size)
-            total = total + detail * weights[level][:, frame]
-        result = total
+    details: list[Tensor] = []
+    last: Tensor | None = None
+    # One frame after the other, so that only its own levels are in memory.
+    for frame, weight in zip(frames.unbind(1), weights.unbind(1), strict=True):
+        for level in range(levels):
+            smaller = down(frame)
+            detail = frame - up(smaller, frame.shape[-2:])
+            detail = detail * weight if detail.requires_grad else detail.mul_(weight)
+            if level == len(details):
+                details.append(detail)
+            else:
+                details[level] += detail
+            frame, weight = smaller, down(weight)
+        if top is None:
+            last = frame * weight if last is None else last + frame * weight
+    result = last if top is None else top
+    assert result is not None
+    for detail in reversed(details):
+        result = up(result, detail.shape[-2:]) + detail
     return result
 
 
@@ -107,9 +110,11 @@ def _smoothed(x: Tensor, axis: int) -> Tensor:
     count = (x.shape[axis] - 5) // 2 + 1
     a, b, c, d, e = (_every_second(x, axis, start, 2 * count - 1) for start in range(5))
     total = a + e
-    total += 4 * (b + d)
+    pair = b + d
+    pair *= 4
+    total += pair
     total += 6 * c
-    total /= 16
+    total *= 1 / 16
     return total
 
 

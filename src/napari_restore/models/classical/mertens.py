@@ -24,7 +24,7 @@ from napari_restore.models._growing_list import NUMBER, joined, rows_of_tile
 from napari_restore.models._model import Statistics
 from napari_restore.models._sweeps import RESTORED, Counts, Map, Sums, Sweep, SweepInput, SweptModel
 from napari_restore.models.classical import _ghosts
-from napari_restore.models.classical._pyramid import blend, down, levels_of
+from napari_restore.models.classical._pyramid import blend, down
 
 LEVEL = 5
 """Level of the pyramid at which it is split."""
@@ -100,21 +100,27 @@ class Mertens(SweptModel):
 
         `valid` (N, F, h, w) bool: pixels that are not valid weigh nothing, unless none is.
         """
-        value = self.card.values
-        mean = frames.mean(2, keepdim=True)
-        grey = sum(share * frames[:, :, i : i + 1] for i, share in enumerate(GREY))
-        assert isinstance(grey, Tensor)
-        contrast = laplacian(grey).abs()
-        saturation = _power(_squares(frames - mean), 0.5)
-        from_optimum = _squares(frames - float(value["optimum"]))
-        exposedness = torch.exp(-from_optimum / (2 * float(value["width"]) ** 2))
-        weight = _power(contrast, float(value["contrast"]))
-        weight = weight * _power(saturation, float(value["saturation"]))
-        weight = weight * _power(exposedness, float(value["exposure"])) + LEAST_WEIGHT
+        # One frame after the other: large temporary tensors cost more than what is computed.
+        weight = torch.stack([self._weight(frame) for frame in frames.unbind(1)], dim=1)
         if valid is not None:
             weight = weight * valid[:, :, None]
             weight = weight + LEAST_WEIGHT * (weight.sum(1, keepdim=True) == 0)
         return weight / weight.sum(1, keepdim=True)
+
+    def _weight(self, frame: Tensor) -> Tensor:
+        """Return the weight (N, 1, h, w), of any size, of a frame (N, 3, h, w)."""
+        value = self.card.values
+        red, green, blue = (frame[:, i : i + 1] for i in range(BANDS))
+        grey = red * GREY[0]
+        grey += green * GREY[1]
+        grey += blue * GREY[2]
+        contrast = laplacian(grey).abs()
+        saturation = _power(_squares(frame - (red + green + blue) / BANDS), 0.5)
+        from_optimum = _squares(frame - float(value["optimum"]))
+        exposedness = torch.exp(-from_optimum / (2 * float(value["width"]) ** 2))
+        weight = _power(contrast, float(value["contrast"]))
+        weight = weight * _power(saturation, float(value["saturation"]))
+        return weight * _power(exposedness, float(value["exposure"])) + LEAST_WEIGHT
 
     def _frames(self, given: SweepInput) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return frames and weights of a batch, and the shares to which frames were replaced."""
@@ -143,9 +149,13 @@ class Mertens(SweptModel):
         """Return the cells of level `LEVEL`: place, frames, weights."""
         frames, weights, _ = self._frames(given)
         height, width = frames.shape[-2:]
-        both = torch.cat([frames, weights], dim=2)
-        for _ in range(LEVEL):
-            both = down(both)
+        cells = []
+        for frame, weight in zip(frames.unbind(1), weights.unbind(1), strict=True):
+            both = torch.cat([frame, weight], dim=1)
+            for _ in range(LEVEL):
+                both = down(both)
+            cells.append(both)
+        both = torch.stack(cells, dim=1)
         places = [
             _places(y, x, height, width, both)
             for y, x in _origins(given.statistics, len(both)).tolist()
@@ -166,20 +176,16 @@ class Mertens(SweptModel):
         most = int(self.card.values["levels"]) or 64
         levels = min(most, short.bit_length() - 1)
         both = by_frame(grid.permute(2, 0, 1)[None], BANDS + 1)
-        above = levels_of(both, max(0, levels - LEVEL))
-        frames = [level[:, :, :BANDS] for level in above]
-        top = blend(frames, [level[:, :, BANDS:] for level in above], None)
+        top = blend(both[:, :, :BANDS], both[:, :, BANDS:], max(0, levels - LEVEL), None)
         return top[0].float(), levels
 
     def _blend(self, given: SweepInput) -> Mapping[str, Tensor]:
         frames, weights, ghosts = self._frames(given)
         # Of one image, or of each of the batch.
         coarse, levels = given.statistics["coarse"], int(given.statistics["levels"][0])
-        below = min(levels, LEVEL)
-        reduced, by = levels_of(frames, below), levels_of(weights, below)
         top = None
         if levels >= LEVEL:
-            height, width = reduced[-1].shape[-2:]
+            height, width = (-(-side // CELL) for side in frames.shape[-2:])
             tops = []
             for item, (y, x) in enumerate(_origins(given.statistics, len(frames)).tolist()):
                 rows, columns = (
@@ -188,7 +194,7 @@ class Mertens(SweptModel):
                 )
                 tops.append(coarse[item if len(coarse) > 1 else 0][:, rows, columns])
             top = torch.stack(tops)
-        made = {RESTORED: blend(reduced, by, top).clamp(0, 1)}
+        made = {RESTORED: blend(frames, weights, min(levels, LEVEL), top).clamp(0, 1)}
         return made if ghosts is None else {**made, GHOSTS: ghosts.amax(1)}
 
 
@@ -205,8 +211,12 @@ def laplacian(grey: Tensor) -> Tensor:
 
 
 def _squares(x: Tensor) -> Tensor:
-    """Return the sums of squares over colours (N, F, 1, h, w)."""
-    return (x * x).sum(2, keepdim=True)
+    """Return the sums of squares over colours (N, 1, h, w) of (N, 3, h, w)."""
+    red, green, blue = (x[:, i : i + 1] for i in range(BANDS))
+    total = red * red
+    total += green * green
+    total += blue * blue
+    return total
 
 
 def _power(x: Tensor, exponent: float) -> Tensor:
