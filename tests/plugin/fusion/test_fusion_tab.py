@@ -61,6 +61,12 @@ def test_a_folder_is_fused_live_and_exported(
         assert written.getexif().get_ifd(0x8769)[0x829A] == pytest.approx(0.01)
 
 
+def test_the_tab_starts_the_child_process_before_there_are_frames(panel: Any, qtbot: Any) -> None:
+    assert panel.runs.worker.process is None
+    panel.tabs.choose("Fuse")
+    qtbot.waitUntil(lambda: panel.runs.worker.process is not None)
+
+
 @pytest.mark.slow
 def test_a_picture_of_light_is_tone_mapped_as_its_command_does(
     panel: Any, tab: Any, fused: Any, tmp_path: Path

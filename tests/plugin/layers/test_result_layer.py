@@ -171,3 +171,25 @@ def test_alpha_has_no_say_in_the_contrast():
     pixels[..., 3] = 255
     image = nr.open_image(pixels, bands={**RGB, "alpha": 4})
     assert layer_for(image).contrast_limits[0] >= 3_000
+
+
+def test_a_draft_takes_the_layer_of_another_of_any_level(colours: np.ndarray, planned: Any):
+    source = layer_for(nr.open_image(colours, bands=RGB))
+    drafts = []
+    for scale in (4, 2):
+        small = nr.open_image(np.ascontiguousarray(colours[::scale, ::scale]), bands=RGB)
+        whole = Region(0, 0, small.height, small.width)
+        result, tiles = ran(planned(small, whole))
+        shown = ResultLayer(result, source, f"1/{scale}", scale=scale)
+        shown.mark_all(tiles)
+        drafts.append((shown, np.asarray(result.read(whole))))
+    (former, _), (later, pixels) = drafts
+    layer, placed = former.layer, later.layer.extent.world
+    assert later.take_layer(former) and later.layer is layer
+    assert layer.name == "1/2"
+    np.testing.assert_array_equal(np.asarray(layer.data)[..., :3], pixels)
+    np.testing.assert_allclose(layer.extent.world, placed)
+    # napari cannot turn a layer of one level into one of several.
+    result, _ = ran(planned(nr.open_image(colours, bands=RGB), REGION))
+    several = ResultLayer(result, source, "several")
+    assert not several.take_layer(later) and later.layer is layer
