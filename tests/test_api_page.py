@@ -25,6 +25,7 @@ def small(path: Path) -> None:
             target.write(source.read(window=window))
 
 
+@pytest.mark.slow
 def test_the_examples_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_napari_viewer: Any
 ) -> None:

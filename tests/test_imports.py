@@ -258,10 +258,12 @@ def within(folder: Path, graph: Mapping[Path, Iterable[Path]]) -> dict[Path, lis
     }
 
 
+@pytest.mark.slow
 def test_no_module_waits_for_itself_to_load():
     assert circle_in(arrows(at_start=True)) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "part", ["images", "models", "engine", "explain", "training", "commands", "api"]
 )

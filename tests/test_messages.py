@@ -119,6 +119,7 @@ def command_line_flags() -> set[str]:
     }
 
 
+@pytest.mark.slow
 def test_every_named_option_is_one_in_python_and_on_the_command_line() -> None:
     names = named_options()
     assert {"memory", "tile", "write_record()", "context_gradient"} <= names

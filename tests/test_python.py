@@ -55,6 +55,7 @@ class Blur(nn.Module):
 # -- arrays --------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32", "float64"])
 def test_an_array_of_three_bands_is_red_green_blue(dtype: str):
     pixels = same_range(hazy(), dtype)
@@ -231,6 +232,7 @@ def test_so_at_attribution_and_info():
 # -- models --------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_bare_module_is_tried_out_and_its_halo_measured():
     torch.manual_seed(0)
     network = Blur()
@@ -247,6 +249,7 @@ def test_a_bare_module_is_tried_out_and_its_halo_measured():
     np.testing.assert_allclose(np.asarray(tiled), whole, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_so_in_attribution():
     found = nr.attribute(hazy(), Blur(), BOX, method="ig", steps=1, device="cpu")
     assert found.record["model"]["id"] == "Blur"

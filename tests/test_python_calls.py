@@ -110,6 +110,7 @@ def test_no_public_function_takes_untyped_options(name: str):
 # -- the progress bar ----------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_terminal_has_a_progress_bar(capsys: Any, monkeypatch: pytest.MonkeyPatch):
     nr.restore(PHOTO, "identity")
     assert capsys.readouterr().err == ""

@@ -56,6 +56,7 @@ def test_the_map_lies_on_the_images_map_and_adds_up(asked: Any, sample: Path) ->
     assert told["measured"]["peak_ram_bytes"] > 0
 
 
+@pytest.mark.slow
 def test_the_record_asks_again(asked: Any, tmp_path: Path) -> None:
     out, record = asked
     again = tmp_path / "again.tif"
@@ -112,6 +113,7 @@ def test_an_output_that_exists_is_kept(sample: Path, tmp_path: Path) -> None:
     assert out.read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_an_overview_has_a_level_and_a_place(sample: Path, tmp_path: Path) -> None:
     out, record = tmp_path / "map.tif", tmp_path / "map.json"
     words = ["attribute", str(sample), "--model", "dcp", "--box", "152", "120", "32", "24"]
@@ -184,6 +186,7 @@ def test_nothing_that_is_read_is_written(sample: Path, tmp_path: Path) -> None:
     assert record.read_text() == "mine" and not Path(out).exists()
 
 
+@pytest.mark.slow
 def test_the_record_of_a_clear_image_knows_it(scene: Path, tmp_path: Path) -> None:
     clear, record = tmp_path / "clear.png", tmp_path / "map.json"
     pixels = np.moveaxis(hazy() // 2, 0, 2)

@@ -29,6 +29,7 @@ def files(tmp_path: Path) -> dict[str, Path]:
     return {"exclude": write_tiff(tmp_path / "mask.tif", mask), "context": context}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["exclude", "context"])
 def test_a_file_changes_the_map_and_is_asked_with_again(
     cli: Any,
@@ -115,6 +116,7 @@ def test_the_gradient_goes_through_the_context_by_default_and_says_so(
     assert cli(*words, "-o", tmp_path / "c.tif").code == 2
 
 
+@pytest.mark.slow
 def test_what_a_constant_context_leaves_out_is_reported(
     cli: Any, scene: Path, tmp_path: Path
 ) -> None:

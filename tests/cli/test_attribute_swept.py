@@ -29,6 +29,7 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_map_through_sweeps_has_its_record_and_is_repeated(
     cli: Any, scene: Path, weights: Path, tmp_path: Path
 ) -> None:

@@ -35,6 +35,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_a_table_is_written_and_told(cli: Any, scene: Path, boxes: Path, tmp_path: Path) -> None:
     out, whole, tex = (tmp_path / f"t.{suffix}" for suffix in ("csv", "json", "tex"))
     words = ("attribute", scene, "--boxes", boxes, *TWO, *QUICK, "--method", "ig")
@@ -153,6 +154,7 @@ def test_no_image_is_said(cli: Any, tmp_path: Path) -> None:
     assert run.code == 2 and "No image is given" in run.err
 
 
+@pytest.mark.slow
 def test_a_polygon_is_asked_drawn_and_asked_again(cli: Any, scene: Path, tmp_path: Path) -> None:
     out, record, again = (tmp_path / name for name in ("a.tif", "a.json", "b.tif"))
     vertices = ("50", "40", "62", "40", "62", "48.5")
@@ -231,6 +233,7 @@ def test_a_table_is_asked_again_and_compared(cli: Any, told: Path, tmp_path: Pat
     assert cli("rerun", out, "-o", tmp_path / "third.csv").code == 2
 
 
+@pytest.mark.slow
 def test_rows_that_came_out_otherwise_are_told(cli: Any, told: Path, tmp_path: Path) -> None:
     record = json.loads(told.read_text(encoding="utf-8"))
     record["rows"][0]["diffusion_index"] *= 1.01

@@ -58,6 +58,7 @@ def table(folder: Path) -> dict[tuple[str, str], dict[str, str]]:
         return {(row["image"], row["method"]): row for row in csv.DictReader(file)}
 
 
+@pytest.mark.slow
 def test_scores_are_those_of_what_restore_writes(cli, pairs, tmp_path, no_runs):
     out = tmp_path / "out"
     run = cli("evaluate", "--model", "htm", "--pairs", pairs, "-o", out, "--json")
@@ -100,6 +101,7 @@ def test_scores_are_those_of_what_restore_writes(cli, pairs, tmp_path, no_runs):
     assert table(out) == rows
 
 
+@pytest.mark.slow
 def test_a_model_may_be_added_and_only_it_is_run(cli, pairs, tmp_path, monkeypatch):
     out = tmp_path / "out"
     assert cli("evaluate", "--pairs", pairs, "-o", out, *QUICK).code == 0
@@ -115,6 +117,7 @@ def test_a_model_may_be_added_and_only_it_is_run(cli, pairs, tmp_path, monkeypat
     assert ran == ["identity", "hot", "htm"]
 
 
+@pytest.mark.slow
 def test_strips_are_made_when_they_are_asked_for(cli, pairs, tmp_path, monkeypatch):
     out = tmp_path / "out"
     words = ("evaluate", "--pairs", pairs, "-o", out, "--no-baselines", "--metrics", "psnr")
@@ -136,6 +139,7 @@ def test_strips_are_made_when_they_are_asked_for(cli, pairs, tmp_path, monkeypat
     assert cli(*words, "--strips", "all").code == 0
 
 
+@pytest.mark.slow
 def test_values_stay_when_another_metric_is_asked_for(cli, pairs, tmp_path, no_runs):
     words = ("evaluate", "--pairs", pairs, "-o", tmp_path / "out", *QUICK[:3], "--strips", "0")
     for metrics in ("psnr", "ssim"):
@@ -223,6 +227,7 @@ def test_nodata_of_16_bit_maps_does_not_count(cli, tmp_path):
     assert not list(tmp_path.glob("*scores*"))
 
 
+@pytest.mark.slow
 def test_how_far_clear_pictures_are_changed(cli, pairs, tmp_path):
     table_of = tmp_path / "t.csv"
     lines = [f"pairs/hazy/c_d.png,pairs/clear/c_d.png,L{level}" for level in (1, 2)]
@@ -266,6 +271,7 @@ def test_scenes_are_hazed_on_the_fly_as_they_are_kept(cli, pairs, tmp_path):
         assert told[0]["methods"][label]["psnr"] == fly[label]["psnr"]
 
 
+@pytest.mark.slow
 def test_brackets_are_made_scored_and_kept(cli, pairs, tmp_path):
     out = tmp_path / "out"
     words = ("--degradation", "bracket", "--metrics", "psnr_matched,psnr_clipped,mef_ssim")
@@ -306,6 +312,7 @@ def test_a_stop_keeps_what_is_done(cli, pairs, tmp_path, monkeypatch, no_runs):
     assert len(table(out)) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="another way to send Ctrl-C")
 def test_ctrl_c_in_a_process_of_its_own_ends_with_3(pairs, tmp_path, own_cache):
     out = tmp_path / "out"
@@ -328,6 +335,7 @@ def test_ctrl_c_in_a_process_of_its_own_ends_with_3(pairs, tmp_path, own_cache):
     assert len((out / "scores.jsonl").read_text().splitlines()) >= 1
 
 
+@pytest.mark.slow
 def test_noise_and_low_light_are_made_of_clear_scenes(cli, tmp_path):
     pytest.importorskip("skimage")
     for number in range(2):

@@ -47,6 +47,7 @@ def test_a_folder_is_fused_and_its_record_repeats_it(
         nr.rerun(record, tmp_path / "other.png")
 
 
+@pytest.mark.slow
 def test_the_copied_command_writes_the_same_bytes(cli: Any, bracket: Path, tmp_path: Path) -> None:
     from napari_restore import api
 

@@ -22,6 +22,7 @@ def photos(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_each_bracket_becomes_one_file(cli: Any, photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "fused"
     run = cli("fuse", photos, "-o", out, "--name", "{stem}_fused.png", "--align", "off", "--json")

@@ -26,6 +26,7 @@ def light(tmp_path: Path) -> Path:
     return tmp_path / "light.tif"
 
 
+@pytest.mark.slow
 def test_exposures_of_a_picture_are_fused(cli: Any, light: Path, tmp_path: Path) -> None:
     out, record = tmp_path / "out.tif", tmp_path / "out.json"
     words = ["fuse", light, "-o", out, "--record", record, "--ev", "-4", "0", "5", "--tile", "64"]
@@ -50,6 +51,7 @@ def test_exposures_of_a_picture_are_fused(cli: Any, light: Path, tmp_path: Path)
     assert np.array_equal(np.asarray(same), fused)
 
 
+@pytest.mark.slow
 def test_without_ev_the_range_decides_and_both_halves_are_seen(
     cli: Any, light: Path, tmp_path: Path
 ) -> None:

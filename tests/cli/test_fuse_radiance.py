@@ -90,6 +90,7 @@ def test_a_screen_gets_all_of_it_by_a_curve(
         assert (np.diff(columns[1][::17]) > 0).all() and columns[0][-1] > 2
 
 
+@pytest.mark.slow
 def test_the_copied_command_writes_the_same_bytes(
     cli: Any, photos: np.ndarray, tmp_path: Path
 ) -> None:
@@ -103,6 +104,7 @@ def test_the_copied_command_writes_the_same_bytes(
     assert (tmp_path / "copied.tif").read_bytes() == (tmp_path / "saved.tif").read_bytes()
 
 
+@pytest.mark.slow
 def test_transparent_pixels_and_deeper_photos(tmp_path: Path) -> None:
     photos = taken(scene() / 4, EVS)
     deep = [photo.astype(np.uint16) * 257 for photo in photos]

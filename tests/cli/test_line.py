@@ -109,6 +109,7 @@ def test_the_command_does_what_is_shown_or_is_refused(tmp_path, mask, boxes, mas
     assert api.output_box(again) == api.output_box(made)
 
 
+@pytest.mark.slow
 def test_several_boxes_give_the_same_pixels_as_the_command(scene, mask, tmp_path, cli):
     for options in ({}, {"mask": mask}):
         made = api.plan(scene, "dcp", region=TARGETS["two apart"], device="cpu", **options)
@@ -128,6 +129,7 @@ def test_exclusions_come_back(scene, mask, tmp_path):
     assert again.key == made.key
 
 
+@pytest.mark.slow
 def test_bands_sensor_and_weights_come_back(tmp_path):
     source = write_tiff(tmp_path / "s.tif", hazy(bands=5, dtype="uint16"))
     for bands in ({"red": 3, "green": 2, "blue": 1}, "3,2,1", ["blue", "green", "red", None, None]):

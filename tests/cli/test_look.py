@@ -15,6 +15,7 @@ LOOK = ["--luminance-only", "--protect-shadows", 0.5, "--protect-highlights", 0.
 WEIGHTS = np.array([0.2126, 0.7152, 0.0722])[:, None, None]
 
 
+@pytest.mark.slow
 def test_the_record_tells_of_it_and_rerun_gives_equal_bytes(cli, scene, tmp_path):
     out, again, record = tmp_path / "o.tif", tmp_path / "again.tif", tmp_path / "r.json"
     words = ["restore", scene, "-o", out, "--model", "dcp", "--strength", 0.9, *LOOK]
@@ -64,6 +65,7 @@ def test_it_holds_for_every_format(cli, scene, tmp_path, suffix):
     np.testing.assert_array_equal(written, read(reference).transpose(1, 2, 0))
 
 
+@pytest.mark.slow
 def test_a_folder_is_not_taken_for_done_with_another_look(cli, scene, tmp_path):
     write_tiff(tmp_path / "b.tif", hazy(seed=9))
     out = tmp_path / "out"

@@ -37,6 +37,7 @@ def test_a_folder_goes_on_after_an_error_and_skips_what_is_done(cli, tmp_path):
     assert {p: p.stat().st_mtime_ns for p in stamps} == stamps
 
 
+@pytest.mark.slow
 def test_neighbours_with_a_joint_context_equal_the_cut_of_their_mosaic(cli, tmp_path):
     mosaic = hazy(height=300, width=512)
     mosaic[:, :, 200:] = np.minimum(mosaic[:, :, 200:] + 25, 255)
@@ -84,6 +85,7 @@ def test_a_shared_context_goes_on_without_what_cannot_be_read(cli, tmp_path, how
     assert airlights[0] == airlights[1]
 
 
+@pytest.mark.slow
 def test_maps_and_records_asked_for_later_are_made(cli, tmp_path):
     paths = [write_tiff(tmp_path / f"{n}.tif", hazy(seed=n)) for n in (1, 2)]
     words = ["restore", *paths, "-o", tmp_path / "out", "--model", "dcp", "--json"]

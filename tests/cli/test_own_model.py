@@ -134,6 +134,7 @@ def test_sizes_and_halo_are_measured_as_in_the_window(cli, scene, mine):
     assert found.card["halo"] == run.json["halo"]
 
 
+@pytest.mark.slow
 def test_it_restores_in_tiles_as_the_network_does_and_can_be_repeated(cli, scene, mine, tmp_path):
     out, again, record = tmp_path / "o.tif", tmp_path / "again.tif", tmp_path / "r.json"
     words = ["-o", out, *mine, "--yes", "--tile", 32, "--record", record]
@@ -174,6 +175,7 @@ def test_foreign_code_runs_after_a_yes_only(cli, scene, mine, tmp_path):
     assert cli("plan", scene, *mine, "--yes").code == 0 and ran.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["restoration", "attribution", "table"])
 def test_a_record_runs_foreign_code_after_a_yes_only(cli, scene, mine, tmp_path, kind):
     record, out = tmp_path / "r.json", tmp_path / "o.tif"

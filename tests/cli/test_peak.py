@@ -42,6 +42,7 @@ def test_a_map_and_its_figure(module, name, hungry, cli, scene, tmp_path, monkey
     assert measured["peak_ram_bytes"] > measured["idle_ram_bytes"] + 0.9 * TAKEN
 
 
+@pytest.mark.slow
 def test_side_maps(hungry, cli, scene, tmp_path, monkeypatch):
     hungry(monkeypatch, _result.Result, "_read_map")
     words = ["restore", scene, "-o", tmp_path / "o.tif", "--model", "dcp", "--json"]

@@ -54,6 +54,7 @@ def test_progress_json_is_one_event_per_line(cli, scene, tmp_path):
     assert "TileDone" in events and "Progress" in events and "Finished" in events
 
 
+@pytest.mark.slow
 def test_a_region_is_the_cut_of_the_whole(cli, scene, tmp_path):
     whole, part, again = tmp_path / "whole.tif", tmp_path / "part.tif", tmp_path / "again.tif"
     assert cli("restore", scene, "-o", whole, "--model", "dcp").code == 0

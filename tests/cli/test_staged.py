@@ -240,6 +240,7 @@ def named_budget(run: Run) -> int:
     return named
 
 
+@pytest.mark.slow
 def test_a_budget_too_small_names_one_that_will_do(cli, tmp_path, whole):
     words = ["plan", whole.source, *MODEL, "--memory"]
     named = named_budget(cli(*words, "64MiB"))

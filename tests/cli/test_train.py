@@ -45,6 +45,7 @@ def written(folder: Path, steps: int) -> str:
     return str(path)
 
 
+@pytest.mark.slow
 def test_it_trains_and_restore_takes_the_weights(folder: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["train", written(folder, 3), "--json", "--progress", "off"]) == 0
     account = json.loads(capsys.readouterr().out)

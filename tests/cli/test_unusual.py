@@ -35,6 +35,7 @@ def test_nothing_unusual_nothing_said(cli, scene, tmp_path):
     assert notes_of(cli(*words, "--record", record), record) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bands", [1, 13])
 def test_any_number_of_bands(cli, tmp_path, bands):
     source = write_tiff(tmp_path / "s.tif", hazy(bands=bands, dtype="uint16"))

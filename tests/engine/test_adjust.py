@@ -275,6 +275,7 @@ def test_coarse_levels_are_about_the_means_of_the_fine_one(run, options):
         result.read((0, 0, 1, 1), 9)
 
 
+@pytest.mark.slow
 def test_levels_an_image_lacks_are_halved_from_what_it_has():
     pixels = hazy("uint8", height=2300, width=2500)
     array = nr.open_image(pixels, bands=RGB)

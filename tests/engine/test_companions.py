@@ -32,6 +32,7 @@ def bracket(size: tuple[int, int] = (290, 333), kind: Any = np.float32) -> Image
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tile", [128, 256])
 def test_tile_by_tile_is_the_whole(tile: int) -> None:
     result = nr.restore(bracket(), "mertens", tile=tile)
@@ -130,6 +131,7 @@ def test_equal_frames_leave_the_image_as_it_is() -> None:
     assert np.array_equal(np.asarray(nr.restore(same, "mertens")), pixels)
 
 
+@pytest.mark.slow
 def test_frames_are_part_of_what_identifies_a_run() -> None:
     image = bracket((140, 150))
     assert image.companions is not None

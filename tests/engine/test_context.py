@@ -42,6 +42,7 @@ def test_threads_change_nothing_and_the_disk_keeps_all(dtype, tmp_path):
     same(one, load_context(tmp_path / "statistics.npz"))
 
 
+@pytest.mark.slow
 def test_large_images_are_counted_in_blocks_without_a_difference():
     opened, pixels = image("uint8", 2100, 4200)
     blocks = compute_context(opened, workers=2)

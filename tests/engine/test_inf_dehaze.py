@@ -75,6 +75,7 @@ def test_streamed_equals_one_shot(
     assert np.abs(np.asarray(result.array) - whole).max() <= 1e-5 * spread
 
 
+@pytest.mark.slow
 def test_no_token_goes_another_way(model: InfDehaze, pixels: Any, tmp_path: Path) -> None:
     """Experts and hash buckets of every token, layer by layer, streamed against one-shot."""
     image = nr.open_image(pixels, bands=ROLES)

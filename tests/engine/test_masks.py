@@ -68,6 +68,7 @@ def raster(path, values):
     return path
 
 
+@pytest.mark.slow
 def test_outside_the_mask_stands_the_source_and_inside_the_unmasked_run(
     restored, image, geojson, tmp_path
 ):

@@ -98,6 +98,7 @@ def image_with_levels(small: bool) -> Any:
     return nr.open_image([full, half] if small else full)
 
 
+@pytest.mark.slow
 def test_a_draft_takes_a_small_level_or_all_of_the_image(monkeypatch: pytest.MonkeyPatch):
     image = image_with_levels(small=True)
     assert nr.plan(image, placed(), extent="draft").reading.extent == "overview"

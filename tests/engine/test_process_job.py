@@ -120,6 +120,7 @@ def test_one_child_runs_plan_after_plan_and_keeps_what_it_loaded(worker):
     assert job.result().record["measured"]["tiles_done"] > 0
 
 
+@pytest.mark.slow
 def test_a_task_cancelled_in_the_queue_never_begins(worker):
     from napari_restore.sample import SAMPLE
 
@@ -134,6 +135,7 @@ def test_a_task_cancelled_in_the_queue_never_begins(worker):
     assert after.record["status"] == "done"
 
 
+@pytest.mark.slow
 def test_a_child_that_died_is_replaced(worker):
     job = nr.start(plan(), process=worker)
     next(iter(job))
@@ -145,6 +147,7 @@ def test_a_child_that_died_is_replaced(worker):
     assert worker.process.pid != died
 
 
+@pytest.mark.slow
 def test_an_error_does_not_end_the_child(worker, tmp_path):
     import shutil
 
@@ -159,6 +162,7 @@ def test_an_error_does_not_end_the_child(worker, tmp_path):
     assert worker.process.pid == child
 
 
+@pytest.mark.slow
 def test_a_closed_worker_ends_its_child(worker):
     job = nr.start(plan(), process=worker)
     next(iter(job))
@@ -168,6 +172,7 @@ def test_a_closed_worker_ends_its_child(worker):
     assert worker.process is None
 
 
+@pytest.mark.slow
 def test_a_changed_file_is_opened_again(worker, tmp_path):
     import shutil
 
@@ -184,6 +189,7 @@ def test_a_changed_file_is_opened_again(worker, tmp_path):
     assert (again.read(REGION) != old).mean() > 0.9
 
 
+@pytest.mark.slow
 def test_the_plan_runs_as_it_was_settled(worker):
     planned = plan(tile=384)
     record = nr.start(planned, process=worker).result().record
@@ -191,6 +197,7 @@ def test_the_plan_runs_as_it_was_settled(worker):
     assert record["plan"] == {**record["plan"], **plan_record}
 
 
+@pytest.mark.slow
 def test_the_record_counts_both_processes(worker):
     record = nr.start(plan(), process=worker).result().record["measured"]
     from napari_restore.engine.memory._budget import process_memory
@@ -199,6 +206,7 @@ def test_the_record_counts_both_processes(worker):
     assert record["peak_ram_bytes"] >= record["idle_ram_bytes"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("travels", [True, False], ids=["in the child", "on a thread"])
 def test_a_window_waits_for_a_run_of_the_same(worker, travels):
     image = nr.open_image(SAMPLE)
@@ -215,6 +223,7 @@ def test_a_window_waits_for_a_run_of_the_same(worker, travels):
     assert measured["tiles_done"] == 0 and measured["tiles_resumed"] == planned.layout.tiles
 
 
+@pytest.mark.slow
 def test_the_wait_for_another_run_is_no_work_of_this_one(monkeypatch):
     planned = plan("identity")
     first = nr.start(planned).result()
@@ -246,6 +255,7 @@ def test_waiting_for_another_run_can_be_cancelled(worker):
     release()
 
 
+@pytest.mark.slow
 def test_a_resting_worker_has_no_child_until_the_next_task(worker):
     assert nr.start(plan("identity"), process=worker).result().record["status"] == "done"
     child = worker.process

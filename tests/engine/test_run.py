@@ -61,6 +61,7 @@ def test_result_does_not_depend_on_tile_region_workers_or_order(scene, name):
     np.testing.assert_array_equal(part, whole[region.slices])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["dcp", "haze-unet"])
 def test_float_result_does_not_depend_on_the_tile(scene, name):
     values = (scene / np.float32(255)).astype(np.float32)
@@ -92,6 +93,7 @@ def test_events_tell_the_whole_story(scene):
     assert measured["peak_ram_bytes"] >= measured["idle_ram_bytes"] > 0
 
 
+@pytest.mark.slow
 def test_a_cancelled_run_keeps_its_tiles_and_goes_on(scene):
     model = load("dcp")
     whole, _ = restored(scene, model, tile=256)
@@ -174,6 +176,7 @@ class Strided(nn.Module):
         return x + self.up(self.down(x))
 
 
+@pytest.mark.slow
 def test_steps_that_do_not_divide_the_tile_grid_are_kept(scene):
     card = {"id": "strided", "title": "Strided", "summary": "", "bands": 3}
     model = nr.load_model(Strided(), card={**card, "halo": 10, "multiple_of": 6})

@@ -99,6 +99,7 @@ def test_a_change_leaves_out_what_passes_unchanged() -> None:
     assert np.abs(change.map).sum() < 0.05 * np.abs(mean.map).sum()
 
 
+@pytest.mark.slow
 def test_other_weights_give_another_map() -> None:
     from scipy.stats import spearmanr
 
@@ -131,6 +132,7 @@ def test_a_map_can_be_watched_as_it_comes() -> None:
     assert 0.3 * sizes[-1] < sizes[len(seen) // 2] < 3 * sizes[-1]
 
 
+@pytest.mark.slow
 def test_presets_take_the_steps_of_their_sources(tmp_path: Path) -> None:
     from PIL import Image
 
@@ -167,6 +169,7 @@ def test_a_path_that_lies_about_its_speed_is_flagged(monkeypatch: pytest.MonkeyP
     assert told["relative_gap"] == pytest.approx(0.1, abs=0.01)
 
 
+@pytest.mark.slow
 def test_only_what_the_box_can_see_is_computed() -> None:
     pixels = scene(300, 520)
     box = Region(150, 300, 166, 320)
@@ -182,6 +185,7 @@ def test_only_what_the_box_can_see_is_computed() -> None:
     assert not outside.any()
 
 
+@pytest.mark.slow
 def test_a_box_larger_than_the_budget_is_cut_into_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     from napari_restore.engine.gradients import _local
     from napari_restore.engine.gradients._cost import GradientCost
@@ -236,6 +240,7 @@ def test_the_method_suits_the_task() -> None:
         assert found.record["attribution"]["method"] == method
 
 
+@pytest.mark.slow
 def test_pixels_that_do_not_count_have_no_share() -> None:
     """Nor does what lies beside them have one for their sake."""
     pixels = scene()

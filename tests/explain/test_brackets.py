@@ -116,6 +116,7 @@ def test_what_the_other_frames_add_is_attributed_from_the_reference(tmp_path: Pa
     np.testing.assert_allclose(values[..., 0], values[..., 1:].sum(2), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_grey_bracket_has_finite_gradients() -> None:
     """Saturation is a root, whose slope at 0 is infinite."""
     given = [np.full((*SIZE, 3), value, np.float32) for value in (0.2, 0.5, 0.8)]

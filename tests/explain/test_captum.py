@@ -31,6 +31,7 @@ def captum() -> Any:
     return pytest.importorskip("captum.attr")
 
 
+@pytest.mark.slow
 def test_integrated_gradients_are_ours(captum: Any) -> None:
     import captum as package
 
@@ -47,6 +48,7 @@ def test_integrated_gradients_are_ours(captum: Any) -> None:
     assert told["completeness"]["reached"] == expected["completeness"]["reached"]
 
 
+@pytest.mark.slow
 def test_saliency_is_the_size_of_the_gradient() -> None:
     found = ask(Small(), "captum:Saliency")
     signed = ask(Small(), "captum:Saliency", arguments={"abs": False})
@@ -58,6 +60,7 @@ def test_saliency_is_the_size_of_the_gradient() -> None:
     assert found.record["attribution"]["baseline"] is None
 
 
+@pytest.mark.slow
 def test_ablation_of_squares_is_occlusion() -> None:
     def of(method: str, arguments: dict[str, Any]) -> Any:
         return ask(Small(), method, scene(64, 88), baseline="zero", arguments=arguments)

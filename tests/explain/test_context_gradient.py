@@ -38,6 +38,7 @@ def hazy() -> np.ndarray[Any, Any]:
     return np.asarray(0.6 * scene(*SIZE) * t + 0.85 * (1 - t), np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["atmosphere", "haze-unet"])
 def test_gradients_equal_those_of_the_whole_graph(name: str, hazy: Any, tmp_path: Path) -> None:
     model = load(name)
@@ -197,6 +198,7 @@ def test_why_a_context_is_held_is_recorded(
     assert attribution["used"] != "through" and reason in attribution["reason"]
 
 
+@pytest.mark.slow
 def test_a_context_that_does_not_fit_the_budget_is_held_and_said(
     hazy: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

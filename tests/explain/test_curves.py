@@ -42,6 +42,7 @@ def test_one_pixel_that_counts_is_found_first() -> None:
     assert 0.05 < told["insertion"]["random_area"] < 0.95
 
 
+@pytest.mark.slow
 def test_a_map_beats_chance_and_the_distance_from_the_box() -> None:
     for method, baseline in (("ig", "zero"), ("lam", None)):
         told = checked(Pointwise(lambda x: x**3), method=method, baseline=baseline, objective="sum")

@@ -126,6 +126,7 @@ def test_what_does_not_count_has_no_share_and_stays_as_it_is() -> None:
     assert whole.sum(dtype=np.float64) == pytest.approx(share, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_cross_check_agrees_with_the_path() -> None:
     """Where pixels do not meet, both tell the same by ways that share nothing."""
     # Of every pixel, wherever it lies.
@@ -218,6 +219,7 @@ def test_what_does_not_fit_is_refused_with_what_it_takes() -> None:
         ask(Small(), scene(1000, 1000), box, method="occlusion", memory="200MiB")
 
 
+@pytest.mark.slow
 def test_a_record_asks_again(sample: Path, tmp_path: Path) -> None:
     options = {"method": "smoothgrad", "arguments": {"n": 2}, "device": "cpu"}
     found = nr.attribute(sample, "dcp", Region(120, 150, 144, 182), **options)
@@ -232,6 +234,7 @@ def test_a_record_asks_again(sample: Path, tmp_path: Path) -> None:
     assert told["arguments"] == found.record["attribution"]["arguments"]
 
 
+@pytest.mark.slow
 def test_a_figure_tells_the_arguments(tmp_path: Path) -> None:
     from napari_restore.explain._figure import caption
 

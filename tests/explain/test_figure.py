@@ -57,6 +57,7 @@ def test_the_curves_of_a_check_are_drawn_with_their_areas(
     assert "by the map" not in svg(found, tmp_path, "unchecked", width_mm=width_mm)
 
 
+@pytest.mark.slow
 def test_a_check_that_tells_nothing_is_said_and_not_drawn(
     checked: Attribution, tmp_path: Path
 ) -> None:
@@ -76,6 +77,7 @@ def test_a_check_that_tells_nothing_is_said_and_not_drawn(
         assert ("hardly differ in D" in drawn) is not is_drawn
 
 
+@pytest.mark.slow
 def test_no_line_of_the_caption_is_cut(checked: Attribution, tmp_path: Path) -> None:
     """In one column as in two, the letters end before the figure does."""
     for width_mm in (88, 180):
@@ -88,6 +90,7 @@ def test_no_line_of_the_caption_is_cut(checked: Attribution, tmp_path: Path) -> 
             assert float(x) + 0.602 * float(size) * len(text) < width, text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".png", ".pdf", ".svg"])
 def test_every_format_holds_the_caption(found: Attribution, tmp_path: Path, suffix: str) -> None:
     path = draw(found, tmp_path / f"figure{suffix}")

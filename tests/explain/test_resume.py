@@ -162,6 +162,7 @@ def test_after_a_failure_it_goes_on(ask: Problem, tmp_path: Path, place: str) ->
     assert answer(found) == expected
 
 
+@pytest.mark.slow
 def test_after_a_full_disk_it_goes_on(ask: Problem, tmp_path: Path) -> None:
     expected, alphas = whole(ask, tmp_path, steps=3)
     written = _stored_sums.write_chunks

@@ -178,6 +178,7 @@ def test_tiles_and_tiers_do_not_matter(name: str, tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*.slab"))
 
 
+@pytest.mark.slow
 def test_predicted_maps_are_those_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = opened(Chain(), scene(*SIZE), tmp_path)
     gradients = SweptGradients(source, BOX, tile=32)
@@ -216,6 +217,7 @@ def test_maps_of_a_killed_attribution_are_deleted_by_the_next(tmp_path: Path) ->
     assert list(tmp_path.iterdir()) == [other]
 
 
+@pytest.mark.slow
 def test_a_constant_context_is_the_local_gradient_to_the_bit(tmp_path: Path) -> None:
     model = MODELS["hint"]()
     source = opened(model, scene(*SIZE), tmp_path)
@@ -238,6 +240,7 @@ def test_a_constant_context_is_the_local_gradient_to_the_bit(tmp_path: Path) -> 
     )
 
 
+@pytest.mark.slow
 def test_both_ways_through_the_image_add_up(tmp_path: Path) -> None:
     """Of anDehazeFormer: by the overview's haze, and by the tokens of its caches."""
     model = MODELS["andehazeformer"]()
@@ -309,6 +312,7 @@ def test_an_attribution_through_sweeps_is_complete(tmp_path: Path) -> None:
     assert attribution["routing"] == "none" and attribution["context"]["share"] is None
 
 
+@pytest.mark.slow
 def test_the_default_goes_through_small_images_only() -> None:
     image = nr.open_image(scene(*SIZE), bands="red=1,green=2,blue=3")
     options: dict[str, Any] = {"method": "ig", "baseline": "blur", "device": "cpu", "steps": 2}
@@ -334,6 +338,7 @@ def test_what_does_not_fit_is_refused_or_left_out(monkeypatch: pytest.MonkeyPatc
     assert context["used"] == "stop" and "does not fit" in context["reason"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", [0.0, 0.5])
 @pytest.mark.parametrize("name", ["hint", "andehazeformer"])
 def test_gradients_of_a_uniform_image_are_finite(name: str, level: float, tmp_path: Path) -> None:

@@ -56,6 +56,7 @@ def test_few_values_have_no_interval() -> None:
     assert mean_of([2.0]).to_dict() == {"n": 1, "mean": 2.0, "low": None, "high": None}
 
 
+@pytest.mark.slow
 def test_rows_are_what_single_maps_tell() -> None:
     models = two_models()
     table = nr.attribute_table(scene(), models, BOXES[:2], **OPTIONS)
@@ -165,6 +166,7 @@ def test_a_box_that_fails_is_told_in_its_row() -> None:
         nr.attribute_table(scene(), two_models(), [boxes[1]], **OPTIONS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stopped_by", ["stop", "ctrl-c"])
 def test_a_stop_keeps_what_is_done(stopped_by: str, tmp_path: Path) -> None:
     stop = threading.Event()
@@ -186,6 +188,7 @@ def test_a_stop_keeps_what_is_done(stopped_by: str, tmp_path: Path) -> None:
         nr.attribute_table(scene(), two_models(), BOXES, stop=stop, **OPTIONS)
 
 
+@pytest.mark.slow
 def test_no_map_outlives_its_row(monkeypatch: pytest.MonkeyPatch) -> None:
     maps: list[Any] = []
     alive: list[int] = []
@@ -201,6 +204,7 @@ def test_no_map_outlives_its_row(monkeypatch: pytest.MonkeyPatch) -> None:
     assert alive == [0] * 6
 
 
+@pytest.mark.slow
 def test_a_model_is_loaded_and_looks_at_an_image_once(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -327,6 +331,7 @@ def test_a_table_of_arrays_cannot_be_asked_again(tmp_path: Path) -> None:
         api.repeat_table(table.save(tmp_path / "t.json"))
 
 
+@pytest.mark.slow
 def test_an_image_given_twice_stays_two(tmp_path: Path) -> None:
     path, clear = tmp_path / "a.png", tmp_path / "b.png"
     for file, seed in ((path, 0), (clear, 1)):

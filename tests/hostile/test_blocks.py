@@ -99,6 +99,7 @@ def test_the_memory_of_a_device_is_no_help(one_tile: Path) -> None:
         api.plan(one_tile, "identity", memory="70MiB", device="simulated:6GiB")
 
 
+@pytest.mark.slow
 def test_what_lies_decoded_in_the_cache_needs_no_block(one_tile: Path) -> None:
     image = open_image(one_tile)
     assert image.block_bytes == BLOCK

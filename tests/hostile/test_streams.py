@@ -83,6 +83,7 @@ def test_a_restored_file_is_there_whatever_becomes_of_the_streams(
     assert content.startswith(b"II") and b"Restoring" not in content
 
 
+@pytest.mark.slow
 def test_json_that_cannot_be_written_is_no_success(tmp_path: Path, tiff: Tiff) -> None:
     words = ["restore", tiff(), "-o", tmp_path / "out.tif", "--model", "identity", "--json"]
     assert shell(FULL, *words, "--progress", "off").returncode == 4
@@ -96,6 +97,7 @@ def test_little_address_space_is_a_sentence(limit: int, tmp_path: Path, tiff: Ti
     assert "ulimit -v" in done.stderr and done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_the_budget_follows_the_address_space(tiff: Tiff) -> None:
     words = ["plan", tiff(), "--model", "identity", "--json"]
     done = shell("run", *words, under="ulimit -v 3000000;")

@@ -288,6 +288,7 @@ def test_dropped_weights_name_their_network(weights: Path) -> None:
     assert torch.equal(load(**model.spec)(X), model(X))
 
 
+@pytest.mark.slow
 def test_exported_program(tmp_path: Path) -> None:
     path = tmp_path / "half.pt2"
     size = {2: torch.export.Dim("height"), 3: torch.export.Dim("width")}

@@ -77,6 +77,7 @@ def test_a_program_needs_trust_and_is_measured(program: Path):
     assert nr.load_model(str(program), trust=True).card.halo == found.card["halo"]
 
 
+@pytest.mark.slow
 def test_a_program_runs_as_the_module_it_was_made_from(program: Path):
     save_card(inspect_model(program, trust=True))
     scene = np.random.default_rng(0).integers(0, 256, (150, 190, 3), np.uint8)

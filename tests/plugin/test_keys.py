@@ -79,6 +79,7 @@ def test_tooltips_name_the_keys(panel: Any):
     assert "Ctrl+L" in panel.bar.live.toolTip()
 
 
+@pytest.mark.slow
 @pytest.mark.viewer
 def test_run_and_export_by_key(panel: Any, qtbot: Any, sample: Path):
     viewer = panel.viewer

@@ -55,6 +55,7 @@ class Clicked(QCloseEvent):
         return True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answer", ["stay", "close"])
 def test_closing_napari_mid_run_asks(
     make_napari_viewer: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch, answer: str
@@ -87,6 +88,7 @@ def test_closing_napari_mid_run_asks(
     assert ended[0][0] == "cancelled"
 
 
+@pytest.mark.slow
 def test_removing_the_source_stops_its_run(panel: Any, qtbot: Any):
     begun(panel, qtbot)
     outcome = []
@@ -148,6 +150,7 @@ def callbacks_of_ours(viewer: ViewerModel) -> list[str]:
     return [text for text in found if "napari_restore" in text]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["close", "remove"])
 def test_a_panel_that_is_gone_leaves_nothing_behind(make_napari_viewer: Any, qtbot: Any, how: str):
     viewer = make_napari_viewer()
@@ -177,6 +180,7 @@ def test_a_panel_that_is_gone_leaves_nothing_behind(make_napari_viewer: Any, qtb
     qtbot.waitUntil(collected)
 
 
+@pytest.mark.slow
 def test_every_control_is_explained_and_reached_by_keyboard(panel: Any):
     panel.viewer.add_image(np.zeros((64, 64, 5), np.uint16)[..., 0], name="scene")
     panel.models.choose("dcp")
@@ -203,6 +207,7 @@ def test_labels_lead_to_their_controls(panel: Any):
     assert found >= 10
 
 
+@pytest.mark.slow
 def test_tab_goes_down_the_panel(panel: Any, qtbot: Any):
     panel.viewer.add_image(np.zeros((64, 64, 3), np.uint8), name="photo")
     wanted = [panel.image, panel.models.scene, panel.models.combo, panel.models.add_button]
@@ -218,6 +223,7 @@ def test_tab_goes_down_the_panel(panel: Any, qtbot: Any):
     assert places == sorted(places)
 
 
+@pytest.mark.slow
 def test_nothing_is_wider_than_the_panel(panel: Any):
     panel.viewer.add_image(np.zeros((64, 64, 3), np.uint8), name="photo")
     (scroll,) = panel.findChildren(QScrollArea)
@@ -225,6 +231,7 @@ def test_nothing_is_wider_than_the_panel(panel: Any):
     assert scroll.widget().minimumSizeHint().width() + bar <= panel.minimumWidth()
 
 
+@pytest.mark.slow
 def test_the_device_is_shown_with_its_reason(panel: Any, qtbot: Any):
     with qtbot.waitSignal(panel.plans.planned):
         panel.viewer.add_image(np.zeros((64, 64, 3), np.uint8), name="photo")

@@ -26,6 +26,7 @@ def widest(part: QWidget, limit: int) -> list[tuple[str, int]]:
     return [(type(w).__name__, w.minimumSizeHint().width()) for w in inner]
 
 
+@pytest.mark.slow
 def test_everything_fits_beside_the_layer_controls(panel: Any, qtbot: Any, finished_run: Any):
     pixels = np.random.default_rng(0).integers(0, 4000, (6, 64, 64), np.uint16)
     window = panel.viewer.window._qt_window

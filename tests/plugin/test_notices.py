@@ -25,6 +25,7 @@ def texts_of(panel: Any) -> set[str]:
     return {widget.text().strip(" …") for widget in widgets}
 
 
+@pytest.mark.slow
 @pytest.mark.viewer
 def test_every_label_is_that_of_a_control(panel: Any, qtbot: Any) -> None:
     class Kept:

@@ -70,6 +70,7 @@ def test_a_result_lies_on_its_source_to_the_pixel(panel: Any, sample: Path, fini
     np.testing.assert_array_equal(restored, source)
 
 
+@pytest.mark.slow
 def test_a_rerun_makes_another_layer(panel: Any, colours: np.ndarray, finished_run: Any):
     panel.viewer.add_image(colours, name="photo")
     choose(panel, "identity")
@@ -80,6 +81,7 @@ def test_a_rerun_makes_another_layer(panel: Any, colours: np.ndarray, finished_r
     np.testing.assert_array_equal(results(panel)[1].data[0][..., :3], colours)
 
 
+@pytest.mark.slow
 def test_tiles_that_were_there_already_are_shown_too(
     panel: Any, colours: np.ndarray, monkeypatch: pytest.MonkeyPatch, finished_run: Any
 ):
@@ -183,6 +185,7 @@ def test_a_child_that_dies_is_an_error_with_a_next_step(panel: Any, qtbot: Any, 
     assert outcome[0][1].hint
 
 
+@pytest.mark.slow
 def test_a_bug_does_not_pass_for_a_cancel(
     panel: Any, colours: np.ndarray, monkeypatch: pytest.MonkeyPatch, finished_run: Any
 ):
@@ -196,6 +199,7 @@ def test_a_bug_does_not_pass_for_a_cancel(
     assert "a bug" in str(error)
 
 
+@pytest.mark.slow
 def test_a_model_that_needs_other_bands_reports_the_next_step(panel: Any, finished_run: Any):
     panel.viewer.add_image(np.ones((300, 300), np.uint8), name="grey")
     choose(panel, "hot")
@@ -205,6 +209,7 @@ def test_a_model_that_needs_other_bands_reports_the_next_step(panel: Any, finish
     assert results(panel) == []
 
 
+@pytest.mark.slow
 def test_a_target_that_means_nothing_is_explained_and_not_run(panel: Any, colours: np.ndarray):
     panel.viewer.add_image(colours, name="photo")
     panel.target.choose(Target.DRAWN)
@@ -216,6 +221,7 @@ def test_a_target_that_means_nothing_is_explained_and_not_run(panel: Any, colour
     assert reported.startswith("There is no area yet. Press Rectangle or Polygon")
 
 
+@pytest.mark.slow
 def test_the_plan_follows_the_settings(panel: Any, qtbot: Any, colours: np.ndarray):
     with qtbot.waitSignal(panel.plans.planned):
         panel.viewer.add_image(colours, name="photo")
@@ -250,6 +256,7 @@ def test_parameters_come_from_the_card_and_reach_the_record(
     assert record["model"]["parameters"]["omega"] == 0.85
 
 
+@pytest.mark.slow
 def test_the_chooser_follows_the_layers(panel: Any, colours: np.ndarray):
     assert not panel.bar.button.isEnabled()
     first = panel.viewer.add_image(colours[:50, :50], name="one")
@@ -261,6 +268,7 @@ def test_the_chooser_follows_the_layers(panel: Any, colours: np.ndarray):
     assert panel.state.layer is second
 
 
+@pytest.mark.slow
 def test_a_closed_panel_listens_no_more(panel: Any, colours: np.ndarray):
     layer = panel.viewer.add_image(colours, name="photo")
     panel.close()
@@ -278,6 +286,7 @@ def test_a_closed_panel_listens_no_more(panel: Any, colours: np.ndarray):
     )
 
 
+@pytest.mark.slow
 def test_napari_keeps_nothing_of_a_run_that_has_ended(
     panel: Any, colours: np.ndarray, qtbot: Any, monkeypatch: pytest.MonkeyPatch
 ):
@@ -299,6 +308,7 @@ def test_napari_keeps_nothing_of_a_run_that_has_ended(
     qtbot.waitUntil(is_gone)
 
 
+@pytest.mark.slow
 def test_a_message_ends_with_what_it_speaks_of(
     panel: Any, colours: np.ndarray, finished_run: Any, tmp_path: Path
 ):
@@ -327,6 +337,7 @@ def test_a_message_ends_with_what_it_speaks_of(
     assert panel.bar.message.text() == ""
 
 
+@pytest.mark.slow
 def test_run_is_in_sight_whatever_is_unfolded(panel: Any, colours: np.ndarray, qtbot: Any):
     """A screen of 1600 × 1000 at 200 % leaves the window 500 points."""
     panel.viewer.add_image(colours[:50, :50], name="photo")
@@ -345,6 +356,7 @@ def test_run_is_in_sight_whatever_is_unfolded(panel: Any, colours: np.ndarray, q
     assert panel.bar.isVisible()
 
 
+@pytest.mark.slow
 def test_headings_and_tabs_are_drawn_in_the_theme(panel: Any, qtbot: Any):
     """No black arrows on dark grey, and no white line beside the tabs."""
     panel.viewer.window._qt_window.show()

@@ -111,6 +111,7 @@ def test_without_a_manifest_nothing_is_missed(plugin_settings: Any):
     link.leave()
 
 
+@pytest.mark.slow
 @pytest.mark.viewer
 def test_the_panel_shows_them(group: Any, make_napari_viewer: Any):
     group.memory_gib = 2.5

@@ -127,6 +127,7 @@ def test_the_camera_points_north_for_a_map_and_stays_for_a_photo(sample: Path):
     assert viewer.scene.camera.orientation2d == ("up", "right")
 
 
+@pytest.mark.slow
 @pytest.mark.viewer
 def test_a_colour_image_can_be_shown_band_by_band(panel: Any):
     viewer = panel.viewer

@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from napari_restore.sample import SAMPLE
 
 START = """
@@ -20,6 +22,7 @@ _start.main()
 """All of it but the heavy imports, and napari's own part."""
 
 
+@pytest.mark.slow
 def test_it_hands_its_arguments_to_napari_and_qt_warns_of_none():
     words = [str(SAMPLE), "--plugin", "napari-restore", "--with", "napari-restore", "Restore"]
     done = subprocess.run(

@@ -218,6 +218,7 @@ def test_added_tags(tmp_path: Path, data: np.ndarray) -> None:
         assert d.tags()["RESTORED_BY"] == "dcp"
 
 
+@pytest.mark.slow
 def test_float_with_nan_and_its_overviews(tmp_path: Path) -> None:
     values = np.random.default_rng(0).random((2, 700, 600)).astype(np.float32)
     values[:, 100:250, 100:250] = np.nan
@@ -258,6 +259,7 @@ def test_alpha_and_its_overviews(tmp_path: Path, data: np.ndarray) -> None:
         assert d.read()[:3, d.read(4) == 255].min() >= 200
 
 
+@pytest.mark.slow
 def test_vrt_and_jpeg2000_in(tmp_path: Path, data_dir: Path) -> None:
     first = tmp_path / "naip_4band.tif"
     shutil.copy(data_dir / "geotiff" / "naip_4band.tif", first)
@@ -310,6 +312,7 @@ def test_wide_rows_are_written_in_parts(
         assert d.overviews(1) == [2, 4]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"cog": True}, {"compress": "none"}])
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "float32"])
 def test_overviews_are_means_of_valid_pixels(

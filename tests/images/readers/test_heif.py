@@ -98,6 +98,7 @@ def test_exif_comes_through_and_an_orientation_does_not_turn_it_twice(
     assert tags[0x9003] == "2026:06:01 12:00:00"
 
 
+@pytest.mark.slow
 def test_a_bracket_is_found_and_fused(tmp_path: Path, heif: FakePackage) -> None:
     folder = tmp_path / "photos"
     folder.mkdir()

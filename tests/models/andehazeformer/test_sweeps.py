@@ -210,6 +210,7 @@ def test_halos_are_enough_and_needed() -> None:
     assert float(from_the_middle(0).abs().max()) > 1e-6
 
 
+@pytest.mark.slow
 def test_the_engine_restores_what_the_network_gives(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

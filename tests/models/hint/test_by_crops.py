@@ -59,6 +59,7 @@ def test_it_is_the_average_of_the_scripts(size: tuple[int, int], crop: int, over
     torch.testing.assert_close(model(x), literal(model, x, crop, overlap), rtol=0, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_images_of_a_batch_are_cropped_alone():
     model, x = model_of(), torch.cat([picture(1, 40, 50), picture(2, 40, 50)])
     assert torch.equal(model(x), torch.cat([model(x[:1]), model(x[1:])]))
@@ -78,6 +79,7 @@ def test_tiles_are_the_whole(seed: int):
         assert torch.equal(core, whole[..., y0:y1, x0:x1])
 
 
+@pytest.mark.slow
 def test_tiles_of_a_coarser_level_are_its_whole():
     model, x = model_of(), picture(3, 66, 75)
     statistics = one_shot_statistics(model, picture(3, 262, 298))
@@ -150,6 +152,7 @@ def test_the_command_line_refuses_them_with_a_sentence(
     assert not (tmp_path / "out.tif").exists()
 
 
+@pytest.mark.slow
 def test_its_gradient_is_that_of_the_average():
     model, x = model_of(), picture(7, 45, 40)
     expected_x = x.clone().requires_grad_(True)

@@ -107,6 +107,7 @@ def run(model: Hint, x: Tensor) -> tuple[Tensor, int]:
     return swept(model.finish, 3, 1, (last, 1), (x, 1)), count
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("values", [{}, {"cache_rounding": "none", "intra_size": 128}])
 def test_sweeps_are_the_network(values: dict):
     model, x = network(values), picture(7, EDGES[0][-1], EDGES[1][-1])
@@ -160,6 +161,7 @@ def settled(model: Hint, x: Tensor) -> dict[str, Tensor]:
     return known
 
 
+@pytest.mark.slow
 def test_the_engine_restores_what_the_network_gives(monkeypatch):
     # What a tile costs is measured on small ones.
     monkeypatch.setattr("napari_restore.engine.sweeps._cost.SIDES", (16, 32))

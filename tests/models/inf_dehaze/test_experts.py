@@ -62,6 +62,7 @@ def test_an_expert_applies_gelu_as_told() -> None:
     torch.testing.assert_close(expert(x), expert.conv3(inner))
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize("piece", [1, 7, 16])
 def test_pieces_with_a_margin_equal_the_whole(piece: int) -> None:

@@ -57,6 +57,7 @@ def weights_of(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "encoder", "decoder"),
     [(LITE, 6.31, 6.71), (PAPER, 44.7, 47.6)],

@@ -47,6 +47,7 @@ def shown(x: Tensor, mixes: int) -> Tensor:
     return x.clamp(min=1e-4) ** 0.7 if mixes else x
 
 
+@pytest.mark.slow
 def test_it_has_the_published_number_of_weights() -> None:
     with torch.device("meta"):
         model, small = make(card_of("ipl")), make_small(card_of("ipl-small"))
@@ -56,6 +57,7 @@ def test_it_has_the_published_number_of_weights() -> None:
     assert {p.shape for p in model.cubes.parameters()} == {(192, 192, 1, 1)}
 
 
+@pytest.mark.slow
 def test_it_takes_the_published_operations(monkeypatch: pytest.MonkeyPatch) -> None:
     # Interpolation is not among them.
     monkeypatch.setattr(_cube, "FEW", 0)

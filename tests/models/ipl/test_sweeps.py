@@ -71,6 +71,7 @@ def expected(x: Tensor) -> npt.NDArray[np.float32]:
     return one_shot(x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
@@ -102,6 +103,7 @@ def test_odd_sizes(size: tuple[int, int]) -> None:
     assert np.abs(got - one_shot(x)).max() <= TOLERANCE
 
 
+@pytest.mark.slow
 def test_another_area_runs_no_sweep(x: Tensor, expected: Any) -> None:
     image = image_of(x)
     nr.restore(image, MODEL, tile=256)
@@ -112,6 +114,7 @@ def test_another_area_runs_no_sweep(x: Tensor, expected: Any) -> None:
     assert np.abs(got - expected[250:420, 300:600]).max() <= TOLERANCE
 
 
+@pytest.mark.slow
 def test_a_second_run_counts_nothing(
     x: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,6 +194,7 @@ def test_a_region_alone(x: Tensor, tile: int | None, tmp_path: Path) -> None:
     assert np.abs(np.asarray(again.array) - alone).max() <= 0.02 * alone.std()
 
 
+@pytest.mark.slow
 def test_the_error_of_maps_that_are_rounded_is_told(x: Tensor, expected: Any) -> None:
     result = nr.restore(image_of(x), MODEL, tile=256, residual_dtype="float16", residuals="ram")
     rounding = result.record["measured"]["residual_rounding"]
@@ -212,6 +216,7 @@ def test_maps_in_8_bits(x: Tensor, expected: Any, residuals: str, tmp_path: Path
     assert kept == (0 if residuals == "recompute" else 2 * 12 * 64**2 * (16 + 8))
 
 
+@pytest.mark.slow
 def test_invalid_pixels_are_the_mean_of_the_valid(x: Tensor) -> None:
     broken, valid = x.clone(), torch.ones(1, 3, *SIZE, dtype=torch.bool)
     valid[0, 2, 100:300, 50:400] = valid[0, 0, 200:500, 300:310] = False

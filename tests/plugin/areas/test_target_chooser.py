@@ -53,6 +53,7 @@ def test_only_what_the_target_needs_is_offered(panel: Any, colours: np.ndarray):
         assert panel.target.strength.isHidden()
 
 
+@pytest.mark.slow
 def test_a_rectangle_drawn_with_the_button_is_a_plain_region(
     panel: Any, qtbot: Any, colours: np.ndarray
 ):
@@ -77,6 +78,7 @@ def test_a_rectangle_drawn_with_the_button_is_a_plain_region(
     assert panel.state.request().feather == 16
 
 
+@pytest.mark.slow
 def test_drawing_ends(panel: Any, colours: np.ndarray):
     source = panel.viewer.add_image(colours, name="photo")
     for how in ("button", "escape", "mode", "layer", "target"):
@@ -102,6 +104,7 @@ def test_drawing_ends(panel: Any, colours: np.ndarray):
         assert not button.isChecked() and panel.target.hint.isHidden(), how
 
 
+@pytest.mark.slow
 def test_the_other_button_changes_what_is_drawn(panel: Any, colours: np.ndarray):
     panel.viewer.add_image(colours, name="photo")
     panel.target.choose(Target.DRAWN)
@@ -112,6 +115,7 @@ def test_the_other_button_changes_what_is_drawn(panel: Any, colours: np.ndarray)
     assert len(panel.viewer.layers) == 2
 
 
+@pytest.mark.slow
 def test_edges_stay_thin_on_the_screen(panel: Any, qtbot: Any, colours: np.ndarray):
     panel.viewer.add_image(colours, name="photo")
     panel.target.choose(Target.DRAWN)
@@ -256,6 +260,7 @@ def test_the_command_writes_the_same_bytes(
 # -- leaving out ---------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_shapes_labels_and_files_can_be_left_out(
     panel: Any, qtbot: Any, colours: np.ndarray, tmp_path: Path
 ):
@@ -341,6 +346,7 @@ def test_a_reopened_panel_shows_what_is_excluded(panel: Any, qtbot: Any, colours
     assert again.combo.currentText() == Path(mask).name
 
 
+@pytest.mark.slow
 def test_settings_of_a_result_say_what_is_left_out(
     panel: Any, qtbot: Any, colours: np.ndarray, finished_run: Any
 ):
@@ -363,6 +369,7 @@ def test_settings_of_a_result_say_what_is_left_out(
     assert state.options.reading.exclude is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("other", [False, True], ids=["as it was", "another mask"])
 def test_settings_of_a_result_overtake_the_mask_being_made(
     panel: Any, qtbot: Any, colours: np.ndarray, finished_run: Any, tmp_path: Path, other: bool
@@ -408,6 +415,7 @@ def test_a_run_does_not_start_without_what_is_excluded(
     assert panel.running is None and panel.state.exclude_problem is None
 
 
+@pytest.mark.slow
 def test_live_waits_for_what_is_excluded(panel: Any, qtbot: Any, colours: np.ndarray):
     panel.viewer.add_image(colours, name="photo")
     choose(panel, "identity")
@@ -423,6 +431,7 @@ def test_live_waits_for_what_is_excluded(panel: Any, qtbot: Any, colours: np.nda
     assert str(seen[0]).endswith(".tif")
 
 
+@pytest.mark.slow
 def test_closing_the_panel_drops_the_run_that_waits(panel: Any, qtbot: Any, colours: np.ndarray):
     panel.viewer.add_image(colours, name="photo")
     panel.target.choose(Target.WHOLE)
@@ -446,6 +455,7 @@ def test_a_closed_panel_follows_no_strokes(panel: Any, colours: np.ndarray):
         assert not [c for c in emitter.callbacks if any(name in repr(c) for name in ours)]
 
 
+@pytest.mark.slow
 def test_a_gradient_is_an_arrow_that_points_at_full_strength(panel: Any):
     panel.viewer.add_image(np.zeros((1000, 1000, 3), np.uint8), name="photo")
     panel.target.choose(Target.GRADIENT)
@@ -463,6 +473,7 @@ def test_a_gradient_is_an_arrow_that_points_at_full_strength(panel: Any):
     np.testing.assert_allclose(layer.data[0][[0, 1, 3, 5]], [(100, 100), *[(500, 900)] * 3])
 
 
+@pytest.mark.slow
 def test_areas_that_are_left_out_are_not_restored_as_well(
     panel: Any, qtbot: Any, colours: np.ndarray
 ):

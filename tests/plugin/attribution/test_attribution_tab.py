@@ -80,6 +80,7 @@ def test_the_curve_of_a_complete_map_meets_d(tab: Any, finished_attribution: Any
     assert np.abs(value - summed).max() < 0.05 * np.abs(value).max()
 
 
+@pytest.mark.slow
 def test_the_map_is_seen_while_it_comes(
     tab: Any, finished_attribution: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -100,6 +101,7 @@ def test_the_map_is_seen_while_it_comes(
     assert not any("coming" in layer.name for layer in tab.viewer.layers)
 
 
+@pytest.mark.slow
 def test_cancel_leaves_nothing(tab: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from napari_restore.plugin.attribution._layers import AttributionLayers
 
@@ -172,6 +174,7 @@ def test_without_a_target_there_is_an_error(tab: Any) -> None:
         tab.request()
 
 
+@pytest.mark.slow
 def test_a_polygon_and_an_overview(tab: Any, finished_attribution: Any) -> None:
     tab.target.use("polygon")
     layer = tab.target._layer
@@ -190,6 +193,7 @@ def test_a_polygon_and_an_overview(tab: Any, finished_attribution: Any) -> None:
     assert len(tab.results.all) == 2
 
 
+@pytest.mark.slow
 def test_an_overview_is_placed_over_the_image(
     tab: Any, finished_attribution: Any, sample: Path
 ) -> None:
@@ -230,6 +234,7 @@ def test_files_are_what_the_command_writes(
     assert "<svg" in (tmp_path / "f.svg").read_text()
 
 
+@pytest.mark.slow
 def test_a_method_without_a_path(tab: Any, finished_attribution: Any) -> None:
     tab.target.add_box(Region(100, 120, 116, 136))
     tab.form.method.setCurrentIndex(tab.form.method.findData("smoothgrad"))
@@ -271,6 +276,7 @@ def test_two_attributions_side_by_side(tab: Any, finished_attribution: Any, qtbo
     assert [layer.visible for layer in tab.viewer.layers] == before
 
 
+@pytest.mark.slow
 def test_one_attribution_is_on_the_canvas(
     tab: Any, finished_attribution: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -376,6 +382,7 @@ def test_one_click_goes_through_the_context(
     assert all(layer.visible for layer in through.layers.all) and not older.visible
 
 
+@pytest.mark.slow
 def test_shares_of_the_overview_end_with_the_image(tab: Any) -> None:
     from napari_restore.plugin.attribution._layers import AttributionLayers, Picture
 
@@ -395,6 +402,7 @@ def test_shares_of_the_overview_end_with_the_image(tab: Any) -> None:
     np.testing.assert_allclose(layers.overview.data[73, 99], sums[36, 49])
 
 
+@pytest.mark.slow
 def test_removing_the_map_removes_the_attribution(tab: Any, finished_attribution: Any) -> None:
     tab.target.add_box(BOX)
     finished_attribution()

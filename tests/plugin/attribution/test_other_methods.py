@@ -30,6 +30,7 @@ def choose(form: Any, method: str) -> None:
     form.method.setCurrentIndex(at)
 
 
+@pytest.mark.slow
 def test_captums_methods_are_offered_with_their_settings(form: Any) -> None:
     pytest.importorskip("captum.attr")
     offers = {each.name: each for each in api.explainers()}
@@ -48,6 +49,7 @@ def test_captums_methods_are_offered_with_their_settings(form: Any) -> None:
     assert form.method.count() == count
 
 
+@pytest.mark.slow
 def test_routing_is_offered_where_the_model_routes(
     tab: Any, form: Any, panel: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -72,6 +74,7 @@ def test_routing_is_offered_where_the_model_routes(
     assert passed == [None, "recomputed", None, None]
 
 
+@pytest.mark.slow
 def test_captum_gets_the_settings_of_the_form(
     tab: Any, form: Any, finished_attribution: Any
 ) -> None:
@@ -87,6 +90,7 @@ def test_captum_gets_the_settings_of_the_form(
     assert "captum:Occlusion" in tab.results.measures.text()
 
 
+@pytest.mark.slow
 def test_a_wrong_setting_is_reported(tab: Any, form: Any, finished_attribution: Any) -> None:
     pytest.importorskip("captum.attr")
     choose(form, "captum:Occlusion")
@@ -115,6 +119,7 @@ def test_without_captum_ours_are_offered(monkeypatch: pytest.MonkeyPatch) -> Non
     assert not any(name.startswith("captum:") for name in names)
 
 
+@pytest.mark.slow
 def test_a_check_is_requested_and_drawn(tab: Any, form: Any, finished_attribution: Any) -> None:
     choose(form, "smoothgrad")
     assert not form.baseline.isEnabled()
@@ -142,6 +147,7 @@ def test_a_check_is_requested_and_drawn(tab: Any, form: Any, finished_attributio
     assert curves.isHidden()
 
 
+@pytest.mark.slow
 def test_a_check_takes_the_context_as_a_constant(form: Any) -> None:
     form.check.setChecked(True)
     assert form.method_settings().check == "insertion-deletion"

@@ -72,6 +72,7 @@ def test_bands_come_together_or_alone():
     )
 
 
+@pytest.mark.slow
 def test_figures_are_of_the_pixels_that_all_three_have(
     make_variant: Any, hazy: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ):
@@ -105,6 +106,7 @@ def test_figures_are_of_the_pixels_that_all_three_have(
     assert "0.12 MP" in found.text()
 
 
+@pytest.mark.slow
 def test_large_regions_are_compared_on_a_coarser_level_or_in_their_middle():
     assert within(Region(0, 0, 1000, 2000), 1, MAX_PIXELS) == 1
     assert within(Region(0, 0, 1001, 2000), 1, MAX_PIXELS) == 2

@@ -300,6 +300,7 @@ def test_it_also_works_with_asynchronous_slicing(
         get_settings().experimental.async_ = False
 
 
+@pytest.mark.slow
 def test_out_of_view_it_does_not_begin(viewer: Any, make_variant: Any, hazy: np.ndarray):
     variant = make_variant(viewer, hazy)
     viewer.scene.camera.center = (1e6, 1e6)

@@ -13,6 +13,7 @@ from napari_restore import Region
 pytestmark = pytest.mark.viewer
 
 
+@pytest.mark.slow
 def test_a_bracket_is_attributed_to_its_frames(
     panel: Any, tab: Any, fused: Any, qtbot: Any, photos: Path
 ) -> None:

@@ -75,6 +75,7 @@ def is_upright(viewer: Any) -> bool:
     return tuple(above) == TOP
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("map_stays", [False, True])
 def test_a_photo_is_upright_after_a_map(
     panel: Any, show: Any, scene: Path, photo: Path, map_stays: bool

@@ -92,6 +92,7 @@ def test_a_box_covers_the_same_ground_in_a_coarser_level():
     assert _in_level(Region(1000, 999, 1001, 1000), shapes, 2) == (250, 249, 251, 250)
 
 
+@pytest.mark.slow
 @pytest.mark.viewer
 @pytest.mark.parametrize(
     ("places", "expected"),
@@ -187,6 +188,7 @@ def test_a_removed_box_is_no_harm(panel: Any, qtbot: Any, halves: np.ndarray):
     assert list(viewer.layers) == [photo]
 
 
+@pytest.mark.slow
 @pytest.mark.viewer
 def test_a_removed_image_ends_picking_and_gives_all_back(panel: Any, halves: np.ndarray):
     viewer = panel.viewer
@@ -285,6 +287,7 @@ def test_another_layer_ends_picking(panel: Any, halves: np.ndarray):
     assert not panel.airlight.pick_button.isChecked()
 
 
+@pytest.mark.slow
 @pytest.mark.viewer
 def test_only_models_with_an_airlight_show_it_and_the_run_uses_it(
     panel: Any, qtbot: Any, halves: np.ndarray

@@ -102,6 +102,7 @@ def test_dropped_weights_are_proposed_confirmed_and_run_in_the_child(
     assert len(record["model"]["weights_sha256"]) == 64
 
 
+@pytest.mark.slow
 def test_weights_that_serve_several_tasks_are_asked_for_theirs(
     panel: Any, qtbot: Any, tmp_path: Path
 ):
@@ -135,6 +136,7 @@ def test_the_dialog_shows_what_was_found(panel: Any, qtbot: Any, weights: Path):
     assert panel.models.combo.findData(str(weights)) == -1
 
 
+@pytest.mark.slow
 def test_a_folder_that_cannot_be_written_still_allows_known_networks(
     panel: Any, qtbot: Any, weights: Path, shown: list[str], monkeypatch: pytest.MonkeyPatch
 ):
@@ -153,6 +155,7 @@ def test_a_folder_that_cannot_be_written_still_allows_known_networks(
     assert panel.state.request().load().card.id == "haze-unet"
 
 
+@pytest.mark.slow
 def test_python_runs_only_after_a_yes(panel: Any, qtbot: Any, tmp_path: Path):
     path = tmp_path / "own.py"
     path.write_text(OWN)
@@ -177,6 +180,7 @@ def test_python_runs_only_after_a_yes(panel: Any, qtbot: Any, tmp_path: Path):
     assert not panel.state.trust
 
 
+@pytest.mark.slow
 def test_refusals_are_one_sentence(panel: Any, qtbot: Any, tmp_path: Path, shown: list[str]):
     path = tmp_path / "other.safetensors"
     save_file({"stem.weight": torch.ones(2, 3, 1, 1)}, path)
@@ -191,11 +195,13 @@ def test_refusals_are_one_sentence(panel: Any, qtbot: Any, tmp_path: Path, shown
     assert panel.files.dialog is None
 
 
+@pytest.mark.slow
 def test_other_files_are_left_to_napari(panel: Any, sample: Path):
     assert not drop(panel, sample)
     assert panel.files.dialog is None
 
 
+@pytest.mark.slow
 def test_closing_the_panel_closes_the_dialog(panel: Any, qtbot: Any, weights: Path):
     panel.files.add_file(str(weights))
     asked(panel, qtbot, ProposalDialog)
@@ -227,6 +233,7 @@ def exported(path: Path, module: torch.nn.Module, side: int, free: bool) -> Path
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("free", [True, False], ids=["any size", "256"])
 def test_a_dropped_program_is_measured_confirmed_and_run(
     panel: Any, qtbot: Any, tmp_path: Path, finished_run: Any, free: bool
@@ -251,6 +258,7 @@ def test_a_dropped_program_is_measured_confirmed_and_run(
     assert np.abs(result.read(result.region) - expected)[inner].max() <= 1
 
 
+@pytest.mark.slow
 def test_a_dropped_program_that_needs_its_whole_image_is_one_sentence(
     panel: Any, qtbot: Any, tmp_path: Path, shown: list[str]
 ):

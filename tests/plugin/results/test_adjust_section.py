@@ -66,6 +66,7 @@ def check_levels(made: ResultLayer) -> None:
 # -- the layer -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("adjustment", SETTINGS, ids=str)
 def test_every_level_shows_what_is_read_and_written(
     haze: np.ndarray, adjustment: Adjustment, tmp_path: Path
@@ -88,6 +89,7 @@ def test_every_level_shows_what_is_read_and_written(
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_tiles_that_come_later_are_adjusted_and_so_is_the_end(haze: np.ndarray):
     image = nr.open_image(haze, bands=RGB)
     data, arguments, _ = layer_of(image)

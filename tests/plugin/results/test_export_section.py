@@ -269,6 +269,7 @@ def test_without_a_finished_result_nothing_can_be_saved(section: ExportSection):
     assert "Run" in section.what.text()
 
 
+@pytest.mark.slow
 def test_a_layer_that_lies_in_no_file_has_no_command(
     panel: Any, section: ExportSection, qtbot: Any, colours: np.ndarray, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch, finished_run: Any,

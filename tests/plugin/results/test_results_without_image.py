@@ -70,6 +70,7 @@ def test_without_its_image_a_result_is_still_there_to_save_and_delete(
     assert not store.exists() and panel.state.variants == ()
 
 
+@pytest.mark.slow
 def test_an_image_that_comes_back_has_its_results(panel: Any, photo: Any, finished_run: Any):
     panel.models.choose("identity")
     variant = finished_run()
@@ -84,6 +85,7 @@ def test_an_image_that_comes_back_has_its_results(panel: Any, photo: Any, finish
     assert "removed" not in results.rows[variant].settings.text()
 
 
+@pytest.mark.slow
 def test_a_live_result_becomes_an_ordinary_one(panel: Any, qtbot: Any, photo: Any):
     panel.models.choose("identity")
     with qtbot.waitSignal(panel.runs.live.updated):

@@ -68,6 +68,7 @@ def queued_beside_another(panel: Any, batch: Any, colours: np.ndarray) -> tuple[
     return other, request, layers
 
 
+@pytest.mark.slow
 def test_two_selected_images_are_needed(panel: Any, batch: Any, colours: np.ndarray):
     assert not batch.layers.isEnabled()
     layers = [add(panel, colours[:90, :80], name=name) for name in "ab"]
@@ -99,6 +100,7 @@ def test_selected_layers_are_restored_one_after_another(
     assert batch.cancel.isHidden()
 
 
+@pytest.mark.slow
 def test_areas_are_those_that_lie_over_each_image(
     panel: Any, batch: Any, qtbot: Any, colours: np.ndarray
 ):
@@ -121,6 +123,7 @@ def test_areas_are_those_that_lie_over_each_image(
     }
 
 
+@pytest.mark.slow
 def test_failures_are_listed_at_the_end_and_stop_nothing(
     panel: Any, batch: Any, qtbot: Any, colours: np.ndarray
 ):
@@ -140,6 +143,7 @@ def test_failures_are_listed_at_the_end_and_stop_nothing(
     assert [v.source for v in panel.state.variants] == [photo]
 
 
+@pytest.mark.slow
 def test_cancel_stops_the_rest(panel: Any, batch: Any, qtbot: Any, colours: np.ndarray):
     layers = [add(panel, np.tile(colours, (4, 4, 1)), name=name) for name in "ab"]
     choose(panel, "dcp")
@@ -171,6 +175,7 @@ def test_the_end_of_another_run_is_not_the_queues(
     assert sources == layers
 
 
+@pytest.mark.slow
 def test_stopping_the_queue_leaves_another_run_alone(
     panel: Any, batch: Any, qtbot: Any, colours: np.ndarray
 ):
@@ -206,6 +211,7 @@ def test_layers_wait_for_what_is_excluded(panel: Any, batch: Any, qtbot: Any, co
     ]
 
 
+@pytest.mark.slow
 def test_layers_do_not_start_without_what_is_excluded(
     panel: Any, batch: Any, qtbot: Any, colours: np.ndarray
 ):
@@ -248,6 +254,7 @@ def test_a_layer_removed_in_its_run_stops_no_other(
     assert done == [layer for layer in layers if layer is not removed]
 
 
+@pytest.mark.slow
 def test_cancel_counts_even_if_the_layer_goes_too(
     panel: Any, batch: Any, qtbot: Any, colours: np.ndarray
 ):
@@ -264,6 +271,7 @@ def test_cancel_counts_even_if_the_layer_goes_too(
     assert batch.message.text().startswith("Cancelled. 0 of 2")
 
 
+@pytest.mark.slow
 def test_a_layer_removed_before_its_turn_is_reported(
     panel: Any, batch: Any, qtbot: Any, colours: np.ndarray
 ):
@@ -374,6 +382,7 @@ def test_a_folder_has_the_memory_to_itself(
     qtbot.waitUntil(lambda: panel.runs.worker.process is not None)
 
 
+@pytest.mark.slow
 def test_a_folder_waits_for_what_is_excluded(
     panel: Any, batch: Any, qtbot: Any, folder: Path, tmp_path: Path, colours: np.ndarray
 ):

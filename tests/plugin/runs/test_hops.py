@@ -45,6 +45,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> list[lis
     return stacks
 
 
+@pytest.mark.slow
 def test_a_click_on_run_reaches_a_layer_in_ten_calls(
     panel: Any, sample: Path, finished_run: Any, monkeypatch: pytest.MonkeyPatch
 ):

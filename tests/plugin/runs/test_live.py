@@ -164,6 +164,7 @@ def test_live_waits_while_a_run_has_the_worker(panel: Any, qtbot: Any, sample: P
     assert len(panel.state.variants) == 2
 
 
+@pytest.mark.slow
 def test_an_error_is_shown_once_and_live_continues(panel: Any, qtbot: Any):
     panel.viewer.add_image(np.ones((300, 300), np.uint8), name="grey")
     choose(panel, "hot")

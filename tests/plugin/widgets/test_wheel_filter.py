@@ -80,6 +80,7 @@ def open_panel(panel: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     return panel
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tab", ["Restore", AttributionTab.TITLE])
 def test_the_wheel_scrolls_and_changes_nothing(open_panel: Any, qtbot: Any, tab: str):
     panel = open_panel
@@ -98,6 +99,7 @@ def test_the_wheel_scrolls_and_changes_nothing(open_panel: Any, qtbot: Any, tab:
         assert control.focusPolicy() != Qt.FocusPolicy.WheelFocus, control
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [QComboBox, QAbstractSpinBox, QAbstractSlider, QTabBar])
 def test_the_panel_follows_the_wheel_over_a_control(
     open_panel: Any, qtbot: Any, kind: type[QWidget]
@@ -120,6 +122,7 @@ def test_the_panel_follows_the_wheel_over_a_control(
     assert value(control) == before
 
 
+@pytest.mark.slow
 def test_a_choice_that_was_just_made_stays_while_the_panel_scrolls(open_panel: Any):
     combo = open_panel.exclude.combo
     combo.setFocus()
@@ -128,6 +131,7 @@ def test_a_choice_that_was_just_made_stays_while_the_panel_scrolls(open_panel: A
     assert combo.currentIndex() == before
 
 
+@pytest.mark.slow
 def test_a_number_with_the_focus_follows_the_wheel(
     open_panel: Any, monkeypatch: pytest.MonkeyPatch
 ):
@@ -140,6 +144,7 @@ def test_a_number_with_the_focus_follows_the_wheel(
     assert memory.value() == 0.5
 
 
+@pytest.mark.slow
 def test_controls_made_later_ignore_it_too(open_panel: Any, qtbot: Any):
     open_panel.models.choose("htm")
     qtbot.wait(1)

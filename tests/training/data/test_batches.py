@@ -58,6 +58,7 @@ def test_a_batch_follows_from_seed_and_step(packed):
     assert not same(later, BatchLoader(packed, RECIPE, 6).batch(9))
 
 
+@pytest.mark.slow
 def test_workers_change_nothing_and_end_when_closed(packed):
     alone, shared = BatchLoader(packed, RECIPE, 5), BatchLoader(packed, RECIPE, 5, workers=2)
     before = set(torch.multiprocessing.active_children())
@@ -70,6 +71,7 @@ def test_workers_change_nothing_and_end_when_closed(packed):
     assert set(torch.multiprocessing.active_children()) <= before
 
 
+@pytest.mark.slow
 def test_a_worker_that_fails_says_why(packed, monkeypatch, tmp_path):
     feed = BatchLoader(packed, RECIPE, 0, workers=1)
     feed.pack = replace_folder(packed, tmp_path)
@@ -87,6 +89,7 @@ def replace_folder(packed, folder):
     return pack([Scene(folder / "a.png", "natural", "x")], folder / "pack")
 
 
+@pytest.mark.slow
 def test_kinds_and_sources_are_balanced(packed):
     recipe = replace(RECIPE, size=16, mixed=0, degraded=0, colour=0, aerial=0.75)
     sampler = Sampler(packed, recipe)
@@ -262,6 +265,7 @@ def test_scenes_are_enlarged_up_to_twice_and_smaller_ones_left_out(packed, tmp_p
         Sampler(packed, replace(RECIPE, size=310))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="no signals of POSIX")
 def test_ctrl_c_does_not_reach_a_worker_that_is_still_importing(packed):
     with Prefetcher(packed, RECIPE, 0, 1, 0) as ahead:
@@ -327,6 +331,7 @@ def test_crops_may_be_in_low_light(packed):
         assert light == pytest.approx(1 / 8, rel=0.2)
 
 
+@pytest.mark.slow
 def test_a_batch_has_one_of_several_sizes_and_about_as_many_pixels(packed):
     recipe = replace(RECIPE, sizes=(32, 64, 96), batch=4, degradation="noise")
     alone, shared = BatchLoader(packed, recipe, 5), BatchLoader(packed, recipe, 5, workers=2)

@@ -133,6 +133,7 @@ def test_compact_keeps_to_its_bound_and_tells_no_paths(packed, index, tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_a_compact_pack_serves_where_no_image_library_is(packed, tmp_path):
     compact(packed, tmp_path / "all.zip")
     code = (

@@ -117,6 +117,7 @@ def test_depth_is_read_off_a_pair_where_it_can_be_told(hazed: Hazed):
     assert depth[dark.clear < 0.1].mean() > depth[(dark.clear - 0.6).abs() < 0.1].mean() + 0.1
 
 
+@pytest.mark.slow
 def test_a_network_that_inverts_learns_depth_and_airlight_too(hazed: Hazed):
     model = make_network(ModelConfig("inf-dehaze-small"), 0)
     objective = objective_of("inf-dehaze-small")

@@ -80,6 +80,7 @@ def test_only_matrices_and_kernels_decay():
     assert len(groups[0]["params"]) == len(groups[1]["params"]) == 2
 
 
+@pytest.mark.slow
 def test_a_staged_network_learns_the_same_with_less_memory():
     plain = ModelConfig("inf-dehaze-small")
     spared = ModelConfig("inf-dehaze-small", checkpointing=True)

@@ -85,6 +85,7 @@ def stopped_after(steps: int) -> Control:
     return Control(cancelled=lambda: next(asked) >= steps)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_run(
     make_config: MakeConfig, make_pictures: MakePictures, tmp_path: Path
 ):
@@ -97,6 +98,7 @@ def test_the_same_seed_gives_the_same_run(
     assert losses_of(tmp_path / "other")[:5] != losses_of(tmp_path / "one")[:5]
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_ends_as_one_that_was_not(
     make_config: MakeConfig, make_pictures: MakePictures, tmp_path: Path
 ):
@@ -150,6 +152,7 @@ def test_another_configuration_is_not_gone_on_with(
     assert train(make_config(run=changed), make_pictures(), "cpu")["step"] == 50
 
 
+@pytest.mark.slow
 def test_a_time_limit_saves_and_stops(
     make_config: MakeConfig, make_pictures: MakePictures, tmp_path: Path
 ):
@@ -162,6 +165,7 @@ def test_a_time_limit_saves_and_stops(
     assert train(make_config(), make_pictures(), "cpu")["step"] == 50
 
 
+@pytest.mark.slow
 def test_a_time_limit_changes_neither_steps_nor_what_is_kept(
     make_config: MakeConfig, make_pictures: MakePictures, tmp_path: Path
 ):
@@ -182,6 +186,7 @@ def test_a_time_limit_changes_neither_steps_nor_what_is_kept(
     assert told[0] == told[1] == ["8", "16", "20"]
 
 
+@pytest.mark.slow
 def test_atmosphere_learns_and_goes_on_bit_for_bit(
     make_config: MakeConfig, make_pictures: MakePictures, tmp_path: Path
 ):
@@ -412,6 +417,7 @@ def test_without_matplotlib_it_says_once_that_no_plot_is_drawn(
     assert not (tmp_path / "run" / "training.png").exists()
 
 
+@pytest.mark.slow
 def test_hint_can_be_trained_and_a_network_may_correct_itself_after_a_step(
     make_config: MakeConfig, make_pictures: MakePictures
 ):
