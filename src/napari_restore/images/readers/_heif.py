@@ -5,7 +5,6 @@ It is no dependency: its wheels carry an encoder under the GPL.
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,10 +13,10 @@ import numpy.typing as npt
 
 from napari_restore.errors import UnreadableImage
 from napari_restore.images._profile import Profile
-from napari_restore.images._reader import Reader
-from napari_restore.images._source import Box, Level, chunk_box
+from napari_restore.images._source import Box, Level
 from napari_restore.images.files._claims import check_whole_size
 from napari_restore.images.files._exif import EXIF_HEADER, upright_exif
+from napari_restore.images.readers._whole import WholeReader
 from napari_restore.images.values._validity import valid_by_values
 
 BRANDS = frozenset(b"heic heix heim heis hevc hevx hevm hevs mif1 mif2 msf1".split())
@@ -33,7 +32,7 @@ HDR_CURVES = (16, 18)
 """PQ and hybrid log-gamma, by their numbers in ITU-T H.273."""
 
 
-class HeifReader(Reader):
+class HeifReader(WholeReader):
     """A photo (H, W, 1 … 4) uint8, or uint16 of 10 and 12 bits, upright; decoded once, as a whole."""
 
     PRIORITY: ClassVar[int] = 30
@@ -45,8 +44,6 @@ class HeifReader(Reader):
 
     def __init__(self, path: Path, head: bytes = b"") -> None:
         super().__init__(path)
-        self._pixels: npt.NDArray[Any] | None = None
-        self._lock = threading.Lock()
         photo = _opened(path)
         width, height = (int(length) for length in photo.size)
         mode, _, bits = str(photo.mode).partition(";")
@@ -75,38 +72,21 @@ class HeifReader(Reader):
                 "Its values are for an HDR screen (PQ or HLG), and are taken as sRGB."
             )
 
-    def read_chunk(self, level: int, row: int, column: int) -> npt.NDArray[Any]:
-        y0, x0, y1, x1 = chunk_box(self.levels[level], row, column)
-        return self._decoded()[y0:y1, x0:x1].copy()
-
-    def read_rows(self, y0: int, y1: int) -> npt.NDArray[Any]:
-        rows = self._decoded()[y0:y1].copy()
-        if y1 >= self.levels[0].height:
-            self._pixels = None
-        return rows
-
     def valid_in(self, level: int, box: Box, pixels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
         return valid_by_values(pixels, np.ones(pixels.shape[:2], bool), self.alpha, ())
 
-    def close(self) -> None:
-        self._pixels = None
-
-    def _decoded(self) -> npt.NDArray[Any]:
-        """Return the whole picture (H, W, C); kept until its last row was read."""
-        with self._lock:
-            if self._pixels is None:
-                try:
-                    pixels = np.asarray(_opened(self.path))
-                except Exception as error:  # the decoder's own
-                    raise _unreadable(self.path, error) from error
-                expected = (*self.levels[0][:2], self.bands)
-                if pixels.ndim == 2:
-                    pixels = pixels[..., None]
-                if pixels.shape != expected or pixels.dtype != self.dtype:
-                    problem = f"it has {pixels.dtype} {pixels.shape}, not {self.dtype} {expected}"
-                    raise _unreadable(self.path, problem)
-                self._pixels = pixels
-            return self._pixels
+    def _decode(self) -> npt.NDArray[Any]:
+        try:
+            pixels = np.asarray(_opened(self.path))
+        except Exception as error:  # the decoder's own
+            raise _unreadable(self.path, error) from error
+        expected = (*self.levels[0][:2], self.bands)
+        if pixels.ndim == 2:
+            pixels = pixels[..., None]
+        if pixels.shape != expected or pixels.dtype != self.dtype:
+            problem = f"it has {pixels.dtype} {pixels.shape}, not {self.dtype} {expected}"
+            raise _unreadable(self.path, problem)
+        return pixels
 
 
 def _opened(path: Path) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,14 +10,14 @@ import numpy.typing as npt
 
 from napari_restore.errors import UnreadableImage
 from napari_restore.images._profile import Profile
-from napari_restore.images._reader import Reader
-from napari_restore.images._source import Box, Level, chunk_box
+from napari_restore.images._source import Box, Level
 from napari_restore.images.files._claims import (
     ARITHMETIC_RATIO,
     check_bands,
     check_ratio,
     check_whole_size,
 )
+from napari_restore.images.readers._whole import WholeReader
 from napari_restore.images.values._validity import valid_by_values
 
 MAGIC = b"\x76\x2f\x31\x01"
@@ -28,7 +27,7 @@ REC_709 = (0.64, 0.33, 0.30, 0.60, 0.15, 0.06, 0.3127, 0.3290)
 """x and y of red, green, blue and white, which a file without any means."""
 
 
-class OpenExrReader(Reader):
+class OpenExrReader(WholeReader):
     """The channels of the first part as (H, W, C) float32; decoded once, as a whole.
 
     Channels R, G, B, A, or Y and A, in this order where the part has them, else all of them by
@@ -45,8 +44,6 @@ class OpenExrReader(Reader):
     def __init__(self, path: Path, head: bytes = b"") -> None:
         super().__init__(path)
         self.dtype = np.dtype(np.float32)
-        self._pixels: npt.NDArray[np.float32] | None = None
-        self._lock = threading.Lock()
         parts = _parts(path, header_only=True)
         header = parts[0].header
         if "deep" in str(header.get("type", "")):
@@ -79,36 +76,19 @@ class OpenExrReader(Reader):
         if len(parts) > 1:
             self.notes.append(f"The first of its {len(parts)} parts is read.")
 
-    def read_chunk(self, level: int, row: int, column: int) -> npt.NDArray[Any]:
-        y0, x0, y1, x1 = chunk_box(self.levels[level], row, column)
-        return self._decoded()[y0:y1, x0:x1].copy()
-
-    def read_rows(self, y0: int, y1: int) -> npt.NDArray[Any]:
-        rows = self._decoded()[y0:y1].copy()
-        if y1 >= self.levels[0].height:
-            self._pixels = None
-        return rows
-
     def valid_in(self, level: int, box: Box, pixels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
         return valid_by_values(pixels, np.ones(pixels.shape[:2], bool), self.alpha, ())
 
-    def close(self) -> None:
-        self._pixels = None
-
-    def _decoded(self) -> npt.NDArray[np.float32]:
-        """Return the whole picture (H, W, C); kept until its last row was read."""
-        with self._lock:
-            if self._pixels is None:
-                channels = _parts(self.path, header_only=False)[0].channels
-                height, width = self.levels[0][:2]
-                pixels = np.empty((height, width, self.bands), np.float32)
-                for band, name in enumerate(self._names):
-                    plane = channels[name].pixels if name in channels else None
-                    if plane is None or plane.shape != (height, width):
-                        raise _unreadable(self.path, f"its channel {name} is incomplete")
-                    pixels[..., band] = plane
-                self._pixels = pixels
-            return self._pixels
+    def _decode(self) -> npt.NDArray[np.float32]:
+        channels = _parts(self.path, header_only=False)[0].channels
+        height, width = self.levels[0][:2]
+        pixels = np.empty((height, width, self.bands), np.float32)
+        for band, name in enumerate(self._names):
+            plane = channels[name].pixels if name in channels else None
+            if plane is None or plane.shape != (height, width):
+                raise _unreadable(self.path, f"its channel {name} is incomplete")
+            pixels[..., band] = plane
+        return pixels
 
 
 def _parts(path: Path, *, header_only: bool) -> list[Any]:

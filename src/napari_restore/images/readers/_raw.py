@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,10 +12,10 @@ import numpy.typing as npt
 
 from napari_restore.errors import UnreadableImage
 from napari_restore.images._profile import Profile
-from napari_restore.images._reader import Reader, strip_level
-from napari_restore.images._source import chunk_box
+from napari_restore.images._reader import strip_level
 from napari_restore.images.files._claims import check_whole_size
 from napari_restore.images.files._exif import raw_exif
+from napari_restore.images.readers._whole import WholeReader
 
 SUFFIXES = frozenset(
     ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .fff .iiq .kdc .mef .mos .mrw .nef .nrw .orf .pef "
@@ -24,7 +23,7 @@ SUFFIXES = frozenset(
 )
 
 
-class RawReader(Reader):
+class RawReader(WholeReader):
     """A developed photo (H, W, 3) uint16 in sRGB, upright.
 
     White balance as shot or as given, sRGB curve, no automatic brightening: the measured values, only
@@ -48,8 +47,6 @@ class RawReader(Reader):
         self, path: Path, head: bytes = b"", balance: Sequence[float] | None = None
     ) -> None:
         super().__init__(path)
-        self._pixels: npt.NDArray[np.uint16] | None = None
-        self._lock = threading.Lock()
         with _opened(path) as raw:
             sizes = raw.sizes
             height, width = int(sizes.iheight), int(sizes.iwidth)
@@ -89,43 +86,25 @@ class RawReader(Reader):
             return own
         return hashlib.sha256(f"{own} {self.balance!r}".encode()).hexdigest()
 
-    def read_chunk(self, level: int, row: int, column: int) -> npt.NDArray[Any]:
-        y0, x0, y1, x1 = chunk_box(self.levels[level], row, column)
-        return self._developed()[y0:y1, x0:x1].copy()
+    def _decode(self) -> npt.NDArray[np.uint16]:
+        with _opened(self.path) as raw:
+            import rawpy
 
-    def read_rows(self, y0: int, y1: int) -> npt.NDArray[Any]:
-        rows = self._developed()[y0:y1].copy()
-        if y1 >= self.levels[0].height:
-            self._pixels = None
-        return rows
-
-    def close(self) -> None:
-        self._pixels = None
-
-    def _developed(self) -> npt.NDArray[np.uint16]:
-        """Return the whole picture: LibRaw has no tiles. Kept until the last row was read."""
-        with self._lock:
-            pixels = self._pixels
-            if pixels is None:
-                with _opened(self.path) as raw:
-                    import rawpy
-
-                    pixels = raw.postprocess(
-                        output_bps=16,
-                        use_camera_wb=self._is_as_shot,
-                        user_wb=None if self._is_as_shot else list(self.balance),
-                        no_auto_bright=True,
-                        output_color=rawpy.ColorSpace.sRGB,
-                        gamma=(2.4, 12.92),
-                    )
-                expected = (self.levels[0].height, self.levels[0].width, 3)
-                if pixels.shape != expected:
-                    raise UnreadableImage(
-                        f"{self.path.name} develops to {pixels.shape}, not {expected}.",
-                        "Develop it to a 16-bit TIFF with another program.",
-                    )
-                self._pixels = pixels
-            return pixels
+            pixels: npt.NDArray[np.uint16] = raw.postprocess(
+                output_bps=16,
+                use_camera_wb=self._is_as_shot,
+                user_wb=None if self._is_as_shot else list(self.balance),
+                no_auto_bright=True,
+                output_color=rawpy.ColorSpace.sRGB,
+                gamma=(2.4, 12.92),
+            )
+        expected = (self.levels[0].height, self.levels[0].width, 3)
+        if pixels.shape != expected:
+            raise UnreadableImage(
+                f"{self.path.name} develops to {pixels.shape}, not {expected}.",
+                "Develop it to a 16-bit TIFF with another program.",
+            )
+        return pixels
 
 
 class _opened:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -178,16 +179,12 @@ def _picture(
     return losses
 
 
-def _default(model: RestorationModel, batch: Pairs, bf16: bool, wanted: Set[str]) -> Losses:
+def _default(
+    model: RestorationModel, batch: Pairs, bf16: bool, wanted: Set[str], small: float = SMALL
+) -> Losses:
     with _precision(batch, bf16):
         y = model(batch.hazy, None, batch.valid)
-    return _picture(model, y, batch, wanted)
-
-
-def _brackets(model: RestorationModel, batch: Pairs, bf16: bool, wanted: Set[str]) -> Losses:
-    with _precision(batch, bf16):
-        y = model(batch.hazy, None, batch.valid)
-    return _picture(model, y, batch, wanted, SMALL_OF_BRACKETS)
+    return _picture(model, y, batch, wanted, small)
 
 
 def _atmosphere(model: RestorationModel, batch: Pairs, bf16: bool, wanted: Set[str]) -> Losses:
@@ -329,7 +326,10 @@ DEFAULT = Objective(
     {"l1": 1.0, "log_error": 0.0, "ssim": 0.2, "fft": 0.0, "auxiliary": 0.01}, _default
 )
 HINT = Objective({"l1": 1.0, "log_error": 0.0, "ssim": 0.0, "fft": 1.0}, _default)
-BRACKETS = Objective({"l1": 1.0, "log_error": 0.0, "ssim": 0.1, "fft": 0.0}, _brackets)
+BRACKETS = Objective(
+    {"l1": 1.0, "log_error": 0.0, "ssim": 0.1, "fft": 0.0},
+    partial(_default, small=SMALL_OF_BRACKETS),
+)
 OBJECTIVES = {
     "atmosphere": Objective(
         {"l1": 1.0, "log_error": 0.0, "ssim": 0.05, "depth": 0.3, "airlight": 0.3}, _atmosphere
