@@ -1,3 +1,4 @@
+from ._attention import AttentionKind, AttentionRow, AttentionSite, LayerTokens
 from ._bottleneck_model import BottleneckModel, cut
 from ._card import ModelCard, Parameter, Scope, Task, Value
 from ._context import BINS, BLOCK, Context
@@ -40,12 +41,16 @@ __all__ = [
     "BLOCK",
     "HAZE_EXPONENT",
     "RESTORED",
+    "AttentionKind",
+    "AttentionRow",
+    "AttentionSite",
     "BlockStatistics",
     "BottleneckModel",
     "Context",
     "ContextPass",
     "Counts",
     "Labelled",
+    "LayerTokens",
     "Map",
     "ModelCard",
     "ModelEntry",

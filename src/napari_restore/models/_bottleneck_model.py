@@ -121,9 +121,13 @@ class BottleneckModel(SweptModel):
 
     def _decoded(self, given: SweepInput) -> Mapping[str, Tensor]:
         assert given.view is not None
-        residuals = tuple(given.maps[_residual(n)] for n in range(len(self.residuals)))
+        residuals = self.residuals_in(given.maps)
         tokens, encoded = given.maps[RELATED], given.maps[ENCODED]
         return {RESTORED: self.decode(tokens, encoded, residuals, given.view)}
+
+    def residuals_in(self, maps: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        """Return the residuals among the maps that the decoder reads, fine to coarse."""
+        return tuple(maps[_residual(n)] for n in range(len(self.residuals)))
 
     def encode(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Return tokens (N, width, tile/stride, tile/stride) and residuals of tiles from `view`."""

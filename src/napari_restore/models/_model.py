@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from napari_restore.models._attention import AttentionSite
 from napari_restore.models._card import ModelCard
 from napari_restore.models._context import Context
 
@@ -62,6 +63,10 @@ class RestorationModel(nn.Module):
     @property
     def settles(self) -> tuple[str, ...]:
         """Names of all statistics that sweeps settle; none but those of a swept model."""
+        return ()
+
+    def attention_sites(self) -> tuple[AttentionSite, ...]:
+        """Return where attention is computed, in the order of computation; none by default."""
         return ()
 
     @property

@@ -12,11 +12,13 @@ class Routing:
 
     A layer called with an empty routing stores its decisions in it; called with it again, it reuses
     them, whatever the input. A network is smooth only between two changes of a decision; with its
-    routing fixed it is smooth everywhere.
+    routing fixed it is smooth everywhere. One that only `records` stores what is decided anyway, so
+    that the layer's result is to the bit the one without it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, records: bool = False) -> None:
         self.made: dict[Hashable, Tensor] = {}
+        self.records = records
 
     def fixed(self, name: Hashable, make: Callable[[], Tensor]) -> Tensor:
         """Return the decision of that name; `make` is called where there is none yet."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
+from napari_restore.models._attention import AttentionRow, LayerTokens
 from napari_restore.models._model import RestorationModel, Statistics, one_shot_statistics
 from napari_restore.models._padding import pad_to_multiple
 from napari_restore.models._routing import Routing
@@ -244,6 +245,36 @@ class SweptModel(RestorationModel):
     def reach(self) -> int | None:
         """Halo in pixels of the model once all is settled; None if a step takes a whole map."""
         return reach_of(self.steps(), self.multiple)
+
+    def attention_rows(
+        self, step: str, given: SweepInput, pixel: tuple[int, int], names: frozenset[str]
+    ) -> dict[str, AttentionRow]:
+        """Return the rows of one pixel in those sites of a sweep that are named.
+
+        `given` is that of one tile, `pixel` (row, column) in its box. Cells are counted from the
+        corner of the box.
+        """
+        raise NotImplementedError
+
+    def layer_rows(
+        self, index: int, kept: LayerTokens, cell: tuple[int, int], names: frozenset[str]
+    ) -> dict[str, AttentionRow]:
+        """Return the rows of a cell (row, column) in those sites of layer `index` that are named.
+
+        The layer is one of the `WholeStep`.
+        """
+        raise NotImplementedError
+
+    def layer_column(self, index: int, kept: LayerTokens, cell: tuple[int, int]) -> AttentionRow:
+        """Return the weights that cells give to one cell in the attention of layer `index`."""
+        raise NotImplementedError
+
+    def kept_of_layer(self, index: int, routing: Routing) -> dict[Hashable, Tensor]:
+        """Return what rows of layer `index` need beside its input, from what its run decided.
+
+        `routing` only records. Tensors by name, as `LayerTokens.kept` gives them.
+        """
+        return {}
 
     def forward_with_maps(
         self, x: Tensor, statistics: Statistics | None = None, valid: Tensor | None = None

@@ -286,24 +286,6 @@ def test_a_stopped_layer_leaves_no_damage() -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("index", [0, 1])
-def test_row_of_a_cell(index: int) -> None:
-    bottleneck, x = make(), grid(24, 31)
-    layer = bottleneck.blocks[index]
-    before = x.clone()
-    weights, keys = bottleneck.row(index, x, (5, 17))
-    assert torch.equal(x, before)
-    values = layer.norm1(x).flatten(0, 1)
-    gathered = [
-        weights[head] @ (values @ layer.attention.head_weights(head)[2].T)[keys[head].clamp(min=0)]
-        for head in range(2)
-    ]
-    expected = (layer.attend(x.clone()) - x)[5, 17]
-    found = layer.attention.project(torch.cat(gathered)[None])[0]
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
-
-
-@torch.no_grad()
 def test_routing_is_of_experts_and_buckets() -> None:
     bottleneck, x = make(piece=7), grid(24, 31)
     before = x.clone()

@@ -172,14 +172,12 @@ def test_hashes_do_not_depend_on_the_precision_around_them(dtype: torch.dtype) -
 @torch.no_grad()
 def test_padded_keys_have_no_influence() -> None:
     # The places that are padded hold copies of the last and the first key.
-    attention, x = make(), tokens()
+    attention = make()
     assert isinstance(attention, IBSSA)
     keys = torch.arange(LENGTH)
-    attended, bias = attention._attended(keys, attention._drawn(keys), 0, 10)
+    attended, bias = attention.attended(keys, attention.drawn(keys), 0, 10)
     assert [int(n) for n in bias.isfinite().sum(1)] == [16, *[32] * 8, 16 + LENGTH - 9 * 16]
     assert sorted(set(attended[bias.isfinite()].tolist())) == list(range(LENGTH))
-    weights, places = attention.row(x, 0)
-    assert (weights[places < 0] == 0).all()
 
 
 @torch.no_grad()
@@ -202,36 +200,6 @@ def _evenly_hashed(attention: IBSSA, per_bucket: int) -> Tensor:
     x = tokens(4000, seed=8)
     bucket = attention.choose(*heads(attention, x)[0][:2])[:, 0]
     return torch.cat([x[bucket == index][:per_bucket] for index in range(4)])
-
-
-@torch.no_grad()
-@pytest.mark.parametrize(
-    "attention",
-    [
-        make(FullAttention),
-        make(exact_below=1000),
-        make(neighbours=False),
-        make(),
-        make(samples=20),
-    ],
-    ids=["full", "exact", "blocks", "neighbours", "samples"],
-)
-def test_row_is_the_row_of_the_whole(attention: HeadwiseAttention) -> None:
-    x = tokens()
-    out = attention(x)
-    for query in (0, 71, LENGTH - 1):
-        weights, keys = attention.row(x, query)
-        assert keys.dtype == torch.int64
-        torch.testing.assert_close(weights.sum(1), torch.ones(attention.heads))
-        gathered = torch.cat(
-            [
-                weights[head] @ (v[keys[head].clamp(min=0)])
-                for head, (_, _, v) in enumerate(heads(attention, x))
-            ]
-        )
-        torch.testing.assert_close(
-            attention.project(gathered[None])[0], out[query], atol=1e-5, rtol=1e-5
-        )
 
 
 def test_gradients_take_the_same_way() -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from napari_restore.errors import BadModel, BadParameter, MissingWeights
+from napari_restore.errors import BadModel, MissingWeights
 from napari_restore.models import RestorationModel, card_of, load, model_ids
 from napari_restore.models._bottleneck_model import cut, stitch
 from napari_restore.models._padding import pad_to_multiple
@@ -317,43 +317,6 @@ def test_convnext_stages() -> None:
     y = made(x)
     assert torch.isfinite(y).all()
     assert not torch.equal(y, x)
-    with pytest.raises(BadParameter, match="no window block"):
-        made.window_row(x, "encoder", 0, 0, (0, 0))
-
-
-@pytest.mark.parametrize(("part", "stage", "side"), [("encoder", 1, 16), ("decoder", 2, 32)])
-def test_a_window_row_of_the_network(part: str, stage: int, side: int) -> None:
-    made, x = network(), tiles(1)
-    weights, cells = made.window_row(x, part, stage, 1, (side - 3, 2))  # type: ignore[arg-type]
-    assert weights.shape == (2, 64)
-    assert torch.allclose(weights.sum(1), torch.ones(2))
-    assert [side - 3, 2] in cells.tolist()
-    assert 0 <= int(cells.min()) <= int(cells.max()) < side
-
-    # The block's own input, caught on the way through the whole network.
-    seen: list[Tensor] = []
-    stages = (made.encoder if part == "encoder" else made.decoder).stages
-    block = stages[stage].blocks[1]  # type: ignore[index, union-attr]
-    handle = block.register_forward_hook(lambda module, given, out: seen.append(given[0]))  # type: ignore[operator, union-attr]
-    made(x)
-    handle.remove()  # type: ignore[union-attr]
-    expected, _ = block.row(seen[0][0], (side - 3, 2))  # type: ignore[operator, union-attr]
-    assert torch.allclose(weights, expected, atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("stage", "block", "query", "message"),
-    [
-        (3, 0, (0, 0), "no window block 0 in stage 3"),
-        (0, 2, (0, 0), "no window block 2 in stage 0"),
-        (0, 0, (0, 32), "outside the map of 32 × 32"),
-    ],
-)
-def test_rows_that_do_not_exist(
-    stage: int, block: int, query: tuple[int, int], message: str
-) -> None:
-    with pytest.raises(BadParameter, match=message):
-        network().window_row(tiles(1), "encoder", stage, block, query)
 
 
 def test_weights_of_another_size_are_refused(tmp_path: object) -> None:

@@ -86,7 +86,8 @@ class WindowAttention(nn.Module):
         """Return the attention of cell `query` (row, column) of the normalised map (side, side, C).
 
         It is the softmax weights (heads, window²) and the cells (window², 2) they belong to, as
-        rows and columns of the map, from its window's tokens alone.
+        rows and columns of the map, from its window's tokens alone. Cells of a divided window that
+        the query does not attend to are (−1, −1), their weights 0.
         """
         rows, columns = (self._window_line(at, x.device) for at in query)
         cells = torch.cartesian_prod(rows, columns)
@@ -99,6 +100,7 @@ class WindowAttention(nn.Module):
             first, second = ((line - self.shift) % self.side // self.window for line in query)
             apart = self.mask[first * (self.side // self.window) + second, at]
             scores = scores.masked_fill(apart, -torch.inf)
+            cells = cells.masked_fill(apart[:, None], -1)
         return scores.softmax(-1), cells
 
     def _window_line(self, at: int, device: torch.device) -> Tensor:

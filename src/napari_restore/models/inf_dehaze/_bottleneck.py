@@ -95,7 +95,10 @@ class BottleneckLayer(nn.Module):
         grid = self.attend(grid, None if tick is None else lambda part: tick(share * part), routing)
         centre = self.centre(grid)
         chosen = None
-        if routing is not None:
+        if routing is not None and routing.records:
+            if centre is not None:
+                routing.made["centre"] = centre
+        elif routing is not None:
             chosen = routing.fixed("experts", lambda: self._chosen_experts(grid, centre))
         if learns(grid, self):
             local = self.local_weight * self.experts(grid, centre, chosen)
@@ -220,19 +223,22 @@ class Bottleneck(nn.Module):
 
         If so its peak is two grids and what one head or one piece needs. An error raised by `tick`
         leaves the grid undefined. `routing` contains "experts" (H, W, k) uint8 and, where the
-        attention is not exact, for every head ("buckets", head) (L, 2) int16 of queries and keys.
+        attention is not exact, for every head ("buckets", head) (L, 2) int16 of queries and keys. One
+        that only records has "centre" (C,) instead of experts: what their gate subtracts.
         """
-        return self._layers()[index](grid, tick, routing)  # type: ignore[no-any-return]
+        return self.layers_in_order()[index](grid, tick, routing)  # type: ignore[no-any-return]
 
     @property
     def routing_bytes(self) -> int:
         """Most bytes per token of a layer's routing."""
-        taken = (layer.experts.top_k + 4 * layer.attention.heads for layer in self._layers())
+        taken = (
+            layer.experts.top_k + 4 * layer.attention.heads for layer in self.layers_in_order()
+        )
         return max(taken, default=0)
 
     def peak_bytes(self, height: int, width: int) -> int:
         """Return the peak bytes of the largest layer for `height` × `width` tokens, included."""
-        return max(layer.peak_bytes(height, width) for layer in self._layers())
+        return max(layer.peak_bytes(height, width) for layer in self.layers_in_order())
 
     def auxiliary_loss(self) -> Tensor:
         """Return the mean balance loss of the layers' experts for the last grid in training.
@@ -240,20 +246,10 @@ class Bottleneck(nn.Module):
         0 without one, and after it was returned once. Under checkpointing it needs
         ``use_reentrant=False``: else the first pass has no gradients.
         """
-        return torch.stack([layer.experts.balance() for layer in self._layers()]).mean()
+        return torch.stack([layer.experts.balance() for layer in self.layers_in_order()]).mean()
 
-    def row(self, index: int, grid: Tensor, cell: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Return the attention weights of the cell (y, x) in layer `index`.
-
-        `grid` (H, W, C) is the layer's input. Weights and keys, each (heads, K): a key is y · W +
-        x, −1 for nothing; the weights of a head sum to 1.
-        """
-        layer = self._layers()[index]
-        y, x = cell
-        tokens = grid.reshape(-1, grid.shape[2])
-        return layer.attention.row(tokens, y * grid.shape[1] + x, layer.norm1)
-
-    def _layers(self) -> list[BottleneckLayer]:
+    def layers_in_order(self) -> list[BottleneckLayer]:
+        """Return the layers in the order of computation."""
         return [layer for layer in self.blocks if isinstance(layer, BottleneckLayer)]
 
 

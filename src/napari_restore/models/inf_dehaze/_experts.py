@@ -118,6 +118,15 @@ class LMMoE(nn.Module):
         """Return the experts (H, W, k) of each cell of (H, W, C), in increasing order."""
         return self._route(x, centre)[2][0].permute(1, 2, 0).sort(-1).values
 
+    def shares(self, x: Tensor, centre: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return the gate's probability of every expert for a cell (C,), and its share, (N,) each.
+
+        Shares sum to 1; that of an expert that is not chosen is 0.
+        """
+        probabilities, weights, experts = self._route(x[None, None], centre)
+        of_cell = torch.zeros_like(probabilities).scatter(1, experts, weights)
+        return probabilities[0, :, 0, 0], of_cell[0, :, 0, 0]
+
     def _route(
         self, x: Tensor, centre: Tensor | None, chosen: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:

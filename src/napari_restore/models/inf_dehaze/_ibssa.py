@@ -64,11 +64,6 @@ class HeadwiseAttention(nn.Module):
         """Return the buckets of one head's queries and keys, (L, 2), where it is not exact."""
         raise NotImplementedError
 
-    def row_of(self, q: Tensor, k: Tensor, query: int) -> tuple[Tensor, Tensor]:
-        """Return one head's weights (K,) for a query, and their keys, (K,), −1 for none."""
-        scores = (k @ q[query]).float() * self.key_width**-0.5
-        return scores.softmax(0), torch.arange(len(k), device=k.device)
-
     def project(self, gathered: Tensor) -> Tensor:
         """Return (n, C) of all heads → (n, C)."""
         return gathered
@@ -113,21 +108,6 @@ class HeadwiseAttention(nn.Module):
             tokens, values = zip(*self.attend(q, k, v, buckets), strict=True)
             heads.append(torch.cat(values)[torch.cat(tokens).argsort()])
         return self.project(torch.cat(heads, dim=1))
-
-    @torch.no_grad()
-    def row(self, x: Tensor, query: int, norm: Norm | None = None) -> tuple[Tensor, Tensor]:
-        """Return the attention weights of token `query` on the tokens (L, C).
-
-        Weights and keys, each (heads, K). The weights of a head sum to 1. `keys` are int64 numbers
-        of tokens, −1 where a position is empty (its weight is 0); a key that was sampled may occur
-        twice.
-        """
-        rows = []
-        for head in range(self.heads):
-            q, k = project(x, self.head_weights(head)[:2], norm)
-            rows.append(self.row_of(q, k, query))
-        weights, keys = zip(*rows, strict=True)
-        return torch.stack(weights), torch.stack(keys)
 
     def peak_bytes(self, length: int, channels: int, size: int) -> int:
         """Return the peak bytes beside tokens and output, `size` of them per value."""
@@ -224,24 +204,15 @@ class IBSSA(HeadwiseAttention):
         if self.is_exact(len(q)):
             yield from exact(q, k, v)
             return
-        keys = _order(self.buckets(k) if buckets is None else buckets[:, 1])
-        drawn = self._drawn(keys)
-        queries = _order(self.buckets(q) if buckets is None else buckets[:, 0])
+        keys = order(self.buckets(k) if buckets is None else buckets[:, 1])
+        drawn = self.drawn(keys)
+        queries = order(self.buckets(q) if buckets is None else buckets[:, 0])
         at_once = self._blocks_at_once()
         for first in range(0, len(q), at_once * self.block_size):
             tokens = queries[first : first + at_once * self.block_size]
             yield tokens, self._blocks(q[tokens], k, v, keys, drawn, first // self.block_size)
 
-    def row_of(self, q: Tensor, k: Tensor, query: int) -> tuple[Tensor, Tensor]:
-        if self.is_exact(len(q)):
-            return super().row_of(q, k, query)
-        keys = _order(self.buckets(k))
-        place = int((_order(self.buckets(q)) == query).nonzero())
-        attended, bias = self._attended(keys, self._drawn(keys), place // self.block_size, 1)
-        scores = (k[attended[0]] @ q[query]).float() * self.key_width**-0.5 + bias[0]
-        return scores.softmax(0), attended[0].where(bias[0].isfinite(), -1)
-
-    def _drawn(self, keys: Tensor) -> tuple[Tensor, Tensor]:
+    def drawn(self, keys: Tensor) -> tuple[Tensor, Tensor]:
         """Return the sampled tokens and their blocks of the sorted `keys`, (samples,) each."""
         if not self.samples:
             return keys[:0], keys[:0]
@@ -266,11 +237,11 @@ class IBSSA(HeadwiseAttention):
         count = -(-length // self.block_size)
         q = functional.pad(q, (0, 0, 0, count * self.block_size - length))
         q = q.view(count, self.block_size, -1)
-        attended, bias = self._attended(keys, drawn, first, count)
+        attended, bias = self.attended(keys, drawn, first, count)
         values = _softmax_attention(q, k[attended], v[attended], bias[:, None].to(q.dtype))
         return values.reshape(-1, self.value_width)[:length]
 
-    def _attended(
+    def attended(
         self, keys: Tensor, drawn: tuple[Tensor, Tensor], first: int, count: int
     ) -> tuple[Tensor, Tensor]:
         """Return the keys of `count` blocks of queries, (count, K), and the addends of scores.
@@ -319,7 +290,7 @@ class IBSSA(HeadwiseAttention):
         return max(orders, 16 * length + blocks * size + keys * (8 + 4))
 
 
-def _order(buckets: Tensor) -> Tensor:
+def order(buckets: Tensor) -> Tensor:
     """Return tokens (L,) sorted by their buckets."""
     return buckets.argsort(stable=True)
 

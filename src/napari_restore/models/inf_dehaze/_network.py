@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
-from napari_restore.errors import BadParameter
-from napari_restore.models._bottleneck_model import BottleneckModel, EncodedImages, Residual
+from napari_restore.models._attention import AttentionRow, AttentionSite, LayerTokens
+from napari_restore.models._bottleneck_model import (
+    ENCODED,
+    RELATED,
+    BottleneckModel,
+    EncodedImages,
+    Residual,
+)
 from napari_restore.models._card import ModelCard
 from napari_restore.models._context import Context
 from napari_restore.models._model import Statistics, ToModel
 from napari_restore.models._routing import Routing
-from napari_restore.models._sweeps import Tick
+from napari_restore.models._sweeps import SweepInput, Tick
 from napari_restore.models.atmosphere._model import Atmosphere
 from napari_restore.models.classical._deadband import soft_gate
-from napari_restore.models.inf_dehaze._blocks import SwinBlock
+from napari_restore.models.inf_dehaze._attention import (
+    WindowRows,
+    layer_column,
+    layer_rows,
+    layer_sites,
+    window_sites,
+)
 from napari_restore.models.inf_dehaze._bottleneck import Bottleneck
 from napari_restore.models.inf_dehaze._config import (
     BANDS,
@@ -38,15 +51,15 @@ from napari_restore.models.inf_dehaze._head import (
     restored,
 )
 from napari_restore.models.inf_dehaze._initial import initialise
+from napari_restore.models.inf_dehaze._rows import kept_of
 from napari_restore.models.inf_dehaze._stages import (
     CellStatistics,
     DecoderStage,
     EncoderStage,
     PatchEmbed,
     PatchExpand,
+    Visit,
 )
-
-Part = Literal["encoder", "decoder"]
 
 
 class Encoder(nn.Module):
@@ -62,19 +75,12 @@ class Encoder(nn.Module):
         if config.head == "haze":
             self.cells = CellStatistics(config.stride, config.widths[-1], planes)
 
-    def start(self, x: Tensor, stage: int) -> Tensor:
-        """Return the input map (N, h, w, C) of `stage` for tiles (N, planes, T, T)."""
-        x = self.embed(x)
-        for before in self.in_order()[:stage]:
-            x = before.merge(before(x))
-        return x
-
-    def forward(self, x: Tensor) -> list[Tensor]:
+    def forward(self, x: Tensor, visit: Visit | None = None) -> list[Tensor]:
         """Return the map (N, h, w, C) at the end of each stage for tiles (N, planes, T, T)."""
         tiles, x = x, self.embed(x)
         maps = []
         for stage in self.in_order():
-            maps.append(stage(x))
+            maps.append(stage(x, visit))
             x = stage.merge(maps[-1])
         if self.cells is not None:
             maps[-1] = maps[-1] + self.cells(tiles)
@@ -94,19 +100,11 @@ class Decoder(nn.Module):
         self.stages = nn.ModuleList(DecoderStage(config, index) for index in coarse_first)
         self.unembed = PatchExpand(config.widths[0], BANDS, config.patch)
 
-    def start(self, tokens: Tensor, maps: list[Tensor], stage: int) -> Tensor:
-        """Return the input map of the blocks of `stage`, 0 being the coarsest."""
-        x = tokens
-        stages = self.in_order()
-        for before, residual in zip(stages[:stage], reversed(maps), strict=False):
-            x = before(x, residual)
-        return stages[stage].join(x, maps[-1 - stage])
-
-    def forward(self, tokens: Tensor, maps: list[Tensor]) -> Tensor:
+    def forward(self, tokens: Tensor, maps: list[Tensor], visit: Visit | None = None) -> Tensor:
         """Return the head's input (N, T, T, …) for tokens and the encoder's maps (N, h, w, C)."""
         x = tokens
         for stage, residual in zip(self.in_order(), reversed(maps), strict=True):
-            x = stage(x, residual)
+            x = stage(x, residual, visit)
         out: Tensor = self.unembed(x)
         return out
 
@@ -217,10 +215,7 @@ class InfDehaze(BottleneckModel):
     def decode(
         self, tokens: Tensor, encoded: Tensor, residuals: tuple[Tensor, ...], x: Tensor
     ) -> Tensor:
-        maps = [as_map(self._cast(feature)) for feature in (*residuals, encoded)]
-        inner = slice(self.margin, tokens.shape[2] - self.margin)
-        inner_tokens = as_map(self._cast(tokens[..., inner, inner]))
-        out = as_planes(self.decoder(inner_tokens, maps)).to(x.dtype)
+        out = as_planes(self.decoder(*self._decoder_input(tokens, encoded, residuals))).to(x.dtype)
         if self.head is None:
             return self._veil(x).pixels + out
         return self._unveiled(x, self._cast(tokens), out)[0]
@@ -293,65 +288,51 @@ class InfDehaze(BottleneckModel):
             self._balances.append(self.bottleneck.auxiliary_loss())
         return tokens
 
-    def window_row(
-        self,
-        x: Tensor,
-        part: Part,
-        stage: int,
-        block: int,
-        query: tuple[int, int],
-        tokens: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Return the attention of one cell of a tile in a window block.
+    def attention_sites(self) -> tuple[AttentionSite, ...]:
+        encoded = [each for each in self._window_sites.values() if each.step == "encode"]
+        decoded = [each for each in self._window_sites.values() if each.step == "decode"]
+        return (*encoded, *layer_sites(self.config, self.bottleneck), *decoded)
 
-        Parameters
-        ----------
-        x
-            The tile (1, C, tile, tile), as from `view`.
-        part, stage, block
-            Stages count in the order of computation: the decoder's 0 is the coarsest.
-        query
-            (row, column) in cells of that stage's map.
-        tokens
-            (1, width, h, w) of the tile alone from the bottleneck, for the decoder; without
-            them the tile is taken as the whole image.
-
-        Returns
-        -------
-        Softmax weights (heads, window²) and their cells (window², 2), row and column in
-        the tile's map. No other query is computed. Raises `BadParameter` when there is no
-        such block or cell.
-        """
-        attention, before = self._window_block(part, stage, block)
-        if part == "encoder":
-            feature = self.encoder.start(self._encoder_planes(x), stage)
+    def attention_rows(
+        self, step: str, given: SweepInput, pixel: tuple[int, int], names: frozenset[str]
+    ) -> dict[str, AttentionRow]:
+        rows = WindowRows(self._window_sites, pixel, names)
+        assert given.view is not None
+        if step == "encode":
+            self.encoder(self._encoder_planes(given.view), rows)
         else:
-            maps = self.encoder(self._encoder_planes(x))
-            # The bottleneck may overwrite its grid, which here is a map still needed.
-            grid = self.relate(maps[-1][0].clone())[None] if tokens is None else as_map(tokens)
-            feature = self.decoder.start(self._cast(grid), maps, stage)
-        for earlier in before:
-            feature = earlier(feature)
-        if not all(0 <= at < side for at, side in zip(query, feature.shape[1:3], strict=True)):
-            raise BadParameter(
-                f"Cell {query} lies outside the map of {feature.shape[1]} × {feature.shape[2]}.",
-                "Give its row and column.",
-            )
-        return attention.row(feature[0], query)
+            maps = given.maps
+            residuals = self.residuals_in(maps)
+            self.decoder(*self._decoder_input(maps[RELATED], maps[ENCODED], residuals), rows)
+        return rows.found
 
-    def _window_block(
-        self, part: Part, stage: int, block: int
-    ) -> tuple[SwinBlock, list[nn.Module]]:
-        """Return a window block and those before it in its stage."""
-        stages = (self.encoder if part == "encoder" else self.decoder).in_order()
-        blocks = list(stages[stage].blocks) if 0 <= stage < len(stages) else []
-        chosen_block = blocks[block] if 0 <= block < len(blocks) else None
-        if not isinstance(chosen_block, SwinBlock):
-            raise BadParameter(
-                f"{self.card.id} has no window block {block} in stage {stage} of its {part}.",
-                f"It has {len(stages)} stages of {self.config.block} blocks.",
-            )
-        return chosen_block, blocks[:block]
+    def layer_rows(
+        self, index: int, kept: LayerTokens, cell: tuple[int, int], names: frozenset[str]
+    ) -> dict[str, AttentionRow]:
+        layer = self.bottleneck.layers_in_order()[index]
+        return layer_rows(layer, f"bottleneck.{index + 1}", kept, cell, names)
+
+    def layer_column(self, index: int, kept: LayerTokens, cell: tuple[int, int]) -> AttentionRow:
+        return layer_column(self.bottleneck.layers_in_order()[index], kept, cell)
+
+    def kept_of_layer(self, index: int, routing: Routing) -> dict[Hashable, Tensor]:
+        layer = self.bottleneck.layers_in_order()[index]
+        kept = kept_of(layer.attention, routing)
+        if "centre" in routing.made:
+            kept["centre"] = routing.made["centre"]
+        return kept
+
+    @property
+    def _window_sites(self) -> dict[nn.Module, AttentionSite]:
+        return window_sites(self.config, self.encoder.in_order(), self.decoder.in_order())
+
+    def _decoder_input(
+        self, tokens: Tensor, encoded: Tensor, residuals: tuple[Tensor, ...]
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Return the tokens of the tiles alone, and the encoder's maps, each (N, h, w, C)."""
+        maps = [as_map(self._cast(feature)) for feature in (*residuals, encoded)]
+        inner = slice(self.margin, tokens.shape[2] - self.margin)
+        return as_map(self._cast(tokens[..., inner, inner])), maps
 
     def _encoder_planes(self, x: Tensor) -> Tensor:
         """Return the planes of a view that the encoder takes."""

@@ -39,17 +39,38 @@ class SpatialFrequencyAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (N, H, W, C) → the same shape; H and W whole windows."""
+        results = torch.stack([self._attend(*band) for band in self._by_band(x)])
+        weights = self.band_weights(results).to(results.dtype)
+        return add(x, self.restore((weights[..., None, None, None] * results).sum(0)))
+
+    def row(self, x: Tensor, query: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the attention of cell `query` (row, column) of a map (H, W, C).
+
+        Softmax weights (3 · heads, window²), the bands after one another from low to high; the
+        cells (window², 2) they belong to; and ω (3,), the share of each band in the whole map.
+        """
+        top, left = (at // self.window * self.window for at in query)
+        rows, results = [], []
+        for q, key_value in self._by_band(x[None]):
+            results.append(self._attend(q, key_value))
+            window = key_value[:, top : top + self.window, left : left + self.window]
+            k = _heads(window.reshape(1, self.window**2, -1).chunk(2, dim=-1)[0])[0]
+            one = _heads(q[:, query[0], query[1]][:, None])[0]
+            scores = (one @ k.transpose(1, 2))[:, 0] * one.shape[-1] ** -0.5
+            rows.append(scores.float().softmax(-1))
+        line = torch.arange(self.window, device=x.device)
+        cells = torch.cartesian_prod(line + top, line + left)
+        return torch.cat(rows), cells, self.band_weights(torch.stack(results))[:, 0]
+
+    def _by_band(self, x: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Return queries, and keys with values, of each band of maps (N, H, W, C)."""
         reduced = self.reduce(x)
         bands = frequency_bands(reduced).to(reduced.dtype)
         queries = self.query(reduced).chunk(BANDS, dim=-1)
-        results = torch.stack(
-            [
-                self._attend(query, key_value(band))
-                for query, band, key_value in zip(queries, bands, self.key_value, strict=True)
-            ]
-        )
-        weights = self.band_weights(results).to(results.dtype)
-        return add(x, self.restore((weights[..., None, None, None] * results).sum(0)))
+        return [
+            (query, key_value(band))
+            for query, band, key_value in zip(queries, bands, self.key_value, strict=True)
+        ]
 
     def bands(self, x: Tensor) -> Tensor:
         """Return the low, middle and high band of W_in x, (3, N, H, W, 32) float32."""

@@ -5,6 +5,9 @@ Maps are (N, H, W, C) throughout.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 import torch
 from torch import Tensor, nn
 
@@ -13,6 +16,8 @@ from napari_restore.models.inf_dehaze._config import InfDehazeConfig
 from napari_restore.models.inf_dehaze._initial import start
 from napari_restore.models.inf_dehaze._sfca import SpatialFrequencyAttention
 
+Visit: TypeAlias = Callable[[nn.Module, Tensor], None]
+"""Called with every block of a stage and its input map (N, H, W, C), before it is run."""
 SFCA_SIDE = 16
 """Cells along a side that a map must have for frequency bands to be meaningful."""
 
@@ -122,11 +127,12 @@ class EncoderStage(nn.Module):
         if not last:
             self.merge = PatchMerging(width, config.widths[index + 1])
 
-    def forward(self, x: Tensor) -> Tensor:
-        for block in self.blocks:
+    def forward(self, x: Tensor, visit: Visit | None = None) -> Tensor:
+        for block in (*self.blocks, self.sfca):
+            if visit is not None:
+                visit(block, x)
             x = block(x)
-        out: Tensor = self.sfca(x)
-        return out
+        return x
 
 
 class DecoderStage(nn.Module):
@@ -147,9 +153,11 @@ class DecoderStage(nn.Module):
         out: Tensor = self.project(torch.cat([x, residual], dim=-1))
         return out
 
-    def forward(self, x: Tensor, residual: Tensor) -> Tensor:
+    def forward(self, x: Tensor, residual: Tensor, visit: Visit | None = None) -> Tensor:
         x = self.join(x, residual)
         for block in self.blocks:
+            if visit is not None:
+                visit(block, x)
             x = block(x)
         out: Tensor = self.expand(x)
         return out

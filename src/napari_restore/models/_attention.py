@@ -1,0 +1,83 @@
+"""Attention of a network: where it is computed, and the weights of one query in each head."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, TypeAlias
+
+import torch
+from torch import Tensor
+
+AttentionKind: TypeAlias = Literal[
+    "window", "band", "sparse", "full", "routing", "cached", "channel", "gate"
+]
+"""What the weights of a row belong to.
+
+``window``: the cells of the query's window. ``band``: the same for each frequency band. ``sparse``: the
+cells with similar hashes. ``full``: all cells. ``routing``: the experts of the query's own cell.
+``cached``: tokens kept from the whole image. ``channel``: channels, not places; its maps are derived.
+``gate``: factors of features."""
+
+
+@dataclass(frozen=True)
+class AttentionSite:
+    """One place of a network where attention is computed."""
+
+    name: str
+    """For options and records, for instance ``"encoder.2.1"``: stage and block, counted from 1."""
+    title: str
+    """For users, for instance ``"encoder 2.1, shifted"``."""
+    kind: AttentionKind
+    step: str
+    """Name of the model's step (`Sweep` or `WholeStep`) that computes it."""
+    stride: int
+    """Pixels per cell along a side."""
+    heads: tuple[str, ...]
+    """Names of the heads, ``"1"``, ``"2"`` … unless they mean more."""
+    window: int | None = None
+    """Cells along a side of a window; None where it is not divided into windows."""
+    shift: int = 0
+    """Cells by which the windows are moved down and right."""
+    layer: int | None = None
+    """Layer of a `WholeStep`, counted from 0."""
+
+
+@dataclass(frozen=True)
+class AttentionRow:
+    """Attention of one query (or, transposed, to one key) in every head of a site."""
+
+    weights: Tensor
+    """(heads, K) float32; of softmax attention they sum to 1 in every head."""
+    cells: Tensor
+    """(heads, K, 2) int64: row and column of the cell of each weight in the map the site was given;
+    (−1, −1) where a position is empty, whose weight is 0. All other cells were never candidates."""
+    query: tuple[int, int]
+    """Row and column of the query's cell."""
+    numbers: Mapping[str, Tensor] = field(default_factory=dict)
+    """Further numbers of the query by name, for instance ``"shares"`` of experts."""
+
+
+class LayerTokens(Protocol):
+    """What a run kept of one layer of a `WholeStep`."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of the layer's input."""
+
+    def tokens(self, numbers: Tensor) -> Tensor:
+        """Return the input (n, C) float32 of the cells `numbers` (n,), each y · width + x."""
+
+    def kept(self, name: Hashable) -> Tensor:
+        """Return what `SweptModel.kept_of_layer` returned under this name."""
+
+
+def numbered(heads: int) -> tuple[str, ...]:
+    """Return the names ``"1"``, ``"2"``, … of heads that have no other."""
+    return tuple(str(head) for head in range(1, heads + 1))
+
+
+def places_of(numbers: Tensor, width: int) -> Tensor:
+    """Return rows and columns (…, 2) of cells numbered y · width + x; (−1, −1) of those below 0."""
+    places = torch.stack([numbers // width, numbers % width], dim=-1)
+    return places.masked_fill_((numbers < 0)[..., None], -1)

@@ -1,0 +1,168 @@
+"""Where Inf-Dehaze computes attention, and rows of its windows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from napari_restore.models._attention import (
+    AttentionKind,
+    AttentionRow,
+    AttentionSite,
+    LayerTokens,
+    numbered,
+    places_of,
+)
+from napari_restore.models.inf_dehaze._blocks import SwinBlock
+from napari_restore.models.inf_dehaze._bottleneck import Bottleneck, BottleneckLayer
+from napari_restore.models.inf_dehaze._config import InfDehazeConfig
+from napari_restore.models.inf_dehaze._ibssa import IBSSA
+from napari_restore.models.inf_dehaze._rows import column_of, output_of, row_of
+from napari_restore.models.inf_dehaze._sfca import HEADS, SpatialFrequencyAttention
+from napari_restore.models.inf_dehaze._stages import DecoderStage, EncoderStage
+
+ENCODE, BOTTLENECK, DECODE = "encode", "bottleneck", "decode"
+BAND_NAMES = ("low", "middle", "high")
+EXPERTS = "experts"
+
+
+def window_sites(
+    config: InfDehazeConfig, encoder: list[EncoderStage], decoder: list[DecoderStage]
+) -> dict[nn.Module, AttentionSite]:
+    """Return the sites of the encoder and the decoder by the module that computes them."""
+    found: dict[nn.Module, AttentionSite] = {}
+    for number, stage in enumerate(encoder):
+        stride = config.patch << number
+        found |= _of_blocks(stage.blocks, "encoder", number + 1, stride, ENCODE)
+        if isinstance(stage.sfca, SpatialFrequencyAttention):
+            found[stage.sfca] = AttentionSite(
+                f"encoder.{number + 1}.bands",
+                f"encoder {number + 1}, frequency bands",
+                "band",
+                ENCODE,
+                stride,
+                tuple(f"{band} {head}" for band in BAND_NAMES for head in range(1, HEADS + 1)),
+                stage.sfca.window,
+            )
+    for number, decoding in enumerate(decoder):
+        stride = config.stride >> number
+        found |= _of_blocks(decoding.blocks, "decoder", number + 1, stride, DECODE)
+    return found
+
+
+def _of_blocks(
+    blocks: nn.ModuleList, part: str, stage: int, stride: int, step: str
+) -> Iterator[tuple[nn.Module, AttentionSite]]:
+    for number, block in enumerate(blocks, start=1):
+        if isinstance(block, SwinBlock):
+            attention = block.attention
+            shifted = ", shifted" if attention.shift else ""
+            yield (
+                block,
+                AttentionSite(
+                    f"{part}.{stage}.{number}",
+                    f"{part} {stage}.{number}{shifted}",
+                    "window",
+                    step,
+                    stride,
+                    numbered(attention.heads),
+                    attention.window,
+                    attention.shift,
+                ),
+            )
+
+
+def layer_sites(config: InfDehazeConfig, bottleneck: Bottleneck) -> list[AttentionSite]:
+    """Return the sites of the bottleneck: the attention and the experts of every layer."""
+    found = []
+    for index, layer in enumerate(bottleneck.layers_in_order()):
+        name, title = f"{BOTTLENECK}.{index + 1}", f"bottleneck {index + 1}"
+        kind: AttentionKind = "sparse" if isinstance(layer.attention, IBSSA) else "full"
+        heads = numbered(layer.attention.heads)
+        found.append(
+            AttentionSite(name, title, kind, BOTTLENECK, config.stride, heads, layer=index)
+        )
+        experts = tuple(
+            f"{number} ({side} × {side})" for number, side in enumerate(config.experts, start=1)
+        )
+        found.append(
+            AttentionSite(
+                f"{name}.{EXPERTS}",
+                f"{title}, experts",
+                "routing",
+                BOTTLENECK,
+                config.stride,
+                experts,
+                layer=index,
+            )
+        )
+    return found
+
+
+class WindowRows:
+    """Takes the rows of one pixel of a tile from the blocks that visit it.
+
+    `pixel` is (row, column) in the tile. Only sites that `names` names are computed.
+    """
+
+    def __init__(
+        self,
+        sites: Mapping[nn.Module, AttentionSite],
+        pixel: tuple[int, int],
+        names: frozenset[str],
+    ) -> None:
+        self._sites, self._pixel, self._names = sites, pixel, names
+        self.found: dict[str, AttentionRow] = {}
+
+    def __call__(self, module: nn.Module, x: Tensor) -> None:
+        site = self._sites.get(module)
+        if site is None or site.name not in self._names:
+            return
+        cell = self._pixel[0] // site.stride, self._pixel[1] // site.stride
+        numbers: dict[str, Tensor] = {}
+        if isinstance(module, SpatialFrequencyAttention):
+            weights, cells, omega = module.row(x[0], cell)
+            numbers["band_weights"] = omega
+        else:
+            assert isinstance(module, SwinBlock)
+            weights, cells = module.row(x[0], cell)
+        every = cells.expand(len(weights), *cells.shape)
+        self.found[site.name] = AttentionRow(weights.to(torch.float32), every, cell, numbers)
+
+
+def layer_rows(
+    layer: BottleneckLayer,
+    name: str,
+    kept: LayerTokens,
+    cell: tuple[int, int],
+    names: frozenset[str],
+) -> dict[str, AttentionRow]:
+    """Return the rows of a cell in one layer of the bottleneck, of those sites that are named.
+
+    `name` is that of its attention.
+    """
+    width = kept.shape[1]
+    query = cell[0] * width + cell[1]
+    row = row_of(layer.attention, kept, query, layer.norm1)
+    found = {}
+    if name in names:
+        found[name] = AttentionRow(row[0], places_of(row[1], width), cell)
+    experts = f"{name}.{EXPERTS}"
+    if experts in names:
+        own = kept.tokens(torch.tensor([query]))[0]
+        own = own + output_of(layer.attention, kept, row, layer.norm1)
+        centre = kept.kept("centre") if layer.centred_gate else None
+        probabilities, shares = layer.experts.shares(own, centre)
+        here = torch.tensor(cell).expand(len(shares), 1, 2)
+        numbers = {"probabilities": probabilities}
+        found[experts] = AttentionRow(shares[:, None], here, cell, numbers)
+    return found
+
+
+def layer_column(layer: BottleneckLayer, kept: LayerTokens, cell: tuple[int, int]) -> AttentionRow:
+    """Return the weights that cells give to one cell in a layer of the bottleneck."""
+    width = kept.shape[1]
+    weights, numbers = column_of(layer.attention, kept, cell[0] * width + cell[1], layer.norm1)
+    return AttentionRow(weights, places_of(numbers, width), cell)
