@@ -41,6 +41,10 @@ class AttentionSite:
     """Cells by which the windows are moved down and right."""
     layer: int | None = None
     """Layer of a `WholeStep`, counted from 0."""
+    placed: bool = False
+    """Whether cells, the query's too, are counted from the corner of the image, not of the box."""
+    key_stride: int | None = None
+    """Pixels per cell of the weights' cells along a side, where that is not `stride`."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,8 @@ class AttentionRow:
     """Attention of one query (or, transposed, to one key) in every head of a site."""
 
     weights: Tensor
-    """(heads, K) float32; of softmax attention they sum to 1 in every head."""
+    """(heads, K) float32; of softmax attention they sum to 1 in every head. All are 0 where the network
+    leaves the query out, because no pixel of its cell is valid."""
     cells: Tensor
     """(heads, K, 2) int64: row and column of the cell of each weight in the map the site was given;
     (−1, −1) where a position is empty, whose weight is 0. All other cells were never candidates."""
