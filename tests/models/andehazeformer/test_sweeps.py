@@ -84,6 +84,9 @@ class Tiled:
         return kept
 
     def call(self, step: Any, batch: list[tuple[int, int]]) -> Mapping[str, Tensor]:
+        return step.run(self.given(step, batch))
+
+    def given(self, step: Any, batch: list[tuple[int, int]]) -> SweepInput:
         boxes = [self.box(at, step.halo) for at in batch]
         strides = {each.name: each for s in self.model.steps() for each in s.writes}
         origins = [(box[0].start, box[1].start) for box in boxes]
@@ -98,7 +101,7 @@ class Tiled:
         }
         maps = {name: each.to(kind(strides[name])) for name, each in maps.items()}
         placed = placed_at(self.statistics, origins, 1.0, self.x)
-        return step.run(SweepInput(view, maps, placed, None, valid))
+        return SweepInput(view, maps, placed, None, valid)
 
 
 def kind(one: Map) -> torch.dtype:

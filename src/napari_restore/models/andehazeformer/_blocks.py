@@ -14,7 +14,12 @@ from torch.nn.functional import layer_norm, scaled_dot_product_attention, silu
 from napari_restore.models.andehazeformer._cache import Cache
 from napari_restore.models.andehazeformer._config import AnDehazeConfig
 from napari_restore.models.andehazeformer._sphere import Scale, SphereLinear, unit
-from napari_restore.models.andehazeformer._windows import mask_of, relative_index, windows_of
+from napari_restore.models.andehazeformer._windows import (
+    mask_of,
+    relative_index,
+    window_at,
+    windows_of,
+)
 
 STEP = 0.05
 """Initial share of a block's result in its output (nGPT)."""
@@ -154,6 +159,30 @@ class WindowAttention(Attention):
         out: Tensor = self.out(attended.transpose(1, 2).flatten(2))
         return windows.join(out)
 
+    def row(
+        self, x: Tensor, origin: tuple[int, int], known: Tensor, query: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
+        """Return the attention of token `query` (row, column) of a map (h, w, C), from its window.
+
+        It is the softmax weights (heads, side²) and the tokens (side², 2) they belong to, as rows
+        and columns of the map. Tokens beyond the map, and those that are not `known` (h, w) bool,
+        are (−1, −1), their weights 0; all are where the query itself is not known.
+        """
+        shape = (x.shape[0], x.shape[1])
+        cells, number = window_at(query, shape, origin, self.side, self.shift)
+        cells = cells.to(x.device)
+        rows, columns = cells.clamp(min=0).unbind(1)
+        allowed = (cells[:, 0] >= 0) & known[rows, columns] & known[query]
+        tokens = x[rows, columns][None]
+        queries, keys = (
+            self.queries(tokens),
+            self.split(self.scaled(self.keys_and_values(tokens)[0])),
+        )
+        logits = self.logit_scale * (queries[0, :, number, None] @ keys[0].transpose(1, 2))[:, 0]
+        logits = logits + self.bias_table[self.index[number]].T
+        weights = logits.masked_fill(~allowed, -torch.inf).softmax(-1).where(allowed, 0.0)
+        return weights, cells.masked_fill(~allowed[:, None], -1)
+
 
 class CachedAttention(Attention):
     """Attention of every token to the cache of its image, and to nothing else."""
@@ -216,6 +245,8 @@ class Block(nn.Module):
 class WindowBlock(Block):
     """Tokens attend to their window."""
 
+    attention: WindowAttention
+
     def forward(
         self,
         h: Tensor,
@@ -229,6 +260,20 @@ class WindowBlock(Block):
         h = self.step1(h, self.attention(read, origin, known))
         return self.transform(h, texture, tint)
 
+    def row(
+        self,
+        h: Tensor,
+        guide: tuple[Tensor, Tensor],
+        origin: tuple[int, int],
+        known: Tensor,
+        query: tuple[int, int],
+    ) -> tuple[Tensor, Tensor]:
+        """Return the attention of a token of one map (1, h, w, C), see `WindowAttention.row`.
+
+        `guide` are texture and tint (1, C).
+        """
+        return self.attention.row(self.norm1(h, *guide)[0], origin, known, query)
+
 
 class GlobalBlock(Block):
     """Tokens attend to the cache of the whole image; each by itself."""
@@ -240,6 +285,17 @@ class GlobalBlock(Block):
         if any(len(cache.weight) for cache in caches):
             h = self.step1(h, self.attention(self.norm1(h, texture, tint), caches))
         return self.transform(h, texture, tint)
+
+    def row(
+        self, h: Tensor, guide: tuple[Tensor, Tensor], cache: Cache, query: tuple[int, int]
+    ) -> Tensor:
+        """Return the attention (heads, K) of token `query` of one map (1, h, w, C) to the cache.
+
+        `guide` are texture and tint (1, C).
+        """
+        row, column = query
+        own = h[:, row : row + 1, column : column + 1]
+        return self.attention.rows(self.norm1(own, *guide)[0, 0], cache)[:, 0]
 
     def candidates(
         self, h: Tensor, texture: Tensor, tint: Tensor, share: Tensor, pool: int

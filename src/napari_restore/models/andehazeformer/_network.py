@@ -252,12 +252,17 @@ class AnDehazeNetwork(GuidedModel):
         """Return the block of a global layer."""
         return cast("GlobalBlock", self.globals[layer])
 
+    def window_block(self, layer: int) -> WindowBlock:
+        """Return the window block of a layer."""
+        return cast("WindowBlock", self.windows[layer])
+
     def window(
         self, layer: int, tokens: Tensor, guide: Guide, share: Tensor, origin: Origin
     ) -> Tensor:
         """Return tokens (N, h, w, C) behind the window block of a layer."""
         y, x = (at // self.config.stride for at in origin)
-        out: Tensor = self.windows[layer](tokens, guide.texture, guide.tint, (y, x), share > 0)
+        block = self.window_block(layer)
+        out: Tensor = block(tokens, guide.texture, guide.tint, (y, x), share > 0)
         return out
 
     def cell(self, origin: Origin) -> Origin:

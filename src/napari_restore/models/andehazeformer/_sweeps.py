@@ -14,10 +14,12 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from napari_restore.models._attention import AttentionRow, AttentionSite
 from napari_restore.models._card import ModelCard
 from napari_restore.models._growing_list import NUMBER, joined
 from napari_restore.models._model import Statistics
 from napari_restore.models._sweeps import RESTORED, Counts, Map, Sums, Sweep, SweepInput
+from napari_restore.models.andehazeformer._attention import rows_of, sites_of
 from napari_restore.models.andehazeformer._cache import Merged, assigned, numbers_of
 from napari_restore.models.andehazeformer._config import BANDS, PLANES, SMALL
 from napari_restore.models.andehazeformer._guided import Guide
@@ -31,13 +33,14 @@ from napari_restore.models.andehazeformer._tile_counts import (
     channels_of,
     counts_of,
     features_of,
+    fields_of,
     kept_counts,
     kept_features,
     kept_of,
     members_of,
-    rows_of,
     tiles_of,
 )
+from napari_restore.models.andehazeformer._tiles import seen, tokens_of
 
 Outputs = Mapping[str, Tensor]
 
@@ -47,6 +50,14 @@ class AnDehazeFormer(AnDehazeNetwork):
 
     def steps(self) -> tuple[Sweep, ...]:
         return steps_of(self)
+
+    def attention_sites(self) -> tuple[AttentionSite, ...]:
+        return sites_of(self)
+
+    def attention_rows(
+        self, step: str, given: SweepInput, pixel: tuple[int, int], names: frozenset[str]
+    ) -> dict[str, AttentionRow]:
+        return rows_of(self, step, given, pixel, names)
 
 
 def make_small(
@@ -77,7 +88,7 @@ def _embed(model: AnDehazeNetwork) -> Sweep:
     size = model.config.footprint
 
     def run(given: SweepInput) -> Outputs:
-        planes, valid = _seen(model, given)
+        planes, valid = seen(model, given)
         share, ranks = model.share(valid), model.rank(planes, valid)
         guide = model.guide(given.statistics)
         tokens = _windowed(model, 0, model.tokens(planes), guide, share, given)
@@ -130,7 +141,7 @@ def _keep(model: AnDehazeNetwork) -> Sweep:
     return Sweep(
         "keep1",
         "Kept tokens, layer 1",
-        lambda given: kept_features(model, 0, given, _tokens(given, 0)),
+        lambda given: kept_features(model, 0, given, tokens_of(given, 0)),
         reads=("tokens0", "share", "ranks"),
         sees_image=False,
         counts=kept_counts(model, 0),
@@ -148,7 +159,7 @@ def _merge(model: AnDehazeNetwork, layer: int) -> Sweep:
             return {"token": none.new_zeros(none.shape).expand(-1, channels, -1, -1), "into": none}
         rows = given.statistics[f"kept{layer}"]
         found = []
-        for tile in tiles_of(model, layer, given, _tokens(given, layer)):
+        for tile in tiles_of(model, layer, given, tokens_of(given, layer)):
             kept = kept_of(rows.to(tile.keys))
             decide = partial(assigned, tile, members, kept)
             into = given.routing.fixed("into", decide) if given.routing else decide()
@@ -160,7 +171,7 @@ def _merge(model: AnDehazeNetwork, layer: int) -> Sweep:
 
     def settle(sums: Sums, statistics: Statistics) -> Statistics:
         kept = kept_of(statistics[f"kept{layer}"])
-        sum_of = Merged(*rows_of(sums["tokens"][0, : len(kept.number)]))
+        sum_of = Merged(*fields_of(sums["tokens"][0, : len(kept.number)]))
         cache = model.settle_cache(kept, [sum_of])
         table = torch.cat([cache.key, cache.value, cache.weight[:, None]], 1)
         return {f"cache{layer}": table}
@@ -183,7 +194,7 @@ def _attend(model: AnDehazeNetwork, layer: int) -> Sweep:
     reads = [f"tokens{layer}", *([] if is_last else ["share"]), *(["ranks"] if counts else [])]
 
     def run(given: SweepInput) -> Outputs:
-        tokens, guide = _tokens(given, layer), model.guide(given.statistics)
+        tokens, guide = tokens_of(given, layer), model.guide(given.statistics)
         caches = [cache_of(model, given.statistics, layer)]
         tokens = model.global_block(layer)(tokens, guide.texture, guide.tint, caches)
         if not is_last:
@@ -210,8 +221,8 @@ def _restore(model: AnDehazeNetwork) -> Sweep:
     pairs = model.config.pairs
 
     def run(given: SweepInput) -> Outputs:
-        planes, _ = _seen(model, given)
-        y = model.reconstruct(_tokens(given, pairs), planes)
+        planes, _ = seen(model, given)
+        y = model.reconstruct(tokens_of(given, pairs), planes)
         if given.valid is not None and given.view is not None:
             # Pixels beside nodata count nowhere, but are restored: from their own values.
             y = y + (given.view - planes[:, :BANDS])
@@ -232,16 +243,6 @@ def _restore(model: AnDehazeNetwork) -> Sweep:
 
 
 # -- tiles ------------------------------------------------------------------------
-
-
-def _seen(model: AnDehazeNetwork, given: SweepInput) -> tuple[Tensor, Tensor]:
-    """Return the planes (N, 10, h, w), and which pixels count (N, 1, h, w) bool."""
-    x = given.view
-    assert x is not None
-    valid = given.valid
-    if valid is None:
-        valid = torch.ones_like(x[:, :1], dtype=torch.bool)
-    return model.planes(x, given.statistics, valid), valid
 
 
 def _windowed(
@@ -273,11 +274,6 @@ def _cells(origin: tuple[int, int], like: Tensor) -> Tensor:
 
 def _map_of(model: AnDehazeNetwork, layer: int) -> Map:
     return Map(f"tokens{layer}", model.config.width, model.config.stride)
-
-
-def _tokens(given: SweepInput, layer: int) -> Tensor:
-    """Return tokens (N, h, w, C) of a map."""
-    return given.maps[f"tokens{layer}"].permute(0, 2, 3, 1)
 
 
 def _as_map(tokens: Tensor) -> Tensor:

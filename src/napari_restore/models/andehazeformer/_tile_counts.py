@@ -85,17 +85,17 @@ def members_of(statistics: Statistics) -> Members:
 
 def kept_of(rows: Tensor) -> Kept:
     """Return kept tokens of rows (K, 2C + 1)."""
-    return Kept(torch.arange(len(rows), device=rows.device), *rows_of(rows))
+    return Kept(torch.arange(len(rows), device=rows.device), *fields_of(rows))
 
 
 def cache_of(model: AnDehazeNetwork, statistics: Statistics, layer: int) -> Cache:
     """Return the cache of a layer, an empty one if the model has none."""
     if model.cache_tokens:
-        return Cache(*rows_of(statistics[f"cache{layer}"]))
-    return Cache(*rows_of(statistics["texture"].new_zeros(0, channels_of(model))))
+        return Cache(*fields_of(statistics[f"cache{layer}"]))
+    return Cache(*fields_of(statistics["texture"].new_zeros(0, channels_of(model))))
 
 
-def rows_of(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def fields_of(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return keys, values and weights of rows (K, 2C + 1)."""
     width = rows.shape[1] // 2
     keys, values, weights = torch.split(rows, [width, width, 1], 1)

@@ -49,6 +49,27 @@ def windows_of(
     return Windows(side, (left, right, top, bottom), rows, columns)
 
 
+def window_at(
+    query: tuple[int, int],
+    shape: tuple[int, int],
+    origin: tuple[int, int],
+    side: int,
+    shift: int,
+) -> tuple[Tensor, int]:
+    """Return the tokens (side², 2) of the window of token `query`, and its number among them.
+
+    Rows and columns of the map that `windows_of` divides, (−1, −1) of those beyond it.
+    """
+    lines, number = [], 0
+    for at, length, first in zip(query, shape, origin, strict=True):
+        within = (at + first + shift) % side
+        number = number * side + within
+        line = torch.arange(at - within, at - within + side)
+        lines.append(line.masked_fill((line < 0) | (line >= length), -1))
+    cells = torch.cartesian_prod(*lines)
+    return cells.masked_fill((cells < 0).any(1, keepdim=True), -1), number
+
+
 def mask_of(windows: Windows, known: Tensor) -> Tensor | None:
     """Return what tokens may attend to, (N · windows, 1, 1 or side², side²) bool; None: everything.
 

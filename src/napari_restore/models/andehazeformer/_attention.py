@@ -1,0 +1,158 @@
+"""Where anDehazeFormer attends, and rows of its windows and of its caches."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from napari_restore.models._attention import AttentionRow, AttentionSite, numbered
+from napari_restore.models._sweeps import SweepInput
+from napari_restore.models.andehazeformer._network import AnDehazeNetwork
+from napari_restore.models.andehazeformer._tile_counts import cache_of, members_of
+from napari_restore.models.andehazeformer._tiles import seen, tokens_of
+
+EMBED, ATTEND = "embed", "attend"
+WINDOWS, CACHES = "windows", "globals"
+
+
+def sites_of(model: AnDehazeNetwork) -> tuple[AttentionSite, ...]:
+    """Return the sites of a network: its windows and caches in turn; no caches if it has none."""
+    found = []
+    for layer in range(model.config.pairs):
+        found.append(_window_site(model, layer))
+        if model.cache_tokens:
+            found.append(_cached_site(model, layer))
+    return tuple(found)
+
+
+@torch.no_grad()
+def rows_of(
+    model: AnDehazeNetwork,
+    step: str,
+    given: SweepInput,
+    pixel: tuple[int, int],
+    names: frozenset[str],
+) -> dict[str, AttentionRow]:
+    """Return the rows of a pixel in those sites of a sweep that are named.
+
+    `given` is that of one tile, `pixel` (row, column) in its box.
+    """
+    sites = {site.name: site for site in sites_of(model) if site.step == step}
+    wanted = names & sites.keys()
+    if not wanted:
+        return {}
+    if step == EMBED:
+        planes, valid = seen(model, given)
+        return {
+            name: _window_row(model, 0, given, pixel, (model.tokens(planes), model.share(valid)))
+            for name in wanted
+        }
+    following = int(step.removeprefix(ATTEND))
+    tokens, layer, found = tokens_of(given, following - 1), following - 1, {}
+    cached, windows = _name(CACHES, layer), _name(WINDOWS, following)
+    if cached in wanted:
+        found[cached] = _cached_row(model, layer, given, pixel, tokens)
+    if windows in wanted:
+        guide, cache = model.guide(given.statistics), cache_of(model, given.statistics, layer)
+        tokens = model.global_block(layer)(tokens, guide.texture, guide.tint, [cache])
+        share = given.maps["share"][:, 0]
+        found[windows] = _window_row(model, following, given, pixel, (tokens, share))
+    return found
+
+
+def _window_row(
+    model: AnDehazeNetwork,
+    layer: int,
+    given: SweepInput,
+    pixel: tuple[int, int],
+    read: tuple[Tensor, Tensor],
+) -> AttentionRow:
+    """Return a row of windows that `read` tokens (1, h, w, C) of these valid shares (1, h, w)."""
+    tokens, share = read
+    stride, guide = model.config.stride, model.guide(given.statistics)
+    query = _cell(pixel, stride)
+    weights, cells = model.window_block(layer).row(
+        tokens,
+        (guide.texture, guide.tint),
+        _cell(_origin(given), stride),
+        share[0] > 0,
+        query,
+    )
+    every = cells.expand(len(weights), *cells.shape)
+    return AttentionRow(weights.to(torch.float32), every, query)
+
+
+def _cached_row(
+    model: AnDehazeNetwork,
+    layer: int,
+    given: SweepInput,
+    pixel: tuple[int, int],
+    tokens: Tensor,
+) -> AttentionRow:
+    """Return a row of the cache that `tokens` (1, h, w, C) attend to; see `_cached_site`.
+
+    Numbers of the kept tokens, (K,) each: ``weight``, how many tokens it stands for (one that is
+    partly valid counts by its valid share); ``merged``, how much of this it took in, 0 where it
+    stands for itself alone; ``eighth``, its quantile of transmission, 0 being the haziest. A place
+    that is not among the cells was merged, or has no valid pixel.
+    """
+    stride, guide, statistics = model.config.stride, model.guide(given.statistics), given.statistics
+    cache, members = cache_of(model, statistics, layer), members_of(statistics)
+    block = model.global_block(layer)
+    weights = block.row(tokens, (guide.texture, guide.tint), cache, _cell(pixel, stride))
+    y, x = _origin(given)
+    numbers = {
+        "weight": cache.weight,
+        "merged": cache.weight - statistics[f"kept{layer}"][:, -1].to(cache.weight),
+        "eighth": members.bins,
+    }
+    return AttentionRow(
+        weights.to(torch.float32),
+        members.cells.expand(len(weights), *members.cells.shape),
+        _cell((pixel[0] + y, pixel[1] + x), stride),
+        numbers,
+    )
+
+
+def _window_site(model: AnDehazeNetwork, layer: int) -> AttentionSite:
+    attention = model.window_block(layer).attention
+    shifted = ", shifted" if attention.shift else ""
+    return AttentionSite(
+        _name(WINDOWS, layer),
+        f"windows {layer + 1}{shifted}",
+        "window",
+        f"{ATTEND}{layer}" if layer else EMBED,
+        model.config.stride,
+        numbered(attention.heads),
+        attention.side,
+        # Windows are moved up and left here.
+        -attention.shift % attention.side,
+    )
+
+
+def _cached_site(model: AnDehazeNetwork, layer: int) -> AttentionSite:
+    """Return the site of a cache: kept tokens lie anywhere in the image and are larger."""
+    return AttentionSite(
+        _name(CACHES, layer),
+        f"cache {layer + 1}",
+        "cached",
+        f"{ATTEND}{layer + 1}",
+        model.config.stride,
+        numbered(model.global_block(layer).attention.heads),
+        placed=True,
+        key_stride=model.config.footprint,
+    )
+
+
+def _name(part: str, layer: int) -> str:
+    return f"{part}.{layer + 1}"
+
+
+def _origin(given: SweepInput) -> tuple[int, int]:
+    """Return row and column of the box's first pixel in the image."""
+    y, x = given.statistics["origin"][0].tolist()
+    return y, x
+
+
+def _cell(pixel: tuple[int, int], stride: int) -> tuple[int, int]:
+    return pixel[0] // stride, pixel[1] // stride
