@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from napari_restore.api import (
+    attend,
     attribute,
     attribute_table,
     brackets,
@@ -23,6 +24,7 @@ __version__ = "0.1.0.dev0"
 __all__ = [
     "Region",
     "__version__",
+    "attend",
     "attribute",
     "attribute_table",
     "brackets",

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+from napari_restore.api._attention import (
+    attend,
+    check_attention,
+    draw_attention,
+    queries_of,
+    repeat_attention,
+)
 from napari_restore.api._attribution import (
     argument_value,
     arguments_in,
@@ -92,12 +99,14 @@ __all__ = [
     "TileDone",
     "argument_value",
     "arguments_in",
+    "attend",
     "attribute",
     "attribute_table",
     "attribution_summary",
     "boxes_of",
     "brackets",
     "cache_entries",
+    "check_attention",
     "check_export",
     "check_figure",
     "check_map",
@@ -107,6 +116,7 @@ __all__ = [
     "code_file",
     "command_of",
     "common_region",
+    "draw_attention",
     "draw_attribution",
     "evaluate",
     "explainers",
@@ -141,7 +151,9 @@ __all__ = [
     "plan_of",
     "plan_of_kept",
     "portable_task",
+    "queries_of",
     "read_record_file",
+    "repeat_attention",
     "repeat_attribution",
     "repeat_of",
     "repeat_table",

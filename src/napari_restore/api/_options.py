@@ -12,7 +12,9 @@ from typing_extensions import TypedDict
 
 from napari_restore._options import (
     AttributionOptions,
+    MachineOptions,
     ModelOptions,
+    ReadingOptions,
     names_of,
 )
 from napari_restore.api._images import Bands
@@ -35,6 +37,12 @@ class AttributeOptions(AttributionOptions, total=False):
 
     stop: threading.Event | None
     watch: Callable[[PartialAttribution], None] | None
+
+
+class AttendOptions(ReadingOptions, MachineOptions, total=False):
+    """Options of `attend` beside image, model and places."""
+
+    stop: threading.Event | None
 
 
 class ImageOptions(TypedDict, total=False):

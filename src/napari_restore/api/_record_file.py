@@ -25,12 +25,15 @@ class RecordFile:
     RUN_AGAIN: ClassVar[Mapping[str, str]] = {
         "restoration": "Restore it as a new image: napari-restore restore.",
         "attribution": "Run it again: napari-restore attribute.",
+        "attention": "Run it again: napari-restore attend.",
         "table": "Run it again: napari-restore attribute.",
     }
 
     @property
     def kind(self) -> str:
-        """``"restoration"``, ``"attribution"`` or ``"table"``, of many attributions."""
+        """``"restoration"``, ``"attribution"``, ``"attention"`` or ``"table"``, of many attributions."""
+        if "attention" in self.record:
+            return "attention"
         if "attribution" in self.record:
             return "attribution"
         return "table" if "rows" in self.record else "restoration"

@@ -61,6 +61,10 @@ def models(options: Namespace) -> CommandResult:
     fields = _fields_of(card)
     if api.is_ready(card.id):
         fields["tile_invariance"] = api.tile_invariance(card.id)
+        fields["attention_layers"] = [
+            f"{site.name} ({site.kind}, {len(site.heads)} heads, {site.stride} px a cell)"
+            for site in api.load_model(card.id).attention_sites()
+        ]
     return CommandResult(
         fields, _fields({k: v for k, v in fields.items() if v not in ("", (), None, {})})
     )

@@ -7,6 +7,7 @@ import sys
 from typing import Any, NoReturn
 
 from napari_restore.commands import (
+    _attend,
     _attribute,
     _evaluate,
     _fuse,
@@ -114,6 +115,14 @@ def build_parser() -> Parser:
         help="the image (with --stack its bands), or several images for a table",
     )
     _attribute.add(attribute)
+
+    attend = _command(
+        commands, "attend", _attend.attend, "map what attention heads look at for a pixel"
+    )
+    attend.add_argument(
+        "paths", nargs="*", metavar="PATH", help="the image (with --stack its bands)"
+    )
+    _attend.add(attend)
 
     _haze.add(_command(commands, "haze", _haze.haze, "make hazy images of clear ones"))
     _train.add(_command(commands, "train", _train.train, "train a network, or resume its training"))

@@ -14,6 +14,7 @@ from napari_restore.commands._arguments import (
     open_image,
     plan_arguments,
 )
+from napari_restore.commands._attend import repeat_attend
 from napari_restore.commands._attribute import repeat_attribute
 from napari_restore.commands._attribute_table import repeat_table
 from napari_restore.commands._checks import check_files, identities, read_files
@@ -89,6 +90,8 @@ def rerun(options: Namespace) -> CommandResult:
     record_file = api.read_record_file(options.record)
     if record_file.kind == "attribution":
         return repeat_attribute(options, record_file)
+    if record_file.kind == "attention":
+        return repeat_attend(options, record_file)
     if record_file.kind == "table":
         return repeat_table(options, record_file)
     with Interrupt() as interrupt:

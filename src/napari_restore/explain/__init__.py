@@ -6,7 +6,8 @@ from napari_restore.explain._attribute import attribute
 from napari_restore.explain._attribution import Attribution, Overview, overview_path
 from napari_restore.explain._attribution_run import PartialAttribution
 from napari_restore.explain._baselines import NAMES
-from napari_restore.explain._figure import FigureOptions, check_figure, draw
+from napari_restore.explain._figure import FigureOptions, draw
+from napari_restore.explain._figure_file import check_figure
 from napari_restore.explain._methods import METHODS
 from napari_restore.explain._summary import AttributionSummary, summary_of
 from napari_restore.explain.explainers._method_list import (

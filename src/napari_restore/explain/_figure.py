@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
@@ -12,25 +10,26 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore._options import CHECK, STOP, THROUGH
-from napari_restore._replacing import replacing
 from napari_restore.engine import Region
-from napari_restore.errors import BadOutput, BadParameter
+from napari_restore.errors import BadParameter
 from napari_restore.explain._attribution import Attribution, Overview
 from napari_restore.explain._curve_panel import check_text, draw_curves, is_drawn
+from napari_restore.explain._figure_file import (
+    WIDTH_MM,
+    check_figure,
+    figure_file,
+    font_points,
+    wrapped_caption,
+    write_caption,
+)
 from napari_restore.explain._summary import summary_of
 
-SUFFIXES = (".png", ".pdf", ".svg")
-WIDTH_MM = 180.0
-"""Two-column width of most journals; one column is 88."""
-POINTS, LEAST_POINTS = 7, 5
-"""Font size, and the smallest that journals accept, used at one-column width."""
 EXPONENT = 0.5
 """Exponent of the magnitude, which is hardly visible at 1 (the public code of DAM uses 1/8)."""
 SIGNED, MAGNITUDE = "PuOr", "viridis"
 """Colour maps that remain distinguishable with colour vision deficiency."""
 BOX_COLOURS = ("black", "white")
 """Outline of the box and its halo, visible on any background."""
-DPI = 300
 CONTEXT_TEXT = {STOP: "constant", THROUGH: "gradient goes through it", "none": "none"}
 """Texts for the values of the record's `context.used`."""
 
@@ -60,53 +59,20 @@ def draw(
     check_figure(target, overwrite=overwrite)
     if not 0 < exponent <= 1:
         raise BadParameter(f"The exponent {exponent} is not in 0 … 1.", "Use for instance 0.5.")
-    from matplotlib import rc_context
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    width, points = width_mm / 25.4, min(POINTS, max(LEAST_POINTS, POINTS * width_mm / 130))
+    width, points = width_mm / 25.4, font_points(width_mm)
     checked = attribution.record["attribution"].get("checks", {}).get(CHECK)
-    text = _wrapped(caption(attribution.record), int(width * 72 * 0.96 / (0.61 * _small(points))))
+    text, below_height = wrapped_caption(caption(attribution.record), width, points)
     # In inches: maps, curves, caption.
-    heights = [0.75 * width, (text.count("\n") + 2) * 1.25 * _small(points) / 72]
+    heights = [0.75 * width, below_height]
     if is_drawn(checked):
         heights.insert(1, 0.3 * width + 6 * points / 72)
-    fonts: Any = {"font.size": points, "axes.titlesize": "medium", "axes.titlelocation": "left"}
-    # Text as text, so that it can be searched and edited.
-    settings: Any = {**fonts, "svg.fonttype": "none", "pdf.fonttype": 42}
-    with rc_context(settings):
-        figure = Figure(figsize=(width, sum(heights)), layout="constrained")
-        FigureCanvasAgg(figure)
-        parts: Any = figure.subfigures(len(heights), 1, height_ratios=heights)
+    with figure_file(target, (width, heights), points, text) as parts:
         above, *between, below = parts
         _panels(above, attribution, exponent)
         for part in between:
             draw_curves(part, checked)
-        below.text(0.02, 0.98, text, va="top", family="monospace", fontsize=_small(points))
-        metadata = _metadata(target.suffix.lower(), attribution)
-        try:
-            with replacing(target) as beside:
-                figure.savefig(beside, dpi=DPI, metadata=metadata)
-        except OSError as error:
-            raise BadOutput(
-                f"{target} cannot be written: {error.strerror or error}.", "Choose another folder."
-            ) from None
+        write_caption(below, text, points)
     return target
-
-
-def check_figure(path: Path, *, overwrite: bool = False) -> None:
-    """Raise `BadOutput` for a figure that could not be drawn, before anything is computed."""
-    if path.suffix.lower() not in SUFFIXES:
-        raise BadOutput(
-            f"{path.name} is no figure.", f"Its name must end in {', '.join(SUFFIXES)}."
-        )
-    if path.exists() and not overwrite:
-        raise BadOutput(f"{path} exists.", "Choose another name, or replace it.")
-    if importlib.util.find_spec("matplotlib") is None:
-        raise BadOutput(
-            "Figures are drawn by matplotlib, which is missing.",
-            "Install napari-restore[figures].",
-        )
 
 
 def caption(record: Mapping[str, Any]) -> str:
@@ -137,20 +103,6 @@ def caption(record: Mapping[str, Any]) -> str:
         f"napari-restore {record['version']}. Where the model looked, not why.",
     ]
     return "\n".join(lines)
-
-
-def _wrapped(text: str, columns: int) -> str:
-    """Wrap long lines, with continuation lines indented to the text column."""
-    indent = 11 * " "
-    return "\n".join(
-        textwrap.fill(line, columns, subsequent_indent=indent, drop_whitespace=True)
-        for line in text.splitlines()
-    )
-
-
-def _small(points: float) -> float:
-    """Return the font size of the caption for a figure of so many points."""
-    return max(LEAST_POINTS, points - 1.5)
 
 
 def _method_lines(record: Mapping[str, Any]) -> list[str]:
@@ -278,11 +230,3 @@ def _outline(axis: Any, vertices: Sequence[Sequence[float]]) -> None:
     corners = [(x, y) for y, x in vertices]
     for colour, width in zip(reversed(BOX_COLOURS), (1.8, 0.8), strict=True):
         axis.add_patch(Polygon(corners, fill=False, ec=colour, lw=width))
-
-
-def _metadata(suffix: str, attribution: Attribution) -> dict[str, str]:
-    """Return the caption as the metadata of the format."""
-    text = caption(attribution.record)
-    if suffix == ".png":
-        return {"Description": text}
-    return {"Subject": text} if suffix == ".pdf" else {"Description": text}

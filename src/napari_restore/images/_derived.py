@@ -14,7 +14,7 @@ from napari_restore.images._base import ImageBase
 from napari_restore.images._companions import Companions, check_exposure
 from napari_restore.images._display_curve import DisplayCurve, curve_of
 from napari_restore.images._reader import Reader
-from napari_restore.images.levels._level_view import LevelReader, scale_of
+from napari_restore.images.levels._level_view import LevelReader, scale_of, scaled
 from napari_restore.images.readers._array import ArrayReader
 from napari_restore.images.readers._exposed import ExposedReader, LightReader
 from napari_restore.images.readers._raw import RawReader
@@ -227,6 +227,17 @@ class DerivedImages(ImageBase):
             named.notes = [note for note in self.notes if note != earlier]
             named.notes += [colour_note] if colour_note else []
         return named._among(self._companions(lambda frame: frame.with_roles(bands)))
+
+    def cells(self, stride: int) -> Self:
+        """Return an image without values whose pixels are cells of `stride` pixels of this one.
+
+        Its size and georeference are what maps of cells are written with.
+        """
+        shape = -(-self.height // stride), -(-self.width // stride), 1
+        reader = ArrayReader(np.broadcast_to(np.float32(np.nan), shape))
+        place = self.reader.georeference
+        reader.georeference = None if place is None else scaled(place, stride)
+        return type(self)(reader)
 
     def level_view(self, number: int) -> Self:
         """Return level `number` as an image of its own with its own `spec`.

@@ -33,6 +33,7 @@ from ._sweeps import (
     SweptModel,
     WholeStep,
     cell_weights,
+    run_steps,
 )
 from ._weights import fill, read_state, sha256_of_file, sha256_of_state
 
@@ -94,6 +95,7 @@ __all__ = [
     "recommended",
     "reflected",
     "resolve",
+    "run_steps",
     "sha256_of_file",
     "sha256_of_state",
     "ships",

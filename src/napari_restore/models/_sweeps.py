@@ -308,11 +308,16 @@ class SweptModel(RestorationModel):
 
 
 def run_steps(
-    steps: tuple[Step, ...], view: Tensor, statistics: Statistics, valid: Tensor | None = None
+    steps: tuple[Step, ...],
+    view: Tensor,
+    statistics: Statistics,
+    valid: Tensor | None = None,
+    visit: Callable[[Sweep, SweepInput], None] | None = None,
 ) -> tuple[dict[str, Tensor], Statistics]:
     """Run `steps` on whole views (N, planes, H, W), each as one tile.
 
-    Returns the outputs of the last one, and `statistics` with all that the steps settled.
+    Returns the outputs of the last one, and `statistics` with all that the steps settled. `visit` is
+    called with every sweep that is run and its input.
     """
     last = last_readers(steps)
     maps: dict[str, Tensor] = {}
@@ -326,7 +331,10 @@ def run_steps(
                 continue
             read = {name: maps[name] for name in step.reads}
             wanted = wanted_of(step, counting)
-            outputs = dict(step.run(SweepInput(view, read, statistics, wanted, valid)))
+            given = SweepInput(view, read, statistics, wanted, valid)
+            if visit is not None:
+                visit(step, given)
+            outputs = dict(step.run(given))
             if counting is not None:
                 features = {each.name: outputs[each.name] for each in counting.features}
                 settled = counting.settle(counting.count(features, valid), statistics)

@@ -17,7 +17,13 @@ from typing import Any, cast
 from napari_restore._json_shapes import mismatches, read_json
 from napari_restore._replacing import replacing
 from napari_restore.errors import CONTROLS, BadOutput, DiskFull, InputError, is_disk_full, option
-from napari_restore.records._shapes import AttributionRecord, Record, Table, Task
+from napari_restore.records._shapes import (
+    AttentionRecord,
+    AttributionRecord,
+    Record,
+    Table,
+    Task,
+)
 
 __all__ = [
     "Record",
@@ -165,7 +171,11 @@ def _read_json(path: str | os.PathLike[str]) -> Any:
 def _kind_of(record: Any) -> Any:
     """Return the format of a record by its keys; that of a single run by default."""
     keys = record if isinstance(record, Mapping) else ()
-    return Table if "rows" in keys else AttributionRecord if "attribution" in keys else Record
+    if "rows" in keys:
+        return Table
+    if "attention" in keys:
+        return AttentionRecord
+    return AttributionRecord if "attribution" in keys else Record
 
 
 def _checked(path: str | os.PathLike[str], record: Any, kind: Any) -> Any:

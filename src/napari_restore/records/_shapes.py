@@ -118,6 +118,33 @@ class AttributionTask(TypedDict):
     """sha256 of the files that were read, by their path."""
 
 
+class AttentionQuery(TypedDict):
+    """A point or box whose attention is shown."""
+
+    name: str | None
+    box: Box
+
+
+@closed
+class AttentionRequest(TypedDict):
+    """Places and layers of a look at attention."""
+
+    queries: list[AttentionQuery]
+    layers: str | list[str]
+    attended_by: bool
+
+
+class AttentionTask(TypedDict):
+    """The task that repeats a look at attention."""
+
+    image: ImageSource
+    model: ModelSource
+    question: AttentionRequest
+    options: AttributionReading
+    files: NotRequired[dict[str, str]]
+    """sha256 of the files that were read, by their path."""
+
+
 class TablePlace(TypedDict):
     """An attribution target of a table."""
 
@@ -266,6 +293,13 @@ class AttributionRecord(Record):
 
     attribution: dict[str, Any]
     task: NotRequired[AttributionTask | None]  # type: ignore[misc]
+
+
+class AttentionRecord(Record):
+    """One look at the attention of a model."""
+
+    attention: dict[str, Any]
+    task: NotRequired[AttentionTask | None]  # type: ignore[misc]
 
 
 class TableRow(TypedDict):

@@ -28,6 +28,7 @@ from napari_restore.engine.storage._store import STAGED
 from napari_restore.engine.sweeps._counts import CountStore
 from napari_restore.engine.sweeps._grid import Grid
 from napari_restore.engine.sweeps._groups import whole_maps
+from napari_restore.engine.sweeps._kept_layers import KeptLayers
 from napari_restore.engine.sweeps._layout import SweptLayout
 from napari_restore.engine.sweeps._open_maps import OpenMaps, in_order
 from napari_restore.engine.sweeps._rounding import Rounding
@@ -69,6 +70,12 @@ class SweptRun(Run):
         self._rounding: Rounding | None = None
         self._swept = 0
         self._maps: OpenMaps | None = None
+        self._kept_layers: KeptLayers | None = None
+        """Where the inputs of the whole step's layers are to be left; None: they are not kept."""
+
+    def _is_related(self, tokens: TokenStore) -> bool:
+        """Return whether nothing of the whole step is missing."""
+        return tokens.is_finished and (self._kept_layers is None or self._kept_layers.is_complete)
 
     def _restore(self, work: TileWork) -> None:
         tiles, pending = self._tiles()
@@ -115,7 +122,8 @@ class SweptRun(Run):
             )
             swept = self._knowing(swept, done.settled)
             numbers = [grid.number(core) for core in pending]
-            todo = done.todo(numbers, kept, self._maps.stores, tokens, self.plan.key)
+            relate = tokens is not None and not self._is_related(tokens)
+            todo = done.todo(numbers, kept, self._maps.stores, tokens, self.plan.key, relate=relate)
             for number, step in enumerate(steps):
                 self.check_source()
                 if isinstance(step, WholeStep):
@@ -138,7 +146,12 @@ class SweptRun(Run):
         assert layout is not None
         self.emit(Phase(self._title(step, number, len(layout.steps))))
         whole = WholeRun(
-            self.plan, self.emit, self.stop, self._totals.count_backoff, self._device_memory
+            self.plan,
+            self.emit,
+            self.stop,
+            self._totals.count_backoff,
+            self._device_memory,
+            self._kept_layers,
         )
         with self._timed(step.name):
             whole.relate(step, tokens)

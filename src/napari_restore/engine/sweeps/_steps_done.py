@@ -70,17 +70,19 @@ class StepsDone:
         stores: Mapping[str, MapStore],
         tokens: TokenStore | None,
         key: str,
+        *,
+        relate: bool,
     ) -> list[set[int]]:
         """Return the tiles that each step has to work on, from the last step backwards.
 
         `pending` are those to restore, `kept` those of each map that have a place. A sweep is run
-        where something is not counted, or where a map that is read later is not there.
+        where something is not counted, or where a map that is read later is not there. `relate`
+        tells whether the whole step is run.
         """
         whole = whole_maps(self._steps)
         everything = set(range(self._grid.count))
         needed: dict[str, set[int]] = {}
         todo: list[set[int]] = [set() for _ in self._steps]
-        relate = tokens is not None and not tokens.is_finished
         for number in reversed(range(len(self._steps))):
             step = self._steps[number]
             if isinstance(step, WholeStep):

@@ -150,11 +150,28 @@ class SweepWork:
             x = device.take(self.tile.stacked(batch))
         else:
             x = torch.empty(0, device=device.torch)
+        return x, step.run(self._given(step, batch, x, wanted))
+
+    def given(self, number: int, tile: SweptInput) -> SweepInput:
+        """Return what sweep `number` sees of one tile; within `tile.computing`."""
+        step = self.steps[number]
+        assert isinstance(step, Sweep)
+        x = self.tile.device.take(self.tile.stacked([tile]))
+        return self._given(step, [tile], x, None)
+
+    def _given(
+        self,
+        step: Sweep,
+        batch: Sequence[SweptInput],
+        x: Tensor,
+        wanted: frozenset[str] | None,
+    ) -> SweepInput:
+        """Return what a sweep sees of a batch of tiles with the pixels `x`."""
         statistics = self.tile.statistics_at([tile.input_box for tile in batch], x)
         view = self.model.view(x, statistics) if step.sees_image else None
         maps = self._maps(step, batch, view)
         valid = self._known(batch) if step.sees_image else None
-        return x, step.run(SweepInput(view, maps, statistics, wanted, valid))
+        return SweepInput(view, maps, statistics, wanted, valid)
 
     def _known(self, batch: Sequence[SweptInput]) -> Tensor | None:
         """Return the pixels of a batch (N, 1, h, w) that count, for a model that asks for them."""

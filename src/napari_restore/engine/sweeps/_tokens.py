@@ -97,10 +97,16 @@ class TokenStore:
         layer = self._load_checkpoint(grid, tick)
         if layer is not None:
             return grid, layer
+        del grid
+        return self.encoded_grid(device, tick), -1
+
+    def encoded_grid(self, device: torch.device, tick: Callable[[], None]) -> Tensor:
+        """Return the encoder's tokens (H, W, C) on `device`."""
+        grid = torch.empty(self.shape, device=device)
         for tile in range(self._layout.rows * self._layout.columns):
             tick()
             self._place(grid, tile)[:] = self._get(self.encoded, tile).permute(1, 2, 0).to(device)
-        return grid, -1
+        return grid
 
     def checkpoint(self, grid: Tensor, layer: int, tick: Callable[[], None]) -> None:
         """Keep `grid`, which `layer` is to process next, if much work is in it."""

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 
 import torch
+from torch import Tensor
 
 from napari_restore.engine.memory._device import Device, cores
 from napari_restore.engine.memory._device_memory import DeviceMemory
@@ -22,13 +23,17 @@ from napari_restore.engine.running._tile import (
     clear_frames,
     is_out_of_memory,
 )
+from napari_restore.engine.sweeps._kept_layers import KeptLayers
 from napari_restore.engine.sweeps._tokens import TokenStore
 from napari_restore.errors import Cancelled, OutOfMemory
-from napari_restore.models import WholeStep
+from napari_restore.models import Routing, SweptModel, WholeStep
 
 
 class WholeRun:
-    """Passes a plan's tokens through its whole step. `on_backoff` is called if memory ran out."""
+    """Passes a plan's tokens through its whole step. `on_backoff` is called if memory ran out.
+
+    With `kept`, the input of every layer is left there, with what the layer decided.
+    """
 
     def __init__(
         self,
@@ -37,7 +42,9 @@ class WholeRun:
         stop: threading.Event,
         on_backoff: Callable[[], None],
         device_memory: DeviceMemory,
+        kept: KeptLayers | None = None,
     ) -> None:
+        self._kept = kept
         self._plan, self._emit, self._stop = plan, emit, stop
         self._on_backoff, self._device_memory = on_backoff, device_memory
 
@@ -77,15 +84,14 @@ class WholeRun:
             torch.set_num_threads(cores())
             watched = memory.watched() if memory is not None else ExitStack()
             with torch.inference_mode(), computing(device, precision), watched:
-                grid, start = tokens.load(device.torch, progress.check)
-                if start < 0:
-                    grid = step.begin(grid)
-                for layer in range(max(0, start), step.layers):
+                grid, start = self._start(step, device.torch, tokens, progress.check)
+                for layer in range(start, step.layers):
                     progress.report(layer)
-                    grid = step.layer(layer, grid, progress.within(layer))
-                    if layer + 1 < step.layers:
+                    grid = self._layer(step, layer, grid, progress)
+                    if self._kept is None and layer + 1 < step.layers:
                         tokens.checkpoint(grid, layer + 1, progress.check)
-                tokens.finish(grid, progress.check)
+                if not tokens.is_finished:
+                    tokens.finish(grid, progress.check)
 
         try:
             on_new_thread(run, "bottleneck", self._stop)
@@ -96,6 +102,32 @@ class WholeRun:
                     "Close other programs, then run the same command again.",
                 ) from error
             raise as_failure(self._plan.model, error) from error
+
+    def _start(
+        self,
+        step: WholeStep,
+        device: torch.device,
+        tokens: TokenStore,
+        tick: Callable[[], None],
+    ) -> tuple[Tensor, int]:
+        """Return the grid on `device`, and the layer it is to go through next."""
+        if self._kept is None:
+            grid, start = tokens.load(device, tick)
+        else:
+            grid, start = self._kept.latest(device, tick) or (tokens.encoded_grid(device, tick), -1)
+        return (step.begin(grid), 0) if start < 0 else (grid, start)
+
+    def _layer(self, step: WholeStep, layer: int, grid: Tensor, progress: LayerProgress) -> Tensor:
+        """Return the output of a layer, its input kept where it is to be."""
+        if self._kept is None:
+            return step.layer(layer, grid, progress.within(layer))
+        model = self._plan.model
+        assert isinstance(model, SweptModel)
+        self._kept.put_input(layer, grid, progress.check)
+        routing = Routing(records=True)
+        grid = step.layer(layer, grid, progress.within(layer), routing)
+        self._kept.finish(layer, model.kept_of_layer(layer, routing))
+        return grid
 
 
 class LayerProgress:

@@ -22,7 +22,7 @@ _BASE = ModelCard(
     precisions=("float32", "bfloat16", "float16"),
     needs_weights=True,
     caveats="Values that change with the size of the image: haze is judged over all of it.",
-    attention=("window", "ibssa"),
+    attention=("window", "band", "sparse", "routing"),
     routing=("experts", "buckets"),
 )
 SMALL = replace(
@@ -70,7 +70,7 @@ FAST = replace(
     summary="Sees the whole image at once; convolutions in place of windows. Wants a GPU.",
     weights_note="None shipped, and none published.",
     source="Inf-Dehaze, the fast variant of its supplement",
-    attention=("ibssa",),
+    attention=("band", "sparse", "routing"),
 )
 
 

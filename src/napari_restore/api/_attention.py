@@ -1,0 +1,170 @@
+"""Attention of models, and its files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Unpack
+
+from napari_restore._options import MachineOptions, ReadingOptions, part_of
+from napari_restore.api._attribution import digests, with_absolute_paths
+from napari_restore.api._images import Bands, Pathlike, open_image
+from napari_restore.api._models import as_model, load_described
+from napari_restore.api._options import AttendOptions, checked_region, documents_options
+from napari_restore.api._progress_bar import progress_bar
+from napari_restore.api._record_file import RecordFile, read_record_file
+from napari_restore.engine import Region
+from napari_restore.errors import BadParameter
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from napari_restore.engine import Event
+    from napari_restore.explain.attention import Attention, Query
+
+
+@documents_options(AttendOptions)
+def attend(
+    image: Any,
+    model: str | os.PathLike[str] | nn.Module,
+    queries: Sequence[Query | Region | Sequence[int]],
+    *,
+    layers: str | Sequence[str] = "all",
+    attended_by: bool = False,
+    bands: Bands | None = None,
+    progress: bool | None = None,
+    emit: Callable[[Event], None] | None = None,
+    **options: Unpack[AttendOptions],
+) -> Attention:
+    """Return what each attention head of `model` looks at for some places: `.map`, `.record`, `.save(path)`.
+
+    Parameters
+    ----------
+    image, model
+        As for `plan`.
+    queries
+        Pixels (y, x) of level 0, and each a `Region` whose cells' maps are averaged; or with names, as
+        `queries_of` reads them.
+    layers
+        Names of layers, as ``napari-restore models ID`` lists them, or ``"all"``.
+    attended_by
+        The other way around: which cells attend to the query's; of the layers of a bottleneck.
+    bands
+        Which band is what, counted from 1: ``"red=4,green=3,blue=2"`` or a mapping.
+    progress
+        Whether to draw a progress bar (tqdm). Default: in a terminal and in a notebook, where no
+        `emit` is given.
+    emit, stop
+        Callback for events; an event that cancels the run when set.
+    exclude, extent, context, other_bands, black, white
+        How the image is read, as for `plan`.
+    memory, device_memory, device, workers, scratch
+        Resources of the run, as for `plan`.
+
+    Raises
+    ------
+    napari_restore.errors.RestoreError
+        With one sentence naming the cause, and the next step.
+    """
+    from napari_restore.explain.attention import attend
+
+    opened, loaded = open_image(image, bands=bands), as_model(model)
+    asked = [_query(each) for each in queries]
+    with progress_bar(False if emit is not None and progress is None else progress) as draw_event:
+        attention = attend(
+            opened,
+            loaded,
+            asked,
+            layers=layers,
+            attended_by=attended_by,
+            emit=emit or draw_event,
+            **options,
+        )
+    question = attention.record["attention"].pop("question")
+    attention.record["task"] = None
+    if opened.spec is not None and loaded.spec:
+        recorded = with_absolute_paths(
+            {
+                name: value
+                for name, value in part_of(options, ReadingOptions).items()
+                if value is not None
+            }
+        )
+        attention.record["task"] = {
+            "image": opened.spec,
+            "model": loaded.spec,
+            "question": question,
+            "options": recorded,
+            "files": digests(recorded),
+        }
+    return attention
+
+
+def _query(given: Query | Region | Sequence[int]) -> Query:
+    from napari_restore.explain.attention import Query
+
+    if isinstance(given, Query):
+        return given
+    if isinstance(given, Region):
+        return Query(checked_region(given, "query"))
+    if len(given) != 2:
+        raise BadParameter(f"{tuple(given)} is no pixel.", "Give (y, x), or a Region.")
+    return Query.point(int(given[0]), int(given[1]))
+
+
+def queries_of(path: Pathlike) -> tuple[Query, ...]:
+    """Return the queries of a CSV table with columns x and y, and optionally name."""
+    from napari_restore.explain.attention import queries_in
+
+    return queries_in(Path(path))
+
+
+def draw_attention(
+    attention: Attention,
+    path: Pathlike,
+    *,
+    layers: Sequence[str] | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Draw the maps of the first query (.png, .pdf, .svg) with all settings."""
+    from napari_restore.engine import peak_in
+    from napari_restore.explain.attention import draw_attention
+
+    with peak_in(attention.record):
+        return draw_attention(attention, Path(path), layers=layers, overwrite=overwrite)
+
+
+def check_attention(path: Pathlike, *, overwrite: bool = False) -> None:
+    """Raise `BadOutput` for a file that `Attention.save` could not write."""
+    from napari_restore.errors import BadOutput
+    from napari_restore.images import check_output
+
+    if Path(path).suffix.lower() not in (".csv", ".npz"):
+        check_output(path, overwrite=overwrite, dtype="float32")
+    elif Path(path).exists() and not overwrite:
+        raise BadOutput(f"{path} exists.", "Choose another name, or replace it.")
+
+
+def repeat_attention(
+    record: Pathlike | RecordFile,
+    *,
+    trust: bool = False,
+    allow_outside: bool = False,
+    **options: Unpack[MachineOptions],
+) -> Attention:
+    """Repeat the look of a record; `options` are those of the machine. See `repeat_attribution`."""
+    from napari_restore.explain.attention import Query
+    from napari_restore.images import Image
+
+    record_file = read_record_file(record)
+    task = record_file.task("attention", allow_outside=allow_outside)
+    recorded = record_file.record
+    model = load_described(task["model"], trust=trust)
+    image = Image.from_spec(task["image"])
+    record_file.check_image(image, recorded["input"]["fingerprint"])
+    record_file.check_model(model, recorded["model"]["weights_sha256"])
+    record_file.check_files(task.get("files", {}))
+    question = dict(task["question"])
+    asked = [Query(Region(*each["box"]), each["name"]) for each in question.pop("queries")]
+    return attend(image, model, asked, **question, **task["options"], **options)

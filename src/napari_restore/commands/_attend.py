@@ -1,0 +1,271 @@
+"""`attend`: what each attention head of a network looks at for some places of an image."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import time
+from argparse import Namespace
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from napari_restore._format import format_seconds
+from napari_restore._options import MachineOptions, ReadingOptions, names_of
+from napari_restore.commands._arguments import context_of, load_model, may_run_code, open_image
+from napari_restore.commands._checks import (
+    check_files,
+    files_among,
+    identities,
+    read_files,
+    refuse_existing,
+    refuse_input,
+)
+from napari_restore.commands._flags import with_flags
+from napari_restore.commands._interrupt import Interrupt, Stop
+from napari_restore.commands._options import (
+    add_context,
+    add_exclude,
+    add_machine,
+    add_model,
+    add_range,
+    add_source,
+    given,
+)
+from napari_restore.commands._outputs import Item
+from napari_restore.commands._progress import reporter
+from napari_restore.commands._result import CommandResult
+from napari_restore.errors import InputError, escape_controls
+from napari_restore.records import write_record
+
+ALL = "all"
+RASTERS = (".tif", ".tiff", ".zarr")
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command, except for the paths."""
+    parser.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        metavar="OUT",
+        help="by its suffix: .tif or .zarr, the maps of one query and layer at the resolution of the "
+        "network's cells, georeferenced, a band for each head; .npz, weights and cells of all "
+        "queries and layers; .csv, the numbers of all heads",
+    )
+    add_source(parser)
+    add_model(parser)
+    group = parser.add_argument_group("attention")
+    group.add_argument(
+        "--query",
+        nargs=2,
+        type=int,
+        action="append",
+        default=[],
+        metavar=("X", "Y"),
+        help="the pixel whose attention is shown; may be repeated",
+    )
+    group.add_argument(
+        "--box",
+        nargs=4,
+        type=int,
+        metavar=("X", "Y", "WIDTH", "HEIGHT"),
+        help="a box instead: the mean of its cells",
+    )
+    group.add_argument(
+        "--queries", metavar="CSV", help="a table of pixels: columns x, y and optionally name"
+    )
+    group.add_argument(
+        "--layer",
+        default=ALL,
+        metavar="NAME|all",
+        help="a layer, as `napari-restore models ID` names them (default: all)",
+    )
+    group.add_argument(
+        "--head",
+        default=ALL,
+        metavar="NAME|mean|max|all",
+        help="the head that a raster is of (default: all, a band for each)",
+    )
+    group.add_argument(
+        "--attended-by",
+        action="store_true",
+        help="the other way around: which cells attend to the query's, in layers of a bottleneck",
+    )
+    group.add_argument(
+        "--level",
+        type=int,
+        default=0,
+        metavar="N",
+        help="show the network level N of the image's pyramid instead of full resolution (0), which is "
+        "another question; queries are pixels of that level",
+    )
+    values = parser.add_argument_group("values")
+    add_range(values)
+    add_exclude(values)
+    add_context(add_machine(parser))
+    output = parser.add_argument_group("output")
+    output.add_argument("--overwrite", action="store_true", help="replace files that exist")
+    output.add_argument(
+        "--figure",
+        metavar="FILE",
+        help="also draw the maps of the first query with all settings (.png .pdf .svg)",
+    )
+    output.add_argument("--record", metavar="FILE", help="also write the record")
+
+
+def attend(options: Namespace) -> CommandResult:
+    """Show the attention of one model for some places of one image."""
+    from napari_restore import api
+
+    if not options.paths:
+        raise InputError("No image is given.", "Name it: napari-restore attend PATH.")
+    queries = _queries(options)
+    _check_raster(options.output, len(queries), options.layer)
+    item = _item_of(options.paths, options.output, options.record)
+    read = read_files(options) | identities(files_among([options.queries]))
+    _check_written(options, item, read)
+
+    def look(**callbacks: Any) -> Any:
+        return api.attend(
+            open_image(options, options.paths).level_view(options.level),
+            load_model(options).model,
+            queries,
+            layers=options.layer,
+            attended_by=options.attended_by,
+            **given(options, names_of(ReadingOptions) + names_of(MachineOptions))
+            | {"context": context_of(options)},
+            **callbacks,
+        )
+
+    return _result(options, item, look)
+
+
+def repeat_attend(options: Namespace, record_file: Any) -> CommandResult:
+    """Repeat the look of a `RecordFile` at attention."""
+    from napari_restore import api
+
+    record = record_file.record
+    path = options.output or (record["output"] or {}).get("path")
+    if path is None:
+        raise InputError(f"{record_file.path} names no file to write.", "Name one with -o.")
+    source = record["input"]["path"]
+    item = _item_of([] if source is None else [source], path, None)
+    task = record.get("task") or {}
+    read = identities([*item.sources, record_file.path, *files_among(task.get("files", {}))])
+    _check_written(options, item, read)
+    repeat = partial(
+        api.repeat_attention,
+        record_file,
+        trust=may_run_code(record_file.models, yes=options.yes),
+        allow_outside=options.allow_outside,
+    )
+    return _result(options, item, repeat, (record["output"] or {}).get("head"))
+
+
+def _queries(options: Namespace) -> list[Any]:
+    """Return the places that are asked for; raises `InputError` where there are none."""
+    from napari_restore import api
+
+    found: list[Any] = [(y, x) for x, y in options.query]
+    if options.box is not None:
+        found.append(api.Region.from_xywh(*options.box))
+    if options.queries is not None:
+        found += api.queries_of(options.queries)
+    if not found:
+        raise InputError("No place is given.", "Name a pixel: --query X Y.")
+    return found
+
+
+def _check_raster(output: str, queries: int, layer: str) -> None:
+    """Raise `InputError` for a raster of several queries or layers, before anything is computed."""
+    if Path(output).suffix.lower() in RASTERS and (queries > 1 or layer == ALL):
+        raise InputError(
+            f"{Path(output).name} is a raster, which has one query and one layer.",
+            "Name one with --layer, or write a .npz or .csv of all.",
+        )
+
+
+def _check_written(options: Namespace, item: Item, read: frozenset[object]) -> None:
+    """Raise `BadOutput` for outputs that would replace a file; called before the computation."""
+    from napari_restore import api
+
+    check_files([item], read)
+    api.check_attention(item.output, overwrite=options.overwrite)
+    if item.record is not None:
+        refuse_existing(item.record, overwrite=options.overwrite)
+    figure = getattr(options, "figure", None)
+    if figure is not None:
+        refuse_input(Path(figure), read)
+        api.check_figure(figure, overwrite=options.overwrite)
+
+
+def _item_of(sources: Sequence[str], output: str, record: str | None) -> Item:
+    return Item(tuple(sources), Path(output), None if record is None else Path(record), None)
+
+
+def _result(
+    options: Namespace, item: Item, look: Callable[..., Any], head: str | None = None
+) -> CommandResult:
+    """Look with Ctrl-C handling, write the files of `item`, and return the result."""
+    from napari_restore import api
+
+    show = reporter(options.progress)
+    notes: list[str] = []
+
+    def on_event(event: Any) -> None:
+        if type(event).__name__ == "Note":
+            notes.append(event.text)
+        show(event)
+
+    stop = Stop()
+    with Interrupt() as interrupt:
+        interrupt.watch(stop)
+        try:
+            attention = look(emit=on_event, stop=stop)
+        finally:
+            interrupt.leave()
+        head = head or getattr(options, "head", ALL)
+        attention.save(item.output, head=head, overwrite=options.overwrite)
+        if getattr(options, "figure", None) is not None:
+            api.draw_attention(attention, options.figure, overwrite=options.overwrite)
+    record = {
+        **attention.record,
+        "output": {**attention.record["output"], "head": head},
+        "command": shlex.join(["napari-restore", *options.argv]),
+        "notes": notes,
+        "measured": {
+            **attention.record["measured"],
+            "seconds": time.perf_counter() - options.started,
+            "run_seconds": attention.record["measured"]["seconds"],
+        },
+    }
+    if item.record is not None:
+        write_record(item.record, with_flags(record))
+    return CommandResult(record, "\n".join(_summary_lines(item.output, record)), wrote_files=True)
+
+
+def _summary_lines(output: Path, record: Mapping[str, Any]) -> list[str]:
+    """Return the summary for the terminal: the numbers of every head of the first query."""
+    seconds = format_seconds(record["measured"]["seconds"], tenths=True)
+    attention = record["attention"]
+    first = attention["queries"][0]
+    lines = [
+        f"wrote {output} in {seconds}",
+        f"{'layer':22} {'head':10} {'entropy':>8} {'cells':>8} {'distance':>9}",
+    ]
+    for name, heads in first["measures"].items():
+        for number in heads:
+            lines.append(f"{name:22} {number['head']:10} {_numbers(number)}")
+    lines.append(
+        "entropy 1: equal weights; cells: how many that would be; distance: mean, in pixels. "
+        "Where the network looked, not why."
+    )
+    return [escape_controls(line) for line in lines]
+
+
+def _numbers(head: Mapping[str, Any]) -> str:
+    if head.get("entropy") is None:
+        return f"{'–':>8} {'–':>8} {'–':>9}"
+    return f"{head['entropy']:8.3f} {head['effective_cells']:8.1f} {head['distance_px']:9.1f}"

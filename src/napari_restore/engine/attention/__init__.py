@@ -1,0 +1,8 @@
+"""Rows of a model's attention for pixels of an image, each from the few values it depends on."""
+
+from __future__ import annotations
+
+from napari_restore.engine.attention._placed import PlacedRow
+from napari_restore.engine.attention._source import AttentionSource
+
+__all__ = ["AttentionSource", "PlacedRow"]

@@ -1,0 +1,169 @@
+"""Rows of models that take a map of the whole image through the layers of a bottleneck."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import cached_property
+
+import torch
+
+from napari_restore.engine._region import Region
+from napari_restore.engine.attention._placed import PlacedRow, placed
+from napari_restore.engine.running._events import Note
+from napari_restore.engine.running._precision import dtype_of
+from napari_restore.engine.running._tile import FAILURES, TileWork, as_failure
+from napari_restore.engine.storage._store import STAGED
+from napari_restore.engine.sweeps._grid import Grid
+from napari_restore.engine.sweeps._kept_layers import KeptLayers
+from napari_restore.engine.sweeps._rounding import Rounding
+from napari_restore.engine.sweeps._run import SweptRun
+from napari_restore.engine.sweeps._sweep_work import SweepWork
+from napari_restore.engine.sweeps._tokens import TokenStore
+from napari_restore.images import chunk_cache
+from napari_restore.models import AttentionSite, Sweep, SweepInput, SweptModel, WholeStep
+
+
+class BottleneckRows(SweptRun):
+    """Keeps the input of every layer once; a row then needs its own tile and a few tokens.
+
+    What an earlier run of the image has done is used: of a finished one only the layers are run
+    again.
+    """
+
+    def prepare(self) -> TileWork:
+        """Run what is missing up to the last layer, and keep its inputs; return the tiles' work.
+
+        Raises `Cancelled`, `DiskFull`; the same call goes on from there.
+        """
+        with chunk_cache.bounded(self.plan.layout.read_cache_bytes):
+            work = self._begin()
+            try:
+                kept = self._kept()
+                if kept.is_complete and not kept.verify():
+                    self.emit(Note("The kept layers were damaged and are made again."))
+                kept.check_disk(self._model.routing_bytes * kept.shape[0] * kept.shape[1])
+                self._kept_layers = kept
+                self._run_steps(work, [], [])
+            finally:
+                assert self.store is not None
+                self.store.close()
+        self.tiles = work
+        return work
+
+    def rows(self, pixel: tuple[int, int], sites: Mapping[str, AttentionSite]) -> list[PlacedRow]:
+        """Return the rows of a level-0 pixel (y, x) in these sites."""
+        found: list[PlacedRow] = []
+        whole = self._whole
+        origin = self._grid.box.y0, self._grid.box.x0
+        for index in range(whole.layers):
+            named = {n: s for n, s in sites.items() if s.step == whole.name and s.layer == index}
+            if named:
+                found += self._layer_rows(index, pixel, named, origin)
+        for number, step in enumerate(self._model.steps()):
+            named = {n: s for n, s in sites.items() if s.step == step.name}
+            if isinstance(step, Sweep) and named:
+                found += self._tile_rows(number, step, pixel, named)
+        return found
+
+    def column(self, pixel: tuple[int, int], site: AttentionSite) -> PlacedRow:
+        """Return the weights that cells give to that of a pixel, in a layer of the bottleneck."""
+        assert site.layer is not None
+        kept = self._kept().layer(site.layer)
+        cell = self._cell(pixel, site)
+        with torch.inference_mode():
+            row = self._model.layer_column(site.layer, kept, cell)
+        return placed(site, row, (self._grid.box.y0, self._grid.box.x0), kept.shape[:2])
+
+    # -- parts -------------------------------------------------------------------
+
+    def _layer_rows(
+        self,
+        index: int,
+        pixel: tuple[int, int],
+        sites: Mapping[str, AttentionSite],
+        origin: tuple[int, int],
+    ) -> Iterator[PlacedRow]:
+        kept = self._kept().layer(index)
+        cell = self._cell(pixel, next(iter(sites.values())))
+        with torch.inference_mode():
+            rows = self._model.layer_rows(index, kept, cell, frozenset(sites))
+        for name, row in rows.items():
+            yield placed(sites[name], row, origin, kept.shape[:2])
+
+    def _tile_rows(
+        self, number: int, step: Sweep, pixel: tuple[int, int], sites: Mapping[str, AttentionSite]
+    ) -> Iterator[PlacedRow]:
+        tile = self._grid.number(Region(*pixel, pixel[0] + 1, pixel[1] + 1))
+        box = self._grid.around(self._grid.cells(tile), step.halo)
+        within = pixel[0] - box.y0, pixel[1] - box.x0
+        try:
+            with self.tiles.computing():
+                given = self._given(number, tile)
+                rows = self._model.attention_rows(step.name, given, within, frozenset(sites))
+        except FAILURES as error:
+            raise as_failure(self._model, error) from error
+        for name, row in rows.items():
+            stride = sites[name].stride
+            shape = (-(-box.height // stride), -(-box.width // stride))
+            yield placed(sites[name], row, (box.y0, box.x0), shape)
+
+    def _given(self, number: int, tile: int) -> SweepInput:
+        """Return what a sweep sees of a tile; that of the last tile asked for is remembered."""
+        if self._remembered[0] != tile:
+            self._remembered = tile, {}
+        inputs = self._remembered[1]
+        if number not in inputs:
+            with self._open_tokens() as tokens:
+                read = self._read(self._sweeping, number, tokens, self._grid.core(tile))
+                inputs[number] = self._sweeping.given(number, read)
+        return inputs[number]
+
+    _remembered: tuple[int, dict[int, SweepInput]] = (-1, {})
+
+    @cached_property
+    def _sweeping(self) -> SweepWork:
+        layout = self.plan.staged
+        assert layout is not None
+        dtype = layout.residual_dtype
+        work = SweepWork(
+            self._model,
+            self.tiles,
+            self._grid,
+            dtype,
+            Rounding(dtype_of(dtype)),
+            self._tile,
+        )
+        return work
+
+    @contextmanager
+    def _open_tokens(self) -> Iterator[TokenStore | None]:
+        layout = self.plan.staged
+        assert layout is not None
+        with ExitStack() as stack:
+            yield self._tokens(self.plan.store / STAGED, layout, self._model, stack)
+
+    def _kept(self) -> KeptLayers:
+        step, grid = self._whole, self._grid
+        side = grid.tile // step.reads.stride
+        shape = grid.rows * side, grid.columns * side, step.reads.channels
+        return KeptLayers(self.plan.store / STAGED, self.plan.key, shape, step.layers)
+
+    def _cell(self, pixel: tuple[int, int], site: AttentionSite) -> tuple[int, int]:
+        box = self._grid.box
+        return (pixel[0] - box.y0) // site.stride, (pixel[1] - box.x0) // site.stride
+
+    @property
+    def _model(self) -> SweptModel:
+        model = self.plan.model
+        assert isinstance(model, SweptModel)
+        return model
+
+    @cached_property
+    def _whole(self) -> WholeStep:
+        return next(step for step in self._model.steps() if isinstance(step, WholeStep))
+
+    @cached_property
+    def _grid(self) -> Grid:
+        assert self.plan.staged is not None
+        return Grid(self.plan.staged.box, self.plan.layout.tile, self._model.padded_to)

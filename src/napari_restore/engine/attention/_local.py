@@ -1,0 +1,73 @@
+"""Rows of models that depend on a halo around a pixel once all statistics are known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from napari_restore.engine._region import Region
+from napari_restore.engine.attention._placed import PlacedRow, placed
+from napari_restore.engine.planning._tiles import box_with_halo
+from napari_restore.engine.running._local_run import LocalRun
+from napari_restore.engine.running._tile import FAILURES, TileWork, as_failure
+from napari_restore.models import (
+    AttentionRow,
+    AttentionSite,
+    Sweep,
+    SweepInput,
+    SweptModel,
+    pad_to_multiple,
+    run_steps,
+)
+
+
+class LocalRows(LocalRun):
+    """Runs the sweeps on the pixel's surroundings, as one tile, and takes the rows on the way."""
+
+    def prepare(self) -> TileWork:
+        """Read what all tiles share; return it."""
+        self.tiles = self.open()
+        return self.tiles
+
+    def rows(self, pixel: tuple[int, int], sites: Mapping[str, AttentionSite]) -> list[PlacedRow]:
+        """Return the rows of a level-0 pixel (y, x) in these sites."""
+        model, work = self.plan.model, self.tiles
+        assert isinstance(model, SweptModel)
+        size = (self.plan.image.height, self.plan.image.width)
+        core = Region(*pixel, pixel[0] + 1, pixel[1] + 1).align(model.multiple)
+        core = core.intersect(Region(0, 0, *size))
+        box = box_with_halo(core, self.plan.layout.halo, size, self.plan.step)
+        within = pixel[0] - box.y0, pixel[1] - box.x0
+        found: dict[str, AttentionRow] = {}
+
+        def visit(step: Sweep, given: SweepInput) -> None:
+            named = frozenset(name for name, site in sites.items() if site.step == step.name)
+            if named:
+                found.update(model.attention_rows(step.name, given, within, named))
+
+        tile = self.reader.read(core, box)
+        try:
+            with work.computing():
+                x = work.device.take(work.stacked([tile]))
+                statistics = work.statistics_at([box], x)
+                whole = pad_to_multiple(x, model.padded_to)
+                view = model.view(whole, statistics)
+                valid = self._valid(work.known([tile]), whole, model)
+                run_steps(model.steps(), view, statistics, valid, visit)
+        except FAILURES as error:
+            raise as_failure(model, error) from error
+        rows = []
+        for name, row in found.items():
+            stride = sites[name].stride
+            shape = -(-whole.shape[2] // stride), -(-whole.shape[3] // stride)
+            rows.append(placed(sites[name], row, (box.y0, box.x0), shape))
+        return rows
+
+    def _valid(self, valid: Tensor | None, whole: Tensor, model: SweptModel) -> Tensor | None:
+        """Return the pixels that count, grown like the view."""
+        if valid is None:
+            return None
+        valid = self.plan.device.take(valid)
+        same = valid.shape[2:] == whole.shape[2:]
+        return valid if same else pad_to_multiple(valid, model.padded_to)

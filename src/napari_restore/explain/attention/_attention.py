@@ -1,0 +1,182 @@
+"""A finished look at the attention of a model: its maps, numbers and record, and their files."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Unpack, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_restore._replacing import replacing
+from napari_restore.engine import Region, digest
+from napari_restore.errors import BadOutput, BadParameter, did_you_mean, option
+from napari_restore.explain.attention._head_maps import HeadMap, HeadMaps
+from napari_restore.explain.attention._session import ALL, QueryMaps
+from napari_restore.images import ExportOptions, Image, Pixels, SaveOptions, write_image
+
+TABLE, ARRAYS = ".csv", ".npz"
+COLUMNS = (
+    "query",
+    "x",
+    "y",
+    "width",
+    "height",
+    "layer",
+    "kind",
+    "head",
+    "sum",
+    "entropy",
+    "effective_cells",
+    "distance_px",
+    "window_share",
+    "tile_share",
+)
+MEANING = "attention: where the model looked, not why"
+
+
+@dataclass(frozen=True)
+class Attention:
+    """Maps of every query, layer and head, with the record that repeats them."""
+
+    queries: tuple[QueryMaps, ...]
+    record: dict[str, Any] = field(repr=False)
+    image: Image = field(repr=False)
+    picture: Callable[[Region, int], tuple[npt.NDArray[np.float32], Region]] = field(repr=False)
+    """Reads a box of the image at a coarser level, see `AttentionSource.picture`."""
+
+    def __repr__(self) -> str:
+        layers = len(self.record["attention"]["layers"])
+        return (
+            f"<Attention {self.record['model']['id']!r} on {self.image.name!r}: "
+            f"{len(self.queries)} queries, {layers} layers>"
+        )
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the layers, in the order of computation."""
+        return tuple(layer["name"] for layer in self.record["attention"]["layers"])
+
+    def maps(self, layer: str | None = None, query: int = 0) -> HeadMaps:
+        """Return the maps of a layer for one query; `layer` None: of the only one there is."""
+        names = self.layers
+        if layer is None and len(names) == 1:
+            layer = names[0]
+        if layer is None or layer not in names:
+            raise BadParameter(
+                f"There are {len(names)} layers here." if layer is None else f"{layer!r} is none.",
+                did_you_mean(layer or "", names, f"Name one with {option('layer')}", most=3),
+            )
+        return self.queries[query].maps[layer]
+
+    def map(self, layer: str | None = None, head: str = "mean", query: int = 0) -> HeadMap:
+        """Return one map at the resolution of its cells, with its place in the image."""
+        return self.maps(layer, query).map(head)
+
+    # -- files -------------------------------------------------------------------
+
+    def save(
+        self,
+        path: str | Path,
+        *,
+        layer: str | None = None,
+        head: str = ALL,
+        **options: Unpack[SaveOptions],
+    ) -> Path:
+        """Write what the suffix says; raises `BadOutput`. The record then names the file.
+
+        ``.csv``: the numbers of all heads, a row each. ``.npz``: weights and cells of all queries and
+        layers, with the record. Else a float32 raster of one query and layer at the resolution of its
+        cells, georeferenced: a band for each head, or that of one `head`, ``"mean"`` or ``"max"``; cells
+        that were never candidates are nodata.
+        """
+        target = Path(path)
+        suffix = target.suffix.lower()
+        if suffix in (TABLE, ARRAYS):
+            written = self._save_file(target, suffix, overwrite=bool(options.get("overwrite")))
+        else:
+            written = self._save_raster(target, self._raster_maps(layer), head, options)
+        self.record["output"] = {"path": str(written), "sha256": digest(written)}
+        return written
+
+    def _save_file(self, target: Path, suffix: str, *, overwrite: bool) -> Path:
+        if target.exists() and not overwrite:
+            raise BadOutput(f"{target} exists.", "Choose another name, or replace it.")
+        content = self._csv() if suffix == TABLE else self._npz()
+        try:
+            with replacing(target) as part:
+                part.write_bytes(content)
+        except OSError as error:
+            raise BadOutput(
+                f"{target} cannot be written: {error.strerror or error}.", "Choose another folder."
+            ) from None
+        return target
+
+    def _csv(self) -> bytes:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows())
+        return text.getvalue().encode()
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Yield the numbers of every query, layer and head by the names of `COLUMNS`."""
+        for number, each in enumerate(self.queries, start=1):
+            y0, x0, y1, x1 = each.query.box
+            place = {"x": x0, "y": y0, "width": x1 - x0, "height": y1 - y0}
+            for name, heads in each.measures.items():
+                site = {"layer": name, "kind": each.maps[name].site.kind}
+                for head in heads:
+                    yield {"query": each.query.name or number, **place, **site, **head}
+
+    def _npz(self) -> bytes:
+        arrays: dict[str, npt.NDArray[Any]] = {}
+        for number, each in enumerate(self.queries):
+            for name, maps in each.maps.items():
+                key = f"{number}/{name}"
+                arrays[f"{key}/weights"] = maps.weights
+                arrays[f"{key}/cells"] = maps.cells
+                arrays |= {f"{key}/{text}": value for text, value in maps.numbers.items()}
+        record = {name: value for name, value in self.record.items() if name != "measured"}
+        arrays["record"] = np.array(json.dumps(record))
+        content = io.BytesIO()
+        np.savez_compressed(content, **cast("dict[str, Any]", arrays))
+        return content.getvalue()
+
+    def _raster_maps(self, layer: str | None) -> HeadMaps:
+        if len(self.queries) > 1:
+            raise BadOutput(
+                f"A raster has one query, but there are {len(self.queries)}.",
+                "Write a .csv or .npz, or ask for one query.",
+            )
+        return self.maps(layer)
+
+    def _save_raster(self, target: Path, maps: HeadMaps, head: str, options: SaveOptions) -> Path:
+        heads = list(maps.site.heads) if head == ALL else [head]
+        found = [maps.map(each) for each in heads]
+        region = found[0].region.intersect(maps.image_cells)
+        values = np.stack([each.values for each in found], axis=2)
+        values = values[region.within(found[0].region)]
+
+        def read(box: tuple[int, int, int, int]) -> npt.NDArray[np.float32]:
+            part: npt.NDArray[np.float32] = values[Region(*box).within(region)]
+            return part
+
+        return write_image(
+            target,
+            Pixels(region, read, len(found), np.float32),
+            like=self.image.cells(maps.site.stride),
+            options=ExportOptions(**options),
+            tags={
+                "NAPARI_RESTORE": MEANING,
+                "NAPARI_RESTORE_MODEL": self.record["model"]["id"],
+                "NAPARI_RESTORE_LAYER": maps.site.name,
+                "NAPARI_RESTORE_HEADS": ", ".join(heads),
+                "NAPARI_RESTORE_QUERY": " ".join(map(str, self.queries[0].query.box)),
+            },
+        )

@@ -1,0 +1,186 @@
+"""A figure of one query's attention: a row of maps for each layer, and all settings below."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_restore.engine import Region
+from napari_restore.explain._figure_file import (
+    WIDTH_MM,
+    check_figure,
+    figure_file,
+    font_points,
+    wrapped_caption,
+    write_caption,
+)
+from napari_restore.explain.attention._attention import Attention
+from napari_restore.explain.attention._head_maps import HeadMap, HeadMaps
+
+COLUMNS = 5
+"""Panels side by side: the picture, then the heads."""
+SCALE, SIGNED = "viridis", "PuOr"
+"""Colour maps that remain distinguishable with colour vision deficiency."""
+NEVER_ASKED = "0.8"
+SHARES = ("routing", "gate")
+"""Kinds whose numbers belong to the query's own cell: they are drawn as bars."""
+SPARSE = 96
+"""Cells along a side above which single ones are drawn as points."""
+LONGEST = 512
+"""Pixels of the picture along its longer side."""
+
+
+def draw_attention(
+    attention: Attention,
+    path: str | Path,
+    *,
+    layers: Sequence[str] | None = None,
+    query: int = 0,
+    width_mm: float = WIDTH_MM,
+    overwrite: bool = False,
+) -> Path:
+    """Draw the heads of some layers (None: all) for one query; .png, .pdf or .svg.
+
+    Raises `BadOutput`, `BadParameter`.
+    """
+    target = Path(path)
+    check_figure(target, overwrite=overwrite)
+    chosen = [attention.maps(name, query) for name in layers or attention.layers]
+    width, points = width_mm / 25.4, font_points(width_mm)
+    text, below_height = wrapped_caption(caption(attention, chosen, query), width, points)
+    panel = width / COLUMNS
+    heights = [panel * 1.18 * _lines(each) + 2.5 * points / 72 for each in chosen]
+    with figure_file(target, (width, [*heights, below_height]), points, text) as parts:
+        for part, maps in zip(parts, chosen, strict=False):
+            _layer(part, attention, maps, query)
+        write_caption(parts[-1], text, points)
+    return target
+
+
+def caption(attention: Attention, chosen: Sequence[HeadMaps], query: int) -> str:
+    """Return all settings that repeat the maps, one per line."""
+    record = attention.record
+    image, model = record["input"], record["model"]
+    asked = attention.queries[query].query
+    direction = "attended by" if record["attention"]["attended_by"] else "attends to"
+    names = ", ".join(maps.site.name for maps in chosen)
+    kinds = sorted({maps.site.kind for maps in chosen})
+    lines = [
+        f"image      {Path(image['path'] or 'an array').name}, "
+        f"{image['size'][1]} x {image['size'][0]}, {image['fingerprint'][:12]}",
+        f"model      {model['id']} {model['parameters'] or ''} "
+        f"weights {(model['weights_sha256'] or 'none')[:12]}",
+        f"query      {asked.label}; what it {direction}",
+        f"layers     {names} ({', '.join(kinds)})",
+        "scale      of each layer from 0 to its largest weight; grey: never a candidate",
+        f"napari-restore {record['version']}. Where the model looked, not why.",
+    ]
+    return "\n".join(lines)
+
+
+def _lines(maps: HeadMaps) -> int:
+    return 1 if maps.site.kind in SHARES else -(-(1 + len(maps.site.heads)) // COLUMNS)
+
+
+def _layer(part: Any, attention: Attention, maps: HeadMaps, query: int) -> None:
+    """Draw the picture and the heads of one layer."""
+    part.suptitle(
+        f"{maps.site.title} ({maps.site.kind}, {maps.site.stride} px a cell)", ha="left", x=0.02
+    )
+    if maps.site.kind in SHARES:
+        _bars(part.subplots(1, 1), maps)
+        return
+    grid = part.subplots(_lines(maps), COLUMNS, squeeze=False)
+    axes = list(grid.ravel())
+    for axis in axes:
+        axis.set_xticks([])
+        axis.set_yticks([])
+    for axis in axes[1 + len(maps.site.heads) :]:
+        axis.set_axis_off()
+    heads = [maps.map(head) for head in maps.site.heads]
+    shown = _pixels(heads[0].region, maps.site.stride)
+    picture, covered = attention.picture(shown, LONGEST)
+    colours = picture if picture.shape[2] == 3 else picture.mean(axis=2)
+    axes[0].imshow(np.clip(colours, 0, 1), cmap="gray", vmin=0, vmax=1, extent=_extent(covered))
+    axes[0].set_xlabel(f"{shown.width} × {shown.height} px")
+    largest = max((float(np.nanmax(np.abs(each.values))) for each in heads), default=0) or 1.0
+    signed = any(float(np.nanmin(each.values)) < 0 for each in heads)
+    drawn = None
+    measured = attention.queries[query].measures[maps.site.name]
+    for number, (axis, head, numbers) in enumerate(zip(axes[1:], heads, measured, strict=False)):
+        drawn = _head(axis, head, largest, signed=signed)
+        axis.set_title(_title(maps, number), pad=2)
+        axis.set_aspect("equal")
+        if numbers.get("entropy") is not None:
+            axis.set_xlabel(f"H {numbers['entropy']:.2f}, {numbers['distance_px']:.0f} px")
+    for axis in axes[: 1 + len(heads)]:
+        axis.set_xlim(shown.x0, shown.x1)
+        axis.set_ylim(shown.y1, shown.y0)
+        _mark(axis, _pixels(maps.query, maps.site.stride))
+    if drawn is not None:
+        part.colorbar(drawn, ax=axes, label="weight", fraction=0.02, pad=0.01)
+
+
+def _bars(axis: Any, maps: HeadMaps) -> None:
+    """Draw the shares of a cell's experts or gates."""
+    axis.bar(maps.site.heads, maps.weights[:, 0], color="0.4")
+    axis.set_ylabel("share")
+    for side in ("top", "right"):
+        axis.spines[side].set_visible(False)
+
+
+def _title(maps: HeadMaps, number: int) -> str:
+    """Return the title of a head, with the share of its frequency band where it has one."""
+    name = maps.site.heads[number]
+    omega = maps.numbers.get("band_weights")
+    if omega is None:
+        return f"head {name}"
+    return f"{name} · ω {omega[number * len(omega) // len(maps.site.heads)]:.2f}"
+
+
+def _head(axis: Any, head: HeadMap, largest: float, *, signed: bool) -> Any:
+    """Draw one map; return what its colour bar describes."""
+    axis.set_facecolor(NEVER_ASKED)
+    extent = _extent(_pixels(head.region, head.stride))
+    low, colours = (-largest, SIGNED) if signed else (0.0, SCALE)
+    values = np.ma.masked_invalid(head.values)
+    if max(head.values.shape) <= SPARSE or np.isfinite(head.values).mean() > 0.5:
+        return axis.imshow(
+            values, cmap=colours, vmin=low, vmax=largest, extent=extent, interpolation="nearest"
+        )
+    rows, columns = np.nonzero(np.isfinite(head.values))
+    order = np.argsort(head.values[rows, columns])
+    rows, columns = rows[order], columns[order]
+    return axis.scatter(
+        (columns + 0.5 + head.region.x0) * head.stride,
+        (rows + 0.5 + head.region.y0) * head.stride,
+        c=head.values[rows, columns],
+        s=3,
+        marker="s",
+        linewidths=0,
+        cmap=colours,
+        vmin=low,
+        vmax=largest,
+    )
+
+
+def _mark(axis: Any, query: Region) -> None:
+    """Mark the query, visible on any background."""
+    from matplotlib.patches import Rectangle
+
+    for colour, width in (("white", 1.8), ("red", 0.8)):
+        corner = (query.x0, query.y0)
+        axis.add_patch(
+            Rectangle(corner, query.width, query.height, fill=False, ec=colour, lw=width)
+        )
+
+
+def _pixels(cells: Region, stride: int) -> Region:
+    return Region(*(stride * edge for edge in cells))
+
+
+def _extent(region: Region) -> tuple[int, int, int, int]:
+    return region.x0, region.x1, region.y1, region.y0

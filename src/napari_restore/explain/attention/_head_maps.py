@@ -1,0 +1,157 @@
+"""Weights of one query in all heads of a site, as small maps at their place in the image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_restore.engine import Region
+from napari_restore.engine.attention import PlacedRow
+from napari_restore.errors import BadParameter, did_you_mean
+from napari_restore.models import AttentionSite
+
+AGGREGATES = ("mean", "max")
+"""Maps over all heads: their mean, or the largest weight of any."""
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+
+
+class HeadMap(NamedTuple):
+    """A map of weights at the resolution of the cells."""
+
+    values: Floats
+    """(h, w); NaN where a cell was never a candidate, which is not the same as a weight of 0."""
+    region: Region
+    """The cells it covers, counted from the corner of the image."""
+    stride: int
+    """Pixels of the image per cell along a side."""
+
+
+@dataclass(frozen=True)
+class HeadMaps:
+    """Weights of one query, a point or the mean over a box, in every head of a site."""
+
+    site: AttentionSite
+    query: Region
+    """The query's cell, or the cells of its box, counted from the corner of the image."""
+    weights: Floats = field(repr=False)
+    """(heads, K)."""
+    cells: Ints = field(repr=False)
+    """(heads, K, 2): row and column, counted from the corner of the image; (−1, −1) where empty."""
+    image_cells: Region = field(repr=False)
+    """The cells of the image: those beyond are padding."""
+    numbers: dict[str, npt.NDArray[np.float64]] = field(default_factory=dict, repr=False)
+    """Further numbers of the query by name, such as the share of each band."""
+
+    @property
+    def region(self) -> Region:
+        """The cells that any head could have looked at, and the query's."""
+        asked = self.cells[self.cells[..., 0] >= 0]
+        (top, left), (bottom, right) = asked.min(axis=0), asked.max(axis=0) + 1
+        return Region(int(top), int(left), int(bottom), int(right)).union(self.query)
+
+    def map(self, head: str = "mean") -> HeadMap:
+        """Return the map of a head, by its name, or over all of them, by a name of `AGGREGATES`."""
+        region = self.region
+        numbers = [self.index(head)] if head not in AGGREGATES else range(len(self.weights))
+        values = np.stack([self._dense(number, region) for number in numbers])
+        asked = ~np.isnan(values).all(axis=0)
+        known = np.nan_to_num(values)
+        merged = known.max(axis=0) if head == "max" else known.mean(axis=0)
+        return HeadMap(np.where(asked, merged, np.nan).astype(np.float32), region, self.site.stride)
+
+    def index(self, head: str) -> int:
+        """Return the number of a head by its name; raises `BadParameter`."""
+        if head in self.site.heads:
+            return self.site.heads.index(head)
+        raise BadParameter(
+            f"{self.site.name} has no head {head!r}.",
+            did_you_mean(head, (*self.site.heads, *AGGREGATES), "Its heads are", most=3),
+        )
+
+    def strongest(self, head: str, count: int = 32) -> tuple[Ints, Floats]:
+        """Return the cells (n, 2) with the largest weights of a head, and these, in falling order."""
+        found = self.map(head)
+        flat = np.nan_to_num(found.values).ravel()
+        order = np.argsort(-flat, kind="stable")[:count]
+        order = order[flat[order] > 0]
+        rows, columns = np.unravel_index(order, found.values.shape)
+        cells = np.stack([rows + found.region.y0, columns + found.region.x0], axis=1)
+        return cells.astype(np.int64), flat[order]
+
+    def _dense(self, head: int, region: Region) -> Floats:
+        """Return the weights (h, w) of a head in a box of cells; NaN where none was asked."""
+        values = np.full(region.shape, np.nan, np.float32)
+        cells, weights = self.cells[head], self.weights[head]
+        there = cells[:, 0] >= 0
+        at = (cells[there, 0] - region.y0, cells[there, 1] - region.x0)
+        values[at] = 0
+        # A sampled key may be listed twice.
+        np.add.at(values, at, weights[there])
+        return values
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the description of the site for a record."""
+        return {
+            "name": self.site.name,
+            "title": self.site.title,
+            "kind": self.site.kind,
+            "heads": list(self.site.heads),
+            "stride": self.site.stride,
+            "window": self.site.window,
+            "shift": self.site.shift,
+        }
+
+
+def head_maps(placed: PlacedRow, size: tuple[int, int]) -> HeadMaps:
+    """Return the maps of one row in an image of `size`, height and width in pixels."""
+    row, site, stride = placed.row, placed.site, placed.site.stride
+    top, left = (at // stride for at in placed.origin)
+    cells = row.cells.numpy().astype(np.int64)
+    shifted = np.where(cells >= 0, cells + np.array([top, left]), -1)
+    y, x = row.query[0] + top, row.query[1] + left
+    return HeadMaps(
+        site,
+        Region(y, x, y + 1, x + 1),
+        row.weights.numpy(),
+        shifted,
+        Region(0, 0, *(-(-side // stride) for side in size)),
+        {name: value.double().numpy() for name, value in row.numbers.items()},
+    )
+
+
+def mean_of(several: Sequence[HeadMaps]) -> HeadMaps:
+    """Return the mean over several queries of one site; a candidate of any of them is one."""
+    if len(several) == 1:
+        return several[0]
+    first = several[0]
+    region = first.region
+    query = first.query
+    for each in several[1:]:
+        region, query = region.union(each.region), query.union(each.query)
+    weights, cells = [], []
+    for head in range(len(first.weights)):
+        total = np.full(region.shape, np.nan, np.float64)
+        for each in several:
+            dense = each._dense(head, region)
+            total = np.where(np.isnan(dense), total, np.nan_to_num(total) + dense)
+        found = np.argwhere(~np.isnan(total))
+        weights.append((total[tuple(found.T)] / len(several)).astype(np.float32))
+        cells.append(found + np.array([region.y0, region.x0]))
+    longest = max(len(each) for each in weights)
+    numbers = {
+        name: np.mean([each.numbers[name] for each in several], axis=0) for name in first.numbers
+    }
+    return replace(
+        first,
+        query=query,
+        weights=np.stack([np.pad(each, (0, longest - len(each))) for each in weights]),
+        cells=np.stack(
+            [np.pad(each, ((0, longest - len(each)), (0, 0)), constant_values=-1) for each in cells]
+        ),
+        numbers=numbers,
+    )

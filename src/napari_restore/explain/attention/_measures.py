@@ -1,0 +1,75 @@
+"""Numbers of one head's weights: how spread they are, and how far they reach."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from napari_restore.explain.attention._head_maps import HeadMaps
+
+RINGS = (8, 32, 128, 512)
+"""Outer radii in pixels of the rings of distance; beyond the last is another."""
+WITHOUT_SUM = ("channel", "gate")
+"""Kinds whose weights are no shares: they have no entropy and no distance."""
+
+
+def measures(maps: HeadMaps, tile: int | None = None) -> list[dict[str, Any]]:
+    """Return the numbers of every head, in the order of the heads.
+
+    ``entropy``: H / log K, 1 for equal weights of the K candidates, 0 for a single one.
+    ``effective_cells``: e^H. ``distance_px``: mean distance from the middle of the query, in pixels of
+    the image. ``window_share``, ``tile_share``: share of the weights in the query's own window, and in
+    its own tile of `tile` pixels. ``rings``: shares by distance. None where a number has no meaning.
+    """
+    return [_of_head(maps, number, tile) for number in range(len(maps.weights))]
+
+
+def _of_head(maps: HeadMaps, number: int, tile: int | None) -> dict[str, Any]:
+    named: dict[str, Any] = {"head": maps.site.heads[number]}
+    there = maps.cells[number, :, 0] >= 0
+    weights = maps.weights[number][there].astype(np.float64)
+    total = float(weights.sum())
+    if maps.site.kind in WITHOUT_SUM or total <= 0:
+        return named | dict.fromkeys(
+            ("sum", "entropy", "effective_cells", "distance_px", "window_share", "tile_share")
+        )
+    shares = weights / total
+    entropy = float(-(shares * np.log(np.maximum(shares, np.finfo(np.float64).tiny))).sum())
+    stride = maps.site.stride
+    cells = maps.cells[number][there]
+    query = maps.query
+    middle = np.array([query.y0 + query.y1 - 1, query.x0 + query.x1 - 1]) / 2
+    distances = stride * np.hypot(*(cells - middle).T)
+    return named | {
+        "sum": total,
+        "entropy": entropy / np.log(len(shares)) if len(shares) > 1 else 0.0,
+        "effective_cells": float(np.exp(entropy)),
+        "distance_px": float((shares * distances).sum()),
+        "window_share": _own(maps, shares, cells, maps.site.window, maps.site.shift),
+        "tile_share": _own(maps, shares, cells, None if tile is None else tile // stride, 0),
+        "rings": _rings(shares, distances),
+    }
+
+
+def _own(
+    maps: HeadMaps,
+    shares: np.ndarray[Any, Any],
+    cells: np.ndarray[Any, Any],
+    side: int | None,
+    shift: int,
+) -> float | None:
+    """Return the share in the query's own square of `side` cells; None where there are none."""
+    if not side:
+        return None
+    own = (np.array([maps.query.y0, maps.query.x0]) - shift) // side
+    return float(shares[((cells - shift) // side == own).all(axis=1)].sum())
+
+
+def _rings(shares: np.ndarray[Any, Any], distances: np.ndarray[Any, Any]) -> dict[str, float]:
+    edges = (-1.0, *RINGS, np.inf)
+    names = (*(f"within_{radius}_px" for radius in RINGS), f"beyond_{RINGS[-1]}_px")
+    return {
+        name: float(shares[(distances > low) & (distances <= high)].sum())
+        for name, low, high in zip(names, edges, edges[1:], strict=False)
+    }

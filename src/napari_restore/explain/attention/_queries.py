@@ -1,0 +1,120 @@
+"""Queries: points or boxes of an image, for which attention is shown."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from napari_restore.engine import Region
+from napari_restore.errors import BadRegion, InputError
+from napari_restore.images import Image
+
+SAMPLES = 64
+"""Most pixels of a box whose rows are averaged."""
+
+
+@dataclass(frozen=True)
+class Query:
+    """A pixel of the image, or a box whose cells' rows are averaged. Level-0 pixels."""
+
+    box: Region
+    name: str | None = None
+
+    @classmethod
+    def point(cls, y: int, x: int, name: str | None = None) -> Query:
+        """Return the query of one pixel."""
+        return cls(Region(y, x, y + 1, x + 1), name)
+
+    @property
+    def is_point(self) -> bool:
+        return self.box.pixels == 1
+
+    @property
+    def label(self) -> str:
+        """Return text for layers and figures."""
+        y0, x0, y1, x1 = self.box
+        place = f"x {x0}, y {y0}"
+        if not self.is_point:
+            place = f"x {x0}–{x1 - 1}, y {y0}–{y1 - 1}"
+        return place if self.name is None else f"{self.name} ({place})"
+
+    def pixels(self, stride: int) -> list[tuple[int, int]]:
+        """Return the pixels (y, x) whose rows are averaged: the middles of cells of `stride` pixels.
+
+        At most `SAMPLES`, spread evenly over the box.
+        """
+        if self.is_point:
+            return [(self.box.y0, self.box.x0)]
+        height, width = self.box.shape
+        rows, columns = -(-height // stride), -(-width // stride)
+        if rows * columns > SAMPLES:
+            ratio = math.sqrt(SAMPLES / (rows * columns))
+            rows, columns = max(1, int(rows * ratio)), max(1, int(columns * ratio))
+        return [
+            (
+                self.box.y0 + (2 * i + 1) * height // (2 * rows),
+                self.box.x0 + (2 * j + 1) * width // (2 * columns),
+            )
+            for i in range(rows)
+            for j in range(columns)
+        ]
+
+    def is_sampled(self, stride: int) -> bool:
+        """Return whether the box has more cells than are averaged."""
+        height, width = self.box.shape
+        return -(-height // stride) * -(-width // stride) > SAMPLES
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"name": self.name, "box": list(self.box)}
+
+
+def checked(queries: Sequence[Query], image: Image) -> tuple[Query, ...]:
+    """Return the queries, cut to the image; raises `BadRegion` for one outside of it."""
+    whole = Region(0, 0, image.height, image.width)
+    found = []
+    for query in queries:
+        inside = query.box.intersect(whole)
+        if inside.is_empty:
+            raise BadRegion(
+                f"The query at {query.label} lies outside of {image.name}, which has "
+                f"{image.width} × {image.height} pixels.",
+                "Give a pixel within it.",
+            )
+        found.append(Query(inside, query.name))
+    return tuple(found)
+
+
+def queries_in(path: str | Path) -> tuple[Query, ...]:
+    """Return the queries of a CSV table with columns x and y, and optionally name; raises `InputError`."""
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text"
+        raise InputError(
+            f"The table {path} cannot be read: {reason}.", "Name a CSV file."
+        ) from None
+    return tuple(_rows(path, csv.DictReader(text.splitlines())))
+
+
+def _rows(path: str | Path, reader: csv.DictReader[str]) -> Iterator[Query]:
+    names = {(name or "").strip().lower(): name for name in reader.fieldnames or ()}
+    if not {"x", "y"} <= names.keys():
+        raise InputError(
+            f"The table {path} has no columns x and y.", "Name them in its first line: x,y,name."
+        )
+    count = 0
+    for line, row in enumerate(reader, start=2):
+        try:
+            x, y = (int(row[names[axis]]) for axis in ("x", "y"))
+        except (ValueError, TypeError):
+            raise InputError(
+                f"Line {line} of {path} has no whole numbers for x and y.", "Give pixels."
+            ) from None
+        yield Query.point(y, x, (row.get(names.get("name") or "") or "").strip() or None)
+        count += 1
+    if not count:
+        raise InputError(f"The table {path} has no rows.", "Give at least one query.")

@@ -1,0 +1,147 @@
+"""An image and a model that are prepared once, and then asked for attention place by place."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from napari_restore._options import MachineOptions, ReadingOptions, names_of
+from napari_restore.engine import Event, Note, Region, make_plan
+from napari_restore.engine.attention import AttentionSource
+from napari_restore.errors import BadModel, BadParameter, Cancelled, did_you_mean
+from napari_restore.explain.attention._head_maps import HeadMaps, head_maps, mean_of
+from napari_restore.explain.attention._measures import measures
+from napari_restore.explain.attention._queries import SAMPLES, Query, checked
+from napari_restore.images import Image
+from napari_restore.models import (
+    AttentionSite,
+    RestorationModel,
+    SweptModel,
+    card_of,
+    model_ids,
+)
+
+Emit = Callable[[Event], None]
+ALL = "all"
+PLAN_OPTIONS = names_of(ReadingOptions) + names_of(MachineOptions)
+"""Options of a plan that change a map, or choose the machine's resources."""
+
+
+@dataclass(frozen=True)
+class QueryMaps:
+    """What all heads look at for one query."""
+
+    query: Query
+    maps: Mapping[str, HeadMaps] = field(repr=False)
+    """By the name of the site, in the order of computation."""
+    measures: Mapping[str, list[dict[str, Any]]] = field(repr=False)
+    """Numbers of every head by the name of the site; see `measures`."""
+
+
+class AttentionSession:
+    """Rows of attention of `model` on `image`.
+
+    `options` are those of a plan on how the image is read, and on the machine. Used within ``with``.
+    Raises `BadModel` for a model without attention.
+    """
+
+    def __init__(
+        self,
+        image: Image,
+        model: RestorationModel,
+        *,
+        emit: Emit = lambda event: None,
+        stop: threading.Event | None = None,
+        **options: Any,
+    ) -> None:
+        for name in options:
+            if name not in PLAN_OPTIONS:
+                raise BadParameter(
+                    f"Attention takes no option {name}.", f"It takes {', '.join(PLAN_OPTIONS)}."
+                )
+        if not model.attention_sites():
+            others = [name for name in model_ids() if card_of(name).attention]
+            raise BadModel(
+                f"{model.card.id} has no attention that could be shown.",
+                f"Choose one that has: {', '.join(others)}.",
+            )
+        self.image, self._emit, self.stop = image, emit, stop or threading.Event()
+        # Any target: what is kept does not depend on it.
+        one = Region(0, 0, min(image.height, 1), min(image.width, 1))
+        self.source = AttentionSource(
+            make_plan(image, model, region=one, **options), emit, self.stop
+        )
+        self._tile = model.tile if isinstance(model, SweptModel) else None
+
+    @property
+    def sites(self) -> tuple[AttentionSite, ...]:
+        """Where the model computes attention, in the order of computation."""
+        return self.source.sites
+
+    def site_names(self, wanted: str | Sequence[str]) -> tuple[str, ...]:
+        """Return the names of the sites that are wanted, "all" or some; raises `BadParameter`."""
+        known = [site.name for site in self.sites]
+        if wanted == ALL:
+            return tuple(known)
+        names = [wanted] if isinstance(wanted, str) else list(wanted)
+        for name in names:
+            if name not in known:
+                raise BadParameter(
+                    f"{self.source.plan.model.card.id} has no layer {name!r}.",
+                    did_you_mean(name, known, "Its layers are", most=3),
+                )
+        return tuple(name for name in known if name in names)
+
+    def prepare(self) -> None:
+        """Compute what rows need of the whole image; nothing where it is in the cache."""
+        self.source.prepare()
+
+    def look(
+        self,
+        query: Query,
+        names: Collection[str] | None = None,
+        *,
+        attended_by: bool = False,
+    ) -> QueryMaps:
+        """Return the maps of a query in the sites that are named; None: in all.
+
+        With `attended_by` the other way around: which cells attend to the query's.
+        """
+        (query,) = checked([query], self.image)
+        chosen = [site for site in self.sites if names is None or site.name in names]
+        finest = min(site.stride for site in chosen)
+        pixels = query.pixels(finest)
+        if query.is_sampled(finest):
+            self._emit(Note(f"The maps of {query.label} are means of {len(pixels)} of its cells."))
+        self._note_invalid(query, pixels)
+        size = (self.image.height, self.image.width)
+        by_site: dict[str, list[HeadMaps]] = {}
+        for pixel in pixels:
+            if self.stop.is_set():
+                raise Cancelled("Cancelled; nothing was written.", "Run it again.")
+            if attended_by:
+                rows = [self.source.column(pixel, site.name) for site in chosen]
+            else:
+                rows = self.source.rows(pixel, [site.name for site in chosen])
+            for row in rows:
+                by_site.setdefault(row.site.name, []).append(head_maps(row, size))
+        maps = {name: mean_of(several) for name, several in by_site.items()}
+        numbers = {name: measures(each, self._tile) for name, each in maps.items()}
+        return QueryMaps(query, maps, numbers)
+
+    def _note_invalid(self, query: Query, pixels: Sequence[tuple[int, int]]) -> None:
+        invalid = sum(not self.source.is_valid(pixel) for pixel in pixels)
+        if invalid:
+            part = "" if invalid == len(pixels) else f"{invalid} of {len(pixels)} pixels of "
+            self._emit(
+                Note(
+                    f"{part[:1].upper()}{part[1:]}{query.label} "
+                    f"{'is' if invalid == len(pixels) else 'are'} nodata or excluded: the network "
+                    "saw a filled value there."
+                )
+            )
+
+
+__all__ = ["ALL", "SAMPLES", "AttentionSession", "QueryMaps"]
