@@ -87,6 +87,10 @@ def test_every_row_explains_the_output_of_its_token(with_hole: bool) -> None:
                 values = values[:, None].expand(-1, TINY.heads, -1)
                 split = torch.stack([part[:, h] for h, part in enumerate(in_heads(values))])
             else:
+                first = tiled.box(CORE, model.window_halo)
+                assert query == tuple(
+                    (at - s.start) // 8 for at, s in zip(pixel, first, strict=True)
+                )
                 values = attention.keys_and_values(given[0])[1][0]
                 at = row.cells[0].clamp(min=0)
                 split = torch.stack(in_heads(values[at[:, 0], at[:, 1]]))
