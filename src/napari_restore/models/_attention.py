@@ -16,8 +16,9 @@ AttentionKind: TypeAlias = Literal[
 
 ``window``: the cells of the query's window. ``band``: the same for each frequency band. ``sparse``: the
 cells with similar hashes. ``full``: all cells. ``routing``: the experts of the query's own cell.
-``cached``: tokens kept from the whole image. ``channel``: channels, not places; its maps are derived.
-``gate``: factors of features."""
+``cached``: tokens kept from the whole image. ``channel``: channels, not places. Its rows are derived:
+how alike the results of cells are to that of the query, −1 to 1; they do not sum to 1. ``gate``: the
+query's own cell, whose features are multiplied with factors; they do not sum to 1."""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ into attention; `attend` uses it on tiles again.
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from itertools import accumulate
 from typing import NamedTuple
 
 import torch
@@ -61,6 +62,10 @@ class LayerStatistics(NamedTuple):
     """(N, C, C): the same as one matrix, from channels as they are to slots in `order`."""
     scales: Tensor
     """(N, 2, C): factors of queries and keys in the intra-layer cache."""
+    logits: Tensor
+    """(N, C, C): what the softmax of each head is of, arranged like `attention`; 0 between heads."""
+    intra: Tensor
+    """(N,): what the inverse norms were multiplied by in `scales`."""
 
 
 class HierarchicalAttention(nn.Module):
@@ -88,6 +93,12 @@ class HierarchicalAttention(nn.Module):
                 self.add_module(f"inter_modulator{number}", InterModulator(size))
         self.regroup = True
         self.rounding: Rounding = "trunc"
+
+    @property
+    def parts(self) -> tuple[slice, ...]:
+        """The slots of each head."""
+        ends = list(accumulate(self.sizes))
+        return tuple(slice(end - size, end) for end, size in zip(ends, self.sizes, strict=True))
 
     def local(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return queries, keys and values (N, C, h, w) of a normed map; it needs a halo of 1."""
@@ -131,11 +142,11 @@ class HierarchicalAttention(nn.Module):
         rows = order[:, :, None].expand(-1, -1, self.channels)
         cosine = cosine.gather(1, rows).gather(2, rows.transpose(1, 2))
         dtype = self.temperature.dtype
-        heads, start = [], 0
-        for size, temperature in zip(self.sizes, self.temperature, strict=True):
-            part = slice(start, start + size)
-            heads.append((temperature * cosine[:, part, part].to(dtype)).softmax(-1))
-            start += size
+        logits = [
+            temperature * cosine[:, part, part].to(dtype)
+            for part, temperature in zip(self.parts, self.temperature, strict=True)
+        ]
+        heads = [each.softmax(-1) for each in logits]
         if self.has_inter:
             if cache is not None:
                 cache = resized(cache, self.channels)
@@ -146,21 +157,38 @@ class HierarchicalAttention(nn.Module):
             # Training follows neither cache, as published; a gradient of the image does.
             seen = tuple(head.detach() if self.training else head for head in heads)
             cache = updated(cache, seen, self.channels, self.rounding)
-        if intra_scale is not None:
-            inverse = inverse * intra_scale[:, None, None]
+        intra = torch.ones_like(counts.cells) if intra_scale is None else intra_scale
         layer_statistics = LayerStatistics(
-            order, gap, tuple(heads), _as_one(heads, order, self.sizes), inverse.to(dtype)
+            order,
+            gap,
+            tuple(heads),
+            _as_one(heads, order, self.sizes),
+            (inverse * intra[:, None, None]).to(dtype),
+            _as_one(logits, order, self.sizes),
+            intra.to(dtype),
         )
         return layer_statistics, cache
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, layer_statistics: LayerStatistics) -> Tensor:
         """Return the layer's output (N, C, h, w) of queries, keys and values; it needs no halo."""
-        mixed = rows(v) @ layer_statistics.attention.to(v.dtype).transpose(1, 2)
-        out = maps(mixed, v)
-        if hasattr(self, "intra_modulator"):
-            out = out + self.intra_modulator(out + self._intra(q, k, layer_statistics))
-        projected: Tensor = self.project_out(out)
+        out = self.mix(v, layer_statistics)
+        change = self.change(out, q, k, layer_statistics)
+        projected: Tensor = self.project_out(out if change is None else out + change)
         return projected
+
+    def mix(self, v: Tensor, layer_statistics: LayerStatistics) -> Tensor:
+        """Return values (N, C, h, w) mixed by the attention of their head, in the order of slots."""
+        mixed = rows(v) @ layer_statistics.attention.to(v.dtype).transpose(1, 2)
+        return maps(mixed, v)
+
+    def change(
+        self, out: Tensor, q: Tensor, k: Tensor, layer_statistics: LayerStatistics
+    ) -> Tensor | None:
+        """Return what the intra-layer cache adds to mixed values; None in a layer without it."""
+        if not hasattr(self, "intra_modulator"):
+            return None
+        added: Tensor = self.intra_modulator(out + self._intra(q, k, layer_statistics))
+        return added
 
     def _intra(self, q: Tensor, k: Tensor, layer_statistics: LayerStatistics) -> Tensor:
         """Return the intra-layer cache: normed queries plus normed keys, in the order of slots."""

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from napari_restore.errors import BadParameter
+from napari_restore.models._attention import AttentionRow, AttentionSite
 from napari_restore.models._card import ModelCard
 from napari_restore.models._model import Statistics
 from napari_restore.models._sweeps import (
@@ -25,10 +26,10 @@ from napari_restore.models._sweeps import (
     SweptModel,
 )
 from napari_restore.models.hint import _attention
-from napari_restore.models.hint._attention import LayerStatistics
 from napari_restore.models.hint._blocks import cells_valid
 from napari_restore.models.hint._config import LEVEL_OF, STRIDE
 from napari_restore.models.hint._network import HintNetwork, Step
+from napari_restore.models.hint._rows import KNOWN, layer_statistics_of, rows_of, sites_of
 
 SKIPS = ("encoder1", "encoder2", "encoder3")
 """Maps of the encoder, fine to coarse."""
@@ -43,6 +44,14 @@ class Hint(HintNetwork, SweptModel):
 
     def steps(self) -> tuple[Sweep, ...]:
         return sweeps_of(self)
+
+    def attention_sites(self) -> tuple[AttentionSite, ...]:
+        return sites_of(self)
+
+    def attention_rows(
+        self, step: str, given: SweepInput, pixel: tuple[int, int], names: frozenset[str]
+    ) -> dict[str, AttentionRow]:
+        return rows_of(self, step, given, pixel, names)
 
     def forward_with_maps(
         self, x: Tensor, statistics: Statistics | None = None, valid: Tensor | None = None
@@ -118,7 +127,7 @@ def _block(model: HintNetwork, steps: list[Step], number: int) -> Sweep:
 
     def run(given: SweepInput) -> Outputs:
         x = step.block.attend(
-            _last(given.maps[f"x{number}"]), _layer_statistics(given.statistics, number)
+            _last(given.maps[f"x{number}"]), layer_statistics_of(given.statistics, number)
         )
         if following is None:
             assert given.view is not None
@@ -151,7 +160,7 @@ def _map_of(model: HintNetwork, step: Step, number: int) -> Map:
 
 def _counts(model: HintNetwork, step: Step, number: int) -> Counts:
     channels, stride = model.config.channels(step.stage), 1 << LEVEL_OF[step.stage]
-    names = ("order", "attention", "scales", *(["cache"] if model.config.inter else []))
+    names = (*KNOWN, *(["cache"] if model.config.inter else []))
 
     def count(features: Mapping[str, Tensor], valid: Tensor | None) -> Sums:
         weight = None if valid is None else cells_valid(valid, LEVEL_OF[step.stage])
@@ -166,11 +175,7 @@ def _counts(model: HintNetwork, step: Step, number: int) -> Counts:
         scale = model.intra_scale(counts, step.stage, statistics.get(SHARE))
         order = statistics.get(f"order{number}")
         layer_statistics, cache = step.block.attn.settle(counts, cache, scale, order)
-        found = {
-            "order": layer_statistics.order,
-            "attention": layer_statistics.attention,
-            "scales": layer_statistics.scales,
-        }
+        found = {name: getattr(layer_statistics, name) for name in KNOWN}
         if cache is not None:
             found["cache"] = cache
         return {f"{name}{number}": found[name] for name in names}
@@ -197,13 +202,6 @@ def _counted(given: SweepInput, step: Step, number: int, x: Tensor) -> Outputs:
         return {}
     q, k, _ = step.block.attn.local(step.block.norm1(x))
     return {f"q{number}": q, f"k{number}": k}
-
-
-def _layer_statistics(statistics: Statistics, number: int) -> LayerStatistics:
-    order, attention, scales = (
-        statistics[f"{name}{number}"] for name in ("order", "attention", "scales")
-    )
-    return LayerStatistics(order, scales.new_zeros(len(order)), (), attention, scales)
 
 
 def _whole(reach: int) -> int:

@@ -1,0 +1,132 @@
+"""Where HINT attends between channels, and what belongs to one cell in such a layer."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from napari_restore.models._attention import AttentionRow, AttentionSite, numbered
+from napari_restore.models._model import Statistics
+from napari_restore.models._sweeps import SweepInput
+from napari_restore.models.hint._attention import HierarchicalAttention, LayerStatistics
+from napari_restore.models.hint._config import HEADS, LEVEL_OF
+from napari_restore.models.hint._network import HintNetwork
+from napari_restore.models.hint._views import (
+    entropy_of,
+    lengths,
+    matrices_of,
+    projected_parts,
+    similarities,
+)
+
+KNOWN = ("order", "attention", "scales", "logits", "intra")
+"""Fields of `LayerStatistics` that are statistics of the image, numbered by layer."""
+BLOCK = "block"
+
+
+def layer_statistics_of(statistics: Statistics, number: int) -> LayerStatistics:
+    """Return what is known of a layer, but for its `gap` and its `heads`."""
+    found = {name: statistics[f"{name}{number}"] for name in KNOWN}
+    order = found["order"]
+    gap = order.new_zeros(len(order), dtype=torch.float64)
+    return LayerStatistics(gap=gap, heads=(), **found)
+
+
+def sites_of(model: HintNetwork) -> tuple[AttentionSite, ...]:
+    """Return the sites of a network: its blocks with attention, named by stage and number."""
+    found, number = [], 0
+    for index, (stage, is_first, _) in enumerate(model.blocks(), start=1):
+        number = 1 if is_first else number + 1
+        title = stage.replace("decoder_level", "decoder ")
+        separator = "." if title[-1].isdigit() else " "
+        found.append(
+            AttentionSite(
+                f"{stage}.{number}",
+                f"{title}{separator}{number}",
+                "channel",
+                f"{BLOCK}{index}",
+                1 << LEVEL_OF[stage],
+                numbered(HEADS),
+            )
+        )
+    return tuple(found)
+
+
+@torch.no_grad()
+def rows_of(
+    model: HintNetwork,
+    step: str,
+    given: SweepInput,
+    pixel: tuple[int, int],
+    names: frozenset[str],
+) -> dict[str, AttentionRow]:
+    """Return the row of a pixel in the site of a sweep, if it is named.
+
+    `given` is that of one tile, `pixel` (row, column) in its box. Weights are similarities, see
+    `similarities`, to all cells of the box. The outermost ones see zeros beyond it, which is as in
+    the network at the edges of the image only.
+
+    Numbers by head, (4,) each: ``entropy`` and ``diagonal``, mean entropy of the rows (0 to 1) and
+    mean of the diagonal of the softmax matrix; ``least``, ``largest`` and ``negative``, the least and
+    the largest value of the matrix that is used and its share of negative ones; ``temperature``;
+    ``query``, ``key`` and ``value``, their lengths at the cell; ``contribution``, the length of what
+    the head adds to the layer's output at the cell. ``modulator`` () is the length of what the
+    intra-layer cache adds there, 0 without it. For every head ``matrix.N`` (c, c) is the matrix that
+    is used, ``softmax.N`` the same before the inter-layer cache, ``channels.N`` (c,) the channels
+    that its rows and columns are of.
+    """
+    site = next((site for site in sites_of(model) if site.step == step), None)
+    if site is None or site.name not in names:
+        return {}
+    number = int(step.removeprefix(BLOCK)) - 1
+    block = list(model.blocks())[number].block
+    layer, known = block.attn, layer_statistics_of(given.statistics, number)
+    q, k, v = layer.local(block.norm1(given.maps[f"x{number}"]))
+    cell = pixel[0] // site.stride, pixel[1] // site.stride
+    out = layer.mix(v, known)
+    alike = similarities(layer, out[0], cell).flatten(1)
+    height, width = out.shape[2:]
+    lines = torch.arange(height, device=out.device), torch.arange(width, device=out.device)
+    cells = torch.cartesian_prod(*lines)
+    row, column = cell
+    own = [each[..., row : row + 1, column : column + 1] for each in (out, q, k, v)]
+    numbers = _of_cell(layer, own, known) | _of_matrices(layer, known)
+    every = cells.expand(len(alike), *cells.shape)
+    return {site.name: AttentionRow(alike.to(torch.float32), every, cell, numbers)}
+
+
+def _of_cell(
+    layer: HierarchicalAttention, own: list[Tensor], known: LayerStatistics
+) -> dict[str, Tensor]:
+    """Return the numbers of a cell, of its mixed values, queries, keys and values (1, C, 1, 1)."""
+    out, q, k, v = own
+    change, order = layer.change(out, q, k, known), known.order[0]
+    projected = out.new_zeros(()) if change is None else layer.project_out(change).norm()
+    return {
+        "query": lengths(layer, q.flatten(), order),
+        "key": lengths(layer, k.flatten(), order),
+        "value": lengths(layer, v.flatten(), order),
+        "contribution": projected_parts(layer, out[0]).flatten(1).norm(dim=1),
+        "modulator": projected,
+    }
+
+
+def _of_matrices(layer: HierarchicalAttention, known: LayerStatistics) -> dict[str, Tensor]:
+    """Return the matrices of a layer's heads, and their numbers."""
+    order = known.order[0]
+    used = matrices_of(layer, known.attention[0], order)
+    plain = [each.softmax(-1) for each in matrices_of(layer, known.logits[0], order)]
+    numbers = {
+        "entropy": torch.stack([entropy_of(each) for each in plain]),
+        "diagonal": torch.stack([each.diagonal().mean() for each in plain]),
+        "least": torch.stack([each.min() for each in used]),
+        "largest": torch.stack([each.max() for each in used]),
+        "negative": torch.stack([(each < 0).to(each.dtype).mean() for each in used]),
+        "temperature": layer.temperature.flatten(),
+    }
+    for head, part in enumerate(layer.parts):
+        name = str(head + 1)
+        numbers[f"matrix.{name}"] = used[head]
+        numbers[f"softmax.{name}"] = plain[head]
+        numbers[f"channels.{name}"] = order[part]
+    return numbers
