@@ -35,18 +35,10 @@ class SliceAttention(nn.Module):
 
     def forward(self, x: Tensor, reading: Reading) -> Tensor:
         """Return attended features of x (N, C, h, w), the block's own slices beginning at 0."""
-        count = x.shape[self.axis]
-        lacking = -count % self.length
-        if lacking:
-            # The layers have a fixed length: the last slice ends with zeros.
-            beyond = [0, 0] * (3 - self.axis) + [0, lacking]
-            x = functional.pad(x, beyond)
-        sliced = x.reshape(*x.shape[: self.axis], -1, self.length, *x.shape[self.axis + 1 :])
-        # (N, …, slices, length, …): the axes that are not sliced are averaged.
-        along = self.axis + 1
-        others = [axis for axis in (CHANNEL, HEIGHT, WIDTH) if axis != self.axis]
+        sliced = self._sliced(x)
         averaged = sliced
         if reading != "R3":
+            others = [axis for axis in (CHANNEL, HEIGHT, WIDTH) if axis != self.axis]
             axes = [axis if axis < self.axis else axis + 1 for axis in others]
             averaged = sliced.mean(axes, keepdim=True)
         weighted, judged = {
@@ -54,10 +46,29 @@ class SliceAttention(nn.Module):
             "R2": (averaged, sliced),
             "R3": (sliced, sliced),
         }[reading]
+        return self._joined(weighted * self._weights(judged), x.shape[self.axis])
+
+    def factors(self, x: Tensor) -> Tensor:
+        """Return what reading R3 multiplies each value of x (N, C, h, w) with, the same shape."""
+        return self._joined(self._weights(self._sliced(x)), x.shape[self.axis])
+
+    def _sliced(self, x: Tensor) -> Tensor:
+        """Return x (N, …, slices, length, …): the axes that are not sliced may be averaged."""
+        lacking = -x.shape[self.axis] % self.length
+        if lacking:
+            # The layers have a fixed length: the last slice ends with zeros.
+            beyond = [0, 0] * (3 - self.axis) + [0, lacking]
+            x = functional.pad(x, beyond)
+        return x.reshape(*x.shape[: self.axis], -1, self.length, *x.shape[self.axis + 1 :])
+
+    def _weights(self, judged: Tensor) -> Tensor:
+        along = self.axis + 1
         hidden = functional.relu(_linear(self.reduce, judged, along))
-        weights = torch.sigmoid(_linear(self.expand, hidden, along) - THIRD)
-        attended = (weighted * weights).flatten(self.axis, along)
-        return attended.narrow(self.axis, 0, count)
+        return torch.sigmoid(_linear(self.expand, hidden, along) - THIRD)
+
+    def _joined(self, sliced: Tensor, count: int) -> Tensor:
+        """Return (N, C, h, w) with the first `count` values along the axis."""
+        return sliced.flatten(self.axis, self.axis + 1).narrow(self.axis, 0, count)
 
 
 class SliceAttentions(nn.Module):
@@ -74,6 +85,22 @@ class SliceAttentions(nn.Module):
         total = self.channel(x, reading) + self.width(x, reading)
         out: Tensor = total + self.height(x, reading)
         return out
+
+    def factors_at(self, x: Tensor, cell: tuple[int, int]) -> Tensor:
+        """Return what a cell of x (1, C, h, w) is multiplied with by reading R3, (3, C).
+
+        Along channels, columns and rows, from the slices that the cell lies in alone.
+        """
+        (row, column), (block_row, block_column) = cell, (at // BLOCK * BLOCK for at in cell)
+        own = x[..., row : row + 1, column : column + 1]
+        across = x[..., row : row + 1, block_column : block_column + BLOCK]
+        down = x[..., block_row : block_row + BLOCK, column : column + 1]
+        each = (
+            self.channel.factors(own)[0, :, 0, 0],
+            self.width.factors(across)[0, :, 0, column - block_column],
+            self.height.factors(down)[0, :, row - block_row, 0],
+        )
+        return torch.stack(each)
 
 
 def _linear(layer: nn.Linear, x: Tensor, axis: int) -> Tensor:

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from napari_restore.errors import BadModel, BadParameter
+from napari_restore.models._attention import AttentionRow, AttentionSite
 from napari_restore.models._card import ModelCard
 from napari_restore.models._exposure_curves import STEP, by_frame, pairs_of, sampled_values
 from napari_restore.models._model import Statistics
@@ -35,9 +36,11 @@ from napari_restore.models._sweeps import (
 from napari_restore.models.ipl import _samples
 from napari_restore.models.ipl._config import BANDS, BLOCK, FRAMES, STRIDE, IplConfig
 from napari_restore.models.ipl._cube import interpolated, taps
+from napari_restore.models.ipl._gates import ATTENTION, SLICES, left_out, row_of, sites_of
 from napari_restore.models.ipl._network import BINS, MIDDLE, IplNetwork, curves_of
 from napari_restore.models.ipl._quantise import RANGE_BYTES, Quantised, affine, by_cell, cell_values
 from napari_restore.models.ipl._samples import Place
+from napari_restore.models.ipl._slices import SliceAttentions
 
 SMALL: dict[str, Any] = {
     **{"dim": 24, "blocks": 2, "mixes": 1, "shared": 0},
@@ -82,6 +85,47 @@ class Ipl(IplNetwork, SweptModel):
             return self.whole(x, valid), {}
         return SweptModel.forward_with_maps(self, x, statistics, valid)
 
+    def attention_sites(self) -> tuple[AttentionSite, ...]:
+        is_swept = self.card.values.get("reading", "R3") == "R3"
+        return sites_of(self.config.blocks) if is_swept else ()
+
+    @torch.no_grad()
+    def attention_rows(
+        self, step: str, given: SweepInput, pixel: tuple[int, int], names: frozenset[str]
+    ) -> dict[str, AttentionRow]:
+        """Return the factors of a pixel's cell, see `_gates`.
+
+        In slices of blocks that the box does not have as a whole they are left out.
+        """
+        cell = pixel[0] // STRIDE, pixel[1] // STRIDE
+        found = {}
+        for site in self.attention_sites():
+            if site.step == step and site.name in names:
+                part, number = site.name.split(".")
+                of_part = self._slice_row if part == ATTENTION else self._cube_row
+                found[site.name] = of_part(int(number) - 1, given, cell)
+        return found
+
+    def _slice_row(self, block: int, given: SweepInput, cell: tuple[int, int]) -> AttentionRow:
+        x = self._input(block, given)
+        rows, columns = _whole_blocks(x[0], _places(given, x)[0])
+        row, column = cell
+        if not (rows.start <= row < rows.stop and columns.start <= column < columns.stop):
+            return left_out(len(SLICES), self.config.channels, cell)
+        own = self.attention[0 if self.config.shared else block]
+        assert isinstance(own, SliceAttentions)
+        inside = row - rows.start, column - columns.start
+        return row_of(own.factors_at(x[..., rows, columns], inside), x[0, :, row, column], cell)
+
+    def _cube_row(self, block: int, given: SweepInput, cell: tuple[int, int]) -> AttentionRow:
+        attended = self._read(given.maps[f"attended{block}"])
+        row, column = cell
+        place = _places(given, attended)[0]
+        first = place.first[0] + row, place.first[1] + column
+        features = attended[0, :, row : row + 1, column : column + 1]
+        cube = self._cube(block, 0, given.statistics, place._replace(first=first), features)
+        return row_of(1 + cube.flatten()[None], features.flatten(), cell)
+
     def _compare(self) -> Sweep:
         """Return the sweep that counts which values of the frames meet."""
 
@@ -108,10 +152,7 @@ class Ipl(IplNetwork, SweptModel):
         channels, names = self.config.channels, self._names(block)
 
         def run(given: SweepInput) -> Mapping[str, Tensor]:
-            if block == 0:
-                x = self.features(self._seen(given))
-            else:
-                x = self._related(block - 1, given, self._read(given.maps[before]))
+            x = self._input(block, given)
             places = _places(given, x)
             out = torch.stack(
                 [self._attended(block, *each) for each in zip(x, places, strict=True)]
@@ -199,30 +240,56 @@ class Ipl(IplNetwork, SweptModel):
 
     def _attended(self, block: int, x: Tensor, place: Place) -> Tensor:
         """Return D (C, h, w) of features of a box: of its whole blocks, 0 around them."""
-        edges = []
-        for first, cells, total in zip(place.first, x.shape[1:], place.size, strict=True):
-            end = first + cells
-            end = end if end >= total else end // BLOCK * BLOCK
-            edges.append((min(cells, -first % BLOCK), max(0, end - first)))
-        (top, bottom), (left, right) = edges
-        if bottom <= top or right <= left:
+        rows, columns = _whole_blocks(x, place)
+        if rows.stop <= rows.start or columns.stop <= columns.start:
             return torch.zeros_like(x)
-        out = self.attend(block, x[None, :, top:bottom, left:right])[0]
-        around = (left, x.shape[2] - right, top, x.shape[1] - bottom)
+        out = self.attend(block, x[None, :, rows, columns])[0]
+        around = (
+            columns.start,
+            x.shape[2] - columns.stop,
+            rows.start,
+            x.shape[1] - rows.stop,
+        )
         return functional.pad(out, around) if any(around) else out
 
     def _related(self, block: int, given: SweepInput, attended: Tensor) -> Tensor:
         """Return D + D · cube (N, C, h, w) of a block's D."""
         parts = []
         for number, (place, one) in enumerate(zip(_places(given, attended), attended, strict=True)):
-            # Of the cube a tile needs a few rows and columns.
-            (rows, first), (columns, second) = (
-                taps(self.config.channels, total, one.device).at(start, cells).shifted()
-                for start, total, cells in zip(place.first, place.size, one.shape[1:], strict=True)
-            )
-            cube = self._part(block, number, given.statistics, (first, second)).to(one)
-            parts.append(one + one * interpolated(cube[None], rows, columns)[0])
+            parts.append(one + one * self._cube(block, number, given.statistics, place, one))
         return torch.stack(parts)
+
+    def _cube(
+        self, block: int, number: int, statistics: Statistics, place: Place, like: Tensor
+    ) -> Tensor:
+        """Return an image's cube (C, h, w) of a block at the cells of `like` (C, h, w)."""
+        # A tile needs a few rows and columns of it.
+        (rows, first), (columns, second) = (
+            taps(self.config.channels, total, like.device).at(start, cells).shifted()
+            for start, total, cells in zip(place.first, place.size, like.shape[1:], strict=True)
+        )
+        cube = self._part(block, number, statistics, (first, second)).to(like)
+        return interpolated(cube[None], rows, columns)[0]
+
+    def _input(self, block: int, given: SweepInput) -> Tensor:
+        """Return the features (N, C, h, w) that a block's slice attention reads."""
+        if block == 0:
+            return self.features(self._seen(given))
+        return self._related(block - 1, given, self._read(given.maps[f"attended{block - 1}"]))
+
+
+def _whole_blocks(x: Tensor, place: Place) -> tuple[slice, slice]:
+    """Return the rows and columns of features (C, h, w) of a box that are whole blocks.
+
+    The last block of the image may be cut.
+    """
+    found = []
+    for first, cells, total in zip(place.first, x.shape[1:], place.size, strict=True):
+        end = first + cells
+        end = end if end >= total else end // BLOCK * BLOCK
+        found.append(slice(min(cells, -first % BLOCK), max(0, end - first)))
+    rows, columns = found
+    return rows, columns
 
 
 def _rounded(names: tuple[str, ...], cubes: Tensor) -> Statistics:
