@@ -14,6 +14,7 @@ from napari_restore.plugin._keys import KeyBindings, with_key
 from napari_restore.plugin._preferences import PreferenceLink
 from napari_restore.plugin._settings_form import SettingsForm
 from napari_restore.plugin._state import state_of, unwrapped
+from napari_restore.plugin.attention import AttentionTab
 from napari_restore.plugin.attribution import AttributionTab
 from napari_restore.plugin.compare import CompareSection
 from napari_restore.plugin.fusion import FusionTab
@@ -109,9 +110,11 @@ class RestorePanel(QWidget):
         )
         self.fusion = FusionTab(self.viewer, self.state)
         self.attribution = AttributionTab(self.viewer, self.state, self.runs)
+        self.attention = AttentionTab(self.viewer, self.state, self.runs)
         self.tabs.add("Restore", restore)
         self.tabs.add(FusionTab.TITLE, self.fusion)
         self.tabs.add(AttributionTab.TITLE, self.attribution)
+        self.tabs.add(AttentionTab.TITLE, self.attention)
         layout.addStretch(1)
         scroll.setWidgetResizable(True)
         scroll.setFrameShape(QFrame.Shape.NoFrame)
@@ -123,9 +126,10 @@ class RestorePanel(QWidget):
         # Not in what scrolls: Run stays visible on low screens, whatever is unfolded.
         self.bar.setContentsMargins(10, 4, 10, 8)
         outer.addWidget(self.bar)
-        # Attribution has a bar of its own.
+        # These have bars of their own.
+        own = (AttributionTab.TITLE, AttentionTab.TITLE)
         self.tabs.currentChanged.connect(
-            lambda number: self.bar.setVisible(self.tabs.tabText(number) != AttributionTab.TITLE)
+            lambda number: self.bar.setVisible(self.tabs.tabText(number) not in own)
         )
         self.setMinimumWidth(NARROWEST)
         self._wheel = WheelFilter(self)

@@ -170,7 +170,7 @@ class Attention:
         return write_image(
             target,
             Pixels(region, read, len(found), np.float32),
-            like=self.image.cells(maps.site.stride),
+            like=self.image.cells(maps.stride),
             options=ExportOptions(**options),
             tags={
                 "NAPARI_RESTORE": MEANING,

@@ -88,7 +88,7 @@ def _lines(maps: HeadMaps) -> int:
 def _layer(part: Any, attention: Attention, maps: HeadMaps, query: int) -> None:
     """Draw the picture and the heads of one layer."""
     part.suptitle(
-        f"{maps.site.title} ({maps.site.kind}, {maps.site.stride} px a cell)", ha="left", x=0.02
+        f"{maps.site.title} ({maps.site.kind}, {maps.stride} px a cell)", ha="left", x=0.02
     )
     if maps.site.kind in SHARES:
         _bars(part.subplots(1, 1), maps)
@@ -101,7 +101,7 @@ def _layer(part: Any, attention: Attention, maps: HeadMaps, query: int) -> None:
     for axis in axes[1 + len(maps.site.heads) :]:
         axis.set_axis_off()
     heads = [maps.map(head) for head in maps.site.heads]
-    shown = _pixels(heads[0].region, maps.site.stride)
+    shown = _pixels(heads[0].region, maps.stride)
     picture, covered = attention.picture(shown, LONGEST)
     colours = picture if picture.shape[2] == 3 else picture.mean(axis=2)
     axes[0].imshow(np.clip(colours, 0, 1), cmap="gray", vmin=0, vmax=1, extent=_extent(covered))
@@ -119,7 +119,7 @@ def _layer(part: Any, attention: Attention, maps: HeadMaps, query: int) -> None:
     for axis in axes[: 1 + len(heads)]:
         axis.set_xlim(shown.x0, shown.x1)
         axis.set_ylim(shown.y1, shown.y0)
-        _mark(axis, _pixels(maps.query, maps.site.stride))
+        _mark(axis, maps.query)
     if drawn is not None:
         part.colorbar(drawn, ax=axes, label="weight", fraction=0.02, pad=0.01)
 

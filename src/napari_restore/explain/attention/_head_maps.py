@@ -37,7 +37,7 @@ class HeadMaps:
 
     site: AttentionSite
     query: Region
-    """The query's cell, or the cells of its box, counted from the corner of the image."""
+    """Pixels of the query's cell, or of the cells of its box."""
     weights: Floats = field(repr=False)
     """(heads, K)."""
     cells: Ints = field(repr=False)
@@ -48,11 +48,21 @@ class HeadMaps:
     """Further numbers of the query by name, such as the share of each band."""
 
     @property
+    def stride(self) -> int:
+        """Pixels per cell of the weights along a side."""
+        return self.site.key_stride or self.site.stride
+
+    @property
     def region(self) -> Region:
-        """The cells that any head could have looked at, and the query's."""
+        """The cells that any head could have looked at, and those at the query."""
+        y0, x0, y1, x1 = self.query
+        side = self.stride
+        own = Region(y0 // side, x0 // side, -(-y1 // side), -(-x1 // side))
         asked = self.cells[self.cells[..., 0] >= 0]
+        if not len(asked):
+            return own
         (top, left), (bottom, right) = asked.min(axis=0), asked.max(axis=0) + 1
-        return Region(int(top), int(left), int(bottom), int(right)).union(self.query)
+        return Region(int(top), int(left), int(bottom), int(right)).union(own)
 
     def map(self, head: str = "mean") -> HeadMap:
         """Return the map of a head, by its name, or over all of them, by a name of `AGGREGATES`."""
@@ -62,7 +72,7 @@ class HeadMaps:
         asked = ~np.isnan(values).all(axis=0)
         known = np.nan_to_num(values)
         merged = known.max(axis=0) if head == "max" else known.mean(axis=0)
-        return HeadMap(np.where(asked, merged, np.nan).astype(np.float32), region, self.site.stride)
+        return HeadMap(np.where(asked, merged, np.nan).astype(np.float32), region, self.stride)
 
     def index(self, head: str) -> int:
         """Return the number of a head by its name; raises `BadParameter`."""
@@ -101,7 +111,7 @@ class HeadMaps:
             "title": self.site.title,
             "kind": self.site.kind,
             "heads": list(self.site.heads),
-            "stride": self.site.stride,
+            "stride": self.stride,
             "window": self.site.window,
             "shift": self.site.shift,
         }
@@ -109,14 +119,15 @@ class HeadMaps:
 
 def head_maps(placed: PlacedRow, size: tuple[int, int]) -> HeadMaps:
     """Return the maps of one row in an image of `size`, height and width in pixels."""
-    row, site, stride = placed.row, placed.site, placed.site.stride
-    top, left = (at // stride for at in placed.origin)
+    row, site = placed.row, placed.site
+    own, stride = site.stride, site.key_stride or site.stride
+    origin = np.zeros(2, np.int64) if site.placed else np.array(placed.origin)
     cells = row.cells.numpy().astype(np.int64)
-    shifted = np.where(cells >= 0, cells + np.array([top, left]), -1)
-    y, x = row.query[0] + top, row.query[1] + left
+    shifted = np.where(cells >= 0, cells + origin // stride, -1)
+    y, x = (int(at) for at in row.query + origin // own)
     return HeadMaps(
         site,
-        Region(y, x, y + 1, x + 1),
+        Region(own * y, own * x, own * (y + 1), own * (x + 1)),
         row.weights.numpy(),
         shifted,
         Region(0, 0, *(-(-side // stride) for side in size)),

@@ -36,11 +36,10 @@ def _of_head(maps: HeadMaps, number: int, tile: int | None) -> dict[str, Any]:
         )
     shares = weights / total
     entropy = float(-(shares * np.log(np.maximum(shares, np.finfo(np.float64).tiny))).sum())
-    stride = maps.site.stride
+    stride, query = maps.stride, maps.query
     cells = maps.cells[number][there]
-    query = maps.query
-    middle = np.array([query.y0 + query.y1 - 1, query.x0 + query.x1 - 1]) / 2
-    distances = stride * np.hypot(*(cells - middle).T)
+    middle = np.array([query.y0 + query.y1, query.x0 + query.x1]) / 2
+    distances = np.hypot(*(stride * (cells + 0.5) - middle).T)
     return named | {
         "sum": total,
         "entropy": entropy / np.log(len(shares)) if len(shares) > 1 else 0.0,
@@ -62,7 +61,7 @@ def _own(
     """Return the share in the query's own square of `side` cells; None where there are none."""
     if not side:
         return None
-    own = (np.array([maps.query.y0, maps.query.x0]) - shift) // side
+    own = (np.array([maps.query.y0, maps.query.x0]) // maps.stride - shift) // side
     return float(shares[((cells - shift) // side == own).all(axis=1)].sum())
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from napari_restore._options import MachineOptions, ReadingOptions, names_of
@@ -38,6 +38,14 @@ class QueryMaps:
     """By the name of the site, in the order of computation."""
     measures: Mapping[str, list[dict[str, Any]]] = field(repr=False)
     """Numbers of every head by the name of the site; see `measures`."""
+
+    def with_more(self, other: QueryMaps) -> QueryMaps:
+        """Return these maps and those of further sites for the same query."""
+        return replace(
+            self,
+            maps={**self.maps, **other.maps},
+            measures={**self.measures, **other.measures},
+        )
 
 
 class AttentionSession:

@@ -16,6 +16,7 @@ from napari_restore.errors import BadParameter, RestoreError
 from napari_restore.plugin._notices import error_text, show_note, show_problem
 from napari_restore.plugin._state import image_of
 from napari_restore.plugin.areas._targets import Area, NotReady
+from napari_restore.plugin.attention._prepare_task import PrepareTask
 from napari_restore.plugin.attribution._attribution_task import AttributionTask
 from napari_restore.plugin.layers._draft_layer import drafts_in
 from napari_restore.plugin.layers._visible import visible_region
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from napari_restore.engine import Event, Plan, Worker
     from napari_restore.plugin._request import Request
     from napari_restore.plugin._state import RestoreState
+    from napari_restore.plugin.attention._prepare_task import AttentionRequest
     from napari_restore.plugin.attribution._attribution_request import AttributionRequest
     from napari_restore.plugin.results._variant import Variant
     from napari_restore.plugin.runs._live import LiveRequest
@@ -45,7 +47,7 @@ if TYPE_CHECKING:
 BUSY = "A run is going on. Wait for its end, or press Cancel."
 LIVE_SETTINGS = tuple("layer bands model weights trust parameters exclude_pending".split())
 """Settings that make another live result."""
-Task = LayerRun | FolderRun | AttributionTask
+Task = LayerRun | FolderRun | AttributionTask | PrepareTask
 T = TypeVar("T", bound=Task)
 
 
@@ -162,6 +164,10 @@ class RunController(QObject):
             return None
         self._attributions += 1
         return self._begin(AttributionTask(self._viewer, source, request, self._attributions))
+
+    def prepare_attention(self, request: AttentionRequest) -> PrepareTask | None:
+        """Begin to prepare an image for questions; None while another task is under way."""
+        return self._begin(PrepareTask(request)) if self._is_free() else None
 
     def restore_folder(self, arguments: Sequence[str]) -> FolderRun | None:
         """Begin the command with `arguments`; None while another task is under way."""

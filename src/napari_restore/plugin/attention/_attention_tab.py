@@ -1,0 +1,338 @@
+"""The tab for attention: what each head of a network looks at for a pixel."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from psygnal import Signal
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QLabel, QPushButton, QSpinBox, QVBoxLayout
+
+from napari_restore import Region, api
+from napari_restore.engine import Note, Phase, Progress
+from napari_restore.errors import RestoreError
+from napari_restore.plugin._notices import error_text, show_note, show_problem
+from napari_restore.plugin._state import image_of
+from napari_restore.plugin.areas._targets import Area
+from napari_restore.plugin.attention._heads_view import HeadsView
+from napari_restore.plugin.attention._latest_answers import LatestAnswers
+from napari_restore.plugin.attention._layers import AttentionLayers
+from napari_restore.plugin.attention._numbers import numbers_text
+from napari_restore.plugin.attention._prepare_task import AttentionRequest, PrepareTask
+from napari_restore.plugin.attention._query_controller import QueryController
+from napari_restore.plugin.results._save_dialog import ask_save_path
+from napari_restore.plugin.runs._run_bar import RunBar
+from napari_restore.plugin.threads._background import in_background
+from napari_restore.plugin.widgets._combo_box import NarrowComboBox
+from napari_restore.plugin.widgets._folding import flowing, form_layout, in_a_row
+from napari_restore.plugin.widgets._section import Section
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+    from napari_restore.engine import Event
+    from napari_restore.explain.attention import AttentionSession, QueryMaps
+    from napari_restore.plugin._state import RestoreState
+    from napari_restore.plugin.runs._run_controller import RunController
+
+HINT = (
+    "What each head of the network looks at for a pixel: where it looked, not why. "
+    "Prepare once, then click the image."
+)
+SETTINGS = tuple("layer bands model weights trust parameters options".split())
+"""Fields of the state that belong to the prepared network and image."""
+IDLE_MS = 250
+"""Pause in dragging after which all layers are computed, not the chosen one alone."""
+SCALES = {False: "from 0", True: "least to most"}
+
+
+class AttentionTab(Section):
+    """Prepares image and model of the panel, takes queries, and shows the heads."""
+
+    TITLE: ClassVar[str] = "Attention"
+    ended = Signal(str, object)
+    """As `PrepareTask.ended`."""
+    answered = Signal(object)
+    """The `QueryMaps` that came."""
+
+    def __init__(self, viewer: ViewerModel, state: RestoreState, runs: RunController) -> None:
+        super().__init__(viewer, state)
+        self._runs = runs
+        self.task: PrepareTask | None = None
+        self.session: AttentionSession | None = None
+        self.query: QueryMaps | None = None
+        """The last answer, of all layers that are computed."""
+        self._request: AttentionRequest | None = None
+        self._folder = Path.home()
+        self.pointer = QueryController(viewer, state, self)
+        self.layers = AttentionLayers(viewer)
+        self._answers = LatestAnswers(self)
+        self._all_soon = QTimer(self, singleShot=True, interval=IDLE_MS)
+        self._build()
+        self._connect()
+        self._on_settings()
+
+    def _build(self) -> None:
+        self.hint = QLabel(HINT, self)
+        self.hint.setWordWrap(True)
+        self.bar = RunBar(self)
+        self.bar.live.hide()
+        self.bar.plan_line.hide()
+        self.bar.button.setText("Prepare")
+        self.column, self.row = QSpinBox(self), QSpinBox(self)
+        for box, prefix in ((self.column, "x "), (self.row, "y ")):
+            box.setPrefix(prefix)
+            box.setKeyboardTracking(False)
+            box.setToolTip("The query; the arrow keys move it by a cell of the chosen layer")
+        self.scale = NarrowComboBox(self)
+        for value, title in SCALES.items():
+            self.scale.addItem(title, value)
+        self.scale.setToolTip("From which weight on colours differ; the largest is the brightest")
+        self.heads = HeadsView(self)
+        self.numbers = QLabel(self)
+        self.numbers.setWordWrap(True)
+        self.pin = QPushButton("Pin", self)
+        self.pin.setToolTip("Keep the chosen head as a layer of its own")
+        self.map = QPushButton("Map …", self)
+        self.map.setToolTip("The chosen layer's heads as a georeferenced float32 raster, or .npz")
+        self.figure = QPushButton("Figure …", self)
+        self.table = QPushButton("Numbers …", self)
+        form = form_layout()
+        form.addRow("Query", in_a_row(self.column, self.row))
+        form.addRow("Scale", self.scale)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 4, 0, 0)
+        layout.addWidget(self.hint)
+        layout.addWidget(self.bar)
+        layout.addLayout(form)
+        layout.addWidget(self.numbers)
+        layout.addWidget(self.heads)
+        layout.addLayout(flowing(self.pin, self.map, self.figure, self.table))
+        layout.addStretch(1)
+
+    def _connect(self) -> None:
+        self.bar.pressed.connect(self.toggle)
+        self.pointer.moved.connect(self._on_moved)
+        self.heads.chosen.connect(self._on_chosen)
+        self.scale.currentIndexChanged.connect(self._on_scale)
+        self.column.valueChanged.connect(self._on_typed)
+        self.row.valueChanged.connect(self._on_typed)
+        self._answers.answered.connect(self._on_answer)
+        self._all_soon.timeout.connect(partial(self._ask, None))
+        self.pin.clicked.connect(self._on_pin)
+        self.map.clicked.connect(partial(self._save, "Map", (".tif", ".npz")))
+        self.figure.clicked.connect(partial(self._save, "Figure", (".png", ".pdf", ".svg")))
+        self.table.clicked.connect(partial(self._save, "Numbers", (".csv",)))
+        for name in SETTINGS:
+            self.listen(getattr(self.state.events, name), self._on_settings)
+
+    def leave(self) -> None:
+        """End what is under way, take the layers away, and disconnect from the viewer."""
+        self._all_soon.stop()
+        self._answers.discard()
+        self.pointer.use(False)
+        self.pointer.clear()
+        self.layers.remove()
+        self.session = None
+        super().leave()
+
+    def setVisible(self, visible: bool) -> None:
+        """Show or hide the tab: clicks are queries only while it is seen."""
+        super().setVisible(visible)
+        self.pointer.use(visible and self.session is not None)
+
+    # -- the prepared network and image ---------------------------------------------
+
+    def _on_settings(self) -> None:
+        """Forget what was prepared: the panel is set to something else."""
+        self.session, self.query, self._request = None, None, None
+        self._answers.discard()
+        self.pointer.use(False)
+        self.pointer.clear()
+        self.layers.remove()
+        self.heads.show_sites(())
+        card = next((card for card in api.models() if card.id == self.state.model), None)
+        has_attention = card is None or bool(card.attention)
+        self.bar.allow(self.state.layer is not None and has_attention)
+        self.hint.setText(HINT if has_attention else self._others(self.state.model))
+        self._show_ready()
+
+    def _others(self, model: str) -> str:
+        able = [card.title for card in api.models() if card.attention and api.is_ready(card.id)]
+        return f"{model} has no attention. Choose a network that has: {', '.join(able)}."
+
+    def _show_ready(self) -> None:
+        """Enable what needs a prepared image, or an answer."""
+        for widget in (self.column, self.row, self.scale):
+            widget.setEnabled(self.session is not None)
+        for button in (self.pin, self.map, self.figure, self.table):
+            button.setEnabled(self.query is not None)
+        if self.query is None:
+            self.numbers.setText("")
+
+    def toggle(self) -> None:
+        """Prepare, or cancel the preparation under way."""
+        if self.task is not None:
+            self.task.cancel()
+            return
+        try:
+            request = AttentionRequest(self.state.request(Area((Region(0, 0, 1, 1),))))
+        except RestoreError as error:
+            show_problem(error)
+            return
+        task = self._runs.prepare_attention(request)
+        if task is None:
+            return
+        self.task = task
+        task.happened.connect(self._on_event)
+        task.ended.connect(self._on_ended)
+        self.bar.show_running(True)
+        self.bar.show_message("Loading the network …")
+
+    def _on_event(self, event: Event) -> None:
+        if isinstance(event, Progress):
+            self.bar.show_progress(event.done, event.total, event.seconds_left)
+        elif isinstance(event, Phase):
+            self.bar.show_message(f"{event.name} …")
+        elif isinstance(event, Note):
+            show_note(event.text)
+
+    def _on_ended(self, status: str, outcome: Any) -> None:
+        task, self.task = self.task, None
+        assert task is not None
+        self.bar.show_running(False)
+        self.bar.button.setText("Prepare")
+        if status == "failed":
+            self.bar.show_message(error_text(outcome))
+            show_problem(outcome)
+        elif status == "cancelled":
+            self.bar.show_message("Cancelled; what is finished is kept.")
+        else:
+            self._begin(outcome, task.request)
+        self.ended.emit(status, outcome)
+
+    def _begin(self, session: AttentionSession, request: AttentionRequest) -> None:
+        """Take queries from now on."""
+        source = self.state.layer
+        if source is None or request.run.model != self.state.model:
+            # The panel was set to something else meanwhile.
+            return
+        self.session, self._request = session, request
+        self.bar.show_message("Prepared. Click the image; drag the cross.")
+        self.heads.show_sites(session.sites)
+        image = image_of(source, self.state.bands)
+        self.column.setMaximum(image.width - 1)
+        self.row.setMaximum(image.height - 1)
+        self._show_ready()
+        # Whether its page is chosen; the window may be minimised.
+        self.pointer.use(not self.isHidden())
+
+    # -- questions and answers --------------------------------------------------------
+
+    def _on_typed(self) -> None:
+        place = (self.row.value(), self.column.value())
+        if self.session is not None and place != self.pointer.place:
+            self.pointer.put(*place)
+
+    def _on_moved(self, y: int, x: int) -> None:
+        for box, value in ((self.column, x), (self.row, y)):
+            box.blockSignals(True)
+            box.setValue(value)
+            box.blockSignals(False)
+        # While it moves, the chosen layer alone: the others follow when it rests.
+        self._ask(self.heads.site)
+        self._all_soon.start()
+
+    def _ask(self, site: str | None) -> None:
+        """Compute the maps of one layer, or of all, for the query on another thread."""
+        from napari_restore.explain.attention import Query
+
+        session, place = self.session, self.pointer.place
+        if session is None or place is None:
+            return
+        names = None if site is None else [site]
+        query = Query.point(*place)
+        self._answers.ask((place, site), lambda: session.look(query, names))
+
+    def _on_answer(self, key: Any, answer: Any) -> None:
+        if isinstance(answer, RestoreError):
+            show_problem(answer)
+            return
+        if self.session is None or self.state.layer is None:
+            return
+        replaces = self.query is None or self.query.query != answer.query
+        if replaces or key[1] is None:
+            self.query = answer
+        else:
+            assert self.query is not None
+            self.query = self.query.with_more(answer)
+        self.heads.show_query(answer, spread=self.scale.currentData(), replaces=replaces)
+        self._show_ready()
+        self._show_head()
+        self.answered.emit(answer)
+
+    # -- what is shown ------------------------------------------------------------
+
+    def _on_chosen(self, site: str, heads: list[str]) -> None:
+        step = (
+            next((s.stride for s in self.session.sites if s.name == site), 1) if self.session else 1
+        )
+        for box in (self.column, self.row):
+            box.setSingleStep(step)
+        if self.query is not None and site not in self.query.maps:
+            self._ask(site)
+        self._show_head()
+
+    def _on_scale(self) -> None:
+        if self.query is not None:
+            spread = self.scale.currentData()
+            self.heads.show_query(self.query, spread=spread, replaces=False)
+            self._show_head()
+
+    def _show_head(self) -> None:
+        """Lay the chosen heads over the image, with their numbers."""
+        site, source = self.heads.site, self.state.layer
+        if self.query is None or site is None or source is None or site not in self.query.maps:
+            return
+        maps, heads = self.query.maps[site], self.heads.heads
+        self.layers.show(source, maps, heads, spread=self.scale.currentData())
+        self.numbers.setText(numbers_text(self.query, site, heads[-1]))
+
+    def _on_pin(self) -> None:
+        site, source = self.heads.site, self.state.layer
+        if self.query is None or source is None or site is None or site not in self.query.maps:
+            return
+        for head in self.heads.heads:
+            self.layers.pin(source, self.query.maps[site], head, self.query)
+
+    # -- files ---------------------------------------------------------------------
+
+    def _save(self, title: str, suffixes: tuple[str, ...], *_: Any) -> None:
+        request, query, site = self._request, self.query, self.heads.site
+        if request is None or query is None or site is None:
+            return
+        image = request.run.image
+        folder = Path(image.path).parent if image.path else self._folder
+        proposed = folder / f"{Path(image.name).stem}_attention{suffixes[0]}"
+        path = ask_save_path(self, f"Save the {title.lower()}", proposed, title, suffixes)
+        if path is None:
+            return
+        self._folder = path.parent
+        every = [each.name for each in self.session.sites] if self.session else [site]
+        layers = every if title == "Numbers" else [site]
+        write = request.draw if title == "Figure" else request.save
+        in_background(partial(_error_of, partial(write, query.query, layers, path)), self._on_saved)
+
+    def _on_saved(self, problem: RestoreError | None) -> None:
+        if problem is not None:
+            show_problem(problem)
+
+
+def _error_of(write: Any) -> RestoreError | None:
+    try:
+        write()
+    except RestoreError as error:
+        return error
+    return None

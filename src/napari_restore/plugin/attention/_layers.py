@@ -1,0 +1,204 @@
+"""The layers that show a head over the image: its weights, its window, its strongest cells."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_restore.plugin.areas._drawing_controller import add_outlines
+from napari_restore.plugin.layers._placing import (
+    enlarged,
+    plane_of,
+    scale_and_affine,
+    shifted,
+    widen,
+)
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image as ImageLayer
+    from napari.layers import Shapes
+    from napari.utils import Colormap
+
+    from napari_restore.explain.attention import HeadMap, HeadMaps, QueryMaps
+
+NAME, OUTLINE = "Attention", "Attention · cells"
+NOTE = "where the network looked, not why"
+LINES = 32
+"""Strongest cells that lines are drawn to, where they are scattered."""
+SCATTERED = ("sparse", "full", "cached")
+COLOURS = ((0.90, 0.62, 0.0), (0.34, 0.71, 0.91), (0.0, 0.62, 0.45), (0.80, 0.47, 0.65))
+"""Of Okabe and Ito, for several heads at once: distinguishable with any kind of colour vision."""
+Floats = npt.NDArray[np.float32]
+
+
+def head_colours() -> Colormap:
+    """Return viridis, clear where nothing is."""
+    from napari.utils import Colormap
+    from napari.utils.colormaps import ensure_colormap
+
+    strength = np.linspace(0, 1, 65)
+    colours = np.array(ensure_colormap("viridis").map(strength), float)
+    colours[:, 3] = np.clip(0.25 + strength, 0, 0.9)
+    colours[0, 3] = 0
+    return Colormap(colours, name="attention")
+
+
+def limits_of(values: Floats, *, spread: bool) -> tuple[float, float]:
+    """Return the contrast limits of a map: from 0 or, with `spread`, from its least weight."""
+    known = values[np.isfinite(values)]
+    if not known.size:
+        return 0.0, 1.0
+    high = float(known.max())
+    low = float(known.min()) if spread or known.min() < 0 else 0.0
+    return (low, high) if high > low else (low, low + (abs(low) or 1.0))
+
+
+class AttentionLayers:
+    """One head, or several in a colour each, over the image that was asked about."""
+
+    def __init__(self, viewer: ViewerModel) -> None:
+        self._viewer = viewer
+        self.map: ImageLayer | None = None
+        self.outline: Shapes | None = None
+
+    def show(
+        self, source: ImageLayer, maps: HeadMaps, heads: Sequence[str], *, spread: bool
+    ) -> None:
+        """Show the chosen heads of one query, in place of those before."""
+        found = [maps.map(head) for head in heads]
+        self._show_map(source, found, spread=spread)
+        self._show_outline(source, maps, heads[0])
+
+    def pin(self, source: ImageLayer, maps: HeadMaps, head: str, query: QueryMaps) -> ImageLayer:
+        """Keep a head as a layer of its own, with its numbers."""
+        found = maps.map(head)
+        layer = self._layer(
+            source, found, _filled(found.values), limits_of(found.values, spread=False)
+        )
+        layer.name = f"Head {head} · {maps.site.title} · {query.query.label}"
+        layer.metadata["napari_restore_attention"] = {
+            **maps.to_dict(),
+            "head": head,
+            "query": query.query.to_dict(),
+            "measures": query.measures[maps.site.name],
+        }
+        self._viewer.layers.append(layer)
+        return layer
+
+    def remove(self) -> None:
+        """Take both away; the user may have removed them."""
+        own, self.map, self.outline = (self.map, self.outline), None, None
+        for layer in own:
+            if layer is not None and layer in self._viewer.layers:
+                self._viewer.layers.remove(layer)
+
+    # -- the map -----------------------------------------------------------------
+
+    def _show_map(self, source: ImageLayer, found: Sequence[HeadMap], *, spread: bool) -> None:
+        before, active = self.map, self._viewer.layers.selection.active
+        if len(found) == 1:
+            limits = limits_of(found[0].values, spread=spread)
+            values: Any = _filled(found[0].values)
+            if before is not None and before in self._viewer.layers and not before.rgb:
+                # The same layer: what the user has set of it stays.
+                place = self._placed(source, found[0])
+                before.contrast_limits_range = limits
+                before.data, before.contrast_limits = values, limits
+                before.scale, before.affine = place["scale"], place["affine"]
+                return
+            layer = self._layer(source, found[0], values, limits)
+        else:
+            layer = self._layer(source, found[0], _mixed(found), None)
+        if before is not None and before in self._viewer.layers:
+            self._viewer.layers.remove(before)
+        layer.name = NAME
+        self._viewer.layers.append(layer)
+        self._viewer.layers.selection.active = active
+        self.map = layer
+
+    def _layer(
+        self,
+        source: ImageLayer,
+        found: HeadMap,
+        values: Any,
+        limits: tuple[float, float] | None,
+    ) -> ImageLayer:
+        from napari.layers import Image as ImageLayer
+
+        shown: dict[str, Any] = {"rgb": True}
+        if limits is not None:
+            shown = {"colormap": head_colours(), "contrast_limits": limits}
+        return ImageLayer(
+            values,
+            interpolation2d="nearest",
+            blending="translucent",
+            cache=False,
+            **shown,
+            **self._placed(source, found),
+            units=source.units[-2:],
+            axis_labels=source.axis_labels[-2:],
+            metadata={"napari_restore_source": source.unique_id, "about": NOTE},
+        )
+
+    def _placed(self, source: ImageLayer, found: HeadMap) -> dict[str, Any]:
+        """Return the place of a map of cells: each covers `stride` pixels, the first from −½."""
+        stride, region = found.stride, found.region
+        middle = (stride - 1) / 2
+        matrix = shifted(plane_of(source), region.y0 * stride + middle, region.x0 * stride + middle)
+        return scale_and_affine(widen(enlarged(matrix, stride), 2))
+
+    # -- window and strongest cells ------------------------------------------------
+
+    def _show_outline(self, source: ImageLayer, maps: HeadMaps, head: str) -> None:
+        shapes, kinds = _shapes(maps, head)
+        before = self.outline
+        if before is None or before not in self._viewer.layers:
+            active = self._viewer.layers.selection.active
+            about = {"napari_restore_source": source.unique_id}
+            self.outline = before = add_outlines(self._viewer, OUTLINE, source, about)
+            before.name = OUTLINE
+            self._viewer.layers.selection.active = active
+        width = before.current_edge_width
+        before.selected_data = set()
+        before.data = []
+        if shapes:
+            before.add(shapes, shape_type=kinds, edge_width=width, edge_color="white")
+        before.selected_data = set()
+
+
+def _shapes(maps: HeadMaps, head: str) -> tuple[list[Any], list[str]]:
+    """Return the window's outline, or lines to the strongest cells, in pixels of the image."""
+    stride = maps.stride
+    if maps.site.kind in SCATTERED:
+        cells, _ = maps.strongest(head, LINES)
+        query = np.array([maps.query.y0 + maps.query.y1 - 1, maps.query.x0 + maps.query.x1 - 1]) / 2
+        lines = [np.stack([query, stride * cell + (stride - 1) / 2]) for cell in cells]
+        return lines, ["line"] * len(lines)
+    y0, x0, y1, x1 = (edge * stride - 0.5 for edge in maps.region)
+    return [np.array([(y0, x0), (y0, x1), (y1, x1), (y1, x0)])], ["rectangle"]
+
+
+def _filled(values: Floats) -> Floats:
+    """Return a map whose cells that were never asked lie below all others, where it is clear."""
+    known = values[np.isfinite(values)]
+    low = float(known.min()) if known.size else 0.0
+    filled: Floats = np.where(np.isfinite(values), values, min(low, 0.0) - 1).astype(np.float32)
+    return filled
+
+
+def _mixed(found: Sequence[HeadMap]) -> Floats:
+    """Return (h, w, 4): each head in a colour of its own, as strong as its weight."""
+    shape = found[0].values.shape
+    colour, total = np.zeros((*shape, 3), np.float32), np.zeros(shape, np.float32)
+    for number, each in enumerate(found):
+        values = np.nan_to_num(each.values)
+        share = values / (values.max() or 1.0)
+        colour += share[..., None] * np.array(COLOURS[number % len(COLOURS)], np.float32)
+        total += share
+    mixed = np.divide(colour, total[..., None], out=colour, where=total[..., None] > 0)
+    alpha = np.clip(total, 0, 1)[..., None]
+    return np.concatenate([np.clip(mixed, 0, 1), alpha], axis=2).astype(np.float32)

@@ -1,0 +1,132 @@
+"""The query: a pixel that is clicked, and dragged over the image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qtpy.QtCore import QObject, Signal
+
+from napari_restore.plugin._state import image_of
+from napari_restore.plugin.layers._placing import data_to_world, plane_of, scale_and_affine
+from napari_restore.plugin.layers._visible import in_data
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image as ImageLayer
+    from napari.layers import Points
+
+    from napari_restore.plugin._state import RestoreState
+
+NAME = "Attention query"
+GRAB = 12
+"""Screen pixels around the query within which a press takes hold of it."""
+CLICK = 4
+"""Screen pixels that the pointer may move in a click."""
+
+
+class QueryController(QObject):
+    """Puts the query where the image is clicked, and moves it while it is dragged.
+
+    A drag that begins elsewhere moves the image, as ever.
+    """
+
+    moved = Signal(int, int)
+    """The query is at row y, column x of the image."""
+
+    def __init__(
+        self, viewer: ViewerModel, state: RestoreState, parent: QObject | None = None
+    ) -> None:
+        super().__init__(parent)
+        self._viewer, self._state = viewer, state
+        self._points: Points | None = None
+        self.place: tuple[int, int] | None = None
+        """(y, x), or None before the first click."""
+        self.is_on = False
+
+    def use(self, on: bool) -> None:
+        """Take clicks from now on, or leave them to napari."""
+        if on and not self.is_on:
+            self._viewer.mouse_drag_callbacks.append(self._on_press)
+        elif self.is_on and not on:
+            self._viewer.mouse_drag_callbacks.remove(self._on_press)
+        self.is_on = on
+
+    def clear(self) -> None:
+        """Forget the query and take its layer away."""
+        points, self._points, self.place = self._points, None, None
+        if points is not None and points in self._viewer.layers:
+            self._viewer.layers.remove(points)
+
+    def put(self, y: int, x: int) -> None:
+        """Put the query at row `y`, column `x`, within the image."""
+        source = self._state.layer
+        if source is None:
+            return
+        image = image_of(source, self._state.bands)
+        self.place = (int(np.clip(y, 0, image.height - 1)), int(np.clip(x, 0, image.width - 1)))
+        self._show(source)
+        self.moved.emit(*self.place)
+
+    def _show(self, source: ImageLayer) -> None:
+        if self._points is None or self._points not in self._viewer.layers:
+            active = self._viewer.layers.selection.active
+            self._points = self._viewer.add_points(
+                [self.place],
+                name=NAME,
+                symbol="cross",
+                face_color="red",
+                border_color="white",
+                border_width=0.1,
+                size=1,
+                **scale_and_affine(plane_of(source)),
+                units=source.units[-2:],
+                metadata={"napari_restore_source": source.unique_id},
+            )
+            self._viewer.layers.selection.active = active
+        self._points.data = [self.place]
+        # As large on the screen at every zoom.
+        pixel = float(np.sqrt(abs(np.linalg.det(data_to_world(source)[-3:-1, -3:-1]))))
+        self._points.size = GRAB / float(self._viewer.scene.camera.zoom) / pixel
+
+    def _on_press(self, viewer: ViewerModel, event: Any) -> Iterator[None]:
+        source = self._state.layer
+        if source is None or event.button != 1:
+            return
+        start, at = tuple(event.pos), self._pixel(event, source)
+        takes_hold = self.place is not None and self._near(at, source)
+        # napari moves the picture with a layer's `mouse_pan`.
+        active = viewer.layers.selection.active
+        panned = getattr(active, "mouse_pan", None)
+        if takes_hold and active is not None:
+            active.mouse_pan = False
+        try:
+            yield
+            while event.type == "mouse_move":
+                if takes_hold:
+                    self._move(event, source)
+                yield
+        finally:
+            if takes_hold and active is not None:
+                active.mouse_pan = panned
+        if not takes_hold and np.hypot(*np.subtract(event.pos, start)) <= CLICK:
+            self._move(event, source)
+
+    def _move(self, event: Any, source: ImageLayer) -> None:
+        y, x = self._pixel(event, source)
+        image = image_of(source, self._state.bands)
+        inside = -0.5 <= y < image.height - 0.5 and -0.5 <= x < image.width - 0.5
+        if inside and self.place != (round(y), round(x)):
+            self.put(round(y), round(x))
+
+    def _near(self, at: tuple[float, float], source: ImageLayer) -> bool:
+        """Return whether a pixel (y, x) is so near the query that a press takes hold of it."""
+        assert self.place is not None
+        matrix = data_to_world(source)[-3:-1, -3:-1]
+        apart = matrix @ np.subtract(at, self.place)
+        return float(np.hypot(*apart) * self._viewer.scene.camera.zoom) <= GRAB
+
+    def _pixel(self, event: Any, source: ImageLayer) -> tuple[float, float]:
+        ((y, x),) = in_data(self._viewer, source, [np.array(event.position)[-2:]])
+        return float(y), float(x)

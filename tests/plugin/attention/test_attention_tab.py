@@ -1,0 +1,188 @@
+"""The Attention tab: prepare, click, drag, choose heads, pin, save, in a real window."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from qtpy.QtCore import QPointF, Qt
+
+import napari_restore as nr
+from napari_restore.plugin.attention import _attention_tab
+from napari_restore.plugin.attention._heads_view import HeadsView
+from napari_restore.plugin.layers._placing import plane_of
+
+pytestmark = pytest.mark.viewer
+SIZE = (300, 400)
+
+
+@pytest.fixture
+def tab(panel: Any, tmp_path: Path) -> Any:
+    """The tab over a hazy picture, with the network that ships."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[: SIZE[0], : SIZE[1]]
+    scene = 0.3 + 0.2 * np.sin(x / 9)[..., None] * [1, 0.5, 0.2] + 0.1 * np.cos(y / 7)[..., None]
+    hazy = 0.6 * scene + 0.4 * 0.9 + 0.02 * rng.standard_normal((*SIZE, 3))
+    path = tmp_path / "town.png"
+    Image.fromarray(np.round(255 * np.clip(hazy, 0, 1)).astype(np.uint8)).save(path)
+    panel.viewer.open(str(path), plugin="napari-restore")
+    panel.models.choose("inf-dehaze-small")
+    panel.tabs.choose("Attention")
+    return panel.attention
+
+
+@pytest.fixture
+def prepared(tab: Any, qtbot: Any) -> Any:
+    ended: list[Any] = []
+    tab.ended.connect(lambda *outcome: ended.append(outcome))
+    tab.bar.button.click()
+    assert tab.bar.button.text() == "Cancel"
+    qtbot.waitUntil(lambda: bool(ended))
+    assert ended[0][0] == "done", ended
+    return tab
+
+
+def asked(tab: Any, qtbot: Any, y: int, x: int) -> Any:
+    """Put the query there and wait for all layers."""
+    tab.pointer.put(y, x)
+    every = {site.name for site in tab.session.sites}
+
+    def complete() -> bool:
+        query = tab.query
+        return query is not None and query.query.box[:2] == (y, x) and set(query.maps) == every
+
+    qtbot.waitUntil(complete)
+    return tab.query
+
+
+@pytest.mark.slow
+def test_a_click_becomes_heads_over_the_image(prepared: Any, qtbot: Any) -> None:
+    tab = prepared
+    assert not tab.pin.isEnabled()
+    query = asked(tab, qtbot, 150, 260)
+    expected = nr.attend(
+        tab.state.request(_attention_tab.Area((nr.Region(0, 0, 1, 1),))).image,
+        "inf-dehaze-small",
+        [(150, 260)],
+        progress=False,
+    )
+    for name, maps in expected.queries[0].maps.items():
+        np.testing.assert_array_equal(query.maps[name].weights, maps.weights)
+        np.testing.assert_array_equal(query.maps[name].cells, maps.cells)
+    names = [layer.name for layer in tab.viewer.layers]
+    assert names == ["town", "Attention query", "Attention", "Attention · cells"]
+    # A window lies where its pixels are: cell (y, x) covers pixels from stride · (y, x).
+    tab.heads.choose("decoder.3.1", ["2"])
+    shown, maps = tab.layers.map, tab.query.maps["decoder.3.1"]
+    found = maps.map("2")
+    np.testing.assert_array_equal(shown.data, found.values)
+    corner = plane_of(shown) @ [-0.5, -0.5, 1] - plane_of(tab.state.layer) @ [-0.5, -0.5, 1]
+    np.testing.assert_allclose(corner[:2], np.array(found.region[:2]) * found.stride)
+    assert "decoder 3.1, head 2" in tab.numbers.text() and "in its own window" in tab.numbers.text()
+    assert [len(data) for data in tab.layers.outline.data] == [4]
+    # Several heads: a colour each.
+    tab.heads.choose("decoder.3.1", ["2", "3"])
+    assert tab.layers.map.rgb
+    # Settings make another question.
+    tab.state.model = "dcp"
+    assert tab.session is None and not tab.pin.isEnabled()
+    assert [layer.name for layer in tab.viewer.layers] == ["town"]
+    assert "has no attention" in tab.hint.text() and not tab.bar.button.isEnabled()
+
+
+@pytest.mark.slow
+def test_dragging_follows_pinning_keeps_and_closing_frees(
+    prepared: Any, panel: Any, qtbot: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
+    tab = prepared
+    callbacks = tab.viewer.mouse_drag_callbacks
+    assert tab.pointer._on_press in callbacks
+    asked(tab, qtbot, 40, 60)
+    press(tab, (40, 60), (44, 70), (60, 90))
+    assert tab.pointer.place == (60, 90)
+    qtbot.waitUntil(lambda: tab.query.query.box[:2] == (60, 90))
+    # A drag that begins elsewhere is napari's.
+    press(tab, (250, 350), (200, 300), (180, 280))
+    assert tab.pointer.place == (60, 90)
+    # A click is a query.
+    press(tab, (120, 200))
+    assert tab.pointer.place == (120, 200)
+    asked(tab, qtbot, 120, 200)
+    tab.heads.choose("bottleneck.1", ["4"])
+    tab.pin.click()
+    assert tab.viewer.layers[-1].name == "Head 4 · bottleneck 1 · x 200, y 120"
+    kept = tab.viewer.layers[-1].metadata["napari_restore_attention"]
+    assert kept["head"] == "4" and kept["query"]["box"] == [120, 200, 121, 201]
+    for button, name in ((tab.map, "map.tif"), (tab.figure, "figure.png"), (tab.table, "n.csv")):
+        monkeypatch.setattr(_attention_tab, "ask_save_path", lambda *a, n=name: tmp_path / n)
+        button.click()
+        qtbot.waitUntil((tmp_path / name).exists)
+    direct = tmp_path / "direct.tif"
+    image = tab._request.run.image
+    found = nr.attend(
+        image, "inf-dehaze-small", [(120, 200)], layers=["bottleneck.1"], progress=False
+    )
+    found.save(direct)
+    assert (tmp_path / "map.tif").read_bytes() == direct.read_bytes()
+    panel._close()
+    assert [layer.name for layer in tab.viewer.layers] == ["town", kept_name(tab)]
+    assert tab.pointer._on_press not in callbacks
+
+
+def kept_name(tab: Any) -> str:
+    return str(tab.viewer.layers[-1].name)
+
+
+def press(tab: Any, *pixels: tuple[int, int]) -> None:
+    """Press the mouse at the first pixel of the image, and move it along the others."""
+    layer, zoom = tab.state.layer, tab.viewer.scene.camera.zoom
+    places = [(plane_of(layer) @ [*pixel, 1])[:2] for pixel in pixels]
+    event = SimpleNamespace(type="mouse_press", button=1, position=places[0], pos=places[0] * zoom)
+    handling = tab.pointer._on_press(tab.viewer, event)
+    next(handling)
+    for place in places[1:]:
+        event.type, event.position, event.pos = "mouse_move", place, place * zoom
+        next(handling)
+    event.type = "mouse_release"
+    with pytest.raises(StopIteration):
+        next(handling)
+
+
+def test_a_cancelled_preparation_goes_on(tab: Any, qtbot: Any) -> None:
+    ended: list[Any] = []
+    tab.ended.connect(lambda *outcome: ended.append(outcome))
+    tab.bar.button.click()
+    tab.bar.button.click()
+    qtbot.waitUntil(lambda: bool(ended))
+    assert ended[0][0] == "cancelled" and tab.session is None
+    assert "kept" in tab.bar.message.text() and not tab.state.running
+
+
+def test_clicks_on_thumbnails(qtbot: Any) -> None:
+    sites = [
+        SimpleNamespace(name="a", title="a", kind="window", heads=("1", "2")),
+        SimpleNamespace(name="b", title="b", kind="sparse", heads=("1", "2", "3")),
+    ]
+    view = HeadsView()
+    qtbot.addWidget(view)
+    view.show_sites(sites)  # type: ignore[arg-type]
+    assert (view.site, view.heads) == ("b", ["1"])
+    chosen: list[Any] = []
+    view.chosen.connect(lambda *each: chosen.append(each))
+
+    def click(number: int, modifier: Any = Qt.KeyboardModifier.NoModifier) -> None:
+        at = QPointF(view.cells()[number].box.center())
+        event = SimpleNamespace(position=lambda: at, modifiers=lambda: modifier)
+        view.mousePressEvent(event)
+
+    click(0)
+    click(3)
+    click(4, Qt.KeyboardModifier.ControlModifier)
+    click(3, Qt.KeyboardModifier.ControlModifier)
+    assert chosen == [("a", ["1"]), ("b", ["2"]), ("b", ["2", "3"]), ("b", ["3"])]
+    view.step(1)
+    assert view.heads == ["1"]
