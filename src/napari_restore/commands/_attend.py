@@ -130,7 +130,7 @@ def attend(options: Namespace) -> CommandResult:
     def look(**callbacks: Any) -> Any:
         return api.attend(
             open_image(options, options.paths).level_view(options.level),
-            load_model(options).model,
+            load_model(options),
             queries,
             layers=options.layer,
             attended_by=options.attended_by,
