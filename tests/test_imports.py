@@ -54,9 +54,15 @@ DATA_TYPES = {
     "engine": set(
         "Adjustment Event Finished Job KeptResult Note Phase Plan Progress Region Result Stopped TileDone Worker".split()
     ),
-    "explain": {"Attribution", "AttributionSummary", "PartialAttribution", "Overview"},
+    "explain": {
+        *("Attribution", "AttributionSummary", "PartialAttribution", "Overview"),
+        *(
+            f"attention.{name}"
+            for name in "Attention AttentionSession HeadMap HeadMaps Query QueryMaps".split()
+        ),
+    },
     "images": {"Image"},
-    "models": {"ModelCard", "Parameter", "Proposal", "RestorationModel"},
+    "models": {"AttentionSite", "ModelCard", "Parameter", "Proposal", "RestorationModel"},
 }
 """What plugin/ may name of the inner parts: what it is handed by api."""
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from napari_restore.api._attention import (
     attend,
+    attention_query,
+    attention_session,
     check_attention,
     draw_attention,
     queries_of,
@@ -100,6 +102,8 @@ __all__ = [
     "argument_value",
     "arguments_in",
     "attend",
+    "attention_query",
+    "attention_session",
     "attribute",
     "attribute_table",
     "attribution_summary",

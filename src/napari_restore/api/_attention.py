@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from napari_restore.engine import Event
-    from napari_restore.explain.attention import Attention, Query
+    from napari_restore.explain.attention import Attention, AttentionSession, Query
 
 
 @documents_options(AttendOptions)
@@ -111,6 +111,23 @@ def _query(given: Query | Region | Sequence[int]) -> Query:
     if len(given) != 2:
         raise BadParameter(f"{tuple(given)} is no pixel.", "Give (y, x), or a Region.")
     return Query.point(int(given[0]), int(given[1]))
+
+
+def attention_session(
+    image: Any, model: str | os.PathLike[str] | nn.Module, **options: Any
+) -> AttentionSession:
+    """Return a session that is prepared once, then asked place by place; see `AttentionSession`.
+
+    `options` are those of `attend`.
+    """
+    from napari_restore.explain.attention import AttentionSession
+
+    return AttentionSession(open_image(image), as_model(model), **options)
+
+
+def attention_query(y: int, x: int) -> Query:
+    """Return the query of a pixel, for a session."""
+    return _query((y, x))
 
 
 def queries_of(path: Pathlike) -> tuple[Query, ...]:

@@ -13,7 +13,12 @@ from typing import Any
 
 from napari_restore._format import format_seconds
 from napari_restore._options import MachineOptions, ReadingOptions, names_of
-from napari_restore.commands._arguments import context_of, load_model, may_run_code, open_image
+from napari_restore.commands._arguments import (
+    context_of,
+    load_model,
+    may_run_code,
+    open_attributed,
+)
 from napari_restore.commands._checks import (
     check_files,
     files_among,
@@ -25,6 +30,7 @@ from napari_restore.commands._checks import (
 from napari_restore.commands._flags import with_flags
 from napari_restore.commands._interrupt import Interrupt, Stop
 from napari_restore.commands._options import (
+    add_bracket_options,
     add_context,
     add_exclude,
     add_machine,
@@ -55,6 +61,11 @@ def add(parser: argparse.ArgumentParser) -> None:
         "queries and layers; .csv, the numbers of all heads",
     )
     add_source(parser)
+    bracket = parser.add_argument_group("bracket, for models that fuse")
+    bracket.add_argument(
+        "--bracket", action="store_true", help="take the images as the frames of one bracket"
+    )
+    add_bracket_options(bracket)
     add_model(parser)
     group = parser.add_argument_group("attention")
     group.add_argument(
@@ -129,7 +140,7 @@ def attend(options: Namespace) -> CommandResult:
 
     def look(**callbacks: Any) -> Any:
         return api.attend(
-            open_image(options, options.paths).level_view(options.level),
+            open_attributed(options, options.paths).level_view(options.level),
             load_model(options),
             queries,
             layers=options.layer,
@@ -266,6 +277,10 @@ def _summary_lines(output: Path, record: Mapping[str, Any]) -> list[str]:
 
 
 def _numbers(head: Mapping[str, Any]) -> str:
-    if head.get("entropy") is None:
-        return f"{'–':>8} {'–':>8} {'–':>9}"
-    return f"{head['entropy']:8.3f} {head['effective_cells']:8.1f} {head['distance_px']:9.1f}"
+    columns = (("entropy", "8.3f"), ("effective_cells", "8.1f"), ("distance_px", "9.1f"))
+    return " ".join(
+        format("–", f">{form.split('.')[0]}")
+        if head.get(name) is None
+        else format(head[name], form)
+        for name, form in columns
+    )

@@ -115,13 +115,16 @@ def _layer(part: Any, attention: Attention, maps: HeadMaps, query: int) -> None:
         axis.set_title(_title(maps, number), pad=2)
         axis.set_aspect("equal")
         if numbers.get("entropy") is not None:
-            axis.set_xlabel(f"H {numbers['entropy']:.2f}, {numbers['distance_px']:.0f} px")
+            distance = numbers["distance_px"]
+            far = "" if distance is None else f", {distance:.0f} px"
+            axis.set_xlabel(f"H {numbers['entropy']:.2f}{far}")
     for axis in axes[: 1 + len(heads)]:
         axis.set_xlim(shown.x0, shown.x1)
         axis.set_ylim(shown.y1, shown.y0)
         _mark(axis, maps.query)
     if drawn is not None:
-        part.colorbar(drawn, ax=axes, label="weight", fraction=0.02, pad=0.01)
+        label = "likeness to the query" if maps.site.kind == "channel" else "weight"
+        part.colorbar(drawn, ax=axes, label=label, fraction=0.02, pad=0.01)
 
 
 def _bars(axis: Any, maps: HeadMaps) -> None:

@@ -21,6 +21,8 @@ def measures(maps: HeadMaps, tile: int | None = None) -> list[dict[str, Any]]:
     ``effective_cells``: e^H. ``distance_px``: mean distance from the middle of the query, in pixels of
     the image. ``window_share``, ``tile_share``: share of the weights in the query's own window, and in
     its own tile of `tile` pixels. ``rings``: shares by distance. None where a number has no meaning.
+    Of heads between channels ``entropy`` is that of the matrix's rows, ``diagonal`` its mean diagonal,
+    ``contribution`` the length of what the head adds to the query's cell.
     """
     return [_of_head(maps, number, tile) for number in range(len(maps.weights))]
 
@@ -31,9 +33,7 @@ def _of_head(maps: HeadMaps, number: int, tile: int | None) -> dict[str, Any]:
     weights = maps.weights[number][there].astype(np.float64)
     total = float(weights.sum())
     if maps.site.kind in WITHOUT_SUM or total <= 0:
-        return named | dict.fromkeys(
-            ("sum", "entropy", "effective_cells", "distance_px", "window_share", "tile_share")
-        )
+        return named | _of_matrix(maps, number)
     shares = weights / total
     entropy = float(-(shares * np.log(np.maximum(shares, np.finfo(np.float64).tiny))).sum())
     stride, query = maps.stride, maps.query
@@ -49,6 +49,17 @@ def _of_head(maps: HeadMaps, number: int, tile: int | None) -> dict[str, Any]:
         "tile_share": _own(maps, shares, cells, None if tile is None else tile // stride, 0),
         "rings": _rings(shares, distances),
     }
+
+
+def _of_matrix(maps: HeadMaps, number: int) -> dict[str, Any]:
+    """Return the numbers of a head that attends to channels; None where it has none."""
+    names = ("sum", "entropy", "effective_cells", "distance_px", "window_share", "tile_share")
+    found: dict[str, Any] = dict.fromkeys(names)
+    for name in ("entropy", "diagonal", "contribution"):
+        value = maps.numbers.get(name)
+        if value is not None and value.ndim == 1 and len(value) == len(maps.weights):
+            found[name] = float(value[number])
+    return found
 
 
 def _own(

@@ -247,13 +247,11 @@ class AttentionTab(Section):
 
     def _ask(self, site: str | None) -> None:
         """Compute the maps of one layer, or of all, for the query on another thread."""
-        from napari_restore.explain.attention import Query
-
         session, place = self.session, self.pointer.place
         if session is None or place is None:
             return
         names = None if site is None else [site]
-        query = Query.point(*place)
+        query = api.attention_query(*place)
         self._answers.ask((place, site), lambda: session.look(query, names))
 
     def _on_answer(self, key: Any, answer: Any) -> None:

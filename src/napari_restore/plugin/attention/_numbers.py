@@ -16,6 +16,11 @@ def numbers_text(query: QueryMaps, site: str, head: str) -> str:
     lines = [f"{maps.site.title}, head {head} · {query.query.label}"]
     if maps.site.kind in ("routing", "gate"):
         lines.append(f"share {float(maps.weights[number, 0]):.2f} in the query's own cell")
+    elif maps.site.kind == "channel":
+        lines.append(
+            "It mixes channels, not places: the map is likeness to the query, derived. Entropy of "
+            f"its matrix {measured['entropy']:.3f}, contribution here {measured['contribution']:.3g}"
+        )
     elif measured["entropy"] is not None:
         lines.append(
             f"entropy {measured['entropy']:.3f} (1: equal weights), as "
@@ -32,6 +37,4 @@ def numbers_text(query: QueryMaps, site: str, head: str) -> str:
         names = ("low", "middle", "high")
         shares = [f"{name} {value:.2f}" for name, value in zip(names, omega, strict=False)]
         lines.append(f"bands: {', '.join(shares)}")
-    if maps.site.kind == "channel":
-        lines.append("This layer mixes channels, not places: the map is of likeness to the query.")
     return "\n".join(lines)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from psygnal import Signal
 
 import napari_restore as nr
+from napari_restore import api
 from napari_restore.engine import Event
 from napari_restore.errors import Cancelled, RestoreError
 from napari_restore.plugin.threads._background_task import BackgroundTask
@@ -33,10 +34,8 @@ class AttentionRequest:
 
     def session(self, **callbacks: Any) -> AttentionSession:
         """Load the model and plan; not in the GUI thread. `callbacks` are emit and stop."""
-        from napari_restore.explain.attention import AttentionSession
-
         run = self.run
-        return AttentionSession(run.image, run.load(), **self._options(), **callbacks)
+        return api.attention_session(run.image, run.load(), **self._options(), **callbacks)
 
     def attend(self, query: Query, layers: Sequence[str]) -> Attention:
         """Return maps with their record, as the command makes them; not in the GUI thread."""
@@ -56,8 +55,6 @@ class AttentionRequest:
 
     def draw(self, query: Query, layers: Sequence[str], path: Path) -> None:
         """Draw a figure; not in the GUI thread."""
-        from napari_restore import api
-
         api.draw_attention(self.attend(query, layers), path, overwrite=True)
 
     def _options(self) -> dict[str, Any]:
