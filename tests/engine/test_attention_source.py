@@ -211,3 +211,33 @@ def test_a_query_reads_little(model: InfDehaze, image: Any, tmp_path: Path) -> N
         cell = torch.tensor([pixel[0] // 8, pixel[1] // 8])
         found = (column.row.weights * (column.row.cells == cell).all(-1)).sum(1)
         torch.testing.assert_close(found, given)
+
+
+@pytest.mark.parametrize(
+    ("name", "head"),
+    [("encoder.2.1", 1), ("encoder.2.bands", 3), ("bottleneck.1", 2), ("decoder.3.2", 0)],
+)
+def test_without_a_head_is_the_whole_network_without_it(
+    model: InfDehaze, image: Any, tmp_path: Path, name: str, head: int
+) -> None:
+    source = source_of(image, model, tmp_path)
+    source.prepare()
+    region = nr.Region(40, 60, 150, 200)
+    there, left_out = source.without_head(region, name, head, lambda done, total: None)
+    x = torch.from_numpy(image.read((0, 0, *SIZE))).permute(2, 0, 1)[None]
+    with torch.inference_mode():
+        whole = model(x)[0][(slice(None), *region.within(nr.Region(0, 0, *SIZE)))]
+        other = model.without_head(name, head)(x)[0]
+    expected = other[(slice(None), *region.within(nr.Region(0, 0, *SIZE)))]
+    assert float((expected - whole).abs().max()) > 1e-4
+    torch.testing.assert_close(there, whole, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(left_out, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_silent_head_changes_nothing(model: InfDehaze, image: Any, tmp_path: Path) -> None:
+    silent = model.without_head("bottleneck.1", 2)
+    source = source_of(image, silent, tmp_path)
+    source.prepare()
+    region = nr.Region(0, 0, 100, 100)
+    there, left_out = source.without_head(region, "bottleneck.1", 2, lambda done, total: None)
+    assert torch.equal(there, left_out)

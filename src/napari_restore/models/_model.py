@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from napari_restore.errors import BadParameter
 from napari_restore.models._attention import AttentionSite
 from napari_restore.models._card import ModelCard
 from napari_restore.models._context import Context
@@ -68,6 +69,15 @@ class RestorationModel(nn.Module):
     def attention_sites(self) -> tuple[AttentionSite, ...]:
         """Return where attention is computed, in the order of computation; none by default."""
         return ()
+
+    def without_head(self, site: str, head: int) -> RestorationModel:
+        """Return a copy in which one head of a site of attention adds nothing.
+
+        `head` counts from 0. Raises `BadParameter` where a head cannot be left out.
+        """
+        raise BadParameter(
+            f"{self.card.id} cannot be run without a head.", "Choose another model for that."
+        )
 
     @property
     def routes(self) -> bool:

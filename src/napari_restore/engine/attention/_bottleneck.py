@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from napari_restore.engine._region import Region
 from napari_restore.engine.attention._placed import PlacedRow, placed
@@ -18,7 +20,7 @@ from napari_restore.engine.sweeps._grid import Grid
 from napari_restore.engine.sweeps._kept_layers import KeptLayers
 from napari_restore.engine.sweeps._rounding import Rounding
 from napari_restore.engine.sweeps._run import SweptRun
-from napari_restore.engine.sweeps._sweep_work import SweepWork
+from napari_restore.engine.sweeps._sweep_work import SweepWork, SweptInput
 from napari_restore.engine.sweeps._tokens import TokenStore
 from napari_restore.images import chunk_cache
 from napari_restore.models import AttentionSite, Sweep, SweepInput, SweptModel, WholeStep
@@ -42,7 +44,7 @@ class BottleneckRows(SweptRun):
                 kept = self._kept()
                 if kept.is_complete and not kept.verify():
                     self.emit(Note("The kept layers were damaged and are made again."))
-                kept.check_disk(self._model.routing_bytes * kept.shape[0] * kept.shape[1])
+                kept.check_disk(self.model.routing_bytes * kept.shape[0] * kept.shape[1])
                 self._kept_layers = kept
                 self._run_steps(work, [], [])
             finally:
@@ -55,12 +57,12 @@ class BottleneckRows(SweptRun):
         """Return the rows of a level-0 pixel (y, x) in these sites."""
         found: list[PlacedRow] = []
         whole = self._whole
-        origin = self._grid.box.y0, self._grid.box.x0
+        origin = self.grid.box.y0, self.grid.box.x0
         for index in range(whole.layers):
             named = {n: s for n, s in sites.items() if s.step == whole.name and s.layer == index}
             if named:
                 found += self._layer_rows(index, pixel, named, origin)
-        for number, step in enumerate(self._model.steps()):
+        for number, step in enumerate(self.model.steps()):
             named = {n: s for n, s in sites.items() if s.step == step.name}
             if isinstance(step, Sweep) and named:
                 found += self._tile_rows(number, step, pixel, named)
@@ -72,8 +74,8 @@ class BottleneckRows(SweptRun):
         kept = self._kept().layer(site.layer)
         cell = self._cell(pixel, site)
         with torch.inference_mode():
-            row = self._model.layer_column(site.layer, kept, cell)
-        return placed(site, row, (self._grid.box.y0, self._grid.box.x0), kept.shape[:2])
+            row = self.model.layer_column(site.layer, kept, cell)
+        return placed(site, row, (self.grid.box.y0, self.grid.box.x0), kept.shape[:2])
 
     # -- parts -------------------------------------------------------------------
 
@@ -87,22 +89,22 @@ class BottleneckRows(SweptRun):
         kept = self._kept().layer(index)
         cell = self._cell(pixel, next(iter(sites.values())))
         with torch.inference_mode():
-            rows = self._model.layer_rows(index, kept, cell, frozenset(sites))
+            rows = self.model.layer_rows(index, kept, cell, frozenset(sites))
         for name, row in rows.items():
             yield placed(sites[name], row, origin, kept.shape[:2])
 
     def _tile_rows(
         self, number: int, step: Sweep, pixel: tuple[int, int], sites: Mapping[str, AttentionSite]
     ) -> Iterator[PlacedRow]:
-        tile = self._grid.number(Region(*pixel, pixel[0] + 1, pixel[1] + 1))
-        box = self._grid.around(self._grid.cells(tile), step.halo)
+        tile = self.grid.number(Region(*pixel, pixel[0] + 1, pixel[1] + 1))
+        box = self.grid.around(self.grid.cells(tile), step.halo)
         within = pixel[0] - box.y0, pixel[1] - box.x0
         try:
             with self.tiles.computing():
                 given = self._given(number, tile)
-                rows = self._model.attention_rows(step.name, given, within, frozenset(sites))
+                rows = self.model.attention_rows(step.name, given, within, frozenset(sites))
         except FAILURES as error:
-            raise as_failure(self._model, error) from error
+            raise as_failure(self.model, error) from error
         for name, row in rows.items():
             stride = sites[name].stride
             shape = (-(-box.height // stride), -(-box.width // stride))
@@ -114,22 +116,31 @@ class BottleneckRows(SweptRun):
             self._remembered = tile, {}
         inputs = self._remembered[1]
         if number not in inputs:
-            with self._open_tokens() as tokens:
-                read = self._read(self._sweeping, number, tokens, self._grid.core(tile))
-                inputs[number] = self._sweeping.given(number, read)
+            inputs[number] = self.sweeping.given(number, self.input_of(number, tile))
         return inputs[number]
+
+    def input_of(self, number: int, tile: int) -> SweptInput:
+        """Return the pixels and the kept maps that sweep `number` reads of a tile."""
+        with self._open_tokens() as tokens:
+            return self._read(self.sweeping, number, tokens, self.grid.core(tile))
+
+    def kept_input(self, layer: int) -> Tensor:
+        """Return a copy of the input (H, W, C) of a layer of the bottleneck, on the device."""
+        kept = self._kept().layer(layer)
+        values = torch.from_numpy(np.array(kept.memory)).view(kept.shape)
+        return self.plan.device.take(values)
 
     _remembered: tuple[int, dict[int, SweepInput]] = (-1, {})
 
     @cached_property
-    def _sweeping(self) -> SweepWork:
+    def sweeping(self) -> SweepWork:
         layout = self.plan.staged
         assert layout is not None
         dtype = layout.residual_dtype
         work = SweepWork(
-            self._model,
+            self.model,
             self.tiles,
-            self._grid,
+            self.grid,
             dtype,
             Rounding(dtype_of(dtype)),
             self._tile,
@@ -141,29 +152,29 @@ class BottleneckRows(SweptRun):
         layout = self.plan.staged
         assert layout is not None
         with ExitStack() as stack:
-            yield self._tokens(self.plan.store / STAGED, layout, self._model, stack)
+            yield self._tokens(self.plan.store / STAGED, layout, self.model, stack)
 
     def _kept(self) -> KeptLayers:
-        step, grid = self._whole, self._grid
+        step, grid = self._whole, self.grid
         side = grid.tile // step.reads.stride
         shape = grid.rows * side, grid.columns * side, step.reads.channels
         return KeptLayers(self.plan.store / STAGED, self.plan.key, shape, step.layers)
 
     def _cell(self, pixel: tuple[int, int], site: AttentionSite) -> tuple[int, int]:
-        box = self._grid.box
+        box = self.grid.box
         return (pixel[0] - box.y0) // site.stride, (pixel[1] - box.x0) // site.stride
 
     @property
-    def _model(self) -> SweptModel:
+    def model(self) -> SweptModel:
         model = self.plan.model
         assert isinstance(model, SweptModel)
         return model
 
     @cached_property
     def _whole(self) -> WholeStep:
-        return next(step for step in self._model.steps() if isinstance(step, WholeStep))
+        return next(step for step in self.model.steps() if isinstance(step, WholeStep))
 
     @cached_property
-    def _grid(self) -> Grid:
+    def grid(self) -> Grid:
         assert self.plan.staged is not None
-        return Grid(self.plan.staged.box, self.plan.layout.tile, self._model.padded_to)
+        return Grid(self.plan.staged.box, self.plan.layout.tile, self.model.padded_to)

@@ -10,8 +10,10 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 from napari_restore.engine._region import Region
+from napari_restore.engine.attention._ablation import Ablation, Report
 from napari_restore.engine.attention._bottleneck import BottleneckRows
 from napari_restore.engine.attention._local import LocalRows
 from napari_restore.engine.attention._placed import PlacedRow
@@ -94,6 +96,20 @@ class AttentionSource:
                 "Choose a layer of a bottleneck, or ask what the pixel attends to.",
             )
         return self._rows.column(pixel, site)
+
+    def without_head(
+        self, region: Region, name: str, head: int, report: Report
+    ) -> tuple[Tensor, Tensor]:
+        """Return a region restored with and without a head of a site, (C, h, w) in model range.
+
+        From the head's step onwards; `report` is called with what is done, and all. Raises
+        `BadParameter` for a network that cannot be run without a head.
+        """
+        site, model = self._sites[name], self.plan.model
+        changed = model.without_head(name, head)
+        assert isinstance(self._rows, BottleneckRows) and isinstance(changed, SweptModel)
+        ablation = Ablation(self._rows, region, report)
+        return ablation.result(), ablation.result(changed, site)
 
     def is_valid(self, pixel: tuple[int, int]) -> bool:
         """Return whether a level-0 pixel (y, x) has data and is not excluded."""

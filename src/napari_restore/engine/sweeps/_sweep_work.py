@@ -152,6 +152,12 @@ class SweepWork:
             x = torch.empty(0, device=device.torch)
         return x, step.run(self._given(step, batch, x, wanted))
 
+    def run_on(self, number: int, tile: SweptInput) -> Mapping[str, Tensor]:
+        """Return the outputs of sweep `number` for the input box of one tile."""
+        step = self.steps[number]
+        assert isinstance(step, Sweep)
+        return self._outputs(step, [tile], frozenset(each.name for each in step.writes))[1]
+
     def given(self, number: int, tile: SweptInput) -> SweepInput:
         """Return what sweep `number` sees of one tile; within `tile.computing`."""
         step = self.steps[number]

@@ -18,7 +18,7 @@ from napari_restore.models._attention import (
 from napari_restore.models.inf_dehaze._blocks import SwinBlock
 from napari_restore.models.inf_dehaze._bottleneck import Bottleneck, BottleneckLayer
 from napari_restore.models.inf_dehaze._config import InfDehazeConfig
-from napari_restore.models.inf_dehaze._ibssa import IBSSA
+from napari_restore.models.inf_dehaze._ibssa import IBSSA, HeadwiseAttention
 from napari_restore.models.inf_dehaze._rows import column_of, output_of, row_of
 from napari_restore.models.inf_dehaze._sfca import HEADS, SpatialFrequencyAttention
 from napari_restore.models.inf_dehaze._stages import DecoderStage, EncoderStage
@@ -166,3 +166,22 @@ def layer_column(layer: BottleneckLayer, kept: LayerTokens, cell: tuple[int, int
     width = kept.shape[1]
     weights, numbers = column_of(layer.attention, kept, cell[0] * width + cell[1], layer.norm1)
     return AttentionRow(weights, places_of(numbers, width), cell)
+
+
+@torch.no_grad()
+def silence(module: nn.Module, head: int) -> None:
+    """Set the values of one head to zero, so that it adds nothing, whatever it attends to."""
+    if isinstance(module, SwinBlock):
+        attention = module.attention
+        width = attention.projection.in_features
+        side = width // attention.heads
+        rows = slice(2 * width + head * side, 2 * width + (head + 1) * side)
+        attention.qkv.weight[rows] = 0
+        attention.qkv.bias[rows] = 0
+    elif isinstance(module, SpatialFrequencyAttention):
+        values = module.value_weights(head // HEADS)
+        side = len(values) // HEADS
+        values[head % HEADS * side : (head % HEADS + 1) * side] = 0
+    else:
+        assert isinstance(module, HeadwiseAttention)
+        module.head_weights(head)[2].zero_()

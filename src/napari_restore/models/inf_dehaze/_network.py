@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Hashable
 from dataclasses import replace
 from functools import partial
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+from napari_restore.errors import BadParameter
 from napari_restore.models._attention import AttentionRow, AttentionSite, LayerTokens
 from napari_restore.models._bottleneck_model import (
     ENCODED,
@@ -30,6 +32,7 @@ from napari_restore.models.inf_dehaze._attention import (
     layer_column,
     layer_rows,
     layer_sites,
+    silence,
     window_sites,
 )
 from napari_restore.models.inf_dehaze._bottleneck import Bottleneck
@@ -321,6 +324,23 @@ class InfDehaze(BottleneckModel):
         if "centre" in routing.made:
             kept["centre"] = routing.made["centre"]
         return kept
+
+    def without_head(self, site: str, head: int) -> InfDehaze:
+        model = copy.deepcopy(self)
+        modules = model._modules_of_sites()
+        if site not in modules:
+            raise BadParameter(
+                f"{site} has no heads that could be left out.", "Choose a layer of attention."
+            )
+        silence(modules[site], head)
+        return model.eval()
+
+    def _modules_of_sites(self) -> dict[str, nn.Module]:
+        """Return the module that computes each site of attention; none for experts."""
+        found = {site.name: module for module, site in self._window_sites.items()}
+        for index, layer in enumerate(self.bottleneck.layers_in_order(), start=1):
+            found[f"bottleneck.{index}"] = layer.attention
+        return found
 
     @property
     def _window_sites(self) -> dict[nn.Module, AttentionSite]:

@@ -72,6 +72,12 @@ class SpatialFrequencyAttention(nn.Module):
             for query, band, key_value in zip(queries, bands, self.key_value, strict=True)
         ]
 
+    def value_weights(self, band: int) -> Tensor:
+        """Return the weights (32, 32) of the values of a band, a view."""
+        key_value = self.key_value[band]
+        assert isinstance(key_value, nn.Linear)
+        return key_value.weight[INNER:]
+
     def bands(self, x: Tensor) -> Tensor:
         """Return the low, middle and high band of W_in x, (3, N, H, W, 32) float32."""
         return frequency_bands(self.reduce(x))
