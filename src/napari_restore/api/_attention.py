@@ -31,7 +31,6 @@ def attend(
     queries: Sequence[Query | Region | Sequence[int]],
     *,
     layers: str | Sequence[str] = "all",
-    attended_by: bool = False,
     bands: Bands | None = None,
     progress: bool | None = None,
     emit: Callable[[Event], None] | None = None,
@@ -50,6 +49,9 @@ def attend(
         Names of layers, as ``napari-restore models ID`` lists them, or ``"all"``.
     attended_by
         The other way around: which cells attend to the query's; of the layers of a bottleneck.
+    ablate
+        Whether to run the network without each head of `layers` around every query, one after the
+        other; the numbers are then among the measures, the differences in `.queries[0].effects`.
     bands
         Which band is what, counted from 1: ``"red=4,green=3,blue=2"`` or a mapping.
     progress
@@ -77,7 +79,6 @@ def attend(
             loaded,
             asked,
             layers=layers,
-            attended_by=attended_by,
             emit=emit or draw_event,
             **options,
         )

@@ -42,6 +42,8 @@ class AttributeOptions(AttributionOptions, total=False):
 class AttendOptions(ReadingOptions, MachineOptions, total=False):
     """Options of `attend` beside image, model and places."""
 
+    attended_by: bool
+    ablate: bool
     stop: threading.Event | None
 
 

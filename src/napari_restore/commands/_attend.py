@@ -105,6 +105,12 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="the other way around: which cells attend to the query's, in layers of a bottleneck",
     )
     group.add_argument(
+        "--ablate",
+        action="store_true",
+        help="also run the network without each head of the layer, around the query or in the box: "
+        "a raster is then the result without a head minus the result, a band for each head",
+    )
+    group.add_argument(
         "--level",
         type=int,
         default=0,
@@ -145,6 +151,7 @@ def attend(options: Namespace) -> CommandResult:
             queries,
             layers=options.layer,
             attended_by=options.attended_by,
+            ablate=options.ablate,
             **given(options, names_of(ReadingOptions) + names_of(MachineOptions))
             | {"context": context_of(options)},
             **callbacks,
@@ -238,7 +245,12 @@ def _result(
         finally:
             interrupt.leave()
         head = head or getattr(options, "head", ALL)
-        attention.save(item.output, head=head, overwrite=options.overwrite)
+        if attention.queries[0].effects and item.output.suffix.lower() in RASTERS:
+            attention.save_effects(
+                item.output, layer=attention.layers[0], overwrite=options.overwrite
+            )
+        else:
+            attention.save(item.output, head=head, overwrite=options.overwrite)
         if getattr(options, "figure", None) is not None:
             api.draw_attention(attention, options.figure, overwrite=options.overwrite)
     record = {
@@ -262,13 +274,18 @@ def _summary_lines(output: Path, record: Mapping[str, Any]) -> list[str]:
     seconds = format_seconds(record["measured"]["seconds"], tenths=True)
     attention = record["attention"]
     first = attention["queries"][0]
+    ablated = any("without_db" in head for heads in first["measures"].values() for head in heads)
     lines = [
         f"wrote {output} in {seconds}",
-        f"{'layer':22} {'head':10} {'entropy':>8} {'cells':>8} {'distance':>9}",
+        f"{'layer':22} {'head':10} {'entropy':>8} {'cells':>8} {'distance':>9}{'  without' * ablated}",
     ]
     for name, heads in first["measures"].items():
         for number in heads:
             lines.append(f"{name:22} {number['head']:10} {_numbers(number)}")
+    if ablated:
+        lines.append(
+            "without: PSNR of the result without the head to the result, in dB; low: it matters."
+        )
     lines.append(
         "entropy 1: equal weights; cells: how many that would be; distance: mean, in pixels. "
         "Where the network looked, not why."
@@ -277,7 +294,8 @@ def _summary_lines(output: Path, record: Mapping[str, Any]) -> list[str]:
 
 
 def _numbers(head: Mapping[str, Any]) -> str:
-    columns = (("entropy", "8.3f"), ("effective_cells", "8.1f"), ("distance_px", "9.1f"))
+    columns = [("entropy", "8.3f"), ("effective_cells", "8.1f"), ("distance_px", "9.1f")]
+    columns += [("without_db", "8.1f")] if "without_db" in head else []
     return " ".join(
         format("–", f">{form.split('.')[0]}")
         if head.get(name) is None

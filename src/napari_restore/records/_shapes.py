@@ -132,6 +132,7 @@ class AttentionRequest(TypedDict):
     queries: list[AttentionQuery]
     layers: str | list[str]
     attended_by: bool
+    ablate: NotRequired[bool]
 
 
 class AttentionTask(TypedDict):

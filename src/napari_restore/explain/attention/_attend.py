@@ -10,7 +10,7 @@ from napari_restore.engine import Phase, Progress
 from napari_restore.errors import BadParameter
 from napari_restore.explain.attention._attention import Attention
 from napari_restore.explain.attention._queries import Query, checked
-from napari_restore.explain.attention._session import ALL, AttentionSession, Emit
+from napari_restore.explain.attention._session import ALL, AttentionSession, Emit, QueryMaps
 from napari_restore.images import Image
 from napari_restore.models import RestorationModel
 
@@ -22,6 +22,7 @@ def attend(
     *,
     layers: str | Sequence[str] = ALL,
     attended_by: bool = False,
+    ablate: bool = False,
     emit: Emit = lambda event: None,
     stop: threading.Event | None = None,
     **options: Any,
@@ -38,6 +39,9 @@ def attend(
         Names of `model.attention_sites()`, or ``"all"``.
     attended_by
         The other way around: which cells attend to the query's; of the layers of a bottleneck.
+    ablate
+        Whether to run the network without each head of `layers`, one after the other, around every
+        query; see `HeadEffect`.
     emit, stop
         Callback for events; an event that cancels the run when set, which raises `Cancelled`.
     options
@@ -56,7 +60,8 @@ def attend(
         found = []
         for number, query in enumerate(inside):
             emit(Progress(number, len(inside), None))
-            found.append(session.look(query, names, attended_by=attended_by))
+            answer = session.look(query, names, attended_by=attended_by)
+            found.append(_ablated(session, answer, names, emit) if ablate else answer)
     record = session.source.finished_record()
     sites = [next(iter(found)).maps[name].to_dict() for name in names]
     record["attention"] = {
@@ -67,6 +72,21 @@ def attend(
             "queries": [query.to_dict() for query in inside],
             "layers": layers if isinstance(layers, str) else list(layers),
             "attended_by": attended_by,
+            "ablate": ablate,
         },
     }
     return Attention(tuple(found), record, image, session.source.picture)
+
+
+def _ablated(
+    session: AttentionSession, answer: QueryMaps, names: Sequence[str], emit: Emit
+) -> QueryMaps:
+    """Return an answer with what every head of the sites does to the result."""
+    effects = []
+    for site in session.sites:
+        # Experts are no heads: what routes to them cannot be left out.
+        if site.name in names and site.kind not in ("routing", "gate"):
+            for head in site.heads:
+                emit(Phase(f"Without head {head} of {site.title}"))
+                effects.append(session.without_head(answer.query, site.name, head))
+    return answer.with_effects(effects)

@@ -36,6 +36,11 @@ COLUMNS = (
     "distance_px",
     "window_share",
     "tile_share",
+    "diagonal",
+    "contribution",
+    "without_mean",
+    "without_largest",
+    "without_db",
 )
 MEANING = "attention: where the model looked, not why"
 
@@ -142,11 +147,46 @@ class Attention:
                 arrays[f"{key}/weights"] = maps.weights
                 arrays[f"{key}/cells"] = maps.cells
                 arrays |= {f"{key}/{text}": value for text, value in maps.numbers.items()}
+            for effect in each.effects:
+                arrays[f"{number}/{effect.layer}/without/{effect.head}"] = effect.difference
         record = {name: value for name, value in self.record.items() if name != "measured"}
         arrays["record"] = np.array(json.dumps(record))
         content = io.BytesIO()
         np.savez_compressed(content, **cast("dict[str, Any]", arrays))
         return content.getvalue()
+
+    def save_effects(self, path: str | Path, *, layer: str, **options: Unpack[SaveOptions]) -> Path:
+        """Write what each head of a layer does to the result of the first query, georeferenced.
+
+        A float32 raster in pixels of the image with a band for each head: the result without it minus
+        the result, mean over the image's bands, in model range. Raises `BadOutput`.
+        """
+        effects = [each for each in self.queries[0].effects if each.layer == layer]
+        if not effects:
+            raise BadOutput(
+                f"No head of {layer} was left out.", f"Ask with {option('ablate', True)}."
+            )
+        region = effects[0].region
+        values = np.stack([each.difference.mean(axis=2) for each in effects], axis=2)
+
+        def read(box: tuple[int, int, int, int]) -> npt.NDArray[np.float32]:
+            part: npt.NDArray[np.float32] = values[Region(*box).within(region)]
+            return part
+
+        written = write_image(
+            Path(path),
+            Pixels(region, read, len(effects), np.float32),
+            like=self.image.cells(1),
+            options=ExportOptions(**options),
+            tags={
+                "NAPARI_RESTORE": "attention: the result without a head minus the result",
+                "NAPARI_RESTORE_MODEL": self.record["model"]["id"],
+                "NAPARI_RESTORE_LAYER": layer,
+                "NAPARI_RESTORE_HEADS": ", ".join(each.head for each in effects),
+            },
+        )
+        self.record["output"] = {"path": str(written), "sha256": digest(written)}
+        return written
 
     def _raster_maps(self, layer: str | None) -> HeadMaps:
         if len(self.queries) > 1:

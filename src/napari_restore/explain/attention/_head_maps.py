@@ -76,12 +76,7 @@ class HeadMaps:
 
     def index(self, head: str) -> int:
         """Return the number of a head by its name; raises `BadParameter`."""
-        if head in self.site.heads:
-            return self.site.heads.index(head)
-        raise BadParameter(
-            f"{self.site.name} has no head {head!r}.",
-            did_you_mean(head, (*self.site.heads, *AGGREGATES), "Its heads are", most=3),
-        )
+        return head_number(self.site, head)
 
     def strongest(self, head: str, count: int = 32) -> tuple[Ints, Floats]:
         """Return the cells (n, 2) with the largest weights of a head, and these, in falling order."""
@@ -115,6 +110,16 @@ class HeadMaps:
             "window": self.site.window,
             "shift": self.site.shift,
         }
+
+
+def head_number(site: AttentionSite, head: str) -> int:
+    """Return the number of a head by its name; raises `BadParameter`."""
+    if head in site.heads:
+        return site.heads.index(head)
+    raise BadParameter(
+        f"{site.name} has no head {head!r}.",
+        did_you_mean(head, (*site.heads, *AGGREGATES), "Its heads are", most=3),
+    )
 
 
 def head_maps(placed: PlacedRow, size: tuple[int, int]) -> HeadMaps:

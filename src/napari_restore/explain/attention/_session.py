@@ -8,10 +8,16 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from napari_restore._options import MachineOptions, ReadingOptions, names_of
-from napari_restore.engine import Event, Note, Region, make_plan
+from napari_restore.engine import Event, Note, Progress, Region, make_plan
 from napari_restore.engine.attention import AttentionSource
 from napari_restore.errors import BadModel, BadParameter, Cancelled, did_you_mean
-from napari_restore.explain.attention._head_maps import HeadMaps, head_maps, mean_of
+from napari_restore.explain.attention._ablation import HeadEffect, ablated_region
+from napari_restore.explain.attention._head_maps import (
+    HeadMaps,
+    head_maps,
+    head_number,
+    mean_of,
+)
 from napari_restore.explain.attention._measures import measures
 from napari_restore.explain.attention._queries import SAMPLES, Query, checked
 from napari_restore.images import Image
@@ -38,6 +44,17 @@ class QueryMaps:
     """By the name of the site, in the order of computation."""
     measures: Mapping[str, list[dict[str, Any]]] = field(repr=False)
     """Numbers of every head by the name of the site; see `measures`."""
+    effects: tuple[HeadEffect, ...] = field(default=(), repr=False)
+    """Of heads that were left out."""
+
+    def with_effects(self, effects: Sequence[HeadEffect]) -> QueryMaps:
+        """Return these maps with what heads do to the result, their numbers among the measures."""
+        found = {(each.layer, each.head): each.to_dict() for each in effects}
+        measured = {
+            name: [one | found.get((name, one["head"]), {}) for one in heads]
+            for name, heads in self.measures.items()
+        }
+        return replace(self, measures=measured, effects=(*self.effects, *effects))
 
     def with_more(self, other: QueryMaps) -> QueryMaps:
         """Return these maps and those of further sites for the same query."""
@@ -138,6 +155,25 @@ class AttentionSession:
         maps = {name: mean_of(several) for name, several in by_site.items()}
         numbers = {name: measures(each, self._tile) for name, each in maps.items()}
         return QueryMaps(query, maps, numbers)
+
+    def without_head(self, query: Query, name: str, head: str) -> HeadEffect:
+        """Return what one head of a site does to the result around a query.
+
+        Exactly: the network is run without it from its step on. Raises `BadParameter` for a head or a
+        network that cannot be left out, `BadRegion` for a box that is too large.
+        """
+        (query,) = checked([query], self.image)
+        site = next(site for site in self.sites if site.name == name)
+        number = head_number(site, head)
+        whole = Region(0, 0, self.image.height, self.image.width)
+        region = ablated_region(query.box, whole)
+
+        def report(done: int, total: int) -> None:
+            self._emit(Progress(done, total, None))
+
+        there, without = self.source.without_head(region, name, number, report)
+        difference = (without - there).permute(1, 2, 0).contiguous().numpy()
+        return HeadEffect(name, head, region, difference)
 
     def _note_invalid(self, query: Query, pixels: Sequence[tuple[int, int]]) -> None:
         invalid = sum(not self.source.is_valid(pixel) for pixel in pixels)
