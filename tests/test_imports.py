@@ -58,7 +58,7 @@ DATA_TYPES = {
         *("Attribution", "AttributionSummary", "PartialAttribution", "Overview"),
         *(
             f"attention.{name}"
-            for name in "Attention AttentionSession HeadMap HeadMaps Query QueryMaps".split()
+            for name in "Attention AttentionSession HeadEffect HeadMap HeadMaps Query QueryMaps".split()
         ),
     },
     "images": {"Image"},

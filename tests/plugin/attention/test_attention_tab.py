@@ -113,6 +113,11 @@ def test_dragging_follows_pinning_keeps_and_closing_frees(
     assert tab.pointer.place == (120, 200)
     asked(tab, qtbot, 120, 200)
     tab.heads.choose("bottleneck.1", ["4"])
+    tab.without.click()
+    qtbot.waitUntil(lambda: "dB" in tab.bar.message.text())
+    effect = tab.viewer.layers[-1]
+    assert effect.name == "Without head 4 · bottleneck 1" and effect.data.shape == (249, 257)
+    tab.viewer.layers.remove(effect)
     tab.pin.click()
     assert tab.viewer.layers[-1].name == "Head 4 · bottleneck 1 · x 200, y 120"
     kept = tab.viewer.layers[-1].metadata["napari_restore_attention"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from napari_restore.explain.attention._ablation import HeadEffect
 from napari_restore.explain.attention._attend import attend
 from napari_restore.explain.attention._attention import Attention
 from napari_restore.explain.attention._figure import draw_attention
@@ -13,6 +14,7 @@ __all__ = [
     "AGGREGATES",
     "Attention",
     "AttentionSession",
+    "HeadEffect",
     "HeadMap",
     "HeadMaps",
     "Query",

@@ -95,6 +95,10 @@ class AttentionTab(Section):
         self.numbers.setWordWrap(True)
         self.pin = QPushButton("Pin", self)
         self.pin.setToolTip("Keep the chosen head as a layer of its own")
+        self.without = QPushButton("Leave out", self)
+        self.without.setToolTip(
+            "Run the network without the chosen head around the query, and show what changes"
+        )
         self.map = QPushButton("Map …", self)
         self.map.setToolTip("The chosen layer's heads as a georeferenced float32 raster, or .npz")
         self.figure = QPushButton("Figure …", self)
@@ -109,7 +113,7 @@ class AttentionTab(Section):
         layout.addLayout(form)
         layout.addWidget(self.numbers)
         layout.addWidget(self.heads)
-        layout.addLayout(flowing(self.pin, self.map, self.figure, self.table))
+        layout.addLayout(flowing(self.pin, self.without, self.map, self.figure, self.table))
         layout.addStretch(1)
 
     def _connect(self) -> None:
@@ -122,6 +126,7 @@ class AttentionTab(Section):
         self._answers.answered.connect(self._on_answer)
         self._all_soon.timeout.connect(partial(self._ask, None))
         self.pin.clicked.connect(self._on_pin)
+        self.without.clicked.connect(self._on_without)
         self.map.clicked.connect(partial(self._save, "Map", (".tif", ".npz")))
         self.figure.clicked.connect(partial(self._save, "Figure", (".png", ".pdf", ".svg")))
         self.table.clicked.connect(partial(self._save, "Numbers", (".csv",)))
@@ -167,7 +172,7 @@ class AttentionTab(Section):
         """Enable what needs a prepared image, or an answer."""
         for widget in (self.column, self.row, self.scale):
             widget.setEnabled(self.session is not None)
-        for button in (self.pin, self.map, self.figure, self.table):
+        for button in (self.pin, self.without, self.map, self.figure, self.table):
             button.setEnabled(self.query is not None)
         if self.query is None:
             self.numbers.setText("")
@@ -304,6 +309,42 @@ class AttentionTab(Section):
             return
         for head in self.heads.heads:
             self.layers.pin(source, self.query.maps[site], head, self.query)
+
+    def _on_without(self) -> None:
+        """Run the network without the chosen head, on another thread."""
+        session, query, site = self.session, self.query, self.heads.site
+        if session is None or query is None or site is None:
+            return
+        head = self.heads.heads[-1]
+        self.bar.show_message(f"Running without head {head} …")
+        self.without.setEnabled(False)
+
+        def compute() -> Any:
+            try:
+                return session.without_head(query.query, site, head)
+            except RestoreError as error:
+                return error
+
+        in_background(compute, self._on_effect)
+
+    def _on_effect(self, effect: Any) -> None:
+        self._show_ready()
+        if isinstance(effect, RestoreError):
+            self.bar.show_message("")
+            show_problem(effect)
+            return
+        source = self.state.layer
+        if self.session is None or source is None:
+            return
+        title = next(site.title for site in self.session.sites if site.name == effect.layer)
+        self.layers.add_effect(source, effect, title)
+        numbers = effect.to_dict()
+        decibels = numbers["without_db"]
+        self.bar.show_message(
+            f"Without head {effect.head} of {title} the result changes by "
+            f"{numbers['without_mean']:.2g} of its range on average"
+            + ("." if decibels is None else f" ({decibels:.0f} dB).")
+        )
 
     # -- files ---------------------------------------------------------------------
 

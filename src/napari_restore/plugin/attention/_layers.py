@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore.plugin.areas._drawing_controller import add_outlines
+from napari_restore.plugin.attribution._layers import signed_colours
 from napari_restore.plugin.layers._placing import (
     enlarged,
     plane_of,
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from napari.layers import Shapes
     from napari.utils import Colormap
 
-    from napari_restore.explain.attention import HeadMap, HeadMaps, QueryMaps
+    from napari_restore.explain.attention import HeadEffect, HeadMap, HeadMaps, QueryMaps
 
 NAME, OUTLINE = "Attention", "Attention · cells"
 NOTE = "where the network looked, not why"
@@ -86,6 +87,32 @@ class AttentionLayers:
             "query": query.query.to_dict(),
             "measures": query.measures[maps.site.name],
         }
+        self._viewer.layers.append(layer)
+        return layer
+
+    def add_effect(self, source: ImageLayer, effect: HeadEffect, title: str) -> ImageLayer:
+        """Add what the result lacks without a head: mean over its bands, without minus with."""
+        from napari.layers import Image as ImageLayer
+
+        values = effect.difference.mean(axis=2)
+        most = float(np.abs(values).max()) or 1.0
+        matrix = shifted(plane_of(source), *effect.region[:2])
+        layer = ImageLayer(
+            values,
+            name=f"Without head {effect.head} · {title}",
+            colormap=signed_colours(),
+            contrast_limits=(-most, most),
+            interpolation2d="nearest",
+            cache=False,
+            **scale_and_affine(widen(matrix, 2)),
+            units=source.units[-2:],
+            axis_labels=source.axis_labels[-2:],
+            metadata={
+                "napari_restore_source": source.unique_id,
+                "about": "the result without the head minus the result, mean over bands",
+                "napari_restore_attention": effect.to_dict(),
+            },
+        )
         self._viewer.layers.append(layer)
         return layer
 
