@@ -140,6 +140,8 @@ def test_kept_layers_are_used_again(model: InfDehaze, image: Any, tmp_path: Path
     first = source_of(image, model, tmp_path)
     first.prepare()
     files = {path: path.stat().st_mtime_ns for path in layers_of(tmp_path)}
+    kept = sum(path.stat().st_size for path in files if path.suffix != ".json")
+    assert first.kept_bytes == kept
     # Two layers: tokens, description; and of the sparse one keys and places of four heads.
     assert len([path for path in files if path.suffix in (".tokens", ".json")]) == 4
     second = source_of(image, model, tmp_path)

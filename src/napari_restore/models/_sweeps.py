@@ -276,6 +276,10 @@ class SweptModel(RestorationModel):
         """
         return {}
 
+    def kept_bytes_of_layer(self, index: int, cells: int) -> int:
+        """Return the bytes of `kept_of_layer` for so many cells."""
+        return 0
+
     def forward_with_maps(
         self, x: Tensor, statistics: Statistics | None = None, valid: Tensor | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:

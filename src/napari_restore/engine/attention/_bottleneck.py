@@ -44,7 +44,7 @@ class BottleneckRows(SweptRun):
                 kept = self._kept()
                 if kept.is_complete and not kept.verify():
                     self.emit(Note("The kept layers were damaged and are made again."))
-                kept.check_disk(self.model.routing_bytes * kept.shape[0] * kept.shape[1])
+                kept.check_disk(self._decided_bytes())
                 self._kept_layers = kept
                 self._run_steps(work, [], [])
             finally:
@@ -52,6 +52,18 @@ class BottleneckRows(SweptRun):
                 self.store.close()
         self.tiles = work
         return work
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes on disk of the inputs of all layers, and of what they decide."""
+        kept = self._kept()
+        return kept.count * kept.layer_bytes + sum(self._decided_bytes())
+
+    def _decided_bytes(self) -> list[int]:
+        layout = self.plan.staged
+        assert layout is not None
+        count = self._whole.layers
+        return [self.model.kept_bytes_of_layer(index, layout.tokens) for index in range(count)]
 
     def rows(self, pixel: tuple[int, int], sites: Mapping[str, AttentionSite]) -> list[PlacedRow]:
         """Return the rows of a level-0 pixel (y, x) in these sites."""

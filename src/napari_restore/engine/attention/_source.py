@@ -141,6 +141,11 @@ class AttentionSource:
         return np.asarray(values, np.float32), covered
 
     @property
+    def kept_bytes(self) -> int:
+        """Bytes that `prepare` keeps on disk beside the tokens of a run."""
+        return self._rows.kept_bytes if isinstance(self._rows, BottleneckRows) else 0
+
+    @property
     def predicted_bytes(self) -> int:
         """Bytes that `prepare` is expected to add to the idle process."""
         added = self.plan.prediction.added_ram_bytes
@@ -156,4 +161,5 @@ class AttentionSource:
         self._rows.check_source()
         record = self._rows.record("done", time.perf_counter() - self._began, self._memory)
         record["plan"]["predicted_peak_ram_bytes"] = self._memory.start + self.predicted_bytes
+        record["plan"]["predicted_disk_bytes"] += self.kept_bytes
         return record

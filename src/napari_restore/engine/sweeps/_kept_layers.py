@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import zlib
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,17 +49,14 @@ class KeptLayers:
         """Bytes of the input of one layer."""
         return 4 * int(np.prod(self.shape))
 
-    def check_disk(self, decided_bytes: int) -> None:
-        """Raise `DiskFull` if the missing layers do not fit; each takes `decided_bytes` more."""
-        import shutil
-
+    def check_disk(self, decided_bytes: Sequence[int]) -> None:
+        """Raise `DiskFull` if the missing layers do not fit; each takes so many bytes more."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        one = self.layer_bytes + decided_bytes
-        needed = (self.count - self._complete) * one
-        if shutil.disk_usage(self._folder).free < needed:
+        missing = [self.layer_bytes + each for each in decided_bytes[self._complete :]]
+        if shutil.disk_usage(self._folder).free < sum(missing):
             raise DiskFull(
-                f"The inputs of {self.count - self._complete} layers take {format_size(needed)} in "
-                f"{self._folder}, {format_size(one)} each.",
+                f"The inputs of {len(missing)} layers take {format_size(sum(missing))} in "
+                f"{self._folder}, {format_size(max(missing))} each.",
                 f"Free some, or point {option('scratch')} elsewhere.",
             )
 

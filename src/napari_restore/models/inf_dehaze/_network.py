@@ -54,7 +54,7 @@ from napari_restore.models.inf_dehaze._head import (
     restored,
 )
 from napari_restore.models.inf_dehaze._initial import initialise
-from napari_restore.models.inf_dehaze._rows import kept_of
+from napari_restore.models.inf_dehaze._rows import kept_bytes, kept_of
 from napari_restore.models.inf_dehaze._stages import (
     CellStatistics,
     DecoderStage,
@@ -324,6 +324,11 @@ class InfDehaze(BottleneckModel):
         if "centre" in routing.made:
             kept["centre"] = routing.made["centre"]
         return kept
+
+    def kept_bytes_of_layer(self, index: int, cells: int) -> int:
+        layer = self.bottleneck.layers_in_order()[index]
+        centre = 4 * self.width if layer.centred_gate else 0
+        return kept_bytes(layer.attention, cells) + centre
 
     def without_head(self, site: str, head: int) -> InfDehaze:
         model = copy.deepcopy(self)

@@ -43,6 +43,13 @@ def kept_of(attention: HeadwiseAttention, routing: Routing) -> dict[Hashable, Te
     return kept
 
 
+def kept_bytes(attention: HeadwiseAttention, length: int) -> int:
+    """Return the bytes of `kept_of` for `length` tokens."""
+    if attention.is_exact(length) or not isinstance(attention, IBSSA):
+        return 0
+    return attention.heads * (2 * 4 * length + 2 * 8 * attention.samples)
+
+
 @torch.no_grad()
 def row_of(
     attention: HeadwiseAttention, layer: LayerTokens, query: int, norm: Norm
