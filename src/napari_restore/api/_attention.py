@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,7 +16,8 @@ from napari_restore.api._options import AttendOptions, checked_region, documents
 from napari_restore.api._progress_bar import progress_bar
 from napari_restore.api._record_file import RecordFile, read_record_file
 from napari_restore.engine import Region
-from napari_restore.errors import BadParameter
+from napari_restore.errors import BadParameter, option
+from napari_restore.records import check_file
 
 if TYPE_CHECKING:
     from torch import nn
@@ -109,9 +111,11 @@ def _query(given: Query | Region | Sequence[int]) -> Query:
         return given
     if isinstance(given, Region):
         return Query(checked_region(given, "query"))
-    if len(given) != 2:
-        raise BadParameter(f"{tuple(given)} is no pixel.", "Give (y, x), or a Region.")
-    return Query.point(int(given[0]), int(given[1]))
+    try:
+        y, x = (operator.index(each) for each in given)
+    except (TypeError, ValueError):
+        raise BadParameter(f"{given!r} is no pixel.", "Give (y, x), or a Region.") from None
+    return Query.point(y, x)
 
 
 def attention_session(
@@ -155,13 +159,26 @@ def draw_attention(
 
 def check_attention(path: Pathlike, *, overwrite: bool = False) -> None:
     """Raise `BadOutput` for a file that `Attention.save` could not write."""
-    from napari_restore.errors import BadOutput
     from napari_restore.images import check_output
 
-    if Path(path).suffix.lower() not in (".csv", ".npz"):
+    if Path(path).suffix.lower() in (".csv", ".npz"):
+        check_file(Path(path), "file", option("Attention.save()"), overwrite=overwrite)
+    else:
         check_output(path, overwrite=overwrite, dtype="float32")
-    elif Path(path).exists() and not overwrite:
-        raise BadOutput(f"{path} exists.", "Choose another name, or replace it.")
+
+
+def check_head(
+    model: str | os.PathLike[str] | nn.Module, layers: str | Sequence[str], head: str
+) -> None:
+    """Raise `BadParameter` for a head that is neither ``"all"``, ``"mean"`` or ``"max"`` nor in a layer."""
+    from napari_restore.explain.attention import AGGREGATES, head_number
+
+    if head in ("all", *AGGREGATES):
+        return
+    names = [layers] if isinstance(layers, str) else layers
+    for site in as_model(model).attention_sites():
+        if site.name in names:
+            head_number(site, head)
 
 
 def repeat_attention(

@@ -47,6 +47,7 @@ from napari_restore.records import write_record
 
 ALL = "all"
 RASTERS = (".tif", ".tiff", ".zarr")
+TABLES = (".csv", ".npz")
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -89,9 +90,10 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--layer",
-        default=ALL,
+        action="append",
+        default=[],
         metavar="NAME|all",
-        help="a layer, as `napari-restore models ID` names them (default: all)",
+        help="a layer, as `napari-restore models ID` names them (default: all); may be repeated",
     )
     group.add_argument(
         "--head",
@@ -139,17 +141,20 @@ def attend(options: Namespace) -> CommandResult:
     if not options.paths:
         raise InputError("No image is given.", "Name it: napari-restore attend PATH.")
     queries = _queries(options)
-    _check_raster(options.output, len(queries), options.layer)
+    layers = ALL if not options.layer or ALL in options.layer else options.layer
+    _check_raster(options, len(queries), layers)
     item = _item_of(options.paths, options.output, options.record)
     read = read_files(options) | identities(files_among([options.queries]))
     _check_written(options, item, read)
 
     def look(**callbacks: Any) -> Any:
+        model = load_model(options)
+        api.check_head(model, layers, options.head)
         return api.attend(
             open_attributed(options, options.paths).level_view(options.level),
-            load_model(options),
+            model,
             queries,
-            layers=options.layer,
+            layers=layers,
             attended_by=options.attended_by,
             ablate=options.ablate,
             **given(options, names_of(ReadingOptions) + names_of(MachineOptions))
@@ -196,12 +201,19 @@ def _queries(options: Namespace) -> list[Any]:
     return found
 
 
-def _check_raster(output: str, queries: int, layer: str) -> None:
-    """Raise `InputError` for a raster of several queries or layers, before anything is computed."""
-    if Path(output).suffix.lower() in RASTERS and (queries > 1 or layer == ALL):
+def _check_raster(options: Namespace, queries: int, layers: str | Sequence[str]) -> None:
+    """Raise `InputError` for a raster of several queries or layers, and for a head of no raster."""
+    name = Path(options.output).name
+    suffix = Path(name).suffix.lower()
+    if suffix in RASTERS and (queries > 1 or layers == ALL or len(layers) > 1):
         raise InputError(
-            f"{Path(output).name} is a raster, which has one query and one layer.",
+            f"{name} is a raster, which has one query and one layer.",
             "Name one with --layer, or write a .npz or .csv of all.",
+        )
+    if suffix in TABLES and options.head != ALL:
+        raise InputError(
+            f"--head chooses the band of a raster, but {name} has all heads.",
+            "Leave it out, or write a .tif or .zarr.",
         )
 
 

@@ -6,7 +6,12 @@ from napari_restore.explain.attention._ablation import HeadEffect
 from napari_restore.explain.attention._attend import attend
 from napari_restore.explain.attention._attention import Attention
 from napari_restore.explain.attention._figure import draw_attention
-from napari_restore.explain.attention._head_maps import AGGREGATES, HeadMap, HeadMaps
+from napari_restore.explain.attention._head_maps import (
+    AGGREGATES,
+    HeadMap,
+    HeadMaps,
+    head_number,
+)
 from napari_restore.explain.attention._queries import Query, queries_in
 from napari_restore.explain.attention._session import AttentionSession, QueryMaps
 
@@ -21,5 +26,6 @@ __all__ = [
     "QueryMaps",
     "attend",
     "draw_attention",
+    "head_number",
     "queries_in",
 ]

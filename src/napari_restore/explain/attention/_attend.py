@@ -51,9 +51,7 @@ def attend(
         raise BadParameter("There is no query.", "Give the pixel whose attention is shown.")
     session = AttentionSession(image, model, emit=emit, stop=stop, **options)
     inside = checked(queries, image)
-    names = session.site_names(layers)
-    if attended_by and layers == ALL:
-        names = tuple(s.name for s in session.sites if s.kind in ("sparse", "full"))
+    names = session.site_names(layers, attended_by=attended_by)
     with session.source:
         session.prepare()
         emit(Phase("Reading the attention of the queries"))

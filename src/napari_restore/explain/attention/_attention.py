@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Unpack, cast
+from typing import Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +43,8 @@ COLUMNS = (
     "without_largest",
     "without_db",
 )
+RECORDED = ("version", "input", "model", "extent", "context", "attention", "versions")
+"""Parts of the record that a file of arrays has: those that a rerun repeats."""
 MEANING = "attention: where the model looked, not why"
 
 
@@ -149,11 +152,9 @@ class Attention:
                 arrays |= {f"{key}/{text}": value for text, value in maps.numbers.items()}
             for effect in each.effects:
                 arrays[f"{number}/{effect.layer}/without/{effect.head}"] = effect.difference
-        record = {name: value for name, value in self.record.items() if name != "measured"}
+        record = {name: self.record[name] for name in RECORDED if name in self.record}
         arrays["record"] = np.array(json.dumps(record))
-        content = io.BytesIO()
-        np.savez_compressed(content, **cast("dict[str, Any]", arrays))
-        return content.getvalue()
+        return _zipped(arrays)
 
     def save_effects(self, path: str | Path, *, layer: str, **options: Unpack[SaveOptions]) -> Path:
         """Write what each head of a layer does to the result of the first query, georeferenced.
@@ -220,3 +221,16 @@ class Attention:
                 "NAPARI_RESTORE_QUERY": " ".join(map(str, self.queries[0].query.box)),
             },
         )
+
+
+def _zipped(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
+    """Return a file that `np.load` reads, the same bytes for the same arrays."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, array in arrays.items():
+            # numpy's own files hold the time of writing.
+            entry = zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0))
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            with archive.open(entry, "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, np.asanyarray(array), allow_pickle=False)
+    return content.getvalue()

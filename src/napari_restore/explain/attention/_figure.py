@@ -19,14 +19,13 @@ from napari_restore.explain._figure_file import (
 )
 from napari_restore.explain.attention._attention import Attention
 from napari_restore.explain.attention._head_maps import HeadMap, HeadMaps
+from napari_restore.explain.attention._measures import ONE_CELL
 
 COLUMNS = 5
 """Panels side by side: the picture, then the heads."""
 SCALE, SIGNED = "viridis", "PuOr"
 """Colour maps that remain distinguishable with colour vision deficiency."""
 NEVER_ASKED = "0.8"
-SHARES = ("routing", "gate")
-"""Kinds whose numbers belong to the query's own cell: they are drawn as bars."""
 SPARSE = 96
 """Cells along a side above which single ones are drawn as points."""
 LONGEST = 512
@@ -82,7 +81,7 @@ def caption(attention: Attention, chosen: Sequence[HeadMaps], query: int) -> str
 
 
 def _lines(maps: HeadMaps) -> int:
-    return 1 if maps.site.kind in SHARES else -(-(1 + len(maps.site.heads)) // COLUMNS)
+    return 1 if maps.site.kind in ONE_CELL else -(-(1 + len(maps.site.heads)) // COLUMNS)
 
 
 def _layer(part: Any, attention: Attention, maps: HeadMaps, query: int) -> None:
@@ -90,7 +89,7 @@ def _layer(part: Any, attention: Attention, maps: HeadMaps, query: int) -> None:
     part.suptitle(
         f"{maps.site.title} ({maps.site.kind}, {maps.stride} px a cell)", ha="left", x=0.02
     )
-    if maps.site.kind in SHARES:
+    if maps.site.kind in ONE_CELL:
         _bars(part.subplots(1, 1), maps)
         return
     grid = part.subplots(_lines(maps), COLUMNS, squeeze=False)
@@ -128,9 +127,9 @@ def _layer(part: Any, attention: Attention, maps: HeadMaps, query: int) -> None:
 
 
 def _bars(axis: Any, maps: HeadMaps) -> None:
-    """Draw the shares of a cell's experts or gates."""
-    axis.bar(maps.site.heads, maps.weights[:, 0], color="0.4")
-    axis.set_ylabel("share")
+    """Draw the shares of a cell's experts, or its gates; of a box the means over its cells."""
+    axis.bar(maps.site.heads, maps.weights.sum(axis=1), color="0.4")
+    axis.set_ylabel("share" if maps.site.kind == "routing" else "factor")
     for side in ("top", "right"):
         axis.spines[side].set_visible(False)
 

@@ -10,14 +10,16 @@ from napari_restore.explain.attention._head_maps import HeadMaps
 
 RINGS = (8, 32, 128, 512)
 """Outer radii in pixels of the rings of distance; beyond the last is another."""
-WITHOUT_SUM = ("channel", "gate")
-"""Kinds whose weights are no shares: they have no entropy and no distance."""
+ONE_CELL = ("routing", "gate")
+"""Kinds whose weights all belong to the query's own cell, one for each head."""
+WITHOUT_ENTROPY = ("channel", *ONE_CELL)
+"""Kinds whose weights are no shares of places: they have no entropy and no distance."""
 
 
 def measures(maps: HeadMaps, tile: int | None = None) -> list[dict[str, Any]]:
     """Return the numbers of every head, in the order of the heads.
 
-    ``entropy``: H / log K, 1 for equal weights of the K candidates, 0 for a single one.
+    ``sum``: of the weights; of experts and gates their share, or factor. ``entropy``: H / log K, 1 for equal weights of the K candidates, 0 for a single one.
     ``effective_cells``: e^H. ``distance_px``: mean distance from the middle of the query, in pixels of
     the image. ``window_share``, ``tile_share``: share of the weights in the query's own window, and in
     its own tile of `tile` pixels. ``rings``: shares by distance. None where a number has no meaning.
@@ -32,8 +34,9 @@ def _of_head(maps: HeadMaps, number: int, tile: int | None) -> dict[str, Any]:
     there = maps.cells[number, :, 0] >= 0
     weights = maps.weights[number][there].astype(np.float64)
     total = float(weights.sum())
-    if maps.site.kind in WITHOUT_SUM or total <= 0:
-        return named | _of_matrix(maps, number)
+    if maps.site.kind in WITHOUT_ENTROPY or total <= 0:
+        found = named | _of_matrix(maps, number)
+        return found | {"sum": total} if maps.site.kind in ONE_CELL else found
     shares = weights / total
     entropy = float(-(shares * np.log(np.maximum(shares, np.finfo(np.float64).tiny))).sum())
     stride, query = maps.stride, maps.query

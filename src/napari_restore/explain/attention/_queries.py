@@ -47,29 +47,34 @@ class Query:
 
         At most `SAMPLES`, spread evenly over the box.
         """
-        if self.is_point:
-            return [(self.box.y0, self.box.x0)]
-        height, width = self.box.shape
-        rows, columns = -(-height // stride), -(-width // stride)
-        if rows * columns > SAMPLES:
-            ratio = math.sqrt(SAMPLES / (rows * columns))
-            rows, columns = max(1, int(rows * ratio)), max(1, int(columns * ratio))
-        return [
-            (
-                self.box.y0 + (2 * i + 1) * height // (2 * rows),
-                self.box.x0 + (2 * j + 1) * width // (2 * columns),
-            )
-            for i in range(rows)
-            for j in range(columns)
-        ]
+        y0, x0, y1, x1 = self.box
+        rows, columns = self._cells(stride)
+        ratio = min(1.0, math.sqrt(SAMPLES / (rows * columns)))
+        taken = min(SAMPLES, max(1, int(rows * ratio)))
+        across = min(columns, SAMPLES // taken)
+        taken = min(rows, SAMPLES // across)
+        ys = _middles(y0, y1, stride, rows, taken)
+        xs = _middles(x0, x1, stride, columns, across)
+        return [(y, x) for y in ys for x in xs]
 
     def is_sampled(self, stride: int) -> bool:
         """Return whether the box has more cells than are averaged."""
-        height, width = self.box.shape
-        return -(-height // stride) * -(-width // stride) > SAMPLES
+        rows, columns = self._cells(stride)
+        return rows * columns > SAMPLES
+
+    def _cells(self, stride: int) -> tuple[int, int]:
+        y0, x0, y1, x1 = self.box
+        return -(-y1 // stride) - y0 // stride, -(-x1 // stride) - x0 // stride
 
     def to_dict(self) -> dict[str, Any]:
         return {"name": self.name, "box": list(self.box)}
+
+
+def _middles(low: int, high: int, stride: int, cells: int, taken: int) -> list[int]:
+    """Return the middles of `taken` of the `cells` that [low, high) lies in, within it."""
+    first = low // stride
+    numbers = [first + (2 * i + 1) * cells // (2 * taken) for i in range(taken)]
+    return [min(max(stride * number + stride // 2, low), high - 1) for number in numbers]
 
 
 def checked(queries: Sequence[Query], image: Image) -> tuple[Query, ...]:
@@ -97,7 +102,10 @@ def queries_in(path: str | Path) -> tuple[Query, ...]:
         raise InputError(
             f"The table {path} cannot be read: {reason}.", "Name a CSV file."
         ) from None
-    return tuple(_rows(path, csv.DictReader(text.splitlines())))
+    try:
+        return tuple(_rows(path, csv.DictReader(text.splitlines())))
+    except csv.Error as error:
+        raise InputError(f"The table {path} is no CSV: {error}.", "Name a CSV file.") from None
 
 
 def _rows(path: str | Path, reader: csv.DictReader[str]) -> Iterator[Query]:

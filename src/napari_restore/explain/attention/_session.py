@@ -31,6 +31,8 @@ from napari_restore.models import (
 
 Emit = Callable[[Event], None]
 ALL = "all"
+COLUMNS = ("sparse", "full")
+"""Kinds for which it is known what attends to a cell."""
 PLAN_OPTIONS = names_of(ReadingOptions) + names_of(MachineOptions)
 """Options of a plan that change a map, or choose the machine's resources."""
 
@@ -105,9 +107,16 @@ class AttentionSession:
         """Where the model computes attention, in the order of computation."""
         return self.source.sites
 
-    def site_names(self, wanted: str | Sequence[str]) -> tuple[str, ...]:
-        """Return the names of the sites that are wanted, "all" or some; raises `BadParameter`."""
+    def site_names(
+        self, wanted: str | Sequence[str], *, attended_by: bool = False
+    ) -> tuple[str, ...]:
+        """Return the names of the sites that are wanted, "all" or some; raises `BadParameter`.
+
+        With `attended_by` those for which it is known what attends to a cell.
+        """
         known = [site.name for site in self.sites]
+        if attended_by:
+            return self._with_columns(wanted)
         if wanted == ALL:
             return tuple(known)
         names = [wanted] if isinstance(wanted, str) else list(wanted)
@@ -118,6 +127,17 @@ class AttentionSession:
                     did_you_mean(name, known, "Its layers are", most=3),
                 )
         return tuple(name for name in known if name in names)
+
+    def _with_columns(self, wanted: str | Sequence[str]) -> tuple[str, ...]:
+        names = self.site_names(wanted)
+        known = [site.name for site in self.sites if site.kind in COLUMNS]
+        refused = [name for name in names if name not in known]
+        if not known or (refused and wanted != ALL):
+            raise BadParameter(
+                f"What attends to a pixel is not known in {refused[0]}.",
+                f"It is in {', '.join(known)}." if known else "Ask what the pixel attends to.",
+            )
+        return tuple(name for name in names if name in known)
 
     def prepare(self) -> None:
         """Compute what rows need of the whole image; nothing where it is in the cache."""

@@ -1,0 +1,248 @@
+"""`attend` and `rerun` of its record, through the command line."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import rasterio
+
+from napari_restore.commands import main
+from napari_restore.records import read_record
+
+from ._scenes import hazy, write_tiff
+
+MODEL = ("--model", "inf-dehaze-small")
+QUERY = ("--query", "130", "70")
+LAYER = "decoder.4.2"
+
+
+class Asked(NamedTuple):
+    """A scene, and the files of two questions about it."""
+
+    scene: Path
+    raster: Path
+    raster_record: Path
+    arrays: Path
+    arrays_record: Path
+    cache: Path
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory: pytest.TempPathFactory) -> Asked:
+    folder = tmp_path_factory.mktemp("asked")
+    files = Asked(
+        write_tiff(folder / "scene.tif", hazy()),
+        *(folder / name for name in ("map.tif", "map.json", "all.npz", "all.json", "cache")),
+    )
+    words = ["attend", files.scene, *MODEL, *QUERY, "--device", "cpu"]
+    one = [*words, "--layer", LAYER, "-o", files.raster, "--record", files.raster_record]
+    every = [*words, "--query", "3", "5", "-o", files.arrays, "--record", files.arrays_record]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NAPARI_RESTORE_CACHE", str(files.cache))
+        assert main([str(word) for word in one]) == 0
+        assert main([str(word) for word in every]) == 0
+    return files
+
+
+@pytest.fixture
+def prepared(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> Asked:
+    """The same with its cache: nothing has to be prepared."""
+    monkeypatch.setenv("NAPARI_RESTORE_CACHE", str(asked.cache))
+    return asked
+
+
+@pytest.mark.slow
+def test_the_maps_lie_on_the_images_map(asked: Asked) -> None:
+    record = read_record(asked.raster_record)
+    with rasterio.open(asked.raster) as found, rasterio.open(asked.scene) as scene:
+        values = found.read()
+        assert found.crs == scene.crs
+        # The window of 8 × 8 cells of 4 pixels around x 130, y 70, moved by half of it.
+        assert values.shape == (2, 8, 8)
+        x, y = ~scene.transform * (found.transform * (0, 0))
+        assert x <= 130 < x + 32 and y <= 70 < y + 32
+        assert found.tags()["NAPARI_RESTORE_LAYER"] == LAYER
+    np.testing.assert_allclose(values.sum(axis=(1, 2)), 1, atol=1e-6)
+    (query,) = record["attention"]["queries"]
+    assert query["box"] == [70, 130, 71, 131]
+    first = query["measures"][LAYER][0]
+    assert 0 < first["entropy"] <= 1 and first["sum"] == pytest.approx(1)
+    assert record["output"]["sha256"] and record["output"]["head"] == "all"
+    assert record["model"]["weights_sha256"] and record["measured"]["peak_ram_bytes"] > 0
+
+
+@pytest.mark.slow
+def test_arrays_have_all_queries_and_layers(asked: Asked, capsys: Any) -> None:
+    assert main(["models", "inf-dehaze-small", "--json"]) == 0
+    layers = json.loads(capsys.readouterr().out)["attention_layers"]
+    with np.load(asked.arrays) as arrays:
+        for query in (0, 1):
+            for layer in layers:
+                name = layer.partition(" ")[0]
+                weights, cells = (arrays[f"{query}/{name}/{part}"] for part in ("weights", "cells"))
+                assert cells.shape == (*weights.shape, 2)
+                assert f"{len(weights)} heads" in layer
+                if "routing" not in layer:
+                    np.testing.assert_allclose(weights.sum(axis=1), 1, atol=1e-5)
+        record = json.loads(str(arrays["record"]))
+    assert [each["name"] for each in record["attention"]["layers"]] == [
+        layer.partition(" ")[0] for layer in layers
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["raster", "arrays"])
+def test_the_record_writes_the_same_bytes_again(prepared: Asked, tmp_path: Path, kind: str) -> None:
+    first, record = getattr(prepared, kind), getattr(prepared, f"{kind}_record")
+    again = tmp_path / f"again{first.suffix}"
+    assert main(["rerun", str(record), "-o", str(again)]) == 0
+    assert again.read_bytes() == first.read_bytes()
+
+
+@pytest.mark.slow
+def test_without_the_cache_too(asked: Asked, tmp_path: Path) -> None:
+    again = tmp_path / "again.npz"
+    assert main(["rerun", str(asked.arrays_record), "-o", str(again)]) == 0
+    assert again.read_bytes() == asked.arrays.read_bytes()
+
+
+@pytest.mark.slow
+def test_json_is_the_record_and_a_table_has_names(
+    prepared: Asked, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table, out = tmp_path / "queries.csv", tmp_path / "numbers.csv"
+    table.write_text("x,y,name\n130,70,roof\n3,5,\n")
+    words = ["attend", prepared.scene, *MODEL, "--queries", table, "--layer", "bottleneck.1"]
+    words += ["--layer", LAYER, "-o", out, "--json", "--record", tmp_path / "record.json"]
+    assert main([str(word) for word in words]) == 0
+    printed = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert printed == read_record(tmp_path / "record.json")
+    assert [each["name"] for each in printed["attention"]["layers"]] == ["bottleneck.1", LAYER]
+    rows = list(csv.DictReader(out.read_text(encoding="utf-8").splitlines()))
+    assert {row["query"] for row in rows} == {"roof", "2"}
+    assert len(rows) == 2 * (8 + 2)
+
+
+@pytest.mark.slow
+def test_the_other_way_around(
+    prepared: Asked, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "by.npz"
+    words = ["attend", str(prepared.scene), *MODEL, *QUERY, "--attended-by", "-o", str(out)]
+    assert main(words) == 0
+    assert "not why" in capsys.readouterr().out
+    with np.load(out) as by, np.load(prepared.arrays) as to:
+        assert {name.split("/")[1] for name in by.files if "/" in name} == {
+            "bottleneck.1",
+            "bottleneck.2",
+        }
+        # What the query's own cell gives to itself is the same number.
+        for layer in ("bottleneck.1", "bottleneck.2"):
+            own = [70 // 32, 130 // 32]
+            given = [
+                (arrays[f"0/{layer}/weights"] * (arrays[f"0/{layer}/cells"] == own).all(-1)).sum(1)
+                for arrays in (by, to)
+            ]
+            np.testing.assert_allclose(*given, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_figure_is_drawn_beside_the_map(prepared: Asked, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    words = ["attend", prepared.scene, *MODEL, *QUERY, "--layer", LAYER, "--head", "mean"]
+    words += ["-o", tmp_path / "mean.tif", "--figure", tmp_path / "figure.svg"]
+    assert main([str(word) for word in words]) == 0
+    assert "decoder 4.2, shifted" in (tmp_path / "figure.svg").read_text(encoding="utf-8")
+    with rasterio.open(tmp_path / "mean.tif") as mean, rasterio.open(prepared.raster) as every:
+        assert mean.count == 1
+        np.testing.assert_allclose(mean.read(1), every.read().mean(axis=0), atol=1e-7)
+
+
+BAD = {
+    "outside": (["--query", "200", "10", "-o", "a.csv"], "lies outside of"),
+    "outside, negative": (["--query", "-1", "10", "-o", "a.csv"], "lies outside of"),
+    "no place": ([], "No place is given"),
+    "box without pixels": (["--box", "5", "5", "0", "9"], "no"),
+    "layer": ([*QUERY, "--layer", "decoder.4.9"], "Did you mean decoder.4."),
+    "head": ([*QUERY, "--layer", LAYER, "--head", "3"], "has no head '3'"),
+    "head of no raster": ([*QUERY, "--head", "1", "-o", "a.csv"], "--head"),
+    "all layers": (QUERY, "one query and one layer"),
+    "several layers": ([*QUERY, "--layer", LAYER, "--layer", "decoder.4.1"], "one layer"),
+    "several queries": ([*QUERY, *QUERY, "--layer", LAYER], "one query and one layer"),
+    "no such table": (["--queries", "none.csv", "-o", "a.csv"], "cannot be read"),
+    "table without columns": (["--queries", "bad.csv", "-o", "a.csv"], "no columns x and y"),
+    "no attention": ([*QUERY, "--model", "dcp", "-o", "a.csv"], "inf-dehaze-small"),
+    "attended by": ([*QUERY, "--layer", LAYER, "--attended-by"], "is not known in decoder.4.2"),
+    "level": ([*QUERY, "--layer", LAYER, "--level", "3"], "no level 3"),
+    "exists": ([*QUERY, "-o", "mine.csv"], "exists"),
+    "arrays exist": ([*QUERY, "-o", "mine.npz"], "exists"),
+    "raster exists": ([*QUERY, "--layer", LAYER, "-o", "mine.tif"], "exists"),
+    "figure exists": ([*QUERY, "-o", "a.csv", "--figure", "mine.png"], "exists"),
+    "record exists": ([*QUERY, "-o", "a.csv", "--record", "mine.json"], "exists"),
+    "no figure": ([*QUERY, "-o", "a.csv", "--figure", "a.gif"], "is no figure"),
+    "no suffix": ([*QUERY, "--layer", LAYER, "-o", "map"], "no suffix"),
+    "no float": ([*QUERY, "--layer", LAYER, "-o", "map.png"], "does not support float32"),
+    "no folder": ([*QUERY, "-o", "no/a.csv"], "no"),
+    "is a folder": ([*QUERY, "-o", "folder.csv", "--overwrite"], "is a folder"),
+    "input": ([*QUERY, "-o", "scene.tif", "--layer", LAYER, "--overwrite"], "is an input"),
+    "table": (["--queries", "good.csv", "-o", "good.csv", "--overwrite"], "is an input"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_questions_have_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], case: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_tiff(tmp_path / "scene.tif", hazy())
+    (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "bad.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "good.csv").write_text("x,y\n1,2\n")
+    for suffix in ("csv", "npz", "tif", "png", "json"):
+        (tmp_path / f"mine.{suffix}").write_text("mine")
+    before = {path: path.is_file() and path.read_bytes() for path in tmp_path.iterdir()}
+    change, message = BAD[case]
+    words = ["attend", "scene.tif", *MODEL, "-o", "map.tif", *change, "--progress", "off"]
+    assert main(words) == 2
+    printed = capsys.readouterr().err
+    assert message in printed and "Traceback" not in printed
+    assert "Encoding" not in printed
+    assert {path: path.is_file() and path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_record_of_another_image_or_network_is_refused(
+    prepared: Asked, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "again.tif"
+    record = json.loads(prepared.raster_record.read_text("utf-8"))
+    other = write_tiff(tmp_path / "other.tif", hazy(seed=8))
+    changes: dict[str, Any] = {
+        "is not the image of the record": lambda it: it["task"]["image"].update(source=str(other)),
+        "weights of inf-dehaze-small are not those": lambda it: it["model"].update(
+            weights_sha256="0" * 64
+        ),
+        "does not contain enough": lambda it: it.update(task=None),
+    }
+    for message, change in changes.items():
+        changed = json.loads(json.dumps(record))
+        change(changed)
+        path = tmp_path / "changed.json"
+        path.write_text(json.dumps(changed), encoding="utf-8")
+        assert main(["rerun", str(path), "-o", str(out)]) == 2
+        printed = capsys.readouterr().err
+        assert message in printed and "Traceback" not in printed
+        assert not out.exists()
+
+
+def test_a_rerun_replaces_nothing(
+    prepared: Asked, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = prepared.raster.read_bytes()
+    assert main(["rerun", str(prepared.raster_record)]) == 2
+    assert "exists" in capsys.readouterr().err
+    assert prepared.raster.read_bytes() == before
