@@ -167,7 +167,7 @@ BAD = {
     "outside": (["--query", "200", "10", "-o", "a.csv"], "lies outside of"),
     "outside, negative": (["--query", "-1", "10", "-o", "a.csv"], "lies outside of"),
     "no place": ([], "No place is given"),
-    "box without pixels": (["--box", "5", "5", "0", "9"], "no"),
+    "box without pixels": (["--box", "5", "5", "0", "9", "-o", "a.csv"], "A box of 0 × 9 pixels"),
     "layer": ([*QUERY, "--layer", "decoder.4.9"], "Did you mean decoder.4."),
     "head": ([*QUERY, "--layer", LAYER, "--head", "3"], "has no head '3'"),
     "head of no raster": ([*QUERY, "--head", "1", "-o", "a.csv"], "--head"),

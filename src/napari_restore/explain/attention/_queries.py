@@ -82,6 +82,12 @@ def checked(queries: Sequence[Query], image: Image) -> tuple[Query, ...]:
     whole = Region(0, 0, image.height, image.width)
     found = []
     for query in queries:
+        if query.box.is_empty:
+            height, width = query.box.shape
+            raise BadRegion(
+                f"A box of {width} × {height} pixels is empty.",
+                "Give a width and a height above 0.",
+            )
         inside = query.box.intersect(whole)
         if inside.is_empty:
             raise BadRegion(

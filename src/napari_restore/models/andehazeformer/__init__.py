@@ -51,7 +51,7 @@ SMALL = ModelCard(
     source="anDehazeFormer (Wang and others, arXiv 2505.14010); sizes of our own, and our reading "
     "where no text or code is public",
     caveats="Every pixel depends on all of the image.",
-    attention=("window", "cache"),
+    attention=("window", "cached"),
     routing=("kept", "merged"),
 )
 

@@ -61,7 +61,7 @@ IPL = ModelCard(
     source="Ultra-High-Definition Dynamic Multi-Exposure Image Fusion via Infinite Pixel Learning "
     "(AAAI 2025), a re-implementation: widths of the slice attention are inferred",
     caveats="Every pixel depends on all of the image. What is black in the medium frame stays black.",
-    attention=("slice",),
+    attention=("gate",),
 )
 SMALL = replace(
     IPL,
