@@ -162,7 +162,7 @@ def check_attention(path: Pathlike, *, overwrite: bool = False) -> None:
     from napari_restore.images import check_output
 
     if Path(path).suffix.lower() in (".csv", ".npz"):
-        check_file(Path(path), "file", option("Attention.save()"), overwrite=overwrite)
+        check_file(Path(path), "file", option("path"), overwrite=overwrite)
     else:
         check_output(path, overwrite=overwrite, dtype="float32")
 

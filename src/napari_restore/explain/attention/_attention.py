@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from napari_restore._replacing import replacing
 from napari_restore.engine import Region, digest
-from napari_restore.errors import BadOutput, BadParameter, did_you_mean, option
+from napari_restore.errors import BadOutput, BadParameter, did_you_mean
 from napari_restore.explain.attention._head_maps import HeadMap, HeadMaps
 from napari_restore.explain.attention._session import ALL, QueryMaps
 from napari_restore.images import ExportOptions, Image, Pixels, SaveOptions, write_image
@@ -78,7 +78,7 @@ class Attention:
         if layer is None or layer not in names:
             raise BadParameter(
                 f"There are {len(names)} layers here." if layer is None else f"{layer!r} is none.",
-                did_you_mean(layer or "", names, f"Name one with {option('layer')}", most=3),
+                did_you_mean(layer or "", names, "Name one", most=3),
             )
         return self.queries[query].maps[layer]
 
