@@ -7,9 +7,10 @@ From the middle of scenes marked dev in DATA/INDEX.csv, the larger ones first, u
 (benchmarks/haze_families.py): aerial ones under layers, natural ones under haze to the horizon. In each
 scene the image is divided into 4 × 4 squares, with a pixel drawn in each. A number of a scene is the
 mean over its pixels and the heads of a layer. Prints a Markdown table: means over scenes with 95 %
-bootstrap intervals of `--model` and, below, of the same network with `random:0`. `in runs` is the
-share of candidates that lie beside another one in the same row, `equal weights` the distance that
-equal weights of the same candidates would have.
+bootstrap intervals of `--model` and, below, of the same network with `random:0`. `equal weights` is
+the distance that equal weights of the same candidates would have, `in runs` the share of candidates
+that lie beside another one in the same row, `by parity` the share of the variance of a row's weights
+that follows from whether row and column of a cell are even or odd.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ COLUMNS = {
     "equal weights, px": "{:.1f}",
     "in own tile": "{:.3f}",
     "in runs": "{:.3f}",
+    "by parity": "{:.2f}",
 }
 
 
@@ -156,7 +158,24 @@ def of_head(maps: HeadMaps, head: int, measured: dict[str, Any]) -> dict[str, fl
         "equal weights, px": float(np.hypot(*(stride * (cells + 0.5) - middle).T).mean()),
         "in own tile": measured["tile_share"],
         "in runs": float(np.mean(beside)),
+        "by parity": by_parity(maps.weights[head][maps.cells[head][:, 0] >= 0], cells),
     }
+
+
+def by_parity(weights: np.ndarray, cells: np.ndarray) -> float:
+    """Return the share of the variance of `weights` (K,) between the four parities of cells (K, 2)."""
+    parity = 2 * (cells[:, 0] % 2) + cells[:, 1] % 2
+    total = float(np.var(weights, dtype=np.float64))
+    if total == 0:
+        return 0.0
+    between = 0.0
+    for one in range(4):
+        some = weights[parity == one].astype(np.float64)
+        if len(some):
+            between += (
+                len(some) / len(weights) * (some.mean() - weights.mean(dtype=np.float64)) ** 2
+            )
+    return between / total
 
 
 def cell(values: list[float], text: str) -> str:

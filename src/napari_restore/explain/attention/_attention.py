@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from napari_restore._replacing import replacing
 from napari_restore.engine import Region, digest
-from napari_restore.errors import BadOutput, BadParameter, did_you_mean
+from napari_restore.errors import BadOutput, BadParameter, did_you_mean, option
 from napari_restore.explain.attention._head_maps import HeadMap, HeadMaps
 from napari_restore.explain.attention._session import ALL, QueryMaps
 from napari_restore.images import ExportOptions, Image, Pixels, SaveOptions, write_image
