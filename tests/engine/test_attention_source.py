@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,19 @@ def source_of(
     stop: threading.Event | None = None,
 ) -> AttentionSource:
     plan = make_plan(image, model, region=nr.Region(0, 0, 1, 1), scratch=scratch, tile_batch=3)
-    return AttentionSource(plan, emit, stop or threading.Event())
+    source = AttentionSource(plan, emit, stop or threading.Event())
+    OPENED.append(source)
+    return source
+
+
+OPENED: list[AttentionSource] = []
+
+
+@pytest.fixture(autouse=True)
+def sources_are_closed() -> Iterator[None]:
+    yield
+    while OPENED:
+        OPENED.pop().close()
 
 
 def layers_of(scratch: Path) -> list[Path]:

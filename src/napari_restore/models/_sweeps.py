@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -62,6 +62,8 @@ class SweepInput:
     all of them, or the sweep does not see the image."""
     routing: Routing | None = None
     """Of a single tile: its discrete decisions, made once and then fixed; None: made each time."""
+    remembered: dict[Any, Any] = field(default_factory=dict, compare=False)
+    """What a model keeps of this input from one question about its attention to the next."""
 
     def wants(self, *names: str) -> bool:
         """Return whether any of these outputs is needed."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from functools import cached_property
 
 import numpy as np
@@ -133,8 +133,7 @@ class BottleneckRows(SweptRun):
 
     def input_of(self, number: int, tile: int) -> SweptInput:
         """Return the pixels and the kept maps that sweep `number` reads of a tile."""
-        with self._open_tokens() as tokens:
-            return self._read(self.sweeping, number, tokens, self.grid.core(tile))
+        return self._read(self.sweeping, number, self._open_tokens, self.grid.core(tile))
 
     def kept_input(self, layer: int) -> Tensor:
         """Return a copy of the input (H, W, C) of a layer of the bottleneck, on the device."""
@@ -159,12 +158,21 @@ class BottleneckRows(SweptRun):
         )
         return work
 
-    @contextmanager
-    def _open_tokens(self) -> Iterator[TokenStore | None]:
+    @cached_property
+    def _open_tokens(self) -> TokenStore | None:
+        """The tokens of all tiles. Opened once: their journal has a line for each."""
         layout = self.plan.staged
         assert layout is not None
-        with ExitStack() as stack:
-            yield self._tokens(self.plan.store / STAGED, layout, self.model, stack)
+        return self._tokens(self.plan.store / STAGED, layout, self.model, self._opened)
+
+    def close(self) -> None:
+        """Close the files; rows open them again."""
+        self._opened.close()
+        self.__dict__.pop("_open_tokens", None)
+
+    @cached_property
+    def _opened(self) -> ExitStack:
+        return ExitStack()
 
     def _kept(self) -> KeptLayers:
         step, grid = self._whole, self.grid

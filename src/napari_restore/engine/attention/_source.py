@@ -58,7 +58,13 @@ class AttentionSource:
         trace: TracebackType | None,
     ) -> None:
         self._memory.__exit__()
+        self.close()
         release_freed_memory()
+
+    def close(self) -> None:
+        """Close the files of what was prepared; rows open them again."""
+        if isinstance(self._rows, BottleneckRows):
+            self._rows.close()
 
     def prepare(self) -> None:
         """Compute what rows need of the whole image, and keep it in the cache.

@@ -101,35 +101,32 @@ def layer_sites(config: InfDehazeConfig, bottleneck: Bottleneck) -> list[Attenti
     return found
 
 
-class WindowRows:
-    """Takes the rows of one pixel of a tile from the blocks that visit it.
+def window_rows(
+    sites: Mapping[nn.Module, AttentionSite],
+    inputs: Mapping[nn.Module, Tensor],
+    pixel: tuple[int, int],
+    names: frozenset[str],
+) -> dict[str, AttentionRow]:
+    """Return the rows of one pixel of a tile in those sites that are named.
 
-    `pixel` is (row, column) in the tile. Only sites that `names` names are computed.
+    `inputs` (H, W, C) are those of the blocks, `pixel` is (row, column) in the tile.
     """
-
-    def __init__(
-        self,
-        sites: Mapping[nn.Module, AttentionSite],
-        pixel: tuple[int, int],
-        names: frozenset[str],
-    ) -> None:
-        self._sites, self._pixel, self._names = sites, pixel, names
-        self.found: dict[str, AttentionRow] = {}
-
-    def __call__(self, module: nn.Module, x: Tensor) -> None:
-        site = self._sites.get(module)
-        if site is None or site.name not in self._names:
-            return
-        cell = self._pixel[0] // site.stride, self._pixel[1] // site.stride
+    found = {}
+    for module, x in inputs.items():
+        site = sites.get(module)
+        if site is None or site.name not in names:
+            continue
+        cell = pixel[0] // site.stride, pixel[1] // site.stride
         numbers: dict[str, Tensor] = {}
         if isinstance(module, SpatialFrequencyAttention):
-            weights, cells, omega = module.row(x[0], cell)
+            weights, cells, omega = module.row(x, cell)
             numbers["band_weights"] = omega
         else:
             assert isinstance(module, SwinBlock)
-            weights, cells = module.row(x[0], cell)
+            weights, cells = module.row(x, cell)
         every = cells.expand(len(weights), *cells.shape)
-        self.found[site.name] = AttentionRow(weights.to(torch.float32), every, cell, numbers)
+        found[site.name] = AttentionRow(weights.to(torch.float32), every, cell, numbers)
+    return found
 
 
 def layer_rows(

@@ -28,11 +28,11 @@ from napari_restore.models._sweeps import SweepInput, Tick
 from napari_restore.models.atmosphere._model import Atmosphere
 from napari_restore.models.classical._deadband import soft_gate
 from napari_restore.models.inf_dehaze._attention import (
-    WindowRows,
     layer_column,
     layer_rows,
     layer_sites,
     silence,
+    window_rows,
     window_sites,
 )
 from napari_restore.models.inf_dehaze._bottleneck import Bottleneck
@@ -299,15 +299,20 @@ class InfDehaze(BottleneckModel):
     def attention_rows(
         self, step: str, given: SweepInput, pixel: tuple[int, int], names: frozenset[str]
     ) -> dict[str, AttentionRow]:
-        rows = WindowRows(self._window_sites, pixel, names)
+        inputs: dict[nn.Module, Tensor] = given.remembered
+        if not inputs:
+            self._visit_blocks(step, given, lambda block, x: inputs.update({block: x[0]}))
+        return window_rows(self._window_sites, inputs, pixel, names)
+
+    def _visit_blocks(self, step: str, given: SweepInput, visit: Visit) -> None:
+        """Run the encoder or the decoder on one tile; `visit` is given the input of every block."""
         assert given.view is not None
         if step == "encode":
-            self.encoder(self._encoder_planes(given.view), rows)
+            self.encoder(self._encoder_planes(given.view), visit)
         else:
             maps = given.maps
             residuals = self.residuals_in(maps)
-            self.decoder(*self._decoder_input(maps[RELATED], maps[ENCODED], residuals), rows)
-        return rows.found
+            self.decoder(*self._decoder_input(maps[RELATED], maps[ENCODED], residuals), visit)
 
     def layer_rows(
         self, index: int, kept: LayerTokens, cell: tuple[int, int], names: frozenset[str]

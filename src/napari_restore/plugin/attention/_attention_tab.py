@@ -140,8 +140,13 @@ class AttentionTab(Section):
         self.pointer.use(False)
         self.pointer.clear()
         self.layers.remove()
-        self.session = None
+        self._close_session()
         super().leave()
+
+    def _close_session(self) -> None:
+        session, self.session = self.session, None
+        if session is not None:
+            session.source.close()
 
     def setVisible(self, visible: bool) -> None:
         """Show or hide the tab: clicks are queries only while it is seen."""
@@ -152,7 +157,8 @@ class AttentionTab(Section):
 
     def _on_settings(self) -> None:
         """Forget what was prepared: the panel is set to something else."""
-        self.session, self.query, self._request = None, None, None
+        self._close_session()
+        self.query, self._request = None, None
         self._answers.discard()
         self.pointer.use(False)
         self.pointer.clear()
