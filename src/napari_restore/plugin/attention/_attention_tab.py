@@ -279,7 +279,7 @@ class AttentionTab(Section):
             self.query = self.query.with_more(answer)
         self.heads.show_query(answer, spread=self.scale.currentData(), replaces=replaces)
         self._show_ready()
-        self._show_head()
+        self._show_head(outlined=key[1] is None)
         self.answered.emit(answer)
 
     # -- what is shown ------------------------------------------------------------
@@ -300,13 +300,14 @@ class AttentionTab(Section):
             self.heads.show_query(self.query, spread=spread, replaces=False)
             self._show_head()
 
-    def _show_head(self) -> None:
+    def _show_head(self, *, outlined: bool = True) -> None:
         """Lay the chosen heads over the image, with their numbers."""
         site, source = self.heads.site, self.state.layer
         if self.query is None or site is None or source is None or site not in self.query.maps:
             return
         maps, heads = self.query.maps[site], self.heads.heads
-        self.layers.show(source, maps, heads, spread=self.scale.currentData())
+        spread = self.scale.currentData()
+        self.layers.show(source, maps, heads, spread=spread, outlined=outlined)
         self.numbers.setText(numbers_text(self.query, site, heads[-1]))
 
     def _on_pin(self) -> None:

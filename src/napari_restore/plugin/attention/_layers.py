@@ -67,12 +67,23 @@ class AttentionLayers:
         self.outline: Shapes | None = None
 
     def show(
-        self, source: ImageLayer, maps: HeadMaps, heads: Sequence[str], *, spread: bool
+        self,
+        source: ImageLayer,
+        maps: HeadMaps,
+        heads: Sequence[str],
+        *,
+        spread: bool,
+        outlined: bool = True,
     ) -> None:
-        """Show the chosen heads of one query, in place of those before."""
+        """Show the chosen heads of one query, in place of those before.
+
+        `outlined` False leaves the outline as it is: while a query is dragged, drawing it takes longer
+        than the map.
+        """
         found = [maps.map(head) for head in heads]
         self._show_map(source, found, spread=spread)
-        self._show_outline(source, maps, heads[0])
+        if outlined:
+            self._show_outline(source, maps, heads[0])
 
     def pin(self, source: ImageLayer, maps: HeadMaps, head: str, query: QueryMaps) -> ImageLayer:
         """Keep a head as a layer of its own, with its numbers."""

@@ -86,9 +86,11 @@ class QueryController(QObject):
             )
             self._viewer.layers.selection.active = active
         self._points.data = [self.place]
-        # As large on the screen at every zoom.
+        # As large on the screen at every zoom; setting it draws the layer once more.
         pixel = float(np.sqrt(abs(np.linalg.det(data_to_world(source)[-3:-1, -3:-1]))))
-        self._points.size = GRAB / float(self._viewer.scene.camera.zoom) / pixel
+        size = GRAB / float(self._viewer.scene.camera.zoom) / pixel
+        if not np.allclose(self._points.size, size, rtol=0.05):
+            self._points.size = size
 
     def _on_press(self, viewer: ViewerModel, event: Any) -> Iterator[None]:
         source = self._state.layer
