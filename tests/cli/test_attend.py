@@ -215,6 +215,7 @@ def test_bad_questions_have_one_sentence(
     assert {path: path.is_file() and path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+@pytest.mark.slow
 def test_a_record_of_another_image_or_network_is_refused(
     prepared: Asked, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -239,6 +240,7 @@ def test_a_record_of_another_image_or_network_is_refused(
         assert not out.exists()
 
 
+@pytest.mark.slow
 def test_a_rerun_replaces_nothing(
     prepared: Asked, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
