@@ -178,6 +178,10 @@ BAD = {
     "table without columns": (["--queries", "bad.csv", "-o", "a.csv"], "no columns x and y"),
     "no attention": ([*QUERY, "--model", "dcp", "-o", "a.csv"], "inf-dehaze-small"),
     "attended by": ([*QUERY, "--layer", LAYER, "--attended-by"], "is not known in decoder.4.2"),
+    "no heads": (
+        [*QUERY, "--layer", "bottleneck.1.experts", "--ablate"],
+        "bottleneck.1.experts has no heads",
+    ),
     "level": ([*QUERY, "--layer", LAYER, "--level", "3"], "no level 3"),
     "exists": ([*QUERY, "-o", "mine.csv"], "exists"),
     "arrays exist": ([*QUERY, "-o", "mine.npz"], "exists"),

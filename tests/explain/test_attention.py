@@ -263,6 +263,11 @@ def test_questions_that_cannot_be_asked(found: Any) -> None:
         looked(scene(), (1, 1), layers="left")
     with pytest.raises(BadParameter, match=r"not known in right\.1"):
         looked(scene(), (1, 1), attended_by=True)
+    with pytest.raises(BadParameter):
+        looked(scene(), (1, 1), ablate=True)
+    tall = np.zeros((2100, 64, 3), np.float32)
+    with pytest.raises(BadRegion, match="too large to leave heads out"):
+        nr.attend(tall, "inf-dehaze-small", [Region(0, 0, 2100, 64)], ablate=True, progress=False)
     with pytest.raises(BadParameter, match="no option strange"):
         nr.attend(scene(), "inf-dehaze-small", [(1, 1)], strange=1)  # type: ignore[call-arg]
     with pytest.raises(BadParameter, match="none"):

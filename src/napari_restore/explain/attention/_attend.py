@@ -6,9 +6,11 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from napari_restore.engine import Phase, Progress
+from napari_restore.engine import Phase, Progress, Region
 from napari_restore.errors import BadParameter
+from napari_restore.explain.attention._ablation import ablated_region
 from napari_restore.explain.attention._attention import Attention
+from napari_restore.explain.attention._measures import ONE_CELL
 from napari_restore.explain.attention._queries import Query, checked
 from napari_restore.explain.attention._session import ALL, AttentionSession, Emit, QueryMaps
 from napari_restore.images import Image
@@ -52,6 +54,8 @@ def attend(
     session = AttentionSession(image, model, emit=emit, stop=stop, **options)
     inside = checked(queries, image)
     names = session.site_names(layers, attended_by=attended_by)
+    if ablate:
+        _check_ablation(session, names, inside)
     with session.source:
         session.prepare()
         emit(Phase("Reading the attention of the queries"))
@@ -76,6 +80,21 @@ def attend(
     return Attention(tuple(found), record, image, session.source.picture)
 
 
+def _check_ablation(
+    session: AttentionSession, names: Sequence[str], queries: Sequence[Query]
+) -> None:
+    """Raise `BadParameter` or `BadRegion` where no head can be left out, before all computation."""
+    sites = [site for site in session.sites if site.name in names and site.kind not in ONE_CELL]
+    if not sites:
+        raise BadParameter(
+            f"{', '.join(names)} has no heads that could be left out.", "Choose another layer."
+        )
+    session.source.plan.model.without_head(sites[0].name, 0)
+    whole = Region(0, 0, session.image.height, session.image.width)
+    for query in queries:
+        ablated_region(query.box, whole)
+
+
 def _ablated(
     session: AttentionSession, answer: QueryMaps, names: Sequence[str], emit: Emit
 ) -> QueryMaps:
@@ -83,7 +102,7 @@ def _ablated(
     effects = []
     for site in session.sites:
         # Experts are no heads: what routes to them cannot be left out.
-        if site.name in names and site.kind not in ("routing", "gate"):
+        if site.name in names and site.kind not in ONE_CELL:
             for head in site.heads:
                 emit(Phase(f"Without head {head} of {site.title}"))
                 effects.append(session.without_head(answer.query, site.name, head))
