@@ -14,8 +14,9 @@ from typing import Any
 
 from napari_restore._format import format_size
 from napari_restore.commands import _streams
+from napari_restore.commands._arguments import may_run_code
 from napari_restore.commands._result import CommandResult
-from napari_restore.errors import InputError, UnreadableImage, escape_controls
+from napari_restore.errors import BadModel, InputError, UnreadableImage, escape_controls
 
 
 def view(options: Namespace) -> CommandResult:
@@ -56,18 +57,39 @@ def models(options: Namespace) -> CommandResult:
         ]
         text = f"{_columns(rows)}\n\n* recommended; see `napari-restore models ID` for details"
         return CommandResult(data, text)
-    # The error for an unknown id suggests similar ones.
-    card = cards.get(options.id) or api.load_model(options.id).card
+    card = cards.get(options.id)
+    loaded = None
+    if card is None:
+        # The error for an unknown id suggests similar ones.
+        trust = may_run_code([options.id], yes=options.yes)
+        loaded = api.load_model(options.id, trust=trust)
+        card = loaded.card
     fields = _fields_of(card)
-    if api.is_ready(card.id):
+    if loaded is None and api.is_ready(card.id):
         fields["tile_invariance"] = api.tile_invariance(card.id)
-        fields["attention_layers"] = [
-            f"{site.name} ({site.kind}, {len(site.heads)} heads, {site.stride} px a cell)"
-            for site in api.load_model(card.id).attention_sites()
-        ]
+        loaded = api.load_model(card.id)
+    if loaded is not None:
+        fields |= _attention_of(loaded)
     return CommandResult(
         fields, _fields({k: v for k, v in fields.items() if v not in ("", (), None, {})})
     )
+
+
+def _attention_of(model: Any) -> dict[str, Any]:
+    """Return the layers of attention of a loaded model, and why others are not shown."""
+    try:
+        sites, notes = model.attention_sites(), model.attention_notes
+    except BadModel as error:
+        return {"attention_notes": [str(error)]}
+    layers = []
+    for site in sites:
+        parts = [site.kind, f"{len(site.heads)} heads", f"{site.stride} px a cell"]
+        if site.window is not None:
+            parts.append(f"windows of {site.window} cells")
+        if site.shift:
+            parts.append(f"shifted by {site.shift}")
+        layers.append(f"{site.name} ({', '.join(parts)})")
+    return {"attention_layers": layers, "attention_notes": tuple(notes)}
 
 
 def _fields_of(card: Any) -> dict[str, Any]:

@@ -76,7 +76,12 @@ def build_parser() -> Parser:
     models = _command(
         commands, "models", _inspect.models, "list the models, or show one", computes=False
     )
-    models.add_argument("id", nargs="?", metavar="ID", help="show this model in full")
+    models.add_argument(
+        "id", nargs="?", metavar="ID", help="show this model in full; also FILE.py:factory"
+    )
+    models.add_argument(
+        "--yes", action="store_true", help="run the Python code of FILE.py without asking"
+    )
 
     info = _command(commands, "info", _info.info, "describe an image", computes=False)
     info.add_argument("paths", nargs="+", metavar="PATH", help="the image (several with --stack)")

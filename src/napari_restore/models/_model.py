@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_restore.errors import BadParameter
-from napari_restore.models._attention import AttentionSite
+from napari_restore.models._attention import AttentionRow, AttentionSite
 from napari_restore.models._card import ModelCard
 from napari_restore.models._context import Context
 
@@ -78,6 +78,25 @@ class RestorationModel(nn.Module):
         raise BadParameter(
             f"{self.card.id} cannot be run without a head.", "Choose another model for that."
         )
+
+    @property
+    def attention_notes(self) -> tuple[str, ...]:
+        """Sentences on attention that is computed, but not among the sites."""
+        return ()
+
+    def tile_attention_rows(
+        self,
+        x: Tensor,
+        statistics: Statistics | None,
+        pixel: tuple[int, int],
+        names: frozenset[str],
+    ) -> dict[str, AttentionRow]:
+        """Return the rows of one pixel in those sites that are named; for models without sweeps.
+
+        `x` (1, C, h, w) is a tile with its halo, `pixel` (row, column) lies in it. Cells are counted
+        from its corner.
+        """
+        raise NotImplementedError
 
     @property
     def routes(self) -> bool:

@@ -11,8 +11,15 @@ from torch import Tensor, nn
 
 from napari_restore._json_shapes import mismatches, read_json
 from napari_restore.errors import BadModel
+from napari_restore.models._attention import AttentionRow, AttentionSite
 from napari_restore.models._card import ModelCard, Parameter
 from napari_restore.models._model import RestorationModel, Statistics
+from napari_restore.models._own_attention import (
+    Declared,
+    OwnAttention,
+    find_attention,
+    size_of,
+)
 from napari_restore.models._padding import pad_to_multiple
 
 MOST_STEP, MOST_LEAST = 128, 1024
@@ -29,6 +36,40 @@ class WrappedModel(RestorationModel):
     def __init__(self, module: nn.Module, card: ModelCard) -> None:
         super().__init__(card)
         self.module = module
+        self._found: OwnAttention | None = None
+
+    def attention_sites(self) -> tuple[AttentionSite, ...]:
+        """Return where the module calls attention, in the order of computation; raises `BadModel`."""
+        return self._attention.sites()
+
+    @property
+    def attention_notes(self) -> tuple[str, ...]:
+        return self._attention.refused
+
+    @property
+    def _attention(self) -> OwnAttention:
+        if self._found is None:
+            self._found = find_attention(self, self._declared())
+        return self._found
+
+    def _declared(self) -> Declared:
+        """Return what card or module declare of their attention, the card first."""
+        if isinstance(self.card.attention, Mapping):
+            return self.card.attention
+        own = getattr(self.module, "attention", None)
+        # Many networks have a layer of this name.
+        return own if isinstance(own, Mapping) else {}
+
+    def tile_attention_rows(
+        self,
+        x: Tensor,
+        statistics: Statistics | None,
+        pixel: tuple[int, int],
+        names: frozenset[str],
+    ) -> dict[str, AttentionRow]:
+        """Return the rows of a pixel of a tile; see `RestorationModel`. Raises `BadModel`."""
+        padded = size_of(pad_to_multiple(x, self.card.multiple_of, self.card.min_size))
+        return self._attention.rows(self, x, statistics, pixel, names, padded)
 
     def forward_with_maps(
         self, x: Tensor, statistics: Statistics | None = None, valid: Tensor | None = None

@@ -1,16 +1,19 @@
-"""Rows of models that depend on a halo around a pixel once all statistics are known."""
+"""Rows of models that depend on a halo around a pixel, with sweeps or without."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from torch import Tensor
 
 from napari_restore.engine._region import Region
 from napari_restore.engine.attention._placed import PlacedRow, placed
 from napari_restore.engine.planning._tiles import box_with_halo
+from napari_restore.engine.running._events import Note
 from napari_restore.engine.running._local_run import LocalRun
 from napari_restore.engine.running._tile import FAILURES, TileWork, as_failure
+from napari_restore.errors import BadModel
 from napari_restore.models import (
     AttentionRow,
     AttentionSite,
@@ -71,3 +74,63 @@ class LocalRows(LocalRun):
         valid = self.plan.device.take(valid)
         same = valid.shape[2:] == whole.shape[2:]
         return valid if same else pad_to_multiple(valid, model.padded_to)
+
+
+class TileRows(LocalRun):
+    """Runs a model without sweeps on the tile of the pixel, the same as in a run of the plan.
+
+    Grids of windows begin at the corner of a tile with its halo: another tile would have others.
+    """
+
+    def prepare(self) -> TileWork:
+        """Read what all tiles share; return it. Raises `BadModel` where cells do not join."""
+        for site in self.plan.model.attention_sites():
+            self._check_grid(site)
+        for note in self.plan.model.attention_notes:
+            self.emit(Note(note))
+        self.tiles = self.open()
+        return self.tiles
+
+    def rows(self, pixel: tuple[int, int], sites: Mapping[str, AttentionSite]) -> list[PlacedRow]:
+        """Return the rows of a level-0 pixel (y, x) in these sites."""
+        plan, work = self.plan, self.tiles
+        size, side = (plan.image.height, plan.image.width), plan.layout.tile
+        top, left = (at // side * side for at in pixel)
+        core = Region(top, left, top + side, left + side).intersect(Region(0, 0, *size))
+        box = box_with_halo(core, plan.layout.halo, size, plan.step)
+        tile = self.reader.read(core, box)
+        try:
+            with work.computing():
+                x = work.device.take(work.stacked([tile]))
+                statistics = work.statistics_at([box], x)
+                within = pixel[0] - box.y0, pixel[1] - box.x0
+                found = plan.model.tile_attention_rows(x, statistics, within, frozenset(sites))
+        except FAILURES as error:
+            raise as_failure(plan.model, error) from error
+        rows = []
+        for name, row in found.items():
+            stride = sites[name].stride
+            shape = -(-box.height // stride), -(-box.width // stride)
+            rows.append(placed(_in_image(sites[name], box), row, (box.y0, box.x0), shape))
+        return rows
+
+    def _check_grid(self, site: AttentionSite) -> None:
+        """Raise `BadModel` where tiles may begin within a cell."""
+        plan = self.plan
+        is_single = max(plan.image.height, plan.image.width) <= plan.layout.tile
+        if not is_single and (plan.layout.tile % site.stride or plan.layout.halo % site.stride):
+            multiple = site.stride * (site.window or 1)
+            raise BadModel(
+                f"Tiles of {plan.model.card.id} may begin within a cell of {site.name}, "
+                f"which has {site.stride} pixels along a side.",
+                f"Give it a card with multiple_of {multiple}.",
+            )
+
+
+def _in_image(site: AttentionSite, box: Region) -> AttentionSite:
+    """Return a site whose windows are counted from the corner of a tile's `box` as in the image."""
+    if site.window is None:
+        return site
+    down, along = ((at // site.stride + site.shift) % site.window for at in (box.y0, box.x0))
+    # A site has one shift for both axes.
+    return replace(site, shift=down) if down == along else replace(site, window=None, shift=0)

@@ -15,7 +15,7 @@ from torch import Tensor
 from napari_restore.engine._region import Region
 from napari_restore.engine.attention._ablation import Ablation, Report
 from napari_restore.engine.attention._bottleneck import BottleneckRows
-from napari_restore.engine.attention._local import LocalRows
+from napari_restore.engine.attention._local import LocalRows, TileRows
 from napari_restore.engine.attention._placed import PlacedRow
 from napari_restore.engine.memory._budget import PeakMemory
 from napari_restore.engine.memory._device import keep_freed_memory, release_freed_memory
@@ -37,7 +37,7 @@ class AttentionSource:
         self.plan, self.stop = plan, stop
         self._emit = emit
         self._sites = {site.name: site for site in plan.model.attention_sites()}
-        self._rows: BottleneckRows | LocalRows | None = None
+        self._rows: BottleneckRows | LocalRows | TileRows | None = None
         self._began = time.perf_counter()
         self._memory = PeakMemory(limit=plan.memory, release=release_freed_memory)
 
@@ -74,9 +74,10 @@ class AttentionSource:
         if self._rows is not None:
             return
         model = self.plan.model
-        assert isinstance(model, SweptModel)
-        rows: BottleneckRows | LocalRows
-        if model.reach is None:
+        rows: BottleneckRows | LocalRows | TileRows
+        if not isinstance(model, SweptModel):
+            rows = TileRows(self.plan, self._emit, self.stop, True)
+        elif model.reach is None:
             rows = BottleneckRows(self.plan, self._emit, self.stop, True, True)
         else:
             self.plan = settled(self.plan, self._emit, self.stop)

@@ -95,11 +95,11 @@ class AttentionSession:
                 f"Choose one that has: {', '.join(others)}.",
             )
         self.image, self._emit, self.stop = image, emit, stop or threading.Event()
-        # Any target: what is kept does not depend on it.
-        one = Region(0, 0, min(image.height, 1), min(image.width, 1))
-        self.source = AttentionSource(
-            make_plan(image, model, region=one, **options), emit, self.stop
-        )
+        if isinstance(model, SweptModel):
+            # Any target: what is kept does not depend on it.
+            options["region"] = Region(0, 0, min(image.height, 1), min(image.width, 1))
+        # Else that of a restoration of all: the tiles are those that it would take.
+        self.source = AttentionSource(make_plan(image, model, **options), emit, self.stop)
         self._tile = model.tile if isinstance(model, SweptModel) else None
 
     @property

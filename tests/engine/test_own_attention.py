@@ -1,0 +1,117 @@
+"""Rows of plain modules from an image: those of the run's own tiles, at their place."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import attending_networks as networks
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import napari_restore as nr
+from napari_restore.engine import Event, Note, make_plan
+from napari_restore.engine.attention import AttentionSource, PlacedRow
+from napari_restore.errors import BadModel
+from napari_restore.models import load
+
+SIZE = (300, 420)
+CARD = {"bands": 3, "multiple_of": 32, "halo": 32}
+TILE = 128
+
+
+@pytest.fixture(scope="module")
+def image() -> Any:
+    pixels = np.random.default_rng(0).random((*SIZE, 3), np.float32)
+    return nr.open_image(pixels, bands="red=1,green=2,blue=3")
+
+
+def source_of(image: Any, model: Any, scratch: Path, events: list[Event]) -> AttentionSource:
+    plan = make_plan(image, model, scratch=scratch, tile=TILE)
+    source = AttentionSource(plan, events.append, threading.Event())
+    source.prepare()
+    return source
+
+
+def on_image(row: PlacedRow, head: int) -> Tensor:
+    """The weights of a head on the cells of the image."""
+    values = torch.zeros(SIZE[0] // 4, SIZE[1] // 4)
+    there = row.row.cells[head, :, 0] >= 0
+    cells = row.row.cells[head, there] + torch.tensor(row.origin) // 4
+    values[tuple(cells.T)] = row.row.weights[head, there]
+    return values
+
+
+@pytest.mark.slow
+def test_rows_are_those_of_the_tile_of_a_run(image: Any, tmp_path: Path) -> None:
+    net = networks.Windows()
+    model = load(net, card=CARD)
+    source = source_of(image, model, tmp_path, [])
+    halo = source.plan.layout.halo
+    assert source.plan.layout.tile == TILE
+    for pixel in ((0, 0), (140, 200), (299, 419), (127, 128)):
+        rows = source.rows(pixel)
+        (top, left), (high, wide) = rows[0].origin, rows[0].shape
+        core = [at // TILE * TILE for at in pixel]
+        assert top <= max(0, core[0] - halo)
+        assert left <= max(0, core[1] - halo)
+        box = image.read((top, left, min(top + 4 * high, SIZE[0]), min(left + 4 * wide, SIZE[1])))
+        net.matrices = []
+        with torch.no_grad():
+            model(torch.from_numpy(box).permute(2, 0, 1)[None])
+        matrices, net.matrices = net.matrices, None
+        size = [-(-n // 32) * 8 for n in box.shape[:2]]
+        cells = torch.cartesian_prod(*map(torch.arange, size)).view(1, *size, 2).float()
+        at = torch.tensor([(pixel[0] - top) // 4, (pixel[1] - left) // 4])
+        for number, row in enumerate(rows):
+            places = net.split(cells, 4 * (number % 2)).long()
+            item, token = (places == at).all(-1).nonzero()[0]
+            there = row.row.cells[0, :, 0] >= 0
+            kept = matrices[number][item, 0, token][there]
+            torch.testing.assert_close(row.row.weights[0, there], kept, atol=1e-6, rtol=0)
+            assert torch.equal(row.row.cells[0, there], places[item][there])
+            # Windows are counted from the image's corner.
+            assert row.site.shift == (source.sites[number].shift + top // 4) % 8
+
+
+@pytest.mark.slow
+def test_a_look_changes_no_byte_of_a_result(image: Any, tmp_path: Path) -> None:
+    model = load(networks.Encoder(8, layer=True), card={"bands": 3, "multiple_of": 64})
+    before = np.asarray(nr.restore(image, model, scratch=tmp_path / "a", progress=False).array)
+    looked = nr.attend(image, model, [(150, 260)], progress=False)
+    after = np.asarray(nr.restore(image, model, scratch=tmp_path / "b", progress=False).array)
+    np.testing.assert_array_equal(after, before)
+    maps = looked.maps("attention.1")
+    assert maps.map("2").region == nr.Region(16, 32, 24, 40)
+    np.testing.assert_allclose(maps.weights.sum(1), 1, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_what_is_not_shown_is_a_note(image: Any, tmp_path: Path) -> None:
+    class Both(networks.Windows):
+        def forward(self, x: Tensor) -> Tensor:
+            t = x.flatten(2)[:, :, None, :4].transpose(1, 2)
+            torch.nn.functional.scaled_dot_product_attention(t, t, t)
+            return super().forward(x)  # type: ignore[no-any-return, no-untyped-call]
+
+    events: list[Event] = []
+    source = source_of(image, load(Both(), card=CARD), tmp_path, events)
+    assert [site.name for site in source.sites] == ["attention.2", "attention.3", "attention.4"]
+    assert any(isinstance(e, Note) and "attention.1 is not shown" in e.text for e in events)
+
+
+@pytest.mark.slow
+def test_tiles_that_begin_within_a_cell_are_refused(tmp_path: Path) -> None:
+    class Padding(networks.Windows):
+        def forward(self, x: Tensor) -> Tensor:
+            grown = torch.nn.functional.pad(x, (0, -x.shape[3] % 4, 0, -x.shape[2] % 4))
+            y = super().forward(grown)
+            return y[..., : x.shape[2], : x.shape[3]]  # type: ignore[no-any-return]
+
+    model = load(Padding(), card={"bands": 3, "halo": 141})
+    image = nr.open_image(np.zeros((300, 900, 3), np.float32), bands="red=1,green=2,blue=3")
+    with pytest.raises(BadModel, match=r"within a cell of attention.1, which has 4 pixels"):
+        source_of(image, model, tmp_path, [])

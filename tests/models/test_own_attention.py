@@ -1,0 +1,226 @@
+"""Attention of plain modules: where its cells are is found from shapes and marks, or declared."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attending_networks as networks
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.overrides import _get_current_function_mode_stack
+
+from napari_restore.errors import BadModel
+from napari_restore.models import AttentionRow, load
+from napari_restore.models._own_attention import OwnAttention
+
+SHAPE = (1, 3, 96, 160)
+CARD = {"bands": 3, "multiple_of": 4}
+
+
+def noise(*shape: int) -> Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(0))
+
+
+def grids_of(model: Any) -> dict[str, tuple[str, int, int | None, int]]:
+    return {s.name: (s.kind, s.stride, s.window, s.shift) for s in model.attention_sites()}
+
+
+def rows_of(model: Any, x: Tensor, pixel: tuple[int, int]) -> dict[str, AttentionRow]:
+    names = frozenset(site.name for site in model.attention_sites())
+    with torch.inference_mode():
+        found: dict[str, AttentionRow] = model.tile_attention_rows(x, {}, pixel, names)
+    return found
+
+
+def map_of(row: AttentionRow, head: int, shape: tuple[int, int]) -> Tensor:
+    """The weights of a head on the cells of a tile."""
+    there = row.cells[head, :, 0] >= 0
+    assert not row.weights[head, ~there].any()
+    values = torch.zeros(shape)
+    values[tuple(row.cells[head, there].T)] = row.weights[head, there]
+    return values
+
+
+@pytest.mark.parametrize(
+    "kind", ["fused", pytest.param("weights", marks=pytest.mark.slow), "layer"]
+)
+def test_rows_of_an_encoder_are_the_weights_of_its_module(kind: str) -> None:
+    net = networks.Encoder(weights=kind == "weights", layer=kind == "layer")
+    model = load(net, card={"bands": 3, "multiple_of": 8})
+    assert grids_of(model) == {"attention.1": ("full", 8, None, 0)}
+    x, given = noise(*SHAPE), []
+    handle = net.attend.register_forward_pre_hook(lambda module, inputs: given.append(inputs[0]))
+    with torch.no_grad():  # the fused kernel of the layer passes no hook
+        model(x)
+        handle.remove()
+        expected = net.attend(given[0], given[0], given[0], average_attn_weights=False)[1]
+    for pixel in ((0, 0), (41, 93), (95, 159)):
+        row = rows_of(model, x, pixel)["attention.1"]
+        token = pixel[0] // 8 * 20 + pixel[1] // 8
+        assert row.query == (pixel[0] // 8, pixel[1] // 8)
+        torch.testing.assert_close(row.weights, expected[0, :, token], atol=1e-6, rtol=0)
+        assert torch.equal(row.cells[0], torch.cartesian_prod(torch.arange(12), torch.arange(20)))
+
+
+@pytest.mark.parametrize("size", [(96, 160), (104, 172)])
+def test_rows_of_windows_are_those_of_the_matrix(size: tuple[int, int]) -> None:
+    net = networks.Windows()
+    model = load(net, card=CARD)
+    assert grids_of(model) == {
+        "attention.1": ("window", 4, 8, 0),
+        "attention.2": ("window", 4, 8, 4),
+        "attention.3": ("window", 4, 8, 0),
+    }
+    assert [site.title for site in model.attention_sites()][1] == "attention 2, shifted"
+    x, shape = noise(1, 3, *size), (size[0] // 4, size[1] // 4)
+    net.matrices = []
+    with torch.no_grad():
+        model(x)
+    matrices, net.matrices = net.matrices, None
+    cells = torch.cartesian_prod(*map(torch.arange, shape)).view(1, *shape, 2).float() + 1
+    for pixel in ((0, 0), (50, 77), (size[0] - 1, size[1] - 1), (17, 3)):
+        for number, (name, row) in enumerate(rows_of(model, x, pixel).items()):
+            places = net.split(cells, 4 * (number % 2)).long() - 1  # −1 where the map was grown
+            cell = torch.tensor([pixel[0] // 4, pixel[1] // 4])
+            item, token = (places == cell).all(-1).nonzero()[0]
+            for head in range(2):
+                weights, at = matrices[number][item, head, token].clone(), places[item]
+                beyond = weights[at[:, 0] < 0].sum()
+                expected = torch.zeros(shape)
+                expected[tuple(at[at[:, 0] >= 0].T)] = weights[at[:, 0] >= 0]
+                found = map_of(row, head, shape)
+                torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+                torch.testing.assert_close(row.numbers["beyond"][head], beyond, atol=1e-6, rtol=0)
+            assert row.query == tuple(cell.tolist()), name
+    # What a mask leaves out was never a candidate.
+    row = rows_of(model, noise(1, 3, 96, 160), (0, 0))["attention.2"]
+    assert (row.cells[:, :, 0] >= 0).sum(1).tolist() == [16, 16]
+
+
+@pytest.mark.parametrize("window", [3, 5])
+def test_small_windows_are_found(window: int) -> None:
+    found = grids_of(load(networks.Windows(window), card=CARD))
+    assert [each[2:] for each in found.values()] == [(window, s) for s in (0, window // 2, 0)]
+
+
+def test_blocks_of_a_module_are_windows() -> None:
+    model = load(networks.Encoder(8), card={"bands": 3, "multiple_of": 64})
+    assert grids_of(model) == {"attention.1": ("window", 8, 8, 0)}
+    assert [site.heads for site in model.attention_sites()] == [("1", "2", "3", "4")]
+
+
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [
+        ("channel", "4 tokens in each of 4 sets .* attention between channels"),
+        ("grid", "not the cells of a map or of its windows"),
+        ("token", "65 tokens in each of 24 sets .* as with a class token"),
+    ],
+)
+def test_other_tokens_are_refused_in_a_sentence(kind: str, why: str) -> None:
+    model = load(networks.Other(kind), card={"bands": 3, "multiple_of": 32})
+    with pytest.raises(BadModel, match=f"No layer of attention of Other can be placed.*{why}"):
+        model.attention_sites()
+
+
+def test_the_others_are_still_shown() -> None:
+    net = nn.Sequential(networks.Other("token"), networks.Windows())
+    model = load(net, card={"bands": 3, "multiple_of": 32})
+    assert list(grids_of(model)) == ["attention.2", "attention.3", "attention.4"]
+    (note,) = model.attention_notes
+    assert note.startswith("attention.1 is not shown: its ")
+
+
+def test_a_network_without_attention_has_no_sites() -> None:
+    assert load(nn.Conv2d(3, 3, 3, padding=1), card={"bands": 3}).attention_sites() == ()
+
+
+# -- what users declare -----------------------------------------------------------
+
+
+def test_what_is_declared_wins() -> None:
+    # All three are given; one alone leaves the others to be found.
+    values = {"attention.1": {"stride": 4, "window": 8, "shift": 2}, "attention.2": {"window": 8}}
+    model = load(networks.Windows(), card={**CARD, "attention": values})
+    assert grids_of(model)["attention.1"] == ("window", 4, 8, 2)
+    assert grids_of(model)["attention.2"] == ("window", 4, 8, 4)
+    net = networks.Windows()
+    net.attention = {"attention.1": {"stride": 4, "shift": 3}}
+    assert grids_of(load(net, card=CARD))["attention.1"] == ("window", 4, 8, 3)
+    net.attention = nn.Identity()
+    assert len(load(net, card=CARD).attention_sites()) == 3
+
+
+def test_a_declaration_makes_doubtful_tokens_cells() -> None:
+    net = networks.Other("grid")
+    net.attention = {"attention.1": {"window": 8}}
+    (site,) = load(net, card={"bands": 3, "multiple_of": 32}).attention_sites()
+    assert (site.window, site.shift, site.title) == (8, 0, "attention 1, proposed")
+
+
+@pytest.mark.parametrize(
+    ("values", "why"),
+    [
+        pytest.param(
+            {"attention.1": {"stride": 8, "window": 8}},
+            "attention.1 of Windows is not as declared: its 64 tokens",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            {"attention.1": {"window": 7}},
+            "attention.1 of Windows is not as declared",
+            marks=pytest.mark.slow,
+        ),
+        ({"attention.9": {"stride": 4}}, "attention.9 .* attention is called 3 times"),
+        ({"layer": {"stride": 4}}, "declares 'layer', which is no layer"),
+        ({"attention.1": {"strides": 4}}, "declares 'strides' of attention.1"),
+        ({"attention.1": {"stride": 0}}, "declares stride 0"),
+        ({"attention.1": 4}, "declares 4 for attention.1"),
+    ],
+)
+def test_a_wrong_declaration_is_refused(values: Any, why: str) -> None:
+    net = networks.Windows()
+    net.attention = values
+    with pytest.raises(BadModel, match=why):
+        load(net, card=CARD).attention_sites()
+
+
+# -- what stays ------------------------------------------------------------------
+
+
+def test_looking_changes_no_result_and_leaves_nothing() -> None:
+    model = load(networks.Encoder(8, layer=True), card={"bands": 3, "multiple_of": 64})
+    x = noise(1, 3, 128, 192)
+    state = torch.random.get_rng_state()
+    with torch.inference_mode():
+        before = model(x)
+        rows_of(model, x, (3, 4))
+        assert torch.equal(model(x), before)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    broken = load(networks.Other("broken"), card={"bands": 3, "multiple_of": 32})
+    with pytest.raises(BadModel, match="a bug of the user's"):
+        broken.attention_sites()
+    assert not _get_current_function_mode_stack()
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+
+
+def test_calls_that_change_with_the_size_are_refused() -> None:
+    class Growing(networks.Windows):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(super().forward(x) if x.shape[2] == 96 else x)  # type: ignore[no-any-return, no-untyped-call]
+
+    model = load(Growing(), card=CARD)
+    with pytest.raises(BadModel, match="calls attention 6 times in a tile of 160 × 96"):
+        rows_of(model, noise(*SHAPE), (0, 0))
+    with pytest.raises(BadModel, match=r"another in a tile of 160 × 28 .* one window across"):
+        rows_of(model, noise(1, 3, 28, 160), (0, 0))
+
+
+def test_sites_are_found_once() -> None:
+    model = load(networks.Windows(), card=CARD)
+    model.attention_sites()
+    found = model._found  # type: ignore[attr-defined]
+    model.attention_sites()
+    assert isinstance(found, OwnAttention)
+    assert model._found is found  # type: ignore[attr-defined]
