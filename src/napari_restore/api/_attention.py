@@ -12,7 +12,12 @@ from napari_restore._options import MachineOptions, ReadingOptions, part_of
 from napari_restore.api._attribution import digests, with_absolute_paths
 from napari_restore.api._images import Bands, Pathlike, open_image
 from napari_restore.api._models import as_model, load_described
-from napari_restore.api._options import AttendOptions, checked_region, documents_options
+from napari_restore.api._options import (
+    AttendOptions,
+    SessionOptions,
+    checked_region,
+    documents_options,
+)
 from napari_restore.api._progress_bar import progress_bar
 from napari_restore.api._record_file import RecordFile, read_record_file
 from napari_restore.engine import Region
@@ -118,16 +123,23 @@ def _query(given: Query | Region | Sequence[int]) -> Query:
     return Query.point(y, x)
 
 
+@documents_options(SessionOptions)
 def attention_session(
-    image: Any, model: str | os.PathLike[str] | nn.Module, **options: Any
+    image: Any,
+    model: str | os.PathLike[str] | nn.Module,
+    *,
+    emit: Callable[[Event], None] | None = None,
+    **options: Unpack[SessionOptions],
 ) -> AttentionSession:
     """Return a session that is prepared once, then asked place by place; see `AttentionSession`.
 
-    `options` are those of `attend`.
+    `emit` is called with events; `options` are those of `attend`.
     """
     from napari_restore.explain.attention import AttentionSession
 
-    return AttentionSession(open_image(image), as_model(model), **options)
+    return AttentionSession(
+        open_image(image), as_model(model), emit=emit or (lambda event: None), **options
+    )
 
 
 def attention_query(y: int, x: int) -> Query:

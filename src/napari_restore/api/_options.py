@@ -39,12 +39,17 @@ class AttributeOptions(AttributionOptions, total=False):
     watch: Callable[[PartialAttribution], None] | None
 
 
-class AttendOptions(ReadingOptions, MachineOptions, total=False):
+class SessionOptions(ReadingOptions, MachineOptions, total=False):
+    """Options of `attention_session` beside image, model and `emit`."""
+
+    stop: threading.Event | None
+
+
+class AttendOptions(SessionOptions, total=False):
     """Options of `attend` beside image, model and places."""
 
     attended_by: bool
     ablate: bool
-    stop: threading.Event | None
 
 
 class ImageOptions(TypedDict, total=False):
