@@ -42,6 +42,14 @@ class FollowsNothing(nn.Module):
         return 0.9 * x
 
 
+class TakesOne(nn.Module):
+    """A network that somebody wrote for one picture at a time."""
+
+    def forward(self, x):
+        assert len(x) == 1
+        return 0.9 * x
+
+
 def model_of(module: nn.Module, name: str | None = None):
     card = {
         "id": name or type(module).__name__,
@@ -79,6 +87,13 @@ def test_whatever_kernels_do_runs_agree(module, verdict):
     region = nr.Region(130, 257, 601, 639)
     part, _ = restored(model, region=region, tile=256)
     np.testing.assert_array_equal(part, whole[region.slices])
+
+
+def test_a_network_that_takes_one_tile_at_a_time_is_given_one():
+    model = model_of(TakesOne())
+    values, record = restored(model)
+    np.testing.assert_allclose(values, 0.9 * SCENE, atol=1e-6)
+    assert record["plan"]["tile_batch"] == 1
 
 
 def test_fixed_tiles_are_told_of():

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
-import time
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -20,15 +18,11 @@ from napari_restore.commands._arguments import (
     open_attributed,
 )
 from napari_restore.commands._checks import (
-    check_files,
     files_among,
     identities,
     read_files,
-    refuse_existing,
-    refuse_input,
 )
-from napari_restore.commands._flags import with_flags
-from napari_restore.commands._interrupt import Interrupt, Stop
+from napari_restore.commands._explained import check_outputs, explained, item_of
 from napari_restore.commands._options import (
     add_bracket_options,
     add_context,
@@ -40,10 +34,8 @@ from napari_restore.commands._options import (
     given,
 )
 from napari_restore.commands._outputs import Item
-from napari_restore.commands._progress import reporter
 from napari_restore.commands._result import CommandResult
 from napari_restore.errors import InputError, escape_controls
-from napari_restore.records import write_record
 
 ALL = "all"
 RASTERS = (".tif", ".tiff", ".zarr")
@@ -143,9 +135,9 @@ def attend(options: Namespace) -> CommandResult:
     queries = _queries(options)
     layers = ALL if not options.layer or ALL in options.layer else options.layer
     _check_raster(options, len(queries), layers)
-    item = _item_of(options.paths, options.output, options.record)
+    item = item_of(options.paths, options.output, options.record)
     read = read_files(options) | identities(files_among([options.queries]))
-    _check_written(options, item, read)
+    check_outputs(options, item, read, api.check_attention)
 
     def look(**callbacks: Any) -> Any:
         model = load_model(options)
@@ -174,10 +166,10 @@ def repeat_attend(options: Namespace, record_file: Any) -> CommandResult:
     if path is None:
         raise InputError(f"{record_file.path} names no file to write.", "Name one with -o.")
     source = record["input"]["path"]
-    item = _item_of([] if source is None else [source], path, None)
+    item = item_of([] if source is None else [source], path, None)
     task = record.get("task") or {}
     read = identities([*item.sources, record_file.path, *files_among(task.get("files", {}))])
-    _check_written(options, item, read)
+    check_outputs(options, item, read, api.check_attention)
     repeat = partial(
         api.repeat_attention,
         record_file,
@@ -217,46 +209,15 @@ def _check_raster(options: Namespace, queries: int, layers: str | Sequence[str])
         )
 
 
-def _check_written(options: Namespace, item: Item, read: frozenset[object]) -> None:
-    """Raise `BadOutput` for outputs that would replace a file; called before the computation."""
-    from napari_restore import api
-
-    check_files([item], read)
-    api.check_attention(item.output, overwrite=options.overwrite)
-    if item.record is not None:
-        refuse_existing(item.record, overwrite=options.overwrite)
-    figure = getattr(options, "figure", None)
-    if figure is not None:
-        refuse_input(Path(figure), read)
-        api.check_figure(figure, overwrite=options.overwrite)
-
-
-def _item_of(sources: Sequence[str], output: str, record: str | None) -> Item:
-    return Item(tuple(sources), Path(output), None if record is None else Path(record), None)
-
-
 def _result(
     options: Namespace, item: Item, look: Callable[..., Any], head: str | None = None
 ) -> CommandResult:
-    """Look with Ctrl-C handling, write the files of `item`, and return the result."""
+    """Look, write the files of `item`, and return the result; `head` is that of a record."""
     from napari_restore import api
 
-    show = reporter(options.progress)
-    notes: list[str] = []
+    head = head or getattr(options, "head", ALL)
 
-    def on_event(event: Any) -> None:
-        if type(event).__name__ == "Note":
-            notes.append(event.text)
-        show(event)
-
-    stop = Stop()
-    with Interrupt() as interrupt:
-        interrupt.watch(stop)
-        try:
-            attention = look(emit=on_event, stop=stop)
-        finally:
-            interrupt.leave()
-        head = head or getattr(options, "head", ALL)
+    def save(attention: Any) -> dict[str, Any]:
         if attention.queries[0].effects and item.output.suffix.lower() in RASTERS:
             attention.save_effects(
                 item.output, layer=attention.layers[0], overwrite=options.overwrite
@@ -265,20 +226,9 @@ def _result(
             attention.save(item.output, head=head, overwrite=options.overwrite)
         if getattr(options, "figure", None) is not None:
             api.draw_attention(attention, options.figure, overwrite=options.overwrite)
-    record = {
-        **attention.record,
-        "output": {**attention.record["output"], "head": head},
-        "command": shlex.join(["napari-restore", *options.argv]),
-        "notes": notes,
-        "measured": {
-            **attention.record["measured"],
-            "seconds": time.perf_counter() - options.started,
-            "run_seconds": attention.record["measured"]["seconds"],
-        },
-    }
-    if item.record is not None:
-        write_record(item.record, with_flags(record))
-    return CommandResult(record, "\n".join(_summary_lines(item.output, record)), wrote_files=True)
+        return {"head": head}
+
+    return explained(options, item, look, save, _summary_lines)
 
 
 def _summary_lines(output: Path, record: Mapping[str, Any]) -> list[str]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
-import time
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -21,15 +19,13 @@ from napari_restore.commands._attribute_options import (
 )
 from napari_restore.commands._attribute_table import attribute_table, is_table
 from napari_restore.commands._checks import (
-    check_files,
     files_among,
     identities,
     read_files,
     refuse_existing,
     refuse_input,
 )
-from napari_restore.commands._flags import with_flags
-from napari_restore.commands._interrupt import Interrupt, Stop
+from napari_restore.commands._explained import check_outputs, explained, item_of
 from napari_restore.commands._options import (
     add_bracket_options,
     add_context,
@@ -40,10 +36,8 @@ from napari_restore.commands._options import (
     add_source,
 )
 from napari_restore.commands._outputs import Item
-from napari_restore.commands._progress import reporter
 from napari_restore.commands._result import CommandResult
 from napari_restore.errors import InputError, escape_controls
-from napari_restore.records import write_record
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -90,7 +84,7 @@ def attribute(options: Namespace) -> CommandResult:
         )
     if is_table(options):
         return attribute_table(options)
-    item = _item_of(options.paths, _one_output(options), options.record)
+    item = item_of(options.paths, _one_output(options), options.record)
     named = files_among([options.baseline])
     _check_written(
         options, item, read_files(options) | identities(named), options.context_gradient != STOP
@@ -128,7 +122,7 @@ def repeat_attribute(options: Namespace, record_file: Any) -> CommandResult:
     if path is None:
         raise InputError(f"{record_file.path} names no file to write.", "Name one with -o.")
     source = record["input"]["path"]
-    item = _item_of([] if source is None else [source], path, None)
+    item = item_of([] if source is None else [source], path, None)
     task = record.get("task") or {"question": {}}
     named = files_among([task["question"].get("baseline"), *task.get("files", {})])
     read = identities([*item.sources, record_file.path, *named])
@@ -149,60 +143,26 @@ def _check_written(options: Namespace, item: Item, read: frozenset[object], thro
     """Raise `BadOutput` for outputs that would replace a file; called before the computation."""
     from napari_restore import api
 
-    check_files([item], read)
-    api.check_map(item.output, overwrite=options.overwrite)
+    check_outputs(options, item, read, api.check_map)
     if through:
         overview = api.overview_path(item.output)
         refuse_input(overview, read)
         refuse_existing(overview, overwrite=options.overwrite)
-    if item.record is not None:
-        refuse_existing(item.record, overwrite=options.overwrite)
-    figure = getattr(options, "figure", None)
-    if figure is not None:
-        refuse_input(Path(figure), read)
-        api.check_figure(figure, overwrite=options.overwrite)
-
-
-def _item_of(sources: Sequence[str], output: str, record: str | None) -> Item:
-    return Item(tuple(sources), Path(output), None if record is None else Path(record), None)
 
 
 def _result(options: Namespace, item: Item, attribute_image: Callable[..., Any]) -> CommandResult:
-    """Run the attribution with Ctrl-C handling, write the files of `item`, and return the result."""
+    """Attribute, write the files of `item`, and return the result."""
     from napari_restore import api
 
     figure = getattr(options, "figure", None)
-    show = reporter(options.progress)
-    notes: list[str] = []
 
-    def on_event(event: Any) -> None:
-        if type(event).__name__ == "Note":
-            notes.append(event.text)
-        show(event)
-
-    stop = Stop()
-    with Interrupt() as interrupt:
-        interrupt.watch(stop)
-        try:
-            attribution = attribute_image(emit=on_event, stop=stop)
-        finally:
-            interrupt.leave()
+    def save(attribution: Any) -> dict[str, Any]:
         attribution.save(item.output, overwrite=options.overwrite)
         if figure is not None:
             api.draw_attribution(attribution, figure, overwrite=options.overwrite)
-    record = {
-        **attribution.record,
-        "command": shlex.join(["napari-restore", *options.argv]),
-        "notes": notes,
-        "measured": {
-            **attribution.record["measured"],
-            "seconds": time.perf_counter() - options.started,
-            "run_seconds": attribution.record["measured"]["seconds"],
-        },
-    }
-    if item.record is not None:
-        write_record(item.record, with_flags(record))
-    return CommandResult(record, "\n".join(_summary_lines(item.output, record)), wrote_files=True)
+        return {}
+
+    return explained(options, item, attribute_image, save, _summary_lines)
 
 
 def _summary_lines(output: Path, record: dict[str, Any]) -> list[str]:

@@ -161,7 +161,14 @@ def _measure(
             if time.thread_time() - began > PATIENCE:
                 return None
         # Kernels are also chosen by the size of a batch: of the last tile, the largest.
-        if not torch.equal(output(1, input_box, input_box)[core_slices], part):
+        try:
+            together = output(1, input_box, input_box)[core_slices]
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, ValueError, TypeError, IndexError, AssertionError):
+            # It takes one tile at a time.
+            return TileInvariance.FIXED_TILES
+        if not torch.equal(together, part):
             return TileInvariance.FIXED_TILES
         divided = divided or not torch.equal(output(several, whole), expected)
     return TileInvariance.ONE_THREAD if divided else TileInvariance.FULL

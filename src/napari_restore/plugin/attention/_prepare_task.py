@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import logging
-import queue
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from psygnal import Signal
 
 import napari_restore as nr
 from napari_restore import api
 from napari_restore.engine import Event
 from napari_restore.errors import Cancelled, RestoreError
-from napari_restore.plugin.threads._background_task import BackgroundTask
+from napari_restore.plugin.threads._stoppable_task import StoppableTask, messages_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,57 +56,22 @@ class AttentionRequest:
         return {**vars(self.run.options.reading), **vars(self.run.options.machine)}
 
 
-class PrepareTask(BackgroundTask):
-    """Prepares an image on other threads; `ended` gives the session."""
-
-    happened = Signal(object)
-    """Every event of the engine."""
-    ended = Signal(str, object)
-    """Once: "done", "cancelled" or "failed", with the `AttentionSession`, None or the error."""
+class PrepareTask(StoppableTask):
+    """Prepares an image on other threads; `ended` gives the `AttentionSession`."""
 
     def __init__(self, request: AttentionRequest) -> None:
         super().__init__("attention")
         self.request = request
-        self._stop = threading.Event()
-        self._is_abandoned = False
-        self._outcome: tuple[str, Any] = ("cancelled", None)
-
-    def cancel(self) -> None:
-        """Stop after the tiles in hand; what is finished stays."""
-        self._stop.set()
-
-    def abandon(self) -> None:
-        """Stop without a report: the panel or its window is gone."""
-        self.happened.disconnect()
-        self.ended.disconnect()
-        self._is_abandoned = True
-        self.cancel()
 
     def work(self) -> Iterator[Any]:
         """Yield events, and at last the session or the error."""
-        messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
-        def compute() -> None:
-            try:
-                session = self.request.session(emit=messages.put, stop=self._stop)
-                session.prepare()
-                messages.put(session)
-            except RestoreError as error:
-                messages.put(error)
-            except Exception as error:
-                logging.getLogger(__name__).exception("attention failed")
-                messages.put(
-                    RestoreError(f"Preparing failed: {error}", "This is a bug; please report it.")
-                )
-            messages.put(None)
+        def compute(send: Callable[[Any], None]) -> None:
+            session = self.request.session(emit=send, stop=self._stop)
+            session.prepare()
+            send(session)
 
-        threading.Thread(target=compute, name="napari-restore attention").start()
-        try:
-            yield from iter(messages.get, None)
-        except GeneratorExit:
-            # Not at the end: the session would take it for its own.
-            self._stop.set()
-            raise
+        return messages_of(compute, self._stop, "attention", "Preparing failed")
 
     def receive(self, item: Any) -> None:
         """Report an event; keep the session or the error for the end."""

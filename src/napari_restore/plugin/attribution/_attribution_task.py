@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
-import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,7 +12,7 @@ from psygnal import Signal
 from napari_restore.engine import Event
 from napari_restore.errors import Cancelled, RestoreError
 from napari_restore.plugin.attribution._layers import AttributionLayers, Picture, picture_of
-from napari_restore.plugin.threads._background_task import BackgroundTask
+from napari_restore.plugin.threads._stoppable_task import StoppableTask, messages_of
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -24,15 +22,14 @@ if TYPE_CHECKING:
     from napari_restore.plugin.attribution._attribution_request import AttributionRequest
 
 
-class AttributionTask(BackgroundTask):
-    """Computes an attribution on other threads and shows the map as it comes."""
+class AttributionTask(StoppableTask):
+    """Computes an attribution on other threads and shows the map as it comes.
 
-    happened = Signal(object)
-    """Every event of the engine."""
+    `ended` gives the `Attribution`; after `cancel`, what has been shown is removed.
+    """
+
     appeared = Signal()
     """The first part of the map is about to be on the canvas."""
-    ended = Signal(str, object)
-    """Once: "done", "cancelled" or "failed", with the `Attribution`, None or the error."""
 
     def __init__(
         self, viewer: ViewerModel, source: ImageLayer, request: AttributionRequest, number: int
@@ -44,21 +41,11 @@ class AttributionTask(BackgroundTask):
         self.view, self.exponent = "signed", 0.5
         """How the finished map is shown."""
         self._viewer = viewer
-        self._stop = threading.Event()
-        self._is_abandoned = False
-        self._outcome: tuple[str, Any] = ("cancelled", None)
-
-    def cancel(self) -> None:
-        """Stop after the present point of the path; what has been shown is removed."""
-        self._stop.set()
 
     def abandon(self) -> None:
         """Stop without a report: the panel or its window is gone."""
-        self.happened.disconnect()
         self.appeared.disconnect()
-        self.ended.disconnect()
-        self._is_abandoned = True
-        self.cancel()
+        super().abandon()
 
     def work(self) -> Iterator[Any]:
         """Yield what `attribution_messages` yields."""
@@ -135,23 +122,9 @@ def attribution_messages(request: AttributionRequest, stop: threading.Event) -> 
     The attribution runs on a thread of its own, which ends soon when the iterator is closed or
     `stop` is set.
     """
-    messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
-    def compute() -> None:
-        try:
-            found = request.attribute(emit=messages.put, watch=messages.put, stop=stop)
-            messages.put(FinishedMap(found, picture_of(found)))
-        except RestoreError as error:
-            messages.put(error)
-        except Exception as error:
-            logging.getLogger(__name__).exception("attribution failed")
-            messages.put(
-                RestoreError(f"The attribution failed: {error}", "This is a bug; please report it.")
-            )
-        messages.put(None)
+    def compute(send: Callable[[Any], None]) -> None:
+        found = request.attribute(emit=send, watch=send, stop=stop)
+        send(FinishedMap(found, picture_of(found)))
 
-    threading.Thread(target=compute, name="napari-restore attribution").start()
-    try:
-        yield from iter(messages.get, None)
-    finally:
-        stop.set()
+    return messages_of(compute, stop, "attribution", "The attribution failed")

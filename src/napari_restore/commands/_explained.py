@@ -1,0 +1,89 @@
+"""What `attribute` and `attend` share: one computation of one image, its files and its record."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from argparse import Namespace
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from napari_restore.commands._checks import check_files, refuse_existing, refuse_input
+from napari_restore.commands._flags import with_flags
+from napari_restore.commands._interrupt import Interrupt, Stop
+from napari_restore.commands._outputs import Item
+from napari_restore.commands._progress import reporter
+from napari_restore.commands._result import CommandResult
+from napari_restore.records import write_record
+
+
+def item_of(sources: Sequence[str], output: str, record: str | None) -> Item:
+    """Return the files of one computation."""
+    return Item(tuple(sources), Path(output), None if record is None else Path(record), None)
+
+
+def check_outputs(
+    options: Namespace,
+    item: Item,
+    read: frozenset[object],
+    check_output: Callable[..., None],
+) -> None:
+    """Raise `BadOutput` for outputs that would replace a file; called before the computation.
+
+    `check_output` checks the item's own output.
+    """
+    from napari_restore import api
+
+    check_files([item], read)
+    check_output(item.output, overwrite=options.overwrite)
+    if item.record is not None:
+        refuse_existing(item.record, overwrite=options.overwrite)
+    figure = getattr(options, "figure", None)
+    if figure is not None:
+        refuse_input(Path(figure), read)
+        api.check_figure(figure, overwrite=options.overwrite)
+
+
+def explained(
+    options: Namespace,
+    item: Item,
+    compute: Callable[..., Any],
+    save: Callable[[Any], Mapping[str, Any]],
+    summary: Callable[[Path, dict[str, Any]], Sequence[str]],
+) -> CommandResult:
+    """Compute with Ctrl-C handling, write the files of `item`, and return the result.
+
+    `compute` is given emit and stop, and returns what has a record; `save` writes it and returns what
+    the record's output has beside path and digest; `summary` returns lines for the terminal.
+    """
+    show = reporter(options.progress)
+    notes: list[str] = []
+
+    def on_event(event: Any) -> None:
+        if type(event).__name__ == "Note":
+            notes.append(event.text)
+        show(event)
+
+    stop = Stop()
+    with Interrupt() as interrupt:
+        interrupt.watch(stop)
+        try:
+            found = compute(emit=on_event, stop=stop)
+        finally:
+            interrupt.leave()
+        also = save(found)
+    record = {
+        **found.record,
+        "output": {**found.record["output"], **also},
+        "command": shlex.join(["napari-restore", *options.argv]),
+        "notes": notes,
+        "measured": {
+            **found.record["measured"],
+            "seconds": time.perf_counter() - options.started,
+            "run_seconds": found.record["measured"]["seconds"],
+        },
+    }
+    if item.record is not None:
+        write_record(item.record, with_flags(record))
+    return CommandResult(record, "\n".join(summary(item.output, record)), wrote_files=True)
