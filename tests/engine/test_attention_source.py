@@ -254,4 +254,5 @@ def test_a_silent_head_changes_nothing(model: InfDehaze, image: Any, tmp_path: P
     source.prepare()
     region = nr.Region(0, 0, 100, 100)
     there, left_out = source.without_head(region, "bottleneck.1", 2, lambda done, total: None)
-    assert torch.equal(there, left_out)
+    # Not to the bit: the run may have used another number of threads.
+    torch.testing.assert_close(there, left_out, atol=1e-6, rtol=1e-6)

@@ -71,7 +71,8 @@ def test_a_click_becomes_heads_over_the_image(prepared: Any, qtbot: Any) -> None
         progress=False,
     )
     for name, maps in expected.queries[0].maps.items():
-        np.testing.assert_array_equal(query.maps[name].weights, maps.weights)
+        # Another thread may divide its sums differently.
+        np.testing.assert_allclose(query.maps[name].weights, maps.weights, atol=1e-6)
         np.testing.assert_array_equal(query.maps[name].cells, maps.cells)
     names = [layer.name for layer in tab.viewer.layers]
     assert names == ["town", "Attention query", "Attention", "Attention · cells"]
