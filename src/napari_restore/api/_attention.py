@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from napari_restore._options import MachineOptions, ReadingOptions, part_of
-from napari_restore.api._attribution import digests, with_absolute_paths
+from napari_restore._options import MachineOptions
+from napari_restore.api._attribution import open_task, task_of
 from napari_restore.api._images import Bands, Pathlike, open_image
-from napari_restore.api._models import as_model, load_described
+from napari_restore.api._models import as_model
 from napari_restore.api._options import (
     AttendOptions,
     SessionOptions,
@@ -90,22 +90,7 @@ def attend(
             **options,
         )
     question = attention.record["attention"].pop("question")
-    attention.record["task"] = None
-    if opened.spec is not None and loaded.spec:
-        recorded = with_absolute_paths(
-            {
-                name: value
-                for name, value in part_of(options, ReadingOptions).items()
-                if value is not None
-            }
-        )
-        attention.record["task"] = {
-            "image": opened.spec,
-            "model": loaded.spec,
-            "question": question,
-            "options": recorded,
-            "files": digests(recorded),
-        }
+    attention.record["task"] = task_of(opened, loaded, question, options)
     return attention
 
 
@@ -202,16 +187,11 @@ def repeat_attention(
 ) -> Attention:
     """Repeat the look of a record; `options` are those of the machine. See `repeat_attribution`."""
     from napari_restore.explain.attention import Query
-    from napari_restore.images import Image
 
     record_file = read_record_file(record)
-    task = record_file.task("attention", allow_outside=allow_outside)
-    recorded = record_file.record
-    model = load_described(task["model"], trust=trust)
-    image = Image.from_spec(task["image"])
-    record_file.check_image(image, recorded["input"]["fingerprint"])
-    record_file.check_model(model, recorded["model"]["weights_sha256"])
-    record_file.check_files(task.get("files", {}))
+    image, model, task = open_task(
+        record_file, "attention", trust=trust, allow_outside=allow_outside
+    )
     question = dict(task["question"])
     asked = [Query(Region(*each["box"]), each["name"]) for each in question.pop("queries")]
     return attend(image, model, asked, **question, **task["options"], **options)

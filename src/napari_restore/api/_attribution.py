@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from napari_restore.engine import Event
     from napari_restore.explain import Attribution, AttributionSummary, FigureOptions, MethodInfo
+    from napari_restore.images import Image
+    from napari_restore.models import RestorationModel
 
 FILES = ("exclude", "context")
 """Options on how the image is read that name files."""
@@ -92,24 +94,48 @@ def attribute(
         )
     attribution.record["attribution"]["scale"] = opened.scale
     request = attribution.record["attribution"].pop("request")
-    attribution.record["task"] = None
-    if opened.spec is not None and loaded.spec:
-        # Options of the machine change no pixel and are not part of a record.
-        recorded_options = with_absolute_paths(
-            {
-                name: value
-                for name, value in part_of(options, ReadingOptions).items()
-                if value is not None
-            }
-        )
-        attribution.record["task"] = {
-            "image": opened.spec,
-            "model": loaded.spec,
-            "question": request,
-            "options": recorded_options,
-            "files": digests(recorded_options),
-        }
+    attribution.record["task"] = task_of(opened, loaded, request, options)
     return attribution
+
+
+def task_of(
+    image: Image, model: RestorationModel, question: Mapping[str, Any], options: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """Return the task that repeats a question; None where image or model exist only in memory."""
+    if image.spec is None or not model.spec:
+        return None
+    # Options of the machine change no pixel and are not part of a record.
+    recorded_options = with_absolute_paths(
+        {
+            name: value
+            for name, value in part_of(options, ReadingOptions).items()
+            if value is not None
+        }
+    )
+    return {
+        "image": image.spec,
+        "model": model.spec,
+        "question": question,
+        "options": recorded_options,
+        "files": digests(recorded_options),
+    }
+
+
+def open_task(
+    record_file: RecordFile, kind: str, *, trust: bool, allow_outside: bool
+) -> tuple[Image, RestorationModel, dict[str, Any]]:
+    """Return image, model and task of a record of this `kind`; raises `InputError`, `SourceChanged`."""
+    from napari_restore.images import Image
+
+    task = record_file.task(kind, allow_outside=allow_outside)
+    recorded = record_file.record
+    model = load_described(task["model"], trust=trust)
+    image = Image.from_spec(task["image"])
+    record_file.check_image(image, recorded["input"]["fingerprint"])
+    record_file.check_frames(image)
+    record_file.check_model(model, recorded["model"]["weights_sha256"])
+    record_file.check_files(task.get("files", {}))
+    return image, model, task
 
 
 def with_absolute_paths(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -220,21 +246,14 @@ def repeat_attribution(
     Raises `InputError` when the record does not contain enough and `SourceChanged` when image,
     weights or another input file are not the recorded ones.
     """
-    from napari_restore.images import Image
-
     record_file = read_record_file(record)
-    task = record_file.task("attribution", allow_outside=allow_outside)
-    recorded = record_file.record
-    model = load_described(task["model"], trust=trust)
-    image = Image.from_spec(task["image"])
+    image, model, task = open_task(
+        record_file, "attribution", trust=trust, allow_outside=allow_outside
+    )
     question = dict(task["question"])
     if question.get("box") is not None:
         question["box"] = Region(*question["box"])
-    record_file.check_image(image, recorded["input"]["fingerprint"])
-    record_file.check_frames(image)
-    record_file.check_model(model, recorded["model"]["weights_sha256"])
-    record_file.check_files(task.get("files", {}))
-    clear = recorded["attribution"].get("baseline_fingerprint")
+    clear = record_file.record["attribution"].get("baseline_fingerprint")
     if clear is not None and question.get("baseline") is not None:
         record_file.check_image(open_image(question["baseline"]), clear, "clear image")
     return attribute(image, model, **question, **task["options"], **options)

@@ -22,7 +22,12 @@ from napari_restore.commands._checks import (
     identities,
     read_files,
 )
-from napari_restore.commands._explained import check_outputs, explained, item_of
+from napari_restore.commands._explained import (
+    check_outputs,
+    explained,
+    item_of,
+    repeated_item,
+)
 from napari_restore.commands._options import (
     add_bracket_options,
     add_context,
@@ -162,11 +167,7 @@ def repeat_attend(options: Namespace, record_file: Any) -> CommandResult:
     from napari_restore import api
 
     record = record_file.record
-    path = options.output or (record["output"] or {}).get("path")
-    if path is None:
-        raise InputError(f"{record_file.path} names no file to write.", "Name one with -o.")
-    source = record["input"]["path"]
-    item = item_of([] if source is None else [source], path, None)
+    item = repeated_item(options, record_file)
     task = record.get("task") or {}
     read = identities([*item.sources, record_file.path, *files_among(task.get("files", {}))])
     check_outputs(options, item, read, api.check_attention)

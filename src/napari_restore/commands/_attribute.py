@@ -25,7 +25,12 @@ from napari_restore.commands._checks import (
     refuse_existing,
     refuse_input,
 )
-from napari_restore.commands._explained import check_outputs, explained, item_of
+from napari_restore.commands._explained import (
+    check_outputs,
+    explained,
+    item_of,
+    repeated_item,
+)
 from napari_restore.commands._options import (
     add_bracket_options,
     add_context,
@@ -118,11 +123,7 @@ def repeat_attribute(options: Namespace, record_file: Any) -> CommandResult:
     from napari_restore import api
 
     record = record_file.record
-    path = options.output or (record["output"] or {}).get("path")
-    if path is None:
-        raise InputError(f"{record_file.path} names no file to write.", "Name one with -o.")
-    source = record["input"]["path"]
-    item = item_of([] if source is None else [source], path, None)
+    item = repeated_item(options, record_file)
     task = record.get("task") or {"question": {}}
     named = files_among([task["question"].get("baseline"), *task.get("files", {})])
     read = identities([*item.sources, record_file.path, *named])

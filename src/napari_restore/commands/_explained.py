@@ -15,12 +15,23 @@ from napari_restore.commands._interrupt import Interrupt, Stop
 from napari_restore.commands._outputs import Item
 from napari_restore.commands._progress import reporter
 from napari_restore.commands._result import CommandResult
+from napari_restore.errors import InputError
 from napari_restore.records import write_record
 
 
 def item_of(sources: Sequence[str], output: str, record: str | None) -> Item:
     """Return the files of one computation."""
     return Item(tuple(sources), Path(output), None if record is None else Path(record), None)
+
+
+def repeated_item(options: Namespace, record_file: Any) -> Item:
+    """Return the files of a `RecordFile` that is repeated; raises `InputError` without an output."""
+    record = record_file.record
+    path = options.output or (record["output"] or {}).get("path")
+    if path is None:
+        raise InputError(f"{record_file.path} names no file to write.", "Name one with -o.")
+    source = record["input"]["path"]
+    return item_of([] if source is None else [source], path, None)
 
 
 def check_outputs(

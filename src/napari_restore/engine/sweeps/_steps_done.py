@@ -76,8 +76,8 @@ class StepsDone:
         """Return the tiles that each step has to work on, from the last step backwards.
 
         `pending` are those to restore, `kept` those of each map that have a place. A sweep is run
-        where something is not counted, or where a map that is read later is not there. `relate`
-        tells whether the whole step is run.
+        where something is not counted, or where a map that is read later is not there. With
+        `relate` the whole step is run.
         """
         whole = whole_maps(self._steps)
         everything = set(range(self._grid.count))

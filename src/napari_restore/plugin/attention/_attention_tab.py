@@ -11,9 +11,8 @@ from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QLabel, QPushButton, QSpinBox, QVBoxLayout
 
 from napari_restore import Region, api
-from napari_restore.engine import Note, Phase, Progress
 from napari_restore.errors import RestoreError
-from napari_restore.plugin._notices import error_text, show_note, show_problem
+from napari_restore.plugin._notices import error_text, show_problem
 from napari_restore.plugin._state import image_of
 from napari_restore.plugin.areas._targets import Area
 from napari_restore.plugin.attention._heads_view import HeadsView
@@ -32,7 +31,6 @@ from napari_restore.plugin.widgets._section import Section
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-    from napari_restore.engine import Event
     from napari_restore.explain.attention import AttentionSession, QueryMaps
     from napari_restore.plugin._state import RestoreState
     from napari_restore.plugin.runs._run_controller import RunController
@@ -197,18 +195,10 @@ class AttentionTab(Section):
         if task is None:
             return
         self.task = task
-        task.happened.connect(self._on_event)
+        task.happened.connect(self.bar.show_event)
         task.ended.connect(self._on_ended)
         self.bar.show_running(True)
         self.bar.show_message("Loading the network …")
-
-    def _on_event(self, event: Event) -> None:
-        if isinstance(event, Progress):
-            self.bar.show_progress(event.done, event.total, event.seconds_left)
-        elif isinstance(event, Phase):
-            self.bar.show_message(f"{event.name} …")
-        elif isinstance(event, Note):
-            show_note(event.text)
 
     def _on_ended(self, status: str, outcome: Any) -> None:
         task, self.task = self.task, None

@@ -8,9 +8,8 @@ from psygnal import Signal
 from qtpy.QtWidgets import QLabel, QVBoxLayout
 
 from napari_restore import api
-from napari_restore.engine import Note, Phase, Progress
 from napari_restore.errors import BadParameter, RestoreError
-from napari_restore.plugin._notices import error_text, show_note, show_problem
+from napari_restore.plugin._notices import error_text, show_problem
 from napari_restore.plugin._state import image_of
 from napari_restore.plugin.areas._targets import Area
 from napari_restore.plugin.attribution._attribution_form import CLEAR, AttributionForm
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image as ImageLayer
 
-    from napari_restore.engine import Event
     from napari_restore.plugin._state import RestoreState
     from napari_restore.plugin.runs._run_controller import RunController
 
@@ -154,19 +152,11 @@ class AttributionTab(Section):
         self.target.use(None)
         task.view = self.results.view.currentData()
         task.exponent = self.results.exponent.currentData()
-        task.happened.connect(self._on_event)
+        task.happened.connect(self.bar.show_event)
         task.appeared.connect(self.results.hide_layers)
         task.ended.connect(self._on_ended)
         self.bar.show_running(True)
         self.bar.show_message("Loading the method …")
-
-    def _on_event(self, event: Event) -> None:
-        if isinstance(event, Progress):
-            self.bar.show_progress(event.done, event.total, event.seconds_left)
-        elif isinstance(event, Phase):
-            self.bar.show_message(f"{event.name} …")
-        elif isinstance(event, Note):
-            show_note(event.text)
 
     def _on_ended(self, status: str, outcome: Any) -> None:
         task, self.task = self.task, None

@@ -8,7 +8,9 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
 from napari_restore._format import format_seconds
+from napari_restore.engine import Event, Note, Phase, Progress
 from napari_restore.plugin._keys import with_key
+from napari_restore.plugin._notices import show_note
 
 SECONDS_BETWEEN_STEPS = 0.25
 """A step of a progress bar paints the window at once, the canvas with it."""
@@ -106,6 +108,15 @@ class RunBar(QWidget):
         self.progress.setUpdatesEnabled(True)
         left = f" · {format_seconds(seconds_left)} left" if seconds_left is not None else ""
         self.progress.setFormat(f"{done} of {total}{left}")
+
+    def show_event(self, event: Event) -> None:
+        """Show an event of the engine: progress, the name of a phase, or a note."""
+        if isinstance(event, Progress):
+            self.show_progress(event.done, event.total, event.seconds_left)
+        elif isinstance(event, Phase):
+            self.show_message(f"{event.name} …")
+        elif isinstance(event, Note):
+            show_note(event.text)
 
     def show_message(self, text: str) -> None:
         """Show one sentence on what happens or has happened."""
