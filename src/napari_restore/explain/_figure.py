@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 import numpy as np
-import numpy.typing as npt
 
 from napari_restore._options import CHECK, STOP, THROUGH
-from napari_restore.engine import Region
 from napari_restore.errors import BadParameter
 from napari_restore.explain._attribution import Attribution, Overview
 from napari_restore.explain._curve_panel import check_text, draw_curves, is_drawn
@@ -145,8 +143,7 @@ def _completeness_text(attribution: Mapping[str, Any]) -> str:
 
 def _panels(figure: Any, attribution: Attribution, exponent: float) -> None:
     """Draw image, signed map, magnitude, and contribution area or overview."""
-    around = centred(attribution.box, attribution.window)
-    shown = around.intersect(Region(0, 0, attribution.image.height, attribution.image.width))
+    shown = attribution.window
     extent = (shown.x0, shown.x1, shown.y1, shown.y0)
     # Colour bars have columns of their own, so that all panels have one size.
     grid = figure.add_gridspec(2, 4, width_ratios=(20, 1, 20, 1))
@@ -158,7 +155,7 @@ def _panels(figure: Any, attribution: Attribution, exponent: float) -> None:
     )
     axes[0].set_title("image")
     legends[0].set_axis_off()
-    signed = _on(shown, attribution, attribution.read(attribution.window).sum(axis=2, dtype=float))
+    signed = attribution.read(shown).sum(axis=2, dtype=float)
     most = float(np.abs(signed).max()) or 1.0
     drawn = axes[1].imshow(signed, cmap=SIGNED, vmin=-most, vmax=most, extent=extent)
     axes[1].set_title("attribution, sum over bands")
@@ -168,7 +165,7 @@ def _panels(figure: Any, attribution: Attribution, exponent: float) -> None:
     axes[2].set_title("magnitude")
     figure.colorbar(drawn, cax=legends[2], label=f"(|a| / {most:.3g})^{exponent:g}")
     if attribution.overview is None:
-        area = _on(shown, attribution, attribution.contribution_area())
+        area = attribution.contribution_area()
         axes[3].imshow(picture.mean(axis=2), cmap="gray", vmin=0, vmax=1, extent=extent)
         drawn = axes[3].imshow(area, cmap=MAGNITUDE, vmin=0, vmax=1, alpha=0.6, extent=extent)
         axes[3].set_title("contribution area")
@@ -178,39 +175,22 @@ def _panels(figure: Any, attribution: Attribution, exponent: float) -> None:
         drawn = _draw_overview(axes[3], attribution.overview)
         axes[3].set_title(f"the overview's: {share:.1%} of the mass")
         figure.colorbar(drawn, cax=legends[3], label="share of D, per block")
-    _frame(axes, attribution, around)
+    _frame(axes, attribution)
 
 
-def _on(shown: Region, attribution: Attribution, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return values of the window on the pixels `shown`; outside of the region all shares are zero."""
-    placed = np.zeros(shown.shape)
-    placed[attribution.window.within(shown)] = values
-    return placed
-
-
-def _frame(axes: Sequence[Any], attribution: Attribution, around: Region) -> None:
-    """Limit the panels to `around`, outline the target in each, and label their axes."""
+def _frame(axes: Sequence[Any], attribution: Attribution) -> None:
+    """Limit the panels to the map's window, outline the target in each, and label their axes."""
+    window = attribution.window
     y0, x0, y1, x1 = attribution.box
     polygon = attribution.record["attribution"]["polygon"]
     for axis in axes[: 4 if attribution.overview is None else 3]:
-        # The box stays centred also at an edge of the image.
-        axis.set_xlim(around.x0, around.x1)
-        axis.set_ylim(around.y1, around.y0)
+        axis.set_xlim(window.x0, window.x1)
+        axis.set_ylim(window.y1, window.y0)
     for axis in axes:
         _outline(axis, polygon or [(y0, x0), (y0, x1), (y1, x1), (y1, x0)])
         axis.locator_params(nbins=5)
         axis.set_xlabel("x [pixels]")
         axis.set_ylabel("y [pixels]")
-
-
-def centred(box: Region, window: Region) -> Region:
-    """Return the smallest rectangle that contains `window` and is centred on `box`.
-
-    It may lie partly outside of the image.
-    """
-    down = max(box.y0 - window.y0, window.y1 - box.y1)
-    across = max(box.x0 - window.x0, window.x1 - box.x1)
-    return Region(box.y0 - down, box.x0 - across, box.y1 + down, box.x1 + across)
 
 
 def _draw_overview(axis: Any, overview: Overview) -> Any:
