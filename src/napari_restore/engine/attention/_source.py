@@ -38,6 +38,8 @@ class AttentionSource:
         self._emit = emit
         self._sites = {site.name: site for site in plan.model.attention_sites()}
         self._rows: BottleneckRows | LocalRows | TileRows | None = None
+        self._restored: tuple[Region, Tensor] | None = None
+        """The region restored last for `without_head`, for the next head there."""
         self._began = time.perf_counter()
         self._memory = PeakMemory(limit=plan.memory, release=release_freed_memory)
 
@@ -116,7 +118,9 @@ class AttentionSource:
         changed = model.without_head(name, head)
         assert isinstance(self._rows, BottleneckRows) and isinstance(changed, SweptModel)
         ablation = Ablation(self._rows, region, report)
-        return ablation.result(), ablation.result(changed, site)
+        if self._restored is None or self._restored[0] != region:
+            self._restored = region, ablation.result()
+        return self._restored[1], ablation.result(changed, site)
 
     def is_valid(self, pixel: tuple[int, int]) -> bool:
         """Return whether a level-0 pixel (y, x) has data and is not excluded."""
