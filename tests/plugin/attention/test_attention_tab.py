@@ -12,7 +12,7 @@ from PIL import Image
 from qtpy.QtCore import QPointF, Qt
 
 import napari_restore as nr
-from napari_restore.plugin.attention import _attention_tab
+from napari_restore.plugin.attention import _attention_tab, _head_actions
 from napari_restore.plugin.attention._heads_view import HeadsView
 from napari_restore.plugin.layers._placing import plane_of
 
@@ -62,7 +62,9 @@ def asked(tab: Any, qtbot: Any, y: int, x: int) -> Any:
 @pytest.mark.slow
 def test_a_click_becomes_heads_over_the_image(prepared: Any, qtbot: Any) -> None:
     tab = prepared
-    assert not tab.pin.isEnabled()
+    assert not tab.actions.pin.isEnabled()
+    # Layers are there before the first click, which then need not wait for them.
+    made = list(tab.viewer.layers)
     query = asked(tab, qtbot, 150, 260)
     expected = nr.attend(
         tab.state.request(_attention_tab.Area((nr.Region(0, 0, 1, 1),))).image,
@@ -75,7 +77,8 @@ def test_a_click_becomes_heads_over_the_image(prepared: Any, qtbot: Any) -> None
         np.testing.assert_allclose(query.maps[name].weights, maps.weights, atol=1e-6)
         np.testing.assert_array_equal(query.maps[name].cells, maps.cells)
     names = [layer.name for layer in tab.viewer.layers]
-    assert names == ["town", "Attention query", "Attention", "Attention · cells"]
+    assert names == ["town", "Attention", "Attention · cells", "Attention query"]
+    assert list(tab.viewer.layers) == made
     # A window lies where its pixels are: cell (y, x) covers pixels from stride · (y, x).
     tab.heads.choose("decoder.3.1", ["2"])
     shown, maps = tab.layers.map, tab.query.maps["decoder.3.1"]
@@ -84,13 +87,16 @@ def test_a_click_becomes_heads_over_the_image(prepared: Any, qtbot: Any) -> None
     corner = plane_of(shown) @ [-0.5, -0.5, 1] - plane_of(tab.state.layer) @ [-0.5, -0.5, 1]
     np.testing.assert_allclose(corner[:2], np.array(found.region[:2]) * found.stride)
     assert "decoder 3.1, head 2" in tab.numbers.text() and "in its own window" in tab.numbers.text()
-    assert [len(data) for data in tab.layers.outline.data] == [4]
+    assert tab.layers.outline.data.shape == (4, 2, 2)
+    width = tab.layers.outline.edge_width
+    tab.viewer.scene.camera.zoom *= 4
+    qtbot.waitUntil(lambda: np.isclose(tab.layers.outline.edge_width, width / 4))
     # Several heads: a colour each.
     tab.heads.choose("decoder.3.1", ["2", "3"])
     assert tab.layers.map.rgb
     # Settings make another question.
     tab.state.model = "dcp"
-    assert tab.session is None and not tab.pin.isEnabled()
+    assert tab.session is None and not tab.actions.pin.isEnabled()
     assert [layer.name for layer in tab.viewer.layers] == ["town"]
     assert "has no attention" in tab.hint.text() and not tab.bar.button.isEnabled()
 
@@ -114,21 +120,25 @@ def test_dragging_follows_pinning_keeps_and_closing_frees(
     assert tab.pointer.place == (120, 200)
     asked(tab, qtbot, 120, 200)
     tab.heads.choose("bottleneck.1", ["4"])
-    tab.without.click()
+    tab.actions.without.click()
     qtbot.waitUntil(lambda: "dB" in tab.bar.message.text())
     effect = tab.viewer.layers[-1]
     assert effect.name == "Without head 4 · bottleneck 1" and effect.data.shape == (249, 257)
     tab.viewer.layers.remove(effect)
-    tab.pin.click()
+    tab.actions.pin.click()
     assert tab.viewer.layers[-1].name == "Head 4 · bottleneck 1 · x 200, y 120"
     kept = tab.viewer.layers[-1].metadata["napari_restore_attention"]
     assert kept["head"] == "4" and kept["query"]["box"] == [120, 200, 121, 201]
-    for button, name in ((tab.map, "map.tif"), (tab.figure, "figure.png"), (tab.table, "n.csv")):
-        monkeypatch.setattr(_attention_tab, "ask_save_path", lambda *a, n=name: tmp_path / n)
+    for button, name in (
+        (tab.actions.map, "map.tif"),
+        (tab.actions.figure, "figure.png"),
+        (tab.actions.table, "n.csv"),
+    ):
+        monkeypatch.setattr(_head_actions, "ask_save_path", lambda *a, n=name: tmp_path / n)
         button.click()
         qtbot.waitUntil((tmp_path / name).exists)
     direct = tmp_path / "direct.tif"
-    image = tab._request.run.image
+    image = tab.asked.request.run.image
     found = nr.attend(
         image, "inf-dehaze-small", [(120, 200)], layers=["bottleneck.1"], progress=False
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -52,7 +53,7 @@ class HeadMaps:
         """Pixels per cell of the weights along a side."""
         return self.site.key_stride or self.site.stride
 
-    @property
+    @cached_property
     def region(self) -> Region:
         """The cells that any head could have looked at, and those at the query."""
         y0, x0, y1, x1 = self.query

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from napari_restore.plugin._state import RestoreState
 
 THIN = "napari_restore_drawn"
-"""In the metadata of Shapes layers whose edges this module keeps thin."""
+"""In the metadata of Shapes and Vectors layers whose edges this module keeps thin."""
 EDGE = 2
 """Width of edges in screen pixels."""
 HEAD = 16
@@ -206,12 +206,12 @@ class DrawingController(QObject):
     def _point(self, layer: Shapes) -> None:
         """Draw the line as an arrow: its head is where everything changes."""
         matrix = plane_of(layer)
-        arrow = arrow_of(layer.data[-1], HEAD / EDGE * _edge(self._viewer, matrix))
+        arrow = arrow_of(layer.data[-1], HEAD / EDGE * thin_edge(self._viewer, matrix))
         if layer.shape_type[-1] == "path" and np.allclose(arrow, layer.data[-1]):
             return
         with layer.events.data.blocker(self._on_line):
             layer.data = [(arrow, "path")]
-            layer.edge_width = [_edge(self._viewer, matrix)]
+            layer.edge_width = [thin_edge(self._viewer, matrix)]
             layer.face_color = ["transparent"]
 
     # -- edges -------------------------------------------------------------------
@@ -235,9 +235,15 @@ class DrawingController(QObject):
 
     def _thin(self) -> None:
         """Set the width of edges, which is the same on the screen at every zoom."""
+        from napari.layers import Vectors
+
         for layer in self._viewer.layers:
             if THIN in layer.metadata:
-                width = _edge(self._viewer, plane_of(layer))
+                width = thin_edge(self._viewer, plane_of(layer))
+                if isinstance(layer, Vectors):
+                    # One width for all.
+                    layer.edge_width = width
+                    continue
                 layer.current_edge_width = width
                 if len(layer.data):
                     layer.edge_width = [width] * len(layer.data)
@@ -280,7 +286,7 @@ def add_outlines(
         ndim=2,
         face_color="transparent",
         edge_color="yellow",
-        edge_width=_edge(viewer, matrix),
+        edge_width=thin_edge(viewer, matrix),
         **scale_and_affine(matrix),
         # Those of the image, or napari takes pixels for metres.
         units=source.units[-2:],
@@ -290,7 +296,7 @@ def add_outlines(
     return layer
 
 
-def _edge(viewer: ViewerModel, matrix: Any) -> float:
+def thin_edge(viewer: ViewerModel, matrix: Any) -> float:
     """Return `EDGE` in data of a layer that lies in the world by `matrix` (3, 3)."""
     pixel = float(np.sqrt(abs(np.linalg.det(matrix[:2, :2]))))
     return EDGE / float(viewer.scene.camera.zoom) / pixel

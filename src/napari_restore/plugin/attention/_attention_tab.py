@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from psygnal import Signal
 from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QLabel, QPushButton, QSpinBox, QVBoxLayout
+from qtpy.QtWidgets import QLabel, QSpinBox, QVBoxLayout
 
 from napari_restore import Region, api
 from napari_restore.errors import RestoreError
 from napari_restore.plugin._notices import error_text, show_problem
 from napari_restore.plugin._state import image_of
 from napari_restore.plugin.areas._targets import Area
+from napari_restore.plugin.attention._asked import Asked
+from napari_restore.plugin.attention._head_actions import HeadActions
 from napari_restore.plugin.attention._heads_view import HeadsView
 from napari_restore.plugin.attention._latest_answers import LatestAnswers
 from napari_restore.plugin.attention._layers import AttentionLayers
 from napari_restore.plugin.attention._numbers import numbers_text
 from napari_restore.plugin.attention._prepare_task import AttentionRequest, PrepareTask
 from napari_restore.plugin.attention._query_controller import QueryController
-from napari_restore.plugin.results._save_dialog import ask_save_path
+from napari_restore.plugin.attention._thumbnails import thumbnails_of
 from napari_restore.plugin.runs._run_bar import RunBar
-from napari_restore.plugin.threads._background import in_background
 from napari_restore.plugin.widgets._combo_box import NarrowComboBox
 from napari_restore.plugin.widgets._folding import flowing, form_layout, in_a_row
 from napari_restore.plugin.widgets._section import Section
@@ -59,18 +59,26 @@ class AttentionTab(Section):
         super().__init__(viewer, state)
         self._runs = runs
         self.task: PrepareTask | None = None
-        self.session: AttentionSession | None = None
-        self.query: QueryMaps | None = None
-        """The last answer, of all layers that are computed."""
-        self._request: AttentionRequest | None = None
-        self._folder = Path.home()
+        self.asked = Asked()
         self.pointer = QueryController(viewer, state, self)
         self.layers = AttentionLayers(viewer)
         self._answers = LatestAnswers(self)
         self._all_soon = QTimer(self, singleShot=True, interval=IDLE_MS)
+        self.heads = HeadsView(self)
+        self.actions = HeadActions(state, self.asked, self.heads, self.layers, self)
         self._build()
         self._connect()
         self._on_settings()
+
+    @property
+    def session(self) -> AttentionSession | None:
+        """The prepared network and image."""
+        return self.asked.session
+
+    @property
+    def query(self) -> QueryMaps | None:
+        """The last answer, of all layers that are computed."""
+        return self.asked.query
 
     def _build(self) -> None:
         self.hint = QLabel(HINT, self)
@@ -88,19 +96,8 @@ class AttentionTab(Section):
         for value, title in SCALES.items():
             self.scale.addItem(title, value)
         self.scale.setToolTip("From which weight on colours differ; the largest is the brightest")
-        self.heads = HeadsView(self)
         self.numbers = QLabel(self)
         self.numbers.setWordWrap(True)
-        self.pin = QPushButton("Pin", self)
-        self.pin.setToolTip("Keep the chosen head as a layer of its own")
-        self.without = QPushButton("Leave out", self)
-        self.without.setToolTip(
-            "Run the network without the chosen head around the query, and show what changes"
-        )
-        self.map = QPushButton("Map …", self)
-        self.map.setToolTip("The chosen layer's heads as a georeferenced float32 raster, or .npz")
-        self.figure = QPushButton("Figure …", self)
-        self.table = QPushButton("Numbers …", self)
         form = form_layout()
         form.addRow("Query", in_a_row(self.column, self.row))
         form.addRow("Scale", self.scale)
@@ -111,7 +108,7 @@ class AttentionTab(Section):
         layout.addLayout(form)
         layout.addWidget(self.numbers)
         layout.addWidget(self.heads)
-        layout.addLayout(flowing(self.pin, self.without, self.map, self.figure, self.table))
+        layout.addLayout(flowing(*self.actions.buttons))
         layout.addStretch(1)
 
     def _connect(self) -> None:
@@ -123,11 +120,7 @@ class AttentionTab(Section):
         self.row.valueChanged.connect(self._on_typed)
         self._answers.answered.connect(self._on_answer)
         self._all_soon.timeout.connect(partial(self._ask, None))
-        self.pin.clicked.connect(self._on_pin)
-        self.without.clicked.connect(self._on_without)
-        self.map.clicked.connect(partial(self._save, "Map", (".tif", ".npz")))
-        self.figure.clicked.connect(partial(self._save, "Figure", (".png", ".pdf", ".svg")))
-        self.table.clicked.connect(partial(self._save, "Numbers", (".csv",)))
+        self.actions.happened.connect(self.bar.show_message)
         for name in SETTINGS:
             self.listen(getattr(self.state.events, name), self._on_settings)
 
@@ -138,13 +131,8 @@ class AttentionTab(Section):
         self.pointer.use(False)
         self.pointer.clear()
         self.layers.remove()
-        self._close_session()
+        self.asked.forget()
         super().leave()
-
-    def _close_session(self) -> None:
-        session, self.session = self.session, None
-        if session is not None:
-            session.source.close()
 
     def setVisible(self, visible: bool) -> None:
         """Show or hide the tab: clicks are queries only while it is seen."""
@@ -155,8 +143,7 @@ class AttentionTab(Section):
 
     def _on_settings(self) -> None:
         """Forget what was prepared: the panel is set to something else."""
-        self._close_session()
-        self.query, self._request = None, None
+        self.asked.forget()
         self._answers.discard()
         self.pointer.use(False)
         self.pointer.clear()
@@ -176,8 +163,7 @@ class AttentionTab(Section):
         """Enable what needs a prepared image, or an answer."""
         for widget in (self.column, self.row, self.scale):
             widget.setEnabled(self.session is not None)
-        for button in (self.pin, self.without, self.map, self.figure, self.table):
-            button.setEnabled(self.query is not None)
+        self.actions.allow(self.query is not None)
         if self.query is None:
             self.numbers.setText("")
 
@@ -220,12 +206,14 @@ class AttentionTab(Section):
         if source is None or request.run.model != self.state.model:
             # The panel was set to something else meanwhile.
             return
-        self.session, self._request = session, request
+        self.asked.session, self.asked.request = session, request
         self.bar.show_message("Prepared. Click the image; drag the cross.")
         self.heads.show_sites(session.sites)
         image = image_of(source, self.state.bands)
         self.column.setMaximum(image.width - 1)
         self.row.setMaximum(image.height - 1)
+        self.layers.make(source)
+        self.pointer.make(source)
         self._show_ready()
         # Whether its page is chosen; the window may be minimised.
         self.pointer.use(not self.isHidden())
@@ -252,8 +240,13 @@ class AttentionTab(Section):
         if session is None or place is None:
             return
         names = None if site is None else [site]
-        query = api.attention_query(*place)
-        self._answers.ask((place, site), lambda: session.look(query, names))
+        query, spread = api.attention_query(*place), self.scale.currentData()
+
+        def look() -> tuple[Any, Any]:
+            answer = session.look(query, names)
+            return answer, thumbnails_of(answer, spread=spread)
+
+        self._answers.ask((site, spread), look)
 
     def _on_answer(self, key: Any, answer: Any) -> None:
         if isinstance(answer, RestoreError):
@@ -261,16 +254,20 @@ class AttentionTab(Section):
             return
         if self.session is None or self.state.layer is None:
             return
-        replaces = self.query is None or self.query.query != answer.query
-        if replaces or key[1] is None:
-            self.query = answer
+        (site, spread), (query, pictures) = key, answer
+        replaces = self.query is None or self.query.query != query.query
+        if replaces or site is None:
+            self.asked.query = query
         else:
             assert self.query is not None
-            self.query = self.query.with_more(answer)
-        self.heads.show_query(answer, spread=self.scale.currentData(), replaces=replaces)
-        self._show_ready()
-        self._show_head(outlined=key[1] is None)
-        self.answered.emit(answer)
+            self.asked.query = self.query.with_more(query)
+        if spread != self.scale.currentData():
+            pictures = thumbnails_of(query, spread=self.scale.currentData())
+        self.heads.show_pictures(pictures, replaces=replaces)
+        if replaces:
+            self._show_ready()
+        self._show_head(rests=site is None)
+        self.answered.emit(query)
 
     # -- what is shown ------------------------------------------------------------
 
@@ -286,89 +283,15 @@ class AttentionTab(Section):
 
     def _on_scale(self) -> None:
         if self.query is not None:
-            spread = self.scale.currentData()
-            self.heads.show_query(self.query, spread=spread, replaces=False)
+            pictures = thumbnails_of(self.query, spread=self.scale.currentData())
+            self.heads.show_pictures(pictures, replaces=False)
             self._show_head()
 
-    def _show_head(self, *, outlined: bool = True) -> None:
+    def _show_head(self, *, rests: bool = True) -> None:
         """Lay the chosen heads over the image, with their numbers."""
         site, source = self.heads.site, self.state.layer
         if self.query is None or site is None or source is None or site not in self.query.maps:
             return
         maps, heads = self.query.maps[site], self.heads.heads
-        spread = self.scale.currentData()
-        self.layers.show(source, maps, heads, spread=spread, outlined=outlined)
+        self.layers.show(source, maps, heads, spread=self.scale.currentData(), rests=rests)
         self.numbers.setText(numbers_text(self.query, site, heads[-1]))
-
-    def _on_pin(self) -> None:
-        site, source = self.heads.site, self.state.layer
-        if self.query is None or source is None or site is None or site not in self.query.maps:
-            return
-        for head in self.heads.heads:
-            self.layers.pin(source, self.query.maps[site], head, self.query)
-
-    def _on_without(self) -> None:
-        """Run the network without the chosen head, on another thread."""
-        session, query, site = self.session, self.query, self.heads.site
-        if session is None or query is None or site is None:
-            return
-        head = self.heads.heads[-1]
-        self.bar.show_message(f"Running without head {head} …")
-        self.without.setEnabled(False)
-
-        def compute() -> Any:
-            try:
-                return session.without_head(query.query, site, head)
-            except RestoreError as error:
-                return error
-
-        in_background(compute, self._on_effect)
-
-    def _on_effect(self, effect: Any) -> None:
-        self._show_ready()
-        if isinstance(effect, RestoreError):
-            self.bar.show_message("")
-            show_problem(effect)
-            return
-        source = self.state.layer
-        if self.session is None or source is None:
-            return
-        title = next(site.title for site in self.session.sites if site.name == effect.layer)
-        self.layers.add_effect(source, effect, title)
-        numbers = effect.to_dict()
-        decibels = numbers["without_db"]
-        self.bar.show_message(
-            f"Without head {effect.head} of {title} the result changes by "
-            f"{numbers['without_mean']:.2g} of its range on average"
-            + ("." if decibels is None else f" ({decibels:.0f} dB).")
-        )
-
-    # -- files ---------------------------------------------------------------------
-
-    def _save(self, title: str, suffixes: tuple[str, ...], *_: Any) -> None:
-        request, query, site = self._request, self.query, self.heads.site
-        if request is None or query is None or site is None:
-            return
-        image = request.run.image
-        folder = Path(image.path).parent if image.path else self._folder
-        proposed = folder / f"{Path(image.name).stem}_attention{suffixes[0]}"
-        path = ask_save_path(self, f"Save the {title.lower()}", proposed, title, suffixes)
-        if path is None:
-            return
-        self._folder = path.parent
-        every = [each.name for each in self.session.sites] if self.session else [site]
-        layers = every if title == "Numbers" else [site]
-        write = request.draw if title == "Figure" else request.save
-        in_background(partial(_error_of, partial(write, query.query, layers, path)), self._on_saved)
-
-    def _on_saved(self, problem: RestoreError | None) -> None:
-        if problem is not None:
-            show_problem(problem)
-
-
-def _error_of(write: Any) -> RestoreError | None:
-    try:
-        write()
-    except RestoreError as error:
-        return error
-    return None

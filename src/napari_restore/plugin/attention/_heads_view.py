@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
 from qtpy.QtCore import QRectF, QSize, Qt, Signal
-from qtpy.QtGui import QColor, QImage, QPainter, QPen
+from qtpy.QtGui import QColor, QPainter, QPen
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
-from napari_restore.plugin.attention._layers import limits_of
+from napari_restore.plugin.attention._thumbnails import GREY, SIDE, Thumbnails
 
 if TYPE_CHECKING:
-    from napari_restore.explain.attention import HeadMaps, QueryMaps
     from napari_restore.models import AttentionSite
 
-SIDE, GAP, TITLE = 44, 4, 16
-"""Of a thumbnail, between two, and of a row's title, in pixels."""
-GREY, DARK = QColor(128, 128, 128, 90), QColor(90, 90, 90)
-CHOSEN, MARK = QColor(255, 193, 7), QColor(230, 30, 30)
+GAP, TITLE = 4, 16
+"""Between two thumbnails, and of a row's title, in pixels."""
+CHOSEN = QColor(255, 193, 7)
 FAR = ("sparse", "full", "cached")
-SHARES = ("routing", "gate")
-"""Kinds whose numbers belong to the query's own cell: they are drawn as bars."""
 
 
 class Cell(NamedTuple):
@@ -46,9 +40,7 @@ class HeadsView(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._sites: tuple[AttentionSite, ...] = ()
-        self._shown: dict[str, HeadMaps] = {}
-        self._pictures: dict[str, list[QImage]] = {}
-        self._spread = False
+        self._pictures: dict[str, Thumbnails] = {}
         self.site: str | None = None
         """The chosen layer."""
         self.heads: list[str] = []
@@ -65,7 +57,7 @@ class HeadsView(QWidget):
     def show_sites(self, sites: Sequence[AttentionSite]) -> None:
         """Show rows for these layers, still grey; none clears the view."""
         self._sites = tuple(sites)
-        self._shown, self._pictures = {}, {}
+        self._pictures = {}
         names = [site.name for site in sites]
         if self.site not in names:
             # Those that reach beyond a window say most.
@@ -77,14 +69,9 @@ class HeadsView(QWidget):
         self.setFixedHeight(self.sizeHint().height())
         self.update()
 
-    def show_query(self, query: QueryMaps, *, spread: bool, replaces: bool) -> None:
-        """Show the maps of a query; with `replaces` those of another one are grey from now on."""
-        if replaces:
-            self._shown, self._pictures = {}, {}
-        self._spread = spread
-        for name, maps in query.maps.items():
-            self._shown[name] = maps
-            self._pictures[name] = _thumbnails(maps, spread=spread)
+    def show_pictures(self, pictures: Mapping[str, Thumbnails], *, replaces: bool) -> None:
+        """Show pictures of layers by name; with `replaces` all others are grey from now on."""
+        self._pictures = {**({} if replaces else self._pictures), **pictures}
         self.update()
 
     def choose(self, site: str, heads: Sequence[str]) -> None:
@@ -135,29 +122,33 @@ class HeadsView(QWidget):
 
     # -- painting and clicks -------------------------------------------------------
 
-    def paintEvent(self, _: Any) -> None:
+    def paintEvent(self, event: Any) -> None:
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform, on=False)
-        top: dict[str, float] = {}
-        titles = {site.name: site.title for site in self._sites}
-        numbers = {site.name: {h: n for n, h in enumerate(site.heads)} for site in self._sites}
+        font = painter.font()
+        font.setPixelSize(TITLE - 5)
+        painter.setFont(font)
+        text = self.palette().windowText().color()
+        sites = {site.name: site for site in self._sites}
+        # What is scrolled out of view is not asked for.
+        asked = QRectF(event.rect()).adjusted(0, -TITLE, 0, TITLE)
         for cell in self.cells():
-            top.setdefault(cell.site, cell.box.top())
+            if not cell.box.intersects(asked):
+                continue
+            site = sites[cell.site]
+            number = site.heads.index(cell.head)
+            if number == 0:
+                painter.setPen(text)
+                title = QRectF(0, cell.box.top() - TITLE, self.width(), TITLE)
+                painter.drawText(title, Qt.AlignmentFlag.AlignVCenter, site.title)
             pictures = self._pictures.get(cell.site)
             if pictures is None:
                 painter.fillRect(cell.box, GREY)
             else:
-                painter.drawImage(cell.box, pictures[numbers[cell.site][cell.head]])
+                pictures.paint(painter, cell.box, number)
             if cell.site == self.site and cell.head in self.heads:
                 painter.setPen(QPen(CHOSEN, 2))
                 painter.drawRect(cell.box.adjusted(1, 1, -1, -1))
-        painter.setPen(self.palette().windowText().color())
-        font = painter.font()
-        font.setPixelSize(TITLE - 5)
-        painter.setFont(font)
-        for name, at in top.items():
-            box = QRectF(0, at - TITLE, self.width(), TITLE)
-            painter.drawText(box, Qt.AlignmentFlag.AlignVCenter, titles[name])
         painter.end()
 
     def mousePressEvent(self, event: Any) -> None:
@@ -178,76 +169,3 @@ class HeadsView(QWidget):
             self.step(steps[event.text()])
         else:
             super().keyPressEvent(event)
-
-
-def _thumbnails(maps: HeadMaps, *, spread: bool) -> list[QImage]:
-    """Return a picture of each head, all of them on one scale."""
-    found = [maps.map(head).values for head in maps.site.heads]
-    limits = limits_of(np.stack(found), spread=spread)
-    if maps.site.kind in SHARES:
-        return [_bar(float(np.nanmax(values))) for values in found]
-    region, query = maps.map(maps.site.heads[0]).region, maps.query
-    middle = (
-        (query.y0 + query.y1) / 2 / maps.stride - region.y0,
-        (query.x0 + query.x1) / 2 / maps.stride - region.x0,
-    )
-    return [_thumbnail(values, limits, middle) for values in found]
-
-
-def _thumbnail(
-    values: npt.NDArray[np.float32], limits: tuple[float, float], query: tuple[float, float]
-) -> QImage:
-    """Return a map (h, w) within a square, never asked cells dark, the query marked."""
-    small, step = _reduced(values)
-    image = QImage(SIDE, SIDE, QImage.Format.Format_ARGB32)
-    image.fill(QColor(0, 0, 0, 0))
-    scale = SIDE / max(small.shape)
-    height, width = (side * scale for side in small.shape)
-    corner = (SIDE - height) / 2, (SIDE - width) / 2
-    painter = QPainter(image)
-    painter.drawImage(QRectF(corner[1], corner[0], width, height), _coloured(small, limits))
-    painter.setPen(QPen(MARK, 1.5))
-    y, x = (corner[axis] + query[axis] / step * scale for axis in (0, 1))
-    painter.drawLine(int(x - 3), int(y), int(x + 3), int(y))
-    painter.drawLine(int(x), int(y - 3), int(x), int(y + 3))
-    painter.end()
-    return image
-
-
-def _reduced(values: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], int]:
-    """Return a map with at most `SIDE` cells along a side: the largest of each block."""
-    step = -(-max(values.shape) // SIDE)
-    if step == 1:
-        return values, 1
-    height, width = (-(-side // step) for side in values.shape)
-    padded = np.full((height * step, width * step), -np.inf, np.float32)
-    padded[: values.shape[0], : values.shape[1]] = np.where(np.isnan(values), -np.inf, values)
-    most = padded.reshape(height, step, width, step).max(axis=(1, 3))
-    return np.where(np.isinf(most), np.nan, most).astype(np.float32), step
-
-
-def _coloured(values: npt.NDArray[np.float32], limits: tuple[float, float]) -> QImage:
-    """Return a map in viridis; cells that were never asked are dark grey."""
-    from napari.utils.colormaps import ensure_colormap
-
-    low, high = limits
-    share = np.clip((np.nan_to_num(values) - low) / (high - low), 0, 1)
-    colours = np.array(ensure_colormap("viridis").map(share.ravel()), float)
-    rgb = (255 * colours[:, :3]).astype(np.uint8).reshape(*values.shape, 3)
-    rgb[np.isnan(values)] = (DARK.red(), DARK.green(), DARK.blue())
-    rgb = np.ascontiguousarray(rgb)
-    height, width = values.shape
-    image = QImage(rgb.data, width, height, 3 * width, QImage.Format.Format_RGB888)
-    # The array goes with this function.
-    return image.copy()
-
-
-def _bar(share: float) -> QImage:
-    """Return a bar as high as a share of 1."""
-    image = QImage(SIDE, SIDE, QImage.Format.Format_ARGB32)
-    image.fill(GREY)
-    painter = QPainter(image)
-    height = SIDE * min(1.0, max(0.0, share))
-    painter.fillRect(QRectF(SIDE / 4, SIDE - height, SIDE / 2, height), QColor(86, 180, 233))
-    painter.end()
-    return image

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore.plugin.areas._drawing_controller import add_outlines
+from napari_restore import Region
+from napari_restore.plugin.attention._in_one_go import in_one_go
+from napari_restore.plugin.attention._outline import add_outline, show_outline
 from napari_restore.plugin.attribution._layers import signed_colours
 from napari_restore.plugin.layers._placing import (
     enlarged,
@@ -21,16 +23,13 @@ from napari_restore.plugin.layers._placing import (
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image as ImageLayer
-    from napari.layers import Shapes
+    from napari.layers import Vectors
     from napari.utils import Colormap
 
     from napari_restore.explain.attention import HeadEffect, HeadMap, HeadMaps, QueryMaps
 
-NAME, OUTLINE = "Attention", "Attention · cells"
+NAME = "Attention"
 NOTE = "where the network looked, not why"
-LINES = 32
-"""Strongest cells that lines are drawn to, where they are scattered."""
-SCATTERED = ("sparse", "full", "cached")
 COLOURS = ((0.90, 0.62, 0.0), (0.34, 0.71, 0.91), (0.0, 0.62, 0.45), (0.80, 0.47, 0.65))
 """Of Okabe and Ito, for several heads at once: distinguishable with any kind of colour vision."""
 Floats = npt.NDArray[np.float32]
@@ -64,7 +63,19 @@ class AttentionLayers:
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = viewer
         self.map: ImageLayer | None = None
-        self.outline: Shapes | None = None
+        self.outline: Vectors | None = None
+
+    def make(self, source: ImageLayer) -> None:
+        """Add both, still empty: adding them takes longer than a click should wait."""
+        active = self._viewer.layers.selection.active
+        if self.map is None or self.map not in self._viewer.layers:
+            nothing = np.full((1, 1), -1, np.float32)
+            self.map = self._layer(source, (Region(0, 0, 1, 1), 1), nothing, (0.0, 1.0))
+            self.map.name = NAME
+            self._viewer.layers.append(self.map)
+        if self.outline is None or self.outline not in self._viewer.layers:
+            self.outline = add_outline(self._viewer, source)
+        self._viewer.layers.selection.active = active
 
     def show(
         self,
@@ -73,24 +84,23 @@ class AttentionLayers:
         heads: Sequence[str],
         *,
         spread: bool,
-        outlined: bool = True,
+        rests: bool = True,
     ) -> None:
         """Show the chosen heads of one query, in place of those before.
 
-        `outlined` False leaves the outline as it is: while a query is dragged, drawing it takes longer
-        than the map.
+        `rests` False while a query is dragged: the outline stays as it is, and so do thumbnails.
         """
-        found = [maps.map(head) for head in heads]
-        self._show_map(source, found, spread=spread)
-        if outlined:
-            self._show_outline(source, maps, heads[0])
+        self.make(source)
+        self._show_map(source, [maps.map(head) for head in heads], spread=spread, rests=rests)
+        if rests:
+            assert self.outline is not None
+            show_outline(self.outline, maps, heads[0])
 
     def pin(self, source: ImageLayer, maps: HeadMaps, head: str, query: QueryMaps) -> ImageLayer:
         """Keep a head as a layer of its own, with its numbers."""
         found = maps.map(head)
-        layer = self._layer(
-            source, found, _filled(found.values), limits_of(found.values, spread=False)
-        )
+        limits = limits_of(found.values, spread=False)
+        layer = self._layer(source, found[1:], _filled(found.values), limits)
         layer.name = f"Head {head} · {maps.site.title} · {query.query.label}"
         layer.metadata["napari_restore_attention"] = {
             **maps.to_dict(),
@@ -136,32 +146,40 @@ class AttentionLayers:
 
     # -- the map -----------------------------------------------------------------
 
-    def _show_map(self, source: ImageLayer, found: Sequence[HeadMap], *, spread: bool) -> None:
-        before, active = self.map, self._viewer.layers.selection.active
-        if len(found) == 1:
-            limits = limits_of(found[0].values, spread=spread)
-            values: Any = _filled(found[0].values)
-            if before is not None and before in self._viewer.layers and not before.rgb:
-                # The same layer: what the user has set of it stays.
-                place = self._placed(source, found[0])
-                before.contrast_limits_range = limits
-                before.data, before.contrast_limits = values, limits
-                before.scale, before.affine = place["scale"], place["affine"]
-                return
-            layer = self._layer(source, found[0], values, limits)
-        else:
-            layer = self._layer(source, found[0], _mixed(found), None)
-        if before is not None and before in self._viewer.layers:
-            self._viewer.layers.remove(before)
-        layer.name = NAME
-        self._viewer.layers.append(layer)
-        self._viewer.layers.selection.active = active
-        self.map = layer
+    def _show_map(
+        self, source: ImageLayer, found: Sequence[HeadMap], *, spread: bool, rests: bool
+    ) -> None:
+        layer, mixes = self.map, len(found) > 1
+        assert layer is not None
+        limits = None if mixes else limits_of(found[0].values, spread=spread)
+        values = _mixed(found) if mixes else _filled(found[0].values)
+        if layer.rgb != mixes:
+            # napari knows no layer that changes from one to the other.
+            active = self._viewer.layers.selection.active
+            self._viewer.layers.remove(layer)
+            self.map = self._layer(source, found[0][1:], values, limits)
+            self.map.name = NAME
+            self._viewer.layers.append(self.map)
+            self._viewer.layers.selection.active = active
+            return
+        # The same layer: what the user has set of it stays.
+        place = self._placed(source, *found[0][1:])
+        # Those that napari draws by, and for its widgets and boxes around layers at last.
+        names = [] if mixes else ["contrast_limits"]
+        names += ["affine", *([] if mixes else ["contrast_limits_range"])] if rests else []
+        with in_one_go(layer, names, rests=rests):
+            layer.data = values
+            if limits is not None:
+                layer.contrast_limits_range = limits
+                layer.contrast_limits = limits
+            if not np.allclose(layer.scale, place["scale"]):
+                layer.scale = place["scale"]
+            layer.affine = place["affine"]
 
     def _layer(
         self,
         source: ImageLayer,
-        found: HeadMap,
+        place: tuple[Region, int],
         values: Any,
         limits: tuple[float, float] | None,
     ) -> ImageLayer:
@@ -176,48 +194,17 @@ class AttentionLayers:
             blending="translucent",
             cache=False,
             **shown,
-            **self._placed(source, found),
+            **self._placed(source, *place),
             units=source.units[-2:],
             axis_labels=source.axis_labels[-2:],
             metadata={"napari_restore_source": source.unique_id, "about": NOTE},
         )
 
-    def _placed(self, source: ImageLayer, found: HeadMap) -> dict[str, Any]:
+    def _placed(self, source: ImageLayer, region: Region, stride: int) -> dict[str, Any]:
         """Return the place of a map of cells: each covers `stride` pixels, the first from −½."""
-        stride, region = found.stride, found.region
         middle = (stride - 1) / 2
         matrix = shifted(plane_of(source), region.y0 * stride + middle, region.x0 * stride + middle)
         return scale_and_affine(widen(enlarged(matrix, stride), 2))
-
-    # -- window and strongest cells ------------------------------------------------
-
-    def _show_outline(self, source: ImageLayer, maps: HeadMaps, head: str) -> None:
-        shapes, kinds = _shapes(maps, head)
-        before = self.outline
-        if before is None or before not in self._viewer.layers:
-            active = self._viewer.layers.selection.active
-            about = {"napari_restore_source": source.unique_id}
-            self.outline = before = add_outlines(self._viewer, OUTLINE, source, about)
-            before.name = OUTLINE
-            self._viewer.layers.selection.active = active
-        width = before.current_edge_width
-        before.selected_data = set()
-        before.data = []
-        if shapes:
-            before.add(shapes, shape_type=kinds, edge_width=width, edge_color="white")
-        before.selected_data = set()
-
-
-def _shapes(maps: HeadMaps, head: str) -> tuple[list[Any], list[str]]:
-    """Return the window's outline, or lines to the strongest cells, in pixels of the image."""
-    stride = maps.stride
-    if maps.site.kind in SCATTERED:
-        cells, _ = maps.strongest(head, LINES)
-        query = np.array([maps.query.y0 + maps.query.y1 - 1, maps.query.x0 + maps.query.x1 - 1]) / 2
-        lines = [np.stack([query, stride * cell + (stride - 1) / 2]) for cell in cells]
-        return lines, ["line"] * len(lines)
-    y0, x0, y1, x1 = (edge * stride - 0.5 for edge in maps.region)
-    return [np.array([(y0, x0), (y0, x1), (y1, x1), (y1, x0)])], ["rectangle"]
 
 
 def _filled(values: Floats) -> Floats:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 import napari_restore as nr
 from napari_restore import api
 from napari_restore.engine import Event
@@ -65,8 +67,11 @@ class PrepareTask(StoppableTask):
 
     def work(self) -> Iterator[Any]:
         """Yield events, and at last the session or the error."""
+        from napari.layers import Points
 
         def compute(send: Callable[[Any], None]) -> None:
+            # napari imports pandas, seconds on a busy machine, when the first of them is made.
+            Points(np.zeros((1, 2)))
             session = self.request.session(emit=send, stop=self._stop)
             session.prepare()
             send(session)

@@ -9,6 +9,7 @@ import numpy as np
 from qtpy.QtCore import QObject, Signal
 
 from napari_restore.plugin._state import image_of
+from napari_restore.plugin.attention._in_one_go import in_one_go
 from napari_restore.plugin.layers._placing import data_to_world, plane_of, scale_and_affine
 from napari_restore.plugin.layers._visible import in_data
 
@@ -69,28 +70,36 @@ class QueryController(QObject):
         self._show(source)
         self.moved.emit(*self.place)
 
+    def make(self, source: ImageLayer) -> None:
+        """Add the layer of the cross, still empty: adding it takes longer than a click should wait."""
+        if self._points is not None and self._points in self._viewer.layers:
+            return
+        active = self._viewer.layers.selection.active
+        self._points = self._viewer.add_points(
+            np.zeros((0, 2)),
+            name=NAME,
+            symbol="cross",
+            face_color="red",
+            border_color="white",
+            border_width=0.1,
+            size=1,
+            **scale_and_affine(plane_of(source)),
+            units=source.units[-2:],
+            metadata={"napari_restore_source": source.unique_id},
+        )
+        self._viewer.layers.selection.active = active
+
     def _show(self, source: ImageLayer) -> None:
-        if self._points is None or self._points not in self._viewer.layers:
-            active = self._viewer.layers.selection.active
-            self._points = self._viewer.add_points(
-                [self.place],
-                name=NAME,
-                symbol="cross",
-                face_color="red",
-                border_color="white",
-                border_width=0.1,
-                size=1,
-                **scale_and_affine(plane_of(source)),
-                units=source.units[-2:],
-                metadata={"napari_restore_source": source.unique_id},
-            )
-            self._viewer.layers.selection.active = active
-        self._points.data = [self.place]
-        # As large on the screen at every zoom; setting it draws the layer once more.
+        self.make(source)
+        points = self._points
+        assert points is not None
+        # As large on the screen at every zoom.
         pixel = float(np.sqrt(abs(np.linalg.det(data_to_world(source)[-3:-1, -3:-1]))))
         size = GRAB / float(self._viewer.scene.camera.zoom) / pixel
-        if not np.allclose(self._points.size, size, rtol=0.05):
-            self._points.size = size
+        with in_one_go(points, rests=False):
+            points.data = [self.place]
+            if not np.allclose(points.size, size, rtol=0.05):
+                points.size = size
 
     def _on_press(self, viewer: ViewerModel, event: Any) -> Iterator[None]:
         source = self._state.layer

@@ -1,0 +1,144 @@
+"""What is done with the chosen heads: kept as layers, left out of the network, written to files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QObject, Signal
+from qtpy.QtWidgets import QPushButton, QWidget
+
+from napari_restore.errors import RestoreError
+from napari_restore.plugin._notices import show_problem
+from napari_restore.plugin.results._save_dialog import ask_save_path
+from napari_restore.plugin.threads._background import in_background
+
+if TYPE_CHECKING:
+    from napari_restore.plugin._state import RestoreState
+    from napari_restore.plugin.attention._asked import Asked
+    from napari_restore.plugin.attention._heads_view import HeadsView
+    from napari_restore.plugin.attention._layers import AttentionLayers
+
+
+class HeadActions(QObject):
+    """Buttons that act on the heads chosen in a view."""
+
+    happened = Signal(str)
+    """What is under way or came of it, as a sentence."""
+
+    def __init__(
+        self,
+        state: RestoreState,
+        asked: Asked,
+        heads: HeadsView,
+        layers: AttentionLayers,
+        parent: QWidget,
+    ) -> None:
+        super().__init__(parent)
+        self._state, self._asked, self._heads, self._layers = state, asked, heads, layers
+        self._parent = parent
+        self._folder = Path.home()
+        self.pin = self._button("Pin", "Keep the chosen head as a layer of its own", self._on_pin)
+        self.without = self._button(
+            "Leave out",
+            "Run the network without the chosen head around the query, and show what changes",
+            self._on_without,
+        )
+        self.map = self._button(
+            "Map …",
+            "The chosen layer's heads as a georeferenced float32 raster, or .npz",
+            partial(self._save, "Map", (".tif", ".npz")),
+        )
+        self.figure = self._button(
+            "Figure …",
+            "A figure of the chosen layer's heads, with all settings",
+            partial(self._save, "Figure", (".png", ".pdf", ".svg")),
+        )
+        self.table = self._button(
+            "Numbers …",
+            "Entropy, distance and shares of every head of every layer",
+            partial(self._save, "Numbers", (".csv",)),
+        )
+        self.buttons = (self.pin, self.without, self.map, self.figure, self.table)
+
+    def _button(self, title: str, tip: str, slot: Callable[..., None]) -> QPushButton:
+        button = QPushButton(title, self._parent)
+        button.setToolTip(tip)
+        button.clicked.connect(slot)
+        return button
+
+    def allow(self, allowed: bool) -> None:
+        """Enable all buttons, or none."""
+        for button in self.buttons:
+            button.setEnabled(allowed)
+
+    # -- layers -------------------------------------------------------------------
+
+    def _on_pin(self) -> None:
+        query, site, source = self._asked.query, self._heads.site, self._state.layer
+        if query is None or source is None or site is None or site not in query.maps:
+            return
+        for head in self._heads.heads:
+            self._layers.pin(source, query.maps[site], head, query)
+
+    def _on_without(self) -> None:
+        """Run the network without the chosen head, on another thread."""
+        session, query, site = self._asked.session, self._asked.query, self._heads.site
+        if session is None or query is None or site is None:
+            return
+        head = self._heads.heads[-1]
+        self.happened.emit(f"Running without head {head} …")
+        self.without.setEnabled(False)
+        compute = partial(session.without_head, query.query, site, head)
+        in_background(partial(result_of, compute), self._on_effect)
+
+    def _on_effect(self, effect: Any) -> None:
+        self.without.setEnabled(self._asked.query is not None)
+        if isinstance(effect, RestoreError):
+            self.happened.emit("")
+            show_problem(effect)
+            return
+        source = self._state.layer
+        if self._asked.session is None or source is None:
+            return
+        title = self._asked.title(effect.layer)
+        self._layers.add_effect(source, effect, title)
+        numbers = effect.to_dict()
+        decibels = numbers["without_db"]
+        self.happened.emit(
+            f"Without head {effect.head} of {title} the result changes by "
+            f"{numbers['without_mean']:.2g} of its range on average"
+            + ("." if decibels is None else f" ({decibels:.0f} dB).")
+        )
+
+    # -- files --------------------------------------------------------------------
+
+    def _save(self, title: str, suffixes: tuple[str, ...], *_: Any) -> None:
+        session, request, query = self._asked.session, self._asked.request, self._asked.query
+        site = self._heads.site
+        if session is None or request is None or query is None or site is None:
+            return
+        image = request.run.image
+        folder = Path(image.path).parent if image.path else self._folder
+        proposed = folder / f"{Path(image.name).stem}_attention{suffixes[0]}"
+        path = ask_save_path(self._parent, f"Save the {title.lower()}", proposed, title, suffixes)
+        if path is None:
+            return
+        self._folder = path.parent
+        layers = [each.name for each in session.sites] if title == "Numbers" else [site]
+        write = request.draw if title == "Figure" else request.save
+        in_background(partial(result_of, partial(write, query.query, layers, path)), self._on_saved)
+
+    def _on_saved(self, problem: RestoreError | None) -> None:
+        if problem is not None:
+            show_problem(problem)
+
+
+def result_of(compute: Callable[[], Any]) -> Any:
+    """Return what `compute` returns, or the `RestoreError` that it raises."""
+    try:
+        return compute()
+    except RestoreError as error:
+        return error
