@@ -12,7 +12,7 @@ from PIL import Image
 from qtpy.QtCore import QPointF, Qt
 
 import napari_restore as nr
-from napari_restore.plugin.attention import _attention_tab, _head_actions
+from napari_restore.plugin.attention import _action_bar, _attention_tab
 from napari_restore.plugin.attention._heads_view import HeadsView
 from napari_restore.plugin.layers._placing import plane_of
 
@@ -62,7 +62,7 @@ def asked(tab: Any, qtbot: Any, y: int, x: int) -> Any:
 @pytest.mark.slow
 def test_a_click_becomes_heads_over_the_image(prepared: Any, qtbot: Any) -> None:
     tab = prepared
-    assert not tab.actions.pin.isEnabled()
+    assert not tab.head_actions.pin.isEnabled()
     # Layers are there before the first click, which then need not wait for them.
     made = list(tab.viewer.layers)
     query = asked(tab, qtbot, 150, 260)
@@ -91,13 +91,24 @@ def test_a_click_becomes_heads_over_the_image(prepared: Any, qtbot: Any) -> None
     width = tab.layers.outline.edge_width
     tab.viewer.scene.camera.zoom *= 4
     qtbot.waitUntil(lambda: np.isclose(tab.layers.outline.edge_width, width / 4))
+    # Its weights by distance, which add up to 1; of bands the shares ω, too.
+    (title, shares), *others = tab.chart.groups.items()
+    assert title == "Weights by distance" and not others
+    assert list(shares) == ["0–8 px", "8–32 px", "32–128 px", "128–512 px", "> 512 px"]
+    assert np.isclose(sum(shares.values()), 1)
+    bands = next(site for site in tab.session.sites if site.kind == "band")
+    tab.heads.choose(bands.name, [bands.heads[0]])
+    omega = tab.chart.groups["Share ω of each band"]
+    assert list(omega) == ["low", "middle", "high"] and np.isclose(sum(omega.values()), 1)
+    tab.heads.choose("decoder.3.1", ["2"])
     # Several heads: a colour each.
     tab.heads.choose("decoder.3.1", ["2", "3"])
     assert tab.layers.map.rgb
     # Settings make another question.
     tab.state.model = "dcp"
-    assert tab.session is None and not tab.actions.pin.isEnabled()
+    assert tab.session is None and not tab.head_actions.pin.isEnabled()
     assert [layer.name for layer in tab.viewer.layers] == ["town"]
+    assert not tab.chart.groups and tab.chart.isHidden()
     assert "has no attention" in tab.hint.text() and not tab.bar.button.isEnabled()
 
 
@@ -120,21 +131,21 @@ def test_dragging_follows_pinning_keeps_and_closing_frees(
     assert tab.pointer.place == (120, 200)
     asked(tab, qtbot, 120, 200)
     tab.heads.choose("bottleneck.1", ["4"])
-    tab.actions.without.click()
+    tab.head_actions.without.click()
     qtbot.waitUntil(lambda: "dB" in tab.bar.message.text())
     effect = tab.viewer.layers[-1]
     assert effect.name == "Without head 4 · bottleneck 1" and effect.data.shape == (249, 257)
     tab.viewer.layers.remove(effect)
-    tab.actions.pin.click()
+    tab.head_actions.pin.click()
     assert tab.viewer.layers[-1].name == "Head 4 · bottleneck 1 · x 200, y 120"
     kept = tab.viewer.layers[-1].metadata["napari_restore_attention"]
     assert kept["head"] == "4" and kept["query"]["box"] == [120, 200, 121, 201]
     for button, name in (
-        (tab.actions.map, "map.tif"),
-        (tab.actions.figure, "figure.png"),
-        (tab.actions.table, "n.csv"),
+        (tab.head_actions.map, "map.tif"),
+        (tab.head_actions.figure, "figure.png"),
+        (tab.head_actions.table, "n.csv"),
     ):
-        monkeypatch.setattr(_head_actions, "ask_save_path", lambda *a, n=name: tmp_path / n)
+        monkeypatch.setattr(_action_bar, "ask_save_path", lambda *a, n=name: tmp_path / n)
         button.click()
         qtbot.waitUntil((tmp_path / name).exists)
     direct = tmp_path / "direct.tif"

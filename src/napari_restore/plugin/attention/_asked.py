@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from napari_restore.explain.attention import AttentionSession, QueryMaps
+    from napari_restore.models import AttentionSite
     from napari_restore.plugin.attention._prepare_task import AttentionRequest
 
 
@@ -27,7 +28,11 @@ class Asked:
         if session is not None:
             session.source.close()
 
-    def title(self, site: str) -> str:
-        """Return the title of a layer of the network by its name."""
+    def site(self, name: str) -> AttentionSite:
+        """Return a layer of the network by its name."""
         assert self.session is not None
-        return next(each.title for each in self.session.sites if each.name == site)
+        return next(each for each in self.session.sites if each.name == name)
+
+    def title(self, name: str) -> str:
+        """Return the title of a layer of the network by its name."""
+        return self.site(name).title

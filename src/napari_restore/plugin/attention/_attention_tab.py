@@ -14,14 +14,15 @@ from napari_restore.errors import RestoreError
 from napari_restore.plugin._notices import error_text, show_problem
 from napari_restore.plugin._state import image_of
 from napari_restore.plugin.areas._targets import Area
+from napari_restore.plugin.attention._action_bar import HeadActions
 from napari_restore.plugin.attention._asked import Asked
-from napari_restore.plugin.attention._head_actions import HeadActions
 from napari_restore.plugin.attention._heads_view import HeadsView
 from napari_restore.plugin.attention._latest_answers import LatestAnswers
 from napari_restore.plugin.attention._layers import AttentionLayers
-from napari_restore.plugin.attention._numbers import numbers_text
+from napari_restore.plugin.attention._numbers import numbers_text, shares_of
 from napari_restore.plugin.attention._prepare_task import AttentionRequest, PrepareTask
 from napari_restore.plugin.attention._query_controller import QueryController
+from napari_restore.plugin.attention._share_plots import BarChart
 from napari_restore.plugin.attention._thumbnails import thumbnails_of
 from napari_restore.plugin.runs._run_bar import RunBar
 from napari_restore.plugin.widgets._combo_box import NarrowComboBox
@@ -65,7 +66,7 @@ class AttentionTab(Section):
         self._answers = LatestAnswers(self)
         self._all_soon = QTimer(self, singleShot=True, interval=IDLE_MS)
         self.heads = HeadsView(self)
-        self.actions = HeadActions(state, self.asked, self.heads, self.layers, self)
+        self.head_actions = HeadActions(state, self.asked, self.heads, self.layers, self)
         self._build()
         self._connect()
         self._on_settings()
@@ -98,6 +99,7 @@ class AttentionTab(Section):
         self.scale.setToolTip("From which weight on colours differ; the largest is the brightest")
         self.numbers = QLabel(self)
         self.numbers.setWordWrap(True)
+        self.chart = BarChart(self)
         form = form_layout()
         form.addRow("Query", in_a_row(self.column, self.row))
         form.addRow("Scale", self.scale)
@@ -107,8 +109,9 @@ class AttentionTab(Section):
         layout.addWidget(self.bar)
         layout.addLayout(form)
         layout.addWidget(self.numbers)
+        layout.addWidget(self.chart)
         layout.addWidget(self.heads)
-        layout.addLayout(flowing(*self.actions.buttons))
+        layout.addLayout(flowing(*self.head_actions.buttons))
         layout.addStretch(1)
 
     def _connect(self) -> None:
@@ -120,7 +123,7 @@ class AttentionTab(Section):
         self.row.valueChanged.connect(self._on_typed)
         self._answers.answered.connect(self._on_answer)
         self._all_soon.timeout.connect(partial(self._ask, None))
-        self.actions.happened.connect(self.bar.show_message)
+        self.head_actions.happened.connect(self.bar.show_message)
         for name in SETTINGS:
             self.listen(getattr(self.state.events, name), self._on_settings)
 
@@ -163,9 +166,10 @@ class AttentionTab(Section):
         """Enable what needs a prepared image, or an answer."""
         for widget in (self.column, self.row, self.scale):
             widget.setEnabled(self.session is not None)
-        self.actions.allow(self.query is not None)
+        self.head_actions.allow(self.query is not None)
         if self.query is None:
             self.numbers.setText("")
+            self.chart.show_groups({})
 
     def toggle(self) -> None:
         """Prepare, or cancel the preparation under way."""
@@ -295,3 +299,4 @@ class AttentionTab(Section):
         maps, heads = self.query.maps[site], self.heads.heads
         self.layers.show(source, maps, heads, spread=self.scale.currentData(), rests=rests)
         self.numbers.setText(numbers_text(self.query, site, heads[-1]))
+        self.chart.show_groups(shares_of(self.query, site, heads[-1]))

@@ -78,7 +78,7 @@ def of_layer(maps: HeadMaps, *, spread: bool, beside: HeadMaps | None = None) ->
         ((query.x0 + query.x1) / 2 / maps.stride - region.x0) / step,
     )
     heads, height, width = small.shape
-    picture = _coloured(small.reshape(heads * height, width), limits)
+    picture = coloured(small.reshape(heads * height, width), limits)
     return Thumbnails(picture, (height, width), middle)
 
 
@@ -100,8 +100,8 @@ def _reduced(values: Floats) -> tuple[Floats, int]:
     return np.where(np.isinf(most), np.nan, most).astype(np.float32), step
 
 
-def _coloured(values: Floats, limits: tuple[float, float]) -> QImage:
-    """Return values (h, w) in viridis; cells that were never asked are dark grey."""
+def coloured(values: Floats, limits: tuple[float, float]) -> QImage:
+    """Return values (h, w) in viridis, a pixel each; those that are NaN are dark grey."""
     low, high = limits
     shares = np.clip((np.nan_to_num(values) - low) / (high - low), 0, 1)
     numbers = np.round(shares * (COLOURS - 1)).astype(np.intp)
