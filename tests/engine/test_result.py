@@ -9,8 +9,9 @@ import napari_restore as nr
 from napari_restore import api, errors
 from napari_restore.engine import Region
 from napari_restore.engine.masks import _mask_strength as mask_module
-from napari_restore.engine.results import _result as result_module
+from napari_restore.engine.results import _blended
 from napari_restore.engine.results._quality import QUALITY
+from napari_restore.engine.results._result import Result
 from napari_restore.engine.storage._store import ResultStore
 
 from ._whole import model, whole
@@ -108,7 +109,7 @@ def test_a_result_that_is_not_complete_is_no_black_picture(run, hazy, options):
     lines = journal.read_text(encoding="utf-8").splitlines(keepends=True)
     y0, x0, y1, x1 = json.loads(lines[-1])["region"]
     journal.write_text("".join(lines[:-1]), encoding="utf-8")
-    result.store = ResultStore.attach(result.store.path)
+    result = Result(result.plan, ResultStore.attach(result.store.path), result.record)
     with pytest.raises(errors.ResourceError, match="not complete"):
         result.read((0, 0, hazy.height, hazy.width))
     with pytest.raises(errors.ResourceError):
@@ -122,7 +123,7 @@ def test_pieces_make_no_difference(run, hazy, monkeypatch, options):
     result = run(hazy, **options)
     together = result.read(whole(hazy))
     monkeypatch.setattr(mask_module.pieces_of, "__defaults__", (77, 5000))
-    monkeypatch.setattr(result_module, "LUMA_PIXELS", 3000)
+    monkeypatch.setattr(_blended, "LUMA_PIXELS", 3000)
     np.testing.assert_array_equal(result.read(whole(hazy)), together)
 
 

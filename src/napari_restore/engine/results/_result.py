@@ -1,4 +1,4 @@
-"""Result of a run: its pixels, read blended with the source, and saved."""
+"""Result of a run: its pixels and side maps, and their files."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import copy
 import functools
 import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
@@ -14,38 +14,30 @@ from typing import Any, Unpack
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore.engine._region import Region, smaller
-from napari_restore.engine.masks._mask_level import mask_at_level
+from napari_restore.engine._region import Region
 from napari_restore.engine.masks._mask_strength import (
     MaskStrength,
     RegionMask,
     Within,
-    pieces_of,
 )
 from napari_restore.engine.masks._open_mask import open_mask
 from napari_restore.engine.memory._budget import peak_in
 from napari_restore.engine.planning._plan import Plan
-from napari_restore.engine.planning._tiles import CELL
 from napari_restore.engine.results._adjust import Adjustment
-from napari_restore.engine.results._levels import is_affordable, read_source
-from napari_restore.engine.results._luma import LumaModel, blend
+from napari_restore.engine.results._blended import BlendedPixels
 from napari_restore.engine.results._quality import ABOUT_CHANGE, QUALITY, change_bits
+from napari_restore.engine.results._store_layout import result_levels
 from napari_restore.engine.storage._store import SIDECARS, ResultStore
 from napari_restore.errors import ResourceError
 from napari_restore.images import (
     ExportOptions,
-    Image,
     Pixels,
     SaveOptions,
     adopt_zarr,
     can_adopt,
     chunk_cache,
-    level_sizes,
     write_image,
 )
-
-LUMA_PIXELS = 2**20
-"""Pixels blended at a time by their luma, which takes twice the memory of a plain blend."""
 
 
 class Result:
@@ -75,10 +67,7 @@ class Result:
         self._origin = plan.origin
         self._maps = plan.maps
         self._mask = mask
-        self._masks: dict[int, MaskStrength] = {} if mask is None else {0: mask}
-        """By level."""
-        self._luma_model: LumaModel | None = None
-        self._excluded: MaskStrength | None = None
+        self._pixels = BlendedPixels(plan, store, record, mask)
 
     @classmethod
     def of_run(cls, plan: Plan, record: dict[str, Any]) -> Result:
@@ -113,6 +102,7 @@ class Result:
         settings = adjustment.to_dict()
         other = copy.copy(self)
         other.plan = replace(self.plan, adjustment=adjustment)
+        other._pixels = self._pixels.with_plan(other.plan)
         other.record = copy.deepcopy(self.record)
         if other.record:
             other.record |= {"adjustment": settings, "output": None}
@@ -168,131 +158,32 @@ class Result:
         image at that level, which the plan must include. Raises `ResourceError` if the store lacks
         a pixel that the run was to restore.
         """
-        return self._read(Region(*box), level, check=True)
+        return self._pixels.read(Region(*box), level, check=True)
 
     def read_landed(self, box: tuple[int, int, int, int], level: int = 0) -> npt.NDArray[Any]:
         """Return pixels as `read`, with 0 instead of an error where they are not finished yet."""
-        return self._read(Region(*box), level, check=False)
+        return self._pixels.read(Region(*box), level, check=False)
 
     def reaches(self, box: tuple[int, int, int, int], level: int = 0) -> npt.NDArray[np.bool_]:
         """Return which pixels (h, w) of `box`, in pixels of `level`, the areas or the mask cover.
 
         The others are the source's, whatever the adjustment.
         """
-        region = Region(*box)
-        if self._mask is None:
-            return np.ones(region.shape, bool)
-        return self._mask_strength_of(self._mask, region, level) > 0
+        return self._pixels.reaches(Region(*box), level)
 
     def left_out(self, box: tuple[int, int, int, int], level: int = 0) -> npt.NDArray[np.uint8]:
         """Return (h, w) bits of `QUALITY` of the pixels that no run restores.
 
         They are nodata or excluded. `box` is in pixels of `level`; 0 where pixels count.
         """
-        region = Region(*box)
-        bits = np.zeros(region.shape, np.uint8)
-        _, valid = read_source(self.image, region, level)
-        if valid is not None:
-            bits[~valid] = QUALITY["unchanged"] | QUALITY["nodata"]
-        if self.plan.reading.exclude is not None:
-            if self._excluded is None:
-                self._excluded = open_mask(self.plan.reading.exclude, self.image)
-            size = (self.image.height, self.image.width)
-            excluded = mask_at_level(self._excluded, level, size).read(region) > 0
-            bits[excluded] = QUALITY["unchanged"] | QUALITY["excluded"]
-        return bits
+        return self._pixels.left_out(Region(*box), level)
 
     def is_affordable(self, level: int) -> bool:
         """Return whether reading `level` reads a bounded number of pixels for each.
 
         False where the source is needed and lacks levels; its `build_pyramid` makes them.
         """
-        return self._is_plain or is_affordable(self.image, level)
-
-    def _read(self, region: Region, level: int, *, check: bool) -> npt.NDArray[Any]:
-        if not 0 <= level < self.store.level_count:
-            raise IndexError(f"level {level} of {self.store.level_count}")
-        if self._is_plain:
-            if check:
-                self._check_finished(region, level)
-            return self.store.read(region, str(level))
-        pixels = np.empty((*region.shape, self.image.bands), self.image.dtype)
-        needs_luma = self.adjustment.needs_luma
-        for piece in pieces_of(region, pixels=LUMA_PIXELS) if needs_luma else pieces_of(region):
-            strength = self._strength_of(piece, level)
-            if check:
-                self._check_finished(piece, level, strength)
-            blended = self._blended(piece, level, strength)
-            pixels[piece.within(region)] = blended
-        return pixels
-
-    @property
-    def _is_plain(self) -> bool:
-        """Whether pixels are those of the store."""
-        return self._mask is None and self.adjustment.is_neutral
-
-    def _blended(
-        self, region: Region, level: int, strength: npt.NDArray[np.float32]
-    ) -> npt.NDArray[Any]:
-        source, valid = read_source(self.image, region, level)
-        if not strength.any():
-            return source
-        restored = self.store.read(region, str(level))
-        if not self.adjustment.needs_luma:
-            return blend(source, restored, strength, self.image.nodata, valid)
-        strength = self._protected(source, strength)
-        luma_model = self._find_luma_model() if self.adjustment.luminance_only else None
-        return blend(source, restored, strength, self.image.nodata, valid, luma_model)
-
-    def _strength_of(self, region: Region, level: int = 0) -> npt.NDArray[np.float32]:
-        """Return (h, w) strength of the mask and the adjustment, whatever the source."""
-        strength = np.full(region.shape, self.adjustment.strength, np.float32)
-        if self._mask is None:
-            return strength
-        return strength * self._mask_strength_of(self._mask, region, level)
-
-    def _mask_strength_of(
-        self, mask: MaskStrength, region: Region, level: int
-    ) -> npt.NDArray[np.float32]:
-        """Return (h, w) strength of the mask alone."""
-        if level not in self._masks:
-            size = (self.image.height, self.image.width)
-            self._masks[level] = mask_at_level(mask, level, size)
-        return self._masks[level].read(region)
-
-    def _protected(
-        self, source: npt.NDArray[Any], strength: npt.NDArray[np.float32]
-    ) -> npt.NDArray[np.float32]:
-        """Return `strength` reduced by the protection of the source's shadows and highlights."""
-        shadows, highlights = self.adjustment.protect_shadows, self.adjustment.protect_highlights
-        if not (shadows or highlights):
-            return strength
-        return strength * self._find_luma_model().share(source, shadows, highlights)
-
-    def _find_luma_model(self) -> LumaModel:
-        if self._luma_model is None:
-            self._luma_model = LumaModel.of_run(self.plan, self.record)
-        return self._luma_model
-
-    def _check_finished(
-        self, region: Region, level: int, strength: npt.NDArray[np.float32] | None = None
-    ) -> None:
-        """Raise `ResourceError` if a pixel that counts is not finished in the store.
-
-        Where `strength`, of `region` in pixels of `level`, is 0 nothing had to be computed.
-        """
-        fine = Region(*(edge << level for edge in region))
-        for target in self.plan.targets:
-            part = target.intersect(fine)
-            if part.is_empty or self.store.is_done(part):
-                continue
-            for cell in cells_of(part):
-                part_slices = smaller(cell, level).within(region)
-                counts = strength is None or strength[part_slices].any()
-                if counts and not self.store.is_done(cell):
-                    raise ResourceError(
-                        f"The result in {self.store.path} is not complete.", "Run it again."
-                    )
+        return self._pixels.is_affordable(level)
 
     # -- files -----------------------------------------------------------------------
 
@@ -360,7 +251,7 @@ class Result:
         """Whether the store contains exactly what an output of the whole image needs, unblended."""
         height, width, _ = self.store.shape
         return (
-            self._is_plain
+            self._pixels.is_plain
             and self.like is self.image
             and self.region == Region(0, 0, height, width)
             and self.store.level_count == len(result_levels(self.image)) + 1
@@ -431,7 +322,7 @@ class Result:
     def _quality(self, region: Region) -> npt.NDArray[np.uint8]:
         """Return the stored bits, updated for strength and mask."""
         quality: npt.NDArray[np.uint8] = self.store.read(region, "map_quality")
-        if self._is_plain:
+        if self._pixels.is_plain:
             return quality
         still = (quality & (QUALITY["excluded"] | QUALITY["nodata"])) > 0
         source = self.image.read(region)
@@ -439,8 +330,7 @@ class Result:
         # A NaN differs from itself.
         bits[still] = QUALITY["unchanged"]
         quality = (quality & ~np.uint8(ABOUT_CHANGE)) | bits
-        strength = self._protected(source, self._strength_of(region))
-        quality[strength == 0] = QUALITY["unchanged"]
+        quality[self._pixels.strength(source, region) == 0] = QUALITY["unchanged"]
         return quality
 
     def _tags(self) -> dict[str, str]:
@@ -451,34 +341,6 @@ class Result:
             "NAPARI_RESTORE_PARAMETERS": str(model.get("parameters", "")),
             "NAPARI_RESTORE_VERSION": str(self.record.get("version", "")),
         }
-
-
-def cells_of(box: Region) -> Iterator[Region]:
-    """Yield the parts of `box` in each cell of which the store records whether it is finished."""
-    grid = box.align(CELL)
-    for y in range(grid.y0, grid.y1, CELL):
-        for x in range(grid.x0, grid.x1, CELL):
-            yield Region(y, x, y + CELL, x + CELL).intersect(box)
-
-
-def store_layout(plan: Plan) -> dict[str, Any]:
-    """Return the levels and maps of a plan's store, as parameters of `ResultStore.open`."""
-    image = plan.image
-    sizes = {"airlight": len(plan.bands)}
-    # The change depends on strength and mask: it is computed when it is saved.
-    stored = [name for name in plan.maps if name != "change"]
-    return {
-        "levels": result_levels(image) if plan.pyramid else (),
-        "maps": {name: sizes.get(name, 1) for name in stored},
-    }
-
-
-def result_levels(image: Image) -> tuple[tuple[int, int], ...]:
-    """Return the sizes of the result's further pyramid levels, down to a long side ≤ 512.
-
-    No more than seven: a tile begins on a whole pixel of those, whatever its size.
-    """
-    return tuple(level_sizes(image.height, image.width)[1:8])
 
 
 def digest(path: Path) -> str:

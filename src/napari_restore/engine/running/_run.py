@@ -17,7 +17,7 @@ from napari_restore.engine.memory._device import keep_freed_memory, release_free
 from napari_restore.engine.memory._device_memory import DeviceMemory
 from napari_restore.engine.planning._plan import Plan
 from napari_restore.engine.planning._tiles import Schedule, cut_into_tiles
-from napari_restore.engine.results._result import result_levels, store_layout
+from napari_restore.engine.results._store_layout import result_levels, store_layout
 from napari_restore.engine.running._events import (
     Event,
     Finished,
