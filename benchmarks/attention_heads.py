@@ -29,13 +29,14 @@ from PIL import Image
 
 import napari_restore as nr
 from napari_restore.explain.attention import AttentionSession, HeadMaps, Query
+from napari_restore.explain.tables._bootstrap import mean_of
 
 FOLDERS = {"aerial_clean": ("aerial", "smooth"), "natural_clean": ("natural", "horizon")}
 SQUARES = 4
 """Squares along a side; one query in each."""
 LEAST = 500
 """Shorter side from which a scene is taken."""
-SEED, RESAMPLES = 0, 10_000
+SEED = 0
 WITHOUT_PLACES = ("routing", "gate", "channel")
 COLUMNS = {
     "candidates": "{:.0f}",
@@ -148,14 +149,12 @@ def of_head(maps: HeadMaps, head: int, measured: dict[str, Any]) -> dict[str, fl
     cells = maps.cells[head][maps.cells[head][:, 0] >= 0]
     known = {tuple(cell) for cell in cells.tolist()}
     beside = [((y, x - 1) in known) or ((y, x + 1) in known) for y, x in known]
-    query, stride = maps.query, maps.stride
-    middle = np.array([query.y0 + query.y1, query.x0 + query.x1]) / 2
     return {
         "candidates": len(cells),
         "entropy": measured["entropy"],
         "effective cells": measured["effective_cells"],
         "distance, px": measured["distance_px"],
-        "equal weights, px": float(np.hypot(*(stride * (cells + 0.5) - middle).T).mean()),
+        "equal weights, px": measured["equal_distance_px"],
         "in own tile": measured["tile_share"],
         "in runs": float(np.mean(beside)),
         "by parity": by_parity(maps.weights[head][maps.cells[head][:, 0] >= 0], cells),
@@ -180,11 +179,8 @@ def by_parity(weights: np.ndarray, cells: np.ndarray) -> float:
 
 def cell(values: list[float], text: str) -> str:
     """Return the mean of a number over scenes, with its interval."""
-    rng = np.random.default_rng(SEED)
-    known = np.array(values)
-    means = known[rng.integers(0, len(known), (RESAMPLES, len(known)))].mean(axis=1)
-    low, high = np.percentile(means, (2.5, 97.5))
-    mean, least, most = (text.format(value) for value in (known.mean(), low, high))
+    found = mean_of(values, SEED)
+    mean, least, most = (text.format(value) for value in (found.mean, found.low, found.high))
     return mean if least == most else f"{mean} ({least}–{most})"
 
 

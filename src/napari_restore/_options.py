@@ -88,6 +88,27 @@ class MethodSettings:
     check: str | None = None
 
 
+class AttentionOptions(TypedDict, total=False):
+    """The fields of `AttentionSettings` as keywords; part of a record."""
+
+    attended_by: bool
+    ablate: bool
+    sample: int | None
+    seed: int
+    random_twin: bool
+
+
+@dataclass(frozen=True)
+class AttentionSettings:
+    """What is asked about the attention of a network, beside places and layers."""
+
+    attended_by: bool = False
+    ablate: bool = False
+    sample: int | None = None
+    seed: int = 0
+    random_twin: bool = False
+
+
 class AttributionOptions(MethodOptions, ReadingOptions, MachineOptions, total=False):
     """Options of an attribution beside image, model and target."""
 

@@ -129,6 +129,36 @@ def test_json_is_the_record_and_a_table_has_names(
 
 
 @pytest.mark.slow
+def test_a_sample_beside_random_weights_is_repeated(
+    prepared: Asked, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, record, summary = (tmp_path / name for name in ("a.csv", "a.json", "summary.csv"))
+    words = ["attend", prepared.scene, *MODEL, "--sample", "5", "--seed", "3", "--random-twin"]
+    words += ["--layer", LAYER, "-o", out, "--record", record, "--summary", summary]
+    assert main([str(word) for word in words]) == 0
+    printed = capsys.readouterr().out
+    assert "Means over 5 queries" in printed and printed.count("random weights") == 2
+    rows = list(csv.DictReader(out.read_text(encoding="utf-8").splitlines()))
+    assert len(rows) == 5 * 2 * 2 and len({(row["x"], row["y"]) for row in rows}) == 5
+    known = read_record(record)
+    weights = known["model"]["weights_sha256"]
+    assert [row["weights"] for row in rows[:4]] == [weights] * 2 + ["random:0"] * 2
+    means = list(csv.DictReader(summary.read_text(encoding="utf-8").splitlines()))
+    assert [row["weights"] for row in means] == [weights] * 2 + ["random:0"] * 2
+    own = [
+        float(row["entropy"]) for row in rows if row["weights"] == weights and row["head"] == "1"
+    ]
+    assert float(means[0]["entropy"]) == pytest.approx(np.mean(own))
+    again = tmp_path / "again.csv"
+    assert main(["rerun", str(record), "-o", str(again)]) == 0
+    assert again.read_bytes() == out.read_bytes()
+    # Of one query, below the numbers of each layer.
+    words = ["attend", prepared.scene, *MODEL, *QUERY, "--layer", LAYER, "--random-twin"]
+    assert main([str(word) for word in [*words, "-o", tmp_path / "one.tif"]]) == 0
+    assert capsys.readouterr().out.count("random weights") == 2
+
+
+@pytest.mark.slow
 def test_the_other_way_around(
     prepared: Asked, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -178,6 +208,28 @@ BAD = {
     "table without columns": (["--queries", "bad.csv", "-o", "a.csv"], "no columns x and y"),
     "no attention": ([*QUERY, "--model", "dcp", "-o", "a.csv"], "inf-dehaze-small"),
     "attended by": ([*QUERY, "--layer", LAYER, "--attended-by"], "is not known in decoder.4.2"),
+    "places of a sample": ([*QUERY, "--sample", "4", "-o", "a.csv"], "--sample draws its own"),
+    "table of a sample": (
+        ["--queries", "good.csv", "--sample", "4", "-o", "a.csv"],
+        "its own queries",
+    ),
+    "sample of none": (["--sample", "0", "-o", "a.csv"], "--sample takes no 0"),
+    "seed": (["--sample", "4", "--seed", "-1", "-o", "a.csv"], "--seed takes no -1"),
+    "raster of a sample": (["--sample", "4", "--layer", LAYER], "one query and one layer"),
+    "summary of a query": ([*QUERY, "-o", "a.csv", "--summary", "s.csv"], "is that of a sample"),
+    "summary exists": (
+        ["--sample", "4", "-o", "a.csv", "--summary", "mine.csv"],
+        "mine.csv exists",
+    ),
+    "summary is no table": (["--sample", "4", "-o", "a.csv", "--summary", "s.npz"], "is no table"),
+    "summary is the output": (
+        ["--sample", "4", "-o", "a.csv", "--summary", "a.csv"],
+        "would be written twice",
+    ),
+    "no twin": (
+        [*QUERY, "--weights", "random:0", "--random-twin", "-o", "a.csv"],
+        "has the weights random:0 itself",
+    ),
     "no heads": (
         [*QUERY, "--layer", "bottleneck.1.experts", "--ablate"],
         "bottleneck.1.experts has no heads",

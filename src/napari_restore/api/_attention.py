@@ -8,7 +8,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from napari_restore._options import MachineOptions
+from napari_restore._options import (
+    AttentionOptions,
+    AttentionSettings,
+    MachineOptions,
+    part_of,
+    without,
+)
 from napari_restore.api._attribution import open_task, task_of
 from napari_restore.api._images import Bands, Pathlike, open_image
 from napari_restore.api._models import as_model
@@ -21,7 +27,7 @@ from napari_restore.api._options import (
 from napari_restore.api._progress_bar import progress_bar
 from napari_restore.api._record_file import RecordFile, read_record_file
 from napari_restore.engine import Region
-from napari_restore.errors import BadParameter, option
+from napari_restore.errors import BadOutput, BadParameter, option
 from napari_restore.records import check_file
 
 if TYPE_CHECKING:
@@ -31,11 +37,11 @@ if TYPE_CHECKING:
     from napari_restore.explain.attention import Attention, AttentionSession, Query
 
 
-@documents_options(AttendOptions)
+@documents_options(AttendOptions, AttentionSettings)
 def attend(
     image: Any,
     model: str | os.PathLike[str] | nn.Module,
-    queries: Sequence[Query | Region | Sequence[int]],
+    queries: Sequence[Query | Region | Sequence[int]] = (),
     *,
     layers: str | Sequence[str] = "all",
     bands: Bands | None = None,
@@ -51,7 +57,7 @@ def attend(
         As for `plan`.
     queries
         Pixels (y, x) of level 0, and each a `Region` whose cells' maps are averaged; or with names, as
-        `queries_of` reads them.
+        `queries_of` reads them. With `sample` none, or the one `Region` to draw in.
     layers
         Names of layers, as ``napari-restore models ID`` lists them, or ``"all"``.
     attended_by
@@ -59,6 +65,13 @@ def attend(
     ablate
         Whether to run the network without each head of `layers` around every query, one after the
         other; the numbers are then among the measures, the differences in `.queries[0].effects`.
+    sample, seed
+        Draw this many queries, one in each of as many parts of nearly the same area, from this seed.
+        The record's ``summary`` then has the mean of each head's numbers with a 95 % bootstrap interval;
+        `.save_summary(path)` writes it.
+    random_twin
+        Whether to ask the same network with the weights ``"random:0"`` as well: `.twin`, and further
+        rows of tables.
     bands
         Which band is what, counted from 1: ``"red=4,green=3,blue=2"`` or a mapping.
     progress
@@ -85,9 +98,10 @@ def attend(
             opened,
             loaded,
             asked,
+            AttentionSettings(**part_of(options, AttentionOptions)),
             layers=layers,
             emit=emit or draw_event,
-            **options,
+            **without(options, AttentionOptions),
         )
     question = attention.record["attention"].pop("question")
     attention.record["task"] = task_of(opened, loaded, question, options)
@@ -162,6 +176,13 @@ def check_attention(path: Pathlike, *, overwrite: bool = False) -> None:
         check_file(Path(path), "file", option("path"), overwrite=overwrite)
     else:
         check_output(path, overwrite=overwrite, dtype="float32")
+
+
+def check_summary(path: Pathlike, *, overwrite: bool = False) -> None:
+    """Raise `BadOutput` for a file that `Attention.save_summary` could not write."""
+    if Path(path).suffix.lower() != ".csv":
+        raise BadOutput(f"{Path(path).name} is no table.", "Give a name that ends in .csv.")
+    check_file(Path(path), "file", option("summary"), overwrite=overwrite)
 
 
 def check_head(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ForwardRef, ParamSpec, TypeVar
 from typing_extensions import TypedDict
 
 from napari_restore._options import (
+    AttentionOptions,
     AttributionOptions,
     MachineOptions,
     ModelOptions,
@@ -45,11 +46,8 @@ class SessionOptions(ReadingOptions, MachineOptions, total=False):
     stop: threading.Event | None
 
 
-class AttendOptions(SessionOptions, total=False):
+class AttendOptions(AttentionOptions, SessionOptions, total=False):
     """Options of `attend` beside image, model and places."""
-
-    attended_by: bool
-    ablate: bool
 
 
 class ImageOptions(TypedDict, total=False):

@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import argparse
 from argparse import Namespace
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from napari_restore._format import format_seconds
-from napari_restore._options import MachineOptions, ReadingOptions, names_of
+from napari_restore._options import (
+    AttentionOptions,
+    AttentionSettings,
+    MachineOptions,
+    ReadingOptions,
+    names_of,
+)
 from napari_restore.commands._arguments import (
     context_of,
     load_model,
     may_run_code,
     open_attributed,
 )
+from napari_restore.commands._attention_text import attention_lines
 from napari_restore.commands._checks import (
     files_among,
     identities,
     read_files,
+    refuse_input,
 )
 from napari_restore.commands._explained import (
     check_outputs,
@@ -40,11 +47,12 @@ from napari_restore.commands._options import (
 )
 from napari_restore.commands._outputs import Item
 from napari_restore.commands._result import CommandResult
-from napari_restore.errors import InputError, escape_controls
+from napari_restore.errors import InputError
 
 ALL = "all"
 RASTERS = (".tif", ".tiff", ".zarr")
 TABLES = (".csv", ".npz")
+OPTIONS = names_of(AttentionOptions) + names_of(ReadingOptions) + names_of(MachineOptions)
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -80,7 +88,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         nargs=4,
         type=int,
         metavar=("X", "Y", "WIDTH", "HEIGHT"),
-        help="a box instead: the mean of its cells",
+        help="a box instead: the mean of its cells; with --sample the part to draw in",
     )
     group.add_argument(
         "--queries", metavar="CSV", help="a table of pixels: columns x, y and optionally name"
@@ -110,6 +118,25 @@ def add(parser: argparse.ArgumentParser) -> None:
         "a raster is then the result without a head minus the result, a band for each head",
     )
     group.add_argument(
+        "--sample",
+        type=int,
+        metavar="N",
+        help="draw N queries instead, one in each of N parts of the image of the same area: the numbers "
+        "of each head are then means with 95 %% bootstrap intervals",
+    )
+    group.add_argument(
+        "--seed",
+        type=int,
+        default=AttentionSettings.seed,
+        metavar="N",
+        help="of the sample (default: %(default)s)",
+    )
+    group.add_argument(
+        "--random-twin",
+        action="store_true",
+        help="also ask the same network with random weights (random:0), for numbers beside the others",
+    )
+    group.add_argument(
         "--level",
         type=int,
         default=0,
@@ -128,6 +155,9 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="also draw the maps of the first query with all settings (.png .pdf .svg)",
     )
+    output.add_argument(
+        "--summary", metavar="FILE.csv", help="also write the means and intervals of --sample"
+    )
     output.add_argument("--record", metavar="FILE", help="also write the record")
 
 
@@ -138,11 +168,15 @@ def attend(options: Namespace) -> CommandResult:
     if not options.paths:
         raise InputError("No image is given.", "Name it: napari-restore attend PATH.")
     queries = _queries(options)
+    _check_sample(options)
     layers = ALL if not options.layer or ALL in options.layer else options.layer
-    _check_raster(options, len(queries), layers)
+    _check_raster(options, options.sample or len(queries), layers)
     item = item_of(options.paths, options.output, options.record)
     read = read_files(options) | identities(files_among([options.queries]))
     check_outputs(options, item, read, api.check_attention)
+    if options.summary is not None:
+        refuse_input(Path(options.summary), read)
+        api.check_summary(options.summary, overwrite=options.overwrite)
 
     def look(**callbacks: Any) -> Any:
         model = load_model(options)
@@ -152,10 +186,7 @@ def attend(options: Namespace) -> CommandResult:
             model,
             queries,
             layers=layers,
-            attended_by=options.attended_by,
-            ablate=options.ablate,
-            **given(options, names_of(ReadingOptions) + names_of(MachineOptions))
-            | {"context": context_of(options)},
+            **given(options, OPTIONS) | {"context": context_of(options)},
             **callbacks,
         )
 
@@ -189,9 +220,22 @@ def _queries(options: Namespace) -> list[Any]:
         found.append(api.Region.from_xywh(*options.box))
     if options.queries is not None:
         found += api.queries_of(options.queries)
-    if not found:
+    if not found and options.sample is None:
         raise InputError("No place is given.", "Name a pixel: --query X Y.")
     return found
+
+
+def _check_sample(options: Namespace) -> None:
+    """Raise `InputError` for places beside a sample, and a summary without one."""
+    if options.sample is None and options.summary is not None:
+        raise InputError("--summary is that of a sample.", "Add --sample 256, or leave it out.")
+    if options.sample is not None and (options.query or options.queries is not None):
+        raise InputError(
+            "--sample draws its own queries.", "Leave out --query and --queries; --box may stay."
+        )
+    outputs = [options.output, options.record, options.figure]
+    if options.summary is not None and options.summary in outputs:
+        raise InputError(f"{options.summary} would be written twice.", "Choose another name.")
 
 
 def _check_raster(options: Namespace, queries: int, layers: str | Sequence[str]) -> None:
@@ -227,41 +271,8 @@ def _result(
             attention.save(item.output, head=head, overwrite=options.overwrite)
         if getattr(options, "figure", None) is not None:
             api.draw_attention(attention, options.figure, overwrite=options.overwrite)
+        if getattr(options, "summary", None) is not None:
+            attention.save_summary(options.summary, overwrite=options.overwrite)
         return {"head": head}
 
-    return explained(options, item, look, save, _summary_lines)
-
-
-def _summary_lines(output: Path, record: Mapping[str, Any]) -> list[str]:
-    """Return the summary for the terminal: the numbers of every head of the first query."""
-    seconds = format_seconds(record["measured"]["seconds"], tenths=True)
-    attention = record["attention"]
-    first = attention["queries"][0]
-    ablated = any("without_db" in head for heads in first["measures"].values() for head in heads)
-    lines = [
-        f"wrote {output} in {seconds}",
-        f"{'layer':22} {'head':10} {'entropy':>8} {'cells':>8} {'distance':>9}{'  without' * ablated}",
-    ]
-    for name, heads in first["measures"].items():
-        for number in heads:
-            lines.append(f"{name:22} {number['head']:10} {_numbers(number)}")
-    if ablated:
-        lines.append(
-            "without: PSNR of the result without the head to the result, in dB; low: it matters."
-        )
-    lines.append(
-        "entropy 1: equal weights; cells: how many that would be; distance: mean, in pixels. "
-        "Where the network looked, not why."
-    )
-    return [escape_controls(line) for line in lines]
-
-
-def _numbers(head: Mapping[str, Any]) -> str:
-    columns = [("entropy", "8.3f"), ("effective_cells", "8.1f"), ("distance_px", "9.1f")]
-    columns += [("without_db", "8.1f")] if "without_db" in head else []
-    return " ".join(
-        format("–", f">{form.split('.')[0]}")
-        if head.get(name) is None
-        else format(head[name], form)
-        for name, form in columns
-    )
+    return explained(options, item, look, save, attention_lines)

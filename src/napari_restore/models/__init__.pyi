@@ -9,6 +9,7 @@ from ._model import RestorationModel, Statistics, ToModel, one_shot_statistics, 
 from ._named import Labelled, Named, label_of, load_named, named
 from ._padding import pad_to_multiple, reflected
 from ._propose import Proposal, propose, write_card
+from ._random_twin import RANDOM_WEIGHTS, random_twin
 from ._registry import (
     ModelEntry,
     card_of,
@@ -41,6 +42,7 @@ __all__ = [
     "BINS",
     "BLOCK",
     "HAZE_EXPONENT",
+    "RANDOM_WEIGHTS",
     "RESTORED",
     "AttentionKind",
     "AttentionRow",
@@ -91,6 +93,7 @@ __all__ = [
     "pad_to_multiple",
     "placed_at",
     "propose",
+    "random_twin",
     "read_state",
     "recommended",
     "reflected",

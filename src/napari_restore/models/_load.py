@@ -90,7 +90,7 @@ def load(
         return _ready(_from_program(Path(name), card, values, trust), weights, spec)
     if suffix in _weights.SUFFIXES:
         spec["model"] = str(Path(name).resolve())
-        return _from_weights(Path(name), card, values, spec)
+        return _from_weights(Path(name), weights, card, values, spec)
     return _from_registry(entry_of(name), weights, values, card, spec)
 
 
@@ -137,9 +137,13 @@ def shipped_weights(entry: ModelEntry) -> Path:
 
 
 def _from_weights(
-    path: Path, card: Card | None, parameters: Mapping[str, Any], spec: dict[str, Any]
+    path: Path,
+    weights: str | os.PathLike[str] | None,
+    card: Card | None,
+    parameters: Mapping[str, Any],
+    spec: dict[str, Any],
 ) -> RestorationModel:
-    """Return the model of a weights file alone: its card names the network."""
+    """Return the model of a weights file, whose card names the network; with other `weights` if given."""
     if not path.is_file():
         raise MissingWeights(f"There is no weights file {path}.", "Check the path.")
     found = dict(card_beside(path) or {})
@@ -154,7 +158,9 @@ def _from_weights(
             "with this file as its weights.",
         )
     full_card: Card = card if isinstance(card, ModelCard) else found
-    return _from_registry(entry_of(network), path, parameters, full_card, spec)
+    return _from_registry(
+        entry_of(network), path if weights is None else weights, parameters, full_card, spec
+    )
 
 
 def _from_script(

@@ -12,7 +12,12 @@ from annotated_types import Len
 from typing_extensions import TypedDict  # pydantic takes that of typing from Python 3.12 on
 
 from napari_restore._json_shapes import closed
-from napari_restore._options import FormatOptions, MethodOptions, ReadingOptions
+from napari_restore._options import (
+    AttentionOptions,
+    FormatOptions,
+    MethodOptions,
+    ReadingOptions,
+)
 
 Box = Annotated[list[int], Len(4, 4)]
 """[y0, x0, y1, x1], half open."""
@@ -126,13 +131,11 @@ class AttentionQuery(TypedDict):
 
 
 @closed
-class AttentionRequest(TypedDict):
-    """Places and layers of a look at attention."""
+class AttentionRequest(AttentionOptions):
+    """Places, layers and settings of a look at attention."""
 
     queries: list[AttentionQuery]
     layers: str | list[str]
-    attended_by: bool
-    ablate: NotRequired[bool]
 
 
 class AttentionTask(TypedDict):

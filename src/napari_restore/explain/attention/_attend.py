@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
-from napari_restore.engine import Phase, Progress, Region
-from napari_restore.errors import BadParameter
+from napari_restore._options import AttentionSettings
+from napari_restore.engine import Event, Note, Phase, Progress, Region
+from napari_restore.errors import BadParameter, BadRegion, option
 from napari_restore.explain.attention._ablation import ablated_region
 from napari_restore.explain.attention._attention import Attention
 from napari_restore.explain.attention._measures import ONE_CELL
 from napari_restore.explain.attention._queries import Query, checked
+from napari_restore.explain.attention._sampling import sampled
 from napari_restore.explain.attention._session import ALL, AttentionSession, Emit, QueryMaps
+from napari_restore.explain.attention._summary import summary_of
 from napari_restore.images import Image
-from napari_restore.models import RestorationModel
+from napari_restore.models import RANDOM_WEIGHTS, RestorationModel, random_twin
 
 
 def attend(
     image: Image,
     model: RestorationModel,
     queries: Sequence[Query],
+    settings: AttentionSettings,
     *,
     layers: str | Sequence[str] = ALL,
-    attended_by: bool = False,
-    ablate: bool = False,
     emit: Emit = lambda event: None,
     stop: threading.Event | None = None,
     **options: Any,
@@ -36,48 +40,165 @@ def attend(
     image, model
         As `make_plan` takes them.
     queries
-        Points or boxes of level-0 pixels.
+        Points or boxes of level-0 pixels. Where `settings` ask for a sample: none, or the one box it
+        is drawn in.
+    settings
+        ``attended_by``: the other way around, which cells attend to the query's, of the layers of a
+        bottleneck. ``ablate``: also run the network without each head of `layers`, one after the other,
+        around every query; see `HeadEffect`. ``sample``: number of queries to draw, see `sampled`, from
+        ``seed``. ``random_twin``: also ask the same network with random weights.
     layers
         Names of `model.attention_sites()`, or ``"all"``.
-    attended_by
-        The other way around: which cells attend to the query's; of the layers of a bottleneck.
-    ablate
-        Whether to run the network without each head of `layers`, one after the other, around every
-        query; see `HeadEffect`.
     emit, stop
         Callback for events; an event that cancels the run when set, which raises `Cancelled`.
     options
         How the image is read, and the machine's resources, as for `make_plan`.
     """
-    if not queries:
-        raise BadParameter("There is no query.", "Give the pixel whose attention is shown.")
+    _check_places(queries, settings)
+    twin = random_twin(model) if settings.random_twin else None
     session = AttentionSession(image, model, emit=emit, stop=stop, **options)
     inside = checked(queries, image)
-    names = session.site_names(layers, attended_by=attended_by)
-    if ablate:
-        _check_ablation(session, names, inside)
+    names = session.site_names(layers, attended_by=settings.attended_by)
+    if settings.ablate:
+        _check_ablation(session, names, () if settings.sample else inside)
+    look = _Look(names, settings, emit)
+    other: list[QueryMaps] = []
     with session.source:
         session.prepare()
+        asked = _drawn(session, inside, settings, emit) if settings.sample else inside
         emit(Phase("Reading the attention of the queries"))
-        found = []
-        for number, query in enumerate(inside):
-            emit(Progress(number, len(inside), None))
-            answer = session.look(query, names, attended_by=attended_by)
-            found.append(_ablated(session, answer, names, emit) if ablate else answer)
+        found = list(look.at(session, asked))
+        if twin is not None:
+            emit(Phase("The same network with random weights"))
+            quiet = partial(_without_notes, emit)
+            other = look.of_twin(
+                AttentionSession(image, twin, emit=quiet, stop=stop, **options), asked
+            )
     record = session.source.finished_record()
-    sites = [next(iter(found)).maps[name].to_dict() for name in names]
-    record["attention"] = {
-        "layers": sites,
-        "attended_by": attended_by,
-        "queries": [{**each.query.to_dict(), "measures": dict(each.measures)} for each in found],
-        "question": {
-            "queries": [query.to_dict() for query in inside],
-            "layers": layers if isinstance(layers, str) else list(layers),
-            "attended_by": attended_by,
-            "ablate": ablate,
-        },
+    record["attention"] = _described(found, other, names, settings, model.card.weights_sha256)
+    record["attention"]["question"] = {
+        "queries": [query.to_dict() for query in inside],
+        "layers": layers if isinstance(layers, str) else list(layers),
+        **asdict(settings),
     }
-    return Attention(tuple(found), record, image, session.source.picture)
+    return Attention(tuple(found), record, image, session.source.picture, tuple(other))
+
+
+def _without_notes(emit: Emit, event: Event) -> None:
+    """Pass on what is no note: those of the same queries were given already."""
+    if not isinstance(event, Note):
+        emit(event)
+
+
+@dataclass(frozen=True)
+class _Look:
+    """The sites and settings of a question."""
+
+    names: tuple[str, ...]
+    settings: AttentionSettings
+    emit: Emit
+
+    def at(self, session: AttentionSession, queries: Sequence[Query]) -> Iterator[QueryMaps]:
+        """Yield the maps of each query, with the effects of heads that are left out."""
+        for number, query in enumerate(queries):
+            self.emit(Progress(number, len(queries), None))
+            answer = session.look(query, self.names, attended_by=self.settings.attended_by)
+            yield self._ablated(session, answer) if self.settings.ablate else answer
+
+    def of_twin(self, session: AttentionSession, queries: Sequence[Query]) -> list[QueryMaps]:
+        """Return the numbers of each query, without maps, of a network with random weights."""
+        plain = replace(self, settings=replace(self.settings, ablate=False))
+        with session.source:
+            session.prepare()
+            return [replace(answer, maps={}) for answer in plain.at(session, queries)]
+
+    def _ablated(self, session: AttentionSession, answer: QueryMaps) -> QueryMaps:
+        effects = []
+        for site in session.sites:
+            # Experts are no heads: what routes to them cannot be left out.
+            if site.name in self.names and site.kind not in ONE_CELL:
+                for head in site.heads:
+                    self.emit(Phase(f"Without head {head} of {site.title}"))
+                    effects.append(session.without_head(answer.query, site.name, head))
+        return answer.with_effects(effects)
+
+
+def _check_places(queries: Sequence[Query], settings: AttentionSettings) -> None:
+    """Raise `BadParameter` for no place, and for places or numbers that a sample does not take."""
+    sample = settings.sample
+    if sample is None:
+        if not queries:
+            raise BadParameter("There is no query.", "Give the pixel whose attention is shown.")
+        return
+    _check_number("sample", sample, 1)
+    _check_number("seed", settings.seed, 0)
+    if len(queries) > 1 or any(query.is_point for query in queries):
+        raise BadParameter(
+            "A sample draws its own queries.",
+            f"Leave out the pixels, or {option('sample')}; one box may be given to draw in.",
+        )
+
+
+def _check_number(name: str, value: object, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise BadParameter(
+            f"{option(name)} takes no {value!r}.", f"Give a whole number of {least} or more."
+        )
+
+
+def _drawn(
+    session: AttentionSession, inside: Sequence[Query], settings: AttentionSettings, emit: Emit
+) -> tuple[Query, ...]:
+    """Return the queries of a sample; raises `BadRegion` where no valid pixel was drawn."""
+    image, wanted = session.image, settings.sample or 0
+    box = inside[0].box if inside else Region(0, 0, image.height, image.width)
+    # Those of all layers, so that the choice does not depend on which are asked for.
+    rows, columns = Query(box).cells(min(site.stride for site in session.sites))
+    count = min(wanted, rows * columns)
+    queries = sampled(box, count, settings.seed, session.source.is_valid)
+    if not queries:
+        raise BadRegion(
+            f"None of the pixels drawn in {Query(box).label} is valid.", "Choose another box."
+        )
+    if len(queries) < wanted:
+        cells = f"There are {rows * columns} cells, " if count < wanted else ""
+        emit(
+            Note(
+                f"{cells or 'Some parts have no valid pixel among those drawn, '}so that "
+                f"{len(queries)} queries are asked in place of {wanted}."
+            )
+        )
+    return queries
+
+
+def _described(
+    found: Sequence[QueryMaps],
+    other: Sequence[QueryMaps],
+    names: Sequence[str],
+    settings: AttentionSettings,
+    weights: str | None,
+) -> dict[str, Any]:
+    """Return what a record has of the answers; of a sample the summary in place of each one's numbers."""
+    queries = [each.query.to_dict() for each in found]
+    sites = [found[0].maps[name].to_dict() for name in names]
+    described: dict[str, Any] = {
+        "layers": sites,
+        "attended_by": settings.attended_by,
+        "queries": queries,
+    }
+    if other:
+        described["random_twin"] = RANDOM_WEIGHTS
+    if settings.sample is None:
+        for query, each in zip(queries, found, strict=True):
+            query["measures"] = dict(each.measures)
+        for query, each in zip(queries, other, strict=False):
+            query["random_twin"] = dict(each.measures)
+        return described
+    kinds = {site["name"]: site["kind"] for site in sites}
+    summary = summary_of([each.measures for each in found], kinds, weights)
+    if other:
+        summary += summary_of([each.measures for each in other], kinds, RANDOM_WEIGHTS)
+    return described | {"sample": settings.sample, "seed": settings.seed, "summary": summary}
 
 
 def _check_ablation(
@@ -93,17 +214,3 @@ def _check_ablation(
     whole = Region(0, 0, session.image.height, session.image.width)
     for query in queries:
         ablated_region(query.box, whole)
-
-
-def _ablated(
-    session: AttentionSession, answer: QueryMaps, names: Sequence[str], emit: Emit
-) -> QueryMaps:
-    """Return an answer with what every head of the sites does to the result."""
-    effects = []
-    for site in session.sites:
-        # Experts are no heads: what routes to them cannot be left out.
-        if site.name in names and site.kind not in ONE_CELL:
-            for head in site.heads:
-                emit(Phase(f"Without head {head} of {site.title}"))
-                effects.append(session.without_head(answer.query, site.name, head))
-    return answer.with_effects(effects)

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Unpack
@@ -19,7 +19,9 @@ from napari_restore.engine import Region, digest
 from napari_restore.errors import BadOutput, BadParameter, did_you_mean, option
 from napari_restore.explain.attention._head_maps import HeadMap, HeadMaps
 from napari_restore.explain.attention._session import ALL, QueryMaps
+from napari_restore.explain.attention._summary import SUMMARY_COLUMNS, summary_rows
 from napari_restore.images import ExportOptions, Image, Pixels, SaveOptions, write_image
+from napari_restore.models import RANDOM_WEIGHTS
 
 TABLE, ARRAYS = ".csv", ".npz"
 COLUMNS = (
@@ -31,10 +33,12 @@ COLUMNS = (
     "layer",
     "kind",
     "head",
+    "weights",
     "sum",
     "entropy",
     "effective_cells",
     "distance_px",
+    "equal_distance_px",
     "window_share",
     "tile_share",
     "diagonal",
@@ -57,6 +61,8 @@ class Attention:
     image: Image = field(repr=False)
     picture: Callable[[Region, int], tuple[npt.NDArray[np.float32], Region]] = field(repr=False)
     """Reads a box of the image at a coarser level, see `AttentionSource.picture`."""
+    twin: tuple[QueryMaps, ...] = field(default=(), repr=False)
+    """Numbers of the same queries, without maps, of the same network with random weights."""
 
     def __repr__(self) -> str:
         layers = len(self.record["attention"]["layers"])
@@ -113,34 +119,46 @@ class Attention:
         return written
 
     def _save_file(self, target: Path, suffix: str, *, overwrite: bool) -> Path:
-        if target.exists() and not overwrite:
-            raise BadOutput(f"{target} exists.", "Choose another name, or replace it.")
-        content = self._csv() if suffix == TABLE else self._npz()
-        try:
-            with replacing(target) as part:
-                part.write_bytes(content)
-        except OSError as error:
-            raise BadOutput(
-                f"{target} cannot be written: {error.strerror or error}.", "Choose another folder."
-            ) from None
-        return target
+        content = _table(COLUMNS, self.rows()) if suffix == TABLE else self._npz()
+        return _write(target, content, overwrite=overwrite)
 
-    def _csv(self) -> bytes:
-        text = io.StringIO()
-        writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.rows())
-        return text.getvalue().encode()
+    def save_summary(self, path: str | Path, *, overwrite: bool = False) -> Path:
+        """Write the summary of a sample as a table (.csv), a row for each head; raises `BadOutput`.
+
+        Means of its numbers over the queries, and the ends of their 95 % intervals.
+        """
+        target = Path(path)
+        summary = self.record["attention"].get("summary")
+        if summary is None:
+            raise BadOutput(
+                "Queries that were not sampled have no summary.",
+                f"Ask with {option('sample', 256)}.",
+            )
+        if target.suffix.lower() != TABLE:
+            raise BadOutput(f"{target.name} is no table.", "Give a name that ends in .csv.")
+        return _write(target, _table(SUMMARY_COLUMNS, summary_rows(summary)), overwrite=overwrite)
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """Yield the numbers of every query, layer and head by the names of `COLUMNS`."""
+        """Yield the numbers of every query, layer and head by the names of `COLUMNS`.
+
+        Of every query those of the network, then those of random weights if they were asked for.
+        """
+        weights = self.record["model"]["weights_sha256"]
         for number, each in enumerate(self.queries, start=1):
-            y0, x0, y1, x1 = each.query.box
-            place = {"x": x0, "y": y0, "width": x1 - x0, "height": y1 - y0}
-            for name, heads in each.measures.items():
-                site = {"layer": name, "kind": each.maps[name].site.kind}
-                for head in heads:
-                    yield {"query": each.query.name or number, **place, **site, **head}
+            yield from self._query_rows(each, number, weights)
+            if self.twin:
+                yield from self._query_rows(self.twin[number - 1], number, RANDOM_WEIGHTS)
+
+    def _query_rows(
+        self, each: QueryMaps, number: int, weights: str | None
+    ) -> Iterator[dict[str, Any]]:
+        y0, x0, y1, x1 = each.query.box
+        place = {"x": x0, "y": y0, "width": x1 - x0, "height": y1 - y0}
+        kinds = {site["name"]: site["kind"] for site in self.record["attention"]["layers"]}
+        for name, heads in each.measures.items():
+            site = {"layer": name, "kind": kinds[name], "weights": weights}
+            for head in heads:
+                yield {"query": each.query.name or number, **place, **site, **head}
 
     def _npz(self) -> bytes:
         arrays: dict[str, npt.NDArray[Any]] = {}
@@ -221,6 +239,29 @@ class Attention:
                 "NAPARI_RESTORE_QUERY": " ".join(map(str, self.queries[0].query.box)),
             },
         )
+
+
+def _write(target: Path, content: bytes, *, overwrite: bool) -> Path:
+    """Write a file whole or not at all; raises `BadOutput`."""
+    if target.exists() and not overwrite:
+        raise BadOutput(f"{target} exists.", "Choose another name, or replace it.")
+    try:
+        with replacing(target) as part:
+            part.write_bytes(content)
+    except OSError as error:
+        raise BadOutput(
+            f"{target} cannot be written: {error.strerror or error}.", "Choose another folder."
+        ) from None
+    return target
+
+
+def _table(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> bytes:
+    """Return a CSV file of the named columns."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()
 
 
 def _zipped(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:

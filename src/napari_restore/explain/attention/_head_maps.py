@@ -130,6 +130,9 @@ def head_maps(placed: PlacedRow, size: tuple[int, int]) -> HeadMaps:
     origin = np.zeros(2, np.int64) if site.placed else np.array(placed.origin)
     cells = row.cells.numpy().astype(np.int64)
     shifted = np.where(cells >= 0, cells + origin // stride, -1)
+    if (shifted == shifted[:1]).all():
+        # Where all heads have the same candidates they share their places: maps of a sample are many.
+        shifted = np.broadcast_to(shifted[0].copy(), shifted.shape)
     y, x = (int(at) for at in row.query + origin // own)
     return HeadMaps(
         site,

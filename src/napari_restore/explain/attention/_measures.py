@@ -15,13 +15,24 @@ ONE_CELL = ("routing", "gate")
 WITHOUT_ENTROPY = ("channel", *ONE_CELL)
 """Kinds whose weights are no shares of places: they have no entropy and no distance."""
 
+NUMBERS = (
+    "sum",
+    "entropy",
+    "effective_cells",
+    "distance_px",
+    "equal_distance_px",
+    "window_share",
+    "tile_share",
+)
+"""Numbers that every head has, None where one has no meaning for its kind."""
+
 
 def measures(maps: HeadMaps, tile: int | None = None) -> list[dict[str, Any]]:
     """Return the numbers of every head, in the order of the heads.
 
     ``sum``: of the weights; of experts and gates their share, or factor. ``entropy``: H / log K, 1 for equal weights of the K candidates, 0 for a single one.
     ``effective_cells``: e^H. ``distance_px``: mean distance from the middle of the query, in pixels of
-    the image. ``window_share``, ``tile_share``: share of the weights in the query's own window, and in
+    the image; ``equal_distance_px``: that of equal weights of the same candidates. ``window_share``, ``tile_share``: share of the weights in the query's own window, and in
     its own tile of `tile` pixels. ``rings``: shares by distance. None where a number has no meaning.
     Of heads between channels ``entropy`` is that of the matrix's rows, ``diagonal`` its mean diagonal,
     ``contribution`` the length of what the head adds to the query's cell.
@@ -48,6 +59,7 @@ def _of_head(maps: HeadMaps, number: int, tile: int | None) -> dict[str, Any]:
         "entropy": entropy / np.log(len(shares)) if len(shares) > 1 else 0.0,
         "effective_cells": float(np.exp(entropy)),
         "distance_px": float((shares * distances).sum()),
+        "equal_distance_px": float(distances.mean()),
         "window_share": _own(maps, shares, cells, maps.site.window, maps.site.shift),
         "tile_share": _own(maps, shares, cells, None if tile is None else tile // stride, 0),
         "rings": _rings(shares, distances),
@@ -56,8 +68,7 @@ def _of_head(maps: HeadMaps, number: int, tile: int | None) -> dict[str, Any]:
 
 def _of_matrix(maps: HeadMaps, number: int) -> dict[str, Any]:
     """Return the numbers of a head that attends to channels; None where it has none."""
-    names = ("sum", "entropy", "effective_cells", "distance_px", "window_share", "tile_share")
-    found: dict[str, Any] = dict.fromkeys(names)
+    found: dict[str, Any] = dict.fromkeys(NUMBERS)
     for name in ("entropy", "diagonal", "contribution"):
         value = maps.numbers.get(name)
         if value is not None and value.ndim == 1 and len(value) == len(maps.weights):

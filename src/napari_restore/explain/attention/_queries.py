@@ -48,7 +48,7 @@ class Query:
         At most `SAMPLES`, spread evenly over the box.
         """
         y0, x0, y1, x1 = self.box
-        rows, columns = self._cells(stride)
+        rows, columns = self.cells(stride)
         ratio = min(1.0, math.sqrt(SAMPLES / (rows * columns)))
         taken = min(SAMPLES, max(1, int(rows * ratio)))
         across = min(columns, SAMPLES // taken)
@@ -59,10 +59,11 @@ class Query:
 
     def is_sampled(self, stride: int) -> bool:
         """Return whether the box has more cells than are averaged."""
-        rows, columns = self._cells(stride)
+        rows, columns = self.cells(stride)
         return rows * columns > SAMPLES
 
-    def _cells(self, stride: int) -> tuple[int, int]:
+    def cells(self, stride: int) -> tuple[int, int]:
+        """Return rows and columns of the cells of `stride` pixels that the query lies in."""
         y0, x0, y1, x1 = self.box
         return -(-y1 // stride) - y0 // stride, -(-x1 // stride) - x0 // stride
 
