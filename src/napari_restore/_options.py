@@ -96,6 +96,9 @@ class AttentionOptions(TypedDict, total=False):
     sample: int | None
     seed: int
     random_twin: bool
+    attribution: Pathlike | None
+    rollout: bool
+    residual_weight: float
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,9 @@ class AttentionSettings:
     sample: int | None = None
     seed: int = 0
     random_twin: bool = False
+    attribution: Pathlike | None = None
+    rollout: bool = False
+    residual_weight: float = 0.5
 
 
 class AttributionOptions(MethodOptions, ReadingOptions, MachineOptions, total=False):

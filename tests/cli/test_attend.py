@@ -152,10 +152,52 @@ def test_a_sample_beside_random_weights_is_repeated(
     again = tmp_path / "again.csv"
     assert main(["rerun", str(record), "-o", str(again)]) == 0
     assert again.read_bytes() == out.read_bytes()
+    assert "Means over 5 queries" in capsys.readouterr().out
     # Of one query, below the numbers of each layer.
     words = ["attend", prepared.scene, *MODEL, *QUERY, "--layer", LAYER, "--random-twin"]
     assert main([str(word) for word in [*words, "-o", tmp_path / "one.tif"]]) == 0
     assert capsys.readouterr().out.count("random weights") == 2
+
+
+@pytest.mark.slow
+def test_a_rollout_is_a_map_of_one_band(prepared: Asked, tmp_path: Path) -> None:
+    out, record = tmp_path / "rollout.tif", tmp_path / "rollout.json"
+    words = ["attend", prepared.scene, *MODEL, *QUERY, "--layer", LAYER, "--rollout"]
+    words += ["--residual-weight", "0.25", "-o", out, "--record", record]
+    assert main([str(word) for word in words]) == 0
+    with rasterio.open(out) as found:
+        assert found.count == 1 and found.tags()["NAPARI_RESTORE_HEADS"] == "rollout"
+        values = found.read(1)
+    # The shifted window and those before it that it meets.
+    assert values.shape == (16, 16) and np.nansum(values) == pytest.approx(1, abs=1e-5)
+    again = tmp_path / "again.tif"
+    assert main(["rerun", str(record), "-o", str(again)]) == 0
+    assert again.read_bytes() == out.read_bytes()
+
+
+@pytest.mark.slow
+def test_heads_are_ranked_beside_an_attribution(
+    prepared: Asked, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    box, path, record = (
+        ("--box", "120", "60", "16", "16"),
+        tmp_path / "why.tif",
+        tmp_path / "a.json",
+    )
+    words = ["attribute", prepared.scene, "--model", "atmosphere", *box, "--steps", "2"]
+    assert main([str(word) for word in [*words, "--device", "cpu", "-o", path]]) == 0
+    words = ["attend", prepared.scene, *MODEL, *box, "--layer", LAYER, "--attribution", path]
+    assert main([str(word) for word in [*words, "-o", tmp_path / "a.csv", "--record", record]]) == 0
+    assert "Spearman" in capsys.readouterr().out
+    rows = list(csv.DictReader((tmp_path / "a.csv").read_text(encoding="utf-8").splitlines()))
+    found = [float(row["attribution_rank"]) for row in rows]
+    assert len(set(found)) == 2 and all(-1 <= rank <= 1 for rank in found)
+    again = tmp_path / "again.csv"
+    assert main(["rerun", str(record), "-o", str(again)]) == 0
+    assert again.read_bytes() == (tmp_path / "a.csv").read_bytes()
+    path.write_bytes(path.read_bytes() + b" ")
+    assert main(["rerun", str(record), "-o", str(again), "--overwrite"]) == 2
+    assert "why.tif" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -225,6 +267,32 @@ BAD = {
     "summary is the output": (
         ["--sample", "4", "-o", "a.csv", "--summary", "a.csv"],
         "would be written twice",
+    ),
+    "attribution of several": (
+        [*QUERY, *QUERY, "--attribution", "mine.tif", "-o", "a.csv"],
+        "there are several queries",
+    ),
+    "no attribution": (
+        [*QUERY, "--attribution", "scene.tif", "-o", "a.csv"],
+        "no map that attribute",
+    ),
+    "no such attribution": ([*QUERY, "--attribution", "none.tif", "-o", "a.csv"], "none.tif"),
+    "attribution is the output": (
+        [*QUERY, "--layer", LAYER, "--attribution", "mine.tif", "-o", "mine.tif", "--overwrite"],
+        "is an input",
+    ),
+    "rollout of experts": (
+        [*QUERY, "--layer", "bottleneck.1.experts", "--rollout", "-o", "a.csv"],
+        "bottleneck.1.experts has no rollout",
+    ),
+    "rollout of all": ([*QUERY, "--rollout", "-o", "a.csv"], "Choose among encoder.1.1"),
+    "rollout without a head": (
+        [*QUERY, "--layer", LAYER, "--rollout", "--ablate", "-o", "a.csv"],
+        "Leave out --ablate",
+    ),
+    "residual weight": (
+        [*QUERY, "--layer", LAYER, "--rollout", "--residual-weight", "2", "-o", "a.csv"],
+        "--residual-weight takes no 2",
     ),
     "no twin": (
         [*QUERY, "--weights", "random:0", "--random-twin", "-o", "a.csv"],

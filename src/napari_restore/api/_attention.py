@@ -15,7 +15,7 @@ from napari_restore._options import (
     part_of,
     without,
 )
-from napari_restore.api._attribution import open_task, task_of
+from napari_restore.api._attribution import digests, open_task, task_of, with_absolute_paths
 from napari_restore.api._images import Bands, Pathlike, open_image
 from napari_restore.api._models import as_model
 from napari_restore.api._options import (
@@ -27,7 +27,7 @@ from napari_restore.api._options import (
 from napari_restore.api._progress_bar import progress_bar
 from napari_restore.api._record_file import RecordFile, read_record_file
 from napari_restore.engine import Region
-from napari_restore.errors import BadOutput, BadParameter, option
+from napari_restore.errors import BadParameter, option
 from napari_restore.records import check_file
 
 if TYPE_CHECKING:
@@ -74,6 +74,12 @@ def attend(
         rows of tables.
     bands
         Which band is what, counted from 1: ``"red=4,green=3,blue=2"`` or a mapping.
+    attribution
+        A map that `attribute` wrote for the same image: the rank correlation of each head's map with it
+        over the cells that were candidates is then among the measures, as ``attribution_rank``. One query.
+    rollout, residual_weight
+        In place of each head the rollout of `layers` back to the first block of their stage: their
+        weights multiplied, where the path around each attention has this weight. For windows.
     progress
         Whether to draw a progress bar (tqdm). Default: in a terminal and in a notebook, where no
         `emit` is given.
@@ -93,18 +99,22 @@ def attend(
 
     opened, loaded = open_image(image, bands=bands), as_model(model)
     asked = [_query(each) for each in queries]
+    settings = AttentionSettings(**with_absolute_paths(part_of(options, AttentionOptions)))
     with progress_bar(False if emit is not None and progress is None else progress) as draw_event:
         attention = attend(
             opened,
             loaded,
             asked,
-            AttentionSettings(**part_of(options, AttentionOptions)),
+            settings,
             layers=layers,
             emit=emit or draw_event,
             **without(options, AttentionOptions),
         )
     question = attention.record["attention"].pop("question")
-    attention.record["task"] = task_of(opened, loaded, question, options)
+    task = task_of(opened, loaded, question, options)
+    if task is not None and settings.attribution is not None:
+        task["files"] |= digests({"attribution": settings.attribution})
+    attention.record["task"] = task
     return attention
 
 
@@ -176,13 +186,6 @@ def check_attention(path: Pathlike, *, overwrite: bool = False) -> None:
         check_file(Path(path), "file", option("path"), overwrite=overwrite)
     else:
         check_output(path, overwrite=overwrite, dtype="float32")
-
-
-def check_summary(path: Pathlike, *, overwrite: bool = False) -> None:
-    """Raise `BadOutput` for a file that `Attention.save_summary` could not write."""
-    if Path(path).suffix.lower() != ".csv":
-        raise BadOutput(f"{Path(path).name} is no table.", "Give a name that ends in .csv.")
-    check_file(Path(path), "file", option("summary"), overwrite=overwrite)
 
 
 def check_head(

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from napari_restore.images import Image
     from napari_restore.models import RestorationModel
 
-FILES = ("exclude", "context")
-"""Options on how the image is read that name files."""
+FILES = ("exclude", "context", "attribution")
+"""Options that name files."""
 
 
 @documents_options(AttributeOptions, MethodSettings)

@@ -48,6 +48,7 @@ from napari_restore.commands._options import (
 from napari_restore.commands._outputs import Item
 from napari_restore.commands._result import CommandResult
 from napari_restore.errors import InputError
+from napari_restore.records import check_file
 
 ALL = "all"
 RASTERS = (".tif", ".tiff", ".zarr")
@@ -137,6 +138,25 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="also ask the same network with random weights (random:0), for numbers beside the others",
     )
     group.add_argument(
+        "--attribution",
+        metavar="FILE",
+        help="a map that `attribute` wrote for the same image: also report how alike each head and it "
+        "rank the cells that the head could look at (one query or box)",
+    )
+    group.add_argument(
+        "--rollout",
+        action="store_true",
+        help="the weights of --layer and of the blocks of windows before it in its stage, multiplied: one "
+        "map in place of one for each head",
+    )
+    group.add_argument(
+        "--residual-weight",
+        type=float,
+        default=AttentionSettings.residual_weight,
+        metavar="W",
+        help="of a rollout: the weight of the path around each attention (default: %(default)s)",
+    )
+    group.add_argument(
         "--level",
         type=int,
         default=0,
@@ -172,11 +192,11 @@ def attend(options: Namespace) -> CommandResult:
     layers = ALL if not options.layer or ALL in options.layer else options.layer
     _check_raster(options, options.sample or len(queries), layers)
     item = item_of(options.paths, options.output, options.record)
-    read = read_files(options) | identities(files_among([options.queries]))
+    read = read_files(options) | identities(files_among([options.queries, options.attribution]))
     check_outputs(options, item, read, api.check_attention)
     if options.summary is not None:
         refuse_input(Path(options.summary), read)
-        api.check_summary(options.summary, overwrite=options.overwrite)
+        check_file(Path(options.summary), "summary", "--summary", overwrite=options.overwrite)
 
     def look(**callbacks: Any) -> Any:
         model = load_model(options)
@@ -233,6 +253,8 @@ def _check_sample(options: Namespace) -> None:
         raise InputError(
             "--sample draws its own queries.", "Leave out --query and --queries; --box may stay."
         )
+    if options.summary is not None and Path(options.summary).suffix.lower() != ".csv":
+        raise InputError(f"{options.summary} is no table.", "Give a name that ends in .csv.")
     outputs = [options.output, options.record, options.figure]
     if options.summary is not None and options.summary in outputs:
         raise InputError(f"{options.summary} would be written twice.", "Choose another name.")

@@ -11,6 +11,7 @@ from napari_restore.errors import escape_controls
 
 MEANING = "Where the network looked, not why."
 MISSING = "–"
+RANK = "attribution_rank"
 
 
 def attention_lines(output: Path, record: Mapping[str, Any]) -> list[str]:
@@ -26,15 +27,17 @@ def _of_query(attention: Mapping[str, Any]) -> Iterator[str]:
     """Yield the numbers of the first query, those of random weights below each layer's."""
     first = attention["queries"][0]
     ablated = any("without_db" in head for heads in first["measures"].values() for head in heads)
+    ranked = any(RANK in head for heads in first["measures"].values() for head in heads)
     twin = first.get("random_twin")
-    yield (
-        f"{'layer':22} {'head':10} {'entropy':>8} {'cells':>8} {'distance':>9}{'  without' * ablated}"
-    )
+    titles = f"{'layer':22} {'head':10} {'entropy':>8} {'cells':>8} {'distance':>9}"
+    yield f"{titles}{' attribution' * ranked}{'  without' * ablated}"
     for name, heads in first["measures"].items():
         for number in heads:
             yield f"{name:22} {number['head']:10} {_numbers(number)}"
         for number in () if twin is None else twin[name]:
             yield f"{'  random weights':22} {number['head']:10} {_numbers(number)}"
+    if ranked:
+        yield "attribution: Spearman's rank correlation of weights and attribution, over the candidates."
     if ablated:
         yield "without: PSNR of the result without the head to the result, in dB; low: it matters."
     yield f"entropy 1: equal weights; cells: how many that would be; distance: mean, in pixels. {MEANING}"
@@ -42,6 +45,7 @@ def _of_query(attention: Mapping[str, Any]) -> Iterator[str]:
 
 def _numbers(head: Mapping[str, Any]) -> str:
     columns = [("entropy", "8.3f"), ("effective_cells", "8.1f"), ("distance_px", "9.1f")]
+    columns += [(RANK, "11.3f")] if RANK in head else []
     columns += [("without_db", "8.1f")] if "without_db" in head else []
     return " ".join(_number(head.get(name), form) for name, form in columns)
 

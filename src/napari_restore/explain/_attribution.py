@@ -19,6 +19,8 @@ LARGEST = 1 << 28
 """Most values of a map that is returned as an array in memory; larger ones are dask arrays."""
 BLOCKS = 96
 """Blocks along the longer side of an overview in which its shares are shown."""
+REGION_TAG, IMAGE_TAG = "NAPARI_RESTORE_REGION", "NAPARI_RESTORE_IMAGE"
+"""Tags of a map: its region in pixels of the image, and the fingerprint of that."""
 AROUND = 512
 """Margin in pixels of `Attribution.window` around the box."""
 
@@ -180,6 +182,11 @@ class Attribution:
         pixels: Pixels,
         options: SaveOptions,
     ) -> Path:
+        # Of the map itself, not of an overview.
+        place = {
+            REGION_TAG: " ".join(map(str, self.region)),
+            IMAGE_TAG: self.record["input"]["fingerprint"],
+        }
         return write_image(
             path,
             pixels,
@@ -190,6 +197,7 @@ class Attribution:
                 "NAPARI_RESTORE_MODEL": self.record["model"]["id"],
                 "NAPARI_RESTORE_METHOD": self.record["attribution"]["method"],
                 "NAPARI_RESTORE_BOX": " ".join(map(str, self.box)),
+                **(place if like is self.image else {}),
             },
         )
 

@@ -65,8 +65,13 @@ class BottleneckRows(SweptRun):
         count = self._whole.layers
         return [self.model.kept_bytes_of_layer(index, layout.tokens) for index in range(count)]
 
-    def rows(self, pixel: tuple[int, int], sites: Mapping[str, AttentionSite]) -> list[PlacedRow]:
-        """Return the rows of a level-0 pixel (y, x) in these sites."""
+    def rows(
+        self,
+        pixel: tuple[int, int],
+        sites: Mapping[str, AttentionSite],
+        tile_of: tuple[int, int],
+    ) -> list[PlacedRow]:
+        """Return the rows of a level-0 pixel (y, x) in these sites, in the tile of a pixel."""
         found: list[PlacedRow] = []
         whole = self._whole
         origin = self.grid.box.y0, self.grid.box.x0
@@ -77,7 +82,7 @@ class BottleneckRows(SweptRun):
         for number, step in enumerate(self.model.steps()):
             named = {n: s for n, s in sites.items() if s.step == step.name}
             if isinstance(step, Sweep) and named:
-                found += self._tile_rows(number, step, pixel, named)
+                found += self._tile_rows(number, step, (pixel, tile_of), named)
         return found
 
     def column(self, pixel: tuple[int, int], site: AttentionSite) -> PlacedRow:
@@ -106,9 +111,15 @@ class BottleneckRows(SweptRun):
             yield placed(sites[name], row, origin, kept.shape[:2])
 
     def _tile_rows(
-        self, number: int, step: Sweep, pixel: tuple[int, int], sites: Mapping[str, AttentionSite]
+        self,
+        number: int,
+        step: Sweep,
+        at: tuple[tuple[int, int], tuple[int, int]],
+        sites: Mapping[str, AttentionSite],
     ) -> Iterator[PlacedRow]:
-        tile = self.grid.number(Region(*pixel, pixel[0] + 1, pixel[1] + 1))
+        """Yield the rows of the first pixel of `at` in the tile of the second one."""
+        pixel, (y, x) = at
+        tile = self.grid.number(Region(y, x, y + 1, x + 1))
         box = self.grid.around(self.grid.cells(tile), step.halo)
         within = pixel[0] - box.y0, pixel[1] - box.x0
         try:

@@ -33,12 +33,17 @@ class LocalRows(LocalRun):
         self.tiles = self.open()
         return self.tiles
 
-    def rows(self, pixel: tuple[int, int], sites: Mapping[str, AttentionSite]) -> list[PlacedRow]:
-        """Return the rows of a level-0 pixel (y, x) in these sites."""
+    def rows(
+        self,
+        pixel: tuple[int, int],
+        sites: Mapping[str, AttentionSite],
+        tile_of: tuple[int, int],
+    ) -> list[PlacedRow]:
+        """Return the rows of a level-0 pixel (y, x) in these sites, in the tile of a pixel."""
         model, work = self.plan.model, self.tiles
         assert isinstance(model, SweptModel)
         size = (self.plan.image.height, self.plan.image.width)
-        core = Region(*pixel, pixel[0] + 1, pixel[1] + 1).align(model.multiple)
+        core = Region(*tile_of, tile_of[0] + 1, tile_of[1] + 1).align(model.multiple)
         core = core.intersect(Region(0, 0, *size))
         box = box_with_halo(core, self.plan.layout.halo, size, self.plan.step)
         within = pixel[0] - box.y0, pixel[1] - box.x0
@@ -91,11 +96,16 @@ class TileRows(LocalRun):
         self.tiles = self.open()
         return self.tiles
 
-    def rows(self, pixel: tuple[int, int], sites: Mapping[str, AttentionSite]) -> list[PlacedRow]:
-        """Return the rows of a level-0 pixel (y, x) in these sites."""
+    def rows(
+        self,
+        pixel: tuple[int, int],
+        sites: Mapping[str, AttentionSite],
+        tile_of: tuple[int, int],
+    ) -> list[PlacedRow]:
+        """Return the rows of a level-0 pixel (y, x) in these sites, in the tile of a pixel."""
         plan, work = self.plan, self.tiles
         size, side = (plan.image.height, plan.image.width), plan.layout.tile
-        top, left = (at // side * side for at in pixel)
+        top, left = (at // side * side for at in tile_of)
         core = Region(top, left, top + side, left + side).intersect(Region(0, 0, *size))
         box = box_with_halo(core, plan.layout.halo, size, plan.step)
         tile = self.reader.read(core, box)

@@ -88,12 +88,22 @@ class AttentionSource:
         rows.prepare()
         self._rows = rows
 
-    def rows(self, pixel: tuple[int, int], names: Collection[str] | None = None) -> list[PlacedRow]:
-        """Return the rows of a level-0 pixel (y, x), one for each site that `names` names; None: all."""
+    def rows(
+        self,
+        pixel: tuple[int, int],
+        names: Collection[str] | None = None,
+        *,
+        tile_of: tuple[int, int] | None = None,
+    ) -> list[PlacedRow]:
+        """Return the rows of a level-0 pixel (y, x), one for each site that `names` names; None: all.
+
+        With `tile_of`, another pixel, they are those of its tile, which must contain `pixel`: in a halo
+        several tiles do.
+        """
         assert self._rows is not None, "prepare first"
         wanted = self._sites if names is None else {name: self._sites[name] for name in names}
         order = list(self._sites)
-        found = self._rows.rows(pixel, wanted)
+        found = self._rows.rows(pixel, wanted, tile_of or pixel)
         return sorted(found, key=lambda each: order.index(each.site.name))
 
     def column(self, pixel: tuple[int, int], name: str) -> PlacedRow:

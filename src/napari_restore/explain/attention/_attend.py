@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from napari_restore._options import AttentionSettings
@@ -13,8 +14,10 @@ from napari_restore.engine import Event, Note, Phase, Progress, Region
 from napari_restore.errors import BadParameter, BadRegion, option
 from napari_restore.explain.attention._ablation import ablated_region
 from napari_restore.explain.attention._attention import Attention
+from napari_restore.explain.attention._attribution_rank import AttributionMap
 from napari_restore.explain.attention._measures import ONE_CELL
 from napari_restore.explain.attention._queries import Query, checked
+from napari_restore.explain.attention._rollout import stage_of
 from napari_restore.explain.attention._sampling import sampled
 from napari_restore.explain.attention._session import ALL, AttentionSession, Emit, QueryMaps
 from napari_restore.explain.attention._summary import summary_of
@@ -46,7 +49,10 @@ def attend(
         ``attended_by``: the other way around, which cells attend to the query's, of the layers of a
         bottleneck. ``ablate``: also run the network without each head of `layers`, one after the other,
         around every query; see `HeadEffect`. ``sample``: number of queries to draw, see `sampled`, from
-        ``seed``. ``random_twin``: also ask the same network with random weights.
+        ``seed``. ``random_twin``: also ask the same network with random weights. ``attribution``: a
+        map of the same image, whose rank correlation with each head is then among the measures. ``rollout``: of each of
+        `layers` the rollout back to the first block of its stage, see `rolled_out`, with
+        ``residual_weight``.
     layers
         Names of `model.attention_sites()`, or ``"all"``.
     emit, stop
@@ -55,13 +61,16 @@ def attend(
         How the image is read, and the machine's resources, as for `make_plan`.
     """
     _check_places(queries, settings)
+    ranks = _attribution(queries, settings, image)
     twin = random_twin(model) if settings.random_twin else None
     session = AttentionSession(image, model, emit=emit, stop=stop, **options)
     inside = checked(queries, image)
     names = session.site_names(layers, attended_by=settings.attended_by)
+    if settings.rollout:
+        _check_rollout(session, names, settings)
     if settings.ablate:
         _check_ablation(session, names, () if settings.sample else inside)
-    look = _Look(names, settings, emit)
+    look = _Look(names, settings, emit, ranks)
     other: list[QueryMaps] = []
     with session.source:
         session.prepare()
@@ -97,12 +106,20 @@ class _Look:
     names: tuple[str, ...]
     settings: AttentionSettings
     emit: Emit
+    ranks: AttributionMap | None
 
     def at(self, session: AttentionSession, queries: Sequence[Query]) -> Iterator[QueryMaps]:
         """Yield the maps of each query, with the effects of heads that are left out."""
         for number, query in enumerate(queries):
             self.emit(Progress(number, len(queries), None))
-            answer = session.look(query, self.names, attended_by=self.settings.attended_by)
+            answer = session.look(
+                query,
+                self.names,
+                attended_by=self.settings.attended_by,
+                rollout=self.settings.residual_weight if self.settings.rollout else None,
+            )
+            if self.ranks is not None:
+                answer = self.ranks.with_ranks(answer)
             yield self._ablated(session, answer) if self.settings.ablate else answer
 
     def of_twin(self, session: AttentionSession, queries: Sequence[Query]) -> list[QueryMaps]:
@@ -137,6 +154,20 @@ def _check_places(queries: Sequence[Query], settings: AttentionSettings) -> None
             "A sample draws its own queries.",
             f"Leave out the pixels, or {option('sample')}; one box may be given to draw in.",
         )
+
+
+def _attribution(
+    queries: Sequence[Query], settings: AttentionSettings, image: Image
+) -> AttributionMap | None:
+    """Open the map that heads are compared with; raises `BadParameter` for several queries."""
+    if settings.attribution is None:
+        return None
+    if settings.sample is not None or len(queries) > 1:
+        raise BadParameter(
+            "An attribution is that of one box, but there are several queries.",
+            f"Ask about one pixel or box, or leave out {option('attribution')}.",
+        )
+    return AttributionMap.of(Path(settings.attribution), image)
 
 
 def _check_number(name: str, value: object, least: int) -> None:
@@ -188,6 +219,8 @@ def _described(
     }
     if other:
         described["random_twin"] = RANDOM_WEIGHTS
+    if settings.rollout:
+        described["rollout"] = {"residual_weight": settings.residual_weight}
     if settings.sample is None:
         for query, each in zip(queries, found, strict=True):
             query["measures"] = dict(each.measures)
@@ -199,6 +232,24 @@ def _described(
     if other:
         summary += summary_of([each.measures for each in other], kinds, RANDOM_WEIGHTS)
     return described | {"sample": settings.sample, "seed": settings.seed, "summary": summary}
+
+
+def _check_rollout(
+    session: AttentionSession, names: Sequence[str], settings: AttentionSettings
+) -> None:
+    """Raise `BadParameter` for a site without a rollout, and for questions about heads."""
+    for name in names:
+        stage_of(session.sites, name)
+    if settings.ablate or settings.attended_by:
+        raise BadParameter(
+            "A rollout is what a pixel attends to, over all heads.",
+            f"Leave out {option('attended_by' if settings.attended_by else 'ablate')}.",
+        )
+    weight = settings.residual_weight
+    if not 0 <= weight <= 1:
+        raise BadParameter(
+            f"{option('residual_weight')} takes no {weight!r}.", "Give a number from 0 to 1."
+        )
 
 
 def _check_ablation(

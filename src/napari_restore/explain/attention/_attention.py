@@ -43,6 +43,7 @@ COLUMNS = (
     "tile_share",
     "diagonal",
     "contribution",
+    "attribution_rank",
     "without_mean",
     "without_largest",
     "without_db",

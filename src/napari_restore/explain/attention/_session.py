@@ -20,6 +20,7 @@ from napari_restore.explain.attention._head_maps import (
 )
 from napari_restore.explain.attention._measures import measures
 from napari_restore.explain.attention._queries import SAMPLES, Query, checked
+from napari_restore.explain.attention._rollout import rolled_out, stage_of
 from napari_restore.images import Image
 from napari_restore.models import (
     AttentionSite,
@@ -149,10 +150,12 @@ class AttentionSession:
         names: Collection[str] | None = None,
         *,
         attended_by: bool = False,
+        rollout: float | None = None,
     ) -> QueryMaps:
         """Return the maps of a query in the sites that are named; None: in all.
 
-        With `attended_by` the other way around: which cells attend to the query's.
+        With `attended_by` the other way around: which cells attend to the query's. With `rollout`, the
+        weight of the residual path, the rollout back to the first block of each site's stage.
         """
         (query,) = checked([query], self.image)
         chosen = [site for site in self.sites if names is None or site.name in names]
@@ -166,15 +169,28 @@ class AttentionSession:
         for pixel in pixels:
             if self.stop.is_set():
                 raise Cancelled("Cancelled; nothing was written.", "Run it again.")
-            if attended_by:
-                rows = [self.source.column(pixel, site.name) for site in chosen]
+            if rollout is not None:
+                found = [self._rolled_out(pixel, site.name, rollout) for site in chosen]
+            elif attended_by:
+                columns = [self.source.column(pixel, site.name) for site in chosen]
+                found = [head_maps(column, size) for column in columns]
             else:
                 rows = self.source.rows(pixel, [site.name for site in chosen])
-            for row in rows:
-                by_site.setdefault(row.site.name, []).append(head_maps(row, size))
+                found = [head_maps(row, size) for row in rows]
+            for one in found:
+                by_site.setdefault(one.site.name, []).append(one)
         maps = {name: mean_of(several) for name, several in by_site.items()}
         numbers = {name: measures(each, self._tile) for name, each in maps.items()}
         return QueryMaps(query, maps, numbers)
+
+    def _rolled_out(self, pixel: tuple[int, int], name: str, residual_weight: float) -> HeadMaps:
+        size = (self.image.height, self.image.width)
+
+        def row(at: tuple[int, int], site: AttentionSite) -> HeadMaps:
+            (placed,) = self.source.rows(at, [site.name], tile_of=pixel)
+            return head_maps(placed, size)
+
+        return rolled_out(row, pixel, stage_of(self.sites, name), residual_weight)
 
     def without_head(self, query: Query, name: str, head: str) -> HeadEffect:
         """Return what one head of a site does to the result around a query.

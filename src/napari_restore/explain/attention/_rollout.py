@@ -1,0 +1,101 @@
+"""Attention rollout: the weights of several blocks of windows, multiplied for one query.
+
+Source: Abnar and Zuidema, Quantifying Attention Flow in Transformers (ACL 2020), for one row: no matrix of
+a block is formed. Heads are averaged. What convolutions, normalisation and the MLPs between the blocks do
+to a cell is ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from itertools import takewhile
+
+import numpy as np
+
+from napari_restore.errors import BadParameter
+from napari_restore.explain.attention._head_maps import HeadMaps
+from napari_restore.models import AttentionSite
+
+HEAD = "rollout"
+"""Name of the one head of a rollout."""
+Cell = tuple[int, int]
+Rows = Callable[[Cell, AttentionSite], HeadMaps]
+"""Return the maps of a pixel (y, x) in a site, from the tile of the query."""
+
+
+def stage_of(sites: Sequence[AttentionSite], name: str) -> tuple[AttentionSite, ...]:
+    """Return the blocks of a site's stage from the first to the site: windows of the same cells in a row.
+
+    Raises `BadParameter` for a site of another kind.
+    """
+    number = [site.name for site in sites].index(name)
+    asked = sites[number]
+    if asked.kind != "window":
+        known = ", ".join(site.name for site in sites if site.kind == "window")
+        reason = (
+            "it mixes channels, not places: a rollout of it has no meaning"
+            if asked.kind == "channel"
+            else f"its kind is {asked.kind}, not window"
+        )
+        raise BadParameter(
+            f"{name} has no rollout: {reason}.",
+            f"Choose among {known}." if known else "Look at its heads instead.",
+        )
+
+    def is_of_stage(site: AttentionSite) -> bool:
+        return (site.kind, site.stride) == (asked.kind, asked.stride)
+
+    before = takewhile(is_of_stage, reversed(sites[:number]))
+    return (*reversed(tuple(before)), asked)
+
+
+def rolled_out(
+    rows: Rows, pixel: Cell, stage: Sequence[AttentionSite], residual_weight: float
+) -> HeadMaps:
+    """Return the rollout of a pixel from the last block of `stage` back to the first, as one head.
+
+    r ← r · ((1 − w) A + w I) for each block, where A are the mean weights of its heads, and w,
+    `residual_weight`, stands for the path around the attention. Only rows of A are read that r needs.
+    """
+    last = rows(pixel, stage[-1])
+    y0, x0, _, _ = last.query
+    asked = y0 // last.stride, x0 // last.stride
+    weights: dict[Cell, float] = {asked: 1.0}
+    for site in reversed(stage):
+        weights = _through(rows, weights, site, residual_weight)
+    cells = np.array(list(weights), np.int64)
+    return replace(
+        last,
+        # The windows of several blocks together are none.
+        site=replace(last.site, heads=(HEAD,), window=None, shift=0),
+        weights=np.array([list(weights.values())], np.float32),
+        cells=cells[None],
+        numbers={},
+    )
+
+
+def _through(
+    rows: Rows, weights: dict[Cell, float], site: AttentionSite, residual_weight: float
+) -> dict[Cell, float]:
+    """Return r · ((1 − w) A + w I) of a row r, by cells."""
+    found = {cell: weight * residual_weight for cell, weight in weights.items()}
+    for cell, weight in weights.items():
+        if weight == 0 or residual_weight == 1:
+            continue
+        middle = (
+            cell[0] * site.stride + site.stride // 2,
+            cell[1] * site.stride + site.stride // 2,
+        )
+        for other, share in _mean_row(rows(middle, site)):
+            found[other] = found.get(other, 0.0) + weight * (1 - residual_weight) * share
+    return found
+
+
+def _mean_row(maps: HeadMaps) -> Iterator[tuple[Cell, float]]:
+    """Yield the cells that a query attends to, with the mean weight of all heads."""
+    heads = len(maps.weights)
+    for cells, weights in zip(maps.cells, maps.weights.astype(np.float64), strict=True):
+        for (y, x), weight in zip(cells.tolist(), weights.tolist(), strict=True):
+            if y >= 0:
+                yield (y, x), weight / heads
