@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from napari.utils.key_bindings import coerce_keybinding
 from PIL import Image
 from qtpy.QtCore import QPointF, Qt
 
@@ -158,6 +159,76 @@ def test_dragging_follows_pinning_keeps_and_closing_frees(
     panel._close()
     assert [layer.name for layer in tab.viewer.layers] == ["town", kept_name(tab)]
     assert tab.pointer._on_press not in callbacks
+
+
+@pytest.mark.slow
+def test_keys_move_the_query_and_an_answer_is_kept_beside_others(
+    prepared: Any, panel: Any, qtbot: Any
+) -> None:
+    tab = prepared
+    tab.heads.choose("decoder.3.1", ["2"])
+    site = tab.asked.site("decoder.3.1")
+    first = asked(tab, qtbot, 120, 200)
+    assert tab.viewer.layers.selection.active is tab.state.layer
+    press(tab, (40, 64))
+    points = tab.viewer.layers.selection.active
+    assert points.name == "Attention query"
+    hit(points, "Left", "Down", "Shift-Right")
+    assert tab.pointer.place == (40 + site.stride, 64 + 7 * site.stride)
+    # Within the image.
+    hit(points, "Shift-Up", "Shift-Up", "Shift-Up", "Shift-Up")
+    assert tab.pointer.place[0] == 0
+    panel.tabs.choose("Restore")
+    assert not points.keymap
+    panel.tabs.choose("Attention")
+    assert len(points.keymap) == 8
+    # Two queries: both thumbnails, and either over the image on the scale of both.
+    assert tab.reference.overlay.isHidden()
+    asked(tab, qtbot, 120, 200)
+    tab.reference.keep.click()
+    second = asked(tab, qtbot, 40, 64)
+    assert "Left: the reference (Inf-Dehaze, small, x 200, y 120)" in tab.reference.caption.text()
+    assert all(pair.reference is not None for pair in tab.heads._pictures.values())
+    shown, limits = tab.layers.map, tuple(tab.layers.map.contrast_limits)
+    np.testing.assert_array_equal(shown.data, second.maps[site.name].map("2").values)
+    tab.reference.overlay.setCurrentIndex(1)
+    np.testing.assert_allclose(shown.data, first.maps[site.name].map("2").values, atol=1e-6)
+    assert tuple(shown.contrast_limits) == limits
+    assert limits[1] == max(
+        query.maps[site.name].map("2").values.max() for query in (first, second)
+    )
+    assert tab.numbers.text().startswith("decoder 3.1, head 2 · x 200")
+    # Another network for the same image: the reference stays, and says what it lacks.
+    tab.state.model = "dcp"
+    assert tab.asked.kept is not None and tab.session is None
+    tab.reference.explain("elsewhere.1", ["1"])
+    assert "has no layer elsewhere.1" in tab.reference.caption.text()
+    tab.reference.forget.click()
+    assert tab.reference.overlay.isHidden() and not tab.heads._paired
+
+
+@pytest.mark.slow
+def test_heads_between_channels_have_a_matrix(tab: Any, panel: Any, qtbot: Any) -> None:
+    assert tab.matrix_part.isHidden()
+    panel.models.choose("hint-small-denoise")
+    ended: list[Any] = []
+    tab.ended.connect(lambda *outcome: ended.append(outcome))
+    tab.bar.button.click()
+    qtbot.waitUntil(lambda: bool(ended))
+    asked(tab, qtbot, 100, 90)
+    tab.heads.choose("latent.1", ["2"])
+    assert not tab.matrix_part.isHidden()
+    numbers = tab.query.maps["latent.1"].numbers
+    np.testing.assert_allclose(tab.matrix.map.values, numbers["matrix.2"], rtol=1e-6)
+    assert tab.matrix.map.text_at(tab.matrix.map._box().center())
+    panel.models.choose("inf-dehaze-small")
+    assert tab.matrix_part.isHidden()
+
+
+def hit(layer: Any, *keys: str) -> None:
+    """Press keys while a layer is the active one."""
+    for key in keys:
+        layer.keymap[coerce_keybinding(key)](layer)
 
 
 def kept_name(tab: Any) -> str:

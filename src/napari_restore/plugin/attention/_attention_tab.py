@@ -19,14 +19,16 @@ from napari_restore.plugin.attention._asked import Asked
 from napari_restore.plugin.attention._heads_view import HeadsView
 from napari_restore.plugin.attention._latest_answers import LatestAnswers
 from napari_restore.plugin.attention._layers import AttentionLayers
+from napari_restore.plugin.attention._matrix_panel import MatrixPanel
 from napari_restore.plugin.attention._numbers import numbers_text, shares_of
 from napari_restore.plugin.attention._prepare_task import AttentionRequest, PrepareTask
 from napari_restore.plugin.attention._query_controller import QueryController
+from napari_restore.plugin.attention._reference_bar import ReferenceBar
 from napari_restore.plugin.attention._share_plots import BarChart
-from napari_restore.plugin.attention._thumbnails import thumbnails_of
+from napari_restore.plugin.attention._thumbnails import Pair, thumbnails_of
 from napari_restore.plugin.runs._run_bar import RunBar
 from napari_restore.plugin.widgets._combo_box import NarrowComboBox
-from napari_restore.plugin.widgets._folding import flowing, form_layout, in_a_row
+from napari_restore.plugin.widgets._folding import flowing, folded, form_layout, in_a_row
 from napari_restore.plugin.widgets._section import Section
 
 if TYPE_CHECKING:
@@ -44,6 +46,8 @@ SETTINGS = tuple("layer bands model weights trust parameters options".split())
 """Fields of the state that belong to the prepared network and image."""
 IDLE_MS = 250
 """Pause in dragging after which all layers are computed, not the chosen one alone."""
+CELLS = 8
+"""That Shift and an arrow key move the query by in a layer without windows."""
 SCALES = {False: "from 0", True: "least to most"}
 
 
@@ -92,7 +96,9 @@ class AttentionTab(Section):
         for box, prefix in ((self.column, "x "), (self.row, "y ")):
             box.setPrefix(prefix)
             box.setKeyboardTracking(False)
-            box.setToolTip("The query; the arrow keys move it by a cell of the chosen layer")
+            box.setToolTip(
+                "The query; the arrow keys move it by a cell of the chosen layer, also over the image"
+            )
         self.scale = NarrowComboBox(self)
         for value, title in SCALES.items():
             self.scale.addItem(title, value)
@@ -100,6 +106,10 @@ class AttentionTab(Section):
         self.numbers = QLabel(self)
         self.numbers.setWordWrap(True)
         self.chart = BarChart(self)
+        self.reference = ReferenceBar(self.state, self.asked, self)
+        self.matrix = MatrixPanel(self)
+        self.matrix_part = folded("Matrix of channels", self.matrix)
+        self.matrix_part.hide()
         form = form_layout()
         form.addRow("Query", in_a_row(self.column, self.row))
         form.addRow("Scale", self.scale)
@@ -110,7 +120,8 @@ class AttentionTab(Section):
         layout.addLayout(form)
         layout.addWidget(self.numbers)
         layout.addWidget(self.chart)
-        layout.addWidget(self.heads)
+        for widget in (self.reference, self.heads, self.matrix_part):
+            layout.addWidget(widget)
         layout.addLayout(flowing(*self.head_actions.buttons))
         layout.addStretch(1)
 
@@ -123,6 +134,7 @@ class AttentionTab(Section):
         self.row.valueChanged.connect(self._on_typed)
         self._answers.answered.connect(self._on_answer)
         self._all_soon.timeout.connect(partial(self._ask, None))
+        self.reference.changed.connect(self._on_scale)
         self.head_actions.happened.connect(self.bar.show_message)
         for name in SETTINGS:
             self.listen(getattr(self.state.events, name), self._on_settings)
@@ -167,9 +179,11 @@ class AttentionTab(Section):
         for widget in (self.column, self.row, self.scale):
             widget.setEnabled(self.session is not None)
         self.head_actions.allow(self.query is not None)
+        self.reference.allow(self.query is not None)
         if self.query is None:
             self.numbers.setText("")
             self.chart.show_groups({})
+            self.matrix_part.setVisible(self.matrix.show_head(None, ""))
 
     def toggle(self) -> None:
         """Prepare, or cancel the preparation under way."""
@@ -218,6 +232,7 @@ class AttentionTab(Section):
         self.row.setMaximum(image.height - 1)
         self.layers.make(source)
         self.pointer.make(source)
+        self._choose_steps()
         self._show_ready()
         # Whether its page is chosen; the window may be minimised.
         self.pointer.use(not self.isHidden())
@@ -244,13 +259,13 @@ class AttentionTab(Section):
         if session is None or place is None:
             return
         names = None if site is None else [site]
-        query, spread = api.attention_query(*place), self.scale.currentData()
+        query, spread, kept = api.attention_query(*place), self.scale.currentData(), self.asked.kept
 
         def look() -> tuple[Any, Any]:
             answer = session.look(query, names)
-            return answer, thumbnails_of(answer, spread=spread)
+            return answer, thumbnails_of(answer, spread=spread, reference=kept)
 
-        self._answers.ask((site, spread), look)
+        self._answers.ask((site, spread, kept), look)
 
     def _on_answer(self, key: Any, answer: Any) -> None:
         if isinstance(answer, RestoreError):
@@ -258,15 +273,15 @@ class AttentionTab(Section):
             return
         if self.session is None or self.state.layer is None:
             return
-        (site, spread), (query, pictures) = key, answer
+        (site, spread, kept), (query, pictures) = key, answer
         replaces = self.query is None or self.query.query != query.query
         if replaces or site is None:
             self.asked.query = query
         else:
             assert self.query is not None
             self.asked.query = self.query.with_more(query)
-        if spread != self.scale.currentData():
-            pictures = thumbnails_of(query, spread=self.scale.currentData())
+        if spread != self.scale.currentData() or kept is not self.asked.kept:
+            pictures = self._pictures(query)
         self.heads.show_pictures(pictures, replaces=replaces)
         if replaces:
             self._show_ready()
@@ -276,27 +291,46 @@ class AttentionTab(Section):
     # -- what is shown ------------------------------------------------------------
 
     def _on_chosen(self, site: str, heads: list[str]) -> None:
-        step = (
-            next((s.stride for s in self.session.sites if s.name == site), 1) if self.session else 1
-        )
-        for box in (self.column, self.row):
-            box.setSingleStep(step)
+        self._choose_steps()
         if self.query is not None and site not in self.query.maps:
             self._ask(site)
         self._show_head()
 
+    def _choose_steps(self) -> None:
+        """Let keys move the query by a cell of the chosen layer, or by a window."""
+        if self.session is None or self.heads.site is None:
+            return
+        site = self.asked.site(self.heads.site)
+        self.pointer.steps = (site.stride, site.stride * (site.window or CELLS))
+        for box in (self.column, self.row):
+            box.setSingleStep(site.stride)
+
     def _on_scale(self) -> None:
+        """Draw all again, on another scale or beside another reference."""
+        self.heads.show_pairs(self.asked.reference is not None)
+        self.reference.explain(self.heads.site, self.heads.heads)
         if self.query is not None:
-            pictures = thumbnails_of(self.query, spread=self.scale.currentData())
-            self.heads.show_pictures(pictures, replaces=False)
+            self.heads.show_pictures(self._pictures(self.query), replaces=False)
             self._show_head()
+
+    def _pictures(self, query: QueryMaps) -> dict[str, Pair]:
+        """Return thumbnails as they are set now."""
+        return thumbnails_of(query, spread=self.scale.currentData(), reference=self.asked.kept)
 
     def _show_head(self, *, rests: bool = True) -> None:
         """Lay the chosen heads over the image, with their numbers."""
-        site, source = self.heads.site, self.state.layer
+        site, source, heads = self.heads.site, self.state.layer, self.heads.heads
         if self.query is None or site is None or source is None or site not in self.query.maps:
             return
-        maps, heads = self.query.maps[site], self.heads.heads
-        self.layers.show(source, maps, heads, spread=self.scale.currentData(), rests=rests)
-        self.numbers.setText(numbers_text(self.query, site, heads[-1]))
-        self.chart.show_groups(shares_of(self.query, site, heads[-1]))
+        query, other, reference = self.query, None, self.asked.reference
+        self.reference.explain(site, heads)
+        if reference is not None and not reference.missing(site, heads):
+            other = reference.query
+            if self.reference.is_shown:
+                query, other = other, query
+        beside = None if other is None else other.maps[site]
+        spread = self.scale.currentData()
+        self.layers.show(source, query.maps[site], heads, spread=spread, rests=rests, beside=beside)
+        self.numbers.setText(numbers_text(query, site, heads[-1]))
+        self.chart.show_groups(shares_of(query, site, heads[-1]))
+        self.matrix_part.setVisible(self.matrix.show_head(query.maps[site], heads[-1]))

@@ -9,13 +9,13 @@ from qtpy.QtCore import QRectF, QSize, Qt, Signal
 from qtpy.QtGui import QColor, QPainter, QPen
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
-from napari_restore.plugin.attention._thumbnails import GREY, SIDE, Thumbnails
+from napari_restore.plugin.attention._thumbnails import GREY, SIDE, Pair, Thumbnails
 
 if TYPE_CHECKING:
     from napari_restore.models import AttentionSite
 
-GAP, TITLE = 4, 16
-"""Between two thumbnails, and of a row's title, in pixels."""
+GAP, TITLE, SEAM = 4, 16, 1
+"""Between two heads, of a row's title, and between the two of a pair, in pixels."""
 CHOSEN = QColor(255, 193, 7)
 FAR = ("sparse", "full", "cached")
 
@@ -40,7 +40,8 @@ class HeadsView(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._sites: tuple[AttentionSite, ...] = ()
-        self._pictures: dict[str, Thumbnails] = {}
+        self._pictures: dict[str, Pair] = {}
+        self._paired = False
         self.site: str | None = None
         """The chosen layer."""
         self.heads: list[str] = []
@@ -69,10 +70,18 @@ class HeadsView(QWidget):
         self.setFixedHeight(self.sizeHint().height())
         self.update()
 
-    def show_pictures(self, pictures: Mapping[str, Thumbnails], *, replaces: bool) -> None:
+    def show_pictures(self, pictures: Mapping[str, Pair], *, replaces: bool) -> None:
         """Show pictures of layers by name; with `replaces` all others are grey from now on."""
         self._pictures = {**({} if replaces else self._pictures), **pictures}
         self.update()
+
+    def show_pairs(self, paired: bool) -> None:
+        """Make room for two thumbnails of each head, the reference on the left, or for one."""
+        if paired != self._paired:
+            self._paired = paired
+            self.updateGeometry()
+            self.setFixedHeight(self.sizeHint().height())
+            self.update()
 
     def choose(self, site: str, heads: Sequence[str]) -> None:
         """Choose heads of a layer, as clicks would."""
@@ -92,20 +101,24 @@ class HeadsView(QWidget):
     def cells(self) -> list[Cell]:
         """Return where each head is drawn, row by row."""
         found, top = [], 0.0
-        across = self._across()
+        across, wide = self._across(), self._wide()
         for site in self._sites:
             top += TITLE
             for number, head in enumerate(site.heads):
                 row, column = divmod(number, across)
-                left = column * (SIDE + GAP)
+                left = column * (wide + GAP)
                 found.append(
-                    Cell(site.name, head, QRectF(left, top + row * (SIDE + GAP), SIDE, SIDE))
+                    Cell(site.name, head, QRectF(left, top + row * (SIDE + GAP), wide, SIDE))
                 )
             top += -(-len(site.heads) // across) * (SIDE + GAP)
         return found
 
     def _across(self) -> int:
-        return max(1, (max(self.width(), SIDE) + GAP) // (SIDE + GAP))
+        return max(1, (self.width() + GAP) // (self._wide() + GAP))
+
+    def _wide(self) -> int:
+        """Return the width of the thumbnails of one head."""
+        return 2 * SIDE + SEAM if self._paired else SIDE
 
     def sizeHint(self) -> QSize:
         """Return the size of all rows."""
@@ -141,11 +154,12 @@ class HeadsView(QWidget):
                 painter.setPen(text)
                 title = QRectF(0, cell.box.top() - TITLE, self.width(), TITLE)
                 painter.drawText(title, Qt.AlignmentFlag.AlignVCenter, site.title)
-            pictures = self._pictures.get(cell.site)
-            if pictures is None:
-                painter.fillRect(cell.box, GREY)
-            else:
-                pictures.paint(painter, cell.box, number)
+            pair = self._pictures.get(cell.site)
+            present = QRectF(cell.box.right() - SIDE, cell.box.top(), SIDE, SIDE)
+            _paint(painter, present, None if pair is None else pair.present, number)
+            if self._paired:
+                kept = present.translated(-SIDE - SEAM, 0)
+                _paint(painter, kept, None if pair is None else pair.reference, number)
             if cell.site == self.site and cell.head in self.heads:
                 painter.setPen(QPen(CHOSEN, 2))
                 painter.drawRect(cell.box.adjusted(1, 1, -1, -1))
@@ -169,3 +183,10 @@ class HeadsView(QWidget):
             self.step(steps[event.text()])
         else:
             super().keyPressEvent(event)
+
+
+def _paint(painter: QPainter, box: QRectF, pictures: Thumbnails | None, number: int) -> None:
+    if pictures is None or number >= pictures.heads:
+        painter.fillRect(box, GREY)
+    else:
+        pictures.paint(painter, box, number)

@@ -85,13 +85,18 @@ class AttentionLayers:
         *,
         spread: bool,
         rests: bool = True,
+        beside: HeadMaps | None = None,
     ) -> None:
         """Show the chosen heads of one query, in place of those before.
 
+        One head is on one scale with the same one of `beside`, the maps of another query.
         `rests` False while a query is dragged: the outline stays as it is, and so do thumbnails.
         """
         self.make(source)
-        self._show_map(source, [maps.map(head) for head in heads], spread=spread, rests=rests)
+        found = [maps.map(head) for head in heads]
+        known = [each.map(heads[0]).values.ravel() for each in (maps, beside) if each is not None]
+        limits = None if len(heads) > 1 else limits_of(np.concatenate(known), spread=spread)
+        self._show_map(source, found, limits, rests=rests)
         if rests:
             assert self.outline is not None
             show_outline(self.outline, maps, heads[0])
@@ -147,11 +152,15 @@ class AttentionLayers:
     # -- the map -----------------------------------------------------------------
 
     def _show_map(
-        self, source: ImageLayer, found: Sequence[HeadMap], *, spread: bool, rests: bool
+        self,
+        source: ImageLayer,
+        found: Sequence[HeadMap],
+        limits: tuple[float, float] | None,
+        *,
+        rests: bool,
     ) -> None:
         layer, mixes = self.map, len(found) > 1
         assert layer is not None
-        limits = None if mixes else limits_of(found[0].values, spread=spread)
         values = _mixed(found) if mixes else _filled(found[0].values)
         if layer.rgb != mixes:
             # napari knows no layer that changes from one to the other.

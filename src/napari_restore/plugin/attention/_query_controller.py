@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,12 +26,15 @@ GRAB = 12
 """Screen pixels around the query within which a press takes hold of it."""
 CLICK = 4
 """Screen pixels that the pointer may move in a click."""
+ARROWS = {"Up": (-1, 0), "Down": (1, 0), "Left": (0, -1), "Right": (0, 1)}
+"""Rows and columns, on the screen where the image is not turned."""
 
 
 class QueryController(QObject):
     """Puts the query where the image is clicked, and moves it while it is dragged.
 
-    A drag that begins elsewhere moves the image, as ever.
+    A drag that begins elsewhere moves the image, as ever. A click makes its layer the active one:
+    then the arrow keys, which are that layer's, move it by a cell, with Shift by a window.
     """
 
     moved = Signal(int, int)
@@ -45,6 +49,8 @@ class QueryController(QObject):
         self.place: tuple[int, int] | None = None
         """(y, x), or None before the first click."""
         self.is_on = False
+        self.steps = (1, 8)
+        """Pixels that an arrow key moves it, and one with Shift."""
 
     def use(self, on: bool) -> None:
         """Take clicks from now on, or leave them to napari."""
@@ -53,6 +59,23 @@ class QueryController(QObject):
         elif self.is_on and not on:
             self._viewer.mouse_drag_callbacks.remove(self._on_press)
         self.is_on = on
+        self._bind()
+
+    def _bind(self) -> None:
+        """Bind the arrow keys to the layer of the cross while clicks are taken, else free them."""
+        if self._points is None:
+            return
+        for key, towards in ARROWS.items():
+            for keys, number in ((key, 0), (f"Shift-{key}", 1)):
+                step = partial(self._step, towards, number) if self.is_on else None
+                self._points.bind_key(keys, step, overwrite=True)
+
+    def _step(self, towards: tuple[int, int], number: int, _: Any) -> None:
+        if self.place is not None:
+            y, x = (
+                at + self.steps[number] * by for at, by in zip(self.place, towards, strict=True)
+            )
+            self.put(y, x)
 
     def clear(self) -> None:
         """Forget the query and take its layer away."""
@@ -88,6 +111,7 @@ class QueryController(QObject):
             metadata={"napari_restore_source": source.unique_id},
         )
         self._viewer.layers.selection.active = active
+        self._bind()
 
     def _show(self, source: ImageLayer) -> None:
         self.make(source)
@@ -123,6 +147,10 @@ class QueryController(QObject):
                 active.mouse_pan = panned
         if not takes_hold and np.hypot(*np.subtract(event.pos, start)) <= CLICK:
             self._move(event, source)
+            takes_hold = self.place is not None
+        if takes_hold and self._points in viewer.layers:
+            # Keys are those of the active layer.
+            viewer.layers.selection.active = self._points
 
     def _move(self, event: Any, source: ImageLayer) -> None:
         y, x = self._pixel(event, source)

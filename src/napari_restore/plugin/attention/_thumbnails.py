@@ -39,6 +39,13 @@ class Thumbnails(NamedTuple):
     shares: tuple[float, ...] = ()
     """In place of a picture: a share of 1 for every head."""
 
+    @property
+    def heads(self) -> int:
+        """Number of heads."""
+        if self.picture is None:
+            return len(self.shares)
+        return round(self.picture.height() / self.shape[0])
+
     def paint(self, painter: QPainter, box: QRectF, head: int) -> None:
         """Paint the picture of a head, by its number, in the middle of `box`."""
         if self.picture is None:
@@ -58,9 +65,25 @@ class Thumbnails(NamedTuple):
         painter.drawLine(at - QPointF(0, ARM), at + QPointF(0, ARM))
 
 
-def thumbnails_of(query: QueryMaps, *, spread: bool) -> dict[str, Thumbnails]:
+class Pair(NamedTuple):
+    """The heads of one layer for two queries, on one scale."""
+
+    present: Thumbnails
+    reference: Thumbnails | None = None
+    """Of the query that is kept, where that has such a layer."""
+
+
+def thumbnails_of(
+    query: QueryMaps, *, spread: bool, reference: QueryMaps | None = None
+) -> dict[str, Pair]:
     """Return the thumbnails of all layers of an answer by name; on any thread."""
-    return {name: of_layer(maps, spread=spread) for name, maps in query.maps.items()}
+    found = {}
+    for name, maps in query.maps.items():
+        kept = None if reference is None else reference.maps.get(name)
+        present = of_layer(maps, spread=spread, beside=kept)
+        beside = None if kept is None else of_layer(kept, spread=spread, beside=maps)
+        found[name] = Pair(present, beside)
+    return found
 
 
 def of_layer(maps: HeadMaps, *, spread: bool, beside: HeadMaps | None = None) -> Thumbnails:
