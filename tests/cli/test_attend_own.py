@@ -32,7 +32,7 @@ def test_attend_gives_the_rows_of_the_network(
     with torch.inference_mode():
         names = frozenset(site.name for site in model.attention_sites())
         # The image is one tile.
-        rows = model.tile_attention_rows(pixels[None], {}, (50, 70), names)
+        (rows,) = model.tile_attention_rows(pixels[None], {}, [(50, 70)], names)
     for site, row in rows.items():
         np.testing.assert_allclose(found[f"0/{site}/weights"], row.weights, atol=1e-6)
         np.testing.assert_array_equal(found[f"0/{site}/cells"], row.cells)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ from tests.support import attending_networks as networks
 
 import napari_restore as nr
 from napari_restore.engine import Region
-from napari_restore.errors import BadParameter
+from napari_restore.engine.attention import AttentionSource
+from napari_restore.errors import BadParameter, Cancelled
 from napari_restore.explain.attention import HeadMaps
 from napari_restore.explain.attention._rollout import HEAD, rolled_out, stage_of
 from napari_restore.models import AttentionKind, AttentionSite, load
@@ -21,7 +23,7 @@ from napari_restore.models import AttentionKind, AttentionSite, load
 SIDE = 4
 """Cells along a side of the map of these tests."""
 CELLS = [[y, x] for y in range(SIDE) for x in range(SIDE)]
-Rows = Callable[[tuple[int, int], AttentionSite], HeadMaps]
+Rows = Callable[[Sequence[tuple[int, int]], AttentionSite], list[HeadMaps]]
 
 
 def site(name: str, kind: AttentionKind = "window", stride: int = 4) -> AttentionSite:
@@ -34,7 +36,7 @@ STAGE = (site("a.1"), site("a.2"), site("a.3"))
 def rows_of(matrices: dict[str, Any]) -> Rows:
     """Rows of matrices (heads, cells, cells), where −1 is no candidate."""
 
-    def rows(pixel: tuple[int, int], asked: AttentionSite) -> HeadMaps:
+    def row(pixel: tuple[int, int], asked: AttentionSite) -> HeadMaps:
         y, x = (at // 4 for at in pixel)
         row = matrices[asked.name][:, SIDE * y + x]
         cells = [
@@ -43,7 +45,7 @@ def rows_of(matrices: dict[str, Any]) -> Rows:
         ]
         return maps_of(np.maximum(row, 0), cells, (y, x), (16, 16))
 
-    return rows
+    return lambda pixels, asked: [row(pixel, asked) for pixel in pixels]
 
 
 def random_rows(seed: int) -> Any:
@@ -131,6 +133,21 @@ def test_one_block_is_its_mean_and_the_query() -> None:
 def test_rollouts_that_are_refused(options: Any, message: str) -> None:
     with pytest.raises(BadParameter, match=message):
         looked(scene(32, 32), (1, 1), rollout=True, **options)
+
+
+def test_it_is_cancelled_between_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    stop, plain, read = threading.Event(), AttentionSource.rows_in_tile, []
+
+    def rows(source: AttentionSource, *arguments: Any) -> Iterator[Any]:
+        for row in plain(source, *arguments):
+            read.append(row)
+            yield row
+            stop.set()
+
+    monkeypatch.setattr(AttentionSource, "rows_in_tile", rows)
+    with pytest.raises(Cancelled):
+        looked(scene(64, 64), (30, 30), rollout=True, stop=stop)
+    assert len(read) == 2
 
 
 @pytest.mark.slow

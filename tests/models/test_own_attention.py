@@ -29,7 +29,7 @@ def grids_of(model: Any) -> dict[str, tuple[str, int, int | None, int]]:
 def rows_of(model: Any, x: Tensor, pixel: tuple[int, int]) -> dict[str, AttentionRow]:
     names = frozenset(site.name for site in model.attention_sites())
     with torch.inference_mode():
-        found: dict[str, AttentionRow] = model.tile_attention_rows(x, {}, pixel, names)
+        found: dict[str, AttentionRow] = model.tile_attention_rows(x, {}, [pixel], names)[0]
     return found
 
 

@@ -88,12 +88,12 @@ class RestorationModel(nn.Module):
         self,
         x: Tensor,
         statistics: Statistics | None,
-        pixel: tuple[int, int],
+        pixels: Sequence[tuple[int, int]],
         names: frozenset[str],
-    ) -> dict[str, AttentionRow]:
-        """Return the rows of one pixel in those sites that are named; for models without sweeps.
+    ) -> list[dict[str, AttentionRow]]:
+        """Return the rows of each pixel in those sites that are named; for models without sweeps.
 
-        `x` (1, C, h, w) is a tile with its halo, `pixel` (row, column) lies in it. Cells are counted
+        `x` (1, C, h, w) is a tile with its halo, `pixels` (row, column) lie in it. Cells are counted
         from its corner.
         """
         raise NotImplementedError

@@ -67,22 +67,23 @@ class OwnAttention:
         model: RestorationModel,
         x: Tensor,
         statistics: Statistics | None,
-        pixel: tuple[int, int],
+        pixels: Sequence[tuple[int, int]],
         names: frozenset[str],
         size: Size,
-    ) -> dict[str, AttentionRow]:
-        """Return the rows of a pixel (y, x) of the tile `x` (1, C, h, w) in the calls that are named.
+    ) -> list[dict[str, AttentionRow]]:
+        """Return the rows of each pixel (y, x) of the tile `x` (1, C, h, w) in the calls that are named.
 
-        `size` is that of the tile as the network sees it, padded. Raises `BadModel` where the calls
+        The network runs once. `size` is that of the tile as the network sees it, padded. Raises `BadModel` where the calls
         are others than in the example tile.
         """
         wanted = {_number(name): name for name in names}
-        rows: dict[str, AttentionRow] = {}
+        rows: list[dict[str, AttentionRow]] = [{} for _ in pixels]
 
         def visit(number: int, call: AttentionCall) -> None:
             if number in wanted:
                 name = wanted[number]
-                rows[name] = _row(model.card.id, name, self.grids[name], call, pixel, size)
+                for found, pixel in zip(rows, pixels, strict=True):
+                    found[name] = _row(model.card.id, name, self.grids[name], call, pixel, size)
 
         with AttentionCalls(visit) as calls:
             model(x, statistics)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -64,12 +64,12 @@ class WrappedModel(RestorationModel):
         self,
         x: Tensor,
         statistics: Statistics | None,
-        pixel: tuple[int, int],
+        pixels: Sequence[tuple[int, int]],
         names: frozenset[str],
-    ) -> dict[str, AttentionRow]:
-        """Return the rows of a pixel of a tile; see `RestorationModel`. Raises `BadModel`."""
+    ) -> list[dict[str, AttentionRow]]:
+        """Return the rows of pixels of a tile; see `RestorationModel`. Raises `BadModel`."""
         padded = size_of(pad_to_multiple(x, self.card.multiple_of, self.card.min_size))
-        return self._attention.rows(self, x, statistics, pixel, names, padded)
+        return self._attention.rows(self, x, statistics, pixels, names, padded)
 
     def forward_with_maps(
         self, x: Tensor, statistics: Statistics | None = None, valid: Tensor | None = None

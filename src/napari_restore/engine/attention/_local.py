@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from torch import Tensor
@@ -103,6 +103,15 @@ class TileRows(LocalRun):
         tile_of: tuple[int, int],
     ) -> list[PlacedRow]:
         """Return the rows of a level-0 pixel (y, x) in these sites, in the tile of a pixel."""
+        return self.rows_of([pixel], sites, tile_of)[0]
+
+    def rows_of(
+        self,
+        pixels: Sequence[tuple[int, int]],
+        sites: Mapping[str, AttentionSite],
+        tile_of: tuple[int, int],
+    ) -> list[list[PlacedRow]]:
+        """Return `rows` of each of several pixels, for which the model runs once."""
         plan, work = self.plan, self.tiles
         size, side = (plan.image.height, plan.image.width), plan.layout.tile
         top, left = (at // side * side for at in tile_of)
@@ -111,12 +120,19 @@ class TileRows(LocalRun):
         tile = self.reader.read(core, box)
         try:
             with work.computing():
-                x = work.device.take(work.stacked([tile]))
-                statistics = work.statistics_at([box], x)
-                within = pixel[0] - box.y0, pixel[1] - box.x0
-                found = plan.model.tile_attention_rows(x, statistics, within, frozenset(sites))
+                planes = work.device.take(work.stacked([tile]))
+                statistics = work.statistics_at([box], planes)
+                within = [(y - box.y0, x - box.x0) for y, x in pixels]
+                several = plan.model.tile_attention_rows(
+                    planes, statistics, within, frozenset(sites)
+                )
         except FAILURES as error:
             raise as_failure(plan.model, error) from error
+        return [self._placed(found, sites, box) for found in several]
+
+    def _placed(
+        self, found: Mapping[str, AttentionRow], sites: Mapping[str, AttentionSite], box: Region
+    ) -> list[PlacedRow]:
         rows = []
         for name, row in found.items():
             stride = sites[name].stride

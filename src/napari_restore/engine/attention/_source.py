@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -92,19 +92,30 @@ class AttentionSource:
         self,
         pixel: tuple[int, int],
         names: Collection[str] | None = None,
-        *,
-        tile_of: tuple[int, int] | None = None,
     ) -> list[PlacedRow]:
-        """Return the rows of a level-0 pixel (y, x), one for each site that `names` names; None: all.
-
-        With `tile_of`, another pixel, they are those of its tile, which must contain `pixel`: in a halo
-        several tiles do.
-        """
+        """Return the rows of a level-0 pixel (y, x), one for each site that `names` names; None: all."""
         assert self._rows is not None, "prepare first"
         wanted = self._sites if names is None else {name: self._sites[name] for name in names}
         order = list(self._sites)
-        found = self._rows.rows(pixel, wanted, tile_of or pixel)
+        found = self._rows.rows(pixel, wanted, pixel)
         return sorted(found, key=lambda each: order.index(each.site.name))
+
+    def rows_in_tile(
+        self, pixels: Sequence[tuple[int, int]], name: str, tile_of: tuple[int, int]
+    ) -> Iterator[PlacedRow]:
+        """Yield the row of each of several pixels (y, x) in a site, all in the tile of the pixel `tile_of`.
+
+        In a halo a pixel is in several tiles. A model without sweeps runs once.
+        """
+        assert self._rows is not None, "prepare first"
+        sites = {name: self._sites[name]}
+        if isinstance(self._rows, TileRows):
+            for (row,) in self._rows.rows_of(pixels, sites, tile_of):
+                yield row
+            return
+        for pixel in pixels:
+            (row,) = self._rows.rows(pixel, sites, tile_of)
+            yield row
 
     def column(self, pixel: tuple[int, int], name: str) -> PlacedRow:
         """Return the weights that other cells give to that of a pixel (y, x); raises `BadParameter`."""

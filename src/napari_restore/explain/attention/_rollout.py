@@ -7,7 +7,7 @@ to a cell is ignored.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import takewhile
 
@@ -20,8 +20,8 @@ from napari_restore.models import AttentionSite
 HEAD = "rollout"
 """Name of the one head of a rollout."""
 Cell = tuple[int, int]
-Rows = Callable[[Cell, AttentionSite], HeadMaps]
-"""Return the maps of a pixel (y, x) in a site, from the tile of the query."""
+Rows = Callable[[Sequence[Cell], AttentionSite], Iterable[HeadMaps]]
+"""Returns the maps of each pixel (y, x) in a site, from the tile of the query."""
 
 
 def stage_of(sites: Sequence[AttentionSite], name: str) -> tuple[AttentionSite, ...]:
@@ -58,7 +58,7 @@ def rolled_out(
     r ← r · ((1 − w) A + w I) for each block, where A are the mean weights of its heads, and w,
     `residual_weight`, stands for the path around the attention. Only rows of A are read that r needs.
     """
-    last = rows(pixel, stage[-1])
+    (last,) = rows([pixel], stage[-1])
     y0, x0, _, _ = last.query
     asked = y0 // last.stride, x0 // last.stride
     weights: dict[Cell, float] = {asked: 1.0}
@@ -80,14 +80,14 @@ def _through(
 ) -> dict[Cell, float]:
     """Return r · ((1 − w) A + w I) of a row r, by cells."""
     found = {cell: weight * residual_weight for cell, weight in weights.items()}
-    for cell, weight in weights.items():
-        if weight == 0 or residual_weight == 1:
-            continue
-        middle = (
-            cell[0] * site.stride + site.stride // 2,
-            cell[1] * site.stride + site.stride // 2,
-        )
-        for other, share in _mean_row(rows(middle, site)):
+    kept = {cell: weight for cell, weight in weights.items() if weight > 0}
+    if residual_weight == 1:
+        return found
+    middles = [
+        (y * site.stride + site.stride // 2, x * site.stride + site.stride // 2) for y, x in kept
+    ]
+    for weight, maps in zip(kept.values(), rows(middles, site), strict=True):
+        for other, share in _mean_row(maps):
             found[other] = found.get(other, 0.0) + weight * (1 - residual_weight) * share
     return found
 

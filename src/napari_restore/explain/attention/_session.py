@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -167,8 +167,7 @@ class AttentionSession:
         size = (self.image.height, self.image.width)
         by_site: dict[str, list[HeadMaps]] = {}
         for pixel in pixels:
-            if self.stop.is_set():
-                raise Cancelled("Cancelled; nothing was written.", "Run it again.")
+            self._check_stop()
             if rollout is not None:
                 found = [self._rolled_out(pixel, site.name, rollout) for site in chosen]
             elif attended_by:
@@ -183,14 +182,19 @@ class AttentionSession:
         numbers = {name: measures(each, self._tile) for name, each in maps.items()}
         return QueryMaps(query, maps, numbers)
 
+    def _check_stop(self) -> None:
+        if self.stop.is_set():
+            raise Cancelled("Cancelled; nothing was written.", "Run it again.")
+
     def _rolled_out(self, pixel: tuple[int, int], name: str, residual_weight: float) -> HeadMaps:
         size = (self.image.height, self.image.width)
 
-        def row(at: tuple[int, int], site: AttentionSite) -> HeadMaps:
-            (placed,) = self.source.rows(at, [site.name], tile_of=pixel)
-            return head_maps(placed, size)
+        def rows(pixels: Sequence[tuple[int, int]], site: AttentionSite) -> Iterator[HeadMaps]:
+            for placed in self.source.rows_in_tile(pixels, site.name, pixel):
+                self._check_stop()
+                yield head_maps(placed, size)
 
-        return rolled_out(row, pixel, stage_of(self.sites, name), residual_weight)
+        return rolled_out(rows, pixel, stage_of(self.sites, name), residual_weight)
 
     def without_head(self, query: Query, name: str, head: str) -> HeadEffect:
         """Return what one head of a site does to the result around a query.
