@@ -69,8 +69,6 @@ def measure(path: Path, side: int, options: argparse.Namespace) -> None:
         tab.heads.choose(first.name, [first.heads[0]])
     # What a user does before clicking.
     window.rest(2)
-    if os.environ.get("SHOT"):
-        window.viewer.window._qt_window.grab().save(os.environ["SHOT"])
     for name, place in (("first", (0.5, 0.5)), ("next", (0.52, 0.47)), ("next", (0.46, 0.55))):
         found = click(window, tab, *(int(side * share) for share in place))
         report(side, f"{name} click, until thumbnails of the chosen layer, overlay, all", found)
