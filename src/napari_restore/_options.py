@@ -93,6 +93,7 @@ class AttentionOptions(TypedDict, total=False):
 
     attended_by: bool
     ablate: bool
+    redundancy: bool
     sample: int | None
     seed: int
     random_twin: bool
@@ -107,6 +108,7 @@ class AttentionSettings:
 
     attended_by: bool = False
     ablate: bool = False
+    redundancy: bool = False
     sample: int | None = None
     seed: int = 0
     random_twin: bool = False

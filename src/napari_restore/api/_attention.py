@@ -72,6 +72,9 @@ def attend(
     random_twin
         Whether to ask the same network with the weights ``"random:0"`` as well: `.twin`, and further
         rows of tables.
+    redundancy
+        Whether to compare the heads of each layer by what they put out around the queries (linear CKA):
+        `.redundancy[layer]` is a matrix (heads, heads).
     bands
         Which band is what, counted from 1: ``"red=4,green=3,blue=2"`` or a mapping.
     attribution

@@ -119,6 +119,12 @@ def add(parser: argparse.ArgumentParser) -> None:
         "a raster is then the result without a head minus the result, a band for each head",
     )
     group.add_argument(
+        "--redundancy",
+        action="store_true",
+        help="also compare the heads of each layer by what they put out in the tiles of the queries: a "
+        "matrix for each layer in .npz, record and figure",
+    )
+    group.add_argument(
         "--sample",
         type=int,
         metavar="N",

@@ -20,6 +20,7 @@ def attention_lines(output: Path, record: Mapping[str, Any]) -> list[str]:
     attention = record["attention"]
     lines = [f"wrote {output} in {seconds}"]
     lines += _of_sample(attention) if "summary" in attention else _of_query(attention)
+    lines += _of_redundancy(attention.get("redundancy", {}))
     return [escape_controls(line) for line in lines]
 
 
@@ -41,6 +42,16 @@ def _of_query(attention: Mapping[str, Any]) -> Iterator[str]:
     if ablated:
         yield "without: PSNR of the result without the head to the result, in dB; low: it matters."
     yield f"entropy 1: equal weights; cells: how many that would be; distance: mean, in pixels. {MEANING}"
+
+
+def _of_redundancy(found: Mapping[str, Any]) -> Iterator[str]:
+    """Yield for each layer how alike its heads are."""
+    if not found:
+        return
+    yield f"{'layer':22} {'compared cells':>14} {'likeness of heads':>18}"
+    for name, one in found.items():
+        yield f"{name:22} {one['cells']:14} {_number(one['mean']['cka'], '18.3f')}"
+    yield "likeness: mean linear CKA of what two heads put out; 1: the same but for a rotation."
 
 
 def _numbers(head: Mapping[str, Any]) -> str:

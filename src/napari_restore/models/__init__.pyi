@@ -4,6 +4,7 @@ from ._card import ModelCard, Parameter, Scope, Task, Value
 from ._context import BINS, BLOCK, Context
 from ._context_pass import BlockStatistics, ContextPass, context_of, overview_factor
 from ._frames import for_frames
+from ._head_outputs import HeadOutputs
 from ._load import load
 from ._model import RestorationModel, Statistics, ToModel, one_shot_statistics, placed_at
 from ._named import Labelled, Named, label_of, load_named, named
@@ -52,6 +53,7 @@ __all__ = [
     "Context",
     "ContextPass",
     "Counts",
+    "HeadOutputs",
     "Labelled",
     "LayerTokens",
     "Map",

@@ -80,6 +80,11 @@ class RestorationModel(nn.Module):
         )
 
     @property
+    def gives_head_outputs(self) -> bool:
+        """Whether what each head of attention puts out can be asked for."""
+        return False
+
+    @property
     def attention_notes(self) -> tuple[str, ...]:
         """Sentences on attention that is computed, but not among the sites."""
         return ()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_restore.models._attention import AttentionRow, LayerTokens
+from napari_restore.models._head_outputs import HeadOutputs
 from napari_restore.models._model import RestorationModel, Statistics, one_shot_statistics
 from napari_restore.models._padding import pad_to_multiple
 from napari_restore.models._routing import Routing
@@ -269,6 +270,25 @@ class SweptModel(RestorationModel):
 
     def layer_column(self, index: int, kept: LayerTokens, cell: tuple[int, int]) -> AttentionRow:
         """Return the weights that cells give to one cell in the attention of layer `index`."""
+        raise NotImplementedError
+
+    def attention_outputs(
+        self, step: str, given: SweepInput, names: frozenset[str]
+    ) -> dict[str, HeadOutputs]:
+        """Return what the heads put out in those sites of a sweep that are named.
+
+        `given` is that of one tile; outputs are maps (h, w, C_i) of its box. Of models that say
+        `gives_head_outputs`, for sites with several heads.
+        """
+        raise NotImplementedError
+
+    def layer_outputs(
+        self, index: int, kept: LayerTokens, cells: Tensor, names: frozenset[str]
+    ) -> dict[str, HeadOutputs]:
+        """Return what the heads of layer `index` of the `WholeStep` put out, as `attention_outputs`.
+
+        Of the cells (n,) that are numbered y · width + x; outputs are (n, C_i).
+        """
         raise NotImplementedError
 
     def kept_of_layer(self, index: int, routing: Routing) -> dict[Hashable, Tensor]:

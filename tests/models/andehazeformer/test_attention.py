@@ -44,7 +44,13 @@ def rows_at(
         rows = model.attention_rows(step.name, given, inside, names)
         assert set(rows) == set(sites)
         seen = watched(model, lambda step=step, given=given: step.run(given))
+        put_out = model.attention_outputs(step.name, given, names)
+        assert set(put_out) == set(sites)
         for name, row in rows.items():
+            joined = sum(put_out[name].parts())
+            torch.testing.assert_close(
+                joined, seen[module_of(model, name).attention][1][0], rtol=0, atol=1e-5
+            )
             found[name] = (sites[name], row, *seen[module_of(model, name).attention])
     return found
 

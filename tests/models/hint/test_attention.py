@@ -129,6 +129,9 @@ def test_matrices_times_values_are_the_output(given: dict[str, SweepInput], numb
     added = layer.project_out(added)[0]
     torch.testing.assert_close(added[:, y, x].norm(), numbers["modulator"])
     torch.testing.assert_close(parts.sum(0) + added, out, rtol=0, atol=1e-9)
+    ((_, put_out),) = MODEL.attention_outputs(step.name, given[step.name], ALL).items()
+    joined = torch.stack(list(put_out.parts())).permute(0, 3, 1, 2)
+    torch.testing.assert_close(joined, parts, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("number", [0, 1, 3])

@@ -18,6 +18,7 @@ from napari_restore.models.inf_dehaze._blocks import WindowAttention
 from napari_restore.models.inf_dehaze._config import InfDehazeConfig
 from napari_restore.models.inf_dehaze._ibssa import IBSSA, FullAttention, HeadwiseAttention
 from napari_restore.models.inf_dehaze._network import InfDehaze
+from napari_restore.models.inf_dehaze._outputs import outputs_of
 from napari_restore.models.inf_dehaze._rows import column_of, kept_of, output_of, row_of
 from napari_restore.models.inf_dehaze._sfca import SpatialFrequencyAttention
 
@@ -77,6 +78,17 @@ def test_weights_times_values_are_the_output(attention: HeadwiseAttention) -> No
         assert (row[0][row[1] < 0] == 0).all()
         found = output_of(attention, layer, row, nn.Identity())
         torch.testing.assert_close(found, out[query], atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("attention", VARIANTS, ids=NAMES)
+def test_what_heads_put_out_is_the_output_of_any_tokens(attention: HeadwiseAttention) -> None:
+    x = torch.randn(LENGTH, 32)
+    out, layer = attention(x), kept(attention, x)
+    cells = torch.tensor([3, 71, 0, LENGTH - 1])
+    found = outputs_of(attention, layer, cells, nn.Identity())
+    assert [each.shape for each in found.values] == [(4, 8)] * 4
+    torch.testing.assert_close(sum(found.parts()), out[cells], atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()
@@ -164,6 +176,20 @@ def test_every_site_of_a_tile_explains_the_output_of_its_cell() -> None:
             of_bands(module, given, row) if site.kind == "band" else of_window(module, given, row)
         )
         torch.testing.assert_close(found, out[0][row.query], atol=1e-5, rtol=1e-5)
+    # What all heads put out, joined, is the output of every cell.
+    put_out = model.attention_outputs("encode", SweepInput(x, {}, {}), names)
+    put_out |= model.attention_outputs("decode", SweepInput(x, maps, {}), names)
+    assert set(put_out) == set(rows)
+    for module, site in sites.items():
+        given, out = outputs.found[getattr(module, "attention", module)]
+        parts = list(put_out[site.name].parts())
+        assert len(parts) == len(site.heads)
+        base = (
+            given[0] + module.restore.bias
+            if site.kind == "band"
+            else module.attention.projection.bias
+        )
+        torch.testing.assert_close(sum(parts) + base, out[0], atol=1e-5, rtol=1e-5)
 
 
 def of_window(block: nn.Module, given: Tensor, row: AttentionRow) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cached_property
 
@@ -11,6 +11,12 @@ import torch
 from torch import Tensor
 
 from napari_restore.engine._region import Region
+from napari_restore.engine.attention._core_cells import (
+    Outputs,
+    at_core,
+    drawn_cells,
+    on_processor,
+)
 from napari_restore.engine.attention._placed import PlacedRow, placed
 from napari_restore.engine.running._events import Note
 from napari_restore.engine.running._precision import dtype_of
@@ -94,7 +100,45 @@ class BottleneckRows(SweptRun):
             row = self.model.layer_column(site.layer, kept, cell)
         return placed(site, row, (self.grid.box.y0, self.grid.box.x0), kept.shape[:2])
 
+    def outputs(
+        self, pixels: Sequence[tuple[int, int]], sites: Mapping[str, AttentionSite]
+    ) -> Iterator[list[Outputs]]:
+        """Yield what the heads of these sites put out in the tiles of level-0 pixels (y, x).
+
+        In the layers of the bottleneck at cells anywhere in the image, see `drawn_cells`.
+        """
+        for name, site in sites.items():
+            if site.layer is not None:
+                yield self._layer_outputs(site.layer, name, site)
+        tiles = {self.grid.number(Region(y, x, y + 1, x + 1)) for y, x in pixels}
+        for tile in sorted(tiles):
+            core = self.grid.core(tile)
+            valid = self.reader.valid(core)
+            for number, step in enumerate(self.model.steps()):
+                named = {n: s for n, s in sites.items() if s.step == step.name}
+                if not isinstance(step, Sweep) or not named:
+                    continue
+                box = self.grid.around(self.grid.cells(tile), step.halo)
+                try:
+                    with self.tiles.computing():
+                        given = self._given(number, tile)
+                        found = self.model.attention_outputs(step.name, given, frozenset(named))
+                except FAILURES as error:
+                    raise as_failure(self.model, error) from error
+                yield at_core(found, named, core, box, valid)
+
     # -- parts -------------------------------------------------------------------
+
+    def _layer_outputs(self, index: int, name: str, site: AttentionSite) -> list[Outputs]:
+        kept = self._kept().layer(index)
+        width = kept.shape[1]
+        own = (-(-side // site.stride) for side in self.grid.box.shape)
+        rows, columns = (torch.arange(count) for count in own)
+        # Cells beyond the image are padding.
+        cells = drawn_cells((rows[:, None] * width + columns).flatten())
+        with torch.inference_mode():
+            found = self.model.layer_outputs(index, kept, cells, frozenset([name]))
+        return [(site, on_processor(outputs)) for outputs in found.values()]
 
     def _layer_rows(
         self,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from torch import Tensor
 
 from napari_restore.engine._region import Region
+from napari_restore.engine.attention._core_cells import Outputs, at_core
 from napari_restore.engine.attention._placed import PlacedRow, placed
 from napari_restore.engine.planning._tiles import box_with_halo
 from napari_restore.engine.running._events import Note
@@ -17,6 +18,7 @@ from napari_restore.errors import BadModel
 from napari_restore.models import (
     AttentionRow,
     AttentionSite,
+    HeadOutputs,
     Sweep,
     SweepInput,
     SweptModel,
@@ -40,12 +42,10 @@ class LocalRows(LocalRun):
         tile_of: tuple[int, int],
     ) -> list[PlacedRow]:
         """Return the rows of a level-0 pixel (y, x) in these sites, in the tile of a pixel."""
-        model, work = self.plan.model, self.tiles
-        assert isinstance(model, SweptModel)
-        size = (self.plan.image.height, self.plan.image.width)
+        model = self._model
         core = Region(*tile_of, tile_of[0] + 1, tile_of[1] + 1).align(model.multiple)
-        core = core.intersect(Region(0, 0, *size))
-        box = box_with_halo(core, self.plan.layout.halo, size, self.plan.step)
+        core = core.intersect(Region(0, 0, *self._size))
+        box = self._around(core)
         within = pixel[0] - box.y0, pixel[1] - box.x0
         found: dict[str, AttentionRow] = {}
 
@@ -54,6 +54,40 @@ class LocalRows(LocalRun):
             if named:
                 found.update(model.attention_rows(step.name, given, within, named))
 
+        height, width = self._run_on(core, box, visit)
+        rows = []
+        for name, row in found.items():
+            stride = sites[name].stride
+            shape = -(-height // stride), -(-width // stride)
+            rows.append(placed(sites[name], row, (box.y0, box.x0), shape))
+        return rows
+
+    def outputs(
+        self, pixels: Sequence[tuple[int, int]], sites: Mapping[str, AttentionSite]
+    ) -> Iterator[list[Outputs]]:
+        """Yield what the heads of these sites put out in the tiles of level-0 pixels (y, x)."""
+        model, side = self._model, self.plan.layout.tile
+        whole = Region(0, 0, *self._size)
+        for top, left in sorted({(y // side * side, x // side * side) for y, x in pixels}):
+            core = Region(top, left, top + side, left + side).intersect(whole)
+            box = self._around(core)
+            found: dict[str, HeadOutputs] = {}
+
+            def visit(
+                step: Sweep, given: SweepInput, found: dict[str, HeadOutputs] = found
+            ) -> None:
+                named = frozenset(name for name, site in sites.items() if site.step == step.name)
+                if named:
+                    found.update(model.attention_outputs(step.name, given, named))
+
+            self._run_on(core, box, visit)
+            yield at_core(found, sites, core, box, self.reader.valid(core))
+
+    def _run_on(
+        self, core: Region, box: Region, visit: Callable[[Sweep, SweepInput], None]
+    ) -> tuple[int, int]:
+        """Run the sweeps on `box`; return its height and width with padding."""
+        model, work = self._model, self.tiles
         tile = self.reader.read(core, box)
         try:
             with work.computing():
@@ -65,12 +99,20 @@ class LocalRows(LocalRun):
                 run_steps(model.steps(), view, statistics, valid, visit)
         except FAILURES as error:
             raise as_failure(model, error) from error
-        rows = []
-        for name, row in found.items():
-            stride = sites[name].stride
-            shape = -(-whole.shape[2] // stride), -(-whole.shape[3] // stride)
-            rows.append(placed(sites[name], row, (box.y0, box.x0), shape))
-        return rows
+        return whole.shape[2], whole.shape[3]
+
+    def _around(self, core: Region) -> Region:
+        return box_with_halo(core, self.plan.layout.halo, self._size, self.plan.step)
+
+    @property
+    def _model(self) -> SweptModel:
+        model = self.plan.model
+        assert isinstance(model, SweptModel)
+        return model
+
+    @property
+    def _size(self) -> tuple[int, int]:
+        return self.plan.image.height, self.plan.image.width
 
     def _valid(self, valid: Tensor | None, whole: Tensor, model: SweptModel) -> Tensor | None:
         """Return the pixels that count, grown like the view."""

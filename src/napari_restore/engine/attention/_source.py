@@ -15,6 +15,7 @@ from torch import Tensor
 from napari_restore.engine._region import Region
 from napari_restore.engine.attention._ablation import Ablation, Report
 from napari_restore.engine.attention._bottleneck import BottleneckRows
+from napari_restore.engine.attention._core_cells import Outputs
 from napari_restore.engine.attention._local import LocalRows, TileRows
 from napari_restore.engine.attention._placed import PlacedRow
 from napari_restore.engine.memory._budget import PeakMemory
@@ -22,7 +23,7 @@ from napari_restore.engine.memory._device import keep_freed_memory, release_free
 from napari_restore.engine.planning._plan import Plan
 from napari_restore.engine.running._run import Emit
 from napari_restore.engine.running._start import settled
-from napari_restore.errors import BadParameter
+from napari_restore.errors import BadModel, BadParameter
 from napari_restore.models import AttentionSite, SweptModel
 
 
@@ -126,6 +127,28 @@ class AttentionSource:
                 "Choose a layer of a bottleneck, or ask what the pixel attends to.",
             )
         return self._rows.column(pixel, site)
+
+    def check_outputs(self) -> None:
+        """Raise `BadModel` where what the heads put out is not known one by one."""
+        model = self.plan.model
+        if not isinstance(model, SweptModel) or not model.gives_head_outputs:
+            raise BadModel(
+                f"What each head of {model.card.id} puts out is not known, so that its heads cannot "
+                "be compared.",
+                "Choose another model for that.",
+            )
+
+    def outputs(
+        self, pixels: Sequence[tuple[int, int]], names: Collection[str]
+    ) -> Iterator[list[Outputs]]:
+        """Yield what the heads of the sites `names` put out in the tiles of level-0 pixels (y, x).
+
+        Part by part; a tile of several pixels comes once. Raises `BadModel`.
+        """
+        assert self._rows is not None, "prepare first"
+        self.check_outputs()
+        assert not isinstance(self._rows, TileRows)
+        yield from self._rows.outputs(pixels, {name: self._sites[name] for name in names})
 
     def without_head(
         self, region: Region, name: str, head: int, report: Report

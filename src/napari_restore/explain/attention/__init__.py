@@ -13,19 +13,29 @@ from napari_restore.explain.attention._head_maps import (
     head_number,
 )
 from napari_restore.explain.attention._queries import Query, queries_in
+from napari_restore.explain.attention._redundancy import (
+    MEASURES,
+    HeadRedundancy,
+    Measure,
+    mean_of_pairs,
+)
 from napari_restore.explain.attention._session import AttentionSession, QueryMaps
 
 __all__ = [
     "AGGREGATES",
+    "MEASURES",
     "Attention",
     "AttentionSession",
     "HeadEffect",
     "HeadMap",
     "HeadMaps",
+    "HeadRedundancy",
+    "Measure",
     "Query",
     "QueryMaps",
     "attend",
     "draw_attention",
     "head_number",
+    "mean_of_pairs",
     "queries_in",
 ]

@@ -17,6 +17,7 @@ from napari_restore.explain.attention._attention import Attention
 from napari_restore.explain.attention._attribution_rank import AttributionMap
 from napari_restore.explain.attention._measures import ONE_CELL
 from napari_restore.explain.attention._queries import Query, checked
+from napari_restore.explain.attention._redundancy import HeadRedundancy
 from napari_restore.explain.attention._rollout import stage_of
 from napari_restore.explain.attention._sampling import sampled
 from napari_restore.explain.attention._session import ALL, AttentionSession, Emit, QueryMaps
@@ -48,7 +49,8 @@ def attend(
     settings
         ``attended_by``: the other way around, which cells attend to the query's, of the layers of a
         bottleneck. ``ablate``: also run the network without each head of `layers`, one after the other,
-        around every query; see `HeadEffect`. ``sample``: number of queries to draw, see `sampled`, from
+        around every query; see `HeadEffect`. ``redundancy``: compare the heads of each layer around the
+        queries; see `HeadRedundancy`. ``sample``: number of queries to draw, see `sampled`, from
         ``seed``. ``random_twin``: also ask the same network with random weights. ``attribution``: a
         map of the same image, whose rank correlation with each head is then among the measures. ``rollout``: of each of
         `layers` the rollout back to the first block of its stage, see `rolled_out`, with
@@ -70,6 +72,7 @@ def attend(
         _check_rollout(session, names, settings)
     if settings.ablate:
         _check_ablation(session, names, () if settings.sample else inside)
+    compared = session.with_heads(names) if settings.redundancy else ()
     look = _Look(names, settings, emit, ranks)
     other: list[QueryMaps] = []
     with session.source:
@@ -77,6 +80,7 @@ def attend(
         asked = _drawn(session, inside, settings, emit) if settings.sample else inside
         emit(Phase("Reading the attention of the queries"))
         found = list(look.at(session, asked))
+        alike = _compared(session, asked, compared, emit)
         if twin is not None:
             emit(Phase("The same network with random weights"))
             quiet = partial(_without_notes, emit)
@@ -90,7 +94,22 @@ def attend(
         "layers": layers if isinstance(layers, str) else list(layers),
         **asdict(settings),
     }
-    return Attention(tuple(found), record, image, session.source.picture, tuple(other))
+    if alike:
+        record["attention"]["redundancy"] = {name: each.to_dict() for name, each in alike.items()}
+    matrices = {name: each.matrix() for name, each in alike.items()}
+    picture = session.source.picture
+    return Attention(tuple(found), record, image, picture, tuple(other), matrices)
+
+
+def _compared(
+    session: AttentionSession, queries: Sequence[Query], names: Sequence[str], emit: Emit
+) -> dict[str, HeadRedundancy]:
+    """Return the redundancy of the heads of these layers that has cells."""
+    if not names:
+        return {}
+    emit(Phase("Comparing the heads"))
+    found = session.compared_heads(queries, names)
+    return {name: each for name, each in found.items() if each.cells}
 
 
 def _without_notes(emit: Emit, event: Event) -> None:

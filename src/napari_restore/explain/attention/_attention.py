@@ -18,6 +18,7 @@ from napari_restore._replacing import replacing
 from napari_restore.engine import Region, digest
 from napari_restore.errors import BadOutput, BadParameter, did_you_mean, option
 from napari_restore.explain.attention._head_maps import HeadMap, HeadMaps
+from napari_restore.explain.attention._redundancy import Matrix
 from napari_restore.explain.attention._session import ALL, QueryMaps
 from napari_restore.explain.attention._summary import SUMMARY_COLUMNS, summary_rows
 from napari_restore.images import ExportOptions, Image, Pixels, SaveOptions, write_image
@@ -64,6 +65,9 @@ class Attention:
     """Reads a box of the image at a coarser level, see `AttentionSource.picture`."""
     twin: tuple[QueryMaps, ...] = field(default=(), repr=False)
     """Numbers of the same queries, without maps, of the same network with random weights."""
+    redundancy: Mapping[str, Matrix] = field(default_factory=dict, repr=False)
+    """How alike the heads of a layer are around the queries, (heads, heads) by its name: linear CKA, see
+    `HeadRedundancy`. Empty where it was not asked for."""
 
     def __repr__(self) -> str:
         layers = len(self.record["attention"]["layers"])
@@ -171,6 +175,7 @@ class Attention:
                 arrays |= {f"{key}/{text}": value for text, value in maps.numbers.items()}
             for effect in each.effects:
                 arrays[f"{number}/{effect.layer}/without/{effect.head}"] = effect.difference
+        arrays |= {f"{name}/redundancy": matrix for name, matrix in self.redundancy.items()}
         record = {name: self.record[name] for name in RECORDED if name in self.record}
         arrays["record"] = np.array(json.dumps(record))
         return _zipped(arrays)

@@ -18,6 +18,7 @@ from napari_restore.explain._figure_file import (
     write_caption,
 )
 from napari_restore.explain.attention._attention import Attention
+from napari_restore.explain.attention._figure_redundancy import draw_matrices, lines_of
 from napari_restore.explain.attention._head_maps import HeadMap, HeadMaps
 from napari_restore.explain.attention._measures import ONE_CELL
 
@@ -51,10 +52,15 @@ def draw_attention(
     width, points = width_mm / 25.4, font_points(width_mm)
     text, below_height = wrapped_caption(caption(attention, chosen, query), width, points)
     panel = width / COLUMNS
-    heights = [panel * 1.18 * _lines(each) + 2.5 * points / 72 for each in chosen]
+    names = {each.site.name: each.site.heads for each in chosen}
+    alike = {name: each for name, each in attention.redundancy.items() if name in names}
+    lines = [_lines(each) for each in chosen] + [lines_of(alike)] * bool(alike)
+    heights = [panel * 1.18 * count + 2.5 * points / 72 for count in lines]
     with figure_file(target, (width, [*heights, below_height]), points, text) as parts:
         for part, maps in zip(parts, chosen, strict=False):
             _layer(part, attention, maps, query)
+        if alike:
+            draw_matrices(parts[-2], alike, names)
         write_caption(parts[-1], text, points)
     return target
 

@@ -18,8 +18,9 @@ from napari_restore.explain.attention._head_maps import (
     head_number,
     mean_of,
 )
-from napari_restore.explain.attention._measures import measures
+from napari_restore.explain.attention._measures import ONE_CELL, measures
 from napari_restore.explain.attention._queries import SAMPLES, Query, checked
+from napari_restore.explain.attention._redundancy import HeadRedundancy, Matrix, Measure
 from napari_restore.explain.attention._rollout import rolled_out, stage_of
 from napari_restore.images import Image
 from napari_restore.models import (
@@ -195,6 +196,54 @@ class AttentionSession:
                 yield head_maps(placed, size)
 
         return rolled_out(rows, pixel, stage_of(self.sites, name), residual_weight)
+
+    def redundancy(
+        self,
+        query: Query | Sequence[Query],
+        names: Collection[str] | None = None,
+        *,
+        measure: Measure = "cka",
+    ) -> dict[str, Matrix]:
+        """Return how alike the heads of each site are, (heads, heads) by its name; see `HeadRedundancy`.
+
+        Over the cells of the tiles around a query or several. In the layers of a bottleneck over cells of
+        all of the image instead: all of them, or `MOST_CELLS` that are drawn once. Sites without several
+        heads are left out. Raises `BadModel` for a model that does not give what its heads put out,
+        `BadParameter` where no site has several.
+        """
+        queries = [query] if isinstance(query, Query) else list(query)
+        found = self.compared_heads(queries, self.with_heads(names))
+        return {name: each.matrix(measure) for name, each in found.items()}
+
+    def with_heads(self, names: Collection[str] | None = None) -> tuple[str, ...]:
+        """Return the names of those sites that have heads to compare; None: of all of them.
+
+        Raises `BadModel`, `BadParameter`.
+        """
+        chosen = [site for site in self.sites if names is None or site.name in names]
+        found = [site for site in chosen if site.kind not in ONE_CELL and len(site.heads) > 1]
+        if not found:
+            raise BadParameter(
+                f"{', '.join(site.name for site in chosen)} has no heads that could be compared.",
+                "Choose another layer.",
+            )
+        self.source.check_outputs()
+        return tuple(site.name for site in found)
+
+    def compared_heads(
+        self, queries: Sequence[Query], names: Sequence[str]
+    ) -> dict[str, HeadRedundancy]:
+        """Return the redundancy of the heads of sites of `with_heads`, around these queries."""
+        finest = min(site.stride for site in self.sites if site.name in names)
+        inside = checked(queries, self.image)
+        pixels = [pixel for query in inside for pixel in query.pixels(finest)]
+        found = {name: HeadRedundancy() for name in names}
+        for part in self.source.outputs(pixels, names):
+            if self.stop.is_set():
+                raise Cancelled("Cancelled; nothing was written.", "Run it again.")
+            for site, outputs in part:
+                found[site.name].add(outputs)
+        return found
 
     def without_head(self, query: Query, name: str, head: str) -> HeadEffect:
         """Return what one head of a site does to the result around a query.

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
 from napari_restore.models._attention import AttentionRow, AttentionSite, numbered
+from napari_restore.models._head_outputs import HeadOutputs
 from napari_restore.models._sweeps import SweepInput
 from napari_restore.models.andehazeformer._network import AnDehazeNetwork
 from napari_restore.models.andehazeformer._tile_counts import cache_of, members_of
@@ -37,27 +40,61 @@ def rows_of(
 
     `given` is that of one tile, `pixel` (row, column) in its box.
     """
+    found = {}
+    for site, layer, tokens, share in _read(model, step, given, names):
+        if share is None:
+            found[site.name] = _cached_row(model, layer, given, pixel, tokens)
+        else:
+            found[site.name] = _window_row(model, layer, given, pixel, (tokens, share))
+    return found
+
+
+@torch.no_grad()
+def outputs_of(
+    model: AnDehazeNetwork, step: str, given: SweepInput, names: frozenset[str]
+) -> dict[str, HeadOutputs]:
+    """Return what the heads put out in those sites of a sweep that are named, (h, w, d) each.
+
+    `given` is that of one tile.
+    """
+    found, stride = {}, model.config.stride
+    guide = model.guide(given.statistics)
+    for site, layer, tokens, share in _read(model, step, given, names):
+        if share is None:
+            cache, block = cache_of(model, given.statistics, layer), model.global_block(layer)
+            found[site.name] = block.head_outputs(tokens, (guide.texture, guide.tint), cache)
+        else:
+            origin, known = _cell(_origin(given), stride), share > 0
+            found[site.name] = model.window_block(layer).head_outputs(
+                tokens, (guide.texture, guide.tint), origin, known
+            )
+    return found
+
+
+def _read(
+    model: AnDehazeNetwork, step: str, given: SweepInput, names: frozenset[str]
+) -> Iterator[tuple[AttentionSite, int, Tensor, Tensor | None]]:
+    """Yield the sites of a sweep that are named, with their layer and what they read of a tile.
+
+    It is tokens (1, h, w, C) and, of windows, their valid shares (1, h, w).
+    """
     sites = {site.name: site for site in sites_of(model) if site.step == step}
     wanted = names & sites.keys()
     if not wanted:
-        return {}
+        return
     if step == EMBED:
         planes, valid = seen(model, given)
-        return {
-            name: _window_row(model, 0, given, pixel, (model.tokens(planes), model.share(valid)))
-            for name in wanted
-        }
+        yield sites[_name(WINDOWS, 0)], 0, model.tokens(planes), model.share(valid)
+        return
     following = int(step.removeprefix(ATTEND))
-    tokens, layer, found = tokens_of(given, following - 1), following - 1, {}
+    tokens, layer = tokens_of(given, following - 1), following - 1
     cached, windows = _name(CACHES, layer), _name(WINDOWS, following)
     if cached in wanted:
-        found[cached] = _cached_row(model, layer, given, pixel, tokens)
+        yield sites[cached], layer, tokens, None
     if windows in wanted:
         guide, cache = model.guide(given.statistics), cache_of(model, given.statistics, layer)
         tokens = model.global_block(layer)(tokens, guide.texture, guide.tint, [cache])
-        share = given.maps["share"][:, 0]
-        found[windows] = _window_row(model, following, given, pixel, (tokens, share))
-    return found
+        yield sites[windows], following, tokens, given.maps["share"][:, 0]
 
 
 def _window_row(

@@ -11,10 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm, scaled_dot_product_attention, silu
 
+from napari_restore.models._head_outputs import HeadOutputs
 from napari_restore.models.andehazeformer._cache import Cache
 from napari_restore.models.andehazeformer._config import AnDehazeConfig
 from napari_restore.models.andehazeformer._sphere import Scale, SphereLinear, unit
 from napari_restore.models.andehazeformer._windows import (
+    Windows,
     mask_of,
     relative_index,
     window_at,
@@ -141,6 +143,17 @@ class WindowAttention(Attention):
 
     def forward(self, x: Tensor, origin: tuple[int, int], known: Tensor) -> Tensor:
         """Return (N, h, w, C) → the same; `origin` in tokens, `known` (N, h, w) bool."""
+        windows, joined = self._joined(x, origin, known)
+        out: Tensor = self.out(joined)
+        return windows.join(out)
+
+    def head_outputs(self, x: Tensor, origin: tuple[int, int], known: Tensor) -> HeadOutputs:
+        """Return what the heads put out for one map (1, h, w, C); the rest as in `forward`."""
+        windows, joined = self._joined(x, origin, known)
+        return HeadOutputs.split(windows.join(joined)[0], self.out.weight, self.heads)
+
+    def _joined(self, x: Tensor, origin: tuple[int, int], known: Tensor) -> tuple[Windows, Tensor]:
+        """Return the windows of a map, and what their heads put out, head after head."""
         windows = windows_of((x.shape[1], x.shape[2]), origin, self.side, self.shift)
         tokens = windows.cut(x)
         keys, values = self.keys_and_values(tokens)
@@ -156,8 +169,7 @@ class WindowAttention(Attention):
             attn_mask=bias.to(queries.dtype),
             scale=self.logit_scale,
         )
-        out: Tensor = self.out(attended.transpose(1, 2).flatten(2))
-        return windows.join(out)
+        return windows, attended.transpose(1, 2).flatten(2)
 
     def row(
         self, x: Tensor, origin: tuple[int, int], known: Tensor, query: tuple[int, int]
@@ -189,14 +201,23 @@ class CachedAttention(Attention):
 
     def forward(self, x: Tensor, caches: list[Cache]) -> Tensor:
         """Return (N, h, w, C) → the same; one cache for all N, or one each."""
+        out: Tensor = self.out(self._joined(x, caches))
+        return torch.unflatten(out, 1, x.shape[1:3])
+
+    def head_outputs(self, x: Tensor, cache: Cache) -> HeadOutputs:
+        """Return what the heads put out for one map (1, h, w, C)."""
+        joined = torch.unflatten(self._joined(x, [cache])[0], 0, x.shape[1:3])
+        return HeadOutputs.split(joined, self.out.weight, self.heads)
+
+    def _joined(self, x: Tensor, caches: list[Cache]) -> Tensor:
+        """Return what the heads put out for maps (N, h, w, C), head after head: (N, h · w, C)."""
         tokens = x.flatten(1, 2)
         queries = self.queries(tokens)
         parts = [queries] if len(caches) == 1 else list(torch.split(queries, 1))
         attended = torch.cat(
             [self._attend(part, cache) for part, cache in zip(parts, caches, strict=True)]
         )
-        out: Tensor = self.out(attended.transpose(1, 2).flatten(2))
-        return torch.unflatten(out, 1, x.shape[1:3])
+        return attended.transpose(1, 2).flatten(2)
 
     def rows(self, x: Tensor, cache: Cache) -> Tensor:
         """Return the attention of tokens (T, C), as this layer reads them: (heads, T, K).
@@ -274,6 +295,12 @@ class WindowBlock(Block):
         """
         return self.attention.row(self.norm1(h, *guide)[0], origin, known, query)
 
+    def head_outputs(
+        self, h: Tensor, guide: tuple[Tensor, Tensor], origin: tuple[int, int], known: Tensor
+    ) -> HeadOutputs:
+        """Return what the heads put out for one map (1, h, w, C); `known` (1, h, w) bool."""
+        return self.attention.head_outputs(self.norm1(h, *guide), origin, known)
+
 
 class GlobalBlock(Block):
     """Tokens attend to the cache of the whole image; each by itself."""
@@ -296,6 +323,10 @@ class GlobalBlock(Block):
         row, column = query
         own = h[:, row : row + 1, column : column + 1]
         return self.attention.rows(self.norm1(own, *guide)[0, 0], cache)[:, 0]
+
+    def head_outputs(self, h: Tensor, guide: tuple[Tensor, Tensor], cache: Cache) -> HeadOutputs:
+        """Return what the heads put out for one map (1, h, w, C) and a cache."""
+        return self.attention.head_outputs(self.norm1(h, *guide), cache)
 
     def candidates(
         self, h: Tensor, texture: Tensor, tint: Tensor, share: Tensor, pool: int

@@ -17,9 +17,10 @@ from torch import Tensor
 from napari_restore.models._attention import AttentionRow, AttentionSite
 from napari_restore.models._card import ModelCard
 from napari_restore.models._growing_list import NUMBER, joined
+from napari_restore.models._head_outputs import HeadOutputs
 from napari_restore.models._model import Statistics
 from napari_restore.models._sweeps import RESTORED, Counts, Map, Sums, Sweep, SweepInput
-from napari_restore.models.andehazeformer._attention import rows_of, sites_of
+from napari_restore.models.andehazeformer._attention import outputs_of, rows_of, sites_of
 from napari_restore.models.andehazeformer._cache import Merged, assigned, numbers_of
 from napari_restore.models.andehazeformer._config import BANDS, PLANES, SMALL
 from napari_restore.models.andehazeformer._guided import Guide
@@ -58,6 +59,15 @@ class AnDehazeFormer(AnDehazeNetwork):
         self, step: str, given: SweepInput, pixel: tuple[int, int], names: frozenset[str]
     ) -> dict[str, AttentionRow]:
         return rows_of(self, step, given, pixel, names)
+
+    @property
+    def gives_head_outputs(self) -> bool:
+        return True
+
+    def attention_outputs(
+        self, step: str, given: SweepInput, names: frozenset[str]
+    ) -> dict[str, HeadOutputs]:
+        return outputs_of(self, step, given, names)
 
 
 def make_small(

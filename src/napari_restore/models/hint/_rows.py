@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from napari_restore.models._attention import AttentionRow, AttentionSite, numbered
+from napari_restore.models._head_outputs import HeadOutputs
 from napari_restore.models._model import Statistics
 from napari_restore.models._sweeps import SweepInput
 from napari_restore.models.hint._attention import HierarchicalAttention, LayerStatistics
@@ -75,13 +76,10 @@ def rows_of(
     is used, ``softmax.N`` the same before the inter-layer cache, ``channels.N`` (c,) the channels
     that its rows and columns are of.
     """
-    site = next((site for site in sites_of(model) if site.step == step), None)
-    if site is None or site.name not in names:
+    site = _site_of(model, step, names)
+    if site is None:
         return {}
-    number = int(step.removeprefix(BLOCK)) - 1
-    block = list(model.blocks())[number].block
-    layer, known = block.attn, layer_statistics_of(given.statistics, number)
-    q, k, v = layer.local(block.norm1(given.maps[f"x{number}"]))
+    layer, known, (q, k, v) = _local(model, step, given)
     cell = pixel[0] // site.stride, pixel[1] // site.stride
     out = layer.mix(v, known)
     alike = similarities(layer, out[0], cell).flatten(1)
@@ -93,6 +91,44 @@ def rows_of(
     numbers = _of_cell(layer, own, known) | _of_matrices(layer, known)
     every = cells.expand(len(alike), *cells.shape)
     return {site.name: AttentionRow(alike.to(torch.float32), every, cell, numbers)}
+
+
+@torch.no_grad()
+def outputs_of(
+    model: HintNetwork, step: str, given: SweepInput, names: frozenset[str]
+) -> dict[str, HeadOutputs]:
+    """Return what the heads put out (h, w, c) in the site of a sweep, if it is named.
+
+    It is their mixed values: what the intra-layer cache adds belongs to no head.
+    """
+    site = _site_of(model, step, names)
+    if site is None:
+        return {}
+    layer, known, (_, _, v) = _local(model, step, given)
+    out = layer.mix(v, known)[0].permute(1, 2, 0)
+    weight = layer.project_out.weight[:, :, 0, 0]
+    parts = layer.parts
+    return {
+        site.name: HeadOutputs(
+            tuple(out[..., part] for part in parts), tuple(weight[:, part] for part in parts)
+        )
+    }
+
+
+def _site_of(model: HintNetwork, step: str, names: frozenset[str]) -> AttentionSite | None:
+    """Return the site of a sweep, if it is named."""
+    found = (site for site in sites_of(model) if site.step == step and site.name in names)
+    return next(found, None)
+
+
+def _local(
+    model: HintNetwork, step: str, given: SweepInput
+) -> tuple[HierarchicalAttention, LayerStatistics, tuple[Tensor, Tensor, Tensor]]:
+    """Return the layer of a sweep, what is known of it, and queries, keys and values of a tile."""
+    number = int(step.removeprefix(BLOCK)) - 1
+    block = list(model.blocks())[number].block
+    known = layer_statistics_of(given.statistics, number)
+    return block.attn, known, block.attn.local(block.norm1(given.maps[f"x{number}"]))
 
 
 def _of_cell(

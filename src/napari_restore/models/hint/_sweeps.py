@@ -15,6 +15,7 @@ from torch import Tensor
 from napari_restore.errors import BadParameter
 from napari_restore.models._attention import AttentionRow, AttentionSite
 from napari_restore.models._card import ModelCard
+from napari_restore.models._head_outputs import HeadOutputs
 from napari_restore.models._model import Statistics
 from napari_restore.models._sweeps import (
     RESTORED,
@@ -29,7 +30,13 @@ from napari_restore.models.hint import _attention
 from napari_restore.models.hint._blocks import cells_valid
 from napari_restore.models.hint._config import LEVEL_OF, STRIDE
 from napari_restore.models.hint._network import HintNetwork, Step
-from napari_restore.models.hint._rows import KNOWN, layer_statistics_of, rows_of, sites_of
+from napari_restore.models.hint._rows import (
+    KNOWN,
+    layer_statistics_of,
+    outputs_of,
+    rows_of,
+    sites_of,
+)
 
 SKIPS = ("encoder1", "encoder2", "encoder3")
 """Maps of the encoder, fine to coarse."""
@@ -52,6 +59,15 @@ class Hint(HintNetwork, SweptModel):
         self, step: str, given: SweepInput, pixel: tuple[int, int], names: frozenset[str]
     ) -> dict[str, AttentionRow]:
         return rows_of(self, step, given, pixel, names)
+
+    @property
+    def gives_head_outputs(self) -> bool:
+        return True
+
+    def attention_outputs(
+        self, step: str, given: SweepInput, names: frozenset[str]
+    ) -> dict[str, HeadOutputs]:
+        return outputs_of(self, step, given, names)
 
     def forward_with_maps(
         self, x: Tensor, statistics: Statistics | None = None, valid: Tensor | None = None

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from napari_restore.models._head_outputs import HeadOutputs
 from napari_restore.models.inf_dehaze._config import InfDehazeConfig
 
 
@@ -73,13 +74,25 @@ class WindowAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (N, side, side, C), normalised → the same shape."""
+        return self._moved_back(self.projection(self._joined(x)))
+
+    def head_outputs(self, x: Tensor) -> HeadOutputs:
+        """Return what the heads put out for the normalised map (side, side, C)."""
+        joined = self._moved_back(self._joined(x[None]))[0]
+        return HeadOutputs.split(joined, self.projection.weight, self.heads)
+
+    def _joined(self, x: Tensor) -> Tensor:
+        """Return what the heads put out, (windows, tokens, C), head after head."""
         count, _, _, channels = x.shape
         moved = x.roll((-self.shift, -self.shift), (1, 2)) if self.shift else x
         windows = to_windows(moved, self.window)
         q, k, v = self._split(self.qkv(windows), 3)
         attended = functional.scaled_dot_product_attention(q, k, v, attn_mask=self._bias(count))
-        joined = attended.transpose(1, 2).reshape(*windows.shape[:2], channels)
-        out = from_windows(self.projection(joined), self.window, self.side, self.side)
+        return attended.transpose(1, 2).reshape(*windows.shape[:2], channels)
+
+    def _moved_back(self, windows: Tensor) -> Tensor:
+        """Return the map (N, side, side, C) of windows (windows, tokens, C)."""
+        out = from_windows(windows, self.window, self.side, self.side)
         return out.roll((self.shift, self.shift), (1, 2)) if self.shift else out
 
     def row(self, x: Tensor, query: tuple[int, int]) -> tuple[Tensor, Tensor]:
@@ -174,6 +187,10 @@ class SwinBlock(nn.Module):
     def row(self, x: Tensor, query: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Return `WindowAttention.row` for the block's own input (side, side, C)."""
         return self.attention.row(self.norm1(x), query)
+
+    def head_outputs(self, x: Tensor) -> HeadOutputs:
+        """Return `WindowAttention.head_outputs` for the block's own input (side, side, C)."""
+        return self.attention.head_outputs(self.norm1(x))
 
 
 class LayerScale(nn.Module):

@@ -22,6 +22,7 @@ from napari_restore.models._bottleneck_model import (
 )
 from napari_restore.models._card import ModelCard
 from napari_restore.models._context import Context
+from napari_restore.models._head_outputs import HeadOutputs
 from napari_restore.models._model import Statistics, ToModel
 from napari_restore.models._routing import Routing
 from napari_restore.models._sweeps import SweepInput, Tick
@@ -54,6 +55,7 @@ from napari_restore.models.inf_dehaze._head import (
     restored,
 )
 from napari_restore.models.inf_dehaze._initial import initialise
+from napari_restore.models.inf_dehaze._outputs import outputs_of, window_outputs
 from napari_restore.models.inf_dehaze._rows import kept_bytes, kept_of
 from napari_restore.models.inf_dehaze._stages import (
     CellStatistics,
@@ -299,10 +301,31 @@ class InfDehaze(BottleneckModel):
     def attention_rows(
         self, step: str, given: SweepInput, pixel: tuple[int, int], names: frozenset[str]
     ) -> dict[str, AttentionRow]:
+        return window_rows(self._window_sites, self._block_inputs(step, given), pixel, names)
+
+    @property
+    def gives_head_outputs(self) -> bool:
+        return True
+
+    def attention_outputs(
+        self, step: str, given: SweepInput, names: frozenset[str]
+    ) -> dict[str, HeadOutputs]:
+        return window_outputs(self._window_sites, self._block_inputs(step, given), names)
+
+    def layer_outputs(
+        self, index: int, kept: LayerTokens, cells: Tensor, names: frozenset[str]
+    ) -> dict[str, HeadOutputs]:
+        layer = self.bottleneck.layers_in_order()[index]
+        name = f"bottleneck.{index + 1}"
+        known = name in names
+        return {name: outputs_of(layer.attention, kept, cells, layer.norm1)} if known else {}
+
+    def _block_inputs(self, step: str, given: SweepInput) -> dict[nn.Module, Tensor]:
+        """Return the input (H, W, C) of every block of the encoder or the decoder for one tile."""
         inputs: dict[nn.Module, Tensor] = given.remembered
         if not inputs:
             self._visit_blocks(step, given, lambda block, x: inputs.update({block: x[0]}))
-        return window_rows(self._window_sites, inputs, pixel, names)
+        return inputs
 
     def _visit_blocks(self, step: str, given: SweepInput, visit: Visit) -> None:
         """Run the encoder or the decoder on one tile; `visit` is given the input of every block."""

@@ -67,7 +67,7 @@ def row_of(
         scores = torch.cat(
             [
                 torch.einsum("nhc,hc->hn", _projected(attention, x, "k"), every)
-                for _, x in _all_tokens(layer, norm)
+                for _, x in all_tokens(layer, norm)
             ],
             dim=1,
         )
@@ -170,7 +170,7 @@ def _exact_column(
             f"Every one of {length:,} tokens attends to all others here.",
             "Ask what one pixel attends to instead, or choose another layer.",
         )
-    every = [(rows, x) for rows, x in _all_tokens(layer, norm)]
+    every = [(rows, x) for rows, x in all_tokens(layer, norm)]
     k = torch.cat([_projected(attention, x, "k") for _, x in every])
     q = torch.cat([_projected(attention, x, "q") for _, x in every])
     step = max(1, _SCORES // (length * attention.heads))
@@ -188,7 +188,7 @@ def _projected(attention: HeadwiseAttention, x: Tensor, which: str) -> Tensor:
     return functional.linear(x.to(weight.dtype), weight).view(len(x), attention.heads, -1)
 
 
-def _all_tokens(layer: LayerTokens, norm: Norm) -> Iterator[tuple[slice, Tensor]]:
+def all_tokens(layer: LayerTokens, norm: Norm) -> Iterator[tuple[slice, Tensor]]:
     """Yield the layer's normalised tokens, some rows at a time."""
     height, width, _ = layer.shape
     for start in range(0, height * width, _AT_ONCE):

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from napari_restore.models._head_outputs import HeadOutputs
 from napari_restore.models.inf_dehaze._blocks import add, from_windows, to_windows
 
 BANDS = 3
@@ -61,6 +62,16 @@ class SpatialFrequencyAttention(nn.Module):
         line = torch.arange(self.window, device=x.device)
         cells = torch.cartesian_prod(line + top, line + left)
         return torch.cat(rows), cells, self.band_weights(torch.stack(results))[:, 0]
+
+    def head_outputs(self, x: Tensor) -> HeadOutputs:
+        """Return what the heads of the bands put out for a map (H, W, C), in the order of `row`.
+
+        A band's ω is in its columns of the projection.
+        """
+        results = torch.stack([self._attend(*band) for band in self._by_band(x[None])])
+        weights = self.band_weights(results).to(results.dtype)[:, 0]
+        projection = torch.cat([weight * self.restore.weight for weight in weights], dim=1)
+        return HeadOutputs.split(torch.cat(list(results[:, 0]), dim=-1), projection, BANDS * HEADS)
 
     def _by_band(self, x: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Return queries, and keys with values, of each band of maps (N, H, W, C)."""

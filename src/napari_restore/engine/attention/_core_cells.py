@@ -1,0 +1,74 @@
+"""Cells of a tile's core at which the outputs of heads are compared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from napari_restore.engine._region import Region
+from napari_restore.engine.running._tile_reader import Mask
+from napari_restore.models import AttentionSite, HeadOutputs
+
+MOST_CELLS = 4096
+"""Cells of a layer of a bottleneck that are compared; of more, so many are drawn."""
+_SEED = 0
+
+Outputs = tuple[AttentionSite, HeadOutputs]
+"""A site, and what its heads put out at some cells, (n, C_i) each."""
+
+
+def at_core(
+    found: Mapping[str, HeadOutputs],
+    sites: Mapping[str, AttentionSite],
+    core: Region,
+    box: Region,
+    valid: Mask | None,
+) -> list[Outputs]:
+    """Return the outputs at the cells of `core`, of maps that cover `box`.
+
+    Those cells that have a pixel in `core` which is `valid` (h, w); None: all of them are.
+    """
+    taken = []
+    for name, outputs in found.items():
+        rows, columns = _cells(core, box, sites[name].stride, valid)
+        taken.append((sites[name], on_processor(outputs.at(rows, columns))))
+    return taken
+
+
+def on_processor(outputs: HeadOutputs) -> HeadOutputs:
+    """Return outputs on the processor, in float32."""
+    values, joins = (
+        tuple(each.detach().to("cpu", torch.float32) for each in part)
+        for part in (outputs.values, outputs.joins)
+    )
+    return replace(outputs, values=values, joins=joins)
+
+
+def drawn_cells(cells: Tensor) -> Tensor:
+    """Return `cells` (n,), or `MOST_CELLS` of them in their order, always the same ones."""
+    if len(cells) <= MOST_CELLS:
+        return cells
+    order = torch.randperm(len(cells), generator=torch.Generator().manual_seed(_SEED))
+    return cells[order[:MOST_CELLS].sort().values]
+
+
+def _cells(core: Region, box: Region, stride: int, valid: Mask | None) -> tuple[Tensor, Tensor]:
+    y, x = (
+        torch.arange(low, high)
+        for low, high in (
+            (core.y0 - box.y0, core.y1 - box.y0),
+            (core.x0 - box.x0, core.x1 - box.x0),
+        )
+    )
+    rows, columns = y // stride, x // stride
+    counted = torch.zeros(int(rows[-1]) + 1, int(columns[-1]) + 1, dtype=torch.bool)
+    if valid is None:
+        counted[rows[0] :, columns[0] :] = True
+    else:
+        within = torch.from_numpy(valid.copy()).nonzero()
+        counted[rows[within[:, 0]], columns[within[:, 1]]] = True
+    found_rows, found_columns = counted.nonzero().unbind(1)
+    return found_rows, found_columns
