@@ -221,8 +221,15 @@ def test_heads_between_channels_have_a_matrix(tab: Any, panel: Any, qtbot: Any) 
     numbers = tab.query.maps["latent.1"].numbers
     np.testing.assert_allclose(tab.matrix.map.values, numbers["matrix.2"], rtol=1e-6)
     assert tab.matrix.map.text_at(tab.matrix.map._box().center())
+    assert tab.redundancy.map.isHidden()
+    tab.redundancy.button.click()
+    qtbot.waitUntil(tab.redundancy.button.isEnabled)
+    matrix = tab.redundancy.map.values
+    assert matrix.shape == (4, 4) and "mean of two heads" in tab.redundancy.caption.text()
+    np.testing.assert_allclose(matrix, matrix.T, atol=1e-6)
+    np.testing.assert_allclose(np.diag(matrix), 1, atol=1e-6)
     panel.models.choose("inf-dehaze-small")
-    assert tab.matrix_part.isHidden()
+    assert tab.matrix_part.isHidden() and tab.redundancy.map.isHidden()
 
 
 def hit(layer: Any, *keys: str) -> None:

@@ -23,6 +23,7 @@ from napari_restore.plugin.attention._matrix_panel import MatrixPanel
 from napari_restore.plugin.attention._numbers import numbers_text, shares_of
 from napari_restore.plugin.attention._prepare_task import AttentionRequest, PrepareTask
 from napari_restore.plugin.attention._query_controller import QueryController
+from napari_restore.plugin.attention._redundancy_panel import RedundancyPanel
 from napari_restore.plugin.attention._reference_bar import ReferenceBar
 from napari_restore.plugin.attention._share_plots import BarChart
 from napari_restore.plugin.attention._thumbnails import Pair, thumbnails_of
@@ -110,6 +111,8 @@ class AttentionTab(Section):
         self.matrix = MatrixPanel(self)
         self.matrix_part = folded("Matrix of channels", self.matrix)
         self.matrix_part.hide()
+        self.redundancy = RedundancyPanel(self.asked, self.heads, self)
+        self.redundancy_part = folded("Redundancy of heads", self.redundancy)
         form = form_layout()
         form.addRow("Query", in_a_row(self.column, self.row))
         form.addRow("Scale", self.scale)
@@ -120,7 +123,7 @@ class AttentionTab(Section):
         layout.addLayout(form)
         layout.addWidget(self.numbers)
         layout.addWidget(self.chart)
-        for widget in (self.reference, self.heads, self.matrix_part):
+        for widget in (self.reference, self.heads, self.matrix_part, self.redundancy_part):
             layout.addWidget(widget)
         layout.addLayout(flowing(*self.head_actions.buttons))
         layout.addStretch(1)
@@ -180,6 +183,7 @@ class AttentionTab(Section):
             widget.setEnabled(self.session is not None)
         self.head_actions.allow(self.query is not None)
         self.reference.allow(self.query is not None)
+        self.redundancy.allow(self.query is not None)
         if self.query is None:
             self.numbers.setText("")
             self.chart.show_groups({})
