@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from napari_restore.models import ModelCard, Routing
 from napari_restore.models._bottleneck_model import BottleneckModel, Residual
-from napari_restore.models._sweeps import Tick
+from napari_restore.models._steps import Tick
 
 CARD = ModelCard(
     id="toy-staged",

@@ -24,19 +24,8 @@ from ._registry import (
 from ._routing import Routing
 from ._script import factories_in
 from ._spectral import HAZE_EXPONENT, correct_band, transmission_at
-from ._sweeps import (
-    RESTORED,
-    Counts,
-    Map,
-    Shapes,
-    Sums,
-    Sweep,
-    SweepInput,
-    SweptModel,
-    WholeStep,
-    cell_weights,
-    run_steps,
-)
+from ._steps import RESTORED, Counts, Map, Shapes, Sums, Sweep, SweepInput, WholeStep, cell_weights
+from ._sweeps import SweptModel, run_steps
 from ._weights import fill, read_state, sha256_of_file, sha256_of_state
 
 __all__ = [

@@ -12,16 +12,8 @@ from torch import Tensor, nn
 from napari_restore.models._model import Statistics, one_shot_statistics
 from napari_restore.models._padding import pad_to_multiple
 from napari_restore.models._routing import Routing
-from napari_restore.models._sweeps import (
-    RESTORED,
-    Map,
-    Step,
-    Sweep,
-    SweepInput,
-    SweptModel,
-    Tick,
-    WholeStep,
-)
+from napari_restore.models._steps import RESTORED, Map, Step, Sweep, SweepInput, Tick, WholeStep
+from napari_restore.models._sweeps import SweptModel
 
 ENCODED = "encoded"
 """Map of the encoder's tokens."""

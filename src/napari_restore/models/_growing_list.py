@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from napari_restore.models._sweeps import Sums
+from napari_restore.models._steps import Sums
 
 NUMBER = "number"
 """Count of the rows of a list that are used; the others are zeros."""

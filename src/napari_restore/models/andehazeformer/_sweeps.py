@@ -19,7 +19,7 @@ from napari_restore.models._card import ModelCard
 from napari_restore.models._growing_list import NUMBER, joined
 from napari_restore.models._head_outputs import HeadOutputs
 from napari_restore.models._model import Statistics
-from napari_restore.models._sweeps import RESTORED, Counts, Map, Sums, Sweep, SweepInput
+from napari_restore.models._steps import RESTORED, Counts, Map, Sums, Sweep, SweepInput
 from napari_restore.models.andehazeformer._attention import outputs_of, rows_of, sites_of
 from napari_restore.models.andehazeformer._cache import Merged, assigned, numbers_of
 from napari_restore.models.andehazeformer._config import BANDS, PLANES, SMALL

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from napari_restore.models._model import Statistics
-from napari_restore.models._sweeps import Counts, Map, Sums, SweepInput
+from napari_restore.models._steps import Counts, Map, Sums, SweepInput
 from napari_restore.models.andehazeformer._cache import Cache, Kept, TileTokens, numbers_of
 from napari_restore.models.andehazeformer._members import Members
 from napari_restore.models.andehazeformer._network import AnDehazeNetwork

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from napari_restore.models._sweeps import SweepInput
+from napari_restore.models._steps import SweepInput
 from napari_restore.models.andehazeformer._network import AnDehazeNetwork
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from napari_restore.models._exposure_curves import FEWEST, continued, looked_up, quantile
 from napari_restore.models._model import Statistics
 from napari_restore.models._padding import reflected
-from napari_restore.models._sweeps import Sums
+from napari_restore.models._steps import Sums
 
 OWN_BINS, BINS = 64, 32
 """Steps of values of the reference, and of a frame, in a histogram of pairs."""

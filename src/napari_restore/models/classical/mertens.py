@@ -22,7 +22,8 @@ from napari_restore.models._card import ModelCard
 from napari_restore.models._exposure_curves import STEP, by_frame, pairs_of, sampled_values
 from napari_restore.models._growing_list import NUMBER, joined, rows_of_tile
 from napari_restore.models._model import Statistics
-from napari_restore.models._sweeps import RESTORED, Counts, Map, Sums, Sweep, SweepInput, SweptModel
+from napari_restore.models._steps import RESTORED, Counts, Map, Sums, Sweep, SweepInput
+from napari_restore.models._sweeps import SweptModel
 from napari_restore.models.classical import _ghosts
 from napari_restore.models.classical._pyramid import blend, down
 

@@ -11,7 +11,8 @@ from napari_restore.models._card import ModelCard
 from napari_restore.models._context import Context
 from napari_restore.models._model import Statistics, ToModel, one_shot_statistics
 from napari_restore.models._padding import pad_to_multiple
-from napari_restore.models._sweeps import RESTORED, reach_of, run_steps
+from napari_restore.models._steps import RESTORED, reach_of
+from napari_restore.models._sweeps import run_steps
 from napari_restore.models.atmosphere._small import small_overview
 from napari_restore.models.hint._config import STRIDE, HintConfig
 from napari_restore.models.hint._network import HintNetwork

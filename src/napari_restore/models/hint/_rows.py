@@ -8,7 +8,7 @@ from torch import Tensor
 from napari_restore.models._attention import AttentionRow, AttentionSite, numbered
 from napari_restore.models._head_outputs import HeadOutputs
 from napari_restore.models._model import Statistics
-from napari_restore.models._sweeps import SweepInput
+from napari_restore.models._steps import SweepInput
 from napari_restore.models.hint._attention import HierarchicalAttention, LayerStatistics
 from napari_restore.models.hint._config import HEADS, LEVEL_OF
 from napari_restore.models.hint._network import HintNetwork

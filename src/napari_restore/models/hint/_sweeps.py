@@ -17,15 +17,8 @@ from napari_restore.models._attention import AttentionRow, AttentionSite
 from napari_restore.models._card import ModelCard
 from napari_restore.models._head_outputs import HeadOutputs
 from napari_restore.models._model import Statistics
-from napari_restore.models._sweeps import (
-    RESTORED,
-    Counts,
-    Map,
-    Sums,
-    Sweep,
-    SweepInput,
-    SweptModel,
-)
+from napari_restore.models._steps import RESTORED, Counts, Map, Sums, Sweep, SweepInput
+from napari_restore.models._sweeps import SweptModel
 from napari_restore.models.hint import _attention
 from napari_restore.models.hint._blocks import cells_valid
 from napari_restore.models.hint._config import LEVEL_OF, STRIDE

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from napari_restore.models._routing import Routing
-from napari_restore.models._sweeps import Tick
+from napari_restore.models._steps import Tick
 from napari_restore.models.inf_dehaze._config import InfDehazeConfig
 from napari_restore.models.inf_dehaze._experts import LMMoE, channel_means
 from napari_restore.models.inf_dehaze._gradient import learns

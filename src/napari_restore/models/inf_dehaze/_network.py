@@ -25,7 +25,7 @@ from napari_restore.models._context import Context
 from napari_restore.models._head_outputs import HeadOutputs
 from napari_restore.models._model import Statistics, ToModel
 from napari_restore.models._routing import Routing
-from napari_restore.models._sweeps import SweepInput, Tick
+from napari_restore.models._steps import SweepInput, Tick
 from napari_restore.models.atmosphere._model import Atmosphere
 from napari_restore.models.classical._deadband import soft_gate
 from napari_restore.models.inf_dehaze._attention import (

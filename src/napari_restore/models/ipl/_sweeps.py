@@ -22,7 +22,7 @@ from napari_restore.models._attention import AttentionRow, AttentionSite
 from napari_restore.models._card import ModelCard
 from napari_restore.models._exposure_curves import STEP, by_frame, pairs_of, sampled_values
 from napari_restore.models._model import Statistics
-from napari_restore.models._sweeps import (
+from napari_restore.models._steps import (
     RESTORED,
     Counts,
     Keeps,
@@ -30,9 +30,9 @@ from napari_restore.models._sweeps import (
     Sums,
     Sweep,
     SweepInput,
-    SweptModel,
     reach_of,
 )
+from napari_restore.models._sweeps import SweptModel
 from napari_restore.models.ipl import _samples
 from napari_restore.models.ipl._config import BANDS, BLOCK, FRAMES, STRIDE, IplConfig
 from napari_restore.models.ipl._cube import interpolated, taps

@@ -1,0 +1,241 @@
+"""Steps of models that see the whole image: sweeps over tiles, what they leave, read and count."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from napari_restore.models._model import Statistics
+from napari_restore.models._routing import Routing
+
+RESTORED = "restored"
+"""Name of the map that the last sweep writes: the restored pixels, at stride 1."""
+Tick = Callable[[float], None]
+"""Called with the share of a layer that is done; raises to stop it."""
+Sums: TypeAlias = Mapping[str, Tensor]
+"""What a sweep counts: tensors whose first axis is the tiles (or images) of a batch."""
+Keeps: TypeAlias = Literal["image", "size", "nothing"]
+"""What settled statistics are kept for: later runs of the image, also later images of the same size,
+whose results are then approximate; or nothing."""
+Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Map:
+    """What a sweep leaves for a later one: cells of `stride` pixels along a side."""
+
+    name: str
+    channels: int
+    stride: int = 1
+    dtype: str | None = None
+    """Floats that it is kept in; None: those the run chooses (``--residual-dtype``)."""
+
+    def shape(self, tile: int) -> tuple[int, int, int]:
+        """Return (C, h, w) for a tile of `tile` pixels along a side."""
+        return self.channels, tile // self.stride, tile // self.stride
+
+
+@dataclass(frozen=True)
+class SweepInput:
+    """What a sweep sees of a batch of tiles, or of whole images.
+
+    All tensors cover the same box: that of the tile grown by the sweep's halo, but never beyond the
+    (padded) image. So the network's own padding acts at the image's edges and nowhere else.
+    """
+
+    view: Tensor | None
+    """(N, planes, h, w) from `SweptModel.view`; None if the sweep does not see the image."""
+    maps: Mapping[str, Tensor]
+    """(N, C, h / stride, w / stride) by name, those that it reads."""
+    statistics: Statistics
+    """Those of the model's `prepare`, and what earlier sweeps settled."""
+    wanted: frozenset[str] | None = None
+    """Outputs that are needed; None: all. A sweep may return more, but need not."""
+    valid: Tensor | None = None
+    """(N, 1, h, w) bool, pixels of `view` that count, where the card says `uses_validity`; None:
+    all of them, or the sweep does not see the image."""
+    routing: Routing | None = None
+    """Of a single tile: its discrete decisions, made once and then fixed; None: made each time."""
+    remembered: dict[Any, Any] = field(default_factory=dict, compare=False)
+    """What a model keeps of this input from one question about its attention to the next."""
+
+    def wants(self, *names: str) -> bool:
+        """Return whether any of these outputs is needed."""
+        return self.wanted is None or not self.wanted.isdisjoint(names)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What a sweep counts over all tiles, and what follows from it.
+
+    Every cell is counted once, in the core of its tile, and weighs nothing where its pixels are
+    invalid. Counts of tiles are merged in the order of the tiles, so that a sum is the same
+    whatever order they were worked on.
+    """
+
+    features: tuple[Map, ...]
+    """Outputs of the sweep that are counted, not kept; `count` is given their cores."""
+    shapes: Shapes | Callable[[int, tuple[int, int]], Shapes]
+    """Shape of each count of one tile, or a function that returns them for a tile's side and the
+    image's height and width, in pixels.
+
+    A list of what a tile's cells hold grows with the tile. At the image's edges it may be shorter:
+    a run fills the first axis up with zeros, so the list must tell where it ends."""
+    count: Callable[[Mapping[str, Tensor], Tensor | None], Sums]
+    """Returns float64 counts (N, *shape) of features (N, C, h, w), each tile by itself.
+
+    The second argument are the valid pixels, (N, 1, H, W) bool, None where all are: `cell_weights`
+    turns them into weights of cells."""
+    settles: tuple[str, ...]
+    """Names of the statistics that `settle` returns."""
+    settle: Callable[[Sums, Statistics], Statistics]
+    """Turns the counts of the whole image into statistics for later sweeps.
+
+    Both have the images as first axis: a run has one, one-shot calls as many as they are given."""
+    merge: Callable[[Sums, Sums], Sums] | None = None
+    """Merges the counts of earlier tiles with the next one's; None: they are added. It may write
+    into the earlier ones."""
+    of_tile: Callable[[Sums, Sums, Sums], Sums] | None = None
+    """Returns ∂D/∂ of the counts of one tile, given ∂D/∂ of the merged counts, these, and the tile's;
+    None: it is that of the merged ones."""
+    merged_shapes: Shapes | None = None
+    """Shapes of the counts of all tiles where `merge` bounds them; None: as many as the tiles hold."""
+    choices: tuple[str, ...] = ()
+    """Those of `settles` that are discrete decisions, without a gradient. `settle` takes them from
+    its second argument where they are there: they are then fixed, see `Routing`."""
+
+    def merged(self, earlier: Sums, following: Sums) -> Sums:
+        """Return the counts of earlier tiles and the next one together."""
+        if self.merge is not None:
+            return self.merge(earlier, following)
+        return {name: earlier[name] + following[name] for name in earlier}
+
+    def shapes_of(self, tile: int, size: tuple[int, int]) -> Shapes:
+        """Return the shape of each count of a tile of an image of `size`, height and width."""
+        return self.shapes(tile, size) if callable(self.shapes) else self.shapes
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One pass over all tiles."""
+
+    name: str
+    """For records, for instance ``"encode"``."""
+    title: str
+    """For users, for instance ``"Encoding"``."""
+    run: Callable[[SweepInput], Mapping[str, Tensor]]
+    """Returns the outputs by name, of the whole input box; what the halo spoils is cut off."""
+    reads: tuple[str, ...] = ()
+    """Names of the maps it reads; those of a `WholeStep` come with that step's margin."""
+    writes: tuple[Map, ...] = ()
+    halo: int = 0
+    """Pixels around a tile's core that its outputs depend on; a multiple of all strides."""
+    sees_image: bool = True
+    counts: Counts | None = None
+    block: int = 1
+    """Pixels along a side of blocks, counted from the image's origin, that are mixed within: beside
+    a halo its outputs depend on all of each block. Edges of tiles are edges of blocks."""
+
+
+@dataclass(frozen=True)
+class WholeStep:
+    """A step between two sweeps that takes a map as a whole, in memory, layer by layer.
+
+    Both maps are float32 and stay with a run's result, so that another area of the same image only
+    needs the sweeps after it. A model has at most one.
+    """
+
+    name: str
+    title: str
+    reads: Map
+    writes: Map
+    margin: int
+    """Cells around a tile's own that readers of `writes` are given; at the image's edges the last
+    cell is repeated."""
+    layers: int
+    begin: Callable[[Tensor], Tensor]
+    """Returns the first layer's input for a map (H, W, C); may overwrite it."""
+    layer: Callable[..., Tensor]
+    """Applies layer `index` to `grid` (H, W, C), which it may overwrite: `layer(index, grid, tick,
+    routing)`, of which `tick` (`Tick`) and `routing` (`Routing`) may be left out."""
+    peak_bytes: Callable[[int, int], int]
+    """Returns the peak bytes of a layer for H × W float32 cells, those included."""
+    operations: Callable[[int, int, int], float]
+    """Returns roughly the multiplications of layer `index` for H × W cells."""
+
+    def __call__(self, grid: Tensor) -> Tensor:
+        """Return the step's output for one map (H, W, C)."""
+        grid = self.begin(grid)
+        for index in range(self.layers):
+            grid = self.layer(index, grid)
+        return grid
+
+    def with_margin(self, grid: Tensor) -> Tensor:
+        """Return a map (C, H, W), its edges repeated for the `margin` on every side."""
+        beyond = [self.margin] * 4
+        return nn.functional.pad(grid[None], beyond, mode="replicate")[0] if self.margin else grid
+
+
+Step: TypeAlias = Sweep | WholeStep
+
+
+def reach_of(steps: tuple[Step, ...], multiple: int) -> int | None:
+    """Return the halo in pixels, a multiple of `multiple`, that `steps` need once all is settled.
+
+    None if one takes a whole map.
+    """
+    if any(isinstance(step, WholeStep) for step in steps):
+        return None
+    reach = {RESTORED: 0}
+    farthest = 0
+    for step in reversed(sweeps_of(steps)):
+        needed = [reach[written.name] for written in step.writes if written.name in reach]
+        if not needed:
+            continue
+        around = -(-max(needed) // step.block) * step.block + step.halo
+        for name in step.reads:
+            reach[name] = max(reach.get(name, 0), around)
+        if step.sees_image:
+            farthest = max(farthest, around)
+    return -(-farthest // multiple) * multiple
+
+
+def sweeps_of(steps: tuple[Step, ...]) -> list[Sweep]:
+    """Return the sweeps among `steps`, in order."""
+    return [step for step in steps if isinstance(step, Sweep)]
+
+
+def is_settled(sweep: Sweep, statistics: Statistics) -> bool:
+    """Return whether `statistics` hold all that `sweep` would settle."""
+    return sweep.counts is None or all(name in statistics for name in sweep.counts.settles)
+
+
+def wanted_of(sweep: Sweep, counting: Counts | None) -> frozenset[str]:
+    """Return the outputs of `sweep` that are needed: the counted ones only while `counting`."""
+    counted = () if counting is None else counting.features
+    return frozenset(each.name for each in (*sweep.writes, *counted))
+
+
+def last_readers(steps: tuple[Step, ...]) -> dict[str, int]:
+    """Return for every map that is read the number of the last step that does."""
+    last: dict[str, int] = {}
+    for number, step in enumerate(steps):
+        reads = (step.reads.name,) if isinstance(step, WholeStep) else step.reads
+        last |= dict.fromkeys(reads, number)
+    return last
+
+
+def cell_weights(valid: Tensor | None, features: Tensor) -> Tensor:
+    """Return the float64 weights (N, 1, h, w) of the cells of `features` (N, C, h, w).
+
+    A cell weighs the share of its pixels that are `valid` (N, 1, H, W) bool; 1 where that is None.
+    """
+    shape = (len(features), 1, *features.shape[2:])
+    if valid is None:
+        return torch.ones(shape, dtype=torch.float64, device=features.device)
+    stride = valid.shape[-1] // features.shape[-1]
+    return nn.functional.avg_pool2d(valid.to(torch.float64), stride)
