@@ -83,7 +83,10 @@ def train(options: argparse.Namespace, variant: str, rate: float | None, seed: i
     if rate is not None:
         settings["optimiser.lr"] = rate
     config = options.base.parent / f".{folder.name}.toml"
-    config.write_text(toml_of(changed(tomllib.loads(options.base.read_text()), settings)))
+    base = tomllib.loads(options.base.read_text())
+    # The length is one of the equal conditions, and is given in steps.
+    base.get("run", {}).pop("minutes", None)
+    config.write_text(toml_of(changed(base, settings)))
     try:
         words = [sys.executable, "-m", "napari_restore", "train", str(config)]
         with open(options.work / f"{folder.name}.log", "a") as log:

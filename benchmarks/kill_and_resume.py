@@ -26,7 +26,7 @@ import tempfile
 import time
 from pathlib import Path
 
-WITHOUT_WEIGHTS = ("hint", "hint-small", "andehazeformer-small")
+WITHOUT_WEIGHTS = ("hint", "hint-small")
 
 
 def command(scene: Path, out: Path, model: str, tile: int) -> list[str]:

@@ -15,8 +15,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from napari_restore.errors import BadModel, BadParameter
 from napari_restore.models import entry_of, load, model_ids, one_shot_statistics
+from napari_restore.models._load import shipped_weights
+from napari_restore.models._weights import read_state
 from napari_restore.models.andehazeformer._config import SMALL, operations
-from napari_restore.models.andehazeformer._sizes import sizes_of_small
+from napari_restore.models.andehazeformer._sizes import sizes_of_small, with_context
 from napari_restore.models.andehazeformer._sweeps import make_small
 
 
@@ -196,3 +198,18 @@ def test_it_is_listed_and_loads() -> None:
     x = pictures(1, 32, 32).float()
     assert not torch.equal(model(x), x)
     assert float((model(x) - x).abs().max()) < 0.5
+
+
+def test_the_shipped_weights_work_behind_the_shipped_atmosphere() -> None:
+    state = read_state(shipped_weights(entry_of("andehazeformer-small")))
+    assert not any(name.startswith("atmosphere.") for name in state)
+    whole = with_context(state)
+    atmosphere = read_state(shipped_weights(entry_of("atmosphere")))
+    assert len(whole) == len(state) + len(atmosphere)
+    made = load("andehazeformer-small").state_dict()
+    for name, value in atmosphere.items():
+        assert torch.equal(made[f"atmosphere.{name}"], value.float())
+    # What has its own keeps it, and what needs none gets none.
+    assert with_context(whole).keys() == whole.keys()
+    alone = load("andehazeformer-small", weights="random:0").state_dict()
+    assert with_context(alone).keys() == alone.keys()

@@ -1,4 +1,4 @@
-"""Sizes of the network of a state dict."""
+"""Sizes of the network of a state dict, and its missing parts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,16 @@ from torch import Tensor
 
 from napari_restore.errors import BadModel
 from napari_restore.models.andehazeformer._config import BANDS, PLANES, SMALL
-from napari_restore.models.atmosphere._part import sizes_of_context
+from napari_restore.models.atmosphere._part import sizes_of_context, with_shipped
+
+
+def with_context(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a state dict with the atmosphere network, where the estimator has no dark channel.
+
+    See `with_shipped`.
+    """
+    is_guided = "estimator.wide.weight" in state and "estimator.dark.0.weight" not in state
+    return with_shipped(state, needs=is_guided)
 
 
 def sizes_of_small(state: Mapping[str, Tensor]) -> dict[str, int]:

@@ -14,7 +14,7 @@ from napari_restore.models._context import Context
 from napari_restore.models._model import RestorationModel, Statistics, ToModel
 from napari_restore.models._padding import pad_to_multiple
 from napari_restore.models.atmosphere._model import Atmosphere
-from napari_restore.models.atmosphere._part import sizes_of_context, with_shipped
+from napari_restore.models.atmosphere._part import sizes_of_context, takes_planes, with_shipped
 from napari_restore.models.atmosphere._pass import Block
 from napari_restore.models.classical._deadband import soft_gate
 from napari_restore.models.haze_unet._doubling import Doubling
@@ -98,7 +98,7 @@ def make(
 
 def with_context(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return a state dict with the atmosphere network that it depends on; see `with_shipped`."""
-    return with_shipped(state, "stem.weight", SEEN)
+    return with_shipped(state, needs=takes_planes(state, "stem.weight", SEEN))
 
 
 def sizes_of(state: Mapping[str, Tensor]) -> dict[str, int]:

@@ -9,7 +9,7 @@ from functools import partial
 from torch import Tensor
 
 from napari_restore.errors import BadModel
-from napari_restore.models.atmosphere._part import sizes_of_context, with_shipped
+from napari_restore.models.atmosphere._part import sizes_of_context, takes_planes, with_shipped
 from napari_restore.models.inf_dehaze._config import (
     BANDS,
     FAST,
@@ -73,7 +73,7 @@ def renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def with_context(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return a state dict of `small` with the atmosphere network; see `with_shipped`."""
-    return with_shipped(state, "encoder.embed.weight", SEEN)
+    return with_shipped(state, needs=takes_planes(state, "encoder.embed.weight", SEEN))
 
 
 def _our_name(name: str) -> str:
