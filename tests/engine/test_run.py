@@ -221,12 +221,29 @@ def test_another_module_or_changed_weights_are_another_run(scene):
     assert abs(run(dimmed).mean() / small.mean() - 0.45) < 0.01
 
 
+class Halting(Scale):
+    """Waits before each call but the first, once it has `permits`."""
+
+    permits = None
+
+    def forward(self, x):
+        if self.permits is not None:
+            assert self.permits.acquire(timeout=60)
+        return super().forward(x)
+
+
 def test_a_second_run_of_the_same_pixels_waits_its_turn(scene):
-    plan = nr.plan(as_image(scene), load("dcp"), tile=128, workers=1)
+    module = Halting(0.5)
+    card = {"id": "scale", "title": "Scale", "summary": "", "bands": 3}
+    plan = nr.plan(
+        as_image(scene), nr.load_model(module, card=card), tile=128, tile_batch=1, workers=1
+    )
+    module.permits = threading.Semaphore(1)
     first = nr.start(plan, fresh=True)
     next(event for event in first if isinstance(event, TileDone))
     with pytest.raises(errors.ResourceError, match="Another run"):
         nr.start(plan).result()
+    module.permits.release(100)
     whole = first.result()
     again = nr.start(plan).result()
     assert again.record["measured"]["tiles_resumed"] == 30
