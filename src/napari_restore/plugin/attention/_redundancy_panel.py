@@ -28,8 +28,8 @@ class RedundancyPanel(QWidget):
         self._is_busy = False
         self.button = QPushButton("Compare the heads", self)
         self.button.setToolTip(
-            "Linear CKA of what each two heads of the chosen layer put out around the query: 1 where "
-            "they say the same but for scale, rotation and order of channels, 0 where nothing is shared"
+            "Linear CKA of each pair of heads of the chosen layer around the query: 1 where both "
+            "put out the same but for a factor and a rotation of channels, 0 where they share nothing"
         )
         self.button.clicked.connect(self._on_asked)
         self.caption = QLabel(self)
