@@ -88,7 +88,7 @@ class BottleneckRows(SweptRun):
         for number, step in enumerate(self.model.steps()):
             named = {n: s for n, s in sites.items() if s.step == step.name}
             if isinstance(step, Sweep) and named:
-                found += self._tile_rows(number, step, (pixel, tile_of), named)
+                found += self._tile_rows(number, step, pixel, tile_of, named)
         return found
 
     def column(self, pixel: tuple[int, int], site: AttentionSite) -> PlacedRow:
@@ -158,11 +158,12 @@ class BottleneckRows(SweptRun):
         self,
         number: int,
         step: Sweep,
-        at: tuple[tuple[int, int], tuple[int, int]],
+        pixel: tuple[int, int],
+        tile_of: tuple[int, int],
         sites: Mapping[str, AttentionSite],
     ) -> Iterator[PlacedRow]:
-        """Yield the rows of the first pixel of `at` in the tile of the second one."""
-        pixel, (y, x) = at
+        """Yield the rows of a level-0 pixel (y, x) in the tile of another one."""
+        y, x = tile_of
         tile = self.grid.number(Region(y, x, y + 1, x + 1))
         box = self.grid.around(self.grid.cells(tile), step.halo)
         within = pixel[0] - box.y0, pixel[1] - box.x0

@@ -17,7 +17,9 @@ import numpy.typing as npt
 from napari_restore._replacing import replacing
 from napari_restore.engine import Region, digest
 from napari_restore.errors import BadOutput, BadParameter, did_you_mean, option
+from napari_restore.explain.attention._attribution_rank import RANK
 from napari_restore.explain.attention._head_maps import HeadMap, HeadMaps
+from napari_restore.explain.attention._measures import NUMBERS
 from napari_restore.explain.attention._redundancy import Matrix
 from napari_restore.explain.attention._session import ALL, QueryMaps
 from napari_restore.explain.attention._summary import SUMMARY_COLUMNS, summary_rows
@@ -35,16 +37,10 @@ COLUMNS = (
     "kind",
     "head",
     "weights",
-    "sum",
-    "entropy",
-    "effective_cells",
-    "distance_px",
-    "equal_distance_px",
-    "window_share",
-    "tile_share",
+    *NUMBERS,
     "diagonal",
     "contribution",
-    "attribution_rank",
+    RANK,
     "without_mean",
     "without_largest",
     "without_db",

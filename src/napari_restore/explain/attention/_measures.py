@@ -30,10 +30,12 @@ NUMBERS = (
 def measures(maps: HeadMaps, tile: int | None = None) -> list[dict[str, Any]]:
     """Return the numbers of every head, in the order of the heads.
 
-    ``sum``: of the weights; of experts and gates their share, or factor. ``entropy``: H / log K, 1 for equal weights of the K candidates, 0 for a single one.
-    ``effective_cells``: e^H. ``distance_px``: mean distance from the middle of the query, in pixels of
-    the image; ``equal_distance_px``: that of equal weights of the same candidates. ``window_share``, ``tile_share``: share of the weights in the query's own window, and in
-    its own tile of `tile` pixels. ``rings``: shares by distance. None where a number has no meaning.
+    ``sum``: of the weights; of experts and gates their share, or factor. ``entropy``: H / log K, 1 for
+    equal weights of the K candidates, 0 for a single one. ``effective_cells``: e^H. ``distance_px``: mean
+    distance from the middle of the query, in pixels of the image; ``equal_distance_px``: that of equal
+    weights of the same candidates. ``window_share``, ``tile_share``: share of the weights in the query's
+    own window, and in its own tile of `tile` pixels. ``rings``: shares by distance. None where a number
+    has no meaning.
     Of heads between channels ``entropy`` is that of the matrix's rows, ``diagonal`` its mean diagonal,
     ``contribution`` the length of what the head adds to the query's cell.
     """

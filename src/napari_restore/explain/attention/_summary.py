@@ -5,16 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from napari_restore.explain.attention import _measures
 from napari_restore.explain.tables._bootstrap import means_of
 
-NUMBERS = (
-    "entropy",
-    "effective_cells",
-    "distance_px",
-    "equal_distance_px",
-    "window_share",
-    "tile_share",
-)
+NUMBERS = tuple(name for name in _measures.NUMBERS if name != "sum")
 """Numbers of a head, see `measures`, whose means are given."""
 SUMMARY_COLUMNS = (
     *("layer", "kind", "head", "weights"),
