@@ -67,13 +67,16 @@ def _main(argv: list[str]) -> int:
 
 
 def _set_environment() -> None:
-    """Set environment variables that numerical libraries read when they are loaded.
+    """Set what numerical libraries read when they are loaded, and what threads find when they begin.
 
     OpenMP threads that spin while waiting block decoding and other programs; with one busy core
     tiles took up to ten times longer.
     """
+    from napari_restore.engine.memory._heap import use_one_heap
+
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("KMP_BLOCKTIME", "0")
+    use_one_heap()
 
 
 def _run(options: argparse.Namespace) -> CommandResult:

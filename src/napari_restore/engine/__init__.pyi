@@ -1,6 +1,7 @@
 from ._region import Region
 from .memory._budget import peak_in
-from .memory._device import choose_device, return_freed_memory
+from .memory._device import choose_device
+from .memory._heap import return_freed_memory
 from .planning._layout import block_too_large
 from .planning._options import PlanOptions, RestoreOptions
 from .planning._plan import Plan

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from napari_restore.engine._region import Region
 from napari_restore.engine.memory._budget import PeakMemory
-from napari_restore.engine.memory._device import (
+from napari_restore.engine.memory._heap import (
     keep_freed_memory,
     release_freed_memory,
     return_freed_memory,

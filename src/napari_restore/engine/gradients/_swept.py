@@ -30,7 +30,7 @@ from napari_restore.engine.gradients._sweep_graph import (
     through_settle,
 )
 from napari_restore.engine.gradients._whole import WholeGradient
-from napari_restore.engine.memory._device import freed_memory_returned, release_freed_memory
+from napari_restore.engine.memory._heap import freed_memory_returned, release_freed_memory
 from napari_restore.engine.running._parallel import map_parallel
 from napari_restore.models import (
     RESTORED,

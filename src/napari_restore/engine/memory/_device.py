@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -116,60 +113,3 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def keep_freed_memory() -> bool:
-    """Ask glibc to keep large freed blocks instead of returning each to the system.
-
-    A tile frees and allocates the same large tensors again and again; without this every one of
-    them is paged in again. One arena for all threads keeps freed blocks in one heap: with one each,
-    workers used up to 2.4 times as much. False where the C library is another. See
-    docs/decisions/0003-threads-and-child.md.
-    """
-    return _set_heap(1 << 30, 1 << 27)
-
-
-def return_freed_memory() -> bool:
-    """Ask glibc to return every large freed block, until `keep_freed_memory`.
-
-    For one-off work: its tensors are of all sizes, and the gaps between them would take as much
-    again. False where the C library is another.
-    """
-    return _set_heap(1 << 20, 1 << 20)
-
-
-@contextmanager
-def freed_memory_returned() -> Iterator[None]:
-    """Return freed memory to the system inside the block; then keep it again."""
-    return_freed_memory()
-    try:
-        yield
-    finally:
-        keep_freed_memory()
-
-
-def _set_heap(mapped: int, trimmed: int) -> bool:
-    """Set the least size of blocks mapped on their own, and the bytes kept free at the top."""
-    if not sys.platform.startswith("linux"):
-        return False
-    import ctypes
-
-    trim_threshold, mmap_threshold, arena_max = -1, -3, -8
-    try:
-        libc = ctypes.CDLL("libc.so.6")
-        settings = ((mmap_threshold, mapped), (trim_threshold, trimmed), (arena_max, 1))
-        return all(libc.mallopt(name, value) for name, value in settings)
-    except (OSError, AttributeError):
-        return False
-
-
-def release_freed_memory() -> None:
-    """Return freed blocks to the system where the C library supports it."""
-    if not sys.platform.startswith("linux"):
-        return
-    import ctypes
-
-    try:
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-    except (OSError, AttributeError):
-        return

@@ -12,6 +12,7 @@ import torch
 from napari_restore.engine.memory._budget import MIB
 from napari_restore.engine.memory._device import Device
 from napari_restore.engine.memory._device_memory import peak_of
+from napari_restore.engine.memory._heap import freed_memory_kept
 from napari_restore.engine.planning._measurement_cache import MeasurementCache
 from napari_restore.engine.planning._probe import example_input, example_statistics
 from napari_restore.engine.running._new_thread import on_new_thread
@@ -64,7 +65,7 @@ def _measure(model: RestorationModel, device: Device, threads: int) -> Cost:
     sides = [-(-side // step) * step for side in (least, max(_SIDES[1], least + least // 2))]
     peaks = []
     seconds = 0.0
-    with torch.inference_mode():
+    with torch.inference_mode(), freed_memory_kept():
         for side in sides:
             x = example_input(model, side, side)
             statistics = example_statistics(model, x)

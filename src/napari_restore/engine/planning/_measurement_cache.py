@@ -6,7 +6,8 @@ from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 from weakref import WeakKeyDictionary
 
-from napari_restore.engine.memory._device import Device, release_freed_memory
+from napari_restore.engine.memory._device import Device
+from napari_restore.engine.memory._heap import release_freed_memory
 from napari_restore.engine.planning._probe import kind_of
 from napari_restore.engine.running._tile import is_out_of_memory
 from napari_restore.errors import OutOfMemory, option

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from napari_restore.engine.memory._device import Device
 from napari_restore.engine.memory._device_memory import peak_of
+from napari_restore.engine.memory._heap import freed_memory_kept
 from napari_restore.engine.planning._measurement_cache import MeasurementCache
 from napari_restore.engine.planning._probe import example_input, example_statistics
 from napari_restore.engine.running._new_thread import on_new_thread
@@ -127,7 +128,7 @@ def _measure(model: SweptModel, device: Device, threads: int, precision: str) ->
         if sides[0] == sides[1]:
             sides[1] += step
         sizes = [_Size(side, 1) for side in sides]
-    with torch.inference_mode(), computing(device, precision):
+    with torch.inference_mode(), computing(device, precision), freed_memory_kept():
         measured = [_Sweeps(model, device, size) for size in sizes]
         for each in measured:
             each.run()
