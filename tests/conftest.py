@@ -42,20 +42,20 @@ def sample() -> Path:
 
 
 @pytest.fixture(scope="session")
-def known_kernels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What this machine's kernels were found to do: seconds of work that tests need not repeat."""
-    return tmp_path_factory.mktemp("kernels")
+def known_measurements(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Measurements of models on this machine: seconds of work that tests need not repeat."""
+    return tmp_path_factory.mktemp("measurements")
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, known_kernels: Path) -> Iterator[Path]:
+def own_cache(tmp_path: Path, known_measurements: Path) -> Iterator[Path]:
     """Every test has a cache without any image or result and leaves the user's alone."""
     # Beside tmp_path, which many tests expect to find empty.
     cache = tmp_path.parent / f"{tmp_path.name}-cache"
     cache.mkdir(mode=0o700)
     # Where there may be no links, they are measured for every test.
     with contextlib.suppress(OSError):
-        (cache / "kernels").symlink_to(known_kernels, target_is_directory=True)
+        (cache / "measurements").symlink_to(known_measurements, target_is_directory=True)
     # Not by the fixture monkeypatch, of which a test may undo all.
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NAPARI_RESTORE_CACHE", str(cache))

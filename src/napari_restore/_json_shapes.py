@@ -99,6 +99,16 @@ def mismatches(value: object, kind: Any, name: str) -> list[str]:
     return []
 
 
+def json_of(value: object, kind: Any) -> Any:
+    """Return what JSON has of a value of type `kind`: a dataclass, an enumeration, a mapping."""
+    return _adapter(kind).dump_python(value, mode="json")
+
+
+def value_of(content: object, kind: Any) -> Any:
+    """Return the value of type `kind` of which `json_of` gave the content; raises `ValueError`."""
+    return _adapter(kind).validate_json(json.dumps(content))
+
+
 @cache
 def _adapter(kind: Any) -> TypeAdapter[Any]:
     from pydantic import TypeAdapter

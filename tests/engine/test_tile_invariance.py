@@ -96,18 +96,18 @@ def test_a_network_that_takes_one_tile_at_a_time_is_given_one():
     assert record["plan"]["tile_batch"] == 1
 
 
-def test_fixed_tiles_are_told_of():
+def test_fixed_tiles_are_noted():
     plan = nr.plan(SCENE, model_of(FollowsShape()), device="cpu", tile=256, tile_batch=4)
     assert (plan.layout.tile, plan.layout.threads, plan.layout.tile_batch) == (512, 1, 1)
     assert any("in place of 256" in note for note in plan.notes)
 
 
 def test_what_was_found_is_kept(own_cache):
-    known = set(own_cache.glob("kernels/*"))
+    known = set(own_cache.glob("measurements/*"))
     found = tile_invariance(model_of(FollowsThreads(), "kept"), choose_device("cpu"), 8)
-    (file,) = {*own_cache.glob("kernels/*")} - known
-    assert json.loads(file.read_text()) == {"model": "kept", "tiles": found}
-    file.write_text(json.dumps({"model": "kept", "tiles": "fixed tiles, one thread each"}))
+    (file,) = {*own_cache.glob("measurements/*")} - known
+    assert json.loads(file.read_text()) == {"model": "kept", "value": found}
+    file.write_text(json.dumps({"model": "kept", "value": "fixed tiles, one thread each"}))
     again = tile_invariance(model_of(FollowsThreads(), "kept"), choose_device("cpu"), 8)
     assert again is TileInvariance.FIXED_TILES
 

@@ -6,7 +6,7 @@ from ._context_pass import BlockStatistics, ContextPass, context_of, overview_fa
 from ._frames import for_frames
 from ._head_outputs import HeadOutputs
 from ._load import load
-from ._model import RestorationModel, Statistics, ToModel, one_shot_statistics, placed_at
+from ._model import WITHOUT, RestorationModel, Statistics, ToModel, one_shot_statistics, placed_at
 from ._named import Labelled, Named, label_of, load_named, named
 from ._padding import pad_to_multiple, reflected
 from ._propose import Proposal, propose, write_card
@@ -34,6 +34,7 @@ __all__ = [
     "HAZE_EXPONENT",
     "RANDOM_WEIGHTS",
     "RESTORED",
+    "WITHOUT",
     "AttentionKind",
     "AttentionRow",
     "AttentionSite",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,8 @@ from napari_restore.models._attention import AttentionRow, AttentionSite
 from napari_restore.models._card import ModelCard
 from napari_restore.models._context import Context
 
+WITHOUT = "without_heads"
+"""Key of a `spec` that lists heads which are left out: [site, head] each."""
 Statistics = Mapping[str, Tensor]
 """Tensors that `prepare` computes from the whole image: airlight, tables …
 
@@ -78,6 +81,13 @@ class RestorationModel(nn.Module):
         raise BadParameter(
             f"{self.card.id} cannot be run without a head.", "Choose another model for that."
         )
+
+    def _copy_without(self, site: str, head: int) -> Self:
+        """Return a deep copy, in which the head is to be left out; its `spec` names the head."""
+        model = copy.deepcopy(self).eval()
+        if model.spec:
+            model.spec = model.spec | {WITHOUT: [*model.spec.get(WITHOUT, ()), [site, head]]}
+        return model
 
     @property
     def gives_head_outputs(self) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from napari_restore.engine.attention._ablation import Report
 from napari_restore.engine.attention._placed import PlacedRow
 from napari_restore.engine.attention._source import AttentionSource
 
-__all__ = ["AttentionSource", "PlacedRow"]
+__all__ = ["AttentionSource", "PlacedRow", "Report"]

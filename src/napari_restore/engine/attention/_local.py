@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
 from napari_restore.engine._region import Region
+from napari_restore.engine.attention._ablation import Report
 from napari_restore.engine.attention._core_cells import Outputs, at_core
 from napari_restore.engine.attention._placed import PlacedRow, placed
 from napari_restore.engine.planning._tiles import box_with_halo
 from napari_restore.engine.running._events import Note
 from napari_restore.engine.running._local_run import LocalRun
 from napari_restore.engine.running._tile import FAILURES, TileWork, as_failure
-from napari_restore.errors import BadModel
+from napari_restore.errors import BadModel, Cancelled
 from napari_restore.models import (
+    RESTORED,
     AttentionRow,
     AttentionSite,
     HeadOutputs,
@@ -54,7 +57,7 @@ class LocalRows(LocalRun):
             if named:
                 found.update(model.attention_rows(step.name, given, within, named))
 
-        height, width = self._run_on(core, box, visit)
+        height, width = self._run_on(core, box, visit).shape[2:]
         rows = []
         for name, row in found.items():
             stride = sites[name].stride
@@ -83,10 +86,33 @@ class LocalRows(LocalRun):
             self._run_on(core, box, visit)
             yield at_core(found, sites, core, box, self.reader.valid(core))
 
+    def restored(self, region: Region, report: Report) -> Tensor:
+        """Return a region as the network restores it, (C, h, w) float32 in model range."""
+        side, parts = self.plan.layout.tile, []
+        for top in range(region.y0 // side * side, region.y1, side):
+            for left in range(region.x0 // side * side, region.x1, side):
+                parts.append(Region(top, left, top + side, left + side).intersect(region))
+        out: Tensor | None = None
+        for done, part in enumerate(parts):
+            if self.stop.is_set():
+                raise Cancelled("Cancelled; nothing was written.", "Run it again.")
+            report(done, len(parts))
+            core = part.align(self._model.multiple).intersect(Region(0, 0, *self._size))
+            box = self._around(core)
+            made = self._run_on(core, box)[0].float().cpu()
+            if out is None:
+                out = torch.zeros(len(made), *region.shape)
+            out[(slice(None), *part.within(region))] = made[(slice(None), *part.within(box))]
+        assert out is not None
+        return out
+
     def _run_on(
-        self, core: Region, box: Region, visit: Callable[[Sweep, SweepInput], None]
-    ) -> tuple[int, int]:
-        """Run the sweeps on `box`; return its height and width with padding."""
+        self,
+        core: Region,
+        box: Region,
+        visit: Callable[[Sweep, SweepInput], None] | None = None,
+    ) -> Tensor:
+        """Run the sweeps on `box`; return its pixels (1, C, h, w), with padding."""
         model, work = self._model, self.tiles
         tile = self.reader.read(core, box)
         try:
@@ -96,10 +122,10 @@ class LocalRows(LocalRun):
                 whole = pad_to_multiple(x, model.padded_to)
                 view = model.view(whole, statistics)
                 valid = self._valid(work.known([tile]), whole, model)
-                run_steps(model.steps(), view, statistics, valid, visit)
+                maps, _ = run_steps(model.steps(), view, statistics, valid, visit)
         except FAILURES as error:
             raise as_failure(model, error) from error
-        return whole.shape[2], whole.shape[3]
+        return maps[RESTORED]
 
     def _around(self, core: Region) -> Region:
         return box_with_halo(core, self.plan.layout.halo, self._size, self.plan.step)

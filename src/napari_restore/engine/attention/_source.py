@@ -156,7 +156,8 @@ class AttentionSource:
         """Return a region restored with and without a head of a site, (C, h, w) in model range.
 
         From the head's step onwards; `report` is called with what is done, and all. Raises
-        `BadParameter` for a network that cannot be run without a head.
+        `BadParameter` for a network that cannot be run without a head. What is asked for must be
+        `keeps_steps`.
         """
         site, model = self._sites[name], self.plan.model
         changed = model.without_head(name, head)
@@ -165,6 +166,21 @@ class AttentionSource:
         if self._restored is None or self._restored[0] != region:
             self._restored = region, ablation.result()
         return self._restored[1], ablation.result(changed, site)
+
+    @property
+    def keeps_steps(self) -> bool:
+        """Whether the outputs of steps are kept, so that a changed network can go on from them."""
+        return isinstance(self._rows, BottleneckRows)
+
+    def restored(self, region: Region, report: Report) -> Tensor:
+        """Return a region as the network restores it, (C, h, w) in model range.
+
+        For a network that sweeps settle; `report` is called with the tiles done, and all.
+        """
+        assert isinstance(self._rows, LocalRows)
+        if self._restored is None or self._restored[0] != region:
+            self._restored = region, self._rows.restored(region, report)
+        return self._restored[1]
 
     def is_valid(self, pixel: tuple[int, int]) -> bool:
         """Return whether a level-0 pixel (y, x) has data and is not excluded."""

@@ -47,12 +47,12 @@ class GradientCost:
         return int(self.fixed + self.per_pixel * pixels)
 
 
-_KNOWN = MeasurementCache[GradientCost](releases=True)
+_KNOWN = MeasurementCache(GradientCost, releases=True)
 
 
 def gradient_cost(model: RestorationModel, device: Device) -> GradientCost:
-    """Return the cost of `model` on `device`; cached in the process, also by kind."""
-    return _KNOWN.of(model, device, lambda: _measure(model, device))
+    """Return the cost of `model` on `device`; cached, also by kind."""
+    return _KNOWN.of(model, device, lambda: _measure(model, device), SIDE)
 
 
 def _measure(model: RestorationModel, device: Device) -> GradientCost:
@@ -84,7 +84,7 @@ class SweptGradientCost:
     """One layer of a whole step: each is computed again for its backward pass."""
 
 
-_SWEPT = MeasurementCache[SweptGradientCost](releases=True)
+_SWEPT = MeasurementCache(SweptGradientCost, releases=True)
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class ContextCost:
     """With its graph, forward and backward."""
 
 
-_CONTEXT = MeasurementCache[ContextCost](releases=True)
+_CONTEXT = MeasurementCache(ContextCost, releases=True)
 
 
 def context_pass_cost(
@@ -128,8 +128,8 @@ def context_pass_cost(
 
 
 def swept_gradient_cost(model: SweptModel, device: Device) -> SweptGradientCost:
-    """Return the cost of `model` on `device`; cached in the process, also by kind."""
-    return _SWEPT.of(model, device, lambda: _measure_swept(model, device))
+    """Return the cost of `model` on `device`; cached, also by kind."""
+    return _SWEPT.of(model, device, lambda: _measure_swept(model, device), SWEPT_SIDE)
 
 
 def _measure_swept(model: SweptModel, device: Device) -> SweptGradientCost:

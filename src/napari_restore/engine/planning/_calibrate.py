@@ -36,13 +36,13 @@ class Cost:
         return self.seconds_per_pixel * pixels
 
 
-_KNOWN = MeasurementCache[Cost]()
+_KNOWN = MeasurementCache(Cost, timed=True)
 
 
 def calibrate(
     model: RestorationModel, device: Device, threads: int, *, roughly: bool = False
 ) -> Cost:
-    """Return the cost of `model` on `device` with `threads` threads; cached in the process.
+    """Return the cost of `model` on `device` with `threads` threads; cached.
 
     Models of one kind cost the same; `roughly` also those of one name. The memory is fitted
     linearly to two sizes; the larger one, run twice, gives the time.
@@ -52,6 +52,7 @@ def calibrate(
         device,
         lambda: on_new_thread(lambda: _measure(model, device, threads), "calibrate"),
         threads,
+        _SIDES,
         roughly=roughly,
     )
 

@@ -11,7 +11,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from napari_restore.images import Image
-from napari_restore.models import RestorationModel, sha256_of_file, sha256_of_state
+from napari_restore.models import WITHOUT, RestorationModel, sha256_of_file, sha256_of_state
 
 
 def run_key(image: Image, model: RestorationModel, settings: dict[str, Any]) -> str:
@@ -50,7 +50,8 @@ def model_key(model: RestorationModel) -> list[Any]:
         code = _OWN_NAMES.setdefault(model, uuid.uuid4().hex)
     elif ".py:" in str(spec.get("model", "")):
         code = sha256_of_file(Path(str(spec["model"]).rpartition(":")[0]))
-    return [card.id, dict(card.values), sha256_of_state(model), code]
+    changed = [spec[WITHOUT]] if WITHOUT in spec else []
+    return [card.id, dict(card.values), sha256_of_state(model), code, *changed]
 
 
 _OWN_NAMES: WeakKeyDictionary[RestorationModel, str] = WeakKeyDictionary()

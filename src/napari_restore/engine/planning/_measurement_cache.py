@@ -1,13 +1,19 @@
-"""Cache of measurements of models, for the lifetime of the process."""
+"""Cache of measurements of models, in the process and on disk."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 from weakref import WeakKeyDictionary
 
 from napari_restore.engine.memory._device import Device
 from napari_restore.engine.memory._heap import release_freed_memory
+from napari_restore.engine.planning._measurement_file import (
+    measurement_file,
+    read_measurement,
+    write_measurement,
+)
 from napari_restore.engine.planning._probe import kind_of
 from napari_restore.engine.running._tile import is_out_of_memory
 from napari_restore.errors import OutOfMemory, option
@@ -19,12 +25,16 @@ T = TypeVar("T")
 class MeasurementCache(Generic[T]):
     """Cache of one measurement, by model, device and circumstances.
 
-    Models of one kind (`kind_of`) share it.
+    Models of one kind (`kind_of`) share it, also those of later processes.
     """
 
-    def __init__(self, *, releases: bool = False) -> None:
-        """Create an empty cache; with `releases`, freed memory is returned to the system."""
-        self._releases = releases
+    def __init__(self, kind: type[T], *, timed: bool = False, releases: bool = False) -> None:
+        """Create an empty cache of values of the dataclass `kind`.
+
+        With `timed` they have seconds, which are not kept on disk where others used the processor.
+        With `releases`, freed memory is returned to the system.
+        """
+        self._kind, self._timed, self._releases = kind, timed, releases
         self._by_model: WeakKeyDictionary[RestorationModel, dict[Hashable, T]] = WeakKeyDictionary()
         self._by_kind: dict[Hashable, T] = {}
         """By kind or name of a model, device and circumstances."""
@@ -48,15 +58,44 @@ class MeasurementCache(Generic[T]):
             if key not in measured and (name, *key) in self._by_kind:
                 measured[key] = self._by_kind[name, *key]
         if key not in measured:
-            measured[key] = _measured(measure, device)
-            if self._releases:
-                release_freed_memory()
+            if kind is None:
+                measured[key] = self._measured(measure, device)[0]
+            else:
+                measured[key] = self._read_or_measured(model, device, measure, circumstances)
             for name in names:
                 self._by_kind[name, *key] = measured[key]
         return measured[key]
 
+    def _read_or_measured(
+        self,
+        model: RestorationModel,
+        device: Device,
+        measure: Callable[[], T],
+        circumstances: tuple[Hashable, ...],
+    ) -> T:
+        file = measurement_file(self._kind.__name__, model, device, circumstances)
+        value: T | None = read_measurement(file, self._kind)
+        if value is None:
+            value, alone = self._measured(measure, device)
+            if alone or not self._timed:
+                write_measurement(file, self._kind, model, value)
+        return value
 
-def _measured(measure: Callable[[], T], device: Device) -> T:
+    def _measured(self, measure: Callable[[], T], device: Device) -> tuple[T, bool]:
+        """Return the value, and whether the process had its processor for itself."""
+        began, used = time.perf_counter(), time.process_time()
+        value = _measured_in_memory(measure, device)
+        seconds, used = time.perf_counter() - began, time.process_time() - used
+        if self._releases:
+            release_freed_memory()
+        return value, device.is_accelerator or used > ALONE * seconds
+
+
+ALONE = 0.8
+"""Seconds of processor time per second from which on no other program took part of a processor."""
+
+
+def _measured_in_memory(measure: Callable[[], T], device: Device) -> T:
     try:
         return measure()
     except (MemoryError, RuntimeError) as error:

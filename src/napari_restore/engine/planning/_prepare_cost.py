@@ -40,7 +40,7 @@ class PrepareCost:
 
 
 _Shape = tuple[int, int]
-_KNOWN = MeasurementCache[PrepareCost](releases=True)
+_KNOWN = MeasurementCache(PrepareCost, timed=True, releases=True)
 
 
 def prepare_cost(

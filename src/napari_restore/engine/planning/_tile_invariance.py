@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import math
-import os
 import time
 from enum import StrEnum
 from functools import partial
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
-from napari_restore._json_shapes import read_json
-from napari_restore._replacing import replacing
 from napari_restore.engine._region import Region
 from napari_restore.engine.memory._device import Device, choose_device, cores
-from napari_restore.engine.planning._measurement_cache import MeasurementCache
+from napari_restore.engine.planning._measurement_file import (
+    measurement_file,
+    read_measurement,
+    write_measurement,
+)
 from napari_restore.engine.planning._probe import example_input, example_statistics, probe
 from napari_restore.engine.planning._tiles import CELL, box_with_halo
 from napari_restore.engine.running._new_thread import on_new_thread
-from napari_restore.images import cache_dir
 from napari_restore.models import RestorationModel, placed_at
 
 PATIENCE = 6.0
@@ -34,7 +33,10 @@ _SIZE = (757, 643)
 _TILES = ((0, 0, 256, 256), (256, 128, 512, 384), (128, 128, 512, 512), (384, 0, 768, 512))
 """Cores (y0, x0, y1, x1) compared with the whole: their input boxes have different shapes."""
 _SMALLER = (1, 2, 4)
-_KNOWN = MeasurementCache["TileInvariance"]()
+_KNOWN: WeakKeyDictionary[RestorationModel, dict[tuple[str, int], TileInvariance]] = (
+    WeakKeyDictionary()
+)
+"""By device and halo."""
 
 
 class TileInvariance(StrEnum):
@@ -64,7 +66,10 @@ def tile_invariance(model: RestorationModel, device: Device, halo: int) -> TileI
     if model.card.scope != "local":
         # Its sweeps are compared as a whole, within a rounding error.
         return TileInvariance.FULL
-    return _KNOWN.of(model, device, partial(_found, model, device, halo), halo)
+    known = _KNOWN.setdefault(model, {})
+    if (device.name, halo) not in known:
+        known[device.name, halo] = _found(model, device, halo)
+    return known[device.name, halo]
 
 
 def describe_tile_invariance(model: RestorationModel) -> str:
@@ -73,46 +78,16 @@ def describe_tile_invariance(model: RestorationModel) -> str:
 
 
 def _found(model: RestorationModel, device: Device, halo: int) -> TileInvariance:
-    file = cache_dir() / "kernels" / f"{_digest(model, device, halo)}.json"
-    try:
-        return TileInvariance(read_json(file)["tiles"])
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
+    file = measurement_file(TileInvariance.__name__, model, device, halo)
+    known: TileInvariance | None = read_measurement(file, TileInvariance)
+    if known is not None:
+        return known
     measured_here = on_new_thread(partial(_measure_in_room, model, device, halo), "tile-invariance")
     if measured_here is None:
         # At another time there may be less of it.
         return TileInvariance.FIXED_TILES
-    # Where it cannot be written it is measured again.
-    with contextlib.suppress(OSError):
-        file.parent.mkdir(exist_ok=True)
-        with replacing(file) as part:
-            part.write_text(json.dumps({"model": model.card.id, "tiles": measured_here}), "utf-8")
+    write_measurement(file, TileInvariance, model, measured_here)
     return measured_here
-
-
-def _digest(model: RestorationModel, device: Device, halo: int) -> str:
-    """Return a hash of what determines the kernels.
-
-    This is the layers' shapes, the processor, and the libraries.
-    """
-    instructions = os.environ.get("ONEDNN_MAX_CPU_ISA", ""), os.environ.get("DNNL_MAX_CPU_ISA", "")
-    kernels = [torch.__version__, torch.backends.cpu.get_cpu_capability(), *instructions]
-    machine = [_processor(), device.name, device.reason if device.is_cuda else "", cores()]
-    card = model.card
-    layers = [card.id, card.weights_sha256, dict(card.values), card.multiple_of, halo, repr(model)]
-    text = json.dumps([kernels, machine, layers], default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
-            named = [line for line in lines if line.startswith(("model name", "flags"))]
-    except OSError:
-        import platform
-
-        return platform.processor()
-    return "".join(sorted(set(named)))
 
 
 def _measure_in_room(model: RestorationModel, device: Device, halo: int) -> TileInvariance | None:

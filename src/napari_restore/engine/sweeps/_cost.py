@@ -92,17 +92,18 @@ class SweepCosts:
         return sum(each.settled_bytes for each in self.settling.values())
 
 
-_KNOWN = MeasurementCache[SweepCosts]()
+_KNOWN = MeasurementCache(SweepCosts, timed=True)
 
 
 def calibrate_sweeps(model: SweptModel, device: Device, threads: int, precision: str) -> SweepCosts:
-    """Return the cost of `model` with `threads` threads; cached in the process, also by kind."""
+    """Return the cost of `model` with `threads` threads; cached, also by kind."""
     return _KNOWN.of(
         model,
         device,
         lambda: on_new_thread(lambda: _measure(model, device, threads, precision), "calibrate"),
         threads,
         precision,
+        SIDES,
     )
 
 

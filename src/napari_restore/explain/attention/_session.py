@@ -7,9 +7,11 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from torch import Tensor
+
 from napari_restore._options import MachineOptions, ReadingOptions, names_of
 from napari_restore.engine import Event, Note, Progress, Region, make_plan
-from napari_restore.engine.attention import AttentionSource
+from napari_restore.engine.attention import AttentionSource, Report
 from napari_restore.errors import BadModel, BadParameter, Cancelled, did_you_mean
 from napari_restore.explain.attention._ablation import HeadEffect, ablated_region
 from napari_restore.explain.attention._head_maps import (
@@ -97,6 +99,7 @@ class AttentionSession:
                 f"Choose one that has: {', '.join(others)}.",
             )
         self.image, self._emit, self.stop = image, emit, stop or threading.Event()
+        self._options = dict(options)
         if isinstance(model, SweptModel):
             # Any target: what is kept does not depend on it.
             options["region"] = Region(0, 0, min(image.height, 1), min(image.width, 1))
@@ -248,7 +251,8 @@ class AttentionSession:
     def without_head(self, query: Query, name: str, head: str) -> HeadEffect:
         """Return what one head of a site does to the result around a query.
 
-        Exactly: the network is run without it from its step on. Raises `BadParameter` for a head or a
+        Exactly: the network is run without it from its step on, or on the whole image where it
+        judges every pixel by that. Raises `BadParameter` for a head or a
         network that cannot be left out, `BadRegion` for a box that is too large.
         """
         (query,) = checked([query], self.image)
@@ -260,9 +264,28 @@ class AttentionSession:
         def report(done: int, total: int) -> None:
             self._emit(Progress(done, total, None))
 
-        there, without = self.source.without_head(region, name, number, report)
+        if self.source.keeps_steps:
+            there, without = self.source.without_head(region, name, number, report)
+        else:
+            changed = self.source.plan.model.without_head(name, number)
+            there = self.source.restored(region, report)
+            without = self._restored_by(changed, region, report)
         difference = (without - there).permute(1, 2, 0).contiguous().numpy()
         return HeadEffect(name, head, region, difference)
+
+    def _restored_by(self, model: RestorationModel, region: Region, report: Report) -> Tensor:
+        """Return a region restored by another network, which the whole image is swept for."""
+
+        def without_notes(event: Event) -> None:
+            if not isinstance(event, Note):
+                self._emit(event)
+
+        other = AttentionSession(
+            self.image, model, emit=without_notes, stop=self.stop, **self._options
+        )
+        with other.source as source:
+            source.prepare()
+            return source.restored(region, report)
 
     def _note_invalid(self, query: Query, pixels: Sequence[tuple[int, int]]) -> None:
         invalid = sum(not self.source.is_valid(pixel) for pixel in pixels)

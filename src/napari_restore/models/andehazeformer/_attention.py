@@ -10,6 +10,7 @@ from torch import Tensor
 from napari_restore.models._attention import AttentionRow, AttentionSite, numbered
 from napari_restore.models._head_outputs import HeadOutputs
 from napari_restore.models._steps import SweepInput
+from napari_restore.models.andehazeformer._blocks import Attention
 from napari_restore.models.andehazeformer._network import AnDehazeNetwork
 from napari_restore.models.andehazeformer._tile_counts import cache_of, members_of
 from napari_restore.models.andehazeformer._tiles import seen, tokens_of
@@ -26,6 +27,20 @@ def sites_of(model: AnDehazeNetwork) -> tuple[AttentionSite, ...]:
         if model.cache_tokens:
             found.append(_cached_site(model, layer))
     return tuple(found)
+
+
+def attention_of(model: AnDehazeNetwork, name: str) -> Attention:
+    """Return the attention of the site of this name."""
+    kind, _, number = name.rpartition(".")
+    layer = int(number) - 1
+    block = model.window_block(layer) if kind == WINDOWS else model.global_block(layer)
+    return block.attention
+
+
+@torch.no_grad()
+def silence(attention: Attention, head: int) -> None:
+    """Set what one head adds to zero, whatever it attends to."""
+    attention.out.weight[:, head * attention.depth : (head + 1) * attention.depth] = 0
 
 
 @torch.no_grad()

@@ -20,7 +20,13 @@ from napari_restore.models._growing_list import NUMBER, joined
 from napari_restore.models._head_outputs import HeadOutputs
 from napari_restore.models._model import Statistics
 from napari_restore.models._steps import RESTORED, Counts, Map, Sums, Sweep, SweepInput
-from napari_restore.models.andehazeformer._attention import outputs_of, rows_of, sites_of
+from napari_restore.models.andehazeformer._attention import (
+    attention_of,
+    outputs_of,
+    rows_of,
+    silence,
+    sites_of,
+)
 from napari_restore.models.andehazeformer._cache import Merged, assigned, numbers_of
 from napari_restore.models.andehazeformer._config import BANDS, PLANES, SMALL
 from napari_restore.models.andehazeformer._guided import Guide
@@ -59,6 +65,11 @@ class AnDehazeFormer(AnDehazeNetwork):
         self, step: str, given: SweepInput, pixel: tuple[int, int], names: frozenset[str]
     ) -> dict[str, AttentionRow]:
         return rows_of(self, step, given, pixel, names)
+
+    def without_head(self, site: str, head: int) -> AnDehazeFormer:
+        model = self._copy_without(site, head)
+        silence(attention_of(model, site), head)
+        return model
 
     @property
     def gives_head_outputs(self) -> bool:

@@ -91,6 +91,8 @@ class HierarchicalAttention(nn.Module):
         if config.inter:
             for number, size in enumerate(self.sizes, 1):
                 self.add_module(f"inter_modulator{number}", InterModulator(size))
+        self.left_out: frozenset[int] = frozenset()
+        """Heads that add nothing."""
         self.regroup = True
         self.rounding: Rounding = "trunc"
 
@@ -179,6 +181,8 @@ class HierarchicalAttention(nn.Module):
     def mix(self, v: Tensor, layer_statistics: LayerStatistics) -> Tensor:
         """Return values (N, C, h, w) mixed by the attention of their head, in the order of slots."""
         mixed = rows(v) @ layer_statistics.attention.to(v.dtype).transpose(1, 2)
+        for head in self.left_out:
+            mixed[..., self.parts[head]] = 0
         return maps(mixed, v)
 
     def change(

@@ -53,6 +53,12 @@ def sites_of(model: HintNetwork) -> tuple[AttentionSite, ...]:
     return tuple(found)
 
 
+def attention_of(model: HintNetwork, name: str) -> HierarchicalAttention:
+    """Return the attention of the site of this name."""
+    names = [site.name for site in sites_of(model)]
+    return list(model.blocks())[names.index(name)].block.attn
+
+
 @torch.no_grad()
 def rows_of(
     model: HintNetwork,

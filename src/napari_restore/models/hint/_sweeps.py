@@ -25,6 +25,7 @@ from napari_restore.models.hint._config import LEVEL_OF, STRIDE
 from napari_restore.models.hint._network import HintNetwork, Step
 from napari_restore.models.hint._rows import (
     KNOWN,
+    attention_of,
     layer_statistics_of,
     outputs_of,
     rows_of,
@@ -52,6 +53,11 @@ class Hint(HintNetwork, SweptModel):
         self, step: str, given: SweepInput, pixel: tuple[int, int], names: frozenset[str]
     ) -> dict[str, AttentionRow]:
         return rows_of(self, step, given, pixel, names)
+
+    def without_head(self, site: str, head: int) -> Hint:
+        model = self._copy_without(site, head)
+        attention_of(model, site).left_out |= {head}
+        return model
 
     @property
     def gives_head_outputs(self) -> bool:

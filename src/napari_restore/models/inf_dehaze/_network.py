@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Hashable
 from dataclasses import replace
 from functools import partial
@@ -359,14 +358,14 @@ class InfDehaze(BottleneckModel):
         return kept_bytes(layer.attention, cells) + centre
 
     def without_head(self, site: str, head: int) -> InfDehaze:
-        model = copy.deepcopy(self)
+        model = self._copy_without(site, head)
         modules = model._modules_of_sites()
         if site not in modules:
             raise BadParameter(
                 f"{site} has no heads that could be left out.", "Choose a layer of attention."
             )
         silence(modules[site], head)
-        return model.eval()
+        return model
 
     def _modules_of_sites(self) -> dict[str, nn.Module]:
         """Return the module that computes each site of attention; none for experts."""

@@ -1,0 +1,106 @@
+"""Measurements of models are kept for later processes, where they can be trusted."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import napari_restore as nr
+from napari_restore.engine.memory._device import Device
+from napari_restore.engine.planning import _measurement_cache, _measurement_file
+from napari_restore.engine.planning._measurement_cache import MeasurementCache
+
+DEVICE = Device("cpu", "for a test")
+
+
+@dataclass(frozen=True)
+class Seconds:
+    value: float
+    by_step: dict[int, float]
+
+
+class Ruler:
+    """Something to measure with, which counts how often it was used."""
+
+    def __init__(self) -> None:
+        self.used = 0
+
+    def __call__(self) -> Seconds:
+        self.used += 1
+        return Seconds(1.5, {3: float(self.used)})
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch, own_cache: Path) -> Path:
+    """Trust all times, and share no folder with other tests; returns that of the measurements."""
+    monkeypatch.setattr(_measurement_cache, "ALONE", -1.0)
+    monkeypatch.setattr(_measurement_file, "FOLDER", "measured-here")
+    return own_cache / "measured-here"
+
+
+def measured(ruler: Ruler, *circumstances: object, timed: bool = True) -> Seconds:
+    """Measure as a new process would: with an empty cache and a newly loaded model."""
+    model = nr.load_model("dcp")
+    cache = MeasurementCache(Seconds, timed=timed)
+    value = cache.of(model, DEVICE, ruler, *circumstances)
+    assert cache.of(model, DEVICE, ruler, *circumstances) is value
+    return value
+
+
+def test_a_later_process_reads_what_the_first_one_measured():
+    ruler = Ruler()
+    assert measured(ruler, 1) == measured(ruler, 1) == Seconds(1.5, {3: 1.0})
+    assert ruler.used == 1
+
+
+def test_other_circumstances_are_measured_by_themselves():
+    ruler = Ruler()
+    assert measured(ruler, 1).by_step != measured(ruler, 2).by_step
+    assert ruler.used == 2
+
+
+def test_times_are_not_kept_where_others_use_the_processor(alone, monkeypatch):
+    monkeypatch.setattr(_measurement_cache, "ALONE", float("inf"))
+    ruler = Ruler()
+    measured(ruler, 1)
+    assert not alone.exists()
+    measured(ruler, 1, timed=False)
+    measured(ruler, 1, timed=False)
+    assert ruler.used == 2
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"value": {"value": "x"}}', "\0"])
+def test_damaged_files_are_made_again(alone, content):
+    ruler = Ruler()
+    measured(ruler)
+    (file,) = alone.iterdir()
+    file.write_text(content)
+    measured(ruler)
+    assert ruler.used == 2
+    assert json.loads(file.read_text())["value"]["by_step"] == {"3": 2.0}
+
+
+def test_old_ones_are_made_again(alone):
+    ruler = Ruler()
+    measured(ruler)
+    (file,) = alone.iterdir()
+    old = time.time() - _measurement_file.LONGEST - 60
+    os.utime(file, (old, old))
+    measured(ruler)
+    assert ruler.used == 2
+
+
+def test_code_of_the_user_is_measured_in_every_process(alone, tmp_path):
+    code = tmp_path / "own.py"
+    code.write_text("import torch\n\ndef same():\n    return torch.nn.Identity()\n")
+    ruler = Ruler()
+    for _ in range(2):
+        model = nr.load_model(f"{code}:same", trust=True)
+        MeasurementCache(Seconds).of(model, DEVICE, ruler)
+    assert ruler.used == 2
+    assert not alone.exists()
