@@ -106,13 +106,17 @@ def scenes(data: Path, count: int) -> list[Scene]:
 
 
 def hazy(scene: Scene, side: int) -> np.ndarray:
-    """Return the middle of a scene, at most `side` pixels long, (h, w, 3) in [0, 1] with haze."""
+    """Return the `middle` of a scene with haze."""
+    return draw(middle(scene, side), scene.path.name, scene.kind, scene.family, 0).hazy
+
+
+def middle(scene: Scene, side: int) -> np.ndarray:
+    """Return the middle of a scene, at most `side` pixels long, (h, w, 3) in [0, 1]."""
     with Image.open(scene.path) as picture:
         width, height = (min(side, edge) for edge in picture.size)
         left, top = (picture.width - width) // 2, (picture.height - height) // 2
-        middle = picture.convert("RGB").crop((left, top, left + width, top + height))
-    clear = np.asarray(middle, np.float32) / 255
-    return draw(clear, scene.path.name, scene.kind, scene.family, 0).hazy
+        cut = picture.convert("RGB").crop((left, top, left + width, top + height))
+    return np.asarray(cut, np.float32) / 255
 
 
 def look(image: Any, model: Any, layers: list[str] | None) -> dict[str, dict[str, float]]:

@@ -334,6 +334,22 @@ def test_side_maps_of_the_last_sweep_are_kept(image: Any, tmp_path: Path) -> Non
     assert np.abs(got[..., 0] - expected["transmission"][0, 0].numpy()).max() <= TOLERANCE
 
 
+def test_counts_of_one_sweep_at_a_time_are_on_the_disk(
+    image: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
+    """As planned: they are settled, and removed, before the next sweep that counts."""
+    put, seen = CountStore.put, []
+
+    def watched(self: CountStore, tile: int, counts: Any) -> None:
+        seen.append(sorted(path.name for path in tmp_path.rglob("counts.*.slab")))
+        put(self, tile, counts)
+
+    monkeypatch.setattr(CountStore, "put", watched)
+    restored(image, tmp_path, residuals="disk")
+    assert {len(names) for names in seen} == {1}
+    assert len({names[0] for names in seen}) > 1
+
+
 def test_an_error_between_maps_and_counts_loses_neither(
     image: Any, tmp_path: Path, monkeypatch: Any
 ) -> None:

@@ -53,10 +53,28 @@ class StepsDone:
             return None
         if number not in self._counts:
             assert isinstance(step, Sweep) and step.counts is not None
-            path = self._folder / f"counts.{number}.slab"
             full_key = f"{key} {self._grid.tile} {step.name}"
-            self._counts[number] = CountStore(path, step.counts, self._grid, full_key)
+            self._counts[number] = CountStore(
+                self._count_file(number), step.counts, self._grid, full_key
+            )
         return self._counts[number]
+
+    def _count_file(self, number: int) -> Path:
+        return self._folder / f"counts.{number}.slab"
+
+    def _uncounted(self, number: int, key: str) -> set[int]:
+        """Return the tiles that a sweep has not counted yet.
+
+        A file of counts takes its place on the disk when it is opened: that waits until its sweep.
+        """
+        if not self.must_settle(number):
+            return set()
+        everything = set(range(self._grid.count))
+        if number not in self._counts and not self._count_file(number).exists():
+            return everything
+        counts = self.counts(number, key)
+        assert counts is not None
+        return {tile for tile in everything if not counts.has(tile)}
 
     def close(self) -> None:
         """Close the counts; they stay on disk."""
@@ -89,9 +107,7 @@ class StepsDone:
                 todo[number] = {0} if relate else set()
                 continue
             tiles = set(pending) if number == len(self._steps) - 1 else set()
-            counts = self.counts(number, key)
-            if counts is not None:
-                tiles |= {tile for tile in everything if not counts.has(tile)}
+            tiles |= self._uncounted(number, key)
             feeds_whole = any(each.name in whole for each in step.writes)
             if feeds_whole and relate:
                 assert tokens is not None
