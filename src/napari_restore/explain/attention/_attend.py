@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_restore._options import AttentionSettings
-from napari_restore.engine import Event, Note, Phase, Progress, Region
+from napari_restore.engine import Note, Phase, Progress, Region
 from napari_restore.errors import BadParameter, BadRegion, option
 from napari_restore.explain.attention._ablation import ablated_region
 from napari_restore.explain.attention._attention import Attention
@@ -20,7 +20,13 @@ from napari_restore.explain.attention._queries import Query, checked
 from napari_restore.explain.attention._redundancy import HeadRedundancy
 from napari_restore.explain.attention._rollout import stage_of
 from napari_restore.explain.attention._sampling import sampled
-from napari_restore.explain.attention._session import ALL, AttentionSession, Emit, QueryMaps
+from napari_restore.explain.attention._session import (
+    ALL,
+    AttentionSession,
+    Emit,
+    QueryMaps,
+    without_notes,
+)
 from napari_restore.explain.attention._summary import summary_of
 from napari_restore.images import Image
 from napari_restore.models import RANDOM_WEIGHTS, RestorationModel, random_twin
@@ -83,7 +89,7 @@ def attend(
         alike = _compared(session, asked, compared, emit)
         if twin is not None:
             emit(Phase("The same network with random weights"))
-            quiet = partial(_without_notes, emit)
+            quiet = partial(without_notes, emit)
             other = look.of_twin(
                 AttentionSession(image, twin, emit=quiet, stop=stop, **options), asked
             )
@@ -110,12 +116,6 @@ def _compared(
     emit(Phase("Comparing the heads"))
     found = session.compared_heads(queries, names)
     return {name: each for name, each in found.items() if each.cells}
-
-
-def _without_notes(emit: Emit, event: Event) -> None:
-    """Pass on what is no note: those of the same queries were given already."""
-    if not isinstance(event, Note):
-        emit(event)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -275,14 +276,8 @@ class AttentionSession:
 
     def _restored_by(self, model: RestorationModel, region: Region, report: Report) -> Tensor:
         """Return a region restored by another network, which the whole image is swept for."""
-
-        def without_notes(event: Event) -> None:
-            if not isinstance(event, Note):
-                self._emit(event)
-
-        other = AttentionSession(
-            self.image, model, emit=without_notes, stop=self.stop, **self._options
-        )
+        quiet = partial(without_notes, self._emit)
+        other = AttentionSession(self.image, model, emit=quiet, stop=self.stop, **self._options)
         with other.source as source:
             source.prepare()
             return source.restored(region, report)
@@ -300,4 +295,10 @@ class AttentionSession:
             )
 
 
-__all__ = ["ALL", "SAMPLES", "AttentionSession", "QueryMaps"]
+def without_notes(emit: Emit, event: Event) -> None:
+    """Pass on what is no note: those on the same image were given already."""
+    if not isinstance(event, Note):
+        emit(event)
+
+
+__all__ = ["ALL", "SAMPLES", "AttentionSession", "QueryMaps", "without_notes"]
