@@ -219,8 +219,8 @@ def cost(options: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     import napari_restore as nr
+    from napari_restore._heap import release_freed_memory
     from napari_restore.engine.memory._budget import PeakMemory
-    from napari_restore.engine.memory._heap import release_freed_memory
     from napari_restore.models import one_shot_statistics
 
     generator = np.random.default_rng(0)

@@ -89,10 +89,10 @@ def point(options: argparse.Namespace) -> dict[str, Any]:
     from scipy.ndimage import gaussian_filter
 
     import napari_restore as nr
+    from napari_restore._heap import release_freed_memory
     from napari_restore.engine import make_plan
     from napari_restore.engine.gradients import GradientSource, gradients_of
     from napari_restore.engine.memory._budget import PeakMemory
-    from napari_restore.engine.memory._heap import release_freed_memory
 
     pixels, side = noisy(options.photo, options.side), options.side
     corner = (side - BOX) // 2

@@ -18,6 +18,7 @@ ALLOWED = {
     "_json_shapes": set(),
     "_options": set(),
     "_entry_points": set(),
+    "_heap": set(),
     "_replacing": set(),
     "records": {"errors", "_json_shapes", "_options", "_replacing"},
     "metrics": {"errors", "_entry_points"},
@@ -25,7 +26,7 @@ ALLOWED = {
     "images": {"errors", "_json_shapes", "_options"},
     "models": {"errors", "_json_shapes", "_entry_points", "_replacing"},
     "engine": {
-        *("errors", "_json_shapes", "_options", "_replacing", "records", "_format"),
+        *("errors", "_heap", "_json_shapes", "_options", "_replacing", "records", "_format"),
         *("images", "models"),
     },
     "training": {
@@ -33,7 +34,7 @@ ALLOWED = {
         *("metrics", "images", "models", "engine"),
     },
     "explain": {
-        *("errors", "_json_shapes", "_options", "_entry_points", "_replacing", "records"),
+        *("errors", "_heap", "_json_shapes", "_options", "_entry_points", "_replacing", "records"),
         *("_format", "images", "models", "engine"),
     },
     "api": {
@@ -42,7 +43,7 @@ ALLOWED = {
     },
     "": {"engine", "api"},
     "__main__": {"commands"},
-    "commands": {"errors", "_format", "_options", "api", "records", "sample", ""},
+    "commands": {"errors", "_format", "_heap", "_options", "api", "records", "sample", ""},
     "plugin": {"errors", "_format", "_options", "api", "records", "metrics", "sample", ""},
 }
 """Part → the other parts of ours it may import; "" is `import napari_restore` itself."""

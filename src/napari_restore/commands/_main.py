@@ -72,7 +72,7 @@ def _set_environment() -> None:
     OpenMP threads that spin while waiting block decoding and other programs; with one busy core
     tiles took up to ten times longer.
     """
-    from napari_restore.engine.memory._heap import use_one_heap
+    from napari_restore._heap import use_one_heap
 
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("KMP_BLOCKTIME", "0")

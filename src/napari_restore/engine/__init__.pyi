@@ -1,7 +1,6 @@
 from ._region import Region
 from .memory._budget import peak_in
 from .memory._device import choose_device
-from .memory._heap import return_freed_memory
 from .planning._layout import block_too_large
 from .planning._options import PlanOptions, RestoreOptions
 from .planning._plan import Plan
@@ -93,7 +92,6 @@ __all__ = [
     "name_of_plan",
     "peak_in",
     "probe",
-    "return_freed_memory",
     "run_of",
     "save_context",
     "serialise_plan",

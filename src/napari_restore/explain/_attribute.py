@@ -11,6 +11,7 @@ from typing import Any, Unpack
 import numpy as np
 import numpy.typing as npt
 
+from napari_restore._heap import return_freed_memory
 from napari_restore._options import (
     AUTO,
     CONTEXT_GRADIENTS,
@@ -27,7 +28,7 @@ from napari_restore._options import (
     names_of,
     part_of,
 )
-from napari_restore.engine import Note, Phase, Plan, Region, make_plan, return_freed_memory
+from napari_restore.engine import Note, Phase, Plan, Region, make_plan
 from napari_restore.engine.gradients import GradientSource
 from napari_restore.errors import BadParameter, BadRegion, option
 from napari_restore.explain import _curves

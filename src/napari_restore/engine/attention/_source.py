@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from napari_restore._heap import keep_freed_memory, release_freed_memory
 from napari_restore.engine._region import Region
 from napari_restore.engine.attention._ablation import Ablation, Report
 from napari_restore.engine.attention._bottleneck import BottleneckRows
@@ -19,7 +20,6 @@ from napari_restore.engine.attention._core_cells import Outputs
 from napari_restore.engine.attention._local import LocalRows, TileRows
 from napari_restore.engine.attention._placed import PlacedRow
 from napari_restore.engine.memory._budget import PeakMemory
-from napari_restore.engine.memory._heap import keep_freed_memory, release_freed_memory
 from napari_restore.engine.planning._plan import Plan
 from napari_restore.engine.running._run import Emit
 from napari_restore.engine.running._start import settled

@@ -15,13 +15,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from napari_restore.engine._region import Region
-from napari_restore.engine.memory._budget import PeakMemory
-from napari_restore.engine.memory._heap import (
+from napari_restore._heap import (
     keep_freed_memory,
     release_freed_memory,
     return_freed_memory,
 )
+from napari_restore.engine._region import Region
+from napari_restore.engine.memory._budget import PeakMemory
 from napari_restore.engine.planning._layout import tile_step
 from napari_restore.engine.planning._plan import Plan
 from napari_restore.engine.planning._tiles import box_with_halo

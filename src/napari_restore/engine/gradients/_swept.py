@@ -15,6 +15,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from napari_restore._heap import freed_memory_returned, release_freed_memory
 from napari_restore.engine._region import Region
 from napari_restore.engine.gradients._cost import swept_gradient_cost
 from napari_restore.engine.gradients._division import divide
@@ -30,7 +31,6 @@ from napari_restore.engine.gradients._sweep_graph import (
     through_settle,
 )
 from napari_restore.engine.gradients._whole import WholeGradient
-from napari_restore.engine.memory._heap import freed_memory_returned, release_freed_memory
 from napari_restore.engine.running._parallel import map_parallel
 from napari_restore.models import (
     RESTORED,

@@ -7,8 +7,8 @@ from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 from weakref import WeakKeyDictionary
 
+from napari_restore._heap import release_freed_memory
 from napari_restore.engine.memory._device import Device
-from napari_restore.engine.memory._heap import release_freed_memory
 from napari_restore.engine.planning._measurement_file import (
     measurement_file,
     read_measurement,

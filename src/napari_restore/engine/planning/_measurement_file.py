@@ -8,12 +8,12 @@ import json
 import os
 import time
 from collections.abc import Hashable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from napari_restore import __version__
 from napari_restore._json_shapes import json_of, read_json, value_of
 from napari_restore._replacing import replacing
 from napari_restore.engine.memory._device import Device, cores
@@ -38,7 +38,7 @@ def measurement_file(
     machine = [_processor(), device.name, device.reason if device.is_cuda else "", cores()]
     card = model.card
     layers = [card.id, card.weights_sha256, dict(card.values), card.multiple_of, repr(model)]
-    about = [__version__, name, kernels, machine, layers, circumstances]
+    about = [version("napari-restore"), name, kernels, machine, layers, circumstances]
     text = json.dumps(about, default=str)
     return cache_dir() / FOLDER / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
 

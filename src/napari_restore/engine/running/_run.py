@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from napari_restore._heap import keep_freed_memory, release_freed_memory
 from napari_restore.engine._region import Region
 from napari_restore.engine.masks._mask_strength import MaskStrength
 from napari_restore.engine.masks._open_mask import open_mask
 from napari_restore.engine.memory._budget import PeakMemory
 from napari_restore.engine.memory._device_memory import DeviceMemory
-from napari_restore.engine.memory._heap import keep_freed_memory, release_freed_memory
 from napari_restore.engine.planning._plan import Plan
 from napari_restore.engine.planning._tiles import Schedule, cut_into_tiles
 from napari_restore.engine.results._store_layout import result_levels, store_layout

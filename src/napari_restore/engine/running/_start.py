@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from napari_restore.engine.memory._heap import keep_freed_memory
+from napari_restore._heap import keep_freed_memory
 from napari_restore.engine.planning._plan import Plan
 from napari_restore.engine.planning._probe import example_input, example_statistics
 from napari_restore.engine.running._local_run import LocalRun
