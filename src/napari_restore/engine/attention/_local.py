@@ -12,7 +12,7 @@ from napari_restore.engine._region import Region
 from napari_restore.engine.attention._ablation import Report
 from napari_restore.engine.attention._core_cells import Outputs, at_core
 from napari_restore.engine.attention._placed import PlacedRow, placed
-from napari_restore.engine.planning._tiles import box_with_halo
+from napari_restore.engine.planning._tiles import box_with_halo, cut_into_tiles
 from napari_restore.engine.running._events import Note
 from napari_restore.engine.running._local_run import LocalRun
 from napari_restore.engine.running._tile import FAILURES, TileWork, as_failure
@@ -88,17 +88,14 @@ class LocalRows(LocalRun):
 
     def restored(self, region: Region, report: Report) -> Tensor:
         """Return a region as the network restores it, (C, h, w) float32 in model range."""
-        side, parts = self.plan.layout.tile, []
-        for top in range(region.y0 // side * side, region.y1, side):
-            for left in range(region.x0 // side * side, region.x1, side):
-                parts.append(Region(top, left, top + side, left + side).intersect(region))
+        plan = self.plan
+        cores = cut_into_tiles([region], self._size, plan.layout.tile, step=plan.step)
         out: Tensor | None = None
-        for done, part in enumerate(parts):
+        for done, core in enumerate(cores):
             if self.stop.is_set():
                 raise Cancelled("Cancelled; nothing was written.", "Run it again.")
-            report(done, len(parts))
-            core = part.align(self._model.multiple).intersect(Region(0, 0, *self._size))
-            box = self._around(core)
+            report(done, len(cores))
+            box, part = self._around(core), core.intersect(region)
             made = self._run_on(core, box)[0].float().cpu()
             if out is None:
                 out = torch.zeros(len(made), *region.shape)
