@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import napari_restore as nr
-from napari_restore import Region
-from napari_restore.errors import BadParameter
+from napari_restore import Region, api
+from napari_restore.errors import BadParameter, InputError
 
 SIZE = (104, 136)
 BOX = Region(30, 40, 90, 100)
@@ -94,3 +96,21 @@ def test_without_all_heads_a_layer_adds_nothing(pixels: Any) -> None:
 def test_a_model_that_cannot_be_run_without_a_head_is_refused(pixels: Any) -> None:
     with pytest.raises(BadParameter, match="without a head"):
         nr.load_model("haze-unet", weights="random:0").without_head("x", 0)
+
+
+def test_a_changed_network_is_described_and_is_another_run(tmp_path: Any) -> None:
+    path = tmp_path / "town.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save(path)
+    whole = nr.load_model("andehazeformer-small", weights="random:0")
+    changed = whole.without_head("globals.1", 3).without_head("windows.2", 0)
+    task = json.loads(json.dumps(api.task_of(nr.plan(path, changed))))
+    again = api.plan_of(task).model
+    x = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        torch.testing.assert_close(again(x), changed(x), rtol=0, atol=0)
+        assert (whole(x) - changed(x)).abs().max() > 1e-4
+    # Both results of one file may be open at once.
+    results = [nr.restore(path, model, device="cpu", progress=False) for model in (whole, again)]
+    assert (np.asarray(results[0]) != np.asarray(results[1])).any()
+    with pytest.raises(InputError, match="without some of its heads"):
+        api.command_of(api.plan_of(task), tmp_path / "o.png")

@@ -181,6 +181,8 @@ def _model(spec: Mapping[str, Any]) -> Iterator[str]:
         raise _not_expressible(
             "a model with a card of its own", "Save the card beside the file, as FILE.json."
         )
+    if spec.get("without_heads"):
+        raise _not_expressible("a network without some of its heads", "Run it in Python.")
     yield from ("--model", spec["model"])
     if spec.get("weights") is not None:
         yield from _flag_with_value("--weights", spec["weights"])

@@ -65,13 +65,16 @@ def load_described(spec: Mapping[str, Any], *, trust: bool = False) -> Restorati
     A description may come from a file: code runs only with `trust`, whatever the file says.
     Raises as `load_model`.
     """
-    return load_model(
+    model = load_model(
         str(spec["model"]),
         weights=spec.get("weights"),
         parameters=spec.get("parameters"),
         card=spec.get("card"),
         trust=trust,
     )
+    for site, head in spec.get("without_heads", ()):
+        model = model.without_head(str(site), int(head))
+    return model
 
 
 def code_file(model: str) -> str | None:

@@ -62,6 +62,8 @@ class ModelSource(TypedDict):
     weights: NotRequired[str | None]
     parameters: NotRequired[dict[str, bool | int | float | str] | None]
     card: NotRequired[dict[str, Any] | None]
+    without_heads: NotRequired[list[list[str | int]]]
+    """Heads of attention that were left out after loading, [site, head] each; from 0."""
 
 
 @closed

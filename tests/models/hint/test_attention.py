@@ -152,6 +152,21 @@ def test_softmax_and_its_numbers(given: dict[str, SweepInput], number: int) -> N
     )
 
 
+def test_channels_are_sorted_by_their_mean_correlation() -> None:
+    x = picture(3, *SIZE)
+    given = inputs(MODEL, x, settled(MODEL, x))
+    q, _, _, _ = Seen(layer_of(MODEL, 1)).run(
+        next(step for step in MODEL.steps() if step.name == "block2"), given["block2"]
+    )
+    ((_, row),) = MODEL.attention_rows("block2", given["block2"], PIXEL, ALL).items()
+    numbers = row.numbers
+    found = torch.cat([numbers[f"correlation.{n}"] for n in range(1, 5)])
+    order = torch.cat([numbers[f"channels.{n}"] for n in range(1, 5)])
+    expected = torch.corrcoef(q.flatten(1)).mean(1)
+    torch.testing.assert_close(found, expected[order], rtol=0, atol=1e-9)
+    assert (found.diff() <= 0).all()
+
+
 def test_without_the_cache_the_softmax_is_used() -> None:
     model = network(inter=0)
     x = picture(3, 16, 16)

@@ -221,6 +221,7 @@ def test_heads_between_channels_have_a_matrix(tab: Any, panel: Any, qtbot: Any) 
     numbers = tab.query.maps["latent.1"].numbers
     np.testing.assert_allclose(tab.matrix.map.values, numbers["matrix.2"], rtol=1e-6)
     assert tab.matrix.map.text_at(tab.matrix.map._box().center())
+    assert list(tab.matrix.grouping.heads) == ["1", "2", "3", "4"]
     assert tab.redundancy.map.isHidden()
     tab.redundancy.button.click()
     qtbot.waitUntil(tab.redundancy.button.isEnabled)

@@ -81,21 +81,54 @@ def test_many_channels_fit_into_a_narrow_panel(qtbot: Any) -> None:
     assert not heat.grab().isNull()
 
 
+def of_channels(*channels: tuple[int, ...]) -> Any:
+    """Return a layer of heads "1", "2" … with these channels, whose correlation falls from 0.9."""
+    every = [each for head in channels for each in head]
+    numbers: dict[str, Any] = {}
+    for number, head in enumerate(channels, start=1):
+        numbers |= {
+            f"matrix.{number}": np.array([[-0.5, 0.25], [1, 0]]),
+            f"softmax.{number}": np.array([[0.5, 0.5], [0.9, 0.1]]),
+            f"channels.{number}": np.array(head, float),
+            f"correlation.{number}": np.array([0.9 - 0.4 * every.index(each) for each in head]),
+        }
+    names = tuple(str(number + 1) for number in range(len(channels)))
+    return SimpleNamespace(numbers=numbers, site=SimpleNamespace(heads=names))
+
+
 def test_matrices_of_channels_are_shown_where_there_are_any(qtbot: Any) -> None:
     panel = MatrixPanel()
     qtbot.addWidget(panel)
-    used = np.array([[-0.5, 0.25], [1, 0]])
-    maps: Any = SimpleNamespace(
-        numbers={
-            "matrix.2": used,
-            "softmax.2": np.array([[0.5, 0.5], [0.9, 0.1]]),
-            "channels.2": np.array([7.0, 3.0]),
-        }
-    )
-    assert not panel.show_head(maps, "1") and panel.map.isHidden()
+    maps = of_channels((5, 1), (7, 3))
+    assert not panel.show_head(maps, "mean") and panel.map.isHidden()
     assert panel.show_head(maps, "2")
-    np.testing.assert_allclose(panel.map.values, used)
+    np.testing.assert_allclose(panel.map.values, [[-0.5, 0.25], [1, 0]])
     assert panel.map._rows == ["7", "3"] and panel.map._limits == (-0.5, 1)
     panel.which.setCurrentIndex(1)
     np.testing.assert_allclose(panel.map.values[1], [0.9, 0.1])
+    assert panel.overlap.isHidden()
     assert not panel.show_head(None, "")
+
+
+def test_channels_stand_in_the_order_of_their_heads(qtbot: Any) -> None:
+    panel = MatrixPanel()
+    qtbot.addWidget(panel)
+    panel.show_head(of_channels((5, 1), (7, 3)), "2", beside=of_channels((1, 5), (3, 4)))
+    chart = panel.grouping
+    chart.resize(200, chart.sizeHint().height())
+    step = (200 - chart._left()) / 4
+
+    def at(number: float) -> str:
+        return chart.text_at(QPointF(chart._left() + step * (number + 0.5), 20))
+
+    assert at(0) == "channel 5, head 1: 0.900" and at(3) == "channel 3, head 2: -0.300"
+    assert at(-1) == at(4) == ""
+    # Of 3, 4 and 7 both have 3; the order within a head does not count.
+    assert panel.overlap.text().endswith("head 1 100%, head 2 33%")
+    picture = chart.grab().toImage()
+    top = chart.fontMetrics().height() + 6
+    chosen = [picture.pixelColor(int(chart._left() + step * (n + 0.5)), top) for n in (0, 2)]
+    # The first bar reaches the top and belongs to another head than the chosen one.
+    assert chosen[0].red() == chosen[0].blue() and chosen[0] != chosen[1]
+    chart.show_heads(None, "")
+    assert chart.isHidden() and chart.text_at(QPointF(100, 20)) == ""

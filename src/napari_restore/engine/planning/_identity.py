@@ -33,9 +33,10 @@ def size_key(image: Image, model: RestorationModel, settings: dict[str, Any]) ->
 
 
 def folder_name(image: Image, model: RestorationModel, settings: dict[str, Any]) -> str:
-    """Return the name of a run's folder: the same for a source that changed under its name."""
+    """Return the name of a run's folder: the same for files that changed under their names."""
     source = image.fingerprint if image.path is None else str(image.path)
-    return _digest([source, image.spec, model.card.id, dict(model.card.values), settings])
+    made_of = [model.card.id, dict(model.card.values), model.spec]
+    return _digest([source, image.spec, *made_of, settings])
 
 
 def model_key(model: RestorationModel) -> list[Any]:

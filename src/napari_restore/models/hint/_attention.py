@@ -54,8 +54,8 @@ class LayerStatistics(NamedTuple):
 
     order: Tensor
     """(N, C) int64: the channels, most correlated first; slots of the output are in this order."""
-    gap: Tensor
-    """(N,) float64: the smallest difference of mean correlation between neighbours in `order`."""
+    correlation: Tensor
+    """(N, C) float64: how much the queries of each correlate with those of all channels, in `order`."""
     heads: tuple[Tensor, ...]
     """Attention (N, c, c) of each head between its channels, modulated by the cache."""
     attention: Tensor
@@ -136,8 +136,11 @@ class HierarchicalAttention(nn.Module):
         `intra_scale` (N,) is a further factor of the intra-layer cache. An `order` (N, C) is taken
         in place of that of the counts.
         """
-        own_order, gap = self._order(counts)
-        order = own_order if order is None else order
+        with torch.no_grad():
+            mean = correlation(counts).mean(-1)
+            if order is None:
+                order = self._order(mean)
+            mean = mean.gather(1, order)
         inverse = _inverse_norms(counts.squares)
         # From sums in float64 on: all of this is a few small matrices.
         cosine = inverse[:, 0, :, None] * counts.qk * inverse[:, 1, None, :]
@@ -162,7 +165,7 @@ class HierarchicalAttention(nn.Module):
         intra = torch.ones_like(counts.cells) if intra_scale is None else intra_scale
         layer_statistics = LayerStatistics(
             order,
-            gap,
+            mean,
             tuple(heads),
             _as_one(heads, order, self.sizes),
             (inverse * intra[:, None, None]).to(dtype),
@@ -203,15 +206,11 @@ class HierarchicalAttention(nn.Module):
         both = rows(q) * scale_q + rows(k) * scale_k
         return maps(both.gather(2, layer_statistics.order[:, None].expand(both.shape)), q)
 
-    def _order(self, counts: Counts) -> tuple[Tensor, Tensor]:
-        """Return order and smallest gap by mean correlation; constant channels correlate by 0."""
+    def _order(self, mean: Tensor) -> Tensor:
+        """Return the order of channels by their mean correlation (N, C)."""
         if not self.regroup:
-            own = torch.arange(self.channels, device=counts.q.device)
-            return own.expand(len(counts.q), -1), counts.q.new_full((len(counts.q),), torch.inf)
-        with torch.no_grad():
-            mean = correlation(counts).mean(-1)
-            ranked, order = mean.sort(dim=-1, descending=True, stable=True)
-            return order, (ranked[:, :-1] - ranked[:, 1:]).amin(-1)
+            return torch.arange(self.channels, device=mean.device).expand(len(mean), -1)
+        return mean.argsort(dim=-1, descending=True, stable=True)
 
 
 def correlation(counts: Counts) -> Tensor:

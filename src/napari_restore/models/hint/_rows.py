@@ -20,17 +20,15 @@ from napari_restore.models.hint._views import (
     similarities,
 )
 
-KNOWN = ("order", "attention", "scales", "logits", "intra")
+KNOWN = ("order", "correlation", "attention", "scales", "logits", "intra")
 """Fields of `LayerStatistics` that are statistics of the image, numbered by layer."""
 BLOCK = "block"
 
 
 def layer_statistics_of(statistics: Statistics, number: int) -> LayerStatistics:
-    """Return what is known of a layer, but for its `gap` and its `heads`."""
+    """Return what is known of a layer, but for its `heads`."""
     found = {name: statistics[f"{name}{number}"] for name in KNOWN}
-    order = found["order"]
-    gap = order.new_zeros(len(order), dtype=torch.float64)
-    return LayerStatistics(gap=gap, heads=(), **found)
+    return LayerStatistics(heads=(), **found)
 
 
 def sites_of(model: HintNetwork) -> tuple[AttentionSite, ...]:
@@ -80,7 +78,8 @@ def rows_of(
     the head adds to the layer's output at the cell. ``modulator`` () is the length of what the
     intra-layer cache adds there, 0 without it. For every head ``matrix.N`` (c, c) is the matrix that
     is used, ``softmax.N`` the same before the inter-layer cache, ``channels.N`` (c,) the channels
-    that its rows and columns are of.
+    that its rows and columns are of, most correlated first, ``correlation.N`` (c,) their mean
+    correlation with all channels, by which they came into this head.
     """
     site = _site_of(model, step, names)
     if site is None:
@@ -171,4 +170,5 @@ def _of_matrices(layer: HierarchicalAttention, known: LayerStatistics) -> dict[s
         numbers[f"matrix.{name}"] = used[head]
         numbers[f"softmax.{name}"] = plain[head]
         numbers[f"channels.{name}"] = order[part]
+        numbers[f"correlation.{name}"] = known.correlation[0, part]
     return numbers

@@ -337,4 +337,5 @@ class AttentionTab(Section):
         self.layers.show(source, query.maps[site], heads, spread=spread, rests=rests, beside=beside)
         self.numbers.setText(numbers_text(query, site, heads[-1]))
         self.chart.show_groups(shares_of(query, site, heads[-1]))
-        self.matrix_part.setVisible(self.matrix.show_head(query.maps[site], heads[-1]))
+        has_matrix = self.matrix.show_head(query.maps[site], heads[-1], beside)
+        self.matrix_part.setVisible(has_matrix)
