@@ -372,3 +372,32 @@ def test_a_rerun_replaces_nothing(
     assert main(["rerun", str(prepared.raster_record)]) == 2
     assert "exists" in capsys.readouterr().err
     assert prepared.raster.read_bytes() == before
+
+
+@pytest.mark.slow
+def test_without_one_head_and_its_likeness_to_others(
+    prepared: Asked, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["attend", prepared.scene, *MODEL, *QUERY, "--layer", LAYER]
+    out, record = tmp_path / "without.tif", tmp_path / "without.json"
+    one = [*words, "--ablate", "--head", "2", "-o", out, "--record", record]
+    assert main([str(word) for word in one]) == 0
+    with rasterio.open(out) as found, rasterio.open(prepared.scene) as scene:
+        assert found.count == 1 and found.tags()["NAPARI_RESTORE_HEADS"] == "2"
+        difference = found.read(1)
+        assert found.crs == scene.crs and found.res == scene.res
+    (query,) = read_record(record)["attention"]["queries"]
+    head = next(each for each in query["measures"][LAYER] if each["head"] == "2")
+    assert 0 < np.nanmax(np.abs(difference)) <= head["without_largest"] * 1.001
+    again = tmp_path / "again.tif"
+    assert main(["rerun", str(record), "-o", str(again)]) == 0
+    assert again.read_bytes() == out.read_bytes()
+    refused = [*words, "--ablate", "--head", "mean", "-o", tmp_path / "mean.tif"]
+    assert main([str(word) for word in refused]) == 2
+    assert "without the mean of its heads" in capsys.readouterr().err
+    arrays = tmp_path / "alike.npz"
+    assert main([str(word) for word in [*words, "--redundancy", "-o", arrays]]) == 0
+    with np.load(arrays) as found:
+        matrix = found[f"{LAYER}/redundancy"]
+    np.testing.assert_allclose(np.diag(matrix), 1, atol=1e-6)
+    np.testing.assert_allclose(matrix, matrix.T, atol=1e-6)

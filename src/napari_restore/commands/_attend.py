@@ -280,6 +280,11 @@ def _check_raster(options: Namespace, queries: int, layers: str | Sequence[str])
             f"--head chooses the band of a raster, but {name} has all heads.",
             "Leave it out, or write a .tif or .zarr.",
         )
+    if suffix in RASTERS and options.ablate and options.head in ("mean", "max"):
+        raise InputError(
+            f"A network cannot be run without the {options.head} of its heads.",
+            "Name a head, or leave --head out for a band of each.",
+        )
 
 
 def _result(
@@ -292,9 +297,8 @@ def _result(
 
     def save(attention: Any) -> dict[str, Any]:
         if attention.queries[0].effects and item.output.suffix.lower() in RASTERS:
-            attention.save_effects(
-                item.output, layer=attention.layers[0], overwrite=options.overwrite
-            )
+            layer = attention.layers[0]
+            attention.save_effects(item.output, layer=layer, head=head, overwrite=options.overwrite)
         else:
             attention.save(item.output, head=head, overwrite=options.overwrite)
         if getattr(options, "figure", None) is not None:

@@ -176,13 +176,22 @@ class Attention:
         arrays["record"] = np.array(json.dumps(record))
         return _zipped(arrays)
 
-    def save_effects(self, path: str | Path, *, layer: str, **options: Unpack[SaveOptions]) -> Path:
-        """Write what each head of a layer does to the result of the first query, georeferenced.
+    def save_effects(
+        self, path: str | Path, *, layer: str, head: str = ALL, **options: Unpack[SaveOptions]
+    ) -> Path:
+        """Write what the heads of a layer do to the result of the first query, georeferenced.
 
-        A float32 raster in pixels of the image with a band for each head: the result without it minus
-        the result, mean over the image's bands, in model range. Raises `BadOutput`.
+        A float32 raster in pixels of the image with a band for each head, or that of one `head`: the
+        result without it minus the result, mean over the image's bands, in model range. Raises
+        `BadOutput`.
         """
-        effects = [each for each in self.queries[0].effects if each.layer == layer]
+        of_layer = [each for each in self.queries[0].effects if each.layer == layer]
+        effects = [each for each in of_layer if head in (ALL, each.head)]
+        if of_layer and not effects:
+            names = ", ".join(each.head for each in of_layer)
+            raise BadOutput(
+                f"{layer} cannot be run without head {head}.", f"Choose among {names}, or {ALL}."
+            )
         if not effects:
             raise BadOutput(
                 f"No head of {layer} was left out.", f"Ask with {option('ablate', True)}."
