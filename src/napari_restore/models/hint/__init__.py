@@ -125,7 +125,7 @@ LOWLIGHT = replace(
     trained_on="482 images under free licences, as they are and made 2 to 30 times darker, with noise "
     "(docs/models/hint-small-lowlight.md)",
     validated_on="synthetic low light only: 24 scenes it never saw, made 5 and 12 times darker: 5.0 "
-    "and 6.5 dB more than a gamma curve; the same scenes as they are stay within 37 dB "
+    "and 6.5 dB more than a gamma curve. As they are they come back with 37 dB to the input "
     "(docs/models/hint-small-lowlight.md).",
     caveats="Every pixel depends on all of the image. Pictures that are dark on purpose are "
     "brightened, too. Black parts of night scenes stay dark, and how bright the scene really was "
