@@ -22,6 +22,7 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,7 @@ def point(options: argparse.Namespace) -> dict[str, Any]:
     box = nr.Region.from_xywh(corner, corner, BOX, BOX)
     model = nr.load_model(options.model, weights=options.weights)
     row: dict[str, Any] = {}
+    source: GradientSource | None = None
     gradient = np.zeros((3, side, side), np.float32)
     if options.runner == "whole":
         x = torch.from_numpy(pixels).permute(2, 0, 1)[None].contiguous().requires_grad_(True)
@@ -131,7 +133,7 @@ def point(options: argparse.Namespace) -> dict[str, Any]:
 
     release_freed_memory()
     began, processor = time.perf_counter(), time.process_time()
-    with PeakMemory() as peak:
+    with source or nullcontext(), PeakMemory() as peak:
         work()
     row["seconds"] = time.perf_counter() - began
     row["processor_seconds"] = time.process_time() - processor
