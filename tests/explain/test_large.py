@@ -30,7 +30,7 @@ def ask(tmp_path: Path, **options: Any) -> Any:
     [
         {"baseline": "blur"},
         pytest.param({"baseline": "zero"}, marks=pytest.mark.slow),
-        {"method": "haze"},
+        pytest.param({"method": "haze"}, marks=pytest.mark.slow),
     ],
 )
 def test_on_disk_it_is_the_same(

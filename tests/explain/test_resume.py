@@ -264,8 +264,8 @@ def test_another_question_begins_anew(ask: Problem, other: dict[str, Any]) -> No
     "damage",
     [
         pytest.param("journal", marks=pytest.mark.slow),
-        "points",
-        "chunk",
+        pytest.param("points", marks=pytest.mark.slow),
+        pytest.param("chunk", marks=pytest.mark.slow),
         "count",
         pytest.param("array", marks=pytest.mark.slow),
     ],

@@ -20,7 +20,7 @@ SITES = [
     pytest.param("hint-small", "latent.2", "3", marks=pytest.mark.slow),
     pytest.param("hint-small", "decoder_level1.1", "1", marks=pytest.mark.slow),
     pytest.param("andehazeformer-small", "windows.2", "2", marks=pytest.mark.slow),
-    pytest.param("andehazeformer-small", "globals.1", "4"),
+    pytest.param("andehazeformer-small", "globals.1", "4", marks=pytest.mark.slow),
 ]
 
 
