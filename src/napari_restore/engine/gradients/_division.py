@@ -82,7 +82,9 @@ def computing_bytes(model: SweptModel, cost: SweptGradientCost, workers: int, gr
             layer = cost.whole_per_token * tokens + (workers + 1) * SCRATCH_BYTES
         else:
             tiles = max(tiles, cost.sweeps[number].bytes(_pixels(step, grid)))
-    return state + int(max(layer, fragmentation(grid.count) * workers * tiles))
+    # Gaps grow from tile to tile, whichever sweep it is of.
+    gaps = fragmentation(grid.count * len(model.steps()))
+    return state + int(max(layer, gaps * workers * tiles))
 
 
 def _pixels(step: Sweep, grid: Grid) -> int:
