@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 from qtpy.QtCore import QPointF, QRectF, QSize, Qt
-from qtpy.QtWidgets import QSizePolicy, QToolTip, QWidget
+from qtpy.QtWidgets import QSizePolicy, QWidget
 
 from napari_restore.plugin.attribution._plots import BLUE, GREY, begin
+from napari_restore.plugin.widgets._pointer_text import PointerText
 
 if TYPE_CHECKING:
     from napari_restore.explain.attention import HeadMaps
@@ -19,7 +20,7 @@ HEIGHT, GAP = 72, 4
 TITLE = "Mean correlation with all channels"
 
 
-class GroupingChart(QWidget):
+class GroupingChart(PointerText):
     """Mean correlation of every channel with all others, as bars in the order of a layer's heads.
 
     The bars of the chosen head are blue; lines part the heads, whose names stand below.
@@ -31,7 +32,6 @@ class GroupingChart(QWidget):
         """Mean correlations of the channels of each head, by its name."""
         self._channels: list[int] = []
         self._chosen = ""
-        self.setMouseTracking(True)
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
         self.setVisible(False)
 
@@ -99,8 +99,3 @@ class GroupingChart(QWidget):
             painter.drawText(below, Qt.AlignmentFlag.AlignCenter, head)
             left += wide
         painter.end()
-
-    def mouseMoveEvent(self, event: Any) -> None:
-        """Show the value under the pointer beside it."""
-        at = event.position() if hasattr(event, "position") else event.localPos()
-        QToolTip.showText(self.mapToGlobal(at.toPoint()), self.text_at(at), self)

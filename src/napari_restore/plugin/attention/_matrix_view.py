@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 from qtpy.QtCore import QPointF, QRectF, QSize, Qt
 from qtpy.QtGui import QPainter
-from qtpy.QtWidgets import QSizePolicy, QToolTip, QWidget
+from qtpy.QtWidgets import QSizePolicy, QWidget
 
 from napari_restore.plugin.attention._thumbnails import coloured
 from napari_restore.plugin.attribution._plots import begin
+from napari_restore.plugin.widgets._pointer_text import PointerText
 
 MOST = 28
 """The largest side of a cell in pixels."""
@@ -23,7 +24,7 @@ STEPS = 64
 NOTHING = np.zeros((0, 0), np.float32)
 
 
-class HeatMap(QWidget):
+class HeatMap(PointerText):
     """A matrix in viridis, on a scale from its least value or a given one to its largest.
 
     Names stand beside cells where there is room; the value under the pointer is shown beside it.
@@ -36,7 +37,6 @@ class HeatMap(QWidget):
         self._rows: Sequence[str] = ()
         self._columns: Sequence[str] = ()
         self._limits = (0.0, 1.0)
-        self.setMouseTracking(True)
         policy = QSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
         policy.setHeightForWidth(True)
         self.setSizePolicy(policy)
@@ -101,7 +101,7 @@ class HeatMap(QWidget):
         """Return the size at the present width."""
         return QSize(160, self.heightForWidth(max(160, self.width())))
 
-    # -- painting and pointer ------------------------------------------------------
+    # -- painting ------------------------------------------------------
 
     def paintEvent(self, _: Any) -> None:
         if not self.values.size:
@@ -133,8 +133,3 @@ class HeatMap(QWidget):
         under = QRectF(bar.left(), bar.bottom(), wide, self.fontMetrics().height())
         painter.drawText(under, Qt.AlignmentFlag.AlignLeft, f"{low:.2g}")
         painter.drawText(under, Qt.AlignmentFlag.AlignRight, f"{high:.2g}")
-
-    def mouseMoveEvent(self, event: Any) -> None:
-        """Show the value under the pointer beside it."""
-        at = event.position() if hasattr(event, "position") else event.localPos()
-        QToolTip.showText(self.mapToGlobal(at.toPoint()), self.text_at(at), self)
