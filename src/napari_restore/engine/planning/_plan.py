@@ -131,6 +131,11 @@ class Plan:
         return (1 if self.staged is None else len(self.staged.steps)) + int(self.needs_context)
 
     @property
+    def sweeps_image(self) -> bool:
+        """Whether sweeps go over all that the model sees, however small the targets are."""
+        return self.staged is not None and not self.staged.known
+
+    @property
     def step(self) -> int:
         """Tile edges are multiples of this many pixels, counted from the image's origin."""
         fixed = self.layout.invariance is TileInvariance.FIXED_TILES

@@ -53,8 +53,8 @@ from napari_restore.errors import BadModel, BadParameter, BadRegion, ResourceErr
 from napari_restore.images import Image
 from napari_restore.models import ModelCard, RestorationModel, SweptModel
 
-MOST_OF_IT = 0.5
-"""Share of what a swept model sees from which on its sweeps may be quicker than tiles with a halo."""
+AREA_STEP = 256
+"""Sweeps of an area begin and end at multiples of this many pixels, so that tiles of two sizes fit."""
 DEVICE_SHARE = 0.85
 """Share of a device's free memory that a run may take when the user sets no budget."""
 
@@ -273,17 +273,16 @@ def _quickest(
     """Return the layout of the run, for the scope of its model.
 
     `box` is what a swept model sees. Where `reach` is given, nothing is left to count: tiles with
-    that halo will do. Sweeps without counting may still be quicker where most tiles are restored.
+    that halo will do, or sweeps of the target and around it, each with its own smaller halo.
     """
     if reach is None or box is None:
         return _laid_out(request, box, store, key)
     local = replace(request, halo=reach)
-    area = sum(target.height * target.width for target in request.targets)
-    if area < MOST_OF_IT * box.height * box.width:
-        return _laid_out(local, None, store, key)
+    # Beyond its reach the rest of the image changes nothing.
+    near = bounding_box(request.targets).expand(reach).align(AREA_STEP).intersect(box)
     choices: list[Candidate] = []
     errors: list[ResourceError] = []
-    for each, seen in ((local, None), (request, box)):
+    for each, seen in ((local, None), (request, near)):
         try:
             choices.append(_laid_out(each, seen, store, key, known=True))
         except ResourceError as error:

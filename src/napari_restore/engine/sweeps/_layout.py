@@ -80,7 +80,8 @@ class SweptLayout:
     """The part of a plan that only swept models have. Sizes in bytes, times in seconds."""
 
     box: Region
-    """Level-0 pixels that the model sees; its tiles begin at their corner."""
+    """Level-0 pixels that sweeps go over; tiles begin at their corner. All that the model sees, but
+    of an area whose statistics are `known` only what that depends on."""
     rows: int
     columns: int
     """Tiles of the grid."""
@@ -99,6 +100,8 @@ class SweptLayout:
     steps: tuple[StepSeconds, ...]
     whole: int | None
     """Number of the step that takes a map as a whole."""
+    known: bool = False
+    """Whether nothing is left to count: sweeps then work on the target and around it alone."""
 
     @property
     def record_bytes(self) -> int:

@@ -18,6 +18,7 @@ from napari_restore.engine.sweeps._grid import Grid
 from napari_restore.engine.sweeps._groups import Step, margins_of
 from napari_restore.engine.sweeps._layout import StoredMaps
 from napari_restore.engine.sweeps._map_store import MapStore, Place
+from napari_restore.engine.sweeps._surroundings import tiles_read
 from napari_restore.models import Map, Sweep
 
 
@@ -126,8 +127,8 @@ class OpenMaps:
         grid = self._grid
         if maps.everywhere:
             return [grid.number(core) for core in in_order(list(map(grid.core, range(grid.count))))]
-        halo = max(self._margins[name] for name in (*maps.names, *maps.again))
-        return with_neighbours(self._target, grid, halo)
+        read = tiles_read(self._steps, grid, self._target)
+        return list(dict.fromkeys(t for name in (*maps.names, *maps.again) for t in read[name]))
 
     def _close(self, store: MapStore) -> None:
         for name in store.names:
@@ -138,9 +139,3 @@ class OpenMaps:
 def in_order(cores: list[Region]) -> list[Region]:
     """Return cores in the order in which a sweep works on them."""
     return list(iter(Schedule(cores).pop, None))
-
-
-def with_neighbours(order: list[int], grid: Grid, halo: int) -> list[int]:
-    """Return tiles and, after them, those that their halo reaches."""
-    near = (other for tile in order for other in grid.touched(grid.around(grid.cells(tile), halo)))
-    return list(dict.fromkeys([*order, *near])) if halo else order

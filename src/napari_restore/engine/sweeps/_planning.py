@@ -210,6 +210,7 @@ def _choice(
             for step, each in zip(shared.steps, step_seconds, strict=True)
         ),
         whole=None if shared.whole is None else shared.steps.index(shared.whole),
+        known=request.known,
     )
     layout = Layout(
         tile=shared.tile,
@@ -272,7 +273,7 @@ def check_tiles(model: SweptModel, tile: int | None) -> None:
 
 def about_extent(layout: SweptLayout, image: Image) -> list[str]:
     """Return the note on a model that does not see the whole image."""
-    if layout.box == (0, 0, image.height, image.width):
+    if layout.known or layout.box == (0, 0, image.height, image.width):
         return []
     return [
         Message(

@@ -120,8 +120,10 @@ class StepsDone:
                     there = set() if store is None else set(filter(store.has, wanted))
                     tiles |= (wanted & place) - there
                 if wanted - place:
+                    # They are made again, from the maps before them.
+                    grown = self._around(wanted - place, step.halo + step.block - 1)
                     for before in step.reads:
-                        needed.setdefault(before, set()).update(everything)
+                        needed.setdefault(before, set()).update(grown)
             todo[number] = tiles
             for name in step.reads:
                 needed.setdefault(name, set()).update(self._around(tiles, step.halo))

@@ -10,9 +10,8 @@ from napari_restore.engine.planning._layout import (
     IO_SECONDS_PER_BYTE,
     SECONDS_PER_TILE,
 )
-from napari_restore.engine.planning._tiles import tile_sizes
 from napari_restore.engine.sweeps._cost import SweepCosts
-from napari_restore.engine.sweeps._groups import Step, margins_of
+from napari_restore.engine.sweeps._groups import Step
 from napari_restore.engine.sweeps._layout import (
     Demand,
     Room,
@@ -70,16 +69,7 @@ def stored_maps(
     lost: dict[str, float] = {}
     again: dict[str, float] = {}
     for group in shared.groups:
-        tiles = shared.tiles
-        if not group.everywhere:
-            size = (request.image.height, request.image.width)
-            halo = margins_of(steps)[group.maps[0].name]
-            around = [box.align(shared.tile).expand(halo) for box in request.targets]
-            tiles = (
-                shared.decoded
-                if not halo
-                else tile_sizes(around, size, shared.tile, 0, shared.tile).count
-            )
+        tiles = shared.tiles_read(request, group)
         writer = steps[group.first]
         assert isinstance(writer, Sweep)
         seconds_again = seconds.of_sweep[group.first] * group.readers
@@ -112,7 +102,7 @@ def stored_maps(
             slots=chosen.slots,
             record_bytes=chosen.record_bytes,
             tiles=tiles,
-            everywhere=group.everywhere,
+            everywhere=group.everywhere and not request.known,
             first=group.first,
             last=group.last,
         )

@@ -61,11 +61,8 @@ def live_steps(request: Request, viewport: Viewport, true: Plan) -> Iterable[Run
         return [exact]
     if request.image.companions is not None:
         return _bracket_steps(request, viewport, true)
-    if (
-        true.staged is not None
-        and true.staged.encode_seconds
-        and request.options.reading.extent == "image"
-    ):
+    sweeps = true.staged is not None and true.sweeps_image and true.staged.encode_seconds
+    if sweeps and request.options.reading.extent == "image":
         # Encoding a whole image is no matter of a moment: the model knows the view only.
         true = request.plan(extent="region")
         exact = RunStep(true, True)
@@ -93,7 +90,7 @@ def _bracket_steps(request: Request, viewport: Viewport, true: Plan) -> Iterator
         yield draft
     if viewport.level > 0:
         finer = _draft_at(request, viewport, true, viewport.level)
-    elif true.staged is None:
+    elif not true.sweeps_image:
         finer = RunStep(true, False)
     else:
         # The coarse levels follow from the view only.
@@ -110,7 +107,9 @@ def first_step(request: Request, viewport: Viewport, true: Plan) -> RunStep | No
     A global model must do more than step at it. None where nothing can be made, or the
     true pixels do not need it.
     """
-    waits = true.staged is not None and true.staged.encode_seconds > TRUE_SECONDS
+    waits = (
+        true.staged is not None and true.sweeps_image and true.staged.encode_seconds > TRUE_SECONDS
+    )
     if not (true.needs_context_pass or waits):
         return None
     try:
@@ -161,7 +160,7 @@ def _draft_at(request: Request, viewport: Viewport, true: Plan, level: int) -> R
         area=Area(targets, request.area.mask, request.area.soft),
         options=request.options.replacing(tile=None),
     )
-    rough = true.needs_context_pass or true.staged is not None
+    rough = true.needs_context_pass or true.sweeps_image
     return RunStep(small.plan(extent="draft" if rough else "image"), True, scale)
 
 
