@@ -295,6 +295,8 @@ def test_a_recipe_comes_from_a_table_and_goes_back():
         ({"gamma": 1.2}, "gamma"),
         ({"spectra": {"fog": 1}}, "fog"),
         ({"spectra": {"even": 0}}, "weights"),
+        ({"distances": {"walls": 1}}, "walls"),
+        ({"distances": {"planes": 0}}, "weights"),
         ({"smallest": 0}, "cover"),
         ({"batch": 0}, "batch"),
         ({"strength": [0.5, 1.5]}, "strength"),

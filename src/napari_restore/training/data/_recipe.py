@@ -11,7 +11,7 @@ import numpy as np
 
 from napari_restore._options import Degradation
 from napari_restore.errors import BadParameter
-from napari_restore.training.haze import SPECTRA, STRENGTH
+from napari_restore.training.haze import DISTANCES, SPECTRA, STRENGTH
 
 SHARES = (
     *("aerial", "clear", "degraded", "colour", "exposed", "sky", "mixed", "borrowed", "pale"),
@@ -96,12 +96,14 @@ class Recipe:
     """Largest way of these between two frames, as a share of a crop's side."""
     spectra: Mapping[str, float] = field(default_factory=_default_spectra)
     """Weight of each spectrum."""
+    distances: Mapping[str, float] = field(default_factory=lambda: dict.fromkeys(DISTANCES, 1.0))
+    """Weight of each kind of synthetic distance in `wide` haze."""
 
     def __post_init__(self) -> None:
         self._check_shares()
         self._check_ranges()
         self._check_crops()
-        self._check_spectra()
+        self._check_weights()
 
     @property
     def smallest_side(self) -> int:
@@ -183,15 +185,20 @@ class Recipe:
                 "extent, enlarge and enlarge_small are at least 1.", "Give larger ones."
             )
 
-    def _check_spectra(self) -> None:
-        unknown = set(self.spectra) - set(SPECTRA)
-        if unknown:
-            raise BadParameter(
-                f"There is no spectrum {sorted(unknown)[0]!r}.", f"There are: {', '.join(SPECTRA)}."
-            )
-        weights = self.spectra.values()
-        if not all(math.isfinite(w) and w >= 0 for w in weights) or sum(weights) <= 0:
-            raise BadParameter("The spectra have no weights.", "Give positive numbers.")
+    def _check_weights(self) -> None:
+        for known, what, weights in (
+            (SPECTRA, "spectrum", self.spectra),
+            (DISTANCES, "distance", self.distances),
+        ):
+            unknown = set(weights) - set(known)
+            if unknown:
+                raise BadParameter(
+                    f"There is no {what} {sorted(unknown)[0]!r}.", f"There are: {', '.join(known)}."
+                )
+            given = weights.values()
+            if not all(math.isfinite(w) and w >= 0 for w in given) or sum(given) <= 0:
+                plural = {"spectrum": "spectra", "distance": "distances"}[what]
+                raise BadParameter(f"The {plural} have no weights.", "Give positive numbers.")
 
     def to_table(self) -> dict[str, Any]:
         """Return the settings as a TOML table, for records."""

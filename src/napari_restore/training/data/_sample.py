@@ -257,6 +257,7 @@ class Sampler:
                 extent=wide,
                 distance=None if aerial else distance,
                 guide=(clear @ LUMA).astype(np.float32),
+                distances=self.recipe.distances,
             )
         ramp = not aerial and distance is None
         return draw_haze(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -88,12 +88,25 @@ def bright(rng: np.random.Generator, shape: tuple[int, int], guide: Array) -> Ar
     return distance
 
 
-MAKERS: tuple[Maker, ...] = (ramp, planes, ridges, segments, bright)
+MAKERS: dict[str, Maker] = {
+    maker.__name__: maker for maker in (ramp, planes, ridges, segments, bright)
+}
 
 
-def synthetic_distance(rng: np.random.Generator, shape: tuple[int, int], guide: Array) -> Array:
-    """Draw from one of `MAKERS`; `guide` (h, w) is the picture's luminance, 0 to 1."""
-    return MAKERS[int(rng.integers(len(MAKERS)))](rng, shape, guide)
+def synthetic_distance(
+    rng: np.random.Generator,
+    shape: tuple[int, int],
+    guide: Array,
+    weights: Mapping[str, float] | None = None,
+) -> Array:
+    """Draw from one of `MAKERS`; `guide` (h, w) is the picture's luminance, 0 to 1.
+
+    `weights` by name; those that are not named are not drawn. By default all are alike.
+    """
+    names = tuple(MAKERS if weights is None else weights)
+    shares = np.array([1.0 if weights is None else weights[name] for name in names])
+    name = names[int(rng.choice(len(names), p=shares / shares.sum()))]
+    return MAKERS[name](rng, shape, guide)
 
 
 def _grid(shape: tuple[int, int]) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.floating]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -33,6 +34,7 @@ def draw_wide(
     extent: float,
     distance: Array | None,
     guide: Array,
+    distances: Mapping[str, float] | None = None,
 ) -> Haze:
     """Draw haze for an image, as `draw_haze`, with wider distributions of depth and light.
 
@@ -42,13 +44,15 @@ def draw_wide(
         As for `draw_haze`.
     guide
         (h, w) luminance 0 to 1, which synthetic distances may follow.
+    distances
+        Weights of the kinds of synthetic distances; see `synthetic_distance`.
     """
     field = _field(rng, shape, spectrum, extent)
     if scene == "aerial" or rng.random() < LAYERS:
         depth = _layer(rng, field)
     else:
         if distance is None or rng.random() > KNOWN:
-            distance = synthetic_distance(rng, shape, guide)
+            distance = synthetic_distance(rng, shape, guide, distances)
         depth = _receding(rng, field, distance)
     return Haze(
         np.clip(depth, 0, THICKEST).astype(np.float32),
