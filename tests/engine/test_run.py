@@ -93,6 +93,14 @@ def test_events_tell_the_whole_story(scene):
     assert measured["peak_ram_bytes"] >= measured["idle_ram_bytes"] > 0
 
 
+@pytest.mark.parametrize(("amount", "noted"), [(0.0, True), (1.0, False)])
+def test_a_model_that_changes_nothing_says_so(scene, amount, noted):
+    model = nr.load_model("dcp", parameters={"amount": amount})
+    events = list(nr.start(nr.plan(as_image(scene[:200, :200]), model), fresh=True))
+    texts = [str(event.text) for event in events if isinstance(event, Note)]
+    assert any("found nothing to remove" in text for text in texts) == noted
+
+
 @pytest.mark.slow
 def test_a_cancelled_run_keeps_its_tiles_and_goes_on(scene):
     model = load("dcp")

@@ -125,6 +125,10 @@ class Run:
                 f"Cancelled after {self._totals.tiles} of {self.plan.layout.tiles} tiles.",
                 "The same command goes on from there.",
             )
+        if self.plan.model.card.needs_context and record["measured"]["unchanged_share"] == 1:
+            # A model that judges the image, and leaves a clear one alone.
+            title = self.plan.model.card.title
+            self.emit(Note(f"{title} found nothing to remove: every pixel stayed as it was."))
         self.emit(Finished(record))
         return record
 
