@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import cached_property
 from typing import ClassVar
 
 from napari_restore.engine._region import Region
@@ -127,8 +128,13 @@ class OpenMaps:
         grid = self._grid
         if maps.everywhere:
             return [grid.number(core) for core in in_order(list(map(grid.core, range(grid.count))))]
-        read = tiles_read(self._steps, grid, self._target)
-        return list(dict.fromkeys(t for name in (*maps.names, *maps.again) for t in read[name]))
+        of_maps = (self._tiles_read[name] for name in (*maps.names, *maps.again))
+        return list(dict.fromkeys(tile for tiles in of_maps for tile in tiles))
+
+    @cached_property
+    def _tiles_read(self) -> dict[str, list[int]]:
+        """Tiles that are read of each map to restore the target."""
+        return tiles_read(self._steps, self._grid, self._target)
 
     def _close(self, store: MapStore) -> None:
         for name in store.names:
