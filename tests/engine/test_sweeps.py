@@ -219,6 +219,25 @@ def test_an_area_is_swept_with_what_is_around_it(
             assert result.record["measured"]["tiles_encoded"] == sum(counts[:-1])
 
 
+def test_what_is_restored_around_an_area_is_that_of_the_whole(
+    tmp_path: Path, no_halo_fits: None
+) -> None:
+    """Tiles are restored whole, and a later, larger area takes them as they are."""
+    scene = np.random.default_rng(4).random((900, 1000, 3), np.float32)
+    whole = np.asarray(nr.restore(scene, MODEL, scratch=tmp_path, tile=256).array)
+    for tile in (256, 384):
+        options: dict[str, Any] = {"scratch": tmp_path / str(tile), "tile": tile}
+        nr.restore(scene, MODEL, region=Region(500, 500, 520, 530), **options)
+        area = Region(tile, tile, 2 * tile, 2 * tile)
+        result = nr.restore(scene, MODEL, region=area, **options)
+        assert (
+            result.record["measured"]["tiles_done"]
+            == 0
+            < result.record["measured"]["tiles_resumed"]
+        )
+        assert np.abs(np.asarray(result.array) - whole[area.slices]).max() <= TOLERANCE
+
+
 def test_two_areas_far_apart_leave_out_what_is_between(tmp_path: Path, no_halo_fits: None) -> None:
     scene = np.random.default_rng(3).random((700, 1300, 3), np.float32)
     options: dict[str, Any] = {"tile": 128, "workers": 1}

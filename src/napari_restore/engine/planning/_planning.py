@@ -53,8 +53,6 @@ from napari_restore.errors import BadModel, BadParameter, BadRegion, ResourceErr
 from napari_restore.images import Image
 from napari_restore.models import ModelCard, RestorationModel, SweptModel
 
-AREA_STEP = 256
-"""Sweeps of an area begin and end at multiples of this many pixels, so that tiles of two sizes fit."""
 DEVICE_SHARE = 0.85
 """Share of a device's free memory that a run may take when the user sets no budget."""
 
@@ -278,13 +276,11 @@ def _quickest(
     if reach is None or box is None:
         return _laid_out(request, box, store, key)
     local = replace(request, halo=reach)
-    # Beyond its reach the rest of the image changes nothing.
-    near = bounding_box(request.targets).expand(reach).align(AREA_STEP).intersect(box)
     choices: list[Candidate] = []
     errors: list[ResourceError] = []
-    for each, seen in ((local, None), (request, near)):
+    for each, seen in ((local, None), (request, box)):
         try:
-            choices.append(_laid_out(each, seen, store, key, known=True))
+            choices.append(_laid_out(each, seen, store, key, reach))
         except ResourceError as error:
             errors.append(error)
     if not choices:
@@ -293,18 +289,22 @@ def _quickest(
 
 
 def _laid_out(
-    request: LayoutRequest, box: Region | None, store: Path, key: str, *, known: bool = False
+    request: LayoutRequest,
+    box: Region | None,
+    store: Path,
+    key: str,
+    reach: int | None = None,
 ) -> Candidate:
     """Return the layout of tiles with a halo, or of sweeps where there is a `box` that they see.
 
-    If all that these count is `known`, they only leave maps.
+    With a `reach` all that these count is known, and they only leave maps.
     """
     model, device = request.model, request.resources.device
     if isinstance(model, SweptModel) and box is not None:
         check_tiles(model, request.computing.tile)
         precision = request.computing.precision
         return lay_out_sweeps(
-            SweptRequest(**vars(request), box=box, folder=store / STAGED, key=key, known=known),
+            SweptRequest(**vars(request), box=box, folder=store / STAGED, key=key, reach=reach),
             lambda threads: calibrate_sweeps(model, device, threads, precision),
         )
     is_level = request.image.full is not None

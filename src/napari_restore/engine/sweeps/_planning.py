@@ -61,13 +61,14 @@ def lay_out_sweeps(request: SweptRequest, cost: Callable[[int], SweepCosts]) -> 
     choices: list[SweptCandidate] = []
     errors: list[ResourceError] = []
     for tile in _tiles(request):
-        shared = SharedCosts(request, tile)
+        wanted = request.around(tile)
+        shared = SharedCosts(wanted, tile)
         for workers in _workers(request):
             threads = max(1, cores() // workers)
             known = cost(threads)
             for batch in _batches(request, known):
                 try:
-                    choices.append(_choice(request, shared, known, workers, batch))
+                    choices.append(_choice(wanted, shared, known, workers, batch))
                 except ResourceError as error:
                     # A named tier has too little room beside a batch of this size.
                     errors.append(error)

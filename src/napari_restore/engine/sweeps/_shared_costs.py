@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from napari_restore.engine._region import Region
+from napari_restore.engine._region import Region, bounding_box
 from napari_restore.engine.memory._budget import MIB
 from napari_restore.engine.planning._layout import (
     LayoutRequest,
@@ -42,8 +42,23 @@ class SweptRequest(LayoutRequest):
     """Folder of tokens and maps, perhaps with those of an earlier run."""
     key: str
     """Key of the run: tokens of another one are of no use."""
-    known: bool = False
-    """Whether nothing is left to count."""
+    reach: int | None = None
+    """Halo of all sweeps together, where nothing is left to count."""
+
+    @property
+    def known(self) -> bool:
+        """Whether nothing is left to count."""
+        return self.reach is not None
+
+    def around(self, tile: int) -> SweptRequest:
+        """Return the request for tiles of one size: of an area only what its pixels depend on.
+
+        Whole tiles are restored, so `reach` counts from their edges.
+        """
+        if self.reach is None:
+            return self
+        restored = bounding_box(self.targets).align(tile)
+        return replace(self, box=restored.expand(self.reach).align(tile).intersect(self.box))
 
 
 class SharedCosts:
