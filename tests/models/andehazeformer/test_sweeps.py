@@ -231,8 +231,8 @@ def test_the_engine_restores_what_the_network_gives(
     assert first.staged is not None
     part = np.asarray(nr.start(first).result().array)
     again = nr.plan(image, model, scratch=tmp_path / "b", maps=True, **options)
-    # All is settled: the local engine runs it, with a halo.
-    assert again.staged is None and again.layout.halo == model.reach
+    # All is settled: nothing is counted again.
+    assert not again.sweeps_image
     whole = np.asarray(nr.start(again).result().array)
     x = torch.from_numpy(np.nan_to_num(image)).permute(2, 0, 1)[None]
     # Pixels beside nodata are restored, but count nowhere.

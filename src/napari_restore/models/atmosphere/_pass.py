@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -14,6 +16,11 @@ from napari_restore.models.atmosphere._cells import pooled, total
 
 NUMBERS = 6
 """Red, green and blue of the airlight, exponent, presence, display share."""
+
+
+FEW_CELLS = 64 * 64
+"""Cells of a grid up to which it is computed on one thread. Of few cells some processors divide sums
+among threads in place of cells (measured with AMX: 11 × 11), so that the last bits follow the threads."""
 
 
 class PassOutput(NamedTuple):
@@ -81,9 +88,10 @@ class AtmospherePass(nn.Module):
         x = self.stem(features)
         features_by_level = []
         for level, encode in enumerate(self.encoders):
-            if level:
-                x = self.downs[level - 1](x)
-            x = encode(x)
+            with undivided(x):
+                if level:
+                    x = self.downs[level - 1](x)
+                x = encode(x)
             features_by_level.append(x)
         token = self._token(x, share, numbers_in)
         x = x + self.tell[-1](token)[:, :, None, None]
@@ -96,7 +104,8 @@ class AtmospherePass(nn.Module):
                 + up
                 + self.tell[level](token)[:, :, None, None]
             )
-            x = self.decoders[level](x)
+            with undivided(x):
+                x = self.decoders[level](x)
         output = PassOutput(
             self.maps(x).float(), self.look(finer).float(), self.numbers(token).float()
         )
@@ -108,6 +117,23 @@ class AtmospherePass(nn.Module):
         mean = total(x * weight)
         most = x.masked_fill(share == 0, -1e3).amax((2, 3))
         return torch.as_tensor(self.token(torch.cat([mean, most, numbers_in], 1)))
+
+
+@contextmanager
+def undivided(x: Tensor) -> Iterator[None]:
+    """Compute on one thread what follows from a small grid (N, C, h, w).
+
+    Its values must not depend on the number of threads, and more would not be quicker.
+    """
+    threads = torch.get_num_threads()
+    is_small = x.shape[2] * x.shape[3] <= FEW_CELLS and threads > 1
+    if is_small:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        if is_small:
+            torch.set_num_threads(threads)
 
 
 def _blocks(width: int) -> nn.Sequential:
