@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from napari_restore.training.haze import SPECTRA, draw_haze, draw_wide
-from napari_restore.training.haze._synthetic_distance import MAKERS, bright, synthetic_distance
+from napari_restore.training.haze._synthetic_distance import DISTANCES, bright, synthetic_distance
 
 SHAPE = (96, 128)
 
@@ -50,7 +50,7 @@ def test_thickness_airlight_colour_and_light_are_various():
     assert (least < 0.2).mean() > 0.1 and (least > 0.8).mean() > 0.1
 
 
-@pytest.mark.parametrize("maker", MAKERS.values())
+@pytest.mark.parametrize("maker", DISTANCES.values())
 def test_distances_are_from_near_to_far(maker):
     for seed in range(12):
         distance = maker(rng(seed), SHAPE, picture(seed))
@@ -58,7 +58,7 @@ def test_distances_are_from_near_to_far(maker):
         assert distance.min() >= 0 and distance.max() <= 1.1
 
 
-@pytest.mark.parametrize("maker", [m for m in MAKERS.values() if m is not bright])
+@pytest.mark.parametrize("maker", [m for m in DISTANCES.values() if m is not bright])
 def test_brightness_does_not_tell_how_far_a_thing_is(maker):
     found = []
     for seed in range(60):
@@ -80,7 +80,7 @@ def test_a_kind_of_distance_without_a_weight_is_not_drawn():
         made = synthetic_distance(rng(seed), SHAPE, picture(seed), {"planes": 2.0, "ramp": 0.0})
         states = rng(seed)
         states.random()
-        assert np.array_equal(made, MAKERS["planes"](states, SHAPE, picture(seed)))
+        assert np.array_equal(made, DISTANCES["planes"](states, SHAPE, picture(seed)))
 
 
 def test_known_distances_are_mostly_followed():

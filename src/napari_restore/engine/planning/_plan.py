@@ -136,6 +136,12 @@ class Plan:
         return self.staged is not None and not self.staged.known
 
     @property
+    def image_seconds(self) -> float:
+        """Seconds of the sweeps over all that the model sees, before the last one; 0 without any."""
+        staged = self.staged
+        return 0.0 if staged is None or staged.known else staged.encode_seconds
+
+    @property
     def step(self) -> int:
         """Tile edges are multiples of this many pixels, counted from the image's origin."""
         fixed = self.layout.invariance is TileInvariance.FIXED_TILES

@@ -20,7 +20,7 @@ from napari_restore.engine.running._precision import dtype_of
 from napari_restore.engine.sweeps import _bandwidth
 from napari_restore.engine.sweeps._counts import bytes_of, count_bytes
 from napari_restore.engine.sweeps._grid import Grid
-from napari_restore.engine.sweeps._groups import Group, groups_of, margins_of
+from napari_restore.engine.sweeps._groups import Group, groups_of
 from napari_restore.engine.sweeps._surroundings import Surroundings
 from napari_restore.engine.sweeps._tokens import is_related, tile_bytes
 from napari_restore.models import Counts, Map, Sweep, SweptModel, WholeStep
@@ -74,8 +74,7 @@ class SharedCosts:
         size = (image.height, image.width)
         # Runs of sweeps restore whole tiles.
         self.decoded = tile_sizes(request.targets, size, tile, 0, tile).count
-        # Where something is left to count, sweeps work on all tiles.
-        self._around = Surroundings(self.steps, tiling, request.targets) if request.known else None
+        self._around = Surroundings(self.steps, tiling, request.targets)
         self.whole = next((s for s in self.steps if isinstance(s, WholeStep)), None)
         self.encoded_tile = self.token_tile = self.tokens = self.grid = self.token_bytes = 0
         self.operations = 0.0
@@ -120,24 +119,17 @@ class SharedCosts:
         dtype = dtype_of(one.dtype or request.computing.kept_dtype)
         return dtype.itemsize * math.prod(one.shape(self.tile))
 
-    def tiles_of(self, number: int) -> int:
-        """Return how many tiles a sweep works on."""
+    def tiles_of(self, request: SweptRequest, number: int) -> int:
+        """Return how many tiles a sweep works on: all, where something is left to count."""
         if number == len(self.steps) - 1:
             return self.decoded
-        return self.tiles if self._around is None else self._around.tiles_of_step(number)
+        return self._around.tiles_of_step(number) if request.known else self.tiles
 
     def tiles_read(self, request: SweptRequest, group: Group) -> int:
         """Return of how many tiles the maps of a group are read."""
-        if self._around is not None:
-            return self._around.tiles_of_maps([each.name for each in group.maps])
-        if group.everywhere:
+        if group.everywhere and not request.known:
             return self.tiles
-        halo = margins_of(self.steps)[group.maps[0].name]
-        if not halo:
-            return self.decoded
-        size = (request.image.height, request.image.width)
-        around = [box.align(self.tile).expand(halo) for box in request.targets]
-        return tile_sizes(around, size, self.tile, 0, self.tile).count
+        return self._around.tiles_of_maps([each.name for each in group.maps])
 
     def pixels(self, number: int) -> int:
         """Return the pixels of a tile of a sweep with its halo."""

@@ -64,7 +64,7 @@ def stored_maps(
     spent = [0.0] * len(steps)
     for number, each in seconds.of_sweep.items():
         if not (shared.related and number < len(steps) - 1):
-            spent[number] = shared.tiles_of(number) * (each + seconds.reading[number])
+            spent[number] = shared.tiles_of(request, number) * (each + seconds.reading[number])
     placed: list[StoredMaps] = []
     lost: dict[str, float] = {}
     again: dict[str, float] = {}

@@ -88,7 +88,7 @@ class AtmospherePass(nn.Module):
         x = self.stem(features)
         features_by_level = []
         for level, encode in enumerate(self.encoders):
-            with undivided(x):
+            with _undivided(x):
                 if level:
                     x = self.downs[level - 1](x)
                 x = encode(x)
@@ -104,7 +104,7 @@ class AtmospherePass(nn.Module):
                 + up
                 + self.tell[level](token)[:, :, None, None]
             )
-            with undivided(x):
+            with _undivided(x):
                 x = self.decoders[level](x)
         output = PassOutput(
             self.maps(x).float(), self.look(finer).float(), self.numbers(token).float()
@@ -120,7 +120,7 @@ class AtmospherePass(nn.Module):
 
 
 @contextmanager
-def undivided(x: Tensor) -> Iterator[None]:
+def _undivided(x: Tensor) -> Iterator[None]:
     """Compute on one thread what follows from a small grid (N, C, h, w).
 
     Its values must not depend on the number of threads, and more would not be quicker.

@@ -61,8 +61,7 @@ def live_steps(request: Request, viewport: Viewport, true: Plan) -> Iterable[Run
         return [exact]
     if request.image.companions is not None:
         return _bracket_steps(request, viewport, true)
-    sweeps = true.staged is not None and true.sweeps_image and true.staged.encode_seconds
-    if sweeps and request.options.reading.extent == "image":
+    if true.image_seconds and request.options.reading.extent == "image":
         # Encoding a whole image is no matter of a moment: the model knows the view only.
         true = request.plan(extent="region")
         exact = RunStep(true, True)
@@ -107,9 +106,7 @@ def first_step(request: Request, viewport: Viewport, true: Plan) -> RunStep | No
     A global model must do more than step at it. None where nothing can be made, or the
     true pixels do not need it.
     """
-    waits = (
-        true.staged is not None and true.sweeps_image and true.staged.encode_seconds > TRUE_SECONDS
-    )
+    waits = true.image_seconds > TRUE_SECONDS
     if not (true.needs_context_pass or waits):
         return None
     try:

@@ -12,7 +12,7 @@ from napari_restore.training.haze._scatter import (
 )
 from napari_restore.training.haze._scene import LUMA, ClearScene, haze_scene
 from napari_restore.training.haze._sensor import degrade
-from napari_restore.training.haze._synthetic_distance import MAKERS as DISTANCES
+from napari_restore.training.haze._synthetic_distance import DISTANCES
 from napari_restore.training.haze._wide import draw_wide, metered
 
 __all__ = [

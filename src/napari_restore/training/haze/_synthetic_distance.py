@@ -88,7 +88,7 @@ def bright(rng: np.random.Generator, shape: tuple[int, int], guide: Array) -> Ar
     return distance
 
 
-MAKERS: dict[str, Maker] = {
+DISTANCES: dict[str, Maker] = {
     maker.__name__: maker for maker in (ramp, planes, ridges, segments, bright)
 }
 
@@ -99,14 +99,14 @@ def synthetic_distance(
     guide: Array,
     weights: Mapping[str, float] | None = None,
 ) -> Array:
-    """Draw from one of `MAKERS`; `guide` (h, w) is the picture's luminance, 0 to 1.
+    """Draw from one of `DISTANCES`; `guide` (h, w) is the picture's luminance, 0 to 1.
 
     `weights` by name; those that are not named are not drawn. By default all are alike.
     """
-    names = tuple(MAKERS if weights is None else weights)
+    names = tuple(DISTANCES if weights is None else weights)
     shares = np.array([1.0 if weights is None else weights[name] for name in names])
     name = names[int(rng.choice(len(names), p=shares / shares.sum()))]
-    return MAKERS[name](rng, shape, guide)
+    return DISTANCES[name](rng, shape, guide)
 
 
 def _grid(shape: tuple[int, int]) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.floating]]:
