@@ -12,6 +12,7 @@ from napari_restore.records import problems
 from ._scenes import hazy, read, write_tiff
 
 LOOK = ["--luminance-only", "--protect-shadows", 0.5, "--protect-highlights", 0.5]
+LOOK += ["--exposure", 0.4]
 WEIGHTS = np.array([0.2126, 0.7152, 0.0722])[:, None, None]
 
 
@@ -27,6 +28,7 @@ def test_the_record_tells_of_it_and_rerun_gives_equal_bytes(cli, scene, tmp_path
         "luminance_only": True,
         "protect_shadows": 0.5,
         "protect_highlights": 0.5,
+        "exposure": 0.4,
     }
     assert cli("rerun", record, "-o", again).code == 0
     assert again.read_bytes() == out.read_bytes()
@@ -83,6 +85,8 @@ def test_a_folder_is_not_taken_for_done_with_another_look(cli, scene, tmp_path):
         (["--protect-highlights", -1], "protect-highlights"),
         (["--protect-shadows", "much"], "protect-shadows"),
         (["--strength", 2], "Strength"),
+        (["--exposure", 4], "Exposure"),
+        (["--exposure", "bright"], "exposure"),
     ],
 )
 def test_values_beyond_the_limits_are_bad_input(cli, scene, tmp_path, words, told):
@@ -97,3 +101,20 @@ def test_colour_cannot_be_kept_where_there_is_none(cli, tmp_path):
     run = cli("restore", grey, "-o", out, "--model", "identity", "--luminance-only")
     assert run.code == 2 and "red, green and blue" in run.err
     assert cli("restore", grey, "-o", out, "--model", "identity", "--protect-shadows", 1).code == 0
+
+
+def test_a_measured_exposure_is_recorded_as_a_number(cli, scene, tmp_path):
+    out, again, record = tmp_path / "o.tif", tmp_path / "again.tif", tmp_path / "r.json"
+    words = ["restore", scene, "--model", "dcp"]
+    run = cli(*words, "-o", out, "--exposure", "auto", "--record", record, "--json")
+    assert run.code == 0, run.err
+    ev = run.json["adjustment"]["exposure"]
+    assert 0 < ev <= 3
+    assert f"Exposure measured: {ev:+.2f} EV." in run.json["notes"]
+    assert run.json["task"]["options"]["exposure"] == ev
+    assert problems(run.json) == []
+    assert cli("rerun", record, "-o", again).code == 0
+    assert again.read_bytes() == out.read_bytes()
+    fixed = tmp_path / "fixed.tif"
+    assert cli(*words, "-o", fixed, "--exposure", ev).code == 0
+    np.testing.assert_array_equal(read(fixed), read(out))

@@ -1,4 +1,4 @@
-"""What becomes of a result under strength, luminance only and protected tones."""
+"""What becomes of a result under strength, luminance only, protected tones and exposure."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ EVERYTHING = {
     "luminance_only": True,
     "protect_shadows": 0.7,
     "protect_highlights": 0.4,
+    "exposure": 0.7,
 }
 ONE_BY_ONE = [{name: value} for name, value in EVERYTHING.items()]
 

@@ -123,7 +123,7 @@ def test_pieces_make_no_difference(run, hazy, monkeypatch, options):
     result = run(hazy, **options)
     together = result.read(whole(hazy))
     monkeypatch.setattr(mask_module.pieces_of, "__defaults__", (77, 5000))
-    monkeypatch.setattr(_blended, "LUMA_PIXELS", 3000)
+    monkeypatch.setattr(_blended, "RANGE_PIXELS", 3000)
     np.testing.assert_array_equal(result.read(whole(hazy)), together)
 
 

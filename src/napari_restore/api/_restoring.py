@@ -50,6 +50,9 @@ def plan(
     strength, luminance_only, protect_shadows, protect_highlights
         How the model's change is applied: its share (1), to the lightness only, and how much the
         darkest and brightest tones are protected (0 to 1).
+    exposure
+        EV, -3 to 3, by which the restored pixels are brightened in linear light, white staying
+        white. ``"auto"`` measures what gives them the median light of their source.
     extent
         Extent of a global model's context: ``"image"`` (default), or ``"region"`` for a draft.
     context

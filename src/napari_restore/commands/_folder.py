@@ -32,7 +32,7 @@ CONTEXT = "restore_context.npz"
 # Everything besides image and model that determines an output.
 _KEY_OPTIONS = (
     "bands sensor srcwin projwin feather strength luminance_only protect_shadows "
-    "protect_highlights black white other_bands "
+    "protect_highlights exposure black white other_bands "
     "cog compress bit_depth quality align"
 ).split()
 

@@ -19,7 +19,7 @@ def notes_before(planned: Any) -> list[str]:
 
 
 def notes_after(planned: Any, record: Mapping[str, Any]) -> list[str]:
-    """Return notes on the pixels after the run: nothing valid, NaN and infinity."""
+    """Return notes after the run: nothing valid, NaN and infinity, the measured exposure."""
     measured = record["measured"]
     invalid = (measured.get("quality_shares") or {}).get("nodata") or 0
     notes = []
@@ -34,4 +34,6 @@ def notes_after(planned: Any, record: Mapping[str, Any]) -> list[str]:
         notes.append(
             f"The model returned no finite value for {count} pixels; they are kept as they were."
         )
+    if planned.adjustment.exposure == "auto":
+        notes.append(f"Exposure measured: {record['adjustment']['exposure']:+.2f} EV.")
     return notes

@@ -232,6 +232,13 @@ def add_run_options(
             metavar="P",
             help=f"protect the {extreme} tones from the change, from 0 (default) to 1, fully",
         )
+    add_option(
+        chosen,
+        "exposure",
+        type=_values.number_or_auto,
+        metavar="EV|auto",
+        help="brighten the result by EV (default 0), or by what the restoration darkened it",
+    )
 
     values = parser.add_argument_group("values")
     add_range(values)

@@ -138,7 +138,7 @@ class Runner:
                 for name in planned.maps:
                     (item.maps / f"{name}.tif").unlink(missing_ok=True)
             raise
-        complete = self._save_record(item, planned, result.record)
+        complete = self._save_record(item, result.plan, result.record)
         if result.store.path == planned.store:
             # A zarr output has become the store itself.
             result.store.remove()

@@ -30,6 +30,11 @@ def number(text: str) -> float:
     return value
 
 
+def number_or_auto(text: str) -> float | str:
+    """Parse a finite number, or ``auto``."""
+    return text if text == "auto" else number(text)
+
+
 def natural(text: str) -> int:
     """Parse a whole number from 1 up."""
     value = _whole(text)

@@ -77,6 +77,7 @@ class RunOptions(ReadingOptions, total=False):
     luminance_only: bool
     protect_shadows: float
     protect_highlights: float
+    exposure: float | str
     tile: int | None
     tile_batch: int | None
     precision: str
@@ -233,6 +234,8 @@ class Adjustment(TypedDict):
     luminance_only: bool
     protect_shadows: float
     protect_highlights: float
+    exposure: NotRequired[float | str]
+    """EV in linear light; "auto" before it is measured."""
 
 
 class PlanRecord(TypedDict):

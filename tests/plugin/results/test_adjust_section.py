@@ -23,6 +23,7 @@ SETTINGS = [
     Adjustment(strength=0.4),
     Adjustment(luminance_only=True),
     Adjustment(0.9, True, 0.6, 0.8),
+    Adjustment(exposure=0.8),
 ]
 
 
@@ -254,6 +255,30 @@ def test_undo_takes_one_step_back_and_the_heading_shows_it(
     assert variant.adjustment.is_neutral
     assert headings[-1] == "Adjust"
     assert not look.undo_button.isEnabled()
+
+
+@pytest.mark.slow
+@pytest.mark.viewer
+def test_auto_measures_the_exposure_and_the_slider_changes_it(
+    look: AdjustSection, variant: Any, qtbot: Any
+):
+    assert look.auto_button.isEnabled()
+    before = np.array(variant.layer.data[0])
+    look.auto_button.click()
+    assert not look.auto_button.isEnabled()
+    qtbot.waitUntil(look.auto_button.isEnabled)
+    ev = variant.result.with_adjustment(Adjustment(exposure="auto")).adjustment.exposure
+    assert ev > 0
+    qtbot.waitUntil(lambda: variant.adjustment == Adjustment(exposure=ev))
+    brighter = np.asarray(variant.layer.data[0])
+    assert brighter[..., :3].mean() > before[..., :3].mean()
+    look.exposure.setValue(-0.5)
+    qtbot.waitUntil(lambda: variant.adjustment.exposure == -0.5)
+    assert variant.record["adjustment"]["exposure"] == -0.5
+    look.undo_button.click()
+    look.reset_button.click()
+    assert look.exposure.value() == 0
+    np.testing.assert_array_equal(np.asarray(variant.layer.data[0]), before)
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, cast
 
 from typing_extensions import TypedDict
 
@@ -46,6 +46,7 @@ class TargetOptions(TypedDict, total=False):
     luminance_only: bool
     protect_shadows: float
     protect_highlights: float
+    exposure: float | Literal["auto"]
 
 
 @dataclass(frozen=True)

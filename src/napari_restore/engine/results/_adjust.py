@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from napari_restore.errors import BadParameter, option
 
@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from napari_restore.images import Image
 
 COLOURS = ("red", "green", "blue")
+EXPOSURE_LIMIT = 3.0
+"""Largest exposure in EV, to either side."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,9 @@ class Adjustment:
     """0 … 1: how much of the change is kept from the darkest tones; see `Light.share`."""
     protect_highlights: float = 0.0
     """0 … 1: the same for the brightest."""
+    exposure: float | Literal["auto"] = 0.0
+    """-3 … 3 EV on the restored pixels, in linear light; see `expose`. "auto" becomes the number that
+    makes up for the light that the restoration took away, once a result is finished."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.strength <= 1.5:
@@ -44,15 +49,27 @@ class Adjustment:
                     "0 protects nothing, 1 leaves the extreme tones as they are.",
                 )
 
+        if self.exposure != "auto" and not abs(self.exposure) <= EXPOSURE_LIMIT:
+            raise BadParameter(
+                f"Exposure {self.exposure} is outside -3 … 3 EV.",
+                "0 leaves the result as the model returned it; auto measures it.",
+            )
+
+    @property
+    def ev(self) -> float:
+        """The exposure; 0 while "auto" is not measured yet."""
+        return 0.0 if self.exposure == "auto" else self.exposure
+
     @property
     def is_neutral(self) -> bool:
         """Whether the result is used as the model returned it."""
         return self == Adjustment()
 
     @property
-    def needs_luma(self) -> bool:
-        """Whether the source's luma is needed."""
-        return self.luminance_only or bool(self.protect_shadows or self.protect_highlights)
+    def needs_range(self) -> bool:
+        """Whether values are needed in model range, and not only those of the file."""
+        protects = self.protect_shadows or self.protect_highlights
+        return self.luminance_only or bool(protects or self.ev)
 
     def check(self, image: Image) -> None:
         """Raise `BadParameter` if `image` lacks the bands this needs."""

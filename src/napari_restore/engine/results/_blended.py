@@ -15,14 +15,20 @@ from napari_restore.engine.masks._mask_strength import MaskStrength, pieces_of
 from napari_restore.engine.masks._open_mask import open_mask
 from napari_restore.engine.planning._plan import Plan
 from napari_restore.engine.planning._tiles import CELL
+from napari_restore.engine.results._exposure import (
+    expose,
+    exposure_between,
+    light_luma,
+    sample_boxes,
+)
 from napari_restore.engine.results._levels import is_affordable, read_source
 from napari_restore.engine.results._luma import LumaModel, blend
 from napari_restore.engine.results._quality import QUALITY
 from napari_restore.engine.storage._store import ResultStore
 from napari_restore.errors import ResourceError
 
-LUMA_PIXELS = 2**20
-"""Pixels blended at a time by their luma, which takes twice the memory of a plain blend."""
+RANGE_PIXELS = 2**20
+"""Pixels blended at a time in model range, which takes twice the memory of a plain blend."""
 
 
 class BlendedPixels:
@@ -69,8 +75,8 @@ class BlendedPixels:
                 self._check_finished(region, level)
             return self.store.read(region, str(level))
         pixels = np.empty((*region.shape, self.image.bands), self.image.dtype)
-        needs_luma = self.adjustment.needs_luma
-        for piece in pieces_of(region, pixels=LUMA_PIXELS) if needs_luma else pieces_of(region):
+        needs_range = self.adjustment.needs_range
+        for piece in pieces_of(region, pixels=RANGE_PIXELS) if needs_range else pieces_of(region):
             strength = self._strength_of(piece, level)
             if check:
                 self._check_finished(piece, level, strength)
@@ -96,13 +102,38 @@ class BlendedPixels:
         _, valid = read_source(self.image, region, level)
         if valid is not None:
             bits[~valid] = QUALITY["unchanged"] | QUALITY["nodata"]
-        if self.plan.reading.exclude is not None:
-            if self._excluded is None:
-                self._excluded = open_mask(self.plan.reading.exclude, self.image)
-            size = (self.image.height, self.image.width)
-            excluded = mask_at_level(self._excluded, level, size).read(region) > 0
-            bits[excluded] = QUALITY["unchanged"] | QUALITY["excluded"]
+        bits[self._is_excluded(region, level)] = QUALITY["unchanged"] | QUALITY["excluded"]
         return bits
+
+    def measured_exposure(self, region: Region) -> float:
+        """Return the exposure in EV that gives the restored pixels of `region` their source's light.
+
+        Compares medians over the pixels that a run restores, on boxes spread over `region`. Raises
+        `ResourceError` if one of them is not finished.
+        """
+        before, after = [np.empty(0)], [np.empty(0)]
+        luma_model = self._find_luma_model()
+        for box in sample_boxes(region):
+            self._check_finished(box, 0)
+            counts = self.reaches(box) & (self.left_out(box) == 0)
+            if counts.any():
+                source, _ = read_source(self.image, box, 0)
+                before.append(light_luma(source, luma_model)[counts])
+                after.append(light_luma(self.store.read(box, "0"), luma_model)[counts])
+        return exposure_between(np.concatenate(before), np.concatenate(after))
+
+    def _is_excluded(self, region: Region, level: int) -> npt.NDArray[np.bool_]:
+        """Return (h, w) which pixels of `region`, in pixels of `level`, the user excluded."""
+        if self.plan.reading.exclude is None:
+            return np.zeros(region.shape, bool)
+        if self._excluded is None:
+            self._excluded = open_mask(self.plan.reading.exclude, self.image)
+        size = (self.image.height, self.image.width)
+        return mask_at_level(self._excluded, level, size).read(region) > 0
+
+    def _exposed(self, restored: npt.NDArray[Any], ev: float) -> npt.NDArray[Any]:
+        luma_model = self._find_luma_model()
+        return expose(restored, ev, luma_model, self.image.data_bands, self.image.nodata)
 
     def is_affordable(self, level: int) -> bool:
         """Return whether reading `level` reads a bounded number of pixels for each.
@@ -118,9 +149,12 @@ class BlendedPixels:
         if not strength.any():
             return source
         restored = self.store.read(region, str(level))
-        if not self.adjustment.needs_luma:
+        if not self.adjustment.needs_range:
             return blend(source, restored, strength, self.image.nodata, valid)
         strength = self._protected(source, strength)
+        if self.adjustment.ev:
+            restored = self._exposed(restored, self.adjustment.ev)
+            strength = np.where(self._is_excluded(region, level), np.float32(0), strength)
         luma_model = self._find_luma_model() if self.adjustment.luminance_only else None
         return blend(source, restored, strength, self.image.nodata, valid, luma_model)
 

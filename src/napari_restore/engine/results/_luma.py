@@ -39,6 +39,8 @@ class LumaModel:
     radiometry: Radiometry
     bands: tuple[int, ...]
     colours: tuple[int, int, int] | None
+    is_display: bool = False
+    """Whether values are display values (sRGB), rather than linear light."""
 
     @classmethod
     def of_run(cls, plan: Plan, record: Mapping[str, Any]) -> LumaModel:
@@ -52,11 +54,13 @@ class LumaModel:
             radiometry = Radiometry(black, measured["white"], "", "", plan.image.working_space)
         else:
             radiometry = plan.radiometry(_context_of(plan))
-        return cls(radiometry, plan.bands, colours_of(plan.image))
+        image = plan.image
+        is_display = image.dtype == np.uint8 or image.profile.is_photo
+        return cls(radiometry, plan.bands, colours_of(image), is_display)
 
     def luma(self, pixels: Pixels) -> Plane:
         """Return (h, w) of (h, w, C) source values: 0 is black, 1 is white."""
-        return self._luma_of(self._model_values(pixels, self.colours or self.bands))
+        return self.luma_of(self.model_values(pixels, self.colours or self.bands))
 
     def share(self, pixels: Pixels, shadows: float, highlights: float) -> Plane:
         """Return (h, w) float32 share of a change that remains when tones are protected.
@@ -84,9 +88,9 @@ class LumaModel:
         saturation.
         """
         assert self.colours is not None
-        model_values = self._model_values(source, self.colours)
-        before = self._luma_of(model_values)
-        step = self._luma_of(self._model_values(restored, self.colours) - model_values) * strength
+        model_values = self.model_values(source, self.colours)
+        before = self.luma_of(model_values)
+        step = self.luma_of(self.model_values(restored, self.colours) - model_values) * strength
         change = np.repeat(step[..., None], 3, axis=2)
         low, high = self._limits(source.dtype)
         beyond = np.zeros(step.shape, bool)
@@ -97,14 +101,15 @@ class LumaModel:
             change[beyond] = _within(model_values[beyond], before[beyond], step[beyond], low, high)
         return change
 
-    def _model_values(self, pixels: Pixels, bands: tuple[int, ...]) -> Pixels:
+    def model_values(self, pixels: Pixels, bands: tuple[int, ...]) -> Pixels:
         """Return (h, w, c) of `bands` in model range, in float32 where that is exact enough."""
         if pixels.dtype.itemsize > 2:
             wide: Pixels = self.radiometry.to_model(pixels)[..., list(bands)]
             return wide
         return self.radiometry.to_model_tile(pixels, bands)
 
-    def _luma_of(self, model_values: Pixels) -> Plane:
+    def luma_of(self, model_values: Pixels) -> Plane:
+        """Return (h, w) luma of (h, w, c) values of `colours`, or of `bands` where it is None."""
         # Band by band: a matrix product rounds differently for boxes of another shape.
         count = model_values.shape[2]
         weights = REC_709 if self.colours is not None else (1 / count,) * count

@@ -85,7 +85,10 @@ class Result:
                 mask = Within(mask, RegionMask(list(plan.targets)))
         elif len(plan.targets) > 1:
             mask = RegionMask(list(plan.targets))
-        return cls(plan, store, record, mask)
+        result = cls(plan, store, record, mask)
+        if plan.adjustment.exposure == "auto" and record.get("status") == "done":
+            result = result.with_adjustment(plan.adjustment)
+        return result
 
     @property
     def adjustment(self) -> Adjustment:
@@ -95,10 +98,12 @@ class Result:
     def with_adjustment(self, adjustment: Adjustment) -> Result:
         """Return the same restored pixels with another adjustment: nothing is run or read for it.
 
-        Its record contains `adjustment` and no output yet. Raises `BadParameter` if the image lacks
-        the bands that it needs.
+        The exposure "auto" is measured now and becomes a number. Its record contains `adjustment`
+        and no output yet. Raises `BadParameter` if the image lacks the bands that it needs.
         """
         adjustment.check(self.image)
+        if adjustment.exposure == "auto":
+            adjustment = replace(adjustment, exposure=self.measured_exposure())
         settings = adjustment.to_dict()
         other = copy.copy(self)
         other.plan = replace(self.plan, adjustment=adjustment)
@@ -109,6 +114,14 @@ class Result:
         if other.record.get("task") is not None:
             other.record["task"]["options"] |= settings
         return other
+
+    def measured_exposure(self) -> float:
+        """Return the exposure in EV, 0 … 3, that gives the restored pixels the light of their source.
+
+        Light is the median of luminance in linear light. Reads up to 256 small boxes of both. Raises
+        `ResourceError` where the run is not finished.
+        """
+        return self._pixels.measured_exposure(self.region)
 
     def __repr__(self) -> str:
         plan = self.plan

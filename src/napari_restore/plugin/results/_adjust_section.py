@@ -1,4 +1,4 @@
-"""Adjusts the current result without a run: strength, tones, colour."""
+"""Adjusts the current result without a run: strength, tones, colour, exposure."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from qtpy.QtWidgets import (
     QLabel,
     QPushButton,
     QVBoxLayout,
+    QWidget,
 )
-from superqt import QLabeledSlider
+from superqt import QLabeledDoubleSlider, QLabeledSlider
 from superqt.utils import qthrottled
 
-from napari_restore.engine import Adjustment
-from napari_restore.errors import BadParameter
+from napari_restore.engine import EXPOSURE_LIMIT, Adjustment
+from napari_restore.errors import BadParameter, RestoreError
 from napari_restore.plugin._notices import error_text, show_problem
+from napari_restore.plugin.threads._background import in_background
 from napari_restore.plugin.widgets._folding import form_layout
 from napari_restore.plugin.widgets._section import Section
 
@@ -46,6 +48,12 @@ SLIDERS = (
 )
 """Field of an `Adjustment`, label, largest percentage, what it does."""
 KEEP_COLOURS = "Only the lightness follows the method; red, green and blue keep their differences"
+EXPOSURE = (
+    "Brightens the result in linear light, or darkens it; black and white stay. "
+    "0 leaves it as the method made it"
+)
+AUTO = "Give the result the median light of its source, where the method took some away"
+UNFINISHED = "Measured once the run has finished."
 NOTHING = "There is no result yet. Run first; changing its look then runs nothing again."
 
 
@@ -63,6 +71,7 @@ class AdjustSection(Section):
         self._build()
         self._on_adjusted()
         self.listen(state.events.current, self._on_current)
+        self.listen(state.events.variants, self._enable)
         self._on_current()
 
     def _build(self) -> None:
@@ -79,6 +88,7 @@ class AdjustSection(Section):
             slider.valueChanged.connect(self._adjust)
             self.sliders[name] = slider
             form.addRow(f"{label} (%)", slider)
+        form.addRow("Exposure (EV)", self._exposure_row())
         self.keep_colours = QCheckBox("Keep the colours", self)
         self.keep_colours.toggled.connect(self._adjust)
         form.addRow("", self.keep_colours)
@@ -97,11 +107,58 @@ class AdjustSection(Section):
         layout.addWidget(self.about)
         layout.addLayout(form)
 
+    def _exposure_row(self) -> QHBoxLayout:
+        self.exposure = QLabeledDoubleSlider(Qt.Orientation.Horizontal, self)
+        self.exposure.setRange(-EXPOSURE_LIMIT, EXPOSURE_LIMIT)
+        self.exposure.setDecimals(2)
+        self.exposure.setSingleStep(0.1)  # type: ignore[arg-type]
+        self.exposure.setToolTip(f"{EXPOSURE} (EV)")
+        self.exposure.setAccessibleName("Exposure")
+        self.exposure.valueChanged.connect(self._adjust)
+        self.auto_button = QPushButton("Auto", self)
+        self.auto_button.setAccessibleName("Measure the exposure")
+        self.auto_button.clicked.connect(self.measure_exposure)
+        exposure = QHBoxLayout()
+        exposure.addWidget(self.exposure, 1)
+        exposure.addWidget(self.auto_button)
+        return exposure
+
+    @property
+    def _controls(self) -> tuple[QWidget, ...]:
+        return (*self.sliders.values(), self.exposure, self.keep_colours)
+
     @property
     def chosen(self) -> Adjustment:
         """What the widgets are set to."""
         shares = {name: slider.value() / 100 for name, slider in self.sliders.items()}
-        return Adjustment(**shares, luminance_only=self.keep_colours.isChecked())
+        return Adjustment(
+            **shares,
+            luminance_only=self.keep_colours.isChecked(),
+            exposure=round(self.exposure.value(), 2),
+        )
+
+    def measure_exposure(self) -> None:
+        """Set the exposure to what gives the result its source's light, measured in a thread."""
+        variant = self._variant
+        if variant is None or variant.result is None:
+            return
+        result = variant.result
+        self.auto_button.setEnabled(False)
+
+        def measure() -> float | RestoreError:
+            try:
+                return result.measured_exposure()
+            except RestoreError as error:
+                return error
+
+        in_background(measure, self._on_measured, variant)
+
+    def _on_measured(self, variant: Variant, measured: float | RestoreError) -> None:
+        self._enable()
+        if isinstance(measured, RestoreError):
+            show_problem(measured)
+        elif variant is self._variant:
+            self.exposure.setValue(measured)
 
     def reset(self) -> None:
         """Show the result as the method made it."""
@@ -151,8 +208,11 @@ class AdjustSection(Section):
         variant = self._variant
         self.about.setText("" if variant else NOTHING)
         self.about.setVisible(variant is None)
-        for widget in (*self.sliders.values(), self.keep_colours):
+        for widget in self._controls:
             widget.setEnabled(variant is not None)
+        finished = variant is not None and variant.result is not None
+        self.auto_button.setEnabled(finished)
+        self.auto_button.setToolTip(AUTO if finished else UNFINISHED)
         self.keep_colours.setToolTip(KEEP_COLOURS)
         if variant is not None:
             try:
@@ -174,10 +234,11 @@ class AdjustSection(Section):
     def _show(self, adjustment: Adjustment) -> None:
         """Set the widgets without applying their values."""
         values = adjustment.to_dict()
-        for widget in (*self.sliders.values(), self.keep_colours):
+        for widget in self._controls:
             widget.blockSignals(True)
         for name, slider in self.sliders.items():
             slider.setValue(round(100 * values[name]))
         self.keep_colours.setChecked(values["luminance_only"])
-        for widget in (*self.sliders.values(), self.keep_colours):
+        self.exposure.setValue(adjustment.ev)
+        for widget in self._controls:
             widget.blockSignals(False)

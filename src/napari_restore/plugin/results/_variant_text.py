@@ -91,6 +91,8 @@ def adjustment_of(plan: Plan) -> dict[str, str]:
         described["shadows spared"] = f"{adjustment.protect_shadows:.0%}"
     if adjustment.protect_highlights:
         described["highlights spared"] = f"{adjustment.protect_highlights:.0%}"
+    if adjustment.ev:
+        described["exposure"] = f"{adjustment.ev:+.2f} EV"
     if adjustment.luminance_only:
         described["colours"] = "kept"
     return described
