@@ -71,7 +71,7 @@ class AdjustSection(Section):
         self._build()
         self._on_adjusted()
         self.listen(state.events.current, self._on_current)
-        self.listen(state.events.variants, self._enable)
+        self.listen(state.events.running, self._enable)
         self._on_current()
 
     def _build(self) -> None:
