@@ -126,7 +126,8 @@ def test_a_run_with_auto_has_the_light_of_its_source(run, dtype):
         np.median(light_luma(pixels, model))
         for pixels in (image.read(whole(image)), auto.read(whole(image)), plain.read(whole(image)))
     ]
-    assert medians[1] == pytest.approx(medians[0], rel=0.03)
+    # Bands follow the curve, and luminance only about.
+    assert medians[1] == pytest.approx(medians[0], rel=0.06)
     assert medians[2] < 0.9 * medians[0]
 
 

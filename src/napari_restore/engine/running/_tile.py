@@ -203,8 +203,11 @@ class TileWork:
         source = tile.pixels[tile.inner]
         valid = None if tile.valid is None else tile.valid[tile.inner]
         failed = None
-        # A sum is finite only if all are, and takes one pass.
-        if not np.isfinite(change.sum(dtype=np.float64)):
+        # A sum is finite only if all are, and takes one pass; if it overflows, the exact check
+        # costs time only.
+        with np.errstate(over="ignore", invalid="ignore"):
+            finite = np.isfinite(change.sum())
+        if not finite:
             failed = np.logical_not(np.isfinite(change).all(axis=2))
             change = np.where(failed[..., None], 0, change)
         bands = self.bands
@@ -321,11 +324,9 @@ def as_failure(model: RestorationModel, error: Exception) -> OutOfMemory | BadMo
 
 
 def as_pixels(planes: torch.Tensor, rows: slice, columns: slice) -> npt.NDArray[np.float32]:
-    """Return the core of (c, h, w) as a contiguous (h, w, c) array."""
-    pixels: npt.NDArray[np.float32] = (
-        planes[:, rows, columns].permute(1, 2, 0).contiguous().cpu().numpy()
-    )
-    return pixels
+    """Return the core of (c, h, w) as an (h, w, c) array, band by band in memory."""
+    pixels: npt.NDArray[np.float32] = planes[:, rows, columns].contiguous().cpu().numpy()
+    return pixels.transpose(1, 2, 0)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

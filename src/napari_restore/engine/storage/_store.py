@@ -218,13 +218,16 @@ class ResultStore:
         return tuple(self.header["maps"])
 
     def read(self, box: tuple[int, int, int, int], name: str = "0") -> npt.NDArray[Any]:
-        """Return pixels (h, w, C) of `box` of a level or map; zeros where nothing was finished."""
+        """Return pixels (h, w, C) of `box` of a level or map; zeros where nothing was finished.
+
+        They lie band by band in memory, as they are stored.
+        """
         y0, x0, y1, x1 = box
         try:
             planes: npt.NDArray[Any] = self._arrays[name][:, y0:y1, x0:x1]
         except (ValueError, RuntimeError, OSError) as error:
             raise self._damaged() from error
-        return np.ascontiguousarray(np.moveaxis(planes, 0, 2))
+        return planes.transpose(1, 2, 0)
 
     def is_done(self, region: Region) -> bool:
         """Return whether every pixel of `region` is finished."""

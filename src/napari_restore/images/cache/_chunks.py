@@ -168,9 +168,13 @@ def _keeps(source: Source, level: int, row: int, column: int) -> bool:
 
 
 def read_window(source: Source, level: int, box: Box) -> Array:
-    """Return the pixels of `box` (h, w, C), assembled from chunks; a new array."""
+    """Return the pixels of `box` (h, w, C), assembled from chunks; a new array.
+
+    It lies band by band in memory, as models, stores and TIFFs take and give pixels: in the other
+    order every step would move them once more.
+    """
     y0, x0, y1, x1 = box
-    out = np.empty((y1 - y0, x1 - x0, source.bands), source.dtype)
+    out = np.empty((source.bands, y1 - y0, x1 - x0), source.dtype).transpose(1, 2, 0)
     _put_together(out, read_chunk, source, level, box)
     return out
 

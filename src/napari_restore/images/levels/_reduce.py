@@ -75,7 +75,7 @@ def halve(
         counts = None
     else:
         counts = _sum4(valid[..., None].view(np.uint8), np.dtype(np.uint8))
-        result = np.empty((*counts.shape[:2], pixels.shape[2]), pixels.dtype)
+        result = np.empty_like(pixels, shape=(*counts.shape[:2], pixels.shape[2]))
         for top, step in _strips(pixels):
             rows, halved = np.s_[2 * top : 2 * (top + step)], np.s_[top : top + step]
             result[halved] = _mean_valid(pixels[rows], valid[rows], counts[halved])
@@ -96,7 +96,8 @@ def _even(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
 def _sum4(pixels: Pixels, wide: np.dtype[Any]) -> Pixels:
     """Return sums over 2 × 2 blocks in dtype `wide`."""
     rows = np.add(pixels[0::2], pixels[1::2], dtype=wide)
-    sums = np.empty((rows.shape[0], rows.shape[1] // 2, rows.shape[2]), wide)
+    shape = (rows.shape[0], rows.shape[1] // 2, rows.shape[2])
+    sums = np.empty_like(rows, wide, shape=shape)
     # One long strided addition per band is three times faster than one over (…, 3).
     for band in range(rows.shape[2]):
         np.add(rows[:, 0::2, band], rows[:, 1::2, band], out=sums[..., band])
@@ -113,7 +114,8 @@ def _mean(pixels: Pixels) -> Pixels:
     """Return means over full 2 × 2 blocks."""
     height, width, bands = pixels.shape
     dtype = pixels.dtype
-    result = np.empty((height // 2, width // 2, bands), dtype)
+    # In the memory layout of `pixels`, band by band or pixel by pixel.
+    result = np.empty_like(pixels, shape=(height // 2, width // 2, bands))
     for top, step in _strips(pixels):
         strip = pixels[2 * top : 2 * (top + step)]
         target = result[top : top + step]

@@ -84,7 +84,7 @@ class _Collector:
         """Return (first row, pixels, validity) once a row of chunks is full or the level ends."""
         size = min(self._level.chunk_height, self._level.height - self._top)
         if self._pixels is None:
-            self._pixels = np.empty((size, *pixels.shape[1:]), pixels.dtype)
+            self._pixels = np.empty_like(pixels, shape=(size, *pixels.shape[1:]))
             self._valid = None if valid is None else np.empty((size, pixels.shape[1]), bool)
         end = self._count + len(pixels)
         self._pixels[self._count : end] = pixels

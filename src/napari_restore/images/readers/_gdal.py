@@ -194,11 +194,10 @@ class GdalReader(Reader):
 
     def _read(self, dataset: Any, y0: int, x0: int, y1: int, x1: int) -> Array:
         stored_dtype = self.dtype if self._table is None else np.dtype(dataset.dtypes[0])
-        pixels = np.empty((y1 - y0, x1 - x0, self._stored_bands), stored_dtype)
-        # rasterio writes through the strides, so that no pixel is moved twice.
+        planes = np.empty((self._stored_bands, y1 - y0, x1 - x0), stored_dtype)
         bands = list(range(1, self._stored_bands + 1))
-        dataset.read(bands, out=pixels.transpose(2, 0, 1), window=((y0, y1), (x0, x1)))
-        return pixels
+        dataset.read(bands, out=planes, window=((y0, y1), (x0, x1)))
+        return planes.transpose(1, 2, 0)
 
     def _shown(self, stored: Array) -> Array:
         if self._table is not None:

@@ -99,7 +99,8 @@ class Radiometry:
         span = self.span[list(bands)]
         if self.colour is not None and (places := self.colour.places(bands)):
             change = self._stored_change(source, change, places, span)
-        result = np.empty(source.shape, source.dtype)
+        # In the memory layout of the source, most often band by band.
+        result = np.empty_like(source)
         # A strip stays in the processor's cache from the first step to the last.
         step = max(1, STRIP_BYTES // max(1, 4 * source[:1].size))
         for top in range(0, len(source), step):
@@ -135,7 +136,7 @@ def _apply_strip(
     dtype = source.dtype
     # 24 bits hold every 8- and 16-bit integer and the half between two of them.
     work = np.dtype(np.float32 if _is_small(dtype) else np.float64)
-    units, exact = span.astype(work), np.empty(source.shape, work)
+    units, exact = span.astype(work), np.empty_like(source, work)
     with np.errstate(over="ignore", invalid="ignore"):
         _each_band(np.multiply, change, units, exact)
         # A sum is finite only if all are; if it overflows, the exact check costs time only.
