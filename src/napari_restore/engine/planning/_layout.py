@@ -39,6 +39,10 @@ CONTEXT_BYTES_PER_PIXEL = 24
 """Bytes per pixel that counting a block needs beyond the pixels themselves (measured)."""
 CONTEXT_SECONDS_PER_PIXEL = 25e-9
 IO_SECONDS_PER_BYTE = 1 / 150e6
+DECODED_ONCE_BYTES = 1 << 30
+"""Images of up to this many bytes are decoded once for a run that reads them twice …"""
+DECODED_ONCE_SHARE = 0.25
+"""… if this share of the memory budget holds them."""
 SECONDS_PER_TILE = 0.005
 """Seconds of a tile besides its pixels: queues, files, chunks written in part (measured)."""
 
@@ -154,6 +158,10 @@ def lay_out(request: LayoutRequest, cost: Callable[[int], Cost]) -> Candidate:
     best = _quickest(request, fitting, cost)
     layout = best.layout
     wanted = cache_for(image, layout.tile, request.halo, layout.workers)
+    whole = image_bytes(image)
+    if request.context and whole <= min(DECODED_ONCE_BYTES, DECODED_ONCE_SHARE * memory):
+        # What the pass over the whole image decodes is kept for the tiles.
+        wanted = max(wanted, whole)
     # A cache of one row of halo chunks saves decoding them twice.
     bonus = max(0, min(room - best.peak_bytes, wanted - layout.read_cache_bytes))
     return replace(
