@@ -68,7 +68,8 @@ def plan(
     tile, tile_batch, workers
         Side of a tile's core in pixels, tiles per batch, tiles in parallel.
     precision, residuals, residual_dtype
-        Precision of the model; where a swept model keeps its maps, and in which precision.
+        Precision of the model (``"float32"``; ``"auto"``: bfloat16 for 8-bit images where the
+        processor has it and nearly all values differ by a step at most); where a swept model keeps its maps, and in which precision.
     scratch
         The folder for unfinished results.
     maps

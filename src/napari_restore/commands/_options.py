@@ -261,8 +261,9 @@ def add_run_options(
     add_option(
         engine,
         "precision",
-        choices=_values.FLOATS,
-        help="precision of the model (default float32)",
+        choices=("auto", *_values.FLOATS),
+        help="precision of the model (default float32); auto: bfloat16 for 8-bit images where "
+        "the processor has it and results differ by a step at most",
     )
     add_option(
         engine,

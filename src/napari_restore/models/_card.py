@@ -102,6 +102,9 @@ class ModelCard:
     """Wavelength in nm of the map "transmission"; None: the mean wavelength of the bands the
     model takes."""
     precisions: tuple[str, ...] = ("float32",)
+    bfloat16_error: float | None = None
+    """99.9th percentile of the differences that bfloat16 makes, in steps of 8 bits, as measured by
+    benchmarks/precision.py; None where it is not measured, or no quicker."""
     parameters: tuple[Parameter, ...] = ()
     licence: str = "BSD-3-Clause"
     source: str = ""

@@ -22,6 +22,7 @@ LABELS = {
     "memory": "Memory {}",
     "method": "Method {}",
     "models": "Method {}",
+    "precision": "Precision {} (Advanced)",
     "residuals": "Residuals {} (Advanced)",
     "scratch": "Cache folder (Preferences)",
     "routing": "Routing {}",

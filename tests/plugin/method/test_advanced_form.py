@@ -45,6 +45,7 @@ def test_a_tile_of_another_model_is_no_wish_for_a_global_one(form: AdvancedForm)
         "device": "auto",
         "tile": None,
         "tile_batch": None,
+        "precision": "float32",
         "extent": "image",
         "residuals": "disk",
     }

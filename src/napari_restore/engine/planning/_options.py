@@ -83,6 +83,7 @@ class Computing:
     """Side of a tile's core in pixels; None: chosen by cost and budget, as is the batch."""
     tile_batch: int | None = None
     precision: str = "float32"
+    """"auto": see `chosen_precision`; a plan has the precision that was chosen."""
     residuals: str = "auto"
     """Where a swept model's maps lie: a name of `TIERS`."""
     residual_dtype: str | None = None

@@ -33,7 +33,7 @@ from napari_restore.engine.planning._tile_invariance import (
     TileInvariance,
     tile_invariance,
 )
-from napari_restore.engine.running._precision import check_precision
+from napari_restore.engine.running._precision import AUTO, check_precision, chosen_precision
 from napari_restore.engine.statistics._context import (
     ROUGH,
     rough_extent,
@@ -75,6 +75,11 @@ def make_plan(image: Image, model: RestorationModel, **keywords: Unpack[PlanOpti
     model = for_image(model, image)
     options = _checked(wanted, image, model)
     notes: list[str] = []
+    if wanted.computing.precision == AUTO and options.computing.precision != "float32":
+        notes.append(
+            f"Computed in {options.computing.precision}, which this processor has: results differ "
+            "from those in float32, nearly all by at most one step."
+        )
     source = _masked(source_of(image, model.card, options, notes), options)
     tried = _tried(source, model, options, notes)
     context = context_of_run(source, model, options.reading)
@@ -174,7 +179,13 @@ def _checked(options: RestoreOptions, image: Image, model: RestorationModel) -> 
         raise BadParameter(
             f"Feather {options.target.feather} is negative.", "Give pixels, for instance 32."
         )
-    return replace(options, reading=replace(reading, extent=extent))
+    device = choose_device(options.machine.device)
+    precision = chosen_precision(computing.precision, card, image.dtype, device)
+    return replace(
+        options,
+        reading=replace(reading, extent=extent),
+        computing=replace(computing, precision=precision),
+    )
 
 
 def _masked(source: Source, options: RestoreOptions) -> Source:
@@ -212,7 +223,7 @@ def _tried(
     device = choose_device(machine.device)
     invariance = TileInvariance.FULL
     if not is_level:
-        invariance = tile_invariance(model, device, probed.halo)
+        invariance = tile_invariance(model, device, probed.halo, options.computing.precision)
     if invariance is TileInvariance.FIXED_TILES:
         notes.append(_fixed_tiles_note(card, options.computing.tile))
     memory = parse_size(machine.memory) if machine.memory is not None else default_memory()

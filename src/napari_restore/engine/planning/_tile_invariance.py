@@ -22,6 +22,7 @@ from napari_restore.engine.planning._measurement_file import (
 from napari_restore.engine.planning._probe import example_input, example_statistics, probe
 from napari_restore.engine.planning._tiles import CELL, box_with_halo
 from napari_restore.engine.running._new_thread import on_new_thread
+from napari_restore.engine.running._precision import computing
 from napari_restore.models import RestorationModel, placed_at
 
 PATIENCE = 6.0
@@ -33,10 +34,10 @@ _SIZE = (757, 643)
 _TILES = ((0, 0, 256, 256), (256, 128, 512, 384), (128, 128, 512, 512), (384, 0, 768, 512))
 """Cores (y0, x0, y1, x1) compared with the whole: their input boxes have different shapes."""
 _SMALLER = (1, 2, 4)
-_KNOWN: WeakKeyDictionary[RestorationModel, dict[tuple[str, int], TileInvariance]] = (
+_KNOWN: WeakKeyDictionary[RestorationModel, dict[tuple[str, int, str], TileInvariance]] = (
     WeakKeyDictionary()
 )
-"""By device and halo."""
+"""By device, halo and precision."""
 
 
 class TileInvariance(StrEnum):
@@ -57,7 +58,9 @@ class TileInvariance(StrEnum):
         return None if self is TileInvariance.FULL else 1
 
 
-def tile_invariance(model: RestorationModel, device: Device, halo: int) -> TileInvariance:
+def tile_invariance(
+    model: RestorationModel, device: Device, halo: int, precision: str = "float32"
+) -> TileInvariance:
     """Return the measured invariance of the local `model` on this machine; cached on disk.
 
     Tiles of several shapes, alone and in a batch, on one thread and on several, are compared with
@@ -67,9 +70,10 @@ def tile_invariance(model: RestorationModel, device: Device, halo: int) -> TileI
         # Its sweeps are compared as a whole, within a rounding error.
         return TileInvariance.FULL
     known = _KNOWN.setdefault(model, {})
-    if (device.name, halo) not in known:
-        known[device.name, halo] = _found(model, device, halo)
-    return known[device.name, halo]
+    key = device.name, halo, precision
+    if key not in known:
+        known[key] = _found(model, device, halo, precision)
+    return known[key]
 
 
 def describe_tile_invariance(model: RestorationModel) -> str:
@@ -77,12 +81,13 @@ def describe_tile_invariance(model: RestorationModel) -> str:
     return str(tile_invariance(model, choose_device(), probe(model).halo))
 
 
-def _found(model: RestorationModel, device: Device, halo: int) -> TileInvariance:
-    file = measurement_file(TileInvariance.__name__, model, device, halo)
+def _found(model: RestorationModel, device: Device, halo: int, precision: str) -> TileInvariance:
+    file = measurement_file(TileInvariance.__name__, model, device, (halo, precision))
     known: TileInvariance | None = read_measurement(file, TileInvariance)
     if known is not None:
         return known
-    measured_here = on_new_thread(partial(_measure_in_room, model, device, halo), "tile-invariance")
+    measure = partial(_measure_in_room, model, device, halo, precision)
+    measured_here = on_new_thread(measure, "tile-invariance")
     if measured_here is None:
         # At another time there may be less of it.
         return TileInvariance.FIXED_TILES
@@ -90,17 +95,19 @@ def _found(model: RestorationModel, device: Device, halo: int) -> TileInvariance
     return measured_here
 
 
-def _measure_in_room(model: RestorationModel, device: Device, halo: int) -> TileInvariance | None:
+def _measure_in_room(
+    model: RestorationModel, device: Device, halo: int, precision: str
+) -> TileInvariance | None:
     """Return `_measure`, on smaller images where there is no memory for the usual one."""
     for smaller in _SMALLER:
         # A small device reports it; other errors appear in the run itself.
         with contextlib.suppress(MemoryError, torch.OutOfMemoryError):
-            return _measure(model, device, halo, smaller)
+            return _measure(model, device, halo, precision, smaller)
     return None
 
 
 def _measure(
-    model: RestorationModel, device: Device, halo: int, smaller: int
+    model: RestorationModel, device: Device, halo: int, precision: str, smaller: int
 ) -> TileInvariance | None:
     """Return None where the model is too slow to measure; sides are divided by `smaller`."""
     began = time.thread_time()
@@ -123,7 +130,7 @@ def _measure(
 
     several = max(2, cores())
     divided = False
-    with torch.inference_mode():
+    with torch.inference_mode(), computing(device, precision):
         expected = output(1, whole)
         for box in _TILES:
             core = Region(*(side // smaller for side in box)).align(step).intersect(whole)

@@ -20,6 +20,7 @@ HAZE_UNET = ModelCard(
     maps=("transmission", "airlight"),
     transmission_wavelength=550.0,
     precisions=("float32", "bfloat16"),
+    bfloat16_error=1.0,
     parameters=(AMOUNT,),
     needs_weights=True,
     weights_sha256="02b8e40cb1d28d9f837a72d62f80bfef1b52fa80337b0b1a060ab159f275e32a",

@@ -33,6 +33,7 @@ SMALL = replace(
     "each other. As good, and 30 times as slow: for those who study such networks.",
     needs_context=True,
     placed=True,
+    bfloat16_error=1.0,
     parameters=(AMOUNT,),
     weights_sha256="fe155ba2e6bedf2565f7e125118ae2bd4755b0ddc08207b5a8d01d897d5de8dc",
     source="Inf-Dehaze, whose supplement describes the parts; sizes, context and head of our own",

@@ -103,6 +103,7 @@ def request_of_stored(kept: KeptResult, image: Image, *, trust: bool = False) ->
             feather=options["feather"],
             exclude=options["exclude"],
             extent=options["extent"],
+            precision=options.get("precision", "float32"),
             tile_batch=options["tile_batch"] if (options["tile_batch"] or 1) > 1 else None,
             maps=bool(options["maps"]),
             pyramid=True,

@@ -1,0 +1,93 @@
+"""Precision: what "auto" chooses, and that pixels do not depend on tiles in bfloat16 either."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import napari_restore as nr
+from napari_restore import errors
+from napari_restore.engine.memory._device import choose_device
+from napari_restore.engine.planning._tile_invariance import TileInvariance, tile_invariance
+from napari_restore.engine.running import _precision
+
+PICTURE = np.random.default_rng(0).integers(30, 250, (300, 340, 3), np.uint8)
+RGB = "red=1,green=2,blue=3"
+
+
+@pytest.fixture
+def with_bfloat16(monkeypatch):
+    monkeypatch.setattr(_precision, "_has_bfloat16", lambda device: device.name == "cpu")
+
+
+def precision_of(pixels, model, **options):
+    plan = nr.plan(pixels, model, bands=RGB, device="cpu", **options)
+    return plan.computing.precision, plan.notes
+
+
+def test_auto_is_bfloat16_for_8_bits_where_the_card_says_it_is_close(with_bfloat16):
+    chosen, notes = precision_of(PICTURE, "haze-unet", precision="auto")
+    assert chosen == "bfloat16"
+    assert any("bfloat16" in note for note in notes)
+    for pixels in (PICTURE.astype(np.uint16), PICTURE / np.float32(255)):
+        assert precision_of(pixels, "haze-unet", precision="auto")[0] == "float32"
+    for name in ("dcp", "andehazeformer-small"):
+        chosen, notes = precision_of(PICTURE, name, precision="auto")
+        assert chosen == "float32" and not any("bfloat16" in note for note in notes)
+
+
+def test_the_default_is_float32(with_bfloat16):
+    assert precision_of(PICTURE, "haze-unet")[0] == "float32"
+
+
+def test_auto_is_float32_where_the_processor_lacks_it(monkeypatch):
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.setattr(torch.cpu, name, lambda: False, raising=False)
+    assert precision_of(PICTURE, "haze-unet", precision="auto")[0] == "float32"
+
+
+def test_the_plan_and_the_record_contain_what_was_chosen(with_bfloat16, tmp_path):
+    chosen = nr.plan(PICTURE, "haze-unet", bands=RGB, device="cpu", precision="auto")
+    asked = nr.plan(PICTURE, "haze-unet", bands=RGB, device="cpu", precision="bfloat16")
+    plain = nr.plan(PICTURE, "haze-unet", bands=RGB, device="cpu")
+    assert chosen.key == asked.key != plain.key
+    result = nr.start(chosen, fresh=True).result()
+    assert result.record["plan"]["precision"] == "bfloat16"
+    exact = nr.start(plain, fresh=True).result()
+    steps = np.abs(np.asarray(result).astype(int) - np.asarray(exact))
+    assert steps.max() <= 3 and np.quantile(steps, 0.99) <= 1
+
+
+def test_an_unknown_precision_is_refused():
+    with pytest.raises(errors.BadParameter, match="no precision 'int8'"):
+        precision_of(PICTURE, "haze-unet", precision="int8")
+    with pytest.raises(errors.BadParameter, match="does not compute in bfloat16"):
+        precision_of(PICTURE, "dcp", precision="bfloat16")
+
+
+class FollowsShapeInBfloat16(nn.Module):
+    """Its kernels follow the shape in one precision only."""
+
+    def forward(self, x):
+        step = 1e-3 if torch.is_autocast_enabled("cpu") else 0.0
+        return 0.9 * x + step * (x.shape[-1] % 7)
+
+
+def test_invariance_is_measured_in_the_precision_of_the_run(own_cache):
+    card = {"id": "two-faced", "title": "Toy", "summary": "", "bands": 3, "halo": 8}
+    card["precisions"] = ["float32", "bfloat16"]
+    model = nr.load_model(FollowsShapeInBfloat16(), card=card)
+    device = choose_device("cpu")
+    assert tile_invariance(model, device, 8) is TileInvariance.FULL
+    assert tile_invariance(model, device, 8, "bfloat16") is TileInvariance.FIXED_TILES
+
+
+@pytest.mark.parametrize("options", [{"tile": 128}, {"tile": 256, "tile_batch": 2}], ids=str)
+def test_tiled_equals_whole_in_bfloat16(options):
+    def pixels(**cut):
+        plan = nr.plan(PICTURE, "haze-unet", bands=RGB, device="cpu", precision="bfloat16", **cut)
+        return np.asarray(nr.start(plan, fresh=True).result())
+
+    np.testing.assert_array_equal(pixels(**options), pixels(tile=1024))
