@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_restore._garbage import collection_paused
 from napari_restore.api._images import Pathlike, open_image
 
 if TYPE_CHECKING:
@@ -48,7 +49,9 @@ def load_model(
     RestorationModel
         A `torch.nn.Module` in evaluation mode with a ``.card``.
     """
-    from napari_restore.models import load
+    with collection_paused():
+        # The first time, this imports torch.
+        from napari_restore.models import load
 
     loaded = load(model, weights=weights, parameters=parameters, card=card, trust=trust)
     if loaded.measured:
