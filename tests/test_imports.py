@@ -18,6 +18,7 @@ ALLOWED = {
     "_json_shapes": set(),
     "_options": set(),
     "_entry_points": set(),
+    "_garbage": set(),
     "_heap": set(),
     "_replacing": set(),
     "records": {"errors", "_json_shapes", "_options", "_replacing"},
@@ -38,8 +39,8 @@ ALLOWED = {
         *("_format", "images", "models", "engine"),
     },
     "api": {
-        *("errors", "_options", "records", "_format", "metrics", "images", "models", "engine"),
-        *("explain", "training"),
+        *("errors", "_garbage", "_options", "records", "_format", "metrics", "images", "models"),
+        *("engine", "explain", "training"),
     },
     "": {"engine", "api"},
     "__main__": {"commands"},

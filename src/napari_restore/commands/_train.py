@@ -30,8 +30,7 @@ def train(options: Namespace) -> CommandResult:
         from napari_restore import api
 
         # Denormal gradients are slow on CPUs: a step of `inf-dehaze-small` would take 1.6 times as
-        # long. Set here and not in the library: threads inherit it when they start, and this
-        # process only trains.
+        # long. Set here and not in the library: threads inherit it when they start.
         torch.set_flush_denormal(True)
         stop = Stop()
         interrupt.watch(stop)
@@ -43,6 +42,7 @@ def train(options: Namespace) -> CommandResult:
                 cancelled=stop.is_set,
             )
         finally:
+            torch.set_flush_denormal(False)
             interrupt.leave()
     return CommandResult(summary, _summary_line(summary), wrote_files=True)
 

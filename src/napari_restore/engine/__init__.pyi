@@ -8,7 +8,7 @@ from .planning._planning import make_plan
 from .planning._probe import probe
 from .planning._serialise import deserialise_plan, serialise_plan
 from .planning._tile_invariance import describe_tile_invariance
-from .results._adjust import EXPOSURE_LIMIT, Adjustment
+from .results._adjust import Adjustment
 from .results._kept_results import (
     KeptResult,
     forget_result,
@@ -46,7 +46,6 @@ from .storage._store import ResultStore, discard
 from .storage._store_lock import StoreBusy, lock_exclusive, lock_shared, writer_of
 
 __all__ = [
-    "EXPOSURE_LIMIT",
     "Adjustment",
     "DamagedChunk",
     "Event",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from napari_restore.errors import BadParameter, option
 
@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from napari_restore.images import Image
 
 COLOURS = ("red", "green", "blue")
-EXPOSURE_LIMIT = 3.0
-"""Largest exposure in EV, to either side."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +21,9 @@ class Adjustment:
     position alone, so tiles, zoom and the saved file agree. Raises `BadParameter` beyond the
     limits.
     """
+
+    MOST_EV: ClassVar[float] = 3.0
+    """Largest exposure, to either side."""
 
     strength: float = 1.0
     """0 … 1.5: share of the model's change that is applied."""
@@ -49,7 +50,7 @@ class Adjustment:
                     "0 protects nothing, 1 leaves the extreme tones as they are.",
                 )
 
-        if self.exposure != "auto" and not abs(self.exposure) <= EXPOSURE_LIMIT:
+        if self.exposure != "auto" and not abs(self.exposure) <= self.MOST_EV:
             raise BadParameter(
                 f"Exposure {self.exposure} is outside -3 … 3 EV.",
                 "0 leaves the result as the model returned it; auto measures it.",

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore.engine._region import Region
-from napari_restore.engine.results._adjust import EXPOSURE_LIMIT
+from napari_restore.engine.results._adjust import Adjustment
 from napari_restore.engine.results._luma import LumaModel
 from napari_restore.images import light_of_srgb, srgb_of_light
 
@@ -57,14 +57,14 @@ def light_luma(pixels: Pixels, luma_model: LumaModel) -> Pixels:
 def exposure_between(source: Pixels, restored: Pixels) -> float:
     """Return the exposure in EV, to 1/100, that gives `restored` the median light of `source`.
 
-    Both are 1-D luminances in linear light. 0 … `EXPOSURE_LIMIT`: a result that is brighter than its
+    Both are 1-D luminances in linear light. 0 … `Adjustment.MOST_EV`: a result that is brighter than its
     source, as of low light, was meant to be.
     """
     if not source.size:
         return 0.0
     light = np.clip([np.median(source), np.median(restored)], MIN_LIGHT, 1 - MIN_LIGHT)
     before, after = np.log2(light / (1 - light))
-    return round(float(np.clip(before - after, 0, EXPOSURE_LIMIT)), 2)
+    return round(float(np.clip(before - after, 0, Adjustment.MOST_EV)), 2)
 
 
 def sample_boxes(area: Region) -> Iterator[Region]:

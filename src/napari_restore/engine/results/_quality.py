@@ -77,6 +77,8 @@ def _without(box: Region, other: Region) -> list[Region]:
 def change_bits(source: npt.NDArray[Any], written: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     """Return (h, w) bits that compare pixels (h, w, C) before and after."""
     changed = written != source
+    if not changed.any():
+        return np.full(source.shape[:2], QUALITY["unchanged"], np.uint8)
     quality = (~_any_band(changed)).view(np.uint8) * np.uint8(QUALITY["unchanged"])
     if written.dtype.kind in "iu":
         limits = np.iinfo(written.dtype)

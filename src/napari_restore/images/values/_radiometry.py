@@ -105,6 +105,9 @@ class Radiometry:
         step = max(1, STRIP_BYTES // max(1, 4 * source[:1].size))
         for top in range(0, len(source), step):
             rows = np.s_[top : top + step]
+            if not change[rows].any():
+                result[rows] = source[rows]
+                continue
             _apply_strip(source[rows], change[rows], span, nodata, result[rows])
         return result
 

@@ -16,7 +16,7 @@ from qtpy.QtWidgets import (
 from superqt import QLabeledDoubleSlider, QLabeledSlider
 from superqt.utils import qthrottled
 
-from napari_restore.engine import EXPOSURE_LIMIT, Adjustment
+from napari_restore.engine import Adjustment
 from napari_restore.errors import BadParameter, RestoreError
 from napari_restore.plugin._notices import error_text, show_problem
 from napari_restore.plugin.threads._background import in_background
@@ -107,9 +107,9 @@ class AdjustSection(Section):
         layout.addWidget(self.about)
         layout.addLayout(form)
 
-    def _exposure_row(self) -> QHBoxLayout:
+    def _exposure_row(self) -> QWidget:
         self.exposure = QLabeledDoubleSlider(Qt.Orientation.Horizontal, self)
-        self.exposure.setRange(-EXPOSURE_LIMIT, EXPOSURE_LIMIT)
+        self.exposure.setRange(-Adjustment.MOST_EV, Adjustment.MOST_EV)
         self.exposure.setDecimals(2)
         self.exposure.setSingleStep(0.1)  # type: ignore[arg-type]
         self.exposure.setToolTip(f"{EXPOSURE} (EV)")
@@ -118,10 +118,13 @@ class AdjustSection(Section):
         self.auto_button = QPushButton("Auto", self)
         self.auto_button.setAccessibleName("Measure the exposure")
         self.auto_button.clicked.connect(self.measure_exposure)
-        exposure = QHBoxLayout()
-        exposure.addWidget(self.exposure, 1)
-        exposure.addWidget(self.auto_button)
-        return exposure
+        row = QWidget(self)
+        row.setFocusProxy(self.exposure)
+        layout = QHBoxLayout(row)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.exposure, 1)
+        layout.addWidget(self.auto_button)
+        return row
 
     @property
     def _controls(self) -> tuple[QWidget, ...]:
