@@ -165,3 +165,18 @@ def test_excluded_pixels_and_nodata_are_not_exposed(run, tmp_path):
 def test_exposures_beyond_the_limits_are_refused(wrong):
     with pytest.raises(errors.BadParameter, match="outside -3 … 3 EV"):
         Adjustment(exposure=wrong)
+
+
+def test_a_small_mask_is_measured_where_it_lies(run, tmp_path):
+    """Over the whole image its pixels would fall between the samples."""
+    pixels = np.tile(hazy("uint8"), (4, 3, 1))
+    mask = np.zeros(pixels.shape[:2], np.uint8)
+    mask[505:520, 700:712] = 255
+    path = tmp_path / "mask.tif"
+    tifffile.imwrite(path, mask)
+    image = nr.open_image(pixels, bands=RGB)
+    result = run(image, mask=path)
+    inside = mask > 0
+    model = LumaModel.of_run(result.plan, result.record)
+    lights = [light_luma(values, model)[inside] for values in (pixels, result.read(whole(image)))]
+    assert result.measured_exposure() == exposure_between(*lights) > 0

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore.engine._region import Region, smaller
+from napari_restore.engine._region import Region, bounding_box, smaller
 from napari_restore.engine.masks._mask_level import mask_at_level
 from napari_restore.engine.masks._mask_strength import MaskStrength, pieces_of
 from napari_restore.engine.masks._open_mask import open_mask
@@ -108,19 +108,33 @@ class BlendedPixels:
     def measured_exposure(self, region: Region) -> float:
         """Return the exposure in EV that gives the restored pixels of `region` their source's light.
 
-        Compares medians over the pixels that a run restores, on boxes spread over `region`. Raises
-        `ResourceError` if one of them is not finished.
+        Compares medians over the pixels that a run restores, on boxes spread over what `reaches`
+        covers of `region`. Raises `ResourceError` if one of them is not finished.
         """
         before, after = [np.empty(0)], [np.empty(0)]
         luma_model = self._find_luma_model()
-        for box in sample_boxes(region):
-            self._check_finished(box, 0)
-            counts = self.reaches(box) & (self.left_out(box) == 0)
+        for box in sample_boxes(self._reached_box(region)):
+            reached = self.reaches(box)
+            self._check_finished(box, 0, reached.astype(np.float32))
+            counts = reached & (self.left_out(box) == 0)
             if counts.any():
                 source, _ = read_source(self.image, box, 0)
                 before.append(light_luma(source, luma_model)[counts])
                 after.append(light_luma(self.store.read(box, "0"), luma_model)[counts])
         return exposure_between(np.concatenate(before), np.concatenate(after))
+
+    def _reached_box(self, region: Region) -> Region:
+        """Return the smallest box with all pixels of `region` that `reaches` covers."""
+        if self.mask is None:
+            return region
+        parts = []
+        for piece in pieces_of(region):
+            reached = self.reaches(piece)
+            rows, columns = (np.flatnonzero(reached.any(axis)).tolist() for axis in (1, 0))
+            if rows:
+                part = Region(rows[0], columns[0], rows[-1] + 1, columns[-1] + 1)
+                parts.append(part.shift(piece.y0, piece.x0))
+        return bounding_box(parts) if parts else Region(0, 0, 0, 0)
 
     def _is_excluded(self, region: Region, level: int) -> npt.NDArray[np.bool_]:
         """Return (h, w) which pixels of `region`, in pixels of `level`, the user excluded."""

@@ -69,6 +69,8 @@ def exposure_between(source: Pixels, restored: Pixels) -> float:
 
 def sample_boxes(area: Region) -> Iterator[Region]:
     """Yield boxes spread evenly over `area`, the same for the same area."""
+    if area.is_empty:
+        return
     if max(area.shape) <= SAMPLES * SAMPLE_SIDE:
         yield area
         return

@@ -121,7 +121,7 @@ class Result:
         Light is the median of luminance in linear light. Reads up to 256 small boxes of both. Raises
         `ResourceError` where the run is not finished.
         """
-        return self._pixels.measured_exposure(self.region)
+        return self._pixels.measured_exposure(self.plan.region)
 
     def __repr__(self) -> str:
         plan = self.plan
