@@ -17,9 +17,7 @@ PRECISIONS = ("float32", "bfloat16", "float16")
 AUTO = "auto"
 """bfloat16 where it is quicker and close enough, else float32."""
 STEPS = 1.0
-"""Steps of 8 bits by which 99.9 % of the values may differ from float32 …"""
-LEVELS = np.uint8
-"""… in images of these values only."""
+"""Steps of 8 bits by which 99.9 % of the values may differ from float32."""
 
 
 def check_precision(wanted: str, card: ModelCard) -> None:
@@ -46,7 +44,7 @@ def chosen_precision(wanted: str, card: ModelCard, dtype: npt.DTypeLike, device:
     if wanted != AUTO:
         return wanted
     error = card.bfloat16_error
-    is_close = error is not None and error <= STEPS and np.dtype(dtype) == LEVELS
+    is_close = error is not None and error <= STEPS and np.dtype(dtype) == np.uint8
     return "bfloat16" if is_close and _has_bfloat16(device) else "float32"
 
 
