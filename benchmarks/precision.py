@@ -24,16 +24,15 @@ from haze_matrix import chosen
 
 import napari_restore as nr
 from napari_restore.metrics import psnr
+from napari_restore.training.degradation import SCORED, degraded_scene
 
 
 def degraded(task: str, clear: np.ndarray, name: str, kind: str, number: int) -> np.ndarray:
-    """(h, w, 3) uint8 of a clear picture, 0 to 1."""
-    rng = np.random.default_rng(number)
-    if task == "denoise":
-        picture = clear + rng.normal(0, (15, 25, 50)[number % 3] / 255, clear.shape)
-    elif task == "lowlight":
-        light = np.clip(clear, 0, 1) ** 2.2 / (4, 8, 12)[number % 3]
-        picture = (light + rng.normal(0, 0.002, clear.shape)).clip(0) ** (1 / 2.2)
+    """(h, w, 3) uint8 of a clear picture, 0 to 1; levels and families of haze come in turn."""
+    if degradation := {"denoise": "noise", "lowlight": "lowlight"}.get(task):
+        levels = SCORED[degradation]
+        level = levels[number % len(levels)]
+        picture, _ = degraded_scene(clear, name, degradation, level, seed=0)
     else:
         families = list(FAMILIES[kind])
         picture = draw(clear, name, kind, families[number % len(families)], number).hazy

@@ -184,6 +184,11 @@ class ImageBase(ABC):
         return tuple(b for b, role in enumerate(self.roles) if role != "alpha")
 
     @property
+    def is_display(self) -> bool:
+        """Whether values are for a screen, as photos' are, rather than linear light, as a sensor's."""
+        return self.dtype == np.uint8 or self.profile.is_photo
+
+    @property
     def may_be_invalid(self) -> bool:
         """False: every pixel is valid."""
         return self.reader.may_be_invalid

@@ -73,7 +73,8 @@ def make_plan(image: Image, model: RestorationModel, **keywords: Unpack[PlanOpti
     """
     wanted = RestoreOptions.of(keywords)
     model = for_image(model, image)
-    options = _checked(wanted, image, model)
+    device = choose_device(wanted.machine.device)
+    options = _checked(wanted, image, model, device)
     notes: list[str] = []
     if wanted.computing.precision == AUTO and options.computing.precision != "float32":
         notes.append(
@@ -81,7 +82,7 @@ def make_plan(image: Image, model: RestorationModel, **keywords: Unpack[PlanOpti
             "from those in float32, nearly all by at most one step."
         )
     source = _masked(source_of(image, model.card, options, notes), options)
-    tried = _tried(source, model, options, notes)
+    tried = _tried(source, model, options, device, notes)
     context = context_of_run(source, model, options.reading)
     if not context.known and options.reading.extent == "image" != wanted.reading.extent:
         notes.append("No small level is made yet: all of the image must be read first.")
@@ -95,7 +96,7 @@ def make_plan(image: Image, model: RestorationModel, **keywords: Unpack[PlanOpti
         settings |= {"settled": counts.borrowed}
     key = run_key(source.image, model, {**settings, "context": context.name})
     store = store_path(folder_name(source.image, model, settings), options, stored)
-    extent, device = options.reading.extent, tried.resources.device
+    extent = options.reading.extent
     settled, reach = counts.folder, None
     if isinstance(model, SweptModel):
         settled = settled or store / STAGED / SETTLED
@@ -149,8 +150,13 @@ def make_plan(image: Image, model: RestorationModel, **keywords: Unpack[PlanOpti
 # -- steps of a plan -----------------------------------------------------------------
 
 
-def _checked(options: RestoreOptions, image: Image, model: RestorationModel) -> RestoreOptions:
-    """Return `options` with the extent that is meant; raises for what no image would allow."""
+def _checked(
+    options: RestoreOptions, image: Image, model: RestorationModel, device: Device
+) -> RestoreOptions:
+    """Return `options` with the extent and precision that are meant.
+
+    Raises for what no image would allow.
+    """
     card, computing, reading = model.card, options.computing, options.reading
     check_precision(computing.precision, card)
     if card.scope != "local" and not isinstance(model, SweptModel):
@@ -179,7 +185,6 @@ def _checked(options: RestoreOptions, image: Image, model: RestorationModel) -> 
         raise BadParameter(
             f"Feather {options.target.feather} is negative.", "Give pixels, for instance 32."
         )
-    device = choose_device(options.machine.device)
     precision = chosen_precision(computing.precision, card, image.dtype, device)
     return replace(
         options,
@@ -211,16 +216,19 @@ class _Tried:
 
 
 def _tried(
-    source: Source, model: RestorationModel, options: RestoreOptions, notes: list[str]
+    source: Source,
+    model: RestorationModel,
+    options: RestoreOptions,
+    device: Device,
+    notes: list[str],
 ) -> _Tried:
-    """Probe the model on the device, and find the budgets; adds to `notes`."""
+    """Probe the model on `device`, and find the budgets; adds to `notes`."""
     image, card, machine = source.image, model.card, options.machine
     # Levels are for drafts: their models are those of the image with other settings.
     is_level = image.full is not None
     probed = presumed(model) if is_level else probe(model)
     if probed.note:
         notes.append(probed.note)
-    device = choose_device(machine.device)
     invariance = TileInvariance.FULL
     if not is_level:
         invariance = tile_invariance(model, device, probed.halo, options.computing.precision)

@@ -102,7 +102,8 @@ class BlendedPixels:
         _, valid = read_source(self.image, region, level)
         if valid is not None:
             bits[~valid] = QUALITY["unchanged"] | QUALITY["nodata"]
-        bits[self._is_excluded(region, level)] = QUALITY["unchanged"] | QUALITY["excluded"]
+        if (excluded := self._excluded_in(region, level)) is not None:
+            bits[excluded] = QUALITY["unchanged"] | QUALITY["excluded"]
         return bits
 
     def measured_exposure(self, region: Region) -> float:
@@ -116,9 +117,11 @@ class BlendedPixels:
         for box in sample_boxes(self._reached_box(region)):
             reached = self.reaches(box)
             self._check_finished(box, 0, reached.astype(np.float32))
-            counts = reached & (self.left_out(box) == 0)
+            source, valid = read_source(self.image, box, 0)
+            counts = reached if valid is None else reached & valid
+            if (excluded := self._excluded_in(box)) is not None:
+                counts = counts & ~excluded
             if counts.any():
-                source, _ = read_source(self.image, box, 0)
                 before.append(light_luma(source, luma_model)[counts])
                 after.append(light_luma(self.store.read(box, "0"), luma_model)[counts])
         return exposure_between(np.concatenate(before), np.concatenate(after))
@@ -136,10 +139,13 @@ class BlendedPixels:
                 parts.append(part.shift(piece.y0, piece.x0))
         return bounding_box(parts) if parts else Region(0, 0, 0, 0)
 
-    def _is_excluded(self, region: Region, level: int) -> npt.NDArray[np.bool_]:
-        """Return (h, w) which pixels of `region`, in pixels of `level`, the user excluded."""
+    def _excluded_in(self, region: Region, level: int = 0) -> npt.NDArray[np.bool_] | None:
+        """Return (h, w) which pixels of `region`, in pixels of `level`, the user excluded.
+
+        None where no mask excludes any.
+        """
         if self.plan.reading.exclude is None:
-            return np.zeros(region.shape, bool)
+            return None
         if self._excluded is None:
             self._excluded = open_mask(self.plan.reading.exclude, self.image)
         size = (self.image.height, self.image.width)
@@ -168,7 +174,8 @@ class BlendedPixels:
         strength = self._protected(source, strength)
         if self.adjustment.ev:
             restored = self._exposed(restored, self.adjustment.ev)
-            strength = np.where(self._is_excluded(region, level), np.float32(0), strength)
+            if (excluded := self._excluded_in(region, level)) is not None:
+                strength = np.where(excluded, np.float32(0), strength)
         luma_model = self._find_luma_model() if self.adjustment.luminance_only else None
         return blend(source, restored, strength, self.image.nodata, valid, luma_model)
 

@@ -54,9 +54,7 @@ class LumaModel:
             radiometry = Radiometry(black, measured["white"], "", "", plan.image.working_space)
         else:
             radiometry = plan.radiometry(_context_of(plan))
-        image = plan.image
-        is_display = image.dtype == np.uint8 or image.profile.is_photo
-        return cls(radiometry, plan.bands, colours_of(image), is_display)
+        return cls(radiometry, plan.bands, colours_of(plan.image), plan.image.is_display)
 
     def luma(self, pixels: Pixels) -> Plane:
         """Return (h, w) of (h, w, C) source values: 0 is black, 1 is white."""

@@ -53,7 +53,7 @@ class Displayed:
     @property
     def is_light(self) -> bool:
         """Whether values are linear in light, as sensor counts, unlike those of photos."""
-        return self.image.dtype != np.uint8 and not self.image.profile.is_photo
+        return not self.image.is_display
 
     def read(self, box: Box) -> tuple[Array, Mask]:
         """Return display values of `box`, (h, w, 3), about 0 to 1, and validity, (h, w).
