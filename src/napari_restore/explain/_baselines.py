@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d
 
 from napari_restore.engine import Region
-from napari_restore.engine.gradients import GradientSource, restored
+from napari_restore.engine.gradients import GradientSource, restored, side_maps
 from napari_restore.errors import BadParameter, option
 from napari_restore.explain._paths import (
     Blur,
@@ -91,7 +91,7 @@ def _haze_of(inputs: PathInputs) -> tuple[HazeReader, str]:
     bands_order = order_of(source, inputs.source)
 
     def haze_of(box: Region) -> tuple[Tensor, Tensor]:
-        _, maps = restored(source, box)
+        maps = side_maps(source, box)
         return maps["transmission"].clamp(min=LEAST_TRANSMISSION), maps["airlight"][:, bands_order]
 
     model_id = source.plan.model.card.id
@@ -154,11 +154,11 @@ def _baseline(name: str, inputs: PathInputs, clear: GradientSource | None) -> tu
                 "The output of a model that sees the whole image is no baseline here.",
                 f"Restore the image first, and name the result with {option('baseline', 'FILE')}.",
             )
-        return lambda box: restored(inputs.source, box)[0], "the model's own output"
+        return lambda box: restored(inputs.source, box), "the model's own output"
     if name == "dehazed":
         dehazer = inputs.open_model("dcp")
         bands_order = order_of(dehazer, inputs.source)
-        return lambda box: restored(dehazer, box)[0][:, bands_order], "what dcp makes of the image"
+        return lambda box: restored(dehazer, box)[:, bands_order], "what dcp makes of the image"
     if not name:
         raise BadParameter(
             "This method goes from a clear image of the same scene to the hazy one.",

@@ -20,7 +20,7 @@ from napari_restore.explain._baselines import (
     order_of,
 )
 from napari_restore.explain._paths import Haze, Path, Straight
-from napari_restore.models import RestorationModel, placed_at
+from napari_restore.models import placed_at
 
 
 class ContextGradient:
@@ -41,25 +41,17 @@ class ContextGradient:
         open_model: OpenModel,
     ) -> None:
         self._source, self._model = source, source.plan.model
-        if type(self._model).follow is RestorationModel.follow:
-            # Checked first: converting the overview to model range takes memory.
-            raise self._no_gradient()
-        self.image, self._valid, self.step = source.overview()
+        if not self._model.can_follow:
+            raise BadParameter(
+                f"The context of {self._model.card.id} has no gradients.",
+                f"Leave {option('context_gradient', 'through')} out: the context is then constant.",
+            )
+        self.image, self._valid, self.step = source.overview
         self.region = Region(0, 0, *self.image.shape[2:])
         described = source.plan.described
         self.corner = (0, 0) if described is None else (described.y0, described.x0)
         """Position (y, x) of the overview's first pixel in the image."""
-        with torch.no_grad():
-            can = self._model.follow(self.image, self._valid, source.statistics) is not None
-        if not can:
-            raise self._no_gradient()
         self._path = self._overview_path(path, baseline, clear, open_model)
-
-    def _no_gradient(self) -> BadParameter:
-        return BadParameter(
-            f"The context of {self._model.card.id} has no gradients.",
-            f"Leave {option('context_gradient', 'through')} out: the context is then constant.",
-        )
 
     def cost(self) -> ContextCost:
         """Measure the memory of computing the context from the overview, in bytes."""
@@ -95,9 +87,7 @@ class ContextGradient:
         return by_overview * speed * self._valid
 
     def _statistics(self, picture: Tensor) -> Mapping[str, Tensor]:
-        statistics = self._model.follow(picture, self._valid, self._source.statistics)
-        assert statistics is not None
-        return statistics
+        return self._model.follow(picture, self._valid, self._source.statistics)
 
     def _overview_path(
         self,
@@ -115,7 +105,7 @@ class ContextGradient:
             start = blurred(image, self.region, BLUR_SIGMA / self.step, size)
             return Straight(image, InMemory(self.region, start))
         if clear is not None:
-            start = clear.overview()[0][:, order_of(clear, self._source)]
+            start = clear.overview.picture[:, order_of(clear, self._source)]
             if start.shape != self.image.shape:
                 raise BadParameter(
                     "The clear image's overview is of another size.",
@@ -134,12 +124,12 @@ class ContextGradient:
                 f"or ig with {option('baseline', 'blur')}, zero or a clear image.",
             )
         statistics = placed_at(haze_source.statistics, [(0, 0)], float(self.step), self.image)
+        shown = haze_source.overview.picture
         with torch.no_grad():
-            restored, maps = haze_source.plan.model.forward_with_maps(
-                haze_source.overview()[0], statistics
-            )
-        if name != "haze":
-            return Straight(image, InMemory(self.region, restored))
+            if name != "haze":
+                restored = haze_source.plan.model(shown, statistics)
+                return Straight(image, InMemory(self.region, restored))
+            maps = haze_source.plan.model.side_maps(shown, statistics)
         transmission = InMemory(self.region, maps["transmission"].clamp(min=LEAST_TRANSMISSION))
         airlight = InMemory(self.region, maps["airlight"][:, order_of(haze_source, self._source)])
         return Haze(image, lambda box: (transmission(box), airlight(box)))

@@ -128,14 +128,19 @@ class RestorationModel(nn.Module):
         """Return statistics of one image; `bands` are the image's band numbers of x's channels."""
         return {}
 
-    def follow(self, overview: Tensor, valid: Tensor, statistics: Statistics) -> Statistics | None:
+    @property
+    def can_follow(self) -> bool:
+        """Whether `follow` is supported; by default for models that define it."""
+        return type(self).follow is not RestorationModel.follow
+
+    def follow(self, overview: Tensor, valid: Tensor, statistics: Statistics) -> Statistics:
         """Return the statistics that `prepare` would compute from another overview, with gradients.
 
         `overview` (1, C, h, w) is in model range, `valid` (1, 1, h, w) float 0 or 1, `statistics`
-        those of the image itself: values without a gradient are taken from there. None for a model
-        that does not support it.
+        those of the image itself: values without a gradient are taken from there. Called only where
+        `can_follow`.
         """
-        return None
+        raise NotImplementedError
 
     def after_step(self) -> None:
         """Restore what the weights must satisfy, after every step of an optimiser."""
@@ -149,6 +154,12 @@ class RestorationModel(nn.Module):
         and their results are discarded.
         """
         raise NotImplementedError
+
+    def side_maps(
+        self, x: Tensor, statistics: Statistics | None = None, valid: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Return the maps of `forward_with_maps` alone, for less where the model can."""
+        return self.forward_with_maps(x, statistics, valid)[1]
 
     def forward(
         self, x: Tensor, statistics: Statistics | None = None, valid: Tensor | None = None

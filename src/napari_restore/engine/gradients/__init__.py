@@ -6,7 +6,7 @@ from napari_restore.engine._region import Region
 from napari_restore.engine.gradients._cost import ContextCost, context_pass_cost
 from napari_restore.engine.gradients._gradient_source import GradientSource, Picture
 from napari_restore.engine.gradients._local import LocalGradients
-from napari_restore.engine.gradients._restored import restored
+from napari_restore.engine.gradients._restored import restored, side_maps
 from napari_restore.engine.gradients._swept import Beside, SweptGradients
 from napari_restore.engine.gradients._vjp import vjp
 
@@ -22,6 +22,7 @@ __all__ = [
     "context_pass_cost",
     "gradients_of",
     "restored",
+    "side_maps",
     "vjp",
 ]
 

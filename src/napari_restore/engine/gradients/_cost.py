@@ -115,7 +115,7 @@ def context_pass_cost(
     def backward() -> None:
         leaf = overview.detach().requires_grad_(True)
         with torch.enable_grad():
-            followed = model.follow(leaf, valid, statistics) or {}
+            followed = model.follow(leaf, valid, statistics)
         outputs = [value for value in followed.values() if value.requires_grad]
         if outputs:
             vjp(outputs, [torch.ones_like(value) for value in outputs], [leaf])

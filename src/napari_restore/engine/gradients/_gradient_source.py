@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cached_property
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +36,17 @@ from napari_restore.models import Statistics, SweptModel
 
 Picture = Callable[[Region], Tensor]
 """Returns a box of an image: (1, C, h, w) float32 in model range, on the plan's device."""
+
+
+class Overview(NamedTuple):
+    """A reduced image in model range."""
+
+    picture: Tensor
+    """(1, C, h, w)."""
+    valid: Tensor
+    """(1, 1, h, w) float, 0 or 1."""
+    step: int
+    """Level-0 pixels per pixel along a side."""
 
 
 class GradientSource:
@@ -110,19 +122,17 @@ class GradientSource:
         """Statistics of the image."""
         return self._own_statistics.statistics
 
-    def overview(self) -> tuple[Tensor, Tensor, int]:
-        """Return (1, C, h, w) in model range, its mask (1, 1, h, w) float or None, and its step.
-
-        The step is level-0 pixels per overview pixel.
-        """
+    @cached_property
+    def overview(self) -> Overview:
+        """The image as its context shows it, on the plan's device."""
         context = self._run.context()
-        values = self._radiometry.to_model(np.nan_to_num(context.overview))
+        values = np.nan_to_num(context.overview)
+        chosen = self._radiometry.to_model_tile(values, self.plan.bands)
         known = np.isfinite(context.overview).all(axis=2)
-        chosen = values[..., list(self.plan.bands)].astype(np.float32)
         take = self.plan.device.take
         picture = torch.from_numpy(chosen).permute(2, 0, 1).contiguous()[None]
         valid = torch.from_numpy(known.astype(np.float32))[None, None]
-        return take(picture), take(valid), context.factor
+        return Overview(take(picture), take(valid), context.factor)
 
     def check(self) -> None:
         """Raise `Cancelled` if `stop` is set."""
@@ -190,6 +200,12 @@ class GradientSource:
         with self.computing():
             statistics = self.work.statistics_at([input_box], x)
             return model.forward_with_maps(x, statistics, self.known(input_box))
+
+    def side_maps(self, x: Tensor, input_box: Region) -> dict[str, Tensor]:
+        """Return the maps that `output` returns, for less where the model can."""
+        with self.computing():
+            statistics = self.work.statistics_at([input_box], x)
+            return self.work.model.side_maps(x, statistics, self.known(input_box))
 
     @contextmanager
     def computing(self) -> Iterator[None]:

@@ -16,7 +16,7 @@ import threading
 import time
 import uuid
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -144,10 +144,10 @@ _LOCK = threading.RLock()
 _OPEN: weakref.WeakValueDictionary[Path, Entry] = weakref.WeakValueDictionary()
 
 
-def cache_entries() -> list[CacheEntry]:
-    """Return all entries of the cache, the most recently used first."""
+def cache_entries(kinds: Iterable[str] | None = None) -> list[CacheEntry]:
+    """Return all entries of the cache (of `kinds`), the most recently used first."""
     found = []
-    for path in _marked(cache_dir()):
+    for path in _marked(cache_dir(), None if kinds is None else set(kinds)):
         marker = _read_marker(path)
         if marker is None:
             continue
@@ -187,8 +187,7 @@ def trim_cache(max_bytes: int, kinds: Iterable[str] | None = None, *, needed: bo
     Entries that this or another living process has open stay, and without `needed` those that
     copied commands and records name.
     """
-    wanted = None if kinds is None else set(kinds)
-    entries = [entry for entry in cache_entries() if wanted is None or entry.kind in wanted]
+    entries = cache_entries(kinds)
     total, freed = sum(entry.size for entry in entries), 0
     for entry in reversed(entries):
         if total - freed <= max_bytes and max_bytes > 0:
@@ -274,9 +273,11 @@ def _write_marker(path: Path, about: dict[str, Any], *, complete: bool) -> None:
     beside.replace(path / MARKER)
 
 
-def _marked(root: Path) -> Iterator[Path]:
+def _marked(root: Path, kinds: Container[str] | None) -> Iterator[Path]:
     """Yield the entries below `root`; links are never followed, unreadable folders skipped."""
     for kind in _folders(root):
+        if kinds is not None and kind.name not in kinds:
+            continue
         for path in _folders(kind):
             # The rest of a removal that crashed still has its marker and is listed too.
             if (path / MARKER).is_file():

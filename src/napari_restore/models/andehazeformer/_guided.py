@@ -11,7 +11,7 @@ from napari_restore.models._card import ModelCard
 from napari_restore.models._context import Context
 from napari_restore.models._model import Statistics, ToModel, placed_at
 from napari_restore.models._sweeps import SweptModel
-from napari_restore.models.andehazeformer._config import AnDehazeConfig
+from napari_restore.models.andehazeformer._config import PLANES, AnDehazeConfig
 from napari_restore.models.andehazeformer._embedding import filled
 from napari_restore.models.andehazeformer._estimator import Estimator, inverted, transmission_of
 from napari_restore.models.atmosphere._model import Atmosphere
@@ -32,6 +32,11 @@ class Guide(NamedTuple):
     """(N, C) r."""
     tint: Tensor
     """(N, C) b."""
+
+
+def maps_in(planes: Tensor) -> dict[str, Tensor]:
+    """Return the side maps, which are among the `GuidedModel.planes` of a picture."""
+    return {"transmission": planes[:, PLANES - 1 : PLANES], "airlight": planes[:, PLANES:]}
 
 
 class GuidedModel(SweptModel):

@@ -31,7 +31,7 @@ from napari_restore.models.andehazeformer._cache import (
 )
 from napari_restore.models.andehazeformer._config import BANDS, PLANES, AnDehazeConfig
 from napari_restore.models.andehazeformer._embedding import Embedding, ranks_of
-from napari_restore.models.andehazeformer._guided import Guide, GuidedModel
+from napari_restore.models.andehazeformer._guided import Guide, GuidedModel, maps_in
 from napari_restore.models.andehazeformer._members import (
     Candidates,
     Members,
@@ -215,6 +215,13 @@ class AnDehazeNetwork(GuidedModel):
         maps = {name: torch.cat([own[name] for _, own in found]) for name in self.card.maps}
         return torch.cat([y for y, _ in found]), maps
 
+    def side_maps(
+        self, x: Tensor, statistics: Statistics | None = None, valid: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        if statistics is None:
+            return super().side_maps(x, statistics, valid)
+        return maps_in(self.planes(x, statistics, valid))
+
     def _observed(self, x: Tensor, valid: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
         """Return N restored images and their maps, all at once, with gradients everywhere."""
         height, width = x.shape[2:]
@@ -223,8 +230,7 @@ class AnDehazeNetwork(GuidedModel):
         whole, known = (pad_to_multiple(each, self.multiple) for each in (x, valid))
         planes, guide = self.observe(whole, known)
         y = self.reconstruct(self.relate(planes, guide, known), planes)
-        maps = {"transmission": planes[:, PLANES - 1 : PLANES], "airlight": planes[:, PLANES:]}
-        cropped = {name: plane[..., :height, :width] for name, plane in maps.items()}
+        cropped = {name: plane[..., :height, :width] for name, plane in maps_in(planes).items()}
         return y[..., :height, :width], cropped
 
     def relate(self, view: Tensor, guide: Guide, valid: Tensor) -> Tensor:

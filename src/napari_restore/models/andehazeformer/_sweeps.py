@@ -28,8 +28,8 @@ from napari_restore.models.andehazeformer._attention import (
     sites_of,
 )
 from napari_restore.models.andehazeformer._cache import Merged, assigned, numbers_of
-from napari_restore.models.andehazeformer._config import BANDS, PLANES, SMALL
-from napari_restore.models.andehazeformer._guided import Guide
+from napari_restore.models.andehazeformer._config import BANDS, SMALL
+from napari_restore.models.andehazeformer._guided import Guide, maps_in
 from napari_restore.models.andehazeformer._members import Candidates
 from napari_restore.models.andehazeformer._network import AnDehazeNetwork
 from napari_restore.models.andehazeformer._tile_counts import (
@@ -247,11 +247,7 @@ def _restore(model: AnDehazeNetwork) -> Sweep:
         if given.valid is not None and given.view is not None:
             # Pixels beside nodata count nowhere, but are restored: from their own values.
             y = y + (given.view - planes[:, :BANDS])
-        return {
-            RESTORED: y,
-            "transmission": planes[:, PLANES - 1 : PLANES],
-            "airlight": planes[:, PLANES:],
-        }
+        return {RESTORED: y, **maps_in(planes)}
 
     return Sweep(
         "restore",

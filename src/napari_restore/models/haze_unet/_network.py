@@ -62,10 +62,13 @@ class HazeUNet(RestorationModel):
     def prepare(self, context: Context, to_model: ToModel, bands: tuple[int, ...]) -> Statistics:
         return {} if self.atmosphere is None else self.atmosphere.prepare(context, to_model, bands)
 
-    def follow(self, overview: Tensor, valid: Tensor, statistics: Statistics) -> Statistics | None:
-        return (
-            None if self.atmosphere is None else self.atmosphere.follow(overview, valid, statistics)
-        )
+    @property
+    def can_follow(self) -> bool:
+        return self.atmosphere is not None
+
+    def follow(self, overview: Tensor, valid: Tensor, statistics: Statistics) -> Statistics:
+        assert self.atmosphere is not None
+        return self.atmosphere.follow(overview, valid, statistics)
 
     def forward_with_maps(
         self, x: Tensor, statistics: Statistics | None = None, valid: Tensor | None = None
@@ -77,6 +80,11 @@ class HazeUNet(RestorationModel):
         # Where the context finds no haze, the source is unchanged.
         gate = soft_gate(1 - transmission, self.atmosphere.deadband)
         return rough + gate * self._change(torch.cat([x, rough, transmission], 1)), maps
+
+    def side_maps(
+        self, x: Tensor, statistics: Statistics | None = None, valid: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        return {} if self.atmosphere is None else self.atmosphere.side_maps(x, statistics, valid)
 
     def _change(self, x: Tensor) -> Tensor:
         height, width = x.shape[2:]

@@ -177,10 +177,13 @@ class InfDehaze(BottleneckModel):
     def prepare(self, context: Context, to_model: ToModel, bands: tuple[int, ...]) -> Statistics:
         return {} if self.atmosphere is None else self.atmosphere.prepare(context, to_model, bands)
 
-    def follow(self, overview: Tensor, valid: Tensor, statistics: Statistics) -> Statistics | None:
-        return (
-            None if self.atmosphere is None else self.atmosphere.follow(overview, valid, statistics)
-        )
+    @property
+    def can_follow(self) -> bool:
+        return self.atmosphere is not None
+
+    def follow(self, overview: Tensor, valid: Tensor, statistics: Statistics) -> Statistics:
+        assert self.atmosphere is not None
+        return self.atmosphere.follow(overview, valid, statistics)
 
     def view(self, x: Tensor, statistics: Statistics | None = None) -> Tensor:
         """Return planes (N, 3 or 10, h, w): see `SEEN`."""
