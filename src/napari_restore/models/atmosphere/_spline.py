@@ -67,9 +67,9 @@ class Sampler:
         first, self._below = _taps(origin[0], shape[0], scale / step, maps.shape[2])
         # Columns first, on the few rows of the map that the tile lies in.
         top = int(first[0])
-        lines = maps[:, :, top : int(first[-1]) + 2].transpose(2, 3)
+        lines = maps[:, :, top : int(first[-1]) + 2]
         columns, right = _taps(origin[1], shape[1], scale / step, maps.shape[3])
-        self._lines = _between(lines, columns, right).transpose(2, 3).contiguous()
+        self._lines = _across(lines, columns, right)
         self._first = first - top
 
     def rows(self, start: int, stop: int) -> Tensor:
@@ -102,6 +102,19 @@ def _between(lines: Tensor, first: Tensor, part: Tensor) -> Tensor:
     for (here, below), share, target in zip(pairs, shares, targets, strict=True):
         torch.lerp(here, below, share, out=target)
     return made
+
+
+def _across(lines: Tensor, first: Tensor, part: Tensor) -> Tensor:
+    """Return (1, C, L, n): interpolated by `part` from column `first` (n,) to the next one."""
+    if lines.requires_grad:
+        # The gradient of `gather` has no fixed order of addition on every device.
+        return _between(lines.transpose(2, 3), first, part).transpose(2, 3).contiguous()
+    columns = first.to(lines.device).expand(*lines.shape[:3], -1)
+    here = lines.gather(3, columns)
+    if not part.any():
+        return here
+    below = lines.gather(3, (columns + 1).clamp_(max=lines.shape[3] - 1))
+    return torch.lerp(here, below, part.to(lines))
 
 
 def _taps(origin: int, length: int, step: float, cells: int) -> tuple[Tensor, Tensor]:
