@@ -7,7 +7,7 @@ are the median seconds per megapixel, the ratio to the engine (paired by round)
 and the largest difference from the whole-image run. Candidates:
 
 - bare: the model over the engine's own padded tiles in RAM; no file is touched.
-- engine-zarr, engine-tif: file in, file out, as the command line does it.
+- engine-zarr, engine-tif: file in, file out, as the command line does it; in bfloat16, too.
 - auto-tiler: split in tiles with 16 px overlap, half-sine blending, everything in RAM.
 - monai: `sliding_window_inference` at its defaults (overlap 0.25), if installed.
 - dask: `map_overlap` with the exact halo, zarr out, at its defaults.
@@ -23,9 +23,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
-CANDIDATES = ("bare", "engine-zarr", "engine-tif", "auto-tiler", "monai", "dask")
+ENGINE = ("engine-zarr", "engine-tif", "engine-zarr-bfloat16", "engine-tif-bfloat16")
+CANDIDATES = ("bare", *ENGINE, "auto-tiler", "monai", "dask")
 
 
 def load(scene: str, model: str):
@@ -65,11 +67,11 @@ def bare(scene: str, model: str, out: Path) -> float:
     return time.perf_counter() - began
 
 
-def engine(scene: str, model: str, out: Path) -> float:
+def engine(scene: str, model: str, out: Path, precision: str = "float32") -> float:
     import napari_restore as nr
 
     image, net = load(scene, model)
-    plan = nr.plan(image, net, output=out)
+    plan = nr.plan(image, net, output=out, precision=precision)
     began = time.perf_counter()
     result = nr.start(plan, fresh=True).result()
     result.save(out)
@@ -148,6 +150,8 @@ RUN = {
     "bare": bare,
     "engine-zarr": engine,
     "engine-tif": engine,
+    "engine-zarr-bfloat16": partial(engine, precision="bfloat16"),
+    "engine-tif-bfloat16": partial(engine, precision="bfloat16"),
     "auto-tiler": auto_tiler,
     "monai": monai,
     "dask": dask_overlap,
@@ -192,7 +196,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     if arguments.child:
-        suffix = "tif" if arguments.child == "engine-tif" else "zarr"
+        suffix = "tif" if "tif" in arguments.child else "zarr"
         out = arguments.out / f"result.{suffix}"
         print(RUN[arguments.child](arguments.scene, arguments.model, out))
         return

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
@@ -297,3 +299,9 @@ def test_a_circle_is_seen():
     late = ast.parse("if TYPE_CHECKING:\n    import a\ndef f():\n    import b\nimport c")
     assert list(imported(late, one)) == ["c", "a", "b"]
     assert list(imported(_AtStart().visit(late), one)) == ["c"]
+
+
+def test_the_panel_does_not_wait_for_torch() -> None:
+    """Importing torch takes a second; the first plan does, on a thread."""
+    code = "import sys, napari_restore.plugin._panel; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

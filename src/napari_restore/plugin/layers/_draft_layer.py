@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari_restore.engine import Result
 from napari_restore.plugin.layers._layer_order import insert_above
 from napari_restore.plugin.layers._names import DRAFT
 from napari_restore.plugin.layers._result_layer import ResultLayer
@@ -14,6 +13,7 @@ if TYPE_CHECKING:
     from napari.layers import Image as ImageLayer
 
     from napari_restore import Region
+    from napari_restore.engine import Result
     from napari_restore.plugin.runs._run_sequence import RunStep
 
 MARK = "napari_restore_draft"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from psygnal import Signal
 from qtpy.QtCore import QTimer
 
-from napari_restore.engine import Event, Finished, Result, Stopped, TileDone
+from napari_restore.engine import Event, Finished, Stopped, TileDone
 from napari_restore.errors import RestoreError
 from napari_restore.plugin.layers._layer_order import insert_above
 from napari_restore.plugin.layers._names import result_name
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image as ImageLayer
 
-    from napari_restore.engine import Job, Worker
+    from napari_restore.engine import Job, Result, Worker
     from napari_restore.plugin._request import Request
 
 PATIENCE_MS = 6000
@@ -110,6 +110,9 @@ class LayerRun(BackgroundTask):
         if isinstance(item, RestoreError):
             self._outcome = ("failed", item)
             return
+        # Loads torch, which the panel does not wait for.
+        from napari_restore.engine import Result
+
         step, content = item
         if isinstance(content, Result):
             self._on_result(step, content)

@@ -11,7 +11,7 @@ from qtpy.QtCore import QObject, Signal
 from superqt.utils import qdebounced
 
 from napari_restore import Region
-from napari_restore.engine import Event, Phase, Result, TileDone
+from napari_restore.engine import Event, Phase, TileDone
 from napari_restore.errors import RestoreError
 from napari_restore.plugin.layers._layer_order import insert_above
 from napari_restore.plugin.layers._names import LIVE, result_name
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image as ImageLayer
 
-    from napari_restore.engine import Worker
+    from napari_restore.engine import Result, Worker
     from napari_restore.plugin._request import Request
     from napari_restore.plugin.runs._draft import Viewport
 
@@ -167,6 +167,9 @@ class Live(QObject):
             self._layers.remove_draft()
             self.failed.emit(message)
         elif attempt.source in self.viewer.layers:
+            # Loads torch, which the panel does not wait for.
+            from napari_restore.engine import Result
+
             step, what = message
             if isinstance(what, Result):
                 self._on_result(attempt, step, what)
@@ -210,6 +213,8 @@ class Live(QObject):
 
     def _replace(self, attempt: _LiveAttempt, result: Result) -> None:
         """Show another result where the live one is."""
+        from napari_restore.engine import Result
+
         before, plan = self.variant, result.plan
         image = result.image
         whole = Region(0, 0, image.height, image.width)

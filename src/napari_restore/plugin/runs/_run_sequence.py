@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import napari_restore as nr
 from napari_restore import Region
-from napari_restore.engine import Finished, Result, TileDone
+from napari_restore.engine import Finished, TileDone
 from napari_restore.errors import RestoreError
 
 if TYPE_CHECKING:
@@ -88,6 +88,9 @@ class RunSequence:
             yield RestoreError(f"The run failed: {error}", "This is a bug; please report it.")
 
     def _events(self, step: RunStep, job: Job) -> Iterator[tuple[RunStep, Any]]:
+        # Loads torch, which the panel does not wait for.
+        from napari_restore.engine import Result
+
         is_open = is_over = False
         try:
             for event in job:
