@@ -34,6 +34,7 @@ from napari_restore.api._cache import (
     plan_of_kept,
     result_of_kept,
 )
+from napari_restore.api._cluster import connect
 from napari_restore.api._command_line import EXPORT_OPTIONS
 from napari_restore.api._fusion import (
     FUSION_MODEL,
@@ -122,6 +123,7 @@ __all__ = [
     "code_file",
     "command_of",
     "common_region",
+    "connect",
     "draw_attention",
     "draw_attribution",
     "evaluate",

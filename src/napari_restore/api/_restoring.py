@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
+from napari_restore.api._cluster import cluster_task, connect
 from napari_restore.api._images import Bands, open_image
 from napari_restore.api._models import as_model
 from napari_restore.api._options import PlanOptions, checked_regions, documents_options
@@ -80,6 +81,8 @@ def plan(
         An image that contains this one and its neighbours, so that files join without a seam.
     output
         The .zarr that the result will be saved to: tiles are written there directly.
+    shared
+        Whether several processes write the result, as on a cluster: tiles are whole chunks of it.
 
     Raises
     ------
@@ -93,18 +96,24 @@ def plan(
     return make_plan(open_image(image, bands=bands), as_model(model), **options)
 
 
-def start(plan: Plan, *, process: bool | Worker = False, fresh: bool = False) -> Job:
+def start(
+    plan: Plan, *, process: bool | Worker = False, cluster: Any = None, fresh: bool = False
+) -> Job:
     """Run `plan`: iterate over the job for its events.
 
     With `process` it runs in a child process, so that a window stays responsive: a new one, or a
     `new_worker` that is warm already; it then waits while another run writes the same result
-    instead of failing. Arrays and modules in memory run on a thread all the same. `fresh` discards
-    the tiles of an earlier, unfinished run.
+    instead of failing. Arrays and modules in memory run on a thread all the same. With `cluster`,
+    which is any that `connect` takes or returns, its workers compute the tiles of a plan that was
+    made with ``shared=True``. `fresh` discards the tiles of an earlier, unfinished run.
     """
-    from napari_restore.engine import Job, ProcessJob, Worker, discard
+    from napari_restore.engine import ClusterJob, Job, ProcessJob, Worker, discard
 
     if fresh:
         discard(plan.store)
+    if cluster is not None:
+        connection = connect(cluster)
+        return ClusterJob(plan, cluster_task(plan), connection, own=connection is not cluster)
     task = None if process is False else serialised_task(plan)
     if task is None:
         return Job(plan, keep=process is not False, wait=process is not False)

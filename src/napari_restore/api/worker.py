@@ -8,19 +8,15 @@ import os
 import queue
 import sys
 import threading
-from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, TextIO
 
-from napari_restore.errors import Cancelled, RestoreError, SourceChanged
+from napari_restore.api._task_cache import TaskCache
+from napari_restore.errors import Cancelled, RestoreError
 
 if TYPE_CHECKING:
-    from napari_restore.engine import Job, Plan
-    from napari_restore.images import Image
-    from napari_restore.models import RestorationModel
+    from napari_restore.engine import Job
 
 Message = dict[str, Any]
-CACHED_IMAGES = 8
-CACHED_MODELS = 8
 NICE = 10
 """Niceness: a tenth of the window's share of a busy processor, so that it stays responsive."""
 
@@ -32,7 +28,7 @@ def main() -> None:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     with contextlib.suppress(AttributeError, OSError):
         os.nice(NICE)
-    commands, cache = _CommandReader(), _Cache()
+    commands, cache = _CommandReader(), TaskCache()
     threading.Thread(target=commands.read, daemon=True).start()
     while (message := commands.tasks.get()) is not None:
         send = _EventWriter(events, message["task"])
@@ -54,7 +50,7 @@ def main() -> None:
             commands.end()
 
 
-def _run(task: Message, cache: _Cache, commands: _CommandReader, send: _EventWriter) -> None:
+def _run(task: Message, cache: TaskCache, commands: _CommandReader, send: _EventWriter) -> None:
     from napari_restore.engine import Job
 
     job = Job(cache.plan(task), keep=True, wait=True)
@@ -65,59 +61,13 @@ def _run(task: Message, cache: _Cache, commands: _CommandReader, send: _EventWri
             send(event.to_dict())
 
 
-def _warm(task: Message, cache: _Cache) -> None:
+def _warm(task: Message, cache: TaskCache) -> None:
     """Load the libraries and what `task` needs; errors are reported when it is run."""
     from napari_restore.engine import warm_up
 
     if task:
         with contextlib.suppress(RestoreError):
             warm_up(cache.plan(task))
-
-
-class _Cache:
-    """Least-recently-used cache of images and models of earlier tasks."""
-
-    def __init__(self) -> None:
-        self._images: OrderedDict[str, Image] = OrderedDict()
-        self._models: OrderedDict[str, RestorationModel] = OrderedDict()
-
-    def plan(self, task: Message) -> Plan:
-        """Return the plan that a serialised task describes."""
-        from napari_restore.engine import deserialise_plan
-
-        whole, part = task["image"], None
-        if task["mosaic"] is not None:
-            whole, part = task["mosaic"], self._image(task["image"])
-        image = self._image(whole, task["fingerprint"])
-        return deserialise_plan(task["plan"], image, self._model(task["model"]), part)
-
-    def _image(self, spec: Message, fingerprint: str | None = None) -> Image:
-        from napari_restore.images import Image
-
-        key = json.dumps(spec, sort_keys=True)
-        cached = self._images.pop(key, None)
-        if cached is not None and fingerprint not in (None, cached.fingerprint):
-            cached.close()
-            cached = None
-        image = self._images[key] = cached or Image.from_spec(spec)
-        if fingerprint not in (None, image.fingerprint):
-            self._images.pop(key).close()
-            raise SourceChanged(f"{image.name} has changed since it was opened.", "Open it again.")
-        while len(self._images) > CACHED_IMAGES:
-            self._images.popitem(last=False)[1].close()
-        return image
-
-    def _model(self, spec: Message) -> RestorationModel:
-        """Return the model of a task; the parent process has the user's consent to run its code."""
-        from napari_restore import api
-
-        stamp = api.stamp_of(str(spec.get("model") or ""), spec.get("weights"))
-        key = json.dumps([spec, stamp], sort_keys=True, default=str)
-        cached = self._models.pop(key, None)
-        model = self._models[key] = cached or api.load_described(spec, trust=True)
-        while len(self._models) > CACHED_MODELS:
-            self._models.popitem(last=False)
-        return model
 
 
 class _CommandReader:

@@ -120,6 +120,7 @@ def plan_arguments(options: Namespace, image: Any) -> dict[str, Any]:
 
     # Here `maps` and `output` name files to write, not what the run stores.
     arguments = given(options, set(api.PLAN_OPTIONS) - {"maps", "output"})
+    arguments["shared"] = options.cluster is not None
     if options.tile == WHOLE:
         arguments["tile"] = max(image.height, image.width)
     return {**arguments, "region": region_of(options, image), "context": context_of(options)}

@@ -13,7 +13,7 @@ from napari_restore.commands import _values
 from napari_restore.commands._arguments import load_model, open_image, plan_arguments, reference_of
 from napari_restore.commands._checks import check_files, read_files
 from napari_restore.commands._folder import restore_folder
-from napari_restore.commands._interrupt import Interrupt
+from napari_restore.commands._interrupt import interrupt_of
 from napari_restore.commands._options import (
     add_bracket_options,
     add_output_options,
@@ -88,8 +88,7 @@ def fuse(options: Namespace) -> CommandResult:
     )
     read = read_files(options)
     check_files([item], read)
-    with Interrupt() as interrupt:
-        runner = Runner(options, interrupt, read)
+    with interrupt_of(options) as interrupt, Runner(options, interrupt, read) as runner:
         runner.check(item)
         frames = [open_image(options, [path]) for path in options.paths]
         image = _aligned(options, runner, frames, reference_of(options), options.ev)
@@ -132,8 +131,7 @@ def _fuse_brackets(options: Namespace) -> CommandResult:
     options.paths = [path for group in groups for path in group]
     read = read_files(options)
     check_files(items, read, Path(options.output))
-    with Interrupt() as interrupt:
-        runner = Runner(options, interrupt, read)
+    with interrupt_of(options) as interrupt, Runner(options, interrupt, read) as runner:
         for note in _notes_of(found):
             runner.note(note)
         return restore_folder(

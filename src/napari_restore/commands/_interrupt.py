@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import signal
 import threading
+from argparse import Namespace
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -13,6 +14,10 @@ from napari_restore.errors import Cancelled
 PATIENCE = 0.3
 """Seconds to wait for a cancelled job; then its thread is abandoned: finished tiles are safe in their
 store."""
+
+
+CLUSTER_PATIENCE = 20.0
+"""The same for workers of a cluster, which are to be left free."""
 
 
 class Stop(threading.Event):
@@ -91,6 +96,11 @@ class Interrupt:
             signal.pthread_kill(main, signal.SIGINT)
         else:
             _thread.interrupt_main(signal.SIGINT)
+
+
+def interrupt_of(options: Namespace) -> Interrupt:
+    """Return the handler for a command with the options of a run."""
+    return Interrupt(PATIENCE if options.cluster is None else CLUSTER_PATIENCE)
 
 
 def _in_thread_start(frame: FrameType | None) -> bool:

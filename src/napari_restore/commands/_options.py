@@ -280,6 +280,11 @@ def add_run_options(
         help="precision of the residuals (default that of --precision); the record has the error",
     )
     add_context(engine)
+    engine.add_argument(
+        "--cluster",
+        metavar="local:N|tcp://HOST:PORT|FILE.json",
+        help="compute on N processes of this machine, or on the workers of a dask scheduler",
+    )
     resume = engine.add_mutually_exclusive_group()
     resume.add_argument(
         "--resume",

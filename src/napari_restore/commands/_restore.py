@@ -20,7 +20,7 @@ from napari_restore.commands._attribute_table import repeat_table
 from napari_restore.commands._checks import check_files, identities, read_files
 from napari_restore.commands._flags import with_flags
 from napari_restore.commands._folder import restore_folder
-from napari_restore.commands._interrupt import Interrupt
+from napari_restore.commands._interrupt import Interrupt, interrupt_of
 from napari_restore.commands._outputs import (
     Item,
     images_in,
@@ -68,8 +68,7 @@ def restore(options: Namespace) -> CommandResult:
     into_folder = is_folder(options.output, options.paths, stack=options.stack)
     read = read_files(options)
     check_files(items, read, Path(options.output) if into_folder else None)
-    with Interrupt() as interrupt:
-        runner = Runner(options, interrupt, read)
+    with interrupt_of(options) as interrupt, Runner(options, interrupt, read) as runner:
         # A folder with a single image has a summary, too.
         if len(items) > 1 or folder:
             return restore_folder(options, items, runner)

@@ -7,7 +7,8 @@ import time
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from napari_restore.api import EXPORT_OPTIONS
 from napari_restore.commands._checks import check_maps, refuse_existing, refuse_old_record
@@ -51,6 +52,20 @@ class Runner:
         self._interrupt = interrupt
         self._show: EventCallback = reporter(options.progress)
         self._notes: list[str] = []
+        self._cluster_name: str | None = getattr(options, "cluster", None)
+        self._cluster: Any = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._cluster is not None:
+            self._cluster.close()
 
     def announce(self, item: Item, number: int, images: int) -> None:
         """Report the start of the next of several images."""
@@ -92,10 +107,24 @@ class Runner:
         """
         from napari_restore import api
 
+        if self._cluster_name is not None:
+            arguments = {**arguments, **self._for_cluster(self._cluster_name, arguments)}
         planned = api.plan(
             image, model, maps=item.maps is not None, output=item.output, **arguments
         )
         return self.run(item, planned, replace=replace)
+
+    def _for_cluster(self, name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Connect where that is not done yet; return the options of a plan for its workers."""
+        from napari_restore import api
+
+        if self._cluster is None:
+            self.phase("Connecting")
+            self._cluster = api.connect(name)
+        options: dict[str, Any] = {"workers": min(self._cluster.threads().values())}
+        if arguments.get("memory") is None:
+            options["memory"] = self._cluster.default_memory()
+        return options
 
     def run(self, item: Item, planned: Any, *, replace: bool = False) -> dict[str, Any]:
         """Run a plan to its end and write what `item` names; returns the record."""
@@ -116,7 +145,7 @@ class Runner:
         try:
             for note in notes_before(planned):
                 self._report(api.Note(note))
-            job = api.start(planned, fresh=self._fresh)
+            job = api.start(planned, cluster=self._cluster, fresh=self._fresh)
             self._interrupt.watch(job)
             try:
                 for event in job:

@@ -1,4 +1,7 @@
 from ._region import Region
+from .cluster._cluster_run import topic_of
+from .cluster._connection import Cluster, RemoteWork
+from .cluster._range_run import RangeReport, RangeRun
 from .memory._budget import peak_in
 from .memory._device import choose_device
 from .planning._layout import block_too_large
@@ -29,7 +32,7 @@ from .running._events import (
     TileDone,
     event_from_dict,
 )
-from .running._job import Job, ProcessJob
+from .running._job import ClusterJob, Job, ProcessJob
 from .running._start import run_of, warm_up
 from .running._tile import clear_frames, is_out_of_memory
 from .statistics._bands import missing_roles
@@ -42,11 +45,14 @@ from .statistics._context import (
     save_context,
 )
 from .storage._chunk_files import DamagedChunk, create_array, write_chunks
+from .storage._part_writer import PartWriter
 from .storage._store import ResultStore, discard
 from .storage._store_lock import StoreBusy, lock_exclusive, lock_shared, writer_of
 
 __all__ = [
     "Adjustment",
+    "Cluster",
+    "ClusterJob",
     "DamagedChunk",
     "Event",
     "Finished",
@@ -54,12 +60,16 @@ __all__ = [
     "Job",
     "KeptResult",
     "Note",
+    "PartWriter",
     "Phase",
     "Plan",
     "PlanOptions",
     "ProcessJob",
     "Progress",
+    "RangeReport",
+    "RangeRun",
     "Region",
+    "RemoteWork",
     "RestoreOptions",
     "Result",
     "ResultStore",
@@ -95,6 +105,7 @@ __all__ = [
     "run_of",
     "save_context",
     "serialise_plan",
+    "topic_of",
     "warm_up",
     "write_chunks",
     "writer_of",

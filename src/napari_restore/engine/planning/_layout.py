@@ -103,6 +103,8 @@ class LayoutRequest:
     """Whether the whole image must be read first."""
     maps_bytes: int = 0
     """Per pixel."""
+    tile_unit: int = CELL
+    """Pixels of which edges of tiles are multiples besides."""
     prepare: PrepareCost = field(default_factory=PrepareCost)
 
     @property
@@ -182,7 +184,8 @@ def _ways(request: LayoutRequest) -> list[_Way]:
         batch = 1
     if tile is not None and tile < 1:
         raise BadParameter(f"Tile {tile} is no size.", f"Use for instance {option('tile', 1024)}.")
-    edges = sorted({-(-edge // step) * step for edge in (_EDGES if tile is None else (tile,))})
+    unit = step if invariance is TileInvariance.FIXED_TILES else math.lcm(step, request.tile_unit)
+    edges = sorted({-(-edge // unit) * unit for edge in (_EDGES if tile is None else (tile,))})
     workers = 1 if request.resources.device.is_accelerator else request.resources.workers
     return [
         _Way(edge, batch, n, invariance.threads or max(1, cores() // n), step)

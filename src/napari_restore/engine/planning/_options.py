@@ -115,6 +115,8 @@ class Storing:
     """Whether to make the result's pyramid levels during the run."""
     output: Pathlike | None = None
     """The .zarr that the result will be saved to: tiles are written there directly."""
+    shared: bool = False
+    """Whether several processes write the result: tiles are whole chunks of it."""
 
 
 class StoringOptions(TypedDict, total=False):
@@ -124,6 +126,7 @@ class StoringOptions(TypedDict, total=False):
     pyramid: bool
     mosaic: Image | None
     output: Pathlike | None
+    shared: bool
 
 
 class PlanOptions(

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from napari_restore import errors
 from napari_restore.engine._region import Region
+from napari_restore.engine.cluster._cluster_run import ClusterRun
+from napari_restore.engine.cluster._connection import Cluster
 from napari_restore.engine.memory._budget import process_memory
 from napari_restore.engine.planning._plan import Plan
 from napari_restore.engine.results._result import Result
 from napari_restore.engine.running._child import Worker
 from napari_restore.engine.running._events import Event, Finished, Stopped, event_from_dict
+from napari_restore.engine.running._run import Run
 from napari_restore.engine.running._start import run_of
 
 
@@ -91,7 +94,7 @@ class Job:
 
     def _start(self) -> None:
         self._stop = threading.Event()
-        self._run = run_of(self.plan, self._put, self._stop, self._keep, self._wait)
+        self._run = self._new_run()
 
         def body() -> None:
             try:
@@ -103,6 +106,30 @@ class Job:
                 self._put(error)
 
         threading.Thread(target=body, name="job", daemon=True).start()
+
+    def _new_run(self) -> Run:
+        return run_of(self.plan, self._put, self._stop, self._keep, self._wait)
+
+
+class ClusterJob(Job):
+    """A plan whose tiles the workers of a cluster compute; `task` is the plan as they read it.
+
+    With `own`, the cluster is left when the run ends.
+    """
+
+    def __init__(
+        self, plan: Plan, task: Mapping[str, Any], cluster: Cluster, *, own: bool = False
+    ) -> None:
+        self._task, self._cluster, self._own = task, cluster, own
+        super().__init__(plan)
+
+    def _new_run(self) -> Run:
+        return ClusterRun(self.plan, self._task, self._cluster, self._put, self._stop)
+
+    def _put(self, event: Event | BaseException) -> None:
+        if self._own and isinstance(event, (Finished, Stopped, BaseException)):
+            self._cluster.close()
+        super()._put(event)
 
 
 class ProcessJob(Job):

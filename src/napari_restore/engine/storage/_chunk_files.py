@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore.engine._region import Region
+
+_PROCESS = uuid.uuid4().hex[:8]
 
 
 class DamagedChunk(ValueError):
@@ -87,7 +90,8 @@ def _write(file: Path, planes: npt.NDArray[Any]) -> None:
 
     packed = blosc.compress(np.ascontiguousarray(planes), b"lz4", 1, blosc.NOSHUFFLE)
     file.parent.mkdir(parents=True, exist_ok=True)
-    beside = file.with_name(f"{file.name}.new")
+    # Of this process alone: two workers may write the same chunk, if one was thought to be dead.
+    beside = file.with_name(f"{file.name}.{_PROCESS}.new")
     with open(beside, "wb") as new:
         new.write(packed)
         new.write(struct.pack("<I", google_crc32c.value(packed)))

@@ -29,8 +29,8 @@ class Journal:
     line may be torn by a crash: that is no damage, its tile is restored again.
     """
 
-    def __init__(self, folder: Path, header: Mapping[str, Any]) -> None:
-        self._path = folder / JOURNAL
+    def __init__(self, folder: Path, header: Mapping[str, Any], name: str = JOURNAL) -> None:
+        self._path = folder / name
         self._key = hashlib.sha256(json.dumps(header, sort_keys=True).encode()).digest()
         self._height, self._width = header["shape"][:2]
 

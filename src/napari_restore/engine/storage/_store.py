@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,7 +28,11 @@ from napari_restore.images import check_private, is_used, mark_entry
 CHUNK = 512
 STAGED = "staged"
 """Folder of a store for the tokens and maps of a swept model."""
-SIDECARS = ("header.json", JOURNAL, "entry.json", WRITER, STAGED)
+PARTS = "parts"
+"""Folder of a store for the journals of workers on a cluster."""
+SHARED = "shared.safetensors"
+"""File of a store with the statistics of the whole image, for workers on a cluster."""
+SIDECARS = ("header.json", JOURNAL, "entry.json", WRITER, STAGED, PARTS, SHARED)
 """Files of a store that are no part of the pixels."""
 FORMAT = 3
 """Increased when the layout on disk changes; part of every run's key."""
@@ -80,6 +85,7 @@ class ResultStore:
             raise
         if writes:
             self._journal.mend()
+            self._take_parts()
 
     # -- opening -----------------------------------------------------------------
 
@@ -91,11 +97,11 @@ class ResultStore:
         """
         import zarr
 
-        header = _read_header(path)
+        header = read_header(path)
         if header is None:
             raise FileNotFoundError(errno.ENOENT, "there is no result store", str(path))
         group = zarr.open_group(str(path), mode="r")
-        return cls(path, {name: group[name] for name in cls._names(header)}, header)
+        return cls(path, {name: group[name] for name in cls.names(header)}, header)
 
     @classmethod
     def open(
@@ -133,20 +139,20 @@ class ResultStore:
             if existing is not None:
                 return existing
         has_tiles = not fresh and (path / JOURNAL).exists()
-        damaged = has_tiles and _read_header(path) in (None, header)
+        damaged = has_tiles and read_header(path) in (None, header)
         discard(path)
         try:
             store = cls._create(path, header)
             store.rebuilt = damaged
             return store
         except OSError as error:
-            raise _as_disk_full(error, path) from error
+            raise as_disk_full(error, path) from error
 
     @classmethod
     def _reopen(cls, path: Path, header: dict[str, Any]) -> ResultStore | None:
         import zarr
 
-        existing = _read_header(path)
+        existing = read_header(path)
         if existing is None:
             return None
         if existing.get("fingerprint") != header["fingerprint"]:
@@ -158,11 +164,11 @@ class ResultStore:
             return None
         try:
             group = zarr.open_group(str(path), mode="r+")
-            arrays: dict[str, Any] = {name: group[name] for name in cls._names(header)}
+            arrays: dict[str, Any] = {name: group[name] for name in cls.names(header)}
         except Exception:
             # Any error of zarr about metadata that another program has written.
             return None
-        for name, (size, count, dtype) in cls._names(header).items():
+        for name, (size, count, dtype) in cls.names(header).items():
             if (arrays[name].shape, arrays[name].dtype) != ((count, *size), np.dtype(dtype)):
                 return None
         try:
@@ -179,7 +185,7 @@ class ResultStore:
         group = zarr.open_group(str(path), mode="a", zarr_format=3)
         arrays = {
             name: create_array(group, name, (count, *size), CHUNK, dtype)
-            for name, (size, count, dtype) in cls._names(header).items()
+            for name, (size, count, dtype) in cls.names(header).items()
         }
         # Written last: where there is a header, there are arrays.
         partial = path / "header.json.partial"
@@ -188,7 +194,7 @@ class ResultStore:
         return cls(path, arrays, header, writes=True)
 
     @staticmethod
-    def _names(header: dict[str, Any]) -> dict[str, tuple[tuple[int, int], int, str]]:
+    def names(header: dict[str, Any]) -> dict[str, tuple[tuple[int, int], int, str]]:
         """Return array name → (height, width), bands, dtype."""
         height, width, bands = header["shape"]
         sizes = [(height, width), *(tuple(size) for size in header["levels"])]
@@ -266,20 +272,35 @@ class ResultStore:
             for name, values in maps.items():
                 self._put(f"map_{name}", core, values)
             self._write_levels(core, levels)
-            line = {"region": list(core), **entry}
-            self._journal.append(line)
         except OSError as error:
-            raise _as_disk_full(error, self.path) from error
+            raise as_disk_full(error, self.path) from error
         except DamagedChunk as error:
             raise self._damaged() from error
+        line = {"region": list(core), **entry}
+        self._append(line)
         self._mark(line)
+
+    def add(self, lines: Iterable[dict[str, Any]]) -> list[Region]:
+        """Mark tiles that a `PartWriter` has written as finished; return those that were not yet."""
+        added = []
+        for line in lines:
+            region = Region(*line["region"])
+            if not self.is_done(region):
+                self._append(line)
+                self._mark(line)
+                added.append(region)
+        return added
+
+    def remove_part(self, name: str) -> None:
+        """Remove the journal of a part whose lines were added."""
+        (self.path / PARTS / name).unlink(missing_ok=True)
 
     def moved(self, path: Path) -> None:
         """Continue reading at `path`, the folder's new name."""
         import zarr
 
         group = zarr.open_group(str(path), mode="r")
-        self._arrays = {name: group[name] for name in self._names(self.header)}
+        self._arrays = {name: group[name] for name in self.names(self.header)}
         for mark in path.glob("in-use.*"):
             mark.unlink(missing_ok=True)
         self.path = path
@@ -293,6 +314,20 @@ class ResultStore:
         self.close()
         if not is_used(self.path):
             shutil.rmtree(self.path, ignore_errors=True)
+
+    def _append(self, line: dict[str, Any]) -> None:
+        try:
+            self._journal.append(line)
+        except OSError as error:
+            raise as_disk_full(error, self.path) from error
+
+    def _take_parts(self) -> None:
+        """Add what workers of an earlier run had finished when that run ended."""
+        for path in sorted((self.path / PARTS).glob("*.jsonl")):
+            # The part of another run, or a damaged one: its tiles are restored again.
+            with contextlib.suppress(DamagedJournal):
+                self.add(Journal(self.path, self.header, f"{PARTS}/{path.name}").read())
+            path.unlink(missing_ok=True)
 
     def _write_levels(self, core: Region, levels: Sequence[npt.NDArray[Any]]) -> None:
         sizes = self.header["levels"]
@@ -355,7 +390,7 @@ def discard(path: Path) -> None:
     shutil.rmtree(path)
 
 
-def _read_header(path: Path) -> dict[str, Any] | None:
+def read_header(path: Path) -> dict[str, Any] | None:
     try:
         header = read_json(path / "header.json")
     except (OSError, ValueError):
@@ -363,7 +398,7 @@ def _read_header(path: Path) -> dict[str, Any] | None:
     return None if mismatches(header, Header, "header") else header
 
 
-def _as_disk_full(error: OSError, path: Path) -> Exception:
+def as_disk_full(error: OSError, path: Path) -> Exception:
     if is_disk_full(error):
         return DiskFull(
             f"No space left on the disk of {os.fspath(path)}; finished tiles are kept.",

@@ -1,0 +1,38 @@
+"""Connection to a cluster whose workers compute the tiles of a run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from napari_restore.engine import Cluster, Plan
+
+
+def connect(cluster: Any) -> Cluster:
+    """Return a connection for `start`: a context manager, or `close` it.
+
+    `cluster` is ``"local:N"`` for N processes on this machine, ``"tcp://HOST:PORT"`` of a
+    scheduler, the .json file that a scheduler writes, or a `distributed.Client`. Plan for it with
+    ``shared=True`` and, where workers are on other machines, a `scratch` folder that all of them
+    see. Raises `BadParameter` where there is no scheduler, or dask.distributed is not installed.
+    """
+    from napari_restore.api import cluster_worker
+    from napari_restore.engine import Cluster, RemoteWork
+
+    work = RemoteWork(cluster_worker.check, cluster_worker.restore_range, cluster_worker.stop)
+    if isinstance(cluster, Cluster):
+        return cluster
+    return Cluster.connect(cluster, work) if isinstance(cluster, str) else Cluster(cluster, work)
+
+
+def cluster_task(plan: Plan) -> dict[str, Any]:
+    """Return the task that workers run; raises `BadParameter` for what exists only in memory."""
+    from napari_restore.api._tasks import serialised_task
+    from napari_restore.errors import BadParameter
+
+    task = serialised_task(plan)
+    if task is None:
+        raise BadParameter(
+            "Image and model must be files for a cluster.", "Save the image and open the file."
+        )
+    return {**task, "weights_sha256": plan.model.card.weights_sha256}

@@ -1,0 +1,64 @@
+"""Images and models of serialised tasks, kept in a process that runs one after another."""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+from napari_restore.errors import SourceChanged
+
+if TYPE_CHECKING:
+    from napari_restore.engine import Plan
+    from napari_restore.images import Image
+    from napari_restore.models import RestorationModel
+
+Task = dict[str, Any]
+CACHED_IMAGES = 8
+CACHED_MODELS = 8
+
+
+class TaskCache:
+    """Least-recently-used cache of images and models of earlier tasks."""
+
+    def __init__(self) -> None:
+        self._images: OrderedDict[str, Image] = OrderedDict()
+        self._models: OrderedDict[str, RestorationModel] = OrderedDict()
+
+    def plan(self, task: Task) -> Plan:
+        """Return the plan that a serialised task describes."""
+        from napari_restore.engine import deserialise_plan
+
+        whole, part = task["image"], None
+        if task["mosaic"] is not None:
+            whole, part = task["mosaic"], self._image(task["image"])
+        image = self._image(whole, task["fingerprint"])
+        return deserialise_plan(task["plan"], image, self._model(task["model"]), part)
+
+    def _image(self, spec: Task, fingerprint: str | None = None) -> Image:
+        from napari_restore.images import Image
+
+        key = json.dumps(spec, sort_keys=True)
+        cached = self._images.pop(key, None)
+        if cached is not None and fingerprint not in (None, cached.fingerprint):
+            cached.close()
+            cached = None
+        image = self._images[key] = cached or Image.from_spec(spec)
+        if fingerprint not in (None, image.fingerprint):
+            self._images.pop(key).close()
+            raise SourceChanged(f"{image.name} has changed since it was opened.", "Open it again.")
+        while len(self._images) > CACHED_IMAGES:
+            self._images.popitem(last=False)[1].close()
+        return image
+
+    def _model(self, spec: Task) -> RestorationModel:
+        """Return the model of a task; the parent process has the user's consent to run its code."""
+        from napari_restore import api
+
+        stamp = api.stamp_of(str(spec.get("model") or ""), spec.get("weights"))
+        key = json.dumps([spec, stamp], sort_keys=True, default=str)
+        cached = self._models.pop(key, None)
+        model = self._models[key] = cached or api.load_described(spec, trust=True)
+        while len(self._models) > CACHED_MODELS:
+            self._models.popitem(last=False)
+        return model

@@ -1,0 +1,87 @@
+"""Functions that the workers of a cluster call, and what they keep between two calls."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+from napari_restore.api._task_cache import TaskCache
+from napari_restore.errors import BadModel
+
+if TYPE_CHECKING:
+    from napari_restore.engine import Plan, RangeReport, RangeRun
+
+Task = dict[str, Any]
+KEPT_STOPS = 100
+"""Runs that were stopped are remembered for ranges that begin later."""
+_cache = TaskCache()
+_opening = threading.Lock()
+_computing = threading.Lock()
+_run: tuple[str, RangeRun] | None = None
+_stops: dict[str, threading.Event] = {}
+
+
+def check(task: Task) -> None:
+    """Raise where this worker does not see what `task` names, or sees something else."""
+    from napari_restore.engine import PartWriter
+
+    with _opening:
+        plan = _plan(task)
+    PartWriter(plan.store, plan.key)
+
+
+def restore_range(task: Task, run: str, part: str, tiles: list[list[int]]) -> RangeReport:
+    """Restore `tiles` of a task and note them in the file `part` of its store.
+
+    Ranges are computed one after another, each on all threads of the worker; one that waits has
+    its turn at once. `run` is the id of the client's run, for `stop`.
+    """
+    from distributed import get_worker
+
+    from napari_restore.engine import Region, topic_of
+
+    worker = get_worker()
+    with _computing:
+        stop = _stop_of(run)
+        loaded = _loaded(task, run, worker.state.nthreads)
+        return loaded.restore(
+            part,
+            [Region(*tile) for tile in tiles],
+            stop,
+            lambda core: worker.log_event(topic_of(run), list(core)),
+        )
+
+
+def stop(run: str) -> None:
+    """End the ranges of `run` within a tile, also those that have not begun."""
+    _stop_of(run).set()
+
+
+def _stop_of(run: str) -> threading.Event:
+    while len(_stops) > KEPT_STOPS:
+        _stops.pop(next(iter(_stops)), None)
+    return _stops.setdefault(run, threading.Event())
+
+
+def _loaded(task: Task, run: str, threads: int) -> RangeRun:
+    """Return the run of this process for `task`, opened by its first range."""
+    global _run
+    from napari_restore.engine import RangeRun
+
+    if _run is None or _run[0] != run:
+        if _run is not None:
+            _run[1].close()
+            _run = None
+        with _opening:
+            _run = (run, RangeRun(_plan(task), threads))
+    return _run[1]
+
+
+def _plan(task: Task) -> Plan:
+    plan = _cache.plan(task)
+    if plan.model.card.weights_sha256 != task["weights_sha256"]:
+        raise BadModel(
+            f"The weights of {plan.model.card.id} are not those of the plan.",
+            "Copy the same file to all machines.",
+        )
+    return plan

@@ -1,0 +1,1 @@
+"""Runs of one plan on several processes or machines, by dask.distributed."""

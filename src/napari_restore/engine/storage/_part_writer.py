@@ -1,0 +1,68 @@
+"""Tiles that one of several processes writes into a store that they share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_restore.engine._region import Region
+from napari_restore.engine.storage._chunk_files import write_chunks
+from napari_restore.engine.storage._journal import Journal
+from napari_restore.engine.storage._store import PARTS, ResultStore, as_disk_full, read_header
+from napari_restore.errors import ResourceError, option
+
+
+class PartWriter:
+    """Writes whole chunks of the store at `path`, and names its tiles in journals of its own.
+
+    The store belongs to another process, which adds the lines of those journals to its own: nobody
+    else writes the same chunks or the same file. Raises `ResourceError` where there is no such
+    store on this machine.
+    """
+
+    def __init__(self, path: Path, key: str) -> None:
+        import zarr
+
+        header = read_header(path)
+        if header is None or header["key"] != key:
+            raise ResourceError(
+                f"The folder {path.parent} of the result is not visible there.",
+                f"Name a folder that all workers share with {option('scratch')}.",
+            )
+        group = zarr.open_group(str(path), mode="r")
+        self._path, self._header = path, header
+        self._arrays = {name: group[name] for name in ResultStore.names(header)}
+
+    def part(self, name: str) -> Part:
+        """Return the part `name`, continued where an earlier process has begun it."""
+        (self._path / PARTS).mkdir(exist_ok=True)
+        return Part(self._path, self._arrays, Journal(self._path, self._header, f"{PARTS}/{name}"))
+
+
+class Part:
+    """A range of tiles of a store; `lines` are those of its journal so far."""
+
+    def __init__(self, path: Path, arrays: dict[str, Any], journal: Journal) -> None:
+        self._path, self._arrays, self._journal = path, arrays, journal
+        journal.mend()
+        self.lines = journal.read()
+
+    def write(
+        self,
+        core: Region,
+        pixels: npt.NDArray[Any],
+        maps: dict[str, npt.NDArray[np.generic]],
+        entry: dict[str, Any],
+    ) -> None:
+        """Write one tile, of whole chunks, and note it as finished."""
+        line = {"region": list(core), **entry}
+        try:
+            for name, values in {"0": pixels, **{f"map_{k}": v for k, v in maps.items()}}.items():
+                write_chunks(self._arrays[name], self._path / name, core, values)
+            self._journal.append(line)
+        except OSError as error:
+            raise as_disk_full(error, self._path) from error
+        self.lines.append(line)
