@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import platform
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -130,7 +132,7 @@ class Cluster:
         All must have the versions of this process, and see image, model and store.
         """
         own, notes = versions(), list[str]()
-        answers = self.client.run(versions, on_error="return")
+        answers = self._asked(versions)
         for address, there in answers.items():
             if isinstance(there, BaseException):
                 raise ResourceError(
@@ -149,7 +151,7 @@ class Cluster:
             notes.append(
                 f"The workers' processors differ ({kinds}): so may the last bit of a pixel."
             )
-        for address, error in self.client.run(self.work.check, task, on_error="return").items():
+        for address, error in self._asked(self.work.check, task).items():
             if isinstance(error, RestoreError):
                 raise named(error, address)
             if isinstance(error, BaseException):
@@ -158,9 +160,21 @@ class Cluster:
                 )
         return notes
 
+    def _asked(self, function: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
+        """Return what `function` returns or raises in each worker, but for those that are lost."""
+        from distributed.comm.core import CommClosedError
+
+        found = self.client.run(function, *arguments, on_error="return")
+        return {
+            address: answer
+            for address, answer in found.items()
+            if not isinstance(answer, CommClosedError)
+        }
+
     def ended(self, futures: Collection[Any], seconds: float) -> list[Any]:
         """Wait until one of `futures` has ended, or so long; return all that have."""
-        with contextlib.suppress(TimeoutError):
+        # Futures are cancelled when the scheduler is lost: their status tells.
+        with contextlib.suppress(TimeoutError, CancelledError):
             _distributed().wait(list(futures), timeout=seconds, return_when="FIRST_COMPLETED")
         return [future for future in futures if future.status != "pending"]
 
@@ -191,15 +205,19 @@ def _local(distributed: Any, address: str) -> Any:
         raise BadParameter(
             f"{address!r} names no number of processes.", "Use for instance local:2."
         )
-    return distributed.LocalCluster(
-        n_workers=count,
-        threads_per_worker=max(1, cores() // count),
-        processes=True,
-        # The engine has a budget of its own; a worker that dask pauses would wait for ever.
-        memory_limit=None,
-        dashboard_address=None,
-        env=dict(ENVIRONMENT),
-    )
+    import dask
+
+    # Before the processes start: later the C library has made a heap for each thread.
+    with dask.config.set({"distributed.nanny.pre-spawn-environ": ENVIRONMENT}):
+        return distributed.LocalCluster(
+            n_workers=count,
+            threads_per_worker=max(1, cores() // count),
+            processes=True,
+            # The engine has a budget of its own; a worker that dask pauses would wait for ever.
+            memory_limit=None,
+            dashboard_address=None,
+            silence_logs=logging.CRITICAL,
+        )
 
 
 def _distributed() -> Any:

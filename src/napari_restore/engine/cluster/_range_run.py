@@ -52,9 +52,10 @@ class RangeRun(LocalRun):
 
     def __init__(self, plan: Plan, threads: int) -> None:
         workers = max(1, min(plan.layout.workers, threads))
-        super().__init__(
-            replace(plan, layout=replace(plan.layout, workers=workers)), lambda event: None
-        )
+        # Other processes compute on the other cores.
+        each = plan.layout.invariance.threads or max(1, threads // workers)
+        layout = replace(plan.layout, workers=workers, threads=each)
+        super().__init__(replace(plan, layout=layout), lambda event: None)
         keep_freed_memory()
         self._open = ExitStack()
         self._memory = self._open.enter_context(
