@@ -60,6 +60,7 @@ class ClusterRun(LocalRun):
     def _restore(self, work: TileWork) -> None:
         assert self.store is not None
         write_prepared(self.store.path / SHARED, self._prepared)
+        self.store.lacks_levels = self.plan.pyramid
         tiles, pending = self._tiles()
         for note in self._cluster.check(self._task):
             self.emit(Note(note))
@@ -201,7 +202,7 @@ def _check(plan: Plan) -> None:
             f"{plan.model.card.id} sweeps over the whole image, which runs on one machine only.",
             f"Leave {option('cluster')} out, or choose a model of scope local.",
         )
-    if plan.layout.tile % CHUNK or plan.pyramid:
+    if plan.layout.tile % CHUNK:
         raise BadParameter(
             f"Tiles of {plan.layout.tile} pixels share chunks of the result.",
             f"On a cluster {option('tile')} is a multiple of {CHUNK}.",

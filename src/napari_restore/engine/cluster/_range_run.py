@@ -55,7 +55,8 @@ class RangeRun(LocalRun):
         # Other processes compute on the other cores.
         each = plan.layout.invariance.threads or max(1, threads // workers)
         layout = replace(plan.layout, workers=workers, threads=each)
-        super().__init__(replace(plan, layout=layout), lambda event: None)
+        # The process that keeps the journal makes the levels: their chunks are of several tiles.
+        super().__init__(replace(plan, layout=layout, pyramid=False), lambda event: None)
         keep_freed_memory()
         self._open = ExitStack()
         self._memory = self._open.enter_context(

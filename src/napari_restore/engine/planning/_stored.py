@@ -35,7 +35,6 @@ def stored_of(source: Source, model: RestorationModel, options: RestoreOptions) 
     whole = source.targets == (Region(0, 0, image.height, image.width),)
     in_place = (
         storing.output is not None
-        and not storing.shared
         and source.part is None
         and options.target.mask is None
         and options.adjustment.is_neutral
@@ -45,10 +44,9 @@ def stored_of(source: Source, model: RestorationModel, options: RestoreOptions) 
         # Maps of sweeps lie in the store, and the user has chosen where.
         and not (options.machine.scratch is not None and isinstance(model, SweptModel))
     )
-    # Several processes write whole chunks, which tiles of levels are not. Levels are for a display from the centre outwards; a file that is not displayed is faster row
+    # Levels are for a display from the centre outwards; a file that is not displayed is faster row
     # by row.
-    pyramid = storing.pyramid and not storing.shared
-    return Stored(maps, pyramid or in_place, pyramid or not whole, in_place)
+    return Stored(maps, storing.pyramid or in_place, storing.pyramid or not whole, in_place)
 
 
 def store_path(name: str, options: RestoreOptions, stored: Stored) -> Path:

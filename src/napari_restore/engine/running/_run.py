@@ -30,7 +30,7 @@ from napari_restore.engine.running._events import (
 from napari_restore.engine.running._pipeline import In, Out, Pipeline
 from napari_restore.engine.running._pixel_counts import FinishedPixels
 from napari_restore.engine.running._record import Totals, make_record, shares_of
-from napari_restore.engine.running._tile import TileOutput, TileWork
+from napari_restore.engine.running._tile import TileOutput, TileWork, halvings
 from napari_restore.engine.running._tile_reader import TileReader
 from napari_restore.engine.statistics._bands import other_bands
 from napari_restore.engine.statistics._context import (
@@ -109,6 +109,7 @@ class Run:
                 self.check_source()
                 work = self._begin()
                 self._restore(work)
+                self._complete_levels()
                 self.check_source()
                 status = "cancelled" if self.stop.is_set() else "done"
             except Cancelled:
@@ -282,6 +283,24 @@ class Run:
     def _restore(self, work: TileWork) -> None:
         """Write the tiles that are not finished yet to the store."""
         raise NotImplementedError
+
+    def _complete_levels(self) -> None:
+        """Make the levels of tiles that workers of a cluster have written without them."""
+        assert self.store is not None
+        if not self.store.lacks_levels or self.stop.is_set():
+            return
+        plan, image = self.plan, self.plan.image
+        size, count = (image.height, image.width), self.store.level_count - 1
+        tiles = cut_into_tiles(plan.targets, size, plan.layout.tile, step=plan.step)
+        self.emit(Phase("Writing the levels"))
+        report = self._progress()
+        for done, core in enumerate(tiles, 1):
+            if self.stop.is_set():
+                return
+            pixels, valid = self.store.read(core), image.read_valid(core)
+            self.store.write_levels(core, halvings(pixels, valid, count, image.nodata))
+            report(done, len(tiles))
+        self.store.lacks_levels = False
 
     def _tiles(self) -> tuple[list[Region], list[Region]]:
         """Return all tiles of the target, and those still to be restored.

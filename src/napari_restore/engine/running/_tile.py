@@ -233,12 +233,7 @@ class TileWork:
     ) -> list[npt.NDArray[Any]]:
         if valid is not None and tile.excluded is not None:
             valid = valid | tile.excluded[tile.inner]
-        levels = []
-        fill = 0.0 if self.nodata is None else self.nodata
-        for _ in range(self.levels):
-            pixels, valid = halve(pixels, valid, fill=fill, nodata=self.nodata)
-            levels.append(pixels)
-        return levels
+        return halvings(pixels, valid, self.levels, self.nodata)
 
     def _applied(
         self, source: npt.NDArray[Any], change: npt.NDArray[np.float32], bands: tuple[int, ...]
@@ -335,6 +330,21 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     text = str(error).lower()
     return "out of memory" in text or "can't allocate memory" in text
+
+
+def halvings(
+    pixels: npt.NDArray[Any],
+    valid: npt.NDArray[np.bool_] | None,
+    count: int,
+    nodata: float | None,
+) -> list[npt.NDArray[Any]]:
+    """Return `pixels` (h, w, C) halved once, twice … `count` times; `valid` (h, w) as for `halve`."""
+    levels = []
+    fill = 0.0 if nodata is None else nodata
+    for _ in range(count):
+        pixels, valid = halve(pixels, valid, fill=fill, nodata=nodata)
+        levels.append(pixels)
+    return levels
 
 
 def clear_frames(error: BaseException) -> None:

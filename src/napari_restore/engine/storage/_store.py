@@ -30,9 +30,11 @@ STAGED = "staged"
 """Folder of a store for the tokens and maps of a swept model."""
 PARTS = "parts"
 """Folder of a store for the journals of workers on a cluster."""
+LEVELS_MISSING = "levels.missing"
+"""File of a store whose tiles were written by workers on a cluster, without further levels."""
 SHARED = "shared.safetensors"
 """File of a store with the statistics of the whole image, for workers on a cluster."""
-SIDECARS = ("header.json", JOURNAL, "entry.json", WRITER, STAGED, PARTS, SHARED)
+SIDECARS = ("header.json", JOURNAL, "entry.json", WRITER, STAGED, PARTS, SHARED, LEVELS_MISSING)
 """Files of a store that are no part of the pixels."""
 FORMAT = 3
 """Increased when the layout on disk changes; part of every run's key."""
@@ -294,6 +296,26 @@ class ResultStore:
     def remove_part(self, name: str) -> None:
         """Remove the journal of a part whose lines were added."""
         (self.path / PARTS / name).unlink(missing_ok=True)
+
+    @property
+    def lacks_levels(self) -> bool:
+        """Whether finished tiles are missing in the further levels; see `write_levels`."""
+        return (self.path / LEVELS_MISSING).exists()
+
+    @lacks_levels.setter
+    def lacks_levels(self, lacks: bool) -> None:
+        mark = self.path / LEVELS_MISSING
+        if lacks:
+            mark.touch()
+        else:
+            mark.unlink(missing_ok=True)
+
+    def write_levels(self, core: Region, levels: Sequence[npt.NDArray[Any]]) -> None:
+        """Write a finished tile, halved once, twice and so on, to the further levels."""
+        try:
+            self._write_levels(core, levels)
+        except OSError as error:
+            raise as_disk_full(error, self.path) from error
 
     def moved(self, path: Path) -> None:
         """Continue reading at `path`, the folder's new name."""
