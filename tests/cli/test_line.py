@@ -166,7 +166,15 @@ def test_the_parser_has_every_option_of_a_plan_with_its_default():
     options_read = build_parser().parse_args(["restore", "a.tif", "-o", "b.tif", "--model", "dcp"])
     defaults = api.RestoreOptions().keywords()
     # Boxes, files and the folder of maps have options of their own; the others are for Python.
-    shared = defaults.keys() - {"region", "mosaic", "workers", "pyramid", "maps", "output"}
+    shared = defaults.keys() - {
+        "region",
+        "mosaic",
+        "workers",
+        "pyramid",
+        "maps",
+        "output",
+        "shared",
+    }
     assert {name: getattr(options_read, name) for name in shared} == {
         name: defaults[name] for name in shared
     }

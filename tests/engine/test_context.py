@@ -13,6 +13,7 @@ from napari_restore.engine.statistics._context import (
     context_key,
     find_context,
     load_context,
+    on_threads,
     save_context,
 )
 from napari_restore.models import context_of
@@ -34,7 +35,7 @@ def same(a, b):
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
 def test_threads_change_nothing_and_the_disk_keeps_all(dtype, tmp_path):
     opened, pixels = image(dtype)
-    one, two = (compute_context(opened, workers=n) for n in (1, 2))
+    one, two = (compute_context(opened, counter=on_threads(n)) for n in (1, 2))
     same(one, two)
     same(one, find_context(opened))
     same(one, context_of(pixels))
@@ -45,7 +46,7 @@ def test_threads_change_nothing_and_the_disk_keeps_all(dtype, tmp_path):
 @pytest.mark.slow
 def test_large_images_are_counted_in_blocks_without_a_difference():
     opened, pixels = image("uint8", 2100, 4200)
-    blocks = compute_context(opened, workers=2)
+    blocks = compute_context(opened, counter=on_threads(2))
     whole = context_of(pixels)
     assert blocks.factor == whole.factor == 4
     same(blocks, whole)

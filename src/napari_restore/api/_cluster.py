@@ -19,7 +19,12 @@ def connect(cluster: Any) -> Cluster:
     from napari_restore.api import cluster_worker
     from napari_restore.engine import Cluster, RemoteWork
 
-    work = RemoteWork(cluster_worker.check, cluster_worker.restore_range, cluster_worker.stop)
+    work = RemoteWork(
+        cluster_worker.check,
+        cluster_worker.restore_range,
+        cluster_worker.stop,
+        cluster_worker.count_blocks,
+    )
     if isinstance(cluster, Cluster):
         return cluster
     return Cluster.connect(cluster, work) if isinstance(cluster, str) else Cluster(cluster, work)

@@ -9,7 +9,7 @@ from napari_restore.api._task_cache import TaskCache
 from napari_restore.errors import BadModel
 
 if TYPE_CHECKING:
-    from napari_restore.engine import Plan, RangeReport, RangeRun
+    from napari_restore.engine import BlockPart, Plan, RangeReport, RangeRun
 
 Task = dict[str, Any]
 KEPT_STOPS = 100
@@ -50,6 +50,19 @@ def restore_range(task: Task, run: str, part: str, tiles: list[list[int]]) -> Ra
             stop,
             lambda core: worker.log_event(topic_of(run), list(core)),
         )
+
+
+def count_blocks(task: Task, boxes: list[list[int]]) -> list[BlockPart]:
+    """Count these blocks of the whole image of a task, on all threads of the worker."""
+    from distributed import get_worker
+
+    from napari_restore.engine import Region, count_parts
+
+    with _computing:
+        with _opening:
+            plan = _plan(task)
+        threads = get_worker().state.nthreads
+        return count_parts(plan, [Region(*box) for box in boxes], threads)
 
 
 def stop(run: str) -> None:

@@ -1,7 +1,7 @@
 from ._region import Region
 from .cluster._cluster_run import topic_of
 from .cluster._connection import Cluster, RemoteWork
-from .cluster._range_run import RangeReport, RangeRun
+from .cluster._range_run import RangeReport, RangeRun, count_parts
 from .memory._budget import peak_in
 from .memory._device import choose_device
 from .planning._layout import block_too_large
@@ -44,6 +44,7 @@ from .statistics._context import (
     load_context,
     save_context,
 )
+from .statistics._context_blocks import BlockPart
 from .storage._chunk_files import DamagedChunk, create_array, write_chunks
 from .storage._part_writer import PartWriter
 from .storage._store import ResultStore, discard
@@ -51,6 +52,7 @@ from .storage._store_lock import StoreBusy, lock_exclusive, lock_shared, writer_
 
 __all__ = [
     "Adjustment",
+    "BlockPart",
     "Cluster",
     "ClusterJob",
     "DamagedChunk",
@@ -82,6 +84,7 @@ __all__ = [
     "clear_frames",
     "compute_context",
     "context_of_images",
+    "count_parts",
     "create_array",
     "describe_tile_invariance",
     "deserialise_plan",

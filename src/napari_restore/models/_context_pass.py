@@ -127,10 +127,14 @@ class ContextPass:
 
         Several threads may measure different blocks at once.
         """
-        rows, columns = (-(-side // self.factor) for side in pixels.shape[:2])
-        top, left = y0 // self.factor, x0 // self.factor
-        overview_part = self._overview[top : top + rows, left : left + columns]
+        overview_part = self.overview_of(y0, x0, pixels.shape[:2])
         return block_statistics(pixels, valid, self.dark_bands, self.factor, overview_part)
+
+    def overview_of(self, y0: int, x0: int, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+        """Return the part of the overview, (h, w, C), of a block of `shape` pixels: a view."""
+        rows, columns = (-(-side // self.factor) for side in shape)
+        top, left = y0 // self.factor, x0 // self.factor
+        return self._overview[top : top + rows, left : left + columns]
 
     def add_statistics(self, statistics: BlockStatistics | None) -> None:
         """Add the statistics that `measure` returned for a block."""

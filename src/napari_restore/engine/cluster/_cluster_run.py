@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import threading
 import uuid
+from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from napari_restore.engine._region import Region
-from napari_restore.engine.cluster._connection import Cluster, named
+from napari_restore.engine.cluster._connection import Cluster
 from napari_restore.engine.cluster._prepared_file import write_prepared
 from napari_restore.engine.cluster._range_run import RangeReport
 from napari_restore.engine.cluster._ranges import Ranges
@@ -18,12 +19,17 @@ from napari_restore.engine.running._events import Note, Phase, TileDone
 from napari_restore.engine.running._local_run import LocalRun
 from napari_restore.engine.running._run import Emit
 from napari_restore.engine.running._tile import TileWork
+from napari_restore.engine.statistics._context import Counter
+from napari_restore.engine.statistics._context_blocks import ContextBlocks
 from napari_restore.engine.statistics._prepared import Prepared
 from napari_restore.engine.storage._store import CHUNK, SHARED
-from napari_restore.errors import BadParameter, ResourceError, RestoreError, option
+from napari_restore.errors import BadParameter, option
+from napari_restore.models import BlockStatistics
 
 AHEAD = 2
 """Ranges that a worker has at once: one that it computes, and the next."""
+BLOCKS = 4
+"""Blocks of the whole image that are counted by a worker at a time."""
 POLL = 0.2
 """Seconds after which the run looks for a cancel, new workers and lost ones."""
 
@@ -57,6 +63,32 @@ class ClusterRun(LocalRun):
         self._prepared = prepared
         return super()._work(prepared)
 
+    def _counter(self) -> Counter:
+        # A file that is decoded from its beginning is read by one process.
+        random_access = self.plan.image.reader.random_access
+        return self._count_on_workers if random_access else super()._counter()
+
+    def _count_on_workers(self, blocks: ContextBlocks) -> Iterator[BlockStatistics | None]:
+        """Yield the statistics of all blocks, in their order."""
+        waiting: deque[tuple[list[Region], Any]] = deque()
+        left = deque(blocks.boxes)
+        while left or waiting:
+            workers = len(self._cluster.threads())
+            while left and len(waiting) < AHEAD * workers:
+                part = [left.popleft() for _ in range(min(len(left), BLOCKS))]
+                waiting.append((part, self._submit_count(part)))
+            boxes, future = waiting.popleft()
+            while not self._cluster.ended([future], POLL):
+                if self.stop.is_set():
+                    return
+            counted = self._cluster.result(future, "the statistics of the image")
+            for box, one in zip(boxes, counted, strict=True):
+                yield blocks.take(box, one)
+
+    def _submit_count(self, boxes: list[Region]) -> Any:
+        named = [list(box) for box in boxes]
+        return self._cluster.client.submit(self._cluster.work.count, self._task, named, pure=False)
+
     def _restore(self, work: TileWork) -> None:
         assert self.store is not None
         write_prepared(self.store.path / SHARED, self._prepared)
@@ -84,7 +116,7 @@ class ClusterRun(LocalRun):
             while running or (len(ranges) and not self.stop.is_set()):
                 if self.stop.is_set() and not stopped:
                     stopped = True
-                    self._stop_workers(running)
+                    self._cluster.stop(self._run_id)
                 workers = len(self._cluster.client.nthreads())
                 while len(ranges) and not self.stop.is_set() and len(running) < AHEAD * workers:
                     tiles = ranges.pop(workers)
@@ -94,10 +126,11 @@ class ClusterRun(LocalRun):
                     tiles = running.pop(future)
                     if (report := self._report_of(future, tiles)) is not None:
                         ranges.measured(report.computed, report.seconds)
+                        self._take(report)
         except BaseException:
             self.stop.set()
             with contextlib.suppress(Exception):
-                self._stop_workers(running)
+                self._cluster.stop(self._run_id)
             raise
 
     def _submit(self, number: int, tiles: list[Region]) -> Any:
@@ -120,32 +153,10 @@ class ClusterRun(LocalRun):
         return self._cluster.ended(running, POLL)
 
     def _report_of(self, future: Any, tiles: list[Region]) -> RangeReport | None:
-        """Take the report of a range; None after a cancel. Raises what has stopped the worker."""
-        from distributed import KilledWorker
-
-        if future.status == "cancelled" or future.status == "lost":
-            if self.stop.is_set():
-                return None
-            raise ResourceError(
-                "The scheduler of the cluster is gone; finished tiles are kept.",
-                "Start it again, then run the same command again.",
-            )
-        try:
-            report: RangeReport = future.result()
-        except KilledWorker as error:
-            raise ResourceError(
-                f"{1 + error.allowed_failures} workers were lost one after another at the tile {tuple(tiles[0])}.",
-                f"If they ran out of memory, lower {option('memory')} or {option('tile')}; "
-                "finished tiles are kept.",
-            ) from error
-        except RestoreError as error:
-            raise named(error, self._machine_of(future)) from error
-        except Exception as error:
-            raise ResourceError(
-                f"A worker failed: {error!r} (on {self._machine_of(future)}).",
-                "See the log of that worker; finished tiles are kept.",
-            ) from error
-        self._take(report)
+        """Return the report of a range; None where a cancel was first."""
+        if self.stop.is_set() and future.status in ("cancelled", "lost"):
+            return None
+        report: RangeReport = self._cluster.result(future, f"the tile {tuple(tiles[0])}")
         return report
 
     def _take(self, report: RangeReport) -> None:
@@ -155,20 +166,10 @@ class ClusterRun(LocalRun):
             self._totals.pixels += region.pixels
             self.emit(TileDone(region))
             self._finished.add(region)
+        self.store.remove_part(report.part)
         self._totals.backoffs += report.backoffs
         self._added[report.process] = max(report.added_bytes, self._added.get(report.process, 0))
         self._show(len(self._finished), self._total)
-
-    def _machine_of(self, future: Any) -> str:
-        try:
-            who = self._cluster.client.who_has([future])
-            return ", ".join(address for found in who.values() for address in found) or "a worker"
-        except Exception:
-            return "a worker"
-
-    def _stop_workers(self, running: Mapping[Any, Any]) -> None:
-        """End what workers compute within a tile, and forget what they have not begun."""
-        self._cluster.stop(self._run_id)
 
     @contextlib.contextmanager
     def _tile_messages(self) -> Iterator[None]:

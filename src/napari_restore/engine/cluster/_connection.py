@@ -36,6 +36,8 @@ class RemoteWork:
     """Restores a range of tiles; returns a `RangeReport`."""
     stop: Callable[[str], None]
     """Ends the ranges of a run within a tile."""
+    count: Callable[..., Any]
+    """Counts blocks of the whole image; returns a `BlockPart` for each."""
 
 
 class Cluster:
@@ -93,10 +95,11 @@ class Cluster:
 
     def close(self) -> None:
         """Leave the cluster; one of this machine ends."""
-        # What is lost with the workers is not worth a traceback.
         for each in (self.client, self._owned):
             if each is not None:
-                each.close(timeout=2)
+                # The processes of this machine end with this one in any case.
+                with contextlib.suppress(TimeoutError):
+                    each.close(timeout=PATIENCE)
 
     @property
     def dashboard(self) -> str | None:
@@ -177,6 +180,41 @@ class Cluster:
         with contextlib.suppress(TimeoutError, CancelledError):
             _distributed().wait(list(futures), timeout=seconds, return_when="FIRST_COMPLETED")
         return [future for future in futures if future.status != "pending"]
+
+    def result(self, future: Any, what: str) -> Any:
+        """Return what a worker returned for `future`; raise what has stopped it.
+
+        Errors are named with the machine; `what` says what it was to do.
+        """
+        from distributed import KilledWorker
+
+        if future.status in ("cancelled", "lost"):
+            raise ResourceError(
+                "The scheduler of the cluster is gone; finished tiles are kept.",
+                "Start it again, then run the same command again.",
+            )
+        try:
+            return future.result()
+        except KilledWorker as error:
+            raise ResourceError(
+                f"{1 + error.allowed_failures} workers were lost one after another at {what}.",
+                f"If they ran out of memory, lower {option('memory')} or {option('tile')}; "
+                "finished tiles are kept.",
+            ) from error
+        except RestoreError as error:
+            raise named(error, self._machine_of(future)) from error
+        except Exception as error:
+            raise ResourceError(
+                f"A worker failed at {what}: {error!r} (on {self._machine_of(future)}).",
+                "See the log of that worker; finished tiles are kept.",
+            ) from error
+
+    def _machine_of(self, future: Any) -> str:
+        try:
+            who = self.client.who_has([future])
+            return ", ".join(address for found in who.values() for address in found) or "a worker"
+        except Exception:
+            return "a worker"
 
     def stop(self, run: str) -> None:
         """End the ranges of `run` on all workers within a tile."""

@@ -19,9 +19,12 @@ from napari_restore.engine.memory._budget import PeakMemory
 from napari_restore.engine.planning._plan import Plan
 from napari_restore.engine.planning._tiles import Schedule, box_with_halo
 from napari_restore.engine.running._local_run import LocalRun
+from napari_restore.engine.running._parallel import map_parallel
 from napari_restore.engine.running._pipeline import Pipeline
 from napari_restore.engine.running._tile import TileOutput
 from napari_restore.engine.running._tile_reader import TileInput, TileReader
+from napari_restore.engine.statistics._context import context_exclude
+from napari_restore.engine.statistics._context_blocks import BlockPart, ContextBlocks
 from napari_restore.engine.storage._part_writer import PartWriter
 from napari_restore.engine.storage._store import SHARED
 from napari_restore.images import chunk_cache
@@ -31,6 +34,8 @@ from napari_restore.images import chunk_cache
 class RangeReport:
     """What a worker returns of a range of tiles; no pixels."""
 
+    part: str
+    """Name of the file of the store that has the same lines."""
     lines: list[dict[str, Any]]
     """Entries of the store's journal, one for each finished tile."""
     computed: int
@@ -41,6 +46,14 @@ class RangeReport:
     added_bytes: int
     """Most memory so far beyond the idle worker."""
     backoffs: int
+
+
+def count_parts(plan: Plan, boxes: list[Region], threads: int) -> list[BlockPart]:
+    """Return what `ContextBlocks` of the image of `plan` count in `boxes`, for another process."""
+    image = plan.image.full or plan.image
+    exclude = context_exclude(image, plan.reading.exclude)
+    blocks = ContextBlocks(image, exclude, plan.described, sampled=False)
+    return list(map_parallel(boxes, blocks.part, threads, name="context"))
 
 
 class RangeRun(LocalRun):
@@ -106,6 +119,7 @@ class RangeRun(LocalRun):
             backoff, compute = self._totals.count_backoff, self._tile_work.run
             Pipeline(plan, stop, backoff, Schedule(pending), read, compute).run(write)
         return RangeReport(
+            part=name,
             lines=part.lines,
             computed=len(part.lines) - len(finished),
             seconds=time.perf_counter() - began,

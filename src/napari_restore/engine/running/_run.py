@@ -35,11 +35,13 @@ from napari_restore.engine.running._tile_reader import TileReader
 from napari_restore.engine.statistics._bands import other_bands
 from napari_restore.engine.statistics._context import (
     ROUGH,
+    Counter,
     compute_context,
     context_exclude,
     context_path,
     find_context,
     load_context,
+    on_threads,
 )
 from napari_restore.engine.statistics._prepared import Prepared, prepare
 from napari_restore.engine.storage._store import ResultStore
@@ -242,11 +244,15 @@ class Run:
             exclude=exclude,
             region=region,
             extent=plan.reading.extent,
-            workers=plan.layout.workers,
+            counter=on_threads(plan.layout.workers) if rough else self._counter(),
             progress=self._progress(),
             cancelled=self.stop.is_set,
             sampled=not plan.model.card.placed,
         )
+
+    def _counter(self) -> Counter:
+        """Return what counts blocks of the whole image."""
+        return on_threads(self.plan.layout.workers)
 
     def _work(self, prepared: Prepared) -> TileWork:
         plan, statistics = self.plan, prepared.statistics

@@ -7,7 +7,7 @@ import json
 import math
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from napari_restore.engine.statistics._context_blocks import ContextBlocks, dark
 from napari_restore.engine.statistics._context_file import UNREADABLE, read_context, write_context
 from napari_restore.errors import Cancelled, InputError, option
 from napari_restore.images import Image, attach_pyramid, cache_dir, halve, mark_entry
-from napari_restore.models import Context, context_of
+from napari_restore.models import BlockStatistics, Context, context_of
 
 OVERVIEW_SIDE = 512
 """Overviews of several images are reduced to this side, and further if necessary …"""
@@ -35,6 +35,13 @@ ROUGH = ("overview", "sample")
 ROUGH_BYTES = 64 << 20
 """Contexts of drafts stay in memory up to this: about two of images with three bands."""
 _VERSION = 4
+Counter = Callable[[ContextBlocks], Iterator[BlockStatistics | None]]
+"""Yields the statistics of all blocks, in the order of their boxes."""
+
+
+def on_threads(workers: int) -> Counter:
+    """Return what counts blocks on so many threads of this process."""
+    return lambda blocks: map_parallel(blocks.boxes, blocks.count, workers, name="context")
 
 
 def context_key(
@@ -82,7 +89,7 @@ def compute_context(
     exclude: MaskStrength | None = None,
     region: Region | None = None,
     extent: str = "image",
-    workers: int | None = None,
+    counter: Counter | None = None,
     progress: Callable[[int, int], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
     sampled: bool = True,
@@ -93,7 +100,7 @@ def compute_context(
     "overview" reads a small level, "sample" a few blocks spread over the image; the last of them
     stay in memory. Where there is no small level (any more), "overview" reads such blocks, or all
     of the image unless `sampled`. The context of a level is that of its whole image, in whose
-    pixels region and `exclude` are. Blocks are read and counted by `workers` threads and added up
+    pixels region and `exclude` are. Blocks are read and counted by `counter` and added up
     in one fixed order, so the same bytes come out whatever their number.
     """
     image = image.full or image
@@ -108,8 +115,7 @@ def compute_context(
     if (recent := _recent_rough(key)) is not None:
         return recent
     blocks = ContextBlocks(image, exclude, region, sampled=extent == "sample")
-    counted = map_parallel(blocks.boxes, blocks.count, workers or cores(), name="context")
-    for done, statistics in enumerate(counted, 1):
+    for done, statistics in enumerate((counter or on_threads(cores()))(blocks), 1):
         if cancelled is not None and cancelled():
             raise Cancelled("Cancelled while reading the whole image.")
         blocks.whole.add_statistics(statistics)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
 from napari_restore.engine._region import Region
 from napari_restore.engine.masks._mask_strength import MaskStrength
 from napari_restore.engine.statistics._bands import visible_bands
 from napari_restore.images import Image
-from napari_restore.models import BLOCK, BlockStatistics, ContextPass
+from napari_restore.models import BINS, BLOCK, BlockStatistics, ContextPass
 
 BLOCK_SIDE = 2048
 """Side in pixels of the blocks of a pass: a multiple of every overview factor in use."""
@@ -17,6 +22,22 @@ SAMPLE_CHUNKS = 4
 """A sample reads this many chunks across and down …"""
 SAMPLE_SIDE = 512
 """… at this many pixels squared of each."""
+
+
+@dataclass(frozen=True)
+class BlockPart:
+    """What another process has counted in a block, without the bins that are empty."""
+
+    overview: npt.NDArray[np.float32]
+    """(h, w, C), the block in the overview."""
+    bins: npt.NDArray[np.intp] | None
+    """Numbers of the n bins that are not empty; None where no pixel is valid."""
+    histograms: npt.NDArray[np.int64]
+    """(C, n)."""
+    dark_counts: npt.NDArray[np.int64]
+    """(n,)."""
+    dark_sums: npt.NDArray[np.float64]
+    """(n, C)."""
 
 
 class ContextBlocks:
@@ -58,6 +79,34 @@ class ContextBlocks:
             part = self._measure(block.intersect(block._replace(y0=y, y1=y + self._rows)))
             total = part if total is None else total.plus(part)
         return total
+
+    def part(self, block: Region) -> BlockPart:
+        """Return the statistics of one of `boxes` for `take` in another process."""
+        statistics = self.count(block)
+        overview = self.whole.overview_of(block.y0, block.x0, block.shape)
+        if statistics is None:
+            empty = np.zeros((0, overview.shape[2]))
+            counts = empty[:, 0].astype(np.int64)
+            return BlockPart(overview, None, empty.T.astype(np.int64), counts, empty)
+        used = statistics.histograms.any(axis=0) | (statistics.dark_counts > 0)
+        return BlockPart(
+            overview,
+            np.flatnonzero(used),
+            statistics.histograms[:, used],
+            statistics.dark_counts[used],
+            statistics.dark_sums[used],
+        )
+
+    def take(self, block: Region, part: BlockPart) -> BlockStatistics | None:
+        """Write the overview of a `part` of this image; return its statistics, as `count` does."""
+        self.whole.overview_of(block.y0, block.x0, block.shape)[:] = part.overview
+        if part.bins is None:
+            return None
+        histograms = np.zeros((part.histograms.shape[0], BINS), np.int64)
+        dark_counts, dark_sums = np.zeros(BINS, np.int64), np.zeros((BINS, len(histograms)))
+        histograms[:, part.bins] = part.histograms
+        dark_counts[part.bins], dark_sums[part.bins] = part.dark_counts, part.dark_sums
+        return BlockStatistics(histograms, dark_counts, dark_sums)
 
     def _measure(self, block: Region) -> BlockStatistics | None:
         image, box = self._image, block.shift(self._scope.y0, self._scope.x0)

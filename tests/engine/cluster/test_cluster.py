@@ -1,0 +1,337 @@
+"""Runs on a cluster: the same bytes, whatever is lost on the way."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.transform import from_origin
+
+import napari_restore as nr
+from napari_restore.api import cluster_worker
+from napari_restore.engine import Cluster, Progress, Region, ResultStore, TileDone
+from napari_restore.engine.cluster._ranges import MOST, Ranges
+from napari_restore.engine.statistics._context import (
+    compute_context,
+    context_exclude,
+    find_context,
+)
+from napari_restore.engine.statistics._context_blocks import ContextBlocks
+from napari_restore.errors import BadParameter, Cancelled, ResourceError
+
+distributed = pytest.importorskip("distributed")
+
+AREA = "POLYGON ((500100 4999900, 500900 4999900, 500900 4998800, 500100 4998800, 500100 4999900))"
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """Two workers on threads of this process: a real scheduler, but no start of Python."""
+    with (
+        distributed.LocalCluster(
+            n_workers=2,
+            threads_per_worker=1,
+            processes=False,
+            dashboard_address=None,
+            protocol="tcp",
+        ) as own,
+        distributed.Client(own) as client,
+    ):
+        yield nr.connect(client)
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Path:
+    """1400 × 1700 pixels with nodata; sides are no multiple of a chunk."""
+    path = tmp_path / "scene.tif"
+    pixels = np.random.default_rng(0).integers(1, 200, (3, 1400, 1700), np.uint8)
+    pixels[:, :300, :500] = 0
+    pixels[:, 900:1000, 700:1300] = 0
+    with rasterio.open(
+        path,
+        "w",
+        driver="GTiff",
+        height=1400,
+        width=1700,
+        count=3,
+        dtype="uint8",
+        nodata=0,
+        crs="EPSG:32633",
+        transform=from_origin(500000, 5000000, 1, 1),
+        tiled=True,
+        photometric="RGB",
+    ) as file:
+        file.write(pixels)
+    return path
+
+
+def planned(scene: Path, scratch: Path, model: Any = "dcp", **options: Any) -> Any:
+    whole = {"shared": True, "tile": 512, "workers": 1, "memory": "1GiB", **options}
+    return nr.plan(nr.open_image(scene), nr.load_model(model), scratch=scratch, **whole)
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.mark.parametrize("model", ["dcp", "atmosphere-aerial"])
+@pytest.mark.parametrize("suffix", [".tif", ".zarr"])
+def test_outputs_equal_those_of_one_machine(
+    scene: Path, tmp_path: Path, cluster: Cluster, model: str, suffix: str
+) -> None:
+    outputs = []
+    for name, where in (("alone", None), ("cluster", cluster)):
+        output = tmp_path / f"{name}{suffix}"
+        image, net = nr.open_image(scene), nr.load_model(model)
+        scratch = None if suffix == ".zarr" else tmp_path / name
+        plan = nr.plan(
+            image, net, shared=where is not None, tile=512, output=output, scratch=scratch
+        )
+        job = nr.start(plan) if where is None else nr.start(plan, cluster=where)
+        job.result().save(output)
+        outputs.append(output)
+    alone, spread = (files_in(path) or path.read_bytes() for path in outputs)
+    assert alone == spread
+
+
+@pytest.mark.parametrize("exclude", [None, AREA])
+def test_workers_count_the_statistics_of_the_image(
+    scene: Path,
+    tmp_path: Path,
+    cluster: Cluster,
+    exclude: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("napari_restore.engine.statistics._context_blocks.BLOCK_SIDE", 512)
+    plan = planned(scene, tmp_path, exclude=exclude)
+    counted: list[Region] = []
+    part = ContextBlocks.part
+    monkeypatch.setattr(
+        ContextBlocks, "part", lambda self, box: counted.append(box) or part(self, box)
+    )
+    nr.start(plan, cluster=cluster).result()
+    assert len(counted) == 12
+    mask = context_exclude(plan.image, plan.reading.exclude)
+    found = find_context(plan.image, mask)
+    alone = compute_context(plan.image, exclude=mask)
+    for name in ("overview", "histograms", "dark_counts", "dark_sums"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(alone, name))
+
+
+def test_progress_counts_the_tiles_of_all_workers(
+    scene: Path, tmp_path: Path, cluster: Cluster
+) -> None:
+    plan = planned(scene, tmp_path)
+    events = list(nr.start(plan, cluster=cluster))
+    shown = [(event.done, event.total) for event in events if isinstance(event, Progress)]
+    assert shown[-1] == (12, 12)
+    assert len({event.region for event in events if isinstance(event, TileDone)}) == 12
+    assert not list((plan.store / "parts").iterdir())
+    record = events[-1].record
+    assert record["measured"]["tiles_done"] == 12
+    assert all(each["added_ram_bytes"] >= 0 for each in record["measured"]["workers"].values())
+
+
+def test_a_cancelled_run_goes_on_without_a_cluster(
+    scene: Path, tmp_path: Path, cluster: Cluster
+) -> None:
+    plan = planned(scene, tmp_path)
+    job = nr.start(plan, cluster=cluster)
+    for event in job:
+        if isinstance(event, TileDone):
+            job.cancel()
+            break
+    with pytest.raises(Cancelled):
+        job.result()
+    kept = len(ResultStore.attach(plan.store).journal)
+    assert kept
+    result = nr.start(plan).result()
+    assert result.record["measured"]["tiles_resumed"] == kept
+    assert result.record["measured"]["tiles_done"] == 12 - kept
+
+
+def test_what_a_lost_worker_finished_is_not_computed_again(
+    scene: Path, tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker dies after the first tile of a range: here, as an error that dask tries again."""
+    plan = planned(scene, tmp_path)
+    finished: list[Region] = []
+    from napari_restore.engine import RangeRun
+
+    restore, failures = RangeRun.restore, threading.Semaphore(1)
+
+    def dies(self: Any, name: str, tiles: Any, stop: Any, done: Any) -> Any:
+        if failures.acquire(blocking=False):
+            restore(self, name, tiles[:1], stop, finished.append)
+            raise ConnectionError("the worker is lost")
+        return restore(self, name, tiles, stop, finished.append)
+
+    monkeypatch.setattr(RangeRun, "restore", dies)
+    submit = cluster.client.submit
+    monkeypatch.setattr(
+        cluster.client, "submit", lambda *a, **options: submit(*a, **options, retries=1)
+    )
+    nr.start(plan, cluster=cluster).result()
+    assert len(finished) == len(set(finished)) == 12
+
+
+def test_parts_of_a_lost_client_are_taken_over(
+    scene: Path, tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = planned(scene, tmp_path)
+    with monkeypatch.context() as patch:
+        # The client dies before it has taken any report.
+        patch.setattr(
+            "napari_restore.engine.cluster._cluster_run.ClusterRun._take",
+            lambda self, report: (_ for _ in ()).throw(KeyError("killed")),
+        )
+        with pytest.raises(KeyError, match="killed"):
+            nr.start(plan, cluster=cluster).result()
+    parts = list((plan.store / "parts").glob("*.jsonl"))
+    lines = sum(len(part.read_text().splitlines()) for part in parts)
+    assert lines
+    result = nr.start(plan).result()
+    assert result.record["measured"]["tiles_resumed"] >= lines
+    assert not list((plan.store / "parts").iterdir())
+
+
+def test_levels_are_made_by_whoever_ends_the_run(
+    scene: Path, tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = planned(scene, tmp_path / "a", pyramid=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "napari_restore.engine.running._run.Run._complete_levels",
+            lambda self: (_ for _ in ()).throw(ResourceError("killed", "")),
+        )
+        with pytest.raises(ResourceError, match="killed"):
+            nr.start(plan, cluster=cluster).result()
+    result = nr.start(plan).result()
+    alone = nr.start(planned(scene, tmp_path / "b", pyramid=True)).result()
+    for number in range(alone.store.level_count):
+        expected, found = (store.array(str(number))[:] for store in (alone.store, result.store))
+        np.testing.assert_array_equal(expected, found)
+
+
+# -- bad input -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("local:0", "names no number"),
+        ("local:two", "names no number"),
+        ("host", "is no cluster"),
+        ("none.json", "no scheduler file"),
+    ],
+)
+def test_addresses_that_are_none(address: str, message: str) -> None:
+    with pytest.raises(BadParameter, match=message):
+        nr.connect(address)
+
+
+def test_no_scheduler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("napari_restore.engine.cluster._connection.PATIENCE", 0.2)
+    with pytest.raises(BadParameter, match=r"There is no scheduler at tcp://127\.0\.0\.1:9"):
+        nr.connect("tcp://127.0.0.1:9")
+
+
+def test_a_model_that_sweeps_is_refused(tmp_path: Path, cluster: Cluster, sample: Path) -> None:
+    plan = planned(sample, tmp_path, "inf-dehaze-small", tile=None)
+    with pytest.raises(BadParameter, match="runs on one machine only"):
+        nr.start(plan, cluster=cluster)
+
+
+def test_a_plan_whose_tiles_share_chunks_is_refused(
+    scene: Path, tmp_path: Path, cluster: Cluster
+) -> None:
+    plan = nr.plan(nr.open_image(scene), nr.load_model("dcp"), scratch=tmp_path, tile=384)
+    with pytest.raises(BadParameter, match="share chunks"):
+        nr.start(plan, cluster=cluster)
+
+
+def test_an_array_is_refused(tmp_path: Path, cluster: Cluster) -> None:
+    plan = nr.plan(np.zeros((600, 600, 3), np.uint8), "dcp", shared=True, scratch=tmp_path)
+    with pytest.raises(BadParameter, match="must be files"):
+        nr.start(plan, cluster=cluster)
+
+
+def test_versions_that_differ_are_refused(
+    scene: Path, tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = planned(scene, tmp_path)
+    there = {"processor": "x86_64 AVX512", "napari-restore": "0.0", "torch": "2", "numpy": "2"}
+    monkeypatch.setattr(cluster, "_asked", lambda *a: {"tcp://other:1": there})
+    with pytest.raises(BadParameter, match=r"tcp://other:1 has napari-restore 0\.0"):
+        nr.start(plan, cluster=cluster).result()
+
+
+def test_what_a_worker_does_not_see_is_named_with_it(
+    scene: Path, tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = planned(scene, tmp_path)
+
+    def elsewhere(task: Any) -> None:
+        raise ResourceError("The folder /mnt/x of the result is not visible there.", "Share it.")
+
+    work = cluster.work
+    monkeypatch.setattr(cluster, "work", replace(work, check=elsewhere))
+    with pytest.raises(ResourceError, match=r"not visible there \(on tcp://127"):
+        nr.start(plan, cluster=cluster).result()
+
+
+def test_other_weights_are_refused(scene: Path, tmp_path: Path) -> None:
+    plan = planned(scene, tmp_path, "haze-unet")
+    task = {**nr.api._cluster.cluster_task(plan), "weights_sha256": "0" * 64}
+    with pytest.raises(nr.errors.BadModel, match="are not those of the plan"):
+        cluster_worker._plan(task)
+
+
+# -- ranges --------------------------------------------------------------------------
+
+
+def grid(rows: int, columns: int, edge: int = 512) -> list[Region]:
+    return [
+        Region(y * edge, x * edge, (y + 1) * edge, (x + 1) * edge)
+        for y in range(rows)
+        for x in range(columns)
+    ]
+
+
+def test_ranges_hand_out_each_tile_once() -> None:
+    tiles = grid(13, 11)
+    ranges, found = Ranges(tiles, 512), []
+    while len(ranges):
+        part = ranges.pop(3)
+        ranges.measured(len(part), 0.01)
+        assert 0 < len(part) <= MOST
+        found += part
+    assert sorted(found) == sorted(tiles)
+    assert len(found) == len(tiles)
+
+
+def test_ranges_take_about_as_long_as_they_should() -> None:
+    ranges = Ranges(grid(40, 40), 512)
+    assert len(ranges.pop(2)) == 1
+    ranges.measured(1, 0.5)
+    assert len(ranges.pop(2)) == 4
+    ranges.measured(1, 9.5)
+    assert len(ranges.pop(2)) == 1
+
+
+def test_a_range_is_a_neighbourhood() -> None:
+    ranges = Ranges(grid(16, 16), 512)
+    ranges.measured(16, 2.0)
+    part = ranges.pop(2)
+    assert len(part) == 16
+    assert max(tile.y1 for tile in part) == max(tile.x1 for tile in part) == 4 * 512
