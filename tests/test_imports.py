@@ -16,6 +16,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "src" / "napari_restore"
 
 ALLOWED = {
     "errors": set(),
+    "_addresses": set(),
     "_format": {"errors"},
     "_json_shapes": set(),
     "_options": set(),
@@ -23,10 +24,10 @@ ALLOWED = {
     "_garbage": set(),
     "_heap": set(),
     "_replacing": set(),
-    "records": {"errors", "_json_shapes", "_options", "_replacing"},
+    "records": {"errors", "_addresses", "_json_shapes", "_options", "_replacing"},
     "metrics": {"errors", "_entry_points"},
     "sample": set(),
-    "images": {"errors", "_json_shapes", "_options"},
+    "images": {"errors", "_addresses", "_json_shapes", "_options"},
     "models": {"errors", "_json_shapes", "_entry_points", "_replacing"},
     "engine": {
         *("errors", "_heap", "_json_shapes", "_options", "_replacing", "records", "_format"),
@@ -46,7 +47,17 @@ ALLOWED = {
     },
     "": {"engine", "api"},
     "__main__": {"commands"},
-    "commands": {"errors", "_format", "_heap", "_options", "api", "records", "sample", ""},
+    "commands": {
+        "errors",
+        "_addresses",
+        "_format",
+        "_heap",
+        "_options",
+        "api",
+        "records",
+        "sample",
+        "",
+    },
     "plugin": {"errors", "_format", "_options", "api", "records", "metrics", "sample", ""},
 }
 """Part → the other parts of ours it may import; "" is `import napari_restore` itself."""

@@ -255,5 +255,8 @@ def repeat_attribution(
         question["box"] = Region(*question["box"])
     clear = record_file.record["attribution"].get("baseline_fingerprint")
     if clear is not None and question.get("baseline") is not None:
-        record_file.check_image(open_image(question["baseline"]), clear, "clear image")
+        from napari_restore import images
+
+        # A record has named it: not `open_image` of this package, which takes addresses.
+        record_file.check_image(images.open_image(question["baseline"]), clear, "clear image")
     return attribute(image, model, **question, **task["options"], **options)

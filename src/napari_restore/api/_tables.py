@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from napari_restore.engine import Event
     from napari_restore.explain import AttributionTable, Place
+    from napari_restore.images import Image
     from napari_restore.models import Labelled
 
 
@@ -97,7 +98,7 @@ def attribute_table(
             groups,
             loaded,
             question,
-            open_image=lambda source: open_image(source, **image_options),
+            open_image=lambda source: _open_named(source, image_options),
             spec_of=lambda source: _spec_of(source, image_options),
             extra=extra or {},
             emit=emit or draw_event,
@@ -137,7 +138,8 @@ def repeat_table(
     record_file.check_files(task["files"])
     baseline = recorded["question"].get("baseline")
     if baseline is not None and task["baseline_fingerprint"] is not None:
-        record_file.check_image(open_image(baseline), task["baseline_fingerprint"], "clear image")
+        clear = _open_named(baseline, {})
+        record_file.check_image(clear, task["baseline_fingerprint"], "clear image")
     models = []
     for each in task["models"]:
         models.append(Labelled(each["label"], load_described(each["spec"], trust=trust)))
@@ -178,7 +180,7 @@ def _table(
     fingerprint = None
     if baseline is not None and baseline not in NAMES and Path(baseline).exists():
         baseline = question["baseline"] = os.path.abspath(baseline)
-        fingerprint = open_image(baseline).fingerprint
+        fingerprint = _open_named(baseline, {}).fingerprint
     table = make_table(
         groups,
         models,
@@ -192,6 +194,15 @@ def _table(
     if task is not None:
         task |= {"files": digests(question), "baseline_fingerprint": fingerprint}
     return replace(table, measures={**table.measures, "task": task})
+
+
+def _open_named(source: Any, options: ImageOptions) -> Image:
+    """Open an image that a table of boxes or a record may have named: an address needs consent."""
+    from napari_restore import images
+
+    if isinstance(source, images.Image):
+        return open_image(source, bands=options.get("bands"))
+    return images.open_image(source, **options)
 
 
 def _spec_of(source: Any, options: ImageOptions) -> dict[str, Any] | None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from string import Formatter
 from typing import Any
 
+from napari_restore._addresses import without_queries
 from napari_restore._format import size_of
 from napari_restore.api import IMAGE_SUFFIXES
 from napari_restore.errors import BadOutput, InputError
@@ -126,7 +127,9 @@ def items_of(
     records = [_record_path(record, group[0], len(groups)) for group in groups]
     # Side maps have fixed names, so that several images need a folder each.
     folders = [
-        Path(maps) / (Path(group[0]).stem if len(groups) > 1 else "") if maps is not None else None
+        Path(maps) / (Path(without_queries(group[0])).stem if len(groups) > 1 else "")
+        if maps is not None
+        else None
         for group in groups
     ]
     items = [Item(*each) for each in zip(groups, outputs, records, folders, strict=True)]
@@ -137,7 +140,7 @@ def items_of(
 
 def output_name(pattern: str, source: str) -> str:
     """Return the name of the output of `source`; raises `BadOutput` for a pattern that gives none."""
-    path = Path(source)
+    path = Path(without_queries(source))
     suffix = path.suffix if path.suffix.lower() in WRITABLE else ".tif"
     values = {"stem": path.stem, "suffix": suffix}
     try:
@@ -163,7 +166,7 @@ def _record_path(pattern: str | None, source: str, images: int) -> Path | None:
             f"{images} images cannot share the record {pattern}.",
             "Put {stem} in the name, for instance {stem}.json.",
         )
-    return Path(pattern.replace("{stem}", Path(source).stem))
+    return Path(pattern.replace("{stem}", Path(without_queries(source)).stem))
 
 
 def _refuse_duplicates(paths: Sequence[Path], option: str) -> None:

@@ -26,6 +26,7 @@ from .export._adopt import adopt_zarr, can_adopt
 from .export._job import ExportOptions, FormatOptions, Pixels, SaveOptions
 from .export._write import check_output, write_image
 from .files._exif import upright_exif
+from .files._remote import names_address
 from .levels._making import attach_pyramid
 from .levels._reduce import halve, level_sizes
 from .masks._files import keep_gradient, keep_polygons, keep_strengths, persistent_mask
@@ -84,6 +85,7 @@ __all__ = [
     "lock_file",
     "mark_entry",
     "mark_use",
+    "names_address",
     "needs_percentile",
     "open_image",
     "owner_in",

@@ -302,7 +302,7 @@ def open_image(
     """Open an image lazily.
 
     Nothing is written beside it, and nothing is read but the file, what lies beside
-    it under its name, and what it names below its own folder. The network is never used.
+    it under its name, and what it names below its own folder. The network is used only for an address with `allow_outside`.
 
     Parameters
     ----------
@@ -323,8 +323,8 @@ def open_image(
     level
         Take this level as the image; see `Image.level_view`.
     allow_outside
-        Let a VRT take its pixels from files outside its own folder, on this computer.
-        Say so only for files you trust.
+        Let a VRT take its pixels from files outside its own folder, on this computer, and let
+        `source` be an address. Say so only for files you trust.
     cancelled
         Called between the steps of opening; once it is true, `Cancelled` is raised.
 
@@ -368,7 +368,7 @@ def _open_paths(
     cancelled: Callable[[], bool] | None,
 ) -> Image:
     readers_ = [reader_of(path, allow_outside=allow_outside, cancelled=cancelled) for path in paths]
-    names = [str(reader.path) for reader in readers_]
+    names = [getattr(reader.path, "address", str(reader.path)) for reader in readers_]
     spec: dict[str, Any] = {"source": names if len(names) > 1 else names[0]}
     if stack:
         spec["stack"] = True

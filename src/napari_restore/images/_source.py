@@ -65,6 +65,8 @@ class Source(ABC):
     """
 
     PRIORITY: ClassVar[int] = 0
+    concurrent_reads: ClassVar[int] = 1
+    """Chunks of a box that are read at once: more than one where a server takes its time for each."""
 
     # -- mandatory ---------------------------------------------------------------
     levels: tuple[Level, ...]

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
+from napari_restore._addresses import without_queries
 from napari_restore._json_shapes import mismatches, read_json
 from napari_restore._replacing import replacing
 from napari_restore.errors import CONTROLS, BadOutput, DiskFull, InputError, is_disk_full, option
@@ -51,9 +52,10 @@ def strict_json(data: Any, indent: int | None = None) -> str:
 
     NaN and infinity become the strings "nan", "inf" and "-inf"; other types become their string.
     Control characters, which a terminal would interpret, and bytes of names that are not UTF-8 are
-    escaped.
+    escaped. Addresses lose their queries, which may be signatures.
     """
     text = json.dumps(_plain(data), indent=indent, ensure_ascii=False, allow_nan=False)
+    text = without_queries(text)
     # Newlines occur only between values: within them they are escaped already.
     return CONTROLS.sub(lambda m: m[0] if m[0] == "\n" else json.dumps(m[0])[1:-1], text)
 

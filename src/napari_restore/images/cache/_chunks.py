@@ -8,6 +8,7 @@ import threading
 import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -194,10 +195,27 @@ def _put_together(
 ) -> None:
     """Fill `out`, the pixels of `box`, with the result of `read` for every chunk it touches."""
     y0, x0, y1, x1 = box
-    for row, column, (cy0, cx0, cy1, cx1) in chunks_of(source.levels[level], box):
+    places = list(chunks_of(source.levels[level], box))
+    for (_, _, (cy0, cx0, cy1, cx1)), chunk in _each_chunk(places, read, source, level):
         top, left = max(y0, cy0), max(x0, cx0)
         bottom, right = min(y1, cy1), min(x1, cx1)
-        chunk = read(source, level, row, column)
         out[top - y0 : bottom - y0, left - x0 : right - x0] = chunk[
             top - cy0 : bottom - cy0, left - cx0 : right - cx0
         ]
+
+
+def _each_chunk(
+    places: list[tuple[int, int, Box]],
+    read: Callable[[Source, int, int, int], Array],
+    source: Source,
+    level: int,
+) -> Iterator[tuple[tuple[int, int, Box], Array]]:
+    """Yield the chunks at `places` in their order; those of a server are asked for at once."""
+    at_once = min(len(places), source.concurrent_reads)
+    if at_once <= 1:
+        for place in places:
+            yield place, read(source, level, *place[:2])
+        return
+    with ThreadPoolExecutor(at_once, "fetch") as pool:
+        chunks = pool.map(lambda place: read(source, level, *place[:2]), places)
+        yield from zip(places, chunks, strict=True)

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from napari_restore.errors import UnreadableImage
+from napari_restore.images.files._remote import RemotePath, ask
+
 MEBI = 2**20
 BLOCKS = 64
 BLOCK_BYTES = 4096
@@ -17,11 +20,18 @@ _HASHED_FILES = 64
 def fingerprint_files(paths: Iterable[Path]) -> str:
     """Return a hex digest over size, first and last MiB, and 64 fixed blocks of each file.
 
-    The modification time is not part of it: a copied file keeps its fingerprint.
+    The modification time is not part of it: a copied file keeps its fingerprint. Of a file at an
+    address it is over that, size and ETag. Raises `OSError`.
     """
     digest = hashlib.sha256()
     for path in paths:
-        if path.is_dir():
+        if isinstance(path, RemotePath):
+            try:
+                answer = ask(path)
+            except UnreadableImage as error:
+                raise OSError(error.message) from error
+            digest.update(f"{path};{answer.size};{answer.tag}".encode())
+        elif path.is_dir():
             _add_folder(digest, path)
         else:
             _add_file(digest, path)

@@ -19,6 +19,8 @@ from napari_restore.images.files._drivers import (
     PROXY_EXCEPTIONS,
     WITHOUT_SIDECARS,
 )
+from napari_restore.images.files._remote import DRIVERS as REMOTE_DRIVERS
+from napari_restore.images.files._remote import options_for
 
 IDLE_LIMIT = 48
 """Datasets kept open in the whole process while no thread reads them."""
@@ -34,6 +36,16 @@ class Key(NamedTuple):
     """Overview level; None is full resolution."""
     sidecars: bool = True
     """False: files beside it are ignored; see `check_references`."""
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether it is read from a server."""
+        return self.path.startswith("/vsicurl/")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Settings of GDAL under which it is read, beside those of all."""
+        return options_for(self.path) if self.is_remote else {}
 
 
 def environment(**options: Any) -> Any:
@@ -107,7 +119,8 @@ def open_dataset(key: Key | tuple[str, int | None]) -> Any:
     # Not rasterio.open, which takes one driver or all, network drivers included. GDAL's own sharing
     # would return one dataset to two threads.
     with alone:
-        return _reader()(key.path, driver=list(DRIVERS), sharing=False, **extra)
+        drivers = list(REMOTE_DRIVERS if key.is_remote else DRIVERS)
+        return _reader()(key.path, driver=drivers, sharing=False, **extra)
 
 
 def open_for_writing(path: Path, mode: str = "w", **creation: Any) -> Any:
@@ -164,7 +177,7 @@ class _Handles:
     def lend(self, key: Key | tuple[str, int | None]) -> Iterator[Any]:
         """Lend a dataset that no other thread uses; it stays open for the next reader."""
         key = Key(*key)
-        with environment():
+        with environment(**key.options):
             lent = self._take(key) or _open(key)
             try:
                 yield lent.dataset

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
 import numpy as np
 import numpy.typing as npt
@@ -71,10 +72,8 @@ class GdalReader(Reader):
         self._sidecars = references.sidecars
         self._allow_outside = allow_outside
         self.notes += references.notes
-        self._table: Array | None = None
-        self._rows: Any = None
-        self._rows_lock = threading.Lock()
-        with _gdal_errors(path), environment():
+        self._start()
+        with gdal_errors(path), self._environment():
             dataset = open_dataset(self._key(None))
             try:
                 check_listed(data, dataset.files, allow_outside=allow_outside)
@@ -84,6 +83,15 @@ class GdalReader(Reader):
                     self.block_bytes = max(self.block_bytes, references.block_bytes)
             finally:
                 dataset.close()
+
+    def _start(self) -> None:
+        self._table: Array | None = None
+        self._rows: Any = None
+        self._rows_lock = threading.Lock()
+
+    def _environment(self, **options: Any) -> Any:
+        """Return the settings of GDAL under which the file is read."""
+        return environment(**options)
 
     def _key(self, overview: int | None) -> Key:
         return Key(self._path, overview, self._sidecars)
@@ -177,13 +185,17 @@ class GdalReader(Reader):
     # -- pixels ------------------------------------------------------------------
     def read_chunk(self, level: int, row: int, column: int) -> Array:
         y0, x0, y1, x1 = chunk_box(self.levels[level], row, column)
-        with _gdal_errors(self.path), handles.lend(self._key(self._overviews[level])) as dataset:
+        with gdal_errors(self.path), handles.lend(self._key(self._overviews[level])) as dataset:
             stored = self._read(dataset, y0, x0, y1, x1)
         return self._shown(stored)
 
     def read_rows(self, y0: int, y1: int) -> Array:
         # A dataset of its own keeps its position in the file from one call to the next.
-        with self._rows_lock, _gdal_errors(self.path), environment(GDAL_NUM_THREADS="ALL_CPUS"):
+        with (
+            self._rows_lock,
+            gdal_errors(self.path),
+            self._environment(GDAL_NUM_THREADS="ALL_CPUS"),
+        ):
             if self._rows is None:
                 self._rows = open_dataset(self._key(None))
             stored = self._read(self._rows, y0, 0, y1, self.levels[0].width)
@@ -210,7 +222,7 @@ class GdalReader(Reader):
         if self._kind == "mask":
             y0, x0, y1, x1 = box
             with (
-                _gdal_errors(self.path),
+                gdal_errors(self.path),
                 handles.lend(self._key(self._overviews[level])) as dataset,
             ):
                 valid &= dataset.dataset_mask(window=((y0, y1), (x0, x1))) != 0
@@ -290,7 +302,7 @@ def _data_file(path: Path, head: bytes) -> Path:
 
 
 @contextlib.contextmanager
-def _gdal_errors(path: Path) -> Iterator[None]:
+def gdal_errors(path: Path) -> Iterator[None]:
     """Turn GDAL's errors into one sentence with a next step."""
     from rasterio._err import CPLE_BaseError
     from rasterio.errors import RasterioError
@@ -300,6 +312,9 @@ def _gdal_errors(path: Path) -> Iterator[None]:
     except (RasterioError, CPLE_BaseError, OSError, MemoryError) as error:
         cause = error.__cause__ or error
         text = " ".join(str(cause).split()) or "it does not fit into memory"
+        if query := urlsplit(getattr(path, "address", "")).query:
+            # GDAL names the end of an address, with its signature.
+            text = text.replace(f"?{query}", "")
         raise UnreadableImage(
             f"{path.name} cannot be read: {text[:200].rstrip('.')}.",
             "Check the file, or copy it again.",

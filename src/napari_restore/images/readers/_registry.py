@@ -9,11 +9,13 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
+from napari_restore._addresses import without_queries
 from napari_restore._options import Pathlike
-from napari_restore.errors import UnreadableImage
+from napari_restore.errors import OutsideFolder, UnreadableImage, option
 from napari_restore.images._reader import Reader
 from napari_restore.images.files._cancelling import cancellable
 from napari_restore.images.files._claims import check_bands, check_block
+from napari_restore.images.files._remote import is_address
 from napari_restore.images.levels._row_pyramid import row_levels
 from napari_restore.images.readers._gdal import GdalReader
 from napari_restore.images.readers._heif import HeifReader
@@ -23,6 +25,7 @@ from napari_restore.images.readers._openexr import OpenExrReader
 from napari_restore.images.readers._oriented import OrientedReader
 from napari_restore.images.readers._radiance import RadianceReader
 from napari_restore.images.readers._raw import RawReader
+from napari_restore.images.readers._remote import RemoteReader
 
 HEAD_BYTES = 4096
 
@@ -54,7 +57,18 @@ def reader_of(
 
     Raises `UnreadableImage`, `Cancelled`.
     """
-    path = _local(os.fspath(given))
+    text = os.fspath(given)
+    if is_address(text):
+        if not allow_outside:
+            raise OutsideFolder(
+                f"{without_queries(text)} is an address, and a file has named it.",
+                f"If you trust it, allow it with {option('allow_outside', True)}.",
+            )
+        with cancellable(cancelled):
+            remote = RemoteReader(text)
+            _check_chunks(remote)
+            return _upright(remote)
+    path = _local(text)
     head = _head_of(path)
     with cancellable(cancelled):
         for reader in READERS:

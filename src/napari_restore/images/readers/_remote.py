@@ -1,0 +1,60 @@
+"""Reader of GeoTIFF, COG and JPEG 2000 at an address, by ranges."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+from napari_restore.errors import UnreadableImage
+from napari_restore.images._reader import Reader
+from napari_restore.images.files import _tiff
+from napari_restore.images.files._exif import PhotoTags
+from napari_restore.images.files._handles import environment, open_dataset
+from napari_restore.images.files._remote import RemotePath, ask, options_for
+from napari_restore.images.readers._gdal import GdalReader, gdal_errors
+from napari_restore.images.readers._gdal_description import tags_of
+
+MAGIC = (*_tiff.MAGIC, b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
+
+
+class RemoteReader(GdalReader):
+    """A file that a server sends in ranges: only those of the chunks that are read are asked for.
+
+    Files beside it are ignored. The fingerprint is what the server says: address, size and ETag.
+    """
+
+    concurrent_reads = 16
+
+    def __init__(self, address: str) -> None:
+        remote = RemotePath.of(address)
+        path = cast("Path", remote)
+        Reader.__init__(self, path)
+        answer = ask(remote)
+        if not answer.head.startswith(MAGIC):
+            raise UnreadableImage(
+                f"{path} is no GeoTIFF and no JPEG 2000.",
+                "Other formats cannot be read by ranges: download it first and open the copy.",
+            )
+        # `options_for` lets no file beside it be read.
+        self.photo, self._sidecars, self._allow_outside = PhotoTags(), True, False
+        self._path = f"/vsicurl/{address}"
+        self._start()
+        with gdal_errors(path), self._environment():
+            dataset = open_dataset(self._key(None))
+            try:
+                self._check_alone(dataset)
+                self._describe(dataset)
+            finally:
+                dataset.close()
+        self._files = (path,)
+
+    def _check_alone(self, dataset: Any) -> None:
+        """Raise `UnreadableImage` where the file names another one, before GDAL looks for overviews."""
+        if tags_of(dataset, ns="OVERVIEWS") or set(dataset.files) - {self._path}:
+            raise UnreadableImage(
+                f"{self.path} takes pixels from another file.",
+                "Download both first and open the copy.",
+            )
+
+    def _environment(self, **options: Any) -> Any:
+        return environment(**options_for(self._path), **options)

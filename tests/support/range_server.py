@@ -1,0 +1,82 @@
+"""A web server on this machine that sends files in ranges, and fails on demand."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+
+class RangeServer:
+    """Serves the files of `folder` from ``.address``; use it as a context manager.
+
+    `codes` are answered instead of the next files, `delay` is in seconds per request; `stalls` after
+    half of what is asked for; without `ranges` whole files are sent.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.codes: list[int] = []
+        self.delay, self.stalls, self.ranges, self.tag = 0.0, False, True, '"1"'
+        self.sent, self.requests = 0, 0
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                server._answer(self)
+
+            def do_HEAD(self) -> None:
+                server._answer(self)
+
+            def log_message(self, *_: Any) -> None:
+                """Print nothing."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.address = f"http://127.0.0.1:{self._server.server_port}"
+
+    def __enter__(self) -> RangeServer:
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def _answer(self, request: BaseHTTPRequestHandler) -> None:
+        self.requests += 1
+        time.sleep(self.delay)
+        path = self.folder / request.path.partition("?")[0].lstrip("/")
+        code = self.codes.pop(0) if self.codes else 200 if path.is_file() else 404
+        if code != 200:
+            request.send_response(code)
+            request.send_header("Content-Length", "0")
+            request.end_headers()
+            return
+        content = path.read_bytes()
+        size, asked = len(content), request.headers.get("Range")
+        part = re.fullmatch(r"bytes=(\d+)-(\d*)", asked or "") if self.ranges else None
+        low, high = 0, size
+        if part is not None:
+            low, high = int(part[1]), min(size, int(part[2] or size - 1) + 1)
+        body = content[low:high]
+        request.send_response(206 if part is not None else 200)
+        if part is not None:
+            request.send_header("Content-Range", f"bytes {low}-{high - 1}/{size}")
+        request.send_header("Content-Length", str(len(body)))
+        request.send_header("Accept-Ranges", "bytes" if self.ranges else "none")
+        request.send_header("ETag", self.tag)
+        request.end_headers()
+        if request.command == "HEAD":
+            return
+        if self.stalls and low > 0:
+            request.wfile.write(body[: len(body) // 2])
+            request.close_connection = True
+            return
+        self.sent += len(body)
+        request.wfile.write(body)
