@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 
 import numpy as np
@@ -59,6 +60,34 @@ def test_a_broken_file_does_not_stop_the_others(cli, tmp_path):
     assert run.code == 2
     assert [entry["status"] for entry in run.json["images"]] == ["done", "failed", "done"]
     assert run.json["images"][1]["error"]["message"]
+
+
+def table_in(folder):
+    with (folder / "restore_summary.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_table_has_a_line_for_each_image(cli, tmp_path):
+    folder, out = folder_of(tmp_path, "a.tif", "c.tif"), tmp_path / "out"
+    (folder / "b.tif").write_bytes(b"II*\0")
+    run = cli("restore", folder, "-o", out, "--model", "identity", "--json")
+    rows = table_in(out)
+    assert [row["status"] for row in rows] == ["done", "failed", "done"]
+    error = run.json["images"][1]["error"]
+    assert rows[1]["error"] == f"{error['message']} {error['hint']}"
+    assert rows[0]["bytes"] == str((out / "a_clear.tif").stat().st_size)
+    assert rows[2]["output"] == str(out / "c_clear.tif")
+
+
+def test_fail_fast_stops_at_the_first_error(cli, tmp_path):
+    folder, out = folder_of(tmp_path, "a.tif", "c.tif"), tmp_path / "out"
+    (folder / "b.tif").write_bytes(b"II*\0")
+    run = cli("restore", folder, "-o", out, "--model", "identity", "--fail-fast")
+    assert run.code == 2 and "b.tif" in run.err
+    assert [row["status"] for row in table_in(out)] == ["done", "failed", "waiting"]
+    (folder / "b.tif").unlink()
+    assert cli("restore", folder, "-o", out, "--model", "identity", "--fail-fast").code == 0
+    assert [row["status"] for row in table_in(out)] == ["skipped", "done"]
 
 
 def test_a_folder_without_images_is_refused(cli, tmp_path):

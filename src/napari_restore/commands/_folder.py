@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from napari_restore._addresses import without_queries
 from napari_restore._format import size_of
 from napari_restore.commands._arguments import load_model, open_image, plan_arguments
 from napari_restore.commands._checks import files_among
@@ -61,6 +62,7 @@ def restore_folder(
     entries: list[dict[str, Any]] = []
     for number, item in enumerate(items, start=1):
         runner.announce(item, number, len(items))
+        began = time.perf_counter()
         entry: dict[str, Any] = {"input": list(item.sources), "output": str(item.output)}
         stop: RestoreError | None = None
         try:
@@ -72,10 +74,13 @@ def restore_folder(
             entry |= {"status": "failed", "error": as_json(restore_error)}
             exit_code = exit_code or restore_error.exit_code
             # These errors would affect the next image, too.
-            stop = restore_error if isinstance(restore_error, (Cancelled, DiskFull)) else None
+            ends = isinstance(restore_error, (Cancelled, DiskFull))
+            stop = restore_error if ends or options.fail_fast else None
             if stop is None:
-                write_error(f"{item.sources[0]}: {with_flags(restore_error.sentence)}")
-        entries.append(entry)
+                source = without_queries(item.sources[0])
+                write_error(f"{source}: {with_flags(restore_error.sentence)}")
+        entries.append(entry | {"seconds": time.perf_counter() - began})
+        summary.write_table(items, entries)
         if stop is not None:
             raise stop
         summary.add(item.output, entry)

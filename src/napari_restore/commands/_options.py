@@ -285,6 +285,9 @@ def add_run_options(
         metavar="local:N|tcp://HOST:PORT|FILE.json",
         help="compute on N processes of this machine, or on the workers of a dask scheduler",
     )
+    engine.add_argument(
+        "--fail-fast", action="store_true", help="of several images, stop at the first that fails"
+    )
     resume = engine.add_mutually_exclusive_group()
     resume.add_argument(
         "--resume",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from string import Formatter
@@ -15,7 +17,7 @@ from napari_restore._addresses import without_queries
 from napari_restore._format import size_of
 from napari_restore.api import IMAGE_SUFFIXES
 from napari_restore.errors import BadOutput, InputError
-from napari_restore.records import write_json
+from napari_restore.records import write_json, write_text
 
 WRITABLE = frozenset({".tif", ".tiff", ".zarr", ".png", ".jpg", ".jpeg", ".webp"})
 """Suffixes kept for the output; everything else becomes .tif."""
@@ -229,6 +231,30 @@ class Summary:
             return
         self.entries[output.name] = entry
         write_json(self.path, {"images": self.entries})
+
+    def write_table(self, items: Sequence[Item], entries: Sequence[Mapping[str, Any]]) -> None:
+        """Write a line for each of `items` to the table beside the summary.
+
+        `entries` are those of the first of them; the others are ``waiting``.
+        """
+        text = io.StringIO()
+        table = csv.writer(text, lineterminator="\n")
+        table.writerow(("input", "output", "status", "seconds", "bytes", "error"))
+        waiting: list[Mapping[str, Any]] = [{}] * (len(items) - len(entries))
+        for item, entry in zip(items, [*entries, *waiting], strict=True):
+            error = entry.get("error")
+            sentence = "" if error is None else f"{error['message']} {error['hint']}".strip()
+            table.writerow(
+                (
+                    without_queries(" ".join(item.sources)),
+                    item.output,
+                    entry.get("status", "waiting"),
+                    f"{entry['seconds']:.1f}" if "seconds" in entry else "",
+                    entry.get("bytes", ""),
+                    sentence,
+                )
+            )
+        write_text(self.path.with_suffix(".csv"), text.getvalue())
 
 
 def file_sha256(path: str) -> str:
