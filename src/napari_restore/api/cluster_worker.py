@@ -44,12 +44,16 @@ def restore_range(task: Task, run: str, part: str, tiles: list[list[int]]) -> Ra
     with _computing:
         stop = _stop_of(run)
         loaded = _loaded(task, run, worker.state.nthreads)
-        return loaded.restore(
-            part,
-            [Region(*tile) for tile in tiles],
-            stop,
-            lambda core: worker.log_event(topic_of(run), list(core)),
-        )
+        try:
+            return loaded.restore(
+                part,
+                [Region(*tile) for tile in tiles],
+                stop,
+                lambda core: worker.log_event(topic_of(run), list(core)),
+            )
+        finally:
+            if stop.is_set():
+                _close(run)
 
 
 def count_blocks(task: Task, boxes: list[list[int]]) -> list[BlockPart]:
@@ -66,8 +70,21 @@ def count_blocks(task: Task, boxes: list[list[int]]) -> list[BlockPart]:
 
 
 def stop(run: str) -> None:
-    """End the ranges of `run` within a tile, also those that have not begun."""
+    """End the ranges of `run` within a tile, also those that have not begun; free what it keeps."""
     _stop_of(run).set()
+    # Else the range that is computed frees it at its end.
+    if _computing.acquire(blocking=False):
+        try:
+            _close(run)
+        finally:
+            _computing.release()
+
+
+def _close(run: str) -> None:
+    global _run
+    if _run is not None and _run[0] == run:
+        _run[1].close()
+        _run = None
 
 
 def _stop_of(run: str) -> threading.Event:

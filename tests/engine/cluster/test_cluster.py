@@ -24,6 +24,7 @@ from napari_restore.engine.statistics._context import (
 )
 from napari_restore.engine.statistics._context_blocks import ContextBlocks
 from napari_restore.errors import BadParameter, Cancelled, ResourceError
+from napari_restore.images import chunk_cache
 
 distributed = pytest.importorskip("distributed")
 
@@ -126,6 +127,34 @@ def test_workers_count_the_statistics_of_the_image(
     alone = compute_context(plan.image, exclude=mask)
     for name in ("overview", "histograms", "dark_counts", "dark_sums"):
         np.testing.assert_array_equal(getattr(found, name), getattr(alone, name))
+
+
+def test_a_cancel_while_workers_count_keeps_no_statistics(
+    scene: Path, tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = planned(scene, tmp_path)
+    job = None
+    ended = cluster.ended
+
+    def cancelled_first(futures: Any, seconds: float) -> list[Any]:
+        job.cancel()
+        return []
+
+    monkeypatch.setattr(cluster, "ended", cancelled_first)
+    job = nr.start(plan, cluster=cluster)
+    with pytest.raises(Cancelled):
+        job.result()
+    assert find_context(plan.image) is None
+    monkeypatch.setattr(cluster, "ended", ended)
+    assert nr.start(plan, cluster=cluster).result().record["status"] == "done"
+
+
+def test_workers_free_what_they_keep_of_a_run(
+    scene: Path, tmp_path: Path, cluster: Cluster
+) -> None:
+    nr.start(planned(scene, tmp_path), cluster=cluster).result()
+    assert cluster_worker._run is None
+    assert not chunk_cache._bounds
 
 
 def test_progress_counts_the_tiles_of_all_workers(

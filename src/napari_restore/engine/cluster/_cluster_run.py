@@ -23,13 +23,14 @@ from napari_restore.engine.statistics._context import Counter
 from napari_restore.engine.statistics._context_blocks import ContextBlocks
 from napari_restore.engine.statistics._prepared import Prepared
 from napari_restore.engine.storage._store import CHUNK, SHARED
-from napari_restore.errors import BadParameter, option
+from napari_restore.errors import BadParameter, Cancelled, option
 from napari_restore.models import BlockStatistics
 
 AHEAD = 2
 """Ranges that a worker has at once: one that it computes, and the next."""
 BLOCKS = 4
 """Blocks of the whole image that are counted by a worker at a time."""
+RESTORING = "Restoring"
 POLL = 0.2
 """Seconds after which the run looks for a cancel, new workers and lost ones."""
 
@@ -56,8 +57,8 @@ class ClusterRun(LocalRun):
         self._cluster, self._task = cluster, task
         self._run_id = uuid.uuid4().hex[:12]
         self._added: dict[str, int] = {}
-        self._lost = 0
         self._finished: set[Region] = set()
+        self._is_waiting = False
 
     def _work(self, prepared: Prepared) -> TileWork:
         self._prepared = prepared
@@ -80,7 +81,7 @@ class ClusterRun(LocalRun):
             boxes, future = waiting.popleft()
             while not self._cluster.ended([future], POLL):
                 if self.stop.is_set():
-                    return
+                    raise Cancelled("Cancelled while reading the whole image.")
             counted = self._cluster.result(future, "the statistics of the image")
             for box, one in zip(boxes, counted, strict=True):
                 yield blocks.take(box, one)
@@ -98,15 +99,19 @@ class ClusterRun(LocalRun):
             self.emit(Note(note))
         if dashboard := self._cluster.dashboard:
             self.emit(Note(f"dask shows the cluster at {dashboard}"))
-        self.emit(Phase("Restoring"))
+        self.emit(Phase(RESTORING))
         self._finished = set(tiles) - set(pending)
         self._show = self._progress(len(self._finished))
         self._total = len(tiles)
         self._show(len(self._finished), self._total)
-        with self._tile_messages():
-            self._give_out(Ranges(pending, self.plan.layout.tile))
-        with contextlib.suppress(OSError):
-            (self.store.path / SHARED).unlink()
+        try:
+            with self._tile_messages():
+                self._give_out(Ranges(pending, self.plan.layout.tile))
+        finally:
+            # Also what workers keep of this run is freed by that.
+            self._cluster.stop(self._run_id)
+            with contextlib.suppress(OSError):
+                (self.store.path / SHARED).unlink()
 
     def _give_out(self, ranges: Ranges) -> None:
         """Give ranges to workers until all are done; after a cancel, wait for what they began."""
@@ -117,7 +122,7 @@ class ClusterRun(LocalRun):
                 if self.stop.is_set() and not stopped:
                     stopped = True
                     self._cluster.stop(self._run_id)
-                workers = len(self._cluster.client.nthreads())
+                workers = self._workers()
                 while len(ranges) and not self.stop.is_set() and len(running) < AHEAD * workers:
                     tiles = ranges.pop(workers)
                     running[self._submit(number, tiles)] = tiles
@@ -129,9 +134,15 @@ class ClusterRun(LocalRun):
                         self._take(report)
         except BaseException:
             self.stop.set()
-            with contextlib.suppress(Exception):
-                self._cluster.stop(self._run_id)
             raise
+
+    def _workers(self) -> int:
+        """Return the number of workers; announces when there are none, and when some are back."""
+        count = self._cluster.worker_count()
+        if (count == 0) != self._is_waiting:
+            self._is_waiting = count == 0
+            self.emit(Phase("Waiting for workers" if self._is_waiting else RESTORING))
+        return count
 
     def _submit(self, number: int, tiles: list[Region]) -> Any:
         name = f"{self._run_id}-{number}.jsonl"

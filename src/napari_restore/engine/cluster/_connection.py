@@ -49,6 +49,7 @@ class Cluster:
     def __init__(self, client: Any, work: RemoteWork, owned: Any = None) -> None:
         self.client, self.work = client, work
         self._owned = owned
+        self._count = 0
 
     @classmethod
     def connect(cls, address: str, work: RemoteWork) -> Cluster:
@@ -216,9 +217,16 @@ class Cluster:
         except Exception:
             return "a worker"
 
+    def worker_count(self) -> int:
+        """Return the number of workers at the moment, or the last one known."""
+        with contextlib.suppress(OSError, TimeoutError):
+            self._count = len(self.client.nthreads())
+        return self._count
+
     def stop(self, run: str) -> None:
-        """End the ranges of `run` on all workers within a tile."""
-        self.client.run(self.work.stop, run, on_error="ignore")
+        """End the ranges of `run` on all workers within a tile, and free what they keep of it."""
+        with contextlib.suppress(OSError, TimeoutError, RuntimeError):
+            self.client.run(self.work.stop, run, on_error="ignore")
 
 
 def named(error: RestoreError, machine: str) -> RestoreError:

@@ -13,6 +13,7 @@ from napari_restore.engine.storage._chunk_files import write_chunks
 from napari_restore.engine.storage._journal import Journal
 from napari_restore.engine.storage._store import PARTS, ResultStore, as_disk_full, read_header
 from napari_restore.errors import ResourceError, option
+from napari_restore.images import check_private
 
 
 class PartWriter:
@@ -26,6 +27,8 @@ class PartWriter:
     def __init__(self, path: Path, key: str) -> None:
         import zarr
 
+        if path.exists():
+            check_private(path)
         header = read_header(path)
         if header is None or header["key"] != key:
             raise ResourceError(
