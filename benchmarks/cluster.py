@@ -70,10 +70,15 @@ def cost(arguments: argparse.Namespace, scratch: str) -> None:
             rows.append((own, alone, there))
             predicted = spread.prediction.added_ram_bytes >> 20
             added = [w["added_ram_bytes"] >> 20 for w in record["measured"]["workers"].values()]
-            print(f"{own:.2f} s, {alone:.2f} s with tiles of the cluster, {there:.2f} s on it "
-                  f"(MiB added per worker: {added} of {predicted})", flush=True)
-        print(f"ratio {statistics.median(c / a for a, b, c in rows):.3f}, "
-              f"with equal tiles {statistics.median(c / b for a, b, c in rows):.3f}")
+            print(
+                f"{own:.2f} s, {alone:.2f} s with tiles of the cluster, {there:.2f} s on it "
+                f"(MiB added per worker: {added} of {predicted})",
+                flush=True,
+            )
+        print(
+            f"ratio {statistics.median(c / a for a, b, c in rows):.3f}, "
+            f"with equal tiles {statistics.median(c / b for a, b, c in rows):.3f}"
+        )
 
 
 def speedup(arguments: argparse.Namespace, scratch: str) -> None:
@@ -86,7 +91,9 @@ def speedup(arguments: argparse.Namespace, scratch: str) -> None:
     print("| workers | s | ideal | share |\n| ---: | ---: | ---: | ---: |")
     for count in arguments.workers:
         with nr.connect(f"local:{count}") as cluster:
-            plan = nr.plan(image, model, shared=True, workers=1, tile=512, memory="512MiB", scratch=scratch)
+            plan = nr.plan(
+                image, model, shared=True, workers=1, tile=512, memory="512MiB", scratch=scratch
+            )
             tiles = plan.layout.tiles
             timed(plan, cluster)
             took, _ = timed(plan, cluster)
@@ -107,8 +114,11 @@ def tiles(arguments: argparse.Namespace, scratch: str) -> None:
             took, _ = timed(plan, cluster)
             alone, _ = timed(nr.plan(image, model, tile=512, scratch=scratch))
             count, cores = plan.layout.tiles, arguments.workers[0]
-            print(f"| {Path(scene).name} | {count} | {took:.1f} | {took / count * cores * 1e3:.1f} | "
-                  f"{alone / count * cores * 1e3:.1f} |", flush=True)
+            print(
+                f"| {Path(scene).name} | {count} | {took:.1f} | {took / count * cores * 1e3:.1f} | "
+                f"{alone / count * cores * 1e3:.1f} |",
+                flush=True,
+            )
 
 
 def main() -> None:

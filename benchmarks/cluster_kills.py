@@ -33,22 +33,30 @@ def main() -> None:
     arguments = parser.parse_args()
     random.seed(arguments.seed)
     image, model = nr.open_image(arguments.scene), nr.load_model(arguments.model)
-    with tempfile.TemporaryDirectory() as folder, nr.connect(f"local:{arguments.workers}") as cluster:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        nr.connect(f"local:{arguments.workers}") as cluster,
+    ):
         options = {"tile": arguments.tile, "shared": True, "workers": 1, "memory": "1GiB"}
         expected = nr.start(nr.plan(image, model, scratch=f"{folder}/alone", **options)).result()
         killed = 0
-        print("| run | killed | equal | s | tiles | computed again |\n| ---: | ---: | --- | ---: | ---: | ---: |")
+        print(
+            "| run | killed | equal | s | tiles | computed again |\n| ---: | ---: | --- | ---: | ---: | ---: |"
+        )
         for number in range(1, 1000):
             if killed >= arguments.kills:
                 break
             plan = nr.plan(image, model, scratch=f"{folder}/{number}", **options)
-            messages: list[tuple[int, ...]] = []
             over = threading.Event()
             count = [0]
 
-            def kill(over: threading.Event = over, count: list[int] = count) -> None:
+            def kill(
+                over: threading.Event = over,
+                count: list[int] = count,
+                most: int = arguments.kills - killed,
+            ) -> None:
                 time.sleep(1.0)
-                while not over.is_set() and killed + count[0] < arguments.kills:
+                while not over.is_set() and count[0] < most:
                     try:
                         pids = list(cluster.client.run(os.getpid, on_error="ignore").values())
                     except Exception:
@@ -59,9 +67,6 @@ def main() -> None:
                     over.wait(random.uniform(0.5, 1.5) * arguments.pause)
 
             job = nr.start(plan, cluster=cluster)
-            cluster.client.subscribe_topic(
-                f"napari-restore-{job._run._run_id}", lambda e, m=messages: m.append(tuple(e[1]))
-            )
             thread = threading.Thread(target=kill)
             began = time.perf_counter()
             thread.start()
@@ -72,13 +77,21 @@ def main() -> None:
                 thread.join()
             killed += count[0]
             equal = (result.store.path / "0").is_dir() and all(
-                (path.read_bytes() == (expected.store.path / path.relative_to(result.store.path)).read_bytes())
+                (
+                    path.read_bytes()
+                    == (expected.store.path / path.relative_to(result.store.path)).read_bytes()
+                )
                 for path in (result.store.path / "0" / "c").rglob("*")
                 if path.is_file() and path.suffix != ".new"
             )
-            again = len(messages) - len(set(messages))
+            events = cluster.client.get_events(f"napari-restore-{job._run._run_id}")
+            tiles = [tuple(box) for _, box in events]
+            again = len(tiles) - len(set(tiles))
             took = time.perf_counter() - began
-            print(f"| {number} | {count[0]} | {equal} | {took:.1f} | {plan.layout.tiles} | {again} |", flush=True)
+            print(
+                f"| {number} | {count[0]} | {equal} | {took:.1f} | {len(set(tiles))} | {again} |",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

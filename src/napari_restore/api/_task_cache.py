@@ -53,12 +53,12 @@ class TaskCache:
 
     def _model(self, spec: Task) -> RestorationModel:
         """Return the model of a task; the parent process has the user's consent to run its code."""
-        from napari_restore import api
+        from napari_restore.api._models import load_described, stamp_of
 
-        stamp = api.stamp_of(str(spec.get("model") or ""), spec.get("weights"))
+        stamp = stamp_of(str(spec.get("model") or ""), spec.get("weights"))
         key = json.dumps([spec, stamp], sort_keys=True, default=str)
         cached = self._models.pop(key, None)
-        model = self._models[key] = cached or api.load_described(spec, trust=True)
+        model = self._models[key] = cached or load_described(spec, trust=True)
         while len(self._models) > CACHED_MODELS:
             self._models.popitem(last=False)
         return model

@@ -15,7 +15,15 @@ from rasterio.transform import from_origin
 
 import napari_restore as nr
 from napari_restore.api import cluster_worker
-from napari_restore.engine import Cluster, Progress, Region, ResultStore, TileDone
+from napari_restore.engine import (
+    Cluster,
+    Progress,
+    RangeRun,
+    Region,
+    ResultStore,
+    TileDone,
+)
+from napari_restore.engine.cluster._connection import WorkersLost
 from napari_restore.engine.cluster._ranges import MOST, Ranges
 from napari_restore.engine.statistics._context import (
     compute_context,
@@ -39,7 +47,7 @@ def cluster() -> Iterator[Cluster]:
             n_workers=2,
             threads_per_worker=1,
             processes=False,
-            dashboard_address=None,
+            dashboard_address=":0",
             protocol="tcp",
         ) as own,
         distributed.Client(own) as client,
@@ -195,8 +203,6 @@ def test_what_a_lost_worker_finished_is_not_computed_again(
     """The worker dies after the first tile of a range: here, as an error that dask tries again."""
     plan = planned(scene, tmp_path)
     finished: list[Region] = []
-    from napari_restore.engine import RangeRun
-
     restore, failures = RangeRun.restore, threading.Semaphore(1)
 
     def dies(self: Any, name: str, tiles: Any, stop: Any, done: Any) -> Any:
@@ -212,6 +218,31 @@ def test_what_a_lost_worker_finished_is_not_computed_again(
     )
     nr.start(plan, cluster=cluster).result()
     assert len(finished) == len(set(finished)) == 12
+
+
+@pytest.mark.parametrize("always", [False, True])
+def test_a_range_at_which_several_workers_are_lost(
+    scene: Path, tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch, always: bool
+) -> None:
+    """It is handed out once more; where the same tile ends workers again, the run ends."""
+    plan = planned(scene, tmp_path)
+    result, lost = cluster.result, []
+
+    def loses(future: Any, what: str) -> Any:
+        if what.startswith("the tile") and (always or not lost):
+            lost.append(what)
+            raise WorkersLost("4 workers were lost one after another.", "")
+        return result(future, what)
+
+    monkeypatch.setattr(cluster, "result", loses)
+    # What those workers had finished before counts.
+    monkeypatch.setattr(RangeRun, "restore", lambda *a, **b: None) if always else None
+    job = nr.start(plan, cluster=cluster)
+    if always:
+        with pytest.raises(ResourceError, match="one after another"):
+            job.result()
+    else:
+        assert job.result().record["measured"]["tiles_done"] == 12
 
 
 def test_parts_of_a_lost_client_are_taken_over(

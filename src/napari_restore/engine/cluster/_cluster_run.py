@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from napari_restore.engine._region import Region
-from napari_restore.engine.cluster._connection import Cluster
+from napari_restore.engine.cluster._connection import Cluster, WorkersLost
 from napari_restore.engine.cluster._prepared_file import write_prepared
 from napari_restore.engine.cluster._range_run import RangeReport
 from napari_restore.engine.cluster._ranges import Ranges
@@ -59,6 +59,8 @@ class ClusterRun(LocalRun):
         self._added: dict[str, int] = {}
         self._finished: set[Region] = set()
         self._is_waiting = False
+        self._left_over: set[Region] = set()
+        """First tiles of ranges at which several workers were lost."""
 
     def _work(self, prepared: Prepared) -> TileWork:
         self._prepared = prepared
@@ -115,7 +117,7 @@ class ClusterRun(LocalRun):
 
     def _give_out(self, ranges: Ranges) -> None:
         """Give ranges to workers until all are done; after a cancel, wait for what they began."""
-        running: dict[Any, list[Region]] = {}
+        running: dict[Any, tuple[str, list[Region]]] = {}
         number, stopped = 0, False
         try:
             while running or (len(ranges) and not self.stop.is_set()):
@@ -124,12 +126,17 @@ class ClusterRun(LocalRun):
                     self._cluster.stop(self._run_id)
                 workers = self._workers()
                 while len(ranges) and not self.stop.is_set() and len(running) < AHEAD * workers:
-                    tiles = ranges.pop(workers)
-                    running[self._submit(number, tiles)] = tiles
+                    name, tiles = f"{self._run_id}-{number}.jsonl", ranges.pop(workers)
+                    running[self._submit(name, tiles)] = name, tiles
                     number += 1
                 for future in self._ended(running):
-                    tiles = running.pop(future)
-                    if (report := self._report_of(future, tiles)) is not None:
+                    name, tiles = running.pop(future)
+                    try:
+                        report = self._report_of(future, tiles)
+                    except WorkersLost as error:
+                        ranges.put_back(self._left_of(name, tiles, error))
+                        continue
+                    if report is not None:
                         ranges.measured(report.computed, report.seconds)
                         self._take(report)
         except BaseException:
@@ -144,8 +151,20 @@ class ClusterRun(LocalRun):
             self.emit(Phase("Waiting for workers" if self._is_waiting else RESTORING))
         return count
 
-    def _submit(self, number: int, tiles: list[Region]) -> Any:
-        name = f"{self._run_id}-{number}.jsonl"
+    def _left_of(self, name: str, tiles: list[Region], error: WorkersLost) -> list[Region]:
+        """Return the tiles of a range that several lost workers have left over.
+
+        Raises `error` where its first tile was left over before: it may be what ends them.
+        """
+        assert self.store is not None
+        self._add(self.store.take_part(name))
+        left = [tile for tile in tiles if not self.store.is_done(tile)]
+        if left and left[0] in self._left_over:
+            raise error
+        self._left_over.update(left[:1])
+        return left
+
+    def _submit(self, name: str, tiles: list[Region]) -> Any:
         return self._cluster.client.submit(
             self._cluster.work.run,
             self._task,
@@ -172,15 +191,18 @@ class ClusterRun(LocalRun):
 
     def _take(self, report: RangeReport) -> None:
         assert self.store is not None
-        for region in self.store.add(report.lines):
-            self._totals.tiles += 1
-            self._totals.pixels += region.pixels
-            self.emit(TileDone(region))
-            self._finished.add(region)
+        self._add(self.store.add(report.lines))
         self.store.remove_part(report.part)
         self._totals.backoffs += report.backoffs
         self._added[report.process] = max(report.added_bytes, self._added.get(report.process, 0))
         self._show(len(self._finished), self._total)
+
+    def _add(self, regions: list[Region]) -> None:
+        for region in regions:
+            self._totals.tiles += 1
+            self._totals.pixels += region.pixels
+            self.emit(TileDone(region))
+            self._finished.add(region)
 
     @contextlib.contextmanager
     def _tile_messages(self) -> Iterator[None]:

@@ -40,6 +40,10 @@ class RemoteWork:
     """Counts blocks of the whole image; returns a `BlockPart` for each."""
 
 
+class WorkersLost(ResourceError):
+    """Several workers were lost one after another, with the same work."""
+
+
 class Cluster:
     """The workers of a scheduler; use it as a context manager, or `close` it.
 
@@ -197,7 +201,7 @@ class Cluster:
         try:
             return future.result()
         except KilledWorker as error:
-            raise ResourceError(
+            raise WorkersLost(
                 f"{1 + error.allowed_failures} workers were lost one after another at {what}.",
                 f"If they ran out of memory, lower {option('memory')} or {option('tile')}; "
                 "finished tiles are kept.",
@@ -261,7 +265,7 @@ def _local(distributed: Any, address: str) -> Any:
             processes=True,
             # The engine has a budget of its own; a worker that dask pauses would wait for ever.
             memory_limit=None,
-            dashboard_address=None,
+            dashboard_address=":0",
             silence_logs=logging.CRITICAL,
         )
 

@@ -33,6 +33,10 @@ class Ranges:
     def __len__(self) -> int:
         return len(self._left)
 
+    def put_back(self, tiles: Sequence[Region]) -> None:
+        """Hand these tiles out again, first of all."""
+        self._left.extendleft(reversed(tiles))
+
     def measured(self, tiles: int, seconds: float) -> None:
         """Take into account that a worker took `seconds` for so many tiles."""
         self._measured += tiles

@@ -293,6 +293,14 @@ class ResultStore:
                 added.append(region)
         return added
 
+    def take_part(self, name: str) -> list[Region]:
+        """Add what a lost worker has noted in a part; return the tiles that were not finished yet."""
+        with contextlib.suppress(DamagedJournal):
+            added = self.add(Journal(self.path, self.header, f"{PARTS}/{name}").read())
+            self.remove_part(name)
+            return added
+        return []
+
     def remove_part(self, name: str) -> None:
         """Remove the journal of a part whose lines were added."""
         (self.path / PARTS / name).unlink(missing_ok=True)
@@ -347,8 +355,7 @@ class ResultStore:
         """Add what workers of an earlier run had finished when that run ended."""
         for path in sorted((self.path / PARTS).glob("*.jsonl")):
             # The part of another run, or a damaged one: its tiles are restored again.
-            with contextlib.suppress(DamagedJournal):
-                self.add(Journal(self.path, self.header, f"{PARTS}/{path.name}").read())
+            self.take_part(path.name)
             path.unlink(missing_ok=True)
 
     def _write_levels(self, core: Region, levels: Sequence[npt.NDArray[Any]]) -> None:
