@@ -114,6 +114,8 @@ class ClusterRun(LocalRun):
             self._cluster.stop(self._run_id)
             with contextlib.suppress(OSError):
                 (self.store.path / SHARED).unlink()
+        # Until now: dask computes a range again whose worker is lost before its report is forgotten.
+        self.store.remove_parts(self._run_id)
 
     def _give_out(self, ranges: Ranges) -> None:
         """Give ranges to workers until all are done; after a cancel, wait for what they began."""
@@ -136,6 +138,7 @@ class ClusterRun(LocalRun):
                     except WorkersLost as error:
                         ranges.put_back(self._left_of(name, tiles, error))
                         continue
+                    future.release()
                     if report is not None:
                         ranges.measured(report.computed, report.seconds)
                         self._take(report)
@@ -192,7 +195,6 @@ class ClusterRun(LocalRun):
     def _take(self, report: RangeReport) -> None:
         assert self.store is not None
         self._add(self.store.add(report.lines))
-        self.store.remove_part(report.part)
         self._totals.backoffs += report.backoffs
         self._added[report.process] = max(report.added_bytes, self._added.get(report.process, 0))
         self._show(len(self._finished), self._total)

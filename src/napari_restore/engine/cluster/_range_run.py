@@ -34,8 +34,6 @@ from napari_restore.images import chunk_cache
 class RangeReport:
     """What a worker returns of a range of tiles; no pixels."""
 
-    part: str
-    """Name of the file of the store that has the same lines."""
     lines: list[dict[str, Any]]
     """Entries of the store's journal, one for each finished tile."""
     computed: int
@@ -119,7 +117,6 @@ class RangeRun(LocalRun):
             backoff, compute = self._totals.count_backoff, self._tile_work.run
             Pipeline(plan, stop, backoff, Schedule(pending), read, compute).run(write)
         return RangeReport(
-            part=name,
             lines=part.lines,
             computed=len(part.lines) - len(finished),
             seconds=time.perf_counter() - began,

@@ -296,14 +296,13 @@ class ResultStore:
     def take_part(self, name: str) -> list[Region]:
         """Add what a lost worker has noted in a part; return the tiles that were not finished yet."""
         with contextlib.suppress(DamagedJournal):
-            added = self.add(Journal(self.path, self.header, f"{PARTS}/{name}").read())
-            self.remove_part(name)
-            return added
+            return self.add(Journal(self.path, self.header, f"{PARTS}/{name}").read())
         return []
 
-    def remove_part(self, name: str) -> None:
-        """Remove the journal of a part whose lines were added."""
-        (self.path / PARTS / name).unlink(missing_ok=True)
+    def remove_parts(self, run: str) -> None:
+        """Remove the journals of the parts of a run, whose lines were added."""
+        for path in (self.path / PARTS).glob(f"{run}-*.jsonl"):
+            path.unlink(missing_ok=True)
 
     @property
     def lacks_levels(self) -> bool:
