@@ -155,8 +155,9 @@ def test_no_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "may not be read" in refusal(path).message
 
 
-def test_web_address() -> None:
-    assert "Download" in refusal("https://example.org/a.tif").hint
+def test_address_that_is_not_read() -> None:
+    """Those that are read: `test_remote`."""
+    assert "Download" in refusal("ftp://example.org/a.tif").hint
 
 
 def test_container_of_several_images(make_tiff: MakeTiff) -> None:
