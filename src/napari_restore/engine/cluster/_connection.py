@@ -23,7 +23,6 @@ PATIENCE = 10.0
 """Seconds to wait for a scheduler, and for its first worker."""
 LIBRARIES = ("napari-restore", "torch", "numpy")
 """Of equal versions on all machines: others may round differently."""
-Report = Callable[[str, Any], None]
 
 
 @dataclass(frozen=True)

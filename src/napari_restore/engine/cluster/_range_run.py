@@ -17,12 +17,12 @@ from napari_restore.engine.cluster._prepared_file import read_prepared
 from napari_restore.engine.masks._open_mask import open_mask
 from napari_restore.engine.memory._budget import PeakMemory
 from napari_restore.engine.planning._plan import Plan
-from napari_restore.engine.planning._tiles import Schedule, box_with_halo
+from napari_restore.engine.planning._tiles import Schedule
 from napari_restore.engine.running._local_run import LocalRun
 from napari_restore.engine.running._parallel import map_parallel
 from napari_restore.engine.running._pipeline import Pipeline
 from napari_restore.engine.running._tile import TileOutput
-from napari_restore.engine.running._tile_reader import TileInput, TileReader
+from napari_restore.engine.running._tile_reader import TileReader
 from napari_restore.engine.statistics._context import context_exclude
 from napari_restore.engine.statistics._context_blocks import BlockPart, ContextBlocks
 from napari_restore.engine.storage._part_writer import PartWriter
@@ -100,13 +100,9 @@ class RangeRun(LocalRun):
         """
         plan = self.plan
         began = time.perf_counter()
-        size = (plan.image.height, plan.image.width)
         part = self._parts.part(name)
         finished = {Region(*line["region"]) for line in part.lines}
         before = self._totals.backoffs
-
-        def read(core: Region) -> TileInput:
-            return self.reader.read(core, box_with_halo(core, plan.layout.halo, size, plan.step))
 
         def write(output: TileOutput) -> None:
             part.write(output.core, output.pixels, output.maps, output.entry)
@@ -115,7 +111,7 @@ class RangeRun(LocalRun):
         pending = [tile for tile in tiles if tile not in finished]
         if pending:
             backoff, compute = self._totals.count_backoff, self._tile_work.run
-            Pipeline(plan, stop, backoff, Schedule(pending), read, compute).run(write)
+            Pipeline(plan, stop, backoff, Schedule(pending), self._read, compute).run(write)
         return RangeReport(
             lines=part.lines,
             computed=len(part.lines) - len(finished),

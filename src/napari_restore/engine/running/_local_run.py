@@ -14,13 +14,12 @@ class LocalRun(Run):
     """A plan of scope `local`: every tile by itself, in any order."""
 
     def _restore(self, work: TileWork) -> None:
-        plan = self.plan
-        size = (plan.image.height, plan.image.width)
         tiles, pending = self._tiles()
         self.emit(Phase("Restoring"))
-
-        def read(core: Region) -> TileInput:
-            return self.reader.read(core, box_with_halo(core, plan.layout.halo, size, plan.step))
-
-        pipeline = self._pipeline(self._schedule(pending), read, work.run)
+        pipeline = self._pipeline(self._schedule(pending), self._read, work.run)
         pipeline.run(self._writer(len(tiles)))
+
+    def _read(self, core: Region) -> TileInput:
+        plan = self.plan
+        size = (plan.image.height, plan.image.width)
+        return self.reader.read(core, box_with_halo(core, plan.layout.halo, size, plan.step))
