@@ -205,7 +205,7 @@ def test_what_a_lost_worker_finished_is_not_computed_again(
     finished: list[Region] = []
     restore, failures = RangeRun.restore, threading.Semaphore(1)
 
-    def dies(self: Any, name: str, tiles: Any, stop: Any, done: Any) -> Any:
+    def dies(self: Any, name: str, tiles: Any, stop: Any, done: Any, step: Any) -> Any:
         if failures.acquire(blocking=False):
             restore(self, name, tiles[:1], stop, finished.append)
             raise ConnectionError("the worker is lost")
@@ -252,8 +252,8 @@ def test_parts_of_a_lost_client_are_taken_over(
     with monkeypatch.context() as patch:
         # The client dies before it has taken any report.
         patch.setattr(
-            "napari_restore.engine.cluster._cluster_run.ClusterRun._take",
-            lambda self, report: (_ for _ in ()).throw(KeyError("killed")),
+            "napari_restore.engine.cluster._dispatcher.Dispatcher._take",
+            lambda self, report, stage: (_ for _ in ()).throw(KeyError("killed")),
         )
         with pytest.raises(KeyError, match="killed"):
             nr.start(plan, cluster=cluster).result()
@@ -304,12 +304,6 @@ def test_no_scheduler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("napari_restore.engine.cluster._connection.PATIENCE", 0.2)
     with pytest.raises(BadParameter, match=r"There is no scheduler at tcp://127\.0\.0\.1:9"):
         nr.connect("tcp://127.0.0.1:9")
-
-
-def test_a_model_that_sweeps_is_refused(tmp_path: Path, cluster: Cluster, sample: Path) -> None:
-    plan = planned(sample, tmp_path, "inf-dehaze-small", tile=None)
-    with pytest.raises(BadParameter, match="runs on one machine only"):
-        nr.start(plan, cluster=cluster)
 
 
 def test_a_plan_whose_tiles_share_chunks_is_refused(

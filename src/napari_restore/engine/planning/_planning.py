@@ -33,13 +33,12 @@ from napari_restore.engine.planning._tile_invariance import (
     TileInvariance,
     tile_invariance,
 )
-from napari_restore.engine.planning._tiles import CELL
 from napari_restore.engine.running._precision import AUTO, check_precision, chosen_precision
 from napari_restore.engine.statistics._context import (
     ROUGH,
     rough_extent,
 )
-from napari_restore.engine.storage._store import CHUNK, FORMAT, STAGED
+from napari_restore.engine.storage._store import FORMAT, STAGED
 from napari_restore.engine.sweeps._cost import calibrate_sweeps
 from napari_restore.engine.sweeps._groups import check_steps
 from napari_restore.engine.sweeps._layout import box_of
@@ -115,7 +114,7 @@ def make_plan(image: Image, model: RestorationModel, **keywords: Unpack[PlanOpti
         invariance=tried.invariance,
         context=context.needed and not context.known,
         maps_bytes=4 * (2 + 2 * len(source.bands)) if options.storing.maps else 0,
-        tile_unit=CHUNK if options.storing.shared else CELL,
+        shared=options.storing.shared,
         prepare=prepare_cost(model, source.image, device, extent=extent, region=context.region),
     )
     choice = _quickest(request, box, store, key, reach)

@@ -9,7 +9,7 @@ from typing import Any
 
 from napari_restore import errors
 from napari_restore.engine._region import Region
-from napari_restore.engine.cluster._cluster_run import ClusterRun
+from napari_restore.engine.cluster._cluster_run import cluster_run
 from napari_restore.engine.cluster._connection import Cluster
 from napari_restore.engine.memory._budget import process_memory
 from napari_restore.engine.planning._plan import Plan
@@ -124,7 +124,7 @@ class ClusterJob(Job):
         super().__init__(plan)
 
     def _new_run(self) -> Run:
-        return ClusterRun(self.plan, self._task, self._cluster, self._put, self._stop)
+        return cluster_run(self.plan, self._task, self._cluster, self._put, self._stop)
 
     def _put(self, event: Event | BaseException) -> None:
         if self._own and isinstance(event, (Finished, Stopped, BaseException)):
