@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import rasterio
-from rasterio.transform import from_origin
 
 import napari_restore as nr
 from napari_restore.api import cluster_worker
@@ -34,50 +31,9 @@ from napari_restore.engine.statistics._context_blocks import ContextBlocks
 from napari_restore.errors import BadParameter, Cancelled, ResourceError
 from napari_restore.images import chunk_cache
 
-distributed = pytest.importorskip("distributed")
+pytest.importorskip("distributed")
 
 AREA = "POLYGON ((500100 4999900, 500900 4999900, 500900 4998800, 500100 4998800, 500100 4999900))"
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    """Two workers on threads of this process: a real scheduler, but no start of Python."""
-    with (
-        distributed.LocalCluster(
-            n_workers=2,
-            threads_per_worker=1,
-            processes=False,
-            dashboard_address=":0",
-            protocol="tcp",
-        ) as own,
-        distributed.Client(own) as client,
-    ):
-        yield nr.connect(client)
-
-
-@pytest.fixture
-def scene(tmp_path: Path) -> Path:
-    """1400 × 1700 pixels with nodata; sides are no multiple of a chunk."""
-    path = tmp_path / "scene.tif"
-    pixels = np.random.default_rng(0).integers(1, 200, (3, 1400, 1700), np.uint8)
-    pixels[:, :300, :500] = 0
-    pixels[:, 900:1000, 700:1300] = 0
-    with rasterio.open(
-        path,
-        "w",
-        driver="GTiff",
-        height=1400,
-        width=1700,
-        count=3,
-        dtype="uint8",
-        nodata=0,
-        crs="EPSG:32633",
-        transform=from_origin(500000, 5000000, 1, 1),
-        tiled=True,
-        photometric="RGB",
-    ) as file:
-        file.write(pixels)
-    return path
 
 
 def planned(scene: Path, scratch: Path, model: Any = "dcp", **options: Any) -> Any:
