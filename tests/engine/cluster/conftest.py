@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -32,25 +32,35 @@ def cluster() -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def scene(tmp_path: Path) -> Path:
+def make_scene(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a GeoTIFF of noise with nodata."""
+
+    def make(height: int, width: int) -> Path:
+        path = tmp_path / "scene.tif"
+        pixels = np.random.default_rng(0).integers(1, 200, (3, height, width), np.uint8)
+        pixels[:, :300, :500] = 0
+        pixels[:, 900:1000, 700:1300] = 0
+        with rasterio.open(
+            path,
+            "w",
+            driver="GTiff",
+            height=height,
+            width=width,
+            count=3,
+            dtype="uint8",
+            nodata=0,
+            crs="EPSG:32633",
+            transform=from_origin(500000, 5000000, 1, 1),
+            tiled=True,
+            photometric="RGB",
+        ) as file:
+            file.write(pixels)
+        return path
+
+    return make
+
+
+@pytest.fixture
+def scene(make_scene: Callable[..., Path]) -> Path:
     """1400 × 1700 pixels with nodata; sides are no multiple of a chunk."""
-    path = tmp_path / "scene.tif"
-    pixels = np.random.default_rng(0).integers(1, 200, (3, 1400, 1700), np.uint8)
-    pixels[:, :300, :500] = 0
-    pixels[:, 900:1000, 700:1300] = 0
-    with rasterio.open(
-        path,
-        "w",
-        driver="GTiff",
-        height=1400,
-        width=1700,
-        count=3,
-        dtype="uint8",
-        nodata=0,
-        crs="EPSG:32633",
-        transform=from_origin(500000, 5000000, 1, 1),
-        tiled=True,
-        photometric="RGB",
-    ) as file:
-        file.write(pixels)
-    return path
+    return make_scene(1400, 1700)

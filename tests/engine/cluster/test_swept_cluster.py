@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,12 @@ from napari_restore.errors import BadParameter, Cancelled
 pytest.importorskip("distributed")
 
 MODELS = ["andehazeformer-small", "inf-dehaze-small"]
+
+
+@pytest.fixture
+def scene(make_scene: Callable[..., Path]) -> Path:
+    """Six tiles of 512 pixels, with nodata."""
+    return make_scene(700, 1100)
 
 
 def planned(scene: Path, scratch: Path, model: str, **options: Any) -> Any:
@@ -56,6 +63,7 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, Region]]:
 
 
 @pytest.mark.parametrize("model", MODELS)
+@pytest.mark.slow
 def test_pixels_equal_those_of_one_machine(
     scene: Path,
     tmp_path: Path,
@@ -81,6 +89,7 @@ def test_pixels_equal_those_of_one_machine(
     assert not list((plan.store / "staged").glob("*.slab"))
 
 
+@pytest.mark.slow
 def test_what_a_killed_client_left_is_not_computed_again(
     scene: Path,
     tmp_path: Path,
@@ -113,7 +122,7 @@ def test_what_a_killed_client_left_is_not_computed_again(
     monkeypatch.setattr(keep, lambda *a: (swept.append(a[3].number), keep_swept(*a)))
     result = nr.start(plan).result()
     sweeps = len(plan.model.steps()) - 1
-    assert len(swept) + len(computed) == sweeps * 12
+    assert len(swept) + len(computed) == sweeps * 6
     alone = nr.start(planned(scene, tmp_path / "a", "andehazeformer-small")).result()
     np.testing.assert_array_equal(pixels_of(alone), pixels_of(result))
 
@@ -139,6 +148,7 @@ def test_a_run_of_one_machine_goes_on_on_a_cluster(
     assert len(computed) == sum(map(len, chunks.values()))
 
 
+@pytest.mark.slow
 def test_what_a_lost_worker_finished_of_a_sweep_is_not_computed_again(
     scene: Path, tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -161,9 +171,10 @@ def test_what_a_lost_worker_finished_of_a_sweep_is_not_computed_again(
         cluster.client, "submit", lambda *a, **options: submit(*a, **options, retries=2)
     )
     nr.start(plan, cluster=cluster).result()
-    assert len(finished) == len(set(finished)) == 12 * len(plan.model.steps())
+    assert len(finished) == len(set(finished)) == 6 * len(plan.model.steps())
 
 
+@pytest.mark.slow
 def test_a_cancel_in_a_sweep_frees_the_workers(
     scene: Path, tmp_path: Path, cluster: Cluster
 ) -> None:
@@ -172,7 +183,7 @@ def test_a_cancel_in_a_sweep_frees_the_workers(
     plan = planned(scene, tmp_path, "andehazeformer-small")
     job = nr.start(plan, cluster=cluster)
     for event in job:
-        if isinstance(event, Progress) and event.done and event.total == 12:
+        if isinstance(event, Progress) and event.done and event.total == 6:
             job.cancel()
             break
     with pytest.raises(Cancelled):
