@@ -22,13 +22,14 @@ from napari_restore.engine.running._tile import TileWork
 from napari_restore.engine.statistics._context import Counter
 from napari_restore.engine.statistics._context_blocks import ContextBlocks
 from napari_restore.engine.statistics._prepared import Prepared
-from napari_restore.engine.storage._store import CHUNK, SHARED, STAGED
+from napari_restore.engine.storage._lease import Lease
+from napari_restore.engine.storage._store import CHUNK, SHARED, STAGED, ResultStore
 from napari_restore.engine.sweeps._counts import CountStore
 from napari_restore.engine.sweeps._run import SweptRun
 from napari_restore.engine.sweeps._shared_slabs import KeptSlabs
 from napari_restore.engine.sweeps._sweep_work import SweepWork
 from napari_restore.engine.sweeps._tokens import TokenStore
-from napari_restore.errors import BadParameter, Cancelled, option
+from napari_restore.errors import BadParameter, Cancelled, ResourceError, option
 from napari_restore.models import BlockStatistics, Statistics
 
 BLOCKS = 4
@@ -52,9 +53,35 @@ class OnCluster(Run):
         stop: threading.Event | None = None,
     ) -> None:
         _check(plan)
-        super().__init__(plan, emit, stop)
+        super().__init__(plan, emit, stop, wait=True)
         self._cluster, self._task = cluster, task
+        self._lease: Lease | None = None
+        self._lease_lost = False
         self._dispatcher = Dispatcher(cluster, task, emit, self.stop)
+
+    def run(self) -> dict[str, Any]:
+        """Run to the end; return the record."""
+        try:
+            return super().run()
+        except Cancelled as error:
+            if self._lease_lost:
+                raise ResourceError(
+                    "Another machine has taken over this run.",
+                    "Wait until it is done; finished tiles are kept.",
+                ) from error
+            raise
+        finally:
+            if self._lease is not None:
+                self._lease.release()
+
+    def _open_store(self) -> ResultStore:
+        store = super()._open_store()
+        self._lease = Lease(store.path, self._stop_without_lease)
+        return store
+
+    def _stop_without_lease(self) -> None:
+        self._lease_lost = True
+        self.stop.set()
 
     def _with_settled(self, prepared: Prepared) -> Prepared:
         self._prepared = super()._with_settled(prepared)

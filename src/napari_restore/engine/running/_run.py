@@ -175,6 +175,7 @@ class Run:
 
     def _open_store(self) -> ResultStore:
         plan, image = self.plan, self.plan.image
+        has_waited = False
         while True:
             try:
                 return ResultStore.open(
@@ -188,7 +189,9 @@ class Run:
             except StoreBusy:
                 if not self._wait:
                     raise
-            self.emit(Phase(WAITING))
+            if not has_waited:
+                self.emit(Phase(WAITING))
+                has_waited = True
             began = time.perf_counter()
             while True:
                 if self.stop.wait(WAIT_SECONDS):
