@@ -20,6 +20,8 @@ from napari_restore.engine import (
     TileDone,
 )
 from napari_restore.engine.cluster._ranges import by_chunks
+from napari_restore.engine.sweeps._network import network_bytes
+from napari_restore.engine.sweeps._slab import SlabFile
 from napari_restore.errors import BadParameter, Cancelled
 
 pytest.importorskip("distributed")
@@ -60,6 +62,49 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, Region]]:
 
     monkeypatch.setattr(SweptRangeRun, "restore", noted)
     return found
+
+
+@pytest.fixture
+def moved(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """Bytes that are written to slab files, and read from them."""
+    found = {"written": 0, "read": 0}
+    put, get, get_part = SlabFile.put, SlabFile.get, SlabFile.get_part
+    lock = threading.Lock()
+
+    def add(way: str, size: int) -> None:
+        with lock:
+            found[way] += size
+
+    def counted_put(self: Any, index: int, record: Any) -> None:
+        add("written", self.record_bytes)
+        put(self, index, record)
+
+    def counted_get(self: Any, index: int, out: Any = None) -> Any:
+        add("read", self.record_bytes)
+        return get(self, index, out)
+
+    def counted_part(self: Any, index: int, part: int, out: Any) -> bool:
+        add("read", out.nbytes)
+        return get_part(self, index, part, out)
+
+    monkeypatch.setattr(SlabFile, "put", counted_put)
+    monkeypatch.setattr(SlabFile, "get", counted_get)
+    monkeypatch.setattr(SlabFile, "get_part", counted_part)
+    return found
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.slow
+def test_a_plan_says_what_crosses_the_network(
+    scene: Path, tmp_path: Path, cluster: Cluster, model: str, moved: dict[str, int]
+) -> None:
+    plan = planned(scene, tmp_path, model)
+    expected = network_bytes(plan.staged, plan.model, plan.layout.tile)
+    assert expected.note() in plan.notes
+    nr.start(plan, cluster=cluster).result()
+    # The related tokens of a tile have a margin; tiles at the edge have a smaller halo.
+    assert expected.written <= moved["written"] <= 1.2 * expected.written
+    assert 0.6 * expected.read <= moved["read"] <= 1.2 * expected.read
 
 
 @pytest.mark.parametrize("model", MODELS)

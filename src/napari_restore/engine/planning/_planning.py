@@ -42,6 +42,7 @@ from napari_restore.engine.storage._store import FORMAT, STAGED
 from napari_restore.engine.sweeps._cost import calibrate_sweeps
 from napari_restore.engine.sweeps._groups import check_steps
 from napari_restore.engine.sweeps._layout import box_of
+from napari_restore.engine.sweeps._network import network_bytes
 from napari_restore.engine.sweeps._planning import (
     about_extent,
     check_tiles,
@@ -120,6 +121,8 @@ def make_plan(image: Image, model: RestorationModel, **keywords: Unpack[PlanOpti
     choice = _quickest(request, box, store, key, reach)
     if choice.staged is not None:
         notes += about_extent(choice.staged, source.image)
+        if request.shared and isinstance(model, SweptModel):
+            notes.append(network_bytes(choice.staged, model, choice.layout.tile).note())
     return Plan(
         key=key,
         image=source.image,

@@ -66,8 +66,8 @@ class SweptRun(Run):
     recomputed.
     """
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
         self._seconds: dict[str, float] = {}
         self._rounding: Rounding | None = None
         self._swept = 0
