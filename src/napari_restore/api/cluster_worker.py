@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import threading
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from napari_restore.api._task_cache import TaskCache
-from napari_restore.errors import BadModel
+from napari_restore.errors import BadModel, ResourceError, RestoreError
 
 if TYPE_CHECKING:
     from napari_restore.engine import BlockPart, InWorker, Plan, RangeReport
@@ -14,6 +17,7 @@ if TYPE_CHECKING:
 Task = dict[str, Any]
 KEPT_STOPS = 100
 """Runs that were stopped are remembered for ranges that begin later."""
+_log = logging.getLogger("distributed.worker")
 _cache = TaskCache()
 _opening = threading.Lock()
 _computing = threading.Lock()
@@ -44,7 +48,7 @@ def restore_range(
     from napari_restore.engine import Region, topic_of
 
     worker, number = get_worker(), None if step is None else step["number"]
-    with _computing:
+    with _computing, _errors_named(worker.address):
         stop = _stop_of(run)
         loaded = _loaded(task, run, worker.state.nthreads)
         try:
@@ -66,10 +70,11 @@ def count_blocks(task: Task, boxes: list[list[int]]) -> list[BlockPart]:
 
     from napari_restore.engine import Region, count_parts
 
-    with _computing:
+    worker = get_worker()
+    with _computing, _errors_named(worker.address):
         with _opening:
             plan = _plan(task)
-        threads = get_worker().state.nthreads
+        threads = worker.state.nthreads
         return count_parts(plan, [Region(*box) for box in boxes], threads)
 
 
@@ -82,6 +87,24 @@ def stop(run: str) -> None:
             _close(run)
         finally:
             _computing.release()
+
+
+@contextlib.contextmanager
+def _errors_named(machine: str) -> Iterator[None]:
+    """Raise errors with the name of the machine, and without their causes: those are in its log."""
+    from napari_restore.engine import on_machine
+
+    try:
+        yield
+    except RestoreError as error:
+        _log.info("%s", error, exc_info=True)
+        raise on_machine(error, machine) from None
+    except Exception as error:
+        _log.exception("a range failed")
+        raise ResourceError(
+            f"A worker failed: {error!r} (on {machine}).",
+            "See the log of that worker; finished tiles are kept.",
+        ) from None
 
 
 def _close(run: str) -> None:

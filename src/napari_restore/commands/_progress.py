@@ -45,7 +45,7 @@ class _Lines:
         elif kind == "Phase":
             self._phase, self._tenth = event.name, -1
         elif kind == "Progress":
-            self._progress(event.done, event.total, event.seconds_left)
+            self._progress(event.done, event.total, event.seconds_left, event.detail)
         elif kind == "Trained":
             self._trained(event)
         elif kind == "Scored":
@@ -53,13 +53,16 @@ class _Lines:
         elif kind in ("Finished", "Stopped"):
             self._clear()
 
-    def _progress(self, done: int, total: int, seconds_left: float | None) -> None:
+    def _progress(
+        self, done: int, total: int, seconds_left: float | None, detail: str = ""
+    ) -> None:
         tenth = 10 * done // total if total else 10
         if not self._live and tenth == self._tenth:
             return
         self._tenth = tenth
         left = "" if seconds_left is None else f", {format_seconds(seconds_left)} left"
-        text = f"{self._phase or 'working'}: {done} of {total}{left}"
+        beside = f" ({detail})" if detail else ""
+        text = f"{self._phase or 'working'}: {done} of {total}{left}{beside}"
         if not self._live:
             self._line(text)
             return

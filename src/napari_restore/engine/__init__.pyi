@@ -1,5 +1,5 @@
 from ._region import Region
-from .cluster._connection import Cluster, RemoteWork
+from .cluster._connection import Cluster, RemoteWork, on_machine
 from .cluster._dispatcher import topic_of
 from .cluster._range_report import RangeReport
 from .cluster._range_run import InWorker, RangeRun, count_parts
@@ -107,6 +107,7 @@ __all__ = [
     "mean_colour",
     "missing_roles",
     "name_of_plan",
+    "on_machine",
     "peak_in",
     "probe",
     "range_run",

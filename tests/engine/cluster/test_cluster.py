@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import re
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +30,7 @@ from napari_restore.engine.statistics._context import (
     find_context,
 )
 from napari_restore.engine.statistics._context_blocks import ContextBlocks
-from napari_restore.errors import BadParameter, Cancelled, ResourceError
+from napari_restore.errors import BadParameter, Cancelled, DiskFull, ResourceError
 from napari_restore.images import chunk_cache
 
 pytest.importorskip("distributed")
@@ -128,6 +130,10 @@ def test_progress_counts_the_tiles_of_all_workers(
     events = list(nr.start(plan, cluster=cluster))
     shown = [(event.done, event.total) for event in events if isinstance(event, Progress)]
     assert shown[-1] == (12, 12)
+    last = [event.detail for event in events if isinstance(event, Progress) and event.done == 12]
+    assert re.fullmatch(
+        r"[0-9.]+ tiles/s(, [0-9.]+ [KMG]?i?B read, [0-9.]+ [KMG]?i?B written)?", last[-1]
+    )
     assert len({event.region for event in events if isinstance(event, TileDone)}) == 12
     assert not list((plan.store / "parts").iterdir())
     record = events[-1].record
@@ -298,6 +304,51 @@ def test_what_a_worker_does_not_see_is_named_with_it(
     monkeypatch.setattr(cluster, "work", replace(work, check=elsewhere))
     with pytest.raises(ResourceError, match=r"not visible there \(on tcp://127"):
         nr.start(plan, cluster=cluster).result()
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "kind", "message"),
+    [
+        (
+            "napari_restore.engine.storage._part_writer.write_chunks",
+            OSError(errno.ENOSPC, "No space left on device"),
+            DiskFull,
+            r"No space left on the disk .* \(on tcp://127",
+        ),
+        (
+            "napari_restore.engine.running._tile_reader.TileReader.read",
+            ResourceError("The disk of scene.tif cannot be read.", "Mount it."),
+            ResourceError,
+            r"cannot be read \(on tcp://127",
+        ),
+        (
+            "napari_restore.engine.storage._part_writer.write_chunks",
+            FileNotFoundError(errno.ENOENT, "No such file or directory"),
+            ResourceError,
+            r"A worker failed: FileNotFoundError.* \(on tcp://127",
+        ),
+    ],
+)
+def test_what_fails_on_one_machine_is_named_with_it(
+    scene: Path,
+    tmp_path: Path,
+    cluster: Cluster,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    error: Exception,
+    kind: type[Exception],
+    message: str,
+) -> None:
+    plan = planned(scene, tmp_path)
+    with monkeypatch.context() as patch:
+
+        def fails(*arguments: Any, **options: Any) -> None:
+            raise error
+
+        patch.setattr(name, fails)
+        with pytest.raises(kind, match=message):
+            nr.start(plan, cluster=cluster).result()
+    assert nr.start(plan, cluster=cluster).result().record["status"] == "done"
 
 
 def test_other_weights_are_refused(scene: Path, tmp_path: Path) -> None:

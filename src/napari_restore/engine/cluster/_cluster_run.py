@@ -169,6 +169,9 @@ class OnCluster(Run):
             Stage(title, pending, self.plan.layout.tile, step, store.part, enter, finished)
         )
 
+    def _detail(self, done: int, seconds: float) -> str:
+        return self._dispatcher.detail(done, seconds)
+
     def _measured(self) -> dict[str, Any]:
         reports = self._dispatcher.reports.items()
         return {

@@ -160,7 +160,7 @@ class Cluster:
             )
         for address, error in self._asked(self.work.check, task).items():
             if isinstance(error, RestoreError):
-                raise named(error, address)
+                raise on_machine(error, address)
             if isinstance(error, BaseException):
                 raise ResourceError(
                     f"The worker {address} failed: {error!r}.", "See the log of that worker."
@@ -188,7 +188,7 @@ class Cluster:
     def result(self, future: Any, what: str) -> Any:
         """Return what a worker returned for `future`; raise what has stopped it.
 
-        Errors are named with the machine; `what` says what it was to do.
+        `what` says what it was to do.
         """
         from distributed import KilledWorker
 
@@ -205,20 +205,14 @@ class Cluster:
                 f"If they ran out of memory, lower {option('memory')} or {option('tile')}; "
                 "finished tiles are kept.",
             ) from error
-        except RestoreError as error:
-            raise named(error, self._machine_of(future)) from error
+        except RestoreError:
+            # The worker has named itself.
+            raise
         except Exception as error:
             raise ResourceError(
-                f"A worker failed at {what}: {error!r} (on {self._machine_of(future)}).",
-                "See the log of that worker; finished tiles are kept.",
+                f"A worker failed at {what}: {error!r}.",
+                "See the logs of the workers; finished tiles are kept.",
             ) from error
-
-    def _machine_of(self, future: Any) -> str:
-        try:
-            who = self.client.who_has([future])
-            return ", ".join(address for found in who.values() for address in found) or "a worker"
-        except Exception:
-            return "a worker"
 
     def worker_count(self) -> int:
         """Return the number of workers at the moment, or the last one known."""
@@ -232,7 +226,7 @@ class Cluster:
             self.client.run(self.work.stop, run, on_error="ignore")
 
 
-def named(error: RestoreError, machine: str) -> RestoreError:
+def on_machine(error: RestoreError, machine: str) -> RestoreError:
     """Return `error` of a worker with the name of its machine."""
     message = error.message.marked.rstrip(".")
     return type(error)(f"{message} (on {machine}).", error.hint.marked)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from napari_restore._format import format_size
 from napari_restore.engine._region import Region
 from napari_restore.engine.cluster._connection import Cluster, WorkersLost
 from napari_restore.engine.cluster._range_report import RangeReport
@@ -55,7 +56,7 @@ class Dispatcher:
         self._cluster, self._task, self._emit, self._stop = cluster, task, emit, stop
         self._run_id = uuid.uuid4().hex[:12]
         self._number = 0
-        self._is_waiting = False
+        self._is_waiting = self._is_dispatching = False
         self._left_over: set[Region] = set()
         """First tiles of ranges at which several workers were lost."""
         self._seen: set[Region] = set()
@@ -64,18 +65,32 @@ class Dispatcher:
         """Names of the parts that workers were given in the store."""
         self.reports: dict[str, RangeReport] = {}
         """The latest of each worker."""
-        self.backoffs = 0
+        self.backoffs = self.read_bytes = self.written_bytes = 0
 
     def run(self, stage: Stage) -> None:
         """Return when all tiles of `stage` are done, or what was begun before a cancel."""
         self._seen.clear()
         self._left_over.clear()
-        with self._tile_messages(stage):
-            self._give_out(stage, Ranges(stage.tiles, stage.edge))
+        self._is_dispatching = True
+        try:
+            with self._tile_messages(stage):
+                self._give_out(stage, Ranges(stage.tiles, stage.edge))
+        finally:
+            self._is_dispatching = False
 
     def end(self) -> None:
         """End what workers still compute of the run, and free what they keep of it."""
         self._cluster.stop(self._run_id)
+
+    def detail(self, done: int, seconds: float) -> str:
+        """Return text for the user: the rate of `done` tiles, and what workers read and wrote."""
+        if not self._is_dispatching or not done:
+            return ""
+        rate = f"{done / max(seconds, 1e-3):.1f} tiles/s"
+        if not self.read_bytes:
+            return rate
+        read, written = format_size(self.read_bytes), format_size(self.written_bytes)
+        return f"{rate}, {read} read, {written} written"
 
     def _give_out(self, stage: Stage, ranges: Ranges) -> None:
         """Give ranges to workers until all are done; after a cancel, wait for what they began."""
@@ -164,6 +179,8 @@ class Dispatcher:
     def _take(self, report: RangeReport, stage: Stage) -> None:
         self._enter(report.lines, stage)
         self.backoffs += report.backoffs
+        self.read_bytes += report.read_bytes
+        self.written_bytes += report.written_bytes
         self.reports[report.process] = report
 
     def _enter(self, lines: list[Line], stage: Stage) -> None:

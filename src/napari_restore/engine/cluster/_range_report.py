@@ -20,5 +20,8 @@ class RangeReport:
     added_bytes: int
     """Most memory so far beyond the idle worker."""
     backoffs: int
+    read_bytes: int = 0
+    """Bytes that the worker read in this time, from disk, network or the system's cache."""
+    written_bytes: int = 0
     rounding: tuple[float, float] = (0.0, 0.0)
     """`Rounding.measured` of all maps so far that sweeps left."""

@@ -87,7 +87,7 @@ class InWorker(Run):
 
         `done` is called after each tile. Ends within a tile when `stop` is set.
         """
-        began = time.perf_counter()
+        began, traffic = time.perf_counter(), _traffic()
         self.stop = stop
         part = self._part(name, step)
         finished = {Region(*line["region"]) for line in part.lines}
@@ -97,6 +97,7 @@ class InWorker(Run):
         pending = [tile for group in groups if not finished.issuperset(group) for tile in group]
         if pending:
             self._compute(part, pending, done, step)
+        read, written = (now - then for now, then in zip(_traffic(), traffic, strict=True))
         return RangeReport(
             lines=part.lines,
             computed=len(part.lines) - known,
@@ -104,6 +105,8 @@ class InWorker(Run):
             process=f"{platform.node()}:{os.getpid()}",
             added_bytes=self._memory.peak - self._memory.start,
             backoffs=self._totals.backoffs - before,
+            read_bytes=read,
+            written_bytes=written,
             rounding=self._rounded(),
         )
 
@@ -142,3 +145,17 @@ class RangeRun(InWorker, LocalRun):
             done(output.core)
 
         self._pipeline(Schedule(pending), self._read, self._tile_work.run).run(write)
+
+
+def _traffic() -> tuple[int, int]:
+    """Return bytes that this process has read and written so far; zeros where that is not known."""
+    import psutil
+
+    try:
+        counters = psutil.Process().io_counters()
+    except (psutil.Error, AttributeError, OSError):
+        # macOS has none.
+        return 0, 0
+    # Linux counts characters apart from what reached a disk.
+    read = getattr(counters, "read_chars", counters.read_bytes)
+    return int(read), int(getattr(counters, "write_chars", counters.write_bytes))

@@ -51,6 +51,8 @@ class Progress(Event):
     done: int
     total: int
     seconds_left: float | None = None
+    detail: str = ""
+    """Of a cluster: rate, and bytes read and written by all workers."""
 
 
 @dataclass(frozen=True)

@@ -387,12 +387,16 @@ class Run:
         began = time.perf_counter()
 
         def report(done: int, total: int) -> None:
-            left = None
+            left, seconds = None, time.perf_counter() - began
             if done > already:
-                left = (time.perf_counter() - began) / (done - already) * (total - done)
-            self.emit(Progress(done, total, left))
+                left = seconds / (done - already) * (total - done)
+            self.emit(Progress(done, total, left, self._detail(done - already, seconds)))
 
         return report
+
+    def _detail(self, done: int, seconds: float) -> str:
+        """Return what progress says beside the time left, after so many steps and seconds."""
+        return ""
 
     def record(self, status: str, seconds: float, memory: PeakMemory) -> dict[str, Any]:
         """Return the record of the run so far; `memory` was measured around it."""

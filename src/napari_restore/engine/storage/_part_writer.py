@@ -12,7 +12,7 @@ import numpy.typing as npt
 from napari_restore.engine._region import Region
 from napari_restore.engine.storage._chunk_files import write_chunks
 from napari_restore.engine.storage._journal import Journal
-from napari_restore.engine.storage._store import PARTS, ResultStore, as_disk_full, read_header
+from napari_restore.engine.storage._store import PARTS, ResultStore, disk_full_named, read_header
 from napari_restore.errors import ResourceError, option
 from napari_restore.images import check_private
 
@@ -66,19 +66,15 @@ class Part:
         entries: Mapping[Region, Mapping[str, Any]],
     ) -> None:
         """Write a box of whole chunks, and note its tiles, with their entries, as finished."""
-        try:
+        with disk_full_named(self._path):
             for name, values in {"0": pixels, **{f"map_{k}": v for k, v in maps.items()}}.items():
                 write_chunks(self._arrays[name], self._path / name, box, values)
-        except OSError as error:
-            raise as_disk_full(error, self._path) from error
         for core, entry in entries.items():
             self.note(core, entry)
 
     def note(self, core: Region, entry: Mapping[str, Any]) -> None:
         """Note a tile as finished, with an entry for the journal."""
         line = {"region": list(core), **entry}
-        try:
+        with disk_full_named(self._path):
             self._journal.append(line)
-        except OSError as error:
-            raise as_disk_full(error, self._path) from error
         self.lines.append(line)

@@ -143,12 +143,10 @@ class ResultStore:
         has_tiles = not fresh and (path / JOURNAL).exists()
         damaged = has_tiles and read_header(path) in (None, header)
         discard(path)
-        try:
+        with disk_full_named(path):
             store = cls._create(path, header)
             store.rebuilt = damaged
             return store
-        except OSError as error:
-            raise as_disk_full(error, path) from error
 
     @classmethod
     def _reopen(cls, path: Path, header: dict[str, Any]) -> ResultStore | None:
@@ -270,12 +268,11 @@ class ResultStore:
         `levels` are the tile's pixels halved once, twice … for the further levels.
         """
         try:
-            self._put("0", core, pixels)
-            for name, values in maps.items():
-                self._put(f"map_{name}", core, values)
-            self._write_levels(core, levels)
-        except OSError as error:
-            raise as_disk_full(error, self.path) from error
+            with disk_full_named(self.path):
+                self._put("0", core, pixels)
+                for name, values in maps.items():
+                    self._put(f"map_{name}", core, values)
+                self._write_levels(core, levels)
         except DamagedChunk as error:
             raise self._damaged() from error
         line = {"region": list(core), **entry}
@@ -323,10 +320,8 @@ class ResultStore:
 
     def write_levels(self, core: Region, levels: Sequence[npt.NDArray[Any]]) -> None:
         """Write a finished tile, halved once, twice and so on, to the further levels."""
-        try:
+        with disk_full_named(self.path):
             self._write_levels(core, levels)
-        except OSError as error:
-            raise as_disk_full(error, self.path) from error
 
     def moved(self, path: Path) -> None:
         """Continue reading at `path`, the folder's new name."""
@@ -349,10 +344,8 @@ class ResultStore:
             shutil.rmtree(self.path, ignore_errors=True)
 
     def _append(self, line: dict[str, Any]) -> None:
-        try:
+        with disk_full_named(self.path):
             self._journal.append(line)
-        except OSError as error:
-            raise as_disk_full(error, self.path) from error
 
     def _take_parts(self) -> None:
         """Add what workers of an earlier run had finished when that run ended."""
@@ -429,10 +422,15 @@ def read_header(path: Path) -> dict[str, Any] | None:
     return None if mismatches(header, Header, "header") else header
 
 
-def as_disk_full(error: OSError, path: Path) -> Exception:
-    if is_disk_full(error):
-        return DiskFull(
+@contextlib.contextmanager
+def disk_full_named(path: Path) -> Iterator[None]:
+    """Raise `DiskFull` in place of the error of a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        raise DiskFull(
             f"No space left on the disk of {os.fspath(path)}; finished tiles are kept.",
             f"Free space or point {option('scratch')} elsewhere, then run the same command again.",
-        )
-    return error
+        ) from error

@@ -77,7 +77,9 @@ class KeptLayers:
                     self._crc = zlib.crc32(content, self._crc)
                     file.write(content)
         except OSError as error:
-            raise self._full(error) from error
+            if not is_disk_full(error):
+                raise
+            raise self._full() from error
 
     def finish(self, layer: int, decided: Mapping[Hashable, Tensor]) -> None:
         """Write what `layer` decided: its input and this are complete then."""
@@ -97,12 +99,12 @@ class KeptLayers:
             new.write_text(json.dumps(description), encoding="utf-8")
             os.replace(new, self._json(layer))
         except OSError as error:
-            raise self._full(error) from error
+            if not is_disk_full(error):
+                raise
+            raise self._full() from error
         self._complete = layer + 1
 
-    def _full(self, error: OSError) -> Exception:
-        if not is_disk_full(error):
-            return error
+    def _full(self) -> DiskFull:
         return DiskFull(
             f"There is no space for the layers in {self._folder}.",
             f"Free some, or point {option('scratch')} elsewhere.",

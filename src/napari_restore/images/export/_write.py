@@ -219,7 +219,10 @@ def write_image(
             )
         take_name(part, target)
     except Exception as error:
-        raise _as_ours(error, target) from error
+        ours = _as_ours(error, target)
+        if ours is error:
+            raise
+        raise ours from error
     finally:
         remove_part(part)
     return target

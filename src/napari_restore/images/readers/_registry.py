@@ -78,7 +78,10 @@ def reader_of(
                     opened = reader(path, head, **options)  # type: ignore[call-arg]
                     _check_chunks(opened)
                 except UnreadableImage as error:
-                    raise _plainer(error, path, head) from error
+                    plain = _plainer(error, path, head)
+                    if plain is error:
+                        raise
+                    raise plain from error
                 return _upright(opened)
     raise UnreadableImage(
         f"{path.name} is a folder, but no zarr image.", "Name a file, or an OME-Zarr folder."
