@@ -51,9 +51,12 @@ class ClusterRun(LocalRun):
         cluster: Cluster,
         emit: Emit,
         stop: threading.Event | None = None,
+        wait: bool = False,
     ) -> None:
         _check(plan)
-        super().__init__(plan, emit, stop)
+        super().__init__(plan, emit, stop, wait=wait)
+        self.view: Region | None = None
+        """Tiles that it touches are handed out first; it may change during the run."""
         self._cluster, self._task = cluster, task
         self._run_id = uuid.uuid4().hex[:12]
         self._added: dict[str, int] = {}
@@ -127,6 +130,7 @@ class ClusterRun(LocalRun):
                     stopped = True
                     self._cluster.stop(self._run_id)
                 workers = self._workers()
+                ranges.look_at(self.view)
                 while len(ranges) and not self.stop.is_set() and len(running) < AHEAD * workers:
                     name, tiles = f"{self._run_id}-{number}.jsonl", ranges.pop(workers)
                     running[self._submit(name, tiles)] = name, tiles
@@ -203,6 +207,9 @@ class ClusterRun(LocalRun):
         for region in regions:
             self._totals.tiles += 1
             self._totals.pixels += region.pixels
+            if self.plan.pyramid and not self.stop.is_set():
+                # Now and not at the end: a window shows them, and the workers compute meanwhile.
+                self._make_levels(region)
             self.emit(TileDone(region))
             self._finished.add(region)
 

@@ -64,7 +64,7 @@ class Cluster:
         distributed = _distributed()
         if address.startswith(LOCAL):
             owned = _local(distributed, address)
-            return cls(distributed.Client(owned), work, owned)
+            return cls(distributed.Client(owned, set_as_default=False), work, owned)
         named: dict[str, Any] = {"address": address}
         if address.endswith(".json"):
             if not Path(address).is_file():
@@ -79,7 +79,8 @@ class Cluster:
                 "Use local:N, tcp://HOST:PORT or the .json file of a scheduler.",
             )
         try:
-            client = distributed.Client(**named, timeout=PATIENCE)
+            # The default client of a process gets all its dask work: a window's pictures as well.
+            client = distributed.Client(**named, timeout=PATIENCE, set_as_default=False)
         except (OSError, ValueError) as error:
             raise BadParameter(
                 f"There is no scheduler at {address}.", "Start one with dask scheduler."
@@ -180,9 +181,12 @@ class Cluster:
 
     def ended(self, futures: Collection[Any], seconds: float) -> list[Any]:
         """Wait until one of `futures` has ended, or so long; return all that have."""
+        from distributed.client import _wait
+
         # Futures are cancelled when the scheduler is lost: their status tells.
         with contextlib.suppress(TimeoutError, CancelledError):
-            _distributed().wait(list(futures), timeout=seconds, return_when="FIRST_COMPLETED")
+            # `distributed.wait` itself asks the default client, which this one is not.
+            self.client.sync(_wait, list(futures), timeout=seconds, return_when="FIRST_COMPLETED")
         return [future for future in futures if future.status != "pending"]
 
     def result(self, future: Any, what: str) -> Any:
@@ -219,6 +223,11 @@ class Cluster:
             return ", ".join(address for found in who.values() for address in found) or "a worker"
         except Exception:
             return "a worker"
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether there is no connection to the scheduler any more."""
+        return bool(self.client.status != "running")
 
     def worker_count(self) -> int:
         """Return the number of workers at the moment, or the last one known."""

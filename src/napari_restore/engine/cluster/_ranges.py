@@ -19,19 +19,20 @@ class Ranges:
     """Tiles in neighbourhoods, handed out in ranges of a size that follows the time they take."""
 
     def __init__(self, tiles: Sequence[Region], edge: int) -> None:
-        side = BLOCK * edge
-
-        def place(tile: Region) -> tuple[int, ...]:
-            row, column = tile.y0 // side, tile.x0 // side
-            # Back and forth, so that the next neighbourhood borders on the last one.
-            return (row, column if row % 2 == 0 else -column, tile.y0, tile.x0)
-
-        self._left = deque(sorted(tiles, key=place))
+        self._side = BLOCK * edge
+        self._view: Region | None = None
+        self._left = deque(sorted(tiles, key=self._place))
         self._seconds = 0.0
         self._measured = 0
 
     def __len__(self) -> int:
         return len(self._left)
+
+    def look_at(self, view: Region | None) -> None:
+        """Hand out the tiles that `view` touches first, from its middle outwards."""
+        if view is not None and view != self._view:
+            self._view = view
+            self._left = deque(sorted(self._left, key=self._rank))
 
     def put_back(self, tiles: Sequence[Region]) -> None:
         """Hand these tiles out again, first of all."""
@@ -49,3 +50,16 @@ class Ranges:
             count = int(SECONDS * self._measured / self._seconds)
         count = max(1, min(count, MOST, -(-len(self._left) // (2 * max(1, workers)))))
         return [self._left.popleft() for _ in range(min(count, len(self._left)))]
+
+    def _place(self, tile: Region) -> tuple[int, ...]:
+        row, column = tile.y0 // self._side, tile.x0 // self._side
+        # Back and forth, so that the next neighbourhood borders on the last one.
+        return (row, column if row % 2 == 0 else -column, tile.y0, tile.x0)
+
+    def _rank(self, tile: Region) -> tuple[int, ...]:
+        view = self._view
+        if view is None or tile.intersect(view).is_empty:
+            return (1, *self._place(tile))
+        # Twice the distance of the middles, to stay with integers.
+        y, x = tile.y0 + tile.y1 - view.y0 - view.y1, tile.x0 + tile.x1 - view.x0 - view.x1
+        return (0, y * y + x * x)

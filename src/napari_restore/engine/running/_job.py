@@ -118,13 +118,23 @@ class ClusterJob(Job):
     """
 
     def __init__(
-        self, plan: Plan, task: Mapping[str, Any], cluster: Cluster, *, own: bool = False
+        self,
+        plan: Plan,
+        task: Mapping[str, Any],
+        cluster: Cluster,
+        *,
+        own: bool = False,
+        wait: bool = False,
     ) -> None:
         self._task, self._cluster, self._own = task, cluster, own
-        super().__init__(plan)
+        super().__init__(plan, wait=wait)
+
+    def prioritise(self, region: Region) -> None:
+        if isinstance(self._run, ClusterRun):
+            self._run.view = region
 
     def _new_run(self) -> Run:
-        return ClusterRun(self.plan, self._task, self._cluster, self._put, self._stop)
+        return ClusterRun(self.plan, self._task, self._cluster, self._put, self._stop, self._wait)
 
     def _put(self, event: Event | BaseException) -> None:
         if self._own and isinstance(event, (Finished, Stopped, BaseException)):
