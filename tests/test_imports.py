@@ -67,7 +67,7 @@ WINDOW = {"napari", "magicgui", "qtpy", "superqt", "vispy", "PySide6", "PyQt5", 
 
 DATA_TYPES = {
     "engine": set(
-        "Adjustment Event Finished Job KeptResult Note Phase Plan Progress Region Result Stopped TileDone Worker".split()
+        "Adjustment Cluster Event Finished Job KeptResult Note Phase Plan Progress Region Result Stopped TileDone Worker".split()
     ),
     "explain": {
         *("Attribution", "AttributionSummary", "PartialAttribution", "Overview"),

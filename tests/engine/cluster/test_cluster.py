@@ -324,18 +324,20 @@ def test_dask_work_of_this_process_stays_here(cluster: Cluster) -> None:
         assert distributed.client._get_global_client() is before
 
 
-def test_a_connection_tells_when_the_scheduler_is_gone() -> None:
+def test_a_connection_tells_when_the_scheduler_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("napari_restore.engine.cluster._connection.PATIENCE", 1.0)
     own = distributed.LocalCluster(
         n_workers=1, processes=False, dashboard_address=":0", protocol="tcp"
     )
     with nr.connect(own.scheduler_address) as connection:
         assert not connection.is_lost
         own.close()
-        for _ in range(600):
-            if connection.is_lost:
-                break
-            time.sleep(0.1)
+        with pytest.raises(ResourceError, match="scheduler of the cluster is gone"):
+            for _ in range(600):
+                connection.worker_count()
+                time.sleep(0.1)
         assert connection.is_lost
+        assert connection.threads_now() == {}
 
 
 # -- bad input -----------------------------------------------------------------------
