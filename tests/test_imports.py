@@ -58,7 +58,17 @@ ALLOWED = {
         "sample",
         "",
     },
-    "plugin": {"errors", "_format", "_options", "api", "records", "metrics", "sample", ""},
+    "plugin": {
+        "errors",
+        "_addresses",
+        "_format",
+        "_options",
+        "api",
+        "records",
+        "metrics",
+        "sample",
+        "",
+    },
 }
 """Part → the other parts of ours it may import; "" is `import napari_restore` itself."""
 
