@@ -119,6 +119,18 @@ def test_a_network_takes_three_frames(cli: Any, bracket: Path, tmp_path: Path) -
     )
 
 
+def test_a_frame_that_was_left_out_is_named_where_too_few_remain(
+    cli: Any, bracket: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = nr.open_bracket([bracket / "a.png", bracket / "b.png"], align="off")
+    opened.notes = ["c does not fit a and is left out."]
+    monkeypatch.setattr("napari_restore.api.open_bracket", lambda *a, **b: opened)
+    run = cli("fuse", bracket, "-o", tmp_path / "out.png", "--model", "ipl-small")
+    assert run.code == 2
+    assert "c does not fit a and is left out." in run.err
+    assert "takes 3 frames, not 2" in run.err
+
+
 def test_an_output_is_no_frame(cli: Any, bracket: Path) -> None:
     before = (bracket / "a.png").read_bytes()
     run = cli("fuse", bracket, "-o", bracket / "a.png", "--overwrite")

@@ -28,7 +28,7 @@ def store_of(tmp_path):
 
     def open_store(slots=ONE_EACH, dtype=torch.float32, **options):
         options = {"shapes": SHAPES, "key": "k", **options}
-        store = ResidualStore(tmp_path / "s", dtype=dtype, slots=slots, **options)
+        store = ResidualStore(tmp_path / "s" / FILE, dtype=dtype, slots=slots, **options)
         stores.append(store)
         return store
 
@@ -184,7 +184,7 @@ def test_a_full_disk_is_told_at_once(tmp_path, monkeypatch):
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, old[1]))
     try:
         with pytest.raises(DiskFull, match='residuals="recompute"'):
-            ResidualStore(tmp_path, SHAPES, torch.float32, Slots(disk=1000), key="k")
+            ResidualStore(tmp_path / FILE, SHAPES, torch.float32, Slots(disk=1000), key="k")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, old)
 

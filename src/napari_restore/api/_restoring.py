@@ -97,21 +97,15 @@ def plan(
 
 
 def start(
-    plan: Plan,
-    *,
-    process: bool | Worker = False,
-    cluster: Any = None,
-    fresh: bool = False,
-    wait: bool = False,
+    plan: Plan, *, process: bool | Worker = False, cluster: Any = None, fresh: bool = False
 ) -> Job:
     """Run `plan`: iterate over the job for its events.
 
     With `process` it runs in a child process, so that a window stays responsive: a new one, or a
-    `new_worker` that is warm already. Arrays and modules in memory run on a thread all the same.
-    With `cluster`, which is any that `connect` takes or returns, its workers compute the tiles of a
-    plan that was made with ``shared=True``. `fresh` discards the tiles of an earlier, unfinished
-    run. With `wait`, and with `process` always, it waits while another run writes the same result
-    instead of failing.
+    `new_worker` that is warm already; it then waits while another run writes the same result
+    instead of failing. Arrays and modules in memory run on a thread all the same. With `cluster`,
+    which is any that `connect` takes or returns, its workers compute the tiles of a plan that was
+    made with ``shared=True``. `fresh` discards the tiles of an earlier, unfinished run.
     """
     from napari_restore.engine import ClusterJob, Job, ProcessJob, Worker, discard
 
@@ -119,11 +113,10 @@ def start(
         discard(plan.store)
     if cluster is not None:
         connection = connect(cluster)
-        own = connection is not cluster
-        return ClusterJob(plan, cluster_task(plan), connection, own=own, wait=wait)
+        return ClusterJob(plan, cluster_task(plan), connection, own=connection is not cluster)
     task = None if process is False else serialised_task(plan)
     if task is None:
-        return Job(plan, keep=process is not False, wait=wait or process is not False)
+        return Job(plan, keep=process is not False, wait=process is not False)
     if isinstance(process, Worker):
         return ProcessJob(plan, task, process)
     return ProcessJob(plan, task, new_worker(), own=True)

@@ -9,7 +9,7 @@ from napari_restore.api._task_cache import TaskCache
 from napari_restore.errors import BadModel
 
 if TYPE_CHECKING:
-    from napari_restore.engine import BlockPart, Plan, RangeReport, RangeRun
+    from napari_restore.engine import BlockPart, InWorker, Plan, RangeReport
 
 Task = dict[str, Any]
 KEPT_STOPS = 100
@@ -17,7 +17,7 @@ KEPT_STOPS = 100
 _cache = TaskCache()
 _opening = threading.Lock()
 _computing = threading.Lock()
-_run: tuple[str, RangeRun] | None = None
+_run: tuple[str, InWorker] | None = None
 _stops: dict[str, threading.Event] = {}
 
 
@@ -30,17 +30,20 @@ def check(task: Task) -> None:
     PartWriter(plan.store, plan.key)
 
 
-def restore_range(task: Task, run: str, part: str, tiles: list[list[int]]) -> RangeReport:
+def restore_range(
+    task: Task, run: str, part: str, tiles: list[list[int]], step: dict[str, Any] | None = None
+) -> RangeReport:
     """Restore `tiles` of a task and note them in the file `part` of its store.
 
-    Ranges are computed one after another, each on all threads of the worker; one that waits has
-    its turn at once. `run` is the id of the client's run, for `stop`.
+    Of a model that sweeps over the image, compute its `step`. Ranges are computed one after
+    another, each on all threads of the worker; one that waits has its turn at once. `run` is the
+    id of the client's run, for `stop`.
     """
     from distributed import get_worker
 
     from napari_restore.engine import Region, topic_of
 
-    worker = get_worker()
+    worker, number = get_worker(), None if step is None else step["number"]
     with _computing:
         stop = _stop_of(run)
         loaded = _loaded(task, run, worker.state.nthreads)
@@ -49,7 +52,8 @@ def restore_range(task: Task, run: str, part: str, tiles: list[list[int]]) -> Ra
                 part,
                 [Region(*tile) for tile in tiles],
                 stop,
-                lambda core: worker.log_event(topic_of(run), list(core)),
+                lambda core: worker.log_event(topic_of(run), {"step": number, "region": core}),
+                step,
             )
         finally:
             if stop.is_set():
@@ -93,17 +97,17 @@ def _stop_of(run: str) -> threading.Event:
     return _stops.setdefault(run, threading.Event())
 
 
-def _loaded(task: Task, run: str, threads: int) -> RangeRun:
+def _loaded(task: Task, run: str, threads: int) -> InWorker:
     """Return the run of this process for `task`, opened by its first range."""
     global _run
-    from napari_restore.engine import RangeRun
+    from napari_restore.engine import range_run
 
     if _run is None or _run[0] != run:
         if _run is not None:
             _run[1].close()
             _run = None
         with _opening:
-            _run = (run, RangeRun(_plan(task), threads))
+            _run = (run, range_run(_plan(task), threads))
     return _run[1]
 
 

@@ -18,7 +18,7 @@ from napari_restore.commands._notes import notes_after, notes_before
 from napari_restore.commands._outputs import Item
 from napari_restore.commands._progress import EventCallback, reporter
 from napari_restore.commands._streams import write_error
-from napari_restore.errors import Cancelled, RestoreError
+from napari_restore.errors import Cancelled, InputError, RestoreError
 from napari_restore.records import write_record
 
 
@@ -109,9 +109,15 @@ class Runner:
 
         if self._cluster_name is not None:
             arguments = {**arguments, **self._for_cluster(self._cluster_name, arguments)}
-        planned = api.plan(
-            image, model, maps=item.maps is not None, output=item.output, **arguments
-        )
+        try:
+            planned = api.plan(
+                image, model, maps=item.maps is not None, output=item.output, **arguments
+            )
+        except InputError:
+            # They may say why, for instance that a frame of the bracket was left out.
+            for note in image.notes:
+                self.note(note)
+            raise
         return self.run(item, planned, replace=replace)
 
     def _for_cluster(self, name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:

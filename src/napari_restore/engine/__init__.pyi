@@ -1,7 +1,9 @@
 from ._region import Region
-from .cluster._cluster_run import topic_of
 from .cluster._connection import Cluster, RemoteWork
-from .cluster._range_run import RangeReport, RangeRun, count_parts
+from .cluster._dispatcher import topic_of
+from .cluster._range_report import RangeReport
+from .cluster._range_run import InWorker, RangeRun, count_parts
+from .cluster._swept_range_run import SweptRangeRun, range_run
 from .memory._budget import peak_in
 from .memory._device import choose_device
 from .planning._layout import block_too_large
@@ -59,6 +61,7 @@ __all__ = [
     "Event",
     "Finished",
     "ImageStarted",
+    "InWorker",
     "Job",
     "KeptResult",
     "Note",
@@ -77,6 +80,7 @@ __all__ = [
     "ResultStore",
     "Stopped",
     "StoreBusy",
+    "SweptRangeRun",
     "TileDone",
     "Worker",
     "block_too_large",
@@ -105,6 +109,7 @@ __all__ = [
     "name_of_plan",
     "peak_in",
     "probe",
+    "range_run",
     "run_of",
     "save_context",
     "serialise_plan",

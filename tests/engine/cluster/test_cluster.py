@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import rasterio
-from rasterio.transform import from_origin
 
 import napari_restore as nr
 from napari_restore.api import cluster_worker
@@ -40,47 +37,6 @@ from napari_restore.images import chunk_cache
 distributed = pytest.importorskip("distributed")
 
 AREA = "POLYGON ((500100 4999900, 500900 4999900, 500900 4998800, 500100 4998800, 500100 4999900))"
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    """Two workers on threads of this process: a real scheduler, but no start of Python."""
-    with (
-        distributed.LocalCluster(
-            n_workers=2,
-            threads_per_worker=1,
-            processes=False,
-            dashboard_address=":0",
-            protocol="tcp",
-        ) as own,
-        distributed.Client(own) as client,
-    ):
-        yield nr.connect(client)
-
-
-@pytest.fixture
-def scene(tmp_path: Path) -> Path:
-    """1400 × 1700 pixels with nodata; sides are no multiple of a chunk."""
-    path = tmp_path / "scene.tif"
-    pixels = np.random.default_rng(0).integers(1, 200, (3, 1400, 1700), np.uint8)
-    pixels[:, :300, :500] = 0
-    pixels[:, 900:1000, 700:1300] = 0
-    with rasterio.open(
-        path,
-        "w",
-        driver="GTiff",
-        height=1400,
-        width=1700,
-        count=3,
-        dtype="uint8",
-        nodata=0,
-        crs="EPSG:32633",
-        transform=from_origin(500000, 5000000, 1, 1),
-        tiled=True,
-        photometric="RGB",
-    ) as file:
-        file.write(pixels)
-    return path
 
 
 def planned(scene: Path, scratch: Path, model: Any = "dcp", **options: Any) -> Any:
@@ -208,7 +164,7 @@ def test_what_a_lost_worker_finished_is_not_computed_again(
     finished: list[Region] = []
     restore, failures = RangeRun.restore, threading.Semaphore(1)
 
-    def dies(self: Any, name: str, tiles: Any, stop: Any, done: Any) -> Any:
+    def dies(self: Any, name: str, tiles: Any, stop: Any, done: Any, step: Any) -> Any:
         if failures.acquire(blocking=False):
             restore(self, name, tiles[:1], stop, finished.append)
             raise ConnectionError("the worker is lost")
@@ -255,8 +211,8 @@ def test_parts_of_a_lost_client_are_taken_over(
     with monkeypatch.context() as patch:
         # The client dies before it has taken any report.
         patch.setattr(
-            "napari_restore.engine.cluster._cluster_run.ClusterRun._take",
-            lambda self, report: (_ for _ in ()).throw(KeyError("killed")),
+            "napari_restore.engine.cluster._dispatcher.Dispatcher._take",
+            lambda self, report, stage: (_ for _ in ()).throw(KeyError("killed")),
         )
         with pytest.raises(KeyError, match="killed"):
             nr.start(plan, cluster=cluster).result()
@@ -311,7 +267,7 @@ def test_tiles_in_view_come_first(scene: Path, tmp_path: Path, cluster: Cluster)
             found.append(event.region)
 
     run = ClusterRun(plan, cluster_task(plan), cluster, note)
-    run.view = Region(600, 1100, 700, 1600)
+    run.prioritise(Region(600, 1100, 700, 1600))
     run.run()
     # Four are handed out at once; two workers may end in either order.
     assert {(512, 1024), (512, 1536)} <= {(tile.y0, tile.x0) for tile in found[:4]}
@@ -361,12 +317,6 @@ def test_no_scheduler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("napari_restore.engine.cluster._connection.PATIENCE", 0.2)
     with pytest.raises(BadParameter, match=r"There is no scheduler at tcp://127\.0\.0\.1:9"):
         nr.connect("tcp://127.0.0.1:9")
-
-
-def test_a_model_that_sweeps_is_refused(tmp_path: Path, cluster: Cluster, sample: Path) -> None:
-    plan = planned(sample, tmp_path, "inf-dehaze-small", tile=None)
-    with pytest.raises(BadParameter, match="runs on one machine only"):
-        nr.start(plan, cluster=cluster)
 
 
 def test_a_plan_whose_tiles_share_chunks_is_refused(

@@ -6,44 +6,34 @@ import os
 import platform
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from napari_restore._heap import keep_freed_memory, release_freed_memory
 from napari_restore.engine._region import Region
 from napari_restore.engine.cluster._prepared_file import read_prepared
+from napari_restore.engine.cluster._range_report import RangeReport
+from napari_restore.engine.cluster._ranges import by_chunks
 from napari_restore.engine.masks._open_mask import open_mask
 from napari_restore.engine.memory._budget import PeakMemory
 from napari_restore.engine.planning._plan import Plan
 from napari_restore.engine.planning._tiles import Schedule
 from napari_restore.engine.running._local_run import LocalRun
 from napari_restore.engine.running._parallel import map_parallel
-from napari_restore.engine.running._pipeline import Pipeline
-from napari_restore.engine.running._tile import TileOutput
+from napari_restore.engine.running._run import Run
+from napari_restore.engine.running._tile import TileOutput, TileWork
 from napari_restore.engine.running._tile_reader import TileReader
 from napari_restore.engine.statistics._context import context_exclude
 from napari_restore.engine.statistics._context_blocks import BlockPart, ContextBlocks
-from napari_restore.engine.storage._part_writer import PartWriter
+from napari_restore.engine.statistics._prepared import Prepared
+from napari_restore.engine.storage._part_writer import Part, PartWriter
 from napari_restore.engine.storage._store import SHARED
 from napari_restore.images import chunk_cache
 
-
-@dataclass(frozen=True)
-class RangeReport:
-    """What a worker returns of a range of tiles; no pixels."""
-
-    lines: list[dict[str, Any]]
-    """Entries of the store's journal, one for each finished tile."""
-    computed: int
-    """Tiles that this call has computed; the others were finished by a worker that was lost."""
-    seconds: float
-    process: str
-    """Host and process id of the worker."""
-    added_bytes: int
-    """Most memory so far beyond the idle worker."""
-    backoffs: int
+Step = Mapping[str, Any]
+"""Sweep that tiles are to go through: its ``number``, and whether it is ``counting``."""
 
 
 def count_parts(plan: Plan, boxes: list[Region], threads: int) -> list[BlockPart]:
@@ -54,7 +44,7 @@ def count_parts(plan: Plan, boxes: list[Region], threads: int) -> list[BlockPart
     return list(map_parallel(boxes, blocks.part, threads, name="context"))
 
 
-class RangeRun(LocalRun):
+class InWorker(Run):
     """A plan in a worker: all that its tiles share is loaded once, by the first range.
 
     `threads` is the number of threads that the worker may use. Tiles are computed as in a run on
@@ -79,9 +69,7 @@ class RangeRun(LocalRun):
             self._decode_once(frame)
         exclude = open_mask(plan.reading.exclude, plan.image) if plan.reading.exclude else None
         plan.model.to(plan.device.torch)
-        prepared = read_prepared(plan.store / SHARED, plan.image)
         self.reader = TileReader(plan.image, exclude, plan.model.card.uses_validity)
-        self._tile_work = self._work(prepared)
 
     def close(self) -> None:
         """Give back what the run has limited and measured."""
@@ -93,30 +81,64 @@ class RangeRun(LocalRun):
         tiles: list[Region],
         stop: threading.Event,
         done: Callable[[Region], None],
+        step: Step | None = None,
     ) -> RangeReport:
-        """Restore what of `tiles` the part `name` has not yet; report all that it has.
+        """Compute what of `tiles` the part `name` has not yet; report all that it has.
 
         `done` is called after each tile. Ends within a tile when `stop` is set.
         """
-        plan = self.plan
         began = time.perf_counter()
-        part = self._parts.part(name)
+        self.stop = stop
+        part = self._part(name, step)
         finished = {Region(*line["region"]) for line in part.lines}
-        before = self._totals.backoffs
-
-        def write(output: TileOutput) -> None:
-            part.write(output.core, output.pixels, output.maps, output.entry)
-            done(output.core)
-
-        pending = [tile for tile in tiles if tile not in finished]
+        before, known = self._totals.backoffs, len(part.lines)
+        # Tiles of one chunk are written together.
+        groups = by_chunks(tiles, self.plan.layout.tile).values()
+        pending = [tile for group in groups if not finished.issuperset(group) for tile in group]
         if pending:
-            backoff, compute = self._totals.count_backoff, self._tile_work.run
-            Pipeline(plan, stop, backoff, Schedule(pending), self._read, compute).run(write)
+            self._compute(part, pending, done, step)
         return RangeReport(
             lines=part.lines,
-            computed=len(part.lines) - len(finished),
+            computed=len(part.lines) - known,
             seconds=time.perf_counter() - began,
             process=f"{platform.node()}:{os.getpid()}",
             added_bytes=self._memory.peak - self._memory.start,
             backoffs=self._totals.backoffs - before,
+            rounding=self._rounded(),
         )
+
+    def _shared_work(self) -> TileWork:
+        """Return what all tiles share, as the process that started the run has written it."""
+        return self._work(self._prepared())
+
+    def _prepared(self) -> Prepared:
+        return read_prepared(self.plan.store / SHARED, self.plan.image)
+
+    def _part(self, name: str, step: Step | None) -> Part:
+        return self._parts.part(name)
+
+    def _rounded(self) -> tuple[float, float]:
+        return 0.0, 0.0
+
+    def _compute(
+        self, part: Part, pending: list[Region], done: Callable[[Region], None], step: Step | None
+    ) -> None:
+        """Compute tiles, write what they leave, and note it in `part`."""
+        raise NotImplementedError
+
+
+class RangeRun(InWorker, LocalRun):
+    """A plan in a worker whose tiles are each restored by themselves."""
+
+    def __init__(self, plan: Plan, threads: int) -> None:
+        super().__init__(plan, threads)
+        self._tile_work = self._shared_work()
+
+    def _compute(
+        self, part: Part, pending: list[Region], done: Callable[[Region], None], step: Step | None
+    ) -> None:
+        def write(output: TileOutput) -> None:
+            part.write(output.core, output.pixels, output.maps, {output.core: output.entry})
+            done(output.core)
+
+        self._pipeline(Schedule(pending), self._read, self._tile_work.run).run(write)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from napari_restore.engine._region import Region
+from napari_restore.engine.storage._store import CHUNK
 
 SECONDS = 2.0
 """Seconds that a range should take a worker: longer than handing it out, short for a lost one."""
@@ -15,28 +16,54 @@ MOST = 64
 """Tiles of a range at most."""
 
 
+Chunk = tuple[int, int]
+"""Row and column of a chunk of the result, or of a tile of several chunks."""
+
+
+def by_chunks(tiles: Iterable[Region], edge: int) -> dict[Chunk, list[Region]]:
+    """Return tiles of `edge` pixels that share a chunk of the result, by that chunk."""
+    side = max(edge, CHUNK)
+    found: dict[Chunk, list[Region]] = {}
+    for tile in tiles:
+        found.setdefault((tile.y0 // side, tile.x0 // side), []).append(tile)
+    return found
+
+
+def in_whole_chunks(chosen: Iterable[Region], tiles: Iterable[Region], edge: int) -> list[Region]:
+    """Return those of `tiles` that share a chunk with any of the `chosen`."""
+    wanted = by_chunks(chosen, edge)
+    groups = by_chunks(tiles, edge).items()
+    return [tile for chunk, group in groups if chunk in wanted for tile in group]
+
+
 class Ranges:
-    """Tiles in neighbourhoods, handed out in ranges of a size that follows the time they take."""
+    """Tiles in neighbourhoods, handed out in ranges of a size that follows the time they take.
+
+    Tiles of `edge` pixels that share a chunk of the result are never in two ranges.
+    """
 
     def __init__(self, tiles: Sequence[Region], edge: int) -> None:
-        self._side = BLOCK * edge
+        self._side = BLOCK * max(edge, CHUNK)
         self._view: Region | None = None
-        self._left = deque(sorted(tiles, key=self._place))
+        self._edge = edge
+        self._groups = deque(sorted(by_chunks(tiles, edge).values(), key=self._place))
+        self._count = len(tiles)
         self._seconds = 0.0
         self._measured = 0
 
     def __len__(self) -> int:
-        return len(self._left)
+        return self._count
 
     def look_at(self, view: Region | None) -> None:
         """Hand out the tiles that `view` touches first, from its middle outwards."""
         if view is not None and view != self._view:
             self._view = view
-            self._left = deque(sorted(self._left, key=self._rank))
+            self._groups = deque(sorted(self._groups, key=self._rank))
 
     def put_back(self, tiles: Sequence[Region]) -> None:
         """Hand these tiles out again, first of all."""
-        self._left.extendleft(reversed(tiles))
+        self._groups.extendleft(reversed(by_chunks(tiles, self._edge).values()))
+        self._count += len(tiles)
 
     def measured(self, tiles: int, seconds: float) -> None:
         """Take into account that a worker took `seconds` for so many tiles."""
@@ -48,18 +75,24 @@ class Ranges:
         count = 1
         if self._seconds:
             count = int(SECONDS * self._measured / self._seconds)
-        count = max(1, min(count, MOST, -(-len(self._left) // (2 * max(1, workers)))))
-        return [self._left.popleft() for _ in range(min(count, len(self._left)))]
+        count = max(1, min(count, MOST, -(-self._count // (2 * max(1, workers)))))
+        found: list[Region] = []
+        while self._groups and len(found) < count:
+            found += self._groups.popleft()
+        self._count -= len(found)
+        return found
 
-    def _place(self, tile: Region) -> tuple[int, ...]:
+    def _place(self, group: list[Region]) -> tuple[int, ...]:
+        tile = group[0]
         row, column = tile.y0 // self._side, tile.x0 // self._side
         # Back and forth, so that the next neighbourhood borders on the last one.
         return (row, column if row % 2 == 0 else -column, tile.y0, tile.x0)
 
-    def _rank(self, tile: Region) -> tuple[int, ...]:
+    def _rank(self, group: list[Region]) -> tuple[int, ...]:
         view = self._view
-        if view is None or tile.intersect(view).is_empty:
-            return (1, *self._place(tile))
+        if view is None or all(tile.intersect(view).is_empty for tile in group):
+            return (1, *self._place(group))
+        tile = group[0]
         # Twice the distance of the middles, to stay with integers.
         y, x = tile.y0 + tile.y1 - view.y0 - view.y1, tile.x0 + tile.x1 - view.x0 - view.x1
         return (0, y * y + x * x)

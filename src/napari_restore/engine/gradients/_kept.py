@@ -182,13 +182,12 @@ class SpilledGradient:
         slots = shelf.take(self, len(tiles), spill.bytes)
         folder, file = shelf.file(slots)
         self._records = ResidualStore(
-            folder,
+            folder / file,
             spill.shapes,
             kept_dtype(spill.map),
             slots,
             key=KEY,
             device=device.torch,
-            file=file,
         )
 
     def put(self, number: int, by_box: Tensor) -> None:

@@ -15,6 +15,7 @@ from napari_restore.engine.planning._options import Computing
 from napari_restore.engine.planning._prepare_cost import PrepareCost
 from napari_restore.engine.planning._tile_invariance import FIXED_TILE, TileInvariance
 from napari_restore.engine.planning._tiles import BAND, CELL, TileSizes, tile_sizes
+from napari_restore.engine.storage._store import CHUNK
 from napari_restore.engine.sweeps._layout import SweptLayout
 from napari_restore.errors import BadParameter, BudgetTooSmall, option
 from napari_restore.images import Image
@@ -103,9 +104,14 @@ class LayoutRequest:
     """Whether the whole image must be read first."""
     maps_bytes: int = 0
     """Per pixel."""
-    tile_unit: int = CELL
-    """Pixels of which edges of tiles are multiples besides."""
+    shared: bool = False
+    """Whether several processes write the result."""
     prepare: PrepareCost = field(default_factory=PrepareCost)
+
+    @property
+    def tile_unit(self) -> int:
+        """Pixels of which edges of tiles are multiples besides."""
+        return CHUNK if self.shared else CELL
 
     @property
     def pixel_bytes(self) -> int:

@@ -33,16 +33,16 @@ from napari_restore.engine.planning._tile_invariance import (
     TileInvariance,
     tile_invariance,
 )
-from napari_restore.engine.planning._tiles import CELL
 from napari_restore.engine.running._precision import AUTO, check_precision, chosen_precision
 from napari_restore.engine.statistics._context import (
     ROUGH,
     rough_extent,
 )
-from napari_restore.engine.storage._store import CHUNK, FORMAT, STAGED
+from napari_restore.engine.storage._store import FORMAT, STAGED
 from napari_restore.engine.sweeps._cost import calibrate_sweeps
 from napari_restore.engine.sweeps._groups import check_steps
 from napari_restore.engine.sweeps._layout import box_of
+from napari_restore.engine.sweeps._network import network_bytes
 from napari_restore.engine.sweeps._planning import (
     about_extent,
     check_tiles,
@@ -115,12 +115,14 @@ def make_plan(image: Image, model: RestorationModel, **keywords: Unpack[PlanOpti
         invariance=tried.invariance,
         context=context.needed and not context.known,
         maps_bytes=4 * (2 + 2 * len(source.bands)) if options.storing.maps else 0,
-        tile_unit=CHUNK if options.storing.shared else CELL,
+        shared=options.storing.shared,
         prepare=prepare_cost(model, source.image, device, extent=extent, region=context.region),
     )
     choice = _quickest(request, box, store, key, reach)
     if choice.staged is not None:
         notes += about_extent(choice.staged, source.image)
+        if request.shared and isinstance(model, SweptModel):
+            notes.append(network_bytes(choice.staged, model, choice.layout.tile).note())
     return Plan(
         key=key,
         image=source.image,

@@ -9,7 +9,7 @@ from typing import Any
 
 from napari_restore import errors
 from napari_restore.engine._region import Region
-from napari_restore.engine.cluster._cluster_run import ClusterRun
+from napari_restore.engine.cluster._cluster_run import OnCluster, cluster_run
 from napari_restore.engine.cluster._connection import Cluster
 from napari_restore.engine.memory._budget import process_memory
 from napari_restore.engine.planning._plan import Plan
@@ -118,23 +118,17 @@ class ClusterJob(Job):
     """
 
     def __init__(
-        self,
-        plan: Plan,
-        task: Mapping[str, Any],
-        cluster: Cluster,
-        *,
-        own: bool = False,
-        wait: bool = False,
+        self, plan: Plan, task: Mapping[str, Any], cluster: Cluster, *, own: bool = False
     ) -> None:
         self._task, self._cluster, self._own = task, cluster, own
-        super().__init__(plan, wait=wait)
+        super().__init__(plan)
 
     def prioritise(self, region: Region) -> None:
-        if isinstance(self._run, ClusterRun):
-            self._run.view = region
+        if isinstance(self._run, OnCluster):
+            self._run.prioritise(region)
 
     def _new_run(self) -> Run:
-        return ClusterRun(self.plan, self._task, self._cluster, self._put, self._stop, self._wait)
+        return cluster_run(self.plan, self._task, self._cluster, self._put, self._stop)
 
     def _put(self, event: Event | BaseException) -> None:
         if self._own and isinstance(event, (Finished, Stopped, BaseException)):

@@ -9,13 +9,19 @@ from napari_restore.engine.running._run import Run
 from napari_restore.engine.running._tile import TileWork
 from napari_restore.engine.running._tile_reader import TileInput
 
+RESTORING = "Restoring"
+
 
 class LocalRun(Run):
     """A plan of scope `local`: every tile by itself, in any order."""
 
     def _restore(self, work: TileWork) -> None:
         tiles, pending = self._tiles()
-        self.emit(Phase("Restoring"))
+        self.emit(Phase(RESTORING))
+        self._restore_tiles(tiles, pending, work)
+
+    def _restore_tiles(self, tiles: list[Region], pending: list[Region], work: TileWork) -> None:
+        """Restore the tiles that are `pending` of all `tiles`."""
         pipeline = self._pipeline(self._schedule(pending), self._read, work.run)
         pipeline.run(self._writer(len(tiles)))
 

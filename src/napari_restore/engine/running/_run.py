@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -165,7 +166,7 @@ class Run:
             raise Cancelled("Cancelled before the first tile.")
         self._radiometry = prepared.radiometry
         self.reader = TileReader(image, exclude, plan.model.card.uses_validity)
-        return self._work(prepared)
+        return self._work(self._with_settled(prepared))
 
     def _decode_once(self, image: Image) -> None:
         """Decode a file that cannot be read at random into the tiled cache."""
@@ -176,6 +177,7 @@ class Run:
 
     def _open_store(self) -> ResultStore:
         plan, image = self.plan, self.plan.image
+        has_waited = False
         while True:
             try:
                 return ResultStore.open(
@@ -189,7 +191,9 @@ class Run:
             except StoreBusy:
                 if not self._wait:
                     raise
-            self.emit(Phase(WAITING))
+            if not has_waited:
+                self.emit(Phase(WAITING))
+                has_waited = True
             began = time.perf_counter()
             while True:
                 if self.stop.wait(WAIT_SECONDS):
@@ -256,10 +260,16 @@ class Run:
         """Return what counts blocks of the whole image."""
         return on_threads(self.plan.layout.workers)
 
+    def _with_settled(self, prepared: Prepared) -> Prepared:
+        """Return `prepared` with all that sweeps settled, where there is nothing left to settle."""
+        plan = self.plan
+        if not isinstance(plan.model, SweptModel) or plan.staged or plan.settled is None:
+            return prepared
+        settled = all_settled(plan.model, plan.settled)
+        return replace(prepared, statistics={**prepared.statistics, **settled})
+
     def _work(self, prepared: Prepared) -> TileWork:
         plan, statistics = self.plan, prepared.statistics
-        if isinstance(plan.model, SweptModel) and plan.staged is None and plan.settled is not None:
-            statistics = {**statistics, **all_settled(plan.model, plan.settled)}
         self._statistics = {k: v.tolist() for k, v in statistics.items() if v.numel() <= 16}
         others = other_bands(plan.image, plan.bands)
         placed = plan.placed
@@ -324,15 +334,8 @@ class Run:
 
         The others are reported as done.
         """
-        plan, image = self.plan, self.plan.image
         assert self.store is not None
-        mask = open_mask(plan.target.mask, image, plan.target.feather) if plan.target.mask else None
-        touches = None if mask is None else lambda core: bool(mask.read(core).any())
-        size = (image.height, image.width)
-        tiles = cut_into_tiles(plan.targets, size, plan.layout.tile, touches, plan.step)
-        if plan.staged is not None:
-            tiles = [core.intersect(plan.staged.box) for core in tiles]
-        pending = []
+        tiles, pending = self._target_tiles(), []
         for tile in tiles:
             if self.store.is_done(tile):
                 self.emit(TileDone(tile))
@@ -340,6 +343,17 @@ class Run:
                 pending.append(tile)
         self._totals.resumed = len(tiles) - len(pending)
         return tiles, pending
+
+    def _target_tiles(self) -> list[Region]:
+        """Return all tiles of the target."""
+        plan, image = self.plan, self.plan.image
+        mask = open_mask(plan.target.mask, image, plan.target.feather) if plan.target.mask else None
+        touches = None if mask is None else lambda core: bool(mask.read(core).any())
+        size = (image.height, image.width)
+        tiles = cut_into_tiles(plan.targets, size, plan.layout.tile, touches, plan.step)
+        if plan.staged is not None:
+            tiles = [core.intersect(plan.staged.box) for core in tiles]
+        return tiles
 
     def _schedule(self, tiles: list[Region], backwards: bool = False) -> Schedule:
         """Return the order of `tiles`, which the user may change during the run."""

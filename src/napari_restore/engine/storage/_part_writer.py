@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +40,14 @@ class PartWriter:
         self._path, self._header = path, header
         self._arrays = {name: group[name] for name in ResultStore.names(header)}
 
-    def part(self, name: str) -> Part:
-        """Return the part `name`, continued where an earlier process has begun it."""
-        (self._path / PARTS).mkdir(exist_ok=True)
-        return Part(self._path, self._arrays, Journal(self._path, self._header, f"{PARTS}/{name}"))
+    def part(self, name: str, within: str = "") -> Part:
+        """Return the part `name`, continued where an earlier process has begun it.
+
+        Of the result, or of the folder `within`.
+        """
+        folder = self._path / within
+        (folder / PARTS).mkdir(exist_ok=True)
+        return Part(self._path, self._arrays, Journal(folder, self._header, f"{PARTS}/{name}"))
 
 
 class Part:
@@ -55,16 +60,24 @@ class Part:
 
     def write(
         self,
-        core: Region,
+        box: Region,
         pixels: npt.NDArray[Any],
         maps: dict[str, npt.NDArray[np.generic]],
-        entry: dict[str, Any],
+        entries: Mapping[Region, Mapping[str, Any]],
     ) -> None:
-        """Write one tile, of whole chunks, and note it as finished."""
-        line = {"region": list(core), **entry}
+        """Write a box of whole chunks, and note its tiles, with their entries, as finished."""
         try:
             for name, values in {"0": pixels, **{f"map_{k}": v for k, v in maps.items()}}.items():
-                write_chunks(self._arrays[name], self._path / name, core, values)
+                write_chunks(self._arrays[name], self._path / name, box, values)
+        except OSError as error:
+            raise as_disk_full(error, self._path) from error
+        for core, entry in entries.items():
+            self.note(core, entry)
+
+    def note(self, core: Region, entry: Mapping[str, Any]) -> None:
+        """Note a tile as finished, with an entry for the journal."""
+        line = {"region": list(core), **entry}
+        try:
             self._journal.append(line)
         except OSError as error:
             raise as_disk_full(error, self._path) from error

@@ -7,7 +7,7 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -293,16 +293,20 @@ class ResultStore:
                 added.append(region)
         return added
 
-    def take_part(self, name: str) -> list[Region]:
-        """Add what a lost worker has noted in a part; return the tiles that were not finished yet."""
+    def parts(self, within: str = "") -> Iterator[tuple[str, list[dict[str, Any]]]]:
+        """Yield name and lines of all parts, those of the result or of the folder `within`."""
+        for path in sorted((self.path / within / PARTS).glob("*.jsonl")):
+            yield path.name, self.part(path.name, within)
+
+    def part(self, name: str, within: str = "") -> list[dict[str, Any]]:
+        """Return what a worker has noted in a part; nothing where it is of another run, or damaged."""
         with contextlib.suppress(DamagedJournal):
-            return self.add(Journal(self.path, self.header, f"{PARTS}/{name}").read())
+            return Journal(self.path / within, self.header, f"{PARTS}/{name}").read()
         return []
 
-    def remove_parts(self, run: str) -> None:
-        """Remove the journals of the parts of a run, whose lines were added."""
-        for path in (self.path / PARTS).glob(f"{run}-*.jsonl"):
-            path.unlink(missing_ok=True)
+    def remove_part(self, name: str, within: str = "") -> None:
+        """Remove the journal of a part, whose lines were added."""
+        (self.path / within / PARTS / name).unlink(missing_ok=True)
 
     @property
     def lacks_levels(self) -> bool:
@@ -352,10 +356,9 @@ class ResultStore:
 
     def _take_parts(self) -> None:
         """Add what workers of an earlier run had finished when that run ended."""
-        for path in sorted((self.path / PARTS).glob("*.jsonl")):
-            # The part of another run, or a damaged one: its tiles are restored again.
-            self.take_part(path.name)
-            path.unlink(missing_ok=True)
+        for name, lines in self.parts():
+            self.add(lines)
+            self.remove_part(name)
 
     def _write_levels(self, core: Region, levels: Sequence[npt.NDArray[Any]]) -> None:
         sizes = self.header["levels"]

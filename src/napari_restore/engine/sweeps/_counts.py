@@ -10,12 +10,16 @@ import torch
 from torch import Tensor
 
 from napari_restore.engine.sweeps._grid import Grid
+from napari_restore.engine.sweeps._shared_slabs import OpenSlab
 from napari_restore.engine.sweeps._slab import SlabFile
 from napari_restore.errors import ResourceError
 from napari_restore.models import Counts, Shapes, Sums
 
 COUNT_BYTES = 8
 """Bytes of one count: a float64."""
+PAGE = 4096
+"""Bytes of which a tile's record is a multiple: machines that write tiles beside each other share no
+page of the file."""
 
 
 class CountStore:
@@ -25,13 +29,21 @@ class CountStore:
     that the sums do not depend on the order of the work.
     """
 
-    def __init__(self, path: Path, counts: Counts, grid: Grid, key: str) -> None:
+    def __init__(
+        self,
+        path: Path,
+        counts: Counts,
+        grid: Grid,
+        key: str,
+        open_slab: OpenSlab = SlabFile,
+    ) -> None:
         """Open the counts of all tiles of `grid`."""
         self._counts = counts
         self._shapes = counts.shapes_of(grid.tile, grid.box.shape)
+        self._values = values_of(self._shapes)
         path.parent.mkdir(parents=True, exist_ok=True)
         each = bytes_of(self._shapes)
-        self._slab = SlabFile(path, each, grid.count, key=key, what="counts")
+        self._slab = open_slab(path, each, grid.count, key=key, what="counts")
 
     def has(self, tile: int) -> bool:
         return self._slab.has(tile)
@@ -42,6 +54,7 @@ class CountStore:
         for name, shape in self._shapes.items():
             own = counts[name].detach().to("cpu", torch.float64).reshape(-1)
             flat += [own, own.new_zeros(math.prod(shape) - len(own))]
+        flat.append(flat[0].new_zeros(self._slab.record_bytes // COUNT_BYTES - self._values))
         self._slab.put(tile, torch.cat(flat).numpy().view(np.uint8))
 
     def merged(self) -> dict[str, Tensor]:
@@ -60,7 +73,7 @@ class CountStore:
                 f"The counts in {self._slab.path.parent} are damaged and were removed.",
                 "Run the same command again.",
             )
-        values = torch.from_numpy(content.view(np.float64))
+        values = torch.from_numpy(content.view(np.float64))[: self._values]
         parts = torch.split(values, [math.prod(shape) for shape in self._shapes.values()])
         return {
             name: part.reshape(1, *shape)
@@ -81,5 +94,10 @@ def count_bytes(counts: Counts, grid: Grid) -> int:
 
 
 def bytes_of(shapes: Shapes) -> int:
-    """Return the bytes of counts of these shapes."""
-    return COUNT_BYTES * sum(math.prod(shape) for shape in shapes.values())
+    """Return the bytes of a tile's record of counts of these shapes."""
+    return -(-COUNT_BYTES * values_of(shapes) // PAGE) * PAGE
+
+
+def values_of(shapes: Shapes) -> int:
+    """Return how many numbers counts of these shapes are."""
+    return sum(math.prod(shape) for shape in shapes.values())

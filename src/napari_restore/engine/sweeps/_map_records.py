@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from napari_restore._format import format_size
+from napari_restore.engine.sweeps._shared_slabs import OpenSlab
 from napari_restore.engine.sweeps._slab import Bytes, SlabFile, key_of
 from napari_restore.engine.sweeps._transfer import Transfer, pinned
 from napari_restore.errors import OutOfMemory, option
@@ -58,7 +59,7 @@ class ResidualStore:
     `shapes` are the (C, h, w) of one tile's residuals, kept in `dtype`; slot i is the i-th tile
     encoded. RAM and device have one slab each, allocated here, of exactly ``slots.ram`` and
     ``slots.device`` tiles; with a CUDA `device` the slab in RAM is pinned. The disk's tiles lie in
-    a `SlabFile` in `folder` and are found again when the store is opened with the same `key`,
+    a `SlabFile` at `path` and are found again when the store is opened with the same `key`,
     `shapes`, `dtype` and `slots` (see `earlier_slots`). With `disk_only` nothing is kept in RAM or
     on the device. Raises `OutOfMemory` or `DiskFull`.
 
@@ -68,7 +69,7 @@ class ResidualStore:
 
     def __init__(
         self,
-        folder: Path,
+        path: Path,
         shapes: tuple[Shape, ...],
         dtype: torch.dtype,
         slots: Slots,
@@ -76,7 +77,7 @@ class ResidualStore:
         key: str,
         device: torch.device | None = None,
         disk_only: bool = False,
-        file: str = FILE,
+        open_slab: OpenSlab = SlabFile,
     ) -> None:
         self.shapes = shapes
         self.dtype = dtype
@@ -94,8 +95,8 @@ class ResidualStore:
         self._disk: SlabFile | None = None
         if slots.disk:
             full_key = _full_key(key, shapes, dtype, slots)
-            self._disk = SlabFile(
-                folder / file,
+            self._disk = open_slab(
+                path,
                 self.record_bytes,
                 slots.disk,
                 key=full_key,

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from napari_restore.engine._region import Region
 from napari_restore.engine.sweeps._grid import Grid
 from napari_restore.engine.sweeps._map_records import ResidualStore, Shape, Slots, earlier_slots
-from napari_restore.engine.sweeps._slab import discard
+from napari_restore.engine.sweeps._shared_slabs import OpenSlab
+from napari_restore.engine.sweeps._slab import SlabFile, discard
 from napari_restore.models import Map
 
 
@@ -96,6 +97,7 @@ class MapStore:
         *,
         device: torch.device,
         disk_only: bool = False,
+        open_slab: OpenSlab = SlabFile,
     ) -> None:
         self._grid, self._path = place.grid, place.folder / place.file
         self._parts = place.parts
@@ -107,14 +109,14 @@ class MapStore:
         self._slots = {number: slot for slot, number in enumerate(order)}
         self.names = frozenset(self._first)
         self._records = ResidualStore(
-            place.folder,
+            self._path,
             place.shapes,
             place.dtype,
             slots,
             key=place.key,
             device=device,
             disk_only=disk_only,
-            file=place.file,
+            open_slab=open_slab,
         )
 
     @property

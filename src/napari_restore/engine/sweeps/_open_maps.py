@@ -19,6 +19,8 @@ from napari_restore.engine.sweeps._grid import Grid
 from napari_restore.engine.sweeps._groups import Step, margins_of
 from napari_restore.engine.sweeps._layout import StoredMaps
 from napari_restore.engine.sweeps._map_store import MapStore, Place
+from napari_restore.engine.sweeps._shared_slabs import OpenSlab
+from napari_restore.engine.sweeps._slab import SlabFile
 from napari_restore.engine.sweeps._surroundings import tiles_read
 from napari_restore.models import Map, Sweep
 
@@ -35,8 +37,10 @@ class OpenMaps:
         grid: Grid,
         steps: Sequence[Step],
         target: list[int],
+        open_slab: OpenSlab = SlabFile,
     ) -> None:
         assert plan.staged is not None
+        self._open_slab = open_slab
         self._plan, self._device_memory = plan, device_memory
         self._grid, self._steps, self._target = grid, steps, target
         self._maps = plan.staged.maps
@@ -107,7 +111,9 @@ class OpenMaps:
         if not place.maps:
             return
         device = self._plan.device.torch
-        store = MapStore(place, order, slots, device=device, disk_only=disk_only)
+        store = MapStore(
+            place, order, slots, device=device, disk_only=disk_only, open_slab=self._open_slab
+        )
         resources = ExitStack()
         resources.callback(store.close)
         resources.enter_context(self._device_memory.holding(store.bytes_by_tier()["device"]))

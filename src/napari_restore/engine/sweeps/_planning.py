@@ -42,6 +42,8 @@ from napari_restore.models import Sweep, SweptModel
 
 SIDES = (128, 256, 512, 1024, 2048)
 """Sides of tiles to choose from where the model leaves it open."""
+MOST_SHARED = 1024
+"""Largest side to choose from where workers of a cluster share the tiles of each sweep."""
 LEAST_GAIN = 0.9
 """Tiles in parallel must be faster than one at a time by this factor to be worth their memory."""
 
@@ -82,12 +84,13 @@ def _tiles(request: SweptRequest) -> list[int]:
     model = request.model
     if model.tile is not None:
         return [model.tile]
-    step = math.lcm(CELL, model.multiple)
+    step = math.lcm(CELL, model.multiple, request.tile_unit)
     wanted = request.computing.tile
     if wanted is not None and wanted < 1:
         raise BadParameter(f"Tile {wanted} is no size.", f"Use for instance {option('tile', 512)}.")
     longest = max(request.box.shape)
-    sides = {-(-side // step) * step for side in (SIDES if wanted is None else (wanted,))}
+    usual = [side for side in SIDES if side <= MOST_SHARED] if request.shared else SIDES
+    sides = {-(-side // step) * step for side in (usual if wanted is None else (wanted,))}
     # Tiles are counted from the image's origin, and begin where the box does.
     sides = {side for side in sides if not (request.box.y0 % side or request.box.x0 % side)}
     # One tile of all of a small image, but none larger.
@@ -158,10 +161,12 @@ class _Base:
         if not (on_device or request.known):
             settling += cost.settling_bytes
         self.ram += max(tiles_peak, block_bytes, prepare.peak_bytes, grid, settling)
+        shared_run = request.shared
         self.room = Room(
             has_device=on_device,
-            device=resources.device_memory - self.device if on_device else 0,
-            ram=resources.memory - self.ram,
+            # What one machine has in memory is not seen by others.
+            device=resources.device_memory - self.device if on_device and not shared_run else 0,
+            ram=0 if shared_run else resources.memory - self.ram,
             disk=shared.disk_room,
             speed=shared.speed,
             ram_speed=ram_bandwidth(),

@@ -30,6 +30,17 @@ class Rounding:
         error, largest = float(self._error), float(self._largest)
         return error / largest if error else 0.0
 
+    @property
+    def measured(self) -> tuple[float, float]:
+        """Largest |rounded - value|, and largest |value| that was rounded."""
+        return float(self._error), float(self._largest)
+
+    def add(self, error: float, largest: float) -> None:
+        """Take in what another process has `measured`."""
+        with self._lock:
+            self._error = torch.maximum(self._error, self._error.new_tensor(error))
+            self._largest = torch.maximum(self._largest, self._largest.new_tensor(largest))
+
     def note(self, tensors: Iterable[Tensor]) -> None:
         """Measure tensors, (C, ...) each, that are about to be rounded."""
         for tensor in tensors:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -39,7 +40,8 @@ from napari_restore.engine.sweeps._settled import (
     keep_settled,
     lend,
 )
-from napari_restore.engine.sweeps._slab import discard
+from napari_restore.engine.sweeps._shared_slabs import OpenSlab, enter_left
+from napari_restore.engine.sweeps._slab import SlabFile, discard
 from napari_restore.engine.sweeps._steps_done import StepsDone
 from napari_restore.engine.sweeps._sweep_work import (
     SweepWork,
@@ -64,12 +66,13 @@ class SweptRun(Run):
     recomputed.
     """
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
         self._seconds: dict[str, float] = {}
         self._rounding: Rounding | None = None
         self._swept = 0
         self._maps: OpenMaps | None = None
+        self._open_slab: OpenSlab = SlabFile
         self._kept_layers: KeptLayers | None = None
         """Where the inputs of the whole step's layers are to be left; None: they are not kept."""
 
@@ -83,6 +86,7 @@ class SweptRun(Run):
         if pending:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / UNFINISHED).touch()
+            self._enter_parts()
             self._run_steps(work, tiles, pending)
         if not self.stop.is_set():
             for path in folder.glob("*.slab"):
@@ -104,12 +108,8 @@ class SweptRun(Run):
         folder, steps = self.plan.store / STAGED, model.steps()
         with ExitStack() as stack:
             tokens = self._tokens(folder, layout, model, stack)
-            done = StepsDone(folder, steps, grid, self._settled_before(steps))
-            stack.callback(done.close)
-            # In the order of sweeping: that is how maps are assigned to the tiers.
-            target = [grid.number(core) for core in in_order(tiles)]
-            self._maps = OpenMaps(self.plan, self._device_memory, grid, steps, target)
-            stack.callback(self._maps.close)
+            done = self._steps_done(grid, self._settled_before(steps), stack)
+            self._maps = self._open_maps(grid, tiles, stack)
             kept = self._maps.open_earlier()
             swept = SweepWork(
                 model,
@@ -140,6 +140,36 @@ class SweptRun(Run):
         if self.plan.lends is not None and self.plan.settled is not None:
             lend(self.plan.lends, self.plan.image, self.plan.settled, model)
         return swept.tile.statistics
+
+    def _enter_parts(self) -> None:
+        """Note what workers of an earlier run had finished of the sweeps when that run ended."""
+        assert self.store is not None
+        for name, lines in self.store.parts(STAGED):
+            for line in lines:
+                enter_left(self.plan.store / STAGED, line["records"])
+            self.store.remove_part(name, STAGED)
+
+    def _steps_done(
+        self, grid: Grid, settled: dict[str, Statistics], stack: ExitStack
+    ) -> StepsDone:
+        """Return what is done of the steps; `stack` closes it."""
+        model, folder = self.plan.model, self.plan.store / STAGED
+        assert isinstance(model, SweptModel)
+        done = StepsDone(folder, model.steps(), grid, settled, self._open_slab)
+        stack.callback(done.close)
+        return done
+
+    def _open_maps(self, grid: Grid, tiles: list[Region], stack: ExitStack) -> OpenMaps:
+        """Return the maps to restore `tiles` from, none of them open; `stack` closes them."""
+        model = self.plan.model
+        assert isinstance(model, SweptModel)
+        # In the order of sweeping: that is how maps are assigned to the tiers.
+        target = [grid.number(core) for core in in_order(tiles)]
+        maps = OpenMaps(
+            self.plan, self._device_memory, grid, model.steps(), target, self._open_slab
+        )
+        stack.callback(maps.close)
+        return maps
 
     def _relate(self, step: WholeStep, number: int, tokens: TokenStore) -> None:
         layout = self.plan.staged
@@ -185,7 +215,9 @@ class SweptRun(Run):
         step = whole[0]
         side = self.plan.layout.tile // step.reads.stride
         channels = step.reads.channels
-        store = TokenStore(folder, layout, channels, side, step.margin, self.plan.key)
+        store = TokenStore(
+            folder, layout, channels, side, step.margin, self.plan.key, self._open_slab
+        )
         return stack.enter_context(closing(store))
 
     # -- sweeps ----------------------------------------------------------------------
@@ -208,28 +240,15 @@ class SweptRun(Run):
             already, total = 0, len(wanted)
         progress = self._progress(already)
         progress(already, total)
-        whole = whole_maps(work.steps)
-        written = 0
+        finished = itertools.count(already + 1)
 
-        def write(swept: Swept) -> None:
-            nonlocal written
-            # Counts and tokens mark the tile as done: maps first.
-            kept = work.kept(swept.maps)
-            for store in dict.fromkeys(work.stores[name] for name in kept):
-                store.put(swept.number, kept)
-            for name in whole.intersection(swept.maps):
-                assert tokens is not None
-                tokens.put_encoded(swept.number, swept.maps[name].float())
-            if counts is not None and swept.counts is not None and not counts.has(swept.number):
-                counts.put(swept.number, swept.counts)
+        def report() -> None:
             self._swept += 1
-            written += 1
-            progress(already + written, total)
+            progress(next(finished), total)
 
-        cores = Schedule([grid.core(each) for each in wanted])
-        compute = partial(work.sweep, number, counting=counts is not None)
+        cores = [grid.core(each) for each in wanted]
         with self._timed(step.name):
-            self._pipeline(cores, partial(self._read, work, number, tokens), compute).run(write)
+            self._sweep_tiles(work, number, tokens, counts, cores, report)
         if self.stop.is_set():
             raise Cancelled(f"Cancelled in the phase {step.title}.")
         if counts is None:
@@ -240,6 +259,25 @@ class SweptRun(Run):
         keep_settled(self.plan.settled, step.name, settled, about)
         done.settle(number, settled)
         return self._knowing(work, settled)
+
+    def _sweep_tiles(
+        self,
+        work: SweepWork,
+        number: int,
+        tokens: TokenStore | None,
+        counts: CountStore | None,
+        cores: list[Region],
+        report: Callable[[], None],
+    ) -> None:
+        """Run a sweep on tiles, and keep what it leaves; `report` is called after each."""
+
+        def write(swept: Swept) -> None:
+            keep_swept(work, tokens, counts, swept)
+            report()
+
+        read = partial(self._read, work, number, tokens)
+        compute = partial(work.sweep, number, counting=counts is not None)
+        self._pipeline(Schedule(cores), read, compute).run(write)
 
     def _settle(self, work: SweepWork, counts: Counts, store: CountStore) -> Statistics:
         """Return what follows from the counts of all tiles, on the processor."""
@@ -321,11 +359,22 @@ class SweptRun(Run):
     ) -> None:
         step = work.steps[number]
         self.emit(Phase(self._title(step, number, len(work.steps))))
+        with self._timed(step.name):
+            self._decode_tiles(work, number, tokens, total, pending)
+
+    def _decode_tiles(
+        self,
+        work: SweepWork,
+        number: int,
+        tokens: TokenStore | None,
+        total: int,
+        pending: list[Region],
+    ) -> None:
+        """Restore the tiles that are `pending` of `total`."""
         read = partial(self._read, work, number, tokens)
         # The last to be written come first: they are still in the system's cache.
         schedule = self._schedule(pending, backwards=True)
-        with self._timed(step.name):
-            self._pipeline(schedule, read, work.restore).run(self._writer(total))
+        self._pipeline(schedule, read, work.restore).run(self._writer(total))
 
     # -- reporting -------------------------------------------------------------------
 
@@ -344,3 +393,18 @@ class SweptRun(Run):
             yield
         finally:
             self._seconds[phase] = time.perf_counter() - began
+
+
+def keep_swept(
+    work: SweepWork, tokens: TokenStore | None, counts: CountStore | None, swept: Swept
+) -> None:
+    """Keep what a sweep left of a tile."""
+    # Counts and tokens mark the tile as done: maps first.
+    kept = work.kept(swept.maps)
+    for store in dict.fromkeys(work.stores[name] for name in kept):
+        store.put(swept.number, kept)
+    for name in whole_maps(work.steps).intersection(swept.maps):
+        assert tokens is not None
+        tokens.put_encoded(swept.number, swept.maps[name].float())
+    if counts is not None and swept.counts is not None and not counts.has(swept.number):
+        counts.put(swept.number, swept.counts)

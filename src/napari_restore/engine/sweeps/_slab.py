@@ -76,6 +76,8 @@ class SlabFile:
         header = {"format": _FORMAT, "key": key, "record_bytes": record_bytes, "count": count}
         if len(self._parts) > 1:
             header["parts"] = list(parts)
+        self.made = made_of(json.dumps(header))
+        """Checksum of what describes the file: entries of another one are not of this."""
         if not self._take_over(header):
             self._make(header)
         self._file = open(path, "r+b", buffering=0)
@@ -116,12 +118,21 @@ class SlabFile:
                     # Killed half-way, neither the old record nor the new one is valid.
                     self._note(f"{index} -\n")
                 self._write(content, index * self.record_bytes)
-                self._note(f"{index} {''.join(f'{one:08x}' for one in checksums)}\n")
+                self._note(f"{entry_of(index, checksums)}\n")
             except OSError as error:
                 if not is_disk_full(error):
                     raise
                 raise _disk_full(self.path, self.record_bytes, self._what, error) from error
             self._checksums[index] = checksums
+
+    def enter(self, entry: str) -> None:
+        """Note a record that another process has written, by the entry of its journal."""
+        read = _read_entry(entry, self.count, 8 * len(self._parts))
+        if read is None or read[1] is None:
+            raise ValueError(f"{entry!r} is no entry of {self.path.name}")
+        with self._writing:
+            self._note(f"{entry}\n")
+            self._checksums[read[0]] = read[1]
 
     def get(self, index: int, out: Bytes | None = None) -> Bytes | None:
         """Return record `index`, (record_bytes,); None if never written or damaged.
@@ -195,8 +206,12 @@ class SlabFile:
             return False
         self._checksums = checksums
         if whole < len(content):
-            os.truncate(journal, whole)
+            self._cut(whole)
         return True
+
+    def _cut(self, length: int) -> None:
+        """Cut off an entry that a crash tore."""
+        os.truncate(journal_of(self.path), length)
 
     def _make(self, header: dict[str, Any]) -> None:
         """Preallocate the file.
@@ -307,16 +322,52 @@ def _read_journal(content: bytes) -> tuple[dict[str, Any] | None, dict[int, Chec
     digits = 8 if header is None else 8 * len(header.get("parts", "1"))
     checksums: dict[int, Checksums] = {}
     for line in lines:
-        # An entry that a full disk tore is none: its record was dropped then.
-        with contextlib.suppress(ValueError):
-            index, checksum = line.decode("ascii").split(" ")
-            number = int(index)
-            if checksum == "-":
-                checksums.pop(number, None)
-            elif len(checksum) == digits and 0 <= number < count:
-                each = (checksum[at : at + 8] for at in range(0, digits, 8))
-                checksums[number] = tuple(int(one, 16) for one in each)
+        read = _read_entry(line.decode("ascii", "replace"), count, digits)
+        if read is None:
+            # An entry that a full disk tore is none: its record was dropped then.
+            continue
+        if read[1] is None:
+            checksums.pop(read[0], None)
+        else:
+            checksums[read[0]] = read[1]
     return header, checksums, len(whole)
+
+
+def entry_of(index: int, checksums: Checksums) -> str:
+    """Return the journal's entry of record `index`, without the end of its line."""
+    return f"{index} {''.join(f'{one:08x}' for one in checksums)}"
+
+
+def _read_entry(line: str, count: int, digits: int) -> tuple[int, Checksums | None] | None:
+    """Return a record's number and checksums, None where it was dropped; None for no entry."""
+    with contextlib.suppress(ValueError):
+        index, checksum = line.split(" ")
+        number = int(index)
+        if checksum == "-":
+            return number, None
+        if len(checksum) == digits and 0 <= number < count:
+            each = (checksum[at : at + 8] for at in range(0, digits, 8))
+            return number, tuple(int(one, 16) for one in each)
+    return None
+
+
+def enter_all(path: Path, made: str, entries: Sequence[str]) -> None:
+    """Note records that a process wrote which is gone; nothing where `path` was made anew since."""
+    journal = journal_of(path)
+    try:
+        with open(journal, "r+b") as file:
+            if made_of(file.readline().decode("utf-8", "replace").rstrip("\n")) != made:
+                return
+            file.seek(0, os.SEEK_END)
+            # A torn entry before them is to be one by itself.
+            file.write("".join(f"\n{entry}\n" for entry in entries).encode("ascii"))
+    except FileNotFoundError:
+        return
+
+
+def made_of(header: str) -> str:
+    """Return a checksum of a journal's first line, as text."""
+    return f"{_checksum(np.frombuffer(header.encode(), np.uint8)):08x}"
 
 
 def _as_header(line: bytes) -> dict[str, Any] | None:

@@ -9,6 +9,8 @@ from napari_restore.engine.sweeps._counts import CountStore
 from napari_restore.engine.sweeps._grid import Grid
 from napari_restore.engine.sweeps._groups import Step, is_shallow, whole_maps
 from napari_restore.engine.sweeps._map_store import MapStore
+from napari_restore.engine.sweeps._shared_slabs import OpenSlab
+from napari_restore.engine.sweeps._slab import SlabFile
 from napari_restore.engine.sweeps._tokens import TokenStore
 from napari_restore.models import Statistics, Sweep, WholeStep
 
@@ -20,8 +22,14 @@ class StepsDone:
     """
 
     def __init__(
-        self, folder: Path, steps: Sequence[Step], grid: Grid, settled: Mapping[str, Statistics]
+        self,
+        folder: Path,
+        steps: Sequence[Step],
+        grid: Grid,
+        settled: Mapping[str, Statistics],
+        open_slab: OpenSlab = SlabFile,
     ) -> None:
+        self._open_slab = open_slab
         self._folder, self._steps, self._grid = folder, steps, grid
         self._settled = dict(settled)
         self._counts: dict[int, CountStore] = {}
@@ -55,7 +63,7 @@ class StepsDone:
             assert isinstance(step, Sweep) and step.counts is not None
             full_key = f"{key} {self._grid.tile} {step.name}"
             self._counts[number] = CountStore(
-                self._count_file(number), step.counts, self._grid, full_key
+                self._count_file(number), step.counts, self._grid, full_key, self._open_slab
             )
         return self._counts[number]
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from napari_restore._json_shapes import read_json
 from napari_restore.engine.sweeps._layout import SweptLayout
+from napari_restore.engine.sweeps._shared_slabs import OpenSlab
 from napari_restore.engine.sweeps._slab import SlabFile, key_of, written
 from napari_restore.errors import ResourceError, is_disk_full
 
@@ -37,7 +38,14 @@ class TokenStore:
     """
 
     def __init__(
-        self, folder: Path, layout: SweptLayout, width: int, side: int, margin: int, key: str
+        self,
+        folder: Path,
+        layout: SweptLayout,
+        width: int,
+        side: int,
+        margin: int,
+        key: str,
+        open_slab: OpenSlab = SlabFile,
     ) -> None:
         """Store tokens of `width` channels, `side` along each side of a tile.
 
@@ -49,9 +57,9 @@ class TokenStore:
         self._folder, self._key = folder, key
         count = layout.rows * layout.columns
         record, finished = (tile_bytes(width, side, around) for around in (0, margin))
-        self.encoded = SlabFile(folder / "encoded", record, count, key=key, what="tokens")
+        self.encoded = open_slab(folder / "encoded", record, count, key=key, what="tokens")
         try:
-            self._finished = SlabFile(folder / TOKENS, finished, count, key=key, what="tokens")
+            self._finished = open_slab(folder / TOKENS, finished, count, key=key, what="tokens")
         except BaseException:
             self.encoded.close()
             raise

@@ -85,7 +85,7 @@ class RunSequence:
                     if step.cluster is None:
                         job = nr.start(step.plan, process=self._worker or True)
                     else:
-                        job = nr.start(step.plan, cluster=step.cluster, wait=True)
+                        job = nr.start(step.plan, cluster=step.cluster)
                         if step.view is not None:
                             job.prioritise(step.view)
                     self.job = job

@@ -1,0 +1,121 @@
+"""A lease on a store that several machines see: a file that its holder keeps renewing."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from napari_restore._json_shapes import read_json
+
+LEASE = "lease.json"
+RENEW_SECONDS = 2.0
+STALE_SECONDS = 20.0
+"""A lease that was not renewed for so long is free: its holder was killed."""
+_LENGTH = 512
+"""Bytes of the file: it is written over in place, as a network disk shows that at the next open."""
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a lease; `beat` changes whenever it is renewed."""
+
+    id: str
+    host: str
+    process: int
+    beat: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.host}, process {self.process}"
+
+
+class Lease:
+    """The lease on the store at `path`, from now until `release`.
+
+    `lost` is called where another machine has taken it, for instance because this one was
+    suspended for a while. Ask `holder_of` before.
+    """
+
+    def __init__(self, path: Path, lost: Callable[[], None]) -> None:
+        self._file, self._lost = path / LEASE, lost
+        self._own = Holder(uuid.uuid4().hex, platform.node(), os.getpid(), 0)
+        self._released = threading.Event()
+        self._write(0)
+        self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
+        self._thread.start()
+
+    def release(self) -> None:
+        """Give the lease back."""
+        self._released.set()
+        self._thread.join()
+        found = _read(self._file)
+        if found is not None and found.id == self._own.id:
+            self._file.unlink(missing_ok=True)
+
+    def _renew(self) -> None:
+        beat = 0
+        while not self._released.wait(RENEW_SECONDS):
+            found = _read(self._file)
+            if found is not None and found.id != self._own.id:
+                self._lost()
+                return
+            beat += 1
+            # A disk that is away for a moment: the lease holds a while without.
+            with contextlib.suppress(OSError):
+                self._write(beat)
+
+    def _write(self, beat: int) -> None:
+        content = json.dumps(asdict(self._own) | {"beat": beat}).ljust(_LENGTH - 1) + "\n"
+        handle = os.open(self._file, os.O_WRONLY | os.O_CREAT, 0o600)
+        try:
+            os.write(handle, content.encode())
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def holder_of(path: Path) -> Holder | None:
+    """Return who holds the lease on the store at `path`; None where nobody does.
+
+    Waits until it is renewed, which another machine does every `RENEW_SECONDS`, or stale.
+    """
+    first = _read(path / LEASE)
+    if first is None:
+        return None
+    if first.host == platform.node():
+        return first if _is_other(first.process) else None
+    began = time.monotonic()
+    while time.monotonic() - began < STALE_SECONDS:
+        time.sleep(RENEW_SECONDS / 10)
+        now = _read(path / LEASE)
+        if now is None:
+            return None
+        if now != first:
+            return now
+    return None
+
+
+def _is_other(process: int) -> bool:
+    """Return whether another process of this machine with this number is alive."""
+    import psutil
+
+    return process != os.getpid() and bool(psutil.pid_exists(process))
+
+
+def _read(path: Path) -> Holder | None:
+    """Return what a lease says; None where there is none, or it is being written."""
+    try:
+        found = read_json(path)
+        return Holder(
+            str(found["id"]), str(found["host"]), int(found["process"]), int(found["beat"])
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
