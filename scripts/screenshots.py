@@ -135,22 +135,55 @@ def areas(stage: Stage) -> None:
     stage.shoot("areas")
 
 
-def live(stage: Stage) -> None:
-    """Live on a large scene: what is in view clears up, first as a draft."""
-    # The sample, so often side by side that its true pixels take longer than a draft.
+def open_large(stage: Stage, times: int) -> None:
+    """Open the sample, so often side by side along each axis."""
     path = Path(os.environ["NAPARI_RESTORE_CACHE"]) / "large_town.tif"
-    large = np.tile(tifffile.imread(SAMPLE), (4, 4, 1))
+    large = np.tile(tifffile.imread(SAMPLE), (times, times, 1))
     tifffile.imwrite(path, large, photometric="rgb", tile=(512, 512))
-    stage.viewer.layers.clear()
     stage.viewer.open(path, plugin="napari-restore")
     image = stage.viewer.layers[0].metadata["napari_restore"]
     stage.until(lambda: image.is_built(len(image.level_shapes) - 1), "its levels")
     stage.viewer.reset_view()
     stage.settle()
+
+
+def live(stage: Stage) -> None:
+    """Live on a large scene: what is in view clears up, first as a draft."""
+    stage.viewer.layers.clear()
+    # So large that its true pixels take longer than a draft.
+    open_large(stage, 4)
     stage.panel.bar.live.setChecked(True)
     stage.until(lambda: any(x.name.startswith("Draft") for x in stage.viewer.layers), "a draft")
     stage.unfold()
     stage.shoot("live")
+
+
+def cluster(stage: Stage) -> None:
+    """Two processes of this machine compute tiles from the middle of the view outwards."""
+    # Statistics are counted by a first run, so that no draft hides the tiles.
+    stage.viewer.layers.clear()
+    open_large(stage, 3)
+    stage.choose("haze-unet")
+    stage.zoom(32)
+    stage.run()
+    stage.viewer.layers.remove(stage.panel.state.current.layer)
+    stage.viewer.reset_view()
+    stage.panel.target.choose(Target.WHOLE)
+    stage.unfold("Advanced")
+    shown = stage.panel.advanced.cluster
+    shown.button.click()
+    shown.name.setText("local:2")
+    shown.connection.click()
+    stage.until(lambda: stage.panel.state.cluster is not None, "the workers")
+    stage.settle(2000)
+    ended: list[str] = []
+    stage.panel.ended.connect(lambda status, _: ended.append(status))
+    stage.panel.bar.button.click()
+    progress = stage.panel.bar.progress
+    stage.until(lambda: progress.maximum() > 1 and progress.value() > 40, "some tiles")
+    stage.shoot("cluster")
+    stage.until(lambda: bool(ended), "the end of the run")
+    shown.connection.click()
 
 
 def swipe(stage: Stage) -> None:
@@ -303,7 +336,7 @@ def fuse(stage: Stage) -> None:
 SCENES = {
     scene.__name__: scene
     for scene in (
-        *(restored, areas, live, swipe, variants, quality, transmission, error, light),
+        *(restored, areas, live, cluster, swipe, variants, quality, transmission, error, light),
         *(attribution, corner, fuse),
     )
 }

@@ -58,7 +58,17 @@ ALLOWED = {
         "sample",
         "",
     },
-    "plugin": {"errors", "_format", "_options", "api", "records", "metrics", "sample", ""},
+    "plugin": {
+        "errors",
+        "_addresses",
+        "_format",
+        "_options",
+        "api",
+        "records",
+        "metrics",
+        "sample",
+        "",
+    },
 }
 """Part → the other parts of ours it may import; "" is `import napari_restore` itself."""
 
@@ -67,7 +77,7 @@ WINDOW = {"napari", "magicgui", "qtpy", "superqt", "vispy", "PySide6", "PyQt5", 
 
 DATA_TYPES = {
     "engine": set(
-        "Adjustment Event Finished Job KeptResult Note Phase Plan Progress Region Result Stopped TileDone Worker".split()
+        "Adjustment Cluster Event Finished Job KeptResult Note Phase Plan Progress Region Result Stopped TileDone Worker".split()
     ),
     "explain": {
         *("Attribution", "AttributionSummary", "PartialAttribution", "Overview"),

@@ -1,4 +1,4 @@
-"""Addresses in text that is kept: without signatures and passwords."""
+"""Addresses: which text is one, and how it is kept, without signatures and passwords."""
 
 from __future__ import annotations
 
@@ -7,6 +7,14 @@ import re
 _SECRETS = re.compile(
     r"(https?://)(?:[^\s/\"'@]*@)?([^\s\"'?\\]*)(?:\?[^\s\"'\\]*)?", re.IGNORECASE
 )
+
+
+_ADDRESS = re.compile(r"(https?|s3|gs|az|abfs?)://", re.IGNORECASE)
+
+
+def is_remote(text: str) -> bool:
+    """Return whether `text` is the address of a file elsewhere, of the web or in a bucket."""
+    return _ADDRESS.match(text) is not None
 
 
 def without_queries(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image as Picture
 
 from napari_restore import api
+from napari_restore.commands import main
 
 from ._scenes import hazy, picture, read, write_tiff
 
@@ -188,3 +190,13 @@ def test_a_folder_that_may_not_be_written(cli, scene, tmp_path):
 
 def test_view_checks_its_paths(cli, tmp_path):
     assert cli("view", tmp_path / "missing.tif").code == 2
+
+
+def test_view_hands_addresses_on_as_they_are(monkeypatch, tmp_path):
+    called = []
+    monkeypatch.setattr(subprocess, "call", lambda argv, **_: called.append(argv) or 0)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "scene.tif").touch()
+    assert main(["view", "scene.tif", "https://example.org/scene.tif?signature=x"]) == 0
+    words = [str(tmp_path / "scene.tif"), "https://example.org/scene.tif?signature=x"]
+    assert called[0][3:5] == words

@@ -23,5 +23,7 @@ def test_the_installed_manifest_is_valid_and_all_it_names_exists():
 
 def test_the_patterns_are_the_suffixes_of_images():
     (reader,) = PluginManifest.from_file(MANIFEST).contributions.readers
-    assert {f"*{suffix}" for suffix in IMAGE_SUFFIXES} == set(reader.filename_patterns)
+    addresses = {"http://*", "https://*"}
+    suffixes = {f"*{suffix}" for suffix in IMAGE_SUFFIXES}
+    assert suffixes | addresses == set(reader.filename_patterns)
     assert reader.accepts_directories

@@ -7,12 +7,49 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 from napari.layers import Layer
+from napari.utils.notifications import notification_manager
+from range_server import RangeServer
 
 import napari_restore as nr
 from napari_restore.errors import UnreadableImage
 from napari_restore.plugin._actions import show_bands
 from napari_restore.plugin._reader import get_reader, layer_of, read
 from napari_restore.plugin.layers._placing import ORIGIN, origin_of
+
+
+@pytest.mark.parametrize(
+    ("path", "is_ours"),
+    [
+        ("https://example.org/scene.tif", True),
+        ("http://example.org/scene.TIFF?signature=a.png", True),
+        ("https://example.org/download?id=3", True),
+        ("s3://bucket/scene.tif", True),
+        ("https://example.org/photo.png", False),
+        ("ftp://example.org/scene.tif", False),
+    ],
+)
+def test_addresses_of_images_are_ours(path: str, is_ours: bool):
+    assert (get_reader(path) is not None) == is_ours
+
+
+@pytest.mark.slow
+@pytest.mark.viewer
+def test_a_window_opens_an_address(panel: Any, sample: Path):
+    with RangeServer(sample.parent) as server:
+        panel.viewer.open(f"{server.address}/{sample.name}?signature=x", plugin="napari-restore")
+        (layer,) = panel.viewer.layers
+        expected = nr.open_image(sample).read((100, 200, 110, 210))
+        np.testing.assert_array_equal(np.asarray(layer.data[0][100:110, 200:210]), expected)
+        assert "signature" not in layer.name
+
+
+@pytest.mark.slow
+@pytest.mark.viewer
+def test_an_address_that_cannot_be_read_gives_one_sentence(panel: Any):
+    panel.viewer.open("s3://bucket/scene.tif", plugin="napari-restore")
+    assert not panel.viewer.layers
+    note = notification_manager.records[-1].message
+    assert note.startswith("s3://bucket/scene.tif is an address of a bucket")
 
 
 def test_the_sample_lies_on_the_map_in_colour(sample: Path):

@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from napari_restore._addresses import is_remote
 from napari_restore._format import format_size
 from napari_restore.commands import _streams
 from napari_restore.commands._arguments import may_run_code
@@ -22,7 +23,7 @@ from napari_restore.errors import BadModel, InputError, UnreadableImage, escape_
 def view(options: Namespace) -> CommandResult:
     """Open napari in a process of its own, and wait until it is closed."""
     for path in options.paths:
-        if not Path(path).exists():
+        if not (is_remote(path) or Path(path).exists()):
             raise UnreadableImage(f"{path} does not exist.", "Check the name.")
     if find_spec("napari") is None:
         raise InputError(
@@ -33,7 +34,7 @@ def view(options: Namespace) -> CommandResult:
         sys.executable,
         "-m",
         "napari_restore.plugin._start",
-        *(str(Path(p).absolute()) for p in options.paths),
+        *(p if is_remote(p) else str(Path(p).absolute()) for p in options.paths),
     ]
     if options.paths:
         argv += ["--plugin", "napari-restore"]

@@ -12,6 +12,7 @@ LABELS = {
     "baseline": "Baseline {}",
     "bit_depth": "Values {}",
     "check": "Check {}",
+    "cluster": "Cluster {} (Advanced)",
     "context_gradient": "Context {}",
     "device": "Device {} (Advanced)",
     "exclude": "Exclude",

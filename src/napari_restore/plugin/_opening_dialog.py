@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_restore._addresses import without_queries
 from napari_restore.errors import Cancelled, OutsideFolder, escape_controls
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def _opened(paths: Sequence[str], *, allow_outside: bool) -> Image:
 
     opening = _Opening(work)
     if not opening.over.wait(PATIENCE):
-        _wait_with_dialog(opening, Path(paths[0]).name)
+        _wait_with_dialog(opening, Path(without_queries(paths[0])).name)
     return opening.image()
 
 

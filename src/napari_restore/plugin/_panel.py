@@ -45,7 +45,8 @@ if TYPE_CHECKING:
 NARROWEST, USUAL = 210, 340
 """Widths in pixels: what napari 0.9 leaves on a screen 800 wide (1600 at 200 %), and the usual one."""
 SETTINGS = tuple(
-    "layer bands model weights parameters target strength_layer crop options exclude_pending".split()
+    "layer bands model weights parameters target strength_layer crop options exclude_pending "
+    "cluster".split()
 )
 """Fields of the state that a plan depends on."""
 
@@ -182,12 +183,21 @@ class RestorePanel(QWidget):
         runs.draft_message.connect(bar.show_draft)
         runs.live_stopped.connect(self._on_live_stopped)
         runs.ended.connect(self._on_ended)
+        self._connect_cluster()
         for signal in self._state_signals():
             signal.connect(self._on_settings)
         # Last: planners get a setting before a widget changes others because of it.
         form.follow()
         for event, slot in self._viewer_events():
             event.connect(slot)
+
+    def _connect_cluster(self) -> None:
+        shown, clusters = self.advanced.cluster, self.runs.clusters
+        shown.connect_requested.connect(clusters.connect_to)
+        shown.disconnect_requested.connect(clusters.disconnect_now)
+        clusters.connecting.connect(shown.show_connecting)
+        clusters.connected.connect(shown.show_connected)
+        clusters.disconnected.connect(shown.show_disconnected)
 
     def _state_signals(self) -> list[Any]:
         return [getattr(self.state.events, name) for name in SETTINGS]
@@ -199,6 +209,7 @@ class RestorePanel(QWidget):
             (viewer.layers.events.removed, self._on_layers),
             (viewer.layers.selection.events.active, self._on_active),
             (self.state.events.current, self._on_current),
+            (self.state.events.running, self.advanced.cluster.show_running),
         ]
 
     # -- settings and their plan -----------------------------------------------------

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
+from napari_restore._addresses import is_remote
 from napari_restore.api import IMAGE_SUFFIXES
 
 if TYPE_CHECKING:
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 LayerData = tuple[Any, dict[str, Any], str]
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
+REMOTE_SUFFIXES = ("", ".tif", ".tiff", ".jp2", ".j2k")
+"""Of images at an address; others are left to napari, which downloads them."""
 NOTHING: list[Any] = [(None,)]
 """What a reader of napari returns for a file without a layer."""
 
@@ -22,7 +26,9 @@ NOTHING: list[Any] = [(None,)]
 def get_reader(path: Paths) -> Callable[[Paths], list[Any]] | None:
     """Return a reader for `path` (or several bands' paths), or None at once for other files."""
     paths = _as_list(path)
-    ours = bool(paths) and all(_is_ours(Path(p)) for p in paths)
+    ours = bool(paths) and all(
+        _is_our_address(p) if is_remote(p) else _is_ours(Path(p)) for p in paths
+    )
     return read if ours else None
 
 
@@ -171,6 +177,11 @@ def _as_list(path: Paths) -> list[str]:
     if isinstance(path, (str, os.PathLike)):
         return [os.fspath(path)]
     return [os.fspath(p) for p in path]
+
+
+def _is_our_address(address: str) -> bool:
+    """Return whether an address may name an image that is read by ranges; it is not asked."""
+    return PurePosixPath(urlsplit(address).path).suffix.lower() in REMOTE_SUFFIXES
 
 
 def _is_ours(path: Path) -> bool:

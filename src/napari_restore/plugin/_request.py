@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from napari_restore.engine import Plan
     from napari_restore.images import Image
     from napari_restore.models import RestorationModel
+    from napari_restore.plugin.runs._connected_cluster import ConnectedCluster
 
 _LOADING = threading.Lock()
 
@@ -32,6 +33,8 @@ class Request:
     bands: str | None = None
     weights: str | None = None
     trust: bool = False
+    cluster: ConnectedCluster | None = None
+    """Whose workers compute it."""
 
     @property
     def feather(self) -> int:
@@ -53,6 +56,8 @@ class Request:
         own = self.options.replacing(
             region=self.area.targets, mask=self.area.mask, feather=self.feather
         )
+        if self.cluster is not None:
+            own = own.replacing(**self.cluster.options(own.machine.memory))
         return nr.plan(self.image, self.load(), **own.replacing(**options).keywords())
 
 

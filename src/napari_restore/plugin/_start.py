@@ -30,6 +30,9 @@ def load() -> WindowGarbage:
     """Load what the window needs, and collect its garbage from then on."""
     for name in NEEDED:
         importlib.import_module(name)
+    if "pint" in sys.modules:
+        # napari's first layer would wait until the definitions of all units are read.
+        sys.modules["pint"].get_application_registry().pixel  # noqa: B018
     from napari_restore.plugin.threads._garbage import WindowGarbage
     from napari_restore.plugin.threads._superqt_patch import patch_superqt
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from napari_restore.images import Image
     from napari_restore.models import ModelCard
     from napari_restore.plugin.results._variant import Variant
+    from napari_restore.plugin.runs._connected_cluster import ConnectedCluster
 
 
 PYRAMID = RestoreOptions().replacing(pyramid=True)
@@ -54,6 +55,8 @@ class RestoreState:
     """The area of the target now; None where there is none."""
     options: RestoreOptions = PYRAMID
     """Options of the next plan, without the area and the adjustment of a result."""
+    cluster: ConnectedCluster | None = None
+    """The cluster whose workers compute runs; None: the child process does."""
     strength_layer: Layer | None = None
     """The layer whose values are the strength of a painted target; None: the topmost labels."""
     crop: bool = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import re
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 
 import napari_restore as nr
 from napari_restore.api import cluster_worker
+from napari_restore.api._cluster import cluster_task
 from napari_restore.engine import (
     Cluster,
     Progress,
@@ -22,6 +24,7 @@ from napari_restore.engine import (
     ResultStore,
     TileDone,
 )
+from napari_restore.engine.cluster._cluster_run import ClusterRun
 from napari_restore.engine.cluster._connection import WorkersLost
 from napari_restore.engine.cluster._ranges import MOST, Ranges
 from napari_restore.engine.statistics._context import (
@@ -33,7 +36,7 @@ from napari_restore.engine.statistics._context_blocks import ContextBlocks
 from napari_restore.errors import BadParameter, Cancelled, DiskFull, ResourceError
 from napari_restore.images import chunk_cache
 
-pytest.importorskip("distributed")
+distributed = pytest.importorskip("distributed")
 
 AREA = "POLYGON ((500100 4999900, 500900 4999900, 500900 4998800, 500100 4998800, 500100 4999900))"
 
@@ -236,6 +239,7 @@ def test_levels_are_made_by_whoever_ends_the_run(
             "napari_restore.engine.running._run.Run._complete_levels",
             lambda self: (_ for _ in ()).throw(ResourceError("killed", "")),
         )
+        patch.setattr(ClusterRun, "_make_levels", lambda self, core: None)
         with pytest.raises(ResourceError, match="killed"):
             nr.start(plan, cluster=cluster).result()
     result = nr.start(plan).result()
@@ -243,6 +247,59 @@ def test_levels_are_made_by_whoever_ends_the_run(
     for number in range(alone.store.level_count):
         expected, found = (store.array(str(number))[:] for store in (alone.store, result.store))
         np.testing.assert_array_equal(expected, found)
+
+
+def test_a_tile_has_its_levels_when_it_is_reported(
+    scene: Path, tmp_path: Path, cluster: Cluster
+) -> None:
+    plan, levelled = planned(scene, tmp_path, pyramid=True), []
+
+    def note(event: Any) -> None:
+        if isinstance(event, TileDone):
+            y0, x0, y1, x1 = (edge // 4 for edge in event.region)
+            levelled.append(run.store.array("2")[:, y0:y1, x0:x1].any())
+
+    run = ClusterRun(plan, cluster_task(plan), cluster, note)
+    run.run()
+    assert len(levelled) == 12
+    assert all(levelled)
+
+
+def test_tiles_in_view_come_first(scene: Path, tmp_path: Path, cluster: Cluster) -> None:
+    plan, found = planned(scene, tmp_path), []
+
+    def note(event: Any) -> None:
+        if isinstance(event, TileDone):
+            found.append(event.region)
+
+    run = ClusterRun(plan, cluster_task(plan), cluster, note)
+    run.prioritise(Region(600, 1100, 700, 1600))
+    run.run()
+    # Four are handed out at once; two workers may end in either order.
+    assert {(512, 1024), (512, 1536)} <= {(tile.y0, tile.x0) for tile in found[:4]}
+
+
+def test_dask_work_of_this_process_stays_here(cluster: Cluster) -> None:
+    before = distributed.client._get_global_client()
+    with nr.connect(cluster.client.scheduler.address) as other:
+        assert other.client is not before
+        assert distributed.client._get_global_client() is before
+
+
+def test_a_connection_tells_when_the_scheduler_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("napari_restore.engine.cluster._connection.PATIENCE", 1.0)
+    own = distributed.LocalCluster(
+        n_workers=1, processes=False, dashboard_address=":0", protocol="tcp"
+    )
+    with nr.connect(own.scheduler_address) as connection:
+        assert not connection.is_lost
+        own.close()
+        with pytest.raises(ResourceError, match="scheduler of the cluster is gone"):
+            for _ in range(600):
+                connection.worker_count()
+                time.sleep(0.1)
+        assert connection.is_lost
+        assert connection.threads_now() == {}
 
 
 # -- bad input -----------------------------------------------------------------------
@@ -396,3 +453,22 @@ def test_a_range_is_a_neighbourhood() -> None:
     part = ranges.pop(2)
     assert len(part) == 16
     assert max(tile.y1 for tile in part) == max(tile.x1 for tile in part) == 4 * 512
+
+
+def test_ranges_begin_in_the_middle_of_the_view() -> None:
+    ranges = Ranges(grid(16, 16), 512)
+    view = Region(9 * 512, 5 * 512, 12 * 512, 8 * 512)
+    ranges.look_at(view)
+    first = [ranges.pop(2)[0] for _ in range(10)]
+    assert (first[0].y0, first[0].x0) == (10 * 512, 6 * 512)
+    assert all(not tile.intersect(view).is_empty for tile in first[:9])
+    assert (first[9].y0, first[9].x0) == (0, 0)
+
+
+def test_ranges_follow_a_view_that_moves() -> None:
+    ranges = Ranges(grid(16, 16), 512)
+    ranges.look_at(Region(0, 0, 512, 512))
+    ranges.look_at(None)
+    assert ranges.pop(2)[0] == Region(0, 0, 512, 512)
+    ranges.look_at(Region(7680, 7680, 8192, 8192))
+    assert ranges.pop(2)[0] == Region(7680, 7680, 8192, 8192)

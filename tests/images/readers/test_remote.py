@@ -62,6 +62,17 @@ def test_pixels_are_those_of_the_file_and_few_bytes_are_sent(
     np.testing.assert_array_equal(there.read(whole, level), here.read(whole, level))
 
 
+def test_a_picture_asks_for_several_chunks_at_once(scene: Path, server: RangeServer) -> None:
+    here, there = nr.open_image(scene), nr.open_image(f"{server.address}/scene.tif")
+    assert here.levels[0].chunks[0][0] == 256
+    assert there.levels[0].chunks[0][0] == there.levels[0].chunks[1][0] == 512
+    server.sent = 0
+    part = np.asarray(there.levels[0][300:500, 800:1000])
+    np.testing.assert_array_equal(part, here.read(nr.Region(300, 800, 500, 1000)))
+    # dask reads all of a task: four chunks.
+    assert server.sent <= 1.3 * 4 * 3 * 256**2
+
+
 def test_a_restored_region_equals_that_of_the_file(
     scene: Path, server: RangeServer, tmp_path: Path
 ) -> None:

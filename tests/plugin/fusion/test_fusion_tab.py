@@ -181,6 +181,32 @@ def test_weights_and_frames_are_layers(
     assert tab.group.count() == 0 and not tab.hint.isHidden()
 
 
+@pytest.mark.slow
+def test_workers_of_a_cluster_fuse(
+    panel: Any, tab: Any, fused: Any, finished_run: Any, qtbot: Any, photos: Path
+) -> None:
+    distributed = pytest.importorskip("distributed")
+    fused(lambda: tab.add([str(photos)]))
+    panel.bar.set_live(False)
+    # Of scope local, and nothing of it is in the store of the live result.
+    panel.models.choose("radiance")
+    with distributed.LocalCluster(
+        n_workers=1,
+        threads_per_worker=1,
+        processes=False,
+        dashboard_address=":0",
+        protocol="tcp",
+    ) as own:
+        panel.runs.clusters.connect_to(own.scheduler_address)
+        qtbot.waitUntil(lambda: panel.state.cluster is not None)
+        result = finished_run().result
+        panel.runs.clusters.disconnect_now()
+    assert len(result.record["measured"]["workers"]) == 1
+    expected = nr.restore(panel.state.layer.metadata["napari_restore"], "radiance")
+    np.testing.assert_array_equal(result.read(result.region), np.asarray(expected))
+
+
+@pytest.mark.slow
 def test_what_cannot_be_fused_is_said(panel: Any, tab: Any, qtbot: Any, photos: Path) -> None:
     with qtbot.waitSignal(tab.controller.failed):
         tab.add([str(photos / "a0.jpg")])

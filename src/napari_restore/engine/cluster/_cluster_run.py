@@ -59,6 +59,10 @@ class OnCluster(Run):
         self._lease_lost = False
         self._dispatcher = Dispatcher(cluster, task, emit, self.stop)
 
+    def prioritise(self, region: Region) -> None:
+        """Hand out the tiles that `region` touches first."""
+        self._dispatcher.view = region
+
     def run(self) -> dict[str, Any]:
         """Run to the end; return the record."""
         try:
@@ -158,6 +162,9 @@ class OnCluster(Run):
             for region in store.add(lines):
                 totals.tiles += 1
                 totals.pixels += region.pixels
+                if self.plan.pyramid and not self.stop.is_set():
+                    # Now and not at the end: a window shows them, and the workers compute meanwhile.
+                    self._make_levels(region)
                 self.emit(TileDone(region))
 
         def finished(tile: Region) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import platform
@@ -52,7 +53,7 @@ class Cluster:
     def __init__(self, client: Any, work: RemoteWork, owned: Any = None) -> None:
         self.client, self.work = client, work
         self._owned = owned
-        self._count = 0
+        self._threads: dict[str, int] = {}
 
     @classmethod
     def connect(cls, address: str, work: RemoteWork) -> Cluster:
@@ -64,7 +65,7 @@ class Cluster:
         distributed = _distributed()
         if address.startswith(LOCAL):
             owned = _local(distributed, address)
-            return cls(distributed.Client(owned), work, owned)
+            return cls(distributed.Client(owned, set_as_default=False), work, owned)
         named: dict[str, Any] = {"address": address}
         if address.endswith(".json"):
             if not Path(address).is_file():
@@ -79,7 +80,8 @@ class Cluster:
                 "Use local:N, tcp://HOST:PORT or the .json file of a scheduler.",
             )
         try:
-            client = distributed.Client(**named, timeout=PATIENCE)
+            # The default client of a process gets all its dask work: a window's pictures as well.
+            client = distributed.Client(**named, timeout=PATIENCE, set_as_default=False)
         except (OSError, ValueError) as error:
             raise BadParameter(
                 f"There is no scheduler at {address}.", "Start one with dask scheduler."
@@ -108,7 +110,12 @@ class Cluster:
     @property
     def dashboard(self) -> str | None:
         """Address of dask's dashboard, where it has one."""
-        return None if self._owned is not None else self.client.dashboard_link or None
+        if self._owned is not None:
+            return None
+        try:
+            return self.client.dashboard_link or None
+        except KeyError:
+            return None
 
     def threads(self) -> dict[str, int]:
         """Return the threads of each worker, by its address; waits for the first one.
@@ -138,6 +145,21 @@ class Cluster:
 
         All must have the versions of this process, and see image, model and store.
         """
+        notes = self.check_versions()
+        for address, error in self._asked(self.work.check, task).items():
+            if isinstance(error, RestoreError):
+                raise on_machine(error, address)
+            if isinstance(error, BaseException):
+                raise ResourceError(
+                    f"The worker {address} failed: {error!r}.", "See the log of that worker."
+                )
+        return notes
+
+    def check_versions(self) -> list[str]:
+        """Return notes on the workers; raise where their versions are not those of this process.
+
+        They load their libraries for it.
+        """
         own, notes = versions(), list[str]()
         answers = self._asked(versions)
         for address, there in answers.items():
@@ -158,13 +180,6 @@ class Cluster:
             notes.append(
                 f"The workers' processors differ ({kinds}): so may the last bit of a pixel."
             )
-        for address, error in self._asked(self.work.check, task).items():
-            if isinstance(error, RestoreError):
-                raise on_machine(error, address)
-            if isinstance(error, BaseException):
-                raise ResourceError(
-                    f"The worker {address} failed: {error!r}.", "See the log of that worker."
-                )
         return notes
 
     def _asked(self, function: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
@@ -180,9 +195,12 @@ class Cluster:
 
     def ended(self, futures: Collection[Any], seconds: float) -> list[Any]:
         """Wait until one of `futures` has ended, or so long; return all that have."""
+        from distributed.client import _wait
+
         # Futures are cancelled when the scheduler is lost: their status tells.
         with contextlib.suppress(TimeoutError, CancelledError):
-            _distributed().wait(list(futures), timeout=seconds, return_when="FIRST_COMPLETED")
+            # `distributed.wait` itself asks the default client, which this one is not.
+            self.client.sync(_wait, list(futures), timeout=seconds, return_when="FIRST_COMPLETED")
         return [future for future in futures if future.status != "pending"]
 
     def result(self, future: Any, what: str) -> Any:
@@ -193,10 +211,7 @@ class Cluster:
         from distributed import KilledWorker
 
         if future.status in ("cancelled", "lost"):
-            raise ResourceError(
-                "The scheduler of the cluster is gone; finished tiles are kept.",
-                "Start it again, then run the same command again.",
-            )
+            raise _scheduler_gone()
         try:
             return future.result()
         except KilledWorker as error:
@@ -214,16 +229,39 @@ class Cluster:
                 "See the logs of the workers; finished tiles are kept.",
             ) from error
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether there is no connection to the scheduler any more."""
+        return bool(self.client.status != "running")
+
+    def threads_now(self) -> dict[str, int]:
+        """Return the threads of each worker at the moment, or the last ones known."""
+        # A client whose scheduler is gone closes meanwhile, and raises whatever that leads to.
+        with contextlib.suppress(Exception, asyncio.CancelledError):
+            self._threads = self.client.nthreads()
+        return self._threads
+
     def worker_count(self) -> int:
-        """Return the number of workers at the moment, or the last one known."""
-        with contextlib.suppress(OSError, TimeoutError):
-            self._count = len(self.client.nthreads())
-        return self._count
+        """Return the number of workers at the moment, or the last one known.
+
+        Raises `ResourceError` once the scheduler is given up.
+        """
+        count = len(self.threads_now())
+        if self.client.status == "closed":
+            raise _scheduler_gone()
+        return count
 
     def stop(self, run: str) -> None:
         """End the ranges of `run` on all workers within a tile, and free what they keep of it."""
         with contextlib.suppress(OSError, TimeoutError, RuntimeError):
             self.client.run(self.work.stop, run, on_error="ignore")
+
+
+def _scheduler_gone() -> ResourceError:
+    return ResourceError(
+        "The scheduler of the cluster is gone; finished tiles are kept.",
+        "Start it again, then run again.",
+    )
 
 
 def on_machine(error: RestoreError, machine: str) -> RestoreError:

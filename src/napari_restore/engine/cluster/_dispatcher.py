@@ -66,6 +66,8 @@ class Dispatcher:
         self.reports: dict[str, RangeReport] = {}
         """The latest of each worker."""
         self.backoffs = self.read_bytes = self.written_bytes = 0
+        self.view: Region | None = None
+        """Tiles that it touches are handed out first; it may change during the run."""
 
     def run(self, stage: Stage) -> None:
         """Return when all tiles of `stage` are done, or what was begun before a cancel."""
@@ -102,6 +104,7 @@ class Dispatcher:
                     stopped = True
                     self._cluster.stop(self._run_id)
                 workers = self._workers(stage)
+                ranges.look_at(self.view)
                 while len(ranges) and not self._stop.is_set() and len(running) < AHEAD * workers:
                     name, tiles = self._new_part(), ranges.pop(workers)
                     running[self._submit(name, tiles, stage)] = name, tiles

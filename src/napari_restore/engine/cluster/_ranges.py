@@ -43,22 +43,22 @@ class Ranges:
     """
 
     def __init__(self, tiles: Sequence[Region], edge: int) -> None:
-        side = BLOCK * max(edge, CHUNK)
-
-        def place(group: list[Region]) -> tuple[int, ...]:
-            tile = group[0]
-            row, column = tile.y0 // side, tile.x0 // side
-            # Back and forth, so that the next neighbourhood borders on the last one.
-            return (row, column if row % 2 == 0 else -column, tile.y0, tile.x0)
-
+        self._side = BLOCK * max(edge, CHUNK)
+        self._view: Region | None = None
         self._edge = edge
-        self._groups = deque(sorted(by_chunks(tiles, edge).values(), key=place))
+        self._groups = deque(sorted(by_chunks(tiles, edge).values(), key=self._place))
         self._count = len(tiles)
         self._seconds = 0.0
         self._measured = 0
 
     def __len__(self) -> int:
         return self._count
+
+    def look_at(self, view: Region | None) -> None:
+        """Hand out the tiles that `view` touches first, from its middle outwards."""
+        if view is not None and view != self._view:
+            self._view = view
+            self._groups = deque(sorted(self._groups, key=self._rank))
 
     def put_back(self, tiles: Sequence[Region]) -> None:
         """Hand these tiles out again, first of all."""
@@ -81,3 +81,18 @@ class Ranges:
             found += self._groups.popleft()
         self._count -= len(found)
         return found
+
+    def _place(self, group: list[Region]) -> tuple[int, ...]:
+        tile = group[0]
+        row, column = tile.y0 // self._side, tile.x0 // self._side
+        # Back and forth, so that the next neighbourhood borders on the last one.
+        return (row, column if row % 2 == 0 else -column, tile.y0, tile.x0)
+
+    def _rank(self, group: list[Region]) -> tuple[int, ...]:
+        view = self._view
+        if view is None or all(tile.intersect(view).is_empty for tile in group):
+            return (1, *self._place(group))
+        tile = group[0]
+        # Twice the distance of the middles, to stay with integers.
+        y, x = tile.y0 + tile.y1 - view.y0 - view.y1, tile.x0 + tile.x1 - view.x0 - view.x1
+        return (0, y * y + x * x)

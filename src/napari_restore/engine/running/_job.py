@@ -9,7 +9,7 @@ from typing import Any
 
 from napari_restore import errors
 from napari_restore.engine._region import Region
-from napari_restore.engine.cluster._cluster_run import cluster_run
+from napari_restore.engine.cluster._cluster_run import OnCluster, cluster_run
 from napari_restore.engine.cluster._connection import Cluster
 from napari_restore.engine.memory._budget import process_memory
 from napari_restore.engine.planning._plan import Plan
@@ -122,6 +122,10 @@ class ClusterJob(Job):
     ) -> None:
         self._task, self._cluster, self._own = task, cluster, own
         super().__init__(plan)
+
+    def prioritise(self, region: Region) -> None:
+        if isinstance(self._run, OnCluster):
+            self._run.prioritise(region)
 
     def _new_run(self) -> Run:
         return cluster_run(self.plan, self._task, self._cluster, self._put, self._stop)

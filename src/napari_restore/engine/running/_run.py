@@ -93,6 +93,8 @@ class Run:
         self._statistics: dict[str, Any] = {}
         self._radiometry: Radiometry | None = None
         self._uncounted: MaskStrength | None = None
+        self._levelled: set[Region] = set()
+        """Tiles that workers of a cluster have written and whose further levels are made."""
         self._totals = Totals()
         self._device_memory = DeviceMemory(plan.device, plan.weight_bytes)
 
@@ -306,17 +308,26 @@ class Run:
         if not self.store.lacks_levels or self.stop.is_set():
             return
         plan, image = self.plan, self.plan.image
-        size, count = (image.height, image.width), self.store.level_count - 1
+        size = (image.height, image.width)
         tiles = cut_into_tiles(plan.targets, size, plan.layout.tile, step=plan.step)
-        self.emit(Phase("Writing the levels"))
+        left = [core for core in tiles if core not in self._levelled]
+        if left:
+            self.emit(Phase("Writing the levels"))
         report = self._progress()
-        for done, core in enumerate(tiles, 1):
+        for done, core in enumerate(left, 1):
             if self.stop.is_set():
                 return
-            pixels, valid = self.store.read(core), image.read_valid(core)
-            self.store.write_levels(core, halvings(pixels, valid, count, image.nodata))
-            report(done, len(tiles))
+            self._make_levels(core)
+            report(done, len(left))
         self.store.lacks_levels = False
+
+    def _make_levels(self, core: Region) -> None:
+        """Write a finished tile to the further levels of the store."""
+        assert self.store is not None
+        image, count = self.plan.image, self.store.level_count - 1
+        pixels, valid = self.store.read(core), image.read_valid(core)
+        self.store.write_levels(core, halvings(pixels, valid, count, image.nodata))
+        self._levelled.add(core)
 
     def _tiles(self) -> tuple[list[Region], list[Region]]:
         """Return all tiles of the target, and those still to be restored.

@@ -11,6 +11,11 @@ import numpy.typing as npt
 from napari_restore.images._base import ImageBase
 
 _numbers = itertools.count()
+AT_ONCE = 2
+"""Chunks along a side of a task where a server is asked for them: all at once.
+
+dask reads tasks as a whole: more of them would fetch much that is not in view.
+"""
 
 
 class _LazyLevel:
@@ -34,15 +39,18 @@ class _LazyLevel:
 def lazy_level(image: ImageBase, level: int) -> Any:
     """Return a dask array (h, w, C) that calls `Image.read`, one decoded chunk per task.
 
+    Or a few, where each takes its time and not the processor: dask has a thread for each core only.
+
     Its name is a running number: nothing is hashed, and chunks that are written later appear when
     it is computed again.
     """
     import dask.array as da
 
     decoded = image.planned_levels[level]
+    side = AT_ONCE if image.source.concurrent_reads > 1 else 1
     return da.from_array(  # type: ignore[no-untyped-call]
         _LazyLevel(image, level),
-        chunks=(decoded.chunk_height, decoded.chunk_width, image.bands),
+        chunks=(side * decoded.chunk_height, side * decoded.chunk_width, image.bands),
         name=f"napari-restore-{image.name}-{level}-{next(_numbers)}",
         asarray=False,
         fancy=False,

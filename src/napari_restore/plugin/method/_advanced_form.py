@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QSpinBox, QVBoxLayout, QWidget
 
+from napari_restore.plugin.method._cluster_form import ClusterForm
 from napari_restore.plugin.widgets._combo_box import NarrowComboBox
 from napari_restore.plugin.widgets._folding import form_layout
 
@@ -56,6 +57,7 @@ class AdvancedForm(QWidget):
         self.reason = QLabel(self)
         self.reason.setWordWrap(True)
         self.reason.setToolTip("The device of the plan, and why")
+        self.cluster = ClusterForm(self)
         self.scope = QLabel(self)
         self.scope.setWordWrap(True)
         self.scope.setToolTip("How much of the image a restored pixel follows from")
@@ -97,6 +99,7 @@ class AdvancedForm(QWidget):
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(self.device)
         column.addWidget(self.reason)
+        column.addWidget(self.cluster)
         where.setFocusProxy(self.device)
         layout.addRow("Device", where)
         layout.addRow("Scope", self.scope)

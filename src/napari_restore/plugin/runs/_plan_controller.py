@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -99,7 +100,7 @@ class PlanController(QObject):
             self.line_changed.emit("" if area is None or problem is None else error_text(problem))
         elif not self.is_paused:
             self.line_changed.emit("Planning …")
-            self._pending = self._state.request()
+            self._pending = self._request()
             self._plan_soon()
 
     def update_drawn(self) -> None:
@@ -115,7 +116,7 @@ class PlanController(QObject):
         self.update()
         if self._problem is not None:
             raise self._problem
-        return self._state.request()
+        return self._request()
 
     def when_ready(self, then: Callable[[], None]) -> None:
         """Call `then` once the mask that was not ready is there.
@@ -148,6 +149,9 @@ class PlanController(QObject):
         self._areas.leave()
         for signal, slot in self._signals:
             signal.disconnect(slot)
+
+    def _request(self) -> Request:
+        return replace(self._state.request(), cluster=self._state.cluster)
 
     def _on_exclude_pending(self, pending: bool) -> None:
         waiting = self._waiting

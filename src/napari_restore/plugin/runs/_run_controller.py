@@ -21,6 +21,7 @@ from napari_restore.plugin.attribution._attribution_task import AttributionTask
 from napari_restore.plugin.layers._draft_layer import drafts_in
 from napari_restore.plugin.layers._visible import visible_region
 from napari_restore.plugin.results._variant_text import run_summary
+from napari_restore.plugin.runs._cluster_controller import ClusterController
 from napari_restore.plugin.runs._draft import Viewport, first_step, viewport_of
 from napari_restore.plugin.runs._folder_run import FolderRun
 from napari_restore.plugin.runs._layer_run import LayerRun
@@ -83,6 +84,7 @@ class RunController(QObject):
         """What is under way and has the memory."""
         self._viewer, self._state, self._plans, self._owner = viewer, state, plans, owner
         self._warm = WarmWorker(state, owner)
+        self.clusters = ClusterController(state, owner)
         self.live = Live(viewer, self._live_request, self.worker, owner)
         self._is_closed = False
         self._attributions = 0
@@ -163,16 +165,21 @@ class RunController(QObject):
         if not self._is_free():
             return None
         self._attributions += 1
+        self._note_cluster("Attributions are")
         return self._begin(AttributionTask(self._viewer, source, request, self._attributions))
 
     def prepare_attention(self, request: AttentionRequest) -> PrepareTask | None:
         """Begin to prepare an image for questions; None while another task is under way."""
-        return self._begin(PrepareTask(request)) if self._is_free() else None
+        if not self._is_free():
+            return None
+        self._note_cluster("Attention is")
+        return self._begin(PrepareTask(request))
 
     def restore_folder(self, arguments: Sequence[str]) -> FolderRun | None:
         """Begin the command with `arguments`; None while another task is under way."""
         if not self._is_free():
             return None
+        self._note_cluster("Folders are")
         # Two processes at once would take the memory of both.
         return self._begin(FolderRun(arguments, before=self.worker.rest))
 
@@ -193,12 +200,23 @@ class RunController(QObject):
         for signal, slot in self._signals:
             signal.disconnect(slot)
         self._warm.close()
+        self.clusters.close()
 
     def _is_free(self) -> bool:
         """Return whether no task is under way; shows a note otherwise."""
         if self._state.running:
             show_note(BUSY)
         return not self._state.running
+
+    def _note_cluster(self, what: str) -> None:
+        """Note once that `what` is no matter of the cluster that is connected."""
+        if self._state.cluster is not None:
+            self._note_once(f"{what} computed on this machine, not on the cluster.")
+
+    def _note_once(self, text: str) -> None:
+        if text not in self._shown_notes:
+            self._shown_notes.add(text)
+            show_note(text)
 
     def _begin(self, task: T) -> T:
         self.task = task
@@ -222,6 +240,8 @@ class RunController(QObject):
     # -- a run ---------------------------------------------------------------------
 
     def _new_run(self, request: Request, layer: ImageLayer, title: str, where: str) -> LayerRun:
+        # An earlier request may name a cluster that was left.
+        request = replace(request, cluster=self._state.cluster)
         known = self._plans.plan_of(request)
         self._plans.discard()
         self._plans.is_paused = True
@@ -260,10 +280,9 @@ class RunController(QObject):
             self.progressed.emit(event.done, event.total, event.seconds_left)
         elif isinstance(event, Phase):
             self.message.emit(f"{event.name} …")
-        elif isinstance(event, Note) and event.text not in self._shown_notes:
+        elif isinstance(event, Note):
             # Every run of an image has the same notes.
-            self._shown_notes.add(event.text)
-            show_note(event.text)
+            self._note_once(event.text)
 
     def _on_run_ended(self, request: Request, status: str, outcome: Any) -> None:
         if status == "failed":
@@ -278,6 +297,7 @@ class RunController(QObject):
         self.message.emit(text)
         if status == "failed":
             show_problem(outcome)
+            self.clusters.look()
         self.ended.emit(status, outcome, request)
 
     # -- live ----------------------------------------------------------------------
@@ -335,7 +355,8 @@ class RunController(QObject):
         """Let the child load what the plan needs, and what a draft of the view needs."""
         if self._state.running or self.live.is_on or not self._warm.is_new(plan):
             return
-        self._warm.load(plan)
+        if self._state.cluster is None:
+            self._warm.load(plan)
         live_request = self._live_request()
         if live_request is not None and plan.needs_context_pass:
             request, viewport, _, _ = live_request
@@ -350,7 +371,11 @@ class RunController(QObject):
 def _steps(request: Request, known: Plan | None, viewport: Viewport | None) -> Iterator[RunStep]:
     """Yield a draft where that is shown sooner, then the true pixels; planned on the thread."""
     true = request.plan() if known is None else known
-    draft = None if viewport is None else first_step(request, viewport, true)
+    cluster, view = request.cluster, None if viewport is None else viewport.region
+    draft = None
+    if viewport is not None:
+        # A draft must come at once.
+        draft = first_step(replace(request, cluster=None), viewport, true)
     if draft is not None:
         yield draft
-    yield RunStep(true, False)
+    yield RunStep(true, False, cluster=None if cluster is None else cluster.cluster, view=view)

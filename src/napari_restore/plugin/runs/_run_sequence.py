@@ -1,4 +1,4 @@
-"""The steps of a run, a draft and the true pixels, as jobs of a child process."""
+"""The steps of a run, a draft and the true pixels, as jobs of a child process or a cluster."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from napari_restore.engine import Finished, TileDone
 from napari_restore.errors import RestoreError
 
 if TYPE_CHECKING:
-    from napari_restore.engine import Job, Plan, Worker
+    from napari_restore.engine import Cluster, Job, Plan, Worker
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,10 @@ class RunStep:
     is_draft: bool
     scale: int = 1
     """Level-0 pixels along a side of one of the plan's image."""
+    cluster: Cluster | None = None
+    """Whose workers compute it; None: the child process does."""
+    view: Region | None = None
+    """The pixels on the screen, which workers compute first."""
 
     @property
     def covers(self) -> Region:
@@ -78,7 +82,13 @@ class RunSequence:
                 with self._lock:
                     if self._stop.is_set():
                         return
-                    job = self.job = nr.start(step.plan, process=self._worker or True)
+                    if step.cluster is None:
+                        job = nr.start(step.plan, process=self._worker or True)
+                    else:
+                        job = nr.start(step.plan, cluster=step.cluster)
+                        if step.view is not None:
+                            job.prioritise(step.view)
+                    self.job = job
                 yield from self._events(step, job)
         except RestoreError as error:
             if not self.is_cancelled:
