@@ -1,9 +1,11 @@
 from ._region import Region
 from .cluster._cluster_run import topic_of
 from .cluster._connection import Cluster, RemoteWork
+from .cluster._item_run import ItemRun, Remote
 from .cluster._range_run import RangeReport, RangeRun, count_parts
 from .memory._budget import peak_in
 from .memory._device import choose_device
+from .memory._threads import Threads
 from .planning._layout import block_too_large
 from .planning._options import PlanOptions, RestoreOptions
 from .planning._plan import Plan
@@ -59,6 +61,7 @@ __all__ = [
     "Event",
     "Finished",
     "ImageStarted",
+    "ItemRun",
     "Job",
     "KeptResult",
     "Note",
@@ -71,12 +74,14 @@ __all__ = [
     "RangeReport",
     "RangeRun",
     "Region",
+    "Remote",
     "RemoteWork",
     "RestoreOptions",
     "Result",
     "ResultStore",
     "Stopped",
     "StoreBusy",
+    "Threads",
     "TileDone",
     "Worker",
     "block_too_large",

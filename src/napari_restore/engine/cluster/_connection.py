@@ -133,10 +133,13 @@ class Cluster:
         """
         return default_memory() // (len(self.threads()) if self._owned is not None else 1)
 
-    def check(self, task: Mapping[str, Any]) -> list[str]:
+    def check(
+        self, task: Mapping[str, Any], seen: Callable[[dict[str, Any]], None] | None = None
+    ) -> list[str]:
         """Return notes on the workers; raise what keeps one of them from `task`.
 
-        All must have the versions of this process, and see image, model and store.
+        All must have the versions of this process, and see image, model and store: `seen`, by
+        default the check of tiles, raises in a worker that does not.
         """
         own, notes = versions(), list[str]()
         answers = self._asked(versions)
@@ -158,7 +161,7 @@ class Cluster:
             notes.append(
                 f"The workers' processors differ ({kinds}): so may the last bit of a pixel."
             )
-        for address, error in self._asked(self.work.check, task).items():
+        for address, error in self._asked(seen or self.work.check, task).items():
             if isinstance(error, RestoreError):
                 raise named(error, address)
             if isinstance(error, BaseException):
@@ -194,7 +197,7 @@ class Cluster:
 
         if future.status in ("cancelled", "lost"):
             raise ResourceError(
-                "The scheduler of the cluster is gone; finished tiles are kept.",
+                "The scheduler of the cluster is gone; what is finished is kept.",
                 "Start it again, then run the same command again.",
             )
         try:
@@ -203,14 +206,14 @@ class Cluster:
             raise WorkersLost(
                 f"{1 + error.allowed_failures} workers were lost one after another at {what}.",
                 f"If they ran out of memory, lower {option('memory')} or {option('tile')}; "
-                "finished tiles are kept.",
+                "what is finished is kept.",
             ) from error
         except RestoreError as error:
             raise named(error, self._machine_of(future)) from error
         except Exception as error:
             raise ResourceError(
                 f"A worker failed at {what}: {error!r} (on {self._machine_of(future)}).",
-                "See the log of that worker; finished tiles are kept.",
+                "See the log of that worker; what is finished is kept.",
             ) from error
 
     def _machine_of(self, future: Any) -> str:
