@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,25 +33,7 @@ from napari_restore.engine.statistics._context_blocks import ContextBlocks
 from napari_restore.errors import BadParameter, Cancelled, ResourceError
 from napari_restore.images import chunk_cache
 
-distributed = pytest.importorskip("distributed")
-
 AREA = "POLYGON ((500100 4999900, 500900 4999900, 500900 4998800, 500100 4998800, 500100 4999900))"
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    """Two workers on threads of this process: a real scheduler, but no start of Python."""
-    with (
-        distributed.LocalCluster(
-            n_workers=2,
-            threads_per_worker=1,
-            processes=False,
-            dashboard_address=":0",
-            protocol="tcp",
-        ) as own,
-        distributed.Client(own) as client,
-    ):
-        yield nr.connect(client)
 
 
 @pytest.fixture
