@@ -317,7 +317,8 @@ def _failed(outcome: Outcome, case: Case, method: str, error: BaseException) -> 
     """Record a failure; raise those that would affect all cases."""
     known = _as_restore_error(error)
     if isinstance(known, (Cancelled, DiskFull)):
-        raise known from error
+        # Not itself as its own cause: what sends it to another process follows the causes.
+        raise known from (None if known is error else error)
     outcome.failures.append(
         {
             "image": case.name,
