@@ -40,8 +40,9 @@ def scored_on(
             }
             run = ItemRun(connection, remote, task, PHASE, emit, stop or threading.Event())
             # What is missing here, too, is the failure of its case.
-            paths = [os.path.abspath(path) for case in cases for path in case.paths]
-            run.check({**task, "paths": [path for path in paths if os.path.exists(path)]})
+            paths = {os.path.abspath(path) for case in cases for path in case.paths}
+            sizes = {path: os.path.getsize(path) for path in paths if os.path.exists(path)}
+            run.check({**task, "sizes": sizes})
             yield from run.results(((item.number, item) for item in items), len(cases))
 
     return spread

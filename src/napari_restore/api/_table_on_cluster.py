@@ -48,7 +48,7 @@ def computed_on(
     if options.get("watch") is not None:
         raise BadParameter(
             "Partial maps stay on the workers of a cluster.",
-            f"Leave {option('watch')} or {option('cluster')} out.",
+            f"Leave watch or {option('cluster')} out.",
         )
     numbers = {id(model): number for number, (_, model) in enumerate(models)}
     planned: list[PlannedRow] = []

@@ -47,9 +47,14 @@ def check_table(task: Task) -> None:
 
     for spec in task["models"]:
         _model(spec)
-    for image in task["images"]:
-        with _opening:
-            _cache.image(image["spec"], image["fingerprint"])
+    for described in task["images"]:
+        # Not those of the cache: there may be more than it holds, and it closes the oldest.
+        image = images.Image.from_spec(described["spec"])
+        try:
+            if image.fingerprint != described["fingerprint"]:
+                raise _changed(image.name)
+        finally:
+            image.close()
     for name, known in task["files"].items():
         _check_seen(name)
         if digest(Path(name)) != known:
@@ -106,8 +111,10 @@ def check_scoring(task: Task) -> None:
     scoring: ScoringTask = task["scoring"]
     for method in scoring.methods:
         _model({"spec": method.spec, "weights_sha256": method.weights_sha256})
-    for name in task["paths"]:
+    for name, size in task["sizes"].items():
         _check_seen(name)
+        if os.path.getsize(name) != size:
+            raise _changed(name)
     output = scoring.settings.output
     if output is not None:
         _check_seen(os.fspath(output))

@@ -14,7 +14,7 @@ from PIL import Image
 from napari_restore import api
 from napari_restore.api import cluster_items
 from napari_restore.engine import Cluster, Progress
-from napari_restore.errors import BadOutput, BadParameter, Cancelled, InputError
+from napari_restore.errors import BadOutput, BadParameter, Cancelled, InputError, SourceChanged
 from napari_restore.models import load
 from napari_restore.training.score._journal import Journal
 
@@ -177,8 +177,23 @@ def test_a_folder_that_a_worker_cannot_see_is_named(
         raise InputError(f"{name} is not there.", "Share it.")
 
     monkeypatch.setattr(cluster_items, "_check_seen", not_there)
-    with pytest.raises(InputError, match=r"0\.png is not there \(on tcp://127"):
+    with pytest.raises(InputError, match=r"png is not there \(on tcp://127"):
         api.evaluate(["dcp"], pairs, output=tmp_path / "out", cluster=cluster, **SETTINGS)
+
+
+def test_an_image_that_is_another_one_there(
+    pairs: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check = cluster_items._check_seen
+
+    def grows(name: str) -> None:
+        with open(name, "ab") as file:
+            file.write(b"more")
+        check(name)
+
+    monkeypatch.setattr(cluster_items, "_check_seen", grows)
+    with pytest.raises(SourceChanged, match=r"png is another file there \(on tcp://127"):
+        api.evaluate(["dcp"], pairs, cluster=cluster, **SETTINGS)
 
 
 def test_a_folder_that_a_worker_cannot_write(

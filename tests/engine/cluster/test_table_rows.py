@@ -15,7 +15,7 @@ from PIL import Image
 from tests.explain._models import Small, scene, wrapped
 
 import napari_restore as nr
-from napari_restore import Region
+from napari_restore import Region, images
 from napari_restore.api import cluster_items
 from napari_restore.engine import Cluster, ItemRun, Progress, StoreBusy, Threads
 from napari_restore.engine.cluster import _item_run
@@ -251,10 +251,14 @@ def test_versions_that_differ_are_refused(
 def test_what_a_worker_does_not_see_is_named_with_it(
     picture: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def not_there(spec: Any, fingerprint: Any) -> Any:
+    opened = images.Image.from_spec
+
+    def not_there(spec: Any) -> Any:
+        if threading.current_thread() is threading.main_thread():
+            return opened(spec)
         raise InputError("/nowhere/scene.png does not exist.", "Check the path.")
 
-    monkeypatch.setattr(cluster_items._cache, "image", not_there)
+    monkeypatch.setattr(images.Image, "from_spec", not_there)
     with pytest.raises(InputError, match=r"nowhere/scene\.png .*\(on tcp://127"):
         nr.attribute_table(picture, ["dcp"], BOXES, cluster=cluster, **OPTIONS)
 
@@ -263,6 +267,11 @@ def test_other_files_there_are_refused(picture: Path, tmp_path: Path) -> None:
     task: dict[str, Any] = {"models": [], "images": [], "baseline_fingerprint": None}
     with pytest.raises(SourceChanged, match="is another file there"):
         cluster_items.check_table({**task, "files": {str(picture): "0" * 64}})
+    spec = nr.open_image(picture).spec
+    with pytest.raises(SourceChanged, match="is another file there"):
+        cluster_items.check_table(
+            {**task, "files": {}, "images": [{"spec": spec, "fingerprint": "0"}]}
+        )
     with pytest.raises(InputError, match="is not there"):
         cluster_items.check_table({**task, "files": {str(tmp_path / "no.npz"): "0" * 64}})
     clear = {"options": {"baseline": str(picture)}, "baseline_fingerprint": "0"}
