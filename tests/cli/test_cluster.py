@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import signal
+from collections import Counter
 
 import pytest
 
@@ -67,6 +69,76 @@ def test_a_model_of_sweeps_is_refused(cli, sample, tmp_path, address):
     words = ("restore", sample, "-o", tmp_path / "o.tif", "--model", "inf-dehaze-small")
     run = cli(*words, "--cluster", address)
     assert run.code == 2 and "one machine only. Leave --cluster out" in run.err
+
+
+def without_times(path):
+    with path.open(encoding="utf-8", newline="") as file:
+        return [{**row, "seconds": ""} for row in csv.DictReader(file)]
+
+
+def test_a_table_equals_that_without_a_cluster(cli, tmp_path, address):
+    scene = write_tiff(tmp_path / "scene.tif", hazy(200, 300))
+    boxes = tmp_path / "boxes.csv"
+    boxes.write_text("x,y,width,height\n10,20,16,16\n900,900,9,9\n60,50,20,30\n")
+    words = ("attribute", scene, "--boxes", boxes, "--model", "dcp", "--steps", 1)
+    assert cli(*words, "-o", tmp_path / "alone.csv").code == 2
+    run = cli(*words, "-o", tmp_path / "spread.csv", "--cluster", address)
+    assert run.code == 2 and "lies outside" in run.err
+    assert without_times(tmp_path / "alone.csv") == without_times(tmp_path / "spread.csv")
+
+
+def test_one_map_is_refused(cli, sample, tmp_path, address):
+    words = ("attribute", sample, "--box", 10, 10, 9, 9, "--model", "dcp", "-o", tmp_path / "o.tif")
+    run = cli(*words, "--cluster", address)
+    assert run.code == 2 and "Leave --cluster out, or name several boxes" in run.err
+
+
+def test_scores_equal_those_without_a_cluster(cli, tmp_path, address):
+    for kind, seed in (("clear", 1), ("hazy", 2)):
+        (tmp_path / "pairs" / kind).mkdir(parents=True)
+        for name in ("a.tif", "b.tif"):
+            write_tiff(tmp_path / "pairs" / kind / name, hazy(60, 80) // seed)
+    words = ("evaluate", "--pairs", tmp_path / "pairs", "--model", "dcp", "--no-baselines")
+    assert cli(*words, "-o", tmp_path / "alone").code == 0
+    run = cli(*words, "-o", tmp_path / "spread", "--cluster", address)
+    assert run.code == 0 and "images: 2 of 2" in run.err
+    for name in ("table.tex", "strips/worst_1_a.jpg"):
+        assert (tmp_path / "alone" / name).is_file() == (tmp_path / "spread" / name).is_file()
+    alone, spread = ((tmp_path / name / "table.tex").read_bytes() for name in ("alone", "spread"))
+    assert alone == spread
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_costs_its_row_only(tmp_path):
+    """Real processes, one of which is killed after the first rows."""
+    scene = write_tiff(tmp_path / "scene.tif", hazy(400, 500))
+    boxes = [nr.Region.from_xywh(10 + 40 * n, 20, 32, 32) for n in range(8)]
+    options = {"steps": 3, "memory": "1GiB", "device": "cpu"}
+    alone = nr.attribute_table(scene, ["haze-unet"], boxes, **options)
+    with nr.connect("local:2") as cluster:
+        victim = [next(iter(cluster.client.run(os.getpid).values()))]
+
+        def kill(event):
+            if isinstance(event, Progress) and event.done == 2 and victim:
+                os.kill(victim.pop(), signal.SIGKILL)
+
+        spread = nr.attribute_table(
+            scene, ["haze-unet"], boxes, cluster=cluster, emit=kill, **options
+        )
+        story = cluster.client.run_on_scheduler(given_out)
+    assert not victim
+    assert sum(story.values()) - len(story) <= 1
+    alone, spread = ([{**row, "seconds": 0} for row in table.rows] for table in (alone, spread))
+    assert alone == spread
+
+
+def given_out(dask_scheduler):
+    """Return how often each row was given to a worker."""
+    return Counter(
+        str(key)
+        for key, _, finish, *_ in dask_scheduler.transition_log
+        if finish == "processing" and "napari-restore" in str(key)
+    )
 
 
 @pytest.mark.slow

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -71,3 +74,23 @@ def test_the_area_of_one_pixel_and_of_nothing() -> None:
     one[4, 5] = 1
     assert np.argmax(_measures.contribution_area(one)) == 4 * 9 + 5
     assert not _measures.contribution_area(np.zeros((4, 4))).any()
+
+
+@pytest.mark.slow
+def test_the_index_does_not_depend_on_threads_of_the_library() -> None:
+    """A worker of a cluster may have another number of them."""
+    code = (
+        "import numpy as np; from napari_restore.explain._measures import diffusion_index;"
+        "print(repr(diffusion_index(np.random.default_rng(0).random((900, 1300)) ** 8)))"
+    )
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "OPENBLAS_NUM_THREADS": str(threads)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for threads in (1, 2)
+    }
+    assert len(found) == 1

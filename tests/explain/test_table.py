@@ -192,14 +192,14 @@ def test_a_stop_keeps_what_is_done(stopped_by: str, tmp_path: Path) -> None:
 def test_no_map_outlives_its_row(monkeypatch: pytest.MonkeyPatch) -> None:
     maps: list[Any] = []
     alive: list[int] = []
-    measure = _rows._measure
+    measured = _rows.measured
 
-    def watch(row: Any, found: Any) -> Any:
+    def watch(found: Any) -> Any:
         alive.append(sum(known() is not None for known in maps))
         maps.append(weakref.ref(found.total))
-        return measure(row, found)
+        return measured(found)
 
-    monkeypatch.setattr(_rows, "_measure", watch)
+    monkeypatch.setattr(_rows, "measured", watch)
     nr.attribute_table(scene(), two_models(), BOXES, **OPTIONS)
     assert alive == [0] * 6
 

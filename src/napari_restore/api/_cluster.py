@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -28,6 +30,17 @@ def connect(cluster: Any) -> Cluster:
     if isinstance(cluster, Cluster):
         return cluster
     return Cluster.connect(cluster, work) if isinstance(cluster, str) else Cluster(cluster, work)
+
+
+@contextmanager
+def connected(cluster: Any) -> Iterator[Cluster]:
+    """Connect as `connect`, and leave a cluster that was named by its address afterwards."""
+    connection = connect(cluster)
+    try:
+        yield connection
+    finally:
+        if isinstance(cluster, str):
+            connection.close()
 
 
 def cluster_task(plan: Plan) -> dict[str, Any]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -21,15 +22,22 @@ from napari_restore.api._options import (
 )
 from napari_restore.api._progress_bar import progress_bar
 from napari_restore.api._record_file import RecordFile, read_record_file
+from napari_restore.api._table_on_cluster import TableRun, computed_on
 from napari_restore.engine import Region
 
 if TYPE_CHECKING:
     from torch import nn
 
     from napari_restore.engine import Event
-    from napari_restore.explain import AttributionTable, Place
+    from napari_restore.explain import (
+        Attribution,
+        AttributionTable,
+        Place,
+        PlannedRow,
+        RowResult,
+    )
     from napari_restore.images import Image
-    from napari_restore.models import Labelled
+    from napari_restore.models import Labelled, RestorationModel
 
 
 @documents_options(TableOptions, MethodSettings)
@@ -42,6 +50,7 @@ def attribute_table(
     extra: Mapping[str, Any] | None = None,
     progress: bool | None = None,
     emit: Callable[[Event], None] | None = None,
+    cluster: Any = None,
     **options: Unpack[TableOptions],
 ) -> AttributionTable:
     """Attribute every box for every model: `.rows`, `.summary`, `.failures`, `.save(path)`.
@@ -69,6 +78,8 @@ def attribute_table(
     emit, stop
         Callback for events; an event that cancels the run when set. The table then has the rows so
         far and the `status` "cancelled"; likewise after Ctrl-C.
+    cluster
+        Any that `connect` takes or returns: its workers compute the rows, one each.
     options
         As for `attribute`.
 
@@ -101,8 +112,7 @@ def attribute_table(
             open_image=lambda source: _open_named(source, image_options),
             spec_of=lambda source: _spec_of(source, image_options),
             extra=extra or {},
-            emit=emit or draw_event,
-            stop=stop or threading.Event(),
+            run=TableRun(emit or draw_event, stop or threading.Event(), cluster),
         )
 
 
@@ -151,8 +161,7 @@ def repeat_table(
         open_image=lambda source: source.open(),
         spec_of=lambda source: source.spec,
         extra=extra or {},
-        emit=emit,
-        stop=stop or threading.Event(),
+        run=TableRun(emit, stop or threading.Event()),
     )
     repeats = {"record": str(record_file.path), **compare_rows(table.rows, recorded["rows"])}
     return replace(table, measures={**table.measures, "repeats": repeats})
@@ -163,11 +172,19 @@ def _table(
     models: Sequence[Labelled],
     options: Mapping[str, Any],
     *,
+    open_image: Callable[[Any], Image],
     spec_of: Callable[[Any], Mapping[str, Any] | None],
-    **table_options: Any,
+    extra: Mapping[str, Any],
+    run: TableRun,
 ) -> AttributionTable:
-    """Return the table of `groups`, with its task; `table_options` are those of `make_table`."""
-    from napari_restore.explain import NAMES, make_table, table_task_of
+    """Return the table of `groups`, with its task; `spec_of` returns how an image is opened again."""
+    from napari_restore.explain import (
+        NAMES,
+        RowJournal,
+        computed_here,
+        make_table,
+        table_task_of,
+    )
 
     question = with_absolute_paths(
         {
@@ -181,19 +198,41 @@ def _table(
     if baseline is not None and baseline not in NAMES and Path(baseline).exists():
         baseline = question["baseline"] = os.path.abspath(baseline)
         fingerprint = _open_named(baseline, {}).fingerprint
+    read = {"files": digests(question), "baseline_fingerprint": fingerprint}
+    row_options = {**options, **question}
+
+    def attribute_row(image: Image, model: RestorationModel, box: Any, **more: Any) -> Attribution:
+        return attribute(image, model, box, **more, **row_options)
+
+    def computed(rows: Iterator[PlannedRow]) -> Iterator[RowResult]:
+        if run.cluster is None:
+            return computed_here(rows, attribute_row, run.emit, run.stop)
+        return computed_on(run, rows, models, row_options, read)
+
+    task = table_task_of(groups, models, [], spec_of)
+    kept = None if task is None else {**task, **read, "question": question, **_computing(options)}
     table = make_table(
         groups,
         models,
-        attribute=lambda image, model, box, **more: attribute(
-            image, model, box, **more, **{**options, **question}
-        ),
+        open_image=open_image,
+        compute=computed,
         question=question,
-        **table_options,
+        extra=extra,
+        journal=RowJournal(kept, options.get("scratch")),
+        emit=run.emit,
     )
     task = table_task_of(groups, models, table.rows, spec_of)
-    if task is not None:
-        task |= {"files": digests(question), "baseline_fingerprint": fingerprint}
-    return replace(table, measures={**table.measures, "task": task})
+    return replace(
+        table, measures={**table.measures, "task": None if task is None else {**task, **read}}
+    )
+
+
+def _computing(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return on what the numbers of a row depend beside its question."""
+    import torch
+
+    versions = {"napari-restore": version("napari-restore"), "torch": torch.__version__}
+    return {"versions": versions, "device": options.get("device")}
 
 
 def _open_named(source: Any, options: ImageOptions) -> Image:

@@ -31,11 +31,12 @@ class TaskCache:
 
         whole, part = task["image"], None
         if task["mosaic"] is not None:
-            whole, part = task["mosaic"], self._image(task["image"])
-        image = self._image(whole, task["fingerprint"])
-        return deserialise_plan(task["plan"], image, self._model(task["model"]), part)
+            whole, part = task["mosaic"], self.image(task["image"])
+        image = self.image(whole, task["fingerprint"])
+        return deserialise_plan(task["plan"], image, self.model(task["model"]), part)
 
-    def _image(self, spec: Task, fingerprint: str | None = None) -> Image:
+    def image(self, spec: Task, fingerprint: str | None = None) -> Image:
+        """Return the image of a task; raises `SourceChanged` for another `fingerprint`."""
         from napari_restore.images import Image
 
         key = json.dumps(spec, sort_keys=True)
@@ -51,7 +52,7 @@ class TaskCache:
             self._images.popitem(last=False)[1].close()
         return image
 
-    def _model(self, spec: Task) -> RestorationModel:
+    def model(self, spec: Task) -> RestorationModel:
         """Return the model of a task; the parent process has the user's consent to run its code."""
         from napari_restore.api._models import load_described, stamp_of
 

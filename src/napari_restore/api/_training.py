@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -11,6 +12,7 @@ from napari_restore.api._options import (
     PlanOptions,
     documents_options,
 )
+from napari_restore.api._scores_on_cluster import scored_on
 from napari_restore.engine import Note, Progress
 from napari_restore.errors import BadParameter, Cancelled
 
@@ -148,6 +150,8 @@ def evaluate(
     run: Callable[[Plan], Result] | None = None,
     extra: Mapping[str, Any] | None = None,
     options: PlanOptions | None = None,
+    cluster: Any = None,
+    stop: threading.Event | None = None,
     **settings: Unpack[EvaluateOptions],
 ) -> dict[str, Any]:
     """Restore hazy images with several models and score them against the clear ones.
@@ -202,6 +206,9 @@ def evaluate(
         Further fields of summary.json.
     options
         Options of `plan` for every image: memory, device, black, white and the like.
+    cluster, stop
+        Any that `connect` takes or returns: its workers score the images, one each, instead of `run`;
+        and an event that cancels them when set.
 
     Returns
     -------
@@ -221,6 +228,7 @@ def evaluate(
     from napari_restore.engine import Job, make_plan
     from napari_restore.training.score import perform
 
+    tell = emit or (lambda event: None)
     return perform(
         models,
         pairs,
@@ -229,8 +237,9 @@ def evaluate(
             image, model, **{**(options or {}), "scratch": scratch}
         ),
         run or (lambda planned: Job(planned).result()),
-        emit or (lambda event: None),
+        tell,
         extra or {},
+        None if cluster is None else scored_on(cluster, options or {}, tell, stop),
     )
 
 

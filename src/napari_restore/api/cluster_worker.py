@@ -1,35 +1,24 @@
-"""Functions that the workers of a cluster call, and what they keep between two calls."""
+"""Functions that the workers of a cluster call for ranges of tiles."""
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import threading
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from napari_restore.api._task_cache import TaskCache
-from napari_restore.errors import BadModel, ResourceError, RestoreError
+from napari_restore.api._worker_state import cache, opening, stop_of, turn, turn_if_free
+from napari_restore.errors import BadModel
 
 if TYPE_CHECKING:
     from napari_restore.engine import BlockPart, InWorker, Plan, RangeReport
 
 Task = dict[str, Any]
-KEPT_STOPS = 100
-"""Runs that were stopped are remembered for ranges that begin later."""
-_log = logging.getLogger("distributed.worker")
-_cache = TaskCache()
-_opening = threading.Lock()
-_computing = threading.Lock()
 _run: tuple[str, InWorker] | None = None
-_stops: dict[str, threading.Event] = {}
 
 
 def check(task: Task) -> None:
     """Raise where this worker does not see what `task` names, or sees something else."""
     from napari_restore.engine import PartWriter
 
-    with _opening:
+    with opening:
         plan = _plan(task)
     PartWriter(plan.store, plan.key)
 
@@ -48,8 +37,8 @@ def restore_range(
     from napari_restore.engine import Region, topic_of
 
     worker, number = get_worker(), None if step is None else step["number"]
-    with _computing, _errors_named(worker.address):
-        stop = _stop_of(run)
+    with turn():
+        stop = stop_of(run)
         loaded = _loaded(task, run, worker.state.nthreads)
         try:
             return loaded.restore(
@@ -71,8 +60,8 @@ def count_blocks(task: Task, boxes: list[list[int]]) -> list[BlockPart]:
     from napari_restore.engine import Region, count_parts
 
     worker = get_worker()
-    with _computing, _errors_named(worker.address):
-        with _opening:
+    with turn():
+        with opening:
             plan = _plan(task)
         threads = worker.state.nthreads
         return count_parts(plan, [Region(*box) for box in boxes], threads)
@@ -80,31 +69,11 @@ def count_blocks(task: Task, boxes: list[list[int]]) -> list[BlockPart]:
 
 def stop(run: str) -> None:
     """End the ranges of `run` within a tile, also those that have not begun; free what it keeps."""
-    _stop_of(run).set()
+    stop_of(run).set()
     # Else the range that is computed frees it at its end.
-    if _computing.acquire(blocking=False):
-        try:
+    with turn_if_free() as is_free:
+        if is_free:
             _close(run)
-        finally:
-            _computing.release()
-
-
-@contextlib.contextmanager
-def _errors_named(machine: str) -> Iterator[None]:
-    """Raise errors with the name of the machine, and without their causes: those are in its log."""
-    from napari_restore.engine import on_machine
-
-    try:
-        yield
-    except RestoreError as error:
-        _log.info("%s", error, exc_info=True)
-        raise on_machine(error, machine) from None
-    except Exception as error:
-        _log.exception("a range failed")
-        raise ResourceError(
-            f"A worker failed: {error!r} (on {machine}).",
-            "See the log of that worker; finished tiles are kept.",
-        ) from None
 
 
 def _close(run: str) -> None:
@@ -112,12 +81,6 @@ def _close(run: str) -> None:
     if _run is not None and _run[0] == run:
         _run[1].close()
         _run = None
-
-
-def _stop_of(run: str) -> threading.Event:
-    while len(_stops) > KEPT_STOPS:
-        _stops.pop(next(iter(_stops)), None)
-    return _stops.setdefault(run, threading.Event())
 
 
 def _loaded(task: Task, run: str, threads: int) -> InWorker:
@@ -129,13 +92,13 @@ def _loaded(task: Task, run: str, threads: int) -> InWorker:
         if _run is not None:
             _run[1].close()
             _run = None
-        with _opening:
+        with opening:
             _run = (run, range_run(_plan(task), threads))
     return _run[1]
 
 
 def _plan(task: Task) -> Plan:
-    plan = _cache.plan(task)
+    plan = cache.plan(task)
     if plan.model.card.weights_sha256 != task["weights_sha256"]:
         raise BadModel(
             f"The weights of {plan.model.card.id} are not those of the plan.",

@@ -33,6 +33,7 @@ from napari_restore.commands._explained import (
 )
 from napari_restore.commands._options import (
     add_bracket_options,
+    add_cluster,
     add_context,
     add_exclude,
     add_machine,
@@ -42,7 +43,7 @@ from napari_restore.commands._options import (
 )
 from napari_restore.commands._outputs import Item
 from napari_restore.commands._result import CommandResult
-from napari_restore.errors import InputError, escape_controls
+from napari_restore.errors import BadParameter, InputError, escape_controls
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -69,7 +70,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     values = parser.add_argument_group("values")
     add_range(values)
     add_exclude(values)
-    add_context(add_machine(parser))
+    engine = add_machine(parser)
+    add_context(engine)
+    add_cluster(engine)
     output = parser.add_argument_group("output")
     output.add_argument("--overwrite", action="store_true", help="replace files that exist")
     output.add_argument(
@@ -89,6 +92,11 @@ def attribute(options: Namespace) -> CommandResult:
         )
     if is_table(options):
         return attribute_table(options)
+    if options.cluster is not None:
+        raise BadParameter(
+            "One map is computed on one machine: its points are summed in their order.",
+            "Leave --cluster out, or name several boxes, models or images for a table.",
+        )
     item = item_of(options.paths, _one_output(options), options.record)
     named = files_among([options.baseline])
     _check_written(

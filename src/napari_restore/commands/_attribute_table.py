@@ -12,7 +12,7 @@ from napari_restore.commands._arguments import may_run_code, open_attributed
 from napari_restore.commands._attribute_options import attribute_options, polygon_of
 from napari_restore.commands._checks import files_among, identities, read_files, refuse_input
 from napari_restore.commands._flags import with_flags
-from napari_restore.commands._interrupt import Interrupt, Stop
+from napari_restore.commands._interrupt import Interrupt, Stop, interrupt_of
 from napari_restore.commands._outputs import SHARED
 from napari_restore.commands._progress import reporter
 from napari_restore.commands._result import CommandResult
@@ -41,7 +41,7 @@ def attribute_table(options: Namespace) -> CommandResult:
     _check_shared(options, places)
     _check_written(options, places)
     stop = Stop()
-    with Interrupt() as interrupt:
+    with interrupt_of(options) as interrupt:
         interrupt.watch(stop)
         try:
             images = list(options.paths)
@@ -60,6 +60,7 @@ def attribute_table(options: Namespace) -> CommandResult:
                 extra={"command": shlex.join(["napari-restore", *options.argv])},
                 emit=reporter(options.progress),
                 stop=stop,
+                cluster=options.cluster,
                 **attribute_options(options),
             )
         finally:

@@ -12,8 +12,14 @@ from napari_restore._options import Degradation, EvaluateOptions, EvaluationSett
 from napari_restore.commands import _values
 from napari_restore.commands._arguments import may_run_code
 from napari_restore.commands._flags import with_flags
-from napari_restore.commands._interrupt import Interrupt
-from napari_restore.commands._options import add_option, add_range, add_resources, given
+from napari_restore.commands._interrupt import Stop, interrupt_of
+from napari_restore.commands._options import (
+    add_cluster,
+    add_option,
+    add_range,
+    add_resources,
+    given,
+)
 from napari_restore.commands._progress import reporter
 from napari_restore.commands._result import CommandResult
 from napari_restore.commands._streams import write_error
@@ -163,11 +169,15 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
     add_option(group, "tile", type=_values.natural, metavar="N", help="side of a tile's core")
     add_option(group, "precision", choices=_values.FLOATS)
     add_range(group)
+    add_cluster(group)
 
 
 def evaluate(options: Namespace) -> CommandResult:
     """Score models; the exit code is that of the first image that failed."""
-    with Interrupt() as interrupt:
+    stop = Stop()
+    with interrupt_of(options) as interrupt:
+        if options.cluster is not None:
+            interrupt.watch(stop)
         from napari_restore import api
 
         report = reporter(options.progress)
@@ -194,6 +204,8 @@ def evaluate(options: Namespace) -> CommandResult:
             run=run,
             extra={"command": shlex.join(["napari-restore", *options.argv])},
             options=engine,
+            cluster=options.cluster,
+            stop=stop,
             **_settings(options),
         )
     return _result(summary, api.scores_text(summary))

@@ -139,6 +139,15 @@ def add_machine(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     return engine
 
 
+def add_cluster(group: argparse._ActionsContainer) -> None:
+    """Add --cluster."""
+    group.add_argument(
+        "--cluster",
+        metavar="local:N|tcp://HOST:PORT|FILE.json",
+        help="compute on N processes of this machine, or on the workers of a dask scheduler",
+    )
+
+
 def add_resources(group: argparse._ActionsContainer) -> None:
     """Add --memory, --device-memory and --device."""
     for name, metavar, how in (
@@ -280,11 +289,7 @@ def add_run_options(
         help="precision of the residuals (default that of --precision); the record has the error",
     )
     add_context(engine)
-    engine.add_argument(
-        "--cluster",
-        metavar="local:N|tcp://HOST:PORT|FILE.json",
-        help="compute on N processes of this machine, or on the workers of a dask scheduler",
-    )
+    add_cluster(engine)
     engine.add_argument(
         "--fail-fast", action="store_true", help="of several images, stop at the first that fails"
     )

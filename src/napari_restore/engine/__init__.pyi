@@ -1,11 +1,13 @@
 from ._region import Region
 from .cluster._connection import Cluster, RemoteWork, on_machine
 from .cluster._dispatcher import topic_of
+from .cluster._item_run import ItemRun, Remote
 from .cluster._range_report import RangeReport
 from .cluster._range_run import InWorker, RangeRun, count_parts
 from .cluster._swept_range_run import SweptRangeRun, range_run
 from .memory._budget import peak_in
 from .memory._device import choose_device
+from .memory._threads import Threads
 from .planning._layout import block_too_large
 from .planning._options import PlanOptions, RestoreOptions
 from .planning._plan import Plan
@@ -62,6 +64,7 @@ __all__ = [
     "Finished",
     "ImageStarted",
     "InWorker",
+    "ItemRun",
     "Job",
     "KeptResult",
     "Note",
@@ -74,6 +77,7 @@ __all__ = [
     "RangeReport",
     "RangeRun",
     "Region",
+    "Remote",
     "RemoteWork",
     "RestoreOptions",
     "Result",
@@ -81,6 +85,7 @@ __all__ = [
     "Stopped",
     "StoreBusy",
     "SweptRangeRun",
+    "Threads",
     "TileDone",
     "Worker",
     "block_too_large",

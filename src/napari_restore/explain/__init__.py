@@ -19,7 +19,15 @@ from napari_restore.explain.explainers._method_list import (
 from napari_restore.explain.explainers._problem import Explainer, Problem
 from napari_restore.explain.tables._places import Place, places_of
 from napari_restore.explain.tables._rerun import compare_rows, groups_from_task, table_task_of
-from napari_restore.explain.tables._rows import group_by_image
+from napari_restore.explain.tables._row_journal import RowJournal
+from napari_restore.explain.tables._rows import (
+    Measured,
+    PlannedRow,
+    RowResult,
+    computed_here,
+    group_by_image,
+    measured,
+)
 from napari_restore.explain.tables._table import AttributionTable, check_table, make_table
 
 __all__ = [
@@ -30,20 +38,26 @@ __all__ = [
     "AttributionTable",
     "Explainer",
     "FigureOptions",
+    "Measured",
     "MethodInfo",
     "Overview",
     "PartialAttribution",
     "Place",
+    "PlannedRow",
     "Problem",
+    "RowJournal",
+    "RowResult",
     "arguments_in",
     "attribute",
     "check_figure",
     "check_table",
     "compare_rows",
+    "computed_here",
     "draw",
     "group_by_image",
     "groups_from_task",
     "make_table",
+    "measured",
     "method_list",
     "overview_path",
     "places_of",

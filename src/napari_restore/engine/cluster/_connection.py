@@ -140,13 +140,16 @@ class Cluster:
         """
         return default_memory() // (len(self.threads()) if self._owned is not None else 1)
 
-    def check(self, task: Mapping[str, Any]) -> list[str]:
+    def check(
+        self, task: Mapping[str, Any], seen: Callable[[dict[str, Any]], None] | None = None
+    ) -> list[str]:
         """Return notes on the workers; raise what keeps one of them from `task`.
 
-        All must have the versions of this process, and see image, model and store.
+        All must have the versions of this process, and see image, model and store: `seen`, by
+        default the check of tiles, raises in a worker that does not.
         """
         notes = self.check_versions()
-        for address, error in self._asked(self.work.check, task).items():
+        for address, error in self._asked(seen or self.work.check, task).items():
             if isinstance(error, RestoreError):
                 raise on_machine(error, address)
             if isinstance(error, BaseException):
@@ -218,7 +221,7 @@ class Cluster:
             raise WorkersLost(
                 f"{1 + error.allowed_failures} workers were lost one after another at {what}.",
                 f"If they ran out of memory, lower {option('memory')} or {option('tile')}; "
-                "finished tiles are kept.",
+                "what is finished is kept.",
             ) from error
         except RestoreError:
             # The worker has named itself.
@@ -226,7 +229,7 @@ class Cluster:
         except Exception as error:
             raise ResourceError(
                 f"A worker failed at {what}: {error!r}.",
-                "See the logs of the workers; finished tiles are kept.",
+                "See the logs of the workers; what is finished is kept.",
             ) from error
 
     @property
@@ -259,7 +262,7 @@ class Cluster:
 
 def _scheduler_gone() -> ResourceError:
     return ResourceError(
-        "The scheduler of the cluster is gone; finished tiles are kept.",
+        "The scheduler of the cluster is gone; what is finished is kept.",
         "Start it again, then run again.",
     )
 

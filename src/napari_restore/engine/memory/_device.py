@@ -108,8 +108,19 @@ def choose_device(wanted: str = "auto") -> Device:
     return Device(str(device), "chosen by the user")
 
 
+_assumed_cores: int | None = None
+
+
 def cores() -> int:
     """Return processor cores this process may use."""
+    if _assumed_cores is not None:
+        return _assumed_cores
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def assume_cores(count: int | None) -> None:
+    """Let `cores` be `count`, until this is called with None."""
+    global _assumed_cores
+    _assumed_cores = count

@@ -1,10 +1,11 @@
-"""Computes the rows of a table: one attribution for each image, model and target."""
+"""The rows of a table: one attribution for each image, model and target."""
 
 from __future__ import annotations
 
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ from napari_restore.explain._measures import RINGS
 from napari_restore.explain._summary import FAR, far_share
 from napari_restore.explain.tables._places import Place
 from napari_restore.images import Image
-from napari_restore.models import Labelled
+from napari_restore.models import Labelled, RestorationModel
 
 COLUMNS = (
     *("number", "image", "fingerprint", "name", "x", "y", "width", "height", "polygon"),
@@ -45,73 +46,136 @@ class RowResult(NamedTuple):
     error: RestoreError | None
 
 
+class Measured(NamedTuple):
+    """What one attribution adds to its row; no pixels."""
+
+    columns: Row
+    run: dict[str, Any]
+    """Version, versions and device."""
+
+
 Group = tuple[Any, list[Place]]
 """An image, in any form that can be opened, and its attribution targets."""
 
 
-def attribute_all(
+@dataclass(frozen=True)
+class PlannedRow:
+    """A row that is to be computed."""
+
+    order: tuple[int, int]
+    """As of its `RowResult`."""
+    row: Row
+    """Columns of the input; all others are None."""
+    source: Any
+    """The image of the group."""
+    image: Image | None
+    """None where it could not be opened."""
+    model: RestorationModel
+    place: Place
+    position: str
+    """Model and box in words, for messages."""
+    error: RestoreError | None
+    """What kept the image from being opened."""
+    images: tuple[int, int]
+    """Number of the image, and how many there are."""
+
+    def without_image(self) -> PlannedRow:
+        """Return the row for a client whose workers open the image."""
+        return replace(self, image=None)
+
+    def note(self, text: str) -> Note:
+        """Return a note on the row."""
+        return Note(f"{self.position}: {text}")
+
+    def measured(self, found: Measured) -> RowResult:
+        """Return the row with what was measured."""
+        return RowResult(self.order, {**self.row, **found.columns}, found.run, None)
+
+    def failed(self, error: RestoreError) -> RowResult:
+        """Return the row with an error."""
+        return RowResult(self.order, {**self.row, "error": str(error)}, {}, error)
+
+
+Compute = Callable[[Iterator[PlannedRow]], Iterator[RowResult]]
+"""Yields the results of rows, in any order; raises `Cancelled`."""
+
+
+def planned_rows(
     groups: Sequence[Group],
     models: Sequence[Labelled],
     open_image: Callable[[Any], Image],
-    attribute: Callable[..., Attribution],
-    emit: Emit,
-    stop: threading.Event,
-) -> Iterator[RowResult]:
+) -> Iterator[PlannedRow]:
     """Yield the row of every model and place, image by image and model by model.
 
-    Parameters
-    ----------
-    groups
-        As `group_by_image` returns them.
-    models
-        Models with unique labels.
-    open_image
-        Opens an image when its rows are next.
-    attribute
-        Called with image, model and box, and the keywords polygon, emit and stop.
-    emit, stop
-        Callback for events; an event that cancels the run when set, which raises `Cancelled`.
+    `groups` are as `group_by_image` returns them, the labels of `models` are unique, and `open_image`
+    opens an image when its rows are next.
     """
     before = 0
     for number, (source, places) in enumerate(groups, 1):
-        if len(groups) > 1:
-            emit(ImageStarted(Path(name_of(source)).name, number, len(groups)))
-        image, open_error = _opened(source, open_image)
+        image, error = _opened(source, open_image)
         # Model by model, as a model's whole-image statistics are reused for its next box.
         for model_number, (label, model) in enumerate(models):
             for place_number, place in enumerate(places, 1):
-                if stop.is_set():
-                    raise Cancelled("Stopped before the first box.", "Nothing was written.")
                 row = _input_columns(source, image, place) | {
                     "number": before + place_number,
                     "model": label,
                     "weights_sha256": model.card.weights_sha256,
                 }
-                measures: dict[str, Any] = {}
-                error = open_error
-                if image is not None:
-                    emit_here = _prefixed(emit, f"{label}, box {place_number} of {len(places)}")
-                    try:
-                        # The map is freed with its row: the next one may need the memory.
-                        measures = _measure(
-                            row,
-                            attribute(
-                                image,
-                                model,
-                                place.box,
-                                polygon=place.polygon,
-                                emit=emit_here,
-                                stop=stop,
-                            ),
-                        )
-                    except Cancelled:
-                        raise
-                    except RestoreError as failure:
-                        error = failure
-                if error is not None:
-                    row["error"] = str(error)
-                yield RowResult((before + place_number, model_number), row, measures, error)
+                yield PlannedRow(
+                    (before + place_number, model_number),
+                    row,
+                    source,
+                    image,
+                    model,
+                    place,
+                    f"{label}, box {place_number} of {len(places)}",
+                    error,
+                    (number, len(groups)),
+                )
         before += len(places)
+
+
+def computed_here(
+    rows: Iterator[PlannedRow],
+    attribute: Callable[..., Attribution],
+    emit: Emit,
+    stop: threading.Event,
+) -> Iterator[RowResult]:
+    """Compute rows in this process, one after another.
+
+    `attribute` is called with image, model and box, and the keywords polygon, emit and stop.
+    Callbacks are those of a run; an event that is set raises `Cancelled`.
+    """
+    shown = 0
+    for planned in rows:
+        number, images = planned.images
+        if images > 1 and number != shown:
+            emit(ImageStarted(Path(name_of(planned.source)).name, number, images))
+            shown = number
+        if stop.is_set():
+            raise Cancelled("Stopped before the first box.", "Nothing was written.")
+        if planned.image is None:
+            assert planned.error is not None
+            yield planned.failed(planned.error)
+            continue
+        try:
+            # The map is freed with its row: the next one may need the memory.
+            found = measured(
+                attribute(
+                    planned.image,
+                    planned.model,
+                    planned.place.box,
+                    polygon=planned.place.polygon,
+                    emit=_prefixed(emit, planned.position),
+                    stop=stop,
+                )
+            )
+        except Cancelled:
+            raise
+        except RestoreError as failure:
+            yield planned.failed(failure)
+        else:
+            yield planned.measured(found)
 
 
 def group_by_image(images: Sequence[Any], places: Sequence[Place]) -> list[Group]:
@@ -167,13 +231,13 @@ def _input_columns(source: Any, image: Image | None, place: Place) -> Row:
     }
 
 
-def _measure(row: Row, attribution: Attribution) -> dict[str, Any]:
-    """Fill in the measures of a row; return version, versions and device of the run."""
+def measured(attribution: Attribution) -> Measured:
+    """Return the columns of a row that an attribution gives, and what ran it."""
     record = attribution.record
     recorded = record["attribution"]
     complete = recorded["completeness"]
     checked = recorded.get("checks", {}).get(CHECK, {})
-    row |= {
+    columns: Row = {
         **{name: recorded[name] for name in ("method", "objective", "baseline", "identity_share")},
         **{
             name: complete[name]
@@ -190,7 +254,7 @@ def _measure(row: Row, attribution: Attribution) -> dict[str, Any]:
         "nodes": len(recorded["nodes"]),
         "seconds": record["measured"]["seconds"],
     }
-    return {name: record[name] for name in ("version", "versions", "device")}
+    return Measured(columns, {name: record[name] for name in ("version", "versions", "device")})
 
 
 def _shares(rings: Mapping[str, float]) -> Row:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from napari_restore.engine import Note
 from napari_restore.errors import BadOutput, Cancelled, RestoreError, option
-from napari_restore.explain._attribution import Attribution
 from napari_restore.explain._attribution_run import Emit
-from napari_restore.explain.tables._rows import Group, Row, RowResult, attribute_all
+from napari_restore.explain.tables._row_journal import RowJournal
+from napari_restore.explain.tables._rows import (
+    Compute,
+    Group,
+    PlannedRow,
+    Row,
+    RowResult,
+    planned_rows,
+)
 from napari_restore.explain.tables._summary import summary_of
 from napari_restore.explain.tables._table_text import csv_table, latex_table, text_table
 from napari_restore.images import Image
@@ -95,16 +102,16 @@ def make_table(
     models: Sequence[Labelled],
     *,
     open_image: Callable[[Any], Image],
-    attribute: Callable[..., Attribution],
+    compute: Compute,
     question: Mapping[str, Any],
     extra: Mapping[str, Any],
+    journal: RowJournal,
     emit: Emit,
-    stop: threading.Event,
 ) -> AttributionTable:
-    """Compute the rows as `attribute_all`, until all are done or the run is cancelled, also by Ctrl-C.
+    """Compute the rows until all are done or the run is cancelled, also by Ctrl-C.
 
-    A place that fails has an ``error`` in its row. `question` are the options that the table records,
-    `extra` further fields of its `to_dict`.
+    Rows that `journal` has are not computed again. A place that fails has an ``error`` in its row.
+    `question` are the options that the table records, `extra` further fields of its `to_dict`.
 
     Raises
     ------
@@ -115,12 +122,26 @@ def make_table(
     """
     count = len(models) * sum(len(places) for _, places in groups)
     results: list[RowResult] = []
-    try:
-        for result in attribute_all(groups, models, open_image, attribute, emit, stop):
-            results.append(result)
-    except (Cancelled, KeyboardInterrupt):
-        if all(result.error is not None for result in results):
-            raise
+    if len(journal):
+        emit(Note(f"Continues after {len(journal)} of {count} rows."))
+
+    def left() -> Iterator[PlannedRow]:
+        for planned in planned_rows(groups, models, open_image):
+            known = journal.known(planned)
+            if known is None:
+                yield planned
+            else:
+                results.append(known)
+
+    with journal:
+        try:
+            for result in compute(left()):
+                journal.add(result)
+                results.append(result)
+        except (Cancelled, KeyboardInterrupt):
+            if all(result.error is not None for result in results):
+                raise
+        journal.is_complete = len(results) == count
     results.sort(key=lambda result: result.order)
     failures = [result.error for result in results if result.error is not None]
     if len(failures) == len(results):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from napari_restore.training.score._case_task import CaseItem, ScoringTask, score_item
+from napari_restore.training.score._cases import Case
+from napari_restore.training.score._evaluate import CaseAnswer
 from napari_restore.training.score._outputs import ALL
 from napari_restore.training.score._pairs import Pair, Pairs, find_pairs
 from napari_restore.training.score._session import perform
@@ -10,10 +13,15 @@ from napari_restore.training.score._tables import text_table
 
 __all__ = [
     "ALL",
+    "Case",
+    "CaseAnswer",
+    "CaseItem",
     "Pair",
     "Pairs",
+    "ScoringTask",
     "find_pairs",
     "perform",
+    "score_item",
     "sign_flip_test",
     "text_table",
 ]

@@ -62,8 +62,15 @@ class Case(Protocol):
     @property
     def group(self) -> str: ...
 
+    @property
+    def paths(self) -> list[Path]:
+        """All files that it is read from."""
+
     def open(self) -> OpenCase:
         """Open both images; raises `InputError` (`UnreadableImage`)."""
+
+    def absolute(self) -> Case:
+        """Return the case with absolute paths, valid in any working folder."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +90,14 @@ class PairCase:
     @property
     def group(self) -> str:
         return self.pair.group
+
+    @property
+    def paths(self) -> list[Path]:
+        return [self.pair.hazy, self.pair.clear]
+
+    def absolute(self) -> PairCase:
+        hazy, clear = (path.absolute() for path in self.paths)
+        return replace(self, pair=replace(self.pair, hazy=hazy, clear=clear))
 
     def open(self) -> OpenCase:
         hazy, clear = (
@@ -107,6 +122,15 @@ class SceneCase:
     @property
     def group(self) -> str:
         return self.scene.kind
+
+    @property
+    def paths(self) -> list[Path]:
+        return [path for path in (self.scene.path, self.scene.distance) if path is not None]
+
+    def absolute(self) -> SceneCase:
+        distance = self.scene.distance and self.scene.distance.absolute()
+        scene = replace(self.scene, path=self.scene.path.absolute(), distance=distance)
+        return replace(self, scene=scene)
 
     @property
     def settings(self) -> str:

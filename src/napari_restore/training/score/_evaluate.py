@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,6 +77,18 @@ class Outcome:
     values, valid_share, seconds."""
     failures: list[dict[str, Any]] = field(default_factory=list)
     """image, group, method ("" for all of them), type, message, hint, exit_code."""
+    ran: bool = False
+    """Whether any model was run."""
+
+    def add(self, other: Outcome) -> None:
+        """Append rows and failures of another one."""
+        self.rows += other.rows
+        self.failures += other.failures
+        self.ran |= other.ran
+
+
+CaseAnswer = tuple[Outcome, list[dict[str, Any]]]
+"""The outcome of one case, and what was added to its journal."""
 
 
 def evaluate(
@@ -90,12 +102,10 @@ def evaluate(
     outcome, began, fresh = Outcome(), time.monotonic(), 0
     for number, case in enumerate(cases, start=1):
         scoring.emit(ImageStarted(case.name, number, len(cases)))
-        try:
-            ran = _score_case(case, scoring, journal, previews, outcome)
-        except (RestoreError, OSError, MemoryError) as error:
-            ran = True
-            _failed(outcome, case, "", error, scoring)
-        fresh += ran
+        part = score_case(case, scoring, journal, previews)
+        outcome.add(part)
+        _note_failures(part, scoring.emit)
+        fresh += part.ran
         # Images with stored scores do not count for the remaining time.
         left = (time.monotonic() - began) / fresh * (len(cases) - number) if fresh else None
         scoring.emit(Phase("images"))
@@ -103,20 +113,41 @@ def evaluate(
     return outcome
 
 
-def _score_case(
-    case: Case, scoring: Scoring, journal: Journal, previews: Previews, outcome: Outcome
-) -> bool:
-    """Score a case; return whether any model was run."""
-    scoring.keep(case)
-    opened = case.open()
-    box_of(opened.hazy, opened.clear)
+def merged(
+    answers: Iterable[tuple[int, CaseAnswer]], journal: Journal, emit: Callable[[Event], None]
+) -> Outcome:
+    """Merge what other processes have scored, as it comes, by the numbers of their cases."""
+    parts: dict[int, Outcome] = {}
+    for number, (part, added) in answers:
+        for row in added:
+            journal.add(row)
+        _note_failures(part, emit)
+        parts[number] = part
+    outcome = Outcome()
+    for number in sorted(parts):
+        outcome.add(parts[number])
+    return outcome
+
+
+def score_case(case: Case, scoring: Scoring, journal: Journal, previews: Previews) -> Outcome:
+    """Score a case with every method; raises `Cancelled` and `DiskFull`."""
+    outcome = Outcome()
+    try:
+        scoring.keep(case)
+        opened = case.open()
+        box_of(opened.hazy, opened.clear)
+    except (RestoreError, OSError, MemoryError) as error:
+        outcome.ran = True
+        _failed(outcome, case, "", error)
+        return outcome
     one = _CaseEvaluation(case, opened, scoring, journal, previews)
     for method in scoring.methods:
         try:
             outcome.rows.append(one.row_of(method))
         except (RestoreError, OSError, MemoryError) as error:
-            _failed(outcome, case, method.label, error, scoring)
-    return one.ran
+            _failed(outcome, case, method.label, error)
+    outcome.ran = one.ran
+    return outcome
 
 
 def show(
@@ -282,13 +313,12 @@ class _CaseEvaluation:
         return self._reference[1]
 
 
-def _failed(
-    outcome: Outcome, case: Case, method: str, error: BaseException, scoring: Scoring
-) -> None:
+def _failed(outcome: Outcome, case: Case, method: str, error: BaseException) -> None:
     """Record a failure; raise those that would affect all cases."""
     known = _as_restore_error(error)
     if isinstance(known, (Cancelled, DiskFull)):
-        raise known from error
+        # Not itself as its own cause: what sends it to another process follows the causes.
+        raise known from (None if known is error else error)
     outcome.failures.append(
         {
             "image": case.name,
@@ -300,7 +330,13 @@ def _failed(
             "exit_code": known.exit_code,
         }
     )
-    scoring.emit(Note(f"{', '.join(filter(None, (case.name, method)))}: {known.sentence.marked}"))
+
+
+def _note_failures(part: Outcome, emit: Callable[[Event], None]) -> None:
+    for failure in part.failures:
+        where = ", ".join(filter(None, (failure["image"], failure["method"])))
+        sentence = f"{failure['message'].marked} {failure['hint'].marked}".strip()
+        emit(Note(f"{where}: {sentence}"))
 
 
 def _as_restore_error(error: BaseException) -> RestoreError:

@@ -6,11 +6,19 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from napari_restore.records import strict_json
 
 NAME = "scores.jsonl"
+
+
+class JournalPart(NamedTuple):
+    """What a process must know of a journal to score one image."""
+
+    rows: list[dict[str, Any]]
+    clear: dict[str, dict[str, float]]
+    """Scores of clear images by their keys."""
 
 
 class Journal:
@@ -23,6 +31,8 @@ class Journal:
         self._path = None if folder is None else folder / NAME
         self._rows: dict[str, dict[str, Any]] = {}
         self._clear: dict[str, dict[str, float]] = {}
+        self.added: list[dict[str, Any]] = []
+        """Rows in the order of `add`."""
         if self._path is None or not self._path.is_file():
             return
         text = self._path.read_text(encoding="utf-8", errors="replace")
@@ -48,9 +58,29 @@ class Journal:
         """Return the scores of a clear image, which several hazy ones may share, or None."""
         return self._clear.get(key)
 
+    def part(self, group: str, image: str, *, clear: bool) -> JournalPart:
+        """Return the rows of an image and, if wanted, the scores of all clear images."""
+        names = ("group", "image")
+        rows = [
+            row
+            for row in self._rows.values()
+            if tuple(row.get(name) for name in names) == (group, image)
+        ]
+        return JournalPart(rows, dict(self._clear) if clear else {})
+
+    @classmethod
+    def of_part(cls, part: JournalPart) -> Journal:
+        """Return a journal in memory that has a part of another one."""
+        journal = cls(None)
+        journal._clear.update(part.clear)
+        for row in part.rows:
+            journal._know(row)
+        return journal
+
     def add(self, row: Mapping[str, Any]) -> None:
         """Store a row under its `key`, written to disk before this returns."""
         self._know(row)
+        self.added.append(dict(row))
         if self._path is None:
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)

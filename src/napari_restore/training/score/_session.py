@@ -16,15 +16,27 @@ from napari_restore.engine import Event, Note, Plan, Result
 from napari_restore.errors import BadParameter, InputError, option
 from napari_restore.metrics import metric_of
 from napari_restore.models import RestorationModel
+from napari_restore.training.score._case_task import (
+    CaseItem,
+    ScoringTask,
+    items_of,
+    keeping,
+)
 from napari_restore.training.score._cases import (
     Case,
     PairCase,
-    SceneCase,
     degraded_cases,
     drop_others,
     hazed_cases,
 )
-from napari_restore.training.score._evaluate import Outcome, Scoring, evaluate, show
+from napari_restore.training.score._evaluate import (
+    CaseAnswer,
+    Outcome,
+    Scoring,
+    evaluate,
+    merged,
+    show,
+)
 from napari_restore.training.score._journal import Journal
 from napari_restore.training.score._methods import Method, methods_of
 from napari_restore.training.score._outputs import (
@@ -38,6 +50,11 @@ from napari_restore.training.score._pairs import find_pairs
 from napari_restore.training.score._strips import Previews
 from napari_restore.training.score._summary import summary_of
 
+Spread = Callable[
+    [ScoringTask, Iterator[CaseItem], Sequence[Case]], Iterator[tuple[int, CaseAnswer]]
+]
+"""Is given the items of all cases, and the cases; yields the number of each item and its answer."""
+
 
 def perform(
     models: Sequence[str | RestorationModel],
@@ -47,10 +64,12 @@ def perform(
     run: Callable[[Plan], Result],
     emit: Callable[[Event], None],
     extra: Mapping[str, Any],
+    spread: Spread | None = None,
 ) -> dict[str, Any]:
     """Evaluate and write the outputs; return the summary with the fields of `extra`.
 
-    `plan` is called with an image, a model and the keyword `scratch`; `run` runs a plan. Raises `InputError`, `Cancelled`, `ResourceError`.
+    `plan` is called with an image, a model and the keyword `scratch`; `run` runs a plan. Where given,
+    `spread` lets other processes score the cases. Raises `InputError`, `Cancelled`, `ResourceError`.
     """
     began = time.monotonic()
     metrics = {name: metric_of(name) for name in settings.metrics}
@@ -74,10 +93,6 @@ def perform(
         if settings.keep:
             drop_others(folder, cases)
 
-    def keep(case: Case) -> None:
-        if settings.keep and folder is not None and isinstance(case, SceneCase):
-            case.keep(folder, overwrite=settings.overwrite)
-
     if note:
         emit(Note(note))
     previews = Previews(folder / PREVIEWS if folder is not None and settings.strips else None)
@@ -89,9 +104,15 @@ def perform(
             run,
             emit,
             settings.clear,
-            keep,
+            keeping(settings),
         )
-        outcome = evaluate(cases, scoring, Journal(folder), previews)
+        journal = Journal(folder)
+        if spread is None:
+            outcome = evaluate(cases, scoring, journal, previews)
+        else:
+            task = ScoringTask.of(methods, settings)
+            scored = spread(task, items_of(cases, journal, settings), cases)
+            outcome = merged(scored, journal, emit)
         evaluation = summary_of(outcome, methods, metrics)
         strips = strips_of(evaluation, outcome.rows, settings.strips)
         # Previews of stored scores may be missing.
