@@ -1,4 +1,7 @@
-"""A web server on this machine that sends files in ranges, and fails on demand."""
+"""A web server on this machine that sends files in ranges, and fails on demand.
+
+To clients of S3, Google Cloud Storage and Azure its folders are buckets.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,15 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 
 class RangeServer:
     """Serves the files of `folder` from ``.address``; use it as a context manager.
 
     `codes` are answered instead of the next files, `delay` is in seconds per request; `stalls` after
-    half of what is asked for; without `ranges` whole files are sent.
+    half of what is asked for; without `ranges` whole files are sent. With `key` only requests that are
+    signed with it are answered.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -22,6 +27,9 @@ class RangeServer:
         self.codes: list[int] = []
         self.delay, self.stalls, self.ranges, self.tag = 0.0, False, True, '"1"'
         self.sent, self.requests = 0, 0
+        self.asked: list[str] = []
+        """Paths of the requests."""
+        self.key = ""
         server = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -51,8 +59,12 @@ class RangeServer:
     def _answer(self, request: BaseHTTPRequestHandler) -> None:
         self.requests += 1
         time.sleep(self.delay)
-        path = self.folder / request.path.partition("?")[0].lstrip("/")
+        name = unquote(request.path.partition("?")[0]).lstrip("/")
+        self.asked.append(name)
+        path = self.folder / name
         code = self.codes.pop(0) if self.codes else 200 if path.is_file() else 404
+        if self.key not in request.headers.get("Authorization", ""):
+            code = 403
         if code != 200:
             request.send_response(code)
             request.send_header("Content-Length", "0")
@@ -71,6 +83,7 @@ class RangeServer:
         request.send_header("Content-Length", str(len(body)))
         request.send_header("Accept-Ranges", "bytes" if self.ranges else "none")
         request.send_header("ETag", self.tag)
+        request.send_header("Last-Modified", "Sun, 01 Nov 2026 12:00:00 GMT")
         request.end_headers()
         if request.command == "HEAD":
             return
