@@ -17,15 +17,19 @@ from urllib.parse import unquote
 class RangeServer:
     """Serves the files of `folder` from ``.address``; use it as a context manager.
 
-    `codes` are answered instead of the next files, `delay` is in seconds per request; `stalls` after
-    half of what is asked for; without `ranges` whole files are sent. With `key` only requests that are
-    signed with it are answered.
+    `codes` are answered instead of the next files, `delay` is in seconds per request; the next `breaks`
+    answers end after half of what is asked for, the next `hangs` do so and stay silent; without
+    `ranges` whole files are sent. With `key` only requests that are signed with it are answered.
+    `absent` is the code for what is not there; answers wait until `together` requests have come.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.codes: list[int] = []
-        self.delay, self.stalls, self.ranges, self.tag = 0.0, False, True, '"1"'
+        self.delay, self.ranges, self.tag = 0.0, True, '"1"'
+        self.breaks, self.hangs = 0, 0
+        self.absent, self.together = 404, 0
+        self._ended, self._arrived = threading.Event(), threading.Condition()
         self.sent, self.requests = 0, 0
         self.asked: list[str] = []
         """Paths of the requests."""
@@ -53,16 +57,18 @@ class RangeServer:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._ended.set()
         self._server.shutdown()
         self._server.server_close()
 
     def _answer(self, request: BaseHTTPRequestHandler) -> None:
         self.requests += 1
         time.sleep(self.delay)
+        self._wait_for_others()
         name = unquote(request.path.partition("?")[0]).lstrip("/")
         self.asked.append(name)
         path = self.folder / name
-        code = self.codes.pop(0) if self.codes else 200 if path.is_file() else 404
+        code = self.codes.pop(0) if self.codes else 200 if path.is_file() else self.absent
         if self.key not in request.headers.get("Authorization", ""):
             code = 403
         if code != 200:
@@ -72,9 +78,11 @@ class RangeServer:
             return
         content = path.read_bytes()
         size, asked = len(content), request.headers.get("Range")
-        part = re.fullmatch(r"bytes=(\d+)-(\d*)", asked or "") if self.ranges else None
+        part = re.fullmatch(r"bytes=(\d*)-(\d*)", asked or "") if self.ranges else None
         low, high = 0, size
-        if part is not None:
+        if part is not None and not part[1]:
+            low = max(0, size - int(part[2]))
+        elif part is not None:
             low, high = int(part[1]), min(size, int(part[2] or size - 1) + 1)
         body = content[low:high]
         request.send_response(206 if part is not None else 200)
@@ -87,9 +95,30 @@ class RangeServer:
         request.end_headers()
         if request.command == "HEAD":
             return
-        if self.stalls and low > 0:
+        breaks = self._take("breaks")
+        if breaks or self._take("hangs"):
             request.wfile.write(body[: len(body) // 2])
+            request.wfile.flush()
             request.close_connection = True
+            if not breaks:
+                self._ended.wait()
             return
         self.sent += len(body)
-        request.wfile.write(body)
+        try:
+            request.wfile.write(body)
+        except OSError:
+            request.close_connection = True  # the client wanted no more
+
+    def _wait_for_others(self) -> None:
+        with self._arrived:
+            self.together -= 1
+            if self.together <= 0:
+                self._arrived.notify_all()
+            self._arrived.wait_for(lambda: self.together <= 0)
+
+    def _take(self, name: str) -> bool:
+        """Return whether this answer is one of those to come that `name` counts."""
+        with self._arrived:
+            left = getattr(self, name)
+            setattr(self, name, max(0, left - 1))
+        return left > 0

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +16,12 @@ import napari_restore as nr
 from napari_restore.commands import main
 from napari_restore.errors import OutsideFolder, SourceChanged, UnreadableImage
 from napari_restore.images import open_image
-from napari_restore.images.files import _buckets, _remote
+from napari_restore.images.files import _remote
 from napari_restore.images.files._buckets import access_to
 
 pytest.importorskip("obstore")
 
 KEY, SECRET = "AKIDEXAMPLE", "wJalrXUtnFEMI"
-PREFIXES = ("AWS_", "GOOGLE_", "GS_", "AZURE_", "STORAGE_EMULATOR")
 
 
 @pytest.fixture
@@ -57,22 +54,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def server(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RangeServer]:
-    """A server of buckets that the environment describes, whose keys it has in ~/.aws only."""
-    monkeypatch.setattr(_remote, "PAUSE", 0.01)
-    monkeypatch.setattr(_buckets, "_MAKER", tmp_path / "nothing")
-    for name in list(os.environ):
-        if name.startswith(PREFIXES):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    with RangeServer(folder) as running:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", running.address)
-        monkeypatch.setenv("STORAGE_EMULATOR_HOST", running.address)
-        monkeypatch.setenv(
-            "AZURE_STORAGE_CONNECTION_STRING",
-            f"AccountName=account;AccountKey=c2VjcmV0;BlobEndpoint={running.address}/account",
-        )
-        yield running
+def server(folder: Path, bucket_server: RangeServer) -> RangeServer:
+    return bucket_server
 
 
 def set_keys(monkeypatch: pytest.MonkeyPatch, key: str = KEY) -> None:
@@ -165,6 +148,41 @@ def test_a_server_that_fails(
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     with pytest.raises(UnreadableImage, match="does not answer"):
         nr.open_image("s3://scenes/2026/a scene.tif")
+
+
+def test_answers_that_end_early(folder: Path, server: RangeServer) -> None:
+    server.breaks = 1
+    there = nr.open_image("s3://scenes/2026/a scene.tif")
+    here = nr.open_image(folder / "scenes" / "2026" / "a scene.tif")
+    server.breaks = 1
+    box = nr.Region(0, 0, 200, 200)
+    np.testing.assert_array_equal(there.read(box), here.read(box))
+    server.breaks = 99
+    with pytest.raises(UnreadableImage, match=r"a scene\.tif cannot be read"):
+        there.read(nr.Region(300, 300, 400, 400))
+    with pytest.raises(UnreadableImage, match="does not answer"):
+        nr.open_image("s3://scenes/2026/a scene.tif")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("start", ["s3", "http"])
+def test_answers_that_stall(
+    folder: Path, server: RangeServer, monkeypatch: pytest.MonkeyPatch, start: str
+) -> None:
+    monkeypatch.setattr(_remote, "PATIENCE", 1)
+    address = "s3://scenes/2026/a scene.tif"
+    if start == "http":
+        address = f"{server.address}/scenes/2026/a%20scene.tif"
+    there = nr.open_image(address)
+    here = nr.open_image(folder / "scenes" / "2026" / "a scene.tif")
+    server.hangs = 1
+    box = nr.Region(800, 800, 1000, 1000)
+    np.testing.assert_array_equal(there.read(box), here.read(box))
+    server.hangs = 99
+    with pytest.raises(UnreadableImage, match=r"a scene\.tif cannot be read"):
+        there.read(nr.Region(300, 300, 400, 400))
+    with pytest.raises(UnreadableImage, match="does not answer"):
+        nr.open_image(address)
 
 
 def test_a_bucket_in_a_file_is_not_followed(server: RangeServer) -> None:

@@ -9,7 +9,14 @@ from typing import Any
 from napari_restore.errors import UnreadableImage
 from napari_restore.images.files import _remote
 from napari_restore.images.files._buckets import FOLDERS, access_to
-from napari_restore.images.files._remote import HEAD_BYTES, Answer, RemotePath, ask_server, refusal
+from napari_restore.images.files._remote import (
+    HEAD_BYTES,
+    Answer,
+    RemotePath,
+    ask_server,
+    refusal,
+    whole_files_only,
+)
 
 _STATUS = re.compile(r"status code: (\d{3})")
 
@@ -83,16 +90,27 @@ def tag_of(meta: Any) -> str:
     return str(meta["e_tag"] or meta["last_modified"])
 
 
-def failure(path: RemotePath, error: Exception) -> UnreadableImage:
-    """Return the sentence for an error of obstore, without the address that it asked."""
-    kind = type(error).__name__
-    if isinstance(error, FileNotFoundError):
-        return refusal(path, 404)
-    if isinstance(error, PermissionError) or kind in (
+def is_from_server(error: BaseException) -> bool:
+    """Return whether obstore raised `error`, for a server that fails or refuses."""
+    return type(error).__module__.startswith("obstore") or isinstance(error, PermissionError)
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Return whether a server refused to send an object that may or may not exist."""
+    return isinstance(error, PermissionError) or type(error).__name__ in (
         "PermissionDeniedError",
         "UnauthenticatedError",
-    ):
+    )
+
+
+def failure(path: RemotePath, error: Exception) -> UnreadableImage:
+    """Return the sentence for an error of obstore, without the address that it asked."""
+    if isinstance(error, FileNotFoundError):
+        return refusal(path, 404)
+    if is_refusal(error):
         return refusal(path, 403)
+    if "non-partial" in str(error) or type(error).__name__ == "NotSupportedError":
+        return whole_files_only(path)
     found = _STATUS.search(str(error))
     if found is None:
         return UnreadableImage(

@@ -125,13 +125,17 @@ def _answer(path: RemotePath) -> Answer:
     request = Request(path.address, headers={"Range": f"bytes=0-{HEAD_BYTES - 1}"})  # noqa: S310
     with urlopen(request, timeout=PATIENCE) as answer:  # noqa: S310
         if answer.status != 206:
-            raise UnreadableImage(
-                f"The server of {path} sends whole files only.",
-                "Download it first and open the copy.",
-            )
+            raise whole_files_only(path)
         total = answer.headers.get("Content-Range", "").rpartition("/")[2]
         tag = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
         return Answer(answer.read(HEAD_BYTES), int(total) if total.isdecimal() else 0, tag)
+
+
+def whole_files_only(path: RemotePath) -> UnreadableImage:
+    """Return the error for a server that sends no ranges."""
+    return UnreadableImage(
+        f"The server of {path} sends whole files only.", "Download it first and open the copy."
+    )
 
 
 def refusal(path: RemotePath, code: int) -> UnreadableImage:
