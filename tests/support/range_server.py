@@ -11,7 +11,7 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote, urlsplit
 
 
 class RangeServer:
@@ -20,7 +20,8 @@ class RangeServer:
     `codes` are answered instead of the next files, `delay` is in seconds per request; the next `breaks`
     answers end after half of what is asked for, the next `hangs` do so and stay silent; without
     `ranges` whole files are sent. With `key` only requests that are signed with it are answered.
-    `absent` is the code for what is not there; answers wait until `together` requests have come.
+    Objects may be written, listed and deleted as with S3. `absent` is the code for what is not there;
+    answers wait until `together` requests have come.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -34,6 +35,9 @@ class RangeServer:
         self.asked: list[str] = []
         """Paths of the requests."""
         self.key = ""
+        self.writable = True
+        self.written: list[str] = []
+        """Paths of objects in the order in which they were written or deleted."""
         server = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -44,6 +48,12 @@ class RangeServer:
 
             def do_HEAD(self) -> None:
                 server._answer(self)
+
+            def do_PUT(self) -> None:
+                server._write(self)
+
+            def do_POST(self) -> None:
+                server._write(self)
 
             def log_message(self, *_: Any) -> None:
                 """Print nothing."""
@@ -67,6 +77,9 @@ class RangeServer:
         self._wait_for_others()
         name = unquote(request.path.partition("?")[0]).lstrip("/")
         self.asked.append(name)
+        if "list-type=" in request.path:
+            self._list(request, name)
+            return
         path = self.folder / name
         code = self.codes.pop(0) if self.codes else 200 if path.is_file() else self.absent
         if self.key not in request.headers.get("Authorization", ""):
@@ -108,6 +121,45 @@ class RangeServer:
             request.wfile.write(body)
         except OSError:
             request.close_connection = True  # the client wanted no more
+
+    def _write(self, request: BaseHTTPRequestHandler) -> None:
+        body = request.rfile.read(int(request.headers.get("Content-Length", 0)))
+        name = unquote(request.path.partition("?")[0]).lstrip("/")
+        path = self.folder / name
+        allowed = self.writable and self.key in request.headers.get("Authorization", "")
+        answer = b""
+        if allowed and request.command == "PUT":
+            self.written.append(name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(body)
+        elif allowed:  # a list of objects to delete
+            keys = re.findall(r"<Key>(.*?)</Key>", body.decode())
+            deleted = "".join(f"<Deleted><Key>{key}</Key></Deleted>" for key in keys)
+            answer = f"<DeleteResult>{deleted}</DeleteResult>".encode()
+            for key in keys:
+                self.written.append(f"{name}/{key}".replace("//", "/"))
+                (path / key).unlink()
+        request.send_response(200 if allowed else 403)
+        request.send_header("ETag", self.tag)
+        request.send_header("Content-Length", str(len(answer)))
+        request.end_headers()
+        request.wfile.write(answer)
+
+    def _list(self, request: BaseHTTPRequestHandler, bucket: str) -> None:
+        root = self.folder / bucket
+        start = unquote(parse_qs(urlsplit(request.path).query)["prefix"][0])
+        names = [f.relative_to(root).as_posix() for f in root.rglob("*") if f.is_file()]
+        entries = "".join(
+            f"<Contents><Key>{name}</Key><LastModified>2026-11-01T12:00:00.000Z</LastModified>"
+            f"<Size>1</Size><ETag>1</ETag></Contents>"
+            for name in names
+            if name.startswith(start)
+        )
+        body = f"<ListBucketResult>{entries}</ListBucketResult>".encode()
+        request.send_response(200)
+        request.send_header("Content-Length", str(len(body)))
+        request.end_headers()
+        request.wfile.write(body)
 
     def _wait_for_others(self) -> None:
         with self._arrived:

@@ -123,7 +123,7 @@ def _profile() -> Mapping[str, str]:
     if elsewhere and "aws_access_key_id" not in found and not _set("AWS_ACCESS_KEY_ID"):
         raise UnreadableImage(
             f"The AWS profile {name} gets its keys by {min(elsewhere)}.",
-            "Get them first: aws configure export-credentials --format env",
+            "Set AWS_ACCESS_KEY_ID and what belongs to it: aws configure export-credentials tells it.",
         )
     return found
 
