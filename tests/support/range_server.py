@@ -147,6 +147,11 @@ class RangeServer:
 
     def _list(self, request: BaseHTTPRequestHandler, bucket: str) -> None:
         root = self.folder / bucket
+        if not root.is_dir():
+            request.send_response(404)
+            request.send_header("Content-Length", "0")
+            request.end_headers()
+            return
         start = unquote(parse_qs(urlsplit(request.path).query)["prefix"][0])
         names = [f.relative_to(root).as_posix() for f in root.rglob("*") if f.is_file()]
         entries = "".join(

@@ -145,3 +145,13 @@ def test_no_permission_is_found_before_the_run(
     server.key = "AKIDOWNER"
     assert restore(source, "s3://scenes/out.tif") == 2
     assert "s3://scenes/out.tif may not be read (HTTP 403)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["out.tif", "out.ome.zarr"])
+def test_no_such_bucket_is_found_before_the_run(
+    source: Path, server: RangeServer, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert restore(source, f"s3://nobucket/{name}") == 2
+    error = capsys.readouterr().err
+    assert "There is no s3://nobucket. Make it first" in error
+    assert not server.written

@@ -18,7 +18,13 @@ from napari_restore.images.cache._folder import cache_dir
 from napari_restore.images.cache._private import make_private
 from napari_restore.images.export._write import format_of
 from napari_restore.images.files._buckets import FOLDERS
-from napari_restore.images.files._objects import failure, obstore_for, store_of
+from napari_restore.images.files._objects import (
+    failure,
+    is_absent,
+    is_refusal,
+    obstore_for,
+    store_of,
+)
 from napari_restore.images.files._remote import RemotePath
 
 ROOT = "zarr.json"
@@ -122,15 +128,33 @@ def _exists(remote: RemotePath) -> bool:
     obstore, store = obstore_for(remote), store_of(remote)
     try:
         if remote.suffix.lower() == ".zarr":
+            _check_bucket(remote)
             return bool(_objects_below(remote))
         obstore.head(store, remote.key)
     except UnreadableImage:
         raise
     except Exception as error:
-        if isinstance(error, FileNotFoundError):
-            return False
-        raise failure(remote, error) from None
+        if not isinstance(error, FileNotFoundError):
+            raise failure(remote, error) from None
+        _check_bucket(remote)
+        return False
     return True
+
+
+def _check_bucket(remote: RemotePath) -> None:
+    """Raise `UnreadableImage` if there is no such bucket; one that may not be listed may be there."""
+    try:
+        next(
+            iter(obstore_for(remote).list(store_of(remote), prefix=remote.key, chunk_size=1)), None
+        )
+    except Exception as error:
+        if is_absent(error):
+            raise UnreadableImage(
+                f"There is no {remote.scheme}://{remote.bucket}.",
+                "Make it first, or check the name.",
+            ) from None
+        if not is_refusal(error):
+            raise failure(remote, error) from None
 
 
 def _objects_below(remote: RemotePath) -> list[str]:
