@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import replace
@@ -56,7 +55,7 @@ def restore(options: Namespace) -> CommandResult:
     paths = options.paths
     options.paths, options.output = images_in(paths, options.output)
     folder = options.paths != paths and not options.stack
-    address = output_address(options)
+    address = output_address(options, folder=folder)
     items = work_items(
         options.paths,
         options.output,
@@ -85,7 +84,7 @@ def restore(options: Namespace) -> CommandResult:
     return CommandResult(record, summary_line(item.target, record), wrote_files=True)
 
 
-def output_address(options: Namespace) -> str | None:
+def output_address(options: Namespace, *, folder: bool) -> str | None:
     """Return the address in `-o`, and name a file to be sent there instead; None if it is a path."""
     from napari_restore import api
 
@@ -94,17 +93,12 @@ def output_address(options: Namespace) -> str | None:
     address = str(options.output).rstrip("/")
     if address in options.paths:
         raise BadOutput(f"{address} is an input.", "Choose another name for the output.")
-    if len(options.paths) > 1 and not options.stack:
+    if folder or (len(options.paths) > 1 and not options.stack):
         raise BadOutput(
             "Several images cannot be sent to an address.",
             "Write them into a folder, and send that.",
         )
-    file = api.file_before_upload(address, options.scratch)
-    # Left where it could not be sent. An unfinished result beside it goes on.
-    if file.is_dir():
-        shutil.rmtree(file)
-    file.unlink(missing_ok=True)
-    options.output = str(file)
+    options.output = str(api.file_before_upload(address, options.scratch))
     return address
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import time
 from argparse import Namespace
 from collections.abc import Mapping
@@ -93,6 +94,10 @@ class Runner:
 
         if item.address is not None:
             api.check_upload(item.address, self._overwrite)
+            # Left where it could not be sent. An unfinished result beside it goes on.
+            if item.output.is_dir():
+                shutil.rmtree(item.output)
+            item.output.unlink(missing_ok=True)
         refuse_existing(item.output, overwrite=self._overwrite or replace)
         refuse_old_record(item, overwrite=self._overwrite or replace)
 

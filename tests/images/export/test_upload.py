@@ -134,9 +134,13 @@ def test_outputs_that_cannot_be_sent(
 def test_several_images_need_a_folder(
     source: Path, server: RangeServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["restore", str(source), str(source), "-o", "s3://scenes/out.tif"]
-    assert main([*words, "--model", "identity"]) == 2
-    assert "Several images cannot be sent" in capsys.readouterr().err
+    folder = source.parent / "folder"
+    folder.mkdir()
+    source.rename(folder / "a.tif")
+    for paths in ([str(folder)], [str(folder / "a.tif")] * 2):
+        words = ["restore", *paths, "-o", "s3://scenes/out.tif", "--model", "identity"]
+        assert main(words) == 2
+        assert "Several images cannot be sent" in capsys.readouterr().err
 
 
 def test_no_permission_is_found_before_the_run(
