@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 _SECRETS = re.compile(
-    r"(https?://)(?:[^\s/\"'@]*@)?([^\s\"'?\\]*)(?:\?[^\s\"'\\]*)?", re.IGNORECASE
+    r"((?:https?|s3|gs|az)://)(?:[^\s/\"'@]*@)?([^\s\"'?\\]*)(?:\?[^\s\"'\\]*)?", re.IGNORECASE
 )
 
 

@@ -1,13 +1,20 @@
-"""Makers of small image files."""
+"""Makers of small image files, and a server of buckets."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from range_server import RangeServer
+
+from napari_restore.images.files import _buckets, _remote
+
+SETTINGS = ("AWS_", "GOOGLE_", "GS_", "CPL_GS_", "AZURE_", "STORAGE_EMULATOR")
+"""Beginnings of the variables that describe buckets."""
 
 
 def _noise(height: int, width: int, bands: int, dtype: Any, seed: int = 0) -> np.ndarray:
@@ -57,3 +64,27 @@ def make_tiff(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return make
+
+
+@pytest.fixture
+def bucket_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RangeServer]:
+    """A server whose buckets are the folders of "web", as the environment describes, without keys.
+
+    To Azure they are those of "web/account".
+    """
+    pytest.importorskip("obstore")
+    monkeypatch.setattr(_remote, "PAUSE", 0.01)
+    monkeypatch.setattr(_buckets, "_MAKER", tmp_path / "nothing")
+    for name in filter(lambda name: name.startswith(SETTINGS), list(os.environ)):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    (tmp_path / "web").mkdir(exist_ok=True)
+    with RangeServer(tmp_path / "web") as running:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", running.address)
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", running.address)
+        monkeypatch.setenv(
+            "AZURE_STORAGE_CONNECTION_STRING",
+            f"AccountName=account;AccountKey=c2VjcmV0;BlobEndpoint={running.address}/account",
+        )
+        yield running

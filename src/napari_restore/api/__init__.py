@@ -85,6 +85,7 @@ from napari_restore.api._tasks import (
     task_of,
 )
 from napari_restore.api._training import evaluate, haze, scores_text, train
+from napari_restore.api._uploads import check_upload, file_before_upload, is_address, upload
 from napari_restore.engine import ImageStarted, Note, Phase, Progress, Region, TileDone
 from napari_restore.images import IMAGE_SUFFIXES
 
@@ -119,6 +120,7 @@ __all__ = [
     "check_map",
     "check_output",
     "check_table",
+    "check_upload",
     "clear_cache",
     "code_file",
     "command_of",
@@ -128,6 +130,7 @@ __all__ = [
     "draw_attribution",
     "evaluate",
     "explainers",
+    "file_before_upload",
     "folder_command",
     "forget_result",
     "frame_weights",
@@ -135,6 +138,7 @@ __all__ = [
     "haze",
     "info",
     "inspect_model",
+    "is_address",
     "is_ready",
     "keep_result",
     "kept_name",
@@ -178,5 +182,6 @@ __all__ = [
     "task_of",
     "tile_invariance",
     "train",
+    "upload",
     "warm",
 ]

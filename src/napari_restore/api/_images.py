@@ -33,8 +33,8 @@ def open_image(
     Parameters
     ----------
     source
-        A path, or the https:// address of a GeoTIFF, COG or JPEG 2000, of which only the ranges that
-        are needed are fetched; several, side by side on one map grid or with `stack` the bands
+        A path, or the address (https://, s3://, gs://, az://) of a GeoTIFF, COG, JPEG 2000 or
+        OME-Zarr, of which only what is needed is fetched; several, side by side on one map grid or with `stack` the bands
         of one image; an array (H, W) or (H, W, C) of numpy, dask, zarr or xarray, where 3 or 4
         bands are red, green, blue (and alpha) unless something says otherwise; a list of its
         levels; a PIL image; a torch tensor (C, H, W) or (1, C, H, W). An open `Image` is returned

@@ -39,6 +39,13 @@ class Item:
     record: Path | None
     maps: Path | None
     """Folder of the side maps."""
+    address: str | None = None
+    """Where `output` is sent when it is finished."""
+
+    @property
+    def target(self) -> str:
+        """Where the output is at the end."""
+        return self.address or str(self.output)
 
 
 def is_folder(output: str, sources: Sequence[str], *, stack: bool) -> bool:

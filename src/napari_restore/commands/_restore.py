@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from napari_restore.commands._outputs import (
 )
 from napari_restore.commands._result import CommandResult
 from napari_restore.commands._runner import Runner
-from napari_restore.errors import escape_controls
+from napari_restore.errors import BadOutput, escape_controls
 
 
 def plan(options: Namespace) -> CommandResult:
@@ -54,6 +55,7 @@ def restore(options: Namespace) -> CommandResult:
     paths = options.paths
     options.paths, options.output = images_in(paths, options.output)
     folder = options.paths != paths and not options.stack
+    address = output_address(options, folder=folder)
     items = work_items(
         options.paths,
         options.output,
@@ -72,14 +74,32 @@ def restore(options: Namespace) -> CommandResult:
         # A folder with a single image has a summary, too.
         if len(items) > 1 or folder:
             return restore_folder(options, items, runner)
-        (item,) = items
+        item = replace(items[0], address=address)
         runner.check(item)
         image = open_image(options, item.sources)
         model = load_model(options)
         if into_folder:
             item.output.parent.mkdir(exist_ok=True)
         record = runner.restore(item, image, model, plan_arguments(options, image))
-    return CommandResult(record, summary_line(item.output, record), wrote_files=True)
+    return CommandResult(record, summary_line(item.target, record), wrote_files=True)
+
+
+def output_address(options: Namespace, *, folder: bool) -> str | None:
+    """Return the address in `-o`, and name a file to be sent there instead; None if it is a path."""
+    from napari_restore import api
+
+    if not api.is_address(options.output):
+        return None
+    address = str(options.output).rstrip("/")
+    if address in options.paths:
+        raise BadOutput(f"{address} is an input.", "Choose another name for the output.")
+    if folder or (len(options.paths) > 1 and not options.stack):
+        raise BadOutput(
+            "Several images cannot be sent to an address.",
+            "Write them into a folder, and send that.",
+        )
+    options.output = str(api.file_before_upload(address, options.scratch))
+    return address
 
 
 def rerun(options: Namespace) -> CommandResult:
@@ -115,6 +135,6 @@ def rerun(options: Namespace) -> CommandResult:
     return CommandResult(record, summary_line(item.output, record), wrote_files=True)
 
 
-def summary_line(output: Path, record: Mapping[str, Any]) -> str:
+def summary_line(output: str | Path, record: Mapping[str, Any]) -> str:
     """Return what a command prints after it wrote `output`."""
     return f"wrote {escape_controls(str(output))} in {format_seconds(record['measured']['seconds'], tenths=True)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import time
 from argparse import Namespace
 from collections.abc import Mapping
@@ -89,6 +90,14 @@ class Runner:
 
     def check(self, item: Item, *, replace: bool = False) -> None:
         """Raise `BadOutput` for existing outputs, before anything is opened."""
+        from napari_restore import api
+
+        if item.address is not None:
+            api.check_upload(item.address, self._overwrite)
+            # Left where it could not be sent. An unfinished result beside it goes on.
+            if item.output.is_dir():
+                shutil.rmtree(item.output)
+            item.output.unlink(missing_ok=True)
         refuse_existing(item.output, overwrite=self._overwrite or replace)
         refuse_old_record(item, overwrite=self._overwrite or replace)
 
@@ -165,7 +174,7 @@ class Runner:
                 self._report(api.Note(note))
             if item.maps is not None:
                 result.save_maps(item.maps, overwrite=self._overwrite)
-            self._write(item.output, result, overwrite)
+            self._write(item, result, overwrite)
         except BaseException as error:
             self._save_unfinished_record(item, planned, record, error)
             # Otherwise the same command would refuse to replace its own maps.
@@ -187,17 +196,23 @@ class Runner:
             self._notes.append(event.text)
         self._show(event)
 
-    def _write(self, output: Path, result: Any, overwrite: bool) -> None:
+    def _write(self, item: Item, result: Any, overwrite: bool) -> None:
         from napari_restore import api
+
+        def progress(done: int, total: int) -> None:
+            self._report(api.Progress(done, total))
+
+        def cancelled() -> bool:
+            return self._interrupt.requested
 
         self._report(api.Phase("Writing"))
         result.save(
-            output,
-            overwrite=overwrite,
-            progress=lambda done, total: self._report(api.Progress(done, total)),
-            cancelled=lambda: self._interrupt.requested,
-            **self._export,
+            item.output, overwrite=overwrite, progress=progress, cancelled=cancelled, **self._export
         )
+        if item.address is not None:
+            self._report(api.Phase("Sending"))
+            api.upload(item.output, item.address, progress=progress, cancelled=cancelled)
+            result.record["output"]["path"] = item.address
 
     def _save_unfinished_record(
         self, item: Item, planned: Any, record: dict[str, Any] | None, error: BaseException

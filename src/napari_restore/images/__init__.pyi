@@ -24,6 +24,7 @@ from .cache._private import check_private
 from .cache._use import is_used, mark_use, users_of
 from .export._adopt import adopt_zarr, can_adopt
 from .export._job import ExportOptions, FormatOptions, Pixels, SaveOptions
+from .export._upload import check_upload, file_before_upload, upload
 from .export._write import check_output, write_image
 from .files._exif import upright_exif
 from .files._remote import names_address
@@ -68,11 +69,13 @@ __all__ = [
     "can_adopt",
     "check_output",
     "check_private",
+    "check_upload",
     "chunk_cache",
     "clear_cache",
     "common_box",
     "default_fill",
     "describe",
+    "file_before_upload",
     "halve",
     "is_inline",
     "is_locked",
@@ -99,6 +102,7 @@ __all__ = [
     "sensor_of",
     "srgb_of_light",
     "trim_cache",
+    "upload",
     "upright_exif",
     "users_of",
     "write_image",

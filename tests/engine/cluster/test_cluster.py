@@ -36,6 +36,8 @@ from napari_restore.engine.statistics._context_blocks import ContextBlocks
 from napari_restore.errors import BadParameter, Cancelled, DiskFull, ResourceError
 from napari_restore.images import chunk_cache
 
+distributed = pytest.importorskip("distributed")
+
 AREA = "POLYGON ((500100 4999900, 500900 4999900, 500900 4998800, 500100 4998800, 500100 4999900))"
 
 

@@ -152,12 +152,10 @@ def test_no_server() -> None:
         nr.open_image("http://127.0.0.1:9/scene.tif")
 
 
-def test_other_formats_and_buckets(server: RangeServer) -> None:
+def test_other_formats(server: RangeServer) -> None:
     (server.folder / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
     with pytest.raises(UnreadableImage, match="no GeoTIFF and no JPEG 2000"):
         nr.open_image(f"{server.address}/a.png")
-    with pytest.raises(UnreadableImage, match="address of a bucket"):
-        nr.open_image("s3://bucket/scene.tif")
 
 
 def test_a_file_that_names_another_one(

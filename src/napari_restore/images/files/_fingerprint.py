@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from napari_restore.errors import UnreadableImage
-from napari_restore.images.files._remote import RemotePath, ask
+from napari_restore.images.files._objects import ask
+from napari_restore.images.files._remote import RemotePath
 
 MEBI = 2**20
 BLOCKS = 64

@@ -20,7 +20,7 @@ from napari_restore.images.files._drivers import (
     WITHOUT_SIDECARS,
 )
 from napari_restore.images.files._remote import DRIVERS as REMOTE_DRIVERS
-from napari_restore.images.files._remote import options_for
+from napari_restore.images.files._remote import is_gdal_address, options_for
 
 IDLE_LIMIT = 48
 """Datasets kept open in the whole process while no thread reads them."""
@@ -36,11 +36,14 @@ class Key(NamedTuple):
     """Overview level; None is full resolution."""
     sidecars: bool = True
     """False: files beside it are ignored; see `check_references`."""
+    opened: int = 0
+    """Number of the reader of a file on a server, which shows no change by itself: a dataset that
+    another reader has opened may be of an earlier content."""
 
     @property
     def is_remote(self) -> bool:
         """Whether it is read from a server."""
-        return self.path.startswith("/vsicurl/")
+        return is_gdal_address(self.path)
 
     @property
     def options(self) -> dict[str, Any]:

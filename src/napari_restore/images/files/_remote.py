@@ -1,4 +1,4 @@
-"""Images at an address of the web: what is asked of their server, and under which settings of GDAL."""
+"""Images at an address: what is asked of a web server, and under which settings GDAL reads."""
 
 from __future__ import annotations
 
@@ -14,30 +14,58 @@ from urllib.request import Request, urlopen
 
 from napari_restore._addresses import without_queries
 from napari_restore.errors import UnreadableImage
+from napari_restore.images.files._buckets import FOLDERS, access_to
 
 HEAD_BYTES = 16384
 PATIENCE = 20.0
 """Seconds without an answer, or without a byte, after which a request is given up."""
+LONGEST = 600
+"""Seconds after which a request is given up even if bytes still come."""
 ATTEMPTS = 3
 PAUSE = 0.5
 """Seconds before a request is repeated, doubled each time."""
 DRIVERS = ("GTiff", "JP2OpenJPEG")
 """Formats of which a region can be read by ranges, and that refer to no other file."""
-_ADDRESS = re.compile(r"https?://", re.IGNORECASE)
-_BUCKET = re.compile(r"(s3|gs|az|abfs?)://", re.IGNORECASE)
+_ADDRESS = re.compile(r"(https?|s3|gs|az)://", re.IGNORECASE)
+_GDAL_FOLDERS = ("/vsicurl/", *FOLDERS.values())
 
 
 class RemotePath(PurePosixPath):
     """The address of a file; as text without a query, which may be a signature."""
 
     address: str
+    scheme: str
+    bucket: str
+    """The bucket or container, or the host of a web server."""
+    key: str
+    """The name within the bucket; the path at a web server, as it is in the address."""
 
     @classmethod
     def of(cls, address: str) -> RemotePath:
-        parts = urlsplit(address)
-        path = cls(f"{parts.netloc}{unquote(parts.path)}")
-        path.address = address
+        """Return the path of an address; raises `UnreadableImage` where it names no object."""
+        scheme, _, rest = address.partition("://")
+        scheme = scheme.lower()
+        if scheme in FOLDERS:
+            bucket, _, key = rest.partition("/")
+            key = key.strip("/")
+            if not bucket or not key or "?" in rest or "@" in bucket:
+                form = f"{scheme}://{'CONTAINER' if scheme == 'az' else 'BUCKET'}/NAME"
+                raise UnreadableImage(
+                    f"{without_queries(address)} names no object of a bucket.", f"Write {form}."
+                )
+            path = cls(f"{bucket}/{key}")
+        else:
+            parts = urlsplit(address)
+            bucket, key = parts.netloc, parts.path
+            path = cls(f"{bucket}{unquote(key)}")
+        path.address, path.scheme, path.bucket, path.key = address, scheme, bucket, key
         return path
+
+    @property
+    def in_gdal(self) -> str:
+        """The name under which GDAL reads it."""
+        folder = FOLDERS.get(self.scheme)
+        return f"/vsicurl/{self.address}" if folder is None else f"{folder}{self.bucket}/{self.key}"
 
     def __str__(self) -> str:
         address = getattr(self, "address", None)
@@ -57,22 +85,22 @@ class Answer(NamedTuple):
 
 
 def is_address(text: str) -> bool:
-    """Return whether `text` is an address that can be read; raises `UnreadableImage` for buckets."""
-    if _BUCKET.match(text):
-        raise UnreadableImage(
-            f"{text} is an address of a bucket, which is not read yet.",
-            "Use the https:// address of the file.",
-        )
+    """Return whether `text` is an address that can be read."""
     return _ADDRESS.match(text) is not None
+
+
+def is_gdal_address(name: str) -> bool:
+    """Return whether GDAL reads the file of this name from a server."""
+    return name.startswith(_GDAL_FOLDERS)
 
 
 def names_address(source: Any) -> bool:
     """Return whether `source`, or one of several, is the address of an image."""
     sources = source if isinstance(source, (list, tuple)) else [source]
-    return any(isinstance(each, str) and _ADDRESS.match(each) for each in sources)
+    return any(isinstance(each, str) and is_address(each) for each in sources)
 
 
-def ask(path: RemotePath) -> Answer:
+def ask_server(path: RemotePath) -> Answer:
     """Return the first bytes of a file and what identifies it; raises `UnreadableImage`."""
     for attempt in range(ATTEMPTS):
         if attempt:
@@ -80,7 +108,7 @@ def ask(path: RemotePath) -> Answer:
         try:
             return _answer(path)
         except HTTPError as error:
-            failure = _refusal(path, error.code)
+            failure = refusal(path, error.code)
             if error.code < 500 and error.code != 429:
                 break
         except (URLError, HTTPException, OSError) as error:
@@ -97,48 +125,60 @@ def _answer(path: RemotePath) -> Answer:
     request = Request(path.address, headers={"Range": f"bytes=0-{HEAD_BYTES - 1}"})  # noqa: S310
     with urlopen(request, timeout=PATIENCE) as answer:  # noqa: S310
         if answer.status != 206:
-            raise UnreadableImage(
-                f"The server of {path} sends whole files only.",
-                "Download it first and open the copy.",
-            )
+            raise whole_files_only(path)
         total = answer.headers.get("Content-Range", "").rpartition("/")[2]
         tag = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
         return Answer(answer.read(HEAD_BYTES), int(total) if total.isdecimal() else 0, tag)
 
 
-def _refusal(path: RemotePath, code: int) -> UnreadableImage:
+def whole_files_only(path: RemotePath) -> UnreadableImage:
+    """Return the error for a server that sends no ranges."""
+    return UnreadableImage(
+        f"The server of {path} sends whole files only.", "Download it first and open the copy."
+    )
+
+
+def refusal(path: RemotePath, code: int) -> UnreadableImage:
+    """Return the error for an answer with the HTTP status `code`."""
     if code in (401, 403):
-        return UnreadableImage(
-            f"{path} may not be read (HTTP {code}).", "Ask its owner for an address that may be."
-        )
+        hint = "Ask its owner for an address that may be."
+        if path.scheme in FOLDERS:
+            hint = "Set the keys of someone who may, or ask its owner."
+        return UnreadableImage(f"{path} may not be read (HTTP {code}).", hint)
     if code in (404, 410):
         return UnreadableImage(f"There is no file {path} (HTTP {code}).", "Check the address.")
     return UnreadableImage(f"The server of {path} fails (HTTP {code}).", "Try again later.")
 
 
 def options_for(gdal_path: str) -> dict[str, Any]:
-    """Return the settings under which GDAL reads `gdal_path`, ``/vsicurl/https://…``, and no other."""
-    scheme = urlsplit(gdal_path.removeprefix("/vsicurl/")).scheme
+    """Return the settings under which GDAL reads `gdal_path`, a `RemotePath.in_gdal`, and no other."""
+    scheme = next((name for name, folder in FOLDERS.items() if gdal_path.startswith(folder)), None)
+    access = {} if scheme is None else access_to(scheme).gdal
+    web = "http" if access.get("AWS_HTTPS") == "NO" else "https"
+    if scheme is None:
+        web = urlsplit(gdal_path.removeprefix("/vsicurl/")).scheme
     proxy = next(
         (
             os.environ[name]
-            for name in (f"{scheme}_proxy", f"{scheme}_proxy".upper())
+            for name in (f"{web}_proxy", f"{web}_proxy".upper())
             if name in os.environ
         ),
         "",
     )
+    patience = str(max(1, round(PATIENCE)))
     return {
         "CPL_VSIL_CURL_ALLOWED_FILENAME": gdal_path,
         "GDAL_HTTP_PROXY": proxy,
         "GDAL_HTTPS_PROXY": proxy,
         "GDAL_HTTP_MAX_RETRY": str(ATTEMPTS),
         "GDAL_HTTP_RETRY_DELAY": str(PAUSE),
-        "GDAL_HTTP_CONNECTTIMEOUT": str(int(PATIENCE)),
-        "GDAL_HTTP_TIMEOUT": "600",
-        "GDAL_HTTP_LOW_SPEED_TIME": str(int(PATIENCE)),
+        "GDAL_HTTP_CONNECTTIMEOUT": patience,
+        "GDAL_HTTP_TIMEOUT": str(LONGEST),
+        "GDAL_HTTP_LOW_SPEED_TIME": patience,
         "GDAL_HTTP_LOW_SPEED_LIMIT": "1",
         "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
         "GDAL_PAM_ENABLED": "NO",
         "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
         "GDAL_INGESTED_BYTES_AT_OPEN": str(HEAD_BYTES),
+        **access,
     }

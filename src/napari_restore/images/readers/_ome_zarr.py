@@ -15,7 +15,7 @@ from napari_restore.images._reader import Reader, block_level, check_dtype
 from napari_restore.images._source import Box, chunk_box
 from napari_restore.images.readers._axes import Axes
 from napari_restore.images.readers._own_attributes import OwnAttributes, checked_attributes
-from napari_restore.images.readers._zarr_bounds import check_array, opened_folder
+from napari_restore.images.readers._zarr_bounds import check_array, folder_store, opened
 from napari_restore.images.values._sensors import is_reflectance_product
 from napari_restore.images.values._validity import as_dtype, valid_by_values
 
@@ -38,18 +38,19 @@ class OmeZarrReader(Reader):
 
     def __init__(self, path: Path, head: bytes = b"") -> None:
         super().__init__(path)
+        self._open(folder_store(path))
+
+    def _open(self, store: Any) -> None:
+        path = self.path
         try:
-            with opened_folder(path) as node:
+            with opened(store) as node:
                 arrays, axes, attributes = _images_of(node, path.name)
             for array in arrays:
                 check_array(array, path.name)
         except UnreadableImage:
             raise
         except Exception as error:  # zarr raises many kinds
-            raise UnreadableImage(
-                f"{path.name} cannot be read as zarr: {error}.",
-                "Check that the folder is complete.",
-            ) from error
+            raise self._no_zarr(error) from error
         self._arrays, self._axes = arrays, axes
         self.notes += axes.notes
         stored = np.dtype(arrays[0].dtype)
@@ -75,10 +76,19 @@ class OmeZarrReader(Reader):
         try:
             return self._axes.read(self._arrays[level], box, self.dtype)
         except Exception as error:  # a codec's or the store's own
-            raise UnreadableImage(
-                f"A chunk of {self.path.name} cannot be read: {error}.",
-                "Check the folder, or copy it again.",
-            ) from error
+            raise self._no_chunk(error) from error
+
+    def _no_zarr(self, error: Exception) -> UnreadableImage:
+        return UnreadableImage(
+            f"{self.path.name} cannot be read as zarr: {error}.",
+            "Check that the folder is complete.",
+        )
+
+    def _no_chunk(self, error: Exception) -> UnreadableImage:
+        return UnreadableImage(
+            f"A chunk of {self.path.name} cannot be read: {error}.",
+            "Check the folder, or copy it again.",
+        )
 
     def valid_in(self, level: int, box: Box, pixels: Array) -> npt.NDArray[np.bool_]:
         nodata = (self._nodata,) * self.bands

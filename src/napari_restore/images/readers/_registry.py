@@ -26,6 +26,7 @@ from napari_restore.images.readers._oriented import OrientedReader
 from napari_restore.images.readers._radiance import RadianceReader
 from napari_restore.images.readers._raw import RawReader
 from napari_restore.images.readers._remote import RemoteReader
+from napari_restore.images.readers._remote_zarr import RemoteZarrReader
 
 HEAD_BYTES = 4096
 
@@ -65,7 +66,8 @@ def reader_of(
                 f"If you trust it, allow it with {option('allow_outside', True)}.",
             )
         with cancellable(cancelled):
-            remote = RemoteReader(text)
+            kind = RemoteZarrReader if RemoteZarrReader.is_named_by(text) else RemoteReader
+            remote: Reader = kind(text)
             _check_chunks(remote)
             return _upright(remote)
     path = _local(text)

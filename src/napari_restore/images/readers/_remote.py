@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 from pathlib import Path
 from typing import Any, cast
 
@@ -9,10 +11,15 @@ from napari_restore.errors import UnreadableImage
 from napari_restore.images._reader import Reader
 from napari_restore.images.files import _tiff
 from napari_restore.images.files._exif import PhotoTags
-from napari_restore.images.files._handles import environment, open_dataset
-from napari_restore.images.files._remote import RemotePath, ask, options_for
+from napari_restore.images.files._handles import Key, environment, open_dataset
+from napari_restore.images.files._objects import ask
+from napari_restore.images.files._remote import RemotePath, options_for
 from napari_restore.images.readers._gdal import GdalReader, gdal_errors
 from napari_restore.images.readers._gdal_description import tags_of
+
+_numbers = itertools.count(1)
+_tags: dict[str, str] = {}
+"""What each address was last found to have, in this process."""
 
 MAGIC = (*_tiff.MAGIC, b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
 
@@ -37,8 +44,12 @@ class RemoteReader(GdalReader):
             )
         # `options_for` lets no file beside it be read.
         self.photo, self._sidecars, self._allow_outside = PhotoTags(), True, False
-        self._path = f"/vsicurl/{address}"
+        self._path = remote.in_gdal
+        self._number = next(_numbers)
         self._start()
+        if _tags.setdefault(self._path, answer.tag) != answer.tag:
+            self._forget_bytes()
+            _tags[self._path] = answer.tag
         with gdal_errors(path), self._environment():
             dataset = open_dataset(self._key(None))
             try:
@@ -47,6 +58,18 @@ class RemoteReader(GdalReader):
             finally:
                 dataset.close()
         self._files = (path,)
+
+    def _key(self, overview: int | None) -> Key:
+        return Key(self._path, overview, self._sidecars, self._number)
+
+    def _forget_bytes(self) -> None:
+        """Let GDAL forget the bytes of an earlier content, which it does when such a file is closed."""
+        with (
+            contextlib.suppress(UnreadableImage),
+            gdal_errors(self.path),
+            self._environment(CPL_VSIL_CURL_NON_CACHED=self._path),
+        ):
+            open_dataset(self._key(None)).close()
 
     def _check_alone(self, dataset: Any) -> None:
         """Raise `UnreadableImage` where the file names another one, before GDAL looks for overviews."""

@@ -43,8 +43,8 @@ _opening = threading.Lock()
 
 
 @contextlib.contextmanager
-def opened_folder(path: Path) -> Iterator[Any]:
-    """Open the zarr group or array in the folder `path`, of files below it only.
+def opened(store: Any) -> Iterator[Any]:
+    """Open the zarr group or array at the root of `store`.
 
     Arrays of a group are opened inside the block: their codecs depend on the configuration set
     there.
@@ -52,11 +52,16 @@ def opened_folder(path: Path) -> Iterator[Any]:
     import zarr
 
     with _opening, zarr.config.set(_register()):
-        yield zarr.open(store=_store_class()(path, read_only=True), mode="r")
+        yield zarr.open(store=store, mode="r")
+
+
+def folder_store(path: Path) -> Any:
+    """Return the store of the folder `path`, of files below it only."""
+    return _folder_class()(path, read_only=True)
 
 
 @cache
-def _store_class() -> Any:
+def _folder_class() -> Any:
     from zarr.storage import LocalStore
 
     class FolderStore(LocalStore):
@@ -101,7 +106,7 @@ def check_array(array: Any, name: str) -> None:
         )
     stored = tuple(getattr(array, "shards", None) or array.chunks)
     store = array.store
-    if isinstance(store, _store_class()):
+    if hasattr(store, "longest"):
         largest = min(math.prod(stored) * itemsize, LARGEST_WHOLE)
         store.longest = max(store.longest, largest + largest // 8)
     if array.metadata.zarr_format == 2:
