@@ -65,10 +65,13 @@ def test_no_cluster_there(cli, tmp_path, monkeypatch, where, message):
     assert not (tmp_path / "o.tif").exists()
 
 
-def test_a_model_of_sweeps_is_refused(cli, sample, tmp_path, address):
-    words = ("restore", sample, "-o", tmp_path / "o.tif", "--model", "inf-dehaze-small")
-    run = cli(*words, "--cluster", address)
-    assert run.code == 2 and "one machine only. Leave --cluster out" in run.err
+def test_a_model_of_sweeps_runs_on_it(cli, sample, tmp_path, address):
+    words = ("restore", sample, "--model", "inf-dehaze-small", "--srcwin", 0, 0, 300, 300)
+    words = (*words, "--extent", "region")
+    assert cli(*words, "-o", tmp_path / "alone.tif").code == 0
+    run = cli(*words, "-o", tmp_path / "spread.tif", "--cluster", address)
+    assert run.code == 0 and "Workers write" in run.err
+    assert (tmp_path / "alone.tif").read_bytes() == (tmp_path / "spread.tif").read_bytes()
 
 
 def without_times(path):

@@ -131,6 +131,12 @@ def test_a_frame_that_was_left_out_is_named_where_too_few_remain(
     assert "takes 3 frames, not 2" in run.err
 
 
+def test_several_brackets_are_not_sent_to_an_address(cli: Any, bracket: Path) -> None:
+    run = cli("fuse", bracket, "-o", "s3://bucket/folder/")
+    assert run.code == 2
+    assert "Several images cannot be sent to an address" in run.err
+
+
 def test_an_output_is_no_frame(cli: Any, bracket: Path) -> None:
     before = (bracket / "a.png").read_bytes()
     run = cli("fuse", bracket, "-o", bracket / "a.png", "--overwrite")

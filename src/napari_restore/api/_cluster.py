@@ -14,7 +14,7 @@ def connect(cluster: Any) -> Cluster:
     """Return a connection for `start`: a context manager, or `close` it.
 
     `cluster` is ``"local:N"`` for N processes on this machine, ``"tcp://HOST:PORT"`` of a
-    scheduler, the .json file that a scheduler writes, or a `distributed.Client`. Plan for it with
+    scheduler, the .json file that a scheduler writes, or a `distributed.Client`, which stays open. Plan for it with
     ``shared=True`` and, where workers are on other machines, a `scratch` folder that all of them
     see. Raises `BadParameter` where there is no scheduler, or dask.distributed is not installed.
     """
@@ -29,7 +29,9 @@ def connect(cluster: Any) -> Cluster:
     )
     if isinstance(cluster, Cluster):
         return cluster
-    return Cluster.connect(cluster, work) if isinstance(cluster, str) else Cluster(cluster, work)
+    if isinstance(cluster, str):
+        return Cluster.connect(cluster, work)
+    return Cluster(cluster, work, lent=True)
 
 
 @contextmanager

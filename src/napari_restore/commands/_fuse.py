@@ -19,7 +19,14 @@ from napari_restore.commands._options import (
     add_output_options,
     add_run_options,
 )
-from napari_restore.commands._outputs import Item, images_in, is_folder, items_of, output_name
+from napari_restore.commands._outputs import (
+    Item,
+    images_in,
+    is_folder,
+    items_of,
+    output_address,
+    output_name,
+)
 from napari_restore.commands._restore import summary_line
 from napari_restore.commands._result import CommandResult
 from napari_restore.commands._runner import Runner
@@ -72,11 +79,16 @@ def _deghost(text: str) -> tuple[str, str]:
 
 def fuse(options: Namespace) -> CommandResult:
     """Fuse the frames of a bracket into a file, or several brackets into a folder."""
-    named, output = options.paths, options.output
-    options.paths, _ = images_in(named, output)
+    named = options.paths
+    options.paths, _ = images_in(named, options.output)
     folder = options.paths != named
     # No format is without a suffix.
-    if is_folder(output, options.paths[:1], stack=False) or (folder and not Path(output).suffix):
+    several = is_folder(options.output, options.paths[:1], stack=False) or (
+        folder and not Path(options.output).suffix
+    )
+    address = output_address(options, several=several)
+    output = options.output
+    if several:
         return _fuse_brackets(options)
     notes = _take_one_bracket(options) if folder else []
     record, maps = options.record, options.maps
@@ -85,6 +97,7 @@ def fuse(options: Namespace) -> CommandResult:
         Path(output),
         None if record is None else Path(record.replace("{stem}", Path(output).stem)),
         None if maps is None else Path(maps),
+        address,
     )
     read = read_files(options)
     check_files([item], read)
@@ -95,7 +108,7 @@ def fuse(options: Namespace) -> CommandResult:
         image.notes = [*image.notes, *notes]
         arguments: dict[str, Any] = plan_arguments(options, image)
         record_data = runner.restore(item, image, load_model(options), arguments)
-    return CommandResult(record_data, summary_line(item.output, record_data), wrote_files=True)
+    return CommandResult(record_data, summary_line(item.target, record_data), wrote_files=True)
 
 
 def _fuse_brackets(options: Namespace) -> CommandResult:

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +56,24 @@ def is_folder(output: str, sources: Sequence[str], *, stack: bool) -> bool:
     has_separator = output.endswith(tuple(filter(None, (os.sep, os.altsep, "/"))))
     path = Path(output)
     return has_separator or (path.is_dir() and path.suffix.lower() != ".zarr")
+
+
+def output_address(options: Namespace, *, several: bool) -> str | None:
+    """Return the address in `-o`, and name a file to be sent there instead; None if it is a path."""
+    from napari_restore import api
+
+    if not api.is_address(options.output):
+        return None
+    address = str(options.output).rstrip("/")
+    if address in options.paths:
+        raise BadOutput(f"{address} is an input.", "Choose another name for the output.")
+    if several:
+        raise BadOutput(
+            "Several images cannot be sent to an address.",
+            "Write them into a folder, and send that.",
+        )
+    options.output = str(api.file_before_upload(address, options.scratch))
+    return address
 
 
 def images_in(paths: Sequence[str], output: str) -> tuple[list[str], str]:

@@ -26,12 +26,13 @@ from napari_restore.commands._outputs import (
     Item,
     images_in,
     is_folder,
+    output_address,
     without_outputs,
     work_items,
 )
 from napari_restore.commands._result import CommandResult
 from napari_restore.commands._runner import Runner
-from napari_restore.errors import BadOutput, escape_controls
+from napari_restore.errors import escape_controls
 
 
 def plan(options: Namespace) -> CommandResult:
@@ -55,7 +56,8 @@ def restore(options: Namespace) -> CommandResult:
     paths = options.paths
     options.paths, options.output = images_in(paths, options.output)
     folder = options.paths != paths and not options.stack
-    address = output_address(options, folder=folder)
+    several = folder or (len(options.paths) > 1 and not options.stack)
+    address = output_address(options, several=several)
     items = work_items(
         options.paths,
         options.output,
@@ -82,24 +84,6 @@ def restore(options: Namespace) -> CommandResult:
             item.output.parent.mkdir(exist_ok=True)
         record = runner.restore(item, image, model, plan_arguments(options, image))
     return CommandResult(record, summary_line(item.target, record), wrote_files=True)
-
-
-def output_address(options: Namespace, *, folder: bool) -> str | None:
-    """Return the address in `-o`, and name a file to be sent there instead; None if it is a path."""
-    from napari_restore import api
-
-    if not api.is_address(options.output):
-        return None
-    address = str(options.output).rstrip("/")
-    if address in options.paths:
-        raise BadOutput(f"{address} is an input.", "Choose another name for the output.")
-    if folder or (len(options.paths) > 1 and not options.stack):
-        raise BadOutput(
-            "Several images cannot be sent to an address.",
-            "Write them into a folder, and send that.",
-        )
-    options.output = str(api.file_before_upload(address, options.scratch))
-    return address
 
 
 def rerun(options: Namespace) -> CommandResult:

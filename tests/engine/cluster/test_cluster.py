@@ -286,6 +286,12 @@ def test_dask_work_of_this_process_stays_here(cluster: Cluster) -> None:
         assert distributed.client._get_global_client() is before
 
 
+def test_the_client_of_the_caller_stays_open(scene: Path, tmp_path: Path, cluster: Cluster) -> None:
+    with distributed.Client(cluster.client.scheduler.address, set_as_default=False) as client:
+        nr.start(planned(scene, tmp_path, "identity"), cluster=client).result()
+        assert client.status == "running"
+
+
 def test_a_connection_tells_when_the_scheduler_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("napari_restore.engine.cluster._connection.PATIENCE", 1.0)
     own = distributed.LocalCluster(

@@ -159,3 +159,22 @@ def test_no_such_bucket_is_found_before_the_run(
     error = capsys.readouterr().err
     assert "There is no s3://nobucket. Make it first" in error
     assert not server.written
+
+
+def test_a_fused_bracket_is_sent(
+    source: Path, server: RangeServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["fuse", str(source), str(source), "--model", "radiance", "--ev", "0", "1"]
+    words += ["--align", "off", "-o"]
+    assert main([*words, str(tmp_path / "out.tif")]) == 0
+    assert main([*words, "s3://scenes/out.tif"]) == 0, capsys.readouterr().err
+    there = server.folder / "scenes" / "out.tif"
+    assert there.read_bytes() == (tmp_path / "out.tif").read_bytes()
+
+
+def test_what_cannot_be_sent_says_so(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["attribute", str(source), "--box", "1", "1", "9", "9", "--model", "identity"]
+    assert main([*words, "-o", "s3://scenes/map.tif"]) == 2
+    assert "map.tif is to be written to an address" in capsys.readouterr().err

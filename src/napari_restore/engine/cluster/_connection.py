@@ -47,12 +47,15 @@ class WorkersLost(ResourceError):
 class Cluster:
     """The workers of a scheduler; use it as a context manager, or `close` it.
 
-    Workers may come and go. `owned` is the cluster of this machine, which ends with this object.
+    Workers may come and go. `owned` is the cluster of this machine, which ends with this object;
+    a client that is `lent` stays open.
     """
 
-    def __init__(self, client: Any, work: RemoteWork, owned: Any = None) -> None:
+    def __init__(
+        self, client: Any, work: RemoteWork, owned: Any = None, *, lent: bool = False
+    ) -> None:
         self.client, self.work = client, work
-        self._owned = owned
+        self._owned, self._lent = owned, lent
         self._threads: dict[str, int] = {}
 
     @classmethod
@@ -101,7 +104,7 @@ class Cluster:
 
     def close(self) -> None:
         """Leave the cluster; one of this machine ends."""
-        for each in (self.client, self._owned):
+        for each in (None if self._lent else self.client, self._owned):
             if each is not None:
                 # The processes of this machine end with this one in any case.
                 with contextlib.suppress(TimeoutError):

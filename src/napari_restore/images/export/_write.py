@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from napari_restore._addresses import is_remote
 from napari_restore.errors import BadOutput, DiskFull, RestoreError, is_disk_full, option
 from napari_restore.images._image import Image
 from napari_restore.images.cache._disk_space import free_bytes
@@ -109,10 +110,7 @@ def check_output(
                 f"{target} exists already.", f"Choose another name, or {option('overwrite', True)}."
             )
         _check_replaceable(target, form)
-    folder = target.parent
-    if not folder.is_dir():
-        raise BadOutput(f"The folder {folder} does not exist.", "Make it first.")
-    _check_writable(folder)
+    _check_folder(target)
     if like is None:
         if dtype is not None:
             _check_dtype(form, np.dtype(dtype))
@@ -291,6 +289,20 @@ def _check_dtype(form: Format, dtype: np.dtype[Any]) -> None:
     if form.dtypes and dtype.name not in form.dtypes:
         more = f" or add {option('bit_depth', 8)}" if dtype == np.uint16 else ""
         raise BadOutput(f"{form.name} does not support {dtype} values.", f"{OTHERS}{more}.")
+
+
+def _check_folder(target: Path) -> None:
+    """Raise `BadOutput` where the folder of `target` cannot be written to."""
+    folder = target.parent
+    if not folder.is_dir():
+        # A path has one slash of those of an address.
+        if is_remote(target.as_posix().replace(":/", "://", 1)):
+            raise BadOutput(
+                f"{target.name} is to be written to an address.",
+                "Name a file; restore and fuse of one image can send theirs.",
+            )
+        raise BadOutput(f"The folder {folder} does not exist.", "Make it first.")
+    _check_writable(folder)
 
 
 def _check_writable(folder: Path) -> None:
