@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--pause", type=float, default=2.0, help="seconds between two kills")
-    parser.add_argument("--tile", type=int, default=512)
+    parser.add_argument("--tile", type=int, default=None)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--target", choices=["worker", "scheduler", "client"], default="worker")
     arguments = parser.parse_args()
@@ -54,7 +54,9 @@ def kill_workers(arguments: argparse.Namespace) -> None:
         tempfile.TemporaryDirectory() as folder,
         nr.connect(f"local:{arguments.workers}") as cluster,
     ):
-        options = {"tile": arguments.tile, "shared": True, "workers": 1, "memory": "1GiB"}
+        # A swept model may fix its tiles.
+        tile = arguments.tile or (512 if model.card.scope == "local" else None)
+        options = {"tile": tile, "shared": True, "workers": 1, "memory": "2GiB"}
         expected = nr.start(nr.plan(image, model, scratch=f"{folder}/alone", **options)).result()
         killed = 0
         print(
@@ -150,7 +152,8 @@ def kill_once_each(arguments: argparse.Namespace, folder: Path) -> None:
     """Kill scheduler or client in the middle of a command, then run the same command again."""
     machines = Machines(folder, arguments.workers)
     command = [sys.executable, "-m", "napari_restore", "restore", str(arguments.scene)]
-    command += ["--model", arguments.model, "--tile", str(arguments.tile), "--memory", "1GiB"]
+    command += ["--model", arguments.model, "--memory", "1GiB"]
+    command += [] if arguments.tile is None else ["--tile", str(arguments.tile)]
     alone = folder / "alone.tif"
     run([*command, "-o", str(alone), "--scratch", str(folder / "alone")])
     print("| kill | exit code | finished | resumed | computed | equal |")

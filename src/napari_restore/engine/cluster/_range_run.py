@@ -15,7 +15,6 @@ from napari_restore._heap import keep_freed_memory, release_freed_memory
 from napari_restore.engine._region import Region
 from napari_restore.engine.cluster._prepared_file import read_prepared
 from napari_restore.engine.cluster._range_report import RangeReport
-from napari_restore.engine.cluster._ranges import by_chunks
 from napari_restore.engine.masks._open_mask import open_mask
 from napari_restore.engine.memory._budget import PeakMemory
 from napari_restore.engine.planning._plan import Plan
@@ -92,9 +91,7 @@ class InWorker(Run):
         part = self._part(name, step)
         finished = {Region(*line["region"]) for line in part.lines}
         before, known = self._totals.backoffs, len(part.lines)
-        # Tiles of one chunk are written together.
-        groups = by_chunks(tiles, self.plan.layout.tile).values()
-        pending = [tile for group in groups if not finished.issuperset(group) for tile in group]
+        pending = self._pending(tiles, finished, step)
         if pending:
             self._compute(part, pending, done, step)
         read, written = (now - then for now, then in zip(_traffic(), traffic, strict=True))
@@ -109,6 +106,11 @@ class InWorker(Run):
             written_bytes=written,
             rounding=self._rounded(),
         )
+
+    def _pending(
+        self, tiles: list[Region], finished: set[Region], step: Step | None
+    ) -> list[Region]:
+        return [tile for tile in tiles if tile not in finished]
 
     def _shared_work(self) -> TileWork:
         """Return what all tiles share, as the process that started the run has written it."""

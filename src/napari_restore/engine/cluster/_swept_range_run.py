@@ -49,6 +49,15 @@ class SweptRangeRun(InWorker, SweptRun):
     def _part(self, name: str, step: Step | None) -> Part:
         return self._parts.part(name, "" if self._is_last(step) else STAGED)
 
+    def _pending(
+        self, tiles: list[Region], finished: set[Region], step: Step | None
+    ) -> list[Region]:
+        if not self._is_last(step):
+            return super()._pending(tiles, finished, step)
+        # Tiles of one chunk of the result are written together.
+        groups = by_chunks(tiles, self.plan.layout.tile).values()
+        return [tile for group in groups if not finished.issuperset(group) for tile in group]
+
     def _is_last(self, step: Step | None) -> bool:
         model = self.plan.model
         assert isinstance(model, SweptModel) and step is not None
