@@ -25,6 +25,7 @@ from pathlib import Path
 
 import napari_restore as nr
 from napari_restore.engine import topic_of
+from napari_restore.engine.memory._device import cores
 
 
 def main() -> None:
@@ -56,7 +57,8 @@ def kill_workers(arguments: argparse.Namespace) -> None:
     ):
         # A swept model may fix its tiles.
         tile = arguments.tile or (512 if model.card.scope == "local" else None)
-        options = {"tile": tile, "shared": True, "workers": 1, "memory": "2GiB"}
+        # One thread to a tile, as on workers: sums of swept models follow it.
+        options = {"tile": tile, "shared": True, "workers": cores(), "memory": "2GiB"}
         expected = nr.start(nr.plan(image, model, scratch=f"{folder}/alone", **options)).result()
         killed = 0
         print(
