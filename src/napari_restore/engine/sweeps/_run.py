@@ -17,6 +17,7 @@ import torch
 from napari_restore.engine._region import Region
 from napari_restore.engine.planning._tiles import Schedule
 from napari_restore.engine.running._events import Phase
+from napari_restore.engine.running._new_thread import on_new_thread
 from napari_restore.engine.running._precision import dtype_of
 from napari_restore.engine.running._run import Run
 from napari_restore.engine.running._tile import (
@@ -282,10 +283,16 @@ class SweptRun(Run):
     def _settle(self, work: SweepWork, counts: Counts, store: CountStore) -> Statistics:
         """Return what follows from the counts of all tiles, on the processor."""
         merged = {name: self.plan.device.take(one) for name, one in store.merged().items()}
-        try:
-            # No precision is set: what all pixels follow from is not rounded.
+
+        def settle() -> Statistics:
+            # Sums are divided among threads: what all pixels follow from must not depend on these.
+            torch.set_num_threads(1)
+            # No precision is set: it is not rounded.
             with torch.inference_mode():
-                settled = counts.settle(merged, work.tile.statistics)
+                return counts.settle(merged, work.tile.statistics)
+
+        try:
+            settled = on_new_thread(settle, "settle")
         except FAILURES as error:
             raise as_failure(work.model, error) from error
         return {name: settled[name].detach().cpu().clone() for name in counts.settles}

@@ -153,8 +153,10 @@ class LayerQueue(QObject):
             self._start_next()
             return
         assert self._layer is not None
-        self._running = request
-        self._runs.start(request, self._layer, title_of(request.model), self._target.value)
+        title = title_of(request.model)
+        run = self._runs.start(request, self._layer, title, self._target.value)
+        # Its own request: that may name the cluster that is connected by now.
+        self._running = None if run is None else run.request
 
     def _on_run_ended(self, status: str, outcome: Any, request: Request) -> None:
         if request is not self._running:
