@@ -10,7 +10,7 @@ from collections import Counter
 import pytest
 
 import napari_restore as nr
-from napari_restore.engine import Progress
+from napari_restore.engine import Progress, topic_of
 
 from ._scenes import hazy, write_tiff
 
@@ -161,7 +161,7 @@ def test_workers_that_are_killed_cost_their_tile_only(tmp_path):
                 victim = None
         result = job.result()
         assert victim is None
-        topic = f"napari-restore-{job._run._run_id}"
-        finished = [tuple(box) for _, box in cluster.client.get_events(topic)]
+        topic = topic_of(job._run._dispatcher._run_id)
+        finished = [tuple(event["region"]) for _, event in cluster.client.get_events(topic)]
         assert len(finished) == len(set(finished)) == plan.layout.tiles
         assert (result.store.array()[:] == alone.store.array()[:]).all()

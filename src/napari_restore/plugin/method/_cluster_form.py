@@ -42,6 +42,7 @@ class ClusterForm(QWidget):
         self.file = QPushButton("File …", self)
         self.file.setToolTip("Choose the .json file of a scheduler")
         self.connection = QPushButton("Connect", self)
+        self.connection.setToolTip("Connect to the cluster; when it is connected, leave it")
         self.line = QLabel(self)
         self.line.setWordWrap(True)
         self.line.setTextFormat(Qt.TextFormat.RichText)
