@@ -15,7 +15,7 @@ from napari_restore.engine.cluster._dispatcher import AHEAD, POLL, Dispatcher, L
 from napari_restore.engine.cluster._prepared_file import write_prepared
 from napari_restore.engine.cluster._ranges import in_whole_chunks
 from napari_restore.engine.planning._plan import Plan
-from napari_restore.engine.running._events import Note, TileDone
+from napari_restore.engine.running._events import Note, Phase, TileDone
 from napari_restore.engine.running._local_run import RESTORING, LocalRun
 from napari_restore.engine.running._run import Emit, Run
 from napari_restore.engine.running._tile import TileWork
@@ -130,7 +130,7 @@ class OnCluster(Run):
         if dashboard := self._cluster.dashboard:
             self.emit(Note(f"dask shows the cluster at {dashboard}"))
         try:
-            super()._restore(work)
+            self._restore_on_workers(work)
         finally:
             # Also what workers keep of this run is freed by that.
             self._dispatcher.end()
@@ -141,6 +141,10 @@ class OnCluster(Run):
         for name in self._dispatcher.parts:
             for within in ("", STAGED):
                 self.store.remove_part(name, within)
+
+    def _restore_on_workers(self, work: TileWork) -> None:
+        """Let workers write the tiles that are not finished yet."""
+        raise NotImplementedError
 
     def _share(self, settled: Statistics) -> None:
         """Write what all tiles share for the workers, with what sweeps have settled."""
@@ -190,7 +194,9 @@ class OnCluster(Run):
 class ClusterRun(OnCluster, LocalRun):
     """A plan on a cluster whose tiles are each restored by themselves."""
 
-    def _restore_tiles(self, tiles: list[Region], pending: list[Region], work: TileWork) -> None:
+    def _restore_on_workers(self, work: TileWork) -> None:
+        tiles, pending = self._tiles()
+        self.emit(Phase(RESTORING))
         self._dispatch(RESTORING, len(tiles), pending)
 
 
@@ -204,6 +210,9 @@ class SweptClusterRun(OnCluster, SweptRun):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self._open_slab = self._slabs = KeptSlabs()
+
+    def _restore_on_workers(self, work: TileWork) -> None:
+        SweptRun._restore(self, work)
 
     def _sweep_tiles(
         self,

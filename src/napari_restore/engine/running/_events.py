@@ -54,6 +54,12 @@ class Progress(Event):
     detail: str = ""
     """Of a cluster: rate, and bytes read and written by all workers."""
 
+    def to_dict(self) -> dict[str, Any]:
+        data = super().to_dict()
+        if not self.detail:
+            del data["detail"]
+        return data
+
 
 @dataclass(frozen=True)
 class TileDone(Event):

@@ -18,10 +18,6 @@ class LocalRun(Run):
     def _restore(self, work: TileWork) -> None:
         tiles, pending = self._tiles()
         self.emit(Phase(RESTORING))
-        self._restore_tiles(tiles, pending, work)
-
-    def _restore_tiles(self, tiles: list[Region], pending: list[Region], work: TileWork) -> None:
-        """Restore the tiles that are `pending` of all `tiles`."""
         pipeline = self._pipeline(self._schedule(pending), self._read, work.run)
         pipeline.run(self._writer(len(tiles)))
 
