@@ -8,10 +8,11 @@ none of them.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, NamedTuple
 
 CONTROLS = re.compile(
@@ -207,6 +208,17 @@ class OutOfMemory(ResourceError):
 
 class DiskFull(ResourceError):
     """No space left where results or scratch are written."""
+
+
+@contextlib.contextmanager
+def disk_full_as(message: str, hint: str) -> Iterator[None]:
+    """Raise `DiskFull` with these sentences in place of the error of a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        raise DiskFull(message, hint) from error
 
 
 def is_disk_full(error: BaseException | None) -> bool:

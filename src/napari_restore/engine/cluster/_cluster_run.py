@@ -11,9 +11,10 @@ from typing import Any
 
 from napari_restore.engine._region import Region
 from napari_restore.engine.cluster._connection import Cluster
-from napari_restore.engine.cluster._dispatcher import AHEAD, POLL, Dispatcher, Line, Stage
+from napari_restore.engine.cluster._dispatcher import AHEAD, Dispatcher, Line, Stage
 from napari_restore.engine.cluster._prepared_file import write_prepared
 from napari_restore.engine.cluster._ranges import in_whole_chunks
+from napari_restore.engine.cluster._waiting import POLL
 from napari_restore.engine.planning._plan import Plan
 from napari_restore.engine.running._events import Note, Phase, TileDone
 from napari_restore.engine.running._local_run import RESTORING, LocalRun
@@ -123,7 +124,6 @@ class OnCluster(Run):
 
     def _restore(self, work: TileWork) -> None:
         assert self.store is not None
-        self._share({})
         self.store.lacks_levels = self.plan.pyramid
         for note in self._cluster.check(self._task):
             self.emit(Note(note))
@@ -184,10 +184,10 @@ class OnCluster(Run):
         return self._dispatcher.detail(done, seconds)
 
     def _measured(self) -> dict[str, Any]:
-        reports = self._dispatcher.reports.items()
+        added = self._dispatcher.added_bytes.items()
         return {
             **super()._measured(),
-            "workers": {name: {"added_ram_bytes": each.added_bytes} for name, each in reports},
+            "workers": {name: {"added_ram_bytes": size} for name, size in added},
         }
 
 
@@ -195,6 +195,7 @@ class ClusterRun(OnCluster, LocalRun):
     """A plan on a cluster whose tiles are each restored by themselves."""
 
     def _restore_on_workers(self, work: TileWork) -> None:
+        self._share({})
         tiles, pending = self._tiles()
         self.emit(Phase(RESTORING))
         self._dispatch(RESTORING, len(tiles), pending)
@@ -260,8 +261,7 @@ class SweptClusterRun(OnCluster, SweptRun):
 
     def _measured(self) -> dict[str, Any]:
         if self._rounding is not None:
-            for report in self._dispatcher.reports.values():
-                self._rounding.add(*report.rounding)
+            self._rounding.add(*self._dispatcher.rounding)
         return super()._measured()
 
 

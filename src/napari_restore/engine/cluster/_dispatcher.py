@@ -14,13 +14,11 @@ from napari_restore.engine._region import Region
 from napari_restore.engine.cluster._connection import Cluster, WorkersLost
 from napari_restore.engine.cluster._range_report import RangeReport
 from napari_restore.engine.cluster._ranges import Ranges
-from napari_restore.engine.running._events import Phase
+from napari_restore.engine.cluster._waiting import Waiting
 from napari_restore.engine.running._run import Emit
 
 AHEAD = 2
 """Ranges that a worker has at once: one that it computes, and the next."""
-POLL = 0.2
-"""Seconds after which a run looks for a cancel, new workers and lost ones."""
 Line = dict[str, Any]
 
 
@@ -53,18 +51,21 @@ class Dispatcher:
     def __init__(
         self, cluster: Cluster, task: Mapping[str, Any], emit: Emit, stop: threading.Event
     ) -> None:
-        self._cluster, self._task, self._emit, self._stop = cluster, task, emit, stop
+        self._cluster, self._task, self._stop = cluster, task, stop
         self._run_id = uuid.uuid4().hex[:12]
         self._number = 0
-        self._is_waiting = self._is_dispatching = False
+        self._is_dispatching = False
+        self._wait = Waiting(cluster, emit, stop)
         self._left_over: set[Region] = set()
         """First tiles of ranges at which several workers were lost."""
         self._seen: set[Region] = set()
         self._seeing = threading.Lock()
         self.parts: list[str] = []
         """Names of the parts that workers were given in the store."""
-        self.reports: dict[str, RangeReport] = {}
-        """The latest of each worker."""
+        self.added_bytes: dict[str, int] = {}
+        """Most memory beyond the idle worker, by worker."""
+        self.rounding = (0.0, 0.0)
+        """`Rounding.measured` of all workers."""
         self.backoffs = self.read_bytes = self.written_bytes = 0
         self.view: Region | None = None
         """Tiles that it touches are handed out first; it may change during the run."""
@@ -103,12 +104,12 @@ class Dispatcher:
                 if self._stop.is_set() and not stopped:
                     stopped = True
                     self._cluster.stop(self._run_id)
-                workers = self._workers(stage)
+                workers = self._wait.workers(stage.title)
                 ranges.look_at(self.view)
                 while len(ranges) and not self._stop.is_set() and len(running) < AHEAD * workers:
                     name, tiles = self._new_part(), ranges.pop(workers)
                     running[self._submit(name, tiles, stage)] = name, tiles
-                for future in self._ended(running):
+                for future in self._wait.ended(running):
                     name, tiles = running.pop(future)
                     try:
                         report = self._report_of(future, tiles)
@@ -122,14 +123,6 @@ class Dispatcher:
         except BaseException:
             self._stop.set()
             raise
-
-    def _workers(self, stage: Stage) -> int:
-        """Return the number of workers; announces when there are none, and when some are back."""
-        count = self._cluster.worker_count()
-        if (count == 0) != self._is_waiting:
-            self._is_waiting = count == 0
-            self._emit(Phase("Waiting for workers" if self._is_waiting else stage.title))
-        return count
 
     def _left_of(
         self, name: str, tiles: list[Region], stage: Stage, error: WorkersLost
@@ -165,13 +158,6 @@ class Dispatcher:
             pure=False,
         )
 
-    def _ended(self, running: Mapping[Any, Any]) -> list[Any]:
-        if not running:
-            # No workers at the moment: some may come.
-            self._stop.wait(POLL)
-            return []
-        return self._cluster.ended(running, POLL)
-
     def _report_of(self, future: Any, tiles: list[Region]) -> RangeReport | None:
         """Return the report of a range; None where a cancel was first."""
         if self._stop.is_set() and future.status in ("cancelled", "lost"):
@@ -184,7 +170,11 @@ class Dispatcher:
         self.backoffs += report.backoffs
         self.read_bytes += report.read_bytes
         self.written_bytes += report.written_bytes
-        self.reports[report.process] = report
+        # A worker forgets its own where it computes for another run meanwhile.
+        before = self.added_bytes.get(report.process, 0)
+        self.added_bytes[report.process] = max(before, report.added_bytes)
+        error, largest = report.rounding
+        self.rounding = max(self.rounding[0], error), max(self.rounding[1], largest)
 
     def _enter(self, lines: list[Line], stage: Stage) -> None:
         stage.enter(lines)

@@ -12,12 +12,10 @@ from threading import Event as Stop
 from typing import Any
 
 from napari_restore.engine.cluster._connection import Cluster, WorkersLost
+from napari_restore.engine.cluster._waiting import Waiting
 from napari_restore.engine.running._events import Note, Phase, Progress
 from napari_restore.engine.running._run import Emit
 from napari_restore.errors import Cancelled
-
-POLL = 0.2
-"""Seconds after which the run looks for a cancel, new workers and lost ones."""
 
 Item = tuple[int, Any]
 """Number of an item, and what the workers' function is given of it."""
@@ -55,7 +53,8 @@ class ItemRun:
         self._waiting: deque[Item] = deque()
         self._running: dict[Any, Item] = {}
         """Items by their futures."""
-        self._is_waiting = self._is_stopped = False
+        self._is_stopped = False
+        self._wait = Waiting(cluster, emit, stop)
         self._left_over: set[int] = set()
         """Items at which several workers were lost."""
 
@@ -79,7 +78,7 @@ class ItemRun:
         try:
             while self._running or self._is_left():
                 self._give_out()
-                for future in self._ended():
+                for future in self._wait.ended(self._running):
                     item = self._running.pop(future)
                     found = self._result_of(future, item)
                     if found is None:
@@ -106,7 +105,7 @@ class ItemRun:
         if self._stop.is_set() and not self._is_stopped:
             self._is_stopped = True
             self._cluster.stop(self._run_id)
-        while self._is_left() and len(self._running) < self._workers():
+        while self._is_left() and len(self._running) < self._wait.workers(self._phase):
             item = self._waiting.popleft()
             self._running[self._submit(item)] = item
 
@@ -137,18 +136,3 @@ class ItemRun:
             key=f"napari-restore-{self._run_id}-{item[0]}-{item[0] in self._left_over}",
             pure=False,
         )
-
-    def _workers(self) -> int:
-        """Return the number of workers; announces when there are none, and when some are back."""
-        count = self._cluster.worker_count()
-        if (count == 0) != self._is_waiting:
-            self._is_waiting = count == 0
-            self._emit(Phase("Waiting for workers" if self._is_waiting else self._phase))
-        return count
-
-    def _ended(self) -> list[Any]:
-        if not self._running:
-            # No workers at the moment: some may come.
-            self._stop.wait(POLL)
-            return []
-        return self._cluster.ended(self._running, POLL)

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,7 +23,7 @@ from napari_restore.engine.planning._tiles import CELL
 from napari_restore.engine.storage._chunk_files import DamagedChunk, create_array, write_chunks
 from napari_restore.engine.storage._journal import JOURNAL, DamagedJournal, Journal
 from napari_restore.engine.storage._store_lock import WRITER, lock_exclusive, lock_shared, writer_of
-from napari_restore.errors import DiskFull, ResourceError, SourceChanged, is_disk_full, option
+from napari_restore.errors import ResourceError, SourceChanged, disk_full_as, option
 from napari_restore.images import check_private, is_used, mark_entry
 
 CHUNK = 512
@@ -422,15 +423,9 @@ def read_header(path: Path) -> dict[str, Any] | None:
     return None if mismatches(header, Header, "header") else header
 
 
-@contextlib.contextmanager
-def disk_full_named(path: Path) -> Iterator[None]:
+def disk_full_named(path: Path) -> AbstractContextManager[None]:
     """Raise `DiskFull` in place of the error of a full disk."""
-    try:
-        yield
-    except OSError as error:
-        if not is_disk_full(error):
-            raise
-        raise DiskFull(
-            f"No space left on the disk of {os.fspath(path)}; finished tiles are kept.",
-            f"Free space or point {option('scratch')} elsewhere, then run the same command again.",
-        ) from error
+    return disk_full_as(
+        f"No space left on the disk of {os.fspath(path)}; finished tiles are kept.",
+        f"Free space or point {option('scratch')} elsewhere, then run the same command again.",
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from napari_restore.engine import DamagedChunk, Region, create_array, write_chunks
-from napari_restore.errors import DiskFull, is_disk_full
+from napari_restore.errors import disk_full_as
 from napari_restore.explain.sums._sums import FolderLease, Summed, Sums
 
 CHUNK = 512
@@ -122,15 +122,9 @@ class StoredSums(Sums):
         shutil.rmtree(self._path / str(rule), ignore_errors=True)
 
 
-@contextmanager
-def disk_full_error(path: Path) -> Iterator[None]:
+def disk_full_error(path: Path) -> AbstractContextManager[None]:
     """Raise `DiskFull` where a write to `path` fails for lack of space."""
-    try:
-        yield
-    except OSError as error:
-        if not is_disk_full(error):
-            raise
-        raise DiskFull(
-            f"No space left on the disk of {path}; the finished points are kept.",
-            "Free space, then repeat the command.",
-        ) from error
+    return disk_full_as(
+        f"No space left on the disk of {path}; the finished points are kept.",
+        "Free space, then repeat the command.",
+    )
