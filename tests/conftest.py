@@ -6,6 +6,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,6 +63,19 @@ def own_cache(tmp_path: Path, known_measurements: Path) -> Iterator[Path]:
         yield cache
 
 
+@pytest.fixture(autouse=True)
+def cache_limit_restored() -> Iterator[None]:
+    """No run is left behind that keeps the cache of chunks at its own size: later tests would decode less."""
+    from napari_restore.images import chunk_cache
+
+    before = chunk_cache.limit
+    yield
+    until = time.monotonic() + 10
+    while chunk_cache.limit != before and time.monotonic() < until:
+        time.sleep(0.05)
+    assert chunk_cache.limit == before
+
+
 @pytest.fixture(scope="session")
 def start_forked_worker() -> Callable[[str], Any] | None:
     """A function that starts a child process in a fraction of the usual time; None: there is none."""
@@ -84,6 +98,7 @@ def forked_workers(
 
 LOCK = """
 import sys
+import time
 from pathlib import Path
 from napari_restore.images.cache._lock import lock_file
 print(lock_file(Path(sys.argv[1])) is not None, flush=True)

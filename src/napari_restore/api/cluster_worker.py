@@ -37,20 +37,19 @@ def restore_range(
     from napari_restore.engine import Region, topic_of
 
     worker, number = get_worker(), None if step is None else step["number"]
-    with turn():
-        stop = stop_of(run)
-        loaded = _loaded(task, run, worker.state.nthreads)
-        try:
-            return loaded.restore(
+    stop = stop_of(run)
+    try:
+        with turn():
+            return _loaded(task, run, worker.state.nthreads).restore(
                 part,
                 [Region(*tile) for tile in tiles],
                 stop,
                 lambda core: worker.log_event(topic_of(run), {"step": number, "region": core}),
                 step,
             )
-        finally:
-            if stop.is_set():
-                _close(run)
+    finally:
+        if stop.is_set():
+            _free(run)
 
 
 def count_blocks(task: Task, boxes: list[list[int]]) -> list[BlockPart]:
@@ -70,17 +69,16 @@ def count_blocks(task: Task, boxes: list[list[int]]) -> list[BlockPart]:
 def stop(run: str) -> None:
     """End the ranges of `run` within a tile, also those that have not begun; free what it keeps."""
     stop_of(run).set()
-    # Else the range that is computed frees it at its end.
-    with turn_if_free() as is_free:
-        if is_free:
-            _close(run)
+    _free(run)
 
 
-def _close(run: str) -> None:
+def _free(run: str) -> None:
+    """Free what is kept of `run`; where a range is computed now, that does so at its end."""
     global _run
-    if _run is not None and _run[0] == run:
-        _run[1].close()
-        _run = None
+    with turn_if_free() as is_free:
+        if is_free and _run is not None and _run[0] == run:
+            _run[1].close()
+            _run = None
 
 
 def _loaded(task: Task, run: str, threads: int) -> InWorker:

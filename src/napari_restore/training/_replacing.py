@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from napari_restore import _replacing
-from napari_restore.errors import DiskFull, is_disk_full
+from napari_restore.errors import disk_full_as
 
 
 @contextlib.contextmanager
@@ -16,10 +16,8 @@ def replacing(path: Path) -> Iterator[Path]:
 
     On failure `path` is unchanged and the temporary file removed. Raises `DiskFull` on a full disk.
     """
-    try:
-        with _replacing.replacing(path) as part:
-            yield part
-    except OSError as error:
-        if is_disk_full(error):
-            raise DiskFull(f"No space is left for {path}.", "Free some, then continue.") from error
-        raise
+    with (
+        disk_full_as(f"No space is left for {path}.", "Free some, then continue."),
+        _replacing.replacing(path) as part,
+    ):
+        yield part

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 from napari_restore._heap import keep_freed_memory, release_freed_memory
@@ -58,17 +59,18 @@ class InWorker(Run):
         # The process that keeps the journal makes the levels: their chunks are of several tiles.
         super().__init__(replace(plan, layout=layout, pyramid=False), lambda event: None)
         keep_freed_memory()
-        self._open = ExitStack()
-        self._memory = self._open.enter_context(
-            PeakMemory(limit=plan.memory, release=release_freed_memory)
-        )
-        self._open.enter_context(chunk_cache.bounded(plan.layout.read_cache_bytes))
-        self._parts = PartWriter(plan.store, plan.key)
-        for frame in plan.image.frames:
-            self._decode_once(frame)
-        exclude = open_mask(plan.reading.exclude, plan.image) if plan.reading.exclude else None
-        plan.model.to(plan.device.torch)
-        self.reader = TileReader(plan.image, exclude, plan.model.card.uses_validity)
+        with ExitStack() as opened:
+            self._memory = opened.enter_context(
+                PeakMemory(limit=plan.memory, release=release_freed_memory)
+            )
+            opened.enter_context(chunk_cache.bounded(plan.layout.read_cache_bytes))
+            self._parts = PartWriter(plan.store, plan.key)
+            for frame in plan.image.frames:
+                self._decode_once(frame)
+            exclude = open_mask(plan.reading.exclude, plan.image) if plan.reading.exclude else None
+            plan.model.to(plan.device.torch)
+            self.reader = TileReader(plan.image, exclude, plan.model.card.uses_validity)
+            self._open = opened.pop_all()
 
     def close(self) -> None:
         """Give back what the run has limited and measured."""
@@ -135,9 +137,9 @@ class InWorker(Run):
 class RangeRun(InWorker, LocalRun):
     """A plan in a worker whose tiles are each restored by themselves."""
 
-    def __init__(self, plan: Plan, threads: int) -> None:
-        super().__init__(plan, threads)
-        self._tile_work = self._shared_work()
+    @cached_property
+    def _tile_work(self) -> TileWork:
+        return self._shared_work()
 
     def _compute(
         self, part: Part, pending: list[Region], done: Callable[[Region], None], step: Step | None

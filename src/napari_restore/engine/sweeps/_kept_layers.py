@@ -7,6 +7,7 @@ import os
 import shutil
 import zlib
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from napari_restore._format import format_size
 from napari_restore._json_shapes import read_json
-from napari_restore.errors import DiskFull, is_disk_full, option
+from napari_restore.errors import DiskFull, disk_full_as, option
 
 LAYERS = "layers"
 """Folder of the layers, beside the tokens of a run."""
@@ -68,25 +69,20 @@ class KeptLayers:
             return
         self._folder.mkdir(parents=True, exist_ok=True)
         self._crc = 0
-        try:
-            with open(self._tokens(layer), "wb") as file:
-                for y in range(0, self.shape[0], _ROWS):
-                    tick()
-                    strip = grid[y : y + _ROWS].detach().to("cpu", torch.float32).contiguous()
-                    content = strip.numpy().reshape(-1).view(np.uint8).data
-                    self._crc = zlib.crc32(content, self._crc)
-                    file.write(content)
-        except OSError as error:
-            if not is_disk_full(error):
-                raise
-            raise self._full() from error
+        with self._disk_full_named(), open(self._tokens(layer), "wb") as file:
+            for y in range(0, self.shape[0], _ROWS):
+                tick()
+                strip = grid[y : y + _ROWS].detach().to("cpu", torch.float32).contiguous()
+                content = strip.numpy().reshape(-1).view(np.uint8).data
+                self._crc = zlib.crc32(content, self._crc)
+                file.write(content)
 
     def finish(self, layer: int, decided: Mapping[Hashable, Tensor]) -> None:
         """Write what `layer` decided: its input and this are complete then."""
         if layer < self._complete:
             return
         arrays: dict[str, Any] = {}
-        try:
+        with self._disk_full_named():
             for name, value in decided.items():
                 array = np.ascontiguousarray(value.detach().cpu().numpy())
                 array.tofile(self._decided(layer, _text(name)))
@@ -98,14 +94,10 @@ class KeptLayers:
             new = self._json(layer).with_suffix(".new")
             new.write_text(json.dumps(description), encoding="utf-8")
             os.replace(new, self._json(layer))
-        except OSError as error:
-            if not is_disk_full(error):
-                raise
-            raise self._full() from error
         self._complete = layer + 1
 
-    def _full(self) -> DiskFull:
-        return DiskFull(
+    def _disk_full_named(self) -> AbstractContextManager[None]:
+        return disk_full_as(
             f"There is no space for the layers in {self._folder}.",
             f"Free some, or point {option('scratch')} elsewhere.",
         )
