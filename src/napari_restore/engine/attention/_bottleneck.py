@@ -21,7 +21,7 @@ from napari_restore.engine.attention._placed import PlacedRow, placed
 from napari_restore.engine.running._events import Note
 from napari_restore.engine.running._precision import dtype_of
 from napari_restore.engine.running._tile import FAILURES, TileWork, as_failure
-from napari_restore.engine.storage._store import STAGED
+from napari_restore.engine.storage._store_files import STAGED
 from napari_restore.engine.sweeps._grid import Grid
 from napari_restore.engine.sweeps._kept_layers import KeptLayers
 from napari_restore.engine.sweeps._rounding import Rounding

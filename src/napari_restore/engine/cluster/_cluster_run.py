@@ -24,7 +24,8 @@ from napari_restore.engine.statistics._context import Counter
 from napari_restore.engine.statistics._context_blocks import ContextBlocks
 from napari_restore.engine.statistics._prepared import Prepared
 from napari_restore.engine.storage._lease import Lease
-from napari_restore.engine.storage._store import CHUNK, SHARED, STAGED, ResultStore
+from napari_restore.engine.storage._store import ResultStore
+from napari_restore.engine.storage._store_files import CHUNK, SHARED, STAGED
 from napari_restore.engine.sweeps._counts import CountStore
 from napari_restore.engine.sweeps._run import SweptRun
 from napari_restore.engine.sweeps._shared_slabs import KeptSlabs

@@ -29,7 +29,7 @@ from napari_restore.engine.statistics._context import context_exclude
 from napari_restore.engine.statistics._context_blocks import BlockPart, ContextBlocks
 from napari_restore.engine.statistics._prepared import Prepared
 from napari_restore.engine.storage._part_writer import Part, PartWriter
-from napari_restore.engine.storage._store import SHARED
+from napari_restore.engine.storage._store_files import SHARED
 from napari_restore.images import chunk_cache
 
 Step = Mapping[str, Any]

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 
 from napari_restore.engine._region import Region
-from napari_restore.engine.storage._store import CHUNK
+from napari_restore.engine.storage._store_files import CHUNK
 
 SECONDS = 2.0
 """Seconds that a range should take a worker: longer than handing it out, short for a lost one."""

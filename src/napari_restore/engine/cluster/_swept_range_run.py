@@ -18,7 +18,7 @@ from napari_restore.engine.planning._tiles import Schedule
 from napari_restore.engine.running._precision import dtype_of
 from napari_restore.engine.running._tile import TileOutput
 from napari_restore.engine.storage._part_writer import Part
-from napari_restore.engine.storage._store import STAGED
+from napari_restore.engine.storage._store_files import STAGED
 from napari_restore.engine.sweeps._counts import CountStore
 from napari_restore.engine.sweeps._grid import Grid
 from napari_restore.engine.sweeps._rounding import Rounding

@@ -15,7 +15,7 @@ from napari_restore.engine.planning._options import Computing
 from napari_restore.engine.planning._prepare_cost import PrepareCost
 from napari_restore.engine.planning._tile_invariance import FIXED_TILE, TileInvariance
 from napari_restore.engine.planning._tiles import BAND, CELL, TileSizes, tile_sizes
-from napari_restore.engine.storage._store import CHUNK
+from napari_restore.engine.storage._store_files import CHUNK
 from napari_restore.engine.sweeps._layout import SweptLayout
 from napari_restore.errors import BadParameter, BudgetTooSmall, option
 from napari_restore.images import Image

@@ -38,7 +38,7 @@ from napari_restore.engine.statistics._context import (
     ROUGH,
     rough_extent,
 )
-from napari_restore.engine.storage._store import FORMAT, STAGED
+from napari_restore.engine.storage._store_files import FORMAT, STAGED
 from napari_restore.engine.sweeps._cost import calibrate_sweeps
 from napari_restore.engine.sweeps._groups import check_steps
 from napari_restore.engine.sweeps._layout import box_of

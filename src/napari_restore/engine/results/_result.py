@@ -27,7 +27,8 @@ from napari_restore.engine.results._adjust import Adjustment
 from napari_restore.engine.results._blended import BlendedPixels
 from napari_restore.engine.results._quality import ABOUT_CHANGE, QUALITY, change_bits
 from napari_restore.engine.results._store_layout import result_levels
-from napari_restore.engine.storage._store import SIDECARS, ResultStore
+from napari_restore.engine.storage._store import ResultStore
+from napari_restore.engine.storage._store_files import SIDECARS
 from napari_restore.errors import ResourceError
 from napari_restore.images import (
     ExportOptions,

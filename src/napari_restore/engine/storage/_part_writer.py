@@ -12,7 +12,12 @@ import numpy.typing as npt
 from napari_restore.engine._region import Region
 from napari_restore.engine.storage._chunk_files import write_chunks
 from napari_restore.engine.storage._journal import Journal
-from napari_restore.engine.storage._store import PARTS, ResultStore, disk_full_named, read_header
+from napari_restore.engine.storage._store_files import (
+    PARTS,
+    arrays_of,
+    disk_full_named,
+    read_header,
+)
 from napari_restore.errors import ResourceError, option
 from napari_restore.images import check_private
 
@@ -38,7 +43,7 @@ class PartWriter:
             )
         group = zarr.open_group(str(path), mode="r")
         self._path, self._header = path, header
-        self._arrays = {name: group[name] for name in ResultStore.names(header)}
+        self._arrays = {name: group[name] for name in arrays_of(header)}
 
     def part(self, name: str, within: str = "") -> Part:
         """Return the part `name`, continued where an earlier process has begun it.

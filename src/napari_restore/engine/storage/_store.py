@@ -8,50 +8,29 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from annotated_types import Len
-from typing_extensions import TypedDict
 
-from napari_restore._json_shapes import mismatches, read_json
 from napari_restore.engine._region import Region
 from napari_restore.engine.planning._tiles import CELL
 from napari_restore.engine.storage._chunk_files import DamagedChunk, create_array, write_chunks
 from napari_restore.engine.storage._journal import JOURNAL, DamagedJournal, Journal
-from napari_restore.engine.storage._store_lock import WRITER, lock_exclusive, lock_shared, writer_of
-from napari_restore.errors import ResourceError, SourceChanged, disk_full_as, option
+from napari_restore.engine.storage._store_files import (
+    CHUNK,
+    FORMAT,
+    HEADER,
+    LEVELS_MISSING,
+    PARTS,
+    arrays_of,
+    disk_full_named,
+    read_header,
+)
+from napari_restore.engine.storage._store_lock import lock_exclusive, lock_shared, writer_of
+from napari_restore.errors import ResourceError, SourceChanged, option
 from napari_restore.images import check_private, is_used, mark_entry
-
-CHUNK = 512
-STAGED = "staged"
-"""Folder of a store for the tokens and maps of a swept model."""
-PARTS = "parts"
-"""Folder of a store for the journals of workers on a cluster."""
-LEVELS_MISSING = "levels.missing"
-"""File of a store whose tiles were written by workers on a cluster, without further levels."""
-SHARED = "shared.safetensors"
-"""File of a store with the statistics of the whole image, for workers on a cluster."""
-SIDECARS = ("header.json", JOURNAL, "entry.json", WRITER, STAGED, PARTS, SHARED, LEVELS_MISSING)
-"""Files of a store that are no part of the pixels."""
-FORMAT = 3
-"""Increased when the layout on disk changes; part of every run's key."""
-
-
-class Header(TypedDict):
-    """Description of a store's content; all of it enters the checksums of its journal."""
-
-    format: int
-    key: str
-    fingerprint: str
-    shape: Annotated[list[int], Len(3, 3)]
-    """[height, width, bands]."""
-    dtype: str
-    levels: list[Annotated[list[int], Len(2, 2)]]
-    maps: dict[str, int]
 
 
 class ResultStore:
@@ -104,7 +83,7 @@ class ResultStore:
         if header is None:
             raise FileNotFoundError(errno.ENOENT, "there is no result store", str(path))
         group = zarr.open_group(str(path), mode="r")
-        return cls(path, {name: group[name] for name in cls.names(header)}, header)
+        return cls(path, {name: group[name] for name in arrays_of(header)}, header)
 
     @classmethod
     def open(
@@ -165,11 +144,11 @@ class ResultStore:
             return None
         try:
             group = zarr.open_group(str(path), mode="r+")
-            arrays: dict[str, Any] = {name: group[name] for name in cls.names(header)}
+            arrays: dict[str, Any] = {name: group[name] for name in arrays_of(header)}
         except Exception:
             # Any error of zarr about metadata that another program has written.
             return None
-        for name, (size, count, dtype) in cls.names(header).items():
+        for name, (size, count, dtype) in arrays_of(header).items():
             if (arrays[name].shape, arrays[name].dtype) != ((count, *size), np.dtype(dtype)):
                 return None
         try:
@@ -186,24 +165,13 @@ class ResultStore:
         group = zarr.open_group(str(path), mode="a", zarr_format=3)
         arrays = {
             name: create_array(group, name, (count, *size), CHUNK, dtype)
-            for name, (size, count, dtype) in cls.names(header).items()
+            for name, (size, count, dtype) in arrays_of(header).items()
         }
         # Written last: where there is a header, there are arrays.
-        partial = path / "header.json.partial"
+        partial = path / f"{HEADER}.partial"
         partial.write_text(json.dumps(header), encoding="utf-8")
-        partial.replace(path / "header.json")
+        partial.replace(path / HEADER)
         return cls(path, arrays, header, writes=True)
-
-    @staticmethod
-    def names(header: dict[str, Any]) -> dict[str, tuple[tuple[int, int], int, str]]:
-        """Return array name → (height, width), bands, dtype."""
-        height, width, bands = header["shape"]
-        sizes = [(height, width), *(tuple(size) for size in header["levels"])]
-        names = {str(i): (size, bands, header["dtype"]) for i, size in enumerate(sizes)}
-        for name, count in header["maps"].items():
-            dtype = "|u1" if name == "quality" else "<f4"
-            names[f"map_{name}"] = ((height, width), count, dtype)
-        return names
 
     # -- reading -----------------------------------------------------------------
 
@@ -329,7 +297,7 @@ class ResultStore:
         import zarr
 
         group = zarr.open_group(str(path), mode="r")
-        self._arrays = {name: group[name] for name in self.names(self.header)}
+        self._arrays = {name: group[name] for name in arrays_of(self.header)}
         for mark in path.glob("in-use.*"):
             mark.unlink(missing_ok=True)
         self.path = path
@@ -413,19 +381,3 @@ def discard(path: Path) -> None:
             f"or give another {option('scratch')} folder.",
         )
     shutil.rmtree(path)
-
-
-def read_header(path: Path) -> dict[str, Any] | None:
-    try:
-        header = read_json(path / "header.json")
-    except (OSError, ValueError):
-        return None
-    return None if mismatches(header, Header, "header") else header
-
-
-def disk_full_named(path: Path) -> AbstractContextManager[None]:
-    """Raise `DiskFull` in place of the error of a full disk."""
-    return disk_full_as(
-        f"No space left on the disk of {os.fspath(path)}; finished tiles are kept.",
-        f"Free space or point {option('scratch')} elsewhere, then run the same command again.",
-    )

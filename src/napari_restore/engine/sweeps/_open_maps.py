@@ -14,7 +14,7 @@ from napari_restore.engine.memory._device_memory import DeviceMemory
 from napari_restore.engine.planning._plan import Plan
 from napari_restore.engine.planning._tiles import Schedule
 from napari_restore.engine.running._precision import dtype_of
-from napari_restore.engine.storage._store import STAGED
+from napari_restore.engine.storage._store_files import STAGED
 from napari_restore.engine.sweeps._grid import Grid
 from napari_restore.engine.sweeps._groups import Step, margins_of
 from napari_restore.engine.sweeps._layout import StoredMaps

@@ -26,7 +26,7 @@ from napari_restore.engine.running._tile import (
     as_failure,
 )
 from napari_restore.engine.running._tile_reader import Mask, TileInput
-from napari_restore.engine.storage._store import STAGED
+from napari_restore.engine.storage._store_files import STAGED
 from napari_restore.engine.sweeps._counts import CountStore
 from napari_restore.engine.sweeps._grid import Grid
 from napari_restore.engine.sweeps._groups import whole_maps
