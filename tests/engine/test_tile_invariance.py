@@ -146,3 +146,25 @@ def test_results_do_not_depend_on_the_number_of_threads(name, with_cores):
     assert (results[0] != SCENE).mean() > 0.2
     for other in results[1:]:
         np.testing.assert_array_equal(other, results[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["hint-small-lowlight", "andehazeformer-small"])
+def test_sweeps_do_not_depend_on_the_number_of_threads(name, with_cores):
+    results = []
+    for cores in (1, 2, 4):
+        with_cores(cores)
+        pixels, record = restored(nr.load_model(name), workers=1, tile=256)
+        assert record["plan"]["tile_invariance"] == TileInvariance.ONE_THREAD
+        results.append(pixels)
+    assert (results[0] != SCENE).mean() > 0.2
+    for other in results[1:]:
+        np.testing.assert_array_equal(other, results[0])
+
+
+def test_workers_of_sweeps_are_as_many_as_the_budget_allows(with_cores):
+    with_cores(8)
+    model = nr.load_model("andehazeformer-small")
+    plans = [nr.plan(SCENE, model, device="cpu", tile=128, memory=m) for m in ("4GiB", "260MiB")]
+    assert [plan.layout.threads for plan in plans] == [1, 1]
+    assert plans[0].layout.workers > plans[1].layout.workers > 1

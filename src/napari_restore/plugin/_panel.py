@@ -45,10 +45,9 @@ if TYPE_CHECKING:
 NARROWEST, USUAL = 210, 340
 """Widths in pixels: what napari 0.9 leaves on a screen 800 wide (1600 at 200 %), and the usual one."""
 SETTINGS = tuple(
-    "layer bands model weights parameters target strength_layer crop options exclude_pending "
-    "cluster".split()
+    "layer bands model weights parameters target strength_layer crop options exclude_pending".split()
 )
-"""Fields of the state that a plan depends on."""
+"""Fields of the state that a result depends on."""
 
 
 class RestorePanel(QWidget):
@@ -210,6 +209,7 @@ class RestorePanel(QWidget):
             (viewer.layers.selection.events.active, self._on_active),
             (self.state.events.current, self._on_current),
             (self.state.events.running, self.advanced.cluster.show_running),
+            (self.state.events.cluster, self._update_plan),
         ]
 
     # -- settings and their plan -----------------------------------------------------
@@ -218,6 +218,9 @@ class RestorePanel(QWidget):
         if self.running is None:
             # The message of the last run is not about these settings.
             self.bar.show_message("")
+        self._update_plan()
+
+    def _update_plan(self) -> None:
         self.form.show_settings()
         self.plans.update()
 

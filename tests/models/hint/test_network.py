@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from napari_restore.errors import BadModel, BadParameter
 from napari_restore.models import card_of, entry_of, load
+from napari_restore.models.hint._attention import SIDE, products_of, squares_of
 from napari_restore.models.hint._sweeps import Hint
 from napari_restore.models.hint._ways import make
 
@@ -167,6 +168,31 @@ def test_invalid_pixels_weigh_nothing():
     assert torch.equal(model(x, None, valid), model(x))
     valid[..., 40:] = False
     assert float((model(x, None, valid) - model(x)).abs().max()) > 1e-4
+
+
+def test_squares_of_tiles_are_those_of_the_whole():
+    x = torch.rand(1, 5, 48, 72)
+    whole = torch.cat([squares_of(x[:, :, y : y + SIDE]) for y in range(0, 48, SIDE)], 1)
+    for height, width in ((16, 32), (48, 16), (32, 80)):
+        squares = {
+            each.numpy().tobytes()
+            for y in range(0, 48, height)
+            for left in range(0, 72, width)
+            for top in range(y, min(48, y + height), SIDE)
+            for each in squares_of(x[:, :, top : top + SIDE, left : left + width])[0]
+        }
+        assert squares == {each.numpy().tobytes() for each in whole[0]}
+    # Cut ones are filled up.
+    assert whole.shape == (1, 3 * 5, SIDE**2, 5)
+    torch.testing.assert_close(whole.double().sum((1, 2)), x.double().sum((2, 3)))
+
+
+def test_products_of_one_square_and_of_many_are_the_same():
+    a, b = torch.rand(2, 1, 3, SIDE**2, 24).unbind()
+    one = sum(products_of(a[:, n : n + 1], b[:, n : n + 1]) for n in range(3))
+    expected = torch.einsum("nsmi,nsmj->nij", a.double(), b.double())
+    torch.testing.assert_close(one, products_of(a, b), rtol=1e-7, atol=0)
+    torch.testing.assert_close(one, expected, rtol=1e-5, atol=0)
 
 
 def test_in_training_both_caches_are_constants():

@@ -260,12 +260,13 @@ def test_most_samples_of_a_tile_are_known() -> None:
     assert most_given(8000, 192, 64) == 2
 
 
-def test_lists_of_tiles_add_up_to_all_samples() -> None:
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_lists_of_tiles_add_up_to_all_samples(dtype: torch.dtype) -> None:
     side, cells = 16, (40, 70)
-    x = torch.rand(1, side, *cells, dtype=torch.float64)
+    x = torch.rand(1, side, *cells, dtype=dtype)
     place = _samples.as_map([_samples.Place((0, 0), cells)], x)
     whole = _samples.cube_of(_samples.count(side, {"features": x, "place": place}, None), side)
-    torch.testing.assert_close(whole, sampled(x, side, side), rtol=0, atol=1e-12)
+    torch.testing.assert_close(whole, sampled(x.double(), side, side), rtol=0, atol=1e-12)
     total: Any = None
     shapes = _samples.shapes(side, 64, (160, 280))
     for y in range(0, 40, 16):
@@ -276,3 +277,15 @@ def test_lists_of_tiles_add_up_to_all_samples() -> None:
             total = tile if total is None else _samples.merge(side, total, tile)
     assert {name: each.shape[1:] for name, each in total.items()} == _samples.merged_shapes(side)
     torch.testing.assert_close(_samples.cube_of(total, side), whole, rtol=0, atol=1e-12)
+
+
+def test_a_part_of_a_tile_goes_through_the_kernels_of_a_whole_one() -> None:
+    seen: list[bool] = []
+    attention = MODEL.attention[0]
+    hook = attention.channel.register_forward_pre_hook(
+        lambda _, given: seen.append(given[0].is_contiguous())
+    )
+    x = torch.rand(1, MODEL.config.channels, 70, 80)
+    with hook, torch.inference_mode():
+        MODEL.attend(0, x[:, :, 3:67, 5:69])
+    assert seen == [True]

@@ -13,6 +13,7 @@ import pytest
 import tifffile
 from napari.utils.notifications import notification_manager
 
+from napari_restore.api import cluster_worker
 from napari_restore.engine import RangeRun, TileDone
 from napari_restore.errors import BadParameter, ResourceError
 from napari_restore.plugin.areas._targets import Target
@@ -38,6 +39,9 @@ def scheduler() -> Iterator[Any]:
     with contextlib.suppress(TimeoutError):
         # It would wait for workers of which a lost scheduler knows nothing.
         own.close(timeout=1 if is_lost else 60)
+    if cluster_worker._run is not None:
+        # What a lost worker has would go with its process.
+        cluster_worker.stop(cluster_worker._run[0])
     # What has not closed in time warns when it is collected, in whatever test that is.
     own.status = distributed.Status.closed
 
@@ -208,6 +212,8 @@ def test_a_run_whose_scheduler_is_lost_goes_on_without_it(
     # Nobody has to press Disconnect.
     qtbot.waitUntil(lambda: panel.state.cluster is None)
     assert "is gone. Connect again, or run on this machine." in panel.advanced.cluster.line.text()
+    # Nor does the reason go with the cluster.
+    assert panel.bar.message.text().startswith("The scheduler of the cluster is gone;")
     result = finished_run()
     assert result.record["measured"]["tiles_resumed"] >= 1
     np.testing.assert_array_equal(np.asarray(result.layer.data[0])[..., :3], scene)

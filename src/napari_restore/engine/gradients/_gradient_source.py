@@ -219,8 +219,10 @@ class GradientSource:
             parameter.requires_grad_(False)
         threads = torch.get_num_threads()
         try:
-            # Sums divided among threads must not be divided in the backward pass either.
-            torch.set_num_threads(self.plan.layout.invariance.threads or threads)
+            # Sums divided among threads must not be divided in the backward pass either. Tiles of
+            # sweeps have threads of their own; a step that takes a map as a whole has all of them.
+            one = None if isinstance(model, SweptModel) else self.plan.layout.invariance.threads
+            torch.set_num_threads(one or threads)
             with self.work.memory.watched():
                 yield
         except FAILURES as error:

@@ -66,8 +66,7 @@ def lay_out_sweeps(request: SweptRequest, cost: Callable[[int], SweepCosts]) -> 
         wanted = request.around(tile)
         shared = SharedCosts(wanted, tile)
         for workers in _workers(request):
-            threads = max(1, cores() // workers)
-            known = cost(threads)
+            known = cost(_threads(request, workers))
             for batch in _batches(request, known):
                 try:
                     choices.append(_choice(wanted, shared, known, workers, batch))
@@ -101,7 +100,17 @@ def _workers(request: SweptRequest) -> list[int]:
     if request.resources.device.is_accelerator:
         # While one converts pixels to source values, the other keeps the device busy.
         return [request.resources.workers] if request.resources.workers else [2, 1]
-    return [request.resources.workers] if request.resources.workers else sorted({cores(), 1})
+    if request.resources.workers:
+        return [request.resources.workers]
+    if request.invariance.threads is None:
+        return sorted({cores(), 1})
+    # A budget for half of the cores is no reason to use one.
+    return sorted({max(1, cores() >> shift) for shift in range(cores().bit_length())})
+
+
+def _threads(request: SweptRequest, workers: int) -> int:
+    """Return the threads of each of so many workers."""
+    return request.invariance.threads or max(1, cores() // workers)
 
 
 def _batches(request: SweptRequest, cost: SweepCosts) -> list[int]:
@@ -177,7 +186,7 @@ def _choice(
     request: SweptRequest, shared: SharedCosts, cost: SweepCosts, workers: int, batch: int
 ) -> SweptCandidate:
     """Return the choice for these workers and this batch, with maps where they fit."""
-    threads = max(1, cores() // workers)
+    threads = _threads(request, workers)
     batch = min(batch, shared.tiles)
     workers = min(workers, -(-shared.tiles // batch))
     base = _Base(request, shared, cost, workers, batch)

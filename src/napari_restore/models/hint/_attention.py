@@ -8,6 +8,7 @@ into attention; `attend` uses it on tiles again.
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from functools import reduce
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -25,8 +26,9 @@ from napari_restore.models.hint._cache import (
 )
 from napari_restore.models.hint._config import HEADS, HintConfig, head_sizes
 
-PIECE = 2**14
-"""Cells whose products are summed in the map's own precision, before float64."""
+SIDE = 16
+"""Cells along a side of the squares whose products are summed in the map's own precision, before
+float64. Tiles are whole squares at every scale: what a sum is rounded to does not follow their size."""
 SMALLEST_NORM = 1e-12
 
 
@@ -111,18 +113,21 @@ class HierarchicalAttention(nn.Module):
         """Return the sums over cells, each with its `weight` (N, 1, h, w) from 0 to 1."""
         # Half precision would lose the sums.
         precision = torch.promote_types(q.dtype, torch.float32)
+        cells = torch.full((len(q),), q[0, 0].numel(), dtype=torch.float64, device=q.device)
+        if weight is not None:
+            cells = weight.double().sum((1, 2, 3))
+
+        def squares(x: Tensor, y: int) -> Tensor:
+            return squares_of(x[:, :, y : y + SIDE].to(precision))
+
         with _without_autocast(q.device.type):
-            q, k = rows(q).to(precision), rows(k).to(precision)
-            q_counted, k_counted = q, k
-            cells = q.new_full((len(q),), q.shape[1], dtype=torch.float64)
-            if weight is not None:
-                weighted = rows(weight).to(precision)
-                cells = weighted.double().sum((1, 2))
-                q_counted, k_counted = q * weighted, k * weighted
-            with torch.no_grad():
-                sums, products = sum_of(q_counted), sum_of(q_counted, q)
-            squares = torch.stack([sum_of(q_counted * q), sum_of(k_counted * k)], dim=1)
-            return Counts(cells, sums, products, squares, sum_of(q_counted, k))
+            bands = (
+                _counts_of(
+                    squares(q, y), squares(k, y), None if weight is None else squares(weight, y)
+                )
+                for y in range(0, q.shape[2], SIDE)
+            )
+            return reduce(Counts.plus, bands)._replace(cells=cells)
 
     def settle(
         self,
@@ -230,14 +235,40 @@ def _without_autocast(device: str) -> AbstractContextManager[None]:
     return torch.autocast(device, enabled=False)
 
 
-def sum_of(a: Tensor, b: Tensor | None = None) -> Tensor:
-    """Return the sums (N, C) of (N, cells, C), or those (N, C, C) of products, in float64."""
-    sums = []
-    for start in range(0, a.shape[1], PIECE):
-        part = a[:, start : start + PIECE]
-        own = part.sum(1) if b is None else part.transpose(1, 2) @ b[:, start : start + PIECE]
-        sums.append(own.double())
-    return torch.stack(sums).sum(0)
+def _counts_of(q: Tensor, k: Tensor, weight: Tensor | None) -> Counts:
+    """Return the sums over squares (N, squares, cells, C), without the number of cells."""
+    q_counted, k_counted = (q, k) if weight is None else (q * weight, k * weight)
+    with torch.no_grad():
+        sums, products = _sum_of(q_counted), products_of(q_counted, q)
+    squares = torch.stack([_sum_of(q_counted * q), _sum_of(k_counted * k)], dim=1)
+    none = q.new_zeros(len(q), dtype=torch.float64)
+    return Counts(none, sums, products, squares, products_of(q_counted, k))
+
+
+def _sum_of(x: Tensor) -> Tensor:
+    """Return the sums (N, C) of squares (N, squares, cells, C), in float64."""
+    return x.sum(2).double().sum(1)
+
+
+def products_of(a: Tensor, b: Tensor) -> Tensor:
+    """Return the sums (N, C, C) of products of squares (N, squares, cells, C), in float64."""
+    images, number = a.shape[:2]
+    a, b = a.flatten(0, 1), b.flatten(0, 1)
+    if len(a) == 1:
+        # Threads would share the matrix, and sum in another order.
+        a, b = (functional.pad(x, (0, 0, 0, 0, 0, 1)) for x in (a, b))
+    products = torch.bmm(a.transpose(1, 2), b)[: images * number]
+    return products.double().view(images, number, *products.shape[1:]).sum(1)
+
+
+def squares_of(x: Tensor) -> Tensor:
+    """Return a band of maps (N, C, up to `SIDE`, w) as squares (N, squares, cells, C), zeros beyond."""
+    below, right = SIDE - x.shape[2], -x.shape[3] % SIDE
+    if below or right:
+        x = functional.pad(x, (0, right, 0, below))
+    images, channels, _, width = x.shape
+    cells = x.reshape(images, channels, SIDE, width // SIDE, SIDE).permute(0, 3, 2, 4, 1)
+    return cells.reshape(images, width // SIDE, SIDE**2, channels)
 
 
 def rows(x: Tensor) -> Tensor:

@@ -115,17 +115,21 @@ def most_given(cells: int, samples: int, count: int) -> int:
 
 
 def interpolated(x: Tensor, rows: Taps, columns: Taps) -> Tensor:
-    """Return bilinear samples (N, C, rows, columns) of x (N, C, h, w)."""
+    """Return bilinear samples (N, C, rows, columns) of x (N, C, h, w).
+
+    In float64, rounded at the end: else the last bit would follow the place of a cell in its tile.
+    """
+    dtype, x = x.dtype, x.double()
     for axis, along in ((2, rows), (3, columns)):
         cells = x.shape[axis]
         if cells <= FEW:
-            matrix = along.matrix(cells).to(x.dtype)
+            matrix = along.matrix(cells)
             x = matrix @ x if axis == 2 else x @ matrix.T
         else:
-            before, after = along.shares.to(x.dtype).view(2, -1, *[1] * (3 - axis))
+            before, after = along.shares.view(2, -1, *[1] * (3 - axis))
             low, high = x.index_select(axis, along.low), x.index_select(axis, along.high)
             x = low * before + high * after
-    return x
+    return x.to(dtype)
 
 
 def sampled(x: Tensor, height: int, width: int) -> Tensor:

@@ -74,9 +74,10 @@ def _given(side: int, x: Tensor, place: Tensor) -> Tensor:
     first_row, first_column, height, width = (int(value) for value in place[:, 0, 0].tolist())
     rows, row_numbers = taps(height, side, x.device).within(first_row, x.shape[1])
     columns, column_numbers = taps(width, side, x.device).within(first_column, x.shape[2])
-    given = interpolated(x[None], rows, columns)[0].flatten(1).T
+    # A sample is rounded when all tiles have given their share of it.
+    given = interpolated(x[None].double(), rows, columns)[0].flatten(1).T
     numbers = (row_numbers[:, None] * side + column_numbers).flatten()
-    return torch.cat([numbers[:, None].double(), given.double()], dim=1)
+    return torch.cat([numbers[:, None].double(), given], dim=1)
 
 
 def merge(side: int, earlier: Sums, following: Sums) -> Sums:

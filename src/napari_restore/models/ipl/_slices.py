@@ -82,6 +82,8 @@ class SliceAttentions(nn.Module):
 
     def forward(self, x: Tensor, reading: Reading) -> Tensor:
         """Return attended features of x (N, C, h, w), whose blocks of 64 cells begin at 0."""
+        # A part of a tile would go through other kernels, which sum in another order.
+        x = x.contiguous()
         total = self.channel(x, reading) + self.width(x, reading)
         out: Tensor = total + self.height(x, reading)
         return out
