@@ -98,7 +98,6 @@ def forked_workers(
 
 LOCK = """
 import sys
-import time
 from pathlib import Path
 from napari_restore.images.cache._lock import lock_file
 print(lock_file(Path(sys.argv[1])) is not None, flush=True)

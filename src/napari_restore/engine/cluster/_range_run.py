@@ -54,7 +54,7 @@ class InWorker(Run):
     def __init__(self, plan: Plan, threads: int) -> None:
         workers = max(1, min(plan.layout.workers, threads))
         # Other processes compute on the other cores.
-        each = plan.layout.invariance.threads or max(1, threads // workers)
+        each = plan.layout.invariance.threads_each(threads, workers)
         layout = replace(plan.layout, workers=workers, threads=each)
         # The process that keeps the journal makes the levels: their chunks are of several tiles.
         super().__init__(replace(plan, layout=layout, pyramid=False), lambda event: None)

@@ -194,7 +194,7 @@ def _ways(request: LayoutRequest) -> list[_Way]:
     edges = sorted({-(-edge // unit) * unit for edge in (_EDGES if tile is None else (tile,))})
     workers = 1 if request.resources.device.is_accelerator else request.resources.workers
     return [
-        _Way(edge, batch, n, invariance.threads or max(1, cores() // n), step)
+        _Way(edge, batch, n, invariance.threads_each(cores(), n), step)
         for n in ([workers] if workers else sorted({1, cores()}, reverse=True))
         for edge in edges
     ]

@@ -57,6 +57,10 @@ class TileInvariance(StrEnum):
         """Threads that a tile may use; None: any number."""
         return None if self is TileInvariance.FULL else 1
 
+    def threads_each(self, threads: int, workers: int) -> int:
+        """Return how many of `threads` each of so many workers uses for its tiles."""
+        return self.threads or max(1, threads // workers)
+
 
 def tile_invariance(
     model: RestorationModel, device: Device, halo: int, precision: str = "float32"

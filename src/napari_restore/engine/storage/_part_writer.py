@@ -14,8 +14,8 @@ from napari_restore.engine.storage._chunk_files import write_chunks
 from napari_restore.engine.storage._journal import Journal
 from napari_restore.engine.storage._store_files import (
     PARTS,
-    arrays_of,
     disk_full_named,
+    open_arrays,
     read_header,
 )
 from napari_restore.errors import ResourceError, option
@@ -31,8 +31,6 @@ class PartWriter:
     """
 
     def __init__(self, path: Path, key: str) -> None:
-        import zarr
-
         if path.exists():
             check_private(path)
         header = read_header(path)
@@ -41,9 +39,8 @@ class PartWriter:
                 f"The folder {path.parent} of the result is not visible there.",
                 f"Name a folder that all workers share with {option('scratch')}.",
             )
-        group = zarr.open_group(str(path), mode="r")
         self._path, self._header = path, header
-        self._arrays = {name: group[name] for name in arrays_of(header)}
+        self._arrays = open_arrays(path, header)
 
     def part(self, name: str, within: str = "") -> Part:
         """Return the part `name`, continued where an earlier process has begun it.

@@ -26,6 +26,7 @@ from napari_restore.engine.storage._store_files import (
     PARTS,
     arrays_of,
     disk_full_named,
+    open_arrays,
     read_header,
 )
 from napari_restore.engine.storage._store_lock import lock_exclusive, lock_shared, writer_of
@@ -77,13 +78,10 @@ class ResultStore:
 
         Changes nothing on disk; raises `FileNotFoundError` when there is none yet.
         """
-        import zarr
-
         header = read_header(path)
         if header is None:
             raise FileNotFoundError(errno.ENOENT, "there is no result store", str(path))
-        group = zarr.open_group(str(path), mode="r")
-        return cls(path, {name: group[name] for name in arrays_of(header)}, header)
+        return cls(path, open_arrays(path, header), header)
 
     @classmethod
     def open(
@@ -130,8 +128,6 @@ class ResultStore:
 
     @classmethod
     def _reopen(cls, path: Path, header: dict[str, Any]) -> ResultStore | None:
-        import zarr
-
         existing = read_header(path)
         if existing is None:
             return None
@@ -143,8 +139,7 @@ class ResultStore:
         if existing != header:
             return None
         try:
-            group = zarr.open_group(str(path), mode="r+")
-            arrays: dict[str, Any] = {name: group[name] for name in arrays_of(header)}
+            arrays = open_arrays(path, header, "r+")
         except Exception:
             # Any error of zarr about metadata that another program has written.
             return None
@@ -294,10 +289,7 @@ class ResultStore:
 
     def moved(self, path: Path) -> None:
         """Continue reading at `path`, the folder's new name."""
-        import zarr
-
-        group = zarr.open_group(str(path), mode="r")
-        self._arrays = {name: group[name] for name in arrays_of(self.header)}
+        self._arrays = open_arrays(path, self.header)
         for mark in path.glob("in-use.*"):
             mark.unlink(missing_ok=True)
         self.path = path

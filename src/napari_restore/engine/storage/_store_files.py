@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from annotated_types import Len
 from typing_extensions import TypedDict
@@ -55,6 +55,16 @@ def arrays_of(header: dict[str, Any]) -> dict[str, tuple[tuple[int, int], int, s
         dtype = "|u1" if name == "quality" else "<f4"
         names[f"map_{name}"] = ((height, width), count, dtype)
     return names
+
+
+def open_arrays(
+    path: Path, header: dict[str, Any], mode: Literal["r", "r+"] = "r"
+) -> dict[str, Any]:
+    """Return the zarr arrays of the store at `path` by name."""
+    import zarr
+
+    group = zarr.open_group(str(path), mode=mode)
+    return {name: group[name] for name in arrays_of(header)}
 
 
 def read_header(path: Path) -> dict[str, Any] | None:

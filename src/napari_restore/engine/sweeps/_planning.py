@@ -66,7 +66,7 @@ def lay_out_sweeps(request: SweptRequest, cost: Callable[[int], SweepCosts]) -> 
         wanted = request.around(tile)
         shared = SharedCosts(wanted, tile)
         for workers in _workers(request):
-            known = cost(_threads(request, workers))
+            known = cost(request.invariance.threads_each(cores(), workers))
             for batch in _batches(request, known):
                 try:
                     choices.append(_choice(wanted, shared, known, workers, batch))
@@ -106,11 +106,6 @@ def _workers(request: SweptRequest) -> list[int]:
         return sorted({cores(), 1})
     # A budget for half of the cores is no reason to use one.
     return sorted({max(1, cores() >> shift) for shift in range(cores().bit_length())})
-
-
-def _threads(request: SweptRequest, workers: int) -> int:
-    """Return the threads of each of so many workers."""
-    return request.invariance.threads or max(1, cores() // workers)
 
 
 def _batches(request: SweptRequest, cost: SweepCosts) -> list[int]:
@@ -186,7 +181,7 @@ def _choice(
     request: SweptRequest, shared: SharedCosts, cost: SweepCosts, workers: int, batch: int
 ) -> SweptCandidate:
     """Return the choice for these workers and this batch, with maps where they fit."""
-    threads = _threads(request, workers)
+    threads = request.invariance.threads_each(cores(), workers)
     batch = min(batch, shared.tiles)
     workers = min(workers, -(-shared.tiles // batch))
     base = _Base(request, shared, cost, workers, batch)
