@@ -34,7 +34,7 @@ from napari_restore.images.readers._converted import ConvertedReader
 from napari_restore.images.readers._mosaic import MosaicReader
 from napari_restore.images.readers._registry import reader_of
 from napari_restore.images.readers._stack import StackReader
-from napari_restore.images.values._roles import Bands, resolve_roles
+from napari_restore.images.values._roles import GivenBands, describe_bands
 from napari_restore.images.values._sensors import SENSORS, sensor_of
 from napari_restore.images.values._working_space import WorkingSpace, working_space_of
 
@@ -55,7 +55,7 @@ class Image(DerivedImages):
         reader: Reader,
         *,
         spec: dict[str, Any] | None = None,
-        bands: Bands | None = None,
+        bands: GivenBands | None = None,
         sensor: str | None = None,
     ) -> None:
         self.reader = reader
@@ -74,16 +74,18 @@ class Image(DerivedImages):
         self.planned_levels = planned_levels(reader)
         """Size and chunks of all levels, built or not; fixed from the start."""
         preset = sensor_of(sensor, str(self.path or ""), self.profile.tags) if sensor else None
-        found = resolve_roles(
+        profile = self.profile
+        self.described = describe_bands(
             reader.bands,
-            self.profile.colorinterp,
-            self.profile.descriptions,
-            self.profile.wavelengths,
+            profile.colorinterp,
+            profile.descriptions,
+            profile.wavelengths,
             preset,
             bands,
+            band_tags=profile.band_tags,
+            units=profile.units,
         )
-        self.roles: tuple[str | None, ...] = found.roles
-        self.wavelengths: tuple[float | None, ...] = found.wavelengths
+        self.reader = self.source = reader = reader.counting(self.data_bands)
         if sensor is None and self.profile.sensor and self.dtype != np.uint8:
             detected = SENSORS[self.profile.sensor]
             self.notes.append(
@@ -292,7 +294,7 @@ def open_image(
     source: Pathlike | Sequence[Pathlike] | Any,
     *,
     stack: bool = False,
-    bands: Bands | None = None,
+    bands: GivenBands | None = None,
     sensor: str | None = None,
     select: Sequence[int] | None = None,
     level: int | None = None,
@@ -361,7 +363,7 @@ def _all_paths(items: Sequence[Any]) -> bool:
 def _open_paths(
     paths: Sequence[Pathlike],
     stack: bool,
-    bands: Bands | None,
+    bands: GivenBands | None,
     sensor: str | None,
     *,
     allow_outside: bool,

@@ -6,12 +6,12 @@ import pytest
 
 from napari_restore.errors import BadParameter
 from napari_restore.images import parse_bands, sensor_of
-from napari_restore.images.values._roles import resolve_roles, role_of_description
+from napari_restore.images.values._roles import describe_bands, role_of_description
 from napari_restore.images.values._sensors import SENSORS, detect_sensor, is_reflectance_product
 
 
 def roles(*arguments: object, **options: object) -> tuple[str | None, ...]:
-    return resolve_roles(*arguments, **options).roles  # type: ignore[arg-type]
+    return describe_bands(*arguments, **options).roles  # type: ignore[arg-type]
 
 
 def test_colour_interpretation_comes_first() -> None:
@@ -20,7 +20,7 @@ def test_colour_interpretation_comes_first() -> None:
 
 
 def test_then_descriptions_then_wavelengths_then_the_sensor() -> None:
-    found = resolve_roles(
+    found = describe_bands(
         4,
         ("undefined",) * 4,
         ("Red", None, None, None),
@@ -59,7 +59,7 @@ def test_descriptions(text: str | None, role: str | None) -> None:
 
 
 def test_wavelength_in_a_description() -> None:
-    found = resolve_roles(2, (), ("B4, central wavelength 665 nm", "0.842 µm"))
+    found = describe_bands(2, (), ("B4, central wavelength 665 nm", "0.842 µm"))
     assert found.wavelengths == (665, 842)
     assert found.roles == ("red", "nir")
 

@@ -34,14 +34,21 @@ def mask_kind(dataset: Any, nodata: Nodata) -> Masks:
     from rasterio.enums import ColorInterp, MaskFlags
 
     flags = dataset.mask_flag_enums
-    if ColorInterp.alpha in dataset.colorinterp:
-        return "alpha"
     if any(MaskFlags.per_dataset in f and MaskFlags.alpha not in f for f in flags):
         return "mask"
-    # A mask of one band only, beside others without, still is a mask.
-    if any(not {MaskFlags.all_valid, MaskFlags.nodata, MaskFlags.alpha} & set(f) for f in flags):
-        return "mask"
-    return "nodata" if any(value is not None for value in nodata) else "none"
+    if ColorInterp.alpha in dataset.colorinterp:
+        return "alpha"
+    if has_band_masks(dataset) or len(set(nodata)) > 1:
+        return "bands"
+    return "none" if nodata[0] is None else "nodata"
+
+
+def has_band_masks(dataset: Any) -> bool:
+    """Return whether bands have masks of their own, perhaps only some of them."""
+    from rasterio.enums import MaskFlags
+
+    shared = {MaskFlags.all_valid, MaskFlags.nodata, MaskFlags.alpha, MaskFlags.per_dataset}
+    return any(not shared & set(flags) for flags in dataset.mask_flag_enums)
 
 
 def is_tiled(dataset: Any) -> bool:
@@ -130,7 +137,7 @@ def profile_of(
     name = str(dataset.name)
     return Profile(
         driver=dataset.driver,
-        nodata=None if expanded else next((v for v in nodata if v is not None), None),
+        nodata=None if expanded or kind == "bands" else nodata[0],
         colorinterp=tuple(names),
         tags=tags,
         masks=kind,
