@@ -1,4 +1,4 @@
-from ._black_white import needs_percentile, resolve_radiometry
+from ._black_white import needs_percentile, note_of_zero, resolve_radiometry
 from ._describe import describe
 from ._georeference import ControlPoint, Georeference
 from ._image import Image, open_image
@@ -90,6 +90,7 @@ __all__ = [
     "mark_use",
     "names_address",
     "needs_percentile",
+    "note_of_zero",
     "open_image",
     "owner_in",
     "parse_bands",

@@ -21,6 +21,7 @@ from napari_restore.images.values._edges import (
     may_lack_a_band,
 )
 from napari_restore.images.values._roles import Bands
+from napari_restore.images.values._sensors import Sensor, product_of, sensor_of
 from napari_restore.images.values._working_space import WorkingSpace
 
 Array = npt.NDArray[Any]
@@ -196,6 +197,19 @@ class ImageBase(ABC):
     def data_bands(self) -> tuple[int, ...]:
         """All bands but alpha and auxiliary ones (classes, masks, bits, angles …)."""
         return self.described.data
+
+    @property
+    def preset(self) -> Sensor | None:
+        """The sensor that the user named, or the product whose zero its names decide."""
+        name, tags = str(self.path or ""), self.profile.tags
+        if self.sensor is None:
+            return product_of(name, tags, self.descriptions)
+        return sensor_of(self.sensor, name, tags, self.descriptions)
+
+    @property
+    def zero_of_names(self) -> float | None:
+        """The zero of `preset`, which depends on more than the pixels; None without one."""
+        return None if self.preset is None else self.preset.black
 
     @property
     def is_display(self) -> bool:

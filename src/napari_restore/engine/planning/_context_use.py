@@ -44,7 +44,7 @@ def context_of_run(source: Source, model: RestorationModel, reading: Reading) ->
         region = on_full(bounding_box(source.targets), image)
     exclusion = open_mask(reading.exclude, image) if reading.exclude is not None else None
     excluded = None if exclusion is None else exclusion.digest
-    if not _needs_context(image, model, reading.white, exclusion is not None):
+    if not _needs_context(image, model, reading, exclusion is not None):
         return ContextUse(False, False, None, region, excluded)
     if reading.context is not None:
         load_context(Path(reading.context), image)
@@ -57,10 +57,10 @@ def context_of_run(source: Source, model: RestorationModel, reading: Reading) ->
 
 
 def _needs_context(
-    image: Image, model: RestorationModel, white: float | None, excludes: bool
+    image: Image, model: RestorationModel, reading: Reading, excludes: bool
 ) -> bool:
     """Return whether the whole image must be read before the first tile."""
-    if model.card.needs_context or needs_percentile(image, white=white):
+    if model.card.needs_context or needs_percentile(image, reading.white, reading.black):
         return True
     # Networks see a neutral value where pixels do not count: the image's median.
     return bool((image.may_be_invalid or excludes) and not model.card.uses_validity)

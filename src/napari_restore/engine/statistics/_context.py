@@ -20,7 +20,7 @@ from napari_restore.engine.masks._mask_strength import MaskStrength
 from napari_restore.engine.masks._open_mask import open_mask
 from napari_restore.engine.memory._device import cores
 from napari_restore.engine.running._parallel import map_parallel
-from napari_restore.engine.statistics._context_blocks import ContextBlocks, dark_bands
+from napari_restore.engine.statistics._context_blocks import ContextBlocks, dark_bands, light_only
 from napari_restore.engine.statistics._context_file import UNREADABLE, read_context, write_context
 from napari_restore.errors import Cancelled, InputError, option
 from napari_restore.images import Image, attach_pyramid, cache_dir, halve, mark_entry
@@ -34,7 +34,7 @@ ROUGH = ("overview", "sample")
 """Extents of drafts."""
 ROUGH_BYTES = 64 << 20
 """Contexts of drafts stay in memory up to this: about two of images with three bands."""
-_VERSION = 4
+_VERSION = 5
 Counter = Callable[[ContextBlocks], Iterator[BlockStatistics | None]]
 """Yields the statistics of all blocks, in the order of their boxes."""
 
@@ -188,7 +188,7 @@ def _overview_context(
         size = (image.height, image.width)
         counted = mask_at_level(exclude, view.scale.bit_length() - 1, size).read(box) == 0
         valid = counted if valid is None else valid & counted
-    context = context_of(view.read(box), valid, dark_bands(image))
+    context = context_of(light_only(image, view.read(box)), valid, dark_bands(image))
     height, width, factor = image.height, image.width, context.factor * view.scale
     return _keep_rough(key, replace(context, height=height, width=width, factor=factor))
 

@@ -244,7 +244,7 @@ class GdalReader(Reader):
     @property
     def _differ(self) -> bool:
         """Whether bands of light differ in their nodata, or have masks."""
-        counted = {self._nodata[band] for band in self.data_bands}
+        counted = {str(self._nodata[band]) for band in self.data_bands}
         return self._band_masks or len(counted) > 1
 
     def files(self) -> tuple[Path, ...]:
