@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from napari_restore.engine._region import Region, bounding_box
-from napari_restore.engine.masks._open_mask import open_mask
+from napari_restore.engine.masks._open_mask import open_exclude
 from napari_restore.engine.planning._options import Reading
 from napari_restore.engine.planning._plan import on_full
 from napari_restore.engine.planning._source import Source
@@ -42,7 +42,7 @@ def context_of_run(source: Source, model: RestorationModel, reading: Reading) ->
     region = None
     if reading.extent == "region":
         region = on_full(bounding_box(source.targets), image)
-    exclusion = open_mask(reading.exclude, image) if reading.exclude is not None else None
+    exclusion = open_exclude(reading.exclude, image) if reading.exclude is not None else None
     excluded = None if exclusion is None else exclusion.digest
     if not _needs_context(image, model, reading, exclusion is not None):
         return ContextUse(False, False, None, region, excluded)

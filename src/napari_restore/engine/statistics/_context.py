@@ -17,7 +17,7 @@ import numpy.typing as npt
 from napari_restore.engine._region import Region
 from napari_restore.engine.masks._mask_level import mask_at_level
 from napari_restore.engine.masks._mask_strength import MaskStrength
-from napari_restore.engine.masks._open_mask import open_mask
+from napari_restore.engine.masks._open_mask import open_exclude, open_mask
 from napari_restore.engine.memory._device import cores
 from napari_restore.engine.running._parallel import map_parallel
 from napari_restore.engine.statistics._context_blocks import ContextBlocks, dark_bands, light_only
@@ -241,7 +241,7 @@ def context_of_images(
     """Return the statistics of `images` taken as one, computed where they are not known yet."""
 
     def of_one(image: Image) -> Context:
-        weight = None if exclude is None else open_mask(os.fspath(exclude), image)
+        weight = None if exclude is None else open_exclude(os.fspath(exclude), image)
         return find_context(image, weight) or compute_context(image, exclude=weight)
 
     return joint_context(of_one(image) for image in images)

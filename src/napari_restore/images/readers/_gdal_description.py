@@ -38,7 +38,8 @@ def mask_kind(dataset: Any, nodata: Nodata) -> Masks:
         return "mask"
     if ColorInterp.alpha in dataset.colorinterp:
         return "alpha"
-    if has_band_masks(dataset) or len(set(map(str, nodata))) > 1  # as text: NaN is NaN:
+    # As text, in which NaN is equal to itself.
+    if has_band_masks(dataset) or len(set(map(str, nodata))) > 1:
         return "bands"
     return "none" if nodata[0] is None else "nodata"
 

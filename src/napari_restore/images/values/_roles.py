@@ -52,8 +52,9 @@ _WORDS = (
 _AUXILIARY_WORDS = (
     # As Sentinel-2, Landsat, HLS, Planet and MODIS name them, and plain words.
     ("probability", r"\bprob(ability)?\b|\bcldprb\b|\bsnwprb\b|\bconfidence\b"),
-    ("mask", r"mask\b|\bmsk\b|\budm2?\b|\bqa[126]0\b"),
-    ("quality", r"\bb?qa\b|\bqc\b|\bqf\b|\bquality\b|\bflags?\b|\bstate ?(1km|500m|qa)\b"),
+    ("quality", r"\bb?qa\b|\bqa[126]0\b|\bqc\b|\bqf\b|\bquality\b|\bflags?\b"),
+    ("quality", r"\bstate ?(1km|500m|qa)\b|\bfmask\b|\budm2?\b"),
+    ("mask", r"mask\b|\bmsk\b"),
     ("quality", r"\bst (atran|cdist|drad|emis|emsd|trad|urad)\b"),
     ("class", r"\bscl\b|\bclass(es|ification|ified)?\b|\bland ?cover\b|\blabels?\b|\bcategor(y|ies)\b"),
     ("angle", r"\bangles?\b|zenith|azimuth|\b[sv][az]a\b|\bincidence\b"),
