@@ -84,7 +84,10 @@ class RasterMask:
     def _placed(self, grid: MaskGrid, piece: Region) -> npt.NDArray[np.float32]:
         rows, columns = grid.places(piece)
         inside = (
-            (rows >= 0) & (rows < self.raster.height) & (columns >= 0) & (columns < self.raster.width)
+            (rows >= 0)
+            & (rows < self.raster.height)
+            & (columns >= 0)
+            & (columns < self.raster.width)
         )
         strength = np.zeros(piece.shape, np.float32)
         if not inside.any():

@@ -31,12 +31,13 @@ from napari_restore.images import (
 VECTORS = (
     ".shp", ".shx", ".dbf", ".shz", ".gpkg", ".kml", ".kmz", ".gml", ".fgb", ".gpx", ".dxf", ".tab",
     ".mif", ".gdb", ".sqlite", ".geojsonl", ".geojsons", ".topojson", ".parquet", ".geoparquet", ".wkt",
+    ".csv", ".zip", ".osm", ".svg",
 )  # fmt: skip
 """Suffixes of files of shapes."""
 MOST = 0.9
 """Share of an image that may be excluded."""
 LEAST_BITS = 64
-"""Codes that are all larger than this are bits: classes and labels count from 1."""
+"""Unsigned codes from here up are bits: classes and labels count from 1."""
 SAMPLE_PIXELS = 1 << 22
 SAMPLES, SAMPLE_SIDE = 16, 128
 """Boxes across and down an image, and their side in pixels."""
@@ -100,7 +101,9 @@ def _check_codes(raster: Image) -> None:
     if codes.least == codes.largest or codes.largest == np.iinfo(raster.dtype).max:
         return
     role = auxiliary_role(raster.descriptions[0]) or auxiliary_role(Path(name).stem)
-    if role not in (None, "mask") or codes.least >= LEAST_BITS:
+    if role not in (None, "mask", "label") or (
+        raster.dtype.kind == "u" and codes.least >= LEAST_BITS
+    ):
         raise BadMask(
             f"{name} holds codes from {codes.least} to {codes.largest}, and which of them to exclude "
             "is not known.",

@@ -56,9 +56,7 @@ def context_of_run(source: Source, model: RestorationModel, reading: Reading) ->
     return ContextUse(True, known, name, region, excluded)
 
 
-def _needs_context(
-    image: Image, model: RestorationModel, reading: Reading, excludes: bool
-) -> bool:
+def _needs_context(image: Image, model: RestorationModel, reading: Reading, excludes: bool) -> bool:
     """Return whether the whole image must be read before the first tile."""
     if model.card.needs_context or needs_percentile(image, reading.white, reading.black):
         return True

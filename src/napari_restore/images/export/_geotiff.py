@@ -127,8 +127,15 @@ class BandMasks:
     def __enter__(self) -> BandMasks:
         return self
 
-    def __exit__(self, *error: Any) -> None:
+    def __exit__(self, kind: Any, *error: Any) -> None:
         self._stack.close()
+        if kind is None and self._dataset is not None and (sizes := overview_sizes(self._job)):
+            from rasterio.enums import Resampling
+
+            # Else GDAL takes all of an overview for valid.
+            with open_for_writing(self.path, "r+") as dataset:
+                steps = [2**step for step in range(1, len(sizes) + 1)]
+                dataset.build_overviews(steps, Resampling.nearest)
 
     def add(self, block: Block) -> None:
         """Write the masks of a block of pixels."""

@@ -218,8 +218,8 @@ def _unbroken(ring: Ring) -> Ring:
         if 180 < step < 359:
             turn += 360.0 if x < before else -360.0
         unbroken.append((x + turn, y))
-    # A ring around a pole does not close.
-    return unbroken if turn == 0 else ring
+    # A ring around a pole would not close.
+    return ring if turn and ring[0] == ring[-1] else unbroken
 
 
 def _continued(before: Ring, after: Ring, moved: Callable[[Ring], Ring]) -> Ring:
@@ -236,7 +236,7 @@ def _continued(before: Ring, after: Ring, moved: Callable[[Ring], Ring]) -> Ring
             way = np.unwrap([x for x, _ in line], period=360)
             turn += 360.0 * round((float(way[-1] - way[0]) - (there - here)) / 360)
         ring.append((there + turn, latitude))
-    return ring if turn == 0 else after
+    return after if turn and before[0] == before[-1] else ring
 
 
 def _aligned(rings: Polygon) -> Polygon:

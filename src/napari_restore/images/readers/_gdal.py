@@ -237,7 +237,9 @@ class GdalReader(Reader):
         (y0, x0, y1, x1), shared = box, self._kind == "mask"
         window = ((y0, y1), (x0, x1))
         with gdal_errors(self.path), handles.lend(self._key(self._overviews[level])) as dataset:
-            found = dataset.dataset_mask(window=window) if shared else dataset.read_masks(window=window)
+            found = (
+                dataset.dataset_mask(window=window) if shared else dataset.read_masks(window=window)
+            )
         masks: npt.NDArray[np.bool_] = np.atleast_3d(found.T).transpose(1, 0, 2) != 0
         return masks
 

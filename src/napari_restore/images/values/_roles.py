@@ -25,7 +25,9 @@ Kind = Literal["light", "auxiliary", "unknown"]
 LIGHT = (
     "red", "green", "blue", "nir", "rededge", "swir", "coastal", "cirrus", "thermal", "pan", "gray",
 )  # fmt: skip
-AUXILIARY = ("class", "mask", "quality", "probability", "angle", "height", "aerosol", "index")
+AUXILIARY = (
+    "class", "label", "mask", "quality", "probability", "angle", "height", "aerosol", "index",
+)  # fmt: skip
 """Roles of bands that show no light; several bands may have the same one."""
 ROLES = (*LIGHT, "alpha", *AUXILIARY)
 
@@ -56,7 +58,8 @@ _AUXILIARY_WORDS = (
     ("quality", r"\bstate ?(1km|500m|qa)\b|\bfmask\b|\budm2?\b"),
     ("mask", r"mask\b|\bmsk\b"),
     ("quality", r"\bst (atran|cdist|drad|emis|emsd|trad|urad)\b"),
-    ("class", r"\bscl\b|\bclass(es|ification|ified)?\b|\bland ?cover\b|\blabels?\b|\bcategor(y|ies)\b"),
+    ("class", r"\bscl\b|\bclass(es|ification|ified)?\b|\bland ?cover\b|\bcategor(y|ies)\b"),
+    ("label", r"\blabels?\b"),
     ("angle", r"\bangles?\b|zenith|azimuth|\b[sv][az]a\b|\bincidence\b"),
     ("height", r"\bd[est]m\b|\belevation\b|\baltitude\b|\bslope\b|\baspect\b|\bheight\b"),
     ("aerosol", r"\baerosol optical\b|\bao[td]\b|\bwvp\b|\batmos(pheric)? opacity\b"),

@@ -230,16 +230,15 @@ def sensor_of(
         return replace(sensor, **_LEVEL2)  # type: ignore[arg-type]
     if key == "sentinel2":
         return _sentinel(file_name, tags or {}, any_name=True) or replace(
-            sensor, reason="Sentinel-2: DN 0, as no baseline 04.00 or date since 2022-01-25 is named"
+            sensor,
+            reason="Sentinel-2: DN 0, as no baseline 04.00 or date since 2022-01-25 is named",
         )
     if key in LANDSATS and re.search(r"_SR_BAND\d", file_name.upper()):
         return replace(sensor, **_COLLECTION1)  # type: ignore[arg-type]
     return sensor
 
 
-def product_of(
-    file_name: str, tags: Tags, bands: Sequence[str | None] = ()
-) -> Sensor | None:
+def product_of(file_name: str, tags: Tags, bands: Sequence[str | None] = ()) -> Sensor | None:
     """Return the preset whose zero the names decide, whatever sensor the user names; else None.
 
     That is Landsat Level-2, by the names of its bands (``SR_B4``, ``ST_B10``), and Sentinel-2 from
@@ -298,7 +297,9 @@ def _sentinel(file_name: str, tags: Tags, *, any_name: bool = False) -> Sensor |
         dates += map(int, re.findall(r"(?<!\d)(20[12]\d(?:0[1-9]|1[0-2])[0-3]\d)(?!\d)", short))
     if any_name or "SENTINEL-2" in values.get("SPACECRAFT_NAME", "").upper():
         made = (values.get(key, "") for key in ("GENERATION_TIME", "PRODUCT_START_TIME"))
-        dates += [int(match[1] + match[2] + match[3]) for text in made if (match := _ISO.match(text))]
+        dates += [
+            int(match[1] + match[2] + match[3]) for text in made if (match := _ISO.match(text))
+        ]
     if not dates:
         return None
     return since if max(dates) >= _OFFSET_SINCE else before

@@ -64,8 +64,9 @@ def beside_nodata(nodata: float, dtype: np.dtype[Any]) -> tuple[Any, Any]:
     """
     if dtype.kind == "f":
         low, high = nodata_bounds(nodata, dtype)
-        down = np.nextafter(dtype.type(low), dtype.type(-np.inf))
-        up = np.nextafter(dtype.type(high), dtype.type(np.inf))
+        with np.errstate(over="ignore"):
+            down = np.nextafter(dtype.type(low), dtype.type(-np.inf))
+            up = np.nextafter(dtype.type(high), dtype.type(np.inf))
         ends: tuple[float, float] = -np.inf, np.inf
     else:
         down, up = int(nodata) - 1, int(nodata) + 1
