@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 
 from napari_restore.engine._region import Region
-
 from napari_restore.engine.masks._gradient import GradientMask
 from napari_restore.engine.masks._mask_level import mask_at_level
 from napari_restore.engine.masks._mask_strength import (

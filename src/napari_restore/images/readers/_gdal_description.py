@@ -17,7 +17,11 @@ from napari_restore.images._georeference import (
 )
 from napari_restore.images._profile import Masks, Profile, Tags
 from napari_restore.images.files._exif import PhotoTags
-from napari_restore.images.values._sensors import detect_sensor, is_reflectance_product
+from napari_restore.images.values._sensors import (
+    detect_sensor,
+    is_level2,
+    is_reflectance_product,
+)
 from napari_restore.images.values._validity import Nodata, as_dtype
 
 PHOTO_DRIVERS = ("JPEG", "PNG", "WEBP", "GTiff")
@@ -157,7 +161,8 @@ def profile_of(
         palette_expanded=palette,
         cmyk_converted=cmyk,
         is_photo=dataset.driver in PHOTO_DRIVERS and not placed and bool(photo.icc or photo.exif),
-        is_reflectance=is_reflectance_product(name, tags),
+        is_reflectance=is_reflectance_product(name, tags)
+        or is_level2(name, per_band["descriptions"]),
         sensor=detect_sensor(name, tags),
         **per_band,
     )

@@ -98,7 +98,7 @@ class Bands:
 
     @cached_property
     def kinds(self) -> tuple[Kind, ...]:
-        """``light``: reflectance or radiance; ``auxiliary``: classes, bits, angles, alpha …"""
+        """``light`` is reflectance or radiance; ``auxiliary`` are classes, bits, angles and alpha."""
         return tuple(map(_kind, self.roles, self.wavelengths))
 
     @cached_property
