@@ -124,7 +124,7 @@ def _preset_zeros(
         top = np.inf if image.dtype.kind == "f" else float(np.iinfo(image.dtype).max)
     if top <= preset.black:
         return zeros, None
-    return np.array([preset.zero(name) for name in image.descriptions]), reason
+    return np.array([preset.zero(name or image.name) for name in image.descriptions]), reason
 
 
 def _white(

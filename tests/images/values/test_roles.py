@@ -294,11 +294,13 @@ def test_zero_of_sentinel_2_by_names(file: str, black: float | None) -> None:
 @pytest.mark.parametrize(
     ("tags", "black"),
     [
-        ({"PROCESSING_BASELINE": "05.11"}, 1000),
-        ({"PROCESSING_BASELINE": "N0511"}, 1000),
-        ({"PROCESSING_BASELINE": "0400"}, 1000),
-        ({"PROCESSING_BASELINE": "03.01"}, None),
-        ({"PROCESSING_BASELINE": "unknown"}, None),
+        ({"PROCESSING_BASELINE": "05.11", "SPACECRAFT_NAME": "Sentinel-2B"}, 1000),
+        ({"PROCESSING_BASELINE": "N0511", "SPACECRAFT_NAME": "Sentinel-2B"}, 1000),
+        ({"PROCESSING_BASELINE": "0400", "PRODUCT_TYPE": "S2MSI2A"}, 1000),
+        ({"PROCESSING_BASELINE": "03.01", "PRODUCT_TYPE": "S2MSI2A"}, None),
+        ({"PROCESSING_BASELINE": "unknown", "PRODUCT_TYPE": "S2MSI2A"}, None),
+        # Of another satellite.
+        ({"PROCESSING_BASELINE": "05.11", "SPACECRAFT_NAME": "Sentinel-3A"}, None),
         ({"SPACECRAFT_NAME": "Sentinel-2B", "GENERATION_TIME": "2025-03-02T10:47:53Z"}, 1000),
         ({"GENERATION_TIME": "2025-03-02T10:47:53Z"}, None),
     ],

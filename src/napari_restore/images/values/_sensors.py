@@ -54,7 +54,7 @@ class Sensor:
 
         Temperatures (``ST_B10``) have none.
         """
-        return 0.0 if name and name.strip().upper().startswith("ST_") else self.black
+        return 0.0 if name and re.search(r"(?:^|_)ST_", name.strip().upper()) else self.black
 
     def of_count(self, count: int) -> tuple[SensorBand, ...] | None:
         """Return the bands of a usual file with `count` of them."""
@@ -285,21 +285,23 @@ def _sentinel(file_name: str, tags: Tags, *, any_name: bool = False) -> Sensor |
     before, since = SENSORS["sentinel2"], SENSORS["sentinel2-04.00"]
     text = file_name.replace("\\", "/").upper()
     ours = [part for part in text.split("/") if re.search(_SENTINEL, part)]
-    baseline = re.search(r"_N(\d{4})_R\d{3}", text)
-    values = {key.upper(): value for space in tags.values() for key, value in space.items()}
-    tagged = re.fullmatch(r"N?(\d{2})\.?(\d{2})", values.get("PROCESSING_BASELINE", "").strip())
-    if baseline or tagged:
-        number = int(baseline[1]) if baseline else int(tagged[1] + tagged[2])  # type: ignore[index]
-        return since if number >= 400 else before
+    values = {
+        key.upper(): text[:4096].upper() for tag in tags.values() for key, text in tag.items()
+    }
+    tagged = any(re.search(r"SENTINEL-2|\bS2[ABCD]?_?MSI", value) for value in values.values())
+    if not (ours or tagged or any_name):
+        return None
+    baseline = re.search(r"_N(\d{2})(\d{2})_R\d{3}", text) or re.fullmatch(
+        r"N?(\d{2})\.?(\d{2})", values.get("PROCESSING_BASELINE", "").strip()
+    )
+    if baseline is not None:
+        return since if int(baseline[1]) >= 4 else before
     dates = [int(date) for part in ours for date in re.findall(r"(?<!\d)(20\d{6})T\d{6}", part)]
     if any_name:
         short = re.sub(r"(?<=\d)-(?=\d\d(?!\d))", "", text.rpartition("/")[2])
         dates += map(int, re.findall(r"(?<!\d)(20[12]\d(?:0[1-9]|1[0-2])[0-3]\d)(?!\d)", short))
-    if any_name or "SENTINEL-2" in values.get("SPACECRAFT_NAME", "").upper():
-        made = (values.get(key, "") for key in ("GENERATION_TIME", "PRODUCT_START_TIME"))
-        dates += [
-            int(match[1] + match[2] + match[3]) for text in made if (match := _ISO.match(text))
-        ]
+    made = (values.get(key, "") for key in ("GENERATION_TIME", "PRODUCT_START_TIME"))
+    dates += [int("".join(match.groups())) for text in made if (match := _ISO.match(text))]
     if not dates:
         return None
     return since if max(dates) >= _OFFSET_SINCE else before
