@@ -106,9 +106,8 @@ def _check_codes(raster: Image) -> None:
         raise BadMask(
             f"{name} holds codes from {codes.least} to {codes.largest}, and which of them to exclude "
             "is not known.",
-            "Write those as 1 and the others as 0: gdal_calc.py -A "
-            f'{name} --calc="(A & 24) > 0" --outfile mask.tif takes bits 3 and 4, cloud and shadow '
-            'of Landsat; --calc="A == 9" one class.',
+            'Write those as 1, the others as 0: gdal_calc.py --calc="(A & 24) > 0" --outfile mask.tif '
+            f"-A {name} takes bits 3 and 4, cloud and shadow of Landsat; A == 9 takes one class.",
         )
 
 
