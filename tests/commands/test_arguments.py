@@ -7,9 +7,10 @@ from types import SimpleNamespace
 import pytest
 
 from napari_restore.commands import _arguments
-from napari_restore.commands._arguments import box_of_projwin, load_model, plan_arguments
+from napari_restore.commands._arguments import boxes_of_projwin, load_model, plan_arguments
 from napari_restore.commands._parser import build_parser
 from napari_restore.errors import BadModel, BadRegion, InputError
+from napari_restore.images import Georeference
 
 WORDS = ["plan", "a.tif", "--model", "dcp"]
 
@@ -19,30 +20,30 @@ def parse(*words):
 
 
 def image(transform=None, height=60, width=80):
-    georeference = None if transform is None else SimpleNamespace(transform=transform)
+    georeference = None if transform is None else Georeference(transform=transform)
     return SimpleNamespace(name="a", georeference=georeference, height=height, width=width)
 
 
 def test_projwin_north_up():
     # 10 m pixels, top left corner at x 500000, y 4000000.
     placed = image((10, 0, 500_000, 0, -10, 4_000_000))
-    assert box_of_projwin([500_030, 3_999_950, 500_100, 3_999_900], placed) == (5, 3, 10, 10)
+    assert boxes_of_projwin([500_030, 3_999_950, 500_100, 3_999_900], placed) == [(5, 3, 10, 10)]
 
 
 def test_projwin_south_up():
     placed = image((10, 0, 500_000, 0, 10, 4_000_000))
-    assert box_of_projwin([500_030, 4_000_100, 500_100, 4_000_050], placed) == (5, 3, 10, 10)
+    assert boxes_of_projwin([500_030, 4_000_100, 500_100, 4_000_050], placed) == [(5, 3, 10, 10)]
 
 
 def test_projwin_goes_to_the_nearest_pixel_edge():
     placed = image((0.1, 0, 7.3, 0, -0.1, 45.7))
-    assert box_of_projwin([7.6, 45.4, 7.94, 45.06], placed) == (3, 3, 6, 6)
+    assert boxes_of_projwin([7.6, 45.4, 7.94, 45.06], placed) == [(3, 3, 6, 6)]
 
 
 def test_projwin_in_a_rotated_image_is_the_box_around_its_corners():
     half = math.sqrt(0.5)
     placed = image((half, half, 0, half, -half, 0))  # turned by 45°
-    y0, x0, y1, x1 = box_of_projwin([0, 10, 10, -10], placed)
+    ((y0, x0, y1, x1),) = boxes_of_projwin([0, 10, 10, -10], placed)
     corners = [(half * x + half * y, half * x - half * y) for x in (0, 10) for y in (10, -10)]
     columns, rows = zip(*corners, strict=True)
     assert (x0, x1) == (round(min(columns)), round(max(columns)))
@@ -51,7 +52,7 @@ def test_projwin_in_a_rotated_image_is_the_box_around_its_corners():
 
 def test_projwin_needs_a_map():
     with pytest.raises(BadRegion, match="--srcwin"):
-        box_of_projwin([0, 1, 1, 0], image())
+        boxes_of_projwin([0, 1, 1, 0], image())
 
 
 def test_srcwin_is_x_y_width_height():

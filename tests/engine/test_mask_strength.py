@@ -141,12 +141,10 @@ def test_strength_of_a_value(dtype, value, strength):
 
 def test_the_largest_value_is_looked_up_once(monkeypatch):
     looked = []
-    largest = mask_module._largest
-    monkeypatch.setattr(mask_module, "_binary", {})
-    monkeypatch.setattr(
-        mask_module, "_largest", lambda mask, box: looked.append(box) or largest(mask, box)
-    )
+    monkeypatch.setattr(mask_module, "_codes", {})
     mask = nr.open_image(np.ones(SIZE, np.uint8))
+    read = mask.read
+    monkeypatch.setattr(mask, "read", lambda box: looked.append(box) or read(box))
     for _ in range(3):
         RasterMask(mask, mask)
     assert len(looked) == 1
@@ -282,3 +280,47 @@ def test_polygons_come_from_geojson(tmp_path, image):
     np.testing.assert_array_equal(
         open_mask(path, image).read(WHOLE), PolygonMask([POLYGON], *SIZE).read(WHOLE)
     )
+
+
+# -- longitudes ---------------------------------------------------------------------------
+
+GLOBES = {"west": -180.0, "east": 0.0, "far": -360.0}
+PACIFIC = (0.6, 0.0, 140.0, 0.0, -0.6, 30.0)
+"""100 columns from 140 to 200 degrees."""
+
+
+@pytest.mark.parametrize("west", GLOBES.values(), ids=GLOBES)
+def test_a_mask_of_the_globe_on_an_image_across_the_antimeridian(write, west):
+    values = blob(60, 600)
+    globe = write("globe.tif", values, (0.6, 0, west, 0, -0.6, 30), "EPSG:4326")
+    image = nr.open_image(write("pacific.tif", np.zeros((60, 100), np.uint8), PACIFIC, "EPSG:4326"))
+    columns = np.floor((140 + 0.6 * (np.arange(100) + 0.5) - west) % 360 / 0.6).astype(int)
+    read = open_mask(globe, image).read(Region(0, 0, 60, 100))
+    np.testing.assert_array_equal(read, values[:, columns])
+
+
+@pytest.mark.parametrize("west", GLOBES.values(), ids=GLOBES)
+def test_a_mask_across_the_antimeridian_on_an_image_of_the_globe(write, west):
+    values = blob(60, 100)
+    mask = write("pacific.tif", values, PACIFIC, "EPSG:4326")
+    pixels = np.zeros((60, 600), np.uint8)
+    image = nr.open_image(write("globe.tif", pixels, (0.6, 0, west, 0, -0.6, 30), "EPSG:4326"))
+    columns = np.floor((140 + 0.6 * (np.arange(100) + 0.5) - west) % 360 / 0.6).astype(int)
+    expected = np.zeros((60, 600), np.float32)
+    expected[:, columns] = values
+    strength = open_mask(mask, image)
+    np.testing.assert_array_equal(strength.read(Region(0, 0, 60, 600)), expected)
+
+
+def test_a_mask_in_a_system_of_the_pacific_covers_its_place_in_degrees(write):
+    # 170 to 190 degrees in EPSG:3832, whose centre is at 150.
+    step = 222638.98
+    mask = write(
+        "mask.tif", np.ones((5, 10), np.uint8), (step, 0, 2226389.8, 0, -step, 0), "EPSG:3832"
+    )
+    image = nr.open_image(write("pacific.tif", np.zeros((60, 100), np.uint8), PACIFIC, "EPSG:4326"))
+    strength = open_mask(mask, image)
+    covered = np.flatnonzero(strength.read(Region(0, 0, 60, 100)).any(axis=0))
+    assert (covered[0], covered[-1]) == (50, 82)
+    assert strength.bounds.x0 < 51
+    assert strength.bounds.x1 > 82

@@ -148,30 +148,20 @@ def region_of(options: Namespace, image: Any) -> Any:
     if options.srcwin is not None:
         return [api.Region.from_xywh(*box) for box in options.srcwin]
     if options.projwin is not None:
-        return [api.Region(*box_of_projwin(options.projwin, image))]
+        return [api.Region(*box) for box in boxes_of_projwin(options.projwin, image)]
     return api.common_region(image) if options.crop and not options.mask else None
 
 
-def box_of_projwin(window: Sequence[float], image: Any) -> tuple[int, int, int, int]:
-    """Return the pixels (y0, x0, y1, x1) of a window (ulx, uly, lrx, lry) in map coordinates.
-
-    Edges are rounded to pixel edges; for a rotated image it is the bounding box of the window's
-    four corners.
-    """
+def boxes_of_projwin(window: Sequence[float], image: Any) -> list[tuple[int, int, int, int]]:
+    """Return the pixels (y0, x0, y1, x1) of a window (ulx, uly, lrx, lry) in map coordinates."""
     georeference = image.georeference
     if georeference is None or georeference.transform is None:
         raise BadRegion(
             f"{image.name} is not georeferenced, so --projwin has no meaning.",
             "Give the region in pixels with --srcwin.",
         )
-    a, b, c, d, e, f = tuple(georeference.transform)[:6]
-    determinant = a * e - b * d
-    rows, columns = [], []
-    for x in (window[0], window[2]):
-        for y in (window[1], window[3]):
-            columns.append((e * (x - c) - b * (y - f)) / determinant)
-            rows.append((a * (y - f) - d * (x - c)) / determinant)
-    return round(min(rows)), round(min(columns)), round(max(rows)), round(max(columns))
+    boxes: list[tuple[int, int, int, int]] = georeference.boxes(window, (image.height, image.width))
+    return boxes
 
 
 def confirm(question: str) -> bool:

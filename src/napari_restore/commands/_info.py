@@ -111,7 +111,8 @@ def _values(data: Mapping[str, Any]) -> list[str]:
     black = f"{blacks[0]:g}" if len(set(blacks)) == 1 else ", ".join(f"{v:g}" for v in blacks)
     white = "unknown" if data["white"] is None else f"{data['white']:g}"
     nodata = NONE if data["nodata"] is None else _number(data["nodata"])
-    masked = "" if data["masks"] in ("none", "nodata") else f", validity by {data['masks']}"
+    marks = {"bands": "nodata or mask of each band"}.get(data["masks"], data["masks"])
+    masked = "" if marks in ("none", "nodata") else f", validity by {marks}"
     lines = [
         _field("nodata", nodata + masked),
         _field("black", f"{black} ({data['black_reason']})"),

@@ -28,7 +28,12 @@ def notes_after(planned: Any, record: Mapping[str, Any]) -> list[str]:
     image = planned.part or planned.image
     # With another nodata value, a mask or alpha the share includes pixels other than NaN.
     undeclared = image.nodata is None or math.isnan(image.nodata)
-    if 0 < invalid and image.dtype.kind == "f" and undeclared and image.profile.masks != "mask":
+    if (
+        0 < invalid
+        and image.dtype.kind == "f"
+        and undeclared
+        and image.profile.masks not in ("mask", "bands")
+    ):
         notes.append("Pixels with NaN or infinity are kept as they are.")
     if count := measured.get("not_finite_pixels"):
         notes.append(

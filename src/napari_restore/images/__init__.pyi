@@ -1,6 +1,6 @@
-from ._black_white import needs_percentile, resolve_radiometry
+from ._black_white import needs_percentile, note_of_zero, resolve_radiometry
 from ._describe import describe
-from ._georeference import ControlPoint, Georeference
+from ._georeference import ControlPoint, Georeference, turns_onto
 from ._image import Image, open_image
 from ._profile import Profile
 from ._source import Box, Level, Source
@@ -35,7 +35,7 @@ from .masks._inline import is_inline
 from .masks._vector import rasterise, read_gradient, read_polygons
 from .readers._array import ArrayReader
 from .values._radiometry import Radiometry
-from .values._roles import ROLES, parse_bands
+from .values._roles import ROLES, auxiliary_role, parse_bands
 from .values._sensors import SENSORS, Sensor, sensor_of
 from .values._validity import default_fill
 
@@ -62,6 +62,7 @@ __all__ = [
     "Source",
     "adopt_zarr",
     "attach_pyramid",
+    "auxiliary_role",
     "bracket_of",
     "brackets_among",
     "cache_dir",
@@ -90,6 +91,7 @@ __all__ = [
     "mark_use",
     "names_address",
     "needs_percentile",
+    "note_of_zero",
     "open_image",
     "owner_in",
     "parse_bands",
@@ -102,6 +104,7 @@ __all__ = [
     "sensor_of",
     "srgb_of_light",
     "trim_cache",
+    "turns_onto",
     "upload",
     "upright_exif",
     "users_of",

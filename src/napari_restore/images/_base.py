@@ -20,6 +20,8 @@ from napari_restore.images.values._edges import (
     lacks_a_band,
     may_lack_a_band,
 )
+from napari_restore.images.values._roles import Bands
+from napari_restore.images.values._sensors import Sensor, product_of, sensor_of
 from napari_restore.images.values._working_space import WorkingSpace
 
 Array = npt.NDArray[Any]
@@ -37,8 +39,8 @@ class ImageBase(ABC):
     name: str
     path: Path | None
     sensor: str | None
-    roles: tuple[str | None, ...]
-    wavelengths: tuple[float | None, ...]
+    described: Bands
+    """Roles, wavelengths and kinds of the bands."""
     planned_levels: tuple[Level, ...]
     """Size and chunks of all levels, built or not; fixed from the start."""
     progressive: bool
@@ -71,6 +73,10 @@ class ImageBase(ABC):
     @abstractmethod
     def read_valid(self, box: Box, level: int = 0) -> npt.NDArray[np.bool_]:
         """Return which pixels of `box` are valid, a new (h, w) array."""
+
+    def read_band_valid(self, box: Box) -> npt.NDArray[np.bool_]:
+        """Return which values of `box` of level 0 their own bands call valid, a new (h, w, C) array."""
+        return self.reader.band_valid_in(0, box, self.read(box))
 
     @abstractmethod
     def read_landed(self, box: Box, level: int = 0) -> Array:
@@ -178,10 +184,32 @@ class ImageBase(ABC):
     def descriptions(self) -> tuple[str | None, ...]:
         return self.profile.descriptions or (None,) * self.bands
 
-    @cached_property
+    @property
+    def roles(self) -> tuple[str | None, ...]:
+        return self.described.roles
+
+    @property
+    def wavelengths(self) -> tuple[float | None, ...]:
+        """Nanometres."""
+        return self.described.wavelengths
+
+    @property
     def data_bands(self) -> tuple[int, ...]:
-        """All bands but alpha."""
-        return tuple(b for b, role in enumerate(self.roles) if role != "alpha")
+        """All bands but alpha and auxiliary ones (classes, masks, bits, angles …)."""
+        return self.described.data
+
+    @property
+    def preset(self) -> Sensor | None:
+        """The sensor that the user named, or the product whose zero its names decide."""
+        name, tags = str(self.path or ""), self.profile.tags
+        if self.sensor is None:
+            return product_of(name, tags, self.descriptions)
+        return sensor_of(self.sensor, name, tags, self.descriptions)
+
+    @property
+    def zero_of_names(self) -> float | None:
+        """The zero of `preset`, which depends on more than the pixels; None without one."""
+        return None if self.preset is None else self.preset.black
 
     @property
     def is_display(self) -> bool:

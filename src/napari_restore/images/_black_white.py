@@ -10,7 +10,7 @@ import numpy.typing as npt
 from napari_restore.errors import BadParameter, option
 from napari_restore.images._base import ImageBase
 from napari_restore.images.values._radiometry import Radiometry
-from napari_restore.images.values._sensors import Sensor, sensor_of
+from napari_restore.images.values._sensors import Sensor
 
 WHITE_PERCENTILE = 99.9
 Percentile = Callable[[float], float]
@@ -22,15 +22,14 @@ def resolve_radiometry(
     percentile: Percentile | None = None,
     black: float | Sequence[float] | None = None,
     white: float | None = None,
-    sensor: str | None = None,
 ) -> Radiometry:
     """Return black and white of `image`, and how they were determined.
 
     `percentile` gives the value below which that many percent of the image's data bands lie; needed
     where `needs_percentile` is true. Raises `BadParameter`.
     """
-    preset = _preset(image, sensor)
-    blacks, black_reason = _black(image, black, preset)
+    preset = image.preset
+    blacks, black_reason = _black(image, black, preset, percentile)
     top, white_reason = _white(image, white, preset, percentile)
     highest = float(blacks[list(image.data_bands)].max()) if image.data_bands else 0.0
     if top <= highest:
@@ -45,22 +44,42 @@ def resolve_radiometry(
 
 
 def needs_percentile(
-    image: ImageBase, white: float | None = None, sensor: str | None = None
+    image: ImageBase, white: float | None = None, black: float | Sequence[float] | None = None
 ) -> bool:
     """Return whether `resolve_radiometry` needs the values of the whole image."""
+    preset = image.preset
+    if black is None and image.known_range is None and _may_be_scaled(image, preset):
+        return True
     if white is not None:
         return False
-    preset = _preset(image, sensor)
     return (preset is None or preset.white is None) and _known_white(image) is None
 
 
-def _preset(image: ImageBase, sensor: str | None) -> Sensor | None:
-    name = sensor or image.sensor
-    return None if name is None else sensor_of(name, str(image.path or ""), image.profile.tags)
+def note_of_zero(image: ImageBase, black: float | None) -> str | None:
+    """Return the note of a zero that the image's names decide, where the user named none."""
+    profile, preset = image.profile, image.preset
+    scaled = any(profile.offsets) or any(scale != 1 for scale in profile.scales)
+    if black is not None or image.sensor is not None or preset is None or scaled:
+        return None
+    if _preset_zeros(image, preset, None)[1] is None:
+        return None
+    integers = "" if image.dtype.kind != "f" else " where values reach it"
+    return (
+        f"Zero is {preset.black:.0f}{integers}, as its names say ({preset.reason}); use "
+        f"{option('black', 0)} if it was subtracted already."
+    )
+
+
+def _may_be_scaled(image: ImageBase, preset: Sensor | None) -> bool:
+    """Return whether values may be reflectance already, and not the integers of `preset`."""
+    return preset is not None and bool(preset.black) and image.dtype.kind == "f"
 
 
 def _black(
-    image: ImageBase, given: float | Sequence[float] | None, preset: Sensor | None
+    image: ImageBase,
+    given: float | Sequence[float] | None,
+    preset: Sensor | None,
+    percentile: Percentile | None,
 ) -> tuple[npt.NDArray[np.float64], str]:
     count = image.bands
     if given is not None:
@@ -71,14 +90,41 @@ def _black(
             )
         return np.broadcast_to(values, (count,)).copy(), "as given"
     profile = image.profile
+    zeros, reason = _preset_zeros(image, preset, percentile)
     if any(s != 1 for s in profile.scales) or any(o != 0 for o in profile.offsets):
-        pairs = zip(profile.scales, profile.offsets, strict=True)
-        return np.array([-o / s if s else 0.0 for s, o in pairs]), "the file's scale and offset"
-    if preset is not None:
-        return np.full(count, preset.black), preset.reason
+        scaled = zip(profile.scales, profile.offsets, zeros, strict=True)
+        # A band without scale and offset may be one of another kind beside those with them.
+        own = [z if (s, o) == (1, 0) else -o / s if s else 0.0 for s, o, z in scaled]
+        return np.array(own), "the file's scale and offset"
+    if reason is not None:
+        return zeros, reason
     if image.dtype.kind == "f":
         return np.zeros(count), "zero of a float image"
     return np.zeros(count), "physical zero of integers"
+
+
+def _preset_zeros(
+    image: ImageBase, preset: Sensor | None, percentile: Percentile | None
+) -> tuple[npt.NDArray[np.float64], str | None]:
+    """Return the zero of each band by `preset`, and the reason; None where it is not in force.
+
+    Values that never reach it are scaled already, or another product of the sensor.
+    """
+    zeros = np.zeros(image.bands)
+    if preset is None:
+        return zeros, None
+    reason = preset.reason
+    if _may_be_scaled(image, preset):
+        reason += "; floats below it are scaled, and have 0"
+        if image.known_range is not None:
+            top = image.known_range[1]
+        else:
+            top = np.inf if percentile is None else percentile(100)
+    else:
+        top = np.inf if image.dtype.kind == "f" else float(np.iinfo(image.dtype).max)
+    if top <= preset.black:
+        return zeros, None
+    return np.array([preset.zero(name or image.name) for name in image.descriptions]), reason
 
 
 def _white(

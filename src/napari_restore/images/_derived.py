@@ -20,7 +20,7 @@ from napari_restore.images.readers._exposed import ExposedReader, LightReader
 from napari_restore.images.readers._raw import RawReader
 from napari_restore.images.readers._registered import RegisteredReader
 from napari_restore.images.readers._selected import SelectedReader
-from napari_restore.images.values._roles import Bands, named_roles, parse_bands
+from napari_restore.images.values._roles import GivenBands, parse_bands
 from napari_restore.images.values._working_space import working_space_of
 
 
@@ -91,7 +91,7 @@ class DerivedImages(ImageBase):
         """Return these pixels by a reader that changes them, with what is known of their bands."""
         frame = type(self)(reader, spec=spec)
         frame.sensor, frame.path, frame.notes = self.sensor, self.path, list(self.notes)
-        frame.roles, frame.wavelengths = self.roles, self.wavelengths
+        frame.described = self.described
         return frame
 
     def balanced(self, balance: Sequence[float]) -> Self:
@@ -106,7 +106,7 @@ class DerivedImages(ImageBase):
                 "Choose the RAW photo itself.",
             )
         frame = type(self)(RawReader(self.reader.path, balance=balance), spec=spec)
-        frame.sensor, frame.roles, frame.wavelengths = self.sensor, self.roles, self.wavelengths
+        frame.sensor, frame.described = self.sensor, self.described
         return frame
 
     def as_light(self) -> Self:
@@ -135,7 +135,7 @@ class DerivedImages(ImageBase):
         frame = type(self)(LightReader(self, ev, curve), spec=self.spec)
         frame.path, frame.notes = self.path, list(self.notes)
         frame.full, frame.scale = self.full, self.scale
-        frame.roles, frame.wavelengths = self.roles, self.wavelengths
+        frame.described = self.described
         return frame
 
     @property
@@ -187,8 +187,7 @@ class DerivedImages(ImageBase):
             spec = {**self.spec, "select": [earlier[number] for number in chosen]}
         part = type(self)(SelectedReader(self.reader, chosen, self.roles), spec=spec)
         part.sensor, part.path, part.notes = self.sensor, self.path, list(self.notes)
-        part.roles = tuple(self.roles[number] for number in chosen)
-        part.wavelengths = tuple(self.wavelengths[number] for number in chosen)
+        part.described = self.described.of(chosen)
         if self.working_space is not None:
             part.working_space = working_space_of(part.profile, part.roles, part.dtype)[0]
         part.known_range = self.known_range
@@ -197,7 +196,7 @@ class DerivedImages(ImageBase):
     def _companions(self, change: Callable[[Self], Self]) -> Companions[Self] | None:
         return None if self.companions is None else self.companions.map(change)
 
-    def with_roles(self, bands: Bands) -> Self:
+    def with_roles(self, bands: GivenBands) -> Self:
         """Return the same pixels with the roles of `bands`, numbers from 1.
 
         Roles of the other bands stay. Shares files and caches with this image and has a `spec` of
@@ -207,10 +206,14 @@ class DerivedImages(ImageBase):
         # Not `copy.copy`: that opens the file again, which an array does not have.
         named = type(self).__new__(type(self))
         named.__dict__.update(self.__dict__)
-        named.__dict__.pop("data_bands", None)
-        named.roles = named_roles(self.roles, given)
+        named.described = self.described.named(given)
         if isinstance(self.reader, ArrayReader) and self.source is self.reader:
             named.reader = named.source = self.reader.with_roles(named.roles)
+        reader = named.reader.counting(named.data_bands)
+        if reader is not named.reader:
+            # Other bands make pixels valid now, in its cached levels as well.
+            named.reader = named.source = reader
+            named.pyramid = None
         named.full = None if self.full is None else self.full.with_roles(bands)
         if self.spec is not None:
             # A file's bands are counted before some of them are selected.
@@ -258,7 +261,7 @@ class DerivedImages(ImageBase):
         view = type(self)(LevelReader(self, number, scale), spec=spec)
         view.full, view.scale = self, scale
         view.sensor, view.path = self.sensor, self.path
-        view.roles, view.wavelengths = self.roles, self.wavelengths
+        view.described = self.described
         view.notes, view.working_space = list(self.notes), self.working_space
         view.known_range = self.known_range
         return view._among(self._companions(lambda frame: frame.level_view(number)))

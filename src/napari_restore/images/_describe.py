@@ -32,10 +32,14 @@ def describe(
         "size": [image.height, image.width],
         "dtype": image.dtype.name,
         "bands": [
-            {"number": band + 1, "role": role, "wavelength_nm": wave, "description": text}
-            for band, (role, wave, text) in enumerate(
-                zip(image.roles, image.wavelengths, image.descriptions, strict=True)
-            )
+            {
+                "number": band + 1,
+                "kind": image.described.kinds[band],
+                "role": image.roles[band],
+                "wavelength_nm": image.wavelengths[band],
+                "description": image.descriptions[band],
+            }
+            for band in range(image.bands)
         ],
         "levels": [list(shape) for shape in image.level_shapes],
         "stored_levels": image.stored_levels,
@@ -85,7 +89,7 @@ def _range(
     black: float | None,
     white: float | None,
 ) -> dict[str, Any]:
-    waits = percentile is None and needs_percentile(image, white)
+    waits = percentile is None and needs_percentile(image, white, black)
     known = (lambda _: 1e300) if waits else percentile
     radiometry = resolve_radiometry(image, percentile=known, black=black, white=white)
     return {

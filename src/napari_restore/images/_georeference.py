@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 Transform = tuple[float, float, float, float, float, float]
+LEAST = 1e-9
+"""Degrees of longitude that two areas must share to overlap."""
 IDENTITY: Transform = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 
 
@@ -89,6 +92,41 @@ class Georeference:
             ]
         )
 
+    def longitudes(self, size: tuple[int, int]) -> tuple[float, float] | None:
+        """Return the least and largest longitude of an image of `size` (height, width).
+
+        They may lie beyond ±180. None where coordinates are no longitudes.
+        """
+        if self.transform is None or self.units != "degree":
+            return None
+        corners = [self.to_world(x, y)[0] for x in (0, size[1]) for y in (0, size[0])]
+        return min(corners), max(corners)
+
+    def boxes(
+        self, window: Sequence[float], size: tuple[int, int]
+    ) -> list[tuple[int, int, int, int]]:
+        """Return the pixels (y0, x0, y1, x1) of a window (left, top, right, bottom) on the map.
+
+        `size` (height, width) is the image's. Edges are rounded to pixel edges; for a rotated image
+        it is the bounding box of the window's four corners. Longitudes count modulo 360, so that an
+        image of the globe may have two boxes; a window from 170 to -170 crosses the antimeridian.
+        """
+        left, top, right, bottom = window
+        longitudes = self.longitudes(size)
+        if longitudes is not None and left - right > 180:
+            right += 360
+        boxes = []
+        for turn in turns_onto(longitudes, min(left, right), max(left, right)):
+            corners = [self.to_pixel(x + turn, y) for x in (left, right) for y in (top, bottom)]
+            columns, rows = zip(*corners, strict=True)
+            edges = min(rows), min(columns), max(rows), max(columns)
+            y0, x0, y1, x1 = (round(edge) for edge in edges)
+            boxes.append((y0, x0, y1, x1))
+        if len(boxes) > 1:
+            # Each of them ends at the edge of the globe.
+            boxes = [(y0, max(0, x0), y1, min(size[1], x1)) for y0, x0, y1, x1 in boxes]
+        return boxes
+
     def to_world(self, column: float, row: float) -> tuple[float, float]:
         """Return (x, y) of a point counted from the top left corner of the first pixel."""
         a, b, c, d, e, f = self.transform or IDENTITY
@@ -100,6 +138,23 @@ class Georeference:
         determinant = a * e - b * d
         x, y = x - c, y - f
         return (e * x - b * y) / determinant, (a * y - d * x) / determinant
+
+
+def turns_onto(
+    longitudes: tuple[float, float] | None, low: float, high: float
+) -> tuple[float, ...]:
+    """Return what to add to the longitudes `low` … `high` so that they lie on an image.
+
+    Multiples of 360, several for an image of the whole globe; only 0 where `longitudes`, those of
+    the image, are None or nothing fits.
+    """
+    if longitudes is None or not math.isfinite(low + high):
+        return (0.0,)
+    west, east = longitudes
+    first, last = math.floor((west - high) / 360), math.ceil((east - low) / 360)
+    turns = (360.0 * number for number in range(first, last + 1))
+    fitting = tuple(t for t in turns if min(high + t, east) - max(low + t, west) > LEAST)
+    return fitting or (0.0,)
 
 
 def _shifted_rpcs(rpcs: Mapping[str, Any] | None, x0: int, y0: int) -> Mapping[str, Any] | None:

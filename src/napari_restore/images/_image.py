@@ -34,8 +34,8 @@ from napari_restore.images.readers._converted import ConvertedReader
 from napari_restore.images.readers._mosaic import MosaicReader
 from napari_restore.images.readers._registry import reader_of
 from napari_restore.images.readers._stack import StackReader
-from napari_restore.images.values._roles import Bands, resolve_roles
-from napari_restore.images.values._sensors import SENSORS, sensor_of
+from napari_restore.images.values._roles import GivenBands, describe_bands
+from napari_restore.images.values._sensors import SENSORS
 from napari_restore.images.values._working_space import WorkingSpace, working_space_of
 
 Array = npt.NDArray[Any]
@@ -55,7 +55,7 @@ class Image(DerivedImages):
         reader: Reader,
         *,
         spec: dict[str, Any] | None = None,
-        bands: Bands | None = None,
+        bands: GivenBands | None = None,
         sensor: str | None = None,
     ) -> None:
         self.reader = reader
@@ -73,25 +73,21 @@ class Image(DerivedImages):
         """True: `levels` show what is decoded so far of an untiled file and never wait for it."""
         self.planned_levels = planned_levels(reader)
         """Size and chunks of all levels, built or not; fixed from the start."""
-        preset = sensor_of(sensor, str(self.path or ""), self.profile.tags) if sensor else None
-        found = resolve_roles(
+        profile = self.profile
+        preset = self.preset
+        self.described = describe_bands(
             reader.bands,
-            self.profile.colorinterp,
-            self.profile.descriptions,
-            self.profile.wavelengths,
-            preset,
+            profile.colorinterp,
+            profile.descriptions,
+            profile.wavelengths,
+            preset if sensor is not None else None,
             bands,
+            band_tags=profile.band_tags,
+            units=profile.units,
         )
-        self.roles: tuple[str | None, ...] = found.roles
-        self.wavelengths: tuple[float | None, ...] = found.wavelengths
-        if sensor is None and self.profile.sensor and self.dtype != np.uint8:
-            detected = SENSORS[self.profile.sensor]
-            self.notes.append(
-                Message(
-                    f"Its name or tags name {detected.title}: {option('sensor', detected.id)} sets "
-                    "zero and bands."
-                )
-            )
+        self.reader = self.source = reader = reader.counting(self.data_bands)
+        if self.dtype != np.uint8:
+            self.notes += self._notes_on_sensor()
         if self.profile.is_reflectance:
             self.notes.append(
                 "It is a surface-reflectance product: "
@@ -127,6 +123,22 @@ class Image(DerivedImages):
         frames = [cls.from_spec(each) for each in others["images"]]
         bracket = image.with_companions(frames, others["reference"], others["exposures"])
         return bracket.as_light() if light else bracket
+
+    def _notes_on_sensor(self) -> list[str]:
+        """Return notes on what names decide or might decide; only what holds for these values."""
+        preset, detected, notes = self.preset, self.profile.sensor, []
+        if self.sensor is not None:
+            if preset is not None and not preset.bands:
+                notes.append(
+                    f"Its bands are named as those of Landsat Level-2, so the bands of {preset.title} "
+                    "are not used."
+                )
+            return notes
+        if detected is not None:
+            title, named = SENSORS[detected].title, option("sensor", detected)
+            sets = "zero and bands" if preset is None else "bands"
+            notes.append(Message(f"Its name or tags name {title}: {named} sets {sets}."))
+        return notes
 
     def level_scale(self, number: int) -> int | None:
         """Return the level-0 pixels along a side of one of level `number`.
@@ -292,7 +304,7 @@ def open_image(
     source: Pathlike | Sequence[Pathlike] | Any,
     *,
     stack: bool = False,
-    bands: Bands | None = None,
+    bands: GivenBands | None = None,
     sensor: str | None = None,
     select: Sequence[int] | None = None,
     level: int | None = None,
@@ -361,7 +373,7 @@ def _all_paths(items: Sequence[Any]) -> bool:
 def _open_paths(
     paths: Sequence[Pathlike],
     stack: bool,
-    bands: Bands | None,
+    bands: GivenBands | None,
     sensor: str | None,
     *,
     allow_outside: bool,

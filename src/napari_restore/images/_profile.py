@@ -8,7 +8,8 @@ from typing import Literal
 
 from napari_restore.images._display_curve import DisplayCurve
 
-Masks = Literal["none", "nodata", "alpha", "mask"]
+Masks = Literal["none", "nodata", "alpha", "mask", "bands"]
+"""How a file marks invalid pixels; ``bands``: each band has nodata or a mask of its own."""
 Tags = Mapping[str, Mapping[str, str]]
 """Namespace ("" is the default one) → name → text."""
 

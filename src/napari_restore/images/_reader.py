@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +15,8 @@ from napari_restore.images._georeference import Georeference
 from napari_restore.images._profile import Profile
 from napari_restore.images._source import Box, Level, Source, chunk_box
 from napari_restore.images.files._fingerprint import fingerprint_files
+from napari_restore.images.values._roles import describe_bands
+from napari_restore.images.values._validity import Nodata, valid_by_values
 
 STREAMED_BYTES = 64 * 2**20
 """Untiled images larger than this, decoded, are streamed once into a tiled cache."""
@@ -51,9 +55,51 @@ class Reader(Source):
         interp = self.profile.colorinterp
         return interp.index("alpha") if "alpha" in interp else None
 
+    @cached_property
+    def data_bands(self) -> tuple[int, ...]:
+        """The bands whose values can make a pixel invalid: neither alpha nor auxiliary ones."""
+        profile = self.profile
+        return describe_bands(
+            self.bands,
+            profile.colorinterp,
+            profile.descriptions,
+            profile.wavelengths,
+            band_tags=profile.band_tags,
+            units=profile.units,
+        ).data
+
+    def counting(self, bands: tuple[int, ...]) -> Self:
+        """Return itself, or the same reader with `bands` as its `data_bands`."""
+        if bands == self.data_bands:
+            return self
+        other = copy.copy(self)
+        other.data_bands = bands
+        return other
+
+    def valid_by_values(
+        self,
+        pixels: npt.NDArray[Any],
+        nodata: Nodata = (),
+        valid: npt.NDArray[np.bool_] | None = None,
+    ) -> npt.NDArray[np.bool_]:
+        """Return `valid` (default: all) without what the values of `pixels` say is invalid."""
+        if valid is None:
+            valid = np.ones(pixels.shape[:2], bool)
+        return valid_by_values(pixels, valid, self.data_bands, self.alpha, nodata)
+
     def valid_in(self, level: int, box: Box, pixels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
         """Return which of `pixels` (h, w, C), those of `box` of `level`, are valid, (h, w)."""
         return np.ones(pixels.shape[:2], bool)
+
+    def band_valid_in(
+        self, level: int, box: Box, pixels: npt.NDArray[Any]
+    ) -> npt.NDArray[np.bool_]:
+        """Return which values of `pixels` (h, w, C) their own bands call valid, (h, w, C).
+
+        Differs between bands only where `Profile.masks` is ``bands``.
+        """
+        valid = self.valid_in(level, box, pixels)
+        return np.repeat(valid[..., None], pixels.shape[2], axis=2)
 
     def read_valid_chunk(
         self, level: int, row: int, column: int, pixels: npt.NDArray[Any]

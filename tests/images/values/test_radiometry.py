@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 
 from napari_restore.errors import BadParameter
-from napari_restore.images import Radiometry, needs_percentile, open_image, resolve_radiometry
+from napari_restore.images import (
+    Radiometry,
+    needs_percentile,
+    note_of_zero,
+    open_image,
+    resolve_radiometry,
+)
 
 MakeTiff = Callable[..., Path]
 Noise = Callable[..., np.ndarray]
@@ -245,3 +251,45 @@ def test_masks_of_one_bit(make_tiff: MakeTiff) -> None:
     image = open_image(make_tiff(np.ones((4, 4, 1), np.uint8), nbits=1))
     assert resolve_radiometry(image).white == 1
     assert open_image(np.ones((4, 4), bool)).read((0, 0, 1, 1)).item() == 1
+
+
+def test_names_of_bands_tell_the_zero(make_tiff: MakeTiff) -> None:
+    def named(new: object) -> None:
+        new.descriptions = ("SR_B4", "SR_B5", "ST_B10")  # type: ignore[attr-defined]
+
+    values = np.full((4, 4, 3), 9000, np.uint16)
+    path = make_tiff(values, setup=named)
+    for sensor in (None, "landsat8"):
+        image = open_image(path, sensor=sensor)
+        black = resolve_radiometry(image, percentile=lambda q: 30000.0).black
+        np.testing.assert_allclose(black, [0.2 / 2.75e-5, 0.2 / 2.75e-5, 0])
+
+
+@pytest.mark.parametrize(("top", "black"), [(0.6, 0), (30000.0, 0.2 / 2.75e-5)])
+def test_scaled_floats_keep_their_zero(make_tiff: MakeTiff, top: float, black: float) -> None:
+    def named(new: object) -> None:
+        new.descriptions = ("SR_B4",)  # type: ignore[attr-defined]
+
+    image = open_image(make_tiff(np.full((4, 4, 1), top, np.float32), setup=named))
+    assert needs_percentile(image, white=1e5)
+    assert not needs_percentile(image, white=1e5, black=0)
+    radiometry = resolve_radiometry(image, percentile=lambda q: top, white=1e5)
+    np.testing.assert_allclose(radiometry.black, black)
+
+
+def test_eight_bits_never_reach_the_zero_of_a_sensor(make_tiff: MakeTiff) -> None:
+    image = open_image(make_tiff(np.ones((4, 4, 3), np.uint8)), sensor="landsat8")
+    assert resolve_radiometry(image).black.tolist() == [0] * 3
+    assert note_of_zero(image, None) is None
+
+
+def test_the_note_of_a_zero_says_what_is_done(make_tiff: MakeTiff) -> None:
+    def named(new: object) -> None:
+        new.descriptions = ("SR_B4",)  # type: ignore[attr-defined]
+
+    path = make_tiff(np.full((4, 4, 1), 9000, np.uint16), setup=named)
+    note = note_of_zero(open_image(path), None)
+    assert note is not None
+    assert "7273" in note
+    assert note_of_zero(open_image(path), 0.0) is None
+    assert note_of_zero(open_image(path, sensor="landsat8"), None) is None

@@ -6,12 +6,21 @@ import pytest
 
 from napari_restore.errors import BadParameter
 from napari_restore.images import parse_bands, sensor_of
-from napari_restore.images.values._roles import resolve_roles, role_of_description
-from napari_restore.images.values._sensors import SENSORS, detect_sensor, is_reflectance_product
+from napari_restore.images.values._roles import (
+    auxiliary_role,
+    describe_bands,
+    role_of_description,
+)
+from napari_restore.images.values._sensors import (
+    SENSORS,
+    detect_sensor,
+    is_reflectance_product,
+    product_of,
+)
 
 
 def roles(*arguments: object, **options: object) -> tuple[str | None, ...]:
-    return resolve_roles(*arguments, **options).roles  # type: ignore[arg-type]
+    return describe_bands(*arguments, **options).roles  # type: ignore[arg-type]
 
 
 def test_colour_interpretation_comes_first() -> None:
@@ -20,7 +29,7 @@ def test_colour_interpretation_comes_first() -> None:
 
 
 def test_then_descriptions_then_wavelengths_then_the_sensor() -> None:
-    found = resolve_roles(
+    found = describe_bands(
         4,
         ("undefined",) * 4,
         ("Red", None, None, None),
@@ -59,7 +68,7 @@ def test_descriptions(text: str | None, role: str | None) -> None:
 
 
 def test_wavelength_in_a_description() -> None:
-    found = resolve_roles(2, (), ("B4, central wavelength 665 nm", "0.842 µm"))
+    found = describe_bands(2, (), ("B4, central wavelength 665 nm", "0.842 µm"))
     assert found.wavelengths == (665, 842)
     assert found.roles == ("red", "nir")
 
@@ -153,3 +162,156 @@ def test_offsets_of_products() -> None:
     level2 = sensor_of("landsat8", "LC08_L2SP_107035_20150502_SR_B4.TIF")
     assert level2.black == pytest.approx(0.2 / 2.75e-5)
     assert level2.reflectance_one == pytest.approx(1.2 / 2.75e-5)
+
+
+@pytest.mark.parametrize(
+    ("text", "role"),
+    [
+        ("SCL", "class"),
+        ("SCL, Scene Classification", "class"),
+        ("QA_PIXEL", "quality"),
+        ("pixel_qa", "quality"),
+        ("SR_QA_AEROSOL", "quality"),
+        ("QA60", "quality"),
+        ("Fmask", "quality"),
+        ("sur_refl_state_500m", "quality"),
+        ("StateQA", "quality"),
+        ("UDM2", "quality"),
+        ("cloud_mask", "mask"),
+        ("Cloud", "mask"),
+        ("MSK_CLDPRB", "probability"),
+        ("cloud probability", "probability"),
+        ("AOT, Aerosol Optical Thickness map (at 550nm)", "aerosol"),
+        ("Solar zenith angle", "angle"),
+        ("VAA", "angle"),
+        ("NDVI", "index"),
+        ("DEM", "height"),
+        # Bands of light that share a word with them.
+        ("Coastal aerosol", None),
+        ("B9, Water vapour", None),
+        ("Cirrus", None),
+        ("cloud-free red", None),
+        ("B4", None),
+        ("Red edge 1", None),
+        ("Indexed red", None),
+        (None, None),
+    ],
+)
+def test_names_of_bands_that_show_no_light(text: str | None, role: str | None) -> None:
+    assert auxiliary_role(text) == role
+
+
+def test_kinds_of_bands() -> None:
+    names = ("B02", "B03", "B04", "AOT, Aerosol Optical Thickness (at 550nm)", "SCL", None)
+    found = describe_bands(6, (), names, sensor=SENSORS["sentinel2"])
+    assert found.kinds == ("light", "light", "light", "auxiliary", "auxiliary", "unknown")
+    assert found.data == (0, 1, 2, 5)
+    # The thickness is measured at a wavelength, and is no light of it.
+    assert found.wavelengths[3] is None
+
+
+def test_wavelengths_of_a_header_and_the_user_beat_a_name() -> None:
+    assert describe_bands(2, (), ("cloud mask", "red"), (665.0, None)).kinds[0] == "light"
+    found = describe_bands(2, (), ("cloud mask", "red"), given="nir=1")
+    assert (found.roles, found.data) == (("nir", "red"), (0, 1))
+    # What has no name is named by the user.
+    found = describe_bands(4, given="red=1,green=2,blue=3,class=4")
+    assert (found.roles[3], found.data) == ("class", (0, 1, 2))
+
+
+def test_units_and_flags_tell_as_well() -> None:
+    tags = ({}, {"": {"flag_meanings": "clear cloud"}}, {})
+    found = describe_bands(3, units=(None, None, "degree"), band_tags=tags)
+    assert found.roles == (None, "quality", "angle")
+
+
+def test_a_mask_by_itself_is_the_picture() -> None:
+    assert describe_bands(1, (), ("SCL",)).data == (0,)
+    assert describe_bands(2, (), ("SCL", "QA60")).data == (0, 1)
+
+
+LEVEL2 = pytest.approx(0.2 / 2.75e-5)
+
+
+@pytest.mark.parametrize("sensor", ["landsat5", "landsat8", "landsat9"])
+@pytest.mark.parametrize(
+    ("file", "bands"),
+    [
+        ("export.tif", ("SR_B2", "SR_B3", "SR_B4", "QA_PIXEL")),
+        ("export.tif", ("sr_b1", None)),
+        ("LC08_L2SP_107035_20150502_02_T1_SR_B4.TIF", ()),
+        ("lc09_l2sp_107035_20250502_02_t1.tif", ()),
+    ],
+)
+def test_surface_reflectance_of_landsat_by_the_names_of_its_bands(
+    sensor: str, file: str, bands: tuple[str | None, ...]
+) -> None:
+    for found in (sensor_of(sensor, file, {}, bands), product_of(file, {}, bands)):
+        assert found is not None
+        assert found.black == LEVEL2
+        assert found.zero("ST_B10") == 0
+
+
+def test_another_sensor_does_not_name_the_bands_of_landsat() -> None:
+    found = sensor_of("sentinel2", "export.tif", {}, ("SR_B4", "SR_B5"))
+    assert (found.black, found.bands) == (LEVEL2, ())
+
+
+def test_level_1_and_collection_1_of_landsat() -> None:
+    for file in ("LC08_L1TP_107035_20150502_02_T1_B4.TIF", "lc08_l1gt_B4.tif"):
+        assert sensor_of("landsat8", file, {}, ("B4",)).black == 5000
+        assert product_of(file, {}, ("B4",)) is None
+    assert sensor_of("landsat8", "LC08_107035_20150502_sr_band4.tif").black == 0
+
+
+ESA = "S2B_MSIL2A_20250302T095029_N0511_R079_T33UXP_20250302T104753.SAFE"
+
+
+@pytest.mark.parametrize(
+    ("file", "black"),
+    [
+        ("/x/T33UXP_20250302T095029_B04_10m.tif", 1000),
+        ("/x/t33uxp_20250302t095029_b04.jp2", 1000),
+        ("/x/T33UXP_20220124T235959_B04_10m.jp2", None),
+        ("/x/T33UXP_20220125T000001_B04_10m.jp2", 1000),
+        ("/x/T33UXP_20190302T095029_B04_10m.tif", None),
+        (f"/x/{ESA}/GRANULE/L2A_T33UXP_A041727/IMG_DATA/R10m/B04.jp2", 1000),
+        (f"C:\\x\\{ESA}\\B04.jp2", 1000),
+        ("/x/S2D_MSIL1C_20250302T095029/B04.jp2", 1000),
+        # Processed anew: the baseline decides, and the later of two dates.
+        ("/x/S2A_MSIL2A_20180302T095029_N0500_R079_T33UXP_20230302T104753.SAFE/B04.jp2", 1000),
+        ("/x/S2A_MSIL2A_20180302T095029_N0206_R079_T33UXP_20180302T104753.SAFE/B04.jp2", None),
+        # Neither names that ESA gives: the offset may be gone already.
+        ("/x/S2B_33UXP_20250302_0_L2A/B04.tif", None),
+        ("/run_20250302T101010/T33UXP_20190302T095029_B04.tif", None),
+    ],
+)
+def test_zero_of_sentinel_2_by_names(file: str, black: float | None) -> None:
+    found = product_of(file, {})
+    assert (None if found is None else found.black) == black
+
+
+@pytest.mark.parametrize(
+    ("tags", "black"),
+    [
+        ({"PROCESSING_BASELINE": "05.11", "SPACECRAFT_NAME": "Sentinel-2B"}, 1000),
+        ({"PROCESSING_BASELINE": "N0511", "SPACECRAFT_NAME": "Sentinel-2B"}, 1000),
+        ({"PROCESSING_BASELINE": "0400", "PRODUCT_TYPE": "S2MSI2A"}, 1000),
+        ({"PROCESSING_BASELINE": "03.01", "PRODUCT_TYPE": "S2MSI2A"}, None),
+        ({"PROCESSING_BASELINE": "unknown", "PRODUCT_TYPE": "S2MSI2A"}, None),
+        # Of another satellite.
+        ({"PROCESSING_BASELINE": "05.11", "SPACECRAFT_NAME": "Sentinel-3A"}, None),
+        ({"SPACECRAFT_NAME": "Sentinel-2B", "GENERATION_TIME": "2025-03-02T10:47:53Z"}, 1000),
+        ({"GENERATION_TIME": "2025-03-02T10:47:53Z"}, None),
+    ],
+)
+def test_zero_of_sentinel_2_by_tags(tags: dict[str, str], black: float | None) -> None:
+    found = product_of("scene.tif", {"": tags})
+    assert (None if found is None else found.black) == black
+
+
+def test_zero_of_a_sentinel_2_that_the_user_names() -> None:
+    assert sensor_of("sentinel2", "S2_2025-03-02.tif").black == 1000
+    assert sensor_of("sentinel2", "20250302T095029_T33UXP.tif").black == 1000
+    assert sensor_of("sentinel2", "20190302T095029_T33UXP.tif").black == 0
+    assert "no baseline" in sensor_of("sentinel2", "B04.tif").reason

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore.engine._region import Region
+from napari_restore.engine._region import Region, bounding_box
 from napari_restore.errors import BadMask
-from napari_restore.images import Georeference, Image
+from napari_restore.images import Georeference, Image, turns_onto
 
 SAME = 1e-6
 """Grids that differ by less than this share of a pixel are the same."""
@@ -27,6 +27,7 @@ class MaskGrid:
     image: Georeference
     mask: Georeference
     mask_size: tuple[int, int]
+    image_size: tuple[int, int]
     reprojected: bool
     """Whether the two coordinate systems differ."""
 
@@ -49,6 +50,7 @@ class MaskGrid:
             image_reference,
             mask_reference,
             (mask.height, mask.width),
+            (image.height, image.width),
             _differ(image_reference.crs_wkt, mask_reference.crs_wkt),
         )
         if grid.reprojected or not same_size:
@@ -76,17 +78,24 @@ class MaskGrid:
         x, y = _forward(self.mask, columns, rows)
         if self.reprojected:
             x, y = _reproject(self.mask.crs_wkt, self.image.crs_wkt, x, y)
-        columns, rows = _backward(self.image, x, y)
-        finite = np.isfinite(rows) & np.isfinite(columns)
+        finite = np.isfinite(x) & np.isfinite(y)
         if not finite.any():
             return Region(0, 0, 0, 0)
+        x, y = x[finite], y[finite]
+        seen = self.image.longitudes(self.image_size)
+        turns = turns_onto(seen, float(x.min()), float(x.max()))
+        return bounding_box([self._bounds(x + turn, y) for turn in turns])
+
+    def _bounds(self, x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> Region:
+        """Return the image's pixels around points on its map."""
+        columns, rows = _backward(self.image, x, y)
         # Straight edges of one map are slightly curved in another.
-        slack = 2 + (0.01 * max(np.ptp(rows[finite]), np.ptp(columns[finite])) * self.reprojected)
+        slack = 2 + (0.01 * max(np.ptp(rows), np.ptp(columns)) * self.reprojected)
         return Region(
-            int(np.floor(rows[finite].min() - slack)),
-            int(np.floor(columns[finite].min() - slack)),
-            int(np.ceil(rows[finite].max() + slack)),
-            int(np.ceil(columns[finite].max() + slack)),
+            int(np.floor(rows.min() - slack)),
+            int(np.floor(columns.min() - slack)),
+            int(np.ceil(rows.max() + slack)),
+            int(np.ceil(columns.max() + slack)),
         )
 
     def places(self, box: Region) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
@@ -104,6 +113,11 @@ class MaskGrid:
         x, y = _forward(self.image, columns, rows)
         if self.reprojected:
             x, y = _reproject(self.image.crs_wkt, self.mask.crs_wkt, x, y)
+        if (there := self.mask.longitudes(self.mask_size)) is not None:
+            # Those of a mask from 0 to 360 are -180 to 180 elsewhere.
+            with np.errstate(invalid="ignore"):
+                turns = np.floor((x - there[0]) / 360)
+                x = np.where((x < there[0]) | (x >= there[1]), x - 360 * turns, x)
         columns, rows = _backward(self.mask, x, y)
         return rows, columns
 

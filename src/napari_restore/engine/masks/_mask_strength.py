@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -46,7 +46,7 @@ class RasterMask:
     """
 
     def __init__(self, mask: Image, image: Image) -> None:
-        self._mask = mask
+        self.raster = mask
         self._size = (image.height, image.width)
         self._grid = MaskGrid.between(mask, image)
         same_size = (mask.height, mask.width) == self._size
@@ -57,7 +57,7 @@ class RasterMask:
                 "Use a mask of the image's size or with a georeference, or polygons as GeoJSON.",
             )
         self._scale = 1.0
-        if mask.dtype.kind in "iu" and not _is_binary(mask):
+        if mask.dtype.kind in "iu" and codes_of(mask).largest > 1:
             self._scale = float(np.iinfo(mask.dtype).max)
         whole = Region(0, 0, *self._size)
         self.digest, self.bounds = mask.fingerprint, whole
@@ -84,7 +84,10 @@ class RasterMask:
     def _placed(self, grid: MaskGrid, piece: Region) -> npt.NDArray[np.float32]:
         rows, columns = grid.places(piece)
         inside = (
-            (rows >= 0) & (rows < self._mask.height) & (columns >= 0) & (columns < self._mask.width)
+            (rows >= 0)
+            & (rows < self.raster.height)
+            & (columns >= 0)
+            & (columns < self.raster.width)
         )
         strength = np.zeros(piece.shape, np.float32)
         if not inside.any():
@@ -97,11 +100,11 @@ class RasterMask:
 
     def _strengths(self, box: Region) -> npt.NDArray[np.float32]:
         """Return (h, w) strengths of `box` in the mask's own pixels."""
-        values = self._mask.read(box)[..., 0].astype(np.float32)
+        values = self.raster.read(box)[..., 0].astype(np.float32)
         values /= np.float32(self._scale)
         strength: npt.NDArray[np.float32] = np.clip(np.nan_to_num(values, nan=0.0), 0.0, 1.0)
-        if self._mask.may_be_invalid:
-            strength[~self._mask.read_valid(box)] = 0
+        if self.raster.may_be_invalid:
+            strength[~self.raster.read_valid(box)] = 0
         return strength
 
 
@@ -215,26 +218,33 @@ def pieces_of(box: Region, rows: int = _PIECE_ROWS, pixels: int = PIECE_PIXELS) 
             yield Region(y, x, y + high, x + wide).intersect(box)
 
 
-_binary: dict[str, bool] = {}
-"""By fingerprint: whether a mask's largest value is 1 or less."""
+class Codes(NamedTuple):
+    """Which whole numbers above 0 a raster has."""
+
+    least: int
+    """0 if there are none, as `largest`."""
+    largest: int
 
 
-def _is_binary(mask: Image) -> bool:
-    """Return whether no valid value is above 1; determined once per file."""
+_codes: dict[str, Codes] = {}
+"""By fingerprint."""
+
+
+def codes_of(mask: Image) -> Codes:
+    """Return the least and the largest valid value above 0 of a raster's first band, read once."""
     key = mask.fingerprint
-    if key not in _binary:
-        _binary[key] = all(
-            _largest(mask, block) <= 1
-            for block in pieces_of(Region(0, 0, mask.height, mask.width), _PIECE_ROWS)
-        )
-    return _binary[key]
-
-
-def _largest(mask: Image, box: Region) -> int:
-    values = mask.read(box)[..., 0]
-    if mask.may_be_invalid:
-        values = values[mask.read_valid(box)]
-    return int(values.max(initial=0))
+    if key not in _codes:
+        least = largest = 0
+        for block in pieces_of(Region(0, 0, mask.height, mask.width), _PIECE_ROWS):
+            values = mask.read(block)[..., 0]
+            if mask.may_be_invalid:
+                values = values[mask.read_valid(block)]
+            values = values[values > 0]
+            if values.size:
+                largest = max(largest, int(values.max()))
+                least = min(least or largest, int(values.min()))
+        _codes[key] = Codes(least, largest)
+    return _codes[key]
 
 
 def _box_means(values: npt.NDArray[np.float32], radii: tuple[int, int]) -> npt.NDArray[np.int32]:

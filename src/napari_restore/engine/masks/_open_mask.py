@@ -4,21 +4,49 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
+from napari_restore.engine._region import Region
 from napari_restore.engine.masks._gradient import GradientMask
 from napari_restore.engine.masks._mask_level import mask_at_level
 from napari_restore.engine.masks._mask_strength import (
     MaskStrength,
     PolygonMask,
     RasterMask,
+    codes_of,
     feathered,
+    pieces_of,
 )
-from napari_restore.images import Image, is_inline, open_image, read_gradient, read_polygons
+from napari_restore.errors import BadMask, UnreadableImage, option
+from napari_restore.images import (
+    Image,
+    auxiliary_role,
+    is_inline,
+    open_image,
+    read_gradient,
+    read_polygons,
+)
+
+VECTORS = (
+    ".shp", ".shx", ".dbf", ".shz", ".gpkg", ".kml", ".kmz", ".gml", ".fgb", ".gpx", ".dxf", ".tab",
+    ".mif", ".gdb", ".sqlite", ".geojsonl", ".geojsons", ".topojson", ".parquet", ".geoparquet", ".wkt",
+    ".csv", ".zip", ".osm", ".svg",
+)  # fmt: skip
+"""Suffixes of files of shapes."""
+MOST = 0.9
+"""Share of an image that may be excluded."""
+LEAST_BITS = 64
+"""Unsigned codes from here up are bits: classes and labels count from 1."""
+SAMPLE_PIXELS = 1 << 22
+SAMPLES, SAMPLE_SIDE = 16, 128
+"""Boxes across and down an image, and their side in pixels."""
 
 
 def open_mask(mask: str | Path, image: Image, feather: int = 0) -> MaskStrength:
     """Return the strengths of `mask`: a raster, or polygons or one line of two points.
 
-    Polygons and line are in a GeoJSON file, or `mask` is itself GeoJSON or WKT.
+    Polygons and line are in a GeoJSON file, or `mask` is itself GeoJSON or WKT. Other vector files
+    are named as such.
 
     Raises `BadMask` if it cannot be placed on `image`, `UnreadableImage`.
     """
@@ -33,8 +61,99 @@ def open_mask(mask: str | Path, image: Image, feather: int = 0) -> MaskStrength:
     elif path.suffix.lower() in (".geojson", ".json"):
         strength = _drawn_mask(path, image)
     else:
-        strength = RasterMask(open_image(path), image)
+        strength = RasterMask(_opened(path), image)
     return feathered(strength, feather, image)
+
+
+def open_exclude(mask: str, image: Image) -> MaskStrength:
+    """Return `open_mask` of a mask of what to leave out, checked that it is one.
+
+    Raises `BadMask` for several bands, for bits or classes without a choice of them, and for a mask
+    that leaves out more than `MOST` of the image: most of these are of what to keep.
+    """
+    strength = open_mask(mask, image.full or image)
+    if isinstance(strength, RasterMask):
+        _check_codes(strength.raster)
+    share = _share(strength, image.full or image)
+    if share > MOST:
+        name = "The mask to exclude" if is_inline(mask) else Path(mask).name
+        raise BadMask(
+            f"{name} leaves out {100 * share:.3g} % of the image.",
+            "If it shows what to keep, exchange 0 and 1 in it; else leave it out, and name what is "
+            f"to be restored by {option('mask')}.",
+        )
+    return strength if image.full is None else open_mask(mask, image)
+
+
+def _check_codes(raster: Image) -> None:
+    """Raise `BadMask` for a raster whose values are no yes or no."""
+    name = Path(raster.path or raster.name).name
+    bands = len(raster.data_bands)
+    if bands > 1 and not _is_grey(raster):
+        raise BadMask(
+            f"{name} has {bands} bands, and which of them to exclude by is not known.",
+            f"Write that one alone, for instance: gdal_translate -b 1 {name} mask.tif.",
+        )
+    if raster.dtype.kind not in "iu":
+        return
+    codes = codes_of(raster)
+    if codes.least == codes.largest or codes.largest == np.iinfo(raster.dtype).max:
+        return
+    role = auxiliary_role(raster.descriptions[0]) or auxiliary_role(Path(name).stem)
+    if role not in (None, "mask", "label") or (
+        raster.dtype.kind == "u" and codes.least >= LEAST_BITS
+    ):
+        raise BadMask(
+            f"{name} holds codes from {codes.least} to {codes.largest}, and which of them to exclude "
+            "is not known.",
+            'Write those as 1, the others as 0: gdal_calc.py --calc="(A & 24) > 0" --outfile mask.tif '
+            f"-A {name} takes bits 3 and 4, cloud and shadow of Landsat; A == 9 takes one class.",
+        )
+
+
+def _is_grey(raster: Image) -> bool:
+    """Return whether all bands are equal, as in a painted picture."""
+    boxes = pieces_of(Region(0, 0, raster.height, raster.width))
+    bands = list(raster.data_bands)
+    pixels = (raster.read(box)[..., bands] for box in boxes)
+    return all(bool((part == part[..., :1]).all()) for part in pixels)
+
+
+_shares: dict[str, float] = {}
+"""By the mask's digest and the image's size; the window plans again and again."""
+
+
+def _share(mask: MaskStrength, image: Image) -> float:
+    """Return the share of the image's pixels that `mask` covers; of a large one by samples."""
+    key = f"{mask.digest} {image.shape}"
+    if key not in _shares:
+        whole = Region(0, 0, image.height, image.width)
+        boxes = [whole] if whole.pixels <= SAMPLE_PIXELS else _samples(whole)
+        covered = sum(int((mask.read(box) > 0).sum()) for box in boxes)
+        _shares[key] = covered / sum(box.pixels for box in boxes)
+    return _shares[key]
+
+
+def _samples(whole: Region) -> list[Region]:
+    """Return boxes spread evenly over the image, of `SAMPLE_PIXELS` together."""
+    high, wide = (min(SAMPLE_SIDE, length // SAMPLES) or 1 for length in whole.shape)
+    tops = [(whole.height - high) * n // (SAMPLES - 1) for n in range(SAMPLES)]
+    lefts = [(whole.width - wide) * n // (SAMPLES - 1) for n in range(SAMPLES)]
+    return [Region(y, x, y + high, x + wide) for y in tops for x in lefts]
+
+
+def _opened(path: Path) -> Image:
+    """Return the raster at `path`; raises `BadMask` for a vector file."""
+    if path.suffix.lower() not in VECTORS or not path.exists():
+        return open_image(path)
+    try:
+        # A GeoPackage may have a raster.
+        return open_image(path)
+    except UnreadableImage as error:
+        raise BadMask(
+            f"{path.name} is a vector file, and masks are rasters or GeoJSON.",
+            f"Convert it: ogr2ogr -t_srs EPSG:4326 {path.stem}.geojson {path.name}.",
+        ) from error
 
 
 def _drawn_mask(source: Path | str, image: Image) -> MaskStrength:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from napari_restore.engine._region import Region, bounding_box
-from napari_restore.engine.masks._open_mask import open_mask
+from napari_restore.engine.masks._open_mask import open_exclude
 from napari_restore.engine.planning._options import Reading
 from napari_restore.engine.planning._plan import on_full
 from napari_restore.engine.planning._source import Source
@@ -42,9 +42,9 @@ def context_of_run(source: Source, model: RestorationModel, reading: Reading) ->
     region = None
     if reading.extent == "region":
         region = on_full(bounding_box(source.targets), image)
-    exclusion = open_mask(reading.exclude, image) if reading.exclude is not None else None
+    exclusion = open_exclude(reading.exclude, image) if reading.exclude is not None else None
     excluded = None if exclusion is None else exclusion.digest
-    if not _needs_context(image, model, reading.white, exclusion is not None):
+    if not _needs_context(image, model, reading, exclusion is not None):
         return ContextUse(False, False, None, region, excluded)
     if reading.context is not None:
         load_context(Path(reading.context), image)
@@ -56,11 +56,9 @@ def context_of_run(source: Source, model: RestorationModel, reading: Reading) ->
     return ContextUse(True, known, name, region, excluded)
 
 
-def _needs_context(
-    image: Image, model: RestorationModel, white: float | None, excludes: bool
-) -> bool:
+def _needs_context(image: Image, model: RestorationModel, reading: Reading, excludes: bool) -> bool:
     """Return whether the whole image must be read before the first tile."""
-    if model.card.needs_context or needs_percentile(image, white=white):
+    if model.card.needs_context or needs_percentile(image, reading.white, reading.black):
         return True
     # Networks see a neutral value where pixels do not count: the image's median.
     return bool((image.may_be_invalid or excludes) and not model.card.uses_validity)

@@ -266,7 +266,10 @@ def _settings(
         "other_bands": source.other_bands,
         "black": reading.black,
         "white": reading.white,
-        "sensor": getattr(image, "sensor", None),
+        "sensor": image.sensor,
+        # Equal pixels in files of other names, and bands of other kinds.
+        "zero": image.zero_of_names,
+        "data_bands": image.data_bands,
         "exclude": context.excluded,
         "extent": extent,
         "halo": tried.halo,

@@ -9,12 +9,14 @@ from napari_restore.engine._region import Region
 from napari_restore.engine.planning._options import RestoreOptions
 from napari_restore.engine.statistics._bands import (
     choose_other_bands,
+    corrected_bands,
     model_bands,
+    named_bands,
     other_bands,
     without_others,
 )
 from napari_restore.errors import BadParameter, BadRegion, option
-from napari_restore.images import Image
+from napari_restore.images import Image, note_of_zero
 from napari_restore.models import ModelCard
 
 
@@ -61,19 +63,34 @@ def source_of(image: Image, card: ModelCard, options: RestoreOptions, notes: lis
         image = image.as_light()
     source = Source(image, part, origin, targets, bands, handling)
     notes += _remarks(source, card)
+    if (zero := note_of_zero(source.image, options.reading.black)) is not None:
+        notes.append(zero)
     return source
 
 
 def _remarks(source: Source, card: ModelCard) -> list[str]:
     """Return notes on what the model makes of the image's bands."""
     image, bands, notes = source.image, source.bands, []
-    if other_bands(image, bands) and source.other_bands == "copy":
+    others = other_bands(image, bands)
+    if others and source.other_bands == "copy":
         notes.append(
             "Bands the model does not see are copied; indices such as NDVI change meaning."
         )
+    if source.other_bands == "correct":
+        corrected = corrected_bands(image, bands)
+        if left := [band for band in others if band not in corrected]:
+            notes.append(
+                f"Bands {named_bands(image, corrected)} are corrected by their wavelengths; "
+                f"{named_bands(image, left)} are copied, as no wavelength is known."
+            )
+    exact = [b for b, kind in enumerate(image.described.kinds) if kind == "auxiliary"]
+    if exact := [b for b in exact if image.roles[b] != "alpha" and b not in image.data_bands]:
+        notes.append(
+            f"Not light, and copied: band{'s' if len(exact) > 1 else ''} {named_bands(image, exact)}."
+        )
     if not card.roles and len(bands) not in (1, 3):
         notes.append(
-            f"The roles of the {image.bands} bands are unknown; {card.id} uses all of them."
+            f"The roles of the {len(bands)} bands are unknown; {card.id} uses all of them."
         )
     if "natural" not in card.scenes and image.crs is None and len(bands) <= 3:
         notes.append(

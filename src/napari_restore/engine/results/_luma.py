@@ -182,7 +182,7 @@ def _within(colours: Pixels, before: Plane, step: Plane, low: Plane, high: Plane
 
 def _context_of(plan: Plan) -> Context | None:
     """Return the context that a run of `plan` has computed, where the white value depends on it."""
-    if not needs_percentile(plan.image, white=plan.reading.white):
+    if not needs_percentile(plan.image, plan.reading.white, plan.reading.black):
         return None
     if plan.reading.context is not None:
         return load_context(Path(plan.reading.context), plan.image)

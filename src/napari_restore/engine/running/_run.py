@@ -33,7 +33,7 @@ from napari_restore.engine.running._pixel_counts import FinishedPixels
 from napari_restore.engine.running._record import Totals, make_record, shares_of
 from napari_restore.engine.running._tile import TileOutput, TileWork, halvings
 from napari_restore.engine.running._tile_reader import TileReader
-from napari_restore.engine.statistics._bands import other_bands
+from napari_restore.engine.statistics._bands import corrected_bands
 from napari_restore.engine.statistics._context import (
     ROUGH,
     Counter,
@@ -271,7 +271,7 @@ class Run:
     def _work(self, prepared: Prepared) -> TileWork:
         plan, statistics = self.plan, prepared.statistics
         self._statistics = {k: v.tolist() for k, v in statistics.items() if v.numel() <= 16}
-        others = other_bands(plan.image, plan.bands)
+        others = corrected_bands(plan.image, plan.bands)
         placed = plan.placed
         with self._device_memory.watched():
             # Once for all tiles: they may be maps.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from napari_restore._options import OTHER_BANDS
 from napari_restore._options import OtherBands as OtherBands
 from napari_restore.errors import BadParameter, UnknownBands, option
@@ -78,10 +80,23 @@ def other_bands(image: Image, bands: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(b for b in image.data_bands if b not in bands)
 
 
+def corrected_bands(image: Image, bands: tuple[int, ...]) -> tuple[int, ...]:
+    """Return those of `other_bands` whose wavelength is known: haze of them can be corrected."""
+    if any(image.wavelengths[b] is None for b in bands):
+        return ()
+    return tuple(b for b in other_bands(image, bands) if image.wavelengths[b] is not None)
+
+
+def named_bands(image: Image, bands: Sequence[int]) -> str:
+    """Return the numbers of bands, from 1, with their names where the file has some."""
+    names = [(b, image.descriptions[b] or image.roles[b]) for b in bands]
+    return ", ".join(f"{b + 1} ({name})" if name else str(b + 1) for b, name in names)
+
+
 def without_others(image: Image, bands: tuple[int, ...]) -> Image:
     """Return `image` with `bands` and alpha only, in the file's order."""
-    others = set(other_bands(image, bands))
-    return image.with_bands([b for b in range(image.bands) if b not in others])
+    kept = [b for b in range(image.bands) if b in bands or image.roles[b] == "alpha"]
+    return image.with_bands(kept)
 
 
 def choose_other_bands(
@@ -89,16 +104,15 @@ def choose_other_bands(
 ) -> OtherBands:
     """Return `correct` where the physics can be carried over, else `copy`.
 
-    Correcting scales the optical depth by wavelength, so both sides must be known and the model
-    must say its transmission. Raises `BadParameter` for any other value.
+    Correcting scales the optical depth by wavelength, so those of the model's bands must be known and
+    the model must say its transmission; see `corrected_bands`. Raises `BadParameter` for any other value.
     """
     if wanted not in (None, *OTHER_BANDS):
         raise BadParameter(
             f"Other bands cannot be treated by {wanted!r}.", "Choose correct, copy or drop."
         )
     others = other_bands(image, bands)
-    known = all(image.wavelengths[b] is not None for b in (*bands, *others))
-    possible = bool(others) and known and "transmission" in card.maps
+    possible = bool(corrected_bands(image, bands)) and "transmission" in card.maps
     if wanted == "correct" and others and not possible:
         raise UnknownBands(
             f"Bands {', '.join(str(b + 1) for b in others)} of {image.name} cannot be corrected: "

@@ -17,10 +17,10 @@ import numpy.typing as npt
 from napari_restore.engine._region import Region
 from napari_restore.engine.masks._mask_level import mask_at_level
 from napari_restore.engine.masks._mask_strength import MaskStrength
-from napari_restore.engine.masks._open_mask import open_mask
+from napari_restore.engine.masks._open_mask import open_exclude, open_mask
 from napari_restore.engine.memory._device import cores
 from napari_restore.engine.running._parallel import map_parallel
-from napari_restore.engine.statistics._context_blocks import ContextBlocks, dark_bands
+from napari_restore.engine.statistics._context_blocks import ContextBlocks, dark_bands, light_only
 from napari_restore.engine.statistics._context_file import UNREADABLE, read_context, write_context
 from napari_restore.errors import Cancelled, InputError, option
 from napari_restore.images import Image, attach_pyramid, cache_dir, halve, mark_entry
@@ -34,7 +34,7 @@ ROUGH = ("overview", "sample")
 """Extents of drafts."""
 ROUGH_BYTES = 64 << 20
 """Contexts of drafts stay in memory up to this: about two of images with three bands."""
-_VERSION = 4
+_VERSION = 5
 Counter = Callable[[ContextBlocks], Iterator[BlockStatistics | None]]
 """Yields the statistics of all blocks, in the order of their boxes."""
 
@@ -188,7 +188,7 @@ def _overview_context(
         size = (image.height, image.width)
         counted = mask_at_level(exclude, view.scale.bit_length() - 1, size).read(box) == 0
         valid = counted if valid is None else valid & counted
-    context = context_of(view.read(box), valid, dark_bands(image))
+    context = context_of(light_only(image, view.read(box)), valid, dark_bands(image))
     height, width, factor = image.height, image.width, context.factor * view.scale
     return _keep_rough(key, replace(context, height=height, width=width, factor=factor))
 
@@ -241,7 +241,7 @@ def context_of_images(
     """Return the statistics of `images` taken as one, computed where they are not known yet."""
 
     def of_one(image: Image) -> Context:
-        weight = None if exclude is None else open_mask(os.fspath(exclude), image)
+        weight = None if exclude is None else open_exclude(os.fspath(exclude), image)
         return find_context(image, weight) or compute_context(image, exclude=weight)
 
     return joint_context(of_one(image) for image in images)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -114,7 +115,16 @@ class ContextBlocks:
         if self._exclude is not None:
             counted = self._exclude.read(box) == 0
             valid = counted if valid is None else valid & counted
-        return self.whole.measure(block.y0, block.x0, image.read(box), valid)
+        return self.whole.measure(block.y0, block.x0, light_only(image, image.read(box)), valid)
+
+
+def light_only(image: Image, pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return `pixels` (h, w, C) with 0 in auxiliary bands: codes and angles are in no statistic."""
+    blank = [b for b in range(image.bands) if b not in image.data_bands]
+    blank = [b for b in blank if image.roles[b] != "alpha"]
+    if blank:
+        pixels[..., blank] = 0
+    return pixels
 
 
 def dark_bands(image: Image) -> tuple[int, ...]:

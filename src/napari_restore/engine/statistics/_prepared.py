@@ -132,7 +132,14 @@ def _key(plan: Plan, exclude: MaskStrength | None) -> str:
         [
             context_key(image, exclude, plan.described, extent=plan.reading.extent),
             # The same pixels may be read with other black and white values.
-            [image.sensor, image.roles, plan.bands, plan.reading.black, plan.reading.white],
+            [
+                image.sensor,
+                image.zero_of_names,
+                image.roles,
+                plan.bands,
+                plan.reading.black,
+                plan.reading.white,
+            ],
             [dict(plan.model.card.values), *weights_state(plan.model)],
         ]
     )

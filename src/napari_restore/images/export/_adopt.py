@@ -16,7 +16,7 @@ from napari_restore.images.export._write import check_output, take_name
 def can_adopt(like: Image, target: Path) -> bool:
     """Return whether a store of all of `like` may become `target` unchanged."""
     # OME-Zarr has no mask; an export adds it as alpha, which a store lacks.
-    return target.suffix.lower() == ".zarr" and like.profile.masks != "mask"
+    return target.suffix.lower() == ".zarr" and like.profile.masks not in ("mask", "bands")
 
 
 def adopt_zarr(

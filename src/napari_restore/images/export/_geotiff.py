@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from napari_restore.images._profile import Profile
 from napari_restore.images.export import _exif
 from napari_restore.images.export._job import (
     BLOCK,
+    Block,
     DamagedOutput,
     ExportJob,
     disk_full_raised,
@@ -98,7 +100,7 @@ def write_pixels(
         # Without a block width: GDAL warns of one that is ignored.
         del creation["blockxsize"]
         creation |= {"tiled": False, "blockysize": STRIP_ROWS}
-    with open_for_writing(path, **creation) as dataset:
+    with open_for_writing(path, **creation) as dataset, BandMasks(job, path) as masks:
         _describe(job, dataset, profile)
         for block in job.blocks(BLOCK, with_valid=with_valid, whole_rows=levels is not None):
             height, width = block.pixels.shape[:2]
@@ -106,8 +108,53 @@ def write_pixels(
             dataset.write(block.pixels.transpose(2, 0, 1), window=window)
             if job.writes_mask and block.valid is not None:
                 dataset.write_mask(block.valid, window=window)
+            masks.add(block)
             if levels is not None:
                 levels.add(block)
+
+
+class BandMasks:
+    """The sidecar with a mask for each band: within the file, a GeoTIFF has one for all of them.
+
+    GDAL prefers it to nodata. Nothing is written where bands do not differ.
+    """
+
+    def __init__(self, job: ExportJob, path: Path) -> None:
+        self._job, self._stack = job, ExitStack()
+        self.path = path.with_name(path.name + ".msk")
+        self._dataset: Any = None
+
+    def __enter__(self) -> BandMasks:
+        return self
+
+    def __exit__(self, kind: Any, *error: Any) -> None:
+        self._stack.close()
+        if kind is None and self._dataset is not None and (sizes := overview_sizes(self._job)):
+            from rasterio.enums import Resampling
+
+            # Else GDAL takes all of an overview for valid.
+            with open_for_writing(self.path, "r+") as dataset:
+                steps = [2**step for step in range(1, len(sizes) + 1)]
+                dataset.build_overviews(steps, Resampling.nearest)
+
+    def add(self, block: Block) -> None:
+        """Write the masks of a block of pixels."""
+        job, size = self._job, block.pixels.shape[:2]
+        valid = job.band_masks(block.y, block.x, (size[0], size[1]))
+        if valid is None:
+            return
+        if self._dataset is None:
+            creation = {"driver": "GTiff", "dtype": "uint8", "compress": "deflate", "tiled": True}
+            shape = {"height": job.height, "width": job.width, "count": job.bands}
+            blocks = {"blockxsize": BLOCK, "blockysize": BLOCK, "bigtiff": "IF_SAFER"}
+            self._dataset = self._stack.enter_context(
+                open_for_writing(self.path, **creation, **shape, **blocks)
+            )
+            # 0: each mask is of its own band.
+            numbers = range(1, job.bands + 1)
+            self._dataset.update_tags(**{f"INTERNAL_MASK_FLAGS_{n}": "0" for n in numbers})
+        window = ((block.y, block.y + size[0]), (block.x, block.x + size[1]))
+        self._dataset.write(valid.transpose(2, 0, 1).astype(np.uint8) * 255, window=window)
 
 
 def _write_with_levels(job: ExportJob, path: Path) -> None:
@@ -185,6 +232,8 @@ def _compression(job: ExportJob) -> dict[str, Any]:
 def _interleave(job: ExportJob) -> str:
     """Return the source's own order, else by pixel for pictures and by band for many bands."""
     interleave = job.like.profile.interleave
+    if job.options.compress == "jpeg" and job.bands > 4:
+        return "band"  # libjpeg takes four components
     if job.source_bands is not None and interleave in ("pixel", "band") and job.like.profile.tiled:
         return interleave
     return "pixel" if job.bands <= 4 else "band"

@@ -147,13 +147,27 @@ class ExportJob:
     def nodata(self) -> float | None:
         """The nodata value of the output: `like`'s, or NaN for other float pixels."""
         if self.source_bands is not None and self.dtype == self.like.dtype:
-            return self.like.nodata
+            # What JPEG makes of the value would be read as a pixel; a mask it keeps.
+            return None if self.options.compress == "jpeg" else self.like.nodata
         return float("nan") if self.dtype.kind == "f" and self.source_bands is None else None
 
     @property
     def writes_mask(self) -> bool:
-        """Whether validity must be written beside the pixels."""
-        return self.source_bands is not None and self.like.profile.masks == "mask"
+        """Whether validity must be written beside the pixels, for all bands together."""
+        masks = self.like.profile.masks
+        needed = masks == "mask" or (masks == "nodata" and self.options.compress == "jpeg")
+        return self.source_bands is not None and needed
+
+    def band_masks(self, y: int, x: int, shape: tuple[int, int]) -> npt.NDArray[np.bool_] | None:
+        """Return which values of a block at (y, x) are valid, (h, w, C), where bands differ in that.
+
+        None where they do not.
+        """
+        if self.source_bands is None or self.like.profile.masks != "bands":
+            return None
+        top, left = self.box[0] + y, self.box[1] + x
+        valid = self.like.read_band_valid((top, left, top + shape[0], left + shape[1]))
+        return valid[..., list(self.source_bands)]
 
     def blocks(
         self, rows: int = BLOCK, *, with_valid: bool = False, whole_rows: bool = False

@@ -123,6 +123,9 @@ def check_output(
             raise BadOutput(
                 f"JPEG compression does not support {kind_} values.", "Choose deflate, zstd or lzw."
             )
+        if whole[2] in (like.bands, len(like.data_bands)) and dtype in (None, like.dtype):
+            _check_validity(form, like, chosen)
+            _check_lossy(form, like, chosen, whole[2])
 
 
 def _check_replaceable(target: Path, form: Format) -> None:
@@ -283,6 +286,42 @@ def _check_fits(form: Format, shape: tuple[int, int, int], dtype: np.dtype[Any])
         raise BadOutput(f"{form.name} does not support {shape[2]} bands.", f"{OTHERS}.")
     if form.longest is not None and max(shape[:2]) > form.longest:
         raise BadOutput(f"{form.name} ends at {form.longest} pixels a side.", f"{OTHERS}.")
+
+
+def _check_validity(form: Format, like: Image, options: ExportOptions) -> None:
+    """Raise `BadOutput` where the file could not say which pixels of `like` are invalid."""
+    masks = like.profile.masks
+    if masks == "bands" and (form is not _GEOTIFF or options.cog):
+        name = "A cloud-optimised GeoTIFF" if form is _GEOTIFF else form.name
+        raise BadOutput(
+            f"{name} cannot mark nodata per band, and the bands of {like.name} differ in it.",
+            "Write a plain .tif, which gets a mask for each band.",
+        )
+    unmarked = ("mask",) if form is _PNG else ("mask", "nodata")
+    if form in (_PNG, _JPEG, _WEBP) and masks in unmarked:
+        raise BadOutput(
+            f"{form.name} cannot mark the invalid pixels of {like.name}: they would become data.",
+            "Write a .tif, for a small one with JPEG compression.",
+        )
+
+
+def _check_lossy(form: Format, like: Image, options: ExportOptions, bands: int) -> None:
+    """Raise `BadOutput` where JPEG compression would change values that are no colours."""
+    if form is _JPEG or (form is _GEOTIFF and options.compress == "jpeg"):
+        kept = range(like.bands) if bands == like.bands else like.data_bands
+        exact = [number for number in kept if like.described.kinds[number] == "auxiliary"]
+        if exact:
+            role = like.roles[exact[0]]
+            raise BadOutput(
+                f"JPEG would change band {exact[0] + 1} of {like.name}, whose values must stay "
+                f"exact: it is {role}.",
+                f"{OTHERS}." if form is _JPEG else "Choose deflate, zstd or lzw.",
+            )
+        if options.cog and bands > 4:
+            raise BadOutput(
+                f"JPEG compression in a cloud-optimised GeoTIFF does not support {bands} bands.",
+                f"Choose deflate, zstd or lzw, or leave {option('cog', True)} out.",
+            )
 
 
 def _check_dtype(form: Format, dtype: np.dtype[Any]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore.images.values._validity import is_sentinel
+from napari_restore.images.values._validity import beside_nodata, is_nodata, is_sentinel
 
 Pixels = npt.NDArray[Any]
 Valid = npt.NDArray[np.bool_]
@@ -167,7 +167,7 @@ def _off_nodata(pixels: Pixels, has_pixels: Valid | None, nodata: float | None) 
     """Return `pixels` with valid ones that would be read as `nodata` moved by one step."""
     if nodata is None or not np.isfinite(nodata):
         return pixels
-    hit = pixels == nodata
+    hit = is_nodata(pixels, nodata)
     if not is_sentinel(nodata, pixels.dtype):
         hit = hit.all(axis=-1)
     if has_pixels is not None:
@@ -178,13 +178,11 @@ def _off_nodata(pixels: Pixels, has_pixels: Valid | None, nodata: float | None) 
 
 
 def next_value(dtype: npt.DTypeLike, value: float) -> Any:
-    """Return the representable value of `dtype` next to `value`, upwards unless at the top."""
+    """Return the value of `dtype` next to the nodata `value`, upwards unless at the top."""
     kind = np.dtype(dtype)
     if kind.kind == "b":
         return not value
-    if kind.kind in "iu":
-        return int(value) + 1 if value < np.iinfo(kind).max else int(value) - 1
-    return np.nextafter(np.asarray(value, kind), np.asarray(np.inf, kind))[()]
+    return beside_nodata(value, kind)[1]
 
 
 def _key(dtype: np.dtype[Any]) -> str:

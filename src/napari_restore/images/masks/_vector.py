@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ import numpy.typing as npt
 
 from napari_restore._json_shapes import read_json
 from napari_restore.errors import BadMask
+from napari_restore.images._georeference import LEAST, turns_onto
 from napari_restore.images._image import Image
 from napari_restore.images._source import Box
 from napari_restore.images.files._handles import ignore_missing_georeference
@@ -20,6 +24,8 @@ Ring = list[tuple[float, float]]
 Polygon = list[Ring]
 """Outer ring, then holes; points are (x, y) with pixel edges at whole numbers."""
 
+_BETWEEN = 15
+"""Points on a line that tell on which side of the globe it runs."""
 _GEOJSON_CRS = "OGC:CRS84"
 _KNOWN_CRS = re.compile(
     r"urn:ogc:def:|[A-Za-z_]+:\w+$|[A-Z0-9_]+\s*\[|\{|\+proj=|https?://(www\.)?opengis\.net/"
@@ -37,7 +43,7 @@ def read_polygons(source: Path | str, image: Image) -> list[Polygon]:
     polygons, _, crs = _read(source)
     if not polygons:
         raise BadMask(f"{_named(source)} contains no polygon.", "Draw at least one.")
-    return [[_to_pixels(ring, image, crs) for ring in polygon] for polygon in polygons]
+    return [on_image for polygon in polygons for on_image in _to_pixels(polygon, image, crs)]
 
 
 def read_gradient(source: Path | str, image: Image) -> Ring | None:
@@ -48,7 +54,7 @@ def read_gradient(source: Path | str, image: Image) -> Ring | None:
     polygons, lines, crs = _read(source)
     if polygons or len(lines) != 1 or len(lines[0]) != 2:
         return None
-    return _to_pixels(lines[0], image, crs)
+    return _to_pixels([lines[0]], image, crs)[0][0]
 
 
 def _named(source: Path | str) -> str:
@@ -133,35 +139,130 @@ def _points(ring: Any) -> Ring:
     return [(float(point[0]), float(point[1])) for point in ring]
 
 
-def _to_pixels(ring: Ring, image: Image, crs: str) -> Ring:
-    xs, ys = [p[0] for p in ring], [p[1] for p in ring]
-    reference = image.georeference
-    if reference is not None and reference.transform is not None:
-        from rasterio._err import CPLE_BaseError
-        from rasterio.errors import CRSError
-        from rasterio.transform import Affine
-        from rasterio.warp import transform
+def _to_pixels(polygon: Polygon, image: Image, crs: str) -> list[Polygon]:
+    """Return `polygon`, or one line, in pixels of `image`.
 
-        unknown = BadMask(
-            f"The mask's coordinate system {crs[:80]!r} is unknown.",
-            "Save it as EPSG:4326 or in the image's own system.",
-        )
-        # Before anything resolves it.
-        if reference.crs_wkt and crs and not _KNOWN_CRS.match(crs):
-            raise unknown
-        if reference.crs_wkt and crs and not _is_same(crs, reference.crs_wkt):
-            try:
-                xs, ys = transform(crs, reference.crs_wkt, xs, ys)[:2]
-            except CRSError:
-                raise unknown from None
-            except CPLE_BaseError as error:
-                raise _wrong_position(crs) from error
-        inverse = ~Affine(*reference.transform)
-        pixels = [inverse * (x, y) for x, y in zip(xs, ys, strict=True)]
-        if not np.isfinite(pixels).all():
+    An image of the globe may show it twice: longitudes count modulo 360.
+    """
+    reference = image.georeference
+    if reference is None or reference.transform is None:
+        return [polygon]
+    from rasterio.transform import Affine
+
+    longitudes = reference.longitudes((image.height, image.width))
+    rings = _on_map(polygon, image, crs)
+    xs = [x for ring in rings for x, _ in ring]
+    inverse = ~Affine(*reference.transform)
+    found = []
+    for turn in turns_onto(longitudes, min(xs), max(xs)):
+        pixels = [[inverse * (x + turn, y) for x, y in ring] for ring in rings]
+        if not all(np.isfinite(ring).all() for ring in pixels):
             raise _wrong_position(crs)
-        return [(float(x), float(y)) for x, y in pixels]
-    return list(zip(xs, ys, strict=True))
+        found.append([[(float(x), float(y)) for x, y in ring] for ring in pixels])
+    return found
+
+
+def _on_map(polygon: Polygon, image: Image, crs: str) -> Polygon:
+    """Return `polygon` in the coordinates of `image`, without jumps at the antimeridian.
+
+    Lines are straight in the mask's own system. One of more than 180 degrees crosses the
+    antimeridian, as in GeoJSON; in the image's own system only if the image is smaller than that.
+    """
+    from rasterio._err import CPLE_BaseError
+    from rasterio.errors import CRSError
+    from rasterio.warp import transform
+
+    reference = image.georeference
+    assert reference is not None
+    wkt, longitudes = reference.crs_wkt, reference.longitudes((image.height, image.width))
+    own = not (wkt and crs)
+    # Before anything resolves it.
+    if not own and not _KNOWN_CRS.match(crs):
+        raise _unknown(crs)
+    same = own or _is_same(crs, str(wkt))
+    if same:
+        wide = longitudes is not None and longitudes[1] - longitudes[0] > 180
+        # A plain name of the system was typed; areas that were drawn have a longer one, or none.
+        literal = longitudes is None or (wide and not crs.startswith("EPSG:"))
+        return polygon if literal else _aligned([_unbroken(ring) for ring in polygon])
+    if _is_geographic(crs):
+        polygon = _aligned([_unbroken(ring) for ring in polygon])
+
+    def moved(ring: Ring) -> Ring:
+        xs, ys = transform(crs, wkt, [p[0] for p in ring], [p[1] for p in ring])[:2]
+        return list(zip(xs, ys, strict=True))
+
+    try:
+        rings = [moved(ring) for ring in polygon]
+        if longitudes is not None:
+            pairs = zip(polygon, rings, strict=True)
+            rings = _aligned([_continued(before, ring, moved) for before, ring in pairs])
+    except CRSError:
+        raise _unknown(crs) from None
+    except CPLE_BaseError as error:
+        raise _wrong_position(crs) from error
+    return rings
+
+
+def _unbroken(ring: Ring) -> Ring:
+    """Return `ring` of longitudes and latitudes with those behind the antimeridian beyond 180."""
+    turn, unbroken = 0.0, ring[:1]
+    for (before, _), (x, y) in itertools.pairwise(ring):
+        step = abs(x - before)
+        if 359 < step < 360 - LEAST:
+            raise BadMask(
+                f"A line of the mask runs from {before:g} to {x:g} degrees: round the globe, or "
+                "across the antimeridian?",
+                "Cut the area in two at 180, or write longitudes beyond it (179 to 181).",
+            )
+        if 180 < step < 359:
+            turn += 360.0 if x < before else -360.0
+        unbroken.append((x + turn, y))
+    # A ring around a pole would not close.
+    return ring if turn and ring[0] == ring[-1] else unbroken
+
+
+def _continued(before: Ring, after: Ring, moved: Callable[[Ring], Ring]) -> Ring:
+    """Return the longitudes and latitudes `after`, of the ring `before`, without jumps of 360.
+
+    Where two points are more than 180 degrees apart, points between them tell the way.
+    """
+    turn, ring = 0.0, after[:1]
+    steps = zip(itertools.pairwise(before), itertools.pairwise(after), strict=True)
+    for ((x0, y0), (x1, y1)), ((here, _), (there, latitude)) in steps:
+        if abs(there - here) > 180 and math.isfinite(there - here):
+            shares = np.linspace(0, 1, 2 + _BETWEEN)
+            line = moved([(x0 + (x1 - x0) * t, y0 + (y1 - y0) * t) for t in shares])
+            way = np.unwrap([x for x, _ in line], period=360)
+            turn += 360.0 * round((float(way[-1] - way[0]) - (there - here)) / 360)
+        ring.append((there + turn, latitude))
+    return after if turn and before[0] == before[-1] else ring
+
+
+def _aligned(rings: Polygon) -> Polygon:
+    """Return `rings` with the holes moved by whole turns to where the outer ring is."""
+    middle = [(min(x for x, _ in ring) + max(x for x, _ in ring)) / 2 for ring in rings]
+    if not np.isfinite(middle).all():
+        return rings
+    turns = [360.0 * round((middle[0] - own) / 360) for own in middle]
+    return [[(x + t, y) for x, y in ring] for ring, t in zip(rings, turns, strict=True)]
+
+
+def _is_geographic(crs: str) -> bool:
+    from rasterio.crs import CRS
+    from rasterio.errors import CRSError
+
+    try:
+        return bool(CRS.from_user_input(crs).is_geographic)
+    except CRSError:
+        return False
+
+
+def _unknown(crs: str) -> BadMask:
+    return BadMask(
+        f"The mask's coordinate system {crs[:80]!r} is unknown.",
+        "Save it as EPSG:4326 or in the image's own system.",
+    )
 
 
 def _is_same(crs: str, wkt: str) -> bool:

@@ -19,7 +19,7 @@ from napari_restore.images._reader import Reader, check_dtype
 from napari_restore.images._source import Box, Level, chunk_box
 from napari_restore.images.files._fingerprint import fingerprint_array
 from napari_restore.images.readers._array_like import MOST_BANDS, as_array, has_grey_and_alpha
-from napari_restore.images.values._validity import as_dtype, valid_by_values
+from napari_restore.images.values._validity import as_dtype
 
 Array = npt.NDArray[Any]
 
@@ -111,8 +111,7 @@ class ArrayReader(Reader):
         return pixels[..., None] if pixels.ndim == 2 else pixels
 
     def valid_in(self, level: int, box: Box, pixels: Array) -> npt.NDArray[np.bool_]:
-        nodata = (self.profile.nodata,) * self.bands
-        return valid_by_values(pixels, np.ones(pixels.shape[:2], bool), self.alpha, nodata)
+        return self.valid_by_values(pixels, (self.profile.nodata,) * self.bands)
 
     def rows(self) -> Iterator[Array]:
         """Yield the array in bands of rows, for its fingerprint."""

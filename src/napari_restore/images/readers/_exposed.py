@@ -95,5 +95,5 @@ def _without_scale(profile: Profile) -> Profile:
         bits=None,
         # The curve is another one now, and the colours are those of sRGB, or taken for them.
         icc=None,
-        masks="mask" if profile.masks == "nodata" else profile.masks,
+        masks="mask" if profile.masks in ("nodata", "bands") else profile.masks,
     )

@@ -35,7 +35,6 @@ from napari_restore.images.files._references import check_listed, check_referenc
 from napari_restore.images.files._tiff import truncated
 from napari_restore.images.readers import _gdal_description as description
 from napari_restore.images.values._colour import cmyk_to_rgb, palette_table
-from napari_restore.images.values._validity import valid_by_values
 
 Array = npt.NDArray[Any]
 
@@ -114,6 +113,7 @@ class GdalReader(Reader):
             raise truncated(self.path)
         self._nodata = description.nodata_of(dataset, self.dtype)
         self._kind = description.mask_kind(dataset, self._nodata)
+        self._band_masks = description.has_band_masks(dataset)
         names = [c.name for c in dataset.colorinterp]
         self._cmyk = names[:4] == ["cyan", "magenta", "yellow", "black"]
         if self._stored_bands == 1 and description.is_bitmap(dataset):
@@ -154,7 +154,7 @@ class GdalReader(Reader):
         self.bands = self._table.shape[1]
         self.dtype = self._table.dtype
         self.notes.append(f"The palette was expanded to {self.bands} band(s).")
-        if self._kind == "nodata":
+        if self._kind in ("nodata", "bands"):
             self._kind = "mask"
 
     def _describe_levels(self, dataset: Any) -> None:
@@ -218,15 +218,36 @@ class GdalReader(Reader):
 
     # -- validity ----------------------------------------------------------------
     def valid_in(self, level: int, box: Box, pixels: Array) -> npt.NDArray[np.bool_]:
-        valid = np.ones(pixels.shape[:2], bool)
         if self._kind == "mask":
-            y0, x0, y1, x1 = box
-            with (
-                gdal_errors(self.path),
-                handles.lend(self._key(self._overviews[level])) as dataset,
-            ):
-                valid &= dataset.dataset_mask(window=((y0, y1), (x0, x1))) != 0
-        return valid_by_values(pixels, valid, self.alpha, self._nodata)
+            # Where there is a mask it decides, as in GDAL: nodata 0 beside it may be black.
+            valid = self._masks(level, box).all(axis=2)
+            return self.valid_by_values(pixels, valid=valid)
+        if self._kind == "bands" and self._differ:
+            valid = self._masks(level, box)[..., list(self.data_bands)].all(axis=2)
+            return self.valid_by_values(pixels, valid=valid)
+        return self.valid_by_values(pixels, self._nodata)
+
+    def band_valid_in(self, level: int, box: Box, pixels: Array) -> npt.NDArray[np.bool_]:
+        if self._kind != "bands":
+            return super().band_valid_in(level, box, pixels)
+        return self._masks(level, box)
+
+    def _masks(self, level: int, box: Box) -> npt.NDArray[np.bool_]:
+        """Return GDAL's masks of `box`, (h, w, bands), or (h, w, 1) of the one they share."""
+        (y0, x0, y1, x1), shared = box, self._kind == "mask"
+        window = ((y0, y1), (x0, x1))
+        with gdal_errors(self.path), handles.lend(self._key(self._overviews[level])) as dataset:
+            found = (
+                dataset.dataset_mask(window=window) if shared else dataset.read_masks(window=window)
+            )
+        masks: npt.NDArray[np.bool_] = np.atleast_3d(found.T).transpose(1, 0, 2) != 0
+        return masks
+
+    @property
+    def _differ(self) -> bool:
+        """Whether bands of light differ in their nodata, or have masks."""
+        counted = {str(self._nodata[band]) for band in self.data_bands}
+        return self._band_masks or len(counted) > 1
 
     def files(self) -> tuple[Path, ...]:
         return self._files

@@ -17,7 +17,11 @@ from napari_restore.images._georeference import (
 )
 from napari_restore.images._profile import Masks, Profile, Tags
 from napari_restore.images.files._exif import PhotoTags
-from napari_restore.images.values._sensors import detect_sensor, is_reflectance_product
+from napari_restore.images.values._sensors import (
+    detect_sensor,
+    is_level2,
+    is_reflectance_product,
+)
 from napari_restore.images.values._validity import Nodata, as_dtype
 
 PHOTO_DRIVERS = ("JPEG", "PNG", "WEBP", "GTiff")
@@ -34,14 +38,22 @@ def mask_kind(dataset: Any, nodata: Nodata) -> Masks:
     from rasterio.enums import ColorInterp, MaskFlags
 
     flags = dataset.mask_flag_enums
-    if ColorInterp.alpha in dataset.colorinterp:
-        return "alpha"
     if any(MaskFlags.per_dataset in f and MaskFlags.alpha not in f for f in flags):
         return "mask"
-    # A mask of one band only, beside others without, still is a mask.
-    if any(not {MaskFlags.all_valid, MaskFlags.nodata, MaskFlags.alpha} & set(f) for f in flags):
-        return "mask"
-    return "nodata" if any(value is not None for value in nodata) else "none"
+    if ColorInterp.alpha in dataset.colorinterp:
+        return "alpha"
+    # As text, in which NaN is equal to itself.
+    if has_band_masks(dataset) or len(set(map(str, nodata))) > 1:
+        return "bands"
+    return "none" if nodata[0] is None else "nodata"
+
+
+def has_band_masks(dataset: Any) -> bool:
+    """Return whether bands have masks of their own, perhaps only some of them."""
+    from rasterio.enums import MaskFlags
+
+    shared = {MaskFlags.all_valid, MaskFlags.nodata, MaskFlags.alpha, MaskFlags.per_dataset}
+    return any(not shared & set(flags) for flags in dataset.mask_flag_enums)
 
 
 def is_tiled(dataset: Any) -> bool:
@@ -130,7 +142,7 @@ def profile_of(
     name = str(dataset.name)
     return Profile(
         driver=dataset.driver,
-        nodata=None if expanded else next((v for v in nodata if v is not None), None),
+        nodata=None if expanded or kind == "bands" else nodata[0],
         colorinterp=tuple(names),
         tags=tags,
         masks=kind,
@@ -149,7 +161,8 @@ def profile_of(
         palette_expanded=palette,
         cmyk_converted=cmyk,
         is_photo=dataset.driver in PHOTO_DRIVERS and not placed and bool(photo.icc or photo.exif),
-        is_reflectance=is_reflectance_product(name, tags),
+        is_reflectance=is_reflectance_product(name, tags)
+        or is_level2(name, per_band["descriptions"]),
         sensor=detect_sensor(name, tags),
         **per_band,
     )

@@ -17,7 +17,6 @@ from napari_restore.images._source import Box, Level
 from napari_restore.images.files._claims import check_whole_size
 from napari_restore.images.files._exif import EXIF_HEADER, upright_exif
 from napari_restore.images.readers._whole import WholeReader
-from napari_restore.images.values._validity import valid_by_values
 
 BRANDS = frozenset(b"heic heix heim heis hevc hevx hevm hevs mif1 mif2 msf1".split())
 """Kinds of file (ISO/IEC 23008-12) that HEIF photos name as their own."""
@@ -73,7 +72,7 @@ class HeifReader(WholeReader):
             )
 
     def valid_in(self, level: int, box: Box, pixels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-        return valid_by_values(pixels, np.ones(pixels.shape[:2], bool), self.alpha, ())
+        return self.valid_by_values(pixels)
 
     def _decode(self) -> npt.NDArray[Any]:
         try:

@@ -17,7 +17,6 @@ from napari_restore.images._source import Box, chunk_box
 from napari_restore.images.files import _tiff
 from napari_restore.images.files._xml import parse_xml
 from napari_restore.images.readers._axes import Axes
-from napari_restore.images.values._validity import valid_by_values
 
 Array = npt.NDArray[Any]
 
@@ -98,7 +97,7 @@ class OmeTiffReader(Reader):
         return self._read(0, (y0, 0, y1, self.levels[0].width))
 
     def valid_in(self, level: int, box: Box, pixels: Array) -> npt.NDArray[np.bool_]:
-        return valid_by_values(pixels, np.ones(pixels.shape[:2], bool), self.alpha, ())
+        return self.valid_by_values(pixels)
 
     def _read(self, level: int, box: Box) -> Array:
         try:

@@ -17,7 +17,7 @@ from napari_restore.images.readers._axes import Axes
 from napari_restore.images.readers._own_attributes import OwnAttributes, checked_attributes
 from napari_restore.images.readers._zarr_bounds import check_array, folder_store, opened
 from napari_restore.images.values._sensors import is_reflectance_product
-from napari_restore.images.values._validity import as_dtype, valid_by_values
+from napari_restore.images.values._validity import as_dtype
 
 Array = npt.NDArray[Any]
 
@@ -91,8 +91,7 @@ class OmeZarrReader(Reader):
         )
 
     def valid_in(self, level: int, box: Box, pixels: Array) -> npt.NDArray[np.bool_]:
-        nodata = (self._nodata,) * self.bands
-        return valid_by_values(pixels, np.ones(pixels.shape[:2], bool), self.alpha, nodata)
+        return self.valid_by_values(pixels, (self._nodata,) * self.bands)
 
 
 def _images_of(node: Any, name: str) -> tuple[list[Any], Axes, Mapping[str, Any]]:

@@ -18,7 +18,6 @@ from napari_restore.images.files._claims import (
     check_whole_size,
 )
 from napari_restore.images.readers._whole import WholeReader
-from napari_restore.images.values._validity import valid_by_values
 
 MAGIC = b"\x76\x2f\x31\x01"
 CHUNK = 512
@@ -77,7 +76,7 @@ class OpenExrReader(WholeReader):
             self.notes.append(f"The first of its {len(parts)} parts is read.")
 
     def valid_in(self, level: int, box: Box, pixels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-        return valid_by_values(pixels, np.ones(pixels.shape[:2], bool), self.alpha, ())
+        return self.valid_by_values(pixels)
 
     def _decode(self) -> npt.NDArray[np.float32]:
         channels = _parts(self.path, header_only=False)[0].channels

@@ -66,6 +66,10 @@ class SelectedReader(Reader):
     def valid_in(self, level: int, box: Box, pixels: Array) -> npt.NDArray[np.bool_]:
         return read_valid_window(self.inner, level, box)
 
+    def band_valid_in(self, level: int, box: Box, pixels: Array) -> npt.NDArray[np.bool_]:
+        whole = read_window(self.inner, level, box)
+        return self._chosen(self.inner.band_valid_in(level, box, whole))
+
     def read_rows(self, y0: int, y1: int) -> Array:
         rows = self.inner.read_rows(y0, y1)
         with self._lock:

@@ -24,7 +24,7 @@ _BAND_NAME = re.compile(r"(?:^|[_.-])((?:SR_|ST_)?B(?:AND)?_?\d{1,2}A?|TCI)(?=[_
 class StackReader(Reader):
     """The bands of all files one after the other, on the first file's chunks.
 
-    A pixel is valid where it is valid in every file.
+    A pixel is valid where it is valid in every file that has a band of light.
     """
 
     cached: ClassVar[bool] = False
@@ -52,11 +52,16 @@ class StackReader(Reader):
         return np.concatenate([image.read(box) for image in self.images], axis=2)
 
     def valid_in(self, level: int, box: Box, pixels: Array) -> npt.NDArray[np.bool_]:
-        valid = np.ones(pixels.shape[:2], bool)
+        valid, first = np.ones(pixels.shape[:2], bool), 0
         for image in self.images:
-            if image.may_be_invalid:
+            bands = range(first, first + image.bands)
+            first = bands.stop
+            if image.may_be_invalid and not set(bands).isdisjoint(self.data_bands):
                 valid &= image.read_valid(box)
         return valid
+
+    def band_valid_in(self, level: int, box: Box, pixels: Array) -> npt.NDArray[np.bool_]:
+        return np.concatenate([image.read_band_valid(box) for image in self.images], axis=2)
 
     def files(self) -> tuple[Path, ...]:
         return tuple(file for image in self.images for file in image.reader.files())
@@ -106,10 +111,12 @@ def _joined_profile(images: Sequence[ImageBase]) -> Any:
     if all(image.bands == 1 for image in images):
         # A file of one band calls it grey, which means nothing in a stack.
         interp = tuple("undefined" if i == "gray" else i for i in interp)
-    nodata = {image.nodata for image in images}
+    marks = {(image.profile.masks, str(image.nodata)) for image in images}
+    alike = len(marks) == 1 and images[0].profile.masks != "mask"
     return replace(
         images[0].profile,
-        nodata=nodata.pop() if len(nodata) == 1 else None,
+        nodata=images[0].nodata if alike else None,
+        masks=images[0].profile.masks if alike else "bands",
         colorinterp=interp,
         descriptions=tuple(names),
         wavelengths=joined("wavelengths", None),

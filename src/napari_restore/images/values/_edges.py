@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore.images.values._validity import is_sentinel
+from napari_restore.images.values._validity import is_nodata, is_sentinel
 
 Mask = npt.NDArray[np.bool_]
 
@@ -31,7 +31,7 @@ def lacks_a_band(pixels: npt.NDArray[Any], bands: tuple[int, ...], nodata: float
     """Return (h, w) True where one of `bands` of `pixels` (h, w, C) is nodata."""
     lacking = np.zeros(pixels.shape[:2], bool)
     for band in bands:
-        lacking |= pixels[..., band] == nodata
+        lacking |= is_nodata(pixels[..., band], nodata)
     return lacking
 
 

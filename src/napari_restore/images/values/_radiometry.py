@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_restore.images.values._validity import beside_nodata, is_nodata
 from napari_restore.images.values._working_space import WorkingSpace
 
 STRIP_BYTES = 1 << 18
@@ -162,8 +163,8 @@ def _apply_strip(
         np.clip(exact, whole.min, whole.max, out=exact)
         np.copyto(result, exact, casting="unsafe")
     if nodata is not None and (value := _as_value(nodata, dtype)) is not None:
-        hit = result == value
-        if hit.any() and (hit := hit & (source != value)).any():
+        hit = is_nodata(result, value)
+        if hit.any() and (hit := hit & ~is_nodata(source, value)).any():
             place = np.unravel_index(np.flatnonzero(hit), hit.shape)
             moved = np.multiply(change[place], units[place[2]], dtype=work)
             moved += source[place]
@@ -236,16 +237,6 @@ def _beside(
 ) -> npt.NDArray[Any]:
     """Return the values next to `nodata`, on the side of `exact`, or of `source` if equal."""
     side = np.where(exact == nodata, source.astype(np.float64), exact) >= nodata
-    if dtype.kind == "f":
-        value = dtype.type(nodata)
-        up, down = np.nextafter(value, dtype.type(np.inf)), np.nextafter(value, dtype.type(-np.inf))
-    else:
-        limits = np.iinfo(dtype)
-        up = dtype.type(min(nodata + 1, limits.max))
-        down = dtype.type(max(nodata - 1, limits.min))
-        if up == nodata:
-            up = down
-        if down == nodata:
-            down = up
+    down, up = beside_nodata(nodata, dtype)
     beside: npt.NDArray[Any] = np.where(side, up, down).astype(dtype)
     return beside

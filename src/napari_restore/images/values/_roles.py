@@ -1,26 +1,35 @@
-"""Roles of an image's bands.
+"""What an image's bands are: their roles, their wavelengths, and which of them show light.
 
 Determined in this order: the user's option, colour interpretation, descriptions, wavelengths, the
 sensor preset. A role that none of them gives stays unknown: a silent 1, 2, 3 would take blue for
-red in many a satellite file.
+red in many a satellite file. A band that is named as classes, bits, angles and the like is
+auxiliary: no method, statistic or validity takes it for light.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, TypeVar
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, TypeVar
 
 from napari_restore.errors import BadParameter
 from napari_restore.images.values._sensors import Sensor, SensorBand
 
 _T = TypeVar("_T")
-Bands = str | Sequence[int | str | None] | Mapping[str, int]
+GivenBands = str | Sequence[int | str | None] | Mapping[str, int]
+"""What users write, see `parse_bands`."""
+Kind = Literal["light", "auxiliary", "unknown"]
 
-ROLES = (
-    "red", "green", "blue", "nir", "rededge", "swir", "coastal", "cirrus", "thermal", "pan",
-    "gray", "alpha",
+LIGHT = (
+    "red", "green", "blue", "nir", "rededge", "swir", "coastal", "cirrus", "thermal", "pan", "gray",
 )  # fmt: skip
+AUXILIARY = (
+    "class", "label", "mask", "quality", "probability", "angle", "height", "aerosol", "index",
+)  # fmt: skip
+"""Roles of bands that show no light; several bands may have the same one."""
+ROLES = (*LIGHT, "alpha", *AUXILIARY)
 
 _FROM_INTERPRETATION = {
     "red": "red", "green": "green", "blue": "blue", "alpha": "alpha", "pan": "pan",
@@ -42,6 +51,29 @@ _WORDS = (
     ("gray", r"\bgr[ae]y\b|\bluminance\b"),
 )
 
+_AUXILIARY_WORDS = (
+    # As Sentinel-2, Landsat, HLS, Planet and MODIS name them, and plain words.
+    ("probability", r"\bprob(ability)?\b|\bcldprb\b|\bsnwprb\b|\bconfidence\b"),
+    ("quality", r"\bb?qa\b|\bqa[126]0\b|\bqc\b|\bqf\b|\bquality\b|\bflags?\b"),
+    ("quality", r"\bstate ?(1km|500m|qa)\b|\bfmask\b|\budm2?\b"),
+    ("mask", r"mask\b|\bmsk\b"),
+    ("quality", r"\bst (atran|cdist|drad|emis|emsd|trad|urad)\b"),
+    ("class", r"\bscl\b|\bclass(es|ification|ified)?\b|\bland ?cover\b|\bcategor(y|ies)\b"),
+    ("label", r"\blabels?\b"),
+    ("angle", r"\bangles?\b|zenith|azimuth|\b[sv][az]a\b|\bincidence\b"),
+    ("height", r"\bd[est]m\b|\belevation\b|\baltitude\b|\bslope\b|\baspect\b|\bheight\b"),
+    ("aerosol", r"\baerosol optical\b|\bao[td]\b|\bwvp\b|\batmos(pheric)? opacity\b"),
+    ("index", r"\b(g?ndvi|m?ndwi|ndmi|ndsi|ndbi|ndre|nbr2?|evi2?|savi)\b|\bindex\b"),
+)  # fmt: skip
+_AUXILIARY_NAMES = {
+    "cloud": "mask", "clouds": "mask", "cloud shadow": "mask", "shadow": "mask", "snow": "mask",
+    "clear": "mask", "light haze": "mask", "heavy haze": "mask", "cld": "probability",
+    "snw": "probability", "cs cdf": "probability", "fill": "mask",
+    "sr aerosol": "quality", "aerosol": "quality", "doy": "index", "day of year": "index",
+}  # fmt: skip
+"""Roles of words that mean them only alone: there are cloud-free and snow-covered scenes."""
+_ANGLES = ("deg", "degree", "degrees", "radian", "radians")
+
 _RANGES = (
     ("coastal", 400, 450, None),
     ("blue", 450, 515, 480.0),
@@ -56,47 +88,122 @@ _RANGES = (
 """Role, from and to in nm, and the centre to which only the nearest band is taken."""
 
 
-class BandRoles(NamedTuple):
-    """Role and wavelength in nm per band."""
+@dataclass(frozen=True)
+class Bands:
+    """What the bands of an image are, one item per band."""
 
     roles: tuple[str | None, ...]
     wavelengths: tuple[float | None, ...]
+    """Nanometres."""
+
+    @cached_property
+    def kinds(self) -> tuple[Kind, ...]:
+        """``light`` is reflectance or radiance; ``auxiliary`` are classes, bits, angles and alpha."""
+        return tuple(map(_kind, self.roles, self.wavelengths))
+
+    @cached_property
+    def data(self) -> tuple[int, ...]:
+        """Numbers of the bands that are restored, counted, and make a pixel valid or not.
+
+        Unknown bands are among them, for many a file names none of its bands; so are auxiliary ones
+        where there is nothing else.
+        """
+        light = tuple(n for n, kind in enumerate(self.kinds) if kind != "auxiliary")
+        return light or tuple(n for n, role in enumerate(self.roles) if role != "alpha")
+
+    def of(self, numbers: Sequence[int]) -> Bands:
+        """Return the bands `numbers` only, in that order."""
+        roles = tuple(self.roles[n] for n in numbers)
+        return Bands(roles, tuple(self.wavelengths[n] for n in numbers))
+
+    def named(self, given: Mapping[str, int]) -> Bands:
+        """Return the bands with the user's roles; no other band keeps one that shows light."""
+        moved = {role for role in given if role not in AUXILIARY}
+        roles = [None if role in moved else role for role in self.roles]
+        waves = list(self.wavelengths)
+        for role, band in given.items():
+            roles[band] = role
+            if role in AUXILIARY:
+                waves[band] = None
+        return Bands(tuple(roles), tuple(waves))
 
 
-def resolve_roles(
+def _kind(role: str | None, wavelength: float | None) -> Kind:
+    if role == "alpha" or role in AUXILIARY:
+        return "auxiliary"
+    return "unknown" if role is None and wavelength is None else "light"
+
+
+def describe_bands(
     count: int,
     colorinterp: Sequence[str] = (),
     descriptions: Sequence[str | None] = (),
     wavelengths: Sequence[float | None] = (),
     sensor: Sensor | None = None,
-    given: Bands | None = None,
-) -> BandRoles:
-    """Return the roles of `count` bands; see the module for the order of the sources."""
+    given: GivenBands | None = None,
+    *,
+    band_tags: Sequence[Mapping[str, Mapping[str, str]]] = (),
+    units: Sequence[str | None] = (),
+) -> Bands:
+    """Return what `count` bands are; see the module for the order of the sources."""
     interp = _padded(colorinterp, count)
     names = _padded(descriptions, count)
-    waves = [
-        w or _wavelength_in(n) for w, n in zip(_padded(wavelengths, count), names, strict=True)
-    ]
+    own = _padded(wavelengths, count)
     preset = _preset(sensor, names, count)
     roles: list[str | None] = [_FROM_INTERPRETATION.get(i or "") for i in interp]
     if count - roles.count("alpha") == 1:
         # Grey is GDAL's name for the first of many unknown bands, too.
         roles = ["gray" if i == "gray" else r for i, r in zip(interp, roles, strict=True)]
+    auxiliary: list[str | None] = [
+        None if role or wave else _auxiliary_role(name, tags or {}, unit)
+        for role, wave, name, tags, unit in zip(
+            roles, own, names, _padded(band_tags, count), _padded(units, count), strict=True
+        )
+    ]
+    if count - roles.count("alpha") == 1:
+        # A mask opened by itself is the picture.
+        auxiliary = [None] * count
+    waves = [
+        w or (None if a else _wavelength_in(n))
+        for w, n, a in zip(own, names, auxiliary, strict=True)
+    ]
     for source in (
+        auxiliary,
         [role_of_description(name) for name in names],
         _roles_of_wavelengths(waves),
         [band.role if band else None for band in preset],
     ):
         roles = [known or new for known, new in zip(roles, source, strict=True)]
-    if given is not None:
-        roles = list(named_roles(roles, parse_bands(given, count)))
     waves = [
-        w or (band.wavelength if band else None) for w, band in zip(waves, preset, strict=True)
+        w or (band.wavelength if band and not a else None)
+        for w, band, a in zip(waves, preset, auxiliary, strict=True)
     ]
-    return BandRoles(tuple(roles), tuple(waves))
+    found = Bands(tuple(roles), tuple(waves))
+    return found if given is None else found.named(parse_bands(given, count))
 
 
-def parse_bands(given: Bands, count: int) -> dict[str, int]:
+def auxiliary_role(text: str | None) -> str | None:
+    """Return the role in the name of a band that shows no light ("QA_PIXEL" → quality)."""
+    if not text:
+        return None
+    words = re.sub(r"[\W_]+", " ", text.lower()).strip()
+    if words in _AUXILIARY_NAMES:
+        return _AUXILIARY_NAMES[words]
+    return next((role for role, pattern in _AUXILIARY_WORDS if re.search(pattern, words)), None)
+
+
+def _auxiliary_role(
+    name: str | None, tags: Mapping[str, Mapping[str, str]], unit: str | None
+) -> str | None:
+    """Return the role of a band that shows no light, by its name, unit or CF attributes."""
+    if role := auxiliary_role(name):
+        return role
+    if any(key.startswith("flag_") for space in tags.values() for key in space):
+        return "quality"
+    return "angle" if unit and unit.lower() in _ANGLES else None
+
+
+def parse_bands(given: GivenBands, count: int) -> dict[str, int]:
     """Return band number (from 0) by role, from the user's text with numbers from 1.
 
     Understood are ``"red=4,green=3,blue=2"``, ``"4,3,2"`` (red, green, blue, then nir),
@@ -157,14 +264,6 @@ def _pairs(items: Sequence[int | str | None]) -> list[tuple[str, int]]:
         raise BadParameter(
             "Bands are not understood.", 'Write them as "red=4,green=3,blue=2".'
         ) from None
-
-
-def named_roles(roles: Sequence[str | None], given: Mapping[str, int]) -> tuple[str | None, ...]:
-    """Return `roles` with the user's; a role given to one band is removed from the others."""
-    kept = [None if role in given else role for role in roles]
-    for role, band in given.items():
-        kept[band] = role
-    return tuple(kept)
 
 
 def _padded(values: Sequence[_T], count: int) -> list[_T | None]:

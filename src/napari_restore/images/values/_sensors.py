@@ -2,14 +2,14 @@
 
 Sources: USGS Landsat Collection 2 Level-1 and Level-2 product guides (band centres; TOA reflectance
 = 2e-5 DN − 0.1, surface reflectance = 2.75e-5 DN − 0.2), ESA Sentinel-2 Products Specification
-Document (centres; (DN − 1000) / 10000 from processing baseline 04.00 on, DN / 10000 before), USDA
-NAIP, Planet.
+Document (centres; (DN − 1000) / 10000 from processing baseline 04.00 on, of 2022-01-25, DN / 10000
+before), USDA NAIP, Planet.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from napari_restore.errors import BadParameter
@@ -48,6 +48,13 @@ class Sensor:
         """Return the band that a file calls `name` ("B4", "B04", "SR_B4")."""
         wanted = name.upper()
         return next((b for b in self.bands if wanted in b.names), None)
+
+    def zero(self, name: str | None) -> float:
+        """Return the value of zero reflectance of the band that a file calls `name`.
+
+        Temperatures (``ST_B10``) have none.
+        """
+        return 0.0 if name and re.search(r"(?:^|_)ST_", name.strip().upper()) else self.black
 
     def of_count(self, count: int) -> tuple[SensorBand, ...] | None:
         """Return the bands of a usual file with `count` of them."""
@@ -172,17 +179,25 @@ SENSORS: Mapping[str, Sensor] = {
     )
 }  # fmt: skip
 
+LANDSATS = ("landsat5", "landsat8", "landsat9")
 _LEVEL2 = {
-    "landsat8": (7272.727272727273, 43636.36363636364),
-    "landsat9": (7272.727272727273, 43636.36363636364),
-    "landsat5": (7272.727272727273, 43636.36363636364),
+    "black": 7272.727272727273,
+    "reflectance_one": 43636.36363636364,
+    "reason": "Landsat Level-2: zero reflectance at DN 7273",
 }
+_COLLECTION1 = {
+    "black": 0.0,
+    "reflectance_one": 10000.0,
+    "reason": "Landsat Collection 1 surface reflectance: DN 0",
+}
+_OFFSET_SINCE = 20220125
+"""Day from which ESA made Sentinel-2 products of baseline 04.00, which add 1000 to each value."""
 
 _PATTERNS = (
     ("landsat9", r"\bLC09_|\bLO09_|LANDSAT[_ ]9"),
     ("landsat8", r"\bLC08_|\bLO08_|\bLC8\d{13}|LANDSAT[_ ]8"),
     ("landsat5", r"\bLT05_|\bLT5\d{13}|LANDSAT[_ ]5"),
-    ("sentinel2", r"\bS2[ABC]_MSI|\bT\d{2}[A-Z]{3}_\d{8}T\d{6}_|SENTINEL-2"),
+    ("sentinel2", r"\bS2[ABCD]_MSI|\bT\d{2}[A-Z]{3}_\d{8}T\d{6}_|SENTINEL-2"),
     ("naip", r"\bM_\d{7}_(NE|NW|SE|SW)_\d"),
     ("planet", r"ANALYTICMS|PSSCENE|PLANETSCOPE"),
 )
@@ -196,10 +211,12 @@ _REFLECTANCE = (
 Tags = Mapping[str, Mapping[str, str]]
 
 
-def sensor_of(name: str, file_name: str = "", tags: Tags | None = None) -> Sensor:
-    """Return the preset `name`, with the offsets of the product in file name and tags.
+def sensor_of(
+    name: str, file_name: str = "", tags: Tags | None = None, bands: Sequence[str | None] = ()
+) -> Sensor:
+    """Return the preset `name`, with the zero of the product in file name, tags and band names.
 
-    Raises `BadParameter` for an unknown name.
+    Where these are Landsat's and `name` is another sensor, it names no bands. Raises `BadParameter` for an unknown name.
     """
     key = name.lower().replace(" ", "")
     if key not in SENSORS:
@@ -207,13 +224,37 @@ def sensor_of(name: str, file_name: str = "", tags: Tags | None = None) -> Senso
             f"There is no preset for the sensor {name!r}.", f"Known: {', '.join(SENSORS)}."
         )
     sensor = SENSORS[key]
-    if key == "sentinel2" and (baseline := _baseline(file_name, tags or {})) is not None:
-        return SENSORS["sentinel2-04.00"] if baseline >= 400 else sensor
-    if key in _LEVEL2 and re.search(r"_L2S[PR]_|_SR_B\d", file_name.upper()):
-        black, one = _LEVEL2[key]
-        reason = "Landsat Level-2: zero reflectance at DN 7273"
-        return replace(sensor, black=black, reflectance_one=one, reason=reason)
+    if is_level2(file_name, bands):
+        if key not in LANDSATS:
+            sensor = replace(sensor, bands=(), orders=(), white=None)
+        return replace(sensor, **_LEVEL2)  # type: ignore[arg-type]
+    if key == "sentinel2":
+        return _sentinel(file_name, tags or {}, any_name=True) or replace(
+            sensor,
+            reason="Sentinel-2: DN 0, as no baseline 04.00 or date since 2022-01-25 is named",
+        )
+    if key in LANDSATS and re.search(r"_SR_BAND\d", file_name.upper()):
+        return replace(sensor, **_COLLECTION1)  # type: ignore[arg-type]
     return sensor
+
+
+def product_of(file_name: str, tags: Tags, bands: Sequence[str | None] = ()) -> Sensor | None:
+    """Return the preset whose zero the names decide, whatever sensor the user names; else None.
+
+    That is Landsat Level-2, by the names of its bands (``SR_B4``, ``ST_B10``), and Sentinel-2 from
+    baseline 04.00 on, by the name of the product or its tags.
+    """
+    if is_level2(file_name, bands):
+        return replace(SENSORS["landsat8"], **_LEVEL2)  # type: ignore[arg-type]
+    sentinel = _sentinel(file_name, tags)
+    return sentinel if sentinel is not None and sentinel.black else None
+
+
+def is_level2(file_name: str, bands: Sequence[str | None] = ()) -> bool:
+    """Return whether names are those of Landsat Collection 2 Level-2."""
+    short = file_name.replace("\\", "/").rpartition("/")[2].upper()
+    named = [re.match(r"\W*S[RT]_B\d", text.strip().upper()) for text in bands if text]
+    return any(named) or bool(re.search(r"(?:^|_)L2S[PR]_|(?:^|_)S[RT]_B\d", short))
 
 
 def detect_sensor(file_name: str, tags: Tags) -> str | None:
@@ -235,15 +276,37 @@ def _text(file_name: str, tags: Tags) -> str:
     return " ".join([short, *values]).upper()
 
 
-def _baseline(file_name: str, tags: Tags) -> int | None:
-    """Return Sentinel-2's processing baseline times 100, from the product's name or tags."""
-    text = file_name.upper()
-    if match := re.search(r"_N(\d{4})_R\d{3}", text):
-        return int(match[1])
-    for space in tags.values():
-        if value := space.get("PROCESSING_BASELINE"):
-            try:
-                return round(float(value) * 100)
-            except ValueError:
-                return None
-    return None
+def _sentinel(file_name: str, tags: Tags, *, any_name: bool = False) -> Sensor | None:
+    """Return the preset of Sentinel-2 with the zero of the product; None where nothing tells it.
+
+    The baseline decides, else the last date in the name: products are made after their scenes. With
+    `any_name` the name need not be one that ESA gives.
+    """
+    before, since = SENSORS["sentinel2"], SENSORS["sentinel2-04.00"]
+    text = file_name.replace("\\", "/").upper()
+    ours = [part for part in text.split("/") if re.search(_SENTINEL, part)]
+    values = {
+        key.upper(): text[:4096].upper() for tag in tags.values() for key, text in tag.items()
+    }
+    tagged = any(re.search(r"SENTINEL-2|\bS2[ABCD]?_?MSI", value) for value in values.values())
+    if not (ours or tagged or any_name):
+        return None
+    baseline = re.search(r"_N(\d{2})(\d{2})_R\d{3}", text) or re.fullmatch(
+        r"N?(\d{2})\.?(\d{2})", values.get("PROCESSING_BASELINE", "").strip()
+    )
+    if baseline is not None:
+        return since if int(baseline[1]) >= 4 else before
+    dates = [int(date) for part in ours for date in re.findall(r"(?<!\d)(20\d{6})T\d{6}", part)]
+    if any_name:
+        short = re.sub(r"(?<=\d)-(?=\d\d(?!\d))", "", text.rpartition("/")[2])
+        dates += map(int, re.findall(r"(?<!\d)(20[12]\d(?:0[1-9]|1[0-2])[0-3]\d)(?!\d)", short))
+    made = (values.get(key, "") for key in ("GENERATION_TIME", "PRODUCT_START_TIME"))
+    dates += [int("".join(match.groups())) for text in made if (match := _ISO.match(text))]
+    if not dates:
+        return None
+    return since if max(dates) >= _OFFSET_SINCE else before
+
+
+_SENTINEL = r"(?:^|_)S2[ABCD]_MSIL\d|(?:^|_)T\d{2}[A-Z]{3}_(?:A\d{6}_)?20\d{6}T\d{6}"
+"""Names that ESA gives to products, granules and files of bands."""
+_ISO = re.compile(r"(20\d{2})-(\d{2})-(\d{2})T")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,10 @@ import numpy.typing as npt
 
 Nodata = tuple[float | None, ...]
 """Per band of the file; None where no value of its dtype means nodata."""
+
+
+TOLERANCE = 2 * 2.0**-23
+"""Share of the sum of two floats, of both widths, below which their difference is none to GDAL."""
 
 
 def as_dtype(value: float | None, dtype: np.dtype[Any]) -> float | None:
@@ -22,6 +27,52 @@ def as_dtype(value: float | None, dtype: np.dtype[Any]) -> float | None:
     if not np.isfinite(value) or value != int(value) or not limits.min <= value <= limits.max:
         return None
     return float(value)
+
+
+def nodata_bounds(nodata: float, dtype: np.dtype[Any]) -> tuple[float, float]:
+    """Return the least and the largest value that GDAL takes for `nodata` in pixels of `dtype`.
+
+    Floats have a tolerance, for a header's text is often a rounding of what the pixels have
+    (-3.40282e+38). Near the ends of the range GDAL's sum overflows, and all of that size is nodata.
+    """
+    if dtype.kind != "f" or nodata == 0 or not np.isfinite(nodata):
+        return nodata, nodata
+    size, limits = abs(nodata), np.finfo(dtype)
+    near, far = size * (1 - TOLERANCE) / (1 + TOLERANCE), size * (1 + TOLERANCE) / (1 - TOLERANCE)
+    top = float(limits.max)
+    if size > top / 2:
+        near, far = min(near, top - size + top * float(limits.epsneg)), top
+    return (near, far) if nodata > 0 else (-far, -near)
+
+
+def is_nodata(values: npt.NDArray[Any], nodata: float | None) -> npt.NDArray[np.bool_]:
+    """Return where `values`, of any shape, are `nodata`; see `nodata_bounds`."""
+    if nodata is None:
+        return np.zeros(values.shape, bool)
+    low, high = nodata_bounds(nodata, values.dtype)
+    if low == high:
+        equal: npt.NDArray[np.bool_] = values == nodata
+        return equal
+    within: npt.NDArray[np.bool_] = (values >= low) & (values <= high)
+    return within
+
+
+def beside_nodata(nodata: float, dtype: np.dtype[Any]) -> tuple[Any, Any]:
+    """Return the values of `dtype` next below and above `nodata` that are not taken for it.
+
+    At an end of the range both are on the same side.
+    """
+    if dtype.kind == "f":
+        low, high = nodata_bounds(nodata, dtype)
+        with np.errstate(over="ignore"):
+            down = np.nextafter(dtype.type(low), dtype.type(-np.inf))
+            up = np.nextafter(dtype.type(high), dtype.type(np.inf))
+        ends: tuple[float, float] = -np.inf, np.inf
+    else:
+        down, up = int(nodata) - 1, int(nodata) + 1
+        ends = np.iinfo(dtype).min - 1, np.iinfo(dtype).max + 1
+    down, up = (up if down <= ends[0] else down), (down if up >= ends[1] else up)
+    return dtype.type(down), dtype.type(up)
 
 
 def is_sentinel(nodata: float | None, dtype: np.dtype[Any]) -> bool:
@@ -39,16 +90,18 @@ def default_fill(dtype: np.dtype[Any], nodata: float | None) -> float:
 def valid_by_values(
     pixels: npt.NDArray[Any],
     valid: npt.NDArray[np.bool_],
+    bands: Sequence[int],
     alpha: int | None,
     nodata: Nodata,
 ) -> npt.NDArray[np.bool_]:
     """Return `valid` without pixels that are transparent, not finite, or nodata.
 
-    Floats and signed integers have nodata values that no real pixel has (-9999, the least value):
-    one band of it is enough, for it must not reach statistics or neighbours. 0, and any value of
-    unsigned integers, may be real in a single band: there all data bands must have it.
+    Only `bands` count: neither alpha nor what is no light (`Reader.data_bands`). Floats and signed
+    integers have nodata values that no real pixel has (-9999, the least value): one band of it is
+    enough, for it must not reach statistics or neighbours. 0, and any value of unsigned integers,
+    may be real in a single band: there all must have it. Where there is alpha it decides about
+    these, as in GDAL.
     """
-    bands = [b for b in range(pixels.shape[2]) if b != alpha]
     if alpha is not None:
         valid &= pixels[..., alpha] != 0
     if pixels.dtype.kind == "f":
@@ -58,10 +111,10 @@ def valid_by_values(
         return valid
     for band in bands:
         if is_sentinel(nodata[band], pixels.dtype):
-            valid &= pixels[..., band] != nodata[band]
-    if all(nodata[b] is not None for b in bands):
+            valid &= ~is_nodata(pixels[..., band], nodata[band])
+    if alpha is None and all(nodata[b] is not None for b in bands):
         empty = np.ones(valid.shape, bool)
         for band in bands:
-            empty &= pixels[..., band] == nodata[band]
+            empty &= is_nodata(pixels[..., band], nodata[band])
         valid &= ~empty
     return valid

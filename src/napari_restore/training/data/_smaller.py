@@ -71,7 +71,7 @@ def _resampled(image: Image, longest: int) -> Image:
         codes[..., band] = _codes(plane, image, band, valid_small)
     part = Image(SmallerReader(image, codes, valid_small))
     part.sensor, part.path, part.notes = image.sensor, image.path, list(image.notes)
-    part.roles, part.wavelengths = image.roles, image.wavelengths
+    part.described = image.described
     part.working_space, part.known_range = image.working_space, image.known_range
     return part
 

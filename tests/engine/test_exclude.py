@@ -1,0 +1,138 @@
+"""Masks of what to leave out: those that are none are refused, with the line to write."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import rasterio
+
+import napari_restore as nr
+from napari_restore.engine.masks import _open_mask
+from napari_restore.engine.masks._open_mask import open_exclude, open_mask
+from napari_restore.errors import BadMask, UnreadableImage
+
+SIZE = (60, 80)
+Write = Callable[..., str]
+
+
+@pytest.fixture
+def image() -> nr.Image:
+    return nr.open_image(np.full((*SIZE, 3), 90, np.uint8))
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def write(pixels: npt.NDArray[Any], name: str = "m.tif", description: str | None = None) -> str:
+        bands = np.atleast_3d(pixels).transpose(2, 0, 1)
+        path = tmp_path / name
+        shape = {"count": len(bands), "height": SIZE[0], "width": SIZE[1], "dtype": bands.dtype}
+        with rasterio.open(path, "w", driver="GTiff", **shape) as new:
+            new.write(bands)
+            new.set_band_description(1, description or "")
+        return str(path)
+
+    return write
+
+
+def codes(dtype: str, *values: int) -> npt.NDArray[Any]:
+    """Return 0 with a square of each value."""
+    pixels = np.zeros(SIZE, dtype)
+    for number, value in enumerate(values):
+        pixels[10:20, 10 * number : 10 * number + 8] = value
+    return pixels
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        codes("uint8", 1),
+        codes("uint8", 255),
+        codes("uint8", 3, 100, 255),  # soft edges
+        codes("uint16", 1024),  # one bit alone
+        codes("int32", 1, 2, 900),  # labels
+        codes("uint8", 1, 2),
+        codes("float32", 1) / 2,
+        np.dstack([codes("uint8", 255)] * 3),  # painted in grey
+    ],
+    ids=["one", "255", "soft", "bit", "labels", "two", "float", "grey"],
+)
+def test_masks(write: Write, image: nr.Image, pixels: npt.NDArray[Any]) -> None:
+    covered = open_exclude(write(pixels), image).read(nr.Region(0, 0, *SIZE)) > 0
+    np.testing.assert_array_equal(covered, np.atleast_3d(pixels)[..., 0] > 0)
+
+
+def test_several_bands(write: Write, image: nr.Image) -> None:
+    path = write(np.dstack([codes("uint8", 1), codes("uint8", 0, 1)]))
+    with pytest.raises(BadMask, match=r"m\.tif has 2 bands.*gdal_translate -b 1 m\.tif mask\.tif"):
+        open_exclude(path, image)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "name", "description"),
+    [
+        (codes("uint16", 1024, 2048), "m.tif", None),
+        (codes("uint16", 21824, 22280), "m.tif", None),
+        (codes("uint8", 3, 8, 9), "T33UXP_SCL_20m.tif", None),
+        (codes("uint8", 3, 8, 9), "m.tif", "SCL"),
+        (codes("uint8", 2, 4), "scene_udm.tif", None),
+        (codes("uint8", 2, 4), "HLS.S30.v2.0.Fmask.tif", None),
+        (codes("uint8", 20, 90), "MSK_CLDPRB_20m.tif", None),
+        (codes("int16", 8, 1032), "m.tif", "state_1km"),
+    ],
+)
+def test_bits_classes_and_probabilities(
+    write: Write, image: nr.Image, pixels: npt.NDArray[Any], name: str, description: str | None
+) -> None:
+    with pytest.raises(BadMask, match=rf"{name} holds codes from .*gdal_calc\.py .* -A {name}"):
+        open_exclude(write(pixels, name, description), image)
+
+
+def share(part: float) -> npt.NDArray[Any]:
+    pixels = np.zeros(SIZE, np.uint8).ravel()
+    pixels[: round(part * pixels.size)] = 1
+    return pixels.reshape(SIZE)
+
+
+def test_nearly_all(write: Write, image: nr.Image) -> None:
+    open_exclude(write(share(0.9)), image)
+    with pytest.raises(BadMask, match=r"m2\.tif leaves out 91 % of the image.*exchange 0 and 1"):
+        open_exclude(write(share(0.91), "m2.tif"), image)
+    with pytest.raises(BadMask, match="leaves out 100 %"):
+        open_exclude("POLYGON ((0 0, 80 0, 80 60, 0 60, 0 0))", image)
+
+
+def test_nearly_all_of_a_large_image(image: nr.Image, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_open_mask, "SAMPLE_PIXELS", 1000)
+    monkeypatch.setattr(_open_mask, "_shares", {})
+    open_exclude("POLYGON ((0 0, 68 0, 68 60, 0 60, 0 0))", image)
+    with pytest.raises(BadMask, match="leaves out"):
+        open_exclude("POLYGON ((0 0, 77 0, 77 60, 0 60, 0 0))", image)
+
+
+def test_the_check_is_made_by_every_plan(write: Write, image: nr.Image) -> None:
+    for make in (nr.plan, nr.restore):
+        with pytest.raises(BadMask, match="leaves out"):
+            make(image, "dcp", exclude=write(share(0.95), "most.tif"))  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("suffix", [".shp", ".gpkg", ".kml", ".fgb", ".gml", ".csv", ".zip"])
+def test_other_vector_files(tmp_path: Path, image: nr.Image, suffix: str) -> None:
+    path = tmp_path / f"area{suffix}"
+    path.write_bytes(b"SQLite format 3\0" + bytes(100))
+    with pytest.raises(BadMask, match=rf"vector file.*ogr2ogr .*area\.geojson area\{suffix}"):
+        open_mask(path, image)
+    with pytest.raises(UnreadableImage, match="no file"):
+        open_mask(tmp_path / f"missing{suffix}", image)
+
+
+def test_geojson_stays(tmp_path: Path, image: nr.Image) -> None:
+    path = tmp_path / "area.geojson"
+    ring = [[0, 0], [9, 0], [9, 9], [0, 9], [0, 0]]
+    path.write_text(json.dumps({"type": "Polygon", "coordinates": [ring]}))
+    assert open_exclude(str(path), image).bounds == nr.Region(0, 0, 9, 9)
