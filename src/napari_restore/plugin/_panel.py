@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 NARROWEST, USUAL = 210, 340
 """Widths in pixels: what napari 0.9 leaves on a screen 800 wide (1600 at 200 %), and the usual one."""
 SETTINGS = tuple(
-    "layer bands model weights parameters target strength_layer crop options exclude_pending".split()
+    "layer bands sensor model weights parameters target strength_layer crop options exclude_pending".split()
 )
 """Fields of the state that a result depends on."""
 

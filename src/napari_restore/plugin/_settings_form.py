@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QDoubleSpinBox, QLabel, QVBoxLayout, QWidget
 from napari_restore.errors import RestoreError
 from napari_restore.plugin._notices import error_text
 from napari_restore.plugin._preferences import hint_at_async
-from napari_restore.plugin._state import image_of
+from napari_restore.plugin._state import image_of, named_as
 from napari_restore.plugin.areas._drawing_controller import DrawingController
 from napari_restore.plugin.areas._exclude_chooser import ExcludeChooser
 from napari_restore.plugin.areas._strength import chosen_strength, strength_layers
@@ -91,7 +91,7 @@ class SettingsForm(QObject):
         self.image.currentIndexChanged.connect(self._on_image)
         self.image.activated.connect(self._on_chosen)
         self.models.changed.connect(self._on_model)
-        self.bands.changed.connect(self._set("bands"))
+        self.bands.changed.connect(self._on_bands)
         self.bands.named_bands.connect(self._on_named)
         self.parameters.changed.connect(self._set("parameters"))
         self.airlight.picked.connect(self._on_airlight)
@@ -160,11 +160,14 @@ class SettingsForm(QObject):
         self.state.parameters = self.parameters.values()
         self.state.model = choice.model
 
-    def _on_named(self, roles: str) -> None:
+    def _on_bands(self, bands: str | None, sensor: str | None) -> None:
+        self.state.bands, self.state.sensor = bands, sensor
+
+    def _on_named(self) -> None:
         """Show the image in the colours the user has named, in the place of its layer."""
         before = self.state.layer
         assert before is not None
-        shown = add_in_colour(self.viewer, before, roles)
+        shown = add_in_colour(self.viewer, before, self.state.named_image(before))
         if shown is None:
             return
         camera = self.viewer.scene.camera
@@ -204,8 +207,8 @@ class SettingsForm(QObject):
             else:
                 self.summary.setText(describe(image))
                 if layer is not self.state.layer:
-                    # Roles belong to the layer they were given for.
-                    self.state.bands = None
+                    # They belong to the layer they were given for.
+                    self.state.bands, self.state.sensor = named_as(layer)
                     self.state.layer = layer
                     turn_upright(self.viewer, image)
                 self.models.offer(

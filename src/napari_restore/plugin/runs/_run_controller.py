@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from napari_restore.plugin.runs._plan_controller import PlanController
 
 BUSY = "A run is going on. Wait for its end, or press Cancel."
-LIVE_SETTINGS = tuple("layer bands model weights trust parameters exclude_pending".split())
+LIVE_SETTINGS = tuple("layer bands sensor model weights trust parameters exclude_pending".split())
 """Settings that make another live result."""
 Task = LayerRun | FolderRun | AttributionTask | PrepareTask
 T = TypeVar("T", bound=Task)
