@@ -16,6 +16,8 @@ from napari_restore.plugin.areas._drawing_controller import DrawingController
 from napari_restore.plugin.areas._exclude_chooser import ExcludeChooser
 from napari_restore.plugin.areas._strength import chosen_strength, strength_layers
 from napari_restore.plugin.areas._target_chooser import TargetChooser
+from napari_restore.plugin.areas._targets import Target
+from napari_restore.plugin.layers._fitted import is_photo
 from napari_restore.plugin.layers._layer_order import bring_to_front, is_source
 from napari_restore.plugin.layers._named_bands import add_in_colour, is_needed
 from napari_restore.plugin.layers._placing import turn_upright
@@ -33,7 +35,6 @@ if TYPE_CHECKING:
     from napari_restore.api import PlanOptions, RestoreOptions
     from napari_restore.images import Image
     from napari_restore.plugin._state import RestoreState
-    from napari_restore.plugin.areas._targets import Target
 
 
 class SettingsForm(QObject):
@@ -209,6 +210,7 @@ class SettingsForm(QObject):
                 if layer is not self.state.layer:
                     # They belong to the layer they were given for.
                     self.state.bands, self.state.sensor = named_as(layer)
+                    self._offer_area(image)
                     self.state.layer = layer
                     turn_upright(self.viewer, image)
                 self.models.offer(
@@ -217,6 +219,14 @@ class SettingsForm(QObject):
                 hint_at_async(image)
         self.image_shown.emit(layer is not None)
         self.state.layer = layer
+
+    def _offer_area(self, image: Image) -> None:
+        """Choose the usual area of an image, unless the user has chosen one: photos are done whole."""
+        state = self.state
+        is_usual = state.target is state.usual_target
+        state.usual_target = Target.WHOLE if is_photo(image) else Target.VISIBLE
+        if is_usual:
+            state.target = state.usual_target
 
     # -- others set --------------------------------------------------------------
 

@@ -53,6 +53,8 @@ class RestoreState:
     parameters: dict[str, Any] = field(default_factory=dict)
     """Those that differ from the card's defaults, by name."""
     target: Target = Target.VISIBLE
+    usual_target: Target = Target.VISIBLE
+    """What `target` is for the layer until the user chooses another."""
     area: Area | None = None
     """The area of the target now; None where there is none."""
     options: RestoreOptions = PYRAMID
@@ -135,6 +137,8 @@ ARRAY = "napari_restore_array"
 """In a layer's metadata: the identity of the array its image was made of."""
 UNNAMED = "napari_restore_unnamed"
 """In a layer's metadata: its image without the roles and the sensor that the user gave."""
+NAMED = "napari_restore_named"
+"""In a layer's metadata: its image with them, and what they were."""
 NAMED_ROLES, NAMED_SENSOR = "napari_restore_bands", "napari_restore_sensor"
 """In a layer's metadata: the roles and the sensor that the user gave its bands."""
 
@@ -160,10 +164,10 @@ def image_of(layer: ImageLayer, bands: str | None = None, sensor: str | None = N
         # In an entry of its own: what the layer shows stays as it is.
         shown, plain = image_of(layer), unnamed_image(layer)
         key = bands, sensor, plain
-        *of, named = layer.metadata.get("napari_restore_named", (None, None, None, None))
+        *of, named = layer.metadata.get(NAMED, (None, None, None, None))
         if tuple(of) != key:
             named = nr.open_image(plain, bands=bands, sensor=sensor)
-            layer.metadata["napari_restore_named"] = *key, named
+            layer.metadata[NAMED] = *key, named
         # Levels that have been made since then.
         named.source, named.pyramid = shown.source, shown.pyramid
         return named

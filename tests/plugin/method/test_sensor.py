@@ -78,7 +78,8 @@ def test_the_window_writes_what_the_command_writes(
     capsys: pytest.CaptureFixture[str],
 ):
     panel.viewer.open(landsat, plugin="napari-restore")
-    panel.models.choose("dcp")
+    for model in ("identity", "dcp"):
+        panel.models.choose(model)
     choose_sensor(panel, "Landsat 8 OLI/TIRS")
     panel.target.choose(Target.WHOLE)
     variant = finished_run()
