@@ -235,7 +235,13 @@ class DerivedImages(ImageBase):
         and has a `spec` of its own. Raises `BadParameter`.
         """
         spec = None if self.spec is None else {**self.spec, "sensor": sensor}
-        if spec is not None and spec.keys() - {"source", "stack", "bands", "sensor", "allow_outside"}:
+        if spec is not None and spec.keys() - {
+            "source",
+            "stack",
+            "bands",
+            "sensor",
+            "allow_outside",
+        }:
             return type(self).from_spec(spec)
         reader = self.reader
         if isinstance(reader, ArrayReader) and spec is None:

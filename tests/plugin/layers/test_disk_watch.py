@@ -54,9 +54,7 @@ def test_a_file_written_anew_is_shown_and_restored(
 
 
 @pytest.mark.slow
-def test_a_layer_that_cannot_show_the_new_file_is_replaced(
-    panel: Any, tmp_path: Path, qtbot: Any
-):
+def test_a_layer_that_cannot_show_the_new_file_is_replaced(panel: Any, tmp_path: Path, qtbot: Any):
     path = tmp_path / "photo.png"
     write(path, 40)
     panel.viewer.open(path, plugin="napari-restore")

@@ -29,9 +29,7 @@ def write_scene(path: Path, names: list[str] | None = NAMES, low: int = 7500) ->
     planes = [low + 400 * k + 37 * (y % 29) + 91 * (x % 31) + 20 * y for k in range(7)]
     place = rasterio.Affine(30, 0, 500000, 0, -30, 4500000)
     options: dict[str, Any] = {"dtype": "uint16", "crs": "EPSG:32636", "transform": place}
-    with rasterio.open(
-        path, "w", driver="GTiff", width=128, height=96, count=7, **options
-    ) as file:
+    with rasterio.open(path, "w", driver="GTiff", width=128, height=96, count=7, **options) as file:
         file.write(np.stack(planes).astype(np.uint16))
         for number, name in enumerate(names or [], start=1):
             file.set_band_description(number, name)

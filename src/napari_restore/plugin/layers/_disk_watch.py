@@ -160,7 +160,9 @@ def _files(layer: ImageLayer) -> list[str]:
     return [str(file) for file in image_of(layer).reader.files()]
 
 
-def _opened(plain: Image, named: tuple[str | None, str | None]) -> tuple[Image, Image] | RestoreError:
+def _opened(
+    plain: Image, named: tuple[str | None, str | None]
+) -> tuple[Image, Image] | RestoreError:
     """Return an image opened again, and the same with the roles and the sensor of the user."""
     assert plain.spec is not None
     try:
