@@ -228,36 +228,6 @@ class DerivedImages(ImageBase):
             named.notes += [colour_note] if colour_note else []
         return named._among(self._companions(lambda frame: frame.with_roles(bands)))
 
-    def with_sensor(self, sensor: str) -> Self:
-        """Return the same pixels as if the image had been opened with the preset `sensor`.
-
-        Shares files and caches with this image where it is no part, level or frame of another,
-        and has a `spec` of its own. Raises `BadParameter`.
-        """
-        spec = None if self.spec is None else {**self.spec, "sensor": sensor}
-        if spec is not None and spec.keys() - {
-            "source",
-            "stack",
-            "bands",
-            "sensor",
-            "allow_outside",
-        }:
-            return type(self).from_spec(spec)
-        reader = self.reader
-        if isinstance(reader, ArrayReader) and spec is None:
-            # The roles that are assumed of an array are not those of the sensor.
-            reader = reader.without_colours()
-        bands = None if spec is None else spec.get("bands")
-        opened = type(self)(reader, spec=spec, bands=bands, sensor=sensor)
-        named = type(self).__new__(type(self))
-        named.__dict__.update(self.__dict__)
-        named.__dict__.pop("data_bands", None)
-        for name in ("reader", "spec", "sensor", "roles", "wavelengths", "notes", "working_space"):
-            setattr(named, name, getattr(opened, name))
-        if self.source is self.reader:
-            named.source = named.reader
-        return named
-
     def cells(self, stride: int) -> Self:
         """Return an image without values whose pixels are cells of `stride` pixels of this one.
 

@@ -128,6 +128,36 @@ class Image(DerivedImages):
         bracket = image.with_companions(frames, others["reference"], others["exposures"])
         return bracket.as_light() if light else bracket
 
+    def with_sensor(self, sensor: str) -> Image:
+        """Return the same pixels as if the image had been opened with the preset `sensor`.
+
+        Shares files and caches with this image where it is no part, level or frame of another,
+        and has a `spec` of its own. Raises `BadParameter`.
+        """
+        spec = None if self.spec is None else {**self.spec, "sensor": sensor}
+        if spec is not None and spec.keys() - {
+            "source",
+            "stack",
+            "bands",
+            "sensor",
+            "allow_outside",
+        }:
+            return Image.from_spec(spec)
+        reader = self.reader
+        if isinstance(reader, ArrayReader) and spec is None:
+            # The roles that are assumed of an array are not those of the sensor.
+            reader = reader.without_colours()
+        bands = None if spec is None else spec.get("bands")
+        opened = Image(reader, spec=spec, bands=bands, sensor=sensor)
+        named = Image.__new__(Image)
+        named.__dict__.update(self.__dict__)
+        named.__dict__.pop("data_bands", None)
+        for name in ("reader", "spec", "sensor", "roles", "wavelengths", "notes", "working_space"):
+            setattr(named, name, getattr(opened, name))
+        if self.source is self.reader:
+            named.source = named.reader
+        return named
+
     def level_scale(self, number: int) -> int | None:
         """Return the level-0 pixels along a side of one of level `number`.
 

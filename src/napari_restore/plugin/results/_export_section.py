@@ -392,7 +392,7 @@ def _description(variant: Variant) -> str:
     size = f"{width} × {height}"
     parts = [area] if area.startswith(size) else [f"{size} pixels", area]
     if (part := part_of(result)) is not None:
-        parts.append(part)
+        parts = [part, *filter(None, [area.removeprefix(size).strip()])]
     if plan.target.mask is not None and plan.target.feather:
         parts.append(f"feather {plan.target.feather} px")
     parts += [phrase(name, value) for name, value in adjustment_of(plan).items()]
