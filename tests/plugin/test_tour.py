@@ -50,6 +50,8 @@ def section(panel: Any, kind: type) -> Any:
 
 def test_every_part_opens(panel: Any, nothing_told: None, finished_run: Any, qtbot: Any):
     viewer = panel.viewer
+    # napari warns of a grid on a canvas that is too small for one.
+    panel.window().resize(1366, 768)
     panel.window().show()
     shown(panel)
     viewer.open_sample("napari-restore", "hazy-town")

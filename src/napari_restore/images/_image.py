@@ -39,6 +39,8 @@ from napari_restore.images.values._sensors import SENSORS, sensor_of
 from napari_restore.images.values._working_space import WorkingSpace, working_space_of
 
 Array = npt.NDArray[Any]
+OPENED_BY = {"source", "stack", "bands", "sensor", "allow_outside"}
+"""Keys of the `spec` of an image that is a whole file, or several."""
 
 
 class Image(DerivedImages):
@@ -135,13 +137,7 @@ class Image(DerivedImages):
         and has a `spec` of its own. Raises `BadParameter`.
         """
         spec = None if self.spec is None else {**self.spec, "sensor": sensor}
-        if spec is not None and spec.keys() - {
-            "source",
-            "stack",
-            "bands",
-            "sensor",
-            "allow_outside",
-        }:
+        if spec is not None and not spec.keys() <= OPENED_BY:
             return Image.from_spec(spec)
         reader = self.reader
         if isinstance(reader, ArrayReader) and spec is None:

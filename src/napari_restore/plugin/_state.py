@@ -103,7 +103,7 @@ class RestoreState:
 
     def named_image(self, layer: ImageLayer) -> Image:
         """Return the image of `layer` with the roles and the sensor that are set."""
-        return image_of(layer, self.bands, self.sensor)
+        return named_image(layer, self.bands, self.sensor)
 
     def request(self, area: Area | None = None) -> Request:
         """Return all that a plan needs; raises `RestoreError` where something is missing.
@@ -154,23 +154,28 @@ def named_as(layer: ImageLayer) -> tuple[str | None, str | None]:
     return layer.metadata.get(NAMED_ROLES), layer.metadata.get(NAMED_SENSOR)
 
 
-def image_of(layer: ImageLayer, bands: str | None = None, sensor: str | None = None) -> Image:
+def named_image(layer: ImageLayer, bands: str | None, sensor: str | None) -> Image:
+    """Return the image of a layer with what the user named, and nothing that was named before."""
+    # In an entry of its own: what the layer shows stays as it is.
+    shown, plain = image_of(layer), unnamed_image(layer)
+    key = bands, sensor, plain
+    *of, named = layer.metadata.get(NAMED, (None, None, None, None))
+    if tuple(of) != key:
+        named = nr.open_image(plain, bands=bands, sensor=sensor)
+        layer.metadata[NAMED] = *key, named
+    # Levels that have been made since then.
+    named.source, named.pyramid = shown.source, shown.pyramid
+    return named
+
+
+def image_of(layer: ImageLayer, bands: str | None = None) -> Image:
     """Return the image a layer shows: the one it was opened from, else its own array.
 
-    `bands` and `sensor` are what the user named. Raises `UnreadableImage` for layers that are no
+    `bands` are roles that the user gave. Raises `UnreadableImage` for layers that are no
     image of a plane.
     """
-    if (bands, sensor) != (None, None):
-        # In an entry of its own: what the layer shows stays as it is.
-        shown, plain = image_of(layer), unnamed_image(layer)
-        key = bands, sensor, plain
-        *of, named = layer.metadata.get(NAMED, (None, None, None, None))
-        if tuple(of) != key:
-            named = nr.open_image(plain, bands=bands, sensor=sensor)
-            layer.metadata[NAMED] = *key, named
-        # Levels that have been made since then.
-        named.source, named.pyramid = shown.source, shown.pyramid
-        return named
+    if bands is not None:
+        return named_image(layer, bands, None)
     known = layer.metadata.get("napari_restore")
     pixels = layer.data[0] if layer.multiscale else layer.data
     # An array that was put in the place of another is another image.

@@ -139,9 +139,16 @@ def test_a_sensor_goes_with_its_layer_and_into_every_request(panel: Any, tmp_pat
     assert panel.bands.sensor.currentIndex() == 0
     panel.viewer.layers.selection.active = panel.viewer.layers[-1]
     assert (panel.state.bands, panel.state.sensor) == ("blue=2,red=7", "landsat8")
-    # And it can be taken back.
+    # And it can be taken back, also where the image is shown in the colours that it named.
     choose_sensor(panel, "choose …")
     assert panel.state.request().image.sensor is None
+    panel.viewer.layers.selection.active = panel.viewer.layers[0]
+    panel.models.choose("dcp")
+    choose_sensor(panel, "Landsat 8 OLI/TIRS")
+    assert panel.state.layer.rgb and panel.state.request().image.sensor == "landsat8"
+    choose_sensor(panel, "not named")
+    request = panel.state.request()
+    assert (request.bands, request.sensor, request.image.sensor) == (None, None, None)
 
 
 def test_a_kept_result_is_resumed_with_the_values_it_was_begun_with(landsat: Path):

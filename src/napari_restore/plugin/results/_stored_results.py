@@ -93,6 +93,7 @@ def variant_of_stored(
 def request_of_stored(kept: KeptResult, image: Image, *, trust: bool = False) -> Request:
     """Return the request of a kept result; `trust` is the user's consent of today."""
     model, options = kept.task["model"], kept.task["options"]
+    bands, sensor = names_of_stored(kept)
     return Request(
         image=image,
         model=model["model"],
@@ -110,17 +111,18 @@ def request_of_stored(kept: KeptResult, image: Image, *, trust: bool = False) ->
             maps=bool(options["maps"]),
             pyramid=True,
         ),
-        **names_of_stored(kept),
+        bands=bands,
+        sensor=sensor,
     )
 
 
-def names_of_stored(kept: KeptResult) -> dict[str, str | None]:
-    """Return the roles, as `bands`, and the `sensor` that the user had given the image."""
+def names_of_stored(kept: KeptResult) -> tuple[str | None, str | None]:
+    """Return the roles and the sensor that the user had given the image's bands."""
     spec = kept.task["image"]
     roles = spec.get("bands")
     if isinstance(roles, dict):
         roles = ",".join(f"{role}={number}" for role, number in roles.items())
-    return {"bands": None if roles is None else str(roles), "sensor": spec.get("sensor")}
+    return None if roles is None else str(roles), spec.get("sensor")
 
 
 def apply_settings(state: RestoreState, variant: Variant, layers: LayerList) -> None:

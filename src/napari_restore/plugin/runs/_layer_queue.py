@@ -13,7 +13,7 @@ from qtpy.QtCore import QObject
 from napari_restore import api
 from napari_restore.errors import RestoreError, UnreadableImage
 from napari_restore.plugin._notices import error_text
-from napari_restore.plugin._state import image_of, named_as
+from napari_restore.plugin._state import image_of, named_as, named_image
 from napari_restore.plugin.areas._areas import area_of
 from napari_restore.plugin.threads._latest_query import LatestQuery
 
@@ -137,7 +137,7 @@ class LayerQueue(QObject):
         bands, sensor = named_as(layer)
         self._next = replace(
             self._settings,
-            image=image_of(layer, bands, sensor),
+            image=named_image(layer, bands, sensor),
             bands=bands,
             sensor=sensor,
             area=area,
