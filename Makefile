@@ -28,12 +28,13 @@ demo: $(READY)  ## restore the sample in the window; result, record and screensh
 test: $(READY)  ## all quick tests
 	$(BIN)/python -m pytest -m "not slow" $(SHARED)
 
-check: $(READY)  ## lint, types, manifest, and the slow tests: windows, child processes, the wheel
+check: $(READY)  ## lint, types, manifest, the slow tests, and those of the window under PyQt6
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/npe2 validate napari-restore
 	$(BIN)/python -m pytest -m slow $(SHARED)
+	QT_API=pyqt6 $(BIN)/python -m pytest tests/plugin $(SHARED)
 
 docs: $(READY)  ## check that links between the pages work
 	$(BIN)/python scripts/check_links.py

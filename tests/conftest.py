@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # Threads that wait for work must not keep a core from the tests beside them: set before torch.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# The binding of Qt: for pytest-qt and napari alike, also in child processes.
+os.environ["PYTEST_QT_API"] = os.environ.setdefault("QT_API", "pyside6")
 # A test is as slow as what runs beside it: no timing is asserted.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")

@@ -33,3 +33,23 @@ def test_too_few_bands_are_no_question_of_names():
 def test_models_that_name_no_role_take_what_there_is():
     assert model_bands(image(1), card_of("dcp")) == (0,)
     assert model_bands(image(13), card_of("dcp")) == tuple(range(13))
+
+
+def test_a_grey_photo_is_red_green_and_blue_alike():
+    """Also with alpha, and not of a map: one band of that is red, say, or infrared."""
+    assert model_bands(image(1), card_of("haze-unet")) == (0, 0, 0)
+    assert model_bands(image(2, "gray=1,alpha=2"), card_of("atmosphere")) == (0, 0, 0)
+    with pytest.raises(UnknownBands, match="has only 1 band"):
+        model_bands(image(1, "nir=1"), card_of("haze-unet"))
+
+
+@pytest.mark.parametrize("model", ["atmosphere", "haze-unet"])
+def test_a_grey_photo_is_restored_as_its_three_equal_bands(model):
+    """The mean of what the model makes of them, on tiles as on the whole."""
+    y, x = np.mgrid[:70, :90]
+    grey = (0.3 + 0.3 * (1 + np.sin(x / 9) * np.cos(y / 7))).astype(np.float32)
+    options = {"progress": False, "device": "cpu"}
+    three = np.asarray(nr.restore(np.dstack([grey] * 3), model, **options))
+    one = np.asarray(nr.restore(grey, model, tile=64, **options))
+    np.testing.assert_allclose(one[..., 0], three.mean(axis=2), atol=1e-6)
+    assert np.abs(one[..., 0] - grey).max() > 0.01

@@ -15,6 +15,7 @@ import pytest
 
 import napari_restore as nr
 from napari_restore import Region
+from napari_restore.errors import RestoreError
 from napari_restore.plugin.threads._superqt_patch import patch_superqt
 
 # captum imports it on a thread that lists methods; napari 0.9.2 fails to make a viewer in between.
@@ -107,6 +108,27 @@ def windows_go(request: pytest.FixtureRequest) -> Iterator[list[Any]]:
     # A window keeps the workers it has shown, whose Qt signals keep the window.
     for manager in task_managers:
         manager._tasks.clear()
+
+
+@pytest.fixture(autouse=True)
+def no_surprises() -> Iterator[None]:
+    """napari has told of no exception or warning but our own sentences.
+
+    What a slot of Qt raises reaches pytest-qt, which fails the test by itself.
+    """
+    from napari.utils.notifications import (
+        ErrorNotification,
+        WarningNotification,
+        notification_manager,
+    )
+
+    known = len(notification_manager.records)
+    yield
+    for record in list(notification_manager.records)[known:]:
+        if isinstance(record, WarningNotification):
+            pytest.fail(f"napari warned: {record.message}")
+        if isinstance(record, ErrorNotification) and not isinstance(record.exception, RestoreError):
+            pytest.fail(f"napari reported: {record.exception!r}")
 
 
 @pytest.fixture

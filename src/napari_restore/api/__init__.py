@@ -45,6 +45,7 @@ from napari_restore.api._fusion import (
     open_bracket,
 )
 from napari_restore.api._images import (
+    SensorBands,
     check_export,
     check_output,
     info,
@@ -101,6 +102,7 @@ __all__ = [
     "Progress",
     "Region",
     "RestoreOptions",
+    "SensorBands",
     "TileDone",
     "argument_value",
     "arguments_in",

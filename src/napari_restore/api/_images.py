@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
 from napari_restore._options import Pathlike as Pathlike
 from napari_restore.engine import Region
@@ -38,7 +38,7 @@ def open_image(
         of one image; an array (H, W) or (H, W, C) of numpy, dask, zarr or xarray, where 3 or 4
         bands are red, green, blue (and alpha) unless something says otherwise; a list of its
         levels; a PIL image; a torch tensor (C, H, W) or (1, C, H, W). An open `Image` is returned
-        as it is, or with the roles of `bands`.
+        as it is, or with the preset `sensor` and the roles of `bands`.
     stack
         Take several single-band files as one image.
     bands
@@ -58,7 +58,8 @@ def open_image(
     from napari_restore import images
 
     if isinstance(source, images.Image):
-        return source if bands is None else source.with_roles(bands)
+        preset = source if sensor is None else source.with_sensor(sensor)
+        return preset if bands is None else preset.with_roles(bands)
     return images.open_image(
         source,
         stack=stack,
@@ -94,19 +95,30 @@ def open_mosaic(
         return None
 
 
-def sensor_bands(image: Image) -> dict[str, dict[str, int]]:
-    """Return roles and their bands, from 1, by title of each sensor with as many bands as `image`."""
+class SensorBands(NamedTuple):
+    """A sensor whose preset tells something of an image's bands."""
+
+    id: str
+    title: str
+    roles: dict[str, int]
+    """The first band, counted from 1, of each role that the image has with the preset."""
+
+
+def sensor_bands(image: Image) -> list[SensorBands]:
+    """Return the sensors that may have taken `image`: those that know its bands by name or number."""
     from napari_restore.images import SENSORS
 
-    roles = {}
+    found = []
     for sensor in SENSORS.values():
-        bands = sensor.of_count(len(image.data_bands)) or ()
-        roles[sensor.title] = {
-            band.role: image.data_bands[index] + 1
-            for index, band in enumerate(bands)
-            if band.role is not None
-        }
-    return {title: named for title, named in roles.items() if named}
+        named = image.with_sensor(sensor.id)
+        known = (named.roles, named.wavelengths) != (image.roles, image.wavelengths)
+        if known or sensor.id == image.profile.sensor:
+            roles: dict[str, int] = {}
+            for number, role in enumerate(named.roles, start=1):
+                if role is not None:
+                    roles.setdefault(role, number)
+            found.append(SensorBands(sensor.id, sensor.title, roles))
+    return found
 
 
 def output_box(plan: Plan) -> Region | None:

@@ -190,11 +190,19 @@ def command_of(
 
 
 def folder_command(
-    folder: Pathlike, output: Pathlike, model: Mapping[str, Any], /, **options: Unpack[PlanOptions]
+    folder: Pathlike,
+    output: Pathlike,
+    model: Mapping[str, Any],
+    /,
+    *,
+    bands: str | None = None,
+    sensor: str | None = None,
+    **options: Unpack[PlanOptions],
 ) -> list[str]:
     """Return the arguments of `napari-restore` that restore all images of `folder` into `output`.
 
-    `model` has the arguments of `load_model` and its id or file as `model`; `options`
+    `model` has the arguments of `load_model` and its id or file as `model`; `bands` and `sensor`
+    are as for `open_image`; `options`
     are those of `plan` that suit any image: device, memory, residuals, tile, tile_batch,
     exclude, strength and the like.
     """
@@ -207,7 +215,8 @@ def folder_command(
     if given.get("exclude") is not None:
         given["exclude"] = os.path.abspath(given["exclude"])
     whole = {"region": [[0, 0, 1, 1]], **given}
-    task = {"image": {"source": os.fspath(folder)}, "model": dict(model), "options": whole}
+    image = {"source": os.fspath(folder), "bands": bands, "sensor": sensor}
+    task = {"image": image, "model": dict(model), "options": whole}
     # The trailing separator marks a folder, even one that does not exist yet.
     arguments = command_arguments(task, (1, 1), os.path.join(output, ""), device=device)[1:]
     arguments += ["--memory", str(memory)] if memory is not None else []

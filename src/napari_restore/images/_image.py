@@ -39,6 +39,8 @@ from napari_restore.images.values._sensors import SENSORS
 from napari_restore.images.values._working_space import WorkingSpace, working_space_of
 
 Array = npt.NDArray[Any]
+OPENED_BY = {"source", "stack", "bands", "sensor", "allow_outside"}
+"""Keys of the `spec` of an image that is a whole file, or several."""
 
 
 class Image(DerivedImages):
@@ -139,6 +141,32 @@ class Image(DerivedImages):
             sets = "zero and bands" if preset is None else "bands"
             notes.append(Message(f"Its name or tags name {title}: {named} sets {sets}."))
         return notes
+
+    def with_sensor(self, sensor: str) -> Image:
+        """Return the same pixels as if the image had been opened with the preset `sensor`.
+
+        Shares files and caches with this image where it is no part, level or frame of another,
+        and has a `spec` of its own. Raises `BadParameter`.
+        """
+        spec = None if self.spec is None else {**self.spec, "sensor": sensor}
+        if spec is not None and not spec.keys() <= OPENED_BY:
+            return Image.from_spec(spec)
+        reader = self.reader
+        if isinstance(reader, ArrayReader) and spec is None:
+            # The roles that are assumed of an array are not those of the sensor.
+            reader = reader.without_colours()
+        bands = None if spec is None else spec.get("bands")
+        opened = Image(reader, spec=spec, bands=bands, sensor=sensor)
+        if opened.data_bands != self.data_bands:
+            # Other bands decide which pixels are valid: its smaller levels are not these.
+            return opened
+        named = Image.__new__(Image)
+        named.__dict__.update(self.__dict__)
+        for name in ("reader", "spec", "sensor", "described", "notes", "working_space"):
+            setattr(named, name, getattr(opened, name))
+        if self.source is self.reader:
+            named.source = named.reader
+        return named
 
     def level_scale(self, number: int) -> int | None:
         """Return the level-0 pixels along a side of one of level `number`.

@@ -18,6 +18,7 @@ from napari_restore.plugin.attention import AttentionTab
 from napari_restore.plugin.attribution import AttributionTab
 from napari_restore.plugin.compare import CompareSection
 from napari_restore.plugin.fusion import FusionTab
+from napari_restore.plugin.layers._disk_watch import DiskWatch
 from napari_restore.plugin.method._model_files_dialog import ModelFiles
 from napari_restore.plugin.results._adjust_section import AdjustSection
 from napari_restore.plugin.results._export_section import ExportSection
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 NARROWEST, USUAL = 210, 340
 """Widths in pixels: what napari 0.9 leaves on a screen 800 wide (1600 at 200 %), and the usual one."""
 SETTINGS = tuple(
-    "layer bands model weights parameters target strength_layer crop options exclude_pending".split()
+    "layer bands sensor model weights parameters target strength_layer crop options exclude_pending".split()
 )
 """Fields of the state that a result depends on."""
 
@@ -75,7 +76,8 @@ class RestorePanel(QWidget):
         self.files = ModelFiles(self)
         self.form = SettingsForm(self.viewer, self.state, self)
         self.plans = PlanController(self.viewer, self.state, self.form.bands.problem, self)
-        self.runs = RunController(self.viewer, self.state, self.plans, self)
+        self.disk = DiskWatch(self.viewer, self)
+        self.runs = RunController(self.viewer, self.state, self.plans, self.disk, self)
         self._build()
         self._connect()
         self._preferences = PreferenceLink(self.state)
@@ -143,11 +145,12 @@ class RestorePanel(QWidget):
         self.form.add_area_to(layout)
         viewer, state = self.viewer, self.state
         adjust, results = AdjustSection(viewer, state), ResultsSection(viewer, state)
+        export = ExportSection(viewer, state)
         self.sections: list[Section] = [
             adjust,
             CompareSection(viewer, state),
             results,
-            ExportSection(viewer, state),
+            export,
             BatchSection(viewer, state, self.runs),
         ]
         parts = [folded(section.TITLE, section) for section in self.sections]
@@ -155,12 +158,14 @@ class RestorePanel(QWidget):
             layout.addWidget(part)
         adjust.heading_changed.connect(parts[0].setText)
         results.run_requested.connect(self.start)
+        export.run_requested.connect(self.start)
         one_at_a_time(parts, scroll)
         return page
 
     def _connect(self) -> None:
         form, bar, plans, runs = self.form, self.bar, self.plans, self.runs
         form.image_shown.connect(self._on_image)
+        self.disk.reread.connect(self._on_reread)
         self.models.file_requested.connect(self.files.ask_for_file)
         self.files.message.connect(bar.show_message)
         self.files.added.connect(self.models.add)
@@ -261,6 +266,12 @@ class RestorePanel(QWidget):
         if self.running is None and current is not self._reported:
             self.bar.show_message("")
 
+    def _on_reread(self, layer: ImageLayer) -> None:
+        """Show and plan the image that a layer has from now on."""
+        self.form.offer_layers()
+        if self.state.layer is layer:
+            self.state.events.layer.emit(layer, layer)
+
     def _on_image(self, possible: bool) -> None:
         self.bar.allow(possible)
         if possible and not self._had_image:
@@ -315,6 +326,15 @@ class RestorePanel(QWidget):
         super().showEvent(event)
         self._width.later()
 
+    def dragEnterEvent(self, event: Any) -> None:
+        """Accept photos and folders anywhere while Fuse is shown; see `ModelFiles` for models."""
+        if not self.fusion.isHidden():
+            self.fusion.dragEnterEvent(event)
+
+    def dropEvent(self, event: Any) -> None:
+        """Add them."""
+        self.fusion.dropEvent(event)
+
     # -- closing -----------------------------------------------------------------
 
     def closeEvent(self, event: Any) -> None:
@@ -339,7 +359,7 @@ class RestorePanel(QWidget):
         for section in self.sections:
             section.leave()
         self.tabs.leave()
-        for part in (self._keys, self._preferences, self.files, self.form, self._width):
+        for part in (self._keys, self._preferences, self.files, self.form, self._width, self.disk):
             part.leave()
         _actions.closed(self.viewer, self)
         self.plans.close()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from napari_restore._addresses import is_remote
-from napari_restore.api import IMAGE_SUFFIXES
+from napari_restore.api import IMAGE_SUFFIXES, stamp_of
 
 if TYPE_CHECKING:
     from napari_restore.images import Image
@@ -19,6 +19,8 @@ Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 REMOTE_SUFFIXES = ("", ".tif", ".tiff", ".jp2", ".j2k")
 """Of images at an address; others are left to napari, which downloads them."""
+STAMP = "napari_restore_stamp"
+"""In a layer's metadata: size and time of the files that it was opened from."""
 NOTHING: list[Any] = [(None,)]
 """What a reader of napari returns for a file without a layer."""
 
@@ -49,8 +51,12 @@ def read(path: Paths) -> list[Any]:
     try:
         if viewer is not None and is_main_thread():
             from napari_restore.plugin._opening_dialog import open_in_window
+            from napari_restore.plugin.layers._fitted import is_photo, show_whole
 
-            return [layer_of(open_in_window(paths), viewer)]
+            image = open_in_window(paths)
+            if is_photo(image):
+                show_whole(viewer, image)
+            return [layer_of(image, viewer)]
         image = nr.open_image(paths, stack=True) if len(paths) > 1 else nr.open_image(paths[0])
         return [layer_of(image, viewer)]
     except Cancelled:
@@ -97,6 +103,9 @@ def layer_of(image: Image, viewer: Any = None, *, band_by_band: bool = False) ->
     }
     if image.georeference is not None and image.georeference.is_placed:
         arguments["metadata"][ORIGIN] = origin
+    is_file = image.path is not None and not hasattr(image.path, "address")
+    if is_file and image.companions is None:
+        arguments["metadata"][STAMP] = stamp_of(*map(str, image.reader.files()))
     arguments["contrast_limits"] = contrast_limits(image, display)
     arguments["metadata"][LIMITS] = arguments["contrast_limits"]
     if display is not Display.COLOUR:

@@ -31,6 +31,7 @@ class Request:
     area: Area
     options: RestoreOptions
     bands: str | None = None
+    sensor: str | None = None
     weights: str | None = None
     trust: bool = False
     cluster: ConnectedCluster | None = None

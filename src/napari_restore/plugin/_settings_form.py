@@ -11,11 +11,13 @@ from qtpy.QtWidgets import QDoubleSpinBox, QLabel, QVBoxLayout, QWidget
 from napari_restore.errors import RestoreError
 from napari_restore.plugin._notices import error_text
 from napari_restore.plugin._preferences import hint_at_async
-from napari_restore.plugin._state import image_of
+from napari_restore.plugin._state import image_of, named_as
 from napari_restore.plugin.areas._drawing_controller import DrawingController
 from napari_restore.plugin.areas._exclude_chooser import ExcludeChooser
 from napari_restore.plugin.areas._strength import chosen_strength, strength_layers
 from napari_restore.plugin.areas._target_chooser import TargetChooser
+from napari_restore.plugin.areas._targets import Target
+from napari_restore.plugin.layers._fitted import is_photo
 from napari_restore.plugin.layers._layer_order import bring_to_front, is_source
 from napari_restore.plugin.layers._named_bands import add_in_colour, is_needed
 from napari_restore.plugin.layers._placing import turn_upright
@@ -33,7 +35,6 @@ if TYPE_CHECKING:
     from napari_restore.api import PlanOptions, RestoreOptions
     from napari_restore.images import Image
     from napari_restore.plugin._state import RestoreState
-    from napari_restore.plugin.areas._targets import Target
 
 
 class SettingsForm(QObject):
@@ -91,7 +92,7 @@ class SettingsForm(QObject):
         self.image.currentIndexChanged.connect(self._on_image)
         self.image.activated.connect(self._on_chosen)
         self.models.changed.connect(self._on_model)
-        self.bands.changed.connect(self._set("bands"))
+        self.bands.changed.connect(self._on_bands)
         self.bands.named_bands.connect(self._on_named)
         self.parameters.changed.connect(self._set("parameters"))
         self.airlight.picked.connect(self._on_airlight)
@@ -160,11 +161,14 @@ class SettingsForm(QObject):
         self.state.parameters = self.parameters.values()
         self.state.model = choice.model
 
-    def _on_named(self, roles: str) -> None:
+    def _on_bands(self, bands: str | None, sensor: str | None) -> None:
+        self.state.bands, self.state.sensor = bands, sensor
+
+    def _on_named(self) -> None:
         """Show the image in the colours the user has named, in the place of its layer."""
         before = self.state.layer
         assert before is not None
-        shown = add_in_colour(self.viewer, before, roles)
+        shown = add_in_colour(self.viewer, before, self.state.named_image(before))
         if shown is None:
             return
         camera = self.viewer.scene.camera
@@ -204,8 +208,9 @@ class SettingsForm(QObject):
             else:
                 self.summary.setText(describe(image))
                 if layer is not self.state.layer:
-                    # Roles belong to the layer they were given for.
-                    self.state.bands = None
+                    # They belong to the layer they were given for.
+                    self.state.bands, self.state.sensor = named_as(layer)
+                    self._offer_area(image)
                     self.state.layer = layer
                     turn_upright(self.viewer, image)
                 self.models.offer(
@@ -214,6 +219,14 @@ class SettingsForm(QObject):
                 hint_at_async(image)
         self.image_shown.emit(layer is not None)
         self.state.layer = layer
+
+    def _offer_area(self, image: Image) -> None:
+        """Choose the usual area of an image, unless the user has chosen one: photos are done whole."""
+        state = self.state
+        is_usual = state.target is state.usual_target
+        state.usual_target = Target.WHOLE if is_photo(image) else Target.VISIBLE
+        if is_usual:
+            state.target = state.usual_target
 
     # -- others set --------------------------------------------------------------
 

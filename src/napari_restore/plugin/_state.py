@@ -40,6 +40,8 @@ class RestoreState:
     """The layer to restore."""
     bands: str | None = None
     """The roles that the user gave the layer's bands, as ``"red=3,green=2,blue=1"``."""
+    sensor: str | None = None
+    """The id of the sensor that the user named for the layer: its zero, wavelengths and roles."""
     card: ModelCard | None = None
     """The card of `model`; set before it."""
     model: str = ""
@@ -51,6 +53,8 @@ class RestoreState:
     parameters: dict[str, Any] = field(default_factory=dict)
     """Those that differ from the card's defaults, by name."""
     target: Target = Target.VISIBLE
+    usual_target: Target = Target.VISIBLE
+    """What `target` is for the layer until the user chooses another."""
     area: Area | None = None
     """The area of the target now; None where there is none."""
     options: RestoreOptions = PYRAMID
@@ -97,6 +101,10 @@ class RestoreState:
             return None
         return NotReady("The mask of excluded pixels is being made.", "It takes a moment.")
 
+    def named_image(self, layer: ImageLayer) -> Image:
+        """Return the image of `layer` with the roles and the sensor that are set."""
+        return named_image(layer, self.bands, self.sensor)
+
     def request(self, area: Area | None = None) -> Request:
         """Return all that a plan needs; raises `RestoreError` where something is missing.
 
@@ -113,8 +121,9 @@ class RestoreState:
         if area is None:
             raise BadRegion("There is nothing to restore in view.", "Pan back to the image.")
         return Request(
-            image=image_of(self.layer, self.bands),
+            image=self.named_image(self.layer),
             bands=self.bands,
+            sensor=self.sensor,
             model=self.model,
             weights=self.weights,
             trust=self.trust,
@@ -126,6 +135,37 @@ class RestoreState:
 
 ARRAY = "napari_restore_array"
 """In a layer's metadata: the identity of the array its image was made of."""
+UNNAMED = "napari_restore_unnamed"
+"""In a layer's metadata: its image without the roles and the sensor that the user gave."""
+NAMED = "napari_restore_named"
+"""In a layer's metadata: its image with them, and what they were."""
+NAMED_ROLES, NAMED_SENSOR = "napari_restore_bands", "napari_restore_sensor"
+"""In a layer's metadata: the roles and the sensor that the user gave its bands."""
+
+
+def unnamed_image(layer: ImageLayer) -> Image:
+    """Return the image of a layer with the roles that the file names, and no others."""
+    known: Image | None = layer.metadata.get(UNNAMED)
+    return image_of(layer) if known is None else known
+
+
+def named_as(layer: ImageLayer) -> tuple[str | None, str | None]:
+    """Return the roles and the sensor that the user gave the bands of a layer."""
+    return layer.metadata.get(NAMED_ROLES), layer.metadata.get(NAMED_SENSOR)
+
+
+def named_image(layer: ImageLayer, bands: str | None, sensor: str | None) -> Image:
+    """Return the image of a layer with what the user named, and nothing that was named before."""
+    # In an entry of its own: what the layer shows stays as it is.
+    shown, plain = image_of(layer), unnamed_image(layer)
+    key = bands, sensor, plain
+    *of, named = layer.metadata.get(NAMED, (None, None, None, None))
+    if tuple(of) != key:
+        named = nr.open_image(plain, bands=bands, sensor=sensor)
+        layer.metadata[NAMED] = *key, named
+    # Levels that have been made since then.
+    named.source, named.pyramid = shown.source, shown.pyramid
+    return named
 
 
 def image_of(layer: ImageLayer, bands: str | None = None) -> Image:
@@ -135,15 +175,7 @@ def image_of(layer: ImageLayer, bands: str | None = None) -> Image:
     image of a plane.
     """
     if bands is not None:
-        # In an entry of its own: what the layer shows stays as it is.
-        shown = image_of(layer)
-        roles, of, named = layer.metadata.get("napari_restore_named", (None, None, None))
-        if roles != bands or of is not shown:
-            named = nr.open_image(shown, bands=bands)
-            layer.metadata["napari_restore_named"] = bands, shown, named
-        # Levels that have been made since then.
-        named.source, named.pyramid = shown.source, shown.pyramid
-        return named
+        return named_image(layer, bands, None)
     known = layer.metadata.get("napari_restore")
     pixels = layer.data[0] if layer.multiscale else layer.data
     # An array that was put in the place of another is another image.

@@ -19,7 +19,9 @@ def write_layer(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
     result = metadata.get("napari_restore_result")
     if result is None:
         return _write_foreign(path, data, attributes)
-    return [str(_save(result, Path(path)))]
+    written = _save(result, Path(path))
+    _tell_of_part(result, written)
+    return [str(written)]
 
 
 def _save(result: Any, path: Path) -> Path:
@@ -37,6 +39,16 @@ def _save(result: Any, path: Path) -> Path:
     from napari_restore.plugin.results._save_task import save
 
     return save(result, path, {})
+
+
+def _tell_of_part(result: Any, written: Path) -> None:
+    """Say in a window that the file is a part of its image, and how to save all of it."""
+    from napari_restore.plugin._notices import show_note
+    from napari_restore.plugin.results._variant_text import part_of
+
+    part = part_of(result)
+    if part is not None:
+        show_note(f"{written.name} is {part}. For all of it choose Area Whole image and Run.")
 
 
 def _write_foreign(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:

@@ -35,7 +35,9 @@ def painted(pictures: Any, head: int, side: int = SIDE) -> np.ndarray:
     painter = QPainter(image)
     pictures.paint(painter, QRectF(0, 0, side, side), head)
     painter.end()
-    return np.array(image.constBits()).reshape(side, side, 4)[..., 2::-1]
+    # Not its bytes, which PyQt and PySide give as different objects.
+    packed = np.array([[image.pixel(x, y) for x in range(side)] for y in range(side)])
+    return np.stack([packed >> shift & 255 for shift in (16, 8, 0)], axis=-1).astype(np.uint8)
 
 
 def test_heads_are_painted_on_one_scale_with_the_query_in_place(qapp: Any) -> None:

@@ -285,3 +285,40 @@ def test_a_layer_that_lies_in_no_file_has_no_command(
     path = tmp_path / "a.png"
     assert exported(section, qtbot, path, monkeypatch) == ("done", path)
     np.testing.assert_array_equal(pixels(path), colours)
+
+
+@pytest.mark.slow
+def test_a_part_says_so_and_leads_to_the_whole(
+    panel: Any,
+    section: ExportSection,
+    result: Any,
+    qtbot: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    height, width = result.result.region.shape
+    image = result.result.like
+    part = f"a part, {width} × {height} of {image.width} × {image.height} pixels"
+    assert (height, width) != (image.height, image.width)
+    assert part in section.what.text() and not section.whole.isHidden()
+    titles = []
+    ask = "napari_restore.plugin.results._export_section.ask_save_path"
+    monkeypatch.setattr(ask, lambda parent, title, *others: titles.append(title))
+    section.export.click()
+    assert titles == [f"Export {part}"]
+    status, path = exported(section, qtbot, tmp_path / "part.tif", monkeypatch)
+    assert status == "done" and part in section.message.text()
+    told = []
+    notification_manager.notification_ready.connect(lambda shown: told.append(shown.message))
+    (saved,) = panel.viewer.layers.save(str(tmp_path / "menu.tif"), selected=True)
+    assert Path(saved).read_bytes() == path.read_bytes()
+    assert any(part in message and "Area Whole image" in message for message in told)
+
+    reported: list[Any] = []
+    panel.ended.connect(lambda *outcome: reported.append(outcome))
+    section.whole.click()
+    qtbot.waitUntil(lambda: bool(reported))
+    whole = panel.state.current.result
+    assert whole.region.shape == (image.height, image.width)
+    assert whole.plan.model.spec == result.result.plan.model.spec
+    assert section.whole.isHidden() and "a part" not in section.what.text()

@@ -242,6 +242,9 @@ class TileWork:
         if bands == tuple(range(source.shape[2])):
             return self.radiometry.apply_change(source, change, bands, self.nodata)
         pixels = source.copy()
+        if len(set(bands)) < len(bands):
+            # One grey band, which the model has seen as several: their mean is grey.
+            change, bands = change.mean(axis=2, keepdims=True, dtype=np.float32), bands[:1]
         chosen = list(bands)
         pixels[..., chosen] = self.radiometry.apply_change(
             source[..., chosen], change, bands, self.nodata

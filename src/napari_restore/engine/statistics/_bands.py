@@ -23,9 +23,11 @@ def model_bands(image: Image, card: ModelCard) -> tuple[int, ...]:
 
     A model that names roles gets those first, and all other data bands behind them unless its
     number of bands is fixed. One that names none gets the visible bands in the file's order where
-    their roles are known, else all data bands. Raises `UnknownBands` with the option to copy when a
-    role is missing.
+    their roles are known, else all data bands. A model of colours gets the one band of a grey photo
+    three times. Raises `UnknownBands` with the option to copy when a role is missing.
     """
+    if (grey := _grey_band(image)) is not None and _is_of_colours(card):
+        return (grey,) * len(VISIBLE)
     if card.roles:
         missing = [role for role in card.roles if role not in image.roles]
         if missing:
@@ -50,6 +52,20 @@ def model_bands(image: Image, card: ModelCard) -> tuple[int, ...]:
             _bands_hint(card),
         )
     return bands
+
+
+def _grey_band(image: Image) -> int | None:
+    """Return the band of a grey photo, which shows as much red as green and blue; else None."""
+    if len(image.data_bands) != 1 or image.georeference is not None:
+        return None
+    (band,) = image.data_bands
+    return band if image.roles[band] in ("gray", None) else None
+
+
+def _is_of_colours(card: ModelCard) -> bool:
+    """Return whether the model takes one picture, of red, green and blue."""
+    takes_three = card.inputs == 1 and card.bands == len(VISIBLE)
+    return takes_three and set(card.roles or VISIBLE) == set(VISIBLE)
 
 
 def missing_roles(image: Image, card: ModelCard) -> tuple[str, ...]:

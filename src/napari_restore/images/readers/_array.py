@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from napari_restore.errors import UnreadableImage
 from napari_restore.images._georeference import Georeference, Transform, units_of
-from napari_restore.images._profile import Profile
+from napari_restore.images._profile import Masks, Profile
 from napari_restore.images._reader import Reader, check_dtype
 from napari_restore.images._source import Box, Level, chunk_box
 from napari_restore.images.files._fingerprint import fingerprint_array
@@ -83,8 +83,13 @@ class ArrayReader(Reader):
         """Return itself, or a reader of the band as data where it was wrongly taken for alpha."""
         if self.alpha is None or roles[self.alpha] == "alpha":
             return self
+        return self.without_colours()
+
+    def without_colours(self) -> ArrayReader:
+        """Return a reader of the same array that takes no band for a colour."""
         other = copy.copy(self)
-        other.profile = replace(self.profile, colorinterp=(), masks="none")
+        masks: Masks = "none" if self.profile.nodata is None else "nodata"
+        other.profile = replace(self.profile, colorinterp=(), masks=masks)
         other.may_be_invalid = self.dtype.kind == "f" or self.profile.nodata is not None
         return other
 

@@ -12,7 +12,6 @@ from qtpy.QtWidgets import QLabel, QSpinBox, QVBoxLayout
 from napari_restore import Region, api
 from napari_restore.errors import RestoreError
 from napari_restore.plugin._notices import error_text, show_problem
-from napari_restore.plugin._state import image_of
 from napari_restore.plugin.areas._targets import Area
 from napari_restore.plugin.attention._action_bar import HeadActions
 from napari_restore.plugin.attention._asked import Asked
@@ -43,7 +42,7 @@ HINT = (
     "What each head of the network looks at for a pixel: where it looked, not why. "
     "Prepare once, then click the image."
 )
-SETTINGS = tuple("layer bands model weights trust parameters options".split())
+SETTINGS = tuple("layer bands sensor model weights trust parameters options".split())
 """Fields of the state that belong to the prepared network and image."""
 IDLE_MS = 250
 """Pause in dragging after which all layers are computed, not the chosen one alone."""
@@ -231,7 +230,7 @@ class AttentionTab(Section):
         self.asked.session, self.asked.request = session, request
         self.bar.show_message("Prepared. Click the image; drag the cross.")
         self.heads.show_sites(session.sites)
-        image = image_of(source, self.state.bands)
+        image = self.state.named_image(source)
         self.column.setMaximum(image.width - 1)
         self.row.setMaximum(image.height - 1)
         self.layers.make(source)

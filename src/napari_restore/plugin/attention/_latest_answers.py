@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +9,7 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_restore.errors import RestoreError
 from napari_restore.plugin.threads._background import in_background
+from napari_restore.plugin.threads._main_thread import log_failure
 
 
 class LatestAnswers(QObject):
@@ -59,5 +59,5 @@ def _answer_to(compute: Callable[[], Any]) -> Any:
     except RestoreError as error:
         return error
     except Exception as error:
-        logging.getLogger(__name__).exception("attention failed")
+        log_failure("attention failed")
         return RestoreError(f"The attention failed: {error}.", "This is a bug; please report it.")

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qtpy.QtCore import QObject, Signal
 
-from napari_restore.plugin._state import image_of
 from napari_restore.plugin.attention._in_one_go import in_one_go
 from napari_restore.plugin.layers._placing import data_to_world, plane_of, scale_and_affine
 from napari_restore.plugin.layers._visible import in_data
@@ -88,7 +87,7 @@ class QueryController(QObject):
         source = self._state.layer
         if source is None:
             return
-        image = image_of(source, self._state.bands)
+        image = self._state.named_image(source)
         self.place = (int(np.clip(y, 0, image.height - 1)), int(np.clip(x, 0, image.width - 1)))
         self._show(source)
         self.moved.emit(*self.place)
@@ -154,7 +153,7 @@ class QueryController(QObject):
 
     def _move(self, event: Any, source: ImageLayer) -> None:
         y, x = self._pixel(event, source)
-        image = image_of(source, self._state.bands)
+        image = self._state.named_image(source)
         inside = -0.5 <= y < image.height - 0.5 and -0.5 <= x < image.width - 0.5
         if inside and self.place != (round(y), round(x)):
             self.put(round(y), round(x))

@@ -132,8 +132,8 @@ def coloured(values: Floats, limits: tuple[float, float]) -> QImage:
     # Indexing makes a new array, row by row.
     argb = _palette()[numbers]
     height, width = values.shape
-    image = QImage(argb.data, width, height, 4 * width, QImage.Format.Format_RGB32)
-    # The array goes with this function.
+    image = QImage(argb.tobytes(), width, height, 4 * width, QImage.Format.Format_RGB32)
+    # `copy`: the image does not keep its bytes.
     return image.copy()
 
 

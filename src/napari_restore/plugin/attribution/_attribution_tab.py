@@ -10,7 +10,6 @@ from qtpy.QtWidgets import QLabel, QVBoxLayout
 from napari_restore import api
 from napari_restore.errors import BadParameter, RestoreError
 from napari_restore.plugin._notices import error_text, show_problem
-from napari_restore.plugin._state import image_of
 from napari_restore.plugin.areas._targets import Area
 from napari_restore.plugin.attribution._attribution_form import CLEAR, AttributionForm
 from napari_restore.plugin.attribution._attribution_request import AttributionRequest
@@ -86,7 +85,7 @@ class AttributionTab(Section):
         self.target.use(None)
         layer = self.state.layer
         self.bar.allow(layer is not None)
-        self.form.show_image(None if layer is None else image_of(layer, self.state.bands))
+        self.form.show_image(None if layer is None else self.state.named_image(layer))
         self.show_target()
 
     def _on_model(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import queue
 import threading
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ from napari_restore.plugin.fusion._frame_group import (
     numbers_in,
 )
 from napari_restore.plugin.threads._background_task import BackgroundTask
+from napari_restore.plugin.threads._main_thread import log_failure
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -81,7 +81,7 @@ class BracketTask(BackgroundTask):
             except RestoreError as error:
                 messages.put(error)
             except Exception as error:
-                logging.getLogger(__name__).exception("opening a bracket failed")
+                log_failure("opening a bracket failed")
                 text = f"The bracket cannot be opened: {error}"
                 messages.put(RestoreError(text, "This is a bug; please report it."))
             messages.put(None)

@@ -26,6 +26,7 @@ from napari_restore.plugin.fusion._frame_group import (
     OpenFrames,
     groups_among,
 )
+from napari_restore.plugin.layers._fitted import show_whole
 from napari_restore.plugin.layers._layer_order import bring_to_front, is_source
 from napari_restore.plugin.threads._background import in_background
 
@@ -271,6 +272,7 @@ class FusionController(QObject):
             # What is planned and shown is about the image, which the layer only names.
             self._state.events.layer.emit(layer, layer)
             return
+        show_whole(self._viewer, bracket.image)
         data, arguments, _ = layer_of(bracket.image, self._viewer)
         arguments["name"] = f"Bracket {arguments['name']}"
         self._layers[number] = self._viewer.add_image(data, **arguments)

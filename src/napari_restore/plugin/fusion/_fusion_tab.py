@@ -177,8 +177,10 @@ class FusionTab(Section):
 
     def dropEvent(self, event: Any) -> None:
         """Add the photos and folders that are dropped."""
-        event.acceptProposedAction()
-        self.add(_dropped(event.mimeData().urls()))
+        paths = _dropped(event.mimeData().urls())
+        if paths:
+            event.acceptProposedAction()
+            self.add(paths)
 
     # -- what is shown -----------------------------------------------------------------
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from napari_restore.errors import Cancelled, RestoreError
 from napari_restore.plugin._notices import show_problem
 from napari_restore.plugin.layers._display import Display
+from napari_restore.plugin.threads._main_thread import is_over
 
 if TYPE_CHECKING:
     from napari_restore.images import Image
@@ -70,6 +71,11 @@ class Growth:
             return
         except RestoreError as error:
             show_problem(error)
+        except RuntimeError:
+            # As Python ends, its pools of threads take no more work.
+            if not is_over():
+                raise
+            return
         self._show(finished=True)
 
     def _is_released(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from napari_restore.plugin._reader import layer_of
-from napari_restore.plugin._state import image_of
+from napari_restore.plugin._state import UNNAMED, image_of, unnamed_image
 from napari_restore.plugin.areas._areas import TARGETS_OF
 from napari_restore.plugin.areas._strength import PAINT
 from napari_restore.plugin.layers._display import colour_bands
@@ -17,26 +17,18 @@ if TYPE_CHECKING:
 
     from napari_restore.images import Image
 
-UNNAMED = "napari_restore_unnamed"
-"""In a layer's metadata: its image without the roles that the user gave."""
 COLOUR = " (colour)"
 
 
-def unnamed_image(layer: ImageLayer) -> Image:
-    """Return the image of a layer with the roles that the file names, and no others."""
-    known: Image | None = layer.metadata.get(UNNAMED)
-    return image_of(layer) if known is None else known
-
-
-def add_in_colour(viewer: ViewerModel, layer: ImageLayer, bands: str) -> ImageLayer | None:
-    """Add a layer that shows the image of `layer` in the colours that `bands` names.
+def add_in_colour(viewer: ViewerModel, layer: ImageLayer, named: Image) -> ImageLayer | None:
+    """Add a layer that shows `named`, the image of `layer` with the user's roles, in colour.
 
     It lies above `layer` and what was made of it, for napari cannot turn a layer into one in
-    colour. None where `bands` does not name all three, or `layer` shows them already.
+    colour. None where not all three are named, or `layer` shows them already.
     """
     from napari.layers import Image as ImageLayer
 
-    shown, named = image_of(layer), image_of(layer, bands)
+    shown = image_of(layer)
     found = colour_bands(named)
     if not found or (layer.rgb and colour_bands(shown) == found):
         return None

@@ -136,7 +136,7 @@ class AirlightPicker(QWidget):
             show_problem(BadRegion(f"That is outside {layer.name}.", "Choose a place within it."))
             return
         level = int(layer.data_level) if layer.multiscale else 0
-        image = image_of(layer, self.state.bands)
+        image = self.state.named_image(layer)
         level = min(level, len(image.level_shapes) - 1)
         self.values.setText("Looking …")
         self._picks += 1
@@ -179,7 +179,7 @@ class AirlightPicker(QWidget):
         """Return `colour`, in the file's order of bands, as red, green, blue."""
         assert self.state.layer is not None
         try:
-            roles = image_of(self.state.layer, self.state.bands).roles
+            roles = self.state.named_image(self.state.layer).roles
         except RestoreError:
             return colour
         order = [role for role in roles if role in ("red", "green", "blue")]

@@ -1,4 +1,4 @@
-"""The form for roles of bands that the model needs and the image does not name."""
+"""The form for the sensor of an image, and for roles of bands that the model needs."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ from qtpy.QtWidgets import QComboBox, QLabel, QPushButton, QWidget
 
 from napari_restore import api
 from napari_restore.errors import RestoreError, UnknownBands, escape_controls
-from napari_restore.plugin.layers._named_bands import unnamed_image
+from napari_restore.plugin._state import NAMED_ROLES, NAMED_SENSOR, named_as, unnamed_image
 from napari_restore.plugin.widgets._combo_box import NarrowComboBox
 from napari_restore.plugin.widgets._folding import form_layout
 
 if TYPE_CHECKING:
     from napari.layers import Image as ImageLayer
 
+    from napari_restore.api import SensorBands
     from napari_restore.images import Image
     from napari_restore.models import ModelCard
 
 IN_ORDER = ("red", "green", "blue")
 """What bands 1, 2 and 3 of most files are."""
-NAMED_ROLES = "napari_restore_bands"
-"""In the metadata of a layer: the roles that the user gave its bands."""
 
 
 class BandRolesForm(QWidget):
-    """One combo box per role that is missing; hidden while none is.
+    """The sensor, where one may be named, and one combo box per role that is missing.
 
-    A button names the first three bands, `sensor` the bands of a known sensor. A band
-    that another role has changes places with it.
+    A sensor sets zero, wavelengths and roles, as the option of the command does; a button names the
+    first three bands. A band that another role has changes places with it. Hidden where there is
+    nothing to name.
     """
 
-    named_bands = Signal(str)
-    """The user has named the bands; emitted after `changed`, with the same."""
-    changed = Signal(object)
-    """The roles of the layer's bands, as ``"red=3,green=2"``; None while none were given."""
+    named_bands = Signal()
+    """The user has named the bands; emitted after `changed`."""
+    changed = Signal(object, object)
+    """The roles of the layer's bands, as ``"red=3,green=2"``, and the id of its sensor, or None."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -51,32 +51,35 @@ class BandRolesForm(QWidget):
         self.in_order.setToolTip("The first band shows red, the second green, the third blue")
         self.in_order.clicked.connect(self._on_in_order)
         self.sensor = NarrowComboBox(self, letters=14)
-        self.sensor.setToolTip("Name the bands in the order of a sensor's usual files")
+        self.sensor.setToolTip("Sets zero, wavelengths and roles of the bands")
         self.sensor.activated.connect(self._on_sensor)
         self._form.addRow(self.in_order)
         self._form.addRow("Sensor", self.sensor)
+        self._sensors: dict[str, SensorBands] = {}
+        """By id, those to choose from."""
         self._before: dict[str, int | None] = {}
         """Band number by role, as the combo boxes were."""
         self.hide()
 
     def show_missing(self, layer: ImageLayer | None, card: ModelCard | None) -> None:
-        """Show the roles that `card` needs and the image of `layer` does not name; given ones stay."""
+        """Show what can be named: the sensor, and the roles that `card` needs and the image lacks."""
         self._layer = layer
-        roles_text = None if layer is None else layer.metadata.get(NAMED_ROLES)
-        roles = () if layer is None or card is None else _missing_roles(layer, card)
-        image = None if layer is None or not roles else unnamed_image(layer)
-        if (image, roles, roles_text) != self._shown:
-            self._shown = image, roles, roles_text
+        image: Image | None = None
+        roles: tuple[str, ...] = ()
+        bands, sensor = (None, None) if layer is None else named_as(layer)
+        if layer is not None and card is not None:
+            image, roles = unnamed_image(layer), _missing_roles(layer, card)
+        if (image, roles) != self._shown[:2]:
+            self._sensors = {} if image is None else _sensors(image, roles)
+        if (image, roles, bands, sensor) != self._shown:
+            self._shown = image, roles, bands, sensor
             self._build(image, roles, card)
-        self.setVisible(bool(roles))
-        self.changed.emit(roles_text)
+        self.setVisible(bool(roles or self._sensors))
+        self.changed.emit(bands, sensor)
 
     def problem(self) -> UnknownBands | None:
         """Return the error of a run while roles are missing; None otherwise."""
-        roles_text = None if self._layer is None else self._layer.metadata.get(NAMED_ROLES)
-        if not self.combos or (
-            roles_text is not None and set(self.combos) <= set(_pairs(roles_text))
-        ):
+        if all(number is not None for number in self._numbers().values()):
             return None
         return UnknownBands(
             f"It is not known which bands are {_listed(tuple(self.combos))}.",
@@ -91,54 +94,59 @@ class BandRolesForm(QWidget):
             return
         self._prompt.setText(
             f"{card.title} must know which bands are {_listed(roles)}; the image does not tell."
+            if roles
+            else ""
         )
-        known = _pairs(self._layer.metadata.get(NAMED_ROLES))
+        bands, sensor = named_as(self._layer)
+        known = _pairs(bands)
+        of_sensor = self._sensors[sensor].roles if sensor in self._sensors else {}
         for role in roles:
             combo = NarrowComboBox(self)
             combo.setToolTip(f"The band that shows {role}")
             combo.addItem("choose …", None)
-            for number in image.data_bands:
-                if image.roles[number] is None:
-                    combo.addItem(
-                        escape_controls(_title(number, image.descriptions[number])), number + 1
-                    )
-            if role in known:
-                combo.setCurrentIndex(max(0, combo.findData(int(known[role]))))
+            for number in _free(image):
+                title = _title(number, image.descriptions[number - 1])
+                combo.addItem(escape_controls(title), number)
+            chosen = int(known[role]) if role in known else of_sensor.get(role)
+            combo.setCurrentIndex(max(0, combo.findData(chosen)))
             combo.currentIndexChanged.connect(self._on_chosen)
             self.combos[role] = combo
             self._form.addRow(role.capitalize(), combo)
         self._before = self._numbers()
         in_order = {role: number for number, role in enumerate(IN_ORDER, start=1)}
-        self.in_order.setVisible(self._fits(in_order))
+        self._form.setRowVisible(self._prompt, bool(roles))
+        self._form.setRowVisible(self.in_order, bool(roles) and _fits(image, roles, in_order))
         self.sensor.clear()
-        self.sensor.addItem("choose …", None)
-        for title, named in api.sensor_bands(image).items():
-            if self._fits(named):
-                self.sensor.addItem(title, named)
-        self._form.setRowVisible(self.sensor, self.sensor.count() > 1)
+        self.sensor.addItem("choose …" if roles else "not named", None)
+        for each in self._sensors.values():
+            self.sensor.addItem(each.title, each.id)
+        self.sensor.setCurrentIndex(max(0, self.sensor.findData(sensor)))
+        self._form.setRowVisible(self.sensor, bool(self._sensors))
 
     def _numbers(self) -> dict[str, int | None]:
         return {role: combo.currentData() for role, combo in self.combos.items()}
-
-    def _fits(self, named: dict[str, int]) -> bool:
-        """Return whether it names all missing roles, with bands that are free."""
-        return all(
-            role in named and combo.findData(named[role]) >= 0
-            for role, combo in self.combos.items()
-        )
 
     def _on_in_order(self) -> None:
         self._name({role: number for number, role in enumerate(IN_ORDER, start=1)})
 
     def _on_sensor(self) -> None:
-        named = self.sensor.currentData()
-        if named is not None:
-            self._name(named)
+        chosen = self._chosen_sensor()
+        if chosen is None:
+            self._name({})
+            return
+        assert self._layer is not None
+        # It names all of them anew.
+        self._layer.metadata[NAMED_ROLES] = None
+        self._name(chosen.roles)
 
-    def _name(self, named: dict[str, int]) -> None:
+    def _chosen_sensor(self) -> SensorBands | None:
+        return self._sensors.get(self.sensor.currentData())
+
+    def _name(self, roles: dict[str, int]) -> None:
         """Name all roles at once."""
         for role, combo in self.combos.items():
-            self._show(combo, named[role])
+            if role in roles:
+                self._show(combo, roles[role])
         self._store()
 
     def _show(self, combo: QComboBox, number: int | None) -> None:
@@ -158,26 +166,29 @@ class BandRolesForm(QWidget):
         self._store()
 
     def _store(self) -> None:
-        """Store the roles in the layer once all are given."""
+        """Store sensor and roles in the layer, the roles once all are given."""
         assert self._layer is not None
         numbers = self._before = self._numbers()
-        named = self.sensor.currentData()
-        if named is not None and any(named[role] != n for role, n in numbers.items()):
-            self.sensor.setCurrentIndex(0)
         taken = [number for number in numbers.values() if number is not None]
         if len(taken) < len(numbers) or len(set(taken)) < len(taken):
             return
-        earlier = {
-            role: number
-            for role, number in _pairs(self._layer.metadata.get(NAMED_ROLES)).items()
+        sensor = self._chosen_sensor()
+        named = {
+            role: int(number)
+            for role, number in _pairs(named_as(self._layer)[0]).items()
             if int(number) not in taken
         }
-        named = {**earlier, **{role: str(number) for role, number in numbers.items()}}
-        roles_text = ",".join(f"{role}={number}" for role, number in named.items())
-        self._layer.metadata[NAMED_ROLES] = roles_text
-        self._shown = (*self._shown[:2], roles_text)
-        self.changed.emit(roles_text)
-        self.named_bands.emit(roles_text)
+        named |= {role: number for role, number in numbers.items() if number is not None}
+        if sensor is not None and named.items() <= sensor.roles.items():
+            # Its preset says as much.
+            named = {}
+        bands = ",".join(f"{role}={number}" for role, number in named.items()) or None
+        chosen = None if sensor is None else sensor.id
+        self._layer.metadata[NAMED_ROLES] = bands
+        self._layer.metadata[NAMED_SENSOR] = chosen
+        self._shown = (*self._shown[:2], bands, chosen)
+        self.changed.emit(bands, chosen)
+        self.named_bands.emit()
 
 
 def _missing_roles(layer: ImageLayer, card: ModelCard) -> tuple[str, ...]:
@@ -189,13 +200,36 @@ def _missing_roles(layer: ImageLayer, card: ModelCard) -> tuple[str, ...]:
         return ()
 
 
+def _sensors(image: Image, roles: tuple[str, ...]) -> dict[str, SensorBands]:
+    """Return the sensors to choose from by id: they name all `roles` with bands that are free."""
+    is_picture = image.is_display or image.georeference is None
+    if image.companions is not None or (
+        not roles and is_picture and len(image.data_bands) <= len(IN_ORDER)
+    ):
+        # What photos show is known.
+        return {}
+    found = api.sensor_bands(image)
+    return {each.id: each for each in found if _fits(image, roles, each.roles)}
+
+
+def _free(image: Image) -> list[int]:
+    """Return the bands, from 1, that the image does not name."""
+    return [number + 1 for number in image.data_bands if image.roles[number] is None]
+
+
+def _fits(image: Image, roles: tuple[str, ...], named: dict[str, int]) -> bool:
+    """Return whether `named` has all `roles`, with bands that are free."""
+    free = _free(image)
+    return all(named.get(role) in free for role in roles)
+
+
 def _pairs(roles_text: str | None) -> dict[str, str]:
     """Return band number by role."""
     return dict(pair.split("=") for pair in roles_text.split(",")) if roles_text else {}
 
 
 def _title(number: int, description: str | None) -> str:
-    return f"{number + 1}: {description}" if description else f"band {number + 1}"
+    return f"{number}: {description}" if description else f"band {number}"
 
 
 def _listed(roles: tuple[str, ...]) -> str:

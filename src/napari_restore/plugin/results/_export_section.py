@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -23,9 +23,11 @@ from napari_restore._format import format_seconds, format_size
 from napari_restore.errors import InputError, RestoreError
 from napari_restore.plugin._keys import with_key
 from napari_restore.plugin._notices import error_text, show_problem
+from napari_restore.plugin.areas._areas import area_of as area_of_target
+from napari_restore.plugin.areas._targets import Target
 from napari_restore.plugin.results._save_dialog import ask_save_path
 from napari_restore.plugin.results._save_task import SaveTask
-from napari_restore.plugin.results._variant_text import adjustment_of, area_of, phrase
+from napari_restore.plugin.results._variant_text import adjustment_of, area_of, part_of, phrase
 from napari_restore.plugin.widgets._combo_box import NarrowComboBox
 from napari_restore.plugin.widgets._folding import bring_into_view, flowing, form_layout
 from napari_restore.plugin.widgets._section import Section
@@ -79,6 +81,8 @@ class ExportSection(Section):
     TITLE: ClassVar[str] = "Export"
     ended = Signal(str, object)
     """An export ended; as `SaveTask.ended`."""
+    run_requested = Signal(object, object, str, str)
+    """A `Request` to run, its layer, the title of its model and where."""
 
     def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
         super().__init__(viewer, state)
@@ -97,6 +101,8 @@ class ExportSection(Section):
     def _build(self) -> None:
         self.what = QLabel(self)
         self.what.setWordWrap(True)
+        self.whole = QPushButton("Restore the whole image", self)
+        self.whole.setToolTip("This result is a part of its image: runs the same on all of it")
         self.format = NarrowComboBox(self, letters=12)
         for form in FORMATS:
             self.format.addItem(form.title, form)
@@ -126,6 +132,7 @@ class ExportSection(Section):
         self._show_saving(False)
         self.format.currentIndexChanged.connect(self._on_format)
         self.compress.currentIndexChanged.connect(self._show_options)
+        self.whole.clicked.connect(self._on_whole)
         self.export.clicked.connect(self._on_export)
         self.copy.clicked.connect(self._on_copy)
         self.quality.valueChanged.connect(self._forget_message)
@@ -145,6 +152,7 @@ class ExportSection(Section):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.what)
+        layout.addLayout(flowing(self.whole))
         layout.addLayout(self.form)
         layout.addLayout(flowing(self.export, self.copy))
         layout.addLayout(row)
@@ -194,7 +202,9 @@ class ExportSection(Section):
     def ask_path(self, proposed: Path) -> Path | None:
         """Return the name the user chooses; None when there is none."""
         form: Format = self.format.currentData()
-        return ask_save_path(self, "Export", proposed, form.title)
+        variant = self.state.current
+        part = None if variant is None else part_of(variant.result)
+        return ask_save_path(self, f"Export {part or ''}".rstrip(), proposed, form.title)
 
     # -- what is shown -----------------------------------------------------------
 
@@ -211,6 +221,9 @@ class ExportSection(Section):
         else:
             self.what.setText(_description(variant))
             self._choose_format(variant)
+        part = None if variant is None else part_of(variant.result)
+        can_be_whole = variant is not None and variant.source in self.viewer.layers
+        self.whole.setVisible(can_be_whole and part is not None)
         self.export.setEnabled(ready and self.saving is None)
         self.copy.setEnabled(ready)
 
@@ -227,6 +240,18 @@ class ExportSection(Section):
         if self.saving is None:
             self.message.setText("")
             self.message.setToolTip("")
+
+    def _on_whole(self) -> None:
+        """Run what is shown on the whole image."""
+        variant = self.state.current
+        if variant is None:
+            return
+        request = variant.request
+        find = area_of_target(
+            Target.WHOLE, self.viewer, variant.source, request.image, crop=self.state.crop
+        )
+        request = replace(request, area=find())
+        self.run_requested.emit(request, variant.source, variant.title, Target.WHOLE.value)
 
     def _on_adjusted(self) -> None:
         self._forget_message()
@@ -309,13 +334,14 @@ class ExportSection(Section):
             return
         self.destroyed.disconnect(self.saving.abandon)
         self._variant.saving = False
-        size = self.saving.size
+        size, part = self.saving.size, part_of(self.saving.result)
         self.saving = self._variant = None
         self._show_saving(False)
         # First, for it ends earlier messages.
         self._on_current()
         if status == "done":
-            self.message.setText(f"Saved {outcome} ({format_size(size)}).")
+            about = f": {part}" if part else ""
+            self.message.setText(f"Saved {outcome} ({format_size(size)}){about}.")
             bring_into_view(self.message)
         elif status == "cancelled":
             self.message.setText("Cancelled; nothing was written.")
@@ -365,6 +391,8 @@ def _description(variant: Variant) -> str:
     area = area_of(plan)
     size = f"{width} × {height}"
     parts = [area] if area.startswith(size) else [f"{size} pixels", area]
+    if (part := part_of(result)) is not None:
+        parts = [part, *filter(None, [area.removeprefix(size).strip()])]
     if plan.target.mask is not None and plan.target.feather:
         parts.append(f"feather {plan.target.feather} px")
     parts += [phrase(name, value) for name, value in adjustment_of(plan).items()]

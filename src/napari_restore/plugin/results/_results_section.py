@@ -21,15 +21,15 @@ from superqt.utils import qdebounced
 from napari_restore import api
 from napari_restore.errors import RestoreError
 from napari_restore.plugin._notices import show_note, show_problem
-from napari_restore.plugin._state import image_of
+from napari_restore.plugin._state import image_of, named_image
 from napari_restore.plugin.layers._names import LIVE
 from napari_restore.plugin.results._earlier_results_view import EarlierResults
 from napari_restore.plugin.results._record_view import RecordView
 from napari_restore.plugin.results._stored_results import (
     apply_settings,
-    bands_of_stored,
     close_stores,
     is_same,
+    names_of_stored,
     record_of,
     request_of_stored,
     store_result,
@@ -350,7 +350,8 @@ class ResultsSection(Section):
     def _on_resume(self, kept: KeptResult, trust: bool) -> None:
         layer = self.state.layer
         if layer is not None:
-            request = request_of_stored(kept, image_of(layer, bands_of_stored(kept)), trust=trust)
+            image = named_image(layer, *names_of_stored(kept))
+            request = request_of_stored(kept, image, trust=trust)
             # Tiles of another size would cut across those that are finished.
             options = request.options.replacing(tile=kept.task["options"]["tile"])
             request = replace(request, options=options)

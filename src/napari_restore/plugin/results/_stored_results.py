@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_restore import Region, api
+from napari_restore._options import ReadingOptions, names_of
 from napari_restore.api import RestoreOptions
 from napari_restore.errors import RestoreError
 from napari_restore.plugin._request import Request
+from napari_restore.plugin._state import NAMED_ROLES, NAMED_SENSOR
 from napari_restore.plugin.areas._targets import Area, Target
 from napari_restore.plugin.layers._layer_order import insert_above
 from napari_restore.plugin.layers._result_layer import ResultLayer
@@ -91,6 +93,7 @@ def variant_of_stored(
 def request_of_stored(kept: KeptResult, image: Image, *, trust: bool = False) -> Request:
     """Return the request of a kept result; `trust` is the user's consent of today."""
     model, options = kept.task["model"], kept.task["options"]
+    bands, sensor = names_of_stored(kept)
     return Request(
         image=image,
         model=model["model"],
@@ -101,23 +104,25 @@ def request_of_stored(kept: KeptResult, image: Image, *, trust: bool = False) ->
         # The plan has decided the others.
         options=RestoreOptions().replacing(
             feather=options["feather"],
-            exclude=options["exclude"],
-            extent=options["extent"],
+            **{name: options.get(name) for name in names_of(ReadingOptions)},
             precision=options.get("precision", "float32"),
+            residual_dtype=options.get("residual_dtype"),
             tile_batch=options["tile_batch"] if (options["tile_batch"] or 1) > 1 else None,
             maps=bool(options["maps"]),
             pyramid=True,
         ),
-        bands=bands_of_stored(kept),
+        bands=bands,
+        sensor=sensor,
     )
 
 
-def bands_of_stored(kept: KeptResult) -> str | None:
-    """Return the roles that the user had given the image's bands."""
-    roles = kept.task["image"].get("bands")
+def names_of_stored(kept: KeptResult) -> tuple[str | None, str | None]:
+    """Return the roles and the sensor that the user had given the image's bands."""
+    spec = kept.task["image"]
+    roles = spec.get("bands")
     if isinstance(roles, dict):
-        return ",".join(f"{role}={number}" for role, number in roles.items())
-    return None if roles is None else str(roles)
+        roles = ",".join(f"{role}={number}" for role, number in roles.items())
+    return None if roles is None else str(roles), spec.get("sensor")
 
 
 def apply_settings(state: RestoreState, variant: Variant, layers: LayerList) -> None:
@@ -130,7 +135,10 @@ def apply_settings(state: RestoreState, variant: Variant, layers: LayerList) -> 
     request = variant.request
     known: dict[str, Any] = {}
     if variant.source in layers:
-        known |= {"layer": variant.source, "bands": request.bands}
+        # The form takes them from there, whenever it shows this layer.
+        variant.source.metadata[NAMED_ROLES] = request.bands
+        variant.source.metadata[NAMED_SENSOR] = request.sensor
+        known |= {"layer": variant.source, "bands": request.bands, "sensor": request.sensor}
     known |= {
         "weights": request.weights,
         "trust": request.trust,

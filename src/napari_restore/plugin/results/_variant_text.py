@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from napari_restore import Region
+from napari_restore import Region, api
 from napari_restore._format import format_seconds, format_size
 from napari_restore.plugin._request import Request
 from napari_restore.plugin.areas._targets import Target
 
 if TYPE_CHECKING:
-    from napari_restore.engine import Plan
+    from napari_restore.engine import Plan, Result
     from napari_restore.plugin.results._variant import Variant
 
 POLYGONS = (".geojson", ".json")
@@ -33,6 +33,7 @@ def settings_of(variant: Variant) -> dict[str, str]:
     settings |= {name: value_text(value) for name, value in plan.model.card.values.items()}
     settings |= {name: value_text(value) for name, value in given.items() if name not in settings}
     settings["area"] = area_of(plan)
+    settings["sensor"] = plan.image.sensor or "not named"
     if plan.target.mask is not None and plan.target.feather:
         settings["feather"] = f"{plan.target.feather} px"
     if plan.reading.exclude is not None:
@@ -71,6 +72,20 @@ def area_of(source: Plan | Request) -> str:
     y0, x0, y1, x1 = zip(*targets, strict=True)
     several = f"{len(targets)} boxes in " if len(targets) > 1 else ""
     return f"{several}{max(x1) - min(x0)} × {max(y1) - min(y0)} at {min(x0)}, {min(y0)}"
+
+
+def part_of(result: Result | None) -> str | None:
+    """Return which part of its image a result is, in words; None where it is all of it.
+
+    Of a bracket all is what every frame shows.
+    """
+    if result is None:
+        return None
+    image, (height, width) = result.like, result.region.shape
+    common = api.common_region(image)
+    if (height, width) in ((image.height, image.width), common and common.shape):
+        return None
+    return f"a part, {width} × {height} of {image.width} × {image.height} pixels"
 
 
 def target_of_mask(mask: str) -> Target:

@@ -254,4 +254,6 @@ def folder_arguments(state: RestoreState, source: str, target: str) -> list[str]
     }
     adjustment = {} if state.current is None else asdict(state.current.adjustment)
     options = state.options.replacing(**adjustment)
-    return api.folder_command(folder, output, model, **options.keywords())
+    # Its images are read as the one that the panel shows.
+    named = {"bands": state.bands, "sensor": state.sensor}
+    return api.folder_command(folder, output, model, **named, **options.keywords())

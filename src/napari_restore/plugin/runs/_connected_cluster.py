@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import napari_restore as nr
 from napari_restore.errors import RestoreError
+from napari_restore.plugin.threads._main_thread import log_failure
 
 if TYPE_CHECKING:
     from napari_restore.api import PlanOptions
@@ -60,7 +60,7 @@ def connected(name: str) -> ConnectedCluster | RestoreError:
             cluster.close()
         if isinstance(error, RestoreError):
             return error
-        logging.getLogger(__name__).exception("no connection to a cluster")
+        log_failure("no connection to a cluster")
         return RestoreError(
             f"The connection failed: {error!r}.", "This is a bug; please report it."
         )

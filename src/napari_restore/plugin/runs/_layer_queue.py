@@ -13,7 +13,7 @@ from qtpy.QtCore import QObject
 from napari_restore import api
 from napari_restore.errors import RestoreError, UnreadableImage
 from napari_restore.plugin._notices import error_text
-from napari_restore.plugin._state import image_of
+from napari_restore.plugin._state import image_of, named_as, named_image
 from napari_restore.plugin.areas._areas import area_of
 from napari_restore.plugin.threads._latest_query import LatestQuery
 
@@ -66,9 +66,8 @@ class LayerQueue(QObject):
         self._query.finished.connect(self._on_area)
         self._target, self._strength = state.target, state.strength_layer
         self._crop = state.crop
-        # Changes of the settings are for later runs. The source's bands were named for it alone.
+        # Changes of the settings are for later runs.
         self._settings: Request | None = None
-        self._bands, self._source = state.bands, state.layer
         runs.ended.connect(self._on_run_ended)
 
     def start(self) -> None:
@@ -134,11 +133,13 @@ class LayerQueue(QObject):
             self._failures.append((self._name, str(area)))
             self._start_next()
             return
-        bands = self._bands if layer is self._source else None
+        # Bands and sensor are named for each layer by itself.
+        bands, sensor = named_as(layer)
         self._next = replace(
             self._settings,
-            image=image_of(layer, bands),
+            image=named_image(layer, bands, sensor),
             bands=bands,
+            sensor=sensor,
             area=area,
         )
         self._run_next()

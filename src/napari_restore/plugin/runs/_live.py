@@ -5,8 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
+from weakref import WeakMethod
 
+from qtpy.compat import isalive
 from qtpy.QtCore import QObject, Signal
 from superqt.utils import qdebounced
 
@@ -20,6 +23,7 @@ from napari_restore.plugin.results._variant import Variant
 from napari_restore.plugin.runs._draft import live_steps
 from napari_restore.plugin.runs._run_layers import RunLayers
 from napari_restore.plugin.runs._run_sequence import RunSequence, RunStep
+from napari_restore.plugin.threads._main_thread import on_main_thread
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -54,7 +58,6 @@ class Live(QObject):
     """The view is restored."""
     stopped = Signal()
     """The user has removed what it showed: it no longer follows the view."""
-    _received = Signal(object, object)
 
     def __init__(
         self,
@@ -71,11 +74,12 @@ class Live(QObject):
         self._on = False
         self._paused = False
         self._attempt: _LiveAttempt | None = None
+        self._latest: list[_LiveAttempt] = []
+        """The attempt that was begun last; it stops when the window is destroyed without a word."""
+        self.destroyed.connect(partial(_cancel_all, self._latest))
         self._loaded: Any = None
         """The method that the child process has loaded."""
         self._start_soon = qdebounced(self._start, timeout=DEBOUNCE_MS)
-        # Emitted on the threads of attempts, received in that of the window.
-        self._received.connect(self._on_received)
         viewer.layers.events.removed.connect(self._on_removed)
 
     @property
@@ -145,7 +149,10 @@ class Live(QObject):
         if self._loaded != _method(live_request[0]):
             # It may take seconds without another message: an exported program, say.
             self.message.emit("Loading the method …")
-        self._attempt = _LiveAttempt(live_request, self._worker, self._received.emit)
+        # Threads hold no Qt object: one may be destroyed while they use it (decision 0018).
+        send = on_main_thread(partial(_deliver, WeakMethod(self._on_received)))
+        self._attempt = _LiveAttempt(live_request, self._worker, send)
+        self._latest[:] = [self._attempt]
         self._attempt.start()
 
     def _cancel(self) -> None:
@@ -261,6 +268,22 @@ class Live(QObject):
                 self.stopped.emit()
 
 
+def _deliver(
+    receive: WeakMethod[Callable[[_LiveAttempt, Any], None]], attempt: _LiveAttempt, message: Any
+) -> None:
+    """Hand a message to a `Live` that is still there; called in the window's thread."""
+    found = receive()
+    if found is None or not isalive(found.__self__):
+        attempt.cancel()
+    else:
+        found(attempt, message)
+
+
+def _cancel_all(attempts: list[_LiveAttempt], *_: Any) -> None:
+    for attempt in attempts:
+        attempt.cancel()
+
+
 def _method(request: Request) -> Any:
     return request.model, request.weights
 
@@ -310,8 +333,4 @@ class _LiveAttempt:
 
     def _send(self, message: Any) -> None:
         if not self._sequence.is_cancelled:
-            try:
-                self._emit(self, message)
-            except RuntimeError:
-                # The window was closed meanwhile, and its objects with it.
-                self._sequence.cancel()
+            self._emit(self, message)

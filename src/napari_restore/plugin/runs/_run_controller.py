@@ -41,12 +41,13 @@ if TYPE_CHECKING:
     from napari_restore.plugin._state import RestoreState
     from napari_restore.plugin.attention._prepare_task import AttentionRequest
     from napari_restore.plugin.attribution._attribution_request import AttributionRequest
+    from napari_restore.plugin.layers._disk_watch import DiskWatch
     from napari_restore.plugin.results._variant import Variant
     from napari_restore.plugin.runs._live import LiveRequest
     from napari_restore.plugin.runs._plan_controller import PlanController
 
 BUSY = "A run is going on. Wait for its end, or press Cancel."
-LIVE_SETTINGS = tuple("layer bands model weights trust parameters exclude_pending".split())
+LIVE_SETTINGS = tuple("layer bands sensor model weights trust parameters exclude_pending".split())
 """Settings that make another live result."""
 Task = LayerRun | FolderRun | AttributionTask | PrepareTask
 T = TypeVar("T", bound=Task)
@@ -77,12 +78,18 @@ class RunController(QObject):
     """The live result was removed: it no longer follows the view."""
 
     def __init__(
-        self, viewer: ViewerModel, state: RestoreState, plans: PlanController, owner: QObject
+        self,
+        viewer: ViewerModel,
+        state: RestoreState,
+        plans: PlanController,
+        disk: DiskWatch,
+        owner: QObject,
     ) -> None:
         super().__init__(owner)
         self.task: Task | None = None
         """What is under way and has the memory."""
         self._viewer, self._state, self._plans, self._owner = viewer, state, plans, owner
+        self._disk = disk
         self._warm = WarmWorker(state, owner)
         self.clusters = ClusterController(state, owner)
         self.live = Live(viewer, self._live_request, self.worker, owner)
@@ -134,6 +141,7 @@ class RunController(QObject):
             self.cancel()
             return
         try:
+            self._disk.bring_up_to_date(self._state.layer)
             request = self._plans.request()
         except NotReady:
             self._plans.when_ready(self.run)

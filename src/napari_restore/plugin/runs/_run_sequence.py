@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import napari_restore as nr
 from napari_restore import Region
 from napari_restore.engine import Finished, TileDone
 from napari_restore.errors import RestoreError
+from napari_restore.plugin.threads._main_thread import log_failure
 
 if TYPE_CHECKING:
     from napari_restore.engine import Cluster, Job, Plan, Worker
@@ -94,7 +94,7 @@ class RunSequence:
             if not self.is_cancelled:
                 yield error
         except Exception as error:
-            logging.getLogger(__name__).exception("run failed")
+            log_failure("run failed")
             yield RestoreError(f"The run failed: {error}", "This is a bug; please report it.")
 
     def _events(self, step: RunStep, job: Job) -> Iterator[tuple[RunStep, Any]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import logging
 from collections.abc import Callable, Hashable
 from functools import partial
 from typing import Any
@@ -14,6 +13,7 @@ from superqt.utils import qdebounced
 from napari_restore.errors import RestoreError
 from napari_restore.plugin._notices import show_problem
 from napari_restore.plugin.threads._background import in_background
+from napari_restore.plugin.threads._main_thread import log_failure
 
 Compute = Callable[[], Any]
 
@@ -117,5 +117,5 @@ def _result_or_error(compute: Compute, failure: str) -> Any:
     except RestoreError as error:
         return error
     except Exception as error:
-        logging.getLogger(__name__).exception(failure)
+        log_failure(failure)
         return RestoreError(f"{failure}: {error}.", "This is a bug; please report it.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -22,11 +23,18 @@ class _Calls(QObject):
         super().__init__()
         app = QCoreApplication.instance()
         assert app is not None, "There is no window yet."
+        self.is_over = False
+        """Whether the program is about to end: nothing is delivered any more."""
         self.moveToThread(app.thread())
+        app.aboutToQuit.connect(self._on_quit)
         self.called.connect(self._call, Qt.ConnectionType.QueuedConnection)
 
     def _call(self, function: Callable[..., object], arguments: tuple[Any, ...]) -> None:
+        self.is_over = False
         function(*arguments)
+
+    def _on_quit(self) -> None:
+        self.is_over = True
 
 
 _calls: _Calls | None = None
@@ -45,6 +53,17 @@ def on_main_thread(function: Callable[..., object]) -> Callable[..., None]:
         calls.called.emit(function, arguments)
 
     return call
+
+
+def is_over() -> bool:
+    """Return whether the window is gone and the program about to end."""
+    return _calls is not None and _calls.is_over
+
+
+def log_failure(what: str) -> None:
+    """Log the exception that is handled; threads that fail as the program ends concern nobody."""
+    if not is_over():
+        logging.getLogger(__name__).exception(what)
 
 
 def is_main_thread() -> bool:

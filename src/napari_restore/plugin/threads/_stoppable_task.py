@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import queue
 import threading
 from collections.abc import Callable, Iterator
@@ -12,6 +11,7 @@ from psygnal import Signal
 
 from napari_restore.errors import RestoreError
 from napari_restore.plugin.threads._background_task import BackgroundTask
+from napari_restore.plugin.threads._main_thread import log_failure
 
 
 class StoppableTask(BackgroundTask):
@@ -59,7 +59,7 @@ def messages_of(
         except RestoreError as error:
             messages.put(error)
         except Exception as error:
-            logging.getLogger(__name__).exception("%s failed", name)
+            log_failure(f"{name} failed")
             messages.put(RestoreError(f"{failure}: {error}", "This is a bug; please report it."))
         messages.put(None)
 

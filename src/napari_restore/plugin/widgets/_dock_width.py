@@ -26,12 +26,16 @@ class DockWidth(QObject):
         self._panel, self._usual = panel, usual
         self._known = 0
         """Width of the window for which it was last done."""
+        # Its own: PyQt's `singleShot` takes no object that the call ends with.
+        self._soon = QTimer(self)
+        self._soon.setSingleShot(True)
+        self._soon.timeout.connect(self._widen)
         self._resized = viewer.canvas.events.size
         self._resized.connect(self.later)
 
     def later(self) -> None:
         """Do it once what happens now has been laid out."""
-        QTimer.singleShot(0, self, self._widen)
+        self._soon.start(0)
 
     def leave(self) -> None:
         """Disconnect from the viewer; may be called again."""

@@ -146,8 +146,10 @@ def bring_into_view(part: QWidget, scroll: QScrollArea | None = None) -> None:
     assert bar is not None
     # The parts get their sizes in several passes of their layouts, each of which changes the range.
     # On a busy machine a pass may take longer than the wait for the next one, which begins with it.
-    last = QTimer(part)
-    last.setSingleShot(True)
+    # Timers of `part`, which go with it: PyQt's `singleShot` knows no owner.
+    first, last = QTimer(part), QTimer(part)
+    for timer in (first, last):
+        timer.setSingleShot(True)
     last.setInterval(LAYOUT_MS)
 
     def reveal(*_: int) -> None:
@@ -156,11 +158,13 @@ def bring_into_view(part: QWidget, scroll: QScrollArea | None = None) -> None:
 
     def end() -> None:
         bar.rangeChanged.disconnect(reveal)
+        first.deleteLater()
         last.deleteLater()
 
     bar.rangeChanged.connect(reveal)
+    first.timeout.connect(reveal)
     last.timeout.connect(end)
-    QTimer.singleShot(0, part, reveal)
+    first.start(0)
 
 
 def _reveal(part: QWidget, scroll: QScrollArea) -> None:

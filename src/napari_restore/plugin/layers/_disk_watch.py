@@ -1,0 +1,173 @@
+"""Images that change on disk while a window shows them are read again."""
+
+from __future__ import annotations
+
+import weakref
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QFileSystemWatcher, QObject, Signal
+from superqt.utils import qdebounced
+
+import napari_restore as nr
+from napari_restore.api import stamp_of
+from napari_restore.errors import RestoreError, escape_controls
+from napari_restore.plugin._notices import show_note, show_problem
+from napari_restore.plugin._reader import STAMP, layer_of
+from napari_restore.plugin._state import NAMED, UNNAMED, image_of, named_as, unnamed_image
+from napari_restore.plugin.layers._display import LIMITS
+from napari_restore.plugin.layers._layer_order import is_source
+from napari_restore.plugin.threads._background import in_background
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image as ImageLayer
+    from napari.layers import Layer
+
+    from napari_restore.images import Image
+
+WRITTEN_MS = 400
+"""A file that has not changed for so long is taken to be written."""
+
+
+class DiskWatch(QObject):
+    """Opens the file of a layer again once it has changed: pixels, levels and plans are of the new one.
+
+    Results that were made before stay as they are.
+    """
+
+    reread = Signal(object)
+    """The layer whose image is another one now."""
+
+    def __init__(self, viewer: ViewerModel, parent: QObject) -> None:
+        super().__init__(parent)
+        self._viewer = viewer
+        self._opening: weakref.WeakKeyDictionary[Layer, Any] = weakref.WeakKeyDictionary()
+        """The stamp of the file that is, or could not be, opened again."""
+        self._watcher = QFileSystemWatcher(self)
+        # One per object: a decorated method would share one timer among all.
+        self._look_soon = qdebounced(self.look, timeout=WRITTEN_MS)
+        self._watcher.fileChanged.connect(self._on_changed)
+        # Many programs write a new file and rename it.
+        self._watcher.directoryChanged.connect(self._on_changed)
+        viewer.layers.events.inserted.connect(self._follow)
+        viewer.layers.events.removed.connect(self._follow)
+        self._follow()
+        self._on_changed()
+
+    def leave(self) -> None:
+        """Stop; called once."""
+        self._look_soon.cancel()
+        self._viewer.layers.events.inserted.disconnect(self._follow)
+        self._viewer.layers.events.removed.disconnect(self._follow)
+        watched = self._watcher.files() + self._watcher.directories()
+        if watched:
+            self._watcher.removePaths(watched)
+
+    def look(self) -> None:
+        """Open again, on another thread, what has changed."""
+        for layer in self._changed():
+            stamp = stamp_of(*_files(layer))
+            if self._opening.get(layer) != stamp:
+                self._opening[layer] = stamp
+                work = partial(_opened, unnamed_image(layer), named_as(layer))
+                in_background(work, self._on_opened, weakref.ref(layer), stamp)
+        self._follow()
+
+    def bring_up_to_date(self, layer: Layer | None) -> None:
+        """Open the file of `layer` again, at once, if it has changed; raises `RestoreError`."""
+        if layer in self._changed():
+            stamp = stamp_of(*_files(layer))
+            found = _opened(unnamed_image(layer), named_as(layer))
+            if isinstance(found, RestoreError):
+                raise found
+            self._opening[layer] = stamp
+            self._on_opened(weakref.ref(layer), stamp, found)
+
+    def _on_changed(self, _: str = "") -> None:
+        self._look_soon()
+
+    def _follow(self) -> None:
+        """Watch the files of all layers, and their folders; a file that was replaced anew."""
+        wanted = {name for layer in self._layers() for name in _files(layer)}
+        wanted |= {str(Path(name).parent) for name in wanted}
+        known = {*self._watcher.files(), *self._watcher.directories()}
+        if gone := sorted(known - wanted):
+            self._watcher.removePaths(gone)
+        if new := sorted(name for name in wanted - known if Path(name).exists()):
+            self._watcher.addPaths(new)
+
+    def _layers(self) -> list[ImageLayer]:
+        return [x for x in self._viewer.layers if is_source(x) and STAMP in x.metadata]
+
+    def _changed(self) -> list[ImageLayer]:
+        """Return the layers whose files are there and are others than those that were opened."""
+        found = []
+        for layer in self._layers():
+            files = _files(layer)
+            if all(Path(name).exists() for name in files):
+                if stamp_of(*files) != layer.metadata[STAMP]:
+                    found.append(layer)
+        return found
+
+    def _on_opened(
+        self,
+        known: weakref.ref[ImageLayer],
+        stamp: Any,
+        found: tuple[Image, Image] | RestoreError,
+    ) -> None:
+        layer = known()
+        if layer is None or layer not in self._viewer.layers or self._opening.get(layer) != stamp:
+            return
+        if isinstance(found, RestoreError):
+            show_problem(found)
+            return
+        plain, shown = found
+        old = image_of(layer)
+        layer = self._replace(layer, plain, shown)
+        layer.metadata[STAMP] = stamp
+        old.close()
+        show_note(f"{escape_controls(shown.name)} has changed on disk and is read again.")
+        self.reread.emit(layer)
+
+    def _replace(self, layer: ImageLayer, plain: Image, shown: Image) -> ImageLayer:
+        """Put another image behind `layer`; returns it, or the one in its place where it cannot."""
+        data, arguments, _ = layer_of(shown, self._viewer)
+        metadata = {**layer.metadata, **arguments.pop("metadata")}
+        metadata.pop(NAMED, None)
+        if UNNAMED in metadata:
+            metadata[UNNAMED] = plain
+        limits = tuple(arguments["contrast_limits"])
+        is_users = tuple(layer.contrast_limits) != tuple(layer.metadata.get(LIMITS, ()))
+        if (layer.rgb, layer.multiscale) != (arguments["rgb"], arguments["multiscale"]):
+            name, layers = layer.name, self._viewer.layers
+            made = type(layer)(data, **{**arguments, "name": name, "metadata": metadata})
+            layers.insert(layers.index(layer) + 1, made)
+            layers.remove(layer)
+            made.name = name
+            return made
+        layer.metadata = metadata
+        layer.data = data
+        if "affine" in arguments:
+            layer.scale, layer.affine = arguments["scale"], arguments["affine"]
+        if not is_users:
+            layer.contrast_limits = limits
+        return layer
+
+
+def _files(layer: ImageLayer) -> list[str]:
+    return [str(file) for file in image_of(layer).reader.files()]
+
+
+def _opened(
+    plain: Image, named: tuple[str | None, str | None]
+) -> tuple[Image, Image] | RestoreError:
+    """Return an image opened again, and the same with the roles and the sensor of the user."""
+    assert plain.spec is not None
+    try:
+        again = type(plain).from_spec(plain.spec)
+        bands, sensor = named
+        return again, nr.open_image(again, bands=bands, sensor=sensor)
+    except RestoreError as error:
+        return error
