@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 from napari_restore.errors import UnreadableImage
 from napari_restore.images.files import _tiff
-from napari_restore.images.files._jpeg import next_segment
+from napari_restore.images.files._jpeg import SIGNATURE, next_segment
 
 EXIF_HEADER = b"Exif\0\0"
 ORIENTATION = 0x0112
@@ -47,7 +47,7 @@ def read_photo_tags(path: Path, head: bytes) -> PhotoTags:
 
     Raises `UnreadableImage` if the file ends before its image does.
     """
-    if head.startswith(b"\xff\xd8\xff"):
+    if head.startswith(SIGNATURE):
         tags = _walk_jpeg(path)
     elif head.startswith(_PNG_HEAD):
         tags = _walk_png(path)

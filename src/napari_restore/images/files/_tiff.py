@@ -33,6 +33,7 @@ GDAL_METADATA = 42112
 BLOCKS = ((273, 279), (324, 325))
 """Tags of offsets and byte counts: strips, tiles."""
 SUB_IFDS = 330
+PHOTOMETRIC, JPEG, YCBCR = 262, 7, 6
 WIDTH, HEIGHT, BITS, COMPRESSION, SAMPLES, STRIP_ROWS, PLANES = 256, 257, 258, 259, 277, 278, 284
 TILE_WIDTH, TILE_HEIGHT = 322, 323
 _RATIOS = {
@@ -70,6 +71,7 @@ _READ_TAGS = {
 }
 _READ_TAGS |= {tag for pair in BLOCKS for tag in pair}
 _READ_TAGS |= {
+    PHOTOMETRIC,
     WIDTH,
     HEIGHT,
     BITS,

@@ -18,7 +18,7 @@ from napari_restore.images.cache._folder import Entry, cache_dir, entry_key, is_
 from napari_restore.images.cache._level_store import LevelStore
 from napari_restore.images.values._validity import default_fill
 
-FORMAT = 2
+FORMAT = 3
 
 OnLanded = Callable[[Box, int, int], None]
 """Called with the box written, in level-0 pixels, parts done, parts in all."""

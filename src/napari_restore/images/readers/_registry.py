@@ -19,6 +19,7 @@ from napari_restore.images.files._remote import is_address
 from napari_restore.images.levels._row_pyramid import row_levels
 from napari_restore.images.readers._gdal import GdalReader
 from napari_restore.images.readers._heif import HeifReader
+from napari_restore.images.readers._jpeg import JpegReader, JpegTiffReader
 from napari_restore.images.readers._ome_tiff import OmeTiffReader
 from napari_restore.images.readers._ome_zarr import OmeZarrReader
 from napari_restore.images.readers._openexr import OpenExrReader
@@ -36,6 +37,8 @@ READERS: tuple[type[Reader], ...] = tuple(
         (
             GdalReader,
             HeifReader,
+            JpegReader,
+            JpegTiffReader,
             OmeTiffReader,
             OmeZarrReader,
             OpenExrReader,
@@ -75,7 +78,7 @@ def reader_of(
     with cancellable(cancelled):
         for reader in READERS:
             if reader.supports(path, head):
-                options = {"allow_outside": allow_outside} if reader is GdalReader else {}
+                options = {"allow_outside": allow_outside} if issubclass(reader, GdalReader) else {}
                 try:
                     opened = reader(path, head, **options)  # type: ignore[call-arg]
                     _check_chunks(opened)
