@@ -74,12 +74,13 @@ class Reader(Source):
 
 def check_dtype(dtype: npt.DTypeLike, name: str) -> np.dtype[Any]:
     """Return `dtype` if pixels may have it; raises `UnreadableImage`."""
-    kind = np.dtype(dtype)
-    if kind.kind == "c":
+    # GDAL's complex integers are no dtype of numpy.
+    if str(dtype).startswith("complex"):
         raise UnreadableImage(
             f"{name} contains complex numbers, which have no brightness.",
             "Save its amplitude as an image of real numbers first.",
         )
+    kind = np.dtype(dtype)
     if kind.name not in SUPPORTED:
         raise UnreadableImage(
             f"{name} contains {kind.name} values, which are not supported.",

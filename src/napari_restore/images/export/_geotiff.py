@@ -139,6 +139,8 @@ def _creation(job: ExportJob) -> dict[str, Any]:
         "photometric": "MINISBLACK",
         **_compression(job),
     }
+    if job.bits is not None:
+        creation["nbits"] = job.bits
     names = _colour_names(job)
     if names[:3] == ["red", "green", "blue"]:
         creation["photometric"] = "RGB"
@@ -175,7 +177,8 @@ def _compression(job: ExportJob) -> dict[str, Any]:
     creation: dict[str, Any] = {"compress": options.compress}
     if options.compress == "jpeg":
         return creation | {"jpeg_quality": options.quality or 95}
-    creation["predictor"] = 3 if job.dtype.kind == "f" else 2
+    if job.bits is None:
+        creation["predictor"] = 3 if job.dtype.kind == "f" else 2
     level = options.level or 1
     return creation | {"deflate": {"zlevel": level}, "zstd": {"zstd_level": level}}.get(
         options.compress, {}
@@ -310,10 +313,12 @@ def _copy_as_cog(job: ExportJob, plain: Path, path: Path) -> None:
         "OVERVIEWS": "AUTO" if job.options.overviews else "NONE",
         "INTERLEAVE": _interleave(job).upper(),
     }
+    if job.bits is not None:
+        options["NBITS"] = job.bits
     if job.options.compress == "jpeg":
         options["QUALITY"] = job.options.quality or 95
     elif job.options.compress != "none":
-        options["PREDICTOR"] = "YES"
+        options["PREDICTOR"] = "YES" if job.bits is None else "NO"
         if job.options.compress != "lzw":
             options["LEVEL"] = job.options.level or 1
     rasterio.shutil.copy(plain, path, driver="COG", **options)

@@ -40,6 +40,8 @@ class PhotoTags:
     xmp: bytes | None = None
     iptc: bytes | None = None
     orientation: int = 1
+    transparent: tuple[int, ...] = ()
+    """Grey, or red, green and blue, of the one colour of a PNG that stands for nothing."""
 
 
 def read_photo_tags(path: Path, head: bytes) -> PhotoTags:
@@ -147,7 +149,7 @@ def _occurs_after(file: BinaryIO, pattern: bytes, start: int) -> bool:
 def _walk_png(path: Path) -> PhotoTags:
     import zlib
 
-    tags = PhotoTags()
+    tags, colour = PhotoTags(), 0
     size = path.stat().st_size
     with path.open("rb") as file:
         file.seek(8)
@@ -168,6 +170,10 @@ def _walk_png(path: Path) -> PhotoTags:
                     tags.icc = zlib.decompress(data[data.index(0) + 2 :])
                 except (ValueError, zlib.error):
                     pass
+            elif kind == b"IHDR":
+                colour = file.read(length)[9]
+            elif kind == b"tRNS" and (colours := {0: 1, 2: 3}.get(colour)):
+                tags.transparent = struct.unpack(f">{colours}H", file.read(length)[: 2 * colours])
             elif kind == b"iTXt":
                 tags.xmp = _png_xmp(file.read(length)) or tags.xmp
             else:

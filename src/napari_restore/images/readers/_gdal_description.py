@@ -77,9 +77,22 @@ def georeference_of(dataset: Any) -> Georeference | None:
     )
 
 
+def bits_of(dataset: Any) -> int | None:
+    """Return the bits of an integer where they are fewer than those of its type."""
+    if not str(dataset.dtypes[0]).startswith("uint"):
+        return None
+    bits = tags_of(dataset, 1, ns="IMAGE_STRUCTURE").get("NBITS", "")
+    return int(bits) if bits.isdigit() else None
+
+
+def bands_of(dataset: Any) -> int:
+    """Return the number of bands; of an animated GIF, whose frames GDAL takes for bands, 1."""
+    return 1 if dataset.driver in ("GIF", "BIGGIF") else int(dataset.count)
+
+
 def is_bitmap(dataset: Any) -> bool:
     """Return whether pixels are single bits, 0 black and 1 white: a mask, kept as 0 and 1."""
-    if tags_of(dataset, 1, ns="IMAGE_STRUCTURE").get("NBITS") != "1":
+    if bits_of(dataset) != 1:
         return False
     if dataset.colorinterp[0].name != "palette":
         return True
@@ -124,7 +137,7 @@ def profile_of(
             "band_tags": tuple(_tags(dataset, band) for band in dataset.indexes),
             "wavelengths": tuple(_wavelength(dataset, band) for band in dataset.indexes),
         }
-    bits = tags_of(dataset, 1, ns="IMAGE_STRUCTURE").get("NBITS")
+    bits = bits_of(dataset)
     cmyk = was_cmyk(dataset)
     placed = georeference is not None
     name = str(dataset.name)
@@ -145,7 +158,7 @@ def profile_of(
         block=tuple(dataset.block_shapes[0]),
         interleave=_lower(dataset.interleaving),
         photometric=str(photometric).lower() if photometric else None,
-        bits=int(bits) if bits and not expanded else None,
+        bits=None if expanded else bits,
         palette_expanded=palette,
         cmyk_converted=cmyk,
         is_photo=dataset.driver in PHOTO_DRIVERS and not placed and bool(photo.icc or photo.exif),
