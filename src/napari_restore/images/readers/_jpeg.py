@@ -1,4 +1,4 @@
-"""Photos in JPEG as libjpeg-turbo decodes them: in files of their own, and in TIFF.
+"""Photos in JPEG as libjpeg-turbo decodes them.
 
 Chroma, stored at half the resolution, is interpolated in more than one way. Pillow, OpenCV and
 browsers do as libjpeg-turbo; the library in rasterio's wheels is up to 34 levels off from that.
@@ -21,7 +21,6 @@ from napari_restore.errors import UnreadableImage
 from napari_restore.images._reader import STRIP_BYTES, STRIP_ROWS, strip_level
 from napari_restore.images._source import Level, chunk_box
 from napari_restore.images.cache._chunks import chunk_cache
-from napari_restore.images.files import _tiff
 from napari_restore.images.files._claims import LARGEST_WHOLE
 from napari_restore.images.files._jpeg import SIGNATURE, Frame, frame_of
 from napari_restore.images.levels._reduce import level_sizes
@@ -116,81 +115,17 @@ class JpegReader(GdalReader):
         if self._rows is not None:
             self._rows.close()
         rows = _CodedRows if frame.in_rows and frame.components < 4 else _DecodedRows
-        with _errors(self.path):
+        with decoder_errors(self.path):
             self._rows = rows(self.path, frame)
 
     def _next(self, end: int) -> Array:
         """Return the rows from the position up to `end` (h, W, C)."""
-        with _errors(self.path):
+        with decoder_errors(self.path):
             pixels: Array = self._rows.read(end)
         if end >= self.levels[0].height:
             self._rows.close()
             self._rows = None
         return pixels
-
-
-class JpegTiffReader(GdalReader):
-    """TIFF with JPEG of subsampled chroma in its blocks (H, W, 3) uint8; all else as GDAL has it."""
-
-    PRIORITY: ClassVar[int] = 5
-
-    @classmethod
-    def supports(cls, path: Path, head: bytes) -> bool:
-        if not _tiff.is_tiff(head):
-            return False
-        try:
-            tags = _tiff.read_directories(path).tags
-        except UnreadableImage:
-            return False
-        coding = tags.get(_tiff.COMPRESSION), tags.get(_tiff.PHOTOMETRIC)
-        return coding == ((_tiff.JPEG,), (_tiff.YCBCR,))
-
-    def _start(self) -> None:
-        super()._start()
-        self._page: Any = None
-
-    def _describe_levels(self, dataset: Any) -> None:
-        super()._describe_levels(dataset)
-        if self.georeference is None and (self.bands, self.dtype) == (3, np.uint8):
-            import tifffile
-
-            with _errors(self.path), tifffile.TiffFile(self.path) as file:
-                page = file.pages.first
-                if page.planarconfig == 1 and page.shape == (*dataset.shape, 3):
-                    self._page, self._tables = page, page.jpegtables
-                    # Kept beyond the file: tifffile reads them from it when they are asked for.
-                    self._places = page.dataoffsets, page.databytecounts
-                    assert page.decode
-
-    def read_chunk(self, level: int, row: int, column: int) -> Array:
-        if self._page is None or level > 0:
-            return super().read_chunk(level, row, column)
-        return self._decoded(*chunk_box(self.levels[0], row, column))
-
-    def read_rows(self, y0: int, y1: int) -> Array:
-        if self._page is None:
-            return super().read_rows(y0, y1)
-        return self._decoded(y0, 0, y1, self.levels[0].width)
-
-    def _decoded(self, y0: int, x0: int, y1: int, x1: int) -> Array:
-        rows, columns = self._page.chunks[:2]
-        across = -(-self.levels[0].width // columns)
-        out = np.zeros((y1 - y0, x1 - x0, 3), np.uint8)
-        with _errors(self.path), self.path.open("rb") as file:
-            for top in range(y0 // rows * rows, y1, rows):
-                for left in range(x0 // columns * columns, x1, columns):
-                    index = top // rows * across + left // columns
-                    file.seek(self._places[0][index])
-                    coded = file.read(self._places[1][index])
-                    block, _, shape = self._page.decode(coded, index, jpegtables=self._tables)
-                    if block is None:
-                        continue  # a sparse file leaves it out
-                    bottom, right = min(top + shape[1], y1), min(left + shape[2], x1)
-                    first, from_ = max(top, y0), max(left, x0)
-                    out[first - y0 : bottom - y0, from_ - x0 : right - x0] = block[
-                        0, first - top : bottom - top, from_ - left : right - left
-                    ]
-        return out
 
 
 class _Rows(Protocol):
@@ -267,7 +202,7 @@ class _CodedRows:
 
 
 @contextlib.contextmanager
-def _errors(path: Path) -> Iterator[None]:
+def decoder_errors(path: Path) -> Iterator[None]:
     """Turn errors of a decoder into one sentence with a next step."""
     try:
         yield

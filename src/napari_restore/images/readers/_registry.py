@@ -19,7 +19,7 @@ from napari_restore.images.files._remote import is_address
 from napari_restore.images.levels._row_pyramid import row_levels
 from napari_restore.images.readers._gdal import GdalReader
 from napari_restore.images.readers._heif import HeifReader
-from napari_restore.images.readers._jpeg import JpegReader, JpegTiffReader
+from napari_restore.images.readers._jpeg import JpegReader
 from napari_restore.images.readers._ome_tiff import OmeTiffReader
 from napari_restore.images.readers._ome_zarr import OmeZarrReader
 from napari_restore.images.readers._openexr import OpenExrReader
@@ -27,6 +27,7 @@ from napari_restore.images.readers._oriented import OrientedReader
 from napari_restore.images.readers._radiance import RadianceReader
 from napari_restore.images.readers._raw import RawReader
 from napari_restore.images.readers._remote import RemoteReader
+from napari_restore.images.readers._tiff_photo import TiffPhotoReader
 from napari_restore.images.readers._remote_zarr import RemoteZarrReader
 
 HEAD_BYTES = 4096
@@ -38,12 +39,12 @@ READERS: tuple[type[Reader], ...] = tuple(
             GdalReader,
             HeifReader,
             JpegReader,
-            JpegTiffReader,
             OmeTiffReader,
             OmeZarrReader,
             OpenExrReader,
             RadianceReader,
             RawReader,
+            TiffPhotoReader,
         ),
         key=lambda reader: -reader.PRIORITY,
     )
