@@ -89,6 +89,13 @@ def check_dtype(dtype: npt.DTypeLike, name: str) -> np.dtype[Any]:
     return kind.newbyteorder("=")
 
 
+def first_of(pictures: int) -> list[str]:
+    """Return the note on a file of several pictures; none for one."""
+    if pictures < 2:
+        return []
+    return [f"It contains {pictures} pictures (pages, planes or frames): the first one is used."]
+
+
 def strip_level(height: int, width: int, pixel_bytes: int, rows: int = 1) -> tuple[Level, bool]:
     """Return chunks of whole rows of an untiled image, and whether random access to them is cheap.
 

@@ -21,12 +21,14 @@ from napari_restore.images.export._job import (
 )
 from napari_restore.images.export._overviews import OverviewFiles, add_overviews, overview_sizes
 from napari_restore.images.files import _tiff
+from napari_restore.images.files._descriptions import fitting, is_ome, is_structure
 from napari_restore.images.files._handles import Key, environment, open_dataset, open_for_writing
 
 BIGTIFF_BYTES = 2 << 30
 STRIP_ROWS = 16
 _NOT_COPIED = ("IMAGE_STRUCTURE", "DERIVED_SUBDATASETS", "SUBDATASETS", "RPC", "COLOR_PROFILE")
 _LOSSY = ("jpeg",)
+DESCRIPTION = "TIFFTAG_IMAGEDESCRIPTION"
 
 
 def write(job: ExportJob, path: Path) -> None:
@@ -224,6 +226,7 @@ def _describe_bands(job: ExportJob, dataset: Any, profile: Profile, keep: tuple[
         # The XMP packet itself is better than GDAL's list cut from it.
         if not (space == "xml:XMP" and profile.xmp):
             _set_tags(dataset, None, space, tags)
+    _describe_page(job, dataset, profile)
     for number, band in enumerate(keep, 1):
         if band < len(profile.band_tags):
             for space, tags in profile.band_tags[band].items():
@@ -241,6 +244,23 @@ def _describe_bands(job: ExportJob, dataset: Any, profile: Profile, keep: tuple[
         _set_xmp(dataset, profile.xmp)
 
 
+def _describe_page(job: ExportJob, dataset: Any, profile: Profile) -> None:
+    """Write the resolution, and a description of pages that is true of the one page."""
+    text = profile.tags.get("", {}).get(DESCRIPTION, "")
+    if is_structure(text):
+        shape = (job.height, job.width, job.bands)
+        fits = fitting(text, profile, shape, job.dtype.name, job.grid)
+        if fits is not None:
+            dataset.update_tags(**{DESCRIPTION: fits})
+        if fits is not None and not is_ome(fits):
+            return  # ImageJ counts its own unit in the tags of the resolution
+    if job.like.georeference is None and profile.resolution is not None:
+        across, down = (repr(float(dots)) for dots in profile.resolution)
+        dataset.update_tags(
+            TIFFTAG_XRESOLUTION=across, TIFFTAG_YRESOLUTION=down, TIFFTAG_RESOLUTIONUNIT="2"
+        )
+
+
 def _describe_place(dataset: Any, place: Georeference) -> None:
     """Write what places the file on a map, but for the transform."""
     if place.area_or_point:
@@ -254,13 +274,17 @@ def _describe_place(dataset: Any, place: Georeference) -> None:
 def current_tags(space: str, tags: Mapping[str, str]) -> dict[str, str]:
     """Return those of a namespace's tags that are true of new pixels as well.
 
-    Without the source's statistics, and GDAL's text copies of EXIF, whose orientation was applied
+    Without the source's statistics, descriptions of its pages, and GDAL's text copies of EXIF, whose orientation was applied
     already; EXIF itself is carried as such.
     """
     if space in _NOT_COPIED:
         return {}
     stale = ("STATISTICS_", "EXIF_") if space == "" else ("STATISTICS_",)
-    return {name: text for name, text in tags.items() if not name.startswith(stale)}
+    return {
+        name: text
+        for name, text in tags.items()
+        if not name.startswith(stale) and not (name == DESCRIPTION and is_structure(text))
+    }
 
 
 def _set_tags(dataset: Any, band: int | None, space: str, tags: Mapping[str, str]) -> None:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from napari_restore._options import FormatOptions as FormatOptions
 from napari_restore.errors import BadOutput, Cancelled, DiskFull
 from napari_restore.images._image import Image
+from napari_restore.images._profile import PhysicalGrid
 from napari_restore.images._source import Box
 from napari_restore.images.cache._disk_space import free_bytes
 
@@ -149,6 +150,12 @@ class ExportJob:
         if self.source_bands is not None and self.dtype == self.like.dtype:
             return self.like.nodata
         return float("nan") if self.dtype.kind == "f" and self.source_bands is None else None
+
+    @property
+    def grid(self) -> PhysicalGrid | None:
+        """The physical grid of the output's pixels."""
+        grid = self.like.profile.grid
+        return None if grid is None else grid.shifted(self.box[0], self.box[1])
 
     @property
     def writes_mask(self) -> bool:

@@ -24,11 +24,11 @@ class Frame(NamedTuple):
     """Whether pixels are coded from top to bottom: in one scan, and not progressive."""
 
 
-def frame_of(path: Path) -> Frame | None:
-    """Return the first frame of a JPEG, None where its headers are incomplete."""
+def frame_of(path: Path, start: int = 0) -> Frame | None:
+    """Return the frame of the JPEG that begins at `start`, None where its headers are incomplete."""
     frame = None
     with path.open("rb") as file:
-        file.seek(2)
+        file.seek(start + 2)
         while (marker := next_segment(file)) is not None:
             start, head = file.tell(), file.read(8)
             if len(head) < 8:

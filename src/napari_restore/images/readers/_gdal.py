@@ -19,6 +19,7 @@ from napari_restore.images._reader import (
     Reader,
     block_level,
     check_dtype,
+    first_of,
     strip_level,
 )
 from napari_restore.images._source import Box, Level, chunk_box
@@ -142,6 +143,8 @@ class GdalReader(Reader):
             self._take_alpha(self.photo.transparent)
         if not np.isfinite(tuple(dataset.transform)).all():
             self.notes.append("Its transform is not finite and was ignored: it has no place.")
+        frames = dataset.count if description.bands_of(dataset) < dataset.count else 1
+        self.notes += first_of(max(self.photo.pictures, frames))
         if self.georeference and not self.georeference.is_placed and self.georeference.gcps:
             self.notes.append("The image is located by ground control points only.")
         self.profile = description.profile_of(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,8 @@ from napari_restore.images._georeference import (
     Transform,
     units_of,
 )
-from napari_restore.images._profile import Masks, Profile, Tags
+from napari_restore.images._profile import Masks, PhysicalGrid, Profile, Tags
+from napari_restore.images.files._descriptions import dots_per_inch, grid_in, is_structure
 from napari_restore.images.files._exif import PhotoTags
 from napari_restore.images.values._sensors import detect_sensor, is_reflectance_product
 from napari_restore.images.values._validity import Nodata, as_dtype
@@ -141,6 +143,7 @@ def profile_of(
     cmyk = was_cmyk(dataset)
     placed = georeference is not None
     name = str(dataset.name)
+    grid = None if placed else _grid(tags.get("", {}))
     return Profile(
         driver=dataset.driver,
         nodata=None if expanded else next((v for v in nodata if v is not None), None),
@@ -153,6 +156,8 @@ def profile_of(
         xmp=photo.xmp,
         iptc=photo.iptc,
         orientation=photo.orientation,
+        resolution=photo.resolution or dots_per_inch(grid) or _resolution(tags.get("", {})),
+        grid=grid,
         compression=_lower(dataset.compression),
         tiled=bool(dataset.profile.get("tiled")),
         block=tuple(dataset.block_shapes[0]),
@@ -166,6 +171,27 @@ def profile_of(
         sensor=detect_sensor(name, tags),
         **per_band,
     )
+
+
+def _grid(tags: Mapping[str, str]) -> PhysicalGrid | None:
+    """Return the physical size of pixels in the description of a TIFF."""
+    text = tags.get("TIFFTAG_IMAGEDESCRIPTION", "")
+    return grid_in(text, _dots(tags)) if is_structure(text) else None
+
+
+def _resolution(tags: Mapping[str, str]) -> tuple[float, float] | None:
+    """Return the dots per inch in the tags of a TIFF."""
+    scale = {"2": 1.0, "3": 2.54}.get(tags.get("TIFFTAG_RESOLUTIONUNIT", "")[:1])
+    dots = _dots(tags)
+    return None if scale is None or dots is None else (dots[0] * scale, dots[1] * scale)
+
+
+def _dots(tags: Mapping[str, str]) -> tuple[float, float] | None:
+    try:
+        across, down = (float(tags[f"TIFFTAG_{side}RESOLUTION"]) for side in "XY")
+    except (KeyError, ValueError):
+        return None
+    return (across, down) if across > 0 and down > 0 else None
 
 
 def tags_of(dataset: Any, band: int | None = None, *, ns: str = "") -> dict[str, str]:

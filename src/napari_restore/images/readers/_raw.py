@@ -14,8 +14,9 @@ from napari_restore.errors import UnreadableImage
 from napari_restore.images._profile import Profile
 from napari_restore.images._reader import strip_level
 from napari_restore.images.files._claims import check_whole_size
-from napari_restore.images.files._exif import raw_exif
+from napari_restore.images.files._exif import raw_tags
 from napari_restore.images.readers._whole import WholeReader
+from napari_restore.images.values._working_space import srgb_profile
 
 SUFFIXES = frozenset(
     ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .fff .iiq .kdc .mef .mos .mrw .nef .nrw .orf .pef "
@@ -62,6 +63,7 @@ class RawReader(WholeReader):
         self.levels = (level,)
         # The mosaic of the sensor, and the picture made of it.
         self.block_bytes = 8 * height * width
+        tags = raw_tags(path)
         self.profile = Profile(
             driver="RAW",
             colorinterp=("red", "green", "blue"),
@@ -74,7 +76,10 @@ class RawReader(WholeReader):
                 }
             },
             is_photo=True,
-            exif=raw_exif(path),
+            icc=srgb_profile(),
+            exif=tags.exif,
+            xmp=tags.xmp,
+            iptc=tags.iptc,
         )
         if self._is_as_shot:
             self.notes.append("RAW was developed with the white balance as shot, in sRGB.")
