@@ -28,6 +28,7 @@ from napari_restore.images.readers._radiance import RadianceReader
 from napari_restore.images.readers._raw import RawReader
 from napari_restore.images.readers._remote import RemoteReader
 from napari_restore.images.readers._tiff_photo import TiffPhotoReader
+from napari_restore.images.readers._webp import WebpReader
 from napari_restore.images.readers._remote_zarr import RemoteZarrReader
 
 HEAD_BYTES = 4096
@@ -45,6 +46,7 @@ READERS: tuple[type[Reader], ...] = tuple(
             RadianceReader,
             RawReader,
             TiffPhotoReader,
+            WebpReader,
         ),
         key=lambda reader: -reader.PRIORITY,
     )
