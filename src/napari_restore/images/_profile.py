@@ -51,6 +51,8 @@ class Profile:
     tags: Tags = field(default_factory=dict)
     band_tags: tuple[Tags, ...] = ()
     masks: Masks = "none"
+    premultiplied: bool = False
+    """Whether the file has colours multiplied by alpha; pixels are read without that."""
     icc: bytes | None = None
     exif: bytes | None = None
     xmp: bytes | None = None

@@ -150,6 +150,8 @@ def _creation(job: ExportJob) -> dict[str, Any]:
         creation["photometric"] = "YCBCR"
     if keep is not None and "alpha" in names:
         creation["alpha"] = "UNSPECIFIED" if names.index("alpha") != job.bands - 1 else "YES"
+        if job.premultiplied is not None:
+            creation["alpha"] = "PREMULTIPLIED"
     if job.nodata is not None:
         creation["nodata"] = job.nodata
     place = like.georeference.shifted(job.box[1], job.box[0]) if like.georeference else None

@@ -19,6 +19,7 @@ from napari_restore.images._image import Image
 from napari_restore.images._profile import PhysicalGrid
 from napari_restore.images._source import Box
 from napari_restore.images.cache._disk_space import free_bytes
+from napari_restore.images.values._colour import multiplied
 
 Read = Callable[[Box], npt.NDArray[Any]]
 ReadValid = Callable[[Box], npt.NDArray[np.bool_]]
@@ -210,7 +211,24 @@ class ExportJob:
         if self.cancelled is not None and self.cancelled():
             raise Cancelled("Writing the file was cancelled.", "Nothing was left behind.")
 
+    @property
+    def premultiplied(self) -> int | None:
+        """Number of the alpha band that colours of the file are multiplied by; else None."""
+        kept = self.source_bands
+        if kept is None or not self.like.profile.premultiplied or self.dtype.kind != "u":
+            return None
+        alpha = [n for n, band in enumerate(kept) if self.like.roles[band] == "alpha"]
+        # GDAL's COG cannot say so.
+        is_tiff = self.suffix in (".tif", ".tiff") and not self.options.cog
+        return alpha[0] if alpha and is_tiff else None
+
     def _converted(self, pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return `pixels` as the file has them."""
+        pixels = self._in_dtype(pixels)
+        alpha = self.premultiplied
+        return pixels if alpha is None else multiplied(pixels, alpha)
+
+    def _in_dtype(self, pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return `pixels` in the file's dtype; a change of bit depth keeps black and white."""
         top = self._largest
         if pixels.dtype == self.dtype:

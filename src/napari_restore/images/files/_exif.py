@@ -57,6 +57,8 @@ class PhotoTags:
     resolution: tuple[float, float] | None = None
     pictures: int = 1
     """In the file: pages, planes or frames."""
+    premultiplied: bool = False
+    """Whether a TIFF has colours multiplied by alpha."""
     transparent: tuple[int, ...] = ()
     """Grey, or red, green and blue, of the one colour of a PNG that stands for nothing."""
 
@@ -292,6 +294,7 @@ def _tiff_tags(path: Path) -> PhotoTags:
     text = _binary(file_tags.get(_tiff.IMAGE_DESCRIPTION)) or b""
     tags = PhotoTags(
         pictures=max(summary.pages, planes_in(text)),
+        premultiplied=file_tags.get(_tiff.EXTRA_SAMPLES) == (_tiff.ASSOCIATED_ALPHA,),
         icc=_binary(file_tags.get(_tiff.ICC)),
         xmp=_binary(file_tags.get(_tiff.XMP)),
         iptc=_binary(file_tags.get(_tiff.IPTC)),

@@ -36,7 +36,7 @@ from napari_restore.images.files._handles import Key, environment, handles, open
 from napari_restore.images.files._references import check_listed, check_references, head_of
 from napari_restore.images.files._tiff import truncated
 from napari_restore.images.readers import _gdal_description as description
-from napari_restore.images.values._colour import cmyk_to_rgb, palette_table
+from napari_restore.images.values._colour import cmyk_to_rgb, palette_table, straightened
 from napari_restore.images.values._validity import valid_by_values
 
 Array = npt.NDArray[Any]
@@ -154,6 +154,8 @@ class GdalReader(Reader):
         if bits and self.georeference is None and self.dtype == np.uint8 and self._table is None:
             self._to_full_range(bits)
         self._describe_levels(dataset)
+        if self.profile.premultiplied:
+            self.notes.append("Its colours are multiplied by alpha: they were divided by it.")
         self.may_be_invalid = self._kind != "none" or self.dtype.kind == "f"
         self._files = (
             tuple(Path(f) for f in dataset.files)
@@ -242,6 +244,8 @@ class GdalReader(Reader):
         shown = cmyk_to_rgb(stored) if self._cmyk else stored
         if self._spread is not None:
             shown = self._spread[shown]
+        if self.profile.premultiplied and self.alpha is not None:
+            shown = straightened(shown, self.alpha)
         if self._transparent is not None:
             opaque = (stored != self._transparent).any(axis=2, keepdims=True)
             alpha = opaque * np.iinfo(self.dtype).max

@@ -150,6 +150,8 @@ def profile_of(
         colorinterp=tuple(names),
         tags=tags,
         masks=kind,
+        # Of floats the quotient, multiplied again, would not always be what was there.
+        premultiplied=photo.premultiplied and str(dataset.dtypes[0]).startswith("uint"),
         # A profile of inks does not describe the RGB they were converted to.
         icc=None if cmyk else photo.icc,
         exif=photo.exif,

@@ -1,4 +1,4 @@
-"""Palettes, printing inks and Lab as red, green and blue."""
+"""Palettes, printing inks, Lab and premultiplied colours as red, green and blue."""
 
 from __future__ import annotations
 
@@ -64,3 +64,30 @@ def lab_to_srgb(lab: npt.NDArray[Any]) -> npt.NDArray[Any]:
         outdtype=np.uint16,
     )
     return converted
+
+
+def straightened(pixels: npt.NDArray[Any], alpha: int) -> npt.NDArray[Any]:
+    """Return integers (h, w, C) that were multiplied by the band `alpha`, divided by it again.
+
+    `multiplied` gives them back to the bit. Colours that none can have, above alpha, become white.
+    """
+    opacity = pixels[..., alpha : alpha + 1].astype(np.float64)
+    full = np.iinfo(pixels.dtype).max
+    # Where alpha is 0 there is no colour; what is stored stays.
+    gain = np.divide(full, opacity, out=np.ones_like(opacity), where=opacity > 0)
+    return _scaled_colours(pixels, gain, alpha)
+
+
+def multiplied(pixels: npt.NDArray[Any], alpha: int) -> npt.NDArray[Any]:
+    """Return integers (h, w, C) with all other bands multiplied by the band `alpha`."""
+    opacity = pixels[..., alpha : alpha + 1].astype(np.float64)
+    gain = np.where(opacity > 0, opacity / np.iinfo(pixels.dtype).max, 1.0)
+    return _scaled_colours(pixels, gain, alpha)
+
+
+def _scaled_colours(
+    pixels: npt.NDArray[Any], gain: npt.NDArray[np.float64], alpha: int
+) -> npt.NDArray[Any]:
+    scaled = np.rint(pixels * gain).clip(0, np.iinfo(pixels.dtype).max).astype(pixels.dtype)
+    scaled[..., alpha] = pixels[..., alpha]
+    return scaled
