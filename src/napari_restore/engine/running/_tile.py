@@ -211,6 +211,9 @@ class TileWork:
             failed = np.logical_not(np.isfinite(change).all(axis=2))
             change = np.where(failed[..., None], 0, change)
         bands = self.bands
+        if len(set(bands)) < len(bands):
+            # The one band of a grey photo, in place of each that the model takes.
+            bands, change = bands[:1], change.mean(axis=2, keepdims=True)
         if self.others:
             change = np.concatenate([change, self._other_changes(source, maps)], axis=2)
             bands = self.bands + self.others

@@ -11,6 +11,12 @@ from napari_restore.models import ModelCard
 VISIBLE = ("red", "green", "blue")
 
 
+def is_grey(image: Image) -> bool:
+    """Return whether `image` is a photo of one band: light of all colours, of which none is known."""
+    roles = [image.roles[band] for band in image.data_bands]
+    return image.georeference is None and roles in ([None], ["gray"])
+
+
 def visible_bands(image: Image) -> tuple[int, ...]:
     """Return the bands known to be red, green or blue, in the file's order."""
     return tuple(i for i in image.data_bands if image.roles[i] in VISIBLE)
@@ -19,11 +25,14 @@ def visible_bands(image: Image) -> tuple[int, ...]:
 def model_bands(image: Image, card: ModelCard) -> tuple[int, ...]:
     """Return the image's band numbers in the order of the model's channels.
 
-    A model that names roles gets those first, and all other data bands behind them unless its
-    number of bands is fixed. One that names none gets the visible bands in the file's order where
+    A model of several bands gets that of a grey photo for each. A model that names roles gets those
+    first, and all other data bands behind them unless its number of bands is fixed. One that names none gets the visible bands in the file's order where
     their roles are known, else all data bands. Raises `UnknownBands` with the option to copy when a
     role is missing.
     """
+    channels = len(card.roles) or card.bands
+    if channels is not None and is_grey(image):
+        return image.data_bands * channels
     if card.roles:
         missing = [role for role in card.roles if role not in image.roles]
         if missing:
