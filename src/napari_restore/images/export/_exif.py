@@ -191,7 +191,9 @@ def add_to_tiff(path: Path, exif: bytes | None, iptc: bytes | None) -> None:
 
         for tag, directory in directories.items():
             place = append(serialised(directory, offset(), order, big))
-            main[tag] = Field(16, struct.pack("<Q", place)) if big else Field(4, struct.pack("<I", place))
+            main[tag] = (
+                Field(16, struct.pack("<Q", place)) if big else Field(4, struct.pack("<I", place))
+            )
         for tag, (kind, data) in main.items():
             content = data if order == "<" else swapped(kind, data)
             count = Field(kind, data).count

@@ -209,9 +209,7 @@ def _occurs_after(file: BinaryIO, pattern: bytes, start: int) -> bool:
 
 
 def _walk_png(path: Path) -> PhotoTags:
-    import zlib
-
-    tags, colour = PhotoTags(), 0
+    tags, colour_type = PhotoTags(), 0
     size = path.stat().st_size
     with path.open("rb") as file:
         file.seek(8)
@@ -224,30 +222,49 @@ def _walk_png(path: Path) -> PhotoTags:
                 return tags
             if file.tell() + length + 4 > size:
                 raise _tiff.truncated(path)
-            if kind == b"eXIf":
-                tags.exif = EXIF_HEADER + file.read(length)
-            elif kind == b"iCCP":
+            if kind in _PNG_CHUNKS:
                 data = file.read(length)
-                try:
-                    tags.icc = zlib.decompress(data[data.index(0) + 2 :])
-                except (ValueError, zlib.error):
-                    pass
-            elif kind == b"IHDR":
-                colour = file.read(length)[9]
-            elif kind == b"acTL" and length == 8:
-                tags.pictures = struct.unpack(">II", file.read(8))[0]
-            elif kind == b"pHYs" and length == 9:
-                across, down, unit = struct.unpack(">IIB", file.read(9))
-                # A unit of 1 is the metre, any other none.
-                if unit == 1 and across and down:
-                    tags.resolution = across * 0.0254, down * 0.0254
-            elif kind == b"tRNS" and (colours := {0: 1, 2: 3}.get(colour)):
-                tags.transparent = struct.unpack(f">{colours}H", file.read(length)[: 2 * colours])
-            elif kind == b"iTXt":
-                tags.xmp = _png_xmp(file.read(length)) or tags.xmp
+                if kind == b"IHDR" and length > 9:
+                    colour_type = data[9]
+                _take_chunk(tags, kind, data, colour_type)
             else:
                 file.seek(length, 1)
             file.seek(4, 1)
+
+
+_PNG_CHUNKS = (b"IHDR", b"eXIf", b"iCCP", b"acTL", b"pHYs", b"tRNS", b"iTXt")
+
+
+def _take_chunk(tags: PhotoTags, kind: bytes, data: bytes, colour_type: int) -> None:
+    """Add what a chunk of a PNG says to `tags`."""
+    if kind == b"eXIf":
+        tags.exif = EXIF_HEADER + data
+    elif kind == b"iCCP":
+        tags.icc = _png_profile(data) or tags.icc
+    elif kind == b"iTXt":
+        tags.xmp = _png_xmp(data) or tags.xmp
+    elif kind == b"acTL" and len(data) == 8:
+        tags.pictures = struct.unpack(">II", data)[0]
+    elif kind == b"pHYs" and len(data) == 9:
+        across, down, unit = struct.unpack(">IIB", data)
+        # A unit of 1 is the metre, any other none.
+        if unit == 1 and across and down:
+            tags.resolution = across * 0.0254, down * 0.0254
+    elif kind == b"tRNS":
+        # Of a palette it has opacities, which GDAL reads.
+        colours = {0: 1, 2: 3}.get(colour_type, 0)
+        if 0 < 2 * colours <= len(data):
+            tags.transparent = struct.unpack(f">{colours}H", data[: 2 * colours])
+
+
+def _png_profile(data: bytes) -> bytes | None:
+    """Return the profile in an iCCP chunk; None where it is damaged."""
+    import zlib
+
+    try:
+        return zlib.decompress(data[data.index(0) + 2 :])
+    except (ValueError, zlib.error):
+        return None
 
 
 def _png_xmp(data: bytes) -> bytes | None:

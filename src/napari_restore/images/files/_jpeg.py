@@ -28,6 +28,9 @@ def frame_of(path: Path, start: int = 0) -> Frame | None:
     """Return the frame of the JPEG that begins at `start`, None where its headers are incomplete."""
     frame = None
     with path.open("rb") as file:
+        file.seek(start)
+        if file.read(len(SIGNATURE)) != SIGNATURE:
+            return None
         file.seek(start + 2)
         while (marker := next_segment(file)) is not None:
             start, head = file.tell(), file.read(8)

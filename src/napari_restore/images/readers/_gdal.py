@@ -107,6 +107,33 @@ class GdalReader(Reader):
                 f"{self.path.name} contains no single image but {len(parts)} parts.",
                 f"Extract one of them first: {', '.join(parts[:8])}.",
             )
+        self._describe_types(dataset)
+        self._nodata = description.nodata_of(dataset, self.dtype)
+        self._kind = description.mask_kind(dataset, self._nodata)
+        names = [c.name for c in dataset.colorinterp[: self._stored_bands]]
+        self.georeference = description.georeference_of(dataset)
+        names = self._describe_bands(dataset, names)
+        frames = dataset.count if description.bands_of(dataset) < dataset.count else 1
+        self.notes += first_of(max(self.photo.pictures, frames))
+        self.notes += description.notes_on_place(dataset, self.georeference)
+        self.profile = description.profile_of(
+            dataset, self.photo, names, self._kind, self._nodata, self.georeference
+        )
+        bits = description.bits_of(dataset)
+        if bits and self.georeference is None and self.dtype == np.uint8 and self._table is None:
+            self._to_full_range(bits)
+        self._describe_levels(dataset)
+        if self.profile.premultiplied:
+            self.notes.append("Its colours are multiplied by alpha: they were divided by it.")
+        self.may_be_invalid = self._kind != "none" or self.dtype.kind == "f"
+        self._files = (
+            tuple(Path(f) for f in dataset.files)
+            if dataset.driver == "VRT"
+            else (Path(self._path),)
+        )
+
+    def _describe_types(self, dataset: Any) -> None:
+        """Find the data type and the number of bands; refuse what cannot be read."""
         check_bands(self.path.name, dataset.count)
         kinds = [check_dtype(name, self.path.name) for name in dataset.dtypes]
         _check_sizes(dataset, self.path.name)
@@ -116,10 +143,9 @@ class GdalReader(Reader):
         self._stored_bands = description.bands_of(dataset)
         if dataset.driver in FLAT and not _is_full_length(dataset, Path(self._path)):
             raise truncated(self.path)
-        self._nodata = description.nodata_of(dataset, self.dtype)
-        self._kind = description.mask_kind(dataset, self._nodata)
-        names = [c.name for c in dataset.colorinterp[: self._stored_bands]]
-        self.georeference = description.georeference_of(dataset)
+
+    def _describe_bands(self, dataset: Any, names: list[str]) -> list[str]:
+        """Return the colour interpretations `names` after expansion, and note what is expanded."""
         self._cmyk = names[:4] == ["cyan", "magenta", "yellow", "black"]
         if self._stored_bands == 1 and description.is_bitmap(dataset):
             self.bands, names = 1, ["gray"]
@@ -141,27 +167,7 @@ class GdalReader(Reader):
         if self.photo.transparent and self.georeference is None:
             names = [*names, "alpha"]
             self._take_alpha(self.photo.transparent)
-        if not np.isfinite(tuple(dataset.transform)).all():
-            self.notes.append("Its transform is not finite and was ignored: it has no place.")
-        frames = dataset.count if description.bands_of(dataset) < dataset.count else 1
-        self.notes += first_of(max(self.photo.pictures, frames))
-        if self.georeference and not self.georeference.is_placed and self.georeference.gcps:
-            self.notes.append("The image is located by ground control points only.")
-        self.profile = description.profile_of(
-            dataset, self.photo, names, self._kind, self._nodata, self.georeference
-        )
-        bits = description.bits_of(dataset)
-        if bits and self.georeference is None and self.dtype == np.uint8 and self._table is None:
-            self._to_full_range(bits)
-        self._describe_levels(dataset)
-        if self.profile.premultiplied:
-            self.notes.append("Its colours are multiplied by alpha: they were divided by it.")
-        self.may_be_invalid = self._kind != "none" or self.dtype.kind == "f"
-        self._files = (
-            tuple(Path(f) for f in dataset.files)
-            if dataset.driver == "VRT"
-            else (Path(self._path),)
-        )
+        return names
 
     def _expand_palette(self, dataset: Any) -> None:
         self._table = palette_table(dataset.colormap(1), np.iinfo(self.dtype).max)
@@ -173,7 +179,9 @@ class GdalReader(Reader):
 
     def _take_alpha(self, transparent: tuple[int, ...]) -> None:
         """Make the one colour that stands for transparent pixels an alpha band."""
-        self._transparent = np.array(transparent, self.dtype)
+        # Values with bits that the file's type lacks are those without them.
+        most = int(np.iinfo(self.dtype).max)
+        self._transparent = np.array([value & most for value in transparent], self.dtype)
         self.bands += 1
         self._nodata, self._kind = (), "alpha"
 

@@ -79,6 +79,16 @@ def georeference_of(dataset: Any) -> Georeference | None:
     )
 
 
+def notes_on_place(dataset: Any, georeference: Georeference | None) -> list[str]:
+    """Return what the user should know of the georeference."""
+    notes = []
+    if not np.isfinite(tuple(dataset.transform)).all():
+        notes.append("Its transform is not finite and was ignored: it has no place.")
+    if georeference and not georeference.is_placed and georeference.gcps:
+        notes.append("The image is located by ground control points only.")
+    return notes
+
+
 def bits_of(dataset: Any) -> int | None:
     """Return the bits of an integer where they are fewer than those of its type."""
     if not str(dataset.dtypes[0]).startswith("uint"):

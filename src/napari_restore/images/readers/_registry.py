@@ -27,9 +27,9 @@ from napari_restore.images.readers._oriented import OrientedReader
 from napari_restore.images.readers._radiance import RadianceReader
 from napari_restore.images.readers._raw import RawReader
 from napari_restore.images.readers._remote import RemoteReader
+from napari_restore.images.readers._remote_zarr import RemoteZarrReader
 from napari_restore.images.readers._tiff_photo import TiffPhotoReader
 from napari_restore.images.readers._webp import WebpReader
-from napari_restore.images.readers._remote_zarr import RemoteZarrReader
 
 HEAD_BYTES = 4096
 

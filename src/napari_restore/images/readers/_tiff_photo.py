@@ -64,7 +64,12 @@ class TiffPhotoReader(GdalReader):
 
     def _describe_lab(self) -> None:
         self.bands, self.dtype = 3, np.dtype(self._page.dtype).newbyteorder("=")
-        self.levels, self._kind, self._nodata, self.may_be_invalid = self.levels[:1], "none", (), False
+        self.levels, self._kind, self._nodata, self.may_be_invalid = (
+            self.levels[:1],
+            "none",
+            (),
+            False,
+        )
         # Its profile would be that of Lab.
         self.profile = replace(
             self.profile,
