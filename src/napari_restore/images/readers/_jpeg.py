@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import mmap
 import tempfile
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -151,6 +152,7 @@ class _CodedRows:
         self._decoded = 0
         self._components = frame.components
         self._file = path.open("rb")
+        weakref.finalize(self, self._file.close)
         self._coded = b""
         size = (frame.width, frame.height)
         self._memory = _memory(4 * frame.width * frame.height)
