@@ -172,11 +172,14 @@ def _take_one_bracket(options: Namespace) -> list[str]:
 
     Raises `InputError` where there are several.
     """
-    if options.reference is not None or options.ev is not None:
-        return []  # which photos are meant is clear
     from napari_restore import api
 
     found = api.brackets(options.paths, singles=True)
+    if options.reference is not None or options.ev is not None:
+        # Which photos are meant is clear, but for those that are there as RAW and JPEG.
+        once = {str(path) for each in found for path in each.paths}
+        options.paths = [path for path in options.paths if path in once]
+        return [each.note for each in found[:1] if each.note is not None]
     brackets = [each for each in found if len(each.paths) > 1]
     if len(brackets) > 1:
         raise InputError(

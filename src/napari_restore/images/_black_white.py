@@ -153,6 +153,8 @@ def _known_white(image: ImageBase) -> tuple[float, str] | None:
         return 1.0, "white of the reference"
     if profile.bits == 1:
         return 1.0, "one bit per pixel"
+    if profile.bits and (image.dtype == np.uint8 or image.georeference is None):
+        return 2.0**profile.bits - 1, f"full range of {profile.bits} bit"
     if image.dtype == np.uint8:
         return 255.0, "full range of 8 bit"
     if image.dtype == np.uint16 and profile.is_photo:

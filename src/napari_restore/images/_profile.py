@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from napari_restore.images._display_curve import DisplayCurve
 
@@ -12,6 +12,22 @@ Masks = Literal["none", "nodata", "alpha", "mask", "bands"]
 """How a file marks invalid pixels; ``bands``: each band has nodata or a mask of its own."""
 Tags = Mapping[str, Mapping[str, str]]
 """Namespace ("" is the default one) → name → text."""
+
+
+class PhysicalGrid(NamedTuple):
+    """Size and place of the pixels of a picture without a map, as microscopes record them."""
+
+    size: tuple[float, float]
+    """Of a pixel, down and across."""
+    unit: str
+    """Of length, as OME-Zarr names it: "micrometer" …"""
+    origin: tuple[float, float] = (0.0, 0.0)
+    """Position (y, x) of the first pixel."""
+
+    def shifted(self, rows: int, columns: int) -> PhysicalGrid:
+        """Return the grid of the part that begins so many pixels further down and across."""
+        (y, x), (down, across) = self.origin, self.size
+        return self._replace(origin=(y + rows * down, x + columns * across))
 
 
 @dataclass(frozen=True)
@@ -36,6 +52,8 @@ class Profile:
     tags: Tags = field(default_factory=dict)
     band_tags: tuple[Tags, ...] = ()
     masks: Masks = "none"
+    premultiplied: bool = False
+    """Whether the file has colours multiplied by alpha; pixels are read without that."""
     icc: bytes | None = None
     exif: bytes | None = None
     xmp: bytes | None = None
@@ -50,6 +68,11 @@ class Profile:
     photometric: str | None = None
     bits: int | None = None
     """Significant bits where they are fewer than those of the dtype: 1 for masks, 12 …"""
+    resolution: tuple[float, float] | None = None
+    """Dots per inch, across and down."""
+    grid: PhysicalGrid | None = None
+    channel_colours: tuple[str | None, ...] = ()
+    """Of the channels of a microscope, as RRGGBB."""
     palette_expanded: bool = False
     cmyk_converted: bool = False
     is_photo: bool = False

@@ -120,18 +120,26 @@ class Reader(Source):
 
 def check_dtype(dtype: npt.DTypeLike, name: str) -> np.dtype[Any]:
     """Return `dtype` if pixels may have it; raises `UnreadableImage`."""
-    kind = np.dtype(dtype)
-    if kind.kind == "c":
+    # GDAL's complex integers are no dtype of numpy.
+    if str(dtype).startswith("complex"):
         raise UnreadableImage(
             f"{name} contains complex numbers, which have no brightness.",
             "Save its amplitude as an image of real numbers first.",
         )
+    kind = np.dtype(dtype)
     if kind.name not in SUPPORTED:
         raise UnreadableImage(
             f"{name} contains {kind.name} values, which are not supported.",
             "Save it as 8-, 16- or 32-bit integers or as 32- or 64-bit floats.",
         )
     return kind.newbyteorder("=")
+
+
+def first_of(pictures: int) -> list[str]:
+    """Return the note on a file of several pictures; none for one."""
+    if pictures < 2:
+        return []
+    return [f"It contains {pictures} pictures (pages, planes or frames): the first one is used."]
 
 
 def strip_level(height: int, width: int, pixel_bytes: int, rows: int = 1) -> tuple[Level, bool]:

@@ -71,6 +71,11 @@ def source_of(image: Image, card: ModelCard, options: RestoreOptions, notes: lis
 def _remarks(source: Source, card: ModelCard) -> list[str]:
     """Return notes on what the model makes of the image's bands."""
     image, bands, notes = source.image, source.bands, []
+    if len(set(bands)) < len(bands):
+        notes.append(
+            f"{image.name} is grey: {card.id} sees it in all its {len(bands)} bands, and the mean of "
+            "their changes counts."
+        )
     others = other_bands(image, bands)
     if others and source.other_bands == "copy":
         notes.append(

@@ -211,6 +211,9 @@ class TileWork:
             failed = np.logical_not(np.isfinite(change).all(axis=2))
             change = np.where(failed[..., None], 0, change)
         bands = self.bands
+        if len(set(bands)) < len(bands):
+            # The one band of a grey photo, in place of each that the model takes.
+            bands, change = bands[:1], change.mean(axis=2, keepdims=True)
         if self.others:
             change = np.concatenate([change, self._other_changes(source, maps)], axis=2)
             bands = self.bands + self.others
@@ -242,9 +245,6 @@ class TileWork:
         if bands == tuple(range(source.shape[2])):
             return self.radiometry.apply_change(source, change, bands, self.nodata)
         pixels = source.copy()
-        if len(set(bands)) < len(bands):
-            # One grey band, which the model has seen as several: their mean is grey.
-            change, bands = change.mean(axis=2, keepdims=True, dtype=np.float32), bands[:1]
         chosen = list(bands)
         pixels[..., chosen] = self.radiometry.apply_change(
             source[..., chosen], change, bands, self.nodata

@@ -13,6 +13,12 @@ from napari_restore.models import ModelCard
 VISIBLE = ("red", "green", "blue")
 
 
+def is_grey(image: Image) -> bool:
+    """Return whether `image` is a photo of one band: light of all colours, of which none is known."""
+    roles = [image.roles[band] for band in image.data_bands]
+    return image.georeference is None and roles in ([None], ["gray"])
+
+
 def visible_bands(image: Image) -> tuple[int, ...]:
     """Return the bands known to be red, green or blue, in the file's order."""
     return tuple(i for i in image.data_bands if image.roles[i] in VISIBLE)
@@ -26,8 +32,8 @@ def model_bands(image: Image, card: ModelCard) -> tuple[int, ...]:
     their roles are known, else all data bands. A model of colours gets the one band of a grey photo
     three times. Raises `UnknownBands` with the option to copy when a role is missing.
     """
-    if (grey := _grey_band(image)) is not None and _is_of_colours(card):
-        return (grey,) * len(VISIBLE)
+    if is_grey(image) and _is_of_colours(card):
+        return image.data_bands * len(VISIBLE)
     if card.roles:
         missing = [role for role in card.roles if role not in image.roles]
         if missing:
@@ -54,18 +60,10 @@ def model_bands(image: Image, card: ModelCard) -> tuple[int, ...]:
     return bands
 
 
-def _grey_band(image: Image) -> int | None:
-    """Return the band of a grey photo, which shows as much red as green and blue; else None."""
-    if len(image.data_bands) != 1 or image.georeference is not None:
-        return None
-    (band,) = image.data_bands
-    return band if image.roles[band] in ("gray", None) else None
-
-
 def _is_of_colours(card: ModelCard) -> bool:
-    """Return whether the model takes one picture, of red, green and blue."""
-    takes_three = card.inputs == 1 and card.bands == len(VISIBLE)
-    return takes_three and set(card.roles or VISIBLE) == set(VISIBLE)
+    """Return whether the model takes red, green and blue, and nothing else."""
+    channels = len(card.roles) or card.bands
+    return channels == len(VISIBLE) and set(card.roles or VISIBLE) == set(VISIBLE)
 
 
 def missing_roles(image: Image, card: ModelCard) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from napari_restore._options import Pathlike
 from napari_restore.errors import RestoreError
 from napari_restore.images.brackets._exposure import Exposure, comparable_exposures, exposure_in
 from napari_restore.images.files._exif import exif_tags
+from napari_restore.images.readers._raw import SUFFIXES as RAW_SUFFIXES
 from napari_restore.images.readers._registry import reader_of
 
 CAMERA = (0x010F, 0x0110, 0xA431, 0xA434)
@@ -28,6 +29,8 @@ SAVING = timedelta(seconds=1)
 """What a camera needs between two long exposures besides these."""
 DISTINCT = 0.3
 """EV that two frames of a bracket differ by at least."""
+TWINS = frozenset((".jpg", ".jpeg", ".heic", ".heif", ".hif"))
+"""Suffixes of what a camera writes beside RAW."""
 MOST = 16
 """Photos that may be one bracket although their times do not show it."""
 
@@ -68,10 +71,39 @@ def brackets_among(paths: Iterable[Pathlike]) -> list[Bracket]:
     Frames of a bracket are by one camera and lens, of one size, and at least 0.3 EV apart; each
     follows the one before within 2 s, or within twice the longer exposure and 1 s. A second frame
     of one exposure bias begins another bracket. Where the times show no bracket, up to 16 photos
-    are one, with a note. A file that cannot be read is judged by its EXIF if it has one. Raises the
+    are one, with a note. Of a photo as RAW and JPEG the RAW counts, with a note. A file that cannot be read is judged by its EXIF if it has one. Raises the
     error of the first of other photos where none can be read.
     """
     shots = [_shot_of(path) for path in sorted(Path(os.fspath(each)) for each in paths)]
+    twins = _twins_of_raw(shots)
+    found = _brackets_of([shot for shot in shots if shot not in twins])
+    if twins:
+        many = f"{len(twins)} photos are" if len(twins) > 1 else "1 photo is"
+        note = f"{many} there as RAW and as JPEG: the RAW is used."
+        found[0] = replace(found[0], note=" ".join(filter(None, (note, found[0].note))))
+    return found
+
+
+def _twins_of_raw(shots: Sequence[_Shot]) -> list[_Shot]:
+    """Return the photos that the camera, or another program, has also written as RAW."""
+    raw = {
+        (shot.path.parent, shot.path.stem.lower()): shot.taken
+        for shot in shots
+        if shot.path.suffix.lower() in RAW_SUFFIXES and shot.error is None
+    }
+    twins = []
+    for shot in shots:
+        name = (shot.path.parent, shot.path.stem.lower())
+        if shot.path.suffix.lower() in TWINS and name in raw:
+            taken = raw[name]
+            # A name may come again, as that of another photo.
+            if taken is None or shot.taken is None or abs(taken - shot.taken) <= GAP:
+                twins.append(shot)
+    return twins
+
+
+def _brackets_of(shots: Sequence[_Shot]) -> list[Bracket]:
+    """Return the brackets among photos that are there once, by the rules of `brackets_among`."""
     groups = _by_time([shot for shot in shots if shot.taken is not None])
     if any(len(group) > 1 for group in groups):
         groups += [[shot] for shot in shots if shot.taken is None]

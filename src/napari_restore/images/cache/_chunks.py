@@ -49,7 +49,8 @@ class ChunkCache:
 
         `decode` makes it if it is not cached.
         """
-        full = (self._token(source), key)
+        with self._lock:
+            full = (self._token_of(source), key)
         while True:
             with self._lock:
                 self._sweep()
@@ -74,6 +75,17 @@ class ChunkCache:
                 del self._in_flight[full]
             done.set()
 
+    def peek(self, source: Source, key: Hashable) -> Array | None:
+        """Return the array of `key` if it is cached; never waits."""
+        with self._lock:
+            return self._chunks.get((self._token_of(source), key))
+
+    def offer(self, source: Source, key: Hashable, chunk: Array) -> None:
+        """Keep an array, from now on read-only, that was made on the way to another."""
+        chunk.flags.writeable = False
+        with self._lock:
+            self._keep((self._token_of(source), key), chunk)
+
     def resize(self, limit: int) -> None:
         """Limit the cache to `limit` bytes from now on; 0 caches nothing."""
         with self._lock:
@@ -97,8 +109,8 @@ class ChunkCache:
 
     def forget(self, source: Source) -> None:
         """Drop everything of `source`."""
-        self._forgotten.append(self._token(source))
         with self._lock:
+            self._forgotten.append(self._token_of(source))
             self._sweep()
 
     def clear(self) -> None:
@@ -107,19 +119,20 @@ class ChunkCache:
             self._chunks.clear()
             self.bytes = 0
 
-    def _token(self, source: Source) -> int:
-        with self._lock:
-            token = self._tokens.get(source)
-            if token is None:
-                token = self._tokens[source] = next(self._numbers)
-                weakref.finalize(source, self._forgotten.append, token).atexit = False
+    def _token_of(self, source: Source) -> int:
+        """Return the number of a source; called with the lock."""
+        token = self._tokens.get(source)
+        if token is None:
+            token = self._tokens[source] = next(self._numbers)
+            weakref.finalize(source, self._forgotten.append, token).atexit = False
         return token
 
     def _keep(self, full: Hashable, chunk: Array) -> None:
         if chunk.nbytes > self.limit:
             return
+        before = self._chunks.pop(full, None)
         self._chunks[full] = chunk
-        self.bytes += chunk.nbytes
+        self.bytes += chunk.nbytes - (0 if before is None else before.nbytes)
         self._shrink()
 
     def _shrink(self) -> None:

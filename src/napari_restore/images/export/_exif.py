@@ -12,7 +12,21 @@ import zlib
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from napari_restore.images.files._exif import EXIF_HEADER, upright_exif
+from napari_restore.images.files._exif import (
+    CAMERA_TAGS,
+    INTEROPERABILITY,
+    MAKER_NOTE,
+    upright_exif,
+)
+from napari_restore.images.files._exif_directories import (
+    CAMERA_SETTINGS,
+    EXIF_HEADER,
+    Directory,
+    Field,
+    directories_of,
+    serialised,
+    swapped,
+)
 
 _XMP_HEADER = b"http://ns.adobe.com/xap/1.0/\0"
 _PHOTOSHOP_HEADER = b"Photoshop 3.0\0"
@@ -20,9 +34,7 @@ _IPTC_RESOURCE = 0x0404
 _SEGMENT = 65533
 _COPY = 1 << 20
 
-_IPTC_TAG, _EXIF_TAG, _GPS_TAG = 33723, 34665, 34853
-_CAMERA_TAGS = (271, 272, 305, 306, 315, 33432)
-"""Make, model, software, date, artist, copyright: the main directory's part of EXIF."""
+_IPTC_TAG = 33723
 
 
 def iptc_records(iptc: bytes | None) -> bytes | None:
@@ -74,8 +86,16 @@ def jpeg_segments(
     return [(marker, content) for marker, content in segments if len(content) <= _SEGMENT]
 
 
-def splice_jpeg(source: Path, target: Path, segments: list[tuple[int, bytes]]) -> None:
-    """Copy a JPEG with `segments` in place of its own application segments 1, 2 and 13."""
+def splice_jpeg(
+    source: Path,
+    target: Path,
+    segments: list[tuple[int, bytes]],
+    resolution: tuple[float, float] | None = None,
+) -> None:
+    """Copy a JPEG with `segments` in place of its own application segments 1, 2 and 13.
+
+    `resolution` is in dots per inch, across and down.
+    """
     with source.open("rb") as old, target.open("wb") as new:
         new.write(old.read(2))
         segments_copied = b""
@@ -84,6 +104,9 @@ def splice_jpeg(source: Path, target: Path, segments: list[tuple[int, bytes]]) -
             if marker[1:] and 0xE0 <= marker[1] <= 0xEF:
                 size = old.read(2)
                 content = old.read(struct.unpack(">H", size)[0] - 2)
+                if content.startswith(b"JFIF\0") and resolution is not None:
+                    dots = (min(max(1, round(number)), 65535) for number in resolution)
+                    content = content[:7] + struct.pack(">BHH", 1, *dots) + content[12:]
                 if marker[1] not in (0xE1, 0xE2, 0xED):
                     segments_copied += marker + size + content
                 continue
@@ -97,12 +120,19 @@ def splice_jpeg(source: Path, target: Path, segments: list[tuple[int, bytes]]) -
 
 
 def png_chunks(
-    exif: bytes | None, icc: bytes | None, xmp: bytes | None, iptc: bytes | None
+    exif: bytes | None,
+    icc: bytes | None,
+    xmp: bytes | None,
+    iptc: bytes | None,
+    resolution: tuple[float, float] | None = None,
 ) -> list[tuple[bytes, bytes]]:
-    """Return (type, content) of what to put after a PNG's header."""
+    """Return (type, content) of what to put after a PNG's header; `resolution` in dots per inch."""
     chunks = []
     if icc:
         chunks.append((b"iCCP", b"ICC profile\0\0" + zlib.compress(icc)))
+    if resolution is not None:
+        per_metre = (min(round(dots / 0.0254), 2**31 - 1) for dots in resolution)
+        chunks.append((b"pHYs", struct.pack(">IIB", *per_metre, 1)))
     if upright := upright_exif(exif):
         chunks.append((b"eXIf", upright.removeprefix(EXIF_HEADER)))
     if xmp:
@@ -138,8 +168,9 @@ def add_to_tiff(path: Path, exif: bytes | None, iptc: bytes | None) -> None:
 
     The directory is written again at the file's end; nothing else moves.
     """
-    from PIL.TiffImagePlugin import ImageFileDirectory_v2
-
+    main, directories = _camera_part(exif)
+    if records := iptc_records(iptc):
+        main[_IPTC_TAG] = Field(7, records)
     with path.open("r+b") as file:
         head = file.read(16)
         order = "<" if head[:2] == b"II" else ">"
@@ -150,29 +181,23 @@ def add_to_tiff(path: Path, exif: bytes | None, iptc: bytes | None) -> None:
         entries, following = _read_directory(file, first, order, big)
 
         def append(content: bytes) -> int:
-            file.seek(0, os.SEEK_END)
-            file.write(b"\0" * (-file.tell() % 8))
-            place = file.tell()
-            file.write(content)
+            place = offset()
+            file.write(b"\0" * (place - file.tell()) + content)
             return place
 
         def offset() -> int:
-            return file.seek(0, os.SEEK_END) + -file.tell() % 8
+            end = file.seek(0, os.SEEK_END)
+            return end + -end % 8
 
-        main, directories = _parsed(exif)
-        for tag, text in main.items():
-            content = text.encode("utf-8") + b"\0"
-            entries[tag] = _entry(order, big, tag, 2, len(content), content, append)
-        for tag, values in directories.items():
-            # In the file's own layout and byte order, or its offsets mean nothing.
-            directory = ImageFileDirectory_v2(head[: 16 if big else 8])
-            for name, value in values.items():
-                directory[name] = value
-            place = append(directory.tobytes(offset()))
-            content = struct.pack(number, place)
-            entries[tag] = _entry(order, big, tag, 16 if big else 4, 1, content, append)
-        if records := iptc_records(iptc):
-            entries[_IPTC_TAG] = _entry(order, big, _IPTC_TAG, 7, len(records), records, append)
+        for tag, directory in directories.items():
+            place = append(serialised(directory, offset(), order, big))
+            main[tag] = (
+                Field(16, struct.pack("<Q", place)) if big else Field(4, struct.pack("<I", place))
+            )
+        for tag, (kind, data) in main.items():
+            content = data if order == "<" else swapped(kind, data)
+            count = Field(kind, data).count
+            entries[tag] = _entry(order, big, tag, kind, count, content, append)
         count = struct.pack(order + ("Q" if big else "H"), len(entries))
         table = b"".join(entries[tag] for tag in sorted(entries))
         place = append(count + table + struct.pack(number, following))
@@ -180,20 +205,16 @@ def add_to_tiff(path: Path, exif: bytes | None, iptc: bytes | None) -> None:
         file.write(struct.pack(number, place))
 
 
-def _parsed(exif: bytes | None) -> tuple[dict[int, str], dict[int, dict[int, Any]]]:
-    """Return the text tags of EXIF's main directory, and its sub-directories EXIF and GPS."""
-    from PIL.Image import Exif
-
-    upright = upright_exif(exif)
-    if upright is None:
+def _camera_part(exif: bytes | None) -> tuple[Directory, dict[int, Directory]]:
+    """Return the camera's tags of EXIF's main directory, and its directories EXIF and GPS."""
+    try:
+        main, others = directories_of(exif) if exif else ({}, {})
+    except (ValueError, struct.error):  # damaged EXIF is left behind
         return {}, {}
-    parsed = Exif()
-    parsed.load(upright)
-    main = {tag: str(parsed[tag]) for tag in _CAMERA_TAGS if tag in parsed}
-    directories = {tag: dict(parsed.get_ifd(tag)) for tag in (_EXIF_TAG, _GPS_TAG)}
-    # Interoperability is behind a pointer that would lead nowhere.
-    directories[_EXIF_TAG].pop(40965, None)
-    return main, {tag: values for tag, values in directories.items() if values}
+    for tag in (MAKER_NOTE, INTEROPERABILITY):
+        # Its offsets would lead nowhere.
+        others.get(CAMERA_SETTINGS, {}).pop(tag, None)
+    return {tag: main[tag] for tag in CAMERA_TAGS if tag in main}, others
 
 
 def _read_directory(

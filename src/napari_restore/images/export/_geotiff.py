@@ -23,12 +23,14 @@ from napari_restore.images.export._job import (
 )
 from napari_restore.images.export._overviews import OverviewFiles, add_overviews, overview_sizes
 from napari_restore.images.files import _tiff
+from napari_restore.images.files._descriptions import fitting, is_ome, is_structure
 from napari_restore.images.files._handles import Key, environment, open_dataset, open_for_writing
 
 BIGTIFF_BYTES = 2 << 30
 STRIP_ROWS = 16
 _NOT_COPIED = ("IMAGE_STRUCTURE", "DERIVED_SUBDATASETS", "SUBDATASETS", "RPC", "COLOR_PROFILE")
 _LOSSY = ("jpeg",)
+DESCRIPTION = "TIFFTAG_IMAGEDESCRIPTION"
 
 
 def write(job: ExportJob, path: Path) -> None:
@@ -186,6 +188,8 @@ def _creation(job: ExportJob) -> dict[str, Any]:
         "photometric": "MINISBLACK",
         **_compression(job),
     }
+    if job.bits is not None:
+        creation["nbits"] = job.bits
     names = _colour_names(job)
     if names[:3] == ["red", "green", "blue"]:
         creation["photometric"] = "RGB"
@@ -193,6 +197,8 @@ def _creation(job: ExportJob) -> dict[str, Any]:
         creation["photometric"] = "YCBCR"
     if keep is not None and "alpha" in names:
         creation["alpha"] = "UNSPECIFIED" if names.index("alpha") != job.bands - 1 else "YES"
+        if job.premultiplied is not None:
+            creation["alpha"] = "PREMULTIPLIED"
     if job.nodata is not None:
         creation["nodata"] = job.nodata
     place = like.georeference.shifted(job.box[1], job.box[0]) if like.georeference else None
@@ -222,7 +228,8 @@ def _compression(job: ExportJob) -> dict[str, Any]:
     creation: dict[str, Any] = {"compress": options.compress}
     if options.compress == "jpeg":
         return creation | {"jpeg_quality": options.quality or 95}
-    creation["predictor"] = 3 if job.dtype.kind == "f" else 2
+    if job.bits is None:
+        creation["predictor"] = 3 if job.dtype.kind == "f" else 2
     level = options.level or 1
     return creation | {"deflate": {"zlevel": level}, "zstd": {"zstd_level": level}}.get(
         options.compress, {}
@@ -270,6 +277,7 @@ def _describe_bands(job: ExportJob, dataset: Any, profile: Profile, keep: tuple[
         # The XMP packet itself is better than GDAL's list cut from it.
         if not (space == "xml:XMP" and profile.xmp):
             _set_tags(dataset, None, space, tags)
+    _describe_page(job, dataset, profile)
     for number, band in enumerate(keep, 1):
         if band < len(profile.band_tags):
             for space, tags in profile.band_tags[band].items():
@@ -287,6 +295,23 @@ def _describe_bands(job: ExportJob, dataset: Any, profile: Profile, keep: tuple[
         _set_xmp(dataset, profile.xmp)
 
 
+def _describe_page(job: ExportJob, dataset: Any, profile: Profile) -> None:
+    """Write the resolution, and a description of pages that is true of the one page."""
+    text = profile.tags.get("", {}).get(DESCRIPTION, "")
+    if is_structure(text):
+        shape = (job.height, job.width, job.bands)
+        fits = fitting(text, profile, shape, job.dtype.name, job.grid)
+        if fits is not None:
+            dataset.update_tags(**{DESCRIPTION: fits})
+        if fits is not None and not is_ome(fits):
+            return  # ImageJ counts its own unit in the tags of the resolution
+    if job.like.georeference is None and profile.resolution is not None:
+        across, down = (repr(float(dots)) for dots in profile.resolution)
+        dataset.update_tags(
+            TIFFTAG_XRESOLUTION=across, TIFFTAG_YRESOLUTION=down, TIFFTAG_RESOLUTIONUNIT="2"
+        )
+
+
 def _describe_place(dataset: Any, place: Georeference) -> None:
     """Write what places the file on a map, but for the transform."""
     if place.area_or_point:
@@ -300,13 +325,17 @@ def _describe_place(dataset: Any, place: Georeference) -> None:
 def current_tags(space: str, tags: Mapping[str, str]) -> dict[str, str]:
     """Return those of a namespace's tags that are true of new pixels as well.
 
-    Without the source's statistics, and GDAL's text copies of EXIF, whose orientation was applied
+    Without the source's statistics, descriptions of its pages, and GDAL's text copies of EXIF, whose orientation was applied
     already; EXIF itself is carried as such.
     """
     if space in _NOT_COPIED:
         return {}
     stale = ("STATISTICS_", "EXIF_") if space == "" else ("STATISTICS_",)
-    return {name: text for name, text in tags.items() if not name.startswith(stale)}
+    return {
+        name: text
+        for name, text in tags.items()
+        if not name.startswith(stale) and not (name == DESCRIPTION and is_structure(text))
+    }
 
 
 def _set_tags(dataset: Any, band: int | None, space: str, tags: Mapping[str, str]) -> None:
@@ -359,10 +388,12 @@ def _copy_as_cog(job: ExportJob, plain: Path, path: Path) -> None:
         "OVERVIEWS": "AUTO" if job.options.overviews else "NONE",
         "INTERLEAVE": _interleave(job).upper(),
     }
+    if job.bits is not None:
+        options["NBITS"] = job.bits
     if job.options.compress == "jpeg":
         options["QUALITY"] = job.options.quality or 95
     elif job.options.compress != "none":
-        options["PREDICTOR"] = "YES"
+        options["PREDICTOR"] = "YES" if job.bits is None else "NO"
         if job.options.compress != "lzw":
             options["LEVEL"] = job.options.level or 1
     rasterio.shutil.copy(plain, path, driver="COG", **options)

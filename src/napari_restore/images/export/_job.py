@@ -16,8 +16,10 @@ import numpy.typing as npt
 from napari_restore._options import FormatOptions as FormatOptions
 from napari_restore.errors import BadOutput, Cancelled, DiskFull
 from napari_restore.images._image import Image
+from napari_restore.images._profile import PhysicalGrid
 from napari_restore.images._source import Box
 from napari_restore.images.cache._disk_space import free_bytes
+from napari_restore.images.values._colour import multiplied
 
 Read = Callable[[Box], npt.NDArray[Any]]
 ReadValid = Callable[[Box], npt.NDArray[np.bool_]]
@@ -152,6 +154,12 @@ class ExportJob:
         return float("nan") if self.dtype.kind == "f" and self.source_bands is None else None
 
     @property
+    def grid(self) -> PhysicalGrid | None:
+        """The physical grid of the output's pixels."""
+        grid = self.like.profile.grid
+        return None if grid is None else grid.shifted(self.box[0], self.box[1])
+
+    @property
     def writes_mask(self) -> bool:
         """Whether validity must be written beside the pixels, for all bands together."""
         masks = self.like.profile.masks
@@ -217,16 +225,36 @@ class ExportJob:
         if self.cancelled is not None and self.cancelled():
             raise Cancelled("Writing the file was cancelled.", "Nothing was left behind.")
 
+    @property
+    def premultiplied(self) -> int | None:
+        """Number of the alpha band that colours of the file are multiplied by; else None."""
+        kept = self.source_bands
+        if kept is None or not self.like.profile.premultiplied or self.dtype.kind != "u":
+            return None
+        alpha = [n for n, band in enumerate(kept) if self.like.roles[band] == "alpha"]
+        # GDAL's COG cannot say so.
+        is_tiff = self.suffix in (".tif", ".tiff") and not self.options.cog
+        return alpha[0] if alpha and is_tiff else None
+
     def _converted(self, pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return `pixels` as the file has them."""
+        pixels = self._in_dtype(pixels)
+        alpha = self.premultiplied
+        return pixels if alpha is None else multiplied(pixels, alpha)
+
+    def _in_dtype(self, pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return `pixels` in the file's dtype; a change of bit depth keeps black and white."""
+        top = self._largest
         if pixels.dtype == self.dtype:
-            return pixels
+            return pixels if top is None else self._of_fewer_bits(pixels, top)
         light, bands = self.like.profile.light, self.source_bands
         if light is not None and bands is not None and self.dtype.kind == "u":
             alpha = [n for n, band in enumerate(bands) if self.like.roles[band] == "alpha"]
             return light.shown(pixels, self.dtype, alpha)
         if pixels.dtype == np.uint16 and self.dtype == np.uint8:
-            return ((pixels.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+            white = np.uint32(top or 65535)
+            bright = np.minimum(pixels, white).astype(np.uint32)
+            return ((bright * 255 + white // 2) // white).astype(np.uint8)
         if pixels.dtype == np.uint8 and self.dtype == np.uint16:
             return pixels.astype(np.uint16) * np.uint16(257)
         if pixels.dtype.kind == "f" and self.dtype.kind == "u":
@@ -234,6 +262,30 @@ class ExportJob:
             scaled: npt.NDArray[Any] = np.rint(np.clip(np.nan_to_num(pixels), 0, 1) * top)
             return scaled.astype(self.dtype)
         return pixels.astype(self.dtype)
+
+    @property
+    def _largest(self) -> int | None:
+        """Largest value where the values of `like` have fewer bits than its type; else None."""
+        bits = self.like.profile.bits
+        known = bits is not None and self.source_bands is not None
+        return 2**bits - 1 if known and self.given_dtype == np.uint16 else None
+
+    def _of_fewer_bits(self, pixels: npt.NDArray[Any], top: int) -> npt.NDArray[Any]:
+        """Return values up to `top` as the format has them."""
+        if self.suffix == ".zarr" or self.like.georeference is not None:
+            return pixels
+        pixels = np.minimum(pixels, pixels.dtype.type(top))
+        if self.bits is not None:
+            return pixels
+        # The format has no fewer bits: a value of `top` is its white.
+        return ((pixels.astype(np.uint32) * 65535 + top // 2) // top).astype(np.uint16)
+
+    @property
+    def bits(self) -> int | None:
+        """Bits of a value in the file where they are fewer than those of its type."""
+        kept = self._largest is not None and self.dtype == np.uint16
+        place = self.suffix in (".tif", ".tiff") and self.like.georeference is None
+        return self.like.profile.bits if kept and place else None
 
     def _sample_places(self) -> list[tuple[int, int]]:
         """Return the top left corners of the patches to compare later.

@@ -46,10 +46,11 @@ def write(job: ExportJob, path: Path) -> None:
         blocks = (profile.exif, profile.icc, profile.xmp, profile.iptc)
         if job.source_bands is None:
             blocks = (None, None, None, None)
+        dots = profile.resolution if job.source_bands is not None else None
         if job.suffix == ".png":
-            _exif.splice_png(encoded, path, _exif.png_chunks(*blocks))
+            _exif.splice_png(encoded, path, _exif.png_chunks(*blocks, dots))
         else:
-            _exif.splice_jpeg(encoded, path, _exif.jpeg_segments(*blocks))
+            _exif.splice_jpeg(encoded, path, _exif.jpeg_segments(*blocks), dots)
         aside = encoded.with_name(encoded.name + ".aux.xml")
         if aside.exists():
             # The only way to store a georeference with PNG and JPEG.

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from napari_restore.images._profile import Tags
+from napari_restore.images._profile import PhysicalGrid, Tags
 from napari_restore.images._source import Level, chunk_grid
 from napari_restore.images.export._geotiff import current_tags
 from napari_restore.images.export._job import DamagedOutput, ExportJob, same_pixels
@@ -102,14 +102,17 @@ def attributes(job: ExportJob, levels: tuple[Level, ...]) -> dict[str, Any]:
     """Return the group's attributes: OME-Zarr's for `levels`, and our own metadata."""
     like = job.like
     place = like.georeference.shifted(job.box[1], job.box[0]) if like.georeference else None
-    size = (place.pixel_size if place else None) or (1.0, 1.0)
-    unit = _METRES.get(place.units) if place else None
+    grid = job.grid or PhysicalGrid((1.0, 1.0), "")
+    size = (place.pixel_size if place else None) or grid.size
+    unit = _METRES.get(place.units) if place else grid.unit
+    # A map's place stands in our own attributes.
+    origin = (0.0, 0.0) if place else grid.origin
     space = {"type": "space"} | ({"unit": unit} if unit else {})
     datasets = []
     for number in range(len(levels)):
         # Level n's first pixel is the mean of 2**n, so its centre lies further in.
         scale = [2.0**number * s for s in size]
-        shift = [(2.0**number - 1) / 2 * s for s in size]
+        shift = [o + (2.0**number - 1) / 2 * s for o, s in zip(origin, size, strict=True)]
         datasets.append(
             {
                 "path": str(number),
@@ -124,8 +127,18 @@ def attributes(job: ExportJob, levels: tuple[Level, ...]) -> dict[str, Any]:
     ome: dict[str, Any] = {"version": "0.5", "multiscales": [multiscale]}
     description = _own_attributes(job, place)
     if job.source_bands is not None:
-        ome["omero"] = {"channels": [{"label": label} for label in _labels(job, description)]}
+        ome["omero"] = {"channels": _channels(job, _labels(job, description))}
     return {"ome": ome, OWN_ATTRIBUTES: description}
+
+
+def _channels(job: ExportJob, labels: list[str]) -> list[dict[str, str]]:
+    """Return names and, where the source has them, colours of the channels."""
+    colours, keep = job.like.profile.channel_colours, job.source_bands or ()
+    known = len(colours) == job.like.bands and len(keep) == len(labels) and all(colours)
+    return [
+        {"label": label} | ({"color": str(colours[keep[number]])} if known else {})
+        for number, label in enumerate(labels)
+    ]
 
 
 def _labels(job: ExportJob, description: Mapping[str, Any]) -> list[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from napari_restore.errors import UnreadableImage
-from napari_restore.images.files._jpeg import next_segment
+from napari_restore.images.files._jpeg import SIGNATURE, frame_of
 
 LARGEST_BLOCK = 512 * 2**20
 """Bytes of the largest tile, strip or chunk that is decoded as one."""
@@ -33,11 +33,11 @@ RUNS_RATIO = 256
 def check_claims(path: Path, head: bytes) -> None:
     """Raise `UnreadableImage` if a picture that is decoded as a whole cannot be in `path`."""
     size = path.stat().st_size
-    if head.startswith(b"\xff\xd8\xff"):
-        claim = _jpeg_claim(path)
-        if claim is not None:
-            height, width, marker = claim
-            ratio = ARITHMETIC_RATIO if marker >= 0xC9 else JPEG_RATIO
+    if head.startswith(SIGNATURE):
+        frame = frame_of(path)
+        if frame is not None:
+            height, width = frame.height, frame.width
+            ratio = ARITHMETIC_RATIO if frame.marker >= 0xC9 else JPEG_RATIO
             check_ratio(path.name, height * width, size, ratio, f"{height} × {width} pixels")
     elif head.startswith(b"\x89PNG\r\n\x1a\n") and len(head) >= 29:
         width, height, bits, colour, _, _, interlaced = struct.unpack_from(">IIBBBBB", head, 16)
@@ -92,23 +92,6 @@ def check_whole_size(name: str, claimed: int) -> None:
             f"{name} is {claimed / 2**30:.1f} GiB when decoded, and its format has no parts.",
             "Save it as a tiled GeoTIFF.",
         )
-
-
-def _jpeg_claim(path: Path) -> tuple[int, int, int] | None:
-    """Return (height, width, marker) of the first frame header, None where there is none."""
-    with path.open("rb") as file:
-        file.seek(2)
-        while True:
-            marker = next_segment(file)
-            if marker is None or marker in (0xD9, 0xDA):
-                return None
-            segment = file.read(7)
-            if len(segment) < 7:
-                return None
-            length, _, height, width = struct.unpack(">HBHH", segment)
-            if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-                return height, width, marker
-            file.seek(max(0, length - 7), 1)
 
 
 # -- netCDF, classic ----------------------------------------------------------------

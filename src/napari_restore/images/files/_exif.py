@@ -7,25 +7,39 @@ truncated file; EXIF itself is parsed by Pillow.
 from __future__ import annotations
 
 import mmap
+import re
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from napari_restore.errors import UnreadableImage
 from napari_restore.images.files import _tiff
-from napari_restore.images.files._jpeg import next_segment
+from napari_restore.images.files._descriptions import is_structure, planes_in
+from napari_restore.images.files._exif_directories import (
+    CAMERA_SETTINGS,
+    EXIF_HEADER,
+    ORIENTATION,
+    Field,
+    block_of,
+    directories_in,
+    directories_of,
+    number_of,
+    upright_block,
+)
+from napari_restore.images.files._jpeg import SIGNATURE, frame_of, next_segment
 
-EXIF_HEADER = b"Exif\0\0"
-ORIENTATION = 0x0112
-CAMERA_SETTINGS = 0x8769
-"""Tag of the directory with exposure, lens and time."""
 SETTINGS = (0x829A, 0x829D, 0x8827, 0x9003, 0x9204, 0x920A, 0x9291, 0xA402, 0xA434)
 """Tags of that directory which a RAW photo may have in its main one (TIFF/EP)."""
-MAKER_NOTE = 0x927C
-"""Tag of the camera's private data."""
+MAKER_NOTE, INTEROPERABILITY = 0x927C, 0xA005
+"""Tags of the camera's private data, and of a directory with no more than a version."""
+CAMERA_TAGS = (0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x4746, 0x4749, 0x8298)
+CAMERA_TAGS += (0x9C9B, 0x9C9C, 0x9C9D, 0x9C9E, 0x9C9F)
+"""Description, camera, software, time, author, rating, rights, and Windows' title, comment …: the
+part of a main directory that is about the photo and not about the file."""
 _XMP_HEADER = b"http://ns.adobe.com/xap/1.0/\0"
+_MPF_HEADER, _MP_ENTRIES = b"MPF\0", 0xB002
 _ICC_HEADER = b"ICC_PROFILE\0"
 _IPTC_HEADER = b"Photoshop 3.0\0"
 _PNG_HEAD = b"\x89PNG\r\n\x1a\n"
@@ -40,6 +54,13 @@ class PhotoTags:
     xmp: bytes | None = None
     iptc: bytes | None = None
     orientation: int = 1
+    resolution: tuple[float, float] | None = None
+    pictures: int = 1
+    """In the file: pages, planes or frames."""
+    premultiplied: bool = False
+    """Whether a TIFF has colours multiplied by alpha."""
+    transparent: tuple[int, ...] = ()
+    """Grey, or red, green and blue, of the one colour of a PNG that stands for nothing."""
 
 
 def read_photo_tags(path: Path, head: bytes) -> PhotoTags:
@@ -47,7 +68,7 @@ def read_photo_tags(path: Path, head: bytes) -> PhotoTags:
 
     Raises `UnreadableImage` if the file ends before its image does.
     """
-    if head.startswith(b"\xff\xd8\xff"):
+    if head.startswith(SIGNATURE):
         tags = _walk_jpeg(path)
     elif head.startswith(_PNG_HEAD):
         tags = _walk_png(path)
@@ -77,30 +98,35 @@ def orientation_of(exif: bytes | None) -> int:
 
 
 def upright_exif(exif: bytes | None) -> bytes | None:
-    """Return `exif` for an upright copy: orientation 1, the stale thumbnail dropped, GPS kept."""
+    """Return `exif` for an upright copy: orientation 1, without the stale thumbnail."""
     if not exif:
         return None
-    from PIL.Image import Exif
-
-    parsed = Exif()
     try:
-        parsed.load(exif)
-        if ORIENTATION in parsed:
-            parsed[ORIENTATION] = 1
-        # Pillow writes the main directory and those it refers to, not the thumbnail's.
-        return bytes(parsed.tobytes())
-    except Exception:  # damaged EXIF is left behind rather than copied
+        return upright_block(exif)
+    except (ValueError, struct.error):  # damaged EXIF is left behind rather than copied
         return None
+
+
+_XMP_ORIENTATION = re.compile(rb"(tiff:Orientation(?:=[\"']|>)\s*)[1-8]")
+
+
+def upright_xmp(xmp: bytes | None) -> bytes | None:
+    """Return an XMP packet for an upright copy."""
+    return None if xmp is None else _XMP_ORIENTATION.sub(rb"\g<1>1", xmp)
 
 
 def _walk_jpeg(path: Path) -> PhotoTags:
     tags, icc = PhotoTags(), dict[int, bytes]()
     with path.open("rb") as file:
         for marker, segment in _jpeg_segments(file, path):
-            if marker == 0xE1 and segment.startswith(EXIF_HEADER) and tags.exif is None:
+            if marker == 0xE0 and segment.startswith(b"JFIF\0") and len(segment) >= 12:
+                tags.resolution = _jfif_resolution(segment)
+            elif marker == 0xE1 and segment.startswith(EXIF_HEADER) and tags.exif is None:
                 tags.exif = segment
             elif marker == 0xE1 and segment.startswith(_XMP_HEADER):
                 tags.xmp = segment[len(_XMP_HEADER) :]
+            elif marker == 0xE2 and segment.startswith(_MPF_HEADER):
+                tags.pictures = _pictures_in(path, segment, file.tell() - len(segment))
             elif marker == 0xE2 and segment.startswith(_ICC_HEADER) and len(segment) > 14:
                 icc[segment[12]] = segment[14:]
             elif marker == 0xED and segment.startswith(_IPTC_HEADER):
@@ -109,7 +135,45 @@ def _walk_jpeg(path: Path) -> PhotoTags:
             raise _tiff.truncated(path)
     if icc:
         tags.icc = b"".join(icc[number] for number in sorted(icc))
+    tags.resolution = tags.resolution or _exif_resolution(tags.exif)
     return tags
+
+
+def _pictures_in(path: Path, segment: bytes, place: int) -> int:
+    """Return the pictures that a JPEG's list, a segment at `place`, names.
+
+    Thumbnails, and maps of gains for HDR, are none.
+    """
+    try:
+        entries = directories_of(segment[len(_MPF_HEADER) :])[0][_MP_ENTRIES].data
+        frame, count = frame_of(path), 1
+        order = ("<" if segment[4:6] == b"II" else ">") + "III"
+        for at in range(16, len(entries) - 15, 16):
+            kind, _, offset = struct.unpack_from(order, entries, at)
+            other = frame_of(path, place + len(_MPF_HEADER) + offset)
+            same = frame is not None and other is not None and frame[2:5] == other[2:5]
+            count += kind & 0xFF0000 == 0x020000 or (kind & 0xFFFFFF == 0 and same)
+    except (ValueError, struct.error, KeyError):
+        return 1
+    return count
+
+
+def _jfif_resolution(segment: bytes) -> tuple[float, float] | None:
+    unit, across, down = struct.unpack_from(">BHH", segment, 7)
+    scale = {1: 1.0, 2: 2.54}.get(unit)
+    return (across * scale, down * scale) if scale and across and down else None
+
+
+def _exif_resolution(exif: bytes | None) -> tuple[float, float] | None:
+    """Return dots per inch as EXIF has them."""
+    try:
+        main = directories_of(exif)[0] if exif else {}
+        across, down = (struct.unpack("<II", main[tag].data[:8]) for tag in (0x011A, 0x011B))
+        scale = {2: 1.0, 3: 2.54}.get(number_of(main.get(0x0128)) or 2, 0)
+        dots = (across[0] / across[1] * scale, down[0] / down[1] * scale)
+    except (ValueError, struct.error, KeyError, ZeroDivisionError):
+        return None
+    return dots if min(dots) > 0 else None
 
 
 def _jpeg_segments(file: BinaryIO, path: Path) -> Iterator[tuple[int, bytes]]:
@@ -132,7 +196,7 @@ def _jpeg_segments(file: BinaryIO, path: Path) -> Iterator[tuple[int, bytes]]:
                 f"{path.name} is damaged: a segment of its header has no length.",
                 "Copy or download it again.",
             )
-        if marker in (0xE1, 0xE2, 0xED):
+        if marker in (0xE0, 0xE1, 0xE2, 0xED):
             yield marker, file.read(length)
         else:
             file.seek(length, 1)
@@ -145,9 +209,7 @@ def _occurs_after(file: BinaryIO, pattern: bytes, start: int) -> bool:
 
 
 def _walk_png(path: Path) -> PhotoTags:
-    import zlib
-
-    tags = PhotoTags()
+    tags, colour_type = PhotoTags(), 0
     size = path.stat().st_size
     with path.open("rb") as file:
         file.seek(8)
@@ -160,19 +222,49 @@ def _walk_png(path: Path) -> PhotoTags:
                 return tags
             if file.tell() + length + 4 > size:
                 raise _tiff.truncated(path)
-            if kind == b"eXIf":
-                tags.exif = EXIF_HEADER + file.read(length)
-            elif kind == b"iCCP":
+            if kind in _PNG_CHUNKS:
                 data = file.read(length)
-                try:
-                    tags.icc = zlib.decompress(data[data.index(0) + 2 :])
-                except (ValueError, zlib.error):
-                    pass
-            elif kind == b"iTXt":
-                tags.xmp = _png_xmp(file.read(length)) or tags.xmp
+                if kind == b"IHDR" and length > 9:
+                    colour_type = data[9]
+                _take_chunk(tags, kind, data, colour_type)
             else:
                 file.seek(length, 1)
             file.seek(4, 1)
+
+
+_PNG_CHUNKS = (b"IHDR", b"eXIf", b"iCCP", b"acTL", b"pHYs", b"tRNS", b"iTXt")
+
+
+def _take_chunk(tags: PhotoTags, kind: bytes, data: bytes, colour_type: int) -> None:
+    """Add what a chunk of a PNG says to `tags`."""
+    if kind == b"eXIf":
+        tags.exif = EXIF_HEADER + data
+    elif kind == b"iCCP":
+        tags.icc = _png_profile(data) or tags.icc
+    elif kind == b"iTXt":
+        tags.xmp = _png_xmp(data) or tags.xmp
+    elif kind == b"acTL" and len(data) == 8:
+        tags.pictures = struct.unpack(">II", data)[0]
+    elif kind == b"pHYs" and len(data) == 9:
+        across, down, unit = struct.unpack(">IIB", data)
+        # A unit of 1 is the metre, any other none.
+        if unit == 1 and across and down:
+            tags.resolution = across * 0.0254, down * 0.0254
+    elif kind == b"tRNS":
+        # Of a palette it has opacities, which GDAL reads.
+        colours = {0: 1, 2: 3}.get(colour_type, 0)
+        if 0 < 2 * colours <= len(data):
+            tags.transparent = struct.unpack(f">{colours}H", data[: 2 * colours])
+
+
+def _png_profile(data: bytes) -> bytes | None:
+    """Return the profile in an iCCP chunk; None where it is damaged."""
+    import zlib
+
+    try:
+        return zlib.decompress(data[data.index(0) + 2 :])
+    except (ValueError, zlib.error):
+        return None
 
 
 def _png_xmp(data: bytes) -> bytes | None:
@@ -190,7 +282,7 @@ def _png_xmp(data: bytes) -> bytes | None:
 
 
 def _walk_webp(path: Path) -> PhotoTags:
-    tags = PhotoTags()
+    tags, frames = PhotoTags(), 0
     size = path.stat().st_size
     with path.open("rb") as file:
         (declared,) = struct.unpack("<I", file.read(8)[4:])
@@ -207,13 +299,19 @@ def _walk_webp(path: Path) -> PhotoTags:
                 tags.icc = file.read(length)
             elif kind == b"XMP ":
                 tags.xmp = file.read(length)
+            frames += kind == b"ANMF"
             file.seek(end)
+    tags.pictures = max(1, frames)
     return tags
 
 
 def _tiff_tags(path: Path) -> PhotoTags:
-    file_tags = _tiff.check_whole(path).tags
+    summary = _tiff.check_whole(path)
+    file_tags = summary.tags
+    text = _binary(file_tags.get(_tiff.IMAGE_DESCRIPTION)) or b""
     tags = PhotoTags(
+        pictures=max(summary.pages, planes_in(text)),
+        premultiplied=file_tags.get(_tiff.EXTRA_SAMPLES) == (_tiff.ASSOCIATED_ALPHA,),
         icc=_binary(file_tags.get(_tiff.ICC)),
         xmp=_binary(file_tags.get(_tiff.XMP)),
         iptc=_binary(file_tags.get(_tiff.IPTC)),
@@ -231,52 +329,53 @@ def _binary(value: bytes | tuple[int, ...] | None) -> bytes | None:
 
 
 def _tiff_exif(path: Path) -> bytes | None:
-    """Return the camera's part of a TIFF's directory, as an EXIF block of its own."""
-    from PIL.TiffImagePlugin import TiffImageFile
+    """Return the camera's part of a TIFF's directories, as an EXIF block of its own.
 
-    try:
-        # The class itself, not Image.open: that refuses large images by their size.
-        with TiffImageFile(path) as image:
-            return _camera_part(image.getexif())
-    except Exception:  # damaged EXIF never keeps an image from being opened
-        return None
-
-
-def raw_exif(path: Path) -> bytes | None:
-    """Return the camera's part of a RAW photo's directory; None where its container is no TIFF.
-
-    DNG, NEF, CR2, ARW, PEF and others are TIFF files. Without orientation: RAW is developed upright.
+    Without orientation, and without the camera's private data, whose offsets are those of its file.
     """
-    from PIL.Image import Exif
-
-    whole = Exif()
     try:
         with path.open("rb") as file:
-            whole.load_from_fp(file)
-            # Offsets in the camera's private data are those of its own file.
-            part = _camera_part(whole, without=(MAKER_NOTE,))
-    except Exception:  # damaged EXIF never keeps an image from being opened
+            main, others = directories_in(file)
+    except (ValueError, struct.error):  # damaged EXIF never keeps an image from being opened
         return None
-    return part if exif_tags(part) else None
+    settings = {tag: main[tag] for tag in SETTINGS if tag in main}
+    settings |= others.get(CAMERA_SETTINGS, {})
+    for tag in (MAKER_NOTE, INTEROPERABILITY):
+        settings.pop(tag, None)
+    others |= {CAMERA_SETTINGS: settings} if settings else {}
+    kept = {tag: field for tag, field in main.items() if tag in CAMERA_TAGS}
+    if is_structure(kept.get(_tiff.IMAGE_DESCRIPTION, Field(2, b"")).data):
+        del kept[_tiff.IMAGE_DESCRIPTION]
+    return block_of(kept, others) if kept or others else None
 
 
-def _camera_part(whole: Any, without: Sequence[int] = ()) -> bytes:
-    """Return camera, time, settings and place of a parsed directory, as a block of its own."""
-    from PIL.Image import Exif
+def raw_tags(path: Path) -> PhotoTags:
+    """Return the blocks of a RAW photo; empty where its container is no TIFF.
 
-    copy = Exif()
-    for tag in (0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x8298):
-        if tag in whole:
-            copy[tag] = whole[tag]
-    for directory in (CAMERA_SETTINGS, 0x8825):
-        part = dict(whole.get_ifd(directory))
-        if directory == CAMERA_SETTINGS:
-            part = {tag: whole[tag] for tag in SETTINGS if tag in whole} | part
-        if part:
-            part = {tag: value for tag, value in part.items() if tag not in without}
-            copy.get_ifd(directory).update(part)
-            copy[directory] = dict(part)
-    return bytes(copy.tobytes())
+    DNG, NEF, CR2, ARW, PEF and others are TIFF files. RAW is developed upright, and by other
+    settings than those a program may have put into XMP.
+    """
+    try:
+        tags = _tiff.read_directories(path).tags
+    except (UnreadableImage, OSError):
+        return PhotoTags()
+    xmp = _binary(tags.get(_tiff.XMP))
+    return PhotoTags(
+        exif=_tiff_exif(path),
+        xmp=without_development(upright_xmp(xmp)),
+        iptc=_binary(tags.get(_tiff.IPTC)),
+    )
+
+
+def without_development(xmp: bytes | None) -> bytes | None:
+    """Return an XMP packet without settings of raw converters, which would be applied once more."""
+    if xmp is None:
+        return None
+    for prefix in re.findall(rb"xmlns:(\w+)=[\"']http://ns\.adobe\.com/camera-raw-settings", xmp):
+        element = rb"<%b:(\w+)(?:\s[^>]*)?(?:/>|>.*?</%b:\1>)\s*" % (prefix, prefix)
+        xmp = re.sub(element, b"", xmp, flags=re.DOTALL)
+        xmp = re.sub(rb"\s%b:\w+=(\"[^\"]*\"|'[^']*')" % prefix, b"", xmp)
+    return xmp
 
 
 def exif_summary(exif: bytes | None) -> dict[str, str]:

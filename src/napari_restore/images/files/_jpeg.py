@@ -2,7 +2,48 @@
 
 from __future__ import annotations
 
-from typing import BinaryIO
+import struct
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+SIGNATURE = b"\xff\xd8\xff"
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_SEQUENTIAL = (0xC0, 0xC1)
+_SCAN = 0xDA
+
+
+class Frame(NamedTuple):
+    """What the headers of a JPEG say of its picture."""
+
+    marker: int
+    bits: int
+    height: int
+    width: int
+    components: int
+    in_rows: bool
+    """Whether pixels are coded from top to bottom: in one scan, and not progressive."""
+
+
+def frame_of(path: Path, start: int = 0) -> Frame | None:
+    """Return the frame of the JPEG that begins at `start`, None where its headers are incomplete."""
+    frame = None
+    with path.open("rb") as file:
+        file.seek(start)
+        if file.read(len(SIGNATURE)) != SIGNATURE:
+            return None
+        file.seek(start + 2)
+        while (marker := next_segment(file)) is not None:
+            start, head = file.tell(), file.read(8)
+            if len(head) < 8:
+                return None
+            length, bits, height, width, components = struct.unpack(">HBHHB", head)
+            if marker in _FRAMES and frame is None:
+                frame = Frame(marker, bits, height, width, components, marker in _SEQUENTIAL)
+            elif marker == _SCAN and frame is not None:
+                # Its first byte is the number of components in the scan.
+                return frame._replace(in_rows=frame.in_rows and bits == frame.components)
+            file.seek(start + max(2, length))
+    return None
 
 
 def next_segment(file: BinaryIO) -> int | None:

@@ -33,6 +33,10 @@ GDAL_METADATA = 42112
 BLOCKS = ((273, 279), (324, 325))
 """Tags of offsets and byte counts: strips, tiles."""
 SUB_IFDS = 330
+NEW_SUBFILE_TYPE, REDUCED, MASK = 254, 1, 4
+SUBFILE_TYPE, OLD_REDUCED = 255, 2
+EXTRA_SAMPLES, ASSOCIATED_ALPHA = 338, 1
+PHOTOMETRIC, JPEG, YCBCR, CIELAB = 262, 7, 6, 8
 WIDTH, HEIGHT, BITS, COMPRESSION, SAMPLES, STRIP_ROWS, PLANES = 256, 257, 258, 259, 277, 278, 284
 TILE_WIDTH, TILE_HEIGHT = 322, 323
 _RATIOS = {
@@ -70,6 +74,10 @@ _READ_TAGS = {
 }
 _READ_TAGS |= {tag for pair in BLOCKS for tag in pair}
 _READ_TAGS |= {
+    EXTRA_SAMPLES,
+    NEW_SUBFILE_TYPE,
+    SUBFILE_TYPE,
+    PHOTOMETRIC,
     WIDTH,
     HEIGHT,
     BITS,
@@ -98,6 +106,8 @@ class TiffSummary(NamedTuple):
     """GDAL's own XML, of every directory that has some."""
     block_bytes: int
     """Bytes of the largest tile or strip when decoded; 0 where rows can be read by themselves."""
+    pages: int
+    """Pictures; a smaller version of one, or its mask, is none."""
 
 
 def is_tiff(head: bytes) -> bool:
@@ -162,8 +172,9 @@ class _Walk:
 
     def all_from(self, first: int) -> TiffSummary:
         tags: dict[int, bytes | tuple[int, ...]] = {}
-        needed, largest, queue = 0, 0, [first]
+        needed, largest, queue, pages = 0, 0, [first], 0
         visited: set[int] = set()
+        below: set[int] = set()
         while queue and len(visited) < _MOST_DIRECTORIES:
             offset = queue.pop()
             if offset == 0 or offset in visited:
@@ -173,8 +184,10 @@ class _Walk:
             found, following = self.directory(offset)
             if len(visited) == 1:
                 tags = found
-            queue.append(following)
             subordinate = found.get(SUB_IFDS, ())
+            below.update(subordinate, (following,) if offset in below else ())
+            pages += offset not in below and is_page(found)
+            queue.append(following)
             queue.extend(subordinate)
             for where, sizes in BLOCKS:
                 if where in found and sizes in found:
@@ -187,7 +200,7 @@ class _Walk:
                         block = _check_block(self.name, found, int(lengths[:count].max()))
                         largest = max(largest, block)
                         _check_count(self.name, found, count)
-        return TiffSummary(tags, needed, tuple(self.metadata), largest)
+        return TiffSummary(tags, needed, tuple(self.metadata), largest, pages)
 
     def directory(self, offset: int) -> tuple[dict[int, bytes | tuple[int, ...]], int]:
         """Return the needed tags of the directory at `offset`, and the offset of the next one."""
@@ -237,6 +250,13 @@ class _Walk:
         self.entries += entries
         if self.spent > 2 * self.size or self.entries > _MOST_ENTRIES:
             raise _Overlapping
+
+
+def is_page(tags: Tags) -> bool:
+    """Return whether a directory is of a picture, not of a smaller version or of a mask."""
+    return not _one(tags, NEW_SUBFILE_TYPE, 0) & (REDUCED | MASK) and (
+        _one(tags, SUBFILE_TYPE, 1) != OLD_REDUCED
+    )
 
 
 def _one(tags: Tags, tag: int, otherwise: int = 1) -> int:

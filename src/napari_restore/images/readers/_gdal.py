@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
@@ -18,6 +19,7 @@ from napari_restore.images._reader import (
     Reader,
     block_level,
     check_dtype,
+    first_of,
     strip_level,
 )
 from napari_restore.images._source import Box, Level, chunk_box
@@ -34,7 +36,7 @@ from napari_restore.images.files._handles import Key, environment, handles, open
 from napari_restore.images.files._references import check_listed, check_references, head_of
 from napari_restore.images.files._tiff import truncated
 from napari_restore.images.readers import _gdal_description as description
-from napari_restore.images.values._colour import cmyk_to_rgb, palette_table
+from napari_restore.images.values._colour import cmyk_to_rgb, palette_table, straightened
 
 Array = npt.NDArray[Any]
 
@@ -85,6 +87,8 @@ class GdalReader(Reader):
 
     def _start(self) -> None:
         self._table: Array | None = None
+        self._spread: Array | None = None
+        self._transparent: Array | None = None
         self._rows: Any = None
         self._rows_lock = threading.Lock()
 
@@ -102,19 +106,46 @@ class GdalReader(Reader):
                 f"{self.path.name} contains no single image but {len(parts)} parts.",
                 f"Extract one of them first: {', '.join(parts[:8])}.",
             )
-        check_bands(self.path.name, dataset.count)
-        _check_sizes(dataset, self.path.name)
-        if len(set(dataset.dtypes)) > 1:
-            self.notes.append("Bands of several types were read as the widest of them.")
-        widest = np.result_type(*map(np.dtype, dataset.dtypes))
-        self.dtype = check_dtype(widest, self.path.name)
-        self._stored_bands = int(dataset.count)
-        if dataset.driver in FLAT and not _is_full_length(dataset, Path(self._path)):
-            raise truncated(self.path)
+        self._describe_types(dataset)
         self._nodata = description.nodata_of(dataset, self.dtype)
         self._kind = description.mask_kind(dataset, self._nodata)
         self._band_masks = description.has_band_masks(dataset)
-        names = [c.name for c in dataset.colorinterp]
+        names = [c.name for c in dataset.colorinterp[: self._stored_bands]]
+        self.georeference = description.georeference_of(dataset)
+        names = self._describe_bands(dataset, names)
+        frames = dataset.count if description.bands_of(dataset) < dataset.count else 1
+        self.notes += first_of(max(self.photo.pictures, frames))
+        self.notes += description.notes_on_place(dataset, self.georeference)
+        self.profile = description.profile_of(
+            dataset, self.photo, names, self._kind, self._nodata, self.georeference
+        )
+        bits = description.bits_of(dataset)
+        if bits and self.georeference is None and self.dtype == np.uint8 and self._table is None:
+            self._to_full_range(bits)
+        self._describe_levels(dataset)
+        if self.profile.premultiplied:
+            self.notes.append("Its colours are multiplied by alpha: they were divided by it.")
+        self.may_be_invalid = self._kind != "none" or self.dtype.kind == "f"
+        self._files = (
+            tuple(Path(f) for f in dataset.files)
+            if dataset.driver == "VRT"
+            else (Path(self._path),)
+        )
+
+    def _describe_types(self, dataset: Any) -> None:
+        """Find the data type and the number of bands; refuse what cannot be read."""
+        check_bands(self.path.name, dataset.count)
+        kinds = [check_dtype(name, self.path.name) for name in dataset.dtypes]
+        _check_sizes(dataset, self.path.name)
+        if len(set(dataset.dtypes)) > 1:
+            self.notes.append("Bands of several types were read as the widest of them.")
+        self.dtype = check_dtype(np.result_type(*kinds), self.path.name)
+        self._stored_bands = description.bands_of(dataset)
+        if dataset.driver in FLAT and not _is_full_length(dataset, Path(self._path)):
+            raise truncated(self.path)
+
+    def _describe_bands(self, dataset: Any, names: list[str]) -> list[str]:
+        """Return the colour interpretations `names` after expansion, and note what is expanded."""
         self._cmyk = names[:4] == ["cyan", "magenta", "yellow", "black"]
         if self._stored_bands == 1 and description.is_bitmap(dataset):
             self.bands, names = 1, ["gray"]
@@ -133,21 +164,10 @@ class GdalReader(Reader):
                 self._stored_bands, self._kind, names = 3, "none", names[:3]
                 self.notes.append("CMYK was converted to RGB.")
             self.bands = self._stored_bands
-        self.georeference = description.georeference_of(dataset)
-        if not np.isfinite(tuple(dataset.transform)).all():
-            self.notes.append("Its transform is not finite and was ignored: it has no place.")
-        if self.georeference and not self.georeference.is_placed and self.georeference.gcps:
-            self.notes.append("The image is located by ground control points only.")
-        self.profile = description.profile_of(
-            dataset, self.photo, names, self._kind, self._nodata, self.georeference
-        )
-        self._describe_levels(dataset)
-        self.may_be_invalid = self._kind != "none" or self.dtype.kind == "f"
-        self._files = (
-            tuple(Path(f) for f in dataset.files)
-            if dataset.driver == "VRT"
-            else (Path(self._path),)
-        )
+        if self.photo.transparent and self.georeference is None:
+            names = [*names, "alpha"]
+            self._take_alpha(self.photo.transparent)
+        return names
 
     def _expand_palette(self, dataset: Any) -> None:
         self._table = palette_table(dataset.colormap(1), np.iinfo(self.dtype).max)
@@ -156,6 +176,21 @@ class GdalReader(Reader):
         self.notes.append(f"The palette was expanded to {self.bands} band(s).")
         if self._kind in ("nodata", "bands"):
             self._kind = "mask"
+
+    def _take_alpha(self, transparent: tuple[int, ...]) -> None:
+        """Make the one colour that stands for transparent pixels an alpha band."""
+        # Values with bits that the file's type lacks are those without them.
+        most = int(np.iinfo(self.dtype).max)
+        self._transparent = np.array([value & most for value in transparent], self.dtype)
+        self.bands += 1
+        self._nodata, self._kind = (), "alpha"
+
+    def _to_full_range(self, bits: int) -> None:
+        """Spread the values of a picture with fewer bits over those of its type."""
+        largest = 2**bits - 1
+        steps = np.arange(256).clip(0, largest) * 255 / largest
+        self._spread = np.rint(steps).astype(np.uint8)
+        self.profile = replace(self.profile, bits=None)
 
     def _describe_levels(self, dataset: Any) -> None:
         pixel = self._stored_bands * self.dtype.itemsize
@@ -214,7 +249,16 @@ class GdalReader(Reader):
     def _shown(self, stored: Array) -> Array:
         if self._table is not None:
             return np.ascontiguousarray(self._table[stored[..., 0]])
-        return cmyk_to_rgb(stored) if self._cmyk else stored
+        shown = cmyk_to_rgb(stored) if self._cmyk else stored
+        if self._spread is not None:
+            shown = self._spread[shown]
+        if self.profile.premultiplied and self.alpha is not None:
+            shown = straightened(shown, self.alpha)
+        if self._transparent is not None:
+            opaque = (stored != self._transparent).any(axis=2, keepdims=True)
+            alpha = opaque * np.iinfo(self.dtype).max
+            shown = np.concatenate([shown, alpha.astype(self.dtype)], axis=2)
+        return shown
 
     # -- validity ----------------------------------------------------------------
     def valid_in(self, level: int, box: Box, pixels: Array) -> npt.NDArray[np.bool_]:

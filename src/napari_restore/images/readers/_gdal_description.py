@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,8 @@ from napari_restore.images._georeference import (
     Transform,
     units_of,
 )
-from napari_restore.images._profile import Masks, Profile, Tags
+from napari_restore.images._profile import Masks, PhysicalGrid, Profile, Tags
+from napari_restore.images.files._descriptions import dots_per_inch, grid_in, is_structure
 from napari_restore.images.files._exif import PhotoTags
 from napari_restore.images.values._sensors import (
     detect_sensor,
@@ -89,9 +91,32 @@ def georeference_of(dataset: Any) -> Georeference | None:
     )
 
 
+def notes_on_place(dataset: Any, georeference: Georeference | None) -> list[str]:
+    """Return what the user should know of the georeference."""
+    notes = []
+    if not np.isfinite(tuple(dataset.transform)).all():
+        notes.append("Its transform is not finite and was ignored: it has no place.")
+    if georeference and not georeference.is_placed and georeference.gcps:
+        notes.append("The image is located by ground control points only.")
+    return notes
+
+
+def bits_of(dataset: Any) -> int | None:
+    """Return the bits of an integer where they are fewer than those of its type."""
+    if not str(dataset.dtypes[0]).startswith("uint"):
+        return None
+    bits = tags_of(dataset, 1, ns="IMAGE_STRUCTURE").get("NBITS", "")
+    return int(bits) if bits.isdigit() else None
+
+
+def bands_of(dataset: Any) -> int:
+    """Return the number of bands; of an animated GIF, whose frames GDAL takes for bands, 1."""
+    return 1 if dataset.driver in ("GIF", "BIGGIF") else int(dataset.count)
+
+
 def is_bitmap(dataset: Any) -> bool:
     """Return whether pixels are single bits, 0 black and 1 white: a mask, kept as 0 and 1."""
-    if tags_of(dataset, 1, ns="IMAGE_STRUCTURE").get("NBITS") != "1":
+    if bits_of(dataset) != 1:
         return False
     if dataset.colorinterp[0].name != "palette":
         return True
@@ -136,28 +161,33 @@ def profile_of(
             "band_tags": tuple(_tags(dataset, band) for band in dataset.indexes),
             "wavelengths": tuple(_wavelength(dataset, band) for band in dataset.indexes),
         }
-    bits = tags_of(dataset, 1, ns="IMAGE_STRUCTURE").get("NBITS")
+    bits = bits_of(dataset)
     cmyk = was_cmyk(dataset)
     placed = georeference is not None
     name = str(dataset.name)
+    grid = None if placed else _grid(tags.get("", {}))
     return Profile(
         driver=dataset.driver,
         nodata=None if expanded or kind == "bands" else nodata[0],
         colorinterp=tuple(names),
         tags=tags,
         masks=kind,
+        # Of floats the quotient, multiplied again, would not always be what was there.
+        premultiplied=photo.premultiplied and str(dataset.dtypes[0]).startswith("uint"),
         # A profile of inks does not describe the RGB they were converted to.
         icc=None if cmyk else photo.icc,
         exif=photo.exif,
         xmp=photo.xmp,
         iptc=photo.iptc,
         orientation=photo.orientation,
+        resolution=photo.resolution or dots_per_inch(grid) or _resolution(tags.get("", {})),
+        grid=grid,
         compression=_lower(dataset.compression),
         tiled=bool(dataset.profile.get("tiled")),
         block=tuple(dataset.block_shapes[0]),
         interleave=_lower(dataset.interleaving),
         photometric=str(photometric).lower() if photometric else None,
-        bits=int(bits) if bits and not expanded else None,
+        bits=None if expanded else bits,
         palette_expanded=palette,
         cmyk_converted=cmyk,
         is_photo=dataset.driver in PHOTO_DRIVERS and not placed and bool(photo.icc or photo.exif),
@@ -166,6 +196,27 @@ def profile_of(
         sensor=detect_sensor(name, tags),
         **per_band,
     )
+
+
+def _grid(tags: Mapping[str, str]) -> PhysicalGrid | None:
+    """Return the physical size of pixels in the description of a TIFF."""
+    text = tags.get("TIFFTAG_IMAGEDESCRIPTION", "")
+    return grid_in(text, _dots(tags)) if is_structure(text) else None
+
+
+def _resolution(tags: Mapping[str, str]) -> tuple[float, float] | None:
+    """Return the dots per inch in the tags of a TIFF."""
+    scale = {"2": 1.0, "3": 2.54}.get(tags.get("TIFFTAG_RESOLUTIONUNIT", "")[:1])
+    dots = _dots(tags)
+    return None if scale is None or dots is None else (dots[0] * scale, dots[1] * scale)
+
+
+def _dots(tags: Mapping[str, str]) -> tuple[float, float] | None:
+    try:
+        across, down = (float(tags[f"TIFFTAG_{side}RESOLUTION"]) for side in "XY")
+    except (KeyError, ValueError):
+        return None
+    return (across, down) if across > 0 and down > 0 else None
 
 
 def tags_of(dataset: Any, band: int | None = None, *, ns: str = "") -> dict[str, str]:

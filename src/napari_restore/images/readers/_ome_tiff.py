@@ -12,9 +12,10 @@ import numpy.typing as npt
 
 from napari_restore.errors import UnreadableImage
 from napari_restore.images._profile import Profile
-from napari_restore.images._reader import Reader, block_level, check_dtype, strip_level
+from napari_restore.images._reader import Reader, block_level, check_dtype, first_of, strip_level
 from napari_restore.images._source import Box, chunk_box
 from napari_restore.images.files import _tiff
+from napari_restore.images.files._descriptions import dots_per_inch, grid_in
 from napari_restore.images.files._xml import parse_xml
 from napari_restore.images.readers._axes import Axes
 
@@ -31,9 +32,12 @@ class OmeTiffReader(Reader):
         if not _tiff.is_tiff(head):
             return False
         try:
-            text = _tiff.read_directories(path).tags.get(_tiff.IMAGE_DESCRIPTION, b"")
+            tags = _tiff.read_directories(path).tags
         except UnreadableImage:
             return False
+        if _tiff.GDAL_METADATA in tags:
+            return False  # of GDAL, with all bands in one page
+        text = tags.get(_tiff.IMAGE_DESCRIPTION, b"")
         return isinstance(text, bytes) and b"<OME" in text[:4096]
 
     def __init__(self, path: Path, head: bytes = b"") -> None:
@@ -50,6 +54,7 @@ class OmeTiffReader(Reader):
         series, arrays = opened.file.series[0], opened.arrays
         self._axes = Axes.of_names(series.axes.lower(), arrays[0].shape, path.name)
         self.notes += self._axes.notes
+        self.notes += first_of(len(opened.file.series))
         self.bands = self._axes.bands
         self.dtype = check_dtype(series.dtype, path.name)
         page = series.keyframe
@@ -77,12 +82,15 @@ class OmeTiffReader(Reader):
     def _described(self, file: Any, page: Any) -> Profile:
         xml = file.ome_metadata or ""
         names, waves = _channels(xml, self.bands)
-        colours = _colours_of(page, self.bands)
+        colours, grid = _colours_of(page, self.bands), grid_in(xml)
         return Profile(
             driver="OME-TIFF",
             colorinterp=colours,
             descriptions=names,
             wavelengths=waves,
+            resolution=dots_per_inch(grid),
+            grid=grid,
+            channel_colours=_channel_colours(xml, self.bands),
             tags={"": {"TIFFTAG_IMAGEDESCRIPTION": xml}},
             masks="alpha" if "alpha" in colours else "none",
             compression=_name_of(page.compression),
@@ -150,6 +158,18 @@ def _check_files(path: Path, text: bytes | tuple[int, ...]) -> None:
                     f"{path.name} takes planes from {value}, which does not lie beside it.",
                     "Put all its files into one folder.",
                 )
+
+
+def _channel_colours(xml: str, count: int) -> tuple[str | None, ...]:
+    """Return the colours of the channels in the OME-XML as RRGGBB; none where they are fewer."""
+    try:
+        channels = [e for e in parse_xml(xml).iter() if _local(e.tag) == "Channel"][:count]
+        given = [e.get("Color") for e in channels]
+        # A signed number of red, green, blue and alpha.
+        values = [None if text is None else f"{int(text) >> 8 & 0xFFFFFF:06X}" for text in given]
+    except ValueError:
+        return ()
+    return tuple(values) if len(values) == count and any(values) else ()
 
 
 def _local(tag: str) -> str:

@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore.errors import UnreadableImage
-from napari_restore.images._profile import Profile
+from napari_restore.images._profile import PhysicalGrid, Profile
 from napari_restore.images._reader import Reader, block_level, check_dtype
 from napari_restore.images._source import Box, chunk_box
+from napari_restore.images.files._descriptions import dots_per_inch, unit_named
 from napari_restore.images.readers._axes import Axes
 from napari_restore.images.readers._own_attributes import OwnAttributes, checked_attributes
 from napari_restore.images.readers._zarr_bounds import check_array, folder_store, opened
@@ -156,6 +157,7 @@ def _profile(
     labels = _channel_labels(attributes)
     names = own_attributes.descriptions or (labels if len(labels) == bands else [None] * bands)
     interp = own_attributes.colorinterp
+    grid = None if own_attributes.georeference else _grid(attributes)
     return Profile(
         driver="Zarr",
         nodata=nodata,
@@ -170,8 +172,40 @@ def _profile(
         masks="alpha" if "alpha" in interp else "none" if nodata is None else "nodata",
         bits=1 if is_bool else None,
         tiled=True,
+        grid=grid,
+        resolution=dots_per_inch(grid),
+        channel_colours=_channel_colours(attributes, bands),
         is_reflectance=is_reflectance_product(name, own_attributes.tags),
     )
+
+
+def _grid(attributes: Mapping[str, Any]) -> PhysicalGrid | None:
+    """Return the size and place of level 0 as the multiscale image has them."""
+    try:
+        multiscale = attributes["multiscales"][0]
+        steps = multiscale["datasets"][0]["coordinateTransformations"]
+        scale = next(step["scale"] for step in steps if step["type"] == "scale")
+        shift = next((s["translation"] for s in steps if s["type"] == "translation"), None)
+        names = [axis["name"] for axis in multiscale["axes"]]
+        y, x = names.index("y"), names.index("x")
+        unit = unit_named(multiscale["axes"][x].get("unit"))
+        if unit is None:
+            return None
+        origin = (0.0, 0.0) if shift is None else (float(shift[y]), float(shift[x]))
+        grid = PhysicalGrid((float(scale[y]), float(scale[x])), unit, origin)
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, StopIteration):
+        return None
+    return grid if min(grid.size) > 0 else None
+
+
+def _channel_colours(attributes: Mapping[str, Any], bands: int) -> tuple[str | None, ...]:
+    """Return the colours of the channels of OMERO's block, RRGGBB; none where one has none."""
+    try:
+        colours = tuple(str(c["color"]) for c in attributes["omero"]["channels"])
+        known = len(colours) == bands and all(int(c, 16) < 1 << 24 for c in colours)
+    except (KeyError, TypeError, ValueError):
+        return ()
+    return colours if known else ()
 
 
 def _channel_labels(attributes: Mapping[str, Any]) -> list[str | None]:

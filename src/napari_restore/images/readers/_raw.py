@@ -14,8 +14,9 @@ from napari_restore.errors import UnreadableImage
 from napari_restore.images._profile import Profile
 from napari_restore.images._reader import strip_level
 from napari_restore.images.files._claims import check_whole_size
-from napari_restore.images.files._exif import raw_exif
+from napari_restore.images.files._exif import raw_tags
 from napari_restore.images.readers._whole import WholeReader
+from napari_restore.images.values._working_space import srgb_profile
 
 SUFFIXES = frozenset(
     ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .fff .iiq .kdc .mef .mos .mrw .nef .nrw .orf .pef "
@@ -24,7 +25,7 @@ SUFFIXES = frozenset(
 
 
 class RawReader(WholeReader):
-    """A developed photo (H, W, 3) uint16 in sRGB, upright.
+    """A developed photo (H, W, 3) uint16 in sRGB, upright; (H, W, 1) of a sensor without colours.
 
     White balance as shot or as given, sRGB curve, no automatic brightening: the measured values, only
     made visible. The settings are recorded under the tag "RAW".
@@ -50,21 +51,24 @@ class RawReader(WholeReader):
         with _opened(path) as raw:
             sizes = raw.sizes
             height, width = int(sizes.iheight), int(sizes.iwidth)
-            if sizes.flip in (5, 6):
+            # LibRaw's bit for rows that become columns; orientations 5 and 7 are 4 and 7 there.
+            if sizes.flip & 4:
                 height, width = width, height
+            self.bands = 1 if raw.num_colors == 1 else 3
             check_whole_size(path.name, 6 * height * width)
             self._is_as_shot = balance is None
             self.balance = tuple(
                 map(float, raw.camera_whitebalance if balance is None else balance)
             )
-        self.bands, self.dtype = 3, np.dtype(np.uint16)
-        level, self.random_access = strip_level(height, width, 6)
+        self.dtype = np.dtype(np.uint16)
+        level, self.random_access = strip_level(height, width, 2 * self.bands)
         self.levels = (level,)
         # The mosaic of the sensor, and the picture made of it.
         self.block_bytes = 8 * height * width
+        tags = raw_tags(path)
         self.profile = Profile(
             driver="RAW",
-            colorinterp=("red", "green", "blue"),
+            colorinterp=("gray",) if self.bands == 1 else ("red", "green", "blue"),
             tags={
                 "RAW": {
                     "white_balance": ("as shot " if self._is_as_shot else "")
@@ -74,7 +78,10 @@ class RawReader(WholeReader):
                 }
             },
             is_photo=True,
-            exif=raw_exif(path),
+            icc=srgb_profile(self.bands),
+            exif=tags.exif,
+            xmp=tags.xmp,
+            iptc=tags.iptc,
         )
         if self._is_as_shot:
             self.notes.append("RAW was developed with the white balance as shot, in sRGB.")
@@ -98,7 +105,7 @@ class RawReader(WholeReader):
                 output_color=rawpy.ColorSpace.sRGB,
                 gamma=(2.4, 12.92),
             )
-        expected = (self.levels[0].height, self.levels[0].width, 3)
+        expected = (self.levels[0].height, self.levels[0].width, self.bands)
         if pixels.shape != expected:
             raise UnreadableImage(
                 f"{self.path.name} develops to {pixels.shape}, not {expected}.",

@@ -19,6 +19,7 @@ from napari_restore.images.files._remote import is_address
 from napari_restore.images.levels._row_pyramid import row_levels
 from napari_restore.images.readers._gdal import GdalReader
 from napari_restore.images.readers._heif import HeifReader
+from napari_restore.images.readers._jpeg import JpegReader
 from napari_restore.images.readers._ome_tiff import OmeTiffReader
 from napari_restore.images.readers._ome_zarr import OmeZarrReader
 from napari_restore.images.readers._openexr import OpenExrReader
@@ -27,6 +28,8 @@ from napari_restore.images.readers._radiance import RadianceReader
 from napari_restore.images.readers._raw import RawReader
 from napari_restore.images.readers._remote import RemoteReader
 from napari_restore.images.readers._remote_zarr import RemoteZarrReader
+from napari_restore.images.readers._tiff_photo import TiffPhotoReader
+from napari_restore.images.readers._webp import WebpReader
 
 HEAD_BYTES = 4096
 
@@ -36,11 +39,14 @@ READERS: tuple[type[Reader], ...] = tuple(
         (
             GdalReader,
             HeifReader,
+            JpegReader,
             OmeTiffReader,
             OmeZarrReader,
             OpenExrReader,
             RadianceReader,
             RawReader,
+            TiffPhotoReader,
+            WebpReader,
         ),
         key=lambda reader: -reader.PRIORITY,
     )
@@ -75,7 +81,7 @@ def reader_of(
     with cancellable(cancelled):
         for reader in READERS:
             if reader.supports(path, head):
-                options = {"allow_outside": allow_outside} if reader is GdalReader else {}
+                options = {"allow_outside": allow_outside} if issubclass(reader, GdalReader) else {}
                 try:
                     opened = reader(path, head, **options)  # type: ignore[call-arg]
                     _check_chunks(opened)

@@ -1,4 +1,4 @@
-"""Palettes and printing inks as red, green and blue."""
+"""Palettes, printing inks, Lab and premultiplied colours as red, green and blue."""
 
 from __future__ import annotations
 
@@ -40,3 +40,54 @@ def cmyk_to_rgb(inks: npt.NDArray[Any]) -> npt.NDArray[Any]:
     if inks.dtype.kind in "iu":
         rgb = np.rint(rgb)
     return np.concatenate([rgb.astype(inks.dtype), inks[..., 4:]], axis=2)
+
+
+def lab_to_srgb(lab: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return (h, w, 3) uint8 or uint16 of TIFF's CIELab (D50, signed a and b) as sRGB."""
+    if lab.dtype == np.uint8:
+        from PIL import Image as Pillow
+
+        picture = Pillow.frombytes("LAB", lab.shape[1::-1], np.ascontiguousarray(lab).tobytes())
+        return np.asarray(picture.convert("RGB"))
+    import imagecodecs
+    from PIL import ImageCms
+
+    # As ICC encodes 16 bits: 0 of a and b at 128 · 257.
+    a_and_b = lab[..., 1:].view(np.int16) * (257 / 256) + 128 * 257
+    encoded = np.concatenate([lab[..., :1], np.rint(a_and_b).clip(0, 65535)], axis=2)
+    converted: npt.NDArray[Any] = imagecodecs.cms_transform(
+        np.ascontiguousarray(encoded.astype(np.uint16)),
+        ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes(),
+        imagecodecs.cms_profile("srgb"),
+        colorspace="lab",
+        outcolorspace="rgb",
+        outdtype=np.uint16,
+    )
+    return converted
+
+
+def straightened(pixels: npt.NDArray[Any], alpha: int) -> npt.NDArray[Any]:
+    """Return integers (h, w, C) that were multiplied by the band `alpha`, divided by it again.
+
+    `multiplied` gives them back to the bit. Colours that none can have, above alpha, become white.
+    """
+    opacity = pixels[..., alpha : alpha + 1].astype(np.float64)
+    full = np.iinfo(pixels.dtype).max
+    # Where alpha is 0 there is no colour; what is stored stays.
+    gain = np.divide(full, opacity, out=np.ones_like(opacity), where=opacity > 0)
+    return _scaled_colours(pixels, gain, alpha)
+
+
+def multiplied(pixels: npt.NDArray[Any], alpha: int) -> npt.NDArray[Any]:
+    """Return integers (h, w, C) with all other bands multiplied by the band `alpha`."""
+    opacity = pixels[..., alpha : alpha + 1].astype(np.float64)
+    gain = np.where(opacity > 0, opacity / np.iinfo(pixels.dtype).max, 1.0)
+    return _scaled_colours(pixels, gain, alpha)
+
+
+def _scaled_colours(
+    pixels: npt.NDArray[Any], gain: npt.NDArray[np.float64], alpha: int
+) -> npt.NDArray[Any]:
+    scaled = np.rint(pixels * gain).clip(0, np.iinfo(pixels.dtype).max).astype(pixels.dtype)
+    scaled[..., alpha] = pixels[..., alpha]
+    return scaled

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore.images._profile import Profile
+from napari_restore.images._srgb import light_of_srgb
 
 FULL = 65535
 TOLERANCE = 2 / 255
@@ -66,7 +67,7 @@ class WorkingSpace:
             shown[..., list(self.bands)] = imagecodecs.cms_transform(
                 colours,
                 self.icc,
-                _srgb(),
+                srgb_profile(),
                 colorspace="rgb",
                 outcolorspace="rgb",
                 outdtype=stored.dtype,
@@ -146,8 +147,8 @@ def _converted(
         return values
     converted: npt.NDArray[np.uint16] = imagecodecs.cms_transform(
         np.ascontiguousarray(values.reshape(1, -1, 3)),
-        source or _srgb(),
-        target or _srgb(),
+        source or srgb_profile(),
+        target or srgb_profile(),
         colorspace="rgb",
         outcolorspace="rgb",
         outdtype=np.uint16,
@@ -157,10 +158,17 @@ def _converted(
 
 
 @cache
-def _srgb() -> bytes:
+def srgb_profile(bands: int = 3) -> bytes:
+    """Return the ICC profile of sRGB, for 1 band that of grey with the same curve."""
     import imagecodecs
 
-    return bytes(imagecodecs.cms_profile("srgb"))
+    if bands == 1:
+        curve = light_of_srgb(np.linspace(0, 1, 1024, dtype=np.float32))
+        profile = bytes(imagecodecs.cms_profile("gray", transferfunction=curve))
+    else:
+        profile = bytes(imagecodecs.cms_profile("srgb"))
+    # The same at any time: its header has the date at which it was made.
+    return profile[:24] + bytes((7, 208, 0, 1, 0, 1, 0, 0, 0, 0, 0, 0)) + profile[36:]
 
 
 @cache

@@ -1,0 +1,186 @@
+"""Directories of EXIF as they are: every value by its type and bytes, texts in any encoding.
+
+Pillow takes texts for Latin-1 and writes them as ASCII, which would lose all other letters.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Mapping
+from typing import BinaryIO, NamedTuple
+
+EXIF_HEADER = b"Exif\0\0"
+ORIENTATION = 0x0112
+CAMERA_SETTINGS, GPS = 0x8769, 0x8825
+"""Tags of the main directory that refer to others: exposure, lens and time; place."""
+_COMMENT, _UTF16 = 0x9286, b"UNICODE\0"
+_THUMBNAIL, _THUMBNAIL_BYTES = 0x0201, 0x0202
+
+_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 129: 1}
+_SIZES |= {16: 8, 17: 8, 18: 8}
+_WORDS = {5: 4, 10: 4}
+"""Bytes of what the byte order applies to, where it is not the whole value."""
+_MOST = 1 << 20
+
+
+class Field(NamedTuple):
+    """A value: its TIFF type and its bytes, least significant first."""
+
+    kind: int
+    data: bytes
+
+    @property
+    def count(self) -> int:
+        return len(self.data) // _SIZES[self.kind]
+
+
+Directory = dict[int, Field]
+
+
+class _Place(NamedTuple):
+    """Where a field of a directory lies: its entry, and its value."""
+
+    entry: int
+    field: Field
+    start: int
+
+
+class _Reader:
+    """Directories of a TIFF or BigTIFF. Raises `ValueError` or `struct.error` where damaged."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        file.seek(0)
+        head = file.read(16)
+        if head[:2] not in (b"II", b"MM"):
+            raise ValueError("no directory")
+        self.order = "<" if head[:2] == b"II" else ">"
+        self.big = head[2:4] in (b"+\0", b"\0+")
+        self.word = self.order + ("Q" if self.big else "I")
+        (self.first,) = struct.unpack_from(self.word, head, 8 if self.big else 4)
+
+    def directory(self, place: int) -> tuple[dict[int, _Place], int]:
+        """Return the fields of a directory by tag, and where the offset of the next one stands."""
+        counting, step = (self.order + "Q", 20) if self.big else (self.order + "H", 12)
+        self.file.seek(place)
+        (count,) = struct.unpack(counting, self.file.read(struct.calcsize(counting)))
+        start = self.file.tell()
+        if count > 4096:
+            raise ValueError("no directory")
+        found = {}
+        for entry in range(start, start + count * step, step):
+            self.file.seek(entry)
+            tag, kind = struct.unpack(self.order + "HH", self.file.read(4))
+            (number,) = struct.unpack(self.word, self.file.read(struct.calcsize(self.word)))
+            at, size = self.file.tell(), _SIZES.get(kind, 0) * number
+            if not 0 < size <= _MOST:
+                continue
+            if size > struct.calcsize(self.word):
+                (at,) = struct.unpack(self.word, self.file.read(struct.calcsize(self.word)))
+            self.file.seek(at)
+            data = self.file.read(size)
+            if len(data) == size:
+                found[tag] = _Place(entry, Field(kind, self._little(tag, kind, data)), at)
+        return found, start + count * step
+
+    def fields(self, place: int) -> Directory:
+        """Return the fields of a directory by tag."""
+        return {tag: found.field for tag, found in self.directory(place)[0].items()}
+
+    def _little(self, tag: int, kind: int, data: bytes) -> bytes:
+        if self.order == "<":
+            return data
+        if tag == _COMMENT and data.startswith(_UTF16):
+            # Of no type, and yet in the file's byte order.
+            return _UTF16 + swapped(3, data[8:])
+        return swapped(kind, data)
+
+
+def swapped(kind: int, data: bytes) -> bytes:
+    """Return the bytes of values in the other byte order."""
+    word = _WORDS.get(kind, _SIZES[kind])
+    return b"".join(data[i : i + word][::-1] for i in range(0, len(data), word))
+
+
+def number_of(field: Field | None) -> int | None:
+    """Return the first number of a field of integers."""
+    if field is None or field.kind not in (3, 4, 13, 16):
+        return None
+    return int.from_bytes(field.data[: _SIZES[field.kind]], "little")
+
+
+def directories_in(file: BinaryIO) -> tuple[Directory, dict[int, Directory]]:
+    """Return the main directory of a TIFF, and those of `CAMERA_SETTINGS` and `GPS` it refers to."""
+    reader = _Reader(file)
+    main = reader.fields(reader.first)
+    others = {}
+    for tag in (CAMERA_SETTINGS, GPS):
+        place = number_of(main.pop(tag, None))
+        if place:
+            others[tag] = reader.fields(place)
+    return main, others
+
+
+def directories_of(exif: bytes) -> tuple[Directory, dict[int, Directory]]:
+    """Return `directories_in` of an EXIF block."""
+    return directories_in(io.BytesIO(exif.removeprefix(EXIF_HEADER)))
+
+
+def block_of(main: Directory, others: Mapping[int, Directory]) -> bytes:
+    """Return an EXIF block of these directories."""
+    pointers = {tag: Field(4, bytes(4)) for tag in others}
+    end = 8 + len(serialised({**main, **pointers}, 8))
+    parts = b""
+    for tag, directory in others.items():
+        pointers[tag] = Field(4, struct.pack("<I", end))
+        part = serialised(directory, end)
+        parts, end = parts + part, end + len(part)
+    return EXIF_HEADER + b"II*\0\x08\0\0\0" + serialised({**main, **pointers}, 8) + parts
+
+
+def serialised(directory: Directory, place: int, order: str = "<", big: bool = False) -> bytes:
+    """Return the bytes of a directory that stands at `place` of a file, the last one there."""
+    word, counting = order + ("Q" if big else "I"), order + ("Q" if big else "H")
+    room = struct.calcsize(word)
+    after = place + struct.calcsize(counting) + len(directory) * (4 + 2 * room) + room
+    table, values = struct.pack(counting, len(directory)), b""
+    for tag, field in sorted(directory.items()):
+        data = field.data if order == "<" else swapped(field.kind, field.data)
+        table += struct.pack(order + "HH", tag, field.kind) + struct.pack(word, field.count)
+        if len(data) <= room:
+            table += data.ljust(room, b"\0")
+        else:
+            values += b"\0" * (-(after + len(values)) % 2)
+            table += struct.pack(word, after + len(values))
+            values += data
+    whole = table + struct.pack(word, 0) + values
+    return whole + b"\0" * (-len(whole) % 2)
+
+
+def upright_block(exif: bytes) -> bytes:
+    """Return an EXIF block with orientation 1 and without the thumbnail; nothing else moves.
+
+    The camera's private data contains offsets, which stay right.
+    """
+    block = bytearray(exif.removeprefix(EXIF_HEADER))
+    reader = _Reader(io.BytesIO(bytes(block)))
+    main, link = reader.directory(reader.first)
+    if ORIENTATION in main:
+        place = main[ORIENTATION]
+        if place.field.kind not in (3, 4):
+            raise ValueError("no orientation")
+        struct.pack_into(reader.order + "HI"[place.field.kind == 4], block, place.start, 1)
+    (second,) = struct.unpack_from(reader.word, block, link)
+    struct.pack_into(reader.word, block, link, 0)
+    if second:
+        thumbnail = reader.directory(second)[0]
+        start, size = (
+            number_of(found.field) if (found := thumbnail.get(tag)) else None
+            for tag in (_THUMBNAIL, _THUMBNAIL_BYTES)
+        )
+        if start and size and start < len(block):
+            # At the end, where programs put it, it is cut off.
+            end = min(start + size, len(block))
+            block[start:end] = bytes(0 if end == len(block) else end - start)
+    return EXIF_HEADER + bytes(block)

@@ -1,0 +1,265 @@
+"""Values of pictures as Pillow has them: few bits, transparent colours, palettes, Lab, alpha."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import imagecodecs
+import numpy as np
+import pytest
+import rasterio
+import tifffile
+from PIL import Image as Pillow
+
+import napari_restore as nr
+from napari_restore.errors import UnreadableImage
+from napari_restore.images import ExportOptions, Pixels, open_image, write_image
+from napari_restore.images._black_white import resolve_radiometry
+
+
+def scene(bands: int = 3) -> np.ndarray:
+    """(48, 64, bands) in 0 … 1, bright and smooth."""
+    y, x = np.mgrid[:48, :64] / 64
+    return np.stack([0.3 + 0.6 * x, 0.9 - 0.5 * y, 0.4 + 0.4 * x * y], axis=2)[..., :bands]
+
+
+GREY = (scene(1)[..., 0] * 255).astype(np.uint8)
+
+
+def pixels_of(path: Path) -> np.ndarray:
+    image = open_image(path)
+    return image.read((0, 0, image.height, image.width))
+
+
+def pillow(path: Path, mode: str) -> np.ndarray:
+    with Pillow.open(path) as picture:
+        values = np.asarray(picture if picture.mode == mode else picture.convert(mode))
+    return values.reshape(*values.shape[:2], -1)
+
+
+def page_of(path: Path) -> tuple[np.ndarray, Any]:
+    """Pixels and tags of a TIFF's first page."""
+    with tifffile.TiffFile(path) as file:
+        return file.pages.first.asarray(), file.pages.first
+
+
+def write_bits(path: Path, bits: int, bands: int, **options: Any) -> Path:
+    kind = "uint8" if bits <= 8 else "uint16"
+    values = (scene(bands) * (2**bits - 1)).astype(kind).transpose(2, 0, 1)
+    size = {"height": 48, "width": 64, "count": bands, "dtype": kind}
+    with rasterio.open(path, "w", driver="GTiff", nbits=bits, **size, **options) as new:
+        new.write(values)
+    return path
+
+
+def with_chunk(coded: bytes, kind: bytes, data: bytes) -> bytes:
+    """A PNG with a chunk more before its pixels."""
+    chunk = struct.pack(">I", len(data)) + kind + data
+    chunk += struct.pack(">I", zlib.crc32(kind + data))
+    place = coded.index(b"IDAT") - 4
+    return coded[:place] + chunk + coded[place:]
+
+
+def grey_png(bits: int, transparent: int | None = None) -> bytes:
+    """A grey PNG of 1, 2 or 4 bits."""
+    values = GREY >> (8 - bits)
+    each = 8 // bits
+    packed = sum(
+        values[:, i::each].astype(int) << (8 - bits * (i + 1)) for i in range(each)
+    ).astype(np.uint8)  # type: ignore[union-attr]
+    rows = b"".join(b"\0" + row.tobytes() for row in packed)
+    header = struct.pack(">IIBBBBB", 64, 48, bits, 0, 0, 0, 0)
+    whole = b"\x89PNG\r\n\x1a\n"
+    for kind, data in ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")):
+        part = kind + data
+        whole += struct.pack(">I", len(data)) + part + struct.pack(">I", zlib.crc32(part))
+    if transparent is not None:
+        whole = with_chunk(whole, b"tRNS", struct.pack(">H", transparent))
+    return whole
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_few_bits_use_the_full_range(tmp_path: Path, bits: int) -> None:
+    png, tiff = tmp_path / "a.png", write_bits(tmp_path / "a.tif", bits, 1)
+    png.write_bytes(grey_png(bits))
+    for path in (png, tiff):
+        np.testing.assert_array_equal(pixels_of(path), pillow(path, "L"))
+        assert resolve_radiometry(open_image(path)).white == 255
+
+
+def test_six_bits_and_fax_use_the_full_range(tmp_path: Path) -> None:
+    six = pixels_of(write_bits(tmp_path / "six.tif", 6, 3, photometric="RGB"))
+    np.testing.assert_allclose(six / 255, scene(), atol=1.2 / 63)
+    fax = tmp_path / "fax.tif"
+    Pillow.fromarray(GREY > 150).save(fax, compression="group4")
+    np.testing.assert_array_equal(pixels_of(fax), pillow(fax, "L"))
+
+
+def test_maps_of_few_bits_keep_their_values(tmp_path: Path) -> None:
+    place = {"crs": "EPSG:32633", "transform": rasterio.Affine(10, 0, 4e5, 0, -10, 5e6)}
+    path = write_bits(tmp_path / "map.tif", 4, 1, **place)
+    assert pixels_of(path).max() <= 15
+    assert resolve_radiometry(open_image(path)).white == 15
+
+
+@pytest.mark.parametrize("bits", [10, 12])
+@pytest.mark.parametrize("suffix", [".tif", ".png", ".jpg"])
+def test_twelve_bits_are_as_bright_in_every_output(tmp_path: Path, bits: int, suffix: str) -> None:
+    path = write_bits(tmp_path / "a.tif", bits, 3, photometric="RGB")
+    assert resolve_radiometry(open_image(path)).white == 2**bits - 1
+    out = tmp_path / f"b{suffix}"
+    nr.restore(path, "identity").save(out)
+    if suffix == ".tif":
+        values, page = page_of(out)
+        largest = 2**page.bitspersample - 1
+        np.testing.assert_array_equal(values, tifffile.imread(path))
+    else:
+        values = imagecodecs.imread(out)
+        largest = np.iinfo(values.dtype).max
+    assert values.mean() / largest == pytest.approx(scene().mean(), abs=0.005)
+
+
+def test_values_beyond_white_are_white_in_a_file_of_few_bits(tmp_path: Path) -> None:
+    path = write_bits(tmp_path / "a.tif", 12, 3, photometric="RGB")
+    image = open_image(path)
+    bright = Pixels((0, 0, 48, 64), lambda box: image.read(box) + np.uint16(2000))
+    write_image(tmp_path / "b.tif", bright, like=image)
+    expected = np.minimum(pixels_of(path) + 2000, 4095)
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "b.tif"), expected)
+
+
+@pytest.mark.parametrize("kind", ["RGB", "grey", "RGB16", "grey16", "4 bit"])
+def test_a_transparent_colour_becomes_alpha(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "a.png"
+    values = (scene() * (65535 if "16" in kind else 255)).astype("u2" if "16" in kind else "u1")
+    if "grey" in kind:
+        values = np.ascontiguousarray(values[..., 0])
+    if kind == "4 bit":
+        path.write_bytes(grey_png(4, transparent=9))
+    else:
+        colour = np.atleast_1d(values[20, 30]).tolist()
+        data = struct.pack(f">{len(colour)}H", *colour)
+        path.write_bytes(with_chunk(imagecodecs.png_encode(values), b"tRNS", data))
+    found, image = pixels_of(path), open_image(path)
+    assert image.roles[-1] == "alpha" and image.nodata is None
+    if "16" in kind:
+        same = (values.reshape(48, 64, -1) == values[20, 30]).all(axis=2)
+        np.testing.assert_array_equal(found[..., -1], np.where(same, 0, 65535))
+        np.testing.assert_array_equal(found[..., :-1], values.reshape(48, 64, -1))
+    elif kind == "4 bit":
+        # Pillow compares the colour with values that it has spread already.
+        np.testing.assert_array_equal(found[..., 0], (GREY >> 4) * 17)
+        np.testing.assert_array_equal(found[..., 1], np.where(GREY >> 4 == 9, 0, 255))
+    else:
+        np.testing.assert_array_equal(found, pillow(path, "LA" if found.shape[2] == 2 else "RGBA"))
+    valid = image.read_valid((0, 0, 48, 64))
+    np.testing.assert_array_equal(valid, found[..., -1] != 0)
+
+
+@pytest.mark.parametrize("transparency", [None, 3, bytes([0, 128, 255] + [200] * 13)])
+def test_palettes_are_those_of_pillow(tmp_path: Path, transparency: Any) -> None:
+    path = tmp_path / "a.png"
+    colours = Pillow.fromarray((scene() * 255).astype(np.uint8)).quantize(16)
+    options = {} if transparency is None else {"transparency": transparency}
+    colours.save(path, bits=4, **options)
+    mode = "RGB" if transparency is None else "RGBA"
+    np.testing.assert_array_equal(pixels_of(path), pillow(path, mode))
+
+
+@pytest.mark.parametrize("layout", [{"tile": (32, 16)}, {"rowsperstrip": 7}])
+@pytest.mark.parametrize("deep", [False, True])
+def test_lab_becomes_srgb(tmp_path: Path, layout: dict[str, Any], deep: bool) -> None:
+    path, rgb = tmp_path / "lab.tif", (scene() * 255).astype(np.uint8)
+    lab = np.asarray(Pillow.fromarray(rgb).convert("LAB"))
+    if deep:
+        wide = np.empty(lab.shape, np.uint16)
+        wide[..., 0] = lab[..., 0].astype(np.uint16) * 257
+        wide[..., 1:] = (lab[..., 1:].view(np.int8).astype(np.int16) * 256).view(np.uint16)
+        lab = wide
+    coding = {"photometric": "cielab", "compression": "zlib", "predictor": True}
+    tifffile.imwrite(path, lab, metadata=None, **coding, **layout)
+    image, found = open_image(path), pixels_of(path)
+    assert image.roles == ("red", "green", "blue")
+    assert "Lab was converted to sRGB." in image.notes
+    if deep:
+        np.testing.assert_allclose(found / 257, rgb, atol=4)
+    else:
+        np.testing.assert_array_equal(found, pillow(path, "RGB"))
+
+
+def test_complex_integers_are_refused_by_what_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "sar.tif"
+    size = {"height": 8, "width": 9, "count": 1, "dtype": "complex_int16"}
+    with rasterio.open(path, "w", driver="GTiff", **size):
+        pass
+    with pytest.raises(UnreadableImage, match="complex numbers"):
+        open_image(path)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_premultiplied_colours_are_divided_and_kept(tmp_path: Path, dtype: Any) -> None:
+    full = np.iinfo(dtype).max
+    colours = (scene() * full).astype(dtype)
+    alpha = np.full((48, 64, 1), full, dtype)
+    alpha[:, :8], alpha[:, 8:30] = 0, full // 3
+    alpha[:, 30:40] = (np.arange(48)[:, None, None] * 5).astype(dtype)
+    stored = np.concatenate([(colours * (alpha / full)).astype(dtype), alpha], axis=2)
+    path, out = tmp_path / "a.tif", tmp_path / "b.tif"
+    options = {"photometric": "rgb", "extrasamples": ["assocalpha"], "metadata": None}
+    tifffile.imwrite(path, stored, **options)
+    image, found = open_image(path), pixels_of(path)
+    np.testing.assert_allclose(found[:, 8:30, :3] / full, scene()[:, 8:30], atol=4 / full)
+    write_image(out, Pixels((0, 0, 48, 64), image.read), like=image)
+    written, page = page_of(out)
+    assert page.extrasamples == (tifffile.EXTRASAMPLE.ASSOCALPHA,)
+    np.testing.assert_array_equal(written, stored)
+    # COG and PNG have colours as they are.
+    cog = ExportOptions(cog=True, overwrite=True)
+    write_image(out, Pixels((0, 0, 48, 64), image.read), like=image, options=cog)
+    written, page = page_of(out)
+    assert page.extrasamples == (tifffile.EXTRASAMPLE.UNASSALPHA,)
+    np.testing.assert_array_equal(written, found)
+
+
+def several(path: Path, frames: int = 3) -> None:
+    first, *others = (
+        Pillow.fromarray(np.roll((scene() * 255).astype(np.uint8), 5 * n, 1)) for n in range(frames)
+    )
+    lossless = {"lossless": True} if path.suffix == ".webp" else {}
+    first.save(path, save_all=True, append_images=others, **lossless)
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.mpo", "a.png", "a.webp", "a.gif"])
+def test_of_several_pictures_the_first_is_taken_with_a_note(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    several(path)
+    image = open_image(path)
+    note = "It contains 3 pictures (pages, planes or frames): the first one is used."
+    assert note in image.notes
+    np.testing.assert_array_equal(pixels_of(path), pillow(path, "RGB"))
+    several(path, frames=1)
+    assert not any("pictures" in text for text in open_image(path).notes)
+
+
+def test_smaller_versions_and_masks_are_no_pictures(tmp_path: Path) -> None:
+    path, rgb = tmp_path / "a.tif", (scene() * 255).astype(np.uint8)
+    with tifffile.TiffWriter(path) as new:
+        new.write(rgb, photometric="rgb", metadata=None, subifds=1)
+        new.write(rgb[::2, ::2], photometric="rgb", metadata=None, subfiletype=1)
+        new.write(rgb[::4, ::4], photometric="rgb", metadata=None, subfiletype=1)
+        new.write(rgb[..., 0] > 9, metadata=None, subfiletype=4)
+    assert open_image(path).notes == []
+
+
+def test_planes_of_imagej_and_series_of_ome_are_told(tmp_path: Path) -> None:
+    stack, series = tmp_path / "stack.tif", tmp_path / "series.ome.tif"
+    values = np.zeros((2, 3, 20, 30), np.uint16)
+    tifffile.imwrite(stack, values, imagej=True, metadata={"axes": "ZCYX"})
+    assert any("6 pictures" in note for note in open_image(stack).notes)
+    with tifffile.TiffWriter(series, ome=True) as new:
+        new.write(values[0, 0])
+        new.write(values[0, 0, ::2])
+    assert any("2 pictures" in note for note in open_image(series).notes)
