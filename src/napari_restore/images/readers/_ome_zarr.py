@@ -13,6 +13,7 @@ from napari_restore.errors import UnreadableImage
 from napari_restore.images._profile import Profile
 from napari_restore.images._reader import Reader, block_level, check_dtype
 from napari_restore.images._source import Box, chunk_box
+from napari_restore.images._suffixes import is_zarr
 from napari_restore.images.readers._axes import Axes
 from napari_restore.images.readers._own_attributes import OwnAttributes, checked_attributes
 from napari_restore.images.readers._zarr_bounds import check_array, folder_store, opened
@@ -21,7 +22,6 @@ from napari_restore.images.values._validity import as_dtype, valid_by_values
 
 Array = npt.NDArray[Any]
 
-MARKERS = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
 OWN_ATTRIBUTES = "napari_restore"
 """Attribute of this package's exports for metadata that OME does not define: CRS, transform,
 nodata …"""
@@ -34,7 +34,7 @@ class OmeZarrReader(Reader):
 
     @classmethod
     def supports(cls, path: Path, head: bytes) -> bool:
-        return path.is_dir() and any((path / name).is_file() for name in MARKERS)
+        return is_zarr(path)
 
     def __init__(self, path: Path, head: bytes = b"") -> None:
         super().__init__(path)
