@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "src" / "napari_restore"
@@ -33,12 +34,21 @@ LOOKED_FOR = ("find_spec", "import_module")
 """Functions that take the name of a package."""
 
 
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def requirements() -> list[Requirement]:
+    """All that is declared, but for linters and builders."""
+    extras = PROJECT["optional-dependencies"]
+    lists = [PROJECT["dependencies"], *(extras[extra] for extra in extras if extra != "dev")]
+    found = (Requirement(text) for texts in lists for text in texts)
+    return [r for r in found if canonicalize_name(r.name) != "napari-restore"]
+
+
 @cache
 def declared() -> dict[str, frozenset[str]]:
     """Extra, "" for none → the distributions it installs, with those of the extras it names."""
-    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    project = tomllib.loads(text)["project"]
-    listed = {"": project["dependencies"], **project["optional-dependencies"]}
+    listed = {"": PROJECT["dependencies"], **PROJECT["optional-dependencies"]}
 
     def of(extra: str) -> frozenset[str]:
         found: set[str] = set()
@@ -120,3 +130,16 @@ def test_a_declared_import_passes(where: str, source: str):
 def test_all_brings_what_the_quick_starts_use():
     """`--figure` and `captum:…` stand on their pages after no more than `[all]`."""
     assert {"napari", "pyside6", "matplotlib", "captum", "scikit-learn"} <= declared()["all"]
+
+
+def test_every_lowest_version_was_tested():
+    """A bound that changes needs a run of `make matrix`, which writes the page."""
+    page = (ROOT / "docs" / "versions.md").read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines()]
+    (head,) = (row for row in rows if row[:1] == ["package"])
+    column = next(n for n, name in enumerate(head) if name.startswith("lowest"))
+    tested = {canonicalize_name(row[0]): row[column] for row in rows if len(row) == len(head)}
+    for requirement in requirements():
+        bounds = [Version(s.version) for s in requirement.specifier if s.operator == ">="]
+        version = Version(tested[canonicalize_name(requirement.name)])
+        assert [Version(version.public)] == bounds, requirement
