@@ -1,4 +1,4 @@
-# Six commands: demo test check docs bench fuzz. Each makes .venv if it is missing.
+# Seven commands: demo test check docs bench fuzz matrix. Each makes .venv if it is missing.
 
 PYTHON ?= python3
 # PyTorch's public index of CPU wheels; for a GPU, the index of its CUDA build.
@@ -20,7 +20,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check docs bench fuzz
+.PHONY: demo test check docs bench fuzz matrix
 
 demo: $(READY)  ## restore the sample in the window; result, record and screenshot go to demo/
 	scripts/with-display $(BIN)/python scripts/demo.py
@@ -48,6 +48,12 @@ REPORT ?= fuzz-report
 
 fuzz: $(READY)  ## feed damaged and hostile files to everything that reads one
 	$(BIN)/python -W ignore tests/hostile/fuzz --cases $(CASES) --jobs $(WORKERS) --report $(REPORT)
+
+# For `make matrix`: the runs, each END:PYTHON. Environments and reports lie in .matrix.
+RUNS ?= lowest:$(PYTHON) newest:$(PYTHON)
+
+matrix: $(READY)  ## quick tests at the lowest and the newest versions; figures go to docs/versions.md
+	$(BIN)/python scripts/matrix.py $(RUNS) --index $(TORCH_INDEX) --workers $(WORKERS)
 
 # Stamps in .venv make every step run once; a changed list of packages runs its step again.
 $(VENV)/.system: scripts/system-packages

@@ -136,21 +136,3 @@ def test_constraints_pin_every_declared_dependency():
         assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), text
     # Any build of that torch must do, the CPU one as well as a CUDA one.
     assert "+" not in pins["torch"]
-
-
-def test_all_brings_what_the_quick_starts_draw_figures_with():
-    """`--figure` stands on their pages after no more than `pip install "napari-restore[all]"`."""
-    from packaging.requirements import Requirement
-
-    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    extras = tomllib.loads(text)["project"]["optional-dependencies"]
-
-    def names(extra: str) -> set[str]:
-        found = set()
-        for requirement in map(Requirement, extras[extra]):
-            if requirement.name == "napari-restore":
-                found |= {name for inner in requirement.extras for name in names(inner)}
-            found.add(requirement.name.lower())
-        return found
-
-    assert {"napari", "pyside6", "matplotlib"} <= names("all")

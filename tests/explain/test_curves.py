@@ -36,7 +36,7 @@ def test_one_pixel_that_counts_is_found_first() -> None:
     for name in ("insertion", "deletion"):
         for order in ("", "nearest_", "random_"):
             # The area told is that under the curve told.
-            under = np.trapezoid(told[name][f"{order}curve"], AT)
+            under = torch.trapezoid(torch.tensor(told[name][f"{order}curve"]), torch.tensor(AT))
             assert told[name][f"{order}area"] == pytest.approx(under)
     # Of three orders, one pixel comes anywhere.
     assert 0.05 < told["insertion"]["random_area"] < 0.95

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from npe2 import PluginManifest
+import pytest
+from npe2 import PluginManager, PluginManifest
 from npe2.manifest.utils import import_python_name
 
-from napari_restore.images import IMAGE_SUFFIXES
+from napari_restore.images import READ_SUFFIXES
+from napari_restore.images._suffixes import ZARR_MARKERS
+from napari_restore.plugin._reader import get_reader
 
 MANIFEST = Path(__file__).resolve().parents[2] / "src" / "napari_restore" / "napari.yaml"
 
@@ -23,7 +28,34 @@ def test_the_installed_manifest_is_valid_and_all_it_names_exists():
 
 def test_the_patterns_are_the_suffixes_of_images():
     (reader,) = PluginManifest.from_file(MANIFEST).contributions.readers
-    addresses = {"http://*", "https://*"}
-    suffixes = {f"*{suffix}" for suffix in IMAGE_SUFFIXES}
+    addresses = {f"{scheme}://*" for scheme in ("http", "https", "s3", "gs", "az")}
+    suffixes = {f"*{suffix}" for suffix in READ_SUFFIXES}
     assert suffixes | addresses == set(reader.filename_patterns)
     assert reader.accepts_directories
+
+
+@pytest.fixture
+def offers() -> Callable[[Path], bool]:
+    """A function that says whether npe2 offers our reader for a path, and our reader takes it."""
+    manager = PluginManager()
+    manager.register(PluginManifest.from_file(MANIFEST))
+    return lambda path: bool(
+        [*manager.iter_compatible_readers(str(path))] and get_reader(path) is not None
+    )
+
+
+@pytest.mark.parametrize(
+    "name", "a.hdr A.PEF a.NRW a.ntf a.srw a.iiq a.3fr a.rwl a.j2k a.webp a.bil b.1.Rw2".split()
+)
+def test_a_file_of_every_kind_is_offered(offers: Any, tmp_path: Path, name: str):
+    (tmp_path / name).touch()
+    assert offers(tmp_path / name)
+
+
+def test_of_folders_those_of_zarr_are_ours_whatever_their_name(offers: Any, tmp_path: Path):
+    for number, marker in enumerate(ZARR_MARKERS):
+        folder = tmp_path / f"scene {number}"
+        folder.mkdir()
+        assert not offers(folder)
+        (folder / marker).touch()
+        assert offers(folder)

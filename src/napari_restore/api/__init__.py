@@ -88,13 +88,14 @@ from napari_restore.api._tasks import (
 from napari_restore.api._training import evaluate, haze, scores_text, train
 from napari_restore.api._uploads import check_upload, file_before_upload, is_address, upload
 from napari_restore.engine import ImageStarted, Note, Phase, Progress, Region, TileDone
-from napari_restore.images import IMAGE_SUFFIXES
+from napari_restore.images import IMAGE_SUFFIXES, READ_SUFFIXES, is_image_in_folder, is_zarr
 
 __all__ = [
     "EXPORT_OPTIONS",
     "FUSION_MODEL",
     "IMAGE_SUFFIXES",
     "PLAN_OPTIONS",
+    "READ_SUFFIXES",
     "ImageStarted",
     "Note",
     "Phase",
@@ -141,7 +142,9 @@ __all__ = [
     "info",
     "inspect_model",
     "is_address",
+    "is_image_in_folder",
     "is_ready",
+    "is_zarr",
     "keep_result",
     "kept_name",
     "kept_results",

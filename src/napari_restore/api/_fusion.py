@@ -58,19 +58,13 @@ def brackets(photos: Pathlike | Sequence[Pathlike], *, singles: bool = False) ->
 
 
 def _photos_in(folder: Path) -> list[Path]:
-    from napari_restore.images import IMAGE_SUFFIXES
+    from napari_restore.images import is_image_in_folder
 
     try:
         entries = sorted(folder.iterdir())
     except OSError:
         raise InputError(f"There is no folder {folder}.", "Check the spelling.") from None
-    photos = [
-        path
-        for path in entries
-        if path.suffix.lower() in IMAGE_SUFFIXES
-        and not path.name.startswith(".")
-        and path.is_file()
-    ]
+    photos = [path for path in entries if is_image_in_folder(path) and path.is_file()]
     if not photos:
         raise InputError(f"There is no image in {folder}.", "Name another folder, or the files.")
     return photos

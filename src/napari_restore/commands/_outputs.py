@@ -16,7 +16,7 @@ from typing import Any
 
 from napari_restore._addresses import without_queries
 from napari_restore._format import size_of
-from napari_restore.api import IMAGE_SUFFIXES
+from napari_restore.api import is_image_in_folder, is_zarr
 from napari_restore.errors import BadOutput, InputError
 from napari_restore.records import write_json, write_text
 
@@ -82,27 +82,17 @@ def images_in(paths: Sequence[str], output: str) -> tuple[list[str], str]:
     Raises `InputError` for a folder without images.
     """
     images: list[str] = []
-    folders = [path for path in paths if Path(path).is_dir() and not _is_zarr(Path(path))]
+    folders = [path for path in paths if Path(path).is_dir() and not is_zarr(Path(path))]
     for path in paths:
         images += _images_of(Path(path)) if path in folders else [path]
     return images, os.path.join(output, "") if folders else output
 
 
 def _images_of(folder: Path) -> list[str]:
-    images = [
-        path
-        for path in sorted(folder.iterdir())
-        if path.suffix.lower() in IMAGE_SUFFIXES
-        and not path.name.startswith(".")
-        and (path.is_file() or _is_zarr(path))
-    ]
+    images = [path for path in sorted(folder.iterdir()) if is_image_in_folder(path)]
     if not images:
         raise InputError(f"There is no image in {folder}.", "Name another folder, or the files.")
     return [str(path) for path in images]
-
-
-def _is_zarr(path: Path) -> bool:
-    return any((path / name).is_file() for name in ("zarr.json", ".zattrs", ".zgroup", ".zarray"))
 
 
 def without_outputs(items: Sequence[Item]) -> list[Item]:

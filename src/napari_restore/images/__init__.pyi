@@ -5,7 +5,7 @@ from ._image import Image, open_image
 from ._profile import Profile
 from ._source import Box, Level, Source
 from ._srgb import light_of_srgb, srgb_of_light
-from ._suffixes import IMAGE_SUFFIXES
+from ._suffixes import IMAGE_SUFFIXES, READ_SUFFIXES, is_image_in_folder, is_zarr
 from .brackets._bracket import bracket_of
 from .brackets._common import common_box
 from .brackets._groups import Bracket, brackets_among
@@ -41,6 +41,7 @@ from .values._validity import default_fill
 
 __all__ = [
     "IMAGE_SUFFIXES",
+    "READ_SUFFIXES",
     "ROLES",
     "SENSORS",
     "ArrayReader",
@@ -78,9 +79,11 @@ __all__ = [
     "describe",
     "file_before_upload",
     "halve",
+    "is_image_in_folder",
     "is_inline",
     "is_locked",
     "is_used",
+    "is_zarr",
     "keep_gradient",
     "keep_polygons",
     "keep_strengths",

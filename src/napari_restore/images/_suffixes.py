@@ -1,11 +1,56 @@
-"""Suffixes by which files are taken for images in a folder, and offered to the window."""
+"""Names by which files and folders are taken for images: in a folder, and by the window."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
 
-IMAGE_SUFFIXES: Final = frozenset(
-    ".tif .tiff .jp2 .vrt .img .png .jpg .jpeg .webp .exr .heic .heif .hif "
-    ".dng .cr2 .cr3 .nef .arw .orf .raf .rw2 .zarr".split()
+RAW_SUFFIXES: Final = frozenset(
+    ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .fff .iiq .kdc .mef .mos .mrw .nef .nrw .orf .pef "
+    ".raf .raw .rw2 .rwl .sr2 .srf .srw .x3f".split()
 )
-"""In lower case. A file that is named is opened whatever its suffix; `napari.yaml` has the same."""
+"""Of LibRaw. ENVI's flat files are called .raw as well."""
+
+IMAGE_SUFFIXES: Final = RAW_SUFFIXES | frozenset(
+    ".tif .tiff .jp2 .j2k .jpc .j2c .jpx .vrt .img .bil .bip .bsq .ntf .nitf .pix .sdat "
+    ".png .jpg .jpeg .jpe .jfif .webp .bmp .gif .tga .pgm .ppm .pnm .rgb .sgi "
+    ".hdr .exr .heic .heif .hif .zarr".split()
+)
+"""In lower case. A file that is named is opened whatever its suffix."""
+
+READ_SUFFIXES: Final = IMAGE_SUFFIXES | frozenset(
+    ".asc .dat .dem .dt0 .dt1 .dt2 .gpkg .grb .grb2 .grd .grib .grib2 .kro .nc .rst .rsw "
+    ".sg-grd-z .xyz".split()
+)
+"""Those, and those of rasters that other files have as well: the window offers to open them, but in
+a folder they are passed over. `napari.yaml` has the same."""
+
+ZARR_MARKERS: Final = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
+"""Files at the top of a zarr: the folder that contains one of them is an image."""
+
+
+def is_zarr(path: Path) -> bool:
+    """Return whether `path` is a folder with the metadata of a zarr."""
+    return path.is_dir() and any((path / name).is_file() for name in ZARR_MARKERS)
+
+
+def is_image_in_folder(path: Path) -> bool:
+    """Return whether `path`, found in a folder, is taken for an image.
+
+    Hidden files are not, nor is a .hdr that describes another file.
+    """
+    suffix = path.suffix.lower()
+    if path.name.startswith(".") or suffix not in IMAGE_SUFFIXES:
+        return False
+    if not path.is_file():
+        return is_zarr(path)
+    return suffix != ".hdr" or _is_radiance(path)
+
+
+def _is_radiance(path: Path) -> bool:
+    """Return whether a file begins as pictures of Radiance do."""
+    try:
+        with path.open("rb") as file:
+            return file.read(2) == b"#?"
+    except OSError:
+        return True  # opening it will say why

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from napari_restore._addresses import is_remote
-from napari_restore.api import IMAGE_SUFFIXES, stamp_of
+from napari_restore.api import READ_SUFFIXES, is_zarr, stamp_of
 
 if TYPE_CHECKING:
     from napari_restore.images import Image
@@ -190,13 +190,11 @@ def _as_list(path: Paths) -> list[str]:
 
 def _is_our_address(address: str) -> bool:
     """Return whether an address may name an image that is read by ranges; it is not asked."""
-    return PurePosixPath(urlsplit(address).path).suffix.lower() in REMOTE_SUFFIXES
+    path = PurePosixPath(urlsplit(address).path)
+    in_zarr = any(part.lower().endswith(".zarr") for part in path.parts)
+    return in_zarr or path.suffix.lower() in REMOTE_SUFFIXES
 
 
 def _is_ours(path: Path) -> bool:
     """Return whether name and, for a folder, the zarr files at its top are those of an image."""
-    if path.is_dir():
-        return any(
-            (path / name).is_file() for name in ("zarr.json", ".zattrs", ".zgroup", ".zarray")
-        )
-    return path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+    return is_zarr(path) or (path.suffix.lower() in READ_SUFFIXES and path.is_file())

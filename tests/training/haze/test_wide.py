@@ -32,7 +32,7 @@ def test_it_follows_from_its_generator_and_keeps_its_ranges(scene, spectrum):
     assert np.array_equal(one.depth, again.depth) and np.array_equal(one.airlight, again.airlight)
     assert not np.array_equal(one.depth, wide(5, scene, spectrum).depth)
     assert one.depth.dtype == np.float32 and one.depth.shape == SHAPE
-    assert one.depth.min() >= 0 and one.depth.max() <= 2.2
+    assert one.depth.min() >= 0 and one.depth.max() <= np.float32(2.2)
 
 
 def test_thickness_airlight_colour_and_light_are_various():
@@ -55,7 +55,7 @@ def test_distances_are_from_near_to_far(maker):
     for seed in range(12):
         distance = maker(rng(seed), SHAPE, picture(seed))
         assert distance.shape == SHAPE and distance.dtype == np.float32
-        assert distance.min() >= 0 and distance.max() <= 1.1
+        assert distance.min() >= 0 and distance.max() <= np.float32(1.1)
 
 
 @pytest.mark.parametrize("maker", [m for m in DISTANCES.values() if m is not bright])

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from napari_restore.errors import UnreadableImage
+from napari_restore.images._suffixes import ZARR_MARKERS
 from napari_restore.images.files._objects import ask
 from napari_restore.images.files._remote import RemotePath
 
@@ -67,7 +68,7 @@ def _add_folder(digest: hashlib._Hash, folder: Path) -> None:
     files = sorted(p for p in folder.rglob("*") if p.is_file())
     for path in files:
         digest.update(f"{path.relative_to(folder).as_posix()}:{path.stat().st_size};".encode())
-    described = [p for p in files if p.name in ("zarr.json", ".zarray", ".zattrs", ".zgroup")]
+    described = [p for p in files if p.name in ZARR_MARKERS]
     chunks = [p for p in files if p not in set(described)]
     step = max(1, len(chunks) // _HASHED_FILES)
     for path in [*described, *chunks[::step]]:

@@ -13,6 +13,7 @@ from napari_restore.errors import UnreadableImage
 from napari_restore.images._profile import PhysicalGrid, Profile
 from napari_restore.images._reader import Reader, block_level, check_dtype
 from napari_restore.images._source import Box, chunk_box
+from napari_restore.images._suffixes import is_zarr
 from napari_restore.images.files._descriptions import dots_per_inch, unit_named
 from napari_restore.images.readers._axes import Axes
 from napari_restore.images.readers._own_attributes import OwnAttributes, checked_attributes
@@ -22,7 +23,6 @@ from napari_restore.images.values._validity import as_dtype
 
 Array = npt.NDArray[Any]
 
-MARKERS = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
 OWN_ATTRIBUTES = "napari_restore"
 """Attribute of this package's exports for metadata that OME does not define: CRS, transform,
 nodata …"""
@@ -35,7 +35,7 @@ class OmeZarrReader(Reader):
 
     @classmethod
     def supports(cls, path: Path, head: bytes) -> bool:
-        return path.is_dir() and any((path / name).is_file() for name in MARKERS)
+        return is_zarr(path)
 
     def __init__(self, path: Path, head: bytes = b"") -> None:
         super().__init__(path)

@@ -13,15 +13,11 @@ import numpy.typing as npt
 from napari_restore.errors import UnreadableImage
 from napari_restore.images._profile import Profile
 from napari_restore.images._reader import strip_level
+from napari_restore.images._suffixes import RAW_SUFFIXES
 from napari_restore.images.files._claims import check_whole_size
 from napari_restore.images.files._exif import raw_tags
 from napari_restore.images.readers._whole import WholeReader
 from napari_restore.images.values._working_space import srgb_profile
-
-SUFFIXES = frozenset(
-    ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .fff .iiq .kdc .mef .mos .mrw .nef .nrw .orf .pef "
-    ".raf .raw .rw2 .rwl .sr2 .srf .srw .x3f".split()
-)
 
 
 class RawReader(WholeReader):
@@ -36,7 +32,7 @@ class RawReader(WholeReader):
 
     @classmethod
     def supports(cls, path: Path, head: bytes) -> bool:
-        if path.suffix.lower() not in SUFFIXES or not head:
+        if path.suffix.lower() not in RAW_SUFFIXES or not head:
             return False
         # ENVI's flat files are called .raw as well.
         return path.suffix.lower() != ".raw" or not path.with_suffix(".hdr").is_file()

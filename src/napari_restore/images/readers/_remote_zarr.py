@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from napari_restore.errors import UnreadableImage
 from napari_restore.images._reader import Reader
+from napari_restore.images._suffixes import ZARR_MARKERS
 from napari_restore.images.files._objects import (
     failure,
     is_from_server,
@@ -21,10 +22,10 @@ from napari_restore.images.files._objects import (
     tag_of,
 )
 from napari_restore.images.files._remote import RemotePath
-from napari_restore.images.readers._ome_zarr import MARKERS, OmeZarrReader
+from napari_restore.images.readers._ome_zarr import OmeZarrReader
 from napari_restore.images.readers._zarr_bounds import METADATA_BYTES
 
-_METADATA = (*MARKERS, ".zmetadata")
+_METADATA = (*ZARR_MARKERS, ".zmetadata")
 _ASKED_CHUNKS = 16
 """Chunks of the first level whose ETag is part of the fingerprint."""
 
@@ -120,7 +121,7 @@ def _store_class() -> Any:
     from zarr.core.buffer import default_buffer_prototype
     from zarr.storage import ObjectStore
 
-    class RemoteStore(ObjectStore[Any]):
+    class RemoteStore(ObjectStore):  # type: ignore[type-arg]  # a plain class before zarr 3.1.4
         """Store of the files below an address; none longer than a chunk is fetched."""
 
         longest = METADATA_BYTES

@@ -39,8 +39,6 @@ HINT = (
     "Photos of one scene with different exposures become one picture. Add them, or drop a folder "
     "here. One picture of linear light (.hdr, .exr, float TIFF) is enough."
 )
-SUFFIXES = IMAGE_SUFFIXES | {".hdr"}
-"""Of frames. In a folder .hdr may be the header of another file."""
 AFTER = "Compare, adjust and export the picture under Restore."
 
 
@@ -153,7 +151,7 @@ class FusionTab(Section):
         self.controller.add_paths(paths)
 
     def _ask_files(self) -> None:
-        patterns = " ".join(f"*{suffix}" for suffix in sorted(SUFFIXES))
+        patterns = " ".join(f"*{suffix}" for suffix in sorted(IMAGE_SUFFIXES))
         dialog = QFileDialog(self, "Add photos", "", f"Photos ({patterns})")
         dialog.setFileMode(QFileDialog.FileMode.ExistingFiles)
         dialog.filesSelected.connect(self.add)
@@ -335,7 +333,7 @@ def _in_ev(value: float) -> str:
 def _dropped(urls: list[QUrl]) -> list[str]:
     """Return the photos and folders among what is dragged."""
     paths = [Path(url.toLocalFile()) for url in urls if url.isLocalFile()]
-    return [str(p) for p in paths if p.is_dir() or p.suffix.lower() in SUFFIXES]
+    return [str(p) for p in paths if p.is_dir() or p.suffix.lower() in IMAGE_SUFFIXES]
 
 
 def _button(parent: QWidget, text: str, tooltip: str) -> QPushButton:

@@ -11,10 +11,8 @@ from pathlib import Path
 
 from napari_restore._format import listed
 from napari_restore.errors import InputError
-from napari_restore.images import IMAGE_SUFFIXES
+from napari_restore.images import is_image_in_folder
 
-SUFFIXES = IMAGE_SUFFIXES | {".bmp"}
-"""Suffixes of the images in a folder."""
 CLEAR = ("clear", "clean", "gt", "groundtruth", "ground_truth", "label", "target", "reference")
 """Names of a folder of clear pictures, whatever their case."""
 HAZY = ("hazy", "haze", "cloud", "cloudy", "fog", "foggy", "input")
@@ -204,12 +202,7 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _pictures(folder: Path) -> list[Path]:
-    inside = (child for child in sorted(folder.iterdir()) if not child.name.startswith("."))
-    return [
-        child
-        for child in inside
-        if child.suffix.lower() in SUFFIXES and (child.is_file() or child.suffix.lower() == ".zarr")
-    ]
+    return [child for child in sorted(folder.iterdir()) if is_image_in_folder(child)]
 
 
 # -- names ---------------------------------------------------------------------------
