@@ -1,6 +1,8 @@
 from ._attention import AttentionKind, AttentionRow, AttentionSite, LayerTokens
 from ._bottleneck_model import BottleneckModel, cut
 from ._card import ModelCard, Parameter, Scope, Task, Value
+from ._code import code_files
+from ._content import content_of, definition_of
 from ._context import BINS, BLOCK, Context
 from ._context_pass import BlockStatistics, ContextPass, context_of, overview_factor
 from ._frames import for_frames
@@ -67,9 +69,12 @@ __all__ = [
     "WholeStep",
     "card_of",
     "cell_weights",
+    "code_files",
+    "content_of",
     "context_of",
     "correct_band",
     "cut",
+    "definition_of",
     "entry_of",
     "factories_in",
     "fill",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,13 @@ class Plan:
     """
 
     key: str
+    """Digest of all that decides the pixels; see `describe`."""
+    names: str
+    """Digest of what the user has named: it stays when a file changes under its name."""
+    definition: str
+    """Digest of the model's code and card, without its weights."""
+    read: Mapping[str, str | None]
+    """Digests of the files of mask, exclude mask and context; None where there is none."""
     image: Image = field(repr=False, compare=False)
     model: RestorationModel = field(repr=False, compare=False)
     bands: tuple[int, ...]
@@ -164,6 +172,7 @@ class Plan:
         layout, staged, expected = self.layout, self.staged, self.prediction
         return {
             "key": self.key,
+            "read": dict(self.read),
             "scope": self.model.card.scope,
             "tile": layout.tile,
             "halo": layout.halo,
