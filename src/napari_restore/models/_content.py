@@ -86,6 +86,29 @@ def definition_of(model: RestorationModel) -> str:
     return _digest([type(model).__qualname__, model.code, card, model.spec.get(WITHOUT)])
 
 
+def identity_of(model: RestorationModel) -> dict[str, str | None]:
+    """Return what tells whether another process has the same model, for records and tasks.
+
+    `weights_sha256` is that of the card; of a module in memory, which may have changed, of its
+    weights now.
+    """
+    weights = model.card.weights_sha256
+    if weights and not model.spec:
+        module = model.module if isinstance(model, WrappedModel) else model
+        weights = sha256_of_state(module)
+    return {"weights_sha256": weights, "definition": definition_of(model)}
+
+
+def changed_part(model: RestorationModel, known: Mapping[str, Any]) -> str | None:
+    """Return what of `model` differs from what is `known` of `identity_of`; None where nothing does."""
+    if model.card.weights_sha256 != known["weights_sha256"]:
+        return "weights"
+    # Records of earlier versions do not know it.
+    if known.get("definition") not in (None, definition_of(model)):
+        return "code or card"
+    return None
+
+
 def _is_own(model: RestorationModel) -> bool:
     return type(model).__module__.startswith(_OWN) and not isinstance(model, WrappedModel)
 

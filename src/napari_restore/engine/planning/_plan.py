@@ -10,6 +10,7 @@ from typing import Any
 from napari_restore._format import format_seconds, format_size
 from napari_restore.engine._region import Region, bounding_box
 from napari_restore.engine.memory._device import Device
+from napari_restore.engine.planning._identity import digest_of
 from napari_restore.engine.planning._layout import Layout, box_step, tile_step, weight_bytes
 from napari_restore.engine.planning._options import Computing, Reading, Target
 from napari_restore.engine.planning._tile_invariance import TileInvariance
@@ -45,8 +46,6 @@ class Plan:
     """Digest of all that decides the pixels; see `describe`."""
     names: str
     """Digest of what the user has named: it stays when a file changes under its name."""
-    definition: str
-    """Digest of the model's code and card, without its weights."""
     read: Mapping[str, str | None]
     """Digests of the files of mask, exclude mask and context; None where there is none."""
     image: Image = field(repr=False, compare=False)
@@ -91,6 +90,14 @@ class Plan:
     def targets(self) -> tuple[Region, ...]:
         """The boxes to restore."""
         return self.target.region or ()
+
+    @property
+    def output_key(self) -> str:
+        """Digest of all that decides the pixels of an output: also which are restored, and how much."""
+        y, x = self.origin
+        boxes = [list(box.shift(-y, -x)) for box in self.targets]
+        part = None if self.part is None else self.part.fingerprint
+        return digest_of([self.key, part, boxes, self.read["mask"], self.adjustment.to_dict()])
 
     @property
     def region(self) -> Region:

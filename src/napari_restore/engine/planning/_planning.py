@@ -137,7 +137,6 @@ def make_plan(image: Image, model: RestorationModel, **keywords: Unpack[PlanOpti
     return Plan(
         key=key,
         names=_names(source, model, wanted, stored),
-        definition=str(description["definition"]),
         read={"mask": mask, "exclude": context.excluded, "context": context.given},
         image=source.image,
         model=model,
