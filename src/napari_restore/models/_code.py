@@ -97,21 +97,18 @@ def _file_digest(file: Path, _time: int, _size: int) -> str:
         tree = ast.parse(content)
         for node in ast.walk(tree):
             if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
-                _drop_docstring(node.body)
+                node.body = _without_docstring(node.body)
         content = ast.unparse(tree).encode()
     except (SyntaxError, ValueError, RecursionError):
         pass
     return hashlib.sha256(content).hexdigest()
 
 
-def _drop_docstring(body: list[ast.stmt]) -> None:
+def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
     first = body[0] if body else None
-    if (
-        isinstance(first, ast.Expr)
-        and isinstance(first.value, ast.Constant)
-        and isinstance(first.value.value, str)
-    ):
-        body[0] = ast.Pass()
+    if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+        return body[1:] or [ast.Pass()]
+    return body
 
 
 def _imports(file: Path) -> Iterator[tuple[str, Path]]:

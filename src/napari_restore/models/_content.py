@@ -29,7 +29,7 @@ DECIDING = (
 """Fields of a card that may change a pixel, beside the halo, which is measured too; the others are
 names and texts, and choose side maps."""
 _PARTS = ("_parameters", "_buffers", "_modules", "_forward_pre_hooks", "_forward_hooks")
-_OF_TORCH = frozenset(vars(nn.Module())) - {*_PARTS}
+_OF_TORCH = (frozenset(vars(nn.Module())) | {"_is_torch_compile"}) - {*_PARTS}
 """Attributes of every module that change no pixel; runs are in evaluation mode."""
 _OF_CLASS = frozenset(
     "__module__ __qualname__ __doc__ __dict__ __weakref__ __annotations__ __firstlineno__ "
