@@ -81,8 +81,9 @@ class RecordFile:
 
         part = changed_part(model, known)
         if part is not None:
-            those = "are not those" if part == "weights" else "is not that"
-            raise self._changed(f"The {part} of {model.card.id} {those} of the record {self.path}.")
+            raise self._changed(
+                f"The {part} of {model.card.id} are not those of the record {self.path}."
+            )
 
     def check_read(self, read: Mapping[str, str | None]) -> None:
         """Raise `SourceChanged` for a mask or a context, by digest, that is not the recorded one."""

@@ -158,7 +158,7 @@ def _model(described: Task) -> RestorationModel:
     part = changed_part(model, described)
     if part is not None:
         raise BadModel(
-            f"The {part} of {model.card.id} differ from the client's.",
+            f"The {part} of {model.card.id} are not those of the client.",
             "Copy the same files to all machines.",
         )
     return model

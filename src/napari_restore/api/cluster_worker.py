@@ -102,7 +102,7 @@ def _plan(task: Task) -> Plan:
     part = changed_part(plan.model, task)
     if part is not None:
         raise BadModel(
-            f"The {part} of {plan.model.card.id} differ from the plan's.",
+            f"The {part} of {plan.model.card.id} are not those of the plan.",
             "Copy the same files to all machines.",
         )
     return plan

@@ -8,7 +8,10 @@ import sys
 import sysconfig
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import lru_cache
+from importlib import invalidate_caches
+from importlib.util import cache_from_source
 from pathlib import Path
 
 _NOT_SCANNED = frozenset({"napari_restore", "torch", "numpy"})
@@ -42,19 +45,30 @@ def code_digest(path: Path) -> str:
 
 
 def forget_changed(path: Path) -> None:
-    """Let the files that `path` imports be imported anew, if any has changed since that was done.
+    """Let what `path` imports be imported anew where a file has changed since that was done.
 
-    Otherwise the code that runs would not be that of the files.
+    Also where a file of another folder was imported by that name. Otherwise the code that runs would
+    not be that of the files.
     """
-    files = {file: file_digest(file) for file, name in code_files(path).items() if name}
-    loaded = {
-        name: file
-        for name, module in list(sys.modules.items())
-        if (file := _file_of(module)) in files and name != "__main__"
+    names = code_files(path)
+    files = {file: file_digest(file) for file in names}
+    changed = {file for file in files if _has_changed(file, files[file])}
+    own = {
+        name.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+        for name in names.values()
     }
-    if any(_has_changed(file, files[file]) for file in loaded.values()):
-        for name in loaded:
+    for name, module in list(sys.modules.items()):
+        file = _file_of(module)
+        if file is None or name == "__main__":
+            continue
+        is_other = name in own and file not in files and not is_installed(str(file))
+        if is_other or (changed and file in files):
             del sys.modules[name]
+    for file in changed:
+        # It is told by whole seconds and its size whether it fits the file.
+        with suppress(OSError, NotImplementedError):
+            Path(cache_from_source(file)).unlink(missing_ok=True)
+    invalidate_caches()
     _loaded.update(files)
 
 
@@ -81,7 +95,7 @@ def _has_changed(file: Path, digest: str) -> bool:
     """Return whether `file` differs from what this process has imported."""
     if file in _loaded:
         return _loaded[file] != digest
-    # Imported by somebody else: unchanged if it is older than this process.
+    # If it was imported by somebody else, it is unchanged if it is older than this process.
     return file.stat().st_mtime > _STARTED
 
 

@@ -105,7 +105,7 @@ def changed_part(model: RestorationModel, known: Mapping[str, Any]) -> str | Non
         return "weights"
     # Records of earlier versions do not know it.
     if known.get("definition") not in (None, definition_of(model)):
-        return "code or card"
+        return "code and card"
     return None
 
 
