@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -272,6 +273,7 @@ print(content_of(nr.load_model(t.Net(), card=t.CARD)))
 """
 
 
+@pytest.mark.slow
 def test_the_content_is_alike_in_all_processes():
     code = PROGRAM.format(folder=str(Path(__file__).parent))
     told = {
@@ -280,7 +282,7 @@ def test_the_content_is_alike_in_all_processes():
             capture_output=True,
             text=True,
             check=True,
-            env={**__import__("os").environ, "PYTHONHASHSEED": seed},
+            env={**os.environ, "PYTHONHASHSEED": seed},
         ).stdout
         for seed in ("1", "2")
     }
@@ -614,3 +616,51 @@ def test_a_changed_module_gives_other_pixels_beside_the_first(name, folder):
     assert not np.array_equal(np.asarray(second), before)
     np.testing.assert_array_equal(np.asarray(first), before)
     assert json.dumps(first.record["plan"]["key"]) != json.dumps(second.record["plan"]["key"])
+
+
+KILLED = """
+import os, sys
+import napari_restore as nr, torch
+from torch import nn
+
+OFFSET = {offset}
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.c = nn.Conv2d(3, 3, 3, padding=1, padding_mode="replicate")
+        self.names = {{"a", "b", "c"}}
+        self.f = lambda x: x * 0.5
+
+    def forward(self, x):
+        return self.f(self.c(x)) + OFFSET
+
+plan = nr.plan(sys.argv[1], nr.load_model(Net(), card={{"bands": 3, "halo": 1}}), tile=128)
+tiles = 0
+for event in nr.start(plan):
+    tiles += type(event).__name__ == "TileDone"
+    if tiles == 2 and sys.argv[2] == "killed":
+        os._exit(9)
+    if type(event).__name__ == "Note":
+        print(event.text, file=sys.stderr)
+    record = getattr(event, "record", None)
+print(record["measured"]["tiles_resumed"])
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_run_of_a_module_in_memory_goes_on_in_another_process(folder, tmp_path):
+    def run(how, offset=0.25):
+        return subprocess.run(
+            [sys.executable, "-c", KILLED.format(offset=offset), str(folder / "scene.tif"), how],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "NAPARI_RESTORE_CACHE": str(tmp_path / "cache")},
+        )
+
+    assert run("killed").returncode == 9
+    other, same = run("whole", offset=0.5), run("whole")
+    assert (other.returncode, same.returncode) == (0, 0), other.stderr + same.stderr
+    assert (other.stdout.strip(), same.stdout.strip()) == ("0", "2")
+    assert "has changed since an unfinished run" in other.stderr

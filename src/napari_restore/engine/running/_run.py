@@ -111,7 +111,7 @@ class Run:
             PeakMemory(limit=limit, release=release_freed_memory) as memory,
         ):
             try:
-                self.check_source()
+                self.check_source("since it was opened")
                 work = self._begin()
                 self._restore(work)
                 self._complete_levels()
@@ -207,7 +207,7 @@ class Run:
                     break
             self._totals.waited += time.perf_counter() - began
 
-    def check_source(self) -> None:
+    def check_source(self, when: str = "while it was being restored") -> None:
         """Raise `SourceChanged` if the file is no longer the one that was planned."""
         for image in self.plan.image.frames:
             if image.path is None or not image.reader.files():
@@ -218,7 +218,7 @@ class Run:
                 now = ""
             if now != image.fingerprint:
                 raise SourceChanged(
-                    f"{image.name} changed while it was being restored.",
+                    f"{image.name} has changed {when}.",
                     "Open it again when it is whole.",
                 )
 
