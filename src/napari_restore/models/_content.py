@@ -80,10 +80,11 @@ def definition_of(model: RestorationModel) -> str:
     Of code it is what `RestorationModel.code` says: that of the files when they were loaded.
     """
     card = [getattr(model.card, name) for name in DECIDING]
-    if _is_own(model) and not model.spec.get("card") and "." not in str(model.spec.get("model")):
+    if _is_own(model) and not model.spec.get("card") and "." not in str(model.spec["model"]):
         # One that is known by its id: the version of the package tells its card.
         card = card[-1:]
-    return _digest([type(model).__qualname__, model.code, card, model.spec.get(WITHOUT)])
+    code = model.code or _version_of(type(model).__module__)
+    return _digest([type(model).__qualname__, code, card, model.spec.get(WITHOUT)])
 
 
 def identity_of(model: RestorationModel) -> dict[str, str | None]:
@@ -110,7 +111,9 @@ def changed_part(model: RestorationModel, known: Mapping[str, Any]) -> str | Non
 
 
 def _is_own(model: RestorationModel) -> bool:
-    return type(model).__module__.startswith(_OWN) and not isinstance(model, WrappedModel)
+    """Return whether `spec` and weights tell all of a model: one of the package, as it was loaded."""
+    of_package = type(model).__module__.startswith(_OWN)
+    return bool(model.spec) and of_package and not isinstance(model, WrappedModel)
 
 
 def _digest(value: Any) -> str:

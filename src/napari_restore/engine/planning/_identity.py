@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -20,7 +21,7 @@ Targets, masks and adjustments are no part of it: they choose and mix pixels, th
 def describe(model: RestorationModel, content: str, settings: Mapping[str, Any]) -> Description:
     """Return the description of a run with `model`, of which `content` is the `content_of`."""
     return {
-        "version": version("napari-restore"),
+        "version": _version(),
         "content": content,
         "definition": definition_of(model),
         **settings,
@@ -48,6 +49,12 @@ def names_key(image: Image, model: RestorationModel, settings: Any) -> str:
 def folder_name(key: str, maps: Sequence[str], pyramid: bool) -> str:
     """Return the name of the folder of a run: the same run has one for each layout."""
     return key if not maps and not pyramid else digest_of([key, maps, pyramid])
+
+
+@cache
+def _version() -> str:
+    # Read once: it takes a tenth of a plan.
+    return version("napari-restore")
 
 
 def digest_of(parts: Any) -> str:
