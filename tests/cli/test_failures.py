@@ -40,20 +40,28 @@ def test_a_full_disk_keeps_what_is_finished(cli, scene, tmp_path, monkeypatch):
     assert cli(*words).json["measured"]["tiles_resumed"] == 1
 
 
-def test_a_source_that_changed_since_is_refused_unless_fresh(cli, scene, tmp_path, monkeypatch):
+def test_the_tiles_of_a_source_that_changed_since_are_set_aside(cli, scene, tmp_path, monkeypatch):
     out, clean = tmp_path / "o.tif", tmp_path / "clean.tif"
     words = ["restore", scene, "-o", out, "--model", "dcp", "--tile", 128, "--json"]
+    before = scene.read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr("napari_restore.images.export._geotiff.write", full_disk)
+        put, calls = ResultStore._put, []
+
+        def second_fails(self, *given: object) -> None:
+            calls.append(given)
+            (full_disk if len(calls) > 1 else put)(self, *given)
+
+        patch.setattr(ResultStore, "_put", second_fails)
         assert cli(*words).code == 4
     write_tiff(scene, hazy(seed=8))
     run = cli(*words)
-    assert run.code == 2 and run.json["error"]["type"] == "SourceChanged"
-    assert "--fresh" in run.err and not out.exists()
-    again = cli(*words, "--fresh")
-    assert again.code == 0 and again.json["measured"]["tiles_resumed"] == 0
+    assert run.code == 0 and run.json["measured"]["tiles_resumed"] == 0
+    assert "image has changed since an unfinished run" in run.err
     assert cli("restore", scene, "-o", clean, "--model", "dcp").code == 0
     assert np.array_equal(read(out), read(clean))
+    # The image as it was: its run goes on.
+    scene.write_bytes(before)
+    assert cli(*words, "--overwrite").json["measured"]["tiles_resumed"] == 1
 
 
 def test_a_record_that_cannot_be_written_does_not_hide_the_error(cli, scene, tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """A run in a child process gives the same pixels and the same events."""
 
+import sys
 import threading
 
 import numpy as np
@@ -118,6 +119,36 @@ def test_one_child_runs_plan_after_plan_and_keeps_what_it_loaded(worker):
     assert worker.process.pid == child
     assert events[-1] == "Finished"
     assert job.result().record["measured"]["tiles_done"] > 0
+
+
+@pytest.mark.slow
+def test_a_model_whose_helper_is_edited_is_loaded_anew(worker, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "mine.py").write_text(
+        "import os, sys, torch\n"
+        "sys.path.insert(0, os.path.dirname(__file__))\n"
+        "import helper\n"
+        "class Net(torch.nn.Module):\n"
+        "    def forward(self, x):\n"
+        "        return x * helper.GAIN\n"
+        "def make():\n"
+        "    return Net()\n"
+    )
+
+    def planned(gain=None):
+        if gain is not None:
+            (tmp_path / "helper.py").write_text(f"GAIN = {gain}\n")
+        card = {"id": "mine", "title": "", "summary": "", "bands": 3}
+        model = nr.load_model(f"{tmp_path / 'mine.py'}:make", card=card, trust=True)
+        return nr.plan(SAMPLE, model, region=nr.Region(0, 0, 200, 200))
+
+    first = np.asarray(nr.start(planned(0.5), process=worker).result())
+    late = planned()
+    second = planned(0.25)
+    with pytest.raises(errors.SourceChanged, match="code and card of mine"):
+        nr.start(late, process=worker).result()
+    again = np.asarray(nr.start(second, process=worker).result())
+    np.testing.assert_allclose(again, first / 2, atol=1)
 
 
 @pytest.mark.slow

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from napari_restore.engine import Region, ResultStore
-from napari_restore.engine.storage._store import discard
-from napari_restore.errors import BadOutput, ResourceError, SourceChanged
+from napari_restore.engine.storage._store import SetAside, discard, free_path
+from napari_restore.errors import BadOutput, ResourceError
 
 SHAPE = (1100, 900, 3)
 
@@ -66,11 +66,35 @@ def test_a_line_torn_by_a_crash_is_no_finished_tile_and_harms_no_later_one(tmp_p
     assert not last.is_done(second)
 
 
-def test_a_changed_source_is_refused_until_fresh(tmp_path):
-    open_store(tmp_path / "s.zarr", fingerprint="a").close()
-    with pytest.raises(SourceChanged, match="fresh=True"):
-        open_store(tmp_path / "s.zarr", fingerprint="b")
-    open_store(tmp_path / "s.zarr", fingerprint="b", fresh=True)
+def test_an_unfinished_store_of_the_same_names_is_set_aside(tmp_path):
+    region = Region(0, 0, 128, 128)
+    first = open_store(tmp_path / "a.zarr", key="a", names="scene.tif, dcp", fingerprint="a")
+    first.write(region, tile(region), {}, {"counts": {}})
+    first.close()
+    names = {"names": "scene.tif, dcp", "fingerprint": "b"}
+    second = open_store(tmp_path / "b.zarr", key="b", **names)
+    assert second.set_aside == SetAside(tmp_path / "a.zarr", of_image=True)
+    assert not second.is_done(region)
+    third = open_store(tmp_path / "c.zarr", key="c", names="other.tif, dcp")
+    assert third.set_aside is None
+    # What it has finished is there where the image is as it was, and one that is finished is no news.
+    again = open_store(tmp_path / "a.zarr", key="a", names="scene.tif, dcp", fingerprint="a")
+    assert again.is_done(region) and again.set_aside is None
+    again.finish()
+    again.close()
+    assert open_store(tmp_path / "d.zarr", key="d", **names).set_aside is None
+
+
+def test_a_fresh_run_leaves_a_result_to_its_readers(tmp_path):
+    region, path = Region(0, 0, 128, 128), tmp_path / "s.zarr"
+    store = open_store(path)
+    store.write(region, tile(region), {}, {"counts": {}})
+    assert free_path(path) == tmp_path / "s-2.zarr"
+    store.close()
+    reader = ResultStore.attach(path)
+    assert free_path(path) == tmp_path / "s-2.zarr" and reader.read(region).any()
+    reader.close()
+    assert free_path(path) == path and not path.exists()
 
 
 def test_another_key_of_the_same_source_begins_anew(tmp_path):

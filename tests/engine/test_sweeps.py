@@ -330,7 +330,7 @@ def test_a_source_that_changes_between_sweeps_is_noticed(
 
     plan = nr.plan(nr.open_image(path), MODEL, scratch=tmp_path, tile=128, workers=1)
     monkeypatch.setattr(ToySwept, "_block", changing)
-    with pytest.raises(SourceChanged, match="changed while"):
+    with pytest.raises(SourceChanged, match="has changed while"):
         nr.start(plan).result()
 
 

@@ -133,7 +133,7 @@ def open_task(
     image = Image.from_spec(task["image"])
     record_file.check_image(image, recorded["input"]["fingerprint"])
     record_file.check_frames(image)
-    record_file.check_model(model, recorded["model"]["weights_sha256"])
+    record_file.check_model(model, recorded["model"])
     record_file.check_files(task.get("files", {}))
     return image, model, task
 

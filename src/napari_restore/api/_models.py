@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -122,13 +124,17 @@ def load_models(
 def stamp_of(*names: str | None) -> tuple[Any, ...]:
     """Return size and modification time of files and of the cards beside them, to detect changes.
 
-    Names are as for `load_model`; None for those that are no files.
+    Names are as for `load_model`; None for those that are no files. Of Python files those count
+    that they import, too.
     """
+    from napari_restore.models import code_files
+
     stamps: list[tuple[int, int] | None] = []
     for name in filter(None, names):
         script, colon, _ = name.rpartition(":")
         path = Path(script if colon and script.endswith(".py") else name)
-        for file in (path, path.with_suffix(".json")):
+        others = code_files(path) if path.suffix == ".py" and path.is_file() else ()
+        for file in (path, path.with_suffix(".json"), *others):
             try:
                 status = file.stat()
             except (OSError, ValueError):
@@ -136,6 +142,14 @@ def stamp_of(*names: str | None) -> tuple[Any, ...]:
             else:
                 stamps.append((status.st_size, status.st_mtime_ns))
     return tuple(stamps)
+
+
+def model_digest(model: RestorationModel) -> str:
+    """Return a digest of all that decides what a loaded model computes, and of this version."""
+    from napari_restore.models import content_of, definition_of
+
+    parts = [version("napari-restore"), content_of(model), definition_of(model)]
+    return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
 
 def models() -> tuple[ModelCard, ...]:

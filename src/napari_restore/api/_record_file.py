@@ -75,12 +75,21 @@ class RecordFile:
         for frame, known in zip(image.frames, self.record.get("frames", ()), strict=False):
             self.check_image(frame, known["fingerprint"], "frame")
 
-    def check_model(self, model: RestorationModel, weights_sha256: str | None) -> None:
-        """Raise `SourceChanged` for a model with other weights than the recorded ones."""
-        if model.card.weights_sha256 != weights_sha256:
+    def check_model(self, model: RestorationModel, known: Mapping[str, Any]) -> None:
+        """Raise `SourceChanged` for a model that differs from what the record has `known` of it."""
+        from napari_restore.models import changed_part
+
+        part = changed_part(model, known)
+        if part is not None:
             raise self._changed(
-                f"The weights of {model.card.id} are not those of the record {self.path}."
+                f"The {part} of {model.card.id} are not those of the record {self.path}."
             )
+
+    def check_read(self, read: Mapping[str, str | None]) -> None:
+        """Raise `SourceChanged` for a mask or a context, by digest, that is not the recorded one."""
+        for name, known in self.record["plan"].get("read", {}).items():
+            if known != read[name]:
+                raise self._changed(f"The {name} is not that of the record {self.path}.")
 
     def check_files(self, digests: Mapping[str, str]) -> None:
         """Raise `SourceChanged` for a file, by path, whose sha256 is not the recorded one."""

@@ -105,12 +105,13 @@ def start(
     `new_worker` that is warm already; it then waits while another run writes the same result
     instead of failing. Arrays and modules in memory run on a thread all the same. With `cluster`,
     which is any that `connect` takes or returns, its workers compute the tiles of a plan that was
-    made with ``shared=True``. `fresh` discards the tiles of an earlier, unfinished run.
+    made with ``shared=True``. `fresh` discards the tiles of an earlier run, or
+    leaves them to those who read them.
     """
-    from napari_restore.engine import ClusterJob, Job, ProcessJob, Worker, discard
+    from napari_restore.engine import ClusterJob, Job, ProcessJob, Worker, begun_anew
 
     if fresh:
-        discard(plan.store)
+        plan = begun_anew(plan)
     if cluster is not None:
         connection = connect(cluster)
         return ClusterJob(plan, cluster_task(plan), connection, own=connection is not cluster)

@@ -44,6 +44,7 @@ def computed_on(
     """
     from napari_restore.api import cluster_items
     from napari_restore.engine import ItemRun, Remote, Threads
+    from napari_restore.models import identity_of
 
     if options.get("watch") is not None:
         raise BadParameter(
@@ -74,10 +75,7 @@ def computed_on(
         return
     with connected(run.cluster) as connection:
         task = {
-            "models": [
-                {"spec": model.spec, "weights_sha256": model.card.weights_sha256}
-                for _, model in models
-            ],
+            "models": [{"spec": model.spec, **identity_of(model)} for _, model in models],
             "options": _options_there(options, connection),
             "threads": Threads.of_process(),
         }

@@ -153,7 +153,7 @@ def repeat_table(
     models = []
     for each in task["models"]:
         models.append(Labelled(each["label"], load_described(each["spec"], trust=trust)))
-        record_file.check_model(models[-1].model, each["weights_sha256"])
+        record_file.check_model(models[-1].model, each)
     table = _table(
         groups,
         models,

@@ -71,11 +71,17 @@ def portable_task(task: Mapping[str, Any]) -> dict[str, Any]:
 def serialised_task(plan: Plan) -> dict[str, Any] | None:
     """Return the task of `plan` with its decisions, for another process; None as for `task_of`."""
     from napari_restore.engine import serialise_plan
+    from napari_restore.models import identity_of
 
     task = task_of(plan)
     if task is None:
         return None
-    return {**task, "plan": serialise_plan(plan), "fingerprint": plan.image.fingerprint}
+    return {
+        **task,
+        **identity_of(plan.model),
+        "plan": serialise_plan(plan),
+        "fingerprint": plan.image.fingerprint,
+    }
 
 
 def plan_of(task: Mapping[str, Any], *, trust: bool = False) -> Plan:
@@ -148,7 +154,8 @@ def repeat_of(
     planned = plan_of(task, trust=trust)
     record_file.check_image(planned.image, recorded["input"]["fingerprint"])
     record_file.check_frames(planned.image)
-    record_file.check_model(planned.model, recorded["model"]["weights_sha256"])
+    record_file.check_model(planned.model, recorded["model"])
+    record_file.check_read(planned.read)
     # Only options of the format: the record must not decide to overwrite a file.
     recorded_options = written.get("options", {})
     return (

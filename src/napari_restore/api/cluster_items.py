@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +24,7 @@ from napari_restore.errors import (
 if TYPE_CHECKING:
     from napari_restore.explain import Measured
     from napari_restore.models import RestorationModel
-    from napari_restore.training.score import CaseAnswer, CaseItem, ScoringTask
+    from napari_restore.training.score import CaseAnswer, CaseItem, MethodTask, ScoringTask
 
 Task = dict[str, Any]
 BUSY = 0.5
@@ -110,7 +110,7 @@ def check_scoring(task: Task) -> None:
     """Raise where this worker does not see models, images or the output folder of an evaluation."""
     scoring: ScoringTask = task["scoring"]
     for method in scoring.methods:
-        _model({"spec": method.spec, "weights_sha256": method.weights_sha256})
+        _model({"spec": method.spec, **method.identity})
     for name, size in task["sizes"].items():
         _check_seen(name)
         if os.path.getsize(name) != size:
@@ -132,8 +132,8 @@ def score_case(task: Task, run: str, item: CaseItem) -> CaseAnswer:
     """Score one case of an evaluation with all methods; raises `Cancelled` after a stop of `run`."""
     from napari_restore.training.score import score_item
 
-    def load(spec: Mapping[str, Any], weights_sha256: str | None) -> RestorationModel:
-        return _model({"spec": spec, "weights_sha256": weights_sha256})
+    def load(method: MethodTask) -> RestorationModel:
+        return _model({"spec": method.spec, **method.identity})
 
     with _turn(task, run) as stop:
         return score_item(task["scoring"], item, load, task["options"], stop)
@@ -151,12 +151,15 @@ def _turn(task: Task, run: str) -> Iterator[threading.Event]:
 
 
 def _model(described: Task) -> RestorationModel:
+    from napari_restore.models import changed_part
+
     with opening:
         model = cache.model(described["spec"])
-    if model.card.weights_sha256 != described["weights_sha256"]:
+    part = changed_part(model, described)
+    if part is not None:
         raise BadModel(
-            f"The weights of {model.card.id} are not those of the client.",
-            "Copy the same file to all machines.",
+            f"The {part} of {model.card.id} are not those of the client.",
+            "Copy the same files to all machines.",
         )
     return model
 

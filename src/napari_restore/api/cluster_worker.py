@@ -96,10 +96,13 @@ def _loaded(task: Task, run: str, threads: int) -> InWorker:
 
 
 def _plan(task: Task) -> Plan:
+    from napari_restore.models import changed_part
+
     plan = cache.plan(task)
-    if plan.model.card.weights_sha256 != task["weights_sha256"]:
+    part = changed_part(plan.model, task)
+    if part is not None:
         raise BadModel(
-            f"The weights of {plan.model.card.id} are not those of the plan.",
-            "Copy the same file to all machines.",
+            f"The {part} of {plan.model.card.id} are not those of the plan.",
+            "Copy the same files to all machines.",
         )
     return plan

@@ -11,7 +11,7 @@ import threading
 from typing import TYPE_CHECKING, Any, TextIO
 
 from napari_restore.api._task_cache import TaskCache
-from napari_restore.errors import Cancelled, RestoreError
+from napari_restore.errors import Cancelled, RestoreError, SourceChanged
 
 if TYPE_CHECKING:
     from napari_restore.engine import Job
@@ -52,8 +52,15 @@ def main() -> None:
 
 def _run(task: Message, cache: TaskCache, commands: _CommandReader, send: _EventWriter) -> None:
     from napari_restore.engine import Job
+    from napari_restore.models import changed_part
 
-    job = Job(cache.plan(task), keep=True, wait=True)
+    plan = cache.plan(task)
+    part = changed_part(plan.model, task)
+    if part is not None:
+        raise SourceChanged(
+            f"The {part} of {plan.model.card.id} changed just now.", "Run it again."
+        )
+    job = Job(plan, keep=True, wait=True)
     commands.attach(job)
     # The parent has the `Stopped` event already.
     with contextlib.suppress(Cancelled):

@@ -24,18 +24,26 @@ from napari_restore.commands._outputs import (
 from napari_restore.commands._result import CommandResult
 from napari_restore.commands._runner import Runner
 from napari_restore.commands._streams import write_error
-from napari_restore.errors import Cancelled, DiskFull, InputError, RestoreError, escape_controls
+from napari_restore.errors import (
+    BadOutput,
+    Cancelled,
+    DiskFull,
+    InputError,
+    RestoreError,
+    escape_controls,
+)
 from napari_restore.records import write_record
 
 CONTEXT = "restore_context.npz"
 """The shared whole-image statistics of `--context first|joint`, kept in the output folder."""
 
-# Everything besides image and model that determines an output.
-_KEY_OPTIONS = (
-    "bands sensor srcwin projwin feather strength luminance_only protect_shadows "
-    "protect_highlights exposure black white other_bands "
-    "cog compress bit_depth quality align"
-).split()
+# Options that change no output. All others do, with images and model, so that a new one is not
+# forgotten.
+_NOT_OF_OUTPUTS = frozenset(
+    "argv computes run started version json progress yes paths stack output name record maps "
+    "overwrite fresh fail_fast memory device_memory device cluster scratch tile tile_batch "
+    "residuals allow_outside model weights set".split()
+)
 
 
 Join = Callable[[list[Any]], Any]
@@ -117,6 +125,11 @@ def _restore_or_skip(
     if done and summary.has_maps(item):
         _write_missing_record(item, summary.record_of(item.output))
         return {"status": "skipped", "key": key, "bytes": size_of(item.output)}
+    if not (done or runner.overwrites) and summary.is_unchanged(item.output):
+        raise BadOutput(
+            f"{item.output} was made of another image, by another model, or with other settings.",
+            "Add --overwrite to replace it, or name another folder after -o.",
+        )
     # An unchanged output of the same command may be replaced, to add the side maps.
     replace = done and summary.is_unchanged(item.output)
     runner.check(item, replace=replace)
@@ -215,11 +228,12 @@ def _write_context(
 
 def _settings(options: Namespace, model: Any) -> dict[str, Any]:
     """Return the settings that, with the image's fingerprint, identify an output."""
-    card = model.card
+    from napari_restore import api
+
     files = {
         name: file_sha256(path) if files_among([path]) else path
         for name in ("mask", "exclude", "context")
         if (path := getattr(options, name)) is not None
     }
-    values = {name: getattr(options, name) for name in _KEY_OPTIONS if hasattr(options, name)}
-    return {"model": [card.id, card.weights_sha256, dict(card.values)], **values, **files}
+    values = {name: v for name, v in vars(options).items() if name not in _NOT_OF_OUTPUTS}
+    return {"model": api.model_digest(model), **values, **files}

@@ -68,6 +68,11 @@ class Runner:
         if self._cluster is not None:
             self._cluster.close()
 
+    @property
+    def overwrites(self) -> bool:
+        """Whether existing files may be replaced."""
+        return self._overwrite
+
     def announce(self, item: Item, number: int, images: int) -> None:
         """Report the start of the next of several images."""
         from napari_restore import api

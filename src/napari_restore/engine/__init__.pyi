@@ -37,7 +37,7 @@ from .running._events import (
     event_from_dict,
 )
 from .running._job import ClusterJob, Job, ProcessJob
-from .running._start import run_of, warm_up
+from .running._start import begun_anew, run_of, warm_up
 from .running._tile import clear_frames, is_out_of_memory
 from .statistics._bands import missing_roles
 from .statistics._colour import mean_colour
@@ -51,7 +51,7 @@ from .statistics._context import (
 from .statistics._context_blocks import BlockPart
 from .storage._chunk_files import DamagedChunk, create_array, write_chunks
 from .storage._part_writer import PartWriter
-from .storage._store import ResultStore, discard
+from .storage._store import ResultStore
 from .storage._store_lock import StoreBusy, lock_exclusive, lock_shared, writer_of
 
 __all__ = [
@@ -88,6 +88,7 @@ __all__ = [
     "Threads",
     "TileDone",
     "Worker",
+    "begun_anew",
     "block_too_large",
     "choose_device",
     "clear_frames",
@@ -98,7 +99,6 @@ __all__ = [
     "describe_tile_invariance",
     "deserialise_plan",
     "digest",
-    "discard",
     "event_from_dict",
     "forget_result",
     "is_out_of_memory",

@@ -1,6 +1,8 @@
 from ._attention import AttentionKind, AttentionRow, AttentionSite, LayerTokens
 from ._bottleneck_model import BottleneckModel, cut
 from ._card import ModelCard, Parameter, Scope, Task, Value
+from ._code import code_files
+from ._content import changed_part, content_of, definition_of, identity_of
 from ._context import BINS, BLOCK, Context
 from ._context_pass import BlockStatistics, ContextPass, context_of, overview_factor
 from ._frames import for_frames
@@ -67,13 +69,18 @@ __all__ = [
     "WholeStep",
     "card_of",
     "cell_weights",
+    "changed_part",
+    "code_files",
+    "content_of",
     "context_of",
     "correct_band",
     "cut",
+    "definition_of",
     "entry_of",
     "factories_in",
     "fill",
     "for_frames",
+    "identity_of",
     "is_ready",
     "label_of",
     "load",

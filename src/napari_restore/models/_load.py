@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from napari_restore.errors import BadModel, MissingWeights, option
 from napari_restore.models import _weights
 from napari_restore.models._card import ModelCard
+from napari_restore.models._code import code_digest, forget_changed
 from napari_restore.models._measure import BAND_COUNTS, possible_sizes
 from napari_restore.models._model import RestorationModel
 from napari_restore.models._program import Program, band_counts, batch_size, fixed_shape
@@ -81,7 +82,9 @@ def load(
     script, _, factory = name.rpartition(":")
     if script.lower().endswith(".py"):
         spec |= {"model": f"{Path(script).resolve()}:{factory}", "code": True}
-        return _ready(_from_script(Path(script), factory, card, values, trust), weights, spec)
+        made = _from_script(Path(script), factory, card, values, trust)
+        made.code = code_digest(Path(script))
+        return _ready(made, weights, spec)
     suffix = Path(name).suffix.lower()
     if suffix == ".py":
         raise without_factory(Path(name))
@@ -173,6 +176,7 @@ def _from_script(
     spec = importlib.util.spec_from_file_location(f"napari_restore_user_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise BadModel(f"{path.name} cannot be imported.", "Write FILE.py:factory.")
+    forget_changed(path)
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)

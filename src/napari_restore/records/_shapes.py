@@ -175,6 +175,8 @@ class TableModel(TypedDict):
     label: str
     spec: ModelSource
     weights_sha256: str | None
+    definition: NotRequired[str]
+    """Digest of the code and the card, without the weights."""
 
 
 class TableTask(TypedDict):
@@ -216,6 +218,8 @@ class Model(TypedDict):
 
     id: str
     weights_sha256: str | None
+    definition: NotRequired[str]
+    """Digest of the code and the card, without the weights."""
     parameters: dict[str, Any]
 
 
@@ -241,6 +245,10 @@ class Adjustment(TypedDict):
 class PlanRecord(TypedDict):
     """The plan and its predicted costs."""
 
+    key: NotRequired[str]
+    """Digest of all that decided the pixels."""
+    read: NotRequired[dict[str, str | None]]
+    """Digests of the files of mask, exclude mask and context."""
     scope: str
     tile: int
     halo: int

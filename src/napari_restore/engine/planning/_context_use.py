@@ -34,6 +34,8 @@ class ContextUse:
     """Box of the full image that it is limited to; None: all of it."""
     excluded: str | None
     """Digest of the mask of pixels that do not count."""
+    given: str | None = None
+    """Digest of the file of a context that was given."""
 
 
 def context_of_run(source: Source, model: RestorationModel, reading: Reading) -> ContextUse:
@@ -49,7 +51,7 @@ def context_of_run(source: Source, model: RestorationModel, reading: Reading) ->
     if reading.context is not None:
         load_context(Path(reading.context), image)
         name = hashlib.sha256(Path(reading.context).read_bytes()).hexdigest()[:16]
-        return ContextUse(True, True, name, region, excluded)
+        return ContextUse(True, True, name, region, excluded, name)
     uncounted = exclusion if image.full is None else context_exclude(image, reading.exclude)
     known = reading.extent in ROUGH or context_path(image, uncounted, region).exists()
     name = context_key(image, uncounted, region, extent=reading.extent)

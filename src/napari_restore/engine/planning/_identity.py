@@ -1,62 +1,62 @@
-"""What identifies a run: keys of the pixels it makes, and the name of its folder."""
+"""What a run is of: one description of all that decides its pixels, and its keys."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import uuid
+from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from napari_restore.images import Image
-from napari_restore.models import WITHOUT, RestorationModel, sha256_of_file, sha256_of_state
+from napari_restore.models import RestorationModel, definition_of
+
+Description = dict[str, Any]
+"""Everything but the image that may change a value, JSON-able: the model, and the settings.
+
+Targets, masks and adjustments are no part of it: they choose and mix pixels, they change none."""
 
 
-def run_key(image: Image, model: RestorationModel, settings: dict[str, Any]) -> str:
-    """Return the key of the pixels a run makes: same key, same pixels.
+def describe(model: RestorationModel, content: str, settings: Mapping[str, Any]) -> Description:
+    """Return the description of a run with `model`, of which `content` is the `content_of`."""
+    return {
+        "version": _version(),
+        "content": content,
+        "definition": definition_of(model),
+        **settings,
+    }
 
-    `settings` contains everything but image and model that may change a value. Targets and masks
-    are not part of it: they select pixels, they change none.
-    """
-    content = image.frames_fingerprint
-    return _digest([version("napari-restore"), content, model_key(model), settings])
+
+def run_key(image: Image, description: Description) -> str:
+    """Return the key of the pixels a run makes: same key, same pixels."""
+    return digest_of([image.frames_fingerprint, description])
 
 
-def size_key(image: Image, model: RestorationModel, settings: dict[str, Any]) -> str:
-    """Return a key that images of the same size share, in the same model and `settings`."""
+def size_key(image: Image, description: Description) -> str:
+    """Return a key that images of the same size share under the same description."""
     others = image.companions
     place = None if others is None else [len(image.frames), others.reference]
-    size = [image.height, image.width, float(image.scale), place]
-    return _digest([version("napari-restore"), size, model_key(model), settings])
+    return digest_of([[image.height, image.width, float(image.scale), place], description])
 
 
-def folder_name(image: Image, model: RestorationModel, settings: dict[str, Any]) -> str:
-    """Return the name of a run's folder: the same for files that changed under their names."""
+def names_key(image: Image, model: RestorationModel, settings: Any) -> str:
+    """Return a key of what the user names: it stays when an image or a model changes under its name."""
     source = image.fingerprint if image.path is None else str(image.path)
-    made_of = [model.card.id, dict(model.card.values), model.spec]
-    return _digest([source, image.spec, *made_of, settings])
+    return digest_of([source, image.spec, model.card.id, model.spec, settings])
 
 
-def model_key(model: RestorationModel) -> list[Any]:
-    """Return everything that determines what `model` computes.
-
-    This is card, values, weights, and foreign code. A module passed in from Python cannot be
-    identified by its code; it gets a random name for its lifetime.
-    """
-    card, spec = model.card, model.spec
-    code = ""
-    if not spec:
-        code = _OWN_NAMES.setdefault(model, uuid.uuid4().hex)
-    elif ".py:" in str(spec.get("model", "")):
-        code = sha256_of_file(Path(str(spec["model"]).rpartition(":")[0]))
-    changed = [spec[WITHOUT]] if WITHOUT in spec else []
-    return [card.id, dict(card.values), sha256_of_state(model), code, *changed]
+def folder_name(key: str, maps: Sequence[str], pyramid: bool) -> str:
+    """Return the name of the folder of a run: the same run has one for each layout."""
+    return key if not maps and not pyramid else digest_of([key, maps, pyramid])
 
 
-_OWN_NAMES: WeakKeyDictionary[RestorationModel, str] = WeakKeyDictionary()
+@cache
+def _version() -> str:
+    # Read once: it takes a tenth of a plan.
+    return version("napari-restore")
 
 
-def _digest(parts: list[Any]) -> str:
+def digest_of(parts: Any) -> str:
+    """Return a digest of JSON-able parts."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:32]

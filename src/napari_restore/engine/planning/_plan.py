@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from napari_restore._format import format_seconds, format_size
 from napari_restore.engine._region import Region, bounding_box
 from napari_restore.engine.memory._device import Device
+from napari_restore.engine.planning._identity import digest_of
 from napari_restore.engine.planning._layout import Layout, box_step, tile_step, weight_bytes
 from napari_restore.engine.planning._options import Computing, Reading, Target
 from napari_restore.engine.planning._tile_invariance import TileInvariance
@@ -41,6 +43,11 @@ class Plan:
     """
 
     key: str
+    """Digest of all that decides the pixels; see `describe`."""
+    names: str
+    """Digest of what the user has named: it stays when a file changes under its name."""
+    read: Mapping[str, str | None]
+    """Digests of the files of mask, exclude mask and context; None where there is none."""
     image: Image = field(repr=False, compare=False)
     model: RestorationModel = field(repr=False, compare=False)
     bands: tuple[int, ...]
@@ -83,6 +90,14 @@ class Plan:
     def targets(self) -> tuple[Region, ...]:
         """The boxes to restore."""
         return self.target.region or ()
+
+    @property
+    def output_key(self) -> str:
+        """Digest of all that decides the pixels of an output: also which are restored, and how much."""
+        y, x = self.origin
+        boxes = [list(box.shift(-y, -x)) for box in self.targets]
+        part = None if self.part is None else self.part.fingerprint
+        return digest_of([self.key, part, boxes, self.read["mask"], self.adjustment.to_dict()])
 
     @property
     def region(self) -> Region:
@@ -164,6 +179,7 @@ class Plan:
         layout, staged, expected = self.layout, self.staged, self.prediction
         return {
             "key": self.key,
+            "read": dict(self.read),
             "scope": self.model.card.scope,
             "tile": layout.tile,
             "halo": layout.halo,

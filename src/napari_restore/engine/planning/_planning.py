@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from math import inf
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -13,7 +14,12 @@ from napari_restore.engine.memory._device import Device, choose_device
 from napari_restore.engine.planning._calibrate import calibrate
 from napari_restore.engine.planning._context_use import ContextUse, context_of_run
 from napari_restore.engine.planning._frames import for_image
-from napari_restore.engine.planning._identity import folder_name, run_key
+from napari_restore.engine.planning._identity import (
+    describe,
+    folder_name,
+    names_key,
+    run_key,
+)
 from napari_restore.engine.planning._layout import (
     Candidate,
     LayoutRequest,
@@ -34,11 +40,12 @@ from napari_restore.engine.planning._tile_invariance import (
     tile_invariance,
 )
 from napari_restore.engine.running._precision import AUTO, check_precision, chosen_precision
+from napari_restore.engine.statistics._bands import other_bands
 from napari_restore.engine.statistics._context import (
     ROUGH,
     rough_extent,
 )
-from napari_restore.engine.storage._store_files import FORMAT, STAGED
+from napari_restore.engine.storage._store_files import STAGED
 from napari_restore.engine.sweeps._cost import calibrate_sweeps
 from napari_restore.engine.sweeps._groups import check_steps
 from napari_restore.engine.sweeps._layout import box_of
@@ -51,8 +58,8 @@ from napari_restore.engine.sweeps._planning import (
 from napari_restore.engine.sweeps._settled import SETTLED, is_all_settled, kept_counts
 from napari_restore.engine.sweeps._shared_costs import SweptRequest
 from napari_restore.errors import BadModel, BadParameter, BadRegion, ResourceError
-from napari_restore.images import Image
-from napari_restore.models import ModelCard, RestorationModel, SweptModel
+from napari_restore.images import Image, resolve_radiometry
+from napari_restore.models import ModelCard, RestorationModel, SweptModel, content_of
 
 DEVICE_SHARE = 0.85
 """Share of a device's free memory that a run may take when the user sets no budget."""
@@ -74,6 +81,8 @@ def make_plan(image: Image, model: RestorationModel, **keywords: Unpack[PlanOpti
     """
     wanted = RestoreOptions.of(keywords)
     model = for_image(model, image)
+    # Before anything runs the model: a module may keep what it has computed.
+    content = content_of(model)
     device = choose_device(wanted.machine.device)
     options = _checked(wanted, image, model, device)
     notes: list[str] = []
@@ -82,22 +91,24 @@ def make_plan(image: Image, model: RestorationModel, **keywords: Unpack[PlanOpti
             f"Computed in {options.computing.precision}, which this processor has: results differ "
             "from those in float32, nearly all by at most one step."
         )
-    source = _masked(source_of(image, model.card, options, notes), options)
+    source = source_of(image, model.card, options, notes)
+    options = _seen_alike(options, source)
+    extent = options.reading.extent
+    source, mask = _masked(source, options)
     tried = _tried(source, model, options, device, notes)
     context = context_of_run(source, model, options.reading)
-    if not context.known and options.reading.extent == "image" != wanted.reading.extent:
+    if not context.known and extent == "image" and wanted.reading.extent not in ("image", "region"):
         notes.append("No small level is made yet: all of the image must be read first.")
     stored = stored_of(source, model, options)
     box = None
     if isinstance(model, SweptModel):
         box = _box_seen(source, model, options)
-    settings = _settings(source, options, stored, tried, context, box)
-    counts = kept_counts(source.image, model, {**settings, "context": context.name}, notes)
+    description = describe(model, content, _settings(source, model, options, tried, context, box))
+    counts = kept_counts(source.image, model, description, notes)
     if counts.borrowed is not None:
-        settings |= {"settled": counts.borrowed}
-    key = run_key(source.image, model, {**settings, "context": context.name})
-    store = store_path(folder_name(source.image, model, settings), options, stored)
-    extent = options.reading.extent
+        description |= {"settled": counts.borrowed}
+    key = run_key(source.image, description)
+    store = store_path(folder_name(key, stored.maps, stored.pyramid), options, stored)
     settled, reach = counts.folder, None
     if isinstance(model, SweptModel):
         settled = settled or store / STAGED / SETTLED
@@ -125,6 +136,8 @@ def make_plan(image: Image, model: RestorationModel, **keywords: Unpack[PlanOpti
             notes.append(network_bytes(choice.staged, model, choice.layout.tile).note())
     return Plan(
         key=key,
+        names=_names(source, model, wanted, stored),
+        read={"mask": mask, "exclude": context.excluded, "context": context.given},
         image=source.image,
         model=model,
         bands=source.bands,
@@ -197,17 +210,25 @@ def _checked(
     )
 
 
-def _masked(source: Source, options: RestoreOptions) -> Source:
-    """Return `source` with its targets clipped to the mask."""
+def _seen_alike(options: RestoreOptions, source: Source) -> RestoreOptions:
+    """Return `options` with the extent of the image where the target is all of it."""
+    whole = (Region(0, 0, source.image.height, source.image.width),)
+    if options.reading.extent != "region" or source.targets != whole:
+        return options
+    return replace(options, reading=replace(options.reading, extent="image"))
+
+
+def _masked(source: Source, options: RestoreOptions) -> tuple[Source, str | None]:
+    """Return `source` with its targets clipped to the mask, and the mask's digest."""
     target = options.target
     if target.mask is None:
-        return source
-    bounds = open_mask(target.mask, source.image, target.feather).bounds
-    clipped = [box.intersect(bounds) for box in source.targets]
+        return source, None
+    mask = open_mask(target.mask, source.image, target.feather)
+    clipped = [box.intersect(mask.bounds) for box in source.targets]
     targets = tuple(box for box in clipped if not box.is_empty)
     if not targets:
         raise BadRegion("The mask does not touch the region.", "Check where the mask lies.")
-    return replace(source, targets=targets)
+    return replace(source, targets=targets), mask.digest
 
 
 @dataclass(frozen=True)
@@ -249,38 +270,48 @@ def _tried(
 
 def _settings(
     source: Source,
+    model: RestorationModel,
     options: RestoreOptions,
-    stored: Stored,
     tried: _Tried,
     context: ContextUse,
     box: Region | None,
 ) -> dict[str, Any]:
-    """Return all settings that may change a pixel; see `run_key`. `box` is what a swept model sees."""
+    """Return all settings that change a pixel, as they are meant; `box` is what a swept model sees.
+
+    What is set to what it would be anyway, or has no effect on this image, is as if it was not set.
+    """
     image, reading, computing = source.image, options.reading, options.computing
-    extent: Any = reading.extent
-    if extent == "region":
-        extent = ["region", list(context.region or ())]
+    others = other_bands(image, source.bands)
+    # Infinity stands for the percentile that the context says.
+    measured = resolve_radiometry(
+        image, percentile=lambda _: inf, black=reading.black, white=reading.white
+    )
     settings: dict[str, Any] = {
-        "format": FORMAT,
-        "bands": source.bands,
-        "other_bands": source.other_bands,
-        "black": reading.black,
-        "white": reading.white,
-        "sensor": image.sensor,
-        # Equal pixels in files of other names, and bands of other kinds.
-        "zero": image.zero_of_names,
-        "data_bands": image.data_bands,
+        "bands": [source.bands, image.data_bands],
+        "range": [measured.black.tolist(), measured.white],
+        "colour": None if measured.colour is None else measured.colour.bands,
+        "others": source.other_bands if others else None,
         "exclude": context.excluded,
-        "extent": extent,
+        "context": context.name,
         "halo": tried.halo,
-        "maps": stored.maps,
-        "pyramid": stored.pyramid,
+        "precision": computing.precision,
     }
-    if computing.precision != "float32":
-        settings["precision"] = computing.precision
+    if others and source.other_bands == "correct":
+        settings["wavelengths"] = image.wavelengths
+    if model.card.placed or box is not None:
+        # Positions are counted from the corner of what is seen.
+        seen = "image" if reading.extent != "region" else list(bounding_box(source.targets))
+        settings["seen"] = [seen, reading.extent]
     if box is not None:
         settings |= {"grid": list(box), "residual_dtype": computing.kept_dtype}
     return settings
+
+
+def _names(source: Source, model: RestorationModel, wanted: RestoreOptions, stored: Stored) -> str:
+    """Return the key of what the user names for the same pixels; see `names_key`."""
+    computing = wanted.computing
+    settings = [asdict(wanted.reading), computing.precision, computing.residual_dtype]
+    return names_key(source.image, model, [*settings, stored.maps, stored.pyramid])
 
 
 def _box_seen(source: Source, model: SweptModel, options: RestoreOptions) -> Region:

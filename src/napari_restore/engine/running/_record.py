@@ -12,6 +12,7 @@ from napari_restore.engine.memory._budget import PeakMemory
 from napari_restore.engine.planning._plan import Plan
 from napari_restore.engine.results._quality import QUALITY
 from napari_restore.images import Image, Radiometry
+from napari_restore.models import identity_of
 
 
 @dataclass
@@ -99,7 +100,7 @@ def make_record(
         "output": None,
         "model": {
             "id": card.id,
-            "weights_sha256": card.weights_sha256,
+            **identity_of(plan.model),
             "parameters": dict(card.values),
             "bands": [b + 1 for b in plan.bands],
             "other_bands": plan.reading.other_bands,

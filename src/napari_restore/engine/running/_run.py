@@ -45,10 +45,10 @@ from napari_restore.engine.statistics._context import (
     on_threads,
 )
 from napari_restore.engine.statistics._prepared import Prepared, prepare
-from napari_restore.engine.storage._store import ResultStore
+from napari_restore.engine.storage._store import ResultStore, SetAside
 from napari_restore.engine.storage._store_lock import StoreBusy, writer_of
 from napari_restore.engine.sweeps._settled import all_settled
-from napari_restore.errors import Cancelled, SourceChanged, option
+from napari_restore.errors import Cancelled, SourceChanged
 from napari_restore.images import Image, Radiometry, chunk_cache, trim_cache
 from napari_restore.models import Context, SweptModel
 
@@ -111,12 +111,14 @@ class Run:
             PeakMemory(limit=limit, release=release_freed_memory) as memory,
         ):
             try:
-                self.check_source()
+                self.check_source("since it was opened")
                 work = self._begin()
                 self._restore(work)
                 self._complete_levels()
                 self.check_source()
                 status = "cancelled" if self.stop.is_set() else "done"
+                if status == "done" and self.store is not None:
+                    self.store.finish()
             except Cancelled:
                 status = "cancelled"
             finally:
@@ -150,6 +152,8 @@ class Run:
         trim_results()
         if self.store.rebuilt:
             self.emit(Note("The unfinished result was damaged; all tiles are restored again."))
+        if self.store.set_aside is not None:
+            self.emit(Note(_about(self.store.set_aside)))
         return work
 
     def open(self) -> TileWork:
@@ -183,6 +187,7 @@ class Run:
                 return ResultStore.open(
                     plan.store,
                     key=plan.key,
+                    names=plan.names,
                     fingerprint=image.fingerprint,
                     shape=(image.height, image.width, image.bands),
                     dtype=image.dtype,
@@ -202,7 +207,7 @@ class Run:
                     break
             self._totals.waited += time.perf_counter() - began
 
-    def check_source(self) -> None:
+    def check_source(self, when: str = "while it was being restored") -> None:
         """Raise `SourceChanged` if the file is no longer the one that was planned."""
         for image in self.plan.image.frames:
             if image.path is None or not image.reader.files():
@@ -213,8 +218,8 @@ class Run:
                 now = ""
             if now != image.fingerprint:
                 raise SourceChanged(
-                    f"{image.name} changed while it was being restored.",
-                    f"Run again with {option('fresh', True)} when it is whole.",
+                    f"{image.name} has changed {when}.",
+                    "Open it again when it is whole.",
                 )
 
     @contextmanager
@@ -432,6 +437,14 @@ def trim_results() -> None:
     if time.monotonic() - _trimmed >= TRIM_SECONDS:
         _trimmed = time.monotonic()
         trim_cache(KEPT_RESULTS, ("results",))
+
+
+def _about(aside: SetAside) -> str:
+    """Return the note on an unfinished run that this one does not go on from."""
+    what = "The image has" if aside.of_image else "The model, its code or what it is given has"
+    return (
+        f"{what} changed since an unfinished run: its tiles are not used, and stay in {aside.path}."
+    )
 
 
 def _middle(region: Region) -> tuple[float, float]:

@@ -15,6 +15,7 @@ from napari_restore.engine.planning._probe import example_input, example_statist
 from napari_restore.engine.running._local_run import LocalRun
 from napari_restore.engine.running._new_thread import on_new_thread
 from napari_restore.engine.running._run import Emit, Run, trim_results
+from napari_restore.engine.storage._store import free_path
 from napari_restore.engine.sweeps._run import SweptRun
 from napari_restore.models import SweptModel
 
@@ -29,6 +30,14 @@ def run_of(
     """Return the run for the scope of the plan's model; see `Run`."""
     kind = LocalRun if plan.staged is None else SweptRun
     return kind(plan, emit, stop, keep, wait)
+
+
+def begun_anew(plan: Plan) -> Plan:
+    """Return `plan` without finished tiles: in an empty folder, another one where its own is in use."""
+    store, settled = free_path(plan.store), plan.settled
+    if settled is not None and settled.is_relative_to(plan.store):
+        settled = store / settled.relative_to(plan.store)
+    return replace(plan, store=store, settled=settled)
 
 
 def settled(plan: Plan, emit: Emit, stop: threading.Event | None = None) -> Plan:

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,8 @@ from napari_restore.engine.storage._store_files import (
     read_header,
 )
 from napari_restore.engine.storage._store_lock import lock_exclusive, lock_shared, writer_of
-from napari_restore.errors import ResourceError, SourceChanged, option
-from napari_restore.images import check_private, is_used, mark_entry
+from napari_restore.errors import ResourceError, option
+from napari_restore.images import check_private, is_used, is_whole, mark_entry
 
 
 class ResultStore:
@@ -61,6 +62,8 @@ class ResultStore:
         """An entry for each finished tile: its ``region`` and the `entry` passed to `write`."""
         self.rebuilt = False
         """Whether finished tiles were dropped because the store was damaged."""
+        self.set_aside: SetAside | None = None
+        """The unfinished store of the same names, of which nothing could be taken."""
         try:
             self._read_all()
         except BaseException:
@@ -89,23 +92,24 @@ class ResultStore:
         path: Path,
         *,
         key: str,
+        names: str = "",
         fingerprint: str = "",
         shape: tuple[int, int, int],
         dtype: npt.DTypeLike,
         levels: tuple[tuple[int, int], ...] = (),
         maps: dict[str, int] | None = None,
-        fresh: bool = False,
     ) -> ResultStore:
         """Return the store at `path` for writing.
 
-        It is created if missing, rebuilt if corrupt or of another key. Raises `SourceChanged` when
-        it was made from a source with another `fingerprint` (and not `fresh`), `ResourceError`
-        while another run writes to it. `levels` are the sizes of further pyramid levels to keep
-        current, `maps` the names and band counts of side maps.
+        It is created if missing, rebuilt if corrupt or of another key. Raises `ResourceError` while
+        another run writes to it. Where it is created, an unfinished one beside it that has the same
+        `names` and another `key` is `set_aside`. `levels` are the sizes of further pyramid levels to
+        keep current, `maps` the names and band counts of side maps.
         """
         header = {
             "format": FORMAT,
             "key": key,
+            "names": names,
             "fingerprint": fingerprint,
             "shape": list(shape),
             "dtype": np.dtype(dtype).str,
@@ -114,30 +118,24 @@ class ResultStore:
         }
         if path.exists():
             check_private(path)
-        if not fresh:
-            existing = cls._reopen(path, header)
-            if existing is not None:
-                return existing
-        has_tiles = not fresh and (path / JOURNAL).exists()
-        damaged = has_tiles and read_header(path) in (None, header)
+        existing = cls._reopen(path, header)
+        if existing is not None:
+            return existing
+        damaged = (path / JOURNAL).exists()
         discard(path)
         with disk_full_named(path):
             store = cls._create(path, header)
             store.rebuilt = damaged
+            store.set_aside = _unfinished_beside(path, header)
             return store
 
     @classmethod
     def _reopen(cls, path: Path, header: dict[str, Any]) -> ResultStore | None:
         existing = read_header(path)
-        if existing is None:
+        if existing is None or existing != {**header, "names": existing["names"]}:
             return None
-        if existing.get("fingerprint") != header["fingerprint"]:
-            raise SourceChanged(
-                "The image has changed since its unfinished run.",
-                f"Use {option('fresh', True)} to discard what that run finished.",
-            )
-        if existing != header:
-            return None
+        # The journal's checksums are of the header as it is.
+        header = existing
         try:
             arrays = open_arrays(path, header, "r+")
         except Exception:
@@ -147,9 +145,11 @@ class ResultStore:
             if (arrays[name].shape, arrays[name].dtype) != ((count, *size), np.dtype(dtype)):
                 return None
         try:
-            return cls(path, arrays, header, writes=True)
+            store = cls(path, arrays, header, writes=True)
         except DamagedJournal:
             return None
+        mark_entry(path, {"key": header["key"]}, complete=False)
+        return store
 
     @classmethod
     def _create(cls, path: Path, header: dict[str, Any]) -> ResultStore:
@@ -287,6 +287,10 @@ class ResultStore:
         with disk_full_named(self.path):
             self._write_levels(core, levels)
 
+    def finish(self) -> None:
+        """Note that the run is complete, which writes to it."""
+        mark_entry(self.path, {"key": self.header["key"]})
+
     def moved(self, path: Path) -> None:
         """Continue reading at `path`, the folder's new name."""
         self._arrays = open_arrays(path, self.header)
@@ -360,6 +364,36 @@ class ResultStore:
                 y, x = row * rows, column * columns
                 cells = self._cells(Region(y, x, min(y + rows, height), min(x + columns, width)))
                 self._done[cells] = False
+
+
+@dataclass(frozen=True)
+class SetAside:
+    """An unfinished store of a run of the same names, whose image, model or settings have changed."""
+
+    path: Path
+    of_image: bool
+    """Whether it was the image that has changed."""
+
+
+def _unfinished_beside(path: Path, header: dict[str, Any]) -> SetAside | None:
+    for file in path.parent.glob(f"*{path.suffix}/{HEADER}"):
+        other, found = file.parent, read_header(file.parent)
+        if found is None or found["key"] == header["key"] or found["names"] != header["names"]:
+            continue
+        about = {"key": found["key"]}
+        if (other / JOURNAL).exists() and not is_whole(other, about) and not is_used(other):
+            return SetAside(other, found["fingerprint"] != header["fingerprint"])
+    return None
+
+
+def free_path(path: Path) -> Path:
+    """Return `path` without a store, or a path beside it where somebody uses that store."""
+    number, free = 1, path
+    while writer_of(free) is not None or is_used(free):
+        number += 1
+        free = path.with_name(f"{path.stem}-{number}{path.suffix}")
+    discard(free)
+    return free
 
 
 def discard(path: Path) -> None:

@@ -15,8 +15,8 @@ from napari_restore.engine.storage._journal import JOURNAL
 from napari_restore.engine.storage._store_lock import WRITER
 from napari_restore.errors import disk_full_as, option
 
-FORMAT = 3
-"""Increased when the layout on disk changes; part of every run's key."""
+FORMAT = 4
+"""Increased when the layout on disk changes."""
 HEADER = "header.json"
 """File of a store that describes its arrays."""
 CHUNK = 512
@@ -38,6 +38,8 @@ class Header(TypedDict):
 
     format: int
     key: str
+    names: str
+    """Digest of what the user has named, whatever it contains."""
     fingerprint: str
     shape: Annotated[list[int], Len(3, 3)]
     """[height, width, bands]."""

@@ -24,26 +24,25 @@ SETTLED = "settled"
 """Folder beside the maps of a run whose statistics are kept for it alone."""
 UNFINISHED = "unfinished"
 """File beside the maps of a run that has not ended: the next one goes on from them."""
-_STORING = ("maps", "pyramid", "halo", "format")
-"""Settings of a run that change nothing of what is settled."""
 
 
-def settled_folder(image: Image, model: SweptModel, settings: Mapping[str, Any]) -> Path:
-    """Return the folder of what the sweeps of `model` settle for `image` under these settings."""
-    return _root() / run_key(image, model, _relevant(settings))
+def settled_folder(image: Image, description: Mapping[str, Any]) -> Path:
+    """Return the folder of what sweeps settle for `image` under this description of a run."""
+    return _root() / run_key(image, _relevant(description))
 
 
-def lent_folder(image: Image, model: SweptModel, settings: Mapping[str, Any]) -> Path:
+def lent_folder(image: Image, description: Mapping[str, Any]) -> Path:
     """Return the folder that names the image whose statistics others of its size take."""
-    return _root() / size_key(image, model, _relevant(settings))
+    return _root() / size_key(image, _relevant(description))
 
 
 def _root() -> Path:
     return cache_dir() / "settled"
 
 
-def _relevant(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in settings.items() if name not in _STORING}
+def _relevant(description: Mapping[str, Any]) -> dict[str, Any]:
+    # A halo changes nothing of what is settled.
+    return {name: value for name, value in description.items() if name != "halo"}
 
 
 @dataclass(frozen=True)
@@ -95,15 +94,15 @@ class KeptCounts:
 
 
 def kept_counts(
-    image: Image, model: RestorationModel, settings: Mapping[str, Any], notes: list[str]
+    image: Image, model: RestorationModel, description: Mapping[str, Any], notes: list[str]
 ) -> KeptCounts:
     """Return where counts are kept, for the choice of the model; notes what is borrowed."""
     if not isinstance(model, SweptModel) or model.keeps == "nothing":
         return KeptCounts()
-    own = settled_folder(image, model, settings)
+    own = settled_folder(image, description)
     if model.keeps == "image":
         return KeptCounts(own)
-    lends = lent_folder(image, model, settings)
+    lends = lent_folder(image, description)
     lender = lender_of(lends, model)
     if lender is None or lender.fingerprint == image.frames_fingerprint:
         return KeptCounts(own, lends)

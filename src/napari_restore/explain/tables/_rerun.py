@@ -14,7 +14,7 @@ from napari_restore.errors import InputError
 from napari_restore.explain.tables._places import Place
 from napari_restore.explain.tables._rows import COLUMNS, Group, Row, name_of
 from napari_restore.images import Image
-from napari_restore.models import Labelled
+from napari_restore.models import Labelled, identity_of
 from napari_restore.records import strict_json
 
 CLOSE = 1e-3
@@ -72,8 +72,7 @@ def table_task_of(
     return {
         "images": images,
         "models": [
-            {"label": label, "spec": model.spec, "weights_sha256": model.card.weights_sha256}
-            for label, model in models
+            {"label": label, "spec": model.spec, **identity_of(model)} for label, model in models
         ],
     }
 

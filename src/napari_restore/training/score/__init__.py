@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from napari_restore.training.score._case_task import CaseItem, ScoringTask, score_item
+from napari_restore.training.score._case_task import CaseItem, MethodTask, ScoringTask, score_item
 from napari_restore.training.score._cases import Case
 from napari_restore.training.score._evaluate import CaseAnswer
 from napari_restore.training.score._outputs import ALL
@@ -16,6 +16,7 @@ __all__ = [
     "Case",
     "CaseAnswer",
     "CaseItem",
+    "MethodTask",
     "Pair",
     "Pairs",
     "ScoringTask",

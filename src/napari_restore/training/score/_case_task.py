@@ -15,7 +15,7 @@ from napari_restore._options import EvaluationSettings
 from napari_restore.engine import Plan, Result, make_plan, run_of
 from napari_restore.errors import BadParameter
 from napari_restore.metrics import metric_of
-from napari_restore.models import RestorationModel
+from napari_restore.models import RestorationModel, identity_of
 from napari_restore.training.score._cases import Case, SceneCase
 from napari_restore.training.score._classical import CLASSICAL
 from napari_restore.training.score._evaluate import CaseAnswer, Scoring, score_case
@@ -31,7 +31,8 @@ class MethodTask(NamedTuple):
     label: str
     kind: Kind
     spec: dict[str, Any]
-    weights_sha256: str | None
+    identity: dict[str, str | None]
+    """As `identity_of` of its model."""
     has_filter: bool
 
 
@@ -53,7 +54,7 @@ class ScoringTask:
                 method.label,
                 method.kind,
                 dict(method.model.spec),
-                method.model.card.weights_sha256,
+                identity_of(method.model),
                 method.filter is not None,
             )
             for method in methods
@@ -96,13 +97,13 @@ def keeping(settings: EvaluationSettings) -> Callable[[Case], None]:
 def score_item(
     task: ScoringTask,
     item: CaseItem,
-    load: Callable[[Mapping[str, Any], str | None], RestorationModel],
+    load: Callable[[MethodTask], RestorationModel],
     options: Mapping[str, Any],
     stop: threading.Event,
 ) -> CaseAnswer:
     """Score a case in this process; return its outcome, and what the journal lacks.
 
-    `load` is given spec and digest of a model, `options` are those of `make_plan`. Raises
+    `load` loads the model of a method, `options` are those of `make_plan`. Raises
     `Cancelled` after `stop` is set, and `DiskFull`.
     """
     settings = task.settings
@@ -130,10 +131,10 @@ def score_item(
 def _method(
     told: MethodTask,
     settings: EvaluationSettings,
-    load: Callable[[Mapping[str, Any], str | None], RestorationModel],
+    load: Callable[[MethodTask], RestorationModel],
 ) -> Method:
     function = CLASSICAL[settings.degradation][told.label] if told.has_filter else None
-    return Method(told.label, told.kind, load(told.spec, told.weights_sha256), function)
+    return Method(told.label, told.kind, load(told), function)
 
 
 @contextmanager

@@ -200,7 +200,7 @@ class _CaseEvaluation:
         if clear.block_bytes > planned.memory:
             raise block_too_large(clear, planned.memory, clear.block_bytes)
         own = () if method.filter is None else (method.label,)
-        key = _digest(planned.key, clear.fingerprint, VERSION, *own)
+        key = _digest(planned.output_key, clear.fingerprint, VERSION, *own)
         names = {
             "key": key,
             "image": self._case.name,

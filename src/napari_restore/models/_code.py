@@ -1,0 +1,204 @@
+"""The Python files that a model's file runs: itself, and those beside it that it imports."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import sys
+import sysconfig
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import lru_cache
+from importlib import invalidate_caches
+from importlib.util import cache_from_source
+from pathlib import Path
+
+_NOT_SCANNED = frozenset({"napari_restore", "torch", "numpy"})
+"""Packages that may lie in a folder of their own, too, and whose version tells what they do."""
+_STARTED = time.time()
+_loaded: dict[Path, str] = {}
+"""Digest of the files that this process has imported for a model."""
+
+
+def code_files(path: Path) -> dict[Path, str]:
+    """Return the Python file `path` and all that it imports and is not installed, with their names.
+
+    Names are relative to the folder that an import starts from, so that they stay when all are
+    moved; that of `path` is empty. The files are parsed and not run. In a file that computes the
+    names of its imports, all files of its folder count.
+    """
+    path = path.resolve()
+    found, left = {path: ""}, [path]
+    while left:
+        for name, file in _imports(left.pop()):
+            if file not in found:
+                found[file] = name
+                left.append(file)
+    return found
+
+
+def code_digest(path: Path) -> str:
+    """Return a digest of what `code_files` say, without comments, blank lines and docstrings."""
+    parts = sorted(f"{name}:{file_digest(file)}" for file, name in code_files(path).items())
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def forget_changed(path: Path) -> None:
+    """Let what `path` imports be imported anew where a file has changed since that was done.
+
+    Also where a file of another folder was imported by that name. Otherwise the code that runs would
+    not be that of the files.
+    """
+    names = code_files(path)
+    files = {file: file_digest(file) for file in names}
+    changed = {file for file in files if _has_changed(file, files[file])}
+    own = {
+        name.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+        for name in names.values()
+    }
+    for name, module in list(sys.modules.items()):
+        file = _file_of(module)
+        if file is None or name == "__main__":
+            continue
+        is_other = name in own and file not in files and not is_installed(str(file))
+        if is_other or (changed and file in files):
+            del sys.modules[name]
+    for file in changed:
+        # It is told by whole seconds and its size whether it fits the file.
+        with suppress(OSError, NotImplementedError):
+            Path(cache_from_source(file)).unlink(missing_ok=True)
+    invalidate_caches()
+    _loaded.update(files)
+
+
+def file_digest(file: Path) -> str:
+    """Return a digest of the code in a Python file, without comments, blank lines and docstrings."""
+    try:
+        status = file.stat()
+        return _file_digest(file, status.st_mtime_ns, status.st_size)
+    except OSError:
+        return ""
+
+
+def is_installed(file: str | None) -> bool:
+    """Return whether a file of Python belongs to an installed package, or to Python."""
+    if not file:
+        return False
+    path = Path(file).resolve()
+    return not {"site-packages", "dist-packages"}.isdisjoint(path.parts) or any(
+        path.is_relative_to(folder) for folder in _python_folders()
+    )
+
+
+def _has_changed(file: Path, digest: str) -> bool:
+    """Return whether `file` differs from what this process has imported."""
+    if file in _loaded:
+        return _loaded[file] != digest
+    # If it was imported by somebody else, it is unchanged if it is older than this process.
+    return file.stat().st_mtime > _STARTED
+
+
+def _file_of(module: object) -> Path | None:
+    name = getattr(module, "__file__", None)
+    return Path(name).resolve() if isinstance(name, str) else None
+
+
+@lru_cache(maxsize=1024)
+def _file_digest(file: Path, _time: int, _size: int) -> str:
+    content = file.read_bytes()
+    try:
+        tree = ast.parse(content)
+        for node in ast.walk(tree):
+            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+                node.body = _without_docstring(node.body)
+        content = ast.unparse(tree).encode()
+    except (SyntaxError, ValueError, RecursionError):
+        pass
+    return hashlib.sha256(content).hexdigest()
+
+
+def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
+    first = body[0] if body else None
+    if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+        return body[1:] or [ast.Pass()]
+    return body
+
+
+def _imports(file: Path) -> Iterator[tuple[str, Path]]:
+    """Yield the files that `file` imports and that are not installed, by name."""
+    status = file.stat()
+    names, computes = _imported_names(file, status.st_mtime_ns, status.st_size)
+    for level, name, members in names:
+        if level:
+            # The package itself is imported first.
+            names_of_package = ("__init__", *members)
+            yield from _files_of(file.parents[level - 1], name, names_of_package)
+            continue
+        for folder in _roots(file):
+            if found := list(_files_of(folder, name, members)):
+                yield from found
+                break
+    if computes:
+        for other in sorted(file.parent.glob("*.py")):
+            yield other.name, other.resolve()
+
+
+@lru_cache(maxsize=1024)
+def _imported_names(
+    file: Path, _time: int, _size: int
+) -> tuple[list[tuple[int, str, tuple[str, ...]]], bool]:
+    """Return dots, module and members of every import, and whether some names are computed."""
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError, RecursionError):
+        return [], False
+    names: list[tuple[int, str, tuple[str, ...]]] = []
+    computes = False
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names += [(0, each.name, ()) for each in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names.append((node.level, node.module or "", tuple(each.name for each in node.names)))
+        elif isinstance(node, ast.Call) and _name_of(node.func) in ("import_module", "__import__"):
+            named = node.args[0] if node.args else None
+            if isinstance(named, ast.Constant) and isinstance(named.value, str):
+                names.append((0, named.value.lstrip("."), ()))
+            else:
+                computes = True
+    return names, computes
+
+
+def _name_of(function: ast.expr) -> str:
+    return str(getattr(function, "attr", getattr(function, "id", "")))
+
+
+def _roots(file: Path) -> list[Path]:
+    """Return the folders where an import of `file` may find what is not installed."""
+    others = [Path(name or ".").resolve() for name in sys.path]
+    return [
+        file.parent,
+        *(each for each in others if each.is_dir() and not is_installed(str(each))),
+    ]
+
+
+def _files_of(folder: Path, name: str, members: tuple[str, ...]) -> Iterator[tuple[str, Path]]:
+    """Yield the files that importing `members` of the module `name` in `folder` runs."""
+    parts = name.split(".") if name else []
+    if parts and parts[0] in _NOT_SCANNED:
+        return
+    at = folder
+    for part in parts:
+        at = at / part
+        for file in (at.with_name(f"{part}.py"), at / "__init__.py"):
+            if file.is_file():
+                yield file.relative_to(folder).as_posix(), file.resolve()
+    for member in members:
+        for file in (at / f"{member}.py", at / member / "__init__.py"):
+            if file.is_file():
+                yield file.relative_to(folder).as_posix(), file.resolve()
+
+
+@lru_cache(maxsize=1)
+def _python_folders() -> tuple[Path, ...]:
+    return tuple({Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib")})
