@@ -48,7 +48,7 @@ from napari_restore.engine.statistics._prepared import Prepared, prepare
 from napari_restore.engine.storage._store import ResultStore
 from napari_restore.engine.storage._store_lock import StoreBusy, writer_of
 from napari_restore.engine.sweeps._settled import all_settled
-from napari_restore.errors import Cancelled, SourceChanged, option
+from napari_restore.errors import Cancelled, SourceChanged, TilesDiffer, option
 from napari_restore.images import Image, Radiometry, chunk_cache, trim_cache
 from napari_restore.models import Context, SweptModel
 
@@ -119,6 +119,10 @@ class Run:
                 status = "cancelled" if self.stop.is_set() else "done"
             except Cancelled:
                 status = "cancelled"
+            except TilesDiffer:
+                if self.store is not None:
+                    self.store.forget()
+                raise
             finally:
                 if self.store is not None:
                     self.store.close()

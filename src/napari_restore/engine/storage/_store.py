@@ -287,6 +287,14 @@ class ResultStore:
         with disk_full_named(self.path):
             self._write_levels(core, levels)
 
+    def forget(self) -> None:
+        """Mark all tiles as unfinished."""
+        for name, _ in self.parts():
+            self.remove_part(name)
+        self._journal.clear()
+        self.journal.clear()
+        self._done[:] = False
+
     def moved(self, path: Path) -> None:
         """Continue reading at `path`, the folder's new name."""
         self._arrays = open_arrays(path, self.header)
