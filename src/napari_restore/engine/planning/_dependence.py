@@ -21,7 +21,7 @@ from napari_restore.models import RestorationModel
 
 SECONDS = 8.0
 """Seconds of computing after which a network counts as one of the whole image …"""
-PASSES = 80
+PASSES = 100
 """… or as many passes over a small image, where these take longer."""
 _LENGTHS = (192, 384, 768)
 """Lengths in pixels of the images tried, until one is longer than what a pixel depends on …"""
@@ -133,7 +133,7 @@ class _Trial:
         began = time.thread_time()
         y = self(x)
         seconds = time.thread_time() - began
-        if seconds > SECONDS / PASSES:
+        if seconds > 1:
             torch.set_num_threads(cores())
         self.limit = max(SECONDS, PASSES * seconds)
         if self.differs(self(x), y).any():
@@ -157,7 +157,8 @@ class _Trial:
         if size * pixels > self.memory:
             raise _NoRoom(f"more than {format_size(self.memory)}")
         began, count = time.thread_time(), TensorCount()
-        if began - self.began + seconds * pixels > self.limit:
+        limit = self.limit if x.dtype == torch.float32 else self.limit / 2
+        if began - self.began + seconds * pixels > limit:
             raise _NoRoom(f"more than {self.limit:.0f} s")
         assert model is not None
         with torch.inference_mode(), count.mode():
@@ -226,21 +227,20 @@ class _Trial:
             y = self(x)
             length = x.shape[axis]
             edge = -(-(length // 4) // step) * step
-            for values in _others(x):
-                for first in (True, False):
-                    low, high = (0, edge) if first else ((length - edge) // step * step, length)
-                    changed = x.clone()
-                    changed.narrow(axis, low, high - low).copy_(
-                        values.narrow(axis, low, high - low)
-                    )
-                    moved, most = self(changed), 4 * (length - (high - low)) // 5
-                    found = _furthest(moved != y, axis, low, high)
-                    if found > most:
-                        # Running sums and Fourier transforms carry rounding far.
-                        found = _furthest(self.differs(moved, y), axis, low, high)
-                    if found > most:
-                        return None
-                    worst = max(worst, found)
+            ends = (0, edge), ((length - edge) // step * step, length)
+            # All values have been tried before there is a step.
+            others = zip(_others(x), (*ends, *ends) if step == 1 else ends, strict=False)
+            for values, (low, high) in others:
+                changed = x.clone()
+                changed.narrow(axis, low, high - low).copy_(values.narrow(axis, low, high - low))
+                moved, most = self(changed), 4 * (length - (high - low)) // 5
+                found = _furthest(moved != y, axis, low, high)
+                if found > most:
+                    # Running sums and Fourier transforms carry rounding far.
+                    found = _furthest(self.differs(moved, y), axis, low, high)
+                if found > most:
+                    return None
+                worst = max(worst, found)
         return worst
 
     def _on_grid(self, reach: int) -> Dependence:
@@ -262,43 +262,56 @@ class _Trial:
 
     def _smallest(self, reach: int, period: int, odd: bool) -> int | None:
         """Return the least divisor of `period` on which tiles agree; None if there is none."""
-        if not self._agrees(reach, period, period, odd):
+        if self._cut_reach(reach, period, period, odd) > reach + period:
             return None
         # A difference that is not rounding may still be as small.
-        for confirmed in (False, True):
+        for confirming in (False, True):
             step = period
             for prime in (2, 2, 2, 2, 2, 2, 3, 3, 5, 7):
                 less = step // prime
-                if step % (prime * self.multiple) == 0 and self._agrees(reach, period, less, odd):
-                    if confirmed and not self._confirmed(reach, period, less, odd):
-                        continue
+                if step % (prime * self.multiple) or not self._begins(reach, period, less, odd):
+                    continue
+                if not confirming or self._confirmed(reach, less, odd):
                     step = less
-            if self._confirmed(reach, period, step, odd):
+            if self._confirmed(reach, step, odd):
                 return step
         return None
 
-    def _agrees(self, reach: int, most: int, step: int, odd: bool) -> bool:
+    def _begins(self, reach: int, most: int, step: int, odd: bool) -> bool:
         """Return whether what begins `step` pixels later is the same beyond the reach."""
-        return self._cut_reach(reach, most, step, odd) <= reach + step
+        return self._cut_reach(reach, most, step, odd, ends=False) <= reach + step
 
-    def _confirmed(self, reach: int, most: int, step: int, odd: bool) -> bool:
-        if self.exact is None:
-            return True
-        return self._cut_reach(reach, most, step, odd, torch.float64) <= reach + step
+    def _confirmed(self, reach: int, step: int, odd: bool) -> bool:
+        """Return whether no more than rounding is left in float64, where that can be computed."""
+        try:
+            if self.exact is not None:
+                kind = torch.float64
+                return self._cut_reach(reach, step, step, odd, kind=kind) <= reach + step
+        except _NoRoom:
+            pass
+        return True
 
     def _cut_reach(
-        self, reach: int, most: int, step: int, odd: bool, kind: torch.dtype = torch.float32
+        self,
+        reach: int,
+        most: int,
+        step: int,
+        odd: bool,
+        *,
+        ends: bool = True,
+        kind: torch.dtype = torch.float32,
     ) -> int:
         """Return how far from an end pixels change that is cut off at a multiple of `step`.
 
-        The images are long enough for steps of up to `most`.
+        The images are long enough for steps of up to `most`. Without `ends`, only first rows and
+        columns are cut off, not the last ones.
         """
         worst = 0
         for axis in (2, 3):
             x, y = self._whole_bar(axis, reach + 2 * most + _FEWEST, most, odd, kind)
             length = x.shape[axis]
             left = (length - 1) // step * step
-            for low, high in ((step, length), (0, left)):
+            for low, high in ((step, length), (0, left)) if ends else ((step, length),):
                 part = self(x.narrow(axis, low, high - low))
                 differs = self.differs(part, y.narrow(axis, low, high - low))
                 cut = (-1, 0) if low else (left, left + 1)
@@ -325,11 +338,10 @@ class _Trial:
 
 
 def _others(x: Tensor) -> Iterator[Tensor]:
-    """Yield images like `x` whose extremes, means, quantiles and counts are others."""
+    """Yield four images like `x` whose extremes, means, quantiles and counts are others."""
     generator = torch.Generator().manual_seed(1)
-    yield (torch.rand(x.shape, generator=generator) < 0.5).to(x)
-    yield torch.zeros_like(x)
-    yield torch.ones_like(x)
+    noise = (torch.rand(x.shape, generator=generator) < 0.5).to(x)
+    yield from (noise, noise, torch.zeros_like(x), torch.ones_like(x))
 
 
 def _furthest(touched: Tensor, axis: int, low: int, high: int) -> int:
