@@ -26,7 +26,7 @@ from napari_restore.engine.planning._layout import (
 from napari_restore.engine.planning._options import WHOLE, Computing, PlanOptions, RestoreOptions
 from napari_restore.engine.planning._plan import Plan, Prediction
 from napari_restore.engine.planning._prepare_cost import prepare_cost
-from napari_restore.engine.planning._probe import presumed, probe
+from napari_restore.engine.planning._probe import corrected, presumed, probe
 from napari_restore.engine.planning._source import Source, source_of
 from napari_restore.engine.planning._stored import Stored, disk_bytes, store_path, stored_of
 from napari_restore.engine.planning._tile_invariance import (
@@ -257,14 +257,20 @@ def _tried(
     why = "" if whole else probed.why_whole(image.height, image.width)
     if probed.note and not whole and not why:
         notes.append(probed.note)
-    invariance, halo = TileInvariance.FULL, probed.halo
+    invariance = TileInvariance.FULL
     if not is_level and not whole and not why:
-        invariance = tile_invariance(model, device, halo, computing.precision)
+        invariance = tile_invariance(model, device, probed.halo, computing.precision)
+        if invariance is TileInvariance.NONE and isinstance(model, WrappedModel):
+            probed = corrected(model, memory)
+            notes.append(probed.note)
+            invariance = tile_invariance(model, device, probed.halo, computing.precision)
+            why = probed.why_whole(image.height, image.width)
         if invariance is TileInvariance.NONE:
-            why = "its tiles differ from the whole image by more than rounding"
+            why = why or "its tiles differ from the whole image by more than rounding"
+    halo = probed.halo
     if why:
         whole, invariance = True, TileInvariance.FULL
-        notes.append(f"{card.id} is given the whole image in one pass: {why}.")
+        notes.append(f"{model.card.id} is given the whole image in one pass: {why}.")
     if whole:
         # What it does not see then is for drafts only.
         halo = 0 if options.reading.extent == "region" else one_tile(image, model)

@@ -14,7 +14,14 @@ from napari_restore.engine.memory._budget import default_memory, parse_size
 from napari_restore.engine.planning._dependence import dependence
 from napari_restore.engine.running._tile import is_out_of_memory
 from napari_restore.errors import BadModel, OutOfMemory
-from napari_restore.models import Context, RestorationModel, Statistics, context_of, placed_at
+from napari_restore.models import (
+    Context,
+    ModelCard,
+    RestorationModel,
+    Statistics,
+    context_of,
+    placed_at,
+)
 
 _LEAST_SIDE = 256
 """A dependence farther away than half of this may be missed if nothing lies between."""
@@ -79,6 +86,23 @@ def probe(model: RestorationModel, memory: Size | None = None) -> Probe:
     if model.measured:
         step, size_step = max(result.step, model.card.multiple_of), model.card.size_step
         model.card = replace(model.card, halo=result.halo, multiple_of=step, padded_to=size_step)
+    return result
+
+
+def corrected(model: RestorationModel, memory: int) -> Probe:
+    """Measure `model`, whose tiles differ from the whole with the halo and steps of its card."""
+    claimed = model.card
+    with torch.random.fork_rng(devices=[]):
+        result = _measured(model, memory)
+    note = (
+        f"The card of {claimed.id} says multiples of {claimed.multiple_of} pixels and a halo of "
+        f"{claimed.halo}; measured and used: {result.step} and {result.halo}."
+    )
+    result = replace(result, note="" if result.whole else note)
+    model.card = replace(
+        claimed, halo=result.halo, multiple_of=result.step, padded_to=claimed.size_step
+    )
+    _SEEN.setdefault(model, {})[result.halo, *weights_state(model)] = result
     return result
 
 
@@ -164,12 +188,16 @@ def _measured(model: RestorationModel, memory: int) -> Probe:
     side = -(-_TRIAL_SIDE // card.size_step) * card.size_step
     _check_output(model, example_input(model, side, side), {})
     found = dependence(model, memory)
-    note = f"{card.id} has no card: {card.bands} band{'s' if card.bands != 1 else ''}"
-    if found.whole:
-        note = ""
-    else:
-        note += f", multiples of {found.step} pixels and a halo of {found.halo} were measured."
+    note = "" if found.whole else _without_card(card, found.step, found.halo)
     return Probe(found.halo, note, found.step, found.whole, found.multiples_only)
+
+
+def _without_card(card: ModelCard, step: int, halo: int) -> str:
+    bands = f"{card.bands} band{'s' if card.bands != 1 else ''}"
+    return (
+        f"{card.id} has no card: {bands}, multiples of {step} pixels and a halo of {halo} "
+        "were measured."
+    )
 
 
 def _probe(model: RestorationModel) -> Probe:
@@ -202,6 +230,8 @@ def _probe(model: RestorationModel) -> Probe:
         far = f"its pixels depend on others more than {side // 4} pixels away"
         return Probe(card.halo, step=step, whole=far)
     needed = -(-measured // step) * step
+    if model.measured:
+        return Probe(needed, _without_card(card, step, needed), step)
     if needed > card.halo:
         return Probe(
             needed,
