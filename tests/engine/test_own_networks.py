@@ -9,10 +9,11 @@ from torch import nn
 
 import napari_restore as nr
 from napari_restore.engine import Region
-from napari_restore.engine.planning import _dependence, _planning
+from napari_restore.engine.planning import _dependence, _planning, _probe
 from napari_restore.engine.planning._dependence import dependence
 from napari_restore.engine.planning._probe import probe
 from napari_restore.engine.planning._tile_invariance import TileInvariance
+from napari_restore.engine.running import _agreement
 from napari_restore.errors import BadModel, BudgetTooSmall, TilesDiffer
 from napari_restore.models import load
 
@@ -242,36 +243,26 @@ def test_an_image_that_does_not_fit_in_one_pass_names_one_that_does():
 # -- checks during a run -----------------------------------------------------------------
 
 
-def test_a_halo_that_is_too_small_on_the_image_ends_the_run(restored, any_tiles, tmp_path):
-    model = nr.load_model(network(lambda: Chain(7)))
+def with_halo(model, halo):
+    """`model`, of which nothing but this halo is said to have been measured."""
     probe(model)
-    from napari_restore.engine.planning import _probe
+    _probe._SEEN[model] = dict.fromkeys(_probe._SEEN[model], _probe.Probe(halo))
+    return model
 
-    wrong = _probe.Probe(2)
-    _probe._SEEN[model] = dict.fromkeys(_probe._SEEN[model], wrong)
+
+def test_a_halo_that_is_too_small_on_the_image_ends_the_run(restored, any_tiles, tmp_path):
+    model = with_halo(nr.load_model(network(lambda: Chain(7))), 2)
     with pytest.raises(TilesDiffer, match="too small"):
         restored(scene(*SIZE), model, tile=128, scratch=tmp_path)
     assert not list(tmp_path.rglob("tiles.jsonl"))
 
 
-class LateFar(nn.Module):
-    """Sees far where the image is bright only, at its end."""
-
-    def __init__(self):
-        super().__init__()
-        self.near = conv(3, 3, 15)
-
-    def forward(self, x):
-        return torch.where(x > 1.5, self.near(x), x)
-
-
 def test_tiles_are_compared_during_the_run_too(restored, any_tiles, tmp_path, monkeypatch):
-    from napari_restore.engine.running import _agreement
-
     monkeypatch.setattr(_agreement, "ONE_OF", 1)
-    x = scene(520, 1030)
-    x[..., 100:400, 600:900] += 1
-    model = nr.load_model(network(LateFar))
+    model = with_halo(nr.load_model(network(lambda: conv(3, 3, 7, bias=False))), 2)
+    x = torch.zeros(1, 3, 520, 1030)
+    x[..., 100:380, :] = scene(280, 1030)
+    # The tile that is compared first is dark, and so is what lies around it.
     with pytest.raises(TilesDiffer):
         restored(x, model, tile=512, workers=1, scratch=tmp_path)
     assert not list(tmp_path.rglob("tiles.jsonl"))

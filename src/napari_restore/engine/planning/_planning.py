@@ -262,7 +262,7 @@ def _tried(
         invariance = tile_invariance(model, device, probed.halo, computing.precision)
         if invariance is TileInvariance.NONE and isinstance(model, WrappedModel):
             probed = corrected(model, memory)
-            notes.append(probed.note)
+            notes += filter(None, [probed.note])
             invariance = tile_invariance(model, device, probed.halo, computing.precision)
             why = probed.why_whole(image.height, image.width)
         if invariance is TileInvariance.NONE:
@@ -272,8 +272,8 @@ def _tried(
         whole, invariance = True, TileInvariance.FULL
         notes.append(f"{model.card.id} is given the whole image in one pass: {why}.")
     if whole:
-        # What it does not see then is for drafts only.
-        halo = 0 if options.reading.extent == "region" else one_tile(image, model)
+        # Drafts may see their own part only.
+        halo = one_tile(image, model) if options.reading.extent == "image" else 0
     if invariance is TileInvariance.FIXED_TILES:
         notes.append(_fixed_tiles_note(card, computing.side))
     block_bytes = (image.full or image).block_bytes
