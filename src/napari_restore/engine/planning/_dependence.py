@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -25,8 +24,8 @@ PASSES = 100
 """… or as many passes over a small image, where these take longer."""
 _LENGTHS = (192, 384, 768)
 """Lengths in pixels of the images tried, until one is longer than what a pixel depends on …"""
-_ACROSS = 96
-"""… and their other side, which that does not change."""
+_ACROSS = (96, 160, 256)
+"""… and their other side, which that does not change: the first that a module takes."""
 _PERIODS = (64, 96, 80, 112, 72)
 """Shifts tried: multiples of 1 to 10, 12, 14, 16, 18, 20, 24, 28, 32, 36, 40, 48, 56, 64 … pixels."""
 _FEWEST = 32
@@ -57,14 +56,16 @@ class Dependence:
     """Why the module must be given the whole image; empty: tiles with their halo will do."""
     multiples_only: bool = False
     """Whether tiles will do only in images whose sides are multiples of `step`."""
+    limited: bool = False
+    """Whether more memory or time would have shown more."""
 
 
 def dependence(model: RestorationModel, memory: int) -> Dependence:
     """Measure what the pixels of a local `model` depend on, in up to `memory` bytes.
 
-    Long images are compared with others at all of their pixels: first with such that have other
-    values at one end, black, white, and both in turn, so that means, extremes, quantiles and counts
-    change; then with the same without some rows or columns. What saturates is given a slope, as it
+    Long images are compared with others at all of their pixels: first with such that are black and
+    white in turn at one end, or all black or white but for the other, so that means, extremes,
+    quantiles and counts change; then with the same without some rows or columns. What saturates is given a slope, as it
     would hide differences. That no difference is left but rounding is confirmed in float64, where
     the module can be computed so. Raises `BadModel` for a module whose results differ from call to
     call.
@@ -102,7 +103,7 @@ class _Trial:
         self.bands = model.card.bands or len(model.card.roles) or 3
         weights = [*model.parameters(), *model.buffers()]
         self.device = weights[0].device if weights else torch.device("cpu")
-        self.sloped = False
+        self.sloped, self.across = False, _ACROSS[0]
         self.limit, self.began = SECONDS, time.thread_time()
         self.costs: dict[torch.dtype, tuple[float, float]] = {}
         """Seconds and bytes per pixel of the last call."""
@@ -121,17 +122,28 @@ class _Trial:
                 hidden = length
         except _NoRoom as limit:
             if not hidden or reach is not None:
-                return self._whole(f"measuring what its pixels depend on needs {limit}")
-        return self._whole(f"its pixels depend on others more than {hidden // 2} pixels away")
+                why = f"measuring what its pixels depend on needs {limit}"
+                return replace(self._whole(why), limited=True)
+        except _FAILURES as error:
+            # It was not said to fail on images of such sizes.
+            first = str(error).strip().partition("\n")[0]
+            return self._whole(f"it fails on some images that could be tiles: {first}")
+        return self._whole(_far(hidden // 2))
 
     def _whole(self, why: str) -> Dependence:
         return Dependence(0, self.multiple, why)
 
     def _begin(self) -> None:
         """Find what a call costs, and whether slopes can be given; raise `BadModel` if calls differ."""
-        x = self.bar(2, _LENGTHS[0])
-        began = time.thread_time()
-        y = self(x)
+        for self.across in _ACROSS:
+            x = self.bar(2, _LENGTHS[0])
+            began = time.thread_time()
+            try:
+                y = self(x)
+                break
+            except _FAILURES:
+                if self.across == _ACROSS[-1]:
+                    raise
         seconds = time.thread_time() - began
         if seconds > 1:
             torch.set_num_threads(cores())
@@ -200,7 +212,7 @@ class _Trial:
         nothing else.
         """
         k = self.multiple
-        sides = [-(-side // k) * k for side in (_ACROSS, length)]
+        sides = [-(-side // k) * k for side in (self.across, length)]
         if odd:
             sides = [side + more * k for side, more in zip(sides, (3, 5), strict=True)]
         width, height = sides if axis == 2 else sides[::-1]
@@ -227,13 +239,9 @@ class _Trial:
             y = self(x)
             length = x.shape[axis]
             edge = -(-(length // 4) // step) * step
-            ends = (0, edge), ((length - edge) // step * step, length)
-            # All values have been tried before there is a step.
-            others = zip(_others(x), (*ends, *ends) if step == 1 else ends, strict=False)
-            for values, (low, high) in others:
-                changed = x.clone()
-                changed.narrow(axis, low, high - low).copy_(values.narrow(axis, low, high - low))
-                moved, most = self(changed), 4 * (length - (high - low)) // 5
+            for low, high in ((0, edge), ((length - edge) // step * step, length)):
+                moved = self(_with_noise(x, axis, low, high))
+                most = 4 * (length - (high - low)) // 5
                 found = _furthest(moved != y, axis, low, high)
                 if found > most:
                     # Running sums and Fourier transforms carry rounding far.
@@ -242,6 +250,26 @@ class _Trial:
                     return None
                 worst = max(worst, found)
         return worst
+
+    def _reach_of_plain(self, reach: int, step: int) -> int | None:
+        """Return how far black or white around is seen, at least `reach`; None: everywhere.
+
+        It begins or ends at a multiple of `step`.
+        """
+        kept = -(-(reach + _FEWEST) // step) * step
+        for axis, ends in ((2, (True, False)), (3, (False, True))):
+            length = -(-max(_LENGTHS[0], 3 * kept) // step) * step
+            x = self.bar(axis, length)
+            y = self(x)
+            for value, first in zip((0.0, 1.0), ends, strict=True):
+                low, high = (0, length - kept) if first else (kept, length)
+                changed = x.clone()
+                changed.narrow(axis, low, high - low).fill_(value)
+                found = _furthest(self.differs(self(changed), y), axis, low, high)
+                if found > kept - _FEWEST // 2:
+                    return None
+                reach = max(reach, found)
+        return reach
 
     def _on_grid(self, reach: int) -> Dependence:
         """Return the smallest grid on which tiles agree with the whole."""
@@ -257,7 +285,10 @@ class _Trial:
                     longer = max(_LENGTHS[0], 2 * reach + 4 * step)
                     halo = max(halo, self._reach(longer, step) or 0)
                 halo = max(halo, self._cut_reach(reach, step, step, odd))
-                return Dependence(-(-halo // step) * step, step, multiples_only=not odd)
+                plain = self._reach_of_plain(halo, step)
+                if plain is None:
+                    return self._whole(_far(halo))
+                return Dependence(-(-plain // step) * step, step, multiples_only=not odd)
         return self._whole("its pixels depend on their position in the image")
 
     def _smallest(self, reach: int, period: int, odd: bool) -> int | None:
@@ -308,7 +339,8 @@ class _Trial:
         """
         worst = 0
         for axis in (2, 3):
-            x, y = self._whole_bar(axis, reach + 2 * most + _FEWEST, most, odd, kind)
+            least = max(self.across, reach + most + _FEWEST)
+            x, y = self._whole_bar(axis, least + most, most, odd, kind)
             length = x.shape[axis]
             left = (length - 1) // step * step
             for low, high in ((step, length), (0, left)) if ends else ((step, length),):
@@ -337,11 +369,16 @@ class _Trial:
         return {}
 
 
-def _others(x: Tensor) -> Iterator[Tensor]:
-    """Yield four images like `x` whose extremes, means, quantiles and counts are others."""
-    generator = torch.Generator().manual_seed(1)
-    noise = (torch.rand(x.shape, generator=generator) < 0.5).to(x)
-    yield from (noise, noise, torch.zeros_like(x), torch.ones_like(x))
+def _with_noise(x: Tensor, axis: int, low: int, high: int) -> Tensor:
+    """Return `x` with black and white pixels from `low` to `high`: all statistics are others."""
+    noise = torch.rand(x.shape, generator=torch.Generator().manual_seed(1)) < 0.5
+    changed = x.clone()
+    changed.narrow(axis, low, high - low).copy_(noise.to(x).narrow(axis, low, high - low))
+    return changed
+
+
+def _far(pixels: int) -> str:
+    return f"its pixels depend on others more than {pixels} pixels away"
 
 
 def _furthest(touched: Tensor, axis: int, low: int, high: int) -> int:

@@ -46,6 +46,8 @@ class Probe:
     """Why the model must be given the whole image; empty where tiles with their halo will do."""
     multiples_only: bool = False
     """Whether tiles will do only in images whose sides are multiples of `step`."""
+    limit: int = 0
+    """Bytes within which that could not be measured; 0: it was."""
 
     def why_whole(self, height: int, width: int) -> str:
         """Return why an image of this size cannot be cut into tiles; empty where it can."""
@@ -69,13 +71,15 @@ def probe(model: RestorationModel, memory: Size | None = None) -> Probe:
     """
     known = _SEEN.setdefault(model, {})
     key = (model.card.halo, *weights_state(model))
+    room = default_memory() if memory is None else parse_size(memory)
+    if key in known and 0 < known[key].limit < room // 2:
+        del known[key]
     if key not in known:
         kind = None if weights_state(model) else kind_of(model)
         if kind in _KINDS:
             known[key] = _KINDS[kind]
         else:
             with torch.random.fork_rng(devices=[]):
-                room = default_memory() if memory is None else parse_size(memory)
                 known[key] = _probe_in_room(model, room)
             if kind is not None:
                 _KINDS[kind] = known[key]
@@ -189,7 +193,8 @@ def _measured(model: RestorationModel, memory: int) -> Probe:
     _check_output(model, example_input(model, side, side), {})
     found = dependence(model, memory)
     note = "" if found.whole else _without_card(card, found.step, found.halo)
-    return Probe(found.halo, note, found.step, found.whole, found.multiples_only)
+    limit = memory if found.limited else 0
+    return Probe(found.halo, note, found.step, found.whole, found.multiples_only, limit)
 
 
 def _without_card(card: ModelCard, step: int, halo: int) -> str:
