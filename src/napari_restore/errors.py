@@ -178,6 +178,10 @@ class BadModel(InputError):
     """A model file or its card does not match what the card claims."""
 
 
+class TilesDiffer(BadModel):
+    """Tiles of an image differ from the whole: the halo measured for the model is too small."""
+
+
 class BadOutput(InputError):
     """The output equals the input, exists, or cannot be written there."""
 

@@ -93,16 +93,21 @@ def test_a_program_without_a_card_is_measured_and_restores(cli, scene, tmp_path,
     assert again.read_bytes() == out.read_bytes()
 
 
-@pytest.mark.parametrize(
-    ("fixed", "sentence"),
-    [(True, "takes images of 64 × 64 pixels only"), (False, "depends on the whole image")],
-    ids=["one size", "any size"],
-)
-def test_a_program_that_needs_its_whole_image_is_a_sentence(cli, scene, tmp_path, fixed, sentence):
-    path = exported(tmp_path / "all.pt2", Everywhere(), fixed)
+def test_a_program_of_one_size_that_needs_its_whole_image_is_a_sentence(cli, scene, tmp_path):
+    path = exported(tmp_path / "all.pt2", Everywhere(), True)
     run = cli("restore", scene, "-o", tmp_path / "o.tif", "--model", path, "--yes")
-    assert run.code == 2 and sentence in run.err, run.err
-    assert not (tmp_path / "o.tif").exists()
+    assert run.code == 2 and "takes images of 64 × 64 pixels only" in run.err, run.err
+
+
+def test_a_program_that_needs_the_whole_image_is_given_it(cli, scene, tmp_path):
+    path, out = exported(tmp_path / "all.pt2", Everywhere(), False), tmp_path / "o.tif"
+    run = cli("restore", scene, "-o", out, "--model", path, "--yes", "--tile", 128)
+    assert run.code == 0 and "the whole image in one pass" in run.err, run.err
+    again = cli(
+        "restore", scene, "-o", tmp_path / "w.tif", "--model", path, "--yes", "--tile", "whole"
+    )
+    assert again.code == 0, again.err
+    np.testing.assert_array_equal(read(out), read(tmp_path / "w.tif"))
 
 
 def test_a_file_that_is_no_program_is_a_sentence(cli, scene, tmp_path):

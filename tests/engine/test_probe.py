@@ -51,9 +51,8 @@ class Everywhere(nn.Module):
         return x - x.mean(dim=(2, 3), keepdim=True)
 
 
-def test_a_global_model_posing_as_local_is_refused():
-    with pytest.raises(BadModel, match="depends on the whole image"):
-        probe(wrapped(Everywhere(), halo=8))
+def test_a_global_model_posing_as_local_is_given_the_whole_image():
+    assert "depend on others" in probe(wrapped(Everywhere(), halo=8)).whole
 
 
 class RunningSum(nn.Module):

@@ -26,6 +26,7 @@ def load_model(
     parameters: Mapping[str, Any] | None = None,
     card: ModelCard | Mapping[str, Any] | None = None,
     trust: bool = False,
+    memory: int | str | None = None,
 ) -> RestorationModel:
     """Load a model by id, by ``"FILE.py:factory"``, by weights file, or wrap a module.
 
@@ -45,6 +46,8 @@ def load_model(
         without one is probed: bands and `multiple_of`, and the halo from its weights.
     trust
         Whether Python code and programs in files may run.
+    memory
+        Bytes that measuring a model without a card may take, or text like ``"2GiB"``.
 
     Returns
     -------
@@ -59,8 +62,8 @@ def load_model(
     if loaded.measured:
         from napari_restore.engine import probe
 
-        # Stores the measured halo in the card.
-        probe(loaded)
+        # Stores what is measured in the card.
+        probe(loaded, memory)
     return loaded
 
 
@@ -91,8 +94,12 @@ def code_file(model: str) -> str | None:
 
 
 def as_model(model: str | os.PathLike[str] | nn.Module) -> RestorationModel:
-    """Return `model` if it is loaded already, else load it by `load_model`."""
-    return model if hasattr(model, "card") else load_model(model)  # type: ignore[return-value]
+    """Return `model` if it is loaded already, else load it; a plan measures it within its budget."""
+    if hasattr(model, "card"):
+        return model  # type: ignore[return-value]
+    with collection_paused():
+        from napari_restore.models import load
+    return load(model)
 
 
 def model_factories(path: str | os.PathLike[str]) -> list[str]:
@@ -190,11 +197,12 @@ def inspect_model(path: Pathlike, *, trust: bool = False) -> Proposal:
     from napari_restore.models import propose
 
     proposal = propose(path, trust=trust)
-    measured = probe(proposal.model)
+    probe(proposal.model)
+    card = proposal.model.card
     if not proposal.measured:
         return proposal
-    proposal.model.card = replace(proposal.model.card, halo=measured.halo)
-    return replace(proposal, card={**proposal.card, "halo": measured.halo})
+    sizes = {"multiple_of": card.multiple_of, "padded_to": card.padded_to, "halo": card.halo}
+    return replace(proposal, card={**proposal.card, **sizes})
 
 
 def save_card(proposal: Proposal, **fields: Any) -> Path:

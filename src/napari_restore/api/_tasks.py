@@ -43,7 +43,7 @@ def task_of(plan: Plan) -> dict[str, Any] | None:
             "region": [list(target.shift(-y, -x)) for target in plan.targets],
             **plan.adjustment.to_dict(),
             **asdict(plan.reading),
-            "tile": None if layout is None else layout.tile,
+            "tile": "whole" if plan.computing.is_whole else layout and layout.tile,
             "tile_batch": None if layout is None else layout.tile_batch,
             "precision": plan.computing.precision,
             "residual_dtype": None if plan.settled is None else plan.computing.kept_dtype,

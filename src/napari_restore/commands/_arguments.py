@@ -10,7 +10,6 @@ from typing import Any
 
 from napari_restore.commands._options import given
 from napari_restore.commands._outputs import SHARED
-from napari_restore.commands._values import WHOLE
 from napari_restore.errors import BadModel, BadRegion, InputError
 
 
@@ -78,6 +77,7 @@ def load_model(options: Namespace) -> Any:
         weights=options.weights,
         parameters=dict(options.set),
         trust=may_run_code([options.model], yes=options.yes),
+        memory=getattr(options, "memory", None),
     )
 
 
@@ -121,8 +121,6 @@ def plan_arguments(options: Namespace, image: Any) -> dict[str, Any]:
     # Here `maps` and `output` name files to write, not what the run stores.
     arguments = given(options, set(api.PLAN_OPTIONS) - {"maps", "output"})
     arguments["shared"] = options.cluster is not None
-    if options.tile == WHOLE:
-        arguments["tile"] = max(image.height, image.width)
     return {**arguments, "region": region_of(options, image), "context": context_of(options)}
 
 

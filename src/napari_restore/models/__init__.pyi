@@ -29,6 +29,7 @@ from ._spectral import HAZE_EXPONENT, correct_band, transmission_at
 from ._steps import RESTORED, Counts, Map, Shapes, Sums, Sweep, SweepInput, WholeStep, cell_weights
 from ._sweeps import SweptModel, run_steps
 from ._weights import fill, read_state, sha256_of_file, sha256_of_state
+from ._wrap import WrappedModel
 
 __all__ = [
     "BINS",
@@ -67,6 +68,7 @@ __all__ = [
     "ToModel",
     "Value",
     "WholeStep",
+    "WrappedModel",
     "card_of",
     "cell_weights",
     "changed_part",

@@ -78,6 +78,9 @@ class ModelCard:
     scope: Scope = "local"
     halo: int = 0
     multiple_of: int = 1
+    padded_to: int | None = None
+    """Sides of images are padded to multiples of this many pixels; None: `multiple_of`. It is 1 for a
+    network that takes any size, but pads or pools inside."""
     min_size: int = 1
     inputs: int = 1
     """Number of images of one call: 1, or a bracket's length (0: any)."""
@@ -123,6 +126,11 @@ class ModelCard:
     """Discrete decisions of its layers that an attribution can fix along its path; see `Routing`."""
     values: Mapping[str, Value] = field(default_factory=dict)
     """The parameter values of the loaded model, defaults filled in."""
+
+    @property
+    def size_step(self) -> int:
+        """Pixels of which sides of images are multiples, or are padded to be."""
+        return self.padded_to or self.multiple_of
 
     def no_shared_statistics(self) -> BadParameter:
         """Return the error of this position-dependent model for statistics of other images."""

@@ -9,8 +9,34 @@ from typing import Any
 import torch
 from torch import nn
 
-STEPS = (1, 2, 4, 8, 16, 32, 64)
-"""Multiples that sizes are tried in: networks halve an image no more often."""
+STEPS = (
+    1,
+    2,
+    3,
+    4,
+    5,
+    6,
+    7,
+    8,
+    9,
+    10,
+    12,
+    14,
+    16,
+    20,
+    24,
+    28,
+    32,
+    40,
+    48,
+    56,
+    64,
+    80,
+    96,
+    112,
+    128,
+)
+"""Multiples that sizes are tried in: of halvings, and of windows."""
 TRIAL_SIDE = 128
 BAND_COUNTS = (3, 1, 4)
 """Band counts tried in this order where a module does not define its own."""
@@ -26,7 +52,9 @@ def possible_sizes(
     """
     for bands in counts:
         for step in STEPS:
-            if all(_keeps_size(module, bands, TRIAL_SIDE + n * step) for n in (1, 3)):
+            # Odd multiples, which are none of a larger step.
+            first = -(-TRIAL_SIDE // step) | 1
+            if all(_keeps_size(module, bands, n * step) for n in (first, first + 2)):
                 yield {"bands": bands, "multiple_of": step}
 
 

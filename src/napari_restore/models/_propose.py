@@ -136,7 +136,9 @@ def _of_code(source: str) -> Proposal:
     file = _file_of(source)
 
     def with_card(card: Mapping[str, Any]) -> RestorationModel:
-        return load(source, card=card, trust=True)
+        model = load(source, card=card, trust=True)
+        model.measured = True
+        return model
 
     title = {"title": file.stem, "summary": f"From {file.name}."}
     if file.suffix.lower() == ".pt2":
@@ -151,6 +153,7 @@ def _of_code(source: str) -> Proposal:
         return _of(source, with_card(card), card, measured=True)
     first = with_card({"bands": BAND_COUNTS[0]})
     if not isinstance(first, WrappedModel):
+        first.measured = False
         return _of(source, first, {})
     for sizes in possible_sizes(first.module):
         card = {**title, **sizes}

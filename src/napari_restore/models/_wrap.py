@@ -30,7 +30,7 @@ budget."""
 class WrappedModel(RestorationModel):
     """Calls `module` with (N, C, H, W) float32 padded to the card's sizes.
 
-    Right and bottom are reflected to `multiple_of` and `min_size` and cut off again.
+    Right and bottom are reflected to the card's `size_step` and `min_size` and cut off again.
     """
 
     def __init__(self, module: nn.Module, card: ModelCard) -> None:
@@ -68,14 +68,14 @@ class WrappedModel(RestorationModel):
         names: frozenset[str],
     ) -> list[dict[str, AttentionRow]]:
         """Return the rows of pixels of a tile; see `RestorationModel`. Raises `BadModel`."""
-        padded = size_of(pad_to_multiple(x, self.card.multiple_of, self.card.min_size))
+        padded = size_of(pad_to_multiple(x, self.card.size_step, self.card.min_size))
         return self._attention.rows(self, x, statistics, pixels, names, padded)
 
     def forward_with_maps(
         self, x: Tensor, statistics: Statistics | None = None, valid: Tensor | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         height, width = x.shape[2:]
-        padded = pad_to_multiple(x, self.card.multiple_of, self.card.min_size)
+        padded = pad_to_multiple(x, self.card.size_step, self.card.min_size)
         y = self.module(padded)
         if isinstance(y, (tuple, list)) and y:
             # Networks with deep supervision return the final image first.
@@ -103,6 +103,7 @@ def as_card(fields_or_card: ModelCard | Mapping[str, Any], fallback: ModelCard) 
         "inputs": (0, None),
         "bands": (1, None),
         "multiple_of": (1, MOST_STEP),
+        "padded_to": (1, MOST_STEP),
         "min_size": (1, MOST_LEAST),
     }
     for name, (low, high) in limits.items():

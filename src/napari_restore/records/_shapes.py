@@ -78,7 +78,7 @@ class RunOptions(ReadingOptions, total=False):
     protect_shadows: float
     protect_highlights: float
     exposure: float | str
-    tile: int | None
+    tile: int | Literal["whole"] | None
     tile_batch: int | None
     precision: str
     residual_dtype: str | None

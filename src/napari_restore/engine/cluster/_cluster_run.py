@@ -198,6 +198,7 @@ class ClusterRun(OnCluster, LocalRun):
     def _restore_on_workers(self, work: TileWork) -> None:
         self._share({})
         tiles, pending = self._tiles()
+        self._checked(work, pending)
         self.emit(Phase(RESTORING))
         self._dispatch(RESTORING, len(tiles), pending)
 

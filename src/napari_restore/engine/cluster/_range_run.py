@@ -148,7 +148,8 @@ class RangeRun(InWorker, LocalRun):
             part.write(output.core, output.pixels, output.maps, {output.core: output.entry})
             done(output.core)
 
-        self._pipeline(Schedule(pending), self._read, self._tile_work.run).run(write)
+        compute = self._checked(self._tile_work, pending[:0])
+        self._pipeline(Schedule(pending), self._read, compute).run(write)
 
 
 def _traffic() -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from dataclasses import dataclass
@@ -16,9 +17,12 @@ from napari_restore.engine.memory._device_memory import peak_of
 from napari_restore.engine.planning._measurement_cache import MeasurementCache
 from napari_restore.engine.planning._probe import example_input, example_statistics
 from napari_restore.engine.running._new_thread import on_new_thread
+from napari_restore.images import Image
 from napari_restore.models import RestorationModel
 
 _SIDES = (256, 512)
+_SMALL_SIDES = (128, 256)
+"""Those of a model of the whole image, whose memory may grow as the fourth power."""
 
 
 @dataclass(frozen=True)
@@ -57,13 +61,32 @@ def calibrate(
     )
 
 
-def _measure(model: RestorationModel, device: Device, threads: int) -> Cost:
+def calibrate_whole(model: RestorationModel, device: Device, threads: int, image: Image) -> Cost:
+    """Return the cost of `model` in one pass over `image`; cached.
+
+    What grows faster than the number of pixels, such as attention, is extrapolated so.
+    """
+    pixels = image.height * image.width
+    return _KNOWN.of(
+        model,
+        device,
+        lambda: on_new_thread(lambda: _measure(model, device, threads, pixels), "calibrate"),
+        threads,
+        "whole",
+        pixels,
+    )
+
+
+def _measure(
+    model: RestorationModel, device: Device, threads: int, extrapolated: int | None = None
+) -> Cost:
     torch.set_num_threads(threads)
     model.to(device.torch)
     step = model.card.multiple_of
-    least = max(_SIDES[0], model.card.min_size)
+    smaller, larger = _SIDES if extrapolated is None else _SMALL_SIDES
+    least = max(smaller, model.card.min_size)
     # Two sizes, also for a model with a large least size.
-    sides = [-(-side // step) * step for side in (least, max(_SIDES[1], least + least // 2))]
+    sides = [-(-side // step) * step for side in (least, max(larger, least + least // 2))]
     peaks = []
     seconds = 0.0
     with torch.inference_mode(), freed_memory_kept():
@@ -77,6 +100,9 @@ def _measure(model: RestorationModel, device: Device, threads: int) -> Cost:
             seconds = time.perf_counter() - began
     small, large = (side * side for side in sides)
     slope = max(0.0, (peaks[1] - peaks[0]) / (large - small))
+    if extrapolated is not None and slope * small > peaks[0] > 0:
+        power = math.log(peaks[1] / peaks[0]) / math.log(large / small)
+        slope = peaks[1] / large * max(1.0, extrapolated / large) ** (power - 1)
     return Cost(max(0.0, peaks[0] - slope * small), slope, seconds / large)
 
 

@@ -17,7 +17,7 @@ from napari_restore.engine.planning._tile_invariance import FIXED_TILE, TileInva
 from napari_restore.engine.planning._tiles import BAND, CELL, TileSizes, tile_sizes
 from napari_restore.engine.storage._store_files import CHUNK
 from napari_restore.engine.sweeps._layout import SweptLayout
-from napari_restore.errors import BadParameter, BudgetTooSmall, option
+from napari_restore.errors import BudgetTooSmall, option
 from napari_restore.images import Image
 from napari_restore.models import RestorationModel, SweptModel, overview_factor
 
@@ -99,6 +99,8 @@ class LayoutRequest:
     computing: Computing
     resources: Resources
     halo: int = 0
+    whole: bool = False
+    """Whether the model is given the whole image in one pass."""
     invariance: TileInvariance = TileInvariance.FULL
     context: bool = False
     """Whether the whole image must be read first."""
@@ -159,6 +161,8 @@ def lay_out(request: LayoutRequest, cost: Callable[[int], Cost]) -> Candidate:
         least = min(candidate.peak_bytes for candidate in candidates) + block_bytes
         if block_bytes and (room < 0 or least - block_bytes <= memory):
             raise block_too_large(image, memory, least)
+        if request.whole:
+            raise _whole_too_large(request, memory, least)
         raise BudgetTooSmall(
             f"The budget of {format_size(memory)} is too small for one tile.",
             f"Use {option('memory', _mebibytes(least))} or more, or a smaller {option('tile')}.",
@@ -183,13 +187,13 @@ def _ways(request: LayoutRequest) -> list[_Way]:
     """Return all that may be chosen from: workers first, then sides of a tile."""
     computing, invariance = request.computing, request.invariance
     step = tile_step(request.model)
-    tile, batch = computing.tile, computing.tile_batch or 1
+    if request.whole:
+        return [_Way(one_tile(request.image, request.model), 1, 1, cores(), step)]
+    tile, batch = computing.side, computing.tile_batch or 1
     if invariance is TileInvariance.FIXED_TILES:
         # All runs use these tiles, in full: a pixel then has one way to be computed.
         step = tile = -(-FIXED_TILE // step) * step
         batch = 1
-    if tile is not None and tile < 1:
-        raise BadParameter(f"Tile {tile} is no size.", f"Use for instance {option('tile', 1024)}.")
     unit = step if invariance is TileInvariance.FIXED_TILES else math.lcm(step, request.tile_unit)
     edges = sorted({-(-edge // unit) * unit for edge in (_EDGES if tile is None else (tile,))})
     workers = 1 if request.resources.device.is_accelerator else request.resources.workers
@@ -229,6 +233,25 @@ def block_too_large(image: Image, memory: int, needed: int) -> BudgetTooSmall:
         f"Use {option('memory', _mebibytes(needed))} or more, or save the image with tiles "
         "of 512 × 512, for example with gdal_translate -co TILED=YES.",
     )
+
+
+def _whole_too_large(request: LayoutRequest, memory: int, needed: int) -> BudgetTooSmall:
+    """Return the error of an image that does not fit `memory` in one pass."""
+    image = request.image
+    shrunk = math.sqrt(memory / needed)
+    height, width = (max(1, int(side * shrunk)) for side in (image.height, image.width))
+    return BudgetTooSmall(
+        f"{request.model.card.id} depends on the whole image: {image.width} × {image.height} pixels "
+        f"in one pass do not fit the budget of {format_size(memory)}.",
+        f"Use {option('memory', _mebibytes(needed))} or more, or an image of about "
+        f"{width} × {height} pixels.",
+    )
+
+
+def one_tile(image: Image, model: RestorationModel) -> int:
+    """Return the side of a tile that covers the image, and the halo by which a part of it does."""
+    step = tile_step(model)
+    return -(-max(image.height, image.width) // step) * step
 
 
 def weight_bytes(model: RestorationModel) -> int:

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from napari_restore.images import Box, Image
 
 T = TypeVar("T")
+WHOLE: Literal["whole"] = "whole"
+Tile = int | Literal["whole"] | None
+"""Side of a tile's core in pixels; "whole": the model sees all of the image in one pass; None: chosen
+by cost and budget, "whole" where the model depends on all of the image."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +83,7 @@ class Machine:
 class Computing:
     """How the model is called."""
 
-    tile: int | None = None
-    """Side of a tile's core in pixels; None: chosen by cost and budget, as is the batch."""
+    tile: Tile = None
     tile_batch: int | None = None
     precision: str = "float32"
     """"auto": see `chosen_precision`; a plan has the precision that was chosen."""
@@ -88,6 +91,16 @@ class Computing:
     """Where a swept model's maps lie: a name of `TIERS`."""
     residual_dtype: str | None = None
     """Precision in which they are kept; None: that of the model."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the model sees all of the image in one pass."""
+        return self.tile == WHOLE
+
+    @property
+    def side(self) -> int | None:
+        """The side of a tile that was asked for, if any."""
+        return self.tile if isinstance(self.tile, int) else None
 
     @property
     def kept_dtype(self) -> str:
@@ -98,7 +111,7 @@ class Computing:
 class ComputingOptions(TypedDict, total=False):
     """How the model is called."""
 
-    tile: int | None
+    tile: Tile
     tile_batch: int | None
     precision: str
     residuals: str

@@ -113,7 +113,7 @@ class Plan:
             return self.region
         # Sweeps see whole tiles around the targets.
         size = (self.image.height, self.image.width)
-        return box_of(self.region, size, box_step(self.model, self.computing.tile), whole=False)
+        return box_of(self.region, size, box_step(self.model, self.computing.side), whole=False)
 
     @property
     def described(self) -> Region | None:

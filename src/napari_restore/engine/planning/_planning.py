@@ -11,7 +11,7 @@ from napari_restore.engine._region import Region, bounding_box
 from napari_restore.engine.masks._open_mask import open_mask
 from napari_restore.engine.memory._budget import default_memory, parse_size, process_memory
 from napari_restore.engine.memory._device import Device, choose_device
-from napari_restore.engine.planning._calibrate import calibrate
+from napari_restore.engine.planning._calibrate import calibrate, calibrate_whole
 from napari_restore.engine.planning._context_use import ContextUse, context_of_run
 from napari_restore.engine.planning._frames import for_image
 from napari_restore.engine.planning._identity import (
@@ -27,11 +27,12 @@ from napari_restore.engine.planning._layout import (
     block_too_large,
     box_step,
     lay_out,
+    one_tile,
 )
-from napari_restore.engine.planning._options import PlanOptions, RestoreOptions
+from napari_restore.engine.planning._options import WHOLE, Computing, PlanOptions, RestoreOptions
 from napari_restore.engine.planning._plan import Plan, Prediction
 from napari_restore.engine.planning._prepare_cost import prepare_cost
-from napari_restore.engine.planning._probe import presumed, probe
+from napari_restore.engine.planning._probe import corrected, presumed, probe
 from napari_restore.engine.planning._source import Source, source_of
 from napari_restore.engine.planning._stored import Stored, disk_bytes, store_path, stored_of
 from napari_restore.engine.planning._tile_invariance import (
@@ -57,9 +58,15 @@ from napari_restore.engine.sweeps._planning import (
 )
 from napari_restore.engine.sweeps._settled import SETTLED, is_all_settled, kept_counts
 from napari_restore.engine.sweeps._shared_costs import SweptRequest
-from napari_restore.errors import BadModel, BadParameter, BadRegion, ResourceError
+from napari_restore.errors import BadModel, BadParameter, BadRegion, ResourceError, option
 from napari_restore.images import Image, resolve_radiometry
-from napari_restore.models import ModelCard, RestorationModel, SweptModel, content_of
+from napari_restore.models import (
+    ModelCard,
+    RestorationModel,
+    SweptModel,
+    WrappedModel,
+    content_of,
+)
 
 DEVICE_SHARE = 0.85
 """Share of a device's free memory that a run may take when the user sets no budget."""
@@ -96,6 +103,8 @@ def make_plan(image: Image, model: RestorationModel, **keywords: Unpack[PlanOpti
     extent = options.reading.extent
     source, mask = _masked(source, options)
     tried = _tried(source, model, options, device, notes)
+    if tried.whole:
+        options = replace(options, computing=replace(options.computing, tile=WHOLE))
     context = context_of_run(source, model, options.reading)
     if not context.known and extent == "image" and wanted.reading.extent not in ("image", "region"):
         notes.append("No small level is made yet: all of the image must be read first.")
@@ -123,6 +132,7 @@ def make_plan(image: Image, model: RestorationModel, **keywords: Unpack[PlanOpti
         computing=options.computing,
         resources=tried.resources,
         halo=tried.halo,
+        whole=tried.whole,
         invariance=tried.invariance,
         context=context.needed and not context.known,
         maps_bytes=4 * (2 + 2 * len(source.bands)) if options.storing.maps else 0,
@@ -174,7 +184,8 @@ def _checked(
 
     Raises for what no image would allow.
     """
-    card, computing, reading = model.card, options.computing, options.reading
+    card, reading = model.card, options.reading
+    computing = _with_tile(options.computing, image, model)
     check_precision(computing.precision, card)
     if card.scope != "local" and not isinstance(model, SweptModel):
         raise BadModel(
@@ -210,6 +221,19 @@ def _checked(
     )
 
 
+def _with_tile(computing: Computing, image: Image, model: RestorationModel) -> Computing:
+    """Return `computing` with the tile that is meant; raises `BadParameter`."""
+    if computing.is_whole and not isinstance(model, WrappedModel):
+        # Its card says what a tile must see: one tile is the whole.
+        computing = replace(computing, tile=max(image.height, image.width))
+    if not (computing.tile is None or computing.is_whole or (computing.side or 0) >= 1):
+        raise BadParameter(
+            f"Tile {computing.tile} is no size.",
+            f"Use for instance {option('tile', 1024)}, or {option('tile', WHOLE)}.",
+        )
+    return computing
+
+
 def _seen_alike(options: RestoreOptions, source: Source) -> RestoreOptions:
     """Return `options` with the extent of the image where the target is all of it."""
     whole = (Region(0, 0, source.image.height, source.image.width),)
@@ -238,6 +262,8 @@ class _Tried:
     resources: Resources
     halo: int
     invariance: TileInvariance
+    whole: bool
+    """Whether the model is given the whole image in one pass."""
 
 
 def _tried(
@@ -249,23 +275,40 @@ def _tried(
 ) -> _Tried:
     """Probe the model on `device`, and find the budgets; adds to `notes`."""
     image, card, machine = source.image, model.card, options.machine
+    computing = options.computing
+    memory = parse_size(machine.memory) if machine.memory is not None else default_memory()
     # Levels are for drafts: their models are those of the image with other settings.
     is_level = image.full is not None
-    probed = presumed(model) if is_level else probe(model)
-    if probed.note:
+    whole = computing.is_whole
+    probed = presumed(model) if is_level or whole else probe(model, memory)
+    why = "" if whole else probed.why_whole(image.height, image.width)
+    if probed.note and not whole and not why:
         notes.append(probed.note)
     invariance = TileInvariance.FULL
-    if not is_level:
-        invariance = tile_invariance(model, device, probed.halo, options.computing.precision)
+    if not is_level and not whole and not why:
+        invariance = tile_invariance(model, device, probed.halo, computing.precision)
+        if invariance is TileInvariance.NONE and isinstance(model, WrappedModel):
+            probed = corrected(model, memory)
+            notes += filter(None, [probed.note])
+            invariance = tile_invariance(model, device, probed.halo, computing.precision)
+            why = probed.why_whole(image.height, image.width)
+        if invariance is TileInvariance.NONE:
+            why = why or "its tiles differ from the whole image by more than rounding"
+    halo = probed.halo
+    if why:
+        whole, invariance = True, TileInvariance.FULL
+        notes.append(f"{model.card.id} is given the whole image in one pass: {why}.")
+    if whole:
+        # Drafts may see their own part only.
+        halo = one_tile(image, model) if options.reading.extent == "image" else 0
     if invariance is TileInvariance.FIXED_TILES:
-        notes.append(_fixed_tiles_note(card, options.computing.tile))
-    memory = parse_size(machine.memory) if machine.memory is not None else default_memory()
+        notes.append(_fixed_tiles_note(card, computing.side))
     block_bytes = (image.full or image).block_bytes
     if block_bytes > memory and (device.is_accelerator or isinstance(model, SweptModel)):
         raise block_too_large(image.full or image, memory, block_bytes)
     on_device = _device_budget(device, machine.device_memory, memory)
     resources = Resources(device, memory, on_device, machine.workers)
-    return _Tried(resources, probed.halo, invariance)
+    return _Tried(resources, halo, invariance, whole)
 
 
 def _settings(
@@ -298,7 +341,9 @@ def _settings(
     }
     if others and source.other_bands == "correct":
         settings["wavelengths"] = image.wavelengths
-    if model.card.placed or box is not None:
+    if computing.is_whole:
+        settings["tile"] = WHOLE
+    if model.card.placed or box is not None or computing.is_whole:
         # Positions are counted from the corner of what is seen.
         seen = "image" if reading.extent != "region" else list(bounding_box(source.targets))
         settings["seen"] = [seen, reading.extent]
@@ -318,7 +363,7 @@ def _box_seen(source: Source, model: SweptModel, options: RestoreOptions) -> Reg
     """Return the box that a swept model sees."""
     size = (source.image.height, source.image.width)
     whole = options.reading.extent == "image"
-    step = box_step(model, options.computing.tile)
+    step = box_step(model, options.computing.side)
     return box_of(bounding_box(source.targets), size, step, whole)
 
 
@@ -358,13 +403,17 @@ def _laid_out(
     """
     model, device = request.model, request.resources.device
     if isinstance(model, SweptModel) and box is not None:
-        check_tiles(model, request.computing.tile)
+        check_tiles(model, request.computing.side)
         precision = request.computing.precision
         return lay_out_sweeps(
             SweptRequest(**vars(request), box=box, folder=store / STAGED, key=key, reach=reach),
             lambda threads: calibrate_sweeps(model, device, threads, precision),
         )
     is_level = request.image.full is not None
+    if request.whole:
+        return lay_out(
+            request, lambda threads: calibrate_whole(model, device, threads, request.image)
+        )
     return lay_out(request, lambda threads: calibrate(model, device, threads, roughly=is_level))
 
 
@@ -387,8 +436,8 @@ def _fixed_tiles_note(card: ModelCard, tile: int | None) -> str:
     """Return the note why the requested tile size is not used."""
     instead = "" if tile is None else f" in place of {tile}"
     return (
-        f"On this processor the last bit of what {card.id} computes follows the shape of a tile; "
-        f"all runs take tiles of about {FIXED_TILE} pixels{instead}, so results stay the same."
+        f"What {card.id} computes may follow the shape of a tile in its last bits; "
+        f"all runs take tiles of about {FIXED_TILE} pixels{instead}."
     )
 
 

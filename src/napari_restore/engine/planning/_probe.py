@@ -9,14 +9,26 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
+from napari_restore._options import Size
+from napari_restore.engine.memory._budget import default_memory, parse_size
+from napari_restore.engine.planning._dependence import dependence
 from napari_restore.engine.running._tile import is_out_of_memory
 from napari_restore.errors import BadModel, OutOfMemory
-from napari_restore.models import Context, RestorationModel, Statistics, context_of, placed_at
+from napari_restore.models import (
+    Context,
+    ModelCard,
+    RestorationModel,
+    Statistics,
+    context_of,
+    placed_at,
+)
 
 _LEAST_SIDE = 256
 """A dependence farther away than half of this may be missed if nothing lies between."""
 LARGEST_INPUT = 128 << 20
 """Most bytes of the synthetic image that a model is tried on, whatever its card claims."""
+_TRIAL_SIDE = 160
+"""Side of the image on which the output of a model without a card is checked first."""
 _SEEN: WeakKeyDictionary[RestorationModel, dict[tuple[Any, ...], Probe]] = WeakKeyDictionary()
 _KINDS: dict[Any, Probe] = {}
 """Probes of models without weights, by `kind_of`: a slider need not probe each of its values."""
@@ -28,40 +40,80 @@ class Probe:
 
     halo: int
     note: str = ""
+    step: int = 1
+    """Multiples at which tiles must begin."""
+    whole: str = ""
+    """Why the model must be given the whole image; empty where tiles with their halo will do."""
+    multiples_only: bool = False
+    """Whether tiles will do only in images whose sides are multiples of `step`."""
+    limit: int = 0
+    """Bytes within which that could not be measured; 0: it was."""
+
+    def why_whole(self, height: int, width: int) -> str:
+        """Return why an image of this size cannot be cut into tiles; empty where it can."""
+        if self.multiples_only and (height % self.step or width % self.step):
+            return (
+                f"its results in tiles are the same only where sides are multiples of {self.step}"
+            )
+        return self.whole
 
 
-def probe(model: RestorationModel) -> Probe:
+def probe(model: RestorationModel, memory: Size | None = None) -> Probe:
     """Check shape, dtype, finiteness and halo of `model`; cached per model.
 
-    The halo is measured on the loaded weights: a NaN planted in one block may reach no output
-    beyond the halo, and the gradient of one output block no input beyond it. Where the two
-    disagree, everything beyond the halo is changed and the block must stay. (A tolerance test of
-    the seam on random weights shows nothing: training makes a network use its whole field.) Raises
-    `BadModel` when the output is unusable or depends on the whole input.
+    Of a model without a card everything that tiles must know is measured, in up to `memory` bytes
+    and some seconds, and stated on its card from then on; see `dependence`. Of a card the halo is
+    checked on the loaded weights: a NaN planted in one block may reach no output beyond the halo,
+    and the gradient of one output block no input beyond it. Where the two disagree, everything
+    beyond the halo is changed and the block must stay. (A tolerance test of the seam on random
+    weights shows nothing: training makes a network use its whole field.) Raises `BadModel` when
+    the output is unusable.
     """
     known = _SEEN.setdefault(model, {})
     key = (model.card.halo, *weights_state(model))
+    room = default_memory() if memory is None else parse_size(memory)
+    if key in known and 0 < known[key].limit < room // 2:
+        del known[key]
     if key not in known:
         kind = None if weights_state(model) else kind_of(model)
         if kind in _KINDS:
             known[key] = _KINDS[kind]
         else:
             with torch.random.fork_rng(devices=[]):
-                known[key] = _probe_in_room(model)
+                known[key] = _probe_in_room(model, room)
             if kind is not None:
                 _KINDS[kind] = known[key]
     result = known[key]
     if model.measured and model.card.halo != result.halo:
-        # The card claims no other halo: it states the measured one from now on.
-        model.card = replace(model.card, halo=result.halo)
-        known[model.card.halo, *key[1:]] = result
+        # The card claims nothing else: it states what was measured from now on.
+        known[result.halo, *key[1:]] = result
+    if model.measured:
+        step, size_step = max(result.step, model.card.multiple_of), model.card.size_step
+        model.card = replace(model.card, halo=result.halo, multiple_of=step, padded_to=size_step)
+    return result
+
+
+def corrected(model: RestorationModel, memory: int) -> Probe:
+    """Measure `model`, whose tiles differ from the whole with the halo and steps of its card."""
+    claimed = model.card
+    with torch.random.fork_rng(devices=[]):
+        result = _measured(model, memory)
+    note = (
+        f"The card of {claimed.id} says multiples of {claimed.multiple_of} pixels and a halo of "
+        f"{claimed.halo}; measured and used: {result.step} and {result.halo}."
+    )
+    result = replace(result, note="" if result.whole else note)
+    model.card = replace(
+        claimed, halo=result.halo, multiple_of=result.step, padded_to=claimed.size_step
+    )
+    _SEEN.setdefault(model, {})[result.halo, *weights_state(model)] = result
     return result
 
 
 def presumed(model: RestorationModel) -> Probe:
-    """Return a probe that trusts the card: for drafts, where a seam does no harm."""
-    step = model.card.multiple_of
-    return Probe(-(-model.card.halo // step) * step)
+    """Return what was found before, else trust the card: for drafts, where a seam does no harm."""
+    known, step = _SEEN.get(model), model.card.multiple_of
+    return next(iter(known.values())) if known else Probe(-(-model.card.halo // step) * step)
 
 
 def kind_of(model: RestorationModel) -> tuple[Any, ...] | None:
@@ -114,10 +166,10 @@ def example_input(model: RestorationModel, height: int, width: int) -> Tensor:
     return noise.to(weight.device)
 
 
-def _probe_in_room(model: RestorationModel) -> Probe:
+def _probe_in_room(model: RestorationModel, memory: int) -> Probe:
     """Run `_probe`; raise `OutOfMemory` where what the card claims does not fit."""
     try:
-        return _probe(model)
+        return _measured(model, memory) if is_unknown(model) else _probe(model)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
@@ -125,6 +177,32 @@ def _probe_in_room(model: RestorationModel) -> Probe:
             f"There is not enough memory to try model {model.card.id}.",
             "Check its card: halo, bands, min_size and multiple_of.",
         ) from error
+
+
+def is_unknown(model: RestorationModel) -> bool:
+    """Return whether nothing but the model itself says how it can be cut into tiles."""
+    # Programs of one size are cut into windows that they have measured.
+    fixed = getattr(getattr(model, "module", None), "fixed", None)
+    return model.measured and fixed is None
+
+
+def _measured(model: RestorationModel, memory: int) -> Probe:
+    """Return the probe of a model without a card."""
+    card = model.card
+    side = -(-_TRIAL_SIDE // card.size_step) * card.size_step
+    _check_output(model, example_input(model, side, side), {})
+    found = dependence(model, memory)
+    note = "" if found.whole else _without_card(card, found.step, found.halo)
+    limit = memory if found.limited else 0
+    return Probe(found.halo, note, found.step, found.whole, found.multiples_only, limit)
+
+
+def _without_card(card: ModelCard, step: int, halo: int) -> str:
+    bands = f"{card.bands} band{'s' if card.bands != 1 else ''}"
+    return (
+        f"{card.id} has no card: {bands}, multiples of {step} pixels and a halo of {halo} "
+        "were measured."
+    )
 
 
 def _probe(model: RestorationModel) -> Probe:
@@ -154,23 +232,19 @@ def _probe(model: RestorationModel) -> Probe:
         x = example_input(model, side, side)
         statistics = example_statistics(model, x)
     else:
-        raise BadModel(
-            f"Model {card.id} depends on the whole image, its card says scope 'local'.",
-            "Declare a global scope or run it untiled.",
-        )
+        far = f"its pixels depend on others more than {side // 4} pixels away"
+        return Probe(card.halo, step=step, whole=far)
     needed = -(-measured // step) * step
     if model.measured:
-        return Probe(
-            needed,
-            f"{card.id} has no card: {card.bands} band{'s' if card.bands != 1 else ''}, multiples of "
-            f"{step} pixels and a halo of {needed} were measured.",
-        )
+        return Probe(needed, _without_card(card, step, needed), step)
     if needed > card.halo:
         return Probe(
-            needed, f"The card of {card.id} says halo {card.halo}; measured and used: {needed}."
+            needed,
+            f"The card of {card.id} says halo {card.halo}; measured and used: {needed}.",
+            step,
         )
     # A halo that is no multiple of the model's steps would shift tiles out of phase.
-    return Probe(-(-card.halo // step) * step)
+    return Probe(-(-card.halo // step) * step, step=step)
 
 
 def _check_output(model: RestorationModel, x: Tensor, statistics: Statistics) -> None:

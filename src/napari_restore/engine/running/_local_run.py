@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from napari_restore.engine._region import Region
 from napari_restore.engine.planning._tiles import box_with_halo
+from napari_restore.engine.running._agreement import Agreement
 from napari_restore.engine.running._events import Phase
 from napari_restore.engine.running._run import Run
-from napari_restore.engine.running._tile import TileWork
+from napari_restore.engine.running._tile import TileOutput, TileWork
 from napari_restore.engine.running._tile_reader import TileInput
 
 RESTORING = "Restoring"
@@ -17,9 +20,24 @@ class LocalRun(Run):
 
     def _restore(self, work: TileWork) -> None:
         tiles, pending = self._tiles()
+        compute = self._checked(work, pending)
         self.emit(Phase(RESTORING))
-        pipeline = self._pipeline(self._schedule(pending), self._read, work.run)
+        pipeline = self._pipeline(self._schedule(pending), self._read, compute)
         pipeline.run(self._writer(len(tiles)))
+
+    def _checked(
+        self, work: TileWork, pending: list[Region]
+    ) -> Callable[[list[TileInput]], list[TileOutput]]:
+        """Return what restores tiles; for a model without a card after a check of the first ones.
+
+        Raises `TilesDiffer`.
+        """
+        computing = self.plan.computing
+        if not self.plan.model.measured or computing.is_whole or computing.precision != "float32":
+            return work.run
+        agreement = Agreement(self.plan, work, self.reader.read)
+        agreement.check_first(pending)
+        return agreement.run
 
     def _read(self, core: Region) -> TileInput:
         plan = self.plan

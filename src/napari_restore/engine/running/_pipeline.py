@@ -156,7 +156,7 @@ class Pipeline(Generic[In, Out]):
         if len(batch) > 1:
             return [output for tile in batch for output in self._computed([tile])]
         parts = quarters(batch[0].core, self.plan.step)
-        if len(parts) == 1:
+        if len(parts) == 1 or self.plan.computing.is_whole:
             raise OutOfMemory(
                 "Out of memory even with the smallest tile; finished tiles are kept.",
                 f"Close other programs or use {option('device', 'cpu')}, "

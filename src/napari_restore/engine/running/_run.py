@@ -48,7 +48,7 @@ from napari_restore.engine.statistics._prepared import Prepared, prepare
 from napari_restore.engine.storage._store import ResultStore, SetAside
 from napari_restore.engine.storage._store_lock import StoreBusy, writer_of
 from napari_restore.engine.sweeps._settled import all_settled
-from napari_restore.errors import Cancelled, SourceChanged
+from napari_restore.errors import Cancelled, SourceChanged, TilesDiffer
 from napari_restore.images import Image, Radiometry, chunk_cache, trim_cache
 from napari_restore.models import Context, SweptModel
 
@@ -121,6 +121,10 @@ class Run:
                     self.store.finish()
             except Cancelled:
                 status = "cancelled"
+            except TilesDiffer:
+                if self.store is not None:
+                    self.store.forget()
+                raise
             finally:
                 if self.store is not None:
                     self.store.close()

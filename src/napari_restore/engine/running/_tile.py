@@ -82,6 +82,11 @@ class TileWork:
 
     def run(self, batch: list[TileInput]) -> list[TileOutput]:
         """Restore tiles of equal input shape in one call of the model."""
+        change, maps = self.change(batch)
+        return [self._output(tile, i, change, maps) for i, tile in enumerate(batch)]
+
+    def change(self, batch: list[TileInput]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Return what the model adds to the input boxes, (N, c, h, w) in model range, and its maps."""
         x, valid = self._inputs(batch)
         wants_maps = bool(self.maps or self.others) and bool(self.model.card.maps)
         try:
@@ -97,9 +102,7 @@ class TileWork:
         except FAILURES as error:
             raise as_failure(self.model, error) from error
         maps = {name: values.expand(-1, -1, *x.shape[-2:]) for name, values in maps.items()}
-        # They need not lie beside the outputs.
-        del x, y, valid, statistics
-        return [self._output(tile, i, change, maps) for i, tile in enumerate(batch)]
+        return change, maps
 
     def _output(
         self, tile: TileInput, i: int, change: torch.Tensor, maps: dict[str, torch.Tensor]

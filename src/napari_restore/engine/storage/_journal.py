@@ -52,6 +52,10 @@ class Journal:
         with open(self._path, "a", encoding="utf-8") as file:
             file.write(json.dumps(whole) + "\n")
 
+    def clear(self) -> None:
+        """Remove all entries."""
+        self._path.unlink(missing_ok=True)
+
     def _whole(self) -> bytes:
         """Return all complete lines."""
         try:

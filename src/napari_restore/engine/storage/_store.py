@@ -291,6 +291,14 @@ class ResultStore:
         """Note that the run is complete, which writes to it."""
         mark_entry(self.path, {"key": self.header["key"]})
 
+    def forget(self) -> None:
+        """Mark all tiles as unfinished."""
+        for name, _ in self.parts():
+            self.remove_part(name)
+        self._journal.clear()
+        self.journal.clear()
+        self._done[:] = False
+
     def moved(self, path: Path) -> None:
         """Continue reading at `path`, the folder's new name."""
         self._arrays = open_arrays(path, self.header)

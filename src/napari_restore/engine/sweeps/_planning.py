@@ -84,9 +84,7 @@ def _tiles(request: SweptRequest) -> list[int]:
     if model.tile is not None:
         return [model.tile]
     step = math.lcm(CELL, model.multiple, request.tile_unit)
-    wanted = request.computing.tile
-    if wanted is not None and wanted < 1:
-        raise BadParameter(f"Tile {wanted} is no size.", f"Use for instance {option('tile', 512)}.")
+    wanted = request.computing.side
     longest = max(request.box.shape)
     usual = [side for side in SIDES if side <= MOST_SHARED] if request.shared else SIDES
     sides = {-(-side // step) * step for side in (usual if wanted is None else (wanted,))}

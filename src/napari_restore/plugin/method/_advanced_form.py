@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QSpinBox, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QComboBox, QFormLayout, QLabel, QSpinBox, QVBoxLayout, QWidget
 
 from napari_restore.plugin.method._cluster_form import ClusterForm
 from napari_restore.plugin.widgets._combo_box import NarrowComboBox
@@ -63,6 +63,10 @@ class AdvancedForm(QWidget):
         self.scope.setToolTip("How much of the image a restored pixel follows from")
         self.tile = _number(self, 8192, 128, " px")
         self.tile.setToolTip("Edge of a tile; the memory budget chooses it. The result is the same")
+        self.whole = QCheckBox("the whole image in one pass", self)
+        self.whole.setToolTip(
+            "For a network of your own whose pixels depend on the whole image; it must fit the budget"
+        )
         self.tile_batch = _number(self, 256, 1, " tiles")
         self.tile_batch.setToolTip("Tiles given to the model at once; helps networks on a GPU")
         self.precision = _choice(self, PRECISIONS)
@@ -89,6 +93,7 @@ class AdvancedForm(QWidget):
         for box in (self.device, self.precision, self.extent, self.residuals):
             box.currentIndexChanged.connect(self._on_changed)
         self.tile.valueChanged.connect(self._on_changed)
+        self.whole.toggled.connect(self._on_changed)
         self.tile_batch.valueChanged.connect(self._on_changed)
 
     def _rows(self) -> QFormLayout:
@@ -104,6 +109,7 @@ class AdvancedForm(QWidget):
         layout.addRow("Device", where)
         layout.addRow("Scope", self.scope)
         layout.addRow("Tile", self.tile)
+        layout.addRow("", self.whole)
         layout.addRow("Tile batch", self.tile_batch)
         layout.addRow("Precision", self.precision)
         layout.addRow("Extent", self.extent)
@@ -116,7 +122,8 @@ class AdvancedForm(QWidget):
         computing = options.computing
         self.blockSignals(True)
         self.device.setCurrentText(options.machine.device)
-        self.tile.setValue(computing.tile or 0)
+        self.tile.setValue(computing.side or 0)
+        self.whole.setChecked(computing.is_whole)
         self.tile_batch.setValue(computing.tile_batch or 0)
         self.precision.setCurrentIndex(self.precision.findData(computing.precision))
         self.extent.setCurrentIndex(self.extent.findData(options.reading.extent))
@@ -140,15 +147,19 @@ class AdvancedForm(QWidget):
     def _show_global(self, is_global: bool) -> None:
         # Tiles of such a model are a part of it.
         self._layout.setRowVisible(self.tile, not is_global)
+        self._layout.setRowVisible(self.whole, not is_global)
         self._layout.setRowVisible(self.extent, is_global)
         self._layout.setRowVisible(self.residuals, is_global)
         self._layout.setRowVisible(self.grid, is_global)
+
+    def _tile(self) -> int | str | None:
+        return "whole" if self.whole.isChecked() else self.tile.value() or None
 
     def _on_changed(self) -> None:
         self.changed.emit(
             {
                 "device": self.device.currentText(),
-                "tile": None if self.tile.isHidden() else self.tile.value() or None,
+                "tile": None if self.tile.isHidden() else self._tile(),
                 "tile_batch": self.tile_batch.value() or None,
                 "precision": self.precision.currentData(),
                 "extent": self.extent.currentData(),

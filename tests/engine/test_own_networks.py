@@ -1,0 +1,268 @@
+"""Tiles of a network without a card are `module(x)`, or the network is given the whole image."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import napari_restore as nr
+from napari_restore.engine import Region
+from napari_restore.engine.planning import _dependence, _planning, _probe
+from napari_restore.engine.planning._dependence import dependence
+from napari_restore.engine.planning._probe import probe
+from napari_restore.engine.planning._tile_invariance import TileInvariance
+from napari_restore.engine.running import _agreement
+from napari_restore.errors import BadModel, BudgetTooSmall, TilesDiffer
+from napari_restore.models import load
+
+from ._networks import (
+    BY_SIZE,
+    TILED,
+    WHOLE,
+    AODNet,
+    Chain,
+    GridDehazeNet,
+    Restormer,
+    Scaled,
+    UNet,
+    conv,
+    network,
+    scene,
+    with_noise,
+)
+
+SIZE = 331, 413
+"""Odd, as images are."""
+MEMORY = 1 << 30
+CUTS = (
+    (128, None),
+    (256, Region(37, 71, 331, 413)),
+    (384, Region(129, 5, 290, 400)),
+)
+"""Tile and region."""
+
+
+@pytest.fixture
+def any_tiles(monkeypatch):
+    """Tiles as they are asked for, also where sums follow their shape."""
+    verdict = TileInvariance.ONE_THREAD
+    monkeypatch.setattr(_planning, "tile_invariance", lambda *_: verdict)
+
+
+@pytest.fixture
+def restored(tmp_path_factory):
+    """A function that restores an image (1, 3, h, w) and returns the same shape, and the record."""
+
+    def restored(x, module, **options):
+        image = x[0].permute(1, 2, 0).numpy()
+        scratch = tmp_path_factory.mktemp("scratch")
+        options = {"memory": MEMORY, "scratch": scratch, "device": "cpu"} | options
+        result = nr.restore(image, module, progress=False, **options)
+        values = result.read(result.region)
+        return torch.from_numpy(np.ascontiguousarray(values)).permute(2, 0, 1)[None], result.record
+
+    return restored
+
+
+def one_pass(module, x):
+    with torch.inference_mode():
+        return module(x.clone())
+
+
+def assert_same(found, wanted):
+    scale = max(1.0, float(wanted.abs().max()))
+    assert float((found - wanted).abs().max()) <= 1e-5 * scale
+
+
+# -- the zoo -----------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TILED)
+def test_tiles_are_what_the_module_makes_of_the_whole(name, restored, any_tiles):
+    module = network(TILED[name])
+    x = scene(*SIZE)
+    k = 8 if name == "drunet" else 1
+    padded = nn.functional.pad(x, (0, -SIZE[1] % k, 0, -SIZE[0] % k), "reflect")
+    wanted = one_pass(module, padded)[..., : SIZE[0], : SIZE[1]]
+    model = nr.load_model(module)
+    for tile, region in CUTS:
+        found, record = restored(x, model, tile=tile, region=region)
+        assert record["plan"]["halo"] < tile + 128
+        assert_same(found, wanted if region is None else wanted[(..., *region.slices)])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*WHOLE, *BY_SIZE])
+def test_what_depends_on_the_whole_is_run_in_one_pass(name, restored):
+    module = network((WHOLE | BY_SIZE)[name])
+    x = scene(*SIZE)
+    wanted, region = one_pass(module, x), CUTS[1][1]
+    for tile, region in CUTS[:2]:
+        found, record = restored(x, module, tile=tile, region=region)
+        assert record["plan"]["tiles"] == 1
+        assert any("whole image in one pass" in note for note in record["plan"]["notes"])
+        assert_same(found, wanted if region is None else wanted[(..., *region.slices)])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BY_SIZE)
+def test_images_of_fitting_sizes_are_cut(name, restored, any_tiles):
+    module, x = network(BY_SIZE[name]), scene(320, 416)
+    found, record = restored(x, module, tile=128)
+    assert record["plan"]["tiles"] > 1
+    assert_same(found, one_pass(module, x))
+
+
+# -- what is measured --------------------------------------------------------------------
+
+
+def measured(module):
+    return dependence(load(module), MEMORY)
+
+
+class Patches(nn.Module):
+    """The mean of each patch of `side` pixels; the last ones are filled with zeros."""
+
+    def __init__(self, side):
+        super().__init__()
+        self.side = side
+
+    def forward(self, x):
+        h, w = x.shape[2:]
+        y = nn.functional.pad(x, (0, -w % self.side, 0, -h % self.side))
+        y = nn.functional.avg_pool2d(y, self.side)
+        return nn.functional.interpolate(y, scale_factor=float(self.side))[..., :h, :w]
+
+
+@pytest.mark.parametrize("side", [1, 2, 6, 7, 12, 16, 64])
+def test_the_period_of_patches_is_found(side):
+    assert measured(Patches(side)).step == side
+
+
+@pytest.mark.parametrize("side", [2, 6, 7, 12])
+def test_a_module_that_takes_multiples_only_is_given_them(side):
+    module = nn.Sequential(nn.PixelUnshuffle(side), nn.PixelShuffle(side))
+    card = nr.load_model(module, memory=MEMORY).card
+    assert (card.multiple_of, card.size_step) == (side, side)
+
+
+def test_sides_that_a_module_pads_itself_are_not_padded():
+    card = nr.load_model(network(UNet)).card
+    assert (card.multiple_of, card.size_step) == (8, 1)
+
+
+class Tiny(nn.Module):
+    """A grid of 4 pixels that is seen in the seventh digit only."""
+
+    def forward(self, x):
+        rows = torch.arange(x.shape[2]) % 4 == 0
+        return x * (1 + 1e-7 * rows.to(x))[:, None]
+
+
+def test_in_float64_rounding_is_told_from_a_small_dependence():
+    assert measured(Tiny()).step == 4
+
+
+@pytest.mark.parametrize("name", ["brightest", "count", "quantile", "min-max"])
+def test_statistics_of_all_pixels_are_seen(name):
+    assert measured(network(WHOLE[name])).whole
+
+
+@pytest.mark.parametrize("name", ["columns", "rows"])
+def test_a_position_that_no_period_explains_is_seen(name):
+    assert "position" in measured(network(WHOLE[name])).whole
+
+
+def test_noise_is_refused():
+    with pytest.raises(BadModel, match="another result each time"):
+        nr.load_model(network(lambda: Scaled(with_noise)))
+
+
+ENDS = {
+    "relu": nn.ReLU(),
+    "clamp": nn.Hardtanh(0, 1),
+    "dark": nn.Sequential(nn.Threshold(0.9, 0.0), nn.ReLU(True)),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("end", ENDS)
+def test_a_saturating_end_hides_no_reach(end):
+    found = {measured(network(lambda: Chain(7, end=ENDS[end]), seed)).halo for seed in range(40)}
+    assert found == {7}
+
+
+@pytest.mark.slow
+def test_halos_of_aod_nets():
+    assert {measured(network(AODNet, seed)).halo for seed in range(40)} == {7}
+
+
+@pytest.mark.slow
+def test_halos_of_networks_that_end_in_a_relu():
+    found = [measured(network(GridDehazeNet, seed)) for seed in range(40)]
+    assert len({(one.halo, one.step) for one in found}) == 1
+
+
+def test_what_needs_too_much_memory_or_time_is_given_the_whole(monkeypatch):
+    module = network(Chain)
+    assert "needs more than" in dependence(load(module), 1 << 20).whole
+    monkeypatch.setattr(_dependence, "SECONDS", 0.0)
+    monkeypatch.setattr(_dependence, "PASSES", 5)
+    assert "needs more than" in dependence(load(module), MEMORY).whole
+
+
+def test_a_card_that_claims_too_small_steps_is_not_taken_for_rounding(restored):
+    module, x = network(UNet), scene(*SIZE)
+    model = nr.load_model(module, card={"id": "unet", "bands": 3, "halo": 60})
+    found, record = restored(x, model, tile=128)
+    assert any("measured and used: 8" in note for note in record["plan"]["notes"])
+    assert_same(found, one_pass(module, x))
+
+
+# -- one pass ----------------------------------------------------------------------------
+
+
+def test_the_whole_can_be_asked_for(restored):
+    module, x = network(Chain), scene(150, 300)
+    model = nr.load_model(module)
+    found, record = restored(x, model, tile="whole", region=Region(11, 13, 90, 200))
+    assert record["plan"]["tiles"] == 1
+    assert_same(found, one_pass(module, x)[..., 11:90, 13:200])
+
+
+def test_an_image_that_does_not_fit_in_one_pass_names_one_that_does():
+    image = np.zeros((6000, 9000, 3), np.float32)
+    with pytest.raises(BudgetTooSmall, match="depends on the whole image") as error:
+        nr.plan(image, nr.load_model(network(Restormer)), memory="300MiB", device="cpu")
+    assert "pixels." in error.value.hint
+
+
+# -- checks during a run -----------------------------------------------------------------
+
+
+def with_halo(model, halo):
+    """`model`, of which nothing but this halo is said to have been measured."""
+    probe(model)
+    _probe._SEEN[model] = dict.fromkeys(_probe._SEEN[model], _probe.Probe(halo))
+    return model
+
+
+def test_a_halo_that_is_too_small_on_the_image_ends_the_run(restored, any_tiles, tmp_path):
+    model = with_halo(nr.load_model(network(lambda: Chain(7))), 2)
+    with pytest.raises(TilesDiffer, match="too small"):
+        restored(scene(*SIZE), model, tile=128, scratch=tmp_path)
+    assert not list(tmp_path.rglob("tiles.jsonl"))
+
+
+def test_tiles_are_compared_during_the_run_too(restored, any_tiles, tmp_path, monkeypatch):
+    monkeypatch.setattr(_agreement, "ONE_OF", 1)
+    model = with_halo(nr.load_model(network(lambda: conv(3, 3, 7, bias=False))), 2)
+    x = torch.zeros(1, 3, 520, 1030)
+    x[..., 100:380, :] = scene(280, 1030)
+    # The tile that is compared first is dark, and so is what lies around it.
+    with pytest.raises(TilesDiffer):
+        restored(x, model, tile=512, workers=1, scratch=tmp_path)
+    assert not list(tmp_path.rglob("tiles.jsonl"))
