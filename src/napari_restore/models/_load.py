@@ -10,16 +10,19 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from napari_restore.errors import BadModel, MissingWeights, option
 from napari_restore.models import _weights
 from napari_restore.models._card import ModelCard
+from napari_restore.models._frozen import frozen_copy, is_frozen
 from napari_restore.models._measure import BAND_COUNTS, possible_sizes
 from napari_restore.models._model import RestorationModel
 from napari_restore.models._program import Program, band_counts, batch_size, fixed_shape
 from napari_restore.models._registry import ModelEntry, entry_of
 from napari_restore.models._script import without_factory
+from napari_restore.models._unfit import unfit
 from napari_restore.models._wrap import WrappedModel, as_card, card_beside
 
 Card = ModelCard | Mapping[str, Any]
@@ -46,7 +49,8 @@ def load(
     model
         A registered id; ``"FILE.py:factory"``; the path of a .safetensors or .pth
         file whose card (NAME.json beside it, or `card`) names the network in its
-        field ``model``; the path of an exported .pt2 program; or a torch module.
+        field ``model``; the path of an exported .pt2 program; or a torch module, which is copied
+        and stays as it is.
         Where a program, a module or a factory comes without a card, its bands and `multiple_of` are measured.
     weights
         A .safetensors or .pth file, or ``"random:SEED"``; None: those that come with the model.
@@ -63,9 +67,10 @@ def load(
     """
     values = dict(parameters or {})
     if isinstance(model, RestorationModel):
-        return _ready(model, weights, {})
+        return _ready_copy(model, weights)
     if isinstance(model, nn.Module):
-        return _ready(_wrapped(model, card, type(model).__name__, values), weights, {})
+        module = frozen_copy(model)
+        return _ready(_wrapped(module, card, type(module).__name__, values), weights, {})
     if not isinstance(model, (str, os.PathLike)):
         raise BadModel(
             f"A model cannot be made of {type(model).__name__}.",
@@ -241,6 +246,11 @@ def _wrapped(
     counts: Sequence[int] = BAND_COUNTS,
 ) -> RestorationModel:
     """Return `module` with `card`; without one it is measured, trying each of `counts` bands."""
+    try:
+        module.eval()
+    except NotImplementedError:
+        # What torch.export returns has no modes.
+        module = Program(module)
     fallback = ModelCard(name, name, "A model of your own.", task="other", licence="unknown")
     full_card = as_card(_measured(module, name, counts) if card is None else card, fallback)
     model = WrappedModel(module, replace(full_card, values=full_card.fill(parameters)))
@@ -253,14 +263,25 @@ def _measured(module: nn.Module, name: str, counts: Sequence[int]) -> dict[str, 
     if isinstance(module, Program) and module.fixed is not None:
         # It takes any size, in windows of its own; it has measured which step they need.
         return {"bands": module.fixed[1], "multiple_of": module.step}
-    # Batch statistics and dropout are for training.
-    sizes = next(possible_sizes(module.eval(), counts), None)
-    if sizes is None:
-        raise BadModel(
-            f"{name} has no card, and gives no image of the same size and bands for those tried.",
-            "Give a card, as card={'bands': 3, 'multiple_of': 8} or in a .json beside the file.",
-        )
+    with torch.random.fork_rng(devices=[]):
+        sizes = next(possible_sizes(module, counts), None)
+        if sizes is None:
+            raise unfit(module, name, counts)
     return sizes
+
+
+def _ready_copy(
+    model: RestorationModel, weights: str | os.PathLike[str] | None
+) -> RestorationModel:
+    """Return `model` if it is loaded as it is; else a copy, with other `weights` or those in training."""
+    if weights is None and is_frozen(model):
+        return model
+    made = frozen_copy(model)
+    # Weights in training are in no file.
+    is_described = bool(made.spec) and weights is not None
+    made.spec = {**made.spec, "weights": _absolute(weights)} if is_described else {}
+    made.card = replace(made.card, weights_sha256=None)
+    return _ready(made, weights, {})
 
 
 def _ready(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
@@ -15,6 +14,7 @@ from napari_restore.errors import BadParameter
 from napari_restore.models._attention import AttentionRow, AttentionSite
 from napari_restore.models._card import ModelCard
 from napari_restore.models._context import Context
+from napari_restore.models._frozen import frozen_copy
 
 WITHOUT = "without_heads"
 """Key of a `spec` that lists heads which are left out: [site, head] each."""
@@ -83,8 +83,8 @@ class RestorationModel(nn.Module):
         )
 
     def _copy_without(self, site: str, head: int) -> Self:
-        """Return a deep copy, in which the head is to be left out; its `spec` names the head."""
-        model = copy.deepcopy(self).eval()
+        """Return a frozen copy, in which the head is to be left out; its `spec` names the head."""
+        model = frozen_copy(self)
         if model.spec:
             model.spec = model.spec | {WITHOUT: [*model.spec.get(WITHOUT, ()), [site, head]]}
         return model

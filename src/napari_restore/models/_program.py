@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from napari_restore.errors import BadModel
 from napari_restore.models._measure import BAND_COUNTS
 from napari_restore.models._padding import reflected
+from napari_restore.models._unfit import image_in, misfit
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -83,8 +84,9 @@ class Program(nn.Module):
             self.margin, self.step = self._overlap(fixed)
 
     def train(self, mode: bool = True) -> Program:
-        """Set the flag only: exported programs have no modes."""
-        self.training = mode
+        """Set the flags only: exported programs have no modes."""
+        for part in self.modules():
+            part.training = mode
         return self
 
     def forward(self, x: Tensor) -> Any:
@@ -117,14 +119,10 @@ class Program(nn.Module):
         missing = count - len(windows)
         filled = torch.cat([windows, windows[:1].expand(missing, -1, -1, -1)])
         y = self.program(filled.contiguous())
-        y = y[0] if isinstance(y, (tuple, list)) and y else y
-        if not isinstance(y, Tensor) or y.shape != filled.shape:
-            raise BadModel(
-                f"The program returns no image of {windows.shape[-1]} × {windows.shape[-2]} pixels "
-                "for one of that size.",
-                "A restoration model returns an image of the same size and bands.",
-            )
-        return y[: len(windows)]
+        image = image_in(y, filled.shape)
+        if image is None:
+            raise misfit("The program", y, filled.shape)
+        return image[: len(windows)]
 
     def _overlap(self, fixed: tuple[int, int, int, int]) -> tuple[int, int]:
         """Return the margin that a window's output depends on, and its step; raises `BadModel`."""

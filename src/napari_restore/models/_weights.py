@@ -117,9 +117,22 @@ def sha256_of_state(module: nn.Module) -> str:
     """Return a digest of names, types, shapes and bytes of all tensors, in order of names."""
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
+        if not isinstance(tensor, Tensor) or tensor.is_quantized:
+            # Quantised layers hold tuples, types and numbers too.
+            digest.update(f"{name}/{_printed(tensor)}".encode())
+            continue
         digest.update(f"{name}/{tensor.dtype}/{tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()
+
+
+def _printed(value: Any) -> str:
+    if isinstance(value, (tuple, list)):
+        return str([_printed(each) for each in value])
+    if not isinstance(value, Tensor):
+        return str(value)
+    plain = value.dequantize() if value.is_quantized else value
+    return hashlib.sha256(plain.detach().cpu().contiguous().numpy()).hexdigest()
 
 
 def _state_in(content: Any, name: str) -> dict[str, Tensor]:
