@@ -65,6 +65,11 @@ class RestorationModel(nn.Module):
         """Arguments of `load` that make this model again; empty when it cannot."""
 
     @property
+    def least_box(self) -> int:
+        """Side in pixels to which the boxes of an image that it is given are grown within the image."""
+        return self.card.min_size
+
+    @property
     def settles(self) -> tuple[str, ...]:
         """Names of all statistics that sweeps settle; none but those of a swept model."""
         return ()

@@ -15,7 +15,9 @@ from napari_restore.errors import BadModel
 SIDES = (192, 320)
 """Sides in pixels of the images that are tried: multiples of all usual steps."""
 SAME = "A restoration model returns an image of the same size and bands, as floats."
-ALONE = "Wrap it in a module that is called with the image alone, and returns the restored one alone."
+ALONE = (
+    "Wrap it in a module that is called with the image alone, and returns the restored one alone."
+)
 CARD = (
     "Check it, or say which images it takes on a card: card={'bands': 3, 'multiple_of': 8}, or a "
     ".json beside the file."

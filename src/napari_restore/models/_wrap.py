@@ -21,6 +21,7 @@ from napari_restore.models._own_attention import (
     size_of,
 )
 from napari_restore.models._padding import pad_to_multiple
+from napari_restore.models._program import Program
 from napari_restore.models._unfit import image_in, misfit
 
 MOST_STEP, MOST_LEAST = 128, 1024
@@ -42,6 +43,11 @@ class WrappedModel(RestorationModel):
     def attention_sites(self) -> tuple[AttentionSite, ...]:
         """Return where the module calls attention, in the order of computation; raises `BadModel`."""
         return self._attention.sites()
+
+    @property
+    def least_box(self) -> int:
+        fixed = self.module.fixed if isinstance(self.module, Program) else None
+        return max(self.card.min_size, *(fixed or (1, 1))[-2:])
 
     @property
     def attention_notes(self) -> tuple[str, ...]:

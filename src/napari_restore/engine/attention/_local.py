@@ -181,7 +181,7 @@ class TileRows(LocalRun):
         size, side = (plan.image.height, plan.image.width), plan.layout.tile
         top, left = (at // side * side for at in tile_of)
         core = Region(top, left, top + side, left + side).intersect(Region(0, 0, *size))
-        box = box_with_halo(core, plan.layout.halo, size, plan.step)
+        box = box_with_halo(core, plan.layout.halo, size, plan.step, plan.model.least_box)
         tile = self.reader.read(core, box)
         try:
             with work.computing():
