@@ -67,7 +67,11 @@ class Integral:
     def gap(self) -> float | None:
         """|sum − difference| / |difference|; None where the difference is rounding, or not finite."""
         scale = max((abs(node.value) for node in self.nodes), default=0.0)
-        if not math.isfinite(self.difference) or abs(self.difference) <= NEGLIGIBLE * scale or not self.difference:
+        if (
+            not math.isfinite(self.difference)
+            or abs(self.difference) <= NEGLIGIBLE * scale
+            or not self.difference
+        ):
             return None
         return abs(self.sum - self.difference) / abs(self.difference)
 
