@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from napari_restore.errors import BadModel, MissingWeights, option
+from napari_restore.errors import BadModel, MissingWeights, RestoreError, option
 from napari_restore.models import _weights
 from napari_restore.models._card import ModelCard
 from napari_restore.models._frozen import frozen_copy, is_frozen
@@ -21,7 +20,11 @@ from napari_restore.models._measure import BAND_COUNTS, possible_sizes
 from napari_restore.models._model import RestorationModel
 from napari_restore.models._program import Program, band_counts, batch_size, fixed_shape
 from napari_restore.models._registry import ModelEntry, entry_of
-from napari_restore.models._script import without_factory
+from napari_restore.models._script import (
+    arguments_of,
+    run_script,
+    without_factory,
+)
 from napari_restore.models._unfit import unfit
 from napari_restore.models._wrap import WrappedModel, as_card, card_beside
 
@@ -55,7 +58,7 @@ def load(
     weights
         A .safetensors or .pth file, or ``"random:SEED"``; None: those that come with the model.
     parameters
-        Values over the card's defaults.
+        Values over the card's defaults, and arguments of a factory.
     card
         A `ModelCard` or a mapping of its fields, over those of the card found otherwise.
     trust
@@ -122,7 +125,15 @@ def _from_registry(
     state = None
     if weights is not None and not _is_random(weights):
         state = entry.renamed(_weights.read_state(Path(weights)))
-    return _ready(entry.make(full_card, state), weights, spec, state)
+    try:
+        made = entry.make(full_card, state)
+    except BadModel:
+        bare = {} if state is None else _weights.without_wrappers(state)
+        if not bare or bare is state:
+            raise
+        state = entry.renamed(bare)
+        made = entry.make(full_card, state)
+    return _ready(made, weights, spec, state)
 
 
 def shipped_weights(entry: ModelEntry) -> Path:
@@ -175,27 +186,30 @@ def _from_script(
         raise BadModel(f"There is no file {path}.", "Write FILE.py:factory.")
     if not trust:
         raise BadModel(f"{path.name} is Python code.", _FOREIGN)
-    spec = importlib.util.spec_from_file_location(f"napari_restore_user_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise BadModel(f"{path.name} cannot be imported.", "Write FILE.py:factory.")
-    module = importlib.util.module_from_spec(spec)
+    name = f"{path.name}:{factory}"
     try:
-        spec.loader.exec_module(module)
-        make = getattr(module, factory)
-        made = make()
+        with run_script(path) as module:
+            make = getattr(module, factory)
+            arguments = arguments_of(make, name, parameters)
+            made = make(**arguments)
+            if isinstance(made, RestorationModel):
+                return _with_parameters(make, made, parameters) if parameters else made
+    except RestoreError:
+        raise
     except Exception as error:
+        first = (str(error).strip().splitlines() or [""])[0]
         raise BadModel(
-            f"{path.name}:{factory} fails: {type(error).__name__}: {error}", "Check the file."
+            f"{name} fails: {type(error).__name__}: {first}", "Check the file."
         ) from error
-    if isinstance(made, RestorationModel):
-        if parameters:
-            made = _with_parameters(make, made, parameters)
-        return made
     if not isinstance(made, nn.Module):
         raise BadModel(
             f"{path.name}:{factory} returns {type(made).__name__}.", "Return a torch.nn.Module."
         )
-    return _wrapped(made, card or card_beside(path), path.stem, parameters)
+    own = {key: value for key, value in parameters.items() if key not in arguments}
+    model = _wrapped(made, card or card_beside(path), path.stem, own)
+    # What the network was made with belongs to its description.
+    model.card = replace(model.card, values={**arguments, **model.card.values})
+    return model
 
 
 def _with_parameters(
