@@ -47,8 +47,8 @@ def on_image(row: PlacedRow, head: int) -> Tensor:
 
 @pytest.mark.slow
 def test_rows_are_those_of_the_tile_of_a_run(image: Any, tmp_path: Path) -> None:
-    net = networks.Windows()
-    model = load(net, card=CARD)
+    model = load(networks.Windows(), card=CARD)
+    net = model.module
     source = source_of(image, model, tmp_path, [])
     halo = source.plan.layout.halo
     assert source.plan.layout.tile == TILE
@@ -113,5 +113,5 @@ def test_tiles_that_begin_within_a_cell_are_refused(tmp_path: Path) -> None:
 
     model = load(Padding(), card={"bands": 3, "halo": 141})
     image = nr.open_image(np.zeros((300, 900, 3), np.float32), bands="red=1,green=2,blue=3")
-    with pytest.raises(BadModel, match=r"within a cell of attention.1, which has 4 pixels"):
+    with pytest.raises(BadModel, match=r"within a window of attention.1, which has 32 pixels"):
         source_of(image, model, tmp_path, [])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,62 @@ def test_pickles_run_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(BadModel, match="could run code"):
         load("haze-unet", weights="evil.pth")
     assert not (tmp_path / "touched").exists()
+
+
+class Two(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 3, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)
+
+
+@pytest.mark.parametrize(
+    "nested",
+    [
+        lambda state: state,
+        lambda state: {"state_dict": {f"model.{k}": v for k, v in state.items()}},
+        lambda state: {f"_orig_mod.module.{k}": v for k, v in state.items()},
+        lambda state: {"params": {k.removeprefix("net."): v for k, v in state.items()}},
+        lambda state: {"epoch": 3, "netG": state, "optimizer": {"state": {0: torch.ones(2)}}},
+        lambda state: {"ema": {"shadow": state}, "step": 7},
+        lambda state: {
+            **{f"generator.{k}": v for k, v in state.items()},
+            **{f"critic.{n}": torch.ones(3) for n in range(3)},
+        },
+        lambda state: {k: v for k, v in state.items() if "num_batches" not in k},
+    ],
+)
+def test_weights_are_found_under_usual_names(tmp_path: Path, nested) -> None:
+    source, path = Two(), tmp_path / "w.pth"
+    torch.save(nested(source.state_dict()), path)
+    model = load(Two(), card={}, weights=path)
+    assert torch.equal(model(X), source.eval()(X))
+
+
+def test_weights_of_known_networks_are_found_too(tmp_path: Path) -> None:
+    state = load("haze-unet", weights="random:7").state_dict()
+    path = tmp_path / "net.pth"
+    torch.save({"state_dict": {f"generator.{k}": v for k, v in state.items()}}, path)
+    assert torch.equal(load("haze-unet", weights=path)(X), load("haze-unet", weights="random:7")(X))
+
+
+def test_the_first_keys_that_do_not_fit_are_named(tmp_path: Path) -> None:
+    path, state = tmp_path / "w.pth", dict(Two().state_dict())
+    state["net.0.weight"] = torch.ones(8, 3, 1, 1)
+    del state["net.2.bias"], state["net.1.bias"]
+    torch.save(state | {f"extra.{n}": torch.ones(1) for n in range(5)}, path)
+    with pytest.raises(BadModel) as caught:
+        load(Two(), card={}, weights=path)
+    assert caught.value.message == (
+        "w.pth lacks net.1.bias, net.2.bias; it has the unknown extra.0, extra.1, extra.2 and 2 more; "
+        "it has net.0.weight of 8 × 3 × 1 × 1 in place of 4 × 3 × 1 × 1."
+    )
+    both = {f"{name}.{k}": v for name in ("g", "g_ema") for k, v in Two().state_dict().items()}
+    torch.save(both, path)
+    with pytest.raises(BadModel, match=r"several networks that fit: g\., g_ema\."):
+        load(Two(), card={}, weights=path)
 
 
 @pytest.mark.parametrize("name", ["w.safetensors", "w.pth"])
@@ -264,6 +321,68 @@ def test_script(tmp_path: Path) -> None:
             load(f"{path}:{name}", card={}, trust=True)
     with pytest.raises(BadModel, match="no file"):
         load(f"{tmp_path / 'missing.py'}:make", trust=True)
+
+
+def folder_with(tmp_path: Path, name: str, bias: float) -> Path:
+    """A folder with mine.py, a module and a package beside it."""
+    folder = tmp_path / name
+    (folder / "parts").mkdir(parents=True)
+    (folder / "net.py").write_text(
+        f"from parts.layers import Shift\nclass Net(Shift):\n    bias = {bias}\n", "utf-8"
+    )
+    (folder / "parts" / "layers.py").write_text(
+        "import torch\nclass Shift(torch.nn.Module):\n    bias = 9.0\n"
+        "    def forward(self, x): return x + self.bias * self.scale\n",
+        "utf-8",
+    )
+    (folder / "mine.py").write_text(
+        "from __future__ import annotations\nfrom dataclasses import dataclass\nimport net\n"
+        "@dataclass\nclass Config:\n    scale: int\n"
+        "def make(scale: int = 1, *, twice=False, factor=1.0):\n"
+        "    made = net.Net()\n    made.scale = Config(scale).scale * (1 + twice) * factor\n"
+        "    return made\n"
+        "def needing(width): return make(width)\n",
+        "utf-8",
+    )
+    return folder / "mine.py"
+
+
+def test_scripts_import_their_neighbours_and_not_those_of_others(tmp_path: Path) -> None:
+    paths = [folder_with(tmp_path, name, bias) for name, bias in (("a", 1.0), ("b", 2.0))]
+    before = list(sys.path), set(sys.modules)
+    for path, bias in (*zip(paths, (1.0, 2.0), strict=True), (paths[0], 1.0)):
+        made = load(f"{path}:make", card={"halo": 0}, trust=True)
+        assert torch.equal(made(X), X + bias)
+    assert before[0] == sys.path
+    assert not {"net", "parts", "parts.layers", "mine"} & (set(sys.modules) - before[1])
+    # Of a package, too: what it imports relative to itself.
+    (tmp_path / "a" / "__init__.py").write_text("", "utf-8")
+    relative = paths[0].read_text("utf-8").replace("import net", "from . import net")
+    paths[0].write_text(relative, "utf-8")
+    assert torch.equal(load(f"{paths[0]}:make", card={}, trust=True)(X), X + 1)
+    (paths[1].parent / "net.py").unlink()
+    with pytest.raises(BadModel, match=r"mine\.py:make fails: .*No module named 'net'"):
+        load(f"{paths[1]}:make", card={}, trust=True)
+
+
+def test_factories_take_arguments(tmp_path: Path) -> None:
+    source = f"{folder_with(tmp_path, 'a', 1.0)}:make"
+    given = {"scale": "3", "twice": "true", "factor": "0.5"}  # as a command line gives them
+    model = load(source, card={}, parameters=given, trust=True)
+    assert torch.equal(model(X), X + 3)
+    assert model.card.values == {"scale": 3, "twice": True, "factor": 0.5}
+    assert torch.equal(load_described(model.spec, trust=True)(X), X + 3)
+    for name, parameters, message in (
+        ("make", {"scale": "wide"}, "Parameter scale takes a int, not 'wide'"),
+        ("make", {"width": 3}, "has no parameter 'width'"),
+        ("needing", {}, "mine.py:needing needs a value for width"),
+    ):
+        with pytest.raises(BadParameter, match=message):
+            load(source.replace("make", name), card={}, parameters=parameters, trust=True)
+    assert torch.equal(
+        load(source.replace("make", "needing"), card={}, parameters={"width": "2"}, trust=True)(X),
+        X + 2,
+    )
 
 
 def test_script_with_a_card_beside_it(tmp_path: Path) -> None:

@@ -48,6 +48,7 @@ def map_of(row: AttentionRow, head: int, shape: tuple[int, int]) -> Tensor:
 def test_rows_of_an_encoder_are_the_weights_of_its_module(kind: str) -> None:
     net = networks.Encoder(weights=kind == "weights", layer=kind == "layer")
     model = load(net, card={"bands": 3, "multiple_of": 8})
+    net = model.module  # its copy
     assert grids_of(model) == {"attention.1": ("full", 8, None, 0)}
     x, given = noise(*SHAPE), []
     handle = net.attend.register_forward_pre_hook(lambda module, inputs: given.append(inputs[0]))
@@ -65,8 +66,8 @@ def test_rows_of_an_encoder_are_the_weights_of_its_module(kind: str) -> None:
 
 @pytest.mark.parametrize("size", [(96, 160), (104, 172)])
 def test_rows_of_windows_are_those_of_the_matrix(size: tuple[int, int]) -> None:
-    net = networks.Windows()
-    model = load(net, card=CARD)
+    model = load(networks.Windows(), card=CARD)
+    net = model.module
     assert grids_of(model) == {
         "attention.1": ("window", 4, 8, 0),
         "attention.2": ("window", 4, 8, 4),
@@ -96,6 +97,58 @@ def test_rows_of_windows_are_those_of_the_matrix(size: tuple[int, int]) -> None:
     # What a mask leaves out was never a candidate.
     row = rows_of(model, noise(1, 3, 96, 160), (0, 0))["attention.2"]
     assert (row.cells[:, :, 0] >= 0).sum(1).tolist() == [16, 16]
+
+
+class Grown(nn.Module):
+    """Windows of 8 pixels, moved by 4, of a map that is grown before or after it is moved, or above."""
+
+    def __init__(self, order: str) -> None:
+        super().__init__()
+        self.order = order
+        torch.manual_seed(0)
+        self.qkv = nn.Conv2d(3, 24, 1)
+
+    def laid(self, x: Tensor, value: float = 0.0) -> Tensor:
+        """Return (windows, 64, C)."""
+        down, along = (-x.shape[2]) % 8, (-x.shape[3]) % 8
+        edges = (along, 0, down, 0) if self.order == "above" else (0, along, 0, down)
+        steps = [
+            lambda x: nn.functional.pad(x, edges, value=value),
+            lambda x: torch.roll(x, (-4, -4), (2, 3)),
+        ]
+        for step in steps if self.order != "after" else reversed(steps):
+            x = step(x)
+        blocks = x.unfold(2, 8, 8).unfold(3, 8, 8)
+        return blocks.permute(0, 2, 3, 4, 5, 1).reshape(-1, 64, x.shape[1])
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (4 * part[:, None] for part in self.laid(self.qkv(x)).chunk(3, -1))
+        return x + 0 * nn.functional.scaled_dot_product_attention(q, k, v).sum()
+
+
+@pytest.mark.parametrize("order", ["before", "after", "above"])
+def test_rows_of_a_map_that_the_network_grows(order: str) -> None:
+    net = Grown(order)
+    x, shape = noise(1, 3, 29, 42), (29, 42)
+    numbers = torch.arange(29 * 42, dtype=torch.float64).view(1, 1, *shape)
+    places = net.laid(numbers, -1.0)[..., 0].long()
+    with torch.no_grad():
+        q, k, _ = (4 * part for part in net.laid(net.qkv(x)).chunk(3, -1))
+    model = load(net, card={"bands": 3, "attention": {"attention.1": {"window": 8, "shift": 4}}})
+    for pixel in ((14, 20), (1, 2), (28, 41), (3, 40)):
+        if order == "above":
+            with pytest.raises(BadModel, match="42 × 29 pixels, which its windows of 8"):
+                rows_of(model, x, pixel)
+            continue
+        row = rows_of(model, x, pixel)["attention.1"]
+        item, token = (places == pixel[0] * 42 + pixel[1]).nonzero()[0]
+        weights = torch.softmax(q[item, token] @ k[item].T / 8**0.5, 0)
+        there = places[item] >= 0
+        expected = torch.zeros(29 * 42)
+        expected[places[item][there]] = weights[there]
+        found = map_of(row, 0, shape)
+        torch.testing.assert_close(found, expected.view(shape), atol=1e-6, rtol=0)
+        assert int((row.cells[0, :, 0] >= 0).sum()) == int(there.sum())
 
 
 @pytest.mark.parametrize("window", [3, 5])

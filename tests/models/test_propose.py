@@ -14,6 +14,7 @@ from torch import nn
 import napari_restore as nr
 from napari_restore.api import inspect_model, save_card
 from napari_restore.errors import BadModel, BadOutput
+from napari_restore.models._program import Program, windows_along
 
 
 class Halves(nn.Module):
@@ -112,14 +113,40 @@ def test_a_program_of_one_size_sees_windows_of_it(tmp_path: Path, shape: tuple[i
     with torch.inference_mode():
         whole, y = module(x), model(x)
     assert y.shape == x.shape
-    # At the image's edge the module sees zeros, a window the image reflected.
-    inner = (..., slice(8, -8), slice(8, -8))
+    # At the image's edge a window ends; below and right it is grown by reflection.
+    inner = (..., slice(0, 142), slice(0, 224))
     assert torch.allclose(y[inner], whole[inner], atol=1e-6)
     scene = (x[0].permute(1, 2, 0).numpy() * 255).astype(np.uint8)
     runs = [nr.restore(scene, model, tile=tile, device="cpu") for tile in (64, 256)]
     one, other = (run.read(run.region) for run in runs)
     np.testing.assert_array_equal(one, other)
     assert (one != scene).mean() > 0.2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", [(1, 3, 64, 96), (2, 3, 320, 288)], ids=str)
+def test_an_image_of_the_size_of_a_program_is_what_the_program_makes(tmp_path: Path, shape):
+    path = fixed_program(tmp_path / "fixed.pt2", Halves(), shape)
+    program = torch.export.load(path).module()
+    scene = np.random.default_rng(0).random((*shape[2:], 3)).astype(np.float32)
+    x = torch.from_numpy(scene).permute(2, 0, 1).expand(*shape)
+    with torch.inference_mode():
+        expected = program(x.contiguous())[0].permute(1, 2, 0)
+    model = nr.load_model(str(path), trust=True)
+    for tile in (128, 512):
+        found = nr.restore(scene, model, tile=tile, device="cpu", scratch=tmp_path / str(tile))
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_windows_lie_within_the_image_and_keep_off_their_inner_edges():
+    for length, side, margin in ((64, 64, 16), (100, 64, 16), (96, 64, 0), (1000, 64, 28)):
+        windows = windows_along(length, side, margin)
+        kept = [np.arange(side)[one] + start for start, one in windows]
+        assert np.array_equal(np.concatenate(kept), np.arange(length))
+        for start, one in windows:
+            assert 0 <= start <= length - side
+            assert start == 0 or one.start >= margin
+            assert start == length - side or one.stop <= side - margin
 
 
 class Everywhere(nn.Module):
@@ -131,6 +158,21 @@ def test_a_program_of_one_size_that_needs_all_of_it_is_refused(tmp_path: Path):
     path = fixed_program(tmp_path / "all.pt2", Everywhere(), (1, 3, 64, 64))
     with pytest.raises(BadModel, match=r"64 × 64 pixels only.*free height and width"):
         inspect_model(path, trust=True)
+
+
+class Saturated(nn.Module):
+    """Has no gradient anywhere for most inputs, and a reach of 3 pixels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blur = nn.AvgPool2d(7, 1, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (self.blur(x) * 9).clamp(0, 1)
+
+
+def test_the_reach_of_a_program_is_seen_where_it_has_no_gradient():
+    assert Program(Saturated(), (1, 3, 64, 64)).margin >= 3
 
 
 def test_python_is_measured_too_and_keeps_its_factory(tmp_path: Path):

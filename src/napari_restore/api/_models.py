@@ -35,7 +35,8 @@ def load_model(
     model
         An id of ``napari-restore models``; ``"FILE.py:factory"``; a weights file with its card
         beside it; an exported .pt2 program; or a `torch.nn.Module` from and to
-        (N, C, H, W) float32 in [0, 1].
+        (N, C, H, W) float32 in [0, 1]. A module is copied with its present weights, and stays as it
+        is; so is a loaded model in training.
     weights
         A .safetensors or .pth file, or ``"random:SEED"``; by default those shipped with the
         model, or those of the module.
@@ -94,9 +95,7 @@ def code_file(model: str) -> str | None:
 
 
 def as_model(model: str | os.PathLike[str] | nn.Module) -> RestorationModel:
-    """Return `model` if it is loaded already, else load it; a plan measures it within its budget."""
-    if hasattr(model, "card"):
-        return model  # type: ignore[return-value]
+    """Return `model` if it is loaded and not in training, else load it; a plan measures it."""
     with collection_paused():
         from napari_restore.models import load
     return load(model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -30,7 +31,7 @@ from napari_restore._options import (
 )
 from napari_restore.engine import Note, Phase, Plan, Region, make_plan
 from napari_restore.engine.gradients import GradientSource
-from napari_restore.errors import BadParameter, BadRegion, option
+from napari_restore.errors import BadParameter, BadRegion, Message, option
 from napari_restore.explain import _curves
 from napari_restore.explain._attribution import Attribution, Overview
 from napari_restore.explain._attribution_record import attribution_record
@@ -155,6 +156,9 @@ def attribute(
             )
         )
     record["attribution"] = attribution
+    if lost := _not_finite(computed, attribution):
+        emit(Note(lost))
+        record["notes"] = [str(Message(lost))]
 
     def picture(part: Region) -> npt.NDArray[np.float32]:
         planes = source.image(part)[0, source.own]
@@ -164,6 +168,25 @@ def attribute(
     computed.total.deliver()
     overview = _overview(setup.run.through, computed)
     return Attribution(computed.total, request.target.box, record, image, picture, overview)
+
+
+def _not_finite(computed: Integral | ExplainerMap, attribution: dict[str, Any]) -> str:
+    """Return sentences on values of the map and of D that are not finite, and count them; else ""."""
+    count, parts = computed.total.not_finite(), []
+    if count:
+        attribution["not_finite"] = count
+        values = computed.total.region.pixels * computed.total.bands
+        parts.append(
+            f"{count} of {values} values of the map are not finite, as the gradient is not (that of a "
+            "root is not at black): they are left out of its sum and its measures."
+        )
+    start, end = computed.ends if isinstance(computed, Integral) else (0.0, 0.0)
+    for value, name in ((start, "where the path begins"), (end, "for the image itself")):
+        if not math.isfinite(value):
+            parts.append(f"D is not finite {name}: whether the map is complete is not known.")
+    if (count or not math.isfinite(start)) and attribution["baseline"] == "zeros":
+        parts.append(f"Try {option('baseline', 'blur')}.")
+    return " ".join(parts)
 
 
 def _plan_options(options: Mapping[str, Any]) -> dict[str, Any]:

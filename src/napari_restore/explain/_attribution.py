@@ -99,6 +99,7 @@ class Attribution:
     def contribution_area(self) -> npt.NDArray[np.float64]:
         """Return the density of the magnitude over `window`, (h, w) with maximum 1 (LAM)."""
         near = np.abs(self.read(self.window).sum(axis=2))
+        near[~np.isfinite(near)] = 0
         return np.asarray(_measures.contribution_area(near), np.float64)
 
     def read(self, box: Region) -> npt.NDArray[np.float32]:

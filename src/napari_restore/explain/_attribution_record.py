@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from typing import Any
 
@@ -48,7 +49,7 @@ def attribution_record(setup: Setup, integral: Integral | ExplainerMap) -> dict[
         "objective": run.objective.name,
         "box": list(run.box),
         "polygon": None if run.polygon is None else run.polygon.to_list(),
-        "nodes": [list(node) for node in integral.nodes],
+        "nodes": [list(map(_finite, node)) for node in integral.nodes],
         "rule": integral.rule,
         "region": list(run.region),
         "context": _context(setup.context, integral),
@@ -56,11 +57,11 @@ def attribution_record(setup: Setup, integral: Integral | ExplainerMap) -> dict[
         "overview_share": overview_share,
         "completeness": {
             "sum": integral.sum,
-            "difference": integral.difference,
+            "difference": _finite(integral.difference),
             "relative_gap": integral.gap,
             "goal": integral.goal,
             "reached": integral.is_complete,
-            "recomputed_difference": integral.recomputed_difference,
+            "recomputed_difference": _finite(integral.recomputed_difference),
         },
         "diffusion_index": _measures.diffusion_index(mass),
         "window": {
@@ -97,6 +98,11 @@ def attribution_record(setup: Setup, integral: Integral | ExplainerMap) -> dict[
     return record
 
 
+def _finite(value: float | None) -> float | None:
+    """Return `value`; None for one that JSON does not have."""
+    return None if value is None or not math.isfinite(value) else value
+
+
 def _routing_of(run: AttributionRun) -> str:
     """Return `FIXED`, `RECOMPUTED`, or ``"none"`` for a model without routing."""
     if run.fixed_routing:
@@ -106,7 +112,8 @@ def _routing_of(run: AttributionRun) -> str:
 
 def _context(context: ContextChoice, integral: Integral | ExplainerMap) -> dict[str, Any]:
     """Return how the context was treated, and its part in D(x) − D(x′)."""
-    through, pixel_difference = integral.through_context, integral.path_difference or 0.0
+    through = _finite(integral.through_context)
+    pixel_difference = _finite(integral.path_difference) or 0.0
     if through is not None and context.used == THROUGH:
         pixel_difference -= through
     return {

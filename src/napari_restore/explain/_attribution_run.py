@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -62,6 +63,10 @@ class PartialAttribution(NamedTuple):
 Watch = Callable[[PartialAttribution], None]
 
 
+class UnboundedEnd(Exception):
+    """The gradient is not finite at an end of the path: rules without nodes there are needed."""
+
+
 class AttributionRun:
     """Model, box and objective of an attribution, independent of its path."""
 
@@ -113,6 +118,8 @@ class AttributionRun:
             self.image = InMemory(self.region, source.image(self.region))
             self.valid = self._valid_in_memory()
         self.counts = self._counts()
+        self.is_bounded = True
+        """Whether all shares of the latest node are finite."""
 
     def _check_memory(self) -> None:
         """Raise `BudgetTooSmall` where gradients, sums and measures do not fit the budget."""
@@ -176,8 +183,12 @@ class AttributionRun:
             return float(self.objective(y, x, self.counts))
 
     def node(self, path: Path, alpha: float, add: AddAll) -> Node:
-        """Return D and dD/dα at α; pass gradient times speed to `add`, box by box."""
+        """Return D and dD/dα at α, from shares that are finite; pass gradient times speed to `add`.
+
+        This is done box by box.
+        """
         to_pixels, to_overview = add
+        self.is_bounded = True
 
         def picture(box: Region) -> Tensor:
             return path.at(alpha, box)[0]
@@ -192,7 +203,7 @@ class AttributionRun:
         def add_part(box: Region, gradient: Tensor) -> float:
             part = gradient * path.at(alpha, box)[1]
             to_pixels(box, part)
-            return float(part.sum(dtype=torch.float64))
+            return self._sum(part)
 
         if bool(by_own.any()):
             by_x = torch.zeros_like(x)
@@ -203,14 +214,33 @@ class AttributionRun:
         if self.through is not None:
             part = self.through.back(alpha, self.gradients.by_statistics)
             to_overview(self.through.region, part)
-            slope += float(part.sum(dtype=torch.float64))
+            slope += self._sum(part)
         return Node(alpha, value, slope)
+
+    def _sum(self, part: Tensor) -> float:
+        """Return the sum of the values that are finite; note where others are."""
+        total = float(part.sum(dtype=torch.float64))
+        if math.isfinite(total):
+            return total
+        self.is_bounded = False
+        return float(part.where(part.isfinite(), 0).sum(dtype=torch.float64))
 
     def along(
         self, path: Path, accumulator: Accumulator, gap: float, emit: Emit, watch: Watch | None
     ) -> Integral:
-        """Integrate along `path`, continuing from the points in `accumulator`."""
+        """Integrate along `path`, continuing from the points in `accumulator`.
+
+        Raises `UnboundedEnd` where nested rules have a node at an end with a gradient that is not finite.
+        """
         started, before = time.perf_counter(), len(accumulator.nodes)
+        is_nested = len(accumulator.rules) > 1
+
+        def evaluate(alpha: float, add: AddAll) -> Node:
+            node = self.node(path, alpha, add)
+            if is_nested and alpha in (0.0, 1.0) and not self.is_bounded:
+                raise UnboundedEnd
+            return node
+
         if before:
             emit(Note(f"Continues after {before} of {accumulator.planned_points} points."))
 
@@ -229,7 +259,7 @@ class AttributionRun:
                 self._fix_routing(path)
             integral = integrate(
                 accumulator,
-                lambda alpha, add: self.node(path, alpha, add),
+                evaluate,
                 lambda alpha: self.value(path, alpha),
                 gap,
                 report,
@@ -302,9 +332,8 @@ class AttributionRun:
         identity_map = ((by_y + by_x) * (end - start))[0].numpy(force=True).astype(np.float64)
         mass = remaining = 0.0
         for strip in integral.total.strips():
-            part = integral.total.read(strip)
+            part = integral.total.finite(strip)
             mass += float(np.abs(part).sum())
-            part = part.copy()
             inside = strip.intersect(self.objective_region)
             if not inside.is_empty:
                 at = inside.within(strip)

@@ -57,7 +57,8 @@ def insertion_deletion(problem: Problem, mass: Floats, seed: int = 0) -> dict[st
     problem.expect(2 + 2 * (STEPS - 1) * len(orders))
     with torch.no_grad():
         low, high = problem.objective(torch.cat([problem.baseline, problem.image])).tolist()
-    if abs(high - low) <= NEGLIGIBLE * max(abs(high), abs(low)):
+    # Nor are there curves where D is not finite.
+    if not abs(high - low) > NEGLIGIBLE * max(abs(high), abs(low)):
         names = ("", "nearest_", "random_")
         nothing = {f"{name}{what}": None for what in ("area", "curve") for name in names}
         return {"insertion": nothing, "deletion": nothing}

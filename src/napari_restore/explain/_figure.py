@@ -138,7 +138,9 @@ def _completeness_text(attribution: Mapping[str, Any]) -> str:
         return trust
     free = complete["recomputed_difference"]
     apart = "" if free is None else f" ({free:.6g} with recomputed routing)"
-    return f"sum {complete['sum']:.6g}, D(x) - D(x') {complete['difference']:.6g}{apart}, {trust}"
+    change = complete["difference"]
+    told = "not finite" if change is None else f"{change:.6g}"
+    return f"sum {complete['sum']:.6g}, D(x) - D(x') {told}{apart}, {trust}"
 
 
 def _panels(figure: Any, attribution: Attribution, exponent: float) -> None:
@@ -156,10 +158,11 @@ def _panels(figure: Any, attribution: Attribution, exponent: float) -> None:
     axes[0].set_title("image")
     legends[0].set_axis_off()
     signed = attribution.read(shown).sum(axis=2, dtype=float)
-    most = float(np.abs(signed).max()) or 1.0
+    finite = signed[np.isfinite(signed)]
+    most = float(np.abs(finite).max(initial=0)) or 1.0
     drawn = axes[1].imshow(signed, cmap=SIGNED, vmin=-most, vmax=most, extent=extent)
     axes[1].set_title("attribution, sum over bands")
-    figure.colorbar(drawn, cax=legends[1], label=f"share of D; sum {signed.sum():.4g}")
+    figure.colorbar(drawn, cax=legends[1], label=f"share of D; sum {finite.sum():.4g}")
     power = (np.abs(signed) / most) ** exponent
     drawn = axes[2].imshow(power, cmap=MAGNITUDE, vmin=0, vmax=1, extent=extent)
     axes[2].set_title("magnitude")
@@ -198,7 +201,7 @@ def _draw_overview(axis: Any, overview: Overview) -> Any:
     signed, side = overview.blocks()
     height, width = signed.shape
     y, x = overview.corner
-    most = float(np.abs(signed).max()) or 1.0
+    most = float(np.abs(signed[np.isfinite(signed)]).max(initial=0)) or 1.0
     extent = (x, x + width * side, y + height * side, y)
     return axis.imshow(signed, cmap=SIGNED, vmin=-most, vmax=most, extent=extent)
 

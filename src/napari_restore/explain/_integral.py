@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -41,7 +42,7 @@ class Integral:
     nodes: tuple[Node, ...]
     """Nodes of the rule, in the order of α."""
     sum: float
-    """Sum of all shares."""
+    """Sum of all shares that are finite."""
     ends: tuple[float, float]
     """D(x′) and D(x)."""
     goal: float
@@ -64,9 +65,13 @@ class Integral:
 
     @property
     def gap(self) -> float | None:
-        """|sum − difference| / |difference|; None where the difference is rounding."""
+        """|sum − difference| / |difference|; None where the difference is rounding, or not finite."""
         scale = max((abs(node.value) for node in self.nodes), default=0.0)
-        if abs(self.difference) <= NEGLIGIBLE * scale or not self.difference:
+        if (
+            not math.isfinite(self.difference)
+            or abs(self.difference) <= NEGLIGIBLE * scale
+            or not self.difference
+        ):
             return None
         return abs(self.sum - self.difference) / abs(self.difference)
 

@@ -150,7 +150,7 @@ def shares_of(total: Summed, frames: int) -> list[dict[str, float]]:
     """
     sums, mass = np.zeros(frames), np.zeros(frames)
     for strip in total.strips():
-        part = total.read(strip)
+        part = total.finite(strip)
         by_frame = part.reshape(frames, -1, *part.shape[1:]).sum(axis=1)
         sums += by_frame.sum(axis=(1, 2))
         mass += np.abs(by_frame).sum(axis=(1, 2))

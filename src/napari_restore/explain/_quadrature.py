@@ -54,6 +54,19 @@ def clenshaw_curtis(count: int) -> Quadrature:
     return Quadrature("clenshaw-curtis", np.sin(angles / 2) ** 2, weights)
 
 
+def fejer(count: int) -> Quadrature:
+    """Return the rule of the `count` (odd) inner nodes of `clenshaw_curtis(count + 2)`: Fejér's second.
+
+    For gradients that are unbounded at an end, as that of a root at black.
+    """
+    intervals = count + 1
+    angles = np.pi * np.arange(1, intervals) / intervals
+    odd = np.arange(1, intervals, 2)
+    terms = np.sin(odd * angles[:, None]) / odd
+    weights = 2 * np.sin(angles) * terms.sum(axis=1) / intervals
+    return Quadrature("fejer", np.sin(angles / 2) ** 2, weights)
+
+
 def fixed(rule: str, steps: int) -> Quadrature:
     """Return a rule of `RULES` with `steps` nodes (`trapezoid`: one more); raises `BadParameter`."""
     if steps < 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -9,13 +10,14 @@ from napari_restore._options import AUTO, STOP, THROUGH
 from napari_restore.engine import Phase
 from napari_restore.engine.gradients import GradientSource
 from napari_restore.errors import BudgetTooSmall, DiskFull
-from napari_restore.explain._attribution_run import AttributionRun, Emit, Watch
+from napari_restore.explain._attribution_run import AttributionRun, Emit, UnboundedEnd, Watch
 from napari_restore.explain._baselines import OpenModel, PathInputs, path_of
 from napari_restore.explain._context_choice import ContextChoice, choose_context
 from napari_restore.explain._context_gradient import ContextGradient
 from napari_restore.explain._integral import Integral
 from napari_restore.explain._objectives import Objective
 from napari_restore.explain._paths import Counted
+from napari_restore.explain._quadrature import Quadrature, fejer
 from napari_restore.explain._request import Request
 from napari_restore.explain.explainers._problem import Explainer, Problem
 from napari_restore.explain.explainers._run_explainer import ExplainerMap, run_explainer
@@ -91,14 +93,20 @@ def compute_map(setup: Setup, emit: Emit, watch: Watch | None) -> Integral | Exp
 def _integrate(setup: Setup, emit: Emit, watch: Watch | None) -> Integral:
     """Integrate along the path; points of an interrupted run are reused."""
     run, request = setup.run, setup.request
-    assert setup.path is not None
     emit(Phase("Following the path"))
     start = request.baseline if setup.clear is None else setup.clear.plan.key
     used = THROUGH if setup.context.used == THROUGH else STOP
-    accumulator = run.accumulator(
-        request.rules, [request.method.path, start, used, request.fixed_routing]
-    )
-    return run.along(setup.path, accumulator, request.settings.gap, emit, watch)
+    settings = [request.method.path, start, used, request.fixed_routing]
+
+    def along(rules: Sequence[Quadrature]) -> Integral:
+        assert setup.path is not None
+        accumulator = run.accumulator(rules, settings)
+        return run.along(setup.path, accumulator, request.settings.gap, emit, watch)
+
+    try:
+        return along(request.rules)
+    except UnboundedEnd:
+        return along([fejer(len(rule.nodes) - 2) for rule in request.rules])
 
 
 def _explain(setup: Setup, explainer: Explainer, emit: Emit) -> ExplainerMap:

@@ -61,6 +61,8 @@ def _completeness_text(complete: Mapping[str, Any], steps: int) -> str:
     gap = complete["relative_gap"]
     if complete["sum"] is None:
         return "not claimed by this method"
+    if complete["difference"] is None:
+        return "undefined: the target is not finite at an end of the path"
     if gap is None:
         return "undefined: the target hardly differs along the path"
     after = f" after {steps} steps" if steps else ""

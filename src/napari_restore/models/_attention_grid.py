@@ -44,13 +44,19 @@ class CellGrid:
 
     Windows are `window` cells along a side, row by row, moved down and right by `shift` cells; what
     leaves at one edge comes in at the other. A map that does not fill them is grown at bottom and
-    right first.
+    right, before it is moved or after.
     """
 
     heads: int
     stride: int
     window: int | None = None
     shift: int = 0
+    moved_first: bool = False
+    """Whether the map is moved before it is grown."""
+
+    def is_grown(self, size: Size) -> bool:
+        """Return whether windows do not fill a tile."""
+        return any(n % (self.stride * (self.window or 1)) for n in size)
 
     def cells_of(self, size: Size) -> tuple[int, int]:
         """Return rows and columns of cells of a tile."""
@@ -69,34 +75,45 @@ class CellGrid:
         tokens = math.prod(self.sides(size))
         return call.sets == self.heads * rows * columns and call.queries == call.keys == tokens
 
+    def around(self, size: Size) -> tuple[int, int]:
+        """Return the rows and columns of cells after which the map begins again when it is moved."""
+        if self.moved_first:
+            return self.cells_of(size)
+        (high, wide), (rows, columns) = self.sides(size), self.windows_of(size)
+        return rows * high, columns * wide
+
     def sides(self, size: Size) -> tuple[int, int]:
         """Return rows and columns of the cells of one item."""
         return self.cells_of(size) if self.window is None else (self.window, self.window)
 
     def place(self, cell: tuple[int, int], size: Size) -> tuple[int, int]:
         """Return item and token of a cell (row, column)."""
-        (high, wide), (rows, columns) = self.sides(size), self.windows_of(size)
-        y = (cell[0] - self.shift) % (rows * high)
-        x = (cell[1] - self.shift) % (columns * wide)
+        (high, wide), (_, columns) = self.sides(size), self.windows_of(size)
+        y, x = ((at - self.shift) % n for at, n in zip(cell, self.around(size), strict=True))
         return (y // high) * columns + x // wide, (y % high) * wide + x % wide
 
     def cells(self, item: int, size: Size) -> Tensor:
         """Return the cells (tokens, 2) of an item; (−1, −1) where the network grew the map."""
-        (high, wide), (rows, columns) = self.sides(size), self.windows_of(size)
-        y = torch.arange(high) + item // columns * high + self.shift
-        x = torch.arange(wide) + item % columns * wide + self.shift
-        y, x = y % (rows * high), x % (columns * wide)
-        cells = torch.stack(torch.meshgrid(y, x, indexing="ij"), dim=-1).reshape(-1, 2)
-        beyond = (cells >= torch.tensor(self.cells_of(size))).any(-1)
+        (high, wide), (_, columns) = self.sides(size), self.windows_of(size)
+        y = torch.arange(high) + item // columns * high
+        x = torch.arange(wide) + item % columns * wide
+        at = torch.stack(torch.meshgrid(y, x, indexing="ij"), dim=-1).reshape(-1, 2)
+        cells, own = (at + self.shift) % torch.tensor(self.around(size)), self.cells_of(size)
+        beyond = ((at if self.moved_first else cells) >= torch.tensor(own)).any(-1)
         return cells.masked_fill_(beyond[:, None], -1)
 
     def offset(self, mark: Mark, size: Size) -> tuple[int, int]:
         """Return how far (rows, columns) the marked cell lies behind where an unmoved one would."""
-        (high, wide), (rows, columns) = self.sides(size), self.windows_of(size)
+        (high, wide), (_, columns) = self.sides(size), self.windows_of(size)
         y = mark.item // columns * high + mark.token // wide
         x = mark.item % columns * wide + mark.token % wide
-        down, along = (at // self.stride for at in mark.pixel)
-        return (down - y) % (rows * high), (along - x) % (columns * wide)
+        (down, along), (height, width) = (at // self.stride for at in mark.pixel), self.around(size)
+        return (down - y) % height, (along - x) % width
+
+    def orders(self, size: Size) -> list[CellGrid]:
+        """Return the grid for a tile, with its map moved after and before it is grown if it is."""
+        is_grown = self.window is not None and self.is_grown(size)
+        return [replace(self, moved_first=first) for first in (False, True)[: 1 + is_grown]]
 
     def shift_of(self, marks: Sequence[Mark], size: Size) -> Shift | None:
         """Return the shift that explains the marks; None where no shift does."""
@@ -118,8 +135,7 @@ class CellGrid:
 
     def _distances(self, offsets: Sequence[tuple[int, int]], shift: int, size: Size) -> list[int]:
         """Return how many cells each offset differs from a shift, around the edges."""
-        sides = [n * side for n, side in zip(self.windows_of(size), self.sides(size), strict=True)]
-        found = []
+        sides, found = self.around(size), []
         for offset in offsets:
             apart = [(at - shift) % side for at, side in zip(offset, sides, strict=True)]
             found.append(max(min(n, side - n) for n, side in zip(apart, sides, strict=True)))
@@ -152,7 +168,7 @@ def possible_grids(
             for count in heads:
                 grid = CellGrid(count, stride, window, shift)
                 if grid.fits(call, size):
-                    yield grid
+                    yield from grid.orders(size)
 
 
 def chosen_grid(

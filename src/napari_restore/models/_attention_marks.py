@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -22,12 +22,15 @@ Heads = Mapping[int, list[Mark]]
 
 
 def marks_of(
-    run: Callable[[Tensor], object], x: Tensor, heads: Mapping[int, Collection[int]]
+    run: Callable[[Tensor], object],
+    x: Tensor,
+    heads: Mapping[int, Collection[int]],
+    pixels: Sequence[tuple[int, int]] | None = None,
 ) -> dict[int, Heads]:
     """Return the marks of the calls that `heads` numbers, with the heads that each may have.
 
-    `run` is called with `x` (1, C, H, W), then with it changed in one pixel after the other. A change
-    that no token sees leaves no mark.
+    `run` is called with `x` (1, C, H, W), then with it changed in one of the `pixels` (default:
+    `marked_pixels`) after the other. A change that no token sees leaves no mark.
     """
     before: dict[int, tuple[Tensor, Tensor]] = {}
     found: dict[int, dict[int, list[Mark]]] = {
@@ -40,7 +43,7 @@ def marks_of(
 
     with AttentionCalls(keep):
         run(x)
-    for pixel in marked_pixels((x.shape[2], x.shape[3])):
+    for pixel in pixels or marked_pixels((x.shape[2], x.shape[3])):
 
         def compare(number: int, call: AttentionCall, pixel: tuple[int, int] = pixel) -> None:
             if number not in heads:
@@ -67,6 +70,16 @@ def marked_pixels(size: Size) -> list[tuple[int, int]]:
         )
         pixels.append((min(y, size[0] - 1), min(x, size[1] - 1)))
     return pixels
+
+
+def edge_pixels(size: Size) -> list[tuple[int, int]]:
+    """Return pixels (y, x) at the edges of a tile, where windows are that it does not fill, and one within."""
+    height, width = size
+    down, along = height // 2, width // 2
+    return [
+        *((0, 0), (0, along), (down, 0), (1, width - 1), (height - 1, 1)),
+        *((height - 1, width - 1), (height - 1, along), (down, width - 1), (down, along)),
+    ]
 
 
 def _sketches(call: AttentionCall) -> tuple[Tensor, Tensor]:

@@ -47,22 +47,12 @@ def code_digest(path: Path) -> str:
 def forget_changed(path: Path) -> None:
     """Let what `path` imports be imported anew where a file has changed since that was done.
 
-    Also where a file of another folder was imported by that name. Otherwise the code that runs would
-    not be that of the files.
+    Otherwise the code that runs would not be that of the files.
     """
-    names = code_files(path)
-    files = {file: file_digest(file) for file in names}
+    files = {file: file_digest(file) for file in code_files(path)}
     changed = {file for file in files if _has_changed(file, files[file])}
-    own = {
-        name.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
-        for name in names.values()
-    }
     for name, module in list(sys.modules.items()):
-        file = _file_of(module)
-        if file is None or name == "__main__":
-            continue
-        is_other = name in own and file not in files and not is_installed(str(file))
-        if is_other or (changed and file in files):
+        if changed and name != "__main__" and _file_of(module) in files:
             del sys.modules[name]
     for file in changed:
         # It is told by whole seconds and its size whether it fits the file.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -10,17 +9,24 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from napari_restore.errors import BadModel, MissingWeights, option
+from napari_restore.errors import BadModel, MissingWeights, RestoreError, option
 from napari_restore.models import _weights
 from napari_restore.models._card import ModelCard
 from napari_restore.models._code import code_digest, forget_changed
+from napari_restore.models._frozen import frozen_copy, is_frozen
 from napari_restore.models._measure import BAND_COUNTS, possible_sizes
 from napari_restore.models._model import RestorationModel
 from napari_restore.models._program import Program, band_counts, batch_size, fixed_shape
 from napari_restore.models._registry import ModelEntry, entry_of
-from napari_restore.models._script import without_factory
+from napari_restore.models._script import (
+    arguments_of,
+    run_script,
+    without_factory,
+)
+from napari_restore.models._unfit import unfit
 from napari_restore.models._wrap import WrappedModel, as_card, card_beside
 
 Card = ModelCard | Mapping[str, Any]
@@ -47,12 +53,13 @@ def load(
     model
         A registered id; ``"FILE.py:factory"``; the path of a .safetensors or .pth
         file whose card (NAME.json beside it, or `card`) names the network in its
-        field ``model``; the path of an exported .pt2 program; or a torch module.
+        field ``model``; the path of an exported .pt2 program; or a torch module, which is copied
+        and stays as it is.
         Where a program, a module or a factory comes without a card, its bands and `multiple_of` are measured.
     weights
         A .safetensors or .pth file, or ``"random:SEED"``; None: those that come with the model.
     parameters
-        Values over the card's defaults.
+        Values over the card's defaults, and arguments of a factory.
     card
         A `ModelCard` or a mapping of its fields, over those of the card found otherwise.
     trust
@@ -64,9 +71,10 @@ def load(
     """
     values = dict(parameters or {})
     if isinstance(model, RestorationModel):
-        return _ready(model, weights, {})
+        return _ready_copy(model, weights)
     if isinstance(model, nn.Module):
-        return _ready(_wrapped(model, card, type(model).__name__, values), weights, {})
+        module = frozen_copy(model)
+        return _ready(_wrapped(module, card, type(module).__name__, values), weights, {})
     if not isinstance(model, (str, os.PathLike)):
         raise BadModel(
             f"A model cannot be made of {type(model).__name__}.",
@@ -120,7 +128,15 @@ def _from_registry(
     state = None
     if weights is not None and not _is_random(weights):
         state = entry.renamed(_weights.read_state(Path(weights)))
-    return _ready(entry.make(full_card, state), weights, spec, state)
+    try:
+        made = entry.make(full_card, state)
+    except BadModel:
+        bare = {} if state is None else _weights.without_wrappers(state)
+        if not bare or bare is state:
+            raise
+        state = entry.renamed(bare)
+        made = entry.make(full_card, state)
+    return _ready(made, weights, spec, state)
 
 
 def shipped_weights(entry: ModelEntry) -> Path:
@@ -173,28 +189,31 @@ def _from_script(
         raise BadModel(f"There is no file {path}.", "Write FILE.py:factory.")
     if not trust:
         raise BadModel(f"{path.name} is Python code.", _FOREIGN)
-    spec = importlib.util.spec_from_file_location(f"napari_restore_user_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise BadModel(f"{path.name} cannot be imported.", "Write FILE.py:factory.")
     forget_changed(path)
-    module = importlib.util.module_from_spec(spec)
+    name = f"{path.name}:{factory}"
     try:
-        spec.loader.exec_module(module)
-        make = getattr(module, factory)
-        made = make()
+        with run_script(path) as module:
+            make = getattr(module, factory)
+            arguments = arguments_of(make, name, parameters)
+            made = make(**arguments)
+            if isinstance(made, RestorationModel):
+                return _with_parameters(make, made, parameters) if parameters else made
+    except RestoreError:
+        raise
     except Exception as error:
+        first = (str(error).strip().splitlines() or [""])[0]
         raise BadModel(
-            f"{path.name}:{factory} fails: {type(error).__name__}: {error}", "Check the file."
+            f"{name} fails: {type(error).__name__}: {first}", "Check the file."
         ) from error
-    if isinstance(made, RestorationModel):
-        if parameters:
-            made = _with_parameters(make, made, parameters)
-        return made
     if not isinstance(made, nn.Module):
         raise BadModel(
             f"{path.name}:{factory} returns {type(made).__name__}.", "Return a torch.nn.Module."
         )
-    return _wrapped(made, card or card_beside(path), path.stem, parameters)
+    own = {key: value for key, value in parameters.items() if key not in arguments}
+    model = _wrapped(made, card or card_beside(path), path.stem, own)
+    # What the network was made with belongs to its description.
+    model.card = replace(model.card, values={**arguments, **model.card.values})
+    return model
 
 
 def _with_parameters(
@@ -245,6 +264,11 @@ def _wrapped(
     counts: Sequence[int] = BAND_COUNTS,
 ) -> RestorationModel:
     """Return `module` with `card`; without one it is measured, trying each of `counts` bands."""
+    try:
+        module.eval()
+    except NotImplementedError:
+        # What torch.export returns has no modes.
+        module = Program(module)
     fallback = ModelCard(name, name, "A model of your own.", task="other", licence="unknown")
     full_card = as_card(_measured(module, name, counts) if card is None else card, fallback)
     model = WrappedModel(module, replace(full_card, values=full_card.fill(parameters)))
@@ -257,14 +281,25 @@ def _measured(module: nn.Module, name: str, counts: Sequence[int]) -> dict[str, 
     if isinstance(module, Program) and module.fixed is not None:
         # It takes any size, in windows of its own; it has measured which step they need.
         return {"bands": module.fixed[1], "multiple_of": module.step}
-    # Batch statistics and dropout are for training.
-    sizes = next(possible_sizes(module.eval(), counts), None)
-    if sizes is None:
-        raise BadModel(
-            f"{name} has no card, and gives no image of the same size and bands for those tried.",
-            "Give a card, as card={'bands': 3, 'multiple_of': 8} or in a .json beside the file.",
-        )
+    with torch.random.fork_rng(devices=[]):
+        sizes = next(possible_sizes(module, counts), None)
+        if sizes is None:
+            raise unfit(module, name, counts)
     return sizes
+
+
+def _ready_copy(
+    model: RestorationModel, weights: str | os.PathLike[str] | None
+) -> RestorationModel:
+    """Return `model` if it is loaded as it is; else a copy, with other `weights` or those in training."""
+    if weights is None and is_frozen(model):
+        return model
+    made = frozen_copy(model)
+    # Weights in training are in no file.
+    is_described = bool(made.spec) and weights is not None
+    made.spec = {**made.spec, "weights": _absolute(weights)} if is_described else {}
+    made.card = replace(made.card, weights_sha256=None)
+    return _ready(made, weights, {})
 
 
 def _ready(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
@@ -15,6 +14,7 @@ from napari_restore.errors import BadParameter
 from napari_restore.models._attention import AttentionRow, AttentionSite
 from napari_restore.models._card import ModelCard
 from napari_restore.models._context import Context
+from napari_restore.models._frozen import frozen_copy
 
 WITHOUT = "without_heads"
 """Key of a `spec` that lists heads which are left out: [site, head] each."""
@@ -67,6 +67,11 @@ class RestorationModel(nn.Module):
         """Arguments of `load` that make this model again; empty when it cannot."""
 
     @property
+    def least_box(self) -> int:
+        """Side in pixels to which the boxes of an image that it is given are grown within the image."""
+        return self.card.min_size
+
+    @property
     def settles(self) -> tuple[str, ...]:
         """Names of all statistics that sweeps settle; none but those of a swept model."""
         return ()
@@ -85,8 +90,8 @@ class RestorationModel(nn.Module):
         )
 
     def _copy_without(self, site: str, head: int) -> Self:
-        """Return a deep copy, in which the head is to be left out; its `spec` names the head."""
-        model = copy.deepcopy(self).eval()
+        """Return a frozen copy, in which the head is to be left out; its `spec` names the head."""
+        model = frozen_copy(self)
         if model.spec:
             model.spec = model.spec | {WITHOUT: [*model.spec.get(WITHOUT, ()), [site, head]]}
         return model

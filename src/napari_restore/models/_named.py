@@ -66,7 +66,7 @@ def load_named(
     labelled = []
     for model in models:
         if not isinstance(model, str):
-            ready = model if isinstance(model, RestorationModel) else load(model)
+            ready = load(model)
             labelled.append(Labelled(ready.card.id, ready))
             continue
         parsed = named(model)

@@ -14,7 +14,7 @@ from napari_restore.errors import BadModel, did_you_mean
 from napari_restore.models._attention import AttentionRow, AttentionSite, numbered
 from napari_restore.models._attention_calls import AttentionCall, AttentionCalls
 from napari_restore.models._attention_grid import CellGrid, Mark, Size, chosen_grid, possible_grids
-from napari_restore.models._attention_marks import marks_of
+from napari_restore.models._attention_marks import edge_pixels, marks_of
 from napari_restore.models._model import RestorationModel, Statistics
 
 STEP = "tile"
@@ -73,17 +73,18 @@ class OwnAttention:
     ) -> list[dict[str, AttentionRow]]:
         """Return the rows of each pixel (y, x) of the tile `x` (1, C, h, w) in the calls that are named.
 
-        The network runs once. `size` is that of the tile as the network sees it, padded. Raises `BadModel` where the calls
+        The network runs once, and some times more where its windows do not divide the tile. `size` is that of the tile as the network sees it, padded. Raises `BadModel` where the calls
         are others than in the example tile.
         """
         wanted = {_number(name): name for name in names}
+        grids = self._grids_in(model, x, statistics, wanted, size)
         rows: list[dict[str, AttentionRow]] = [{} for _ in pixels]
 
         def visit(number: int, call: AttentionCall) -> None:
             if number in wanted:
                 name = wanted[number]
                 for found, pixel in zip(rows, pixels, strict=True):
-                    found[name] = _row(model.card.id, name, self.grids[name], call, pixel, size)
+                    found[name] = _row(model.card.id, name, grids[name], call, pixel, size)
 
         with AttentionCalls(visit) as calls:
             model(x, statistics)
@@ -94,6 +95,48 @@ class OwnAttention:
                 "Use a network that calls every layer once, whatever the size.",
             )
         return rows
+
+    def _grids_in(
+        self,
+        model: RestorationModel,
+        x: Tensor,
+        statistics: Statistics | None,
+        wanted: Mapping[int, str],
+        size: Size,
+    ) -> dict[str, CellGrid]:
+        """Return the grids of the calls `wanted` in this tile; raises `BadModel`.
+
+        Where windows do not divide it, marks at its edges show how the network grows the map.
+        """
+        grids = {name: self.grids[name] for name in wanted.values()}
+        grown = {
+            number: {grids[name].heads}
+            for number, name in wanted.items()
+            if grids[name].is_grown(size)
+        }
+        if not grown:
+            return grids
+        marks = marks_of(lambda x: model(x, statistics), x, grown, edge_pixels(size_of(x)))
+        for number in grown:
+            name = wanted[number]
+            grid = grids[name]
+            seen = marks[number][grid.heads]
+            orders = grid.orders(size) if grid.shift else [grid]
+            found = [(each, each.shift_of(seen, size)) for each in orders]
+            fitting = [
+                (each, shift) for each, shift in found if shift and shift.cells == grid.shift
+            ]
+            sure = [each for each, shift in fitting if shift.is_sure]
+            if not sure and len(fitting) != 1:
+                side = grid.stride * (grid.window or 1)
+                raise BadModel(
+                    f"{name} of {model.card.id} cannot be placed in a tile of {_text(size)} pixels, "
+                    f"which its {'windows' if grid.window else 'cells'} of {side} pixels do not "
+                    "divide.",
+                    f"Give it a card with multiple_of {side}.",
+                )
+            grids[name] = sure[0] if sure else fitting[0][0]
+        return grids
 
 
 def find_attention(model: RestorationModel, declared: Declared) -> OwnAttention:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from napari_restore.errors import BadModel
 from napari_restore.models._measure import BAND_COUNTS
 from napari_restore.models._padding import reflected
+from napari_restore.models._unfit import image_in, misfit
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -54,12 +55,28 @@ def _input_shape(program: ExportedProgram) -> tuple[Any, ...]:
     return tuple(nodes[0].meta["val"].shape) if len(nodes) == 1 else ()
 
 
+def windows_along(length: int, side: int, margin: int) -> list[tuple[int, slice]]:
+    """Return where windows of `side` pixels begin along an axis, and what of each is kept.
+
+    Together they cover `length`, at least `side`; nothing is kept within `margin` of an inner edge.
+    """
+    starts = [*range(0, length - side, side - 2 * margin), length - side]
+    windows, low = [], 0
+    for start, following in zip(starts, [*starts[1:], length - margin], strict=True):
+        # Up to where the next one is far enough from its edge.
+        high = following + margin
+        windows.append((start, slice(low - start, high - start)))
+        low = high
+    return windows
+
+
 class Program(nn.Module):
     """The module of an exported program; (N, C, H, W) → the same, or what it returns first.
 
     A program exported with a fixed size is given windows of that size, which overlap by twice the
-    `margin` that its output depends on. Beyond the image's edges its input is the image reflected.
-    One exported with a fixed batch size is called with batches of it.
+    `margin` that its output depends on and lie within the image: at the image's edges the program
+    sees its own. A smaller image is grown by reflection at bottom and right. One exported with a
+    fixed batch size is called with batches of it.
     """
 
     def __init__(
@@ -83,8 +100,9 @@ class Program(nn.Module):
             self.margin, self.step = self._overlap(fixed)
 
     def train(self, mode: bool = True) -> Program:
-        """Set the flag only: exported programs have no modes."""
-        self.training = mode
+        """Set the flags only: exported programs have no modes."""
+        for part in self.modules():
+            part.training = mode
         return self
 
     def forward(self, x: Tensor) -> Any:
@@ -95,36 +113,32 @@ class Program(nn.Module):
                 [self._run_padded(part, self.count) for part in torch.split(x, self.count)]
             )
         count, _, height, width = self.fixed
-        down, along = height - 2 * self.margin, width - 2 * self.margin
-        rows, columns = (-(-n // core) for n, core in zip(x.shape[2:], (down, along), strict=True))
-        wide = x
-        for axis, length in ((2, rows * down), (3, columns * along)):
-            length += 2 * self.margin
-            at = reflected(x.shape[axis], length, x.device, self.margin)
-            wide = wide.index_select(axis, at)
-        windows = wide.unfold(2, height, down).unfold(3, width, along)
-        # (N, C, rows, columns, h, w): one window after the other.
-        windows = windows.permute(0, 2, 3, 1, 4, 5).reshape(-1, x.shape[1], height, width)
-        inner = slice(self.margin, self.margin + down), slice(self.margin, self.margin + along)
-        parts = torch.split(windows, count)
-        cores = torch.cat([self._run_padded(part, count)[(..., *inner)] for part in parts])
-        joined = cores.reshape(x.shape[0], rows, columns, x.shape[1], down, along)
-        whole = joined.permute(0, 3, 1, 4, 2, 5).reshape(*x.shape[:2], rows * down, columns * along)
-        return whole[..., : x.shape[2], : x.shape[3]]
+        size, wide = x.shape[2:], x
+        for axis, side in ((2, height), (3, width)):
+            if x.shape[axis] < side:
+                wide = wide.index_select(axis, reflected(x.shape[axis], side, x.device))
+        rows = windows_along(wide.shape[2], height, self.margin)
+        columns = windows_along(wide.shape[3], width, self.margin)
+        places = [(top, left) for top, _ in rows for left, _ in columns]
+        windows = [wide[..., top : top + height, left : left + width] for top, left in places]
+        parts = torch.split(torch.cat(windows), count)
+        made = torch.cat([self._run_padded(part, count) for part in parts])
+        each = iter(torch.split(made, len(x)))
+        lines = [
+            torch.cat([next(each)[..., down, along] for _, along in columns], dim=3)
+            for _, down in rows
+        ]
+        return torch.cat(lines, dim=2)[..., : size[0], : size[1]]
 
     def _run_padded(self, windows: Tensor, count: int) -> Tensor:
         """Return the outputs of up to `count` windows or images; the program takes no fewer."""
         missing = count - len(windows)
         filled = torch.cat([windows, windows[:1].expand(missing, -1, -1, -1)])
         y = self.program(filled.contiguous())
-        y = y[0] if isinstance(y, (tuple, list)) and y else y
-        if not isinstance(y, Tensor) or y.shape != filled.shape:
-            raise BadModel(
-                f"The program returns no image of {windows.shape[-1]} × {windows.shape[-2]} pixels "
-                "for one of that size.",
-                "A restoration model returns an image of the same size and bands.",
-            )
-        return y[: len(windows)]
+        image = image_in(y, filled.shape)
+        if image is None:
+            raise misfit("The program", y, filled.shape)
+        return image[: len(windows)]
 
     def _overlap(self, fixed: tuple[int, int, int, int]) -> tuple[int, int]:
         """Return the margin that a window's output depends on, and its step; raises `BadModel`."""
@@ -140,27 +154,54 @@ class Program(nn.Module):
         )
 
     def _reach(self, fixed: tuple[int, int, int, int]) -> int:
-        """Return the pixels beyond the middle of a window that its output there depends on."""
+        """Return the pixels beyond the middle of a window that its output there depends on.
+
+        A NaN spreads through all that may depend on it, the gradient shows what does for this input
+        only. Where the NaN is everywhere, as after running sums, all beyond the gradient is changed.
+        """
         _, _, height, width = fixed
         weight = next(iter((*self.program.parameters(), *self.program.buffers())), torch.empty(0))
-        noise = torch.rand(fixed, generator=torch.Generator().manual_seed(0))
-        x = noise.to(weight.device).requires_grad_(True)
+        noise = torch.rand(fixed, generator=torch.Generator().manual_seed(0)).to(weight.device)
         low, left = height // 2, width // 2
         # A window's middle of this size contains every phase of the usual steps.
         high, right = min(height, low + _STEPS[0]), min(width, left + _STEPS[0])
+        middle = (..., slice(low, high), slice(left, right))
+
+        def made(x: Tensor) -> Tensor:
+            y = self.program(x)
+            image: Tensor = y[0] if isinstance(y, (tuple, list)) and y else y
+            return image
+
+        def beyond(touched: Tensor) -> int:
+            rows, columns = touched.flatten(0, 1).any(0).nonzero().T
+            if not len(rows):
+                return 0
+            far = (low - rows.min(), rows.max() - high + 1, left - columns.min())
+            return max(0, int(max(*far, columns.max() - right + 1)))
+
+        x = noise.clone().requires_grad_(True)
         try:
             with torch.enable_grad():
-                y = self.program(x)
-                y = y[0] if isinstance(y, (tuple, list)) and y else y
-                block = y[..., low:high, left:right]
-                (outputs,) = torch.autograd.grad(
-                    (block * noise.to(block)[..., low:high, left:right]).sum(), x
-                )
+                block = made(x.clone())[middle]
+                (outputs,) = torch.autograd.grad((block * noise.to(block)[middle]).sum(), x)
+            measured = beyond(outputs != 0)
         except (RuntimeError, TypeError, IndexError):
             # Without gradients this cannot be measured; a quarter is what tiling tools usually use.
             return min(height, width) // 4
-        rows, columns = (outputs != 0).flatten(0, 1).any(0).nonzero().T
-        if not len(rows):
-            return 0
-        beyond = (low - rows.min(), rows.max() - high + 1, left - columns.min())
-        return max(0, int(max(*beyond, columns.max() - right + 1)))
+        poisoned = noise.clone()
+        poisoned[middle] = torch.nan
+        with torch.no_grad():
+            spread = beyond(made(poisoned).isnan())
+            if spread <= measured or spread < max(low, left):
+                return max(spread, measured)
+            changed = 1 - noise
+            near = (
+                ...,
+                *(
+                    slice(max(0, a - measured), b + measured)
+                    for a, b in ((low, high), (left, right))
+                ),
+            )
+            changed[near] = noise[near]
+            same = torch.allclose(made(changed)[middle], made(noise.clone())[middle], atol=1e-5)
+        return measured if same else spread

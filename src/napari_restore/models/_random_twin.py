@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 from napari_restore.errors import BadParameter, RestoreError, option
 from napari_restore.models._load import load
 from napari_restore.models._model import RestorationModel
@@ -30,8 +28,7 @@ def random_twin(model: RestorationModel) -> RestorationModel:
             )
         else:
             # Neither a module in memory nor foreign code is made a second time.
-            twin = load(copy.deepcopy(model), weights=RANDOM_WEIGHTS)
-            twin.spec = {**spec, "weights": RANDOM_WEIGHTS} if spec else {}
+            twin = load(model, weights=RANDOM_WEIGHTS)
     except Exception as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         reason = (

@@ -1,11 +1,20 @@
-"""Python files of the user that make a model: their factories, without running them."""
+"""Python files of the user that make a model: their factories, found without running them, and run."""
 
 from __future__ import annotations
 
 import ast
+import importlib.util
+import inspect
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
-from napari_restore.errors import BadModel
+from napari_restore.errors import BadModel, BadParameter, option
+from napari_restore.models._card import Parameter
 
 USUAL = ("make", "make_model", "build", "create_model", "get_model", "model")
 """Usual names of factories; offered first."""
@@ -43,3 +52,104 @@ def without_factory(path: Path) -> BadModel:
         f"{path.name} is named, but not the function in it that makes the model.",
         f"Write {path}:{names[0]}.{others}",
     )
+
+
+_INSTALLED = {"site-packages", "dist-packages"}
+_IMPORTING = threading.RLock()
+"""Held while `sys.path` and `sys.modules` are those of a file."""
+
+
+@contextmanager
+def run_script(path: Path) -> Iterator[ModuleType]:
+    """Run a Python file, and yield its module; within ``with`` it may import its neighbours.
+
+    Those are the files and packages of its folder, and of the folder of the package it is in. They
+    are no module of this process afterwards: files of the same name do not get those of each other.
+    """
+    path = path.resolve()
+    parts, folder = [path.stem], path.parent
+    while (folder / "__init__.py").is_file():
+        parts.insert(0, folder.name)
+        folder = folder.parent
+    folders = {path.parent, folder}
+    name = ".".join(parts) if len(parts) > 1 else f"napari_restore_user_{path.stem}"
+    with _IMPORTING:
+        others = {key: each for key, each in sys.modules.items() if _hides(key, each, folders)}
+        for key in others:
+            del sys.modules[key]
+        before, known = list(sys.path), set(sys.modules)
+        sys.path[:0] = map(str, sorted(folders))
+        importlib.invalidate_caches()
+        try:
+            yield _imported(path, name)
+        finally:
+            sys.path[:] = before
+            for key in set(sys.modules) - known:
+                if _file_within(sys.modules[key], folders) or key == name:
+                    del sys.modules[key]
+            sys.modules.update(others)
+
+
+def arguments_of(make: Callable[..., Any], name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of the `given` values that are arguments of a factory, in their types.
+
+    A text becomes a value of the type of the default, or what it is in Python. Raises `BadParameter`
+    for a missing or wrong value.
+    """
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    try:
+        parameters = inspect.signature(make).parameters.values()
+    except (TypeError, ValueError):  # of what is not written in Python
+        return {}
+    arguments = {}
+    for each in parameters:
+        if each.name in given:
+            arguments[each.name] = _value(each, given[each.name])
+        elif each.default is each.empty and each.kind in named:
+            raise BadParameter(
+                f"{name} needs a value for {each.name}.",
+                f"Give it with {option('parameters', {each.name: 'VALUE'})}.",
+            )
+    return arguments
+
+
+def _value(argument: inspect.Parameter, given: Any) -> Any:
+    if isinstance(argument.default, (bool, int, float, str)):
+        return Parameter(argument.name, argument.default, "").parse(given)
+    if not isinstance(given, str):
+        return given
+    try:
+        return ast.literal_eval(given)
+    except (ValueError, SyntaxError):
+        return given
+
+
+def _imported(path: Path, name: str) -> ModuleType:
+    package = name.rpartition(".")[0]
+    if package:
+        importlib.import_module(package)
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None, "it ends in .py"
+    module = importlib.util.module_from_spec(spec)
+    # Dataclasses look for their module there.
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _hides(name: str, module: ModuleType, folders: set[Path]) -> bool:
+    """Return whether a module of another folder has the name of one in `folders`."""
+    top = name.partition(".")[0]
+    if top in sys.stdlib_module_names or top == "napari_restore" or name == "__main__":
+        return False
+    there = any((each / f"{top}.py").is_file() or (each / top).is_dir() for each in folders)
+    return there and not _file_within(module, folders)
+
+
+def _file_within(module: ModuleType, folders: set[Path]) -> bool:
+    """Return whether a module is of a file in `folders`, or a namespace of theirs, and not installed."""
+    file = getattr(module, "__file__", None)
+    found = [file] if file else list(getattr(module, "__path__", []))
+    parts = [Path(each).resolve() for each in found]
+    own = [part for part in parts if _INSTALLED.isdisjoint(part.parts)]
+    return any(part.is_relative_to(folder) for part in own for folder in folders)

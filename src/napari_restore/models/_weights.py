@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,17 @@ from napari_restore.errors import BadModel, BadParameter, MissingWeights
 
 RANDOM = "random:"
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
-_NESTS = ("params_ema", "params", "state_dict", "model_state_dict", "model", "net")
+_NESTS = (
+    *("params_ema", "params", "state_dict", "model_state_dict", "model_state", "model", "net"),
+    *("network", "weights", "net_g", "netG", "generator"),
+)
 """Keys under which training scripts nest the state dict; averaged weights first."""
+_WRAPPERS = {"module", "_orig_mod", "model", "net", "network", "generator", "net_g", "netG"}
+"""Names that a network has within what trains, spreads or compiles it."""
+COUNTS = "num_batches_tracked"
+"""End of the keys of counters that change no result."""
+_SHOWN = 3
+"""Keys that are named of those that do not fit."""
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -48,25 +57,88 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 
 def fill(module: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
-    """Load `state` into `module`; raises `BadModel` naming what does not fit."""
+    """Load `state` into `module`; raises `BadModel` naming what does not fit.
+
+    Its keys may have a prefix that those of `module` lack, or lack theirs; beside those with the
+    prefix there may then be others.
+    """
     expected = module.state_dict()
-    missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
-    wrong = [k for k in expected.keys() & state.keys() if expected[k].shape != state[k].shape]
-    for keys, what in (
-        (missing, "lacks"),
-        (extra, "has the unknown"),
-        (wrong, "has another size of"),
-    ):
-        if keys:
-            more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
-            raise BadModel(
-                f"{name} {what} {sorted(keys)[0]}{more}.",
-                "Choose the model these weights were made for.",
-            )
+    state = _without_counts(_fitting(state, expected, name), expected)
+    wrong = [
+        f"{key} of {_shape(state[key])} in place of {_shape(expected[key])}"
+        for key in expected
+        if key in state and state[key].shape != getattr(expected[key], "shape", None)
+    ]
+    lists = (
+        ("lacks", [key for key in expected if key not in state]),
+        ("has the unknown", [key for key in state if key not in expected]),
+        ("has", wrong),
+    )
+    parts = [f"{verb} {_listed(keys)}" for verb, keys in lists if keys]
+    if parts:
+        raise BadModel(
+            f"{name} {'; it '.join(parts)}.", "Choose the model these weights were made for."
+        )
     bad = [k for k, v in state.items() if v.is_floating_point() and not torch.isfinite(v).all()]
     if bad:
         raise BadModel(f"{name} contains NaN or infinity in {bad[0]}.", "The file is damaged.")
     module.load_state_dict(dict(state))
+
+
+def without_wrappers(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Return `state` without the names of `_WRAPPERS` that all of its keys begin with."""
+    while state:
+        first = {key.partition(".")[0] for key in state}
+        if len(first) > 1 or not first <= _WRAPPERS or not all("." in key for key in state):
+            break
+        state = {key.partition(".")[2]: value for key, value in state.items()}
+    return state
+
+
+def _fitting(
+    state: Mapping[str, Tensor], expected: Mapping[str, Any], name: str
+) -> Mapping[str, Tensor]:
+    """Return `state` under the keys `expected`, where a prefix makes the difference."""
+    needed = {key for key in expected if not key.endswith(COUNTS)}
+    if not needed or needed <= state.keys():
+        return state
+    # The prefixes under which one key is there, and then all.
+    one = max(needed, key=len)
+    prefixes = [key.removesuffix(one) for key in state if key.endswith(f".{one}")]
+    whole = [each for each in prefixes if all(each + key in state for key in needed)]
+    if len(whole) > 1:
+        raise BadModel(
+            f"{name} contains several networks that fit: {_listed(whole)}.",
+            "Save the state dict of the one to use.",
+        )
+    if whole:
+        size = len(whole[0])
+        return {key[size:]: each for key, each in state.items() if key.startswith(whole[0])}
+    # Or the module has one.
+    for cut in (n for n, letter in enumerate(one, 1) if letter == "."):
+        prefix = one[:cut]
+        if all(key.startswith(prefix) and key[cut:] in state for key in needed):
+            return {prefix + key: each for key, each in state.items()}
+    return state
+
+
+def _without_counts(
+    state: Mapping[str, Tensor], expected: Mapping[str, Any]
+) -> Mapping[str, Tensor]:
+    """Return `state` with the counters of batches of `expected`, which old files do not have."""
+    known = {
+        key: each for key, each in state.items() if key in expected or not key.endswith(COUNTS)
+    }
+    return {key: each for key, each in expected.items() if key.endswith(COUNTS)} | known
+
+
+def _listed(keys: Sequence[str]) -> str:
+    more = f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else ""
+    return ", ".join(keys[:_SHOWN]) + more
+
+
+def _shape(tensor: Tensor) -> str:
+    return " × ".join(map(str, tensor.shape)) or "one value"
 
 
 def randomise(module: nn.Module, seed: int) -> None:
@@ -117,9 +189,22 @@ def sha256_of_state(module: nn.Module) -> str:
     """Return a digest of names, types, shapes and bytes of all tensors, in order of names."""
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
+        if not isinstance(tensor, Tensor) or tensor.is_quantized:
+            # Quantised layers hold tuples, types and numbers too.
+            digest.update(f"{name}/{_printed(tensor)}".encode())
+            continue
         digest.update(f"{name}/{tensor.dtype}/{tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()
+
+
+def _printed(value: Any) -> str:
+    if isinstance(value, (tuple, list)):
+        return str([_printed(each) for each in value])
+    if not isinstance(value, Tensor):
+        return str(value)
+    plain = value.dequantize() if value.is_quantized else value
+    return hashlib.sha256(plain.detach().cpu().contiguous().numpy()).hexdigest()
 
 
 def _state_in(content: Any, name: str) -> dict[str, Tensor]:
@@ -128,10 +213,20 @@ def _state_in(content: Any, name: str) -> dict[str, Tensor]:
             return _state_in(content[nest], name)
     if not isinstance(content, Mapping) or not content:
         raise BadModel(f"{name} contains no state dict.", "Save module.state_dict().")
-    if not all(isinstance(v, Tensor) for v in content.values()):
+    state = dict(_tensors_in(content))
+    if not state:
         raise BadModel(f"{name} contains no plain state dict.", "Save module.state_dict().")
     # DataParallel puts its own name before every key.
-    return {str(k).removeprefix("module."): v for k, v in content.items()}
+    return {key.removeprefix("module."): value for key, value in state.items()}
+
+
+def _tensors_in(content: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors in nested mappings by their keys, joined by dots."""
+    for key, value in content.items():
+        if isinstance(value, Tensor):
+            yield f"{prefix}{key}", value
+        elif isinstance(value, Mapping):
+            yield from _tensors_in(value, f"{prefix}{key}.")
 
 
 def _first_line(error: Exception) -> str:

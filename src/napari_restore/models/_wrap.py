@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from napari_restore._json_shapes import mismatches, read_json
-from napari_restore.errors import BadModel
+from napari_restore.errors import BadModel, RestoreError
 from napari_restore.models._attention import AttentionRow, AttentionSite
 from napari_restore.models._card import ModelCard, Parameter
 from napari_restore.models._model import RestorationModel, Statistics
@@ -21,6 +21,8 @@ from napari_restore.models._own_attention import (
     size_of,
 )
 from napari_restore.models._padding import pad_to_multiple
+from napari_restore.models._program import Program
+from napari_restore.models._unfit import image_in, misfit
 
 MOST_STEP, MOST_LEAST = 128, 1024
 """Limits of `multiple_of` and `min_size`: a model is tried on several steps before a run has a
@@ -41,6 +43,11 @@ class WrappedModel(RestorationModel):
     def attention_sites(self) -> tuple[AttentionSite, ...]:
         """Return where the module calls attention, in the order of computation; raises `BadModel`."""
         return self._attention.sites()
+
+    @property
+    def least_box(self) -> int:
+        fixed = self.module.fixed if isinstance(self.module, Program) else None
+        return max(self.card.min_size, *(fixed or (1, 1))[-2:])
 
     @property
     def attention_notes(self) -> tuple[str, ...]:
@@ -76,17 +83,21 @@ class WrappedModel(RestorationModel):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         height, width = x.shape[2:]
         padded = pad_to_multiple(x, self.card.size_step, self.card.min_size)
-        y = self.module(padded)
-        if isinstance(y, (tuple, list)) and y:
-            # Networks with deep supervision return the final image first.
-            y = y[0]
-        if not isinstance(y, Tensor) or y.shape != padded.shape:
-            got = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
-            raise BadModel(
-                f"Model {self.card.id} returns {got} for an image of {tuple(padded.shape)}.",
-                "A restoration model returns an image of the same size and bands.",
-            )
+        # A copy: many modules write to their input.
+        returned = self._called(padded.clone() if padded is x else padded)
+        y = image_in(returned, padded.shape)
+        if y is None:
+            raise misfit(f"Model {self.card.id}", returned, padded.shape)
         return y[..., :height, :width].to(x.dtype), {}
+
+    def _called(self, x: Tensor) -> Any:
+        """Return the module's output; it raises no other exceptions than those of torch and ours."""
+        try:
+            return self.module(x)
+        except (RuntimeError, MemoryError, RestoreError):
+            raise
+        except Exception as error:
+            raise RuntimeError(f"{type(error).__name__}: {error}") from error
 
 
 def as_card(fields_or_card: ModelCard | Mapping[str, Any], fallback: ModelCard) -> ModelCard:

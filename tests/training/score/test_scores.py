@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import rasterio
+from affine import Affine
 
 from napari_restore.errors import BadParameter, InputError
 from napari_restore.images import open_image
@@ -20,6 +24,15 @@ BYTES = Scale((0, 1, 2), (0.0, 0.0, 0.0), 255.0, True)
 
 def noise(height: int = 30, width: int = 40, bands: int = 3, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(1, 256, (height, width, bands), np.uint8)
+
+
+def on_a_map(path: Path, pixels: np.ndarray) -> str:
+    height, width, bands = pixels.shape
+    profile = {"driver": "GTiff", "height": height, "width": width, "count": bands}
+    place = {"crs": "EPSG:32633", "transform": Affine(0.5, 0, 5e5, 0, -0.5, 5e6)}
+    with rasterio.open(path, "w", dtype=pixels.dtype, **profile, **place) as file:
+        file.write(pixels.transpose(2, 0, 1))
+    return str(path)
 
 
 def record(black: list[float] | None, white: float) -> dict:
@@ -77,20 +90,23 @@ def test_different_sizes_are_refused_but_for_the_margin_of_reside():
         reference_of(cut, open_image(clear[:49], bands=RGB), BYTES, None)
 
 
-def test_black_borders_nodata_and_what_the_case_says_do_not_count():
+def test_black_borders_nodata_and_what_the_case_says_do_not_count(tmp_path):
     pixels = noise(60, 80)
     bordered = pixels.copy()
     bordered[:, :8] = 0
     # Dark things inside are no border, and neither is a white sky.
     bordered[20:30, 20:30] = 0
     bordered[:6, 20:] = 255
-    image = open_image(bordered, bands=RGB)
+    photo = open_image(bordered, bands=RGB)
+    mosaic = open_image(on_a_map(tmp_path / "mosaic.tif", bordered), bands=RGB)
     valid = np.ones((60, 80), bool)
     valid[-5:] = False
-    found = reference_of(image, image, BYTES, valid).valid
     expected = valid.copy()
     expected[:, :10] = False  # two more, which compression may have stained
-    assert np.array_equal(found, expected)
+    for hazy, clear in ((mosaic, mosaic), (mosaic, photo), (photo, mosaic)):
+        assert np.array_equal(reference_of(hazy, clear, BYTES, valid).valid, expected)
+    # The black edge of a photo is a part of it.
+    assert np.array_equal(reference_of(photo, photo, BYTES, valid).valid, valid)
 
     holes = pixels.astype(np.float32) / 255
     holes[7, 9] = np.nan
@@ -100,6 +116,27 @@ def test_black_borders_nodata_and_what_the_case_says_do_not_count():
     for hazy, clear in ((image, full), (full, image)):
         counts = reference_of(hazy, clear, scale, None).valid
         assert not counts[7, 9] and counts.sum() == 60 * 80 - 1
+
+
+def test_scores_of_a_photo_with_a_black_edge_are_those_of_scikit_image():
+    metrics = pytest.importorskip("skimage.metrics")
+    clear, hazy = noise(40, 50), noise(40, 50, seed=1)
+    clear[:, :12] = hazy[:, :12] = 0
+    hazy[:, 9:12] = 4
+    images = [open_image(pixels, bands=RGB) for pixels in (hazy, clear)]
+    reference = reference_of(*images, BYTES, None)
+    names = {name: metric_of(name) for name in ("psnr", "ssim")}
+    scores = scores_of(hazy, reference, BYTES, names)
+    assert scores["psnr"] == pytest.approx(metrics.peak_signal_noise_ratio(clear, hazy))
+    expected = metrics.structural_similarity(
+        clear,
+        hazy,
+        channel_axis=-1,
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+    )
+    assert scores["ssim"] == pytest.approx(expected, abs=1e-6)
 
 
 def test_what_a_method_does_to_a_clear_picture():

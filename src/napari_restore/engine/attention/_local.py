@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -149,7 +148,7 @@ class LocalRows(LocalRun):
 class TileRows(LocalRun):
     """Runs a model without sweeps on the tile of the pixel, the same as in a run of the plan.
 
-    Grids of windows begin at the corner of a tile with its halo: another tile would have others.
+    Grids of windows begin at the corner of a tile with its halo, at which one of the image begins too.
     """
 
     def prepare(self) -> TileWork:
@@ -181,7 +180,7 @@ class TileRows(LocalRun):
         size, side = (plan.image.height, plan.image.width), plan.layout.tile
         top, left = (at // side * side for at in tile_of)
         core = Region(top, left, top + side, left + side).intersect(Region(0, 0, *size))
-        box = box_with_halo(core, plan.layout.halo, size, plan.step)
+        box = box_with_halo(core, plan.layout.halo, size, plan.step, plan.model.least_box)
         tile = self.reader.read(core, box)
         try:
             with work.computing():
@@ -202,26 +201,17 @@ class TileRows(LocalRun):
         for name, row in found.items():
             stride = sites[name].stride
             shape = -(-box.height // stride), -(-box.width // stride)
-            rows.append(placed(_in_image(sites[name], box), row, (box.y0, box.x0), shape))
+            rows.append(placed(sites[name], row, (box.y0, box.x0), shape))
         return rows
 
     def _check_grid(self, site: AttentionSite) -> None:
-        """Raise `BadModel` where tiles may begin within a cell."""
+        """Raise `BadModel` where tiles may begin within a cell or a window: it would be another there."""
         plan = self.plan
         is_single = max(plan.image.height, plan.image.width) <= plan.layout.tile
-        if not is_single and (plan.layout.tile % site.stride or plan.layout.halo % site.stride):
-            multiple = site.stride * (site.window or 1)
+        side, what = site.stride * (site.window or 1), "window" if site.window else "cell"
+        if not is_single and (plan.layout.tile % side or plan.layout.halo % side):
             raise BadModel(
-                f"Tiles of {plan.model.card.id} may begin within a cell of {site.name}, "
-                f"which has {site.stride} pixels along a side.",
-                f"Give it a card with multiple_of {multiple}.",
+                f"Tiles of {plan.model.card.id} may begin within a {what} of {site.name}, "
+                f"which has {side} pixels along a side.",
+                f"Give it a card with multiple_of {side}.",
             )
-
-
-def _in_image(site: AttentionSite, box: Region) -> AttentionSite:
-    """Return a site whose windows are counted from the corner of a tile's `box` as in the image."""
-    if site.window is None:
-        return site
-    down, along = ((at // site.stride + site.shift) % site.window for at in (box.y0, box.x0))
-    # A site has one shift for both axes.
-    return replace(site, shift=down) if down == along else replace(site, window=None, shift=0)

@@ -192,7 +192,8 @@ class GradientSource:
         """
         step = self.plan.model.card.multiple_of
         core = box.align(step).intersect(Region(0, 0, *self.size))
-        return box_with_halo(core, self.plan.layout.halo, self.size, step)
+        least = self.plan.model.least_box
+        return box_with_halo(core, self.plan.layout.halo, self.size, step, least)
 
     def output(self, x: Tensor, input_box: Region) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the model's output and maps of a picture `x` of `input_box`, as in a run."""

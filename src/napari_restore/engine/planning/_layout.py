@@ -297,7 +297,8 @@ def _candidate(request: LayoutRequest, way: _Way, cost: Cost) -> Candidate:
     """Return the layout of `way` with its memory and time."""
     image, prepare = request.image, request.prepare
     size = (image.height, image.width)
-    tiles = tile_sizes(request.targets, size, way.tile, request.halo, way.step)
+    least = request.model.least_box
+    tiles = tile_sizes(request.targets, size, way.tile, request.halo, way.step, least)
     batch = min(way.batch, tiles.count)
     running = min(way.workers, -(-tiles.count // batch))
     alive = _alive_bytes(request, way, cost, tiles)

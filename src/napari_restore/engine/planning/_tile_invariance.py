@@ -145,7 +145,7 @@ def _measure(
         expected = output(1, whole)
         for box in _TILES:
             core = Region(*(side // smaller for side in box)).align(step).intersect(whole)
-            input_box = box_with_halo(core, halo, (height, width), step)
+            input_box = box_with_halo(core, halo, (height, width), step, model.least_box)
             core_slices = (0, ..., *core.within(input_box))
             part = expected[(0, ..., *core.slices)]
             tile = output(1, input_box)[core_slices]

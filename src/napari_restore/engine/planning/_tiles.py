@@ -46,22 +46,27 @@ def cut_into_tiles(
     return [core for core in wanted.values() if touches is None or touches(core)]
 
 
-def box_with_halo(core: Region, halo: int, size: tuple[int, int], step: int = CELL) -> Region:
+def box_with_halo(
+    core: Region, halo: int, size: tuple[int, int], step: int = CELL, least: int = MIN_INPUT_SIDE
+) -> Region:
     """Return the input box of `core`: grown by the halo, cropped to the image.
 
-    Never smaller than `MIN_INPUT_SIDE` where the image allows: convolution libraries switch to
-    other kernels for slivers, which round differently.
+    Never smaller than `least` and `MIN_INPUT_SIDE` where the image allows: convolution libraries
+    switch to other kernels for slivers, which round differently.
     """
-    rows = _input_range(core.y0, core.y1, halo, size[0], step)
-    columns = _input_range(core.x0, core.x1, halo, size[1], step)
+    rows = _input_range(core.y0, core.y1, halo, size[0], step, least)
+    columns = _input_range(core.x0, core.x1, halo, size[1], step, least)
     return Region(rows[0], columns[0], rows[1], columns[1])
 
 
-def _input_range(low: int, high: int, halo: int, limit: int, step: int) -> tuple[int, int]:
+def _input_range(
+    low: int, high: int, halo: int, limit: int, step: int, least: int
+) -> tuple[int, int]:
     low, high = max(0, low - halo), min(limit, high + halo)
-    if high - low < MIN_INPUT_SIDE:
-        low = min(low, max(0, high - MIN_INPUT_SIDE) // step * step)
-        high = min(limit, max(high, low + MIN_INPUT_SIDE))
+    least = max(least, MIN_INPUT_SIDE)
+    if high - low < least:
+        low = min(low, max(0, high - least) // step * step)
+        high = min(limit, max(high, low + least))
     return low, high
 
 
@@ -75,7 +80,12 @@ class TileSizes:
 
 
 def tile_sizes(
-    targets: Sequence[Region], size: tuple[int, int], tile: int, halo: int, step: int = CELL
+    targets: Sequence[Region],
+    size: tuple[int, int],
+    tile: int,
+    halo: int,
+    step: int = CELL,
+    least: int = MIN_INPUT_SIDE,
 ) -> TileSizes:
     """Return the sizes of `cut_into_tiles` without making a list of a hundred thousand tiles.
 
@@ -84,18 +94,22 @@ def tile_sizes(
     count = pixels = largest = 0
     for target in targets:
         box = target.align(step).intersect(Region(0, 0, *size))
-        rows = _input_lengths(box.y0, box.y1, tile, halo, size[0], step)
-        columns = _input_lengths(box.x0, box.x1, tile, halo, size[1], step)
+        rows = _input_lengths(box.y0, box.y1, tile, halo, size[0], step, least)
+        columns = _input_lengths(box.x0, box.x1, tile, halo, size[1], step, least)
         count += len(rows) * len(columns)
         pixels += sum(rows) * sum(columns)
         largest = max(largest, max(rows) * max(columns))
     return TileSizes(count, pixels, largest)
 
 
-def _input_lengths(low: int, high: int, tile: int, halo: int, limit: int, step: int) -> list[int]:
+def _input_lengths(
+    low: int, high: int, tile: int, halo: int, limit: int, step: int, least: int
+) -> list[int]:
     """Return the lengths along one axis of the input boxes of the tiles of [low, high)."""
     starts = range(low // tile * tile, high, tile)
-    ranges = (_input_range(max(s, low), min(s + tile, high), halo, limit, step) for s in starts)
+    ranges = (
+        _input_range(max(s, low), min(s + tile, high), halo, limit, step, least) for s in starts
+    )
     return [end - begin for begin, end in ranges]
 
 

@@ -42,4 +42,5 @@ class LocalRun(Run):
     def _read(self, core: Region) -> TileInput:
         plan = self.plan
         size = (plan.image.height, plan.image.width)
-        return self.reader.read(core, box_with_halo(core, plan.layout.halo, size, plan.step))
+        box = box_with_halo(core, plan.layout.halo, size, plan.step, plan.model.least_box)
+        return self.reader.read(core, box)

@@ -77,10 +77,10 @@ def run_explainer(
     shares = shares.detach().to(problem.image.device)
     if problem.valid is not None:
         shares = shares * problem.valid
-    if not bool(shares.isfinite().all()):
+    if lost := int((~shares.isfinite()).sum()):
         raise BadParameter(
-            f"The map of method {name} is not finite.",
-            f"Choose other {option('arguments')} values.",
+            f"{lost} of {shares.numel()} values of the map of method {name} are not finite.",
+            f"Choose other {option('arguments')} values, or another {option('baseline')}.",
         )
     sums.add([1.0], problem.region, shares)
     if not explainer.is_complete:

@@ -44,6 +44,10 @@ class Summed:
         values: Floats = np.asarray(self._values[: self.bands, rows, columns])
         return values
 
+    def finite(self, box: Region) -> Floats:
+        """Return `read` with 0 in place of values that are not finite."""
+        return np.nan_to_num(self.read(box), nan=0, posinf=0, neginf=0)
+
     def strips(self) -> Iterator[Region]:
         """Yield the region in strips of `ROWS` rows."""
         region = self.region
@@ -51,12 +55,16 @@ class Summed:
             yield Region(top, region.x0, min(region.y1, top + ROWS), region.x1)
 
     def magnitude(self) -> npt.NDArray[np.float32]:
-        """Return |Σ over bands|, (h, w) float32."""
+        """Return |Σ over bands|, (h, w) float32, of those that are finite."""
         values = np.empty(self.region.shape, np.float32)
         for strip in self.strips():
             rows, _ = strip.within(self.region)
-            values[rows] = np.abs(self.read(strip).sum(axis=0))
+            values[rows] = np.abs(self.finite(strip).sum(axis=0))
         return values
+
+    def not_finite(self) -> int:
+        """Return the number of values that are NaN or infinite."""
+        return sum(int((~np.isfinite(self.read(strip))).sum()) for strip in self.strips())
 
 
 class Sums:

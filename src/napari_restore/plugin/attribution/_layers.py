@@ -97,7 +97,7 @@ def _frames(attribution: Attribution) -> tuple[Frame, ...]:
 
 
 def _most(values: Floats) -> float:
-    return float(np.abs(values).max(initial=0.0)) or 1.0
+    return float(np.abs(values[np.isfinite(values)]).max(initial=0.0)) or 1.0
 
 
 def _largest(values: Floats, step: int) -> Floats:
@@ -243,7 +243,7 @@ class AttributionLayers:
 
     def _add_overview(self, overview: Overview) -> ImageLayer:
         blocks, side = overview.blocks()
-        most = float(np.abs(blocks).max()) or 1.0
+        most = _most(blocks)
         step, (height, width) = overview.step, overview.values.shape[:2]
         # The last blocks end with the image.
         along = np.arange(height) * step // side, np.arange(width) * step // side

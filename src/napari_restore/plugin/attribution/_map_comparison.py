@@ -95,6 +95,7 @@ def _pictures(*attributions: Attribution) -> list[Any]:
         near = around.intersect(attribution.region)
         values[near.within(around)] = attribution.read(near).sum(axis=2)
         # Each by its own largest: objectives and models differ in size, the places matter.
+        values[~np.isfinite(values)] = 0
         most = float(np.abs(values).max(initial=0.0)) or 1.0
         drawn = colours.map((values / most / 2 + 0.5).ravel()).reshape(*values.shape, 4)
         grey = np.clip(attribution.picture(around), 0, 1).mean(axis=2, keepdims=True)

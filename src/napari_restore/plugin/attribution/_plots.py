@@ -45,7 +45,8 @@ class PathPlot(QWidget):
 
     def show_nodes(self, nodes: Sequence[Sequence[float]]) -> None:
         """Show (α, D, dD/dα) of each point in the order of α; none clears the plot."""
-        self._nodes = np.array(nodes, float).reshape(-1, 3)
+        known = np.array(nodes, float).reshape(-1, 3)
+        self._nodes = known[np.isfinite(known).all(axis=1)]
         self.setVisible(len(self._nodes) > 1)
         self.update()
 

@@ -32,7 +32,9 @@ def report(record: Mapping[str, Any]) -> list[Row]:
     word = {True: "yes: ", False: "NO: ", None: ""}[summary.is_complete]
     rows = [("Complete", word + summary.completeness)]
     if complete["sum"] is not None:
-        change = f"{complete['difference']:.4g}, shares add up to {complete['sum']:.4g}"
+        known = complete["difference"]
+        change = "not finite" if known is None else f"{known:.4g}"
+        change += f", shares add up to {complete['sum']:.4g}"
         rows.append(("Difference", change))
     if frames := attribution.get("frames"):
         shares = (f"{Path(each['path'] or 'array').name} {each['sum']:+.4f}" for each in frames)

@@ -47,7 +47,7 @@ from napari_restore.training.score._scores import (
 )
 from napari_restore.training.score._strips import CLEAR, Previews
 
-VERSION = 1
+VERSION = 2
 """Version of the scores: stored ones of another version are computed again."""
 
 

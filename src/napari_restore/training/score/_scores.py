@@ -95,8 +95,8 @@ def reference_of(
     Raises `InputError` if it does not match the hazy one.
 
     With the dtype of the hazy one it has its black and white; otherwise white is the largest
-    integer, or 1 for floats. Invalid are pixels that are invalid in either file, and a black
-    border.
+    integer, or 1 for floats. Invalid are pixels that are invalid in either file, and the black
+    border of an image on a map, which is that of a mosaic: a photo may be black at its edges.
     """
     box = box_of(hazy, clear)
     pixels = clear.read(box)
@@ -111,7 +111,9 @@ def reference_of(
         counts &= valid
     light = clear_scale.light(pixels)
     frames = () if bracket is None else tuple(scale.light(f.read(box)) for f in bracket.frames)
-    return Reference(light, counts & ~_black_border(codes_of(light)), frames)
+    if hazy.crs is not None or clear.crs is not None:
+        counts &= ~_black_border(codes_of(light))
+    return Reference(light, counts, frames)
 
 
 def scores_of(

@@ -137,6 +137,9 @@ def _sentences(evaluation: Mapping[str, Any]) -> list[str]:
     scenes = evaluation["scenes"]
     of = f" of {scenes} scene{'s' if scenes != 1 else ''}" if scenes != count else ""
     lines.append(f"means over {count} image{'s' if count != 1 else ''}{of}")
+    shares = [image["valid_share"] for image in evaluation["images"] if image["valid_share"] < 1]
+    if shares:
+        lines.append(f"valid pixels of {len(shares)} of them: {min(shares):.1%} and more")
     return lines
 
 

@@ -1,0 +1,122 @@
+"""Why a module gives no image of the size and the bands of its input."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from napari_restore.errors import BadModel
+
+SIDES = (192, 320)
+"""Sides in pixels of the images that are tried: multiples of all usual steps."""
+SAME = "A restoration model returns an image of the same size and bands, as floats."
+ALONE = (
+    "Wrap it in a module that is called with the image alone, and returns the restored one alone."
+)
+CARD = (
+    "Check it, or say which images it takes on a card: card={'bands': 3, 'multiple_of': 8}, or a "
+    ".json beside the file."
+)
+
+
+class _Reason(NamedTuple):
+    raises: bool
+    text: str
+    hint: str
+
+
+def image_in(returned: Any, shape: Sequence[int]) -> Tensor | None:
+    """Return the image of `shape` (N, C, H, W) that a module returned; None where there is none.
+
+    Of several outputs it is the first: networks with deep supervision return the final image first.
+    """
+    first = returned[0] if isinstance(returned, (tuple, list)) and returned else returned
+    is_image = isinstance(first, Tensor) and first.shape == shape and first.is_floating_point()
+    return first if is_image else None
+
+
+def described(output: Any) -> str:
+    """Return what a module returned, for a sentence."""
+    if isinstance(output, Tensor):
+        if output.ndim == 4:
+            _, bands, height, width = output.shape
+            kind = "" if output.is_floating_point() else f" in {str(output.dtype).split('.')[-1]}"
+            return f"an image of {_size(height, width, bands)}{kind}"
+        return f"a tensor of {tuple(output.shape)}"
+    if isinstance(output, Mapping):
+        return f"a dict of {', '.join(map(repr, output)) or 'nothing'}"
+    if isinstance(output, (tuple, list)):
+        kind = type(output).__name__
+        return f"a {kind} that begins with {described(output[0])}" if output else f"an empty {kind}"
+    return "None" if output is None else f"an object of type {type(output).__name__}"
+
+
+def misfit(name: str, output: Any, shape: Sequence[int]) -> BadModel:
+    """Return the error for a model that returns `output` for an image of `shape` (N, C, H, W)."""
+    _, bands, height, width = shape
+    return BadModel(
+        f"{name} returns {described(output)} for one of {_size(height, width, bands)}.",
+        SAME if isinstance(output, Tensor) else ALONE,
+    )
+
+
+def unfit(module: Callable[..., Any], name: str, counts: Sequence[int]) -> BadModel:
+    """Return the error for a module that gives no image for one of any of `counts` bands.
+
+    It names what the module returns or raises.
+    """
+    reasons = [reason for bands in counts if (reason := _reason(module, bands))]
+    # What it returns says more than an exception, which may only be about the number of bands.
+    reasons.sort(key=lambda reason: (reason.raises, "channels" in reason.text))
+    why, hint = (f": it {reasons[0].text}", reasons[0].hint) if reasons else ("", CARD)
+    return BadModel(
+        f"{name} has no card, and gives no image of the same size and bands for those tried{why}.",
+        hint,
+    )
+
+
+def _reason(module: Callable[..., Any], bands: int) -> _Reason | None:
+    """Return how the module fails on images of so many bands; None where it does not."""
+    for side in SIDES:
+        x = torch.full((1, bands, side, side), 0.5)
+        if isinstance(module, nn.Module):
+            x = x.to(next(chain(module.parameters(), module.buffers()), x).device)
+        try:
+            with torch.inference_mode():
+                y = module(x)
+        except Exception as error:  # code of others raises anything
+            said = " ".join([f"{type(error).__name__}:", *str(error).strip().splitlines()[:1]])
+            text = f"fails on one of {_size(side, side, bands)} ({said.rstrip(':.')})"
+            return _Reason(True, text, _hint(module))
+        if image_in(y, x.shape) is None:
+            text = f"returns {described(y)} for one of {_size(side, side, bands)}"
+            return _Reason(False, text, SAME if isinstance(y, Tensor) else ALONE)
+    return None
+
+
+def _size(height: int, width: int, bands: int) -> str:
+    return f"{width} × {height} pixels and {bands} band{'s' if bands != 1 else ''}"
+
+
+def _hint(module: Callable[..., Any]) -> str:
+    """Return what to do about a module that raises."""
+    if not isinstance(module, nn.Module):
+        return CARD
+    try:
+        inputs = list(inspect.signature(module.forward).parameters.values())
+    except (TypeError, ValueError):  # of a compiled one
+        inputs = []
+    kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    needed = [each for each in inputs if each.default is each.empty and each.kind not in kinds]
+    if len(needed) > 1:
+        return ALONE
+    others = {t.dtype for t in module.parameters() if t.is_floating_point()} - {torch.float32}
+    if not others:
+        return CARD
+    names = " and ".join(sorted(str(dtype).removeprefix("torch.") for dtype in others))
+    return f"Its weights are {names}, images are float32: convert it by its method float()."
