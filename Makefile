@@ -49,11 +49,13 @@ REPORT ?= fuzz-report
 fuzz: $(READY)  ## feed damaged and hostile files to everything that reads one
 	$(BIN)/python -W ignore tests/hostile/fuzz --cases $(CASES) --jobs $(WORKERS) --report $(REPORT)
 
-# For `make matrix`: the runs, each END:PYTHON. Environments and reports lie in .matrix.
+# For `make matrix`: the runs, each END:PYTHON, and tests other than all. Environments and reports
+# lie in .matrix.
 RUNS ?= lowest:$(PYTHON) newest:$(PYTHON)
+TESTS ?=
 
 matrix: $(READY)  ## quick tests at the lowest and the newest versions; figures go to docs/versions.md
-	$(BIN)/python scripts/matrix.py $(RUNS) --index $(TORCH_INDEX) --workers $(WORKERS)
+	$(BIN)/python scripts/matrix.py $(RUNS) --index $(TORCH_INDEX) --workers $(WORKERS) --tests $(TESTS)
 
 # Stamps in .venv make every step run once; a changed list of packages runs its step again.
 $(VENV)/.system: scripts/system-packages

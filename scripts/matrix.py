@@ -67,6 +67,7 @@ def run(end: str, python: str, folder: Path, options: argparse.Namespace) -> Non
     results.unlink(missing_ok=True)
     command = [own, "-m", "pytest", "-m", "not slow", "-q", f"--junitxml={results}"]
     command += ["-n", options.workers, "--dist", "loadfile", "--max-worker-restart=0"]
+    command += options.tests
     subprocess.run([str(part) for part in command], cwd=ROOT)
     if not results.is_file():
         raise SystemExit(f"{name}: pytest ended without results, see above.")
@@ -75,6 +76,7 @@ def run(end: str, python: str, folder: Path, options: argparse.Namespace) -> Non
         "date": date.today().isoformat(),
         "python": output([str(own), "-c", "import platform; print(platform.python_version())"]),
         "system": f"{platform.system()} {platform.machine()}",
+        "tests": " ".join(options.tests) or "all",
         "versions": {canonicalize_name(p["name"]): p["version"] for p in listed},
         **counts(results),
     }
@@ -114,9 +116,9 @@ def counts(results: Path) -> dict[str, Any]:
 
 def page(reports: Mapping[str, Mapping[str, Any]]) -> str:
     """The page of `reports`, by the name of their run."""
-    runs = [["run", "date", "system", "Python", "passed", "failed", "skipped"]]
+    runs = [["run", "date", "system", "Python", "tests", "passed", "failed", "skipped"]]
     for name, report in reports.items():
-        told = [report[key] for key in ("date", "system", "python", "passed")]
+        told = [report[key] for key in ("date", "system", "python", "tests", "passed")]
         runs.append([name, *map(str, told), str(len(report["failed"])), str(report["skipped"])])
     versions = [["package", "declared", *reports]]
     for name, requirement in declared().items():
@@ -142,6 +144,7 @@ def main() -> int:
     parser.add_argument("runs", nargs="*", metavar="END:PYTHON", help="lowest:… or newest:…")
     parser.add_argument("--folder", type=Path, default=ROOT / ".matrix")
     parser.add_argument("--index", required=True, help="PyTorch's index")
+    parser.add_argument("--tests", nargs="*", default=[], help="files and folders; else all")
     parser.add_argument("--workers", default="2", help="processes that share the tests")
     parser.add_argument("--keep", action="store_true", help="test the environments as they are")
     options = parser.parse_args()

@@ -24,6 +24,8 @@ from napari_restore.plugin.layers._placing import ORIGIN, origin_of
         ("http://example.org/scene.TIFF?signature=a.png", True),
         ("https://example.org/download?id=3", True),
         ("s3://bucket/scene.tif", True),
+        ("https://example.org/scene.ome.zarr/", True),
+        ("gs://bucket/scene.ZARR/0", True),
         ("https://example.org/photo.png", False),
         ("ftp://example.org/scene.tif", False),
     ],
