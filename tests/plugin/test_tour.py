@@ -171,6 +171,8 @@ def test_photos_open_whole_and_maps_in_view(panel: Any, tmp_path: Path, sample: 
     viewer.canvas.size = (400, 400)
     assert camera.zoom == zoom
     assert panel.target.combo.currentText() == "Whole image"
+    # It is grey, and what is recommended for photos of colours runs.
+    assert panel.models.combo.currentText().startswith("★")
     assert panel.state.request().area.region == Region(0, 0, 800, 1200)
     viewer.layers.clear()
     viewer.open(sample, plugin="napari-restore")

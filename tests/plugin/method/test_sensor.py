@@ -133,10 +133,14 @@ def test_a_sensor_goes_with_its_layer_and_into_every_request(panel: Any, tmp_pat
     request = panel.state.request()
     assert (request.bands, request.sensor) == ("blue=2,red=7", "landsat8")
     assert request.image.roles[6] == "red" and request.image.sensor == "landsat8"
-    # The other layer has none.
+    # The other layer has none, nor values that the settings of an earlier result have set.
+    panel.state.set_options(black=7000.0, other_bands="copy")
+    assert panel.state.request().options.reading.black == 7000
     panel.viewer.layers.selection.active = panel.viewer.layers[0]
     assert (panel.state.bands, panel.state.sensor) == (None, None)
     assert panel.bands.sensor.currentIndex() == 0
+    reading = panel.state.request().options.reading
+    assert (reading.black, reading.other_bands) == (None, None)
     panel.viewer.layers.selection.active = panel.viewer.layers[-1]
     assert (panel.state.bands, panel.state.sensor) == ("blue=2,red=7", "landsat8")
     # And it can be taken back, also where the image is shown in the colours that it named.

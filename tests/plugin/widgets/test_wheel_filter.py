@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from qtpy.QtCore import QPoint, QPointF, Qt
 from qtpy.QtGui import QWheelEvent
-from qtpy.QtTest import QTest
 from qtpy.QtWidgets import (
     QAbstractSlider,
     QAbstractSpinBox,
@@ -27,12 +26,11 @@ from napari_restore.plugin.attribution import AttributionTab
 pytestmark = pytest.mark.viewer
 
 
-def turn(control: QWidget, steps: int = -1) -> bool:
-    """Turn the wheel over a control; whether it keeps the event from what it lies in."""
-    centre = QPointF(control.rect().center())
-    event = QWheelEvent(
-        centre,
-        control.mapToGlobal(centre),
+def turned(at: QPointF, in_widget: QWidget, steps: int) -> QWheelEvent:
+    """The event of a wheel that is turned over a place in a widget."""
+    return QWheelEvent(
+        at,
+        in_widget.mapToGlobal(at),
         QPoint(),
         QPoint(0, 120 * steps),
         Qt.MouseButton.NoButton,
@@ -40,6 +38,11 @@ def turn(control: QWidget, steps: int = -1) -> bool:
         Qt.ScrollPhase.NoScrollPhase,
         False,
     )
+
+
+def turn(control: QWidget, steps: int = -1) -> bool:
+    """Turn the wheel over a control; whether it keeps the event from what it lies in."""
+    event = turned(QPointF(control.rect().center()), control, steps)
     QApplication.sendEvent(control, event)
     return bool(event.isAccepted())
 
@@ -117,7 +120,7 @@ def test_the_panel_follows_the_wheel_over_a_control(
     assert not control.hasFocus()
     centre = control.mapTo(window, control.rect().center())
     # As the window system delivers it: Qt itself passes on what the control ignores.
-    QTest.wheelEvent(window.windowHandle(), QPointF(centre), QPoint(0, 120 * steps))
+    QApplication.sendEvent(window.windowHandle(), turned(QPointF(centre), window, steps))
     assert (bar.value() - place) * steps < 0
     assert value(control) == before
 

@@ -273,7 +273,7 @@ def _deliver(
 ) -> None:
     """Hand a message to a `Live` that is still there; called in the window's thread."""
     found = receive()
-    if found is None or not isalive(found.__self__):
+    if found is None or not isalive(getattr(found, "__self__", None)):
         attempt.cancel()
     else:
         found(attempt, message)
