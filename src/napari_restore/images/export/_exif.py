@@ -196,7 +196,7 @@ def add_to_tiff(path: Path, exif: bytes | None, iptc: bytes | None) -> None:
             )
         for tag, (kind, data) in main.items():
             content = data if order == "<" else swapped(kind, data)
-            count = Field(kind, data).count
+            count = Field(kind, data).items
             entries[tag] = _entry(order, big, tag, kind, count, content, append)
         count = struct.pack(order + ("Q" if big else "H"), len(entries))
         table = b"".join(entries[tag] for tag in sorted(entries))
