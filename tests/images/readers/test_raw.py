@@ -100,7 +100,7 @@ def test_without_rawpy_the_sentence_says_what_to_install(
 def test_a_sensor_without_colours_gives_a_grey_photo(tmp_path: Path) -> None:
     import tifffile
 
-    path, light = tmp_path / "mono.dng", np.linspace(0.1, 0.9, 128 * 96).reshape(96, 128)
+    path, light = tmp_path / "mono.dng", np.linspace(0.1, 1, 128 * 96).reshape(96, 128)
     tags = [
         (50706, "B", 4, bytes([1, 4, 0, 0]), True),
         (50714, "I", 1, 0, True),
