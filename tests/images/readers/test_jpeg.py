@@ -83,6 +83,17 @@ def test_pixels_of_every_sampling_and_size(
     np.testing.assert_array_equal(pixels_of(path), imagecodecs.jpeg8_decode(coded))
 
 
+@pytest.mark.parametrize("stored", ["CMYK", "YCCK"])
+@pytest.mark.parametrize("sampling", ["444", "420"])
+def test_inks_are_converted_as_pillow_does(tmp_path: Path, stored: str, sampling: str) -> None:
+    path = tmp_path / "photo.jpg"
+    inks = np.asarray(Pillow.fromarray(picture()).convert("CMYK"))
+    options = {"colorspace": "CMYK", "outcolorspace": stored, "subsampling": sampling}
+    path.write_bytes(imagecodecs.jpeg8_encode(255 - inks, level=90, **options))
+    np.testing.assert_array_equal(pixels_of(path), pillow(path))
+    assert "CMYK was converted to RGB." in open_image(path).notes
+
+
 @pytest.mark.parametrize("layout", [{"tile": (64, 48)}, {"rowsperstrip": 16}, {}])
 def test_jpeg_in_tiff_is_that_of_libjpeg_turbo(tmp_path: Path, layout: dict[str, Any]) -> None:
     path = tmp_path / "photo.tif"

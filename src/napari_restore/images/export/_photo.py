@@ -21,7 +21,8 @@ from napari_restore.images.export._job import (
     disk_full_raised,
     same_pixels,
 )
-from napari_restore.images.files._exif import EXIF_HEADER, upright_exif
+from napari_restore.images.files._exif import upright_exif
+from napari_restore.images.files._exif_directories import EXIF_HEADER
 from napari_restore.images.files._handles import Key, environment, open_dataset
 
 QUALITY = 95
