@@ -26,8 +26,16 @@ def test_unknown_roles_are_asked_for_with_the_option_to_copy():
 
 
 def test_too_few_bands_are_no_question_of_names():
+    with pytest.raises(UnknownBands, match=r"has only 2 bands\. Choose a model"):
+        model_bands(image(2), card_of("haze-unet"))
     with pytest.raises(UnknownBands, match=r"has only 1 band\. Choose a model"):
-        model_bands(image(1), card_of("hot"))
+        model_bands(image(1, "nir=1"), card_of("hot"))
+
+
+def test_the_band_of_a_grey_photo_stands_for_all_of_a_model():
+    assert model_bands(image(1), card_of("hot")) == (0, 0)
+    assert model_bands(image(1), card_of("htm")) == (0,)
+    assert model_bands(image(1, "gray=1"), card_of("haze-unet")) == (0, 0, 0)
 
 
 def test_models_that_name_no_role_take_what_there_is():

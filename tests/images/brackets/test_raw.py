@@ -87,3 +87,32 @@ def test_only_raw_has_a_white_balance_to_set() -> None:
     photo = nr.open_image(np.zeros((8, 9, 3), np.uint8))
     with pytest.raises(BadParameter, match="no RAW photo"):
         photo.balanced((2, 1, 1.6, 1))
+
+
+def test_of_raw_and_jpeg_of_a_photo_one_is_a_frame(bracket: list[Path]) -> None:
+    from PIL import Image as Pillow
+
+    for number, path in enumerate(bracket):
+        exif = Pillow.Exif()
+        exif.get_ifd(0x8769).update({0x829A: 0.01 * 4.0**number, 0x8827: 100})
+        grey = np.full((96, 128, 3), 60 * number, np.uint8)
+        Pillow.fromarray(grey).save(path.with_suffix(".JPG"), exif=exif)
+    folder = bracket[0].parent
+    (found,) = nr.brackets(folder)
+    assert [path.suffix for path in found.paths] == [".dng"] * 3
+    assert "as RAW and as JPEG: the RAW is used" in str(found.note)
+    assert not any(len(each.paths) == 1 for each in nr.brackets(folder, singles=True))
+    # Where the RAW cannot be read, the JPEG stays.
+    bracket[1].write_bytes(b"II*\0")
+    left = [path for each in nr.brackets(folder, singles=True) for path in each.paths]
+    assert [path.name for path in left if path.suffix == ".JPG"] == ["1.JPG"]
+
+
+def test_a_jpeg_of_another_time_is_no_twin(tmp_path: Path, write_dng: Callable[..., None]) -> None:
+    from tests.images.brackets.photos import shoot
+
+    write_dng(
+        tmp_path / "1.dng", np.full((16, 24, 3), 0.2), settings={0x9003: "2026:06:01 12:00:09"}
+    )
+    shoot(tmp_path, "1.jpg", 0, 0)
+    assert len([path for each in nr.brackets(tmp_path, singles=True) for path in each.paths]) == 2

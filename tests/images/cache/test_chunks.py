@@ -123,3 +123,19 @@ def test_runs_side_by_side_share_the_larger_bound_and_leave_the_usual_one():
     assert cache.limit == 70
     second.__exit__(None, None, None)
     assert cache.limit == 1000
+
+
+def test_what_is_offered_is_there_and_counted_once() -> None:
+    cache, source = ChunkCache(100), Nothing()
+    cache.offer(source, "a", chunk(40))
+    assert cache.peek(source, "b") is None
+    kept = cache.peek(source, "a")
+    assert kept is not None and not kept.flags.writeable
+    assert cache.get(source, "a", lambda: pytest.fail("was there")) is kept
+
+    def decode() -> np.ndarray:
+        cache.offer(source, "c", chunk(40))
+        return chunk(40)
+
+    cache.get(source, "c", decode)
+    assert cache.bytes == 80

@@ -177,6 +177,16 @@ def test_resolution_goes_along(tmp_path: Path, source: str, suffix: str) -> None
         assert picture.info["dpi"] == pytest.approx((300, 150), abs=0.02)
 
 
+def test_a_coarser_level_has_larger_pixels(tmp_path: Path) -> None:
+    path = tmp_path / "a.ome.tif"
+    values = np.zeros((1200, 1600), np.uint16)
+    tifffile.imwrite(path, values, metadata={"axes": "YX", **OME})
+    profile = open_image(path).profile.scaled(4)
+    assert profile.grid is not None and profile.grid.size == (1.0, 2.0)
+    assert profile.grid.origin == (0.375, 0.75)
+    assert profile.resolution == pytest.approx((12700, 25400))
+
+
 def test_resolution_of_a_turned_scan_is_turned(tmp_path: Path) -> None:
     path, exif = tmp_path / "scan.jpg", Pillow.Exif()
     exif[0x0112] = 6

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import struct
 import threading
 from collections.abc import Callable
@@ -84,6 +83,17 @@ def test_pixels_of_every_sampling_and_size(
     np.testing.assert_array_equal(pixels_of(path), imagecodecs.jpeg8_decode(coded))
 
 
+@pytest.mark.parametrize("stored", ["CMYK", "YCCK"])
+@pytest.mark.parametrize("sampling", ["444", "420"])
+def test_inks_are_converted_as_pillow_does(tmp_path: Path, stored: str, sampling: str) -> None:
+    path = tmp_path / "photo.jpg"
+    inks = np.asarray(Pillow.fromarray(picture()).convert("CMYK"))
+    options = {"colorspace": "CMYK", "outcolorspace": stored, "subsampling": sampling}
+    path.write_bytes(imagecodecs.jpeg8_encode(255 - inks, level=90, **options))
+    np.testing.assert_array_equal(pixels_of(path), pillow(path))
+    assert "CMYK was converted to RGB." in open_image(path).notes
+
+
 @pytest.mark.parametrize("layout", [{"tile": (64, 48)}, {"rowsperstrip": 16}, {}])
 def test_jpeg_in_tiff_is_that_of_libjpeg_turbo(tmp_path: Path, layout: dict[str, Any]) -> None:
     path = tmp_path / "photo.tif"
@@ -114,21 +124,13 @@ def test_maps_keep_the_values_of_gdal(tmp_path: Path, name: str) -> None:
 
 def test_coarse_levels_are_means_of_the_pixels(tmp_path: Path) -> None:
     path = tmp_path / "photo.jpg"
-    other = io.BytesIO()
-    Pillow.fromarray(np.zeros((120, 160, 3), np.uint8)).save(other, "JPEG")
-    thumbnail = Pillow.Exif()
-    thumbnail[0x010F] = "Maker"
-    whole = picture(900, 1200)
-    # Of a program that forgot to renew it: black.
-    exif = thumbnail.tobytes()[:-4] + b"\0\0\0\0"
-    Pillow.fromarray(whole).save(path, exif=exif)
-    image = open_image(path)
-    expected = pillow(path)
+    Pillow.fromarray(picture(900, 1200)).save(path)
+    image, expected = open_image(path), pillow(path)
     for number, (height, width) in enumerate(image.level_shapes):
         found = image.read((0, 0, height, width), number)
         np.testing.assert_array_equal(found, expected)
         expected, _ = halve(expected)
-    assert image.level_shapes[-1] == (450, 600) or max(image.level_shapes[-1]) <= 600
+    assert image.level_shapes == ((900, 1200), (450, 600), (225, 300))
 
 
 def test_threads_read_a_photo_in_any_order(tmp_path: Path) -> None:

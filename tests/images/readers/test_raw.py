@@ -25,24 +25,28 @@ def linear() -> np.ndarray:
     return np.dstack([0.2 + 0.5 * x / 320, np.full(x.shape, 0.4), 0.1 + 0.6 * y / 240])
 
 
+def upright(linear: np.ndarray, orientation: int) -> np.ndarray:
+    """The picture turned as EXIF says (CIPA DC-008, 4.6.5.1)."""
+    if orientation in (5, 7):
+        transposed = linear.transpose(1, 0, 2)
+        return transposed if orientation == 5 else transposed[::-1, ::-1]
+    return np.rot90(linear, {1: 0, 3: 2, 6: 3, 8: 1}[orientation])
+
+
 def as_linear(pixels: np.ndarray) -> np.ndarray:
     """16-bit sRGB as linear light in 0 … 1 (IEC 61966-2-1)."""
     values = pixels / 65535
     return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
 
 
-UPRIGHT = {1: 0, 3: 2, 6: 3, 8: 1}
-"""EXIF orientation → quarter turns to the left that set the picture upright."""
-
-
-@pytest.mark.parametrize("orientation", UPRIGHT)
+@pytest.mark.parametrize("orientation", [1, 3, 5, 6, 7, 8])
 def test_raw_is_developed_to_the_light_it_measured(
     tmp_path: Path, write_dng: WriteDng, linear: np.ndarray, orientation: int
 ) -> None:
     path = tmp_path / "photo ü.dng"
     write_dng(path, linear, orientation)
     image = open_image(path)
-    expected = np.rot90(linear, UPRIGHT[orientation])
+    expected = upright(linear, orientation)
     assert image.shape == expected.shape
     assert image.dtype == np.uint16
     assert image.roles == ("red", "green", "blue")
@@ -91,3 +95,56 @@ def test_without_rawpy_the_sentence_says_what_to_install(
     path.write_bytes(b"II*\0 raw")
     with pytest.raises(UnreadableImage, match="not installed"):
         open_image(path)
+
+
+def test_a_sensor_without_colours_gives_a_grey_photo(tmp_path: Path) -> None:
+    import tifffile
+
+    path, light = tmp_path / "mono.dng", np.linspace(0.1, 1, 128 * 96).reshape(96, 128)
+    tags = [
+        (50706, "B", 4, bytes([1, 4, 0, 0]), True),
+        (50714, "I", 1, 0, True),
+        (50717, "I", 1, 16383, True),
+        (274, "H", 1, 6, True),
+    ]
+    stored = np.rint(light * 16383).astype(np.uint16)
+    tifffile.imwrite(path, stored, photometric="minisblack", extratags=tags, metadata=None)
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        # What tifffile does not write for one sample: a sensor's values, linear.
+        file.pages.first.tags["PhotometricInterpretation"].overwrite(34892)
+    image = open_image(path)
+    assert image.shape == (128, 96, 1) and image.roles == ("gray",)
+    found = as_linear(image.read((0, 0, 128, 96)))[..., 0]
+    np.testing.assert_allclose(found, np.rot90(light, 3), atol=2e-3)
+    for suffix in (".jpg", ".png", ".tif"):
+        out = tmp_path / f"out{suffix}"
+        nr.restore(path, "identity").save(out)
+        icc = open_image(out).profile.icc
+        assert icc is not None and icc[16:20] == b"GRAY"
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".jpg", ".png", ".webp"])
+def test_results_of_raw_have_a_profile_and_what_was_written_to_the_file(
+    tmp_path: Path, write_dng: WriteDng, linear: np.ndarray, suffix: str
+) -> None:
+    import tifffile
+
+    path, out = tmp_path / "photo.dng", tmp_path / f"out{suffix}"
+    write_dng(path, linear)
+    xmp = (
+        b'<rdf:Description xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmlns:tiff="http://ns.adobe.com/'
+        b'tiff/1.0/" xmlns:crs="http://ns.adobe.com/camera-raw-settings/1.0/" xmp:Rating="4" '
+        b'tiff:Orientation="8" crs:Exposure2012="+1.50"/>'
+    )
+    with tifffile.TiffFile(path) as file:
+        page = file.pages.first
+        values, tags = page.asarray(), [tag for tag in page.tags if tag.code >= 33421]
+        kept = [(t.code, int(t.dtype), t.count, t.value, True) for t in tags]
+    kept += [(700, 1, len(xmp), xmp, True), (33723, 7, 5, b"\x1c\x02\x50\0\0", True)]
+    tifffile.imwrite(path, values, photometric=32803, extratags=kept, metadata=None)
+    nr.restore(path, "identity").save(out)
+    profile = open_image(out).profile
+    assert profile.icc is not None and profile.icc[16:20] == b"RGB "
+    assert profile.xmp is not None and b'xmp:Rating="4"' in profile.xmp
+    assert b'Orientation="1"' in profile.xmp and b"Exposure2012" not in profile.xmp
+    assert profile.iptc or suffix in (".png", ".webp")

@@ -196,11 +196,11 @@ def add_to_tiff(path: Path, exif: bytes | None, iptc: bytes | None) -> None:
             )
         for tag, (kind, data) in main.items():
             content = data if order == "<" else swapped(kind, data)
-            count = Field(kind, data).count
+            count = Field(kind, data).items
             entries[tag] = _entry(order, big, tag, kind, count, content, append)
-        count = struct.pack(order + ("Q" if big else "H"), len(entries))
+        length = struct.pack(order + ("Q" if big else "H"), len(entries))
         table = b"".join(entries[tag] for tag in sorted(entries))
-        place = append(count + table + struct.pack(number, following))
+        place = append(length + table + struct.pack(number, following))
         file.seek(pointer)
         file.write(struct.pack(number, place))
 

@@ -254,7 +254,8 @@ class ExportJob:
         if pixels.dtype == np.uint16 and self.dtype == np.uint8:
             white = np.uint32(top or 65535)
             bright = np.minimum(pixels, white).astype(np.uint32)
-            return ((bright * 255 + white // 2) // white).astype(np.uint8)
+            dark: npt.NDArray[Any] = (bright * 255 + white // 2) // white
+            return dark.astype(np.uint8)
         if pixels.dtype == np.uint8 and self.dtype == np.uint16:
             return pixels.astype(np.uint16) * np.uint16(257)
         if pixels.dtype.kind == "f" and self.dtype.kind == "u":
@@ -267,8 +268,9 @@ class ExportJob:
     def _largest(self) -> int | None:
         """Largest value where the values of `like` have fewer bits than its type; else None."""
         bits = self.like.profile.bits
-        known = bits is not None and self.source_bands is not None
-        return 2**bits - 1 if known and self.given_dtype == np.uint16 else None
+        if bits is None or self.source_bands is None or self.given_dtype != np.uint16:
+            return None
+        return int(2**bits) - 1
 
     def _of_fewer_bits(self, pixels: npt.NDArray[Any], top: int) -> npt.NDArray[Any]:
         """Return values up to `top` as the format has them."""

@@ -34,8 +34,10 @@ SETTINGS = (0x829A, 0x829D, 0x8827, 0x9003, 0x9204, 0x920A, 0x9291, 0xA402, 0xA4
 """Tags of that directory which a RAW photo may have in its main one (TIFF/EP)."""
 MAKER_NOTE, INTEROPERABILITY = 0x927C, 0xA005
 """Tags of the camera's private data, and of a directory with no more than a version."""
-CAMERA_TAGS = (0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x4746, 0x4749, 0x8298)
-CAMERA_TAGS += (0x9C9B, 0x9C9C, 0x9C9D, 0x9C9E, 0x9C9F)
+CAMERA_TAGS = (
+    0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x4746, 0x4749, 0x8298,
+    0x9C9B, 0x9C9C, 0x9C9D, 0x9C9E, 0x9C9F,
+)  # fmt: skip
 """Description, camera, software, time, author, rating, rights, and Windows' title, comment …: the
 part of a main directory that is about the photo and not about the file."""
 _XMP_HEADER = b"http://ns.adobe.com/xap/1.0/\0"

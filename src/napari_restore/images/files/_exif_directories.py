@@ -31,7 +31,7 @@ class Field(NamedTuple):
     data: bytes
 
     @property
-    def count(self) -> int:
+    def items(self) -> int:
         return len(self.data) // _SIZES[self.kind]
 
 
@@ -147,7 +147,7 @@ def serialised(directory: Directory, place: int, order: str = "<", big: bool = F
     table, values = struct.pack(counting, len(directory)), b""
     for tag, field in sorted(directory.items()):
         data = field.data if order == "<" else swapped(field.kind, field.data)
-        table += struct.pack(order + "HH", tag, field.kind) + struct.pack(word, field.count)
+        table += struct.pack(order + "HH", tag, field.kind) + struct.pack(word, field.items)
         if len(data) <= room:
             table += data.ljust(room, b"\0")
         else:

@@ -34,7 +34,7 @@ class LevelReader(Reader):
         super().__init__(inner.path)
         self.image, self.number = image, number
         self.name, self.bands, self.dtype = inner.name, inner.bands, inner.dtype
-        self.profile, self.may_be_invalid = inner.profile, inner.may_be_invalid
+        self.profile, self.may_be_invalid = inner.profile.scaled(scale), inner.may_be_invalid
         self.levels = image.planned_levels[number:]
         if inner.georeference is not None:
             self.georeference = scaled(inner.georeference, scale)

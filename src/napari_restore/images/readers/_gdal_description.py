@@ -63,7 +63,17 @@ def is_tiled(dataset: Any) -> bool:
 
     This is also True for untiled formats with cheap random access.
     """
-    return bool(dataset.profile.get("tiled")) or dataset.block_shapes[0][1] < dataset.width
+    return bool(_creation(dataset).get("tiled")) or dataset.block_shapes[0][1] < dataset.width
+
+
+def _creation(dataset: Any) -> Mapping[str, Any]:
+    """Return the options with which the file could be made; none where rasterio knows them not.
+
+    It raises an error for colours that it has no name for, as those of CMYK photos.
+    """
+    with contextlib.suppress(ValueError):
+        return dict(dataset.profile)
+    return {}
 
 
 def georeference_of(dataset: Any) -> Georeference | None:
@@ -127,7 +137,7 @@ def is_bitmap(dataset: Any) -> bool:
 def was_cmyk(dataset: Any) -> bool:
     """Return whether the file has CMYK inks, also where GDAL returns RGB (JPEG)."""
     colour_space = tags_of(dataset, ns="IMAGE_STRUCTURE").get("SOURCE_COLOR_SPACE", "")
-    return dataset.colorinterp[0].name == "cyan" or colour_space in ("CMYK", "YCCK")
+    return dataset.colorinterp[0].name == "cyan" or colour_space in ("CMYK", "YCbCrK")
 
 
 def profile_of(
@@ -146,7 +156,7 @@ def profile_of(
     palette = dataset.colorinterp[0].name == "palette" and not is_bitmap(dataset)
     expanded = len(names) != dataset.count or palette
     structure = tags_of(dataset, ns="IMAGE_STRUCTURE")
-    photometric = structure.get("SOURCE_COLOR_SPACE") or dataset.profile.get("photometric")
+    photometric = structure.get("SOURCE_COLOR_SPACE") or _creation(dataset).get("photometric")
     if expanded:
         per_band: dict[str, Any] = {
             "descriptions": (None,) * len(names),
@@ -183,7 +193,7 @@ def profile_of(
         resolution=photo.resolution or dots_per_inch(grid) or _resolution(tags.get("", {})),
         grid=grid,
         compression=_lower(dataset.compression),
-        tiled=bool(dataset.profile.get("tiled")),
+        tiled=bool(_creation(dataset).get("tiled")),
         block=tuple(dataset.block_shapes[0]),
         interleave=_lower(dataset.interleaving),
         photometric=str(photometric).lower() if photometric else None,

@@ -148,6 +148,8 @@ class _CodedRows:
     def __init__(self, path: Path, frame: Frame) -> None:
         from PIL import Image as Pillow
 
+        # Its decoders are the way to less than a whole picture.
+        core: Any = Pillow.core  # type: ignore[attr-defined]
         self.position = 0
         self._decoded = 0
         self._components = frame.components
@@ -157,8 +159,9 @@ class _CodedRows:
         size = (frame.width, frame.height)
         self._memory = _memory(4 * frame.width * frame.height)
         self._pixels = np.frombuffer(self._memory, np.uint8).reshape(*size[::-1], 4)
-        picture = Pillow.frombuffer("RGBX", size, self._memory, "raw", "RGBX", 0, 1)
-        self._decoder = Pillow.core.jpeg_decoder("RGB", "RGB", "")
+        memory: Any = self._memory
+        picture = Pillow.frombuffer("RGBX", size, memory, "raw", "RGBX", 0, 1)
+        self._decoder = core.jpeg_decoder("RGB", "RGB", "")
         self._decoder.setimage(picture.im, (0, 0, *size))
 
     def read(self, end: int) -> Array:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from napari_restore.errors import UnreadableImage
 from napari_restore.images._profile import PhysicalGrid, Profile
-from napari_restore.images._reader import Reader, block_level, check_dtype
+from napari_restore.images._reader import Reader, block_level, check_dtype, first_of
 from napari_restore.images._source import Box, chunk_box
 from napari_restore.images._suffixes import is_zarr
 from napari_restore.images.files._descriptions import dots_per_inch, unit_named
@@ -53,7 +53,7 @@ class OmeZarrReader(Reader):
         except Exception as error:  # zarr raises many kinds
             raise self._no_zarr(error) from error
         self._arrays, self._axes = arrays, axes
-        self.notes += axes.notes
+        self.notes += [*axes.notes, *first_of(_pictures_in(attributes))]
         stored = np.dtype(arrays[0].dtype)
         self._is_bool = stored.kind == "b"
         self.dtype = check_dtype(np.uint8 if self._is_bool else stored, path.name)
@@ -103,7 +103,9 @@ def _images_of(node: Any, name: str) -> tuple[list[Any], Axes, Mapping[str, Any]
         return [node], _array_axes(node, name), dict(node.attrs)
     attributes = _ome_attributes(node)
     if "bioformats2raw.layout" in attributes and "0" in node:
-        return _images_of(node["0"], name)
+        series = _ome_attributes(node["OME"]).get("series") if "OME" in node else None
+        arrays, axes, first = _images_of(node["0"], name)
+        return arrays, axes, {**first, "series": series}
     if multiscales := attributes.get("multiscales"):
         first = multiscales[0]
         arrays = [node[part["path"]] for part in first["datasets"]]
@@ -119,6 +121,12 @@ def _images_of(node: Any, name: str) -> tuple[list[Any], Axes, Mapping[str, Any]
     raise UnreadableImage(
         f"{name} contains no multiscale image.", f"Open one of its parts: {inside}."
     )
+
+
+def _pictures_in(attributes: Mapping[str, Any]) -> int:
+    """Return the images of a group: those of a series, or the multiscale ones."""
+    lists = [attributes.get(name) for name in ("series", "multiscales")]
+    return max((len(each) for each in lists if isinstance(each, list)), default=1)
 
 
 def _ome_attributes(node: Any) -> dict[str, Any]:

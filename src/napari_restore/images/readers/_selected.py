@@ -27,6 +27,7 @@ _PER_BAND = (
     "offsets",
     "units",
     "band_tags",
+    "channel_colours",
 )
 
 
