@@ -72,6 +72,8 @@ _AUXILIARY_NAMES = {
     "sr aerosol": "quality", "aerosol": "quality", "doy": "index", "day of year": "index",
 }  # fmt: skip
 """Roles of words that mean them only alone: there are cloud-free and snow-covered scenes."""
+LONGEST = 256
+"""Characters of a band's name that are looked at: files of strangers may have any number."""
 _ANGLES = ("deg", "degree", "degrees", "radian", "radians")
 
 _RANGES = (
@@ -183,11 +185,13 @@ def describe_bands(
     return found if given is None else found.named(parse_bands(given, count))
 
 
-@lru_cache(4096)
 def auxiliary_role(text: str | None) -> str | None:
     """Return the role in the name of a band that shows no light ("QA_PIXEL" → quality)."""
-    if not text:
-        return None
+    return _named_auxiliary(text[:LONGEST]) if text else None
+
+
+@lru_cache(1024)
+def _named_auxiliary(text: str) -> str | None:
     words = re.sub(r"[\W_]+", " ", text.lower()).strip()
     if words in _AUXILIARY_NAMES:
         return _AUXILIARY_NAMES[words]
