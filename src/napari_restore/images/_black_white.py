@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore.errors import BadParameter, option
+from napari_restore.errors import BadParameter, Message, option
 from napari_restore.images._base import ImageBase
 from napari_restore.images.values._radiometry import Radiometry
 from napari_restore.images.values._sensors import Sensor
@@ -55,7 +55,7 @@ def needs_percentile(
     return (preset is None or preset.white is None) and _known_white(image) is None
 
 
-def note_of_zero(image: ImageBase, black: float | None) -> str | None:
+def note_of_zero(image: ImageBase, black: float | None) -> Message | None:
     """Return the note of a zero that the image's names decide, where the user named none."""
     profile, preset = image.profile, image.preset
     scaled = any(profile.offsets) or any(scale != 1 for scale in profile.scales)
@@ -64,7 +64,7 @@ def note_of_zero(image: ImageBase, black: float | None) -> str | None:
     if _preset_zeros(image, preset, None)[1] is None:
         return None
     integers = "" if image.dtype.kind != "f" else " where values reach it"
-    return (
+    return Message(
         f"Zero is {preset.black:.0f}{integers}, as its names say ({preset.reason}); use "
         f"{option('black', 0)} if it was subtracted already."
     )

@@ -138,7 +138,8 @@ class Image(DerivedImages):
             return notes
         if detected is not None:
             title, named = SENSORS[detected].title, option("sensor", detected)
-            sets = "zero and bands" if preset is None else "bands"
+            scaled = any(self.profile.offsets) or any(s != 1 for s in self.profile.scales)
+            sets = "zero and bands" if preset is None and not scaled else "bands"
             notes.append(Message(f"Its name or tags name {title}: {named} sets {sets}."))
         return notes
 

@@ -122,6 +122,35 @@ def test_round_the_globe_or_across_is_asked(placed: Placed) -> None:
         drawn(geojson(box(-179.9, 179.9)), placed(GLOBE))
 
 
+EDGE = 20037508.342789244
+MERCATORS = {
+    "web": ("EPSG:3857", 0.0),
+    "Pacific": ("EPSG:3832", 150.0),
+    "sphere of the Pacific": ("EPSG:3994", 100.0),
+}
+
+
+@pytest.mark.parametrize(("crs", "middle"), MERCATORS.values(), ids=MERCATORS)
+@pytest.mark.parametrize("west", [-200.0, -170.0, -95.0, -40.0, 10.0, 95.0, 170.0])
+def test_maps_of_the_globe_end_at_their_own_meridian(
+    placed: Placed, crs: str, middle: float, west: float
+) -> None:
+    from rasterio.warp import transform
+
+    half = transform("OGC:CRS84", crs, [middle + 90], [0])[0][0] * 2
+    image = placed(Affine(half / 50, 0, -half, 0, -half / 50, half / 2.5), crs)
+    lines = (np.arange(100) + 0.5) * 3.6 - 180 + middle
+    inside = ((lines - west) % 360) < 30
+    pacific = (
+        f"SRID=3832;{wkt(box((west - 150) / 180 * EDGE, (west - 120) / 180 * EDGE, 1e6, -1e6))}"
+    )
+    texts = ["SRID=4326;" + wkt(box(west, west + 30))]
+    # Beyond its own end a system has no places.
+    texts += [pacific] if -30 <= west <= 300 else []
+    for text in texts:
+        np.testing.assert_array_equal(drawn(text, image)[20], inside)
+
+
 def test_a_gradient_across(placed: Placed) -> None:
     line = json.dumps({"type": "LineString", "coordinates": [[175, 0], [-175, 0]]})
     ends = read_gradient(line, placed(PACIFIC))

@@ -219,6 +219,13 @@ def test_wavelengths_of_a_header_and_the_user_beat_a_name() -> None:
     assert (found.roles[3], found.data) == ("class", (0, 1, 2))
 
 
+def test_a_preset_counts_bands_of_light() -> None:
+    names = (None, None, None, None, "SCL")
+    found = roles(5, descriptions=names, sensor=SENSORS["sentinel2"])
+    assert found == ("blue", "green", "red", "nir", "class")
+    assert roles(4, ("red", "green", "blue", "alpha"), sensor=SENSORS["naip"])[3] == "alpha"
+
+
 def test_units_and_flags_tell_as_well() -> None:
     tags = ({}, {"": {"flag_meanings": "clear cloud"}}, {})
     found = describe_bands(3, units=(None, None, "degree"), band_tags=tags)

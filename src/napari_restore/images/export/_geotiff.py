@@ -146,12 +146,19 @@ class BandMasks:
         if valid is None:
             return
         if self._dataset is None:
-            creation = {"driver": "GTiff", "dtype": "uint8", "compress": "deflate", "tiled": True}
-            shape = {"height": job.height, "width": job.width, "count": job.bands}
-            blocks = {"blockxsize": BLOCK, "blockysize": BLOCK, "bigtiff": "IF_SAFER"}
-            self._dataset = self._stack.enter_context(
-                open_for_writing(self.path, **creation, **shape, **blocks)
-            )
+            creation: dict[str, Any] = {
+                "driver": "GTiff",
+                "height": job.height,
+                "width": job.width,
+                "count": job.bands,
+                "dtype": "uint8",
+                "compress": "deflate",
+                "tiled": True,
+                "blockxsize": BLOCK,
+                "blockysize": BLOCK,
+                "bigtiff": "IF_SAFER",
+            }
+            self._dataset = self._stack.enter_context(open_for_writing(self.path, **creation))
             # 0: each mask is of its own band.
             numbers = range(1, job.bands + 1)
             self._dataset.update_tags(**{f"INTERNAL_MASK_FLAGS_{n}": "0" for n in numbers})

@@ -169,7 +169,7 @@ def _off_nodata(pixels: Pixels, has_pixels: Valid | None, nodata: float | None) 
         return pixels
     hit = is_nodata(pixels, nodata)
     if not is_sentinel(nodata, pixels.dtype):
-        hit = hit.all(axis=-1)
+        hit = np.logical_and.reduce(hit, axis=-1)
     if has_pixels is not None:
         hit &= has_pixels if hit.ndim == 2 else has_pixels[..., None]
     if hit.any():

@@ -26,6 +26,12 @@ Polygon = list[Ring]
 
 _BETWEEN = 15
 """Points on a line that tell on which side of the globe it runs."""
+_GLOBAL = (
+    "Mercator_1SP", "Mercator_2SP", "Equirectangular", "Cylindrical_Equal_Area",
+    "Miller_Cylindrical", "Robinson", "Mollweide", "Sinusoidal", "Eckert_IV", "Eckert_VI",
+    "Winkel_Tripel", "Natural_Earth", "Equal_Earth", "Gall_Stereographic",
+)  # fmt: skip
+"""Projections, by their names in WKT, that show the globe as one sheet."""
 _GEOJSON_CRS = "OGC:CRS84"
 _KNOWN_CRS = re.compile(
     r"urn:ogc:def:|[A-Za-z_]+:\w+$|[A-Z0-9_]+\s*\[|\{|\+proj=|https?://(www\.)?opengis\.net/"
@@ -140,9 +146,9 @@ def _points(ring: Any) -> Ring:
 
 
 def _to_pixels(polygon: Polygon, image: Image, crs: str) -> list[Polygon]:
-    """Return `polygon`, or one line, in pixels of `image`.
+    """Return `polygon`, or one line, in pixels of `image`: perhaps in parts, or several times.
 
-    An image of the globe may show it twice: longitudes count modulo 360.
+    Longitudes count modulo 360, and maps of the globe end somewhere.
     """
     reference = image.georeference
     if reference is None or reference.transform is None:
@@ -150,27 +156,25 @@ def _to_pixels(polygon: Polygon, image: Image, crs: str) -> list[Polygon]:
     from rasterio.transform import Affine
 
     longitudes = reference.longitudes((image.height, image.width))
-    rings = _on_map(polygon, image, crs)
-    xs = [x for ring in rings for x, _ in ring]
     inverse = ~Affine(*reference.transform)
     found = []
-    for turn in turns_onto(longitudes, min(xs), max(xs)):
-        pixels = [[inverse * (x + turn, y) for x, y in ring] for ring in rings]
-        if not all(np.isfinite(ring).all() for ring in pixels):
-            raise _wrong_position(crs)
-        found.append([[(float(x), float(y)) for x, y in ring] for ring in pixels])
+    for part in _on_map(polygon, image, crs):
+        for turn in turns_onto(longitudes, *_width(part)):
+            pixels = [[inverse * (x + turn, y) for x, y in ring] for ring in part]
+            if not all(np.isfinite(ring).all() for ring in pixels):
+                raise _wrong_position(crs)
+            found.append([[(float(x), float(y)) for x, y in ring] for ring in pixels])
     return found
 
 
-def _on_map(polygon: Polygon, image: Image, crs: str) -> Polygon:
-    """Return `polygon` in the coordinates of `image`, without jumps at the antimeridian.
+def _on_map(polygon: Polygon, image: Image, crs: str) -> list[Polygon]:
+    """Return `polygon` in the coordinates of `image`, without jumps where its map ends.
 
     Lines are straight in the mask's own system. One of more than 180 degrees crosses the
     antimeridian, as in GeoJSON; in the image's own system only if the image is smaller than that.
     """
     from rasterio._err import CPLE_BaseError
     from rasterio.errors import CRSError
-    from rasterio.warp import transform
 
     reference = image.georeference
     assert reference is not None
@@ -184,24 +188,83 @@ def _on_map(polygon: Polygon, image: Image, crs: str) -> Polygon:
         wide = longitudes is not None and longitudes[1] - longitudes[0] > 180
         # A plain name of the system was typed; areas that were drawn have a longer one, or none.
         literal = longitudes is None or (wide and not crs.startswith("EPSG:"))
-        return polygon if literal else _aligned([_unbroken(ring) for ring in polygon])
-    if _is_geographic(crs):
+        return [polygon if literal else _aligned([_unbroken(ring) for ring in polygon])]
+    geographic = _is_geographic(crs)
+    if geographic:
         polygon = _aligned([_unbroken(ring) for ring in polygon])
-
-    def moved(ring: Ring) -> Ring:
-        xs, ys = transform(crs, wkt, [p[0] for p in ring], [p[1] for p in ring])[:2]
-        return list(zip(xs, ys, strict=True))
-
     try:
-        rings = [moved(ring) for ring in polygon]
         if longitudes is not None:
-            pairs = zip(polygon, rings, strict=True)
-            rings = _aligned([_continued(before, ring, moved) for before, ring in pairs])
+            return [_moved(polygon, crs, str(wkt), turning=True)]
+        if (seam := _seam(str(wkt))) is not None:
+            system = crs if geographic else _GEOJSON_CRS
+            degrees = polygon if geographic else _moved(polygon, crs, system, turning=True)
+            parts = _cut(degrees, seam)
+            if parts != [degrees]:
+                return [_moved(part, system, str(wkt)) for part in parts]
+        return [_moved(polygon, crs, str(wkt))]
     except CRSError:
         raise _unknown(crs) from None
     except CPLE_BaseError as error:
         raise _wrong_position(crs) from error
-    return rings
+
+
+def _moved(polygon: Polygon, source: str, target: str, *, turning: bool = False) -> Polygon:
+    """Return `polygon` in another system; `turning` to longitudes without jumps of 360."""
+    from rasterio.warp import transform
+
+    def moved(ring: Ring) -> Ring:
+        xs, ys = transform(source, target, [p[0] for p in ring], [p[1] for p in ring])[:2]
+        return list(zip(xs, ys, strict=True))
+
+    rings = [moved(ring) for ring in polygon]
+    if not turning:
+        return rings
+    pairs = zip(polygon, rings, strict=True)
+    return _aligned([_continued(before, ring, moved) for before, ring in pairs])
+
+
+def _seam(wkt: str) -> float | None:
+    """Return the longitude at which a map of the globe is cut open; None for other systems."""
+    projection = re.search(r'PROJECTION\["([^"]*)"', wkt)
+    if projection is None or projection[1] not in _GLOBAL:
+        return None
+    middle = re.search(r'PARAMETER\["(?:central_meridian|longitude_of_center)",([-\d.]+)', wkt)
+    return (float(middle[1]) if middle else 0.0) + 180
+
+
+def _cut(polygon: Polygon, seam: float) -> list[Polygon]:
+    """Return the parts of `polygon`, in degrees, between meridians `seam` + 360 n."""
+    low, high = _width(polygon)
+    if not math.isfinite(low + high) or polygon[0][0] != polygon[0][-1]:
+        return [polygon]
+    first = math.floor((low - seam) / 360)
+    edges = [seam + 360 * n for n in range(first, first + 3 + int((high - low) / 360))]
+    touched = [edge for edge in edges if low <= edge <= high]
+    # PROJ takes -180 and 180 for what they say; elsewhere a point on the seam has two places.
+    if not touched or (seam % 360 == 180 and -180 <= low and high <= 180):
+        return [polygon]
+    parts = []
+    for left, right in itertools.pairwise(edges):
+        rings = [_clipped(_clipped(r, left + LEAST, 1), right - LEAST, -1) for r in polygon]
+        if len(rings[0]) > 3:
+            parts.append([ring for ring in rings if len(ring) > 3])
+    return parts
+
+
+def _clipped(ring: Ring, edge: float, side: int) -> Ring:
+    """Return the closed `ring` on one side of a meridian: 1 east, -1 west (Sutherland, Hodgman)."""
+    kept: Ring = []
+    for (x0, y0), (x1, y1) in itertools.pairwise(ring):
+        if (x0 - edge) * side >= 0:
+            kept.append((x0, y0))
+        if (x0 - edge) * (x1 - edge) < 0:
+            kept.append((edge, y0 + (y1 - y0) * (edge - x0) / (x1 - x0)))
+    return [*kept, kept[0]] if kept else []
+
+
+def _width(polygon: Polygon) -> tuple[float, float]:
+    xs = [x for ring in polygon for x, _ in ring]
+    return min(xs), max(xs)
 
 
 def _unbroken(ring: Ring) -> Ring:

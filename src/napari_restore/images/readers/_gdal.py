@@ -262,14 +262,15 @@ class GdalReader(Reader):
 
     # -- validity ----------------------------------------------------------------
     def valid_in(self, level: int, box: Box, pixels: Array) -> npt.NDArray[np.bool_]:
+        masks: npt.NDArray[np.bool_] | None = None
         if self._kind == "mask":
             # Where there is a mask it decides, as in GDAL: nodata 0 beside it may be black.
-            valid = self._masks(level, box).all(axis=2)
-            return self.valid_by_values(pixels, valid=valid)
-        if self._kind == "bands" and self._differ:
-            valid = self._masks(level, box)[..., list(self.data_bands)].all(axis=2)
-            return self.valid_by_values(pixels, valid=valid)
-        return self.valid_by_values(pixels, self._nodata)
+            masks = self._masks(level, box)
+        elif self._kind == "bands" and self._differ:
+            masks = self._masks(level, box)[..., list(self.data_bands)]
+        if masks is None:
+            return self.valid_by_values(pixels, self._nodata)
+        return self.valid_by_values(pixels, valid=np.logical_and.reduce(masks, axis=2))
 
     def band_valid_in(self, level: int, box: Box, pixels: Array) -> npt.NDArray[np.bool_]:
         if self._kind != "bands":

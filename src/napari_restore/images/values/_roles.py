@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Literal, TypeVar
 
 from napari_restore.errors import BadParameter
@@ -72,6 +72,8 @@ _AUXILIARY_NAMES = {
     "sr aerosol": "quality", "aerosol": "quality", "doy": "index", "day of year": "index",
 }  # fmt: skip
 """Roles of words that mean them only alone: there are cloud-free and snow-covered scenes."""
+LONGEST = 256
+"""Characters of a band's name that are looked at: files of strangers may have any number."""
 _ANGLES = ("deg", "degree", "degrees", "radian", "radians")
 
 _RANGES = (
@@ -149,7 +151,6 @@ def describe_bands(
     interp = _padded(colorinterp, count)
     names = _padded(descriptions, count)
     own = _padded(wavelengths, count)
-    preset = _preset(sensor, names, count)
     roles: list[str | None] = [_FROM_INTERPRETATION.get(i or "") for i in interp]
     if count - roles.count("alpha") == 1:
         # Grey is GDAL's name for the first of many unknown bands, too.
@@ -163,6 +164,8 @@ def describe_bands(
     if count - roles.count("alpha") == 1:
         # A mask opened by itself is the picture.
         auxiliary = [None] * count
+    light = [n for n in range(count) if auxiliary[n] is None and roles[n] != "alpha"]
+    preset = _preset(sensor, names, light)
     waves = [
         w or (None if a else _wavelength_in(n))
         for w, n, a in zip(own, names, auxiliary, strict=True)
@@ -184,8 +187,11 @@ def describe_bands(
 
 def auxiliary_role(text: str | None) -> str | None:
     """Return the role in the name of a band that shows no light ("QA_PIXEL" → quality)."""
-    if not text:
-        return None
+    return _named_auxiliary(text[:LONGEST]) if text else None
+
+
+@lru_cache(1024)
+def _named_auxiliary(text: str) -> str | None:
     words = re.sub(r"[\W_]+", " ", text.lower()).strip()
     if words in _AUXILIARY_NAMES:
         return _AUXILIARY_NAMES[words]
@@ -295,12 +301,15 @@ def _roles_of_wavelengths(waves: Sequence[float | None]) -> list[str | None]:
 
 
 def _preset(
-    sensor: Sensor | None, names: Sequence[str | None], count: int
+    sensor: Sensor | None, names: Sequence[str | None], light: Sequence[int]
 ) -> Sequence[SensorBand | None]:
-    """Return the preset's bands by the names in the file, else by the usual order."""
+    """Return the preset's bands by the names in the file, else by the usual order of `light`."""
     if sensor is None:
-        return [None] * count
+        return [None] * len(names)
     named = [sensor.band(re.split(r"[ ,(:]", name.strip())[0]) if name else None for name in names]
     if any(named):
         return named
-    return sensor.of_count(count) or [None] * count
+    ordered: list[SensorBand | None] = [None] * len(names)
+    for number, band in zip(light, sensor.of_count(len(light)) or (), strict=False):
+        ordered[number] = band
+    return ordered

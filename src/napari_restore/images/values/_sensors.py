@@ -180,16 +180,6 @@ SENSORS: Mapping[str, Sensor] = {
 }  # fmt: skip
 
 LANDSATS = ("landsat5", "landsat8", "landsat9")
-_LEVEL2 = {
-    "black": 7272.727272727273,
-    "reflectance_one": 43636.36363636364,
-    "reason": "Landsat Level-2: zero reflectance at DN 7273",
-}
-_COLLECTION1 = {
-    "black": 0.0,
-    "reflectance_one": 10000.0,
-    "reason": "Landsat Collection 1 surface reflectance: DN 0",
-}
 _OFFSET_SINCE = 20220125
 """Day from which ESA made Sentinel-2 products of baseline 04.00, which add 1000 to each value."""
 
@@ -216,7 +206,8 @@ def sensor_of(
 ) -> Sensor:
     """Return the preset `name`, with the zero of the product in file name, tags and band names.
 
-    Where these are Landsat's and `name` is another sensor, it names no bands. Raises `BadParameter` for an unknown name.
+    Where these are Landsat's and `name` is another sensor, it names no bands. Raises `BadParameter`
+    for an unknown name.
     """
     key = name.lower().replace(" ", "")
     if key not in SENSORS:
@@ -227,15 +218,22 @@ def sensor_of(
     if is_level2(file_name, bands):
         if key not in LANDSATS:
             sensor = replace(sensor, bands=(), orders=(), white=None)
-        return replace(sensor, **_LEVEL2)  # type: ignore[arg-type]
+        return _as_level2(sensor)
     if key == "sentinel2":
         return _sentinel(file_name, tags or {}, any_name=True) or replace(
             sensor,
             reason="Sentinel-2: DN 0, as no baseline 04.00 or date since 2022-01-25 is named",
         )
     if key in LANDSATS and re.search(r"_SR_BAND\d", file_name.upper()):
-        return replace(sensor, **_COLLECTION1)  # type: ignore[arg-type]
+        reason = "Landsat Collection 1 surface reflectance: DN 0"
+        return replace(sensor, black=0.0, reflectance_one=10000.0, reason=reason)
     return sensor
+
+
+def _as_level2(sensor: Sensor) -> Sensor:
+    """Return the preset with the zero of Landsat Collection 2 Level-2."""
+    reason = "Landsat Level-2: zero reflectance at DN 7273"
+    return replace(sensor, black=0.2 / 2.75e-5, reflectance_one=1.2 / 2.75e-5, reason=reason)
 
 
 def product_of(file_name: str, tags: Tags, bands: Sequence[str | None] = ()) -> Sensor | None:
@@ -245,7 +243,7 @@ def product_of(file_name: str, tags: Tags, bands: Sequence[str | None] = ()) -> 
     baseline 04.00 on, by the name of the product or its tags.
     """
     if is_level2(file_name, bands):
-        return replace(SENSORS["landsat8"], **_LEVEL2)  # type: ignore[arg-type]
+        return _as_level2(SENSORS["landsat8"])
     sentinel = _sentinel(file_name, tags)
     return sentinel if sentinel is not None and sentinel.black else None
 
