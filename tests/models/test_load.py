@@ -163,7 +163,7 @@ def test_the_first_keys_that_do_not_fit_are_named(tmp_path: Path) -> None:
     )
     both = {f"{name}.{k}": v for name in ("g", "g_ema") for k, v in Two().state_dict().items()}
     torch.save(both, path)
-    with pytest.raises(BadModel, match="several networks that fit: g., g_ema."):
+    with pytest.raises(BadModel, match=r"several networks that fit: g\., g_ema\."):
         load(Two(), card={}, weights=path)
 
 

@@ -206,7 +206,7 @@ def check_head(
 
 
 def repeat_attention(
-    record: Pathlike | RecordFile,
+    record: Pathlike | Mapping[str, Any] | RecordFile,
     *,
     trust: bool = False,
     allow_outside: bool = False,
