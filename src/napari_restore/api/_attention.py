@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -206,7 +206,7 @@ def check_head(
 
 
 def repeat_attention(
-    record: Pathlike | RecordFile,
+    record: Pathlike | Mapping[str, Any] | RecordFile,
     *,
     trust: bool = False,
     allow_outside: bool = False,

@@ -232,7 +232,7 @@ def overview_path(path: Pathlike) -> Path:
 
 
 def repeat_attribution(
-    record: Pathlike | RecordFile,
+    record: Pathlike | Mapping[str, Any] | RecordFile,
     *,
     trust: bool = False,
     allow_outside: bool = False,

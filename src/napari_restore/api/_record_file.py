@@ -126,10 +126,14 @@ def _spec(spec: Mapping[str, Any], allow_outside: bool) -> dict[str, Any]:
     return {**rest, "allow_outside": True} if allow_outside else rest
 
 
-def read_record_file(record: Pathlike | RecordFile) -> RecordFile:
-    """Read the record in a JSON file; a `RecordFile` is returned as it is. Raises `InputError`."""
-    from napari_restore.records import read_any_record
+def read_record_file(record: Pathlike | Mapping[str, Any] | RecordFile) -> RecordFile:
+    """Read the record in a JSON file, or one in memory; a `RecordFile` is returned as it is.
+
+    Raises `InputError`.
+    """
+    from napari_restore.records import IN_MEMORY, read_any_record
 
     if isinstance(record, RecordFile):
         return record
-    return RecordFile(Path(record), read_any_record(Path(record)))
+    path = IN_MEMORY if isinstance(record, Mapping) else record
+    return RecordFile(Path(path), read_any_record(record))

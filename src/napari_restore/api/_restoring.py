@@ -10,7 +10,7 @@ from napari_restore.api._images import Bands, open_image
 from napari_restore.api._models import as_model
 from napari_restore.api._options import PlanOptions, checked_regions, documents_options
 from napari_restore.api._progress_bar import progress_bar
-from napari_restore.api._tasks import serialised_task
+from napari_restore.api._tasks import serialised_task, task_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -167,4 +167,5 @@ def restore(
     # In this thread: Ctrl-C ends the run within a tile, and then this call.
     with progress_bar(progress) as show:
         record = run_of(planned, show).run()
+    record["task"] = task_of(planned)
     return Result.of_run(planned, record)

@@ -117,7 +117,7 @@ def attribute_table(
 
 
 def repeat_table(
-    record: Pathlike | RecordFile,
+    record: Pathlike | Mapping[str, Any] | RecordFile,
     *,
     extra: Mapping[str, Any] | None = None,
     emit: Callable[[Any], None] = lambda event: None,

@@ -100,7 +100,7 @@ def plan_of(task: Mapping[str, Any], *, trust: bool = False) -> Plan:
 
 
 def rerun(
-    record: Pathlike,
+    record: Pathlike | Mapping[str, Any],
     output: Pathlike | None = None,
     *,
     trust: bool = False,
@@ -109,7 +109,7 @@ def rerun(
 ) -> Result:
     """Repeat the restoration of a record; `output` defaults to the record's own path.
 
-    A record may come from anybody: code that it names runs only with `trust`, and a VRT reads
+    `record` is a file, or the ``.record`` of a result. It may come from anybody: code that it names runs only with `trust`, and a VRT reads
     pixels from files outside its folder only with `allow_outside`. `options` are those of
     `Result.save`, by default the record's. Raises `InputError` when the record does not contain
     enough and `SourceChanged` when image or weights are not the recorded ones.
@@ -130,7 +130,7 @@ def rerun(
 
 
 def repeat_of(
-    record: Pathlike | RecordFile,
+    record: Pathlike | Mapping[str, Any] | RecordFile,
     output: Pathlike | None = None,
     *,
     trust: bool = False,

@@ -6,6 +6,7 @@ import math
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from os import PathLike
 from pathlib import Path as File
 from typing import Any, Unpack
 
@@ -306,6 +307,16 @@ def _rules(steps: str | int, rule: str) -> list[Quadrature]:
 def _check(chosen: Method, settings: MethodSettings) -> None:
     """Raise `BadParameter` for settings that are unknown or would have no effect."""
     context_gradient, check = settings.context_gradient, settings.check
+    if not isinstance(settings.objective, str | None):
+        raise BadParameter(
+            "An objective is given by its name, so that the record can name it.",
+            f"Choose among {', '.join([*OBJECTIVES, 'channel:N'])}.",
+        )
+    if not isinstance(settings.baseline, str | PathLike | None):
+        raise BadParameter(
+            "A baseline is given by its name or by an image file, so that the record can name it.",
+            f"Save the image, or choose among {', '.join(NAMES)}.",
+        )
     if context_gradient not in CONTEXT_GRADIENTS:
         raise BadParameter(
             f"The context gradient cannot be {context_gradient!r}.",

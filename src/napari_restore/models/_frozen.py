@@ -57,12 +57,12 @@ class _Copy:
         if id(value) in self._made:
             return self._made[id(value)]
         if isinstance(value, Tensor):
-            made = self._made[id(value)] = _tensor(value)
-            return made
+            self._made[id(value)] = _tensor(value)
+            return self._made[id(value)]
         if isinstance(value, torch.jit.ScriptModule):
             with torch.no_grad():
-                made = self._made[id(value)] = copy.deepcopy(value).eval()
-            return made
+                self._made[id(value)] = copy.deepcopy(value).eval()
+            return self._made[id(value)]
         if isinstance(value, nn.Module):
             return self._module(value)
         if type(value) in _CONTAINERS:
@@ -82,7 +82,8 @@ class _Copy:
     def _module(self, module: nn.Module) -> nn.Module:
         inner = _wrapped_by(module)
         if inner is not None:
-            made = self._made[id(module)] = self.of(inner)
+            made: nn.Module = self.of(inner)
+            self._made[id(module)] = made
             return made
         made = self._made[id(module)] = object.__new__(type(module))
         vars(made).update({name: self.of(value) for name, value in vars(module).items()})
@@ -128,7 +129,8 @@ class _Copy:
 def _wrapped_by(module: nn.Module) -> nn.Module | None:
     """Return what `module` only compiles or spreads over devices; None for others."""
     if isinstance(module, (nn.DataParallel, DistributedDataParallel)):
-        return module.module
+        inner: nn.Module = module.module
+        return inner
     # Importing the class that `torch.compile` makes takes seconds.
     return module._modules.get("_orig_mod")
 

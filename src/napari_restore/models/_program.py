@@ -195,13 +195,11 @@ class Program(nn.Module):
             if spread <= measured or spread < max(low, left):
                 return max(spread, measured)
             changed = 1 - noise
-            near = (
-                ...,
-                *(
-                    slice(max(0, a - measured), b + measured)
-                    for a, b in ((low, high), (left, right))
-                ),
+            rows, columns = (
+                slice(max(0, first - measured), last + measured)
+                for first, last in ((low, high), (left, right))
             )
+            near = (..., rows, columns)
             changed[near] = noise[near]
             same = torch.allclose(made(changed)[middle], made(noise.clone())[middle], atol=1e-5)
         return measured if same else spread

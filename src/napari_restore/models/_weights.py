@@ -194,7 +194,7 @@ def sha256_of_state(module: nn.Module) -> str:
             digest.update(f"{name}/{_printed(tensor)}".encode())
             continue
         digest.update(f"{name}/{tensor.dtype}/{tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
@@ -204,7 +204,7 @@ def _printed(value: Any) -> str:
     if not isinstance(value, Tensor):
         return str(value)
     plain = value.dequantize() if value.is_quantized else value
-    return hashlib.sha256(plain.detach().cpu().contiguous().numpy()).hexdigest()
+    return hashlib.sha256(plain.detach().cpu().contiguous().numpy().data).hexdigest()
 
 
 def _state_in(content: Any, name: str) -> dict[str, Tensor]:

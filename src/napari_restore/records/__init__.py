@@ -26,7 +26,11 @@ from napari_restore.records._shapes import (
     Task,
 )
 
+IN_MEMORY = "<record>"
+"""In place of the path of a record that is in no file."""
+
 __all__ = [
+    "IN_MEMORY",
     "Record",
     "Table",
     "Task",
@@ -150,9 +154,15 @@ def read_record(path: str | os.PathLike[str]) -> Record:
     return cast("Record", _checked(path, record, kind))
 
 
-def read_any_record(path: str | os.PathLike[str]) -> Record | Table:
-    """Read the record or table in the JSON file `path`; raises `InputError` if it is neither."""
-    record = _read_json(path)
+def read_any_record(path: str | os.PathLike[str] | Mapping[str, Any]) -> Record | Table:
+    """Read the record or table in the JSON file `path`, or check one that is in memory.
+
+    Raises `InputError` if it is neither.
+    """
+    if isinstance(path, Mapping):
+        record, path = json.loads(strict_json(path)), IN_MEMORY
+    else:
+        record = _read_json(path)
     return cast("Record | Table", _checked(path, record, _kind_of(record)))
 
 

@@ -96,7 +96,7 @@ def _frames(attribution: Attribution) -> tuple[Frame, ...]:
     )
 
 
-def _most(values: Floats) -> float:
+def _most(values: npt.NDArray[np.floating]) -> float:
     return float(np.abs(values[np.isfinite(values)]).max(initial=0.0)) or 1.0
 
 
