@@ -211,6 +211,7 @@ class DerivedImages(ImageBase):
         named.roles = named_roles(self.roles, given)
         if isinstance(self.reader, ArrayReader) and self.source is self.reader:
             named.reader = named.source = self.reader.with_roles(named.roles)
+            named.__dict__.pop("fingerprint", None)
         named.full = None if self.full is None else self.full.with_roles(bands)
         if self.spec is not None:
             # A file's bands are counted before some of them are selected.
