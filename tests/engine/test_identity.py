@@ -473,6 +473,7 @@ OPTION_CHANGES = {
         {"region": BOX, "extent": "region"},
         {"region": nr.Region(0, 0, 128, 128)},
     ),
+    "extent of a mask": ({"mask": "mask.tif"}, {"extent": "region"}),
     "bfloat16": ({"model": NET}, {"precision": "bfloat16"}),
     "sensor": ({"image": "deep.tif", "bands": RGB}, {"sensor": "sentinel2-04.00"}),
 }
