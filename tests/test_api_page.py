@@ -38,4 +38,9 @@ def test_the_examples_run(
     names: dict[str, Any] = {}
     for block in blocks:
         exec(compile(block, str(PAGE), "exec"), names)
+    # As a cell of a notebook is run again, here with other weights.
+    (own,) = [block for block in blocks if "module = nn.Conv2d" in block]
+    first = names["own"]
+    exec(compile(own, str(PAGE), "exec"), names)
+    assert names["own"].store.path != first.store.path
     assert (tmp_path / "clear.tif").is_file() and (tmp_path / "map.tif").is_file()

@@ -473,6 +473,7 @@ OPTION_CHANGES = {
         {"region": BOX, "extent": "region"},
         {"region": nr.Region(0, 0, 128, 128)},
     ),
+    "extent of a mask": ({"mask": "mask.tif"}, {"extent": "region"}),
     "bfloat16": ({"model": NET}, {"precision": "bfloat16"}),
     "sensor": ({"image": "deep.tif", "bands": RGB}, {"sensor": "sentinel2-04.00"}),
 }
@@ -571,6 +572,33 @@ def test_fields_of_a_card(name):
 def test_at_least_two_hundred_changes_are_tried():
     tables = (MODULE_CHANGES, SAME_MODULES, CODE_CHANGES, SAME_CODE, OPTION_CHANGES, OUTPUT_CHANGES)
     assert sum(map(len, (*tables, SAME_OPTIONS, CARD_CHANGES, CARD_TEXTS))) >= 200
+
+
+class Labelled:
+    """An array with a value for no data, as xarray's."""
+
+    dims = ("y", "x", "band")
+
+    def __init__(self, data, **attrs):
+        self.data, self.attrs, self.shape, self.dtype = data, attrs, data.shape, data.dtype
+
+    def transpose(self, *dims):
+        return self
+
+
+def test_no_data_and_alpha_of_an_array_are_part_of_it():
+    pixels = np.zeros((32, 32, 4), np.uint8)
+    images = [
+        nr.open_image(pixels),
+        nr.open_image(pixels, bands={"red": 1, "green": 2, "blue": 3, "nir": 4}),
+        nr.open_image(Labelled(pixels[..., :3].copy(), _FillValue=0)),
+        nr.open_image(Labelled(pixels[..., :3].copy(), _FillValue=7)),
+        nr.open_image(Labelled(pixels[..., :3].copy())),
+        nr.open_image(pixels[..., :3].copy()),
+    ]
+    known = [image.fingerprint for image in images]
+    assert len(set(known)) == 5 and known[-1] == known[-2]
+    assert images[0].with_roles({"nir": 4}).fingerprint == known[1]
 
 
 # -- on the pixels -------------------------------------------------------------------

@@ -127,7 +127,8 @@ def _restore_or_skip(
         return {"status": "skipped", "key": key, "bytes": size_of(item.output)}
     if not (done or runner.overwrites) and summary.is_unchanged(item.output):
         raise BadOutput(
-            f"{item.output} was made of another image, by another model, or with other settings.",
+            f"{item.output} was made of another image, by another model or version, or "
+            "with other settings.",
             "Add --overwrite to replace it, or name another folder after -o.",
         )
     # An unchanged output of the same command may be replaced, to add the side maps.

@@ -188,7 +188,7 @@ class Runner:
                     (item.maps / f"{name}.tif").unlink(missing_ok=True)
             raise
         complete = self._save_record(item, result.plan, result.record)
-        if result.store.path == planned.store:
+        if result.store.path == result.plan.store:
             # A zarr output has become the store itself.
             result.store.remove()
         return complete

@@ -209,6 +209,7 @@ class DerivedImages(ImageBase):
         named.described = self.described.named(given)
         if isinstance(self.reader, ArrayReader) and self.source is self.reader:
             named.reader = named.source = self.reader.with_roles(named.roles)
+            named.__dict__.pop("fingerprint", None)
         reader = named.reader.counting(named.data_bands)
         if reader is not named.reader:
             # Other bands make pixels valid now, in its cached levels as well.

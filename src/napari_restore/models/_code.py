@@ -71,6 +71,7 @@ def file_digest(file: Path) -> str:
         return ""
 
 
+@lru_cache(maxsize=4096)
 def is_installed(file: str | None) -> bool:
     """Return whether a file of Python belongs to an installed package, or to Python."""
     if not file:
@@ -121,9 +122,10 @@ def _imports(file: Path) -> Iterator[tuple[str, Path]]:
     names, computes = _imported_names(file, status.st_mtime_ns, status.st_size)
     for level, name, members in names:
         if level:
-            # The package itself is imported first.
-            names_of_package = ("__init__", *members)
-            yield from _files_of(file.parents[level - 1], name, names_of_package)
+            package = file.parents[level - 1]
+            # It is imported itself first.
+            yield from _files_of(package, "", ("__init__",))
+            yield from _files_of(package, name, members)
             continue
         for folder in _roots(file):
             if found := list(_files_of(folder, name, members)):

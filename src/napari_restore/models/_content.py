@@ -7,6 +7,7 @@ import functools
 import hashlib
 import sys
 import types
+import uuid
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -71,7 +72,11 @@ def content_of(model: RestorationModel) -> str:
     """
     if _is_own(model):
         return sha256_of_state(model)
-    return _digest(model.module if isinstance(model, WrappedModel) else model)
+    try:
+        return _digest(model.module if isinstance(model, WrappedModel) else model)
+    except RecursionError:
+        # Of objects that lead too far: nothing is taken from another run.
+        return uuid.uuid4().hex
 
 
 def definition_of(model: RestorationModel) -> str:
@@ -259,9 +264,10 @@ class _Walk:
             plain = plain.dequantize()
         if plain.layout is not torch.strided:
             plain = plain.to_dense()
-        if not plain.is_meta:
-            plain = plain.cpu().resolve_conj().resolve_neg().contiguous()
-            self.hash.update(memoryview(plain.flatten().view(torch.uint8).numpy()))
+        if plain.is_meta:
+            return
+        plain = plain.cpu().resolve_conj().resolve_neg().contiguous()
+        self.hash.update(plain.flatten().view(torch.uint8).numpy().data)
 
     def _all(self, what: str, values: Iterable[Any]) -> None:
         values = list(values)

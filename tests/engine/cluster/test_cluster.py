@@ -414,10 +414,13 @@ def test_what_fails_on_one_machine_is_named_with_it(
     assert nr.start(plan, cluster=cluster).result().record["status"] == "done"
 
 
-def test_other_weights_are_refused(scene: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "part"), [("weights_sha256", "weights"), ("definition", "code and card")]
+)
+def test_another_model_is_refused(name: str, part: str, scene: Path, tmp_path: Path) -> None:
     plan = planned(scene, tmp_path, "haze-unet")
-    task = {**nr.api._cluster.cluster_task(plan), "weights_sha256": "0" * 64}
-    with pytest.raises(nr.errors.BadModel, match="are not those of the plan"):
+    task = {**nr.api._cluster.cluster_task(plan), name: "0" * 64}
+    with pytest.raises(nr.errors.BadModel, match=f"The {part} of .* are not those of the plan"):
         cluster_worker._plan(task)
 
 

@@ -29,6 +29,7 @@ from napari_restore.errors import (
     ResourceError,
     SourceChanged,
 )
+from napari_restore.models import identity_of
 
 BOXES = [Region(40, 60, 56, 84), Region(900, 900, 916, 916), Region(80, 30, 88, 60)]
 """The second is outside of the image."""
@@ -279,10 +280,14 @@ def test_other_files_there_are_refused(picture: Path, tmp_path: Path) -> None:
         cluster_items.check_table({**task, **clear, "files": {}})
 
 
-def test_other_weights_are_refused() -> None:
+@pytest.mark.parametrize(
+    ("name", "part"), [("weights_sha256", "weights"), ("definition", "code and card")]
+)
+def test_another_model_is_refused(name: str, part: str) -> None:
     model = nr.load_model("haze-unet")
-    with pytest.raises(BadModel, match="are not those of the client"):
-        cluster_items._model({"spec": model.spec, "weights_sha256": "0" * 64})
+    known = {"spec": model.spec, **identity_of(model), name: "0" * 64}
+    with pytest.raises(BadModel, match=f"The {part} of .* are not those of the client"):
+        cluster_items._model(known)
 
 
 def test_threads_are_those_of_before_afterwards() -> None:

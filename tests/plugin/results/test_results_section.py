@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image as Picture
 
 from napari_restore import api
 from napari_restore.engine import Adjustment
@@ -325,3 +326,27 @@ def test_results_of_another_image_are_not_offered(
 )
 def test_the_target_of_a_mask_follows_from_its_file(mask: str, target: Target):
     assert target_of_mask(mask) is target
+
+
+@pytest.mark.slow
+def test_a_file_that_was_written_anew_is_restored_beside_its_earlier_result(
+    panel: Any, finished_run: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "scene.png"
+    rng = np.random.default_rng(0)
+    first, second = (rng.integers(0, 255, (200, 260, 3), np.uint8) for _ in range(2))
+    Picture.fromarray(first).save(path)
+    panel.viewer.open(path, plugin="napari-restore")
+    choose(panel, "dcp")
+    before = finished_run()
+    kept = before.result.read(before.result.region)
+    Picture.fromarray(second).save(path)
+    # What is open is what it was; its file is another.
+    error = finished_run("failed")
+    assert "has changed since it was opened. Open it again" in error.sentence
+    panel.viewer.open(path, plugin="napari-restore")
+    panel.state.layer = panel.viewer.layers[-1]
+    after = finished_run()
+    assert after.result.store.path != before.result.store.path
+    assert not np.array_equal(after.result.read(after.result.region), kept)
+    np.testing.assert_array_equal(before.result.read(before.result.region), kept)

@@ -98,10 +98,9 @@ def make_plan(image: Image, model: RestorationModel, **keywords: Unpack[PlanOpti
             f"Computed in {options.computing.precision}, which this processor has: results differ "
             "from those in float32, nearly all by at most one step."
         )
-    source = source_of(image, model.card, options, notes)
+    source, mask = _masked(source_of(image, model.card, options, notes), options)
     options = _seen_alike(options, source)
     extent = options.reading.extent
-    source, mask = _masked(source, options)
     tried = _tried(source, model, options, device, notes)
     if tried.whole:
         options = replace(options, computing=replace(options.computing, tile=WHOLE))

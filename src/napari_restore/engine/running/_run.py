@@ -223,7 +223,7 @@ class Run:
             if now != image.fingerprint:
                 raise SourceChanged(
                     f"{image.name} has changed {when}.",
-                    "Open it again when it is whole.",
+                    "Open it again when it is whole, then run again.",
                 )
 
     @contextmanager

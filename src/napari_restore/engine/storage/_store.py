@@ -148,7 +148,9 @@ class ResultStore:
             store = cls(path, arrays, header, writes=True)
         except DamagedJournal:
             return None
-        mark_entry(path, {"key": header["key"]}, complete=False)
+        if is_whole(path, {"key": header["key"]}):
+            with disk_full_named(path):
+                mark_entry(path, {"key": header["key"]}, complete=False)
         return store
 
     @classmethod
@@ -288,8 +290,9 @@ class ResultStore:
             self._write_levels(core, levels)
 
     def finish(self) -> None:
-        """Note that the run is complete, which writes to it."""
-        mark_entry(self.path, {"key": self.header["key"]})
+        """Note that the run which writes to it is complete."""
+        with contextlib.suppress(OSError):
+            mark_entry(self.path, {"key": self.header["key"]})
 
     def forget(self) -> None:
         """Mark all tiles as unfinished."""
@@ -385,6 +388,10 @@ class SetAside:
 
 def _unfinished_beside(path: Path, header: dict[str, Any]) -> SetAside | None:
     for file in path.parent.glob(f"*{path.suffix}/{HEADER}"):
+        # There may be thousands: few are parsed.
+        with contextlib.suppress(OSError):
+            if header["names"].encode() not in file.read_bytes():
+                continue
         other, found = file.parent, read_header(file.parent)
         if found is None or found["key"] == header["key"] or found["names"] != header["names"]:
             continue
