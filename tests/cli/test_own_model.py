@@ -110,6 +110,17 @@ def test_a_program_that_needs_the_whole_image_is_given_it(cli, scene, tmp_path):
     np.testing.assert_array_equal(read(out), read(tmp_path / "w.tif"))
 
 
+@pytest.mark.slow
+def test_a_run_in_one_pass_is_repeated_in_one_pass(cli, scene, tmp_path):
+    path, out, record = (tmp_path / name for name in ("all.pt2", "o.tif", "o.json"))
+    exported(path.parent / "all.pt2", Everywhere(), False)
+    run = cli("restore", scene, "-o", out, "--model", path, "--yes", "--record", record)
+    assert run.code == 0, run.err
+    assert json.loads(record.read_text())["task"]["options"]["tile"] == "whole"
+    assert cli("rerun", record, "-o", tmp_path / "again.tif", "--yes").code == 0
+    assert (tmp_path / "again.tif").read_bytes() == out.read_bytes()
+
+
 def test_a_file_that_is_no_program_is_a_sentence(cli, scene, tmp_path):
     path = tmp_path / "mine.pt2"
     path.write_bytes(b"PK\x03\x04 damaged")

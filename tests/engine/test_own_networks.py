@@ -240,6 +240,33 @@ def test_an_image_that_does_not_fit_in_one_pass_names_one_that_does():
     assert "pixels." in error.value.hint
 
 
+@pytest.mark.slow
+def test_an_attribution_of_the_whole_is_the_integral_over_the_module(tmp_path):
+    module, x = network(WHOLE["ffa-net"]), scene(150, 211)
+    box = Region(40, 60, 56, 76)
+    found = nr.attribute(
+        x[0].permute(1, 2, 0).numpy(),
+        module,
+        box=box,
+        method="ig",
+        baseline="zero",
+        objective="mean",
+        steps=8,
+        memory=MEMORY,
+        scratch=tmp_path,
+        device="cpu",
+        progress=False,
+    )
+    wanted = torch.zeros_like(x)
+    nodes, weights = np.polynomial.legendre.leggauss(8)
+    for node, weight in zip((nodes + 1) / 2, weights / 2, strict=True):
+        at = (x * float(node)).requires_grad_(True)
+        (gradient,) = torch.autograd.grad(module(at)[(..., *box.slices)].mean(), at)
+        wanted += float(weight) * gradient * x
+    assert found.record["attribution"]["region"] == [0, 0, 150, 211]
+    np.testing.assert_allclose(found.map, wanted[0].permute(1, 2, 0).numpy(), atol=1e-8)
+
+
 # -- checks during a run -----------------------------------------------------------------
 
 

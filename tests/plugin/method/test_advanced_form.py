@@ -33,6 +33,20 @@ def test_only_global_models_have_extent_and_residuals(form: AdvancedForm) -> Non
     assert form.extent.isVisible() and form.residuals.isVisible() and form.grid.isVisible()
 
 
+def test_the_whole_image_can_be_asked_for(form: AdvancedForm) -> None:
+    reported: list[dict[str, Any]] = []
+    form.changed.connect(reported.append)
+    form.show_card(card_of("dcp"))
+    form.whole.setChecked(True)
+    assert reported[-1]["tile"] == "whole"
+    options = nr.api.RestoreOptions.of(reported[-1])
+    form.whole.setChecked(False)
+    form.show_options(options)
+    assert form.whole.isChecked()
+    form.show_card(card_of("inf-dehaze-small"))
+    assert not form.whole.isVisible()
+
+
 def test_a_tile_of_another_model_is_no_wish_for_a_global_one(form: AdvancedForm) -> None:
     reported: list[dict[str, Any]] = []
     form.changed.connect(reported.append)

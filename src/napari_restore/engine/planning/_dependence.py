@@ -15,6 +15,7 @@ from napari_restore._format import format_size
 from napari_restore.engine.memory._device import cores
 from napari_restore.engine.memory._device_memory import TensorCount
 from napari_restore.engine.running._new_thread import on_new_thread
+from napari_restore.engine.running._tile import is_out_of_memory
 from napari_restore.errors import BadModel
 from napari_restore.models import RestorationModel
 
@@ -100,7 +101,8 @@ class _Trial:
     def __init__(self, model: RestorationModel, memory: int) -> None:
         self.model, self.memory = model, memory
         self.id, self.multiple = model.card.id, model.card.size_step
-        self.bands = model.card.bands or len(model.card.roles) or 3
+        bands = model.card.bands or len(model.card.roles) or 3
+        self.bands = bands * max(1, model.card.inputs)
         weights = [*model.parameters(), *model.buffers()]
         self.device = weights[0].device if weights else torch.device("cpu")
         self.sloped, self.across = False, _ACROSS[0]
@@ -125,7 +127,8 @@ class _Trial:
                 why = f"measuring what its pixels depend on needs {limit}"
                 return replace(self._whole(why), limited=True)
         except _FAILURES as error:
-            # It was not said to fail on images of such sizes.
+            if is_out_of_memory(error):
+                raise
             first = str(error).strip().partition("\n")[0]
             return self._whole(f"it fails on some images that could be tiles: {first}")
         return self._whole(_far(hidden // 2))
@@ -176,7 +179,7 @@ class _Trial:
         with torch.inference_mode(), count.mode():
             x = x.to(self.device, copy=True)
             if self.sloped:
-                with _Sloped():
+                with _Sloped():  # type: ignore[no-untyped-call]
                     y: Tensor = model(x)
             else:
                 y = model(x)

@@ -71,8 +71,7 @@ def probe(model: RestorationModel, memory: Size | None = None) -> Probe:
     """
     known = _SEEN.setdefault(model, {})
     key = (model.card.halo, *weights_state(model))
-    room = default_memory() if memory is None else parse_size(memory)
-    if key in known and 0 < known[key].limit < room // 2:
+    if key in known and known[key].limit and 2 * known[key].limit < _room(memory):
         del known[key]
     if key not in known:
         kind = None if weights_state(model) else kind_of(model)
@@ -80,7 +79,7 @@ def probe(model: RestorationModel, memory: Size | None = None) -> Probe:
             known[key] = _KINDS[kind]
         else:
             with torch.random.fork_rng(devices=[]):
-                known[key] = _probe_in_room(model, room)
+                known[key] = _probe_in_room(model, _room(memory))
             if kind is not None:
                 _KINDS[kind] = known[key]
     result = known[key]
@@ -91,6 +90,10 @@ def probe(model: RestorationModel, memory: Size | None = None) -> Probe:
         step, size_step = max(result.step, model.card.multiple_of), model.card.size_step
         model.card = replace(model.card, halo=result.halo, multiple_of=step, padded_to=size_step)
     return result
+
+
+def _room(memory: Size | None) -> int:
+    return default_memory() if memory is None else parse_size(memory)
 
 
 def corrected(model: RestorationModel, memory: int) -> Probe:
@@ -113,7 +116,7 @@ def corrected(model: RestorationModel, memory: int) -> Probe:
 def presumed(model: RestorationModel) -> Probe:
     """Return what was found before, else trust the card: for drafts, where a seam does no harm."""
     known, step = _SEEN.get(model), model.card.multiple_of
-    return next(iter(known.values())) if known else Probe(-(-model.card.halo // step) * step)
+    return list(known.values())[-1] if known else Probe(-(-model.card.halo // step) * step)
 
 
 def kind_of(model: RestorationModel) -> tuple[Any, ...] | None:
