@@ -28,9 +28,7 @@ def thick(airlight: float = 0.9, display: float = 1.0) -> Estimate:
     """Haze of optical depth 1.76 everywhere."""
     maps = torch.zeros(1, 1, SIDE // 8, SIDE // 8)
     numbers = torch.tensor([0.0]), torch.tensor([display])
-    return Estimate(
-        maps + np.log(4.0), maps, torch.ones(1), torch.full((1, 3), airlight), *numbers
-    )
+    return Estimate(maps + np.log(4.0), maps, torch.ones(1), torch.full((1, 3), airlight), *numbers)
 
 
 def restored(picture: torch.Tensor, estimate: Estimate, offset: torch.Tensor) -> torch.Tensor:

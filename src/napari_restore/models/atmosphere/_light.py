@@ -6,14 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
+from napari_restore.models.atmosphere import THICKEST
 from napari_restore.models.atmosphere._cells import Cells, coarser, halved, widened
-from napari_restore.models.atmosphere._inversion import (
-    CURVE,
-    DARKEST,
-    RATIOS,
-    THICKEST,
-    optical_depth,
-)
+from napari_restore.models.atmosphere._inversion import CURVE, DARKEST, RATIOS, optical_depth
 from napari_restore.models.atmosphere._network import Estimate
 
 BLOCK = 4
