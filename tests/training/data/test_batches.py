@@ -199,6 +199,19 @@ def test_a_camera_may_be_set_for_the_haze(packed):
     assert metered_hazy < hazy and metered_clear < clear - 0.05
 
 
+def test_fog_is_what_a_camera_shows_of_it(packed):
+    recipe = replace(RECIPE, clear=0, degraded=0, fog=1)
+    for number in range(12):
+        sample = Sampler(packed, recipe).sample(np.random.default_rng(number))
+        assert sample.haze is not None and sample.haze.light is not None
+        codes = 255 * sample.hazy
+        np.testing.assert_allclose(codes, np.round(codes), atol=1e-3)
+        seen = add_haze(sample.clear, sample.haze)
+        assert np.abs(sample.hazy - np.clip(seen, 0, 1)).mean() < 0.03
+        # A batch has one airlight of each crop.
+        assert sample.haze.airlight.shape == (3,)
+
+
 def linear(values):
     return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
 

@@ -38,6 +38,9 @@ def scene(licence="CC0-1.0", note="", name="natural/x_1.jpg", kind="natural") ->
         "CC0-1.0 (A. Painter, per repo Attribution)",
         "BSD-3-Clause (repo); Landsat public domain",
         " mit ",
+        "public domain (USGS work, fixed cameras; repo states no licence)",
+        "public domain (USGS National Map, as the set states; see its terms; carrying repo states no "
+        "licence)",
     ],
 )
 def test_these_licences_may_be_shipped(licence: str):
@@ -57,6 +60,8 @@ def test_these_licences_may_be_shipped(licence: str):
         "MPL-2.0 (repo)",
         "AGPL-3.0; contains CC0-1.0 parts",
         "public domain (USDA NAIP); repo states no licence",
+        "public domain (a survey; repo states no licence)",
+        "public domain (USGS work; probably; repo states no licence)",
         "MIT repo (drone tile, probably OpenAerialMap CC-BY-4.0)",
         "MIT (repo); contains modified Copernicus Sentinel data 2017",
         "Apache-2.0 package (Debian main); Middlebury 2006 stereo",

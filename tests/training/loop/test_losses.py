@@ -132,6 +132,34 @@ def test_a_network_that_inverts_learns_depth_and_airlight_too(hazed: Hazed):
     assert model.decoder.unembed.weight.grad.abs().max() > 0
 
 
+def test_what_opaque_fog_hides_is_no_target_but_its_colour_is(hazed: Hazed):
+    model = make_network(ModelConfig("atmosphere"), 0)
+    objective = objective_of("atmosphere")
+    part = Hazed(*(x[..., :96, :96].clone() if x.ndim == 4 else x for x in hazed))
+    opaque = slice(48, None)
+    part.depth[:, :, opaque] = 3.5
+    part.hazy[:, :, opaque] = 0.9
+
+    def losses():
+        torch.manual_seed(0)
+        with torch.no_grad():
+            return objective.compute(model, part, False, set(objective.weights))
+
+    before = losses()
+    assert before.keys() == objective.weights.keys()
+    part.clear[:, :, opaque] = 1 - part.clear[:, :, opaque]
+    assert losses()["l1"] == before["l1"] and losses()["depth"] == before["depth"]
+    # A depth that the network cannot tell is not asked of it.
+    part.depth[:, :, opaque] = 3.0
+    assert losses()["depth"] == before["depth"]
+    part.clear[:, 0, opaque] -= 0.2
+    part.clear[:, 1, opaque] += 0.1
+    part.clear[:, 2, opaque] += 0.1
+    tinted = losses()["colour"]
+    part.clear[:, :, opaque] = part.clear[:, :, opaque].mean(1, keepdim=True)
+    assert tinted > losses()["colour"] + 0.05
+
+
 def test_the_loss_of_the_spectrum_is_that_of_the_plain_fft():
     generator = torch.Generator().manual_seed(0)
     a, b = torch.rand(2, 2, 3, 24, 32, generator=generator)

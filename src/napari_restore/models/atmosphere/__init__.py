@@ -8,6 +8,9 @@ from napari_restore.models._amount import AMOUNT
 from napari_restore.models._card import ModelCard, Parameter
 from napari_restore.models._registry import ModelEntry
 
+THICKEST = 2.2
+"""Largest optical depth: gradients grow as 1/t."""
+
 ATMOSPHERE = ModelCard(
     id="atmosphere",
     title="Atmosphere",

@@ -32,6 +32,8 @@ class Cells(NamedTuple):
     """(N, 3, h, w) mean of the valid ones, 0 where there are none."""
     dark: Tensor
     """(N, 3, h, w) darkest of the valid ones in each band, about `HIDDEN` where there are none."""
+    spread: Tensor
+    """(N, 1, h, w) standard deviation of their luminance."""
 
 
 def cells_of(picture: Tensor, valid: Tensor, brightness: Tensor) -> Cells:
@@ -61,7 +63,8 @@ def cells_of(picture: Tensor, valid: Tensor, brightness: Tensor) -> Cells:
     least = dark.amin(1, keepdim=True)
     features += [least - 0.3, *(widened(-least, reach).neg() - 0.2 for reach in REACHES)]
     features.append(widened(bright, REACHES[-1]) - 0.8)
-    return Cells(torch.cat([f * has_valid for f in features], 1), share, mean * has_valid, dark)
+    features_valid = torch.cat([f * has_valid for f in features], 1)
+    return Cells(features_valid, share, mean * has_valid, dark, spread * has_valid)
 
 
 def _gathered(picture: Tensor, valid: Tensor, bottom: int) -> tuple[Tensor, ...]:

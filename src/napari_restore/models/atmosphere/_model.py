@@ -14,6 +14,7 @@ from napari_restore.models._model import RestorationModel, Statistics, ToModel, 
 from napari_restore.models.atmosphere._cells import Cells, cells_of, total
 from napari_restore.models.atmosphere._colour import guarded_green, keep_white
 from napari_restore.models.atmosphere._inversion import inverted, optical_depth
+from napari_restore.models.atmosphere._light import capped, with_light_skies
 from napari_restore.models.atmosphere._network import STRIDE, AtmosphereNetwork
 from napari_restore.models.atmosphere._restraint import restrained
 from napari_restore.models.atmosphere._small import Small, small, small_overview
@@ -79,12 +80,14 @@ class Atmosphere(RestorationModel):
     def _statistics_from(self, one: _NetworkInput) -> dict[str, Tensor]:
         """Return the statistics of one picture, before the restraint."""
         seen = self.network(one.cells, one.reduced)
-        cells = torch.cat([seen.offset, seen.slope], 1)
+        airlight = capped(seen.airlight, one.cells)
+        offset = with_light_skies(seen, airlight, one.cells)
+        cells = torch.cat([offset, seen.slope], 1)
         return {
             "maps": smooth(cells, STRIDE * one.factor, one.shape),
             "presence": seen.presence[0],
             "brightness": one.brightness[0],
-            "airlight": seen.airlight[0] / one.brightness[0],
+            "airlight": airlight[0] / one.brightness[0],
             "exponent": seen.exponent[0],
             "display": seen.display[0],
         }

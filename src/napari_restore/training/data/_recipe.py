@@ -15,7 +15,7 @@ from napari_restore.training.haze import DISTANCES, SPECTRA, STRENGTH
 
 SHARES = (
     *("aerial", "clear", "degraded", "colour", "exposed", "sky", "mixed", "borrowed", "pale"),
-    *("balance", "wide", "metered", "moved"),
+    *("balance", "wide", "metered", "fog", "moved"),
 )
 """Settings from 0 to 1."""
 
@@ -82,6 +82,9 @@ class Recipe:
     metered: float = 0.0
     """Share of hazy crops whose exposure and white balance are set after the haze, as a camera
     does: fog is a middle grey, and what lies behind it is darker."""
+    fog: float = 0.0
+    """Share of hazy crops under fog that is opaque in places, drifts and is unevenly lit, exposed and
+    white-balanced after it, with 8 bits and JPEG; see `draw_fog`."""
     sigma: tuple[float, float] = (0.0, 50.0)
     """Range of the standard deviation of noise, in 255ths; uniform."""
     darkness: tuple[float, float] = (4.0, 30.0)

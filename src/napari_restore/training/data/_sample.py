@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from napari_restore._options import SceneKind
 from napari_restore.errors import BadParameter
 from napari_restore.training.data._augment import (
     changed_colours,
@@ -30,13 +31,17 @@ from napari_restore.training.degradation import (
     take_bracket,
 )
 from napari_restore.training.haze import (
+    FOG_GREY,
     LUMA,
+    MIDDLE_GREY,
     Haze,
     add_haze,
     degrade,
+    draw_fog,
     draw_haze,
     draw_wide,
     metered,
+    synthetic_distance,
 )
 
 Array = npt.NDArray[np.float32]
@@ -213,16 +218,18 @@ class Sampler:
             clear = changed_colours(clear, rng, recipe)
         if not hazed and recipe.pale > 0 and rng.random() < recipe.pale:
             clear = with_even_haze(clear, rng)
-        haze = self._haze(aerial, clear, distance, crop.extent, rng) if hazed else None
+        foggy = hazed and recipe.fog > 0 and rng.random() < recipe.fog
+        haze = self._haze(aerial, clear, distance, crop.extent, foggy, rng) if hazed else None
         if haze is not None and not haze.depth.any():
             haze = None  # all zero in this crop
         hazy = clear if haze is None else add_haze(clear, haze)
-        if haze is not None and recipe.metered > 0 and rng.random() < recipe.metered:
+        if haze is not None and (foggy or (recipe.metered > 0 and rng.random() < recipe.metered)):
             sampled = hazy[::4, ::4][valid[::4, ::4]]
             median = float(np.median(sampled @ LUMA)) if len(sampled) else 0.5
-            clear, haze = metered(rng, clear, hazy, haze, median)
+            grey = FOG_GREY if foggy else MIDDLE_GREY
+            clear, haze = metered(rng, clear, hazy, haze, median, grey)
             hazy = add_haze(clear, haze)
-        if rng.random() < recipe.degraded:
+        if foggy or rng.random() < recipe.degraded:
             hazy = degrade(hazy, rng)
         return Sample(np.clip(hazy, 0, 1), clear, haze, valid, entry.scene.name)
 
@@ -243,11 +250,18 @@ class Sampler:
         clear: Array,
         distance: Array | None,
         extent: float,
+        foggy: bool,
         rng: Generator,
     ) -> Haze:
         spectrum = self._spectra[int(rng.choice(len(self._spectra), p=self._spectrum_chances))]
         # The scale of haze relates to the scene, not to the crop.
         wide = min(FARTHEST, extent * float(np.exp(rng.uniform(0, np.log(self.recipe.extent)))))
+        if foggy:
+            shape, luma = (clear.shape[0], clear.shape[1]), (clear @ LUMA).astype(np.float32)
+            if distance is None:
+                distance = synthetic_distance(rng, shape, luma, self.recipe.distances)
+            scene: SceneKind = "aerial" if aerial else "natural"
+            return draw_fog(rng, shape, scene=scene, extent=wide, distance=distance)
         if self.recipe.wide > 0 and rng.random() < self.recipe.wide:
             return draw_wide(
                 rng,

@@ -28,6 +28,9 @@ FREE = re.compile(r"(cc0(-1\.0)?|public domain|cc-by-[234]\.[05]|mit|bsd(-[234]-
 pictures."""
 REPOSITORY_LICENCE = re.compile(r"; repo [al]?gpl-[\d.]+")
 """Licence of the accompanying code, which may follow that of a picture."""
+GOVERNMENT_WORK = re.compile(r"(public domain \(usgs [^)]*); (carrying )?repo states no licence\)")
+"""A work of a US agency is in the public domain by law, whatever the repository that carries it
+states."""
 DOUBT = re.compile(
     r"probably|unknown|unclear|not stated|states no licence|package|contains modified|copernicus"
     r"|\bcode\b|\bn[cd]\b|\bsa\b|non[- ]?commercial|share[- ]?alike|no[- ]?deriv|\b[al]?gpl|\bmpl\b"
@@ -142,7 +145,8 @@ def shippable(scene: Scene) -> bool:
 def _is_free(licence: str) -> bool:
     text = licence.strip().lower()
     first = re.split(r"\s*[(;/]", text, maxsplit=1)[0]
-    return bool(FREE.fullmatch(first)) and DOUBT.search(REPOSITORY_LICENCE.sub("", text)) is None
+    own = GOVERNMENT_WORK.sub(r"\1)", REPOSITORY_LICENCE.sub("", text))
+    return bool(FREE.fullmatch(first)) and DOUBT.search(own) is None
 
 
 def stems_of(scenes: Sequence[Scene]) -> list[str]:

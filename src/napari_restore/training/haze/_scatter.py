@@ -24,11 +24,13 @@ class Haze:
     depth: Array
     """(h, w), at least 0: optical depth at 550 nm."""
     airlight: Array
-    """(3,) red, green, blue in display values 0 to 1."""
+    """(3,) red, green, blue in display values 0 to 1; the mean of `light`, if there is one."""
     exponent: float
     """g of Ångström's law: the depth at λ is depth · (550 / λ)^g."""
     linear: bool
     """Whether light adds up before the display curve (physics) or in display values (RESIDE)."""
+    light: Array | None = None
+    """(h, w, 3) airlight of every pixel where it is uneven."""
 
 
 def transmission_of(haze: Haze) -> Array:
@@ -45,10 +47,11 @@ def add_haze(clear: Array, haze: Haze) -> Array:
     per channel; pixels without haze are unchanged bit for bit.
     """
     t = transmission_of(haze)
+    airlight = haze.airlight if haze.light is None else haze.light
     if haze.linear:
-        light, veil = light_of_srgb(clear), light_of_srgb(haze.airlight)
+        light, veil = light_of_srgb(clear), light_of_srgb(airlight)
         hazy = srgb_of_light(light * t + veil * (1 - t))
     else:
-        hazy = clear * t + haze.airlight * (1 - t)
+        hazy = clear * t + airlight * (1 - t)
     result: Array = np.where(haze.depth[..., None] > 0, hazy, clear).astype(np.float32)
     return result

@@ -23,6 +23,8 @@ LAYERS = 0.2
 KNOWN = 0.85
 """Share of natural scenes with known distances that use them."""
 DARKEST_AIRLIGHT = 0.3
+MIDDLE_GREY = (0.3, 0.62)
+"""Range of the median luminance that a camera exposes haze to."""
 
 
 def draw_wide(
@@ -63,14 +65,19 @@ def draw_wide(
 
 
 def metered(
-    rng: np.random.Generator, clear: Array, hazy: Array, haze: Haze, median: float
+    rng: np.random.Generator,
+    clear: Array,
+    hazy: Array,
+    haze: Haze,
+    median: float,
+    grey: tuple[float, float] = MIDDLE_GREY,
 ) -> tuple[Array, Haze]:
     """Expose a clear image (h, w, 3) and its haze as a camera metered for the haze.
 
-    The `median` luminance of the hazy image becomes middle grey, and its colours may be balanced.
+    The `median` luminance of the hazy image becomes a `grey`, and its colours may be balanced.
     Both are camera settings, so they apply to the clear image as well, which becomes darker.
     """
-    target = rng.uniform(0.3, 0.62)
+    target = rng.uniform(*grey)
     seen = max(median, 0.02)
     if haze.linear:
         wanted, found = light_of_srgb(np.array([target, seen], np.float32))
@@ -90,7 +97,8 @@ def metered(
             lit = values * gains.astype(np.float32)
         return np.clip(lit, 0, 1).astype(np.float32)
 
-    return exposed(clear), replace(haze, airlight=exposed(haze.airlight))
+    light = None if haze.light is None else exposed(haze.light)
+    return exposed(clear), replace(haze, airlight=exposed(haze.airlight), light=light)
 
 
 def _field(rng: np.random.Generator, shape: tuple[int, int], spectrum: str, extent: float) -> Array:

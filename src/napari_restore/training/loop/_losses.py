@@ -15,10 +15,17 @@ from torch.nn import functional
 from napari_restore.errors import BadParameter
 from napari_restore.metrics import SSIM_K1, SSIM_K2, SSIM_SIGMA, SSIM_WINDOW
 from napari_restore.models import RestorationModel, cut, pad_to_multiple
+from napari_restore.models.atmosphere import THICKEST
 from napari_restore.models.inf_dehaze import DEEPEST
 
 THINNEST = 1e-3
 """Lower limit of transmission in the loss of optical depth."""
+OPAQUE = 2.8
+"""Optical depth beyond which 8 bits no longer show what lies behind: it is no target."""
+TINTED = math.log(2)
+"""Optical depth from which the loss of colour counts …"""
+PATCH = 4
+"""… and the side of its patches, in pixels that are evaluated."""
 
 
 class Clear(Protocol):
@@ -206,9 +213,11 @@ def _atmosphere(model: RestorationModel, batch: Pairs, bf16: bool, wanted: Set[s
         losses |= _picture(model, y, _Part(batch, *window), {"ssim"})
     if "depth" in wanted:
         depth = -maps["transmission"].float().clamp(min=THINNEST).log()
-        losses["depth"] = masked_l1(depth, part.depth, part.valid)
+        losses["depth"] = masked_l1(depth, part.depth.clamp(max=THICKEST), part.known)
     if "airlight" in wanted:
         losses["airlight"] = _airlight_error(batch, statistics["airlight"].float()[..., 0, 0])
+    if "colour" in wanted:
+        losses["colour"] = _colour_error(y.float(), part)
     return losses
 
 
@@ -283,15 +292,31 @@ def depth_in_display(batch: Pairs) -> tuple[Tensor, Tensor]:
     return -share.where(known, 1.0).clamp(math.exp(-DEEPEST), 1).log(), known
 
 
+def _colour_error(y: Tensor, part: _Part) -> Tensor:
+    """Return the mean difference of colour, less brightness, of patches under thick haze.
+
+    There a small error of the airlight is a strong tint, also where nothing else can be seen.
+    """
+
+    def tint(values: Tensor) -> Tensor:
+        colour = values - values.mean(1, keepdim=True)
+        return functional.avg_pool2d(colour.where(part.known, 0.0), PATCH)
+
+    thick = functional.avg_pool2d(((part.depth > TINTED) & part.known).float(), PATCH)
+    difference = (tint(y.clamp(-0.5, 1.5)) - tint(part.clear)).abs().mean(1, keepdim=True)
+    return (difference * thick).sum() / thick.sum().clamp(min=1)
+
+
 class _Part:
-    """A subset of rows and columns of a batch."""
+    """A subset of rows and columns of a batch; `valid` are those whose clear image can be seen."""
 
     def __init__(self, batch: Pairs, rows: slice, columns: slice) -> None:
         def cut(values: Tensor) -> Tensor:
             return values[..., rows, columns]
 
         self.hazy, self.clear = cut(batch.hazy), cut(batch.clear)
-        self.depth, self.valid = cut(batch.depth), cut(batch.valid)
+        self.depth, self.known = cut(batch.depth), cut(batch.valid)
+        self.valid = self.known & (self.depth <= OPAQUE)
         self.airlight, self.is_clear = batch.airlight, batch.is_clear
 
 
@@ -332,7 +357,8 @@ BRACKETS = Objective(
 )
 OBJECTIVES = {
     "atmosphere": Objective(
-        {"l1": 1.0, "log_error": 0.0, "ssim": 0.05, "depth": 0.3, "airlight": 0.3}, _atmosphere
+        {"l1": 1.0, "log_error": 0.0, "ssim": 0.05, "depth": 0.3, "airlight": 0.3, "colour": 0.0},
+        _atmosphere,
     ),
     "andehazeformer-small": Objective(
         {
