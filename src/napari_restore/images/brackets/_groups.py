@@ -11,8 +11,8 @@ from typing import Any
 
 from napari_restore._options import Pathlike
 from napari_restore.errors import RestoreError
-from napari_restore.images.brackets._exposure import Exposure, comparable_exposures, exposure_in
 from napari_restore.images._suffixes import RAW_SUFFIXES
+from napari_restore.images.brackets._exposure import Exposure, comparable_exposures, exposure_in
 from napari_restore.images.files._exif import exif_tags
 from napari_restore.images.readers._registry import reader_of
 
