@@ -65,6 +65,21 @@ def test_the_metadata_of_an_ome_zarr_comes_last(source: Path, server: RangeServe
     np.testing.assert_array_equal(nr.open_image("s3://scenes/out.ome.zarr").read(whole), expected)
 
 
+def test_masks_by_band_go_with_their_file(server: RangeServer, tmp_path: Path) -> None:
+    paths = []
+    for nodata in (3, 5):
+        paths.append(str(tmp_path / f"{nodata}.tif"))
+        profile = {"width": 40, "height": 30, "count": 1, "dtype": "int16", "nodata": nodata}
+        with rasterio.open(paths[-1], "w", driver="GTiff", **profile) as file:
+            file.write(np.arange(1200, dtype=np.int16).reshape(1, 30, 40) % 7)
+    words = ["--stack", "--model", "identity"]
+    for output in (str(tmp_path / "out.tif"), "s3://scenes/out.tif"):
+        assert main(["restore", *paths, "-o", output, *words]) == 0
+    for name in ("out.tif", "out.tif.msk"):
+        there = server.folder / "scenes" / name
+        assert there.read_bytes() == (tmp_path / name).read_bytes()
+
+
 @pytest.mark.parametrize("name", ["out.tif", "out.ome.zarr"])
 def test_what_exists_is_not_replaced(
     source: Path, server: RangeServer, name: str, capsys: pytest.CaptureFixture[str]

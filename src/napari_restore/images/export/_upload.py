@@ -69,7 +69,7 @@ def upload(
     progress: Callable[[int, int], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> None:
-    """Send the file or OME-Zarr `path` to `address`; what was there is replaced.
+    """Send the file, with its masks, or OME-Zarr `path` to `address`; what was there is replaced.
 
     `progress` is called with objects sent and objects in all. Raises `BadOutput`, with `path` in the
     message, and `Cancelled`; both leave `path` as it is.
@@ -77,15 +77,14 @@ def upload(
     remote = _remote_of(address)
     try:
         obstore, store = obstore_for(remote), store_of(remote)
-        last, others = (path / ROOT, _files_below(path)) if path.is_dir() else (path, [])
+        *others, last = _files_of(path)
         if path.is_dir():
             _clear(remote)
 
-        def send(file: Path) -> None:
+        def send(file: tuple[Path, str]) -> None:
             if cancelled is not None and cancelled():
                 raise Cancelled("Sending the file was cancelled.", f"It is in {path}.")
-            below = f"/{file.relative_to(path).as_posix()}" if file != path else ""
-            obstore.put(store, f"{remote.key}{below}", file)
+            obstore.put(store, f"{remote.key}{file[1]}", file[0])
 
         total = len(others) + 1
         with ThreadPoolExecutor(_AT_ONCE, "upload") as pool:
@@ -120,8 +119,13 @@ def _remote_of(address: str) -> RemotePath:
     return remote
 
 
-def _files_below(folder: Path) -> list[Path]:
-    return [file for file in sorted(folder.rglob("*")) if file.is_file() and file != folder / ROOT]
+def _files_of(path: Path) -> list[tuple[Path, str]]:
+    """Return what to send, with the end of its name; the file, or the root metadata, comes last."""
+    if not path.is_dir():
+        masks = path.with_name(f"{path.name}.msk")
+        return [(masks, ".msk"), (path, "")] if masks.is_file() else [(path, "")]
+    files = [file for file in sorted(path.rglob("*")) if file.is_file() and file != path / ROOT]
+    return [(file, f"/{file.relative_to(path).as_posix()}") for file in [*files, path / ROOT]]
 
 
 def _exists(remote: RemotePath) -> bool:
