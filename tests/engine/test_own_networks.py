@@ -214,6 +214,7 @@ def test_what_needs_too_much_memory_or_time_is_given_the_whole(monkeypatch):
     assert "needs more than" in dependence(load(module), MEMORY).whole
 
 
+@pytest.mark.slow
 def test_a_card_that_claims_too_small_steps_is_not_taken_for_rounding(restored):
     module, x = network(UNet), scene(*SIZE)
     model = nr.load_model(module, card={"id": "unet", "bands": 3, "halo": 60})
@@ -233,6 +234,7 @@ def test_the_whole_can_be_asked_for(restored):
     assert_same(found, one_pass(module, x)[..., 11:90, 13:200])
 
 
+@pytest.mark.slow
 def test_an_image_that_does_not_fit_in_one_pass_names_one_that_does():
     image = np.zeros((6000, 9000, 3), np.float32)
     with pytest.raises(BudgetTooSmall, match="depends on the whole image") as error:
@@ -284,6 +286,7 @@ def test_a_halo_that_is_too_small_on_the_image_ends_the_run(restored, any_tiles,
     assert not list(tmp_path.rglob("tiles.jsonl"))
 
 
+@pytest.mark.slow
 def test_tiles_are_compared_during_the_run_too(restored, any_tiles, tmp_path, monkeypatch):
     monkeypatch.setattr(_agreement, "ONE_OF", 1)
     model = with_halo(nr.load_model(network(lambda: conv(3, 3, 7, bias=False))), 2)

@@ -286,7 +286,8 @@ def _tried(
     invariance = TileInvariance.FULL
     if not is_level and not whole and not why:
         invariance = tile_invariance(model, device, probed.halo, computing.precision)
-        if invariance is TileInvariance.NONE and isinstance(model, WrappedModel):
+        is_claim = isinstance(model, WrappedModel) and not model.measured
+        if invariance is TileInvariance.NONE and is_claim:
             probed = corrected(model, memory)
             notes += filter(None, [probed.note])
             invariance = tile_invariance(model, device, probed.halo, computing.precision)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
 from napari_restore.engine._region import Region
+from napari_restore.engine.planning._layout import tile_step
 from napari_restore.engine.planning._plan import Plan
 from napari_restore.engine.planning._tiles import box_with_halo
 from napari_restore.engine.running._tile import TileOutput, TileWork
 from napari_restore.engine.running._tile_reader import TileInput
-from napari_restore.errors import TilesDiffer, option
+from napari_restore.errors import OutOfMemory, TilesDiffer, option
 
 ONE_OF = 64
 """One of so many tiles is compared, drawn by its place."""
@@ -41,7 +43,9 @@ class Agreement:
         """
         if len(cores) > 1:
             core = cores[len(cores) // 2]
-            self._compare(core, self._around(core, self.plan.layout.halo + self.plan.step))
+            # Where there is no room for more, tiles are smaller too.
+            with contextlib.suppress(OutOfMemory):
+                self._compare(core, self._around(core, self.plan.layout.halo + self._step))
 
     def run(self, batch: list[TileInput]) -> list[TileOutput]:
         """Restore tiles as `TileWork.run`, and compare some. Raises `TilesDiffer`."""
@@ -52,11 +56,15 @@ class Agreement:
 
     def _around(self, core: Region, margin: int) -> Region:
         size = self.plan.image.height, self.plan.image.width
-        return box_with_halo(core, margin, size, self.plan.step)
+        return box_with_halo(core, margin, size, self._step)
+
+    @property
+    def _step(self) -> int:
+        return tile_step(self.plan.model)
 
     def _compare(self, core: Region, around: Region) -> None:
         """Compare small parts of `core` with what they are in the middle of `around`."""
-        halo, step = self.plan.layout.halo, self.plan.step
+        halo, step = self.plan.layout.halo, self._step
         cells = [
             Region(y, x, y + step, x + step).intersect(core)
             for y in range(core.y0, core.y1, step)
