@@ -57,7 +57,7 @@ def unit_named(text: str | None) -> str | None:
 
 def dots_per_inch(grid: PhysicalGrid | None) -> tuple[float, float] | None:
     """Return the resolution (across, down) of pixels of a physical size."""
-    if grid is None:
+    if grid is None or grid.unit not in _INCHES:
         return None
     down, across = (1 / (side * _INCHES[grid.unit]) for side in grid.size)
     return across, down
