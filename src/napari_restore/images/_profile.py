@@ -20,7 +20,7 @@ class PhysicalGrid(NamedTuple):
     size: tuple[float, float]
     """Of a pixel, down and across."""
     unit: str
-    """Of length, as OME-Zarr names it: "micrometer" …"""
+    """Of length, as OME-Zarr names it: "micrometer" …; empty if unknown."""
     origin: tuple[float, float] = (0.0, 0.0)
     """Position (y, x) of the first pixel."""
 
@@ -28,6 +28,10 @@ class PhysicalGrid(NamedTuple):
         """Return the grid of the part that begins so many pixels further down and across."""
         (y, x), (down, across) = self.origin, self.size
         return self._replace(origin=(y + rows * down, x + columns * across))
+
+
+NO_GRID = PhysicalGrid((1.0, 1.0), "")
+"""Pixels of which nothing is known."""
 
 
 @dataclass(frozen=True)

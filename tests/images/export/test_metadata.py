@@ -246,6 +246,25 @@ def test_scale_place_and_colours_of_channels_reach_ome_zarr(tmp_path: Path) -> N
         assert colours == ["0000FF", "00FF00", "FF0000"]
 
 
+def test_a_scale_without_a_unit_is_kept(tmp_path: Path) -> None:
+    import zarr
+
+    steps = [
+        {"type": "scale", "scale": [0.5, 0.25]},
+        {"type": "translation", "translation": [7.0, 9.0]},
+    ]
+    axes = [{"name": name, "type": "space"} for name in "yx"]
+    datasets = [{"path": "0", "coordinateTransformations": steps}]
+    ome = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": datasets}]}
+    group = zarr.create_group(tmp_path / "a.zarr", zarr_format=3, attributes={"ome": ome})
+    group.create_array("0", data=scene(1)[..., 0])
+    write(tmp_path / "a.zarr", tmp_path / "b.zarr", (2, 4, 40, 50))
+    found = json.loads((tmp_path / "b.zarr" / "zarr.json").read_text())["attributes"]["ome"]
+    scale, shift = found["multiscales"][0]["datasets"][0]["coordinateTransformations"]
+    assert scale["scale"][1:] == [0.5, 0.25] and shift["translation"][1:] == [8.0, 10.0]
+    write(tmp_path / "a.zarr", tmp_path / "b.tif")
+
+
 @pytest.mark.parametrize("axes", ["YX", "ZYX", "CYX"])
 def test_imagej_reads_the_output(tmp_path: Path, axes: str) -> None:
     path = tmp_path / "a.tif"

@@ -23,7 +23,7 @@ from napari_restore.images.export._job import (
 )
 from napari_restore.images.export._overviews import OverviewFiles, add_overviews, overview_sizes
 from napari_restore.images.files import _tiff
-from napari_restore.images.files._descriptions import fitting, is_ome, is_structure
+from napari_restore.images.files._descriptions import fitting, is_ome, is_structure, resolution_in
 from napari_restore.images.files._handles import Key, environment, open_dataset, open_for_writing
 
 BIGTIFF_BYTES = 2 << 30
@@ -304,7 +304,8 @@ def _describe_bands(job: ExportJob, dataset: Any, profile: Profile, keep: tuple[
 
 def _describe_page(job: ExportJob, dataset: Any, profile: Profile) -> None:
     """Write the resolution, and a description of pages that is true of the one page."""
-    text = profile.tags.get("", {}).get(DESCRIPTION, "")
+    tags = profile.tags.get("", {})
+    text = tags.get(DESCRIPTION, "")
     if is_structure(text):
         shape = (job.height, job.width, job.bands)
         fits = fitting(text, profile, shape, job.dtype.name, job.grid)
@@ -312,7 +313,9 @@ def _describe_page(job: ExportJob, dataset: Any, profile: Profile) -> None:
             dataset.update_tags(**{DESCRIPTION: fits})
         if fits is not None and not is_ome(fits):
             return  # ImageJ counts its own unit in the tags of the resolution
-    if job.like.georeference is None and profile.resolution is not None:
+    given = resolution_in(tags)  # copied as it is
+    if job.like.georeference is None and profile.resolution not in (None, given):
+        assert profile.resolution is not None
         across, down = (repr(float(dots)) for dots in profile.resolution)
         dataset.update_tags(
             TIFFTAG_XRESOLUTION=across, TIFFTAG_YRESOLUTION=down, TIFFTAG_RESOLUTIONUNIT="2"
@@ -332,8 +335,8 @@ def _describe_place(dataset: Any, place: Georeference) -> None:
 def current_tags(space: str, tags: Mapping[str, str]) -> dict[str, str]:
     """Return those of a namespace's tags that are true of new pixels as well.
 
-    Without the source's statistics, descriptions of its pages, and GDAL's text copies of EXIF, whose orientation was applied
-    already; EXIF itself is carried as such.
+    Without the source's statistics, descriptions of its pages, and GDAL's text copies of EXIF,
+    whose orientation was applied already; EXIF itself is carried as such.
     """
     if space in _NOT_COPIED:
         return {}

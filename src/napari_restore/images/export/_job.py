@@ -254,8 +254,8 @@ class ExportJob:
         if pixels.dtype == np.uint16 and self.dtype == np.uint8:
             white = np.uint32(top or 65535)
             bright = np.minimum(pixels, white).astype(np.uint32)
-            dark: npt.NDArray[Any] = (bright * 255 + white // 2) // white
-            return dark.astype(np.uint8)
+            fewer: npt.NDArray[Any] = (bright * 255 + white // 2) // white
+            return fewer.astype(np.uint8)
         if pixels.dtype == np.uint8 and self.dtype == np.uint16:
             return pixels.astype(np.uint16) * np.uint16(257)
         if pixels.dtype.kind == "f" and self.dtype.kind == "u":

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from napari_restore.images._profile import PhysicalGrid, Tags
+from napari_restore.images._profile import NO_GRID, Tags
 from napari_restore.images._source import Level, chunk_grid
 from napari_restore.images.export._geotiff import current_tags
 from napari_restore.images.export._job import DamagedOutput, ExportJob, same_pixels
@@ -102,7 +102,7 @@ def attributes(job: ExportJob, levels: tuple[Level, ...]) -> dict[str, Any]:
     """Return the group's attributes: OME-Zarr's for `levels`, and our own metadata."""
     like = job.like
     place = like.georeference.shifted(job.box[1], job.box[0]) if like.georeference else None
-    grid = job.grid or PhysicalGrid((1.0, 1.0), "")
+    grid = job.grid or NO_GRID
     size = (place.pixel_size if place else None) or grid.size
     unit = _METRES.get(place.units) if place else grid.unit
     # A map's place stands in our own attributes.

@@ -6,6 +6,7 @@ They count pages, so a copy with other pages must not carry them: it gets one th
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from xml.sax.saxutils import quoteattr
 
 from napari_restore.images._profile import PhysicalGrid, Profile
@@ -57,10 +58,26 @@ def unit_named(text: str | None) -> str | None:
 
 def dots_per_inch(grid: PhysicalGrid | None) -> tuple[float, float] | None:
     """Return the resolution (across, down) of pixels of a physical size."""
-    if grid is None:
+    if grid is None or grid.unit not in _INCHES:
         return None
     down, across = (1 / (side * _INCHES[grid.unit]) for side in grid.size)
     return across, down
+
+
+def resolution_in(tags: Mapping[str, str]) -> tuple[float, float] | None:
+    """Return the dots per inch (across, down) in GDAL's tags of a TIFF."""
+    scale = {"2": 1.0, "3": 2.54}.get(tags.get("TIFFTAG_RESOLUTIONUNIT", "")[:1])
+    dots = dots_in(tags)
+    return None if scale is None or dots is None else (dots[0] * scale, dots[1] * scale)
+
+
+def dots_in(tags: Mapping[str, str]) -> tuple[float, float] | None:
+    """Return the pixels per unit (across, down) in GDAL's tags of a TIFF."""
+    try:
+        across, down = (float(tags[f"TIFFTAG_{side}RESOLUTION"]) for side in "XY")
+    except (KeyError, ValueError):
+        return None
+    return (across, down) if across > 0 and down > 0 else None
 
 
 def grid_in(text: str, resolution: tuple[float, float] | None = None) -> PhysicalGrid | None:

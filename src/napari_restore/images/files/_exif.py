@@ -359,8 +359,8 @@ def raw_tags(path: Path) -> PhotoTags:
     """
     try:
         tags = _tiff.read_directories(path).tags
-    except (UnreadableImage, OSError):
-        return PhotoTags()
+    except UnreadableImage:
+        tags = {}
     xmp = _binary(tags.get(_tiff.XMP))
     return PhotoTags(
         exif=_tiff_exif(path),

@@ -17,7 +17,13 @@ from napari_restore.images._georeference import (
     units_of,
 )
 from napari_restore.images._profile import Masks, PhysicalGrid, Profile, Tags
-from napari_restore.images.files._descriptions import dots_per_inch, grid_in, is_structure
+from napari_restore.images.files._descriptions import (
+    dots_in,
+    dots_per_inch,
+    grid_in,
+    is_structure,
+    resolution_in,
+)
 from napari_restore.images.files._exif import PhotoTags
 from napari_restore.images.values._sensors import (
     detect_sensor,
@@ -190,7 +196,7 @@ def profile_of(
         xmp=photo.xmp,
         iptc=photo.iptc,
         orientation=photo.orientation,
-        resolution=photo.resolution or dots_per_inch(grid) or _resolution(tags.get("", {})),
+        resolution=photo.resolution or dots_per_inch(grid) or resolution_in(tags.get("", {})),
         grid=grid,
         compression=_lower(dataset.compression),
         tiled=bool(_creation(dataset).get("tiled")),
@@ -211,22 +217,7 @@ def profile_of(
 def _grid(tags: Mapping[str, str]) -> PhysicalGrid | None:
     """Return the physical size of pixels in the description of a TIFF."""
     text = tags.get("TIFFTAG_IMAGEDESCRIPTION", "")
-    return grid_in(text, _dots(tags)) if is_structure(text) else None
-
-
-def _resolution(tags: Mapping[str, str]) -> tuple[float, float] | None:
-    """Return the dots per inch in the tags of a TIFF."""
-    scale = {"2": 1.0, "3": 2.54}.get(tags.get("TIFFTAG_RESOLUTIONUNIT", "")[:1])
-    dots = _dots(tags)
-    return None if scale is None or dots is None else (dots[0] * scale, dots[1] * scale)
-
-
-def _dots(tags: Mapping[str, str]) -> tuple[float, float] | None:
-    try:
-        across, down = (float(tags[f"TIFFTAG_{side}RESOLUTION"]) for side in "XY")
-    except (KeyError, ValueError):
-        return None
-    return (across, down) if across > 0 and down > 0 else None
+    return grid_in(text, dots_in(tags)) if is_structure(text) else None
 
 
 def tags_of(dataset: Any, band: int | None = None, *, ns: str = "") -> dict[str, str]:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore.errors import UnreadableImage
-from napari_restore.images._profile import PhysicalGrid, Profile
+from napari_restore.images._profile import NO_GRID, PhysicalGrid, Profile
 from napari_restore.images._reader import Reader, block_level, check_dtype, first_of
 from napari_restore.images._source import Box, chunk_box
 from napari_restore.images._suffixes import is_zarr
@@ -196,14 +196,12 @@ def _grid(attributes: Mapping[str, Any]) -> PhysicalGrid | None:
         shift = next((s["translation"] for s in steps if s["type"] == "translation"), None)
         names = [axis["name"] for axis in multiscale["axes"]]
         y, x = names.index("y"), names.index("x")
-        unit = unit_named(multiscale["axes"][x].get("unit"))
-        if unit is None:
-            return None
+        unit = unit_named(multiscale["axes"][x].get("unit")) or ""
         origin = (0.0, 0.0) if shift is None else (float(shift[y]), float(shift[x]))
         grid = PhysicalGrid((float(scale[y]), float(scale[x])), unit, origin)
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, StopIteration):
         return None
-    return grid if min(grid.size) > 0 else None
+    return grid if min(grid.size) > 0 and grid != NO_GRID else None
 
 
 def _channel_colours(attributes: Mapping[str, Any], bands: int) -> tuple[str | None, ...]:
