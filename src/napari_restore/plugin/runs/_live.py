@@ -74,9 +74,6 @@ class Live(QObject):
         self._on = False
         self._paused = False
         self._attempt: _LiveAttempt | None = None
-        self._latest: list[_LiveAttempt] = []
-        """The attempt that was begun last; it stops when the window is destroyed without a word."""
-        self.destroyed.connect(partial(_cancel_all, self._latest))
         self._loaded: Any = None
         """The method that the child process has loaded."""
         self._start_soon = qdebounced(self._start, timeout=DEBOUNCE_MS)
@@ -152,7 +149,6 @@ class Live(QObject):
         # Threads hold no Qt object: one may be destroyed while they use it (decision 0018).
         send = on_main_thread(partial(_deliver, WeakMethod(self._on_received)))
         self._attempt = _LiveAttempt(live_request, self._worker, send)
-        self._latest[:] = [self._attempt]
         self._attempt.start()
 
     def _cancel(self) -> None:
@@ -271,17 +267,16 @@ class Live(QObject):
 def _deliver(
     receive: WeakMethod[Callable[[_LiveAttempt, Any], None]], attempt: _LiveAttempt, message: Any
 ) -> None:
-    """Hand a message to a `Live` that is still there; called in the window's thread."""
+    """Hand a message to a `Live` that is still there; called in the window's thread.
+
+    Windows are also destroyed without a word. Not by its signal `destroyed`: PyQt crashes where the
+    garbage collector destroys an object with a slot of Python's.
+    """
     found = receive()
     if found is None or not isalive(getattr(found, "__self__", None)):
         attempt.cancel()
     else:
         found(attempt, message)
-
-
-def _cancel_all(attempts: list[_LiveAttempt], *_: Any) -> None:
-    for attempt in attempts:
-        attempt.cancel()
 
 
 def _method(request: Request) -> Any:
