@@ -149,24 +149,36 @@ class Live(QObject):
         # Threads hold no Qt object: one may be destroyed while they use it (decision 0018).
         send = on_main_thread(partial(_deliver, WeakMethod(self._on_received)))
         self._attempt = _LiveAttempt(live_request, self._worker, send)
+        # Windows are also destroyed without a word.
+        self.destroyed.connect(self._attempt.cancel)
         self._attempt.start()
 
     def _cancel(self) -> None:
-        attempt, self._attempt = self._attempt, None
+        attempt = self._end()
         if attempt is not None:
             attempt.cancel()
+
+    def _end(self) -> _LiveAttempt | None:
+        """Forget the attempt that is under way, and return it.
+
+        No slot stays: PyQt crashes where garbage with one on `destroyed` is collected.
+        """
+        attempt, self._attempt = self._attempt, None
+        if attempt is not None:
+            self.destroyed.disconnect(attempt.cancel)
+        return attempt
 
     def _on_received(self, attempt: _LiveAttempt, message: Any) -> None:
         if attempt is not self._attempt:
             # Sent before the attempt was cancelled.
             return
         if message is None:
-            self._attempt = None
+            self._end()
             self._layers.refresh()
             self.message.emit("")
             self.updated.emit()
         elif isinstance(message, RestoreError):
-            self._attempt = None
+            self._end()
             self._layers.remove_draft()
             self.failed.emit(message)
         elif attempt.source in self.viewer.layers:
@@ -267,11 +279,7 @@ class Live(QObject):
 def _deliver(
     receive: WeakMethod[Callable[[_LiveAttempt, Any], None]], attempt: _LiveAttempt, message: Any
 ) -> None:
-    """Hand a message to a `Live` that is still there; called in the window's thread.
-
-    Windows are also destroyed without a word. Not by its signal `destroyed`: PyQt crashes where the
-    garbage collector destroys an object with a slot of Python's.
-    """
+    """Hand a message to a `Live` that is still there; called in the window's thread."""
     found = receive()
     if found is None or not isalive(getattr(found, "__self__", None)):
         attempt.cancel()
