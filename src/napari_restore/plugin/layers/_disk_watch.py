@@ -16,7 +16,7 @@ from napari_restore.errors import RestoreError, escape_controls
 from napari_restore.plugin._notices import show_note, show_problem
 from napari_restore.plugin._reader import STAMP, layer_of
 from napari_restore.plugin._state import NAMED, UNNAMED, image_of, named_as, unnamed_image
-from napari_restore.plugin.layers._display import LIMITS
+from napari_restore.plugin.layers._display import LIMITS, Display
 from napari_restore.plugin.layers._layer_order import is_source
 from napari_restore.plugin.threads._background import in_background
 
@@ -133,7 +133,8 @@ class DiskWatch(QObject):
 
     def _replace(self, layer: ImageLayer, plain: Image, shown: Image) -> ImageLayer:
         """Put another image behind `layer`; returns it, or the one in its place where it cannot."""
-        data, arguments, _ = layer_of(shown, self._viewer)
+        by_band = Display.of_layer(layer) is Display.BANDS
+        data, arguments, _ = layer_of(shown, self._viewer, band_by_band=by_band)
         metadata = {**layer.metadata, **arguments.pop("metadata")}
         metadata.pop(NAMED, None)
         if UNNAMED in metadata:

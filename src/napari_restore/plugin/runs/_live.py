@@ -74,9 +74,6 @@ class Live(QObject):
         self._on = False
         self._paused = False
         self._attempt: _LiveAttempt | None = None
-        self._latest: list[_LiveAttempt] = []
-        """The attempt that was begun last; it stops when the window is destroyed without a word."""
-        self.destroyed.connect(partial(_cancel_all, self._latest))
         self._loaded: Any = None
         """The method that the child process has loaded."""
         self._start_soon = qdebounced(self._start, timeout=DEBOUNCE_MS)
@@ -152,25 +149,36 @@ class Live(QObject):
         # Threads hold no Qt object: one may be destroyed while they use it (decision 0018).
         send = on_main_thread(partial(_deliver, WeakMethod(self._on_received)))
         self._attempt = _LiveAttempt(live_request, self._worker, send)
-        self._latest[:] = [self._attempt]
+        # Windows are also destroyed without a word.
+        self.destroyed.connect(self._attempt.cancel)
         self._attempt.start()
 
     def _cancel(self) -> None:
-        attempt, self._attempt = self._attempt, None
+        attempt = self._end()
         if attempt is not None:
             attempt.cancel()
+
+    def _end(self) -> _LiveAttempt | None:
+        """Forget the attempt that is under way, and return it.
+
+        No slot stays: PyQt crashes where garbage with one on `destroyed` is collected.
+        """
+        attempt, self._attempt = self._attempt, None
+        if attempt is not None:
+            self.destroyed.disconnect(attempt.cancel)
+        return attempt
 
     def _on_received(self, attempt: _LiveAttempt, message: Any) -> None:
         if attempt is not self._attempt:
             # Sent before the attempt was cancelled.
             return
         if message is None:
-            self._attempt = None
+            self._end()
             self._layers.refresh()
             self.message.emit("")
             self.updated.emit()
         elif isinstance(message, RestoreError):
-            self._attempt = None
+            self._end()
             self._layers.remove_draft()
             self.failed.emit(message)
         elif attempt.source in self.viewer.layers:
@@ -277,11 +285,6 @@ def _deliver(
         attempt.cancel()
     else:
         found(attempt, message)
-
-
-def _cancel_all(attempts: list[_LiveAttempt], *_: Any) -> None:
-    for attempt in attempts:
-        attempt.cancel()
 
 
 def _method(request: Request) -> Any:
