@@ -14,6 +14,7 @@ FLAGS = {
     "mosaic": "--context joint",
     "output": "-o",
     "baselines": "--no-baselines",
+    "parameters": "--set",
     "path": "-o",
     "save_context()": "--context first or joint",
     "trust": "--yes",

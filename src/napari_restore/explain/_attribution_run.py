@@ -183,9 +183,9 @@ class AttributionRun:
             return float(self.objective(y, x, self.counts))
 
     def node(self, path: Path, alpha: float, add: AddAll) -> Node:
-        """Return D and dD/dα at α, from shares that are finite; pass gradient times speed to `add`.
+        """Return D and dD/dα at α; pass gradient times speed to `add`, box by box.
 
-        This is done box by box.
+        Shares that are not finite are left out of dD/dα.
         """
         to_pixels, to_overview = add
         self.is_bounded = True

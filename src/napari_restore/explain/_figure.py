@@ -91,6 +91,11 @@ def caption(record: Mapping[str, Any]) -> str:
         f"{attribution['objective']}",
         *_method_lines(attribution),
         f"complete   {_completeness_text(attribution)}",
+        *(
+            [f"undefined  {attribution['not_finite']} values that are not finite, white above"]
+            if attribution.get("not_finite")
+            else []
+        ),
         "spread     "
         + ("no mass" if index is None else f"diffusion index {index:.2f}")
         + f", 95 % of the mass in {attribution['area_95']} pixels, in the box {attribution['rings']['box']:.1%}",

@@ -103,7 +103,7 @@ def _fitting(
     if not needed or needed <= state.keys():
         return state
     # The prefixes under which one key is there, and then all.
-    one = max(needed, key=len)
+    one = max(sorted(needed), key=len)
     prefixes = [key.removesuffix(one) for key in state if key.endswith(f".{one}")]
     whole = [each for each in prefixes if all(each + key in state for key in needed)]
     if len(whole) > 1:
