@@ -175,6 +175,20 @@ def test_a_rerun_with_the_same_code_is_the_same_picture(
     np.testing.assert_array_equal(read(tmp_path / "again.tif"), pixels)
 
 
+def test_a_rerun_of_an_attribution_with_other_code_is_refused(
+    cli: Any, code: Path, scene: Path, tmp_path: Path
+) -> None:
+    record = tmp_path / "map.json"
+    words = ["attribute", scene, "-o", tmp_path / "map.tif", "--box", 0, 0, 16, 16, "--steps", 2]
+    words += ["--model", f"{code / 'mine.py'}:make", "--yes", "--record", record]
+    assert cli(*words).code == 0
+    again = ["rerun", record, "-o", tmp_path / "again.tif", "--yes"]
+    assert cli(*again).code == 0
+    edit(code / "helper.py", "0.5", "0.75")
+    run = cli(*again, "--overwrite", "--json")
+    assert run.code == 2 and "The code and card of mine are not those of the record" in run.err
+
+
 # -- folders -------------------------------------------------------------------------
 
 

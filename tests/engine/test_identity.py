@@ -438,13 +438,14 @@ def planned(folder, image="scene.tif", model="dcp", bands=None, sensor=None, **o
     if isinstance(model, str):
         model = {"model": model}
     for name in ("mask", "exclude", "context"):
-        if name in options:
+        if "." in options.get(name, ""):
             options[name] = folder / options[name]
     opened = nr.api.open_image(folder / image, bands=bands, sensor=sensor)
     return nr.plan(opened, nr.load_model(**model), **options)
 
 
 BOX = nr.Region(0, 0, 96, 128)
+AREA = "POLYGON ((10 -20, 90 -20, 90 -100, 10 -100, 10 -20))"
 RGB = "red=1,green=2,blue=3"
 NET = {"model": "haze-unet", "weights": "random:0"}
 FIVE = {"image": "five.tif", "bands": RGB}
@@ -473,7 +474,7 @@ OPTION_CHANGES = {
         {"region": BOX, "extent": "region"},
         {"region": nr.Region(0, 0, 128, 128)},
     ),
-    "extent of a mask": ({"mask": "mask.tif"}, {"extent": "region"}),
+    "extent of an area": ({"mask": AREA}, {"extent": "region"}),
     "bfloat16": ({"model": NET}, {"precision": "bfloat16"}),
     "sensor": ({"image": "deep.tif", "bands": RGB}, {"sensor": "sentinel2-04.00"}),
 }
@@ -520,6 +521,7 @@ SAME_OPTIONS = {
     "parameter as it is": ({}, {"model": {"model": "dcp", "parameters": {"omega": 0.85}}}),
     "seed as it is": ({"model": NET}, {"model": dict(NET)}),
     "whole region": ({}, {"region": nr.Region(0, 0, *SIZE)}),
+    "extent of a raster of all": ({"mask": "mask.tif"}, {"extent": "region"}),
     "output": ({}, {"output": "out.tif"}),
 }
 
