@@ -15,7 +15,7 @@ from napari_restore.records import write_record
 from napari_restore.sample import SAMPLE
 
 FOLDER = Path(__file__).resolve().parent.parent / "demo"
-LIMIT_MS = 180_000
+LIMIT_MS = 600_000
 
 
 def main() -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,7 +22,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 # The binding of Qt: for pytest-qt and napari alike, also in child processes.
 os.environ["PYTEST_QT_API"] = os.environ.setdefault("QT_API", "pyside6")
 # A test is as slow as what runs beside it: no timing is asserted.
-settings.register_profile("patient", deadline=None)
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
 
 ROOT = Path(__file__).resolve().parent.parent
