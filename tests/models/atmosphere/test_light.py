@@ -93,6 +93,15 @@ def test_a_sun_does_not_make_its_sky_dark():
     assert restored(picture, estimate, offset)[:, :, :1].min() >= 0.85 * 0.85
 
 
+def test_a_border_without_data_hides_no_sky():
+    valid = torch.ones(1, 1, SIDE, SIDE)
+    valid[:, :, :24] = 0
+    seen = cells_of(under_a_sky() * valid, valid, torch.ones(1))
+    estimate = thick()
+    change = with_light_skies(estimate, estimate.airlight, seen) - estimate.offset
+    assert (change[:, :, :3] == 0).all() and (change[:, :, 3 : SIDE // 16 - 1] < -0.5).all()
+
+
 @pytest.mark.parametrize(
     "picture",
     [

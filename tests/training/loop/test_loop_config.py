@@ -117,6 +117,7 @@ def test_the_configuration_in_the_documentation_shows_the_defaults():
     [
         ("atmosphere", "atmosphere"),
         ("atmosphere-wide", "atmosphere"),
+        ("atmosphere-places", "atmosphere"),
         ("haze-unet", "haze-unet"),
         ("hint-small-denoise", "hint-small"),
         ("hint-small-lowlight", "hint-small"),

@@ -70,7 +70,8 @@ def with_light_skies(estimate: Estimate, airlight: Tensor, cells: Cells) -> Tens
     lowered = depth - sky * (depth - deepest).clamp(min=0)
     shares = [(d / (THICKEST * presence)).clamp(1e-4, 1 - 1e-4) for d in (lowered, depth)]
     after, before = (torch.log(share / (1 - share)) for share in shares)
-    return estimate.offset + after - before
+    # In this order: where they are equal, the offset stays as it is.
+    return estimate.offset + (after - before)
 
 
 def _depth_that_keeps(colour: Tensor, estimate: Estimate, airlight: Tensor) -> Tensor:
@@ -107,7 +108,9 @@ def _sky(cells: Cells) -> Tensor:
     sky = torch.minimum(bright, widened(bright * even, 1))
     rows = seen.sum(3)[0, 0].nonzero().flatten()
     at_edges = [_mean_of_row(sky, seen, int(row)) for row in (rows[0], rows[-1])]
-    return torch.cummin(sky, 2).values * _between(at_edges[0] - at_edges[1], *SKY_TOP)
+    # A border without data hides no sky.
+    open_above = torch.cummin(torch.where(seen > 0, sky, 1), 2).values * seen
+    return open_above * _between(at_edges[0] - at_edges[1], *SKY_TOP)
 
 
 def _mean_of_row(plane: Tensor, seen: Tensor, row: int) -> Tensor:

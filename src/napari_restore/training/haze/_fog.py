@@ -29,7 +29,7 @@ def draw_fog(
     extent: float,
     distance: Array,
 ) -> Haze:
-    """Draw fog for an image; `exposed` after it, as fog is what a camera meters.
+    """Draw fog for an image, to be `metered` after it.
 
     Parameters
     ----------
