@@ -199,16 +199,17 @@ def test_few_calls_lie_between_restore_and_the_model(tmp_path: Path):
     for tiles, and all of the thread that computes a tile, from its first function on; the wrapper
     of a plain module counts. Those of torch and `threading` are not the package's.
     """
-    model = Nosy()
     pixels = np.random.default_rng(0).random((300, 700, 3), np.float32)
     card = {"title": "Nosy", "halo": 0, "bands": 3}
-    loaded = nr.load_model(model, card=card)
+    loaded = nr.load_model(Nosy(), card=card)
+    # What is loaded is a copy.
+    stacks = loaded.module.stacks
     given = {"tile": 256, "scratch": tmp_path, "device": "cpu", "workers": 1, "progress": False}
     planned = nr.plan(pixels, loaded, tile=256, scratch=tmp_path, device="cpu", workers=1)
-    model.stacks.clear()
+    stacks.clear()
     nr.restore(pixels, loaded, **given)
     # Planning has tried and timed the model; what follows are the run's tiles.
-    stacks = [s for s in model.stacks if s[-1].endswith(".forward_with_maps") and "_tile.run" in s]
+    stacks = [s for s in stacks if s[-1].endswith(".forward_with_maps") and "_tile.run" in s]
     assert len(stacks) == planned.layout.tiles == 6
     for stack in stacks:
         assert stack[0] == "_restoring.restore"

@@ -84,20 +84,17 @@ class WrappedModel(RestorationModel):
         height, width = x.shape[2:]
         padded = pad_to_multiple(x, self.card.size_step, self.card.min_size)
         # A copy: many modules write to their input.
-        returned = self._called(padded.clone() if padded is x else padded)
+        try:
+            returned = self.module(padded.clone() if padded is x else padded)
+        except (RuntimeError, MemoryError, RestoreError):
+            raise
+        except Exception as error:
+            # Callers know the exceptions of torch and of this package only.
+            raise RuntimeError(f"{type(error).__name__}: {error}") from error
         y = image_in(returned, padded.shape)
         if y is None:
             raise misfit(f"Model {self.card.id}", returned, padded.shape)
         return y[..., :height, :width].to(x.dtype), {}
-
-    def _called(self, x: Tensor) -> Any:
-        """Return the module's output; it raises no other exceptions than those of torch and ours."""
-        try:
-            return self.module(x)
-        except (RuntimeError, MemoryError, RestoreError):
-            raise
-        except Exception as error:
-            raise RuntimeError(f"{type(error).__name__}: {error}") from error
 
 
 def as_card(fields_or_card: ModelCard | Mapping[str, Any], fallback: ModelCard) -> ModelCard:

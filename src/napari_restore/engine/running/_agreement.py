@@ -75,11 +75,11 @@ class Agreement:
         parts = [(one, box) for one, box in parts if box != around]
         if not parts:
             return
-        whole, _ = self.work.change([self.read(core, around)])
+        (whole,) = self.work.run([self.read(core, around)], raw=True)
         for one, box in parts:
-            made, _ = self.work.change([self.read(one, box)])
-            wanted = whole[(0, ..., *one.within(around))]
-            difference = (made[(0, ..., *one.within(box))] - wanted).abs().nan_to_num()
+            (made,) = self.work.run([self.read(one, box)], raw=True)
+            wanted = whole[(..., *one.within(around))]
+            difference = (made[(..., *one.within(box))] - wanted).abs().nan_to_num()
             most = float(difference.max())
             if most > ROUNDING * max(1.0, float(torch.nan_to_num(wanted).abs().max())):
                 raise TilesDiffer(

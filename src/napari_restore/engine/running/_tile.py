@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -80,13 +80,17 @@ class TileWork:
     reference: int = 0
     """Place of the image among all frames."""
 
-    def run(self, batch: list[TileInput]) -> list[TileOutput]:
-        """Restore tiles of equal input shape in one call of the model."""
-        change, maps = self.change(batch)
-        return [self._output(tile, i, change, maps) for i, tile in enumerate(batch)]
+    @overload
+    def run(self, batch: list[TileInput]) -> list[TileOutput]: ...
 
-    def change(self, batch: list[TileInput]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Return what the model adds to the input boxes, (N, c, h, w) in model range, and its maps."""
+    @overload
+    def run(self, batch: list[TileInput], *, raw: Literal[True]) -> list[torch.Tensor]: ...
+
+    def run(self, batch: list[TileInput], *, raw: bool = False) -> Sequence[Any]:
+        """Restore tiles of equal input shape in one call of the model.
+
+        `raw` gives what it adds to each input box, (c, h, w) in model range, instead.
+        """
         x, valid = self._inputs(batch)
         wants_maps = bool(self.maps or self.others) and bool(self.model.card.maps)
         try:
@@ -101,8 +105,12 @@ class TileWork:
                 change = y.float() - self.own(x)
         except FAILURES as error:
             raise as_failure(self.model, error) from error
+        if raw:
+            return list(change)
         maps = {name: values.expand(-1, -1, *x.shape[-2:]) for name, values in maps.items()}
-        return change, maps
+        # They need not lie beside the outputs.
+        del x, y, valid, statistics
+        return [self._output(tile, i, change, maps) for i, tile in enumerate(batch)]
 
     def _output(
         self, tile: TileInput, i: int, change: torch.Tensor, maps: dict[str, torch.Tensor]
