@@ -63,7 +63,7 @@ def test_srcwin_is_x_y_width_height():
 
 
 def test_whole_is_one_tile():
-    assert plan_arguments(parse("--tile", "whole"), image())["tile"] == 80
+    assert plan_arguments(parse("--tile", "whole"), image())["tile"] == "whole"
     assert plan_arguments(parse("--tile", "256"), image())["tile"] == 256
 
 
