@@ -241,11 +241,11 @@ class Halting(Scale):
 
 
 def test_a_second_run_of_the_same_pixels_waits_its_turn(scene):
-    module = Halting(0.5)
     card = {"id": "scale", "title": "Scale", "summary": "", "bands": 3}
-    plan = nr.plan(
-        as_image(scene), nr.load_model(module, card=card), tile=128, tile_batch=1, workers=1
-    )
+    loaded = nr.load_model(Halting(0.5), card=card)
+    plan = nr.plan(as_image(scene), loaded, tile=128, tile_batch=1, workers=1)
+    # What is loaded is a copy.
+    module = loaded.module
     module.permits = threading.Semaphore(1)
     first = nr.start(plan, fresh=True)
     next(event for event in first if isinstance(event, TileDone))

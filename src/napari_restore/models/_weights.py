@@ -107,6 +107,9 @@ def _fitting(
     prefixes = [key.removesuffix(one) for key in state if key.endswith(f".{one}")]
     whole = [each for each in prefixes if all(each + key in state for key in needed)]
     if len(whole) > 1:
+        # Of a single layer the names are those of many.
+        whole = [p for p in whole if all(state[p + k].shape == expected[k].shape for k in needed)]
+    if len(whole) > 1:
         raise BadModel(
             f"{name} contains several networks that fit: {_listed(whole)}.",
             "Save the state dict of the one to use.",

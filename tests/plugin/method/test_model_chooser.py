@@ -128,7 +128,7 @@ def test_what_cannot_run_is_shown_but_not_chosen(chooser: ModelChooser):
     chooser.offer(offered_models(), "aerial")
     chooser.choose("hot")
     chooser.offer(offered_models(), "aerial", grey)
-    assert chooser.model() == "dcp"
+    assert chooser.model() == "atmosphere-aerial"
     place = chooser.combo.findData("hot")
     assert not chooser.combo.model().item(place).isEnabled()
     reason = chooser.combo.itemData(place, Qt.ItemDataRole.ToolTipRole)
