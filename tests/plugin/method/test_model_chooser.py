@@ -124,11 +124,11 @@ def test_the_summary_names_purpose_and_validation(chooser: ModelChooser):
 
 
 def test_what_cannot_run_is_shown_but_not_chosen(chooser: ModelChooser):
-    grey = nr.open_image(np.zeros((64, 64), np.uint8))
+    infrared = nr.open_image(np.zeros((64, 64), np.uint8), bands="nir=1")
     chooser.offer(offered_models(), "aerial")
     chooser.choose("hot")
-    chooser.offer(offered_models(), "aerial", grey)
-    assert chooser.model() == "atmosphere-aerial"
+    chooser.offer(offered_models(), "aerial", infrared)
+    assert chooser.model() == "dcp"
     place = chooser.combo.findData("hot")
     assert not chooser.combo.model().item(place).isEnabled()
     reason = chooser.combo.itemData(place, Qt.ItemDataRole.ToolTipRole)

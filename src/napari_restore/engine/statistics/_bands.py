@@ -30,10 +30,10 @@ def model_bands(image: Image, card: ModelCard) -> tuple[int, ...]:
     A model that names roles gets those first, and all other data bands behind them unless its
     number of bands is fixed. One that names none gets the visible bands in the file's order where
     their roles are known, else all data bands. A model of colours gets the one band of a grey photo
-    three times. Raises `UnknownBands` with the option to copy when a role is missing.
+    for each. Raises `UnknownBands` with the option to copy when a role is missing.
     """
     if is_grey(image) and _is_of_colours(card):
-        return image.data_bands * len(VISIBLE)
+        return image.data_bands * (len(card.roles) or len(VISIBLE))
     if card.roles:
         missing = [role for role in card.roles if role not in image.roles]
         if missing:
@@ -61,9 +61,8 @@ def model_bands(image: Image, card: ModelCard) -> tuple[int, ...]:
 
 
 def _is_of_colours(card: ModelCard) -> bool:
-    """Return whether the model takes red, green and blue, and nothing else."""
-    channels = len(card.roles) or card.bands
-    return channels == len(VISIBLE) and set(card.roles or VISIBLE) == set(VISIBLE)
+    """Return whether the model takes colours that one sees, and nothing else."""
+    return set(card.roles) <= set(VISIBLE) if card.roles else card.bands == len(VISIBLE)
 
 
 def missing_roles(image: Image, card: ModelCard) -> tuple[str, ...]:
