@@ -63,9 +63,9 @@ class AdvancedForm(QWidget):
         self.scope.setToolTip("How much of the image a restored pixel follows from")
         self.tile = _number(self, 8192, 128, " px")
         self.tile.setToolTip("Edge of a tile; the memory budget chooses it. The result is the same")
-        self.whole = QCheckBox("the whole image in one pass", self)
+        self.whole = QCheckBox("the whole image", self)
         self.whole.setToolTip(
-            "For a network of your own whose pixels depend on the whole image; it must fit the budget"
+            "In one pass, for a network of your own that depends on all of it; must fit the budget"
         )
         self.tile_batch = _number(self, 256, 1, " tiles")
         self.tile_batch.setToolTip("Tiles given to the model at once; helps networks on a GPU")
