@@ -16,6 +16,7 @@ from superqt import QCollapsible
 
 from napari_restore import Region
 from napari_restore.engine import Adjustment
+from napari_restore.plugin._state import NAMED_ROLES
 from napari_restore.plugin.areas._targets import Target
 from napari_restore.plugin.results._export_section import ExportSection
 from napari_restore.plugin.runs import _activity_dock
@@ -201,7 +202,8 @@ def test_a_bug_does_not_pass_for_a_cancel(
 
 @pytest.mark.slow
 def test_a_model_that_needs_other_bands_reports_the_next_step(panel: Any, finished_run: Any):
-    panel.viewer.add_image(np.ones((300, 300), np.uint8), name="grey")
+    infrared = {NAMED_ROLES: "nir=1"}
+    panel.viewer.add_image(np.ones((300, 300), np.uint8), name="infrared", metadata=infrared)
     choose(panel, "hot")
     error = finished_run("failed")
     assert error.hint
