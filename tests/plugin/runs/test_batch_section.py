@@ -10,6 +10,7 @@ import pytest
 from napari.utils.notifications import notification_manager
 
 from napari_restore import Region
+from napari_restore.plugin._state import NAMED_ROLES
 from napari_restore.plugin.areas._drawing_controller import Tool
 from napari_restore.plugin.areas._targets import Target
 from napari_restore.plugin.runs._batch_section import BatchSection, folder_arguments
@@ -127,19 +128,20 @@ def test_areas_are_those_that_lie_over_each_image(
 def test_failures_are_listed_at_the_end_and_stop_nothing(
     panel: Any, batch: Any, qtbot: Any, colours: np.ndarray
 ):
-    grey = add(panel, colours[:200, :200, 0], name="grey")
+    infrared = add(panel, colours[:200, :200, 0], name="infrared")
+    infrared.metadata[NAMED_ROLES] = "nir=1"
     photo = add(panel, colours[:200, :200], name="photo")
     choose(panel, "hot")
     panel.target.choose(Target.WHOLE)
-    panel.viewer.layers.selection = {grey, photo}
+    panel.viewer.layers.selection = {infrared, photo}
     panel.image.setCurrentIndex(panel.image.findData(photo))
-    panel.viewer.layers.selection = {grey, photo}
+    panel.viewer.layers.selection = {infrared, photo}
     choose(panel, "htm")
     batch.layers.click()
     settle(batch, qtbot)
     message = batch.message.text().splitlines()
     assert message[0] == "1 of 2 images restored."
-    assert len(message) == 2 and message[1].startswith("grey: ")
+    assert len(message) == 2 and message[1].startswith("infrared: ")
     assert [v.source for v in panel.state.variants] == [photo]
 
 
@@ -199,7 +201,9 @@ def test_layers_wait_for_what_is_excluded(panel: Any, batch: Any, qtbot: Any, co
     layers = [add(panel, colours[:300, :300], name=name) for name in "ab"]
     choose(panel, "identity")
     panel.target.choose(Target.WHOLE)
-    panel.exclude.choose(panel.viewer.add_labels(np.ones((300, 300), np.uint8), name="border"))
+    border = np.zeros((300, 300), np.uint8)
+    border[:20] = 1
+    panel.exclude.choose(panel.viewer.add_labels(border, name="border"))
     panel.viewer.layers.selection = set(layers)
     batch.layers.click()
     assert batch.queue is None and "excluded" in batch.message.text()
