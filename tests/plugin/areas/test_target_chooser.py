@@ -424,7 +424,9 @@ def test_live_waits_for_what_is_excluded(panel: Any, qtbot: Any, colours: np.nda
         panel.bar.live.click()
     seen: list[Any] = []
     live.shown.connect(lambda variant: seen.append(variant.request.options.reading.exclude))
-    panel.exclude.choose(panel.viewer.add_labels(np.ones((1300, 1700), np.uint8), name="border"))
+    border = np.zeros((1300, 1700), np.uint8)
+    border[:100] = 1
+    panel.exclude.choose(panel.viewer.add_labels(border, name="border"))
     live.update()
     assert panel.runs._live_request() is None
     qtbot.waitUntil(lambda: bool(seen))
