@@ -17,7 +17,7 @@ BRIGHTEST = 0.01
 """Share of the blocks that are the brightest light of a picture."""
 ABOVE = 1.2
 """Largest ratio of the airlight to that light where it has no structure, as opaque fog and sky …"""
-STRUCTURE = 2.0
+STRUCTURE = 7.0
 """… and growth of that ratio with its structure: bright objects under haze are no haze."""
 SKY_SHARE = 0.05
 """Share of the blocks whose mean luminance a sky is compared with: more than a sun …"""
