@@ -109,10 +109,10 @@ def test_two_viewers_do_not_mix(make_napari_viewer: Any, qtbot: Any):
     assert first.state is not second.state
     first.models.choose("identity")
     first.memory.setValue(2)
-    first.target.choose(Target.WHOLE)
+    first.target.choose(Target.VISIBLE)
     assert second.state.model == "atmosphere"
     assert second.state.memory_gib == 0
-    assert second.state.target is not Target.WHOLE
+    assert second.state.target is Target.WHOLE
     outcome = []
     first.ended.connect(lambda *arguments: outcome.append(arguments))
     # The key of a viewer runs what that viewer shows.
