@@ -11,6 +11,7 @@ import pytest
 from napari_restore import Region
 from napari_restore.engine import TileDone
 from napari_restore.errors import BudgetTooSmall
+from napari_restore.plugin._state import NAMED_ROLES
 from napari_restore.plugin.areas._targets import Target
 from napari_restore.plugin.layers._draft_layer import drafts_in
 from napari_restore.plugin.runs import _draft
@@ -166,7 +167,8 @@ def test_live_waits_while_a_run_has_the_worker(panel: Any, qtbot: Any, sample: P
 
 @pytest.mark.slow
 def test_an_error_is_shown_once_and_live_continues(panel: Any, qtbot: Any):
-    panel.viewer.add_image(np.ones((300, 300), np.uint8), name="grey")
+    infrared = {NAMED_ROLES: "nir=1"}
+    panel.viewer.add_image(np.ones((300, 300), np.uint8), name="infrared", metadata=infrared)
     choose(panel, "hot")
     with qtbot.waitSignal(panel.runs.live.failed) as message:
         panel.bar.live.click()
