@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,7 @@ def test_what_is_not_shown_is_a_note(image: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_tiles_that_begin_within_a_cell_are_refused(tmp_path: Path) -> None:
+def test_tiles_begin_with_windows_whatever_the_card_says(tmp_path: Path) -> None:
     class Padding(networks.Windows):
         def forward(self, x: Tensor) -> Tensor:
             grown = torch.nn.functional.pad(x, (0, -x.shape[3] % 4, 0, -x.shape[2] % 4))
@@ -113,5 +114,10 @@ def test_tiles_that_begin_within_a_cell_are_refused(tmp_path: Path) -> None:
 
     model = load(Padding(), card={"bands": 3, "halo": 141})
     image = nr.open_image(np.zeros((300, 900, 3), np.float32), bands="red=1,green=2,blue=3")
+    source = source_of(image, model, tmp_path, [])
+    assert source.plan.step % 32 == 0
+    assert any("measured and used: 32" in note for note in source.plan.notes)
+    # A plan that does not know it is refused.
+    plan = replace(source.plan, layout=replace(source.plan.layout, halo=36))
     with pytest.raises(BadModel, match=r"within a window of attention.1, which has 32 pixels"):
-        source_of(image, model, tmp_path, [])
+        AttentionSource(plan, [].append, threading.Event()).prepare()
