@@ -58,13 +58,18 @@ def possible_sizes(
                 yield {"bands": bands, "multiple_of": step}
 
 
-def _keeps_size(module: Callable[..., Any], bands: int, side: int) -> bool:
-    x = torch.full((1, bands, side, side), 0.5)
+def tried(module: Callable[..., Any], x: torch.Tensor) -> Any:
+    """Return what `module` makes of `x` (N, C, H, W) on its device; raises what its code raises."""
     if isinstance(module, nn.Module):
         x = x.to(next(chain(module.parameters(), module.buffers()), x).device)
+    with torch.inference_mode():
+        return module(x)
+
+
+def _keeps_size(module: Callable[..., Any], bands: int, side: int) -> bool:
+    x = torch.full((1, bands, side, side), 0.5)
     try:
-        with torch.inference_mode():
-            y = module(x)
+        y = tried(module, x)
     except Exception:  # whatever code of others makes of a size it does not take
         return False
     first = y[0] if isinstance(y, (tuple, list)) and y else y

@@ -15,6 +15,7 @@ from typing import Any
 
 from napari_restore.errors import BadModel, BadParameter, option
 from napari_restore.models._card import Parameter
+from napari_restore.models._code import is_installed
 
 USUAL = ("make", "make_model", "build", "create_model", "get_model", "model")
 """Usual names of factories; offered first."""
@@ -54,7 +55,6 @@ def without_factory(path: Path) -> BadModel:
     )
 
 
-_INSTALLED = {"site-packages", "dist-packages"}
 _IMPORTING = threading.RLock()
 """Held while `sys.path` and `sys.modules` are those of a file."""
 
@@ -150,6 +150,5 @@ def _file_within(module: ModuleType, folders: set[Path]) -> bool:
     """Return whether a module is of a file in `folders`, or a namespace of theirs, and not installed."""
     file = getattr(module, "__file__", None)
     found = [file] if file else list(getattr(module, "__path__", []))
-    parts = [Path(each).resolve() for each in found]
-    own = [part for part in parts if _INSTALLED.isdisjoint(part.parts)]
+    own = [Path(each).resolve() for each in found if not is_installed(each)]
     return any(part.is_relative_to(folder) for part in own for folder in folders)

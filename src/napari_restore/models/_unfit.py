@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from itertools import chain
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from napari_restore.errors import BadModel
+from napari_restore.models._measure import tried
 
 SIDES = (192, 320)
 """Sides in pixels of the images that are tried: multiples of all usual steps."""
@@ -84,11 +84,8 @@ def _reason(module: Callable[..., Any], bands: int) -> _Reason | None:
     """Return how the module fails on images of so many bands; None where it does not."""
     for side in SIDES:
         x = torch.full((1, bands, side, side), 0.5)
-        if isinstance(module, nn.Module):
-            x = x.to(next(chain(module.parameters(), module.buffers()), x).device)
         try:
-            with torch.inference_mode():
-                y = module(x)
+            y = tried(module, x)
         except Exception as error:  # code of others raises anything
             said = " ".join([f"{type(error).__name__}:", *str(error).strip().splitlines()[:1]])
             text = f"fails on one of {_size(side, side, bands)} ({said.rstrip(':.')})"

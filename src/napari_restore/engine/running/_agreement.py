@@ -11,6 +11,7 @@ import torch
 from napari_restore.engine._region import Region
 from napari_restore.engine.planning._layout import tile_step
 from napari_restore.engine.planning._plan import Plan
+from napari_restore.engine.planning._tile_invariance import ROUNDING
 from napari_restore.engine.planning._tiles import box_with_halo
 from napari_restore.engine.running._tile import TileOutput, TileWork
 from napari_restore.engine.running._tile_reader import TileInput
@@ -20,8 +21,6 @@ ONE_OF = 64
 """One of so many tiles is compared, drawn by its place."""
 PARTS = 3
 """Most parts of a tile that are compared."""
-ROUNDING = 1e-5
-"""Most that rounding moves a value, relative to the range or the largest one."""
 
 
 @dataclass(frozen=True)

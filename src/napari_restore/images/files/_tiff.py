@@ -114,6 +114,19 @@ def is_tiff(head: bytes) -> bool:
     return head[:4] in MAGIC
 
 
+def tags_in(path: Path, head: bytes) -> dict[int, bytes | tuple[int, ...]]:
+    """Return the tags of the first directory of a file that begins with `head`.
+
+    They are empty for what is no TIFF, or a damaged one.
+    """
+    if not is_tiff(head):
+        return {}
+    try:
+        return read_directories(path).tags
+    except UnreadableImage:
+        return {}
+
+
 def read_directories(path: Path) -> TiffSummary:
     """Read the directories of a TIFF. Raises `UnreadableImage` where they are cut off."""
     found = path.stat()

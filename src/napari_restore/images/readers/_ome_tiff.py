@@ -29,12 +29,7 @@ class OmeTiffReader(Reader):
 
     @classmethod
     def supports(cls, path: Path, head: bytes) -> bool:
-        if not _tiff.is_tiff(head):
-            return False
-        try:
-            tags = _tiff.read_directories(path).tags
-        except UnreadableImage:
-            return False
+        tags = _tiff.tags_in(path, head)
         if _tiff.GDAL_METADATA in tags:
             return False  # of GDAL, with all bands in one page
         text = tags.get(_tiff.IMAGE_DESCRIPTION, b"")

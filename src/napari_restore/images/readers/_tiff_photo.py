@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore.errors import UnreadableImage
 from napari_restore.images._source import chunk_box
 from napari_restore.images.files import _tiff
 from napari_restore.images.readers._gdal import GdalReader
@@ -29,12 +28,7 @@ class TiffPhotoReader(GdalReader):
 
     @classmethod
     def supports(cls, path: Path, head: bytes) -> bool:
-        if not _tiff.is_tiff(head):
-            return False
-        try:
-            tags = _tiff.read_directories(path).tags
-        except UnreadableImage:
-            return False
+        tags = _tiff.tags_in(path, head)
         coding, colours = tags.get(_tiff.COMPRESSION), tags.get(_tiff.PHOTOMETRIC)
         return colours == (_tiff.CIELAB,) or (coding, colours) == ((_tiff.JPEG,), (_tiff.YCBCR,))
 
