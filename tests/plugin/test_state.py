@@ -6,8 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 from napari.layers import Image as ImageLayer
+from rasterio.transform import from_origin
 
+import napari_restore as nr
 from napari_restore import Region
 from napari_restore.api import stamp_of
 from napari_restore.plugin._state import RestoreState, image_of
@@ -30,6 +33,25 @@ def test_named_bands_follow_the_array():
     layer.data = np.full((40, 50, 3), 7, np.uint8)
     named = image_of(layer, "red=3,green=2,blue=1")
     assert (named.read((0, 0, 40, 50)) == 7).all()
+
+
+def test_named_bands_decide_what_is_valid_as_on_the_command_line(tmp_path: Path):
+    """A border of nodata stays one where a band that is no light has values in it."""
+    pixels = np.full((4, 40, 50), 9, np.uint16)
+    pixels[:3, :, :10] = 0
+    path = tmp_path / "scene.tif"
+    place = {"crs": "EPSG:32633", "transform": from_origin(0, 0, 1, 1)}
+    with rasterio.open(path, "w", "GTiff", 50, 40, 4, dtype="uint16", nodata=0, **place) as file:
+        file.write(pixels)
+    bands = "red=1,green=2,blue=3,class=4"
+    layer = ImageLayer(
+        np.zeros((40, 50, 3), np.uint8), metadata={"napari_restore": nr.open_image(path)}
+    )
+    named = RestoreState(layer=layer, bands=bands).named_image(layer)
+    whole = (0, 0, 40, 50)
+    expected = nr.open_image(path, bands=bands).read_valid(whole)
+    assert not expected[:, :10].any() and expected[:, 10:].all()
+    np.testing.assert_array_equal(named.read_valid(whole), expected)
 
 
 def test_a_changed_file_or_card_has_another_stamp(tmp_path: Path):

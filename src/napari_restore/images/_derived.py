@@ -196,6 +196,14 @@ class DerivedImages(ImageBase):
     def _companions(self, change: Callable[[Self], Self]) -> Companions[Self] | None:
         return None if self.companions is None else self.companions.map(change)
 
+    def take_levels(self, other: Self) -> None:
+        """Share the levels that `other`, of the same pixels, has made since.
+
+        Not where other bands decide which pixels are valid.
+        """
+        if self.data_bands == other.data_bands:
+            self.source, self.pyramid = other.source, other.pyramid
+
     def with_roles(self, bands: GivenBands) -> Self:
         """Return the same pixels with the roles of `bands`, numbers from 1.
 

@@ -163,8 +163,7 @@ def named_image(layer: ImageLayer, bands: str | None, sensor: str | None) -> Ima
     if tuple(of) != key:
         named = nr.open_image(plain, bands=bands, sensor=sensor)
         layer.metadata[NAMED] = *key, named
-    # Levels that have been made since then.
-    named.source, named.pyramid = shown.source, shown.pyramid
+    named.take_levels(shown)
     return named
 
 
