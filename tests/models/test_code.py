@@ -1,0 +1,107 @@
+"""A model's file: what decides what it runs changes the digest of its code, and nothing else does."""
+
+from __future__ import annotations
+
+import pytest
+
+from napari_restore.models._code import code_digest, code_files
+
+FILES = {
+    "net.py": '''"""A network."""
+import torch
+from torch import nn
+import helper
+from pack.ops import blur
+from pack import more as other
+SIZE = 3
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.c = nn.Conv2d(3, 3, SIZE, padding=1)
+
+    def forward(self, x):
+        import late
+        return late.last(blur(helper.scale(self.c(x)))) + other.ADD
+
+
+def make():
+    return Net()
+''',
+    "helper.py": "from deep import GAIN\n\n\ndef scale(x):\n    return x * GAIN\n",
+    "deep.py": "GAIN = 0.5\n",
+    "late.py": "def last(x):\n    return x.clamp(-1, 2)\n",
+    "pack/__init__.py": "LEVEL = 1\n",
+    "pack/more.py": "ADD = 0.25\n",
+    "pack/ops.py": "from .kernels import side\n\n\ndef blur(x):\n    return x / side()\n",
+    "pack/kernels.py": "from . import tables\n\n\ndef side():\n    return tables.SIDE\n",
+    "pack/tables.py": "SIDE = 3\n",
+    "unused.py": "NONE = 1\n",
+}
+CODE_CHANGES = {
+    "main constant": ("net.py", "SIZE = 3", "SIZE = 1 + 2"),
+    "main operator": ("net.py", " + other.ADD", " - other.ADD"),
+    "main seed": ("net.py", "manual_seed(0)", "manual_seed(1)"),
+    "main padding": ("net.py", "padding=1", "padding=1, padding_mode='reflect'"),
+    "factory": ("net.py", "return Net()", "return Net().requires_grad_(False)"),
+    "helper": ("helper.py", "x * GAIN", "x / GAIN"),
+    "helper's helper": ("deep.py", "0.5", "0.9"),
+    "late import": ("late.py", "2)", "3)"),
+    "package": ("pack/__init__.py", "1", "2"),
+    "member": ("pack/more.py", "0.25", "0.5"),
+    "submodule": ("pack/ops.py", "x / side()", "x * side()"),
+    "relative": ("pack/kernels.py", "tables.SIDE", "tables.SIDE + 1"),
+    "relative to the package": ("pack/tables.py", "3", "5"),
+}
+SAME_CODE = {
+    "comment": ("helper.py", "\n\n\n", "\n# A comment.\n\n\n"),
+    "docstring": ("helper.py", "    return", '    """Words."""\n    return'),
+    "other docstring": ("net.py", "A network.", "Another text."),
+    "blank lines": ("pack/ops.py", "\n\n\n", "\n\n\n\n\n"),
+    "spaces": ("deep.py", "GAIN = 0.5", "GAIN   =   0.5"),
+    "parentheses": ("helper.py", "x * GAIN", "(x * GAIN)"),
+    "no import": ("unused.py", "1", "2"),
+}
+
+
+@pytest.fixture
+def written(tmp_path):
+    for name, text in FILES.items():
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    return tmp_path
+
+
+def replaced(folder, name, old, new):
+    path = folder / name
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+@pytest.mark.parametrize("name", [*CODE_CHANGES, *SAME_CODE])
+def test_what_a_model_file_runs_decides(name, written):
+    before = code_digest(written / "net.py")
+    replaced(written, *{**CODE_CHANGES, **SAME_CODE}[name])
+    assert (code_digest(written / "net.py") == before) == (name in SAME_CODE)
+
+
+def test_moved_files_of_another_name_are_the_same_code(written, tmp_path):
+    before = code_digest(written / "net.py")
+    assert set(code_files(written / "net.py")) == {written / name for name in FILES} - {
+        written / "unused.py"
+    }
+    moved = written.rename(tmp_path.with_name("elsewhere"))
+    (moved / "net.py").rename(moved / "mine.py")
+    assert code_digest(moved / "mine.py") == before
+
+
+def test_names_of_imports_that_are_computed_take_the_folder(written):
+    replaced(written, "late.py", "def last", "import importlib\n\n\ndef last")
+    replaced(written, "late.py", "return", "importlib.import_module('unu' + 'sed')\n    return")
+    before = code_digest(written / "net.py")
+    replaced(written, "unused.py", "1", "2")
+    assert code_digest(written / "net.py") != before
