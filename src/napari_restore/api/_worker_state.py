@@ -5,10 +5,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from napari_restore.api._task_cache import TaskCache
-from napari_restore.errors import Cancelled, ResourceError, RestoreError
+from napari_restore.errors import BadModel, Cancelled, ResourceError, RestoreError
+
+if TYPE_CHECKING:
+    from napari_restore.models import RestorationModel
 
 KEPT_STOPS = 100
 """Runs that were stopped are remembered for work that begins later."""
@@ -18,6 +22,18 @@ opening = threading.Lock()
 _computing = threading.Lock()
 _stops: dict[str, threading.Event] = {}
 _log = logging.getLogger("distributed.worker")
+
+
+def check_same_model(model: RestorationModel, known: Mapping[str, Any], owner: str) -> None:
+    """Raise `BadModel` for a model that differs from what the `owner` has `known` of it."""
+    from napari_restore.models import changed_part
+
+    part = changed_part(model, known)
+    if part is not None:
+        raise BadModel(
+            f"The {part} of {model.card.id} are not those of the {owner}.",
+            "Copy the same files to all machines.",
+        )
 
 
 @contextlib.contextmanager

@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_restore.api._worker_state import cache, opening, stop_of, turn
+from napari_restore.api._worker_state import cache, check_same_model, opening, stop_of, turn
 from napari_restore.errors import (
-    BadModel,
     BadOutput,
     Cancelled,
     InputError,
@@ -151,16 +150,9 @@ def _turn(task: Task, run: str) -> Iterator[threading.Event]:
 
 
 def _model(described: Task) -> RestorationModel:
-    from napari_restore.models import changed_part
-
     with opening:
         model = cache.model(described["spec"])
-    part = changed_part(model, described)
-    if part is not None:
-        raise BadModel(
-            f"The {part} of {model.card.id} are not those of the client.",
-            "Copy the same files to all machines.",
-        )
+    check_same_model(model, described, "client")
     return model
 
 

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from napari_restore.api._worker_state import cache, opening, stop_of, turn, turn_if_free
-from napari_restore.errors import BadModel
+from napari_restore.api._worker_state import (
+    cache,
+    check_same_model,
+    opening,
+    stop_of,
+    turn,
+    turn_if_free,
+)
 
 if TYPE_CHECKING:
     from napari_restore.engine import BlockPart, InWorker, Plan, RangeReport
@@ -96,13 +102,6 @@ def _loaded(task: Task, run: str, threads: int) -> InWorker:
 
 
 def _plan(task: Task) -> Plan:
-    from napari_restore.models import changed_part
-
     plan = cache.plan(task)
-    part = changed_part(plan.model, task)
-    if part is not None:
-        raise BadModel(
-            f"The {part} of {plan.model.card.id} are not those of the plan.",
-            "Copy the same files to all machines.",
-        )
+    check_same_model(plan.model, task, "plan")
     return plan

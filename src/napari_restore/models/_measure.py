@@ -9,33 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-STEPS = (
-    1,
-    2,
-    3,
-    4,
-    5,
-    6,
-    7,
-    8,
-    9,
-    10,
-    12,
-    14,
-    16,
-    20,
-    24,
-    28,
-    32,
-    40,
-    48,
-    56,
-    64,
-    80,
-    96,
-    112,
-    128,
-)
+STEPS = (*range(1, 11), 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128)
 """Multiples that sizes are tried in: of halvings, and of windows."""
 TRIAL_SIDE = 128
 BAND_COUNTS = (3, 1, 4)
