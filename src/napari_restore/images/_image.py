@@ -34,8 +34,8 @@ from napari_restore.images.readers._converted import ConvertedReader
 from napari_restore.images.readers._mosaic import MosaicReader
 from napari_restore.images.readers._registry import reader_of
 from napari_restore.images.readers._stack import StackReader
-from napari_restore.images.values._roles import GivenBands, describe_bands
-from napari_restore.images.values._sensors import SENSORS
+from napari_restore.images.values._roles import GivenBands
+from napari_restore.images.values._sensors import SENSORS, Sensor
 from napari_restore.images.values._working_space import WorkingSpace, working_space_of
 
 Array = npt.NDArray[Any]
@@ -75,21 +75,16 @@ class Image(DerivedImages):
         """True: `levels` show what is decoded so far of an untiled file and never wait for it."""
         self.planned_levels = planned_levels(reader)
         """Size and chunks of all levels, built or not; fixed from the start."""
-        profile = self.profile
         preset = self.preset
-        self.described = describe_bands(
-            reader.bands,
-            profile.colorinterp,
-            profile.descriptions,
-            profile.wavelengths,
-            preset if sensor is not None else None,
-            bands,
-            band_tags=profile.band_tags,
-            units=profile.units,
+        is_named = sensor is not None or bands is not None
+        self.described = (
+            reader.describe(None if sensor is None else preset, bands)
+            if is_named
+            else reader.described
         )
         self.reader = self.source = reader = reader.counting(self.data_bands)
         if self.dtype != np.uint8:
-            self.notes += self._notes_on_sensor()
+            self.notes += self._notes_on_sensor(preset)
         if self.profile.is_reflectance:
             self.notes.append(
                 "It is a surface-reflectance product: "
@@ -126,9 +121,9 @@ class Image(DerivedImages):
         bracket = image.with_companions(frames, others["reference"], others["exposures"])
         return bracket.as_light() if light else bracket
 
-    def _notes_on_sensor(self) -> list[str]:
+    def _notes_on_sensor(self, preset: Sensor | None) -> list[str]:
         """Return notes on what names decide or might decide; only what holds for these values."""
-        preset, detected, notes = self.preset, self.profile.sensor, []
+        detected, notes = self.profile.sensor, []
         if self.sensor is not None:
             if preset is not None and not preset.bands:
                 notes.append(

@@ -15,7 +15,8 @@ from napari_restore.images._georeference import Georeference
 from napari_restore.images._profile import Profile
 from napari_restore.images._source import Box, Level, Source, chunk_box
 from napari_restore.images.files._fingerprint import fingerprint_files
-from napari_restore.images.values._roles import describe_bands
+from napari_restore.images.values._roles import Bands, GivenBands, describe_bands
+from napari_restore.images.values._sensors import Sensor
 from napari_restore.images.values._validity import Nodata, valid_by_values
 
 STREAMED_BYTES = 64 * 2**20
@@ -56,17 +57,28 @@ class Reader(Source):
         return interp.index("alpha") if "alpha" in interp else None
 
     @cached_property
-    def data_bands(self) -> tuple[int, ...]:
-        """The bands whose values can make a pixel invalid: neither alpha nor auxiliary ones."""
+    def described(self) -> Bands:
+        """What the file says of its bands."""
+        return self.describe()
+
+    def describe(self, sensor: Sensor | None = None, given: GivenBands | None = None) -> Bands:
+        """Return what the bands are by the file, a `sensor` and the user; see `describe_bands`."""
         profile = self.profile
         return describe_bands(
             self.bands,
             profile.colorinterp,
             profile.descriptions,
             profile.wavelengths,
+            sensor,
+            given,
             band_tags=profile.band_tags,
             units=profile.units,
-        ).data
+        )
+
+    @cached_property
+    def data_bands(self) -> tuple[int, ...]:
+        """The bands whose values can make a pixel invalid: neither alpha nor auxiliary ones."""
+        return self.described.data
 
     def counting(self, bands: tuple[int, ...]) -> Self:
         """Return itself, or the same reader with `bands` as its `data_bands`."""

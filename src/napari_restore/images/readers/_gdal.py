@@ -196,7 +196,7 @@ class GdalReader(Reader):
         pixel = self._stored_bands * self.dtype.itemsize
         block = dataset.block_shapes[0]
         height, width = dataset.shape
-        untiled = not description.is_tiled(dataset) and (block[1] >= width)
+        untiled = not self.profile.tiled and block[1] >= width
         if untiled or block[0] * block[1] * pixel > STREAMED_BYTES:
             level, self.random_access = strip_level(height, width, pixel, block[0])
             levels = [level]

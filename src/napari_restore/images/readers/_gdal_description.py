@@ -64,14 +64,6 @@ def has_band_masks(dataset: Any) -> bool:
     return any(not shared & set(flags) for flags in dataset.mask_flag_enums)
 
 
-def is_tiled(dataset: Any) -> bool:
-    """Return whether blocks are tiles.
-
-    This is also True for untiled formats with cheap random access.
-    """
-    return bool(_creation(dataset).get("tiled")) or dataset.block_shapes[0][1] < dataset.width
-
-
 def _creation(dataset: Any) -> Mapping[str, Any]:
     """Return the options with which the file could be made; none where rasterio knows them not.
 
@@ -162,7 +154,8 @@ def profile_of(
     palette = dataset.colorinterp[0].name == "palette" and not is_bitmap(dataset)
     expanded = len(names) != dataset.count or palette
     structure = tags_of(dataset, ns="IMAGE_STRUCTURE")
-    photometric = structure.get("SOURCE_COLOR_SPACE") or _creation(dataset).get("photometric")
+    creation = _creation(dataset)
+    photometric = structure.get("SOURCE_COLOR_SPACE") or creation.get("photometric")
     if expanded:
         per_band: dict[str, Any] = {
             "descriptions": (None,) * len(names),
@@ -199,7 +192,7 @@ def profile_of(
         resolution=photo.resolution or dots_per_inch(grid) or resolution_in(tags.get("", {})),
         grid=grid,
         compression=_lower(dataset.compression),
-        tiled=bool(_creation(dataset).get("tiled")),
+        tiled=bool(creation.get("tiled")),
         block=tuple(dataset.block_shapes[0]),
         interleave=_lower(dataset.interleaving),
         photometric=str(photometric).lower() if photometric else None,
