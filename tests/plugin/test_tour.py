@@ -97,6 +97,8 @@ def attention(panel: Any, _: Path) -> None:
 
 
 def fusion(panel: Any, folder: Path) -> None:
+    # napari warns of photos beside a map, whose units differ.
+    panel.viewer.layers.clear()
     panel.tabs.choose("Fuse")
     panel.fusion.add([str(two_brackets(folder))])
 
