@@ -26,8 +26,8 @@ import rasterio
 
 import napari_restore as nr
 from napari_restore.engine import make_plan
-from napari_restore.engine.attention import AttentionSource
-from napari_restore.engine.sweeps._kept_layers import LAYERS
+from napari_restore.engine.ledger._kept_layers import LAYERS
+from napari_restore.engine.rows import AttentionSource
 from napari_restore.models import load
 
 TILES, NEXT = 10, 3

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 import napari_restore as nr
 from napari_restore.engine import make_plan
-from napari_restore.engine.attention import AttentionSource, PlacedRow
+from napari_restore.engine.rows import AttentionSource, PlacedRow
 from napari_restore.images import Image
 from napari_restore.models import Routing, load
 from napari_restore.models.inf_dehaze._ibssa import HeadwiseAttention

@@ -24,8 +24,8 @@ class Candidate:
 
     def __init__(self, scene: str, model: str, weights: str | None) -> None:
         import napari_restore as nr
+        from napari_restore.engine.running._prepared import prepare
         from napari_restore.engine.statistics._context import compute_context
-        from napari_restore.engine.statistics._prepared import prepare
 
         self.image = nr.open_image(scene)
         self.model = nr.load_model(model, weights=weights)

@@ -95,7 +95,9 @@ def forked_workers(
 ) -> None:
     """Fork child processes instead of starting Python and importing torch for each."""
     if start_forked_worker is not None:
-        monkeypatch.setattr("napari_restore.engine.running._child.start_child", start_forked_worker)
+        monkeypatch.setattr(
+            "napari_restore.engine.executors._child.start_child", start_forked_worker
+        )
 
 
 LOCK = """

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 import napari_restore as nr
 from napari_restore.engine import Event, Phase, Progress, make_plan
-from napari_restore.engine.attention import AttentionSource, PlacedRow
-from napari_restore.engine.storage._store_files import STAGED
-from napari_restore.engine.sweeps._kept_layers import LAYERS
+from napari_restore.engine.ledger._kept_layers import LAYERS
+from napari_restore.engine.ledger._store_files import STAGED
+from napari_restore.engine.rows import AttentionSource, PlacedRow
 from napari_restore.errors import Cancelled, DiskFull
 from napari_restore.models import card_of
 from napari_restore.models._weights import randomise

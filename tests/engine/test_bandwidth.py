@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from napari_restore.engine.sweeps import _bandwidth
-from napari_restore.engine.sweeps._bandwidth import MIB, probe, ram_bandwidth
+from napari_restore.engine.planning import _bandwidth
+from napari_restore.engine.planning._bandwidth import MIB, probe, ram_bandwidth
 from napari_restore.errors import DiskFull
 
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 import napari_restore as nr
-from napari_restore.engine.storage._store_files import STAGED
-from napari_restore.engine.sweeps._tokens import TokenStore
+from napari_restore.engine.ledger._store_files import STAGED
+from napari_restore.engine.running._tokens import TokenStore
 from napari_restore.models import Routing, card_of, load
 from napari_restore.models._bottleneck_model import cut, stitch
 from napari_restore.models._weights import randomise

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import napari_restore as nr
-from napari_restore.engine.memory._device import Device
+from napari_restore.engine.machine._device import Device
 from napari_restore.engine.planning import _measurement_cache, _measurement_file
 from napari_restore.engine.planning._measurement_cache import MeasurementCache
 

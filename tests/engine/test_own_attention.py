@@ -15,7 +15,7 @@ from torch import Tensor
 
 import napari_restore as nr
 from napari_restore.engine import Event, Note, make_plan
-from napari_restore.engine.attention import AttentionSource, PlacedRow
+from napari_restore.engine.rows import AttentionSource, PlacedRow
 from napari_restore.errors import BadModel
 from napari_restore.models import load
 

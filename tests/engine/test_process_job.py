@@ -10,9 +10,9 @@ import rasterio
 import napari_restore as nr
 from napari_restore import errors
 from napari_restore.engine import Finished, Phase, Stopped, TileDone
+from napari_restore.engine.ledger._store_lock import lock_exclusive
 from napari_restore.engine.running import _run
 from napari_restore.engine.running._local_run import LocalRun
-from napari_restore.engine.storage._store_lock import lock_exclusive
 from napari_restore.sample import SAMPLE
 
 REGION = nr.Region(300, 400, 900, 1100)
@@ -231,7 +231,7 @@ def test_the_plan_runs_as_it_was_settled(worker):
 @pytest.mark.slow
 def test_the_record_counts_both_processes(worker):
     record = nr.start(plan(), process=worker).result().record["measured"]
-    from napari_restore.engine.memory._budget import process_memory
+    from napari_restore.engine.machine._budget import process_memory
 
     assert record["peak_ram_bytes"] > process_memory(children=False)
     assert record["peak_ram_bytes"] >= record["idle_ram_bytes"]

@@ -8,11 +8,11 @@ import pytest
 import napari_restore as nr
 from napari_restore import api, errors
 from napari_restore.engine import Region
+from napari_restore.engine.ledger._store import ResultStore
 from napari_restore.engine.masks import _mask_strength as mask_module
 from napari_restore.engine.results import _blended
 from napari_restore.engine.results._quality import QUALITY
 from napari_restore.engine.results._result import Result
-from napari_restore.engine.storage._store import ResultStore
 
 from ._whole import model, whole
 

@@ -243,7 +243,7 @@ def test_results_are_trimmed_after_the_store_is_held(
 def test_a_checkpoint_is_gone_on_from_unless_it_is_torn(
     image: Any, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr("napari_restore.engine.sweeps._tokens.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("napari_restore.engine.running._tokens.CHECKPOINT_SECONDS", 0.0)
     layers: list[int] = []
     run_layer = ToyStaged.bottleneck_layer
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from napari_restore.engine import Region, ResultStore
-from napari_restore.engine.storage._store import SetAside, discard, free_path
+from napari_restore.engine.ledger._store import SetAside, discard, free_path
 from napari_restore.errors import BadOutput, ResourceError
 
 SHAPE = (1100, 900, 3)

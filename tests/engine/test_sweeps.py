@@ -13,10 +13,10 @@ import torch
 import napari_restore as nr
 from napari_restore.api import Region
 from napari_restore.engine import Phase, Progress
+from napari_restore.engine.planning._bandwidth import Bandwidth
+from napari_restore.engine.planning._settled import all_settled
 from napari_restore.engine.planning._tiles import Schedule
-from napari_restore.engine.sweeps._bandwidth import Bandwidth
-from napari_restore.engine.sweeps._counts import CountStore
-from napari_restore.engine.sweeps._settled import all_settled
+from napari_restore.engine.running._counts import CountStore
 from napari_restore.errors import BadModel, BudgetTooSmall, Cancelled, SourceChanged
 from napari_restore.models import RESTORED, Map, Sweep
 
@@ -131,7 +131,7 @@ def test_counts_are_merged_in_the_order_of_tiles(
 
     for path in plan.settled.glob("*.npz"):
         path.unlink()
-    monkeypatch.setattr("napari_restore.engine.sweeps._run.Schedule", Backwards)
+    monkeypatch.setattr("napari_restore.engine.running._steps_run.Schedule", Backwards)
     again = nr.plan(image, MODEL, scratch=tmp_path / "b", tile=128, workers=1)
     assert again.staged is not None
     nr.start(again).result()
@@ -281,11 +281,11 @@ def test_a_chain_of_maps_is_kept_in_part_and_made_again_in_part(
     model, tile = Chain(), 4 * 3 * 128**2
     options: dict[str, Any] = {"scratch": tmp_path, "tile": 128, "workers": 1}
     least = nr.plan(image, model, residuals="recompute", **options).prediction.added_ram_bytes
-    sweeps, fast = "napari_restore.engine.sweeps", Bandwidth(1e15, 1e15)
-    monkeypatch.setattr(f"{sweeps}._shared_costs._disk_room", lambda *_: disk * tile)
+    planning, fast = "napari_restore.engine.planning", Bandwidth(1e15, 1e15)
+    monkeypatch.setattr(f"{planning}._shared_costs._disk_room", lambda *_: disk * tile)
     # Else maps as small as these might be made again sooner than they are written.
-    monkeypatch.setattr(f"{sweeps}._bandwidth.probe", lambda *_: fast)
-    monkeypatch.setattr(f"{sweeps}._planning.ram_bandwidth", lambda: 1e15)
+    monkeypatch.setattr(f"{planning}._bandwidth.probe", lambda *_: fast)
+    monkeypatch.setattr(f"{planning}._sweeps.ram_bandwidth", lambda: 1e15)
     plan = nr.plan(image, model, memory=least + ram * tile, **options)
     kept = plan.staged.residual_bytes
     assert plan.prediction.added_ram_bytes <= least + ram * tile and kept["disk"] <= disk * tile

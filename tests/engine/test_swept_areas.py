@@ -10,8 +10,8 @@ import pytest
 
 import napari_restore as nr
 from napari_restore.api import Region
-from napari_restore.engine.sweeps._grid import Grid
-from napari_restore.engine.sweeps._surroundings import Surroundings
+from napari_restore.engine.planning._grid import Grid
+from napari_restore.engine.planning._surroundings import Surroundings
 from napari_restore.errors import BudgetTooSmall
 from napari_restore.models import SweptModel
 

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_restore.engine import Region
+from napari_restore.engine._region import CELL
 from napari_restore.engine.planning._tiles import (
     BAND,
-    CELL,
     Schedule,
     TileSizes,
     box_with_halo,

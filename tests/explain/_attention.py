@@ -10,7 +10,7 @@ from tests.engine._swept_model import ToySwept
 
 import napari_restore as nr
 from napari_restore.engine import Region
-from napari_restore.engine.attention import PlacedRow
+from napari_restore.engine.rows import PlacedRow
 from napari_restore.explain.attention import Attention, HeadMaps, Query, QueryMaps
 from napari_restore.explain.attention._head_maps import head_maps
 from napari_restore.explain.attention._measures import measures

@@ -12,7 +12,7 @@ from tests.explain._attention import HEADS, SITE, STRIDE, looked, looking_right,
 
 import napari_restore as nr
 from napari_restore.engine import Note, Region
-from napari_restore.engine.attention import PlacedRow
+from napari_restore.engine.rows import PlacedRow
 from napari_restore.errors import BadParameter, BadRegion, InputError
 from napari_restore.explain.attention import Query, queries_in
 from napari_restore.explain.attention._head_maps import head_maps, mean_of

@@ -21,7 +21,7 @@ from tests.explain._models import scene
 import napari_restore as nr
 from napari_restore import Region, open_image
 from napari_restore.engine import Note
-from napari_restore.engine.storage._store_lock import StoreBusy
+from napari_restore.engine.ledger._store_lock import StoreBusy
 from napari_restore.errors import BadOutput, Cancelled, DiskFull
 from napari_restore.explain import _attribute, _attribution_run, attribute
 from napari_restore.explain.sums import _stored_sums

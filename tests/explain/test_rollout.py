@@ -14,7 +14,7 @@ from tests.support import attending_networks as networks
 
 import napari_restore as nr
 from napari_restore.engine import Region
-from napari_restore.engine.attention import AttentionSource
+from napari_restore.engine.rows import AttentionSource
 from napari_restore.errors import BadParameter, Cancelled
 from napari_restore.explain.attention import HeadMaps
 from napari_restore.explain.attention._rollout import HEAD, rolled_out, stage_of

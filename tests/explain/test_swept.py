@@ -28,7 +28,7 @@ from napari_restore.engine.gradients import (
     gradients_of,
 )
 from napari_restore.engine.gradients._kept import Shelf, check_disk
-from napari_restore.engine.sweeps._map_records import Slots
+from napari_restore.engine.ledger._map_records import Slots
 from napari_restore.errors import BudgetTooSmall, DiskFull
 from napari_restore.explain._context_gradient import ContextGradient
 from napari_restore.images import is_locked, lock_file
@@ -42,7 +42,7 @@ TINY = {"width": 4, "latent": 1}
 @pytest.fixture(autouse=True)
 def small_trials(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a tile costs is measured on small ones."""
-    monkeypatch.setattr("napari_restore.engine.sweeps._cost.SIDES", (16, 32))
+    monkeypatch.setattr("napari_restore.engine.planning._sweep_cost.SIDES", (16, 32))
     monkeypatch.setattr("napari_restore.engine.planning._calibrate._SIDES", (16, 32))
     monkeypatch.setattr("napari_restore.engine.gradients._cost.SWEPT_SIDE", 16)
     monkeypatch.setattr("napari_restore.engine.gradients._cost.SIDE", 16)

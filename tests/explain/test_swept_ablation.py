@@ -27,7 +27,7 @@ SITES = [
 @pytest.fixture(autouse=True)
 def smaller_trials(monkeypatch: pytest.MonkeyPatch) -> None:
     """Measure what the networks cost on small tiles."""
-    monkeypatch.setattr("napari_restore.engine.sweeps._cost.SIDES", (16, 32))
+    monkeypatch.setattr("napari_restore.engine.planning._sweep_cost.SIDES", (16, 32))
     monkeypatch.setattr("napari_restore.engine.planning._calibrate._SIDES", (16, 32))
 
 

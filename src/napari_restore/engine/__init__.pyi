@@ -1,13 +1,22 @@
 from ._region import Region
-from .cluster._connection import Cluster, RemoteWork, on_machine
-from .cluster._dispatcher import topic_of
-from .cluster._item_run import ItemRun, Remote
-from .cluster._range_report import RangeReport
-from .cluster._range_run import InWorker, RangeRun, count_parts
-from .cluster._swept_range_run import SweptRangeRun, range_run
-from .memory._budget import peak_in
-from .memory._device import choose_device
-from .memory._threads import Threads
+from .executors._child import Worker
+from .executors._cluster_job import ClusterJob
+from .executors._connection import Cluster, RemoteWork, on_machine
+from .executors._dispatcher import topic_of
+from .executors._item_run import ItemRun, Remote
+from .executors._process_job import ProcessJob
+from .executors._range_report import RangeReport
+from .executors._range_run import InWorker, RangeRun, count_parts
+from .executors._swept_range_run import SweptRangeRun, range_run
+from .ledger._chunk_files import DamagedChunk, create_array, write_chunks
+from .ledger._part_writer import PartWriter
+from .ledger._store import ResultStore
+from .ledger._store_lock import StoreBusy, lock_exclusive, lock_shared, writer_of
+from .machine._budget import peak_in
+from .machine._device import choose_device
+from .machine._failures import clear_frames, is_out_of_memory
+from .machine._threads import Threads
+from .planning._adjust import Adjustment
 from .planning._layout import block_too_large
 from .planning._options import PlanOptions, RestoreOptions
 from .planning._plan import Plan
@@ -15,7 +24,6 @@ from .planning._planning import make_plan
 from .planning._probe import probe
 from .planning._serialise import deserialise_plan, serialise_plan
 from .planning._tile_invariance import describe_tile_invariance
-from .results._adjust import Adjustment
 from .results._kept_results import (
     KeptResult,
     forget_result,
@@ -24,7 +32,6 @@ from .results._kept_results import (
     name_of_plan,
 )
 from .results._result import Result, digest
-from .running._child import Worker
 from .running._events import (
     Event,
     Finished,
@@ -36,9 +43,8 @@ from .running._events import (
     TileDone,
     event_from_dict,
 )
-from .running._job import ClusterJob, Job, ProcessJob
+from .running._job import Job
 from .running._start import begun_anew, run_of, warm_up
-from .running._tile import clear_frames, is_out_of_memory
 from .statistics._bands import missing_roles
 from .statistics._colour import mean_colour
 from .statistics._context import (
@@ -49,10 +55,6 @@ from .statistics._context import (
     save_context,
 )
 from .statistics._context_blocks import BlockPart
-from .storage._chunk_files import DamagedChunk, create_array, write_chunks
-from .storage._part_writer import PartWriter
-from .storage._store import ResultStore
-from .storage._store_lock import StoreBusy, lock_exclusive, lock_shared, writer_of
 
 __all__ = [
     "Adjustment",

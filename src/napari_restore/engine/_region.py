@@ -6,6 +6,9 @@ import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
+CELL = 128
+"""Tile edges are multiples of this many pixels, counted from the image's origin."""
+
 
 class Region(NamedTuple):
     """A half-open box of level-0 pixels, origin top left: ``Region(y0, x0, y1, x1)``.

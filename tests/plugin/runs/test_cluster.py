@@ -110,7 +110,7 @@ def test_tiles_on_the_screen_come_first(
 def test_a_cluster_that_is_not_there(
     panel: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("napari_restore.engine.cluster._connection.PATIENCE", 0.2)
+    monkeypatch.setattr("napari_restore.engine.executors._connection.PATIENCE", 0.2)
     shown = panel.advanced.cluster
     shown.button.click()
     shown.name.setText("tcp://127.0.0.1:9")
@@ -182,7 +182,7 @@ def test_a_run_whose_scheduler_is_lost_goes_on_without_it(
     finished_run: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("napari_restore.engine.cluster._connection.PATIENCE", 1.0)
+    monkeypatch.setattr("napari_restore.engine.executors._connection.PATIENCE", 1.0)
     connect(panel, qtbot, scheduler.scheduler_address)
     gone = threading.Event()
     restore = RangeRun.restore

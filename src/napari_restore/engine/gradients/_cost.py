@@ -11,8 +11,8 @@ from torch import Tensor
 
 from napari_restore.engine.gradients._schedule import differentiable
 from napari_restore.engine.gradients._vjp import vjp, vjp_of_used
-from napari_restore.engine.memory._device import Device
-from napari_restore.engine.memory._device_memory import peak_of
+from napari_restore.engine.machine._device import Device
+from napari_restore.engine.machine._device_memory import peak_of
 from napari_restore.engine.planning._calibrate import SCRATCH_BYTES
 from napari_restore.engine.planning._measurement_cache import MeasurementCache
 from napari_restore.engine.planning._probe import example_input, example_statistics

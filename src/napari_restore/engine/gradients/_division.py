@@ -10,8 +10,8 @@ from napari_restore.engine.gradients._gradient_source import GradientSource
 from napari_restore.engine.gradients._kept import check_disk
 from napari_restore.engine.gradients._schedule import Schedule
 from napari_restore.engine.planning._calibrate import SCRATCH_BYTES
+from napari_restore.engine.planning._grid import Grid
 from napari_restore.engine.planning._layout import fragmentation
-from napari_restore.engine.sweeps._grid import Grid
 from napari_restore.models import Sweep, SweptModel, WholeStep
 
 TILES = (512, 256, 128)

@@ -22,15 +22,15 @@ from napari_restore._heap import (
     return_freed_memory,
 )
 from napari_restore.engine._region import Region
-from napari_restore.engine.memory._budget import PeakMemory
+from napari_restore.engine.machine._budget import PeakMemory
+from napari_restore.engine.machine._failures import FAILURES, as_failure
 from napari_restore.engine.planning._layout import tile_step
+from napari_restore.engine.planning._map_layout import box_of
 from napari_restore.engine.planning._plan import Plan
 from napari_restore.engine.planning._tiles import box_with_halo
 from napari_restore.engine.running._events import Event
 from napari_restore.engine.running._run import Run
 from napari_restore.engine.running._start import run_of, settled
-from napari_restore.engine.running._tile import FAILURES, as_failure
-from napari_restore.engine.sweeps._layout import box_of
 from napari_restore.errors import Cancelled
 from napari_restore.models import Statistics, SweptModel
 

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from napari_restore._format import format_size
 from napari_restore.engine._region import Region
-from napari_restore.engine.memory._device import Device
-from napari_restore.engine.running._precision import dtype_of
-from napari_restore.engine.storage._store_lock import WRITER
-from napari_restore.engine.sweeps._grid import Grid
-from napari_restore.engine.sweeps._map_records import ResidualStore, Shape, Slots
-from napari_restore.engine.sweeps._map_store import MapStore, Place
-from napari_restore.engine.sweeps._shared_costs import DISK_SHARE, existing_folder
+from napari_restore.engine.ledger._map_records import ResidualStore, Shape, Slots
+from napari_restore.engine.ledger._store_lock import WRITER
+from napari_restore.engine.machine._device import Device
+from napari_restore.engine.machine._precision import dtype_of
+from napari_restore.engine.planning._grid import Grid
+from napari_restore.engine.planning._shared_costs import DISK_SHARE, existing_folder
+from napari_restore.engine.running._map_store import MapStore, Place
 from napari_restore.errors import DiskFull, ResourceError, option
 from napari_restore.images import is_locked, lock_file
 from napari_restore.models import Map

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from napari_restore.engine._region import Region
 from napari_restore.engine.gradients._kept import Shelf, Spill, map_bytes, touched
-from napari_restore.engine.sweeps._grid import Grid
-from napari_restore.engine.sweeps._groups import Step, margins_of, readers_of, whole_maps
+from napari_restore.engine.planning._grid import Grid
+from napari_restore.engine.planning._groups import Step, margins_of, readers_of, whole_maps
 from napari_restore.models import Counts, Map, Sweep
 
 

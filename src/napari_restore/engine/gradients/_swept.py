@@ -31,7 +31,7 @@ from napari_restore.engine.gradients._sweep_graph import (
     through_settle,
 )
 from napari_restore.engine.gradients._whole import WholeGradient
-from napari_restore.engine.running._parallel import map_parallel
+from napari_restore.engine.machine._parallel import map_parallel
 from napari_restore.models import (
     RESTORED,
     Counts,

@@ -11,12 +11,12 @@ from functools import partial
 import torch
 
 from napari_restore._heap import freed_memory_kept
-from napari_restore.engine.memory._budget import MIB
-from napari_restore.engine.memory._device import Device
-from napari_restore.engine.memory._device_memory import peak_of
+from napari_restore.engine.machine._budget import MIB
+from napari_restore.engine.machine._device import Device
+from napari_restore.engine.machine._device_memory import peak_of
+from napari_restore.engine.machine._new_thread import on_new_thread
 from napari_restore.engine.planning._measurement_cache import MeasurementCache
 from napari_restore.engine.planning._probe import example_input, example_statistics
-from napari_restore.engine.running._new_thread import on_new_thread
 from napari_restore.images import Image
 from napari_restore.models import RestorationModel
 

@@ -7,16 +7,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from napari_restore._format import format_size
-from napari_restore.engine._region import Region
-from napari_restore.engine.memory._budget import MIB
-from napari_restore.engine.memory._device import Device, cores
+from napari_restore.engine._region import CELL, Region
+from napari_restore.engine.ledger._store_files import CHUNK
+from napari_restore.engine.machine._budget import MIB
+from napari_restore.engine.machine._device import Device, cores
 from napari_restore.engine.planning._calibrate import SCRATCH_BYTES, Cost
+from napari_restore.engine.planning._map_layout import SweptLayout
 from napari_restore.engine.planning._options import Computing
 from napari_restore.engine.planning._prepare_cost import PrepareCost
 from napari_restore.engine.planning._tile_invariance import FIXED_TILE, TileInvariance
-from napari_restore.engine.planning._tiles import BAND, CELL, TileSizes, tile_sizes
-from napari_restore.engine.storage._store_files import CHUNK
-from napari_restore.engine.sweeps._layout import SweptLayout
+from napari_restore.engine.planning._tiles import BAND, TileSizes, tile_sizes
 from napari_restore.errors import BudgetTooSmall, option
 from napari_restore.images import Image
 from napari_restore.models import RestorationModel, SweptModel, overview_factor

@@ -8,14 +8,14 @@ from typing import Generic, TypeVar
 from weakref import WeakKeyDictionary
 
 from napari_restore._heap import release_freed_memory
-from napari_restore.engine.memory._device import Device
+from napari_restore.engine.machine._device import Device
+from napari_restore.engine.machine._failures import is_out_of_memory
 from napari_restore.engine.planning._measurement_file import (
     measurement_file,
     read_measurement,
     write_measurement,
 )
 from napari_restore.engine.planning._probe import kind_of
-from napari_restore.engine.running._tile import is_out_of_memory
 from napari_restore.errors import OutOfMemory, option
 from napari_restore.models import RestorationModel
 

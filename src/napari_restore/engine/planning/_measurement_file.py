@@ -16,7 +16,7 @@ import torch
 
 from napari_restore._json_shapes import json_of, read_json, value_of
 from napari_restore._replacing import replacing
-from napari_restore.engine.memory._device import Device, cores
+from napari_restore.engine.machine._device import Device, cores
 from napari_restore.images import cache_dir
 from napari_restore.models import RestorationModel
 

@@ -16,7 +16,7 @@ from typing_extensions import TypedDict
 
 from napari_restore._options import MachineOptions, OtherBands, Pathlike, ReadingOptions, Size
 from napari_restore.engine._region import Region
-from napari_restore.engine.results._adjust import Adjustment
+from napari_restore.engine.planning._adjust import Adjustment
 
 if TYPE_CHECKING:
     from napari_restore.images import Box, Image

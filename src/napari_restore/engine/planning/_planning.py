@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from napari_restore.engine._region import Region, bounding_box
+from napari_restore.engine.ledger._store_files import STAGED
+from napari_restore.engine.machine._budget import default_memory, parse_size, process_memory
+from napari_restore.engine.machine._device import Device, choose_device
+from napari_restore.engine.machine._precision import AUTO, check_precision, chosen_precision
 from napari_restore.engine.masks._open_mask import open_mask
-from napari_restore.engine.memory._budget import default_memory, parse_size, process_memory
-from napari_restore.engine.memory._device import Device, choose_device
 from napari_restore.engine.planning._calibrate import calibrate, calibrate_whole
 from napari_restore.engine.planning._context_use import ContextUse, context_of_run
 from napari_restore.engine.planning._frames import for_image
+from napari_restore.engine.planning._groups import check_steps
 from napari_restore.engine.planning._identity import (
     describe,
     folder_name,
@@ -29,35 +32,28 @@ from napari_restore.engine.planning._layout import (
     lay_out,
     one_tile,
 )
+from napari_restore.engine.planning._map_layout import box_of
+from napari_restore.engine.planning._network import network_bytes
 from napari_restore.engine.planning._options import WHOLE, Computing, PlanOptions, RestoreOptions
 from napari_restore.engine.planning._plan import Plan, Prediction
 from napari_restore.engine.planning._prepare_cost import prepare_cost
 from napari_restore.engine.planning._probe import corrected, presumed, probe
+from napari_restore.engine.planning._settled import SETTLED, is_all_settled, kept_counts
+from napari_restore.engine.planning._shared_costs import SweptRequest
 from napari_restore.engine.planning._source import Source, source_of
 from napari_restore.engine.planning._stored import Stored, disk_bytes, store_path, stored_of
+from napari_restore.engine.planning._sweep_cost import calibrate_sweeps
+from napari_restore.engine.planning._sweeps import about_extent, check_tiles, lay_out_sweeps
 from napari_restore.engine.planning._tile_invariance import (
     FIXED_TILE,
     TileInvariance,
     tile_invariance,
 )
-from napari_restore.engine.running._precision import AUTO, check_precision, chosen_precision
 from napari_restore.engine.statistics._bands import other_bands
 from napari_restore.engine.statistics._context import (
     ROUGH,
     rough_extent,
 )
-from napari_restore.engine.storage._store_files import STAGED
-from napari_restore.engine.sweeps._cost import calibrate_sweeps
-from napari_restore.engine.sweeps._groups import check_steps
-from napari_restore.engine.sweeps._layout import box_of
-from napari_restore.engine.sweeps._network import network_bytes
-from napari_restore.engine.sweeps._planning import (
-    about_extent,
-    check_tiles,
-    lay_out_sweeps,
-)
-from napari_restore.engine.sweeps._settled import SETTLED, is_all_settled, kept_counts
-from napari_restore.engine.sweeps._shared_costs import SweptRequest
 from napari_restore.errors import BadModel, BadParameter, BadRegion, ResourceError, option
 from napari_restore.images import Image, resolve_radiometry
 from napari_restore.models import (

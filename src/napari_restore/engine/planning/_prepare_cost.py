@@ -10,11 +10,11 @@ import numpy as np
 import torch
 
 from napari_restore.engine._region import Region
-from napari_restore.engine.memory._device import Device, cores
-from napari_restore.engine.memory._device_memory import peak_of
+from napari_restore.engine.machine._device import Device, cores
+from napari_restore.engine.machine._device_memory import peak_of
+from napari_restore.engine.machine._new_thread import on_new_thread
 from napari_restore.engine.planning._measurement_cache import MeasurementCache
 from napari_restore.engine.planning._probe import example_context, example_input
-from napari_restore.engine.running._new_thread import on_new_thread
 from napari_restore.engine.statistics._context import overview_level
 from napari_restore.images import Image
 from napari_restore.models import Context, RestorationModel, Statistics, ToModel, overview_factor

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from napari_restore._options import Size
-from napari_restore.engine.memory._budget import default_memory, parse_size
+from napari_restore.engine.machine._budget import default_memory, parse_size
+from napari_restore.engine.machine._failures import is_out_of_memory
 from napari_restore.engine.planning._dependence import dependence
-from napari_restore.engine.running._tile import is_out_of_memory
 from napari_restore.errors import BadModel, OutOfMemory
 from napari_restore.models import (
     Context,

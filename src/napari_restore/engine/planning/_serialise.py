@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from napari_restore.engine._region import Region
-from napari_restore.engine.memory._device import Device
+from napari_restore.engine.machine._device import Device
+from napari_restore.engine.planning._adjust import Adjustment
 from napari_restore.engine.planning._frames import for_image
 from napari_restore.engine.planning._layout import Layout
+from napari_restore.engine.planning._map_layout import SweptLayout
 from napari_restore.engine.planning._options import Computing, Reading, Target
 from napari_restore.engine.planning._plan import Plan, Prediction
 from napari_restore.engine.planning._tile_invariance import TileInvariance
-from napari_restore.engine.results._adjust import Adjustment
-from napari_restore.engine.sweeps._layout import SweptLayout
 from napari_restore.images import Image
 from napari_restore.models import RestorationModel
 

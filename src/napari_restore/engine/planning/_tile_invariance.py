@@ -12,17 +12,17 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from napari_restore.engine._region import Region
-from napari_restore.engine.memory._device import Device, choose_device, cores
+from napari_restore.engine._region import CELL, Region
+from napari_restore.engine.machine._device import Device, choose_device, cores
+from napari_restore.engine.machine._new_thread import on_new_thread
+from napari_restore.engine.machine._precision import computing
 from napari_restore.engine.planning._measurement_file import (
     measurement_file,
     read_measurement,
     write_measurement,
 )
 from napari_restore.engine.planning._probe import example_input, example_statistics, probe
-from napari_restore.engine.planning._tiles import CELL, box_with_halo
-from napari_restore.engine.running._new_thread import on_new_thread
-from napari_restore.engine.running._precision import computing
+from napari_restore.engine.planning._tiles import box_with_halo
 from napari_restore.models import RestorationModel, placed_at
 
 PATIENCE = 6.0

@@ -7,10 +7,8 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from napari_restore.engine._region import Region
+from napari_restore.engine._region import CELL, Region
 
-CELL = 128
-"""Tile edges are multiples of this many pixels, counted from the image's origin."""
 BAND = 8192
 """Pixels across within which tiles follow each other row by row, so that the rows of chunks
 worth caching do not grow with the image's width."""

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore.engine._region import Region, bounding_box, smaller
+from napari_restore.engine._region import CELL, Region, bounding_box, smaller
+from napari_restore.engine.ledger._store import ResultStore
 from napari_restore.engine.masks._mask_level import mask_at_level
 from napari_restore.engine.masks._mask_strength import MaskStrength, pieces_of
 from napari_restore.engine.masks._open_mask import open_mask
 from napari_restore.engine.planning._plan import Plan
-from napari_restore.engine.planning._tiles import CELL
 from napari_restore.engine.results._exposure import (
     expose,
     exposure_between,
@@ -24,7 +24,6 @@ from napari_restore.engine.results._exposure import (
 from napari_restore.engine.results._levels import is_affordable, read_source
 from napari_restore.engine.results._luma import LumaModel, blend
 from napari_restore.engine.results._quality import QUALITY
-from napari_restore.engine.storage._store import ResultStore
 from napari_restore.errors import ResourceError
 
 RANGE_PIXELS = 2**20

@@ -20,9 +20,9 @@ from typing_extensions import TypedDict
 from napari_restore._json_shapes import mismatches, read_json
 from napari_restore._replacing import replacing
 from napari_restore.engine._region import Region
-from napari_restore.engine.storage._store import ResultStore, discard
-from napari_restore.engine.storage._store_files import FORMAT
-from napari_restore.engine.storage._store_lock import writer_of
+from napari_restore.engine.ledger._store import ResultStore, discard
+from napari_restore.engine.ledger._store_files import FORMAT
+from napari_restore.engine.ledger._store_lock import writer_of
 from napari_restore.images import cache_dir, is_used
 from napari_restore.records import Record, Task
 

@@ -10,11 +10,11 @@ from typing import Generic, TypeVar
 
 import torch
 
-from napari_restore.engine._region import Region
+from napari_restore.engine._region import CELL, Region
+from napari_restore.engine.machine._failures import clear_frames
 from napari_restore.engine.planning._layout import READ_AHEAD, WRITE_BEHIND
 from napari_restore.engine.planning._plan import Plan
-from napari_restore.engine.planning._tiles import CELL, Schedule
-from napari_restore.engine.running._tile import clear_frames
+from napari_restore.engine.planning._tiles import Schedule
 from napari_restore.engine.running._tile_reader import TileInput
 from napari_restore.errors import OutOfMemory, option
 

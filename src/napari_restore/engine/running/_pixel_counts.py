@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore.engine._region import Region
-from napari_restore.engine.planning._tiles import CELL
+from napari_restore.engine._region import CELL, Region
+from napari_restore.engine.ledger._store import ResultStore
 from napari_restore.engine.results._quality import (
     QUALITY,
     change_bits,
@@ -19,7 +19,6 @@ from napari_restore.engine.results._quality import (
     parts_inside,
 )
 from napari_restore.engine.running._tile_reader import TileReader
-from napari_restore.engine.storage._store import ResultStore
 
 Mask = npt.NDArray[np.bool_]
 Entry = Mapping[str, Any]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
-from napari_restore.engine.memory._budget import PeakMemory
+from napari_restore.engine.machine._budget import PeakMemory
 from napari_restore.engine.planning._plan import Plan
 from napari_restore.engine.results._quality import QUALITY
 from napari_restore.images import Image, Radiometry

@@ -12,11 +12,14 @@ from typing import Any
 
 from napari_restore._heap import keep_freed_memory, release_freed_memory
 from napari_restore.engine._region import Region
+from napari_restore.engine.ledger._store import ResultStore, SetAside
+from napari_restore.engine.ledger._store_lock import StoreBusy, writer_of
+from napari_restore.engine.machine._budget import PeakMemory
+from napari_restore.engine.machine._device_memory import DeviceMemory
 from napari_restore.engine.masks._mask_strength import MaskStrength
 from napari_restore.engine.masks._open_mask import open_mask
-from napari_restore.engine.memory._budget import PeakMemory
-from napari_restore.engine.memory._device_memory import DeviceMemory
 from napari_restore.engine.planning._plan import Plan
+from napari_restore.engine.planning._settled import all_settled
 from napari_restore.engine.planning._tiles import Schedule, cut_into_tiles
 from napari_restore.engine.results._store_layout import result_levels, store_layout
 from napari_restore.engine.running._events import (
@@ -30,6 +33,7 @@ from napari_restore.engine.running._events import (
 )
 from napari_restore.engine.running._pipeline import In, Out, Pipeline
 from napari_restore.engine.running._pixel_counts import FinishedPixels
+from napari_restore.engine.running._prepared import Prepared, prepare
 from napari_restore.engine.running._record import Totals, make_record, shares_of
 from napari_restore.engine.running._tile import TileOutput, TileWork, halvings
 from napari_restore.engine.running._tile_reader import TileReader
@@ -44,10 +48,6 @@ from napari_restore.engine.statistics._context import (
     load_context,
     on_threads,
 )
-from napari_restore.engine.statistics._prepared import Prepared, prepare
-from napari_restore.engine.storage._store import ResultStore, SetAside
-from napari_restore.engine.storage._store_lock import StoreBusy, writer_of
-from napari_restore.engine.sweeps._settled import all_settled
 from napari_restore.errors import Cancelled, SourceChanged, TilesDiffer
 from napari_restore.images import Image, Radiometry, chunk_cache, trim_cache
 from napari_restore.models import Context, SweptModel

@@ -10,13 +10,13 @@ from pathlib import Path
 import torch
 
 from napari_restore._heap import keep_freed_memory
+from napari_restore.engine.ledger._store import free_path
+from napari_restore.engine.machine._new_thread import on_new_thread
 from napari_restore.engine.planning._plan import Plan
 from napari_restore.engine.planning._probe import example_input, example_statistics
 from napari_restore.engine.running._local_run import LocalRun
-from napari_restore.engine.running._new_thread import on_new_thread
 from napari_restore.engine.running._run import Emit, Run, trim_results
-from napari_restore.engine.storage._store import free_path
-from napari_restore.engine.sweeps._run import SweptRun
+from napari_restore.engine.running._steps_run import SweptRun
 from napari_restore.models import SweptModel
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,13 +12,13 @@ import numpy.typing as npt
 import torch
 
 from napari_restore.engine._region import Region
-from napari_restore.engine.memory._device import Device
-from napari_restore.engine.memory._device_memory import DeviceMemory
+from napari_restore.engine.machine._device import Device
+from napari_restore.engine.machine._device_memory import DeviceMemory
+from napari_restore.engine.machine._failures import FAILURES, as_failure
+from napari_restore.engine.machine._precision import computing
 from napari_restore.engine.results._quality import QUALITY, change_bits
 from napari_restore.engine.running._pixel_counts import count_tile
-from napari_restore.engine.running._precision import computing
 from napari_restore.engine.running._tile_reader import Mask, TileInput
-from napari_restore.errors import BadModel, OutOfMemory
 from napari_restore.images import Radiometry, halve
 from napari_restore.models import (
     HAZE_EXPONENT,
@@ -309,41 +308,10 @@ class TileWork:
         return quality
 
 
-FAILURES = (
-    MemoryError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    LookupError,
-    AssertionError,
-    AttributeError,
-)
-"""Exceptions that a broken model raises."""
-
-
-def as_failure(model: RestorationModel, error: Exception) -> OutOfMemory | BadModel:
-    """Return the error to raise for one that `model` raised on a tile."""
-    if is_out_of_memory(error):
-        return OutOfMemory("Out of memory in a tile.")
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return BadModel(
-        f"Model {model.card.id} failed on a tile: {lines[0]}",
-        "Finished tiles are kept; check the model or try another tile size.",
-    )
-
-
 def as_pixels(planes: torch.Tensor, rows: slice, columns: slice) -> npt.NDArray[np.float32]:
     """Return the core of (c, h, w) as an (h, w, c) array, band by band in memory."""
     pixels: npt.NDArray[np.float32] = planes[:, rows, columns].contiguous().cpu().numpy()
     return pixels.transpose(1, 2, 0)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether torch or Python ran out of memory; torch reports it in several ways."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    text = str(error).lower()
-    return "out of memory" in text or "can't allocate memory" in text
 
 
 def halvings(
@@ -359,14 +327,3 @@ def halvings(
         pixels, valid = halve(pixels, valid, fill=fill, nodata=nodata)
         levels.append(pixels)
     return levels
-
-
-def clear_frames(error: BaseException) -> None:
-    """Free the tensors in the stack frames of `error`, which its traceback keeps alive.
-
-    Otherwise the memory that ran out is still in use while a smaller batch is tried.
-    """
-    cause: BaseException | None = error
-    while cause is not None:
-        traceback.clear_frames(cause.__traceback__)
-        cause = cause.__cause__ or cause.__context__

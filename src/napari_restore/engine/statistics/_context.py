@@ -15,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore.engine._region import Region
+from napari_restore.engine.machine._device import cores
+from napari_restore.engine.machine._parallel import map_parallel
 from napari_restore.engine.masks._mask_level import mask_at_level
 from napari_restore.engine.masks._mask_strength import MaskStrength
 from napari_restore.engine.masks._open_mask import open_exclude, open_mask
-from napari_restore.engine.memory._device import cores
-from napari_restore.engine.running._parallel import map_parallel
 from napari_restore.engine.statistics._context_blocks import ContextBlocks, dark_bands, light_only
 from napari_restore.engine.statistics._context_file import UNREADABLE, read_context, write_context
 from napari_restore.errors import Cancelled, InputError, option

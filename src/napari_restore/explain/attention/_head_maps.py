@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore.engine import Region
-from napari_restore.engine.attention import PlacedRow
+from napari_restore.engine.rows import PlacedRow
 from napari_restore.errors import BadParameter, did_you_mean
 from napari_restore.models import AttentionSite
 

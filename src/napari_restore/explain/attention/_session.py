@@ -12,7 +12,7 @@ from torch import Tensor
 
 from napari_restore._options import MachineOptions, ReadingOptions, names_of
 from napari_restore.engine import Event, Note, Progress, Region, make_plan
-from napari_restore.engine.attention import AttentionSource, Report
+from napari_restore.engine.rows import AttentionSource, Report
 from napari_restore.errors import BadModel, BadParameter, Cancelled, did_you_mean
 from napari_restore.explain.attention._ablation import HeadEffect, ablated_region
 from napari_restore.explain.attention._head_maps import (

@@ -1,9 +1,0 @@
-"""Rows of a model's attention for pixels of an image, each from the few values it depends on."""
-
-from __future__ import annotations
-
-from napari_restore.engine.attention._ablation import Report
-from napari_restore.engine.attention._placed import PlacedRow
-from napari_restore.engine.attention._source import AttentionSource
-
-__all__ = ["AttentionSource", "PlacedRow", "Report"]

@@ -1,0 +1,74 @@
+"""A plan that runs in a child process."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from napari_restore import errors
+from napari_restore.engine._region import Region
+from napari_restore.engine.executors._child import Worker
+from napari_restore.engine.machine._budget import process_memory
+from napari_restore.engine.planning._plan import Plan
+from napari_restore.engine.running._events import Event, Finished, Stopped, event_from_dict
+from napari_restore.engine.running._job import Job
+
+
+class ProcessJob(Job):
+    """A plan running in a child process, so that the window's process stays responsive.
+
+    `task` names image and model as the `worker`'s module opens them and holds the serialised plan;
+    events come back as they happen. With `own`, the worker ends with the job. A crash of the child
+    or its running out of memory ends only the run.
+    """
+
+    def __init__(
+        self, plan: Plan, task: dict[str, Any], worker: Worker, *, own: bool = False
+    ) -> None:
+        self._task = task
+        self._owns_worker = own
+        self.worker = worker
+        super().__init__(plan)
+
+    def cancel(self) -> None:
+        self.worker.cancel(self._number)
+
+    def prioritise(self, region: Region) -> None:
+        self.worker.prioritise(self._number, region)
+
+    def kill(self) -> None:
+        """End the child at once; finished tiles are kept all the same."""
+        self.worker.kill()
+
+    def _start(self) -> None:
+        # The memory of this process counts beside what the child measures of itself.
+        self._own_memory = process_memory(children=False)
+        self._number = self.worker.submit(self._task, self._on_message)
+
+    def _on_message(self, data: dict[str, Any]) -> None:
+        name = data["event"]
+        if name == "Error":
+            kind = getattr(errors, data["kind"], errors.RestoreError)
+            self._end(kind(data["message"], data["hint"]))
+        elif name == "Ended":
+            self._end(
+                errors.ResourceError(
+                    f"The process that ran the model ended unexpectedly (code {data['code']}).",
+                    "It may have run out of memory: lower the budget and run again; "
+                    "finished tiles are kept.",
+                )
+            )
+        else:
+            event = event_from_dict(data)
+            if not isinstance(event, (Finished, Stopped)):
+                self._put(event)
+                return
+            # The record counts all processes: the child's and this one.
+            for figure in ("idle_ram_bytes", "peak_ram_bytes"):
+                if figure in event.record.get("measured", {}):
+                    event.record["measured"][figure] += self._own_memory
+            self._end(event)
+
+    def _end(self, outcome: Event | BaseException) -> None:
+        if self._owns_worker:
+            self.worker.close()
+        self._put(outcome)

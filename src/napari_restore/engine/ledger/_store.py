@@ -1,0 +1,423 @@
+"""Result of a run on disk, readable while it grows."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_restore.engine._region import CELL, Region
+from napari_restore.engine.ledger._chunk_files import DamagedChunk, create_array, write_chunks
+from napari_restore.engine.ledger._journal import JOURNAL, DamagedJournal, Journal
+from napari_restore.engine.ledger._store_files import (
+    CHUNK,
+    FORMAT,
+    HEADER,
+    LEVELS_MISSING,
+    PARTS,
+    arrays_of,
+    disk_full_named,
+    open_arrays,
+    read_header,
+)
+from napari_restore.engine.ledger._store_lock import lock_exclusive, lock_shared, writer_of
+from napari_restore.errors import ResourceError, option
+from napari_restore.images import check_private, is_used, is_whole, mark_entry
+
+
+class ResultStore:
+    """A sparse zarr (c, y, x) of the source's full extent with a journal of finished tiles.
+
+    Only finished tiles take space, so a region and the whole image share one store. A tile's chunks
+    are written first, then one journal entry; after a crash the journal names exactly the complete
+    tiles. One thread writes, any may read.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        arrays: dict[str, Any],
+        header: dict[str, Any],
+        *,
+        writes: bool = False,
+    ) -> None:
+        self.path = path
+        self._unlock = (lock_exclusive if writes else lock_shared)(self, path)
+        self.header = header
+        self._arrays = arrays
+        height, width = header["shape"][:2]
+        self._done = np.zeros((-(-height // CELL), -(-width // CELL)), bool)
+        self._journal = Journal(path, header)
+        self.journal: list[dict[str, Any]] = []
+        """An entry for each finished tile: its ``region`` and the `entry` passed to `write`."""
+        self.rebuilt = False
+        """Whether finished tiles were dropped because the store was damaged."""
+        self.set_aside: SetAside | None = None
+        """The unfinished store of the same names, of which nothing could be taken."""
+        try:
+            self._read_all()
+        except BaseException:
+            self.close()
+            raise
+        if writes:
+            self._journal.mend()
+            self._take_parts()
+
+    # -- opening -----------------------------------------------------------------
+
+    @classmethod
+    def attach(cls, path: Path) -> ResultStore:
+        """Return the store at `path` for reading, while another process may be writing to it.
+
+        Changes nothing on disk; raises `FileNotFoundError` when there is none yet.
+        """
+        header = read_header(path)
+        if header is None:
+            raise FileNotFoundError(errno.ENOENT, "there is no result store", str(path))
+        return cls(path, open_arrays(path, header), header)
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        *,
+        key: str,
+        names: str = "",
+        fingerprint: str = "",
+        shape: tuple[int, int, int],
+        dtype: npt.DTypeLike,
+        levels: tuple[tuple[int, int], ...] = (),
+        maps: dict[str, int] | None = None,
+    ) -> ResultStore:
+        """Return the store at `path` for writing.
+
+        It is created if missing, rebuilt if corrupt or of another key. Raises `ResourceError` while
+        another run writes to it. Where it is created, an unfinished one beside it that has the same
+        `names` and another `key` is `set_aside`. `levels` are the sizes of further pyramid levels to
+        keep current, `maps` the names and band counts of side maps.
+        """
+        header = {
+            "format": FORMAT,
+            "key": key,
+            "names": names,
+            "fingerprint": fingerprint,
+            "shape": list(shape),
+            "dtype": np.dtype(dtype).str,
+            "levels": [list(size) for size in levels],
+            "maps": dict(maps or {}),
+        }
+        if path.exists():
+            check_private(path)
+        existing = cls._reopen(path, header)
+        if existing is not None:
+            return existing
+        damaged = (path / JOURNAL).exists()
+        discard(path)
+        with disk_full_named(path):
+            store = cls._create(path, header)
+            store.rebuilt = damaged
+            store.set_aside = _unfinished_beside(path, header)
+            return store
+
+    @classmethod
+    def _reopen(cls, path: Path, header: dict[str, Any]) -> ResultStore | None:
+        existing = read_header(path)
+        if existing is None or existing != {**header, "names": existing["names"]}:
+            return None
+        # The journal's checksums are of the header as it is.
+        header = existing
+        try:
+            arrays = open_arrays(path, header, "r+")
+        except Exception:
+            # Any error of zarr about metadata that another program has written.
+            return None
+        for name, (size, count, dtype) in arrays_of(header).items():
+            if (arrays[name].shape, arrays[name].dtype) != ((count, *size), np.dtype(dtype)):
+                return None
+        try:
+            store = cls(path, arrays, header, writes=True)
+        except DamagedJournal:
+            return None
+        if is_whole(path, {"key": header["key"]}):
+            with disk_full_named(path):
+                mark_entry(path, {"key": header["key"]}, complete=False)
+        return store
+
+    @classmethod
+    def _create(cls, path: Path, header: dict[str, Any]) -> ResultStore:
+        import zarr
+
+        # Marked, so that the cache may list and remove what was left behind.
+        mark_entry(path, {"key": header["key"]}, complete=False)
+        group = zarr.open_group(str(path), mode="a", zarr_format=3)
+        arrays = {
+            name: create_array(group, name, (count, *size), CHUNK, dtype)
+            for name, (size, count, dtype) in arrays_of(header).items()
+        }
+        # Written last: where there is a header, there are arrays.
+        partial = path / f"{HEADER}.partial"
+        partial.write_text(json.dumps(header), encoding="utf-8")
+        partial.replace(path / HEADER)
+        return cls(path, arrays, header, writes=True)
+
+    # -- reading -----------------------------------------------------------------
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        height, width, bands = self.header["shape"]
+        return height, width, bands
+
+    def array(self, name: str = "0") -> Any:
+        """Return the zarr array (C, H, W) of a level (``"0"``, ``"1"`` …) or map (``"map_…"``)."""
+        return self._arrays[name]
+
+    @property
+    def level_count(self) -> int:
+        return 1 + len(self.header["levels"])
+
+    @property
+    def map_names(self) -> tuple[str, ...]:
+        return tuple(self.header["maps"])
+
+    def read(self, box: tuple[int, int, int, int], name: str = "0") -> npt.NDArray[Any]:
+        """Return pixels (h, w, C) of `box` of a level or map; zeros where nothing was finished.
+
+        They lie band by band in memory, as they are stored.
+        """
+        y0, x0, y1, x1 = box
+        try:
+            planes: npt.NDArray[Any] = self._arrays[name][:, y0:y1, x0:x1]
+        except (ValueError, RuntimeError, OSError) as error:
+            raise self._damaged() from error
+        return planes.transpose(1, 2, 0)
+
+    def is_done(self, region: Region) -> bool:
+        """Return whether every pixel of `region` is finished."""
+        rows, columns = self._cells(region)
+        return bool(self._done[rows, columns].all())
+
+    def finished_pixels(self, region: Region) -> int:
+        """Return how many pixels of `region` are finished."""
+        rows, columns = self._cells(region)
+        heights, widths = (
+            np.clip(np.arange(cells.start, cells.stop + 1) * CELL, low, high)
+            for cells, low, high in (
+                (rows, region.y0, region.y1),
+                (columns, region.x0, region.x1),
+            )
+        )
+        areas = np.diff(heights)[:, None] * np.diff(widths)
+        return int(areas[self._done[rows, columns]].sum())
+
+    # -- writing -----------------------------------------------------------------
+
+    def write(
+        self,
+        core: Region,
+        pixels: npt.NDArray[Any],
+        maps: dict[str, npt.NDArray[Any]],
+        entry: dict[str, Any],
+        levels: Sequence[npt.NDArray[Any]] = (),
+    ) -> None:
+        """Write one tile and mark it finished; `entry` is kept in the journal.
+
+        `levels` are the tile's pixels halved once, twice … for the further levels.
+        """
+        try:
+            with disk_full_named(self.path):
+                self._put("0", core, pixels)
+                for name, values in maps.items():
+                    self._put(f"map_{name}", core, values)
+                self._write_levels(core, levels)
+        except DamagedChunk as error:
+            raise self._damaged() from error
+        line = {"region": list(core), **entry}
+        self._append(line)
+        self._mark(line)
+
+    def add(self, lines: Iterable[dict[str, Any]]) -> list[Region]:
+        """Mark tiles that a `PartWriter` has written as finished; return those that were not yet."""
+        added = []
+        for line in lines:
+            region = Region(*line["region"])
+            if not self.is_done(region):
+                self._append(line)
+                self._mark(line)
+                added.append(region)
+        return added
+
+    def parts(self, within: str = "") -> Iterator[tuple[str, list[dict[str, Any]]]]:
+        """Yield name and lines of all parts, those of the result or of the folder `within`."""
+        for path in sorted((self.path / within / PARTS).glob("*.jsonl")):
+            yield path.name, self.part(path.name, within)
+
+    def part(self, name: str, within: str = "") -> list[dict[str, Any]]:
+        """Return what a worker has noted in a part; nothing where it is of another run, or damaged."""
+        with contextlib.suppress(DamagedJournal):
+            return Journal(self.path / within, self.header, f"{PARTS}/{name}").read()
+        return []
+
+    def remove_part(self, name: str, within: str = "") -> None:
+        """Remove the journal of a part, whose lines were added."""
+        (self.path / within / PARTS / name).unlink(missing_ok=True)
+
+    @property
+    def lacks_levels(self) -> bool:
+        """Whether finished tiles are missing in the further levels; see `write_levels`."""
+        return (self.path / LEVELS_MISSING).exists()
+
+    @lacks_levels.setter
+    def lacks_levels(self, lacks: bool) -> None:
+        mark = self.path / LEVELS_MISSING
+        if lacks:
+            mark.touch()
+        else:
+            mark.unlink(missing_ok=True)
+
+    def write_levels(self, core: Region, levels: Sequence[npt.NDArray[Any]]) -> None:
+        """Write a finished tile, halved once, twice and so on, to the further levels."""
+        with disk_full_named(self.path):
+            self._write_levels(core, levels)
+
+    def finish(self) -> None:
+        """Note that the run which writes to it is complete."""
+        with contextlib.suppress(OSError):
+            mark_entry(self.path, {"key": self.header["key"]})
+
+    def forget(self) -> None:
+        """Mark all tiles as unfinished."""
+        for name, _ in self.parts():
+            self.remove_part(name)
+        self._journal.clear()
+        self.journal.clear()
+        self._done[:] = False
+
+    def moved(self, path: Path) -> None:
+        """Continue reading at `path`, the folder's new name."""
+        self._arrays = open_arrays(path, self.header)
+        for mark in path.glob("in-use.*"):
+            mark.unlink(missing_ok=True)
+        self.path = path
+
+    def close(self) -> None:
+        """Release the locks, so that other processes may write to the store or remove it."""
+        self._unlock()
+
+    def remove(self) -> None:
+        """Delete the store from disk, unless another process still uses it."""
+        self.close()
+        if not is_used(self.path):
+            shutil.rmtree(self.path, ignore_errors=True)
+
+    def _append(self, line: dict[str, Any]) -> None:
+        with disk_full_named(self.path):
+            self._journal.append(line)
+
+    def _take_parts(self) -> None:
+        """Add what workers of an earlier run had finished when that run ended."""
+        for name, lines in self.parts():
+            self.add(lines)
+            self.remove_part(name)
+
+    def _write_levels(self, core: Region, levels: Sequence[npt.NDArray[Any]]) -> None:
+        sizes = self.header["levels"]
+        for level, (pixels, (height, width)) in enumerate(zip(levels, sizes, strict=True), start=1):
+            y, x = core.y0 >> level, core.x0 >> level
+            h, w = min(pixels.shape[0], height - y), min(pixels.shape[1], width - x)
+            if h > 0 and w > 0:
+                self._put(str(level), Region(y, x, y + h, x + w), pixels[:h, :w])
+
+    def _put(self, name: str, box: Region, pixels: npt.NDArray[Any]) -> None:
+        write_chunks(self._arrays[name], self.path / name, box, pixels)
+
+    def _damaged(self) -> ResourceError:
+        return ResourceError(
+            f"The unfinished result in {self.path} is damaged.",
+            f"Use {option('fresh', True)} to discard it.",
+        )
+
+    def _mark(self, line: dict[str, Any]) -> None:
+        self.journal.append(line)
+        rows, columns = self._cells(Region(*line["region"]))
+        self._done[rows, columns] = True
+
+    def _cells(self, region: Region) -> tuple[slice, slice]:
+        cells = region.align(CELL)
+        return (
+            slice(cells.y0 // CELL, cells.y1 // CELL),
+            slice(cells.x0 // CELL, cells.x1 // CELL),
+        )
+
+    def _read_all(self) -> None:
+        """Mark the tiles that the journal names and whose pixels are really there as finished."""
+        self._done[:] = False
+        for line in self._journal.read():
+            self._mark(line)
+        height, width = self.header["shape"][:2]
+        rows, columns = min(CHUNK, height), min(CHUNK, width)
+        folder = self.path / "0" / "c" / "0"
+        for row in range(-(-height // rows)):
+            try:
+                present = {int(name) for name in os.listdir(folder / str(row)) if name.isdigit()}
+            except OSError:
+                present = set()
+            for column in set(range(-(-width // columns))) - present:
+                y, x = row * rows, column * columns
+                cells = self._cells(Region(y, x, min(y + rows, height), min(x + columns, width)))
+                self._done[cells] = False
+
+
+@dataclass(frozen=True)
+class SetAside:
+    """An unfinished store of a run of the same names, whose image, model or settings have changed."""
+
+    path: Path
+    of_image: bool
+    """Whether it was the image that has changed."""
+
+
+def _unfinished_beside(path: Path, header: dict[str, Any]) -> SetAside | None:
+    for file in path.parent.glob(f"*{path.suffix}/{HEADER}"):
+        # There may be thousands: few are parsed.
+        with contextlib.suppress(OSError):
+            if header["names"].encode() not in file.read_bytes():
+                continue
+        other, found = file.parent, read_header(file.parent)
+        if found is None or found["key"] == header["key"] or found["names"] != header["names"]:
+            continue
+        about = {"key": found["key"]}
+        if (other / JOURNAL).exists() and not is_whole(other, about) and not is_used(other):
+            return SetAside(other, found["fingerprint"] != header["fingerprint"])
+    return None
+
+
+def free_path(path: Path) -> Path:
+    """Return `path` without a store, or a path beside it where somebody uses that store."""
+    number, free = 1, path
+    while writer_of(free) is not None or is_used(free):
+        number += 1
+        free = path.with_name(f"{path.stem}-{number}{path.suffix}")
+    discard(free)
+    return free
+
+
+def discard(path: Path) -> None:
+    """Remove the store at `path`; raise `ResourceError` while it is in use."""
+    if not path.exists():
+        return
+    if writer_of(path) is not None or is_used(path):
+        raise ResourceError(
+            "The earlier result of this run is still in use.",
+            "Close the window or program that uses it, "
+            f"or give another {option('scratch')} folder.",
+        )
+    shutil.rmtree(path)

@@ -1,0 +1,51 @@
+"""What a model or a device may raise, and what it means."""
+
+from __future__ import annotations
+
+import traceback
+
+import torch
+
+from napari_restore.errors import BadModel, OutOfMemory
+from napari_restore.models import RestorationModel
+
+FAILURES = (
+    MemoryError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    LookupError,
+    AssertionError,
+    AttributeError,
+)
+"""Exceptions that a broken model raises."""
+
+
+def as_failure(model: RestorationModel, error: Exception) -> OutOfMemory | BadModel:
+    """Return the error to raise for one that `model` raised on a tile."""
+    if is_out_of_memory(error):
+        return OutOfMemory("Out of memory in a tile.")
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return BadModel(
+        f"Model {model.card.id} failed on a tile: {lines[0]}",
+        "Finished tiles are kept; check the model or try another tile size.",
+    )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether torch or Python ran out of memory; torch reports it in several ways."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    text = str(error).lower()
+    return "out of memory" in text or "can't allocate memory" in text
+
+
+def clear_frames(error: BaseException) -> None:
+    """Free the tensors in the stack frames of `error`, which its traceback keeps alive.
+
+    Otherwise the memory that ran out is still in use while a smaller batch is tried.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        traceback.clear_frames(cause.__traceback__)
+        cause = cause.__cause__ or cause.__context__

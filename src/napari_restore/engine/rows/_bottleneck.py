@@ -1,0 +1,252 @@
+"""Rows of models that take a map of the whole image through the layers of a bottleneck."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from napari_restore.engine._region import Region
+from napari_restore.engine.ledger._kept_layers import KeptLayers
+from napari_restore.engine.ledger._store_files import STAGED
+from napari_restore.engine.machine._failures import FAILURES, as_failure
+from napari_restore.engine.machine._precision import dtype_of
+from napari_restore.engine.planning._grid import Grid
+from napari_restore.engine.rows._core_cells import Outputs, at_core, drawn_cells, on_processor
+from napari_restore.engine.rows._placed import PlacedRow, placed
+from napari_restore.engine.running._events import Note
+from napari_restore.engine.running._rounding import Rounding
+from napari_restore.engine.running._steps_run import SweptRun
+from napari_restore.engine.running._sweep_work import SweepWork, SweptInput
+from napari_restore.engine.running._tile import TileWork
+from napari_restore.engine.running._tokens import TokenStore
+from napari_restore.images import chunk_cache
+from napari_restore.models import AttentionSite, Sweep, SweepInput, SweptModel, WholeStep
+
+
+class BottleneckRows(SweptRun):
+    """Keeps the input of every layer once; a row then needs its own tile and a few tokens.
+
+    What an earlier run of the image has done is used: of a finished one only the layers are run
+    again.
+    """
+
+    def prepare(self) -> TileWork:
+        """Run what is missing up to the last layer, and keep its inputs; return the tiles' work.
+
+        Raises `Cancelled`, `DiskFull`; the same call goes on from there.
+        """
+        with chunk_cache.bounded(self.plan.layout.read_cache_bytes):
+            work = self._begin()
+            try:
+                kept = self._kept()
+                if kept.is_complete and not kept.verify():
+                    self.emit(Note("The kept layers were damaged and are made again."))
+                kept.check_disk(self._decided_bytes())
+                self._kept_layers = kept
+                self._run_steps(work, [], [])
+            finally:
+                assert self.store is not None
+                self.store.close()
+        self.tiles = work
+        return work
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes on disk of the inputs of all layers, and of what they decide."""
+        kept = self._kept()
+        return kept.count * kept.layer_bytes + sum(self._decided_bytes())
+
+    def _decided_bytes(self) -> list[int]:
+        layout = self.plan.staged
+        assert layout is not None
+        count = self._whole.layers
+        return [self.model.kept_bytes_of_layer(index, layout.tokens) for index in range(count)]
+
+    def rows(
+        self,
+        pixel: tuple[int, int],
+        sites: Mapping[str, AttentionSite],
+        tile_of: tuple[int, int],
+    ) -> list[PlacedRow]:
+        """Return the rows of a level-0 pixel (y, x) in these sites, in the tile of a pixel."""
+        found: list[PlacedRow] = []
+        whole = self._whole
+        origin = self.grid.box.y0, self.grid.box.x0
+        for index in range(whole.layers):
+            named = {n: s for n, s in sites.items() if s.step == whole.name and s.layer == index}
+            if named:
+                found += self._layer_rows(index, pixel, named, origin)
+        for number, step in enumerate(self.model.steps()):
+            named = {n: s for n, s in sites.items() if s.step == step.name}
+            if isinstance(step, Sweep) and named:
+                found += self._tile_rows(number, step, pixel, tile_of, named)
+        return found
+
+    def column(self, pixel: tuple[int, int], site: AttentionSite) -> PlacedRow:
+        """Return the weights that cells give to that of a pixel, in a layer of the bottleneck."""
+        assert site.layer is not None
+        kept = self._kept().layer(site.layer)
+        cell = self._cell(pixel, site)
+        with torch.inference_mode():
+            row = self.model.layer_column(site.layer, kept, cell)
+        return placed(site, row, (self.grid.box.y0, self.grid.box.x0), kept.shape[:2])
+
+    def outputs(
+        self, pixels: Sequence[tuple[int, int]], sites: Mapping[str, AttentionSite]
+    ) -> Iterator[list[Outputs]]:
+        """Yield what the heads of these sites put out in the tiles of level-0 pixels (y, x).
+
+        In the layers of the bottleneck at cells anywhere in the image, see `drawn_cells`.
+        """
+        for name, site in sites.items():
+            if site.layer is not None:
+                yield self._layer_outputs(site.layer, name, site)
+        tiles = {self.grid.number(Region(y, x, y + 1, x + 1)) for y, x in pixels}
+        for tile in sorted(tiles):
+            core = self.grid.core(tile)
+            valid = self.reader.valid(core)
+            for number, step in enumerate(self.model.steps()):
+                named = {n: s for n, s in sites.items() if s.step == step.name}
+                if not isinstance(step, Sweep) or not named:
+                    continue
+                box = self.grid.around(self.grid.cells(tile), step.halo)
+                try:
+                    with self.tiles.computing():
+                        given = self._given(number, tile)
+                        found = self.model.attention_outputs(step.name, given, frozenset(named))
+                except FAILURES as error:
+                    raise as_failure(self.model, error) from error
+                yield at_core(found, named, core, box, valid)
+
+    # -- parts -------------------------------------------------------------------
+
+    def _layer_outputs(self, index: int, name: str, site: AttentionSite) -> list[Outputs]:
+        kept = self._kept().layer(index)
+        width = kept.shape[1]
+        own = (-(-side // site.stride) for side in self.grid.box.shape)
+        rows, columns = (torch.arange(count) for count in own)
+        # Cells beyond the image are padding.
+        cells = drawn_cells((rows[:, None] * width + columns).flatten())
+        with torch.inference_mode():
+            found = self.model.layer_outputs(index, kept, cells, frozenset([name]))
+        return [(site, on_processor(outputs)) for outputs in found.values()]
+
+    def _layer_rows(
+        self,
+        index: int,
+        pixel: tuple[int, int],
+        sites: Mapping[str, AttentionSite],
+        origin: tuple[int, int],
+    ) -> Iterator[PlacedRow]:
+        kept = self._kept().layer(index)
+        cell = self._cell(pixel, next(iter(sites.values())))
+        with torch.inference_mode():
+            rows = self.model.layer_rows(index, kept, cell, frozenset(sites))
+        for name, row in rows.items():
+            yield placed(sites[name], row, origin, kept.shape[:2])
+
+    def _tile_rows(
+        self,
+        number: int,
+        step: Sweep,
+        pixel: tuple[int, int],
+        tile_of: tuple[int, int],
+        sites: Mapping[str, AttentionSite],
+    ) -> Iterator[PlacedRow]:
+        """Yield the rows of a level-0 pixel (y, x) in the tile of another one."""
+        y, x = tile_of
+        tile = self.grid.number(Region(y, x, y + 1, x + 1))
+        box = self.grid.around(self.grid.cells(tile), step.halo)
+        within = pixel[0] - box.y0, pixel[1] - box.x0
+        try:
+            with self.tiles.computing():
+                given = self._given(number, tile)
+                rows = self.model.attention_rows(step.name, given, within, frozenset(sites))
+        except FAILURES as error:
+            raise as_failure(self.model, error) from error
+        for name, row in rows.items():
+            stride = sites[name].stride
+            shape = (-(-box.height // stride), -(-box.width // stride))
+            yield placed(sites[name], row, (box.y0, box.x0), shape)
+
+    def _given(self, number: int, tile: int) -> SweepInput:
+        """Return what a sweep sees of a tile; that of the last tile asked for is remembered."""
+        if self._remembered[0] != tile:
+            self._remembered = tile, {}
+        inputs = self._remembered[1]
+        if number not in inputs:
+            inputs[number] = self.sweeping.given(number, self.input_of(number, tile))
+        return inputs[number]
+
+    def input_of(self, number: int, tile: int) -> SweptInput:
+        """Return the pixels and the kept maps that sweep `number` reads of a tile."""
+        return self._read(self.sweeping, number, self._open_tokens, self.grid.core(tile))
+
+    def kept_input(self, layer: int) -> Tensor:
+        """Return a copy of the input (H, W, C) of a layer of the bottleneck, on the device."""
+        kept = self._kept().layer(layer)
+        values = torch.from_numpy(np.array(kept.memory)).view(kept.shape)
+        return self.plan.device.take(values)
+
+    _remembered: tuple[int, dict[int, SweepInput]] = (-1, {})
+
+    @cached_property
+    def sweeping(self) -> SweepWork:
+        layout = self.plan.staged
+        assert layout is not None
+        dtype = layout.residual_dtype
+        work = SweepWork(
+            self.model,
+            self.tiles,
+            self.grid,
+            dtype,
+            Rounding(dtype_of(dtype)),
+            self._tile,
+        )
+        return work
+
+    @cached_property
+    def _open_tokens(self) -> TokenStore | None:
+        """The tokens of all tiles. Opened once: their journal has a line for each."""
+        layout = self.plan.staged
+        assert layout is not None
+        return self._tokens(self.plan.store / STAGED, layout, self.model, self._opened)
+
+    def close(self) -> None:
+        """Close the files; rows open them again."""
+        self._opened.close()
+        self.__dict__.pop("_open_tokens", None)
+
+    @cached_property
+    def _opened(self) -> ExitStack:
+        return ExitStack()
+
+    def _kept(self) -> KeptLayers:
+        step, grid = self._whole, self.grid
+        side = grid.tile // step.reads.stride
+        shape = grid.rows * side, grid.columns * side, step.reads.channels
+        return KeptLayers(self.plan.store / STAGED, self.plan.key, shape, step.layers)
+
+    def _cell(self, pixel: tuple[int, int], site: AttentionSite) -> tuple[int, int]:
+        box = self.grid.box
+        return (pixel[0] - box.y0) // site.stride, (pixel[1] - box.x0) // site.stride
+
+    @property
+    def model(self) -> SweptModel:
+        model = self.plan.model
+        assert isinstance(model, SweptModel)
+        return model
+
+    @cached_property
+    def _whole(self) -> WholeStep:
+        return next(step for step in self.model.steps() if isinstance(step, WholeStep))
+
+    @cached_property
+    def grid(self) -> Grid:
+        assert self.plan.staged is not None
+        return Grid(self.plan.staged.box, self.plan.layout.tile, self.model.padded_to)

@@ -1,0 +1,218 @@
+"""Rows of models that depend on a halo around a pixel, with sweeps or without."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from napari_restore.engine._region import Region
+from napari_restore.engine.machine._failures import FAILURES, as_failure
+from napari_restore.engine.planning._tiles import box_with_halo, cut_into_tiles
+from napari_restore.engine.rows._ablation import Report
+from napari_restore.engine.rows._core_cells import Outputs, at_core
+from napari_restore.engine.rows._placed import PlacedRow, placed
+from napari_restore.engine.running._events import Note
+from napari_restore.engine.running._local_run import LocalRun
+from napari_restore.engine.running._tile import TileWork
+from napari_restore.errors import BadModel, Cancelled
+from napari_restore.models import (
+    RESTORED,
+    AttentionRow,
+    AttentionSite,
+    HeadOutputs,
+    Sweep,
+    SweepInput,
+    SweptModel,
+    pad_to_multiple,
+    run_steps,
+)
+
+
+class LocalRows(LocalRun):
+    """Runs the sweeps on the pixel's surroundings, as one tile, and takes the rows on the way."""
+
+    def prepare(self) -> TileWork:
+        """Read what all tiles share; return it."""
+        self.tiles = self.open()
+        return self.tiles
+
+    def rows(
+        self,
+        pixel: tuple[int, int],
+        sites: Mapping[str, AttentionSite],
+        tile_of: tuple[int, int],
+    ) -> list[PlacedRow]:
+        """Return the rows of a level-0 pixel (y, x) in these sites, in the tile of a pixel."""
+        model = self._model
+        core = Region(*tile_of, tile_of[0] + 1, tile_of[1] + 1).align(model.multiple)
+        core = core.intersect(Region(0, 0, *self._size))
+        box = self._around(core)
+        within = pixel[0] - box.y0, pixel[1] - box.x0
+        found: dict[str, AttentionRow] = {}
+
+        def visit(step: Sweep, given: SweepInput) -> None:
+            named = frozenset(name for name, site in sites.items() if site.step == step.name)
+            if named:
+                found.update(model.attention_rows(step.name, given, within, named))
+
+        height, width = self._run_on(core, box, visit).shape[2:]
+        rows = []
+        for name, row in found.items():
+            stride = sites[name].stride
+            shape = -(-height // stride), -(-width // stride)
+            rows.append(placed(sites[name], row, (box.y0, box.x0), shape))
+        return rows
+
+    def outputs(
+        self, pixels: Sequence[tuple[int, int]], sites: Mapping[str, AttentionSite]
+    ) -> Iterator[list[Outputs]]:
+        """Yield what the heads of these sites put out in the tiles of level-0 pixels (y, x)."""
+        model, side = self._model, self.plan.layout.tile
+        whole = Region(0, 0, *self._size)
+        for top, left in sorted({(y // side * side, x // side * side) for y, x in pixels}):
+            core = Region(top, left, top + side, left + side).intersect(whole)
+            box = self._around(core)
+            found: dict[str, HeadOutputs] = {}
+
+            def visit(
+                step: Sweep, given: SweepInput, found: dict[str, HeadOutputs] = found
+            ) -> None:
+                named = frozenset(name for name, site in sites.items() if site.step == step.name)
+                if named:
+                    found.update(model.attention_outputs(step.name, given, named))
+
+            self._run_on(core, box, visit)
+            yield at_core(found, sites, core, box, self.reader.valid(core))
+
+    def restored(self, region: Region, report: Report) -> Tensor:
+        """Return a region as the network restores it, (C, h, w) float32 in model range."""
+        plan = self.plan
+        cores = cut_into_tiles([region], self._size, plan.layout.tile, step=plan.step)
+        out: Tensor | None = None
+        for done, core in enumerate(cores):
+            if self.stop.is_set():
+                raise Cancelled("Cancelled; nothing was written.", "Run it again.")
+            report(done, len(cores))
+            box, part = self._around(core), core.intersect(region)
+            made = self._run_on(core, box)[0].float().cpu()
+            if out is None:
+                out = torch.zeros(len(made), *region.shape)
+            out[(slice(None), *part.within(region))] = made[(slice(None), *part.within(box))]
+        assert out is not None
+        return out
+
+    def _run_on(
+        self,
+        core: Region,
+        box: Region,
+        visit: Callable[[Sweep, SweepInput], None] | None = None,
+    ) -> Tensor:
+        """Run the sweeps on `box`; return its pixels (1, C, h, w), with padding."""
+        model, work = self._model, self.tiles
+        tile = self.reader.read(core, box)
+        try:
+            with work.computing():
+                x = work.device.take(work.stacked([tile]))
+                statistics = work.statistics_at([box], x)
+                whole = pad_to_multiple(x, model.padded_to)
+                view = model.view(whole, statistics)
+                valid = self._valid(work.known([tile]), whole, model)
+                maps, _ = run_steps(model.steps(), view, statistics, valid, visit)
+        except FAILURES as error:
+            raise as_failure(model, error) from error
+        return maps[RESTORED]
+
+    def _around(self, core: Region) -> Region:
+        return box_with_halo(core, self.plan.layout.halo, self._size, self.plan.step)
+
+    @property
+    def _model(self) -> SweptModel:
+        model = self.plan.model
+        assert isinstance(model, SweptModel)
+        return model
+
+    @property
+    def _size(self) -> tuple[int, int]:
+        return self.plan.image.height, self.plan.image.width
+
+    def _valid(self, valid: Tensor | None, whole: Tensor, model: SweptModel) -> Tensor | None:
+        """Return the pixels that count, grown like the view."""
+        if valid is None:
+            return None
+        valid = self.plan.device.take(valid)
+        same = valid.shape[2:] == whole.shape[2:]
+        return valid if same else pad_to_multiple(valid, model.padded_to)
+
+
+class TileRows(LocalRun):
+    """Runs a model without sweeps on the tile of the pixel, the same as in a run of the plan.
+
+    Grids of windows begin at the corner of a tile with its halo, at which one of the image begins too.
+    """
+
+    def prepare(self) -> TileWork:
+        """Read what all tiles share; return it. Raises `BadModel` where cells do not join."""
+        for site in self.plan.model.attention_sites():
+            self._check_grid(site)
+        for note in self.plan.model.attention_notes:
+            self.emit(Note(note))
+        self.tiles = self.open()
+        return self.tiles
+
+    def rows(
+        self,
+        pixel: tuple[int, int],
+        sites: Mapping[str, AttentionSite],
+        tile_of: tuple[int, int],
+    ) -> list[PlacedRow]:
+        """Return the rows of a level-0 pixel (y, x) in these sites, in the tile of a pixel."""
+        return self.rows_of([pixel], sites, tile_of)[0]
+
+    def rows_of(
+        self,
+        pixels: Sequence[tuple[int, int]],
+        sites: Mapping[str, AttentionSite],
+        tile_of: tuple[int, int],
+    ) -> list[list[PlacedRow]]:
+        """Return `rows` of each of several pixels, for which the model runs once."""
+        plan, work = self.plan, self.tiles
+        size, side = (plan.image.height, plan.image.width), plan.layout.tile
+        top, left = (at // side * side for at in tile_of)
+        core = Region(top, left, top + side, left + side).intersect(Region(0, 0, *size))
+        box = box_with_halo(core, plan.layout.halo, size, plan.step, plan.model.least_box)
+        tile = self.reader.read(core, box)
+        try:
+            with work.computing():
+                planes = work.device.take(work.stacked([tile]))
+                statistics = work.statistics_at([box], planes)
+                within = [(y - box.y0, x - box.x0) for y, x in pixels]
+                several = plan.model.tile_attention_rows(
+                    planes, statistics, within, frozenset(sites)
+                )
+        except FAILURES as error:
+            raise as_failure(plan.model, error) from error
+        return [self._placed(found, sites, box) for found in several]
+
+    def _placed(
+        self, found: Mapping[str, AttentionRow], sites: Mapping[str, AttentionSite], box: Region
+    ) -> list[PlacedRow]:
+        rows = []
+        for name, row in found.items():
+            stride = sites[name].stride
+            shape = -(-box.height // stride), -(-box.width // stride)
+            rows.append(placed(sites[name], row, (box.y0, box.x0), shape))
+        return rows
+
+    def _check_grid(self, site: AttentionSite) -> None:
+        """Raise `BadModel` where tiles may begin within a cell or a window: it would be another there."""
+        plan = self.plan
+        is_single = max(plan.image.height, plan.image.width) <= plan.layout.tile
+        side, what = site.stride * (site.window or 1), "window" if site.window else "cell"
+        if not is_single and (plan.layout.tile % side or plan.layout.halo % side):
+            raise BadModel(
+                f"Tiles of {plan.model.card.id} may begin within a {what} of {site.name}, "
+                f"which has {side} pixels along a side.",
+                f"Give it a card with multiple_of {side}.",
+            )

@@ -1,0 +1,145 @@
+"""Statistics that a model prepares from the whole image, cached from one run to the next."""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from napari_restore.engine.machine._device import cores
+from napari_restore.engine.machine._failures import is_out_of_memory
+from napari_restore.engine.machine._new_thread import on_new_thread
+from napari_restore.engine.masks._mask_strength import MaskStrength
+from napari_restore.engine.planning._plan import Plan
+from napari_restore.engine.planning._probe import weights_state
+from napari_restore.engine.statistics._context import context_key
+from napari_restore.errors import OutOfMemory, option
+from napari_restore.images import Radiometry
+from napari_restore.models import Context, RestorationModel, Statistics
+
+KEPT = 4
+"""Images per model whose prepared statistics are cached: they are small, contexts are not …"""
+KEPT_BYTES = 64 << 20
+"""… but for maps: those of all models together may take this much, and the latest always stays."""
+Around = Callable[[], AbstractContextManager[object]]
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """The part of the context that a run needs."""
+
+    statistics: Statistics
+    """On the processor, whatever device the model runs on."""
+    fill: npt.NDArray[np.float32]
+    """(C,) values in model range for pixels that do not count."""
+    radiometry: Radiometry
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the statistics."""
+        return sum(value.numel() * value.element_size() for value in self.statistics.values())
+
+
+_KNOWN: WeakKeyDictionary[RestorationModel, OrderedDict[str, Prepared]] = WeakKeyDictionary()
+
+
+def prepare(
+    plan: Plan,
+    exclude: MaskStrength | None,
+    context: Callable[[], Context],
+    keep: bool = False,
+    around: Around = nullcontext,
+) -> Prepared:
+    """Return what `plan` needs of its image's `context`; its model moves to the plan's device.
+
+    With `keep` it is cached, and `context` is not called if an earlier run of the same model on the
+    same image has cached it. The model prepares inside `around`, which may raise before it begins.
+    """
+    # Before the weights identify the model: moving it makes new ones.
+    plan.model.to(plan.device.torch)
+    keep = keep and plan.reading.context is None
+    known = _KNOWN.setdefault(plan.model, OrderedDict()) if keep else OrderedDict()
+    key = _key(plan, exclude) if keep else ""
+    if key in known:
+        known.move_to_end(key)
+        return known[key]
+    computed = context() if plan.needs_context else None
+    bands = plan.bands
+    radiometry = plan.radiometry(computed)
+    statistics: Statistics = {}
+    fill = np.full(len(bands), 0.5, np.float32)
+    if computed is not None:
+        medians = np.array([computed.percentile(50, (b,)) for b in range(computed.bands)])
+        fill = radiometry.to_model(medians)[list(bands)].astype(np.float32)
+        made = _statistics(plan, computed, radiometry, around)
+        # Its overview need not be in memory beside two copies of each map.
+        computed = None
+        statistics = {name: value.to("cpu", copy=True) for name, value in made.items()}
+    elif plan.model.card.needs_context:
+        raise AssertionError("the plan forgot the context")
+    prepared = Prepared(statistics, fill, radiometry)
+    known[key] = prepared
+    while len(known) > KEPT:
+        known.popitem(last=False)
+    if keep:
+        _shrink(prepared)
+    return prepared
+
+
+def _statistics(
+    plan: Plan, computed: Context, radiometry: Radiometry, around: Around
+) -> Statistics:
+    """Return the statistics of the whole image from the model: tensors may be its own."""
+
+    def body() -> Statistics:
+        torch.set_num_threads(cores())
+        with around(), torch.no_grad():
+            return plan.model.eval().prepare(computed, radiometry.to_model, plan.bands)
+
+    try:
+        return on_new_thread(body, "prepare")
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise OutOfMemory(
+            f"Out of memory on {plan.device.name} while the model processed the whole image.",
+            f"Close other programs that use it, or use {option('device', 'cpu')}.",
+        ) from error
+
+
+def _shrink(newest: Prepared) -> None:
+    """Drop maps until the cache fits: those of other models first, then older ones."""
+    total = sum(each.bytes for known in _KNOWN.values() for each in known.values())
+    for known in sorted(_KNOWN.values(), key=lambda known: newest in known.values()):
+        for key, each in list(known.items()):
+            if total <= KEPT_BYTES:
+                return
+            if each is not newest:
+                del known[key]
+                total -= each.bytes
+
+
+def _key(plan: Plan, exclude: MaskStrength | None) -> str:
+    image = plan.image
+    return json.dumps(
+        [
+            context_key(image, exclude, plan.described, extent=plan.reading.extent),
+            # The same pixels may be read with other black and white values.
+            [
+                image.sensor,
+                image.zero_of_names,
+                image.roles,
+                plan.bands,
+                plan.reading.black,
+                plan.reading.white,
+            ],
+            [dict(plan.model.card.values), *weights_state(plan.model)],
+        ]
+    )

@@ -1,0 +1,317 @@
+"""One sweep of a model on batches of tiles: maps in, maps, counts or pixels out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from napari_restore.engine._region import Region
+from napari_restore.engine.machine._failures import FAILURES, as_failure
+from napari_restore.engine.machine._precision import dtype_of
+from napari_restore.engine.planning._grid import Grid
+from napari_restore.engine.planning._groups import is_shallow
+from napari_restore.engine.running._map_store import MapStore
+from napari_restore.engine.running._rounding import Rounding
+from napari_restore.engine.running._tile import TileOutput, TileWork, as_pixels
+from napari_restore.engine.running._tile_reader import Mask, TileInput
+from napari_restore.models import (
+    RESTORED,
+    Map,
+    Sweep,
+    SweepInput,
+    SweptModel,
+    WholeStep,
+    reflected,
+)
+
+
+@dataclass(frozen=True)
+class SweptInput(TileInput):
+    """A tile with the maps (C, h, w) of its input box that were kept; others are made again."""
+
+    number: int = -1
+    maps: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Swept:
+    """What a sweep left of a tile's core, on the device."""
+
+    core: Region
+    number: int
+    maps: Mapping[str, Tensor]
+    """(C, h, w) by name."""
+    counts: Mapping[str, Tensor] | None
+    """(1, …) by name."""
+
+
+@dataclass(frozen=True)
+class SweepWork:
+    """Everything that the tiles of one run share. `tile` converts pixels to model input and back."""
+
+    model: SweptModel
+    tile: TileWork
+    grid: Grid
+    kept_dtype: str
+    """Floats of maps that name none."""
+    rounding: Rounding
+    """Rounding of the maps to `kept_dtype`."""
+    read: Callable[[Region, Region], TileInput]
+    """Reads the tile of a core with its input box, reflected in the padding."""
+    stores: dict[str, MapStore] = field(default_factory=dict)
+    """By map."""
+
+    @cached_property
+    def steps(self) -> tuple[Sweep | WholeStep, ...]:
+        return self.model.steps()
+
+    @cached_property
+    def declared(self) -> dict[str, Map]:
+        """All maps of the model by name."""
+        whole = {s.writes.name: s.writes for s in self.steps if isinstance(s, WholeStep)}
+        sweeps = (step for step in self.steps if isinstance(step, Sweep))
+        return whole | {each.name: each for step in sweeps for each in step.writes}
+
+    def sweep(self, number: int, batch: list[SweptInput], *, counting: bool) -> list[Swept]:
+        """Return what sweep `number` leaves of each tile; its counts only if `counting`."""
+        step = self.steps[number]
+        assert isinstance(step, Sweep)
+        counts = step.counts if counting else None
+        try:
+            with self.tile.computing():
+                features = [] if counts is None else list(counts.features)
+                wanted = frozenset(each.name for each in (*step.writes, *features))
+                _, outputs = self._outputs(step, batch, wanted)
+                left = [self._cores(step.writes, outputs, tile, i) for i, tile in enumerate(batch)]
+                counted: list[Mapping[str, Tensor] | None] = [None] * len(batch)
+                if counts is not None:
+                    for i, tile in enumerate(batch):
+                        # Each by itself: cores at the edge are smaller.
+                        cores = self._cores(features, outputs, tile, i)
+                        ones = {name: core[None] for name, core in cores.items()}
+                        counted[i] = counts.count(ones, self._valid(tile))
+        except FAILURES as error:
+            raise as_failure(self.model, error) from error
+        return [
+            Swept(tile.core, tile.number, maps, count)
+            for tile, maps, count in zip(batch, left, counted, strict=True)
+        ]
+
+    def restore(self, batch: list[SweptInput]) -> list[TileOutput]:
+        """Return the restored cores, from the last sweep."""
+        step = self.steps[-1]
+        assert isinstance(step, Sweep)
+        names = []
+        if self.tile.maps or self.tile.others:
+            names = [each.name for each in step.writes if each.name != RESTORED]
+        try:
+            with self.tile.computing():
+                x, outputs = self._outputs(step, batch, frozenset([RESTORED, *names]))
+                change = outputs[RESTORED].float() - self.tile.own(x)
+                maps = {name: outputs[name].float() for name in names}
+        except FAILURES as error:
+            raise as_failure(self.model, error) from error
+        restored = []
+        for i, tile in enumerate(batch):
+            rows, columns = tile.inner
+            own = {name: as_pixels(planes[i], rows, columns) for name, planes in maps.items()}
+            restored.append(self.tile.to_source(tile, as_pixels(change[i], rows, columns), own))
+        return restored
+
+    def kept(self, maps: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Return those of a tile's maps that a store takes; notes their rounding."""
+        kept = {name: each for name, each in maps.items() if name in self.stores}
+        self._note(kept)
+        return kept
+
+    def _note(self, maps: Mapping[str, Tensor]) -> None:
+        """Measure the rounding of maps that are about to be kept, or were made again."""
+        self.rounding.note(each for name, each in maps.items() if self.declared[name].dtype is None)
+
+    # -- one call --------------------------------------------------------------------
+
+    def _outputs(
+        self, step: Sweep, batch: Sequence[SweptInput], wanted: frozenset[str]
+    ) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Return the pixels (N, C, h, w) of a batch, empty if unseen, and the sweep's outputs."""
+        device = self.tile.device
+        if step.sees_image:
+            x = device.take(self.tile.stacked(batch))
+        else:
+            x = torch.empty(0, device=device.torch)
+        return x, step.run(self._given(step, batch, x, wanted))
+
+    def run_on(self, number: int, tile: SweptInput) -> Mapping[str, Tensor]:
+        """Return the outputs of sweep `number` for the input box of one tile."""
+        step = self.steps[number]
+        assert isinstance(step, Sweep)
+        return self._outputs(step, [tile], frozenset(each.name for each in step.writes))[1]
+
+    def given(self, number: int, tile: SweptInput) -> SweepInput:
+        """Return what sweep `number` sees of one tile; within `tile.computing`."""
+        step = self.steps[number]
+        assert isinstance(step, Sweep)
+        x = self.tile.device.take(self.tile.stacked([tile]))
+        return self._given(step, [tile], x, None)
+
+    def _given(
+        self,
+        step: Sweep,
+        batch: Sequence[SweptInput],
+        x: Tensor,
+        wanted: frozenset[str] | None,
+    ) -> SweepInput:
+        """Return what a sweep sees of a batch of tiles with the pixels `x`."""
+        statistics = self.tile.statistics_at([tile.input_box for tile in batch], x)
+        view = self.model.view(x, statistics) if step.sees_image else None
+        maps = self._maps(step, batch, view)
+        valid = self._known(batch) if step.sees_image else None
+        return SweepInput(view, maps, statistics, wanted, valid)
+
+    def _known(self, batch: Sequence[SweptInput]) -> Tensor | None:
+        """Return the pixels of a batch (N, 1, h, w) that count, for a model that asks for them."""
+        valid = self.tile.known(batch)
+        return None if valid is None else self.tile.device.take(valid)
+
+    def _cores(
+        self, maps: Sequence[Map], outputs: Mapping[str, Tensor], tile: SweptInput, item: int
+    ) -> dict[str, Tensor]:
+        """Return (C, h, w) of the tile's own cells."""
+        inside = self.grid.cells(tile.number).within(tile.input_box)
+        return {
+            each.name: outputs[each.name][item][(slice(None), *cell_slices(inside, each))]
+            for each in maps
+        }
+
+    def _valid(self, tile: SweptInput) -> Tensor | None:
+        """Return the valid pixels (1, 1, h, w) of the tile's own cells; None where all are."""
+        mask = tile.valid if tile.representative is None else tile.representative
+        if mask is None:
+            return None
+        rows, columns = self.grid.cells(tile.number).within(tile.input_box)
+        own = np.ascontiguousarray(mask[rows, columns])
+        return self.tile.device.take(torch.from_numpy(own)[None, None])
+
+    # -- maps ------------------------------------------------------------------------
+
+    def _maps(
+        self, step: Sweep, batch: Sequence[SweptInput], view: Tensor | None
+    ) -> dict[str, Tensor]:
+        """Return the maps (N, C, h, w) that `step` reads, as they were kept, or made again."""
+        found = [dict(tile.maps) for tile in batch]
+        for number, writer in enumerate(self.steps):
+            if not isinstance(writer, Sweep):
+                continue
+            names = [each.name for each in writer.writes if each.name in step.reads]
+            lacking: dict[tuple[str, ...], list[int]] = {}
+            for i, maps in enumerate(found):
+                missing = tuple(name for name in names if name not in maps)
+                if missing:
+                    lacking.setdefault(missing, []).append(i)
+            for missing, items in lacking.items():
+                for i, made in zip(
+                    items, self._again(number, missing, batch, items, view), strict=True
+                ):
+                    found[i] |= made
+        stacked = {}
+        for name in step.reads:
+            each = [maps[name] for maps in found]
+            stacked[name] = self._as_computed(self.declared[name], each)
+        return stacked
+
+    def _again(
+        self,
+        number: int,
+        names: tuple[str, ...],
+        batch: Sequence[SweptInput],
+        items: list[int],
+        view: Tensor | None,
+    ) -> list[dict[str, Tensor]]:
+        """Return maps (C, h, w) of some tiles of a batch, from the sweep that writes them."""
+        writer = self.steps[number]
+        assert isinstance(writer, Sweep)
+        if view is None or not is_shallow(writer):
+            return [self._made(number, names, batch[i].input_box) for i in items]
+        boxes = [batch[i].input_box for i in items]
+        statistics = self.tile.statistics_at(boxes, view)
+        valid = self._known([batch[i] for i in items])
+        made = writer.run(SweepInput(view[items], {}, statistics, frozenset(names), valid))
+        self._note({name: made[name] for name in names})
+        return [{name: made[name][n] for name in names} for n in range(len(items))]
+
+    def _made(self, number: int, names: Sequence[str], box: Region) -> dict[str, Tensor]:
+        """Return maps (C, h, w) in `box`, computed from maps that are kept, or again from theirs."""
+        step = self.steps[number]
+        assert isinstance(step, Sweep)
+        grown = self.grid.around(self.grid.blocks(box, step.block), step.halo)
+        maps: dict[str, Tensor] = {}
+        for before, writer in enumerate(self.steps[:number]):
+            if not isinstance(writer, Sweep):
+                continue
+            read = [each.name for each in writer.writes if each.name in step.reads]
+            maps |= self.stored(read, grown)
+            missing = [name for name in read if name not in maps]
+            if missing:
+                maps |= self._made(before, missing, grown)
+        pixels = self.read(grown, grown) if step.sees_image else empty_tile(grown, grown)
+        tile = SweptInput(**vars(pixels), maps=maps)
+        _, outputs = self._outputs(step, [tile], frozenset(names))
+        inside = box.within(grown)
+        made = {
+            name: outputs[name][0][(slice(None), *cell_slices(inside, self.declared[name]))]
+            for name in names
+        }
+        self._note(made)
+        return made
+
+    def stored(self, names: Sequence[str], box: Region) -> dict[str, Tensor]:
+        """Return those of the maps (C, h, w) in `box` that are kept there."""
+        found: dict[str, Tensor] = {}
+        for store in dict.fromkeys(self.stores[name] for name in names if name in self.stores):
+            found |= store.get([name for name in names if name in store.names], box) or {}
+        return found
+
+    def _as_computed(self, one: Map, tiles: Sequence[Tensor]) -> Tensor:
+        """Return tiles of a map (N, C, h, w) on the device, in the floats that are computed in.
+
+        Rounded alike whether they were kept or not: the result must not depend on the tier.
+        """
+        device = self.tile.device.torch
+        if one.dtype is not None:
+            return torch.stack([tile.to(device, dtype_of(one.dtype)) for tile in tiles])
+        stored = dtype_of(self.kept_dtype)
+        return torch.stack([tile.to(device).to(stored) for tile in tiles]).to(
+            dtype_of(self.tile.precision)
+        )
+
+
+def empty_tile(core: Region, box: Region, valid: Mask | None = None) -> TileInput:
+    """Return a tile whose pixels are not needed."""
+    return TileInput(core, box, np.empty((0, 0, 0)), valid)
+
+
+def cell_slices(inside: tuple[slice, slice], one: Map) -> tuple[slice, ...]:
+    """Return pixels as cells of a map; at the edges of an unpadded image a cell may be cut."""
+    return tuple(slice(each.start // one.stride, -(-each.stop // one.stride)) for each in inside)
+
+
+def reflection(
+    box: Region, size: tuple[int, int]
+) -> tuple[Region, tuple[npt.NDArray[np.intp], ...]]:
+    """Return the box of an image of `size` to read for `box`, and its rows and columns to take.
+
+    Beyond bottom and right the image is reflected, as `pad_to_multiple` does it to the whole, so
+    that a tile at the edge is padded from its neighbours where it is thin.
+    """
+    rows, columns = (
+        reflected(limit, high, torch.device("cpu"))[low:high].numpy()
+        for low, high, limit in ((box.y0, box.y1, size[0]), (box.x0, box.x1, size[1]))
+    )
+    read = Region(int(rows.min()), int(columns.min()), int(rows.max()) + 1, int(columns.max()) + 1)
+    return read, (rows - read.y0, columns - read.x0)

@@ -1,1 +1,0 @@
-"""Models that relate all tiles: their plans, tiers and runs."""
