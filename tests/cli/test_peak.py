@@ -7,7 +7,7 @@ import pytest
 
 from napari_restore import explain
 from napari_restore.engine.results import _result
-from napari_restore.explain import _attribution
+from napari_restore.explain.attribution import _attribution
 
 TAKEN = 300 << 20
 

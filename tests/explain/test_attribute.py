@@ -14,7 +14,7 @@ from torch import nn
 import napari_restore as nr
 from napari_restore import Region
 from napari_restore.errors import BadParameter, BadRegion, Cancelled
-from napari_restore.explain._attribute import attribute
+from napari_restore.explain.attribution._attribute import attribute
 
 BOX = Region(40, 60, 56, 84)
 OPTIONS: dict[str, Any] = {"device": "cpu", "method": "ig"}
@@ -39,7 +39,7 @@ def test_it_equals_captum_at_the_same_nodes(objective: str) -> None:
     network, pixels = Small().eval(), scene()
     found = ask(network, objective=objective, baseline="zero", steps=12)
     x = torch.from_numpy(pixels).permute(2, 0, 1)[None]
-    from napari_restore.explain._objectives import objective_of
+    from napari_restore.explain.attribution._objectives import objective_of
 
     wanted = objective_of(objective, 3)
     seen = Region(BOX.y0, BOX.x0, BOX.y1 + wanted.beyond, BOX.x1 + wanted.beyond)
@@ -155,7 +155,7 @@ def test_presets_take_the_steps_of_their_sources(tmp_path: Path) -> None:
 
 
 def test_a_path_that_lies_about_its_speed_is_flagged(monkeypatch: pytest.MonkeyPatch) -> None:
-    from napari_restore.explain._paths import Straight
+    from napari_restore.explain.attribution._paths import Straight
 
     true = Straight.at
 

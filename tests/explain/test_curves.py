@@ -14,7 +14,7 @@ import napari_restore as nr
 from napari_restore import Region
 from napari_restore.errors import BadParameter, BudgetTooSmall
 from napari_restore.explain import attribute
-from napari_restore.explain._curves import AT, CHECK
+from napari_restore.explain.attribution._curves import AT, CHECK
 
 BOX = Region(40, 60, 56, 84)
 

@@ -21,7 +21,7 @@ from napari_restore.engine import Progress
 from napari_restore.engine.planning._settled import all_settled
 from napari_restore.errors import BadParameter, BudgetTooSmall, Cancelled
 from napari_restore.explain import Explainer, Problem, attribute
-from napari_restore.explain.explainers import _explainers
+from napari_restore.explain.attribution import _explainers
 
 BOX = Region(40, 60, 56, 84)
 VALUES = BOX.pixels * 3
@@ -236,7 +236,7 @@ def test_a_record_asks_again(sample: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_figure_tells_the_arguments(tmp_path: Path) -> None:
-    from napari_restore.explain._figure import caption
+    from napari_restore.explain.attribution._figure import caption
 
     found = ask(Small(), method="occlusion", arguments={"side": 8})
     said = caption(found.record)

@@ -15,8 +15,8 @@ from tests.explain._models import Small, scene, wrapped
 import napari_restore as nr
 from napari_restore.errors import BadOutput, BadParameter
 from napari_restore.explain import Attribution, draw
-from napari_restore.explain._curves import CHECK
-from napari_restore.explain._figure import caption
+from napari_restore.explain.attribution._curves import CHECK
+from napari_restore.explain.attribution._figure import caption
 
 pytest.importorskip("matplotlib")
 
@@ -133,7 +133,7 @@ def test_what_cannot_be_drawn(found: Attribution, tmp_path: Path) -> None:
 def test_panels_show_the_window_and_no_more(corner: tuple[int, int]) -> None:
     from matplotlib.figure import Figure
 
-    from napari_restore.explain._figure import _panels
+    from napari_restore.explain.attribution._figure import _panels
 
     y, x = corner
     box = (y, x, y + 16, x + 24)

@@ -12,8 +12,8 @@ from tests.engine._staged_model import ToyStaged
 from tests.explain._models import scene
 
 from napari_restore import Region, open_image
-from napari_restore.explain import _attribution, _attribution_run, attribute
-from napari_restore.explain.sums import _sums
+from napari_restore.explain import attribute
+from napari_restore.explain.attribution import _attribution, _attribution_run, _sums
 
 BOX = Region(120, 100, 150, 140)
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from napari_restore import Region
-from napari_restore.explain._baselines import InMemory
-from napari_restore.explain._paths import (
+from napari_restore.explain.attribution._baselines import InMemory
+from napari_restore.explain.attribution._paths import (
     Blur,
     Haze,
     Path,

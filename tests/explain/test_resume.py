@@ -23,9 +23,9 @@ from napari_restore import Region, open_image
 from napari_restore.engine import Note
 from napari_restore.engine.ledger._store_lock import StoreBusy
 from napari_restore.errors import BadOutput, Cancelled, DiskFull
-from napari_restore.explain import _attribute, _attribution_run, attribute
-from napari_restore.explain.sums import _stored_sums
-from napari_restore.explain.sums._stored_accumulator import StoredAccumulator
+from napari_restore.explain import attribute
+from napari_restore.explain.attribution import _attribute, _attribution_run, _stored_sums
+from napari_restore.explain.attribution._stored_accumulator import StoredAccumulator
 from napari_restore.images.cache._folder import cache_entries, clear_cache
 
 BOX = Region(120, 100, 150, 140)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from napari_restore.explain import summary_of
-from napari_restore.explain._figure import _completeness_text
+from napari_restore.explain.attribution._figure import _completeness_text
 
 
 def attribution(**completeness: Any) -> dict[str, Any]:

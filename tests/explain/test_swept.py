@@ -30,7 +30,7 @@ from napari_restore.engine.gradients import (
 from napari_restore.engine.gradients._kept import Shelf, check_disk
 from napari_restore.engine.ledger._map_records import Slots
 from napari_restore.errors import BudgetTooSmall, DiskFull
-from napari_restore.explain._context_gradient import ContextGradient
+from napari_restore.explain.attribution._context_gradient import ContextGradient
 from napari_restore.images import is_locked, lock_file
 from napari_restore.models import RestorationModel, SweptModel, placed_at
 

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from napari_restore.explain._attribute import attribute
-from napari_restore.explain._attribution import Attribution, Overview, overview_path
-from napari_restore.explain._attribution_run import PartialAttribution
-from napari_restore.explain._baselines import NAMES
-from napari_restore.explain._figure import FigureOptions, draw
-from napari_restore.explain._figure_file import check_figure
-from napari_restore.explain._methods import METHODS
-from napari_restore.explain._summary import AttributionSummary, summary_of
-from napari_restore.explain.explainers._method_list import (
+from napari_restore.explain.attribution._attribute import attribute
+from napari_restore.explain.attribution._attribution import Attribution, Overview, overview_path
+from napari_restore.explain.attribution._attribution_run import PartialAttribution
+from napari_restore.explain.attribution._baselines import NAMES
+from napari_restore.explain.attribution._figure import FigureOptions, draw
+from napari_restore.explain.attribution._figure_file import check_figure
+from napari_restore.explain.attribution._method_list import (
     MethodInfo,
     arguments_in,
     method_list,
     value_of_text,
 )
-from napari_restore.explain.explainers._problem import Explainer, Problem
+from napari_restore.explain.attribution._methods import METHODS
+from napari_restore.explain.attribution._problem import Explainer, Problem
+from napari_restore.explain.attribution._summary import AttributionSummary, summary_of
 from napari_restore.explain.tables._places import Place, places_of
 from napari_restore.explain.tables._rerun import compare_rows, groups_from_task, table_task_of
 from napari_restore.explain.tables._row_journal import RowJournal

@@ -11,7 +11,7 @@ import pytest
 from qtpy.QtWidgets import QScrollArea
 
 from napari_restore import Region
-from napari_restore.explain._attribution import Overview
+from napari_restore.explain.attribution._attribution import Overview
 from napari_restore.plugin.attribution import _results_section
 from napari_restore.plugin.attribution._attribution_form import (
     BASELINES,
@@ -414,8 +414,8 @@ def test_removing_the_map_removes_the_attribution(tab: Any, finished_attribution
 
 def test_what_the_form_offers_there_is() -> None:
     from napari_restore import explain
-    from napari_restore.explain._methods import method_of
-    from napari_restore.explain._objectives import objective_of
+    from napari_restore.explain.attribution._methods import method_of
+    from napari_restore.explain.attribution._objectives import objective_of
     from napari_restore.models import load
 
     for method in set(METHODS) - {""}:

@@ -9,7 +9,11 @@ from typing import Any
 import numpy as np
 
 from napari_restore.engine import Region
-from napari_restore.explain._figure_file import (
+from napari_restore.explain.attention._attention import Attention
+from napari_restore.explain.attention._figure_redundancy import draw_matrices, lines_of
+from napari_restore.explain.attention._head_maps import HeadMap, HeadMaps
+from napari_restore.explain.attention._measures import ONE_CELL
+from napari_restore.explain.attribution._figure_file import (
     WIDTH_MM,
     check_figure,
     figure_file,
@@ -17,10 +21,6 @@ from napari_restore.explain._figure_file import (
     wrapped_caption,
     write_caption,
 )
-from napari_restore.explain.attention._attention import Attention
-from napari_restore.explain.attention._figure_redundancy import draw_matrices, lines_of
-from napari_restore.explain.attention._head_maps import HeadMap, HeadMaps
-from napari_restore.explain.attention._measures import ONE_CELL
 
 COLUMNS = 5
 """Panels side by side: the picture, then the heads."""

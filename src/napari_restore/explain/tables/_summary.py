@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from napari_restore.explain._summary import FAR
+from napari_restore.explain.attribution._summary import FAR
 from napari_restore.explain.tables._bootstrap import LEVEL, RESAMPLES, SEED, mean_of
 from napari_restore.explain.tables._rows import Row
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from napari_restore.engine import Note
 from napari_restore.errors import BadOutput, Cancelled, RestoreError, option
-from napari_restore.explain._attribution_run import Emit
+from napari_restore.explain.attribution._attribution_run import Emit
 from napari_restore.explain.tables._row_journal import RowJournal
 from napari_restore.explain.tables._rows import (
     Compute,

@@ -18,8 +18,8 @@ from torch.autograd.function import once_differentiable
 
 from napari_restore.engine import Progress, Region
 from napari_restore.errors import BadParameter, did_you_mean, option
-from napari_restore.explain._attribution_run import AttributionRun, Emit
-from napari_restore.explain._baselines import InMemory
+from napari_restore.explain.attribution._attribution_run import AttributionRun, Emit
+from napari_restore.explain.attribution._baselines import InMemory
 
 
 class Problem:

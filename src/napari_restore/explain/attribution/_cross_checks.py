@@ -9,7 +9,7 @@ from torch import Tensor
 
 from napari_restore.engine import Region
 from napari_restore.errors import BadParameter, option
-from napari_restore.explain.explainers._problem import Explainer, Problem
+from napari_restore.explain.attribution._problem import Explainer, Problem
 
 
 def smoothgrad(problem: Problem, n: int = 25, sigma: float = 0.15, seed: int = 0) -> Tensor:

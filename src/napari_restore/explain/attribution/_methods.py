@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 from napari_restore._options import AUTO, FIXED, RECOMPUTED, THROUGH, MethodSettings, Routing
 from napari_restore.errors import BadParameter, did_you_mean, option
-from napari_restore.explain.explainers._explainers import explainer_ids, explainer_of
-from napari_restore.explain.explainers._problem import Explainer
+from napari_restore.explain.attribution._explainers import explainer_ids, explainer_of
+from napari_restore.explain.attribution._problem import Explainer
 from napari_restore.models import ModelCard
 
 

@@ -10,9 +10,9 @@ import numpy as np
 
 from napari_restore._options import CHECK, STOP, THROUGH
 from napari_restore.errors import BadParameter
-from napari_restore.explain._attribution import Attribution, Overview
-from napari_restore.explain._curve_panel import check_text, draw_curves, is_drawn
-from napari_restore.explain._figure_file import (
+from napari_restore.explain.attribution._attribution import Attribution, Overview
+from napari_restore.explain.attribution._curve_panel import check_text, draw_curves, is_drawn
+from napari_restore.explain.attribution._figure_file import (
     WIDTH_MM,
     check_figure,
     figure_file,
@@ -20,7 +20,7 @@ from napari_restore.explain._figure_file import (
     wrapped_caption,
     write_caption,
 )
-from napari_restore.explain._summary import summary_of
+from napari_restore.explain.attribution._summary import summary_of
 
 EXPONENT = 0.5
 """Exponent of the magnitude, which is hardly visible at 1 (the public code of DAM uses 1/8)."""

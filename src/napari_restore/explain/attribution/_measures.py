@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore.engine import Region
-from napari_restore.explain.sums._sums import Summed
+from napari_restore.explain.attribution._sums import Summed
 
 Floats = npt.NDArray[np.floating]
 RINGS = (0, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)

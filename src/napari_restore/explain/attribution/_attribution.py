@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore.engine import Region, digest, peak_in
-from napari_restore.explain import _measures
-from napari_restore.explain.sums._sums import Summed
+from napari_restore.explain.attribution import _measures
+from napari_restore.explain.attribution._sums import Summed
 from napari_restore.images import ExportOptions, Image, Pixels, SaveOptions, write_image
 
 LARGEST = 1 << 28

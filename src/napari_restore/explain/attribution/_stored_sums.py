@@ -13,7 +13,7 @@ from torch import Tensor
 
 from napari_restore.engine import DamagedChunk, Region, create_array, write_chunks
 from napari_restore.errors import disk_full_as
-from napari_restore.explain.sums._sums import FolderLease, Summed, Sums
+from napari_restore.explain.attribution._sums import FolderLease, Summed, Sums
 
 CHUNK = 512
 """Side in pixels of the chunks of a sum."""

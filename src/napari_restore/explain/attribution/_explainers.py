@@ -8,8 +8,8 @@ from importlib.metadata import EntryPoint
 
 from napari_restore._entry_points import offered
 from napari_restore.errors import BadParameter
-from napari_restore.explain.explainers import _captum, _cross_checks
-from napari_restore.explain.explainers._problem import Explainer
+from napari_restore.explain.attribution import _captum, _cross_checks
+from napari_restore.explain.attribution._problem import Explainer
 
 GROUP = "napari_restore.explainers"
 """Entry-point group in which other packages offer an `Explainer`, or a function

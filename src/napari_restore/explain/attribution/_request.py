@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from napari_restore._options import MethodSettings
-from napari_restore.explain import _curves
-from napari_restore.explain._methods import Method
-from napari_restore.explain._quadrature import Quadrature
-from napari_restore.explain._target import Target
+from napari_restore.explain.attribution import _curves
+from napari_restore.explain.attribution._methods import Method
+from napari_restore.explain.attribution._quadrature import Quadrature
+from napari_restore.explain.attribution._target import Target
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from napari_restore.errors import BadParameter, RestoreError, option
-from napari_restore.explain.explainers._problem import Explainer, Problem
-from napari_restore.explain.sums._accumulator import Node
-from napari_restore.explain.sums._sums import Summed, Sums
+from napari_restore.explain.attribution._accumulator import Node
+from napari_restore.explain.attribution._problem import Explainer, Problem
+from napari_restore.explain.attribution._sums import Summed, Sums
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from typing import NamedTuple
 from torch import Tensor
 
 from napari_restore.engine import Region
-from napari_restore.explain._quadrature import Quadrature
-from napari_restore.explain.sums._sums import Sums
+from napari_restore.explain.attribution._quadrature import Quadrature
+from napari_restore.explain.attribution._sums import Sums
 
 
 class Node(NamedTuple):

@@ -16,8 +16,8 @@ import torch
 
 from napari_restore._options import CHECK
 from napari_restore.errors import BadParameter
-from napari_restore.explain._integral import NEGLIGIBLE
-from napari_restore.explain.explainers._problem import Problem
+from napari_restore.explain.attribution._integral import NEGLIGIBLE
+from napari_restore.explain.attribution._problem import Problem
 
 STEPS = 20
 """Steps of a curve; step k reaches the share (k / 20)² of the pixels, as a few pixels have most of a

@@ -10,18 +10,23 @@ from napari_restore._options import AUTO, STOP, THROUGH
 from napari_restore.engine import Phase
 from napari_restore.engine.gradients import GradientSource
 from napari_restore.errors import BudgetTooSmall, DiskFull
-from napari_restore.explain._attribution_run import AttributionRun, Emit, UnboundedEnd, Watch
-from napari_restore.explain._baselines import OpenModel, PathInputs, path_of
-from napari_restore.explain._context_choice import ContextChoice, choose_context
-from napari_restore.explain._context_gradient import ContextGradient
-from napari_restore.explain._integral import Integral
-from napari_restore.explain._objectives import Objective
-from napari_restore.explain._paths import Counted
-from napari_restore.explain._quadrature import Quadrature, fejer
-from napari_restore.explain._request import Request
-from napari_restore.explain.explainers._problem import Explainer, Problem
-from napari_restore.explain.explainers._run_explainer import ExplainerMap, run_explainer
-from napari_restore.explain.sums._sums import Sums
+from napari_restore.explain.attribution._attribution_run import (
+    AttributionRun,
+    Emit,
+    UnboundedEnd,
+    Watch,
+)
+from napari_restore.explain.attribution._baselines import OpenModel, PathInputs, path_of
+from napari_restore.explain.attribution._context_choice import ContextChoice, choose_context
+from napari_restore.explain.attribution._context_gradient import ContextGradient
+from napari_restore.explain.attribution._integral import Integral
+from napari_restore.explain.attribution._objectives import Objective
+from napari_restore.explain.attribution._paths import Counted
+from napari_restore.explain.attribution._problem import Explainer, Problem
+from napari_restore.explain.attribution._quadrature import Quadrature, fejer
+from napari_restore.explain.attribution._request import Request
+from napari_restore.explain.attribution._run_explainer import ExplainerMap, run_explainer
+from napari_restore.explain.attribution._sums import Sums
 
 
 @dataclass(frozen=True)

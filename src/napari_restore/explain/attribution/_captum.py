@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from napari_restore.errors import BadParameter, did_you_mean, option
-from napari_restore.explain.explainers._problem import Explainer, Problem
+from napari_restore.explain.attribution._problem import Explainer, Problem
 
 PREFIX = "captum:"
 SQUARE = 16

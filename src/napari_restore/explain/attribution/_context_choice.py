@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from napari_restore._options import AUTO, STOP, THROUGH
 from napari_restore.engine.gradients import GradientSource
 from napari_restore.errors import BadParameter
-from napari_restore.explain._context_gradient import ContextGradient
-from napari_restore.explain._quadrature import NESTED
-from napari_restore.explain._request import Request
+from napari_restore.explain.attribution._context_gradient import ContextGradient
+from napari_restore.explain.attribution._quadrature import NESTED
+from napari_restore.explain.attribution._request import Request
 from napari_restore.models import SweptModel
 
 NONE = "none"

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from napari_restore.explain.sums._accumulator import Accumulator, AddAll, Node
-from napari_restore.explain.sums._sums import Summed
+from napari_restore.explain.attribution._accumulator import Accumulator, AddAll, Node
+from napari_restore.explain.attribution._sums import Summed
 
 NEGLIGIBLE = 1e-6
 """Share of the largest |D| along the path below which a difference counts as rounding."""

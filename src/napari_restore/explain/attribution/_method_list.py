@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from napari_restore.errors import BadParameter
-from napari_restore.explain.explainers import _captum
-from napari_restore.explain.explainers._explainers import explainer_ids, explainer_of
-from napari_restore.explain.explainers._problem import Explainer
+from napari_restore.explain.attribution import _captum
+from napari_restore.explain.attribution._explainers import explainer_ids, explainer_of
+from napari_restore.explain.attribution._problem import Explainer
 
 EXAMPLES = {"sliding_window_shapes": str(_captum.SQUARE), "strides": str(_captum.SQUARE // 2)}
 """Values shown for required arguments, and for those whose default takes one evaluation per pixel."""

@@ -15,9 +15,9 @@ from typing import Any
 from napari_restore._json_shapes import read_json
 from napari_restore.engine import Region, StoreBusy, lock_exclusive, lock_shared, writer_of
 from napari_restore.errors import DiskFull, is_disk_full, option
-from napari_restore.explain._quadrature import Quadrature
-from napari_restore.explain.sums._accumulator import Accumulator, AddAll, Node
-from napari_restore.explain.sums._stored_sums import StoredSums, disk_full_error
+from napari_restore.explain.attribution._accumulator import Accumulator, AddAll, Node
+from napari_restore.explain.attribution._quadrature import Quadrature
+from napari_restore.explain.attribution._stored_sums import StoredSums, disk_full_error
 from napari_restore.images import is_used, mark_entry, users_of
 
 FORMAT = 1

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from napari_restore._options import FIXED, RECOMPUTED, STOP, THROUGH
-from napari_restore.explain import _measures
-from napari_restore.explain._attribution import window_of
-from napari_restore.explain._attribution_run import AttributionRun
-from napari_restore.explain._context_choice import ContextChoice, share_of
-from napari_restore.explain._integral import Integral
-from napari_restore.explain._setup import Setup
-from napari_restore.explain.explainers._run_explainer import ExplainerMap
+from napari_restore.explain.attribution import _measures
+from napari_restore.explain.attribution._attribution import window_of
+from napari_restore.explain.attribution._attribution_run import AttributionRun
+from napari_restore.explain.attribution._context_choice import ContextChoice, share_of
+from napari_restore.explain.attribution._integral import Integral
+from napari_restore.explain.attribution._run_explainer import ExplainerMap
+from napari_restore.explain.attribution._setup import Setup
 
 
 def attribution_record(setup: Setup, integral: Integral | ExplainerMap) -> dict[str, Any]:

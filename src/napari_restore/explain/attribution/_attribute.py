@@ -33,20 +33,25 @@ from napari_restore._options import (
 from napari_restore.engine import Note, Phase, Plan, Region, make_plan
 from napari_restore.engine.gradients import GradientSource
 from napari_restore.errors import BadParameter, BadRegion, Message, option
-from napari_restore.explain import _curves
-from napari_restore.explain._attribution import Attribution, Overview
-from napari_restore.explain._attribution_record import attribution_record
-from napari_restore.explain._attribution_run import Emit, Watch
-from napari_restore.explain._baselines import NAMES, OF_BRACKETS, REFERENCE
-from napari_restore.explain._context_gradient import ContextGradient
-from napari_restore.explain._integral import Integral
-from napari_restore.explain._methods import Method, check_request, method_of
-from napari_restore.explain._objectives import OBJECTIVES, objective_of
-from napari_restore.explain._quadrature import NESTED, Quadrature, clenshaw_curtis, fixed
-from napari_restore.explain._request import Request
-from napari_restore.explain._setup import compute_map, set_up
-from napari_restore.explain._target import Polygon, Target, polygon_of
-from napari_restore.explain.explainers._run_explainer import ExplainerMap, version_of
+from napari_restore.explain.attribution import _curves
+from napari_restore.explain.attribution._attribution import Attribution, Overview
+from napari_restore.explain.attribution._attribution_record import attribution_record
+from napari_restore.explain.attribution._attribution_run import Emit, Watch
+from napari_restore.explain.attribution._baselines import NAMES, OF_BRACKETS, REFERENCE
+from napari_restore.explain.attribution._context_gradient import ContextGradient
+from napari_restore.explain.attribution._integral import Integral
+from napari_restore.explain.attribution._methods import Method, check_request, method_of
+from napari_restore.explain.attribution._objectives import OBJECTIVES, objective_of
+from napari_restore.explain.attribution._quadrature import (
+    NESTED,
+    Quadrature,
+    clenshaw_curtis,
+    fixed,
+)
+from napari_restore.explain.attribution._request import Request
+from napari_restore.explain.attribution._run_explainer import ExplainerMap, version_of
+from napari_restore.explain.attribution._setup import compute_map, set_up
+from napari_restore.explain.attribution._target import Polygon, Target, polygon_of
 from napari_restore.images import Image, open_image
 from napari_restore.models import RestorationModel, load
 

@@ -1,0 +1,1 @@
+"""Which pixels a restoration came from: paths, baselines, objectives, sums and methods of others."""

@@ -1,1 +1,0 @@
-"""Methods that are not path integrals: built in, of captum, and of other packages."""

@@ -1,1 +1,0 @@
-"""Sums of gradients along a path: in memory, or on disk, where an interrupted run continues."""
