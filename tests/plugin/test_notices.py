@@ -13,9 +13,14 @@ from qtpy.QtWidgets import QAbstractButton, QLabel
 
 import napari_restore
 from napari_restore.errors import BadParameter, DiskFull, Message, option
-from napari_restore.plugin._notices import LABELS, error_text, show_note, with_labels_for_flags
-from napari_restore.plugin.areas._targets import Target
 from napari_restore.plugin.results._earlier_results_view import EarlierRow
+from napari_restore.plugin.state._targets import Target
+from napari_restore.plugin.tasks._notices import (
+    LABELS,
+    error_text,
+    show_note,
+    with_labels_for_flags,
+)
 
 MANIFEST = Path(napari_restore.__file__).with_name("napari.yaml")
 

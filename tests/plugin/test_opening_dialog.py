@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QLabel, QMessageBox, QProgressDialog
 
 import napari_restore as nr
 from napari_restore.errors import Cancelled
-from napari_restore.plugin import _opening_dialog
+from napari_restore.plugin.layers import _opening_dialog
 
 pytestmark = pytest.mark.viewer
 

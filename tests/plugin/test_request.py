@@ -11,8 +11,8 @@ import torch
 
 import napari_restore as nr
 from napari_restore.api import RestoreOptions
-from napari_restore.plugin._request import Request
-from napari_restore.plugin.areas._targets import Area
+from napari_restore.plugin.state._request import Request
+from napari_restore.plugin.state._targets import Area
 
 MODEL = """
 import os, sys, torch

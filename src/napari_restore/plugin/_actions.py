@@ -5,13 +5,13 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from napari_restore.plugin._notices import show_note
-from napari_restore.plugin._reader import layer_of
-from napari_restore.plugin._state import unwrapped
 from napari_restore.plugin.attribution import AttributionTab
 from napari_restore.plugin.compare import CompareSection
 from napari_restore.plugin.layers._placing import plane_of, scale_and_affine, widen
+from napari_restore.plugin.layers._reader import layer_of
 from napari_restore.plugin.results._export_section import ExportSection
+from napari_restore.plugin.state._state import unwrapped
+from napari_restore.plugin.tasks._notices import show_note
 
 if TYPE_CHECKING:
     import napari

@@ -10,15 +10,11 @@ from qtpy.QtCore import QEvent, QSize, Qt
 from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 
 from napari_restore.plugin import _actions
-from napari_restore.plugin._keys import KeyBindings, with_key
-from napari_restore.plugin._preferences import PreferenceLink
 from napari_restore.plugin._settings_form import SettingsForm
-from napari_restore.plugin._state import state_of, unwrapped
 from napari_restore.plugin.attention import AttentionTab
 from napari_restore.plugin.attribution import AttributionTab
 from napari_restore.plugin.compare import CompareSection
 from napari_restore.plugin.fusion import FusionTab
-from napari_restore.plugin.layers._disk_watch import DiskWatch
 from napari_restore.plugin.method._model_files_dialog import ModelFiles
 from napari_restore.plugin.results._adjust_section import AdjustSection
 from napari_restore.plugin.results._export_section import ExportSection
@@ -27,9 +23,13 @@ from napari_restore.plugin.runs._batch_section import BatchSection
 from napari_restore.plugin.runs._plan_controller import PlanController
 from napari_restore.plugin.runs._run_bar import RunBar
 from napari_restore.plugin.runs._run_controller import RunController
-from napari_restore.plugin.threads._superqt_patch import patch_superqt
+from napari_restore.plugin.state._disk_watch import DiskWatch
+from napari_restore.plugin.state._preferences import PreferenceLink
+from napari_restore.plugin.state._state import state_of, unwrapped
+from napari_restore.plugin.tasks._superqt_patch import patch_superqt
 from napari_restore.plugin.widgets._dock_width import DockWidth
 from napari_restore.plugin.widgets._folding import folded, one_at_a_time
+from napari_restore.plugin.widgets._keys import KeyBindings, with_key
 from napari_restore.plugin.widgets._pages import Pages
 from napari_restore.plugin.widgets._section import Section
 from napari_restore.plugin.widgets._wheel_filter import WheelFilter
@@ -39,9 +39,9 @@ if TYPE_CHECKING:
     from napari.layers import Image as ImageLayer
 
     from napari_restore.engine import Plan
-    from napari_restore.plugin._request import Request
-    from napari_restore.plugin.results._variant import Variant
     from napari_restore.plugin.runs._layer_run import LayerRun
+    from napari_restore.plugin.state._request import Request
+    from napari_restore.plugin.state._variant import Variant
 
 NARROWEST, USUAL = 210, 340
 """Widths in pixels: what napari 0.9 leaves on a screen 800 wide (1600 at 200 %), and the usual one."""

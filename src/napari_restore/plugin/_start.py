@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from qtpy.QtWidgets import QApplication
 
-    from napari_restore.plugin.threads._garbage import WindowGarbage
+    from napari_restore.plugin.tasks._garbage import WindowGarbage
 
 NEEDED = (
     "napari.viewer",
     "napari.window",
     "napari_restore.plugin._panel",
-    "napari_restore.plugin._reader",
+    "napari_restore.plugin.layers._reader",
     "napari_restore.plugin.layers._display",
     "dask.array",
     "rasterio",
@@ -33,8 +33,8 @@ def load() -> WindowGarbage:
     if "pint" in sys.modules:
         # napari's first layer would wait until the definitions of all units are read.
         sys.modules["pint"].get_application_registry().pixel  # noqa: B018
-    from napari_restore.plugin.threads._garbage import WindowGarbage
-    from napari_restore.plugin.threads._superqt_patch import patch_superqt
+    from napari_restore.plugin.tasks._garbage import WindowGarbage
+    from napari_restore.plugin.tasks._superqt_patch import patch_superqt
 
     patch_superqt()
     return WindowGarbage(_application())

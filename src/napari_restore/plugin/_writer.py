@@ -30,7 +30,7 @@ def _save(result: Any, path: Path) -> Path:
     In a window a dialog appears when it takes long. It keeps everything else of napari shut
     meanwhile, shows the progress, and can cancel.
     """
-    from napari_restore.plugin.threads._main_thread import is_main_thread
+    from napari_restore.plugin.tasks._main_thread import is_main_thread
 
     if is_main_thread():
         from napari_restore.plugin.results._save_dialog import save_with_dialog
@@ -43,8 +43,8 @@ def _save(result: Any, path: Path) -> Path:
 
 def _tell_of_part(result: Any, written: Path) -> None:
     """Say in a window that the file is a part of its image, and how to save all of it."""
-    from napari_restore.plugin._notices import show_note
     from napari_restore.plugin.results._variant_text import part_of
+    from napari_restore.plugin.tasks._notices import show_note
 
     part = part_of(result)
     if part is not None:

@@ -10,7 +10,7 @@ import pytest
 import napari_restore as nr
 from napari_restore import Region, api
 from napari_restore.errors import BadParameter
-from napari_restore.plugin._request import Request
+from napari_restore.plugin.state._request import Request
 
 pytestmark = pytest.mark.viewer
 BOX = Region(100, 120, 116, 136)

@@ -15,7 +15,7 @@ from napari_restore import Region
 from napari_restore.engine import Adjustment
 from napari_restore.metrics import psnr
 from napari_restore.plugin.compare import CompareSection
-from napari_restore.plugin.threads._latest_query import DebouncedQuery
+from napari_restore.plugin.tasks._latest_query import DebouncedQuery
 
 from .conftest import show
 

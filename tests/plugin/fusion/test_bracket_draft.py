@@ -9,11 +9,11 @@ from tests.models.test_mertens import frames
 import napari_restore as nr
 from napari_restore import Region
 from napari_restore.images import halve
-from napari_restore.plugin._request import Request
-from napari_restore.plugin._state import PYRAMID
-from napari_restore.plugin.areas._targets import Area
 from napari_restore.plugin.runs import _draft
 from napari_restore.plugin.runs._draft import Viewport, live_steps
+from napari_restore.plugin.state._request import Request
+from napari_restore.plugin.state._state import PYRAMID
+from napari_restore.plugin.state._targets import Area
 
 SIDE = 256
 

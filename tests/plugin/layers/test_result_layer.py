@@ -10,7 +10,7 @@ from napari.layers import Image as ImageLayer
 import napari_restore as nr
 from napari_restore import Region
 from napari_restore.engine import Finished, Result, TileDone
-from napari_restore.plugin._reader import layer_of
+from napari_restore.plugin.layers._reader import layer_of
 from napari_restore.plugin.layers._result_layer import ResultLayer, _cuts
 
 RGB = {"red": 1, "green": 2, "blue": 3}

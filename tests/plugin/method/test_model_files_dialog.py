@@ -16,8 +16,8 @@ from qtpy.QtWidgets import QApplication, QDialogButtonBox
 from safetensors.torch import save_file
 
 import napari_restore as nr
-from napari_restore.plugin.areas._targets import Target
 from napari_restore.plugin.method._model_files_dialog import ProposalDialog, TrustDialog
+from napari_restore.plugin.state._targets import Target
 
 pytestmark = pytest.mark.viewer
 

@@ -10,10 +10,10 @@ import pytest
 from napari.utils.notifications import notification_manager
 
 from napari_restore import Region
-from napari_restore.plugin._state import NAMED_ROLES
 from napari_restore.plugin.areas._drawing_controller import Tool
-from napari_restore.plugin.areas._targets import Target
 from napari_restore.plugin.runs._batch_section import BatchSection, folder_arguments
+from napari_restore.plugin.state._state import NAMED_ROLES
+from napari_restore.plugin.state._targets import Target
 
 pytestmark = pytest.mark.viewer
 CORNERS = np.array([(0, 0), (0, 1), (1, 1), (1, 0)], float)

@@ -16,9 +16,9 @@ from napari.utils.notifications import notification_manager
 from napari_restore.api import cluster_worker
 from napari_restore.engine import RangeRun, TileDone
 from napari_restore.errors import BadParameter, ResourceError
-from napari_restore.plugin.areas._targets import Target
 from napari_restore.plugin.runs import _cluster_controller, _run_controller
-from napari_restore.plugin.runs._connected_cluster import ConnectedCluster
+from napari_restore.plugin.state._connected_cluster import ConnectedCluster
+from napari_restore.plugin.state._targets import Target
 
 distributed = pytest.importorskip("distributed")
 pytestmark = [pytest.mark.viewer, pytest.mark.slow]

@@ -12,7 +12,7 @@ import pytest
 from napari_restore import api
 from napari_restore.engine import ProcessJob
 from napari_restore.plugin.layers import _layer_order
-from napari_restore.plugin.threads._background_task import BackgroundTask
+from napari_restore.plugin.tasks._background_task import BackgroundTask
 
 pytestmark = pytest.mark.viewer
 PACKAGE = Path(api.__file__).parents[1]

@@ -11,10 +11,10 @@ import pytest
 from napari_restore import Region
 from napari_restore.engine import TileDone
 from napari_restore.errors import BudgetTooSmall
-from napari_restore.plugin._state import NAMED_ROLES
-from napari_restore.plugin.areas._targets import Target
-from napari_restore.plugin.layers._draft_layer import drafts_in
 from napari_restore.plugin.runs import _draft
+from napari_restore.plugin.runs._draft_layer import drafts_in
+from napari_restore.plugin.state._state import NAMED_ROLES
+from napari_restore.plugin.state._targets import Target
 
 pytestmark = pytest.mark.viewer
 

@@ -11,9 +11,9 @@ import numpy as np
 import napari_restore as nr
 from napari_restore import Region
 from napari_restore.engine import RestoreOptions
-from napari_restore.plugin._request import Request
-from napari_restore.plugin.areas._targets import Area
 from napari_restore.plugin.runs._draft import Viewport, first_step, live_steps
+from napari_restore.plugin.state._request import Request
+from napari_restore.plugin.state._targets import Area
 
 MODEL = f"{Path(__file__).parents[2] / 'engine' / '_position_dependent_model.py'}:Placed"
 SIDE = 2048

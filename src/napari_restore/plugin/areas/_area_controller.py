@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QObject, Signal
 
 from napari_restore.errors import RestoreError
-from napari_restore.plugin._state import image_of
 from napari_restore.plugin.areas._areas import area_of, areas_layer, gradient_layer
 from napari_restore.plugin.areas._strength import chosen_strength
-from napari_restore.plugin.areas._targets import Area, NotReady, Target
 from napari_restore.plugin.layers._layer_watch import LayerWatch
-from napari_restore.plugin.threads._latest_query import LatestQuery
+from napari_restore.plugin.state._state import image_of
+from napari_restore.plugin.state._targets import Area, NotReady, Target
+from napari_restore.plugin.tasks._latest_query import LatestQuery
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image as ImageLayer
     from napari.layers import Layer
 
-    from napari_restore.plugin._state import RestoreState
+    from napari_restore.plugin.state._state import RestoreState
 
 
 class AreaController(QObject):

@@ -11,8 +11,8 @@ import numpy.typing as npt
 from napari_restore import Region, api
 from napari_restore.errors import BadRegion
 from napari_restore.plugin.areas._strength import painted_area
-from napari_restore.plugin.areas._targets import Area, Target
 from napari_restore.plugin.layers._visible import bounding_region, in_data, visible_region
+from napari_restore.plugin.state._targets import Area, Target
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

@@ -9,18 +9,18 @@ import numpy as np
 from qtpy.QtCore import QObject, Signal
 from superqt.utils import qdebounced
 
-from napari_restore.plugin._state import image_of
 from napari_restore.plugin.areas._areas import AREAS, GRADIENT, areas_layer, gradient_layer
 from napari_restore.plugin.areas._strength import PAINT, new_paint_layer
-from napari_restore.plugin.areas._targets import Target
 from napari_restore.plugin.layers._placing import plane_of, scale_and_affine
+from napari_restore.plugin.state._state import image_of
+from napari_restore.plugin.state._targets import Target
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image as ImageLayer
     from napari.layers import Layer, Shapes
 
-    from napari_restore.plugin._state import RestoreState
+    from napari_restore.plugin.state._state import RestoreState
 
 THIN = "napari_restore_drawn"
 """In the metadata of Shapes and Vectors layers whose edges this module keeps thin."""

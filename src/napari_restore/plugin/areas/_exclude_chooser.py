@@ -11,8 +11,6 @@ from superqt.utils import qdebounced
 
 from napari_restore import api
 from napari_restore.errors import BadRegion, RestoreError
-from napari_restore.plugin._notices import error_text
-from napari_restore.plugin._state import image_of
 from napari_restore.plugin.areas._areas import (
     AREAS,
     EXCLUDED,
@@ -22,7 +20,9 @@ from napari_restore.plugin.areas._areas import (
 )
 from napari_restore.plugin.areas._strength import is_strength, mask_of_layer
 from napari_restore.plugin.layers._layer_watch import LayerWatch
-from napari_restore.plugin.threads._latest_query import LatestQuery
+from napari_restore.plugin.state._state import image_of
+from napari_restore.plugin.tasks._latest_query import LatestQuery
+from napari_restore.plugin.tasks._notices import error_text
 from napari_restore.plugin.widgets._combo_box import NarrowComboBox
 from napari_restore.plugin.widgets._section import Section
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
     from napari_restore.api import RestoreOptions
-    from napari_restore.plugin._state import RestoreState
+    from napari_restore.plugin.state._state import RestoreState
 
 NOTHING, FILE = "Nothing", "A file …"
 FILTER = "Masks (*.tif *.tiff *.png *.geojson *.json);;All files (*)"

@@ -16,9 +16,9 @@ from qtpy.QtWidgets import (
 )
 
 from napari_restore.errors import RestoreError
-from napari_restore.plugin._notices import with_labels
 from napari_restore.plugin.areas._drawing_controller import Tool
-from napari_restore.plugin.areas._targets import Area, Target
+from napari_restore.plugin.state._targets import Area, Target
+from napari_restore.plugin.tasks._notices import with_labels
 from napari_restore.plugin.widgets._combo_box import NarrowComboBox
 
 FEATHER_LIMIT = 4096

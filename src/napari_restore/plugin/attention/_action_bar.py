@@ -11,15 +11,15 @@ from qtpy.QtCore import QObject, Signal
 from qtpy.QtWidgets import QPushButton, QWidget
 
 from napari_restore.errors import RestoreError
-from napari_restore.plugin._notices import show_problem
 from napari_restore.plugin.results._save_dialog import ask_save_path
-from napari_restore.plugin.threads._background import in_background
+from napari_restore.plugin.tasks._background import in_background
+from napari_restore.plugin.tasks._notices import show_problem
 
 if TYPE_CHECKING:
-    from napari_restore.plugin._state import RestoreState
     from napari_restore.plugin.attention._asked import Asked
     from napari_restore.plugin.attention._heads_view import HeadsView
     from napari_restore.plugin.attention._layers import AttentionLayers
+    from napari_restore.plugin.state._state import RestoreState
 
 
 class HeadActions(QObject):

@@ -11,8 +11,6 @@ from qtpy.QtWidgets import QLabel, QSpinBox, QVBoxLayout
 
 from napari_restore import Region, api
 from napari_restore.errors import RestoreError
-from napari_restore.plugin._notices import error_text, show_problem
-from napari_restore.plugin.areas._targets import Area
 from napari_restore.plugin.attention._action_bar import HeadActions
 from napari_restore.plugin.attention._asked import Asked
 from napari_restore.plugin.attention._heads_view import HeadsView
@@ -27,6 +25,8 @@ from napari_restore.plugin.attention._reference_bar import ReferenceBar
 from napari_restore.plugin.attention._share_plots import BarChart
 from napari_restore.plugin.attention._thumbnails import Pair, thumbnails_of
 from napari_restore.plugin.runs._run_bar import RunBar
+from napari_restore.plugin.state._targets import Area
+from napari_restore.plugin.tasks._notices import error_text, show_problem
 from napari_restore.plugin.widgets._combo_box import NarrowComboBox
 from napari_restore.plugin.widgets._folding import flowing, folded, form_layout, in_a_row
 from napari_restore.plugin.widgets._section import Section
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
     from napari_restore.explain.attention import AttentionSession, QueryMaps
-    from napari_restore.plugin._state import RestoreState
     from napari_restore.plugin.runs._run_controller import RunController
+    from napari_restore.plugin.state._state import RestoreState
 
 HINT = (
     "What each head of the network looks at for a pixel: where it looked, not why. "

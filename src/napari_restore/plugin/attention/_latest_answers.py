@@ -8,8 +8,8 @@ from typing import Any
 from qtpy.QtCore import QObject, Signal
 
 from napari_restore.errors import RestoreError
-from napari_restore.plugin.threads._background import in_background
-from napari_restore.plugin.threads._main_thread import log_failure
+from napari_restore.plugin.tasks._background import in_background
+from napari_restore.plugin.tasks._main_thread import log_failure
 
 
 class LatestAnswers(QObject):

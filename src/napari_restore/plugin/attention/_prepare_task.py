@@ -13,13 +13,13 @@ import napari_restore as nr
 from napari_restore import api
 from napari_restore.engine import Event
 from napari_restore.errors import Cancelled, RestoreError
-from napari_restore.plugin.threads._stoppable_task import StoppableTask, messages_of
+from napari_restore.plugin.tasks._stoppable_task import StoppableTask, messages_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_restore.explain.attention import Attention, AttentionSession, Query
-    from napari_restore.plugin._request import Request
+    from napari_restore.plugin.state._request import Request
 
 
 @dataclass(frozen=True)

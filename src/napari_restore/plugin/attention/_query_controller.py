@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from napari.layers import Image as ImageLayer
     from napari.layers import Points
 
-    from napari_restore.plugin._state import RestoreState
+    from napari_restore.plugin.state._state import RestoreState
 
 NAME = "Attention query"
 GRAB = 12

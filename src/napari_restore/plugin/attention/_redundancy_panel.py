@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QLabel, QPushButton, QVBoxLayout, QWidget
 from napari_restore.errors import RestoreError
 from napari_restore.plugin.attention._action_bar import result_of
 from napari_restore.plugin.attention._matrix_view import NOTHING, HeatMap
-from napari_restore.plugin.threads._background import in_background
+from napari_restore.plugin.tasks._background import in_background
 
 if TYPE_CHECKING:
     from napari_restore.plugin.attention._asked import Asked

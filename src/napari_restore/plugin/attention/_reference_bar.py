@@ -13,7 +13,7 @@ from napari_restore.plugin.widgets._combo_box import NarrowComboBox
 from napari_restore.plugin.widgets._folding import in_a_row
 
 if TYPE_CHECKING:
-    from napari_restore.plugin._state import RestoreState
+    from napari_restore.plugin.state._state import RestoreState
 
 OVERLAYS = {False: "show the present query", True: "show the reference"}
 

@@ -19,7 +19,7 @@ from qtpy.QtWidgets import (
 
 from napari_restore import api
 from napari_restore._options import AUTO, CHECK, STOP, THROUGH, MethodSettings
-from napari_restore.plugin.threads._background import in_background
+from napari_restore.plugin.tasks._background import in_background
 from napari_restore.plugin.widgets._combo_box import NarrowComboBox
 from napari_restore.plugin.widgets._folding import flowing, form_layout, in_a_row
 

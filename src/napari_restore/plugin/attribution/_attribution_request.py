@@ -11,7 +11,7 @@ from napari_restore._options import MethodSettings
 
 if TYPE_CHECKING:
     from napari_restore.explain import Attribution
-    from napari_restore.plugin._request import Request
+    from napari_restore.plugin.state._request import Request
 
 
 @dataclass(frozen=True)

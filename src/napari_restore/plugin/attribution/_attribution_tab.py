@@ -9,14 +9,14 @@ from qtpy.QtWidgets import QLabel, QVBoxLayout
 
 from napari_restore import api
 from napari_restore.errors import BadParameter, RestoreError
-from napari_restore.plugin._notices import error_text, show_problem
-from napari_restore.plugin.areas._targets import Area
 from napari_restore.plugin.attribution._attribution_form import CLEAR, AttributionForm
 from napari_restore.plugin.attribution._attribution_request import AttributionRequest
 from napari_restore.plugin.attribution._attribution_task import AttributionResult, AttributionTask
 from napari_restore.plugin.attribution._results_section import AttributionResultsSection
 from napari_restore.plugin.attribution._target_controller import TargetController
 from napari_restore.plugin.runs._run_bar import RunBar
+from napari_restore.plugin.state._targets import Area
+from napari_restore.plugin.tasks._notices import error_text, show_problem
 from napari_restore.plugin.widgets._folding import bring_into_view
 from napari_restore.plugin.widgets._section import Section
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image as ImageLayer
 
-    from napari_restore.plugin._state import RestoreState
     from napari_restore.plugin.runs._run_controller import RunController
+    from napari_restore.plugin.state._state import RestoreState
 
 HINT = "Which pixels of the image made what the method does in a box: where it looked, not why."
 

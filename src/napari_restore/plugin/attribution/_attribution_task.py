@@ -12,7 +12,7 @@ from psygnal import Signal
 from napari_restore.engine import Event
 from napari_restore.errors import Cancelled, RestoreError
 from napari_restore.plugin.attribution._layers import AttributionLayers, Picture, picture_of
-from napari_restore.plugin.threads._stoppable_task import StoppableTask, messages_of
+from napari_restore.plugin.tasks._stoppable_task import StoppableTask, messages_of
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

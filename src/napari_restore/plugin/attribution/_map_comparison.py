@@ -12,7 +12,7 @@ from napari_restore import Region
 from napari_restore.plugin.attribution._layers import signed_colours
 from napari_restore.plugin.compare._compared_layers import SideBySide
 from napari_restore.plugin.layers._placing import enlarged, plane_of, shifted
-from napari_restore.plugin.threads._background import in_background
+from napari_restore.plugin.tasks._background import in_background
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

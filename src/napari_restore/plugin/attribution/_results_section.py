@@ -15,13 +15,13 @@ from qtpy.QtWidgets import QComboBox, QLabel, QPushButton, QVBoxLayout
 from napari_restore import api
 from napari_restore._options import CHECK, THROUGH
 from napari_restore.errors import BadOutput, RestoreError
-from napari_restore.plugin._notices import show_problem
 from napari_restore.plugin.attribution._layers import VIEWS
 from napari_restore.plugin.attribution._map_comparison import MapComparison
 from napari_restore.plugin.attribution._plots import CurvePlot, PathPlot, RingPlot
 from napari_restore.plugin.attribution._report import as_html, leaves_out_context, report
 from napari_restore.plugin.results._save_dialog import ask_save_path
-from napari_restore.plugin.threads._background import in_background
+from napari_restore.plugin.tasks._background import in_background
+from napari_restore.plugin.tasks._notices import show_problem
 from napari_restore.plugin.widgets._combo_box import NarrowComboBox
 from napari_restore.plugin.widgets._folding import flowing, form_layout, in_a_row, stacked
 from napari_restore.plugin.widgets._section import Section
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
     from napari_restore.explain import Attribution
-    from napari_restore.plugin._state import RestoreState
     from napari_restore.plugin.attribution._attribution_task import AttributionResult
+    from napari_restore.plugin.state._state import RestoreState
 
 EXPONENTS = {1.0: "1", 0.5: "1/2", 0.25: "1/4", 0.125: "1/8"}
 

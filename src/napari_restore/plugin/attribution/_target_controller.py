@@ -10,7 +10,6 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_restore import Region
 from napari_restore.errors import BadRegion
-from napari_restore.plugin._state import image_of
 from napari_restore.plugin.areas._areas import (
     TARGETS_OF,
     corners_in_pixels,
@@ -19,13 +18,14 @@ from napari_restore.plugin.areas._areas import (
 )
 from napari_restore.plugin.areas._drawing_controller import add_outlines
 from napari_restore.plugin.layers._visible import bounding_region, in_data
+from napari_restore.plugin.state._state import image_of
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image as ImageLayer
     from napari.layers import Shapes
 
-    from napari_restore.plugin._state import RestoreState
+    from napari_restore.plugin.state._state import RestoreState
 
 NAME = "Attribution target"
 MODES = {"rectangle": "add_rectangle", "polygon": "add_polygon"}

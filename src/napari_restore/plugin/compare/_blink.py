@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from superqt.utils import qdebounced
 
-from napari_restore.plugin._keys import KEYS
+from napari_restore.plugin.widgets._keys import KEYS
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
 
-    from napari_restore.plugin._state import RestoreState
+    from napari_restore.plugin.state._state import RestoreState
 
 KEY = KEYS["blink"].keys
 RELEASED_MS = 50

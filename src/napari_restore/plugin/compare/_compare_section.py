@@ -14,21 +14,21 @@ from qtpy.QtWidgets import (
 )
 
 from napari_restore.errors import RestoreError
-from napari_restore.plugin._keys import with_key
-from napari_restore.plugin._notices import show_problem
 from napari_restore.plugin.compare._blink import KEY, Blink
 from napari_restore.plugin.compare._compared_layers import Compared, LinkedContrast, SideBySide
 from napari_restore.plugin.compare._figures_view import FiguresView
 from napari_restore.plugin.compare._maps_view import MapsView
 from napari_restore.plugin.compare._swipe import Swipe
 from napari_restore.plugin.layers._layer_order import FRAME, SOURCE
+from napari_restore.plugin.tasks._notices import show_problem
 from napari_restore.plugin.widgets._combo_box import NarrowComboBox
+from napari_restore.plugin.widgets._keys import with_key
 from napari_restore.plugin.widgets._section import Section
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-    from napari_restore.plugin._state import RestoreState
+    from napari_restore.plugin.state._state import RestoreState
 
 NOTHING = "Run a method first: its result is compared with the source."
 REMOVED = "The image of this result was removed. Open it again and run to compare."

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from napari.layers import Image as ImageLayer
     from napari.layers import Layer
 
-    from napari_restore.plugin.results._variant import Variant
+    from napari_restore.plugin.state._variant import Variant
 
 SPACING = 4
 """Screen pixels between the two."""

@@ -9,7 +9,6 @@ from qtpy.QtWidgets import QLabel, QVBoxLayout
 
 from napari_restore import Region
 from napari_restore.errors import BadRegion
-from napari_restore.plugin._notices import error_text
 from napari_restore.plugin.compare._compared_layers import Compared
 from napari_restore.plugin.compare._figures import (
     Figures,
@@ -19,7 +18,8 @@ from napari_restore.plugin.compare._figures import (
 )
 from napari_restore.plugin.compare._pixels import FAILURE, LayerPixels, shown_step
 from napari_restore.plugin.layers._visible import visible_region
-from napari_restore.plugin.threads._latest_query import DebouncedQuery
+from napari_restore.plugin.tasks._latest_query import DebouncedQuery
+from napari_restore.plugin.tasks._notices import error_text
 from napari_restore.plugin.widgets._combo_box import NarrowComboBox
 from napari_restore.plugin.widgets._section import Section
 
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image as ImageLayer
 
-    from napari_restore.plugin._state import RestoreState
-    from napari_restore.plugin.results._variant import Variant
+    from napari_restore.plugin.state._state import RestoreState
+    from napari_restore.plugin.state._variant import Variant
 
 DEBOUNCE_MS = 200
 """Shorter than the time between two refreshes of a running result."""

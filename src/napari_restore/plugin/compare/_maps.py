@@ -17,7 +17,7 @@ from napari_restore.plugin.layers._placing import plane_of
 if TYPE_CHECKING:
     from napari.layers import Layer
 
-    from napari_restore.plugin.results._variant import Variant
+    from napari_restore.plugin.state._variant import Variant
 
 Make = Callable[[Region, int], npt.NDArray[Any]]
 """Makes a map (h, w) of a level-0 region at 1 : step."""

@@ -9,7 +9,7 @@ from qtpy.QtWidgets import QCheckBox, QLabel, QPushButton, QVBoxLayout
 from napari_restore.plugin.compare._maps import MAPS, SideMap, available
 from napari_restore.plugin.compare._pixels import FAILURE
 from napari_restore.plugin.compare._quality import legend
-from napari_restore.plugin.threads._latest_query import DebouncedQuery
+from napari_restore.plugin.tasks._latest_query import DebouncedQuery
 from napari_restore.plugin.widgets._folding import flowing
 from napari_restore.plugin.widgets._section import Section
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
 
-    from napari_restore.plugin._state import RestoreState
-    from napari_restore.plugin.results._variant import Variant
+    from napari_restore.plugin.state._state import RestoreState
+    from napari_restore.plugin.state._variant import Variant
 
 DEBOUNCE_MS = 200
 TIPS = {

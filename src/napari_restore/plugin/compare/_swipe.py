@@ -23,12 +23,12 @@ from napari_restore.plugin.compare._pixels import (
 from napari_restore.plugin.compare._swipe_layers import Curtain, Order, Snapshot, SwipeLine, take
 from napari_restore.plugin.layers._display import display_properties
 from napari_restore.plugin.layers._visible import visible_region
-from napari_restore.plugin.threads._latest_query import DebouncedQuery
+from napari_restore.plugin.tasks._latest_query import DebouncedQuery
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-    from napari_restore.plugin.results._variant import Variant
+    from napari_restore.plugin.state._variant import Variant
 
 GRAB = 12
 """Screen pixels from the line within which it can be dragged."""

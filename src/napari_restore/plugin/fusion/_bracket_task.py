@@ -21,8 +21,8 @@ from napari_restore.plugin.fusion._frame_group import (
     name_of,
     numbers_in,
 )
-from napari_restore.plugin.threads._background_task import BackgroundTask
-from napari_restore.plugin.threads._main_thread import log_failure
+from napari_restore.plugin.tasks._background_task import BackgroundTask
+from napari_restore.plugin.tasks._main_thread import log_failure
 
 if TYPE_CHECKING:
     import numpy.typing as npt

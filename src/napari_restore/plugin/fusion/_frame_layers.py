@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
 
-from napari_restore.plugin._reader import layer_of
 from napari_restore.plugin.layers._layer_order import FRAME, insert_above
+from napari_restore.plugin.layers._reader import layer_of
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

@@ -16,9 +16,6 @@ from superqt.utils import qdebounced
 import napari_restore as nr
 from napari_restore.api import FUSION_MODEL
 from napari_restore.errors import RestoreError
-from napari_restore.plugin._notices import show_problem
-from napari_restore.plugin._reader import layer_of
-from napari_restore.plugin._state import image_of
 from napari_restore.plugin.fusion._bracket_task import BracketTask, Step
 from napari_restore.plugin.fusion._frame_group import (
     FrameGroup,
@@ -28,13 +25,16 @@ from napari_restore.plugin.fusion._frame_group import (
 )
 from napari_restore.plugin.layers._fitted import show_whole
 from napari_restore.plugin.layers._layer_order import bring_to_front, is_source
-from napari_restore.plugin.threads._background import in_background
+from napari_restore.plugin.layers._reader import layer_of
+from napari_restore.plugin.state._state import image_of
+from napari_restore.plugin.tasks._background import in_background
+from napari_restore.plugin.tasks._notices import show_problem
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image as ImageLayer
 
-    from napari_restore.plugin._state import RestoreState
+    from napari_restore.plugin.state._state import RestoreState
 
 REFINE_MS = 20_000
 """How long the alignment waits for a draft of the rough bracket."""

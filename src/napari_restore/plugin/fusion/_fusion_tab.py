@@ -19,13 +19,13 @@ from qtpy.QtWidgets import (
 
 from napari_restore.api import IMAGE_SUFFIXES
 from napari_restore.errors import RestoreError
-from napari_restore.plugin._notices import error_text, show_problem
 from napari_restore.plugin.fusion._frame_group import FrameGroup, OpenBracket, OpenFrames, name_of
 from napari_restore.plugin.fusion._frame_layers import FrameLayers
 from napari_restore.plugin.fusion._frames_view import FrameRow, FramesView
 from napari_restore.plugin.fusion._fusion_controller import FusionController
 from napari_restore.plugin.fusion._weights_controller import WeightsController, colours_of
 from napari_restore.plugin.method._parameter_form import ParameterForm
+from napari_restore.plugin.tasks._notices import error_text, show_problem
 from napari_restore.plugin.widgets._combo_box import NarrowComboBox
 from napari_restore.plugin.widgets._folding import flowing
 from napari_restore.plugin.widgets._section import Section
@@ -33,7 +33,7 @@ from napari_restore.plugin.widgets._section import Section
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-    from napari_restore.plugin._state import RestoreState
+    from napari_restore.plugin.state._state import RestoreState
 
 HINT = (
     "Photos of one scene with different exposures become one picture. Add them, or drop a folder "

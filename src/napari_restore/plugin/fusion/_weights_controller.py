@@ -12,10 +12,10 @@ from qtpy.QtCore import QObject
 
 from napari_restore import api
 from napari_restore.errors import RestoreError
-from napari_restore.plugin.areas._targets import Area
 from napari_restore.plugin.layers._layer_order import SOURCE, insert_above
 from napari_restore.plugin.layers._placing import enlarged, plane_of, scale_and_affine
-from napari_restore.plugin.threads._latest_query import DebouncedQuery
+from napari_restore.plugin.state._targets import Area
+from napari_restore.plugin.tasks._latest_query import DebouncedQuery
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image as ImageLayer
 
-    from napari_restore.plugin._request import Request
-    from napari_restore.plugin._state import RestoreState
+    from napari_restore.plugin.state._request import Request
+    from napari_restore.plugin.state._state import RestoreState
 
 SIDE = 1200
 """Longest side in pixels of the level that weights are computed on."""

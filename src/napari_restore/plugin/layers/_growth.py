@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore.errors import Cancelled, RestoreError
-from napari_restore.plugin._notices import show_problem
 from napari_restore.plugin.layers._display import Display
-from napari_restore.plugin.threads._main_thread import is_over
+from napari_restore.plugin.tasks._main_thread import is_over
+from napari_restore.plugin.tasks._notices import show_problem
 
 if TYPE_CHECKING:
     from napari_restore.images import Image

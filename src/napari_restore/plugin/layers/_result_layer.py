@@ -26,7 +26,7 @@ from napari_restore.plugin.layers._display import (
 from napari_restore.plugin.layers._growth import Growth
 from napari_restore.plugin.layers._placing import data_to_world, enlarged, scale_and_affine, shifted
 from napari_restore.plugin.layers._thumbnail import draw_thumbnail_of
-from napari_restore.plugin.threads._main_thread import on_main_thread
+from napari_restore.plugin.tasks._main_thread import on_main_thread
 
 if TYPE_CHECKING:
     from napari.layers import Image as ImageLayer

@@ -12,11 +12,11 @@ from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QWidget
 
 from napari_restore import api
 from napari_restore.errors import BadParameter, BadRegion, RestoreError
-from napari_restore.plugin._notices import show_problem
-from napari_restore.plugin._state import image_of
 from napari_restore.plugin.layers._visible import bounding_region, in_data
 from napari_restore.plugin.method._rubber_band import RubberBand
-from napari_restore.plugin.threads._background import in_background
+from napari_restore.plugin.state._state import image_of
+from napari_restore.plugin.tasks._background import in_background
+from napari_restore.plugin.tasks._notices import show_problem
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from napari_restore import Region
     from napari_restore.models import ModelCard
-    from napari_restore.plugin._state import RestoreState
+    from napari_restore.plugin.state._state import RestoreState
 
 NAME = "airlight"
 """The parameter this row belongs to; shown for the models that declare it."""

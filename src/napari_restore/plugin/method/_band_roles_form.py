@@ -9,7 +9,7 @@ from qtpy.QtWidgets import QComboBox, QLabel, QPushButton, QWidget
 
 from napari_restore import api
 from napari_restore.errors import RestoreError, UnknownBands, escape_controls
-from napari_restore.plugin._state import NAMED_ROLES, NAMED_SENSOR, named_as, unnamed_image
+from napari_restore.plugin.state._state import NAMED_ROLES, NAMED_SENSOR, named_as, unnamed_image
 from napari_restore.plugin.widgets._combo_box import NarrowComboBox
 from napari_restore.plugin.widgets._folding import form_layout
 

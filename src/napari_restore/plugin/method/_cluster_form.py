@@ -9,11 +9,11 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QFileDialog, QLabel, QLineEdit, QPushButton, QVBoxLayout, QWidget
 
 from napari_restore.errors import RestoreError
-from napari_restore.plugin._notices import error_text
+from napari_restore.plugin.tasks._notices import error_text
 from napari_restore.plugin.widgets._folding import flowing
 
 if TYPE_CHECKING:
-    from napari_restore.plugin.runs._connected_cluster import ConnectedCluster, Workers
+    from napari_restore.plugin.state._connected_cluster import ConnectedCluster, Workers
 
 
 class ClusterForm(QWidget):

@@ -19,7 +19,7 @@ from qtpy.QtWidgets import (
 
 from napari_restore import api
 from napari_restore.errors import UnknownBands, escape_controls
-from napari_restore.plugin._notices import error_text
+from napari_restore.plugin.tasks._notices import error_text
 from napari_restore.plugin.widgets._combo_box import NarrowComboBox
 
 if TYPE_CHECKING:

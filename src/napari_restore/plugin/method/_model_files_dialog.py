@@ -23,9 +23,9 @@ from qtpy.QtWidgets import (
 from napari_restore import api
 from napari_restore._format import format_size
 from napari_restore.errors import BadModel, BadOutput, RestoreError
-from napari_restore.plugin._notices import show_note, show_problem, with_labels
 from napari_restore.plugin.method._model_chooser import TASKS, Choice
-from napari_restore.plugin.threads._background import in_background
+from napari_restore.plugin.tasks._background import in_background
+from napari_restore.plugin.tasks._notices import show_note, show_problem, with_labels
 
 if TYPE_CHECKING:
     from napari_restore.models import Proposal

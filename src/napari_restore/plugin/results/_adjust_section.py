@@ -18,16 +18,16 @@ from superqt.utils import qthrottled
 
 from napari_restore.engine import Adjustment
 from napari_restore.errors import BadParameter, RestoreError
-from napari_restore.plugin._notices import error_text, show_problem
-from napari_restore.plugin.threads._background import in_background
+from napari_restore.plugin.tasks._background import in_background
+from napari_restore.plugin.tasks._notices import error_text, show_problem
 from napari_restore.plugin.widgets._folding import form_layout
 from napari_restore.plugin.widgets._section import Section
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-    from napari_restore.plugin._state import RestoreState
-    from napari_restore.plugin.results._variant import Variant
+    from napari_restore.plugin.state._state import RestoreState
+    from napari_restore.plugin.state._variant import Variant
 
 ADJUST_MS = 50
 """While a slider moves the picture follows this often."""

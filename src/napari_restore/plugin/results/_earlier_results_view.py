@@ -14,9 +14,9 @@ from superqt import QElidingLabel
 
 from napari_restore import api
 from napari_restore.errors import RestoreError, escape_controls
-from napari_restore.plugin._notices import show_problem
 from napari_restore.plugin.method._model_files_dialog import TrustDialog
-from napari_restore.plugin.threads._background import in_background
+from napari_restore.plugin.tasks._background import in_background
+from napari_restore.plugin.tasks._notices import show_problem
 
 if TYPE_CHECKING:
     from napari_restore.engine import KeptResult, Result

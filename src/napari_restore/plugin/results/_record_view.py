@@ -23,9 +23,9 @@ from qtpy.QtWidgets import (
 )
 
 from napari_restore.errors import RestoreError
-from napari_restore.plugin._notices import show_problem
 from napari_restore.plugin.results._save_dialog import ask_save_path
 from napari_restore.plugin.results._variant_text import record_rows
+from napari_restore.plugin.tasks._notices import show_problem
 from napari_restore.records import strict_json, write_record
 
 

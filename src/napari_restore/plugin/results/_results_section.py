@@ -20,8 +20,6 @@ from superqt.utils import qdebounced
 
 from napari_restore import api
 from napari_restore.errors import RestoreError
-from napari_restore.plugin._notices import show_note, show_problem
-from napari_restore.plugin._state import image_of, named_image
 from napari_restore.plugin.layers._names import LIVE
 from napari_restore.plugin.results._earlier_results_view import EarlierResults
 from napari_restore.plugin.results._record_view import RecordView
@@ -37,7 +35,9 @@ from napari_restore.plugin.results._stored_results import (
 )
 from napari_restore.plugin.results._variant_row_view import VariantRow
 from napari_restore.plugin.results._variant_text import area_of, line_of, settings_of
-from napari_restore.plugin.threads._background import in_background
+from napari_restore.plugin.state._state import image_of, named_image
+from napari_restore.plugin.tasks._background import in_background
+from napari_restore.plugin.tasks._notices import show_note, show_problem
 from napari_restore.plugin.widgets._combo_box import NarrowComboBox
 from napari_restore.plugin.widgets._folding import flowing
 from napari_restore.plugin.widgets._section import Section
@@ -47,9 +47,9 @@ if TYPE_CHECKING:
     from napari.layers import Image as ImageLayer
 
     from napari_restore.engine import KeptResult, Result
-    from napari_restore.plugin._request import Request
-    from napari_restore.plugin._state import RestoreState
-    from napari_restore.plugin.results._variant import Variant
+    from napari_restore.plugin.state._request import Request
+    from napari_restore.plugin.state._state import RestoreState
+    from napari_restore.plugin.state._variant import Variant
 
 ROWS_SHOWN = 4
 STORE_MS = 1000

@@ -11,8 +11,8 @@ from qtpy.QtWidgets import QApplication, QFileDialog, QProgressDialog, QWidget
 
 from napari_restore._format import format_seconds
 from napari_restore.errors import BadOutput, Cancelled
-from napari_restore.plugin._notices import show_problem
 from napari_restore.plugin.results._save_task import SaveTask
+from napari_restore.plugin.tasks._notices import show_problem
 
 if TYPE_CHECKING:
     from napari_restore.engine import Result

@@ -13,8 +13,8 @@ from psygnal import Signal
 from napari_restore import api
 from napari_restore._format import size_of
 from napari_restore.errors import Cancelled, RestoreError
-from napari_restore.plugin.threads._background_task import BackgroundTask
-from napari_restore.plugin.threads._main_thread import on_main_thread
+from napari_restore.plugin.tasks._background_task import BackgroundTask
+from napari_restore.plugin.tasks._main_thread import on_main_thread
 
 if TYPE_CHECKING:
     from napari_restore.engine import Result

@@ -9,13 +9,13 @@ from napari_restore import Region, api
 from napari_restore._options import ReadingOptions, names_of
 from napari_restore.api import RestoreOptions
 from napari_restore.errors import RestoreError
-from napari_restore.plugin._request import Request
-from napari_restore.plugin._state import NAMED_ROLES, NAMED_SENSOR
-from napari_restore.plugin.areas._targets import Area, Target
 from napari_restore.plugin.layers._layer_order import insert_above
 from napari_restore.plugin.layers._result_layer import ResultLayer
-from napari_restore.plugin.results._variant import Variant
 from napari_restore.plugin.results._variant_text import target_of_mask
+from napari_restore.plugin.state._request import Request
+from napari_restore.plugin.state._state import NAMED_ROLES, NAMED_SENSOR
+from napari_restore.plugin.state._targets import Area, Target
+from napari_restore.plugin.state._variant import Variant
 
 if TYPE_CHECKING:
     from napari.components import LayerList, ViewerModel
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from napari_restore.engine import KeptResult, Result
     from napari_restore.images import Image
-    from napari_restore.plugin._state import RestoreState
+    from napari_restore.plugin.state._state import RestoreState
 
 
 def result_of(variant: Variant) -> Result:

@@ -9,7 +9,7 @@ from qtpy.QtWidgets import QLineEdit, QVBoxLayout, QWidget
 from superqt import QElidingLabel
 
 if TYPE_CHECKING:
-    from napari_restore.plugin.results._variant import Variant
+    from napari_restore.plugin.state._variant import Variant
 
 
 class VariantRow(QWidget):

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from napari_restore import Region, api
 from napari_restore._format import format_seconds, format_size
-from napari_restore.plugin._request import Request
-from napari_restore.plugin.areas._targets import Target
+from napari_restore.plugin.state._request import Request
+from napari_restore.plugin.state._targets import Target
 
 if TYPE_CHECKING:
     from napari_restore.engine import Plan, Result
-    from napari_restore.plugin.results._variant import Variant
+    from napari_restore.plugin.state._variant import Variant
 
 POLYGONS = (".geojson", ".json")
 _NOT_ADJUSTED = {

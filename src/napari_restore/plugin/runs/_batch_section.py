@@ -19,18 +19,18 @@ from qtpy.QtWidgets import (
 
 from napari_restore import api
 from napari_restore.errors import BadOutput, RestoreError, UnreadableImage
-from napari_restore.plugin._notices import error_text, show_problem, with_labels_for_flags
 from napari_restore.plugin.layers._layer_order import is_source
 from napari_restore.plugin.runs._layer_queue import LayerQueue, restored_count
+from napari_restore.plugin.tasks._notices import error_text, show_problem, with_labels_for_flags
 from napari_restore.plugin.widgets._section import Section
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image as ImageLayer
 
-    from napari_restore.plugin._state import RestoreState
     from napari_restore.plugin.runs._folder_run import FolderRun
     from napari_restore.plugin.runs._run_controller import RunController
+    from napari_restore.plugin.state._state import RestoreState
 
 SHOWN = 8
 """Problems that are listed; more are counted."""

@@ -10,17 +10,17 @@ from psygnal import Signal
 from qtpy.QtCore import QObject, QTimer
 
 from napari_restore.errors import ResourceError, RestoreError
-from napari_restore.plugin.runs._connected_cluster import (
+from napari_restore.plugin.state._connected_cluster import (
     ConnectedCluster,
     Workers,
     connected,
     workers_of,
 )
-from napari_restore.plugin.threads._background import in_background
+from napari_restore.plugin.tasks._background import in_background
 
 if TYPE_CHECKING:
     from napari_restore.engine import Cluster
-    from napari_restore.plugin._state import RestoreState
+    from napari_restore.plugin.state._state import RestoreState
 
 LOOK_MS = 3000
 """How often the workers are counted."""

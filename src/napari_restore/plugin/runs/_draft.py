@@ -12,9 +12,9 @@ import numpy as np
 
 from napari_restore import Region
 from napari_restore.errors import RestoreError
-from napari_restore.plugin.areas._targets import Area
 from napari_restore.plugin.layers._visible import in_data
 from napari_restore.plugin.runs._run_sequence import RunStep
+from napari_restore.plugin.state._targets import Area
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from napari_restore.engine import Plan
     from napari_restore.images import Image
     from napari_restore.models import ModelCard
-    from napari_restore.plugin._request import Request
+    from napari_restore.plugin.state._request import Request
 
 TRUE_SECONDS = 1.0
 """A live result has true pixels where the plan of the view takes no longer."""

@@ -14,7 +14,7 @@ from typing import Any
 from psygnal import Signal
 from qtpy.QtCore import QTimer
 
-from napari_restore.plugin.threads._background_task import BackgroundTask
+from napari_restore.plugin.tasks._background_task import BackgroundTask
 
 PATIENCE_MS = 3000
 """A command that has not stopped by then is ended; finished tiles are kept."""

@@ -12,19 +12,19 @@ from qtpy.QtCore import QObject
 
 from napari_restore import api
 from napari_restore.errors import RestoreError, UnreadableImage
-from napari_restore.plugin._notices import error_text
-from napari_restore.plugin._state import image_of, named_as, named_image
 from napari_restore.plugin.areas._areas import area_of
-from napari_restore.plugin.threads._latest_query import LatestQuery
+from napari_restore.plugin.state._state import image_of, named_as, named_image
+from napari_restore.plugin.tasks._latest_query import LatestQuery
+from napari_restore.plugin.tasks._notices import error_text
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image as ImageLayer
 
-    from napari_restore.plugin._request import Request
-    from napari_restore.plugin._state import RestoreState
-    from napari_restore.plugin.areas._targets import Area
     from napari_restore.plugin.runs._run_controller import RunController
+    from napari_restore.plugin.state._request import Request
+    from napari_restore.plugin.state._state import RestoreState
+    from napari_restore.plugin.state._targets import Area
 
 Failure = tuple[str, str]
 """Name of a layer, and the sentence that says why it was not restored."""

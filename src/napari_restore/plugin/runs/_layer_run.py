@@ -13,18 +13,18 @@ from napari_restore.errors import RestoreError
 from napari_restore.plugin.layers._layer_order import insert_above
 from napari_restore.plugin.layers._names import result_name
 from napari_restore.plugin.layers._result_layer import ResultLayer
-from napari_restore.plugin.results._variant import Variant
 from napari_restore.plugin.runs._activity_dock import ActivityDock
 from napari_restore.plugin.runs._run_layers import RunLayers
 from napari_restore.plugin.runs._run_sequence import RunSequence, RunStep
-from napari_restore.plugin.threads._background_task import BackgroundTask
+from napari_restore.plugin.state._variant import Variant
+from napari_restore.plugin.tasks._background_task import BackgroundTask
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image as ImageLayer
 
     from napari_restore.engine import Job, Result, Worker
-    from napari_restore.plugin._request import Request
+    from napari_restore.plugin.state._request import Request
 
 PATIENCE_MS = 6000
 """The process of a job that has not stopped by then is ended."""

@@ -19,19 +19,19 @@ from napari_restore.errors import RestoreError
 from napari_restore.plugin.layers._layer_order import insert_above
 from napari_restore.plugin.layers._names import LIVE, result_name
 from napari_restore.plugin.layers._result_layer import ResultLayer
-from napari_restore.plugin.results._variant import Variant
 from napari_restore.plugin.runs._draft import live_steps
 from napari_restore.plugin.runs._run_layers import RunLayers
 from napari_restore.plugin.runs._run_sequence import RunSequence, RunStep
-from napari_restore.plugin.threads._main_thread import on_main_thread
+from napari_restore.plugin.state._variant import Variant
+from napari_restore.plugin.tasks._main_thread import on_main_thread
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image as ImageLayer
 
     from napari_restore.engine import Result, Worker
-    from napari_restore.plugin._request import Request
     from napari_restore.plugin.runs._draft import Viewport
+    from napari_restore.plugin.state._request import Request
 
 LiveRequest = tuple["Request", "Viewport", "ImageLayer", str]
 """The request of the view, how the screen shows it, the layer it is of, the method's title."""

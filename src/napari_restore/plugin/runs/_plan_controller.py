@@ -12,18 +12,18 @@ from superqt.utils import qdebounced
 
 from napari_restore.api import stamp_of
 from napari_restore.errors import RestoreError
-from napari_restore.plugin._notices import error_text, show_problem
 from napari_restore.plugin.areas._area_controller import AreaController
-from napari_restore.plugin.areas._targets import Target
-from napari_restore.plugin.threads._background import in_background
+from napari_restore.plugin.state._targets import Target
+from napari_restore.plugin.tasks._background import in_background
+from napari_restore.plugin.tasks._notices import error_text, show_problem
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
     from napari_restore.engine import Plan
-    from napari_restore.plugin._request import Request
-    from napari_restore.plugin._state import RestoreState
-    from napari_restore.plugin.areas._targets import Area
+    from napari_restore.plugin.state._request import Request
+    from napari_restore.plugin.state._state import RestoreState
+    from napari_restore.plugin.state._targets import Area
 
 VIEW_DEBOUNCE_MS = 200
 PLAN_DEBOUNCE_MS = 250

@@ -9,8 +9,8 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBox
 
 from napari_restore._format import format_seconds
 from napari_restore.engine import Event, Note, Phase, Progress
-from napari_restore.plugin._keys import with_key
-from napari_restore.plugin._notices import show_note
+from napari_restore.plugin.tasks._notices import show_note
+from napari_restore.plugin.widgets._keys import with_key
 
 SECONDS_BETWEEN_STEPS = 0.25
 """A step of a progress bar paints the window at once, the canvas with it."""

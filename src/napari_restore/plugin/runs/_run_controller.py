@@ -13,22 +13,22 @@ from qtpy.QtCore import QObject
 
 from napari_restore.engine import Note, Phase, Progress
 from napari_restore.errors import BadParameter, RestoreError
-from napari_restore.plugin._notices import error_text, show_note, show_problem
-from napari_restore.plugin._state import image_of
-from napari_restore.plugin.areas._targets import Area, NotReady
 from napari_restore.plugin.attention._prepare_task import PrepareTask
 from napari_restore.plugin.attribution._attribution_task import AttributionTask
-from napari_restore.plugin.layers._draft_layer import drafts_in
 from napari_restore.plugin.layers._visible import visible_region
 from napari_restore.plugin.results._variant_text import run_summary
 from napari_restore.plugin.runs._cluster_controller import ClusterController
 from napari_restore.plugin.runs._draft import Viewport, first_step, viewport_of
+from napari_restore.plugin.runs._draft_layer import drafts_in
 from napari_restore.plugin.runs._folder_run import FolderRun
 from napari_restore.plugin.runs._layer_run import LayerRun
 from napari_restore.plugin.runs._live import Live
 from napari_restore.plugin.runs._run_sequence import RunStep
 from napari_restore.plugin.runs._warm_worker import WarmWorker
-from napari_restore.plugin.threads._background import in_background
+from napari_restore.plugin.state._state import image_of
+from napari_restore.plugin.state._targets import Area, NotReady
+from napari_restore.plugin.tasks._background import in_background
+from napari_restore.plugin.tasks._notices import error_text, show_note, show_problem
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -37,14 +37,14 @@ if TYPE_CHECKING:
     from napari_restore import Region
     from napari_restore.api import RestoreOptions
     from napari_restore.engine import Event, Plan, Worker
-    from napari_restore.plugin._request import Request
-    from napari_restore.plugin._state import RestoreState
     from napari_restore.plugin.attention._prepare_task import AttentionRequest
     from napari_restore.plugin.attribution._attribution_request import AttributionRequest
-    from napari_restore.plugin.layers._disk_watch import DiskWatch
-    from napari_restore.plugin.results._variant import Variant
     from napari_restore.plugin.runs._live import LiveRequest
     from napari_restore.plugin.runs._plan_controller import PlanController
+    from napari_restore.plugin.state._disk_watch import DiskWatch
+    from napari_restore.plugin.state._request import Request
+    from napari_restore.plugin.state._state import RestoreState
+    from napari_restore.plugin.state._variant import Variant
 
 BUSY = "A run is going on. Wait for its end, or press Cancel."
 LIVE_SETTINGS = tuple("layer bands sensor model weights trust parameters exclude_pending".split())

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from superqt.utils import qthrottled
 
-from napari_restore.plugin.layers._draft_layer import DraftLayer
 from napari_restore.plugin.layers._names import DRAFT
+from napari_restore.plugin.runs._draft_layer import DraftLayer
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from napari_restore import Region
     from napari_restore.engine import Result
-    from napari_restore.plugin.results._variant import Variant
     from napari_restore.plugin.runs._run_sequence import RunStep
+    from napari_restore.plugin.state._variant import Variant
 
 REFRESH_MS = 250
 AT_ONCE_SECONDS = 1.0

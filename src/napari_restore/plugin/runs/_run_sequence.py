@@ -11,7 +11,7 @@ import napari_restore as nr
 from napari_restore import Region
 from napari_restore.engine import Finished, TileDone
 from napari_restore.errors import RestoreError
-from napari_restore.plugin.threads._main_thread import log_failure
+from napari_restore.plugin.tasks._main_thread import log_failure
 
 if TYPE_CHECKING:
     from napari_restore.engine import Cluster, Job, Plan, Worker

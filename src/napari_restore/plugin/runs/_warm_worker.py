@@ -10,7 +10,7 @@ from napari_restore import api
 
 if TYPE_CHECKING:
     from napari_restore.engine import Plan
-    from napari_restore.plugin._state import RestoreState
+    from napari_restore.plugin.state._state import RestoreState
 
 WARM_MS = 400
 """The child process is started so long after there is something to restore."""

@@ -9,7 +9,7 @@ from qtpy.QtWidgets import QWidget
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-    from napari_restore.plugin._state import RestoreState
+    from napari_restore.plugin.state._state import RestoreState
 
 
 class Section(QWidget):

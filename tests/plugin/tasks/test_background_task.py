@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from qtpy.compat import isalive
 
-from napari_restore.plugin.threads import _background_task
-from napari_restore.plugin.threads._background_task import BackgroundTask
+from napari_restore.plugin.tasks import _background_task
+from napari_restore.plugin.tasks._background_task import BackgroundTask
 
 ROUNDS = 100
 

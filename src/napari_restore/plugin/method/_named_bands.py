@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari_restore.plugin._reader import layer_of
-from napari_restore.plugin._state import UNNAMED, image_of, unnamed_image
 from napari_restore.plugin.areas._areas import TARGETS_OF
 from napari_restore.plugin.areas._strength import PAINT
 from napari_restore.plugin.layers._display import colour_bands
 from napari_restore.plugin.layers._layer_order import SOURCE
+from napari_restore.plugin.layers._reader import layer_of
+from napari_restore.plugin.state._state import UNNAMED, image_of, unnamed_image
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

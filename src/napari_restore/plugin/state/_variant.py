@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from napari.layers import Image as ImageLayer
 
     from napari_restore.engine import Adjustment, Result
-    from napari_restore.plugin._request import Request
     from napari_restore.plugin.layers._result_layer import ResultLayer
+    from napari_restore.plugin.state._request import Request
 
 
 @dataclass(eq=False)

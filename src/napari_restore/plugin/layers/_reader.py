@@ -44,14 +44,14 @@ def read(path: Paths) -> list[Any]:
 
     import napari_restore as nr
     from napari_restore.errors import Cancelled, RestoreError
-    from napari_restore.plugin.threads._main_thread import is_main_thread
+    from napari_restore.plugin.tasks._main_thread import is_main_thread
 
     paths = _as_list(path)
     viewer = napari.current_viewer()
     try:
         if viewer is not None and is_main_thread():
-            from napari_restore.plugin._opening_dialog import open_in_window
             from napari_restore.plugin.layers._fitted import is_photo, show_whole
+            from napari_restore.plugin.layers._opening_dialog import open_in_window
 
             image = open_in_window(paths)
             if is_photo(image):
@@ -64,7 +64,7 @@ def read(path: Paths) -> list[Any]:
     except RestoreError as error:
         if viewer is None:
             raise
-        from napari_restore.plugin._notices import show_problem
+        from napari_restore.plugin.tasks._notices import show_problem
 
         show_problem(error)
         return NOTHING
@@ -112,7 +112,7 @@ def layer_of(image: Image, viewer: Any = None, *, band_by_band: bool = False) ->
         arguments["colormap"] = "gray"
     if viewer is not None:
         if mixes_places(viewer, image):
-            from napari_restore.plugin._notices import show_note
+            from napari_restore.plugin.tasks._notices import show_note
 
             show_note(
                 f"{image.name} does not lie beside the other images: "
@@ -176,7 +176,7 @@ def _refresher(image: Image, display: Any, viewer: Any, guessed: Any) -> Callabl
 
     if viewer is None:
         return lambda finished: None
-    from napari_restore.plugin.threads._main_thread import on_main_thread
+    from napari_restore.plugin.tasks._main_thread import on_main_thread
 
     call = on_main_thread(refresh)
     return call

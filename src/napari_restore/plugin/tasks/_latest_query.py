@@ -11,9 +11,9 @@ from qtpy.QtCore import QObject, Signal
 from superqt.utils import qdebounced
 
 from napari_restore.errors import RestoreError
-from napari_restore.plugin._notices import show_problem
-from napari_restore.plugin.threads._background import in_background
-from napari_restore.plugin.threads._main_thread import log_failure
+from napari_restore.plugin.tasks._background import in_background
+from napari_restore.plugin.tasks._main_thread import log_failure
+from napari_restore.plugin.tasks._notices import show_problem
 
 Compute = Callable[[], Any]
 

@@ -9,7 +9,7 @@ import qtpy
 from qtpy.QtCore import QCoreApplication, QThread
 from superqt.utils import _ensure_thread
 
-from napari_restore.plugin.threads._main_thread import on_main_thread
+from napari_restore.plugin.tasks._main_thread import on_main_thread
 
 _superqt = getattr(_ensure_thread, "_run_in_thread", None)
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from qtpy.QtCore import QObject
 
-from napari_restore.plugin.threads import _background
-from napari_restore.plugin.threads._background import THREADS, in_background
+from napari_restore.plugin.tasks import _background
+from napari_restore.plugin.tasks._background import THREADS, in_background
 
 QUERIES = 50
 STORM = """
@@ -23,7 +23,7 @@ faulthandler.enable()
 faulthandler.dump_traceback_later(60, exit=True)
 from qtpy.QtCore import QObject
 from qtpy.QtWidgets import QApplication, QDialog, QPushButton
-from napari_restore.plugin.threads._background import in_background
+from napari_restore.plugin.tasks._background import in_background
 
 app = QApplication([])
 gc.collect()
@@ -81,7 +81,7 @@ import faulthandler
 faulthandler.dump_traceback_later(60, exit=True)
 from threading import Event
 from qtpy.QtWidgets import QApplication, QDialog
-from napari_restore.plugin.threads._background import in_background
+from napari_restore.plugin.tasks._background import in_background
 
 app = QApplication([])
 began = Event()

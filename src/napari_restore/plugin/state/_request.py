@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import napari_restore as nr
 from napari_restore.api import stamp_of
-from napari_restore.plugin.areas._targets import Area
+from napari_restore.plugin.state._targets import Area
 
 if TYPE_CHECKING:
     from napari_restore.api import PlanOptions, RestoreOptions
     from napari_restore.engine import Plan
     from napari_restore.images import Image
     from napari_restore.models import RestorationModel
-    from napari_restore.plugin.runs._connected_cluster import ConnectedCluster
+    from napari_restore.plugin.state._connected_cluster import ConnectedCluster
 
 _LOADING = threading.Lock()
 

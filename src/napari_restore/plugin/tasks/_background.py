@@ -12,7 +12,7 @@ from weakref import WeakMethod
 from qtpy.compat import isalive
 from qtpy.QtCore import QObject
 
-from napari_restore.plugin.threads._main_thread import on_main_thread
+from napari_restore.plugin.tasks._main_thread import on_main_thread
 
 T = TypeVar("T")
 THREADS = 4

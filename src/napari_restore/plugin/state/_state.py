@@ -11,8 +11,8 @@ from psygnal import SignalGroupDescriptor
 import napari_restore as nr
 from napari_restore.api import RestoreOptions
 from napari_restore.errors import BadRegion, RestoreError, UnreadableImage
-from napari_restore.plugin._request import Request
-from napari_restore.plugin.areas._targets import Area, NotReady, Target
+from napari_restore.plugin.state._request import Request
+from napari_restore.plugin.state._targets import Area, NotReady, Target
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from napari_restore.api import PlanOptions
     from napari_restore.images import Image
     from napari_restore.models import ModelCard
-    from napari_restore.plugin.results._variant import Variant
-    from napari_restore.plugin.runs._connected_cluster import ConnectedCluster
+    from napari_restore.plugin.state._connected_cluster import ConnectedCluster
+    from napari_restore.plugin.state._variant import Variant
 
 
 PYRAMID = RestoreOptions().replacing(pyramid=True)

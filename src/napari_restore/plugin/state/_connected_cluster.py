@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import napari_restore as nr
 from napari_restore.errors import RestoreError
-from napari_restore.plugin.threads._main_thread import log_failure
+from napari_restore.plugin.tasks._main_thread import log_failure
 
 if TYPE_CHECKING:
     from napari_restore.api import PlanOptions

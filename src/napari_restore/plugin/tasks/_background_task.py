@@ -9,7 +9,7 @@ from typing import Any
 
 from napari.qt.threading import FunctionWorker, create_worker
 
-from napari_restore.plugin.threads._main_thread import on_main_thread
+from napari_restore.plugin.tasks._main_thread import on_main_thread
 
 _tasks: dict[int, BackgroundTask] = {}
 """Tasks under way. Threads keep their numbers: the last reference to a task must be released

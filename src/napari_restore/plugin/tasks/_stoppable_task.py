@@ -10,8 +10,8 @@ from typing import Any
 from psygnal import Signal
 
 from napari_restore.errors import RestoreError
-from napari_restore.plugin.threads._background_task import BackgroundTask
-from napari_restore.plugin.threads._main_thread import log_failure
+from napari_restore.plugin.tasks._background_task import BackgroundTask
+from napari_restore.plugin.tasks._main_thread import log_failure
 
 
 class StoppableTask(BackgroundTask):

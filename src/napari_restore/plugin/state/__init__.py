@@ -1,0 +1,1 @@
+"""What the window knows: the chosen image, method and area, and what they ask."""
