@@ -168,8 +168,8 @@ def test_other_tabs_say_that_they_stay_on_this_machine(
 ) -> None:
     connect(panel, qtbot, scheduler.scheduler_address)
     monkeypatch.setattr(_run_controller.RunController, "_begin", lambda self, task: task)
-    panel.runs.prepare_attention(None)
-    panel.runs.prepare_attention(None)
+    panel.runs.begin(object, "Attention is")
+    panel.runs.begin(object, "Attention is")
     notes = [note.message for note in notification_manager.records]
     assert notes.count("Attention is computed on this machine, not on the cluster.") == 1
 

@@ -1,4 +1,4 @@
-"""Tiles of a run of sweeps, and the boxes that they cover."""
+"""Tiles of a run of sweeps, the boxes that they cover, and bytes of what is kept by tile."""
 
 from __future__ import annotations
 
@@ -9,6 +9,15 @@ from functools import cached_property
 
 from napari_restore.engine._region import Region
 from napari_restore.models import Counts, Shapes
+
+COUNT_BYTES = 8
+"""Bytes of one count: a float64."""
+PAGE = 4096
+"""Bytes of which a tile's record is a multiple: machines that write tiles beside each other share no
+page of the file."""
+TOKEN_BYTES = 4
+"""Bytes of one value of a map that a step takes as a whole: float32 whatever the precision of the
+model, since layer by layer is added to it."""
 
 
 @dataclass(frozen=True)
@@ -84,15 +93,6 @@ class Grid:
         )
 
 
-COUNT_BYTES = 8
-"""Bytes of one count: a float64."""
-
-
-PAGE = 4096
-"""Bytes of which a tile's record is a multiple: machines that write tiles beside each other share no
-page of the file."""
-
-
 def count_bytes(counts: Counts, grid: Grid) -> int:
     """Return the bytes of the counts of one tile of `grid`."""
     return bytes_of(counts.shapes_of(grid.tile, grid.box.shape))
@@ -106,3 +106,8 @@ def bytes_of(shapes: Shapes) -> int:
 def values_of(shapes: Shapes) -> int:
     """Return how many numbers counts of these shapes are."""
     return sum(math.prod(shape) for shape in shapes.values())
+
+
+def tile_bytes(width: int, side: int, margin: int = 0) -> int:
+    """Return bytes of a tile's tokens of `width` channels, with `margin` more on every side."""
+    return int(width * (side + 2 * margin) ** 2 * TOKEN_BYTES)

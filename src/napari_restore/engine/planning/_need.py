@@ -102,13 +102,3 @@ class Need:
         host = workers * batch * (source + 2 * model_input)
         queued = READ_AHEAD * batch * (source + read)
         return computed + host + queued + (WRITE_BEHIND + batch) * left
-
-
-TOKEN_BYTES = 4
-"""Bytes of one value. Grids are float32 whatever the precision of the model: layer by layer is
-added to them."""
-
-
-def tile_bytes(width: int, side: int, margin: int = 0) -> int:
-    """Return bytes of a tile's tokens of `width` channels, with `margin` more on every side."""
-    return int(width * (side + 2 * margin) ** 2 * TOKEN_BYTES)

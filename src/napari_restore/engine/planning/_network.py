@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 from napari_restore._format import format_size
 from napari_restore.engine.machine._precision import dtype_of
-from napari_restore.engine.planning._grid import Grid, count_bytes
+from napari_restore.engine.planning._grid import TOKEN_BYTES, Grid, count_bytes
 from napari_restore.engine.planning._map_layout import SweptLayout
-from napari_restore.engine.planning._need import TOKEN_BYTES
 from napari_restore.models import Sweep, SweptModel, WholeStep
 
 

@@ -13,14 +13,13 @@ from napari_restore.engine.ledger._slab import key_of, written
 from napari_restore.engine.machine._budget import MIB
 from napari_restore.engine.machine._precision import dtype_of
 from napari_restore.engine.planning import _bandwidth
-from napari_restore.engine.planning._grid import Grid, bytes_of, count_bytes
+from napari_restore.engine.planning._grid import Grid, bytes_of, count_bytes, tile_bytes
 from napari_restore.engine.planning._groups import Group, groups_of
 from napari_restore.engine.planning._layout import (
     LayoutRequest,
     image_bytes,
     weight_bytes,
 )
-from napari_restore.engine.planning._need import tile_bytes
 from napari_restore.engine.planning._surroundings import Surroundings
 from napari_restore.engine.planning._tiles import tile_sizes
 from napari_restore.models import Counts, Map, Sweep, SweptModel, WholeStep

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from napari_restore._json_shapes import read_json
 from napari_restore.engine.ledger._shared_slabs import OpenSlab
 from napari_restore.engine.ledger._slab import SlabFile
+from napari_restore.engine.planning._grid import tile_bytes
 from napari_restore.engine.planning._map_layout import SweptLayout
-from napari_restore.engine.planning._need import tile_bytes
 from napari_restore.engine.planning._shared_costs import TOKENS
 from napari_restore.errors import ResourceError, is_disk_full
 

@@ -198,7 +198,7 @@ class AttentionTab(Section):
         except RestoreError as error:
             show_problem(error)
             return
-        task = self._runs.prepare_attention(request)
+        task = self._runs.begin(lambda: PrepareTask(request), "Attention is")
         if task is None:
             return
         self.task = task

@@ -40,6 +40,8 @@ class AttributionTab(Section):
     def __init__(self, viewer: ViewerModel, state: RestoreState, runs: RunController) -> None:
         super().__init__(viewer, state)
         self._runs = runs
+        self._begun = 0
+        """How many attributions there have been: layers are numbered."""
         self.task: AttributionTask | None = None
         self.target = TargetController(viewer, state, self)
         self.form = AttributionForm(self)
@@ -144,9 +146,13 @@ class AttributionTab(Section):
             self._start(request, current.source)
 
     def _start(self, request: AttributionRequest, source: ImageLayer) -> None:
-        task = self._runs.attribute(request, source)
+        number = self._begun + 1
+        task = self._runs.begin(
+            lambda: AttributionTask(self.viewer, source, request, number), "Attributions are"
+        )
         if task is None:
             return
+        self._begun = number
         self.task = task
         self.target.use(None)
         task.view = self.results.view.currentData()

@@ -1,8 +1,8 @@
-"""Starts and ends what computes in a viewer: runs, live results, batches, attributions."""
+"""Starts and ends what computes in a viewer: runs, live results, folders, and tasks of other tabs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -13,8 +13,6 @@ from qtpy.QtCore import QObject
 
 from napari_restore.engine import Note, Phase, Progress
 from napari_restore.errors import BadParameter, RestoreError
-from napari_restore.plugin.attention._prepare_task import PrepareTask
-from napari_restore.plugin.attribution._attribution_task import AttributionTask
 from napari_restore.plugin.layers._visible import visible_region
 from napari_restore.plugin.results._variant_text import run_summary
 from napari_restore.plugin.runs._cluster_controller import ClusterController
@@ -28,6 +26,7 @@ from napari_restore.plugin.runs._warm_worker import WarmWorker
 from napari_restore.plugin.state._state import image_of
 from napari_restore.plugin.state._targets import Area, NotReady
 from napari_restore.plugin.tasks._background import in_background
+from napari_restore.plugin.tasks._background_task import BackgroundTask
 from napari_restore.plugin.tasks._notices import error_text, show_note, show_problem
 
 if TYPE_CHECKING:
@@ -37,8 +36,6 @@ if TYPE_CHECKING:
     from napari_restore import Region
     from napari_restore.api import RestoreOptions
     from napari_restore.engine import Event, Plan, Worker
-    from napari_restore.plugin.attention._prepare_task import AttentionRequest
-    from napari_restore.plugin.attribution._attribution_request import AttributionRequest
     from napari_restore.plugin.runs._live import LiveRequest
     from napari_restore.plugin.runs._plan_controller import PlanController
     from napari_restore.plugin.state._disk_watch import DiskWatch
@@ -49,8 +46,7 @@ if TYPE_CHECKING:
 BUSY = "A run is going on. Wait for its end, or press Cancel."
 LIVE_SETTINGS = tuple("layer bands sensor model weights trust parameters exclude_pending".split())
 """Settings that make another live result."""
-Task = LayerRun | FolderRun | AttributionTask | PrepareTask
-T = TypeVar("T", bound=Task)
+T = TypeVar("T", bound=BackgroundTask)
 
 
 class RunController(QObject):
@@ -86,7 +82,7 @@ class RunController(QObject):
         owner: QObject,
     ) -> None:
         super().__init__(owner)
-        self.task: Task | None = None
+        self.task: BackgroundTask | None = None
         """What is under way and has the memory."""
         self._viewer, self._state, self._plans, self._owner = viewer, state, plans, owner
         self._disk = disk
@@ -94,8 +90,6 @@ class RunController(QObject):
         self.clusters = ClusterController(state, owner)
         self.live = Live(viewer, self._live_request, self.worker, owner)
         self._is_closed = False
-        self._attributions = 0
-        """How many there have been: layers are numbered."""
         self._shown_notes: set[str] = set()
         self.live.shown.connect(self._make_current)
         self.live.message.connect(self._on_message)
@@ -168,28 +162,20 @@ class RunController(QObject):
             return None
         return self._begin(self._new_run(request, layer, title, where))
 
-    def attribute(self, request: AttributionRequest, source: ImageLayer) -> AttributionTask | None:
-        """Begin an attribution of `source`; None while another task is under way."""
-        if not self._is_free():
-            return None
-        self._attributions += 1
-        self._note_cluster("Attributions are")
-        return self._begin(AttributionTask(self._viewer, source, request, self._attributions))
+    def begin(self, make: Callable[[], T], what: str) -> T | None:
+        """Begin the task that `make` returns; None while another task is under way.
 
-    def prepare_attention(self, request: AttentionRequest) -> PrepareTask | None:
-        """Begin to prepare an image for questions; None while another task is under way."""
+        `what` names it where a cluster is connected, which does not compute it: "Attention is".
+        """
         if not self._is_free():
             return None
-        self._note_cluster("Attention is")
-        return self._begin(PrepareTask(request))
+        self._note_cluster(what)
+        return self._begin(make())
 
     def restore_folder(self, arguments: Sequence[str]) -> FolderRun | None:
         """Begin the command with `arguments`; None while another task is under way."""
-        if not self._is_free():
-            return None
-        self._note_cluster("Folders are")
         # Two processes at once would take the memory of both.
-        return self._begin(FolderRun(arguments, before=self.worker.rest))
+        return self.begin(lambda: FolderRun(arguments, before=self.worker.rest), "Folders are")
 
     def cancel(self) -> None:
         """Stop the run within a tile."""
