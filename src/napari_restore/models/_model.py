@@ -55,6 +55,8 @@ class RestorationModel(nn.Module):
     """EV of the frames of a bracket relative to the reference, dark to bright; empty: not known."""
     step: float = 0.0
     """Distance of the display values of frames, whose white is 1; 0: they are floats."""
+    grey: bool = False
+    """Whether frames are of one band, which the model is given for each of its colours."""
     measured: bool = False
     """Whether the sizes on its card were measured, because it came without a card."""
     code: str = ""
