@@ -45,6 +45,7 @@ __all__ = [
     "READ_SUFFIXES",
     "ROLES",
     "SENSORS",
+    "VECTOR_SUFFIXES",
     "ArrayReader",
     "Box",
     "Bracket",
