@@ -208,7 +208,10 @@ class ImageBase(ABC):
 
     @property
     def other_than_light(self) -> str | None:
-        """The role of its only band where a name says that it shows no light; of files, known sensors' only."""
+        """The role ("class", "quality") of the only band of a map that shows no light by its name.
+
+        That is the file's name where it is one of a known sensor.
+        """
         if self.bands != 1 or self.georeference is None:
             return None
         (name,) = self.descriptions

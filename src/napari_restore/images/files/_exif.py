@@ -380,7 +380,8 @@ def _binary(value: bytes | tuple[int, ...] | None) -> bytes | None:
 def _tiff_exif(path: Path, *, developed: bool = False) -> bytes | None:
     """Return the camera's part of a TIFF's directories, as an EXIF block of its own.
 
-    With the colours of sRGB where it is `developed`. Without orientation, and without the camera's private data, whose offsets are those of its file.
+    It says sRGB where the picture is `developed`. Without orientation, and without the camera's
+    private data, whose offsets are those of its file.
     """
     try:
         with path.open("rb") as file:

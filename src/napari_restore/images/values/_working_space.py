@@ -173,7 +173,7 @@ def srgb_profile(bands: int = 3) -> bytes:
 
 
 @cache
-def profile_of_gamma(gamma: Sequence[float], bands: int) -> bytes | None:
+def profile_of_gamma(gamma: tuple[float, ...], bands: int) -> bytes | None:
     """Return the ICC profile of what a PNG says in its stead, see `PhotoTags.gamma`.
 
     None where it is that of sRGB, nearly the power of 1/2.2, or makes no sense.
