@@ -223,6 +223,40 @@ def test_a_card_that_claims_too_small_steps_is_not_taken_for_rounding(restored):
     assert_same(found, one_pass(module, x))
 
 
+# -- what is measured once ---------------------------------------------------------------
+
+
+def widened(module):
+    """Let a convolution see all of its kernel, past the counter of versions."""
+    module.weight.data[:] = torch.rand(3, 3, 7, 7) / 49
+
+
+def coarser(module):
+    module.side = 8
+
+
+@pytest.mark.parametrize("change", [widened, coarser])
+def test_a_module_that_was_changed_is_measured_again(change, restored):
+    module = Patches(1)
+    if change is widened:
+        module = nn.Conv2d(3, 3, 7, padding=3)
+        nn.init.dirac_(module.weight)
+    x, model = scene(140, 300), nr.load_model(module)
+    restored(x, model, tile=64)
+    change(model.module)
+    found, _ = restored(x, model, tile=64)
+    assert_same(found, one_pass(model.module, x))
+
+
+def test_other_code_with_the_same_layers_is_measured_again(restored):
+    x, card = scene(140, 300), {"id": "patches", "bands": 3}
+    for side in (1, 8):
+        # Both print alike.
+        module = Patches(side)
+        found, _ = restored(x, nr.load_model(module, card=card), tile=64)
+        assert_same(found, one_pass(module, x))
+
+
 # -- one pass ----------------------------------------------------------------------------
 
 
@@ -284,6 +318,13 @@ def test_a_halo_that_is_too_small_on_the_image_ends_the_run(restored, any_tiles,
     with pytest.raises(TilesDiffer, match="too small"):
         restored(scene(*SIZE), model, tile=128, scratch=tmp_path)
     assert not list(tmp_path.rglob("tiles.jsonl"))
+
+
+def test_tiles_of_a_proposed_card_are_compared(restored, any_tiles, tmp_path):
+    card = {"id": "chain", "bands": 3, "halo": 7}
+    model = with_halo(nr.load_model(network(lambda: Chain(7)), card=card), 2)
+    with pytest.raises(TilesDiffer, match="of its card, are too small"):
+        restored(scene(*SIZE), model, tile=128, scratch=tmp_path)
 
 
 @pytest.mark.slow

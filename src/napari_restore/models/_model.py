@@ -57,6 +57,8 @@ class RestorationModel(nn.Module):
     """Distance of the display values of frames, whose white is 1; 0: they are floats."""
     measured: bool = False
     """Whether the sizes on its card were measured, because it came without a card."""
+    takes_whole: bool = False
+    """Whether it can be given the whole image in one pass; else its card says what a tile must see."""
     code: str = ""
     """Digest of the Python files it was loaded from; empty where there are none."""
 

@@ -35,6 +35,8 @@ class WrappedModel(RestorationModel):
     Right and bottom are reflected to the card's `size_step` and `min_size` and cut off again.
     """
 
+    takes_whole = True
+
     def __init__(self, module: nn.Module, card: ModelCard) -> None:
         super().__init__(card)
         self.module = module

@@ -32,7 +32,7 @@ _PERIODS = (64, 96, 80, 112, 72)
 _FEWEST = 32
 """Least rows and columns that must agree after a shift."""
 _SLOPE = 0.25
-"""Slope given to what saturates: seven layers in a row still show a difference in float32."""
+"""Slope given to what saturates or rounds: seven layers in a row still show a difference in float32."""
 _UNCOUNTED = {torch.float32: 2, torch.float64: 6}
 """Bytes per byte of tensors, for what libraries take besides: in float64 they unfold an image."""
 _ROUNDING = {torch.float32: 1e-5, torch.float64: 1e-10}
@@ -42,6 +42,8 @@ _SATURATING = {
     *(_aten.relu, _aten.relu_, _aten.hardtanh, _aten.hardtanh_, _aten.threshold, _aten.threshold_),
     *(_aten.clamp, _aten.clamp_, _aten.clamp_min, _aten.clamp_min_, _aten.clamp_max),
     *(_aten.clamp_max_, _aten.hardsigmoid, _aten.hardsigmoid_),
+    *(_aten.round, _aten.round_, _aten.floor, _aten.floor_, _aten.ceil, _aten.ceil_),
+    *(_aten.trunc, _aten.trunc_),
 }
 _FAILURES = (RuntimeError, ValueError, IndexError, TypeError, AssertionError)
 
