@@ -399,6 +399,7 @@ TILED = {
     "total-variation": lambda: Scaled(total_variation),
     "recursive": lambda: Scaled(recursive),
     "unet-5": lambda: UNet(2, 5),
+    "padded-below": PaddedBelow,
 }
 WHOLE = {
     "hinet": HalfNorm,
@@ -417,5 +418,4 @@ WHOLE = {
     "batch-statistics": always_training,
     "histogram": lambda: Scaled(histogram),
     "grey-world": lambda: Scaled(grey_world),
-    "padded-below": PaddedBelow,
 }

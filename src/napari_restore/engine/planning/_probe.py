@@ -11,7 +11,7 @@ from torch import Tensor
 
 from napari_restore._options import Size
 from napari_restore.engine.memory._budget import default_memory, parse_size
-from napari_restore.engine.planning._dependence import dependence
+from napari_restore.engine.planning._dependence import Report, dependence
 from napari_restore.engine.running._tile import is_out_of_memory
 from napari_restore.errors import BadModel, OutOfMemory
 from napari_restore.models import (
@@ -61,7 +61,10 @@ class Probe:
 
 
 def probe(
-    model: RestorationModel, memory: Size | None = None, content: str | None = None
+    model: RestorationModel,
+    memory: Size | None = None,
+    content: str | None = None,
+    progress: Report | None = None,
 ) -> Probe:
     """Check shape, dtype, finiteness and halo of `model`; cached by model and `content`.
 
@@ -71,7 +74,7 @@ def probe(
     and the gradient of one output block no input beyond it. Where the two disagree, everything
     beyond the halo is changed and the block must stay. (A tolerance test of the seam on random
     weights shows nothing: training makes a network use its whole field.) `content` is the
-    `content_of` the model; None: it is computed. Raises `BadModel` when the output is unusable.
+    `content_of` the model; None: it is computed. `progress` is told of what is measured. Raises `BadModel` when the output is unusable.
     """
     known = _SEEN.setdefault(model, {})
     content = content_of(model) if content is None else content
@@ -85,7 +88,7 @@ def probe(
             known[key] = _KINDS[kind]
         else:
             with torch.random.fork_rng(devices=[]):
-                known[key] = _probe_in_room(model, _room(memory))
+                known[key] = _probe_in_room(model, _room(memory), progress)
             if kind is not None:
                 _KINDS[kind] = known[key]
     result = known[key]
@@ -169,10 +172,10 @@ def example_input(model: RestorationModel, height: int, width: int) -> Tensor:
     return noise.to(weight.device)
 
 
-def _probe_in_room(model: RestorationModel, memory: int) -> Probe:
+def _probe_in_room(model: RestorationModel, memory: int, progress: Report | None) -> Probe:
     """Run `_probe`; raise `OutOfMemory` where what the card claims does not fit."""
     try:
-        return _measured(model, memory) if is_unknown(model) else _probe(model)
+        return _measured(model, memory, progress) if is_unknown(model) else _probe(model)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
@@ -189,12 +192,14 @@ def is_unknown(model: RestorationModel) -> bool:
     return model.measured and fixed is None
 
 
-def _measured(model: RestorationModel, memory: int) -> Probe:
+def _measured(
+    model: RestorationModel, memory: int, progress: Report | None = None
+) -> Probe:
     """Return the probe of a model without a card."""
     card = model.card
     side = -(-_TRIAL_SIDE // card.size_step) * card.size_step
     _check_output(model, example_input(model, side, side), {})
-    found = dependence(model, memory)
+    found = dependence(model, memory, progress)
     note = "" if found.whole else _without_card(card, found.step, found.halo)
     limit = memory if found.limited else 0
     return Probe(found.halo, note, found.step, found.whole, found.multiples_only, limit)

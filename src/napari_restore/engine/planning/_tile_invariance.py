@@ -142,6 +142,9 @@ def _measure(
     def output(threads: int, *input_box: Region) -> Tensor:
         torch.set_num_threads(threads)
         pixels = torch.cat([x[(..., *box.slices)] for box in input_box])
+        if len(input_box) > 1:
+            # Another image beside it, in case that a module takes what is the first one's for all.
+            pixels[0] = pixels[0].flip(-1)
         origins = [(box.y0, box.x0) for box in input_box]
         statistics_here = (
             placed_at(statistics, origins, 1.0, pixels) if model.card.placed else statistics
@@ -169,7 +172,7 @@ def _measure(
                 return None
         # Kernels are also chosen by the size of a batch: of the last tile, the largest.
         try:
-            together = output(1, input_box, input_box)[core_slices]
+            together = output(1, input_box, input_box)[(1, *core_slices[1:])]
         except torch.OutOfMemoryError:
             raise
         except (RuntimeError, ValueError, TypeError, IndexError, AssertionError):

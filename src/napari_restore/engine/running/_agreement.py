@@ -86,6 +86,7 @@ class Agreement:
                 raise TilesDiffer(
                     f"Tiles of {model.card.id} differ by up to {most:.1g} of the range from the same "
                     f"pixels in a larger part of {self.plan.image.name}: a halo of {halo} pixels and "
-                    f"steps of {step}, {whose}, are too small here, and no tile was kept.",
+                    f"steps of {model.card.multiple_of}, {whose}, are too small here, and no tile was "
+                    "kept.",
                     f"Use {option('tile', 'whole')}, or give it a card with a larger halo.",
                 )
