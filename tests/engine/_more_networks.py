@@ -364,7 +364,9 @@ def total_variation(x):
     """Steps of a descent: the reach is their number."""
     for _ in range(8):
         y = F.pad(x, (1, 1, 1, 1), "replicate")
-        laplace = y[..., 1:-1, 2:] + y[..., 1:-1, :-2] + y[..., 2:, 1:-1] + y[..., :-2, 1:-1] - 4 * x
+        laplace = (
+            y[..., 1:-1, 2:] + y[..., 1:-1, :-2] + y[..., 2:, 1:-1] + y[..., :-2, 1:-1] - 4 * x
+        )
         x = x + 0.1 * laplace
     return x
 

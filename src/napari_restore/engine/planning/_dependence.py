@@ -67,9 +67,7 @@ class Dependence:
     """Whether more memory or time would have shown more."""
 
 
-def dependence(
-    model: RestorationModel, memory: int, progress: Report | None = None
-) -> Dependence:
+def dependence(model: RestorationModel, memory: int, progress: Report | None = None) -> Dependence:
     """Measure what the pixels of a local `model` depend on, in up to `memory` bytes.
 
     Long images are compared with others at all of their pixels: first with such that are black and

@@ -192,9 +192,7 @@ def is_unknown(model: RestorationModel) -> bool:
     return model.measured and fixed is None
 
 
-def _measured(
-    model: RestorationModel, memory: int, progress: Report | None = None
-) -> Probe:
+def _measured(model: RestorationModel, memory: int, progress: Report | None = None) -> Probe:
     """Return the probe of a model without a card."""
     card = model.card
     side = -(-_TRIAL_SIDE // card.size_step) * card.size_step
