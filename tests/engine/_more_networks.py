@@ -388,8 +388,6 @@ TILED = {
     "convnext": ConvNeXt,
     "fft-of-blocks": lambda: Spectral(8),
     "dcp-given-airlight": lambda: DarkChannel(0.9),
-    "sinusoids-24": lambda: Sinusoids(24),
-    "sinusoids-10": lambda: Sinusoids(10),
     "deformed": Deformed,
     "stride-3": Strided,
     "stride-5": lambda: Strided(5),
@@ -413,6 +411,8 @@ WHOLE = {
     "squeezed": Squeezed,
     "coordinates": Coordinates,
     "sinusoids": lambda: Sinusoids(1000.0),
+    # In float32, sines of many periods round otherwise.
+    "sinusoids-24": lambda: Sinusoids(24.0),
     "cascaded-aligned": lambda: Cascaded(aligned=True),
     "bilinear-grid": BilinearGrid,
     "strips": Strips,
