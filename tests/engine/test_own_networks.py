@@ -330,6 +330,13 @@ def test_tiles_on_other_threads_do_not_change_the_size_of_a_tile(restored, any_t
     assert content_of(model) == content
 
 
+def test_a_script_is_cut_into_tiles(restored):
+    module, x = network(Chain), scene(140, 300)
+    found, record = restored(x, torch.jit.script(module), tile=64)
+    assert record["plan"]["tiles"] > 1
+    assert_same(found, one_pass(module, x))
+
+
 def test_a_measurement_tells_how_far_it_is(monkeypatch):
     events = []
     monkeypatch.setattr(_dependence.time, "thread_time", itertools.count().__next__)

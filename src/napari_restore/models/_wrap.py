@@ -9,6 +9,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from napari_restore._json_shapes import mismatches, read_json
@@ -115,7 +116,7 @@ class WrappedModel(RestorationModel):
         if not (self._writes or self._watched):
             return self.module(x)
         with _ALONE if self._writes else nullcontext():
-            parts = list(self.module.modules())
+            parts = [p for p in self.module.modules() if not isinstance(p, torch.jit.ScriptModule)]
             owned = [vars(part) for part in parts] + [part._buffers for part in parts]
             before = [{**each} for each in owned]
             try:
