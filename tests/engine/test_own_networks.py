@@ -330,6 +330,7 @@ def test_tiles_on_other_threads_do_not_change_the_size_of_a_tile(restored, any_t
     assert content_of(model) == content
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_script_is_cut_into_tiles(restored):
     module, x = network(Chain), scene(140, 300)
     found, record = restored(x, torch.jit.script(module), tile=64)
