@@ -74,7 +74,8 @@ def probe(
     and the gradient of one output block no input beyond it. Where the two disagree, everything
     beyond the halo is changed and the block must stay. (A tolerance test of the seam on random
     weights shows nothing: training makes a network use its whole field.) `content` is the
-    `content_of` the model; None: it is computed. `progress` is told of what is measured. Raises `BadModel` when the output is unusable.
+    `content_of` the model; None: it is computed. `progress` is told of what is measured. Raises
+    `BadModel` when the output is unusable.
     """
     known = _SEEN.setdefault(model, {})
     content = content_of(model) if content is None else content
