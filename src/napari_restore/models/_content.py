@@ -141,9 +141,11 @@ class _Walk:
 
     def add(self, value: Any) -> None:
         """Add any value, by its content."""
-        while isinstance(value, nn.Module) and isinstance(value._modules.get(_COMPILED), nn.Module):
+        while isinstance(value, nn.Module) and isinstance(
+            getattr(value, _COMPILED, None), nn.Module
+        ):
             # What `torch.compile` makes of a module computes the same.
-            value = value._modules[_COMPILED]
+            value = getattr(value, _COMPILED)
         if value is None or isinstance(value, (bool, int, float, complex, str, bytes, np.generic)):
             self._text(f"{type(value).__name__} {value!r}")
         elif isinstance(value, Tensor):

@@ -113,6 +113,13 @@ def arguments_of(make: Callable[..., Any], name: str, given: Mapping[str, Any]) 
     return arguments
 
 
+def is_default(make: Callable[..., Any], name: str, value: Any) -> bool:
+    """Return whether a factory has the same text or number `value` for its argument by itself."""
+    default = inspect.signature(make).parameters[name].default
+    plain = isinstance(value, (bool, int, float, str)) and type(value) is type(default)
+    return plain and bool(value == default)
+
+
 def _value(argument: inspect.Parameter, given: Any) -> Any:
     if isinstance(argument.default, (bool, int, float, str)):
         return Parameter(argument.name, argument.default, "").parse(given)
