@@ -5,9 +5,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from napari.components import ViewerModel
 from napari.layers import Layer
 from napari.utils.notifications import notification_manager
+from PIL import Image
 from range_server import RangeServer
 
 import napari_restore as nr
@@ -43,6 +45,26 @@ def test_a_window_opens_an_address(panel: Any, sample: Path):
         expected = nr.open_image(sample).read((100, 200, 110, 210))
         np.testing.assert_array_equal(np.asarray(layer.data[0][100:110, 200:210]), expected)
         assert "signature" not in layer.name
+
+
+@pytest.mark.viewer
+@pytest.mark.parametrize("suffix", ["tif", "gif", "png", "webp", "mpo", "ome.tif"])
+def test_a_window_tells_of_pictures_that_are_not_read(panel: Any, tmp_path: Path, suffix: str):
+    path = tmp_path / f"several.{suffix}"
+    pages = np.random.default_rng(0).integers(0, 255, (3, 40, 50), np.uint8)
+    if suffix == "ome.tif":
+        tifffile.imwrite(path, pages, metadata={"axes": "ZYX"})
+    else:
+        first, *others = map(Image.fromarray, pages)
+        first.save(path, save_all=True, append_images=others)
+    known = len(notification_manager.records)
+    panel.viewer.open(path, plugin="napari-restore")
+    (told,) = [record.message for record in notification_manager.records[known:]]
+    assert told.startswith(path.name.removesuffix(f".{suffix}")) and "3" in told and "first" in told
+    known += 1
+    Image.fromarray(pages[0]).save(tmp_path / "one.png")
+    panel.viewer.open(tmp_path / "one.png", plugin="napari-restore")
+    assert len(notification_manager.records) == known
 
 
 @pytest.mark.slow

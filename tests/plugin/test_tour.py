@@ -13,14 +13,16 @@ import numpy as np
 import pytest
 from napari.utils.notifications import notification_manager
 from PIL import Image
-from qtpy.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
+from qtpy.compat import isalive
+from qtpy.QtCore import QEvent, QMimeData, QPoint, QPointF, Qt, QUrl
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QApplication
+from qtpy.QtWidgets import QApplication, QMainWindow
 from superqt import QCollapsible
 from tests.images.brackets.photos import two_brackets
 
 from napari_restore import Region
+from napari_restore.plugin._panel import RestorePanel
 from napari_restore.plugin.compare import CompareSection
 from napari_restore.plugin.results._export_section import ExportSection
 
@@ -42,6 +44,13 @@ def shown(panel: Any) -> None:
     QApplication.processEvents()
     panel.grab()
     QApplication.processEvents()
+
+
+def end(panel: Any) -> None:
+    """Destroy a window that was closed, as Qt's event loop does."""
+    if isalive(panel):
+        QApplication.sendPostedEvents(panel.window(), QEvent.Type.DeferredDelete.value)
+    assert not isalive(panel)
 
 
 def section(panel: Any, kind: type) -> Any:
@@ -113,6 +122,7 @@ def run(panel: Any, _: Path) -> None:
     panel.bar.button.click()
 
 
+@pytest.mark.parametrize("wait", [0, 50, 500])
 @pytest.mark.parametrize("begin", [run, live, fusion, attribution, attention])
 def test_a_window_is_closed_over_what_is_under_way(
     make_napari_viewer: Any,
@@ -121,20 +131,43 @@ def test_a_window_is_closed_over_what_is_under_way(
     qtbot: Any,
     nothing_told: None,
     begin: Callable[[Any, Path], None],
+    wait: int,
 ):
     viewer = make_napari_viewer()
     _, panel = viewer.window.add_plugin_dock_widget("napari-restore", "Restore")
     viewer.open(sample, plugin="napari-restore")
     begin(panel, tmp_path)
     task = panel.runs.task
-    QTest.qWait(50)
+    QTest.qWait(wait)
     viewer.close()
-    del panel
+    end(panel)
     if task is not None:
         qtbot.waitUntil(lambda: task.is_over)
     # What the threads have sent is delivered, to nobody.
     for _ in range(5):
         QTest.qWait(20)
+
+
+def test_layers_outlive_the_window_of_the_panel(
+    make_napari_viewer: Any, qtbot: Any, nothing_told: None
+):
+    viewer = make_napari_viewer()
+    panel = RestorePanel(viewer)
+    # Not napari's, whose own parts fail once that is gone.
+    window = QMainWindow()
+    window.setCentralWidget(panel)
+    window.show()
+    image = np.full((90, 120, 3), 90, np.uint8)
+    viewer.add_image(image)
+    shown(panel)
+    state = panel.state
+    window.deleteLater()
+    end(panel)
+    viewer.add_image(image)
+    viewer.scene.camera.zoom *= 2
+    viewer.layers.pop()
+    state.model = "hot"
+    QTest.qWait(100)
 
 
 def test_a_drop_anywhere_on_fuse_adds_its_photos(panel: Any, tmp_path: Path, qtbot: Any):

@@ -16,7 +16,7 @@ from napari_restore._options import Pathlike
 from napari_restore.errors import Message, option
 from napari_restore.images._derived import DerivedImages
 from napari_restore.images._georeference import crs_name
-from napari_restore.images._reader import Reader
+from napari_restore.images._reader import Reader, Unread
 from napari_restore.images._source import Box, Source, chunks_of
 from napari_restore.images.cache._chunks import chunk_cache, read_valid_window, read_window
 from napari_restore.images.levels._cached import OnLanded
@@ -278,6 +278,11 @@ class Image(DerivedImages):
         return self._source_of(level)
 
     # -- pyramid and cache -------------------------------------------------------
+    @property
+    def unread(self) -> list[str]:
+        """The notes on what of the file is not read: other pages, planes or frames."""
+        return [note for note in self.notes if isinstance(note, Unread)]
+
     @property
     def is_prepared(self) -> bool:
         """Whether `prepare` has nothing to do: the file is tiled, or was decoded into the cache."""

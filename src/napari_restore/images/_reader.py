@@ -147,11 +147,16 @@ def check_dtype(dtype: npt.DTypeLike, name: str) -> np.dtype[Any]:
     return kind.newbyteorder("=")
 
 
+class Unread(str):
+    """A note on what of a file is not read, which whoever opens it must be told."""
+
+
 def first_of(pictures: int) -> list[str]:
     """Return the note on a file of several pictures; none for one."""
     if pictures < 2:
         return []
-    return [f"It contains {pictures} pictures (pages, planes or frames): the first one is used."]
+    text = f"It contains {pictures} pictures (pages, planes or frames): the first one is used."
+    return [Unread(text)]
 
 
 def strip_level(height: int, width: int, pixel_bytes: int, rows: int = 1) -> tuple[Level, bool]:

@@ -12,8 +12,8 @@ RAW_SUFFIXES: Final = frozenset(
 """Of LibRaw. ENVI's flat files are called .raw as well."""
 
 IMAGE_SUFFIXES: Final = RAW_SUFFIXES | frozenset(
-    ".tif .tiff .jp2 .j2k .jpc .j2c .jpx .vrt .img .bil .bip .bsq .ntf .nitf .pix .sdat "
-    ".png .jpg .jpeg .jpe .jfif .webp .bmp .gif .tga .pgm .ppm .pnm .rgb .sgi "
+    ".tif .tiff .tf8 .btf .jp2 .j2k .jpc .j2c .jpx .vrt .img .bil .bip .bsq .ntf .nitf .pix .sdat "
+    ".png .apng .jpg .jpeg .jpe .jfif .mpo .webp .bmp .gif .tga .pgm .ppm .pnm .rgb .sgi "
     ".hdr .exr .heic .heif .hif .zarr".split()
 )
 """In lower case. A file that is named is opened whatever its suffix."""

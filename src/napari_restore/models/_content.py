@@ -46,7 +46,7 @@ _PARTS_OF: tuple[tuple[tuple[type, ...], Callable[[Any], Iterable[Any]]], ...] =
     ((staticmethod, classmethod), lambda method: [method.__func__]),
     ((property,), lambda found: [found.fget]),
     ((list,), list),
-    ((dict,), lambda mapping: [part for pair in mapping.items() for part in pair]),
+    ((dict,), lambda mapping: [part for pair in list(mapping.items()) for part in pair]),
     ((ModelCard,), lambda card: [getattr(card, name) for name in DECIDING]),
     (
         (

@@ -74,7 +74,9 @@ def run_script(path: Path) -> Iterator[ModuleType]:
     folders = {path.parent, folder}
     name = ".".join(parts) if len(parts) > 1 else f"napari_restore_user_{path.stem}"
     with _IMPORTING:
-        others = {key: each for key, each in sys.modules.items() if _hides(key, each, folders)}
+        # A copy: other threads go on importing.
+        loaded = list(sys.modules.items())
+        others = {key: each for key, each in loaded if _hides(key, each, folders)}
         for key in others:
             del sys.modules[key]
         before, known = list(sys.path), set(sys.modules)
@@ -84,9 +86,9 @@ def run_script(path: Path) -> Iterator[ModuleType]:
             yield _imported(path, name)
         finally:
             sys.path[:] = before
-            for key in set(sys.modules) - known:
-                if _file_within(sys.modules[key], folders) or key == name:
-                    del sys.modules[key]
+            for key, each in list(sys.modules.items()):
+                if key not in known and (key == name or _file_within(each, folders)):
+                    sys.modules.pop(key, None)
             sys.modules.update(others)
 
 

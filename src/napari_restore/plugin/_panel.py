@@ -322,8 +322,9 @@ class RestorePanel(QWidget):
         return super().sizeHint().expandedTo(QSize(USUAL, 0))
 
     def showEvent(self, event: Any) -> None:
-        """Take the usual width."""
+        """Take the usual width, and watch the window for its end."""
         super().showEvent(event)
+        self.window().installEventFilter(self)
         self._width.later()
 
     def dragEnterEvent(self, event: Any) -> None:
@@ -336,6 +337,12 @@ class RestorePanel(QWidget):
         self.fusion.dropEvent(event)
 
     # -- closing -----------------------------------------------------------------
+
+    def eventFilter(self, watched: Any, event: Any) -> bool:
+        """Disconnect before the window goes, which destroys its widgets without closing them."""
+        if event.type() == QEvent.Type.DeferredDelete:
+            self._close()
+        return bool(super().eventFilter(watched, event))
 
     def closeEvent(self, event: Any) -> None:
         """Disconnect when the widget itself is closed."""

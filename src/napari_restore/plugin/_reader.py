@@ -50,10 +50,13 @@ def read(path: Paths) -> list[Any]:
     viewer = napari.current_viewer()
     try:
         if viewer is not None and is_main_thread():
+            from napari_restore.plugin._notices import show_note
             from napari_restore.plugin._opening_dialog import open_in_window
             from napari_restore.plugin.layers._fitted import is_photo, show_whole
 
             image = open_in_window(paths)
+            if image.unread:
+                show_note(" ".join([f"{image.name}:", *image.unread]))
             if is_photo(image):
                 show_whole(viewer, image)
             return [layer_of(image, viewer)]

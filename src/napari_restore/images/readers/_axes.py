@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore.errors import UnreadableImage
+from napari_restore.images._reader import Unread
 from napari_restore.images._source import Box
 
 MOST_BANDS = 512
@@ -39,7 +40,7 @@ class Axes:
         bands = tuple(i for i, n in enumerate(names) if n in ("c", "s", "channel", "band"))
         total = int(np.prod([shape[i] for i in bands], dtype=int)) if bands else 1
         notes = tuple(
-            f"Of {shape[i]} planes along {n!r} the first is used."
+            Unread(f"Of {shape[i]} planes along {n!r} the first is used.")
             for i, n in enumerate(names)
             if i not in bands and n not in ("y", "x") and shape[i] > 1
         )

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from napari_restore.errors import UnreadableImage
 from napari_restore.images._profile import Profile
+from napari_restore.images._reader import Unread
 from napari_restore.images._source import Box, Level
 from napari_restore.images.files._claims import (
     ARITHMETIC_RATIO,
@@ -73,7 +74,7 @@ class OpenExrReader(WholeReader):
         if own is not None and not np.allclose(np.ravel(own), REC_709, atol=1e-3):
             self.notes.append("Its primaries are not those of sRGB, and are taken as these.")
         if len(parts) > 1:
-            self.notes.append(f"The first of its {len(parts)} parts is read.")
+            self.notes.append(Unread(f"The first of its {len(parts)} parts is read."))
 
     def valid_in(self, level: int, box: Box, pixels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
         return self.valid_by_values(pixels)

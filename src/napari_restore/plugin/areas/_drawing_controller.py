@@ -85,7 +85,7 @@ class DrawingController(QObject):
         self._state = state
         self._tool: Tool | None = None
         self._layer: Layer | None = None
-        self._thin_soon = qdebounced(self._thin, timeout=DEBOUNCE_MS)
+        self._thin_soon = qdebounced(self._thin, timeout=DEBOUNCE_MS, parent=self)
         self._signals = [
             (viewer.layers.selection.events.active, self._on_active),
             (viewer.scene.camera.events.zoom, self._on_zoom),

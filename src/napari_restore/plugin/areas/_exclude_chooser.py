@@ -66,7 +66,7 @@ class ExcludeChooser(Section):
         """The mask it has set itself."""
         self._is_making = False
         """Whether it has set `exclude_pending` itself."""
-        self._update_soon = qdebounced(self._update, timeout=DEBOUNCE_MS)
+        self._update_soon = qdebounced(self._update, timeout=DEBOUNCE_MS, parent=self)
         self._watch = LayerWatch(self._on_change)
         self._query = LatestQuery("The mask cannot be made", self)
         self._query.finished.connect(self._on_mask)

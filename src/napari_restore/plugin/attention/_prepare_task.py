@@ -80,8 +80,6 @@ class PrepareTask(StoppableTask):
 
     def receive(self, item: Any) -> None:
         """Report an event; keep the session or the error for the end."""
-        if self._is_abandoned:
-            return
         if isinstance(item, Event):
             self.happened.emit(item)
         elif isinstance(item, Cancelled):
@@ -90,8 +88,3 @@ class PrepareTask(StoppableTask):
             self._outcome = ("failed", item)
         else:
             self._outcome = ("done", item)
-
-    def finish(self) -> None:
-        """Report how it ended."""
-        if not self._is_abandoned:
-            self.ended.emit(*self._outcome)

@@ -42,20 +42,12 @@ class AttributionTask(StoppableTask):
         """How the finished map is shown."""
         self._viewer = viewer
 
-    def abandon(self) -> None:
-        """Stop without a report: the panel or its window is gone."""
-        self.appeared.disconnect()
-        super().abandon()
-
     def work(self) -> Iterator[Any]:
         """Yield what `attribution_messages` yields."""
         return attribution_messages(self.request, self._stop)
 
     def receive(self, item: Any) -> None:
         """Report an event, or show a part of the map."""
-        if self._is_abandoned:
-            # The window may be gone, and its layers with it.
-            return
         is_removed = self.source not in self._viewer.layers
         if is_removed:
             self.cancel()
@@ -73,12 +65,9 @@ class AttributionTask(StoppableTask):
             self.layers.partial(item)
 
     def finish(self) -> None:
-        """Report how the attribution ended."""
-        if self._is_abandoned:
-            return
-        if self._outcome[0] != "done":
+        """Remove what is not finished; the window of an abandoned one may be gone."""
+        if self._outcome[0] != "done" and not self._is_abandoned:
             self.layers.remove()
-        self.ended.emit(*self._outcome)
 
     def _show(self, finished: FinishedMap) -> None:
         record = finished.attribution.record

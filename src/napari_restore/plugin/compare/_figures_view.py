@@ -40,7 +40,7 @@ class FiguresView(Section):
     def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
         super().__init__(viewer, state)
         self._watched: tuple[ImageLayer, ...] = ()
-        self._query = DebouncedQuery(figures, self._show, DEBOUNCE_MS, FAILURE)
+        self._query = DebouncedQuery(figures, self._show, DEBOUNCE_MS, FAILURE, self)
         self.reference = NarrowComboBox(self)
         self.reference.setToolTip(
             "A clear image of the same size, bands and place; open it as a layer"

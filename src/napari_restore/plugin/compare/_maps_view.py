@@ -143,7 +143,7 @@ class MapsView(Section):
         """Make its coarse levels on another thread, then show it."""
         if key not in self._queries:
             self._queries[key] = DebouncedQuery(
-                SideMap.build, lambda made: self._show(key, made), DEBOUNCE_MS, FAILURE
+                SideMap.build, lambda made: self._show(key, made), DEBOUNCE_MS, FAILURE, self
             )
         query = self._queries[key]
         (query.request_now if now else query.request)(side_map)

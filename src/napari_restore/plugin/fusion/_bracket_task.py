@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import queue
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from psygnal import Signal
 
 import napari_restore as nr
 from napari_restore import api
@@ -21,8 +19,7 @@ from napari_restore.plugin.fusion._frame_group import (
     name_of,
     numbers_in,
 )
-from napari_restore.plugin.threads._background_task import BackgroundTask
-from napari_restore.plugin.threads._main_thread import log_failure
+from napari_restore.plugin.threads._stoppable_task import StoppableTask, messages_of
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -42,73 +39,35 @@ class Step(NamedTuple):
     total: int
 
 
-class BracketTask(BackgroundTask):
-    """Opens the frames of a group unless they are open, then makes the bracket of those used."""
+class BracketTask(StoppableTask):
+    """Opens the frames of a group unless they are open, then makes the bracket of those used.
 
-    happened = Signal(object)
-    """A `Step`, the `OpenFrames`, an `OpenBracket`."""
-    ended = Signal(str, object)
-    """Once: "done", "cancelled" or "failed", with None or the error."""
+    `happened` gives each `Step`, the `OpenFrames` and an `OpenBracket`.
+    """
 
     def __init__(self, group: FrameGroup, opened: OpenFrames | None, *, rough: bool) -> None:
         """Prepare to open `group`; `opened` are its frames, `rough` aligns for a quick look."""
         super().__init__("bracket")
         self._group, self._opened, self._rough = group, opened, rough
-        self._stop = threading.Event()
-        self._is_cancelled = self._is_abandoned = False
-        self._outcome: tuple[str, Any] = ("cancelled", None)
-
-    def cancel(self) -> None:
-        """Stop after the present frame."""
-        self._is_cancelled = True
-        self._stop.set()
-
-    def abandon(self) -> None:
-        """Stop without a report: something else is opened, or the panel is gone."""
-        self.happened.disconnect()
-        self.ended.disconnect()
-        self._is_abandoned = True
-        self.cancel()
 
     def work(self) -> Iterator[Any]:
         """Yield what happens, and at last the error or "done"."""
-        messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
-        def compute() -> None:
-            try:
-                _open(self._group, self._opened, self._rough, messages.put, self._stop)
-                messages.put("done")
-            except RestoreError as error:
-                messages.put(error)
-            except Exception as error:
-                log_failure("opening a bracket failed")
-                text = f"The bracket cannot be opened: {error}"
-                messages.put(RestoreError(text, "This is a bug; please report it."))
-            messages.put(None)
+        def compute(send: Emit) -> None:
+            _open(self._group, self._opened, self._rough, send, self._stop)
+            send("done")
 
-        threading.Thread(target=compute, name="napari-restore bracket").start()
-        try:
-            yield from iter(messages.get, None)
-        finally:
-            # Not `cancel`: what has been yielded is still to be received.
-            self._stop.set()
+        return messages_of(compute, self._stop, "bracket", "The bracket cannot be opened")
 
     def receive(self, item: Any) -> None:
         """Report what happens."""
-        if self._is_abandoned:
-            return
         if item == "done":
             self._outcome = ("done", None)
         elif isinstance(item, RestoreError):
             if not isinstance(item, Cancelled):
                 self._outcome = ("failed", item)
-        elif not self._is_cancelled:
+        elif not self._stop.is_set():
             self.happened.emit(item)
-
-    def finish(self) -> None:
-        """Report how it ended."""
-        if not self._is_abandoned:
-            self.ended.emit(*self._outcome)
 
 
 Emit = Callable[[Any], None]

@@ -75,7 +75,7 @@ class FusionController(QObject):
         self._task: BracketTask | None = None
         self._left = self._is_loaded = False
         # One per object: a decorated method would share one timer among all.
-        self._open_soon = qdebounced(self._open, timeout=DEBOUNCE_MS)
+        self._open_soon = qdebounced(self._open, timeout=DEBOUNCE_MS, parent=self)
         self._refine_later = QTimer(self)
         self._refine_later.setSingleShot(True)
         self._refine_later.setInterval(REFINE_MS)
@@ -229,7 +229,7 @@ class FusionController(QObject):
         self._task = task
         task.happened.connect(partial(self._on_happened, self.chosen))
         task.ended.connect(self._on_ended)
-        task.start()
+        task.start(self)
         self.busy_changed.emit(True)
 
     def _abandon(self) -> None:

@@ -56,7 +56,7 @@ class WeightsController(QObject):
         self._viewer, self._state = viewer, state
         self._layers: list[ImageLayer] = []
         self.is_on = False
-        self._query = DebouncedQuery(_weights, self._on_found, DEBOUNCE_MS, "No weights")
+        self._query = DebouncedQuery(_weights, self._on_found, DEBOUNCE_MS, "No weights", self)
         events = state.events
         self._signals = [
             (events.parameters, self.update),

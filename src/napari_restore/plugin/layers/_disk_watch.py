@@ -47,7 +47,7 @@ class DiskWatch(QObject):
         """The stamp of the file that is, or could not be, opened again."""
         self._watcher = QFileSystemWatcher(self)
         # One per object: a decorated method would share one timer among all.
-        self._look_soon = qdebounced(self.look, timeout=WRITTEN_MS)
+        self._look_soon = qdebounced(self.look, timeout=WRITTEN_MS, parent=self)
         self._watcher.fileChanged.connect(self._on_changed)
         # Many programs write a new file and rename it.
         self._watcher.directoryChanged.connect(self._on_changed)

@@ -67,7 +67,7 @@ class AdjustSection(Section):
     def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
         super().__init__(viewer, state)
         self._variant: Variant | None = None
-        self._adjust = qthrottled(self._apply, timeout=ADJUST_MS)
+        self._adjust = qthrottled(self._apply, timeout=ADJUST_MS, parent=self)
         self._build()
         self._on_adjusted()
         self.listen(state.events.current, self._on_current)

@@ -308,11 +308,9 @@ class ExportSection(Section):
         self.saving = SaveTask(variant.result, path, self.options())
         self.saving.progressed.connect(self._on_progress)
         self.saving.ended.connect(self._on_ended)
-        # Closing the window destroys its widgets without closing them.
-        self.destroyed.connect(self.saving.abandon)
         self._show_saving(True)
         self.message.setText(f"Writing {path.name} …")
-        self.saving.start()
+        self.saving.start(self)
 
     def _on_progress(self, done: int, total: int, seconds_left: float | None) -> None:
         if self.saving is None:
@@ -332,7 +330,6 @@ class ExportSection(Section):
     def _on_ended(self, status: str, outcome: Any) -> None:
         if self.saving is None or self._variant is None:
             return
-        self.destroyed.disconnect(self.saving.abandon)
         self._variant.saving = False
         size, part = self.saving.size, part_of(self.saving.result)
         self.saving = self._variant = None
@@ -374,7 +371,6 @@ class ExportSection(Section):
     def leave(self) -> None:
         """Stop an export that is going on."""
         if self.saving is not None and self._variant is not None:
-            self.destroyed.disconnect(self.saving.abandon)
             self.saving.abandon()
             self._variant.saving = False
             self.saving = self._variant = None

@@ -74,8 +74,8 @@ class ResultsSection(Section):
         self._stored: dict[Variant, bool] = {}
         """Results that are listed in their store, and whether they were finished then."""
         self._left = False
-        self._store_soon = qdebounced(self._store_changed, timeout=STORE_MS)
-        self._search_soon = qdebounced(self._search_cache, timeout=SEARCH_MS)
+        self._store_soon = qdebounced(self._store_changed, timeout=STORE_MS, parent=self)
+        self._search_soon = qdebounced(self._search_cache, timeout=SEARCH_MS, parent=self)
         self._build()
         events = state.events
         self.listen(events.variants, self._on_variants)

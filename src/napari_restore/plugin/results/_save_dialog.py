@@ -94,7 +94,7 @@ def save_with_dialog(result: Result, path: Path) -> Path:
     saving.ended.connect(on_ended)
     dialog.canceled.connect(saving.cancel)
     QTimer.singleShot(PATIENCE_MS, lambda: None if outcomes else dialog.show())
-    saving.start()
+    saving.start(loop)
     # Until the dialog keeps them away, clicks wait.
     while not outcomes and not dialog.isVisible():
         QApplication.processEvents(

@@ -17,6 +17,8 @@ from napari_restore.plugin.threads._background_task import BackgroundTask
 from napari_restore.plugin.threads._main_thread import on_main_thread
 
 if TYPE_CHECKING:
+    from qtpy.QtCore import QObject
+
     from napari_restore.engine import Result
 
 SECONDS_BETWEEN_REPORTS = 0.1
@@ -53,8 +55,6 @@ class SaveTask(BackgroundTask):
 
     progressed = Signal(int, int, object)
     """Rows done, rows in all, seconds left or None."""
-    ended = Signal(str, object)
-    """Once: "done", "cancelled" or "failed", with the path, None or the error."""
 
     def __init__(self, result: Result, path: Path, options: Mapping[str, Any]) -> None:
         super().__init__(f"export to {path.name}")
@@ -64,24 +64,17 @@ class SaveTask(BackgroundTask):
         """Bytes of what was written, once it was."""
         self._options = dict(options)
         self._cancelled = threading.Event()
-        self._outcome: tuple[str, Any] = ("cancelled", None)
         self._began = self._reported = 0.0
         self._report = on_main_thread(self._on_progress)
 
-    def start(self) -> None:
+    def start(self, owner: QObject) -> None:
         """Begin; returns at once."""
         self._began = time.monotonic()
-        super().start()
+        super().start(owner)
 
     def cancel(self) -> None:
         """Stop between two blocks; nothing is left behind."""
         self._cancelled.set()
-
-    def abandon(self) -> None:
-        """Stop without a report: the panel or its window is gone."""
-        self.cancel()
-        self.progressed.disconnect()
-        self.ended.disconnect()
 
     # -- on the thread of the task ---------------------------------------------------
 
@@ -116,8 +109,5 @@ class SaveTask(BackgroundTask):
     # -- in the GUI thread -----------------------------------------------------------
 
     def _on_progress(self, done: int, total: int, seconds_left: float | None) -> None:
-        self.progressed.emit(done, total, seconds_left)
-
-    def finish(self) -> None:
-        """Report how the export ended."""
-        self.ended.emit(*self._outcome)
+        if not self._is_abandoned:
+            self.progressed.emit(done, total, seconds_left)

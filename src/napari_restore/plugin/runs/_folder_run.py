@@ -21,14 +21,15 @@ PATIENCE_MS = 3000
 
 
 class FolderRun(BackgroundTask):
-    """Runs `napari-restore` with `arguments`; its signals are emitted in the GUI thread."""
+    """Runs `napari-restore` with `arguments`; its signals are emitted in the GUI thread.
+
+    `ended` gives what the command prints with --json.
+    """
 
     image_started = Signal(str, int, int)
     """Name, number and count of the images."""
     progressed = Signal(int, int)
     """Steps done and steps of the present image."""
-    ended = Signal(str, object)
-    """ "done", "cancelled" or "failed", and what the command prints with --json."""
 
     def __init__(self, arguments: Sequence[str], before: Callable[[], object]) -> None:
         """Prepare the command; `before` is called on the thread before the process starts."""
@@ -55,9 +56,8 @@ class FolderRun(BackgroundTask):
         self._patience.start(PATIENCE_MS)
 
     def abandon(self) -> None:
-        """End at once without a report: the panel or its window is gone."""
-        for emitter in (self.image_started, self.progressed, self.ended):
-            emitter.disconnect()
+        """End at once without a report."""
+        super().abandon()
         self._kill()
 
     def _kill(self) -> None:
@@ -112,11 +112,11 @@ class FolderRun(BackgroundTask):
             self.progressed.emit(item["done"], item["total"])
 
     def finish(self) -> None:
-        """Report how the command ended."""
+        """Find how the command ended."""
         self._patience.stop()
         failed = "error" in self._output
         status = "cancelled" if self._cancelled else "failed" if failed else "done"
-        self.ended.emit(status, self._output)
+        self._outcome = (status, self._output)
 
 
 def _event(line: str) -> dict[str, Any] | None:

@@ -44,8 +44,6 @@ class LayerRun(BackgroundTask):
     """`RunStep` and every `Event` of its job."""
     shown = Signal(object)
     """The `Variant`, when its first tile has made its layer."""
-    ended = Signal(str, object)
-    """Once: "done", "cancelled" or "failed", with the record, None or the error."""
 
     def __init__(
         self,
@@ -65,11 +63,10 @@ class LayerRun(BackgroundTask):
         self._layer_name = result_name(viewer, source, title, where)
         self._steps = steps
         self._sequence = RunSequence(worker)
-        self._outcome: tuple[str, Any] = ("cancelled", None)
         self._empty: ResultLayer | None = None
         """The layer of a result that has no tile yet."""
         self._dock = ActivityDock(title, self.cancel)
-        self._has_ended = self._is_abandoned = False
+        self._has_ended = False
         self._patience = QTimer()
         self._patience.setSingleShot(True)
         self._patience.timeout.connect(self._sequence.kill)
@@ -91,22 +88,12 @@ class LayerRun(BackgroundTask):
         if not self._has_ended and not self._patience.isActive():
             self._patience.start(PATIENCE_MS)
 
-    def abandon(self) -> None:
-        """Stop without a report: the panel or its window is gone."""
-        for signal in (self.planned, self.happened, self.shown, self.ended):
-            signal.disconnect()
-        self._sequence.cancel()
-        self._is_abandoned = True
-
     def work(self) -> Iterator[tuple[RunStep, Any] | RestoreError]:
         """Yield what `RunSequence.run` yields."""
         return self._sequence.run(self._steps)
 
     def receive(self, item: Any) -> None:
         """Show what the run has yielded; its first true tile adds the layer."""
-        if self._is_abandoned:
-            # napari's dock may be gone, and layers with it.
-            return
         if isinstance(item, RestoreError):
             self._outcome = ("failed", item)
             return
@@ -128,7 +115,7 @@ class LayerRun(BackgroundTask):
             self._on_event(step, content)
 
     def finish(self) -> None:
-        """Remove the draft and report how the run ended."""
+        """Remove the draft."""
         self._patience.stop()
         self._has_ended = True
         self._dock.close()
@@ -136,7 +123,6 @@ class LayerRun(BackgroundTask):
         self._layers.stop()
         self._layers.refresh()
         self._layers.remove_draft()
-        self.ended.emit(*self._outcome)
 
     def _on_result(self, step: RunStep, result: Result) -> None:
         if result.record:

@@ -76,7 +76,7 @@ class Live(QObject):
         self._attempt: _LiveAttempt | None = None
         self._loaded: Any = None
         """The method that the child process has loaded."""
-        self._start_soon = qdebounced(self._start, timeout=DEBOUNCE_MS)
+        self._start_soon = qdebounced(self._start, timeout=DEBOUNCE_MS, parent=self)
         viewer.layers.events.removed.connect(self._on_removed)
 
     @property

@@ -64,8 +64,8 @@ class PlanController(QObject):
         self._waiting: Callable[[], None] | None = None
         """Called once the mask of excluded pixels is there."""
         # One per object: a decorated method would share one timer among all.
-        self._plan_soon = qdebounced(self._start, timeout=PLAN_DEBOUNCE_MS)
-        self._update_soon = qdebounced(self.update, timeout=VIEW_DEBOUNCE_MS)
+        self._plan_soon = qdebounced(self._start, timeout=PLAN_DEBOUNCE_MS, parent=self)
+        self._update_soon = qdebounced(self.update, timeout=VIEW_DEBOUNCE_MS, parent=self)
         self._areas.changed.connect(self.update_drawn)
         self._areas.found.connect(self.update)
         camera = viewer.scene.camera.events

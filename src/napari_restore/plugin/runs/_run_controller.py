@@ -228,20 +228,16 @@ class RunController(QObject):
 
     def _begin(self, task: T) -> T:
         self.task = task
-        # Closing the window destroys its widgets without closing them.
-        self._owner.destroyed.connect(task.abandon)
         # First: those who listen to the end may start the next task.
         task.ended.connect(self._on_task_ended)
         self._state.running = True
-        task.start()
+        task.start(self._owner)
         if isinstance(task, LayerRun):
             self._follow(task)
         return task
 
     def _on_task_ended(self, *_: Any) -> None:
-        task, self.task = self.task, None
-        assert task is not None
-        self._owner.destroyed.disconnect(task.abandon)
+        self.task = None
         self._plans.is_paused = False
         self._state.running = False
 

@@ -8,6 +8,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from napari.qt.threading import FunctionWorker, create_worker
+from psygnal import Signal
+from qtpy.compat import isalive
+from qtpy.QtCore import QObject
 
 from napari_restore.plugin.threads._main_thread import on_main_thread
 
@@ -20,8 +23,13 @@ _numbers = itertools.count()
 class BackgroundTask:
     """Runs `work` once on a thread of its own; `receive` and `finish` are called in the GUI thread.
 
-    napari's window names the task where it asks before it closes, and may abort it.
+    napari's window names the task where it asks before it closes, and may abort it. Once its
+    owner is destroyed a task stops, and reports nothing more: closing the window destroys
+    widgets without closing them.
     """
+
+    ended = Signal(str, object)
+    """Once: "done", "cancelled" or "failed", with the result, None or the error."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -29,16 +37,28 @@ class BackgroundTask:
         self._over = threading.Event()
         self._shown: Any = None
         self._error: Exception | None = None
+        self._owner: QObject | None = None
+        self._is_abandoned = False
+        self._outcome: tuple[str, Any] = ("cancelled", None)
 
     def work(self) -> Iterable[Any] | None:
         """Do the work, on the thread; an iterator is closed early where the task is aborted."""
         raise NotImplementedError
 
     def receive(self, item: Any) -> None:
-        """Take an item that `work` yielded."""
+        """Take an item that `work` yielded, unless the task was abandoned."""
 
     def finish(self) -> None:
-        """End the task; called last, also after an error of `work`, which napari shows."""
+        """Put things away before `ended`, also after an error of `work`, which napari shows."""
+
+    def cancel(self) -> None:
+        """Stop soon."""
+        raise NotImplementedError
+
+    def abandon(self) -> None:
+        """Stop without a report: its owner is gone, or wants something else."""
+        self._is_abandoned = True
+        self.cancel()
 
     @property
     def abort_requested(self) -> bool:
@@ -50,8 +70,10 @@ class BackgroundTask:
         """Whether the thread has ended its work."""
         return self._over.is_set()
 
-    def start(self) -> None:
+    def start(self, owner: QObject) -> None:
         """Begin; called in the GUI thread, returns at once."""
+        self._owner = owner
+        owner.destroyed.connect(self.abandon)
         self._shown = create_worker(_Named(self._name), _worker_class=_ShownWorker)
         self._shown.abort = self._abort
         self._shown.started.emit()
@@ -60,7 +82,15 @@ class BackgroundTask:
         name = f"napari-restore {self._name}"
         threading.Thread(target=_run, args=(number,), name=name).start()
 
+    def _receive(self, item: Any) -> None:
+        if not self._is_abandoned:
+            self.receive(item)
+
     def _end(self) -> None:
+        owner, self._owner = self._owner, None
+        # PyQt crashes where garbage with a slot on `destroyed` is collected.
+        if owner is not None and isalive(owner):
+            owner.destroyed.disconnect(self.abandon)
         shown, self._shown = self._shown, None
         error, self._error = self._error, None
         if error is not None:
@@ -69,6 +99,8 @@ class BackgroundTask:
         # napari's window keeps the worker, and any thread may find both to be garbage.
         shown.signals.deleteLater()
         self.finish()
+        if not self._is_abandoned:
+            self.ended.emit(*self._outcome)
 
 
 class _ShownWorker(FunctionWorker):
@@ -100,7 +132,7 @@ class _Named:
 
 def _run(number: int) -> None:
     task: Any = _tasks[number]
-    deliver: Any = on_main_thread(task.receive)
+    deliver: Any = on_main_thread(task._receive)
     items: Any = None
     item: Any = None
     try:

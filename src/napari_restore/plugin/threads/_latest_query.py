@@ -72,15 +72,16 @@ class DebouncedQuery:
         on_result: Callable[[Any], object],
         debounce_ms: int,
         failure: str = "The computation failed",
+        parent: QObject | None = None,
     ) -> None:
         self._compute = compute
         self._on_result = on_result
         self._numbers = itertools.count()
         self._pending: Compute | None = None
-        self._query = LatestQuery(failure)
+        self._query = LatestQuery(failure, parent)
         self._query.finished.connect(self._on_finished)
         # One per object: a decorated method would share one timer among all.
-        self._debounced = qdebounced(self._start, timeout=debounce_ms)
+        self._debounced = qdebounced(self._start, timeout=debounce_ms, parent=parent)
 
     def request(self, *arguments: Any) -> None:
         """Request `compute(*arguments)` once no other request follows."""

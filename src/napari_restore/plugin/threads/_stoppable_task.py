@@ -1,4 +1,4 @@
-"""Background tasks that report events, can be cancelled, and may outlive their panel."""
+"""Background tasks that compute on yet another thread, and report events."""
 
 from __future__ import annotations
 
@@ -15,29 +15,18 @@ from napari_restore.plugin.threads._main_thread import log_failure
 
 
 class StoppableTask(BackgroundTask):
-    """Reports what happens and, once, how it ended; `cancel` stops it, `abandon` also silences it."""
+    """Reports what happens; an event stops it."""
 
     happened = Signal(object)
     """Every event of the engine."""
-    ended = Signal(str, object)
-    """Once: "done", "cancelled" or "failed", with the result, None or the error."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self._stop = threading.Event()
-        self._is_abandoned = False
-        self._outcome: tuple[str, Any] = ("cancelled", None)
 
     def cancel(self) -> None:
         """Stop soon."""
         self._stop.set()
-
-    def abandon(self) -> None:
-        """Stop without a report: the panel or its window is gone."""
-        self.happened.disconnect()
-        self.ended.disconnect()
-        self._is_abandoned = True
-        self.cancel()
 
 
 def messages_of(
