@@ -251,6 +251,16 @@ def test_a_folder_skips_no_file_of_other_code(
     np.testing.assert_allclose(read(tmp_path / "out" / "1_clear.tif"), source * 0.75, atol=0.51)
 
 
+def test_a_folder_run_in_one_pass_is_another(
+    cli: Any, code: Path, pictures: Path, tmp_path: Path
+) -> None:
+    for model, then in ((f"{code / 'mine.py'}:make", "failed"), ("dcp", "skipped")):
+        words = ["restore", pictures, "-o", tmp_path / then, "--model", model, "--yes", "--json"]
+        assert statuses(cli(*words)) == ["done", "done"]
+        # What comes with a card of ours needs no more than its tiles.
+        assert statuses(cli(*words, "--tile", "whole")) == [then, then]
+
+
 def test_a_folder_of_brackets_skips_none_of_other_options(cli: Any, tmp_path: Path) -> None:
     words = ["fuse", two_brackets(tmp_path), "-o", tmp_path / "fused", "--json"]
     assert statuses(cli(*words, "--align", "off")) == ["done", "done"]

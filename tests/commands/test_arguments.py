@@ -40,14 +40,32 @@ def test_projwin_goes_to_the_nearest_pixel_edge():
     assert boxes_of_projwin([7.6, 45.4, 7.94, 45.06], placed) == [(3, 3, 6, 6)]
 
 
+@pytest.mark.parametrize(
+    ("window", "box"),
+    [
+        ([0.5, 9.5, 5.5, 4.5], (0, 0, 5, 5)),
+        ([0.4, 9.4, 5.6, 4.6], (0, 0, 5, 5)),
+        ([0.6, 9.6, 5.4, 4.4], (0, 0, 5, 5)),
+        ([0.9995, 9, 5.9995, 4], (1, 1, 6, 6)),
+        ([-1.5, 11, 3, 5], (-1, -2, 5, 3)),
+        ([-0.3, 10.2, 3, 5], (-1, -1, 4, 2)),
+        ([8.5, 3, 12, -2], (7, 8, 12, 12)),
+    ],
+)
+def test_projwin_selects_the_pixels_of_gdal_translate(window, box):
+    # The boxes are those of GDAL 3.6.2 with a grid of 10 × 10 degrees.
+    placed = image((1, 0, 0, 0, -1, 10), 10, 10)
+    assert boxes_of_projwin(window, placed) == [box]
+
+
 def test_projwin_in_a_rotated_image_is_the_box_around_its_corners():
     half = math.sqrt(0.5)
     placed = image((half, half, 0, half, -half, 0))  # turned by 45°
     ((y0, x0, y1, x1),) = boxes_of_projwin([0, 10, 10, -10], placed)
     corners = [(half * x + half * y, half * x - half * y) for x in (0, 10) for y in (10, -10)]
     columns, rows = zip(*corners, strict=True)
-    assert (x0, x1) == (round(min(columns)), round(max(columns)))
-    assert (y0, y1) == (round(min(rows)), round(max(rows)))
+    assert (x0, y0) == (math.floor(min(columns)), math.floor(min(rows)))
+    assert (x1 - x0, y1 - y0) == (round(max(columns) - min(columns)), round(max(rows) - min(rows)))
 
 
 def test_projwin_needs_a_map():

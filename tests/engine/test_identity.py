@@ -468,6 +468,26 @@ def test_fields_of_a_card(name):
     assert (definition_of(model) == before) == (name in CARD_TEXTS)
 
 
+FACTORY = """
+from torch import nn
+
+
+def make(width: int = 3, mode="zeros"):
+    return nn.Conv2d(3, width, 3, padding=1, padding_mode=mode)
+"""
+
+
+def test_an_argument_that_is_the_default_is_as_if_not_given(tmp_path):
+    (tmp_path / "own.py").write_text(FACTORY)
+
+    def defined(**parameters):
+        name = f"{tmp_path / 'own.py'}:make"
+        return definition_of(nr.load_model(name, parameters=parameters, card=CARD, trust=True))
+
+    assert defined() == defined(width=3) == defined(width="3", mode="zeros")
+    assert defined() != defined(mode="reflect")
+
+
 def test_at_least_two_hundred_changes_are_tried():
     tables = (MODULE_CHANGES, SAME_MODULES, CODE_CHANGES, SAME_CODE, OPTION_CHANGES, OUTPUT_CHANGES)
     assert sum(map(len, (*tables, SAME_OPTIONS, CARD_CHANGES, CARD_TEXTS))) >= 200

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -15,12 +17,11 @@ from napari_restore.engine.planning._probe import probe
 from napari_restore.engine.planning._tile_invariance import TileInvariance
 from napari_restore.engine.running import _agreement
 from napari_restore.errors import BadModel, BudgetTooSmall, TilesDiffer
-from napari_restore.models import load
+from napari_restore.models import content_of, load
 
+from . import _more_networks, _networks
 from ._networks import (
     BY_SIZE,
-    TILED,
-    WHOLE,
     AODNet,
     Chain,
     GridDehazeNet,
@@ -33,6 +34,8 @@ from ._networks import (
     with_noise,
 )
 
+TILED = _networks.TILED | _more_networks.TILED
+WHOLE = _networks.WHOLE | _more_networks.WHOLE
 SIZE = 331, 413
 """Odd, as images are."""
 MEMORY = 1 << 30
@@ -154,6 +157,36 @@ def test_sides_that_a_module_pads_itself_are_not_padded():
     assert (card.multiple_of, card.size_step) == (8, 1)
 
 
+class Flat(nn.Module):
+    """Leaves alone what has no detail."""
+
+    def forward(self, x):
+        return x if x.std() < 0.02 else 1 - x
+
+
+class Large(nn.Module):
+    """Computes large images at half their size."""
+
+    def forward(self, x):
+        if max(x.shape[2:]) <= 1000:
+            return 1 - x
+        y = nn.functional.interpolate(x, scale_factor=0.5)
+        return 1 - nn.functional.interpolate(y, size=x.shape[2:])
+
+
+@pytest.mark.parametrize(("module", "why"), [(Flat, "depend on others"), (Large, "large images")])
+def test_what_is_computed_in_two_ways_is_seen(module, why):
+    assert why in measured(module()).whole
+
+
+@pytest.mark.slow
+def test_a_coarse_rounding_hides_no_reach():
+    steps = Scaled(lambda x: x)
+    steps.forward = lambda x: (16 * x).round() / 16
+    found = {measured(network(lambda: Chain(7, end=steps), seed)).halo for seed in range(10)}
+    assert found == {7}
+
+
 class Tiny(nn.Module):
     """A grid of 4 pixels that is seen in the seventh digit only."""
 
@@ -223,6 +256,96 @@ def test_a_card_that_claims_too_small_steps_is_not_taken_for_rounding(restored):
     assert_same(found, one_pass(module, x))
 
 
+# -- what is measured once ---------------------------------------------------------------
+
+
+def widened(module):
+    """Let a convolution see all of its kernel, past the counter of versions."""
+    module.weight.data[:] = torch.rand(3, 3, 7, 7) / 49
+
+
+def coarser(module):
+    module.side = 8
+
+
+@pytest.mark.parametrize("change", [widened, coarser])
+def test_a_module_that_was_changed_is_measured_again(change, restored):
+    module = Patches(1)
+    if change is widened:
+        module = nn.Conv2d(3, 3, 7, padding=3)
+        nn.init.dirac_(module.weight)
+    x, model = scene(140, 300), nr.load_model(module)
+    restored(x, model, tile=64)
+    change(model.module)
+    found, _ = restored(x, model, tile=64)
+    assert_same(found, one_pass(model.module, x))
+
+
+def test_other_code_with_the_same_layers_is_measured_again(restored):
+    x, card = scene(140, 300), {"id": "patches", "bands": 3}
+    for side in (1, 8):
+        # Both print alike.
+        module = Patches(side)
+        found, _ = restored(x, nr.load_model(module, card=card), tile=64)
+        assert_same(found, one_pass(module, x))
+
+
+# -- tiles beside each other ---------------------------------------------------------------
+
+
+class ForOne(nn.Module):
+    """Adds to all images of a batch what follows from the first one."""
+
+    def __init__(self):
+        super().__init__()
+        self.near = conv(3, 3, 5)
+
+    def forward(self, x):
+        return x + self.near(x)[:1].tanh()
+
+
+class Sized(ForOne):
+    """Notes the size of an image for a layer, as blocks of windows do."""
+
+    def forward(self, x):
+        self.near.size = x.shape[2:]
+        y = self.near(x).flatten(2)
+        # Meanwhile other tiles begin.
+        y.sort(2)
+        return x + y.view(-1, 3, *self.near.size)
+
+
+def test_a_module_for_one_image_is_given_one_at_a_time(restored):
+    module, x = network(ForOne), scene(140, 700)
+    found, _ = restored(x, module, tile=64, tile_batch=2)
+    assert_same(found, one_pass(module, x))
+
+
+def test_tiles_on_other_threads_do_not_change_the_size_of_a_tile(restored, any_tiles):
+    module, x = network(Sized), scene(300, 410)
+    model = nr.load_model(module)
+    content = content_of(model)
+    found, _ = restored(x, model, tile=64, workers=4)
+    assert_same(found, one_pass(module, x))
+    assert content_of(model) == content
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_script_is_cut_into_tiles(restored):
+    module, x = network(Chain), scene(140, 300)
+    found, record = restored(x, torch.jit.script(module), tile=64)
+    assert record["plan"]["tiles"] > 1
+    assert_same(found, one_pass(module, x))
+
+
+def test_a_measurement_tells_how_far_it_is(monkeypatch):
+    events = []
+    monkeypatch.setattr(_dependence.time, "thread_time", itertools.count().__next__)
+    nr.load_model(network(Chain), emit=events.append)
+    assert [type(event).__name__ for event in events[:3]] == ["Phase", "Progress", "Progress"]
+    assert events[1].done < events[2].done < events[2].total
+
+
 # -- one pass ----------------------------------------------------------------------------
 
 
@@ -284,6 +407,13 @@ def test_a_halo_that_is_too_small_on_the_image_ends_the_run(restored, any_tiles,
     with pytest.raises(TilesDiffer, match="too small"):
         restored(scene(*SIZE), model, tile=128, scratch=tmp_path)
     assert not list(tmp_path.rglob("tiles.jsonl"))
+
+
+def test_tiles_of_a_proposed_card_are_compared(restored, any_tiles, tmp_path):
+    card = {"id": "chain", "bands": 3, "halo": 7}
+    model = with_halo(nr.load_model(network(lambda: Chain(7)), card=card), 2)
+    with pytest.raises(TilesDiffer, match="of its card, are too small"):
+        restored(scene(*SIZE), model, tile=128, scratch=tmp_path)
 
 
 @pytest.mark.slow

@@ -64,3 +64,15 @@ def test_what_was_warmed_is_used(own_cache: Any):
     count = len(plan.model.prepared)
     carry_out(plan)
     assert len(plan.model.prepared) == count
+
+
+def test_what_other_weights_made_is_not_used():
+    model = Moving(planned().model.card).eval().requires_grad_(False)
+    pixels = np.random.default_rng(0).integers(1, 255, (300, 400, 3), np.uint8)
+    for _ in range(2):
+        plan = nr.plan(pixels, model, tile=256, device="cpu")
+        count = len(model.prepared)
+        carry_out(plan)
+        assert len(model.prepared) == count + 1
+        # In place, past the counter of versions.
+        model.weight.data.mul_(2)

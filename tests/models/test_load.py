@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +15,7 @@ from torch import Tensor, nn
 
 from napari_restore.api import load_described
 from napari_restore.errors import BadModel, BadParameter, MissingWeights
-from napari_restore.models import ModelCard, RestorationModel, card_of, load
+from napari_restore.models import ModelCard, RestorationModel, _script, card_of, load
 from napari_restore.models._weights import sha256_of_file
 
 X = torch.rand(1, 3, 21, 30, generator=torch.Generator().manual_seed(0))
@@ -363,6 +365,19 @@ def test_scripts_import_their_neighbours_and_not_those_of_others(tmp_path: Path)
     (paths[1].parent / "net.py").unlink()
     with pytest.raises(BadModel, match=r"mine\.py:make fails: .*No module named 'net'"):
         load(f"{paths[1]}:make", card={}, trust=True)
+
+
+def test_scripts_run_while_other_threads_import(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, hides = f"{folder_with(tmp_path, 'a', 1.0)}:make", _script._hides
+
+    def imported_meanwhile(name: str, *arguments: Any) -> bool:
+        monkeypatch.setitem(sys.modules, f"{name}_meanwhile", ModuleType(name))
+        return hides(name, *arguments)
+
+    monkeypatch.setattr(_script, "_hides", imported_meanwhile)
+    assert torch.equal(load(source, card={"halo": 0}, trust=True)(X), X + 1)
 
 
 def test_factories_take_arguments(tmp_path: Path) -> None:

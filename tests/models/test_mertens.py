@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import napari_restore as nr
 from napari_restore.errors import BadParameter
 from napari_restore.models import RestorationModel, for_frames, load
 
@@ -43,7 +44,8 @@ def fused(bracket: Array, **values: Any) -> Array:
 # -- the method as its paper has it, with OpenCV's edges ------------------------------
 
 
-def literal(bracket: Array) -> Array:
+def literal(bracket: Array, *, one_band: bool = False) -> Array:
+    """Return the blend; of frames of `one_band`, whose colours are equal, without saturation."""
     weights = []
     for frame in bracket:
         grey = frame @ (0.299, 0.587, 0.114)
@@ -51,6 +53,8 @@ def literal(bracket: Array) -> Array:
         around = wide[:-2, 1:-1] + wide[2:, 1:-1] + wide[1:-1, :-2] + wide[1:-1, 2:]
         saturation = np.sqrt(((frame - frame.mean(2, keepdims=True)) ** 2).sum(2))
         exposedness = np.exp(-((frame - 0.5) ** 2) / 0.08).prod(2)
+        if one_band:
+            saturation, exposedness = np.ones(()), np.exp(-((frame[..., 0] - 0.5) ** 2) / 0.08)
         weights.append(np.abs(around - 4 * grey) * saturation * exposedness + 1e-12)
     shares = np.stack(weights) / np.sum(weights, axis=0)
     count = int(np.log2(min(bracket.shape[1:3])))
@@ -105,6 +109,15 @@ def test_it_is_the_published_method(size: tuple[int, int]) -> None:
 def test_any_number_of_frames() -> None:
     bracket = frames(70, 81, count=5)
     assert np.abs(fused(bracket) - literal(bracket)).max() <= 1e-5
+
+
+def test_frames_of_one_band_have_no_saturation() -> None:
+    bracket = frames(45, 52)[..., :1].repeat(3, axis=3)
+    pixels = (bracket[..., :1] * 255).round().astype(np.uint8)
+    images = [nr.open_image(frame) for frame in pixels]
+    result = nr.fuse(images, "mertens", exposures=[-2, 0, 2], align="off", progress=False)
+    wanted = 255 * literal(pixels.repeat(3, axis=3) / 255, one_band=True)[..., :1]
+    assert np.abs(np.asarray(result.array) - wanted).max() <= 0.51
 
 
 def test_equal_frames_give_the_frame() -> None:

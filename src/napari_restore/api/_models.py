@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +16,7 @@ from napari_restore.api._images import Pathlike, open_image
 if TYPE_CHECKING:
     from torch import nn
 
+    from napari_restore.engine import Event
     from napari_restore.models import Labelled, ModelCard, Proposal, RestorationModel
 
 
@@ -27,6 +28,7 @@ def load_model(
     card: ModelCard | Mapping[str, Any] | None = None,
     trust: bool = False,
     memory: int | str | None = None,
+    emit: Callable[[Event], None] | None = None,
 ) -> RestorationModel:
     """Load a model by id, by ``"FILE.py:factory"``, by weights file, or wrap a module.
 
@@ -49,6 +51,8 @@ def load_model(
         Whether Python code and programs in files may run.
     memory
         Bytes that measuring a model without a card may take, or text like ``"2GiB"``.
+    emit
+        Called with the events of that measurement, which may take seconds.
 
     Returns
     -------
@@ -61,10 +65,12 @@ def load_model(
 
     loaded = load(model, weights=weights, parameters=parameters, card=card, trust=trust)
     if loaded.measured:
-        from napari_restore.engine import probe
+        from napari_restore.engine import Phase, Progress, probe
 
+        show = emit or (lambda event: None)
+        show(Phase("Seconds of measuring the model"))
         # Stores what is measured in the card.
-        probe(loaded, memory)
+        probe(loaded, memory, progress=lambda done, most: show(Progress(done, most)))
     return loaded
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from napari_restore.commands._options import given
 from napari_restore.commands._outputs import SHARED
+from napari_restore.commands._progress import reporter
 from napari_restore.errors import BadModel, BadRegion, InputError
 
 
@@ -78,6 +79,7 @@ def load_model(options: Namespace) -> Any:
         parameters=dict(options.set),
         trust=may_run_code([options.model], yes=options.yes),
         memory=getattr(options, "memory", None),
+        emit=reporter(getattr(options, "progress", "off")),
     )
 
 

@@ -237,4 +237,7 @@ def _settings(options: Namespace, model: Any) -> dict[str, Any]:
         if (path := getattr(options, name)) is not None
     }
     values = {name: v for name, v in vars(options).items() if name not in _NOT_OF_OUTPUTS}
+    if getattr(options, "tile", None) == "whole" and model.takes_whole:
+        # Other tiles change no output.
+        values["tile"] = options.tile
     return {"model": api.model_digest(model), **values, **files}

@@ -5,7 +5,7 @@ from ._image import Image, open_image
 from ._profile import Profile
 from ._source import Box, Level, Source
 from ._srgb import light_of_srgb, srgb_of_light
-from ._suffixes import IMAGE_SUFFIXES, READ_SUFFIXES, is_image_in_folder, is_zarr
+from ._suffixes import IMAGE_SUFFIXES, READ_SUFFIXES, VECTOR_SUFFIXES, is_image_in_folder, is_zarr
 from .brackets._bracket import bracket_of
 from .brackets._common import common_box
 from .brackets._groups import Bracket, brackets_among
@@ -45,6 +45,7 @@ __all__ = [
     "READ_SUFFIXES",
     "ROLES",
     "SENSORS",
+    "VECTOR_SUFFIXES",
     "ArrayReader",
     "Box",
     "Bracket",

@@ -20,7 +20,7 @@ from napari_restore.images.values._edges import (
     lacks_a_band,
     may_lack_a_band,
 )
-from napari_restore.images.values._roles import Bands
+from napari_restore.images.values._roles import Bands, auxiliary_role
 from napari_restore.images.values._sensors import Sensor, product_of, sensor_of
 from napari_restore.images.values._working_space import WorkingSpace
 
@@ -205,6 +205,18 @@ class ImageBase(ABC):
         if self.sensor is None:
             return product_of(name, tags, self.descriptions)
         return sensor_of(self.sensor, name, tags, self.descriptions)
+
+    @property
+    def other_than_light(self) -> str | None:
+        """The role ("class", "quality") of the only band of a map that shows no light by its name.
+
+        That is the file's name where it is one of a known sensor.
+        """
+        if self.bands != 1 or self.georeference is None:
+            return None
+        (name,) = self.descriptions
+        is_known = self.preset is not None or self.profile.sensor is not None
+        return auxiliary_role(name or (self.name if is_known else None))
 
     @property
     def zero_of_names(self) -> float | None:

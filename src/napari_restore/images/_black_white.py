@@ -122,9 +122,10 @@ def _preset_zeros(
             top = np.inf if percentile is None else percentile(100)
     else:
         top = np.inf if image.dtype.kind == "f" else float(np.iinfo(image.dtype).max)
-    if top <= preset.black:
+    if top <= preset.black or image.other_than_light is not None:
         return zeros, None
-    return np.array([preset.zero(name or image.name) for name in image.descriptions]), reason
+    found = np.array([preset.zero(name or image.name) for name in image.descriptions])
+    return found, reason if found.any() or not preset.black else None
 
 
 def _white(

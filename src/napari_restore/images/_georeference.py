@@ -15,6 +15,8 @@ import numpy.typing as npt
 Transform = tuple[float, float, float, float, float, float]
 LEAST = 1e-9
 """Degrees of longitude that two areas must share to overlap."""
+PIXEL_TOLERANCE = 1e-3
+"""Share of a pixel by which a corner may miss the edge of the pixel that it means; GDAL's."""
 IDENTITY: Transform = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 
 
@@ -107,9 +109,10 @@ class Georeference:
     ) -> list[tuple[int, int, int, int]]:
         """Return the pixels (y0, x0, y1, x1) of a window (left, top, right, bottom) on the map.
 
-        `size` (height, width) is the image's. Edges are rounded to pixel edges; for a rotated image
-        it is the bounding box of the window's four corners. Longitudes count modulo 360, so that an
-        image of the globe may have two boxes; a window from 170 to -170 crosses the antimeridian.
+        `size` (height, width) is the image's. The first pixel is the one that contains the window's
+        corner, and the size is rounded, as by gdal_translate; for a rotated image it is the bounding
+        box of the window's four corners. Longitudes count modulo 360, so that an image of the globe
+        may have two boxes; a window from 170 to -170 crosses the antimeridian.
         """
         left, top, right, bottom = window
         longitudes = self.longitudes(size)
@@ -119,8 +122,7 @@ class Georeference:
         for turn in turns_onto(longitudes, min(left, right), max(left, right)):
             corners = [self.to_pixel(x + turn, y) for x in (left, right) for y in (top, bottom)]
             columns, rows = zip(*corners, strict=True)
-            edges = min(rows), min(columns), max(rows), max(columns)
-            y0, x0, y1, x1 = (round(edge) for edge in edges)
+            (y0, y1), (x0, x1) = _span(rows), _span(columns)
             boxes.append((y0, x0, y1, x1))
         if len(boxes) > 1:
             # Each of them ends at the edge of the globe.
@@ -138,6 +140,13 @@ class Georeference:
         determinant = a * e - b * d
         x, y = x - c, y - f
         return (e * x - b * y) / determinant, (a * y - d * x) / determinant
+
+
+def _span(edges: Sequence[float]) -> tuple[int, int]:
+    """Return the first pixel from the least of `edges` on, and the one after the last."""
+    low, high = min(edges), max(edges)
+    first = math.floor(low + PIXEL_TOLERANCE)
+    return first, first + math.floor(high - low + 0.5)
 
 
 def turns_onto(

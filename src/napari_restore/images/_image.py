@@ -85,7 +85,9 @@ class Image(DerivedImages):
         self.reader = self.source = reader = reader.counting(self.data_bands)
         if self.dtype != np.uint8:
             self.notes += self._notes_on_sensor(preset)
-        if self.profile.is_reflectance:
+        if (kind := self.other_than_light) is not None:
+            self.notes.append(f"Its name says that it shows no light ({kind}): methods change it.")
+        elif self.profile.is_reflectance:
             self.notes.append(
                 "It is a surface-reflectance product: "
                 "what comes out is restored appearance, not calibrated reflectance."

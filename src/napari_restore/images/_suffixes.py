@@ -25,6 +25,12 @@ READ_SUFFIXES: Final = IMAGE_SUFFIXES | frozenset(
 """Those, and those of rasters that other files have as well: the window offers to open them, but in
 a folder they are passed over. `napari.yaml` has the same."""
 
+VECTOR_SUFFIXES: Final = frozenset(
+    ".shp .shx .dbf .shz .gpkg .kml .kmz .gml .fgb .gpx .dxf .tab .mif .gdb .sqlite .geojson .geojsonl "
+    ".geojsons .topojson .geoparquet .osm".split()
+)
+"""Of files of shapes. A .gpkg may have a raster."""
+
 ZARR_MARKERS: Final = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
 """Files at the top of a zarr: the folder that contains one of them is an image."""
 

@@ -46,7 +46,7 @@ _PARTS_OF: tuple[tuple[tuple[type, ...], Callable[[Any], Iterable[Any]]], ...] =
     ((staticmethod, classmethod), lambda method: [method.__func__]),
     ((property,), lambda found: [found.fget]),
     ((list,), list),
-    ((dict,), lambda mapping: [part for pair in mapping.items() for part in pair]),
+    ((dict,), lambda mapping: [part for pair in list(mapping.items()) for part in pair]),
     ((ModelCard,), lambda card: [getattr(card, name) for name in DECIDING]),
     (
         (
@@ -141,9 +141,11 @@ class _Walk:
 
     def add(self, value: Any) -> None:
         """Add any value, by its content."""
-        while isinstance(value, nn.Module) and isinstance(value._modules.get(_COMPILED), nn.Module):
+        while isinstance(value, nn.Module) and isinstance(
+            getattr(value, _COMPILED, None), nn.Module
+        ):
             # What `torch.compile` makes of a module computes the same.
-            value = value._modules[_COMPILED]
+            value = getattr(value, _COMPILED)
         if value is None or isinstance(value, (bool, int, float, complex, str, bytes, np.generic)):
             self._text(f"{type(value).__name__} {value!r}")
         elif isinstance(value, Tensor):

@@ -17,13 +17,14 @@ def for_frames(
     names: Sequence[str] = (),
     exposures: Sequence[float] = (),
     step: float = 0.0,
+    grey: bool = False,
 ) -> RestorationModel:
     """Return `model` for images of so many frames: itself, or a copy that shares its weights.
 
     `reference` is the place of the frame that the result replaces; `names` and `exposures`, in EV
     relative to the reference, are those of the frames, dark to bright; `step` is the distance of
-    their display values, whose white is 1 (0: floats). Raises `BadParameter` where the model takes
-    another number.
+    their display values, whose white is 1 (0: floats); `grey` says that they have one band, given
+    for each colour. Raises `BadParameter` where the model takes another number.
     """
     card = model.card
     if card.inputs == frames:
@@ -46,7 +47,7 @@ def for_frames(
         )
     bound = copy.copy(model)
     bound.reference = reference
-    bound.exposures, bound.step = tuple(exposures), step
+    bound.exposures, bound.step, bound.grey = tuple(exposures), step, grey
     bound.card = replace(card, inputs=frames)
     return bound
 

@@ -23,6 +23,7 @@ from napari_restore.models._program import Program, band_counts, batch_size, fix
 from napari_restore.models._registry import ModelEntry, entry_of
 from napari_restore.models._script import (
     arguments_of,
+    is_default,
     run_script,
     without_factory,
 )
@@ -211,8 +212,9 @@ def _from_script(
         )
     own = {key: value for key, value in parameters.items() if key not in arguments}
     model = _wrapped(made, card or card_beside(path), path.stem, own)
-    # What the network was made with belongs to its description.
-    model.card = replace(model.card, values={**arguments, **model.card.values})
+    # What the network was made with belongs to its description, a default is as if it was not given.
+    made_with = {k: v for k, v in arguments.items() if not is_default(make, k, v)}
+    model.card = replace(model.card, values={**made_with, **model.card.values})
     return model
 
 

@@ -55,8 +55,12 @@ class RestorationModel(nn.Module):
     """EV of the frames of a bracket relative to the reference, dark to bright; empty: not known."""
     step: float = 0.0
     """Distance of the display values of frames, whose white is 1; 0: they are floats."""
+    grey: bool = False
+    """Whether frames are of one band, which the model is given for each of its colours."""
     measured: bool = False
     """Whether the sizes on its card were measured, because it came without a card."""
+    takes_whole: bool = False
+    """Whether it can be given the whole image in one pass; else its card says what a tile must see."""
     code: str = ""
     """Digest of the Python files it was loaded from; empty where there are none."""
 

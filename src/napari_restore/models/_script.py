@@ -74,7 +74,9 @@ def run_script(path: Path) -> Iterator[ModuleType]:
     folders = {path.parent, folder}
     name = ".".join(parts) if len(parts) > 1 else f"napari_restore_user_{path.stem}"
     with _IMPORTING:
-        others = {key: each for key, each in sys.modules.items() if _hides(key, each, folders)}
+        # A copy: other threads go on importing.
+        loaded = list(sys.modules.items())
+        others = {key: each for key, each in loaded if _hides(key, each, folders)}
         for key in others:
             del sys.modules[key]
         before, known = list(sys.path), set(sys.modules)
@@ -84,9 +86,9 @@ def run_script(path: Path) -> Iterator[ModuleType]:
             yield _imported(path, name)
         finally:
             sys.path[:] = before
-            for key in set(sys.modules) - known:
-                if _file_within(sys.modules[key], folders) or key == name:
-                    del sys.modules[key]
+            for key, each in list(sys.modules.items()):
+                if key not in known and (key == name or _file_within(each, folders)):
+                    sys.modules.pop(key, None)
             sys.modules.update(others)
 
 
@@ -111,6 +113,13 @@ def arguments_of(make: Callable[..., Any], name: str, given: Mapping[str, Any]) 
                 f"Give it with {option('parameters', {each.name: 'VALUE'})}.",
             )
     return arguments
+
+
+def is_default(make: Callable[..., Any], name: str, value: Any) -> bool:
+    """Return whether a factory has the same text or number `value` for its argument by itself."""
+    default = inspect.signature(make).parameters[name].default
+    plain = isinstance(value, (bool, int, float, str)) and type(value) is type(default)
+    return plain and bool(value == default)
 
 
 def _value(argument: inspect.Parameter, given: Any) -> Any:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from napari_restore._json_shapes import mismatches, read_json
@@ -24,6 +27,8 @@ from napari_restore.models._padding import pad_to_multiple
 from napari_restore.models._program import Program
 from napari_restore.models._unfit import image_in, misfit
 
+_ALONE = threading.RLock()
+"""Held by the calls of modules that write attributes."""
 MOST_STEP, MOST_LEAST = 128, 1024
 """Limits of `multiple_of` and `min_size`: a model is tried on several steps before a run has a
 budget."""
@@ -34,6 +39,12 @@ class WrappedModel(RestorationModel):
 
     Right and bottom are reflected to the card's `size_step` and `min_size` and cut off again.
     """
+
+    takes_whole = True
+    _watched = 8
+    """Calls that are watched for attributes which the module writes."""
+    _writes = False
+    """Whether it writes some."""
 
     def __init__(self, module: nn.Module, card: ModelCard) -> None:
         super().__init__(card)
@@ -85,7 +96,7 @@ class WrappedModel(RestorationModel):
         padded = pad_to_multiple(x, self.card.size_step, self.card.min_size)
         # A copy: many modules write to their input.
         try:
-            returned = self.module(padded.clone() if padded is x else padded)
+            returned = self._called(padded.clone() if padded is x else padded)
         except (RuntimeError, MemoryError, RestoreError):
             raise
         except Exception as error:
@@ -95,6 +106,28 @@ class WrappedModel(RestorationModel):
         if y is None:
             raise misfit(f"Model {self.card.id}", returned, padded.shape)
         return y[..., :height, :width].to(x.dtype), {}
+
+    def _called(self, x: Tensor) -> Any:
+        """Return what the module makes of `x`; its attributes stay as they were.
+
+        Many modules note the size of an image for their layers: tiles on other threads would read
+        that of another tile, so that such a module has one call at a time.
+        """
+        if not (self._writes or self._watched):
+            return self.module(x)
+        with _ALONE if self._writes else nullcontext():
+            parts = [p for p in self.module.modules() if not isinstance(p, torch.jit.ScriptModule)]
+            owned = [vars(part) for part in parts] + [part._buffers for part in parts]
+            before = [{**each} for each in owned]
+            try:
+                return self.module(x)
+            finally:
+                self._watched = max(0, self._watched - 1)
+                for now, then in zip(owned, before, strict=True):
+                    if now.keys() != then.keys() or any(now[k] is not then[k] for k in then):
+                        self._writes = True
+                        now.clear()
+                        now.update(then)
 
 
 def as_card(fields_or_card: ModelCard | Mapping[str, Any], fallback: ModelCard) -> ModelCard:

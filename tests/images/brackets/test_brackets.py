@@ -57,6 +57,16 @@ def test_without_a_record_they_are_estimated() -> None:
     assert any("estimated" in note for note in bracket.notes)
 
 
+def test_notes_of_other_frames_are_told(tmp_path: Path) -> None:
+    frames = [photo(tmp_path / f"{n}.jpg", light, seconds=light) for n, light in enumerate((1, 2))]
+    path = tmp_path / "2.mpo"
+    first, second = (Pillow.fromarray(picture(light)) for light in (4, 1))
+    first.save(path, save_all=True, append_images=[second])
+    bracket = bracket_of([*frames, open_image(path)], exposures=[0, 1, 2], align="off")
+    assert sum("2: It contains 2 pictures" in note for note in bracket.notes) == 1
+    assert sum("colour profile" in note for note in bracket.notes) == 1
+
+
 def test_the_reference_may_be_any() -> None:
     bracket = bracket_of(
         [open_image(picture(light)) for light in (1.0, 4.0, 0.25)], reference=1, align="off"

@@ -17,7 +17,7 @@ import tifffile
 from PIL import Image as Pillow
 from PIL import ImageOps
 
-from napari_restore.images import Pixels, open_image, write_image
+from napari_restore.images import ExportOptions, Pixels, open_image, write_image
 from napari_restore.images.files._exif import upright_exif, without_development
 from napari_restore.images.files._exif_directories import (
     EXIF_HEADER,
@@ -290,6 +290,31 @@ def test_a_shape_of_other_pages_is_not_carried(tmp_path: Path) -> None:
     with tifffile.TiffFile(out) as file:
         assert file.series[0].shape == (30, 40, 3)
         np.testing.assert_array_equal(file.asarray(), scene()[:30, :40])
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".tif", ".png", ".webp"])
+def test_exif_and_xmp_have_the_size_of_the_output(tmp_path: Path, suffix: str) -> None:
+    xmp = (
+        b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-'
+        b'syntax-ns#"><rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:ImageWidth="80"'
+        b' tiff:ImageLength="60"/></rdf:RDF></x:xmpmeta>'
+    )
+    exif = Pillow.Exif()
+    exif[0x0112] = 6
+    exif.get_ifd(0x8769).update({0xA002: 80, 0xA003: 60})
+    path, out = tmp_path / "a.jpg", tmp_path / f"b{suffix}"
+    Pillow.fromarray(scene()).save(path, exif=exif, xmp=xmp)
+    image = open_image(path)
+    for box, (height, width) in {(0, 0, 80, 60): (80, 60), (10, 5, 40, 55): (30, 50)}.items():
+        write_image(out, Pixels(box, image.read), like=image, options=ExportOptions(overwrite=True))
+        with Pillow.open(out) as written:
+            settings = written.getexif().get_ifd(0x8769)
+            packet = written.info.get("xmp") or written.info.get("XML:com.adobe.xmp") or b""
+            if suffix == ".tif":
+                packet = written.getexif()[700]
+        assert (settings[0xA002], settings[0xA003]) == (width, height)
+        packet = packet.encode() if isinstance(packet, str) else packet
+        assert b'ImageWidth="%d" tiff:ImageLength="%d"' % (width, height) in packet
 
 
 def test_settings_of_raw_converters_are_left_behind() -> None:

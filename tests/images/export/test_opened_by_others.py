@@ -96,6 +96,29 @@ def test_other_programs_open_the_output(tmp_path: Path, kind: str, suffix: str) 
     _exiftool(out, size)
     if kind not in ("12 bit", "channels of OME") or out.suffix != ".tif":
         _opencv(out, size)
+    # Pillow, by which napari reads PNG, has 8 bits for colours.
+    _napari(out, found, same=out.suffix == ".tif" or (out.suffix == ".png" and kind not in DEEP))
+
+
+def _napari(out: Path, pixels: np.ndarray, *, same: bool) -> None:
+    """Open the output as napari does, with its own reader instead of this plugin's."""
+    try:
+        from napari.components import ViewerModel
+        from napari_builtins.io import napari_get_reader
+    except ImportError:
+        return
+    reader = napari_get_reader(str(out))
+    assert reader is not None
+    ((values, *_),) = reader(str(out))
+    layer = ViewerModel().add_image(values)
+    data = np.asarray(layer.data)
+    if layer.rgb or data.ndim == 2:
+        data = data.reshape(*pixels.shape[:2], -1)
+    else:  # bands one after the other
+        data = np.moveaxis(data, 0, -1)
+    assert data.shape[:2] == pixels.shape[:2]
+    if same:
+        np.testing.assert_array_equal(data, pixels)
 
 
 def _exiftool(out: Path, size: tuple[int, int]) -> None:

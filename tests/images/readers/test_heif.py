@@ -29,6 +29,9 @@ class FakeFile:
         letters = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[pixels.shape[2]]
         self.mode = letters if pixels.dtype == np.uint8 else f"{letters};16"
 
+    def __len__(self) -> int:
+        return int(self.info.get("pictures", 1))
+
     def __array__(self, *_: object, **__: object) -> np.ndarray:
         return self.pixels
 
@@ -116,6 +119,11 @@ def test_values_for_an_hdr_screen_are_noted(tmp_path: Path, heif: FakePackage) -
     curve = {"transfer_characteristics": 16}
     path = heif.write(tmp_path / "a.hif", np.zeros((9, 9, 3), np.uint16), nclx_profile=curve)
     assert any("HDR" in note for note in nr.open_image(path).notes)
+
+
+def test_of_several_pictures_the_main_one_is_told(tmp_path: Path, heif: FakePackage) -> None:
+    path = heif.write(tmp_path / "a.heic", np.zeros((9, 9, 3), np.uint8), pictures=3)
+    assert "It contains 3 pictures: the main one is used." in nr.open_image(path).notes
 
 
 @pytest.mark.parametrize("command", ["info", "fuse"])

@@ -122,6 +122,17 @@ def test_maps_keep_the_values_of_gdal(tmp_path: Path, name: str) -> None:
     assert open_image(path).georeference is not None
 
 
+def test_pixels_decoded_by_gdal_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.jpg"
+    values = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
+    Pillow.fromarray(values).save(path, progressive=True)
+    assert _jpeg.BY_GDAL not in open_image(path).notes
+    monkeypatch.setattr(_jpeg, "LARGEST_WHOLE", 1000)
+    assert _jpeg.BY_GDAL in open_image(path).notes
+    Pillow.fromarray(values[..., 0]).save(path, progressive=True)
+    assert _jpeg.BY_GDAL not in open_image(path).notes
+
+
 def test_coarse_levels_are_means_of_the_pixels(tmp_path: Path) -> None:
     path = tmp_path / "photo.jpg"
     Pillow.fromarray(picture(900, 1200)).save(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 import rasterio
 import tifffile
 from PIL import Image as Pillow
+from PIL import ImageCms
 
 import napari_restore as nr
 from napari_restore.errors import UnreadableImage
@@ -252,6 +254,99 @@ def test_smaller_versions_and_masks_are_no_pictures(tmp_path: Path) -> None:
         new.write(rgb[::4, ::4], photometric="rgb", metadata=None, subfiletype=1)
         new.write(rgb[..., 0] > 9, metadata=None, subfiletype=4)
     assert open_image(path).notes == []
+
+
+def test_a_picture_beside_an_animation_is_counted(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    first, other = (Pillow.fromarray(np.roll(GREY, n, 1)) for n in (0, 9))
+    first.save(path, save_all=True, append_images=[other], default_image=True)
+    assert any("2 pictures" in note for note in open_image(path).notes)
+
+
+def test_a_smaller_version_that_comes_first_is_told(tmp_path: Path) -> None:
+    path, overview = tmp_path / "a.tif", tmp_path / "a.ovr"
+    with tifffile.TiffWriter(path) as new:
+        new.write(GREY[::4, ::4], metadata=None, subfiletype=1)
+        new.write(GREY, metadata=None)
+    (note,) = open_image(path).notes
+    assert "smaller version" in note and "GTIFF_DIR:2:a.tif" in note
+    tifffile.imwrite(overview, GREY[::4, ::4], metadata=None, subfiletype=1)
+    assert open_image(overview).notes == []
+
+
+WIDE = (0.3127, 0.329, 0.64, 0.33, 0.21, 0.71, 0.15, 0.06)
+"""x and y of white and the primaries of Adobe RGB; sRGB's green is at 0.3, 0.6."""
+
+
+def write_png_of(path: Path, exponent: float, places: tuple[float, ...], *more: bytes) -> Path:
+    """Write `scene` as a PNG with gAMA, with cHRM where there are `places`, and empty chunks."""
+    Pillow.fromarray((scene() * 255).astype(np.uint8)).save(path)
+    numbers = [round(value * 100_000) for value in places]
+    chunks = [(b"gAMA", struct.pack(">I", round(exponent * 100_000)))]
+    chunks += [(b"cHRM", struct.pack(">8I", *numbers))] if places else []
+    chunks += [(kind, b"\0") for kind in more]
+    content = path.read_bytes()
+    made = b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
+    )
+    path.write_bytes(content[:33] + made + content[33:])
+    return path
+
+
+def srgb_of(picture: Any) -> np.ndarray:
+    """Pixels (H, W, 3) in sRGB, by LittleCMS from the profile of a picture."""
+    own = ImageCms.ImageCmsProfile(io.BytesIO(picture.info["icc_profile"]))
+    srgb = ImageCms.createProfile("sRGB")
+    return np.asarray(ImageCms.profileToProfile(picture, own, srgb, renderingIntent=1))
+
+
+def xyz_of(places: tuple[float, ...]) -> np.ndarray:
+    """Matrix from linear colours to XYZ, whose white is that of the colours."""
+    white, *primaries = (
+        [x / y, 1, (1 - x - y) / y] for x, y in zip(places[::2], places[1::2], strict=True)
+    )
+    columns = np.array(primaries).T
+    return columns * np.linalg.solve(columns, white)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".webp"])
+@pytest.mark.parametrize("exponent", [1.0, 1 / 1.8])
+def test_gamma_and_primaries_of_a_png_become_a_profile(
+    tmp_path: Path, exponent: float, suffix: str
+) -> None:
+    path, out = write_png_of(tmp_path / "a.png", exponent, WIDE), tmp_path / f"b{suffix}"
+    image = open_image(path)
+    write_image(out, Pixels((0, 0, 48, 64), image.read), like=image)
+    srgb = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)
+    light = (
+        (pixels_of(path) / 255) ** (1 / exponent) @ xyz_of(WIDE).T @ np.linalg.inv(xyz_of(srgb)).T
+    )
+    light = light.clip(0, 1)
+    wanted = np.where(light < 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055) * 255
+    with Pillow.open(path) as source, Pillow.open(out) as written:
+        if suffix != ".webp":
+            np.testing.assert_array_equal(np.asarray(written), np.asarray(source))
+        source.info["icc_profile"] = written.info["icc_profile"]
+        np.testing.assert_allclose(srgb_of(source), wanted, atol=1.5)
+
+
+@pytest.mark.parametrize(
+    ("exponent", "places", "more"),
+    [
+        (0.45455, (), ()),
+        (0.45455, (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06), ()),
+        (1.0, WIDE, (b"sRGB",)),
+        (0.0, (), ()),
+        (1.0, (0.0,) * 8, ()),
+    ],
+)
+def test_a_gamma_of_srgb_or_none_is_no_profile(
+    tmp_path: Path, exponent: float, places: tuple[float, ...], more: tuple[bytes, ...]
+) -> None:
+    image = open_image(write_png_of(tmp_path / "a.png", exponent, places, *more))
+    assert image.profile.icc is None
+    assert image.working_space is None
 
 
 def test_planes_of_imagej_and_series_of_ome_are_told(tmp_path: Path) -> None:

@@ -57,6 +57,16 @@ def test_text_renamed_tif(tmp_path: Path, text: bytes) -> None:
     assert "is text, not an image" in refusal(path).message
 
 
+@pytest.mark.parametrize("suffix", [".shp", ".kml", ".fgb", ".tab", ".geojson"])
+def test_vector_files_are_no_images(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"areas{suffix}"
+    path.write_bytes(b"<kml>\n" if suffix == ".kml" else bytes(range(100)))
+    error = refusal(path)
+    assert "is a vector file, not an image" in error.message
+    assert "mask=" in error.hint
+    assert (f"areas.geojson areas{suffix}" in error.hint) == (suffix != ".geojson")
+
+
 def test_noise_is_no_image(tmp_path: Path) -> None:
     path = tmp_path / "noise.tif"
     path.write_bytes(np.random.default_rng(0).bytes(9000))

@@ -293,3 +293,27 @@ def test_the_note_of_a_zero_says_what_is_done(make_tiff: MakeTiff) -> None:
     assert "7273" in note
     assert note_of_zero(open_image(path), 0.0) is None
     assert note_of_zero(open_image(path, sensor="landsat8"), None) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("L2A_T33UXP_20230501T100031_SCL_20m.tif", "class"),
+        ("LC08_L2SP_193024_20230501_20230510_02_T1_QA_PIXEL.TIF", "quality"),
+        ("T33UXP_20230501T100031_MSK_CLDPRB_20m.tif", "probability"),
+        ("LC09_L2SP_193024_20230501_20230510_02_T1_ST_B10.TIF", None),
+    ],
+)
+def test_a_file_of_one_band_without_reflectance_has_no_zero_of_it(
+    make_tiff: MakeTiff, name: str, kind: str | None
+) -> None:
+    image = open_image(make_tiff(np.full((9, 9, 1), 3, np.uint16), name))
+    found = resolve_radiometry(image, white=100)
+    assert found.black_reason == "physical zero of integers"
+    assert found.black.tolist() == [0]
+    assert any(f"shows no light ({kind})" in note for note in image.notes) == (kind is not None)
+
+
+def test_names_of_other_files_say_nothing_about_their_band(make_tiff: MakeTiff) -> None:
+    image = open_image(make_tiff(np.full((9, 9, 1), 3, np.uint16), "elevation_road_mask.tif"))
+    assert image.notes == []

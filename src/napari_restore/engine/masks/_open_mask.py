@@ -19,6 +19,7 @@ from napari_restore.engine.masks._mask_strength import (
 )
 from napari_restore.errors import BadMask, UnreadableImage, option
 from napari_restore.images import (
+    VECTOR_SUFFIXES,
     Image,
     auxiliary_role,
     is_inline,
@@ -27,12 +28,8 @@ from napari_restore.images import (
     read_polygons,
 )
 
-VECTORS = (
-    ".shp", ".shx", ".dbf", ".shz", ".gpkg", ".kml", ".kmz", ".gml", ".fgb", ".gpx", ".dxf", ".tab",
-    ".mif", ".gdb", ".sqlite", ".geojsonl", ".geojsons", ".topojson", ".parquet", ".geoparquet", ".wkt",
-    ".csv", ".zip", ".osm", ".svg",
-)  # fmt: skip
-"""Suffixes of files of shapes."""
+VECTORS = VECTOR_SUFFIXES | {".parquet", ".wkt", ".csv", ".zip", ".svg"}
+"""Suffixes of files that may have shapes."""
 MOST = 0.9
 """Share of an image that may be excluded."""
 LEAST_BITS = 64

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -29,10 +30,12 @@ _ACROSS = (96, 160, 256)
 """… and their other side, which that does not change: the first that a module takes."""
 _PERIODS = (64, 96, 80, 112, 72)
 """Shifts tried: multiples of 1 to 10, 12, 14, 16, 18, 20, 24, 28, 32, 36, 40, 48, 56, 64 … pixels."""
+_LONG = 2100
+"""Length of the images that must be computed as shorter ones are, where there is time for that."""
 _FEWEST = 32
 """Least rows and columns that must agree after a shift."""
 _SLOPE = 0.25
-"""Slope given to what saturates: seven layers in a row still show a difference in float32."""
+"""Slope given to what saturates or rounds: seven layers in a row still show a difference in float32."""
 _UNCOUNTED = {torch.float32: 2, torch.float64: 6}
 """Bytes per byte of tensors, for what libraries take besides: in float64 they unfold an image."""
 _ROUNDING = {torch.float32: 1e-5, torch.float64: 1e-10}
@@ -42,7 +45,10 @@ _SATURATING = {
     *(_aten.relu, _aten.relu_, _aten.hardtanh, _aten.hardtanh_, _aten.threshold, _aten.threshold_),
     *(_aten.clamp, _aten.clamp_, _aten.clamp_min, _aten.clamp_min_, _aten.clamp_max),
     *(_aten.clamp_max_, _aten.hardsigmoid, _aten.hardsigmoid_),
+    *(_aten.round, _aten.round_, _aten.floor, _aten.floor_, _aten.ceil, _aten.ceil_),
+    *(_aten.trunc, _aten.trunc_),
 }
+Report = Callable[[int, int], None]
 _FAILURES = (RuntimeError, ValueError, IndexError, TypeError, AssertionError)
 
 
@@ -61,17 +67,17 @@ class Dependence:
     """Whether more memory or time would have shown more."""
 
 
-def dependence(model: RestorationModel, memory: int) -> Dependence:
+def dependence(model: RestorationModel, memory: int, progress: Report | None = None) -> Dependence:
     """Measure what the pixels of a local `model` depend on, in up to `memory` bytes.
 
     Long images are compared with others at all of their pixels: first with such that are black and
     white in turn at one end, or all black or white but for the other, so that means, extremes,
     quantiles and counts change; then with the same without some rows or columns. What saturates is given a slope, as it
     would hide differences. That no difference is left but rounding is confirmed in float64, where
-    the module can be computed so. Raises `BadModel` for a module whose results differ from call to
-    call.
+    the module can be computed so. `progress` is called with the seconds of computing so far and the
+    most that it takes. Raises `BadModel` for a module whose results differ from call to call.
     """
-    return on_new_thread(lambda: _Trial(model, memory).found(), "dependence")
+    return on_new_thread(lambda: _Trial(model, memory, progress).found(), "dependence")
 
 
 class _NoRoom(Exception):
@@ -98,15 +104,17 @@ class _Sloped(TorchDispatchMode):  # type: ignore[no-untyped-call]
 class _Trial:
     """One measurement of a model."""
 
-    def __init__(self, model: RestorationModel, memory: int) -> None:
-        self.model, self.memory = model, memory
+    def __init__(
+        self, model: RestorationModel, memory: int, progress: Report | None = None
+    ) -> None:
+        self.model, self.memory, self.progress = model, memory, progress
         self.id, self.multiple = model.card.id, model.card.size_step
         bands = model.card.bands or len(model.card.roles) or 3
         self.bands = bands * max(1, model.card.inputs)
         weights = [*model.parameters(), *model.buffers()]
         self.device = weights[0].device if weights else torch.device("cpu")
         self.sloped, self.across = False, _ACROSS[0]
-        self.limit, self.began = SECONDS, time.thread_time()
+        self.limit, self.began, self.told = SECONDS, time.thread_time(), 0
         self.costs: dict[torch.dtype, tuple[float, float]] = {}
         """Seconds and bytes per pixel of the last call."""
 
@@ -172,6 +180,9 @@ class _Trial:
         if size * pixels > self.memory:
             raise _NoRoom(f"more than {format_size(self.memory)}")
         began, count = time.thread_time(), TensorCount()
+        if self.progress is not None and int(began - self.began) > self.told:
+            self.told = int(began - self.began)
+            self.progress(self.told, int(self.limit))
         limit = self.limit if x.dtype == torch.float32 else self.limit / 2
         if began - self.began + seconds * pixels > limit:
             raise _NoRoom(f"more than {self.limit:.0f} s")
@@ -206,7 +217,8 @@ class _Trial:
 
     def differs(self, y: Tensor, other: Tensor) -> Tensor:
         """Return where (1, C, h, w) two outputs differ by more than rounding."""
-        return (y - other).abs() > _ROUNDING[y.dtype] * (float(other.abs().max()) or 1.0)
+        most = _ROUNDING[y.dtype] * (float(other.nan_to_num().abs().max()) or 1.0)
+        return ((y - other).abs() > most) | (y.isnan() != other.isnan())
 
     def bar(self, axis: int, length: int, odd: bool = False) -> Tensor:
         """Return (1, C, h, w) of this `length` along `axis`, rounded up to what the module takes.
@@ -268,11 +280,33 @@ class _Trial:
                 low, high = (0, length - kept) if first else (kept, length)
                 changed = x.clone()
                 changed.narrow(axis, low, high - low).fill_(value)
-                found = _furthest(self.differs(self(changed), y), axis, low, high)
+                result = self(changed)
+                found = _furthest(self.differs(result, y), axis, low, high)
                 if found > kept - _FEWEST // 2:
                     return None
                 reach = max(reach, found)
+                # An image without any detail may be left alone.
+                other = (high, length) if first else (0, low)
+                plain = self.differs(self(torch.full_like(x, value)), result)
+                if _furthest(plain, axis, *other) > (high - low) // 2:
+                    return None
         return reach
+
+    def _is_other_when_long(self, found: Dependence) -> bool:
+        """Return whether a long image is computed in another way than a part of it."""
+        halo, step = found.halo, found.step
+        try:
+            for axis in (2, 3):
+                x = self.bar(axis, -(-_LONG // step) * step)
+                side = -(-max(_LENGTHS[0], 2 * halo + _FEWEST) // step) * step
+                at = x.shape[axis] // 2 // step * step
+                part = self(x.narrow(axis, at, side))
+                differs = self.differs(part, self(x).narrow(axis, at, side))
+                if differs.narrow(axis, halo, side - 2 * halo).any():
+                    return True
+        except _NoRoom:
+            pass
+        return False
 
     def _on_grid(self, reach: int) -> Dependence:
         """Return the smallest grid on which tiles agree with the whole."""
@@ -291,7 +325,10 @@ class _Trial:
                 plain = self._reach_of_plain(halo, step)
                 if plain is None:
                     return self._whole(_far(halo))
-                return Dependence(-(-plain // step) * step, step, multiples_only=not odd)
+                result = Dependence(-(-plain // step) * step, step, multiples_only=not odd)
+                if self._is_other_when_long(result):
+                    return self._whole("it computes large images in another way")
+                return result
         return self._whole("its pixels depend on their position in the image")
 
     def _smallest(self, reach: int, period: int, odd: bool) -> int | None:

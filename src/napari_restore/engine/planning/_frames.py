@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from napari_restore.engine.statistics._bands import is_grey
 from napari_restore.images import Image
 from napari_restore.models import RestorationModel, for_frames
 
@@ -20,4 +21,5 @@ def for_image(model: RestorationModel, image: Image) -> RestorationModel:
     light = image.profile.light
     dtype = image.dtype if light is None else light.dtype
     step = 1 / np.iinfo(dtype).max if dtype.kind in "iu" else 0.0
-    return for_frames(model, len(names), others.reference, names, others.exposures, step)
+    about = others.reference, names, others.exposures, step, is_grey(image)
+    return for_frames(model, len(names), *about)

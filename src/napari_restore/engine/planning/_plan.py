@@ -82,6 +82,8 @@ class Plan:
     """The file the output belongs to, when `image` is a mosaic it is a part of."""
     origin: tuple[int, int] = (0, 0)
     """(y, x) of that file's first pixel in `image`."""
+    content: str = ""
+    """Digest of what the model computes by; see `content_of`."""
 
     def __repr__(self) -> str:
         return f"<Plan {self.model.card.id!r} on {self.image.name!r}: {self.summary()}>"

@@ -97,7 +97,7 @@ def make_plan(image: Image, model: RestorationModel, **keywords: Unpack[PlanOpti
     source, mask = _masked(source_of(image, model.card, options, notes), options)
     options = _seen_alike(options, source)
     extent = options.reading.extent
-    tried = _tried(source, model, options, device, notes)
+    tried = _tried(source, model, content, options, device, notes)
     if tried.whole:
         options = replace(options, computing=replace(options.computing, tile=WHOLE))
     context = context_of_run(source, model, options.reading)
@@ -166,6 +166,7 @@ def make_plan(image: Image, model: RestorationModel, **keywords: Unpack[PlanOpti
         notes=tuple(notes),
         part=source.part,
         origin=source.origin,
+        content=content,
     )
 
 
@@ -218,8 +219,8 @@ def _checked(
 
 def _with_tile(computing: Computing, image: Image, model: RestorationModel) -> Computing:
     """Return `computing` with the tile that is meant; raises `BadParameter`."""
-    if computing.is_whole and not isinstance(model, WrappedModel):
-        # Its card says what a tile must see: one tile is the whole.
+    if computing.is_whole and not model.takes_whole:
+        # One tile is the whole.
         computing = replace(computing, tile=max(image.height, image.width))
     if not (computing.tile is None or computing.is_whole or (computing.side or 0) >= 1):
         raise BadParameter(
@@ -264,29 +265,30 @@ class _Tried:
 def _tried(
     source: Source,
     model: RestorationModel,
+    content: str,
     options: RestoreOptions,
     device: Device,
     notes: list[str],
 ) -> _Tried:
-    """Probe the model on `device`, and find the budgets; adds to `notes`."""
+    """Probe the model with this `content` on `device`, and find the budgets; adds to `notes`."""
     image, card, machine = source.image, model.card, options.machine
     computing = options.computing
     memory = parse_size(machine.memory) if machine.memory is not None else default_memory()
     # Levels are for drafts: their models are those of the image with other settings.
     is_level = image.full is not None
     whole = computing.is_whole
-    probed = presumed(model) if is_level or whole else probe(model, memory)
+    probed = presumed(model) if is_level or whole else probe(model, memory, content)
     why = "" if whole else probed.why_whole(image.height, image.width)
     if probed.note and not whole and not why:
         notes.append(probed.note)
     invariance = TileInvariance.FULL
     if not is_level and not whole and not why:
-        invariance = tile_invariance(model, device, probed.halo, computing.precision)
+        invariance = tile_invariance(model, device, probed.halo, computing.precision, content)
         is_claim = isinstance(model, WrappedModel) and not model.measured
         if invariance is TileInvariance.NONE and is_claim:
-            probed = corrected(model, memory)
+            probed = corrected(model, memory, content)
             notes += filter(None, [probed.note])
-            invariance = tile_invariance(model, device, probed.halo, computing.precision)
+            invariance = tile_invariance(model, device, probed.halo, computing.precision, content)
             why = probed.why_whole(image.height, image.width)
         if invariance is TileInvariance.NONE:
             why = why or "its tiles differ from the whole image by more than rounding"

@@ -12,13 +12,14 @@ from torch import Tensor
 from napari_restore._options import Size
 from napari_restore.engine.machine._budget import default_memory, parse_size
 from napari_restore.engine.machine._failures import is_out_of_memory
-from napari_restore.engine.planning._dependence import dependence
+from napari_restore.engine.planning._dependence import Report, dependence
 from napari_restore.errors import BadModel, OutOfMemory
 from napari_restore.models import (
     Context,
     ModelCard,
     RestorationModel,
     Statistics,
+    content_of,
     context_of,
     placed_at,
 )
@@ -29,7 +30,8 @@ LARGEST_INPUT = 128 << 20
 """Most bytes of the synthetic image that a model is tried on, whatever its card claims."""
 _TRIAL_SIDE = 160
 """Side of the image on which the output of a model without a card is checked first."""
-_SEEN: WeakKeyDictionary[RestorationModel, dict[tuple[Any, ...], Probe]] = WeakKeyDictionary()
+_SEEN: WeakKeyDictionary[RestorationModel, dict[tuple[int, str], Probe]] = WeakKeyDictionary()
+"""By the halo of the card, and content."""
 _KINDS: dict[Any, Probe] = {}
 """Probes of models without weights, by `kind_of`: a slider need not probe each of its values."""
 
@@ -58,34 +60,42 @@ class Probe:
         return self.whole
 
 
-def probe(model: RestorationModel, memory: Size | None = None) -> Probe:
-    """Check shape, dtype, finiteness and halo of `model`; cached per model.
+def probe(
+    model: RestorationModel,
+    memory: Size | None = None,
+    content: str | None = None,
+    progress: Report | None = None,
+) -> Probe:
+    """Check shape, dtype, finiteness and halo of `model`; cached by model and `content`.
 
     Of a model without a card everything that tiles must know is measured, in up to `memory` bytes
     and some seconds, and stated on its card from then on; see `dependence`. Of a card the halo is
     checked on the loaded weights: a NaN planted in one block may reach no output beyond the halo,
     and the gradient of one output block no input beyond it. Where the two disagree, everything
     beyond the halo is changed and the block must stay. (A tolerance test of the seam on random
-    weights shows nothing: training makes a network use its whole field.) Raises `BadModel` when
-    the output is unusable.
+    weights shows nothing: training makes a network use its whole field.) `content` is the
+    `content_of` the model; None: it is computed. `progress` is told of what is measured. Raises
+    `BadModel` when the output is unusable.
     """
     known = _SEEN.setdefault(model, {})
-    key = (model.card.halo, *weights_state(model))
+    content = content_of(model) if content is None else content
+    key = model.card.halo, content
     if key in known and known[key].limit and 2 * known[key].limit < _room(memory):
         del known[key]
     if key not in known:
-        kind = None if weights_state(model) else kind_of(model)
+        has_weights = any(True for _ in (*model.parameters(), *model.buffers()))
+        kind = None if has_weights else kind_of(model)
         if kind in _KINDS:
             known[key] = _KINDS[kind]
         else:
             with torch.random.fork_rng(devices=[]):
-                known[key] = _probe_in_room(model, _room(memory))
+                known[key] = _probe_in_room(model, _room(memory), progress)
             if kind is not None:
                 _KINDS[kind] = known[key]
     result = known[key]
     if model.measured and model.card.halo != result.halo:
         # The card claims nothing else: it states what was measured from now on.
-        known[result.halo, *key[1:]] = result
+        known[result.halo, content] = result
     if model.measured:
         step, size_step = max(result.step, model.card.multiple_of), model.card.size_step
         model.card = replace(model.card, halo=result.halo, multiple_of=step, padded_to=size_step)
@@ -96,7 +106,7 @@ def _room(memory: Size | None) -> int:
     return default_memory() if memory is None else parse_size(memory)
 
 
-def corrected(model: RestorationModel, memory: int) -> Probe:
+def corrected(model: RestorationModel, memory: int, content: str) -> Probe:
     """Measure `model`, whose tiles differ from the whole with the halo and steps of its card."""
     claimed = model.card
     with torch.random.fork_rng(devices=[]):
@@ -109,7 +119,7 @@ def corrected(model: RestorationModel, memory: int) -> Probe:
     model.card = replace(
         claimed, halo=result.halo, multiple_of=result.step, padded_to=claimed.size_step
     )
-    _SEEN.setdefault(model, {})[result.halo, *weights_state(model)] = result
+    _SEEN.setdefault(model, {})[result.halo, content] = result
     return result
 
 
@@ -130,12 +140,6 @@ def kind_of(model: RestorationModel) -> tuple[Any, ...] | None:
     sizes = tuple((n, v) for n, v in sorted(card.values.items()) if not isinstance(v, float))
     shape = (card.halo, card.bands, card.inputs, card.multiple_of, card.maps)
     return card.id, card.weights_sha256, shape, sizes
-
-
-def weights_state(model: RestorationModel) -> tuple[int, ...]:
-    """Return numbers that change whenever a weight of `model` is replaced or written to."""
-    tensors = [*model.parameters(), *model.buffers()]
-    return tuple(n for tensor in tensors for n in (tensor.data_ptr(), tensor._version))
 
 
 def example_statistics(model: RestorationModel, x: Tensor) -> Statistics:
@@ -169,10 +173,10 @@ def example_input(model: RestorationModel, height: int, width: int) -> Tensor:
     return noise.to(weight.device)
 
 
-def _probe_in_room(model: RestorationModel, memory: int) -> Probe:
+def _probe_in_room(model: RestorationModel, memory: int, progress: Report | None) -> Probe:
     """Run `_probe`; raise `OutOfMemory` where what the card claims does not fit."""
     try:
-        return _measured(model, memory) if is_unknown(model) else _probe(model)
+        return _measured(model, memory, progress) if is_unknown(model) else _probe(model)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
@@ -189,12 +193,12 @@ def is_unknown(model: RestorationModel) -> bool:
     return model.measured and fixed is None
 
 
-def _measured(model: RestorationModel, memory: int) -> Probe:
+def _measured(model: RestorationModel, memory: int, progress: Report | None = None) -> Probe:
     """Return the probe of a model without a card."""
     card = model.card
     side = -(-_TRIAL_SIDE // card.size_step) * card.size_step
     _check_output(model, example_input(model, side, side), {})
-    found = dependence(model, memory)
+    found = dependence(model, memory, progress)
     note = "" if found.whole else _without_card(card, found.step, found.halo)
     limit = memory if found.limited else 0
     return Probe(found.halo, note, found.step, found.whole, found.multiples_only, limit)

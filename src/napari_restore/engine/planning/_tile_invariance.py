@@ -7,6 +7,7 @@ import math
 import time
 from enum import StrEnum
 from functools import partial
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -23,7 +24,7 @@ from napari_restore.engine.planning._measurement_file import (
 )
 from napari_restore.engine.planning._probe import example_input, example_statistics, probe
 from napari_restore.engine.planning._tiles import box_with_halo
-from napari_restore.models import RestorationModel, placed_at
+from napari_restore.models import RestorationModel, content_of, placed_at
 
 PATIENCE = 6.0
 """Seconds of computing after which a slow model is planned for as if its sums followed the tile."""
@@ -36,10 +37,10 @@ _SIZE = (757, 643)
 _TILES = ((0, 0, 256, 256), (256, 128, 512, 384), (128, 128, 512, 512), (384, 0, 768, 512))
 """Cores (y0, x0, y1, x1) compared with the whole: their input boxes have different shapes."""
 _SMALLER = (1, 2, 4)
-_KNOWN: WeakKeyDictionary[RestorationModel, dict[tuple[str, int, str], TileInvariance]] = (
+_KNOWN: WeakKeyDictionary[RestorationModel, dict[tuple[Any, ...], TileInvariance]] = (
     WeakKeyDictionary()
 )
-"""By device, halo and precision."""
+"""By device, halo, precision and content."""
 
 
 class TileInvariance(StrEnum):
@@ -67,9 +68,15 @@ class TileInvariance(StrEnum):
 
 
 def tile_invariance(
-    model: RestorationModel, device: Device, halo: int, precision: str = "float32"
+    model: RestorationModel,
+    device: Device,
+    halo: int,
+    precision: str = "float32",
+    content: str | None = None,
 ) -> TileInvariance:
     """Return the invariance of `model` on this machine, measured for a local one and cached on disk.
+
+    `content` is the `content_of` the model; None: it is computed.
 
     Tiles of several shapes, alone and in a batch, on one thread and on several, are compared with
     the whole, bit by bit. Tiles of sweeps are computed on one thread each, which is also faster: all
@@ -78,9 +85,10 @@ def tile_invariance(
     if model.card.scope != "local":
         return TileInvariance.FULL if device.is_accelerator else TileInvariance.ONE_THREAD
     known = _KNOWN.setdefault(model, {})
-    key = device.name, halo, precision
+    content = content_of(model) if content is None else content
+    key = device.name, halo, precision, content
     if key not in known:
-        known[key] = _found(model, device, halo, precision)
+        known[key] = _found(model, device, halo, precision, content)
     return known[key]
 
 
@@ -89,8 +97,10 @@ def describe_tile_invariance(model: RestorationModel) -> str:
     return str(tile_invariance(model, choose_device(), probe(model).halo))
 
 
-def _found(model: RestorationModel, device: Device, halo: int, precision: str) -> TileInvariance:
-    file = measurement_file(TileInvariance.__name__, model, device, (halo, precision))
+def _found(
+    model: RestorationModel, device: Device, halo: int, precision: str, content: str
+) -> TileInvariance:
+    file = measurement_file(TileInvariance.__name__, model, device, (halo, precision, content))
     known: TileInvariance | None = read_measurement(file, TileInvariance)
     if known is not None:
         return known
@@ -132,6 +142,9 @@ def _measure(
     def output(threads: int, *input_box: Region) -> Tensor:
         torch.set_num_threads(threads)
         pixels = torch.cat([x[(..., *box.slices)] for box in input_box])
+        if len(input_box) > 1:
+            # Another image beside it, in case that a module takes what is the first one's for all.
+            pixels[0] = pixels[0].flip(-1)
         origins = [(box.y0, box.x0) for box in input_box]
         statistics_here = (
             placed_at(statistics, origins, 1.0, pixels) if model.card.placed else statistics
@@ -159,7 +172,7 @@ def _measure(
                 return None
         # Kernels are also chosen by the size of a batch: of the last tile, the largest.
         try:
-            together = output(1, input_box, input_box)[core_slices]
+            together = output(1, input_box, input_box)[(1, *core_slices[1:])]
         except torch.OutOfMemoryError:
             raise
         except (RuntimeError, ValueError, TypeError, IndexError, AssertionError):

@@ -1,4 +1,4 @@
-"""Comparison of tiles with their surroundings, during the run of a model without a card."""
+"""Comparison of tiles with their surroundings, during the run of a user's module."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PARTS = 3
 
 @dataclass(frozen=True)
 class Agreement:
-    """Compares parts of tiles, each with the halo that was measured, with the same part of more.
+    """Compares parts of tiles, each with the halo of the plan, with the same part of more.
 
     What a measurement on made-up images has missed is seen on the image itself.
     """
@@ -81,9 +81,12 @@ class Agreement:
             difference = (made[(..., *one.within(box))] - wanted).abs().nan_to_num()
             most = float(difference.max())
             if most > ROUNDING * max(1.0, float(torch.nan_to_num(wanted).abs().max())):
+                model = self.plan.model
+                whose = "measured" if model.measured else "of its card"
                 raise TilesDiffer(
-                    f"Tiles of {self.plan.model.card.id} differ by up to {most:.1g} of the range from "
-                    f"the same pixels in a larger part of {self.plan.image.name}: the halo of {halo} "
-                    "pixels that was measured is too small here, and no tile was kept.",
+                    f"Tiles of {model.card.id} differ by up to {most:.1g} of the range from the same "
+                    f"pixels in a larger part of {self.plan.image.name}: a halo of {halo} pixels and "
+                    f"steps of {model.card.multiple_of}, {whose}, are too small here, and no tile was "
+                    "kept.",
                     f"Use {option('tile', 'whole')}, or give it a card with a larger halo.",
                 )

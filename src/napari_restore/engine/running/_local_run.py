@@ -11,6 +11,7 @@ from napari_restore.engine.running._events import Phase
 from napari_restore.engine.running._run import Run
 from napari_restore.engine.running._tile import TileOutput, TileWork
 from napari_restore.engine.running._tile_reader import TileInput
+from napari_restore.models import WrappedModel
 
 RESTORING = "Restoring"
 
@@ -28,12 +29,13 @@ class LocalRun(Run):
     def _checked(
         self, work: TileWork, pending: list[Region]
     ) -> Callable[[list[TileInput]], list[TileOutput]]:
-        """Return what restores tiles; for a model without a card after a check of the first ones.
+        """Return what restores tiles; for a user's module after a check of the first ones.
 
-        Raises `TilesDiffer`.
+        Its card may have been proposed by a measurement. Raises `TilesDiffer`.
         """
-        computing = self.plan.computing
-        if not self.plan.model.measured or computing.is_whole or computing.precision != "float32":
+        plan, computing = self.plan, self.plan.computing
+        is_own = not isinstance(plan.model, WrappedModel)
+        if is_own or computing.is_whole or computing.precision != "float32":
             return work.run
         agreement = Agreement(self.plan, work, self.reader.read)
         agreement.check_first(pending)

@@ -18,7 +18,6 @@ from napari_restore.engine.machine._failures import is_out_of_memory
 from napari_restore.engine.machine._new_thread import on_new_thread
 from napari_restore.engine.masks._mask_strength import MaskStrength
 from napari_restore.engine.planning._plan import Plan
-from napari_restore.engine.planning._probe import weights_state
 from napari_restore.engine.statistics._context import context_key
 from napari_restore.errors import OutOfMemory, option
 from napari_restore.images import Radiometry
@@ -62,7 +61,6 @@ def prepare(
     With `keep` it is cached, and `context` is not called if an earlier run of the same model on the
     same image has cached it. The model prepares inside `around`, which may raise before it begins.
     """
-    # Before the weights identify the model: moving it makes new ones.
     plan.model.to(plan.device.torch)
     keep = keep and plan.reading.context is None
     known = _KNOWN.setdefault(plan.model, OrderedDict()) if keep else OrderedDict()
@@ -140,6 +138,6 @@ def _key(plan: Plan, exclude: MaskStrength | None) -> str:
                 plan.reading.black,
                 plan.reading.white,
             ],
-            [dict(plan.model.card.values), *weights_state(plan.model)],
+            [dict(plan.model.card.values), plan.content],
         ]
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from napari_restore.errors import BadParameter, option
@@ -89,8 +89,18 @@ def bracket_of(
     )
     if max(evs) - min(evs) < SAME_EV:
         notes.append("All frames have the same exposure.")
-    image.notes = [*image.notes, *notes]
+    image.notes = [*image.notes, *_notes_of(others.values(), image.notes), *notes]
     return image
+
+
+def _notes_of(frames: Iterable[Image], known: Collection[str]) -> list[str]:
+    """Return the notes of `frames` that are not `known`, with the names of the frames."""
+    names: dict[str, list[str]] = {}
+    for frame in frames:
+        for note in frame.notes:
+            if note not in known:
+                names.setdefault(str(note), []).append(frame.name)
+    return [f"{', '.join(found)}: {note}" for note, found in names.items()]
 
 
 def _check(

@@ -42,7 +42,7 @@ def write(job: ExportJob, path: Path) -> None:
             if OverviewFiles.suit(job):
                 _write_with_levels(job, plain)
             else:
-                write_pixels(job, plain, job.like.profile)
+                write_pixels(job, plain, job.profile)
                 if overview_sizes(job):
                     job.check_cancelled()
                     add_overviews(job, plain, _interleave(job))
@@ -53,7 +53,7 @@ def write(job: ExportJob, path: Path) -> None:
         if plain != path:
             plain.unlink(missing_ok=True)
             plain.with_name(plain.name + ".aux.xml").unlink(missing_ok=True)
-    profile = job.like.profile
+    profile = job.profile
     if job.source_bands is not None and (profile.exif or profile.iptc) and not job.options.cog:
         _exif.add_to_tiff(path, profile.exif, profile.iptc)
 
@@ -170,7 +170,7 @@ def _write_with_levels(job: ExportJob, path: Path) -> None:
     levels = OverviewFiles(job, path, _creation(job))
     try:
         with levels:
-            write_pixels(job, path, job.like.profile, levels)
+            write_pixels(job, path, job.profile, levels)
         levels.join(path)
     finally:
         levels.remove()

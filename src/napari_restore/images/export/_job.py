@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -16,9 +16,10 @@ import numpy.typing as npt
 from napari_restore._options import FormatOptions as FormatOptions
 from napari_restore.errors import BadOutput, Cancelled, DiskFull
 from napari_restore.images._image import Image
-from napari_restore.images._profile import PhysicalGrid
+from napari_restore.images._profile import PhysicalGrid, Profile
 from napari_restore.images._source import Box
 from napari_restore.images.cache._disk_space import free_bytes
+from napari_restore.images.files._exif import blocks_of_size
 from napari_restore.images.values._colour import multiplied
 
 Read = Callable[[Box], npt.NDArray[Any]]
@@ -134,6 +135,13 @@ class ExportJob:
     @property
     def width(self) -> int:
         return self.box[3] - self.box[1]
+
+    @property
+    def profile(self) -> Profile:
+        """The source's profile, with EXIF and XMP of the output's size."""
+        profile = self.like.profile
+        exif, xmp = blocks_of_size(profile.exif, profile.xmp, self.height, self.width)
+        return replace(profile, exif=exif, xmp=xmp)
 
     @property
     def source_bands(self) -> tuple[int, ...] | None:

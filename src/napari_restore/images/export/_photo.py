@@ -43,7 +43,7 @@ def write(job: ExportJob, path: Path) -> None:
             job.check_cancelled()
             _encode(job, plain, encoded)
         job.check_cancelled()
-        profile = job.like.profile
+        profile = job.profile
         blocks = (profile.exif, profile.icc, profile.xmp, profile.iptc)
         if job.source_bands is None:
             blocks = (None, None, None, None)
@@ -118,7 +118,7 @@ def _write_webp(job: ExportJob, path: Path) -> None:
         height, width = block.pixels.shape[:2]
         whole[block.y : block.y + height, block.x : block.x + width] = block.pixels
     extra: dict[str, Any] = {}
-    profile = job.like.profile
+    profile = job.profile
     if job.source_bands is not None:
         if profile.icc:
             extra["icc_profile"] = profile.icc

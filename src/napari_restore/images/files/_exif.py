@@ -6,10 +6,11 @@ truncated file; EXIF itself is parsed by Pillow.
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -26,6 +27,7 @@ from napari_restore.images.files._exif_directories import (
     directories_in,
     directories_of,
     number_of,
+    resized_block,
     upright_block,
 )
 from napari_restore.images.files._jpeg import SIGNATURE, frame_of, next_segment
@@ -34,6 +36,8 @@ SETTINGS = (0x829A, 0x829D, 0x8827, 0x9003, 0x9204, 0x920A, 0x9291, 0xA402, 0xA4
 """Tags of that directory which a RAW photo may have in its main one (TIFF/EP)."""
 MAKER_NOTE, INTEROPERABILITY = 0x927C, 0xA005
 """Tags of the camera's private data, and of a directory with no more than a version."""
+COLOUR_SPACE = 0xA001
+"""Tag of that directory: 1 is sRGB."""
 CAMERA_TAGS = (
     0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x4746, 0x4749, 0x8298,
     0x9C9B, 0x9C9C, 0x9C9D, 0x9C9E, 0x9C9F,
@@ -59,6 +63,11 @@ class PhotoTags:
     resolution: tuple[float, float] | None = None
     pictures: int = 1
     """In the file: pages, planes or frames."""
+    begins_small: bool = False
+    """Whether a TIFF has a smaller version of a picture before the pictures."""
+    gamma: tuple[float, ...] = ()
+    """Of a PNG, the exponent from light to values; then, where the file has them, x and y of white,
+    red, green and blue. Empty where it has none or says that it is sRGB."""
     premultiplied: bool = False
     """Whether a TIFF has colours multiplied by alpha."""
     transparent: tuple[int, ...] = ()
@@ -115,6 +124,25 @@ _XMP_ORIENTATION = re.compile(rb"(tiff:Orientation(?:=[\"']|>)\s*)[1-8]")
 def upright_xmp(xmp: bytes | None) -> bytes | None:
     """Return an XMP packet for an upright copy."""
     return None if xmp is None else _XMP_ORIENTATION.sub(rb"\g<1>1", xmp)
+
+
+_XMP_SIZES = (
+    re.compile(rb"((?:tiff:ImageWidth|exif:PixelXDimension)(?:=[\"']|>)\s*)\d+"),
+    re.compile(rb"((?:tiff:ImageLength|exif:PixelYDimension)(?:=[\"']|>)\s*)\d+"),
+)
+
+
+def blocks_of_size(
+    exif: bytes | None, xmp: bytes | None, height: int, width: int
+) -> tuple[bytes | None, bytes | None]:
+    """Return EXIF and XMP for a copy of so many pixels, where they say how many there are."""
+    if exif:
+        with contextlib.suppress(ValueError, struct.error):  # a damaged one is left behind later
+            exif = resized_block(exif, height, width)
+    if xmp is not None:
+        for pattern, length in zip(_XMP_SIZES, (width, height), strict=True):
+            xmp = pattern.sub(rb"\g<1>%d" % length, xmp)
+    return exif, xmp
 
 
 def _walk_jpeg(path: Path) -> PhotoTags:
@@ -212,6 +240,7 @@ def _occurs_after(file: BinaryIO, pattern: bytes, start: int) -> bool:
 
 def _walk_png(path: Path) -> PhotoTags:
     tags, colour_type = PhotoTags(), 0
+    found: dict[bytes, bytes] = {}
     size = path.stat().st_size
     with path.open("rb") as file:
         file.seek(8)
@@ -221,6 +250,7 @@ def _walk_png(path: Path) -> PhotoTags:
                 raise _tiff.truncated(path)
             length, kind = struct.unpack(">I4s", header)
             if kind == b"IEND":
+                tags.gamma = _png_gamma(found)
                 return tags
             if file.tell() + length + 4 > size:
                 raise _tiff.truncated(path)
@@ -229,12 +259,19 @@ def _walk_png(path: Path) -> PhotoTags:
                 if kind == b"IHDR" and length > 9:
                     colour_type = data[9]
                 _take_chunk(tags, kind, data, colour_type)
+                found[kind] = data
             else:
+                if kind == b"IDAT" and b"acTL" in found and b"fcTL" not in found:
+                    # A picture for programs that show no animation.
+                    tags.pictures += b"IDAT" not in found
+                    found[kind] = b""
                 file.seek(length, 1)
             file.seek(4, 1)
 
 
-_PNG_CHUNKS = (b"IHDR", b"eXIf", b"iCCP", b"acTL", b"pHYs", b"tRNS", b"iTXt")
+_PNG_CHUNKS = (
+    b"IHDR", b"eXIf", b"iCCP", b"acTL", b"fcTL", b"pHYs", b"tRNS", b"iTXt", b"gAMA", b"cHRM", b"sRGB",
+)  # fmt: skip
 
 
 def _take_chunk(tags: PhotoTags, kind: bytes, data: bytes, colour_type: int) -> None:
@@ -257,6 +294,15 @@ def _take_chunk(tags: PhotoTags, kind: bytes, data: bytes, colour_type: int) -> 
         colours = {0: 1, 2: 3}.get(colour_type, 0)
         if 0 < 2 * colours <= len(data):
             tags.transparent = struct.unpack(f">{colours}H", data[: 2 * colours])
+
+
+def _png_gamma(chunks: Mapping[bytes, bytes]) -> tuple[float, ...]:
+    """Return `PhotoTags.gamma` of the chunks of a PNG."""
+    gamma, chroma = chunks.get(b"gAMA", b""), chunks.get(b"cHRM", b"")
+    if len(gamma) != 4 or b"sRGB" in chunks or not any(gamma):
+        return ()
+    places = struct.unpack(">8I", chroma) if len(chroma) == 32 else ()
+    return tuple(value / 100_000 for value in (*struct.unpack(">I", gamma), *places))
 
 
 def _png_profile(data: bytes) -> bytes | None:
@@ -313,6 +359,7 @@ def _tiff_tags(path: Path) -> PhotoTags:
     text = _binary(file_tags.get(_tiff.IMAGE_DESCRIPTION)) or b""
     tags = PhotoTags(
         pictures=max(summary.pages, planes_in(text)),
+        begins_small=summary.pages > 0 and not _tiff.is_page(file_tags),
         premultiplied=file_tags.get(_tiff.EXTRA_SAMPLES) == (_tiff.ASSOCIATED_ALPHA,),
         icc=_binary(file_tags.get(_tiff.ICC)),
         xmp=_binary(file_tags.get(_tiff.XMP)),
@@ -330,10 +377,11 @@ def _binary(value: bytes | tuple[int, ...] | None) -> bytes | None:
     return value if isinstance(value, bytes) else None
 
 
-def _tiff_exif(path: Path) -> bytes | None:
+def _tiff_exif(path: Path, *, developed: bool = False) -> bytes | None:
     """Return the camera's part of a TIFF's directories, as an EXIF block of its own.
 
-    Without orientation, and without the camera's private data, whose offsets are those of its file.
+    It says sRGB where the picture is `developed`. Without orientation, and without the camera's
+    private data, whose offsets are those of its file.
     """
     try:
         with path.open("rb") as file:
@@ -344,6 +392,8 @@ def _tiff_exif(path: Path) -> bytes | None:
     settings |= others.get(CAMERA_SETTINGS, {})
     for tag in (MAKER_NOTE, INTEROPERABILITY):
         settings.pop(tag, None)
+    if COLOUR_SPACE in settings and developed:
+        settings[COLOUR_SPACE] = Field(3, b"\1\0")
     others |= {CAMERA_SETTINGS: settings} if settings else {}
     kept = {tag: field for tag, field in main.items() if tag in CAMERA_TAGS}
     if is_structure(kept.get(_tiff.IMAGE_DESCRIPTION, Field(2, b"")).data):
@@ -363,7 +413,7 @@ def raw_tags(path: Path) -> PhotoTags:
         tags = {}
     xmp = _binary(tags.get(_tiff.XMP))
     return PhotoTags(
-        exif=_tiff_exif(path),
+        exif=_tiff_exif(path, developed=True),
         xmp=without_development(upright_xmp(xmp)),
         iptc=_binary(tags.get(_tiff.IPTC)),
     )

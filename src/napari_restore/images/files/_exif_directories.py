@@ -15,6 +15,8 @@ ORIENTATION = 0x0112
 CAMERA_SETTINGS, GPS = 0x8769, 0x8825
 """Tags of the main directory that refer to others: exposure, lens and time; place."""
 _COMMENT, _UTF16 = 0x9286, b"UNICODE\0"
+_WIDTH, _HEIGHT = 0xA002, 0xA003
+"""Tags of the camera's settings: columns and rows of the picture."""
 _THUMBNAIL, _THUMBNAIL_BYTES = 0x0201, 0x0202
 
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 129: 1}
@@ -183,4 +185,19 @@ def upright_block(exif: bytes) -> bytes:
             # At the end, where programs put it, it is cut off.
             end = min(start + size, len(block))
             block[start:end] = bytes(0 if end == len(block) else end - start)
+    return EXIF_HEADER + bytes(block)
+
+
+def resized_block(exif: bytes, height: int, width: int) -> bytes:
+    """Return an EXIF block of a picture of another size; nothing moves."""
+    block = bytearray(exif.removeprefix(EXIF_HEADER))
+    reader = _Reader(io.BytesIO(bytes(block)))
+    place = number_of(reader.fields(reader.first).get(CAMERA_SETTINGS))
+    settings = {} if place is None else reader.directory(place)[0]
+    for tag, length in ((_WIDTH, width), (_HEIGHT, height)):
+        found = settings.get(tag)
+        if found is not None and found.field.kind in (3, 4):
+            is_long = found.field.kind == 4
+            number = min(length, (1 << (32 if is_long else 16)) - 1)
+            struct.pack_into(reader.order + "HI"[is_long], block, found.start, number)
     return EXIF_HEADER + bytes(block)

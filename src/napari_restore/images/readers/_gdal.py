@@ -115,6 +115,11 @@ class GdalReader(Reader):
         names = self._describe_bands(dataset, names)
         frames = dataset.count if description.bands_of(dataset) < dataset.count else 1
         self.notes += first_of(max(self.photo.pictures, frames))
+        if self.photo.begins_small:
+            self.notes.append(
+                "Its first page is a smaller version of another one, and is used: gdal_translate "
+                f"GTIFF_DIR:2:{self.path.name} page.tif takes the second one out."
+            )
         self.notes += description.notes_on_place(dataset, self.georeference)
         self.profile = description.profile_of(
             dataset, self.photo, names, self._kind, self._nodata, self.georeference

@@ -31,6 +31,7 @@ from napari_restore.images.values._sensors import (
     is_reflectance_product,
 )
 from napari_restore.images.values._validity import Nodata, as_dtype
+from napari_restore.images.values._working_space import profile_of_gamma
 
 PHOTO_DRIVERS = ("JPEG", "PNG", "WEBP", "GTiff")
 _STRUCTURE = ("IMAGE_STRUCTURE", "DERIVED_SUBDATASETS", "SUBDATASETS", "RPC", "COLOR_PROFILE")
@@ -172,6 +173,7 @@ def profile_of(
         }
     bits = bits_of(dataset)
     cmyk = was_cmyk(dataset)
+    icc = photo.icc or (profile_of_gamma(photo.gamma, len(names)) if photo.gamma else None)
     placed = georeference is not None
     name = str(dataset.name)
     grid = None if placed else _grid(tags.get("", {}))
@@ -184,7 +186,7 @@ def profile_of(
         # Of floats the quotient, multiplied again, would not always be what was there.
         premultiplied=photo.premultiplied and str(dataset.dtypes[0]).startswith("uint"),
         # A profile of inks does not describe the RGB they were converted to.
-        icc=None if cmyk else photo.icc,
+        icc=None if cmyk else icc,
         exif=photo.exif,
         xmp=photo.xmp,
         iptc=photo.iptc,
@@ -199,7 +201,7 @@ def profile_of(
         bits=None if expanded else bits,
         palette_expanded=palette,
         cmyk_converted=cmyk,
-        is_photo=dataset.driver in PHOTO_DRIVERS and not placed and bool(photo.icc or photo.exif),
+        is_photo=dataset.driver in PHOTO_DRIVERS and not placed and bool(icc or photo.exif),
         is_reflectance=is_reflectance_product(name, tags)
         or is_level2(name, per_band["descriptions"]),
         sensor=detect_sensor(name, tags),

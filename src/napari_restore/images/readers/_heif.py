@@ -54,6 +54,8 @@ class HeifReader(WholeReader):
         check_whole_size(path.name, self.block_bytes)
         self.levels = (Level(height, width, min(CHUNK, height), min(CHUNK, width)),)
         info = photo.info
+        if len(photo) > 1:
+            self.notes.append(f"It contains {len(photo)} pictures: the main one is used.")
         colours = COLOURS[self.bands]
         self.may_be_invalid = "alpha" in colours
         self.profile = Profile(

@@ -30,6 +30,7 @@ from napari_restore.images.readers._gdal import GdalReader
 from napari_restore.images.values._colour import cmyk_to_rgb
 
 Array = npt.NDArray[Any]
+BY_GDAL = "It is decoded by GDAL: at edges, colours may be some levels off from other programs."
 READ_BYTES = 1 << 15
 
 
@@ -50,6 +51,8 @@ class JpegReader(GdalReader):
         frame = frame_of(self.path)
         if frame is None or not self._suits(dataset, frame):
             super()._describe_levels(dataset)
+            if frame is not None and self.georeference is None and self.bands > 1:
+                self.notes.append(BY_GDAL)
             return
         self._frame = frame
         level, self.random_access = strip_level(frame.height, frame.width, self.bands)

@@ -13,6 +13,7 @@ from napari_restore._addresses import without_queries
 from napari_restore._options import Pathlike
 from napari_restore.errors import OutsideFolder, UnreadableImage, option
 from napari_restore.images._reader import Reader
+from napari_restore.images._suffixes import VECTOR_SUFFIXES
 from napari_restore.images.files._cancelling import cancellable
 from napari_restore.images.files._claims import check_bands, check_block
 from napari_restore.images.files._remote import is_address
@@ -170,6 +171,12 @@ def _plainer(error: UnreadableImage, path: Path, head: bytes) -> UnreadableImage
     """Return a clearer message than GDAL's where the content shows that this is no image."""
     if "not recognized as being in a supported" not in error.message:
         return error
+    if path.suffix.lower() in VECTOR_SUFFIXES:
+        hint = f"Name an image, and give the shapes as {option('mask')} or {option('exclude')}."
+        if path.suffix.lower() != ".geojson":
+            convert = f"ogr2ogr -t_srs EPSG:4326 {path.stem}.geojson {path.name}"
+            hint += f" They take GeoJSON: {convert}."
+        return UnreadableImage(f"{path.name} is a vector file, not an image.", hint)
     try:
         head.rstrip(b"\0").decode("utf-8")
     except UnicodeDecodeError as decoding:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from napari_restore.images._source import chunk_box
 from napari_restore.images.files import _tiff
 from napari_restore.images.readers._gdal import GdalReader
-from napari_restore.images.readers._jpeg import decoder_errors
+from napari_restore.images.readers._jpeg import BY_GDAL, decoder_errors
 from napari_restore.images.values._colour import lab_to_srgb
 
 Array = npt.NDArray[Any]
@@ -48,6 +48,7 @@ class TiffPhotoReader(GdalReader):
             suits = page.planarconfig == 1 and page.shape == (*dataset.shape, 3)
             self._lab = page.photometric == _tiff.CIELAB
             if not suits or page.dtype not in (("u1", "u2") if self._lab else ("u1",)):
+                self.notes += [] if self._lab else [BY_GDAL]
                 self._lab = False
                 return
             # Read while the file is open; the page takes the tables from there.

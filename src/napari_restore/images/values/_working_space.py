@@ -24,6 +24,8 @@ TOLERANCE = 2 / 255
 """Profiles this close to sRGB everywhere count as sRGB."""
 _RGB = ("red", "green", "blue")
 _PHOTO_FORMATS = ("JPEG", "PNG", "WEBP")
+_CHROMATICITIES = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)
+"""x and y of white, red, green and blue of sRGB."""
 _NO_TABLE = 0x0100
 """cmsFLAGS_NOOPTIMIZE. With LittleCMS's table of 33³ colours, three times faster, dark values
 are off by up to 5 % of the range [measured], exactly where haze matters."""
@@ -167,7 +169,43 @@ def srgb_profile(bands: int = 3) -> bytes:
         profile = bytes(imagecodecs.cms_profile("gray", transferfunction=curve))
     else:
         profile = bytes(imagecodecs.cms_profile("srgb"))
-    # The same at any time: its header has the date at which it was made.
+    return _undated(profile)
+
+
+@cache
+def profile_of_gamma(gamma: tuple[float, ...], bands: int) -> bytes | None:
+    """Return the ICC profile of what a PNG says in its stead, see `PhotoTags.gamma`.
+
+    None where it is that of sRGB, nearly the power of 1/2.2, or makes no sense.
+    """
+    import imagecodecs
+
+    exponent, *places = gamma
+    is_usual = abs(exponent - 1 / 2.2) < 0.01
+    is_srgb = not places or np.allclose(places, _CHROMATICITIES, atol=0.002)
+    if not 0.1 < exponent < 10 or (is_usual and (is_srgb or bands < 3)):
+        return None
+    (white, *primaries) = np.reshape(places or _CHROMATICITIES, (4, 2)).tolist()
+    try:
+        if bands < 3:
+            curve = np.linspace(0, 1, 1024, dtype=np.float32) ** np.float32(1 / exponent)
+            profile = bytes(imagecodecs.cms_profile("gray", transferfunction=curve))
+        else:
+            profile = bytes(
+                imagecodecs.cms_profile(
+                    "rgb",
+                    whitepoint=[*white, 1.0],
+                    primaries=[value for place in primaries for value in (*place, 1.0)],
+                    gamma=1 / exponent,
+                )
+            )
+    except (ValueError, RuntimeError):  # no colours can have such places
+        return None
+    return _undated(profile)
+
+
+def _undated(profile: bytes) -> bytes:
+    """Return the same at any time: the header has the date at which it was made."""
     return profile[:24] + bytes((7, 208, 0, 1, 0, 1, 0, 0, 0, 0, 0, 0)) + profile[36:]
 
 
@@ -185,4 +223,5 @@ def _name_of(icc: bytes) -> str:
     from PIL import ImageCms
 
     text = ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(icc)))
-    return " ".join(text.split()) or "its own"
+    text = " ".join(text.split())
+    return "its own" if text in ("", "RGB built-in") else text  # LittleCMS's name of what it made

@@ -45,7 +45,8 @@ class Mertens(SweptModel):
 
     The weight of a pixel of a frame is contrast^a · saturation^b · well-exposedness^c. Contrast is the
     size of the Laplacian of the grey value, saturation the deviation of the colours from their
-    mean, well-exposedness the product over colours of a bell curve round `optimum`. Returns
+    mean, well-exposedness the product over colours of a bell curve round `optimum`. Frames of one
+    band have no saturation, which then does not count, and one well-exposedness. Returns
     (N, 3, H, W), cut to 0 … 1: the blend alone goes beyond by a third.
     """
 
@@ -116,10 +117,12 @@ class Mertens(SweptModel):
         grey += green * GREY[1]
         grey += blue * GREY[2]
         contrast = laplacian(grey).abs()
-        saturation = _power(_squares(frame - (red + green + blue) / BANDS), 0.5)
         from_optimum = _squares(frame - float(value["optimum"]))
         exposedness = torch.exp(-from_optimum / (2 * float(value["width"]) ** 2))
         weight = _power(contrast, float(value["contrast"]))
+        if self.grey:
+            return weight * _power(exposedness, float(value["exposure"]) / BANDS) + LEAST_WEIGHT
+        saturation = _power(_squares(frame - (red + green + blue) / BANDS), 0.5)
         weight = weight * _power(saturation, float(value["saturation"]))
         return weight * _power(exposedness, float(value["exposure"])) + LEAST_WEIGHT
 

@@ -89,7 +89,7 @@ class BackgroundTask:
     def _end(self) -> None:
         owner, self._owner = self._owner, None
         # PyQt crashes where garbage with a slot on `destroyed` is collected.
-        if isalive(owner):
+        if owner is not None and isalive(owner):
             owner.destroyed.disconnect(self.abandon)
         shown, self._shown = self._shown, None
         error, self._error = self._error, None
