@@ -14,22 +14,6 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore._heap import return_freed_memory
-from napari_restore._options import (
-    AUTO,
-    CONTEXT_GRADIENTS,
-    FIXED,
-    RECOMPUTED,
-    ROUTINGS,
-    STOP,
-    THROUGH,
-    AttributionOptions,
-    MachineOptions,
-    MethodOptions,
-    MethodSettings,
-    ReadingOptions,
-    names_of,
-    part_of,
-)
 from napari_restore.engine import Note, Phase, Plan, Region, make_plan
 from napari_restore.engine.gradients import GradientSource
 from napari_restore.errors import BadParameter, BadRegion, Message, option
@@ -54,11 +38,33 @@ from napari_restore.explain.attribution._setup import compute_map, set_up
 from napari_restore.explain.attribution._target import Polygon, Target, polygon_of
 from napari_restore.images import Image, open_image
 from napari_restore.models import RestorationModel, load
+from napari_restore.questions import (
+    AUTO,
+    CONTEXT_GRADIENTS,
+    FIXED,
+    RECOMPUTED,
+    ROUTINGS,
+    STOP,
+    THROUGH,
+    Attribute,
+    AttributeKeywords,
+    Machine,
+    MachineKeywords,
+    Reading,
+    ReadingKeywords,
+    options_of,
+    part_of,
+    without,
+)
 
-PLAN_OPTIONS = names_of(ReadingOptions) + names_of(MachineOptions)
+PLAN_OPTIONS = tuple(options_of(Reading, Machine))
 """Options of a plan that change a map, or choose the machine's resources."""
 MOSTLY_INPUT = 0.9
 """Share of the mass above which a map shows little more than the input itself."""
+
+
+class AttributionKeywords(AttributeKeywords, ReadingKeywords, MachineKeywords, total=False):
+    """Options of an attribution beside image, model and target."""
 
 
 def attribute(
@@ -70,7 +76,7 @@ def attribute(
     emit: Emit = lambda event: None,
     stop: threading.Event | None = None,
     watch: Watch | None = None,
-    **options: Unpack[AttributionOptions],
+    **options: Unpack[AttributionKeywords],
 ) -> Attribution:
     """Return the share of every input pixel in a scalar objective of a box of the model's output.
 
@@ -122,7 +128,7 @@ def attribute(
     memory, device_memory, device, workers, scratch
         Resources of the run, as `make_plan` takes them.
     """
-    settings = MethodSettings(**part_of(options, MethodOptions))
+    settings = Attribute(**part_of(options, Attribute))
     plan_options = _plan_options(options)
     request = _request_of(image, model, box, polygon, settings, plan_options)
     # Only the path's tensors are reused by the next node: freeing those of planning saves memory.
@@ -197,12 +203,11 @@ def _not_finite(computed: Integral | ExplainerMap, attribution: dict[str, Any]) 
 
 def _plan_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of the plan; raises `BadParameter` for any that is unknown."""
-    for name in options:
-        if name not in (*names_of(MethodOptions), *PLAN_OPTIONS):
-            raise BadParameter(
-                f"Attribution takes no option {name}.", f"It takes {', '.join(PLAN_OPTIONS)}."
-            )
-    return {name: options[name] for name in PLAN_OPTIONS if name in options}
+    for name in without(options, Attribute, Reading, Machine):
+        raise BadParameter(
+            f"Attribution takes no option {name}.", f"It takes {', '.join(PLAN_OPTIONS)}."
+        )
+    return part_of(options, Reading, Machine)
 
 
 def _request_of(
@@ -210,7 +215,7 @@ def _request_of(
     model: RestorationModel,
     box: Region | None,
     polygon: Sequence[Sequence[float]] | None,
-    settings: MethodSettings,
+    settings: Attribute,
     options: Mapping[str, Any],
 ) -> Request:
     """Return the request with the method's defaults; raises `BadParameter`, `BadRegion`."""
@@ -309,7 +314,7 @@ def _rules(steps: str | int, rule: str) -> list[Quadrature]:
         ) from None
 
 
-def _check(chosen: Method, settings: MethodSettings) -> None:
+def _check(chosen: Method, settings: Attribute) -> None:
     """Raise `BadParameter` for settings that are unknown or would have no effect."""
     context_gradient, check = settings.context_gradient, settings.check
     if not isinstance(settings.objective, str | None):

@@ -16,12 +16,12 @@ from qtpy.QtWidgets import (
 from superqt import QLabeledDoubleSlider, QLabeledSlider
 from superqt.utils import qthrottled
 
-from napari_restore.engine import Adjustment
 from napari_restore.errors import BadParameter, RestoreError
 from napari_restore.plugin.tasks._background import in_background
 from napari_restore.plugin.tasks._notices import error_text, show_problem
 from napari_restore.plugin.widgets._folding import form_layout
 from napari_restore.plugin.widgets._section import Section
+from napari_restore.questions import Adjustment
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -219,7 +219,8 @@ class AdjustSection(Section):
         self.keep_colours.setToolTip(KEEP_COLOURS)
         if variant is not None:
             try:
-                Adjustment(luminance_only=True).check(variant.shown.result.image)
+                image = variant.shown.result.image
+                Adjustment(luminance_only=True).check(image.name, image.roles)
             except BadParameter as error:
                 self.keep_colours.setEnabled(False)
                 self.keep_colours.setToolTip(error_text(error))
