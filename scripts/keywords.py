@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from napari_restore.questions import (
+    Adjustment,
     Attend,
     Attribute,
     Evaluate,
@@ -43,26 +44,26 @@ Box = Annotated[list[int], Len(4, 4)]
 '''
 
 
-def keywords(question: type, *within: type) -> str:
-    """Return the class of a question's keywords; those of `within` are inherited."""
-    inherited = options_of(*within)
-    own = {n: each for n, each in options_of(question).items() if n not in inherited}
-    bases = [f"{each.__name__}Keywords" for each in within] or ["TypedDict"]
-    lines = {name: each.keyword or each.kind for name, each in own.items()}
-    return _class(
-        f"{question.__name__}Keywords", bases, f"Keywords of `{question.__name__}`.", lines
-    )
+def keywords(question: type, *groups: type) -> str:
+    """Return the class of a question's keywords; those of `groups` are inherited."""
+    kinds = {name: each.keyword or each.kind for name, each in options_of(question).items()}
+    return _class(question, groups, "Keywords", "Keywords of", kinds)
 
 
-def record(question: type) -> str:
-    """Return the class of what a record holds of a question."""
-    lines = {n: each.json or each.kind for n, each in options_of(question).items() if each.recorded}
-    about = f"What a record holds of `{question.__name__}`."
-    return _class(f"{question.__name__}Record", ["TypedDict"], about, lines)
+def record(question: type, *groups: type) -> str:
+    """Return the class of what a record holds of a question; that of `groups` is inherited."""
+    asked = options_of(question)
+    kinds = {name: each.json or each.kind for name, each in asked.items() if each.recorded}
+    return _class(question, groups, "Record", "What a record holds of", kinds)
 
 
-def _class(name: str, bases: list[str], about: str, lines: dict[str, str]) -> str:
-    head = f'\n\nclass {name}({", ".join(bases)}, total=False):\n    """{about}"""\n\n'
+def _class(
+    question: type, groups: tuple[type, ...], suffix: str, about: str, kinds: dict[str, str]
+) -> str:
+    bases = ", ".join(f"{each.__name__}{suffix}" for each in groups) or "TypedDict"
+    lines = {name: kind for name, kind in kinds.items() if name not in options_of(*groups)}
+    name = question.__name__
+    head = f'\n\nclass {name}{suffix}({bases}, total=False):\n    """{about} `{name}`."""\n\n'
     # Python quotes what it keeps of a type in its own way.
     return head + "".join(f"    {key}: {kind}\n" for key, kind in lines.items()).replace("'", '"')
 
@@ -74,7 +75,8 @@ def text() -> str:
             keywords(Reading),
             keywords(Machine),
             keywords(Restore, Reading, Machine),
-            record(Restore),
+            record(Adjustment),
+            record(Restore, Adjustment),
             keywords(Attribute),
             keywords(Attend),
             keywords(Evaluate),

@@ -29,12 +29,12 @@ from napari_restore.commands._explained import (
     repeated_item,
 )
 from napari_restore.commands._options import (
+    RANGE,
     add_bracket_options,
     add_machine,
     add_model,
     add_option,
     add_options,
-    add_range,
     add_source,
     given,
 )
@@ -111,7 +111,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "another question; queries are pixels of that level",
     )
     values = parser.add_argument_group("values")
-    add_range(values)
+    add_options(values, Reading, *RANGE)
     add_option(values, "exclude")
     add_option(add_machine(parser), "context")
     output = parser.add_argument_group("output")

@@ -31,18 +31,19 @@ from napari_restore.commands._explained import (
     repeated_item,
 )
 from napari_restore.commands._options import (
+    RANGE,
     add_bracket_options,
     add_cluster,
     add_machine,
     add_model,
     add_option,
-    add_range,
+    add_options,
     add_source,
 )
 from napari_restore.commands._outputs import Item
 from napari_restore.commands._result import CommandResult
 from napari_restore.errors import BadParameter, InputError, escape_controls
-from napari_restore.questions import STOP, THROUGH
+from napari_restore.questions import STOP, THROUGH, Reading
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -67,7 +68,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     add_model(parser, several=True)
     add_attribute_options(parser)
     values = parser.add_argument_group("values")
-    add_range(values)
+    add_options(values, Reading, *RANGE)
     add_option(values, "exclude")
     engine = add_machine(parser)
     add_option(engine, "context")

@@ -12,11 +12,11 @@ from napari_restore.commands._arguments import may_run_code
 from napari_restore.commands._flags import with_flags
 from napari_restore.commands._interrupt import Stop, interrupt_of
 from napari_restore.commands._options import (
+    RANGE,
+    RESOURCES,
     add_cluster,
     add_option,
     add_options,
-    add_range,
-    add_resources,
     given,
 )
 from napari_restore.commands._progress import reporter
@@ -110,11 +110,11 @@ def _add_scores(parser: argparse.ArgumentParser) -> None:
 
 def _add_engine(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("engine")
-    add_resources(group)
+    add_options(group, Machine, *RESOURCES)
     add_option(group, "tile", type=parsing.natural, metavar="N", help="side of a tile's core")
     how = "precision of the model (default float32)"
     add_option(group, "precision", choices=FLOATS, help=how)
-    add_range(group)
+    add_options(group, Reading, *RANGE)
     add_cluster(group)
 
 

@@ -36,11 +36,11 @@ def add_option(
 
 
 def add_options(
-    group: argparse._ActionsContainer, question: type, *, but: Collection[str] = ()
+    group: argparse._ActionsContainer, question: type, *names: str, but: Collection[str] = ()
 ) -> None:
-    """Add the flags of all fields of a question that have one, `but` some."""
+    """Add the flags of the fields `names` of a question; without any, of all `but` some."""
     for name, asked in options_of(question).items():
-        if asked.has_flag and name not in but:
+        if asked.has_flag and name not in but and (not names or name in names):
             add_option(group, name, question)
 
 
@@ -90,12 +90,6 @@ def add_bracket_options(group: argparse._ActionsContainer) -> None:
     )
 
 
-def add_range(group: argparse._ActionsContainer) -> None:
-    """Add --black and --white."""
-    for name in RANGE:
-        add_option(group, name)
-
-
 def add_model(
     parser: argparse.ArgumentParser, *, several: bool = False, default: str | None = None
 ) -> argparse._ArgumentGroup:
@@ -139,7 +133,7 @@ def add_model(
 def add_machine(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """Add memory, device and extent; return the group for further options."""
     engine = parser.add_argument_group("engine")
-    add_resources(engine)
+    add_options(engine, Machine, *RESOURCES)
     add_option(engine, "extent")
     add_options(engine, Machine, but=RESOURCES)
     return engine
@@ -152,12 +146,6 @@ def add_cluster(group: argparse._ActionsContainer) -> None:
         metavar="local:N|tcp://HOST:PORT|FILE.json",
         help="compute on N processes of this machine, or on the workers of a dask scheduler",
     )
-
-
-def add_resources(group: argparse._ActionsContainer) -> None:
-    """Add --memory, --device-memory and --device."""
-    for name in RESOURCES:
-        add_option(group, name)
 
 
 def add_run_options(
@@ -192,7 +180,7 @@ def add_run_options(
     add_option(region, "exclude")
     add_options(add_model(parser, default=model), Adjustment)
     values = parser.add_argument_group("values")
-    add_range(values)
+    add_options(values, Reading, *RANGE)
     add_options(values, Reading, but=(*RANGE, "exclude", "extent", "context"))
     engine = add_machine(parser)
     add_options(engine, Computing)

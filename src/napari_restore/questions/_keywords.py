@@ -66,17 +66,22 @@ class RestoreKeywords(ReadingKeywords, MachineKeywords, total=False):
     shared: bool
 
 
-class RestoreRecord(TypedDict, total=False):
-    """What a record holds of `Restore`."""
+class AdjustmentRecord(TypedDict, total=False):
+    """What a record holds of `Adjustment`."""
 
-    region: Required[list[Box]]
-    mask: str | None
-    feather: int
     strength: float
     luminance_only: bool
     protect_shadows: float
     protect_highlights: float
     exposure: float | Literal["auto"]
+
+
+class RestoreRecord(AdjustmentRecord, total=False):
+    """What a record holds of `Restore`."""
+
+    region: Required[list[Box]]
+    mask: str | None
+    feather: int
     exclude: str | None
     extent: str
     context: str | None

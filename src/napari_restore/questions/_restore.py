@@ -84,9 +84,7 @@ class Adjustment:
         hint="1 is the model's own.",
     )
     luminance_only: bool = asked(
-        False,
-        "apply the change to the lightness and keep the image's colours",
-        changes="answer",
+        False, "apply the change to the lightness and keep the image's colours", changes="answer"
     )
     protect_shadows: float = asked(
         0.0,
@@ -199,11 +197,7 @@ class Reading:
         metavar="V",
     )
     white: float | None = asked(
-        None,
-        "value that the model sees as 1",
-        changes="pixels",
-        parse=parsing.number,
-        metavar="V",
+        None, "value that the model sees as 1", changes="pixels", parse=parsing.number, metavar="V"
     )
 
 
@@ -219,12 +213,7 @@ class Computing:
         metavar="N|whole",
     )
     tile_batch: int | None = asked(
-        None,
-        "tiles per batch",
-        changes="machine",
-        parse=parsing.natural,
-        metavar="N",
-        record=True,
+        None, "tiles per batch", changes="machine", parse=parsing.natural, metavar="N", record=True
     )
     precision: str = asked(
         "float32",
@@ -318,6 +307,45 @@ class Storing:
     shared: bool = asked(
         False,
         "whether several processes write the result, as on a cluster: tiles are whole chunks of it",
+        changes="machine",
+        has_flag=False,
+    )
+
+
+@dataclass(frozen=True)
+class Format:
+    """Options of a file's format."""
+
+    cog: bool = asked(False, "write a cloud-optimised GeoTIFF", changes="file", record=True)
+    compress: str = asked(
+        "deflate",
+        "of a TIFF: deflate (default), zstd, lzw, jpeg, none",
+        changes="file",
+        metavar="NAME",
+        record=True,
+    )
+    bit_depth: int | None = asked(
+        None, "bits per value of a photo", changes="file", parse=int, choices=(8, 16), record=True
+    )
+    """The full range of photos is rescaled to it, and light shown by its `DisplayCurve`."""
+    quality: int | None = asked(
+        None,
+        "of JPEG and WebP, 1 to 100",
+        changes="file",
+        parse=parsing.natural,
+        metavar="Q",
+        record=True,
+    )
+    overviews: bool = asked(True, "whether to write overviews", changes="file", has_flag=False)
+    level: int | None = asked(
+        None,
+        "effort of the compression (default 1: with a predictor, more gains little)",
+        changes="file",
+        has_flag=False,
+    )
+    threads: int | None = asked(
+        None,
+        "threads that compress (default: as many as there are processors)",
         changes="machine",
         has_flag=False,
     )

@@ -13,6 +13,7 @@ from typing_extensions import TypedDict  # pydantic takes that of typing from Py
 
 from napari_restore._json_shapes import closed
 from napari_restore.questions import (
+    AdjustmentRecord,
     AttendKeywords,
     AttributeKeywords,
     FormatKeywords,
@@ -217,17 +218,6 @@ class Target(TypedDict):
     mask: NotRequired[str | None]
 
 
-class Adjustment(TypedDict):
-    """How the restored pixels were applied to the source."""
-
-    strength: float
-    luminance_only: bool
-    protect_shadows: float
-    protect_highlights: float
-    exposure: NotRequired[float | str]
-    """EV in linear light; "auto" before it is measured."""
-
-
 class PlanRecord(TypedDict):
     """The plan and its predicted costs."""
 
@@ -278,7 +268,7 @@ class Record(TypedDict):
     output: Output | None
     model: Model
     targets: list[Target]
-    adjustment: NotRequired[Adjustment]
+    adjustment: NotRequired[AdjustmentRecord]
     extent: Literal["image", "region"]
     context: dict[str, Any] | None
     plan: PlanRecord

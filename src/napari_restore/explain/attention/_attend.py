@@ -53,14 +53,7 @@ def attend(
         Points or boxes of level-0 pixels. Where `settings` ask for a sample: none, or the one box it
         is drawn in.
     settings
-        ``attended_by``: the other way around, which cells attend to the query's, of the layers of a
-        bottleneck. ``ablate``: also run the network without each head of `layers`, one after the other,
-        around every query; see `HeadEffect`. ``redundancy``: compare the heads of each layer around the
-        queries; see `HeadRedundancy`. ``sample``: number of queries to draw, see `sampled`, from
-        ``seed``. ``random_twin``: also ask the same network with random weights. ``attribution``: a
-        map of the same image, whose rank correlation with each head is then among the measures. ``rollout``: of each of
-        `layers` the rollout back to the first block of its stage, see `rolled_out`, with
-        ``residual_weight``.
+        See `HeadEffect` for ``ablate``, `HeadRedundancy`, `sampled` for ``sample``, and `rolled_out`.
     layers
         Names of `model.attention_sites()`, or ``"all"``.
     emit, stop

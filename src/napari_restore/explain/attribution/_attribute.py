@@ -89,44 +89,15 @@ def attribute(
     polygon
         Vertices (y, x) in level-0 pixels, edges at whole numbers. The box is then the smallest that
         contains it, and pixels whose centre lies outside do not count for the objective.
-    method
-        A name of `METHODS`, by default the one for the model's task; it gives the defaults of the
-        options below that are None. Or ``smoothgrad``, ``occlusion``, ``captum:NAME``, or a method of another
-        package.
-    objective
-        See `objective_of`.
-    baseline
-        Start of a straight path: a name of `NAMES`, or an image file of the same size. Brackets have
-        those of `OF_BRACKETS`.
-    steps
-        ``"auto"``: 9, 17, 33, 65 nested nodes until the completeness gap is at most `gap`; or a
-        number.
-    rule
-        Quadrature rule for a number of steps: a name of `RULES`.
-    gap
-        Relative completeness gap at which ``"auto"`` stops.
-    context_gradient
-        ``"stop"`` takes the statistics of the whole image as constants; ``"through"`` computes them
-        from the overview of every image of the path and gives the overview's pixels shares; ``"auto"``
-        goes through where that is predicted to add less than ten seconds. The record's
-        ``context`` states the choice, its reason, and the share of the change that came through it.
-    routing
-        Which experts and tokens a network chooses: ``"fixed"`` as for the image itself, so that D is
-        smooth along the path; or ``"recomputed"`` at every point, where a different choice is a
-        discontinuity without a gradient. Default: the method's.
-    arguments
-        Arguments by name, of a method that is not a path integral.
-    check
-        ``"insertion-deletion"``: whether the map ranks pixels better than chance, see
-        `insertion_deletion`; the result is in the record's `checks`.
     emit, stop
         Callback for events; an event that cancels the run when set, which raises `Cancelled`.
     watch
         Callback for the partial map after every point, if it has at most four million pixels.
-    exclude, extent, context, other_bands, black, white
-        How the image is read, as `make_plan` takes them.
-    memory, device_memory, device, workers, scratch
-        Resources of the run, as `make_plan` takes them.
+    options
+        Those of `Attribute`; how the image is read, and the machine's resources, as `make_plan` takes
+        them. The `steps` "auto" are 9, 17, 33, 65 nested nodes. Routing is fixed where D is to be
+        smooth along the path: a choice that changes is a discontinuity without a gradient. What
+        `check` finds is in the record's ``checks``.
     """
     settings = Attribute(**part_of(options, Attribute))
     plan_options = _plan_options(options)
