@@ -19,30 +19,30 @@ ALLOWED = {
     "_addresses": set(),
     "_format": {"errors"},
     "_json_shapes": set(),
-    "_options": set(),
     "_entry_points": set(),
     "_garbage": set(),
     "_heap": set(),
     "_replacing": set(),
-    "records": {"errors", "_addresses", "_json_shapes", "_options", "_replacing"},
+    "questions": {"errors"},
+    "records": {"errors", "_addresses", "_json_shapes", "_replacing", "questions"},
     "metrics": {"errors", "_entry_points"},
     "sample": set(),
-    "images": {"errors", "_addresses", "_json_shapes", "_options"},
+    "images": {"errors", "_addresses", "_json_shapes", "questions"},
     "models": {"errors", "_json_shapes", "_entry_points", "_replacing"},
     "engine": {
-        *("errors", "_heap", "_json_shapes", "_options", "_replacing", "records", "_format"),
+        *("errors", "_heap", "_json_shapes", "_replacing", "questions", "records", "_format"),
         *("images", "models"),
     },
     "training": {
-        *("errors", "_options", "_replacing", "records", "_format"),
+        *("errors", "_replacing", "questions", "records", "_format"),
         *("metrics", "images", "models", "engine"),
     },
     "explain": {
-        *("errors", "_heap", "_json_shapes", "_options", "_entry_points", "_replacing", "records"),
-        *("_format", "images", "models", "engine"),
+        *("errors", "_heap", "_json_shapes", "_entry_points", "_replacing", "records"),
+        *("questions", "_format", "images", "models", "engine"),
     },
     "api": {
-        *("errors", "_garbage", "_options", "records", "_format", "metrics", "images", "models"),
+        *("errors", "_garbage", "questions", "records", "_format", "metrics", "images", "models"),
         *("engine", "explain", "training"),
     },
     "": {"engine", "api"},
@@ -52,8 +52,8 @@ ALLOWED = {
         "_addresses",
         "_format",
         "_heap",
-        "_options",
         "api",
+        "questions",
         "records",
         "sample",
         "",
@@ -62,8 +62,8 @@ ALLOWED = {
         "errors",
         "_addresses",
         "_format",
-        "_options",
         "api",
+        "questions",
         "records",
         "metrics",
         "sample",
@@ -77,7 +77,7 @@ WINDOW = {"napari", "magicgui", "qtpy", "superqt", "vispy", "PySide6", "PyQt5", 
 
 DATA_TYPES = {
     "engine": set(
-        "Adjustment Cluster Event Finished Job KeptResult Note Phase Plan Progress Region Result Stopped TileDone Worker".split()
+        "Cluster Event Finished Job KeptResult Note Phase Plan Progress Region Result Stopped TileDone Worker".split()
     ),
     "explain": {
         *("Attribution", "AttributionSummary", "PartialAttribution", "Overview"),

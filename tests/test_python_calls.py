@@ -17,22 +17,13 @@ from torch import nn
 
 import napari_restore as nr
 from napari_restore import api
-from napari_restore._options import (
-    AttributionOptions,
-    EvaluateOptions,
-    EvaluationSettings,
-    HazeOptions,
-    MethodOptions,
-    MethodSettings,
-    names_of,
-)
 from napari_restore.engine import (
     ResultStore,
     writer_of,
 )
 from napari_restore.explain import attribute as explain_attribute
 from napari_restore.images import ExportOptions, SaveOptions
-from napari_restore.training.data import PairOptions
+from napari_restore.questions import Attribute, Machine, Reading, options_of
 
 BOX = nr.Region.from_xywh(20, 10, 16, 12)
 PHOTO = np.random.default_rng(0).integers(1, 255, (70, 90, 3), np.uint8)
@@ -67,24 +58,12 @@ def test_help_shows_the_options(function: Any, names: list[str]):
 
 
 def test_the_options_shown_are_those_that_are_taken():
-    # Those of `make_plan` are compared in engine/test_options.py.
+    # Those of `make_plan` are compared in test_questions.py.
     asked = inspect.signature(explain_attribute).parameters
     keywords = {name for name, p in asked.items() if p.kind is p.KEYWORD_ONLY}
     own = set(inspect.signature(api.attribute).parameters)
-    taken = keywords | set(names_of(AttributionOptions))
+    taken = keywords | set(options_of(Attribute, Reading, Machine))
     assert own - {"image", "model", "box", "level", "bands", "progress"} == taken
-
-
-@pytest.mark.parametrize(
-    ("keywords", "settings"),
-    [
-        (MethodOptions, MethodSettings),
-        (HazeOptions, PairOptions),
-        (EvaluateOptions, EvaluationSettings),
-    ],
-)
-def test_keywords_are_the_fields_of_the_settings(keywords: type, settings: type):
-    assert set(names_of(keywords)) == {field.name for field in dataclasses.fields(settings)}
 
 
 def test_an_unknown_option_is_named():

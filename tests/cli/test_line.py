@@ -18,6 +18,7 @@ from napari_restore.commands import _runner
 from napari_restore.commands._arguments import load_model, open_image, plan_arguments
 from napari_restore.commands._parser import build_parser
 from napari_restore.errors import InputError
+from napari_restore.questions import Restore, options_of
 
 from ._scenes import hazy, read, write_tiff
 
@@ -164,20 +165,13 @@ def test_the_options_of_the_file_are_those_of_the_command(scene):
 
 def test_the_parser_has_every_option_of_a_plan_with_its_default():
     options_read = build_parser().parse_args(["restore", "a.tif", "-o", "b.tif", "--model", "dcp"])
-    defaults = api.RestoreOptions().keywords()
+    shared = {name: each for name, each in options_of(Restore).items() if each.has_flag}
     # Boxes, files and the folder of maps have options of their own; the others are for Python.
-    shared = defaults.keys() - {
-        "region",
-        "mosaic",
-        "workers",
-        "pyramid",
-        "maps",
-        "output",
-        "shared",
+    assert options_of(Restore).keys() - shared == {
+        *("region", "workers", "pyramid", "maps", "output", "shared")
     }
-    assert {name: getattr(options_read, name) for name in shared} == {
-        name: defaults[name] for name in shared
-    }
+    for name, each in shared.items():
+        assert getattr(options_read, name) == each.default
 
 
 def test_a_device_is_named_only_where_it_was_chosen(scene):

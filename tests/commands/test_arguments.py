@@ -86,13 +86,12 @@ def test_whole_is_one_tile():
 
 
 def test_every_keyword_is_one_of_the_planner():
-    from napari_restore.engine import PlanOptions
-    from napari_restore.engine.planning._options import RestoreOptions
+    from napari_restore.questions import Restore, RestoreKeywords
 
     given = plan_arguments(parse(), image())
-    assert set(given) <= set(PlanOptions.__annotations__)
+    assert set(given) <= set(RestoreKeywords.__annotations__)
     # What the command line leaves out is what the planner takes by itself.
-    assert RestoreOptions.of(given) == RestoreOptions()
+    assert Restore.of(given) == Restore()
 
 
 def test_a_run_resumes_unless_told():

@@ -13,10 +13,10 @@ from napari_restore import api, errors
 from napari_restore.engine import Region
 from napari_restore.engine.masks._mask_level import mask_at_level
 from napari_restore.engine.masks._mask_strength import Feathered, PolygonMask, RegionMask
-from napari_restore.engine.planning._adjust import Adjustment
 from napari_restore.engine.results._levels import read_source
 from napari_restore.engine.results._luma import REC_709, LumaModel, blend
 from napari_restore.images import Radiometry
+from napari_restore.questions import Adjustment
 
 from ._whole import model, whole
 

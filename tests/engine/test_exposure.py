@@ -11,7 +11,7 @@ import tifffile
 
 import napari_restore as nr
 from napari_restore import errors
-from napari_restore.engine import Adjustment, Region
+from napari_restore.engine import Region
 from napari_restore.engine.results._exposure import (
     expose,
     exposure_between,
@@ -20,6 +20,7 @@ from napari_restore.engine.results._exposure import (
 )
 from napari_restore.engine.results._luma import LumaModel
 from napari_restore.images import Radiometry, light_of_srgb
+from napari_restore.questions import Adjustment
 
 from ._whole import whole
 from .test_adjust import RGB, hazy

@@ -17,13 +17,16 @@ import pytest
 import rasterio
 import torch
 from rasterio.transform import from_origin
+from tests.engine._swept_model import ToySwept
 from tests.models.test_code import CODE_CHANGES, SAME_CODE
 from torch import nn
 from torch.nn.utils import parametrize
 
 import napari_restore as nr
+from napari_restore.engine.planning import _planning
 from napari_restore.models import ModelCard, content_of, definition_of
 from napari_restore.models._wrap import WrappedModel
+from napari_restore.questions import Restore, options_of
 
 CARD = {"bands": 3, "halo": 4}
 GAIN = 0.9
@@ -331,14 +334,14 @@ def folder(tmp_path_factory):
 
 
 def planned(folder, image="scene.tif", model="dcp", bands=None, sensor=None, **options):
-    """Return a plan; `model` is an id, or arguments of `load_model`."""
+    """Return a plan; `model` is an id, arguments of `load_model`, or loaded."""
     if isinstance(model, str):
         model = {"model": model}
     for name in ("mask", "exclude", "context"):
         if "." in options.get(name, ""):
             options[name] = folder / options[name]
     opened = nr.api.open_image(folder / image, bands=bands, sensor=sensor)
-    return nr.plan(opened, nr.load_model(**model), **options)
+    return nr.plan(opened, nr.load_model(**model) if isinstance(model, dict) else model, **options)
 
 
 BOX = nr.Region(0, 0, 96, 128)
@@ -373,6 +376,8 @@ OPTION_CHANGES = {
     ),
     "extent of an area": ({"mask": AREA}, {"extent": "region"}),
     "bfloat16": ({"model": NET}, {"precision": "bfloat16"}),
+    "one tile": ({"model": {"model": Net(), "card": CARD}}, {"tile": "whole"}),
+    "precision of residuals": ({"model": ToySwept()}, {"residual_dtype": "bfloat16"}),
     "sensor": ({"image": "deep.tif", "bands": RGB}, {"sensor": "sentinel2-04.00"}),
 }
 OUTPUT_CHANGES = {
@@ -420,7 +425,34 @@ SAME_OPTIONS = {
     "whole region": ({}, {"region": nr.Region(0, 0, *SIZE)}),
     "extent of a raster of all": ({"mask": "mask.tif"}, {"extent": "region"}),
     "output": ({}, {"output": "out.tif"}),
+    "scratch": ({}, {"scratch": "scratch"}),
 }
+
+
+def another(each):
+    """Return a value of an option that is not its default."""
+    if isinstance(each.default, bool):
+        return not each.default
+    return next((choice for choice in each.choices or () if choice != each.default), 1)
+
+
+@pytest.mark.parametrize("name", options_of(Restore))
+def test_an_option_changes_the_key_as_its_field_says(name, folder):
+    each = options_of(Restore)[name]
+    table = {"pixels": OPTION_CHANGES, "answer": OUTPUT_CHANGES}.get(each.changes, SAME_OPTIONS)
+    listed = (pair for pair in table.values() if set(pair[1]) == {name})
+    before, change = next(listed, ({}, {name: another(each)}))
+    first, second = planned(folder, **before), planned(folder, **{**before, **change})
+    assert (first.key != second.key) == (each.changes == "pixels")
+    assert (first.output_key != second.output_key) == (each.changes in ("pixels", "answer"))
+
+
+def test_the_key_has_an_option_that_no_rule_knows(folder, monkeypatch):
+    """An option of pixels is in the key as it is set, unless the planner says what it means."""
+    kept = planned(folder, black=5).key
+    monkeypatch.setattr(_planning, "MEANT", _planning.MEANT - {"other_bands"})
+    assert planned(folder, black=5).key == kept
+    assert planned(folder, black=5, other_bands="copy").key != kept
 
 
 @pytest.mark.parametrize("name", OPTION_CHANGES)

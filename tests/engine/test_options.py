@@ -1,48 +1,29 @@
-"""Options of a plan are declared once as data and once as keywords, and travel as they are."""
+"""Options of a plan are sorted into their groups, and travel as they are."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import napari_restore as nr
-from napari_restore.engine import Adjustment, deserialise_plan, serialise_plan
-from napari_restore.engine.planning import _options
-from napari_restore.engine.planning._options import PlanOptions, RestoreOptions
+from napari_restore.engine import deserialise_plan, serialise_plan
 from napari_restore.engine.planning._tile_invariance import TileInvariance
-
-GROUPS = {
-    "TargetOptions": (_options.Target, Adjustment),
-    "ReadingOptions": (_options.Reading,),
-    "ComputingOptions": (_options.Computing,),
-    "MachineOptions": (_options.Machine,),
-    "StoringOptions": (_options.Storing,),
-}
-
-
-@pytest.mark.parametrize("name", GROUPS)
-def test_keywords_are_the_fields_of_the_options(name: str):
-    names = [field.name for group in GROUPS[name] for field in fields(group)]
-    keywords = set(getattr(_options, name).__annotations__)
-    assert len(names) == len(set(names))
-    # An image is no setting: it travels beside them.
-    assert keywords - {"mosaic"} == set(names)
-    assert keywords <= set(PlanOptions.__annotations__)
+from napari_restore.questions import Restore, Target
 
 
 def test_keywords_are_sorted_into_their_groups():
     given = {"feather": 3, "strength": 0.5, "black": 1.0, "tile": 256, "workers": 2, "maps": True}
-    options = RestoreOptions.of({**given, "region": (0, 1, 20, 30), "mask": Path("a.tif")})
-    assert options.target == _options.Target((nr.Region(0, 1, 20, 30),), "a.tif", 3)
+    options = Restore.of({**given, "region": (0, 1, 20, 30), "mask": Path("a.tif")})
+    assert options.target == Target((nr.Region(0, 1, 20, 30),), "a.tif", 3)
     assert (options.adjustment.strength, options.reading.black) == (0.5, 1.0)
     assert (options.computing.tile, options.machine.workers) == (256, 2)
     assert options.storing.maps is True
-    assert RestoreOptions.of({}) == RestoreOptions()
-    assert RestoreOptions.of(options.keywords()) == options
+    assert Restore.of({}) == Restore()
+    assert Restore.of(options.keywords()) == options
     assert options.replacing(black=2.0, tile=None).keywords() == {
         **options.keywords(),
         "black": 2.0,

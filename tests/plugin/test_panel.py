@@ -15,11 +15,11 @@ from qtpy.QtGui import QPalette
 from superqt import QCollapsible
 
 from napari_restore import Region
-from napari_restore.engine import Adjustment
 from napari_restore.plugin.results._export_section import ExportSection
 from napari_restore.plugin.runs import _activity_dock
 from napari_restore.plugin.state._state import NAMED_ROLES
 from napari_restore.plugin.state._targets import Target
+from napari_restore.questions import Adjustment
 
 pytestmark = pytest.mark.viewer
 

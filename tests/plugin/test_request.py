@@ -10,9 +10,9 @@ import pytest
 import torch
 
 import napari_restore as nr
-from napari_restore.api import RestoreOptions
 from napari_restore.plugin.state._request import Request
 from napari_restore.plugin.state._targets import Area
+from napari_restore.questions import Restore
 
 MODEL = """
 import os, sys, torch
@@ -37,7 +37,7 @@ def test_a_model_is_loaded_again_when_what_it_imports_has_changed(
     image = nr.open_image(np.ones((64, 64, 3), np.float32))
     whole = Area((nr.Region(0, 0, 64, 64),))
     model = f"{tmp_path / 'mine.py'}:make"
-    request = Request(image, model, (), whole, RestoreOptions(), trust=True)
+    request = Request(image, model, (), whole, Restore(), trust=True)
     first = request.load()
     assert request.load() is first
     before = request.plan()

@@ -13,10 +13,10 @@ from qtpy.QtWidgets import QProgressDialog
 
 import napari_restore as nr
 from napari_restore import Region
-from napari_restore.engine import Adjustment
 from napari_restore.errors import BadOutput, Cancelled
 from napari_restore.plugin._writer import write_layer
 from napari_restore.plugin.results import _save_dialog
+from napari_restore.questions import Adjustment
 
 
 @pytest.fixture

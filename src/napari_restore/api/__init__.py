@@ -72,7 +72,6 @@ from napari_restore.api._models import (
     stamp_of,
     tile_invariance,
 )
-from napari_restore.api._options import PLAN_OPTIONS, PlanOptions, RestoreOptions
 from napari_restore.api._record_file import read_record_file
 from napari_restore.api._restoring import new_worker, plan, restore, start, warm
 from napari_restore.api._tables import attribute_table, boxes_of, check_table, repeat_table
@@ -95,15 +94,12 @@ __all__ = [
     "EXPORT_OPTIONS",
     "FUSION_MODEL",
     "IMAGE_SUFFIXES",
-    "PLAN_OPTIONS",
     "READ_SUFFIXES",
     "ImageStarted",
     "Note",
     "Phase",
-    "PlanOptions",
     "Progress",
     "Region",
-    "RestoreOptions",
     "SensorBands",
     "TileDone",
     "argument_value",

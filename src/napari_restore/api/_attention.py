@@ -8,13 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from napari_restore._options import (
-    AttentionOptions,
-    AttentionSettings,
-    MachineOptions,
-    part_of,
-    without,
-)
 from napari_restore.api._attribution import digests, open_task, task_of, with_absolute_paths
 from napari_restore.api._images import Bands, Pathlike, open_image
 from napari_restore.api._models import as_model
@@ -28,6 +21,14 @@ from napari_restore.api._progress_bar import progress_bar
 from napari_restore.api._record_file import RecordFile, read_record_file
 from napari_restore.engine import Region
 from napari_restore.errors import BadParameter, option
+from napari_restore.questions import (
+    Attend,
+    Machine,
+    MachineKeywords,
+    Reading,
+    part_of,
+    without,
+)
 from napari_restore.records import check_file
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from napari_restore.explain.attention import Attention, AttentionSession, Query
 
 
-@documents_options(AttendOptions, AttentionSettings)
+@documents_options(AttendOptions, Attend, Reading, Machine)
 def attend(
     image: Any,
     model: str | os.PathLike[str] | nn.Module,
@@ -60,38 +61,20 @@ def attend(
         `queries_of` reads them. With `sample` none, or the one `Region` to draw in.
     layers
         Names of layers, as ``napari-restore models ID`` lists them, or ``"all"``.
-    attended_by
-        The other way around: which cells attend to the query's; of the layers of a bottleneck.
-    ablate
-        Whether to run the network without each head of `layers` around every query, one after the
-        other; the numbers are then among the measures, the differences in `.queries[0].effects`.
-    sample, seed
-        Draw this many queries, one in each of as many parts of nearly the same area, from this seed.
-        The record's ``summary`` then has the mean of each head's numbers with a 95 % bootstrap interval;
-        `.save_summary(path)` writes it.
-    random_twin
-        Whether to ask the same network with the weights ``"random:0"`` as well: `.twin`, and further
-        rows of tables.
-    redundancy
-        Whether to compare the heads of each layer by what they put out around the queries (linear CKA):
-        `.redundancy[layer]` is a matrix (heads, heads).
     bands
         Which band is what, counted from 1: ``"red=4,green=3,blue=2"`` or a mapping.
-    attribution
-        A map that `attribute` wrote for the same image: the rank correlation of each head's map with it
-        over the cells that were candidates is then among the measures, as ``attribution_rank``. One query.
-    rollout, residual_weight
-        In place of each head the rollout of `layers` back to the first block of their stage: their
-        weights multiplied, where the path around each attention has this weight. For windows.
     progress
         Whether to draw a progress bar (tqdm). Default: in a terminal and in a notebook, where no
         `emit` is given.
     emit, stop
         Callback for events; an event that cancels the run when set.
-    exclude, extent, context, other_bands, black, white
-        How the image is read, as for `plan`.
-    memory, device_memory, device, workers, scratch
-        Resources of the run, as for `plan`.
+    {options}
+
+    The numbers of heads that are left out (`ablate`) are among the measures, the differences in
+    `.queries[0].effects`. With `sample` the record's ``summary`` has the mean of each head's numbers
+    with a 95 % bootstrap interval, and `.save_summary(path)` writes it. Of `random_twin` there are
+    `.twin` and further rows of tables; of `redundancy` `.redundancy[layer]`, a matrix (heads, heads) of
+    linear CKA; of `attribution` the rank correlation ``attribution_rank`` among the measures.
 
     Raises
     ------
@@ -102,7 +85,7 @@ def attend(
 
     opened, loaded = open_image(image, bands=bands), as_model(model)
     asked = [_query(each) for each in queries]
-    settings = AttentionSettings(**with_absolute_paths(part_of(options, AttentionOptions)))
+    settings = Attend(**with_absolute_paths(part_of(options, Attend)))
     with progress_bar(False if emit is not None and progress is None else progress) as draw_event:
         attention = attend(
             opened,
@@ -111,7 +94,7 @@ def attend(
             settings,
             layers=layers,
             emit=emit or draw_event,
-            **without(options, AttentionOptions),
+            **without(options, Attend),
         )
     question = attention.record["attention"].pop("question")
     task = task_of(opened, loaded, question, options)
@@ -135,7 +118,7 @@ def _query(given: Query | Region | Sequence[int]) -> Query:
     return Query.point(y, x)
 
 
-@documents_options(SessionOptions)
+@documents_options(SessionOptions, Reading, Machine)
 def attention_session(
     image: Any,
     model: str | os.PathLike[str] | nn.Module,
@@ -210,7 +193,7 @@ def repeat_attention(
     *,
     trust: bool = False,
     allow_outside: bool = False,
-    **options: Unpack[MachineOptions],
+    **options: Unpack[MachineKeywords],
 ) -> Attention:
     """Repeat the look of a record; `options` are those of the machine. See `repeat_attribution`."""
     from napari_restore.explain.attention import Query

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from napari_restore._options import MachineOptions, MethodSettings, ReadingOptions, part_of
 from napari_restore.api._images import Bands, Pathlike, open_image
 from napari_restore.api._models import as_model, load_described
 from napari_restore.api._options import (
@@ -18,6 +17,7 @@ from napari_restore.api._options import (
 from napari_restore.api._progress_bar import progress_bar
 from napari_restore.api._record_file import RecordFile, read_record_file
 from napari_restore.engine import Region
+from napari_restore.questions import Attribute, Machine, MachineKeywords, Reading, part_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,7 +31,7 @@ FILES = ("exclude", "context", "attribution")
 """Options that name files."""
 
 
-@documents_options(AttributeOptions, MethodSettings)
+@documents_options(AttributeOptions, Attribute, Reading, Machine)
 def attribute(
     image: Any,
     model: str | os.PathLike[str] | nn.Module,
@@ -65,14 +65,11 @@ def attribute(
         `emit` is given.
     emit, stop
         Callback for events; an event that cancels the run when set.
-    method, objective, baseline, steps, rule, gap, context_gradient, routing, arguments, check
-        See `napari_restore.explain.attribute` and docs/attribution.md.
     watch
         Callback for partial maps.
-    exclude, extent, context, other_bands, black, white
-        How the image is read, as for `plan`.
-    memory, device_memory, device, workers, scratch
-        Resources of the run, as for `plan`.
+    {options}
+
+    See also docs/attribution.md.
 
     Raises
     ------
@@ -106,11 +103,7 @@ def task_of(
         return None
     # Options of the machine change no pixel and are not part of a record.
     recorded_options = with_absolute_paths(
-        {
-            name: value
-            for name, value in part_of(options, ReadingOptions).items()
-            if value is not None
-        }
+        {name: value for name, value in part_of(options, Reading).items() if value is not None}
     )
     return {
         "image": image.spec,
@@ -236,7 +229,7 @@ def repeat_attribution(
     *,
     trust: bool = False,
     allow_outside: bool = False,
-    **options: Unpack[MachineOptions],
+    **options: Unpack[MachineKeywords],
 ) -> Attribution:
     """Repeat the attribution of a record; `options` are those of the machine.
 

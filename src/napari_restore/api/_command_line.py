@@ -10,14 +10,22 @@ import os
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
-from napari_restore.engine import Adjustment
 from napari_restore.errors import InputError
+from napari_restore.questions import (
+    Adjustment,
+    Computing,
+    Format,
+    Machine,
+    Reading,
+    Target,
+    options_of,
+    recorded,
+)
 
 PROGRAM = "napari-restore"
-EXPORT_OPTIONS = ("cog", "compress", "bit_depth", "quality")
+EXPORT_OPTIONS = tuple(recorded(Format()))
 """Options of `Result.save` that are options of the command, and in the record for `rerun`."""
 MAX_COMMAND_LENGTH = 8191
 """Characters that cmd.exe accepts in one command."""
@@ -85,16 +93,17 @@ def command_arguments(
     cannot express.
     """
     others = task["image"].get("companions")
+    asked = _meant({"device": device, **task["options"]})
     return [
         PROGRAM,
         *(["restore", *_image(task)] if others is None else ["fuse", *_bracket(task, others)]),
         "-o",
         os.fspath(output),
-        *_region(task["options"], size),
+        *_region(asked, size),
+        *_flags(asked, Target),
         *_model(task["model"]),
-        *_plan_options(task["options"]),
-        *(("--device", device) if device != "auto" else ()),
-        *_export_options(options or {}),
+        *_flags(asked, Adjustment, Reading, Computing, Machine),
+        *_flags(options or {}, Format),
     ]
 
 
@@ -161,19 +170,10 @@ def _bands(bands: Any) -> str:
 
 
 def _region(options: Mapping[str, Any], size: Sequence[int]) -> Iterator[str]:
-    """Yield a box for every target, none for the whole image, and the mask."""
-    extent = options.get("extent", "image")
-    if extent not in ("image", "region"):
-        raise _not_expressible("a draft", "Export from here.")
-    if extent == "region":
-        yield from ("--extent", "region")
+    """Yield a box for every target, none for the whole image."""
     boxes = [tuple(int(value) for value in box) for box in options["region"]]
     for y0, x0, y1, x1 in boxes if boxes != [(0, 0, *size)] else ():
         yield from ("--srcwin", str(x0), str(y0), str(x1 - x0), str(y1 - y0))
-    if options.get("mask") is not None:
-        yield from _flag_with_value("--mask", options["mask"])
-        if options.get("feather"):
-            yield from _flag_with_value("--feather", options["feather"])
 
 
 def _model(spec: Mapping[str, Any]) -> Iterator[str]:
@@ -192,45 +192,32 @@ def _model(spec: Mapping[str, Any]) -> Iterator[str]:
         yield "--yes"
 
 
-def _plan_options(options: Mapping[str, Any]) -> Iterator[str]:
-    yield from _adjustment(options)
-    if options.get("exclude") is not None:
-        yield from _flag_with_value("--exclude", options["exclude"])
-    if options.get("context") is not None:
-        yield from _flag_with_value("--context", os.path.abspath(options["context"]))
-    for name in ("other_bands", "black", "white", "tile"):
-        if options.get(name) is not None:
-            yield from _flag_with_value(_flag(name), options[name])
-    if (options.get("tile_batch") or 1) > 1:
-        yield from _flag_with_value("--tile-batch", options["tile_batch"])
-    precision = options.get("precision", "float32")
-    if precision != "float32":
-        yield from _flag_with_value("--precision", precision)
-    if options.get("residual_dtype") not in (None, precision):
-        yield from _flag_with_value("--residual-dtype", options["residual_dtype"])
+def _meant(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a task without those that say what is so anyway."""
+    meant = dict(options)
+    if meant.get("extent", "image") not in ("image", "region"):
+        raise _not_expressible("a draft", "Export from here.")
+    if meant.get("context") is not None:
+        meant["context"] = os.path.abspath(meant["context"])
+    if meant.get("mask") is None:
+        meant.pop("feather", None)
+    if meant.get("tile_batch") == 1:
+        meant["tile_batch"] = None
+    if meant.get("residual_dtype") == meant.get("precision", Computing.precision):
+        meant["residual_dtype"] = None
+    return meant
 
 
-def _adjustment(options: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the options of the adjustment of the restored pixels."""
-    for name, default in asdict(Adjustment()).items():
-        value = options.get(name, default)
-        if value is True:
-            yield _flag(name)
-        elif value != default:
-            yield from _flag_with_value(_flag(name), value)
-
-
-def _export_options(options: Mapping[str, Any]) -> Iterator[str]:
-    for name in EXPORT_OPTIONS:
+def _flags(options: Mapping[str, Any], *questions: type) -> Iterator[str]:
+    """Yield the flags of what differs from the defaults of `questions`."""
+    for name, each in options_of(*questions).items():
         value = options.get(name)
-        if value is True:
-            yield _flag(name)
-        elif value not in (None, False):
-            yield from _flag_with_value(_flag(name), value)
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
+        if not each.has_flag or value is None or value == each.default:
+            continue
+        if isinstance(value, bool):
+            yield each.flag
+        else:
+            yield from _flag_with_value(each.flag, value)
 
 
 def _flag_with_value(flag: str, value: Any) -> tuple[str, ...]:

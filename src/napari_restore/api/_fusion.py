@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
-from napari_restore._options import Pathlike
 from napari_restore.api._images import Bands, open_image
 from napari_restore.api._models import load_model
-from napari_restore.api._options import PlanOptions, documents_options
+from napari_restore.api._options import documents_options
 from napari_restore.api._restoring import restore
 from napari_restore.errors import BadParameter, InputError
+from napari_restore.questions import Pathlike, Restore, RestoreKeywords
 
 if TYPE_CHECKING:
     import numpy as np
@@ -120,7 +120,7 @@ def open_bracket(
     return bracket_of(opened, reference, exposures, align=align, progress=progress)
 
 
-@documents_options(PlanOptions)
+@documents_options(RestoreKeywords, Restore)
 def fuse(
     frames: Any,
     model: str | Path | nn.Module = FUSION_MODEL,
@@ -131,7 +131,7 @@ def fuse(
     deghost: float | None = None,
     crop: bool = True,
     progress: bool | None = None,
-    **options: Unpack[PlanOptions],
+    **options: Unpack[RestoreKeywords],
 ) -> Result:
     """Fuse the frames of a bracket: `restore` of `open_bracket`.
 

@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
-from napari_restore._options import Pathlike as Pathlike
 from napari_restore.engine import Region
+from napari_restore.questions import Pathlike as Pathlike
 
 if TYPE_CHECKING:
     from napari_restore.engine import Plan
-    from napari_restore.images import FormatOptions, Image, SaveOptions
+    from napari_restore.images import Image, SaveOptions
     from napari_restore.models import ModelCard
+    from napari_restore.questions import FormatKeywords
 
 Bands = str | Sequence[int | str | None] | Mapping[str, int]
 """``"red=4,green=3,blue=2"``, ``"4,3,2"``, a sequence or a mapping; bands count from 1."""
@@ -133,7 +134,7 @@ def check_output(
     overwrite: bool = False,
     *,
     region: Sequence[int] | None = None,
-    **options: Unpack[FormatOptions],
+    **options: Unpack[FormatKeywords],
 ) -> None:
     """Raise `BadOutput` if the result of `image` cannot be written to `path`.
 

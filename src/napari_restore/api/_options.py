@@ -3,50 +3,48 @@
 from __future__ import annotations
 
 import inspect
+import textwrap
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from numbers import Real
 from typing import TYPE_CHECKING, Any, ForwardRef, ParamSpec, TypeVar
 
 from typing_extensions import TypedDict
 
-from napari_restore._options import (
-    AttentionOptions,
-    AttributionOptions,
-    MachineOptions,
-    ModelOptions,
-    ReadingOptions,
-    names_of,
-)
 from napari_restore.api._images import Bands
-from napari_restore.engine import PlanOptions as PlanOptions
-from napari_restore.engine import Region
-from napari_restore.engine import RestoreOptions as RestoreOptions
 from napari_restore.errors import BadRegion
+from napari_restore.questions import (
+    Asked,
+    AttendKeywords,
+    AttributeKeywords,
+    EvaluateKeywords,
+    MachineKeywords,
+    ReadingKeywords,
+    Region,
+    options_of,
+)
 
 if TYPE_CHECKING:
     from napari_restore.explain import PartialAttribution
 
-PLAN_OPTIONS = names_of(PlanOptions)
-"""Names of all options of `plan` and `restore`."""
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class AttributeOptions(AttributionOptions, total=False):
+class AttributeOptions(AttributeKeywords, ReadingKeywords, MachineKeywords, total=False):
     """Options of `attribute` beside image, model and place."""
 
     stop: threading.Event | None
     watch: Callable[[PartialAttribution], None] | None
 
 
-class SessionOptions(ReadingOptions, MachineOptions, total=False):
+class SessionOptions(ReadingKeywords, MachineKeywords, total=False):
     """Options of `attention_session` beside image, model and `emit`."""
 
     stop: threading.Event | None
 
 
-class AttendOptions(AttentionOptions, SessionOptions, total=False):
+class AttendOptions(AttendKeywords, SessionOptions, total=False):
     """Options of `attend` beside image, model and places."""
 
 
@@ -56,6 +54,20 @@ class ImageOptions(TypedDict, total=False):
     bands: Bands | None
     sensor: str | None
     allow_outside: bool
+
+
+class ModelOptions(TypedDict, total=False):
+    """How several models are loaded."""
+
+    weights: str | None
+    parameters: Mapping[str, Any] | None
+    trust: bool
+
+
+class EvaluateOptions(EvaluateKeywords, ModelOptions, total=False):
+    """Options of `evaluate` beside models and images."""
+
+    overwrite: bool
 
 
 class TableOptions(ImageOptions, ModelOptions, AttributeOptions, total=False):
@@ -72,31 +84,41 @@ class _Default:
 
 
 def documents_options(
-    options: type, settings: type | None = None
+    keywords: type, *questions: type
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Decorate a function so that its signature lists its ``**options``.
+    """Decorate a function so that its signature and its docstring list its ``**options``.
 
-    `options` is the TypedDict of the annotation ``Unpack[…]``. Defaults are those of the dataclass
-    `settings`, or shown as ``...``.
+    `keywords` is the TypedDict of the annotation ``Unpack[…]``. Defaults are those of `questions`, or
+    shown as ``...``; of these the docstring has the help in place of ``{options}``.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         signature = inspect.signature(function)
         own_parameters = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        asked = options_of(*questions)
         option_parameters = [
             inspect.Parameter(
                 name,
                 inspect.Parameter.KEYWORD_ONLY,
-                default=getattr(settings, name, _Default()),
+                default=asked[name].default if name in asked else _Default(),
                 annotation=kind.__forward_arg__ if isinstance(kind, ForwardRef) else kind,
             )
-            for name, kind in options.__annotations__.items()
+            for name, kind in keywords.__annotations__.items()
         ]
         shown = signature.replace(parameters=[*own_parameters, *option_parameters])
         function.__signature__ = shown  # type: ignore[attr-defined]
+        if function.__doc__ is not None:
+            entries = [f"{name}\n    {_python(each)}" for name, each in asked.items()]
+            listed = textwrap.indent("\n".join(entries), "    ").lstrip()
+            function.__doc__ = function.__doc__.replace("{options}", listed)
         return function
 
     return decorate
+
+
+def _python(each: Asked) -> str:
+    """Return the help of an option in lines."""
+    return textwrap.fill(each.text, 90, subsequent_indent="    ")
 
 
 def checked_regions(region: Any) -> Region | list[Region] | None:

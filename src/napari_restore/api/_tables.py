@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast
 
-from napari_restore._options import MachineOptions, MethodSettings, ModelOptions, part_of, without
 from napari_restore.api._attribution import attribute, digests, with_absolute_paths
 from napari_restore.api._images import Pathlike, open_image
 from napari_restore.api._models import load_described
 from napari_restore.api._options import (
     ImageOptions,
+    ModelOptions,
     TableOptions,
     checked_region,
     documents_options,
@@ -24,6 +24,7 @@ from napari_restore.api._progress_bar import progress_bar
 from napari_restore.api._record_file import RecordFile, read_record_file
 from napari_restore.api._table_on_cluster import TableRun, computed_on
 from napari_restore.engine import Region
+from napari_restore.questions import Attribute, Machine, MachineKeywords, Reading, without
 
 if TYPE_CHECKING:
     from torch import nn
@@ -40,7 +41,10 @@ if TYPE_CHECKING:
     from napari_restore.models import Labelled, RestorationModel
 
 
-@documents_options(TableOptions, MethodSettings)
+K = TypeVar("K")
+
+
+@documents_options(TableOptions, Attribute, Reading, Machine)
 def attribute_table(
     images: Any,
     models: Sequence[str | nn.Module],
@@ -98,11 +102,14 @@ def attribute_table(
     places = boxes_of(boxes, polygon)
     sources = [] if images is None else images if isinstance(images, list) else [images]
     groups = group_by_image(sources, places)
-    loaded = load_named(models, **part_of(options, ModelOptions))
+    loaded = load_named(models, **_among(options, ModelOptions))
     if not loaded:
         raise InputError("No model is given.", "Name one of: napari-restore models.")
-    image_options = part_of(options, ImageOptions)
-    question = without(options, ImageOptions, ModelOptions)
+    image_options = _among(options, ImageOptions)
+    beside = {*ImageOptions.__annotations__, *ModelOptions.__annotations__}
+    question: dict[str, Any] = {
+        name: value for name, value in options.items() if name not in beside
+    }
     stop = question.pop("stop", None)
     with progress_bar(False if emit is not None and progress is None else progress) as draw_event:
         return _table(
@@ -116,6 +123,12 @@ def attribute_table(
         )
 
 
+def _among(options: Mapping[str, Any], keywords: type[K]) -> K:
+    """Return those of `options` that a typed dictionary declares."""
+    names = keywords.__annotations__
+    return cast("K", {name: options[name] for name in names if name in options})
+
+
 def repeat_table(
     record: Pathlike | Mapping[str, Any] | RecordFile,
     *,
@@ -124,7 +137,7 @@ def repeat_table(
     stop: threading.Event | None = None,
     trust: bool = False,
     allow_outside: bool = False,
-    **options: Unpack[MachineOptions],
+    **options: Unpack[MachineKeywords],
 ) -> AttributionTable:
     """Repeat the attributions of a table's .json, and compare the rows.
 
@@ -189,7 +202,7 @@ def _table(
     question = with_absolute_paths(
         {
             name: value
-            for name, value in without(options, MachineOptions).items()
+            for name, value in without(options, Machine).items()
             if value is not None and name != "watch"
         }
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -13,12 +13,12 @@ from napari_restore.api._images import Pathlike, check_output, output_box
 from napari_restore.api._models import load_described
 from napari_restore.api._progress_bar import progress_bar
 from napari_restore.api._record_file import RecordFile, read_record_file
-from napari_restore.engine import Region
+from napari_restore.questions import WHOLE, Region, Restore, Storing, recorded
 
 if TYPE_CHECKING:
-    from napari_restore.api._options import PlanOptions
     from napari_restore.engine import Plan, Result
     from napari_restore.images import SaveOptions
+    from napari_restore.questions import RestoreKeywords
 
 
 def task_of(plan: Plan) -> dict[str, Any] | None:
@@ -34,21 +34,26 @@ def task_of(plan: Plan) -> dict[str, Any] | None:
     # Some swept models fix their tiles, and their batches depend on the machine.
     fixes_tiles = isinstance(plan.model, SweptModel) and plan.model.tile is not None
     layout = None if fixes_tiles else plan.layout
+    tile = None if layout is None else layout.tile
+    settled = Restore(
+        plan.target,
+        plan.adjustment,
+        plan.reading,
+        replace(
+            plan.computing,
+            tile=WHOLE if plan.computing.is_whole else tile,
+            tile_batch=None if layout is None else layout.tile_batch,
+            residual_dtype=None if plan.settled is None else plan.computing.kept_dtype,
+        ),
+        storing=Storing(maps=list(plan.maps), pyramid=plan.pyramid),
+    )
     return {
         "image": plan.image.spec if plan.part is None else plan.part.spec,
         "mosaic": None if plan.part is None else plan.image.spec,
         "model": plan.model.spec,
         "options": {
-            **asdict(plan.target),
+            **recorded(settled),
             "region": [list(target.shift(-y, -x)) for target in plan.targets],
-            **plan.adjustment.to_dict(),
-            **asdict(plan.reading),
-            "tile": "whole" if plan.computing.is_whole else layout and layout.tile,
-            "tile_batch": None if layout is None else layout.tile_batch,
-            "precision": plan.computing.precision,
-            "residual_dtype": None if plan.settled is None else plan.computing.kept_dtype,
-            "maps": list(plan.maps),
-            "pyramid": plan.pyramid,
         },
     }
 
@@ -204,7 +209,7 @@ def folder_command(
     *,
     bands: str | None = None,
     sensor: str | None = None,
-    **options: Unpack[PlanOptions],
+    **options: Unpack[RestoreKeywords],
 ) -> list[str]:
     """Return the arguments of `napari-restore` that restore all images of `folder` into `output`.
 
@@ -216,8 +221,6 @@ def folder_command(
     from napari_restore.api._command_line import command_arguments
 
     given: dict[str, Any] = {name: v for name, v in options.items() if v is not None}
-    device, memory = given.pop("device", "auto"), given.pop("memory", None)
-    residuals = given.pop("residuals", "auto")
     # The images may have different CRSs: areas stay in their file, which names its own.
     if given.get("exclude") is not None:
         given["exclude"] = os.path.abspath(given["exclude"])
@@ -225,6 +228,4 @@ def folder_command(
     image = {"source": os.fspath(folder), "bands": bands, "sensor": sensor}
     task = {"image": image, "model": dict(model), "options": whole}
     # The trailing separator marks a folder, even one that does not exist yet.
-    arguments = command_arguments(task, (1, 1), os.path.join(output, ""), device=device)[1:]
-    arguments += ["--memory", str(memory)] if memory is not None else []
-    return arguments + (["--residuals", residuals] if residuals != "auto" else [])
+    return command_arguments(task, (1, 1), os.path.join(output, ""))[1:]

@@ -7,20 +7,25 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from napari_restore._options import EvaluateOptions, EvaluationSettings, HazeOptions, Pathlike
-from napari_restore.api._options import (
-    PlanOptions,
-    documents_options,
-)
+from napari_restore.api._options import EvaluateOptions, documents_options
 from napari_restore.api._scores_on_cluster import scored_on
 from napari_restore.engine import Note, Progress
 from napari_restore.errors import BadParameter, Cancelled
+from napari_restore.questions import (
+    Evaluate,
+    HazePairs,
+    HazePairsKeywords,
+    Pathlike,
+    RestoreKeywords,
+    part_of,
+    without,
+)
 
 if TYPE_CHECKING:
     from napari_restore.engine import Plan, Result
 
 
-@documents_options(HazeOptions)
+@documents_options(HazePairsKeywords, HazePairs)
 def haze(
     source: Pathlike,
     output: Pathlike,
@@ -29,7 +34,7 @@ def haze(
     overwrite: bool = False,
     emit: Callable[[Any], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
-    **options: Unpack[HazeOptions],
+    **options: Unpack[HazePairsKeywords],
 ) -> dict[str, Any]:
     """Write pairs of hazy and clear images of the same scenes; see docs/training.md.
 
@@ -39,22 +44,7 @@ def haze(
         A folder of clear images, or an index.
     output
         A new folder: ``hazy/``, ``clear/``, ``truth/``, ``haze.json``, ``contact.jpg``.
-    spectrum
-        Spatial distribution of haze: a name of `training.haze.SPECTRA`, "octaves" by default.
-    seed
-        Seed of the haze, combined with the name of each image; 0 by default.
-    scene
-        "aerial", "natural" or "auto" (default).
-    strength
-        Range (low, high) of exp(−mean optical depth); of natural scenes see `draw_haze`.
-    depth
-        A folder of distance maps, files with the stems of their images.
-    size
-        Larger images are reduced to so many pixels along the longer side.
-    split
-        Only this split of an index.
-    bands
-        Bands of files without colour information: "red=3,green=2,blue=1".
+    {options}
     training
         Instead of pairs a contact sheet of so many crops as a network in training
         sees them; of the split "train" by default.
@@ -108,7 +98,7 @@ def haze(
     return data.make_pairs(
         Path(source),
         Path(output),
-        data.PairOptions(**given),
+        HazePairs(**given),
         overwrite=overwrite,
         progress=progress,
         note=note,
@@ -141,7 +131,7 @@ def train(
     return train(Path(config), device, emit, cancelled)
 
 
-@documents_options(EvaluateOptions, EvaluationSettings)
+@documents_options(EvaluateOptions, Evaluate)
 def evaluate(
     models: Sequence[Any],
     pairs: Pathlike | None = None,
@@ -149,7 +139,7 @@ def evaluate(
     emit: Callable[[Any], None] | None = None,
     run: Callable[[Plan], Result] | None = None,
     extra: Mapping[str, Any] | None = None,
-    options: PlanOptions | None = None,
+    options: RestoreKeywords | None = None,
     cluster: Any = None,
     stop: threading.Event | None = None,
     **settings: Unpack[EvaluateOptions],
@@ -163,41 +153,15 @@ def evaluate(
         unchanged input and the classical methods are scored, too.
     pairs
         A folder or a CSV file of pairs. This or `data`.
-    data
-        An index or a folder of clear scenes, to be degraded in memory.
-    split, scene, longest
-        Split of an index, by default "dev"; scenes of one kind only; longest side in pixels to which
-        images are reduced, by default 1024 (None: full size).
-    degradation, level
-        What `data` is degraded by: "haze" (default), "noise", "lowlight", or "bracket", three
-        exposures of a wider scene. The level is the standard deviation of noise in 255ths, the
-        factor of light that is missing, or the steps of the bracket in EV; by default 15, 25 and
-        50, 5 and 12, or 2.
-    spectrum, seed
-        Settings of the synthetic degradation, by default "plumes" and 7.
-    output
-        A folder for scores.csv, summary.json, table.tex and strips. Scores that
-        exist already are not computed again.
-    baselines
-        Whether to score the classical methods, too (default).
-    metrics
-        Names of metrics, by default psnr, ssim and ciede2000; the first ranks the models.
-    clear
-        Also score how far models change the clear pictures themselves.
-    strips
-        Number of the worst, median and best images to show each, by default 3; -1 for all.
-    keep
-        Write the hazy scenes to `output`.
-    overwrite
-        Replace files that are not of an evaluation.
+    {options}
     weights
         Weights of a single model.
     parameters
         Parameters of every model.
     trust
         Run Python files of models.
-    bands
-        Band roles of pairs, as for `open_image`.
+    overwrite
+        Replace files that are not of an evaluation.
     emit
         Callback for events.
     run
@@ -226,13 +190,19 @@ def evaluate(
         No space is left; likewise.
     """
     from napari_restore.engine import Job, make_plan
-    from napari_restore.training.score import perform
+    from napari_restore.training.score import methods_of, perform
+
+    loading: Any = without(settings, Evaluate)
+    overwrite = loading.pop("overwrite", False)
+    asked = Evaluate(**part_of(settings, Evaluate))
 
     tell = emit or (lambda event: None)
     return perform(
-        models,
+        lambda: methods_of(
+            models, baselines=asked.baselines, degradation=asked.degradation, **loading
+        ),
         pairs,
-        EvaluationSettings(**settings),
+        asked,
         lambda image, model, scratch: make_plan(
             image, model, **{**(options or {}), "scratch": scratch}
         ),
@@ -240,6 +210,7 @@ def evaluate(
         tell,
         extra or {},
         None if cluster is None else scored_on(cluster, options or {}, tell, stop),
+        overwrite=overwrite,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from napari_restore._options import Pathlike
+from napari_restore.questions import Pathlike
 
 
 def is_address(output: str) -> bool:

@@ -12,6 +12,9 @@ from napari_restore.commands._options import given
 from napari_restore.commands._outputs import SHARED
 from napari_restore.commands._progress import reporter
 from napari_restore.errors import BadModel, BadRegion, InputError
+from napari_restore.questions import Restore, options_of
+
+RESTORE = options_of(Restore)
 
 
 def open_image(options: Namespace, paths: Sequence[str]) -> Any:
@@ -118,10 +121,8 @@ def plan_arguments(options: Namespace, image: Any) -> dict[str, Any]:
             "--feather softens the edge of a mask, but there is none.",
             "Give one with --mask, or leave --feather out.",
         )
-    from napari_restore import api
-
-    # Here `maps` and `output` name files to write, not what the run stores.
-    arguments = given(options, set(api.PLAN_OPTIONS) - {"maps", "output"})
+    # Others of these names, as --maps, are options of the command.
+    arguments = given(options, (name for name, each in RESTORE.items() if each.has_flag))
     arguments["shared"] = options.cluster is not None
     return {**arguments, "region": region_of(options, image), "context": context_of(options)}
 

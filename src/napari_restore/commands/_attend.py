@@ -9,13 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from napari_restore._options import (
-    AttentionOptions,
-    AttentionSettings,
-    MachineOptions,
-    ReadingOptions,
-    names_of,
-)
 from napari_restore.commands._arguments import (
     context_of,
     load_model,
@@ -36,24 +29,25 @@ from napari_restore.commands._explained import (
     repeated_item,
 )
 from napari_restore.commands._options import (
+    RANGE,
     add_bracket_options,
-    add_context,
-    add_exclude,
     add_machine,
     add_model,
-    add_range,
+    add_option,
+    add_options,
     add_source,
     given,
 )
 from napari_restore.commands._outputs import Item
 from napari_restore.commands._result import CommandResult
 from napari_restore.errors import InputError
+from napari_restore.questions import Attend, Machine, Reading, options_of
 from napari_restore.records import check_file
 
 ALL = "all"
 RASTERS = (".tif", ".tiff", ".zarr")
 TABLES = (".csv", ".npz")
-OPTIONS = names_of(AttentionOptions) + names_of(ReadingOptions) + names_of(MachineOptions)
+OPTIONS = tuple(options_of(Attend, Reading, Machine))
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -107,61 +101,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="NAME|mean|max|all",
         help="the head that a raster is of (default: all, a band for each)",
     )
-    group.add_argument(
-        "--attended-by",
-        action="store_true",
-        help="the other way around: which cells attend to the query's, in layers of a bottleneck",
-    )
-    group.add_argument(
-        "--ablate",
-        action="store_true",
-        help="also run the network without each head of the layer, around the query or in the box: "
-        "a raster is then the result without a head minus the result, a band for each head",
-    )
-    group.add_argument(
-        "--redundancy",
-        action="store_true",
-        help="also compare the heads of each layer by what they put out in the tiles of the queries: a "
-        "matrix for each layer in .npz, record and figure",
-    )
-    group.add_argument(
-        "--sample",
-        type=int,
-        metavar="N",
-        help="draw N queries instead, one in each of N parts of the image of the same area: the numbers "
-        "of each head are then means with 95 %% bootstrap intervals",
-    )
-    group.add_argument(
-        "--seed",
-        type=int,
-        default=AttentionSettings.seed,
-        metavar="N",
-        help="of the sample (default: %(default)s)",
-    )
-    group.add_argument(
-        "--random-twin",
-        action="store_true",
-        help="also ask the same network with random weights (random:0), for numbers beside the others",
-    )
-    group.add_argument(
-        "--attribution",
-        metavar="FILE",
-        help="a map that `attribute` wrote for the same image: also report how alike each head and it "
-        "rank the cells that the head could look at (one query or box)",
-    )
-    group.add_argument(
-        "--rollout",
-        action="store_true",
-        help="the weights of --layer and of the blocks of windows before it in its stage, multiplied: one "
-        "map in place of one for each head",
-    )
-    group.add_argument(
-        "--residual-weight",
-        type=float,
-        default=AttentionSettings.residual_weight,
-        metavar="W",
-        help="of a rollout: the weight of the path around each attention (default: %(default)s)",
-    )
+    add_options(group, Attend)
     group.add_argument(
         "--level",
         type=int,
@@ -171,9 +111,9 @@ def add(parser: argparse.ArgumentParser) -> None:
         "another question; queries are pixels of that level",
     )
     values = parser.add_argument_group("values")
-    add_range(values)
-    add_exclude(values)
-    add_context(add_machine(parser))
+    add_options(values, Reading, *RANGE)
+    add_option(values, "exclude")
+    add_option(add_machine(parser), "context")
     output = parser.add_argument_group("output")
     output.add_argument("--overwrite", action="store_true", help="replace files that exist")
     output.add_argument(

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from napari_restore._format import format_seconds
-from napari_restore._options import STOP, THROUGH
 from napari_restore.commands._arguments import load_models, may_run_code, open_attributed
 from napari_restore.commands._attribute_options import (
     add_attribute_options,
@@ -32,18 +31,19 @@ from napari_restore.commands._explained import (
     repeated_item,
 )
 from napari_restore.commands._options import (
+    RANGE,
     add_bracket_options,
     add_cluster,
-    add_context,
-    add_exclude,
     add_machine,
     add_model,
-    add_range,
+    add_option,
+    add_options,
     add_source,
 )
 from napari_restore.commands._outputs import Item
 from napari_restore.commands._result import CommandResult
 from napari_restore.errors import BadParameter, InputError, escape_controls
+from napari_restore.questions import STOP, THROUGH, Reading
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -68,10 +68,10 @@ def add(parser: argparse.ArgumentParser) -> None:
     add_model(parser, several=True)
     add_attribute_options(parser)
     values = parser.add_argument_group("values")
-    add_range(values)
-    add_exclude(values)
+    add_options(values, Reading, *RANGE)
+    add_option(values, "exclude")
     engine = add_machine(parser)
-    add_context(engine)
+    add_option(engine, "context")
     add_cluster(engine)
     output = parser.add_argument_group("output")
     output.add_argument("--overwrite", action="store_true", help="replace files that exist")

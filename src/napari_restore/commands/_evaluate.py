@@ -5,30 +5,40 @@ from __future__ import annotations
 import argparse
 import shlex
 from argparse import Namespace
-from typing import Any, get_args
+from typing import Any
 
 from napari_restore._format import format_seconds
-from napari_restore._options import Degradation, EvaluateOptions, EvaluationSettings, names_of
-from napari_restore.commands import _values
 from napari_restore.commands._arguments import may_run_code
 from napari_restore.commands._flags import with_flags
 from napari_restore.commands._interrupt import Stop, interrupt_of
 from napari_restore.commands._options import (
+    RANGE,
+    RESOURCES,
     add_cluster,
     add_option,
-    add_range,
-    add_resources,
+    add_options,
     given,
 )
 from napari_restore.commands._progress import reporter
 from napari_restore.commands._result import CommandResult
 from napari_restore.commands._streams import write_error
 from napari_restore.errors import escape_controls
+from napari_restore.questions import (
+    FLOATS,
+    WHOLE,
+    Computing,
+    Evaluate,
+    Machine,
+    Reading,
+    options_of,
+    parsing,
+)
 
 LARGE = 16 * 2**20
 """Pixels of an image from which on its own progress is shown."""
-_METRICS = ",".join(EvaluationSettings.metrics)
-_ENGINE = ("memory", "device_memory", "device", "tile", "precision", "black", "white")
+SCORES = ("clear", "strips")
+"""Options of what is scored and shown."""
+_METRICS = ",".join(Evaluate.metrics)
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -46,7 +56,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         dest="parameters",
-        type=_values.assignment,
+        type=parsing.assignment,
         metavar="NAME=VALUE",
         help="a parameter of every --model; may be repeated",
     )
@@ -55,13 +65,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="FILE|random:SEED",
         help="weights of the network, if there is one --model",
     )
-    parser.add_argument(
-        "--no-baselines",
-        action="store_false",
-        dest="baselines",
-        help="leave out the classical methods: dcp (omega 0.95 and 0.85) and hot under haze, mertens of "
-        "brackets",
-    )
+    add_option(parser, "baselines", Evaluate)
     parser.add_argument(
         "--yes", action="store_true", help="run the Python code of FILE.py without asking"
     )
@@ -78,56 +82,7 @@ def _add_pictures(parser: argparse.ArgumentParser) -> None:
         help="pairs: folders hazy and clear with the same names, RESIDE, O-HAZE, RICE, 8KDehaze, "
         "or a CSV table with the columns hazy, clear and optionally group",
     )
-    group.add_argument(
-        "--data",
-        metavar="INDEX|DIR",
-        help="clear images, to which haze is added: an INDEX.csv or a folder",
-    )
-    group.add_argument(
-        "--degradation",
-        choices=get_args(Degradation),
-        default=EvaluationSettings.degradation,
-        help="what clear images are degraded by (default haze)",
-    )
-    group.add_argument(
-        "--level",
-        type=_values.number,
-        metavar="N",
-        help="standard deviation of noise in 255ths (default 15, 25 and 50), by what factor there is "
-        "too little light (default 5 and 12), or the steps of a bracket in EV (default 2)",
-    )
-    group.add_argument(
-        "--split",
-        default=EvaluationSettings.split,
-        help=f"split of the index (default {EvaluationSettings.split})",
-    )
-    group.add_argument(
-        "--spectrum",
-        default=EvaluationSettings.spectrum,
-        metavar="NAME",
-        help=f"spectrum of the haze (default {EvaluationSettings.spectrum})",
-    )
-    group.add_argument(
-        "--seed",
-        type=_values.count,
-        default=EvaluationSettings.seed,
-        metavar="N",
-        help=f"random seed of the haze (default {EvaluationSettings.seed})",
-    )
-    group.add_argument(
-        "--scene", choices=("aerial", "natural"), help="only scenes of this kind (default both)"
-    )
-    group.add_argument(
-        "--longest",
-        type=_values.natural_or_whole,
-        default=EvaluationSettings.longest,
-        metavar="N|whole",
-        help=f"reduce clear images to N pixels a side (default {EvaluationSettings.longest})",
-    )
-    group.add_argument("--keep", action="store_true", help="write hazy/ and clear/ into DIR")
-    group.add_argument(
-        "--bands", metavar="ROLE=N[,…]", help="roles of the bands of pairs, counted from 1"
-    )
+    add_options(group, Evaluate, but=("baselines", *SCORES))
 
 
 def _add_scores(parser: argparse.ArgumentParser) -> None:
@@ -146,18 +101,8 @@ def _add_scores(parser: argparse.ArgumentParser) -> None:
         help=f"default {_METRICS}; also psnr_y, ssim_y, psnr_matched (whatever the "
         "tones), and of brackets psnr_clipped, mef_ssim, mef_ssim_dynamic; the first one ranks the models",
     )
-    group.add_argument(
-        "--clear",
-        action="store_true",
-        help="also score how much models change the clear images themselves",
-    )
-    group.add_argument(
-        "--strips",
-        type=_strips,
-        default=EvaluationSettings.strips,
-        metavar="N|all",
-        help=f"write strips of the N worst, median and best images (default {EvaluationSettings.strips})",
-    )
+    for name in SCORES:
+        add_option(group, name, Evaluate)
     group.add_argument(
         "--overwrite", action="store_true", help="also replace files that no evaluation wrote"
     )
@@ -165,10 +110,11 @@ def _add_scores(parser: argparse.ArgumentParser) -> None:
 
 def _add_engine(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("engine")
-    add_resources(group)
-    add_option(group, "tile", type=_values.natural, metavar="N", help="side of a tile's core")
-    add_option(group, "precision", choices=_values.FLOATS)
-    add_range(group)
+    add_options(group, Machine, *RESOURCES)
+    add_option(group, "tile", type=parsing.natural, metavar="N", help="side of a tile's core")
+    how = "precision of the model (default float32)"
+    add_option(group, "precision", choices=FLOATS, help=how)
+    add_options(group, Reading, *RANGE)
     add_cluster(group)
 
 
@@ -196,7 +142,7 @@ def evaluate(options: Namespace) -> CommandResult:
                 interrupt.leave()
                 interrupt.check()
 
-        engine: Any = given(options, _ENGINE)
+        engine: Any = given(options, options_of(Reading, Computing, Machine))
         summary = api.evaluate(
             options.models,
             options.pairs,
@@ -213,8 +159,8 @@ def evaluate(options: Namespace) -> CommandResult:
 
 def _settings(options: Namespace) -> dict[str, Any]:
     """Return the options as keywords of `api.evaluate`."""
-    return given(options, names_of(EvaluateOptions)) | {
-        "longest": None if options.longest == _values.WHOLE else options.longest,
+    return given(options, (*options_of(Evaluate), "weights", "overwrite")) | {
+        "longest": None if options.longest == WHOLE else options.longest,
         "metrics": tuple(filter(None, map(str.strip, options.metrics.split(",")))),
         "parameters": dict(options.parameters),
         "trust": may_run_code(options.models, yes=options.yes),
@@ -234,8 +180,3 @@ def _result(summary: dict[str, Any], table: str) -> CommandResult:
             f"\nwrote {escape_controls(str(summary['output']))} in {format_seconds(summary['seconds'])}"
         )
     return CommandResult(summary, "\n".join(lines), failed[0]["exit_code"] if failed else 0)
-
-
-def _strips(text: str) -> int:
-    """Return the number of images; -1 for ``all``."""
-    return -1 if text == "all" else _values.count(text)

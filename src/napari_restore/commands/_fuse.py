@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from napari_restore.api import FUSION_MODEL
-from napari_restore.commands import _values
 from napari_restore.commands._arguments import load_model, open_image, plan_arguments, reference_of
 from napari_restore.commands._checks import check_files, read_files
 from napari_restore.commands._folder import restore_folder
@@ -31,6 +30,7 @@ from napari_restore.commands._restore import summary_line
 from napari_restore.commands._result import CommandResult
 from napari_restore.commands._runner import Runner
 from napari_restore.errors import InputError, RestoreError, escape_controls
+from napari_restore.questions import parsing
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -74,7 +74,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def _deghost(text: str) -> tuple[str, str]:
     """Return the parameter that --deghost sets."""
-    return _values.assignment(f"deghost={text}")
+    return parsing.assignment(f"deghost={text}")
 
 
 def fuse(options: Namespace) -> CommandResult:

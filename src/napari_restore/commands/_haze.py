@@ -5,13 +5,12 @@ from __future__ import annotations
 from argparse import Namespace
 from typing import Any
 
-from napari_restore._options import HazeOptions, names_of
-from napari_restore.commands import _values
 from napari_restore.commands._interrupt import Interrupt, Stop
-from napari_restore.commands._options import given
+from napari_restore.commands._options import add_options, given
 from napari_restore.commands._progress import reporter
 from napari_restore.commands._result import CommandResult
 from napari_restore.errors import InputError, escape_controls
+from napari_restore.questions import HazePairs, options_of, parsing
 
 PATIENCE = 60.0
 """Seconds after Ctrl-C to finish the present image."""
@@ -29,49 +28,12 @@ def add(parser: Any) -> None:
         metavar="DIR",
         help="a new folder: hazy/, clear/, truth/, haze.json, contact.jpg",
     )
-    parser.add_argument(
-        "--spectrum",
-        metavar="NAME",
-        help="spatial structure: octaves, power, thin-cloud, even, fine, filaments, plumes, billows",
-    )
-    parser.add_argument(
-        "--seed", type=_values.count, default=0, metavar="N", help="random seed of the haze"
-    )
-    parser.add_argument(
-        "--scene",
-        choices=("auto", "aerial", "natural"),
-        default="auto",
-        help="aerial: haze is a layer; natural: it grows with distance; auto (default): by the "
-        "index, the folder's name or a georeference",
-    )
-    parser.add_argument(
-        "--strength",
-        nargs=2,
-        type=_values.number,
-        metavar=("LOW", "HIGH"),
-        help="range of exp(-mean optical depth) (default 0.35 0.92); for natural scenes see "
-        "docs/training.md",
-    )
-    parser.add_argument(
-        "--depth",
-        metavar="DIR",
-        help="distances of natural scenes: files of one band with the same stems; 0 is unknown",
-    )
-    parser.add_argument(
-        "--size",
-        type=_values.natural,
-        metavar="N",
-        help="reduce larger images to N pixels along the longer side",
-    )
-    parser.add_argument(
-        "--bands",
-        metavar="ROLE=N[,…]",
-        help="bands of files without colour information, counted from 1: red=3,green=2,blue=1",
-    )
-    parser.add_argument("--split", metavar="NAME", help="use only this split of an index")
+    add_options(parser, HazePairs)
+    # A spectrum must be named; without a strength it is that of the kind of scene.
+    parser.set_defaults(spectrum=None, strength=None)
     parser.add_argument(
         "--training",
-        type=_values.natural,
+        type=parsing.natural,
         metavar="N",
         help="write a contact sheet of N training crops instead of pairs",
     )
@@ -98,7 +60,7 @@ def haze(options: Namespace) -> CommandResult:
             record = api.haze(
                 options.source,
                 options.output,
-                **given(options, names_of(HazeOptions)),
+                **given(options, options_of(HazePairs)),
                 training=options.training,
                 overwrite=options.overwrite,
                 emit=reporter(options.progress),

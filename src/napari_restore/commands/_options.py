@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable
 from typing import Any
 
-from napari_restore._options import OTHER_BANDS
-from napari_restore.api import RestoreOptions
-from napari_restore.commands import _values
+from napari_restore.questions import (
+    Adjustment,
+    Computing,
+    Format,
+    Machine,
+    Reading,
+    Restore,
+    Target,
+    options_of,
+    parsing,
+)
 
-DEFAULTS: Mapping[str, object] = RestoreOptions().keywords()
-"""Options of a plan, and the values that they have unless given."""
+RANGE = ("black", "white")
+RESOURCES = ("memory", "device_memory", "device")
 
 
 def given(options: argparse.Namespace, names: Iterable[str]) -> dict[str, Any]:
@@ -19,12 +27,21 @@ def given(options: argparse.Namespace, names: Iterable[str]) -> dict[str, Any]:
     return {name: getattr(options, name) for name in names if hasattr(options, name)}
 
 
-def add_option(group: argparse._ActionsContainer, name: str, **how: Any) -> None:
-    """Add an option of a plan by its name: the flag and the default are those of the field."""
-    default = DEFAULTS[name]
-    if default is False:
-        how["action"] = "store_true"
-    group.add_argument(f"--{name.replace('_', '-')}", default=default, **how)
+def add_option(
+    group: argparse._ActionsContainer, name: str, question: type = Restore, **how: Any
+) -> None:
+    """Add the flag of a field; `how` replaces what the field says of it."""
+    asked = options_of(question)[name]
+    group.add_argument(asked.flag, **asked.argument | how)
+
+
+def add_options(
+    group: argparse._ActionsContainer, question: type, *names: str, but: Collection[str] = ()
+) -> None:
+    """Add the flags of the fields `names` of a question; without any, of all `but` some."""
+    for name, asked in options_of(question).items():
+        if asked.has_flag and name not in but and (not names or name in names):
+            add_option(group, name, question)
 
 
 def add_source(parser: argparse.ArgumentParser, *, stack: bool = True) -> None:
@@ -73,13 +90,6 @@ def add_bracket_options(group: argparse._ActionsContainer) -> None:
     )
 
 
-def add_range(group: argparse._ActionsContainer) -> None:
-    """Add --black and --white."""
-    for name, seen in (("black", "0: the physical zero"), ("white", "1")):
-        how = f"value that the model sees as {seen}"
-        add_option(group, name, type=_values.number, metavar="V", help=how)
-
-
 def add_model(
     parser: argparse.ArgumentParser, *, several: bool = False, default: str | None = None
 ) -> argparse._ArgumentGroup:
@@ -110,7 +120,7 @@ def add_model(
         "--set",
         action="append",
         default=[],
-        type=_values.assignment,
+        type=parsing.assignment,
         metavar="NAME=VALUE",
         help="a parameter of the model; may be repeated",
     )
@@ -123,19 +133,9 @@ def add_model(
 def add_machine(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """Add memory, device and extent; return the group for further options."""
     engine = parser.add_argument_group("engine")
-    add_resources(engine)
-    add_option(
-        engine,
-        "extent",
-        choices=("image", "region"),
-        help="context of a global model: the whole image (default), or only the region, as a draft",
-    )
-    add_option(
-        engine,
-        "scratch",
-        metavar="DIR",
-        help="folder for unfinished results and residuals (default: the cache)",
-    )
+    add_options(engine, Machine, *RESOURCES)
+    add_option(engine, "extent")
+    add_options(engine, Machine, but=RESOURCES)
     return engine
 
 
@@ -145,33 +145,6 @@ def add_cluster(group: argparse._ActionsContainer) -> None:
         "--cluster",
         metavar="local:N|tcp://HOST:PORT|FILE.json",
         help="compute on N processes of this machine, or on the workers of a dask scheduler",
-    )
-
-
-def add_resources(group: argparse._ActionsContainer) -> None:
-    """Add --memory, --device-memory and --device."""
-    for name, metavar, how in (
-        ("memory", "SIZE", "RAM that a run may add, for example 2GiB"),
-        ("device_memory", "SIZE", "memory of the device that a run may use"),
-        ("device", "NAME", "auto (default), cpu, cuda, cuda:1, mps"),
-    ):
-        add_option(group, name, metavar=metavar, help=how)
-
-
-def add_exclude(group: argparse._ActionsContainer) -> None:
-    """Add --exclude."""
-    add_option(
-        group, "exclude", metavar="MASK", help="leave these pixels unchanged, and out of statistics"
-    )
-
-
-def add_context(group: argparse._ActionsContainer) -> None:
-    """Add --context."""
-    add_option(
-        group,
-        "context",
-        metavar="first|joint|FILE",
-        help="take airlight and value ranges from the first image, from all together, or from a file",
     )
 
 
@@ -199,96 +172,19 @@ def add_run_options(
     box.add_argument(
         "--projwin",
         nargs=4,
-        type=_values.number,
+        type=parsing.number,
         metavar=("ULX", "ULY", "LRX", "LRY"),
         help="a box in the image's coordinate system",
     )
-    add_option(
-        region,
-        "mask",
-        metavar="FILE|WKT",
-        help="strength per pixel: a raster of 0 to 1, GeoJSON polygons, or a GeoJSON line of two "
-        "points from strength 0 to 1. Polygons and line may be text, as POLYGON ((X Y, …)), in the "
-        "image's coordinate system, or in pixels if it has none",
-    )
-    add_option(
-        region,
-        "feather",
-        type=_values.count,
-        metavar="N",
-        help="soften the mask's edge over N pixels",
-    )
-    add_exclude(region)
-
-    chosen = add_model(parser, default=model)
-    add_option(
-        chosen,
-        "strength",
-        type=_values.number,
-        metavar="S",
-        help="share of the model's change to apply (default 1)",
-    )
-    add_option(
-        chosen,
-        "luminance_only",
-        help="apply the change to the lightness and keep the image's colours",
-    )
-    for tones, extreme in (("shadows", "darkest"), ("highlights", "brightest")):
-        add_option(
-            chosen,
-            f"protect_{tones}",
-            type=_values.number,
-            metavar="P",
-            help=f"protect the {extreme} tones from the change, from 0 (default) to 1, fully",
-        )
-    add_option(
-        chosen,
-        "exposure",
-        type=_values.number_or_auto,
-        metavar="EV|auto",
-        help="brighten the result by EV (default 0), or by what the restoration darkened it",
-    )
-
+    add_options(region, Target)
+    add_option(region, "exclude")
+    add_options(add_model(parser, default=model), Adjustment)
     values = parser.add_argument_group("values")
-    add_range(values)
-    add_option(
-        values,
-        "other_bands",
-        choices=OTHER_BANDS,
-        help="what happens to bands that are no input of the model",
-    )
-
+    add_options(values, Reading, *RANGE)
+    add_options(values, Reading, but=(*RANGE, "exclude", "extent", "context"))
     engine = add_machine(parser)
-    add_option(
-        engine,
-        "tile",
-        type=_values.natural_or_whole,
-        metavar="N|whole",
-        help="side of a tile's core in pixels (default: by the plan)",
-    )
-    add_option(engine, "tile_batch", type=_values.natural, metavar="N", help="tiles per batch")
-    add_option(
-        engine,
-        "precision",
-        choices=("auto", *_values.FLOATS),
-        help="precision of the model (default float32); auto: bfloat16 for 8-bit images where "
-        "the processor has it and results differ by a step at most",
-    )
-    add_option(
-        engine,
-        "residuals",
-        choices=("auto", "device", "ram", "disk", "recompute-first", "recompute"),
-        help="where a model that sees the whole image keeps its maps (default auto: "
-        "the fastest place within the budgets)",
-    )
-    add_option(
-        engine,
-        "residual_dtype",
-        choices=_values.FLOATS,
-        metavar="NAME",
-        help="precision of the residuals (default that of --precision); the record has the error",
-    )
-    add_context(engine)
+    add_options(engine, Computing)
+    add_option(engine, "context")
     add_cluster(engine)
     engine.add_argument(
         "--fail-fast", action="store_true", help="of several images, stop at the first that fails"
@@ -312,14 +208,9 @@ def add_output_options(
     """Add the options of the output files; `name` is that of several, None where there is one."""
     output = parser.add_argument_group("output")
     output.add_argument("--overwrite", action="store_true", help="replace files that exist")
-    output.add_argument("--cog", action="store_true", help="write a cloud-optimised GeoTIFF")
-    output.add_argument(
-        "--compress", metavar="NAME", help="of a TIFF: deflate (default), zstd, lzw, jpeg, none"
-    )
-    output.add_argument("--bit-depth", type=int, choices=(8, 16), help="bits per value of a photo")
-    output.add_argument(
-        "--quality", type=_values.natural, metavar="Q", help="of JPEG and WebP, 1 to 100"
-    )
+    add_options(output, Format)
+    # What is not given depends on the format.
+    parser.set_defaults(compress=None)
     output.add_argument("--maps", metavar="DIR", help="also write the model's side maps here")
     output.add_argument(
         "--record", metavar="FILE", help="also write the run's record; FILE may contain {stem}"

@@ -18,12 +18,14 @@ from napari_restore.commands import (
     _train,
 )
 from napari_restore.commands._options import (
+    RANGE,
+    add_options,
     add_output_options,
-    add_range,
     add_run_options,
     add_source,
 )
 from napari_restore.errors import escape_controls
+from napari_restore.questions import Reading
 
 EPILOG = """\
 exit codes: 0 done, 1 a bug, 2 bad input, 3 stopped by Ctrl-C,
@@ -86,7 +88,7 @@ def build_parser() -> Parser:
     info = _command(commands, "info", _info.info, "describe an image", computes=False)
     info.add_argument("paths", nargs="+", metavar="PATH", help="the image (several with --stack)")
     add_source(info)
-    add_range(info)
+    add_options(info, Reading, *RANGE)
 
     plan = _command(commands, "plan", _restore.plan, "show what restore would do, without doing it")
     plan.add_argument("paths", nargs="+", metavar="PATH", help="the image (several with --stack)")

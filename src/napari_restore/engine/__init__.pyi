@@ -16,9 +16,7 @@ from .machine._budget import peak_in
 from .machine._device import choose_device
 from .machine._failures import clear_frames, is_out_of_memory
 from .machine._threads import Threads
-from .planning._adjust import Adjustment
 from .planning._layout import block_too_large
-from .planning._options import PlanOptions, RestoreOptions
 from .planning._plan import Plan
 from .planning._planning import make_plan
 from .planning._probe import probe
@@ -57,7 +55,6 @@ from .statistics._context import (
 from .statistics._context_blocks import BlockPart
 
 __all__ = [
-    "Adjustment",
     "BlockPart",
     "Cluster",
     "ClusterJob",
@@ -73,7 +70,6 @@ __all__ = [
     "PartWriter",
     "Phase",
     "Plan",
-    "PlanOptions",
     "ProcessJob",
     "Progress",
     "RangeReport",
@@ -81,7 +77,6 @@ __all__ = [
     "Region",
     "Remote",
     "RemoteWork",
-    "RestoreOptions",
     "Result",
     "ResultStore",
     "Stopped",

@@ -24,7 +24,7 @@ from .cache._lock import is_locked, lock_file, owner_in
 from .cache._private import check_private
 from .cache._use import is_used, mark_use, users_of
 from .export._adopt import adopt_zarr, can_adopt
-from .export._job import ExportOptions, FormatOptions, Pixels, SaveOptions
+from .export._job import ExportOptions, Pixels, SaveOptions
 from .export._upload import check_upload, file_before_upload, upload
 from .export._write import check_output, write_image
 from .files._exif import upright_exif
@@ -53,7 +53,6 @@ __all__ = [
     "ChunkCache",
     "ControlPoint",
     "ExportOptions",
-    "FormatOptions",
     "Georeference",
     "Image",
     "Level",

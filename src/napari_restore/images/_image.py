@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore._options import Pathlike
 from napari_restore.errors import Message, option
 from napari_restore.images._derived import DerivedImages
 from napari_restore.images._georeference import crs_name
@@ -37,6 +36,7 @@ from napari_restore.images.readers._stack import StackReader
 from napari_restore.images.values._roles import GivenBands
 from napari_restore.images.values._sensors import SENSORS, Sensor
 from napari_restore.images.values._working_space import WorkingSpace, working_space_of
+from napari_restore.questions import Pathlike
 
 Array = npt.NDArray[Any]
 OPENED_BY = {"source", "stack", "bands", "sensor", "allow_outside"}

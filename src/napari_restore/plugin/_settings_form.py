@@ -32,9 +32,9 @@ from napari_restore.plugin.widgets._folding import folded, form_layout, stacked
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-    from napari_restore.api import PlanOptions, RestoreOptions
     from napari_restore.images import Image
     from napari_restore.plugin.state._state import RestoreState
+    from napari_restore.questions import Restore, RestoreKeywords
 
 
 class SettingsForm(QObject):
@@ -145,7 +145,7 @@ class SettingsForm(QObject):
     def _on_memory(self, gib: float) -> None:
         self.state.memory_gib = gib
 
-    def _on_advanced(self, options: PlanOptions) -> None:
+    def _on_advanced(self, options: RestoreKeywords) -> None:
         self.state.set_options(**options)
 
     def _on_model(self, _: str) -> None:
@@ -276,7 +276,7 @@ class SettingsForm(QObject):
             chosen = chosen_strength(self.viewer, state.strength_layer, layer)
         self.target.offer_strength(offered, chosen)
 
-    def _show_feather(self, options: RestoreOptions) -> None:
+    def _show_feather(self, options: Restore) -> None:
         self.target.feather.setValue(options.target.feather)
 
     def _show_model(self, model: str) -> None:

@@ -6,17 +6,19 @@ keyword arguments have no other keys; elsewhere other keys may be present and ar
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, NotRequired, Required
+from typing import Annotated, Any, Literal, NotRequired
 
 from annotated_types import Len
 from typing_extensions import TypedDict  # pydantic takes that of typing from Python 3.12 on
 
 from napari_restore._json_shapes import closed
-from napari_restore._options import (
-    AttentionOptions,
-    FormatOptions,
-    MethodOptions,
-    ReadingOptions,
+from napari_restore.questions import (
+    AdjustmentRecord,
+    AttendKeywords,
+    AttributeKeywords,
+    FormatKeywords,
+    ReadingKeywords,
+    RestoreRecord,
 )
 
 Box = Annotated[list[int], Len(4, 4)]
@@ -67,23 +69,8 @@ class ModelSource(TypedDict):
 
 
 @closed
-class RunOptions(ReadingOptions, total=False):
+class RunOptions(RestoreRecord, total=False):
     """Options of `plan` that are independent of the machine."""
-
-    region: Required[list[Box]]
-    mask: str | None
-    feather: int
-    strength: float
-    luminance_only: bool
-    protect_shadows: float
-    protect_highlights: float
-    exposure: float | str
-    tile: int | Literal["whole"] | None
-    tile_batch: int | None
-    precision: str
-    residual_dtype: str | None
-    maps: list[str]
-    pyramid: bool
 
 
 class Task(TypedDict):
@@ -96,12 +83,12 @@ class Task(TypedDict):
 
 
 @closed
-class AttributionReading(ReadingOptions, total=False):
+class AttributionReading(ReadingKeywords, total=False):
     """Options of `attribute` on how the image is read."""
 
 
 @closed
-class AttributionRequest(MethodOptions, total=False):
+class AttributionRequest(AttributeKeywords, total=False):
     """Settings of an attribution and its target."""
 
     box: Box | None
@@ -109,7 +96,7 @@ class AttributionRequest(MethodOptions, total=False):
 
 
 @closed
-class TableRequest(MethodOptions, ReadingOptions, total=False):
+class TableRequest(AttributeKeywords, ReadingKeywords, total=False):
     """Settings of the attributions of a table."""
 
     level: int
@@ -134,7 +121,7 @@ class AttentionQuery(TypedDict):
 
 
 @closed
-class AttentionRequest(AttentionOptions):
+class AttentionRequest(AttendKeywords):
     """Places, layers and settings of a look at attention."""
 
     queries: list[AttentionQuery]
@@ -210,7 +197,7 @@ class Output(TypedDict):
 
     path: str | None
     sha256: str | None
-    options: NotRequired[FormatOptions]
+    options: NotRequired[FormatKeywords]
 
 
 class Model(TypedDict):
@@ -229,17 +216,6 @@ class Target(TypedDict):
     region: list[int]
     """[y0, x0, y1, x1], half open."""
     mask: NotRequired[str | None]
-
-
-class Adjustment(TypedDict):
-    """How the restored pixels were applied to the source."""
-
-    strength: float
-    luminance_only: bool
-    protect_shadows: float
-    protect_highlights: float
-    exposure: NotRequired[float | str]
-    """EV in linear light; "auto" before it is measured."""
 
 
 class PlanRecord(TypedDict):
@@ -292,7 +268,7 @@ class Record(TypedDict):
     output: Output | None
     model: Model
     targets: list[Target]
-    adjustment: NotRequired[Adjustment]
+    adjustment: NotRequired[AdjustmentRecord]
     extent: Literal["image", "region"]
     context: dict[str, Any] | None
     plan: PlanRecord

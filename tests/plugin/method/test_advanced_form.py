@@ -14,6 +14,7 @@ import napari_restore as nr
 from napari_restore.models import card_of
 from napari_restore.plugin.method._advanced_form import AdvancedForm
 from napari_restore.plugin.state._targets import Target
+from napari_restore.questions import Restore
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def test_the_whole_image_can_be_asked_for(form: AdvancedForm) -> None:
     form.show_card(card_of("dcp"))
     form.whole.setChecked(True)
     assert reported[-1]["tile"] == "whole"
-    options = nr.api.RestoreOptions.of(reported[-1])
+    options = Restore.of(reported[-1])
     form.whole.setChecked(False)
     form.show_options(options)
     assert form.whole.isChecked()

@@ -10,10 +10,10 @@ import numpy as np
 
 import napari_restore as nr
 from napari_restore import Region
-from napari_restore.engine import RestoreOptions
 from napari_restore.plugin.runs._draft import Viewport, first_step, live_steps
 from napari_restore.plugin.state._request import Request
 from napari_restore.plugin.state._targets import Area
+from napari_restore.questions import Restore
 
 MODEL = f"{Path(__file__).parents[2] / 'engine' / '_position_dependent_model.py'}:Placed"
 SIDE = 2048
@@ -24,7 +24,7 @@ def request_of(levels: int, model: str = MODEL) -> Request:
     sizes = [full[:: 1 << n, :: 1 << n] for n in range(levels)]
     whole = Area((Region(0, 0, SIDE, SIDE),))
     image: Any = nr.open_image(sizes)
-    options = RestoreOptions().replacing(device="cpu", pyramid=True)
+    options = Restore().replacing(device="cpu", pyramid=True)
     return Request(image, model, (), whole, options, trust=True)
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from napari_restore.engine._region import Region, bounding_box
 from napari_restore.engine.masks._open_mask import open_exclude
-from napari_restore.engine.planning._options import Reading
 from napari_restore.engine.planning._plan import on_full
 from napari_restore.engine.planning._source import Source
 from napari_restore.engine.statistics._context import (
@@ -20,6 +19,7 @@ from napari_restore.engine.statistics._context import (
 )
 from napari_restore.images import Image, needs_percentile
 from napari_restore.models import RestorationModel
+from napari_restore.questions import Reading
 
 
 @dataclass(frozen=True)

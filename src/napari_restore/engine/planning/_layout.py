@@ -13,13 +13,13 @@ from napari_restore.engine.machine._budget import MIB
 from napari_restore.engine.machine._device import Device, cores
 from napari_restore.engine.planning._calibrate import SCRATCH_BYTES, Cost
 from napari_restore.engine.planning._map_layout import SweptLayout
-from napari_restore.engine.planning._options import Computing
 from napari_restore.engine.planning._prepare_cost import PrepareCost
 from napari_restore.engine.planning._tile_invariance import FIXED_TILE, TileInvariance
 from napari_restore.engine.planning._tiles import BAND, TileSizes, tile_sizes
 from napari_restore.errors import BudgetTooSmall, option
 from napari_restore.images import Image
 from napari_restore.models import RestorationModel, SweptModel, overview_factor
+from napari_restore.questions import Computing
 
 READ_AHEAD = 2
 WRITE_BEHIND = 2

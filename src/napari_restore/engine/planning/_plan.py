@@ -10,14 +10,13 @@ from typing import Any
 from napari_restore._format import format_seconds, format_size
 from napari_restore.engine._region import Region, bounding_box
 from napari_restore.engine.machine._device import Device
-from napari_restore.engine.planning._adjust import Adjustment
 from napari_restore.engine.planning._identity import digest_of
 from napari_restore.engine.planning._layout import Layout, box_step, tile_step, weight_bytes
 from napari_restore.engine.planning._map_layout import SweptLayout, box_of
-from napari_restore.engine.planning._options import Computing, Reading, Target
 from napari_restore.engine.planning._tile_invariance import TileInvariance
 from napari_restore.images import Image, Radiometry, resolve_radiometry
 from napari_restore.models import Context, RestorationModel, SweptModel
+from napari_restore.questions import Adjustment, Computing, Reading, Target
 
 
 @dataclass(frozen=True)

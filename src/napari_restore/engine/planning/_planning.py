@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from math import inf
 from pathlib import Path
@@ -34,7 +35,6 @@ from napari_restore.engine.planning._layout import (
 )
 from napari_restore.engine.planning._map_layout import box_of
 from napari_restore.engine.planning._network import network_bytes
-from napari_restore.engine.planning._options import WHOLE, Computing, PlanOptions, RestoreOptions
 from napari_restore.engine.planning._plan import Plan, Prediction
 from napari_restore.engine.planning._prepare_cost import prepare_cost
 from napari_restore.engine.planning._probe import corrected, presumed, probe
@@ -63,12 +63,24 @@ from napari_restore.models import (
     WrappedModel,
     content_of,
 )
+from napari_restore.questions import WHOLE, Computing, Restore, RestoreKeywords, options_of
 
+MEANT = {
+    *("exclude", "extent", "context", "other_bands", "black", "white"),
+    *("precision", "residual_dtype"),
+}
+"""Options of which a run's key has what they mean; it has any other as it is set."""
 DEVICE_SHARE = 0.85
 """Share of a device's free memory that a run may take when the user sets no budget."""
 
 
-def make_plan(image: Image, model: RestorationModel, **keywords: Unpack[PlanOptions]) -> Plan:
+def make_plan(
+    image: Image,
+    model: RestorationModel,
+    *,
+    mosaic: Image | None = None,
+    **keywords: Unpack[RestoreKeywords],
+) -> Plan:
     """Return the plan of restoring `region` (default: all of `image`) with `model`.
 
     With `mosaic`, an image that contains this one among its neighbours, whole-image statistics and
@@ -82,7 +94,7 @@ def make_plan(image: Image, model: RestorationModel, **keywords: Unpack[PlanOpti
     (only the target: a draft for global models) or "draft": whole-image statistics then come from
     what can be read in a moment, and the plan's extent is "overview" or "sample".
     """
-    wanted = RestoreOptions.of(keywords)
+    wanted = Restore.of(keywords)
     model = for_image(model, image)
     # Before anything runs the model: a module may keep what it has computed.
     content = content_of(model)
@@ -94,7 +106,7 @@ def make_plan(image: Image, model: RestorationModel, **keywords: Unpack[PlanOpti
             f"Computed in {options.computing.precision}, which this processor has: results differ "
             "from those in float32, nearly all by at most one step."
         )
-    source, mask = _masked(source_of(image, model.card, options, notes), options)
+    source, mask = _masked(source_of(image, model.card, options, mosaic, notes), options)
     options = _seen_alike(options, source)
     extent = options.reading.extent
     tried = _tried(source, model, content, options, device, notes)
@@ -173,9 +185,7 @@ def make_plan(image: Image, model: RestorationModel, **keywords: Unpack[PlanOpti
 # -- steps of a plan -----------------------------------------------------------------
 
 
-def _checked(
-    options: RestoreOptions, image: Image, model: RestorationModel, device: Device
-) -> RestoreOptions:
+def _checked(options: Restore, image: Image, model: RestorationModel, device: Device) -> Restore:
     """Return `options` with the extent and precision that are meant.
 
     Raises for what no image would allow.
@@ -230,7 +240,7 @@ def _with_tile(computing: Computing, image: Image, model: RestorationModel) -> C
     return computing
 
 
-def _seen_alike(options: RestoreOptions, source: Source) -> RestoreOptions:
+def _seen_alike(options: Restore, source: Source) -> Restore:
     """Return `options` with the extent of the image where the target is all of it."""
     whole = (Region(0, 0, source.image.height, source.image.width),)
     if options.reading.extent != "region" or source.targets != whole:
@@ -238,7 +248,7 @@ def _seen_alike(options: RestoreOptions, source: Source) -> RestoreOptions:
     return replace(options, reading=replace(options.reading, extent="image"))
 
 
-def _masked(source: Source, options: RestoreOptions) -> tuple[Source, str | None]:
+def _masked(source: Source, options: Restore) -> tuple[Source, str | None]:
     """Return `source` with its targets clipped to the mask, and the mask's digest."""
     target = options.target
     if target.mask is None:
@@ -266,7 +276,7 @@ def _tried(
     source: Source,
     model: RestorationModel,
     content: str,
-    options: RestoreOptions,
+    options: Restore,
     device: Device,
     notes: list[str],
 ) -> _Tried:
@@ -312,7 +322,7 @@ def _tried(
 def _settings(
     source: Source,
     model: RestorationModel,
-    options: RestoreOptions,
+    options: Restore,
     tried: _Tried,
     context: ContextUse,
     box: Region | None,
@@ -347,17 +357,27 @@ def _settings(
         settings["seen"] = [seen, reading.extent]
     if box is not None:
         settings |= {"grid": list(box), "residual_dtype": computing.kept_dtype}
+    for name, value in (*_pixel_options(reading), *_pixel_options(computing)):
+        if name not in MEANT and value != options_of(Restore)[name].default:
+            settings[name] = value
     return settings
 
 
-def _names(source: Source, model: RestorationModel, wanted: RestoreOptions, stored: Stored) -> str:
+def _names(source: Source, model: RestorationModel, wanted: Restore, stored: Stored) -> str:
     """Return the key of what the user names for the same pixels; see `names_key`."""
-    computing = wanted.computing
-    settings = [asdict(wanted.reading), computing.precision, computing.residual_dtype]
+    settings = [asdict(wanted.reading), *(value for _, value in _pixel_options(wanted.computing))]
     return names_key(source.image, model, [*settings, stored.maps, stored.pyramid])
 
 
-def _box_seen(source: Source, model: SweptModel, options: RestoreOptions) -> Region:
+def _pixel_options(group: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the options of a group that change pixels wherever they are set, by name."""
+    for name, each in options_of(type(group)).items():
+        # A tile changes pixels only as one, or as the grid of sweeps.
+        if each.changes == "pixels" and name != "tile":
+            yield name, getattr(group, name)
+
+
+def _box_seen(source: Source, model: SweptModel, options: Restore) -> Region:
     """Return the box that a swept model sees."""
     size = (source.image.height, source.image.width)
     whole = options.reading.extent == "image"

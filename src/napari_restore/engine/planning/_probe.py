@@ -9,7 +9,6 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from napari_restore._options import Size
 from napari_restore.engine.machine._budget import default_memory, parse_size
 from napari_restore.engine.machine._failures import is_out_of_memory
 from napari_restore.engine.planning._dependence import Report, dependence
@@ -23,6 +22,7 @@ from napari_restore.models import (
     context_of,
     placed_at,
 )
+from napari_restore.questions import Size
 
 _LEAST_SIDE = 256
 """A dependence farther away than half of this may be missed if nothing lies between."""

@@ -8,15 +8,14 @@ from typing import Any
 
 from napari_restore.engine._region import Region
 from napari_restore.engine.machine._device import Device
-from napari_restore.engine.planning._adjust import Adjustment
 from napari_restore.engine.planning._frames import for_image
 from napari_restore.engine.planning._layout import Layout
 from napari_restore.engine.planning._map_layout import SweptLayout
-from napari_restore.engine.planning._options import Computing, Reading, Target
 from napari_restore.engine.planning._plan import Plan, Prediction
 from napari_restore.engine.planning._tile_invariance import TileInvariance
 from napari_restore.images import Image
 from napari_restore.models import RestorationModel
+from napari_restore.questions import Adjustment, Computing, Reading, Target
 
 _SEPARATE = ("image", "model", "part")
 """Fields of a plan that are described separately."""

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from napari_restore._options import OtherBands
 from napari_restore.engine._region import Region
-from napari_restore.engine.planning._options import RestoreOptions
 from napari_restore.engine.statistics._bands import (
     choose_other_bands,
     corrected_bands,
@@ -18,6 +16,7 @@ from napari_restore.engine.statistics._bands import (
 from napari_restore.errors import BadParameter, BadRegion, option
 from napari_restore.images import Image, note_of_zero
 from napari_restore.models import ModelCard
+from napari_restore.questions import OtherBands, Restore
 
 
 @dataclass(frozen=True)
@@ -36,24 +35,26 @@ class Source:
     other_bands: OtherBands
 
 
-def source_of(image: Image, card: ModelCard, options: RestoreOptions, notes: list[str]) -> Source:
-    """Return what a plan with these options reads of `image`; adds to `notes`.
+def source_of(
+    image: Image, card: ModelCard, options: Restore, mosaic: Image | None, notes: list[str]
+) -> Source:
+    """Return what a plan with these options reads of `image`, or of its `mosaic`; adds to `notes`.
 
     Raises `BadRegion`, `UnknownBands` and `BadParameter`.
     """
     targets = _targets(image, options.target.region, notes)
     part, origin = None, (0, 0)
-    if options.mosaic is not None:
-        part, origin = image, _place_in(options.mosaic, image)
+    if mosaic is not None:
+        part, origin = image, _place_in(mosaic, image)
         targets = tuple(target.shift(*origin) for target in targets)
-        image = options.mosaic
+        image = mosaic
     bands = model_bands(image, card)
     handling = choose_other_bands(image, card, bands, options.reading.other_bands)
     if handling == "drop":
         image = without_others(image, bands)
         part = None if part is None else without_others(part, bands)
         bands = model_bands(image, card)
-    options.adjustment.check(image)
+    options.adjustment.check(image.name, image.roles)
     if card.light:
         if options.reading.black is not None or options.reading.white is not None:
             raise BadParameter(

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from napari_restore.engine._region import Region
 from napari_restore.engine.planning._layout import image_bytes
-from napari_restore.engine.planning._options import RestoreOptions
 from napari_restore.engine.planning._source import Source
 from napari_restore.errors import BadParameter
 from napari_restore.images import Image, cache_dir, can_adopt
 from napari_restore.models import RestorationModel, SweptModel
+from napari_restore.questions import Restore
 
 MAPS = ("change", "quality")
 """Side maps that a run can keep, in the order of the record."""
@@ -29,7 +29,7 @@ class Stored:
     """Whether tiles are written beside the output, which the store then becomes."""
 
 
-def stored_of(source: Source, model: RestorationModel, options: RestoreOptions) -> Stored:
+def stored_of(source: Source, model: RestorationModel, options: Restore) -> Stored:
     image, storing = source.image, options.storing
     maps = _maps(storing.maps, model.card.maps)
     whole = source.targets == (Region(0, 0, image.height, image.width),)
@@ -49,7 +49,7 @@ def stored_of(source: Source, model: RestorationModel, options: RestoreOptions) 
     return Stored(maps, storing.pyramid or in_place, storing.pyramid or not whole, in_place)
 
 
-def store_path(name: str, options: RestoreOptions, stored: Stored) -> Path:
+def store_path(name: str, options: Restore, stored: Stored) -> Path:
     """Return where the run writes its tiles: in the scratch folder, or beside the output."""
     scratch, output = options.machine.scratch, options.storing.output
     if stored.in_place and output is not None:

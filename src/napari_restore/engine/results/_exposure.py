@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore.engine._region import Region
-from napari_restore.engine.planning._adjust import Adjustment
 from napari_restore.engine.results._luma import LumaModel
 from napari_restore.images import light_of_srgb, srgb_of_light
+from napari_restore.questions import Adjustment
 
 Pixels = npt.NDArray[Any]
 SAMPLES = 16

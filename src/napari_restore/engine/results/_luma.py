@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore.engine.masks._open_mask import open_mask
-from napari_restore.engine.planning._adjust import colours_of
 from napari_restore.engine.planning._plan import Plan
 from napari_restore.engine.statistics._context import find_context, load_context
 from napari_restore.images import Radiometry, needs_percentile
 from napari_restore.models import Context
+from napari_restore.questions import colours_of
 
 Pixels = npt.NDArray[Any]
 Plane = npt.NDArray[Any]
@@ -54,7 +54,7 @@ class LumaModel:
             radiometry = Radiometry(black, measured["white"], "", "", plan.image.working_space)
         else:
             radiometry = plan.radiometry(_context_of(plan))
-        return cls(radiometry, plan.bands, colours_of(plan.image), plan.image.is_display)
+        return cls(radiometry, plan.bands, colours_of(plan.image.roles), plan.image.is_display)
 
     def luma(self, pixels: Pixels) -> Plane:
         """Return (h, w) of (h, w, C) source values: 0 is black, 1 is white."""

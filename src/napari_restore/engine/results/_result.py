@@ -24,7 +24,6 @@ from napari_restore.engine.masks._mask_strength import (
     Within,
 )
 from napari_restore.engine.masks._open_mask import open_mask
-from napari_restore.engine.planning._adjust import Adjustment
 from napari_restore.engine.planning._plan import Plan
 from napari_restore.engine.results._blended import BlendedPixels
 from napari_restore.engine.results._quality import ABOUT_CHANGE, QUALITY, change_bits
@@ -39,6 +38,7 @@ from napari_restore.images import (
     chunk_cache,
     write_image,
 )
+from napari_restore.questions import Adjustment
 
 
 class Result:
@@ -102,7 +102,7 @@ class Result:
         The exposure "auto" is measured now and becomes a number. Its record contains `adjustment`
         and no output yet. Raises `BadParameter` if the image lacks the bands that it needs.
         """
-        adjustment.check(self.image)
+        adjustment.check(self.image.name, self.image.roles)
         if adjustment.exposure == "auto":
             adjustment = replace(adjustment, exposure=self.measured_exposure())
         settings = adjustment.to_dict()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from napari_restore._options import OTHER_BANDS
-from napari_restore._options import OtherBands as OtherBands
 from napari_restore.errors import BadParameter, UnknownBands, option
 from napari_restore.images import Image
 from napari_restore.models import ModelCard
+from napari_restore.questions import OTHER_BANDS
+from napari_restore.questions import OtherBands as OtherBands
 
 VISIBLE = ("red", "green", "blue")
 

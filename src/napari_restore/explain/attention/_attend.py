@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from napari_restore._options import AttentionSettings
 from napari_restore.engine import Note, Phase, Progress, Region
 from napari_restore.errors import BadParameter, BadRegion, option
 from napari_restore.explain.attention._ablation import ablated_region
@@ -30,13 +29,14 @@ from napari_restore.explain.attention._session import (
 from napari_restore.explain.attention._summary import summary_of
 from napari_restore.images import Image
 from napari_restore.models import RANDOM_WEIGHTS, RestorationModel, random_twin
+from napari_restore.questions import Attend
 
 
 def attend(
     image: Image,
     model: RestorationModel,
     queries: Sequence[Query],
-    settings: AttentionSettings,
+    settings: Attend,
     *,
     layers: str | Sequence[str] = ALL,
     emit: Emit = lambda event: None,
@@ -53,14 +53,7 @@ def attend(
         Points or boxes of level-0 pixels. Where `settings` ask for a sample: none, or the one box it
         is drawn in.
     settings
-        ``attended_by``: the other way around, which cells attend to the query's, of the layers of a
-        bottleneck. ``ablate``: also run the network without each head of `layers`, one after the other,
-        around every query; see `HeadEffect`. ``redundancy``: compare the heads of each layer around the
-        queries; see `HeadRedundancy`. ``sample``: number of queries to draw, see `sampled`, from
-        ``seed``. ``random_twin``: also ask the same network with random weights. ``attribution``: a
-        map of the same image, whose rank correlation with each head is then among the measures. ``rollout``: of each of
-        `layers` the rollout back to the first block of its stage, see `rolled_out`, with
-        ``residual_weight``.
+        See `HeadEffect` for ``ablate``, `HeadRedundancy`, `sampled` for ``sample``, and `rolled_out`.
     layers
         Names of `model.attention_sites()`, or ``"all"``.
     emit, stop
@@ -123,7 +116,7 @@ class _Look:
     """The sites and settings of a question."""
 
     names: tuple[str, ...]
-    settings: AttentionSettings
+    settings: Attend
     emit: Emit
     ranks: AttributionMap | None
 
@@ -159,7 +152,7 @@ class _Look:
         return answer.with_effects(effects)
 
 
-def _check_places(queries: Sequence[Query], settings: AttentionSettings) -> None:
+def _check_places(queries: Sequence[Query], settings: Attend) -> None:
     """Raise `BadParameter` for no place, and for places or numbers that a sample does not take."""
     sample = settings.sample
     if sample is None:
@@ -175,9 +168,7 @@ def _check_places(queries: Sequence[Query], settings: AttentionSettings) -> None
         )
 
 
-def _attribution(
-    queries: Sequence[Query], settings: AttentionSettings, image: Image
-) -> AttributionMap | None:
+def _attribution(queries: Sequence[Query], settings: Attend, image: Image) -> AttributionMap | None:
     """Open the map that heads are compared with; raises `BadParameter` for several queries."""
     if settings.attribution is None:
         return None
@@ -197,7 +188,7 @@ def _check_number(name: str, value: object, least: int) -> None:
 
 
 def _drawn(
-    session: AttentionSession, inside: Sequence[Query], settings: AttentionSettings, emit: Emit
+    session: AttentionSession, inside: Sequence[Query], settings: Attend, emit: Emit
 ) -> tuple[Query, ...]:
     """Return the queries of a sample; raises `BadRegion` where no valid pixel was drawn."""
     image, wanted = session.image, settings.sample or 0
@@ -225,7 +216,7 @@ def _described(
     found: Sequence[QueryMaps],
     other: Sequence[QueryMaps],
     names: Sequence[str],
-    settings: AttentionSettings,
+    settings: Attend,
     weights: str | None,
 ) -> dict[str, Any]:
     """Return what a record has of the answers; of a sample the summary in place of each one's numbers."""
@@ -253,9 +244,7 @@ def _described(
     return described | {"sample": settings.sample, "seed": settings.seed, "summary": summary}
 
 
-def _check_rollout(
-    session: AttentionSession, names: Sequence[str], settings: AttentionSettings
-) -> None:
+def _check_rollout(session: AttentionSession, names: Sequence[str], settings: Attend) -> None:
     """Raise `BadParameter` for a site without a rollout, and for questions about heads."""
     for name in names:
         stage_of(session.sites, name)

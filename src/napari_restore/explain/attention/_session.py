@@ -10,7 +10,6 @@ from typing import Any
 
 from torch import Tensor
 
-from napari_restore._options import MachineOptions, ReadingOptions, names_of
 from napari_restore.engine import Event, Note, Progress, Region, make_plan
 from napari_restore.engine.rows import AttentionSource, Report
 from napari_restore.errors import BadModel, BadParameter, Cancelled, did_you_mean
@@ -33,12 +32,13 @@ from napari_restore.models import (
     card_of,
     model_ids,
 )
+from napari_restore.questions import Machine, Reading, options_of, without
 
 Emit = Callable[[Event], None]
 ALL = "all"
 COLUMNS = ("sparse", "full")
 """Kinds for which it is known what attends to a cell."""
-PLAN_OPTIONS = names_of(ReadingOptions) + names_of(MachineOptions)
+PLAN_OPTIONS = tuple(options_of(Reading, Machine))
 """Options of a plan that change a map, or choose the machine's resources."""
 
 
@@ -88,11 +88,10 @@ class AttentionSession:
         stop: threading.Event | None = None,
         **options: Any,
     ) -> None:
-        for name in options:
-            if name not in PLAN_OPTIONS:
-                raise BadParameter(
-                    f"Attention takes no option {name}.", f"It takes {', '.join(PLAN_OPTIONS)}."
-                )
+        for name in without(options, Reading, Machine):
+            raise BadParameter(
+                f"Attention takes no option {name}.", f"It takes {', '.join(PLAN_OPTIONS)}."
+            )
         if not model.attention_sites():
             others = [name for name in model_ids() if card_of(name).attention]
             raise BadModel(

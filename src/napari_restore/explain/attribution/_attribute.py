@@ -14,22 +14,6 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore._heap import return_freed_memory
-from napari_restore._options import (
-    AUTO,
-    CONTEXT_GRADIENTS,
-    FIXED,
-    RECOMPUTED,
-    ROUTINGS,
-    STOP,
-    THROUGH,
-    AttributionOptions,
-    MachineOptions,
-    MethodOptions,
-    MethodSettings,
-    ReadingOptions,
-    names_of,
-    part_of,
-)
 from napari_restore.engine import Note, Phase, Plan, Region, make_plan
 from napari_restore.engine.gradients import GradientSource
 from napari_restore.errors import BadParameter, BadRegion, Message, option
@@ -54,11 +38,33 @@ from napari_restore.explain.attribution._setup import compute_map, set_up
 from napari_restore.explain.attribution._target import Polygon, Target, polygon_of
 from napari_restore.images import Image, open_image
 from napari_restore.models import RestorationModel, load
+from napari_restore.questions import (
+    AUTO,
+    CONTEXT_GRADIENTS,
+    FIXED,
+    RECOMPUTED,
+    ROUTINGS,
+    STOP,
+    THROUGH,
+    Attribute,
+    AttributeKeywords,
+    Machine,
+    MachineKeywords,
+    Reading,
+    ReadingKeywords,
+    options_of,
+    part_of,
+    without,
+)
 
-PLAN_OPTIONS = names_of(ReadingOptions) + names_of(MachineOptions)
+PLAN_OPTIONS = tuple(options_of(Reading, Machine))
 """Options of a plan that change a map, or choose the machine's resources."""
 MOSTLY_INPUT = 0.9
 """Share of the mass above which a map shows little more than the input itself."""
+
+
+class AttributionKeywords(AttributeKeywords, ReadingKeywords, MachineKeywords, total=False):
+    """Options of an attribution beside image, model and target."""
 
 
 def attribute(
@@ -70,7 +76,7 @@ def attribute(
     emit: Emit = lambda event: None,
     stop: threading.Event | None = None,
     watch: Watch | None = None,
-    **options: Unpack[AttributionOptions],
+    **options: Unpack[AttributionKeywords],
 ) -> Attribution:
     """Return the share of every input pixel in a scalar objective of a box of the model's output.
 
@@ -83,46 +89,17 @@ def attribute(
     polygon
         Vertices (y, x) in level-0 pixels, edges at whole numbers. The box is then the smallest that
         contains it, and pixels whose centre lies outside do not count for the objective.
-    method
-        A name of `METHODS`, by default the one for the model's task; it gives the defaults of the
-        options below that are None. Or ``smoothgrad``, ``occlusion``, ``captum:NAME``, or a method of another
-        package.
-    objective
-        See `objective_of`.
-    baseline
-        Start of a straight path: a name of `NAMES`, or an image file of the same size. Brackets have
-        those of `OF_BRACKETS`.
-    steps
-        ``"auto"``: 9, 17, 33, 65 nested nodes until the completeness gap is at most `gap`; or a
-        number.
-    rule
-        Quadrature rule for a number of steps: a name of `RULES`.
-    gap
-        Relative completeness gap at which ``"auto"`` stops.
-    context_gradient
-        ``"stop"`` takes the statistics of the whole image as constants; ``"through"`` computes them
-        from the overview of every image of the path and gives the overview's pixels shares; ``"auto"``
-        goes through where that is predicted to add less than ten seconds. The record's
-        ``context`` states the choice, its reason, and the share of the change that came through it.
-    routing
-        Which experts and tokens a network chooses: ``"fixed"`` as for the image itself, so that D is
-        smooth along the path; or ``"recomputed"`` at every point, where a different choice is a
-        discontinuity without a gradient. Default: the method's.
-    arguments
-        Arguments by name, of a method that is not a path integral.
-    check
-        ``"insertion-deletion"``: whether the map ranks pixels better than chance, see
-        `insertion_deletion`; the result is in the record's `checks`.
     emit, stop
         Callback for events; an event that cancels the run when set, which raises `Cancelled`.
     watch
         Callback for the partial map after every point, if it has at most four million pixels.
-    exclude, extent, context, other_bands, black, white
-        How the image is read, as `make_plan` takes them.
-    memory, device_memory, device, workers, scratch
-        Resources of the run, as `make_plan` takes them.
+    options
+        Those of `Attribute`; how the image is read, and the machine's resources, as `make_plan` takes
+        them. The `steps` "auto" are 9, 17, 33, 65 nested nodes. Routing is fixed where D is to be
+        smooth along the path: a choice that changes is a discontinuity without a gradient. What
+        `check` finds is in the record's ``checks``.
     """
-    settings = MethodSettings(**part_of(options, MethodOptions))
+    settings = Attribute(**part_of(options, Attribute))
     plan_options = _plan_options(options)
     request = _request_of(image, model, box, polygon, settings, plan_options)
     # Only the path's tensors are reused by the next node: freeing those of planning saves memory.
@@ -197,12 +174,11 @@ def _not_finite(computed: Integral | ExplainerMap, attribution: dict[str, Any]) 
 
 def _plan_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of the plan; raises `BadParameter` for any that is unknown."""
-    for name in options:
-        if name not in (*names_of(MethodOptions), *PLAN_OPTIONS):
-            raise BadParameter(
-                f"Attribution takes no option {name}.", f"It takes {', '.join(PLAN_OPTIONS)}."
-            )
-    return {name: options[name] for name in PLAN_OPTIONS if name in options}
+    for name in without(options, Attribute, Reading, Machine):
+        raise BadParameter(
+            f"Attribution takes no option {name}.", f"It takes {', '.join(PLAN_OPTIONS)}."
+        )
+    return part_of(options, Reading, Machine)
 
 
 def _request_of(
@@ -210,7 +186,7 @@ def _request_of(
     model: RestorationModel,
     box: Region | None,
     polygon: Sequence[Sequence[float]] | None,
-    settings: MethodSettings,
+    settings: Attribute,
     options: Mapping[str, Any],
 ) -> Request:
     """Return the request with the method's defaults; raises `BadParameter`, `BadRegion`."""
@@ -309,7 +285,7 @@ def _rules(steps: str | int, rule: str) -> list[Quadrature]:
         ) from None
 
 
-def _check(chosen: Method, settings: MethodSettings) -> None:
+def _check(chosen: Method, settings: Attribute) -> None:
     """Raise `BadParameter` for settings that are unknown or would have no effect."""
     context_gradient, check = settings.context_gradient, settings.check
     if not isinstance(settings.objective, str | None):

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from napari_restore._options import FIXED, RECOMPUTED, STOP, THROUGH
 from napari_restore.explain.attribution import _measures
 from napari_restore.explain.attribution._attribution import window_of
 from napari_restore.explain.attribution._attribution_run import AttributionRun
@@ -16,6 +15,7 @@ from napari_restore.explain.attribution._context_choice import ContextChoice, sh
 from napari_restore.explain.attribution._integral import Integral
 from napari_restore.explain.attribution._run_explainer import ExplainerMap
 from napari_restore.explain.attribution._setup import Setup
+from napari_restore.questions import FIXED, RECOMPUTED, STOP, THROUGH
 
 
 def attribution_record(setup: Setup, integral: Integral | ExplainerMap) -> dict[str, Any]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from napari_restore._options import AUTO, STOP, THROUGH
 from napari_restore.engine.gradients import GradientSource
 from napari_restore.errors import BadParameter
 from napari_restore.explain.attribution._context_gradient import ContextGradient
 from napari_restore.explain.attribution._quadrature import NESTED
 from napari_restore.explain.attribution._request import Request
 from napari_restore.models import SweptModel
+from napari_restore.questions import AUTO, STOP, THROUGH
 
 NONE = "none"
 """Value of `ContextChoice.used` for models without a context."""

@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from napari_restore._options import CHECK
 from napari_restore.errors import BadParameter
 from napari_restore.explain.attribution._integral import NEGLIGIBLE
 from napari_restore.explain.attribution._problem import Problem
+from napari_restore.questions import CHECK
 
 STEPS = 20
 """Steps of a curve; step k reaches the share (k / 20)² of the pixels, as a few pixels have most of a

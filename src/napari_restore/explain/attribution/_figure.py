@@ -8,7 +8,6 @@ from typing import Any, TypedDict
 
 import numpy as np
 
-from napari_restore._options import CHECK, STOP, THROUGH
 from napari_restore.errors import BadParameter
 from napari_restore.explain.attribution._attribution import Attribution, Overview
 from napari_restore.explain.attribution._curve_panel import check_text, draw_curves, is_drawn
@@ -21,6 +20,7 @@ from napari_restore.explain.attribution._figure_file import (
     write_caption,
 )
 from napari_restore.explain.attribution._summary import summary_of
+from napari_restore.questions import CHECK, STOP, THROUGH
 
 EXPONENT = 0.5
 """Exponent of the magnitude, which is hardly visible at 1 (the public code of DAM uses 1/8)."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from napari_restore._options import AUTO, FIXED, RECOMPUTED, THROUGH, MethodSettings, Routing
 from napari_restore.errors import BadParameter, did_you_mean, option
 from napari_restore.explain.attribution._explainers import explainer_ids, explainer_of
 from napari_restore.explain.attribution._problem import Explainer
 from napari_restore.models import ModelCard
+from napari_restore.questions import AUTO, FIXED, RECOMPUTED, THROUGH, Attribute, Routing
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def method_of(name: str | None, card: ModelCard) -> Method:
     )
 
 
-def check_request(chosen: Method, settings: MethodSettings) -> None:
+def check_request(chosen: Method, settings: Attribute) -> None:
     """Raise `BadParameter` for settings that have no effect on a method."""
     steps, rule = settings.steps, settings.rule
     if settings.baseline is not None and not chosen.takes_baseline:

@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from napari_restore._options import MethodSettings
 from napari_restore.explain.attribution import _curves
 from napari_restore.explain.attribution._methods import Method
 from napari_restore.explain.attribution._quadrature import Quadrature
 from napari_restore.explain.attribution._target import Target
+from napari_restore.questions import Attribute
 
 
 @dataclass(frozen=True)
 class Request:
     """What is attributed, and how."""
 
-    settings: MethodSettings
+    settings: Attribute
     """As the user gave them."""
     method: Method
     target: Target

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from napari_restore._options import AUTO, STOP, THROUGH
 from napari_restore.engine import Phase
 from napari_restore.engine.gradients import GradientSource
 from napari_restore.errors import BudgetTooSmall, DiskFull
@@ -27,6 +26,7 @@ from napari_restore.explain.attribution._quadrature import Quadrature, fejer
 from napari_restore.explain.attribution._request import Request
 from napari_restore.explain.attribution._run_explainer import ExplainerMap, run_explainer
 from napari_restore.explain.attribution._sums import Sums
+from napari_restore.questions import AUTO, STOP, THROUGH
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from napari_restore._options import STOP
+from napari_restore.questions import STOP
 
 FAR = 128
 """Distance in pixels from the box beyond which a share is reported."""

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from napari_restore._options import CHECK
 from napari_restore.engine import Event, ImageStarted, Note, Phase
 from napari_restore.errors import Cancelled, InputError, RestoreError
 from napari_restore.explain.attribution._attribution import Attribution
@@ -19,6 +18,7 @@ from napari_restore.explain.attribution._summary import FAR, far_share
 from napari_restore.explain.tables._places import Place
 from napari_restore.images import Image
 from napari_restore.models import Labelled, RestorationModel
+from napari_restore.questions import CHECK
 
 COLUMNS = (
     *("number", "image", "fingerprint", "name", "x", "y", "width", "height", "polygon"),

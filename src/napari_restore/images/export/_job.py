@@ -13,7 +13,6 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore._options import FormatOptions as FormatOptions
 from napari_restore.errors import BadOutput, Cancelled, DiskFull
 from napari_restore.images._image import Image
 from napari_restore.images._profile import PhysicalGrid, Profile
@@ -21,6 +20,7 @@ from napari_restore.images._source import Box
 from napari_restore.images.cache._disk_space import free_bytes
 from napari_restore.images.files._exif import blocks_of_size
 from napari_restore.images.values._colour import multiplied
+from napari_restore.questions import Format, FormatKeywords
 
 Read = Callable[[Box], npt.NDArray[Any]]
 ReadValid = Callable[[Box], npt.NDArray[np.bool_]]
@@ -37,23 +37,10 @@ SAMPLES = 24
 
 
 @dataclass(frozen=True)
-class ExportOptions:
-    """Options of a file's format.
+class ExportOptions(Format):
+    """The format of a file, and whether it may replace another."""
 
-    `compress` is one of deflate, zstd, lzw, jpeg (8 bit, lossy) or none, for TIFF; `level` its
-    effort (1 by default: with a predictor, more gains little). `bit_depth` (8 or 16) rescales the
-    full range of photos, and shows light by its `DisplayCurve`; `quality` (1 … 100) is that of JPEG and WebP. `threads` compress; by
-    default as many as there are processors.
-    """
-
-    compress: str = "deflate"
-    cog: bool = False
-    bit_depth: int | None = None
-    quality: int | None = None
     overwrite: bool = False
-    overviews: bool = True
-    level: int | None = None
-    threads: int | None = None
 
     def __post_init__(self) -> None:
         if self.compress not in ("deflate", "zstd", "lzw", "jpeg", "none"):
@@ -70,7 +57,7 @@ class ExportOptions:
         return self.threads or os.cpu_count() or 1
 
 
-class SaveOptions(FormatOptions, total=False):
+class SaveOptions(FormatKeywords, total=False):
     """Fields of `ExportOptions` as keywords."""
 
     overwrite: bool

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from napari_restore._addresses import without_queries
-from napari_restore._options import Pathlike
 from napari_restore.errors import OutsideFolder, UnreadableImage, option
 from napari_restore.images._reader import Reader
 from napari_restore.images._suffixes import VECTOR_SUFFIXES
@@ -31,6 +30,7 @@ from napari_restore.images.readers._remote import RemoteReader
 from napari_restore.images.readers._remote_zarr import RemoteZarrReader
 from napari_restore.images.readers._tiff_photo import TiffPhotoReader
 from napari_restore.images.readers._webp import WebpReader
+from napari_restore.questions import Pathlike
 
 HEAD_BYTES = 4096
 

@@ -29,8 +29,8 @@ from napari_restore.plugin.widgets._section import Section
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-    from napari_restore.api import RestoreOptions
     from napari_restore.plugin.state._state import RestoreState
+    from napari_restore.questions import Restore
 
 NOTHING, FILE = "Nothing", "A file …"
 FILTER = "Masks (*.tif *.tiff *.png *.geojson *.json);;All files (*)"
@@ -135,7 +135,7 @@ class ExcludeChooser(Section):
             what = Path(name) if name else self._chosen
         self.choose(what)
 
-    def _on_options(self, options: RestoreOptions) -> None:
+    def _on_options(self, options: Restore) -> None:
         if options.reading.exclude != self._set_mask:
             self._choose_of_state()
 

@@ -18,10 +18,10 @@ from qtpy.QtWidgets import (
 )
 
 from napari_restore import api
-from napari_restore._options import AUTO, CHECK, STOP, THROUGH, MethodSettings
 from napari_restore.plugin.tasks._background import in_background
 from napari_restore.plugin.widgets._combo_box import NarrowComboBox
 from napari_restore.plugin.widgets._folding import flowing, form_layout, in_a_row
+from napari_restore.questions import AUTO, CHECK, STOP, THROUGH, Attribute
 
 if TYPE_CHECKING:
     from napari_restore.images import Image
@@ -235,7 +235,7 @@ class AttributionForm(QWidget):
             self.method.setItemData(at, each.source, Qt.ItemDataRole.ToolTipRole)
         self._on_method()
 
-    def method_settings(self) -> MethodSettings:
+    def method_settings(self) -> Attribute:
         """Return the settings of the method; raises `BadParameter` for arguments that are none."""
         method, objective = self.method.currentData(), self.objective.currentData()
         baseline = None
@@ -244,7 +244,7 @@ class AttributionForm(QWidget):
             baseline = self.clear_image if chosen == FILE else chosen
         if objective == CHANNEL:
             objective = f"{CHANNEL}:{self.channel.value()}"
-        return MethodSettings(
+        return Attribute(
             method=method or None,
             arguments=api.arguments_in(self.settings.text()) if self._offered else {},
             objective=objective or None,

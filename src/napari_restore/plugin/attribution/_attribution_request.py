@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import napari_restore as nr
 from napari_restore import Region
-from napari_restore._options import MethodSettings
+from napari_restore.questions import Attribute
 
 if TYPE_CHECKING:
     from napari_restore.explain import Attribution
@@ -24,7 +24,7 @@ class AttributionRequest:
     """Level-0 pixels of the result; around the polygon, if there is one."""
     polygon: tuple[tuple[float, float], ...] | None = None
     """Corners (y, x) in level-0 pixels, counted from the corner of the first."""
-    settings: MethodSettings = field(default_factory=MethodSettings)
+    settings: Attribute = field(default_factory=Attribute)
     level: int = 0
     """Of the image: 0 its true pixels, above an overview."""
 

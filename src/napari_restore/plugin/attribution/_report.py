@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_restore import api
-from napari_restore._options import CHECK, THROUGH
+from napari_restore.questions import CHECK, THROUGH
 
 if TYPE_CHECKING:
     from napari_restore.explain import AttributionSummary

@@ -13,7 +13,6 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QComboBox, QLabel, QPushButton, QVBoxLayout
 
 from napari_restore import api
-from napari_restore._options import CHECK, THROUGH
 from napari_restore.errors import BadOutput, RestoreError
 from napari_restore.plugin.attribution._layers import VIEWS
 from napari_restore.plugin.attribution._map_comparison import MapComparison
@@ -25,6 +24,7 @@ from napari_restore.plugin.tasks._notices import show_problem
 from napari_restore.plugin.widgets._combo_box import NarrowComboBox
 from napari_restore.plugin.widgets._folding import flowing, form_layout, in_a_row, stacked
 from napari_restore.plugin.widgets._section import Section
+from napari_restore.questions import CHECK, THROUGH
 from napari_restore.records import write_record
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore import Region
-from napari_restore.engine import Adjustment
 from napari_restore.plugin.compare._quality import CATEGORIES, categories, categories_of_change
 from napari_restore.plugin.layers._placing import plane_of
+from napari_restore.questions import Adjustment
 
 if TYPE_CHECKING:
     from napari.layers import Layer

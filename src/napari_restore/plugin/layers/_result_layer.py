@@ -31,7 +31,8 @@ from napari_restore.plugin.tasks._main_thread import on_main_thread
 if TYPE_CHECKING:
     from napari.layers import Image as ImageLayer
 
-    from napari_restore.engine import Adjustment, Result
+    from napari_restore.engine import Result
+    from napari_restore.questions import Adjustment
 
 CELL = 128
 """The engine's tiles end on multiples of this many level-0 pixels."""

@@ -13,9 +13,9 @@ from napari_restore.plugin.widgets._combo_box import NarrowComboBox
 from napari_restore.plugin.widgets._folding import form_layout
 
 if TYPE_CHECKING:
-    from napari_restore.api import RestoreOptions
     from napari_restore.engine import Plan
     from napari_restore.models import ModelCard
+    from napari_restore.questions import Restore
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 SCOPES = {
@@ -47,7 +47,7 @@ class AdvancedForm(QWidget):
     """Device, tiles, and for global models their extent and where residuals are stored."""
 
     changed = Signal(dict)
-    """The `PlanOptions` that are set here."""
+    """The `RestoreKeywords` that are set here."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -117,7 +117,7 @@ class AdvancedForm(QWidget):
         layout.addRow("Grid", self.grid)
         return layout
 
-    def show_options(self, options: RestoreOptions) -> None:
+    def show_options(self, options: Restore) -> None:
         """Show `options`, without a signal."""
         computing = options.computing
         self.blockSignals(True)

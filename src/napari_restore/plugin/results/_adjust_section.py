@@ -16,12 +16,12 @@ from qtpy.QtWidgets import (
 from superqt import QLabeledDoubleSlider, QLabeledSlider
 from superqt.utils import qthrottled
 
-from napari_restore.engine import Adjustment
 from napari_restore.errors import BadParameter, RestoreError
 from napari_restore.plugin.tasks._background import in_background
 from napari_restore.plugin.tasks._notices import error_text, show_problem
 from napari_restore.plugin.widgets._folding import form_layout
 from napari_restore.plugin.widgets._section import Section
+from napari_restore.questions import Adjustment, options_of
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -32,21 +32,19 @@ if TYPE_CHECKING:
 ADJUST_MS = 50
 """While a slider moves the picture follows this often."""
 SLIDERS = (
-    ("strength", "Strength", 150, "How much of the method's change is applied; beyond 100 % more"),
+    ("strength", "Strength", "How much of the method's change is applied; beyond 100 % more"),
     (
         "protect_shadows",
         "Protect shadows",
-        100,
         "How much of the change the darkest third of the tones is spared",
     ),
     (
         "protect_highlights",
         "Protect highlights",
-        100,
         "How much of the change the brightest third is spared, for instance clouds and lamps",
     ),
 )
-"""Field of an `Adjustment`, label, largest percentage, what it does."""
+"""Field of an `Adjustment`, label, what it does."""
 KEEP_COLOURS = "Only the lightness follows the method; red, green and blue keep their differences"
 EXPOSURE = (
     "Brightens the result in linear light, or darkens it; black and white stay. "
@@ -79,9 +77,11 @@ class AdjustSection(Section):
         self.about.setWordWrap(True)
         form = form_layout()
         self.sliders: dict[str, QLabeledSlider] = {}
-        for name, label, largest, help_text in SLIDERS:
+        asked = options_of(Adjustment)
+        for name, label, help_text in SLIDERS:
             slider = QLabeledSlider(Qt.Orientation.Horizontal, self)
-            slider.setRange(0, largest)
+            least, most = asked[name].limits or (0, 1)
+            slider.setRange(round(100 * least), round(100 * most))
             slider.setPageStep(10)
             slider.setToolTip(f"{help_text} (%)")
             slider.setAccessibleName(label)
@@ -219,7 +219,8 @@ class AdjustSection(Section):
         self.keep_colours.setToolTip(KEEP_COLOURS)
         if variant is not None:
             try:
-                Adjustment(luminance_only=True).check(variant.shown.result.image)
+                image = variant.shown.result.image
+                Adjustment(luminance_only=True).check(image.name, image.roles)
             except BadParameter as error:
                 self.keep_colours.setEnabled(False)
                 self.keep_colours.setToolTip(error_text(error))

@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_restore import Region, api
-from napari_restore._options import ReadingOptions, names_of
-from napari_restore.api import RestoreOptions
 from napari_restore.errors import RestoreError
 from napari_restore.plugin.layers._layer_order import insert_above
 from napari_restore.plugin.layers._result_layer import ResultLayer
@@ -16,6 +14,7 @@ from napari_restore.plugin.state._request import Request
 from napari_restore.plugin.state._state import NAMED_ROLES, NAMED_SENSOR
 from napari_restore.plugin.state._targets import Area, Target
 from napari_restore.plugin.state._variant import Variant
+from napari_restore.questions import Computing, Reading, Restore, part_of
 
 if TYPE_CHECKING:
     from napari.components import LayerList, ViewerModel
@@ -101,12 +100,10 @@ def request_of_stored(kept: KeptResult, image: Image, *, trust: bool = False) ->
         trust=trust,
         parameters=tuple(sorted(model["parameters"].items())),
         area=Area(tuple(Region(*box) for box in options["region"]), options["mask"]),
-        # The plan has decided the others.
-        options=RestoreOptions().replacing(
+        # The plan has decided the tiles.
+        options=Restore.of(part_of(options, Reading, Computing)).replacing(
             feather=options["feather"],
-            **{name: options.get(name) for name in names_of(ReadingOptions)},
-            precision=options.get("precision", "float32"),
-            residual_dtype=options.get("residual_dtype"),
+            tile=None,
             tile_batch=options["tile_batch"] if (options["tile_batch"] or 1) > 1 else None,
             maps=bool(options["maps"]),
             pyramid=True,

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from napari.layers import Image as ImageLayer
 
     from napari_restore import Region
-    from napari_restore.api import RestoreOptions
     from napari_restore.engine import Event, Plan, Worker
     from napari_restore.plugin.runs._live import LiveRequest
     from napari_restore.plugin.runs._plan_controller import PlanController
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
     from napari_restore.plugin.state._request import Request
     from napari_restore.plugin.state._state import RestoreState
     from napari_restore.plugin.state._variant import Variant
+    from napari_restore.questions import Restore
 
 BUSY = "A run is going on. Wait for its end, or press Cancel."
 LIVE_SETTINGS = tuple("layer bands sensor model weights trust parameters exclude_pending".split())
@@ -311,7 +311,7 @@ class RunController(QObject):
             return None
         return viewport_of(self._viewer, layer, region)
 
-    def _on_options(self, options: RestoreOptions, before: RestoreOptions) -> None:
+    def _on_options(self, options: Restore, before: Restore) -> None:
         # What is stored beside the pixels changes no picture, nor do the edges of areas.
         if replace(options, target=before.target, storing=before.storing) != before:
             self.live.update()

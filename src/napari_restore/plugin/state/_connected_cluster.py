@@ -10,8 +10,8 @@ from napari_restore.errors import RestoreError
 from napari_restore.plugin.tasks._main_thread import log_failure
 
 if TYPE_CHECKING:
-    from napari_restore.api import PlanOptions
     from napari_restore.engine import Cluster
+    from napari_restore.questions import RestoreKeywords
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +27,7 @@ class ConnectedCluster:
     """Bytes that a run may add to each worker where the user sets none."""
     dashboard: str | None
 
-    def options(self, memory: int | str | None) -> PlanOptions:
+    def options(self, memory: int | str | None) -> RestoreKeywords:
         """Return the options of a plan for its workers; `memory` is what the user has set, or None."""
         return {"shared": True, "workers": self.threads, "memory": memory or self.memory}
 

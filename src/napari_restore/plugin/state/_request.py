@@ -12,11 +12,11 @@ from napari_restore.api import stamp_of
 from napari_restore.plugin.state._targets import Area
 
 if TYPE_CHECKING:
-    from napari_restore.api import PlanOptions, RestoreOptions
     from napari_restore.engine import Plan
     from napari_restore.images import Image
     from napari_restore.models import RestorationModel
     from napari_restore.plugin.state._connected_cluster import ConnectedCluster
+    from napari_restore.questions import Restore, RestoreKeywords
 
 _LOADING = threading.Lock()
 
@@ -29,7 +29,7 @@ class Request:
     model: str
     parameters: tuple[tuple[str, Any], ...]
     area: Area
-    options: RestoreOptions
+    options: Restore
     bands: str | None = None
     sensor: str | None = None
     weights: str | None = None
@@ -49,7 +49,7 @@ class Request:
         with _LOADING:
             return _load(self.model, self.weights, self.parameters, self.trust, stamp)
 
-    def plan(self, **options: Unpack[PlanOptions]) -> Plan:
+    def plan(self, **options: Unpack[RestoreKeywords]) -> Plan:
         """Plan it. Loads and probes the model at its first use: not in the GUI thread.
 
         `options` replace those of the request.

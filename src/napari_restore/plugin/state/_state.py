@@ -9,24 +9,24 @@ from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 from psygnal import SignalGroupDescriptor
 
 import napari_restore as nr
-from napari_restore.api import RestoreOptions
 from napari_restore.errors import BadRegion, RestoreError, UnreadableImage
 from napari_restore.plugin.state._request import Request
 from napari_restore.plugin.state._targets import Area, NotReady, Target
+from napari_restore.questions import Restore
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image as ImageLayer
     from napari.layers import Layer
 
-    from napari_restore.api import PlanOptions
     from napari_restore.images import Image
     from napari_restore.models import ModelCard
     from napari_restore.plugin.state._connected_cluster import ConnectedCluster
     from napari_restore.plugin.state._variant import Variant
+    from napari_restore.questions import RestoreKeywords
 
 
-PYRAMID = RestoreOptions().replacing(pyramid=True)
+PYRAMID = Restore().replacing(pyramid=True)
 """Options of the window: it shows a result at every zoom."""
 
 
@@ -57,7 +57,7 @@ class RestoreState:
     """What `target` is for the layer until the user chooses another."""
     area: Area | None = None
     """The area of the target now; None where there is none."""
-    options: RestoreOptions = PYRAMID
+    options: Restore = PYRAMID
     """Options of the next plan, without the area and the adjustment of a result."""
     cluster: ConnectedCluster | None = None
     """The cluster whose workers compute runs; None: the child process does."""
@@ -76,7 +76,7 @@ class RestoreState:
     current: Variant | None = None
     """The result that Compare, Adjust and Export apply to."""
 
-    def set_options(self, **options: Unpack[PlanOptions]) -> None:
+    def set_options(self, **options: Unpack[RestoreKeywords]) -> None:
         """Set some options of the next plan; the others stay."""
         self.options = self.options.replacing(**options)
 

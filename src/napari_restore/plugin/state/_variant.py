@@ -10,9 +10,10 @@ from psygnal import Signal
 if TYPE_CHECKING:
     from napari.layers import Image as ImageLayer
 
-    from napari_restore.engine import Adjustment, Result
+    from napari_restore.engine import Result
     from napari_restore.plugin.layers._result_layer import ResultLayer
     from napari_restore.plugin.state._request import Request
+    from napari_restore.questions import Adjustment
 
 
 @dataclass(eq=False)

@@ -1,7 +1,7 @@
 from ._batches import Batch, BatchLoader
 from ._compact import compact, expand
 from ._pack import Pack, pack
-from ._pairs import PairOptions, make_pairs
+from ._pairs import make_pairs
 from ._pictures import Picture, read_picture
 from ._recipe import Recipe
 from ._sample import Sample, Sampler
@@ -12,7 +12,6 @@ __all__ = [
     "Batch",
     "BatchLoader",
     "Pack",
-    "PairOptions",
     "Picture",
     "Recipe",
     "Sample",

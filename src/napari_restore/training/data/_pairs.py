@@ -7,7 +7,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -16,16 +16,16 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore._format import listed
-from napari_restore._options import Pathlike, SceneKind
 from napari_restore.errors import BadOutput, BadParameter, Cancelled, InputError, option
 from napari_restore.images import Box, ExportOptions, Image, Pixels, open_image, write_image
+from napari_restore.questions import HazePairs, Pathlike, SceneKind
 from napari_restore.training.data._contact import SIDE, Strip, contact_sheet, haze_text, strip_of
 from napari_restore.training.data._display import STRIP_PIXELS, Displayed, displayed, strips
 from napari_restore.training.data._distance import read_distance
 from napari_restore.training.data._pictures import border_in, flat_in
 from napari_restore.training.data._scenes import PHOTOS, PICTURES, Scene, scenes_of, stems_of
 from napari_restore.training.data._smaller import PHOTO_TYPES, smaller
-from napari_restore.training.haze import SPECTRA, STRENGTH, ClearScene, Haze, add_haze, haze_scene
+from napari_restore.training.haze import SPECTRA, ClearScene, Haze, add_haze, haze_scene
 
 Array = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
@@ -39,44 +39,10 @@ MADE_UP = "made up"
 """Value of ``distance`` in the record for synthetic distances."""
 
 
-@dataclass(frozen=True)
-class PairOptions:
-    """Settings of pairs; see `make_pairs`."""
-
-    spectrum: str = "octaves"
-    seed: int = 0
-    scene: Layout = "auto"
-    strength: tuple[float, float] = STRENGTH
-    depth: Pathlike | None = None
-    """A folder of distances, files with the stems of their images."""
-    size: int | None = None
-    split: str | None = None
-    bands: str | None = None
-    """Bands of files without colour information: "red=3,green=2,blue=1"."""
-
-    def __post_init__(self) -> None:
-        if self.spectrum not in SPECTRA:
-            raise BadParameter(
-                f"There is no spectrum {self.spectrum!r}.", f"There are: {', '.join(SPECTRA)}."
-            )
-        low, high = self.strength
-        if not 0 < low <= high <= 1:
-            raise BadParameter(
-                f"A strength of {low:g} to {high:g} is not a range of transmission.",
-                "Give two numbers above 0, at most 1, the lower first.",
-            )
-        if self.seed < 0:
-            raise BadParameter("The seed is negative.", "Give a whole number from 0.")
-        if self.size is not None and self.size < 16:
-            raise BadParameter(f"A size of {self.size} pixels is too small.", "Give 16 or more.")
-        if self.depth is not None and not Path(self.depth).is_dir():
-            raise InputError(f"There is no folder {self.depth}.", "Name a folder of distances.")
-
-
 def make_pairs(
     source: Path,
     output: Path,
-    options: PairOptions,
+    options: HazePairs,
     *,
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -115,6 +81,7 @@ def make_pairs(
     Cancelled, DiskFull
         Nothing was written either.
     """
+    _check(options)
     source, output = Path(source), Path(os.path.abspath(output))
     found = scenes_of(source, split=options.split)
     check_output_folder(output, source, overwrite=overwrite)
@@ -196,7 +163,7 @@ def publish_folder(part: Path, output: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _record(options: PairOptions) -> dict[str, Any]:
+def _record(options: HazePairs) -> dict[str, Any]:
     return {
         "version": version("napari-restore"),
         "spectrum": options.spectrum,
@@ -210,12 +177,32 @@ def _record(options: PairOptions) -> dict[str, Any]:
     }
 
 
+def _check(wanted: HazePairs) -> None:
+    """Raise `InputError` for settings with which no pairs can be made."""
+    if wanted.spectrum not in SPECTRA:
+        raise BadParameter(
+            f"There is no spectrum {wanted.spectrum!r}.", f"There are: {', '.join(SPECTRA)}."
+        )
+    low, high = wanted.strength
+    if not 0 < low <= high <= 1:
+        raise BadParameter(
+            f"A strength of {low:g} to {high:g} is not a range of transmission.",
+            "Give two numbers above 0, at most 1, the lower first.",
+        )
+    if wanted.seed < 0:
+        raise BadParameter("The seed is negative.", "Give a whole number from 0.")
+    if wanted.size is not None and wanted.size < 16:
+        raise BadParameter(f"A size of {wanted.size} pixels is too small.", "Give 16 or more.")
+    if wanted.depth is not None and not Path(wanted.depth).is_dir():
+        raise InputError(f"There is no folder {wanted.depth}.", "Name a folder of distances.")
+
+
 def _make_pair(
     scene: Scene,
     stem: str,
     distance: Path | None,
     folder: Path,
-    options: PairOptions,
+    options: HazePairs,
     cancelled: Callable[[], bool] | None,
 ) -> tuple[dict[str, Any], Strip]:
     image = open_image(scene.path)
@@ -285,7 +272,7 @@ def _haze_of(
     scene: Scene,
     kind: SceneKind,
     given_distance: Path | None,
-    options: PairOptions,
+    options: HazePairs,
 ) -> tuple[Haze, str | None]:
     """Return the haze, and the source of distances: a file, `MADE_UP`, or None for aerial scenes."""
     distance, origin = None, None
@@ -297,9 +284,8 @@ def _haze_of(
             orientation = display.image.profile.orientation
             distance = read_distance(path, distance_kind, display.shape, orientation)
     clear = ClearScene(scene.file, kind, _reduced(display), valid, distance, display.is_light)
-    haze = haze_scene(
-        clear, spectrum=options.spectrum, seed=options.seed, strength=options.strength
-    )
+    low, high = options.strength
+    haze = haze_scene(clear, spectrum=options.spectrum, seed=options.seed, strength=(low, high))
     return haze, origin
 
 

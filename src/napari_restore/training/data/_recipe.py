@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from napari_restore._options import Degradation
 from napari_restore.errors import BadParameter
+from napari_restore.questions import Degradation
 from napari_restore.training.haze import DISTANCES, SPECTRA, STRENGTH
 
 SHARES = (

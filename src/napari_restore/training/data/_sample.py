@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from napari_restore._options import SceneKind
 from napari_restore.errors import BadParameter
+from napari_restore.questions import SceneKind
 from napari_restore.training.data._augment import (
     changed_colours,
     cut_and_paste,

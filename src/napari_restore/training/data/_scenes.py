@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from napari_restore._options import SceneKind
 from napari_restore.errors import InputError
+from napari_restore.questions import SceneKind
 
 KINDS: dict[str, SceneKind] = {
     "aerial": "aerial",

@@ -9,7 +9,7 @@ from pathlib import PurePath
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore._options import Degradation
+from napari_restore.questions import Degradation
 from napari_restore.training.degradation._bracket import FOR_SCORES, draw_bracket, take_bracket
 from napari_restore.training.degradation._low_light import darken, draw_low_light
 from napari_restore.training.degradation._noise import add_noise

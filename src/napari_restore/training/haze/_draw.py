@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore._options import SceneKind
 from napari_restore.errors import BadParameter
+from napari_restore.questions import SceneKind
 from napari_restore.training.haze._fields import SPECTRA
 from napari_restore.training.haze._sampled import enlarged
 from napari_restore.training.haze._scatter import Haze

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore._options import SceneKind
+from napari_restore.questions import SceneKind
 from napari_restore.training.haze._sampled import enlarged, value_noise
 from napari_restore.training.haze._scatter import Haze
 

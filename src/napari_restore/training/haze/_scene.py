@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch.nn.functional import adaptive_avg_pool2d
 
-from napari_restore._options import SceneKind
+from napari_restore.questions import SceneKind
 from napari_restore.training.haze._draw import STRENGTH, draw_haze
 from napari_restore.training.haze._sampled import enlarged
 from napari_restore.training.haze._scatter import Haze

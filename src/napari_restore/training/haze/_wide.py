@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore._options import SceneKind
 from napari_restore.images import light_of_srgb, srgb_of_light
+from napari_restore.questions import SceneKind
 from napari_restore.training.haze._draw import THICKEST
 from napari_restore.training.haze._fields import SPECTRA
 from napari_restore.training.haze._sampled import enlarged

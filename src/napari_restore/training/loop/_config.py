@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from napari_restore._options import Degradation, SceneKind
 from napari_restore.errors import BadParameter, UnreadableImage
+from napari_restore.questions import Degradation, SceneKind
 from napari_restore.training.haze import SPECTRA
 from napari_restore.training.loop._stages import Stage, stages_of
 from napari_restore.training.loop._table import check, check_length, fill, table_of

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from napari_restore._options import Degradation
 from napari_restore.metrics import psnr
 from napari_restore.models import RestorationModel, load
+from napari_restore.questions import Degradation
 from napari_restore.training.degradation import SCORED, degraded_scene
 from napari_restore.training.haze import ClearScene, add_haze, haze_scene
 from napari_restore.training.loop._config import ScoreConfig

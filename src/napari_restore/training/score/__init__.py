@@ -5,6 +5,7 @@ from __future__ import annotations
 from napari_restore.training.score._case_task import CaseItem, MethodTask, ScoringTask, score_item
 from napari_restore.training.score._cases import Case
 from napari_restore.training.score._evaluate import CaseAnswer
+from napari_restore.training.score._methods import methods_of
 from napari_restore.training.score._outputs import ALL
 from napari_restore.training.score._pairs import Pair, Pairs, find_pairs
 from napari_restore.training.score._session import perform
@@ -21,6 +22,7 @@ __all__ = [
     "Pairs",
     "ScoringTask",
     "find_pairs",
+    "methods_of",
     "perform",
     "score_item",
     "sign_flip_test",

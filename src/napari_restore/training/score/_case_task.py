@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from napari_restore._options import EvaluationSettings
 from napari_restore.engine import Plan, Result, make_plan, run_of
 from napari_restore.errors import BadParameter
 from napari_restore.metrics import metric_of
 from napari_restore.models import RestorationModel, identity_of
+from napari_restore.questions import Evaluate
 from napari_restore.training.score._cases import Case, SceneCase
 from napari_restore.training.score._classical import CLASSICAL
 from napari_restore.training.score._evaluate import CaseAnswer, Scoring, score_case
@@ -41,11 +41,13 @@ class ScoringTask:
     """Methods and settings of an evaluation, for another process."""
 
     methods: tuple[MethodTask, ...]
-    settings: EvaluationSettings
-    """With an absolute `output`; without models' parameters, which are in `methods`."""
+    settings: Evaluate
+    """With an absolute `output`."""
+    overwrite: bool = False
+    """Whether pictures that are kept may replace files of others."""
 
     @classmethod
-    def of(cls, methods: Sequence[Method], settings: EvaluationSettings) -> Self:
+    def of(cls, methods: Sequence[Method], settings: Evaluate, *, overwrite: bool = False) -> Self:
         """Return the task; raises `BadParameter` for a model that exists only in memory."""
         if not all(method.model.spec for method in methods):
             raise BadParameter("Models must be files for a cluster.", "Save the model in a file.")
@@ -60,7 +62,7 @@ class ScoringTask:
             for method in methods
         )
         output = None if settings.output is None else os.path.abspath(settings.output)
-        return cls(told, replace(settings, output=output, parameters=None))
+        return cls(told, replace(settings, output=output), overwrite)
 
 
 class CaseItem(NamedTuple):
@@ -74,22 +76,20 @@ class CaseItem(NamedTuple):
     """What is known of its scores."""
 
 
-def items_of(
-    cases: Sequence[Case], journal: Journal, settings: EvaluationSettings
-) -> Iterator[CaseItem]:
+def items_of(cases: Sequence[Case], journal: Journal, settings: Evaluate) -> Iterator[CaseItem]:
     """Yield every case with what the journal has of it."""
     for number, case in enumerate(cases):
         part = journal.part(case.group, case.name, clear=settings.clear)
         yield CaseItem(number, case.absolute(), part)
 
 
-def keeping(settings: EvaluationSettings) -> Callable[[Case], None]:
+def keeping(settings: Evaluate, *, overwrite: bool) -> Callable[[Case], None]:
     """Return what keeps the pictures of a case where that is wanted."""
     folder = settings.output
 
     def keep(case: Case) -> None:
         if settings.keep and folder is not None and isinstance(case, SceneCase):
-            case.keep(Path(folder), overwrite=settings.overwrite)
+            case.keep(Path(folder), overwrite=overwrite)
 
     return keep
 
@@ -122,7 +122,7 @@ def score_item(
             lambda image, model: make_plan(image, model, **{**options, "scratch": scratch}),
             run,
             with_clear=settings.clear,
-            keep=keeping(settings),
+            keep=keeping(settings, overwrite=task.overwrite),
         )
         previews = Previews(folder / PREVIEWS if folder is not None and settings.strips else None)
         return score_case(item.case, scoring, journal, previews), journal.added
@@ -130,7 +130,7 @@ def score_item(
 
 def _method(
     told: MethodTask,
-    settings: EvaluationSettings,
+    settings: Evaluate,
     load: Callable[[MethodTask], RestorationModel],
 ) -> Method:
     function = CLASSICAL[settings.degradation][told.label] if told.has_filter else None

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image as Picture
 
-from napari_restore._options import Degradation, EvaluationSettings, SceneKind
 from napari_restore.errors import BadOutput, BadParameter, InputError, option
 from napari_restore.images import Image, bracket_of, open_image
+from napari_restore.questions import Degradation, Evaluate, SceneKind
 from napari_restore.training._replacing import replacing
 from napari_restore.training.data._pictures import read_picture
 from napari_restore.training.data._scenes import Scene, scenes_of, stems_of
@@ -291,7 +291,7 @@ def hazed_cases(
     spectrum: str,
     seed: int,
     kind: SceneKind | None = None,
-    longest: int | None = EvaluationSettings.longest,
+    longest: int | None = Evaluate.longest,
 ) -> list[Case]:
     """Return a case for each scene of an index or folder; see `scenes_of`.
 
@@ -324,7 +324,7 @@ def degraded_cases(
     level: float | None,
     seed: int,
     kind: SceneKind | None = None,
-    longest: int | None = EvaluationSettings.longest,
+    longest: int | None = Evaluate.longest,
 ) -> list[Case]:
     """Return a case for each scene and level of `SCORED`, or only for `level`.
 

@@ -12,8 +12,8 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore._options import Degradation
 from napari_restore.errors import BadParameter, option
+from napari_restore.questions import Degradation
 from napari_restore.training.haze import LUMA
 
 Array = npt.NDArray[np.float32]

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from napari_restore._options import Degradation
 from napari_restore.errors import BadParameter
 from napari_restore.models import Named, RestorationModel, label_of, load, load_named
+from napari_restore.questions import Degradation
 from napari_restore.training.score._classical import CLASSICAL, Filter, check_installed
 
 Kind = Literal["input", "classical", "model"]

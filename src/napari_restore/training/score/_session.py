@@ -11,11 +11,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from napari_restore._options import EvaluationSettings, Pathlike
 from napari_restore.engine import Event, Note, Plan, Result
 from napari_restore.errors import BadParameter, InputError, option
 from napari_restore.metrics import metric_of
-from napari_restore.models import RestorationModel
+from napari_restore.questions import Evaluate, Pathlike
 from napari_restore.training.score._case_task import (
     CaseItem,
     ScoringTask,
@@ -38,7 +37,7 @@ from napari_restore.training.score._evaluate import (
     show,
 )
 from napari_restore.training.score._journal import Journal
-from napari_restore.training.score._methods import Method, methods_of
+from napari_restore.training.score._methods import Method
 from napari_restore.training.score._outputs import (
     PREVIEWS,
     WORK,
@@ -56,19 +55,21 @@ Spread = Callable[
 """Is given the items of all cases, and the cases; yields the number of each item and its answer."""
 
 
-def perform(
-    models: Sequence[str | RestorationModel],
+def perform(  # noqa: PLR0913 - what is scored, how it is run, and consent belong not together
+    load: Callable[[], list[Method]],
     pairs: Pathlike | None,
-    settings: EvaluationSettings,
+    settings: Evaluate,
     plan: Callable[..., Plan],
     run: Callable[[Plan], Result],
     emit: Callable[[Event], None],
     extra: Mapping[str, Any],
     spread: Spread | None = None,
+    *,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Evaluate and write the outputs; return the summary with the fields of `extra`.
 
-    `plan` is called with an image, a model and the keyword `scratch`; `run` runs a plan. Where given,
+    `load` returns the methods. `plan` is called with an image, a model and the keyword `scratch`; `run` runs a plan. Where given,
     `spread` lets other processes score the cases. Raises `InputError`, `Cancelled`, `ResourceError`.
     """
     began = time.monotonic()
@@ -77,19 +78,12 @@ def perform(
         raise BadParameter("There is no metric to score with.", "Name psnr, for instance.")
     cases, note = _cases_of(pairs, settings)
     # Models are loaded before the images of a large data set are read, to report errors early.
-    methods = methods_of(
-        models,
-        weights=settings.weights,
-        parameters=settings.parameters,
-        baselines=settings.baselines,
-        trust=settings.trust,
-        degradation=settings.degradation,
-    )
+    methods = load()
     if len(methods) == 1:
         raise BadParameter("There is no method to evaluate.", f"Name one with {option('models')}.")
     folder = None if settings.output is None else Path(settings.output)
     if folder is not None:
-        check_folder(folder, overwrite=settings.overwrite)
+        check_folder(folder, overwrite=overwrite)
         if settings.keep:
             drop_others(folder, cases)
 
@@ -104,13 +98,13 @@ def perform(
             run,
             emit,
             settings.clear,
-            keeping(settings),
+            keeping(settings, overwrite=overwrite),
         )
         journal = Journal(folder)
         if spread is None:
             outcome = evaluate(cases, scoring, journal, previews)
         else:
-            task = ScoringTask.of(methods, settings)
+            task = ScoringTask.of(methods, settings, overwrite=overwrite)
             scored = spread(task, items_of(cases, journal, settings), cases)
             outcome = merged(scored, journal, emit)
         evaluation = summary_of(outcome, methods, metrics)
@@ -139,7 +133,7 @@ def perform(
     return write_outputs(folder, summary, previews, strips)
 
 
-def _cases_of(pairs: Pathlike | None, settings: EvaluationSettings) -> tuple[list[Case], str]:
+def _cases_of(pairs: Pathlike | None, settings: Evaluate) -> tuple[list[Case], str]:
     """Return the cases, and a note on excluded images."""
     if (pairs is None) == (settings.data is None):
         raise InputError(
@@ -192,7 +186,7 @@ def _cases_of(pairs: Pathlike | None, settings: EvaluationSettings) -> tuple[lis
     return cases, ""
 
 
-def _source(pairs: Pathlike | None, settings: EvaluationSettings) -> dict[str, Any]:
+def _source(pairs: Pathlike | None, settings: Evaluate) -> dict[str, Any]:
     if pairs is not None:
         return {"pairs": str(Path(pairs))}
     assert settings.data is not None

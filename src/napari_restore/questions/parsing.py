@@ -1,14 +1,11 @@
-"""Types of option values, parsed from text."""
+"""Values of fields, parsed from text."""
 
 from __future__ import annotations
 
 import argparse
 import math
 
-FLOATS = ("float32", "bfloat16", "float16")
-"""Precisions of a model; the engine's own list would import torch."""
-WHOLE = "whole"
-"""Value for the image as one tile."""
+from napari_restore.questions._types import WHOLE
 
 
 def assignment(text: str) -> tuple[str, str]:
@@ -54,6 +51,11 @@ def count(text: str) -> int:
     if value < 0:
         raise argparse.ArgumentTypeError(f"{text} is negative")
     return value
+
+
+def count_or_all(text: str) -> int:
+    """Parse a whole number from 0 up; -1 for ``all``."""
+    return -1 if text == "all" else count(text)
 
 
 def _whole(text: str) -> int:

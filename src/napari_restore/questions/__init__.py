@@ -1,0 +1,5 @@
+"""What is asked of an image, once: options are fields of questions, and all else follows from them."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

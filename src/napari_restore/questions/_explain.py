@@ -1,0 +1,155 @@
+"""What is asked of an attribution, and of a look at attention."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from napari_restore.questions import parsing
+from napari_restore.questions._field import asked
+from napari_restore.questions._types import (
+    AUTO,
+    CHECK,
+    CONTEXT_GRADIENTS,
+    ROUTINGS,
+    ContextGradient,
+    Pathlike,
+    Routing,
+)
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """Method, objective and settings of an attribution; where None, the method's own."""
+
+    method: str | None = asked(
+        None,
+        "path integrals: haze (growing haze; default for dehazing models), ig (from a "
+        "baseline; default for others, of brackets for their mean), lam (from a blur), dam (from a clear image); "
+        "lam-2021, dam-paper, dam-released: as published; without a path: smoothgrad, "
+        "occlusion, captum:NAME",
+        changes="answer",
+        metavar="NAME",
+    )
+    objective: str | None = asked(
+        None,
+        "scalar D of the box: change, mean, sum, channel:N, gradient, mean+variance "
+        "(default: the method's)",
+        changes="answer",
+        metavar="NAME",
+    )
+    baseline: str | None = asked(
+        None,
+        "start of a straight path: blur, zero, output, dehazed, or a clear image; of a bracket "
+        "zero (default), blur, or reference in place of every frame",
+        changes="answer",
+        metavar="NAME|FILE",
+    )
+    steps: str | int | None = asked(
+        None,
+        "points of the path; auto: 9 to 65, until --gap is reached (default: the method's)",
+        changes="answer",
+        metavar="auto|N",
+    )
+    rule: str | None = asked(
+        None,
+        "quadrature for --steps N: gauss-legendre (default), middle, left, right, trapezoid",
+        changes="answer",
+        metavar="NAME",
+    )
+    gap: float = asked(
+        0.01,
+        "completeness gap at which --steps auto stops (default %(default)s)",
+        changes="answer",
+        parse=parsing.number,
+        metavar="SHARE",
+    )
+    context_gradient: ContextGradient = asked(
+        AUTO,
+        "how the gradient treats the context, the model's statistics of the whole image. stop: "
+        "as a constant. through: it goes through the overview. auto (default): through, if the model "
+        "allows it and it is predicted to add less than ten seconds on two cores. The choice does "
+        "not depend on the machine; the record states it",
+        changes="answer",
+        choices=CONTEXT_GRADIENTS,
+    )
+    routing: Routing | None = asked(
+        None,
+        "selection of experts and tokens in a network: fixed to that of the image (default), so "
+        "that the model is smooth along the path, or recomputed at every point",
+        changes="answer",
+        choices=ROUTINGS,
+    )
+    arguments: Mapping[str, Any] | None = asked(
+        help="settings of a method without a path, by name",
+        factory=dict,
+        changes="answer",
+        has_flag=False,
+    )
+    check: str | None = asked(
+        None,
+        "test whether the map ranks pixels better than chance: D while the top-ranked ones "
+        "are inserted and deleted",
+        changes="answer",
+        choices=(CHECK,),
+    )
+
+
+@dataclass(frozen=True)
+class Attend:
+    """What is asked about the attention of a network, beside places and layers."""
+
+    attended_by: bool = asked(
+        False,
+        "the other way around: which cells attend to the query's, in layers of a bottleneck",
+        changes="answer",
+    )
+    ablate: bool = asked(
+        False,
+        "also run the network without each head of the layer, around the query or in the box: "
+        "a raster is then the result without a head minus the result, a band for each head",
+        changes="answer",
+    )
+    redundancy: bool = asked(
+        False,
+        "also compare the heads of each layer by what they put out in the tiles of the queries: a "
+        "matrix for each layer in .npz, record and figure",
+        changes="answer",
+    )
+    sample: int | None = asked(
+        None,
+        "draw N queries instead, one in each of N parts of the image of the same area: the numbers "
+        "of each head are then means with 95 %% bootstrap intervals",
+        changes="answer",
+        parse=int,
+        metavar="N",
+    )
+    seed: int = asked(
+        0, "of the sample (default: %(default)s)", changes="answer", parse=int, metavar="N"
+    )
+    random_twin: bool = asked(
+        False,
+        "also ask the same network with random weights (random:0), for numbers beside the others",
+        changes="answer",
+    )
+    attribution: Pathlike | None = asked(
+        None,
+        "a map that `attribute` wrote for the same image: also report how alike each head and it "
+        "rank the cells that the head could look at (one query or box)",
+        changes="answer",
+        metavar="FILE",
+    )
+    rollout: bool = asked(
+        False,
+        "the weights of --layer and of the blocks of windows before it in its stage, multiplied: one "
+        "map in place of one for each head",
+        changes="answer",
+    )
+    residual_weight: float = asked(
+        0.5,
+        "of a rollout: the weight of the path around each attention (default: %(default)s)",
+        changes="answer",
+        parse=float,
+        metavar="W",
+    )

@@ -1,0 +1,85 @@
+"""A box of level-0 pixels."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Region(NamedTuple):
+    """A half-open box of level-0 pixels, origin top left: ``Region(y0, x0, y1, x1)``.
+
+    ``Region.from_xywh(x, y, width, height)`` takes the order of the command line, where
+    ``--srcwin`` and ``--box`` are X Y WIDTH HEIGHT. All Python functions take boxes as `Region`;
+    records contain the list [y0, x0, y1, x1].
+    """
+
+    y0: int
+    x0: int
+    y1: int
+    x1: int
+
+    @classmethod
+    def from_xywh(cls, x: int, y: int, width: int, height: int) -> Region:
+        """Return the region of column, row, width, height in pixels, as GDAL's ``-srcwin``."""
+        return cls(y, x, y + height, x + width)
+
+    @property
+    def height(self) -> int:
+        return self.y1 - self.y0
+
+    @property
+    def width(self) -> int:
+        return self.x1 - self.x0
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return self.height, self.width
+
+    @property
+    def pixels(self) -> int:
+        return max(0, self.height) * max(0, self.width)
+
+    @property
+    def is_empty(self) -> bool:
+        return self.height <= 0 or self.width <= 0
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        return slice(self.y0, self.y1), slice(self.x0, self.x1)
+
+    def intersect(self, other: Region) -> Region:
+        """Return the intersection; check `is_empty`."""
+        return Region(
+            max(self.y0, other.y0),
+            max(self.x0, other.x0),
+            min(self.y1, other.y1),
+            min(self.x1, other.x1),
+        )
+
+    def expand(self, margin: int) -> Region:
+        """Return the box grown by `margin` pixels on every side."""
+        return Region(self.y0 - margin, self.x0 - margin, self.y1 + margin, self.x1 + margin)
+
+    def union(self, other: Region) -> Region:
+        """Return the smallest box that contains both."""
+        return Region(
+            min(self.y0, other.y0),
+            min(self.x0, other.x0),
+            max(self.y1, other.y1),
+            max(self.x1, other.x1),
+        )
+
+    def shift(self, dy: int, dx: int) -> Region:
+        return Region(self.y0 + dy, self.x0 + dx, self.y1 + dy, self.x1 + dx)
+
+    def within(self, outer: Region) -> tuple[slice, slice]:
+        """Return rows and columns of this box in an array that covers `outer`."""
+        return self.shift(-outer.y0, -outer.x0).slices
+
+    def align(self, multiple: int) -> Region:
+        """Return the box grown outwards until every edge is a multiple of `multiple`."""
+        m = multiple
+        return Region(
+            self.y0 // m * m, self.x0 // m * m, -(-self.y1 // m) * m, -(-self.x1 // m) * m
+        )

@@ -1,0 +1,388 @@
+"""What is asked of a restoration: each option is a field, and stands nowhere else.
+
+The field says what a flag, its help, a record, the command that repeats a run and its key need; the
+keywords of Python, `_keywords.py`, are written from here by `scripts/keywords.py`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Unpack, cast
+
+from napari_restore.errors import BadParameter, option
+from napari_restore.questions import parsing
+from napari_restore.questions._field import asked, check_limits, keywords_of, question_of, recorded
+from napari_restore.questions._region import Region
+from napari_restore.questions._types import (
+    FLOATS,
+    OTHER_BANDS,
+    WHOLE,
+    OtherBands,
+    Pathlike,
+    Size,
+    Tile,
+)
+
+if TYPE_CHECKING:
+    from napari_restore.questions._keywords import RestoreKeywords
+
+COLOURS = ("red", "green", "blue")
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is restored."""
+
+    region: tuple[Region, ...] | None = asked(
+        None,
+        "a `Region`, or several, of level-0 pixels: ``Region(y0, x0, y1, x1)`` or "
+        "``Region.from_xywh(x, y, width, height)``; bare tuples are refused (default: all)",
+        changes="answer",
+        has_flag=False,
+        keyword="Region | Sequence[Region] | None",
+        json="Required[list[Box]]",
+    )
+    mask: str | None = asked(
+        None,
+        "strength per pixel: a raster of 0 to 1, GeoJSON polygons, or a GeoJSON line of two "
+        "points from strength 0 to 1. Polygons and line may be text, as POLYGON ((X Y, …)), in the "
+        "image's coordinate system, or in pixels if it has none",
+        changes="answer",
+        metavar="FILE|WKT",
+        keyword="Pathlike | None",
+    )
+    feather: int = asked(
+        0,
+        "soften the mask's edge over N pixels",
+        changes="answer",
+        parse=parsing.count,
+        metavar="N",
+    )
+
+
+@dataclass(frozen=True)
+class Adjustment:
+    """Blending of a result with its source, applied whenever pixels are read.
+
+    The model never runs again. Every pixel follows from the source and the restored value at its
+    position alone, so tiles, zoom and the saved file agree. Raises `BadParameter` beyond the
+    limits.
+    """
+
+    MOST_EV: ClassVar[float] = 3.0
+    """Largest exposure, to either side."""
+
+    strength: float = asked(
+        1.0,
+        "share of the model's change to apply (default 1)",
+        changes="answer",
+        parse=parsing.number,
+        metavar="S",
+        limits=(0, 1.5),
+        hint="1 is the model's own.",
+    )
+    luminance_only: bool = asked(
+        False, "apply the change to the lightness and keep the image's colours", changes="answer"
+    )
+    protect_shadows: float = asked(
+        0.0,
+        "protect the darkest tones from the change, from 0 (default) to 1, fully",
+        changes="answer",
+        parse=parsing.number,
+        metavar="P",
+        limits=(0, 1),
+        hint="0 protects nothing, 1 leaves the extreme tones as they are.",
+    )
+    protect_highlights: float = asked(
+        0.0,
+        "protect the brightest tones from the change, from 0 (default) to 1, fully",
+        changes="answer",
+        parse=parsing.number,
+        metavar="P",
+        limits=(0, 1),
+        hint="0 protects nothing, 1 leaves the extreme tones as they are.",
+    )
+    exposure: float | Literal["auto"] = asked(
+        0.0,
+        "brighten the result by EV (default 0), or by what the restoration darkened it",
+        changes="answer",
+        parse=parsing.number_or_auto,
+        metavar="EV|auto",
+        limits=(-MOST_EV, MOST_EV),
+        unit="EV",
+        hint="0 leaves the result as the model returned it; auto measures it.",
+    )
+
+    def __post_init__(self) -> None:
+        check_limits(self)
+
+    @property
+    def ev(self) -> float:
+        """The exposure; 0 while "auto" is not measured yet."""
+        return 0.0 if self.exposure == "auto" else self.exposure
+
+    @property
+    def is_neutral(self) -> bool:
+        """Whether the result is used as the model returned it."""
+        return self == Adjustment()
+
+    @property
+    def needs_range(self) -> bool:
+        """Whether values are needed in model range, and not only those of the file."""
+        protects = self.protect_shadows or self.protect_highlights
+        return self.luminance_only or bool(protects or self.ev)
+
+    def check(self, image: str, roles: Sequence[str | None]) -> None:
+        """Raise `BadParameter` if an image of this name lacks the bands this needs."""
+        if self.luminance_only and colours_of(roles) is None:
+            raise BadParameter(
+                f"{image} has no red, green and blue, so its colour cannot be kept.",
+                f"Say which bands they are ({option('bands', 'red=1,green=2,blue=3')}), "
+                "or leave luminance-only out.",
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields by name, JSON-able."""
+        return recorded(self)
+
+
+def colours_of(roles: Sequence[str | None]) -> tuple[int, int, int] | None:
+    """Return the numbers of the red, green and blue band; None unless there are all three."""
+    if not set(COLOURS) <= set(roles):
+        return None
+    red, green, blue = (roles.index(name) for name in COLOURS)
+    return red, green, blue
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the image is read, and what of it the model knows."""
+
+    exclude: str | None = asked(
+        None,
+        "leave these pixels unchanged, and out of statistics",
+        changes="pixels",
+        metavar="MASK",
+        keyword="Pathlike | None",
+    )
+    extent: str = asked(
+        "image",
+        "context of a global model: the whole image (default), or only the region, as a draft",
+        changes="pixels",
+        choices=("image", "region"),
+        python='extent of a global model\'s context: ``"image"`` (default), or ``"region"`` for a draft',
+    )
+    """Or "draft"; see `make_plan`."""
+    context: str | None = asked(
+        None,
+        "take airlight and value ranges from the first image, from all together, or from a file",
+        changes="pixels",
+        metavar="first|joint|FILE",
+        python="a context file, shared by several images; see `save_context`",
+        keyword="Pathlike | None",
+    )
+    other_bands: OtherBands | None = asked(
+        None,
+        "what happens to bands that are no input of the model",
+        changes="pixels",
+        choices=OTHER_BANDS,
+    )
+    black: float | None = asked(
+        None,
+        "value that the model sees as 0: the physical zero",
+        changes="pixels",
+        parse=parsing.number,
+        metavar="V",
+    )
+    white: float | None = asked(
+        None, "value that the model sees as 1", changes="pixels", parse=parsing.number, metavar="V"
+    )
+
+
+@dataclass(frozen=True)
+class Computing:
+    """How the model is called."""
+
+    tile: Tile = asked(
+        None,
+        "side of a tile's core in pixels (default: by the plan)",
+        changes="pixels",
+        parse=parsing.natural_or_whole,
+        metavar="N|whole",
+    )
+    tile_batch: int | None = asked(
+        None, "tiles per batch", changes="machine", parse=parsing.natural, metavar="N", record=True
+    )
+    precision: str = asked(
+        "float32",
+        "precision of the model (default float32); auto: bfloat16 for 8-bit images where "
+        "the processor has it and results differ by a step at most",
+        changes="pixels",
+        choices=("auto", *FLOATS),
+    )
+    """A plan has the precision that was chosen."""
+    residuals: str = asked(
+        "auto",
+        "where a model that sees the whole image keeps its maps (default auto: "
+        "the fastest place within the budgets)",
+        changes="machine",
+        choices=("auto", "device", "ram", "disk", "recompute-first", "recompute"),
+    )
+    residual_dtype: str | None = asked(
+        None,
+        "precision of the residuals (default that of --precision); the record has the error",
+        changes="pixels",
+        choices=FLOATS,
+        metavar="NAME",
+    )
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the model sees all of the image in one pass."""
+        return self.tile == WHOLE
+
+    @property
+    def side(self) -> int | None:
+        """The side of a tile that was asked for, if any."""
+        return self.tile if isinstance(self.tile, int) else None
+
+    @property
+    def kept_dtype(self) -> str:
+        """Precision in which residuals are kept."""
+        return self.residual_dtype or self.precision
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Resources of the machine for a run; they change no pixel."""
+
+    memory: Size | None = asked(
+        None, "RAM that a run may add, for example 2GiB", changes="machine", metavar="SIZE"
+    )
+    device_memory: Size | None = asked(
+        None, "memory of the device that a run may use", changes="machine", metavar="SIZE"
+    )
+    device: str = asked(
+        "auto", "auto (default), cpu, cuda, cuda:1, mps", changes="machine", metavar="NAME"
+    )
+    workers: int | None = asked(None, "tiles in parallel", changes="machine", has_flag=False)
+    scratch: Pathlike | None = asked(
+        None,
+        "folder for unfinished results and residuals (default: the cache)",
+        changes="machine",
+        metavar="DIR",
+    )
+
+
+@dataclass(frozen=True)
+class Storing:
+    """What is kept of the result beside its pixels, and where.
+
+    The command has flags of its own for what it writes.
+    """
+
+    maps: bool | Sequence[str] = asked(
+        False,
+        "whether to store the model's side maps, or the names of some",
+        changes="file",
+        has_flag=False,
+        record=True,
+        json="list[str]",
+    )
+    pyramid: bool = asked(
+        False,
+        "whether to compute the result's pyramid levels during the run",
+        changes="file",
+        has_flag=False,
+        record=True,
+    )
+    output: Pathlike | None = asked(
+        None,
+        "the .zarr that the result will be saved to: tiles are written there directly",
+        changes="file",
+        has_flag=False,
+    )
+    shared: bool = asked(
+        False,
+        "whether several processes write the result, as on a cluster: tiles are whole chunks of it",
+        changes="machine",
+        has_flag=False,
+    )
+
+
+@dataclass(frozen=True)
+class Format:
+    """Options of a file's format."""
+
+    cog: bool = asked(False, "write a cloud-optimised GeoTIFF", changes="file", record=True)
+    compress: str = asked(
+        "deflate",
+        "of a TIFF: deflate (default), zstd, lzw, jpeg, none",
+        changes="file",
+        metavar="NAME",
+        record=True,
+    )
+    bit_depth: int | None = asked(
+        None, "bits per value of a photo", changes="file", parse=int, choices=(8, 16), record=True
+    )
+    """The full range of photos is rescaled to it, and light shown by its `DisplayCurve`."""
+    quality: int | None = asked(
+        None,
+        "of JPEG and WebP, 1 to 100",
+        changes="file",
+        parse=parsing.natural,
+        metavar="Q",
+        record=True,
+    )
+    overviews: bool = asked(True, "whether to write overviews", changes="file", has_flag=False)
+    level: int | None = asked(
+        None,
+        "effort of the compression (default 1: with a predictor, more gains little)",
+        changes="file",
+        has_flag=False,
+    )
+    threads: int | None = asked(
+        None,
+        "threads that compress (default: as many as there are processors)",
+        changes="machine",
+        has_flag=False,
+    )
+
+
+@dataclass(frozen=True)
+class Restore:
+    """A restoration, but for its image and model."""
+
+    target: Target = field(default_factory=Target)
+    adjustment: Adjustment = field(default_factory=Adjustment)
+    reading: Reading = field(default_factory=Reading)
+    computing: Computing = field(default_factory=Computing)
+    machine: Machine = field(default_factory=Machine)
+    storing: Storing = field(default_factory=Storing)
+
+    @classmethod
+    def of(cls, keywords: Mapping[str, Any]) -> Restore:
+        """Return the question of these keywords; `TypeError` for one that is none."""
+        given = dict(keywords)
+        for name in ("mask", "exclude", "context"):
+            if given.get(name) is not None:
+                given[name] = os.fspath(given[name])
+        if given.get("region") is not None:
+            given["region"] = _regions(given["region"])
+        return question_of(cls, given)
+
+    def keywords(self) -> RestoreKeywords:
+        """Return all options as keywords."""
+        return cast("RestoreKeywords", keywords_of(self))
+
+    def replacing(self, **keywords: Unpack[RestoreKeywords]) -> Restore:
+        """Return this question with others for `keywords`."""
+        return Restore.of({**self.keywords(), **keywords})
+
+
+def _regions(region: Any) -> tuple[Region, ...]:
+    if len(region) == 4 and not any(isinstance(part, (tuple, list)) for part in region):
+        return (Region(*(int(value) for value in region)),)
+    return tuple(Region(*box) for box in region)
