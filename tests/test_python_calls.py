@@ -172,7 +172,7 @@ class Nosy(nn.Module):
 
 
 def test_few_calls_lie_between_restore_and_the_model(tmp_path: Path):
-    """At most 8 frames of the package are on the way from `nr.restore` to a model's `forward`.
+    """At most 9 frames of the package are on the way from `nr.restore` to a model's `forward`.
 
     They are those of the thread that calls `nr.restore`, down to `Pipeline.run`, in which it waits
     for tiles, and all of the thread that computes a tile, from its first function on; the wrapper
@@ -189,7 +189,9 @@ def test_few_calls_lie_between_restore_and_the_model(tmp_path: Path):
     nr.restore(pixels, loaded, **given)
     # Planning has tried and timed the model; what follows are the run's tiles.
     stacks = [s for s in stacks if s[-1].endswith(".forward_with_maps") and "_tile.run" in s]
+    # Some are compared with the same pixels in a larger part.
+    stacks = [s for s in stacks if "_agreement._compare" not in s]
     assert len(stacks) == planned.layout.tiles == 6
     for stack in stacks:
         assert stack[0] == "_restoring.restore"
-        assert len(stack) <= 8, stack
+        assert len(stack) <= 9, stack

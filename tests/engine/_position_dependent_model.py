@@ -25,18 +25,28 @@ CELLS = 8
 """Overview pixels per cell of the map along a side."""
 
 
+class Tally:
+    """Counts that are no part of what a model computes by: it cannot be stored."""
+
+    def __init__(self) -> None:
+        self.prepared = 0
+        self.calls: list[tuple[list[list[int]], float]] = []
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise TypeError("a tally is not stored")
+
+
 class Placed(RestorationModel):
     """x + map/4 at the place of each pixel; the map is the overview's brightness in cells."""
 
     def __init__(self, card: ModelCard = CARD) -> None:
         super().__init__(card)
         self.weight = torch.nn.Parameter(torch.ones(()), requires_grad=False)
-        self.prepared = 0
-        self.calls: list[tuple[list[list[int]], float]] = []
+        self.tally = Tally()
         self.eval()
 
     def prepare(self, context: Any, to_model: Any, bands: tuple[int, ...]) -> Statistics:
-        self.prepared += 1
+        self.tally.prepared += 1
         seen = to_model(context.overview)[..., list(bands)].mean(axis=2)
         height, width = seen.shape
         rows, columns = (np.arange(0, n, CELLS) for n in (height, width))
@@ -58,7 +68,7 @@ class Placed(RestorationModel):
         origin, scale = statistics["origin"], statistics["scale"]
         assert origin.shape == (len(x), 2) and origin.dtype == torch.int64
         assert scale.shape == () and scale.dtype == torch.float64
-        self.calls.append((origin.tolist(), float(scale)))
+        self.tally.calls.append((origin.tolist(), float(scale)))
         fields = [self._at(statistics, origin[n], scale, x.shape[2:]) for n in range(len(x))]
         field = torch.stack(fields)[:, None].to(x.dtype)
         airlight = statistics["airlight"][None, :, None, None].expand(len(x), -1, 1, 1)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -96,7 +96,8 @@ class WrappedModel(RestorationModel):
         padded = pad_to_multiple(x, self.card.size_step, self.card.min_size)
         # A copy: many modules write to their input.
         try:
-            returned = self._called(padded.clone() if padded is x else padded)
+            with self._attributes_stay():
+                returned = self.module(padded.clone() if padded is x else padded)
         except (RuntimeError, MemoryError, RestoreError):
             raise
         except Exception as error:
@@ -107,27 +108,32 @@ class WrappedModel(RestorationModel):
             raise misfit(f"Model {self.card.id}", returned, padded.shape)
         return y[..., :height, :width].to(x.dtype), {}
 
-    def _called(self, x: Tensor) -> Any:
-        """Return what the module makes of `x`; its attributes stay as they were.
+    @contextmanager
+    def _attributes_stay(self) -> Iterator[None]:
+        """Let the module be called once; its attributes stay as they were.
 
         Many modules note the size of an image for their layers: tiles on other threads would read
         that of another tile, so that such a module has one call at a time.
         """
         if not (self._writes or self._watched):
-            return self.module(x)
+            yield
+            return
         with _ALONE if self._writes else nullcontext():
             parts = [p for p in self.module.modules() if not isinstance(p, torch.jit.ScriptModule)]
             owned = [vars(part) for part in parts] + [part._buffers for part in parts]
             before = [{**each} for each in owned]
             try:
-                return self.module(x)
+                yield
             finally:
                 self._watched = max(0, self._watched - 1)
                 for now, then in zip(owned, before, strict=True):
-                    if now.keys() != then.keys() or any(now[k] is not then[k] for k in then):
-                        self._writes = True
-                        now.clear()
-                        now.update(then)
+                    written = [k for k in {**now, **then} if now.get(k) is not then.get(k)]
+                    self._writes |= bool(written)
+                    for name in written:
+                        if name in then:
+                            now[name] = then[name]
+                        else:
+                            del now[name]
 
 
 def as_card(fields_or_card: ModelCard | Mapping[str, Any], fallback: ModelCard) -> ModelCard:
