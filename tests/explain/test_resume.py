@@ -187,8 +187,7 @@ def test_after_a_full_disk_it_goes_on(ask: Problem, tmp_path: Path) -> None:
 KILLED = """
 import os, sys, torch
 import napari_restore as nr
-from napari_restore.explain import _attribution_run
-from napari_restore.explain.sums import _stored_sums
+from napari_restore.explain.attribution import _attribution_run, _stored_sums
 
 torch.set_num_threads(1)
 _attribution_run.SMALL, _stored_sums.CHUNK = 0, 128
