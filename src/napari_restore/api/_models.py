@@ -71,13 +71,17 @@ def load_model(
 
 def _measure(
     model: RestorationModel, memory: int | str | None, emit: Callable[[Event], None] | None
-) -> None:
-    """Measure what a model without a card needs, store it in its card, and check others."""
+) -> str:
+    """Measure what a model without a card needs, store it in its card, and check others.
+
+    Returns why it must be given the whole image, at least one whose sides are no multiples; else "".
+    """
     from napari_restore.engine import Phase, Progress, probe
 
     show = emit or (lambda event: None)
     show(Phase("Seconds of measuring the model"))
-    probe(model, memory, progress=lambda done, most: show(Progress(done, most)))
+    found = probe(model, memory, progress=lambda done, most: show(Progress(done, most)))
+    return found.why_whole(1, 1)
 
 
 def load_described(spec: Mapping[str, Any], *, trust: bool = False) -> RestorationModel:
@@ -211,11 +215,18 @@ def inspect_model(
     from napari_restore.models import propose
 
     proposal = propose(path, trust=trust)
-    _measure(proposal.model, None, emit)
+    whole = _measure(proposal.model, None, emit)
     card = proposal.model.card
     if not proposal.measured:
         return proposal
-    sizes = {"multiple_of": card.multiple_of, "padded_to": card.padded_to, "halo": card.halo}
+    sizes: dict[str, Any] = {
+        "multiple_of": card.multiple_of,
+        "padded_to": card.padded_to,
+        "halo": card.halo,
+    }
+    if whole:
+        sizes["whole"] = whole
+        proposal.model.card = replace(card, whole=whole)
     return replace(proposal, card={**proposal.card, **sizes})
 
 

@@ -102,7 +102,9 @@ def probe(
     return result
 
 
-def state_sizes(model: RestorationModel, halo: int, multiple_of: int, padded_to: int | None) -> None:
+def state_sizes(
+    model: RestorationModel, halo: int, multiple_of: int, padded_to: int | None
+) -> None:
     """State on the card of `model` what was measured."""
     if model.claimed_step is None:
         model.claimed_step = model.card.multiple_of

@@ -267,12 +267,15 @@ def description_of(found: Proposal) -> dict[str, str]:
     how = " (measured)" if found.measured else ""
     bands = f"{card.bands}" if card.bands else "any number"
     roles = f": {', '.join(card.roles)}" if card.roles else ""
+    halo = f"{card.halo} px, steps of {card.multiple_of} px"
+    if card.whole:
+        halo = f"the whole image: {card.whole}"
     half = len(found.sha256) // 2
     return {
         "File": found.path.name,
         "Architecture": found.architecture,
         "Bands": bands + roles + how,
-        "Halo": f"{card.halo} px, steps of {card.multiple_of} px{how}",
+        "Halo": halo + how,
         "Size": format_size(found.bytes),
         "SHA-256": f"{found.sha256[:half]}\n{found.sha256[half:]}",
     }
