@@ -1,18 +1,24 @@
 """A run in a child process gives the same pixels and the same events."""
 
+import json
 import sys
 import threading
 
 import numpy as np
 import pytest
 import rasterio
+import tifffile
 
 import napari_restore as nr
 from napari_restore import errors
+from napari_restore.api import serialised_task
+from napari_restore.api._task_cache import TaskCache
 from napari_restore.engine import Finished, Phase, Stopped, TileDone
 from napari_restore.engine.ledger._store_lock import lock_exclusive
+from napari_restore.engine.planning import _probe
 from napari_restore.engine.running import _run
 from napari_restore.engine.running._local_run import LocalRun
+from napari_restore.models import changed_part
 from napari_restore.sample import SAMPLE
 
 REGION = nr.Region(300, 400, 900, 1100)
@@ -21,6 +27,44 @@ REGION = nr.Region(300, 400, 900, 1100)
 def plan(model="dcp", **options):
     options = {"region": REGION, "tile": 256, "memory": "2GiB", **options}
     return nr.plan(SAMPLE, nr.load_model(model), **options)
+
+
+BLOCKS = """
+from torch import nn
+from torch.nn import functional as F
+
+
+class Blocks(nn.Module):
+    def forward(self, x):
+        h, w = x.shape[-2:]
+        x = F.pad(x, (0, -w % 4, 0, -h % 4), mode="replicate")
+        return (0.5 * x + 0.5 * F.interpolate(F.avg_pool2d(x, 4), scale_factor=4))[..., :h, :w]
+"""
+
+
+@pytest.fixture
+def blocks(tmp_path):
+    """The name of a network of blocks of 4 pixels, beside which a card may be written."""
+    (tmp_path / "blocks.py").write_text(BLOCKS)
+    return f"{tmp_path / 'blocks.py'}:Blocks"
+
+
+WRONG = {"bands": 3, "multiple_of": 1, "halo": 0}
+
+
+@pytest.mark.parametrize("card", [None, WRONG], ids=["measured", "corrected"])
+def test_another_process_takes_what_was_measured(tmp_path, blocks, card, monkeypatch):
+    if card is not None:
+        (tmp_path / "blocks.json").write_text(json.dumps(card))
+    image = np.random.default_rng(0).integers(0, 256, (90, 130, 3), np.uint8)
+    tifffile.imwrite(tmp_path / "image.tif", image, photometric="rgb")
+    made = nr.plan(tmp_path / "image.tif", nr.load_model(blocks, trust=True), tile=32)
+    assert made.model.card.multiple_of == 4
+    monkeypatch.delattr(_probe, "dependence")
+    task = json.loads(json.dumps(serialised_task(made)))
+    again = TaskCache().plan(task)
+    assert changed_part(again.model, task) is None
+    assert again.model.card == made.model.card
 
 
 @pytest.mark.slow

@@ -186,6 +186,30 @@ def test_python_is_measured_too_and_keeps_its_factory(tmp_path: Path):
     assert (found.card["bands"], found.card["halo"], found.path) == (1, 1, path)
 
 
+STRETCH = """
+import torch
+
+
+class Stretch(torch.nn.Module):
+    def forward(self, x):
+        low, high = x.amin((2, 3), keepdim=True), x.amax((2, 3), keepdim=True)
+        return (x - low) / (high - low + 1e-6)
+"""
+
+
+@pytest.mark.slow
+def test_what_needs_the_whole_image_still_does_with_its_card(tmp_path: Path):
+    (tmp_path / "stretch.py").write_text(STRETCH)
+    proposal = inspect_model(f"{tmp_path / 'stretch.py'}:Stretch", trust=True)
+    save_card(proposal)
+    model = nr.load_model(f"{tmp_path / 'stretch.py'}:Stretch", trust=True)
+    assert not model.measured
+    image = np.random.default_rng(0).random((200, 330, 3), np.float32)
+    plan = nr.plan(image, model, tile=64)
+    assert plan.computing.is_whole
+    assert any("the whole image in one pass" in note for note in plan.notes)
+
+
 @pytest.mark.parametrize("name", ["notes.txt", "gone.pth"])
 def test_what_is_no_model_is_refused(tmp_path: Path, name: str):
     (tmp_path / "notes.txt").write_text("hello")

@@ -65,22 +65,34 @@ def load_model(
 
     loaded = load(model, weights=weights, parameters=parameters, card=card, trust=trust)
     if loaded.measured:
-        from napari_restore.engine import Phase, Progress, probe
-
-        show = emit or (lambda event: None)
-        show(Phase("Seconds of measuring the model"))
-        # Stores what is measured in the card.
-        probe(loaded, memory, progress=lambda done, most: show(Progress(done, most)))
+        _measure(loaded, memory, emit)
     return loaded
+
+
+def _measure(
+    model: RestorationModel, memory: int | str | None, emit: Callable[[Event], None] | None
+) -> str:
+    """Measure what a model without a card needs, store it in its card, and check others.
+
+    Returns why it must be given the whole image, at least one whose sides are no multiples; else "".
+    """
+    from napari_restore.engine import Phase, Progress, probe
+
+    show = emit or (lambda event: None)
+    show(Phase("Seconds of measuring the model"))
+    found = probe(model, memory, progress=lambda done, most: show(Progress(done, most)))
+    return found.why_whole(1, 1)
 
 
 def load_described(spec: Mapping[str, Any], *, trust: bool = False) -> RestorationModel:
     """Load the model that a `RestorationModel.spec` describes.
 
-    A description may come from a file: code runs only with `trust`, whatever the file says.
-    Raises as `load_model`.
+    A description may come from a file: code runs only with `trust`, whatever the file says. A model
+    without a card is measured by the plan. Raises as `load_model`.
     """
-    model = load_model(
+    from napari_restore.models import load
+
+    model = load(
         str(spec["model"]),
         weights=spec.get("weights"),
         parameters=spec.get("parameters"),
@@ -190,23 +202,31 @@ def is_ready(model_id: str) -> bool:
     return is_ready(model_id)
 
 
-def inspect_model(path: Pathlike, *, trust: bool = False) -> Proposal:
+def inspect_model(
+    path: Pathlike, *, trust: bool = False, emit: Callable[[Event], None] | None = None
+) -> Proposal:
     """Determine the architecture of a model file, and propose a card for it.
 
     `path` is a .safetensors, .pth, .pt or .ckpt file of weights, an exported .pt2
     program or ``"FILE.py:factory"``. The model is run on synthetic tiles: not for
-    the GUI thread. Programs and Python run only with `trust`. Raises
-    `MissingWeights`, `BadModel`.
+    the GUI thread. Programs and Python run only with `trust`; `emit` is called with the
+    events of measuring. Raises `MissingWeights`, `BadModel`.
     """
-    from napari_restore.engine import probe
     from napari_restore.models import propose
 
     proposal = propose(path, trust=trust)
-    probe(proposal.model)
+    whole = _measure(proposal.model, None, emit)
     card = proposal.model.card
     if not proposal.measured:
         return proposal
-    sizes = {"multiple_of": card.multiple_of, "padded_to": card.padded_to, "halo": card.halo}
+    sizes: dict[str, Any] = {
+        "multiple_of": card.multiple_of,
+        "padded_to": card.padded_to,
+        "halo": card.halo,
+    }
+    if whole:
+        sizes["whole"] = whole
+        proposal.model.card = replace(card, whole=whole)
     return replace(proposal, card={**proposal.card, **sizes})
 
 

@@ -81,6 +81,8 @@ class ModelCard:
     padded_to: int | None = None
     """Sides of images are padded to multiples of this many pixels; None: `multiple_of`. It is 1 for a
     network that takes any size, but pads or pools inside."""
+    whole: str = ""
+    """Why a network of the user's own must be given the whole image; empty: tiles will do."""
     min_size: int = 1
     inputs: int = 1
     """Number of images of one call: 1, or a bracket's length (0: any)."""

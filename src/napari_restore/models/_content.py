@@ -9,6 +9,7 @@ import sys
 import types
 import uuid
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -84,12 +85,16 @@ def definition_of(model: RestorationModel) -> str:
 
     Of code it is what `RestorationModel.code` says: that of the files when they were loaded.
     """
-    card = [getattr(model.card, name) for name in DECIDING]
+    card = model.card
+    if model.claimed_step is not None:
+        # What is measured follows from the rest; it is the same model before and after.
+        card = replace(card, multiple_of=model.claimed_step)
+    claims = [getattr(card, name) for name in DECIDING]
     if _is_own(model) and not model.spec.get("card") and "." not in str(model.spec["model"]):
         # One that is known by its id: the version of the package tells its card.
-        card = card[-1:]
+        claims = claims[-1:]
     code = model.code or _version_of(type(model).__module__)
-    return _digest([type(model).__qualname__, code, card, model.spec.get(WITHOUT)])
+    return _digest([type(model).__qualname__, code, claims, model.spec.get(WITHOUT)])
 
 
 def identity_of(model: RestorationModel) -> dict[str, str | None]:

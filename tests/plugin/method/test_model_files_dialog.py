@@ -16,6 +16,8 @@ from qtpy.QtWidgets import QApplication, QDialogButtonBox
 from safetensors.torch import save_file
 
 import napari_restore as nr
+from napari_restore import api
+from napari_restore.engine import Progress
 from napari_restore.plugin.method._model_files_dialog import ProposalDialog, TrustDialog
 from napari_restore.plugin.state._targets import Target
 
@@ -193,6 +195,24 @@ def test_refusals_are_one_sentence(panel: Any, qtbot: Any, tmp_path: Path, shown
     drop(panel, empty)
     assert "no function that could make a model" in shown[1]
     assert panel.files.dialog is None
+
+
+def test_measuring_is_told_and_an_error_is_logged_where_it_was(
+    panel: Any, qtbot: Any, weights: Path, shown: list[str], monkeypatch: Any, caplog: Any
+):
+    def inspect(source: str, *, trust: bool, emit: Any) -> Any:
+        emit(Progress(2, 8))
+        raise RuntimeError("dictionary changed size during iteration")
+
+    monkeypatch.setattr(api, "inspect_model", inspect)
+    told: list[str] = []
+    panel.files.message.connect(told.append)
+    drop(panel, weights)
+    qtbot.waitUntil(lambda: bool(shown))
+    assert told[1:] == ["Measuring the method: 2 s of at most 8 s …", ""]
+    assert "cannot be used: dictionary changed size" in shown[0]
+    (logged,) = (one for one in caplog.records if one.exc_info)
+    assert weights.name in logged.message
 
 
 @pytest.mark.slow

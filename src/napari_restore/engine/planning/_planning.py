@@ -289,6 +289,8 @@ def _tried(
     whole = computing.is_whole
     probed = presumed(model) if is_level or whole else probe(model, memory, content)
     why = "" if whole else probed.why_whole(image.height, image.width)
+    if model.takes_whole and not whole:
+        why = why or card.whole
     if probed.note and not whole and not why:
         notes.append(probed.note)
     invariance = TileInvariance.FULL

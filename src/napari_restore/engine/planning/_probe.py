@@ -97,9 +97,18 @@ def probe(
         # The card claims nothing else: it states what was measured from now on.
         known[result.halo, content] = result
     if model.measured:
-        step, size_step = max(result.step, model.card.multiple_of), model.card.size_step
-        model.card = replace(model.card, halo=result.halo, multiple_of=step, padded_to=size_step)
+        step = max(result.step, model.card.multiple_of)
+        state_sizes(model, result.halo, step, model.card.size_step)
     return result
+
+
+def state_sizes(
+    model: RestorationModel, halo: int, multiple_of: int, padded_to: int | None
+) -> None:
+    """State on the card of `model` what was measured."""
+    if model.claimed_step is None:
+        model.claimed_step = model.card.multiple_of
+    model.card = replace(model.card, halo=halo, multiple_of=multiple_of, padded_to=padded_to)
 
 
 def _room(memory: Size | None) -> int:
@@ -116,9 +125,7 @@ def corrected(model: RestorationModel, memory: int, content: str) -> Probe:
         f"{claimed.halo}; measured and used: {result.step} and {result.halo}."
     )
     result = replace(result, note="" if result.whole else note)
-    model.card = replace(
-        claimed, halo=result.halo, multiple_of=result.step, padded_to=claimed.size_step
-    )
+    state_sizes(model, result.halo, result.step, claimed.size_step)
     _SEEN.setdefault(model, {})[result.halo, content] = result
     return result
 

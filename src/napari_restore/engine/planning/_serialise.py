@@ -12,6 +12,7 @@ from napari_restore.engine.planning._frames import for_image
 from napari_restore.engine.planning._layout import Layout
 from napari_restore.engine.planning._map_layout import SweptLayout
 from napari_restore.engine.planning._plan import Plan, Prediction
+from napari_restore.engine.planning._probe import state_sizes
 from napari_restore.engine.planning._tile_invariance import TileInvariance
 from napari_restore.images import Image
 from napari_restore.models import RestorationModel
@@ -39,14 +40,19 @@ def serialise_plan(plan: Plan) -> dict[str, Any]:
         "lends": None if plan.lends is None else str(plan.lends),
         "target": asdict(plan.target) | {"region": [list(box) for box in plan.targets]},
         "staged": None if plan.staged is None else plan.staged.to_dict(),
+        "sizes": [plan.model.card.halo, plan.model.card.multiple_of, plan.model.card.padded_to],
     }
 
 
 def deserialise_plan(
     data: dict[str, Any], image: Image, model: RestorationModel, part: Image | None = None
 ) -> Plan:
-    """Return the plan that `serialise_plan` described, for the same image and model."""
+    """Return the plan that `serialise_plan` described, for the same image and model.
+
+    The card of `model` states what was measured for the plan.
+    """
     values = dict(data)
+    state_sizes(model, *values.pop("sizes"))
     target, layout = values["target"], values["layout"]
     values |= {
         "device": Device(*values["device"]),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakMethod
 
+from qtpy.compat import isalive
 from qtpy.QtCore import QEvent, QObject, Qt, Signal
 from qtpy.QtWidgets import (
     QComboBox,
@@ -25,9 +28,11 @@ from napari_restore._format import format_size
 from napari_restore.errors import BadModel, BadOutput, RestoreError
 from napari_restore.plugin.method._model_chooser import TASKS, Choice
 from napari_restore.plugin.tasks._background import in_background
+from napari_restore.plugin.tasks._main_thread import log_failure, on_main_thread
 from napari_restore.plugin.tasks._notices import show_note, show_problem, with_labels
 
 if TYPE_CHECKING:
+    from napari_restore.engine import Event
     from napari_restore.models import Proposal
 
 WEIGHTS = (".safetensors", ".pth", ".pt", ".ckpt")
@@ -105,7 +110,16 @@ class ModelFiles(QObject):
     def _inspect(self, source: str, trust: bool = False) -> None:
         self.message.emit(f"Looking at {Path(source).name} …")
         self._requests += 1
-        in_background(partial(_inspected, source, trust), self._on_found, self._requests, trust)
+        # Threads hold no Qt object: one may be destroyed while they use it (decision 0018).
+        tell = on_main_thread(partial(_deliver, WeakMethod(self._on_event), self._requests))
+        compute = partial(_inspected, source, trust, tell)
+        in_background(compute, self._on_found, self._requests, trust)
+
+    def _on_event(self, number: int, event: Event) -> None:
+        from napari_restore.engine import Progress
+
+        if number == self._requests and isinstance(event, Progress):
+            self.message.emit(f"Measuring the method: {event.done} s of at most {event.total} s …")
 
     def _on_found(self, number: int, trust: bool, inspected: Inspected) -> None:
         if number != self._requests:
@@ -253,24 +267,35 @@ def description_of(found: Proposal) -> dict[str, str]:
     how = " (measured)" if found.measured else ""
     bands = f"{card.bands}" if card.bands else "any number"
     roles = f": {', '.join(card.roles)}" if card.roles else ""
+    halo = f"{card.halo} px, steps of {card.multiple_of} px"
+    if card.whole:
+        halo = f"the whole image: {card.whole}"
     half = len(found.sha256) // 2
     return {
         "File": found.path.name,
         "Architecture": found.architecture,
         "Bands": bands + roles + how,
-        "Halo": f"{card.halo} px, steps of {card.multiple_of} px{how}",
+        "Halo": halo + how,
         "Size": format_size(found.bytes),
         "SHA-256": f"{found.sha256[:half]}\n{found.sha256[half:]}",
     }
 
 
-def _inspected(source: str, trust: bool) -> Inspected:
+def _deliver(receive: WeakMethod[Callable[..., None]], number: int, event: Event) -> None:
+    """Hand an event to a `ModelFiles` that is still there; called in the window's thread."""
+    found = receive()
+    if found is not None and isalive(getattr(found, "__self__", None)):
+        found(number, event)
+
+
+def _inspected(source: str, trust: bool, tell: Callable[[Event], None]) -> Inspected:
     try:
-        return api.inspect_model(source, trust=trust), None
+        return api.inspect_model(source, trust=trust, emit=tell), None
     except RestoreError as error:
         return None, error
     except Exception as error:
-        # Code of others may fail in any way.
+        # Code of others may fail in any way: its author finds where in the log.
+        log_failure(f"{Path(source).name} cannot be used")
         return None, BadModel(f"{Path(source).name} cannot be used: {error}.", "Check the file.")
 
 
