@@ -1,1 +1,1 @@
-"""Runs of one plan on several processes or machines, by dask.distributed."""
+"""Where the tiles of a plan are computed beside this process: the child process, and dask.distributed."""

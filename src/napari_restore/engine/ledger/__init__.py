@@ -1,1 +1,1 @@
-"""Tiles on disk while a run lasts: the store, its journal and its lock."""
+"""Crash-safe storage of what a run has done: results, maps and layers, with journals, locks and leases."""

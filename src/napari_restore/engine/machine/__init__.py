@@ -1,1 +1,1 @@
-"""Budgets of memory, and the devices that have it."""
+"""Budgets of memory, devices, threads and precisions, and what fails for lack of them."""

@@ -1,1 +1,1 @@
-"""A plan carried out: jobs, tiles, events, the child process."""
+"""A plan carried out in this process: jobs, tiles, sweeps, events."""

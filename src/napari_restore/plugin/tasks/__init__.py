@@ -1,1 +1,1 @@
-"""Work on other threads whose results arrive in the GUI thread."""
+"""Work on other threads whose results arrive in the GUI thread, and messages to the user."""
