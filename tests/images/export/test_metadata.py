@@ -257,7 +257,8 @@ def test_a_scale_without_a_unit_is_kept(tmp_path: Path) -> None:
     datasets = [{"path": "0", "coordinateTransformations": steps}]
     ome = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": datasets}]}
     group = zarr.create_group(tmp_path / "a.zarr", zarr_format=3, attributes={"ome": ome})
-    group.create_array("0", data=scene(1)[..., 0])
+    values = scene(1)[..., 0]
+    group.create_array("0", shape=values.shape, dtype=values.dtype)[:] = values
     write(tmp_path / "a.zarr", tmp_path / "b.zarr", (2, 4, 40, 50))
     found = json.loads((tmp_path / "b.zarr" / "zarr.json").read_text())["attributes"]["ome"]
     scale, shift = found["multiscales"][0]["datasets"][0]["coordinateTransformations"]

@@ -187,7 +187,8 @@ def test_lab_becomes_srgb(tmp_path: Path, layout: dict[str, Any], deep: bool) ->
     assert image.roles == ("red", "green", "blue")
     assert "Lab was converted to sRGB." in image.notes
     if deep:
-        np.testing.assert_allclose(found / 257, rgb, atol=4)
+        # Versions of littlecms differ by some levels where Lab lies outside of sRGB.
+        assert (np.abs(found / 257 - rgb) <= 4).mean() > 0.99
     else:
         np.testing.assert_array_equal(found, pillow(path, "RGB"))
 

@@ -31,8 +31,9 @@ def test_with_context_a_fresh_network_is_the_context_alone() -> None:
     x = torch.rand(1, 3, 150, 130, generator=torch.Generator().manual_seed(0))
     assert made.atmosphere is not None
     alone = made.atmosphere(x)
-    assert torch.equal(made(x), alone)
-    assert not torch.equal(alone, x)
+    # To the bit, but for kernels that sum in another order.
+    torch.testing.assert_close(made(x), alone, rtol=0, atol=1e-6)
+    assert not torch.allclose(alone, x, atol=1e-3)
 
 
 @torch.inference_mode()
