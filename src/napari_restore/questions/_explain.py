@@ -48,19 +48,19 @@ class Attribute:
     )
     steps: str | int | None = asked(
         None,
-        "points of the path; auto: 9 to 65, until --gap is reached (default: the method's)",
+        "points of the path; auto: 9 to 65, until the gap is reached (default: the method's)",
         changes="answer",
         metavar="auto|N",
     )
     rule: str | None = asked(
         None,
-        "quadrature for --steps N: gauss-legendre (default), middle, left, right, trapezoid",
+        "quadrature for a number of steps: gauss-legendre (default), middle, left, right, trapezoid",
         changes="answer",
         metavar="NAME",
     )
     gap: float = asked(
         0.01,
-        "completeness gap at which --steps auto stops (default %(default)s)",
+        "completeness gap at which automatic steps stop (default %(default)s)",
         changes="answer",
         parse=parsing.number,
         metavar="SHARE",
@@ -142,7 +142,7 @@ class Attend:
     )
     rollout: bool = asked(
         False,
-        "the weights of --layer and of the blocks of windows before it in its stage, multiplied: one "
+        "the weights of the layer and of the blocks of windows before it in its stage, multiplied: one "
         "map in place of one for each head",
         changes="answer",
     )

@@ -75,7 +75,7 @@ class Asked:
     @property
     def text(self) -> str:
         """The help in sentences, for Python."""
-        told = self.python or (self.help or "").replace("--", "") % {"default": self.default}
+        told = self.python or (self.help or "") % {"default": self.default}
         sentences = f"{told[:1].upper()}{told[1:]}."
         if self.limits is not None:
             low, high = self.limits

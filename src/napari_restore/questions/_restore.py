@@ -232,7 +232,7 @@ class Computing:
     )
     residual_dtype: str | None = asked(
         None,
-        "precision of the residuals (default that of --precision); the record has the error",
+        "precision of the residuals (default that of the model); the record has the error",
         changes="pixels",
         choices=FLOATS,
         metavar="NAME",
