@@ -5,17 +5,19 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import napari
-from qtpy.QtCore import QEventLoop, QTimer
+from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
 from napari_restore.records import write_record
 from napari_restore.sample import SAMPLE
 
 FOLDER = Path(__file__).resolve().parent.parent / "demo"
-LIMIT_MS = 600_000
+LIMIT_S = 600
 
 
 def main() -> int:
@@ -28,21 +30,21 @@ def main() -> int:
     _, panel = viewer.window.add_plugin_dock_widget("napari-restore", "Restore")
     show_part(viewer)
 
-    planned = QEventLoop()
-    panel.planned.connect(lambda line: planned.quit())
-    wait(planned)
+    planned: list[str] = []
+    outcome: list[Any] = []
+    panel.planned.connect(planned.append)
+    wait_for(planned)
     print(f"plan: {panel.bar.plan_line.text()}")
 
-    ended = QEventLoop()
-    outcome = []
-    panel.ended.connect(lambda status, record: (outcome.append((status, record)), ended.quit()))
+    panel.ended.connect(lambda status, record: outcome.append((status, record)))
+    planned.clear()
     panel.bar.button.click()
-    wait(ended)
+    wait_for(outcome)
     status, record = outcome[0] if outcome else ("failed", "it took too long")
     if status != "done":
         print(f"The run {status}: {record}", file=sys.stderr)
         return 1
-    wait(planned)  # The panel plans what a click on Run would do next.
+    wait_for(planned)  # The panel plans what a click on Run would do next.
     write(viewer)
     if not options.exit and is_shown_to_someone():
         napari.run()
@@ -71,10 +73,11 @@ def write(viewer: napari.Viewer) -> None:
     print(f"{target}\n{FOLDER / 'record.json'}\n{picture}")
 
 
-def wait(loop: QEventLoop) -> None:
-    """Run the window until `loop` is told to quit, or for LIMIT_MS."""
-    QTimer.singleShot(LIMIT_MS, loop.quit)
-    loop.exec()
+def wait_for(events: list[Any]) -> None:
+    """Run the window until there is an event, or for LIMIT_S."""
+    began = time.monotonic()
+    while not events and time.monotonic() - began < LIMIT_S:
+        QTest.qWait(20)
 
 
 def is_shown_to_someone() -> bool:
