@@ -25,7 +25,7 @@ CELLS = 8
 """Overview pixels per cell of the map along a side."""
 
 
-class Tally:
+class CallCounts:
     """Counts that are no part of what a model computes by: it cannot be stored."""
 
     def __init__(self) -> None:
@@ -33,7 +33,7 @@ class Tally:
         self.calls: list[tuple[list[list[int]], float]] = []
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        raise TypeError("a tally is not stored")
+        raise TypeError("counts are not stored")
 
 
 class Placed(RestorationModel):
@@ -42,11 +42,11 @@ class Placed(RestorationModel):
     def __init__(self, card: ModelCard = CARD) -> None:
         super().__init__(card)
         self.weight = torch.nn.Parameter(torch.ones(()), requires_grad=False)
-        self.tally = Tally()
+        self.seen = CallCounts()
         self.eval()
 
     def prepare(self, context: Any, to_model: Any, bands: tuple[int, ...]) -> Statistics:
-        self.tally.prepared += 1
+        self.seen.prepared += 1
         seen = to_model(context.overview)[..., list(bands)].mean(axis=2)
         height, width = seen.shape
         rows, columns = (np.arange(0, n, CELLS) for n in (height, width))
@@ -68,7 +68,7 @@ class Placed(RestorationModel):
         origin, scale = statistics["origin"], statistics["scale"]
         assert origin.shape == (len(x), 2) and origin.dtype == torch.int64
         assert scale.shape == () and scale.dtype == torch.float64
-        self.tally.calls.append((origin.tolist(), float(scale)))
+        self.seen.calls.append((origin.tolist(), float(scale)))
         fields = [self._at(statistics, origin[n], scale, x.shape[2:]) for n in range(len(x))]
         field = torch.stack(fields)[:, None].to(x.dtype)
         airlight = statistics["airlight"][None, :, None, None].expand(len(x), -1, 1, 1)

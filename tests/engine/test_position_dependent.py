@@ -69,7 +69,7 @@ def test_a_draft_on_a_level_resembles_the_reduced_result(tmp_path: Path, extent:
     model = Placed()
     small = None if box is None else Region(*(edge // 2 for edge in box))
     draft = restore(image.level_view(1), model, tmp_path / "draft", region=small, **options)
-    assert {scale for _, scale in model.tally.calls} == {1.0, 2.0}  # tried out, then run
+    assert {scale for _, scale in model.seen.calls} == {1.0, 2.0}  # tried out, then run
     height, width = pixels_of(draft).shape[:2]
     reduced = true.reshape(height, 2, width, 2, 3).mean(axis=(1, 3))
     np.testing.assert_allclose(pixels_of(draft), reduced, atol=1e-5)
@@ -144,9 +144,9 @@ def test_panning_maps_the_image_once(tmp_path: Path):
     model, image = Placed(), nr.open_image(scene())
     boxes = [Region(0, 0, 100, 100), Region(50, 200, 250, 400)]
     plans = [nr.plan(image, model, region=box, scratch=tmp_path, device="cpu") for box in boxes]
-    before = model.tally.prepared
+    before = model.seen.prepared
     first, second = (carry_out(plan) for plan in plans)
-    assert model.tally.prepared == before + 1
+    assert model.seen.prepared == before + 1
     assert Phase(PREPARING) in first and Phase(PREPARING) not in second
 
 
@@ -163,7 +163,7 @@ def test_a_cancel_stops_before_the_first_tile(tmp_path: Path, when: str):
     armed: list[bool] = []
     plan = nr.plan(scene(), Slow(), scratch=tmp_path, device="cpu")
     armed.append(True)
-    before = plan.model.tally.prepared
+    before = plan.model.seen.prepared
 
     class Run(LocalRun):
         def context(self) -> Any:
@@ -174,7 +174,7 @@ def test_a_cancel_stops_before_the_first_tile(tmp_path: Path, when: str):
 
     with pytest.raises(Cancelled):
         Run(plan, lambda event: None, stop).run()
-    assert plan.model.tally.prepared == before + (when == "while")
+    assert plan.model.seen.prepared == before + (when == "while")
     assert not plan.store.exists()
 
 

@@ -59,8 +59,8 @@ def test_a_window_tells_of_pictures_that_are_not_read(panel: Any, tmp_path: Path
         first.save(path, save_all=True, append_images=others)
     known = len(notification_manager.records)
     panel.viewer.open(path, plugin="napari-restore")
-    (told,) = [record.message for record in notification_manager.records[known:]]
-    assert told.startswith(path.name.removesuffix(f".{suffix}")) and "3" in told and "first" in told
+    (note,) = [record.message for record in notification_manager.records[known:]]
+    assert note.startswith(path.name.removesuffix(f".{suffix}")) and "3" in note and "first" in note
     known += 1
     Image.fromarray(pages[0]).save(tmp_path / "one.png")
     panel.viewer.open(tmp_path / "one.png", plugin="napari-restore")

@@ -35,7 +35,7 @@ def task_of(plan: Plan) -> dict[str, Any] | None:
     fixes_tiles = isinstance(plan.model, SweptModel) and plan.model.tile is not None
     layout = None if fixes_tiles else plan.layout
     tile = None if layout is None else layout.tile
-    settled = Restore(
+    planned = Restore(
         plan.target,
         plan.adjustment,
         plan.reading,
@@ -52,7 +52,7 @@ def task_of(plan: Plan) -> dict[str, Any] | None:
         "mosaic": None if plan.part is None else plan.image.spec,
         "model": plan.model.spec,
         "options": {
-            **recorded(settled),
+            **recorded(planned),
             "region": [list(target.shift(-y, -x)) for target in plan.targets],
         },
     }

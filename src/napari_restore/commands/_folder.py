@@ -32,6 +32,7 @@ from napari_restore.errors import (
     RestoreError,
     escape_controls,
 )
+from napari_restore.questions import WHOLE
 from napari_restore.records import write_record
 
 CONTEXT = "restore_context.npz"
@@ -237,7 +238,7 @@ def _settings(options: Namespace, model: Any) -> dict[str, Any]:
         if (path := getattr(options, name)) is not None
     }
     values = {name: v for name, v in vars(options).items() if name not in _NOT_OF_OUTPUTS}
-    if getattr(options, "tile", None) == "whole" and model.takes_whole:
+    if getattr(options, "tile", None) == WHOLE and model.takes_whole:
         # Other tiles change no output.
         values["tile"] = options.tile
     return {"model": api.model_digest(model), **values, **files}

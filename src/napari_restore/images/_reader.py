@@ -148,7 +148,7 @@ def check_dtype(dtype: npt.DTypeLike, name: str) -> np.dtype[Any]:
 
 
 class Unread(str):
-    """A note on what of a file is not read, which whoever opens it must be told."""
+    """A note on what of a file is not read, which is shown to whoever opens it."""
 
 
 def first_of(pictures: int) -> list[str]:

@@ -29,6 +29,7 @@ from napari_restore.models._unfit import image_in, misfit
 
 _ALONE = threading.RLock()
 """Held by the calls of modules that write attributes."""
+_ABSENT = object()
 MOST_STEP, MOST_LEAST = 128, 1024
 """Limits of `multiple_of` and `min_size`: a model is tried on several steps before a run has a
 budget."""
@@ -127,7 +128,11 @@ class WrappedModel(RestorationModel):
             finally:
                 self._watched = max(0, self._watched - 1)
                 for now, then in zip(owned, before, strict=True):
-                    written = [k for k in {**now, **then} if now.get(k) is not then.get(k)]
+                    written = [
+                        k
+                        for k in {**now, **then}
+                        if now.get(k, _ABSENT) is not then.get(k, _ABSENT)
+                    ]
                     self._writes |= bool(written)
                     for name in written:
                         if name in then:

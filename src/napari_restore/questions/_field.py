@@ -75,8 +75,8 @@ class Asked:
     @property
     def text(self) -> str:
         """The help in sentences, for Python."""
-        told = self.python or (self.help or "") % {"default": self.default}
-        sentences = f"{told[:1].upper()}{told[1:]}."
+        text = self.python or (self.help or "") % {"default": self.default}
+        sentences = f"{text[:1].upper()}{text[1:]}."
         if self.limits is not None:
             low, high = self.limits
             sentences += f" From {low:g} to {high:g} {self.unit}".rstrip() + "."

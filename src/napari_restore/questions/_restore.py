@@ -62,6 +62,18 @@ class Target:
     )
 
 
+def _protection(extreme: str) -> Any:
+    return asked(
+        0.0,
+        f"protect the {extreme} tones from the change, from 0 (default) to 1, fully",
+        changes="answer",
+        parse=parsing.number,
+        metavar="P",
+        limits=(0, 1),
+        hint="0 protects nothing, 1 leaves the extreme tones as they are.",
+    )
+
+
 @dataclass(frozen=True)
 class Adjustment:
     """Blending of a result with its source, applied whenever pixels are read.
@@ -86,24 +98,8 @@ class Adjustment:
     luminance_only: bool = asked(
         False, "apply the change to the lightness and keep the image's colours", changes="answer"
     )
-    protect_shadows: float = asked(
-        0.0,
-        "protect the darkest tones from the change, from 0 (default) to 1, fully",
-        changes="answer",
-        parse=parsing.number,
-        metavar="P",
-        limits=(0, 1),
-        hint="0 protects nothing, 1 leaves the extreme tones as they are.",
-    )
-    protect_highlights: float = asked(
-        0.0,
-        "protect the brightest tones from the change, from 0 (default) to 1, fully",
-        changes="answer",
-        parse=parsing.number,
-        metavar="P",
-        limits=(0, 1),
-        hint="0 protects nothing, 1 leaves the extreme tones as they are.",
-    )
+    protect_shadows: float = _protection("darkest")
+    protect_highlights: float = _protection("brightest")
     exposure: float | Literal["auto"] = asked(
         0.0,
         "brighten the result by EV (default 0), or by what the restoration darkened it",

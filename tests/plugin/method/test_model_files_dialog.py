@@ -205,11 +205,11 @@ def test_measuring_is_told_and_an_error_is_logged_where_it_was(
         raise RuntimeError("dictionary changed size during iteration")
 
     monkeypatch.setattr(api, "inspect_model", inspect)
-    told: list[str] = []
-    panel.files.message.connect(told.append)
+    messages: list[str] = []
+    panel.files.message.connect(messages.append)
     drop(panel, weights)
     qtbot.waitUntil(lambda: bool(shown))
-    assert told[1:] == ["Measuring the method: 2 s of at most 8 s …", ""]
+    assert messages[1:] == ["Measuring the method: 2 s of at most 8 s …", ""]
     assert "cannot be used: dictionary changed size" in shown[0]
     (logged,) = (one for one in caplog.records if one.exc_info)
     assert weights.name in logged.message

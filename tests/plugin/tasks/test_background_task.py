@@ -116,12 +116,12 @@ def test_no_thread_releases_the_last_reference(qtbot: Any, owner: QObject):
 
 def test_the_end_is_reported_after_everything_else(qtbot: Any, owner: QObject):
     task = Task()
-    told: list[Any] = []
-    task.ended.connect(lambda *outcome: told.append((*outcome, *task.received)))
+    ends: list[Any] = []
+    task.ended.connect(lambda *outcome: ends.append((*outcome, *task.received)))
     task.go_on.set()
     task.start(owner)
     wait_for_all(qtbot)
-    assert told == [("cancelled", None, 0, 1, 2, -1)]
+    assert ends == [("cancelled", None, 0, 1, 2, -1)]
 
 
 def test_what_a_destroyed_owner_began_stops_and_reports_nothing(qtbot: Any, owner: QObject):

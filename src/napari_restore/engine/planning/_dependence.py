@@ -114,7 +114,7 @@ class _Trial:
         weights = [*model.parameters(), *model.buffers()]
         self.device = weights[0].device if weights else torch.device("cpu")
         self.sloped, self.across = False, _ACROSS[0]
-        self.limit, self.began, self.told = SECONDS, time.thread_time(), 0
+        self.limit, self.began, self.reported = SECONDS, time.thread_time(), 0
         self.costs: dict[torch.dtype, tuple[float, float]] = {}
         """Seconds and bytes per pixel of the last call."""
 
@@ -180,9 +180,9 @@ class _Trial:
         if size * pixels > self.memory:
             raise _NoRoom(f"more than {format_size(self.memory)}")
         began, count = time.thread_time(), TensorCount()
-        if self.progress is not None and int(began - self.began) > self.told:
-            self.told = int(began - self.began)
-            self.progress(self.told, int(self.limit))
+        if self.progress is not None and int(began - self.began) > self.reported:
+            self.reported = int(began - self.began)
+            self.progress(self.reported, int(self.limit))
         limit = self.limit if x.dtype == torch.float32 else self.limit / 2
         if began - self.began + seconds * pixels > limit:
             raise _NoRoom(f"more than {self.limit:.0f} s")

@@ -74,7 +74,7 @@ def probe(
     and the gradient of one output block no input beyond it. Where the two disagree, everything
     beyond the halo is changed and the block must stay. (A tolerance test of the seam on random
     weights shows nothing: training makes a network use its whole field.) `content` is the
-    `content_of` the model; None: it is computed. `progress` is told of what is measured. Raises
+    `content_of` the model; None: it is computed. `progress` is that of `dependence`. Raises
     `BadModel` when the output is unusable.
     """
     known = _SEEN.setdefault(model, {})
@@ -83,7 +83,7 @@ def probe(
     if key in known and known[key].limit and 2 * known[key].limit < _room(memory):
         del known[key]
     if key not in known:
-        has_weights = any(True for _ in (*model.parameters(), *model.buffers()))
+        has_weights = bool([*model.parameters(), *model.buffers()])
         kind = None if has_weights else kind_of(model)
         if kind in _KINDS:
             known[key] = _KINDS[kind]

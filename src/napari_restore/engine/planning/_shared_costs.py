@@ -28,6 +28,8 @@ LISTED = 4
 """Bytes in memory per byte of lists that are settled: read one by one, joined, sorted by place."""
 DISK_SHARE = 0.9
 """Share of the free scratch disk that maps may take."""
+TOKENS = "tokens"
+"""Name of the file of the bottleneck's result in the folder of a run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,9 +154,6 @@ def existing_folder(folder: Path) -> Path:
     while not folder.is_dir():
         folder = folder.parent
     return folder
-
-
-TOKENS = "tokens"
 
 
 def is_related(folder: Path, tiles: int, key: str) -> bool:

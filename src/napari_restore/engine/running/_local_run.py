@@ -34,8 +34,8 @@ class LocalRun(Run):
         Its card may have been proposed by a measurement. Raises `TilesDiffer`.
         """
         plan, computing = self.plan, self.plan.computing
-        is_own = not isinstance(plan.model, WrappedModel)
-        if is_own or computing.is_whole or computing.precision != "float32":
+        is_ours = not isinstance(plan.model, WrappedModel)
+        if is_ours or computing.is_whole or computing.precision != "float32":
             return work.run
         agreement = Agreement(self.plan, work, self.reader.read)
         agreement.check_first(pending)

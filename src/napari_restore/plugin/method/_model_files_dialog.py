@@ -7,9 +7,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from weakref import WeakMethod
 
-from qtpy.compat import isalive
 from qtpy.QtCore import QEvent, QObject, Qt, Signal
 from qtpy.QtWidgets import (
     QComboBox,
@@ -28,7 +26,7 @@ from napari_restore._format import format_size
 from napari_restore.errors import BadModel, BadOutput, RestoreError
 from napari_restore.plugin.method._model_chooser import TASKS, Choice
 from napari_restore.plugin.tasks._background import in_background
-from napari_restore.plugin.tasks._main_thread import log_failure, on_main_thread
+from napari_restore.plugin.tasks._main_thread import log_failure, on_main_thread, while_alive
 from napari_restore.plugin.tasks._notices import show_note, show_problem, with_labels
 
 if TYPE_CHECKING:
@@ -111,7 +109,7 @@ class ModelFiles(QObject):
         self.message.emit(f"Looking at {Path(source).name} …")
         self._requests += 1
         # Threads hold no Qt object: one may be destroyed while they use it (decision 0018).
-        tell = on_main_thread(partial(_deliver, WeakMethod(self._on_event), self._requests))
+        tell = on_main_thread(partial(while_alive(self._on_event), self._requests))
         compute = partial(_inspected, source, trust, tell)
         in_background(compute, self._on_found, self._requests, trust)
 
@@ -279,13 +277,6 @@ def description_of(found: Proposal) -> dict[str, str]:
         "Size": format_size(found.bytes),
         "SHA-256": f"{found.sha256[:half]}\n{found.sha256[half:]}",
     }
-
-
-def _deliver(receive: WeakMethod[Callable[..., None]], number: int, event: Event) -> None:
-    """Hand an event to a `ModelFiles` that is still there; called in the window's thread."""
-    found = receive()
-    if found is not None and isalive(getattr(found, "__self__", None)):
-        found(number, event)
 
 
 def _inspected(source: str, trust: bool, tell: Callable[[Event], None]) -> Inspected:

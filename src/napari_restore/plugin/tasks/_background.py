@@ -5,14 +5,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from types import MethodType
 from typing import Any, Generic, TypeVar
-from weakref import WeakMethod
 
-from qtpy.compat import isalive
-from qtpy.QtCore import QObject
-
-from napari_restore.plugin.tasks._main_thread import on_main_thread
+from napari_restore.plugin.tasks._main_thread import on_main_thread, while_alive
 
 T = TypeVar("T")
 THREADS = 4
@@ -46,9 +41,7 @@ class _Query(Generic[T]):
     ) -> None:
         self._compute = compute
         self._about = about
-        self._callback: Callable[[], Callable[..., object] | None] = lambda: on_result
-        if isinstance(on_result, MethodType) and isinstance(on_result.__self__, QObject):
-            self._callback = WeakMethod(on_result)
+        self._on_result = while_alive(on_result)
         self._result: tuple[T] | None = None
         self._error: BaseException | None = None
 
@@ -64,10 +57,7 @@ class _Query(Generic[T]):
         if self._result is None:
             # Code of others may call sys.exit, which here would close the window.
             raise RuntimeError(f"The computation was ended: {self._error!r}")
-        on_result = self._callback()
-        owner = getattr(on_result, "__self__", None)
-        if on_result is not None and (not isinstance(owner, QObject) or isalive(owner)):
-            on_result(*self._about, *self._result)
+        self._on_result(*self._about, *self._result)
 
 
 def _work(number: int, deliver: Callable[[int], None]) -> None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from types import MethodType
 from typing import Any
+from weakref import WeakMethod
 
+from qtpy.compat import isalive
 from qtpy.QtCore import QCoreApplication, QObject, Qt, QThread, Signal
 
 
@@ -51,6 +54,24 @@ def on_main_thread(function: Callable[..., object]) -> Callable[..., None]:
 
     def call(*arguments: Any) -> None:
         calls.called.emit(function, arguments)
+
+    return call
+
+
+def while_alive(function: Callable[..., object]) -> Callable[..., object]:
+    """Return what calls a method of a Qt object, unless that is destroyed, and does not keep it.
+
+    Any other function is returned as it is.
+    """
+    owner = getattr(function, "__self__", None)
+    if not (isinstance(function, MethodType) and isinstance(owner, QObject)):
+        return function
+    method = WeakMethod(function)
+
+    def call(*arguments: Any) -> None:
+        found = method()
+        if found is not None and isalive(found.__self__):
+            found(*arguments)
 
     return call
 
