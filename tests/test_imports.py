@@ -22,6 +22,7 @@ ALLOWED = {
     "_entry_points": set(),
     "_garbage": set(),
     "_heap": set(),
+    "_journal": set(),
     "_replacing": set(),
     "questions": {"errors"},
     "records": {"errors", "_addresses", "_json_shapes", "_replacing", "questions"},

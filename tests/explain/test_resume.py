@@ -20,8 +20,7 @@ from tests.explain._models import scene
 
 import napari_restore as nr
 from napari_restore import Region, open_image
-from napari_restore.engine import Note
-from napari_restore.engine.ledger._store_lock import StoreBusy
+from napari_restore.engine import Note, StoreBusy
 from napari_restore.errors import BadOutput, Cancelled, DiskFull
 from napari_restore.explain import attribute
 from napari_restore.explain.attribution import _attribute, _attribution_run, _stored_sums

@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_restore._journal import Journal
 from napari_restore.engine._region import Region
 from napari_restore.engine.ledger._chunk_files import write_chunks
-from napari_restore.engine.ledger._journal import Journal
 from napari_restore.engine.ledger._store_files import (
     PARTS,
     disk_full_named,
     open_arrays,
     read_header,
+    tile_journal,
 )
 from napari_restore.errors import ResourceError, option
 from napari_restore.images import check_private
@@ -47,9 +48,9 @@ class PartWriter:
 
         Of the result, or of the folder `within`.
         """
-        folder = self._path / within
-        (folder / PARTS).mkdir(exist_ok=True)
-        return Part(self._path, self._arrays, Journal(folder, self._header, f"{PARTS}/{name}"))
+        parts = self._path / within / PARTS
+        parts.mkdir(exist_ok=True)
+        return Part(self._path, self._arrays, tile_journal(parts / name, self._header))
 
 
 class Part:

@@ -15,21 +15,28 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_restore._journal import DamagedJournal
 from napari_restore.engine._region import CELL, Region
 from napari_restore.engine.ledger._chunk_files import DamagedChunk, create_array, write_chunks
-from napari_restore.engine.ledger._journal import JOURNAL, DamagedJournal, Journal
+from napari_restore.engine.ledger._folder import (
+    in_use,
+    lock_exclusive,
+    lock_shared,
+    remove_unused,
+)
 from napari_restore.engine.ledger._store_files import (
     CHUNK,
     FORMAT,
     HEADER,
+    JOURNAL,
     LEVELS_MISSING,
     PARTS,
     arrays_of,
     disk_full_named,
     open_arrays,
     read_header,
+    tile_journal,
 )
-from napari_restore.engine.ledger._store_lock import lock_exclusive, lock_shared, writer_of
 from napari_restore.errors import ResourceError, option
 from napari_restore.images import check_private, is_used, is_whole, mark_entry
 
@@ -56,7 +63,7 @@ class ResultStore:
         self._arrays = arrays
         height, width = header["shape"][:2]
         self._done = np.zeros((-(-height // CELL), -(-width // CELL)), bool)
-        self._journal = Journal(path, header)
+        self._journal = tile_journal(path / JOURNAL, header)
         self.journal: list[dict[str, Any]] = []
         """An entry for each finished tile: its ``region`` and the `entry` passed to `write`."""
         self.rebuilt = False
@@ -263,7 +270,7 @@ class ResultStore:
     def part(self, name: str, within: str = "") -> list[dict[str, Any]]:
         """Return what a worker has noted in a part; nothing where it is of another run, or damaged."""
         with contextlib.suppress(DamagedJournal):
-            return Journal(self.path / within, self.header, f"{PARTS}/{name}").read()
+            return tile_journal(self.path / within / PARTS / name, self.header).read()
         return []
 
     def remove_part(self, name: str, within: str = "") -> None:
@@ -315,8 +322,7 @@ class ResultStore:
     def remove(self) -> None:
         """Delete the store from disk, unless another process still uses it."""
         self.close()
-        if not is_used(self.path):
-            shutil.rmtree(self.path, ignore_errors=True)
+        remove_unused(self.path)
 
     def _append(self, line: dict[str, Any]) -> None:
         with disk_full_named(self.path):
@@ -403,7 +409,7 @@ def _unfinished_beside(path: Path, header: dict[str, Any]) -> SetAside | None:
 def free_path(path: Path) -> Path:
     """Return `path` without a store, or a path beside it where somebody uses that store."""
     number, free = 1, path
-    while writer_of(free) is not None or is_used(free):
+    while in_use(free):
         number += 1
         free = path.with_name(f"{path.stem}-{number}{path.suffix}")
     discard(free)
@@ -414,7 +420,7 @@ def discard(path: Path) -> None:
     """Remove the store at `path`; raise `ResourceError` while it is in use."""
     if not path.exists():
         return
-    if writer_of(path) is not None or is_used(path):
+    if in_use(path):
         raise ResourceError(
             "The earlier result of this run is still in use.",
             "Close the window or program that uses it, "

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from napari_restore._json_shapes import read_json
-from napari_restore.engine import Region, StoreBusy, lock_exclusive, lock_shared, writer_of
+from napari_restore.engine import Region, lock_exclusive, lock_shared, remove_unused
 from napari_restore.errors import DiskFull, is_disk_full, option
 from napari_restore.explain.attribution._accumulator import Accumulator, AddAll, Node
 from napari_restore.explain.attribution._quadrature import Quadrature
 from napari_restore.explain.attribution._stored_sums import StoredSums, disk_full_error
-from napari_restore.images import is_used, mark_entry, users_of
+from napari_restore.images import mark_entry, users_of
 
 FORMAT = 1
 """Raised when the layout on disk changes; part of every folder's name."""
@@ -47,8 +47,8 @@ class SharedLease:
 def _leave(path: Path, unlock: Callable[[], None]) -> None:
     """Release the lock; remove a delivered folder that nobody else uses."""
     unlock()
-    if (path / DELIVERED).exists() and not is_used(path) and writer_of(path) is None:
-        shutil.rmtree(path, ignore_errors=True)
+    if (path / DELIVERED).exists():
+        remove_unused(path)
 
 
 class StoredAccumulator(Accumulator):
@@ -77,7 +77,12 @@ class StoredAccumulator(Accumulator):
         self.path = parent / f"attribution-{key}"
         with disk_full_error(parent):
             mark_entry(self.path, {"attribution": key}, complete=False)
-            self._close = self._lock_for_writing()
+            self._close = lock_exclusive(
+                self,
+                self.path,
+                "The same attribution is already running ({}).",
+                f"use another {option('scratch')} folder",
+            )
             # Also while others read it: the folder must outlive them now.
             (self.path / DELIVERED).unlink(missing_ok=True)
         self._shared_lease = SharedLease(self.path)
@@ -88,15 +93,6 @@ class StoredAccumulator(Accumulator):
         except BaseException:
             self.close(done=False)
             raise
-
-    def _lock_for_writing(self) -> Callable[[], None]:
-        try:
-            return lock_exclusive(self, self.path)
-        except StoreBusy as error:
-            raise StoreBusy(
-                f"The same attribution is already running (process {writer_of(self.path)}).",
-                f"Wait until it is done, or use another {option('scratch')} folder.",
-            ) from error
 
     def _check_disk(self, rules: int) -> None:
         """Raise `DiskFull` where the disk has too little space for the sums not yet written."""

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
-from napari_restore.engine import Note
-from napari_restore.errors import BadOutput, Cancelled, RestoreError, option
+from napari_restore._journal import Journal
+from napari_restore.engine import Note, lock_exclusive, remove_unused
+from napari_restore.errors import (
+    BadOutput,
+    Cancelled,
+    DiskFull,
+    RestoreError,
+    is_disk_full,
+    option,
+)
 from napari_restore.explain.attribution._attribution_run import Emit
-from napari_restore.explain.tables._row_journal import RowJournal
 from napari_restore.explain.tables._rows import (
     Compute,
     Group,
@@ -22,11 +33,13 @@ from napari_restore.explain.tables._rows import (
 )
 from napari_restore.explain.tables._summary import summary_of
 from napari_restore.explain.tables._table_text import csv_table, latex_table, text_table
-from napari_restore.images import Image
+from napari_restore.images import Image, cache_dir, mark_entry
 from napari_restore.models import Labelled
 from napari_restore.records import check_file, write_json, write_text
 
 SUFFIXES = (".csv", ".json", ".tex")
+FORMAT = 1
+"""Raised when the rows on disk change; part of every folder's name."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +110,89 @@ def check_table(path: Path, *, overwrite: bool = False) -> None:
     check_file(path, "table", option("path"), overwrite=overwrite)
 
 
+class RowJournal:
+    """The finished rows of a table, in a folder beside unfinished results, for a later call.
+
+    Use it as a context manager: it locks the folder, reads what is there, and removes it when
+    `is_complete`. Rows with an error are not kept. Raises `StoreBusy` while another process computes the same table, `DiskFull`.
+    """
+
+    def __init__(
+        self, task: Mapping[str, Any] | None, scratch: str | os.PathLike[str] | None
+    ) -> None:
+        """Keep rows of the table that `task` determines; None: keep none on disk."""
+        self.is_complete = False
+        self._journal: Journal | None = None
+        self._known: dict[tuple[int, int], dict[str, Any]] = {}
+        self._unlock: Callable[[], None] | None = None
+        if task is None:
+            return
+        text = json.dumps([FORMAT, task], sort_keys=True, default=str)
+        parent = cache_dir() / "results" if scratch is None else Path(scratch)
+        self._path = parent / f"attributions-{hashlib.sha256(text.encode()).hexdigest()[:32]}"
+        self._journal = Journal(self._path / "rows.jsonl", {"task": text})
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def __enter__(self) -> Self:
+        if self._journal is not None:
+            try:
+                mark_entry(self._path, {"attributions": self._path.name}, complete=False)
+                self._unlock = lock_exclusive(
+                    self,
+                    self._path,
+                    "The same table is being computed already ({}).",
+                    f"use another {option('scratch')} folder",
+                )
+                self._journal.mend()
+                for line in self._journal.read_known():
+                    first, second = line["order"]
+                    self._known[first, second] = line
+            except OSError as error:
+                if is_disk_full(error):
+                    raise self._full(error) from error
+                # A table can do without, as in a cache that cannot be written.
+                self._journal = None
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._unlock is None or self._journal is None:
+            return
+        self._unlock()
+        if self.is_complete or not self._journal.path.exists():
+            remove_unused(self._path)
+
+    def known(self, planned: PlannedRow) -> RowResult | None:
+        """Return the finished row of this image, model and place; None where there is none."""
+        line = self._known.get(planned.order, {"row": {}})
+        row, told = line["row"], {k: v for k, v in planned.row.items() if v is not None}
+        if not row or any(row.get(name) != value for name, value in told.items()):
+            return None
+        return RowResult(planned.order, row, line["run"], None)
+
+    def add(self, result: RowResult) -> None:
+        """Keep a row, written to disk before this returns; rows with an error are left out."""
+        if self._journal is None or result.error is not None:
+            return
+        line = {"order": result.order, "row": result.row, "run": result.measures}
+        try:
+            self._journal.append(line, durable=True)
+        except OSError as error:
+            raise self._full(error) from error
+
+    def _full(self, error: OSError) -> RestoreError:
+        return DiskFull(
+            f"The finished rows cannot be kept in {self._path.parent}: {error.strerror or error}.",
+            f"Free some space, or name another folder with {option('scratch')}.",
+        )
+
+
 def make_table(
     groups: Sequence[Group],
     models: Sequence[Labelled],
@@ -122,8 +218,6 @@ def make_table(
     """
     count = len(models) * sum(len(places) for _, places in groups)
     results: list[RowResult] = []
-    if len(journal):
-        emit(Note(f"Continues after {len(journal)} of {count} rows."))
 
     def left() -> Iterator[PlannedRow]:
         for planned in planned_rows(groups, models, open_image):
@@ -134,6 +228,8 @@ def make_table(
                 results.append(known)
 
     with journal:
+        if len(journal):
+            emit(Note(f"Continues after {len(journal)} of {count} rows."))
         try:
             for result in compute(left()):
                 journal.add(result)
