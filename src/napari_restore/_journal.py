@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from napari_restore._replacing import replacing
+
 DIGEST = "digest"
 """Key of an entry's checksum."""
 
@@ -64,7 +66,7 @@ class Journal:
 
         Raises `OSError`, and leaves no torn line behind then.
         """
-        line = json.dumps({**entry, DIGEST: self._digest(entry)}).encode() + b"\n"
+        line = self._line(entry)
         with open(self.path, "ab", buffering=0) as file:
             end = file.seek(0, os.SEEK_END)
             try:
@@ -77,6 +79,11 @@ class Journal:
                     file.truncate(end)
                 raise
 
+    def rewrite(self, entry: Mapping[str, Any]) -> None:
+        """Replace all entries by this one, atomically."""
+        with replacing(self.path) as part:
+            part.write_bytes(self._line(entry))
+
     def clear(self) -> None:
         """Remove all entries."""
         self.path.unlink(missing_ok=True)
@@ -88,6 +95,9 @@ class Journal:
         except FileNotFoundError:
             return b""
         return content[: content.rfind(b"\n") + 1]
+
+    def _line(self, entry: Mapping[str, Any]) -> bytes:
+        return json.dumps({**entry, DIGEST: self._digest(entry)}).encode() + b"\n"
 
     def _parse(self, line: bytes) -> dict[str, Any] | None:
         """Return an entry; None where it is not as it was appended."""
