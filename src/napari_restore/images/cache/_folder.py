@@ -24,8 +24,7 @@ from typing import Any
 from napari_restore._json_shapes import read_json
 from napari_restore._replacing import replacing
 from napari_restore.errors import BadOutput
-from napari_restore.images.cache._private import make_private
-from napari_restore.images.cache._use import is_used, mark_use, used_by_others
+from napari_restore.images.cache._lock import is_used, make_private, mark_use, used_by_others
 
 ENVIRONMENT = "NAPARI_RESTORE_CACHE"
 MARKER = "entry.json"
