@@ -40,8 +40,8 @@ class DamagedFile(ValueError):
     """The checksum of a file differs from that of its content."""
 
 
-def write_checked(path: Path, content: bytes | npt.NDArray[Any]) -> None:
-    """Write bytes and their checksum, as a chunk of zarr with the codec crc32c, atomically.
+def write_checked(path: Path, content: Any) -> None:
+    """Write bytes, or an array of them, as a chunk of zarr with the codec crc32c, atomically.
 
     A missing folder is made. Raises `OSError`.
     """
@@ -52,7 +52,7 @@ def write_checked(path: Path, content: bytes | npt.NDArray[Any]) -> None:
         _write_checked(path, content)
 
 
-def _write_checked(path: Path, content: bytes | npt.NDArray[Any]) -> None:
+def _write_checked(path: Path, content: Any) -> None:
     with replacing(path) as part, part.open("wb") as file:
         file.write(content)
         file.write(_checksum(content))
@@ -69,7 +69,7 @@ def read_checked(path: Path) -> npt.NDArray[np.uint8]:
     return content
 
 
-def _checksum(content: bytes | npt.NDArray[Any]) -> bytes:
+def _checksum(content: Any) -> bytes:
     import google_crc32c
 
     return struct.pack("<I", google_crc32c.value(content))

@@ -79,7 +79,7 @@ class Values:
             return False
         with open(self.path(part), "rb") as file:
             for piece in into:
-                file.readinto(piece)  # type: ignore[attr-defined]
+                file.readinto(piece)
                 crc = zlib.crc32(piece, crc)
         return bool(crc == found["files"][part][1])
 
