@@ -17,6 +17,7 @@ from PIL import Image
 
 from napari_restore import api
 from napari_restore.errors import Cancelled
+from napari_restore.images import lock_file
 from napari_restore.metrics import psnr, ssim
 
 from ._scenes import hazy, read, write_tiff
@@ -310,6 +311,17 @@ def test_a_stop_keeps_what_is_done(cli, pairs, tmp_path, monkeypatch, no_runs):
     assert cli("evaluate", "--pairs", pairs, "-o", out, *QUICK).code == 0
     assert [plan.model.card.id for plan in ran] == ["hot"]
     assert len(table(out)) == 4
+
+
+def test_one_process_writes_to_a_folder(cli, pairs, tmp_path):
+    work = tmp_path / "out" / "work"
+    work.mkdir(parents=True)
+    locked = lock_file(work / "writer")
+    run = cli("evaluate", "--pairs", pairs, "-o", work.parent, *QUICK)
+    assert run.code == 4 and f"Another evaluation (process {os.getpid()})" in run.err
+    locked.release()
+    assert cli("evaluate", "--pairs", pairs, "-o", work.parent, *QUICK).code == 0
+    assert not work.exists()
 
 
 @pytest.mark.slow

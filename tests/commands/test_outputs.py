@@ -251,12 +251,36 @@ def test_a_failed_image_is_not_done_and_a_done_one_stays_done(tmp_path):
     summary.add(output, {"status": "skipped", "key": "k", "bytes": 4})
     summary.add(output, {"status": "failed", "key": "other", "bytes": 4})
     assert Summary(tmp_path).is_done(output, "k")
+    summary.close()
+    assert Summary(tmp_path).is_done(output, "k")
     assert [p.name for p in tmp_path.iterdir() if p != output] == [SUMMARY]
+
+
+def test_a_killed_command_leaves_what_it_had_done(tmp_path):
+    (tmp_path / SUMMARY).write_text('{"images": {"a.tif": {"status": "done"}}}')
+    for number in range(3):
+        killed = Summary(tmp_path)
+        entry = {"status": "done", "input": "https://x.org/b.tif?secret=1"}
+        killed.add(tmp_path / f"{number}.tif", entry)
+        # Each line by itself: a folder of thousands is not written anew for every image.
+        assert list(json.loads((tmp_path / SUMMARY).read_text())["images"]) == ["a.tif"]
+    journal = tmp_path / f"{SUMMARY}l"
+    assert "secret" not in journal.read_text()
+    journal.write_bytes(journal.read_bytes()[:-3])
+    summary, other = Summary(tmp_path), Summary(tmp_path)
+    assert list(summary.entries) == ["a.tif", "0.tif", "1.tif"]
+    other.add(tmp_path / "c.tif", {"status": "done"})
+    summary.close()
+    written = json.loads((tmp_path / SUMMARY).read_text())["images"]
+    assert list(written) == ["a.tif", "0.tif", "1.tif", "c.tif"]
+    assert not journal.exists()
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"images": 3}', '{"images": {"a": 3}}'])
 def test_a_damaged_account_counts_for_nothing(tmp_path, text):
     (tmp_path / SUMMARY).write_text(text)
     assert Summary(tmp_path).entries == {}
-    Summary(tmp_path).add(tmp_path / "a.tif", {"status": "done"})
+    summary = Summary(tmp_path)
+    summary.add(tmp_path / "a.tif", {"status": "done"})
+    summary.close()
     assert json.loads((tmp_path / SUMMARY).read_text()) == {"images": {"a.tif": {"status": "done"}}}

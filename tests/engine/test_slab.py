@@ -141,6 +141,32 @@ def test_parts_of_a_record_are_read_and_checked_by_themselves(path, way):
     slab.close()
 
 
+def test_entries_of_another_file_do_not_count(path):
+    slab = reopened(path)
+    slab.put(0, record(0))
+    slab.close()
+    entry = journal_of(path).read_bytes().splitlines(keepends=True)[1]
+    journal_of(path).unlink()
+    other = reopened(path, key="other")
+    other.close()
+    with open(journal_of(path), "ab") as journal:
+        journal.write(entry)
+    other = reopened(path, key="other")
+    assert not other.done.any()
+    other.close()
+
+
+def test_a_file_of_an_earlier_version_is_made_anew(path):
+    path.parent.mkdir()
+    path.write_bytes(record(0, 5 * BYTES).tobytes())
+    header = '{"format": 1, "key": "k", "record_bytes": 1000, "count": 5}'
+    journal_of(path).write_text(f"{header}\n0 00000000\n")
+    assert key_of(path) is None
+    slab = reopened(path)
+    assert not slab.done.any() and slab.get(0) is None
+    slab.close()
+
+
 def test_a_file_cut_short_is_made_anew(path):
     slab = reopened(path)
     slab.put(0, record(0))
@@ -156,7 +182,7 @@ def test_a_file_cut_short_is_made_anew(path):
 # -- crashes -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("torn", [b"2", b"2 ", b"2 0bad", b"2 00000000", b"\xff\xfe"])
+@pytest.mark.parametrize("torn", [b"{", b'{"record": 2, "crc32c": [0]}', b"\xff\xfe"])
 def test_a_journal_torn_in_mid_line_names_only_what_stands_before(path, torn):
     slab = reopened(path)
     slab.put(0, record(0))
@@ -302,15 +328,17 @@ def test_a_disk_that_fills_up_later_raises_and_keeps_what_was_written(path, monk
 def test_a_journal_line_that_a_full_disk_cut_harms_no_later_one(path, monkeypatch):
     slab = reopened(path)
 
-    class Full:
-        def write(self, content):
-            return journal.write(content[:3])
+    def full(entry):
+        with open(journal_of(path), "ab") as journal:
+            journal.write(b'{"rec')
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    journal = slab._journal
     with monkeypatch.context() as patch:
-        patch.setattr(slab, "_journal", Full())
+        patch.setattr(slab, "_note", full)
         with pytest.raises(DiskFull):
             slab.put(1, record(1))
+    slab.close()
+    slab = reopened(path)
     slab.put(2, record(2))
     slab.close()
     slab = reopened(path)

@@ -261,7 +261,7 @@ def test_a_checkpoint_is_gone_on_from_unless_it_is_torn(
     with pytest.raises(BadModel, match="switched off"):
         nr.start(plan).result()
     assert layers == [1]
-    kept = plan.store / "staged" / "layer"
+    kept = plan.store / "staged" / "layer.1"
     content = bytearray(kept.read_bytes())
     content[100] ^= 1
     kept.write_bytes(content)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import threading
@@ -20,11 +19,10 @@ from tests.explain._models import scene
 
 import napari_restore as nr
 from napari_restore import Region, open_image
-from napari_restore.engine import Note
-from napari_restore.engine.ledger._store_lock import StoreBusy
+from napari_restore.engine import Note, StoreBusy
 from napari_restore.errors import BadOutput, Cancelled, DiskFull
 from napari_restore.explain import attribute
-from napari_restore.explain.attribution import _attribute, _attribution_run, _stored_sums
+from napari_restore.explain.attribution import _attribute, _attribution_run, _stored_accumulator
 from napari_restore.explain.attribution._stored_accumulator import StoredAccumulator
 from napari_restore.images.cache._folder import cache_entries, clear_cache
 
@@ -62,7 +60,7 @@ class Problem:
         patch.setattr(_attribution_run.AttributionRun, "node", counted)
         patch.setattr(_attribution_run, "SMALL", 0)
         # More than one chunk, and few points.
-        patch.setattr(_stored_sums, "CHUNK", 128)
+        patch.setattr(_stored_accumulator, "CHUNK", 128)
         patch.setattr(_attribute, "NESTED", (3, 5, 9))
 
     def __call__(self, until: int | None = None, **options: Any) -> Any:
@@ -140,7 +138,7 @@ def test_after_a_stop_it_goes_on(ask: Problem, tmp_path: Path, points: int, of: 
 @pytest.mark.parametrize("place", ["add", "_commit"])
 def test_after_a_failure_it_goes_on(ask: Problem, tmp_path: Path, place: str) -> None:
     expected, alphas = whole(ask, tmp_path, steps=4)
-    method, calls = getattr(_stored_sums.StoredSums, place), 0
+    method, calls = getattr(_stored_accumulator.StoredSums, place), 0
     # In the second point: each adds the parts of four tiles of the box, then of all six.
     last = 15 if place == "add" else 10
 
@@ -152,7 +150,7 @@ def test_after_a_failure_it_goes_on(ask: Problem, tmp_path: Path, place: str) ->
         return method(*given)
 
     with ask.patch.context() as patch:
-        patch.setattr(_stored_sums.StoredSums, place, fails)
+        patch.setattr(_stored_accumulator.StoredSums, place, fails)
         with pytest.raises(Broken):
             ask(steps=4)
     assert ask.alphas == alphas[:2]
@@ -165,7 +163,7 @@ def test_after_a_failure_it_goes_on(ask: Problem, tmp_path: Path, place: str) ->
 @pytest.mark.slow
 def test_after_a_full_disk_it_goes_on(ask: Problem, tmp_path: Path) -> None:
     expected, alphas = whole(ask, tmp_path, steps=3)
-    written = _stored_sums.write_chunks
+    written = _stored_accumulator.write_chunks
     calls = 0
 
     def full(*given: Any) -> None:
@@ -176,7 +174,7 @@ def test_after_a_full_disk_it_goes_on(ask: Problem, tmp_path: Path) -> None:
         written(*given)
 
     with ask.patch.context() as patch:
-        patch.setattr(_stored_sums, "write_chunks", full)
+        patch.setattr(_stored_accumulator, "write_chunks", full)
         with pytest.raises(DiskFull, match="finished points are kept"):
             ask(steps=3)
     found = ask(steps=3)
@@ -187,12 +185,12 @@ def test_after_a_full_disk_it_goes_on(ask: Problem, tmp_path: Path) -> None:
 KILLED = """
 import os, sys, torch
 import napari_restore as nr
-from napari_restore.explain.attribution import _attribution_run, _stored_sums
+from napari_restore.explain.attribution import _attribution_run, _stored_accumulator
 
 torch.set_num_threads(1)
-_attribution_run.SMALL, _stored_sums.CHUNK = 0, 128
+_attribution_run.SMALL, _stored_accumulator.CHUNK = 0, 128
 source, model, scratch, place, last = sys.argv[1:]
-method, calls = getattr(_stored_sums.StoredSums, place), 0
+method, calls = getattr(_stored_accumulator.StoredSums, place), 0
 
 def counted(*given):
     global calls
@@ -201,7 +199,7 @@ def counted(*given):
         os._exit(9)
     return method(*given)
 
-setattr(_stored_sums.StoredSums, place, counted)
+setattr(_stored_accumulator.StoredSums, place, counted)
 asked = {"method": "ig", "steps": 3, "device": "cpu", "workers": 1, "scratch": scratch}
 found = nr.attribute(
     source, nr.load_model(model, trust=True), nr.Region(120, 100, 150, 140), **asked,
@@ -231,7 +229,7 @@ def test_after_a_kill_it_goes_on(tmp_path: Path) -> None:
     again = run("killed", "_commit", 10)
     assert again.returncode == 9
     assert "Continues after 1 of 3 points." in again.stdout
-    assert len(json.loads((folder / "points.json").read_text())["nodes"]) == 2
+    assert len((folder / "points.jsonl").read_text().splitlines()) == 2
     last = run("killed", "add", 10**6)
     assert last.returncode == 0, last.stderr
     assert "Continues after 2 of 3 points." in last.stdout
@@ -274,7 +272,7 @@ def test_what_is_damaged_is_begun_anew(ask: Problem, tmp_path: Path, damage: str
     with pytest.raises(Cancelled):
         ask(2, steps=3)
     (folder,) = ask.folders
-    journal, chunk = folder / "points.json", folder / "pixels" / "0" / "c" / "0" / "1" / "1"
+    journal, chunk = folder / "points.jsonl", folder / "pixels" / "0" / "c" / "0" / "1" / "1"
     if damage == "journal":
         journal.write_text(journal.read_text()[:-9])
     elif damage == "points":

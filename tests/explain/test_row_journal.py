@@ -18,7 +18,6 @@ from napari_restore.api import _tables
 from napari_restore.engine import Note, StoreBusy
 from napari_restore.errors import ResourceError
 from napari_restore.explain import RowJournal
-from napari_restore.explain.tables._row_journal import ROWS
 
 BOXES = [Region(40, 60, 56, 84), Region(10, 20, 26, 36), Region(80, 30, 88, 60)]
 OPTIONS: dict[str, Any] = {"device": "cpu", "steps": 1}
@@ -91,7 +90,7 @@ def test_a_line_that_was_cut_off_is_computed_again(
 ) -> None:
     scratch = tmp_path / "scratch"
     interrupted(picture, scratch, 3, computed)
-    (path,) = [folder / ROWS for folder in folders(scratch)]
+    (path,) = scratch.glob("attributions-*/rows.jsonl")
     lines = path.read_text().splitlines()
     path.write_text("\n".join(lines)[:-30])
     kept = sum(bool(line) for line in lines) - 1
@@ -155,6 +154,6 @@ def test_a_folder_that_cannot_be_written_keeps_nothing(tmp_path: Path) -> None:
 
 def test_lines_are_plain_json(picture: Path, tmp_path: Path, computed: list[Any]) -> None:
     interrupted(picture, tmp_path / "scratch", 2, computed)
-    (path,) = [folder / ROWS for folder in folders(tmp_path / "scratch")]
+    (path,) = (tmp_path / "scratch").glob("attributions-*/rows.jsonl")
     rows = [json.loads(line) for line in path.read_text().splitlines() if line]
-    assert all(set(line) == {"order", "row", "run"} for line in rows)
+    assert all(set(line) == {"order", "row", "run", "digest"} for line in rows)

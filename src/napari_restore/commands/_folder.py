@@ -91,8 +91,10 @@ def restore_folder(
         entries.append(entry | {"seconds": time.perf_counter() - began})
         summary.write_table(items, entries)
         if stop is not None:
+            summary.close()
             raise stop
         summary.add(item.output, entry)
+    summary.close()
     counts = {
         word: sum(entry["status"] == word for entry in entries)
         for word in ("done", "skipped", "failed")

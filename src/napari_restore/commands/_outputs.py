@@ -9,6 +9,7 @@ import json
 import os
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from string import Formatter
@@ -16,9 +17,10 @@ from typing import Any
 
 from napari_restore._addresses import without_queries
 from napari_restore._format import size_of
+from napari_restore._journal import Journal
 from napari_restore.api import is_image_in_folder, is_zarr
 from napari_restore.errors import BadOutput, InputError
-from napari_restore.records import write_json, write_text
+from napari_restore.records import strict_json, write_json, write_text
 
 WRITABLE = frozenset({".tif", ".tiff", ".zarr", ".png", ".jpg", ".jpeg", ".webp"})
 """Suffixes kept for the output; everything else becomes .tif."""
@@ -204,16 +206,25 @@ def name_on_disk(path: Path) -> str:
 
 
 class Summary:
-    """The summary of a folder: one entry per output, written after each image."""
+    """The summary of a folder: one entry per output, noted after each image, written by `close`."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / SUMMARY
-        self.entries: dict[str, dict[str, Any]] = {}
-        try:
+        self._journal = Journal(folder / f"{SUMMARY}l", {"of": SUMMARY})
+        with suppress(OSError):
+            self._journal.mend()
+        self.entries = self._stored()
+
+    def _stored(self) -> dict[str, dict[str, Any]]:
+        """Return the entries on disk; where they are unreadable, no output counts as done."""
+        stored: dict[str, dict[str, Any]] = {}
+        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             entries = json.loads(self.path.read_text(encoding="utf-8"))["images"]
-            self.entries = {str(name): dict(entry) for name, entry in entries.items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            pass  # missing or unreadable: no output counts as done
+            stored = {str(name): dict(entry) for name, entry in entries.items()}
+        with suppress(OSError, KeyError):
+            # What a call had done that was killed.
+            stored |= {line["name"]: line["entry"] for line in self._journal.read_known()}
+        return stored
 
     def is_done(self, output: Path, key: str) -> bool:
         """Return whether the same command with the same input wrote `output`."""
@@ -238,7 +249,7 @@ class Summary:
         return dict(self.entries.get(output.name, {}).get("record") or {})
 
     def add(self, output: Path, entry: dict[str, Any]) -> None:
-        """Set the entry of `output` and write the summary.
+        """Set the entry of `output`, on disk before this returns.
 
         A finished entry is replaced only by another finished run.
         """
@@ -246,7 +257,13 @@ class Summary:
         if before == "done" and entry["status"] != "done":
             return
         self.entries[output.name] = entry
-        write_json(self.path, {"images": self.entries})
+        self._journal.append(json.loads(strict_json({"name": output.name, "entry": entry})))
+
+    def close(self) -> None:
+        """Write the summary; where that fails, the next call has its entries nevertheless."""
+        with suppress(OSError):
+            write_json(self.path, {"images": self._stored()})
+            self._journal.clear()
 
     def write_table(self, items: Sequence[Item], entries: Sequence[Mapping[str, Any]]) -> None:
         """Write a line for each of `items` to the table beside the summary.

@@ -8,10 +8,9 @@ from .executors._process_job import ProcessJob
 from .executors._range_report import RangeReport
 from .executors._range_run import InWorker, RangeRun, count_parts
 from .executors._swept_range_run import SweptRangeRun, range_run
-from .ledger._chunk_files import DamagedChunk, create_array, write_chunks
-from .ledger._part_writer import PartWriter
-from .ledger._store import ResultStore
-from .ledger._store_lock import StoreBusy, lock_exclusive, lock_shared, writer_of
+from .ledger._chunk_files import create_array, write_chunks
+from .ledger._folder import StoreBusy, lock_exclusive, lock_shared, remove_unused, writer_of
+from .ledger._store import PartWriter, ResultStore
 from .machine._budget import peak_in
 from .machine._device import choose_device
 from .machine._failures import clear_frames, is_out_of_memory
@@ -58,7 +57,6 @@ __all__ = [
     "BlockPart",
     "Cluster",
     "ClusterJob",
-    "DamagedChunk",
     "Event",
     "Finished",
     "ImageStarted",
@@ -113,6 +111,7 @@ __all__ = [
     "peak_in",
     "probe",
     "range_run",
+    "remove_unused",
     "run_of",
     "save_context",
     "serialise_plan",

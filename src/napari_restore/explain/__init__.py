@@ -19,7 +19,6 @@ from napari_restore.explain.attribution._problem import Explainer, Problem
 from napari_restore.explain.attribution._summary import AttributionSummary, summary_of
 from napari_restore.explain.tables._places import Place, places_of
 from napari_restore.explain.tables._rerun import compare_rows, groups_from_task, table_task_of
-from napari_restore.explain.tables._row_journal import RowJournal
 from napari_restore.explain.tables._rows import (
     Measured,
     PlannedRow,
@@ -28,7 +27,12 @@ from napari_restore.explain.tables._rows import (
     group_by_image,
     measured,
 )
-from napari_restore.explain.tables._table import AttributionTable, check_table, make_table
+from napari_restore.explain.tables._table import (
+    AttributionTable,
+    RowJournal,
+    check_table,
+    make_table,
+)
 
 __all__ = [
     "METHODS",

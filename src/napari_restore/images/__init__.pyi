@@ -20,9 +20,7 @@ from .cache._folder import (
     remove_entry,
     trim_cache,
 )
-from .cache._lock import is_locked, lock_file, owner_in
-from .cache._private import check_private
-from .cache._use import is_used, mark_use, users_of
+from .cache._lock import check_private, is_locked, is_used, lock_file, mark_use, owner_in, users_of
 from .export._adopt import adopt_zarr, can_adopt
 from .export._job import ExportOptions, Pixels, SaveOptions
 from .export._upload import check_upload, file_before_upload, upload

@@ -373,7 +373,7 @@ def test_what_a_worker_does_not_see_is_named_with_it(
     ("name", "error", "kind", "message"),
     [
         (
-            "napari_restore.engine.ledger._part_writer.write_chunks",
+            "napari_restore.engine.ledger._store.write_chunks",
             OSError(errno.ENOSPC, "No space left on device"),
             DiskFull,
             r"No space left on the disk .* \(on tcp://127",
@@ -385,7 +385,7 @@ def test_what_a_worker_does_not_see_is_named_with_it(
             r"cannot be read \(on tcp://127",
         ),
         (
-            "napari_restore.engine.ledger._part_writer.write_chunks",
+            "napari_restore.engine.ledger._store.write_chunks",
             FileNotFoundError(errno.ENOENT, "No such file or directory"),
             ResourceError,
             r"A worker failed: FileNotFoundError.* \(on tcp://127",

@@ -11,15 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from napari_restore.engine.ledger import _lease
-from napari_restore.engine.ledger._lease import LEASE, Lease, holder_of
-from napari_restore.engine.ledger._store_lock import StoreBusy, lock_exclusive
+from napari_restore.engine.ledger import _folder
+from napari_restore.engine.ledger._folder import LEASE, Lease, StoreBusy, holder_of, lock_exclusive
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_lease, "RENEW_SECONDS", 0.05)
-    monkeypatch.setattr(_lease, "STALE_SECONDS", 0.5)
+    monkeypatch.setattr(_folder, "RENEW_SECONDS", 0.05)
+    monkeypatch.setattr(_folder, "STALE_SECONDS", 0.5)
 
 
 @pytest.fixture
@@ -45,7 +44,7 @@ def test_no_one_holds_a_new_store(tmp_path: Path) -> None:
 def test_a_lease_of_another_machine_is_held_while_it_is_renewed(
     tmp_path: Path, elsewhere: Callable[[Path], Lease], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_lease, "STALE_SECONDS", 60.0)
+    monkeypatch.setattr(_folder, "STALE_SECONDS", 60.0)
     lease = elsewhere(tmp_path)
     found = holder_of(tmp_path)
     assert found is not None

@@ -16,7 +16,7 @@ from napari_restore.api import cluster_items
 from napari_restore.engine import Cluster, Progress
 from napari_restore.errors import BadOutput, BadParameter, Cancelled, InputError, SourceChanged
 from napari_restore.models import load
-from napari_restore.training.score._journal import Journal
+from napari_restore.training.score._journal import ScoreJournal
 
 SETTINGS: dict[str, Any] = {
     "baselines": False,
@@ -136,9 +136,9 @@ def test_a_cancelled_evaluation_goes_on(
     kept = len((tmp_path / "out" / "scores.jsonl").read_text().splitlines())
     assert 2 <= kept < 8
     added: list[str] = []
-    add = Journal.add
+    add = ScoreJournal.add
     monkeypatch.setattr(
-        Journal, "add", lambda self, row: added.append(row["key"]) or add(self, row)
+        ScoreJournal, "add", lambda self, row: added.append(row["key"]) or add(self, row)
     )
     whole = api.evaluate(["dcp"], pairs, **words)
     assert len(added) == 8 - kept

@@ -9,8 +9,16 @@ from typing import Any
 import psutil
 import pytest
 
-from napari_restore.images.cache._lock import is_locked, is_own, lock_file, owner_in
-from napari_restore.images.cache._use import is_used, mark_use, used_by_others, users_of
+from napari_restore.images.cache._lock import (
+    is_locked,
+    is_own,
+    is_used,
+    lock_file,
+    mark_use,
+    owner_in,
+    used_by_others,
+    users_of,
+)
 
 
 def test_one_of_two_locks_a_file(tmp_path: Path, lock_elsewhere: Any) -> None:

@@ -13,7 +13,7 @@ from napari_restore._format import latex
 from napari_restore.metrics import metric_of
 from napari_restore.models import load
 from napari_restore.training.score._evaluate import Outcome
-from napari_restore.training.score._journal import Journal
+from napari_restore.training.score._journal import ScoreJournal
 from napari_restore.training.score._methods import Method, methods_of
 from napari_restore.training.score._strips import LONGEST, beside, file_name, select_extremes
 from napari_restore.training.score._summary import summary_of
@@ -132,21 +132,29 @@ def test_csv_comes_back_as_it_went_in():
 
 
 def test_a_journal_goes_on_after_a_line_that_was_cut_off(tmp_path):
-    journal = Journal(tmp_path)
+    journal = ScoreJournal(tmp_path)
     for key in ("one", "two"):
         journal.add({"key": key, "values": {"psnr": float("inf"), "ssim": float("nan")}})
     path = tmp_path / "scores.jsonl"
     path.write_bytes(path.read_bytes()[:-9])
-    journal = Journal(tmp_path)
+    journal = ScoreJournal(tmp_path)
     assert journal.row("one")["values"]["psnr"] == float("inf")
     assert np.isnan(journal.row("one")["values"]["ssim"])
     assert journal.row("two") is None
     journal.add({"key": "three", "values": {}, "clear_key": "c", "clear_values": {"clear_psnr": 3}})
-    again = Journal(tmp_path)
+    again = ScoreJournal(tmp_path)
     assert again.row("three") is not None and again.row("one") is not None
     assert again.values_of_clear("c") == {"clear_psnr": 3.0}
     # Strict JSON: infinity is text there.
     assert json.loads(path.read_text().splitlines()[0])["values"] == {"psnr": "inf", "ssim": "nan"}
+
+
+def test_rows_without_a_checksum_are_scored_again(tmp_path):
+    (tmp_path / "scores.jsonl").write_text('{"key": "one", "values": {"psnr": 1.0}}\n')
+    journal = ScoreJournal(tmp_path)
+    assert journal.row("one") is None
+    journal.add({"key": "one", "values": {"psnr": 2.0}})
+    assert ScoreJournal(tmp_path).row("one")["values"] == {"psnr": 2.0}
 
 
 def test_methods_stand_in_order_and_none_twice():

@@ -15,7 +15,7 @@ from napari_restore.engine.executors._dispatcher import AHEAD, Dispatcher, Line,
 from napari_restore.engine.executors._prepared_file import write_prepared
 from napari_restore.engine.executors._ranges import in_whole_chunks
 from napari_restore.engine.executors._waiting import POLL
-from napari_restore.engine.ledger._lease import Lease
+from napari_restore.engine.ledger._folder import Lease
 from napari_restore.engine.ledger._shared_slabs import KeptSlabs
 from napari_restore.engine.ledger._store import ResultStore
 from napari_restore.engine.ledger._store_files import CHUNK, SHARED, STAGED

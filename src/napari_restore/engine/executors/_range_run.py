@@ -16,7 +16,7 @@ from napari_restore._heap import keep_freed_memory, release_freed_memory
 from napari_restore.engine._region import Region
 from napari_restore.engine.executors._prepared_file import read_prepared
 from napari_restore.engine.executors._range_report import RangeReport
-from napari_restore.engine.ledger._part_writer import Part, PartWriter
+from napari_restore.engine.ledger._store import Part, PartWriter
 from napari_restore.engine.ledger._store_files import SHARED
 from napari_restore.engine.machine._budget import PeakMemory
 from napari_restore.engine.machine._parallel import map_parallel

@@ -13,8 +13,8 @@ import numpy.typing as npt
 from napari_restore.engine._region import Region, bounding_box
 from napari_restore.engine.executors._range_run import InWorker, RangeRun, Step
 from napari_restore.engine.executors._ranges import by_chunks
-from napari_restore.engine.ledger._part_writer import Part
 from napari_restore.engine.ledger._shared_slabs import PartSlabs
+from napari_restore.engine.ledger._store import Part
 from napari_restore.engine.ledger._store_files import STAGED
 from napari_restore.engine.machine._precision import dtype_of
 from napari_restore.engine.planning._grid import Grid

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from napari_restore._format import format_size
 from napari_restore.engine._region import Region
+from napari_restore.engine.ledger._folder import WRITER
 from napari_restore.engine.ledger._map_records import ResidualStore, Shape, Slots
-from napari_restore.engine.ledger._store_lock import WRITER
 from napari_restore.engine.machine._device import Device
 from napari_restore.engine.machine._precision import dtype_of
 from napari_restore.engine.planning._grid import Grid

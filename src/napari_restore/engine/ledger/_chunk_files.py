@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import struct
-import uuid
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from napari_restore._replacing import read_checked, write_checked
 from napari_restore.engine._region import Region
-
-_PROCESS = uuid.uuid4().hex[:8]
-
-
-class DamagedChunk(ValueError):
-    """The checksum of a chunk differs from that of its content."""
 
 
 def create_array(group: Any, name: str, shape: tuple[int, int, int], side: int, dtype: str) -> Any:
@@ -45,8 +37,10 @@ def write_chunks(array: Any, folder: Path, box: Region, pixels: npt.NDArray[Any]
     """Write `pixels` (h, w, C) to `box` of `array`, whose chunks lie in `folder`.
 
     Every chunk is written atomically. One that `box` covers in part keeps its other pixels; raises
-    `DamagedChunk`. Call it from one thread only.
+    `DamagedFile`. Call it from one thread only.
     """
+    from numcodecs import blosc
+
     _, height, width = array.shape
     bands, rows, columns = array.chunks
     for row in range(box.y0 // rows, -(-box.y1 // rows)):
@@ -65,34 +59,17 @@ def write_chunks(array: Any, folder: Path, box: Region, pixels: npt.NDArray[Any]
                 y, x = part.within(chunk)
                 whole[:, y, x] = planes
                 planes = whole
-            _write(file, planes)
+            packed = blosc.compress(np.ascontiguousarray(planes), b"lz4", 1, blosc.NOSHUFFLE)
+            write_checked(file, packed)
 
 
 def _read(file: Path, array: Any) -> npt.NDArray[Any] | None:
-    """Return a chunk as written by `_write`; None if there is none yet. Raises `DamagedChunk`."""
-    import google_crc32c
+    """Return a chunk as it was written; None if there is none yet. Raises `DamagedFile`."""
     from numcodecs import blosc
 
     try:
-        content = file.read_bytes()
+        packed = read_checked(file)
     except FileNotFoundError:
         return None
-    packed, checksum = content[:-4], content[-4:]
-    if checksum != struct.pack("<I", google_crc32c.value(packed)):
-        raise DamagedChunk(file)
     planes = np.frombuffer(blosc.decompress(packed), array.dtype)
     return planes.reshape(array.chunks).copy()
-
-
-def _write(file: Path, planes: npt.NDArray[Any]) -> None:
-    import google_crc32c
-    from numcodecs import blosc
-
-    packed = blosc.compress(np.ascontiguousarray(planes), b"lz4", 1, blosc.NOSHUFFLE)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    # Of this process alone: two workers may write the same chunk, if one was thought to be dead.
-    beside = file.with_name(f"{file.name}.{_PROCESS}.new")
-    with open(beside, "wb") as new:
-        new.write(packed)
-        new.write(struct.pack("<I", google_crc32c.value(packed)))
-    os.replace(beside, file)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-import zlib
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -17,27 +14,29 @@ import torch
 from torch import Tensor
 
 from napari_restore._format import format_size
-from napari_restore._json_shapes import read_json
+from napari_restore.engine.ledger._values import Values, rows_into, rows_of
 from napari_restore.errors import DiskFull, disk_full_as, option
 
 LAYERS = "layers"
 """Folder of the layers, beside the tokens of a run."""
-_ROWS = 64
-"""Rows of the grid written or read at a time."""
-_READ = 1 << 24
+TOKENS = "tokens"
+"""Part with a layer's input."""
 
 
 class KeptLayers:
     """Inputs of the layers of a run's whole step, and what the layers decided.
 
-    Written layer by layer; one whose description is there is complete. A killed run goes on from the
-    last of them. What is damaged, or of another key, counts as missing.
+    Written layer by layer, as `Values` each. A killed run goes on from the last complete one. What is
+    damaged, or of another key, counts as missing.
     """
 
     def __init__(self, folder: Path, key: str, shape: tuple[int, int, int], layers: int) -> None:
         """Open the layers of a grid of `shape` (H, W, C) tokens."""
-        self._folder, self._key, self.shape, self.count = folder / LAYERS, key, shape, layers
-        found = [self._description(layer) for layer in range(layers)]
+        self._folder, self.shape, self.count = folder / LAYERS, shape, layers
+        self._layers = [
+            Values(self._folder, str(layer), f"{key} {list(shape)}") for layer in range(layers)
+        ]
+        found = [values.about() for values in self._layers]
         self._complete = found.index(None) if None in found else layers
         """Layers that are complete, from the first on."""
 
@@ -68,14 +67,8 @@ class KeptLayers:
         if layer < self._complete:
             return
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._crc = 0
-        with self._disk_full_named(), open(self._tokens(layer), "wb") as file:
-            for y in range(0, self.shape[0], _ROWS):
-                tick()
-                strip = grid[y : y + _ROWS].detach().to("cpu", torch.float32).contiguous()
-                content = strip.numpy().reshape(-1).view(np.uint8).data
-                self._crc = zlib.crc32(content, self._crc)
-                file.write(content)
+        with self._disk_full_named():
+            self._layers[layer].put(TOKENS, rows_of(grid, tick))
 
     def finish(self, layer: int, decided: Mapping[Hashable, Tensor]) -> None:
         """Write what `layer` decided: its input and this are complete then."""
@@ -85,15 +78,9 @@ class KeptLayers:
         with self._disk_full_named():
             for name, value in decided.items():
                 array = np.ascontiguousarray(value.detach().cpu().numpy())
-                array.tofile(self._decided(layer, _text(name)))
-                crc = zlib.crc32(array.reshape(-1).view(np.uint8).data)
-                arrays[_text(name)] = [str(array.dtype), list(array.shape), crc]
-            body = {"key": self._key, "shape": list(self.shape), "crc32": self._crc}
-            body |= {"decided": arrays}
-            description = {"body": body, "crc32": _crc_of_json(body)}
-            new = self._json(layer).with_suffix(".new")
-            new.write_text(json.dumps(description), encoding="utf-8")
-            os.replace(new, self._json(layer))
+                arrays[_text(name)] = [str(array.dtype), list(array.shape)]
+                self._layers[layer].put(_text(name), [array.reshape(-1).view(np.uint8).data])
+            self._layers[layer].finish(decided=arrays)
         self._complete = layer + 1
 
     def _disk_full_named(self) -> AbstractContextManager[None]:
@@ -106,70 +93,34 @@ class KeptLayers:
 
     def latest(self, device: torch.device, tick: Callable[[], None]) -> tuple[Tensor, int] | None:
         """Return the input (H, W, C) of the last complete layer, and its number; None without one."""
-        if not self._complete:
-            return None
-        layer = self._complete - 1
-        grid = torch.empty(self.shape, device=device)
-        content = self.layer(layer).memory
-        for y in range(0, self.shape[0], _ROWS):
-            tick()
-            rows = slice(y * self.shape[1], (y + _ROWS) * self.shape[1])
-            strip = torch.from_numpy(np.array(content[rows]))
-            grid[y : y + _ROWS] = strip.view(-1, *self.shape[1:]).to(device)
-        return grid, layer
+        while self._complete:
+            grid = torch.empty(self.shape, device=device)
+            if self._layers[self._complete - 1].read(TOKENS, rows_into(grid, tick)):
+                return grid, self._complete - 1
+            self._complete -= 1
+        return None
 
     def layer(self, layer: int) -> KeptLayer:
         """Return one complete layer, for rows of its attention."""
-        description = self._description(layer)
-        assert description is not None, "verified before"
+        values = self._layers[layer]
+        about = values.about()
+        assert about is not None, "verified before"
         decided = {
-            name: (self._decided(layer, name), dtype, tuple(shape))
-            for name, (dtype, shape, _) in description["decided"].items()
+            name: (values.path(name), dtype, tuple(shape))
+            for name, (dtype, shape) in about["decided"].items()
         }
-        return KeptLayer(self._tokens(layer), self.shape, decided)
+        return KeptLayer(values.path(TOKENS), self.shape, decided)
 
     def verify(self) -> bool:
         """Return whether all layers are as they were written; drop those that are not.
 
         Reads all of them.
         """
-        for layer in range(self._complete):
-            description = self._description(layer)
-            if description is None or not self._is_undamaged(layer, description):
-                self._json(layer).unlink(missing_ok=True)
+        for layer, values in enumerate(self._layers[: self._complete]):
+            if not values.verify():
                 self._complete = layer
                 return False
         return True
-
-    def _is_undamaged(self, layer: int, description: dict[str, Any]) -> bool:
-        files = {self._tokens(layer): description["crc32"]}
-        for name, (_, _, crc) in description["decided"].items():
-            files[self._decided(layer, name)] = crc
-        return all(_crc_of(path) == crc for path, crc in files.items())
-
-    def _description(self, layer: int) -> dict[str, Any] | None:
-        """Return the description of a layer; None where it is missing or of another run."""
-        try:
-            read = read_json(self._json(layer))
-            found = read["body"]
-            if read["crc32"] != _crc_of_json(found) or found["key"] != self._key:
-                return None
-            if found["shape"] != list(self.shape):
-                return None
-            if self._tokens(layer).stat().st_size != self.layer_bytes:
-                return None
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-        return dict(found)
-
-    def _tokens(self, layer: int) -> Path:
-        return self._folder / f"{layer}.tokens"
-
-    def _decided(self, layer: int, name: str) -> Path:
-        return self._folder / f"{layer}.{name}"
-
-    def _json(self, layer: int) -> Path:
-        return self._folder / f"{layer}.json"
 
 
 class KeptLayer:
@@ -201,18 +152,3 @@ class KeptLayer:
 
 def _text(name: Hashable) -> str:
     return "-".join(str(part) for part in name) if isinstance(name, tuple) else str(name)
-
-
-def _crc_of_json(body: Mapping[str, Any]) -> int:
-    return zlib.crc32(json.dumps(body).encode())
-
-
-def _crc_of(path: Path) -> int | None:
-    checksum = 0
-    try:
-        with open(path, "rb") as file:
-            while content := file.read(_READ):
-                checksum = zlib.crc32(content, checksum)
-    except OSError:
-        return None
-    return checksum

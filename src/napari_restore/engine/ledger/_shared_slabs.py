@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from napari_restore.engine.ledger._slab import SlabFile, enter_all
+from napari_restore.engine.ledger._slab import CHECKSUMS, SlabFile, enter_all
 from napari_restore.errors import ResourceError, option
 
 OpenSlab: TypeAlias = Callable[..., SlabFile]
@@ -22,14 +22,14 @@ class PartSlab(SlabFile):
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
-        self.taken: list[str] = []
+        self.taken: list[Mapping[str, Any]] = []
         super().__init__(*arguments, **options)
 
-    def _note(self, line: str) -> None:
-        if not line.endswith("-\n"):
-            self.taken.append(line.rstrip("\n"))
+    def _note(self, entry: Mapping[str, Any]) -> None:
+        if CHECKSUMS in entry:
+            self.taken.append(entry)
 
-    def _cut(self, length: int) -> None:
+    def _mend(self) -> None:
         """Leave an entry that is just being written."""
 
     def _make(self, header: dict[str, Any]) -> None:
@@ -71,16 +71,16 @@ class KeptSlabs:
 
     def enter(self, entries: Entries) -> None:
         """Note what a worker has written."""
-        for name, (made, *lines) in entries.items():
+        for name, (made, *noted) in entries.items():
             slab = self._open.get(name)
             if slab is not None and slab.made == made:
-                for line in lines:
-                    slab.enter(line)
+                for entry in noted:
+                    slab.enter(entry)
 
 
 def enter_left(folder: Path, entries: Entries) -> None:
     """Note what workers of an earlier run wrote to slab files of `folder`, which are not open."""
-    for name, (made, *lines) in entries.items():
+    for name, (made, *noted) in entries.items():
         # A name alone: it must not lead out of the folder.
         if Path(name).name == name:
-            enter_all(folder / name, made, lines)
+            enter_all(folder / name, made, noted)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import itertools
 import json
 import os
 import shutil
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -17,13 +16,16 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore._format import format_size
+from napari_restore._journal import Journal
 from napari_restore._json_shapes import parse_json
 from napari_restore.errors import DiskFull, is_disk_full, option
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 Checksums: TypeAlias = tuple[int, ...]
 """Of the parts of a record."""
-_FORMAT = 1
+_FORMAT = 2
+HEADER, RECORD, CHECKSUMS = "header", "record", "crc32c"
+"""Keys of the journal's entries: what the file is made as; a record, and its checksums."""
 _AT_ONCE = 1 << 30
 """Most bytes of one call: Linux moves no more than 2 GiB."""
 _NOT_OFFERED = {
@@ -71,17 +73,15 @@ class SlabFile:
         self._positioned = hasattr(os, "preadv") and hasattr(os, "pwrite")
         self._seeking = threading.Lock()
         self._writing = threading.Lock()
-        self._torn = False
         self._checksums: dict[int, Checksums] = {}
         header = {"format": _FORMAT, "key": key, "record_bytes": record_bytes, "count": count}
-        if len(self._parts) > 1:
-            header["parts"] = list(parts)
-        self.made = made_of(json.dumps(header))
+        header["parts"] = [high - low for low, high in self._parts]
+        self.made = made_of(header)
         """Checksum of what describes the file: entries of another one are not of this."""
+        self._journal = _open_journal(path, header)
         if not self._take_over(header):
             self._make(header)
         self._file = open(path, "r+b", buffering=0)
-        self._journal = open(journal_of(path), "ab", buffering=0)
 
     # -- state --------------------------------------------------------------------
 
@@ -116,23 +116,21 @@ class SlabFile:
             try:
                 if self._checksums.pop(index, None) is not None:
                     # Killed half-way, neither the old record nor the new one is valid.
-                    self._note(f"{index} -\n")
+                    self._note({RECORD: index})
                 self._write(content, index * self.record_bytes)
-                self._note(f"{entry_of(index, checksums)}\n")
+                self._note({RECORD: index, CHECKSUMS: checksums})
             except OSError as error:
                 if not is_disk_full(error):
                     raise
                 raise _disk_full(self.path, self.record_bytes, self._what, error) from error
             self._checksums[index] = checksums
 
-    def enter(self, entry: str) -> None:
-        """Note a record that another process has written, by the entry of its journal."""
-        read = _read_entry(entry, self.count, 8 * len(self._parts))
-        if read is None or read[1] is None:
-            raise ValueError(f"{entry!r} is no entry of {self.path.name}")
+    def enter(self, entry: Mapping[str, Any]) -> None:
+        """Note a record that another process has written, by its entry of the journal."""
+        self._check(entry[RECORD])
         with self._writing:
-            self._note(f"{entry}\n")
-            self._checksums[read[0]] = read[1]
+            self._note(entry)
+            self._checksums |= _records_in([entry])
 
     def get(self, index: int, out: Bytes | None = None) -> Bytes | None:
         """Return record `index`, (record_bytes,); None if never written or damaged.
@@ -179,9 +177,8 @@ class SlabFile:
                 del self._checksums[index]
 
     def close(self) -> None:
-        """Close the files; what was written stays on disk."""
+        """Close the file; what was written stays on disk."""
         self._file.close()
-        self._journal.close()
 
     def remove(self) -> None:
         """Delete the file and its journal."""
@@ -195,39 +192,31 @@ class SlabFile:
 
         Returns False if there is none.
         """
-        journal = journal_of(self.path)
-        try:
-            content = journal.read_bytes()
-            size = self.path.stat().st_size
-        except OSError:
+        self._mend()
+        entries = self._journal.read_known()
+        if not entries or HEADER not in entries[0]:
             return False
-        earlier, checksums, whole = _read_journal(content)
-        if earlier != header or size != self.nbytes:
+        if not self.path.is_file() or self.path.stat().st_size != self.nbytes:
             return False
-        self._checksums = checksums
-        if whole < len(content):
-            self._cut(whole)
+        self._checksums = _records_in(entries)
         return True
 
-    def _cut(self, length: int) -> None:
+    def _mend(self) -> None:
         """Cut off an entry that a crash tore."""
-        os.truncate(journal_of(self.path), length)
+        self._journal.mend()
 
     def _make(self, header: dict[str, Any]) -> None:
         """Preallocate the file.
 
         Its journal is written last, so where it exists the file is complete.
         """
-        journal = journal_of(self.path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        journal.unlink(missing_ok=True)
+        self._journal.clear()
         self.path.unlink(missing_ok=True)
         try:
             with open(self.path, "wb", buffering=0) as file:
                 _preallocate(file.fileno(), self.path, self.nbytes)
-            new = journal.with_name(f"{journal.name}.new")
-            new.write_text(json.dumps(header) + "\n", encoding="utf-8")
-            os.replace(new, journal)
+            self._journal.rewrite({HEADER: header})
         except OSError as error:
             self.path.unlink(missing_ok=True)
             if not is_disk_full(error):
@@ -240,13 +229,9 @@ class SlabFile:
         if not 0 <= index < self.count:
             raise IndexError(f"record {index} of {self.count}")
 
-    def _note(self, line: str) -> None:
-        """Add an entry to the journal; complete one that a full disk cut off first."""
-        content = (b"\n" if self._torn else b"") + line.encode("ascii")
-        self._torn = True
-        if self._journal.write(content) != len(content):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        self._torn = False
+    def _note(self, entry: Mapping[str, Any]) -> None:
+        """Add an entry to the journal."""
+        self._journal.append(entry)
 
     def _write(self, content: Bytes, offset: int) -> None:
         view = content.data
@@ -285,13 +270,42 @@ def journal_of(path: Path) -> Path:
     return path.with_name(f"{path.name}.journal")
 
 
-def key_of(path: Path) -> str | None:
-    """Return the key that the slab file `path` was made with; None where there is no such file."""
+def _open_journal(path: Path, header: Mapping[str, Any]) -> Journal:
+    """Return the journal of a slab file: its header, then an entry for each change of a record."""
+
+    def is_valid(entry: Mapping[str, Any]) -> bool:
+        if HEADER in entry:
+            return bool(entry[HEADER] == header)
+        parts = len(entry.get(CHECKSUMS, header["parts"]))
+        return 0 <= entry[RECORD] < header["count"] and parts == len(header["parts"])
+
+    return Journal(journal_of(path), header, is_valid)
+
+
+def _records_in(entries: Iterable[Mapping[str, Any]]) -> dict[int, Checksums]:
+    """Return the checksums of the records that were written and not dropped since."""
+    checksums: dict[int, Checksums] = {}
+    for entry in entries:
+        if CHECKSUMS in entry:
+            checksums[entry[RECORD]] = tuple(entry[CHECKSUMS])
+        elif RECORD in entry:
+            checksums.pop(entry[RECORD], None)
+    return checksums
+
+
+def _header_of(path: Path) -> dict[str, Any] | None:
+    """Return what the slab file `path` was made as; None where there is no such file."""
     try:
         with open(journal_of(path), "rb") as journal:
-            header = _as_header(journal.readline())
-    except OSError:
+            header = parse_json(journal.readline())[HEADER]
+            return dict(header) if {"key", "count", "parts"} <= set(header) else None
+    except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def key_of(path: Path) -> str | None:
+    """Return the key that the slab file `path` was made with; None where there is no such file."""
+    header = _header_of(path)
     return str(header["key"]) if header is not None and path.exists() else None
 
 
@@ -300,10 +314,8 @@ def written(path: Path) -> int:
 
     0 where there is no such file.
     """
-    try:
-        return len(_read_journal(journal_of(path).read_bytes())[1])
-    except OSError:
-        return 0
+    header = _header_of(path)
+    return 0 if header is None else len(_records_in(_open_journal(path, header).read_known()))
 
 
 def discard(path: Path) -> None:
@@ -312,70 +324,20 @@ def discard(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
-def _read_journal(content: bytes) -> tuple[dict[str, Any] | None, dict[int, Checksums], int]:
-    """Return the header, the checksums of the records, and the length of all complete lines."""
-    # The rest after the last line end was torn by a crash.
-    whole = content[: content.rfind(b"\n") + 1]
-    first, *lines = whole.splitlines() or [b""]
-    header = _as_header(first)
-    count = 0 if header is None else int(header.get("count", 0))
-    digits = 8 if header is None else 8 * len(header.get("parts", "1"))
-    checksums: dict[int, Checksums] = {}
-    for line in lines:
-        read = _read_entry(line.decode("ascii", "replace"), count, digits)
-        if read is None:
-            # An entry that a full disk tore is none: its record was dropped then.
-            continue
-        if read[1] is None:
-            checksums.pop(read[0], None)
-        else:
-            checksums[read[0]] = read[1]
-    return header, checksums, len(whole)
-
-
-def entry_of(index: int, checksums: Checksums) -> str:
-    """Return the journal's entry of record `index`, without the end of its line."""
-    return f"{index} {''.join(f'{one:08x}' for one in checksums)}"
-
-
-def _read_entry(line: str, count: int, digits: int) -> tuple[int, Checksums | None] | None:
-    """Return a record's number and checksums, None where it was dropped; None for no entry."""
-    with contextlib.suppress(ValueError):
-        index, checksum = line.split(" ")
-        number = int(index)
-        if checksum == "-":
-            return number, None
-        if len(checksum) == digits and 0 <= number < count:
-            each = (checksum[at : at + 8] for at in range(0, digits, 8))
-            return number, tuple(int(one, 16) for one in each)
-    return None
-
-
-def enter_all(path: Path, made: str, entries: Sequence[str]) -> None:
+def enter_all(path: Path, made: str, entries: Sequence[Mapping[str, Any]]) -> None:
     """Note records that a process wrote which is gone; nothing where `path` was made anew since."""
-    journal = journal_of(path)
-    try:
-        with open(journal, "r+b") as file:
-            if made_of(file.readline().decode("utf-8", "replace").rstrip("\n")) != made:
-                return
-            file.seek(0, os.SEEK_END)
-            # A torn entry before them is to be one by itself.
-            file.write("".join(f"\n{entry}\n" for entry in entries).encode("ascii"))
-    except FileNotFoundError:
+    header = _header_of(path)
+    if header is None or made_of(header) != made:
         return
+    journal = _open_journal(path, header)
+    journal.mend()
+    for entry in entries:
+        journal.append(entry)
 
 
-def made_of(header: str) -> str:
-    """Return a checksum of a journal's first line, as text."""
-    return f"{_checksum(np.frombuffer(header.encode(), np.uint8)):08x}"
-
-
-def _as_header(line: bytes) -> dict[str, Any] | None:
-    try:
-        header = parse_json(line)
-    except ValueError:
-        return None
-    return header if isinstance(header, dict) and "key" in header else None
+def made_of(header: Mapping[str, Any]) -> str:
+    """Return a checksum of what a slab file is made as, as text."""
+    return f"{_checksum(np.frombuffer(json.dumps(header).encode(), np.uint8)):08x}"
 
 
 def _checksum(content: Bytes) -> int:

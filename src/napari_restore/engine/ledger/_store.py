@@ -7,7 +7,7 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,21 +15,29 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_restore._journal import DamagedJournal, Journal
+from napari_restore._replacing import DamagedFile, replacing
 from napari_restore.engine._region import CELL, Region
-from napari_restore.engine.ledger._chunk_files import DamagedChunk, create_array, write_chunks
-from napari_restore.engine.ledger._journal import JOURNAL, DamagedJournal, Journal
+from napari_restore.engine.ledger._chunk_files import create_array, write_chunks
+from napari_restore.engine.ledger._folder import (
+    in_use,
+    lock_exclusive,
+    lock_shared,
+    remove_unused,
+)
 from napari_restore.engine.ledger._store_files import (
     CHUNK,
     FORMAT,
     HEADER,
+    JOURNAL,
     LEVELS_MISSING,
     PARTS,
     arrays_of,
     disk_full_named,
     open_arrays,
     read_header,
+    tile_journal,
 )
-from napari_restore.engine.ledger._store_lock import lock_exclusive, lock_shared, writer_of
 from napari_restore.errors import ResourceError, option
 from napari_restore.images import check_private, is_used, is_whole, mark_entry
 
@@ -56,7 +64,7 @@ class ResultStore:
         self._arrays = arrays
         height, width = header["shape"][:2]
         self._done = np.zeros((-(-height // CELL), -(-width // CELL)), bool)
-        self._journal = Journal(path, header)
+        self._journal = tile_journal(path / JOURNAL, header)
         self.journal: list[dict[str, Any]] = []
         """An entry for each finished tile: its ``region`` and the `entry` passed to `write`."""
         self.rebuilt = False
@@ -164,9 +172,8 @@ class ResultStore:
             for name, (size, count, dtype) in arrays_of(header).items()
         }
         # Written last: where there is a header, there are arrays.
-        partial = path / f"{HEADER}.partial"
-        partial.write_text(json.dumps(header), encoding="utf-8")
-        partial.replace(path / HEADER)
+        with replacing(path / HEADER) as part:
+            part.write_text(json.dumps(header), encoding="utf-8")
         return cls(path, arrays, header, writes=True)
 
     # -- reading -----------------------------------------------------------------
@@ -238,7 +245,7 @@ class ResultStore:
                 for name, values in maps.items():
                     self._put(f"map_{name}", core, values)
                 self._write_levels(core, levels)
-        except DamagedChunk as error:
+        except DamagedFile as error:
             raise self._damaged() from error
         line = {"region": list(core), **entry}
         self._append(line)
@@ -263,7 +270,7 @@ class ResultStore:
     def part(self, name: str, within: str = "") -> list[dict[str, Any]]:
         """Return what a worker has noted in a part; nothing where it is of another run, or damaged."""
         with contextlib.suppress(DamagedJournal):
-            return Journal(self.path / within, self.header, f"{PARTS}/{name}").read()
+            return tile_journal(self.path / within / PARTS / name, self.header).read()
         return []
 
     def remove_part(self, name: str, within: str = "") -> None:
@@ -315,8 +322,7 @@ class ResultStore:
     def remove(self) -> None:
         """Delete the store from disk, unless another process still uses it."""
         self.close()
-        if not is_used(self.path):
-            shutil.rmtree(self.path, ignore_errors=True)
+        remove_unused(self.path)
 
     def _append(self, line: dict[str, Any]) -> None:
         with disk_full_named(self.path):
@@ -403,7 +409,7 @@ def _unfinished_beside(path: Path, header: dict[str, Any]) -> SetAside | None:
 def free_path(path: Path) -> Path:
     """Return `path` without a store, or a path beside it where somebody uses that store."""
     number, free = 1, path
-    while writer_of(free) is not None or is_used(free):
+    while in_use(free):
         number += 1
         free = path.with_name(f"{path.stem}-{number}{path.suffix}")
     discard(free)
@@ -414,10 +420,70 @@ def discard(path: Path) -> None:
     """Remove the store at `path`; raise `ResourceError` while it is in use."""
     if not path.exists():
         return
-    if writer_of(path) is not None or is_used(path):
+    if in_use(path):
         raise ResourceError(
             "The earlier result of this run is still in use.",
             "Close the window or program that uses it, "
             f"or give another {option('scratch')} folder.",
         )
     shutil.rmtree(path)
+
+
+class PartWriter:
+    """Writes whole chunks of the store at `path`, and names its tiles in journals of its own.
+
+    The store belongs to another process, which adds the lines of those journals to its own: nobody
+    else writes the same chunks or the same file. Raises `ResourceError` where there is no such
+    store on this machine.
+    """
+
+    def __init__(self, path: Path, key: str) -> None:
+        if path.exists():
+            check_private(path)
+        header = read_header(path)
+        if header is None or header["key"] != key:
+            raise ResourceError(
+                f"The folder {path.parent} of the result is not visible there.",
+                f"Name a folder that all workers share with {option('scratch')}.",
+            )
+        self._path, self._header = path, header
+        self._arrays = open_arrays(path, header)
+
+    def part(self, name: str, within: str = "") -> Part:
+        """Return the part `name`, continued where an earlier process has begun it.
+
+        Of the result, or of the folder `within`.
+        """
+        parts = self._path / within / PARTS
+        parts.mkdir(exist_ok=True)
+        return Part(self._path, self._arrays, tile_journal(parts / name, self._header))
+
+
+class Part:
+    """A range of tiles of a store; `lines` are those of its journal so far."""
+
+    def __init__(self, path: Path, arrays: dict[str, Any], journal: Journal) -> None:
+        self._path, self._arrays, self._journal = path, arrays, journal
+        journal.mend()
+        self.lines = journal.read()
+
+    def write(
+        self,
+        box: Region,
+        pixels: npt.NDArray[Any],
+        maps: dict[str, npt.NDArray[np.generic]],
+        entries: Mapping[Region, Mapping[str, Any]],
+    ) -> None:
+        """Write a box of whole chunks, and note its tiles, with their entries, as finished."""
+        with disk_full_named(self._path):
+            for name, values in {"0": pixels, **{f"map_{k}": v for k, v in maps.items()}}.items():
+                write_chunks(self._arrays[name], self._path / name, box, values)
+        for core, entry in entries.items():
+            self.note(core, entry)
+
+    def note(self, core: Region, entry: Mapping[str, Any]) -> None:
+        """Note a tile as finished, with an entry for the journal."""
+        line = {"region": list(core), **entry}
+        with disk_full_named(self._path):
+            self._journal.append(line)
+        self.lines.append(line)

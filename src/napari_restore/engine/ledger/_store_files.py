@@ -10,15 +10,18 @@ from typing import Annotated, Any, Literal
 from annotated_types import Len
 from typing_extensions import TypedDict
 
+from napari_restore._journal import Journal
 from napari_restore._json_shapes import mismatches, read_json
-from napari_restore.engine.ledger._journal import JOURNAL
-from napari_restore.engine.ledger._store_lock import WRITER
+from napari_restore.engine._region import Region
+from napari_restore.engine.ledger._folder import WRITER
 from napari_restore.errors import disk_full_as, option
 
 FORMAT = 4
 """Increased when the layout on disk changes."""
 HEADER = "header.json"
 """File of a store that describes its arrays."""
+JOURNAL = "tiles.jsonl"
+"""Journal of a store: an entry for each finished tile."""
 CHUNK = 512
 """Side of the chunks of all arrays of a store."""
 STAGED = "staged"
@@ -76,6 +79,17 @@ def read_header(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return None if mismatches(header, Header, "header") else header
+
+
+def tile_journal(path: Path, header: dict[str, Any]) -> Journal:
+    """Return a journal of tiles; every entry must have ``region``, a box within the image."""
+    height, width = header["shape"][:2]
+
+    def is_inside(entry: dict[str, Any]) -> bool:
+        box = Region(*entry["region"])
+        return box == box.intersect(Region(0, 0, height, width))
+
+    return Journal(path, header, is_inside)
 
 
 def disk_full_named(path: Path) -> AbstractContextManager[None]:

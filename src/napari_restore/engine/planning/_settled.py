@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from napari_restore._json_shapes import read_json
 from napari_restore._replacing import replacing
+from napari_restore.engine.ledger._values import UNREADABLE, read_arrays, write_arrays
 from napari_restore.engine.planning._identity import run_key, size_key
 from napari_restore.errors import ResourceError
 from napari_restore.images import Image, cache_dir, mark_entry
@@ -145,21 +145,17 @@ def keep_settled(folder: Path, sweep: str, settled: Statistics, about: dict[str,
     `about` describes the entry of the cache.
     """
     mark_entry(folder, about)
-    arrays: dict[str, Any] = {name: value.cpu().numpy() for name, value in settled.items()}
-    with replacing(settled_file(folder, sweep)) as part, open(part, "wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
+    arrays = {name: value.cpu().numpy() for name, value in settled.items()}
+    write_arrays(settled_file(folder, sweep), arrays, folder.name)
 
 
 def find_settled(folder: Path, sweep: str, counts: Counts) -> dict[str, Tensor] | None:
     """Return what an earlier run settled, on the processor; None if it is missing or damaged."""
     try:
-        # Opened here: numpy leaves a damaged file open.
-        path = settled_file(folder, sweep)
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-            found = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
-    except Exception:
-        # Errors of zip, zlib, and array headers, which are Python and may claim any size.
+        arrays = read_arrays(settled_file(folder, sweep), folder.name)
+    except UNREADABLE:
         return None
+    found = {name: torch.from_numpy(array) for name, array in arrays.items()}
     return found if set(counts.settles) <= set(found) else None
 
 

@@ -20,10 +20,10 @@ from typing_extensions import TypedDict
 from napari_restore._json_shapes import mismatches, read_json
 from napari_restore._replacing import replacing
 from napari_restore.engine._region import Region
+from napari_restore.engine.ledger._folder import in_use
 from napari_restore.engine.ledger._store import ResultStore, discard
 from napari_restore.engine.ledger._store_files import FORMAT
-from napari_restore.engine.ledger._store_lock import writer_of
-from napari_restore.images import cache_dir, is_used
+from napari_restore.images import cache_dir
 from napari_restore.records import Record, Task
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class KeptResult:
     @property
     def in_use(self) -> bool:
         """Whether a window or a run, this process included, has its store open."""
-        return is_used(self.store) or writer_of(self.store) is not None
+        return in_use(self.store)
 
 
 def keep_result(

@@ -12,8 +12,8 @@ from typing import Any
 
 from napari_restore._heap import keep_freed_memory, release_freed_memory
 from napari_restore.engine._region import Region
+from napari_restore.engine.ledger._folder import StoreBusy, writer_of
 from napari_restore.engine.ledger._store import ResultStore, SetAside
-from napari_restore.engine.ledger._store_lock import StoreBusy, writer_of
 from napari_restore.engine.machine._budget import PeakMemory
 from napari_restore.engine.machine._device_memory import DeviceMemory
 from napari_restore.engine.masks._mask_strength import MaskStrength

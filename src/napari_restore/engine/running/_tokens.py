@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
 import time
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from napari_restore._json_shapes import read_json
 from napari_restore.engine.ledger._shared_slabs import OpenSlab
 from napari_restore.engine.ledger._slab import SlabFile
+from napari_restore.engine.ledger._values import Values, bytes_of, rows_into, rows_of
 from napari_restore.engine.planning._grid import tile_bytes
 from napari_restore.engine.planning._map_layout import SweptLayout
 from napari_restore.engine.planning._shared_costs import TOKENS
@@ -23,8 +20,6 @@ from napari_restore.errors import ResourceError, is_disk_full
 
 CHECKPOINT_SECONDS = 20.0
 """A layer's result is kept when this much work would be lost with it."""
-ROWS = 64
-"""Rows of the grid written or read at a time."""
 
 
 class TokenStore:
@@ -52,7 +47,8 @@ class TokenStore:
         folder.mkdir(parents=True, exist_ok=True)
         self.shape = layout.rows * side, layout.columns * side, width
         self._layout, self._side, self._margin, self._width = layout, side, margin, width
-        self._folder, self._key = folder, key
+        self._folder = folder
+        self._checkpoint = Values(folder, "layer", f"{key} {list(self.shape)}")
         count = layout.rows * layout.columns
         record, finished = (tile_bytes(width, side, around) for around in (0, margin))
         self.encoded = open_slab(folder / "encoded", record, count, key=key, what="tokens")
@@ -72,7 +68,7 @@ class TokenStore:
 
     def put_encoded(self, tile: int, tokens: Tensor) -> None:
         """Write (C, side, side) of the `tile`-th tile, row by row."""
-        self.encoded.put(tile, _bytes_of(tokens))
+        self.encoded.put(tile, bytes_of(tokens))
 
     def tile(self, tile: int) -> tuple[Tensor, Tensor]:
         """Return (C, side + 2 · margin, …) from the bottleneck, and (C, side, side) as encoded."""
@@ -100,9 +96,10 @@ class TokenStore:
         raise.
         """
         grid = torch.empty(self.shape, device=device)
-        layer = self._load_checkpoint(grid, tick)
-        if layer is not None:
-            return grid, layer
+        about = self._checkpoint.about()
+        # One that is missing or damaged: the layers are run again.
+        if about and self._checkpoint.read(str(about["layer"]), rows_into(grid, tick)):
+            return grid, int(about["layer"])
         del grid
         return self.encoded_grid(device, tick), -1
 
@@ -118,50 +115,22 @@ class TokenStore:
         """Keep `grid`, which `layer` is to process next, if much work is in it."""
         if time.monotonic() - self._saved < CHECKPOINT_SECONDS:
             return
-        partial, checksum = self._folder / "layer.part", 0
         try:
-            with open(partial, "wb") as file:
-                for y in range(0, self.shape[0], ROWS):
-                    tick()
-                    strip = _bytes_of(grid[y : y + ROWS])
-                    checksum = zlib.crc32(strip, checksum)
-                    file.write(strip)
-            os.replace(partial, self._folder / "layer")
-            header = {"key": self._key, "shape": self.shape, "layer": layer, "crc32": checksum}
-            (self._folder / "layer.json").write_text(json.dumps(header), encoding="utf-8")
+            # Under a name of its own: the checkpoint before is valid until this one is.
+            self._checkpoint.put(str(layer), rows_of(grid, tick))
+            self._checkpoint.finish(layer=layer)
         except OSError as error:
-            partial.unlink(missing_ok=True)
             # For convenience only: on a full disk the run itself goes on.
             if not is_disk_full(error):
                 raise
         self._saved = time.monotonic()
 
-    def _load_checkpoint(self, grid: Tensor, tick: Callable[[], None]) -> int | None:
-        """Fill `grid` from the latest complete checkpoint and return the layer that comes next."""
-        try:
-            header = read_json(self._folder / "layer.json")
-            if header["key"] != self._key or header["shape"] != list(self.shape):
-                return None
-            checksum = 0
-            with open(self._folder / "layer", "rb") as file:
-                for y in range(0, self.shape[0], ROWS):
-                    tick()
-                    strip = torch.empty(grid[y : y + ROWS].shape)
-                    file.readinto(_bytes_of(strip))
-                    checksum = zlib.crc32(_bytes_of(strip), checksum)
-                    grid[y : y + ROWS] = strip.to(grid.device)
-            return int(header["layer"]) if header["crc32"] == checksum else None
-        except (OSError, ValueError, KeyError, TypeError):
-            # Missing, or torn by a crash: the layers are run again.
-            return None
-
     def finish(self, grid: Tensor, tick: Callable[[], None]) -> None:
         """Cut the bottleneck's result into tiles and write it."""
         for tile in range(self._layout.rows * self._layout.columns):
             tick()
-            self._finished.put(tile, _bytes_of(self._around(grid, tile)))
-        for name in ("layer", "layer.json"):
-            (self._folder / name).unlink(missing_ok=True)
+            self._finished.put(tile, bytes_of(self._around(grid, tile)))
+        self._checkpoint.remove()
 
     def _place(self, grid: Tensor, tile: int) -> Tensor:
         """Return the (side, side, C) of `grid` that belongs to a tile."""
@@ -185,8 +154,3 @@ class TokenStore:
     def close(self) -> None:
         self.encoded.close()
         self._finished.close()
-
-
-def _bytes_of(tensor: Tensor) -> memoryview:
-    values = tensor.detach().to("cpu", torch.float32).contiguous().numpy()
-    return values.reshape(-1).view(np.uint8).data

@@ -4,25 +4,151 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import weakref
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
-from napari_restore._json_shapes import read_json
-from napari_restore.engine import Region, StoreBusy, lock_exclusive, lock_shared, writer_of
-from napari_restore.errors import DiskFull, is_disk_full, option
+import numpy as np
+from torch import Tensor
+
+from napari_restore._journal import Journal
+from napari_restore._replacing import DamagedFile
+from napari_restore.engine import (
+    Region,
+    create_array,
+    lock_exclusive,
+    lock_shared,
+    remove_unused,
+    write_chunks,
+)
+from napari_restore.errors import DiskFull, disk_full_as, is_disk_full, option
 from napari_restore.explain.attribution._accumulator import Accumulator, AddAll, Node
 from napari_restore.explain.attribution._quadrature import Quadrature
-from napari_restore.explain.attribution._stored_sums import StoredSums, disk_full_error
-from napari_restore.images import is_used, mark_entry, users_of
+from napari_restore.explain.attribution._sums import FolderLease, Summed, Sums
+from napari_restore.images import mark_entry, users_of
+
+CHUNK = 512
+"""Side in pixels of the chunks of a sum."""
+NODE_CHUNK = 256
+"""Side in pixels of the chunks of a point: tiles of staged models are multiples of it."""
+NODE = "node"
+"""Name of the array of the present point."""
+
+
+class StoredSums(Sums):
+    """As `Sums`, in a folder; a point is committed when it is complete, and exactly once.
+
+    The parts of a point are collected in an array of their own. Each chunk of a sum has one more
+    plane with the number of points in it, and is replaced atomically: after an interruption the
+    next process sees which chunks lack the last point.
+    """
+
+    def __init__(
+        self, region: Region, bands: int, rules: int, path: Path, lease: FolderLease, first: int = 0
+    ) -> None:
+        """Open or create the sums in the folder `path`, without the rules before `first`."""
+        import zarr
+
+        self.region, self.bands = region, bands
+        self._path, self._lease = path, lease
+        with disk_full_error(path):
+            group: Any = zarr.open_group(str(path), mode="a", zarr_format=3)
+            shape = (bands + 1, *region.shape)
+            self._sums = [
+                None
+                if rule < first
+                else group[str(rule)]
+                if str(rule) in group
+                else create_array(group, str(rule), shape, CHUNK, "<f8")
+                for rule in range(rules)
+            ]
+            self._node = group[NODE] if NODE in group else self._create_node(group)
+
+    def _create_node(self, group: Any) -> Any:
+        return group.create_array(
+            NODE,
+            shape=(self.bands, *self.region.shape),
+            chunks=(self.bands, NODE_CHUNK, NODE_CHUNK),
+            dtype="f4",
+            fill_value=0.0,
+            compressors=None,
+        )
+
+    @staticmethod
+    def bytes(region: Region, bands: int, rules: int) -> int:
+        """Return the bytes on disk, where chunks at the edge are as large as others."""
+        height, width = (-(-side // CHUNK) * CHUNK for side in region.shape)
+        return height * width * bands * (8 * rules + 4)
+
+    def begin(self) -> None:
+        """Clear the array of the present point."""
+        chunks = self._path / NODE / "c"
+        if chunks.exists():
+            shutil.rmtree(chunks)
+
+    def add(self, weights: Sequence[float], box: Region, part: Tensor) -> None:
+        """Add a part (1, C, h, w) to the present point; its weights count in `commit`."""
+        y, x = box.within(self.region)
+        with disk_full_error(self._path):
+            self._node[:, y, x] = self._node[:, y, x] + part[0].numpy(force=True)
+
+    def commit(self, weights: Sequence[float], number: int) -> None:
+        """Add the complete point, the `number`-th, to each sum that lacks it.
+
+        Raises `DamagedFile` where a sum has another number of points.
+        """
+        with disk_full_error(self._path):
+            for box in self._cells():
+                self._commit(weights, number, box)
+
+    def _commit(self, weights: Sequence[float], number: int, box: Region) -> None:
+        y, x = box.slices
+        point = None
+        for rule, (total, weight) in enumerate(zip(self._sums, weights, strict=True)):
+            if total is None:
+                continue
+            values = total[:, y, x]
+            if (values[-1] == number).all():
+                continue
+            if (values[-1] != number - 1).any():
+                raise DamagedFile(self._path / str(rule))
+            if point is None:
+                point = self._node[:, y, x].astype(np.float64)
+            values[:-1] += weight * point
+            values[-1] = number
+            write_chunks(total, self._path / str(rule), box, np.moveaxis(values, 0, 2))
+
+    def _cells(self) -> Iterator[Region]:
+        """Yield the chunks in pixels of the arrays."""
+        height, width = self.region.shape
+        for y in range(0, height, CHUNK):
+            for x in range(0, width, CHUNK):
+                yield Region(y, x, min(height, y + CHUNK), min(width, x + CHUNK))
+
+    def of(self, rule: int) -> Summed:
+        assert self._sums[rule] is not None
+        return Summed(self.region, self.bands, self._sums[rule], self._lease)
+
+    def remove(self, rule: int) -> None:
+        """Delete a dropped sum from the disk."""
+        shutil.rmtree(self._path / str(rule), ignore_errors=True)
+
+
+def disk_full_error(path: Path) -> AbstractContextManager[None]:
+    """Raise `DiskFull` where a write to `path` fails for lack of space."""
+    return disk_full_as(
+        f"No space left on the disk of {path}; the finished points are kept.",
+        "Free space, then repeat the command.",
+    )
+
 
 FORMAT = 1
 """Raised when the layout on disk changes; part of every folder's name."""
-POINTS = "points.json"
+POINTS = "points.jsonl"
+"""Journal of the points, and of the rules that were dropped."""
 DELIVERED = "delivered"
 """Marker file: the result was delivered, so the last process to use the folder removes it."""
 
@@ -47,8 +173,8 @@ class SharedLease:
 def _leave(path: Path, unlock: Callable[[], None]) -> None:
     """Release the lock; remove a delivered folder that nobody else uses."""
     unlock()
-    if (path / DELIVERED).exists() and not is_used(path) and writer_of(path) is None:
-        shutil.rmtree(path, ignore_errors=True)
+    if (path / DELIVERED).exists():
+        remove_unused(path)
 
 
 class StoredAccumulator(Accumulator):
@@ -75,9 +201,15 @@ class StoredAccumulator(Accumulator):
         self.rules = rules
         key = _key([FORMAT, *settings, [[rule.name, len(rule.nodes)] for rule in rules]])
         self.path = parent / f"attribution-{key}"
+        self._journal = Journal(self.path / POINTS, {"key": key})
         with disk_full_error(parent):
             mark_entry(self.path, {"attribution": key}, complete=False)
-            self._close = self._lock_for_writing()
+            self._close = lock_exclusive(
+                self,
+                self.path,
+                "The same attribution is already running ({}).",
+                f"use another {option('scratch')} folder",
+            )
             # Also while others read it: the folder must outlive them now.
             (self.path / DELIVERED).unlink(missing_ok=True)
         self._shared_lease = SharedLease(self.path)
@@ -88,15 +220,6 @@ class StoredAccumulator(Accumulator):
         except BaseException:
             self.close(done=False)
             raise
-
-    def _lock_for_writing(self) -> Callable[[], None]:
-        try:
-            return lock_exclusive(self, self.path)
-        except StoreBusy as error:
-            raise StoreBusy(
-                f"The same attribution is already running (process {writer_of(self.path)}).",
-                f"Wait until it is done, or use another {option('scratch')} folder.",
-            ) from error
 
     def _check_disk(self, rules: int) -> None:
         """Raise `DiskFull` where the disk has too little space for the sums not yet written."""
@@ -123,12 +246,13 @@ class StoredAccumulator(Accumulator):
 
     def _read(self) -> tuple[list[Node], int]:
         """Return points and present rule of the journal; raises `ValueError`, `KeyError` and the like."""
-        if not (self.path / POINTS).exists():
+        self._journal.mend()
+        entries = self._journal.read()
+        if not entries:
             # Without a journal no sum is complete.
             self._clear()
-            return [], 0
-        journal = read_json(self.path / POINTS)
-        nodes, first = [Node(*map(float, node)) for node in journal["nodes"]], int(journal["first"])
+        nodes = [Node(*map(float, entry["node"])) for entry in entries if "node" in entry]
+        first = sum("dropped" in entry for entry in entries)
         order = list(dict.fromkeys(float(alpha) for rule in self.rules for alpha in rule.nodes))
         if [node.alpha for node in nodes] != order[: len(nodes)]:
             raise ValueError("The points are not those of these rules.")
@@ -151,7 +275,7 @@ class StoredAccumulator(Accumulator):
 
     def _clear(self) -> None:
         """Remove points and sums."""
-        (self.path / POINTS).unlink(missing_ok=True)
+        self._journal.clear()
         for name in self._regions:
             shutil.rmtree(self.path / name, ignore_errors=True)
 
@@ -166,7 +290,7 @@ class StoredAccumulator(Accumulator):
 
     def finish(self, node: Node) -> None:
         super().finish(node)
-        self._write()
+        self._append({"node": list(node)})
         self._commit(node.alpha)
 
     def _commit(self, alpha: float) -> None:
@@ -177,22 +301,15 @@ class StoredAccumulator(Accumulator):
         dropped = self.first
         super().drop()
         # The journal first: every sum it refers to must exist.
-        self._write()
+        self._append({"dropped": dropped})
         # This process has two locks, for writing and reading; more are readers of that very sum.
         if users_of(self.path) <= 2:
             for sums in self._stored:
                 sums.remove(dropped)
 
-    def _write(self) -> None:
-        """Replace the journal atomically."""
-        journal = {"first": self.first, "nodes": [list(node) for node in self.nodes.values()]}
-        temporary = self.path / f"{POINTS}.new"
+    def _append(self, entry: Mapping[str, Any]) -> None:
         with disk_full_error(self.path):
-            with open(temporary, "w", encoding="utf-8") as file:
-                json.dump(journal, file)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self.path / POINTS)
+            self._journal.append(entry, durable=True)
 
     def close(self, done: bool) -> None:
         """Release the write lock; a result that was not delivered stays for a later run."""

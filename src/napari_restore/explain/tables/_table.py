@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import csv
+import hashlib
+import io
+import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
-from napari_restore.engine import Note
-from napari_restore.errors import BadOutput, Cancelled, RestoreError, option
+from napari_restore._format import columns, latex
+from napari_restore._journal import Journal
+from napari_restore.engine import Note, lock_exclusive, remove_unused
+from napari_restore.errors import (
+    BadOutput,
+    Cancelled,
+    DiskFull,
+    RestoreError,
+    is_disk_full,
+    option,
+)
 from napari_restore.explain.attribution._attribution_run import Emit
-from napari_restore.explain.tables._row_journal import RowJournal
 from napari_restore.explain.tables._rows import (
+    COLUMNS,
     Compute,
     Group,
     PlannedRow,
@@ -20,13 +35,14 @@ from napari_restore.explain.tables._rows import (
     RowResult,
     planned_rows,
 )
-from napari_restore.explain.tables._summary import summary_of
-from napari_restore.explain.tables._table_text import csv_table, latex_table, text_table
-from napari_restore.images import Image
+from napari_restore.explain.tables._summary import MEASURES, Measure, summary_of
+from napari_restore.images import Image, cache_dir, mark_entry
 from napari_restore.models import Labelled
 from napari_restore.records import check_file, write_json, write_text
 
 SUFFIXES = (".csv", ".json", ".tex")
+FORMAT = 1
+"""Raised when the rows on disk change; part of every folder's name."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +113,89 @@ def check_table(path: Path, *, overwrite: bool = False) -> None:
     check_file(path, "table", option("path"), overwrite=overwrite)
 
 
+class RowJournal:
+    """The finished rows of a table, in a folder beside unfinished results, for a later call.
+
+    Use it as a context manager: it locks the folder, reads what is there, and removes it when
+    `is_complete`. Rows with an error are not kept. Raises `StoreBusy` while another process computes the same table, `DiskFull`.
+    """
+
+    def __init__(
+        self, task: Mapping[str, Any] | None, scratch: str | os.PathLike[str] | None
+    ) -> None:
+        """Keep rows of the table that `task` determines; None: keep none on disk."""
+        self.is_complete = False
+        self._journal: Journal | None = None
+        self._known: dict[tuple[int, int], dict[str, Any]] = {}
+        self._unlock: Callable[[], None] | None = None
+        if task is None:
+            return
+        text = json.dumps([FORMAT, task], sort_keys=True, default=str)
+        parent = cache_dir() / "results" if scratch is None else Path(scratch)
+        self._path = parent / f"attributions-{hashlib.sha256(text.encode()).hexdigest()[:32]}"
+        self._journal = Journal(self._path / "rows.jsonl", {"task": text})
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def __enter__(self) -> Self:
+        if self._journal is not None:
+            try:
+                mark_entry(self._path, {"attributions": self._path.name}, complete=False)
+                self._unlock = lock_exclusive(
+                    self,
+                    self._path,
+                    "The same table is being computed already ({}).",
+                    f"use another {option('scratch')} folder",
+                )
+                self._journal.mend()
+                for line in self._journal.read_known():
+                    first, second = line["order"]
+                    self._known[first, second] = line
+            except OSError as error:
+                if is_disk_full(error):
+                    raise self._full(error) from error
+                # A table can do without, as in a cache that cannot be written.
+                self._journal = None
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._unlock is None or self._journal is None:
+            return
+        self._unlock()
+        if self.is_complete or not self._journal.path.exists():
+            remove_unused(self._path)
+
+    def known(self, planned: PlannedRow) -> RowResult | None:
+        """Return the finished row of this image, model and place; None where there is none."""
+        line = self._known.get(planned.order, {"row": {}})
+        row, told = line["row"], {k: v for k, v in planned.row.items() if v is not None}
+        if not row or any(row.get(name) != value for name, value in told.items()):
+            return None
+        return RowResult(planned.order, row, line["run"], None)
+
+    def add(self, result: RowResult) -> None:
+        """Keep a row, written to disk before this returns; rows with an error are left out."""
+        if self._journal is None or result.error is not None:
+            return
+        line = {"order": result.order, "row": result.row, "run": result.measures}
+        try:
+            self._journal.append(line, durable=True)
+        except OSError as error:
+            raise self._full(error) from error
+
+    def _full(self, error: OSError) -> RestoreError:
+        return DiskFull(
+            f"The finished rows cannot be kept in {self._path.parent}: {error.strerror or error}.",
+            f"Free some space, or name another folder with {option('scratch')}.",
+        )
+
+
 def make_table(
     groups: Sequence[Group],
     models: Sequence[Labelled],
@@ -122,8 +221,6 @@ def make_table(
     """
     count = len(models) * sum(len(places) for _, places in groups)
     results: list[RowResult] = []
-    if len(journal):
-        emit(Note(f"Continues after {len(journal)} of {count} rows."))
 
     def left() -> Iterator[PlannedRow]:
         for planned in planned_rows(groups, models, open_image):
@@ -134,6 +231,8 @@ def make_table(
                 results.append(known)
 
     with journal:
+        if len(journal):
+            emit(Note(f"Continues after {len(journal)} of {count} rows."))
         try:
             for result in compute(left()):
                 journal.add(result)
@@ -155,3 +254,99 @@ def make_table(
         failures,
         {**extra, **run},
     )
+
+
+def text_table(summary: Mapping[str, Any]) -> str:
+    """Return means and differences as a text table, with notes on their boxes."""
+    head = ("", *(measure.title for measure in MEASURES.values()))
+    rows = [
+        (summary_row["model"], *_cells(summary_row["means"], _mean_text))
+        for summary_row in summary["models"]
+    ]
+    differences = [
+        (f"{summary_row['model']} - {summary_row['to']}", *_cells(summary_row["means"], _mean_text))
+        for summary_row in summary["differences"]
+    ]
+    lines = [columns([head, *rows, *differences]), ""]
+    for summary_row in summary["models"]:
+        if not summary_row["boxes"]:
+            lines.append(f"{summary_row['model']}: not run")
+            continue
+        counted = f"{summary_row['model']}: {summary_row['boxes'] - summary_row['failed']} of {summary_row['boxes']} boxes"
+        if summary_row["empty"]:
+            counted += f", in {summary_row['empty']} nothing has a share"
+        if summary_row["not_reached"]:
+            counted += f", in {summary_row['not_reached']} the gap was not reached"
+        lines.append(f"{counted}, method {', '.join(summary_row['methods']) or 'none'}")
+    lines.append(f"means with {_interval(summary)}")
+    return "\n".join(lines)
+
+
+def latex_table(summary: Mapping[str, Any]) -> str:
+    """Return a booktabs table of means and differences, intervals in brackets."""
+    titles = " & ".join(latex(measure.title) for measure in MEASURES.values())
+    lines = [
+        f"% Means with {_interval(summary)}. Needs \\usepackage{{booktabs}}.",
+        rf"\begin{{tabular}}{{l{'r' * len(MEASURES)}}}",
+        r"\toprule",
+        rf"Model & {titles} \\",
+        r"\midrule",
+    ]
+    for summary_row in summary["models"]:
+        cells = " & ".join(_cells(summary_row["means"], _mean_latex))
+        lines.append(rf"{latex(summary_row['model'])} & {cells} \\")
+    if summary["differences"]:
+        lines.append(r"\midrule")
+    for summary_row in summary["differences"]:
+        cells = " & ".join(_cells(summary_row["means"], _mean_latex))
+        lines.append(rf"{latex(summary_row['model'])} $-$ {latex(summary_row['to'])} & {cells} \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def csv_table(rows: Sequence[Row]) -> str:
+    """Return the rows as CSV (RFC 4180); unknown values are empty, polygons JSON."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows([_csv_value(row[column]) for column in COLUMNS] for row in rows)
+    return out.getvalue()
+
+
+def _interval(summary: Mapping[str, Any]) -> str:
+    return (
+        f"{100 * summary['level']:g} % bootstrap intervals over boxes "
+        f"({summary['resamples']} resamples, seed {summary['seed']})"
+    )
+
+
+def _cells(
+    means: Mapping[str, Any], text_of: Callable[[Mapping[str, Any], Measure], str]
+) -> list[str]:
+    return [text_of(means[name], measure) for name, measure in MEASURES.items()]
+
+
+def _mean_text(interval: Mapping[str, Any], measure: Measure) -> str:
+    """Format a mean with its interval."""
+    if interval["mean"] is None:
+        return "–"
+    _, scale, decimals = measure
+    mean, low, high = (
+        # Rounded first, and + 0.0, to avoid -0.0.
+        None if value is None else f"{round(value * scale, decimals) + 0.0:.{decimals}f}"
+        for value in (interval["mean"], interval["low"], interval["high"])
+    )
+    return f"{mean}" if low is None else f"{mean} [{low}, {high}]"
+
+
+def _mean_latex(interval: Mapping[str, Any], measure: Measure) -> str:
+    """Format a mean with its interval for LaTeX."""
+    text = _mean_text(interval, measure)
+    return "--" if interval["mean"] is None else text.replace("-", "$-$")
+
+
+def _csv_value(value: Any) -> Any:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:.8g}"
+    return json.dumps(value) if isinstance(value, list) else value

@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from napari_restore._json_shapes import read_json
+from napari_restore._replacing import replacing
 from napari_restore.errors import BadOutput
-from napari_restore.images.cache._private import make_private
-from napari_restore.images.cache._use import is_used, mark_use, used_by_others
+from napari_restore.images.cache._lock import is_used, make_private, mark_use, used_by_others
 
 ENVIRONMENT = "NAPARI_RESTORE_CACHE"
 MARKER = "entry.json"
@@ -268,9 +268,8 @@ def _read_marker(path: Path) -> dict[str, Any] | None:
 
 def _write_marker(path: Path, about: dict[str, Any], *, complete: bool) -> None:
     text = json.dumps({"signature": SIGNATURE, "complete": complete, "about": about})
-    beside = path / f"{MARKER}.{uuid.uuid4().hex[:8]}"
-    beside.write_text(text, "utf-8")
-    beside.replace(path / MARKER)
+    with replacing(path / MARKER) as part:
+        part.write_text(text, "utf-8")
 
 
 def _marked(root: Path, kinds: Container[str] | None) -> Iterator[Path]:

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import math
 import shutil
-import struct
-import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from napari_restore._replacing import CHECKSUM_BYTES, DamagedFile, read_checked, write_checked
 from napari_restore.images._source import Level, chunk_grid, chunk_shape
 from napari_restore.images.cache._disk_space import no_space_as_error
-
-CHECKSUM_BYTES = 4
 
 
 class DamagedStore(Exception):
@@ -128,7 +125,10 @@ class LevelStore:
                 else:
                     chunk = np.zeros(shape, dtype)
                     chunk[: part.shape[0], : part.shape[1]] = part
-                _write_chunk(self._chunk_file(kind, number, row + i, column + j), chunk)
+                write_checked(
+                    self._chunk_file(kind, number, row + i, column + j),
+                    chunk.reshape(-1).view(np.uint8),
+                )
 
     def _read(self, kind: str, number: int, row: int, column: int) -> npt.NDArray[Any]:
         shape, dtype = self._chunk_shape(kind, number), self._dtype_of[kind]
@@ -161,48 +161,12 @@ class LevelStore:
         return True
 
 
-def _write_chunk(file: Path, chunk: npt.NDArray[Any]) -> None:
-    """Write under a temporary name, then rename: a chunk is complete or absent."""
-    content = chunk.reshape(-1).view(np.uint8)
-    beside = file.with_name(f"{file.name}.{threading.get_ident()}.new")
-    try:
-        with _opened(beside) as new:
-            new.write(content.data)
-            new.write(_checksum(content))
-        beside.replace(file)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
-
-
-def _opened(file: Path) -> BinaryIO:
-    """Return `file` opened for writing.
-
-    Its folder is created again if the cache was emptied meanwhile.
-    """
-    try:
-        return file.open("wb")
-    except FileNotFoundError:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        return file.open("wb")
-
-
 def _read_chunk(file: Path, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     """Return a chunk as it was written. Raises `DamagedStore`."""
     try:
-        content = np.fromfile(file, np.uint8)
-    except OSError as error:
-        raise DamagedStore(f"{file} is missing") from error
-    if content.size != math.prod(shape) * dtype.itemsize + CHECKSUM_BYTES:
+        content = read_checked(file)
+    except (OSError, DamagedFile) as error:
+        raise DamagedStore(f"{file} is missing or was altered") from error
+    if content.size != math.prod(shape) * dtype.itemsize:
         raise DamagedStore(f"{file} has another size")
-    pixels, checksum = content[:-CHECKSUM_BYTES], content[-CHECKSUM_BYTES:]
-    if _checksum(pixels) != checksum.tobytes():
-        raise DamagedStore(f"{file} was altered")
-    return pixels.view(dtype).reshape(shape)
-
-
-def _checksum(content: npt.NDArray[np.uint8]) -> bytes:
-    """Return the checksum that zarr's codec crc32c writes."""
-    import google_crc32c
-
-    return struct.pack("<I", google_crc32c.value(content))
+    return content.view(dtype).reshape(shape)

@@ -1,7 +1,7 @@
-"""Files locked by a process: the operating system unlocks them when it ends, however it ends.
+"""Locks of files, marks of who uses a folder, and folders that only their user may write to.
 
-Neither a step of the clock nor a process id used twice can make a dead owner appear alive, or a
-living one dead.
+The operating system unlocks a file when its process ends, however it ends: neither a step of the
+clock nor a process id used twice can make a dead owner appear alive, or a living one dead.
 """
 
 from __future__ import annotations
@@ -9,10 +9,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 import sys
 import threading
 import time
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from napari_restore.errors import BadOutput
 
 ATTEMPTS = 10
 PAUSE_SECONDS = 0.01
@@ -139,3 +144,120 @@ else:
             # Any other failure: a file system without locks, on which nothing is ever locked.
             return error.errno not in _TAKEN
         return True
+
+
+# -- use: no other process removes a folder that this one uses -----------------------------
+
+PATTERN = "in-use.*"
+
+
+class _Mark:
+    """Mark of this process in one folder, shared by all its users in the process."""
+
+    def __init__(self, locked: LockedFile) -> None:
+        self.locked = locked
+        self.users = 0
+
+
+_MARKS: dict[Path, _Mark] = {}
+_LOCK = threading.RLock()
+
+
+def mark_use(path: Path) -> Callable[[], None]:
+    """Mark the folder `path` as in use by this process until the returned function is called.
+
+    The mark is a locked file in it, which is removed with its last user. Raises `OSError` where it
+    cannot be created.
+    """
+    with _LOCK:
+        if path not in _MARKS:
+            # The process id is for people; the other part distinguishes two containers.
+            name = f"in-use.{os.getpid()}-{uuid.uuid4().hex[:8]}"
+            locked = lock_file(path / name)
+            assert locked is not None, "nobody else knows the name"
+            _MARKS[path] = _Mark(locked)
+        mark = _MARKS[path]
+        mark.users += 1
+    ended = False
+
+    def end() -> None:
+        nonlocal ended
+        with _LOCK:
+            if ended:
+                return
+            ended = True
+            mark.users -= 1
+            if mark.users == 0:
+                _MARKS.pop(path, None)
+                mark.locked.release()
+
+    return end
+
+
+def users_of(path: Path) -> int:
+    """Return how often this process uses the folder, and how many others do."""
+    with _LOCK:
+        mark = _MARKS.get(path)
+        return (0 if mark is None else mark.users) + used_by_others(path)
+
+
+def used_by_others(path: Path) -> int:
+    """Return how many other living processes use the folder."""
+    return sum(1 for mark in _living(path) if not is_own(mark))
+
+
+def is_used(path: Path) -> bool:
+    """Return whether this or another living process uses the folder."""
+    return next(_living(path), None) is not None
+
+
+def _living(path: Path) -> Iterator[Path]:
+    """Yield the marks of living processes; those of dead ones are removed."""
+    for mark in path.glob(PATTERN):
+        if is_locked(mark):
+            yield mark
+        else:
+            # A folder of that name, or one that may not be written, is left alone.
+            with contextlib.suppress(OSError):
+                mark.unlink()
+
+
+# -- private folders: their content determines pixels --------------------------------------
+
+OWNER_ONLY = 0o700
+WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
+
+
+def make_private(path: Path) -> None:
+    """Create the folder `path`, open to its user alone, or check the existing one.
+
+    Missing parent folders are created as well. Raises `BadOutput` where the folder belongs to
+    another user or others may write to it, `OSError` where it cannot be created.
+    """
+    path.parent.mkdir(mode=OWNER_ONLY, parents=True, exist_ok=True)
+    try:
+        path.mkdir(mode=OWNER_ONLY)
+    except FileExistsError:
+        check_private(path)
+
+
+def check_private(path: Path) -> None:
+    """Raise `BadOutput` where another user could write files into the folder `path`.
+
+    Systems without owners and modes, such as Windows, protect a user's folders themselves.
+    """
+    if not hasattr(os, "getuid"):
+        return
+    status = path.lstat()
+    if not stat.S_ISDIR(status.st_mode):
+        raise BadOutput(f"{path} is no folder, or a link to one.", "Name another folder.")
+    if status.st_uid != os.getuid():
+        raise BadOutput(
+            f"The folder {path} belongs to another user, who could change results in it.",
+            "Name a folder of your own.",
+        )
+    if status.st_mode & WRITABLE_BY_OTHERS:
+        raise BadOutput(
+            f"Other users may write to the folder {path} and could change results in it.",
+            f"Forbid it with: chmod go-w {path}, or name another folder.",
+        )

@@ -15,7 +15,7 @@ from typing import Any
 from napari_restore._addresses import without_queries
 from napari_restore.errors import BadOutput, Cancelled, UnreadableImage, option
 from napari_restore.images.cache._folder import cache_dir
-from napari_restore.images.cache._private import make_private
+from napari_restore.images.cache._lock import make_private
 from napari_restore.images.export._write import format_of
 from napari_restore.images.files._buckets import FOLDERS
 from napari_restore.images.files._objects import (

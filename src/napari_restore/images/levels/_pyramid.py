@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from napari_restore._replacing import replacing
 from napari_restore.errors import Cancelled
 from napari_restore.images._source import Box, Level, Source, chunk_grid, chunk_shape
 from napari_restore.images.cache._disk_space import no_space_as_error
@@ -269,9 +270,8 @@ class _Built(Shared):
         """Mark a super-block as finished; its chunks are on disk before its mark is."""
         with self._marking, no_space_as_error(self._map):
             self.done[block] = True
-            beside = self._map.with_suffix(".new")
-            beside.write_bytes(self.done.tobytes())
-            beside.replace(self._map)
+            with replacing(self._map) as part:
+                part.write_bytes(self.done.tobytes())
 
 
 def _block_side(base: Source) -> int:

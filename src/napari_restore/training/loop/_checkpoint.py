@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,11 +59,9 @@ class State:
 
 def save(path: Path, content: Mapping[str, Any]) -> None:
     """Write a checkpoint atomically, after reading it back."""
-    with replacing(path) as part:
+    with replacing(path, durable=True) as part:
         with part.open("wb") as file:
             torch.save({"version": VERSION, **content}, file)
-            file.flush()
-            os.fsync(file.fileno())
         if not _equal(_read(part), {"version": VERSION, **content}):
             raise InputError(
                 f"{part} does not contain what was written.", "Check the disk, or choose another."

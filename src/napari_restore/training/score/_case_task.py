@@ -19,7 +19,7 @@ from napari_restore.questions import Evaluate
 from napari_restore.training.score._cases import Case, SceneCase
 from napari_restore.training.score._classical import CLASSICAL
 from napari_restore.training.score._evaluate import CaseAnswer, Scoring, score_case
-from napari_restore.training.score._journal import Journal, JournalPart
+from napari_restore.training.score._journal import JournalPart, ScoreJournal
 from napari_restore.training.score._methods import Kind, Method
 from napari_restore.training.score._outputs import PREVIEWS, WORK
 from napari_restore.training.score._strips import Previews
@@ -76,7 +76,9 @@ class CaseItem(NamedTuple):
     """What is known of its scores."""
 
 
-def items_of(cases: Sequence[Case], journal: Journal, settings: Evaluate) -> Iterator[CaseItem]:
+def items_of(
+    cases: Sequence[Case], journal: ScoreJournal, settings: Evaluate
+) -> Iterator[CaseItem]:
     """Yield every case with what the journal has of it."""
     for number, case in enumerate(cases):
         part = journal.part(case.group, case.name, clear=settings.clear)
@@ -108,7 +110,7 @@ def score_item(
     """
     settings = task.settings
     folder = None if settings.output is None else Path(settings.output)
-    journal = Journal.of_part(item.known)
+    journal = ScoreJournal.of_part(item.known)
 
     def run(planned: Plan) -> Result:
         # The worker of a client that was lost may still compute the same.

@@ -33,7 +33,7 @@ from napari_restore.images import Image
 from napari_restore.metrics import Metric
 from napari_restore.training.score._cases import Case, OpenCase
 from napari_restore.training.score._classical import Filter
-from napari_restore.training.score._journal import Journal
+from napari_restore.training.score._journal import ScoreJournal
 from napari_restore.training.score._methods import Method
 from napari_restore.training.score._scores import (
     Reference,
@@ -92,7 +92,7 @@ CaseAnswer = tuple[Outcome, list[dict[str, Any]]]
 
 
 def evaluate(
-    cases: Sequence[Case], scoring: Scoring, journal: Journal, previews: Previews
+    cases: Sequence[Case], scoring: Scoring, journal: ScoreJournal, previews: Previews
 ) -> Outcome:
     """Score every case; scores in `journal` are not computed again.
 
@@ -114,7 +114,7 @@ def evaluate(
 
 
 def merged(
-    answers: Iterable[tuple[int, CaseAnswer]], journal: Journal, emit: Callable[[Event], None]
+    answers: Iterable[tuple[int, CaseAnswer]], journal: ScoreJournal, emit: Callable[[Event], None]
 ) -> Outcome:
     """Merge what other processes have scored, as it comes, by the numbers of their cases."""
     parts: dict[int, Outcome] = {}
@@ -129,7 +129,7 @@ def merged(
     return outcome
 
 
-def score_case(case: Case, scoring: Scoring, journal: Journal, previews: Previews) -> Outcome:
+def score_case(case: Case, scoring: Scoring, journal: ScoreJournal, previews: Previews) -> Outcome:
     """Score a case with every method; raises `Cancelled` and `DiskFull`."""
     outcome = Outcome()
     try:
@@ -166,7 +166,7 @@ def show(
         if all(previews.has(*place, *one) for one in wanted.get(place, {}).items()):
             continue
         try:
-            one = _CaseEvaluation(case, case.open(), scoring, Journal(None), previews)
+            one = _CaseEvaluation(case, case.open(), scoring, ScoreJournal(None), previews)
             for label, key in wanted[place].items():
                 if label in by_label:
                     one.show(by_label[label], key)
@@ -185,7 +185,7 @@ class _CaseEvaluation:
         case: Case,
         opened: OpenCase,
         scoring: Scoring,
-        journal: Journal,
+        journal: ScoreJournal,
         previews: Previews,
     ) -> None:
         self._case, self._opened, self._scoring = case, opened, scoring

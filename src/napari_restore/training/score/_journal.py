@@ -1,13 +1,14 @@
-"""The journal of scores, from which an interrupted evaluation continues."""
+"""Scores of earlier calls, from which an interrupted evaluation continues."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from napari_restore._journal import Journal
 from napari_restore.records import strict_json
 
 NAME = "scores.jsonl"
@@ -21,33 +22,29 @@ class JournalPart(NamedTuple):
     """Scores of clear images by their keys."""
 
 
-class Journal:
-    """JSON lines, one for each image and method; a later line replaces an earlier one of its key.
+class ScoreJournal:
+    """A row for each image and method; a later one replaces an earlier one of its key.
 
-    Without a folder it is in memory only.
+    Keys are digests of all that decides a score, so rows of other evaluations harm nothing. Without
+    a folder it is in memory only. One process writes.
     """
 
     def __init__(self, folder: Path | None) -> None:
-        self._path = None if folder is None else folder / NAME
+        self._journal = None if folder is None else Journal(folder / NAME, {"rows": "scores"})
         self._rows: dict[str, dict[str, Any]] = {}
         self._clear: dict[str, dict[str, float]] = {}
         self.added: list[dict[str, Any]] = []
         """Rows in the order of `add`."""
-        if self._path is None or not self._path.is_file():
+        if self._journal is None:
             return
-        text = self._path.read_text(encoding="utf-8", errors="replace")
-        for line in text.splitlines():
-            try:
-                row = json.loads(line)
+        self._journal.mend()
+        for row in self._journal.read_known():
+            # A row of another shape is scored again.
+            with suppress(ValueError, KeyError, TypeError, AttributeError):
                 row["values"] = _numbers(row["values"])
                 if row.get("clear_values"):
                     row["clear_values"] = _numbers(row["clear_values"])
                 self._know(row)
-            except (ValueError, KeyError, TypeError, AttributeError):
-                continue  # an incomplete line is scored again
-        if text and not text.endswith("\n"):
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write("\n")
 
     def row(self, key: str) -> dict[str, Any] | None:
         """Return the row of a key, or None."""
@@ -69,7 +66,7 @@ class Journal:
         return JournalPart(rows, dict(self._clear) if clear else {})
 
     @classmethod
-    def of_part(cls, part: JournalPart) -> Journal:
+    def of_part(cls, part: JournalPart) -> ScoreJournal:
         """Return a journal in memory that has a part of another one."""
         journal = cls(None)
         journal._clear.update(part.clear)
@@ -81,13 +78,8 @@ class Journal:
         """Store a row under its `key`, written to disk before this returns."""
         self._know(row)
         self.added.append(dict(row))
-        if self._path is None:
-            return
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(strict_json(row) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        if self._journal is not None:
+            self._journal.append(json.loads(strict_json(row)), durable=True)
 
     def _know(self, row: Mapping[str, Any]) -> None:
         self._rows[row["key"]] = dict(row)

@@ -11,8 +11,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from napari_restore.engine import Event, Note, Plan, Result
+from napari_restore.engine import Event, Note, Plan, Result, StoreBusy
 from napari_restore.errors import BadParameter, InputError, option
+from napari_restore.images import lock_file, owner_in
 from napari_restore.metrics import metric_of
 from napari_restore.questions import Evaluate, Pathlike
 from napari_restore.training.score._case_task import (
@@ -36,7 +37,7 @@ from napari_restore.training.score._evaluate import (
     merged,
     show,
 )
-from napari_restore.training.score._journal import Journal
+from napari_restore.training.score._journal import ScoreJournal
 from napari_restore.training.score._methods import Method
 from napari_restore.training.score._outputs import (
     PREVIEWS,
@@ -100,7 +101,7 @@ def perform(  # noqa: PLR0913 - what is scored, how it is run, and consent belon
             settings.clear,
             keeping(settings, overwrite=overwrite),
         )
-        journal = Journal(folder)
+        journal = ScoreJournal(folder)
         if spread is None:
             outcome = evaluate(cases, scoring, journal, previews)
         else:
@@ -214,7 +215,8 @@ def _scratch(folder: Path | None) -> Iterator[Path]:
     """Yield the folder of restored pixels until they are scored.
 
     In the output folder they survive an interruption, so that a large image continues from its
-    tiles; never in the cache, which may contain results of the user.
+    tiles; never in the cache, which may contain results of the user. One process writes: raises
+    `StoreBusy` for another one.
     """
     if folder is None:
         with tempfile.TemporaryDirectory(prefix="napari-restore-") as name:
@@ -222,5 +224,14 @@ def _scratch(folder: Path | None) -> Iterator[Path]:
         return
     scratch = folder / WORK
     scratch.mkdir(exist_ok=True)
-    yield scratch
+    locked = lock_file(scratch / "writer")
+    if locked is None:
+        raise StoreBusy(
+            f"Another evaluation (process {owner_in(scratch / 'writer')}) writes to {folder}.",
+            f"Wait until it is done, or name another folder after {option('output')}.",
+        )
+    try:
+        yield scratch
+    finally:
+        locked.release()
     shutil.rmtree(scratch, ignore_errors=True)

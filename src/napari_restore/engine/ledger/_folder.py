@@ -1,4 +1,4 @@
-"""A lease on a store that several machines see: a file that its holder keeps renewing."""
+"""Folders of the ledger: one process writes, many read, and none is removed while it is used."""
 
 from __future__ import annotations
 
@@ -6,21 +6,92 @@ import contextlib
 import json
 import os
 import platform
+import shutil
 import threading
 import time
 import uuid
+import weakref
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from napari_restore._json_shapes import read_json
+from napari_restore.errors import ResourceError, option
+from napari_restore.images import is_locked, is_used, lock_file, mark_use, owner_in
 
+WRITER = "writer"
+"""File of a folder that its writer has locked."""
 LEASE = "lease.json"
 RENEW_SECONDS = 2.0
 STALE_SECONDS = 20.0
 """A lease that was not renewed for so long is free: its holder was killed."""
 _LENGTH = 512
 """Bytes of the file: it is written over in place, as a network disk shows that at the next open."""
+
+
+class StoreBusy(ResourceError):
+    """Another run writes to the folder."""
+
+
+def lock_shared(owner: object, path: Path) -> Callable[[], None]:
+    """Mark `path` as in use until the returned function is called or `owner` is collected."""
+    return weakref.finalize(owner, mark_use(path))
+
+
+def lock_exclusive(
+    owner: object,
+    path: Path,
+    busy: str = "Another run ({}) is restoring this image with the same settings.",
+    instead: str = "",
+) -> Callable[[], None]:
+    """Lock `path` for writing and mark it as in use.
+
+    Raises `StoreBusy` if another run writes to it, on this machine or, by its lease, on another;
+    `busy` is the message, with {} for that run, `instead` what to do instead of waiting.
+    """
+    instead = instead or f"give this one another {option('scratch')} folder"
+
+    def error(who: str) -> StoreBusy:
+        return StoreBusy(busy.format(who), f"Wait until it is done, or {instead}.")
+
+    locked = lock_file(path / WRITER)
+    if locked is None:
+        raise error(f"process {owner_in(path / WRITER)}")
+    try:
+        # A network disk may be one without locks.
+        holder = holder_of(path)
+        if holder is not None:
+            raise error(holder.name)
+    except BaseException:
+        locked.release()
+        raise
+    end = mark_use(path)
+
+    def release() -> None:
+        locked.release()
+        end()
+
+    return weakref.finalize(owner, release)
+
+
+def writer_of(path: Path) -> int | None:
+    """Return the process id of the living writer of `path`, this process included, or None."""
+    lock = path / WRITER
+    return owner_in(lock) if is_locked(lock) else None
+
+
+def in_use(path: Path) -> bool:
+    """Return whether a living process, this one included, reads or writes `path`."""
+    return writer_of(path) is not None or is_used(path)
+
+
+def remove_unused(path: Path) -> None:
+    """Remove the folder, unless somebody uses it."""
+    if not in_use(path):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+# -- folders that several machines see ---------------------------------------------------
 
 
 @dataclass(frozen=True)
