@@ -280,7 +280,7 @@ def grid_of(features: list[Any], x: Any, tile: int):
 def needed(options: argparse.Namespace) -> dict[str, int]:
     """Bytes that the candidates without tiers hold at their peak, about."""
     from napari_restore.engine.machine._device import choose_device
-    from napari_restore.engine.planning._sweep_cost import calibrate_sweeps
+    from napari_restore.engine.planning._costs import calibrate_sweeps
 
     model = load(options.model)
     cost = calibrate_sweeps(model, choose_device("cpu"), THREADS, "float32")

@@ -19,8 +19,8 @@ BOX = ("--box", "20", "30", "16", "16")
 @pytest.fixture
 def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A network of the smallest sizes, whose tiles are tried on small ones."""
-    monkeypatch.setattr("napari_restore.engine.planning._sweep_cost.SIDES", (32, 48))
-    monkeypatch.setattr("napari_restore.engine.planning._calibrate._SIDES", (32, 48))
+    monkeypatch.setattr("napari_restore.engine.planning._costs.SIDES_OF_SWEEPS", (32, 48))
+    monkeypatch.setattr("napari_restore.engine.planning._costs.SIDES", (32, 48))
     monkeypatch.setattr("napari_restore.engine.gradients._cost.SWEPT_SIDE", 16)
     state = network({"cache_rounding": "none"}, width=4, latent=1).float().state_dict()
     path = tmp_path / "tiny.safetensors"

@@ -21,8 +21,8 @@ from napari_restore.models import for_frames
 @pytest.fixture(autouse=True)
 def small_trials(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a tile costs is measured on small ones."""
-    monkeypatch.setattr("napari_restore.engine.planning._sweep_cost.SIDES", (64, 128))
-    monkeypatch.setattr("napari_restore.engine.planning._calibrate._SIDES", (64, 128))
+    monkeypatch.setattr("napari_restore.engine.planning._costs.SIDES_OF_SWEEPS", (64, 128))
+    monkeypatch.setattr("napari_restore.engine.planning._costs.SIDES", (64, 128))
 
 
 def bracket(size: tuple[int, int] = (290, 333), kind: Any = np.float32) -> Image:

@@ -12,8 +12,8 @@ import pytest
 
 import napari_restore as nr
 from napari_restore.engine.machine._device import Device
-from napari_restore.engine.planning import _measurement_cache, _measurement_file
-from napari_restore.engine.planning._measurement_cache import MeasurementCache
+from napari_restore.engine.planning import _measurements
+from napari_restore.engine.planning._measurements import MeasurementCache
 
 DEVICE = Device("cpu", "for a test")
 
@@ -38,8 +38,8 @@ class Ruler:
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch, own_cache: Path) -> Path:
     """Trust all times, and share no folder with other tests; returns that of the measurements."""
-    monkeypatch.setattr(_measurement_cache, "ALONE", -1.0)
-    monkeypatch.setattr(_measurement_file, "FOLDER", "measured-here")
+    monkeypatch.setattr(_measurements, "ALONE", -1.0)
+    monkeypatch.setattr(_measurements, "FOLDER", "measured-here")
     return own_cache / "measured-here"
 
 
@@ -65,7 +65,7 @@ def test_other_circumstances_are_measured_by_themselves():
 
 
 def test_times_are_not_kept_where_others_use_the_processor(alone, monkeypatch):
-    monkeypatch.setattr(_measurement_cache, "ALONE", float("inf"))
+    monkeypatch.setattr(_measurements, "ALONE", float("inf"))
     ruler = Ruler()
     measured(ruler, 1)
     assert not alone.exists()
@@ -89,7 +89,7 @@ def test_old_ones_are_made_again(alone):
     ruler = Ruler()
     measured(ruler)
     (file,) = alone.iterdir()
-    old = time.time() - _measurement_file.LONGEST - 60
+    old = time.time() - _measurements.LONGEST - 60
     os.utime(file, (old, old))
     measured(ruler)
     assert ruler.used == 2

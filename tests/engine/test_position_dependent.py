@@ -14,7 +14,7 @@ import torch
 import napari_restore as nr
 from napari_restore.engine import Phase, Region, compute_context, save_context
 from napari_restore.engine.machine._device import choose_device
-from napari_restore.engine.planning._prepare_cost import prepare_cost
+from napari_restore.engine.planning._costs import prepare_cost
 from napari_restore.engine.planning._probe import probe
 from napari_restore.engine.running import _prepared
 from napari_restore.engine.running._local_run import LocalRun

@@ -14,7 +14,7 @@ import napari_restore as nr
 from napari_restore.api import Region
 from napari_restore.engine import Phase, Progress
 from napari_restore.engine.planning._bandwidth import Bandwidth
-from napari_restore.engine.planning._settled import all_settled
+from napari_restore.engine.planning._identity import all_settled
 from napari_restore.engine.planning._tiles import Schedule
 from napari_restore.engine.running._counts import CountStore
 from napari_restore.errors import BadModel, BudgetTooSmall, Cancelled, SourceChanged
@@ -282,10 +282,10 @@ def test_a_chain_of_maps_is_kept_in_part_and_made_again_in_part(
     options: dict[str, Any] = {"scratch": tmp_path, "tile": 128, "workers": 1}
     least = nr.plan(image, model, residuals="recompute", **options).prediction.added_ram_bytes
     planning, fast = "napari_restore.engine.planning", Bandwidth(1e15, 1e15)
-    monkeypatch.setattr(f"{planning}._shared_costs._disk_room", lambda *_: disk * tile)
+    monkeypatch.setattr(f"{planning}._sweeps._Tiling._disk_room", lambda *_: disk * tile)
     # Else maps as small as these might be made again sooner than they are written.
     monkeypatch.setattr(f"{planning}._bandwidth.probe", lambda *_: fast)
-    monkeypatch.setattr(f"{planning}._sweeps.ram_bandwidth", lambda: 1e15)
+    monkeypatch.setattr(f"{planning}._bandwidth.ram_bandwidth", lambda: 1e15)
     plan = nr.plan(image, model, memory=least + ram * tile, **options)
     kept = plan.staged.residual_bytes
     assert plan.prediction.added_ram_bytes <= least + ram * tile and kept["disk"] <= disk * tile

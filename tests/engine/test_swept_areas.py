@@ -10,10 +10,9 @@ import pytest
 
 import napari_restore as nr
 from napari_restore.api import Region
-from napari_restore.engine.planning._grid import Grid
-from napari_restore.engine.planning._surroundings import Surroundings
+from napari_restore.engine.planning._tiles import Grid, Surroundings
 from napari_restore.errors import BudgetTooSmall
-from napari_restore.models import SweptModel
+from napari_restore.models import Steps, SweptModel
 
 from ._swept_model import Chain, ToySwept
 
@@ -51,7 +50,7 @@ def test_an_area_is_swept_with_what_is_around_it(
         result = nr.start(plan).result()
         assert np.abs(np.asarray(result.array) - whole[area.slices]).max() <= TOLERANCE
         if tier == "disk":
-            steps, grid = model.steps(), Grid(plan.staged.box, 128, model.padded_to)
+            steps, grid = Steps(model.steps()), Grid(plan.staged.box, 128, model.padded_to)
             around = Surroundings(steps, grid, [area])
             counts = [around.tiles_of_step(number) for number in range(len(steps))]
             assert counts == sorted(counts, reverse=True) and counts[-1] == 1 < counts[0]

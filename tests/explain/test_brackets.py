@@ -27,8 +27,8 @@ SIZE = (90, 101)
 @pytest.fixture(autouse=True)
 def small_trials(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a tile costs is measured on small ones."""
-    monkeypatch.setattr("napari_restore.engine.planning._sweep_cost.SIDES", (64, 128))
-    monkeypatch.setattr("napari_restore.engine.planning._calibrate._SIDES", (64, 128))
+    monkeypatch.setattr("napari_restore.engine.planning._costs.SIDES_OF_SWEEPS", (64, 128))
+    monkeypatch.setattr("napari_restore.engine.planning._costs.SIDES", (64, 128))
     monkeypatch.setattr("napari_restore.engine.gradients._cost.SWEPT_SIDE", 64)
     monkeypatch.setattr("napari_restore.engine.gradients._cost.SIDE", 64)
 

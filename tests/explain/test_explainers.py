@@ -18,7 +18,7 @@ from torch import Tensor, nn
 import napari_restore as nr
 from napari_restore import Region, _entry_points
 from napari_restore.engine import Progress
-from napari_restore.engine.planning._settled import all_settled
+from napari_restore.engine.planning._identity import all_settled
 from napari_restore.errors import BadParameter, BudgetTooSmall, Cancelled
 from napari_restore.explain import Explainer, Problem, attribute
 from napari_restore.explain.attribution import _explainers

@@ -27,8 +27,8 @@ SITES = [
 @pytest.fixture(autouse=True)
 def smaller_trials(monkeypatch: pytest.MonkeyPatch) -> None:
     """Measure what the networks cost on small tiles."""
-    monkeypatch.setattr("napari_restore.engine.planning._sweep_cost.SIDES", (16, 32))
-    monkeypatch.setattr("napari_restore.engine.planning._calibrate._SIDES", (16, 32))
+    monkeypatch.setattr("napari_restore.engine.planning._costs.SIDES_OF_SWEEPS", (16, 32))
+    monkeypatch.setattr("napari_restore.engine.planning._costs.SIDES", (16, 32))
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,6 @@ PRELOADED = [
     "zarr",
     "napari_restore.api.worker",
     "napari_restore.engine.planning._planning",
-    "napari_restore.engine.planning._serialise",
     "napari_restore.engine.running._job",
     "napari_restore.images.readers._gdal",
     "napari_restore.models._load",

@@ -26,14 +26,11 @@ def task_of(plan: Plan) -> dict[str, Any] | None:
 
     Options of the machine – memory, workers, device, scratch – are not part of it.
     """
-    from napari_restore.models import SweptModel
-
     if plan.image.spec is None or not plan.model.spec:
         return None
     y, x = plan.origin
     # Some swept models fix their tiles, and their batches depend on the machine.
-    fixes_tiles = isinstance(plan.model, SweptModel) and plan.model.tile is not None
-    layout = None if fixes_tiles else plan.layout
+    layout = None if plan.model.fixed_tile is not None else plan.layout
     tile = None if layout is None else layout.tile
     planned = Restore(
         plan.target,

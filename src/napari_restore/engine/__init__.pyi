@@ -16,10 +16,9 @@ from .machine._device import choose_device
 from .machine._failures import clear_frames, is_out_of_memory
 from .machine._threads import Threads
 from .planning._layout import block_too_large
-from .planning._plan import Plan
+from .planning._plan import Plan, deserialise_plan, serialise_plan
 from .planning._planning import make_plan
 from .planning._probe import probe
-from .planning._serialise import deserialise_plan, serialise_plan
 from .planning._tile_invariance import describe_tile_invariance
 from .results._kept_results import (
     KeptResult,

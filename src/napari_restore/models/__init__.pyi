@@ -26,7 +26,18 @@ from ._registry import (
 from ._routing import Routing
 from ._script import factories_in
 from ._spectral import HAZE_EXPONENT, correct_band, transmission_at
-from ._steps import RESTORED, Counts, Map, Shapes, Sums, Sweep, SweepInput, WholeStep, cell_weights
+from ._steps import (
+    RESTORED,
+    Counts,
+    Map,
+    Shapes,
+    Steps,
+    Sums,
+    Sweep,
+    SweepInput,
+    WholeStep,
+    cell_weights,
+)
 from ._sweeps import SweptModel, run_steps
 from ._weights import fill, read_state, sha256_of_file, sha256_of_state
 from ._wrap import WrappedModel
@@ -60,6 +71,7 @@ __all__ = [
     "Scope",
     "Shapes",
     "Statistics",
+    "Steps",
     "Sums",
     "Sweep",
     "SweepInput",

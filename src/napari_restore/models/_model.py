@@ -63,6 +63,8 @@ class RestorationModel(nn.Module):
     """`multiple_of` of the card it came with, where another was measured; None: that on its card."""
     takes_whole: bool = False
     """Whether it can be given the whole image in one pass; else its card says what a tile must see."""
+    is_swept: bool = False
+    """Whether it is one of sweeps over all of the image, a `SweptModel`."""
     code: str = ""
     """Digest of the Python files it was loaded from; empty where there are none."""
 
@@ -71,6 +73,11 @@ class RestorationModel(nn.Module):
         self.card = card
         self.spec: dict[str, Any] = {}
         """Arguments of `load` that make this model again; empty when it cannot."""
+
+    @property
+    def fixed_tile(self) -> int | None:
+        """Side in pixels that tiles must have; None: that is open."""
+        return None
 
     @property
     def least_box(self) -> int:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from functools import cached_property
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -140,6 +141,30 @@ class Sweep:
     """Pixels along a side of blocks, counted from the image's origin, that are mixed within: beside
     a halo its outputs depend on all of each block. Edges of tiles are edges of blocks."""
 
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the maps that the step reads."""
+        return self.reads
+
+    @property
+    def outputs(self) -> tuple[Map, ...]:
+        """Maps that the step leaves."""
+        return self.writes
+
+    @property
+    def is_shallow(self) -> bool:
+        """Whether its maps are made again from a tile's own pixels alone."""
+        return self.halo == 0 and not self.reads and self.sees_image
+
+    def wanted(self, counting: Counts | None) -> frozenset[str]:
+        """Return the outputs that are needed: the counted ones only while `counting`."""
+        counted = () if counting is None else counting.features
+        return frozenset(each.name for each in (*self.writes, *counted))
+
+    def is_settled(self, statistics: Statistics) -> bool:
+        """Return whether `statistics` hold all that it would settle."""
+        return self.counts is None or all(name in statistics for name in self.counts.settles)
+
 
 @dataclass(frozen=True)
 class WholeStep:
@@ -166,6 +191,19 @@ class WholeStep:
     """Returns the peak bytes of a layer for H × W float32 cells, those included."""
     operations: Callable[[int, int, int], float]
     """Returns roughly the multiplications of layer `index` for H × W cells."""
+    halo: ClassVar[int] = 0
+    counts: ClassVar[None] = None
+    sees_image: ClassVar[bool] = False
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the maps that the step reads: one."""
+        return (self.reads.name,)
+
+    @property
+    def outputs(self) -> tuple[Map, ...]:
+        """Maps that the step leaves: one."""
+        return (self.writes,)
 
     def __call__(self, grid: Tensor) -> Tensor:
         """Return the step's output for one map (H, W, C)."""
@@ -183,50 +221,108 @@ class WholeStep:
 Step: TypeAlias = Sweep | WholeStep
 
 
-def reach_of(steps: tuple[Step, ...], multiple: int) -> int | None:
-    """Return the halo in pixels, a multiple of `multiple`, that `steps` need once all is settled.
+class Steps(tuple[Step, ...]):
+    """The steps of a model in order: who leaves a map, who reads it, and how far around a tile."""
 
-    None if one takes a whole map.
-    """
-    if any(isinstance(step, WholeStep) for step in steps):
-        return None
-    reach = {RESTORED: 0}
-    farthest = 0
-    for step in reversed(sweeps_of(steps)):
-        needed = [reach[written.name] for written in step.writes if written.name in reach]
-        if not needed:
-            continue
-        around = -(-max(needed) // step.block) * step.block + step.halo
-        for name in step.reads:
-            reach[name] = max(reach.get(name, 0), around)
-        if step.sees_image:
-            farthest = max(farthest, around)
-    return -(-farthest // multiple) * multiple
+    @cached_property
+    def sweeps(self) -> dict[int, Sweep]:
+        """The sweeps by their number, in order."""
+        return {number: step for number, step in enumerate(self) if isinstance(step, Sweep)}
 
+    @cached_property
+    def counting(self) -> dict[int, tuple[Sweep, Counts]]:
+        """The sweeps that count, by their number."""
+        sweeps = self.sweeps.items()
+        return {n: (sweep, sweep.counts) for n, sweep in sweeps if sweep.counts is not None}
 
-def sweeps_of(steps: tuple[Step, ...]) -> list[Sweep]:
-    """Return the sweeps among `steps`, in order."""
-    return [step for step in steps if isinstance(step, Sweep)]
+    @cached_property
+    def whole(self) -> WholeStep | None:
+        """The step that takes a map as a whole; None if there is none."""
+        return next((step for step in self if isinstance(step, WholeStep)), None)
 
+    @cached_property
+    def maps(self) -> dict[str, Map]:
+        """All maps that steps leave, by name."""
+        return {each.name: each for step in self for each in step.outputs}
 
-def is_settled(sweep: Sweep, statistics: Statistics) -> bool:
-    """Return whether `statistics` hold all that `sweep` would settle."""
-    return sweep.counts is None or all(name in statistics for name in sweep.counts.settles)
+    @cached_property
+    def whole_maps(self) -> frozenset[str]:
+        """Names of the maps that are read or left as a whole."""
+        whole = self.whole
+        return frozenset(() if whole is None else (whole.reads.name, whole.writes.name))
 
+    def readers(self, name: str) -> list[int]:
+        """Return the numbers of the sweeps that read a map."""
+        return [number for number, sweep in self.sweeps.items() if name in sweep.reads]
 
-def wanted_of(sweep: Sweep, counting: Counts | None) -> frozenset[str]:
-    """Return the outputs of `sweep` that are needed: the counted ones only while `counting`."""
-    counted = () if counting is None else counting.features
-    return frozenset(each.name for each in (*sweep.writes, *counted))
+    @cached_property
+    def margins(self) -> dict[str, int]:
+        """The most pixels around a tile that readers take, by map."""
+        margins: dict[str, int] = {}
+        for sweep in self.sweeps.values():
+            for name in sweep.reads:
+                margins[name] = max(margins.get(name, 0), sweep.halo)
+        return margins
 
+    @cached_property
+    def last_readers(self) -> dict[str, int]:
+        """The number of the last step that reads a map, by map."""
+        return {name: number for number, step in enumerate(self) for name in step.inputs}
 
-def last_readers(steps: tuple[Step, ...]) -> dict[str, int]:
-    """Return for every map that is read the number of the last step that does."""
-    last: dict[str, int] = {}
-    for number, step in enumerate(steps):
-        reads = (step.reads.name,) if isinstance(step, WholeStep) else step.reads
-        last |= dict.fromkeys(reads, number)
-    return last
+    def reach(self, multiple: int) -> int | None:
+        """Return the halo in pixels, a multiple of `multiple`, that is needed once all is settled.
+
+        None if a step takes a whole map.
+        """
+        if self.whole is not None:
+            return None
+        reach = {RESTORED: 0}
+        farthest = 0
+        for sweep in reversed(self.sweeps.values()):
+            needed = [reach[written.name] for written in sweep.writes if written.name in reach]
+            if not needed:
+                continue
+            around = -(-max(needed) // sweep.block) * sweep.block + sweep.halo
+            for name in sweep.reads:
+                reach[name] = max(reach.get(name, 0), around)
+            if sweep.sees_image:
+                farthest = max(farthest, around)
+        return -(-farthest // multiple) * multiple
+
+    def problem(self, multiple: int, pads: bool) -> str:
+        """Return why the steps do not fit each other, on tiles of a multiple of so many pixels.
+
+        `pads` says whether the image is grown to such a multiple. Empty where they fit.
+        """
+        last = self.sweeps.get(len(self) - 1)
+        if last is None or RESTORED not in [each.name for each in last.writes]:
+            return f"the last one does not write {RESTORED!r}"
+        if not last.sees_image or last.counts is not None:
+            return "the last one must see the image, and counts nothing"
+        if len(self) - len(self.sweeps) > 1:
+            return "more than one takes a map as a whole"
+        if len({step.name for step in self}) < len(self):
+            return "two have the same name"
+        known: set[str] = set()
+        for number, step in enumerate(self):
+            missing = [name for name in step.inputs if name not in known]
+            if missing:
+                return f"{step.name!r} reads {missing[0]!r}, which none before it writes"
+            if step.halo and self.whole_maps.intersection(step.inputs):
+                return f"{step.name!r} reads a map taken as a whole, and has a halo"
+            if number in self.sweeps and self._ends_within_a_cell(self.sweeps[number], multiple):
+                return f"the halo of {step.name!r} or its tiles end within a cell"
+            known.update(each.name for each in step.outputs)
+        kept = [each for sweep in self.sweeps.values() for each in sweep.writes]
+        if not pads and any(each.stride > 1 for each in kept):
+            return "maps of larger cells are kept of an image that is not padded"
+        return ""
+
+    def _ends_within_a_cell(self, sweep: Sweep, multiple: int) -> bool:
+        """Return whether a box of the sweep may have a part of a cell of its maps."""
+        counted = () if sweep.counts is None else sweep.counts.features
+        maps = (*(self.maps[name] for name in sweep.reads), *sweep.writes, *counted)
+        return any(sweep.halo % each.stride or multiple % each.stride for each in maps)
 
 
 def cell_weights(valid: Tensor | None, features: Tensor) -> Tensor:

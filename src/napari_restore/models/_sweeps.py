@@ -12,20 +12,7 @@ from napari_restore.models._head_outputs import HeadOutputs
 from napari_restore.models._model import RestorationModel, Statistics, one_shot_statistics
 from napari_restore.models._padding import pad_to_multiple
 from napari_restore.models._routing import Routing
-from napari_restore.models._steps import (
-    RESTORED,
-    Keeps,
-    Map,
-    Step,
-    Sweep,
-    SweepInput,
-    WholeStep,
-    is_settled,
-    last_readers,
-    reach_of,
-    sweeps_of,
-    wanted_of,
-)
+from napari_restore.models._steps import RESTORED, Keeps, Step, Steps, Sweep, SweepInput, WholeStep
 
 
 class SweptModel(RestorationModel):
@@ -38,6 +25,7 @@ class SweptModel(RestorationModel):
     halo `reach`.
     """
 
+    is_swept = True
     tile: int | None = None
     """Side in pixels that tiles must have; None: any multiple of the card's `multiple_of`."""
     batch: int | None = None
@@ -45,6 +33,10 @@ class SweptModel(RestorationModel):
     pads: bool = True
     """Whether the image is grown to whole tiles or multiples. If not, the last cells of what a sweep
     counts may be cut by the image's edge, and maps between sweeps have cells of one pixel."""
+
+    @property
+    def fixed_tile(self) -> int | None:
+        return self.tile
 
     @property
     def keeps(self) -> Keeps:
@@ -78,18 +70,18 @@ class SweptModel(RestorationModel):
 
     @property
     def settles(self) -> tuple[str, ...]:
-        counted = (step.counts for step in sweeps_of(self.steps()))
-        return tuple(name for counts in counted if counts is not None for name in counts.settles)
+        counting = Steps(self.steps()).counting.values()
+        return tuple(name for _, counts in counting for name in counts.settles)
 
     @property
     def routes(self) -> bool:
-        counted = (step.counts for step in sweeps_of(self.steps()))
-        return super().routes or any(counts is not None and counts.choices for counts in counted)
+        counting = Steps(self.steps()).counting.values()
+        return super().routes or any(counts.choices for _, counts in counting)
 
     @property
     def reach(self) -> int | None:
         """Halo in pixels of the model once all is settled; None if a step takes a whole map."""
-        return reach_of(self.steps(), self.multiple)
+        return Steps(self.steps()).reach(self.multiple)
 
     def attention_rows(
         self, step: str, given: SweepInput, pixel: tuple[int, int], names: frozenset[str]
@@ -187,18 +179,18 @@ def run_steps(
     Returns the outputs of the last one, and `statistics` with all that the steps settled. `visit` is
     called with every sweep that is run and its input.
     """
-    last = last_readers(steps)
+    last = Steps(steps).last_readers
     maps: dict[str, Tensor] = {}
     for number, step in enumerate(steps):
         if isinstance(step, WholeStep):
             maps[step.writes.name] = _on_whole_maps(step, maps[step.reads.name])
         else:
-            counting = step.counts if not is_settled(step, statistics) else None
+            counting = None if step.is_settled(statistics) else step.counts
             if counting is None and not step.writes:
                 # All that it is for is known.
                 continue
             read = {name: maps[name] for name in step.reads}
-            wanted = wanted_of(step, counting)
+            wanted = step.wanted(counting)
             given = SweepInput(view, read, statistics, wanted, valid)
             if visit is not None:
                 visit(step, given)
@@ -211,9 +203,7 @@ def run_steps(
         for name in [name for name in maps if last.get(name, number) <= number]:
             if number < len(steps) - 1:
                 del maps[name]
-    written = steps[-1].writes
-    assert not isinstance(written, Map)
-    return {each.name: maps[each.name] for each in written}, statistics
+    return {each.name: maps[each.name] for each in steps[-1].outputs}, statistics
 
 
 def _alone(x: Tensor, masks: list[Tensor | None]) -> Iterator[tuple[Tensor, None, Tensor | None]]:

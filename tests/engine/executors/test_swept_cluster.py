@@ -12,17 +12,10 @@ import numpy as np
 import pytest
 
 import napari_restore as nr
-from napari_restore.engine import (
-    Cluster,
-    Progress,
-    Region,
-    ResultStore,
-    SweptRangeRun,
-    TileDone,
-)
+from napari_restore.engine import Cluster, Progress, Region, ResultStore, SweptRangeRun, TileDone
 from napari_restore.engine.executors._ranges import by_chunks
 from napari_restore.engine.ledger._slab import SlabFile
-from napari_restore.engine.planning._network import network_bytes
+from napari_restore.engine.planning._map_layout import network_bytes
 from napari_restore.errors import BadParameter, Cancelled
 from napari_restore.images import cache_dir
 from napari_restore.models import Sweep

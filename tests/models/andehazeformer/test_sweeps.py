@@ -219,8 +219,8 @@ def test_the_engine_restores_what_the_network_gives(
 ) -> None:
     """With nodata: a region by sweeps, then all of the image as a local model."""
     # What a tile costs is measured on small ones.
-    monkeypatch.setattr("napari_restore.engine.planning._sweep_cost.SIDES", (48, 64))
-    monkeypatch.setattr("napari_restore.engine.planning._calibrate._SIDES", (48, 64))
+    monkeypatch.setattr("napari_restore.engine.planning._costs.SIDES_OF_SWEEPS", (48, 64))
+    monkeypatch.setattr("napari_restore.engine.planning._costs.SIDES", (48, 64))
     model = network().float()
     image = pictures(1, 150, 190).float()[0].permute(1, 2, 0).numpy()
     valid = hole(150, 190)

@@ -17,16 +17,14 @@ from napari_restore.engine.ledger._shared_slabs import PartSlabs
 from napari_restore.engine.ledger._store import Part
 from napari_restore.engine.ledger._store_files import STAGED
 from napari_restore.engine.machine._precision import dtype_of
-from napari_restore.engine.planning._grid import Grid
 from napari_restore.engine.planning._plan import Plan
-from napari_restore.engine.planning._tiles import Schedule
+from napari_restore.engine.planning._tiles import Grid, Schedule
 from napari_restore.engine.running._counts import CountStore
 from napari_restore.engine.running._rounding import Rounding
 from napari_restore.engine.running._steps_run import SweptRun, keep_swept
 from napari_restore.engine.running._sweep_work import SweepWork, Swept
 from napari_restore.engine.running._tile import TileOutput
 from napari_restore.engine.running._tokens import TokenStore
-from napari_restore.models import SweptModel
 
 
 class SweptRangeRun(InWorker, SweptRun):
@@ -59,9 +57,8 @@ class SweptRangeRun(InWorker, SweptRun):
         return [tile for group in groups if not finished.issuperset(group) for tile in group]
 
     def _is_last(self, step: Step | None) -> bool:
-        model = self.plan.model
-        assert isinstance(model, SweptModel) and step is not None
-        return bool(step["number"] == len(model.steps()) - 1)
+        assert step is not None
+        return bool(step["number"] == len(self.plan.swept.steps()) - 1)
 
     def _rounded(self) -> tuple[float, float]:
         assert self._rounding is not None
@@ -94,8 +91,8 @@ class SweptRangeRun(InWorker, SweptRun):
             return
         self._opened.close()
         self._step = None
-        model, layout = self.plan.model, self.plan.staged
-        assert isinstance(model, SweptModel) and layout is not None and self._rounding is not None
+        model, layout = self.plan.swept, self.plan.staged
+        assert layout is not None and self._rounding is not None
         grid = Grid(layout.box, self.plan.layout.tile, model.padded_to)
         tokens = self._tokens(self.plan.store / STAGED, layout, model, self._opened)
         done = self._steps_done(grid, {}, self._opened)

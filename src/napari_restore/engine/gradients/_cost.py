@@ -13,12 +13,13 @@ from napari_restore.engine.gradients._schedule import differentiable
 from napari_restore.engine.gradients._vjp import vjp, vjp_of_used
 from napari_restore.engine.machine._device import Device
 from napari_restore.engine.machine._device_memory import peak_of
-from napari_restore.engine.planning._calibrate import SCRATCH_BYTES
-from napari_restore.engine.planning._measurement_cache import MeasurementCache
+from napari_restore.engine.planning._costs import SCRATCH_BYTES
+from napari_restore.engine.planning._measurements import MeasurementCache
 from napari_restore.engine.planning._probe import example_input, example_statistics
 from napari_restore.models import (
     RestorationModel,
     Statistics,
+    Steps,
     Sweep,
     SweepInput,
     SweptModel,
@@ -146,8 +147,8 @@ def _measure_swept(model: SweptModel, device: Device) -> SweptGradientCost:
         if len(sides) > 1:
             slope = max(0.0, (measured[1][number] - peak) / (3 * pixels))
         costs[number] = GradientCost(max(0.0, peak - slope * pixels) + SCRATCH_BYTES, slope)
-    whole = [step for step in model.steps() if isinstance(step, WholeStep)]
-    return SweptGradientCost(costs, sum(_layer_peak(step, device, model) for step in whole))
+    whole = Steps(model.steps()).whole
+    return SweptGradientCost(costs, 0 if whole is None else _layer_peak(whole, device, model))
 
 
 def _sweep_peaks(model: SweptModel, side: int, device: Device) -> dict[int, float]:

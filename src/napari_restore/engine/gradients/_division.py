@@ -9,10 +9,10 @@ from napari_restore.engine.gradients._cost import SweptGradientCost
 from napari_restore.engine.gradients._gradient_source import GradientSource
 from napari_restore.engine.gradients._kept import check_disk
 from napari_restore.engine.gradients._schedule import Schedule
-from napari_restore.engine.planning._calibrate import SCRATCH_BYTES
-from napari_restore.engine.planning._grid import Grid
+from napari_restore.engine.planning._costs import SCRATCH_BYTES
 from napari_restore.engine.planning._layout import fragmentation
-from napari_restore.models import Sweep, SweptModel, WholeStep
+from napari_restore.engine.planning._tiles import Grid
+from napari_restore.models import Steps, Sweep, SweptModel, WholeStep
 
 TILES = (512, 256, 128)
 """Sides of the tiles of a model that takes any."""
@@ -39,8 +39,7 @@ def divide(
 
     What needs more than the room is divided as sparingly as possible. Raises `DiskFull`.
     """
-    plan, model = source.plan, source.plan.model
-    assert isinstance(model, SweptModel)
+    plan, model = source.plan, source.plan.swept
     sides = [tile] if tile else [-(-side // model.multiple) * model.multiple for side in TILES]
     layout = plan.layout
     # Tiles are worked on by one thread each. A plan of sweeps has chosen how many; one whose
@@ -60,7 +59,7 @@ def divide(
     fitting = [number for number, size in enumerate(needed) if size <= room]
     chosen = fitting[0] if fitting else needed.index(min(needed))
     workers, grid = ways[chosen]
-    schedule = Schedule(model.steps(), grid, box)
+    schedule = Schedule(Steps(model.steps()), grid, box)
     ram = max(0, room - needed[chosen])
     shelf = schedule.on(ram)
     check_disk(plan.store.parent, shelf.disk_bytes)

@@ -16,11 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from napari_restore._heap import (
-    keep_freed_memory,
-    release_freed_memory,
-    return_freed_memory,
-)
+from napari_restore._heap import keep_freed_memory, release_freed_memory, return_freed_memory
 from napari_restore.engine._region import Region
 from napari_restore.engine.machine._budget import PeakMemory
 from napari_restore.engine.machine._failures import FAILURES, as_failure
@@ -32,7 +28,7 @@ from napari_restore.engine.running._events import Event
 from napari_restore.engine.running._run import Run
 from napari_restore.engine.running._start import run_of, settled
 from napari_restore.errors import Cancelled
-from napari_restore.models import Statistics, SweptModel
+from napari_restore.models import Statistics
 
 Picture = Callable[[Region], Tensor]
 """Returns a box of an image: (1, C, h, w) float32 in model range, on the plan's device."""
@@ -222,7 +218,7 @@ class GradientSource:
         try:
             # Sums divided among threads must not be divided in the backward pass either. Tiles of
             # sweeps have threads of their own; a step that takes a map as a whole has all of them.
-            one = None if isinstance(model, SweptModel) else self.plan.layout.invariance.threads
+            one = None if model.is_swept else self.plan.layout.invariance.threads
             torch.set_num_threads(one or threads)
             with self.work.memory.watched():
                 yield
@@ -237,6 +233,6 @@ class GradientSource:
 def _swept_box(plan: Plan) -> Region:
     """Return the box that a run of the plan's sweeps sees, also where their statistics are known."""
     size, model = (plan.image.height, plan.image.width), plan.model
-    whole = plan.reading.extent == "image" or not isinstance(model, SweptModel)
-    step = model.tile if isinstance(model, SweptModel) and model.tile else tile_step(model)
+    whole = plan.reading.extent == "image" or not model.is_swept
+    step = model.fixed_tile or tile_step(model)
     return box_of(plan.region, size, step, whole)

@@ -19,8 +19,8 @@ from napari_restore.engine.ledger._folder import WRITER
 from napari_restore.engine.ledger._map_records import ResidualStore, Shape, Slots
 from napari_restore.engine.machine._device import Device
 from napari_restore.engine.machine._precision import dtype_of
-from napari_restore.engine.planning._grid import Grid
-from napari_restore.engine.planning._shared_costs import DISK_SHARE, existing_folder
+from napari_restore.engine.planning._sweeps import DISK_SHARE, existing_folder
+from napari_restore.engine.planning._tiles import Grid
 from napari_restore.engine.running._map_store import MapStore, Place
 from napari_restore.errors import DiskFull, ResourceError, option
 from napari_restore.images import is_locked, lock_file

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from napari_restore.engine._region import Region
 from napari_restore.engine.gradients._kept import Shelf, Spill, map_bytes, touched
-from napari_restore.engine.planning._grid import Grid
-from napari_restore.engine.planning._groups import Step, margins_of, readers_of, whole_maps
-from napari_restore.models import Counts, Map, Sweep
+from napari_restore.engine.planning._tiles import Grid
+from napari_restore.models import Counts, Map, Steps, Sweep
 
 
 @dataclass(frozen=True)
@@ -34,11 +32,9 @@ class Schedule:
     Without `counting` all that sweeps count is known: what is far from the box is left out.
     """
 
-    def __init__(
-        self, steps: Sequence[Step], grid: Grid, box: Region, counting: bool = True
-    ) -> None:
+    def __init__(self, steps: Steps, grid: Grid, box: Region, counting: bool = True) -> None:
         self.steps, self.grid = steps, grid
-        self.whole = whole_maps(steps)
+        self.whole = steps.whole_maps
         everywhere = set(range(grid.count))
         last = len(steps) - 1
         self.forward: dict[int, tuple[int, ...]] = {}
@@ -48,10 +44,7 @@ class Schedule:
         forward: dict[int, set[int]] = {}
         backward: dict[int, set[int]] = {}
         of_box = {n for n in everywhere if not grid.whole(n).intersect(box).is_empty}
-        for number in reversed(range(len(steps))):
-            step = steps[number]
-            if not isinstance(step, Sweep):
-                continue
+        for number, step in reversed(steps.sweeps.items()):
             if number == last:
                 forward[number] = backward[number] = of_box
                 continue
@@ -72,46 +65,33 @@ class Schedule:
         """Return the tiles of a sweep's maps that later sweeps on `tiles` read."""
         found: set[int] = set()
         for one in writer.writes:
-            for reader in readers_of(self.steps, one.name):
-                found |= touched(self.grid, tiles[reader], self._halo(reader))
+            for reader in self.steps.readers(one.name):
+                found |= touched(self.grid, tiles[reader], self.steps[reader].halo)
         return found
 
-    def _halo(self, number: int) -> int:
-        step = self.steps[number]
-        assert isinstance(step, Sweep)
-        return step.halo
-
     def _kept(self) -> list[Kept]:
-        margins, kept = margins_of(self.steps), []
-        for number, step in enumerate(self.steps):
-            for one in step.writes if isinstance(step, Sweep) else ():
-                readers = readers_of(self.steps, one.name)
+        kept = []
+        for number, step in self.steps.sweeps.items():
+            for one in step.writes:
+                readers = self.steps.readers(one.name)
                 if not readers or one.name in self.whole:
                     continue
                 tiles = {
                     tile
                     for reader in readers
-                    for tile in touched(self.grid, self.forward[reader], self._halo(reader))
+                    for tile in touched(self.grid, self.forward[reader], self.steps[reader].halo)
                 }
                 place = tuple(sorted(tiles))
-                margin = margins[one.name]
+                margin = self.steps.margins[one.name]
                 kept.append(Kept(one, place, margin, number, readers[0], readers[-1]))
         return kept
 
     def spills(self, number: int) -> dict[str, Spill]:
         """Return how the gradients of the maps that a sweep reads are kept, by map."""
-        step, declared = self.steps[number], self._declared()
-        assert isinstance(step, Sweep)
-        names = [name for name in step.reads if name not in self._written_whole()]
-        return {name: Spill(declared[name], self.grid.tile, step.halo) for name in names}
-
-    def _written_whole(self) -> set[str]:
-        """Return the maps whose gradients are kept in memory: those that a whole step writes."""
-        return {s.writes.name for s in self.steps if not isinstance(s, Sweep)}
-
-    def _declared(self) -> dict[str, Map]:
-        sweeps = (step for step in self.steps if isinstance(step, Sweep))
-        return {each.name: each for step in sweeps for each in step.writes}
+        step, whole = self.steps.sweeps[number], self.steps.whole
+        # Gradients of what a whole step writes are kept in memory.
+        names = [name for name in step.reads if whole is None or name != whole.writes.name]
+        return {name: Spill(self.steps.maps[name], self.grid.tile, step.halo) for name in names}
 
     def on(self, ram: int) -> Shelf:
         """Return a shelf as a gradient leaves it that may take so many bytes of memory."""
@@ -124,10 +104,8 @@ class Schedule:
             for name, kept in self.kept.items():
                 if kept.first == number:
                     shelf.free(name)
-            step = self.steps[number]
-            assert isinstance(step, Sweep)
-            for one in step.writes:
-                for reader in readers_of(self.steps, one.name):
+            for one in self.steps.sweeps[number].writes:
+                for reader in self.steps.readers(one.name):
                     shelf.free((one.name, reader))
         return shelf
 

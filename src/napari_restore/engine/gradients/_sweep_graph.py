@@ -11,10 +11,10 @@ from torch import Tensor
 from napari_restore.engine._region import Region
 from napari_restore.engine.gradients._gradient_source import GradientSource, Picture
 from napari_restore.engine.gradients._vjp import vjp_of_used
-from napari_restore.engine.planning._grid import Grid
+from napari_restore.engine.planning._tiles import Grid
 from napari_restore.engine.running._sweep_work import cell_slices, reflection
 from napari_restore.engine.running._tile import TileWork
-from napari_restore.models import Counts, Map, Routing, Statistics, Sweep, SweepInput, SweptModel
+from napari_restore.models import Counts, Map, Routing, Statistics, Sweep, SweepInput
 
 Maps = Mapping[str, Tensor]
 
@@ -59,9 +59,8 @@ class SweepGraph:
     """A sweep on the tiles of a grid; `work` holds the statistics that change with the picture."""
 
     def __init__(self, source: GradientSource, grid: Grid, step: Sweep) -> None:
-        model = source.plan.model
-        assert isinstance(model, SweptModel)
-        self._source, self._model, self._grid, self.step = source, model, grid, step
+        self._source, self._model = source, source.plan.swept
+        self._grid, self.step = grid, step
 
     def forward(
         self, picture: Picture, inputs: TileInputs, counts: Counts | None

@@ -32,15 +32,7 @@ from napari_restore.engine.gradients._sweep_graph import (
 )
 from napari_restore.engine.gradients._whole import WholeGradient
 from napari_restore.engine.machine._parallel import map_parallel
-from napari_restore.models import (
-    RESTORED,
-    Counts,
-    Routing,
-    Sums,
-    Sweep,
-    SweptModel,
-    WholeStep,
-)
+from napari_restore.models import RESTORED, Counts, Routing, Steps, Sums, Sweep
 
 R = TypeVar("R")
 Beside = Callable[[Region], int]
@@ -66,8 +58,7 @@ class SweptGradients:
 
         Raises `DiskFull`.
         """
-        plan, model = source.plan, source.plan.model
-        assert isinstance(model, SweptModel)
+        plan, model = source.plan, source.plan.swept
         self.source, self.box, self.model = source, box, model
         self.routes = model.routes
         """Whether discrete decisions may follow from the picture."""
@@ -77,15 +68,14 @@ class SweptGradients:
         """After `backward`: ∂D/∂ of those statistics that require a gradient."""
         self._passed: Passed | None = None
         self._fixed: Fixed | None = None
-        self._steps = model.steps()
+        self._steps = Steps(model.steps())
         cost = swept_gradient_cost(model, plan.device)
         divided = divide(source, box, cost, plan.memory - beside(self.region), model.tile or tile)
         self._grid, self._workers, self._ram = divided.grid, divided.workers, divided.ram
         self._schedule, self.bytes = divided.schedule, divided.bytes
         self._graphs = {
             number: SweepGraph(source, self._grid, step)
-            for number, step in enumerate(self._steps)
-            if isinstance(step, Sweep)
+            for number, step in self._steps.sweeps.items()
         }
 
     def fix_routing(self, picture: Picture | None) -> None:
@@ -95,8 +85,8 @@ class SweptGradients:
         """
         self._fixed = None
         if picture is not None and self.routes:
-            whole = [step for step in self._steps if isinstance(step, WholeStep)]
-            self._fixed = Fixed([Routing() for step in whole for _ in range(step.layers)])
+            whole = self._steps.whole
+            self._fixed = Fixed([Routing() for _ in range(0 if whole is None else whole.layers)])
             self._sweep(picture, keep=False).close()
 
     def forward(self, picture: Picture, keep: bool = False) -> Tensor:
@@ -182,11 +172,11 @@ class SweptGradients:
             known |= self._fixed.choices
         passed = Passed(known, schedule, self._shelf(), self._whole())
         try:
-            for number, step in enumerate(self._steps[:-1]):
-                if isinstance(step, WholeStep):
-                    self._relate(passed, keep)
+            for number in range(len(self._steps) - 1):
+                if number in self._steps.sweeps:
+                    self._sweep_one(picture, passed, number, self._steps.sweeps[number])
                 else:
-                    self._sweep_one(picture, passed, number, step)
+                    self._relate(passed, keep)
                 for name, kept in schedule.kept.items():
                     if not keep and kept.last == number:
                         passed.maps.pop(name).close()
@@ -263,8 +253,8 @@ class SweptGradients:
         by_statistics: dict[str, Tensor],
     ) -> Iterator[tuple[Region, Tensor]]:
         """Go back through one step; yield parts of the gradient of the picture."""
-        step = self._steps[number]
-        if isinstance(step, WholeStep):
+        step = self._steps.sweeps.get(number)
+        if step is None:
             assert passed.whole is not None
             # The graph of a layer has large tensors of all sizes: with freed blocks kept, the
             # gaps between them were half as much again.
@@ -304,9 +294,7 @@ class SweptGradients:
         for name, kept in passed.schedule.kept.items():
             if kept.first == number:
                 passed.maps.pop(name).close()
-        step = self._steps[number]
-        assert isinstance(step, Sweep)
-        written = {one.name for one in step.writes}
+        written = {one.name for one in self._steps[number].outputs}
         for key in [key for key in passed.by_maps if key[0] in written]:
             passed.by_maps.pop(key).close()
 
@@ -329,15 +317,14 @@ class SweptGradients:
 
     def _by_maps(self, passed: Passed, number: int, tile: int, by_y: Tensor) -> dict[str, Tensor]:
         """Return ∂D/∂ of what a sweep left of a tile's own cells (C, h, w), where there is any."""
-        step, found = self._steps[number], {}
-        assert isinstance(step, Sweep)
+        found: dict[str, Tensor] = {}
         if number == len(self._steps) - 1:
             cells = self._grid.cells(tile)
             core = cells.intersect(self.box)
             by = by_y.new_zeros(by_y.shape[1], *cells.shape)
             by[(..., *core.within(cells))] = by_y[(0, ..., *core.within(self.box))]
             return {RESTORED: by}
-        for one in step.writes:
+        for one in self._steps[number].outputs:
             total = None
             if passed.whole is not None and one.name == passed.whole.step.reads.name:
                 total = passed.whole.by_read(tile).contiguous()
@@ -351,10 +338,9 @@ class SweptGradients:
     # -- tiles ------------------------------------------------------------------------
 
     def _inputs(self, passed: Passed, number: int, tile: int) -> TileInputs:
-        step, box = self._steps[number], self._graphs[number].box(tile)
-        assert isinstance(step, Sweep)
+        box = self._graphs[number].box(tile)
         maps = {}
-        for name in step.reads:
+        for name in self._steps[number].inputs:
             if name in passed.maps:
                 maps[name] = passed.maps[name].get(box)
             else:
@@ -392,11 +378,11 @@ class SweptGradients:
         return None if self._fixed is None or not self._fixed.layers else self._fixed.layers
 
     def _whole(self) -> WholeGradient | None:
-        for step in self._steps:
-            if isinstance(step, WholeStep):
-                side = self._grid.tile // step.reads.stride
-                return WholeGradient(step, self._grid.rows, self._grid.columns, side)
-        return None
+        step = self._steps.whole
+        if step is None:
+            return None
+        side = self._grid.tile // step.reads.stride
+        return WholeGradient(step, self._grid.rows, self._grid.columns, side)
 
     def _shelf(self) -> Shelf:
         return Shelf(self._ram, self.source.plan.store.parent)

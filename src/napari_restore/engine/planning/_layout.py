@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from napari_restore._format import format_size
@@ -11,9 +11,8 @@ from napari_restore.engine._region import CELL, Region
 from napari_restore.engine.ledger._store_files import CHUNK
 from napari_restore.engine.machine._budget import MIB
 from napari_restore.engine.machine._device import Device, cores
-from napari_restore.engine.planning._calibrate import SCRATCH_BYTES, Cost
+from napari_restore.engine.planning._costs import SCRATCH_BYTES, Cost, PrepareCost, calibrate
 from napari_restore.engine.planning._map_layout import SweptLayout
-from napari_restore.engine.planning._prepare_cost import PrepareCost
 from napari_restore.engine.planning._tile_invariance import FIXED_TILE, TileInvariance
 from napari_restore.engine.planning._tiles import BAND, TileSizes, tile_sizes
 from napari_restore.errors import BudgetTooSmall, option
@@ -70,11 +69,15 @@ class Candidate:
     """A layout with its predicted cost."""
 
     layout: Layout
-    peak_bytes: int
+    ram_bytes: int
     """Bytes that the run adds at its peak to those of the idle process."""
+    device_bytes: int
+    """Bytes at the peak on an accelerator; 0 without one."""
     seconds: float
     staged: SweptLayout | None = None
     """Grid, tiers and phases of a run of sweeps."""
+    notes: tuple[str, ...] = ()
+    """For the user."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,46 @@ class LayoutRequest:
         """Channels of the model's input."""
         return self.frames * len(self.bands)
 
+    @property
+    def image_bytes(self) -> int:
+        """Bytes of all pixels of the image."""
+        return self.image.height * self.image.width * self.pixel_bytes
+
+    def result_bytes(self, pyramid: bool) -> int:
+        """Return the bytes of the result on the disk."""
+        share = 4 / 3 if pyramid else 1.0
+        image, pixels = self.image, sum(target.pixels for target in self.targets)
+        return int(pixels * self.image_bytes / max(1, image.height * image.width) * share)
+
+    def cache_for(self, tile: int, halo: int, workers: int) -> int:
+        """Return the bytes of chunks worth caching: those of one row of tiles, as wide as a band."""
+        rows, columns = self.image.chunk
+        if halo == 0 and tile % rows == 0 and tile % columns == 0:
+            return 0
+        down = -(-(tile + 2 * halo) // rows) + 1
+        across = -(-min(self.image.width, BAND + 2 * halo) // columns) + 1
+        chunk = rows * columns * self.pixel_bytes
+        return self.frames * min(self.image_bytes, chunk * (down * across + 2 * workers))
+
+    def context_cost(self, workers: int) -> tuple[int, int, float]:
+        """Return bytes kept, peak bytes of a block and seconds of a pass over the whole image.
+
+        Of statistics that are read from the disk only what is kept; zeros where none are needed.
+        """
+        known = bool(self.prepare.peak_bytes) and not self.context
+        if not (self.context or known):
+            return 0, 0, 0.0
+        image = self.image.full or self.image
+        pixels = image.height * image.width
+        pixel = image.bands * image.dtype.itemsize
+        factor = overview_factor(image.height, image.width)
+        context_bytes = image.bands * (65536 * 24 + 4 * (pixels // factor**2))
+        if known:
+            return context_bytes, 0, 0.0
+        block = min(2048**2, pixels) * (pixel + CONTEXT_BYTES_PER_PIXEL)
+        seconds = pixels * (CONTEXT_SECONDS_PER_PIXEL + pixel * IO_SECONDS_PER_BYTE) / cores()
+        return context_bytes, (workers + 1) * block, seconds
+
 
 @dataclass(frozen=True)
 class _Way:
@@ -143,22 +186,21 @@ class _Way:
     """Tile edges are multiples of this many pixels."""
 
 
-def lay_out(request: LayoutRequest, cost: Callable[[int], Cost]) -> Candidate:
+def lay_out(request: LayoutRequest) -> Candidate:
     """Return the fastest tile size and number of workers whose peak fits the memory.
 
-    `cost(threads)` gives a tile's cost for that many threads per worker. Raises `BudgetTooSmall`
-    naming the smallest budget that would do.
+    Raises `BudgetTooSmall` naming the smallest budget that would do.
     """
     resources, image = request.resources, request.image
     on_device = resources.device.is_accelerator
     memory = resources.device_memory if on_device else resources.memory
     # Of a block of the image that must be decoded as one.
     block_bytes = 0 if on_device else (image.full or image).block_bytes
-    candidates = [_candidate(request, way, cost(way.threads)) for way in _ways(request)]
+    candidates = [_candidate(request, way) for way in _ways(request)]
     room = memory - block_bytes
-    fitting = [candidate for candidate in candidates if candidate.peak_bytes <= room]
+    fitting = [candidate for candidate in candidates if candidate.ram_bytes <= room]
     if not fitting:
-        least = min(candidate.peak_bytes for candidate in candidates) + block_bytes
+        least = min(candidate.ram_bytes for candidate in candidates) + block_bytes
         if block_bytes and (room < 0 or least - block_bytes <= memory):
             raise block_too_large(image, memory, least)
         if request.whole:
@@ -167,20 +209,29 @@ def lay_out(request: LayoutRequest, cost: Callable[[int], Cost]) -> Candidate:
             f"The budget of {format_size(memory)} is too small for one tile.",
             f"Use {option('memory', _mebibytes(least))} or more, or a smaller {option('tile')}.",
         )
-    best = _quickest(request, fitting, cost)
+    best = quickest(_prompt(request, fitting) or fitting)
     layout = best.layout
-    wanted = cache_for(image, layout.tile, request.halo, layout.workers)
-    whole = image_bytes(image)
-    if request.context and whole <= min(DECODED_ONCE_BYTES, DECODED_ONCE_SHARE * memory):
+    wanted = request.cache_for(layout.tile, request.halo, layout.workers)
+    whole_bytes = request.image_bytes
+    if request.context and whole_bytes <= min(DECODED_ONCE_BYTES, DECODED_ONCE_SHARE * memory):
         # What the pass over the whole image decodes is kept for the tiles.
-        wanted = max(wanted, whole)
+        wanted = max(wanted, whole_bytes)
     # A cache of one row of halo chunks saves decoding them twice.
-    bonus = max(0, min(room - best.peak_bytes, wanted - layout.read_cache_bytes))
+    bonus = max(0, min(room - best.ram_bytes, wanted - layout.read_cache_bytes))
+    peak = best.ram_bytes + block_bytes + min(bonus, request.frames * whole_bytes)
     return replace(
         best,
         layout=replace(layout, read_cache_bytes=layout.read_cache_bytes + bonus),
-        peak_bytes=best.peak_bytes + block_bytes + min(bonus, request.frames * image_bytes(image)),
+        ram_bytes=peak,
+        device_bytes=peak if on_device else 0,
     )
+
+
+def quickest(candidates: Sequence[Candidate]) -> Candidate:
+    """Return the one with the least memory of those that are hardly slower than the fastest."""
+    soon = ALMOST * min(each.seconds for each in candidates)
+    quick = [each for each in candidates if each.seconds <= soon]
+    return min(quick, key=lambda each: each.ram_bytes + each.device_bytes)
 
 
 def _ways(request: LayoutRequest) -> list[_Way]:
@@ -204,20 +255,16 @@ def _ways(request: LayoutRequest) -> list[_Way]:
     ]
 
 
-def _quickest(
-    request: LayoutRequest, fitting: list[Candidate], cost: Callable[[int], Cost]
-) -> Candidate:
-    """Return the one with the least memory of those that are hardly slower than the fastest."""
+def _prompt(request: LayoutRequest, candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Return the candidates whose tiles are soon done, so that a cancel takes effect at once."""
 
-    def is_quick(layout: Layout) -> bool:
+    def is_prompt(layout: Layout) -> bool:
         side = layout.tile + 2 * request.halo
-        seconds = cost(layout.threads).seconds(side**2)
+        seconds = _cost(request, layout.threads).seconds(side**2)
         seconds += side**2 * request.frames * request.pixel_bytes * IO_SECONDS_PER_BYTE
         return layout.tile <= LEAST_QUICK_TILE or seconds <= TILE_SECONDS
 
-    quick = [candidate for candidate in fitting if is_quick(candidate.layout)] or fitting
-    soon = ALMOST * min(candidate.seconds for candidate in quick)
-    return min((c for c in quick if c.seconds <= soon), key=lambda c: c.peak_bytes)
+    return [each for each in candidates if is_prompt(each.layout)]
 
 
 def _mebibytes(needed: int) -> str:
@@ -272,30 +319,24 @@ def box_step(model: SweptModel, tile: int | None) -> int:
     return step * max(1, -(-(tile or step) // step))
 
 
-def image_bytes(image: Image) -> int:
-    return image.height * image.width * image.bands * image.dtype.itemsize
-
-
-def cache_for(image: Image, tile: int, halo: int, workers: int) -> int:
-    """Return the bytes of chunks worth caching: those of one row of tiles, as wide as a band."""
-    rows, columns = image.chunk
-    if halo == 0 and tile % rows == 0 and tile % columns == 0:
-        return 0
-    down = -(-(tile + 2 * halo) // rows) + 1
-    across = -(-min(image.width, BAND + 2 * halo) // columns) + 1
-    chunk = rows * columns * image.bands * image.dtype.itemsize
-    return len(image.frames) * min(image_bytes(image), chunk * (down * across + 2 * workers))
-
-
 def fragmentation(tiles: int) -> float:
     """Return bytes that tiles take of a heap per byte alive; see `FRAGMENTATION`."""
     first, last = FRAGMENTATION
     return first + (last - first) * min(1.0, max(0.0, math.log10(tiles / 40)))
 
 
-def _candidate(request: LayoutRequest, way: _Way, cost: Cost) -> Candidate:
+def _cost(request: LayoutRequest, threads: int) -> Cost:
+    """Return the cost of a tile for so many threads per worker; cached."""
+    image = request.image
+    whole = image.height * image.width if request.whole else None
+    roughly = image.full is not None and not request.whole
+    device = request.resources.device
+    return calibrate(request.model, device, threads, whole=whole, roughly=roughly)
+
+
+def _candidate(request: LayoutRequest, way: _Way) -> Candidate:
     """Return the layout of `way` with its memory and time."""
-    image, prepare = request.image, request.prepare
+    image, prepare, cost = request.image, request.prepare, _cost(request, way.threads)
     size = (image.height, image.width)
     least = request.model.least_box
     tiles = tile_sizes(request.targets, size, way.tile, request.halo, way.step, least)
@@ -303,14 +344,9 @@ def _candidate(request: LayoutRequest, way: _Way, cost: Cost) -> Candidate:
     running = min(way.workers, -(-tiles.count // batch))
     alive = _alive_bytes(request, way, cost, tiles)
     pixel = request.pixel_bytes
-    cache = min(image_bytes(image), 4 * image.chunk[0] * image.chunk[1] * pixel * way.workers)
+    cache = min(request.image_bytes, 4 * image.chunk[0] * image.chunk[1] * pixel * way.workers)
     cache *= request.frames
-    context_bytes, blocks, context_seconds = context_pass_cost(
-        image.full or image, way.workers, whole=request.context
-    )
-    if prepare.peak_bytes and not request.context:
-        # Statistics that are known are read from the disk.
-        context_bytes = context_pass_cost(image.full or image, way.workers, whole=True)[0]
+    context_bytes, blocks, context_seconds = request.context_cost(way.workers)
     peak = context_bytes + prepare.statistics_bytes + cache + max(alive, blocks, prepare.peak_bytes)
     seconds = cost.seconds(tiles.input_pixels) / running * (SHARED if way.threads > 1 else 1)
     if tiles.count <= 4 * running:
@@ -329,7 +365,8 @@ def _candidate(request: LayoutRequest, way: _Way, cost: Cost) -> Candidate:
         read_cache_bytes=cache,
         invariance=request.invariance,
     )
-    return Candidate(layout, peak, seconds)
+    device_bytes = peak if request.resources.device.is_accelerator else 0
+    return Candidate(layout, peak, device_bytes, seconds)
 
 
 def _alive_bytes(request: LayoutRequest, way: _Way, cost: Cost, tiles: TileSizes) -> int:
@@ -342,7 +379,7 @@ def _alive_bytes(request: LayoutRequest, way: _Way, cost: Cost, tiles: TileSizes
     # Validity and an excluding mask, a byte each.
     mask = 2
     # In a worker: source, model input and change in float32, validity, output.
-    tile_bytes = cost.tile_bytes(largest) + SCRATCH_BYTES
+    tile_bytes = cost.bytes(largest) + SCRATCH_BYTES
     core = min(largest, way.tile**2)
     frames, change = request.frames, 4 * len(request.bands)
     tile_bytes += largest * (frames * pixel + 4 * request.planes + change + 2 * frames * mask)
@@ -351,19 +388,3 @@ def _alive_bytes(request: LayoutRequest, way: _Way, cost: Cost, tiles: TileSizes
     queued = waiting * batch * largest * frames * (pixel + mask)
     queued += min(WRITE_BEHIND + batch - 1, tiles.count) * core * (pixel * 4 // 3 + maps_bytes)
     return int(fragmentation(tiles.count) * (running * tile_bytes + queued))
-
-
-def context_pass_cost(image: Image, workers: int, *, whole: bool) -> tuple[int, int, float]:
-    """Return bytes kept, peak bytes of a block and seconds of a pass over the whole image.
-
-    Zeros if not `whole`.
-    """
-    if not whole:
-        return 0, 0, 0.0
-    pixels = image.height * image.width
-    pixel = image.bands * image.dtype.itemsize
-    factor = overview_factor(image.height, image.width)
-    context_bytes = image.bands * (65536 * 24 + 4 * (pixels // factor**2))
-    block = min(2048**2, pixels) * (pixel + CONTEXT_BYTES_PER_PIXEL)
-    seconds = pixels * (CONTEXT_SECONDS_PER_PIXEL + pixel * IO_SECONDS_PER_BYTE) / cores()
-    return context_bytes, (workers + 1) * block, seconds

@@ -1,22 +1,63 @@
-"""Layout of a run of sweeps: its grid, and a static split of its maps over the budgets."""
+"""Layout of a run of sweeps: its grid, a static split of its maps over the budgets, and its network."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from napari_restore._format import format_seconds, format_size
 from napari_restore.engine._region import Region
-from napari_restore.engine.ledger._map_records import Slots
+from napari_restore.engine.ledger._map_records import FILE, Slots
+from napari_restore.engine.machine._precision import dtype_of
 from napari_restore.engine.planning._bandwidth import Bandwidth
+from napari_restore.engine.planning._tiles import TOKEN_BYTES, Grid, count_bytes
 from napari_restore.errors import BadParameter, BudgetTooSmall, DiskFull, option
+from napari_restore.models import Map, Steps, SweptModel
 
 TIERS = ("auto", "device", "ram", "disk", "recompute-first", "recompute")
 Recompute = Literal["none", "first", "all"]
 """Residuals that are recomputed for decoding instead of being kept."""
 MOST_PHASES = 6
 """Most phases that are named to the user."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Maps that one sweep writes, with the same last reader and floats."""
+
+    maps: tuple[Map, ...]
+    first: int
+    """The step that writes them."""
+    last: int
+    """The last step that reads them."""
+    readers: int
+    """Steps that read them."""
+    file: str
+    everywhere: bool
+    """Whether they are read on all tiles, not only around the target."""
+
+
+def groups_of(steps: Steps) -> Iterator[Group]:
+    """Yield the maps that lie on tiers; those of a `WholeStep` are kept otherwise."""
+    number = 0
+    for first, sweep in steps.sweeps.items():
+        together: dict[tuple[int, str | None], list[Map]] = {}
+        for each in sweep.writes:
+            readers = steps.readers(each.name)
+            if readers and each.name not in steps.whole_maps:
+                together.setdefault((readers[-1], each.dtype), []).append(each)
+        for (last, _), maps in together.items():
+            reading = [steps.readers(each.name) for each in maps]
+            yield Group(
+                tuple(maps),
+                first,
+                last,
+                max(len(numbers) for numbers in reading),
+                FILE if number == 0 else f"residuals.{number}.slab",
+                any(numbers != [len(steps) - 1] for numbers in reading),
+            )
+            number += 1
 
 
 @dataclass(frozen=True)
@@ -232,6 +273,11 @@ class Room:
     speed: Callable[[], Bandwidth]
     ram_speed: float
 
+    def without(self, taken: Mapping[str, int]) -> Room:
+        """Return what is left beside `taken` bytes by tier."""
+        device, ram = self.device - taken["device"], self.ram - taken["ram"]
+        return replace(self, device=device, ram=ram, disk=lambda: self.disk() - taken["disk"])
+
 
 @dataclass(frozen=True)
 class Split:
@@ -353,3 +399,45 @@ def box_of(target: Region, size: tuple[int, int], tile: int, whole: bool) -> Reg
     """Return the box that the model sees: the whole image, or whole tiles around `target`."""
     image = Region(0, 0, *size)
     return image if whole else target.align(tile).intersect(image)
+
+
+@dataclass(frozen=True)
+class NetworkBytes:
+    """Bytes of a run of sweeps that go over the network, beside those of the image."""
+
+    written: int
+    read: int
+
+    def note(self) -> str:
+        """Return text for the user."""
+        return (
+            f"Workers write {format_size(self.written)} of maps and counts to the shared folder, "
+            f"and {format_size(self.read)} are read from it."
+        )
+
+
+def network_bytes(layout: SweptLayout, model: SweptModel, tile: int) -> NetworkBytes:
+    """Return the bytes that workers share in a run with tiles of `tile` pixels.
+
+    A reader takes its halo as well. The process that merges counts, and takes a map as a whole,
+    reads them once.
+    """
+    grid = Grid(layout.box, tile, model.padded_to)
+    slots = {name: each for each in layout.maps for name in each.names}
+    steps = Steps(model.steps())
+    written = sum(each.bytes["disk"] for each in layout.maps)
+    read = 0.0
+    for step in steps.sweeps.values():
+        for name in step.reads:
+            if name in slots:
+                one, kept = steps.maps[name], slots[name]
+                cells = ((tile + 2 * step.halo) / one.stride) ** 2
+                read += kept.slots.disk * one.channels * cells * dtype_of(kept.dtype).itemsize
+        if step.counts is not None and not layout.known:
+            counted = grid.count * count_bytes(step.counts, grid)
+            written, read = written + counted, read + counted
+    if steps.whole is not None:
+        tokens = layout.tokens * steps.whole.reads.channels * TOKEN_BYTES
+        # The related ones are written once more, and decoding reads both.
+        written, read = written + 2 * tokens, read + 3 * tokens
+    return NetworkBytes(int(written), int(read))

@@ -1,9 +1,9 @@
-"""Plan of a run: everything it will do, decided and shown before it starts."""
+"""Plan of a run: everything it will do, decided and shown before it starts; also as JSON."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from napari_restore.engine.machine._device import Device
 from napari_restore.engine.planning._identity import digest_of
 from napari_restore.engine.planning._layout import Layout, box_step, tile_step, weight_bytes
 from napari_restore.engine.planning._map_layout import SweptLayout, box_of
+from napari_restore.engine.planning._probe import state_sizes
+from napari_restore.engine.planning._source import for_image, on_full
 from napari_restore.engine.planning._tile_invariance import TileInvariance
 from napari_restore.images import Image, Radiometry, resolve_radiometry
 from napari_restore.models import Context, RestorationModel, SweptModel
@@ -88,6 +90,12 @@ class Plan:
         return f"<Plan {self.model.card.id!r} on {self.image.name!r}: {self.summary()}>"
 
     @property
+    def swept(self) -> SweptModel:
+        """The model, which is one of sweeps."""
+        assert isinstance(self.model, SweptModel)
+        return self.model
+
+    @property
     def targets(self) -> tuple[Region, ...]:
         """The boxes to restore."""
         return self.target.region or ()
@@ -110,11 +118,11 @@ class Plan:
         """Box in which a position-dependent model is given positions."""
         if self.reading.extent != "region":
             return Region(0, 0, self.image.height, self.image.width)
-        if not isinstance(self.model, SweptModel) or self.model.card.needs_context:
+        if not self.model.is_swept or self.model.card.needs_context:
             return self.region
         # Sweeps see whole tiles around the targets.
         size = (self.image.height, self.image.width)
-        return box_of(self.region, size, box_step(self.model, self.computing.side), whole=False)
+        return box_of(self.region, size, box_step(self.swept, self.computing.side), whole=False)
 
     @property
     def described(self) -> Region | None:
@@ -178,6 +186,10 @@ class Plan:
     def to_dict(self) -> dict[str, Any]:
         """Return the record's `plan` object, with what identifies the run."""
         layout, staged, expected = self.layout, self.staged, self.prediction
+        tier, residual_bytes, described = None, 0, None
+        if staged is not None:
+            tier, residual_bytes = staged.tier, sum(staged.residual_bytes.values())
+            described = staged.describe()
         return {
             "key": self.key,
             "read": dict(self.read),
@@ -187,10 +199,10 @@ class Plan:
             "tile_batch": layout.tile_batch,
             "tiles": layout.tiles,
             "passes": self.passes,
-            "residual_tier": None if staged is None else staged.tier,
-            "residual_bytes": 0 if staged is None else sum(staged.residual_bytes.values()),
+            "residual_tier": tier,
+            "residual_bytes": residual_bytes,
             "precision": self.computing.precision,
-            "staged": None if staged is None else staged.describe(),
+            "staged": described,
             "tile_invariance": str(layout.invariance),
             "workers": layout.workers,
             "threads": layout.threads,
@@ -204,9 +216,54 @@ class Plan:
         }
 
 
-def on_full(region: Region, image: Image) -> Region:
-    """Return `region` of `image` in pixels of the image it is a level of, or of itself."""
-    if image.full is None:
-        return region
-    y0, x0, y1, x1 = (edge * image.scale for edge in region)
-    return Region(y0, x0, y1, x1).intersect(Region(0, 0, image.full.height, image.full.width))
+_SEPARATE = ("image", "model", "part")
+"""Fields of a plan that are described separately."""
+_GROUPS = {
+    "reading": Reading,
+    "adjustment": Adjustment,
+    "computing": Computing,
+    "prediction": Prediction,
+}
+
+
+def serialise_plan(plan: Plan) -> dict[str, Any]:
+    """Return all fields of `plan` but image, model and part, JSON-able."""
+    data = {f.name: getattr(plan, f.name) for f in fields(plan) if f.name not in _SEPARATE}
+    groups = {name: asdict(data[name]) for name in (*_GROUPS, "layout")}
+    return data | {
+        **groups,
+        "device": [plan.device.name, plan.device.reason],
+        "store": str(plan.store),
+        "settled": None if plan.settled is None else str(plan.settled),
+        "lends": None if plan.lends is None else str(plan.lends),
+        "target": asdict(plan.target) | {"region": [list(box) for box in plan.targets]},
+        "staged": None if plan.staged is None else plan.staged.to_dict(),
+        "sizes": [plan.model.card.halo, plan.model.card.multiple_of, plan.model.card.padded_to],
+    }
+
+
+def deserialise_plan(
+    data: dict[str, Any], image: Image, model: RestorationModel, part: Image | None = None
+) -> Plan:
+    """Return the plan that `serialise_plan` described, for the same image and model.
+
+    The card of `model` states what was measured for the plan.
+    """
+    values = dict(data)
+    state_sizes(model, *values.pop("sizes"))
+    target, layout = values["target"], values["layout"]
+    values |= {
+        "device": Device(*values["device"]),
+        "store": Path(values["store"]),
+        "target": Target(**target | {"region": tuple(Region(*box) for box in target["region"])}),
+        "layout": Layout(**layout | {"invariance": TileInvariance(layout["invariance"])}),
+        **{name: kind(**values[name]) for name, kind in _GROUPS.items()},
+    }
+    for name in ("settled", "lends"):
+        if values[name] is not None:
+            values[name] = Path(values[name])
+    if values["staged"] is not None:
+        values["staged"] = SweptLayout.from_dict(values["staged"])
+    for name in ("bands", "maps", "notes", "origin"):
+        values[name] = tuple(values[name])
+    return Plan(image=image, model=for_image(model, image), part=part, **values)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from math import inf
 from pathlib import Path
 from typing import Any, Unpack
@@ -14,13 +15,13 @@ from napari_restore.engine.machine._budget import default_memory, parse_size, pr
 from napari_restore.engine.machine._device import Device, choose_device
 from napari_restore.engine.machine._precision import AUTO, check_precision, chosen_precision
 from napari_restore.engine.masks._open_mask import open_mask
-from napari_restore.engine.planning._calibrate import calibrate, calibrate_whole
-from napari_restore.engine.planning._context_use import ContextUse, context_of_run
-from napari_restore.engine.planning._frames import for_image
-from napari_restore.engine.planning._groups import check_steps
+from napari_restore.engine.planning._costs import prepare_cost
 from napari_restore.engine.planning._identity import (
+    SETTLED,
     describe,
     folder_name,
+    is_all_settled,
+    kept_counts,
     names_key,
     run_key,
 )
@@ -34,31 +35,32 @@ from napari_restore.engine.planning._layout import (
     one_tile,
 )
 from napari_restore.engine.planning._map_layout import box_of
-from napari_restore.engine.planning._network import network_bytes
 from napari_restore.engine.planning._plan import Plan, Prediction
-from napari_restore.engine.planning._prepare_cost import prepare_cost
 from napari_restore.engine.planning._probe import corrected, presumed, probe
-from napari_restore.engine.planning._settled import SETTLED, is_all_settled, kept_counts
-from napari_restore.engine.planning._shared_costs import SweptRequest
-from napari_restore.engine.planning._source import Source, source_of
-from napari_restore.engine.planning._stored import Stored, disk_bytes, store_path, stored_of
-from napari_restore.engine.planning._sweep_cost import calibrate_sweeps
-from napari_restore.engine.planning._sweeps import about_extent, check_tiles, lay_out_sweeps
+from napari_restore.engine.planning._source import (
+    ContextUse,
+    Source,
+    Stored,
+    context_of_run,
+    for_image,
+    source_of,
+    store_path,
+    stored_of,
+)
+from napari_restore.engine.planning._sweeps import SweptRequest, lay_out_sweeps
 from napari_restore.engine.planning._tile_invariance import (
     FIXED_TILE,
     TileInvariance,
     tile_invariance,
 )
 from napari_restore.engine.statistics._bands import other_bands
-from napari_restore.engine.statistics._context import (
-    ROUGH,
-    rough_extent,
-)
+from napari_restore.engine.statistics._context import ROUGH, rough_extent
 from napari_restore.errors import BadModel, BadParameter, BadRegion, ResourceError, option
 from napari_restore.images import Image, resolve_radiometry
 from napari_restore.models import (
     ModelCard,
     RestorationModel,
+    Steps,
     SweptModel,
     WrappedModel,
     content_of,
@@ -116,9 +118,7 @@ def make_plan(
     if not context.known and extent == "image" and wanted.reading.extent not in ("image", "region"):
         notes.append("No small level is made yet: all of the image must be read first.")
     stored = stored_of(source, model, options)
-    box = None
-    if isinstance(model, SweptModel):
-        box = _box_seen(source, model, options)
+    box = _box_seen(source, model, options)
     description = describe(model, content, _settings(source, model, options, tried, context, box))
     counts = kept_counts(source.image, model, description, notes)
     if counts.borrowed is not None:
@@ -147,10 +147,7 @@ def make_plan(
         prepare=prepare_cost(model, source.image, device, extent=extent, region=context.region),
     )
     choice = _quickest(request, box, store, key, reach)
-    if choice.staged is not None:
-        notes += about_extent(choice.staged, source.image)
-        if request.shared and isinstance(model, SweptModel):
-            notes.append(network_bytes(choice.staged, model, choice.layout.tile).note())
+    notes += choice.notes
     return Plan(
         key=key,
         names=_names(source, model, wanted, stored),
@@ -193,13 +190,7 @@ def _checked(options: Restore, image: Image, model: RestorationModel, device: De
     card, reading = model.card, options.reading
     computing = _with_tile(options.computing, image, model)
     check_precision(computing.precision, card)
-    if card.scope != "local" and not isinstance(model, SweptModel):
-        raise BadModel(
-            f"The card of {card.id} says scope {card.scope!r}, but it has no sweeps.",
-            "Only models made for it can be global; write local if a halo suffices.",
-        )
-    if isinstance(model, SweptModel):
-        check_steps(model)
+    _check_scope(model)
     extent = reading.extent
     if extent not in ("image", "region", "draft", *ROUGH):
         raise BadParameter(f"There is no extent {extent!r}.", "Choose image or region.")
@@ -225,6 +216,22 @@ def _checked(options: Restore, image: Image, model: RestorationModel, device: De
         reading=replace(reading, extent=extent),
         computing=replace(computing, precision=precision),
     )
+
+
+def _check_scope(model: RestorationModel) -> None:
+    """Raise `BadModel` for a scope without its sweeps, or sweeps that do not fit each other."""
+    name = model.card.id
+    if not isinstance(model, SweptModel):
+        if model.card.scope != "local":
+            raise BadModel(
+                f"The card of {name} says scope {model.card.scope!r}, but it has no sweeps.",
+                "Only models made for it can be global; write local if a halo suffices.",
+            )
+    elif problem := Steps(model.steps()).problem(model.multiple, model.pads):
+        raise BadModel(
+            f"The sweeps of {name} do not fit each other: {problem}.",
+            "A swept model lists its sweeps in order, the last of which restores pixels.",
+        )
 
 
 def _with_tile(computing: Computing, image: Image, model: RestorationModel) -> Computing:
@@ -314,7 +321,7 @@ def _tried(
     if invariance is TileInvariance.FIXED_TILES:
         notes.append(_fixed_tiles_note(card, computing.side))
     block_bytes = (image.full or image).block_bytes
-    if block_bytes > memory and (device.is_accelerator or isinstance(model, SweptModel)):
+    if block_bytes > memory and (device.is_accelerator or model.is_swept):
         raise block_too_large(image.full or image, memory, block_bytes)
     on_device = _device_budget(device, machine.device_memory, memory)
     resources = Resources(device, memory, on_device, machine.workers)
@@ -379,8 +386,10 @@ def _pixel_options(group: Any) -> Iterator[tuple[str, Any]]:
             yield name, getattr(group, name)
 
 
-def _box_seen(source: Source, model: SweptModel, options: Restore) -> Region:
-    """Return the box that a swept model sees."""
+def _box_seen(source: Source, model: RestorationModel, options: Restore) -> Region | None:
+    """Return the box that a model of sweeps sees; None for others."""
+    if not isinstance(model, SweptModel):
+        return None
     size = (source.image.height, source.image.width)
     whole = options.reading.extent == "image"
     step = box_step(model, options.computing.side)
@@ -395,14 +404,17 @@ def _quickest(
     `box` is what a swept model sees. Where `reach` is given, nothing is left to count: tiles with
     that halo will do, or sweeps of the target and around it, each with its own smaller halo.
     """
-    if reach is None or box is None:
-        return _laid_out(request, box, store, key)
-    local = replace(request, halo=reach)
+    if box is None:
+        return lay_out(request)
+    swept = SweptRequest(**vars(request), box=box, folder=store / STAGED, key=key, reach=reach)
+    if reach is None:
+        return lay_out_sweeps(swept)
     choices: list[Candidate] = []
     errors: list[ResourceError] = []
-    for each, seen in ((local, None), (request, box)):
+    local = replace(request, halo=reach)
+    for laid_out in (partial(lay_out, local), partial(lay_out_sweeps, swept)):
         try:
-            choices.append(_laid_out(each, seen, store, key, reach))
+            choices.append(laid_out())
         except ResourceError as error:
             errors.append(error)
     if not choices:
@@ -410,43 +422,13 @@ def _quickest(
     return min(choices, key=lambda choice: choice.seconds)
 
 
-def _laid_out(
-    request: LayoutRequest,
-    box: Region | None,
-    store: Path,
-    key: str,
-    reach: int | None = None,
-) -> Candidate:
-    """Return the layout of tiles with a halo, or of sweeps where there is a `box` that they see.
-
-    With a `reach` all that these count is known, and they only leave maps.
-    """
-    model, device = request.model, request.resources.device
-    if isinstance(model, SweptModel) and box is not None:
-        check_tiles(model, request.computing.side)
-        precision = request.computing.precision
-        return lay_out_sweeps(
-            SweptRequest(**vars(request), box=box, folder=store / STAGED, key=key, reach=reach),
-            lambda threads: calibrate_sweeps(model, device, threads, precision),
-        )
-    is_level = request.image.full is not None
-    if request.whole:
-        return lay_out(
-            request, lambda threads: calibrate_whole(model, device, threads, request.image)
-        )
-    return lay_out(request, lambda threads: calibrate(model, device, threads, roughly=is_level))
-
-
 def _prediction(choice: Candidate, request: LayoutRequest, stored: Stored) -> Prediction:
-    staged, device_bytes = choice.staged, 0
-    if request.resources.device.is_accelerator:
-        device_bytes = choice.peak_bytes if staged is None else staged.device_bytes
-    disk = disk_bytes(request.image, request.targets, stored.pyramid)
+    disk_bytes = request.result_bytes(stored.pyramid)
     return Prediction(
-        added_ram_bytes=choice.peak_bytes,
-        peak_ram_bytes=process_memory() + choice.peak_bytes,
-        peak_device_bytes=device_bytes,
-        disk_bytes=disk + (0 if staged is None else staged.disk_bytes),
+        added_ram_bytes=choice.ram_bytes,
+        peak_ram_bytes=process_memory() + choice.ram_bytes,
+        peak_device_bytes=choice.device_bytes,
+        disk_bytes=disk_bytes + (0 if choice.staged is None else choice.staged.disk_bytes),
         seconds=choice.seconds,
         prepare_seconds=request.prepare.seconds,
     )

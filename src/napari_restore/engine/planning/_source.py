@@ -1,22 +1,36 @@
-"""The image of a plan: what of it is restored, and which of its bands the model takes."""
+"""What a plan reads of its image: targets, bands, whole-image statistics; and what it writes, and where."""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from napari_restore.engine._region import Region
+import numpy as np
+
+from napari_restore.engine._region import Region, bounding_box
+from napari_restore.engine.masks._open_mask import open_exclude
 from napari_restore.engine.statistics._bands import (
     choose_other_bands,
     corrected_bands,
+    is_grey,
     model_bands,
     named_bands,
     other_bands,
     without_others,
 )
+from napari_restore.engine.statistics._context import (
+    ROUGH,
+    context_exclude,
+    context_key,
+    context_path,
+    load_context,
+)
 from napari_restore.errors import BadParameter, BadRegion, option
-from napari_restore.images import Image, note_of_zero
-from napari_restore.models import ModelCard
-from napari_restore.questions import OtherBands, Restore
+from napari_restore.images import Image, cache_dir, can_adopt, needs_percentile, note_of_zero
+from napari_restore.models import ModelCard, RestorationModel, for_frames
+from napari_restore.questions import OtherBands, Reading, Restore
 
 
 @dataclass(frozen=True)
@@ -143,3 +157,129 @@ def _place_in(mosaic: Image, image: Image) -> tuple[int, int]:
         raise BadRegion(f"{mosaic.name} is no mosaic of files.", "Open the files together.")
     y0, x0, _, _ = box_of(image.path)
     return y0, x0
+
+
+MAPS = ("change", "quality")
+"""Side maps that a run can keep, in the order of the record."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What the run writes."""
+
+    maps: tuple[str, ...]
+    pyramid: bool
+    centre_first: bool
+    in_place: bool
+    """Whether tiles are written beside the output, which the store then becomes."""
+
+
+def stored_of(source: Source, model: RestorationModel, options: Restore) -> Stored:
+    image, storing = source.image, options.storing
+    maps = _maps(storing.maps, model.card.maps)
+    whole = source.targets == (Region(0, 0, image.height, image.width),)
+    in_place = (
+        storing.output is not None
+        and source.part is None
+        and options.target.mask is None
+        and options.adjustment.is_neutral
+        and not maps
+        and whole
+        and can_adopt(image, Path(storing.output))
+        # Maps of sweeps lie in the store, and the user has chosen where.
+        and not (options.machine.scratch is not None and model.is_swept)
+    )
+    # Levels are for a display from the centre outwards; a file that is not displayed is faster row
+    # by row.
+    return Stored(maps, storing.pyramid or in_place, storing.pyramid or not whole, in_place)
+
+
+def store_path(name: str, options: Restore, stored: Stored) -> Path:
+    """Return where the run writes its tiles: in the scratch folder, or beside the output."""
+    scratch, output = options.machine.scratch, options.storing.output
+    if stored.in_place and output is not None:
+        beside = Path(output).absolute()
+        return beside.with_name(f".{beside.name}.{name[:8]}.unfinished")
+    folder = Path(scratch) if scratch is not None else cache_dir() / "results"
+    return folder / f"{name}.zarr"
+
+
+def _maps(wanted: bool | Sequence[str], offered: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the side maps to keep: the requested ones, or all of the model's."""
+    if wanted is False:
+        return ()
+    possible = (*offered, *MAPS)
+    if wanted is True:
+        return possible
+    unknown = [name for name in wanted if name not in possible]
+    if unknown:
+        raise BadParameter(f"There is no map {unknown[0]!r}.", f"Choose among {possible}.")
+    return tuple(wanted)
+
+
+@dataclass(frozen=True)
+class ContextUse:
+    """Whether a run needs the context of the image, and which."""
+
+    needed: bool
+    known: bool
+    """Whether no pass over the image is needed for it."""
+    name: str | None
+    region: Region | None
+    """Box of the full image that it is limited to; None: all of it."""
+    excluded: str | None
+    """Digest of the mask of pixels that do not count."""
+    given: str | None = None
+    """Digest of the file of a context that was given."""
+
+
+def context_of_run(source: Source, model: RestorationModel, reading: Reading) -> ContextUse:
+    """Return the context that the run needs; quick, for the plan's summary."""
+    image = source.image
+    region = None
+    if reading.extent == "region":
+        region = on_full(bounding_box(source.targets), image)
+    exclusion = open_exclude(reading.exclude, image) if reading.exclude is not None else None
+    excluded = None if exclusion is None else exclusion.digest
+    if not _needs_context(image, model, reading, exclusion is not None):
+        return ContextUse(False, False, None, region, excluded)
+    if reading.context is not None:
+        load_context(Path(reading.context), image)
+        name = hashlib.sha256(Path(reading.context).read_bytes()).hexdigest()[:16]
+        return ContextUse(True, True, name, region, excluded, name)
+    uncounted = exclusion if image.full is None else context_exclude(image, reading.exclude)
+    known = reading.extent in ROUGH or context_path(image, uncounted, region).exists()
+    name = context_key(image, uncounted, region, extent=reading.extent)
+    return ContextUse(True, known, name, region, excluded)
+
+
+def _needs_context(image: Image, model: RestorationModel, reading: Reading, excludes: bool) -> bool:
+    """Return whether the whole image must be read before the first tile."""
+    if model.card.needs_context or needs_percentile(image, reading.white, reading.black):
+        return True
+    # Networks see a neutral value where pixels do not count: the image's median.
+    return bool((image.may_be_invalid or excludes) and not model.card.uses_validity)
+
+
+def for_image(model: RestorationModel, image: Image) -> RestorationModel:
+    """Return `model` for the frames of `image`, a bracket or a single image.
+
+    Raises `BadParameter` where it takes another number of frames.
+    """
+    others = image.companions
+    names = [frame.name for frame in image.frames]
+    if others is None:
+        return for_frames(model, 1, None, names)
+    light = image.profile.light
+    dtype = image.dtype if light is None else light.dtype
+    step = 1 / np.iinfo(dtype).max if dtype.kind in "iu" else 0.0
+    about = others.reference, names, others.exposures, step, is_grey(image)
+    return for_frames(model, len(names), *about)
+
+
+def on_full(region: Region, image: Image) -> Region:
+    """Return `region` of `image` in pixels of the image it is a level of, or of itself."""
+    if image.full is None:
+        return region
+    y0, x0, y1, x1 = (edge * image.scale for edge in region)
+    return Region(y0, x0, y1, x1).intersect(Region(0, 0, image.full.height, image.full.width))

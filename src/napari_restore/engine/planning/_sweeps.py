@@ -1,34 +1,54 @@
-"""Planning of a run of sweeps within its budgets: batch, workers, and memory for maps."""
+"""Planning of a run of sweeps within its budgets: tiles, batch, workers, and where its maps lie."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from pathlib import Path
 
-from napari_restore.engine._region import CELL
+from napari_restore.engine._region import CELL, Region, bounding_box
+from napari_restore.engine.ledger._slab import key_of, written
+from napari_restore.engine.machine._budget import MIB
 from napari_restore.engine.machine._device import cores
-from napari_restore.engine.planning._bandwidth import ram_bandwidth
+from napari_restore.engine.machine._precision import dtype_of
+from napari_restore.engine.planning import _bandwidth
+from napari_restore.engine.planning._costs import SCRATCH_BYTES, SweepCosts, calibrate_sweeps
 from napari_restore.engine.planning._layout import (
-    ALMOST,
+    IO_SECONDS_PER_BYTE,
+    READ_AHEAD,
+    SECONDS_PER_TILE,
+    WRITE_BEHIND,
     Candidate,
     Layout,
-    Resources,
-    cache_for,
-    context_pass_cost,
+    LayoutRequest,
     fragmentation,
+    quickest,
+    weight_bytes,
 )
 from napari_restore.engine.planning._map_layout import (
+    Demand,
+    Group,
     Room,
     StepSeconds,
+    StoredMaps,
     SweptLayout,
     batch_of,
     bytes_at_peak,
+    groups_of,
+    network_bytes,
+    split,
 )
-from napari_restore.engine.planning._need import Need
-from napari_restore.engine.planning._shared_costs import SharedCosts, SweptRequest
-from napari_restore.engine.planning._sweep_cost import SweepCosts
-from napari_restore.engine.planning._tiers import SweepSeconds, stored_maps
+from napari_restore.engine.planning._tiles import (
+    Grid,
+    Surroundings,
+    bytes_of,
+    count_bytes,
+    tile_bytes,
+    tile_sizes,
+)
 from napari_restore.errors import (
     BadModel,
     BadParameter,
@@ -37,8 +57,7 @@ from napari_restore.errors import (
     ResourceError,
     option,
 )
-from napari_restore.images import Image
-from napari_restore.models import Sweep, SweptModel
+from napari_restore.models import Counts, Map, Steps, SweptModel, WholeStep
 
 SIDES = (128, 256, 512, 1024, 2048)
 """Sides of tiles to choose from where the model leaves it open."""
@@ -46,36 +65,88 @@ MOST_SHARED = 1024
 """Largest side to choose from where workers of a cluster share the tiles of each sweep."""
 LEAST_GAIN = 0.9
 """Tiles in parallel must be faster than one at a time by this factor to be worth their memory."""
+LISTED = 4
+"""Bytes in memory per byte of lists that are settled: read one by one, joined, sorted by place."""
+DISK_SHARE = 0.9
+"""Share of the free scratch disk that maps may take."""
+TOKENS = "tokens"
+"""Name of the file of the bottleneck's result in the folder of a run."""
 
 
-@dataclass(frozen=True)
-class SweptCandidate(Candidate):
-    """A layout of sweeps with its predicted cost."""
+@dataclass(frozen=True, kw_only=True)
+class SweptRequest(LayoutRequest):
+    """Input of the plan of a run of sweeps. Sizes in bytes."""
 
-    staged: SweptLayout
+    model: SweptModel
+    box: Region
+    """Pixels that the model sees."""
+    folder: Path
+    """Folder of tokens and maps, perhaps with those of an earlier run."""
+    key: str
+    """Key of the run: tokens of another one are of no use."""
+    reach: int | None = None
+    """Halo of all sweeps together, where nothing is left to count."""
+
+    @property
+    def known(self) -> bool:
+        """Whether nothing is left to count."""
+        return self.reach is not None
+
+    def around(self, tile: int) -> SweptRequest:
+        """Return the request for tiles of one size: of an area only what its pixels depend on.
+
+        Whole tiles are restored, so `reach` counts from their edges.
+        """
+        if self.reach is None:
+            return self
+        restored = bounding_box(self.targets).align(tile)
+        return replace(self, box=restored.expand(self.reach).align(tile).intersect(self.box))
 
 
-def lay_out_sweeps(request: SweptRequest, cost: Callable[[int], SweepCosts]) -> SweptCandidate:
-    """Return the fastest run within the budgets; `cost(threads)` is per worker.
+def lay_out_sweeps(request: SweptRequest) -> Candidate:
+    """Return the fastest run within the budgets.
 
     Raises `BudgetTooSmall` naming the smallest budget that would do.
     """
-    choices: list[SweptCandidate] = []
+    _check_tiles(request.model, request.computing.side)
+    device, precision = request.resources.device, request.computing.precision
+    choices: list[Candidate] = []
     errors: list[ResourceError] = []
     for tile in _tiles(request):
-        wanted = request.around(tile)
-        shared = SharedCosts(wanted, tile)
+        tiling = _Tiling(request.around(tile), tile)
         for workers in _workers(request):
-            known = cost(request.invariance.threads_each(cores(), workers))
-            for batch in _batches(request, known):
+            threads = request.invariance.threads_each(cores(), workers)
+            known = calibrate_sweeps(request.model, device, threads, precision)
+            for wanted in _batches(request, known):
+                batch = min(wanted, tiling.grid.count)
+                running = min(workers, -(-tiling.grid.count // batch))
                 try:
-                    choices.append(_choice(wanted, shared, known, workers, batch))
+                    choices.append(_Way(tiling, known, running, threads, batch).candidate())
                 except ResourceError as error:
                     # A named tier has too little room beside a batch of this size.
                     errors.append(error)
     if not choices:
         raise errors[-1]
-    return _quickest(choices, request.resources)
+    memory, device_memory = request.resources.memory, request.resources.device_memory
+    fitting = [
+        each for each in choices if each.ram_bytes <= memory and each.device_bytes <= device_memory
+    ]
+    if fitting:
+        best = quickest(fitting)
+        return replace(best, notes=tuple(_notes(request, best)))
+    least = min(choices, key=lambda each: (each.device_bytes > device_memory, each.ram_bytes))
+    assert least.staged is not None
+    if least.device_bytes > device_memory:
+        needed, budget = least.device_bytes, "device_memory"
+    else:
+        needed, budget = least.ram_bytes, "memory"
+    raise BudgetTooSmall(
+        f"The budget is too small for this model's {least.staged.tokens} tokens and one tile."
+        if least.staged.tokens
+        else "The budget is too small for one tile of this model.",
+        f"Use {option(budget, f'{math.ceil(needed * 1.05 / 2**20)}MiB')} or more, "
+        f"or restore a region with {option('extent', 'region')}.",
+    )
 
 
 def _tiles(request: SweptRequest) -> list[int]:
@@ -122,148 +193,364 @@ def _batches(request: SweptRequest, cost: SweepCosts) -> list[int]:
     return sorted({max(1, batch >> shift) for shift in range(7)}, reverse=True)
 
 
-class _Base:
-    """Memory of a run without its maps, in bytes, and what that leaves for them."""
+class _Tiling:
+    """Costs that depend neither on batch nor on workers, for tiles of one size. Sizes in bytes."""
 
-    def __init__(
-        self,
-        request: SweptRequest,
-        shared: SharedCosts,
-        cost: SweepCosts,
-        workers: int,
-        batch: int,
-        again: frozenset[str] = frozenset(),
-    ) -> None:
-        image, resources, prepare = request.image, request.resources, request.prepare
-        on_device = resources.device.is_accelerator
-        self.again = again
-        need = Need(request, shared, cost, workers, batch, again)
-        swell = 1.0 if on_device else fragmentation(shared.tiles)
-        tiles_peak = int(swell * need.on_host)
-        halos = [step.halo for step in shared.steps if isinstance(step, Sweep) and step.sees_image]
-        self.cache_bytes = cache_for(image, shared.tile, max(halos), workers)
-        # Known statistics are read from the disk, which takes as much.
-        known = bool(prepare.peak_bytes) and not request.context
-        context_bytes, block_bytes, self.context_seconds = context_pass_cost(
-            image.full or image, workers, whole=request.context or known
-        )
-        if known:
-            block_bytes, self.context_seconds = 0, 0.0
-        self.on_host = on_device and shared.weights + shared.grid > resources.device_memory
-        self.device = 0
-        if on_device:
-            grid = 0 if self.on_host else shared.grid
-            settling = 0 if request.known else cost.settling_bytes + shared.listed
-            self.device = shared.weights + cost.settled_bytes
-            self.device += max(workers * need.on_device, grid, settling)
-        grid = 0 if on_device and not self.on_host else shared.grid
-        self.ram = context_bytes + prepare.statistics_bytes + self.cache_bytes
-        self.ram += cost.settled_bytes
-        settling = shared.listed
-        if not (on_device or request.known):
-            settling += cost.settling_bytes
-        self.ram += max(tiles_peak, block_bytes, prepare.peak_bytes, grid, settling)
-        shared_run = request.shared
-        self.room = Room(
-            has_device=on_device,
-            # What one machine has in memory is not seen by others.
-            device=resources.device_memory - self.device if on_device and not shared_run else 0,
-            ram=0 if shared_run else resources.memory - self.ram,
-            disk=shared.disk_room,
-            speed=shared.speed,
-            ram_speed=ram_bandwidth(),
-        )
+    def __init__(self, request: SweptRequest, tile: int) -> None:
+        model, image = request.model, request.image
+        self.request, self.tile = request, tile
+        self.steps = Steps(model.steps())
+        self.groups = list(groups_of(self.steps))
+        self.grid = Grid(request.box, tile, model.padded_to)
+        # Runs of sweeps restore whole tiles.
+        size = (image.height, image.width)
+        self.decoded = tile_sizes(request.targets, size, tile, 0, tile).count
+        self._around = Surroundings(self.steps, self.grid, request.targets)
+        self.token_tile = self.tokens = self.whole_bytes = 0
+        self.disk_bytes = 0
+        """Of tokens and counts."""
+        self.operations = 0.0
+        # Another area of the image may have been restored before.
+        self.related = False
+        if self.steps.whole is not None:
+            self._add_whole(self.steps.whole)
+        counted = [] if request.known else [each for _, each in self.steps.counting.values()]
+        # Of one sweep at a time.
+        each = max((count_bytes(counts, self.grid) for counts in counted), default=0)
+        self.disk_bytes += self.grid.count * each
+        self.listed = max((self._merged(counts) for counts in counted), default=0)
+        self.weights = weight_bytes(model) if request.resources.device.is_accelerator else 0
+        self.speed = cache(lambda: _bandwidth.probe(existing_folder(request.folder)))
+        self.disk_room = cache(self._disk_room)
+
+    def _merged(self, counts: Counts) -> int:
+        """Return the bytes in memory of merging the counts of all tiles."""
+        one = count_bytes(counts, self.grid)
+        if counts.merged_shapes is not None:
+            return one + bytes_of(counts.merged_shapes)
+        return LISTED * self.grid.count * one if callable(counts.shapes) else 0
+
+    def _add_whole(self, step: WholeStep) -> None:
+        tiles, side = self.grid.count, self.tile // step.reads.stride
+        self.tokens = tiles * side * side
+        # Of the step's output, which is the larger.
+        self.token_tile = tile_bytes(step.writes.channels, side, step.margin)
+        cells = self.grid.rows * side, self.grid.columns * side
+        self.related = is_related(self.request.folder, tiles, self.request.key)
+        if not self.related:
+            self.whole_bytes = step.peak_bytes(*cells)
+            self.operations = sum(step.operations(n, *cells) for n in range(step.layers))
+            self.disk_bytes = tiles * (tile_bytes(step.reads.channels, side) + self.token_tile)
+
+    def _disk_room(self) -> int:
+        """Return the bytes that residuals may take on the scratch disk beside tokens and result."""
+        folder = self.request.folder
+        free = shutil.disk_usage(existing_folder(folder)).free
+        if folder.exists():
+            # Space allocated by an earlier attempt belongs to this run.
+            free += sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
+        room = free - self.disk_bytes - 2 * self.request.image_bytes
+        return max(0, int(DISK_SHARE * room) - 64 * MIB)
+
+    def map_bytes(self, one: Map) -> int:
+        """Return the bytes kept of one tile of a map."""
+        if one.name in self.steps.whole_maps:
+            return self.token_tile
+        dtype = dtype_of(one.dtype or self.request.computing.kept_dtype)
+        return dtype.itemsize * math.prod(one.shape(self.tile))
+
+    def tiles_of(self, number: int) -> int:
+        """Return how many tiles a sweep works on: all, where something is left to count."""
+        if number == len(self.steps) - 1:
+            return self.decoded
+        known = self.request.known
+        return self._around.tiles_of_step(number) if known else self.grid.count
+
+    def tiles_read(self, group: Group) -> int:
+        """Return of how many tiles the maps of a group are read."""
+        if group.everywhere and not self.request.known:
+            return self.grid.count
+        return self._around.tiles_of_maps([each.name for each in group.maps])
+
+    def pixels(self, number: int) -> int:
+        """Return the pixels of a tile of a sweep with its halo."""
+        return int((self.tile + 2 * self.steps[number].halo) ** 2)
 
 
-def _choice(
-    request: SweptRequest, shared: SharedCosts, cost: SweepCosts, workers: int, batch: int
-) -> SweptCandidate:
-    """Return the choice for these workers and this batch, with maps where they fit."""
-    threads = request.invariance.threads_each(cores(), workers)
-    batch = min(batch, shared.tiles)
-    workers = min(workers, -(-shared.tiles // batch))
-    base = _Base(request, shared, cost, workers, batch)
-    seconds = SweepSeconds(request, shared, cost, workers, batch)
-    while True:
-        maps, step_seconds = stored_maps(request, shared, seconds, base.room)
+@dataclass(frozen=True)
+class _Way:
+    """One way to run the sweeps: what it takes, and where maps find room beside that."""
+
+    tiling: _Tiling
+    cost: SweepCosts
+    workers: int
+    threads: int
+    batch: int
+    again: frozenset[str] = frozenset()
+    """Maps that are made again, from those before them."""
+
+    @property
+    def request(self) -> SweptRequest:
+        return self.tiling.request
+
+    @property
+    def steps(self) -> Steps:
+        return self.tiling.steps
+
+    @property
+    def on_device(self) -> bool:
+        return self.request.resources.device.is_accelerator
+
+    def candidate(self) -> Candidate:
+        """Return the layout with its cost, maps where they fit; raises `ResourceError`."""
+        maps, step_seconds = self._stored_maps()
         lost = [each for each in maps if not each.is_complete]
         again = frozenset(name for each in lost for name in (*each.names, *each.again))
-        if again <= base.again:
-            break
-        # Making them again takes memory that others were given.
-        base = _Base(request, shared, cost, workers, batch, base.again | again)
-    step_seconds[0] += base.context_seconds + request.prepare.seconds
-    for number, settling in cost.settling.items():
-        step_seconds[number] += 0.0 if request.known else settling.seconds
-    if shared.whole is not None:
-        step_seconds[shared.steps.index(shared.whole)] = (
-            shared.operations * cost.seconds_per_operation
+        if not again <= self.again:
+            # Making them again takes memory that others were given.
+            return replace(self, again=self.again | again).candidate()
+        request, tiling, steps = self.request, self.tiling, self.steps
+        step_seconds[0] += self._context[2] + request.prepare.seconds
+        for number, settling in self.cost.settling.items():
+            step_seconds[number] += 0.0 if request.known else settling.seconds
+        whole = None if steps.whole is None else steps.index(steps.whole)
+        if whole is not None:
+            step_seconds[whole] = tiling.operations * self.cost.seconds_per_operation
+        kept = bytes_at_peak(maps)
+        staged = SweptLayout(
+            box=request.box,
+            rows=tiling.grid.rows,
+            columns=tiling.grid.columns,
+            tokens=tiling.tokens,
+            decoded=tiling.decoded,
+            maps=tuple(maps),
+            precision=request.computing.precision,
+            residual_dtype=request.computing.kept_dtype,
+            bottleneck_on_host=self._whole_on_host,
+            ram_bytes=self._ram + kept["ram"],
+            device_bytes=self._device + kept["device"],
+            disk_bytes=tiling.disk_bytes + kept["disk"],
+            steps=tuple(
+                StepSeconds(step.name, each) for step, each in zip(steps, step_seconds, strict=True)
+            ),
+            whole=whole,
+            known=request.known,
         )
-    kept = bytes_at_peak(maps)
-    staged = SweptLayout(
-        box=request.box,
-        rows=shared.rows,
-        columns=shared.columns,
-        tokens=shared.tokens,
-        decoded=shared.decoded,
-        maps=tuple(maps),
-        precision=request.computing.precision,
-        residual_dtype=request.computing.kept_dtype,
-        bottleneck_on_host=base.on_host,
-        ram_bytes=base.ram + kept["ram"],
-        device_bytes=base.device + kept["device"],
-        disk_bytes=shared.disk_bytes + kept["disk"],
-        steps=tuple(
-            StepSeconds(step.name, each)
-            for step, each in zip(shared.steps, step_seconds, strict=True)
-        ),
-        whole=None if shared.whole is None else shared.steps.index(shared.whole),
-        known=request.known,
-    )
-    layout = Layout(
-        tile=shared.tile,
-        halo=request.halo,
-        tile_batch=batch,
-        tiles=shared.decoded,
-        workers=workers,
-        threads=threads,
-        read_cache_bytes=base.cache_bytes,
-        invariance=request.invariance,
-    )
-    return SweptCandidate(layout, staged.ram_bytes, staged.seconds, staged)
+        layout = Layout(
+            tile=tiling.tile,
+            halo=request.halo,
+            tile_batch=self.batch,
+            tiles=tiling.decoded,
+            workers=self.workers,
+            threads=self.threads,
+            read_cache_bytes=self._cache,
+            invariance=request.invariance,
+        )
+        return Candidate(layout, staged.ram_bytes, staged.device_bytes, staged.seconds, staged)
+
+    # -- memory without maps -----------------------------------------------------------
+
+    @cached_property
+    def _cache(self) -> int:
+        halo = max(step.halo for step in self.steps if step.sees_image)
+        return self.request.cache_for(self.tiling.tile, halo, self.workers)
+
+    @cached_property
+    def _context(self) -> tuple[int, int, float]:
+        return self.request.context_cost(self.workers)
+
+    @property
+    def _whole_on_host(self) -> bool:
+        device_memory = self.request.resources.device_memory
+        needed = self.tiling.weights + self.tiling.whole_bytes
+        return self.on_device and needed > device_memory
+
+    @cached_property
+    def _device(self) -> int:
+        if not self.on_device:
+            return 0
+        whole = 0 if self._whole_on_host else self.tiling.whole_bytes
+        settling = 0 if self.request.known else self.cost.settling_bytes + self.tiling.listed
+        tiles = self.workers * max(map(self._tiles_on_device, self.cost.sweeps))
+        return self.tiling.weights + self.cost.settled_bytes + max(tiles, whole, settling)
+
+    @cached_property
+    def _ram(self) -> int:
+        prepare, on_device = self.request.prepare, self.on_device
+        whole = 0 if on_device and not self._whole_on_host else self.tiling.whole_bytes
+        settling = self.tiling.listed
+        if not (on_device or self.request.known):
+            settling += self.cost.settling_bytes
+        swell = 1.0 if on_device else fragmentation(self.tiling.grid.count)
+        tiles = int(swell * max(map(self._tiles_on_host, self.cost.sweeps)))
+        context_bytes, block_bytes, _ = self._context
+        standing = context_bytes + prepare.statistics_bytes + self._cache + self.cost.settled_bytes
+        return standing + max(tiles, block_bytes, prepare.peak_bytes, whole, settling)
+
+    @cached_property
+    def _room(self) -> Room:
+        resources, shared = self.request.resources, self.request.shared
+        return Room(
+            has_device=self.on_device,
+            # What one machine has in memory is not seen by others.
+            device=resources.device_memory - self._device if self.on_device and not shared else 0,
+            ram=0 if shared else resources.memory - self._ram,
+            disk=self.tiling.disk_room,
+            speed=self.tiling.speed,
+            ram_speed=_bandwidth.ram_bandwidth(),
+        )
+
+    def _computed(self, number: int, around: int = 0) -> int:
+        """Return the bytes of computing a batch, or maps that are made again for it.
+
+        `around` are the pixels around a tile that these are needed for.
+        """
+        sweep = self.steps.sweeps[number]
+        around = -(-around // sweep.block) * sweep.block
+        own, around = around == 0, around + sweep.halo
+        # What does not follow from a tile's own pixels is made again tile by tile.
+        batch = self.batch if own or sweep.is_shallow else 1
+        most = self.cost.sweeps[number].bytes(batch * (self.tiling.tile + 2 * around) ** 2)
+        for other, writer in self.steps.sweeps.items():
+            if other >= number:
+                break
+            names = {each.name for each in writer.writes}.intersection(sweep.reads)
+            if names and (writer.is_shallow or names & self.again):
+                most = max(most, self._computed(other, around))
+        return most
+
+    def _maps(self, number: int) -> tuple[int, int]:
+        """Return the bytes of the maps that a tile reads with its halo, and that it leaves."""
+        tiling, sweep = self.tiling, self.steps.sweeps[number]
+        swell = tiling.pixels(number) / tiling.tile**2
+        maps = [self.steps.maps[name] for name in sweep.reads]
+        # Those taken as a whole come with their margin, and no halo.
+        read = sum(int(swell * tiling.map_bytes(each)) for each in maps)
+        return read, sum(map(tiling.map_bytes, sweep.writes))
+
+    def _tiles_on_device(self, number: int) -> int:
+        read, left = self._maps(number)
+        model_input = self.tiling.pixels(number) * 4 * self.request.planes
+        copied = 2 * max(read if number == len(self.steps) - 1 else left, left)
+        return self._computed(number) + self.batch * (model_input + copied)
+
+    def _tiles_on_host(self, number: int) -> int:
+        request, tiling, batch, workers = self.request, self.tiling, self.batch, self.workers
+        read, left = self._maps(number)
+        counts = self.steps[number].counts
+        pixels, pixel = tiling.pixels(number), request.pixel_bytes
+        # Validity and an excluding mask, a byte each.
+        source = pixels * request.frames * (pixel + 2)
+        model_input = pixels * 4 * request.planes
+        if number == len(self.steps) - 1:
+            left = tiling.tile**2 * (pixel * 4 // 3 + request.maps_bytes)
+        if counts is not None:
+            left += count_bytes(counts, tiling.grid)
+        computed = 0
+        if not self.on_device:
+            computed = workers * (self._computed(number) + SCRATCH_BYTES + batch * read)
+        host = workers * batch * (source + 2 * model_input)
+        queued = READ_AHEAD * batch * (source + read)
+        return computed + host + queued + (WRITE_BEHIND + batch) * left
+
+    # -- seconds, and maps ---------------------------------------------------------------
+
+    def _seconds(self, number: int, first: bool = False) -> float:
+        """Return the seconds of a sweep per tile, all workers together; of its `first` map alone."""
+        # Cores work in parallel, batches on a device one after another.
+        lanes = 1 if self.on_device else self.workers
+        part = (self.cost.first if first else self.cost.sweeps)[number]
+        seconds = part.seconds(self.tiling.pixels(number), self.batch) / lanes
+        last = number == len(self.steps) - 1 and not first
+        return seconds + (SECONDS_PER_TILE / self.workers if last else 0.0)
+
+    def _reading(self, number: int) -> float:
+        """Return the seconds of reading a tile of a sweep."""
+        pixel = self.request.frames * self.request.pixel_bytes * IO_SECONDS_PER_BYTE / cores()
+        return self.tiling.pixels(number) * pixel if self.steps[number].sees_image else 0.0
+
+    def _stored_maps(self) -> tuple[list[StoredMaps], list[float]]:
+        """Return where the maps lie, and the seconds of each step.
+
+        Maps take their places in the order in which they are written, each until its last reader is
+        done. What finds no room is made again from the maps before it, which stay as long.
+        """
+        request, tiling, steps = self.request, self.tiling, self.steps
+        of_sweep = {number: self._seconds(number) for number in self.cost.sweeps}
+        spent = [0.0] * len(steps)
+        for number, each in of_sweep.items():
+            if not (tiling.related and number < len(steps) - 1):
+                spent[number] = tiling.tiles_of(number) * (each + self._reading(number))
+        placed: list[StoredMaps] = []
+        lost: dict[str, float] = {}
+        again: dict[str, float] = {}
+        for group in tiling.groups:
+            tiles, writer = tiling.tiles_read(group), steps.sweeps[group.first]
+            seconds_again = of_sweep[group.first] * group.readers
+            seconds_again += sum(
+                lost.get(name, 0.0) * again.get(name, 0.0) for name in writer.reads
+            )
+            divided = len(group.maps) > 1 and group.first in self.cost.first
+            demand = Demand(
+                tiles,
+                tuple(map(tiling.map_bytes, group.maps)),
+                of_sweep[group.first],
+                self._seconds(group.first, first=True) if divided else None,
+                of_sweep[group.last],
+                seconds_again,
+            )
+            left = self._room.without(bytes_at_peak(placed, group.first, group.last))
+            wanted = "recompute" if tiling.related else request.computing.residuals
+            chosen = split(demand, left, wanted)
+            names = [each.name for each in group.maps]
+            kept = {"none": len(names), "first": len(names) - 1, "all": 0}[chosen.recompute]
+            stored = StoredMaps(
+                names=tuple(names[len(names) - kept :]),
+                again=tuple(names[: len(names) - kept]),
+                file=group.file,
+                dtype=group.maps[0].dtype or request.computing.kept_dtype,
+                slots=chosen.slots,
+                record_bytes=chosen.record_bytes,
+                tiles=tiles,
+                everywhere=group.everywhere and not request.known,
+                first=group.first,
+                last=group.last,
+            )
+            if not stored.is_complete:
+                _keep_longer(placed, steps, writer.reads, group.last)
+            placed.append(stored)
+            share = 1.0 - chosen.slots.total / tiles if tiles else 0.0
+            lost |= dict.fromkeys(names, share)
+            again |= dict.fromkeys(names, seconds_again)
+            if not tiling.related:
+                spent[group.first] += chosen.encode_seconds - tiles * demand.encode_seconds
+            spent[group.last] += chosen.decode_seconds - tiles * demand.decode_seconds
+        return placed, spent
 
 
-def _quickest(choices: list[SweptCandidate], resources: Resources) -> SweptCandidate:
-    """Return the fastest that keeps to both budgets; raise `BudgetTooSmall`.
-
-    Of those that are hardly slower, the one that takes the least memory.
-    """
-    memory, device_memory = resources.memory, resources.device_memory
-    fitting = [
-        choice
-        for choice in choices
-        if choice.staged.ram_bytes <= memory and choice.staged.device_bytes <= device_memory
-    ]
-    if fitting:
-        soon = ALMOST * min(choice.staged.seconds for choice in fitting)
-        quick = [choice for choice in fitting if choice.staged.seconds <= soon]
-        return min(quick, key=lambda choice: choice.staged.ram_bytes + choice.staged.device_bytes)
-    layouts = [choice.staged for choice in choices]
-    least = min(layouts, key=lambda layout: (layout.device_bytes > device_memory, layout.ram_bytes))
-    if least.device_bytes > device_memory:
-        needed, budget = least.device_bytes, "device_memory"
-    else:
-        needed, budget = least.ram_bytes, "memory"
-    raise BudgetTooSmall(
-        f"The budget is too small for this model's {least.tokens} tokens and one tile."
-        if least.tokens
-        else "The budget is too small for one tile of this model.",
-        f"Use {option(budget, f'{math.ceil(needed * 1.05 / 2**20)}MiB')} or more, "
-        f"or restore a region with {option('extent', 'region')}.",
-    )
+def _keep_longer(placed: list[StoredMaps], steps: Steps, names: tuple[str, ...], last: int) -> None:
+    """Keep maps until step `last`, and what they are made again from: others are made from them."""
+    for at, each in enumerate(placed):
+        if set(names).intersection((*each.names, *each.again)) and each.last < last:
+            placed[at] = replace(each, last=last)
+            if not each.is_complete:
+                _keep_longer(placed, steps, steps.sweeps[each.first].reads, last)
 
 
-def check_tiles(model: SweptModel, tile: int | None) -> None:
+def existing_folder(folder: Path) -> Path:
+    """Return the nearest existing folder: none is created before a run begins."""
+    while not folder.is_dir():
+        folder = folder.parent
+    return folder
+
+
+def is_related(folder: Path, tiles: int, key: str) -> bool:
+    """Return whether the bottleneck's complete result for so many tiles lies in `folder`."""
+    path = folder / TOKENS
+    return key_of(path) == key and written(path) == tiles
+
+
+def _check_tiles(model: SweptModel, tile: int | None) -> None:
     """Raise `BadParameter` for a tile size, where the model fixes it; `BadModel` for an odd one."""
     if model.tile is None:
         return
@@ -279,13 +566,15 @@ def check_tiles(model: SweptModel, tile: int | None) -> None:
         )
 
 
-def about_extent(layout: SweptLayout, image: Image) -> list[str]:
-    """Return the note on a model that does not see the whole image."""
-    if layout.known or layout.box == (0, 0, image.height, image.width):
-        return []
-    return [
-        Message(
+def _notes(request: SweptRequest, chosen: Candidate) -> Iterator[str]:
+    """Yield what the user is told of a run of sweeps."""
+    image, staged = request.image, chosen.staged
+    assert staged is not None
+    if not (staged.known or staged.box == (0, 0, image.height, image.width)):
+        # The model does not see the whole image.
+        yield Message(
             "A draft: the model knows only the region, not the whole image "
             f"({option('extent', 'region')})."
         )
-    ]
+    if request.shared:
+        yield network_bytes(staged, request.model, chosen.layout.tile).note()

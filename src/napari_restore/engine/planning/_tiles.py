@@ -1,13 +1,16 @@
-"""Tiles of a run and the order in which they are restored."""
+"""Tiles of a run: their boxes, their order, the grid of a run of sweeps, and bytes kept by tile."""
 
 from __future__ import annotations
 
 import heapq
+import math
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from napari_restore.engine._region import CELL, Region
+from napari_restore.models import Counts, Shapes, Steps
 
 BAND = 8192
 """Pixels across within which tiles follow each other row by row, so that the rows of chunks
@@ -155,3 +158,175 @@ class Schedule:
 
         self._heap = [(rank(tile), tile) for tile in tiles]
         heapq.heapify(self._heap)
+
+
+COUNT_BYTES = 8
+"""Bytes of one count: a float64."""
+PAGE = 4096
+"""Bytes of which a tile's record is a multiple: machines that write tiles beside each other share no
+page of the file."""
+TOKEN_BYTES = 4
+"""Bytes of one value of a map that a step takes as a whole: float32 whatever the precision of the
+model, since layer by layer is added to it."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Tiles of `tile` pixels from the corner of `box`, numbered row by row.
+
+    The model sees `box` grown at bottom and right to multiples of `multiple`, by reflection.
+    """
+
+    box: Region
+    """Level-0 pixels that the model sees."""
+    tile: int
+    multiple: int
+
+    @cached_property
+    def rows(self) -> int:
+        return -(-self.box.height // self.tile)
+
+    @cached_property
+    def columns(self) -> int:
+        return -(-self.box.width // self.tile)
+
+    @property
+    def count(self) -> int:
+        return self.rows * self.columns
+
+    @cached_property
+    def padded(self) -> Region:
+        """The box with its padding."""
+        y0, x0 = self.box.y0, self.box.x0
+        height, width = (-(-side // self.multiple) * self.multiple for side in self.box.shape)
+        return Region(y0, x0, y0 + height, x0 + width)
+
+    def number(self, core: Region) -> int:
+        """Return the number of the tile that the corner of `core` lies in."""
+        row = (core.y0 - self.box.y0) // self.tile
+        return row * self.columns + (core.x0 - self.box.x0) // self.tile
+
+    def whole(self, number: int) -> Region:
+        """Return all of a tile, which may reach beyond the padding."""
+        row, column = divmod(number, self.columns)
+        y, x = self.box.y0 + row * self.tile, self.box.x0 + column * self.tile
+        return Region(y, x, y + self.tile, x + self.tile)
+
+    def core(self, number: int) -> Region:
+        """Return a tile's part of the image."""
+        return self.whole(number).intersect(self.box)
+
+    def cells(self, number: int) -> Region:
+        """Return a tile's part of the padded box: where its maps have cells."""
+        return self.whole(number).intersect(self.padded)
+
+    def blocks(self, box: Region, block: int) -> Region:
+        """Return `box` grown to whole blocks of so many pixels, but not beyond the padding."""
+        y0, x0 = self.box.y0, self.box.x0
+        return box.shift(-y0, -x0).align(block).shift(y0, x0).intersect(self.padded)
+
+    def around(self, box: Region, halo: int) -> Region:
+        """Return `box` grown by `halo`, but not beyond the padding."""
+        grown = Region(box.y0 - halo, box.x0 - halo, box.y1 + halo, box.x1 + halo)
+        return grown.intersect(self.padded)
+
+    def touched(self, box: Region) -> Iterable[int]:
+        """Return the numbers of the tiles that `box`, within the padding, has a part of."""
+        rows = range((box.y0 - self.box.y0) // self.tile, -(-(box.y1 - self.box.y0) // self.tile))
+        first = (box.x0 - self.box.x0) // self.tile
+        last = -(-(box.x1 - self.box.x0) // self.tile)
+        return (
+            row * self.columns + column
+            for row in rows
+            for column in range(first, min(last, self.columns))
+            if row < self.rows
+        )
+
+
+def count_bytes(counts: Counts, grid: Grid) -> int:
+    """Return the bytes of the counts of one tile of `grid`."""
+    return bytes_of(counts.shapes_of(grid.tile, grid.box.shape))
+
+
+def bytes_of(shapes: Shapes) -> int:
+    """Return the bytes of a tile's record of counts of these shapes."""
+    return -(-COUNT_BYTES * values_of(shapes) // PAGE) * PAGE
+
+
+def values_of(shapes: Shapes) -> int:
+    """Return how many numbers counts of these shapes are."""
+    return sum(math.prod(shape) for shape in shapes.values())
+
+
+def tile_bytes(width: int, side: int, margin: int = 0) -> int:
+    """Return bytes of a tile's tokens of `width` channels, with `margin` more on every side."""
+    return int(width * (side + 2 * margin) ** 2 * TOKEN_BYTES)
+
+
+class Surroundings:
+    """Boxes of whole tiles that sweeps need of each other to restore the `targets`, for a plan.
+
+    A sweep works on the tiles whose maps later sweeps read, with their halos; so the boxes grow
+    from the last sweep to the first.
+    """
+
+    def __init__(self, steps: Steps, grid: Grid, targets: Sequence[Region]) -> None:
+        self._grid = grid
+        self._of_map: dict[str, list[Region]] = {}
+        self._of_step: dict[int, list[Region]] = {}
+        tile = grid.tile
+        last = len(steps) - 1
+        for number, step in reversed(steps.sweeps.items()):
+            boxes = [target.align(tile) for target in targets] if number == last else []
+            for written in step.writes:
+                boxes = _united(boxes, self._of_map.get(written.name, []))
+            self._of_step[number] = boxes
+            read = [box.expand(step.halo).align(tile) for box in boxes]
+            for name in step.reads:
+                self._of_map[name] = _united(self._of_map.get(name, []), read)
+
+    def tiles_of_step(self, number: int) -> int:
+        """Return how many tiles a sweep works on, at most."""
+        return self._count(self._of_step[number])
+
+    def tiles_of_maps(self, names: Sequence[str]) -> int:
+        """Return the tiles of which any of these maps is read, at most."""
+        boxes: list[Region] = []
+        for name in names:
+            boxes = _united(boxes, self._of_map.get(name, []))
+        return self._count(boxes)
+
+    def _count(self, boxes: Sequence[Region]) -> int:
+        grid = self._grid
+        inside = [each for box in boxes if not (each := box.intersect(grid.box)).is_empty]
+        size = (grid.box.y1, grid.box.x1)
+        return min(grid.count, tile_sizes(inside, size, grid.tile, 0, grid.tile).count)
+
+
+def _united(some: list[Region], others: list[Region]) -> list[Region]:
+    """Return the boxes of each target that contain both."""
+    if not (some and others):
+        return some or others
+    return [one.union(other) for one, other in zip(some, others, strict=True)]
+
+
+def tiles_read(steps: Steps, grid: Grid, target: Sequence[int]) -> dict[str, list[int]]:
+    """Return by map the tiles that are read of it to restore those of `target`, which come first."""
+    read: dict[str, list[int]] = {}
+    last = len(steps) - 1
+    for number, step in reversed(steps.sweeps.items()):
+        written = [read.get(each.name, []) for each in step.writes]
+        own = target if number == last else [tile for tiles in written for tile in tiles]
+        near = with_neighbours(own, grid, step.halo)
+        for name in step.reads:
+            read[name] = list(dict.fromkeys([*read.get(name, []), *near]))
+    return read
+
+
+def with_neighbours(order: Sequence[int], grid: Grid, halo: int) -> list[int]:
+    """Return tiles and, after them, those that their halo reaches."""
+    own = list(dict.fromkeys(order))
+    if not halo:
+        return own
+    near = (other for tile in own for other in grid.touched(grid.around(grid.cells(tile), halo)))
+    return list(dict.fromkeys([*own, *near]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import torch
@@ -13,7 +13,7 @@ from napari_restore.engine.machine._failures import FAILURES, as_failure
 from napari_restore.engine.rows._bottleneck import BottleneckRows
 from napari_restore.engine.running._sweep_work import SweepWork
 from napari_restore.errors import Cancelled
-from napari_restore.models import RESTORED, AttentionSite, Sweep, SweptModel, WholeStep
+from napari_restore.models import RESTORED, AttentionSite, SweptModel, WholeStep
 
 Report = Callable[[int, int], None]
 """Called with the tiles done, and all."""
@@ -53,7 +53,8 @@ class Ablation:
 
     def _changed_maps(self, work: SweepWork, site: AttentionSite) -> dict[int, Maps]:
         """Return the maps of the tiles that are not those of the run, by tile and name."""
-        whole = next(step for step in work.steps if isinstance(step, WholeStep))
+        whole = work.steps.whole
+        assert whole is not None
         encoded = None
         if site.step == work.steps[-1].name:
             return {}
@@ -77,7 +78,7 @@ class Ablation:
         """Return the tokens (H, W, C) of all tiles from the changed encoder."""
         grid, side = work.grid, work.grid.tile // whole.reads.stride
         tokens = torch.empty(grid.rows * side, grid.columns * side, whole.reads.channels)
-        number = next(n for n, step in enumerate(work.steps) if whole.reads in _written(step))
+        number = next(n for n, step in enumerate(work.steps) if whole.reads in step.outputs)
         for tile in range(grid.count):
             self._check()
             self._report(tile, grid.count)
@@ -103,8 +104,6 @@ class Ablation:
         """Return the region from the tiles' last sweep."""
         out = None
         number, grid = len(work.steps) - 1, work.grid
-        step = work.steps[number]
-        assert isinstance(step, Sweep)
         for done, tile in enumerate(self._tiles):
             self._check()
             self._report(done, len(self._tiles))
@@ -123,7 +122,3 @@ class Ablation:
     def _check(self) -> None:
         if self._rows.stop.is_set():
             raise Cancelled("Cancelled; nothing was written.", "Run it again.")
-
-
-def _written(step: Sweep | WholeStep) -> Iterator[object]:
-    return iter(step.writes) if isinstance(step, Sweep) else iter((step.writes,))

@@ -15,7 +15,7 @@ from napari_restore.engine.ledger._kept_layers import KeptLayers
 from napari_restore.engine.ledger._store_files import STAGED
 from napari_restore.engine.machine._failures import FAILURES, as_failure
 from napari_restore.engine.machine._precision import dtype_of
-from napari_restore.engine.planning._grid import Grid
+from napari_restore.engine.planning._tiles import Grid
 from napari_restore.engine.rows._core_cells import Outputs, at_core, drawn_cells, on_processor
 from napari_restore.engine.rows._placed import PlacedRow, placed
 from napari_restore.engine.running._events import Note
@@ -25,7 +25,7 @@ from napari_restore.engine.running._sweep_work import SweepWork, SweptInput
 from napari_restore.engine.running._tile import TileWork
 from napari_restore.engine.running._tokens import TokenStore
 from napari_restore.images import chunk_cache
-from napari_restore.models import AttentionSite, Sweep, SweepInput, SweptModel, WholeStep
+from napari_restore.models import AttentionSite, Steps, Sweep, SweepInput, SweptModel, WholeStep
 
 
 class BottleneckRows(SweptRun):
@@ -81,9 +81,9 @@ class BottleneckRows(SweptRun):
             named = {n: s for n, s in sites.items() if s.step == whole.name and s.layer == index}
             if named:
                 found += self._layer_rows(index, pixel, named, origin)
-        for number, step in enumerate(self.model.steps()):
+        for number, step in Steps(self.model.steps()).sweeps.items():
             named = {n: s for n, s in sites.items() if s.step == step.name}
-            if isinstance(step, Sweep) and named:
+            if named:
                 found += self._tile_rows(number, step, pixel, tile_of, named)
         return found
 
@@ -110,9 +110,9 @@ class BottleneckRows(SweptRun):
         for tile in sorted(tiles):
             core = self.grid.core(tile)
             valid = self.reader.valid(core)
-            for number, step in enumerate(self.model.steps()):
+            for number, step in Steps(self.model.steps()).sweeps.items():
                 named = {n: s for n, s in sites.items() if s.step == step.name}
-                if not isinstance(step, Sweep) or not named:
+                if not named:
                     continue
                 box = self.grid.around(self.grid.cells(tile), step.halo)
                 try:
@@ -238,13 +238,13 @@ class BottleneckRows(SweptRun):
 
     @property
     def model(self) -> SweptModel:
-        model = self.plan.model
-        assert isinstance(model, SweptModel)
-        return model
+        return self.plan.swept
 
     @cached_property
     def _whole(self) -> WholeStep:
-        return next(step for step in self.model.steps() if isinstance(step, WholeStep))
+        whole = Steps(self.model.steps()).whole
+        assert whole is not None
+        return whole
 
     @cached_property
     def grid(self) -> Grid:

@@ -45,7 +45,7 @@ class LocalRows(LocalRun):
         tile_of: tuple[int, int],
     ) -> list[PlacedRow]:
         """Return the rows of a level-0 pixel (y, x) in these sites, in the tile of a pixel."""
-        model = self._model
+        model = self.plan.swept
         core = Region(*tile_of, tile_of[0] + 1, tile_of[1] + 1).align(model.multiple)
         core = core.intersect(Region(0, 0, *self._size))
         box = self._around(core)
@@ -69,7 +69,7 @@ class LocalRows(LocalRun):
         self, pixels: Sequence[tuple[int, int]], sites: Mapping[str, AttentionSite]
     ) -> Iterator[list[Outputs]]:
         """Yield what the heads of these sites put out in the tiles of level-0 pixels (y, x)."""
-        model, side = self._model, self.plan.layout.tile
+        model, side = self.plan.swept, self.plan.layout.tile
         whole = Region(0, 0, *self._size)
         for top, left in sorted({(y // side * side, x // side * side) for y, x in pixels}):
             core = Region(top, left, top + side, left + side).intersect(whole)
@@ -110,7 +110,7 @@ class LocalRows(LocalRun):
         visit: Callable[[Sweep, SweepInput], None] | None = None,
     ) -> Tensor:
         """Run the sweeps on `box`; return its pixels (1, C, h, w), with padding."""
-        model, work = self._model, self.tiles
+        model, work = self.plan.swept, self.tiles
         tile = self.reader.read(core, box)
         try:
             with work.computing():
@@ -126,12 +126,6 @@ class LocalRows(LocalRun):
 
     def _around(self, core: Region) -> Region:
         return box_with_halo(core, self.plan.layout.halo, self._size, self.plan.step)
-
-    @property
-    def _model(self) -> SweptModel:
-        model = self.plan.model
-        assert isinstance(model, SweptModel)
-        return model
 
     @property
     def _size(self) -> tuple[int, int]:

@@ -76,11 +76,10 @@ class AttentionSource:
         """
         if self._rows is not None:
             return
-        model = self.plan.model
         rows: BottleneckRows | LocalRows | TileRows
-        if not isinstance(model, SweptModel):
+        if not self.plan.model.is_swept:
             rows = TileRows(self.plan, self._emit, self.stop, True)
-        elif model.reach is None:
+        elif self.plan.swept.reach is None:
             rows = BottleneckRows(self.plan, self._emit, self.stop, True, True)
         else:
             self.plan = settled(self.plan, self._emit, self.stop)
@@ -131,7 +130,7 @@ class AttentionSource:
     def check_outputs(self) -> None:
         """Raise `BadModel` where what the heads put out is not known one by one."""
         model = self.plan.model
-        if not isinstance(model, SweptModel) or not model.gives_head_outputs:
+        if not (model.is_swept and model.gives_head_outputs):
             raise BadModel(
                 f"What each head of {model.card.id} puts out is not known, so that its heads cannot "
                 "be compared.",

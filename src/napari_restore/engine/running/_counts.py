@@ -11,7 +11,7 @@ from torch import Tensor
 
 from napari_restore.engine.ledger._shared_slabs import OpenSlab
 from napari_restore.engine.ledger._slab import SlabFile
-from napari_restore.engine.planning._grid import COUNT_BYTES, Grid, bytes_of, values_of
+from napari_restore.engine.planning._tiles import COUNT_BYTES, Grid, bytes_of, values_of
 from napari_restore.errors import ResourceError
 from napari_restore.models import Counts, Sums
 

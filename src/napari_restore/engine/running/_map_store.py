@@ -14,7 +14,7 @@ from napari_restore.engine._region import Region
 from napari_restore.engine.ledger._map_records import ResidualStore, Shape, Slots, earlier_slots
 from napari_restore.engine.ledger._shared_slabs import OpenSlab
 from napari_restore.engine.ledger._slab import SlabFile, discard
-from napari_restore.engine.planning._grid import Grid
+from napari_restore.engine.planning._tiles import Grid
 from napari_restore.models import Map
 
 

@@ -15,14 +15,11 @@ from napari_restore.engine.ledger._slab import SlabFile
 from napari_restore.engine.ledger._store_files import STAGED
 from napari_restore.engine.machine._device_memory import DeviceMemory
 from napari_restore.engine.machine._precision import dtype_of
-from napari_restore.engine.planning._grid import Grid
-from napari_restore.engine.planning._groups import Step, margins_of
 from napari_restore.engine.planning._map_layout import StoredMaps
 from napari_restore.engine.planning._plan import Plan
-from napari_restore.engine.planning._surroundings import tiles_read
-from napari_restore.engine.planning._tiles import Schedule
+from napari_restore.engine.planning._tiles import Grid, Schedule, tiles_read
 from napari_restore.engine.running._map_store import MapStore, Place
-from napari_restore.models import Map, Sweep
+from napari_restore.models import Map, Steps
 
 
 class OpenMaps:
@@ -35,7 +32,7 @@ class OpenMaps:
         plan: Plan,
         device_memory: DeviceMemory,
         grid: Grid,
-        steps: Sequence[Step],
+        steps: Steps,
         target: list[int],
         open_slab: OpenSlab = SlabFile,
     ) -> None:
@@ -44,7 +41,7 @@ class OpenMaps:
         self._plan, self._device_memory = plan, device_memory
         self._grid, self._steps, self._target = grid, steps, target
         self._maps = plan.staged.maps
-        self._margins = margins_of(steps)
+        self._margins = steps.margins
         self._open_stores: dict[MapStore, ExitStack] = {}
         self.stores: dict[str, MapStore] = {}
         """By map."""
@@ -95,8 +92,7 @@ class OpenMaps:
         return {self.stores[name] for name in maps.names if name in self.stores}
 
     def _open(self, maps: StoredMaps, *, disk_only: bool) -> None:
-        writer, order = self._steps[maps.first], self._order(maps)
-        assert isinstance(writer, Sweep)
+        writer, order = self._steps.sweeps[maps.first], self._order(maps)
         # A mask may leave fewer tiles than the plan could know.
         slots = maps.slots.first(len(order))
         written = [one for one in writer.writes if one.name in (*maps.names, *maps.again)]

@@ -18,8 +18,8 @@ from napari_restore.engine.machine._budget import PeakMemory
 from napari_restore.engine.machine._device_memory import DeviceMemory
 from napari_restore.engine.masks._mask_strength import MaskStrength
 from napari_restore.engine.masks._open_mask import open_mask
+from napari_restore.engine.planning._identity import all_settled
 from napari_restore.engine.planning._plan import Plan
-from napari_restore.engine.planning._settled import all_settled
 from napari_restore.engine.planning._tiles import Schedule, cut_into_tiles
 from napari_restore.engine.results._store_layout import result_levels, store_layout
 from napari_restore.engine.running._events import (
@@ -50,7 +50,7 @@ from napari_restore.engine.statistics._context import (
 )
 from napari_restore.errors import Cancelled, SourceChanged, TilesDiffer
 from napari_restore.images import Image, Radiometry, chunk_cache, trim_cache
-from napari_restore.models import Context, SweptModel
+from napari_restore.models import Context
 
 Emit = Callable[[Event], None]
 KEPT_RESULTS = 32 << 30
@@ -272,9 +272,9 @@ class Run:
     def _with_settled(self, prepared: Prepared) -> Prepared:
         """Return `prepared` with all that sweeps settled, where there is nothing left to settle."""
         plan = self.plan
-        if not isinstance(plan.model, SweptModel) or plan.staged or plan.settled is None:
+        if plan.staged or plan.settled is None:
             return prepared
-        settled = all_settled(plan.model, plan.settled)
+        settled = all_settled(plan.swept, plan.settled)
         return replace(prepared, statistics={**prepared.statistics, **settled})
 
     def _work(self, prepared: Prepared) -> TileWork:

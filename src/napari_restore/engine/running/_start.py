@@ -17,7 +17,6 @@ from napari_restore.engine.planning._probe import example_input, example_statist
 from napari_restore.engine.running._local_run import LocalRun
 from napari_restore.engine.running._run import Emit, Run, trim_results
 from napari_restore.engine.running._steps_run import SweptRun
-from napari_restore.models import SweptModel
 
 
 def run_of(
@@ -46,15 +45,14 @@ def settled(plan: Plan, emit: Emit, stop: threading.Event | None = None) -> Plan
     The sweeps that count are run first. A plan is returned as it is if its model is local, or takes
     a map as a whole.
     """
-    model = plan.model
-    if plan.staged is None or not isinstance(model, SweptModel) or model.reach is None:
+    if plan.staged is None or (reach := plan.swept.reach) is None:
         return plan
     parent = plan.store.parent
     parent.mkdir(parents=True, exist_ok=True)
     # A folder of its own: another run may be writing to that of the plan.
     with tempfile.TemporaryDirectory(prefix="settling.", dir=parent) as folder:
         SweptRun(replace(plan, store=Path(folder)), emit, stop).settle()
-    return replace(plan, staged=None, layout=replace(plan.layout, halo=model.reach))
+    return replace(plan, staged=None, layout=replace(plan.layout, halo=reach))
 
 
 def warm_up(plan: Plan) -> None:

@@ -7,12 +7,11 @@ from pathlib import Path
 
 from napari_restore.engine.ledger._shared_slabs import OpenSlab
 from napari_restore.engine.ledger._slab import SlabFile
-from napari_restore.engine.planning._grid import Grid
-from napari_restore.engine.planning._groups import Step, is_shallow, whole_maps
+from napari_restore.engine.planning._tiles import Grid
 from napari_restore.engine.running._counts import CountStore
 from napari_restore.engine.running._map_store import MapStore
 from napari_restore.engine.running._tokens import TokenStore
-from napari_restore.models import Statistics, Sweep, WholeStep
+from napari_restore.models import Statistics, Steps
 
 
 class StepsDone:
@@ -24,7 +23,7 @@ class StepsDone:
     def __init__(
         self,
         folder: Path,
-        steps: Sequence[Step],
+        steps: Steps,
         grid: Grid,
         settled: Mapping[str, Statistics],
         open_slab: OpenSlab = SlabFile,
@@ -41,10 +40,7 @@ class StepsDone:
 
     def must_settle(self, number: int) -> bool:
         """Return whether a step counts what is not settled yet."""
-        step = self._steps[number]
-        return (
-            isinstance(step, Sweep) and step.counts is not None and step.name not in self._settled
-        )
+        return number in self._steps.counting and self._steps[number].name not in self._settled
 
     def settle(self, number: int, statistics: Statistics) -> None:
         """Note what a sweep settled, and drop its counts."""
@@ -56,14 +52,13 @@ class StepsDone:
 
         None if it counts nothing, or all is settled.
         """
-        step = self._steps[number]
         if not self.must_settle(number):
             return None
         if number not in self._counts:
-            assert isinstance(step, Sweep) and step.counts is not None
+            step, counts = self._steps.counting[number]
             full_key = f"{key} {self._grid.tile} {step.name}"
             self._counts[number] = CountStore(
-                self._count_file(number), step.counts, self._grid, full_key, self._open_slab
+                self._count_file(number), counts, self._grid, full_key, self._open_slab
             )
         return self._counts[number]
 
@@ -105,15 +100,15 @@ class StepsDone:
         where something is not counted, or where a map that is read later is not there. With
         `relate` the whole step is run.
         """
-        whole = whole_maps(self._steps)
+        whole = self._steps.whole_maps
         everything = set(range(self._grid.count))
         needed: dict[str, set[int]] = {}
         todo: list[set[int]] = [set() for _ in self._steps]
         for number in reversed(range(len(self._steps))):
-            step = self._steps[number]
-            if isinstance(step, WholeStep):
+            if number not in self._steps.sweeps:
                 todo[number] = {0} if relate else set()
                 continue
+            step = self._steps.sweeps[number]
             tiles = set(pending) if number == len(self._steps) - 1 else set()
             tiles |= self._uncounted(number, key)
             feeds_whole = any(each.name in whole for each in step.writes)
@@ -122,7 +117,7 @@ class StepsDone:
                 tiles |= {tile for tile in everything if not tokens.encoded.has(tile)}
             for name in [each.name for each in step.writes if each.name not in whole]:
                 wanted, place = needed.get(name, set()), kept.get(name, set())
-                if not (feeds_whole and is_shallow(step)):
+                if not (feeds_whole and step.is_shallow):
                     # Others are as quickly made again where they are read.
                     store = stores.get(name)
                     there = set() if store is None else set(filter(store.has, wanted))

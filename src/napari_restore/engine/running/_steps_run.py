@@ -22,17 +22,15 @@ from napari_restore.engine.ledger._store_files import STAGED
 from napari_restore.engine.machine._failures import FAILURES, as_failure
 from napari_restore.engine.machine._new_thread import on_new_thread
 from napari_restore.engine.machine._precision import dtype_of
-from napari_restore.engine.planning._grid import Grid
-from napari_restore.engine.planning._groups import whole_maps
-from napari_restore.engine.planning._map_layout import SweptLayout
-from napari_restore.engine.planning._settled import (
+from napari_restore.engine.planning._identity import (
     SETTLED,
     UNFINISHED,
     find_settled,
     keep_settled,
     lend,
 )
-from napari_restore.engine.planning._tiles import Schedule
+from napari_restore.engine.planning._map_layout import SweptLayout
+from napari_restore.engine.planning._tiles import Grid, Schedule
 from napari_restore.engine.running._counts import CountStore
 from napari_restore.engine.running._events import Phase
 from napari_restore.engine.running._open_maps import OpenMaps, in_order
@@ -52,7 +50,7 @@ from napari_restore.engine.running._tokens import TokenStore
 from napari_restore.engine.running._whole_run import WholeRun
 from napari_restore.errors import Cancelled
 from napari_restore.images import chunk_cache
-from napari_restore.models import Counts, Statistics, Sweep, SweptModel, WholeStep
+from napari_restore.models import Counts, Statistics, Steps, Sweep, SweptModel, WholeStep
 
 
 class SweptRun(Run):
@@ -99,11 +97,11 @@ class SweptRun(Run):
 
     def _run_steps(self, work: TileWork, tiles: list[Region], pending: list[Region]) -> Statistics:
         """Run all steps that are not done yet; return the statistics with all that is settled."""
-        model, layout = self.plan.model, self.plan.staged
-        assert isinstance(model, SweptModel) and layout is not None
+        model, layout = self.plan.swept, self.plan.staged
+        assert layout is not None
         grid = Grid(layout.box, self.plan.layout.tile, model.padded_to)
         self._rounding = Rounding(dtype_of(layout.residual_dtype))
-        folder, steps = self.plan.store / STAGED, model.steps()
+        folder, steps = self.plan.store / STAGED, Steps(model.steps())
         with ExitStack() as stack:
             tokens = self._tokens(folder, layout, model, stack)
             done = self._steps_done(grid, self._settled_before(steps), stack)
@@ -151,21 +149,17 @@ class SweptRun(Run):
         self, grid: Grid, settled: dict[str, Statistics], stack: ExitStack
     ) -> StepsDone:
         """Return what is done of the steps; `stack` closes it."""
-        model, folder = self.plan.model, self.plan.store / STAGED
-        assert isinstance(model, SweptModel)
-        done = StepsDone(folder, model.steps(), grid, settled, self._open_slab)
+        steps, folder = Steps(self.plan.swept.steps()), self.plan.store / STAGED
+        done = StepsDone(folder, steps, grid, settled, self._open_slab)
         stack.callback(done.close)
         return done
 
     def _open_maps(self, grid: Grid, tiles: list[Region], stack: ExitStack) -> OpenMaps:
         """Return the maps to restore `tiles` from, none of them open; `stack` closes them."""
-        model = self.plan.model
-        assert isinstance(model, SweptModel)
         # In the order of sweeping: that is how maps are assigned to the tiers.
         target = [grid.number(core) for core in in_order(tiles)]
-        maps = OpenMaps(
-            self.plan, self._device_memory, grid, model.steps(), target, self._open_slab
-        )
+        steps = Steps(self.plan.swept.steps())
+        maps = OpenMaps(self.plan, self._device_memory, grid, steps, target, self._open_slab)
         stack.callback(maps.close)
         return maps
 
@@ -184,17 +178,16 @@ class SweptRun(Run):
         with self._timed(step.name):
             whole.relate(step, tokens)
 
-    def _settled_before(self, steps: tuple[Sweep | WholeStep, ...]) -> dict[str, Statistics]:
+    def _settled_before(self, steps: Steps) -> dict[str, Statistics]:
         """Return what earlier runs settled, by sweep."""
         assert self.plan.settled is not None
         found: dict[str, Statistics] = {}
-        for step in steps:
-            if isinstance(step, Sweep) and step.counts is not None:
-                known = find_settled(self.plan.settled, step.name, step.counts)
-                if known is None:
-                    # What later ones settled follows from this one.
-                    break
-                found[step.name] = known
+        for step, counts in steps.counting.values():
+            known = find_settled(self.plan.settled, step.name, counts)
+            if known is None:
+                # What later ones settled follows from this one.
+                break
+            found[step.name] = known
         return found
 
     def _knowing(self, work: SweepWork, settled: Statistics) -> SweepWork:
@@ -207,10 +200,9 @@ class SweptRun(Run):
         self, folder: Path, layout: SweptLayout, model: SweptModel, stack: ExitStack
     ) -> TokenStore | None:
         """Return the store of the maps that are taken as a whole; None if there are none."""
-        whole = [step for step in model.steps() if isinstance(step, WholeStep)]
-        if not whole:
+        step = Steps(model.steps()).whole
+        if step is None:
             return None
-        step = whole[0]
         side = self.plan.layout.tile // step.reads.stride
         channels = step.reads.channels
         store = TokenStore(
@@ -229,8 +221,7 @@ class SweptRun(Run):
         wanted: set[int],
     ) -> SweepWork:
         """Run a sweep that leaves maps or counts; return the work with what it settled."""
-        step, grid = work.steps[number], work.grid
-        assert isinstance(step, Sweep)
+        step, grid = work.steps.sweeps[number], work.grid
         counts = done.counts(number, self.plan.key)
         self.emit(Phase(self._title(step, number, len(work.steps))))
         already, total = grid.count - len(wanted), grid.count
@@ -298,8 +289,7 @@ class SweptRun(Run):
         self, work: SweepWork, number: int, tokens: TokenStore | None, core: Region
     ) -> SweptInput:
         """Return a tile with the pixels and the kept maps of its input box."""
-        step, grid = work.steps[number], work.grid
-        assert isinstance(step, Sweep)
+        step, grid = work.steps.sweeps[number], work.grid
         tile = grid.number(core)
         # A model that fixes its tiles is given whole ones.
         box = grid.around(grid.cells(tile), step.halo)
@@ -308,7 +298,7 @@ class SweptRun(Run):
         else:
             read = empty_tile(core, box, self._valid(box) if step.counts is not None else None)
         maps: dict[str, torch.Tensor] = {}
-        whole = whole_maps(work.steps).intersection(step.reads)
+        whole = work.steps.whole_maps.intersection(step.reads)
         if whole:
             assert tokens is not None
             maps |= self._from_tokens(work, tokens, tile)
@@ -318,7 +308,8 @@ class SweptRun(Run):
     def _from_tokens(
         self, work: SweepWork, tokens: TokenStore, tile: int
     ) -> dict[str, torch.Tensor]:
-        step = next(step for step in work.steps if isinstance(step, WholeStep))
+        step = work.steps.whole
+        assert step is not None
         related, encoded = tokens.tile(tile)
         return {step.writes.name: related, step.reads.name: encoded}
 
@@ -407,7 +398,7 @@ def keep_swept(
     kept = work.kept(swept.maps)
     for store in dict.fromkeys(work.stores[name] for name in kept):
         store.put(swept.number, kept)
-    for name in whole_maps(work.steps).intersection(swept.maps):
+    for name in work.steps.whole_maps.intersection(swept.maps):
         assert tokens is not None
         tokens.put_encoded(swept.number, swept.maps[name].float())
     if counts is not None and swept.counts is not None and not counts.has(swept.number):

@@ -14,21 +14,12 @@ from torch import Tensor
 from napari_restore.engine._region import Region
 from napari_restore.engine.machine._failures import FAILURES, as_failure
 from napari_restore.engine.machine._precision import dtype_of
-from napari_restore.engine.planning._grid import Grid
-from napari_restore.engine.planning._groups import is_shallow
+from napari_restore.engine.planning._tiles import Grid
 from napari_restore.engine.running._map_store import MapStore
 from napari_restore.engine.running._rounding import Rounding
 from napari_restore.engine.running._tile import TileOutput, TileWork, as_pixels
 from napari_restore.engine.running._tile_reader import Mask, TileInput
-from napari_restore.models import (
-    RESTORED,
-    Map,
-    Sweep,
-    SweepInput,
-    SweptModel,
-    WholeStep,
-    reflected,
-)
+from napari_restore.models import RESTORED, Map, Steps, Sweep, SweepInput, SweptModel, reflected
 
 
 @dataclass(frozen=True)
@@ -68,20 +59,12 @@ class SweepWork:
     """By map."""
 
     @cached_property
-    def steps(self) -> tuple[Sweep | WholeStep, ...]:
-        return self.model.steps()
-
-    @cached_property
-    def declared(self) -> dict[str, Map]:
-        """All maps of the model by name."""
-        whole = {s.writes.name: s.writes for s in self.steps if isinstance(s, WholeStep)}
-        sweeps = (step for step in self.steps if isinstance(step, Sweep))
-        return whole | {each.name: each for step in sweeps for each in step.writes}
+    def steps(self) -> Steps:
+        return Steps(self.model.steps())
 
     def sweep(self, number: int, batch: list[SweptInput], *, counting: bool) -> list[Swept]:
         """Return what sweep `number` leaves of each tile; its counts only if `counting`."""
-        step = self.steps[number]
-        assert isinstance(step, Sweep)
+        step = self.steps.sweeps[number]
         counts = step.counts if counting else None
         try:
             with self.tile.computing():
@@ -105,8 +88,7 @@ class SweepWork:
 
     def restore(self, batch: list[SweptInput]) -> list[TileOutput]:
         """Return the restored cores, from the last sweep."""
-        step = self.steps[-1]
-        assert isinstance(step, Sweep)
+        step = self.steps.sweeps[len(self.steps) - 1]
         names = []
         if self.tile.maps or self.tile.others:
             names = [each.name for each in step.writes if each.name != RESTORED]
@@ -132,7 +114,9 @@ class SweepWork:
 
     def _note(self, maps: Mapping[str, Tensor]) -> None:
         """Measure the rounding of maps that are about to be kept, or were made again."""
-        self.rounding.note(each for name, each in maps.items() if self.declared[name].dtype is None)
+        self.rounding.note(
+            each for name, each in maps.items() if self.steps.maps[name].dtype is None
+        )
 
     # -- one call --------------------------------------------------------------------
 
@@ -149,14 +133,12 @@ class SweepWork:
 
     def run_on(self, number: int, tile: SweptInput) -> Mapping[str, Tensor]:
         """Return the outputs of sweep `number` for the input box of one tile."""
-        step = self.steps[number]
-        assert isinstance(step, Sweep)
+        step = self.steps.sweeps[number]
         return self._outputs(step, [tile], frozenset(each.name for each in step.writes))[1]
 
     def given(self, number: int, tile: SweptInput) -> SweepInput:
         """Return what sweep `number` sees of one tile; within `tile.computing`."""
-        step = self.steps[number]
-        assert isinstance(step, Sweep)
+        step = self.steps.sweeps[number]
         x = self.tile.device.take(self.tile.stacked([tile]))
         return self._given(step, [tile], x, None)
 
@@ -205,9 +187,7 @@ class SweepWork:
     ) -> dict[str, Tensor]:
         """Return the maps (N, C, h, w) that `step` reads, as they were kept, or made again."""
         found = [dict(tile.maps) for tile in batch]
-        for number, writer in enumerate(self.steps):
-            if not isinstance(writer, Sweep):
-                continue
+        for number, writer in self.steps.sweeps.items():
             names = [each.name for each in writer.writes if each.name in step.reads]
             lacking: dict[tuple[str, ...], list[int]] = {}
             for i, maps in enumerate(found):
@@ -222,7 +202,7 @@ class SweepWork:
         stacked = {}
         for name in step.reads:
             each = [maps[name] for maps in found]
-            stacked[name] = self._as_computed(self.declared[name], each)
+            stacked[name] = self._as_computed(self.steps.maps[name], each)
         return stacked
 
     def _again(
@@ -234,9 +214,8 @@ class SweepWork:
         view: Tensor | None,
     ) -> list[dict[str, Tensor]]:
         """Return maps (C, h, w) of some tiles of a batch, from the sweep that writes them."""
-        writer = self.steps[number]
-        assert isinstance(writer, Sweep)
-        if view is None or not is_shallow(writer):
+        writer = self.steps.sweeps[number]
+        if view is None or not writer.is_shallow:
             return [self._made(number, names, batch[i].input_box) for i in items]
         boxes = [batch[i].input_box for i in items]
         statistics = self.tile.statistics_at(boxes, view)
@@ -247,13 +226,12 @@ class SweepWork:
 
     def _made(self, number: int, names: Sequence[str], box: Region) -> dict[str, Tensor]:
         """Return maps (C, h, w) in `box`, computed from maps that are kept, or again from theirs."""
-        step = self.steps[number]
-        assert isinstance(step, Sweep)
+        step = self.steps.sweeps[number]
         grown = self.grid.around(self.grid.blocks(box, step.block), step.halo)
         maps: dict[str, Tensor] = {}
-        for before, writer in enumerate(self.steps[:number]):
-            if not isinstance(writer, Sweep):
-                continue
+        for before, writer in self.steps.sweeps.items():
+            if before >= number:
+                break
             read = [each.name for each in writer.writes if each.name in step.reads]
             maps |= self.stored(read, grown)
             missing = [name for name in read if name not in maps]
@@ -264,7 +242,7 @@ class SweepWork:
         _, outputs = self._outputs(step, [tile], frozenset(names))
         inside = box.within(grown)
         made = {
-            name: outputs[name][0][(slice(None), *cell_slices(inside, self.declared[name]))]
+            name: outputs[name][0][(slice(None), *cell_slices(inside, self.steps.maps[name]))]
             for name in names
         }
         self._note(made)

@@ -26,7 +26,7 @@ from napari_restore.engine.running._events import Note, Progress
 from napari_restore.engine.running._run import Emit
 from napari_restore.engine.running._tokens import TokenStore
 from napari_restore.errors import Cancelled, OutOfMemory
-from napari_restore.models import Routing, SweptModel, WholeStep
+from napari_restore.models import Routing, WholeStep
 
 
 class WholeRun:
@@ -121,8 +121,7 @@ class WholeRun:
         """Return the output of a layer, its input kept where it is to be."""
         if self._kept is None:
             return step.layer(layer, grid, progress.within(layer))
-        model = self._plan.model
-        assert isinstance(model, SweptModel)
+        model = self._plan.swept
         self._kept.put_input(layer, grid, progress.check)
         routing = Routing(records=True)
         grid = step.layer(layer, grid, progress.within(layer), routing)

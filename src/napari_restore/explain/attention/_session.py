@@ -14,24 +14,13 @@ from napari_restore.engine import Event, Note, Progress, Region, make_plan
 from napari_restore.engine.rows import AttentionSource, Report
 from napari_restore.errors import BadModel, BadParameter, Cancelled, did_you_mean
 from napari_restore.explain.attention._ablation import HeadEffect, ablated_region
-from napari_restore.explain.attention._head_maps import (
-    HeadMaps,
-    head_maps,
-    head_number,
-    mean_of,
-)
+from napari_restore.explain.attention._head_maps import HeadMaps, head_maps, head_number, mean_of
 from napari_restore.explain.attention._measures import ONE_CELL, measures
 from napari_restore.explain.attention._queries import SAMPLES, Query, checked
 from napari_restore.explain.attention._redundancy import HeadRedundancy, Matrix, Measure
 from napari_restore.explain.attention._rollout import rolled_out, stage_of
 from napari_restore.images import Image
-from napari_restore.models import (
-    AttentionSite,
-    RestorationModel,
-    SweptModel,
-    card_of,
-    model_ids,
-)
+from napari_restore.models import AttentionSite, RestorationModel, card_of, model_ids
 from napari_restore.questions import Machine, Reading, options_of, without
 
 Emit = Callable[[Event], None]
@@ -100,12 +89,12 @@ class AttentionSession:
             )
         self.image, self._emit, self.stop = image, emit, stop or threading.Event()
         self._options = dict(options)
-        if isinstance(model, SweptModel):
+        if model.is_swept:
             # Any target: what is kept does not depend on it.
             options["region"] = Region(0, 0, min(image.height, 1), min(image.width, 1))
         # Else that of a restoration of all: the tiles are those that it would take.
         self.source = AttentionSource(make_plan(image, model, **options), emit, self.stop)
-        self._tile = model.tile if isinstance(model, SweptModel) else None
+        self._tile = model.fixed_tile
 
     @property
     def sites(self) -> tuple[AttentionSite, ...]:

@@ -10,7 +10,6 @@ from napari_restore.errors import BadParameter
 from napari_restore.explain.attribution._context_gradient import ContextGradient
 from napari_restore.explain.attribution._quadrature import NESTED
 from napari_restore.explain.attribution._request import Request
-from napari_restore.models import SweptModel
 from napari_restore.questions import AUTO, STOP, THROUGH
 
 NONE = "none"
@@ -138,11 +137,11 @@ def _why_constant(request: Request, seconds: float) -> str | None:
 
 def _tiles(source: GradientSource) -> int:
     """Return the number of tiles of a model whose tiles are fixed, 0 for others."""
-    model = source.plan.model
-    if not isinstance(model, SweptModel) or model.tile is None:
+    tile = source.plan.model.fixed_tile
+    if tile is None:
         return 0
     height, width = source.size
-    return -(-height // model.tile) * -(-width // model.tile)
+    return -(-height // tile) * -(-width // tile)
 
 
 def share_of(through: float | None, rest: float) -> float | None:

@@ -11,7 +11,7 @@ from napari_restore.models._card import ModelCard
 from napari_restore.models._context import Context
 from napari_restore.models._model import Statistics, ToModel, one_shot_statistics
 from napari_restore.models._padding import pad_to_multiple
-from napari_restore.models._steps import RESTORED, reach_of
+from napari_restore.models._steps import RESTORED, Steps
 from napari_restore.models._sweeps import run_steps
 from napari_restore.models.atmosphere._small import small_overview
 from napari_restore.models.hint._config import STRIDE, HintConfig
@@ -32,7 +32,7 @@ class HintByOverview(HintNetwork):
     def __init__(self, card: ModelCard, config: HintConfig) -> None:
         super().__init__(card, config)
         self._sweeps = sweeps_of(self)
-        halo = reach_of(self._sweeps, STRIDE)
+        halo = Steps(self._sweeps).reach(STRIDE)
         assert halo is not None
         # Placed: like a map of the image, what follows from its overview is no other image's.
         self.card = replace(

@@ -27,10 +27,10 @@ from napari_restore.models._steps import (
     Counts,
     Keeps,
     Map,
+    Steps,
     Sums,
     Sweep,
     SweepInput,
-    reach_of,
 )
 from napari_restore.models._sweeps import SweptModel
 from napari_restore.models.ipl import _samples
@@ -65,7 +65,7 @@ class Ipl(IplNetwork, SweptModel):
     @property
     def reach(self) -> int | None:
         # Boxes need not have whole blocks at their edges, where the halo spoils them.
-        return reach_of(self.steps(), STRIDE)
+        return Steps(self.steps()).reach(STRIDE)
 
     def steps(self) -> tuple[Sweep, ...]:
         reading = self.card.values.get("reading", "R3")
