@@ -145,7 +145,7 @@ def engine(options: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     import napari_restore as nr
-    from napari_restore.engine.ledger._store import STAGED
+    from napari_restore.engine.ledger._store_files import STAGED
     from napari_restore.engine.running._tokens import TokenStore
 
     model = load(options.model)
