@@ -138,6 +138,13 @@ class LayoutRequest:
         """Bytes of all pixels of the image."""
         return self.image.height * self.image.width * self.pixel_bytes
 
+    def cost(self, threads: int) -> Cost:
+        """Return the cost of a tile for so many threads per worker; cached."""
+        image, device = self.image, self.resources.device
+        whole = image.height * image.width if self.whole else None
+        roughly = image.full is not None and not self.whole
+        return calibrate(self.model, device, threads, whole=whole, roughly=roughly)
+
     def result_bytes(self, pyramid: bool) -> int:
         """Return the bytes of the result on the disk."""
         share = 4 / 3 if pyramid else 1.0
@@ -174,18 +181,6 @@ class LayoutRequest:
         return context_bytes, (workers + 1) * block, seconds
 
 
-@dataclass(frozen=True)
-class _Way:
-    """One way to run: side of a tile, tiles at once, workers and threads of each."""
-
-    tile: int
-    batch: int
-    workers: int
-    threads: int
-    step: int
-    """Tile edges are multiples of this many pixels."""
-
-
 def lay_out(request: LayoutRequest) -> Candidate:
     """Return the fastest tile size and number of workers whose peak fits the memory.
 
@@ -196,7 +191,7 @@ def lay_out(request: LayoutRequest) -> Candidate:
     memory = resources.device_memory if on_device else resources.memory
     # Of a block of the image that must be decoded as one.
     block_bytes = 0 if on_device else (image.full or image).block_bytes
-    candidates = [_candidate(request, way) for way in _ways(request)]
+    candidates = [setup.candidate() for setup in _setups(request)]
     room = memory - block_bytes
     fitting = [candidate for candidate in candidates if candidate.ram_bytes <= room]
     if not fitting:
@@ -234,12 +229,12 @@ def quickest(candidates: Sequence[Candidate]) -> Candidate:
     return min(quick, key=lambda each: each.ram_bytes + each.device_bytes)
 
 
-def _ways(request: LayoutRequest) -> list[_Way]:
+def _setups(request: LayoutRequest) -> list[_TileSetup]:
     """Return all that may be chosen from: workers first, then sides of a tile."""
     computing, invariance = request.computing, request.invariance
     step = tile_step(request.model)
     if request.whole:
-        return [_Way(one_tile(request.image, request.model), 1, 1, cores(), step)]
+        return [_TileSetup(request, one_tile(request.image, request.model), 1, 1, cores(), step)]
     tile, batch = computing.side, computing.tile_batch or 1
     if invariance is TileInvariance.FIXED_TILES:
         # All runs use these tiles, in full: a pixel then has one way to be computed.
@@ -249,7 +244,7 @@ def _ways(request: LayoutRequest) -> list[_Way]:
     edges = sorted({-(-edge // unit) * unit for edge in (_EDGES if tile is None else (tile,))})
     workers = 1 if request.resources.device.is_accelerator else request.resources.workers
     return [
-        _Way(edge, batch, n, invariance.threads_each(cores(), n), step)
+        _TileSetup(request, edge, batch, n, invariance.threads_each(cores(), n), step)
         for n in ([workers] if workers else sorted({1, cores()}, reverse=True))
         for edge in edges
     ]
@@ -260,7 +255,7 @@ def _prompt(request: LayoutRequest, candidates: Sequence[Candidate]) -> list[Can
 
     def is_prompt(layout: Layout) -> bool:
         side = layout.tile + 2 * request.halo
-        seconds = _cost(request, layout.threads).seconds(side**2)
+        seconds = request.cost(layout.threads).seconds(side**2)
         seconds += side**2 * request.frames * request.pixel_bytes * IO_SECONDS_PER_BYTE
         return layout.tile <= LEAST_QUICK_TILE or seconds <= TILE_SECONDS
 
@@ -325,66 +320,71 @@ def fragmentation(tiles: int) -> float:
     return first + (last - first) * min(1.0, max(0.0, math.log10(tiles / 40)))
 
 
-def _cost(request: LayoutRequest, threads: int) -> Cost:
-    """Return the cost of a tile for so many threads per worker; cached."""
-    image = request.image
-    whole = image.height * image.width if request.whole else None
-    roughly = image.full is not None and not request.whole
-    device = request.resources.device
-    return calibrate(request.model, device, threads, whole=whole, roughly=roughly)
+@dataclass(frozen=True)
+class _TileSetup:
+    """Side of a tile, tiles at once, workers and threads of each: what they take."""
 
+    request: LayoutRequest
+    tile: int
+    batch: int
+    workers: int
+    threads: int
+    step: int
+    """Tile edges are multiples of this many pixels."""
 
-def _candidate(request: LayoutRequest, way: _Way) -> Candidate:
-    """Return the layout of `way` with its memory and time."""
-    image, prepare, cost = request.image, request.prepare, _cost(request, way.threads)
-    size = (image.height, image.width)
-    least = request.model.least_box
-    tiles = tile_sizes(request.targets, size, way.tile, request.halo, way.step, least)
-    batch = min(way.batch, tiles.count)
-    running = min(way.workers, -(-tiles.count // batch))
-    alive = _alive_bytes(request, way, cost, tiles)
-    pixel = request.pixel_bytes
-    cache = min(request.image_bytes, 4 * image.chunk[0] * image.chunk[1] * pixel * way.workers)
-    cache *= request.frames
-    context_bytes, blocks, context_seconds = request.context_cost(way.workers)
-    peak = context_bytes + prepare.statistics_bytes + cache + max(alive, blocks, prepare.peak_bytes)
-    seconds = cost.seconds(tiles.input_pixels) / running * (SHARED if way.threads > 1 else 1)
-    if tiles.count <= 4 * running:
-        rounds = -(-tiles.count // running)
-        seconds = max(seconds, rounds * cost.seconds(tiles.largest))
-    seconds += tiles.count * SECONDS_PER_TILE / running
-    seconds += tiles.input_pixels * request.frames * pixel * IO_SECONDS_PER_BYTE / cores()
-    seconds += context_seconds + prepare.seconds
-    layout = Layout(
-        tile=way.tile,
-        halo=request.halo,
-        tile_batch=way.batch,
-        tiles=tiles.count,
-        workers=way.workers,
-        threads=way.threads,
-        read_cache_bytes=cache,
-        invariance=request.invariance,
-    )
-    device_bytes = peak if request.resources.device.is_accelerator else 0
-    return Candidate(layout, peak, device_bytes, seconds)
+    def candidate(self) -> Candidate:
+        """Return the layout with its memory and time."""
+        request, cost = self.request, self.request.cost(self.threads)
+        image, prepare = request.image, request.prepare
+        size = (image.height, image.width)
+        least = request.model.least_box
+        tiles = tile_sizes(request.targets, size, self.tile, request.halo, self.step, least)
+        batch = min(self.batch, tiles.count)
+        running = min(self.workers, -(-tiles.count // batch))
+        alive = self._alive_bytes(cost, tiles)
+        pixel = request.pixel_bytes
+        cache = min(request.image_bytes, 4 * image.chunk[0] * image.chunk[1] * pixel * self.workers)
+        cache *= request.frames
+        context_bytes, blocks, context_seconds = request.context_cost(self.workers)
+        standing = context_bytes + prepare.statistics_bytes + cache
+        peak = standing + max(alive, blocks, prepare.peak_bytes)
+        seconds = cost.seconds(tiles.input_pixels) / running * (SHARED if self.threads > 1 else 1)
+        if tiles.count <= 4 * running:
+            rounds = -(-tiles.count // running)
+            seconds = max(seconds, rounds * cost.seconds(tiles.largest))
+        seconds += tiles.count * SECONDS_PER_TILE / running
+        seconds += tiles.input_pixels * request.frames * pixel * IO_SECONDS_PER_BYTE / cores()
+        seconds += context_seconds + prepare.seconds
+        layout = Layout(
+            tile=self.tile,
+            halo=request.halo,
+            tile_batch=self.batch,
+            tiles=tiles.count,
+            workers=self.workers,
+            threads=self.threads,
+            read_cache_bytes=cache,
+            invariance=request.invariance,
+        )
+        device_bytes = peak if request.resources.device.is_accelerator else 0
+        return Candidate(layout, peak, device_bytes, seconds)
 
-
-def _alive_bytes(request: LayoutRequest, way: _Way, cost: Cost, tiles: TileSizes) -> int:
-    """Return the bytes of all tiles that are read, computed or written at once."""
-    largest, pixel, maps_bytes = tiles.largest, request.pixel_bytes, request.maps_bytes
-    batch = min(way.batch, tiles.count)
-    batches = -(-tiles.count // batch)
-    running = min(way.workers, batches)
-    waiting = min(READ_AHEAD, batches - running)
-    # Validity and an excluding mask, a byte each.
-    mask = 2
-    # In a worker: source, model input and change in float32, validity, output.
-    tile_bytes = cost.bytes(largest) + SCRATCH_BYTES
-    core = min(largest, way.tile**2)
-    frames, change = request.frames, 4 * len(request.bands)
-    tile_bytes += largest * (frames * pixel + 4 * request.planes + change + 2 * frames * mask)
-    tile_bytes += core * (pixel + maps_bytes)
-    tile_bytes *= batch
-    queued = waiting * batch * largest * frames * (pixel + mask)
-    queued += min(WRITE_BEHIND + batch - 1, tiles.count) * core * (pixel * 4 // 3 + maps_bytes)
-    return int(fragmentation(tiles.count) * (running * tile_bytes + queued))
+    def _alive_bytes(self, cost: Cost, tiles: TileSizes) -> int:
+        """Return the bytes of all tiles that are read, computed or written at once."""
+        request, largest = self.request, tiles.largest
+        pixel, maps_bytes = request.pixel_bytes, request.maps_bytes
+        batch = min(self.batch, tiles.count)
+        batches = -(-tiles.count // batch)
+        running = min(self.workers, batches)
+        waiting = min(READ_AHEAD, batches - running)
+        # Validity and an excluding mask, a byte each.
+        mask = 2
+        # In a worker: source, model input and change in float32, validity, output.
+        tile_bytes = cost.bytes(largest) + SCRATCH_BYTES
+        core = min(largest, self.tile**2)
+        frames, change = request.frames, 4 * len(request.bands)
+        tile_bytes += largest * (frames * pixel + 4 * request.planes + change + 2 * frames * mask)
+        tile_bytes += core * (pixel + maps_bytes)
+        tile_bytes *= batch
+        queued = waiting * batch * largest * frames * (pixel + mask)
+        queued += min(WRITE_BEHIND + batch - 1, tiles.count) * core * (pixel * 4 // 3 + maps_bytes)
+        return int(fragmentation(tiles.count) * (running * tile_bytes + queued))

@@ -92,6 +92,11 @@ class SweptRequest(LayoutRequest):
         """Whether nothing is left to count."""
         return self.reach is not None
 
+    def costs(self, threads: int) -> SweepCosts:
+        """Return the costs of the sweeps for so many threads per worker; cached."""
+        device = self.resources.device
+        return calibrate_sweeps(self.model, device, threads, self.computing.precision)
+
     def around(self, tile: int) -> SweptRequest:
         """Return the request for tiles of one size: of an area only what its pixels depend on.
 
@@ -109,19 +114,19 @@ def lay_out_sweeps(request: SweptRequest) -> Candidate:
     Raises `BudgetTooSmall` naming the smallest budget that would do.
     """
     _check_tiles(request.model, request.computing.side)
-    device, precision = request.resources.device, request.computing.precision
     choices: list[Candidate] = []
     errors: list[ResourceError] = []
     for tile in _tiles(request):
         tiling = _Tiling(request.around(tile), tile)
         for workers in _workers(request):
             threads = request.invariance.threads_each(cores(), workers)
-            known = calibrate_sweeps(request.model, device, threads, precision)
+            known = request.costs(threads)
             for wanted in _batches(request, known):
                 batch = min(wanted, tiling.grid.count)
                 running = min(workers, -(-tiling.grid.count // batch))
                 try:
-                    choices.append(_Way(tiling, known, running, threads, batch).candidate())
+                    setup = _SweepSetup(tiling, known, running, threads, batch)
+                    choices.append(setup.candidate())
                 except ResourceError as error:
                     # A named tier has too little room beside a batch of this size.
                     errors.append(error)
@@ -278,8 +283,8 @@ class _Tiling:
 
 
 @dataclass(frozen=True)
-class _Way:
-    """One way to run the sweeps: what it takes, and where maps find room beside that."""
+class _SweepSetup:
+    """Tiles at once, workers and threads of each: what sweeps take, and the room beside for maps."""
 
     tiling: _Tiling
     cost: SweepCosts
