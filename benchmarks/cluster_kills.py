@@ -105,7 +105,7 @@ def kill_workers(arguments: argparse.Namespace) -> None:
                 for path in (result.store.path / "0" / "c").rglob("*")
                 if path.is_file() and path.suffix != ".new"
             )
-            events = cluster.client.get_events(topic_of(job._run._dispatcher._run_id))
+            events = cluster.client.get_events(topic_of(job.executor.dispatcher.run_id))
             tiles = [(event["step"], *event["region"]) for _, event in events]
             again = len(tiles) - len(set(tiles))
             took = time.perf_counter() - began

@@ -186,7 +186,7 @@ def test_a_module_imports_only_what_its_folder_may(path: Path):
         ("plugin/_x.py", "from napari_restore.engine.running._job import Job"),
         ("training/_x.py", "from napari_restore.models._model import RestorationModel"),
         ("explain/_x.py", "from napari_restore.engine import _device"),
-        ("plugin/_x.py", "from napari_restore.engine import ProcessJob"),
+        ("plugin/_x.py", "from napari_restore.engine import ChildExecutor"),
         ("plugin/_x.py", "from napari_restore.images import open_image"),
         ("commands/_x.py", "if TYPE_CHECKING:\n    from napari_restore.images import Image"),
     ],

@@ -164,9 +164,9 @@ class Nosy(nn.Module):
             return [f"{file.stem}.{name}" for file, name in files if package in str(file)]
 
         caller = ours(sys._current_frames()[threading.main_thread().ident or 0])
-        if "_pipeline.run" in caller:
+        if "_threads.map" in caller:
             # It may be writing a tile just now, beyond where it waits for the next one.
-            caller = caller[: caller.index("_pipeline.run") + 1]
+            caller = caller[: caller.index("_threads.map") + 1]
         self.stacks.append([*caller, *ours(sys._getframe())])
         return x
 
@@ -174,7 +174,7 @@ class Nosy(nn.Module):
 def test_few_calls_lie_between_restore_and_the_model(tmp_path: Path):
     """At most 9 frames of the package are on the way from `nr.restore` to a model's `forward`.
 
-    They are those of the thread that calls `nr.restore`, down to `Pipeline.run`, in which it waits
+    They are those of the thread that calls `nr.restore`, down to `ThreadExecutor.map`, in which it waits
     for tiles, and all of the thread that computes a tile, from its first function on; the wrapper
     of a plain module counts. Those of torch and `threading` are not the package's.
     """

@@ -161,7 +161,7 @@ def test_workers_that_are_killed_cost_their_tile_only(tmp_path):
                 victim = None
         result = job.result()
         assert victim is None
-        topic = topic_of(job._run._dispatcher._run_id)
+        topic = topic_of(job.executor.dispatcher.run_id)
         finished = [tuple(event["region"]) for _, event in cluster.client.get_events(topic)]
         assert len(finished) == len(set(finished)) == plan.layout.tiles
         assert (result.store.array()[:] == alone.store.array()[:]).all()

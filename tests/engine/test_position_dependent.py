@@ -12,12 +12,17 @@ import pytest
 import torch
 
 import napari_restore as nr
-from napari_restore.engine import Phase, Region, compute_context, save_context
+from napari_restore.engine import (
+    Phase,
+    Region,
+    Run,
+    compute_context,
+    save_context,
+)
 from napari_restore.engine.machine._device import choose_device
 from napari_restore.engine.planning._costs import prepare_cost
 from napari_restore.engine.planning._probe import probe
 from napari_restore.engine.running import _prepared
-from napari_restore.engine.running._local_run import LocalRun
 from napari_restore.engine.running._run import PREPARING
 from napari_restore.engine.statistics import _context_blocks
 from napari_restore.errors import BadModel, BadParameter, Cancelled
@@ -136,7 +141,7 @@ def carry_out(plan: Any, **options: Any) -> list[Any]:
     """The events of a run that keeps what its model finds."""
     events: list[Any] = []
     stop = options.pop("stop", threading.Event())
-    LocalRun(plan, events.append, stop, keep=True).run()
+    Run(plan, events.append, stop, keep=True).run()
     return events
 
 
@@ -165,7 +170,7 @@ def test_a_cancel_stops_before_the_first_tile(tmp_path: Path, when: str):
     armed.append(True)
     before = plan.model.seen.prepared
 
-    class Run(LocalRun):
+    class Stopping(Run):
         def context(self) -> Any:
             found = super().context()
             if when == "before":
@@ -173,7 +178,7 @@ def test_a_cancel_stops_before_the_first_tile(tmp_path: Path, when: str):
             return found
 
     with pytest.raises(Cancelled):
-        Run(plan, lambda event: None, stop).run()
+        Stopping(plan, lambda event: None, stop).run()
     assert plan.model.seen.prepared == before + (when == "while")
     assert not plan.store.exists()
 

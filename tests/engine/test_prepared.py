@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 import numpy as np
 import torch
 
 import napari_restore as nr
-from napari_restore.engine import warm_up
-from napari_restore.engine.running._local_run import LocalRun
+from napari_restore.engine import Run, warm_up
 from napari_restore.models.classical.dcp import DarkChannelPrior
 
 
@@ -43,7 +41,7 @@ def planned() -> Any:
 
 
 def carry_out(plan: Any) -> None:
-    LocalRun(plan, lambda event: None, threading.Event(), keep=True).run()
+    Run(plan, lambda event: None, keep=True).run()
 
 
 def test_a_second_run_prepares_nothing_again():

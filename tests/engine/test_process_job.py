@@ -2,7 +2,6 @@
 
 import json
 import sys
-import threading
 
 import numpy as np
 import pytest
@@ -13,10 +12,10 @@ import napari_restore as nr
 from napari_restore import errors
 from napari_restore.api import serialised_task
 from napari_restore.api._task_cache import TaskCache
-from napari_restore.engine import Finished, Phase, Stopped, TileDone, lock_exclusive
+from napari_restore.engine import Finished, Phase, Run, Stopped, TileDone
+from napari_restore.engine.ledger._folder import lock_exclusive
 from napari_restore.engine.planning import _probe
 from napari_restore.engine.running import _run
-from napari_restore.engine.running._local_run import LocalRun
 from napari_restore.models import changed_part
 from napari_restore.sample import SAMPLE
 
@@ -105,7 +104,7 @@ def test_a_killed_child_is_an_error_not_a_hang():
     job = nr.start(plan(), process=True)
     for event in job:
         if isinstance(event, TileDone):
-            job.kill()
+            job.executor.worker.kill()
             break
     with pytest.raises(errors.ResourceError, match="ended unexpectedly"):
         job.result()
@@ -214,7 +213,7 @@ def test_a_child_that_died_is_replaced(worker):
     job = nr.start(plan(), process=worker)
     next(iter(job))
     died = worker.process.pid
-    job.kill()
+    job.executor.worker.kill()
     with pytest.raises(errors.ResourceError, match="ended unexpectedly"):
         job.result()
     assert nr.start(plan(), process=worker).result().record["status"] == "done"
@@ -313,7 +312,7 @@ def test_the_wait_for_another_run_is_no_work_of_this_one(monkeypatch):
     monkeypatch.setattr(_run, "writer_of", writer)
     monkeypatch.setattr(_run, "WAIT_SECONDS", 5.0)
     events: list = []
-    run = LocalRun(planned, events.append, threading.Event(), wait=True)
+    run = Run(planned, events.append, wait=True)
     assert run.run()["measured"]["seconds"] < 5
     assert asked and any(isinstance(e, Phase) and "Waiting" in e.name for e in events)
 

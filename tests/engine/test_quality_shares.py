@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import napari_restore as nr
-from napari_restore.engine import Region, ResultStore, TileDone, run_of
+from napari_restore.engine import Region, ResultStore, Run, TileDone
 from napari_restore.engine.results._quality import QUALITY
 
 BANDS = "red=1,green=2,blue=3"
@@ -115,7 +115,7 @@ def test_counts_of_a_run_resumed_with_another_tile(monkeypatch, tmp_path, region
         if len(written) == 2:
             raise KeyboardInterrupt
 
-    run = run_of(hazy_plan(path, tmp_path, first, region), lambda event: None)
+    run = Run(hazy_plan(path, tmp_path, first, region), lambda event: None)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(ResultStore, "write", interrupted)
         run.run()

@@ -15,7 +15,7 @@ from napari_restore.engine.planning._tiles import (
     cut_into_tiles,
     tile_sizes,
 )
-from napari_restore.engine.running._pipeline import quarters
+from napari_restore.engine.running._threads import quarters
 
 SIZES = st.integers(1, 1500)
 TILES = st.integers(1, 6).map(lambda n: n * CELL)

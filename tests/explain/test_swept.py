@@ -326,7 +326,7 @@ def test_the_default_goes_through_small_images_only() -> None:
 def test_what_does_not_fit_is_refused_or_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     image = nr.open_image(scene(*SIZE), bands="red=1,green=2,blue=3")
     options: dict[str, Any] = {"method": "ig", "baseline": "blur", "device": "cpu", "steps": 2}
-    needed = "napari_restore.engine.gradients._division.computing_bytes"
+    needed = "napari_restore.engine.gradients._swept.computing_bytes"
     monkeypatch.setattr(needed, lambda *arguments: 1 << 50)
     with pytest.raises(BudgetTooSmall):
         nr.attribute(image, ToySwept(), BOX, context_gradient="through", **options)

@@ -72,19 +72,20 @@ def start(
     made with ``shared=True``. `fresh` discards the tiles of an earlier run, or
     leaves them to those who read them.
     """
-    from napari_restore.engine import ClusterJob, Job, ProcessJob, Worker, begun_anew
+    from napari_restore.engine import ChildExecutor, DaskExecutor, Job, Worker, begun_anew
 
     if fresh:
         plan = begun_anew(plan)
     if cluster is not None:
         connection = connect(cluster)
-        return ClusterJob(plan, cluster_task(plan), connection, own=connection is not cluster)
+        own = connection is not cluster
+        return Job(plan, DaskExecutor(cluster_task(plan), connection, own=own), wait=True)
     task = None if process is False else serialised_task(plan)
     if task is None:
         return Job(plan, keep=process is not False, wait=process is not False)
     if isinstance(process, Worker):
-        return ProcessJob(plan, task, process)
-    return ProcessJob(plan, task, new_worker(), own=True)
+        return Job(plan, ChildExecutor(task, process))
+    return Job(plan, ChildExecutor(task, new_worker(), own=True))
 
 
 def new_worker() -> Worker:
@@ -126,11 +127,11 @@ def restore(
     napari_restore.errors.RestoreError
         With one sentence naming the cause, and the next step.
     """
-    from napari_restore.engine import Result, run_of
+    from napari_restore.engine import Result, Run
 
     planned = plan(image, model, bands=bands, mosaic=mosaic, **options)
     # In this thread: Ctrl-C ends the run within a tile, and then this call.
     with progress_bar(progress) as show:
-        record = run_of(planned, show).run()
+        record = Run(planned, show).run()
     record["task"] = task_of(planned)
     return Result.of_run(planned, record)

@@ -120,12 +120,12 @@ def rerun(
         record, output, trust=trust, allow_outside=allow_outside
     )
     # Imports torch: a record that cannot be repeated is reported without it.
-    from napari_restore.engine import Result, run_of
+    from napari_restore.engine import Result, Run
 
     export_options = {**recorded_options, **options}
     check_output(path, planned.part or planned.image, region=output_box(planned), **export_options)
     with progress_bar(None) as show:
-        run_record = run_of(planned, show).run()
+        run_record = Run(planned, show).run()
     result = Result.of_run(planned, run_record)
     result.save(path, **export_options)
     return result

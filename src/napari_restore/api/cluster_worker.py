@@ -14,10 +14,10 @@ from napari_restore.api._worker_state import (
 )
 
 if TYPE_CHECKING:
-    from napari_restore.engine import BlockPart, InWorker, Plan, RangeReport
+    from napari_restore.engine import BlockPart, Plan, RangeReport, RangeRun
 
 Task = dict[str, Any]
-_run: tuple[str, InWorker] | None = None
+_run: tuple[str, RangeRun] | None = None
 
 
 def check(task: Task) -> None:
@@ -30,11 +30,11 @@ def check(task: Task) -> None:
 
 
 def restore_range(
-    task: Task, run: str, part: str, tiles: list[list[int]], step: dict[str, Any] | None = None
+    task: Task, run: str, part: str, tiles: list[list[int]], step: dict[str, Any]
 ) -> RangeReport:
     """Restore `tiles` of a task and note them in the file `part` of its store.
 
-    Of a model that sweeps over the image, compute its `step`. Ranges are computed one after
+    Of the program of the plan's model compute its `step`. Ranges are computed one after
     another, each on all threads of the worker; one that waits has its turn at once. `run` is the
     id of the client's run, for `stop`.
     """
@@ -42,7 +42,7 @@ def restore_range(
 
     from napari_restore.engine import Region, topic_of
 
-    worker, number = get_worker(), None if step is None else step["number"]
+    worker, number = get_worker(), step["number"]
     stop = stop_of(run)
     try:
         with turn():
@@ -87,17 +87,17 @@ def _free(run: str) -> None:
             _run = None
 
 
-def _loaded(task: Task, run: str, threads: int) -> InWorker:
+def _loaded(task: Task, run: str, threads: int) -> RangeRun:
     """Return the run of this process for `task`, opened by its first range."""
     global _run
-    from napari_restore.engine import range_run
+    from napari_restore.engine import RangeRun
 
     if _run is None or _run[0] != run:
         if _run is not None:
             _run[1].close()
             _run = None
         with opening:
-            _run = (run, range_run(_plan(task), threads))
+            _run = (run, RangeRun(_plan(task), threads))
     return _run[1]
 
 

@@ -1,13 +1,11 @@
 from ._region import Region
 from .executors._child import Worker
-from .executors._cluster_job import ClusterJob
+from .executors._child_executor import ChildExecutor
 from .executors._connection import Cluster, RemoteWork, on_machine
-from .executors._dispatcher import topic_of
+from .executors._dask import DaskExecutor, topic_of
 from .executors._item_run import ItemRun, Remote
-from .executors._process_job import ProcessJob
-from .executors._range_report import RangeReport
-from .executors._range_run import InWorker, RangeRun, count_parts
-from .executors._swept_range_run import SweptRangeRun, range_run
+from .executors._range_run import RangeRun, count_parts
+from .executors._ranges import RangeReport
 from .ledger._chunk_files import create_array, write_chunks
 from .ledger._folder import StoreBusy, lock_exclusive, lock_shared, remove_unused, writer_of
 from .ledger._store import PartWriter, ResultStore
@@ -39,8 +37,10 @@ from .running._events import (
     TileDone,
     event_from_dict,
 )
+from .running._executor import Executor, Stage
 from .running._job import Job
-from .running._start import begun_anew, run_of, warm_up
+from .running._run import Run, begun_anew, warm_up
+from .running._threads import ThreadExecutor
 from .statistics._bands import missing_roles
 from .statistics._colour import mean_colour
 from .statistics._context import (
@@ -54,12 +54,13 @@ from .statistics._context_blocks import BlockPart
 
 __all__ = [
     "BlockPart",
+    "ChildExecutor",
     "Cluster",
-    "ClusterJob",
+    "DaskExecutor",
     "Event",
+    "Executor",
     "Finished",
     "ImageStarted",
-    "InWorker",
     "ItemRun",
     "Job",
     "KeptResult",
@@ -67,7 +68,6 @@ __all__ = [
     "PartWriter",
     "Phase",
     "Plan",
-    "ProcessJob",
     "Progress",
     "RangeReport",
     "RangeRun",
@@ -76,9 +76,11 @@ __all__ = [
     "RemoteWork",
     "Result",
     "ResultStore",
+    "Run",
+    "Stage",
     "Stopped",
     "StoreBusy",
-    "SweptRangeRun",
+    "ThreadExecutor",
     "Threads",
     "TileDone",
     "Worker",
@@ -109,9 +111,7 @@ __all__ = [
     "on_machine",
     "peak_in",
     "probe",
-    "range_run",
     "remove_unused",
-    "run_of",
     "save_context",
     "serialise_plan",
     "topic_of",

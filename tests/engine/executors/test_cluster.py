@@ -18,15 +18,17 @@ from napari_restore.api import cluster_worker
 from napari_restore.api._cluster import cluster_task
 from napari_restore.engine import (
     Cluster,
+    DaskExecutor,
     Progress,
     RangeRun,
     Region,
     ResultStore,
+    Run,
     TileDone,
 )
-from napari_restore.engine.executors._cluster_run import ClusterRun
 from napari_restore.engine.executors._connection import WorkersLost
 from napari_restore.engine.executors._ranges import MOST, Ranges
+from napari_restore.engine.ledger._folder import Lease
 from napari_restore.engine.statistics._context import (
     compute_context,
     context_exclude,
@@ -162,6 +164,26 @@ def test_a_cancelled_run_goes_on_without_a_cluster(
     assert result.record["measured"]["tiles_done"] == 12 - kept
 
 
+def test_a_run_that_another_machine_has_taken_over_says_so(
+    scene: Path, tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[Any] = []
+
+    class Taken(Lease):
+        def __init__(self, path: Path, lost: Any) -> None:
+            super().__init__(path, lost)
+            taken.append(lost)
+
+    monkeypatch.setattr("napari_restore.engine.executors._dask.Lease", Taken)
+    job = nr.start(planned(scene, tmp_path), cluster=cluster)
+    for event in job:
+        if isinstance(event, TileDone):
+            taken[0]()
+            break
+    with pytest.raises(ResourceError, match="taken over"):
+        job.result()
+
+
 def test_what_a_lost_worker_finished_is_not_computed_again(
     scene: Path, tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -172,9 +194,9 @@ def test_what_a_lost_worker_finished_is_not_computed_again(
 
     def dies(self: Any, name: str, tiles: Any, stop: Any, done: Any, step: Any) -> Any:
         if failures.acquire(blocking=False):
-            restore(self, name, tiles[:1], stop, finished.append)
+            restore(self, name, tiles[:1], stop, finished.append, step)
             raise ConnectionError("the worker is lost")
-        return restore(self, name, tiles, stop, finished.append)
+        return restore(self, name, tiles, stop, finished.append, step)
 
     monkeypatch.setattr(RangeRun, "restore", dies)
     submit = cluster.client.submit
@@ -217,7 +239,7 @@ def test_parts_of_a_lost_client_are_taken_over(
     with monkeypatch.context() as patch:
         # The client dies before it has taken any report.
         patch.setattr(
-            "napari_restore.engine.executors._dispatcher.Dispatcher._take",
+            "napari_restore.engine.executors._dask.Dispatcher._take",
             lambda self, report, stage: (_ for _ in ()).throw(KeyError("killed")),
         )
         with pytest.raises(KeyError, match="killed"):
@@ -235,11 +257,12 @@ def test_levels_are_made_by_whoever_ends_the_run(
 ) -> None:
     plan = planned(scene, tmp_path / "a", pyramid=True)
     with monkeypatch.context() as patch:
+        state = "napari_restore.engine.running._state.RunState"
         patch.setattr(
-            "napari_restore.engine.running._run.Run._complete_levels",
+            f"{state}.complete_levels",
             lambda self: (_ for _ in ()).throw(ResourceError("killed", "")),
         )
-        patch.setattr(ClusterRun, "_make_levels", lambda self, core: None)
+        patch.setattr(f"{state}.make_levels", lambda self, core: None)
         with pytest.raises(ResourceError, match="killed"):
             nr.start(plan, cluster=cluster).result()
     result = nr.start(plan).result()
@@ -257,9 +280,9 @@ def test_a_tile_has_its_levels_when_it_is_reported(
     def note(event: Any) -> None:
         if isinstance(event, TileDone):
             y0, x0, y1, x1 = (edge // 4 for edge in event.region)
-            levelled.append(run.store.array("2")[:, y0:y1, x0:x1].any())
+            levelled.append(run.state.store.array("2")[:, y0:y1, x0:x1].any())
 
-    run = ClusterRun(plan, cluster_task(plan), cluster, note)
+    run = Run(plan, note, executor=DaskExecutor(cluster_task(plan), cluster))
     run.run()
     assert len(levelled) == 12
     assert all(levelled)
@@ -272,8 +295,8 @@ def test_tiles_in_view_come_first(scene: Path, tmp_path: Path, cluster: Cluster)
         if isinstance(event, TileDone):
             found.append(event.region)
 
-    run = ClusterRun(plan, cluster_task(plan), cluster, note)
-    run.prioritise(Region(600, 1100, 700, 1600))
+    run = Run(plan, note, executor=DaskExecutor(cluster_task(plan), cluster))
+    run.executor.prioritise(Region(600, 1100, 700, 1600))
     run.run()
     # Four are handed out at once; two workers may end in either order.
     assert {(512, 1024), (512, 1536)} <= {(tile.y0, tile.x0) for tile in found[:4]}

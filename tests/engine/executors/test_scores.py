@@ -153,7 +153,7 @@ def test_known_scores_are_not_computed_again(
     words: dict[str, Any] = {"output": tmp_path / "out", "metrics": METRICS, **SETTINGS}
     first = api.evaluate(["dcp"], pairs, clear=True, **words)
     monkeypatch.setattr(
-        "napari_restore.training.score._case_task.run_of",
+        "napari_restore.training.score._case_task.Run",
         lambda *given, **more: pytest.fail("a model was run"),
     )
     again = api.evaluate(["dcp"], pairs, clear=True, cluster=cluster, **words)

@@ -12,10 +12,18 @@ import numpy as np
 import pytest
 
 import napari_restore as nr
-from napari_restore.engine import Cluster, Progress, Region, ResultStore, SweptRangeRun, TileDone
+from napari_restore.engine import (
+    Cluster,
+    Progress,
+    RangeRun,
+    Region,
+    ResultStore,
+    TileDone,
+)
 from napari_restore.engine.executors._ranges import by_chunks
 from napari_restore.engine.ledger._slab import SlabFile
 from napari_restore.engine.planning._map_layout import network_bytes
+from napari_restore.engine.running._sweep_work import SweepWork
 from napari_restore.errors import BadParameter, Cancelled
 from napari_restore.images import cache_dir
 from napari_restore.models import Sweep
@@ -47,7 +55,7 @@ def pixels_of(result: Any) -> Any:
 def computed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, Region]]:
     """Sweep and tile of everything that workers finish."""
     found: list[tuple[int, Region]] = []
-    restore = SweptRangeRun.restore
+    restore = RangeRun.restore
 
     def noted(self: Any, name: str, tiles: Any, stop: Any, done: Any, step: Any) -> Any:
         def note(tile: Region) -> None:
@@ -56,7 +64,7 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, Region]]:
 
         return restore(self, name, tiles, stop, note, step)
 
-    monkeypatch.setattr(SweptRangeRun, "restore", noted)
+    monkeypatch.setattr(RangeRun, "restore", noted)
     return found
 
 
@@ -142,7 +150,7 @@ def test_what_a_killed_client_left_is_not_computed_again(
 ) -> None:
     """The next run reads the parts of the sweep that it was in: here, one without a cluster."""
     plan = planned(scene, tmp_path, "andehazeformer-small")
-    dispatcher = "napari_restore.engine.executors._dispatcher.Dispatcher"
+    dispatcher = "napari_restore.engine.executors._dask.Dispatcher"
 
     def killed(self: Any, report: Any, stage: Any) -> None:
         if stage.step["number"] == 3:
@@ -159,10 +167,13 @@ def test_what_a_killed_client_left_is_not_computed_again(
     last = sum(number == 3 for number, _ in computed)
     assert 0 < last
     swept: list[int] = []
-    keep = "napari_restore.engine.running._steps_run.keep_swept"
-    from napari_restore.engine.running._steps_run import keep_swept
+    keep = SweepWork.keep
 
-    monkeypatch.setattr(keep, lambda *a: (swept.append(a[3].number), keep_swept(*a)))
+    def noted(self: Any, one: Any, counts: Any) -> None:
+        swept.append(one.number)
+        keep(self, one, counts)
+
+    monkeypatch.setattr(SweepWork, "keep", noted)
     result = nr.start(plan).result()
     sweeps = len(plan.model.steps()) - 1
     assert len(swept) + len(computed) == sweeps * 6
@@ -204,7 +215,7 @@ def test_what_a_lost_worker_finished_of_a_sweep_is_not_computed_again(
     """Tiles of Inf-Dehaze are smaller than a chunk of the result, which counts for the last step only."""
     plan = planned(scene, tmp_path, model)
     finished: list[tuple[int, Region]] = []
-    restore, failures = SweptRangeRun.restore, threading.Semaphore(2)
+    restore, failures = RangeRun.restore, threading.Semaphore(2)
 
     def dies(self: Any, name: str, tiles: Any, stop: Any, done: Any, step: Any) -> Any:
         def note(tile: Region) -> None:
@@ -215,7 +226,7 @@ def test_what_a_lost_worker_finished_of_a_sweep_is_not_computed_again(
             raise ConnectionError("the worker is lost")
         return restore(self, name, tiles, stop, note, step)
 
-    monkeypatch.setattr(SweptRangeRun, "restore", dies)
+    monkeypatch.setattr(RangeRun, "restore", dies)
     submit = cluster.client.submit
     monkeypatch.setattr(
         cluster.client, "submit", lambda *a, **options: submit(*a, **options, retries=2)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from napari_restore import api
-from napari_restore.engine import ProcessJob
+from napari_restore.engine import ChildExecutor
 from napari_restore.plugin.layers import _layer_order
 from napari_restore.plugin.tasks._background_task import BackgroundTask
 
@@ -52,7 +52,7 @@ def test_a_click_on_run_reaches_a_layer_in_eleven_calls(
     panel.viewer.open(sample, plugin="napari-restore")
     panel.models.choose("identity")
     clicked = recorded(monkeypatch, BackgroundTask, "start")
-    begun = recorded(monkeypatch, ProcessJob, "__init__")
+    begun = recorded(monkeypatch, ChildExecutor, "__init__")
     stacks: list[list[str]] = []
     panel.viewer.layers.events.inserted.connect(lambda: stacks.append(own_calls()))
     finished_run()

@@ -11,10 +11,8 @@ from itertools import islice
 from threading import Event as Stop
 from typing import Any
 
-from napari_restore.engine.executors._connection import Cluster, WorkersLost
-from napari_restore.engine.executors._waiting import Waiting
-from napari_restore.engine.running._events import Note, Phase, Progress
-from napari_restore.engine.running._run import Emit
+from napari_restore.engine.executors._connection import Cluster, Waiting, WorkersLost
+from napari_restore.engine.running._events import Emit, Note, Phase, Progress
 from napari_restore.errors import Cancelled
 
 Item = tuple[int, Any]

@@ -6,34 +6,33 @@ import os
 import platform
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import cached_property
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from napari_restore._heap import keep_freed_memory, release_freed_memory
-from napari_restore.engine._region import Region
-from napari_restore.engine.executors._prepared_file import read_prepared
-from napari_restore.engine.executors._range_report import RangeReport
+from napari_restore.engine._region import Region, bounding_box
+from napari_restore.engine.executors._ranges import RangeReport, by_chunks
+from napari_restore.engine.ledger._shared_slabs import PartSlabs
 from napari_restore.engine.ledger._store import Part, PartWriter
-from napari_restore.engine.ledger._store_files import SHARED
+from napari_restore.engine.ledger._store_files import CHUNK, SHARED, STAGED
 from napari_restore.engine.machine._budget import PeakMemory
 from napari_restore.engine.machine._parallel import map_parallel
-from napari_restore.engine.masks._open_mask import open_mask
 from napari_restore.engine.planning._plan import Plan
-from napari_restore.engine.planning._tiles import Schedule
-from napari_restore.engine.running._local_run import LocalRun
-from napari_restore.engine.running._prepared import Prepared
+from napari_restore.engine.running._prepared import read_prepared
 from napari_restore.engine.running._run import Run
-from napari_restore.engine.running._tile import TileOutput, TileWork
-from napari_restore.engine.running._tile_reader import TileReader
+from napari_restore.engine.running._sweep_work import Swept
+from napari_restore.engine.running._tile import TileOutput
 from napari_restore.engine.statistics._context import context_exclude
 from napari_restore.engine.statistics._context_blocks import BlockPart, ContextBlocks
 from napari_restore.images import chunk_cache
 
 Step = Mapping[str, Any]
-"""Sweep that tiles are to go through: its ``number``, and whether it is ``counting``."""
+"""Step that tiles are to go through: its ``number``, and whether it is ``counting``."""
 
 
 def count_parts(plan: Plan, boxes: list[Region], threads: int) -> list[BlockPart]:
@@ -44,11 +43,13 @@ def count_parts(plan: Plan, boxes: list[Region], threads: int) -> list[BlockPart
     return list(map_parallel(boxes, blocks.part, threads, name="context"))
 
 
-class InWorker(Run):
+class RangeRun:
     """A plan in a worker: all that its tiles share is loaded once, by the first range.
 
     `threads` is the number of threads that the worker may use. Tiles are computed as in a run on
-    one machine and written to the store of the plan, which all workers see.
+    one machine and written to the store of the plan, which all workers see. Maps and counts are
+    written into files that another process has made and keeps the journals of; maps of the steps
+    before are read from them.
     """
 
     def __init__(self, plan: Plan, threads: int) -> None:
@@ -57,7 +58,10 @@ class InWorker(Run):
         each = plan.layout.invariance.threads_each(threads, workers)
         layout = replace(plan.layout, workers=workers, threads=each)
         # The process that keeps the journal makes the levels: their chunks are of several tiles.
-        super().__init__(replace(plan, layout=layout, pyramid=False), lambda event: None)
+        self._plan = plan = replace(plan, layout=layout, pyramid=False)
+        self._run = Run(plan, lambda event: None)
+        self._run.executor.open_slab = self._slabs = PartSlabs()
+        self._step: Step | None = None
         keep_freed_memory()
         with ExitStack() as opened:
             self._memory = opened.enter_context(
@@ -65,11 +69,10 @@ class InWorker(Run):
             )
             opened.enter_context(chunk_cache.bounded(plan.layout.read_cache_bytes))
             self._parts = PartWriter(plan.store, plan.key)
-            for frame in plan.image.frames:
-                self._decode_once(frame)
-            exclude = open_mask(plan.reading.exclude, plan.image) if plan.reading.exclude else None
+            self._run.open_reader()
             plan.model.to(plan.device.torch)
-            self.reader = TileReader(plan.image, exclude, plan.model.card.uses_validity)
+            self._opened = opened.enter_context(ExitStack())
+            """What is open for the current step."""
             self._open = opened.pop_all()
 
     def close(self) -> None:
@@ -82,18 +85,20 @@ class InWorker(Run):
         tiles: list[Region],
         stop: threading.Event,
         done: Callable[[Region], None],
-        step: Step | None = None,
+        step: Step,
     ) -> RangeReport:
         """Compute what of `tiles` the part `name` has not yet; report all that it has.
 
         `done` is called after each tile. Ends within a tile when `stop` is set.
         """
         began, traffic = time.perf_counter(), _traffic()
-        self.stop = stop
-        part = self._part(name, step)
+        self._run.state.stop = stop
+        totals, rounding = self._run.state.totals, self._run.state.rounding
+        restores = self._run.program.restores(step["number"])
+        part = self._parts.part(name, "" if restores else STAGED)
+        before, known = totals.backoffs, len(part.lines)
         finished = {Region(*line["region"]) for line in part.lines}
-        before, known = self._totals.backoffs, len(part.lines)
-        pending = self._pending(tiles, finished, step)
+        pending = self._pending(tiles, finished, in_chunks=restores)
         if pending:
             self._compute(part, pending, done, step)
         read, written = (now - then for now, then in zip(_traffic(), traffic, strict=True))
@@ -103,53 +108,102 @@ class InWorker(Run):
             seconds=time.perf_counter() - began,
             process=f"{platform.node()}:{os.getpid()}",
             added_bytes=self._memory.peak - self._memory.start,
-            backoffs=self._totals.backoffs - before,
+            backoffs=totals.backoffs - before,
             read_bytes=read,
             written_bytes=written,
-            rounding=self._rounded(),
+            rounding=(0.0, 0.0) if rounding is None else rounding.measured,
         )
 
     def _pending(
-        self, tiles: list[Region], finished: set[Region], step: Step | None
+        self, tiles: list[Region], finished: set[Region], *, in_chunks: bool
     ) -> list[Region]:
-        return [tile for tile in tiles if tile not in finished]
-
-    def _shared_work(self) -> TileWork:
-        """Return what all tiles share, as the process that started the run has written it."""
-        return self._work(self._prepared())
-
-    def _prepared(self) -> Prepared:
-        return read_prepared(self.plan.store / SHARED, self.plan.image)
-
-    def _part(self, name: str, step: Step | None) -> Part:
-        return self._parts.part(name)
-
-    def _rounded(self) -> tuple[float, float]:
-        return 0.0, 0.0
+        edge = self._plan.layout.tile
+        if edge >= CHUNK or not in_chunks:
+            return [tile for tile in tiles if tile not in finished]
+        # Tiles of one chunk of the result are written together.
+        groups = by_chunks(tiles, edge).values()
+        return [tile for group in groups if not finished.issuperset(group) for tile in group]
 
     def _compute(
-        self, part: Part, pending: list[Region], done: Callable[[Region], None], step: Step | None
+        self, part: Part, pending: list[Region], done: Callable[[Region], None], step: Step
     ) -> None:
         """Compute tiles, write what they leave, and note it in `part`."""
-        raise NotImplementedError
+        self._open_step(step)
+        stage = self._stage
+        keep: Callable[[Any], None]
+        if not stage.restores:
+
+            def keep(swept: Swept) -> None:
+                stage.keep(swept)
+                part.note(swept.core, {"records": self._slabs.take()})
+                done(swept.core)
+        elif self._plan.layout.tile < CHUNK:
+            keep = _ChunkWriter(part, pending, self._plan.layout.tile, done).write
+        else:
+
+            def keep(output: TileOutput) -> None:
+                part.write(output.core, output.pixels, output.maps, {output.core: output.entry})
+                done(output.core)
+
+        self._run.executor.map(replace(stage, tiles=pending, keep=keep, report=lambda: None))
+
+    def _open_step(self, step: Step) -> None:
+        """Open what a step reads and writes, as far as the steps before it are done."""
+        if step == self._step:
+            return
+        self._opened.close()
+        self._step = None
+        tile = self._run.work(read_prepared(self._plan.store / SHARED, self._plan.image))
+        self._stage = self._run.program.open_stage(
+            tile, step["number"], self._opened, counting=step["counting"]
+        )
+        self._step = step
 
 
-class RangeRun(InWorker, LocalRun):
-    """A plan in a worker whose tiles are each restored by themselves."""
+class _ChunkWriter:
+    """Writes tiles that are smaller than a chunk of the result together, when all of it are there."""
 
-    @cached_property
-    def _tile_work(self) -> TileWork:
-        return self._shared_work()
-
-    def _compute(
-        self, part: Part, pending: list[Region], done: Callable[[Region], None], step: Step | None
+    def __init__(
+        self, part: Part, tiles: Sequence[Region], edge: int, done: Callable[[Region], None]
     ) -> None:
-        def write(output: TileOutput) -> None:
-            part.write(output.core, output.pixels, output.maps, {output.core: output.entry})
-            done(output.core)
+        self._part, self._done = part, done
+        self._group_of = {
+            tile: group for group in by_chunks(tiles, edge).values() for tile in group
+        }
+        self._outputs: dict[Region, TileOutput] = {}
 
-        compute = self._checked(self._tile_work, pending[:0])
-        self._pipeline(Schedule(pending), self._read, compute).run(write)
+    def write(self, output: TileOutput) -> None:
+        """Take a tile; write it with those of its chunk, when they are there."""
+        self._outputs[output.core] = output
+        group = self._group_of[output.core]
+        if not all(tile in self._outputs for tile in group):
+            return
+        outputs = {tile: self._outputs.pop(tile) for tile in group}
+        box = bounding_box(group)
+        if box.pixels == sum(tile.pixels for tile in group):
+            pixels = _joined(box, {tile: each.pixels for tile, each in outputs.items()})
+            maps = {
+                name: _joined(box, {tile: each.maps[name] for tile, each in outputs.items()})
+                for name in output.maps
+            }
+            self._part.write(box, pixels, maps, {t: each.entry for t, each in outputs.items()})
+        else:
+            # What is missing was excluded by a mask.
+            for tile, each in outputs.items():
+                self._part.write(tile, each.pixels, each.maps, {tile: each.entry})
+        for tile in group:
+            self._done(tile)
+
+
+def _joined(box: Region, parts: dict[Region, npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    """Return the pixels (h, w, C) of `box` from those of its parts."""
+    if len(parts) == 1:
+        return next(iter(parts.values()))
+    first = next(iter(parts.values()))
+    whole = np.empty((*box.shape, first.shape[2]), first.dtype)
+    for core, pixels in parts.items():
+        whole[core.within(box)] = pixels
+    return whole
 
 
 def _traffic() -> tuple[int, int]:

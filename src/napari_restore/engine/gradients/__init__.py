@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from napari_restore.engine._region import Region
 from napari_restore.engine.gradients._cost import ContextCost, context_pass_cost
-from napari_restore.engine.gradients._gradient_source import GradientSource, Picture
+from napari_restore.engine.gradients._gradient_source import (
+    GradientSource,
+    Picture,
+    restored,
+    side_maps,
+)
 from napari_restore.engine.gradients._local import LocalGradients
-from napari_restore.engine.gradients._restored import restored, side_maps
 from napari_restore.engine.gradients._swept import Beside, SweptGradients
 from napari_restore.engine.gradients._vjp import vjp
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -25,8 +25,7 @@ from napari_restore.engine.planning._map_layout import box_of
 from napari_restore.engine.planning._plan import Plan
 from napari_restore.engine.planning._tiles import box_with_halo
 from napari_restore.engine.running._events import Event
-from napari_restore.engine.running._run import Run
-from napari_restore.engine.running._start import run_of, settled
+from napari_restore.engine.running._run import Run, settled
 from napari_restore.errors import Cancelled
 from napari_restore.models import Statistics
 
@@ -61,7 +60,7 @@ class GradientSource:
         self.swept_box = _swept_box(plan)
         """Pixels that the sweeps of the model see; those of the image for a local one."""
         self.plan, self.stop = settled(plan, emit, stop), stop
-        self._run: Run = run_of(self.plan, emit, stop, keep=True)
+        self._run: Run = Run(self.plan, emit, stop, keep=True)
         self.work = self._run.open()
         """`TileWork` with the statistics of the image; `show` replaces them."""
         # … nor what that took beside what follows.
@@ -91,7 +90,7 @@ class GradientSource:
         `predicted_bytes` is the predicted addition to the idle process.
         """
         run = self._run
-        run.check_source()
+        run.state.check_source()
         record = run.record("done", time.perf_counter() - self._began, self._memory)
         record["plan"]["predicted_peak_ram_bytes"] = self._memory.start + predicted_bytes
         return record
@@ -137,7 +136,7 @@ class GradientSource:
 
     def valid(self, box: Region) -> Tensor | None:
         """Return (1, 1, h, w) bool which pixels count; None where all do."""
-        return self._mask(self._run.reader.valid(box))
+        return self._mask(self._run.state.reader.valid(box))
 
     def _mask(self, mask: npt.NDArray[np.bool_] | None) -> Tensor | None:
         """Return `mask` (h, w) as (1, 1, h, w) on the device."""
@@ -145,7 +144,7 @@ class GradientSource:
 
     def known(self, box: Region) -> Tensor | None:
         """Return the pixels (1, frames, h, w) bool that the model is to count; None: all."""
-        reader = self._run.reader
+        reader = self._run.state.reader
         if not reader.uses_validity:
             return None
         masks = self.work.frames_known(reader.representative(box), reader.companions_valid(box))
@@ -153,7 +152,7 @@ class GradientSource:
 
     def counted(self, box: Region) -> Tensor | None:
         """Return the pixels (1, 1, h, w) bool that sweeps count; None: all."""
-        known = self._mask(self._run.reader.representative(box))
+        known = self._mask(self._run.state.reader.representative(box))
         return self.valid(box) if known is None else known
 
     def image(self, box: Region) -> Tensor:
@@ -161,7 +160,7 @@ class GradientSource:
 
         Of a bracket those of all frames, dark to bright. They are filled where pixels do not count.
         """
-        values = self.work.to_model(self._run.reader.read(box, box))
+        values = self.work.to_model(self._run.state.reader.read(box, box))
         return self.plan.device.take(torch.from_numpy(values)[None])
 
     @property
@@ -236,3 +235,40 @@ def _swept_box(plan: Plan) -> Region:
     whole = plan.reading.extent == "image" or not model.is_swept
     step = model.fixed_tile or tile_step(model)
     return box_of(plan.region, size, step, whole)
+
+
+EDGE = 1024
+"""Side in pixels of the pieces that a box is computed in."""
+Compute = Callable[[Tensor, Region], Mapping[str, Tensor]]
+"""Returns planes (1, 1 or C, h, w) of a picture of the given input box, by name."""
+
+
+def restored(source: GradientSource, box: Region) -> Tensor:
+    """Return the model's output for `box`, (1, C, h, w) in model range, as in a run."""
+    return _in_pieces(source, box, lambda x, where: {"output": source.output(x, where)[0]})[
+        "output"
+    ]
+
+
+def side_maps(source: GradientSource, box: Region) -> dict[str, Tensor]:
+    """Return the maps that the model's card names for `box`, each (1, 1 or C, h, w), as in a run."""
+    return _in_pieces(source, box, source.side_maps)
+
+
+def _in_pieces(source: GradientSource, box: Region, compute: Compute) -> dict[str, Tensor]:
+    whole: dict[str, Tensor] = {}
+    for y0 in range(box.y0 // EDGE * EDGE, box.y1, EDGE):
+        for x0 in range(box.x0 // EDGE * EDGE, box.x1, EDGE):
+            source.check()
+            core = Region(y0, x0, y0 + EDGE, x0 + EDGE).intersect(box)
+            input_box = source.input_box(core)
+            with torch.no_grad():
+                planes = compute(source.image(input_box), input_box)
+            inner = core.within(input_box)
+            in_box = core.within(box)
+            for name, values in planes.items():
+                spread = values.expand(-1, -1, *input_box.shape)
+                if name not in whole:
+                    whole[name] = spread.new_empty(1, spread.shape[1], *box.shape)
+                whole[name][(..., *in_box)] = spread[(..., *inner)]
+    return whole

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from napari_restore.engine.rows._ablation import Report
-from napari_restore.engine.rows._placed import PlacedRow
+from napari_restore.engine.rows._cells import PlacedRow
 from napari_restore.engine.rows._source import AttentionSource
 
 __all__ = ["AttentionSource", "PlacedRow", "Report"]

@@ -14,46 +14,47 @@ from napari_restore.engine._region import Region
 from napari_restore.engine.ledger._kept_layers import KeptLayers
 from napari_restore.engine.ledger._store_files import STAGED
 from napari_restore.engine.machine._failures import FAILURES, as_failure
-from napari_restore.engine.machine._precision import dtype_of
 from napari_restore.engine.planning._tiles import Grid
-from napari_restore.engine.rows._core_cells import Outputs, at_core, drawn_cells, on_processor
-from napari_restore.engine.rows._placed import PlacedRow, placed
+from napari_restore.engine.rows._cells import (
+    Outputs,
+    PlacedRow,
+    at_core,
+    drawn_cells,
+    on_processor,
+    placed,
+)
 from napari_restore.engine.running._events import Note
-from napari_restore.engine.running._rounding import Rounding
-from napari_restore.engine.running._steps_run import SweptRun
-from napari_restore.engine.running._sweep_work import SweepWork, SweptInput
-from napari_restore.engine.running._tile import TileWork
+from napari_restore.engine.running._run import Run
+from napari_restore.engine.running._sweep_work import SweepWork, SweptInput, grid_of
 from napari_restore.engine.running._tokens import TokenStore
 from napari_restore.images import chunk_cache
 from napari_restore.models import AttentionSite, Steps, Sweep, SweepInput, SweptModel, WholeStep
 
 
-class BottleneckRows(SweptRun):
+class BottleneckRows:
     """Keeps the input of every layer once; a row then needs its own tile and a few tokens.
 
-    What an earlier run of the image has done is used: of a finished one only the layers are run
-    again.
+    Runs what is missing up to the last layer. What an earlier run of the image has done is used: of
+    a finished one only the layers are run again. Raises `Cancelled`, `DiskFull`; another one goes
+    on from there.
     """
 
-    def prepare(self) -> TileWork:
-        """Run what is missing up to the last layer, and keep its inputs; return the tiles' work.
-
-        Raises `Cancelled`, `DiskFull`; the same call goes on from there.
-        """
+    def __init__(self, run: Run) -> None:
+        self._run, self.plan, self.stop = run, run.plan, run.state.stop
+        self._opened = ExitStack()
+        self._remembered: tuple[int, dict[int, SweepInput]] = (-1, {})
         with chunk_cache.bounded(self.plan.layout.read_cache_bytes):
-            work = self._begin()
+            self.tiles = run.begin()
             try:
                 kept = self._kept()
                 if kept.is_complete and not kept.verify():
-                    self.emit(Note("The kept layers were damaged and are made again."))
+                    run.emit(Note("The kept layers were damaged and are made again."))
                 kept.check_disk(self._decided_bytes())
-                self._kept_layers = kept
-                self._run_steps(work, [], [])
+                run.program.kept_layers = kept
+                run.program.run_steps(self.tiles, [], [])
             finally:
-                assert self.store is not None
-                self.store.close()
-        self.tiles = work
-        return work
+                assert run.state.store is not None
+                run.state.store.close()
 
     @property
     def kept_bytes(self) -> int:
@@ -109,8 +110,8 @@ class BottleneckRows(SweptRun):
         tiles = {self.grid.number(Region(y, x, y + 1, x + 1)) for y, x in pixels}
         for tile in sorted(tiles):
             core = self.grid.core(tile)
-            valid = self.reader.valid(core)
-            for number, step in Steps(self.model.steps()).sweeps.items():
+            valid = self._run.state.reader.valid(core)
+            for number, step in enumerate(self.model.steps()):
                 named = {n: s for n, s in sites.items() if s.step == step.name}
                 if not named:
                     continue
@@ -185,7 +186,7 @@ class BottleneckRows(SweptRun):
 
     def input_of(self, number: int, tile: int) -> SweptInput:
         """Return the pixels and the kept maps that sweep `number` reads of a tile."""
-        return self._read(self.sweeping, number, self._open_tokens, self.grid.core(tile))
+        return self.sweeping.read(number, self.grid.core(tile))
 
     def kept_input(self, layer: int) -> Tensor:
         """Return a copy of the input (H, W, C) of a layer of the bottleneck, on the device."""
@@ -193,38 +194,18 @@ class BottleneckRows(SweptRun):
         values = torch.from_numpy(np.array(kept.memory)).view(kept.shape)
         return self.plan.device.take(values)
 
-    _remembered: tuple[int, dict[int, SweepInput]] = (-1, {})
-
     @cached_property
     def sweeping(self) -> SweepWork:
-        layout = self.plan.staged
-        assert layout is not None
-        dtype = layout.residual_dtype
-        work = SweepWork(
-            self.model,
-            self.tiles,
-            self.grid,
-            dtype,
-            Rounding(dtype_of(dtype)),
-            self._tile,
-        )
-        return work
-
-    @cached_property
-    def _open_tokens(self) -> TokenStore | None:
-        """The tokens of all tiles. Opened once: their journal has a line for each."""
-        layout = self.plan.staged
-        assert layout is not None
-        return self._tokens(self.plan.store / STAGED, layout, self.model, self._opened)
+        """The work of sweeps, with the tokens of all tiles, whose journal has a line for each."""
+        tokens = TokenStore.of(self.plan)
+        assert tokens is not None
+        self._opened.callback(tokens.close)
+        return SweepWork.of(self.plan, self.tiles, self._run.state.reader, {}, tokens)
 
     def close(self) -> None:
         """Close the files; rows open them again."""
         self._opened.close()
-        self.__dict__.pop("_open_tokens", None)
-
-    @cached_property
-    def _opened(self) -> ExitStack:
-        return ExitStack()
+        self.__dict__.pop("sweeping", None)
 
     def _kept(self) -> KeptLayers:
         step, grid = self._whole, self.grid
@@ -248,5 +229,4 @@ class BottleneckRows(SweptRun):
 
     @cached_property
     def grid(self) -> Grid:
-        assert self.plan.staged is not None
-        return Grid(self.plan.staged.box, self.plan.layout.tile, self.model.padded_to)
+        return grid_of(self.plan)

@@ -11,11 +11,9 @@ from napari_restore.engine._region import Region
 from napari_restore.engine.machine._failures import FAILURES, as_failure
 from napari_restore.engine.planning._tiles import box_with_halo, cut_into_tiles
 from napari_restore.engine.rows._ablation import Report
-from napari_restore.engine.rows._core_cells import Outputs, at_core
-from napari_restore.engine.rows._placed import PlacedRow, placed
+from napari_restore.engine.rows._cells import Outputs, PlacedRow, at_core, placed
 from napari_restore.engine.running._events import Note
-from napari_restore.engine.running._local_run import LocalRun
-from napari_restore.engine.running._tile import TileWork
+from napari_restore.engine.running._run import Run
 from napari_restore.errors import BadModel, Cancelled
 from napari_restore.models import (
     RESTORED,
@@ -30,13 +28,13 @@ from napari_restore.models import (
 )
 
 
-class LocalRows(LocalRun):
+class LocalRows:
     """Runs the sweeps on the pixel's surroundings, as one tile, and takes the rows on the way."""
 
-    def prepare(self) -> TileWork:
-        """Read what all tiles share; return it."""
-        self.tiles = self.open()
-        return self.tiles
+    def __init__(self, run: Run) -> None:
+        self.plan, self._stop = run.plan, run.state.stop
+        self.tiles = run.open()
+        self._reader = run.state.reader
 
     def rows(
         self,
@@ -84,7 +82,7 @@ class LocalRows(LocalRun):
                     found.update(model.attention_outputs(step.name, given, named))
 
             self._run_on(core, box, visit)
-            yield at_core(found, sites, core, box, self.reader.valid(core))
+            yield at_core(found, sites, core, box, self._reader.valid(core))
 
     def restored(self, region: Region, report: Report) -> Tensor:
         """Return a region as the network restores it, (C, h, w) float32 in model range."""
@@ -92,7 +90,7 @@ class LocalRows(LocalRun):
         cores = cut_into_tiles([region], self._size, plan.layout.tile, step=plan.step)
         out: Tensor | None = None
         for done, core in enumerate(cores):
-            if self.stop.is_set():
+            if self._stop.is_set():
                 raise Cancelled("Cancelled; nothing was written.", "Run it again.")
             report(done, len(cores))
             box, part = self._around(core), core.intersect(region)
@@ -111,7 +109,7 @@ class LocalRows(LocalRun):
     ) -> Tensor:
         """Run the sweeps on `box`; return its pixels (1, C, h, w), with padding."""
         model, work = self.plan.swept, self.tiles
-        tile = self.reader.read(core, box)
+        tile = self._reader.read(core, box)
         try:
             with work.computing():
                 x = work.device.take(work.stacked([tile]))
@@ -140,20 +138,21 @@ class LocalRows(LocalRun):
         return valid if same else pad_to_multiple(valid, model.padded_to)
 
 
-class TileRows(LocalRun):
+class TileRows:
     """Runs a model without sweeps on the tile of the pixel, the same as in a run of the plan.
 
-    Grids of windows begin at the corner of a tile with its halo, at which one of the image begins too.
+    Grids of windows begin at the corner of a tile with its halo, at which one of the image begins
+    too. Raises `BadModel` where cells do not join.
     """
 
-    def prepare(self) -> TileWork:
-        """Read what all tiles share; return it. Raises `BadModel` where cells do not join."""
+    def __init__(self, run: Run) -> None:
+        self.plan = run.plan
         for site in self.plan.model.attention_sites():
             self._check_grid(site)
         for note in self.plan.model.attention_notes:
-            self.emit(Note(note))
-        self.tiles = self.open()
-        return self.tiles
+            run.emit(Note(note))
+        self.tiles = run.open()
+        self._reader = run.state.reader
 
     def rows(
         self,
@@ -176,7 +175,7 @@ class TileRows(LocalRun):
         top, left = (at // side * side for at in tile_of)
         core = Region(top, left, top + side, left + side).intersect(Region(0, 0, *size))
         box = box_with_halo(core, plan.layout.halo, size, plan.step, plan.model.least_box)
-        tile = self.reader.read(core, box)
+        tile = self._reader.read(core, box)
         try:
             with work.computing():
                 planes = work.device.take(work.stacked([tile]))

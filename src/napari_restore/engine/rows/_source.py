@@ -18,11 +18,10 @@ from napari_restore.engine.machine._budget import PeakMemory
 from napari_restore.engine.planning._plan import Plan
 from napari_restore.engine.rows._ablation import Ablation, Report
 from napari_restore.engine.rows._bottleneck import BottleneckRows
-from napari_restore.engine.rows._core_cells import Outputs
+from napari_restore.engine.rows._cells import Outputs, PlacedRow
 from napari_restore.engine.rows._local import LocalRows, TileRows
-from napari_restore.engine.rows._placed import PlacedRow
-from napari_restore.engine.running._run import Emit
-from napari_restore.engine.running._start import settled
+from napari_restore.engine.running._events import Emit
+from napari_restore.engine.running._run import Run, settled
 from napari_restore.errors import BadModel, BadParameter
 from napari_restore.models import AttentionSite, SweptModel
 
@@ -76,17 +75,15 @@ class AttentionSource:
         """
         if self._rows is not None:
             return
-        rows: BottleneckRows | LocalRows | TileRows
-        if not self.plan.model.is_swept:
-            rows = TileRows(self.plan, self._emit, self.stop, True)
-        elif self.plan.swept.reach is None:
-            rows = BottleneckRows(self.plan, self._emit, self.stop, True, True)
-        else:
+        model = self.plan.model
+        is_swept = isinstance(model, SweptModel)
+        whole = isinstance(model, SweptModel) and model.reach is None
+        if not whole:
             self.plan = settled(self.plan, self._emit, self.stop)
-            rows = LocalRows(self.plan, self._emit, self.stop, True)
-        rows.check_source()
-        rows.prepare()
-        self._rows = rows
+        self._run = Run(self.plan, self._emit, self.stop, keep=True, wait=whole)
+        self._run.state.check_source()
+        kind = BottleneckRows if whole else LocalRows if is_swept else TileRows
+        self._rows = kind(self._run)
 
     def rows(
         self,
@@ -185,7 +182,7 @@ class AttentionSource:
         """Return whether a level-0 pixel (y, x) has data and is not excluded."""
         assert self._rows is not None, "prepare first"
         y, x = pixel
-        valid = self._rows.reader.valid(Region(y, x, y + 1, x + 1))
+        valid = self._run.state.reader.valid(Region(y, x, y + 1, x + 1))
         return valid is None or bool(valid[0, 0])
 
     def picture(self, box: Region, longest: int) -> tuple[npt.NDArray[np.float32], Region]:
@@ -228,8 +225,8 @@ class AttentionSource:
     def finished_record(self) -> dict[str, Any]:
         """Return the record of a finished question, as `Run` gives it; raises `SourceChanged`."""
         assert self._rows is not None
-        self._rows.check_source()
-        record = self._rows.record("done", time.perf_counter() - self._began, self._memory)
+        self._run.state.check_source()
+        record = self._run.record("done", time.perf_counter() - self._began, self._memory)
         record["plan"]["predicted_peak_ram_bytes"] = self._memory.start + self.predicted_bytes
         record["plan"]["predicted_disk_bytes"] += self.kept_bytes
         return record

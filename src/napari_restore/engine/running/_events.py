@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from napari_restore.engine._region import Region
 from napari_restore.errors import Message
@@ -80,6 +81,9 @@ class Stopped(Event):
     """The run was cancelled; finished tiles are kept."""
 
     record: dict[str, Any]
+
+
+Emit: TypeAlias = Callable[[Event], None]
 
 
 def event_from_dict(data: dict[str, Any]) -> Event:

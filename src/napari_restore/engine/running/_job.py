@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import queue
-import threading
 from collections.abc import Iterator
 
 from napari_restore import errors
@@ -11,12 +10,13 @@ from napari_restore.engine._region import Region
 from napari_restore.engine.planning._plan import Plan
 from napari_restore.engine.results._result import Result
 from napari_restore.engine.running._events import Event, Finished, Stopped
+from napari_restore.engine.running._executor import Executor
 from napari_restore.engine.running._run import Run
-from napari_restore.engine.running._start import run_of
+from napari_restore.engine.running._threads import ThreadExecutor
 
 
 class Job:
-    """A plan running on a thread of this process.
+    """A plan that an executor runs: by default on threads of this process.
 
     Iterating gives the events as they happen and ends after `Finished` or `Stopped`; an error of
     the run is raised there. `result` waits for the end. With `keep`, what the model computes from
@@ -24,15 +24,25 @@ class Job:
     the same result instead of failing.
     """
 
-    def __init__(self, plan: Plan, *, keep: bool = False, wait: bool = False) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        executor: Executor | None = None,
+        *,
+        keep: bool = False,
+        wait: bool = False,
+    ) -> None:
         self.plan = plan
-        self._keep = keep
-        self._wait = wait
+        self.executor = executor or ThreadExecutor()
         self._events: queue.Queue[Event | BaseException] = queue.Queue()
         self._outcome: Event | BaseException | None = None
         self._latest: Event | BaseException | None = None
         """The latest event, whether or not the iterator has yielded it yet."""
-        self._start()
+        self.executor.start(
+            plan,
+            self._put,
+            lambda: Run(plan, self._put, keep=keep, wait=wait, executor=self.executor).run,
+        )
 
     def __repr__(self) -> str:
         plan = self.plan
@@ -62,12 +72,11 @@ class Job:
 
     def cancel(self) -> None:
         """Stop within a tile; finished tiles are kept."""
-        self._stop.set()
+        self.executor.cancel()
 
     def prioritise(self, region: Region) -> None:
         """Restore the tiles nearest to the middle of `region` first."""
-        if self._run.schedule is not None:
-            self._run.schedule.prioritise(region)
+        self.executor.prioritise(region)
 
     def result(self) -> Result:
         """Wait for the end; raise `Cancelled` after a cancel, else the error of the run."""
@@ -86,21 +95,3 @@ class Job:
     def _put(self, event: Event | BaseException) -> None:
         self._latest = event
         self._events.put(event)
-
-    def _start(self) -> None:
-        self._stop = threading.Event()
-        self._run = self._new_run()
-
-        def body() -> None:
-            try:
-                self._run.run()
-            except errors.Cancelled:
-                # `Stopped` has been emitted.
-                pass
-            except BaseException as error:
-                self._put(error)
-
-        threading.Thread(target=body, name="job", daemon=True).start()
-
-    def _new_run(self) -> Run:
-        return run_of(self.plan, self._put, self._stop, self._keep, self._wait)

@@ -2,45 +2,47 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from napari_restore._heap import keep_freed_memory, release_freed_memory
-from napari_restore.engine._region import Region
 from napari_restore.engine.ledger._folder import StoreBusy, writer_of
-from napari_restore.engine.ledger._store import ResultStore, SetAside
+from napari_restore.engine.ledger._store import ResultStore, SetAside, free_path
 from napari_restore.engine.machine._budget import PeakMemory
-from napari_restore.engine.machine._device_memory import DeviceMemory
+from napari_restore.engine.machine._new_thread import on_new_thread
 from napari_restore.engine.masks._mask_strength import MaskStrength
 from napari_restore.engine.masks._open_mask import open_mask
 from napari_restore.engine.planning._identity import all_settled
 from napari_restore.engine.planning._plan import Plan
-from napari_restore.engine.planning._tiles import Schedule, cut_into_tiles
+from napari_restore.engine.planning._probe import example_input, example_statistics
 from napari_restore.engine.results._store_layout import result_levels, store_layout
 from napari_restore.engine.running._events import (
-    Event,
+    Emit,
     Finished,
     Note,
     Phase,
-    Progress,
     Stopped,
-    TileDone,
 )
-from napari_restore.engine.running._pipeline import In, Out, Pipeline
+from napari_restore.engine.running._executor import Executor
 from napari_restore.engine.running._pixel_counts import FinishedPixels
 from napari_restore.engine.running._prepared import Prepared, prepare
-from napari_restore.engine.running._record import Totals, make_record, shares_of
-from napari_restore.engine.running._tile import TileOutput, TileWork, halvings
+from napari_restore.engine.running._program import Program
+from napari_restore.engine.running._record import make_record, shares_of
+from napari_restore.engine.running._state import RunState
+from napari_restore.engine.running._threads import ThreadExecutor
+from napari_restore.engine.running._tile import TileWork
 from napari_restore.engine.running._tile_reader import TileReader
 from napari_restore.engine.statistics._bands import corrected_bands
 from napari_restore.engine.statistics._context import (
     ROUGH,
-    Counter,
     compute_context,
     context_exclude,
     context_path,
@@ -48,11 +50,10 @@ from napari_restore.engine.statistics._context import (
     load_context,
     on_threads,
 )
-from napari_restore.errors import Cancelled, SourceChanged, TilesDiffer
+from napari_restore.errors import Cancelled, TilesDiffer
 from napari_restore.images import Image, Radiometry, chunk_cache, trim_cache
-from napari_restore.models import Context
+from napari_restore.models import Context, Statistics
 
-Emit = Callable[[Event], None]
 KEPT_RESULTS = 32 << 30
 """Bytes of unused results that stay in the cache."""
 TRIM_SECONDS = 300.0
@@ -64,16 +65,13 @@ WAIT_SECONDS = 0.1
 
 
 class Run:
-    """One execution of a plan in this process; how tiles are restored depends on the scope.
+    """One execution of a plan: a program of steps over tiles, which an executor computes.
 
     `emit` receives the events, most of them in the thread that calls `run`. `stop` ends the run
     within a tile; what is finished stays in the store. With `keep`, what the model computes from
     the whole image stays in memory for the next run. With `wait`, a run waits while another one
     writes to its store, and goes on from what that finished.
     """
-
-    reader: TileReader
-    """Reads tiles; set by `open`."""
 
     def __init__(
         self,
@@ -82,28 +80,24 @@ class Run:
         stop: threading.Event | None = None,
         keep: bool = False,
         wait: bool = False,
+        executor: Executor | None = None,
     ) -> None:
-        self.plan = plan
-        self.emit = emit
-        self.stop = threading.Event() if stop is None else stop
-        self.store: ResultStore | None = None
-        self.schedule: Schedule | None = None
-        self._keep = keep
-        self._wait = wait
+        self.plan, self.emit = plan, emit
+        self.state = RunState(plan, emit, stop)
+        self.executor = executor or ThreadExecutor()
+        self.executor.begin(self.state)
+        self.program = Program(self.state, self.executor)
+        self._keep, self._wait = keep, wait
         self._statistics: dict[str, Any] = {}
         self._radiometry: Radiometry | None = None
         self._uncounted: MaskStrength | None = None
-        self._levelled: set[Region] = set()
-        """Tiles that workers of a cluster have written and whose further levels are made."""
-        self._totals = Totals()
-        self._device_memory = DeviceMemory(plan.device, plan.weight_bytes)
 
     def run(self) -> dict[str, Any]:
         """Run to the end; return the record, which is also the last event.
 
         Emits `Stopped` and raises `Cancelled` when stopped before the end.
         """
-        began = time.perf_counter()
+        began, state = time.perf_counter(), self.state
         keep_freed_memory()
         limit = self.plan.prediction.added_ram_bytes
         with (
@@ -111,30 +105,34 @@ class Run:
             PeakMemory(limit=limit, release=release_freed_memory) as memory,
         ):
             try:
-                self.check_source("since it was opened")
-                work = self._begin()
-                self._restore(work)
-                self._complete_levels()
-                self.check_source()
-                status = "cancelled" if self.stop.is_set() else "done"
-                if status == "done" and self.store is not None:
-                    self.store.finish()
+                state.check_source("since it was opened")
+                work = self.begin()
+                with self.executor.attached():
+                    self.program.restore(work, *state.tiles())
+                state.complete_levels()
+                state.check_source()
+                status = "cancelled" if state.stop.is_set() else "done"
+                if status == "done" and state.store is not None:
+                    state.store.finish()
             except Cancelled:
                 status = "cancelled"
             except TilesDiffer:
-                if self.store is not None:
-                    self.store.forget()
+                if state.store is not None:
+                    state.store.forget()
                 raise
             finally:
-                if self.store is not None:
-                    self.store.close()
+                if state.store is not None:
+                    state.store.close()
+                self.executor.close()
                 release_freed_memory()
-        seconds = time.perf_counter() - began - self._totals.waited
+        seconds = time.perf_counter() - began - state.totals.waited
         record = self.record(status, seconds, memory)
         if status == "cancelled":
+            if self.executor.lost is not None:
+                raise self.executor.lost
             self.emit(Stopped(record))
             raise Cancelled(
-                f"Cancelled after {self._totals.tiles} of {self.plan.layout.tiles} tiles.",
+                f"Cancelled after {state.totals.tiles} of {self.plan.layout.tiles} tiles.",
                 "The same command goes on from there.",
             )
         if self.plan.model.card.needs_context and record["measured"]["unchanged_share"] == 1:
@@ -144,44 +142,56 @@ class Run:
         self.emit(Finished(record))
         return record
 
+    def settle(self) -> Statistics:
+        """Run the sweeps that count, if any is missing; return all statistics, nothing restored."""
+        with chunk_cache.bounded(self.plan.layout.read_cache_bytes):
+            return self.program.run_steps(self.open(), [], [])
+
     # -- steps of a run --------------------------------------------------------------
 
-    def _begin(self) -> TileWork:
+    def begin(self) -> TileWork:
         """Read what all tiles share, and open the store."""
         for note in (*self.plan.image.notes, *self.plan.notes):
             self.emit(Note(note))
         work = self.open()
-        self.store = self._open_store()
+        self.state.store = self._open_store()
+        self.executor.opened()
         # Only now: what this run continues from is in use and stays.
         trim_results()
-        if self.store.rebuilt:
+        if self.state.store.rebuilt:
             self.emit(Note("The unfinished result was damaged; all tiles are restored again."))
-        if self.store.set_aside is not None:
-            self.emit(Note(_about(self.store.set_aside)))
+        if self.state.store.set_aside is not None:
+            self.emit(Note(_about(self.state.store.set_aside)))
         return work
 
     def open(self) -> TileWork:
         """Return what all tiles share; reads the image. Afterwards there is a `reader`."""
         plan, image = self.plan, self.plan.image
-        for frame in image.frames:
-            self._decode_once(frame)
-        exclude = open_mask(plan.reading.exclude, image) if plan.reading.exclude else None
+        exclude = self.open_reader()
         self._uncounted = (
             exclude if image.full is None else context_exclude(image, plan.reading.exclude)
         )
         prepared = prepare(plan, self._uncounted, self.context, self._keep, self._preparing)
-        if self.stop.is_set():
+        if self.state.stop.is_set():
             raise Cancelled("Cancelled before the first tile.")
         self._radiometry = prepared.radiometry
-        self.reader = TileReader(image, exclude, plan.model.card.uses_validity)
-        return self._work(self._with_settled(prepared))
+        return self.work(self._with_settled(prepared))
+
+    def open_reader(self) -> MaskStrength | None:
+        """Open what reads tiles; return the mask of what is excluded."""
+        plan = self.plan
+        for frame in plan.image.frames:
+            self._decode_once(frame)
+        exclude = open_mask(plan.reading.exclude, plan.image) if plan.reading.exclude else None
+        self.state.reader = TileReader(plan.image, exclude, plan.model.card.uses_validity)
+        return exclude
 
     def _decode_once(self, image: Image) -> None:
         """Decode a file that cannot be read at random into the tiled cache."""
         if not image.is_prepared:
             self.emit(Phase("Decoding the file once"))
-            report = self._progress()
-            image.prepare(lambda _, done, rows: report(done, rows), self.stop.is_set)
+            report = self.state.progress()
+            image.prepare(lambda _, done, rows: report(done, rows), self.state.stop.is_set)
 
     def _open_store(self) -> ResultStore:
         plan, image = self.plan, self.plan.image
@@ -205,38 +215,23 @@ class Run:
                 has_waited = True
             began = time.perf_counter()
             while True:
-                if self.stop.wait(WAIT_SECONDS):
+                if self.state.stop.wait(WAIT_SECONDS):
                     raise Cancelled("Cancelled before its turn.", "Run it again.")
                 if writer_of(plan.store) is None:
                     break
-            self._totals.waited += time.perf_counter() - began
-
-    def check_source(self, when: str = "while it was being restored") -> None:
-        """Raise `SourceChanged` if the file is no longer the one that was planned."""
-        for image in self.plan.image.frames:
-            if image.path is None or not image.reader.files():
-                continue
-            try:
-                now = image.reader.fingerprint()
-            except OSError:
-                now = ""
-            if now != image.fingerprint:
-                raise SourceChanged(
-                    f"{image.name} has changed {when}.",
-                    "Open it again when it is whole, then run again.",
-                )
+            self.state.totals.waited += time.perf_counter() - began
 
     @contextmanager
     def _preparing(self) -> Iterator[None]:
         """Release what reading the image took, before the model prepares from its statistics."""
-        if self.stop.is_set():
+        if self.state.stop.is_set():
             raise Cancelled("Cancelled after reading the whole image.")
         # What reading the image took must not lie beside the maps.
         release_freed_memory()
         if self.plan.model.card.placed:
             # Announced, as a network may take a second.
             self.emit(Phase(PREPARING))
-        with self._device_memory.watched():
+        with self.state.device_memory.watched():
             yield
 
     def context(self) -> Context:
@@ -259,15 +254,11 @@ class Run:
             exclude=exclude,
             region=region,
             extent=plan.reading.extent,
-            counter=on_threads(plan.layout.workers) if rough else self._counter(),
-            progress=self._progress(),
-            cancelled=self.stop.is_set,
+            counter=on_threads(plan.layout.workers) if rough else self.executor.counter(),
+            progress=self.state.progress(),
+            cancelled=self.state.stop.is_set,
             sampled=not plan.model.card.placed,
         )
-
-    def _counter(self) -> Counter:
-        """Return what counts blocks of the whole image."""
-        return on_threads(self.plan.layout.workers)
 
     def _with_settled(self, prepared: Prepared) -> Prepared:
         """Return `prepared` with all that sweeps settled, where there is nothing left to settle."""
@@ -277,12 +268,13 @@ class Run:
         settled = all_settled(plan.swept, plan.settled)
         return replace(prepared, statistics={**prepared.statistics, **settled})
 
-    def _work(self, prepared: Prepared) -> TileWork:
+    def work(self, prepared: Prepared) -> TileWork:
+        """Return what all tiles share."""
         plan, statistics = self.plan, prepared.statistics
         self._statistics = {k: v.tolist() for k, v in statistics.items() if v.numel() <= 16}
         others = corrected_bands(plan.image, plan.bands)
         placed = plan.placed
-        with self._device_memory.watched():
+        with self.state.device_memory.watched():
             # Once for all tiles: they may be maps.
             on_device = {name: plan.device.take(value) for name, value in statistics.items()}
         return TileWork(
@@ -293,7 +285,7 @@ class Run:
             fill=prepared.fill,
             nodata=plan.image.nodata,
             device=plan.device,
-            memory=self._device_memory,
+            memory=self.state.device_memory,
             maps=plan.maps,
             levels=len(result_levels(plan.image)) if plan.pyramid else 0,
             others=others if plan.reading.other_bands == "correct" else (),
@@ -307,129 +299,20 @@ class Run:
             reference=0 if plan.image.companions is None else plan.image.companions.reference,
         )
 
-    def _restore(self, work: TileWork) -> None:
-        """Write the tiles that are not finished yet to the store."""
-        raise NotImplementedError
-
-    def _complete_levels(self) -> None:
-        """Make the levels of tiles that workers of a cluster have written without them."""
-        assert self.store is not None
-        if not self.store.lacks_levels or self.stop.is_set():
-            return
-        plan, image = self.plan, self.plan.image
-        size = (image.height, image.width)
-        tiles = cut_into_tiles(plan.targets, size, plan.layout.tile, step=plan.step)
-        left = [core for core in tiles if core not in self._levelled]
-        if left:
-            self.emit(Phase("Writing the levels"))
-        report = self._progress()
-        for done, core in enumerate(left, 1):
-            if self.stop.is_set():
-                return
-            self._make_levels(core)
-            report(done, len(left))
-        self.store.lacks_levels = False
-
-    def _make_levels(self, core: Region) -> None:
-        """Write a finished tile to the further levels of the store."""
-        assert self.store is not None
-        image, count = self.plan.image, self.store.level_count - 1
-        pixels, valid = self.store.read(core), image.read_valid(core)
-        self.store.write_levels(core, halvings(pixels, valid, count, image.nodata))
-        self._levelled.add(core)
-
-    def _tiles(self) -> tuple[list[Region], list[Region]]:
-        """Return all tiles of the target, and those still to be restored.
-
-        The others are reported as done.
-        """
-        assert self.store is not None
-        tiles, pending = self._target_tiles(), []
-        for tile in tiles:
-            if self.store.is_done(tile):
-                self.emit(TileDone(tile))
-            else:
-                pending.append(tile)
-        self._totals.resumed = len(tiles) - len(pending)
-        return tiles, pending
-
-    def _target_tiles(self) -> list[Region]:
-        """Return all tiles of the target."""
-        plan, image = self.plan, self.plan.image
-        mask = open_mask(plan.target.mask, image, plan.target.feather) if plan.target.mask else None
-        touches = None if mask is None else lambda core: bool(mask.read(core).any())
-        size = (image.height, image.width)
-        tiles = cut_into_tiles(plan.targets, size, plan.layout.tile, touches, plan.step)
-        if plan.staged is not None:
-            tiles = [core.intersect(plan.staged.box) for core in tiles]
-        return tiles
-
-    def _schedule(self, tiles: list[Region], backwards: bool = False) -> Schedule:
-        """Return the order of `tiles`, which the user may change during the run."""
-        plan = self.plan
-        centre = _middle(plan.region) if plan.centre_first else None
-        self.schedule = Schedule(tiles, centre, backwards=backwards)
-        return self.schedule
-
-    def _writer(self, total: int) -> Callable[[TileOutput], None]:
-        """Return the function that writes and reports a restored tile of `total`."""
-        totals = self._totals
-        progress = self._progress(totals.resumed)
-        progress(totals.resumed, total)
-
-        def write(output: TileOutput) -> None:
-            assert self.store is not None
-            self.store.write(output.core, output.pixels, output.maps, output.entry, output.levels)
-            totals.tiles += 1
-            totals.pixels += output.core.pixels
-            self.emit(TileDone(output.core))
-            progress(min(total, totals.resumed + totals.tiles), total)
-
-        return write
-
-    def _pipeline(
-        self,
-        schedule: Schedule,
-        read: Callable[[Region], In],
-        compute: Callable[[list[In]], list[Out]],
-    ) -> Pipeline[In, Out]:
-        """Return the pipeline that works through `schedule` with the plan's workers."""
-        return Pipeline(self.plan, self.stop, self._totals.count_backoff, schedule, read, compute)
-
     # -- reporting -------------------------------------------------------------------
-
-    def _measured(self) -> dict[str, Any]:
-        """Return what the scope adds to the record's `measured`."""
-        return {}
-
-    def _progress(self, already: int = 0) -> Callable[[int, int], None]:
-        """Return a callback that emits `Progress` of done and total with the time left."""
-        began = time.perf_counter()
-
-        def report(done: int, total: int) -> None:
-            left, seconds = None, time.perf_counter() - began
-            if done > already:
-                left = seconds / (done - already) * (total - done)
-            self.emit(Progress(done, total, left, self._detail(done - already, seconds)))
-
-        return report
-
-    def _detail(self, done: int, seconds: float) -> str:
-        """Return what progress says beside the time left, after so many steps and seconds."""
-        return ""
 
     def record(self, status: str, seconds: float, memory: PeakMemory) -> dict[str, Any]:
         """Return the record of the run so far; `memory` was measured around it."""
         counts: dict[str, int] = {}
-        if self.store is not None:
-            counts = FinishedPixels(self.store, self.reader, self.plan.targets).counts()
-        measured = self._totals.measured(seconds, memory, self._device_memory.peak)
+        if self.state.store is not None:
+            counts = FinishedPixels(self.state.store, self.state.reader, self.plan.targets).counts()
+        measured = self.state.totals.measured(seconds, memory, self.state.device_memory.peak)
         return make_record(
             self.plan,
             status,
             self._radiometry,
             self._statistics,
-            measured | shares_of(counts) | self._measured(),
+            measured | shares_of(counts) | self.program.measured() | self.executor.measured(),
         )
 
 
@@ -451,5 +334,45 @@ def _about(aside: SetAside) -> str:
     )
 
 
-def _middle(region: Region) -> tuple[float, float]:
-    return (region.y0 + region.y1) / 2, (region.x0 + region.x1) / 2
+def begun_anew(plan: Plan) -> Plan:
+    """Return `plan` without finished tiles: in an empty folder, another one where its own is in use."""
+    store, settled = free_path(plan.store), plan.settled
+    if settled is not None and settled.is_relative_to(plan.store):
+        settled = store / settled.relative_to(plan.store)
+    return replace(plan, store=store, settled=settled)
+
+
+def settled(plan: Plan, emit: Emit, stop: threading.Event | None = None) -> Plan:
+    """Return `plan` with nothing left to settle: its model then depends on a halo only.
+
+    The sweeps that count are run first. A plan is returned as it is if its model is local, or takes
+    a map as a whole.
+    """
+    if plan.staged is None or (reach := plan.swept.reach) is None:
+        return plan
+    parent = plan.store.parent
+    parent.mkdir(parents=True, exist_ok=True)
+    # A folder of its own: another run may be writing to that of the plan.
+    with tempfile.TemporaryDirectory(prefix="settling.", dir=parent) as folder:
+        Run(replace(plan, store=Path(folder)), emit, stop).settle()
+    return replace(plan, staged=None, layout=replace(plan.layout, halo=reach))
+
+
+def warm_up(plan: Plan) -> None:
+    """Do the one-off work of a first run of `plan`; writes no pixel."""
+    keep_freed_memory()
+    trim_results()
+    if plan.image.reader.random_access and not plan.needs_context_pass:
+        Run(plan, lambda event: None, keep=True).open()
+    device = plan.device.torch
+    model = plan.model.to(device).eval()
+
+    def call() -> None:
+        # Libraries choose kernels for a thread count at the first call.
+        torch.set_num_threads(plan.layout.threads)
+        with torch.inference_mode():
+            side = -(-max(256, model.card.min_size) // model.card.multiple_of)
+            x = example_input(model, *(side * model.card.multiple_of,) * 2)
+            model(x, example_statistics(model, x))
+
+    on_new_thread(call, "warm-up")

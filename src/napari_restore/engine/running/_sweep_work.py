@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -14,12 +14,24 @@ from torch import Tensor
 from napari_restore.engine._region import Region
 from napari_restore.engine.machine._failures import FAILURES, as_failure
 from napari_restore.engine.machine._precision import dtype_of
+from napari_restore.engine.planning._plan import Plan
 from napari_restore.engine.planning._tiles import Grid
+from napari_restore.engine.running._counts import CountStore
 from napari_restore.engine.running._map_store import MapStore
 from napari_restore.engine.running._rounding import Rounding
 from napari_restore.engine.running._tile import TileOutput, TileWork, as_pixels
-from napari_restore.engine.running._tile_reader import Mask, TileInput
-from napari_restore.models import RESTORED, Map, Steps, Sweep, SweepInput, SweptModel, reflected
+from napari_restore.engine.running._tile_reader import Mask, TileInput, TileReader
+from napari_restore.engine.running._tokens import TokenStore
+from napari_restore.models import (
+    RESTORED,
+    Map,
+    Statistics,
+    Steps,
+    Sweep,
+    SweepInput,
+    SweptModel,
+    reflected,
+)
 
 
 @dataclass(frozen=True)
@@ -53,10 +65,33 @@ class SweepWork:
     """Floats of maps that name none."""
     rounding: Rounding
     """Rounding of the maps to `kept_dtype`."""
-    read: Callable[[Region, Region], TileInput]
-    """Reads the tile of a core with its input box, reflected in the padding."""
+    reader: TileReader
     stores: dict[str, MapStore] = field(default_factory=dict)
     """By map."""
+    tokens: TokenStore | None = None
+    """The maps that a step takes as a whole."""
+
+    @classmethod
+    def of(
+        cls,
+        plan: Plan,
+        tile: TileWork,
+        reader: TileReader,
+        stores: dict[str, MapStore],
+        tokens: TokenStore | None,
+        rounding: Rounding | None = None,
+    ) -> SweepWork:
+        """Return the work of a plan of sweeps."""
+        model, layout = plan.swept, plan.staged
+        assert layout is not None
+        dtype = layout.residual_dtype
+        rounding = rounding or Rounding(dtype_of(dtype))
+        return cls(model, tile, grid_of(plan), dtype, rounding, reader, stores, tokens)
+
+    def knowing(self, settled: Statistics) -> SweepWork:
+        """Return the work with more statistics, which it takes to the device."""
+        here = {name: self.tile.device.take(value) for name, value in settled.items()}
+        return replace(self, tile=replace(self.tile, statistics={**self.tile.statistics, **here}))
 
     @cached_property
     def steps(self) -> Steps:
@@ -106,17 +141,78 @@ class SweepWork:
             restored.append(self.tile.to_source(tile, as_pixels(change[i], rows, columns), own))
         return restored
 
-    def kept(self, maps: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Return those of a tile's maps that a store takes; notes their rounding."""
-        kept = {name: each for name, each in maps.items() if name in self.stores}
+    def read(self, number: int, core: Region) -> SweptInput:
+        """Return a tile with the pixels and the kept maps that sweep `number` reads of it."""
+        step, grid = self.steps.sweeps[number], self.grid
+        tile = grid.number(core)
+        # A model that fixes its tiles is given whole ones.
+        box = grid.around(grid.cells(tile), step.halo)
+        if step.sees_image:
+            read = self._pixels(core, box)
+        else:
+            read = empty_tile(core, box, self._counted(box) if step.counts is not None else None)
+        maps: dict[str, Tensor] = {}
+        whole = self.steps.whole_maps.intersection(step.reads)
+        if whole:
+            maps |= self._from_tokens(tile)
+        maps |= self.stored([name for name in step.reads if name not in whole], box)
+        return SweptInput(**vars(read), number=tile, maps=maps)
+
+    def keep(self, swept: Swept, counts: CountStore | None) -> None:
+        """Keep what a sweep left of a tile; notes the rounding of its maps."""
+        # Counts and tokens mark the tile as done: maps first.
+        kept = {name: each for name, each in swept.maps.items() if name in self.stores}
         self._note(kept)
-        return kept
+        for store in dict.fromkeys(self.stores[name] for name in kept):
+            store.put(swept.number, kept)
+        for name in self.steps.whole_maps.intersection(swept.maps):
+            assert self.tokens is not None
+            self.tokens.put_encoded(swept.number, swept.maps[name].float())
+        if counts is not None and swept.counts is not None and not counts.has(swept.number):
+            counts.put(swept.number, swept.counts)
 
     def _note(self, maps: Mapping[str, Tensor]) -> None:
         """Measure the rounding of maps that are about to be kept, or were made again."""
         self.rounding.note(
             each for name, each in maps.items() if self.steps.maps[name].dtype is None
         )
+
+    # -- reading ---------------------------------------------------------------------
+
+    def _from_tokens(self, tile: int) -> dict[str, Tensor]:
+        assert self.tokens is not None
+        step = self.steps.whole
+        assert step is not None
+        related, encoded = self.tokens.tile(tile)
+        return {step.writes.name: related, step.reads.name: encoded}
+
+    def _pixels(self, core: Region, box: Region) -> TileInput:
+        """Return the pixels of `box`, reflected where it reaches beyond the image."""
+        needed, (rows, columns) = reflection(box, self._size)
+        tile = self.reader.read(core, needed)
+        if needed == box:
+            return tile
+        pick = (rows[:, None], columns[None, :])
+        return replace(
+            tile,
+            input_box=box,
+            pixels=tile.pixels[pick],
+            valid=None if tile.valid is None else tile.valid[pick],
+            excluded=None if tile.excluded is None else tile.excluded[pick],
+            representative=None if tile.representative is None else tile.representative[pick],
+            companions=tuple(each.take(pick) for each in tile.companions),
+        )
+
+    def _counted(self, box: Region) -> Mask | None:
+        """Return the pixels (h, w) of `box` that counts rely on, as `_pixels` gives them."""
+        needed, (rows, columns) = reflection(box, self._size)
+        mask = self.reader.representative(needed)
+        mask = self.reader.valid(needed) if mask is None else mask
+        return None if mask is None else mask[rows[:, None], columns[None, :]]
+
+    @property
+    def _size(self) -> tuple[int, int]:
+        return self.reader.image.height, self.reader.image.width
 
     # -- one call --------------------------------------------------------------------
 
@@ -237,7 +333,7 @@ class SweepWork:
             missing = [name for name in read if name not in maps]
             if missing:
                 maps |= self._made(before, missing, grown)
-        pixels = self.read(grown, grown) if step.sees_image else empty_tile(grown, grown)
+        pixels = self._pixels(grown, grown) if step.sees_image else empty_tile(grown, grown)
         tile = SweptInput(**vars(pixels), maps=maps)
         _, outputs = self._outputs(step, [tile], frozenset(names))
         inside = box.within(grown)
@@ -267,6 +363,12 @@ class SweepWork:
         return torch.stack([tile.to(device).to(stored) for tile in tiles]).to(
             dtype_of(self.tile.precision)
         )
+
+
+def grid_of(plan: Plan) -> Grid:
+    """Return the tiles of a plan of sweeps."""
+    assert plan.staged is not None
+    return Grid(plan.staged.box, plan.layout.tile, plan.swept.padded_to)
 
 
 def empty_tile(core: Region, box: Region, valid: Mask | None = None) -> TileInput:

@@ -12,11 +12,14 @@ from torch import Tensor, nn
 
 from napari_restore.engine.ledger._shared_slabs import OpenSlab
 from napari_restore.engine.ledger._slab import SlabFile
+from napari_restore.engine.ledger._store_files import STAGED
 from napari_restore.engine.ledger._values import Values, bytes_of, rows_into, rows_of
 from napari_restore.engine.planning._map_layout import SweptLayout
+from napari_restore.engine.planning._plan import Plan
 from napari_restore.engine.planning._sweeps import TOKENS
 from napari_restore.engine.planning._tiles import tile_bytes
 from napari_restore.errors import ResourceError, is_disk_full
+from napari_restore.models import Steps
 
 CHECKPOINT_SECONDS = 20.0
 """A layer's result is kept when this much work would be lost with it."""
@@ -58,6 +61,17 @@ class TokenStore:
             self.encoded.close()
             raise
         self._saved = time.monotonic()
+
+    @classmethod
+    def of(cls, plan: Plan, open_slab: OpenSlab = SlabFile) -> TokenStore | None:
+        """Return the maps that the model of a plan takes as a whole; None if there are none."""
+        step, layout = Steps(plan.swept.steps()).whole, plan.staged
+        assert layout is not None
+        if step is None:
+            return None
+        side, width = plan.layout.tile // step.reads.stride, step.reads.channels
+        folder = plan.store / STAGED
+        return cls(folder, layout, width, side, step.margin, plan.key, open_slab)
 
     @property
     def is_finished(self) -> bool:

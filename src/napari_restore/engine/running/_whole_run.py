@@ -22,8 +22,7 @@ from napari_restore.engine.machine._failures import (
 from napari_restore.engine.machine._new_thread import on_new_thread
 from napari_restore.engine.machine._precision import computing
 from napari_restore.engine.planning._plan import Plan
-from napari_restore.engine.running._events import Note, Progress
-from napari_restore.engine.running._run import Emit
+from napari_restore.engine.running._events import Emit, Note, Progress
 from napari_restore.engine.running._tokens import TokenStore
 from napari_restore.errors import Cancelled, OutOfMemory
 from napari_restore.models import Routing, WholeStep

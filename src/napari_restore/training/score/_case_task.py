@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from napari_restore.engine import Plan, Result, make_plan, run_of
+from napari_restore.engine import Plan, Result, Run, make_plan
 from napari_restore.errors import BadParameter
 from napari_restore.metrics import metric_of
 from napari_restore.models import RestorationModel, identity_of
@@ -114,7 +114,7 @@ def score_item(
 
     def run(planned: Plan) -> Result:
         # The worker of a client that was lost may still compute the same.
-        record = run_of(planned, lambda event: None, stop, wait=True).run()
+        record = Run(planned, lambda event: None, stop, wait=True).run()
         return Result.of_run(planned, record)
 
     with _scratch(folder, item.number) as scratch:

@@ -1,81 +1,81 @@
-"""Pipeline of a run's tiles: threads that read ahead, compute, and write behind."""
+"""Tiles on threads of this process, which read ahead, compute, and write behind."""
 
 from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 
 from napari_restore.engine._region import CELL, Region
 from napari_restore.engine.machine._failures import clear_frames
 from napari_restore.engine.planning._layout import READ_AHEAD, WRITE_BEHIND
-from napari_restore.engine.planning._plan import Plan
 from napari_restore.engine.planning._tiles import Schedule
-from napari_restore.engine.running._tile_reader import TileInput
+from napari_restore.engine.running._executor import Executor, In, Out, Stage
+from napari_restore.engine.running._state import RunState
 from napari_restore.errors import OutOfMemory, option
 
 T = TypeVar("T")
-In = TypeVar("In", bound=TileInput)
-Out = TypeVar("Out")
 _POLL = 0.05
 """Seconds after which a waiting thread checks whether it should stop."""
 
 
-class Pipeline(Generic[In, Out]):
-    """One reader, the plan's number of computing threads, and the caller as the only writer.
+class ThreadExecutor(Executor):
+    """One reader, the plan's number of computing threads, and the caller as the only writer."""
 
-    `read` returns a tile's input for its core, `compute` the outputs of tiles of equal input shape;
-    `on_backoff` is called whenever memory ran out. Queues between the threads are short, so memory
-    is workers + queued tiles whatever the image's size. Every wait ends when `stop` is set.
-    """
-
-    def __init__(
-        self,
-        plan: Plan,
-        stop: threading.Event,
-        on_backoff: Callable[[], None],
-        schedule: Schedule,
-        read: Callable[[Region], In],
-        compute: Callable[[list[In]], list[Out]],
-    ) -> None:
-        self.plan, self.stop, self.on_backoff = plan, stop, on_backoff
-        self.schedule, self.read, self.compute = schedule, read, compute
-        self._inputs: queue.Queue[list[In] | None] = queue.Queue(READ_AHEAD)
-        self._outputs: queue.Queue[Out | None] = queue.Queue(WRITE_BEHIND)
-        self._errors: list[BaseException] = []
-
-    def run(self, write: Callable[[Out], None]) -> None:
-        """Work through the schedule, tile by tile; `write` is called in this thread.
+    def map(self, stage: Stage[Any, Any]) -> None:
+        """Work through a stage, tile by tile; the caller's thread keeps the outputs.
 
         The first error of any thread stops all of them and is raised here.
         """
-        threads = self._started()
-        running = self.plan.layout.workers
+        pipeline = Pipeline(self.state, stage)
+        threads, running = pipeline.started(), self.state.plan.layout.workers
         try:
-            while running and not self.stop.is_set():
+            while running and not self.state.stop.is_set():
                 try:
-                    output = self._outputs.get(timeout=_POLL)
+                    output = pipeline.outputs.get(timeout=_POLL)
                 except queue.Empty:
                     continue
                 if output is None:
                     running -= 1
                 else:
-                    write(output)
+                    pipeline.keep(output)
         except BaseException:
-            self.stop.set()
+            self.state.stop.set()
             raise
         finally:
             for thread in threads:
                 thread.join()
-        if self._errors:
-            raise self._errors[0]
-        self._write_rest(write)
+        if pipeline.errors:
+            raise pipeline.errors[0]
+        pipeline.keep_rest()
 
-    def _started(self) -> list[threading.Thread]:
+
+class Pipeline(Generic[In, Out]):
+    """The threads of a stage.
+
+    Queues between them are short, so memory is workers + queued tiles whatever the image's size.
+    Every wait ends when the run is stopped.
+    """
+
+    def __init__(self, state: RunState, stage: Stage[In, Out]) -> None:
+        self.plan, self.stop, self.on_backoff = state.plan, state.stop, state.totals.count_backoff
+        self.stage, self.read, self.compute = stage, stage.read, stage.compute
+        self.schedule = (
+            state.ordered(stage.tiles, backwards=stage.backwards)
+            if stage.restores
+            else Schedule(stage.tiles)
+        )
+        self._inputs: queue.Queue[list[In] | None] = queue.Queue(READ_AHEAD)
+        self.outputs: queue.Queue[Out | None] = queue.Queue(WRITE_BEHIND)
+        """What is to be kept; None once for each computing thread that has ended."""
+        self.errors: list[BaseException] = []
+
+    def started(self) -> list[threading.Thread]:
+        """Start the threads; return them."""
         bodies = [("tiles-read", self._read_tiles)]
         bodies += [("tiles-compute", self._compute_tiles)] * self.plan.layout.workers
         threads = [threading.Thread(target=body, name=name, daemon=True) for name, body in bodies]
@@ -83,12 +83,17 @@ class Pipeline(Generic[In, Out]):
             thread.start()
         return threads
 
-    def _write_rest(self, write: Callable[[Out], None]) -> None:
-        """Write what was computed when the user cancelled: it is kept."""
-        while not self._outputs.empty():
-            output = self._outputs.get_nowait()
+    def keep(self, output: Out) -> None:
+        """Keep and report an output."""
+        self.stage.keep(output)
+        self.stage.report()
+
+    def keep_rest(self) -> None:
+        """Keep what was computed when the user cancelled."""
+        while not self.outputs.empty():
+            output = self.outputs.get_nowait()
             if output is not None:
-                write(output)
+                self.keep(output)
 
     # -- threads ---------------------------------------------------------------------
 
@@ -110,11 +115,11 @@ class Pipeline(Generic[In, Out]):
                 except OutOfMemory as error:
                     self._back_off(error)
                 for output in self._in_parts(batch) if outputs is None else outputs:
-                    if not self._put(self._outputs, output):
+                    if not self._put(self.outputs, output):
                         return
                 # It need not stay in memory while this thread waits for the next batch.
                 outputs = None
-            self._put(self._outputs, None)
+            self._put(self.outputs, None)
 
     @contextmanager
     def _errors_kept(self) -> Iterator[None]:
@@ -122,7 +127,7 @@ class Pipeline(Generic[In, Out]):
         try:
             yield
         except BaseException as error:
-            self._errors.append(error)
+            self.errors.append(error)
             self.stop.set()
 
     # -- batches ---------------------------------------------------------------------

@@ -1,16 +1,40 @@
-"""Cells of a tile's core at which the outputs of heads are compared."""
+"""Rows of attention at their place in the image, and cells at which outputs of heads are compared."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from napari_restore.engine._region import Region
 from napari_restore.engine.running._tile_reader import Mask
-from napari_restore.models import AttentionSite, HeadOutputs
+from napari_restore.models import AttentionRow, AttentionSite, HeadOutputs
+
+
+@dataclass(frozen=True)
+class PlacedRow:
+    """A row whose cells are counted from a pixel of the image. Pixels are those of level 0."""
+
+    site: AttentionSite
+    row: AttentionRow
+    origin: tuple[int, int]
+    """Pixel (y, x) of the corner of the cell (0, 0)."""
+    shape: tuple[int, int]
+    """Rows and columns of the map that the row is of: beyond it there are no cells."""
+
+
+def placed(
+    site: AttentionSite, row: AttentionRow, origin: tuple[int, int], shape: tuple[int, int]
+) -> PlacedRow:
+    """Return a row on the processor, in float32."""
+    numbers = {name: value.detach().float().cpu() for name, value in row.numbers.items()}
+    weights = row.weights.detach().to("cpu", torch.float32)
+    return PlacedRow(
+        site, replace(row, weights=weights, cells=row.cells.cpu(), numbers=numbers), origin, shape
+    )
+
 
 MOST_CELLS = 4096
 """Cells of a layer of a bottleneck that are compared; of more, so many are drawn."""

@@ -10,39 +10,33 @@ from napari_restore.engine.executors._child import Worker
 from napari_restore.engine.machine._budget import process_memory
 from napari_restore.engine.planning._plan import Plan
 from napari_restore.engine.running._events import Event, Finished, Stopped, event_from_dict
-from napari_restore.engine.running._job import Job
+from napari_restore.engine.running._executor import Executor, Make, Put
 
 
-class ProcessJob(Job):
-    """A plan running in a child process, so that the window's process stays responsive.
+class ChildExecutor(Executor):
+    """Lets a child process run a plan, so that the window's process stays responsive.
 
     `task` names image and model as the `worker`'s module opens them and holds the serialised plan;
-    events come back as they happen. With `own`, the worker ends with the job. A crash of the child
-    or its running out of memory ends only the run.
+    events come back as they happen. With `own`, the worker ends with the run. A crash of the child
+    or its running out of memory ends only the run, whose finished tiles are kept.
     """
 
-    def __init__(
-        self, plan: Plan, task: dict[str, Any], worker: Worker, *, own: bool = False
-    ) -> None:
-        self._task = task
-        self._owns_worker = own
+    def __init__(self, task: dict[str, Any], worker: Worker, *, own: bool = False) -> None:
+        self._task, self._owns_worker = task, own
         self.worker = worker
-        super().__init__(plan)
+
+    def start(self, plan: Plan, put: Put, make: Make) -> None:
+        """Give the plan to the child, which keeps what it computes, and waits for other runs."""
+        self._put = put
+        # The memory of this process counts beside what the child measures of itself.
+        self._own_memory = process_memory(children=False)
+        self._number = self.worker.submit(self._task, self._on_message)
 
     def cancel(self) -> None:
         self.worker.cancel(self._number)
 
     def prioritise(self, region: Region) -> None:
         self.worker.prioritise(self._number, region)
-
-    def kill(self) -> None:
-        """End the child at once; finished tiles are kept all the same."""
-        self.worker.kill()
-
-    def _start(self) -> None:
-        # The memory of this process counts beside what the child measures of itself.
-        self._own_memory = process_memory(children=False)
-        self._number = self.worker.submit(self._task, self._on_message)
 
     def _on_message(self, data: dict[str, Any]) -> None:
         name = data["event"]

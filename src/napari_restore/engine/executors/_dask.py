@@ -1,0 +1,388 @@
+"""A plan whose tiles the workers of a cluster compute."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from napari_restore._format import format_size
+from napari_restore.engine._region import Region
+from napari_restore.engine.executors._connection import POLL, Cluster, Waiting, WorkersLost
+from napari_restore.engine.executors._ranges import RangeReport, Ranges, in_whole_chunks
+from napari_restore.engine.ledger._folder import Lease
+from napari_restore.engine.ledger._shared_slabs import KeptSlabs
+from napari_restore.engine.ledger._store_files import CHUNK, SHARED, STAGED
+from napari_restore.engine.planning._plan import Plan
+from napari_restore.engine.running._events import Emit, Note
+from napari_restore.engine.running._executor import Executor, Stage
+from napari_restore.engine.running._prepared import Prepared, write_prepared
+from napari_restore.engine.running._state import RunState
+from napari_restore.engine.running._tile import TileWork
+from napari_restore.engine.statistics._context import Counter
+from napari_restore.engine.statistics._context_blocks import ContextBlocks
+from napari_restore.errors import BadParameter, Cancelled, ResourceError, option
+from napari_restore.models import BlockStatistics
+
+AHEAD = 2
+"""Ranges that a worker has at once: one that it computes, and the next."""
+Line = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Handout:
+    """Tiles that all have to be computed before the run goes on."""
+
+    title: str
+    """The phase, for users."""
+    tiles: Sequence[Region]
+    edge: int
+    """Side of a tile in pixels."""
+    step: Mapping[str, Any]
+    """Of the program: its ``number``, and whether it is ``counting``."""
+    read_part: Callable[[str], list[Line]]
+    """Returns the lines of a part of the store, by its name."""
+    enter: Callable[[list[Line]], None]
+    """Enters lines of workers into the journals of the run."""
+    finished: Callable[[Region], None]
+    """Called once for every tile that a worker has finished."""
+
+
+class Dispatcher:
+    """Hands out the ranges of one run, stage by stage.
+
+    A range is a list of boxes; no pixel travels. One whose worker is lost is given to another,
+    which goes on where that one stopped.
+    """
+
+    def __init__(
+        self, cluster: Cluster, task: Mapping[str, Any], emit: Emit, stop: threading.Event
+    ) -> None:
+        self._cluster, self._task, self._stop = cluster, task, stop
+        self.run_id = uuid.uuid4().hex[:12]
+        self._number = 0
+        self._is_dispatching = False
+        self._wait = Waiting(cluster, emit, stop)
+        self._left_over: set[Region] = set()
+        """First tiles of ranges at which several workers were lost."""
+        self._seen: set[Region] = set()
+        self._seeing = threading.Lock()
+        self.parts: list[str] = []
+        """Names of the parts that workers were given in the store."""
+        self.added_bytes: dict[str, int] = {}
+        """Most memory beyond the idle worker, by worker."""
+        self.rounding = (0.0, 0.0)
+        """`Rounding.measured` of all workers."""
+        self.backoffs = self.read_bytes = self.written_bytes = 0
+        self.view: Region | None = None
+        """Tiles that it touches are handed out first; it may change during the run."""
+
+    def run(self, stage: Handout) -> None:
+        """Return when all tiles of `stage` are done, or what was begun before a cancel."""
+        self._seen.clear()
+        self._left_over.clear()
+        self._is_dispatching = True
+        try:
+            with self._tile_messages(stage):
+                self._give_out(stage, Ranges(stage.tiles, stage.edge))
+        finally:
+            self._is_dispatching = False
+
+    def end(self) -> None:
+        """End what workers still compute of the run, and free what they keep of it."""
+        self._cluster.stop(self.run_id)
+
+    def detail(self, done: int, seconds: float) -> str:
+        """Return text for the user: the rate of `done` tiles, and what workers read and wrote."""
+        if not self._is_dispatching or not done:
+            return ""
+        rate = f"{done / max(seconds, 1e-3):.1f} tiles/s"
+        if not self.read_bytes:
+            return rate
+        read, written = format_size(self.read_bytes), format_size(self.written_bytes)
+        return f"{rate}, {read} read, {written} written"
+
+    def _give_out(self, stage: Handout, ranges: Ranges) -> None:
+        """Give ranges to workers until all are done; after a cancel, wait for what they began."""
+        running: dict[Any, tuple[str, list[Region]]] = {}
+        stopped = False
+        try:
+            while running or (len(ranges) and not self._stop.is_set()):
+                if self._stop.is_set() and not stopped:
+                    stopped = True
+                    self._cluster.stop(self.run_id)
+                workers = self._wait.workers(stage.title)
+                ranges.look_at(self.view)
+                while len(ranges) and not self._stop.is_set() and len(running) < AHEAD * workers:
+                    name, tiles = self._new_part(), ranges.pop(workers)
+                    running[self._submit(name, tiles, stage)] = name, tiles
+                for future in self._wait.ended(running):
+                    name, tiles = running.pop(future)
+                    try:
+                        report = self._report_of(future, tiles)
+                    except WorkersLost as error:
+                        ranges.put_back(self._left_of(name, tiles, stage, error))
+                        continue
+                    future.release()
+                    if report is not None:
+                        ranges.measured(report.computed, report.seconds)
+                        self._take(report, stage)
+        except BaseException:
+            self._stop.set()
+            raise
+
+    def _left_of(
+        self, name: str, tiles: list[Region], stage: Handout, error: WorkersLost
+    ) -> list[Region]:
+        """Return the tiles of a range that several lost workers have left over.
+
+        Raises `error` where its first tile was left over before: it may be what ends them.
+        """
+        lines = stage.read_part(name)
+        self._enter(lines, stage)
+        finished = {Region(*line["region"]) for line in lines}
+        left = [tile for tile in tiles if tile not in finished]
+        if left and left[0] in self._left_over:
+            raise error
+        self._left_over.update(left[:1])
+        return left
+
+    def _new_part(self) -> str:
+        name = f"{self.run_id}-{self._number}.jsonl"
+        self._number += 1
+        self.parts.append(name)
+        return name
+
+    def _submit(self, name: str, tiles: list[Region], stage: Handout) -> Any:
+        return self._cluster.client.submit(
+            self._cluster.work.run,
+            self._task,
+            self.run_id,
+            name,
+            [list(tile) for tile in tiles],
+            stage.step,
+            key=f"napari-restore-{name}",
+            pure=False,
+        )
+
+    def _report_of(self, future: Any, tiles: list[Region]) -> RangeReport | None:
+        """Return the report of a range; None where a cancel was first."""
+        if self._stop.is_set() and future.status in ("cancelled", "lost"):
+            return None
+        report: RangeReport = self._cluster.result(future, f"the tile {tuple(tiles[0])}")
+        return report
+
+    def _take(self, report: RangeReport, stage: Handout) -> None:
+        self._enter(report.lines, stage)
+        self.backoffs += report.backoffs
+        self.read_bytes += report.read_bytes
+        self.written_bytes += report.written_bytes
+        # A worker forgets its own where it computes for another run meanwhile.
+        before = self.added_bytes.get(report.process, 0)
+        self.added_bytes[report.process] = max(before, report.added_bytes)
+        error, largest = report.rounding
+        self.rounding = max(self.rounding[0], error), max(self.rounding[1], largest)
+
+    def _enter(self, lines: list[Line], stage: Handout) -> None:
+        stage.enter(lines)
+        for line in lines:
+            self._see(Region(*line["region"]), stage)
+
+    def _see(self, tile: Region, stage: Handout) -> None:
+        with self._seeing:
+            if tile in self._seen:
+                return
+            self._seen.add(tile)
+        stage.finished(tile)
+
+    @contextlib.contextmanager
+    def _tile_messages(self, stage: Handout) -> Iterator[None]:
+        """Show tiles as workers finish them, before their ranges are done."""
+        number = stage.step["number"]
+
+        def show(event: tuple[float, dict[str, Any]]) -> None:
+            # Messages of the stage before may come late.
+            if event[1]["step"] == number:
+                self._see(Region(*event[1]["region"]), stage)
+
+        client, topic = self._cluster.client, topic_of(self.run_id)
+        client.subscribe_topic(topic, show)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(Exception):
+                client.unsubscribe_topic(topic)
+
+
+def topic_of(run: str) -> str:
+    """Return the topic of dask's events on finished tiles of a run."""
+    return f"napari-restore-{run}"
+
+
+BLOCKS = 4
+"""Blocks of the whole image that are counted by a worker at a time."""
+
+
+class DaskExecutor(Executor):
+    """Lets the workers of a cluster compute a plan's tiles; `task` is the plan as they read it.
+
+    Workers get ranges of tiles, read the image and write to the store themselves, and return
+    entries of its journals. This process computes what all tiles share, what counts settle and the
+    step that takes a map as a whole, and keeps the journals. What was finished when this process
+    ends is known to the next. With `own`, the cluster is left when the run ends.
+    """
+
+    def __init__(self, task: Mapping[str, Any], cluster: Cluster, *, own: bool = False) -> None:
+        self._task, self._cluster, self._own = task, cluster, own
+        self._lease: Lease | None = None
+        self.open_slab = self._slabs = KeptSlabs()
+
+    def prioritise(self, region: Region) -> None:
+        """Hand out the tiles that `region` touches first."""
+        self.dispatcher.view = region
+
+    def begin(self, state: RunState) -> None:
+        _check(state.plan)
+        super().begin(state)
+        self.dispatcher = Dispatcher(self._cluster, self._task, state.emit, state.stop)
+        state.detail = self.dispatcher.detail
+
+    # -- statistics of the whole image -----------------------------------------------
+
+    def counter(self) -> Counter:
+        # A file that is decoded from its beginning is read by one process.
+        random_access = self.state.plan.image.reader.random_access
+        return self._count_on_workers if random_access else super().counter()
+
+    def _count_on_workers(self, blocks: ContextBlocks) -> Iterator[BlockStatistics | None]:
+        """Yield the statistics of all blocks, in their order."""
+        waiting: deque[tuple[list[Region], Any]] = deque()
+        left = deque(blocks.boxes)
+        while left or waiting:
+            workers = len(self._cluster.threads())
+            while left and len(waiting) < AHEAD * workers:
+                part = [left.popleft() for _ in range(min(len(left), BLOCKS))]
+                waiting.append((part, self._submit_count(part)))
+            boxes, future = waiting.popleft()
+            while not self._cluster.ended([future], POLL):
+                if self.state.stop.is_set():
+                    raise Cancelled("Cancelled while reading the whole image.")
+            counted = self._cluster.result(future, "the statistics of the image")
+            for box, one in zip(boxes, counted, strict=True):
+                yield blocks.take(box, one)
+
+    def _submit_count(self, boxes: list[Region]) -> Any:
+        named = [list(box) for box in boxes]
+        return self._cluster.client.submit(self._cluster.work.count, self._task, named, pure=False)
+
+    # -- tiles -----------------------------------------------------------------------
+
+    def opened(self) -> None:
+        assert self.state.store is not None
+        self._lease = Lease(self.state.store.path, self._lose)
+
+    @contextlib.contextmanager
+    def attached(self) -> Iterator[None]:
+        state, store = self.state, self.state.store
+        assert store is not None
+        store.lacks_levels = state.plan.pyramid
+        for note in self._cluster.check(self._task):
+            state.emit(Note(note))
+        if dashboard := self._cluster.dashboard:
+            state.emit(Note(f"dask shows the cluster at {dashboard}"))
+        try:
+            yield
+        finally:
+            # Also what workers keep of this run is freed by that.
+            self.dispatcher.end()
+            state.totals.backoffs += self.dispatcher.backoffs
+            if state.rounding is not None:
+                state.rounding.add(*self.dispatcher.rounding)
+            with contextlib.suppress(OSError):
+                (store.path / SHARED).unlink()
+        # Until now: dask computes a range again whose worker is lost before its report is forgotten.
+        for name in self.dispatcher.parts:
+            for within in ("", STAGED):
+                store.remove_part(name, within)
+
+    def map(self, stage: Stage[Any, Any]) -> None:
+        """Let workers compute a stage: the next one begins when all its tiles are done."""
+        state, store = self.state, self.state.store
+        assert store is not None
+        _share(store.path, stage.work)
+        edge, tiles = state.plan.layout.tile, stage.tiles
+        if stage.restores and edge < CHUNK:
+            tiles = in_whole_chunks(tiles, state.target_tiles(), edge)
+        self.dispatcher.run(
+            Handout(
+                stage.title,
+                tiles,
+                edge,
+                {"number": stage.number, "counting": stage.counts},
+                lambda name: store.part(name, "" if stage.restores else STAGED),
+                self._enter_tiles if stage.restores else self._enter_records,
+                lambda tile: stage.report(),
+            )
+        )
+
+    def _enter_tiles(self, lines: list[Line]) -> None:
+        state = self.state
+        assert state.store is not None
+        for region in state.store.add(lines):
+            if state.plan.pyramid and not state.stop.is_set():
+                # Now and not at the end: a window shows them, and the workers compute meanwhile.
+                state.make_levels(region)
+            state.note(region)
+
+    def _enter_records(self, lines: list[Line]) -> None:
+        for line in lines:
+            self._slabs.enter(line["records"])
+
+    def close(self) -> None:
+        if self._lease is not None:
+            self._lease.release()
+        if self._own:
+            self._cluster.close()
+
+    def _lose(self) -> None:
+        self.lost = ResourceError(
+            "Another machine has taken over this run.",
+            "Wait until it is done; finished tiles are kept.",
+        )
+        self.state.stop.set()
+
+    # -- reporting -------------------------------------------------------------------
+
+    def measured(self) -> dict[str, Any]:
+        added = self.dispatcher.added_bytes.items()
+        return {"workers": {name: {"added_ram_bytes": size} for name, size in added}}
+
+
+def _share(store: Path, work: TileWork) -> None:
+    """Write what all tiles share for the workers."""
+    statistics = {name: value.detach().cpu() for name, value in work.statistics.items()}
+    write_prepared(store / SHARED, Prepared(statistics, work.fill, work.radiometry))
+
+
+def _check(plan: Plan) -> None:
+    """Raise `BadParameter` for plans that are not for a cluster."""
+    tile = plan.layout.tile
+    swept = plan.staged is not None
+    # Smaller tiles of sweeps are handed out by whole chunks.
+    if tile % CHUNK and not (swept and CHUNK % tile == 0):
+        raise BadParameter(
+            f"Tiles of {tile} pixels share chunks of the result.",
+            f"On a cluster {option('tile')} is a multiple of {CHUNK}.",
+        )
+    if plan.staged is not None and any(
+        maps.slots.ram or maps.slots.device for maps in plan.staged.maps
+    ):
+        raise BadParameter(
+            "Residuals in the memory of one machine are not seen by the others.",
+            f"On a cluster {option('residuals')} are on disk, or made again.",
+        )

@@ -1,0 +1,481 @@
+"""The steps of a plan's model in order, each over all tiles."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from napari_restore.engine._region import Region
+from napari_restore.engine.ledger._kept_layers import KeptLayers
+from napari_restore.engine.ledger._shared_slabs import OpenSlab, enter_left
+from napari_restore.engine.ledger._slab import SlabFile, discard
+from napari_restore.engine.ledger._store_files import STAGED
+from napari_restore.engine.machine._failures import FAILURES, as_failure
+from napari_restore.engine.machine._new_thread import on_new_thread
+from napari_restore.engine.planning._identity import (
+    SETTLED,
+    UNFINISHED,
+    find_settled,
+    keep_settled,
+    lend,
+)
+from napari_restore.engine.planning._tiles import Grid, box_with_halo
+from napari_restore.engine.running._agreement import Agreement
+from napari_restore.engine.running._counts import CountStore
+from napari_restore.engine.running._events import Phase
+from napari_restore.engine.running._executor import Executor, In, Stage
+from napari_restore.engine.running._map_store import MapStore, OpenMaps, in_order
+from napari_restore.engine.running._state import RunState
+from napari_restore.engine.running._sweep_work import SweepWork, Swept, grid_of
+from napari_restore.engine.running._tile import TileOutput, TileWork
+from napari_restore.engine.running._tile_reader import TileInput
+from napari_restore.engine.running._tokens import TokenStore
+from napari_restore.engine.running._whole_run import WholeRun
+from napari_restore.errors import Cancelled
+from napari_restore.models import Counts, Statistics, Steps, WholeStep, WrappedModel
+
+
+class StepsDone:
+    """Statistics that sweeps settled, and counts of those that have not yet.
+
+    `settled` are those of earlier runs, by sweep.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        steps: Steps,
+        grid: Grid,
+        settled: Mapping[str, Statistics],
+        open_slab: OpenSlab = SlabFile,
+    ) -> None:
+        self._open_slab = open_slab
+        self._folder, self._steps, self._grid = folder, steps, grid
+        self._settled = dict(settled)
+        self._counts: dict[int, CountStore] = {}
+
+    @property
+    def settled(self) -> Statistics:
+        """All statistics that are settled so far."""
+        return {name: value for each in self._settled.values() for name, value in each.items()}
+
+    def must_settle(self, number: int) -> bool:
+        """Return whether a step counts what is not settled yet."""
+        return number in self._steps.counting and self._steps[number].name not in self._settled
+
+    def settle(self, number: int, statistics: Statistics) -> None:
+        """Note what a sweep settled, and drop its counts."""
+        self._settled[self._steps[number].name] = statistics
+        self._counts.pop(number).remove()
+
+    def counts(self, number: int, key: str) -> CountStore | None:
+        """Return the counts of a sweep by tile, those of an earlier run included.
+
+        None if it counts nothing, or all is settled.
+        """
+        if not self.must_settle(number):
+            return None
+        if number not in self._counts:
+            step, counts = self._steps.counting[number]
+            full_key = f"{key} {self._grid.tile} {step.name}"
+            self._counts[number] = CountStore(
+                self._count_file(number), counts, self._grid, full_key, self._open_slab
+            )
+        return self._counts[number]
+
+    def _count_file(self, number: int) -> Path:
+        return self._folder / f"counts.{number}.slab"
+
+    def _uncounted(self, number: int, key: str) -> set[int]:
+        """Return the tiles that a sweep has not counted yet.
+
+        A file of counts takes its place on the disk when it is opened: that waits until its sweep.
+        """
+        if not self.must_settle(number):
+            return set()
+        everything = set(range(self._grid.count))
+        if number not in self._counts and not self._count_file(number).exists():
+            return everything
+        counts = self.counts(number, key)
+        assert counts is not None
+        return {tile for tile in everything if not counts.has(tile)}
+
+    def close(self) -> None:
+        """Close the counts; they stay on disk."""
+        for counts in self._counts.values():
+            counts.close()
+
+    def todo(
+        self,
+        pending: Sequence[int],
+        kept: Mapping[str, set[int]],
+        stores: Mapping[str, MapStore],
+        tokens: TokenStore | None,
+        key: str,
+        *,
+        relate: bool,
+    ) -> list[set[int]]:
+        """Return the tiles that each step has to work on, from the last step backwards.
+
+        `pending` are those to restore, `kept` those of each map that have a place. A sweep is run
+        where something is not counted, or where a map that is read later is not there. With
+        `relate` the whole step is run.
+        """
+        whole = self._steps.whole_maps
+        everything = set(range(self._grid.count))
+        needed: dict[str, set[int]] = {}
+        todo: list[set[int]] = [set() for _ in self._steps]
+        for number in reversed(range(len(self._steps))):
+            if number not in self._steps.sweeps:
+                todo[number] = {0} if relate else set()
+                continue
+            step = self._steps.sweeps[number]
+            tiles = set(pending) if number == len(self._steps) - 1 else set()
+            tiles |= self._uncounted(number, key)
+            feeds_whole = any(each.name in whole for each in step.writes)
+            if feeds_whole and relate:
+                assert tokens is not None
+                tiles |= {tile for tile in everything if not tokens.encoded.has(tile)}
+            for name in [each.name for each in step.writes if each.name not in whole]:
+                wanted, place = needed.get(name, set()), kept.get(name, set())
+                if not (feeds_whole and step.is_shallow):
+                    # Others are as quickly made again where they are read.
+                    store = stores.get(name)
+                    there = set() if store is None else set(filter(store.has, wanted))
+                    tiles |= (wanted & place) - there
+                if wanted - place:
+                    # They are made again, from the maps before them.
+                    grown = self._around(wanted - place, step.halo + step.block - 1)
+                    for before in step.reads:
+                        needed.setdefault(before, set()).update(grown)
+            todo[number] = tiles
+            for name in step.reads:
+                needed.setdefault(name, set()).update(self._around(tiles, step.halo))
+        return todo
+
+    def _around(self, tiles: set[int], halo: int) -> set[int]:
+        grid = self._grid
+        if not halo:
+            return tiles
+        return {
+            near for tile in tiles for near in grid.touched(grid.around(grid.cells(tile), halo))
+        }
+
+
+RESTORING = "Restoring"
+
+
+class Program:
+    """The steps of a plan's model, opened by a run; a model without sweeps has one, with its halo.
+
+    Maps lie beside the result until their last reader is done. Finished work is never repeated:
+    tiles of a sweep whose maps and counts are on disk, what the counts settled, layers of a whole
+    step that took long, restored tiles. Maps that were in the memory of a run that ended are
+    recomputed.
+    """
+
+    def __init__(self, state: RunState, executor: Executor) -> None:
+        self._state, self._executor, self._plan = state, executor, state.plan
+        self._seconds: dict[str, float] = {}
+        self._swept = 0
+        self._maps: OpenMaps | None = None
+        self.kept_layers: KeptLayers | None = None
+        """Where the inputs of the whole step's layers are to be left; None: they are not kept."""
+
+    @cached_property
+    def steps(self) -> Steps:
+        """The steps of a model that sweeps."""
+        return Steps(self._plan.swept.steps())
+
+    def restores(self, number: int) -> bool:
+        """Return whether a step is the last one."""
+        return self._plan.staged is None or number == len(self.steps) - 1
+
+    @cached_property
+    def _grid(self) -> Grid:
+        return grid_of(self._plan)
+
+    def restore(self, work: TileWork, tiles: list[Region], pending: list[Region]) -> None:
+        """Restore the tiles that are `pending` of all `tiles`."""
+        state = self._state
+        if self._plan.staged is None:
+            self._executor.map(self._tiles_stage(work, pending, len(tiles)))
+            return
+        folder = self._plan.store / STAGED
+        if pending:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / UNFINISHED).touch()
+            self._enter_parts()
+            self.run_steps(work, tiles, pending)
+        if not state.stop.is_set():
+            for path in folder.glob("*.slab"):
+                discard(path)
+            shutil.rmtree(folder / SETTLED, ignore_errors=True)
+            (folder / UNFINISHED).unlink(missing_ok=True)
+
+    def run_steps(self, tile: TileWork, tiles: list[Region], pending: list[Region]) -> Statistics:
+        """Run all sweeps that are not done yet; return the statistics with all that is settled."""
+        state, plan, steps = self._state, self._plan, self.steps
+        with ExitStack() as stack:
+            work, done, maps = self._opened(tile, tiles, self._settled_before(), stack)
+            self._maps = maps
+            kept = maps.open_earlier()
+            work, tokens = work.knowing(done.settled), work.tokens
+            numbers = [self._grid.number(core) for core in pending]
+            relate = tokens is not None and not self._is_related(tokens)
+            todo = done.todo(numbers, kept, maps.stores, tokens, plan.key, relate=relate)
+            for number, step in enumerate(steps):
+                state.check_source()
+                if isinstance(step, WholeStep):
+                    if todo[number]:
+                        assert tokens is not None
+                        self._relate(step, number, tokens)
+                elif self.restores(number):
+                    if pending:
+                        with self._timed(step.name):
+                            self._executor.map(self._last_stage(work, pending, len(tiles)))
+                elif todo[number] or done.must_settle(number):
+                    maps.open_for(number)
+                    work = self._sweep(work, number, done, todo[number])
+                maps.free_after(number)
+        if plan.lends is not None and plan.settled is not None:
+            lend(plan.lends, plan.image, plan.settled, work.model)
+        return work.tile.statistics
+
+    # -- stages ------------------------------------------------------------------------
+
+    def _tiles_stage(
+        self, work: TileWork, pending: list[Region], total: int
+    ) -> Stage[TileInput, TileOutput]:
+        """Return the only stage of a model without sweeps: every tile by itself, in any order.
+
+        Of a user's module some tiles are compared with more of the image: its card may have been
+        proposed by a measurement. Raises `TilesDiffer`.
+        """
+        plan, reader = self._plan, self._state.reader
+        compute: Callable[[list[TileInput]], list[TileOutput]] = work.run
+        size = (plan.image.height, plan.image.width)
+
+        def read(core: Region) -> TileInput:
+            least = plan.model.least_box
+            box = box_with_halo(core, plan.layout.halo, size, plan.step, least)
+            return reader.read(core, box)
+
+        is_ours = not isinstance(plan.model, WrappedModel)
+        if not (is_ours or plan.computing.is_whole or plan.computing.precision != "float32"):
+            agreement = Agreement(plan, work, reader.read)
+            agreement.check_first(pending)
+            compute = agreement.run
+        return self._restoring(0, RESTORING, work, pending, total, read, compute)
+
+    def _last_stage(
+        self, work: SweepWork, pending: list[Region], total: int
+    ) -> Stage[Any, TileOutput]:
+        """Return the stage of the last sweep."""
+        number = len(self.steps) - 1
+        read, title = partial(work.read, number), self._title(number)
+        # The last to be written come first: they are still in the system's cache.
+        return self._restoring(
+            number, title, work.tile, pending, total, read, work.restore, backwards=True
+        )
+
+    def _restoring(
+        self,
+        number: int,
+        title: str,
+        work: TileWork,
+        pending: list[Region],
+        total: int,
+        read: Callable[[Region], In],
+        compute: Callable[[list[In]], list[TileOutput]],
+        *,
+        backwards: bool = False,
+    ) -> Stage[In, TileOutput]:
+        state = self._state
+        state.emit(Phase(title))
+        return Stage(
+            number,
+            title,
+            work,
+            pending,
+            read,
+            compute,
+            state.write,
+            state.counter_of(state.totals.resumed, total),
+            restores=True,
+            backwards=backwards,
+        )
+
+    def _sweep_stage(
+        self,
+        work: SweepWork,
+        number: int,
+        counts: CountStore | None,
+        cores: list[Region],
+        report: Callable[[], None],
+    ) -> Stage[Any, Swept]:
+        """Return the stage of a sweep that leaves maps or counts."""
+        return Stage(
+            number,
+            self._title(number),
+            work.tile,
+            cores,
+            partial(work.read, number),
+            partial(work.sweep, number, counting=counts is not None),
+            partial(work.keep, counts=counts),
+            report,
+            counts=counts is not None,
+        )
+
+    def _title(self, number: int) -> str:
+        return f"{self.steps[number].title} ({number + 1} of {len(self.steps)})"
+
+    # -- opening -----------------------------------------------------------------------
+
+    def open_stage(
+        self, tile: TileWork, number: int, stack: ExitStack, *, counting: bool
+    ) -> Stage[Any, Any]:
+        """Return the stage of a step, without tiles, as far as the steps before it are done.
+
+        For a process that did not run these; `stack` closes what is opened.
+        """
+        if self._plan.staged is None:
+            return self._tiles_stage(tile, [], 0)
+        work, done, maps = self._opened(tile, self._state.target_tiles(), {}, stack)
+        maps.open_earlier()
+        if self.restores(number):
+            return self._last_stage(work, [], 0)
+        counts = done.counts(number, self._plan.key) if counting else None
+        return self._sweep_stage(work, number, counts, [], lambda: None)
+
+    def _opened(
+        self,
+        tile: TileWork,
+        tiles: list[Region],
+        settled: dict[str, Statistics],
+        stack: ExitStack,
+    ) -> tuple[SweepWork, StepsDone, OpenMaps]:
+        """Return the work, what is done, and the maps to restore `tiles` from, none of them open."""
+        plan, state, grid = self._plan, self._state, self._grid
+        open_slab = self._executor.open_slab
+        tokens = TokenStore.of(plan, open_slab)
+        if tokens is not None:
+            stack.enter_context(closing(tokens))
+        done = StepsDone(plan.store / STAGED, self.steps, grid, settled, open_slab)
+        stack.callback(done.close)
+        # In the order of sweeping: that is how maps are assigned to the tiers.
+        target = [grid.number(core) for core in in_order(tiles)]
+        maps = OpenMaps(plan, state.device_memory, grid, self.steps, target, open_slab)
+        stack.callback(maps.close)
+        work = SweepWork.of(plan, tile, state.reader, maps.stores, tokens, self._state.rounding)
+        return work, done, maps
+
+    def _enter_parts(self) -> None:
+        """Note what workers of an earlier run had finished of the sweeps when that run ended."""
+        store = self._state.store
+        assert store is not None
+        for name, lines in store.parts(STAGED):
+            for line in lines:
+                enter_left(self._plan.store / STAGED, line["records"])
+            store.remove_part(name, STAGED)
+
+    def _settled_before(self) -> dict[str, Statistics]:
+        """Return what earlier runs settled, by sweep."""
+        assert self._plan.settled is not None
+        found: dict[str, Statistics] = {}
+        for step, counts in self.steps.counting.values():
+            known = find_settled(self._plan.settled, step.name, counts)
+            if known is None:
+                # What later ones settled follows from this one.
+                break
+            found[step.name] = known
+        return found
+
+    def _is_related(self, tokens: TokenStore) -> bool:
+        """Return whether nothing of the whole step is missing."""
+        return tokens.is_finished and (self.kept_layers is None or self.kept_layers.is_complete)
+
+    # -- steps -------------------------------------------------------------------------
+
+    def _relate(self, step: WholeStep, number: int, tokens: TokenStore) -> None:
+        state = self._state
+        state.emit(Phase(self._title(number)))
+        backoff = state.totals.count_backoff
+        whole = WholeRun(
+            self._plan, state.emit, state.stop, backoff, state.device_memory, self.kept_layers
+        )
+        with self._timed(step.name):
+            whole.relate(step, tokens)
+
+    def _sweep(self, work: SweepWork, number: int, done: StepsDone, wanted: set[int]) -> SweepWork:
+        """Run a sweep that leaves maps or counts; return the work with what it settled."""
+        state, step, grid = self._state, self.steps.sweeps[number], self._grid
+        counts = done.counts(number, self._plan.key)
+        state.emit(Phase(self._title(number)))
+        already, total = grid.count - len(wanted), grid.count
+        if work.tokens is None and not done.must_settle(number):
+            already, total = 0, len(wanted)
+        count = state.counter_of(already, total)
+
+        def report() -> None:
+            self._swept += 1
+            count()
+
+        cores = [grid.core(each) for each in wanted]
+        with self._timed(step.name):
+            self._executor.map(self._sweep_stage(work, number, counts, cores, report))
+        if state.stop.is_set():
+            raise Cancelled(f"Cancelled in the phase {step.title}.")
+        if counts is None:
+            return work
+        assert step.counts is not None and self._plan.settled is not None
+        settled = self._settle(work, step.counts, counts)
+        about = {"image": self._plan.image.name, "model": work.model.card.id}
+        keep_settled(self._plan.settled, step.name, settled, about)
+        done.settle(number, settled)
+        return work.knowing(settled)
+
+    def _settle(self, work: SweepWork, counts: Counts, store: CountStore) -> Statistics:
+        """Return what follows from the counts of all tiles, on the processor."""
+        merged = {name: self._plan.device.take(one) for name, one in store.merged().items()}
+
+        def settle() -> Statistics:
+            # Sums are divided among threads: what all pixels follow from must not depend on these.
+            torch.set_num_threads(1)
+            # No precision is set: it is not rounded.
+            with torch.inference_mode():
+                return counts.settle(merged, work.tile.statistics)
+
+        try:
+            settled = on_new_thread(settle, "settle")
+        except FAILURES as error:
+            raise as_failure(work.model, error) from error
+        return {name: settled[name].detach().cpu().clone() for name in counts.settles}
+
+    # -- reporting ---------------------------------------------------------------------
+
+    def measured(self) -> dict[str, Any]:
+        """Return what the record's `measured` says of sweeps."""
+        if self._state.rounding is None:
+            return {}
+        return {
+            "phase_seconds": self._seconds,
+            "tiles_encoded": self._swept,
+            "residual_bytes": OpenMaps.NOTHING if self._maps is None else self._maps.most_bytes,
+            "residual_rounding": self._state.rounding.relative,
+        }
+
+    @contextmanager
+    def _timed(self, phase: str) -> Iterator[None]:
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._seconds[phase] = time.perf_counter() - began
