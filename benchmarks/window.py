@@ -150,7 +150,7 @@ class Window:
         return self.click(lambda: len(self.panel.state.variants) > before)
 
     def draft(self) -> float:
-        from napari_restore.plugin.runs._draft_layer import drafts_in
+        from napari_restore.plugin.runs._run_layers import drafts_in
 
         return self.click(lambda: drafts_in(self.viewer))
 
@@ -255,7 +255,7 @@ class Gaps:
 
 
 def gaps(window: Window) -> None:
-    from napari_restore.plugin.state._targets import Target
+    from napari_restore.plugin.state._request import Target
 
     height, width = window.image.height, window.image.width
     window.look_at(height / 2, width / 2, 0.5)
@@ -283,7 +283,7 @@ def gaps(window: Window) -> None:
 
 
 def cancel(window: Window) -> None:
-    from napari_restore.plugin.state._targets import Target
+    from napari_restore.plugin.state._request import Target
 
     window.panel.target.choose(Target.WHOLE)
     times = []

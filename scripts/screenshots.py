@@ -24,7 +24,7 @@ from superqt import QCollapsible
 
 from napari_restore import Region
 from napari_restore.plugin.areas._drawing_controller import Tool
-from napari_restore.plugin.state._targets import Target
+from napari_restore.plugin.state._request import Target
 from napari_restore.sample import SAMPLE
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "images"

@@ -326,13 +326,3 @@ def test_waiting_for_another_run_can_be_cancelled(worker):
     job.cancel()
     assert isinstance(list(job)[-1], Stopped)
     release()
-
-
-@pytest.mark.slow
-def test_a_resting_worker_has_no_child_until_the_next_task(worker):
-    assert nr.start(plan("identity"), process=worker).result().record["status"] == "done"
-    child = worker.process
-    worker.rest()
-    assert child.poll() is not None and worker.process is None
-    assert nr.start(plan("identity"), process=worker).result().record["status"] == "done"
-    assert worker.process.pid != child.pid

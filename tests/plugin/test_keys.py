@@ -14,8 +14,8 @@ from napari.utils.shortcuts import default_shortcuts
 from npe2 import PluginManifest
 
 from napari_restore.plugin._actions import BOUND, panel_of
-from napari_restore.plugin.compare._blink import KEY
-from napari_restore.plugin.state._targets import Target
+from napari_restore.plugin.compare._compare_section import KEY
+from napari_restore.plugin.state._request import Target
 from napari_restore.plugin.widgets._keys import KEYS, is_free, table
 
 OURS = {name: coerce_keybinding(key.keys) for name, key in KEYS.items() if name != "leave"}

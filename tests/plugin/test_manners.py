@@ -24,7 +24,7 @@ from qtpy.QtWidgets import (
     QSlider,
 )
 
-from napari_restore.plugin.state._targets import Target
+from napari_restore.plugin.state._request import Target
 
 pytestmark = pytest.mark.viewer
 CONTROLS = (QAbstractButton, QAbstractSpinBox, QComboBox, QLineEdit, QSlider)

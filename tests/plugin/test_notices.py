@@ -12,14 +12,13 @@ from napari.utils.notifications import notification_manager
 from qtpy.QtWidgets import QAbstractButton, QLabel
 
 import napari_restore
-from napari_restore.errors import BadParameter, DiskFull, Message, option
+from napari_restore.errors import BadParameter, Message, option
 from napari_restore.plugin.results._earlier_results_view import EarlierRow
-from napari_restore.plugin.state._targets import Target
+from napari_restore.plugin.state._request import Target
 from napari_restore.plugin.tasks._notices import (
     LABELS,
     error_text,
     show_note,
-    with_labels_for_flags,
 )
 
 MANIFEST = Path(napari_restore.__file__).with_name("napari.yaml")
@@ -80,12 +79,3 @@ def test_a_note_names_controls(make_napari_viewer_proxy: Any) -> None:
     notification_manager.notification_ready.connect(lambda told: shown.append(told.message))
     show_note(Message(f"It is Landsat 8: {option('sensor', 'landsat8')} sets zero."))
     assert shown == ["It is Landsat 8: Sensor landsat8 sets zero."]
-
-
-def test_a_command_that_the_window_runs_names_controls() -> None:
-    error = DiskFull("No space left.", "Free space or point --scratch elsewhere.")
-    said = "No space left. Free space or point Cache folder (Preferences) elsewhere."
-    assert with_labels_for_flags(str(error)) == said
-    assert with_labels_for_flags("a--tile.tif: use --tile-batch 2.") == (
-        "a--tile.tif: use Tile batch (Advanced) 2."
-    )

@@ -63,8 +63,14 @@ def answer(qapp: Any) -> Callable[[Callable[[Any], bool]], list[Any]]:
 
 @pytest.mark.parametrize("word", ["Read them", "No"])
 def test_files_elsewhere_are_read_after_a_yes(
-    word: str, outer: Path, make_napari_viewer: Any, answer: Any
+    word: str,
+    outer: Path,
+    make_napari_viewer: Any,
+    answer: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # On a busy machine the dialog of what takes long would come first.
+    monkeypatch.setattr(_opening_dialog, "PATIENCE", 60.0)
     viewer = make_napari_viewer()
     reported: list[str] = []
 

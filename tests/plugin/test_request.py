@@ -10,8 +10,7 @@ import pytest
 import torch
 
 import napari_restore as nr
-from napari_restore.plugin.state._request import Request
-from napari_restore.plugin.state._targets import Area
+from napari_restore.plugin.state._request import Area, Request
 from napari_restore.questions import Restore
 
 MODEL = """

@@ -28,6 +28,7 @@ PRELOADED = [
     "torch",
     "zarr",
     "napari_restore.api.worker",
+    "napari_restore.commands.worker",
     "napari_restore.engine.planning._planning",
     "napari_restore.engine.running._job",
     "napari_restore.images.readers._gdal",
@@ -88,7 +89,7 @@ class ForkedWorker:
 
 
 def _run(stdin: Connection, stdout: Connection, folder: str, environment: dict[str, str]) -> None:
-    from napari_restore.api import worker
+    from napari_restore.commands import worker
 
     os.dup2(stdout.fileno(), 1)
     # multiprocessing has closed the one that was there.

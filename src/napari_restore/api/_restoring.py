@@ -88,11 +88,14 @@ def start(
     return Job(plan, ChildExecutor(task, new_worker(), own=True))
 
 
-def new_worker() -> Worker:
-    """Start a child process for `start` that runs one plan after another; close it after use."""
+def new_worker(module: str = WORKER) -> Worker:
+    """Start a child process for `start` that runs one plan after another; close it after use.
+
+    It runs the `main` of `module`, which is that of `api.worker` or adds commands to it.
+    """
     from napari_restore.engine import Worker
 
-    return Worker(WORKER)
+    return Worker(module)
 
 
 def warm(worker: Worker, plan: Plan | None = None) -> None:

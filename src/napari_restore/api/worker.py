@@ -8,21 +8,26 @@ import os
 import queue
 import sys
 import threading
-from typing import TYPE_CHECKING, Any, TextIO
+from collections.abc import Callable, Mapping
+from typing import Any, TextIO
 
 from napari_restore.api._task_cache import TaskCache
 from napari_restore.errors import Cancelled, RestoreError, SourceChanged
 
-if TYPE_CHECKING:
-    from napari_restore.engine import Job
-
 Message = dict[str, Any]
+Send = Callable[[Message], None]
+Others = Mapping[str, tuple[Callable[[], Any], Callable[[Message, Any, Send], Message]]]
+"""Command → what makes the object whose `cancel` ends it, and what runs a task with that."""
 NICE = 10
 """Niceness: a tenth of the window's share of a busy processor, so that it stays responsive."""
 
 
-def main() -> None:
-    """Run the commands on stdin, one JSON object per line, until it is closed."""
+def main(others: Others | None = None) -> None:
+    """Run the commands on stdin, one JSON object per line, until it is closed.
+
+    `others` are commands beside "run" and "warm".
+    """
+    others = others or {}
     # Output of libraries, also of C code, must not mix with the events.
     events = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
@@ -36,10 +41,15 @@ def main() -> None:
             if message["command"] == "warm":
                 _warm(message["what"], cache)
                 send({"event": "Warm"})
-            elif commands.begin(message["task"]):
-                _run(message["what"], cache, commands, send)
-            else:
+            elif not commands.begin(message["task"]):
                 send({"event": "Stopped", "record": {"status": "cancelled"}})
+            elif message["command"] in others:
+                make, run = others[message["command"]]
+                stop = make()
+                commands.attach(stop)
+                send({"event": "Finished", **run(message["what"], stop, send)})
+            else:
+                _run(message["what"], cache, commands, send)
         except RestoreError as error:
             data = {"kind": type(error).__name__, "message": error.message, "hint": error.hint}
             send({"event": "Error", **data})
@@ -86,7 +96,7 @@ class _CommandReader:
         self._cancelled: set[int] = set()
         self._is_closed = False
         self._task = 0
-        self._job: Job | None = None
+        self._job: Any = None
 
     def begin(self, task: int) -> bool:
         """Begin a task; return False if it was cancelled already."""
@@ -94,7 +104,7 @@ class _CommandReader:
             self._task = task
             return not (self._is_closed or task in self._cancelled)
 
-    def attach(self, job: Job) -> None:
+    def attach(self, job: Any) -> None:
         """Send commands on the present task to `job` from now on."""
         with self._lock:
             self._job = job
@@ -123,9 +133,7 @@ class _CommandReader:
 
     def _dispatch(self, message: Message) -> None:
         command, task = message["command"], message["task"]
-        if command in ("run", "warm"):
-            self.tasks.put(message)
-        elif command == "cancel":
+        if command == "cancel":
             self._cancel(task)
         elif command == "prioritise":
             from napari_restore.engine import Region
@@ -134,6 +142,8 @@ class _CommandReader:
                 job = self._job if task == self._task else None
             if job is not None:
                 job.prioritise(Region(*message["region"]))
+        else:
+            self.tasks.put(message)
 
     def _cancel(self, task: int) -> None:
         with self._lock:

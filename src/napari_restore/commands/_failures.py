@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from napari_restore._format import format_size
-from napari_restore.commands._flags import with_flags
 from napari_restore.errors import (
     Cancelled,
     DiskFull,
@@ -92,10 +91,10 @@ def _out_of_memory() -> OutOfMemory:
 
 
 def as_json(error: RestoreError) -> dict[str, Any]:
-    """Return an error as JSON."""
+    """Return an error as JSON, with messages for `with_flags`."""
     return {
         "type": type(error).__name__,
-        "message": with_flags(error.message),
-        "hint": with_flags(error.hint),
+        "message": error.message,
+        "hint": error.hint,
         "exit_code": error.exit_code,
     }

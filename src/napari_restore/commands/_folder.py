@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from napari_restore._addresses import without_queries
 from napari_restore._format import size_of
 from napari_restore.commands._arguments import load_model, open_image, plan_arguments
 from napari_restore.commands._checks import files_among
@@ -23,7 +22,6 @@ from napari_restore.commands._outputs import (
 )
 from napari_restore.commands._result import CommandResult
 from napari_restore.commands._runner import Runner
-from napari_restore.commands._streams import write_error
 from napari_restore.errors import (
     BadOutput,
     Cancelled,
@@ -86,14 +84,13 @@ def restore_folder(
             ends = isinstance(restore_error, (Cancelled, DiskFull))
             stop = restore_error if ends or options.fail_fast else None
             if stop is None:
-                source = without_queries(item.sources[0])
-                write_error(f"{source}: {with_flags(restore_error.sentence)}")
+                runner.fail(item, restore_error)
         entries.append(entry | {"seconds": time.perf_counter() - began})
-        summary.write_table(items, entries)
+        summary.write_table(items, with_flags(entries))
         if stop is not None:
             summary.close()
             raise stop
-        summary.add(item.output, entry)
+        summary.add(item.output, with_flags(entry))
     summary.close()
     counts = {
         word: sum(entry["status"] == word for entry in entries)

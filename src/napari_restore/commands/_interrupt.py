@@ -56,6 +56,13 @@ class Interrupt:
         if self._previous is not None:
             signal.signal(signal.SIGINT, self._previous)
 
+    def cancel(self) -> None:
+        """Cancel `job`, or the next one; callable from any thread."""
+        self.requested = True
+        job = self._job
+        if job is not None:
+            job.cancel()
+
     def watch(self, job: Any) -> None:
         """Let SIGINT call `job.cancel()` from now on."""
         self._ended.clear()

@@ -30,6 +30,7 @@ from napari_restore.commands._outputs import (
     without_outputs,
     work_items,
 )
+from napari_restore.commands._progress import EventCallback
 from napari_restore.commands._result import CommandResult
 from napari_restore.commands._runner import Runner
 from napari_restore.errors import escape_controls
@@ -51,8 +52,13 @@ def plan(options: Namespace) -> CommandResult:
     return CommandResult(planned.to_dict(), "\n".join([planned.summary(), *lines, *notes]))
 
 
-def restore(options: Namespace) -> CommandResult:
-    """Restore one image into a file, or many into a folder."""
+def restore(
+    options: Namespace, interrupt: Interrupt | None = None, report: EventCallback | None = None
+) -> CommandResult:
+    """Restore one image into a file, or many into a folder.
+
+    `interrupt` cancels it, by default Ctrl-C alone; `report` gets the events instead of stderr.
+    """
     paths = options.paths
     options.paths, options.output = images_in(paths, options.output)
     folder = options.paths != paths and not options.stack
@@ -72,7 +78,10 @@ def restore(options: Namespace) -> CommandResult:
     into_folder = is_folder(options.output, options.paths, stack=options.stack)
     read = read_files(options)
     check_files(items, read, Path(options.output) if into_folder else None)
-    with interrupt_of(options) as interrupt, Runner(options, interrupt, read) as runner:
+    with (
+        interrupt or interrupt_of(options) as interrupt,
+        Runner(options, interrupt, read, report=report) as runner,
+    ):
         # A folder with a single image has a summary, too.
         if len(items) > 1 or folder:
             return restore_folder(options, items, runner)

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from napari_restore._addresses import without_queries
 from napari_restore.api import EXPORT_OPTIONS
 from napari_restore.commands._checks import check_maps, refuse_existing, refuse_old_record
 from napari_restore.commands._flags import with_flags
@@ -27,7 +28,8 @@ class Runner:
     """Runs plans and writes their files, under one Ctrl-C handler.
 
     `read` are the `identities` of input files, which are never written; `export` are options of the
-    output, by default those of the command. Raises `BadOutput` for unknown ones.
+    output, by default those of the command; `report` gets the events, by default they are written
+    to stderr. Raises `BadOutput` for unknown options.
     """
 
     def __init__(
@@ -36,6 +38,8 @@ class Runner:
         interrupt: Interrupt,
         read: frozenset[object],
         export: Mapping[str, Any] | None = None,
+        *,
+        report: EventCallback | None = None,
     ) -> None:
         from napari_restore import api
 
@@ -51,7 +55,8 @@ class Runner:
         self._overwrite: bool = options.overwrite
         self._fresh: bool = getattr(options, "fresh", True)
         self._interrupt = interrupt
-        self._show: EventCallback = reporter(options.progress)
+        self._show: EventCallback = report or reporter(options.progress)
+        self._writes_errors = report is None
         self._notes: list[str] = []
         self._cluster_name: str | None = getattr(options, "cluster", None)
         self._cluster: Any = None
@@ -77,9 +82,15 @@ class Runner:
         """Report the start of the next of several images."""
         from napari_restore import api
 
+        self._interrupt.check()
         if number > 1:  # the first includes loading the model
             self._began = time.perf_counter()
         self._report(api.ImageStarted(Path(item.sources[0]).name, number, images))
+
+    def fail(self, item: Item, error: RestoreError) -> None:
+        """Write the error of one of several images to stderr, if events are written there."""
+        if self._writes_errors:
+            write_error(f"{without_queries(item.sources[0])}: {with_flags(error.sentence)}")
 
     def phase(self, name: str) -> None:
         """Report what is done before the run begins."""

@@ -6,8 +6,22 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
-from qtpy.QtCore import QEvent, QSize, Qt
-from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer
+from qtpy.QtWidgets import (
+    QAbstractButton,
+    QAbstractSlider,
+    QAbstractSpinBox,
+    QComboBox,
+    QDockWidget,
+    QFrame,
+    QLabel,
+    QMainWindow,
+    QScrollArea,
+    QScrollBar,
+    QTabBar,
+    QVBoxLayout,
+    QWidget,
+)
 
 from napari_restore.plugin import _actions
 from napari_restore.plugin._settings_form import SettingsForm
@@ -26,22 +40,159 @@ from napari_restore.plugin.runs._run_controller import RunController
 from napari_restore.plugin.state._disk_watch import DiskWatch
 from napari_restore.plugin.state._preferences import PreferenceLink
 from napari_restore.plugin.state._state import state_of, unwrapped
-from napari_restore.plugin.tasks._superqt_patch import patch_superqt
-from napari_restore.plugin.widgets._dock_width import DockWidth
+from napari_restore.plugin.tasks._main_thread import patch_superqt
 from napari_restore.plugin.widgets._folding import folded, one_at_a_time
 from napari_restore.plugin.widgets._keys import KeyBindings, with_key
-from napari_restore.plugin.widgets._pages import Pages
 from napari_restore.plugin.widgets._section import Section
-from napari_restore.plugin.widgets._wheel_filter import WheelFilter
 
 if TYPE_CHECKING:
     import napari
+    from napari.components import ViewerModel
     from napari.layers import Image as ImageLayer
 
     from napari_restore.engine import Plan
     from napari_restore.plugin.runs._layer_run import LayerRun
     from napari_restore.plugin.state._request import Request
     from napari_restore.plugin.state._variant import Variant
+
+
+CANVAS = 400
+"""Pixels of width that stay with the canvas."""
+
+
+class DockWidth(QObject):
+    """Gives the dock of `panel` its usual width, once the window has room for it.
+
+    Qt makes a dock as narrow as it may be: the canvas beside it takes all there is. A window
+    that is too small at first may grow; once the panel has had its width, it is the user's.
+    """
+
+    def __init__(self, viewer: ViewerModel, panel: QWidget, usual: int) -> None:
+        super().__init__(panel)
+        self._panel, self._usual = panel, usual
+        self._known = 0
+        """Width of the window for which it was last done."""
+        # Its own: PyQt's `singleShot` takes no object that the call ends with.
+        self._soon = QTimer(self)
+        self._soon.setSingleShot(True)
+        self._soon.timeout.connect(self._widen)
+        self._resized = viewer.canvas.events.size
+        self._resized.connect(self.later)
+
+    def later(self) -> None:
+        """Do it once what happens now has been laid out."""
+        self._soon.start(0)
+
+    def leave(self) -> None:
+        """Disconnect from the viewer; may be called again."""
+        self._resized.disconnect(self.later)
+
+    def _widen(self) -> None:
+        panel, window = self._panel, self._panel.window()
+        dock = panel.parentWidget()
+        while dock is not None and not isinstance(dock, QDockWidget):
+            dock = dock.parentWidget()
+        if not isinstance(window, QMainWindow) or dock is None or not panel.isVisible():
+            return
+        # The canvas changes with a separator that the user drags, too.
+        if dock.isFloating() or window.width() == self._known:
+            return
+        self._known = window.width()
+        canvas = window.centralWidget()
+        room = 0 if canvas is None else canvas.width() - CANVAS
+        width = min(self._usual, panel.width() + room)
+        if width > panel.width():
+            window.resizeDocks([dock], [width], Qt.Orientation.Horizontal)
+        if width == self._usual:
+            self.leave()
+
+
+NUMBERS = (QAbstractSpinBox, QAbstractSlider)
+"""Follow the wheel while they have the focus."""
+CHOICES = (QComboBox, QTabBar)
+"""Never follow it: one that was just chosen keeps the focus, and lies in the way of scrolling."""
+
+
+class WheelFilter(QObject):
+    """Passes wheel events over controls of `panel` on to what scrolls.
+
+    It covers the widgets there are and those that are shown later.
+    """
+
+    def __init__(self, panel: QWidget) -> None:
+        super().__init__(panel)
+        self._watch(panel)
+
+    def _watch(self, widget: QWidget) -> None:
+        if isinstance(widget, (QLabel, QAbstractButton, QScrollBar)):
+            return
+        widget.installEventFilter(self)
+        if isinstance(widget, (*NUMBERS, *CHOICES)):
+            # By default spin boxes and combo boxes take the focus when the wheel turns.
+            if widget.focusPolicy() == Qt.FocusPolicy.WheelFocus:
+                widget.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+            # superqt's sliders have spin boxes inside; the list of a combo box is a window.
+            if not isinstance(widget, QAbstractSlider):
+                return
+        for child in widget.children():
+            if isinstance(child, QWidget) and not child.isWindow():
+                self._watch(child)
+
+    def eventFilter(self, watched: QObject, event: Any) -> bool:
+        """Keep wheel events from controls, and watch widgets that are shown for the first time."""
+        kind = event.type()
+        if kind == QEvent.Type.Wheel:
+            unfocused = isinstance(watched, NUMBERS) and not watched.hasFocus()
+            if unfocused or isinstance(watched, CHOICES):
+                # Ignored, it goes on to the parent.
+                event.ignore()
+                return True
+        elif kind == QEvent.Type.ChildPolished:
+            child = event.child()
+            if isinstance(child, QWidget) and not child.isWindow():
+                self._watch(child)
+        return False
+
+
+class Pages(QTabBar):
+    """Shows one of several widgets below itself.
+
+    Not a QTabWidget, which is as high as the highest of its pages.
+    """
+
+    def __init__(self, layout: QVBoxLayout, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._layout = layout
+        self._pages: list[QWidget] = []
+        self.setExpanding(False)
+        # Fusion draws a white line from the last tab to the edge of the panel.
+        self.setDrawBase(False)
+        layout.addWidget(self)
+        self.currentChanged.connect(self._on_changed)
+
+    def add(self, title: str, page: QWidget) -> None:
+        """Add a tab; the first is shown."""
+        self._layout.addWidget(page)
+        self._pages.append(page)
+        page.setVisible(len(self._pages) == 1)
+        self.addTab(title)
+
+    def choose(self, title: str) -> None:
+        """Show the page of a title, as a click would."""
+        for number in range(self.count()):
+            if self.tabText(number) == title:
+                self.setCurrentIndex(number)
+
+    def leave(self) -> None:
+        """Let the pages that are sections leave."""
+        for page in self._pages:
+            if isinstance(page, Section):
+                page.leave()
+
+    def _on_changed(self, number: int) -> None:
+        for at, page in enumerate(self._pages):
+            page.setVisible(at == number)
+
 
 NARROWEST, USUAL = 210, 340
 """Widths in pixels: what napari 0.9 leaves on a screen 800 wide (1600 at 200 %), and the usual one."""

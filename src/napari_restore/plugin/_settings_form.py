@@ -10,21 +10,18 @@ from qtpy.QtWidgets import QDoubleSpinBox, QLabel, QVBoxLayout, QWidget
 
 from napari_restore.errors import RestoreError
 from napari_restore.plugin.areas._drawing_controller import DrawingController
-from napari_restore.plugin.areas._exclude_chooser import ExcludeChooser
 from napari_restore.plugin.areas._strength import chosen_strength, strength_layers
-from napari_restore.plugin.areas._target_chooser import TargetChooser
-from napari_restore.plugin.layers._fitted import is_photo
+from napari_restore.plugin.areas._target_chooser import ExcludeChooser, TargetChooser
 from napari_restore.plugin.layers._layer_order import bring_to_front, is_source
-from napari_restore.plugin.layers._placing import turn_upright
+from napari_restore.plugin.layers._placing import is_photo, turn_upright
 from napari_restore.plugin.method._advanced_form import AdvancedForm
 from napari_restore.plugin.method._airlight_view import AirlightPicker
-from napari_restore.plugin.method._band_roles_form import BandRolesForm
+from napari_restore.plugin.method._band_roles_form import BandRolesForm, add_in_colour, is_needed
 from napari_restore.plugin.method._model_chooser import ModelChooser, offered_models
-from napari_restore.plugin.method._named_bands import add_in_colour, is_needed
 from napari_restore.plugin.method._parameter_form import ParameterForm
 from napari_restore.plugin.state._preferences import hint_at_async
+from napari_restore.plugin.state._request import Target
 from napari_restore.plugin.state._state import image_of, named_as
-from napari_restore.plugin.state._targets import Target
 from napari_restore.plugin.tasks._notices import error_text
 from napari_restore.plugin.widgets._combo_box import NarrowComboBox
 from napari_restore.plugin.widgets._folding import folded, form_layout, stacked

@@ -5,14 +5,57 @@ Run as ``python -m napari_restore.plugin._start``, with the arguments of napari 
 
 from __future__ import annotations
 
+import gc
 import importlib
 import sys
 from typing import TYPE_CHECKING
 
+from qtpy.QtCore import QObject, QTimer
+
 if TYPE_CHECKING:
     from qtpy.QtWidgets import QApplication
 
-    from napari_restore.plugin.tasks._garbage import WindowGarbage
+
+EVERY_MS = 1000
+
+
+class WindowGarbage(QObject):
+    """Collects in the thread of the window, and nowhere else.
+
+    Python collects in whatever thread makes the object too many; a canvas that is
+    found there takes its OpenGL context with it, and Qt aborts the program. What
+    is alive when this is made is never collected again: napari collects whenever a
+    layer leaves, and going through all libraries took 0.2 s and more each time,
+    0.03 s after this. So make it before there are layers, in the window's thread.
+    """
+
+    def __init__(self, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+        self._timer = QTimer(self)
+        self._timer.timeout.connect(self.collect)
+        self._timer.start(EVERY_MS)
+
+    def collect(self) -> None:
+        """Collect the oldest generation that is due, as Python itself would."""
+        due = [
+            number
+            for number, (count, limit) in enumerate(
+                zip(gc.get_count(), gc.get_threshold(), strict=True)
+            )
+            if count > limit
+        ]
+        if due:
+            gc.collect(due[-1])
+
+    def end(self) -> None:
+        """Leave it to Python again."""
+        self._timer.stop()
+        gc.unfreeze()
+        gc.enable()
+
 
 NEEDED = (
     "napari.viewer",
@@ -33,8 +76,7 @@ def load() -> WindowGarbage:
     if "pint" in sys.modules:
         # napari's first layer would wait until the definitions of all units are read.
         sys.modules["pint"].get_application_registry().pixel  # noqa: B018
-    from napari_restore.plugin.tasks._garbage import WindowGarbage
-    from napari_restore.plugin.tasks._superqt_patch import patch_superqt
+    from napari_restore.plugin.tasks._main_thread import patch_superqt
 
     patch_superqt()
     return WindowGarbage(_application())

@@ -36,7 +36,7 @@ def _save(result: Any, path: Path) -> Path:
         from napari_restore.plugin.results._save_dialog import save_with_dialog
 
         return save_with_dialog(result, path)
-    from napari_restore.plugin.results._save_task import save
+    from napari_restore.plugin.results._save_dialog import save
 
     return save(result, path, {})
 

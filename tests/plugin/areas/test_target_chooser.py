@@ -13,9 +13,9 @@ from napari.utils.notifications import notification_manager
 
 from napari_restore import Region
 from napari_restore.plugin.areas._drawing_controller import Tool
-from napari_restore.plugin.areas._exclude_chooser import ExcludeChooser
-from napari_restore.plugin.results._stored_results import apply_settings
-from napari_restore.plugin.state._targets import Target
+from napari_restore.plugin.areas._target_chooser import ExcludeChooser
+from napari_restore.plugin.results._earlier_results_view import apply_settings
+from napari_restore.plugin.state._request import Target
 
 pytestmark = pytest.mark.viewer
 CORNERS = np.array([(0, 0), (0, 1), (1, 1), (1, 0)], float)

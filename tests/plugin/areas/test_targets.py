@@ -22,8 +22,8 @@ from napari_restore.plugin.areas._strength import (
     new_paint_layer,
     strength_layers,
 )
+from napari_restore.plugin.state._request import Area, Target
 from napari_restore.plugin.state._state import RestoreState, image_of
-from napari_restore.plugin.state._targets import Area, Target
 
 SIZE = (400, 600)
 WHOLE = Region(0, 0, *SIZE)

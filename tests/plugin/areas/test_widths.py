@@ -10,7 +10,7 @@ import pytest
 from qtpy.QtWidgets import QApplication
 
 from napari_restore.plugin.areas._drawing_controller import Tool
-from napari_restore.plugin.state._targets import Target
+from napari_restore.plugin.state._request import Target
 
 pytestmark = pytest.mark.viewer
 

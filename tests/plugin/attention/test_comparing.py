@@ -9,10 +9,8 @@ import numpy as np
 from qtpy.QtCore import QPointF
 
 from napari_restore.plugin.attention._asked import Reference
-from napari_restore.plugin.attention._heads_view import HeadsView
-from napari_restore.plugin.attention._matrix_panel import MatrixPanel
-from napari_restore.plugin.attention._matrix_view import HeatMap
-from napari_restore.plugin.attention._thumbnails import SIDE, Pair, Thumbnails
+from napari_restore.plugin.attention._heads_view import SIDE, HeadsView, Pair, Thumbnails
+from napari_restore.plugin.attention._matrix_panel import HeatMap, MatrixPanel
 
 SITE = SimpleNamespace(name="a", title="Layer a", kind="window", heads=("1", "2", "3"))
 

@@ -11,7 +11,7 @@ import pytest
 from napari_restore.errors import RestoreError
 from napari_restore.plugin.attention._asked import Asked
 from napari_restore.plugin.attention._heads_view import HeadsView
-from napari_restore.plugin.attention._redundancy_panel import RedundancyPanel
+from napari_restore.plugin.attention._matrix_panel import RedundancyPanel
 
 SITE = SimpleNamespace(name="a", title="Layer a", kind="window", heads=("1", "2", "3"))
 

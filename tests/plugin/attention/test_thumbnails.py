@@ -10,8 +10,8 @@ import pytest
 from qtpy.QtCore import QRectF
 from qtpy.QtGui import QImage, QPainter
 
-from napari_restore.plugin.attention._in_one_go import in_one_go
-from napari_restore.plugin.attention._thumbnails import DARK, SIDE, of_layer
+from napari_restore.plugin.attention._heads_view import DARK, SIDE, of_layer
+from napari_restore.plugin.attention._layers import in_one_go
 
 
 def heads_of(*values: Any, kind: str = "window", query: tuple[int, int] = (0, 0)) -> Any:

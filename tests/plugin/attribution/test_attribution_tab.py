@@ -20,7 +20,7 @@ from napari_restore.plugin.attribution._attribution_form import (
     OBJECTIVES,
     WITH_BASELINE,
 )
-from napari_restore.plugin.attribution._report import as_html, report
+from napari_restore.plugin.attribution._results_section import as_html, report
 from napari_restore.plugin.layers._placing import plane_of
 
 pytestmark = pytest.mark.viewer

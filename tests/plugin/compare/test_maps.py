@@ -7,8 +7,14 @@ import pytest
 from napari.components import ViewerModel
 
 from napari_restore import Region
-from napari_restore.plugin.compare._maps import SideMap, available
-from napari_restore.plugin.compare._quality import CATEGORIES, categories, legend, percent
+from napari_restore.plugin.compare._maps_view import (
+    CATEGORIES,
+    SideMap,
+    available,
+    categories,
+    legend,
+    percent,
+)
 from napari_restore.questions import Adjustment
 
 LABELS = {category.name: category.label for category in CATEGORIES}

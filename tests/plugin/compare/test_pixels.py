@@ -10,7 +10,7 @@ from napari.layers import Image as ImageLayer
 from napari_restore import Region
 from napari_restore.metrics import psnr, ssim
 from napari_restore.plugin.compare._compared_layers import Compared
-from napari_restore.plugin.compare._figures import (
+from napari_restore.plugin.compare._figures_view import (
     MAX_PIXELS,
     data_range_of,
     figures,

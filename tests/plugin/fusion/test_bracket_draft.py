@@ -11,9 +11,8 @@ from napari_restore import Region
 from napari_restore.images import halve
 from napari_restore.plugin.runs import _draft
 from napari_restore.plugin.runs._draft import Viewport, live_steps
-from napari_restore.plugin.state._request import Request
+from napari_restore.plugin.state._request import Area, Request
 from napari_restore.plugin.state._state import PYRAMID
-from napari_restore.plugin.state._targets import Area
 
 SIDE = 256
 

@@ -12,7 +12,6 @@ import tifffile
 
 import napari_restore as nr
 from napari_restore.errors import BadParameter, Cancelled
-from napari_restore.plugin.fusion._bracket_task import Step, _open, thumbnail
 from napari_restore.plugin.fusion._frame_group import (
     FrameGroup,
     OpenBracket,
@@ -20,6 +19,7 @@ from napari_restore.plugin.fusion._frame_group import (
     groups_among,
     numbers_in,
 )
+from napari_restore.plugin.fusion._fusion_controller import Step, _open, thumbnail
 
 
 def opening(group: FrameGroup, opened: OpenFrames | None = None, rough: bool = False) -> list[Any]:

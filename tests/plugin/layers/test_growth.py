@@ -36,7 +36,7 @@ def without_overviews(request: Any, tmp_path: Path) -> Path:
     return path
 
 
-def test_the_coarsest_level_is_filled_in_place(without_overviews: Path):
+def test_the_coarsest_level_is_filled_in_place(without_overviews: Path, qapp: Any):
     image = nr.open_image(without_overviews)
     assert must_grow(image) == (len(image.level_shapes) > 1)
     display = Display.of_image(image)
@@ -44,7 +44,8 @@ def test_the_coarsest_level_is_filled_in_place(without_overviews: Path):
     reported = []
     growth = Growth(image, display, coarsest, reported.append)
     growth.start()
-    growth.join()
+    growth.wait()
+    qapp.processEvents()
     assert reported[-1] is True
     assert not any(reported[:-1])
     step = 2 ** (len(image.level_shapes) - 1)
@@ -53,12 +54,13 @@ def test_the_coarsest_level_is_filled_in_place(without_overviews: Path):
     np.testing.assert_array_equal(coarsest[:rows, :columns], source[:rows, :columns])
 
 
-def test_it_stops_when_nobody_shows_the_level_any_more(without_overviews: Path):
+def test_it_stops_when_nobody_shows_the_level_any_more(without_overviews: Path, qapp: Any):
     image = nr.open_image(without_overviews)
     reported = []
     growth = Growth(image, Display.of_image(image), np.zeros((9, 9), np.uint16), reported.append)
     growth.start()
-    growth.join()
+    growth.wait()
+    qapp.processEvents()
     assert reported == []
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from napari_restore.plugin.state._targets import Target
+from napari_restore.plugin.state._request import Target
 
 pytestmark = pytest.mark.viewer
 

@@ -155,13 +155,13 @@ def test_a_file_that_fails_midway_is_reported_once(
 
     monkeypatch.setattr(reader, "read_rows", read_rows)
     reported: list[Any] = []
-    ended: list[threading.Thread] = []
+    begun: list[Growth] = []
     start = Growth.start
-    monkeypatch.setattr(Growth, "start", lambda self: (ended.append(self._thread), start(self)))
+    monkeypatch.setattr(Growth, "start", lambda self: (begun.append(self), start(self)))
     monkeypatch.setattr("napari_restore.plugin.layers._growth.show_problem", reported.append)
     seen.viewer.open(path, plugin="napari-restore")
     qtbot.waitUntil(lambda: bool(reported))
-    ended[0].join()
+    begun[0].wait()
     assert seen().shape == (2, 2, 3)
     assert len(reported) == 1
 
@@ -178,7 +178,7 @@ def test_a_file_decoded_before_its_layer_exists_is_shown_as_well(
     start = Growth.start
     monkeypatch.setattr(Growth, "start", lambda self: (growths.append(self), start(self)))
     data, arguments, _ = layer_of(nr.open_image(path), seen.viewer)
-    growths[0].join()
+    growths[0].wait()
     QApplication.processEvents()
     layer = seen.viewer.add_image(data, **arguments)
     assert layer.contrast_limits[1] == 65535

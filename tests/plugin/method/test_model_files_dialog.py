@@ -19,7 +19,7 @@ import napari_restore as nr
 from napari_restore import api
 from napari_restore.engine import Progress
 from napari_restore.plugin.method._model_files_dialog import ProposalDialog, TrustDialog
-from napari_restore.plugin.state._targets import Target
+from napari_restore.plugin.state._request import Target
 
 pytestmark = pytest.mark.viewer
 

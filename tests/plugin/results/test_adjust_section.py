@@ -16,7 +16,7 @@ from napari_restore.plugin.layers._reader import layer_of
 from napari_restore.plugin.layers._result_layer import ResultLayer
 from napari_restore.plugin.results._adjust_section import AdjustSection
 from napari_restore.plugin.runs import _layer_run
-from napari_restore.plugin.state._targets import Target
+from napari_restore.plugin.state._request import Target
 from napari_restore.questions import Adjustment
 
 RGB = {"red": 1, "green": 2, "blue": 3}

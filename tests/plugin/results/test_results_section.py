@@ -10,12 +10,11 @@ import pytest
 from PIL import Image as Picture
 
 from napari_restore import api
-from napari_restore.plugin.layers._names import LIVE
-from napari_restore.plugin.results._record_view import RecordView
-from napari_restore.plugin.results._results_section import ResultsSection
-from napari_restore.plugin.results._stored_results import record_of
+from napari_restore.plugin.layers._layer_order import LIVE
+from napari_restore.plugin.results._earlier_results_view import record_of
+from napari_restore.plugin.results._results_section import RecordView, ResultsSection
 from napari_restore.plugin.results._variant_text import area_of, target_of_mask
-from napari_restore.plugin.state._targets import Target
+from napari_restore.plugin.state._request import Target
 from napari_restore.questions import Adjustment
 
 pytestmark = pytest.mark.viewer

@@ -12,8 +12,8 @@ from napari.utils.notifications import notification_manager
 from napari_restore import Region
 from napari_restore.plugin.areas._drawing_controller import Tool
 from napari_restore.plugin.runs._batch_section import BatchSection, folder_arguments
+from napari_restore.plugin.state._request import Target
 from napari_restore.plugin.state._state import NAMED_ROLES
-from napari_restore.plugin.state._targets import Target
 
 pytestmark = pytest.mark.viewer
 CORNERS = np.array([(0, 0), (0, 1), (1, 1), (1, 0)], float)
@@ -338,30 +338,32 @@ def test_a_folder_can_be_cancelled(
     batch.source.setText(str(folder))
     batch.target.setText(str(tmp_path / "out"))
     batch.start_folder.click()
-    child = batch.folder
-    qtbot.waitUntil(lambda: child._child is not None)
+    qtbot.waitUntil(lambda: panel.runs.worker.process is not None)
+    child = panel.runs.worker.process
     batch.cancel.click()
     settle(batch, qtbot)
     assert batch.message.text().startswith("Cancelled.")
-    assert child._child.poll() is not None
     assert batch.start_folder.isEnabled()
+    # It stopped by itself, and is there for the next run.
+    assert child.poll() is None
 
 
-def test_closing_the_panel_ends_the_command(
+def test_closing_the_panel_ends_the_child(
     panel: Any, batch: Any, qtbot: Any, folder: Path, tmp_path: Path
 ):
     batch.source.setText(str(folder))
     batch.target.setText(str(tmp_path / "out"))
     batch.start_folder.click()
     run = batch.folder
-    qtbot.waitUntil(lambda: run._child is not None)
+    qtbot.waitUntil(lambda: panel.runs.worker.process is not None)
+    child = panel.runs.worker.process
     panel.close()
-    qtbot.waitUntil(lambda: run._child.poll() is not None)
+    qtbot.waitUntil(lambda: child.poll() is not None)
     qtbot.waitUntil(lambda: run.is_over)
 
 
 @pytest.mark.slow
-def test_a_folder_has_the_memory_to_itself(
+def test_a_folder_is_restored_in_the_child_of_all_runs(
     panel: Any, batch: Any, qtbot: Any, folder: Path, tmp_path: Path
 ):
     add(panel, np.zeros((90, 80, 3), np.uint8), name="photo")
@@ -373,17 +375,14 @@ def test_a_folder_has_the_memory_to_itself(
     batch.target.setText(str(tmp_path / "out"))
     batch.start_folder.click()
     assert panel.state.running
-    run = batch.folder
-    qtbot.waitUntil(lambda: run._child is not None)
-    assert child.poll() is not None
     shown: list[str] = []
     notification_manager.notification_ready.connect(lambda message: shown.append(message.message))
     panel.run()
     assert panel.running is None and "A run is going on" in shown[0]
     settle(batch, qtbot)
     assert not panel.state.running
-    # Ready again for the next run in the window.
-    qtbot.waitUntil(lambda: panel.runs.worker.process is not None)
+    # One child does both: libraries and memory are there once.
+    assert panel.runs.worker.process is child and child.poll() is None
 
 
 @pytest.mark.slow
@@ -398,9 +397,22 @@ def test_a_folder_waits_for_what_is_excluded(
     batch.start_folder.click()
     assert batch.folder is None and "excluded" in batch.message.text()
     qtbot.waitUntil(lambda: batch.folder is not None)
-    assert panel.state.options.reading.exclude in batch.folder._command
+    assert panel.state.options.reading.exclude in batch.folder.arguments
     batch.cancel.click()
     settle(batch, qtbot)
+
+
+@pytest.mark.slow
+def test_a_folder_that_cannot_be_restored_is_explained(
+    panel: Any, batch: Any, qtbot: Any, tmp_path: Path
+):
+    (tmp_path / "empty").mkdir()
+    batch.source.setText(str(tmp_path / "empty"))
+    batch.target.setText(str(tmp_path / "out"))
+    batch.start_folder.click()
+    settle(batch, qtbot)
+    assert batch.message.text().startswith(f"There is no image in {tmp_path / 'empty'}.")
+    assert not panel.state.running and not (tmp_path / "out").exists()
 
 
 def test_a_missing_folder_is_explained(panel: Any, batch: Any, tmp_path: Path):

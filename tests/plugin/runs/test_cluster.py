@@ -17,8 +17,7 @@ from napari_restore.api import cluster_worker
 from napari_restore.engine import RangeRun, TileDone
 from napari_restore.errors import BadParameter, ResourceError
 from napari_restore.plugin.runs import _cluster_controller, _run_controller
-from napari_restore.plugin.state._connected_cluster import ConnectedCluster
-from napari_restore.plugin.state._targets import Target
+from napari_restore.plugin.state._request import ConnectedCluster, Target
 
 distributed = pytest.importorskip("distributed")
 pytestmark = [pytest.mark.viewer, pytest.mark.slow]

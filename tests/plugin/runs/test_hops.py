@@ -12,7 +12,7 @@ import pytest
 from napari_restore import api
 from napari_restore.engine import ChildExecutor
 from napari_restore.plugin.layers import _layer_order
-from napari_restore.plugin.tasks._background_task import BackgroundTask
+from napari_restore.plugin.tasks._task import Task
 
 pytestmark = pytest.mark.viewer
 PACKAGE = Path(api.__file__).parents[1]
@@ -51,7 +51,7 @@ def test_a_click_on_run_reaches_a_layer_in_eleven_calls(
 ):
     panel.viewer.open(sample, plugin="napari-restore")
     panel.models.choose("identity")
-    clicked = recorded(monkeypatch, BackgroundTask, "start")
+    clicked = recorded(monkeypatch, Task, "start")
     begun = recorded(monkeypatch, ChildExecutor, "__init__")
     stacks: list[list[str]] = []
     panel.viewer.layers.events.inserted.connect(lambda: stacks.append(own_calls()))

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from qtpy.QtCore import QObject
 
-from napari_restore.plugin.tasks import _background
-from napari_restore.plugin.tasks._background import THREADS, in_background
+from napari_restore.plugin.tasks import _task
+from napari_restore.plugin.tasks._task import THREADS, in_background
 
 QUERIES = 50
 STORM = """
@@ -23,7 +23,7 @@ faulthandler.enable()
 faulthandler.dump_traceback_later(240, exit=True)
 from qtpy.QtCore import QObject
 from qtpy.QtWidgets import QApplication, QDialog, QPushButton
-from napari_restore.plugin.tasks._background import in_background
+from napari_restore.plugin.tasks._task import in_background
 
 app = QApplication([])
 gc.collect()
@@ -81,7 +81,7 @@ import faulthandler
 faulthandler.dump_traceback_later(240, exit=True)
 from threading import Event
 from qtpy.QtWidgets import QApplication, QDialog
-from napari_restore.plugin.tasks._background import in_background
+from napari_restore.plugin.tasks._task import in_background
 
 app = QApplication([])
 began = Event()
@@ -135,7 +135,7 @@ def gate() -> Any:
 
 def settle(qtbot: Any) -> None:
     """Until nothing is submitted any more."""
-    qtbot.waitUntil(lambda: not _background._queries)
+    qtbot.waitUntil(lambda: not _task._tasks)
 
 
 def test_a_result_is_computed_elsewhere_and_delivered_here(receiver: Receiver, qtbot: Any):

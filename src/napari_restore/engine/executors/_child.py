@@ -93,17 +93,6 @@ class Worker:
         if child is not None:
             threading.Thread(target=_wait_or_kill, args=(child,), daemon=True).start()
 
-    def rest(self) -> None:
-        """Release the child's memory.
-
-        Closes the child and waits for it; the next task starts another. Takes up to a few seconds:
-        not for the GUI thread.
-        """
-        with self._lock:
-            child = self._detach()
-        if child is not None:
-            _wait_or_kill(child)
-
     def _detach(self) -> subprocess.Popen[str] | None:
         """Ask the child to end; None if there is none."""
         child, self._child = self._child, None

@@ -12,8 +12,8 @@ from superqt.utils import qdebounced
 from napari_restore.plugin.areas._areas import AREAS, GRADIENT, areas_layer, gradient_layer
 from napari_restore.plugin.areas._strength import PAINT, new_paint_layer
 from napari_restore.plugin.layers._placing import plane_of, scale_and_affine
+from napari_restore.plugin.state._request import Target
 from napari_restore.plugin.state._state import image_of
-from napari_restore.plugin.state._targets import Target
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

@@ -10,9 +10,8 @@ import numpy.typing as npt
 
 from napari_restore import Region, api
 from napari_restore.errors import BadRegion
-from napari_restore.plugin.layers._placing import plane_of, scale_and_affine
-from napari_restore.plugin.layers._visible import bounding_region
-from napari_restore.plugin.state._targets import Area
+from napari_restore.plugin.layers._placing import bounding_region, plane_of, scale_and_affine
+from napari_restore.plugin.state._request import Area
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

@@ -4,12 +4,75 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import napari_restore as nr
+from napari_restore import api
+from napari_restore.plugin.tasks._task import Task
 
 if TYPE_CHECKING:
-    from napari_restore.explain.attention import AttentionSession, QueryMaps
+    from collections.abc import Sequence
+
+    from napari_restore.explain.attention import Attention, AttentionSession, Query, QueryMaps
     from napari_restore.models import AttentionSite
-    from napari_restore.plugin.attention._prepare_task import AttentionRequest
+    from napari_restore.plugin.state._request import Request
+
+
+@dataclass(frozen=True)
+class AttentionRequest:
+    """Image and model of the panel, and how the one is read and where the other runs."""
+
+    run: Request
+    """Its area is not used."""
+
+    def session(self, **callbacks: Any) -> AttentionSession:
+        """Load the model and plan; not in the GUI thread. `callbacks` are emit and stop."""
+        run = self.run
+        return api.attention_session(run.image, run.load(), **self._options(), **callbacks)
+
+    def attend(self, query: Query, layers: Sequence[str]) -> Attention:
+        """Return maps with their record, as the command makes them; not in the GUI thread."""
+        run = self.run
+        return nr.attend(
+            run.image,
+            run.load(),
+            [query],
+            layers=list(layers),
+            progress=False,
+            **self._options(),
+        )
+
+    def save(self, query: Query, layers: Sequence[str], path: Path, **options: Any) -> None:
+        """Write maps or numbers, by the suffix; not in the GUI thread."""
+        self.attend(query, layers).save(path, overwrite=True, **options)
+
+    def draw(self, query: Query, layers: Sequence[str], path: Path) -> None:
+        """Draw a figure; not in the GUI thread."""
+        api.draw_attention(self.attend(query, layers), path, overwrite=True)
+
+    def _options(self) -> dict[str, Any]:
+        return {**vars(self.run.options.reading), **vars(self.run.options.machine)}
+
+
+class PrepareTask(Task):
+    """Prepares an image on another thread; sends events, and `ended` gives the `AttentionSession`."""
+
+    def __init__(self, request: AttentionRequest) -> None:
+        super().__init__(name="attention", failure="Preparing failed")
+        self.request = request
+
+    def work(self) -> AttentionSession:
+        """Prepare the session."""
+        from napari.layers import Points
+
+        # napari imports pandas, seconds on a busy machine, when the first of them is made.
+        Points(np.zeros((1, 2)))
+        session = self.request.session(emit=self.send, stop=self.stop)
+        session.prepare()
+        return session
 
 
 @dataclass(frozen=True)

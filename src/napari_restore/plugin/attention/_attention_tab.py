@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -11,22 +12,17 @@ from qtpy.QtWidgets import QLabel, QSpinBox, QVBoxLayout
 
 from napari_restore import Region, api
 from napari_restore.errors import RestoreError
-from napari_restore.plugin.attention._action_bar import HeadActions
-from napari_restore.plugin.attention._asked import Asked
-from napari_restore.plugin.attention._heads_view import HeadsView
-from napari_restore.plugin.attention._latest_answers import LatestAnswers
+from napari_restore.plugin.attention._action_bar import HeadActions, ReferenceBar
+from napari_restore.plugin.attention._asked import Asked, AttentionRequest, PrepareTask
+from napari_restore.plugin.attention._heads_view import HeadsView, Pair, thumbnails_of
 from napari_restore.plugin.attention._layers import AttentionLayers
-from napari_restore.plugin.attention._matrix_panel import MatrixPanel
-from napari_restore.plugin.attention._numbers import numbers_text, shares_of
-from napari_restore.plugin.attention._prepare_task import AttentionRequest, PrepareTask
+from napari_restore.plugin.attention._matrix_panel import MatrixPanel, RedundancyPanel
 from napari_restore.plugin.attention._query_controller import QueryController
-from napari_restore.plugin.attention._redundancy_panel import RedundancyPanel
-from napari_restore.plugin.attention._reference_bar import ReferenceBar
-from napari_restore.plugin.attention._share_plots import BarChart
-from napari_restore.plugin.attention._thumbnails import Pair, thumbnails_of
+from napari_restore.plugin.attention._share_plots import BarChart, numbers_text, shares_of
 from napari_restore.plugin.runs._run_bar import RunBar
-from napari_restore.plugin.state._targets import Area
+from napari_restore.plugin.state._request import Area
 from napari_restore.plugin.tasks._notices import error_text, show_problem
+from napari_restore.plugin.tasks._task import LatestQuery
 from napari_restore.plugin.widgets._combo_box import NarrowComboBox
 from napari_restore.plugin.widgets._folding import flowing, folded, form_layout, in_a_row
 from napari_restore.plugin.widgets._section import Section
@@ -67,7 +63,8 @@ class AttentionTab(Section):
         self.asked = Asked()
         self.pointer = QueryController(viewer, state, self)
         self.layers = AttentionLayers(viewer)
-        self._answers = LatestAnswers(self)
+        self._answers = LatestQuery("The attention failed", self, follows=True)
+        self._questions = itertools.count()
         self._all_soon = QTimer(self, singleShot=True, interval=IDLE_MS)
         self.heads = HeadsView(self)
         self.head_actions = HeadActions(state, self.asked, self.heads, self.layers, self)
@@ -134,7 +131,7 @@ class AttentionTab(Section):
         self.scale.currentIndexChanged.connect(self._on_scale)
         self.column.valueChanged.connect(self._on_typed)
         self.row.valueChanged.connect(self._on_typed)
-        self._answers.answered.connect(self._on_answer)
+        self._answers.finished.connect(self._on_answer)
         self._all_soon.timeout.connect(partial(self._ask, None))
         self.reference.changed.connect(self._on_scale)
         self.head_actions.happened.connect(self.bar.show_message)
@@ -202,7 +199,7 @@ class AttentionTab(Section):
         if task is None:
             return
         self.task = task
-        task.happened.connect(self.bar.show_event)
+        task.sent.connect(self.bar.show_event)
         task.ended.connect(self._on_ended)
         self.bar.show_running(True)
         self.bar.show_message("Loading the network …")
@@ -264,19 +261,20 @@ class AttentionTab(Section):
         names = None if site is None else [site]
         query, spread, kept = api.attention_query(*place), self.scale.currentData(), self.asked.kept
 
-        def look() -> tuple[Any, Any]:
-            answer = session.look(query, names)
-            return answer, thumbnails_of(answer, spread=spread, reference=kept)
+        def look() -> tuple[Any, ...]:
+            found = session.look(query, names)
+            pictures = thumbnails_of(found, spread=spread, reference=kept)
+            return site, spread, kept, found, pictures
 
-        self._answers.ask((site, spread, kept), look)
+        self._answers.submit(next(self._questions), look)
 
-    def _on_answer(self, key: Any, answer: Any) -> None:
+    def _on_answer(self, _: int, answer: Any) -> None:
         if isinstance(answer, RestoreError):
             show_problem(answer)
             return
         if self.session is None or self.state.layer is None:
             return
-        (site, spread, kept), (query, pictures) = key, answer
+        site, spread, kept, query, pictures = answer
         replaces = self.query is None or self.query.query != query.query
         if replaces or site is None:
             self.asked.query = query

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qtpy.QtCore import QObject, Signal
 
-from napari_restore.plugin.attention._in_one_go import in_one_go
-from napari_restore.plugin.layers._placing import data_to_world, plane_of, scale_and_affine
-from napari_restore.plugin.layers._visible import in_data
+from napari_restore.plugin.attention._layers import in_one_go
+from napari_restore.plugin.layers._placing import data_to_world, in_data, plane_of, scale_and_affine
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
+import numpy as np
 from psygnal import Signal
+from qtpy.QtCore import QObject
 from qtpy.QtWidgets import QLabel, QVBoxLayout
 
-from napari_restore import api
-from napari_restore.errors import BadParameter, RestoreError
+from napari_restore import Region, api
+from napari_restore.errors import BadParameter, BadRegion, RestoreError
+from napari_restore.plugin.areas._areas import (
+    TARGETS_OF,
+    corners_in_pixels,
+    is_upright_box,
+    outlines,
+)
+from napari_restore.plugin.areas._drawing_controller import add_outlines
 from napari_restore.plugin.attribution._attribution_form import CLEAR, AttributionForm
-from napari_restore.plugin.attribution._attribution_request import AttributionRequest
-from napari_restore.plugin.attribution._attribution_task import AttributionResult, AttributionTask
+from napari_restore.plugin.attribution._attribution_task import (
+    AttributionRequest,
+    AttributionResult,
+    AttributionTask,
+)
 from napari_restore.plugin.attribution._results_section import AttributionResultsSection
-from napari_restore.plugin.attribution._target_controller import TargetController
+from napari_restore.plugin.layers._placing import bounding_region, in_data
 from napari_restore.plugin.runs._run_bar import RunBar
-from napari_restore.plugin.state._targets import Area
+from napari_restore.plugin.state._request import Area
+from napari_restore.plugin.state._state import image_of
 from napari_restore.plugin.tasks._notices import error_text, show_problem
 from napari_restore.plugin.widgets._folding import bring_into_view
 from napari_restore.plugin.widgets._section import Section
@@ -23,9 +37,181 @@ from napari_restore.plugin.widgets._section import Section
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image as ImageLayer
+    from napari.layers import Shapes
 
     from napari_restore.plugin.runs._run_controller import RunController
     from napari_restore.plugin.state._state import RestoreState
+
+
+NAME = "Attribution target"
+MODES = {"rectangle": "add_rectangle", "polygon": "add_polygon"}
+
+
+class Target(NamedTuple):
+    """Level-0 pixels, and the corners of a polygon within them, as an `AttributionRequest` has them."""
+
+    box: Region
+    polygon: tuple[tuple[float, float], ...] | None
+
+
+class TargetController(QObject):
+    """Adds shapes over the image of the state and knows which of them is the target.
+
+    That is the one selected, or else the last, of the topmost layer of targets.
+    """
+
+    changed = Signal()
+    """The target has changed, or the tool."""
+
+    def __init__(
+        self, viewer: ViewerModel, state: RestoreState, parent: QObject | None = None
+    ) -> None:
+        super().__init__(parent)
+        self._viewer, self._state = viewer, state
+        self._layer: Shapes | None = None
+        self.side = 128
+        """Pixels along a side of a box that is clicked."""
+        self.tool: str | None = None
+        """``rectangle``, ``polygon``, ``click``, or None."""
+        viewer.layers.events.removed.connect(self._on_removed)
+
+    def leave(self) -> None:
+        """Disconnect from the viewer; called once."""
+        self.use(None)
+        self._viewer.layers.events.removed.disconnect(self._on_removed)
+        if self._layer is not None:
+            self._forget()
+
+    # -- drawing -----------------------------------------------------------------
+
+    def use(self, tool: str | None) -> None:
+        """Begin to draw with a tool, or end with None."""
+        if tool == self.tool:
+            return
+        self._end()
+        if tool is not None and self._state.layer is not None:
+            self.tool = tool
+            layer = self._layer_over(self._state.layer)
+            if tool == "click":
+                self._viewer.layers.selection.active = self._state.layer
+                self._viewer.mouse_drag_callbacks.append(self._on_press)
+            else:
+                layer.visible = True
+                self._viewer.layers.selection.active = layer
+                layer.mode = MODES[tool]
+        self.changed.emit()
+
+    def _end(self) -> None:
+        if self.tool == "click":
+            self._viewer.mouse_drag_callbacks.remove(self._on_press)
+        elif self._layer is not None:
+            self._layer.mode = "pan_zoom"
+        self.tool = None
+
+    def add_box(self, box: Region) -> None:
+        """Add a box of level-0 pixels, which becomes the target."""
+        source = self._state.layer
+        assert source is not None
+        layer = self._layer_over(source)
+        # A pixel's middle has whole coordinates.
+        y0, x0, y1, x1 = np.array(box, float) - 0.5
+        corners = [(y0, x0), (y0, x1), (y1, x1), (y1, x0)]
+        layer.selected_data = set()
+        layer.add_rectangles([corners])
+        layer.selected_data = set()
+        self.changed.emit()
+
+    def _on_press(self, viewer: ViewerModel, event: Any) -> Iterator[None]:
+        source = self._state.layer
+        start = tuple(event.pos)
+        yield
+        while event.type == "mouse_move":
+            yield
+        # A drag moves the image, as ever.
+        if source is None or np.hypot(*np.subtract(event.pos, start)) > 4:
+            return
+        image = image_of(source)
+        ((y, x),) = in_data(viewer, source, [np.array(event.position)[-2:]])
+        size = (image.height, image.width)
+        if not (-0.5 <= y < size[0] - 0.5 and -0.5 <= x < size[1] - 0.5):
+            return
+        half = self.side // 2
+        y0, x0 = (
+            int(np.clip(round(at) - half, 0, max(0, whole - self.side)))
+            for at, whole in zip((y, x), size, strict=True)
+        )
+        box = Region(y0, x0, y0 + self.side, x0 + self.side)
+        self.add_box(box.intersect(Region(0, 0, *size)))
+        self.use(None)
+
+    def _layer_over(self, source: ImageLayer) -> Shapes:
+        for layer in reversed(self._viewer.layers):
+            if layer.metadata.get(TARGETS_OF) == source.unique_id:
+                break
+        else:
+            active = self._viewer.layers.selection.active
+            layer = add_outlines(self._viewer, NAME, source, {TARGETS_OF: source.unique_id})
+            self._viewer.layers.selection.active = active
+        self._follow(layer)
+        return layer
+
+    # -- the target --------------------------------------------------------------
+
+    def _follow(self, layer: Shapes) -> None:
+        if layer is self._layer:
+            return
+        if self._layer is not None:
+            self._forget()
+        self._layer = layer
+        layer.events.data.connect(self._on_shape)
+        layer.events.highlight.connect(self._on_shape)
+        layer.events.mode.connect(self._on_mode)
+
+    def _forget(self) -> None:
+        assert self._layer is not None
+        self._layer.events.data.disconnect(self._on_shape)
+        self._layer.events.highlight.disconnect(self._on_shape)
+        self._layer.events.mode.disconnect(self._on_mode)
+        self._layer = None
+
+    def target(self) -> Target:
+        """Return the target; raises `BadRegion` where there is none."""
+        source = self._state.layer
+        shapes = None
+        if source is not None:
+            known = source.unique_id
+            shapes = next(
+                (x for x in reversed(self._viewer.layers) if x.metadata.get(TARGETS_OF) == known),
+                None,
+            )
+        drawn = [] if shapes is None or source is None else outlines(self._viewer, shapes, source)
+        if source is None or not drawn:
+            raise BadRegion("No target is drawn yet.", "Press Box or Click, then the image.")
+        image, points = image_of(source), drawn[-1]
+        box = bounding_region(points, (image.height, image.width))
+        if box is None:
+            raise BadRegion(f"The box lies outside {source.name}.", "Draw one over the image.")
+        if is_upright_box(points):
+            return Target(box, None)
+        return Target(box, tuple((y, x) for x, y in corners_in_pixels(points)))
+
+    def _on_shape(self, event: Any = None) -> None:
+        if str(getattr(event, "action", "")) == "added" and self.tool == "rectangle":
+            self.use(None)
+        self.changed.emit()
+
+    def _on_mode(self, event: Any) -> None:
+        """End drawing at Escape, or at another mode of napari."""
+        if self.tool in MODES and str(event.mode) != MODES[self.tool]:
+            self.tool = None
+            self.changed.emit()
+
+    def _on_removed(self, event: Any) -> None:
+        if event.value is self._layer:
+            self.tool = None
+            self._forget()
+            self.changed.emit()
+
 
 HINT = "Which pixels of the image made what the method does in a box: where it looked, not why."
 
@@ -157,7 +343,7 @@ class AttributionTab(Section):
         self.target.use(None)
         task.view = self.results.view.currentData()
         task.exponent = self.results.exponent.currentData()
-        task.happened.connect(self.bar.show_event)
+        task.sent.connect(self.bar.show_event)
         task.appeared.connect(self.results.hide_layers)
         task.ended.connect(self._on_ended)
         self.bar.show_running(True)

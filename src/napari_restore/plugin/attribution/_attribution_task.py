@@ -2,30 +2,69 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
 
+import napari_restore as nr
+from napari_restore import Region
 from napari_restore.engine import Event
-from napari_restore.errors import Cancelled, RestoreError
-from napari_restore.plugin.attribution._layers import AttributionLayers, Picture, picture_of
-from napari_restore.plugin.tasks._stoppable_task import StoppableTask, messages_of
+from napari_restore.plugin.attribution._layers import AttributionLayers, picture_of
+from napari_restore.plugin.tasks._task import Task
+from napari_restore.questions import Attribute
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image as ImageLayer
 
     from napari_restore.explain import Attribution
-    from napari_restore.plugin.attribution._attribution_request import AttributionRequest
+    from napari_restore.plugin.attribution._layers import Picture
+    from napari_restore.plugin.state._request import Request
 
 
-class AttributionTask(StoppableTask):
-    """Computes an attribution on other threads and shows the map as it comes.
+@dataclass(frozen=True)
+class AttributionRequest:
+    """The settings of one attribution, as `napari_restore.attribute` takes them."""
 
-    `ended` gives the `Attribution`; after `cancel`, what has been shown is removed.
+    run: Request
+    """Image, model, and how the one is read and where the other runs; its area is not used."""
+    box: Region
+    """Level-0 pixels of the result; around the polygon, if there is one."""
+    polygon: tuple[tuple[float, float], ...] | None = None
+    """Corners (y, x) in level-0 pixels, counted from the corner of the first."""
+    settings: Attribute = field(default_factory=Attribute)
+    level: int = 0
+    """Of the image: 0 its true pixels, above an overview."""
+
+    @property
+    def scale(self) -> int:
+        """Level-0 pixels along a side of one of the map's."""
+        return self.run.image.level_scale(self.level) or 1
+
+    def attribute(self, **callbacks: Any) -> Attribution:
+        """Compute it; not in the GUI thread. `callbacks` are emit, watch and stop."""
+        run = self.run
+        where: dict[str, Any] = {"box": self.box}
+        if self.polygon is not None:
+            where = {"polygon": self.polygon}
+        return nr.attribute(
+            run.image,
+            run.load(),
+            **where,
+            level=self.level,
+            **vars(self.settings),
+            **vars(run.options.reading),
+            **vars(run.options.machine),
+            **callbacks,
+        )
+
+
+class AttributionTask(Task):
+    """Computes an attribution on another thread and shows the map as it comes.
+
+    Sends the events of the engine. `ended` gives the `Attribution`; after `cancel`, what has been
+    shown is removed.
     """
 
     appeared = Signal()
@@ -34,7 +73,7 @@ class AttributionTask(StoppableTask):
     def __init__(
         self, viewer: ViewerModel, source: ImageLayer, request: AttributionRequest, number: int
     ) -> None:
-        super().__init__("attribution")
+        super().__init__(name="attribution", failure="The attribution failed")
         self.request, self.source = request, source
         name = f"{number} {request.run.model}"
         self.layers = AttributionLayers(viewer, source, name, request.scale)
@@ -42,39 +81,40 @@ class AttributionTask(StoppableTask):
         """How the finished map is shown."""
         self._viewer = viewer
 
-    def work(self) -> Iterator[Any]:
-        """Yield what `attribution_messages` yields."""
-        return attribution_messages(self.request, self._stop)
+    def work(self) -> tuple[Attribution, Picture]:
+        """Return the attribution, and what its layers show."""
+        found = self.request.attribute(emit=self.send, watch=self.send, stop=self.stop)
+        return found, picture_of(found)
 
     def receive(self, item: Any) -> None:
         """Report an event, or show a part of the map."""
-        is_removed = self.source not in self._viewer.layers
-        if is_removed:
+        if self.source not in self._viewer.layers:
             self.cancel()
         if isinstance(item, Event):
-            self.happened.emit(item)
-        elif isinstance(item, FinishedMap):
-            if not is_removed:
-                self._show(item)
-        elif isinstance(item, RestoreError):
-            if not isinstance(item, Cancelled):
-                self._outcome = ("failed", item)
-        elif not self._stop.is_set():
+            super().receive(item)
+        elif not self.stop.is_set():
             if self.layers.map is None:
                 self.appeared.emit()
             self.layers.partial(item)
 
     def finish(self) -> None:
-        """Remove what is not finished; the window of an abandoned one may be gone."""
-        if self._outcome[0] != "done" and not self._is_abandoned:
-            self.layers.remove()
+        """Show the map, or remove what is not finished; the window of an abandoned one may be gone."""
+        status, outcome = self.outcome
+        if self._is_abandoned:
+            return
+        if status == "done" and self.source in self._viewer.layers:
+            attribution, picture = outcome
+            self._show(attribution.record, picture)
+            self.outcome = (status, attribution)
+            return
+        if status == "done":
+            self.outcome = ("cancelled", None)
+        self.layers.remove()
 
-    def _show(self, finished: FinishedMap) -> None:
-        record = finished.attribution.record
+    def _show(self, record: dict[str, Any], picture: Picture) -> None:
         level = f" · 1:{self.request.scale}" if self.request.scale > 1 else ""
         self.layers.name += f" · {record['attribution']['method']}{level}"
-        self.layers.finish(finished.picture, record, self.view, self.exponent)
-        self._outcome = ("done", finished.attribution)
+        self.layers.finish(picture, record, self.view, self.exponent)
 
 
 @dataclass(eq=False)
@@ -96,24 +136,3 @@ class AttributionResult:
     def scale(self) -> int:
         """Level-0 pixels along a side of one of the map's."""
         return int(self.attribution.record["attribution"]["scale"])
-
-
-class FinishedMap(NamedTuple):
-    """A finished attribution, and what its layers show."""
-
-    attribution: Attribution
-    picture: Picture
-
-
-def attribution_messages(request: AttributionRequest, stop: threading.Event) -> Iterator[Any]:
-    """Yield events, each `PartialAttribution`, and at last a `FinishedMap` or the error.
-
-    The attribution runs on a thread of its own, which ends soon when the iterator is closed or
-    `stop` is set.
-    """
-
-    def compute(send: Callable[[Any], None]) -> None:
-        found = request.attribute(emit=send, watch=send, stop=stop)
-        send(FinishedMap(found, picture_of(found)))
-
-    return messages_of(compute, stop, "attribution", "The attribution failed")

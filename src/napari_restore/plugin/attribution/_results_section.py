@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from psygnal import Signal
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QComboBox, QLabel, QPushButton, QVBoxLayout
 
-from napari_restore import api
+from napari_restore import Region, api
 from napari_restore.errors import BadOutput, RestoreError
-from napari_restore.plugin.attribution._layers import VIEWS
-from napari_restore.plugin.attribution._map_comparison import MapComparison
+from napari_restore.plugin.attribution._layers import VIEWS, signed_colours
 from napari_restore.plugin.attribution._plots import CurvePlot, PathPlot, RingPlot
-from napari_restore.plugin.attribution._report import as_html, leaves_out_context, report
+from napari_restore.plugin.compare._compared_layers import SideBySide
+from napari_restore.plugin.layers._placing import enlarged, plane_of, shifted
 from napari_restore.plugin.results._save_dialog import ask_save_path
-from napari_restore.plugin.tasks._background import in_background
 from napari_restore.plugin.tasks._notices import show_problem
+from napari_restore.plugin.tasks._task import in_background
 from napari_restore.plugin.widgets._combo_box import NarrowComboBox
 from napari_restore.plugin.widgets._folding import flowing, form_layout, in_a_row, stacked
 from napari_restore.plugin.widgets._section import Section
@@ -29,10 +31,209 @@ from napari_restore.records import write_record
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
+    from napari.layers import Image as ImageLayer
 
-    from napari_restore.explain import Attribution
+    from napari_restore.explain import Attribution, AttributionSummary
     from napari_restore.plugin.attribution._attribution_task import AttributionResult
     from napari_restore.plugin.state._state import RestoreState
+
+
+MIN_SHARE = 0.01
+"""Smallest share of the unchanged input that has a row."""
+Row = tuple[str, str]
+
+
+def leaves_out_context(record: Mapping[str, Any]) -> bool:
+    """Return whether the gradient through the context would add to the map."""
+    attribution = record["attribution"]
+    return attribution["path"] is not None and api.attribution_summary(attribution).omits_context
+
+
+def report(record: Mapping[str, Any]) -> list[Row]:
+    """Return how complete a map is, what it omits, how spread it is, and what it is of."""
+    attribution, model = record["attribution"], record["model"]
+    complete = attribution["completeness"]
+    summary = api.attribution_summary(attribution)
+    word = {True: "yes: ", False: "NO: ", None: ""}[summary.is_complete]
+    rows = [("Complete", word + summary.completeness)]
+    if complete["sum"] is not None:
+        known = complete["difference"]
+        change = "not finite" if known is None else f"{known:.4g}"
+        change += f", shares add up to {complete['sum']:.4g}"
+        rows.append(("Difference", change))
+    if frames := attribution.get("frames"):
+        shares = (f"{Path(each['path'] or 'array').name} {each['sum']:+.4f}" for each in frames)
+        rows.append(("Shares of the frames", ", ".join(shares)))
+    if complete["recomputed_difference"] is not None:
+        free = f"{complete['recomputed_difference']:.4g}"
+        rows.append(("Routing", f"{attribution['routing']}; recomputed, the difference is {free}"))
+    if attribution["context"]["used"] != "none":
+        rows.append(("Context", _context(attribution["context"], summary)))
+    rows += [("Box", _target(attribution)), ("Method", _method(attribution))]
+    index, near = attribution["diffusion_index"], attribution["window"]["diffusion_index"]
+    if index is not None:
+        spread = f"{index:.2f}"
+        if near is not None and tuple(attribution["window"]["region"]) != tuple(
+            attribution["region"]
+        ):
+            spread += f" (within 512 px of the box {near:.2f})"
+        rows += [
+            ("Diffusion index", spread),
+            ("95 % lies in", f"{attribution['area_95']} pixels"),
+            (f"Beyond {summary.far} px", f"{summary.far_share:.1%}"),
+        ]
+    if (attribution["identity_share"] or 0) >= MIN_SHARE:
+        rows.append(("Input unchanged", f"{attribution['identity_share']:.0%} of the map"))
+    checked = attribution.get("checks", {}).get(CHECK)
+    if checked is not None and checked["insertion"]["area"] is None:
+        rows.append(("Check", "undefined: image and baseline hardly differ in the box"))
+    elif checked is not None:
+        rows.append(("Check", f"from {checked['baseline']}"))
+    weights = model["weights_sha256"]
+    rows.append(("Model", f"{model['id']}{f', weights {weights[:12]}' if weights else ''}"))
+    return rows
+
+
+def as_html(rows: Sequence[Row]) -> str:
+    """Return a table of two columns for a label, and below it what no map shows."""
+    lines = (
+        f"<tr><td><b>{escape(name)}</b>&nbsp;&nbsp;</td><td>{escape(value)}</td></tr>"
+        for name, value in rows
+    )
+    return f"<table>{''.join(lines)}</table><i>Where it looked, not why.</i>"
+
+
+def _context(context: Mapping[str, Any], summary: AttributionSummary) -> str:
+    share = summary.context_share
+    part = "its share is not known" if share is None else f"{share:.0%} of the change"
+    if context["used"] == THROUGH:
+        return f"in the map: {part} came through it" if share is not None else "in the map"
+    reason = context["reason"]
+    if share is None:
+        return f"constant ({reason}); {part}"
+    if not summary.omits_context:
+        return f"constant ({reason}); nothing came through it"
+    return f"constant ({reason}): {part} came through it and is NOT in this map"
+
+
+def _target(attribution: Mapping[str, Any]) -> str:
+    y0, x0, y1, x1 = attribution["box"]
+    scale = attribution["scale"]
+    pixels = "px" if scale == 1 else f"px of the overview 1:{scale}"
+    within = "a polygon in " if attribution["polygon"] else ""
+    return f"{attribution['objective']} of {within}{x1 - x0} × {y1 - y0} {pixels} at x {x0}, y {y0}"
+
+
+def _method(attribution: Mapping[str, Any]) -> str:
+    way = "" if attribution["path"] is None else f": {attribution['path']} path"
+    start = "" if attribution["baseline"] is None else f" from {attribution['baseline']}"
+    return f"{attribution['method']}{way}{start}"
+
+
+MARGIN = 64
+"""Pixels around a box that are shown at least."""
+FONT_SIZE = 8
+"""Points of the name of each on the canvas, half of which is as wide as the name."""
+
+
+class MapComparison:
+    """Shows the maps of two attributions over their images under one camera, until `end`."""
+
+    ended = Signal()
+
+    def __init__(self, viewer: ViewerModel) -> None:
+        self._viewer = viewer
+        self._pair: tuple[AttributionResult, AttributionResult] | None = None
+        self._grid: SideBySide | None = None
+        self._made: list[ImageLayer] = []
+
+    def show(self, one: AttributionResult, other: AttributionResult) -> None:
+        """Begin; the pictures are made on another thread."""
+        pair = self._pair = one, other
+        in_background(partial(_pictures, one.attribution, other.attribution), self._show, pair)
+
+    def end(self) -> None:
+        """Show one view again."""
+        self._pair = None
+        if self._grid is not None:
+            self._grid.end()
+
+    def _show(self, pair: tuple[AttributionResult, AttributionResult], pictures: Any) -> None:
+        if pair is not self._pair:
+            return
+        if isinstance(pictures, RestoreError):
+            show_problem(pictures)
+            return
+        place, matrix = pair[0].attribution.box, enlarged(plane_of(pair[0].source), pair[0].scale)
+        for result, picture in zip(pair, pictures, strict=True):
+            # Box on box: the camera shows the same place of both.
+            (y, x, *_), (y0, x0, *_) = _around(result.attribution), result.attribution.box
+            layer = self._viewer.add_image(
+                picture,
+                rgb=True,
+                name=result.title,
+                affine=shifted(matrix, place.y0 + y - y0, place.x0 + x - x0),
+                units=result.source.units[-2:],
+                axis_labels=result.source.axis_labels[-2:],
+                metadata={"napari_restore_source": "attribution"},
+            )
+            label = layer.name_overlay
+            label.font_size, label.box, label.visible = FONT_SIZE, True, True
+            self._made.append(layer)
+        self._grid = SideBySide(self._viewer, *self._made)
+        self._grid.ended.connect(self._on_ended)
+        middle = matrix @ [(place.y0 + place.y1 - 1) / 2, (place.x0 + place.x1 - 1) / 2, 1]
+        camera = self._viewer.scene.camera
+        camera.center = (*camera.center[:-2], *middle[:2])
+
+    def _on_ended(self) -> None:
+        self._grid = None
+        made, self._made = self._made, []
+        for layer in made:
+            if layer in self._viewer.layers:
+                # Drivers in software can crash where a text is drawn as its layer goes.
+                layer.name_overlay.visible = False
+                self._viewer.layers.remove(layer)
+        self.ended.emit()
+
+
+def _pictures(*attributions: Attribution) -> list[Any]:
+    """Return (h, w, 3) uint8 of each: the map over the grey image `_around` the box."""
+    colours = signed_colours()
+    pictures = []
+    for attribution in attributions:
+        around = _around(attribution)
+        values = np.zeros(around.shape, np.float32)
+        near = around.intersect(attribution.region)
+        values[near.within(around)] = attribution.read(near).sum(axis=2)
+        # Each by its own largest: objectives and models differ in size, the places matter.
+        values[~np.isfinite(values)] = 0
+        most = float(np.abs(values).max(initial=0.0)) or 1.0
+        drawn = colours.map((values / most / 2 + 0.5).ravel()).reshape(*values.shape, 4)
+        grey = np.clip(attribution.picture(around), 0, 1).mean(axis=2, keepdims=True)
+        alpha = drawn[..., 3:]
+        picture = np.round(255 * (alpha * drawn[..., :3] + (1 - alpha) * grey)).astype("u1")
+        _outline(picture, attribution.box.within(around))
+        pictures.append(picture)
+    return pictures
+
+
+def _around(attribution: Attribution) -> Region:
+    """Return the part that is shown: the box and as much around it."""
+    image, box = attribution.image, attribution.box
+    wide = box.expand(max(MARGIN, *box.shape))
+    return wide.intersect(Region(0, 0, image.height, image.width))
+
+
+def _outline(picture: Any, where: tuple[slice, slice]) -> None:
+    """Draw a white line around a box of the picture, and a dark one around that."""
+    rows, columns = where
+    for far, value in ((2, 0), (1, 255)):
+        top, left = max(0, rows.start - far), max(0, columns.start - far)
+        part = picture[top : rows.stop + far, left : columns.stop + far]
+        part[[0, -1]] = value
+        part[:, [0, -1]] = value
+
 
 EXPONENTS = {1.0: "1", 0.5: "1/2", 0.25: "1/4", 0.125: "1/8"}
 
@@ -223,11 +424,11 @@ class AttributionResultsSection(Section):
         path = ask_save_path(self, f"Save the {title.lower()}", proposed, title, suffixes)
         if path is not None:
             self._folder = path.parent
-            in_background(partial(_error_of, partial(write, result, path)), self._on_saved)
+            in_background(partial(write, result, path), self._on_saved)
 
-    def _on_saved(self, problem: RestoreError | None) -> None:
-        if problem is not None:
-            show_problem(problem)
+    def _on_saved(self, answer: Any) -> None:
+        if isinstance(answer, RestoreError):
+            show_problem(answer)
 
 
 def _fill(combo: QComboBox, results: Sequence[AttributionResult]) -> None:
@@ -248,11 +449,3 @@ def _save_map(attribution: Attribution, path: Path) -> None:
     if attribution.overview is not None and overview.exists():
         raise BadOutput(f"{overview} exists.", "Choose another name for the map.")
     attribution.save(path, overwrite=True)
-
-
-def _error_of(write: Any) -> RestoreError | None:
-    try:
-        write()
-    except RestoreError as error:
-        return error
-    return None

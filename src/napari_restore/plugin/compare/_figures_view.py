@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLabel, QVBoxLayout
 
 from napari_restore import Region
 from napari_restore.errors import BadRegion
+from napari_restore.metrics import psnr, ssim
 from napari_restore.plugin.compare._compared_layers import Compared
-from napari_restore.plugin.compare._figures import (
-    Figures,
-    data_range_of,
-    figures,
-    references_for,
-)
 from napari_restore.plugin.compare._pixels import FAILURE, LayerPixels, shown_step
-from napari_restore.plugin.layers._visible import visible_region
-from napari_restore.plugin.tasks._latest_query import DebouncedQuery
+from napari_restore.plugin.layers._placing import data_to_world, visible_region
 from napari_restore.plugin.tasks._notices import error_text
+from napari_restore.plugin.tasks._task import DebouncedQuery
 from napari_restore.plugin.widgets._combo_box import NarrowComboBox
 from napari_restore.plugin.widgets._section import Section
 
@@ -29,6 +25,134 @@ if TYPE_CHECKING:
 
     from napari_restore.plugin.state._state import RestoreState
     from napari_restore.plugin.state._variant import Variant
+
+
+MAX_PIXELS = 2_000_000
+
+
+class Figures(NamedTuple):
+    """PSNR in dB and SSIM of source and result, over the same pixels."""
+
+    source: tuple[float, float]
+    result: tuple[float, float]
+    step: int
+    """Level-0 pixels per pixel compared."""
+    pixels: int
+    """How many counted."""
+    data_range: float
+    is_whole: bool
+    """Whether all of the region was compared, not only its middle."""
+
+    def text(self) -> str:
+        """Return both measures before and after, and what was compared, in three lines."""
+        if not self.pixels:
+            return "No pixel in view is in the reference and in the result."
+        (psnr0, ssim0), (psnr1, ssim1) = self.source, self.result
+        part = "visible region" if self.is_whole else "middle of the visible region"
+        level = "full resolution" if self.step == 1 else f"level 1:{self.step}"
+        return (
+            f"PSNR {_decibels(psnr0)} → {_decibels(psnr1)}\n"
+            f"SSIM {_plain(ssim0)} → {_plain(ssim1)}\n"
+            f"source → result, {part} at {level}, {self.pixels / 1e6:.2f} MP, "
+            f"white − black {self.data_range:g}"
+        )
+
+
+def figures(
+    source: LayerPixels,
+    result: LayerPixels,
+    reference: LayerPixels,
+    region: Region,
+    step: int,
+    data_range: float,
+) -> Figures:
+    """Compare a level-0 `region` at 1 : `step`; not for the GUI thread.
+
+    On the next finer level where one of the three has no such, on a coarser one or
+    on the middle of the region where it has too many pixels. Only pixels that all
+    three have count, so that before and after are of the same.
+    """
+    layers = (source, result, reference)
+    while step > 1 and not all(layer.has(step) for layer in layers):
+        step //= 2
+    while _count(region, step) > MAX_PIXELS and all(layer.has(2 * step) for layer in layers):
+        step *= 2
+    part = _middle(region, step)
+    parts = [layer.read(part, step) for layer in layers]
+    (before, there), (after, there1), (truth, there2) = parts
+    valid = there & there1 & there2
+    before, after, truth = (part.astype(np.float64) for part in (before, after, truth))
+    return Figures(
+        (psnr(before, truth, data_range, valid), ssim(before, truth, data_range, valid)),
+        (psnr(after, truth, data_range, valid), ssim(after, truth, data_range, valid)),
+        step,
+        int(valid.sum()),
+        data_range,
+        part == region,
+    )
+
+
+def _count(region: Region, step: int) -> int:
+    return (region.height // step) * (region.width // step)
+
+
+def _middle(region: Region, step: int) -> Region:
+    """Return the middle of a region, of its shape, with at most `MAX_PIXELS`."""
+    share = (MAX_PIXELS / max(1, _count(region, step))) ** 0.5
+    if share >= 1:
+        return region
+    height, width = (int(side * share) // step * step for side in region.shape)
+    y = region.y0 + (region.height - height) // 2 // step * step
+    x = region.x0 + (region.width - width) // 2 // step * step
+    return Region(y, x, y + height, x + width)
+
+
+def references_for(viewer: ViewerModel, source: ImageLayer) -> list[ImageLayer]:
+    """Return the images that `source` can be compared with: of its size, bands and place."""
+    from napari.layers import Image as ImageLayer
+
+    def fits(layer: Any) -> bool:
+        return (
+            isinstance(layer, ImageLayer)
+            and layer is not source
+            and "napari_restore_source" not in layer.metadata
+            and layer.rgb == source.rgb
+            and layer.ndim == source.ndim
+            and _shape(layer) == _shape(source)
+            and np.allclose(data_to_world(layer), data_to_world(source))
+        )
+
+    return [layer for layer in viewer.layers if fits(layer)]
+
+
+def data_range_of(dtype: np.dtype[Any], record: dict[str, Any] | None) -> float:
+    """Return white − black: 255 for bytes, else that of the run, else the range of the type."""
+    if dtype == np.uint8:
+        return 255.0
+    source = (record or {}).get("input", {})
+    # Light is shown in the type of the photos.
+    is_same = source.get("dtype") in (None, str(dtype))
+    if is_same and source.get("white") is not None and source.get("black"):
+        return float(source["white"]) - float(min(source["black"]))
+    if np.issubdtype(dtype, np.integer):
+        limits = np.iinfo(dtype)
+        return float(limits.max) - float(limits.min)
+    return 1.0
+
+
+def _shape(layer: ImageLayer) -> tuple[int, ...]:
+    """Return the shape of the finest level, without alpha."""
+    shape = tuple((layer.data[0] if layer.multiscale else layer.data).shape)
+    return shape[:2] if layer.rgb else shape
+
+
+def _decibels(value: float) -> str:
+    return "– dB" if np.isnan(value) else f"{value:.2f} dB"
+
+
+def _plain(value: float) -> str:
+    return "–" if np.isnan(value) else f"{value:.4f}"
+
 
 DEBOUNCE_MS = 200
 """Shorter than the time between two refreshes of a running result."""

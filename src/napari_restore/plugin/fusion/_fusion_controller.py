@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from psygnal import Signal
@@ -14,27 +16,162 @@ from qtpy.QtCore import QObject, QTimer
 from superqt.utils import qdebounced
 
 import napari_restore as nr
+from napari_restore import api
 from napari_restore.api import FUSION_MODEL
-from napari_restore.errors import RestoreError
-from napari_restore.plugin.fusion._bracket_task import BracketTask, Step
+from napari_restore.errors import BadParameter, Cancelled, RestoreError
 from napari_restore.plugin.fusion._frame_group import (
     FrameGroup,
     OpenBracket,
     OpenFrames,
     groups_among,
+    name_of,
+    numbers_in,
 )
-from napari_restore.plugin.layers._fitted import show_whole
 from napari_restore.plugin.layers._layer_order import bring_to_front, is_source
+from napari_restore.plugin.layers._placing import show_whole
 from napari_restore.plugin.layers._reader import layer_of
 from napari_restore.plugin.state._state import image_of
-from napari_restore.plugin.tasks._background import in_background
 from napari_restore.plugin.tasks._notices import show_problem
+from napari_restore.plugin.tasks._task import Task, in_background
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     from napari.components import ViewerModel
     from napari.layers import Image as ImageLayer
 
+    from napari_restore.images import Image
     from napari_restore.plugin.state._state import RestoreState
+
+
+THREADS = 4
+THUMBNAIL = 96
+"""Longest side in pixels of a thumbnail."""
+
+
+class Step(NamedTuple):
+    """How far the opening is."""
+
+    text: str
+    done: int
+    total: int
+
+
+class BracketTask(Task):
+    """Opens the frames of a group unless they are open, then makes the bracket of those used.
+
+    Sends each `Step`, the `OpenFrames` and an `OpenBracket`.
+    """
+
+    def __init__(self, group: FrameGroup, opened: OpenFrames | None, *, rough: bool) -> None:
+        """Prepare to open `group`; `opened` are its frames, `rough` aligns for a quick look."""
+        super().__init__(name="bracket", failure="The bracket cannot be opened")
+        self._group, self._opened, self._rough = group, opened, rough
+
+    def work(self) -> None:
+        """Open the frames, then the bracket."""
+        _open(self._group, self._opened, self._rough, self.send, self.stop)
+
+    def receive(self, item: Any) -> None:
+        """Report what happens, unless it was cancelled."""
+        if not self.stop.is_set():
+            super().receive(item)
+
+
+Emit = Callable[[Any], None]
+
+
+def _open(
+    group: FrameGroup,
+    opened: OpenFrames | None,
+    rough: bool,
+    emit: Emit,
+    stop: threading.Event,
+) -> None:
+    """Open a group; `emit` what is done."""
+    if opened is None:
+        opened = _open_frames(group, emit, stop)
+        emit(opened)
+    reference = opened.reference if group.reference is None else group.reference
+    used = [n for n in opened.order if group.used[n] or n == reference]
+    if len(used) < 2:
+        raise BadParameter("One frame is used: there is nothing to fuse.", "Tick two or more.")
+    images = [opened.images[number] for number in used]
+    exposures = [opened.exposures[number] for number in used]
+
+    def progress(done: int, total: int) -> None:
+        if stop.is_set():
+            raise Cancelled("Aligning the frames was cancelled.")
+        emit(Step("Aligning …", done, total))
+
+    def bracket(align: Any) -> OpenBracket:
+        image = nr.open_bracket(
+            images,
+            reference=used.index(reference),
+            exposures=exposures,
+            align=align,
+            progress=progress,
+        )
+        # The window asks for it on its own thread, where it must be known.
+        api.common_region(image)
+        there = numbers_in(opened.images, image.frames)
+        missing = tuple(number for number in used if number not in there)
+        return OpenBracket(image, there, missing, align == "rough")
+
+    if group.align:
+        emit(bracket("rough" if rough else "auto"))
+    else:
+        emit(bracket("off"))
+
+
+def _open_frames(group: FrameGroup, emit: Emit, stop: threading.Event) -> OpenFrames:
+    """Open the frames, with all their levels made: then a draft of any view comes at once."""
+    total = len(group.sources)
+    if total < 2:
+        raise BadParameter(
+            "A bracket of one frame has nothing to fuse.", "Add two photos of a scene, or more."
+        )
+    images: list[Image] = []
+    for source in group.sources:
+        emit(Step(f"Opening {name_of(source)} …", len(images), total))
+        # Images of the viewer are open already.
+        is_open = hasattr(source, "level_view")
+        images.append(source if is_open else nr.open_image(source, cancelled=stop.is_set))
+    with ThreadPoolExecutor(THREADS, thread_name_prefix="napari-restore-frame") as pool:
+        waiting = [pool.submit(_make_levels, image, stop.is_set) for image in images]
+        for done, future in enumerate(as_completed(waiting)):
+            future.result()
+            emit(Step("Reading frames …", done + 1, total))
+    whole = nr.open_bracket(images, exposures=group.exposures, align="off")
+    others = whole.companions
+    assert others is not None
+    numbers = numbers_in(images, whole.frames)
+    exposures = dict(zip(numbers, others.exposures, strict=True))
+    return OpenFrames(
+        tuple(images),
+        tuple(exposures.get(number, 0.0) for number in range(total)),
+        numbers[others.reference],
+        tuple(thumbnail(image) for image in images),
+        any("estimated" in note for note in whole.notes),
+    )
+
+
+def _make_levels(image: Image, cancelled: Callable[[], bool]) -> None:
+    image.prepare(cancelled=cancelled)
+    image.build_pyramid(cancelled=cancelled)
+
+
+def thumbnail(image: Image) -> npt.NDArray[np.uint8]:
+    """Return a small picture (h, w, 3) of an image whose levels are made."""
+    number = len(image.level_shapes) - 1
+    pixels = image.read((0, 0, *image.level_shapes[number]), number)
+    step = -(-max(pixels.shape[:2]) // THUMBNAIL)
+    small = pixels[::step, ::step, list(image.data_bands)[:3]]
+    if small.shape[2] < 3:
+        small = np.repeat(small[..., :1], 3, axis=2)
+    most = np.iinfo(small.dtype).max if small.dtype.kind in "iu" else 1.0
+    shown = np.nan_to_num(small.astype(np.float32) / most).clip(0, 1)
+    return np.ascontiguousarray((shown * 255).astype(np.uint8))
+
 
 REFINE_MS = 20_000
 """How long the alignment waits for a draft of the rough bracket."""
@@ -132,7 +269,7 @@ class FusionController(QObject):
         """Find the brackets among photos and folders, and open the first."""
         if paths:
             self.progressed.emit("Looking for brackets …", 0, 0)
-            in_background(partial(_groups_or_error, list(paths)), self._on_groups)
+            in_background(partial(_groups_in, list(paths)), self._on_groups)
 
     def add_layers(self, layers: Sequence[Any]) -> None:
         """Make a group of the images that layers show, and open it."""
@@ -144,7 +281,7 @@ class FusionController(QObject):
         images = [image.frames[0] for image in images]
         if len(images) == 1:
             # Its exposures follow from its pixels.
-            in_background(partial(_groups_or_error, images), self._on_groups)
+            in_background(partial(_groups_in, images), self._on_groups)
             return
         self._on_groups([FrameGroup.of(images)])
 
@@ -227,7 +364,7 @@ class FusionController(QObject):
         rough = self.chosen not in self._brackets
         task = BracketTask(self.group, self._opened.get(self.chosen), rough=rough)
         self._task = task
-        task.happened.connect(partial(self._on_happened, self.chosen))
+        task.sent.connect(partial(self._on_sent, self.chosen))
         task.ended.connect(self._on_ended)
         task.start(self)
         self.busy_changed.emit(True)
@@ -239,7 +376,7 @@ class FusionController(QObject):
             if not self._left:
                 self.busy_changed.emit(False)
 
-    def _on_happened(self, number: int, what: Any) -> None:
+    def _on_sent(self, number: int, what: Any) -> None:
         if isinstance(what, Step):
             self.progressed.emit(*what)
         elif isinstance(what, OpenFrames):
@@ -317,13 +454,10 @@ def _preload() -> None:
 def _ignore(_: Any) -> None: ...
 
 
-def _groups_or_error(paths: list[Any]) -> list[FrameGroup] | RestoreError:
-    try:
-        found = groups_among(paths)
-    except RestoreError as error:
-        return error
+def _groups_in(paths: list[Any]) -> list[FrameGroup]:
+    found = groups_among(paths)
     if not found:
-        return RestoreError(
+        raise RestoreError(
             "The photos show no bracket by their times and exposures.",
             "Choose the frames of one themselves.",
         )

@@ -14,8 +14,8 @@ from napari_restore import api
 from napari_restore.errors import RestoreError
 from napari_restore.plugin.layers._layer_order import SOURCE, insert_above
 from napari_restore.plugin.layers._placing import enlarged, plane_of, scale_and_affine
-from napari_restore.plugin.state._targets import Area
-from napari_restore.plugin.tasks._latest_query import DebouncedQuery
+from napari_restore.plugin.state._request import Area
+from napari_restore.plugin.tasks._task import DebouncedQuery
 
 if TYPE_CHECKING:
     import numpy as np

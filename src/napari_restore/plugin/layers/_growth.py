@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import threading
 import time
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore.errors import Cancelled, RestoreError
+from napari_restore.errors import Cancelled
 from napari_restore.plugin.layers._display import Display
 from napari_restore.plugin.tasks._main_thread import is_over
 from napari_restore.plugin.tasks._notices import show_problem
+from napari_restore.plugin.tasks._task import Task
 
 if TYPE_CHECKING:
+    from qtpy.QtCore import QObject
+
     from napari_restore.images import Image
 
 SECONDS_BETWEEN_REFRESHES = 0.25
@@ -27,14 +29,16 @@ def must_grow(image: Image) -> bool:
     return len(image.level_shapes) > image.stored_levels or not image.source.random_access
 
 
-class Growth:
+class Growth(Task):
     """Makes the missing levels of one image on a thread of its own.
 
     `coarsest` is the layer's smallest level, kept in memory and filled in place:
     napari 0.9 reads the smallest level of a layer once and keeps it. `on_chunk`
-    is called on that thread, at most every 0.25 s, and with True at the end. The work
+    is called in the GUI thread, at most every 0.25 s, and with True at the end. The work
     stops when nobody shows `coarsest` any more; what is made stays in the cache.
     """
+
+    is_daemon = True
 
     def __init__(
         self,
@@ -43,40 +47,43 @@ class Growth:
         coarsest: npt.NDArray[Any],
         on_chunk: Callable[[bool], object],
     ) -> None:
+        super().__init__(failure="The levels cannot be made")
         self.image = image
         self._display = display
         self._coarsest = weakref.ref(coarsest)
         self._on_chunk = on_chunk
         self._reported = 0.0
-        self._thread = threading.Thread(target=self._body, name="overviews", daemon=True)
 
-    def start(self) -> None:
+    def start(self, owner: QObject | None = None) -> Self:
         """Begin; returns at once."""
         if not self.image.source.random_access:
             # From now on, before anybody draws the layer: else the window would wait.
             self.image.progressive = True
-        self._thread.start()
+        return super().start(owner)
 
-    def join(self) -> None:
-        """Wait for the end."""
-        self._thread.join()
-
-    def _body(self) -> None:
+    def work(self) -> None:
+        """Make the levels."""
         image = self.image
         try:
             if not image.source.random_access:
                 image.prepare(progress=self._on_progress, cancelled=self._is_released)
             image.build_pyramid(on_chunk=self._on_progress, cancelled=self._is_released)
-        except Cancelled:
-            return
-        except RestoreError as error:
-            show_problem(error)
         except RuntimeError:
             # As Python ends, its pools of threads take no more work.
             if not is_over():
                 raise
-            return
+            raise Cancelled("The window is gone.") from None
         self._show(finished=True)
+
+    def receive(self, item: bool) -> None:
+        """Let the layers be drawn again."""
+        self._on_chunk(item)
+
+    def finish(self) -> None:
+        """Report why there are no levels."""
+        status, outcome = self.outcome
+        if status == "failed":
+            show_problem(outcome)
 
     def _is_released(self) -> bool:
         return self._coarsest() is None
@@ -95,5 +102,5 @@ class Growth:
             # Not `read`: it would wait for the file that this thread is just decoding.
             pixels = image.read_landed((0, 0, *image.level_shapes[level]), level)
             np.copyto(coarsest, self._display.shown(pixels, image))
-        self._on_chunk(finished)
+        self.send(finished)
         self._reported = time.monotonic()

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_restore._addresses import without_queries
-from napari_restore.errors import Cancelled, OutsideFolder, escape_controls
+from napari_restore.errors import Cancelled, OutsideFolder
 
 if TYPE_CHECKING:
     from napari_restore.images import Image
+    from napari_restore.plugin.tasks._task import Task
 
 PATIENCE = 0.5
 """Seconds that opening may take without a dialog."""
-_INTERVAL_MS = 50
 
 
 def open_in_window(paths: Sequence[str]) -> Image:
@@ -53,78 +52,40 @@ def ask_outside(error: OutsideFolder) -> bool:
     return box.clickedButton() is read
 
 
-class _Opening:
-    """An image being opened on a thread of its own, without Qt."""
-
-    def __init__(self, work: Callable[[Callable[[], bool]], Image]) -> None:
-        self.over = threading.Event()
-        self._work, self._cancel = work, threading.Event()
-        self._image: Image | None = None
-        self._error: BaseException | None = None
-        threading.Thread(target=self._run, name="napari-restore opening", daemon=True).start()
-
-    def _run(self) -> None:
-        try:
-            self._image = self._work(self._cancel.is_set)
-            if self._cancel.is_set():
-                self._image.close()
-        except BaseException as error:
-            self._error = error
-        finally:
-            self.over.set()
-
-    def cancel(self) -> None:
-        """Stop opening at the next step, without waiting for it."""
-        self._cancel.set()
-
-    def image(self) -> Image:
-        """Return the image; raises the error of opening it."""
-        if self._cancel.is_set():
-            raise Cancelled("Opening the file was cancelled.")
-        if self._error is not None:
-            raise self._error
-        assert self._image is not None
-        return self._image
-
-
 def _opened(paths: Sequence[str], *, allow_outside: bool) -> Image:
     import napari_restore as nr
+    from napari_restore.plugin.tasks._task import Task
 
-    def work(cancelled: Callable[[], bool]) -> Image:
+    def work(task: Task) -> Image:
         source = list(paths) if len(paths) > 1 else paths[0]
-        return nr.open_image(
-            source, stack=len(paths) > 1, allow_outside=allow_outside, cancelled=cancelled
+        image = nr.open_image(
+            source,
+            stack=len(paths) > 1,
+            allow_outside=allow_outside,
+            cancelled=task.stop.is_set,
         )
+        if task.stop.is_set():
+            image.close()
+            raise Cancelled("Opening the file was cancelled.")
+        return image
 
-    opening = _Opening(work)
-    if not opening.over.wait(PATIENCE):
-        _wait_with_dialog(opening, Path(without_queries(paths[0])).name)
-    return opening.image()
+    task = Task(work, failure="The file cannot be opened")
+    task.is_daemon = True
+    name = Path(without_queries(paths[0])).name
+    task.start()
+    if not task.wait(PATIENCE):
+        _wait_with_dialog(task, name)
+    if task.stop.is_set():
+        task.abandon()
+        raise Cancelled("Opening the file was cancelled.")
+    image: Image = task.value()
+    return image
 
 
-def _wait_with_dialog(opening: _Opening, name: str) -> None:
+def _wait_with_dialog(task: Task, name: str) -> None:
     """Keep the rest of napari shut until the image is open or the user cancels."""
-    from qtpy.QtCore import QEventLoop, Qt, QTimer
-    from qtpy.QtWidgets import QApplication, QLabel, QProgressDialog
+    from napari_restore.plugin.tasks._waiting_dialog import WaitingDialog
 
-    dialog = QProgressDialog("", "Cancel", 0, 0, QApplication.activeWindow())
-    label = QLabel(f"Opening {escape_controls(name)} …", dialog)
-    # Names are no markup.
-    label.setTextFormat(Qt.TextFormat.PlainText)
-    dialog.setLabel(label)
-    dialog.setWindowTitle("Open")
-    dialog.setWindowModality(Qt.WindowModality.ApplicationModal)
-    dialog.setAutoReset(False)
-    dialog.setAutoClose(False)
-    loop, timer = QEventLoop(), QTimer()
-    timer.setInterval(_INTERVAL_MS)
-    timer.timeout.connect(lambda: loop.quit() if opening.over.is_set() else None)
-    dialog.canceled.connect(opening.cancel)
-    dialog.canceled.connect(loop.quit)
-    timer.start()
+    dialog = WaitingDialog(task, "Open", f"Opening {name} …")
     dialog.show()
-    loop.exec()
-    timer.stop()
-    dialog.canceled.disconnect()
-    dialog.close()
-    dialog.deleteLater()
+    dialog.wait(for_cancel=False)

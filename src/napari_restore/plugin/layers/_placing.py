@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_restore import Region
+from napari_restore.errors import BadRegion
 from napari_restore.plugin.layers._display import Display
 
 if TYPE_CHECKING:
@@ -15,6 +17,117 @@ if TYPE_CHECKING:
     from napari.layers import Layer
 
     from napari_restore.images import Image
+
+
+def visible_region(viewer: ViewerModel, layer: Layer, size: tuple[int, int]) -> Region:
+    """Return the level-0 pixels of `layer` on the canvas, clipped to `size` = (height, width).
+
+    From canvas and camera: `layer.corner_pixels` grows to chunk boundaries and does
+    not shrink again when the user zooms in (napari 0.9). Raises `BadRegion`.
+    """
+    if viewer.dims.ndisplay != 2:
+        raise BadRegion("There is no visible region in the 3D view.", "Switch to the 2D view.")
+    height, width = viewer.canvas.viewbox_size(viewer.layers)
+    camera = viewer.scene.camera
+    half = np.array([height, width]) / camera.zoom / 2
+    centre = np.array(camera.center[-2:])
+    corners = [centre + half * (dy, dx) for dy in (-1, 1) for dx in (-1, 1)]
+    inside = bounding_region(in_data(viewer, layer, corners), size)
+    if inside is None:
+        raise BadRegion(
+            f"Nothing of {layer.name} is in view.",
+            "Pan back to it, or press Home to see all of it.",
+        )
+    return inside
+
+
+def in_data(
+    viewer: ViewerModel, layer: Layer, points: list[npt.NDArray[np.float64]]
+) -> npt.NDArray[np.float64]:
+    """Return world points (y, x) of the displayed axes as a layer's (row, column), shape (n, 2)."""
+    rows = []
+    for point in points:
+        position = np.array(viewer.dims.point, float)
+        position[list(viewer.dims.displayed)] = point
+        rows.append(layer.world_to_data(position)[-2:])
+    return np.array(rows)
+
+
+def bounding_region(points: npt.NDArray[np.float64], size: tuple[int, int]) -> Region | None:
+    """Return the pixels that points (row, column) enclose, inside an image; None if there are none.
+
+    A pixel's centre has whole coordinates, so its edges lie half a pixel away.
+    """
+    if not np.isfinite(points).all():
+        return None
+    low = np.floor(points.min(0) + 0.5 + 1e-6)
+    high = np.ceil(points.max(0) + 0.5 - 1e-6)
+    # Clipped as floats: far zoomed out they may not fit an int.
+    y0, x0 = np.clip(low, 0, size).astype(int)
+    y1, x1 = np.clip(high, 0, size).astype(int)
+    region = Region(int(y0), int(x0), int(y1), int(x1))
+    return None if region.is_empty else region
+
+
+RGB = {"red", "green", "blue"}
+_fits: weakref.WeakKeyDictionary[ViewerModel, _Fit] = weakref.WeakKeyDictionary()
+
+
+def is_photo(image: Image) -> bool:
+    """Return whether `image` is a picture to look at, not a map and no measurement in bands."""
+    return image.georeference is None and (image.is_display or set(image.roles) >= RGB)
+
+
+def show_whole(viewer: ViewerModel, image: Image) -> None:
+    """Fit the view to `image`, a photo that is opened just now, once it has its layer.
+
+    It stays fitted while window and docks get their sizes, until the user moves the view.
+    """
+    fit = _fits.get(viewer)
+    if fit is None:
+        fit = _fits[viewer] = _Fit(viewer)
+    fit.expect(image)
+
+
+class _Fit:
+    """The view of one viewer, as it was fitted to a layer."""
+
+    def __init__(self, viewer: ViewerModel) -> None:
+        self._viewer = weakref.ref(viewer)
+        self._expected: Image | None = None
+        self._layer: weakref.ref[Layer] | None = None
+        self._view: tuple[Any, ...] = ()
+        """Zoom and centre when it was fitted."""
+        # After napari's own, which count the axes and know the size.
+        viewer.layers.events.inserted.connect(self._on_inserted, position="last")
+        viewer.canvas.events.size.connect(self._fit_again, position="last")
+
+    def expect(self, image: Image) -> None:
+        self._expected = image
+
+    def _on_inserted(self, event: Any) -> None:
+        image = self._expected
+        if image is not None and event.value.metadata.get("napari_restore") is image:
+            self._expected, self._layer = None, weakref.ref(event.value)
+            self._fit(event.value)
+
+    def _fit_again(self) -> None:
+        viewer, layer = self._viewer(), None if self._layer is None else self._layer()
+        if viewer is None or layer is None or layer not in viewer.layers:
+            return
+        camera = viewer.scene.camera
+        if (camera.zoom, camera.center) == self._view:
+            self._fit(layer)
+        else:
+            # From now on it is the user's.
+            self._layer = None
+
+    def _fit(self, layer: Layer) -> None:
+        viewer = self._viewer()
+        assert viewer is not None
+        viewer.fit_to_view(layers=[layer])
+        self._view = viewer.scene.camera.zoom, viewer.scene.camera.center
+
 
 Matrix = npt.NDArray[np.float64]
 NORTH_UP = ("up", "right")

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from napari_restore._addresses import is_remote
 from napari_restore.api import READ_SUFFIXES, is_zarr, stamp_of
+from napari_restore.errors import escape_controls
+from napari_restore.plugin.layers._display import Display
 
 if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
     from napari_restore.images import Image
+
 
 LayerData = tuple[Any, dict[str, Any], str]
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -50,8 +57,8 @@ def read(path: Paths) -> list[Any]:
     viewer = napari.current_viewer()
     try:
         if viewer is not None and is_main_thread():
-            from napari_restore.plugin.layers._fitted import is_photo, show_whole
             from napari_restore.plugin.layers._opening_dialog import open_in_window
+            from napari_restore.plugin.layers._placing import is_photo, show_whole
             from napari_restore.plugin.tasks._notices import show_note
 
             image = open_in_window(paths)
@@ -73,6 +80,13 @@ def read(path: Paths) -> list[Any]:
         return NOTHING
 
 
+def open_sample() -> list[Any]:
+    """Return the hazy aerial photo that ships with the package."""
+    from napari_restore.sample import SAMPLE
+
+    return read(SAMPLE)
+
+
 def layer_of(image: Image, viewer: Any = None, *, band_by_band: bool = False) -> LayerData:
     """Return the layer that shows `image`, as napari's readers return it.
 
@@ -81,7 +95,6 @@ def layer_of(image: Image, viewer: Any = None, *, band_by_band: bool = False) ->
     turned so that it is upright, and missing levels appear as they are made.
     """
     from napari_restore.errors import escape_controls
-    from napari_restore.plugin.layers._band_label import label_bands_in
     from napari_restore.plugin.layers._display import LIMITS, Display, contrast_limits
     from napari_restore.plugin.layers._placing import (
         ORIGIN,
@@ -154,6 +167,7 @@ def _refresher(image: Image, display: Any, viewer: Any, guessed: Any) -> Callabl
     before, unless the user has set others.
     """
     from napari_restore.plugin.layers._display import LIMITS, Display, contrast_limits
+    from napari_restore.plugin.tasks._main_thread import on_main_thread
 
     def refresh(finished: bool) -> None:
         nonlocal guessed
@@ -175,14 +189,11 @@ def _refresher(image: Image, display: Any, viewer: Any, guessed: Any) -> Callabl
         """Refresh a layer whose image was complete before napari had made the layer."""
         if event.value.metadata.get("napari_restore") is image:
             viewer.layers.events.inserted.disconnect(on_inserted)
-            call(True)
+            on_main_thread(refresh)(True)
 
     if viewer is None:
         return lambda finished: None
-    from napari_restore.plugin.tasks._main_thread import on_main_thread
-
-    call = on_main_thread(refresh)
-    return call
+    return refresh
 
 
 def _as_list(path: Paths) -> list[str]:
@@ -201,3 +212,38 @@ def _is_our_address(address: str) -> bool:
 def _is_ours(path: Path) -> bool:
     """Return whether name and, for a folder, the zarr files at its top are those of an image."""
     return is_zarr(path) or (path.suffix.lower() in READ_SUFFIXES and path.is_file())
+
+
+_watched: weakref.WeakSet[ViewerModel] = weakref.WeakSet()
+"""Viewers whose slider names the band."""
+
+
+def label_bands_in(viewer: ViewerModel) -> None:
+    """Name the band beside the slider of images shown band by band; napari says -3 there.
+
+    The label is that of the viewer's axis: labels of a layer would be the same for every band.
+    """
+    if viewer in _watched:
+        return
+    _watched.add(viewer)
+    update = partial(_update, weakref.ref(viewer))
+    for event in (viewer.dims.events.current_step, viewer.layers.events.inserted):
+        # After napari's own, which count the axes.
+        event.connect(update, position="last")
+
+
+def _update(seen: weakref.ref[ViewerModel], _: Any = None) -> None:
+    viewer = seen()
+    if viewer is None or viewer.dims.ndim != Display.BANDS.ndim:
+        return
+    for layer in reversed(viewer.layers):
+        image = layer.metadata.get("napari_restore")
+        if image is not None and Display.of_layer(layer) is Display.BANDS:
+            number = min(viewer.dims.current_step[0], image.bands - 1)
+            viewer.dims.set_axis_label(0, _title(image, number))
+            return
+
+
+def _title(image: Image, number: int) -> str:
+    name = image.descriptions[number] or image.roles[number]
+    return f"band {number + 1}" + (f": {escape_controls(name)}" if name else "")

@@ -26,7 +26,6 @@ from napari_restore.plugin.layers._display import (
 from napari_restore.plugin.layers._growth import Growth
 from napari_restore.plugin.layers._placing import data_to_world, enlarged, scale_and_affine, shifted
 from napari_restore.plugin.layers._thumbnail import draw_thumbnail_of
-from napari_restore.plugin.tasks._main_thread import on_main_thread
 
 if TYPE_CHECKING:
     from napari.layers import Image as ImageLayer
@@ -264,7 +263,6 @@ class ResultLayer:
         self._overview = self._display.shown(empty, image)
         shown = weakref.ref(self)
 
-        @on_main_thread
         def on_chunk(finished: bool) -> None:
             layer = shown()
             if finished and layer is not None:

@@ -9,16 +9,73 @@ from qtpy.QtWidgets import QComboBox, QLabel, QPushButton, QWidget
 
 from napari_restore import api
 from napari_restore.errors import RestoreError, UnknownBands, escape_controls
-from napari_restore.plugin.state._state import NAMED_ROLES, NAMED_SENSOR, named_as, unnamed_image
+from napari_restore.plugin.areas._areas import TARGETS_OF
+from napari_restore.plugin.areas._strength import PAINT
+from napari_restore.plugin.layers._display import colour_bands
+from napari_restore.plugin.layers._layer_order import SOURCE
+from napari_restore.plugin.layers._reader import layer_of
+from napari_restore.plugin.state._state import (
+    NAMED_ROLES,
+    NAMED_SENSOR,
+    UNNAMED,
+    image_of,
+    named_as,
+    unnamed_image,
+)
 from napari_restore.plugin.widgets._combo_box import NarrowComboBox
 from napari_restore.plugin.widgets._folding import form_layout
 
 if TYPE_CHECKING:
+    from napari.components import ViewerModel
     from napari.layers import Image as ImageLayer
 
     from napari_restore.api import SensorBands
     from napari_restore.images import Image
     from napari_restore.models import ModelCard
+
+
+COLOUR = " (colour)"
+
+
+def add_in_colour(viewer: ViewerModel, layer: ImageLayer, named: Image) -> ImageLayer | None:
+    """Add a layer that shows `named`, the image of `layer` with the user's roles, in colour.
+
+    It lies above `layer` and what was made of it, for napari cannot turn a layer into one in
+    colour. None where not all three are named, or `layer` shows them already.
+    """
+    from napari.layers import Image as ImageLayer
+
+    shown = image_of(layer)
+    found = colour_bands(named)
+    if not found or (layer.rgb and colour_bands(shown) == found):
+        return None
+    data, arguments, _ = layer_of(named, viewer)
+    arguments["metadata"] = {
+        **layer.metadata,
+        **arguments["metadata"],
+        UNNAMED: unnamed_image(layer),
+    }
+    name = arguments["name"] = str(layer.name)
+    if is_needed(viewer, layer):
+        arguments["name"] = name.removesuffix(COLOUR) + COLOUR
+    else:
+        # Names are unique, and the new layer is what the old one was.
+        layer.name = f"{name} (bands)"
+    made = ImageLayer(data, **arguments)
+    layers, known = viewer.layers, layer.unique_id
+    own = [x for x in layers if known in (x.unique_id, x.metadata.get(SOURCE))]
+    layers.insert(max(map(layers.index, own)) + 1, made)
+    return made
+
+
+def is_needed(viewer: ViewerModel, layer: ImageLayer) -> bool:
+    """Return whether results, attribution targets or paint in the viewer belong to `layer`."""
+    known = layer.unique_id
+    return any(
+        known in (other.metadata.get(key) for key in (SOURCE, TARGETS_OF, PAINT))
+        for other in viewer.layers
+    )
+
 
 IN_ORDER = ("red", "green", "blue")
 """What bands 1, 2 and 3 of most files are."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,11 +22,10 @@ from qtpy.QtWidgets import (
 
 from napari_restore import api
 from napari_restore._format import format_size
-from napari_restore.errors import BadModel, BadOutput, RestoreError
+from napari_restore.errors import BadOutput, RestoreError
 from napari_restore.plugin.method._model_chooser import TASKS, Choice
-from napari_restore.plugin.tasks._background import in_background
-from napari_restore.plugin.tasks._main_thread import log_failure, on_main_thread, while_alive
 from napari_restore.plugin.tasks._notices import show_note, show_problem, with_labels
+from napari_restore.plugin.tasks._task import Task
 
 if TYPE_CHECKING:
     from napari_restore.engine import Event
@@ -37,7 +35,6 @@ WEIGHTS = (".safetensors", ".pth", ".pt", ".ckpt")
 CODE = (".pt2", ".py")
 """Files that run on loading; only after a yes."""
 WIDTH = 440
-Inspected = tuple["Proposal | None", RestoreError | None]
 
 
 class ModelFiles(QObject):
@@ -55,7 +52,7 @@ class ModelFiles(QObject):
     def __init__(self, panel: QWidget) -> None:
         super().__init__(panel)
         self._panel = panel
-        self._requests = 0
+        self._inspecting: Task | None = None
         self.dialog: QDialog | None = None
         """The question that is open."""
         panel.setAcceptDrops(True)
@@ -86,7 +83,7 @@ class ModelFiles(QObject):
 
     def leave(self) -> None:
         """Close the dialog and drop the file that is being inspected."""
-        self._requests += 1
+        self._drop()
         self._panel.removeEventFilter(self)
         if self.dialog is not None:
             self.dialog.reject()
@@ -107,26 +104,35 @@ class ModelFiles(QObject):
 
     def _inspect(self, source: str, trust: bool = False) -> None:
         self.message.emit(f"Looking at {Path(source).name} …")
-        self._requests += 1
-        # Threads hold no Qt object: one may be destroyed while they use it (decision 0018).
-        tell = on_main_thread(partial(while_alive(self._on_event), self._requests))
-        compute = partial(_inspected, source, trust, tell)
-        in_background(compute, self._on_found, self._requests, trust)
+        self._drop()
+        # Code of others may fail in any way: its author finds where in the log.
+        task = Task(
+            lambda task: api.inspect_model(source, trust=trust, emit=task.send),
+            failure=f"{Path(source).name} cannot be used",
+            hint="Check the file.",
+        )
+        task.sent.connect(self._on_event)
+        task.ended.connect(partial(self._on_found, trust))
+        self._inspecting = task.start(self)
 
-    def _on_event(self, number: int, event: Event) -> None:
+    def _drop(self) -> None:
+        """Drop the file that is being inspected."""
+        task, self._inspecting = self._inspecting, None
+        if task is not None:
+            task.abandon()
+
+    def _on_event(self, event: Event) -> None:
         from napari_restore.engine import Progress
 
-        if number == self._requests and isinstance(event, Progress):
+        if isinstance(event, Progress):
             self.message.emit(f"Measuring the method: {event.done} s of at most {event.total} s …")
 
-    def _on_found(self, number: int, trust: bool, inspected: Inspected) -> None:
-        if number != self._requests:
-            return
+    def _on_found(self, trust: bool, status: str, found: Any) -> None:
+        self._inspecting = None
         self.message.emit("")
-        found, error = inspected
-        if error is not None:
-            show_problem(error)
-        if found is None:
+        if status == "failed":
+            show_problem(found)
+        if status != "done":
             return
         dialog = ProposalDialog(found, self._panel)
         dialog.accepted.connect(lambda: self._on_confirmed(found, dialog.fields(), trust))
@@ -277,17 +283,6 @@ def description_of(found: Proposal) -> dict[str, str]:
         "Size": format_size(found.bytes),
         "SHA-256": f"{found.sha256[:half]}\n{found.sha256[half:]}",
     }
-
-
-def _inspected(source: str, trust: bool, tell: Callable[[Event], None]) -> Inspected:
-    try:
-        return api.inspect_model(source, trust=trust, emit=tell), None
-    except RestoreError as error:
-        return None, error
-    except Exception as error:
-        # Code of others may fail in any way: its author finds where in the log.
-        log_failure(f"{Path(source).name} cannot be used")
-        return None, BadModel(f"{Path(source).name} cannot be used: {error}.", "Check the file.")
 
 
 def _model_files(mime: Any) -> list[str]:

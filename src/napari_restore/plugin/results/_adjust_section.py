@@ -17,8 +17,8 @@ from superqt import QLabeledDoubleSlider, QLabeledSlider
 from superqt.utils import qthrottled
 
 from napari_restore.errors import BadParameter, RestoreError
-from napari_restore.plugin.tasks._background import in_background
 from napari_restore.plugin.tasks._notices import error_text, show_problem
+from napari_restore.plugin.tasks._task import in_background
 from napari_restore.plugin.widgets._folding import form_layout
 from napari_restore.plugin.widgets._section import Section
 from napari_restore.questions import Adjustment, options_of
@@ -145,16 +145,8 @@ class AdjustSection(Section):
         variant = self._variant
         if variant is None or variant.result is None:
             return
-        result = variant.result
         self.auto_button.setEnabled(False)
-
-        def measure() -> float | RestoreError:
-            try:
-                return result.measured_exposure()
-            except RestoreError as error:
-                return error
-
-        in_background(measure, self._on_measured, variant)
+        in_background(variant.result.measured_exposure, self._on_measured, variant)
 
     def _on_measured(self, variant: Variant, measured: float | RestoreError) -> None:
         self._enable()

@@ -12,17 +12,165 @@ from psygnal import Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 from superqt import QElidingLabel
 
-from napari_restore import api
+from napari_restore import Region, api
 from napari_restore.errors import RestoreError, escape_controls
+from napari_restore.plugin.layers._layer_order import insert_above
+from napari_restore.plugin.layers._result_layer import ResultLayer
 from napari_restore.plugin.method._model_files_dialog import TrustDialog
-from napari_restore.plugin.tasks._background import in_background
+from napari_restore.plugin.results._variant_text import target_of_mask
+from napari_restore.plugin.state._request import Area, Request, Target
+from napari_restore.plugin.state._state import NAMED_ROLES, NAMED_SENSOR
+from napari_restore.plugin.state._variant import Variant
 from napari_restore.plugin.tasks._notices import show_problem
+from napari_restore.plugin.tasks._task import in_background
+from napari_restore.questions import Computing, Reading, Restore, part_of
 
 if TYPE_CHECKING:
+    from napari.components import LayerList, ViewerModel
+    from napari.layers import Image as ImageLayer
+
     from napari_restore.engine import KeptResult, Result
     from napari_restore.images import Image
+    from napari_restore.plugin.state._state import RestoreState
 
 
+def result_of(variant: Variant) -> Result:
+    """Return the result of a variant: the finished one, else the finished tiles so far."""
+    return variant.shown.result if variant.result is None else variant.result
+
+
+def record_of(variant: Variant) -> dict[str, Any]:
+    """Return the record with all that repeats it: its task, and the command for its pixels."""
+    result = result_of(variant)
+    record = dict(result.record if variant.result is not None else variant.record or {})
+    task = record.get("task") or api.task_of(result.plan)
+    record["task"] = None if task is None else api.portable_task(task)
+    if not record["command"]:
+        written = record["output"] or {}
+        try:
+            record["command"] = api.command_of(
+                result.plan,
+                written.get("path") or "OUT.tif",
+                device=variant.request.options.machine.device,
+                **written.get("options", {}),
+            )
+        except RestoreError:
+            record["command"] = ""
+    return record
+
+
+def store_result(variant: Variant) -> None:
+    """List a result in its store, for a later window."""
+    result = result_of(variant)
+    task = api.task_of(result.plan)
+    if task is not None:
+        record = variant.record if variant.result is None else result.record
+        api.keep_result(result.store.path, task, variant.name, variant.title, record)
+
+
+def is_same(variant: Variant, store: Path, name: str) -> bool:
+    """Return whether the entry of that name in that store is of `variant`."""
+    result = result_of(variant)
+    return result.store.path == store and api.kept_name(result.plan) == name
+
+
+def close_stores(variant: Variant) -> tuple[Path, str]:
+    """Close the stores of a result that is about to be deleted; return path and name of its entry."""
+    result = result_of(variant)
+    entry = result.store.path, api.kept_name(result.plan)
+    for one in (variant.shown.result, result):
+        one.store.close()
+    return entry
+
+
+def variant_of_stored(
+    kept: KeptResult, result: Result, viewer: ViewerModel, source: ImageLayer
+) -> Variant:
+    """Show a stored result above its source."""
+    shown = ResultLayer(result, source, kept.title)
+    shown.mark_all([Region(*line["region"]) for line in result.store.journal])
+    shown.finish(result)
+    # The user consented when the model was loaded.
+    trust = api.code_file(str(kept.task["model"]["model"])) is not None
+    request = request_of_stored(kept, result.image, trust=trust)
+    variant = Variant(request, source, kept.method, shown, record=result.record, result=result)
+    insert_above(viewer, source, shown.layer)
+    return variant
+
+
+def request_of_stored(kept: KeptResult, image: Image, *, trust: bool = False) -> Request:
+    """Return the request of a kept result; `trust` is the user's consent of today."""
+    model, options = kept.task["model"], kept.task["options"]
+    bands, sensor = names_of_stored(kept)
+    return Request(
+        image=image,
+        model=model["model"],
+        weights=model["weights"],
+        trust=trust,
+        parameters=tuple(sorted(model["parameters"].items())),
+        area=Area(tuple(Region(*box) for box in options["region"]), options["mask"]),
+        # The plan has decided the tiles.
+        options=Restore.of(part_of(options, Reading, Computing)).replacing(
+            feather=options["feather"],
+            tile=None,
+            tile_batch=options["tile_batch"] if (options["tile_batch"] or 1) > 1 else None,
+            maps=bool(options["maps"]),
+            pyramid=True,
+        ),
+        bands=bands,
+        sensor=sensor,
+    )
+
+
+def names_of_stored(kept: KeptResult) -> tuple[str | None, str | None]:
+    """Return the roles and the sensor that the user had given the image's bands."""
+    spec = kept.task["image"]
+    roles = spec.get("bands")
+    if isinstance(roles, dict):
+        roles = ",".join(f"{role}={number}" for role, number in roles.items())
+    return None if roles is None else str(roles), spec.get("sensor")
+
+
+def apply_settings(state: RestoreState, variant: Variant, layers: LayerList) -> None:
+    """Set the state as it was for a result; the panel's widgets follow the state.
+
+    The view stays: of the area only its kind comes back. Where its source is no longer
+    among the `layers`, the settings are for the image that is chosen. The model goes
+    first, for its parameters are those of its card.
+    """
+    request = variant.request
+    known: dict[str, Any] = {}
+    if variant.source in layers:
+        # The form takes them from there, whenever it shows this layer.
+        variant.source.metadata[NAMED_ROLES] = request.bands
+        variant.source.metadata[NAMED_SENSOR] = request.sensor
+        known |= {"layer": variant.source, "bands": request.bands, "sensor": request.sensor}
+    known |= {
+        "weights": request.weights,
+        "trust": request.trust,
+        "model": request.model,
+        "parameters": dict(request.parameters),
+    }
+    target = target_of(variant)
+    if target is not None:
+        known["target"] = target
+    # Last: a run that waits for a mask starts with all of these.
+    known |= {"options": request.options, "exclude_pending": False}
+    for name, value in known.items():
+        setattr(state, name, value)
+
+
+def target_of(variant: Variant) -> Target | None:
+    """Return the target a result was made for; None where it is unknown."""
+    image, area = variant.request.image, variant.request.area
+    if area.mask is not None:
+        target = target_of_mask(area.mask)
+        return None if target is Target.PAINTED else target
+    whole = area.targets == (Region(0, 0, image.height, image.width),)
+    return Target.WHOLE if whole else Target.VISIBLE
+
+
+FAILURE = "The earlier result cannot be opened"
 ROWS_SHOWN = 6
 """The newest; older ones follow when these are deleted or shown."""
 
@@ -67,7 +215,7 @@ class EarlierResults(QWidget):
         self._searches = number = self._searches + 1
         if image is None or image.spec is None:
             return
-        in_background(partial(_result_or_error, api.kept_results, image), self._on_found, number)
+        in_background(partial(api.kept_results, image), self._on_found, number, failure=FAILURE)
 
     def discard(self) -> None:
         """Drop the results of searches under way."""
@@ -116,8 +264,14 @@ class EarlierResults(QWidget):
             self.resume_requested.emit(kept, trust)
             return
         row.busy(True)
-        open_it = partial(_result_or_error, partial(api.result_of_kept, trust=trust), kept, image)
-        in_background(open_it, self._on_opened, image, kept)
+        in_background(
+            partial(api.result_of_kept, kept, image, trust=trust),
+            self._on_opened,
+            image,
+            kept,
+            failure=FAILURE,
+            hint="Run it again.",
+        )
 
     def _on_opened(self, image: Image, kept: KeptResult, result: Result | RestoreError) -> None:
         for row in self.rows:
@@ -161,13 +315,3 @@ def _description(kept: KeptResult) -> str:
     when = time.strftime("%Y-%m-%d %H:%M", time.localtime(kept.used))
     state = "" if kept.complete else f" · {kept.finished:.0%} finished"
     return f"{escape_controls(kept.title)} · {when}{state}"
-
-
-def _result_or_error(compute: Callable[..., Any], *arguments: Any) -> Any:
-    """Return the result of `compute`, or the error to show."""
-    try:
-        return compute(*arguments)
-    except RestoreError as error:
-        return error
-    except Exception as error:
-        return RestoreError(f"The earlier result cannot be opened: {error}", "Run it again.")

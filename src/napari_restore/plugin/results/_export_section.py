@@ -22,10 +22,9 @@ from napari_restore import api
 from napari_restore._format import format_seconds, format_size
 from napari_restore.errors import InputError, RestoreError
 from napari_restore.plugin.areas._areas import area_of as area_of_target
-from napari_restore.plugin.results._save_dialog import ask_save_path
-from napari_restore.plugin.results._save_task import SaveTask
+from napari_restore.plugin.results._save_dialog import SaveTask, ask_save_path
 from napari_restore.plugin.results._variant_text import adjustment_of, area_of, part_of, phrase
-from napari_restore.plugin.state._targets import Target
+from napari_restore.plugin.state._request import Target
 from napari_restore.plugin.tasks._notices import error_text, show_problem
 from napari_restore.plugin.widgets._combo_box import NarrowComboBox
 from napari_restore.plugin.widgets._folding import bring_into_view, flowing, form_layout

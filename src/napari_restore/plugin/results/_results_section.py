@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
+import html
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from psygnal import Signal
 from qtpy.QtCore import QSize, Qt
+from qtpy.QtGui import QFontDatabase
 from qtpy.QtWidgets import (
+    QApplication,
+    QDialog,
     QHBoxLayout,
+    QLineEdit,
     QListWidget,
     QListWidgetItem,
     QMessageBox,
+    QPlainTextEdit,
     QPushButton,
+    QTabWidget,
+    QTextBrowser,
     QVBoxLayout,
+    QWidget,
 )
+from superqt import QElidingLabel
 from superqt.utils import qdebounced
 
 from napari_restore import api
 from napari_restore.errors import RestoreError
-from napari_restore.plugin.layers._names import LIVE
-from napari_restore.plugin.results._earlier_results_view import EarlierResults
-from napari_restore.plugin.results._record_view import RecordView
-from napari_restore.plugin.results._stored_results import (
+from napari_restore.plugin.layers._layer_order import LIVE
+from napari_restore.plugin.results._earlier_results_view import (
+    EarlierResults,
     apply_settings,
     close_stores,
     is_same,
@@ -33,14 +44,15 @@ from napari_restore.plugin.results._stored_results import (
     store_result,
     variant_of_stored,
 )
-from napari_restore.plugin.results._variant_row_view import VariantRow
-from napari_restore.plugin.results._variant_text import area_of, line_of, settings_of
+from napari_restore.plugin.results._save_dialog import ask_save_path
+from napari_restore.plugin.results._variant_text import area_of, line_of, record_rows, settings_of
 from napari_restore.plugin.state._state import image_of, named_image
-from napari_restore.plugin.tasks._background import in_background
 from napari_restore.plugin.tasks._notices import show_note, show_problem
+from napari_restore.plugin.tasks._task import in_background
 from napari_restore.plugin.widgets._combo_box import NarrowComboBox
 from napari_restore.plugin.widgets._folding import flowing
 from napari_restore.plugin.widgets._section import Section
+from napari_restore.records import strict_json, write_record
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -50,6 +62,129 @@ if TYPE_CHECKING:
     from napari_restore.plugin.state._request import Request
     from napari_restore.plugin.state._state import RestoreState
     from napari_restore.plugin.state._variant import Variant
+
+
+class RecordView(QDialog):
+    """A table for people and the JSON for programs; copied, saved, run again."""
+
+    run_again = Signal()
+    """The user wants the same run once more."""
+
+    def __init__(
+        self, record: Mapping[str, Any], title: str, parent: QWidget | None = None
+    ) -> None:
+        super().__init__(parent)
+        self.record = dict(record)
+        self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        self.setWindowTitle(f"Record – {title}")
+        self.resize(640, 560)
+        self.table = QTextBrowser(self)
+        self.table.setHtml(_table(record_rows(record)))
+        self.text = QPlainTextEdit(strict_json(record, indent=2), self)
+        self.text.setReadOnly(True)
+        self.text.setFont(QFontDatabase.systemFont(QFontDatabase.SystemFont.FixedFont))
+        tabs = QTabWidget(self)
+        tabs.addTab(self.table, "Summary")
+        tabs.addTab(self.text, "JSON")
+        self.copy = QPushButton("Copy JSON", self)
+        self.save_as = QPushButton("Save …", self)
+        self.save_as.setToolTip("napari-restore rerun FILE repeats the run from it")
+        self.again = QPushButton("Run again", self)
+        self.again.setToolTip("The same run once more, as a result of its own")
+        self.close_button = QPushButton("Close", self)
+        buttons = QHBoxLayout()
+        for button in (self.copy, self.save_as, self.again):
+            buttons.addWidget(button)
+        buttons.addStretch(1)
+        buttons.addWidget(self.close_button)
+        layout = QVBoxLayout(self)
+        layout.addWidget(tabs)
+        layout.addLayout(buttons)
+        self.copy.clicked.connect(self._on_copy)
+        self.save_as.clicked.connect(self._on_save)
+        self.again.clicked.connect(self._on_again)
+        self.close_button.clicked.connect(self.close)
+
+    def ask_path(self, proposed: Path) -> Path | None:
+        """Return the name the user chooses; None when there is none."""
+        return ask_save_path(self, "Save the record", proposed, "JSON")
+
+    def _on_copy(self) -> None:
+        clipboard = QApplication.clipboard()
+        if clipboard is not None:
+            clipboard.setText(self.text.toPlainText())
+
+    def _on_save(self) -> None:
+        source = self.record["input"]["path"]
+        proposed = Path("record.json") if source is None else Path(source).with_suffix(".json")
+        path = self.ask_path(proposed)
+        if path is None:
+            return
+        try:
+            write_record(path, self.record)
+        except RestoreError as error:
+            show_problem(error)
+
+    def _on_again(self) -> None:
+        self.run_again.emit()
+        self.close()
+
+
+def _table(rows: list[tuple[str, str]]) -> str:
+    cells = (
+        f"<tr><td style='padding-right:12px'><b>{html.escape(what)}</b></td>"
+        f"<td>{html.escape(how_much)}</td></tr>"
+        for what, how_much in rows
+    )
+    return f"<table cellspacing='4'>{''.join(cells)}</table>"
+
+
+class VariantRow(QWidget):
+    """The name of a result, to edit, and what it differs in from the others."""
+
+    renamed = Signal(object, str)
+    chosen = Signal(object)
+
+    def __init__(self, variant: Variant, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.variant = variant
+        self.name = QLineEdit(self)
+        self.name.setFrame(False)
+        self.settings = QElidingLabel("", self)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(4, 2, 4, 2)
+        layout.setSpacing(0)
+        layout.addWidget(self.name)
+        layout.addWidget(self.settings)
+        self.show_name()
+        self.name.editingFinished.connect(self._on_edited)
+        self.name.selectionChanged.connect(lambda: self.chosen.emit(self.variant))
+
+    def show_name(self) -> None:
+        """Show the name its layer has now."""
+        if self.name.text() != self.variant.name:
+            self.name.setText(self.variant.name)
+            self.name.setCursorPosition(0)
+            self.name.setToolTip(
+                f"{self.variant.name}\nIts name and that of its layer; edit it here"
+            )
+
+    def describe(self, line: str, settings: dict[str, str]) -> None:
+        """Show what differs, and all settings as a tooltip."""
+        self.settings.setText(line)
+        self.settings.setToolTip("\n".join(f"{name}: {value}" for name, value in settings.items()))
+
+    def mousePressEvent(self, event: Any) -> None:
+        """Choose the result at a click beside the name."""
+        self.chosen.emit(self.variant)
+        super().mousePressEvent(event)
+
+    def _on_edited(self) -> None:
+        name = self.name.text().strip()
+        if name and name != self.variant.name:
+            self.renamed.emit(self.variant, name)
+        self.show_name()
+
 
 ROWS_SHOWN = 4
 STORE_MS = 1000
@@ -311,7 +446,7 @@ class ResultsSection(Section):
             # Made twice with the same settings: the other one still shows them.
             self.freed.emit(False)
             return
-        in_background(partial(_freed, store, name), self._on_freed)
+        in_background(partial(api.forget_result, store, name), self._on_freed)
 
     def _on_freed(self, result: bool | RestoreError) -> None:
         if self._left:
@@ -368,10 +503,3 @@ class ResultsSection(Section):
         self.rows.clear()
         self.earlier.discard()
         super().leave()
-
-
-def _freed(store: Any, name: str) -> bool | RestoreError:
-    try:
-        return api.forget_result(store, name)
-    except RestoreError as error:
-        return error

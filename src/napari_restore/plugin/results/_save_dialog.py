@@ -2,20 +2,94 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QEventLoop, Qt, QTimer
-from qtpy.QtWidgets import QApplication, QFileDialog, QProgressDialog, QWidget
+from psygnal import Signal
+from qtpy.QtCore import QEventLoop, QTimer
+from qtpy.QtWidgets import QApplication, QFileDialog, QWidget
 
-from napari_restore._format import format_seconds
+from napari_restore import api
+from napari_restore._format import size_of
 from napari_restore.errors import BadOutput, Cancelled
-from napari_restore.plugin.results._save_task import SaveTask
 from napari_restore.plugin.tasks._notices import show_problem
+from napari_restore.plugin.tasks._task import Task
+from napari_restore.plugin.tasks._waiting_dialog import WaitingDialog
 
 if TYPE_CHECKING:
     from napari_restore.engine import Result
+
+
+SECONDS_BETWEEN_REPORTS = 0.1
+
+Report = Callable[[int, int], None]
+
+
+def save(
+    result: Result,
+    path: Path,
+    options: Mapping[str, Any],
+    progress: Report | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Path:
+    """Write what `result` shows, verified, then renamed.
+
+    Raises `BadOutput`, `Cancelled`, `DiskFull`.
+
+    The dialog of the name asks about replacing a file; the source is never replaced.
+    """
+    api.check_output(path, result.like, overwrite=True, region=result.region, **options)
+    written = result.save(path, overwrite=True, progress=progress, cancelled=cancelled, **options)
+    output = result.record.get("output")
+    if output is not None:
+        output["options"] = dict(options)
+    return written
+
+
+class SaveTask(Task):
+    """A result being saved; napari asks before it closes its window over it.
+
+    Nothing is left behind of one that is cancelled. `ended` gives the path.
+    """
+
+    progressed = Signal(int, int, object)
+    """Rows done, rows in all, seconds left or None."""
+
+    def __init__(self, result: Result, path: Path, options: Mapping[str, Any]) -> None:
+        super().__init__(
+            name=f"export to {path.name}",
+            failure=f"{path.name} was not written",
+            hint="Try another format.",
+        )
+        self.result = result
+        self.path = path
+        self.size = 0
+        """Bytes of what was written, once it was."""
+        self._options = dict(options)
+        self._reported = 0.0
+
+    def work(self) -> Path:
+        """Write the file."""
+        self._began = time.monotonic()
+        written = save(self.result, self.path, self._options, self._on_rows, self.stop.is_set)
+        # Here: a zarr may have a hundred thousand files.
+        self.size = size_of(written)
+        return written
+
+    def _on_rows(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if done < total and now - self._reported < SECONDS_BETWEEN_REPORTS:
+            return
+        self._reported = now
+        left = (now - self._began) / done * (total - done) if done else None
+        self.send((done, total, left))
+
+    def receive(self, item: tuple[int, int, float | None]) -> None:
+        """Report rows that were written."""
+        self.progressed.emit(*item)
+
 
 PATIENCE_MS = 500
 """A file that takes no longer is written without a dialog."""
@@ -70,45 +144,19 @@ def save_with_dialog(result: Result, path: Path) -> Path:
 
     Raises `BadOutput`, `Cancelled`.
     """
-    text = f"Writing {path.name}"
-    dialog = QProgressDialog(text, "Cancel", 0, 0, QApplication.activeWindow())
-    dialog.setWindowTitle("Save")
-    dialog.setWindowModality(Qt.WindowModality.ApplicationModal)
-    dialog.setAutoReset(False)
-    dialog.setAutoClose(False)
-    dialog.reset()  # else it shows itself after a while of its own
-    loop = QEventLoop()
-    outcomes: list[tuple[str, Any]] = []
-    saving = SaveTask(result, path, {})
-
-    def on_progress(done: int, total: int, left: float | None) -> None:
-        dialog.setRange(0, max(1, total))
-        dialog.setValue(min(done, total))
-        dialog.setLabelText(text if left is None else f"{text}\n{format_seconds(left)} left")
-
-    def on_ended(*outcome: Any) -> None:
-        outcomes.append(outcome)
-        loop.quit()
-
-    saving.progressed.connect(on_progress)
-    saving.ended.connect(on_ended)
-    dialog.canceled.connect(saving.cancel)
-    QTimer.singleShot(PATIENCE_MS, lambda: None if outcomes else dialog.show())
-    saving.start(loop)
+    task = SaveTask(result, path, {})
+    dialog = WaitingDialog(task, "Save", f"Writing {path.name}")
+    task.progressed.connect(dialog.show_progress)
+    QTimer.singleShot(PATIENCE_MS, lambda: None if dialog.has_ended else dialog.show())
+    task.start(dialog)
     # Until the dialog keeps them away, clicks wait.
-    while not outcomes and not dialog.isVisible():
+    while not (dialog.has_ended or dialog.isVisible()):
         QApplication.processEvents(
             QEventLoop.ProcessEventsFlag.ExcludeUserInputEvents
             | QEventLoop.ProcessEventsFlag.WaitForMoreEvents
         )
-    if not outcomes:
-        loop.exec()
-    dialog.close()
-    dialog.deleteLater()
-    status, outcome = outcomes[0]
-    if status == "failed":
-        raise outcome
-    if status == "cancelled":
+    dialog.wait(for_cancel=True)
+    if task.outcome[0] == "cancelled":
         raise Cancelled(f"{path.name} was not written.", "Save the layer again to write it.")
-    written: Path = outcome
+    written: Path = task.value()
     return written

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_restore import Region, api
 from napari_restore._format import format_seconds, format_size
-from napari_restore.plugin.state._request import Request
-from napari_restore.plugin.state._targets import Target
+from napari_restore.plugin.state._request import Request, Target
 
 if TYPE_CHECKING:
     from napari_restore.engine import Plan, Result

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import threading
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
 from qtpy.QtCore import QObject, QTimer
 
-from napari_restore.errors import ResourceError, RestoreError
-from napari_restore.plugin.state._connected_cluster import (
+from napari_restore.errors import Cancelled, ResourceError, RestoreError
+from napari_restore.plugin.state._request import (
     ConnectedCluster,
     Workers,
     connected,
     workers_of,
 )
-from napari_restore.plugin.tasks._background import in_background
+from napari_restore.plugin.tasks._task import Task, in_background
 
 if TYPE_CHECKING:
     from napari_restore.engine import Cluster
@@ -40,7 +39,7 @@ class ClusterController(QObject):
         super().__init__(parent)
         self._state = state
         self._held = _Held()
-        self._attempt: _Attempt | None = None
+        self._attempt: _Connecting | None = None
         self._is_looking = False
         self._timer = QTimer(self)
         self._timer.setInterval(LOOK_MS)
@@ -51,9 +50,10 @@ class ClusterController(QObject):
     def connect_to(self, name: str) -> None:
         """Connect to the cluster `name`, as `napari_restore.connect` takes it."""
         if self._attempt is None and self._state.cluster is None:
-            self._attempt = self._held.attempt = _Attempt(name)
+            self._attempt = _Connecting(name)
+            self._attempt.ended.connect(self._on_answer)
             self.connecting.emit(name)
-            in_background(self._attempt.connect, self._on_answer, self._attempt)
+            self._attempt.start(self)
 
     def disconnect_now(self) -> None:
         """Leave the cluster, or give up connecting."""
@@ -68,18 +68,11 @@ class ClusterController(QObject):
 
     def close(self) -> None:
         """Leave the cluster without a report: the panel is closed."""
-        self._timer.stop()
-        self._state.cluster = self._attempt = None
-        self._held.release()
+        self._release()
 
-    def _on_answer(
-        self, attempt: _Attempt, answer: tuple[ConnectedCluster, Workers] | RestoreError
-    ) -> None:
-        if attempt is not self._attempt:
-            # It was given up, and has closed what it connected to.
-            return
-        self._attempt = self._held.attempt = None
-        if isinstance(answer, RestoreError):
+    def _on_answer(self, status: str, answer: Any) -> None:
+        self._attempt = None
+        if status != "done":
             self.disconnected.emit(answer)
             return
         cluster, workers = answer
@@ -104,56 +97,53 @@ class ClusterController(QObject):
             )
 
     def _leave(self, error: RestoreError | None) -> None:
+        self._release()
+        self.disconnected.emit(error)
+
+    def _release(self) -> None:
         self._timer.stop()
-        self._attempt = None
+        attempt, self._attempt = self._attempt, None
+        if attempt is not None:
+            attempt.abandon()
         self._held.release()
         self._state.cluster = None
-        self.disconnected.emit(error)
 
 
 class _Held:
-    """The connection and the attempt at one of a viewer; outlives its widgets."""
+    """The connection of a viewer; outlives its widgets."""
 
     def __init__(self) -> None:
         self.cluster: Cluster | None = None
-        self.attempt: _Attempt | None = None
 
     def release(self) -> None:
-        """Close what there is, on a thread: a scheduler that is gone is waited for."""
-        attempt, self.attempt = self.attempt, None
-        if attempt is not None:
-            attempt.give_up()
+        """Close it."""
         cluster, self.cluster = self.cluster, None
         if cluster is not None:
-            threading.Thread(target=cluster.close, name="napari-restore leaves a cluster").start()
+            _close(cluster)
 
 
-class _Attempt:
-    """One connection being made on a thread, which closes it where nobody wants it any more."""
+class _Connecting(Task):
+    """One connection being made, which is closed where nobody wants it any more."""
 
     def __init__(self, name: str) -> None:
+        super().__init__(failure="The connection failed")
         self._name = name
-        self._lock = threading.Lock()
-        self._given_up = False
-        self._made: Cluster | None = None
 
-    def connect(self) -> tuple[ConnectedCluster, Workers] | RestoreError:
-        """Connect; called on the thread."""
-        answer = connected(self._name)
-        if isinstance(answer, RestoreError):
-            return answer
-        workers = workers_of(answer.cluster)
-        with self._lock:
-            self._made = answer.cluster
-            unwanted = self._given_up
-        if unwanted:
-            answer.cluster.close()
-        return answer, workers
+    def work(self) -> tuple[ConnectedCluster, Workers]:
+        """Connect, which takes seconds."""
+        made = connected(self._name)
+        workers = workers_of(made.cluster)
+        if self.stop.is_set():
+            made.cluster.close()
+            raise Cancelled("Connecting was cancelled.")
+        return made, workers
 
-    def give_up(self) -> None:
-        """Close the connection, when it is made."""
-        with self._lock:
-            self._given_up = True
-            made = self._made
-        if made is not None:
-            threading.Thread(target=made.close, name="napari-restore leaves a cluster").start()
+    def finish(self) -> None:
+        """Close a connection that was made as it was given up."""
+        if self._is_abandoned and self.outcome[0] == "done":
+            _close(self.outcome[1][0].cluster)
+
+
+def _close(cluster: Cluster) -> None:
+    """Close a connection, on a thread: a scheduler that is gone is waited for."""
+    Task(lambda _: cluster.close(), failure="The cluster was not left").start()

@@ -2,35 +2,95 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from napari.utils import cancelable_progress
 from psygnal import Signal
-from qtpy.QtCore import QTimer
 
-from napari_restore.engine import Event, Finished, Stopped, TileDone
-from napari_restore.errors import RestoreError
-from napari_restore.plugin.layers._layer_order import insert_above
-from napari_restore.plugin.layers._names import result_name
+from napari_restore.engine import Event, Finished, Progress, Stopped, TileDone
+from napari_restore.plugin.layers._layer_order import insert_above, result_name
 from napari_restore.plugin.layers._result_layer import ResultLayer
-from napari_restore.plugin.runs._activity_dock import ActivityDock
 from napari_restore.plugin.runs._run_layers import RunLayers
 from napari_restore.plugin.runs._run_sequence import RunSequence, RunStep
 from napari_restore.plugin.state._variant import Variant
-from napari_restore.plugin.tasks._background_task import BackgroundTask
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image as ImageLayer
 
-    from napari_restore.engine import Job, Result, Worker
+    from napari_restore.engine import Result, Worker
     from napari_restore.plugin.state._request import Request
 
-PATIENCE_MS = 6000
-"""The process of a job that has not stopped by then is ended."""
+
+DOCK_SECONDS = 1.0
+"""Runs that last longer are shown: making napari's bar takes longer than a tile."""
+SECONDS_BETWEEN_STEPS = 1.0
+"""Each step of napari's bar runs Qt's events, drawing among them, from within the step."""
 
 
-class LayerRun(BackgroundTask):
+class ActivityDock:
+    """Shows the progress of one run in napari's activity dock, if it lasts."""
+
+    def __init__(self, title: str, cancel: Callable[[], object]) -> None:
+        self._title, self._cancel = title, cancel
+        self._began = time.monotonic()
+        self._bar: _ProgressBar | None = None
+        self._is_reporting = self._is_closed = False
+
+    def report(self, event: Event) -> None:
+        """Show an event of the run."""
+        # Making and moving the bar runs Qt's events, which may lead here again.
+        if self._is_reporting or time.monotonic() - self._began < DOCK_SECONDS:
+            return
+        self._is_reporting = True
+        try:
+            if self._bar is None:
+                self._bar = _ProgressBar(self._title, self._cancel)
+            self._bar.report(event)
+        finally:
+            self._is_reporting = False
+        if self._is_closed:
+            self._bar.close()
+
+    def close(self) -> None:
+        """Remove the bar: the run has ended."""
+        self._is_closed = True
+        if self._bar is not None and not self._is_reporting:
+            self._bar.close()
+
+
+class _ProgressBar(cancelable_progress):
+    def __init__(self, title: str, cancel: Callable[[], object]) -> None:
+        super().__init__(total=0, desc=title)
+        self._cancel: Callable[[], object] | None = cancel
+        self._stepped = 0.0
+
+    def cancel(self) -> None:
+        super().cancel()
+        if self._cancel is not None:
+            self._cancel()
+
+    def close(self) -> None:
+        super().close()
+        # napari's dock keeps its bars as long as the window lives.
+        self._cancel = None
+
+    def report(self, event: Event) -> None:
+        if not isinstance(event, Progress):
+            return
+        now = time.monotonic()
+        if event.total == self.total and now - self._stepped < SECONDS_BETWEEN_STEPS:
+            return
+        # Before the step: events that it runs may lead here again.
+        self._stepped = now
+        if event.total != self.total:
+            self.reset(event.total)
+        self.update(event.done - self.n)
+
+
+class LayerRun(RunSequence):
     """Runs a request on a layer and shows what it makes above that layer.
 
     Planning, jobs and their events live on another thread; signals are emitted in the GUI
@@ -38,6 +98,7 @@ class LayerRun(BackgroundTask):
     layer of its own; a draft is shown until true pixels come.
     """
 
+    patience_ms = 6000
     planned = Signal(object)
     """The `Plan` of the true pixels."""
     happened = Signal(object, object)
@@ -56,20 +117,14 @@ class LayerRun(BackgroundTask):
         worker: Worker,
     ) -> None:
         """Prepare a run; `title` is the model's, `where` the area's, `steps` are planned on the thread."""
-        super().__init__("restoration")
+        super().__init__(steps, worker, "restoration")
         self.viewer, self.source, self.request = viewer, source, request
         self._layers = RunLayers(viewer)
         self._title = title
         self._layer_name = result_name(viewer, source, title, where)
-        self._steps = steps
-        self._sequence = RunSequence(worker)
         self._empty: ResultLayer | None = None
         """The layer of a result that has no tile yet."""
         self._dock = ActivityDock(title, self.cancel)
-        self._has_ended = False
-        self._patience = QTimer()
-        self._patience.setSingleShot(True)
-        self._patience.timeout.connect(self._sequence.kill)
         viewer.layers.events.removed.connect(self._on_removed)
 
     @property
@@ -77,26 +132,8 @@ class LayerRun(BackgroundTask):
         """The result, once its first tile is there."""
         return self._layers.variant
 
-    @property
-    def job(self) -> Job | None:
-        """The job under way."""
-        return self._sequence.job
-
-    def cancel(self) -> None:
-        """Stop within a tile; the layer keeps what is finished."""
-        self._sequence.cancel()
-        if not self._has_ended and not self._patience.isActive():
-            self._patience.start(PATIENCE_MS)
-
-    def work(self) -> Iterator[tuple[RunStep, Any] | RestoreError]:
-        """Yield what `RunSequence.run` yields."""
-        return self._sequence.run(self._steps)
-
     def receive(self, item: Any) -> None:
-        """Show what the run has yielded; its first true tile adds the layer."""
-        if isinstance(item, RestoreError):
-            self._outcome = ("failed", item)
-            return
+        """Show what the run has sent; its first true tile adds the layer."""
         # Loads torch, which the panel does not wait for.
         from napari_restore.engine import Result
 
@@ -116,8 +153,6 @@ class LayerRun(BackgroundTask):
 
     def finish(self) -> None:
         """Remove the draft."""
-        self._patience.stop()
-        self._has_ended = True
         self._dock.close()
         self.viewer.layers.events.removed.disconnect(self._on_removed)
         self._layers.stop()
@@ -149,8 +184,6 @@ class LayerRun(BackgroundTask):
         if isinstance(event, TileDone):
             self._layers.mark(step, event.region)
         elif isinstance(event, (Finished, Stopped)) and not step.is_draft:
-            if isinstance(event, Finished):
-                self._outcome = ("done", event.record)
             if self.variant is not None:
                 # A stopped run has a record, but no whole result that could be saved.
                 self.variant.record = event.record

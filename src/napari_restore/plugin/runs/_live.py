@@ -5,25 +5,19 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
-from weakref import WeakMethod
 
-from qtpy.compat import isalive
 from qtpy.QtCore import QObject, Signal
 from superqt.utils import qdebounced
 
 from napari_restore import Region
 from napari_restore.engine import Event, Phase, TileDone
-from napari_restore.errors import RestoreError
-from napari_restore.plugin.layers._layer_order import insert_above
-from napari_restore.plugin.layers._names import LIVE, result_name
+from napari_restore.plugin.layers._layer_order import LIVE, insert_above, result_name
 from napari_restore.plugin.layers._result_layer import ResultLayer
 from napari_restore.plugin.runs._draft import live_steps
 from napari_restore.plugin.runs._run_layers import RunLayers
 from napari_restore.plugin.runs._run_sequence import RunSequence, RunStep
 from napari_restore.plugin.state._variant import Variant
-from napari_restore.plugin.tasks._main_thread import on_main_thread
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -146,42 +140,29 @@ class Live(QObject):
         if self._loaded != _method(live_request[0]):
             # It may take seconds without another message: an exported program, say.
             self.message.emit("Loading the method …")
-        # Threads hold no Qt object: one may be destroyed while they use it (decision 0018).
-        send = on_main_thread(partial(_deliver, WeakMethod(self._on_received)))
-        self._attempt = _LiveAttempt(live_request, self._worker, send)
-        # Windows are also destroyed without a word.
-        self.destroyed.connect(self._attempt.cancel)
-        self._attempt.start()
+        attempt = self._attempt = _LiveAttempt(live_request, self._worker)
+        attempt.sent.connect(self._on_sent)
+        attempt.ended.connect(self._on_ended)
+        attempt.start(self)
 
     def _cancel(self) -> None:
-        attempt = self._end()
-        if attempt is not None:
-            attempt.cancel()
-
-    def _end(self) -> _LiveAttempt | None:
-        """Forget the attempt that is under way, and return it.
-
-        No slot stays: PyQt crashes where garbage with one on `destroyed` is collected.
-        """
         attempt, self._attempt = self._attempt, None
         if attempt is not None:
-            self.destroyed.disconnect(attempt.cancel)
-        return attempt
+            attempt.abandon()
 
-    def _on_received(self, attempt: _LiveAttempt, message: Any) -> None:
-        if attempt is not self._attempt:
-            # Sent before the attempt was cancelled.
-            return
-        if message is None:
-            self._end()
+    def _on_ended(self, status: str, outcome: Any) -> None:
+        self._attempt = None
+        if status == "failed":
+            self._layers.remove_draft()
+            self.failed.emit(outcome)
+        else:
             self._layers.refresh()
             self.message.emit("")
             self.updated.emit()
-        elif isinstance(message, RestoreError):
-            self._end()
-            self._layers.remove_draft()
-            self.failed.emit(message)
-        elif attempt.source in self.viewer.layers:
+
+    def _on_sent(self, message: tuple[RunStep, Any]) -> None:
+        attempt = self._attempt
+        if attempt is not None and attempt.source in self.viewer.layers:
             # Loads torch, which the panel does not wait for.
             from napari_restore.engine import Result
 
@@ -276,17 +257,6 @@ class Live(QObject):
                 self.stopped.emit()
 
 
-def _deliver(
-    receive: WeakMethod[Callable[[_LiveAttempt, Any], None]], attempt: _LiveAttempt, message: Any
-) -> None:
-    """Hand a message to a `Live` that is still there; called in the window's thread."""
-    found = receive()
-    if found is None or not isalive(getattr(found, "__self__", None)):
-        attempt.cancel()
-    else:
-        found(attempt, message)
-
-
 def _method(request: Request) -> Any:
     return request.model, request.weights
 
@@ -298,42 +268,20 @@ def _rename_ordinary(variant: Variant) -> None:
 _PLANNING = threading.Lock()
 
 
-class _LiveAttempt:
-    """One run of a view, on a thread of its own.
+class _LiveAttempt(RunSequence):
+    """One run of a view."""
 
-    `emit` is called there with the attempt and each item of `RunSequence.run`, then with None.
-    """
+    is_daemon = True
 
-    def __init__(
-        self, live_request: LiveRequest, worker: Worker, emit: Callable[[_LiveAttempt, Any], object]
-    ) -> None:
+    def __init__(self, live_request: LiveRequest, worker: Worker) -> None:
         self.request, self._viewport, self.source, self.title = live_request
-        self._sequence = RunSequence(worker)
-        self._emit = emit
-        self._thread = threading.Thread(target=self._body, name="live", daemon=True)
+        super().__init__(self._planned_steps(), worker)
 
-    def start(self) -> None:
-        """Begin; returns at once."""
-        self._thread.start()
-
-    def cancel(self) -> None:
-        """Stop within a tile, and report nothing more."""
-        self._sequence.cancel()
-
-    def _body(self) -> None:
-        for message in self._sequence.run(self._steps()):
-            self._send(message)
-        self._send(None)
-
-    def _steps(self) -> Iterator[RunStep]:
+    def _planned_steps(self) -> Iterator[RunStep]:
         # Cancelled attempts must not load and probe beside the newest.
         with _PLANNING:
-            if self._sequence.is_cancelled:
+            if self.stop.is_set():
                 return
             true = self.request.plan()
-        if not self._sequence.is_cancelled:
+        if not self.stop.is_set():
             yield from live_steps(self.request, self._viewport, true)
-
-    def _send(self, message: Any) -> None:
-        if not self._sequence.is_cancelled:
-            self._emit(self, message)

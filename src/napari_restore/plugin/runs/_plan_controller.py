@@ -12,18 +12,17 @@ from superqt.utils import qdebounced
 
 from napari_restore.api import stamp_of
 from napari_restore.errors import RestoreError
-from napari_restore.plugin.areas._area_controller import AreaController
-from napari_restore.plugin.state._targets import Target
-from napari_restore.plugin.tasks._background import in_background
+from napari_restore.plugin.areas._areas import AreaController
+from napari_restore.plugin.state._request import Target
 from napari_restore.plugin.tasks._notices import error_text, show_problem
+from napari_restore.plugin.tasks._task import LatestQuery
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
     from napari_restore.engine import Plan
-    from napari_restore.plugin.state._request import Request
+    from napari_restore.plugin.state._request import Area, Request
     from napari_restore.plugin.state._state import RestoreState
-    from napari_restore.plugin.state._targets import Area
 
 VIEW_DEBOUNCE_MS = 200
 PLAN_DEBOUNCE_MS = 250
@@ -58,9 +57,11 @@ class PlanController(QObject):
         self._problem_of_bands = problem_of_bands
         self._problem: RestoreError | None = None
         self._areas = AreaController(viewer, state, self)
-        self._pending: Request | None = None
         self._last: tuple[Request, Plan, Any] | None = None
-        self._is_busy = False
+        self._planning: Request | None = None
+        """What is planned soon."""
+        self._query = LatestQuery("No plan", self)
+        self._query.finished.connect(self._on_planned)
         self._waiting: Callable[[], None] | None = None
         """Called once the mask of excluded pixels is there."""
         # One per object: a decorated method would share one timer among all.
@@ -100,7 +101,7 @@ class PlanController(QObject):
             self.line_changed.emit("" if area is None or problem is None else error_text(problem))
         elif not self.is_paused:
             self.line_changed.emit("Planning …")
-            self._pending = self._request()
+            self._planning = self._request()
             self._plan_soon()
 
     def update_drawn(self) -> None:
@@ -139,11 +140,13 @@ class PlanController(QObject):
 
     def discard(self) -> None:
         """Drop the plan that is being made."""
-        self._pending = None
+        self._planning = None
+        self._query.discard()
 
     def close(self) -> None:
         """Stop the timers and disconnect from the viewer."""
-        self._pending = self._last = self._waiting = None
+        self.discard()
+        self._last = self._waiting = None
         self._plan_soon.cancel()
         self._update_soon.cancel()
         self._areas.leave()
@@ -169,36 +172,27 @@ class PlanController(QObject):
             self._update_soon()
 
     def _start(self) -> None:
-        if self._pending is None or self._is_busy:
+        request, self._planning = self._planning, None
+        if request is not None:
+            self._query.submit((request, id(request.image)), partial(_planned, request))
+
+    def _on_planned(
+        self, key: tuple[Request, int], planned: tuple[Plan, str, Any] | RestoreError
+    ) -> None:
+        if isinstance(planned, RestoreError):
+            self._last = None
+            self.planned.emit(error_text(planned))
             return
-        self._is_busy = True
-        in_background(partial(_plan_and_line, self._pending), self._on_planned)
-
-    def _on_planned(self, planned: tuple[Request, Plan | None, str, Any]) -> None:
-        self._is_busy = False
-        request, plan, line, stamp = planned
-        pending = self._pending
-        if pending is None:
-            return
-        if request == pending and request.image is pending.image:
-            self._pending = None
-            self._last = None if plan is None else (request, plan, stamp)
-            if plan is not None:
-                self.plan_ready.emit(plan)
-            self.planned.emit(line)
-        else:
-            self._start()
+        plan, line, stamp = planned
+        self._last = (key[0], plan, stamp)
+        self.plan_ready.emit(plan)
+        self.planned.emit(line)
 
 
-def _plan_and_line(request: Request) -> tuple[Request, Plan | None, str, Any]:
+def _planned(request: Request) -> tuple[Plan, str, Any]:
     stamp = _stamp_of(request)
-    try:
-        plan = request.plan()
-    except RestoreError as error:
-        return request, None, error_text(error), stamp
-    except Exception as error:
-        return request, None, f"No plan: {error}", stamp
-    return request, plan, plan.summary(), stamp
+    plan = request.plan()
+    return plan, plan.summary(), stamp
 
 
 def _stamp_of(request: Request) -> Any:

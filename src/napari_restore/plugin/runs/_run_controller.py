@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import queue
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -9,25 +11,23 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from psygnal import Signal
-from qtpy.QtCore import QObject
+from qtpy.QtCore import QObject, QTimer
 
+from napari_restore import api, errors
 from napari_restore.engine import Note, Phase, Progress
-from napari_restore.errors import BadParameter, RestoreError
-from napari_restore.plugin.layers._visible import visible_region
+from napari_restore.errors import BadParameter, Cancelled, ResourceError, RestoreError
+from napari_restore.plugin.layers._placing import visible_region
 from napari_restore.plugin.results._variant_text import run_summary
 from napari_restore.plugin.runs._cluster_controller import ClusterController
 from napari_restore.plugin.runs._draft import Viewport, first_step, viewport_of
-from napari_restore.plugin.runs._draft_layer import drafts_in
-from napari_restore.plugin.runs._folder_run import FolderRun
 from napari_restore.plugin.runs._layer_run import LayerRun
 from napari_restore.plugin.runs._live import Live
+from napari_restore.plugin.runs._run_layers import drafts_in
 from napari_restore.plugin.runs._run_sequence import RunStep
-from napari_restore.plugin.runs._warm_worker import WarmWorker
+from napari_restore.plugin.state._request import Area, NotReady
 from napari_restore.plugin.state._state import image_of
-from napari_restore.plugin.state._targets import Area, NotReady
-from napari_restore.plugin.tasks._background import in_background
-from napari_restore.plugin.tasks._background_task import BackgroundTask
 from napari_restore.plugin.tasks._notices import error_text, show_note, show_problem
+from napari_restore.plugin.tasks._task import Task, in_background
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -43,10 +43,129 @@ if TYPE_CHECKING:
     from napari_restore.plugin.state._variant import Variant
     from napari_restore.questions import Restore
 
+
+PROGRAM = "napari_restore.commands.worker"
+"""Runs plans, and restores folders as the command line does."""
+WARM_MS = 400
+"""The child process is started so long after there is something to restore."""
+
+
+class WarmWorker(QObject):
+    """Keeps a child process warm; all runs of the panel go to `worker`, one after another."""
+
+    def __init__(self, state: RestoreState, parent: QObject) -> None:
+        super().__init__(parent)
+        self.worker = api.new_worker(PROGRAM)
+        self._state = state
+        self._warmed: tuple[Any, ...] | None = None
+        self._is_closed = False
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.timeout.connect(self._warm)
+        # Closing the window destroys its widgets without closing them.
+        parent.destroyed.connect(self.worker.close)
+
+    def start_soon(self, *, expects_image: bool = False) -> None:
+        """Start the child, unless it is alive or there is nothing to restore and none expected."""
+        if (expects_image or self._state.layer is not None) and self.worker.process is None:
+            self._timer.start(WARM_MS)
+
+    def is_new(self, plan: Plan) -> bool:
+        """Return whether the child has not loaded image and model of `plan`; asked once for each.
+
+        And once more when the image's levels are made: drafts take theirs from them.
+        """
+        image = plan.image
+        loaded = (image, plan.model, image.is_built(len(image.level_shapes) - 1))
+        before, self._warmed = self._warmed, loaded
+        return before is None or any(a is not b for a, b in zip(before, loaded, strict=True))
+
+    def load(self, plan: Plan) -> None:
+        """Let the child load what `plan` needs, unless a run has it."""
+        if not (self._is_closed or self._state.running):
+            api.warm(self.worker, plan)
+
+    def close(self) -> None:
+        """End the child process."""
+        self._is_closed = True
+        self._timer.stop()
+        self.worker.close()
+
+    def _warm(self) -> None:
+        if not self._state.running:
+            self.worker.warm()
+
+
+class FolderRun(Task):
+    """Restores a folder in `worker`, as `napari-restore` with `arguments` does.
+
+    `ended` gives the images: "source", "status" and "error" of each.
+    """
+
+    patience_ms = 6000
+    image_started = Signal(str, int, int)
+    """Name, number and count of the images."""
+    progressed = Signal(int, int)
+    """Steps done and steps of the present image."""
+
+    def __init__(self, arguments: Sequence[str], worker: Worker) -> None:
+        super().__init__(name="restoration of a folder", failure="The folder cannot be restored")
+        self.arguments = list(arguments)
+        self._worker = worker
+        self._lock = threading.Lock()
+        self._job: int | None = None
+
+    def cancel(self) -> None:
+        """Stop within a tile; what is finished is kept."""
+        with self._lock:
+            super().cancel()
+            if self._job is not None:
+                self._worker.cancel(self._job)
+
+    def kill(self) -> None:
+        """End the child process."""
+        self._worker.kill()
+
+    def abandon(self) -> None:
+        """End at once without a report."""
+        super().abandon()
+        self.kill()
+
+    def work(self) -> list[dict[str, Any]]:
+        """Send the events of the child; returns what became of the images."""
+        events: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        with self._lock:
+            if self.stop.is_set():
+                raise Cancelled("The folder was cancelled.")
+            self._job = self._worker.submit({"arguments": self.arguments}, events.put, "folder")
+        while (event := events.get())["event"] != "Finished":
+            if event["event"] == "Stopped" or (event["event"] == "Ended" and self.stop.is_set()):
+                raise Cancelled("The folder was cancelled.")
+            if event["event"] == "Ended":
+                raise ResourceError(
+                    f"The process that restored the folder ended unexpectedly (code {event['code']}).",
+                    "It may have run out of memory: lower the budget and run again; "
+                    "finished tiles are kept.",
+                )
+            if event["event"] == "Error":
+                kind = getattr(errors, event["kind"], RestoreError)
+                raise kind(event["message"], event["hint"])
+            self.send(event)
+        images: list[dict[str, Any]] = event["images"]
+        return images
+
+    def receive(self, item: dict[str, Any]) -> None:
+        """Report an event of the child."""
+        if item["event"] == "ImageStarted":
+            self.image_started.emit(item["name"], item["number"], item["images"])
+        elif item["event"] == "Progress":
+            self.progressed.emit(item["done"], item["total"])
+
+
 BUSY = "A run is going on. Wait for its end, or press Cancel."
 LIVE_SETTINGS = tuple("layer bands sensor model weights trust parameters exclude_pending".split())
 """Settings that make another live result."""
-T = TypeVar("T", bound=BackgroundTask)
+T = TypeVar("T", bound=Task)
 
 
 class RunController(QObject):
@@ -82,7 +201,7 @@ class RunController(QObject):
         owner: QObject,
     ) -> None:
         super().__init__(owner)
-        self.task: BackgroundTask | None = None
+        self.task: Task | None = None
         """What is under way and has the memory."""
         self._viewer, self._state, self._plans, self._owner = viewer, state, plans, owner
         self._disk = disk
@@ -173,9 +292,8 @@ class RunController(QObject):
         return self._begin(make())
 
     def restore_folder(self, arguments: Sequence[str]) -> FolderRun | None:
-        """Begin the command with `arguments`; None while another task is under way."""
-        # Two processes at once would take the memory of both.
-        return self.begin(lambda: FolderRun(arguments, before=self.worker.rest), "Folders are")
+        """Begin to restore a folder as the command with `arguments` does; None while another task is under way."""
+        return self.begin(lambda: FolderRun(arguments, self.worker), "Folders are")
 
     def cancel(self) -> None:
         """Stop the run within a tile."""

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import napari_restore as nr
 from napari_restore import Region
-from napari_restore.engine import Finished, TileDone
-from napari_restore.errors import RestoreError
-from napari_restore.plugin.tasks._main_thread import log_failure
+from napari_restore.engine import Finished, Stopped, TileDone
+from napari_restore.errors import Cancelled, RestoreError
+from napari_restore.plugin.tasks._task import Task
 
 if TYPE_CHECKING:
     from napari_restore.engine import Cluster, Job, Plan, Worker
@@ -37,89 +37,84 @@ class RunStep:
         return Region(y0, x0, y1, x1)
 
 
-class RunSequence:
-    """Runs steps one after another, the draft first; `cancel` stops it from any thread."""
+class RunSequence(Task):
+    """Runs steps one after another, the draft first; what is finished is kept.
 
-    def __init__(self, worker: Worker | None) -> None:
-        self._worker = worker
+    Sends what the window shows of each step, with the step: its `Plan`; a `Result` without a record
+    with its first finished tile; every `Event` of its job; the whole `Result`. `ended` gives the
+    record of the last step.
+    """
+
+    def __init__(self, steps: Iterable[RunStep], worker: Worker, name: str = "") -> None:
+        """Prepare `steps`, which are planned on the thread."""
+        super().__init__(name=name, failure="The run failed")
+        self._steps, self._worker = steps, worker
         self._lock = threading.Lock()
-        self._stop = threading.Event()
         self.job: Job | None = None
         """The job under way."""
 
-    @property
-    def is_cancelled(self) -> bool:
-        """Whether it was cancelled."""
-        return self._stop.is_set()
-
     def cancel(self) -> None:
-        """Stop within a tile; what is finished is kept."""
+        """Stop within a tile."""
         with self._lock:
-            self._stop.set()
+            super().cancel()
             if self.job is not None:
                 self.job.cancel()
 
     def kill(self) -> None:
-        """End at once, the child process with it, where the job is stuck."""
-        with self._lock:
-            self._stop.set()
-            job = self.job
-        if job is not None:
-            getattr(job, "kill", job.cancel)()
+        """End the child process of a job that is stuck."""
+        self._worker.kill()
 
-    def run(self, steps: Iterable[RunStep]) -> Iterator[tuple[RunStep, Any] | RestoreError]:
-        """Yield what the window shows of each step, on a thread that may wait.
-
-        For each step: its `Plan`; a `Result` without a record with its first finished tile;
-        every `Event` of its job; the whole `Result`. The error that ends the run is yielded
-        last; a cancelled run ends early and without one.
-        """
+    def work(self) -> dict[str, Any]:
+        """Run the steps; returns the record of the last of them."""
+        record: dict[str, Any] = {}
         try:
-            for step in steps:
-                if self.is_cancelled:
-                    return
-                yield step, step.plan
+            for step in self._steps:
+                self.send((step, step.plan))
                 with self._lock:
-                    if self._stop.is_set():
-                        return
+                    if self.stop.is_set():
+                        break
                     if step.cluster is None:
-                        job = nr.start(step.plan, process=self._worker or True)
+                        job = nr.start(step.plan, process=self._worker)
                     else:
                         job = nr.start(step.plan, cluster=step.cluster)
                         if step.view is not None:
                             job.prioritise(step.view)
                     self.job = job
-                yield from self._events(step, job)
-        except RestoreError as error:
-            if not self.is_cancelled:
-                yield error
-        except Exception as error:
-            log_failure("run failed")
-            yield RestoreError(f"The run failed: {error}", "This is a bug; please report it.")
+                record = self._follow(step, job)
+            else:
+                return record
+        except RestoreError:
+            if not self.stop.is_set():
+                raise
+        finally:
+            # They may know this task.
+            self._steps = ()
+        raise Cancelled("The run was cancelled.")
 
-    def _events(self, step: RunStep, job: Job) -> Iterator[tuple[RunStep, Any]]:
+    def _follow(self, step: RunStep, job: Job) -> dict[str, Any]:
+        """Send the events of a job; returns the record of a whole result, else an empty one."""
         # Loads torch, which the panel does not wait for.
         from napari_restore.engine import Result
 
-        is_open = is_over = False
+        is_open = False
+        record: dict[str, Any] = {}
         try:
             for event in job:
                 if isinstance(event, TileDone) and not is_open:
                     # With its first tile the store is sure to exist.
                     is_open = True
-                    yield step, Result.of_run(step.plan, {})
-                yield step, event
+                    self.send((step, Result.of_run(step.plan, {})))
+                self.send((step, event))
+                if isinstance(event, Stopped):
+                    raise Cancelled("The run was cancelled.")
                 if isinstance(event, Finished):
-                    yield step, Result.of_run(step.plan, event.record)
-            is_over = True
+                    record = event.record
+                    self.send((step, Result.of_run(step.plan, record)))
         except RestoreError:
-            is_over = True
             # Without its draft a result only comes later.
             if not step.is_draft:
                 raise
         finally:
-            # The iterator was closed early: nobody waits for the rest.
-            if not is_over:
-                job.cancel()
             with self._lock:
                 self.job = None
+        return record

@@ -17,8 +17,8 @@ from napari_restore.plugin.layers._display import LIMITS, Display
 from napari_restore.plugin.layers._layer_order import is_source
 from napari_restore.plugin.layers._reader import STAMP, layer_of
 from napari_restore.plugin.state._state import NAMED, UNNAMED, image_of, named_as, unnamed_image
-from napari_restore.plugin.tasks._background import in_background
 from napari_restore.plugin.tasks._notices import show_note, show_problem
+from napari_restore.plugin.tasks._task import in_background
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -80,8 +80,6 @@ class DiskWatch(QObject):
         if layer in self._changed():
             stamp = stamp_of(*_files(layer))
             found = _opened(unnamed_image(layer), named_as(layer))
-            if isinstance(found, RestoreError):
-                raise found
             self._opening[layer] = stamp
             self._on_opened(weakref.ref(layer), stamp, found)
 
@@ -161,14 +159,9 @@ def _files(layer: ImageLayer) -> list[str]:
     return [str(file) for file in image_of(layer).reader.files()]
 
 
-def _opened(
-    plain: Image, named: tuple[str | None, str | None]
-) -> tuple[Image, Image] | RestoreError:
+def _opened(plain: Image, named: tuple[str | None, str | None]) -> tuple[Image, Image]:
     """Return an image opened again, and the same with the roles and the sensor of the user."""
     assert plain.spec is not None
-    try:
-        again = type(plain).from_spec(plain.spec)
-        bands, sensor = named
-        return again, nr.open_image(again, bands=bands, sensor=sensor)
-    except RestoreError as error:
-        return error
+    again = type(plain).from_spec(plain.spec)
+    bands, sensor = named
+    return again, nr.open_image(again, bands=bands, sensor=sensor)

@@ -4,19 +4,115 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
+from enum import Enum
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Unpack
 
 import napari_restore as nr
+from napari_restore import Region
 from napari_restore.api import stamp_of
-from napari_restore.plugin.state._targets import Area
+from napari_restore.errors import BadRegion
 
 if TYPE_CHECKING:
-    from napari_restore.engine import Plan
+    from napari_restore.engine import Cluster, Plan
     from napari_restore.images import Image
     from napari_restore.models import RestorationModel
-    from napari_restore.plugin.state._connected_cluster import ConnectedCluster
     from napari_restore.questions import Restore, RestoreKeywords
+
+
+class NotReady(BadRegion):
+    """Raised while a mask is made on another thread."""
+
+
+class Target(Enum):
+    """The choices, by the labels the panel shows."""
+
+    VISIBLE = "visible region"
+    DRAWN = "drawn areas"
+    PAINTED = "painted strength"
+    GRADIENT = "gradient"
+    WHOLE = "whole image"
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether it follows from a layer that the user draws in."""
+        return self not in (Target.VISIBLE, Target.WHOLE)
+
+    @property
+    def fades(self) -> bool:
+        """Whether the edges of such a target may fade over some pixels."""
+        return self in (Target.DRAWN, Target.PAINTED)
+
+
+@dataclass(frozen=True)
+class Area:
+    """What is restored, in level-0 pixels: boxes, and where drawn, a mask within them."""
+
+    targets: tuple[Region, ...]
+    mask: str | None = None
+    """Path of a GeoJSON or raster mask, as `napari_restore.plan` takes it."""
+    soft: bool = False
+    """Whether the mask has grades of its own: then its edges do not fade."""
+    pixels: int | None = field(default=None, compare=False)
+    """About how many pixels the mask reaches; None without one, or where it is not counted."""
+
+    @property
+    def region(self) -> Region:
+        """The smallest box holding all targets."""
+        y0, x0, y1, x1 = zip(*self.targets, strict=True)
+        return Region(min(y0), min(x0), max(y1), max(x1))
+
+
+@dataclass(frozen=True, eq=False)
+class ConnectedCluster:
+    """A connection to the workers that compute the runs of a viewer."""
+
+    cluster: Cluster
+    name: str
+    """As the user has given it."""
+    threads: int
+    """Threads of the worker that has the fewest."""
+    memory: int
+    """Bytes that a run may add to each worker where the user sets none."""
+    dashboard: str | None
+
+    def options(self, memory: int | str | None) -> RestoreKeywords:
+        """Return the options of a plan for its workers; `memory` is what the user has set, or None."""
+        return {"shared": True, "workers": self.threads, "memory": memory or self.memory}
+
+
+@dataclass(frozen=True)
+class Workers:
+    """The workers of a cluster at a moment."""
+
+    count: int
+    threads: int
+    """Of all of them together."""
+    is_lost: bool
+    """Whether the scheduler is gone."""
+
+
+def connected(name: str) -> ConnectedCluster:
+    """Return the connection to the cluster `name`; takes seconds."""
+    cluster = nr.connect(name)
+    try:
+        # Waits for the first one.
+        threads = cluster.threads()
+        # Now and not before the first tile: that takes as long as loading the libraries.
+        cluster.check_versions()
+        return ConnectedCluster(
+            cluster, name, min(threads.values()), cluster.default_memory(), cluster.dashboard
+        )
+    except BaseException:
+        cluster.close()
+        raise
+
+
+def workers_of(cluster: Cluster) -> Workers:
+    """Return the workers at the moment; not in the GUI thread, as it asks the scheduler."""
+    threads = cluster.threads_now()
+    return Workers(len(threads), sum(threads.values()), cluster.is_lost)
+
 
 _LOADING = threading.Lock()
 

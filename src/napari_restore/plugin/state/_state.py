@@ -10,8 +10,7 @@ from psygnal import SignalGroupDescriptor
 
 import napari_restore as nr
 from napari_restore.errors import BadRegion, RestoreError, UnreadableImage
-from napari_restore.plugin.state._request import Request
-from napari_restore.plugin.state._targets import Area, NotReady, Target
+from napari_restore.plugin.state._request import Area, NotReady, Request, Target
 from napari_restore.questions import Restore
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
     from napari_restore.images import Image
     from napari_restore.models import ModelCard
-    from napari_restore.plugin.state._connected_cluster import ConnectedCluster
+    from napari_restore.plugin.state._request import ConnectedCluster
     from napari_restore.plugin.state._variant import Variant
     from napari_restore.questions import RestoreKeywords
 

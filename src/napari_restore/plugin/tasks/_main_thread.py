@@ -5,12 +5,41 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from types import MethodType
 from typing import Any
 from weakref import WeakMethod
 
+import qtpy
 from qtpy.compat import isalive
 from qtpy.QtCore import QCoreApplication, QObject, Qt, QThread, Signal
+from superqt.utils import _ensure_thread
+
+_superqt = getattr(_ensure_thread, "_run_in_thread", None)
+
+
+def patch_superqt() -> None:
+    """Let superqt's `ensure_main_thread` call through `on_main_thread`.
+
+    napari hands every slice that it cut in the background to its window by it. superqt 0.9
+    connects a signal to a future that dies in the other thread, where PySide6 then takes the
+    connection apart while the window's thread uses it: a crash, or both wait for ever
+    (decision 0016).
+    """
+    if qtpy.API_NAME == "PySide6" and _superqt is not None:
+        _ensure_thread._run_in_thread = _run_in_thread
+
+
+def _run_in_thread(
+    func: Any, thread: Any, await_return: bool, timeout: int, args: Any, kwargs: Any
+) -> Any:
+    """Call as superqt's function of this name does."""
+    app = QCoreApplication.instance()
+    if thread is QThread.currentThread() or app is None or thread is not app.thread():
+        return _superqt(func, thread, await_return, timeout, args, kwargs)  # type: ignore[misc]
+    future: Future[Any] = Future()
+    on_main_thread(lambda: future.set_result(func(*args, **kwargs)))()
+    return future.result(timeout / 1000) if await_return else future
 
 
 class _Calls(QObject):
@@ -44,9 +73,14 @@ _calls: _Calls | None = None
 _making = threading.Lock()
 
 
-def on_main_thread(function: Callable[..., object]) -> Callable[..., None]:
-    """Return a function, callable from any thread, that calls `function` soon in the GUI thread."""
+def on_main_thread(function: Callable[..., object]) -> Callable[..., object]:
+    """Return a function, callable from any thread, that calls `function` soon in the GUI thread.
+
+    Where there is no window, `function` itself.
+    """
     global _calls
+    if QCoreApplication.instance() is None:
+        return function
     with _making:
         if _calls is None:
             _calls = _Calls()

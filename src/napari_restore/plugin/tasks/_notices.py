@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 from napari_restore.errors import Message, Option, RestoreError, escape_controls
 
 LABELS = {
@@ -45,16 +43,6 @@ def with_labels(text: str) -> str:
         return text
     # "another scratch folder" in Python, "another Cache folder" here.
     return text.naming(_label).replace("(Preferences) folder", "(Preferences)")
-
-
-def with_labels_for_flags(text: str) -> str:
-    """A sentence of the command line, which the window runs for a folder, with labels for flags."""
-    labelled = re.sub(r"(?<!\S)--([a-z]+(?:-[a-z]+)*)", _label_for_flag, text)
-    return labelled.replace("(Preferences) folder", "(Preferences)")
-
-
-def _label_for_flag(flag: re.Match[str]) -> str:
-    return _label(Option(flag[1].replace("-", "_")))
 
 
 def _label(option: Option) -> str:

@@ -1,0 +1,60 @@
+"""The newest query counts, and an error names what failed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from napari_restore.errors import BadRegion
+from napari_restore.plugin.tasks._task import LatestQuery
+
+
+def result_of(query: LatestQuery, qtbot: Any, compute: Any) -> Any:
+    with qtbot.waitSignal(query.finished) as finished:
+        query.submit(1, compute)
+    return finished.args[1]
+
+
+def test_what_failed_is_named(qtbot: Any, caplog: pytest.LogCaptureFixture) -> None:
+    def fail() -> None:
+        raise ValueError("no finite value")
+
+    error = result_of(LatestQuery("The area cannot be found"), qtbot, fail)
+    expected = "The area cannot be found: no finite value. This is a bug; please report it."
+    assert str(error) == expected
+    assert "no finite value" in caplog.text
+
+
+def test_an_error_of_the_user_is_passed_on(qtbot: Any) -> None:
+    def refuse() -> None:
+        raise BadRegion("Nothing is drawn.", "Draw an area.")
+
+    error = result_of(LatestQuery("The area cannot be found"), qtbot, refuse)
+    assert isinstance(error, BadRegion) and str(error) == "Nothing is drawn. Draw an area."
+
+
+def test_of_queries_that_wait_the_newest_is_next(qtbot: Any) -> None:
+    query, asked = LatestQuery("No answer"), []
+    answered: list[Any] = []
+    query.finished.connect(lambda *answer: answered.append(answer))
+    for number in range(4):
+        query.submit(number, lambda number=number: asked.append(number) or -number)
+    qtbot.waitUntil(lambda: bool(answered))
+    # The first was begun at once, and is not what is wanted any more.
+    assert asked == [0, 3] and answered == [(3, -3)]
+
+
+def test_what_is_dragged_is_followed(qtbot: Any) -> None:
+    query = LatestQuery("No answer", follows=True)
+    answered: list[Any] = []
+    query.finished.connect(lambda *answer: answered.append(answer))
+    for number in range(4):
+        query.submit(number, lambda number=number: -number)
+    qtbot.waitUntil(lambda: len(answered) == 2)
+    assert answered == [(0, 0), (3, -3)]
+    query.submit(4, lambda: 4)
+    query.discard()
+    query.submit(5, lambda: 5)
+    qtbot.waitUntil(lambda: len(answered) == 3)
+    assert answered[2] == (5, 5)
