@@ -8,7 +8,6 @@ from napari_restore import errors
 from napari_restore.engine._region import Region
 from napari_restore.engine.executors._child import Worker
 from napari_restore.engine.machine._budget import process_memory
-from napari_restore.engine.planning._plan import Plan
 from napari_restore.engine.running._events import Event, Finished, Stopped, event_from_dict
 from napari_restore.engine.running._executor import Executor, Make, Put
 
@@ -25,7 +24,7 @@ class ChildExecutor(Executor):
         self._task, self._owns_worker = task, own
         self.worker = worker
 
-    def start(self, plan: Plan, put: Put, make: Make) -> None:
+    def start(self, put: Put, make: Make) -> None:
         """Give the plan to the child, which keeps what it computes, and waits for other runs."""
         self._put = put
         # The memory of this process counts beside what the child measures of itself.

@@ -12,7 +12,6 @@ from napari_restore import errors
 from napari_restore.engine._region import Region
 from napari_restore.engine.ledger._shared_slabs import OpenSlab
 from napari_restore.engine.ledger._slab import SlabFile
-from napari_restore.engine.planning._plan import Plan
 from napari_restore.engine.running._events import Event
 from napari_restore.engine.running._state import RunState
 from napari_restore.engine.running._tile import TileWork
@@ -64,7 +63,7 @@ class Executor:
 
     # -- a job ---------------------------------------------------------------------------
 
-    def start(self, plan: Plan, put: Put, make: Make) -> None:
+    def start(self, put: Put, make: Make) -> None:
         """Begin the run that `make` makes; `put` gets its events, or the error that ends it."""
         run = make()
 

@@ -39,7 +39,6 @@ class Job:
         self._latest: Event | BaseException | None = None
         """The latest event, whether or not the iterator has yielded it yet."""
         self.executor.start(
-            plan,
             self._put,
             lambda: Run(plan, self._put, keep=keep, wait=wait, executor=self.executor).run,
         )
