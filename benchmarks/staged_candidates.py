@@ -109,7 +109,7 @@ def whole(options: argparse.Namespace) -> dict[str, Any]:
 def sequential(options: argparse.Namespace) -> dict[str, Any]:
     import torch
 
-    from napari_restore.models._padding import pad_to_multiple
+    from napari_restore.models._layers import pad_to_multiple
 
     model = load(options.model)
     with Watch() as watch:
@@ -196,7 +196,7 @@ def plan_of(options: argparse.Namespace, model: Any, scratch: Path):
 def bare(options: argparse.Namespace) -> dict[str, Any]:
     import torch
 
-    from napari_restore.models._padding import pad_to_multiple
+    from napari_restore.models._layers import pad_to_multiple
 
     model = load(options.model)
     plan = plan_of(options, model, Path(options.scratch))

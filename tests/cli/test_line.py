@@ -16,7 +16,7 @@ from napari_restore.api._command_line import (
 )
 from napari_restore.commands import _runner
 from napari_restore.commands._arguments import load_model, open_image, plan_arguments
-from napari_restore.commands._parser import build_parser
+from napari_restore.commands._main import build_parser
 from napari_restore.errors import InputError
 from napari_restore.questions import Restore, options_of
 

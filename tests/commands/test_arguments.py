@@ -8,7 +8,7 @@ import pytest
 
 from napari_restore.commands import _arguments
 from napari_restore.commands._arguments import boxes_of_projwin, load_model, plan_arguments
-from napari_restore.commands._parser import build_parser
+from napari_restore.commands._main import build_parser
 from napari_restore.errors import BadModel, BadRegion, InputError
 from napari_restore.images import Georeference
 

@@ -12,7 +12,7 @@ import tifffile
 import napari_restore as nr
 from napari_restore import errors
 from napari_restore.engine import Region
-from napari_restore.engine.results._exposure import (
+from napari_restore.engine.results._blended import (
     expose,
     exposure_between,
     light_luma,

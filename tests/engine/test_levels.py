@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import napari_restore as nr
-from napari_restore.engine.results import _levels
-from napari_restore.engine.results._levels import read_source
+from napari_restore.engine.results import _blended as _levels
+from napari_restore.engine.results._blended import read_source
 from napari_restore.engine.statistics._context import compute_context
 
 LAST = 4

@@ -21,7 +21,7 @@ from napari_restore.explain import compare_rows
 from napari_restore.explain.tables import _rows
 from napari_restore.explain.tables._bootstrap import RESAMPLES, mean_of
 from napari_restore.explain.tables._rows import COLUMNS
-from napari_restore.explain.tables._summary import MEASURES, summary_of
+from napari_restore.explain.tables._table import MEASURES, summary_of
 
 BOXES = [Region(40, 60, 56, 84), Region(10, 20, 26, 36), Region(80, 30, 88, 60)]
 OPTIONS: dict[str, Any] = {"device": "cpu", "method": "ig", "baseline": "zero", "steps": 3}

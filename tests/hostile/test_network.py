@@ -9,7 +9,7 @@ import pytest
 
 from napari_restore.errors import BadMask, RestoreError
 from napari_restore.images import open_image
-from napari_restore.images.files import _drivers
+from napari_restore.images.files import _handles as _drivers
 from napari_restore.images.files._handles import environment
 from napari_restore.images.masks._vector import read_polygons
 

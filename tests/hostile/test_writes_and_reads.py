@@ -12,7 +12,7 @@ import pytest
 
 from napari_restore.errors import RestoreError
 from napari_restore.images import Image, open_image
-from napari_restore.images.files import _drivers
+from napari_restore.images.files import _handles as _drivers
 
 from .conftest import read_all, snapshot, vrt
 

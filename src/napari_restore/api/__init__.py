@@ -49,6 +49,9 @@ from napari_restore.api._images import (
     check_export,
     check_output,
     info,
+    mask_of_array,
+    mask_of_line,
+    mask_of_polygons,
     mean_colour,
     open_image,
     open_mosaic,
@@ -56,7 +59,6 @@ from napari_restore.api._images import (
     save_context,
     sensor_bands,
 )
-from napari_restore.api._masks import mask_of_array, mask_of_line, mask_of_polygons
 from napari_restore.api._models import (
     code_file,
     inspect_model,

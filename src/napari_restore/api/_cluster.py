@@ -9,6 +9,21 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from napari_restore.engine import Cluster, Plan
 
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from napari_restore.errors import BadParameter, RestoreError, option
+
+if TYPE_CHECKING:
+    from napari_restore.engine import Event
+    from napari_restore.explain import PlannedRow, RowResult
+    from napari_restore.models import Labelled
+
+if TYPE_CHECKING:
+    from napari_restore.training.score import Case, CaseAnswer, CaseItem, ScoringTask
+
 
 def connect(cluster: Any) -> Cluster:
     """Return a connection for `start`: a context manager, or `close` it.
@@ -56,3 +71,131 @@ def cluster_task(plan: Plan) -> dict[str, Any]:
             "Image and model must be files for a cluster.", "Save the image and open the file."
         )
     return task
+
+
+ROWS = "Attributing"
+
+
+class TableRun(NamedTuple):
+    """Where rows are computed, and who is told."""
+
+    emit: Callable[[Event], None]
+    stop: threading.Event
+    """Cancels the run when set."""
+    cluster: Any = None
+    """As for `connect`; None: this process."""
+
+
+def computed_on(
+    run: TableRun,
+    rows: Iterator[PlannedRow],
+    models: Sequence[Labelled],
+    options: Mapping[str, Any],
+    read: Mapping[str, Any],
+) -> Iterator[RowResult]:
+    """Yield the results of `rows` as workers finish them.
+
+    `options` are those of `attribute`, `read` digests of the files that they name. Images and models
+    are opened by the workers; all images are opened here first, so that each worker's are checked.
+    Raises `BadParameter` for what exists only in memory, `Cancelled`, and what keeps a worker from
+    the table.
+    """
+    from napari_restore.api import cluster_items
+    from napari_restore.engine import ItemRun, Remote, Threads
+    from napari_restore.models import identity_of
+
+    if options.get("watch") is not None:
+        raise BadParameter(
+            "Partial maps stay on the workers of a cluster.",
+            f"Leave watch or {option('cluster')} out.",
+        )
+    numbers = {id(model): number for number, (_, model) in enumerate(models)}
+    planned: list[PlannedRow] = []
+    items: list[tuple[int, dict[str, Any]]] = []
+    images: list[dict[str, Any]] = []
+    for row in rows:
+        if row.image is None:
+            assert row.error is not None
+            yield row.failed(row.error)
+            continue
+        place, image = row.place, {"spec": row.image.spec, "fingerprint": row.image.fingerprint}
+        if image["spec"] is None or not row.model.spec:
+            raise BadParameter(
+                "Images and models must be files for a cluster.",
+                "Save the image and open the file.",
+            )
+        if not images or images[-1] != image:
+            images.append(image)
+        where = {"box": place.box, "polygon": place.polygon}
+        items.append((len(planned), {**image, **where, "model": numbers[id(row.model)]}))
+        planned.append(row.without_image())
+    if not planned:
+        return
+    with connected(run.cluster) as connection:
+        task = {
+            "models": [{"spec": model.spec, **identity_of(model)} for _, model in models],
+            "options": _options_there(options, connection),
+            "threads": Threads.of_process(),
+        }
+        spread = ItemRun(
+            connection,
+            Remote(cluster_items.check_table, cluster_items.attribute_row),
+            task,
+            ROWS,
+            run.emit,
+            run.stop,
+        )
+        spread.check({**task, **read, "images": images})
+        for number, found in spread.results(items, len(items)):
+            row = planned[number]
+            for note in found.notes:
+                run.emit(row.note(note))
+            if isinstance(found.result, RestoreError):
+                yield row.failed(found.result)
+            else:
+                yield row.measured(found.result)
+
+
+def _options_there(options: Mapping[str, Any], connection: Any) -> dict[str, Any]:
+    """Return the options of `attribute` in a worker: with its budget, and absolute paths."""
+    there = {name: value for name, value in options.items() if name != "watch"}
+    if there.get("memory") is None:
+        there["memory"] = connection.default_memory()
+    if there.get("scratch") is not None:
+        there["scratch"] = os.path.abspath(there["scratch"])
+    return there
+
+
+CASES = "images"
+
+
+def scored_on(
+    cluster: Any,
+    options: Mapping[str, Any],
+    emit: Callable[[Event], None],
+    stop: threading.Event | None,
+) -> Callable[[ScoringTask, Iterator[CaseItem], Sequence[Case]], Iterator[tuple[int, CaseAnswer]]]:
+    """Return what lets the workers of a cluster score cases; `options` are those of `plan`."""
+
+    def spread(
+        scoring: ScoringTask, items: Iterator[CaseItem], cases: Sequence[Case]
+    ) -> Iterator[tuple[int, CaseAnswer]]:
+        from napari_restore.api import cluster_items
+        from napari_restore.engine import ItemRun, Remote, Threads
+
+        remote = Remote(cluster_items.check_scoring, cluster_items.score_case)
+        with connected(cluster) as connection:
+            memory = options.get("memory") or connection.default_memory()
+            task = {
+                "scoring": scoring,
+                "options": {**options, "memory": memory},
+                "threads": Threads.of_process(),
+            }
+            run = ItemRun(connection, remote, task, CASES, emit, stop or threading.Event())
+            # What is missing here, too, is the failure of its case.
+            paths = {os.path.abspath(path) for case in cases for path in case.paths}
+            sizes = {path: os.path.getsize(path) for path in paths if os.path.exists(path)}
+            run.check({**task, "sizes": sizes})
+            yield from run.results(((item.number, item) for item in items), len(cases))
+
+    return spread

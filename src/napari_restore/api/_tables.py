@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast
 
 from napari_restore.api._attribution import attribute, digests, with_absolute_paths
+from napari_restore.api._cluster import TableRun, computed_on
 from napari_restore.api._images import Pathlike, open_image
 from napari_restore.api._models import load_described
 from napari_restore.api._options import (
@@ -22,7 +23,6 @@ from napari_restore.api._options import (
 )
 from napari_restore.api._progress_bar import progress_bar
 from napari_restore.api._record_file import RecordFile, read_record_file
-from napari_restore.api._table_on_cluster import TableRun, computed_on
 from napari_restore.engine import Region
 from napari_restore.questions import Attribute, Machine, MachineKeywords, Reading, without
 

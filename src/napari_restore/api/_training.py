@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
+from napari_restore.api._cluster import scored_on
 from napari_restore.api._options import EvaluateOptions, documents_options
-from napari_restore.api._scores_on_cluster import scored_on
 from napari_restore.engine import Note, Progress
 from napari_restore.errors import BadParameter, Cancelled
 from napari_restore.questions import (

@@ -24,6 +24,30 @@ from napari_restore.errors import Cancelled
 if TYPE_CHECKING:
     import argparse
 
+import argparse
+from typing import Any, NoReturn
+
+from napari_restore.commands import (
+    _attend,
+    _attribute,
+    _evaluate,
+    _fuse,
+    _haze,
+    _info,
+    _inspect,
+    _restore,
+    _train,
+)
+from napari_restore.commands._options import (
+    RANGE,
+    add_options,
+    add_output_options,
+    add_run_options,
+    add_source,
+)
+from napari_restore.errors import escape_controls
+from napari_restore.questions import Reading
+
 __all__ = ["main"]
 
 
@@ -47,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _main(argv: list[str]) -> int:
     started = time.perf_counter()
     _set_environment()
-    from napari_restore.commands._parser import build_parser
+    pass
 
     try:
         options = build_parser().parse_args(argv)
@@ -127,3 +151,168 @@ def _undelivered(error: OSError) -> int:
     restore_error = as_restore_error(error)
     _streams.write_error(f"The result could not be written to stdout: {restore_error}")
     return restore_error.exit_code
+
+
+EPILOG = """\
+exit codes: 0 done, 1 a bug, 2 bad input, 3 stopped by Ctrl-C,
+4 out of memory budget, device memory or disk (finished tiles are kept)
+
+To resume an interrupted run, give the same command again.
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser with one-line errors, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        message = escape_controls(message)
+        self.exit(2, f"napari-restore: {message} (see {self.prog} --help)\n")
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        # argparse ignores write errors.
+        if message and file is not None and file is sys.stdout:
+            file.write(message)
+        else:
+            super()._print_message(message, file)
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from napari_restore import __version__
+
+        print(f"napari-restore {__version__}")
+        parser.exit()
+
+
+def build_parser() -> Parser:
+    """Return the parser; every command sets `run`, a function of the options."""
+    parser = Parser(
+        prog="napari-restore",
+        description="Restore huge images, region by region, within a memory budget.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
+
+    view = _command(
+        commands, "view", _inspect.view, "open napari with the images and the panel", computes=False
+    )
+    view.add_argument("paths", nargs="*", metavar="PATH", help="images to open")
+
+    models = _command(
+        commands, "models", _inspect.models, "list the models, or show one", computes=False
+    )
+    models.add_argument(
+        "id", nargs="?", metavar="ID", help="show this model in full; also FILE.py:factory"
+    )
+    models.add_argument(
+        "--yes", action="store_true", help="run the Python code of FILE.py without asking"
+    )
+
+    info = _command(commands, "info", _info.info, "describe an image", computes=False)
+    info.add_argument("paths", nargs="+", metavar="PATH", help="the image (several with --stack)")
+    add_source(info)
+    add_options(info, Reading, *RANGE)
+
+    plan = _command(commands, "plan", _restore.plan, "show what restore would do, without doing it")
+    plan.add_argument("paths", nargs="+", metavar="PATH", help="the image (several with --stack)")
+    add_run_options(plan)
+
+    restore = _command(commands, "restore", _restore.restore, "restore images and write them")
+    restore.add_argument(
+        "paths", nargs="+", metavar="PATH", help="images to restore, or folders of them"
+    )
+    restore.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        metavar="OUT|DIR",
+        help="the file to write (.tif .zarr .png .jpg), or the folder for several images",
+    )
+    add_run_options(restore)
+    add_output_options(restore)
+
+    _fuse.add(
+        _command(commands, "fuse", _fuse.fuse, "fuse the frames of a bracket into one picture")
+    )
+
+    attribute = _command(
+        commands, "attribute", _attribute.attribute, "map which pixels made a result"
+    )
+    attribute.add_argument(
+        "paths",
+        nargs="*",
+        metavar="PATH",
+        help="the image (with --stack its bands), or several images for a table",
+    )
+    _attribute.add(attribute)
+
+    attend = _command(
+        commands, "attend", _attend.attend, "map what attention heads look at for a pixel"
+    )
+    attend.add_argument(
+        "paths", nargs="*", metavar="PATH", help="the image (with --stack its bands)"
+    )
+    _attend.add(attend)
+
+    _haze.add(_command(commands, "haze", _haze.haze, "make hazy images of clear ones"))
+    _train.add(_command(commands, "train", _train.train, "train a network, or resume its training"))
+
+    _evaluate.add(
+        _command(commands, "evaluate", _evaluate.evaluate, "score models on hazy and clear images")
+    )
+
+    rerun = _command(commands, "rerun", _restore.rerun, "repeat the run of a record")
+    rerun.add_argument(
+        "record",
+        metavar="RECORD",
+        help="the JSON file that --record wrote, or the .json of a table",
+    )
+    rerun.add_argument(
+        "-o", "--output", metavar="OUT", help="write here instead of to the output of the record"
+    )
+    rerun.add_argument("--overwrite", action="store_true", help="replace the output if it exists")
+    rerun.add_argument(
+        "--yes",
+        action="store_true",
+        help="run the Python code that the record names without asking",
+    )
+    rerun.add_argument(
+        "--allow-outside",
+        action="store_true",
+        help="let a VRT take pixels from files outside its own folder, whatever the record says",
+    )
+
+    cache = _command(
+        commands, "cache", _inspect.cache, "list the cache, or clear it", computes=False
+    )
+    cache.add_argument(
+        "--clear",
+        action="store_true",
+        help="remove all but what running programs, copied commands and records need",
+    )
+    cache.add_argument(
+        "--masks",
+        action="store_true",
+        help="with --clear: also remove painted masks that commands and records need",
+    )
+    return parser
+
+
+def _command(
+    commands: Any, name: str, run: Any, summary: str, *, computes: bool = True
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=summary, description=summary[0].upper() + summary[1:] + ".", allow_abbrev=False
+    )
+    parser.set_defaults(run=run, computes=computes)
+    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
+    parser.add_argument(
+        "--progress",
+        choices=("auto", "json", "off"),
+        default="auto",
+        help="progress on stderr: text, JSON lines, or errors only",
+    )
+    return parser

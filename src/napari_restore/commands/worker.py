@@ -26,7 +26,7 @@ def _restore_folder(
     Returns the status of each image, with its message where it failed.
     """
     from napari_restore.commands._failures import as_restore_error, is_known
-    from napari_restore.commands._parser import build_parser
+    from napari_restore.commands._main import build_parser
 
     try:
         options = build_parser().parse_args(task["arguments"])

@@ -6,14 +6,14 @@ from napari_restore.explain.attribution._attribute import attribute
 from napari_restore.explain.attribution._attribution import Attribution, Overview, overview_path
 from napari_restore.explain.attribution._attribution_run import PartialAttribution
 from napari_restore.explain.attribution._baselines import NAMES
-from napari_restore.explain.attribution._figure import FigureOptions, draw
-from napari_restore.explain.attribution._figure_file import check_figure
-from napari_restore.explain.attribution._method_list import (
+from napari_restore.explain.attribution._explainers import (
     MethodInfo,
     arguments_in,
     method_list,
     value_of_text,
 )
+from napari_restore.explain.attribution._figure import FigureOptions, draw
+from napari_restore.explain.attribution._figure_file import check_figure
 from napari_restore.explain.attribution._methods import METHODS
 from napari_restore.explain.attribution._problem import Explainer, Problem
 from napari_restore.explain.attribution._summary import AttributionSummary, summary_of

@@ -6,8 +6,7 @@ from ._profile import Profile
 from ._source import Box, Level, Source
 from ._srgb import light_of_srgb, srgb_of_light
 from ._suffixes import IMAGE_SUFFIXES, READ_SUFFIXES, VECTOR_SUFFIXES, is_image_in_folder, is_zarr
-from .brackets._bracket import bracket_of
-from .brackets._common import common_box
+from .brackets._bracket import bracket_of, common_box
 from .brackets._groups import Bracket, brackets_among
 from .cache._chunks import ChunkCache, chunk_cache
 from .cache._folder import (
@@ -30,8 +29,7 @@ from .files._remote import names_address
 from .levels._making import attach_pyramid
 from .levels._reduce import halve, level_sizes
 from .masks._files import keep_gradient, keep_polygons, keep_strengths, persistent_mask
-from .masks._inline import is_inline
-from .masks._vector import rasterise, read_gradient, read_polygons
+from .masks._vector import is_inline, rasterise, read_gradient, read_polygons
 from .readers._array import ArrayReader
 from .values._radiometry import Radiometry
 from .values._roles import ROLES, auxiliary_role, parse_bands

@@ -14,14 +14,14 @@ from napari_restore.images._georeference import Georeference
 from napari_restore.images._profile import Profile
 from napari_restore.images._reader import Reader
 from napari_restore.images._source import Box, Level, Source
-from napari_restore.images.values._edges import (
+from napari_restore.images.values._roles import Bands, auxiliary_role
+from napari_restore.images.values._sensors import Sensor, product_of, sensor_of
+from napari_restore.images.values._validity import (
     REACH,
     clear_of_edges,
     lacks_a_band,
     may_lack_a_band,
 )
-from napari_restore.images.values._roles import Bands, auxiliary_role
-from napari_restore.images.values._sensors import Sensor, product_of, sensor_of
 from napari_restore.images.values._working_space import WorkingSpace
 
 Array = npt.NDArray[Any]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
 
 from napari_restore.errors import BadParameter
 from napari_restore.images._base import ImageBase
-from napari_restore.images._companions import Companions, check_exposure
 from napari_restore.images._display_curve import DisplayCurve, curve_of
 from napari_restore.images._reader import Reader
 from napari_restore.images.levels._level_view import LevelReader, scale_of, scaled
@@ -22,6 +24,71 @@ from napari_restore.images.readers._registered import RegisteredReader
 from napari_restore.images.readers._selected import SelectedReader
 from napari_restore.images.values._roles import GivenBands, parse_bands
 from napari_restore.images.values._working_space import working_space_of
+
+MOST_EV = 60
+"""EV beyond which there is no exposure: the float32 numbers of light have twice as many."""
+
+
+Frame = TypeVar("Frame", bound=ImageBase)
+
+
+@dataclass(frozen=True)
+class Companions(Generic[Frame]):
+    """Further images that a model sees beside the image, the reference, in order of exposure."""
+
+    images: tuple[Frame, ...]
+    """Dark to bright, without the reference."""
+    reference: int
+    """Place of the reference among all frames, counted from 0."""
+    exposures: tuple[float, ...]
+    """Exposure of every frame in EV relative to that of the reference, dark to bright."""
+    residuals: tuple[float | None, ...] = ()
+    """Pixels that each of `images` is off by after alignment; None where it was not aligned."""
+
+    @property
+    def frames(self) -> int:
+        """Number of frames, the reference included."""
+        return len(self.images) + 1
+
+    def around(self, reference: Frame) -> tuple[Frame, ...]:
+        """Return all frames, dark to bright."""
+        return (*self.images[: self.reference], reference, *self.images[self.reference :])
+
+    def map(self, change: Callable[[Frame], Frame]) -> Companions[Frame]:
+        """Return the companions with every image changed."""
+        return replace(self, images=tuple(map(change, self.images)))
+
+    def digest(self, own: str) -> str:
+        """Return a hex digest that identifies all frames; `own` is the reference's fingerprint."""
+        parts = [own, [each.fingerprint for each in self.images], self.reference, self.exposures]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def check_exposure(ev: float) -> None:
+    """Raise `BadParameter` for an EV that no exposure has."""
+    # So written that NaN is outside.
+    if not abs(ev) <= MOST_EV:
+        raise BadParameter(
+            f"There is no exposure of {ev:g} EV.", f"EV are between −{MOST_EV} and {MOST_EV}."
+        )
+
+
+def check_frames(frames: Sequence[ImageBase]) -> None:
+    """Raise `BadParameter` for a frame of another size, number of bands or dtype than most."""
+    for what, of in (
+        ("{0.width} × {0.height} pixels", lambda frame: (frame.width, frame.height)),
+        ("{0.bands} bands", lambda frame: frame.bands),
+        ("{0.dtype} values", lambda frame: frame.dtype),
+        ("another place on the map", lambda frame: (frame.crs, frame.transform)),
+    ):
+        kinds = [of(frame) for frame in frames]
+        usual = max(kinds, key=kinds.count)
+        for frame, kind in zip(frames, kinds, strict=True):
+            if kind != usual:
+                raise BadParameter(
+                    f"{frame.name} has {what.format(frame)}, unlike the other frames.",
+                    "Frames of a bracket are of one size and kind: leave it out.",
+                )
 
 
 class DerivedImages(ImageBase):

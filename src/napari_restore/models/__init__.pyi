@@ -1,16 +1,22 @@
-from ._attention import AttentionKind, AttentionRow, AttentionSite, LayerTokens
+from ._attention import AttentionKind, AttentionRow, AttentionSite, HeadOutputs, LayerTokens
 from ._bottleneck_model import BottleneckModel, cut
 from ._card import ModelCard, Parameter, Scope, Task, Value
 from ._code import code_files
 from ._content import changed_part, content_of, definition_of, identity_of
 from ._context import BINS, BLOCK, Context
 from ._context_pass import BlockStatistics, ContextPass, context_of, overview_factor
-from ._frames import for_frames
-from ._head_outputs import HeadOutputs
+from ._layers import pad_to_multiple, reflected
 from ._load import load
-from ._model import WITHOUT, RestorationModel, Statistics, ToModel, one_shot_statistics, placed_at
+from ._model import (
+    WITHOUT,
+    RestorationModel,
+    Statistics,
+    ToModel,
+    for_frames,
+    one_shot_statistics,
+    placed_at,
+)
 from ._named import Labelled, Named, label_of, load_named, named
-from ._padding import pad_to_multiple, reflected
 from ._propose import Proposal, propose, write_card
 from ._random_twin import RANDOM_WEIGHTS, random_twin
 from ._registry import (

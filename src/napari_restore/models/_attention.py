@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias
 
@@ -87,3 +87,32 @@ def places_of(numbers: Tensor, width: int) -> Tensor:
     """Return rows and columns (…, 2) of cells numbered y · width + x; (−1, −1) of those below 0."""
     places = torch.stack([numbers // width, numbers % width], dim=-1)
     return places.masked_fill_((numbers < 0)[..., None], -1)
+
+
+@dataclass(frozen=True)
+class HeadOutputs:
+    """Outputs of every head at the same cells, and how the network joins them."""
+
+    values: tuple[Tensor, ...]
+    """(…, C_i) of each head. Before the cells there may be any axes, the same for all heads."""
+    joins: tuple[Tensor, ...]
+    """(C, C_i) of each head: its columns of the projection. The sum over heads of `parts` and the
+    projection's bias is what the attention puts out."""
+
+    @classmethod
+    def split(cls, joined: Tensor, projection: Tensor, heads: int) -> HeadOutputs:
+        """Return the outputs in `joined` (…, C'), head after head, of a projection (C, C')."""
+        return cls(joined.chunk(heads, dim=-1), projection.chunk(heads, dim=1))
+
+    def at(self, rows: Tensor, columns: Tensor) -> HeadOutputs:
+        """Return the outputs (n, C_i) of some cells of maps (h, w, C_i)."""
+        return HeadOutputs(tuple(each[rows, columns] for each in self.values), self.joins)
+
+    def parts(self) -> Iterator[Tensor]:
+        """Yield what each head adds to the attention's output, (…, C)."""
+        for values, join in zip(self.values, self.joins, strict=True):
+            yield values @ join.to(values).T
+
+    def lengths(self) -> Tensor:
+        """Return the length of what each head adds at every cell, (heads, …)."""
+        return torch.stack([part.norm(dim=-1) for part in self.parts()])

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from napari_restore.models._layers import pad_to_multiple
 from napari_restore.models._model import Statistics, one_shot_statistics
-from napari_restore.models._padding import pad_to_multiple
 from napari_restore.models._routing import Routing
 from napari_restore.models._steps import RESTORED, Map, Step, Sweep, SweepInput, Tick, WholeStep
 from napari_restore.models._sweeps import SweptModel

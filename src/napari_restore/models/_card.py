@@ -149,3 +149,10 @@ class ModelCard:
                 hint = did_you_mean(name, known, "It has")
                 raise BadParameter(f"Model {self.id} has no parameter {name!r}.", hint)
         return {n: p.parse(given[n]) if n in given else p.default for n, p in known.items()}
+
+
+AMOUNT = Parameter(
+    "amount", 1.0, "how much haze is removed: a factor on its optical depth", 0.0, 2.0
+)
+"""Applied where pixels are restored, never in `prepare`: statistics of the image stay as they
+are."""

@@ -17,7 +17,6 @@ from napari_restore.models import _weights
 from napari_restore.models._card import ModelCard
 from napari_restore.models._code import code_digest, forget_changed
 from napari_restore.models._frozen import frozen_copy, is_frozen
-from napari_restore.models._measure import BAND_COUNTS, possible_sizes
 from napari_restore.models._model import RestorationModel
 from napari_restore.models._program import Program, band_counts, batch_size, fixed_shape
 from napari_restore.models._registry import ModelEntry, entry_of
@@ -27,7 +26,7 @@ from napari_restore.models._script import (
     run_script,
     without_factory,
 )
-from napari_restore.models._unfit import unfit
+from napari_restore.models._unfit import BAND_COUNTS, possible_sizes, unfit
 from napari_restore.models._wrap import WrappedModel, as_card, card_beside
 
 Card = ModelCard | Mapping[str, Any]

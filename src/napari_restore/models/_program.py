@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from napari_restore.errors import BadModel
-from napari_restore.models._measure import BAND_COUNTS
-from napari_restore.models._padding import reflected
-from napari_restore.models._unfit import image_in, misfit
+from napari_restore.models._layers import reflected
+from napari_restore.models._unfit import BAND_COUNTS, image_in, misfit
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram

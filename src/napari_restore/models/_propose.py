@@ -13,9 +13,9 @@ from napari_restore._replacing import replacing
 from napari_restore.errors import BadModel, BadOutput
 from napari_restore.models import _weights
 from napari_restore.models._load import load
-from napari_restore.models._measure import BAND_COUNTS, TRIAL_SIDE, possible_sizes
 from napari_restore.models._model import RestorationModel
 from napari_restore.models._registry import card_of, model_ids
+from napari_restore.models._unfit import BAND_COUNTS, TRIAL_SIDE, possible_sizes
 from napari_restore.models._wrap import WrappedModel, as_card, card_beside
 
 

@@ -16,6 +16,7 @@ from napari_restore._json_shapes import mismatches, read_json
 from napari_restore.errors import BadModel, RestoreError
 from napari_restore.models._attention import AttentionRow, AttentionSite
 from napari_restore.models._card import ModelCard, Parameter
+from napari_restore.models._layers import pad_to_multiple
 from napari_restore.models._model import RestorationModel, Statistics
 from napari_restore.models._own_attention import (
     Declared,
@@ -23,7 +24,6 @@ from napari_restore.models._own_attention import (
     find_attention,
     size_of,
 )
-from napari_restore.models._padding import pad_to_multiple
 from napari_restore.models._program import Program
 from napari_restore.models._unfit import image_in, misfit
 

@@ -16,7 +16,7 @@ import rasterio
 from napari_restore.errors import BadOutput, Cancelled, DiskFull
 from napari_restore.images import ExportOptions, Pixels, check_output, open_image, write_image
 from napari_restore.images.export import _geotiff
-from napari_restore.images.export._parts import aside_of, part_of, remove_leftovers
+from napari_restore.images.export._write import aside_of, part_of, remove_leftovers
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_no_place_on_a_map_is_no_matter(
 ) -> None:
     if name == "rows.tif":
         # As if rows were too long to be held: GDAL makes the overviews then.
-        monkeypatch.setattr("napari_restore.images.export._overviews.BLOCK_BYTES", 0)
+        monkeypatch.setattr("napari_restore.images.export._geotiff.BLOCK_BYTES", 0)
     pixels = np.random.default_rng(2).integers(1, 255, (620, 530, 3), dtype=np.uint8)
     options = ExportOptions(cog=name == "cog.tif")
     out = write(open_image(pixels), tmp_path / name, options=options)

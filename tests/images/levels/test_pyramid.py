@@ -14,8 +14,8 @@ import pytest
 from napari_restore.errors import Cancelled
 from napari_restore.images._source import Level, Source, chunk_grid
 from napari_restore.images.cache._folder import cache_dir, cache_entries
-from napari_restore.images.levels import _pyramid
-from napari_restore.images.levels._pyramid import PyramidSource
+from napari_restore.images.levels import _making as _pyramid
+from napari_restore.images.levels._making import PyramidSource
 from napari_restore.images.levels._reduce import halve
 
 

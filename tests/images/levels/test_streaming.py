@@ -16,8 +16,8 @@ from napari_restore.images import open_image
 from napari_restore.images._source import Level, Source, chunk_grid
 from napari_restore.images.cache._folder import cache_entries
 from napari_restore.images.levels import _row_pyramid
+from napari_restore.images.levels._making import StreamedSource
 from napari_restore.images.levels._reduce import halve
-from napari_restore.images.levels._streaming import StreamedSource
 
 
 class Rows(Source):

@@ -8,9 +8,9 @@ import pytest
 import torch
 from tests.models.andehazeformer._small import TINY, network, pictures
 
+from napari_restore.models.andehazeformer._blocks import windows_of
 from napari_restore.models.andehazeformer._embedding import Embedding, filled, ranks_of
 from napari_restore.models.andehazeformer._sphere import Scale, SphereLinear, unit
-from napari_restore.models.andehazeformer._windows import windows_of
 
 
 def test_unit() -> None:

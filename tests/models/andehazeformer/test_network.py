@@ -17,8 +17,12 @@ from napari_restore.errors import BadModel, BadParameter
 from napari_restore.models import entry_of, load, model_ids, one_shot_statistics
 from napari_restore.models._load import shipped_weights
 from napari_restore.models._weights import read_state
-from napari_restore.models.andehazeformer._config import SMALL, operations
-from napari_restore.models.andehazeformer._sizes import sizes_of_small, with_context
+from napari_restore.models.andehazeformer._config import (
+    SMALL,
+    operations,
+    sizes_of_small,
+    with_context,
+)
 from napari_restore.models.andehazeformer._sweeps import make_small
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 import napari_restore as nr
 from napari_restore.models import RESTORED, Map, SweepInput, one_shot_statistics, placed_at
-from napari_restore.models._padding import pad_to_multiple
+from napari_restore.models._layers import pad_to_multiple
 from napari_restore.models.andehazeformer._sweeps import AnDehazeFormer
 
 Box = tuple[slice, slice]

@@ -8,7 +8,7 @@ import torch
 
 from napari_restore.models.atmosphere._cells import cells_of
 from napari_restore.models.atmosphere._inversion import inverted, optical_depth
-from napari_restore.models.atmosphere._light import capped, with_light_skies
+from napari_restore.models.atmosphere._model import capped, with_light_skies
 from napari_restore.models.atmosphere._network import Estimate
 
 SIDE = 256

@@ -16,14 +16,14 @@ from napari_restore.models._sweeps import run_steps
 from napari_restore.models.hint._attention import HierarchicalAttention
 from napari_restore.models.hint._blocks import cells_valid
 from napari_restore.models.hint._config import LEVEL_OF
-from napari_restore.models.hint._rows import layer_statistics_of
-from napari_restore.models.hint._sweeps import Hint
-from napari_restore.models.hint._views import (
+from napari_restore.models.hint._rows import (
     entropy_of,
+    layer_statistics_of,
     logit_map,
     projected_parts,
     similarities,
 )
+from napari_restore.models.hint._sweeps import Hint
 
 SIZE = (40, 56)
 PIXEL = (21, 34)

@@ -13,8 +13,8 @@ from torch.nn.functional import interpolate
 import napari_restore as nr
 from napari_restore.errors import BadParameter
 from napari_restore.models import load, one_shot_statistics
-from napari_restore.models.hint import _by_overview
-from napari_restore.models.hint._by_overview import HintByOverview
+from napari_restore.models.hint import _ways as _by_overview
+from napari_restore.models.hint._ways import HintByOverview
 
 WAY = {"statistics": "overview", "cache_rounding": "none"}
 

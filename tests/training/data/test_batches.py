@@ -15,7 +15,7 @@ import torch
 
 from napari_restore.errors import BadParameter
 from napari_restore.training.data import BatchLoader, Recipe, Sampler
-from napari_restore.training.data._prefetch import Prefetcher
+from napari_restore.training.data._batches import Prefetcher
 from napari_restore.training.haze import Haze, add_haze
 from napari_restore.training.loop._table import fill
 

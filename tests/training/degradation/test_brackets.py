@@ -16,12 +16,14 @@ from napari_restore.training.degradation._bracket import (
     LIFT,
     WIDEST,
     Bracket,
+    Motion,
+    _seen_from,
     draw_bracket,
+    draw_motion,
     radiance,
     shown,
     take_bracket,
 )
-from napari_restore.training.degradation._motion import Motion, _seen_from, draw_motion
 
 QUIET = Bracket((2.0, 2.0), 0.1, 2.0, 0.7, 1.0, "srgb", 1.0, 1e9, 0.0, (None,) * 3)
 STILL = (0.0, 0.5)

@@ -9,6 +9,7 @@ import torch
 from napari_restore import metrics
 from napari_restore.errors import BadParameter
 from napari_restore.training.loop._config import ModelConfig
+from napari_restore.training.loop._learner import make_network
 from napari_restore.training.loop._losses import (
     SMALL,
     depth_in_display,
@@ -18,7 +19,6 @@ from napari_restore.training.loop._losses import (
     spectral_l1,
     ssim,
 )
-from napari_restore.training.loop._network import make_network
 
 
 def planes(image: np.ndarray) -> torch.Tensor:

@@ -7,7 +7,7 @@ import torch
 
 from napari_restore.errors import BadModel, BadParameter, MissingWeights, UnknownModel
 from napari_restore.training.loop._config import ModelConfig
-from napari_restore.training.loop._network import (
+from napari_restore.training.loop._learner import (
     choose_parameters,
     make_network,
     make_optimiser,

@@ -15,8 +15,8 @@ from napari_restore.models import load
 from napari_restore.training.score._evaluate import Outcome
 from napari_restore.training.score._journal import ScoreJournal
 from napari_restore.training.score._methods import Method, methods_of
+from napari_restore.training.score._session import summary_of
 from napari_restore.training.score._strips import LONGEST, beside, file_name, select_extremes
-from napari_restore.training.score._summary import summary_of
 from napari_restore.training.score._tables import csv_table, latex_table, text_table
 
 METRICS = {name: metric_of(name) for name in ("psnr", "ciede2000")}

@@ -6,14 +6,27 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from napari_restore.errors import BadParameter, option
-from napari_restore.images._companions import check_exposure, check_frames
+from napari_restore.images._derived import check_exposure, check_frames
 from napari_restore.images.brackets._alignment import UNSURE, Placement, place, place_roughly
 from napari_restore.images.brackets._exposure import estimated_exposures, recorded_exposures
-from napari_restore.images.brackets._light import frames_of_light, is_light
 from napari_restore.images.readers._raw import RawReader
 
 if TYPE_CHECKING:
     from napari_restore.images._image import Image
+
+import math
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_restore.errors import Message
+from napari_restore.images.brackets._exposure import coarse_view
+from napari_restore.images.readers._registered import RegisteredReader
+
+if TYPE_CHECKING:
+    from napari_restore.images._source import Box
+
 
 Align = Literal["auto", "rough", "off"]
 Progress = Callable[[int, int], object]
@@ -191,3 +204,143 @@ def _there(frame: Image, placement: Placement, reference: Image) -> Image:
     if placement.is_in_place:
         return frame
     return frame.placed(placement.matrix, (reference.height, reference.width))
+
+
+CLIPPED = 99.9
+"""Percentile of light that is white in the darkest frame."""
+
+
+SHADOWS = 5.0
+"""Percentile of light that is `GREY` in the brightest frame."""
+
+
+GREY = 0.18
+"""Light that meters take for medium."""
+
+
+STEP = 2.0
+"""EV between frames, at most, unless there would be more than `MOST`."""
+
+
+MOST = 7
+
+
+def is_light(image: Image) -> bool:
+    """Return whether one image can be a bracket: a picture of floats, which are linear light."""
+    return image.dtype.kind == "f" and image.companions is None
+
+
+def frames_of_light(
+    picture: Image, exposures: Sequence[float] | None
+) -> tuple[list[Image], list[float], str]:
+    """Return the frames of a picture of light, their EV, and a note on them.
+
+    `exposures` are in EV, 0 being the exposure at which 1 is white; None: by `exposures_for`.
+    Raises `BadParameter` for fewer than two.
+    """
+    evs = exposures_for(picture) if exposures is None else [float(ev) for ev in exposures]
+    if len(evs) < 2:
+        raise BadParameter(
+            f"{picture.name} exposed once has nothing to fuse.",
+            f"Give {option('exposures', [-2, 0, 2])}, or others, two or more.",
+        )
+    named = ", ".join(f"{ev:+.3g}".replace("-", "−") for ev in sorted(evs))
+    how = "by its own range; " + option("exposures") + " gives others" if exposures is None else ""
+    note = Message(
+        f"{picture.name} is taken as linear light and exposed at {named} EV"
+        f"{', ' if how else ''}{how}."
+    )
+    return [picture.exposed(ev) for ev in evs], evs, note
+
+
+def exposures_for(picture: Image) -> list[float]:
+    """Return two to seven EV, dark to bright, that show the range of a picture of light.
+
+    The first makes the brightest 0.1 % white, the last the darkest 5 % at most of medium
+    brightness; by an overview, to a tenth.
+    """
+    view = coarse_view(picture)
+    box = (0, 0, view.height, view.width)
+    light = view.read(box)[..., list(picture.data_bands)].astype(np.float64)
+    light = light[view.read_valid(box) & np.isfinite(light).all(axis=2)]
+    brightest, mean = light.max(axis=1), light.mean(axis=1)
+    if not (mean > 0).any():
+        raise BadParameter(
+            f"{picture.name} has no light above 0.", "Choose a picture of linear light."
+        )
+    white = float(np.percentile(brightest[brightest > 0], CLIPPED))
+    dark = float(np.percentile(mean[mean > 0], SHADOWS))
+    first = round(-math.log2(white), 1)
+    last = max(round(math.log2(GREY / dark), 1), first + STEP)
+    number = min(MOST, math.ceil((last - first) / STEP - 1e-9) + 1)
+    # Adding 0 leaves no −0.
+    return [round(first + (last - first) * i / (number - 1), 1) + 0.0 for i in range(number)]
+
+
+LEAST = 0.5
+"""Share of the height and width below which nothing is cut: frames that differ so much are meant to."""
+
+
+POINTS = 1024
+"""Most points of a side that are tested."""
+
+
+Frame = tuple[tuple[tuple[float, float, float], ...], tuple[int, int]]
+"""A frame's homography from the reference, row by row, and its (height, width)."""
+
+
+def common_box(bracket: Image) -> Box:
+    """Return the box (y0, x0, y1, x1) of the reference in which every frame has pixels.
+
+    Sides are moved inwards, the one with the largest share beyond an edge first, until none is
+    beyond. All of the image where frames lie in place, or where less than half would be left.
+    """
+    frames = tuple(
+        (
+            tuple(tuple(map(float, row)) for row in frame.reader.matrix),
+            (frame.reader.image.height, frame.reader.image.width),
+        )
+        for frame in bracket.frames
+        if isinstance(frame.reader, RegisteredReader)
+    )
+    return _box_within(frames, bracket.height, bracket.width)
+
+
+@lru_cache(maxsize=16)
+def _box_within(frames: tuple[Frame, ...], height: int, width: int) -> Box:
+    """Return the box of `common_box`; kept, as a window asks for it with every movement."""
+    whole = (0, 0, height, width)
+    y0, x0, y1, x1 = whole
+    while (y1 - y0) >= LEAST * height and (x1 - x0) >= LEAST * width:
+        rows, columns = _along(y0, y1), _along(x0, x1)
+        outside = [
+            _share_outside(frames, columns, np.full_like(columns, y0)),
+            _share_outside(frames, np.full_like(rows, x0), rows),
+            _share_outside(frames, columns, np.full_like(columns, y1 - 1)),
+            _share_outside(frames, np.full_like(rows, x1 - 1), rows),
+        ]
+        # What a homography leaves of a frame is convex: if its corners are inside, so is the box.
+        worst = int(np.argmax(outside))
+        if outside[worst] == 0:
+            return y0, x0, y1, x1
+        y0, x0 = y0 + (worst == 0), x0 + (worst == 1)
+        y1, x1 = y1 - (worst == 2), x1 - (worst == 3)
+    return whole
+
+
+def _along(first: int, end: int) -> npt.NDArray[np.float64]:
+    """Return coordinates from `first` to the last before `end`: all of them, or `POINTS`."""
+    return np.linspace(first, end - 1, min(end - first, POINTS))
+
+
+def _share_outside(
+    frames: tuple[Frame, ...], x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]
+) -> float:
+    """Return the share of points of the reference that lie beyond the edge of some frame."""
+    outside = np.zeros(len(x), bool)
+    for matrix, (height, width) in frames:
+        across, down, scale = (row[0] * x + row[1] * y + row[2] for row in matrix)
+        across, down = across / scale, down / scale
+        outside |= (across <= -1e-6) | (across >= width - 1 + 1e-6)
+        outside |= (down <= -1e-6) | (down >= height - 1 + 1e-6)
+    return float(outside.mean())

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import os
 import sys
+import tempfile
 import threading
 import warnings
 from collections import OrderedDict
@@ -13,12 +14,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from napari_restore.images.files._drivers import (
-    DRIVERS,
-    OPTIONS,
-    PROXY_EXCEPTIONS,
-    WITHOUT_SIDECARS,
-)
 from napari_restore.images.files._remote import DRIVERS as REMOTE_DRIVERS
 from napari_restore.images.files._remote import is_gdal_address, options_for
 
@@ -223,3 +218,43 @@ def _close(opened: list[_Open]) -> None:
 
 handles = _Handles()
 """The open datasets of this process."""
+
+DRIVERS = (
+    "GTiff", "JPEG", "PNG", "WEBP", "JP2OpenJPEG", "VRT", "ENVI", "HFA", "EHdr", "BMP", "GIF",
+    "BIGGIF", "PNM", "SGI", "TGA", "NITF", "PCIDSK", "RMF", "SAGA", "RST", "VICAR", "ISCE",
+    "DTED", "USGSDEM", "AAIGrid", "GRASSASCIIGrid", "XYZ", "netCDF", "GRIB", "ROI_PAC", "GSAG",
+    "GSBG", "GS7BG", "RRASTER", "LAN", "KRO", "GPKG",
+)  # fmt: skip
+
+
+NOWHERE = "http://127.0.0.1:9"
+"""A proxy address where no server answers (the port of "discard"): requests to it reach nothing."""
+
+
+PROXY_EXCEPTIONS = ("NO_PROXY", "no_proxy")
+"""Variables with hosts that libcurl requests past every proxy; GDAL has no option for them."""
+
+
+OPTIONS = {
+    # Sidecars are read; nothing here dirties a dataset, so none is written.
+    "GDAL_PAM_ENABLED": "YES",
+    "GDAL_NUM_THREADS": "1",
+    # Decoded chunks lie in our own cache; GDAL's needs only a few blocks.
+    "GDAL_CACHEMAX": 64,
+    "GDAL_ALLOW_LARGE_LIBJPEG_MEM_ALLOC": "YES",
+    "GDAL_MAX_RAW_BLOCK_CACHE_SIZE": "16777216",
+    "GDAL_VRT_ENABLE_PYTHON": "NO",
+    # No file that is opened names an address (`_references`); if one did, it would not be reached.
+    "CPL_VSIL_CURL_ALLOWED_FILENAME": "/nowhere",
+    "GDAL_HTTP_PROXY": NOWHERE,
+    "GDAL_HTTPS_PROXY": NOWHERE,
+    "GDAL_HTTP_MAX_RETRY": "0",
+    "GDAL_HTTP_CONNECTTIMEOUT": "1",
+    "GDAL_HTTP_TIMEOUT": "1",
+    # Folder where large GIFs are unpacked; else it would be the working directory.
+    "CPL_TMPDIR": tempfile.gettempdir(),
+}
+
+
+WITHOUT_SIDECARS = {"GDAL_PAM_ENABLED": "NO", "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
+"""Further options with which a driver ignores all files beside a file."""

@@ -31,8 +31,7 @@ from napari_restore.images.cache._folder import (
     trim_cache,
 )
 from napari_restore.images.files._handles import open_for_writing
-from napari_restore.images.masks._inline import is_inline, wkt_of
-from napari_restore.images.masks._vector import Polygon, Ring
+from napari_restore.images.masks._vector import Polygon, Ring, is_inline, wkt_of
 
 KIND = "masks"
 INLINE = 4096

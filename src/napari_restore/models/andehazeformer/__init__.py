@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from napari_restore.models._amount import AMOUNT
-from napari_restore.models._card import ModelCard, Parameter
+from napari_restore.models._card import AMOUNT, ModelCard, Parameter
 from napari_restore.models._registry import ModelEntry
 
 RHO = Parameter(

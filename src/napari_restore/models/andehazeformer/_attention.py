@@ -7,13 +7,11 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from napari_restore.models._attention import AttentionRow, AttentionSite, numbered
-from napari_restore.models._head_outputs import HeadOutputs
+from napari_restore.models._attention import AttentionRow, AttentionSite, HeadOutputs, numbered
 from napari_restore.models._steps import SweepInput
 from napari_restore.models.andehazeformer._blocks import Attention
 from napari_restore.models.andehazeformer._network import AnDehazeNetwork
-from napari_restore.models.andehazeformer._tile_counts import cache_of, members_of
-from napari_restore.models.andehazeformer._tiles import seen, tokens_of
+from napari_restore.models.andehazeformer._tile_counts import cache_of, members_of, seen, tokens_of
 
 EMBED, ATTEND = "embed", "attend"
 WINDOWS, CACHES = "windows", "globals"

@@ -14,12 +14,11 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from napari_restore.models._attention import AttentionRow, AttentionSite
+from napari_restore.models._attention import AttentionRow, AttentionSite, HeadOutputs
 from napari_restore.models._card import ModelCard
-from napari_restore.models._growing_list import NUMBER, joined
-from napari_restore.models._head_outputs import HeadOutputs
 from napari_restore.models._model import Statistics
 from napari_restore.models._steps import RESTORED, Counts, Map, Sums, Sweep, SweepInput
+from napari_restore.models._sweeps import NUMBER, joined
 from napari_restore.models.andehazeformer._attention import (
     attention_of,
     outputs_of,
@@ -45,9 +44,10 @@ from napari_restore.models.andehazeformer._tile_counts import (
     kept_features,
     kept_of,
     members_of,
+    seen,
     tiles_of,
+    tokens_of,
 )
-from napari_restore.models.andehazeformer._tiles import seen, tokens_of
 
 Outputs = Mapping[str, Tensor]
 

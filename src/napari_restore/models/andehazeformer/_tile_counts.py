@@ -120,3 +120,18 @@ def tiles_of(
 def cell_origins(model: AnDehazeNetwork, given: SweepInput) -> list[tuple[int, int]]:
     """Return the place of each tile in the grid of candidates."""
     return [model.cell((y, x)) for y, x in given.statistics["origin"].tolist()]
+
+
+def seen(model: AnDehazeNetwork, given: SweepInput) -> tuple[Tensor, Tensor]:
+    """Return the planes (N, 10, h, w), and which pixels count (N, 1, h, w) bool."""
+    x = given.view
+    assert x is not None
+    valid = given.valid
+    if valid is None:
+        valid = torch.ones_like(x[:, :1], dtype=torch.bool)
+    return model.planes(x, given.statistics, valid), valid
+
+
+def tokens_of(given: SweepInput, layer: int) -> Tensor:
+    """Return tokens (N, h, w, C) of a map."""
+    return given.maps[f"tokens{layer}"].permute(0, 2, 3, 1)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from napari_restore.models._amount import AMOUNT
-from napari_restore.models._card import ModelCard, Parameter
+from napari_restore.models._card import AMOUNT, ModelCard, Parameter
 from napari_restore.models._registry import ModelEntry
 
 THICKEST = 2.2

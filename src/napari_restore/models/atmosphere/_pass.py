@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, relu_
 
-from napari_restore.models._pointwise import Pointwise
+from napari_restore.models._layers import Pointwise
 from napari_restore.models.atmosphere._cells import pooled, total
 
 NUMBERS = 6

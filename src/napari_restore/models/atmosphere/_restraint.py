@@ -1,4 +1,4 @@
-"""Upper limit of the presence of haze, so that its removal does not produce black."""
+"""Limits on the removal of haze: nothing becomes black, no colour appears that is not in the source."""
 
 from __future__ import annotations
 
@@ -80,3 +80,104 @@ def restrained(
         middle = (low + high) / 2
         low, high = (low, middle) if loses(middle) else (middle, high)
     return statistics["presence"] * low
+
+
+TOLERANCE = 0.02
+"""Largest shift of the mean colour towards magenta, as a share of its brightness."""
+
+
+APART = 1.15
+"""Ratio of red over blue, or blue over red, from which a colour is red or blue rather than
+magenta."""
+
+
+WHITE = 0.96
+"""Value in model range from which a pixel counts as clipped when its darkest band reaches it …"""
+
+
+SOFT = 0.03
+"""… fully from this much above."""
+
+
+def guarded_green(
+    x: Tensor, valid: Tensor, statistics: Mapping[str, Tensor], deadband: float
+) -> Tensor:
+    """Return the factor () at most 1 on the airlight's green that prevents a magenta cast.
+
+    An airlight that is greener than the haze turns what lies behind into magenta, the more the
+    thicker the haze is, and no scene is magenta on average. So the mean colour of the dehazed
+    image, weighted by the haze, may not become more magenta than it was in the source, or than
+    grey, by more than `TOLERANCE`. Green is lowered as far as needed, at most to the tint of that
+    mean colour in the source. It is computed once per image, so tiles and zoom do not matter.
+
+    Parameters
+    ----------
+    x
+        (1, 3, h, w) red, green, blue: the overview in model range, thinned by `step_of`.
+    valid
+        (1, 1, h, w) float, 0 or 1.
+    statistics
+        Those of the model, with ``maps`` of the whole overview.
+    deadband
+        As in `inverted`.
+    """
+    red, green, blue = statistics["airlight"]
+
+    def mean_colour(factor: Tensor | None) -> Tensor:
+        """Return (3,) sum of the source or the restored image, weighted by the haze."""
+        total = x.new_zeros(3)
+        for rows, depth in depth_by_strips(x, statistics):
+            haze = 1 - torch.exp(-depth)
+            weight = torch.where(haze > deadband, haze * haze, 0) * valid[rows]
+            strip = x[rows]
+            if factor is not None:
+                airlight = torch.stack([red, green * factor, blue])[None, :, None, None]
+                strip, _ = inverted(strip, depth, airlight, statistics, deadband)
+            total += (strip * weight).sum((0, 2, 3))
+        return total
+
+    none = torch.ones_like(green)
+    source = mean_colour(None)
+    if not source.sum() > 0:
+        return none
+    tint = magenta(source)
+    # The green at which the airlight is as magenta as the hazy part of the source.
+    most = (_both(red, blue) - tint * (red + blue) / 3) / (1 + tint / 3)
+    lowest = most / green.clamp(min=1e-6)
+    allowed = tint.clamp(min=0) + TOLERANCE
+    if lowest >= 1 or magenta(mean_colour(none)) <= allowed:
+        return none
+    low: Tensor = lowest
+    high = none
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if magenta(mean_colour(middle)) <= allowed else (low, middle)
+    return low
+
+
+def magenta(colour: Tensor) -> Tensor:
+    """Return the excess of red and blue over green, relative to the mean, of a colour (3,).
+
+    The difference of the two does not count: brick and sky are not magenta.
+    """
+    red, green, blue = colour
+    share: Tensor = (_both(red, blue) - green) / colour.mean().clamp(min=1e-6)
+    return share
+
+
+def _both(red: Tensor, blue: Tensor) -> Tensor:
+    mean: Tensor = (torch.minimum(red, APART * blue) + torch.minimum(blue, APART * red)) / 2
+    return mean
+
+
+def keep_white(x: Tensor, y: Tensor) -> Tensor:
+    """Return the restored `y` with the band ratios of `x` where `x` has clipped to white.
+
+    Both are (N, 3, h, w) in model range. A clipped pixel no longer has the airlight's tint, so
+    subtracting it leaves the opposite colour; its brightness alone is restored.
+    """
+    clipped = ((x.amin(1, keepdim=True) - WHITE) / SOFT).clamp(0, 1)
+    if not clipped.any():
+        return y
+    in_ratio = x * (y.mean(1, keepdim=True) / x.mean(1, keepdim=True).clamp(min=WHITE))
+    return torch.lerp(y, in_ratio, clipped)

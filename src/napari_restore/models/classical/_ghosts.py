@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from napari_restore.models._exposure_curves import FEWEST, continued, looked_up, quantile
+from napari_restore.models._layers import reflected
 from napari_restore.models._model import Statistics
-from napari_restore.models._padding import reflected
 from napari_restore.models._steps import Sums
 
 OWN_BINS, BINS = 64, 32

@@ -13,8 +13,12 @@ from napari_restore.errors import BadParameter
 from napari_restore.models._card import ModelCard, Value
 from napari_restore.models._context import Context
 from napari_restore.models._model import Statistics, ToModel
-from napari_restore.models.classical._airlight import airlight_of
-from napari_restore.models.classical._base import ClassicalModel, exact_device
+from napari_restore.models.classical._base import (
+    ClassicalModel,
+    airlight_of,
+    exact_device,
+    inversion_gain,
+)
 from napari_restore.models.classical._cells import (
     blank_invalid,
     cell_counts,
@@ -22,7 +26,6 @@ from napari_restore.models.classical._cells import (
     cell_sum,
     widen_minimum,
 )
-from napari_restore.models.classical._deadband import inversion_gain
 from napari_restore.models.classical._guided import apply_coefficients, guided_coefficients
 
 CELL = 4

@@ -10,10 +10,13 @@ from torch import Tensor
 from napari_restore.models._card import ModelCard
 from napari_restore.models._context import Context
 from napari_restore.models._model import Statistics, ToModel
-from napari_restore.models.classical._airlight import airlight_of
-from napari_restore.models.classical._base import ClassicalModel
-from napari_restore.models.classical._clear import clear_level, monotone
-from napari_restore.models.classical._deadband import soft_gate
+from napari_restore.models.classical._base import (
+    ClassicalModel,
+    airlight_of,
+    clear_level,
+    monotone,
+    soft_gate,
+)
 
 BLUE, RED = 0, 1
 """Channels of x; further bands follow."""

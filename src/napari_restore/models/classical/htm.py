@@ -12,8 +12,13 @@ from torch import Tensor
 from napari_restore.models._card import ModelCard
 from napari_restore.models._context import Context
 from napari_restore.models._model import Statistics, ToModel
-from napari_restore.models.classical._airlight import airlight_of
-from napari_restore.models.classical._base import ClassicalModel, exact_device
+from napari_restore.models.classical._base import (
+    ClassicalModel,
+    airlight_of,
+    clear_level,
+    exact_device,
+    soft_gate,
+)
 from napari_restore.models.classical._cells import (
     blank_invalid,
     cell_counts,
@@ -21,8 +26,6 @@ from napari_restore.models.classical._cells import (
     spread,
     widen_minimum,
 )
-from napari_restore.models.classical._clear import clear_level
-from napari_restore.models.classical._deadband import soft_gate
 from napari_restore.models.classical._guided import box_mean
 
 CELL = 8

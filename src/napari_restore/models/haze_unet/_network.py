@@ -11,13 +11,12 @@ from torch import Tensor, nn
 from napari_restore.errors import BadModel
 from napari_restore.models._card import ModelCard
 from napari_restore.models._context import Context
+from napari_restore.models._layers import Doubling, pad_to_multiple
 from napari_restore.models._model import RestorationModel, Statistics, ToModel
-from napari_restore.models._padding import pad_to_multiple
 from napari_restore.models.atmosphere._model import Atmosphere
 from napari_restore.models.atmosphere._part import sizes_of_context, takes_planes, with_shipped
 from napari_restore.models.atmosphere._pass import Block
-from napari_restore.models.classical._deadband import soft_gate
-from napari_restore.models.haze_unet._doubling import Doubling
+from napari_restore.models.classical._base import soft_gate
 
 BANDS, SEEN = 3, 7
 """Planes of the input, alone and with an atmosphere: x, J and t."""

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from napari_restore.models._card import ModelCard
+from napari_restore.models._layers import pad_to_multiple
 from napari_restore.models._model import RestorationModel
-from napari_restore.models._padding import pad_to_multiple
 from napari_restore.models.hint._attention import Counts, HierarchicalAttention, LayerStatistics
 from napari_restore.models.hint._blocks import (
     ChannelNorm,

@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 
 from napari_restore.errors import BadParameter
-from napari_restore.models._attention import AttentionRow, AttentionSite
+from napari_restore.models._attention import AttentionRow, AttentionSite, HeadOutputs
 from napari_restore.models._card import ModelCard
-from napari_restore.models._head_outputs import HeadOutputs
 from napari_restore.models._model import Statistics
 from napari_restore.models._steps import RESTORED, Counts, Map, Sums, Sweep, SweepInput
 from napari_restore.models._sweeps import SweptModel

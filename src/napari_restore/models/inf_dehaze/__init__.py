@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from napari_restore.models._amount import AMOUNT
-from napari_restore.models._card import ModelCard
+from napari_restore.models._card import AMOUNT, ModelCard
 from napari_restore.models._registry import ModelEntry
 
 _HERE = __name__

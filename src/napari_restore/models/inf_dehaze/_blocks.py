@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from napari_restore.models._head_outputs import HeadOutputs
+from napari_restore.models._attention import HeadOutputs
 from napari_restore.models.inf_dehaze._config import InfDehazeConfig
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from napari_restore.models._head_outputs import HeadOutputs
+from napari_restore.models._attention import HeadOutputs
 from napari_restore.models.inf_dehaze._blocks import add, from_windows, to_windows
 
 BANDS = 3

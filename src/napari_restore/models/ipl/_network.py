@@ -18,8 +18,8 @@ from napari_restore.models._exposure_curves import (
     quantile,
     sampled_values,
 )
+from napari_restore.models._layers import pad_to_multiple
 from napari_restore.models._model import RestorationModel
-from napari_restore.models._padding import pad_to_multiple
 from napari_restore.models.ipl._config import (
     BANDS,
     CONTEXT,

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from napari_restore.models._growing_list import NUMBER
 from napari_restore.models._steps import Shapes, Sums
+from napari_restore.models._sweeps import NUMBER
 from napari_restore.models.ipl._config import STRIDE
 from napari_restore.models.ipl._cube import interpolated, most_given, taps
 

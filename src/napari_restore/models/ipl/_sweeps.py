@@ -36,7 +36,6 @@ from napari_restore.models._sweeps import SweptModel
 from napari_restore.models.ipl import _samples
 from napari_restore.models.ipl._config import BANDS, BLOCK, FRAMES, STRIDE, IplConfig
 from napari_restore.models.ipl._cube import interpolated, taps
-from napari_restore.models.ipl._gates import ATTENTION, SLICES, left_out, row_of, sites_of
 from napari_restore.models.ipl._network import BINS, MIDDLE, IplNetwork, curves_of
 from napari_restore.models.ipl._quantise import RANGE_BYTES, Quantised, affine, by_cell, cell_values
 from napari_restore.models.ipl._samples import Place
@@ -325,3 +324,47 @@ def make(card: ModelCard, **sizes: int) -> Ipl:
 def make_small(card: ModelCard, **sizes: int) -> Ipl:
     """Return a network of the small size, but for `sizes`."""
     return make(card, **{**SMALL, **sizes})
+
+
+SLICES = ("channels", "columns", "rows")
+"""Slice attentions, in the order of `SliceAttentions.factors_at`."""
+
+
+ATTENTION, CUBES = "attention", "cubes"
+
+
+BLOCK_LAYER, LAST = "block", "fuse"
+"""Names of sweeps: of the blocks, numbered from 1, and the last one."""
+
+
+def sites_of(blocks: int) -> tuple[AttentionSite, ...]:
+    """Return the sites of a network of so many blocks: slices and cube in turn.
+
+    The sweep after that of a block applies its cube.
+    """
+    found = []
+    for block in range(1, blocks + 1):
+        following = f"{BLOCK_LAYER}{block + 1}" if block < blocks else LAST
+        name, title = f"{ATTENTION}.{block}", f"slices {block}"
+        found.append(AttentionSite(name, title, "gate", f"{BLOCK_LAYER}{block}", STRIDE, SLICES))
+        name, title = f"{CUBES}.{block}", f"cube {block}"
+        found.append(AttentionSite(name, title, "gate", following, STRIDE, ("cube",)))
+    return tuple(found)
+
+
+def row_of(factors: Tensor, features: Tensor, cell: tuple[int, int]) -> AttentionRow:
+    """Return the row of a cell whose features (C,) are multiplied with `factors` (heads, C).
+
+    Its numbers: ``factors`` and ``features``. The result is the sum over the heads of their product.
+    """
+    heads = len(factors)
+    own = torch.tensor(cell, device=factors.device).expand(heads, 1, 2)
+    weights = factors.mean(1, keepdim=True).to(torch.float32)
+    return AttentionRow(weights, own, cell, {"factors": factors, "features": features})
+
+
+def left_out(factors: int, channels: int, cell: tuple[int, int]) -> AttentionRow:
+    """Return the row of a cell that the box of a tile does not compute."""
+    none = torch.zeros(factors, 1)
+    numbers = {"factors": torch.zeros(factors, channels), "features": torch.zeros(channels)}
+    return AttentionRow(none, torch.full((factors, 1, 2), -1), cell, numbers)

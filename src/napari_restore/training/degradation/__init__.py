@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from napari_restore.training.degradation._bracket import Bracket, draw_bracket, take_bracket
-from napari_restore.training.degradation._low_light import LowLight, darken, draw_low_light
-from napari_restore.training.degradation._noise import add_noise
+from napari_restore.training.degradation._low_light import (
+    LowLight,
+    add_noise,
+    darken,
+    draw_low_light,
+)
 from napari_restore.training.degradation._scene import SCORED, degraded_scene
 
 __all__ = [

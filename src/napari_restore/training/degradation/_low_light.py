@@ -1,4 +1,4 @@
-"""Low light: too little light on the sensor, its noise, white balance and compression."""
+"""Low light: too little light on the sensor, its noise, white balance and compression; and white noise."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import numpy.typing as npt
 from PIL import Image
 
 from napari_restore.images import light_of_srgb, srgb_of_light
-from napari_restore.training.degradation._noise import quantised
 
 Array = npt.NDArray[np.float32]
 
@@ -75,3 +74,18 @@ def compressed(picture: Array, quality: int) -> Array:
 def log_uniform(rng: np.random.Generator, limits: tuple[float, float]) -> float:
     """Draw a number whose logarithm is uniform between `limits`."""
     return float(np.exp(rng.uniform(*np.log(limits))))
+
+
+def add_noise(clear: Array, sigma: float, rng: np.random.Generator) -> Array:
+    """Add noise to (h, w, 3) display values 0 to 1; `sigma` is in 255ths of the range.
+
+    The result is rounded to 8 bits and clipped, as in a file: below and above there is nothing.
+    """
+    noise = rng.standard_normal(clear.shape, np.float32) * np.float32(sigma / 255)
+    return quantised(clear + noise)
+
+
+def quantised(picture: Array) -> Array:
+    """Return display values as an 8-bit file holds them."""
+    codes: Array = np.rint(np.clip(picture, 0, 1) * np.float32(255)) / np.float32(255)
+    return codes

@@ -11,8 +11,7 @@ import numpy.typing as npt
 
 from napari_restore.questions import Degradation
 from napari_restore.training.degradation._bracket import FOR_SCORES, draw_bracket, take_bracket
-from napari_restore.training.degradation._low_light import darken, draw_low_light
-from napari_restore.training.degradation._noise import add_noise
+from napari_restore.training.degradation._low_light import add_noise, darken, draw_low_light
 
 Array = npt.NDArray[np.float32]
 

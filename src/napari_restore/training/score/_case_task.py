@@ -17,10 +17,9 @@ from napari_restore.metrics import metric_of
 from napari_restore.models import RestorationModel, identity_of
 from napari_restore.questions import Evaluate
 from napari_restore.training.score._cases import Case, SceneCase
-from napari_restore.training.score._classical import CLASSICAL
 from napari_restore.training.score._evaluate import CaseAnswer, Scoring, score_case
 from napari_restore.training.score._journal import JournalPart, ScoreJournal
-from napari_restore.training.score._methods import Kind, Method
+from napari_restore.training.score._methods import CLASSICAL, Kind, Method
 from napari_restore.training.score._outputs import PREVIEWS, WORK
 from napari_restore.training.score._strips import Previews
 

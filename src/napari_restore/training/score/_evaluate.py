@@ -32,9 +32,8 @@ from napari_restore.errors import (
 from napari_restore.images import Image
 from napari_restore.metrics import Metric
 from napari_restore.training.score._cases import Case, OpenCase
-from napari_restore.training.score._classical import Filter
 from napari_restore.training.score._journal import ScoreJournal
-from napari_restore.training.score._methods import Method
+from napari_restore.training.score._methods import Filter, Method
 from napari_restore.training.score._scores import (
     Reference,
     Scale,

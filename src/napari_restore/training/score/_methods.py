@@ -2,14 +2,127 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import importlib.util
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from napari_restore.errors import BadParameter
+import numpy as np
+import numpy.typing as npt
+
+from napari_restore.errors import BadParameter, option
 from napari_restore.models import Named, RestorationModel, label_of, load, load_named
 from napari_restore.questions import Degradation
-from napari_restore.training.score._classical import CLASSICAL, Filter, check_installed
+from napari_restore.training.haze import LUMA
+
+Array = npt.NDArray[np.float32]
+
+
+Filter = Callable[[Array, float], Array]
+"""(display values (h, w, C) 0 to 1, level of the degradation) → the same."""
+
+
+MEDIAN = 0.38
+"""Median luma that dark images are brought to: the middle of that of the targets in training."""
+
+
+RETINEX_SIGMAS = (15.0, 80.0, 250.0)
+"""Standard deviations of the Gaussians in pixels (Petro, Sbert, Morel, IPOL 2014)."""
+
+
+NAMES = {"noise": "noise", "lowlight": "low light"}
+
+
+CLIPPED = 1.0
+"""Percent of values that a stretch of contrast clips at either end."""
+
+
+def check_installed(degradation: Degradation) -> None:
+    """Raise `BadParameter` where the libraries of the methods are missing."""
+    needed = {"noise": ("skimage", "pywt"), "lowlight": ("skimage",)}.get(degradation, ())
+    if any(importlib.util.find_spec(name) is None for name in needed):
+        raise BadParameter(
+            f"The classical methods against {NAMES[degradation]} need scikit-image and PyWavelets.",
+            f"Install napari-restore[classical], or add {option('baselines', False)}.",
+        )
+
+
+def non_local_means(light: Array, sigma: float) -> Array:
+    """Non-local means (Buades, Coll, Morel, CVPR 2005), fast, with the usual h = 0.6 σ."""
+    from skimage.restoration import denoise_nl_means
+
+    share = sigma / 255
+    found: Array = denoise_nl_means(
+        light, h=0.6 * share, sigma=share, patch_size=5, patch_distance=10, channel_axis=-1
+    )
+    return found.astype(np.float32)
+
+
+def wavelets(light: Array, sigma: float) -> Array:
+    """BayesShrink (Chang, Yu, Vetterli, IEEE TIP 2000) with soft thresholds, in YCbCr."""
+    from skimage.restoration import denoise_wavelet
+
+    colour = light.shape[-1] == 3
+    found: Array = denoise_wavelet(
+        light, sigma=sigma / 255, channel_axis=-1, convert2ycbcr=colour, rescale_sigma=True
+    )
+    return found.astype(np.float32)
+
+
+def gamma_to_median(light: Array, factor: float) -> Array:
+    """Raise display values to the power that brings the median luma to `MEDIAN`."""
+    median = float(np.clip(np.median(_luma(light)), 1e-3, 0.999))
+    exponent = np.log(MEDIAN) / np.log(median)
+    brighter: Array = np.clip(light, 0, 1) ** np.float32(exponent)
+    return brighter
+
+
+def clahe(light: Array, factor: float) -> Array:
+    """Contrast-limited adaptive histogram equalisation (Zuiderveld 1994) of the luma."""
+    from skimage.exposure import equalize_adapthist
+
+    luma = np.clip(_luma(light), 0, 1)
+    equalised = equalize_adapthist(luma, clip_limit=0.02)
+    return _with_luma(light, luma, equalised.astype(np.float32))
+
+
+def retinex(light: Array, factor: float) -> Array:
+    """Multiscale retinex of the luma, with its colours kept (Petro, Sbert, Morel, IPOL 2014)."""
+    from skimage.filters import gaussian
+
+    luma = np.clip(_luma(light), 0, 1) * 255 + 1
+    blurred: list[Array] = [
+        gaussian(luma, sigma, mode="reflect")  # type: ignore[no-untyped-call]
+        for sigma in RETINEX_SIGMAS
+    ]
+    mean = np.mean([np.log(luma / low) for low in blurred], axis=0)
+    low, high = np.percentile(mean, (CLIPPED, 100 - CLIPPED))
+    stretched = np.clip((mean - low) / max(high - low, 1e-6), 0, 1).astype(np.float32)
+    return _with_luma(light, (luma - 1) / 255, stretched)
+
+
+def _luma(light: Array) -> Array:
+    return light @ LUMA if light.shape[-1] == 3 else light.mean(-1)
+
+
+def _with_luma(
+    light: Array, luma: npt.NDArray[np.floating], wanted: npt.NDArray[np.floating]
+) -> Array:
+    """Scale every pixel to a new luma, by less where a channel would exceed white."""
+    gain = wanted / np.maximum(luma, 1 / 255)
+    most = 1 / np.maximum(light.max(-1), 1 / 255)
+    scaled: Array = (light * np.minimum(gain, most)[..., None]).astype(np.float32)
+    return scaled
+
+
+CLASSICAL: dict[Degradation, dict[str, Filter]] = {
+    "haze": {},
+    "bracket": {},
+    "noise": {"nl-means": non_local_means, "wavelets": wavelets},
+    "lowlight": {"gamma": gamma_to_median, "clahe": clahe, "retinex": retinex},
+}
+"""Rows of an evaluation by degradation; those under haze and of brackets are models."""
+
 
 Kind = Literal["input", "classical", "model"]
 

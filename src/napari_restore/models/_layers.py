@@ -1,10 +1,25 @@
-"""A transposed convolution whose sums do not depend on the size of the picture."""
+"""Layers whose sums do not depend on threads or on the size of an image, and padding."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, pixel_shuffle
+
+# -- Layers whose sums do not depend on threads or on the size of an image, and padding. ---
+
+
+class Pointwise(nn.Conv2d):
+    """`Conv2d(inputs, outputs, 1)`, computed by the same kernel whatever the number of threads.
+
+    PyTorch 2.13 leaves 1 × 1 convolutions of one image to a native kernel on one thread and to
+    oneDNN on several, and their sums differ in the last bit. A dilation does not change a kernel of
+    one pixel, but always selects oneDNN.
+    """
+
+    def __init__(self, inputs: int, outputs: int, bias: bool = True) -> None:
+        super().__init__(inputs, outputs, 1, dilation=2, bias=bias)
+
 
 _TAPS = ((3, 1, None), (None, 2, 0))
 """Kernel rows of an even and of an odd output row, for the input row above, at and below it."""
@@ -37,3 +52,24 @@ class Doubling(nn.ConvTranspose2d):
         # (inputs, outputs, 2, 3, 2, 3): parity of the row, its taps; the same of columns.
         taken = padded[:, :, rows][..., rows]
         return taken.permute(1, 2, 4, 0, 3, 5).reshape(-1, self.in_channels, 3, 3)
+
+
+def pad_to_multiple(x: Tensor, multiple: int, smallest: int = 1) -> Tensor:
+    """Return `x` (N, C, H, W) grown at bottom and right until both sides are multiples.
+
+    The image is reflected, as often as needed for images smaller than the padding; only pixels that
+    exist are repeated, so an edge tile is padded like the whole.
+    """
+    for axis in (2, 3):
+        length = x.shape[axis]
+        wanted = -(-max(length, smallest) // multiple) * multiple
+        if wanted != length:
+            x = x.index_select(axis, reflected(length, wanted, x.device))
+    return x
+
+
+def reflected(length: int, wanted: int, device: torch.device, before: int = 0) -> Tensor:
+    """Return indices 0 … length − 1 … 0 … of `wanted` entries, edges not repeated."""
+    period = max(1, 2 * (length - 1))
+    index = (torch.arange(wanted, device=device) - before) % period
+    return torch.where(index < length, index, period - index)
