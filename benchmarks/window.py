@@ -255,7 +255,7 @@ class Gaps:
 
 
 def gaps(window: Window) -> None:
-    from napari_restore.plugin.state._request import Target
+    from napari_restore.plugin.state._request import TargetChoice
 
     height, width = window.image.height, window.image.width
     window.look_at(height / 2, width / 2, 0.5)
@@ -263,7 +263,7 @@ def gaps(window: Window) -> None:
     watch = Gaps()
     watch.of(window, 4)
     base = watch.of(window, SECONDS)
-    window.panel.target.choose(Target.WHOLE)
+    window.panel.target.choose(TargetChoice.WHOLE)
     window.planned()
     window.panel.bar.button.click()
     window.wait(lambda: window.panel.running is not None and window.panel.running.variant)
@@ -279,13 +279,13 @@ def gaps(window: Window) -> None:
     window.panel.cancel()
     window.finish()
     window.forget_results()
-    window.panel.target.choose(Target.VISIBLE)
+    window.panel.target.choose(TargetChoice.VISIBLE)
 
 
 def cancel(window: Window) -> None:
-    from napari_restore.plugin.state._request import Target
+    from napari_restore.plugin.state._request import TargetChoice
 
-    window.panel.target.choose(Target.WHOLE)
+    window.panel.target.choose(TargetChoice.WHOLE)
     times = []
     for _ in range(3):
         window.forget_results()
@@ -298,7 +298,7 @@ def cancel(window: Window) -> None:
         window.finish()
         times.append(time.perf_counter() - began)
     report("cancel to end", "0.5 s", ", ".join(f"{t:.2f}" for t in times) + " s")
-    window.panel.target.choose(Target.VISIBLE)
+    window.panel.target.choose(TargetChoice.VISIBLE)
     window.forget_results()
 
 

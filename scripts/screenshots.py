@@ -24,7 +24,7 @@ from superqt import QCollapsible
 
 from napari_restore import Region
 from napari_restore.plugin.areas._drawing_controller import Tool
-from napari_restore.plugin.state._request import Target
+from napari_restore.plugin.state._request import TargetChoice
 from napari_restore.sample import SAMPLE
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "images"
@@ -122,7 +122,7 @@ def restored(stage: Stage) -> None:
 
 def areas(stage: Stage) -> None:
     """Two drawn areas with faded edges."""
-    stage.panel.target.choose(Target.DRAWN)
+    stage.panel.target.choose(TargetChoice.DRAWN)
     stage.panel.drawing.toggle(Tool.POLYGON)
     shapes = stage.viewer.layers.selection.active
     polygon = np.array([[250, 300], [180, 1200], [900, 1500], [1500, 900], [1100, 250]])
@@ -168,7 +168,7 @@ def cluster(stage: Stage) -> None:
     stage.run()
     stage.viewer.layers.remove(stage.panel.state.current.layer)
     stage.viewer.reset_view()
-    stage.panel.target.choose(Target.WHOLE)
+    stage.panel.target.choose(TargetChoice.WHOLE)
     stage.unfold("Advanced")
     shown = stage.panel.advanced.cluster
     shown.button.click()
@@ -188,7 +188,7 @@ def cluster(stage: Stage) -> None:
 
 def swipe(stage: Stage) -> None:
     """Before on the left, after on the right."""
-    stage.panel.target.choose(Target.WHOLE)
+    stage.panel.target.choose(TargetChoice.WHOLE)
     stage.run()
     stage.unfold("Compare")
     stage.section("Compare").swipe.setChecked(True)
@@ -198,7 +198,7 @@ def swipe(stage: Stage) -> None:
 def variants(stage: Stage) -> None:
     """Two results with other settings, to choose between."""
     stage.choose("dcp")
-    stage.panel.target.choose(Target.WHOLE)
+    stage.panel.target.choose(TargetChoice.WHOLE)
     stage.run()
     stage.panel.parameters.rows["omega"].value = 0.7
     stage.settle()
@@ -210,7 +210,7 @@ def variants(stage: Stage) -> None:
 def quality(stage: Stage) -> None:
     """What happened to every pixel."""
     stage.choose("hot")
-    stage.panel.target.choose(Target.WHOLE)
+    stage.panel.target.choose(TargetChoice.WHOLE)
     stage.section("Compare").maps.keep.setChecked(True)
     stage.run()
     stage.unfold("Compare")
@@ -222,7 +222,7 @@ def quality(stage: Stage) -> None:
 def transmission(stage: Stage) -> None:
     """What the network saw: transmission as a layer, airlight as a colour."""
     stage.choose("atmosphere")
-    stage.panel.target.choose(Target.WHOLE)
+    stage.panel.target.choose(TargetChoice.WHOLE)
     maps = stage.section("Compare").maps
     maps.keep.setChecked(True)
     stage.run()
@@ -298,7 +298,7 @@ def corner(stage: Stage) -> None:
     stage.viewer.open(os.environ["COAST"], plugin="napari-restore")
     stage.viewer.window._qt_window.resize(SIZE[0], 1150)
     stage.choose("dcp")
-    stage.panel.target.choose(Target.WHOLE)
+    stage.panel.target.choose(TargetChoice.WHOLE)
     stage.run()
     attribute(stage, box)
     view = stage.panel.attribution.results.view

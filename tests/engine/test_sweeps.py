@@ -15,7 +15,7 @@ from napari_restore.api import Region
 from napari_restore.engine import Phase, Progress
 from napari_restore.engine.planning._bandwidth import Bandwidth
 from napari_restore.engine.planning._identity import all_settled
-from napari_restore.engine.planning._tiles import Schedule
+from napari_restore.engine.planning._tiles import TileQueue
 from napari_restore.engine.running._counts import CountStore
 from napari_restore.errors import BadModel, BudgetTooSmall, Cancelled, SourceChanged
 from napari_restore.models import RESTORED, Map, Sweep
@@ -125,7 +125,7 @@ def test_counts_are_merged_in_the_order_of_tiles(
     nr.start(plan).result()
     expected = settled_of(plan)
 
-    class Backwards(Schedule):
+    class Backwards(TileQueue):
         def __init__(self, tiles: Any, *rest: Any, backwards: bool = False) -> None:
             super().__init__(tiles, *rest, backwards=not backwards)
 

@@ -9,7 +9,7 @@ from napari_restore.engine import Region
 from napari_restore.engine._region import CELL
 from napari_restore.engine.planning._tiles import (
     BAND,
-    Schedule,
+    TileQueue,
     TileSizes,
     box_with_halo,
     cut_into_tiles,
@@ -66,7 +66,7 @@ def test_fed_box_is_grown_by_the_halo_and_cropped_to_the_image():
 
 def test_schedule_starts_at_the_centre_and_can_move():
     tiles = cut_into_tiles([Region(0, 0, 1024, 1024)], (1024, 1024), 256)
-    schedule = Schedule(tiles, (512.0, 512.0))
+    schedule = TileQueue(tiles, (512.0, 512.0))
     assert schedule.pop() in (
         Region(256, 256, 512, 512),
         Region(256, 512, 512, 768),
@@ -108,7 +108,7 @@ def test_tile_sizes_foretell_the_cut(height, width, tile, halo, data):
 def test_unwatched_tiles_follow_row_by_row_within_a_band():
     width = BAND + 1024
     tiles = cut_into_tiles([Region(0, 0, 2048, width)], (2048, width), 1024)
-    schedule = Schedule(reversed(tiles), None)
+    schedule = TileQueue(reversed(tiles), None)
     order = [schedule.pop() for _ in tiles]
     first, last = order[: 2 * BAND // 1024], order[2 * BAND // 1024 :]
     assert first == sorted(first)

@@ -9,7 +9,7 @@ from napari_restore import Region
 from napari_restore.explain.attribution._baselines import InMemory
 from napari_restore.explain.attribution._paths import (
     Blur,
-    Haze,
+    HazePath,
     Path,
     ReleasedDam,
     SteppedBlur,
@@ -31,7 +31,7 @@ def paths() -> dict[str, Path]:
     airlight = InMemory(SIZE, torch.full((1, 3, 40, 50), 0.8, dtype=torch.float64))
     return {
         "straight": Straight(image, planes(2)),
-        "haze": Haze(image, lambda box: (transmission(box), airlight(box))),
+        "haze": HazePath(image, lambda box: (transmission(box), airlight(box))),
         "blur": Blur(image, (40, 50)),
     }
 
@@ -54,7 +54,7 @@ def test_the_speed_is_the_derivative(name: str, alpha: float) -> None:
 
 def test_haze_begins_with_the_scene_behind_it() -> None:
     path = paths()["haze"]
-    assert isinstance(path, Haze)
+    assert isinstance(path, HazePath)
     scene, _ = path.at(0.0, BOX)
     t, _ = path.haze(BOX)
     assert torch.allclose(scene * t + 0.8 * (1 - t), planes(0)(BOX))

@@ -14,7 +14,7 @@ from torch import nn
 import napari_restore as nr
 from napari_restore.api import inspect_model, save_card
 from napari_restore.errors import BadModel, BadOutput
-from napari_restore.models._program import Program, windows_along
+from napari_restore.models._program import TorchProgram, windows_along
 
 
 class Halves(nn.Module):
@@ -174,7 +174,7 @@ class Saturated(nn.Module):
 
 
 def test_the_reach_of_a_program_is_seen_where_it_has_no_gradient():
-    assert Program(Saturated(), (1, 3, 64, 64)).margin >= 3
+    assert TorchProgram(Saturated(), (1, 3, 64, 64)).margin >= 3
 
 
 def test_python_is_measured_too_and_keeps_its_factory(tmp_path: Path):

@@ -15,7 +15,7 @@ from npe2 import PluginManifest
 
 from napari_restore.plugin._actions import BOUND, panel_of
 from napari_restore.plugin.compare._compare_section import KEY
-from napari_restore.plugin.state._request import Target
+from napari_restore.plugin.state._request import TargetChoice
 from napari_restore.plugin.widgets._keys import KEYS, is_free, table
 
 OURS = {name: coerce_keybinding(key.keys) for name, key in KEYS.items() if name != "leave"}
@@ -97,7 +97,7 @@ def test_run_and_export_by_key(panel: Any, qtbot: Any, sample: Path):
     ]
     viewer.add_image(np.full((64, 64, 3), 90, np.uint8), name="photo")
     panel.models.choose("identity")
-    panel.target.choose(Target.WHOLE)
+    panel.target.choose(TargetChoice.WHOLE)
     outcome = []
     panel.ended.connect(lambda *arguments: outcome.append(arguments))
     pressed(viewer, "run")

@@ -24,7 +24,7 @@ from qtpy.QtWidgets import (
     QSlider,
 )
 
-from napari_restore.plugin.state._request import Target
+from napari_restore.plugin.state._request import TargetChoice
 
 pytestmark = pytest.mark.viewer
 CONTROLS = (QAbstractButton, QAbstractSpinBox, QComboBox, QLineEdit, QSlider)
@@ -40,7 +40,7 @@ def begun(panel: Any, qtbot: Any) -> Any:
     pixels = np.tile(np.arange(256, dtype=np.uint8)[None, :, None], (2048, 8, 3))
     panel.viewer.add_image(pixels, name="photo")
     panel.models.choose("dcp")
-    panel.target.choose(Target.WHOLE)
+    panel.target.choose(TargetChoice.WHOLE)
     panel.advanced.tile.setValue(128)
     panel.bar.button.click()
     run = panel.running
@@ -109,10 +109,10 @@ def test_two_viewers_do_not_mix(make_napari_viewer: Any, qtbot: Any):
     assert first.state is not second.state
     first.models.choose("identity")
     first.memory.setValue(2)
-    first.target.choose(Target.VISIBLE)
+    first.target.choose(TargetChoice.VISIBLE)
     assert second.state.model == "atmosphere"
     assert second.state.memory_gib == 0
-    assert second.state.target is Target.WHOLE
+    assert second.state.target is TargetChoice.WHOLE
     outcome = []
     first.ended.connect(lambda *arguments: outcome.append(arguments))
     # The key of a viewer runs what that viewer shows.
@@ -158,7 +158,7 @@ def test_a_panel_that_is_gone_leaves_nothing_behind(make_napari_viewer: Any, qtb
     before = callbacks_of_ours(viewer)
     dock, panel = viewer.window.add_plugin_dock_widget("napari-restore", "Restore")
     panel.models.choose("identity")
-    panel.target.choose(Target.WHOLE)
+    panel.target.choose(TargetChoice.WHOLE)
     outcome = []
     panel.ended.connect(lambda *arguments: outcome.append(arguments))
     panel.bar.button.click()

@@ -14,7 +14,7 @@ from qtpy.QtWidgets import QAbstractButton, QLabel
 import napari_restore
 from napari_restore.errors import BadParameter, Message, option
 from napari_restore.plugin.results._earlier_results_view import EarlierRow
-from napari_restore.plugin.state._request import Target
+from napari_restore.plugin.state._request import TargetChoice
 from napari_restore.plugin.tasks._notices import (
     LABELS,
     error_text,
@@ -49,7 +49,7 @@ def test_every_label_is_that_of_a_control(panel: Any, qtbot: Any) -> None:
 def test_an_error_names_controls(panel: Any, qtbot: Any, colours: np.ndarray) -> None:
     panel.viewer.add_image(colours, name="photo")
     panel.models.combo.setCurrentIndex(panel.models.combo.findData("identity"))
-    panel.target.choose(Target.WHOLE)
+    panel.target.choose(TargetChoice.WHOLE)
     with qtbot.waitSignal(panel.plans.planned):
         panel.memory.setValue(0.01)
     said = panel.bar.plan_line.text()

@@ -17,7 +17,7 @@ from superqt import QCollapsible
 from napari_restore import Region
 from napari_restore.plugin.results._export_section import ExportSection
 from napari_restore.plugin.runs import _layer_run
-from napari_restore.plugin.state._request import Target
+from napari_restore.plugin.state._request import TargetChoice
 from napari_restore.plugin.state._state import NAMED_ROLES
 from napari_restore.questions import Adjustment
 
@@ -75,7 +75,7 @@ def test_a_result_lies_on_its_source_to_the_pixel(panel: Any, sample: Path, fini
 def test_a_rerun_makes_another_layer(panel: Any, colours: np.ndarray, finished_run: Any):
     panel.viewer.add_image(colours, name="photo")
     choose(panel, "identity")
-    panel.target.choose(Target.WHOLE)
+    panel.target.choose(TargetChoice.WHOLE)
     finished_run()
     finished_run()
     assert len(results(panel)) == 2
@@ -90,7 +90,7 @@ def test_tiles_that_were_there_already_are_shown_too(
     monkeypatch.setattr(_layer_run, "DOCK_SECONDS", -1)
     panel.viewer.add_image(colours, name="photo")
     choose(panel, "identity")
-    panel.target.choose(Target.WHOLE)
+    panel.target.choose(TargetChoice.WHOLE)
     finished_run()
     record = finished_run().record
     assert record["measured"]["tiles_done"] == 0
@@ -109,11 +109,11 @@ def test_a_panel_opened_again_has_its_settings(
     choose(panel, "htm")
     choose(panel, "dcp")
     panel.parameters.set_value("omega", 0.7)
-    panel.target.choose(Target.WHOLE)
+    panel.target.choose(TargetChoice.WHOLE)
     viewer.window.remove_dock_widget(dock)
     _, again = viewer.window.add_plugin_dock_widget("napari-restore", "Restore")
     assert again is not panel
-    assert again.target.target() is Target.WHOLE
+    assert again.target.target() is TargetChoice.WHOLE
     assert again.models.card().id == "dcp"
     assert again.state.parameters == {"omega": 0.7}
     assert again.parameters.rows["omega"].value == 0.7
@@ -122,7 +122,7 @@ def test_a_panel_opened_again_has_its_settings(
 @pytest.mark.slow
 def test_cancel_stops_and_is_reported(panel: Any, qtbot: Any, colours: np.ndarray):
     panel.viewer.add_image(np.tile(colours, (4, 4, 1)), name="photo")
-    panel.target.choose(Target.WHOLE)
+    panel.target.choose(TargetChoice.WHOLE)
     panel.advanced.tile.setValue(128)
     outcome = []
     panel.ended.connect(lambda *arguments: outcome.append(arguments))
@@ -139,7 +139,7 @@ def test_cancel_stops_and_is_reported(panel: Any, qtbot: Any, colours: np.ndarra
 @pytest.mark.slow
 def test_removing_the_source_stops_its_run(panel: Any, qtbot: Any, colours: np.ndarray):
     source = panel.viewer.add_image(np.tile(colours, (4, 4, 1)), name="photo")
-    panel.target.choose(Target.WHOLE)
+    panel.target.choose(TargetChoice.WHOLE)
     panel.advanced.tile.setValue(128)
     outcome = []
     panel.ended.connect(lambda *arguments: outcome.append(arguments))
@@ -214,7 +214,7 @@ def test_a_model_that_needs_other_bands_reports_the_next_step(panel: Any, finish
 @pytest.mark.slow
 def test_a_target_that_means_nothing_is_explained_and_not_run(panel: Any, colours: np.ndarray):
     panel.viewer.add_image(colours, name="photo")
-    panel.target.choose(Target.DRAWN)
+    panel.target.choose(TargetChoice.DRAWN)
     shown = []
     notification_manager.notification_ready.connect(lambda reported: shown.append(reported.message))
     panel.bar.button.click()
@@ -228,7 +228,7 @@ def test_the_plan_follows_the_settings(panel: Any, qtbot: Any, colours: np.ndarr
     with qtbot.waitSignal(panel.plans.planned):
         panel.viewer.add_image(colours, name="photo")
         choose(panel, "identity")
-        panel.target.choose(Target.WHOLE)
+        panel.target.choose(TargetChoice.WHOLE)
     assert " tile" in panel.bar.plan_line.text()
     with qtbot.waitSignal(panel.plans.planned) as reported:
         panel.memory.setValue(0.01)
@@ -296,7 +296,7 @@ def test_napari_keeps_nothing_of_a_run_that_has_ended(
     monkeypatch.setattr(_layer_run, "DOCK_SECONDS", -1)
     panel.viewer.add_image(colours, name="photo")
     choose(panel, "identity")
-    panel.target.choose(Target.WHOLE)
+    panel.target.choose(TargetChoice.WHOLE)
     reported: list[Any] = []
     panel.ended.connect(lambda *outcome: reported.append(outcome[0]))
     panel.bar.button.click()

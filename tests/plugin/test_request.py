@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import napari_restore as nr
-from napari_restore.plugin.state._request import Area, Request
+from napari_restore.plugin.state._request import Area, RunRequest
 from napari_restore.questions import Restore
 
 MODEL = """
@@ -36,7 +36,7 @@ def test_a_model_is_loaded_again_when_what_it_imports_has_changed(
     image = nr.open_image(np.ones((64, 64, 3), np.float32))
     whole = Area((nr.Region(0, 0, 64, 64),))
     model = f"{tmp_path / 'mine.py'}:make"
-    request = Request(image, model, (), whole, Restore(), trust=True)
+    request = RunRequest(image, model, (), whole, Restore(), trust=True)
     first = request.load()
     assert request.load() is first
     before = request.plan()

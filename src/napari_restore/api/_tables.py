@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from napari_restore.explain import (
         Attribution,
         AttributionTable,
-        Place,
         PlannedRow,
         RowResult,
+        TargetPlace,
     )
     from napari_restore.images import Image
     from napari_restore.models import Labelled, RestorationModel
@@ -48,7 +48,7 @@ K = TypeVar("K")
 def attribute_table(
     images: Any,
     models: Sequence[str | nn.Module],
-    boxes: Pathlike | Sequence[Region | Place] | None = None,
+    boxes: Pathlike | Sequence[Region | TargetPlace] | None = None,
     *,
     polygon: Sequence[Sequence[float]] | None = None,
     extra: Mapping[str, Any] | None = None,
@@ -279,13 +279,13 @@ def _spec_of(source: Any, options: ImageOptions) -> dict[str, Any] | None:
 
 def boxes_of(
     boxes: Pathlike | Sequence[Any] | None, polygon: Sequence[Sequence[float]] | None = None
-) -> list[Place]:
+) -> list[TargetPlace]:
     """Return the attribution targets of `attribute_table`, valid as its `boxes`; raises `InputError`."""
-    from napari_restore.explain import Place, places_of
+    from napari_restore.explain import TargetPlace, places_of
 
     if boxes is not None and not isinstance(boxes, (str, os.PathLike)):
         boxes = [
-            box if isinstance(box, Place) else checked_region(box, f"boxes[{number}]")
+            box if isinstance(box, TargetPlace) else checked_region(box, f"boxes[{number}]")
             for number, box in enumerate(boxes)
         ]
     return places_of(boxes, polygon)

@@ -21,7 +21,7 @@ from napari_restore.errors import (
 )
 
 if TYPE_CHECKING:
-    from napari_restore.explain import Measured
+    from napari_restore.explain import RowValues
     from napari_restore.models import RestorationModel
     from napari_restore.training.score import CaseAnswer, CaseItem, MethodTask, ScoringTask
 
@@ -34,7 +34,7 @@ BUSY = 0.5
 class RowAnswer:
     """What a worker returns of a row; no pixels."""
 
-    result: Measured | RestoreError
+    result: RowValues | RestoreError
     """An error is that of this row; the others go on."""
     notes: list[str] = field(default_factory=list)
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from napari_restore.explain.attribution._attribute import attribute
-from napari_restore.explain.attribution._attribution import Attribution, Overview, overview_path
+from napari_restore.explain.attribution._attribution import (
+    Attribution,
+    OverviewShares,
+    overview_path,
+)
 from napari_restore.explain.attribution._attribution_run import PartialAttribution
 from napari_restore.explain.attribution._baselines import NAMES
 from napari_restore.explain.attribution._explainers import (
@@ -17,12 +21,12 @@ from napari_restore.explain.attribution._figure_file import check_figure
 from napari_restore.explain.attribution._methods import METHODS
 from napari_restore.explain.attribution._problem import Explainer, Problem
 from napari_restore.explain.attribution._summary import AttributionSummary, summary_of
-from napari_restore.explain.tables._places import Place, places_of
+from napari_restore.explain.tables._places import TargetPlace, places_of
 from napari_restore.explain.tables._rerun import compare_rows, groups_from_task, table_task_of
 from napari_restore.explain.tables._rows import (
-    Measured,
     PlannedRow,
     RowResult,
+    RowValues,
     computed_here,
     group_by_image,
     measured,
@@ -42,15 +46,15 @@ __all__ = [
     "AttributionTable",
     "Explainer",
     "FigureOptions",
-    "Measured",
     "MethodInfo",
-    "Overview",
+    "OverviewShares",
     "PartialAttribution",
-    "Place",
     "PlannedRow",
     "Problem",
     "RowJournal",
     "RowResult",
+    "RowValues",
+    "TargetPlace",
     "arguments_in",
     "attribute",
     "check_figure",

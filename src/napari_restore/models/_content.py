@@ -127,12 +127,12 @@ def _is_own(model: RestorationModel) -> bool:
 
 
 def _digest(value: Any) -> str:
-    walk = _Walk()
+    walk = _ContentWalk()
     walk.add(value)
     return walk.hash.hexdigest()
 
 
-class _Walk:
+class _ContentWalk:
     """Adds a value and all that it refers to to a hash.
 
     What is reached twice is added once: a module may contain itself.

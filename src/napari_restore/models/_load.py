@@ -18,7 +18,7 @@ from napari_restore.models._card import ModelCard
 from napari_restore.models._code import code_digest, forget_changed
 from napari_restore.models._frozen import frozen_copy, is_frozen
 from napari_restore.models._model import RestorationModel
-from napari_restore.models._program import Program, band_counts, batch_size, fixed_shape
+from napari_restore.models._program import TorchProgram, band_counts, batch_size, fixed_shape
 from napari_restore.models._registry import ModelEntry, entry_of
 from napari_restore.models._script import (
     arguments_of,
@@ -242,7 +242,7 @@ def _from_program(
     try:
         program = torch.export.load(path)
         counts = band_counts(program) if full_card is None else ()
-        module = Program(program.module(), fixed_shape(program), batch_size(program))
+        module = TorchProgram(program.module(), fixed_shape(program), batch_size(program))
     except BadModel:
         raise
     except Exception as error:
@@ -269,7 +269,7 @@ def _wrapped(
         module.eval()
     except NotImplementedError:
         # What torch.export returns has no modes.
-        module = Program(module)
+        module = TorchProgram(module)
     fallback = ModelCard(name, name, "A model of your own.", task="other", licence="unknown")
     full_card = as_card(_measured(module, name, counts) if card is None else card, fallback)
     model = WrappedModel(module, replace(full_card, values=full_card.fill(parameters)))
@@ -279,7 +279,7 @@ def _wrapped(
 
 def _measured(module: nn.Module, name: str, counts: Sequence[int]) -> dict[str, int]:
     """Return the card of a module without one: the input that it accepts. Raises `BadModel`."""
-    if isinstance(module, Program) and module.fixed is not None:
+    if isinstance(module, TorchProgram) and module.fixed is not None:
         # It takes any size, in windows of its own; it has measured which step they need.
         return {"bands": module.fixed[1], "multiple_of": module.step}
     with torch.random.fork_rng(devices=[]):

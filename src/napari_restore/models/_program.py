@@ -69,7 +69,7 @@ def windows_along(length: int, side: int, margin: int) -> list[tuple[int, slice]
     return windows
 
 
-class Program(nn.Module):
+class TorchProgram(nn.Module):
     """The module of an exported program; (N, C, H, W) → the same, or what it returns first.
 
     A program exported with a fixed size is given windows of that size, which overlap by twice the
@@ -98,7 +98,7 @@ class Program(nn.Module):
         if fixed is not None:
             self.margin, self.step = self._overlap(fixed)
 
-    def train(self, mode: bool = True) -> Program:
+    def train(self, mode: bool = True) -> TorchProgram:
         """Set the flags only: exported programs have no modes."""
         for part in self.modules():
             part.training = mode

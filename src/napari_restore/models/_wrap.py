@@ -24,7 +24,7 @@ from napari_restore.models._own_attention import (
     find_attention,
     size_of,
 )
-from napari_restore.models._program import Program
+from napari_restore.models._program import TorchProgram
 from napari_restore.models._unfit import image_in, misfit
 
 _ALONE = threading.RLock()
@@ -58,7 +58,7 @@ class WrappedModel(RestorationModel):
 
     @property
     def least_box(self) -> int:
-        fixed = self.module.fixed if isinstance(self.module, Program) else None
+        fixed = self.module.fixed if isinstance(self.module, TorchProgram) else None
         return max(self.card.min_size, *(fixed or (1, 1))[-2:])
 
     @property

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
     from napari_restore.engine import Plan
     from napari_restore.plugin.runs._layer_run import LayerRun
-    from napari_restore.plugin.state._request import Request
+    from napari_restore.plugin.state._request import RunRequest
     from napari_restore.plugin.state._variant import Variant
 
 
@@ -435,7 +435,9 @@ class RestorePanel(QWidget):
         """Restore what is set, in a layer of its own."""
         self.runs.run()
 
-    def start(self, request: Request, layer: ImageLayer, title: str, where: str = "again") -> None:
+    def start(
+        self, request: RunRequest, layer: ImageLayer, title: str, where: str = "again"
+    ) -> None:
         """Run `request` on `layer`, whatever the panel is set to, unless a task is under way."""
         self.runs.start(request, layer, title, where)
 
@@ -462,7 +464,7 @@ class RestorePanel(QWidget):
     def _on_live_stopped(self) -> None:
         self.bar.set_live(False)
 
-    def _on_ended(self, status: str, outcome: Any, request: Request) -> None:
+    def _on_ended(self, status: str, outcome: Any, request: RunRequest) -> None:
         self.bar.show_running(False)
         self._reported = self.state.current
         self.ended.emit(status, outcome, request)

@@ -20,7 +20,7 @@ from napari_restore.plugin.method._band_roles_form import BandRolesForm, add_in_
 from napari_restore.plugin.method._model_chooser import ModelChooser, offered_models
 from napari_restore.plugin.method._parameter_form import ParameterForm
 from napari_restore.plugin.state._preferences import hint_at_async
-from napari_restore.plugin.state._request import Target
+from napari_restore.plugin.state._request import TargetChoice
 from napari_restore.plugin.state._state import image_of, named_as
 from napari_restore.plugin.tasks._notices import error_text
 from napari_restore.plugin.widgets._combo_box import NarrowComboBox
@@ -132,7 +132,7 @@ class SettingsForm(QObject):
 
         return assign
 
-    def _on_target(self, target: Target) -> None:
+    def _on_target(self, target: TargetChoice) -> None:
         self.drawing.end()
         self.state.target = target
 
@@ -222,7 +222,7 @@ class SettingsForm(QObject):
         """Choose the usual area of an image, unless the user has chosen one: photos are done whole."""
         state = self.state
         is_usual = state.target is state.usual_target
-        state.usual_target = Target.WHOLE if is_photo(image) else Target.VISIBLE
+        state.usual_target = TargetChoice.WHOLE if is_photo(image) else TargetChoice.VISIBLE
         if is_usual:
             state.target = state.usual_target
 

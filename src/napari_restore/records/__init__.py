@@ -22,8 +22,8 @@ from napari_restore.records._shapes import (
     AttentionRecord,
     AttributionRecord,
     Record,
+    RecordedTask,
     Table,
-    Task,
 )
 
 IN_MEMORY = "<record>"
@@ -32,8 +32,8 @@ IN_MEMORY = "<record>"
 __all__ = [
     "IN_MEMORY",
     "Record",
+    "RecordedTask",
     "Table",
-    "Task",
     "check_file",
     "check_record",
     "problems",

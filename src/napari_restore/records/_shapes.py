@@ -73,7 +73,7 @@ class RunOptions(RestoreRecord, total=False):
     """Options of `plan` that are independent of the machine."""
 
 
-class Task(TypedDict):
+class RecordedTask(TypedDict):
     """The task that repeats a restoration."""
 
     image: ImageSource
@@ -88,7 +88,7 @@ class AttributionReading(ReadingKeywords, total=False):
 
 
 @closed
-class AttributionRequest(AttributeKeywords, total=False):
+class RecordedAttributionRequest(AttributeKeywords, total=False):
     """Settings of an attribution and its target."""
 
     box: Box | None
@@ -102,12 +102,12 @@ class TableRequest(AttributeKeywords, ReadingKeywords, total=False):
     level: int
 
 
-class AttributionTask(TypedDict):
+class RecordedAttributionTask(TypedDict):
     """The task that repeats an attribution."""
 
     image: ImageSource
     model: ModelSource
-    question: AttributionRequest
+    question: RecordedAttributionRequest
     options: AttributionReading
     files: NotRequired[dict[str, str]]
     """sha256 of the files that were read, by their path."""
@@ -121,7 +121,7 @@ class AttentionQuery(TypedDict):
 
 
 @closed
-class AttentionRequest(AttendKeywords):
+class RecordedAttentionRequest(AttendKeywords):
     """Places, layers and settings of a look at attention."""
 
     queries: list[AttentionQuery]
@@ -133,7 +133,7 @@ class AttentionTask(TypedDict):
 
     image: ImageSource
     model: ModelSource
-    question: AttentionRequest
+    question: RecordedAttentionRequest
     options: AttributionReading
     files: NotRequired[dict[str, str]]
     """sha256 of the files that were read, by their path."""
@@ -192,7 +192,7 @@ class Input(TypedDict):
     """Value that maps to 1 in the model's input."""
 
 
-class Output(TypedDict):
+class RecordedOutput(TypedDict):
     """The file a run wrote."""
 
     path: str | None
@@ -210,7 +210,7 @@ class Model(TypedDict):
     parameters: dict[str, Any]
 
 
-class Target(TypedDict):
+class RecordedTarget(TypedDict):
     """A restored region."""
 
     region: list[int]
@@ -239,7 +239,7 @@ class PlanRecord(TypedDict):
     predicted_seconds: float | None
 
 
-class Measured(TypedDict):
+class RecordedMeasurements(TypedDict):
     """Measured time, memory and tiles."""
 
     seconds: float
@@ -265,19 +265,19 @@ class Record(TypedDict):
     version: str
     status: Literal["done", "cancelled", "failed"]
     input: Input
-    output: Output | None
+    output: RecordedOutput | None
     model: Model
-    targets: list[Target]
+    targets: list[RecordedTarget]
     adjustment: NotRequired[AdjustmentRecord]
     extent: Literal["image", "region"]
     context: dict[str, Any] | None
     plan: PlanRecord
-    measured: Measured
+    measured: RecordedMeasurements
     device: str
     versions: dict[str, str]
     notes: NotRequired[list[str]]
     """Notes that were shown to the user."""
-    task: NotRequired[Task | None]
+    task: NotRequired[RecordedTask | None]
     """None where image or model exist only in memory."""
 
 
@@ -285,7 +285,7 @@ class AttributionRecord(Record):
     """One attribution."""
 
     attribution: dict[str, Any]
-    task: NotRequired[AttributionTask | None]  # type: ignore[misc]
+    task: NotRequired[RecordedAttributionTask | None]  # type: ignore[misc]
 
 
 class AttentionRecord(Record):

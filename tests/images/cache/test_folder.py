@@ -14,7 +14,7 @@ import pytest
 
 from napari_restore.errors import BadOutput
 from napari_restore.images.cache._folder import (
-    Entry,
+    OpenEntry,
     cache_dir,
     cache_entries,
     clear_cache,
@@ -32,7 +32,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def filled(key: str, size: int, age: float = 0) -> Path:
     """A finished entry of `size` bytes that was last used `age` seconds ago."""
-    entry = Entry.open("pyramids", key, {"of": key})
+    entry = OpenEntry.open("pyramids", key, {"of": key})
     (entry.path / "data").write_bytes(b"x" * size)
     entry.finish()
     entry.close()
@@ -61,19 +61,19 @@ def test_default_is_the_platforms(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 
 
 def test_entry_is_whole_only_when_finished() -> None:
-    entry = Entry.open("streams", "k", {"a": 1})
+    entry = OpenEntry.open("streams", "k", {"a": 1})
     assert not entry.complete
     entry.close()
-    again = Entry.open("streams", "k", {"a": 1})
+    again = OpenEntry.open("streams", "k", {"a": 1})
     assert not again.complete
     again.finish()
     again.close()
-    assert Entry.open("streams", "k", {"a": 1}).complete
+    assert OpenEntry.open("streams", "k", {"a": 1}).complete
 
 
 def test_entry_about_something_else_is_built_again() -> None:
     path = filled("k", 10)
-    entry = Entry.open("pyramids", "k", {"of": "another format"})
+    entry = OpenEntry.open("pyramids", "k", {"of": "another format"})
     assert entry.path == path
     assert not entry.complete
     assert not (path / "data").exists()
@@ -82,20 +82,20 @@ def test_entry_about_something_else_is_built_again() -> None:
 def test_damaged_marker_is_not_taken_for_whole() -> None:
     path = filled("k", 10)
     (path / "entry.json").write_text("{broken")
-    entry = Entry.open("pyramids", "k", {"of": "k"})
+    entry = OpenEntry.open("pyramids", "k", {"of": "k"})
     assert not entry.complete
     assert not (path / "data").exists()
 
 
 def test_one_entry_per_process_and_key() -> None:
-    assert Entry.open("streams", "k", {}) is Entry.open("streams", "k", {})
+    assert OpenEntry.open("streams", "k", {}) is OpenEntry.open("streams", "k", {})
 
 
 def test_entry_another_process_builds_is_left_to_it(lock_elsewhere: Any) -> None:
     theirs = cache_dir() / "streams" / "k"
     mark_entry(theirs, {}, complete=False)
     lock_elsewhere(theirs / "in-use.other")
-    entry = Entry.open("streams", "k", {})
+    entry = OpenEntry.open("streams", "k", {})
     assert entry.path != theirs and entry.private
     path = entry.path
     assert path.is_dir()
@@ -112,7 +112,7 @@ def test_entry_of_a_dead_process_is_taken_over(lock_elsewhere: Any) -> None:
     dead.wait()
     # Its process id may be another one's by now.
     (theirs / "in-use.other").write_text(str(os.getppid()))
-    assert Entry.open("streams", "k", {}).path == theirs
+    assert OpenEntry.open("streams", "k", {}).path == theirs
     assert not (theirs / "in-use.other").exists()
 
 
@@ -126,7 +126,7 @@ def test_a_damaged_marker_stops_nobody(marker: str) -> None:
     (entry / "in-use.7").mkdir()
     (entry / f"in-use.{2**80}").write_bytes(b"\xff")
     cache_entries()
-    assert Entry.open("streams", "k", {}).path == entry
+    assert OpenEntry.open("streams", "k", {}).path == entry
     clear_cache()
 
 
@@ -176,7 +176,7 @@ def test_a_folder_of_another_user_is_refused(root: Path) -> None:
 
 def test_list_tells_size_and_state() -> None:
     filled("old", 1000, age=50)
-    held = Entry.open("streams", "new", {"n": 1})
+    held = OpenEntry.open("streams", "new", {"n": 1})
     first, second = cache_entries()
     assert (first.kind, first.key, first.complete, first.in_use) == ("streams", "new", False, True)
     assert (second.kind, second.key, second.complete) == ("pyramids", "old", True)
@@ -193,7 +193,7 @@ def test_trim_removes_the_longest_unused() -> None:
 
 def test_clear_spares_what_is_open_and_what_is_not_ours(root: Path) -> None:
     closed = filled("a", 100)
-    held = Entry.open("streams", "b", {})
+    held = OpenEntry.open("streams", "b", {})
     foreign = root / "photos" / "2026"
     foreign.mkdir(parents=True)
     (foreign / "only copy.jpg").write_bytes(b"x")

@@ -10,7 +10,7 @@ import torch
 from napari_restore.models._registry import entry_of
 from napari_restore.models._weights import randomise
 from napari_restore.models.andehazeformer._config import AnDehazeConfig
-from napari_restore.models.andehazeformer._sphere import Scale, renormalise
+from napari_restore.models.andehazeformer._sphere import ChannelScale, renormalise
 from napari_restore.models.andehazeformer._sweeps import AnDehazeFormer
 
 TINY = AnDehazeConfig(
@@ -37,7 +37,7 @@ def network(
             elif tensor.ndim < 2 and not name.startswith("atmosphere."):
                 tensor += 0.1 * torch.randn(tensor.shape, generator=generator)
         for module in model.modules():
-            if isinstance(module, Scale):
+            if isinstance(module, ChannelScale):
                 module.shift *= module.pace
     renormalise(model)
     model = model.eval().requires_grad_(False)

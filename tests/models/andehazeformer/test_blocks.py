@@ -10,7 +10,7 @@ from tests.models.andehazeformer._small import TINY, network, pictures
 
 from napari_restore.models.andehazeformer._blocks import windows_of
 from napari_restore.models.andehazeformer._embedding import Embedding, filled, ranks_of
-from napari_restore.models.andehazeformer._sphere import Scale, SphereLinear, unit
+from napari_restore.models.andehazeformer._sphere import ChannelScale, SphereLinear, unit
 
 
 def test_unit() -> None:
@@ -21,7 +21,7 @@ def test_unit() -> None:
 
 
 def test_scale_learns_as_that_of_ngpt() -> None:
-    ours, theirs = Scale(4, 0.05, 0.2), torch.full((4,), 0.2, requires_grad=True)
+    ours, theirs = ChannelScale(4, 0.05, 0.2), torch.full((4,), 0.2, requires_grad=True)
     steps = [torch.optim.Adam([p], lr=0.01) for p in (ours.shift, theirs)]
     goal = torch.tensor([0.1, 0.02, 0.05, -0.1])
     for _ in range(20):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from napari_restore.models.atmosphere._spline import Sampler, smooth
+from napari_restore.models.atmosphere._spline import BilinearSampler, smooth
 
 
 def test_a_smooth_map_stays_between_its_cells_and_keeps_a_slope():
@@ -27,7 +27,7 @@ def test_a_smooth_map_has_no_kinks():
 
 def test_values_at_pixels_are_those_between_the_map_s():
     maps = torch.arange(4.0)[None, None, :, None] * 10 + torch.arange(5.0)
-    values = Sampler(maps, 4.0, (0, 0), 1.0, (16, 20)).rows(0, 16)[0, 0]
+    values = BilinearSampler(maps, 4.0, (0, 0), 1.0, (16, 20)).rows(0, 16)[0, 0]
     y = ((torch.arange(16) + 0.5) / 4 - 0.5).clamp(0, 3)
     x = ((torch.arange(20) + 0.5) / 4 - 0.5).clamp(0, 4)
     assert torch.allclose(values, y[:, None] * 10 + x, atol=1e-5)
@@ -35,8 +35,8 @@ def test_values_at_pixels_are_those_between_the_map_s():
 
 def test_a_coarser_level_sees_the_same_places():
     maps = torch.randn(1, 1, 20, 20, generator=torch.Generator().manual_seed(1))
-    fine = Sampler(maps, 8.0, (0, 0), 1.0, (160, 160)).rows(0, 160)
-    level = Sampler(maps, 8.0, (0, 0), 4.0, (40, 40)).rows(0, 40)
+    fine = BilinearSampler(maps, 8.0, (0, 0), 1.0, (160, 160)).rows(0, 160)
+    level = BilinearSampler(maps, 8.0, (0, 0), 4.0, (40, 40)).rows(0, 40)
     means = torch.nn.functional.avg_pool2d(fine, 4)
     assert (level - means).abs().max() < 0.2 * fine.std()
 

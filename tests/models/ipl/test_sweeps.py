@@ -264,7 +264,7 @@ def test_most_samples_of_a_tile_are_known() -> None:
 def test_lists_of_tiles_add_up_to_all_samples(dtype: torch.dtype) -> None:
     side, cells = 16, (40, 70)
     x = torch.rand(1, side, *cells, dtype=dtype)
-    place = _samples.as_map([_samples.Place((0, 0), cells)], x)
+    place = _samples.as_map([_samples.CellBox((0, 0), cells)], x)
     whole = _samples.cube_of(_samples.count(side, {"features": x, "place": place}, None), side)
     torch.testing.assert_close(whole, sampled(x.double(), side, side), rtol=0, atol=1e-12)
     total: Any = None

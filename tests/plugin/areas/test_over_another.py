@@ -9,7 +9,7 @@ import pytest
 from qtpy.QtWidgets import QApplication
 
 from napari_restore.plugin.areas._drawing_controller import Tool
-from napari_restore.plugin.state._request import Target
+from napari_restore.plugin.state._request import TargetChoice
 
 pytestmark = pytest.mark.viewer
 
@@ -50,10 +50,10 @@ def test_beside_the_area_the_earlier_result_is_seen(panel: Any, finished_run: An
     viewer.scene.camera.zoom *= 1.1
     before = seen(viewer)
     choose(panel, "dcp")
-    panel.target.choose(Target.WHOLE)
+    panel.target.choose(TargetChoice.WHOLE)
     finished_run()
     earlier = seen(viewer)
-    panel.target.choose(Target.DRAWN)
+    panel.target.choose(TargetChoice.DRAWN)
     panel.target.tools[Tool.POLYGON].click()
     areas = viewer.layers[-1]
     areas.add_polygons([CORNERS])

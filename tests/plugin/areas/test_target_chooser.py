@@ -15,7 +15,7 @@ from napari_restore import Region
 from napari_restore.plugin.areas._drawing_controller import Tool
 from napari_restore.plugin.areas._target_chooser import ExcludeChooser
 from napari_restore.plugin.results._earlier_results_view import apply_settings
-from napari_restore.plugin.state._request import Target
+from napari_restore.plugin.state._request import TargetChoice
 
 pytestmark = pytest.mark.viewer
 CORNERS = np.array([(0, 0), (0, 1), (1, 1), (1, 0)], float)
@@ -37,11 +37,11 @@ def area_is(panel: Any, qtbot: Any, fits: Any) -> None:
 def test_only_what_the_target_needs_is_offered(panel: Any, colours: np.ndarray):
     panel.viewer.add_image(colours, name="photo")
     shown = {
-        Target.VISIBLE: [],
-        Target.DRAWN: ["Rectangle", "Polygon", "feather"],
-        Target.PAINTED: ["Brush", "feather"],
-        Target.GRADIENT: ["Gradient"],
-        Target.WHOLE: [],
+        TargetChoice.VISIBLE: [],
+        TargetChoice.DRAWN: ["Rectangle", "Polygon", "feather"],
+        TargetChoice.PAINTED: ["Brush", "feather"],
+        TargetChoice.GRADIENT: ["Gradient"],
+        TargetChoice.WHOLE: [],
     }
     for target, expected in shown.items():
         panel.target.choose(target)
@@ -58,7 +58,7 @@ def test_a_rectangle_drawn_with_the_button_is_a_plain_region(
     panel: Any, qtbot: Any, colours: np.ndarray
 ):
     panel.viewer.add_image(colours, name="photo", scale=(2, 2))
-    panel.target.choose(Target.DRAWN)
+    panel.target.choose(TargetChoice.DRAWN)
     assert "no area yet" in panel.target.pixels.text()
     button = panel.target.tools[Tool.RECTANGLE]
     button.click()
@@ -83,7 +83,7 @@ def test_drawing_ends(panel: Any, colours: np.ndarray):
     source = panel.viewer.add_image(colours, name="photo")
     for how in ("button", "escape", "mode", "layer", "target"):
         panel.viewer.layers.selection.active = source
-        panel.target.choose(Target.DRAWN)
+        panel.target.choose(TargetChoice.DRAWN)
         button = panel.target.tools[Tool.POLYGON]
         button.click()
         areas = panel.viewer.layers["Areas to restore"]
@@ -98,7 +98,7 @@ def test_drawing_ends(panel: Any, colours: np.ndarray):
         elif how == "layer":
             panel.viewer.layers.selection.active = source
         else:
-            panel.target.choose(Target.WHOLE)
+            panel.target.choose(TargetChoice.WHOLE)
         assert areas.mode == ("select" if how == "mode" else "pan_zoom"), how
         assert panel.drawing.tool is None, how
         assert not button.isChecked() and panel.target.hint.isHidden(), how
@@ -107,7 +107,7 @@ def test_drawing_ends(panel: Any, colours: np.ndarray):
 @pytest.mark.slow
 def test_the_other_button_changes_what_is_drawn(panel: Any, colours: np.ndarray):
     panel.viewer.add_image(colours, name="photo")
-    panel.target.choose(Target.DRAWN)
+    panel.target.choose(TargetChoice.DRAWN)
     panel.target.tools[Tool.POLYGON].click()
     panel.target.tools[Tool.RECTANGLE].click()
     assert panel.viewer.layers["Areas to restore"].mode == "add_rectangle"
@@ -118,7 +118,7 @@ def test_the_other_button_changes_what_is_drawn(panel: Any, colours: np.ndarray)
 @pytest.mark.slow
 def test_edges_stay_thin_on_the_screen(panel: Any, qtbot: Any, colours: np.ndarray):
     panel.viewer.add_image(colours, name="photo")
-    panel.target.choose(Target.DRAWN)
+    panel.target.choose(TargetChoice.DRAWN)
     panel.target.tools[Tool.RECTANGLE].click()
     areas = panel.viewer.layers["Areas to restore"]
     areas.add_rectangles(box(Region(100, 200, 300, 400)))
@@ -131,7 +131,7 @@ def test_a_second_gradient_takes_the_place_of_the_first(
     panel: Any, qtbot: Any, colours: np.ndarray
 ):
     panel.viewer.add_image(colours, name="photo")
-    panel.target.choose(Target.GRADIENT)
+    panel.target.choose(TargetChoice.GRADIENT)
     panel.target.tools[Tool.GRADIENT].click()
     line = panel.viewer.layers["Gradient"]
     line.add_lines(np.array([(0, 0), (0, 500)]))
@@ -150,7 +150,7 @@ def test_a_gradient_blends_between_before_and_after(
 ):
     panel.viewer.open(sample, plugin="napari-restore")
     choose(panel, "dcp")
-    panel.target.choose(Target.GRADIENT)
+    panel.target.choose(TargetChoice.GRADIENT)
     panel.target.tools[Tool.GRADIENT].click()
     panel.viewer.layers["Gradient"].add_lines(np.array([(0, 99.5), (0, 299.5)]))
     area_is(panel, qtbot, lambda area: area.soft)
@@ -163,7 +163,7 @@ def test_a_gradient_blends_between_before_and_after(
 
 
 def paint(panel: Any, region: Region) -> Any:
-    panel.target.choose(Target.PAINTED)
+    panel.target.choose(TargetChoice.PAINTED)
     panel.target.tools[Tool.BRUSH].click()
     layer = panel.viewer.layers["Painted strength"]
     assert layer.mode == "paint"
@@ -229,7 +229,7 @@ def test_the_command_writes_the_same_bytes(
     panel.viewer.open(sample, plugin="napari-restore")
     choose(panel, "dcp")
     if what == "areas":
-        panel.target.choose(Target.DRAWN)
+        panel.target.choose(TargetChoice.DRAWN)
         panel.target.tools[Tool.POLYGON].click()
         areas = panel.viewer.layers["Areas to restore"]
         areas.add_polygons(np.array([(100, 120), (160, 700), (600, 300)]))
@@ -239,7 +239,7 @@ def test_the_command_writes_the_same_bytes(
         paint(panel, Region(100, 120, 300, 420))
         panel.target.feather.setValue(24)
     else:
-        panel.target.choose(Target.GRADIENT)
+        panel.target.choose(TargetChoice.GRADIENT)
         panel.target.tools[Tool.GRADIENT].click()
         panel.viewer.layers["Gradient"].add_lines(np.array([(50, 60), (700, 900)]))
     area_is(panel, qtbot, lambda area: area.mask is not None)
@@ -300,7 +300,7 @@ def test_an_empty_layer_to_leave_out_is_explained(panel: Any, colours: np.ndarra
 def test_what_is_left_out_stays_as_it_is(panel: Any, sample: Path, finished_run: Any):
     panel.viewer.open(sample, plugin="napari-restore")
     choose(panel, "dcp")
-    panel.target.choose(Target.WHOLE)
+    panel.target.choose(TargetChoice.WHOLE)
     source = panel.state.layer
     left = Region(100, 100, 200, 300)
     corners = [source.data_to_world(p) for p in box(left)]
@@ -317,7 +317,7 @@ def test_what_is_left_out_stays_as_it_is(panel: Any, sample: Path, finished_run:
 def test_a_run_waits_for_what_is_left_out(panel: Any, colours: np.ndarray, finished_run: Any):
     panel.viewer.add_image(colours, name="photo")
     choose(panel, "identity")
-    panel.target.choose(Target.WHOLE)
+    panel.target.choose(TargetChoice.WHOLE)
     marked = np.zeros((1300, 1700), np.uint8)
     marked[:300] = 1
     labels = panel.viewer.add_labels(marked, name="border")
@@ -353,7 +353,7 @@ def test_settings_of_a_result_say_what_is_left_out(
     state, viewer, combo = panel.state, panel.viewer, panel.exclude.combo
     viewer.add_image(colours[:200, :300], name="photo")
     choose(panel, "identity")
-    panel.target.choose(Target.WHOLE)
+    panel.target.choose(TargetChoice.WHOLE)
     bare = finished_run()
     clouds = viewer.add_shapes([box(Region(10, 10, 50, 50))], name="clouds")
     panel.exclude.choose(clouds)
@@ -377,7 +377,7 @@ def test_settings_of_a_result_overtake_the_mask_being_made(
     state, viewer = panel.state, panel.viewer
     viewer.add_image(colours[:200, :300], name="photo")
     choose(panel, "identity")
-    panel.target.choose(Target.WHOLE)
+    panel.target.choose(TargetChoice.WHOLE)
     variant = finished_run()
     if other:
         panel.exclude.choose(viewer.add_shapes([box(Region(10, 10, 50, 50))], name="clouds"))
@@ -397,7 +397,7 @@ def test_a_run_does_not_start_without_what_is_excluded(
 ):
     panel.viewer.add_image(colours[:200, :300], name="photo")
     choose(panel, "identity")
-    panel.target.choose(Target.WHOLE)
+    panel.target.choose(TargetChoice.WHOLE)
     marked = np.zeros((200, 300), np.uint8) if what == "empty" else np.ones((200, 300), np.uint8)
     far = (0, 0) if what == "empty" else (0, 5000)
     labels = panel.viewer.add_labels(marked, name="border", translate=far)
@@ -436,7 +436,7 @@ def test_live_waits_for_what_is_excluded(panel: Any, qtbot: Any, colours: np.nda
 @pytest.mark.slow
 def test_closing_the_panel_drops_the_run_that_waits(panel: Any, qtbot: Any, colours: np.ndarray):
     panel.viewer.add_image(colours, name="photo")
-    panel.target.choose(Target.WHOLE)
+    panel.target.choose(TargetChoice.WHOLE)
     panel.exclude.choose(panel.viewer.add_labels(np.ones((1300, 1700), np.uint8), name="border"))
     panel.bar.button.click()
     assert panel.running is None
@@ -447,7 +447,7 @@ def test_closing_the_panel_drops_the_run_that_waits(panel: Any, qtbot: Any, colo
 
 def test_a_closed_panel_follows_no_strokes(panel: Any, colours: np.ndarray):
     panel.viewer.add_image(colours, name="photo")
-    panel.target.choose(Target.DRAWN)
+    panel.target.choose(TargetChoice.DRAWN)
     panel.target.tools[Tool.RECTANGLE].click()
     areas = panel.viewer.layers["Areas to restore"]
     panel.exclude.choose(areas)
@@ -460,7 +460,7 @@ def test_a_closed_panel_follows_no_strokes(panel: Any, colours: np.ndarray):
 @pytest.mark.slow
 def test_a_gradient_is_an_arrow_that_points_at_full_strength(panel: Any):
     panel.viewer.add_image(np.zeros((1000, 1000, 3), np.uint8), name="photo")
-    panel.target.choose(Target.GRADIENT)
+    panel.target.choose(TargetChoice.GRADIENT)
     panel.target.tools[Tool.GRADIENT].click()
     layer = panel.viewer.layers["Gradient"]
     layer.add_lines(np.array([(100, 100), (100, 900)]))
@@ -480,7 +480,7 @@ def test_areas_that_are_left_out_are_not_restored_as_well(
     panel: Any, qtbot: Any, colours: np.ndarray
 ):
     panel.viewer.add_image(colours, name="photo")
-    panel.target.choose(Target.DRAWN)
+    panel.target.choose(TargetChoice.DRAWN)
     panel.drawing.toggle(Tool.RECTANGLE)
     clouds = panel.viewer.layers.selection.active
     clouds.add(box(Region(100, 100, 200, 300)), shape_type="rectangle")

@@ -22,7 +22,7 @@ from napari_restore.plugin.areas._strength import (
     new_paint_layer,
     strength_layers,
 )
-from napari_restore.plugin.state._request import Area, Target
+from napari_restore.plugin.state._request import Area, TargetChoice
 from napari_restore.plugin.state._state import RestoreState, image_of
 
 SIZE = (400, 600)
@@ -90,7 +90,7 @@ def draw(viewer: ViewerModel, layer: Any, *areas: Any, kind: str = "polygon") ->
     return shapes
 
 
-def found(target: Target, viewer: ViewerModel, layer: Any, **options: Any) -> Area:
+def found(target: TargetChoice, viewer: ViewerModel, layer: Any, **options: Any) -> Area:
     return area_of(target, viewer, layer, image_of(layer), **options)()
 
 
@@ -101,7 +101,7 @@ def weight_of(area: Area, layer: Any, feather: int = 0) -> np.ndarray:
 
 
 def test_the_whole_image(scene):
-    assert found(Target.WHOLE, *scene) == Area((WHOLE,))
+    assert found(TargetChoice.WHOLE, *scene) == Area((WHOLE,))
 
 
 def test_a_bracket_is_cut_to_what_all_frames_show_where_nothing_is_drawn():
@@ -113,31 +113,31 @@ def test_a_bracket_is_cut_to_what_all_frames_show_where_nothing_is_drawn():
     viewer.scene.camera.zoom = 1
     image = frames[0].with_companions([moved], 0, (0, 1))
 
-    def of(target: Target, **options: Any) -> tuple[Region, ...]:
+    def of(target: TargetChoice, **options: Any) -> tuple[Region, ...]:
         return area_of(target, viewer, layer, image, **options)().targets
 
     cut = Region(6, 0, 400, 596)
-    assert of(Target.WHOLE) == (cut,)
-    assert of(Target.WHOLE, crop=False) == (WHOLE,)
-    whole_view = of(Target.VISIBLE, crop=False)[0]
-    assert of(Target.VISIBLE) == (whole_view.intersect(cut),)
+    assert of(TargetChoice.WHOLE) == (cut,)
+    assert of(TargetChoice.WHOLE, crop=False) == (WHOLE,)
+    whole_view = of(TargetChoice.VISIBLE, crop=False)[0]
+    assert of(TargetChoice.VISIBLE) == (whole_view.intersect(cut),)
     draw(viewer, layer, box(Region(0, 0, 30, 50)))
-    assert of(Target.DRAWN) == (Region(0, 0, 30, 50),)
+    assert of(TargetChoice.DRAWN) == (Region(0, 0, 30, 50),)
     viewer.scene.camera.zoom = 100
     viewer.scene.camera.center = (0, 1, 300)
     with pytest.raises(BadRegion, match="some frame does not show"):
-        of(Target.VISIBLE)
+        of(TargetChoice.VISIBLE)
 
 
 def test_one_upright_rectangle_is_a_plain_region(scene):
     draw(*scene, box(Region(10, 20, 30, 50)))
-    assert found(Target.DRAWN, *scene) == Area((Region(10, 20, 30, 50),))
+    assert found(TargetChoice.DRAWN, *scene) == Area((Region(10, 20, 30, 50),))
 
 
 def test_with_a_feather_it_is_a_mask(scene):
     region = Region(10, 20, 110, 220)
     draw(*scene, box(region))
-    area = found(Target.DRAWN, *scene, feather=16)
+    area = found(TargetChoice.DRAWN, *scene, feather=16)
     assert area.targets == (region,) and area.pixels == region.pixels
     weight = weight_of(area, scene[1], 16)
     assert weight[60, 120] == 1 and 0 < weight[60, 22] < 0.6 and weight[60, 19] == 0
@@ -148,7 +148,7 @@ def test_with_a_feather_it_is_a_mask(scene):
 def test_several_areas_are_one_mask_with_a_box_each(scene):
     one, two = Region(10, 20, 30, 50), Region(300, 400, 340, 480)
     draw(*scene, box(one), box(two))
-    area = found(Target.DRAWN, *scene)
+    area = found(TargetChoice.DRAWN, *scene)
     assert area.targets == (one, two)
     weight = weight_of(area, scene[1])
     assert weight[one.slices].all() and weight[two.slices].all()
@@ -157,7 +157,7 @@ def test_several_areas_are_one_mask_with_a_box_each(scene):
 
 def test_a_polygon_is_a_mask(scene):
     draw(*scene, [(100, 100), (100, 300), (300, 100)])
-    area = found(Target.DRAWN, *scene)
+    area = found(TargetChoice.DRAWN, *scene)
     assert area.region.shape == (201, 201)
     assert area.pixels == 20_000
     weight = weight_of(area, scene[1])
@@ -169,7 +169,7 @@ def test_an_ellipse_is_round():
     viewer = ViewerModel()
     layer = viewer.add_image(np.zeros(SIZE, np.uint8))
     draw(viewer, layer, box(Region(100, 100, 200, 300)), kind="ellipse")
-    weight = weight_of(found(Target.DRAWN, viewer, layer), layer)
+    weight = weight_of(found(TargetChoice.DRAWN, viewer, layer), layer)
     assert weight[150, 105] == 1 and weight[105, 105] == 0
     assert weight.sum() == pytest.approx(np.pi * 50 * 100, rel=0.01)
 
@@ -181,37 +181,37 @@ def test_selected_areas_count_alone_while_the_user_selects():
     shapes = draw(viewer, layer, box(one), box(two))
     shapes.mode = "select"
     shapes.selected_data = {0}
-    assert found(Target.DRAWN, viewer, layer) == Area((one,))
+    assert found(TargetChoice.DRAWN, viewer, layer) == Area((one,))
     # What was drawn last is selected, too, but was not chosen.
     shapes.mode = "pan_zoom"
-    assert found(Target.DRAWN, viewer, layer).targets == (one, two)
+    assert found(TargetChoice.DRAWN, viewer, layer).targets == (one, two)
 
 
 def test_areas_beyond_the_border_are_left_out():
     viewer = ViewerModel()
     layer = viewer.add_image(np.zeros(SIZE, np.uint8))
     draw(viewer, layer, box(Region(390, 590, 500, 700)), box(Region(900, 0, 910, 10)))
-    assert found(Target.DRAWN, viewer, layer) == Area((Region(390, 590, 400, 600),))
+    assert found(TargetChoice.DRAWN, viewer, layer) == Area((Region(390, 590, 400, 600),))
 
 
 def test_no_area_and_one_outside_are_errors():
     viewer = ViewerModel()
     layer = viewer.add_image(np.zeros(SIZE, np.uint8))
     with pytest.raises(BadRegion, match="no area yet"):
-        found(Target.DRAWN, viewer, layer)
+        found(TargetChoice.DRAWN, viewer, layer)
     viewer.add_shapes([np.array([(0, 0), (9, 9)])], shape_type="line")
     with pytest.raises(BadRegion, match="no area yet"):
-        found(Target.DRAWN, viewer, layer)
+        found(TargetChoice.DRAWN, viewer, layer)
     draw(viewer, layer, box(Region(900, 0, 910, 10)))
     with pytest.raises(BadRegion, match="outside"):
-        found(Target.DRAWN, viewer, layer)
+        found(TargetChoice.DRAWN, viewer, layer)
 
 
 def test_areas_of_another_layer_lie_where_they_are_shown(scene):
     viewer, layer = scene
     corners = [layer.data_to_world(p)[-2:] for p in box(Region(100, 100, 200, 300))]
     viewer.add_shapes([np.array(corners)], shape_type="polygon", ndim=2)
-    area = found(Target.DRAWN, viewer, layer, feather=1)
+    area = found(TargetChoice.DRAWN, viewer, layer, feather=1)
     expected = np.zeros(SIZE)
     expected[100:200, 100:300] = 1
     # napari keeps them in float32, half a metre in five million.
@@ -220,10 +220,10 @@ def test_areas_of_another_layer_lie_where_they_are_shown(scene):
 
 def test_the_same_areas_have_the_same_file(scene):
     shapes = draw(*scene, [(100, 100), (100, 300), (300, 100)])
-    first = found(Target.DRAWN, *scene)
-    assert found(Target.DRAWN, *scene) == first
+    first = found(TargetChoice.DRAWN, *scene)
+    assert found(TargetChoice.DRAWN, *scene) == first
     shapes.data = [shapes.data[0] * 1.01]
-    assert found(Target.DRAWN, *scene) != first
+    assert found(TargetChoice.DRAWN, *scene) != first
 
 
 def test_areas_on_a_map_are_written_in_its_system(tmp_path: Path):
@@ -233,7 +233,7 @@ def test_areas_on_a_map_are_written_in_its_system(tmp_path: Path):
     data, arguments, _ = layer_of(georeferenced(tmp_path, 0))
     layer = viewer.add_image(data, **arguments)
     draw(viewer, layer, [(100, 100), (100, 300), (300, 100)])
-    reported = json.loads(Path(found(Target.DRAWN, viewer, layer).mask).read_text("utf-8"))
+    reported = json.loads(Path(found(TargetChoice.DRAWN, viewer, layer).mask).read_text("utf-8"))
     assert reported["crs"]["properties"]["name"].endswith("EPSG::32633")
     x, y = reported["features"][0]["geometry"]["coordinates"][0][0][0]
     assert (x, y) == pytest.approx((300_000 + 1005, 5_000_000 - 1005))
@@ -247,7 +247,7 @@ def test_a_gradient_is_the_line_drawn(scene):
     drawing = DrawingController(viewer, RestoreState(layer=layer))
     drawing.toggle(Tool.GRADIENT)
     viewer.layers["Gradient"].add_lines(np.array([(0, 99.5), (0, 299.5)]))
-    area = found(Target.GRADIENT, viewer, layer)
+    area = found(TargetChoice.GRADIENT, viewer, layer)
     assert area.soft and area.targets == (WHOLE,)
     weight = weight_of(area, layer)
     assert weight[:, :100].max() == 0 and weight[:, 300:].min() == 1
@@ -260,7 +260,7 @@ def test_no_gradient_is_an_error_and_areas_are_none():
     layer = viewer.add_image(np.zeros(SIZE, np.uint8))
     draw(viewer, layer, box(Region(0, 0, 9, 9)))
     with pytest.raises(BadRegion, match="no gradient yet"):
-        found(Target.GRADIENT, viewer, layer)
+        found(TargetChoice.GRADIENT, viewer, layer)
 
 
 # -- painted -------------------------------------------------------------------------
@@ -271,7 +271,7 @@ def test_what_is_painted_is_restored(scene):
     paint = viewer.add_layer(new_paint_layer(layer, SIZE))
     assert paint.data.shape == SIZE
     paint.data[40:80, 100:160] = 3
-    area = found(Target.PAINTED, viewer, layer)
+    area = found(TargetChoice.PAINTED, viewer, layer)
     assert area == Area((Region(40, 100, 80, 160),), area.mask)
     assert area.pixels == 40 * 60
     expected = np.zeros(SIZE)
@@ -290,7 +290,7 @@ def test_over_a_huge_image_the_layer_is_coarse_and_lies_right():
     paint = viewer.add_layer(new_paint_layer(layer, (30_001, 20_000)))
     assert max(paint.data.shape) <= PAINT_SIDE
     paint.data[10:12, 20:24] = 1
-    area = found(Target.PAINTED, viewer, layer)
+    area = found(TargetChoice.PAINTED, viewer, layer)
     step = -(-30_001 // PAINT_SIDE)
     expected = Region(10 * step, 20 * step, 12 * step, 24 * step)
     assert area.targets == (expected,) and area.pixels == expected.pixels
@@ -303,10 +303,10 @@ def test_nothing_painted_and_no_layer_are_errors():
     viewer = ViewerModel()
     layer = viewer.add_image(np.zeros(SIZE, np.uint8))
     with pytest.raises(BadRegion, match="Nothing is painted"):
-        found(Target.PAINTED, viewer, layer)
+        found(TargetChoice.PAINTED, viewer, layer)
     viewer.add_layer(new_paint_layer(layer, SIZE))
     with pytest.raises(RestoreError, match="Nothing is painted"):
-        found(Target.PAINTED, viewer, layer)
+        found(TargetChoice.PAINTED, viewer, layer)
 
 
 @pytest.mark.parametrize(
@@ -317,7 +317,7 @@ def test_grey_values_are_a_strength_from_0_to_1(values, top):
     layer = viewer.add_image(np.zeros((*SIZE, 3), np.uint8), rgb=True)
     ramp = np.linspace(0, 1, SIZE[1])[None].repeat(SIZE[0], 0)
     grey = viewer.add_image((ramp * top).astype(values), name="strength")
-    area = found(Target.PAINTED, viewer, layer, strength=grey)
+    area = found(TargetChoice.PAINTED, viewer, layer, strength=grey)
     assert area.soft
     np.testing.assert_allclose(weight_of(area, layer), ramp, atol=1 / 254)
 
@@ -332,7 +332,7 @@ def test_a_layer_larger_than_memory_allows_is_read_in_pieces(monkeypatch):
     labels[50:60, 70:90] = 9
     viewer.add_labels(da.from_array(labels, chunks=64))
     np.testing.assert_array_equal(
-        weight_of(found(Target.PAINTED, viewer, layer), layer), labels > 0
+        weight_of(found(TargetChoice.PAINTED, viewer, layer), layer), labels > 0
     )
 
 
@@ -345,11 +345,11 @@ def test_a_strength_that_lies_in_a_file_is_that_file(tmp_path: Path):
         for data, arguments, _ in (layer_of(georeferenced(tmp_path, turn)) for turn in (0, 30))
     ]
     source, other = layers
-    own = found(Target.PAINTED, viewer, source, strength=other)
+    own = found(TargetChoice.PAINTED, viewer, source, strength=other)
     assert own.mask == str(other.metadata["napari_restore"].path)
     # One that was moved in the window is not where its file says.
     other.translate = (50, 0)
-    moved = found(Target.PAINTED, viewer, source, strength=other)
+    moved = found(TargetChoice.PAINTED, viewer, source, strength=other)
     assert moved.mask != own.mask
     assert not np.array_equal(weight_of(moved, source), weight_of(own, source))
 
@@ -359,7 +359,7 @@ def test_painted_outside_is_an_error():
     layer = viewer.add_image(np.zeros(SIZE, np.uint8))
     viewer.add_labels(np.ones((9, 9), np.uint8), translate=(5000, 0))
     with pytest.raises((BadRegion, BadMask), match="outside"):
-        found(Target.PAINTED, viewer, layer)
+        found(TargetChoice.PAINTED, viewer, layer)
 
 
 def test_a_map_of_the_window_is_no_paint():

@@ -10,7 +10,7 @@ import pytest
 from qtpy.QtWidgets import QApplication
 
 from napari_restore.plugin.areas._drawing_controller import Tool
-from napari_restore.plugin.state._request import Target
+from napari_restore.plugin.state._request import TargetChoice
 
 pytestmark = pytest.mark.viewer
 
@@ -60,7 +60,7 @@ def test_an_area_on_a_map_has_thin_edges_and_a_thin_highlight(
 
     panel = viewer.window.add_plugin_dock_widget("napari-restore", "Restore")[1]
     source = open_map(pixel)
-    panel.target.choose(Target.DRAWN)
+    panel.target.choose(TargetChoice.DRAWN)
     if whose == "ours":
         panel.target.tools[Tool.RECTANGLE].click()
     else:
@@ -76,7 +76,7 @@ def test_an_area_on_a_map_has_thin_edges_and_a_thin_highlight(
     qtbot.waitUntil(lambda: 0.001 < shares(viewer)[0] < 0.03)
     blue = shares(viewer)[1]
     assert 0.0005 < blue < 0.03
-    assert panel.state.target is Target.DRAWN
+    assert panel.state.target is TargetChoice.DRAWN
 
 
 @pytest.mark.slow
@@ -84,5 +84,5 @@ def test_edges_that_the_user_has_set_stay(viewer: Any, open_map: Any):
     panel = viewer.window.add_plugin_dock_widget("napari-restore", "Restore")[1]
     open_map(30)
     areas = viewer.add_shapes([np.zeros((4, 2))], edge_width=5)
-    panel.target.choose(Target.DRAWN)
+    panel.target.choose(TargetChoice.DRAWN)
     assert areas.edge_width == [5]

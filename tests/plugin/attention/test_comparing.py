@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from qtpy.QtCore import QPointF
 
-from napari_restore.plugin.attention._asked import Reference
-from napari_restore.plugin.attention._heads_view import SIDE, HeadsView, Pair, Thumbnails
+from napari_restore.plugin.attention._asked import KeptAnswer
+from napari_restore.plugin.attention._heads_view import SIDE, ComparedHeads, HeadsView, Thumbnails
 from napari_restore.plugin.attention._matrix_panel import HeatMap, MatrixPanel
 
 SITE = SimpleNamespace(name="a", title="Layer a", kind="window", heads=("1", "2", "3"))
@@ -27,7 +27,7 @@ def test_pairs_take_the_place_of_two(qtbot: Any) -> None:
     assert view.height() > single
     bars = [Thumbnails(None, (0, 0), (0, 0), shares) for shares in ((1.0, 1.0, 1.0), (1.0, 1.0))]
     # The reference, on the left, has two heads.
-    view.show_pictures({"a": Pair(bars[0], bars[1])}, replaces=True)
+    view.show_pictures({"a": ComparedHeads(bars[0], bars[1])}, replaces=True)
     picture = view.grab().toImage()
 
     def is_bar(head: int, right: bool) -> bool:
@@ -46,7 +46,7 @@ def test_pairs_take_the_place_of_two(qtbot: Any) -> None:
 
 def test_a_reference_says_what_it_lacks() -> None:
     maps: Any = SimpleNamespace(maps={"a": SimpleNamespace(site=SITE)})
-    reference = Reference(maps, "A network", "1")
+    reference = KeptAnswer(maps, "A network", "1")
     assert reference.missing("a", ["1", "3"]) == ""
     assert "no head 4" in reference.missing("a", ["1", "4"])
     assert "no layer b" in reference.missing("b", ["1"])

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from napari_restore.models import load
-from napari_restore.plugin.method._model_chooser import Choice
+from napari_restore.plugin.method._model_chooser import ModelChoice
 
 pytestmark = [pytest.mark.viewer, pytest.mark.slow]
 
@@ -24,7 +24,7 @@ def test_a_network_from_a_file_is_prepared_and_asked(
     Image.fromarray(noise).save(path)
     panel.viewer.open(str(path), plugin="napari-restore")
     name = f"{attending_networks.__file__}:windows"
-    panel.models.add(Choice(load(name, trust=True).card, name, trust=True))
+    panel.models.add(ModelChoice(load(name, trust=True).card, name, trust=True))
     panel.tabs.choose("Attention")
     tab, ended = panel.attention, []
     assert not tab.state.card.attention

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from napari_restore.errors import RestoreError
-from napari_restore.plugin.attention._asked import Asked
+from napari_restore.plugin.attention._asked import PreparedAttention
 from napari_restore.plugin.attention._heads_view import HeadsView
 from napari_restore.plugin.attention._matrix_panel import RedundancyPanel
 
@@ -33,7 +33,7 @@ class Session:
 @pytest.fixture
 def compared(qtbot: Any) -> Any:
     """A panel, what it asks, and a wait for its answer."""
-    asked, heads = Asked(), HeadsView()
+    asked, heads = PreparedAttention(), HeadsView()
     qtbot.addWidget(heads)
     panel = RedundancyPanel(asked, heads)
     qtbot.addWidget(panel)

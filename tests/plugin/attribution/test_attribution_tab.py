@@ -11,7 +11,7 @@ import pytest
 from qtpy.QtWidgets import QScrollArea
 
 from napari_restore import Region
-from napari_restore.explain.attribution._attribution import Overview
+from napari_restore.explain.attribution._attribution import OverviewShares
 from napari_restore.plugin.attribution import _results_section
 from napari_restore.plugin.attribution._attribution_form import (
     BASELINES,
@@ -384,15 +384,15 @@ def test_one_click_goes_through_the_context(
 
 @pytest.mark.slow
 def test_shares_of_the_overview_end_with_the_image(tab: Any) -> None:
-    from napari_restore.plugin.attribution._layers import AttributionLayers, Picture
+    from napari_restore.plugin.attribution._layers import AttributionLayers, MapArrays
 
     source, whole = tab.state.layer, Region(0, 0, 300, 400)
     # Blocks of 2 × 2; the last row of them has one pixel.
     values = np.arange(75 * 100 * 3, dtype=np.float32).reshape(75, 100, 3)
-    overview = Overview(values, 4, (0, 0))
+    overview = OverviewShares(values, 4, (0, 0))
     zeros = np.zeros(whole.shape, np.float32)
     layers = AttributionLayers(tab.viewer, source, "1 atmosphere", 1)
-    layers.finish(Picture(whole, [zeros], 1.0, whole, zeros, overview), {}, "signed", 0.5)
+    layers.finish(MapArrays(whole, [zeros], 1.0, whole, zeros, overview), {}, "signed", 0.5)
     # Middles of the outermost pixels, 4 wide: their edges are those of the image.
     middles = source.extent.world + np.array([[1.5], [-1.5]])
     np.testing.assert_allclose(layers.overview.extent.world, middles)

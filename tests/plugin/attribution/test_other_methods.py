@@ -10,7 +10,7 @@ import pytest
 import napari_restore as nr
 from napari_restore import Region, api
 from napari_restore.errors import BadParameter
-from napari_restore.plugin.state._request import Request
+from napari_restore.plugin.state._request import RunRequest
 
 pytestmark = pytest.mark.viewer
 BOX = Region(100, 120, 116, 136)
@@ -55,7 +55,7 @@ def test_routing_is_offered_where_the_model_routes(
 ) -> None:
     passed: list[Any] = []
     monkeypatch.setattr(nr, "attribute", lambda *_, **how: passed.append(how["routing"]))
-    monkeypatch.setattr(Request, "load", lambda self: None)
+    monkeypatch.setattr(RunRequest, "load", lambda self: None)
     assert form.routing.isHidden() and form._routing_title.isHidden()
     panel.models.choose("inf-dehaze-small")
     assert panel.state.model == "inf-dehaze-small"

@@ -11,14 +11,14 @@ from napari_restore import Region
 from napari_restore.images import halve
 from napari_restore.plugin.runs import _draft
 from napari_restore.plugin.runs._draft import Viewport, live_steps
-from napari_restore.plugin.state._request import Area, Request
+from napari_restore.plugin.state._request import Area, RunRequest
 from napari_restore.plugin.state._state import PYRAMID
 
 SIDE = 256
 
 
 @pytest.fixture
-def request_of_all(monkeypatch: pytest.MonkeyPatch) -> Request:
+def request_of_all(monkeypatch: pytest.MonkeyPatch) -> RunRequest:
     """A request of a bracket of three frames with four levels each, too slow for true pixels."""
     monkeypatch.setattr(_draft, "TRUE_SECONDS", 0.0)
     images = []
@@ -28,7 +28,7 @@ def request_of_all(monkeypatch: pytest.MonkeyPatch) -> Request:
             levels.append(halve(levels[-1])[0])
         images.append(nr.open_image(levels))
     bracket = nr.open_bracket(images, exposures=(-2, 0, 2), align="off")
-    return Request(bracket, "mertens", (), Area((Region(0, 0, SIDE, SIDE),)), PYRAMID)
+    return RunRequest(bracket, "mertens", (), Area((Region(0, 0, SIDE, SIDE),)), PYRAMID)
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def request_of_all(monkeypatch: pytest.MonkeyPatch) -> Request:
     [(1, 0.0, [8, 2]), (1, 1e9, [2]), (0, 0.0, [8, 1]), (3, 0.0, [8])],
 )
 def test_the_screens_pixels_follow_a_quick_draft(
-    request_of_all: Request,
+    request_of_all: RunRequest,
     monkeypatch: pytest.MonkeyPatch,
     level: int,
     most: float,

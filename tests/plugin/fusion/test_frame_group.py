@@ -19,7 +19,7 @@ from napari_restore.plugin.fusion._frame_group import (
     groups_among,
     numbers_in,
 )
-from napari_restore.plugin.fusion._fusion_controller import Step, _open, thumbnail
+from napari_restore.plugin.fusion._fusion_controller import OpeningStep, _open, thumbnail
 
 
 def opening(group: FrameGroup, opened: OpenFrames | None = None, rough: bool = False) -> list[Any]:
@@ -40,7 +40,7 @@ def test_files_are_one_bracket_and_folders_those_in_them(photos: Path) -> None:
 def test_a_group_is_opened_roughly_and_then_aligned(photos: Path) -> None:
     (group, _) = groups_among([photos])
     *steps, opened, rough = opening(group, rough=True)
-    assert {type(step) for step in steps} == {Step}
+    assert {type(step) for step in steps} == {OpeningStep}
     assert isinstance(opened, OpenFrames) and isinstance(rough, OpenBracket)
     assert opened.exposures == pytest.approx((-2, 0, 2)) and not opened.is_estimated
     assert rough.is_rough and rough.residual(0) is None
@@ -77,7 +77,7 @@ def test_one_picture_of_light_is_a_group_of_its_exposures(tmp_path: Path) -> Non
     for source in (tmp_path / "light.tif", nr.open_image(light)):
         (group,) = groups_among([source])
         assert not group.align and "linear light" in str(group.note)
-        opened, bracket = (each for each in opening(group) if not isinstance(each, Step))
+        opened, bracket = (each for each in opening(group) if not isinstance(each, OpeningStep))
         assert len(opened.images) == len(group.sources) > 2 and not opened.is_estimated
         expected = nr.open_bracket(source)
         assert bracket.image.frames_fingerprint == expected.frames_fingerprint

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from napari_restore.plugin.state._request import Target
+from napari_restore.plugin.state._request import TargetChoice
 
 pytestmark = pytest.mark.viewer
 
@@ -49,7 +49,7 @@ def test_a_new_result_of_a_hidden_photo_comes_to_the_front_with_it(
     panel: Any, colours: np.ndarray, finished_run: Any
 ):
     open_two(panel, colours)
-    panel.target.choose(Target.WHOLE)
+    panel.target.choose(TargetChoice.WHOLE)
     panel.models.combo.setCurrentIndex(panel.models.combo.findData("identity"))
     assert panel.state.layer.name == "b"
     finished_run()

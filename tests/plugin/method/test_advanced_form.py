@@ -13,7 +13,7 @@ from tests.models.hint.test_network import network as hint
 import napari_restore as nr
 from napari_restore.models import card_of
 from napari_restore.plugin.method._advanced_form import AdvancedForm
-from napari_restore.plugin.state._request import Target
+from napari_restore.plugin.state._request import TargetChoice
 from napari_restore.questions import Restore
 
 
@@ -107,7 +107,7 @@ def test_a_global_model_in_the_window(
     panel.viewer.open(scene, plugin="napari-restore")
     panel.state.weights, panel.state.trust = None, False
     panel.state.model = str(weights)
-    panel.state.target = Target.WHOLE
+    panel.state.target = TargetChoice.WHOLE
     first = finished_run()
     assert first.record["measured"]["tiles_encoded"] == 9
     assert set(first.record["measured"]["phase_seconds"]) == {"encode", "bottleneck", "decode"}

@@ -17,7 +17,7 @@ from napari_restore.errors import BadRegion
 from napari_restore.models import card_of
 from napari_restore.plugin.layers._placing import plane_of
 from napari_restore.plugin.method._airlight_view import RubberBand, _in_level
-from napari_restore.plugin.state._request import Target
+from napari_restore.plugin.state._request import TargetChoice
 
 
 class Mouse:
@@ -296,7 +296,7 @@ def test_only_models_with_an_airlight_show_it_and_the_run_uses_it(
     assert not panel.airlight.isVisibleTo(panel)
     panel.models.choose("dcp")
     assert panel.airlight.isVisibleTo(panel)
-    panel.target.choose(Target.WHOLE)
+    panel.target.choose(TargetChoice.WHOLE)
     assert panel.airlight.values.text() == "Found by itself"
     outcome = []
     panel.ended.connect(lambda *arguments: outcome.append(arguments))

@@ -13,7 +13,7 @@ import napari_restore as nr
 from napari_restore.api import missing_roles, task_of
 from napari_restore.errors import BadParameter, UnknownBands
 from napari_restore.models import card_of
-from napari_restore.plugin.state._request import Target
+from napari_restore.plugin.state._request import TargetChoice
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_missing_roles_are_shown_and_reach_the_run(panel: Any, scene: Path, fini
     panel.viewer.open(scene, plugin="napari-restore")
     (layer,) = panel.viewer.layers
     limits = tuple(layer.contrast_limits)
-    panel.target.choose(Target.WHOLE)
+    panel.target.choose(TargetChoice.WHOLE)
     assert not panel.bands.combos
     panel.models.choose("hot")
     assert panel.bands.isVisibleTo(panel)
@@ -189,7 +189,7 @@ def test_bands_that_have_been_named_are_shown_in_colour(
     (layer,) = viewer.layers
     assert bands_shown(layer) == [3, 2, 1]
     panel.models.choose("identity")
-    panel.target.choose(Target.WHOLE)
+    panel.target.choose(TargetChoice.WHOLE)
     result = finished_run()
     assert result.layer.rgb and bands_shown(result.layer) == [3, 2, 1]
     assert panel.state.request().image.roles[:3] == ("blue", "green", "red")
@@ -202,7 +202,7 @@ def test_results_keep_the_image_they_were_made_of(panel: Any, six_bands: Path, f
     viewer.open(six_bands, plugin="napari-restore")
     (grey,) = viewer.layers
     panel.models.choose("identity")
-    panel.target.choose(Target.WHOLE)
+    panel.target.choose(TargetChoice.WHOLE)
     result = finished_run()
     panel.models.choose("atmosphere-aerial")
     panel.bands.in_order.click()

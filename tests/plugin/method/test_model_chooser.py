@@ -16,7 +16,7 @@ from napari_restore.api import models
 from napari_restore.models import _registry, card_of
 from napari_restore.plugin.method._model_chooser import (
     MARK,
-    Choice,
+    ModelChoice,
     ModelChooser,
     offered_models,
 )
@@ -44,9 +44,9 @@ def test_weights_that_are_missing_leave_a_model_out(chooser: ModelChooser):
     assert "inf-dehaze-fast" in {card.id for card in models()}
     chooser.offer(offered_models(), "aerial")
     assert "inf-dehaze-fast" not in keys(chooser)
-    chooser.add(Choice(card_of("inf-dehaze-fast"), "inf-dehaze-fast", weights="/tmp/mine.pth"))
+    chooser.add(ModelChoice(card_of("inf-dehaze-fast"), "inf-dehaze-fast", weights="/tmp/mine.pth"))
     assert chooser.model() == "/tmp/mine.pth"
-    assert chooser.choice() == Choice(
+    assert chooser.choice() == ModelChoice(
         card_of("inf-dehaze-fast"), "inf-dehaze-fast", "/tmp/mine.pth"
     )
     chooser.offer(offered_models(), "natural")
@@ -61,7 +61,9 @@ def test_shipped_weights_are_not_requested(chooser: ModelChooser, monkeypatch: p
     monkeypatch.setattr(_registry, "_entries", lambda: known)
     chooser.offer(offered_models(), "aerial")
     chooser.choose("inf-dehaze-fast")
-    assert chooser.choice() == Choice(card_of("inf-dehaze-fast"), "inf-dehaze-fast", weights=None)
+    assert chooser.choice() == ModelChoice(
+        card_of("inf-dehaze-fast"), "inf-dehaze-fast", weights=None
+    )
 
 
 def test_the_task_is_shown_only_when_there_are_several(chooser: ModelChooser):

@@ -19,7 +19,7 @@ import napari_restore as nr
 from napari_restore import api
 from napari_restore.engine import Progress
 from napari_restore.plugin.method._model_files_dialog import ProposalDialog, TrustDialog
-from napari_restore.plugin.state._request import Target
+from napari_restore.plugin.state._request import TargetChoice
 
 pytestmark = pytest.mark.viewer
 
@@ -99,7 +99,7 @@ def test_dropped_weights_are_proposed_confirmed_and_run_in_the_child(
     }
     assert panel.state.model == str(weights)
     assert panel.models.combo.currentText().endswith("My haze")
-    panel.target.choose(Target.WHOLE)
+    panel.target.choose(TargetChoice.WHOLE)
     record = finished_run().record
     assert len(record["model"]["weights_sha256"]) == 64
 
@@ -268,7 +268,7 @@ def test_a_dropped_program_is_measured_confirmed_and_run(
     press(asked(panel, qtbot, ProposalDialog), "Add")
     assert json.loads(path.with_suffix(".json").read_text())["bands"] == 3
     assert panel.state.model == str(path) and panel.state.trust
-    panel.target.choose(Target.WHOLE)
+    panel.target.choose(TargetChoice.WHOLE)
     result = finished_run().result
     assert result.record["status"] == "done"
     with torch.inference_mode():

@@ -16,7 +16,7 @@ from napari_restore.commands import main
 from napari_restore.plugin.results._earlier_results_view import request_of_stored
 from napari_restore.plugin.results._export_section import ExportSection
 from napari_restore.plugin.runs._batch_section import folder_arguments
-from napari_restore.plugin.state._request import Target
+from napari_restore.plugin.state._request import TargetChoice
 
 LEVEL_2 = 7272.727272727273
 """USGS: surface reflectance = 2.75e-5 DN − 0.2."""
@@ -79,7 +79,7 @@ def test_the_window_writes_what_the_command_writes(
     for model in ("identity", "dcp"):
         panel.models.choose(model)
     choose_sensor(panel, "Landsat 8 OLI/TIRS")
-    panel.target.choose(Target.WHOLE)
+    panel.target.choose(TargetChoice.WHOLE)
     variant = finished_run()
     plan = variant.result.plan
     assert plan.image.sensor == "landsat8" and plan.reading.other_bands == "correct"

@@ -16,7 +16,7 @@ from napari_restore.plugin.layers._reader import layer_of
 from napari_restore.plugin.layers._result_layer import ResultLayer
 from napari_restore.plugin.results._adjust_section import AdjustSection
 from napari_restore.plugin.runs import _layer_run
-from napari_restore.plugin.state._request import Target
+from napari_restore.plugin.state._request import TargetChoice
 from napari_restore.questions import Adjustment
 
 RGB = {"red": 1, "green": 2, "blue": 3}
@@ -161,7 +161,7 @@ def look(panel: Any) -> AdjustSection:
 def variant(panel: Any, haze: np.ndarray, finished_run: Any) -> Any:
     """A finished result in the panel, of dark channel prior on the whole of `haze`."""
     panel.viewer.add_image(haze, name="photo")
-    panel.target.choose(Target.WHOLE)
+    panel.target.choose(TargetChoice.WHOLE)
     panel.state.model = "dcp"
     return finished_run()
 
@@ -292,7 +292,7 @@ def test_it_needs_a_result_and_explains_why_colours_cannot_be_kept(
     assert look.chosen.is_neutral
     pixels = np.random.default_rng(1).integers(1, 250, (60, 80), np.uint8)
     panel.viewer.add_image(pixels, name="grey")
-    panel.target.choose(Target.WHOLE)
+    panel.target.choose(TargetChoice.WHOLE)
     panel.state.model = "identity"
     variant = finished_run()
     assert look.sliders["strength"].isEnabled()

@@ -22,7 +22,7 @@ from napari_restore.errors import Cancelled
 from napari_restore.images import cache_dir
 from napari_restore.plugin.results._earlier_results_view import record_of
 from napari_restore.plugin.results._export_section import FORMATS, ExportSection
-from napari_restore.plugin.state._request import Target
+from napari_restore.plugin.state._request import TargetChoice
 from napari_restore.questions import Adjustment
 
 pytestmark = pytest.mark.viewer
@@ -84,7 +84,7 @@ def test_the_copied_command_writes_the_same_bytes_as_the_panel(
     source = panel.viewer.layers[0]
     panel.models.choose("dcp")
     panel.parameters.set_value("omega", 0.9)
-    panel.target.choose(Target.DRAWN)
+    panel.target.choose(TargetChoice.DRAWN)
     panel.target.tools[next(iter(panel.target.tools))].click()
     shapes = panel.viewer.layers["Areas to restore"]
     corners = np.array([(300, 400), (320, 900), (760, 830), (610, 380)], float)
@@ -276,7 +276,7 @@ def test_a_layer_that_lies_in_no_file_has_no_command(
 ):  # fmt: skip
     panel.viewer.add_image(colours, name="photo")
     panel.models.choose("identity")
-    panel.target.choose(Target.WHOLE)
+    panel.target.choose(TargetChoice.WHOLE)
     finished_run()
     QApplication.clipboard().setText("before")
     section.copy.click()

@@ -14,7 +14,7 @@ from napari_restore.plugin.layers._layer_order import LIVE
 from napari_restore.plugin.results._earlier_results_view import record_of
 from napari_restore.plugin.results._results_section import RecordView, ResultsSection
 from napari_restore.plugin.results._variant_text import area_of, target_of_mask
-from napari_restore.plugin.state._request import Target
+from napari_restore.plugin.state._request import TargetChoice
 from napari_restore.questions import Adjustment
 
 pytestmark = pytest.mark.viewer
@@ -117,7 +117,7 @@ def test_the_settings_of_a_result_come_back_in_panel_and_state(
     choose(panel, "dcp")
     panel.parameters.set_value("omega", 0.6)
     panel.memory.setValue(2.5)
-    panel.target.choose(Target.WHOLE)
+    panel.target.choose(TargetChoice.WHOLE)
     panel.advanced.tile.setValue(256)
     panel.state.set_options(maps=True)
     first = finished_run()
@@ -125,13 +125,13 @@ def test_the_settings_of_a_result_come_back_in_panel_and_state(
     panel.state.set_options(maps=False)
     panel.memory.setValue(0)
     panel.advanced.tile.setValue(0)
-    panel.target.choose(Target.VISIBLE)
+    panel.target.choose(TargetChoice.VISIBLE)
     section(panel).use.click()
     assert panel.state.request() == first.request
     assert panel.models.model() == "dcp"
     assert panel.parameters.values() == {"omega": 0.6}
     assert panel.memory.value() == 2.5
-    assert panel.target.target() is Target.WHOLE
+    assert panel.target.target() is TargetChoice.WHOLE
     assert panel.advanced.tile.value() == 256
     assert panel.state.options.storing.maps is True
 
@@ -162,7 +162,7 @@ def test_a_store_that_another_result_shows_stays(
 ):
     choose(panel, "identity")
     first = finished_run()
-    panel.target.choose(Target.WHOLE)
+    panel.target.choose(TargetChoice.WHOLE)
     second = finished_run()
     store = first.result.store.path
     assert second.result.store.path == store
@@ -224,7 +224,7 @@ def test_a_removed_layer_is_offered_again_and_shown_as_it_was(
 def test_an_unfinished_run_is_offered_and_resumed(panel: Any, qtbot: Any, sample: Path):
     panel.viewer.open(sample, plugin="napari-restore")
     choose(panel, "dcp")
-    panel.target.choose(Target.WHOLE)
+    panel.target.choose(TargetChoice.WHOLE)
     panel.advanced.tile.setValue(256)
     panel.bar.button.click()
     qtbot.waitUntil(lambda: bool(panel.state.variants))
@@ -318,12 +318,12 @@ def test_results_of_another_image_are_not_offered(
 @pytest.mark.parametrize(
     ("mask", "target"),
     [
-        ("/cache/masks/1/gradient.geojson", Target.GRADIENT),
-        ("C:/mine/fields.geojson", Target.DRAWN),
-        ("/cache/masks/1/painted.tif", Target.PAINTED),
+        ("/cache/masks/1/gradient.geojson", TargetChoice.GRADIENT),
+        ("C:/mine/fields.geojson", TargetChoice.DRAWN),
+        ("/cache/masks/1/painted.tif", TargetChoice.PAINTED),
     ],
 )
-def test_the_target_of_a_mask_follows_from_its_file(mask: str, target: Target):
+def test_the_target_of_a_mask_follows_from_its_file(mask: str, target: TargetChoice):
     assert target_of_mask(mask) is target
 
 

@@ -12,7 +12,7 @@ from napari.utils.notifications import notification_manager
 from napari_restore import Region
 from napari_restore.plugin.areas._drawing_controller import Tool
 from napari_restore.plugin.runs._batch_section import BatchSection, folder_arguments
-from napari_restore.plugin.state._request import Target
+from napari_restore.plugin.state._request import TargetChoice
 from napari_restore.plugin.state._state import NAMED_ROLES
 
 pytestmark = pytest.mark.viewer
@@ -60,7 +60,7 @@ def queued_beside_another(panel: Any, batch: Any, colours: np.ndarray) -> tuple[
     """A layer and a request for a run of its own, and the two layers that were queued just now."""
     other = add(panel, np.tile(colours, (2, 2, 1)), name="other")
     choose(panel, "dcp")
-    panel.target.choose(Target.WHOLE)
+    panel.target.choose(TargetChoice.WHOLE)
     request = panel.state.request()
     choose(panel, "identity")
     layers = [add(panel, colours[:200, :200], name=name) for name in "ab"]
@@ -87,7 +87,7 @@ def test_selected_layers_are_restored_one_after_another(
 ):
     layers = [add(panel, colours[:300, : 200 + 50 * n], name=f"photo {n}") for n in range(3)]
     choose(panel, "identity")
-    panel.target.choose(Target.WHOLE)
+    panel.target.choose(TargetChoice.WHOLE)
     panel.viewer.layers.selection = {layers[0], layers[2]}
     batch.layers.click()
     assert not batch.cancel.isHidden() and not batch.layers.isEnabled()
@@ -109,7 +109,7 @@ def test_areas_are_those_that_lie_over_each_image(
     right = add(panel, colours[:300, :200], name="right", translate=(0, 150))
     panel.image.setCurrentIndex(panel.image.findData(left))
     choose(panel, "identity")
-    panel.target.choose(Target.DRAWN)
+    panel.target.choose(TargetChoice.DRAWN)
     panel.target.tools[Tool.RECTANGLE].click()
     areas = panel.viewer.layers["Areas to restore"]
     areas.add_rectangles(CORNERS * (100, 100) + (50, 100) - 0.5)
@@ -132,7 +132,7 @@ def test_failures_are_listed_at_the_end_and_stop_nothing(
     infrared.metadata[NAMED_ROLES] = "nir=1"
     photo = add(panel, colours[:200, :200], name="photo")
     choose(panel, "hot")
-    panel.target.choose(Target.WHOLE)
+    panel.target.choose(TargetChoice.WHOLE)
     panel.viewer.layers.selection = {infrared, photo}
     panel.image.setCurrentIndex(panel.image.findData(photo))
     panel.viewer.layers.selection = {infrared, photo}
@@ -149,7 +149,7 @@ def test_failures_are_listed_at_the_end_and_stop_nothing(
 def test_cancel_stops_the_rest(panel: Any, batch: Any, qtbot: Any, colours: np.ndarray):
     layers = [add(panel, np.tile(colours, (4, 4, 1)), name=name) for name in "ab"]
     choose(panel, "dcp")
-    panel.target.choose(Target.WHOLE)
+    panel.target.choose(TargetChoice.WHOLE)
     panel.advanced.tile.setValue(128)
     panel.viewer.layers.selection = set(layers)
     batch.layers.click()
@@ -183,7 +183,7 @@ def test_stopping_the_queue_leaves_another_run_alone(
 ):
     layers = [add(panel, colours[:200, :200], name=name) for name in "ab"]
     choose(panel, "identity")
-    panel.target.choose(Target.WHOLE)
+    panel.target.choose(TargetChoice.WHOLE)
     request = panel.state.request()
     panel.viewer.layers.selection = set(layers)
     batch.layers.click()
@@ -200,7 +200,7 @@ def test_stopping_the_queue_leaves_another_run_alone(
 def test_layers_wait_for_what_is_excluded(panel: Any, batch: Any, qtbot: Any, colours: np.ndarray):
     layers = [add(panel, colours[:300, :300], name=name) for name in "ab"]
     choose(panel, "identity")
-    panel.target.choose(Target.WHOLE)
+    panel.target.choose(TargetChoice.WHOLE)
     border = np.zeros((300, 300), np.uint8)
     border[:20] = 1
     panel.exclude.choose(panel.viewer.add_labels(border, name="border"))
@@ -221,7 +221,7 @@ def test_layers_do_not_start_without_what_is_excluded(
 ):
     layers = [add(panel, colours[:300, :300], name=name) for name in "ab"]
     choose(panel, "identity")
-    panel.target.choose(Target.WHOLE)
+    panel.target.choose(TargetChoice.WHOLE)
     panel.exclude.choose(panel.viewer.add_labels(np.zeros((300, 300), np.uint8), name="empty"))
     panel.viewer.layers.selection = set(layers)
     batch.layers.click()
@@ -244,7 +244,7 @@ def test_a_layer_removed_in_its_run_stops_no_other(
     removed = layers[place]
     removed.data = np.tile(colours, (3, 3, 1))
     choose(panel, "dcp")
-    panel.target.choose(Target.WHOLE)
+    panel.target.choose(TargetChoice.WHOLE)
     panel.advanced.tile.setValue(256)
     panel.viewer.layers.selection = set(layers)
     batch.layers.click()
@@ -264,7 +264,7 @@ def test_cancel_counts_even_if_the_layer_goes_too(
 ):
     layers = [add(panel, np.tile(colours, (3, 3, 1)), name=name) for name in "ab"]
     choose(panel, "dcp")
-    panel.target.choose(Target.WHOLE)
+    panel.target.choose(TargetChoice.WHOLE)
     panel.advanced.tile.setValue(128)
     panel.viewer.layers.selection = set(layers)
     batch.layers.click()
@@ -368,7 +368,7 @@ def test_a_folder_is_restored_in_the_child_of_all_runs(
 ):
     add(panel, np.zeros((90, 80, 3), np.uint8), name="photo")
     choose(panel, "identity")
-    panel.target.choose(Target.WHOLE)
+    panel.target.choose(TargetChoice.WHOLE)
     qtbot.waitUntil(lambda: panel.runs.worker.process is not None)
     child = panel.runs.worker.process
     batch.source.setText(str(folder))

@@ -17,7 +17,7 @@ from napari_restore.api import cluster_worker
 from napari_restore.engine import RangeRun, TileDone
 from napari_restore.errors import BadParameter, ResourceError
 from napari_restore.plugin.runs import _cluster_controller, _run_controller
-from napari_restore.plugin.state._request import ConnectedCluster, Target
+from napari_restore.plugin.state._request import ConnectedCluster, TargetChoice
 
 distributed = pytest.importorskip("distributed")
 pytestmark = [pytest.mark.viewer, pytest.mark.slow]
@@ -52,7 +52,7 @@ def scene(panel: Any, tmp_path: Path, colours: np.ndarray) -> np.ndarray:
     tifffile.imwrite(path, colours, photometric="rgb", tile=(512, 512))
     panel.viewer.open(path, plugin="napari-restore")
     panel.models.choose("identity")
-    panel.target.choose(Target.WHOLE)
+    panel.target.choose(TargetChoice.WHOLE)
     panel.state.set_options(tile=512)
     return colours
 

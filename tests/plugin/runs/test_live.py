@@ -13,7 +13,7 @@ from napari_restore.engine import TileDone
 from napari_restore.errors import BudgetTooSmall
 from napari_restore.plugin.runs import _draft
 from napari_restore.plugin.runs._run_layers import drafts_in
-from napari_restore.plugin.state._request import Target
+from napari_restore.plugin.state._request import TargetChoice
 from napari_restore.plugin.state._state import NAMED_ROLES
 
 pytestmark = pytest.mark.viewer
@@ -253,7 +253,7 @@ def test_without_levels_one_tile_is_shown_first(
     monkeypatch.setattr("napari_restore.plugin.layers._growth.Growth.start", lambda growth: None)
     panel.viewer.open(scene, plugin="napari-restore")
     choose(panel, "dcp")
-    panel.target.choose(Target.WHOLE)
+    panel.target.choose(TargetChoice.WHOLE)
     first: list[Any] = []
     panel.bar.button.click()
     run = panel.running

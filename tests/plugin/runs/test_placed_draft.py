@@ -11,20 +11,20 @@ import numpy as np
 import napari_restore as nr
 from napari_restore import Region
 from napari_restore.plugin.runs._draft import Viewport, first_step, live_steps
-from napari_restore.plugin.state._request import Area, Request
+from napari_restore.plugin.state._request import Area, RunRequest
 from napari_restore.questions import Restore
 
 MODEL = f"{Path(__file__).parents[2] / 'engine' / '_position_dependent_model.py'}:Placed"
 SIDE = 2048
 
 
-def request_of(levels: int, model: str = MODEL) -> Request:
+def request_of(levels: int, model: str = MODEL) -> RunRequest:
     full = np.random.default_rng(0).random((SIDE, SIDE, 3), np.float32) / 2
     sizes = [full[:: 1 << n, :: 1 << n] for n in range(levels)]
     whole = Area((Region(0, 0, SIDE, SIDE),))
     image: Any = nr.open_image(sizes)
     options = Restore().replacing(device="cpu", pyramid=True)
-    return Request(image, model, (), whole, options, trust=True)
+    return RunRequest(image, model, (), whole, options, trust=True)
 
 
 def test_without_a_small_level_nothing_stands_in_for_the_map():

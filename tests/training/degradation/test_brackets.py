@@ -15,7 +15,7 @@ from napari_restore.training.degradation._bracket import (
     KEPT,
     LIFT,
     WIDEST,
-    Bracket,
+    CaptureSettings,
     Motion,
     _seen_from,
     draw_bracket,
@@ -25,7 +25,7 @@ from napari_restore.training.degradation._bracket import (
     take_bracket,
 )
 
-QUIET = Bracket((2.0, 2.0), 0.1, 2.0, 0.7, 1.0, "srgb", 1.0, 1e9, 0.0, (None,) * 3)
+QUIET = CaptureSettings((2.0, 2.0), 0.1, 2.0, 0.7, 1.0, "srgb", 1.0, 1e9, 0.0, (None,) * 3)
 STILL = (0.0, 0.5)
 
 

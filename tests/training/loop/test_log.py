@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from napari_restore.training.loop._log import Log, Sums
+from napari_restore.training.loop._log import Log, LogSums
 
 
 def test_rows_are_kept_up_to_a_step_and_gaps_stay_empty(tmp_path: Path):
@@ -35,13 +35,13 @@ def test_a_row_that_was_cut_off_is_left_out(tmp_path: Path):
 
 
 def test_sums_are_means_until_a_row_is_told():
-    sums = Sums(seconds=2.0, pairs=8)
+    sums = LogSums(seconds=2.0, pairs=8)
     sums.add(1.0, {"l1": 0.5})
     sums.add(2.0, {"l1": 1.5})
     assert sums.means() == {"loss": 1.5, "l1": 1.0}
     assert sums.rate == 4.0
-    assert Sums().means() == {}
-    assert Sums().rate == 0.0
+    assert LogSums().means() == {}
+    assert LogSums().rate == 0.0
 
 
 def test_a_plot_is_drawn_of_any_number_of_rows(tmp_path: Path):

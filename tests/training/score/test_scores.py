@@ -11,7 +11,7 @@ from napari_restore.errors import BadParameter, InputError
 from napari_restore.images import open_image
 from napari_restore.metrics import Metric, metric_of
 from napari_restore.training.score._scores import (
-    Scale,
+    ScoredRange,
     change_of,
     reference_of,
     scale_of,
@@ -19,7 +19,7 @@ from napari_restore.training.score._scores import (
 )
 
 RGB = "red=1,green=2,blue=3"
-BYTES = Scale((0, 1, 2), (0.0, 0.0, 0.0), 255.0, True)
+BYTES = ScoredRange((0, 1, 2), (0.0, 0.0, 0.0), 255.0, True)
 
 
 def noise(height: int = 30, width: int = 40, bands: int = 3, seed: int = 0) -> np.ndarray:
@@ -43,7 +43,7 @@ def test_values_count_between_black_and_white_of_the_run():
     codes = noise().astype(np.uint16) * 20 + 5000
     image = open_image(codes, bands=RGB)
     scale = scale_of(image, record([5000.0] * 3, 10100.0))
-    assert scale == Scale((0, 1, 2), (5000.0,) * 3, 10100.0, True)
+    assert scale == ScoredRange((0, 1, 2), (5000.0,) * 3, 10100.0, True)
     reference = reference_of(image, image, scale, None)
     np.testing.assert_allclose(reference.light, noise() / np.float32(255), rtol=1e-6)
     other = codes.copy()
@@ -111,7 +111,7 @@ def test_black_borders_nodata_and_what_the_case_says_do_not_count(tmp_path):
     holes = pixels.astype(np.float32) / 255
     holes[7, 9] = np.nan
     image = open_image(holes, bands=RGB)
-    scale = Scale((0, 1, 2), (0.0,) * 3, 1.0, True)
+    scale = ScoredRange((0, 1, 2), (0.0,) * 3, 1.0, True)
     full = open_image(pixels.astype(np.float32) / 255, bands=RGB)
     for hazy, clear in ((image, full), (full, image)):
         counts = reference_of(hazy, clear, scale, None).valid

@@ -14,7 +14,7 @@ from napari_restore.metrics import metric_of
 from napari_restore.models import load
 from napari_restore.training.score._evaluate import Outcome
 from napari_restore.training.score._journal import ScoreJournal
-from napari_restore.training.score._methods import Method, methods_of
+from napari_restore.training.score._methods import EvaluatedMethod, methods_of
 from napari_restore.training.score._session import summary_of
 from napari_restore.training.score._strips import LONGEST, beside, file_name, select_extremes
 from napari_restore.training.score._tables import csv_table, latex_table, text_table
@@ -37,7 +37,7 @@ def row(image: str, method: str, psnr: float, ciede: float, group: str = "") -> 
 def evaluation(rows: list[dict[str, Any]], *models: str) -> dict[str, Any]:
     blank = load("identity")
     kinds = {"input": "input", "dcp": "classical", "hot": "classical"}
-    methods = [Method(label, kinds.get(label, "model"), blank) for label in models]  # type: ignore[arg-type]
+    methods = [EvaluatedMethod(label, kinds.get(label, "model"), blank) for label in models]  # type: ignore[arg-type]
     return summary_of(Outcome(rows), methods, METRICS)
 
 

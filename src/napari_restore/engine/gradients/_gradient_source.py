@@ -33,7 +33,7 @@ Picture = Callable[[Region], Tensor]
 """Returns a box of an image: (1, C, h, w) float32 in model range, on the plan's device."""
 
 
-class Overview(NamedTuple):
+class ReducedImage(NamedTuple):
     """A reduced image in model range."""
 
     picture: Tensor
@@ -118,7 +118,7 @@ class GradientSource:
         return self._own_statistics.statistics
 
     @cached_property
-    def overview(self) -> Overview:
+    def overview(self) -> ReducedImage:
         """The image as its context shows it, on the plan's device."""
         context = self._run.context()
         values = np.nan_to_num(context.overview)
@@ -127,7 +127,7 @@ class GradientSource:
         take = self.plan.device.take
         picture = torch.from_numpy(chosen).permute(2, 0, 1).contiguous()[None]
         valid = torch.from_numpy(known.astype(np.float32))[None, None]
-        return Overview(take(picture), take(valid), context.factor)
+        return ReducedImage(take(picture), take(valid), context.factor)
 
     def check(self) -> None:
         """Raise `Cancelled` if `stop` is set."""

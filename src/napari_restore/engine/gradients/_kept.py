@@ -21,7 +21,7 @@ from napari_restore.engine.machine._device import Device
 from napari_restore.engine.machine._precision import dtype_of
 from napari_restore.engine.planning._sweeps import DISK_SHARE, existing_folder
 from napari_restore.engine.planning._tiles import Grid
-from napari_restore.engine.running._map_store import MapStore, Place
+from napari_restore.engine.running._map_store import MapLocation, MapStore
 from napari_restore.errors import DiskFull, ResourceError, option
 from napari_restore.images import is_locked, lock_file
 from napari_restore.models import Map
@@ -108,7 +108,7 @@ class KeptMap:
     ) -> None:
         slots = shelf.take(self, len(tiles), map_bytes(one, grid.tile))
         folder, file = shelf.file(slots)
-        place = Place(folder, file, (one,), {one.name: margin}, grid, kept_dtype(one), KEY)
+        place = MapLocation(folder, file, (one,), {one.name: margin}, grid, kept_dtype(one), KEY)
         self._name, self._shelf = one.name, shelf
         self._store = MapStore(place, tiles, slots, device=device.torch)
 

@@ -11,7 +11,7 @@ from napari_restore.models import Counts, Map, Steps, Sweep
 
 
 @dataclass(frozen=True)
-class Kept:
+class TileKept:
     """A map that is kept by tile."""
 
     map: Map
@@ -69,7 +69,7 @@ class Schedule:
                 found |= touched(self.grid, tiles[reader], self.steps[reader].halo)
         return found
 
-    def _kept(self) -> list[Kept]:
+    def _kept(self) -> list[TileKept]:
         kept = []
         for number, step in self.steps.sweeps.items():
             for one in step.writes:
@@ -83,7 +83,7 @@ class Schedule:
                 }
                 place = tuple(sorted(tiles))
                 margin = self.steps.margins[one.name]
-                kept.append(Kept(one, place, margin, number, readers[0], readers[-1]))
+                kept.append(TileKept(one, place, margin, number, readers[0], readers[-1]))
         return kept
 
     def spills(self, number: int) -> dict[str, Spill]:

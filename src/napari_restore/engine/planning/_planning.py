@@ -39,7 +39,7 @@ from napari_restore.engine.planning._plan import Plan, Prediction
 from napari_restore.engine.planning._probe import corrected, presumed, probe
 from napari_restore.engine.planning._source import (
     ContextUse,
-    Source,
+    RunSource,
     Stored,
     context_of_run,
     for_image,
@@ -247,7 +247,7 @@ def _with_tile(computing: Computing, image: Image, model: RestorationModel) -> C
     return computing
 
 
-def _seen_alike(options: Restore, source: Source) -> Restore:
+def _seen_alike(options: Restore, source: RunSource) -> Restore:
     """Return `options` with the extent of the image where the target is all of it."""
     whole = (Region(0, 0, source.image.height, source.image.width),)
     if options.reading.extent != "region" or source.targets != whole:
@@ -255,7 +255,7 @@ def _seen_alike(options: Restore, source: Source) -> Restore:
     return replace(options, reading=replace(options.reading, extent="image"))
 
 
-def _masked(source: Source, options: Restore) -> tuple[Source, str | None]:
+def _masked(source: RunSource, options: Restore) -> tuple[RunSource, str | None]:
     """Return `source` with its targets clipped to the mask, and the mask's digest."""
     target = options.target
     if target.mask is None:
@@ -280,7 +280,7 @@ class _Tried:
 
 
 def _tried(
-    source: Source,
+    source: RunSource,
     model: RestorationModel,
     content: str,
     options: Restore,
@@ -329,7 +329,7 @@ def _tried(
 
 
 def _settings(
-    source: Source,
+    source: RunSource,
     model: RestorationModel,
     options: Restore,
     tried: _Tried,
@@ -372,7 +372,7 @@ def _settings(
     return settings
 
 
-def _names(source: Source, model: RestorationModel, wanted: Restore, stored: Stored) -> str:
+def _names(source: RunSource, model: RestorationModel, wanted: Restore, stored: Stored) -> str:
     """Return the key of what the user names for the same pixels; see `names_key`."""
     settings = [asdict(wanted.reading), *(value for _, value in _pixel_options(wanted.computing))]
     return names_key(source.image, model, [*settings, stored.maps, stored.pyramid])
@@ -386,7 +386,7 @@ def _pixel_options(group: Any) -> Iterator[tuple[str, Any]]:
             yield name, getattr(group, name)
 
 
-def _box_seen(source: Source, model: RestorationModel, options: Restore) -> Region | None:
+def _box_seen(source: RunSource, model: RestorationModel, options: Restore) -> Region | None:
     """Return the box that a model of sweeps sees; None for others."""
     if not isinstance(model, SweptModel):
         return None

@@ -34,7 +34,7 @@ from napari_restore.questions import OtherBands, Reading, Restore
 
 
 @dataclass(frozen=True)
-class Source:
+class RunSource:
     """The image that a run reads, and what it restores of it."""
 
     image: Image
@@ -51,7 +51,7 @@ class Source:
 
 def source_of(
     image: Image, card: ModelCard, options: Restore, mosaic: Image | None, notes: list[str]
-) -> Source:
+) -> RunSource:
     """Return what a plan with these options reads of `image`, or of its `mosaic`; adds to `notes`.
 
     Raises `BadRegion`, `UnknownBands` and `BadParameter`.
@@ -76,14 +76,14 @@ def source_of(
                 f"Leave {option('black')} and {option('white')} out.",
             )
         image = image.as_light()
-    source = Source(image, part, origin, targets, bands, handling)
+    source = RunSource(image, part, origin, targets, bands, handling)
     notes += _remarks(source, card)
     if (zero := note_of_zero(source.image, options.reading.black)) is not None:
         notes.append(zero)
     return source
 
 
-def _remarks(source: Source, card: ModelCard) -> list[str]:
+def _remarks(source: RunSource, card: ModelCard) -> list[str]:
     """Return notes on what the model makes of the image's bands."""
     image, bands, notes = source.image, source.bands, []
     if len(set(bands)) < len(bands):
@@ -174,7 +174,7 @@ class Stored:
     """Whether tiles are written beside the output, which the store then becomes."""
 
 
-def stored_of(source: Source, model: RestorationModel, options: Restore) -> Stored:
+def stored_of(source: RunSource, model: RestorationModel, options: Restore) -> Stored:
     image, storing = source.image, options.storing
     maps = _maps(storing.maps, model.card.maps)
     whole = source.targets == (Region(0, 0, image.height, image.width),)
@@ -233,7 +233,7 @@ class ContextUse:
     """Digest of the file of a context that was given."""
 
 
-def context_of_run(source: Source, model: RestorationModel, reading: Reading) -> ContextUse:
+def context_of_run(source: RunSource, model: RestorationModel, reading: Reading) -> ContextUse:
     """Return the context that the run needs; quick, for the plan's summary."""
     image = source.image
     region = None

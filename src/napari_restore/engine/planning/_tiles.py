@@ -114,7 +114,7 @@ def _input_lengths(
     return [end - begin for begin, end in ranges]
 
 
-class Schedule:
+class TileQueue:
     """Queue of tiles, nearest to a point first; the point may move during the run.
 
     Without a point, row by row, or from the last to the first if `backwards`. Thread safe. The

@@ -24,7 +24,7 @@ from napari_restore.engine.ledger._folder import in_use
 from napari_restore.engine.ledger._store import ResultStore, discard
 from napari_restore.engine.ledger._store_files import FORMAT
 from napari_restore.images import cache_dir
-from napari_restore.records import Record, Task
+from napari_restore.records import Record, RecordedTask
 
 if TYPE_CHECKING:
     from napari_restore.engine.planning._plan import Plan
@@ -39,7 +39,7 @@ class _StoredNote(TypedDict):
 
     title: str
     method: str
-    task: Task
+    task: RecordedTask
     record: Record | None
 
 

@@ -24,7 +24,7 @@ from napari_restore.engine.machine._device_memory import DeviceMemory
 from napari_restore.engine.machine._precision import dtype_of
 from napari_restore.engine.planning._map_layout import StoredMaps
 from napari_restore.engine.planning._plan import Plan
-from napari_restore.engine.planning._tiles import Grid, Schedule, tiles_read
+from napari_restore.engine.planning._tiles import Grid, TileQueue, tiles_read
 from napari_restore.models import Map, Steps
 
 
@@ -66,7 +66,7 @@ class Parts:
 
 
 @dataclass(frozen=True)
-class Place:
+class MapLocation:
     """Where maps of one sweep with the same last reader lie."""
 
     folder: Path
@@ -101,7 +101,7 @@ class MapStore:
 
     def __init__(
         self,
-        place: Place,
+        place: MapLocation,
         order: Sequence[int],
         slots: Slots,
         *,
@@ -312,11 +312,11 @@ class OpenMaps:
             now = sum(each.bytes_by_tier()[tier] for each in self._open_stores)
             self.most_bytes[tier] = max(self.most_bytes[tier], now)
 
-    def _place(self, maps: StoredMaps, chosen: Sequence[Map], order: list[int]) -> Place:
+    def _place(self, maps: StoredMaps, chosen: Sequence[Map], order: list[int]) -> MapLocation:
         named = json.dumps([self._plan.key, [list(self._grid.core(tile)) for tile in order]])
         key = hashlib.sha256(named.encode()).hexdigest()
         folder, dtype = self._plan.store / STAGED, dtype_of(maps.dtype)
-        return Place(folder, maps.file, tuple(chosen), self._margins, self._grid, dtype, key)
+        return MapLocation(folder, maps.file, tuple(chosen), self._margins, self._grid, dtype, key)
 
     def _order(self, maps: StoredMaps) -> list[int]:
         """Return the tiles whose maps are read, in the order in which they are assigned."""
@@ -339,4 +339,4 @@ class OpenMaps:
 
 def in_order(cores: list[Region]) -> list[Region]:
     """Return cores in the order in which a sweep works on them."""
-    return list(iter(Schedule(cores).pop, None))
+    return list(iter(TileQueue(cores).pop, None))

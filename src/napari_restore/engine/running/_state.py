@@ -13,7 +13,7 @@ from napari_restore.engine.machine._device_memory import DeviceMemory
 from napari_restore.engine.machine._precision import dtype_of
 from napari_restore.engine.masks._open_mask import open_mask
 from napari_restore.engine.planning._plan import Plan
-from napari_restore.engine.planning._tiles import Schedule, cut_into_tiles
+from napari_restore.engine.planning._tiles import TileQueue, cut_into_tiles
 from napari_restore.engine.running._events import Emit, Phase, Progress, TileDone
 from napari_restore.engine.running._record import Totals
 from napari_restore.engine.running._rounding import Rounding
@@ -32,7 +32,7 @@ class RunState:
         self.plan, self.emit = plan, emit
         self.stop = threading.Event() if stop is None else stop
         self.store: ResultStore | None = None
-        self.schedule: Schedule | None = None
+        self.schedule: TileQueue | None = None
         """The order of the tiles to restore."""
         self.totals = Totals()
         self.device_memory = DeviceMemory(plan.device, plan.weight_bytes)
@@ -113,11 +113,11 @@ class RunState:
             tiles = [core.intersect(plan.staged.box) for core in tiles]
         return tiles
 
-    def ordered(self, tiles: Sequence[Region], *, backwards: bool) -> Schedule:
+    def ordered(self, tiles: Sequence[Region], *, backwards: bool) -> TileQueue:
         """Return the order of tiles to restore, which the user may change during the run."""
         plan = self.plan
         centre = _middle(plan.region) if plan.centre_first else None
-        self.schedule = Schedule(tiles, centre, backwards=backwards)
+        self.schedule = TileQueue(tiles, centre, backwards=backwards)
         return self.schedule
 
     def write(self, output: TileOutput) -> None:

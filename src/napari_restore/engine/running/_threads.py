@@ -13,7 +13,7 @@ import torch
 from napari_restore.engine._region import CELL, Region
 from napari_restore.engine.machine._failures import clear_frames
 from napari_restore.engine.planning._layout import READ_AHEAD, WRITE_BEHIND
-from napari_restore.engine.planning._tiles import Schedule
+from napari_restore.engine.planning._tiles import TileQueue
 from napari_restore.engine.running._executor import Executor, In, Out, Stage
 from napari_restore.engine.running._state import RunState
 from napari_restore.errors import OutOfMemory, option
@@ -67,7 +67,7 @@ class Pipeline(Generic[In, Out]):
         self.schedule = (
             state.ordered(stage.tiles, backwards=stage.backwards)
             if stage.restores
-            else Schedule(stage.tiles)
+            else TileQueue(stage.tiles)
         )
         self._inputs: queue.Queue[list[In] | None] = queue.Queue(READ_AHEAD)
         self.outputs: queue.Queue[Out | None] = queue.Queue(WRITE_BEHIND)

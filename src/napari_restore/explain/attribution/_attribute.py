@@ -18,7 +18,7 @@ from napari_restore.engine import Note, Phase, Plan, Region, make_plan
 from napari_restore.engine.gradients import GradientSource
 from napari_restore.errors import BadParameter, BadRegion, Message, option
 from napari_restore.explain.attribution import _curves, _measures
-from napari_restore.explain.attribution._attribution import Attribution, Overview, window_of
+from napari_restore.explain.attribution._attribution import Attribution, OverviewShares, window_of
 from napari_restore.explain.attribution._attribution_run import AttributionRun, Emit, Watch
 from napari_restore.explain.attribution._baselines import NAMES, OF_BRACKETS, REFERENCE
 from napari_restore.explain.attribution._context_choice import ContextChoice, share_of
@@ -32,10 +32,10 @@ from napari_restore.explain.attribution._quadrature import (
     clenshaw_curtis,
     fixed,
 )
-from napari_restore.explain.attribution._request import Request
+from napari_restore.explain.attribution._request import CheckedAttribution
 from napari_restore.explain.attribution._run_explainer import ExplainerMap, version_of
 from napari_restore.explain.attribution._setup import Setup, compute_map, set_up
-from napari_restore.explain.attribution._target import Polygon, Target, polygon_of
+from napari_restore.explain.attribution._target import AttributionTarget, Polygon, polygon_of
 from napari_restore.images import Image, open_image
 from napari_restore.models import RestorationModel, load
 from napari_restore.questions import (
@@ -188,7 +188,7 @@ def _request_of(
     polygon: Sequence[Sequence[float]] | None,
     settings: Attribute,
     options: Mapping[str, Any],
-) -> Request:
+) -> CheckedAttribution:
     """Return the request with the method's defaults; raises `BadParameter`, `BadRegion`."""
     method, arguments = method_of(settings.method, model.card), dict(settings.arguments or {})
     if settings.check is not None and method.explainer is not None:
@@ -199,7 +199,7 @@ def _request_of(
     fixed_routing = _is_fixed(settings.routing, method, model)
     if method.explainer is not None:
         arguments = method.explainer.arguments(method.name, arguments)
-    return Request(
+    return CheckedAttribution(
         settings,
         method,
         _target_of(image, box, polygon, settings.objective or method.objective),
@@ -215,7 +215,7 @@ def _request_of(
     )
 
 
-def _check_bracket(image: Image, request: Request) -> None:
+def _check_bracket(image: Image, request: CheckedAttribution) -> None:
     """Raise `BadParameter` for a path that a bracket does not have, or only a bracket has."""
     method, name = request.method, request.baseline
     if image.companions is None:
@@ -242,22 +242,22 @@ def _target_of(
     box: Region | None,
     polygon: Sequence[Sequence[float]] | None,
     objective: str,
-) -> Target:
+) -> AttributionTarget:
     """Return the target within the image; raises `BadParameter`, `BadRegion`."""
     shape = None if polygon is None else polygon_of(polygon)
     inside = _box_within(_box_of(box, shape), image)
-    return Target(inside, _input_of(objective, inside, image), shape)
+    return AttributionTarget(inside, _input_of(objective, inside, image), shape)
 
 
 def _overview(
     through: ContextGradient | None, computed: Integral | ExplainerMap
-) -> Overview | None:
+) -> OverviewShares | None:
     """Return the shares of the overview's pixels; None where the gradient stops at the context."""
     if computed.overview is None or through is None:
         return None
     whole = computed.overview.read(through.region)
     values = np.moveaxis(whole, 0, 2).astype(np.float32)
-    return Overview(values, through.step, through.corner)
+    return OverviewShares(values, through.step, through.corner)
 
 
 def _is_fixed(routing: str | None, method: Method, model: RestorationModel) -> bool:
@@ -344,7 +344,7 @@ def _box_within(box: Region, image: Image) -> Region:
 
 
 def _clear_image(
-    request: Request, source: GradientSource, options: Mapping[str, Any]
+    request: CheckedAttribution, source: GradientSource, options: Mapping[str, Any]
 ) -> GradientSource | None:
     """Open the clear image that a baseline names, with the value range of the image; None for names."""
     name = request.baseline if request.method.takes_baseline else ""

@@ -26,7 +26,7 @@ AROUND = 512
 
 
 @dataclass(frozen=True)
-class Overview:
+class OverviewShares:
     """Shares of the pixels of the overview, from which the whole-image statistics are computed."""
 
     values: npt.NDArray[np.float32] = field(repr=False)
@@ -64,7 +64,7 @@ class Attribution:
     image: Image = field(repr=False)
     picture: Callable[[Region], npt.NDArray[np.float32]] = field(repr=False)
     """Reads a box of the image, of a bracket of its reference, (h, w, bands) in model range."""
-    overview: Overview | None = field(default=None, repr=False)
+    overview: OverviewShares | None = field(default=None, repr=False)
     """Present where the gradient goes through the context."""
 
     def __repr__(self) -> str:
@@ -163,7 +163,7 @@ class Attribution:
         self.total.deliver()
         return written
 
-    def _save_overview(self, overview: Overview, path: Path, options: SaveOptions) -> None:
+    def _save_overview(self, overview: OverviewShares, path: Path, options: SaveOptions) -> None:
         step = overview.step
         # The pyramid level with these pixels has the matching georeference.
         like = self.image.level_view(step.bit_length() - 1)

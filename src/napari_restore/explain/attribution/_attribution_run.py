@@ -29,7 +29,7 @@ from napari_restore.explain.attribution._paths import Path, Planes, Valid
 from napari_restore.explain.attribution._quadrature import Quadrature
 from napari_restore.explain.attribution._stored_accumulator import StoredAccumulator
 from napari_restore.explain.attribution._sums import Sums
-from napari_restore.explain.attribution._target import Target
+from napari_restore.explain.attribution._target import AttributionTarget
 
 Emit = Callable[[Event], None]
 WATCHED = 1 << 22
@@ -73,7 +73,7 @@ class AttributionRun:
     def __init__(
         self,
         source: GradientSource,
-        target: Target,
+        target: AttributionTarget,
         objective: Objective,
         *,
         rules: int,

@@ -14,7 +14,7 @@ from napari_restore.engine.gradients import GradientSource, restored, side_maps
 from napari_restore.errors import BadParameter, option
 from napari_restore.explain.attribution._paths import (
     Blur,
-    Haze,
+    HazePath,
     HazeReader,
     Path,
     Planes,
@@ -77,7 +77,7 @@ def path_of(
         return blur, "the image, blurred (LAM)"
     if name == "haze":
         haze_of, model_id = _haze_of(inputs)
-        return Haze(inputs.image, haze_of), f"the scene behind the haze that {model_id} sees"
+        return HazePath(inputs.image, haze_of), f"the scene behind the haze that {model_id} sees"
     if name == "lam-2021":
         return SteppedBlur(blur, steps), "the image, blurred (LAM)"
     planes, description = _baseline(baseline, inputs, clear)

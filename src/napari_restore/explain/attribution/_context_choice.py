@@ -9,7 +9,7 @@ from napari_restore.engine.gradients import GradientSource
 from napari_restore.errors import BadParameter
 from napari_restore.explain.attribution._context_gradient import ContextGradient
 from napari_restore.explain.attribution._quadrature import NESTED
-from napari_restore.explain.attribution._request import Request
+from napari_restore.explain.attribution._request import CheckedAttribution
 from napari_restore.questions import AUTO, STOP, THROUGH
 
 NONE = "none"
@@ -65,7 +65,7 @@ def swept_seconds(source: GradientSource, points: int | None) -> float:
 
 
 def choose_context(
-    request: Request, source: GradientSource, open_context: Callable[[], ContextGradient]
+    request: CheckedAttribution, source: GradientSource, open_context: Callable[[], ContextGradient]
 ) -> tuple[ContextChoice, ContextGradient | None]:
     """Decide before the path is integrated; return the choice, and the context where there is one.
 
@@ -107,7 +107,7 @@ def choose_context(
     return replace(choice, used=THROUGH, reason=f"predicted to take {seconds:.1f} s more"), context
 
 
-def _why_unknown(request: Request, counted: bool) -> str | None:
+def _why_unknown(request: CheckedAttribution, counted: bool) -> str | None:
     """Return why the context along the path is unknown or constant; None where it changes.
 
     What sweeps have `counted` changes with the pixels, whatever the overview does.
@@ -124,7 +124,7 @@ def _why_unknown(request: Request, counted: bool) -> str | None:
     return None
 
 
-def _why_constant(request: Request, seconds: float) -> str | None:
+def _why_constant(request: CheckedAttribution, seconds: float) -> str | None:
     """Return why ``auto`` takes the context as a constant; None where it goes through."""
     if request.method.explainer is not None:
         return f"{request.method.name} attributes to the pixels alone"

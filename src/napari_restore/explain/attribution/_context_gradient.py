@@ -19,7 +19,7 @@ from napari_restore.explain.attribution._baselines import (
     haze_source_of,
     order_of,
 )
-from napari_restore.explain.attribution._paths import Haze, Path, Straight
+from napari_restore.explain.attribution._paths import HazePath, Path, Straight
 from napari_restore.models import placed_at
 
 
@@ -132,4 +132,4 @@ class ContextGradient:
             maps = haze_source.plan.model.side_maps(shown, statistics)
         transmission = InMemory(self.region, maps["transmission"].clamp(min=LEAST_TRANSMISSION))
         airlight = InMemory(self.region, maps["airlight"][:, order_of(haze_source, self._source)])
-        return Haze(image, lambda box: (transmission(box), airlight(box)))
+        return HazePath(image, lambda box: (transmission(box), airlight(box)))

@@ -9,7 +9,7 @@ from typing import Any, TypedDict
 import numpy as np
 
 from napari_restore.errors import BadParameter
-from napari_restore.explain.attribution._attribution import Attribution, Overview
+from napari_restore.explain.attribution._attribution import Attribution, OverviewShares
 from napari_restore.explain.attribution._figure_file import (
     WIDTH_MM,
     check_figure,
@@ -200,7 +200,7 @@ def _frame(axes: Sequence[Any], attribution: Attribution) -> None:
         axis.set_ylabel("y [pixels]")
 
 
-def _draw_overview(axis: Any, overview: Overview) -> Any:
+def _draw_overview(axis: Any, overview: OverviewShares) -> Any:
     """Draw the sums of an overview by blocks; return the drawn image."""
     signed, side = overview.blocks()
     height, width = signed.shape

@@ -56,7 +56,7 @@ class Straight:
 
 
 @dataclass(frozen=True)
-class Haze:
+class HazePath:
     """γ(α) = A + (x − A) t^(α − 1): haze of transmission t is added, up to x exactly.
 
     γ(0) is the scene without haze; between them lies the scene under thinner haze by Koschmieder's

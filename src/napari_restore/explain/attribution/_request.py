@@ -10,18 +10,18 @@ from typing import Any
 from napari_restore.explain.attribution import _curves
 from napari_restore.explain.attribution._methods import Method
 from napari_restore.explain.attribution._quadrature import Quadrature
-from napari_restore.explain.attribution._target import Target
+from napari_restore.explain.attribution._target import AttributionTarget
 from napari_restore.questions import Attribute
 
 
 @dataclass(frozen=True)
-class Request:
+class CheckedAttribution:
     """What is attributed, and how."""
 
     settings: Attribute
     """As the user gave them."""
     method: Method
-    target: Target
+    target: AttributionTarget
     rules: tuple[Quadrature, ...]
     """Quadrature rules to try in turn."""
     fixed_routing: bool

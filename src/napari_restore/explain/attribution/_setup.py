@@ -23,7 +23,7 @@ from napari_restore.explain.attribution._objectives import Objective
 from napari_restore.explain.attribution._paths import Counted
 from napari_restore.explain.attribution._problem import Explainer, Problem
 from napari_restore.explain.attribution._quadrature import Quadrature, fejer
-from napari_restore.explain.attribution._request import Request
+from napari_restore.explain.attribution._request import CheckedAttribution
 from napari_restore.explain.attribution._run_explainer import ExplainerMap, run_explainer
 from napari_restore.explain.attribution._sums import Sums
 from napari_restore.questions import AUTO, STOP, THROUGH
@@ -33,7 +33,7 @@ from napari_restore.questions import AUTO, STOP, THROUGH
 class Setup:
     """A request with its run and path, before the map is computed."""
 
-    request: Request
+    request: CheckedAttribution
     run: AttributionRun
     context: ContextChoice
     path: Counted | None
@@ -50,7 +50,7 @@ class Setup:
 
 
 def set_up(
-    request: Request,
+    request: CheckedAttribution,
     source: GradientSource,
     objective: Objective,
     clear: GradientSource | None,

@@ -59,7 +59,7 @@ def polygon_of(vertices: Sequence[Sequence[float]]) -> Polygon:
 
 
 @dataclass(frozen=True)
-class Target:
+class AttributionTarget:
     """The pixels of the output that an attribution explains, in level-0 pixels."""
 
     box: Region

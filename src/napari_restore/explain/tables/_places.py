@@ -19,7 +19,7 @@ SIDES = ("x", "y", "width", "height")
 
 
 @dataclass(frozen=True)
-class Place:
+class TargetPlace:
     """An attribution target: a box or a polygon of one image, or of every one."""
 
     name: str
@@ -40,19 +40,21 @@ class Place:
 
 def places_of(
     boxes: str | os.PathLike[str] | Sequence[Any] | None, polygon: Sequence[Sequence[float]] | None
-) -> list[Place]:
-    """Return the targets of a CSV file, of boxes (y0, x0, y1, x1) or `Place`s, or of one polygon.
+) -> list[TargetPlace]:
+    """Return the targets of a CSV file, of boxes (y0, x0, y1, x1) or `TargetPlace`s, or of one polygon.
 
     Raises `InputError`, `BadParameter`.
     """
     if (boxes is None) == (polygon is None):
         raise InputError("A table needs boxes or a polygon.", "Give one of the two.")
     if polygon is not None:
-        return [Place("1", None, polygon_of(polygon).vertices)]
+        return [TargetPlace("1", None, polygon_of(polygon).vertices)]
     if isinstance(boxes, (str, os.PathLike)):
         return read_places(Path(boxes))
     places = [
-        box if isinstance(box, Place) else Place(str(number), Region(*(int(v) for v in box)))
+        box
+        if isinstance(box, TargetPlace)
+        else TargetPlace(str(number), Region(*(int(v) for v in box)))
         for number, box in enumerate(boxes or (), 1)
     ]
     if not places:
@@ -60,7 +62,7 @@ def places_of(
     return places
 
 
-def read_places(path: Path) -> list[Place]:
+def read_places(path: Path) -> list[TargetPlace]:
     """Read the boxes of a CSV file with the columns `SIDES` and, optionally, name and image.
 
     Image paths are relative to the folder of the table. Raises `InputError` with the line number.
@@ -95,7 +97,7 @@ def read_places(path: Path) -> list[Place]:
 
 def _place(
     path: Path, line_number: int, row: Mapping[str, Any], number: int, *, has_images: bool
-) -> Place:
+) -> TargetPlace:
     cells = {column: str(row.get(column) or "").strip() for column in (*SIDES, "name", "image")}
     try:
         x, y, width, height = (int(cells[column]) for column in SIDES)
@@ -113,4 +115,6 @@ def _place(
                 "Paths are relative to the folder of the table.",
             )
         image = str(file)
-    return Place(cells["name"] or str(number), Region.from_xywh(x, y, width, height), None, image)
+    return TargetPlace(
+        cells["name"] or str(number), Region.from_xywh(x, y, width, height), None, image
+    )

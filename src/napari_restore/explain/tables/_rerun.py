@@ -11,7 +11,7 @@ from typing import Any
 
 from napari_restore.engine import Region
 from napari_restore.errors import InputError
-from napari_restore.explain.tables._places import Place
+from napari_restore.explain.tables._places import TargetPlace
 from napari_restore.explain.tables._rows import COLUMNS, Group, Row, name_of
 from napari_restore.images import Image
 from napari_restore.models import Labelled, identity_of
@@ -29,7 +29,7 @@ SHARES = {name for name in COLUMNS if name.startswith(("ring_", "beyond_"))} | {
 
 
 @dataclass(frozen=True)
-class Source(os.PathLike[str]):
+class RecordedImage(os.PathLike[str]):
     """An image of a recorded table."""
 
     name: str
@@ -77,11 +77,11 @@ def table_task_of(
     }
 
 
-def groups_from_task(task: Mapping[str, Any]) -> list[tuple[Source, list[Place]]]:
+def groups_from_task(task: Mapping[str, Any]) -> list[tuple[RecordedImage, list[TargetPlace]]]:
     """Return the images of a `table_task_of` with their attribution targets."""
     return [
         (
-            Source(image["name"], image["spec"], image["fingerprint"]),
+            RecordedImage(image["name"], image["spec"], image["fingerprint"]),
             [_place_from_dict(place) for place in image["places"]],
         )
         for image in task["images"]
@@ -126,7 +126,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _place_to_dict(place: Place) -> dict[str, Any]:
+def _place_to_dict(place: TargetPlace) -> dict[str, Any]:
     return {
         "name": place.name,
         "box": None if place.box is None else list(place.box),
@@ -134,14 +134,14 @@ def _place_to_dict(place: Place) -> dict[str, Any]:
     }
 
 
-def _place_from_dict(place: Mapping[str, Any]) -> Place:
+def _place_from_dict(place: Mapping[str, Any]) -> TargetPlace:
     box, polygon = place["box"], place["polygon"]
     if (box is None) == (polygon is None):
         raise InputError(
             f"Place {place['name']!r} of the record is neither a box nor a polygon.",
             "Run it again: napari-restore attribute.",
         )
-    return Place(
+    return TargetPlace(
         place["name"],
         None if box is None else Region(*box),
         None if polygon is None else tuple((float(y), float(x)) for y, x in polygon),

@@ -15,7 +15,7 @@ from napari_restore.explain.attribution._attribution import Attribution
 from napari_restore.explain.attribution._attribution_run import Emit
 from napari_restore.explain.attribution._measures import RINGS
 from napari_restore.explain.attribution._summary import FAR, far_share
-from napari_restore.explain.tables._places import Place
+from napari_restore.explain.tables._places import TargetPlace
 from napari_restore.images import Image
 from napari_restore.models import Labelled, RestorationModel
 from napari_restore.questions import CHECK
@@ -46,7 +46,7 @@ class RowResult(NamedTuple):
     error: RestoreError | None
 
 
-class Measured(NamedTuple):
+class RowValues(NamedTuple):
     """What one attribution adds to its row; no pixels."""
 
     columns: Row
@@ -54,7 +54,7 @@ class Measured(NamedTuple):
     """Version, versions and device."""
 
 
-Group = tuple[Any, list[Place]]
+Group = tuple[Any, list[TargetPlace]]
 """An image, in any form that can be opened, and its attribution targets."""
 
 
@@ -71,7 +71,7 @@ class PlannedRow:
     image: Image | None
     """None where it could not be opened."""
     model: RestorationModel
-    place: Place
+    place: TargetPlace
     position: str
     """Model and box in words, for messages."""
     error: RestoreError | None
@@ -87,7 +87,7 @@ class PlannedRow:
         """Return a note on the row."""
         return Note(f"{self.position}: {text}")
 
-    def measured(self, found: Measured) -> RowResult:
+    def measured(self, found: RowValues) -> RowResult:
         """Return the row with what was measured."""
         return RowResult(self.order, {**self.row, **found.columns}, found.run, None)
 
@@ -178,7 +178,7 @@ def computed_here(
             yield planned.measured(found)
 
 
-def group_by_image(images: Sequence[Any], places: Sequence[Place]) -> list[Group]:
+def group_by_image(images: Sequence[Any], places: Sequence[TargetPlace]) -> list[Group]:
     """Return every image with its places in order: all of them, or those that name it.
 
     Raises `InputError` where images are given twice or not at all.
@@ -215,7 +215,7 @@ def name_of(source: Any) -> str:
     return os.fspath(source) if isinstance(source, (str, os.PathLike)) else "an array"
 
 
-def _input_columns(source: Any, image: Image | None, place: Place) -> Row:
+def _input_columns(source: Any, image: Image | None, place: TargetPlace) -> Row:
     """Return a row with the columns of the input; all others are None."""
     box = place.bounds
     return {
@@ -231,7 +231,7 @@ def _input_columns(source: Any, image: Image | None, place: Place) -> Row:
     }
 
 
-def measured(attribution: Attribution) -> Measured:
+def measured(attribution: Attribution) -> RowValues:
     """Return the columns of a row that an attribution gives, and what ran it."""
     record = attribution.record
     recorded = record["attribution"]
@@ -254,7 +254,7 @@ def measured(attribution: Attribution) -> Measured:
         "nodes": len(recorded["nodes"]),
         "seconds": record["measured"]["seconds"],
     }
-    return Measured(columns, {name: record[name] for name in ("version", "versions", "device")})
+    return RowValues(columns, {name: record[name] for name in ("version", "versions", "device")})
 
 
 def _shares(rings: Mapping[str, float]) -> Row:

@@ -120,7 +120,7 @@ def _place(reference: Image, frame: Image, start: Sequence[float] | None) -> Pla
 
 
 @dataclass(frozen=True)
-class _Fit:
+class _PairFit:
     matrix: Array
     residual: float
     """Median distance of the pairs that agree."""
@@ -132,7 +132,7 @@ class _Fit:
     """Those of the frame."""
 
 
-def _corner_error(fit: _Fit, reference: Image) -> float:
+def _corner_error(fit: _PairFit, reference: Image) -> float:
     """Return the standard error in pixels of the worst corner: by leaving out one pair after the other.
 
     The jackknife of Quenouille and Tukey; 0 for a shift by whole pixels.
@@ -155,7 +155,7 @@ def _corner_error(fit: _Fit, reference: Image) -> float:
     return float(spread.max())
 
 
-def _fit(pairs: Sequence[tuple[Any, Any]], kinds: Sequence[Any], ransac: Any) -> _Fit | None:
+def _fit(pairs: Sequence[tuple[Any, Any]], kinds: Sequence[Any], ransac: Any) -> _PairFit | None:
     """Return the transform that most pairs of points agree on.
 
     Of `kinds` the most general that enough pairs support, a shift by whole pixels for few; None
@@ -172,14 +172,14 @@ def _fit(pairs: Sequence[tuple[Any, Any]], kinds: Sequence[Any], ransac: Any) ->
         if found is not None and inliers is not None and inliers.sum() >= needed / 2:
             own, other = at[inliers], there[inliers]
             residual = float(np.median(found.residuals(own, other)))
-            return _Fit(np.asarray(found.params, np.float64), residual, kind, own, other)
+            return _PairFit(np.asarray(found.params, np.float64), residual, kind, own, other)
     shift = np.rint(np.median(there - at, axis=0))
     distance = np.linalg.norm(there - at - shift, axis=1)
     agreeing = distance[distance <= AGREE]
     if len(agreeing) < FEWEST:
         return None
     matrix = np.array([[1, 0, shift[0]], [0, 1, shift[1]], [0, 0, 1.0]])
-    return _Fit(matrix, float(np.median(agreeing)))
+    return _PairFit(matrix, float(np.median(agreeing)))
 
 
 def _pairs(reference: Image, frame: Image, matrix: Array) -> Iterator[tuple[Any, Any]]:

@@ -83,7 +83,7 @@ class CacheEntry:
     about: dict[str, Any]
 
 
-class Entry:
+class OpenEntry:
     """An opened cache folder, in use until `close` or until it is collected.
 
     While it is not `complete`, one process at a time builds it: where another living process builds
@@ -99,7 +99,7 @@ class Entry:
         self.complete = bool(marker and marker["complete"])
 
     @classmethod
-    def open(cls, kind: str, key: str, about: dict[str, Any]) -> Entry:
+    def open(cls, kind: str, key: str, about: dict[str, Any]) -> OpenEntry:
         """Return the entry ``kind/key``, shared by all who open it in this process.
 
         `about` is JSON-able and describes what the entry must contain; one with another description
@@ -141,7 +141,7 @@ class Entry:
 
 
 _LOCK = threading.RLock()
-_OPEN: weakref.WeakValueDictionary[Path, Entry] = weakref.WeakValueDictionary()
+_OPEN: weakref.WeakValueDictionary[Path, OpenEntry] = weakref.WeakValueDictionary()
 
 
 def cache_entries(kinds: Iterable[str] | None = None) -> list[CacheEntry]:

@@ -19,16 +19,21 @@ from napari_restore.images.export import _exif
 from napari_restore.images.export._job import (
     BLOCK,
     BLOCK_BYTES,
-    Block,
     DamagedOutput,
     ExportJob,
+    PixelBlock,
     disk_full_raised,
     same_pixels,
 )
 from napari_restore.images.export._tiff_levels import append_overviews
 from napari_restore.images.files import _tiff
 from napari_restore.images.files._descriptions import fitting, is_ome, is_structure, resolution_in
-from napari_restore.images.files._handles import Key, environment, open_dataset, open_for_writing
+from napari_restore.images.files._handles import (
+    DatasetKey,
+    environment,
+    open_dataset,
+    open_for_writing,
+)
 from napari_restore.images.levels._reduce import level_sizes
 from napari_restore.images.levels._row_pyramid import RowPyramid
 from napari_restore.images.values._validity import default_fill
@@ -71,7 +76,7 @@ def check(job: ExportJob, path: Path) -> None:
     for tag in (279, 325):
         if 0 in creation.tags.get(tag, ()):
             raise DamagedOutput("a block is missing")
-    with environment(), open_dataset(Key(str(path))) as dataset:
+    with environment(), open_dataset(DatasetKey(str(path))) as dataset:
         if (dataset.height, dataset.width, dataset.count) != (job.height, job.width, job.bands):
             raise DamagedOutput("its size differs")
         if any(np.dtype(name) != job.dtype for name in dataset.dtypes):
@@ -146,7 +151,7 @@ class BandMasks:
                 steps = [2**step for step in range(1, len(sizes) + 1)]
                 dataset.build_overviews(steps, Resampling.nearest)
 
-    def add(self, block: Block) -> None:
+    def add(self, block: PixelBlock) -> None:
         """Write the masks of a block of pixels."""
         job, size = self._job, block.pixels.shape[:2]
         valid = job.band_masks(block.y, block.x, (size[0], size[1]))
@@ -468,7 +473,7 @@ class OverviewFiles:
     def __exit__(self, *error: Any) -> None:
         self._stack.close()
 
-    def add(self, block: Block) -> None:
+    def add(self, block: PixelBlock) -> None:
         """Add a row of blocks over the full width."""
         valid = block.valid
         if valid is None and block.pixels.dtype.kind == "f":

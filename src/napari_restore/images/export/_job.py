@@ -63,7 +63,7 @@ class SaveOptions(FormatKeywords, total=False):
     overwrite: bool
 
 
-class Block(NamedTuple):
+class PixelBlock(NamedTuple):
     """Pixels (h, w, C) at (y, x) of the output, and their validity if it is needed."""
 
     y: int
@@ -105,7 +105,7 @@ class ExportJob:
     target: Path
     progress: Progress | None = None
     cancelled: Callable[[], bool] | None = None
-    samples: list[Block] = field(default_factory=list)
+    samples: list[PixelBlock] = field(default_factory=list)
     """Samples of the written pixels, always with all four corners."""
     finite: bool = True
     """Whether all pixels written so far were finite."""
@@ -174,7 +174,7 @@ class ExportJob:
 
     def blocks(
         self, rows: int = BLOCK, *, with_valid: bool = False, whole_rows: bool = False
-    ) -> Iterator[Block]:
+    ) -> Iterator[PixelBlock]:
         """Yield the output's pixels in row-major order, `rows` high, at most `BLOCK_BYTES` each.
 
         With `whole_rows` always over the full width. The next block is read while the caller writes
@@ -189,13 +189,13 @@ class ExportJob:
         ]
         places = self._sample_places()
 
-        def load(y: int, x: int) -> Block:
+        def load(y: int, x: int) -> PixelBlock:
             bottom, right = min(y + rows, self.height), min(x + columns, self.width)
             box = (self.box[0] + y, self.box[1] + x, self.box[0] + bottom, self.box[1] + right)
             pixels = self._converted(self.read(box))
             if pixels.shape != (bottom - y, right - x, self.bands):
                 raise ValueError(f"read gave {pixels.shape} for {box}, {self.bands} bands")
-            return Block(y, x, pixels, self.read_valid(box) if with_valid else None)
+            return PixelBlock(y, x, pixels, self.read_valid(box) if with_valid else None)
 
         with ThreadPoolExecutor(1, "export-read") as reader:
             ahead = reader.submit(load, *corners[0])
@@ -298,7 +298,7 @@ class ExportJob:
         )
         return [(0, 0), (0, right), (bottom, 0), (bottom, right), *inner]
 
-    def _sample(self, block: Block, places: list[tuple[int, int]]) -> None:
+    def _sample(self, block: PixelBlock, places: list[tuple[int, int]]) -> None:
         if self.finite and block.pixels.dtype.kind == "f":
             self.finite = bool(np.isfinite(block.pixels).all())
         height, width = block.pixels.shape[:2]
@@ -309,7 +309,7 @@ class ExportJob:
             if top < bottom and left < right:
                 part = np.s_[top - block.y : bottom - block.y, left - block.x : right - block.x]
                 flags = None if block.valid is None else block.valid[part].copy()
-                self.samples.append(Block(top, left, block.pixels[part].copy(), flags))
+                self.samples.append(PixelBlock(top, left, block.pixels[part].copy(), flags))
 
 
 def same_pixels(one: Any, other: Any, *, lossy: bool) -> bool:

@@ -23,7 +23,7 @@ from napari_restore.images.export._job import (
 )
 from napari_restore.images.files._exif import upright_exif
 from napari_restore.images.files._exif_directories import EXIF_HEADER
-from napari_restore.images.files._handles import Key, environment, open_dataset
+from napari_restore.images.files._handles import DatasetKey, environment, open_dataset
 
 QUALITY = 95
 PNG_LEVEL = 3
@@ -64,7 +64,7 @@ def write(job: ExportJob, path: Path) -> None:
 
 def check(job: ExportJob, path: Path) -> None:
     """Open `path` again and compare. Raises `DamagedOutput`."""
-    with environment(), open_dataset(Key(str(path))) as dataset:
+    with environment(), open_dataset(DatasetKey(str(path))) as dataset:
         bands = job.bands
         if job.suffix == ".webp" and bands == 4 and dataset.count == 3:
             # libwebp leaves out an alpha that is opaque everywhere.

@@ -51,7 +51,7 @@ class Flavour(NamedTuple):
         return 8 if self.big else 4
 
 
-class Entry(NamedTuple):
+class DirectoryEntry(NamedTuple):
     """One entry of a directory; `value` is its raw last part: the value or its offset."""
 
     tag: int
@@ -93,16 +93,20 @@ def _unpack(file: BinaryIO, layout: str, place: int) -> tuple[int, ...]:
     return struct.unpack(layout, file.read(struct.calcsize(layout)))
 
 
-def _read_directory(file: BinaryIO, flavour: Flavour, place: int) -> tuple[list[Entry], int]:
+def _read_directory(
+    file: BinaryIO, flavour: Flavour, place: int
+) -> tuple[list[DirectoryEntry], int]:
     """Return a directory's entries, and the position of the link to the next one."""
     (number,) = _unpack(file, flavour.entries, place)
     layout = flavour.order + ("HHQ8s" if flavour.big else "HHI4s")
     size = struct.calcsize(layout)
-    entries = [Entry(*struct.unpack(layout, file.read(size))) for _ in range(number)]
+    entries = [DirectoryEntry(*struct.unpack(layout, file.read(size))) for _ in range(number)]
     return entries, place + struct.calcsize(flavour.entries) + number * size
 
 
-def _directories(file: BinaryIO, flavour: Flavour, place: int, base: int) -> Iterator[list[Entry]]:
+def _directories(
+    file: BinaryIO, flavour: Flavour, place: int, base: int
+) -> Iterator[list[DirectoryEntry]]:
     """Yield all directories of a file that was appended at `base`."""
     while place != base:
         entries, after = _read_directory(file, flavour, place)
@@ -133,7 +137,7 @@ def _aligned_end(file: BinaryIO) -> int:
     return file.tell()
 
 
-def _moved(file: BinaryIO, flavour: Flavour, entry: Entry, base: int) -> Entry:
+def _moved(file: BinaryIO, flavour: Flavour, entry: DirectoryEntry, base: int) -> DirectoryEntry:
     """Return `entry` of a file appended at `base`; offsets it lists are shifted in the file."""
     size = _SIZES[entry.kind] * entry.length
     inside = size <= flavour.room
@@ -156,7 +160,7 @@ def _moved(file: BinaryIO, flavour: Flavour, entry: Entry, base: int) -> Entry:
     return entry
 
 
-def _as_reduced(flavour: Flavour, entries: list[Entry]) -> list[Entry]:
+def _as_reduced(flavour: Flavour, entries: list[DirectoryEntry]) -> list[DirectoryEntry]:
     """Return `entries` with the type of a smaller version of the image or of its mask."""
     kind = REDUCED
     for entry in entries:
@@ -164,10 +168,12 @@ def _as_reduced(flavour: Flavour, entries: list[Entry]) -> list[Entry]:
             kind |= struct.unpack(flavour.order + "I", entry.value[:4])[0]
     value = struct.pack(flavour.order + "I", kind).ljust(flavour.room, b"\0")
     rest = [entry for entry in entries if entry.tag != NEW_SUBFILE_TYPE]
-    return sorted([*rest, Entry(NEW_SUBFILE_TYPE, 4, 1, value)])
+    return sorted([*rest, DirectoryEntry(NEW_SUBFILE_TYPE, 4, 1, value)])
 
 
-def _append_directory(file: BinaryIO, flavour: Flavour, entries: list[Entry], link: int) -> int:
+def _append_directory(
+    file: BinaryIO, flavour: Flavour, entries: list[DirectoryEntry], link: int
+) -> int:
     """Write a directory at the end, its offset at `link`; return its own link."""
     place = _aligned_end(file)
     layout = flavour.order + ("HHQ8s" if flavour.big else "HHI4s")

@@ -39,7 +39,7 @@ from napari_restore.images.export._job import (
 from napari_restore.images.files._handles import handles
 
 
-class Format(NamedTuple):
+class FormatLimits(NamedTuple):
     """Limits of one format, and the module that writes it.
 
     The module has ``write(job, path)`` and ``check(job, path)``; the latter raises `DamagedOutput`
@@ -56,13 +56,13 @@ class Format(NamedTuple):
     """Longest side in pixels."""
 
 
-_GEOTIFF = Format("GeoTIFF", _geotiff)
-_ZARR = Format("OME-Zarr", _zarr)
-_PNG = Format("PNG", _photo, ("uint8", "uint16"), (1, 2, 3, 4), 2**31 - 1)
-_JPEG = Format("JPEG", _photo, ("uint8",), (1, 3), 65500)
-_WEBP = Format("WebP", _photo, ("uint8",), (3, 4), 16383)
+_GEOTIFF = FormatLimits("GeoTIFF", _geotiff)
+_ZARR = FormatLimits("OME-Zarr", _zarr)
+_PNG = FormatLimits("PNG", _photo, ("uint8", "uint16"), (1, 2, 3, 4), 2**31 - 1)
+_JPEG = FormatLimits("JPEG", _photo, ("uint8",), (1, 3), 65500)
+_WEBP = FormatLimits("WebP", _photo, ("uint8",), (3, 4), 16383)
 
-FORMATS: dict[str, Format] = {
+FORMATS: dict[str, FormatLimits] = {
     ".tif": _GEOTIFF,
     ".tiff": _GEOTIFF,
     ".zarr": _ZARR,
@@ -126,7 +126,7 @@ def check_output(
             _check_lossy(form, like, chosen, whole[2])
 
 
-def _check_replaceable(target: Path, form: Format) -> None:
+def _check_replaceable(target: Path, form: FormatLimits) -> None:
     """Raise `BadOutput` for an existing path that is no file, or no zarr, of the same kind."""
     if target.is_dir() != (form is _ZARR) or (target.is_dir() and not _is_zarr(target)):
         kind = "a folder" if target.is_dir() else "a file"
@@ -236,7 +236,7 @@ def _check(module: ModuleType, job: ExportJob, part: Path) -> None:
         raise DamagedOutput(f"it cannot be read: {error}") from error
 
 
-def format_of(path: Path) -> Format:
+def format_of(path: Path) -> FormatLimits:
     """Return the format of a suffix. Raises `BadOutput`."""
     form = FORMATS.get(path.suffix.lower())
     if form is None:
@@ -278,7 +278,7 @@ def file_dtype(
     return wanted
 
 
-def _check_fits(form: Format, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> None:
+def _check_fits(form: FormatLimits, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> None:
     _check_dtype(form, dtype)
     if form.bands and shape[2] not in form.bands:
         raise BadOutput(f"{form.name} does not support {shape[2]} bands.", f"{OTHERS}.")
@@ -286,7 +286,7 @@ def _check_fits(form: Format, shape: tuple[int, int, int], dtype: np.dtype[Any])
         raise BadOutput(f"{form.name} ends at {form.longest} pixels a side.", f"{OTHERS}.")
 
 
-def _check_validity(form: Format, like: Image, options: ExportOptions) -> None:
+def _check_validity(form: FormatLimits, like: Image, options: ExportOptions) -> None:
     """Raise `BadOutput` where the file could not say which pixels of `like` are invalid."""
     masks = like.profile.masks
     if masks == "bands" and (form is not _GEOTIFF or options.cog):
@@ -303,7 +303,7 @@ def _check_validity(form: Format, like: Image, options: ExportOptions) -> None:
         )
 
 
-def _check_lossy(form: Format, like: Image, options: ExportOptions, bands: int) -> None:
+def _check_lossy(form: FormatLimits, like: Image, options: ExportOptions, bands: int) -> None:
     """Raise `BadOutput` where JPEG compression would change values that are no colours."""
     if form is _JPEG or (form is _GEOTIFF and options.compress == "jpeg"):
         kept = range(like.bands) if bands == like.bands else like.data_bands
@@ -322,7 +322,7 @@ def _check_lossy(form: Format, like: Image, options: ExportOptions, bands: int) 
             )
 
 
-def _check_dtype(form: Format, dtype: np.dtype[Any]) -> None:
+def _check_dtype(form: FormatLimits, dtype: np.dtype[Any]) -> None:
     if form.dtypes and dtype.name not in form.dtypes:
         more = f" or add {option('bit_depth', 8)}" if dtype == np.uint16 else ""
         raise BadOutput(f"{form.name} does not support {dtype} values.", f"{OTHERS}{more}.")

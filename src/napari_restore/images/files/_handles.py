@@ -23,7 +23,7 @@ _WATCHED = 64
 """Files of one dataset that are checked for changes; a VRT may have thousands."""
 
 
-class Key(NamedTuple):
+class DatasetKey(NamedTuple):
     """Identifies a dataset."""
 
     path: str
@@ -109,9 +109,9 @@ def _reader() -> Any:
     return Reader
 
 
-def open_dataset(key: Key | tuple[str, int | None]) -> Any:
+def open_dataset(key: DatasetKey | tuple[str, int | None]) -> Any:
     """Return a new rasterio dataset, closed by the caller."""
-    key = Key(*key)
+    key = DatasetKey(*key)
     extra = {} if key.overview is None else {"overview_level": key.overview}
     alone = contextlib.nullcontext() if key.sidecars else environment(**WITHOUT_SIDECARS)
     # Not rasterio.open, which takes one driver or all, network drivers included. GDAL's own sharing
@@ -153,7 +153,7 @@ class _Open(NamedTuple):
         return all(_stamp(path) == stamp for path, stamp in self.stamps.items())
 
 
-def _open(key: Key) -> _Open:
+def _open(key: DatasetKey) -> _Open:
     stamps = {key.path: _stamp(key.path)}
     dataset = open_dataset(key)
     # The parts of a VRT, and overviews and masks that lie beside the file.
@@ -168,13 +168,13 @@ class _Handles:
     """
 
     def __init__(self) -> None:
-        self._idle: OrderedDict[int, tuple[Key, _Open]] = OrderedDict()
+        self._idle: OrderedDict[int, tuple[DatasetKey, _Open]] = OrderedDict()
         self._lock = threading.Lock()
 
     @contextlib.contextmanager
-    def lend(self, key: Key | tuple[str, int | None]) -> Iterator[Any]:
+    def lend(self, key: DatasetKey | tuple[str, int | None]) -> Iterator[Any]:
         """Lend a dataset that no other thread uses; it stays open for the next reader."""
-        key = Key(*key)
+        key = DatasetKey(*key)
         with environment(**key.options):
             lent = self._take(key) or _open(key)
             try:
@@ -191,7 +191,7 @@ class _Handles:
             stale = [self._idle.pop(i)[1] for i in gone]
         _close(stale)
 
-    def _take(self, key: Key) -> _Open | None:
+    def _take(self, key: DatasetKey) -> _Open | None:
         while True:
             with self._lock:
                 number = next((i for i in reversed(self._idle) if self._idle[i][0] == key), None)
@@ -202,7 +202,7 @@ class _Handles:
                 return dataset
             _close([dataset])
 
-    def _put_back(self, key: Key, lent: _Open) -> None:
+    def _put_back(self, key: DatasetKey, lent: _Open) -> None:
         surplus = []
         with self._lock:
             self._idle[id(lent)] = (key, lent)

@@ -12,7 +12,7 @@ _SEQUENTIAL = (0xC0, 0xC1)
 _SCAN = 0xDA
 
 
-class Frame(NamedTuple):
+class JpegFrame(NamedTuple):
     """What the headers of a JPEG say of its picture."""
 
     marker: int
@@ -24,7 +24,7 @@ class Frame(NamedTuple):
     """Whether pixels are coded from top to bottom: in one scan, and not progressive."""
 
 
-def frame_of(path: Path, start: int = 0) -> Frame | None:
+def frame_of(path: Path, start: int = 0) -> JpegFrame | None:
     """Return the frame of the JPEG that begins at `start`, None where its headers are incomplete."""
     frame = None
     with path.open("rb") as file:
@@ -38,7 +38,7 @@ def frame_of(path: Path, start: int = 0) -> Frame | None:
                 return None
             length, bits, height, width, components = struct.unpack(">HBHHB", head)
             if marker in _FRAMES and frame is None:
-                frame = Frame(marker, bits, height, width, components, marker in _SEQUENTIAL)
+                frame = JpegFrame(marker, bits, height, width, components, marker in _SEQUENTIAL)
             elif marker == _SCAN and frame is not None:
                 # Its first byte is the number of components in the scan.
                 return frame._replace(in_rows=frame.in_rows and bits == frame.components)

@@ -145,7 +145,7 @@ def _read_directories(path: Path, stamp: tuple[int, int, int]) -> TiffSummary:
                 (first,) = struct.unpack_from(order + "Q", head, 8)
             else:
                 (first,) = struct.unpack_from(order + "I", head, 4)
-            return _Walk(file, order, big, path.name, stamp[0]).all_from(first)
+            return _DirectoryWalk(file, order, big, path.name, stamp[0]).all_from(first)
         except _Overlapping as error:
             raise UnreadableImage(
                 f"{path.name} is damaged: its directories overlap.", "Copy or download it again."
@@ -174,7 +174,7 @@ class _Overlapping(Exception):
     """Directories share bytes, so that a small file could contain any number of them."""
 
 
-class _Walk:
+class _DirectoryWalk:
     """All directories of one file, each read once and none longer than the file allows."""
 
     def __init__(self, file: BinaryIO, order: str, big: bool, name: str, size: int) -> None:

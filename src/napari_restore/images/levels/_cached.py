@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from napari_restore.images._source import Box, Source
 from napari_restore.images.cache._disk_space import no_space_as_error
-from napari_restore.images.cache._folder import Entry, cache_dir, entry_key, is_whole
+from napari_restore.images.cache._folder import OpenEntry, cache_dir, entry_key, is_whole
 from napari_restore.images.cache._level_store import LevelStore
 from napari_restore.images.values._validity import default_fill
 
@@ -90,7 +90,7 @@ class Shared:
     _shared: ClassVar[weakref.WeakValueDictionary[Path, Any]] = weakref.WeakValueDictionary()
     _guard: ClassVar[threading.Lock] = threading.Lock()
 
-    def __init__(self, source: CachedSource, entry: Entry) -> None:
+    def __init__(self, source: CachedSource, entry: OpenEntry) -> None:
         self.entry = entry
         self.building = threading.Lock()
         """Locked while a thread fills the cache."""
@@ -109,7 +109,7 @@ class Shared:
         """Return the shared levels of `source`, created for the first source of its file."""
         about = source.about(fingerprint)
         with cls._guard:
-            entry = Entry.open(cls.KIND, entry_key(fingerprint, about), about)
+            entry = OpenEntry.open(cls.KIND, entry_key(fingerprint, about), about)
             shared: Self | None = cls._shared.get(entry.path)
             if shared is None:
                 shared = cls._shared[entry.path] = cls(source, entry)

@@ -18,7 +18,7 @@ from napari_restore.images._base import ImageBase
 from napari_restore.images._reader import Reader
 from napari_restore.images._source import Box, Level, Source, chunk_grid, chunk_shape
 from napari_restore.images.cache._disk_space import no_space_as_error
-from napari_restore.images.cache._folder import Entry
+from napari_restore.images.cache._folder import OpenEntry
 from napari_restore.images.cache._level_store import DamagedStore
 from napari_restore.images.levels._cached import CachedSource, LevelsFrom, OnLanded, Shared
 from napari_restore.images.levels._reduce import halve, level_sizes
@@ -347,7 +347,7 @@ class _Built(Shared):
 
     KIND: ClassVar[str] = "pyramids"
 
-    def __init__(self, source: PyramidSource, entry: Entry) -> None:
+    def __init__(self, source: PyramidSource, entry: OpenEntry) -> None:
         top = source.levels[source.first - 1]
         grid = -(-top.height // source.block), -(-top.width // source.block)
         self._marking = threading.Lock()
@@ -538,7 +538,7 @@ class _Landed(Shared):
 
     KIND: ClassVar[str] = "streams"
 
-    def __init__(self, source: StreamedSource, entry: Entry) -> None:
+    def __init__(self, source: StreamedSource, entry: OpenEntry) -> None:
         super().__init__(source, entry)
         if entry.complete and not self.store.is_complete():
             entry.spoil()

@@ -24,7 +24,7 @@ from napari_restore.errors import BadMask
 from napari_restore.images._georeference import IDENTITY, Georeference, Transform
 from napari_restore.images._image import Image
 from napari_restore.images.cache._folder import (
-    Entry,
+    OpenEntry,
     cache_dir,
     mark_entry,
     mark_needed,
@@ -41,7 +41,7 @@ LIMIT = 1 << 30
 BLOCK = 512
 AT_ONCE = 1 << 24
 """Pixels of a mask that are in memory at the same time."""
-_held: dict[Path, Entry] = {}
+_held: dict[Path, OpenEntry] = {}
 
 
 def keep_polygons(image: Image, polygons: Sequence[Polygon]) -> Path:
@@ -229,8 +229,8 @@ def _nothing() -> BadMask:
 # -- the cache -----------------------------------------------------------------------
 
 
-def _open(key: str, file: str) -> Entry:
-    entry = Entry.open(KIND, key, {"file": file})
+def _open(key: str, file: str) -> OpenEntry:
+    entry = OpenEntry.open(KIND, key, {"file": file})
     _held[entry.path] = entry
     return entry
 

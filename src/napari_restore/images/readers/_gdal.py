@@ -32,7 +32,7 @@ from napari_restore.images.files._claims import (
     check_whole_size,
 )
 from napari_restore.images.files._exif import PhotoTags, read_photo_tags
-from napari_restore.images.files._handles import Key, environment, handles, open_dataset
+from napari_restore.images.files._handles import DatasetKey, environment, handles, open_dataset
 from napari_restore.images.files._references import check_listed, check_references, head_of
 from napari_restore.images.files._tiff import truncated
 from napari_restore.images.readers import _gdal_description as description
@@ -96,8 +96,8 @@ class GdalReader(Reader):
         """Return the settings of GDAL under which the file is read."""
         return environment(**options)
 
-    def _key(self, overview: int | None) -> Key:
-        return Key(self._path, overview, self._sidecars)
+    def _key(self, overview: int | None) -> DatasetKey:
+        return DatasetKey(self._path, overview, self._sidecars)
 
     def _describe(self, dataset: Any) -> None:
         if dataset.count == 0:

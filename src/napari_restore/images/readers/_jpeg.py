@@ -23,7 +23,7 @@ from napari_restore.images._reader import STRIP_BYTES, STRIP_ROWS, strip_level
 from napari_restore.images._source import Level, chunk_box
 from napari_restore.images.cache._chunks import chunk_cache
 from napari_restore.images.files._claims import LARGEST_WHOLE
-from napari_restore.images.files._jpeg import SIGNATURE, Frame, frame_of
+from napari_restore.images.files._jpeg import SIGNATURE, JpegFrame, frame_of
 from napari_restore.images.levels._reduce import level_sizes
 from napari_restore.images.levels._row_pyramid import LEAST_ROWS, RowPyramid
 from napari_restore.images.readers._gdal import GdalReader
@@ -45,7 +45,7 @@ class JpegReader(GdalReader):
 
     def _start(self) -> None:
         super()._start()
-        self._frame: Frame | None = None
+        self._frame: JpegFrame | None = None
 
     def _describe_levels(self, dataset: Any) -> None:
         frame = frame_of(self.path)
@@ -63,7 +63,7 @@ class JpegReader(GdalReader):
         elif not (self.random_access or frame.in_rows):
             self.block_bytes = _whole_bytes(frame)
 
-    def _suits(self, dataset: Any, frame: Frame) -> bool:
+    def _suits(self, dataset: Any, frame: JpegFrame) -> bool:
         same = dataset.driver == "JPEG" and dataset.shape == (frame.height, frame.width)
         photo = self.georeference is None and frame.bits == 8
         bands = {1: 1, 3: 3, 4: 3}.get(frame.components) == self.bands
@@ -88,7 +88,7 @@ class JpegReader(GdalReader):
                 chunk_cache.offer(self, ("pixels", 0, number, 0), self._next(end))
             return self._next(y1)
 
-    def _pass(self, frame: Frame, level: int, row: int) -> Array:
+    def _pass(self, frame: JpegFrame, level: int, row: int) -> Array:
         """Decode all rows, offer all chunks of all levels to the cache, and return one."""
         found: list[Array] = []
 
@@ -115,7 +115,7 @@ class JpegReader(GdalReader):
                 self._next(y0)
             return self._next(y1)
 
-    def _restart(self, frame: Frame) -> None:
+    def _restart(self, frame: JpegFrame) -> None:
         if self._rows is not None:
             self._rows.close()
         rows = _CodedRows if frame.in_rows and frame.components < 4 else _DecodedRows
@@ -137,7 +137,7 @@ class _Rows(Protocol):
 
     position: int
 
-    def __init__(self, path: Path, frame: Frame) -> None: ...
+    def __init__(self, path: Path, frame: JpegFrame) -> None: ...
     def read(self, end: int) -> Array: ...
     def close(self) -> None: ...
 
@@ -148,7 +148,7 @@ class _CodedRows:
     It writes into a picture of the full size, whose memory is given back behind it.
     """
 
-    def __init__(self, path: Path, frame: Frame) -> None:
+    def __init__(self, path: Path, frame: JpegFrame) -> None:
         from PIL import Image as Pillow
 
         # Its decoders are the way to less than a whole picture.
@@ -233,7 +233,7 @@ def _memory(size: int) -> mmap.mmap:
 class _DecodedRows:
     """Rows of a JPEG that can only be decoded as a whole: a progressive one, or CMYK."""
 
-    def __init__(self, path: Path, frame: Frame) -> None:
+    def __init__(self, path: Path, frame: JpegFrame) -> None:
         import imagecodecs
 
         self.position = 0
@@ -252,7 +252,7 @@ class _DecodedRows:
         del self._pixels
 
 
-def _strips(frame: Frame, bands: int) -> tuple[Level, ...]:
+def _strips(frame: JpegFrame, bands: int) -> tuple[Level, ...]:
     """Return all levels of a small picture in strips that can be halved together."""
     rows = STRIP_ROWS
     while rows > LEAST_ROWS and rows * frame.width * bands > STRIP_BYTES:
@@ -261,6 +261,6 @@ def _strips(frame: Frame, bands: int) -> tuple[Level, ...]:
     return tuple(Level(height, width, min(rows, height), width) for height, width in sizes)
 
 
-def _whole_bytes(frame: Frame) -> int:
+def _whole_bytes(frame: JpegFrame) -> int:
     """Return the bytes for decoding a picture as a whole: coefficients of 16 bits, and pixels."""
     return 3 * frame.height * frame.width * frame.components

@@ -11,7 +11,7 @@ from napari_restore.errors import UnreadableImage
 from napari_restore.images._reader import Reader
 from napari_restore.images.files import _tiff
 from napari_restore.images.files._exif import PhotoTags
-from napari_restore.images.files._handles import Key, environment, open_dataset
+from napari_restore.images.files._handles import DatasetKey, environment, open_dataset
 from napari_restore.images.files._objects import ask
 from napari_restore.images.files._remote import RemotePath, options_for
 from napari_restore.images.readers._gdal import GdalReader, gdal_errors
@@ -59,8 +59,8 @@ class RemoteReader(GdalReader):
                 dataset.close()
         self._files = (path,)
 
-    def _key(self, overview: int | None) -> Key:
-        return Key(self._path, overview, self._sidecars, self._number)
+    def _key(self, overview: int | None) -> DatasetKey:
+        return DatasetKey(self._path, overview, self._sidecars, self._number)
 
     def _forget_bytes(self) -> None:
         """Let GDAL forget the bytes of an earlier content, which it does when such a file is closed."""

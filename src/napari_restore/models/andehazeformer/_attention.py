@@ -9,7 +9,7 @@ from torch import Tensor
 
 from napari_restore.models._attention import AttentionRow, AttentionSite, HeadOutputs, numbered
 from napari_restore.models._steps import SweepInput
-from napari_restore.models.andehazeformer._blocks import Attention
+from napari_restore.models.andehazeformer._blocks import AttentionProjections
 from napari_restore.models.andehazeformer._network import AnDehazeNetwork
 from napari_restore.models.andehazeformer._tile_counts import cache_of, members_of, seen, tokens_of
 
@@ -27,7 +27,7 @@ def sites_of(model: AnDehazeNetwork) -> tuple[AttentionSite, ...]:
     return tuple(found)
 
 
-def attention_of(model: AnDehazeNetwork, name: str) -> Attention:
+def attention_of(model: AnDehazeNetwork, name: str) -> AttentionProjections:
     """Return the attention of the site of this name."""
     kind, _, number = name.rpartition(".")
     layer = int(number) - 1
@@ -36,7 +36,7 @@ def attention_of(model: AnDehazeNetwork, name: str) -> Attention:
 
 
 @torch.no_grad()
-def silence(attention: Attention, head: int) -> None:
+def silence(attention: AttentionProjections, head: int) -> None:
     """Set what one head adds to zero, whatever it attends to."""
     attention.out.weight[:, head * attention.depth : (head + 1) * attention.depth] = 0
 

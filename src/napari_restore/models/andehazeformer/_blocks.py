@@ -15,7 +15,7 @@ from torch.nn.functional import layer_norm, pad, scaled_dot_product_attention, s
 from napari_restore.models._attention import HeadOutputs
 from napari_restore.models.andehazeformer._cache import Cache
 from napari_restore.models.andehazeformer._config import AnDehazeConfig
-from napari_restore.models.andehazeformer._sphere import Scale, SphereLinear, unit
+from napari_restore.models.andehazeformer._sphere import ChannelScale, SphereLinear, unit
 
 STEP = 0.05
 """Initial share of a block's result in its output (nGPT)."""
@@ -40,14 +40,14 @@ class AdaptiveNorm(nn.Module):
         return unit(adapted) if self.normalised else layer_norm(adapted, adapted.shape[-1:])
 
 
-class Step(nn.Module):
+class ResidualStep(nn.Module):
     """h ← Norm(h + α ⊙ (Norm(change) − h)); in the twin h + change."""
 
     def __init__(self, config: AnDehazeConfig) -> None:
         super().__init__()
         self.alpha = None
         if config.normalised:
-            self.alpha = Scale(config.width, STEP, config.width**-0.5)
+            self.alpha = ChannelScale(config.width, STEP, config.width**-0.5)
 
     def forward(self, h: Tensor, change: Tensor) -> Tensor:
         if self.alpha is None:
@@ -63,7 +63,7 @@ class GatedMLP(nn.Module):
         free, width, hidden = not config.normalised, config.width, config.hidden
         self.into = SphereLinear(width, 2 * hidden, free=free)
         self.out = SphereLinear(hidden, width, columns=True, free=free)
-        self.scale = None if free else Scale(2 * hidden, 1.0, 1.0)
+        self.scale = None if free else ChannelScale(2 * hidden, 1.0, 1.0)
         self.gain = width**0.5
 
     def forward(self, x: Tensor) -> Tensor:
@@ -75,7 +75,7 @@ class GatedMLP(nn.Module):
         return out
 
 
-class Attention(nn.Module):
+class AttentionProjections(nn.Module):
     """Projections and logits that window and cached attention share.
 
     Queries and keys have unit length in every head, times s_qk; logits are √d · q · k, so that
@@ -89,7 +89,7 @@ class Attention(nn.Module):
         self.query = SphereLinear(width, width, free=free)
         self.key_value = SphereLinear(width, 2 * width, free=free)
         self.out = SphereLinear(width, width, columns=True, free=free)
-        self.s_qk = None if free else Scale(width, 1.0, width**-0.5)
+        self.s_qk = None if free else ChannelScale(width, 1.0, width**-0.5)
 
     @property
     def logit_scale(self) -> float:
@@ -123,7 +123,7 @@ class Attention(nn.Module):
         return self.split(self.scaled(self.in_heads(self.query(x))))
 
 
-class WindowAttention(Attention):
+class WindowAttention(AttentionProjections):
     """Attention within windows, with a learned bias for relative positions."""
 
     index: Tensor
@@ -190,7 +190,7 @@ class WindowAttention(Attention):
         return weights, cells.masked_fill(~allowed[:, None], -1)
 
 
-class CachedAttention(Attention):
+class CachedAttention(AttentionProjections):
     """Attention of every token to the cache of its image, and to nothing else."""
 
     def forward(self, x: Tensor, caches: list[Cache]) -> Tensor:
@@ -241,14 +241,14 @@ class CachedAttention(Attention):
         )
 
 
-class Block(nn.Module):
-    """Attention, then MLP, each reading an adaptive norm of the tokens and taking a `Step`."""
+class AnDehazeBlock(nn.Module):
+    """Attention, then MLP, each reading an adaptive norm of the tokens and taking a `ResidualStep`."""
 
-    def __init__(self, config: AnDehazeConfig, attention: Attention) -> None:
+    def __init__(self, config: AnDehazeConfig, attention: AttentionProjections) -> None:
         super().__init__()
         self.attention = attention
         self.norm1, self.norm2 = AdaptiveNorm(config), AdaptiveNorm(config)
-        self.step1, self.step2 = Step(config), Step(config)
+        self.step1, self.step2 = ResidualStep(config), ResidualStep(config)
         self.mlp = GatedMLP(config)
 
     def transform(self, h: Tensor, texture: Tensor, tint: Tensor) -> Tensor:
@@ -257,7 +257,7 @@ class Block(nn.Module):
         return out
 
 
-class WindowBlock(Block):
+class WindowBlock(AnDehazeBlock):
     """Tokens attend to their window."""
 
     attention: WindowAttention
@@ -296,7 +296,7 @@ class WindowBlock(Block):
         return self.attention.head_outputs(self.norm1(h, *guide), origin, known)
 
 
-class GlobalBlock(Block):
+class GlobalBlock(AnDehazeBlock):
     """Tokens attend to the cache of the whole image; each by itself."""
 
     attention: CachedAttention

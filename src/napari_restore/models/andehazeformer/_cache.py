@@ -29,7 +29,7 @@ class Cache(NamedTuple):
     """(K,) tokens that each one stands for; one that is partly valid counts by its valid share."""
 
 
-class Kept(NamedTuple):
+class KeptTokens(NamedTuple):
     """Kept tokens of one tile's core, or of all."""
 
     number: Tensor
@@ -70,10 +70,10 @@ class TileTokens(NamedTuple):
     """Row and column of the first one in the image's grid of candidates."""
 
 
-def collect_kept(tile: TileTokens, members: Members) -> Kept:
+def collect_kept(tile: TileTokens, members: Members) -> KeptTokens:
     """Return the tile's tokens that are members."""
     index, (rows, columns) = _members_in(tile, members)
-    return Kept(
+    return KeptTokens(
         index,
         tile.keys[rows, columns],
         tile.values[rows, columns],
@@ -89,14 +89,14 @@ def numbers_of(tile: TileTokens, members: Members) -> Tensor:
     return numbers
 
 
-def settle_kept(parts: Sequence[Kept]) -> Kept:
+def settle_kept(parts: Sequence[KeptTokens]) -> KeptTokens:
     """Return all kept tokens by number, from those of all tiles in any order."""
     order = torch.cat([part.number for part in parts]).argsort()
-    return Kept(*(torch.cat(fields)[order] for fields in zip(*parts, strict=True)))
+    return KeptTokens(*(torch.cat(fields)[order] for fields in zip(*parts, strict=True)))
 
 
 def collect_merged(
-    tile: TileTokens, members: Members, kept: Kept, routing: Routing | None = None
+    tile: TileTokens, members: Members, kept: KeptTokens, routing: Routing | None = None
 ) -> tuple[Merged, Tensor]:
     """Return the sums of the tile's evicted tokens, and which member each token belongs to.
 
@@ -126,7 +126,7 @@ def collect_merged(
 
 
 @torch.no_grad()
-def assigned(tile: TileTokens, members: Members, kept: Kept) -> Tensor:
+def assigned(tile: TileTokens, members: Members, kept: KeptTokens) -> Tensor:
     """Return the number of the member that each of the tile's tokens belongs to; see above."""
     joined = torch.full_like(tile.ranks[2], -1, dtype=torch.int64)
     index, (rows, columns) = _members_in(tile, members)
@@ -143,7 +143,7 @@ def assigned(tile: TileTokens, members: Members, kept: Kept) -> Tensor:
     return joined
 
 
-def settle_cache(kept: Kept, parts: Sequence[Merged], heads: int) -> Cache:
+def settle_cache(kept: KeptTokens, parts: Sequence[Merged], heads: int) -> Cache:
     """Return the cache from all kept tokens and the sums of all tiles, added in their order.
 
     Keys become the sum, of unit length in every head unless `heads` is 0 (then the mean); values

@@ -17,7 +17,7 @@ from napari_restore.models.andehazeformer._config import BANDS, PLANES, AnDehaze
 from napari_restore.models.andehazeformer._embedding import filled
 from napari_restore.models.atmosphere._model import Atmosphere
 from napari_restore.models.atmosphere._small import small, small_overview
-from napari_restore.models.atmosphere._spline import Sampler
+from napari_restore.models.atmosphere._spline import BilinearSampler
 from napari_restore.models.classical._base import airlight_of
 
 OVERVIEW_SIDE = 512
@@ -129,7 +129,10 @@ class GuidedModel(SweptModel):
         step, scale = float(statistics["step"]), float(statistics["scale"])
         origins = statistics["origin"].tolist()
         dark = torch.cat(
-            [Sampler(known, step, (y0, x0), scale, shape).rows(0, shape[0]) for y0, x0 in origins]
+            [
+                BilinearSampler(known, step, (y0, x0), scale, shape).rows(0, shape[0])
+                for y0, x0 in origins
+            ]
         )
         return self._inverted_view(
             x, dark, statistics["strength"][None], statistics["airlight"][None]
@@ -152,7 +155,7 @@ class GuidedModel(SweptModel):
         if self.atmosphere is None:
             found = self.estimator(reduced.picture, reduced.valid)
             shape = (x.shape[2], x.shape[3])
-            dark = Sampler(found.dark, reduced.factor, (0, 0), 1.0, shape).rows(0, shape[0])
+            dark = BilinearSampler(found.dark, reduced.factor, (0, 0), 1.0, shape).rows(0, shape[0])
             view = self._inverted_view(x, dark, found.strength, found.airlight)
             return view, Guide(found.strength, found.texture, found.tint)
         seen = self.atmosphere.observe(x, valid)
@@ -175,7 +178,7 @@ OUTSIDE = -1e3
 """Learned dark channel of invalid pixels, below all others."""
 
 
-class Estimate(NamedTuple):
+class HazeEstimate(NamedTuple):
     """Estimate for N pictures (N, 3, h, w)."""
 
     dark: Tensor
@@ -214,14 +217,14 @@ class Estimator(nn.Module):
         self.out = nn.Linear(2 * config.width, 2 * config.width + (0 if is_guided else 1))
         self.width = config.width
 
-    def forward(self, picture: Tensor, valid: Tensor) -> Estimate:
+    def forward(self, picture: Tensor, valid: Tensor) -> HazeEstimate:
         """Return the estimate; `valid` (N, 1, h, w) float, 0 or 1."""
         assert self.dark is not None
         picture = picture * valid
         dark = torch.sigmoid(self.dark(picture).to(picture.dtype))
         airlight = brightest(picture, dark, valid)
         texture, tint, rest = self.guide(picture, valid, dark, airlight)
-        return Estimate(dark, airlight, torch.sigmoid(rest[:, 0]), texture, tint)
+        return HazeEstimate(dark, airlight, torch.sigmoid(rest[:, 0]), texture, tint)
 
     def guide(
         self, picture: Tensor, valid: Tensor, dark: Tensor, airlight: Tensor

@@ -22,7 +22,7 @@ from napari_restore.models.andehazeformer._blocks import (
 )
 from napari_restore.models.andehazeformer._cache import (
     Cache,
-    Kept,
+    KeptTokens,
     Merged,
     TileTokens,
     collect_kept,
@@ -149,21 +149,21 @@ class AnDehazeNetwork(GuidedModel):
         cell = self.cell(origin)
         return [TileTokens(*one, cell) for one in zip(keys, values, ranks, strict=True)]
 
-    def collect_kept(self, tile: TileTokens, members: Members) -> Kept:
+    def collect_kept(self, tile: TileTokens, members: Members) -> KeptTokens:
         """Return the core's tokens that are members, for `settle_kept`."""
         return collect_kept(tile, members)
 
-    def settle_kept(self, parts: Sequence[Kept]) -> Kept:
+    def settle_kept(self, parts: Sequence[KeptTokens]) -> KeptTokens:
         """Return the kept tokens of the image."""
         return settle_kept(parts)
 
     def collect_merged(
-        self, tile: TileTokens, members: Members, kept: Kept, routing: Routing | None = None
+        self, tile: TileTokens, members: Members, kept: KeptTokens, routing: Routing | None = None
     ) -> tuple[Merged, Tensor]:
         """Return sums over the core's evicted tokens, and which member each token belongs to."""
         return collect_merged(tile, members, kept, routing)
 
-    def settle_cache(self, kept: Kept, parts: Sequence[Merged]) -> Cache:
+    def settle_cache(self, kept: KeptTokens, parts: Sequence[Merged]) -> Cache:
         """Return the cache of a layer from the sums of all cores, in the order of tiles."""
         return settle_cache(kept, parts, self.config.heads if self.config.normalised else 0)
 
@@ -285,7 +285,7 @@ HALO = 24
 """Pixels around a pixel that its reconstruction depends on, at most, behind its token."""
 
 
-class Output(nn.Conv2d):
+class ReconstructionHead(nn.Conv2d):
     """K and B (N, 4, h, w) from features, 0 at first.
 
     Divided by √C: Adam moves each of the C weights of a value by about its learning rate, and one
@@ -304,7 +304,7 @@ class Output(nn.Conv2d):
         return out
 
 
-class Scale(nn.Module):
+class UpscaleStep(nn.Module):
     """Doubles the features' size and corrects K and B, given what those of the scale before make.
 
     The features see the image at this scale, the image restored so far, and the transmission.
@@ -314,7 +314,7 @@ class Scale(nn.Module):
         super().__init__()
         self.up = nn.Conv2d(before, 4 * width, 1)
         self.mix = nn.Conv2d(width + 2 * BANDS + 1, width, 3, padding=1)
-        self.change = Output(width)
+        self.change = ReconstructionHead(width)
 
     def forward(self, features: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
         """Return the features (N, width, 2h, 2w) and the correction (N, 4, 2h, 2w).
@@ -335,9 +335,11 @@ class Reconstruction(nn.Module):
     def __init__(self, config: AnDehazeConfig) -> None:
         super().__init__()
         self.stride = config.stride
-        self.coarse = Output(config.width)
+        self.coarse = ReconstructionHead(config.width)
         widths = (config.width, *config.widths)
-        self.scales = nn.ModuleList(Scale(before, width) for before, width in pairwise(widths))
+        self.scales = nn.ModuleList(
+            UpscaleStep(before, width) for before, width in pairwise(widths)
+        )
         self.gain = config.width**0.5 if config.normalised else 1.0
 
     def forward(self, tokens: Tensor, x: Tensor, transmission: Tensor, airlight: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ def unit(x: Tensor, dim: int = -1) -> Tensor:
     return x * torch.where(square > 0, square.clamp(min=SMALLEST**2), 1.0).rsqrt()
 
 
-class Scale(nn.Module):
+class ChannelScale(nn.Module):
     """A learned factor per channel that starts at `start` and learns as if it were `pace`.
 
     An optimiser such as Adam changes every parameter by about its learning rate. The factor is

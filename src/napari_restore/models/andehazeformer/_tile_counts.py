@@ -9,7 +9,7 @@ from torch import Tensor
 
 from napari_restore.models._model import Statistics
 from napari_restore.models._steps import Counts, Map, Sums, SweepInput
-from napari_restore.models.andehazeformer._cache import Cache, Kept, TileTokens, numbers_of
+from napari_restore.models.andehazeformer._cache import Cache, KeptTokens, TileTokens, numbers_of
 from napari_restore.models.andehazeformer._members import Members
 from napari_restore.models.andehazeformer._network import AnDehazeNetwork
 
@@ -83,9 +83,9 @@ def members_of(statistics: Statistics) -> Members:
     return Members(table[:, :2], table[:, 2], edges, int(evicted))
 
 
-def kept_of(rows: Tensor) -> Kept:
+def kept_of(rows: Tensor) -> KeptTokens:
     """Return kept tokens of rows (K, 2C + 1)."""
-    return Kept(torch.arange(len(rows), device=rows.device), *fields_of(rows))
+    return KeptTokens(torch.arange(len(rows), device=rows.device), *fields_of(rows))
 
 
 def cache_of(model: AnDehazeNetwork, statistics: Statistics, layer: int) -> Cache:

@@ -24,7 +24,7 @@ from napari_restore.models.atmosphere._inversion import (
 from napari_restore.models.atmosphere._network import STRIDE, AtmosphereNetwork, Estimate
 from napari_restore.models.atmosphere._restraint import guarded_green, keep_white, restrained
 from napari_restore.models.atmosphere._small import Small, small, small_overview
-from napari_restore.models.atmosphere._spline import Sampler, smooth
+from napari_restore.models.atmosphere._spline import BilinearSampler, smooth
 from napari_restore.models.classical._base import airlight_of
 
 BRIGHTNESS = 0.45
@@ -135,7 +135,7 @@ class Atmosphere(RestorationModel):
         y0, x0 = statistics["origin"][0].tolist() if "origin" in statistics else (0, 0)
         scale = float(statistics["scale"]) if "scale" in statistics else 1.0
         height, width = x.shape[2:]
-        maps = Sampler(
+        maps = BilinearSampler(
             statistics["maps"], float(statistics["step"]), (y0, x0), scale, (height, width)
         )
         airlight = statistics["airlight"][None, :, None, None]

@@ -34,7 +34,7 @@ class PassOutput(NamedTuple):
     """(N, NUMBERS)."""
 
 
-class Block(nn.Module):
+class ResidualBlock(nn.Module):
     """x + relu(conv(x)), the cheapest residual block that trains well on a processor."""
 
     def __init__(self, width: int) -> None:
@@ -137,4 +137,4 @@ def _undivided(x: Tensor) -> Iterator[None]:
 
 
 def _blocks(width: int) -> nn.Sequential:
-    return nn.Sequential(Block(width), Block(width))
+    return nn.Sequential(ResidualBlock(width), ResidualBlock(width))

@@ -49,7 +49,7 @@ def _weights(length: int, cells: int, stride: int, like: Tensor) -> Tensor:
     return weights.to(like)
 
 
-class Sampler:
+class BilinearSampler:
     """Bilinear values of `maps` (1, C, H, W), one per `step` level-0 pixels, at a tile's pixels.
 
     The tile has `shape` (h, w) pixels of `scale` level-0 pixels each, its first one at `origin`.

@@ -15,7 +15,7 @@ from napari_restore.models._layers import Doubling, pad_to_multiple
 from napari_restore.models._model import RestorationModel, Statistics, ToModel
 from napari_restore.models.atmosphere._model import Atmosphere
 from napari_restore.models.atmosphere._part import sizes_of_context, takes_planes, with_shipped
-from napari_restore.models.atmosphere._pass import Block
+from napari_restore.models.atmosphere._pass import ResidualBlock
 from napari_restore.models.classical._base import soft_gate
 
 BANDS, SEEN = 3, 7
@@ -136,4 +136,4 @@ def halo_of(blocks: int) -> int:
 
 
 def _stage(width: int, blocks: int) -> nn.Sequential:
-    return nn.Sequential(*(Block(width) for _ in range(blocks)))
+    return nn.Sequential(*(ResidualBlock(width) for _ in range(blocks)))

@@ -25,7 +25,7 @@ float64. Tiles are whole squares at every scale: what a sum is rounded to does n
 SMALLEST_NORM = 1e-12
 
 
-class Counts(NamedTuple):
+class AttentionSums(NamedTuple):
     """Sums over the cells of each of N images, float64; those of tiles are added up."""
 
     cells: Tensor
@@ -39,9 +39,9 @@ class Counts(NamedTuple):
     qk: Tensor
     """(N, C, C): of the products of queries and keys."""
 
-    def plus(self, other: Counts) -> Counts:
+    def plus(self, other: AttentionSums) -> AttentionSums:
         """Return the sums over both parts of the images."""
-        return Counts(*(a + b for a, b in zip(self, other, strict=True)))
+        return AttentionSums(*(a + b for a, b in zip(self, other, strict=True)))
 
 
 class LayerStatistics(NamedTuple):
@@ -102,7 +102,7 @@ class HierarchicalAttention(nn.Module):
         q, k, v = self.qkv_dwconv(self.qkv(x)).chunk(3, dim=1)
         return q, k, v
 
-    def count(self, q: Tensor, k: Tensor, weight: Tensor | None = None) -> Counts:
+    def count(self, q: Tensor, k: Tensor, weight: Tensor | None = None) -> AttentionSums:
         """Return the sums over cells, each with its `weight` (N, 1, h, w) from 0 to 1."""
         # Half precision would lose the sums.
         precision = torch.promote_types(q.dtype, torch.float32)
@@ -120,11 +120,11 @@ class HierarchicalAttention(nn.Module):
                 )
                 for y in range(0, q.shape[2], SIDE)
             )
-            return reduce(Counts.plus, bands)._replace(cells=cells)
+            return reduce(AttentionSums.plus, bands)._replace(cells=cells)
 
     def settle(
         self,
-        counts: Counts,
+        counts: AttentionSums,
         cache: Tensor | None,
         intra_scale: Tensor | None = None,
         order: Tensor | None = None,
@@ -211,7 +211,7 @@ class HierarchicalAttention(nn.Module):
         return mean.argsort(dim=-1, descending=True, stable=True)
 
 
-def correlation(counts: Counts) -> Tensor:
+def correlation(counts: AttentionSums) -> Tensor:
     """Return Pearson's correlation (N, C, C) of the queries' channels, 0 for constant ones."""
     cells = counts.cells.clamp(min=1)[:, None, None]
     covariance = counts.qq - counts.q[:, :, None] * counts.q[:, None, :] / cells
@@ -228,14 +228,14 @@ def _without_autocast(device: str) -> AbstractContextManager[None]:
     return torch.autocast(device, enabled=False)
 
 
-def _counts_of(q: Tensor, k: Tensor, weight: Tensor | None) -> Counts:
+def _counts_of(q: Tensor, k: Tensor, weight: Tensor | None) -> AttentionSums:
     """Return the sums over squares (N, squares, cells, C), without the number of cells."""
     q_counted, k_counted = (q, k) if weight is None else (q * weight, k * weight)
     with torch.no_grad():
         sums, products = _sum_of(q_counted), products_of(q_counted, q)
     squares = torch.stack([_sum_of(q_counted * q), _sum_of(k_counted * k)], dim=1)
     none = q.new_zeros(len(q), dtype=torch.float64)
-    return Counts(none, sums, products, squares, products_of(q_counted, k))
+    return AttentionSums(none, sums, products, squares, products_of(q_counted, k))
 
 
 def _sum_of(x: Tensor) -> Tensor:

@@ -11,7 +11,11 @@ from torch import Tensor, nn
 from napari_restore.models._card import ModelCard
 from napari_restore.models._layers import pad_to_multiple
 from napari_restore.models._model import RestorationModel
-from napari_restore.models.hint._attention import Counts, HierarchicalAttention, LayerStatistics
+from napari_restore.models.hint._attention import (
+    AttentionSums,
+    HierarchicalAttention,
+    LayerStatistics,
+)
 from napari_restore.models.hint._blocks import (
     ChannelNorm,
     Double,
@@ -56,7 +60,7 @@ class AttentionBlock(nn.Module):
         return out
 
 
-class Step(NamedTuple):
+class AttentionStep(NamedTuple):
     """A block with attention, and where it stands."""
 
     stage: str
@@ -126,12 +130,12 @@ class HintNetwork(RestorationModel):
         joined: Tensor = reduce(torch.cat([double(previous), skip], dim=1))
         return joined
 
-    def blocks(self) -> Iterator[Step]:
+    def blocks(self) -> Iterator[AttentionStep]:
         """Yield the blocks with attention in their order."""
         for stage in STAGES:
             for number, block in enumerate(self.get_submodule(stage).children()):
                 assert isinstance(block, AttentionBlock)
-                yield Step(stage, number == 0, block)
+                yield AttentionStep(stage, number == 0, block)
 
     def finish(self, last: Tensor, x: Tensor) -> Tensor:
         """Return the restored image from the last map, and the image; it needs a halo of 1."""
@@ -156,7 +160,9 @@ class HintNetwork(RestorationModel):
         if self._value("cache_start", "zeros") == "carry" and cache is not None:
             self._carried = cache.detach().mean(0, keepdim=True)
 
-    def intra_scale(self, counts: Counts, stage: str, share: Tensor | None = None) -> Tensor | None:
+    def intra_scale(
+        self, counts: AttentionSums, stage: str, share: Tensor | None = None
+    ) -> Tensor | None:
         """Return the factor (N,) that brings the intra-layer cache to the scale of training.
 
         Where overviews of the images are counted, `share` (N,) is what these have of their pixels:

@@ -21,7 +21,7 @@ from napari_restore.models._sweeps import SweptModel
 from napari_restore.models.hint import _attention
 from napari_restore.models.hint._blocks import cells_valid
 from napari_restore.models.hint._config import LEVEL_OF, STRIDE
-from napari_restore.models.hint._network import HintNetwork, Step
+from napari_restore.models.hint._network import AttentionStep, HintNetwork
 from napari_restore.models.hint._rows import (
     KNOWN,
     attention_of,
@@ -95,7 +95,7 @@ def refuse_carried(card: ModelCard) -> None:
         )
 
 
-def _encoder(model: HintNetwork, level: int, first: Step) -> Sweep:
+def _encoder(model: HintNetwork, level: int, first: AttentionStep) -> Sweep:
     stride, width = 1 << level, model.config.width << level
     depth = (model.config.blocks1, model.config.blocks2, model.config.blocks3)[level]
     # A neighbour for every block, and one for the convolution before it, at the scale above.
@@ -127,7 +127,7 @@ def _encoder(model: HintNetwork, level: int, first: Step) -> Sweep:
     )
 
 
-def _block(model: HintNetwork, steps: list[Step], number: int) -> Sweep:
+def _block(model: HintNetwork, steps: list[AttentionStep], number: int) -> Sweep:
     step, following = steps[number], (steps[number + 1] if number + 1 < len(steps) else None)
     stride = 1 << LEVEL_OF[step.stage]
     reads: tuple[str, ...] = (f"x{number}",)
@@ -168,11 +168,11 @@ def _block(model: HintNetwork, steps: list[Step], number: int) -> Sweep:
     )
 
 
-def _map_of(model: HintNetwork, step: Step, number: int) -> Map:
+def _map_of(model: HintNetwork, step: AttentionStep, number: int) -> Map:
     return Map(f"x{number}", model.config.channels(step.stage), 1 << LEVEL_OF[step.stage])
 
 
-def _counts(model: HintNetwork, step: Step, number: int) -> Counts:
+def _counts(model: HintNetwork, step: AttentionStep, number: int) -> Counts:
     channels, stride = model.config.channels(step.stage), 1 << LEVEL_OF[step.stage]
     names = (*KNOWN, *(["cache"] if model.config.inter else []))
 
@@ -182,7 +182,7 @@ def _counts(model: HintNetwork, step: Step, number: int) -> Counts:
         return step.block.attn.count(q, k, weight)._asdict()
 
     def settle(sums: Sums, statistics: Statistics) -> Statistics:
-        counts = _attention.Counts(**sums)
+        counts = _attention.AttentionSums(**sums)
         cache = statistics.get(f"cache{number - 1}")
         if number == 0:
             cache = model.start_cache(len(counts.cells))
@@ -210,7 +210,7 @@ def _counts(model: HintNetwork, step: Step, number: int) -> Counts:
     )
 
 
-def _counted(given: SweepInput, step: Step, number: int, x: Tensor) -> Outputs:
+def _counted(given: SweepInput, step: AttentionStep, number: int, x: Tensor) -> Outputs:
     """Return the queries and keys of a block's input, where they are counted."""
     if not given.wants(f"q{number}", f"k{number}"):
         return {}

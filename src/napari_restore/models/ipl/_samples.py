@@ -26,7 +26,7 @@ PLACE = 4
 """Numbers that tell a cell's place: its row and column, and the rows and columns of the image."""
 
 
-class Place(NamedTuple):
+class CellBox(NamedTuple):
     """A box of cells in an image."""
 
     first: tuple[int, int]
@@ -35,7 +35,7 @@ class Place(NamedTuple):
     """Rows and columns of cells of the image."""
 
 
-def as_map(places: Sequence[Place], like: Tensor) -> Tensor:
+def as_map(places: Sequence[CellBox], like: Tensor) -> Tensor:
     """Return the place (N, 4, h, w) float64 of every cell of maps (N, C, h, w)."""
     height, width = like.shape[2:]
     out = like.new_empty(len(places), PLACE, height, width, dtype=torch.float64)

@@ -38,7 +38,7 @@ from napari_restore.models.ipl._config import BANDS, BLOCK, FRAMES, STRIDE, IplC
 from napari_restore.models.ipl._cube import interpolated, taps
 from napari_restore.models.ipl._network import BINS, MIDDLE, IplNetwork, curves_of
 from napari_restore.models.ipl._quantise import RANGE_BYTES, Quantised, affine, by_cell, cell_values
-from napari_restore.models.ipl._samples import Place
+from napari_restore.models.ipl._samples import CellBox
 from napari_restore.models.ipl._slices import SliceAttentions
 
 SMALL: dict[str, Any] = {
@@ -237,7 +237,7 @@ class Ipl(IplNetwork, SweptModel):
         part = cubes[:, *box]
         return Quantised(part, *ranges[0]).values() if ranges else part
 
-    def _attended(self, block: int, x: Tensor, place: Place) -> Tensor:
+    def _attended(self, block: int, x: Tensor, place: CellBox) -> Tensor:
         """Return D (C, h, w) of features of a box: of its whole blocks, 0 around them."""
         rows, columns = _whole_blocks(x, place)
         if rows.stop <= rows.start or columns.stop <= columns.start:
@@ -259,7 +259,7 @@ class Ipl(IplNetwork, SweptModel):
         return torch.stack(parts)
 
     def _cube(
-        self, block: int, number: int, statistics: Statistics, place: Place, like: Tensor
+        self, block: int, number: int, statistics: Statistics, place: CellBox, like: Tensor
     ) -> Tensor:
         """Return an image's cube (C, h, w) of a block at the cells of `like` (C, h, w)."""
         # A tile needs a few rows and columns of it.
@@ -277,7 +277,7 @@ class Ipl(IplNetwork, SweptModel):
         return self._related(block - 1, given, self._read(given.maps[f"attended{block - 1}"]))
 
 
-def _whole_blocks(x: Tensor, place: Place) -> tuple[slice, slice]:
+def _whole_blocks(x: Tensor, place: CellBox) -> tuple[slice, slice]:
     """Return the rows and columns of features (C, h, w) of a box that are whole blocks.
 
     The last block of the image may be cut.
@@ -303,7 +303,7 @@ def _rounded(names: tuple[str, ...], cubes: Tensor) -> Statistics:
     return {names[0]: codes, names[1]: torch.stack([torch.stack(one[1:]) for one in each])}
 
 
-def _places(given: SweepInput, features: Tensor) -> list[Place]:
+def _places(given: SweepInput, features: Tensor) -> list[CellBox]:
     """Return the place of each item of features (N, C, h, w) in its image, in cells."""
     count, cells = len(features), (features.shape[2], features.shape[3])
     origin = given.statistics.get("origin")
@@ -312,8 +312,8 @@ def _places(given: SweepInput, features: Tensor) -> list[Place]:
         height, width = (-(-int(side) // STRIDE) for side in size.tolist())
         cells = (height, width)
     if origin is None:
-        return [Place((0, 0), cells)] * count
-    return [Place((int(y) // STRIDE, int(x) // STRIDE), cells) for y, x in origin.tolist()]
+        return [CellBox((0, 0), cells)] * count
+    return [CellBox((int(y) // STRIDE, int(x) // STRIDE), cells) for y, x in origin.tolist()]
 
 
 def make(card: ModelCard, **sizes: int) -> Ipl:

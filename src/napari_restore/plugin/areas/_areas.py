@@ -13,7 +13,7 @@ from napari_restore import Region, api
 from napari_restore.errors import BadRegion, RestoreError
 from napari_restore.plugin.areas._strength import chosen_strength, painted_area
 from napari_restore.plugin.layers._placing import bounding_region, in_data, visible_region
-from napari_restore.plugin.state._request import Area, NotReady, Target
+from napari_restore.plugin.state._request import Area, NotReady, TargetChoice
 from napari_restore.plugin.state._state import image_of
 from napari_restore.plugin.tasks._task import LatestQuery
 
@@ -64,7 +64,7 @@ class AreaController(QObject):
             strength=self._watch.layer,
             crop=state.crop,
         )
-        if state.target is not Target.PAINTED:
+        if state.target is not TargetChoice.PAINTED:
             self._query.discard()
             self._waiting = None
             return make()
@@ -90,11 +90,11 @@ class AreaController(QObject):
     def _drawn_in(self, layer: ImageLayer) -> Layer | None:
         """Return the layer whose changes change the area."""
         target, viewer = self._state.target, self._viewer
-        if target is Target.DRAWN:
+        if target is TargetChoice.DRAWN:
             return areas_layer(viewer)
-        if target is Target.GRADIENT:
+        if target is TargetChoice.GRADIENT:
             return gradient_layer(viewer)
-        if target is not Target.PAINTED:
+        if target is not TargetChoice.PAINTED:
             return None
         return chosen_strength(viewer, self._state.strength_layer, layer)
 
@@ -170,7 +170,7 @@ STRAIGHT = 1e-3
 
 
 def area_of(
-    target: Target,
+    target: TargetChoice,
     viewer: ViewerModel,
     layer: Layer,
     image: Image,
@@ -186,11 +186,11 @@ def area_of(
     `strength` is the layer it is painted in. `crop` cuts off what some frame of a bracket does not
     show, where nothing is drawn. Both raise `RestoreError`.
     """
-    if target is Target.PAINTED:
+    if target is TargetChoice.PAINTED:
         return painted_area(viewer, strength, layer, image)
-    if target is Target.DRAWN:
+    if target is TargetChoice.DRAWN:
         area = _drawn_area(viewer, layer, image, feather)
-    elif target is Target.GRADIENT:
+    elif target is TargetChoice.GRADIENT:
         area = _gradient_area(viewer, layer, image)
     else:
         area = Area((_plain_region(target, viewer, layer, image, crop),))
@@ -198,12 +198,12 @@ def area_of(
 
 
 def _plain_region(
-    target: Target, viewer: ViewerModel, layer: Layer, image: Image, crop: bool
+    target: TargetChoice, viewer: ViewerModel, layer: Layer, image: Image, crop: bool
 ) -> Region:
     """Return all of the image or what is in view of it."""
     whole = Region(0, 0, image.height, image.width)
     shown = (crop and api.common_region(image)) or whole
-    if target is Target.WHOLE:
+    if target is TargetChoice.WHOLE:
         return shown
     found = visible_region(viewer, layer, whole.shape).intersect(shown)
     if found.is_empty:

@@ -12,7 +12,7 @@ from superqt.utils import qdebounced
 from napari_restore.plugin.areas._areas import AREAS, GRADIENT, areas_layer, gradient_layer
 from napari_restore.plugin.areas._strength import PAINT, new_paint_layer
 from napari_restore.plugin.layers._placing import plane_of, scale_and_affine
-from napari_restore.plugin.state._request import Target
+from napari_restore.plugin.state._request import TargetChoice
 from napari_restore.plugin.state._state import image_of
 
 if TYPE_CHECKING:
@@ -38,30 +38,30 @@ class Tool(Enum):
 
     RECTANGLE = (
         "Rectangle",
-        Target.DRAWN,
+        TargetChoice.DRAWN,
         "add_rectangle",
         "Drag a rectangle over the image; draw as many as you like.",
     )
     POLYGON = (
         "Polygon",
-        Target.DRAWN,
+        TargetChoice.DRAWN,
         "add_polygon",
         "Click the corners one by one; a double click closes the polygon.",
     )
     BRUSH = (
         "Brush",
-        Target.PAINTED,
+        TargetChoice.PAINTED,
         "paint",
         "Paint where the image shall be restored; [ and ] change the brush, E erases.",
     )
     GRADIENT = (
         "Gradient",
-        Target.GRADIENT,
+        TargetChoice.GRADIENT,
         "add_line",
         "Drag from where nothing shall change to where all shall.",
     )
 
-    def __init__(self, label: str, target: Target, mode: str, hint: str) -> None:
+    def __init__(self, label: str, target: TargetChoice, mode: str, hint: str) -> None:
         self.label = label
         self.target = target
         self.mode = mode
@@ -226,7 +226,7 @@ class DrawingController(QObject):
         Napari draws them a unit of the data wide, which may be a kilometre or nothing; edges
         that somebody has set stay.
         """
-        layer = areas_layer(self._viewer) if self._state.target is Target.DRAWN else None
+        layer = areas_layer(self._viewer) if self._state.target is TargetChoice.DRAWN else None
         if layer is None or THIN in layer.metadata:
             return
         if {layer.current_edge_width, *layer.edge_width} == {1}:

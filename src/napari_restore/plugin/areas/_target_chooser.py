@@ -31,7 +31,7 @@ from napari_restore.plugin.areas._areas import (
 )
 from napari_restore.plugin.areas._drawing_controller import Tool
 from napari_restore.plugin.areas._strength import is_strength, mask_of_layer
-from napari_restore.plugin.state._request import Area, Target
+from napari_restore.plugin.state._request import Area, TargetChoice
 from napari_restore.plugin.state._state import image_of
 from napari_restore.plugin.tasks._notices import error_text, with_labels
 from napari_restore.plugin.tasks._task import LatestQuery
@@ -223,11 +223,11 @@ def _is_mask(layer: Any) -> bool:
 
 FEATHER_LIMIT = 4096
 TIPS = {
-    Target.VISIBLE: "The part of the image on the screen",
-    Target.DRAWN: "Rectangles and polygons of a Shapes layer: the selected ones, else all",
-    Target.PAINTED: "Where a Labels layer is painted, or as strong as a grey layer says",
-    Target.GRADIENT: "Nothing at one end of a line, everything at the other",
-    Target.WHOLE: "Every pixel",
+    TargetChoice.VISIBLE: "The part of the image on the screen",
+    TargetChoice.DRAWN: "Rectangles and polygons of a Shapes layer: the selected ones, else all",
+    TargetChoice.PAINTED: "Where a Labels layer is painted, or as strong as a grey layer says",
+    TargetChoice.GRADIENT: "Nothing at one end of a line, everything at the other",
+    TargetChoice.WHOLE: "Every pixel",
 }
 
 
@@ -235,7 +235,7 @@ class TargetChooser(QWidget):
     """The targets, the tools to draw with, and which pixels are restored now."""
 
     changed = Signal(object)
-    """The chosen `Target`."""
+    """The chosen `TargetChoice`."""
     draw_requested = Signal(object)
     """The button of a `Tool` was pressed."""
     feather_changed = Signal(int)
@@ -246,7 +246,7 @@ class TargetChooser(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.combo = NarrowComboBox(self)
-        for number, target in enumerate(Target):
+        for number, target in enumerate(TargetChoice):
             self.combo.addItem(target.value.capitalize(), target)
             self.combo.setItemData(number, TIPS[target], Qt.ItemDataRole.ToolTipRole)
         self.strength = NarrowComboBox(self)
@@ -287,13 +287,13 @@ class TargetChooser(QWidget):
         self.show_tool(None)
         self._show_what_fits()
 
-    def target(self) -> Target:
+    def target(self) -> TargetChoice:
         """Return the chosen target."""
-        return Target(self.combo.currentData())
+        return TargetChoice(self.combo.currentData())
 
-    def choose(self, target: Target) -> None:
+    def choose(self, target: TargetChoice) -> None:
         """Choose as a click would."""
-        self.combo.setCurrentIndex(list(Target).index(target))
+        self.combo.setCurrentIndex(list(TargetChoice).index(target))
 
     def show_area(self, area: Area | None, problem: RestoreError | None = None) -> None:
         """Show which pixels the target is, or why there are none."""
@@ -345,16 +345,16 @@ class TargetChooser(QWidget):
         for tool, button in self.tools.items():
             button.setVisible(tool.target is target)
         self.feather.setVisible(target.fades)
-        self.strength.setVisible(target is Target.PAINTED and self.strength.count() > 1)
+        self.strength.setVisible(target is TargetChoice.PAINTED and self.strength.count() > 1)
 
 
-def area_text(area: Area, target: Target) -> str:
+def area_text(area: Area, target: TargetChoice) -> str:
     """Return an area in one line: how many, how large, where."""
     box = area.region
     # Unbreakable within, so that no lonely number begins a line.
     corner = _unbroken(f"at x {box.x0}, y {box.y0}")
     size = _unbroken(f"{box.width} × {box.height}")
-    if area.mask is None or target is Target.GRADIENT:
+    if area.mask is None or target is TargetChoice.GRADIENT:
         return f"{size} pixels {corner}"
     count = len(area.targets)
     parts = [f"{count} areas"] if count > 1 else []

@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_restore import api
 from napari_restore.errors import RestoreError
-from napari_restore.plugin.attention._asked import Asked, Reference
+from napari_restore.plugin.attention._asked import KeptAnswer, PreparedAttention
 from napari_restore.plugin.results._save_dialog import ask_save_path
 from napari_restore.plugin.tasks._notices import show_problem
 from napari_restore.plugin.tasks._task import in_background
@@ -20,7 +20,7 @@ from napari_restore.plugin.widgets._combo_box import NarrowComboBox
 from napari_restore.plugin.widgets._folding import in_a_row
 
 if TYPE_CHECKING:
-    from napari_restore.plugin.attention._asked import Asked
+    from napari_restore.plugin.attention._asked import PreparedAttention
     from napari_restore.plugin.attention._heads_view import HeadsView
     from napari_restore.plugin.attention._layers import AttentionLayers
     from napari_restore.plugin.state._state import RestoreState
@@ -35,7 +35,9 @@ class ReferenceBar(QWidget):
     changed = Signal()
     """Another reference, or none, or the other one of both is to be shown."""
 
-    def __init__(self, state: RestoreState, asked: Asked, parent: QWidget | None = None) -> None:
+    def __init__(
+        self, state: RestoreState, asked: PreparedAttention, parent: QWidget | None = None
+    ) -> None:
         super().__init__(parent)
         self._state, self._asked = state, asked
         self.keep = QPushButton("Keep as reference", self)
@@ -90,7 +92,7 @@ class ReferenceBar(QWidget):
             return
         name = request.run.model
         title = next((card.title for card in api.models() if card.id == name), name)
-        self._asked.reference = Reference(query, title, source.unique_id)
+        self._asked.reference = KeptAnswer(query, title, source.unique_id)
         self._show()
         self.changed.emit()
 
@@ -114,7 +116,7 @@ class HeadActions(QObject):
     def __init__(
         self,
         state: RestoreState,
-        asked: Asked,
+        asked: PreparedAttention,
         heads: HeadsView,
         layers: AttentionLayers,
         parent: QWidget,

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
     from napari_restore.explain.attention import Attention, AttentionSession, Query, QueryMaps
     from napari_restore.models import AttentionSite
-    from napari_restore.plugin.state._request import Request
+    from napari_restore.plugin.state._request import RunRequest
 
 
 @dataclass(frozen=True)
-class AttentionRequest:
+class PreparationRequest:
     """Image and model of the panel, and how the one is read and where the other runs."""
 
-    run: Request
+    run: RunRequest
     """Its area is not used."""
 
     def session(self, **callbacks: Any) -> AttentionSession:
@@ -60,7 +60,7 @@ class AttentionRequest:
 class PrepareTask(Task):
     """Prepares an image on another thread; sends events, and `ended` gives the `AttentionSession`."""
 
-    def __init__(self, request: AttentionRequest) -> None:
+    def __init__(self, request: PreparationRequest) -> None:
         super().__init__(name="attention", failure="Preparing failed")
         self.request = request
 
@@ -76,7 +76,7 @@ class PrepareTask(Task):
 
 
 @dataclass(frozen=True)
-class Reference:
+class KeptAnswer:
     """An answer that is kept, to be compared with others."""
 
     query: QueryMaps
@@ -95,15 +95,15 @@ class Reference:
 
 
 @dataclass
-class Asked:
+class PreparedAttention:
     """The prepared network and image, and the last answer."""
 
     session: AttentionSession | None = None
-    request: AttentionRequest | None = None
+    request: PreparationRequest | None = None
     """What `session` was prepared from."""
     query: QueryMaps | None = None
     """The last answer, of all layers that are computed."""
-    reference: Reference | None = None
+    reference: KeptAnswer | None = None
     """An earlier answer, perhaps of another network."""
 
     @property

@@ -13,8 +13,12 @@ from qtpy.QtWidgets import QLabel, QSpinBox, QVBoxLayout
 from napari_restore import Region, api
 from napari_restore.errors import RestoreError
 from napari_restore.plugin.attention._action_bar import HeadActions, ReferenceBar
-from napari_restore.plugin.attention._asked import Asked, AttentionRequest, PrepareTask
-from napari_restore.plugin.attention._heads_view import HeadsView, Pair, thumbnails_of
+from napari_restore.plugin.attention._asked import (
+    PreparationRequest,
+    PreparedAttention,
+    PrepareTask,
+)
+from napari_restore.plugin.attention._heads_view import ComparedHeads, HeadsView, thumbnails_of
 from napari_restore.plugin.attention._layers import AttentionLayers
 from napari_restore.plugin.attention._matrix_panel import MatrixPanel, RedundancyPanel
 from napari_restore.plugin.attention._query_controller import QueryController
@@ -60,7 +64,7 @@ class AttentionTab(Section):
         super().__init__(viewer, state)
         self._runs = runs
         self.task: PrepareTask | None = None
-        self.asked = Asked()
+        self.asked = PreparedAttention()
         self.pointer = QueryController(viewer, state, self)
         self.layers = AttentionLayers(viewer)
         self._answers = LatestQuery("The attention failed", self, follows=True)
@@ -191,7 +195,7 @@ class AttentionTab(Section):
             self.task.cancel()
             return
         try:
-            request = AttentionRequest(self.state.request(Area((Region(0, 0, 1, 1),))))
+            request = PreparationRequest(self.state.request(Area((Region(0, 0, 1, 1),))))
         except RestoreError as error:
             show_problem(error)
             return
@@ -218,7 +222,7 @@ class AttentionTab(Section):
             self._begin(outcome, task.request)
         self.ended.emit(status, outcome)
 
-    def _begin(self, session: AttentionSession, request: AttentionRequest) -> None:
+    def _begin(self, session: AttentionSession, request: PreparationRequest) -> None:
         """Take queries from now on."""
         source = self.state.layer
         if source is None or request.run.model != self.state.model:
@@ -314,7 +318,7 @@ class AttentionTab(Section):
             self.heads.show_pictures(self._pictures(self.query), replaces=False)
             self._show_head()
 
-    def _pictures(self, query: QueryMaps) -> dict[str, Pair]:
+    def _pictures(self, query: QueryMaps) -> dict[str, ComparedHeads]:
         """Return thumbnails as they are set now."""
         return thumbnails_of(query, spread=self.scale.currentData(), reference=self.asked.kept)
 

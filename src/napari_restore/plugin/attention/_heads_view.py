@@ -69,7 +69,7 @@ class Thumbnails(NamedTuple):
         painter.drawLine(at - QPointF(0, ARM), at + QPointF(0, ARM))
 
 
-class Pair(NamedTuple):
+class ComparedHeads(NamedTuple):
     """The heads of one layer for two queries, on one scale."""
 
     present: Thumbnails
@@ -79,14 +79,14 @@ class Pair(NamedTuple):
 
 def thumbnails_of(
     query: QueryMaps, *, spread: bool, reference: QueryMaps | None = None
-) -> dict[str, Pair]:
+) -> dict[str, ComparedHeads]:
     """Return the thumbnails of all layers of an answer by name; on any thread."""
     found = {}
     for name, maps in query.maps.items():
         kept = None if reference is None else reference.maps.get(name)
         present = of_layer(maps, spread=spread, beside=kept)
         beside = None if kept is None else of_layer(kept, spread=spread, beside=maps)
-        found[name] = Pair(present, beside)
+        found[name] = ComparedHeads(present, beside)
     return found
 
 
@@ -178,7 +178,7 @@ class HeadsView(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._sites: tuple[AttentionSite, ...] = ()
-        self._pictures: dict[str, Pair] = {}
+        self._pictures: dict[str, ComparedHeads] = {}
         self._paired = False
         self.site: str | None = None
         """The chosen layer."""
@@ -208,7 +208,7 @@ class HeadsView(QWidget):
         self.setFixedHeight(self.sizeHint().height())
         self.update()
 
-    def show_pictures(self, pictures: Mapping[str, Pair], *, replaces: bool) -> None:
+    def show_pictures(self, pictures: Mapping[str, ComparedHeads], *, replaces: bool) -> None:
         """Show pictures of layers by name; with `replaces` all others are grey from now on."""
         self._pictures = {**({} if replaces else self._pictures), **pictures}
         self.update()

@@ -20,7 +20,7 @@ from napari_restore.plugin.widgets._combo_box import NarrowComboBox
 
 if TYPE_CHECKING:
     from napari_restore.explain.attention import HeadMaps
-    from napari_restore.plugin.attention._asked import Asked
+    from napari_restore.plugin.attention._asked import PreparedAttention
     from napari_restore.plugin.attention._heads_view import HeadsView
 
 
@@ -254,7 +254,9 @@ class GroupingChart(PointerText):
 class RedundancyPanel(QWidget):
     """How alike what the heads of the chosen layer put out is; computed when it is asked for."""
 
-    def __init__(self, asked: Asked, heads: HeadsView, parent: QWidget | None = None) -> None:
+    def __init__(
+        self, asked: PreparedAttention, heads: HeadsView, parent: QWidget | None = None
+    ) -> None:
         super().__init__(parent)
         self._asked, self._heads = asked, heads
         self._number = 0

@@ -47,7 +47,7 @@ NAME = "Attribution target"
 MODES = {"rectangle": "add_rectangle", "polygon": "add_polygon"}
 
 
-class Target(NamedTuple):
+class TargetShape(NamedTuple):
     """Level-0 pixels, and the corners of a polygon within them, as an `AttributionRequest` has them."""
 
     box: Region
@@ -174,7 +174,7 @@ class TargetController(QObject):
         self._layer.events.mode.disconnect(self._on_mode)
         self._layer = None
 
-    def target(self) -> Target:
+    def target(self) -> TargetShape:
         """Return the target; raises `BadRegion` where there is none."""
         source = self._state.layer
         shapes = None
@@ -192,8 +192,8 @@ class TargetController(QObject):
         if box is None:
             raise BadRegion(f"The box lies outside {source.name}.", "Draw one over the image.")
         if is_upright_box(points):
-            return Target(box, None)
-        return Target(box, tuple((y, x) for x, y in corners_in_pixels(points)))
+            return TargetShape(box, None)
+        return TargetShape(box, tuple((y, x) for x, y in corners_in_pixels(points)))
 
     def _on_shape(self, event: Any = None) -> None:
         if str(getattr(event, "action", "")) == "added" and self.tool == "rectangle":

@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from napari.layers import Image as ImageLayer
 
     from napari_restore.explain import Attribution
-    from napari_restore.plugin.attribution._layers import Picture
-    from napari_restore.plugin.state._request import Request
+    from napari_restore.plugin.attribution._layers import MapArrays
+    from napari_restore.plugin.state._request import RunRequest
 
 
 @dataclass(frozen=True)
 class AttributionRequest:
     """The settings of one attribution, as `napari_restore.attribute` takes them."""
 
-    run: Request
+    run: RunRequest
     """Image, model, and how the one is read and where the other runs; its area is not used."""
     box: Region
     """Level-0 pixels of the result; around the polygon, if there is one."""
@@ -81,7 +81,7 @@ class AttributionTask(Task):
         """How the finished map is shown."""
         self._viewer = viewer
 
-    def work(self) -> tuple[Attribution, Picture]:
+    def work(self) -> tuple[Attribution, MapArrays]:
         """Return the attribution, and what its layers show."""
         found = self.request.attribute(emit=self.send, watch=self.send, stop=self.stop)
         return found, picture_of(found)
@@ -111,7 +111,7 @@ class AttributionTask(Task):
             self.outcome = ("cancelled", None)
         self.layers.remove()
 
-    def _show(self, record: dict[str, Any], picture: Picture) -> None:
+    def _show(self, record: dict[str, Any], picture: MapArrays) -> None:
         level = f" · 1:{self.request.scale}" if self.request.scale > 1 else ""
         self.layers.name += f" · {record['attribution']['method']}{level}"
         self.layers.finish(picture, record, self.view, self.exponent)

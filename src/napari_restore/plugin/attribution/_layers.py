@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from napari.layers import Layer
     from napari.utils import Colormap
 
-    from napari_restore.explain import Attribution, Overview, PartialAttribution
+    from napari_restore.explain import Attribution, OverviewShares, PartialAttribution
 
 Floats = npt.NDArray[np.float32]
 LARGEST = 1 << 22
@@ -38,7 +38,7 @@ VIEWS = {"signed": "Map", "magnitude": "Magnitude", "area": "Contribution area"}
 """Of a map, as the tab offers them."""
 
 
-class Picture(NamedTuple):
+class MapArrays(NamedTuple):
     """The arrays that the layers of a map show; made on another thread."""
 
     region: Region
@@ -49,12 +49,12 @@ class Picture(NamedTuple):
     window: Region
     area: npt.NDArray[np.float64]
     """(h, w) over `window`."""
-    overview: Overview | None
-    frames: tuple[Frame, ...] = ()
+    overview: OverviewShares | None
+    frames: tuple[FrameMap, ...] = ()
     """Of a bracket whose map is one array."""
 
 
-class Frame(NamedTuple):
+class FrameMap(NamedTuple):
     """The map of one frame of a bracket."""
 
     name: str
@@ -62,14 +62,14 @@ class Frame(NamedTuple):
     """(h, w) sum over its bands, over the map's region."""
 
 
-def picture_of(attribution: Attribution) -> Picture:
+def picture_of(attribution: Attribution) -> MapArrays:
     """Read a finished map; not for the GUI thread."""
     region = attribution.region
     area = attribution.contribution_area()
     if region.pixels <= LARGEST:
         values = attribution.read(region).sum(axis=2)
         most, window = _most(values), attribution.window
-        return Picture(
+        return MapArrays(
             region, [values], most, window, area, attribution.overview, _frames(attribution)
         )
     step = -(-max(region.shape) // REDUCED)
@@ -82,16 +82,16 @@ def picture_of(attribution: Attribution) -> Picture:
         most = max(most, _most(strip))
         parts.append(_largest(strip, step))
     levels = [attribution.map.sum(axis=2), np.concatenate(parts)]
-    return Picture(region, levels, most, attribution.window, area, attribution.overview)
+    return MapArrays(region, levels, most, attribution.window, area, attribution.overview)
 
 
-def _frames(attribution: Attribution) -> tuple[Frame, ...]:
+def _frames(attribution: Attribution) -> tuple[FrameMap, ...]:
     """Return the maps of the frames of a bracket, dark to bright; none for an image."""
     if attribution.frames == 1:
         return ()
     maps = attribution.by_frame(attribution.region)
     return tuple(
-        Frame(f"frame {frame.name}", np.ascontiguousarray(maps[..., number]))
+        FrameMap(f"frame {frame.name}", np.ascontiguousarray(maps[..., number]))
         for number, frame in enumerate(attribution.image.frames)
     )
 
@@ -137,7 +137,7 @@ class AttributionLayers:
         """Shares of the whole image's overview, by blocks."""
         self.frames: list[ImageLayer] = []
         """Of a bracket the map of each frame."""
-        self._picture: Picture | None = None
+        self._picture: MapArrays | None = None
         self._record: dict[str, Any] = {}
         self._view, self._exponent = "signed", 0.5
 
@@ -160,7 +160,9 @@ class AttributionLayers:
             self.map.contrast_limits_range = (-most, most)
             self.map.contrast_limits = (-most, most)
 
-    def finish(self, picture: Picture, record: dict[str, Any], view: str, exponent: float) -> None:
+    def finish(
+        self, picture: MapArrays, record: dict[str, Any], view: str, exponent: float
+    ) -> None:
         """Show all of it, in the place of its parts."""
         self.remove()
         self._picture, self._record = picture, record
@@ -213,7 +215,7 @@ class AttributionLayers:
             if layer in self._viewer.layers:
                 self._viewer.layers.remove(layer)
 
-    def _made(self, picture: Picture) -> ImageLayer:
+    def _made(self, picture: MapArrays) -> ImageLayer:
         """Add a layer of the chosen view."""
         title, most = VIEWS[self._view].lower(), picture.most
         if self._view == "area":
@@ -241,7 +243,7 @@ class AttributionLayers:
         matrix = shifted(enlarged(plane_of(self._source), self._scale), *region[:2])
         return self._shown(title, levels, limits, matrix)
 
-    def _add_overview(self, overview: Overview) -> ImageLayer:
+    def _add_overview(self, overview: OverviewShares) -> ImageLayer:
         blocks, side = overview.blocks()
         most = _most(blocks)
         step, (height, width) = overview.step, overview.values.shape[:2]

@@ -48,7 +48,7 @@ THUMBNAIL = 96
 """Longest side in pixels of a thumbnail."""
 
 
-class Step(NamedTuple):
+class OpeningStep(NamedTuple):
     """How far the opening is."""
 
     text: str
@@ -59,7 +59,7 @@ class Step(NamedTuple):
 class BracketTask(Task):
     """Opens the frames of a group unless they are open, then makes the bracket of those used.
 
-    Sends each `Step`, the `OpenFrames` and an `OpenBracket`.
+    Sends each `OpeningStep`, the `OpenFrames` and an `OpenBracket`.
     """
 
     def __init__(self, group: FrameGroup, opened: OpenFrames | None, *, rough: bool) -> None:
@@ -101,7 +101,7 @@ def _open(
     def progress(done: int, total: int) -> None:
         if stop.is_set():
             raise Cancelled("Aligning the frames was cancelled.")
-        emit(Step("Aligning …", done, total))
+        emit(OpeningStep("Aligning …", done, total))
 
     def bracket(align: Any) -> OpenBracket:
         image = nr.open_bracket(
@@ -132,7 +132,7 @@ def _open_frames(group: FrameGroup, emit: Emit, stop: threading.Event) -> OpenFr
         )
     images: list[Image] = []
     for source in group.sources:
-        emit(Step(f"Opening {name_of(source)} …", len(images), total))
+        emit(OpeningStep(f"Opening {name_of(source)} …", len(images), total))
         # Images of the viewer are open already.
         is_open = hasattr(source, "level_view")
         images.append(source if is_open else nr.open_image(source, cancelled=stop.is_set))
@@ -140,7 +140,7 @@ def _open_frames(group: FrameGroup, emit: Emit, stop: threading.Event) -> OpenFr
         waiting = [pool.submit(_make_levels, image, stop.is_set) for image in images]
         for done, future in enumerate(as_completed(waiting)):
             future.result()
-            emit(Step("Reading frames …", done + 1, total))
+            emit(OpeningStep("Reading frames …", done + 1, total))
     whole = nr.open_bracket(images, exposures=group.exposures, align="off")
     others = whole.companions
     assert others is not None
@@ -377,7 +377,7 @@ class FusionController(QObject):
                 self.busy_changed.emit(False)
 
     def _on_sent(self, number: int, what: Any) -> None:
-        if isinstance(what, Step):
+        if isinstance(what, OpeningStep):
             self.progressed.emit(*what)
         elif isinstance(what, OpenFrames):
             self._opened[number] = what

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image as ImageLayer
 
-    from napari_restore.plugin.state._request import Request
+    from napari_restore.plugin.state._request import RunRequest
     from napari_restore.plugin.state._state import RestoreState
 
 SIDE = 1200
@@ -157,7 +157,7 @@ def _is_over(layers: Sequence[ImageLayer], source: ImageLayer) -> bool:
     return all(layer.metadata.get(SOURCE) == source.unique_id for layer in layers)
 
 
-def _weights(request: Request, source: ImageLayer) -> Weights:
+def _weights(request: RunRequest, source: ImageLayer) -> Weights:
     """Compute the weights on a coarse level; not in the GUI thread."""
     image = request.image
     levels = [

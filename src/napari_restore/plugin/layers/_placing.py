@@ -70,7 +70,7 @@ def bounding_region(points: npt.NDArray[np.float64], size: tuple[int, int]) -> R
 
 
 RGB = {"red", "green", "blue"}
-_fits: weakref.WeakKeyDictionary[ViewerModel, _Fit] = weakref.WeakKeyDictionary()
+_fits: weakref.WeakKeyDictionary[ViewerModel, _FittedView] = weakref.WeakKeyDictionary()
 
 
 def is_photo(image: Image) -> bool:
@@ -85,11 +85,11 @@ def show_whole(viewer: ViewerModel, image: Image) -> None:
     """
     fit = _fits.get(viewer)
     if fit is None:
-        fit = _fits[viewer] = _Fit(viewer)
+        fit = _fits[viewer] = _FittedView(viewer)
     fit.expect(image)
 
 
-class _Fit:
+class _FittedView:
     """The view of one viewer, as it was fitted to a layer."""
 
     def __init__(self, viewer: ViewerModel) -> None:

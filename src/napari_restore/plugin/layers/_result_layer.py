@@ -71,7 +71,7 @@ class ResultLayer:
         """The source's coarsest level, while its levels are made for this."""
         self.region = result.region
         self._display = Display.of_layer(source)
-        self._done = FinishedPixels(result.region, (result.image.height, result.image.width))
+        self._done = FinishedCells(result.region, (result.image.height, result.image.width))
         steps = _steps(self.region, SMALLEST if scale == 1 else SMALLEST_OF_LEVEL)
         box = self.region.align(1 << steps).intersect(
             Region(0, 0, result.image.height, result.image.width)
@@ -281,7 +281,7 @@ class ResultLayer:
         return array if self._display is Display.COLOUR else self._display.arrange(array)
 
 
-class FinishedPixels:
+class FinishedCells:
     """Which pixels of a region are finished, known in cells of 128 × 128."""
 
     def __init__(self, region: Region, size: tuple[int, int]) -> None:
@@ -321,7 +321,7 @@ class GrowingLevel:
     ndim = 3
 
     def __init__(
-        self, result: Result, done: FinishedPixels, colour: tuple[int, ...], box: Region, level: int
+        self, result: Result, done: FinishedCells, colour: tuple[int, ...], box: Region, level: int
     ) -> None:
         self.result: Result | None = None
         """What is shown; None until there is one that can be read fast enough."""

@@ -43,7 +43,7 @@ SCENES = {"aerial": "Aerial or satellite image", "natural": "Photo from the grou
 
 
 @dataclass(frozen=True)
-class Choice:
+class ModelChoice:
     """A model that can be run: one that is known, or a file of the user's."""
 
     card: ModelCard
@@ -73,8 +73,8 @@ class ModelChooser(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._choices: dict[str, Choice] = {}
-        self._added: list[Choice] = []
+        self._choices: dict[str, ModelChoice] = {}
+        self._added: list[ModelChoice] = []
         self._known: Sequence[ModelCard] = ()
         self._image: Image | None = None
         self._guess = ""
@@ -136,7 +136,7 @@ class ModelChooser(QWidget):
             widget.setVisible(len(tasks) > 1)
         self._fill()
 
-    def add(self, choice: Choice) -> None:
+    def add(self, choice: ModelChoice) -> None:
         """Offer a file of the user's, now and with every image, and choose it."""
         self._added = [other for other in self._added if other.key != choice.key]
         self._added.append(choice)
@@ -157,7 +157,7 @@ class ModelChooser(QWidget):
         """Return the chosen key, "" while nothing is offered."""
         return self.combo.currentData() or ""
 
-    def choice(self) -> Choice | None:
+    def choice(self) -> ModelChoice | None:
         """Return the chosen model."""
         return self._choices.get(self.model())
 
@@ -166,8 +166,8 @@ class ModelChooser(QWidget):
         choice = self.choice()
         return None if choice is None else choice.card
 
-    def _offered(self) -> list[Choice]:
-        return [*(Choice(card, card.id) for card in self._known), *self._added]
+    def _offered(self) -> list[ModelChoice]:
+        return [*(ModelChoice(card, card.id) for card in self._known), *self._added]
 
     def _fill(self) -> None:
         """Offer what task and scene ask for, the recommended first."""

@@ -23,7 +23,7 @@ from qtpy.QtWidgets import (
 from napari_restore import api
 from napari_restore._format import format_size
 from napari_restore.errors import BadOutput, RestoreError
-from napari_restore.plugin.method._model_chooser import TASKS, Choice
+from napari_restore.plugin.method._model_chooser import TASKS, ModelChoice
 from napari_restore.plugin.tasks._notices import show_note, show_problem, with_labels
 from napari_restore.plugin.tasks._task import Task
 
@@ -47,7 +47,7 @@ class ModelFiles(QObject):
     message = Signal(str)
     """What is being done, "" when it is over."""
     added = Signal(object)
-    """The `Choice` that the user confirmed."""
+    """The `ModelChoice` that the user confirmed."""
 
     def __init__(self, panel: QWidget) -> None:
         super().__init__(panel)
@@ -140,7 +140,7 @@ class ModelFiles(QObject):
 
     def _on_confirmed(self, found: Proposal, fields: dict[str, Any], trust: bool) -> None:
         card = replace(found.model.card, **fields)
-        choice = Choice(card, found.source, trust=trust)
+        choice = ModelChoice(card, found.source, trust=trust)
         if not found.known and found.card:
             try:
                 api.save_card(found, **fields)
@@ -151,7 +151,7 @@ class ModelFiles(QObject):
                     return
                 # Weights of a known network run without a card, too.
                 show_note(f"{with_labels(error.message)} It can be used while this panel is open.")
-                choice = Choice(card, network, weights=found.source)
+                choice = ModelChoice(card, network, weights=found.source)
             except RestoreError as error:
                 show_problem(error)
                 return

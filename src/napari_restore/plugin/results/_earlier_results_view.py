@@ -18,7 +18,7 @@ from napari_restore.plugin.layers._layer_order import insert_above
 from napari_restore.plugin.layers._result_layer import ResultLayer
 from napari_restore.plugin.method._model_files_dialog import TrustDialog
 from napari_restore.plugin.results._variant_text import target_of_mask
-from napari_restore.plugin.state._request import Area, Request, Target
+from napari_restore.plugin.state._request import Area, RunRequest, TargetChoice
 from napari_restore.plugin.state._state import NAMED_ROLES, NAMED_SENSOR
 from napari_restore.plugin.state._variant import Variant
 from napari_restore.plugin.tasks._notices import show_problem
@@ -98,11 +98,11 @@ def variant_of_stored(
     return variant
 
 
-def request_of_stored(kept: KeptResult, image: Image, *, trust: bool = False) -> Request:
+def request_of_stored(kept: KeptResult, image: Image, *, trust: bool = False) -> RunRequest:
     """Return the request of a kept result; `trust` is the user's consent of today."""
     model, options = kept.task["model"], kept.task["options"]
     bands, sensor = names_of_stored(kept)
-    return Request(
+    return RunRequest(
         image=image,
         model=model["model"],
         weights=model["weights"],
@@ -160,14 +160,14 @@ def apply_settings(state: RestoreState, variant: Variant, layers: LayerList) -> 
         setattr(state, name, value)
 
 
-def target_of(variant: Variant) -> Target | None:
+def target_of(variant: Variant) -> TargetChoice | None:
     """Return the target a result was made for; None where it is unknown."""
     image, area = variant.request.image, variant.request.area
     if area.mask is not None:
         target = target_of_mask(area.mask)
-        return None if target is Target.PAINTED else target
+        return None if target is TargetChoice.PAINTED else target
     whole = area.targets == (Region(0, 0, image.height, image.width),)
-    return Target.WHOLE if whole else Target.VISIBLE
+    return TargetChoice.WHOLE if whole else TargetChoice.VISIBLE
 
 
 FAILURE = "The earlier result cannot be opened"

@@ -24,7 +24,7 @@ from napari_restore.errors import InputError, RestoreError
 from napari_restore.plugin.areas._areas import area_of as area_of_target
 from napari_restore.plugin.results._save_dialog import SaveTask, ask_save_path
 from napari_restore.plugin.results._variant_text import adjustment_of, area_of, part_of, phrase
-from napari_restore.plugin.state._request import Target
+from napari_restore.plugin.state._request import TargetChoice
 from napari_restore.plugin.tasks._notices import error_text, show_problem
 from napari_restore.plugin.widgets._combo_box import NarrowComboBox
 from napari_restore.plugin.widgets._folding import bring_into_view, flowing, form_layout
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Format:
+class ExportFormat:
     """A kind of file, and which of the options it has."""
 
     title: str
@@ -50,16 +50,16 @@ class Format:
 
 
 FORMATS = (
-    Format("GeoTIFF", ".tif", frozenset({"compress", "quality", "bit_depth"})),
-    Format(
+    ExportFormat("GeoTIFF", ".tif", frozenset({"compress", "quality", "bit_depth"})),
+    ExportFormat(
         "Cloud-optimised GeoTIFF",
         ".tif",
         frozenset({"compress", "quality", "bit_depth"}),
         {"cog": True},
     ),
-    Format("OME-Zarr", ".zarr"),
-    Format("PNG", ".png", frozenset({"bit_depth"})),
-    Format("JPEG", ".jpg", frozenset({"quality", "bit_depth"})),
+    ExportFormat("OME-Zarr", ".zarr"),
+    ExportFormat("PNG", ".png", frozenset({"bit_depth"})),
+    ExportFormat("JPEG", ".jpg", frozenset({"quality", "bit_depth"})),
 )
 COMPRESSIONS = {
     "deflate (usual)": "deflate",
@@ -141,7 +141,7 @@ class ExportSection(Section):
 
     def _arrange(self) -> None:
         self.form = form_layout()
-        self.form.addRow("Format", self.format)
+        self.form.addRow("ExportFormat", self.format)
         self.form.addRow("Compression", self.compress)
         self.form.addRow("Quality", self.quality)
         self.form.addRow("Values", self.bit_depth)
@@ -161,7 +161,7 @@ class ExportSection(Section):
 
     def options(self) -> dict[str, Any]:
         """Return the chosen options of `Result.save`; others are the format's defaults."""
-        form: Format = self.format.currentData()
+        form: ExportFormat = self.format.currentData()
         options: dict[str, Any] = dict(form.always)
         if "compress" in form.options and self.compress.currentData() != "deflate":
             options["compress"] = self.compress.currentData()
@@ -171,7 +171,7 @@ class ExportSection(Section):
             options["bit_depth"] = self.bit_depth.currentData()
         return options
 
-    def _has_quality(self, form: Format) -> bool:
+    def _has_quality(self, form: ExportFormat) -> bool:
         lossy = "compress" not in form.options or self.compress.currentData() == "jpeg"
         return "quality" in form.options and lossy
 
@@ -189,7 +189,7 @@ class ExportSection(Section):
 
     def proposed_path(self, result: Result) -> Path:
         """Return a name beside the source that is free."""
-        form: Format = self.format.currentData()
+        form: ExportFormat = self.format.currentData()
         source = result.like.path
         folder = Path.home() if source is None else Path(source).parent
         stem = (result.like.name if source is None else Path(source).stem) + "_clear"
@@ -200,7 +200,7 @@ class ExportSection(Section):
 
     def ask_path(self, proposed: Path) -> Path | None:
         """Return the name the user chooses; None when there is none."""
-        form: Format = self.format.currentData()
+        form: ExportFormat = self.format.currentData()
         variant = self.state.current
         part = None if variant is None else part_of(variant.result)
         return ask_save_path(self, f"Export {part or ''}".rstrip(), proposed, form.title)
@@ -247,10 +247,10 @@ class ExportSection(Section):
             return
         request = variant.request
         find = area_of_target(
-            Target.WHOLE, self.viewer, variant.source, request.image, crop=self.state.crop
+            TargetChoice.WHOLE, self.viewer, variant.source, request.image, crop=self.state.crop
         )
         request = replace(request, area=find())
-        self.run_requested.emit(request, variant.source, variant.title, Target.WHOLE.value)
+        self.run_requested.emit(request, variant.source, variant.title, TargetChoice.WHOLE.value)
 
     def _on_adjusted(self) -> None:
         self._forget_message()
@@ -279,7 +279,7 @@ class ExportSection(Section):
         self._show_options()
 
     def _show_options(self) -> None:
-        form: Format = self.format.currentData()
+        form: ExportFormat = self.format.currentData()
         self.form.setRowVisible(self.compress, "compress" in form.options)
         self.form.setRowVisible(self.quality, self._has_quality(form))
         self.form.setRowVisible(self.bit_depth, "bit_depth" in form.options)

@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from napari.layers import Image as ImageLayer
 
     from napari_restore.engine import KeptResult, Result
-    from napari_restore.plugin.state._request import Request
+    from napari_restore.plugin.state._request import RunRequest
     from napari_restore.plugin.state._state import RestoreState
     from napari_restore.plugin.state._variant import Variant
 
@@ -199,7 +199,7 @@ class ResultsSection(Section):
 
     TITLE: ClassVar[str] = "Results"
     run_requested = Signal(object, object, str, str)
-    """A `Request` to run again, the layer to restore, the model's title, the area's name."""
+    """A `RunRequest` to run again, the layer to restore, the model's title, the area's name."""
     freed = Signal(bool)
     """A deletion is over: whether the pixels have left the disk."""
 
@@ -413,7 +413,7 @@ class ResultsSection(Section):
             return
         self._request_run(variant.request, variant.source, variant.title)
 
-    def _request_run(self, request: Request, source: ImageLayer, title: str) -> None:
+    def _request_run(self, request: RunRequest, source: ImageLayer, title: str) -> None:
         self.run_requested.emit(request, source, title, area_of(request))
 
     # -- deleting ----------------------------------------------------------------

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_restore import Region, api
 from napari_restore._format import format_seconds, format_size
-from napari_restore.plugin.state._request import Request, Target
+from napari_restore.plugin.state._request import RunRequest, TargetChoice
 
 if TYPE_CHECKING:
     from napari_restore.engine import Plan, Result
@@ -58,9 +58,9 @@ def phrase(name: str, value: str) -> str:
     return value if name in ("method", "area") else f"{name.replace('_', ' ')} {value}"
 
 
-def area_of(source: Plan | Request) -> str:
+def area_of(source: Plan | RunRequest) -> str:
     """Return the area: ``"whole image"``, ``"drawn areas"``, ``"640 × 480 at 100, 20"``."""
-    if isinstance(source, Request):
+    if isinstance(source, RunRequest):
         targets, mask = source.area.targets, source.area.mask
     else:
         targets, mask = source.targets, source.target.mask
@@ -87,12 +87,12 @@ def part_of(result: Result | None) -> str | None:
     return f"a part, {width} × {height} of {image.width} × {image.height} pixels"
 
 
-def target_of_mask(mask: str) -> Target:
+def target_of_mask(mask: str) -> TargetChoice:
     """Return the target of a mask; the window writes gradients to files of that name."""
     path = PurePath(mask)
     if path.suffix.lower() not in POLYGONS:
-        return Target.PAINTED
-    return Target.GRADIENT if path.stem == "gradient" else Target.DRAWN
+        return TargetChoice.PAINTED
+    return TargetChoice.GRADIENT if path.stem == "gradient" else TargetChoice.DRAWN
 
 
 def adjustment_of(plan: Plan) -> dict[str, str]:

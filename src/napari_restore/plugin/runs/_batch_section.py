@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from napari.layers import Image as ImageLayer
 
     from napari_restore.plugin.runs._run_controller import FolderRun, RunController
-    from napari_restore.plugin.state._request import Area, Request
+    from napari_restore.plugin.state._request import Area, RunRequest
     from napari_restore.plugin.state._state import RestoreState
 
 
@@ -69,16 +69,16 @@ class LayerQueue(QObject):
         self._layer: ImageLayer | None = None
         """The layer whose turn it is."""
         self._name = ""
-        self._next: Request | None = None
+        self._next: RunRequest | None = None
         """The request of `_layer`, while another run is under way."""
-        self._running: Request | None = None
+        self._running: RunRequest | None = None
         """The request of `_layer`, while its run is under way."""
         self._query = LatestQuery("The area cannot be found", self)
         self._query.finished.connect(self._on_area)
         self._target, self._strength = state.target, state.strength_layer
         self._crop = state.crop
         # Changes of the settings are for later runs.
-        self._settings: Request | None = None
+        self._settings: RunRequest | None = None
         runs.ended.connect(self._on_run_ended)
 
     def start(self) -> None:
@@ -170,7 +170,7 @@ class LayerQueue(QObject):
         # Its own request: that may name the cluster that is connected by now.
         self._running = None if run is None else run.request
 
-    def _on_run_ended(self, status: str, outcome: Any, request: Request) -> None:
+    def _on_run_ended(self, status: str, outcome: Any, request: RunRequest) -> None:
         if request is not self._running:
             self._run_next()
             return

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from napari_restore.engine import Plan
     from napari_restore.images import Image
     from napari_restore.models import ModelCard
-    from napari_restore.plugin.state._request import Request
+    from napari_restore.plugin.state._request import RunRequest
 
 TRUE_SECONDS = 1.0
 """A live result has true pixels where the plan of the view takes no longer."""
@@ -54,7 +54,7 @@ def viewport_of(viewer: ViewerModel, layer: ImageLayer, region: Region) -> Viewp
     return Viewport(region, max(0, math.floor(math.log2(max(1.0, float(pixels))))))
 
 
-def live_steps(request: Request, viewport: Viewport, true: Plan) -> Iterable[RunStep]:
+def live_steps(request: RunRequest, viewport: Viewport, true: Plan) -> Iterable[RunStep]:
     """Return the steps of a live result: the true pixels, a draft before them, or a draft only."""
     exact = RunStep(true, False)
     if _seconds(true) <= TRUE_SECONDS:
@@ -72,7 +72,7 @@ def live_steps(request: Request, viewport: Viewport, true: Plan) -> Iterable[Run
     return [draft]
 
 
-def _bracket_steps(request: Request, viewport: Viewport, true: Plan) -> Iterator[RunStep]:
+def _bracket_steps(request: RunRequest, viewport: Viewport, true: Plan) -> Iterator[RunStep]:
     """Yield a draft that comes at once, and one with the pixels of the screen.
 
     Each is planned when it is wanted, and the level of the first is guessed: a plan takes a tenth
@@ -100,7 +100,7 @@ def _bracket_steps(request: Request, viewport: Viewport, true: Plan) -> Iterator
         yield finer
 
 
-def first_step(request: Request, viewport: Viewport, true: Plan) -> RunStep | None:
+def first_step(request: RunRequest, viewport: Viewport, true: Plan) -> RunStep | None:
     """Return a draft to show while statistics of the whole image are computed, or None.
 
     A global model must do more than step at it. None where nothing can be made, or the
@@ -119,7 +119,7 @@ def first_step(request: Request, viewport: Viewport, true: Plan) -> RunStep | No
         return None
 
 
-def draft_of(request: Request, viewport: Viewport, true: Plan) -> RunStep | None:
+def draft_of(request: RunRequest, viewport: Viewport, true: Plan) -> RunStep | None:
     """Return a draft of the visible part of `request`; None if no level for it is made."""
     draft, last = None, len(request.image.level_shapes) - 1
     level = max(1, viewport.level)
@@ -137,7 +137,7 @@ def draft_of(request: Request, viewport: Viewport, true: Plan) -> RunStep | None
     return draft
 
 
-def _draft_at(request: Request, viewport: Viewport, true: Plan, level: int) -> RunStep | None:
+def _draft_at(request: RunRequest, viewport: Viewport, true: Plan, level: int) -> RunStep | None:
     """Return a draft on `level` of the image; None where that is not made, or not halved evenly."""
     image = request.image
     visible = tuple(
@@ -166,7 +166,7 @@ def _seconds(plan: Plan) -> float:
     return plan.prediction.seconds - plan.prediction.prepare_seconds
 
 
-def _first_tile(request: Request, viewport: Viewport) -> RunStep | None:
+def _first_tile(request: RunRequest, viewport: Viewport) -> RunStep | None:
     """Plan one tile in the middle of the view, with statistics of a part of the image."""
     centre = viewport.region
     y, x = (centre.y0 + centre.y1) // 2, (centre.x0 + centre.x1) // 2

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from napari.layers import Image as ImageLayer
 
     from napari_restore.engine import Result, Worker
-    from napari_restore.plugin.state._request import Request
+    from napari_restore.plugin.state._request import RunRequest
 
 
 DOCK_SECONDS = 1.0
@@ -110,7 +110,7 @@ class LayerRun(RunSequence):
         self,
         viewer: ViewerModel,
         source: ImageLayer,
-        request: Request,
+        request: RunRequest,
         title: str,
         where: str,
         steps: Iterable[RunStep],

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
     from napari_restore.engine import Result, Worker
     from napari_restore.plugin.runs._draft import Viewport
-    from napari_restore.plugin.state._request import Request
+    from napari_restore.plugin.state._request import RunRequest
 
-LiveRequest = tuple["Request", "Viewport", "ImageLayer", str]
+LiveRequest = tuple["RunRequest", "Viewport", "ImageLayer", str]
 """The request of the view, how the screen shows it, the layer it is of, the method's title."""
 DEBOUNCE_MS = 60
 """How long view and settings must not change: shorter than a tile, longer than a wheel's steps."""
@@ -257,7 +257,7 @@ class Live(QObject):
                 self.stopped.emit()
 
 
-def _method(request: Request) -> Any:
+def _method(request: RunRequest) -> Any:
     return request.model, request.weights
 
 

@@ -13,7 +13,7 @@ from superqt.utils import qdebounced
 from napari_restore.api import stamp_of
 from napari_restore.errors import RestoreError
 from napari_restore.plugin.areas._areas import AreaController
-from napari_restore.plugin.state._request import Target
+from napari_restore.plugin.state._request import TargetChoice
 from napari_restore.plugin.tasks._notices import error_text, show_problem
 from napari_restore.plugin.tasks._task import LatestQuery
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
     from napari_restore.engine import Plan
-    from napari_restore.plugin.state._request import Area, Request
+    from napari_restore.plugin.state._request import Area, RunRequest
     from napari_restore.plugin.state._state import RestoreState
 
 VIEW_DEBOUNCE_MS = 200
@@ -57,8 +57,8 @@ class PlanController(QObject):
         self._problem_of_bands = problem_of_bands
         self._problem: RestoreError | None = None
         self._areas = AreaController(viewer, state, self)
-        self._last: tuple[Request, Plan, Any] | None = None
-        self._planning: Request | None = None
+        self._last: tuple[RunRequest, Plan, Any] | None = None
+        self._planning: RunRequest | None = None
         """What is planned soon."""
         self._query = LatestQuery("No plan", self)
         self._query.finished.connect(self._on_planned)
@@ -109,7 +109,7 @@ class PlanController(QObject):
         if self._state.target.is_drawn:
             self._update_soon()
 
-    def request(self) -> Request:
+    def request(self) -> RunRequest:
         """Return the request of the settings and the view now.
 
         Raises `RestoreError` where there is none, `NotReady` while a mask is written.
@@ -129,7 +129,7 @@ class PlanController(QObject):
         else:
             self._areas.when_found(then)
 
-    def plan_of(self, request: Request) -> Plan | None:
+    def plan_of(self, request: RunRequest) -> Plan | None:
         """Return the plan of `request` if it is the last one made: a run need not plan again."""
         if self._last is None:
             return None
@@ -153,7 +153,7 @@ class PlanController(QObject):
         for signal, slot in self._signals:
             signal.disconnect(slot)
 
-    def _request(self) -> Request:
+    def _request(self) -> RunRequest:
         return replace(self._state.request(), cluster=self._state.cluster)
 
     def _on_exclude_pending(self, pending: bool) -> None:
@@ -168,7 +168,7 @@ class PlanController(QObject):
             show_problem(self._state.exclude_problem)
 
     def _on_view(self) -> None:
-        if self._state.target is Target.VISIBLE:
+        if self._state.target is TargetChoice.VISIBLE:
             self._update_soon()
 
     def _start(self) -> None:
@@ -177,7 +177,7 @@ class PlanController(QObject):
             self._query.submit((request, id(request.image)), partial(_planned, request))
 
     def _on_planned(
-        self, key: tuple[Request, int], planned: tuple[Plan, str, Any] | RestoreError
+        self, key: tuple[RunRequest, int], planned: tuple[Plan, str, Any] | RestoreError
     ) -> None:
         if isinstance(planned, RestoreError):
             self._last = None
@@ -189,13 +189,13 @@ class PlanController(QObject):
         self.planned.emit(line)
 
 
-def _planned(request: Request) -> tuple[Plan, str, Any]:
+def _planned(request: RunRequest) -> tuple[Plan, str, Any]:
     stamp = _stamp_of(request)
     plan = request.plan()
     return plan, plan.summary(), stamp
 
 
-def _stamp_of(request: Request) -> Any:
+def _stamp_of(request: RunRequest) -> Any:
     """Return what changes with the files that a plan has read."""
     return stamp_of(
         request.model, request.weights, request.area.mask, request.options.reading.exclude

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from napari_restore.plugin.runs._live import LiveRequest
     from napari_restore.plugin.runs._plan_controller import PlanController
     from napari_restore.plugin.state._disk_watch import DiskWatch
-    from napari_restore.plugin.state._request import Request
+    from napari_restore.plugin.state._request import RunRequest
     from napari_restore.plugin.state._state import RestoreState
     from napari_restore.plugin.state._variant import Variant
     from napari_restore.questions import Restore
@@ -188,7 +188,7 @@ class RunController(QObject):
     draft_message = Signal(str)
     """What becomes of the draft that the viewer shows; "" while it shows none."""
     ended = Signal(str, object, object)
-    """A run ended: as `LayerRun.ended`, and its `Request`."""
+    """A run ended: as `LayerRun.ended`, and its `RunRequest`."""
     live_stopped = Signal()
     """The live result was removed: it no longer follows the view."""
 
@@ -274,7 +274,7 @@ class RunController(QObject):
             self.toggle()
 
     def start(
-        self, request: Request, layer: ImageLayer, title: str, where: str = "again"
+        self, request: RunRequest, layer: ImageLayer, title: str, where: str = "again"
     ) -> LayerRun | None:
         """Run `request` on `layer`, whatever is set; None while another task is under way."""
         if not self._is_free():
@@ -347,7 +347,7 @@ class RunController(QObject):
 
     # -- a run ---------------------------------------------------------------------
 
-    def _new_run(self, request: Request, layer: ImageLayer, title: str, where: str) -> LayerRun:
+    def _new_run(self, request: RunRequest, layer: ImageLayer, title: str, where: str) -> LayerRun:
         # An earlier request may name a cluster that was left.
         request = replace(request, cluster=self._state.cluster)
         known = self._plans.plan_of(request)
@@ -392,7 +392,7 @@ class RunController(QObject):
             # Every run of an image has the same notes.
             self._note_once(event.text)
 
-    def _on_run_ended(self, request: Request, status: str, outcome: Any) -> None:
+    def _on_run_ended(self, request: RunRequest, status: str, outcome: Any) -> None:
         if status == "failed":
             text = error_text(outcome)
         elif status == "cancelled":
@@ -476,7 +476,7 @@ class RunController(QObject):
             self._warm.load(step.plan)
 
 
-def _steps(request: Request, known: Plan | None, viewport: Viewport | None) -> Iterator[RunStep]:
+def _steps(request: RunRequest, known: Plan | None, viewport: Viewport | None) -> Iterator[RunStep]:
     """Yield a draft where that is shown sooner, then the true pixels; planned on the thread."""
     true = request.plan() if known is None else known
     cluster, view = request.cluster, None if viewport is None else viewport.region

@@ -24,7 +24,7 @@ class NotReady(BadRegion):
     """Raised while a mask is made on another thread."""
 
 
-class Target(Enum):
+class TargetChoice(Enum):
     """The choices, by the labels the panel shows."""
 
     VISIBLE = "visible region"
@@ -36,12 +36,12 @@ class Target(Enum):
     @property
     def is_drawn(self) -> bool:
         """Whether it follows from a layer that the user draws in."""
-        return self not in (Target.VISIBLE, Target.WHOLE)
+        return self not in (TargetChoice.VISIBLE, TargetChoice.WHOLE)
 
     @property
     def fades(self) -> bool:
         """Whether the edges of such a target may fade over some pixels."""
-        return self in (Target.DRAWN, Target.PAINTED)
+        return self in (TargetChoice.DRAWN, TargetChoice.PAINTED)
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ _LOADING = threading.Lock()
 
 
 @dataclass(frozen=True)
-class Request:
+class RunRequest:
     """The settings of one run."""
 
     image: Image = field(compare=False)

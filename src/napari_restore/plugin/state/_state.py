@@ -10,7 +10,7 @@ from psygnal import SignalGroupDescriptor
 
 import napari_restore as nr
 from napari_restore.errors import BadRegion, RestoreError, UnreadableImage
-from napari_restore.plugin.state._request import Area, NotReady, Request, Target
+from napari_restore.plugin.state._request import Area, NotReady, RunRequest, TargetChoice
 from napari_restore.questions import Restore
 
 if TYPE_CHECKING:
@@ -51,8 +51,8 @@ class RestoreState:
     """Whether the user has allowed the code in the file `model` to run."""
     parameters: dict[str, Any] = field(default_factory=dict)
     """Those that differ from the card's defaults, by name."""
-    target: Target = Target.VISIBLE
-    usual_target: Target = Target.VISIBLE
+    target: TargetChoice = TargetChoice.VISIBLE
+    usual_target: TargetChoice = TargetChoice.VISIBLE
     """What `target` is for the layer until the user chooses another."""
     area: Area | None = None
     """The area of the target now; None where there is none."""
@@ -104,7 +104,7 @@ class RestoreState:
         """Return the image of `layer` with the roles and the sensor that are set."""
         return named_image(layer, self.bands, self.sensor)
 
-    def request(self, area: Area | None = None) -> Request:
+    def request(self, area: Area | None = None) -> RunRequest:
         """Return all that a plan needs; raises `RestoreError` where something is missing.
 
         `area` replaces that of the target. `NotReady` is raised while the mask
@@ -119,7 +119,7 @@ class RestoreState:
             )
         if area is None:
             raise BadRegion("There is nothing to restore in view.", "Pan back to the image.")
-        return Request(
+        return RunRequest(
             image=self.named_image(self.layer),
             bands=self.bands,
             sensor=self.sensor,

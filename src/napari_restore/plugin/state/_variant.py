@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from napari_restore.engine import Result
     from napari_restore.plugin.layers._result_layer import ResultLayer
-    from napari_restore.plugin.state._request import Request
+    from napari_restore.plugin.state._request import RunRequest
     from napari_restore.questions import Adjustment
 
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class Variant:
     """A result with its settings. A re-run makes another one, never replaces this."""
 
-    request: Request
+    request: RunRequest
     source: ImageLayer
     """The layer it was made from."""
     title: str

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Key:
+class KeyBinding:
     """What a key does while the panel is open."""
 
     keys: str
@@ -27,13 +27,13 @@ class Key:
 
 
 KEYS = {
-    "run": Key("Control-Enter", "Run the restoration that is set"),
-    "cancel": Key("Control-.", "Cancel the run"),
-    "live": Key("Control-L", "Live on and off"),
-    "swipe": Key("Control-B", "Compare: the swipe line on and off"),
-    "blink": Key("H", "Compare: see the source for as long as it is held"),
-    "export": Key("Control-Shift-E", "Export the current result"),
-    "leave": Key("Escape", "Leave the swipe line, drawing or picking the airlight"),
+    "run": KeyBinding("Control-Enter", "Run the restoration that is set"),
+    "cancel": KeyBinding("Control-.", "Cancel the run"),
+    "live": KeyBinding("Control-L", "Live on and off"),
+    "swipe": KeyBinding("Control-B", "Compare: the swipe line on and off"),
+    "blink": KeyBinding("H", "Compare: see the source for as long as it is held"),
+    "export": KeyBinding("Control-Shift-E", "Export the current result"),
+    "leave": KeyBinding("Escape", "Leave the swipe line, drawing or picking the airlight"),
 }
 """By the name of the action. None of these is taken by napari, but for Escape, which
 ends things there, too; "blink" and "leave" are bound where they act."""

@@ -251,7 +251,7 @@ def _end_with_parent() -> None:
 Arrays = dict[str, npt.NDArray[Any]]
 
 
-class Layout(NamedTuple):
+class ArrayLayout(NamedTuple):
     """One array of a batch."""
 
     shape: tuple[int, ...]
@@ -262,18 +262,18 @@ class Layout(NamedTuple):
         return int(np.prod(self.shape)) * self.dtype.itemsize
 
 
-def layouts(recipe: Recipe) -> dict[str, Layout]:
+def layouts(recipe: Recipe) -> dict[str, ArrayLayout]:
     """Return shape and dtype of the arrays of a batch by name, those of `Batch`."""
     n, side = recipe.batch, recipe.size
     real, truth = np.dtype(np.float32), np.dtype(np.bool_)
     return {
-        "hazy": Layout((n, recipe.planes, side, side), real),
-        "clear": Layout((n, 3, side, side), real),
-        "depth": Layout((n, 1, side, side), real),
-        "airlight": Layout((n, 3), real),
-        "exponent": Layout((n,), real),
-        "valid": Layout((n, 1, side, side), truth),
-        "is_clear": Layout((n,), truth),
+        "hazy": ArrayLayout((n, recipe.planes, side, side), real),
+        "clear": ArrayLayout((n, 3, side, side), real),
+        "depth": ArrayLayout((n, 1, side, side), real),
+        "airlight": ArrayLayout((n, 3), real),
+        "exponent": ArrayLayout((n,), real),
+        "valid": ArrayLayout((n, 1, side, side), truth),
+        "is_clear": ArrayLayout((n,), truth),
     }
 
 

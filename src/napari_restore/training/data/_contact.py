@@ -22,7 +22,7 @@ DEEPEST = 2.2
 """Optical depth shown as white."""
 
 
-class Strip(NamedTuple):
+class SceneStrip(NamedTuple):
     """One scene: hazy, clear and optical depth side by side, and its caption."""
 
     text: str
@@ -33,11 +33,11 @@ class Strip(NamedTuple):
     """(h, w) optical depth."""
 
 
-def strip_of(text: str, hazy: Array, clear: Array, haze: Haze | None) -> Strip:
+def strip_of(text: str, hazy: Array, clear: Array, haze: Haze | None) -> SceneStrip:
     """Return a strip of images (h, w, 3), reduced in size."""
     step = max(1, -(-max(clear.shape[:2]) // SIDE))
     depth = np.zeros(clear.shape[:2], np.float32) if haze is None else haze.depth
-    return Strip(text, *(_small(part, step) for part in (hazy, clear, depth)))
+    return SceneStrip(text, *(_small(part, step) for part in (hazy, clear, depth)))
 
 
 def haze_text(haze: Haze | None, valid: npt.NDArray[np.bool_]) -> str:
@@ -50,7 +50,7 @@ def haze_text(haze: Haze | None, valid: npt.NDArray[np.bool_]) -> str:
     return f"depth {mean:.2f}  airlight {colour}  g {haze.exponent:.2f}  {light}"
 
 
-def contact_sheet(strips: Sequence[Strip], columns: int | None = None) -> Image.Image:
+def contact_sheet(strips: Sequence[SceneStrip], columns: int | None = None) -> Image.Image:
     """Arrange all strips in rows of `columns`, by default about square."""
     pictures = [_picture(strip) for strip in strips]
     if columns is None:
@@ -67,7 +67,7 @@ def contact_sheet(strips: Sequence[Strip], columns: int | None = None) -> Image.
     return sheet
 
 
-def _picture(strip: Strip) -> Image.Image:
+def _picture(strip: SceneStrip) -> Image.Image:
     depth = np.repeat(strip.depth[..., None] / np.float32(DEEPEST), 3, axis=2)
     values = np.concatenate([strip.hazy, strip.clear, depth], axis=1)
     picture = Image.fromarray((np.clip(values, 0, 1) * 255 + 0.5).astype(np.uint8))

@@ -36,7 +36,7 @@ BLOB, INDEX = "pictures.npy", "pictures.json"
 
 
 @dataclass(frozen=True)
-class Part:
+class ArrayPosition:
     """Position of an array in the file: uint8, C order."""
 
     offset: int
@@ -48,15 +48,15 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Entry:
+class PackedScene:
     """One packed scene."""
 
     scene: Scene
-    levels: tuple[Part, ...]
+    levels: tuple[ArrayPosition, ...]
     """(H, W, 3) codes at 1, 1/2, 1/4 …"""
-    valid: tuple[Part, ...]
+    valid: tuple[ArrayPosition, ...]
     """(H, W) 0 or 1 for each level; empty if all pixels are valid."""
-    distance: tuple[Part, ...]
+    distance: tuple[ArrayPosition, ...]
     """(H, W) 0 near to 255 far for each level; empty if unknown."""
     median: float
     """Median luma of the valid pixels, 0 to 1."""
@@ -81,7 +81,9 @@ class Pack:
             if record["version"] != VERSION:
                 raise InputError(f"{folder} was packed by another version.", "Pack it again.")
             self.fingerprint: str = record["fingerprint"]
-            self.entries: tuple[Entry, ...] = tuple(_entry_of(item) for item in record["entries"])
+            self.entries: tuple[PackedScene, ...] = tuple(
+                _entry_of(item) for item in record["entries"]
+            )
             self._blob: Codes = np.load(self.folder / BLOB, mmap_mode="r")
             last = max(p.offset + p.bytes for e in self.entries for p in _parts(e))
             if self._blob.dtype != np.uint8 or last > self._blob.size:
@@ -97,7 +99,7 @@ class Pack:
     def __len__(self) -> int:
         return len(self.entries)
 
-    def view(self, part: Part) -> Codes:
+    def view(self, part: ArrayPosition) -> Codes:
         """Return the array of `part` as a view of the file."""
         return self._blob[part.offset : part.offset + part.bytes].reshape(part.shape)
 
@@ -170,9 +172,9 @@ def write_pack(pictures: Iterable[tuple[Scene, Picture]], folder: Path, fingerpr
             with blob.open("wb") as file:
                 file.write(_header(0))
 
-                def put(values: npt.NDArray[Any]) -> Part:
+                def put(values: npt.NDArray[Any]) -> ArrayPosition:
                     nonlocal offset
-                    part = Part(offset, tuple(int(side) for side in values.shape))
+                    part = ArrayPosition(offset, tuple(int(side) for side in values.shape))
                     file.write(np.ascontiguousarray(values, np.uint8).data)
                     offset += part.bytes
                     return part
@@ -198,7 +200,9 @@ def _header(count: int) -> bytes:
     return header
 
 
-def _write_levels(scene: Scene, picture: Picture, put: Callable[[Any], Part]) -> dict[str, Any]:
+def _write_levels(
+    scene: Scene, picture: Picture, put: Callable[[Any], ArrayPosition]
+) -> dict[str, Any]:
     """Write all levels of an image; return their entry of the index."""
     rgb, valid = picture.rgb, picture.valid
     luma = (rgb[valid] if valid.any() else rgb.reshape(-1, 3))[::16].astype(np.float32) @ LUMA / 255
@@ -259,15 +263,15 @@ def scene_from_dict(record: dict[str, Any]) -> Scene:
     )
 
 
-def _parts(entry: Entry) -> tuple[Part, ...]:
+def _parts(entry: PackedScene) -> tuple[ArrayPosition, ...]:
     return (*entry.levels, *entry.valid, *entry.distance)
 
 
-def _entry_of(record: dict[str, Any]) -> Entry:
-    def parts(name: str) -> tuple[Part, ...]:
-        return tuple(Part(item["offset"], tuple(item["shape"])) for item in record[name])
+def _entry_of(record: dict[str, Any]) -> PackedScene:
+    def parts(name: str) -> tuple[ArrayPosition, ...]:
+        return tuple(ArrayPosition(item["offset"], tuple(item["shape"])) for item in record[name])
 
-    return Entry(
+    return PackedScene(
         scene_from_dict(record["scene"]),
         parts("levels"),
         parts("valid"),

@@ -27,7 +27,13 @@ from napari_restore.images import (
     write_image,
 )
 from napari_restore.questions import HazePairs, Pathlike, SceneKind
-from napari_restore.training.data._contact import SIDE, Strip, contact_sheet, haze_text, strip_of
+from napari_restore.training.data._contact import (
+    SIDE,
+    SceneStrip,
+    contact_sheet,
+    haze_text,
+    strip_of,
+)
 from napari_restore.training.data._display import (
     STRIP_PIXELS,
     Displayed,
@@ -218,7 +224,7 @@ def _make_pair(
     folder: Path,
     options: HazePairs,
     cancelled: Callable[[], bool] | None,
-) -> tuple[dict[str, Any], Strip]:
+) -> tuple[dict[str, Any], SceneStrip]:
     image = open_image(scene.path)
     known = {"red", "green", "blue"} <= set(image.roles) or len(image.data_bands) == 1
     if options.bands is not None and not known:
@@ -354,7 +360,7 @@ def _suffix_of(path: Path, image: Image) -> str:
     return ".png" if photo and fits else ".tif"
 
 
-def _strip(stem: str, display: Displayed, haze: Haze, valid: Mask) -> Strip:
+def _strip(stem: str, display: Displayed, haze: Haze, valid: Mask) -> SceneStrip:
     """Return the pair as small images of every n-th pixel."""
     step = max(1, max(display.shape) // (2 * SIDE))
     parts = []

@@ -14,7 +14,7 @@ from PIL import Image
 
 from napari_restore.errors import BadParameter
 from napari_restore.questions import SceneKind
-from napari_restore.training.data._pack import Entry, Pack
+from napari_restore.training.data._pack import Pack, PackedScene
 from napari_restore.training.data._recipe import Recipe
 from napari_restore.training.degradation import (
     add_noise,
@@ -82,24 +82,24 @@ class Crop(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Choice:
+class SourceChoice:
     """Scenes of one kind by source, with the probabilities of the sources."""
 
-    sources: tuple[tuple[Entry, ...], ...]
+    sources: tuple[tuple[PackedScene, ...], ...]
     upto: tuple[float, ...]
     """Cumulative probabilities; the last is 1."""
 
     @classmethod
-    def of(cls, entries: Sequence[Entry], balance: float) -> Choice:
+    def of(cls, entries: Sequence[PackedScene], balance: float) -> SourceChoice:
         """Weight each source by the number of its scenes to the power `balance`."""
-        groups: dict[str, list[Entry]] = {}
+        groups: dict[str, list[PackedScene]] = {}
         for entry in entries:
             groups.setdefault(entry.scene.source, []).append(entry)
         weights = np.array([len(group) for group in groups.values()]) ** balance
         upto = tuple(accumulate(float(w) for w in weights / max(weights.sum(), 1e-9)))
         return cls(tuple(tuple(group) for group in groups.values()), upto)
 
-    def draw(self, rng: Generator) -> Entry:
+    def draw(self, rng: Generator) -> PackedScene:
         number = int(np.searchsorted(self.upto, rng.random(), side="right"))
         group = self.sources[min(number, len(self.sources) - 1)]
         return group[int(rng.integers(len(group)))]
@@ -123,7 +123,7 @@ class Sampler:
                 "Make size smaller.",
             )
         self._choices = {
-            (kind, hazed): Choice.of(
+            (kind, hazed): SourceChoice.of(
                 [
                     entry
                     for entry in fitting
@@ -226,7 +226,7 @@ class Sampler:
             hazy = degrade(hazy, rng)
         return Sample(np.clip(hazy, 0, 1), clear, haze, valid, entry.scene.name)
 
-    def _choose(self, kind: str, hazed: bool, rng: Generator) -> Entry:
+    def _choose(self, kind: str, hazed: bool, rng: Generator) -> PackedScene:
         choice = self._choices[kind, hazed]
         if not choice.sources:
             # The data has one kind only.
@@ -286,7 +286,7 @@ class Sampler:
         pasted = exposed(crop.rgb, target, other.median, other.bright)
         return cut_and_paste(clear, valid, pasted, crop.valid, rng)
 
-    def _cut(self, entry: Entry, rng: Generator, *, aerial: bool, low: bool = False) -> Crop:
+    def _cut(self, entry: PackedScene, rng: Generator, *, aerial: bool, low: bool = False) -> Crop:
         """Crop a square at random scale and position, antialiased and randomly mirrored.
 
         With `aerial` it is also rotated. With `low` it is in the lower half of the possible
@@ -315,7 +315,7 @@ class Sampler:
 
     def _resampled(
         self,
-        entry: Entry,
+        entry: PackedScene,
         which: str,
         level: int,
         box: tuple[float, float, float, float],

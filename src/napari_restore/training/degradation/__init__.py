@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from napari_restore.training.degradation._bracket import Bracket, draw_bracket, take_bracket
+from napari_restore.training.degradation._bracket import CaptureSettings, draw_bracket, take_bracket
 from napari_restore.training.degradation._low_light import (
     LowLight,
     add_noise,
@@ -13,7 +13,7 @@ from napari_restore.training.degradation._scene import SCORED, degraded_scene
 
 __all__ = [
     "SCORED",
-    "Bracket",
+    "CaptureSettings",
     "LowLight",
     "add_noise",
     "darken",

@@ -81,7 +81,7 @@ FOR_SCORES = "beta-gamma"
 
 
 @dataclass(frozen=True)
-class Bracket:
+class CaptureSettings:
     """How three frames were taken."""
 
     steps: tuple[float, float]
@@ -115,13 +115,13 @@ def draw_bracket(
     clipped: tuple[float, float],
     jpeg: float,
     curve: str | None = None,
-) -> Bracket:
+) -> CaptureSettings:
     """Draw a bracket with steps of `ev`, JPEG with the probability `jpeg`."""
     step = float(rng.uniform(*ev))
     down, up = (max(0.3, step + float(rng.uniform(-UNEVEN, UNEVEN))) for _ in range(2))
     names = [name for name in CURVES if name != FOR_SCORES]
     is_compressed = rng.random() < jpeg
-    return Bracket(
+    return CaptureSettings(
         (down, up),
         float(rng.uniform(*clipped)),
         float(rng.uniform(*LIGHTS)),
@@ -138,7 +138,7 @@ def draw_bracket(
 def take_bracket(
     clear: Array,
     other: Array,
-    bracket: Bracket,
+    bracket: CaptureSettings,
     motion: tuple[float, float],
     rng: np.random.Generator,
 ) -> tuple[Array, Array]:
@@ -174,7 +174,7 @@ def take_bracket(
     return np.concatenate(taken, axis=2), truth
 
 
-def radiance(clear: Array, bracket: Bracket) -> tuple[Array, np.float32]:
+def radiance(clear: Array, bracket: CaptureSettings) -> tuple[Array, np.float32]:
     """Return linear light (h, w, 3) in units of the middle frame's white, and that white's.
 
     Lights rise by a smooth step of their luma, up to what the dark frame still holds; shadows fall
@@ -212,7 +212,7 @@ def shown(light: Array, curve: Callable[[Array], Array]) -> Array:
 
 
 def _taken(
-    scene: Array, ev: float, number: int, bracket: Bracket, rng: np.random.Generator
+    scene: Array, ev: float, number: int, bracket: CaptureSettings, rng: np.random.Generator
 ) -> Array:
     """Return a frame (h, w, 3): photons and reading as in Foi et al., IEEE TIP 17, 2008."""
     electrons = scene * np.float32(2.0**ev * bracket.electrons)

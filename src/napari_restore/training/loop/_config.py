@@ -12,7 +12,7 @@ from typing import Any, Literal
 from napari_restore.errors import BadParameter, UnreadableImage
 from napari_restore.questions import Degradation, SceneKind
 from napari_restore.training.haze import SPECTRA
-from napari_restore.training.loop._stages import Stage, stages_of
+from napari_restore.training.loop._stages import TrainingStage, stages_of
 from napari_restore.training.loop._table import check, check_length, fill, table_of
 
 STAGE_TABLES = ("recipe", "optimiser", "loss")
@@ -173,7 +173,7 @@ class TrainConfig:
     data: DataConfig
     score: ScoreConfig
     run: RunConfig
-    stages: tuple[Stage, ...]
+    stages: tuple[TrainingStage, ...]
 
     def __post_init__(self) -> None:
         if len({stage.recipe.degradation for stage in self.stages}) > 1:

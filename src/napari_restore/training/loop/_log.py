@@ -81,7 +81,7 @@ class Log:
 
 
 @dataclass
-class Sums:
+class LogSums:
     """Sums between two rows of the log."""
 
     seconds: float = 0.0

@@ -37,7 +37,7 @@ class Clear(Protocol):
     def valid(self) -> Tensor: ...
 
 
-class Pairs(Clear, Protocol):
+class PairBatch(Clear, Protocol):
     """The fields of a batch used by objectives; see `napari_restore.training.data.Batch`."""
 
     @property
@@ -61,11 +61,11 @@ Losses = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Objective:
+class LossTerms:
     """Named losses of a model on a batch, and their default weights."""
 
     weights: Mapping[str, float]
-    compute: Callable[[RestorationModel, Pairs, bool, Set[str]], Losses]
+    compute: Callable[[RestorationModel, PairBatch, bool, Set[str]], Losses]
     """(model, batch, whether the network runs in bfloat16, requested losses) → scalars by name."""
 
     def weighted(self, overrides: Mapping[str, float]) -> dict[str, float]:
@@ -80,7 +80,7 @@ class Objective:
         return {**self.weights, **overrides}
 
 
-def objective_of(model_id: str) -> Objective:
+def objective_of(model_id: str) -> LossTerms:
     """Return the objective of a model."""
     return OBJECTIVES.get(model_id, DEFAULT)
 
@@ -187,14 +187,14 @@ def _picture(
 
 
 def _default(
-    model: RestorationModel, batch: Pairs, bf16: bool, wanted: Set[str], small: float = SMALL
+    model: RestorationModel, batch: PairBatch, bf16: bool, wanted: Set[str], small: float = SMALL
 ) -> Losses:
     with _precision(batch, bf16):
         y = model(batch.hazy, None, batch.valid)
     return _picture(model, y, batch, wanted, small)
 
 
-def _atmosphere(model: RestorationModel, batch: Pairs, bf16: bool, wanted: Set[str]) -> Losses:
+def _atmosphere(model: RestorationModel, batch: PairBatch, bf16: bool, wanted: Set[str]) -> Losses:
     """Return the losses on every third row and column, and SSIM on a window.
 
     Haze varies slowly, so a ninth of the pixels suffices, in half of the time.
@@ -222,7 +222,7 @@ def _atmosphere(model: RestorationModel, batch: Pairs, bf16: bool, wanted: Set[s
 
 
 def _smooth_and_tiles(
-    model: RestorationModel, batch: Pairs, bf16: bool, wanted: Set[str]
+    model: RestorationModel, batch: PairBatch, bf16: bool, wanted: Set[str]
 ) -> Losses:
     """Return the losses of a staged dehazing network: its smooth maps, and a quarter of the tiles.
 
@@ -255,7 +255,7 @@ def _smooth_and_tiles(
     return losses
 
 
-def _scattering(model: RestorationModel, batch: Pairs, bf16: bool, wanted: Set[str]) -> Losses:
+def _scattering(model: RestorationModel, batch: PairBatch, bf16: bool, wanted: Set[str]) -> Losses:
     """Return the losses of a network that also estimates transmission and airlight.
 
     "scattering" is the error of the clear image that these two alone give.
@@ -275,13 +275,13 @@ def _scattering(model: RestorationModel, batch: Pairs, bf16: bool, wanted: Set[s
     return losses
 
 
-def _airlight_error(batch: Pairs, airlight: Tensor) -> Tensor:
+def _airlight_error(batch: PairBatch, airlight: Tensor) -> Tensor:
     """Return the mean error of `airlight` (N, 3), weighted by haze: in thin haze it hardly shows."""
     haze_share = (1 - torch.exp(-batch.depth)).where(batch.valid, 0.0).mean((1, 2, 3))
     return ((airlight - batch.airlight).abs().mean(1) * haze_share).mean()
 
 
-def depth_in_display(batch: Pairs) -> tuple[Tensor, Tensor]:
+def depth_in_display(batch: PairBatch) -> tuple[Tensor, Tensor]:
     """Return optical depth (N, 3, H, W) in display values, and where it is defined.
 
     Haze added in linear light has a larger depth in dark display values.
@@ -310,7 +310,7 @@ def _colour_error(y: Tensor, part: _Part) -> Tensor:
 class _Part:
     """A subset of rows and columns of a batch; `valid` are those whose clear image can be seen."""
 
-    def __init__(self, batch: Pairs, rows: slice, columns: slice) -> None:
+    def __init__(self, batch: PairBatch, rows: slice, columns: slice) -> None:
         def cut(values: Tensor) -> Tensor:
             return values[..., rows, columns]
 
@@ -343,24 +343,24 @@ def _window(side: int) -> slice:
     return slice(start, start + side // 3)
 
 
-def _precision(batch: Pairs, bf16: bool) -> torch.autocast:
+def _precision(batch: PairBatch, bf16: bool) -> torch.autocast:
     return torch.autocast(batch.hazy.device.type, torch.bfloat16, enabled=bf16)
 
 
-DEFAULT = Objective(
+DEFAULT = LossTerms(
     {"l1": 1.0, "log_error": 0.0, "ssim": 0.2, "fft": 0.0, "auxiliary": 0.01}, _default
 )
-HINT = Objective({"l1": 1.0, "log_error": 0.0, "ssim": 0.0, "fft": 1.0}, _default)
-BRACKETS = Objective(
+HINT = LossTerms({"l1": 1.0, "log_error": 0.0, "ssim": 0.0, "fft": 1.0}, _default)
+BRACKETS = LossTerms(
     {"l1": 1.0, "log_error": 0.0, "ssim": 0.1, "fft": 0.0},
     partial(_default, small=SMALL_OF_BRACKETS),
 )
 OBJECTIVES = {
-    "atmosphere": Objective(
+    "atmosphere": LossTerms(
         {"l1": 1.0, "log_error": 0.0, "ssim": 0.05, "depth": 0.3, "airlight": 0.3, "colour": 0.0},
         _atmosphere,
     ),
-    "andehazeformer-small": Objective(
+    "andehazeformer-small": LossTerms(
         {
             "l1": 1.0,
             "log_error": 0.0,
@@ -375,7 +375,7 @@ OBJECTIVES = {
     "hint-small": HINT,
     "ipl": BRACKETS,
     "ipl-small": BRACKETS,
-    "inf-dehaze-small": Objective(
+    "inf-dehaze-small": LossTerms(
         {**DEFAULT.weights, "depth": 0.1, "airlight": 0.1}, _smooth_and_tiles
     ),
 }

@@ -26,7 +26,7 @@ from napari_restore.training.data import (
     scenes_of,
     shippable,
 )
-from napari_restore.training.data._pack import INDEX, Entry
+from napari_restore.training.data._pack import INDEX, PackedScene
 from napari_restore.training.data._resample import resized
 from napari_restore.training.data._scenes import by_source, has_splits
 from napari_restore.training.haze import ClearScene
@@ -177,7 +177,7 @@ def _dev_pack(config: TrainConfig, cache: Path, emit: Emit) -> Pack | None:
     return _pack(chosen, cache, config.score.side, emit) if chosen else None
 
 
-def _clear_scene(found: Pack, entry: Entry, side: int) -> ClearScene:
+def _clear_scene(found: Pack, entry: PackedScene, side: int) -> ClearScene:
     """Return a packed scene, reduced to at most `side` pixels along the longer side."""
     # The smallest sufficient level.
     level = max((n for n, p in enumerate(entry.levels) if max(p.shape) >= side), default=0)

@@ -6,7 +6,7 @@ import math
 
 from napari_restore.training.loop._checkpoint import State
 from napari_restore.training.loop._config import Every
-from napari_restore.training.loop._stages import OptimiserConfig, Stage
+from napari_restore.training.loop._stages import OptimiserConfig, TrainingStage
 
 
 def learning_rate(config: OptimiserConfig, step: int, progress: float) -> float:
@@ -23,7 +23,7 @@ def learning_rate(config: OptimiserConfig, step: int, progress: float) -> float:
     return rate * min(1.0, (step + 1) / (config.warmup + 1))
 
 
-def share_done(state: State, stage: Stage) -> float:
+def share_done(state: State, stage: TrainingStage) -> float:
     """Return the finished share of a stage, by steps or time."""
     if stage.steps is not None:
         return state.stage_step / stage.steps

@@ -39,7 +39,7 @@ class OptimiserConfig:
 
 
 @dataclass(frozen=True)
-class Stage:
+class TrainingStage:
     """A stage of training."""
 
     name: str
@@ -76,7 +76,7 @@ class _StageTable:
                 check(False, f"train_only {pattern!r} is not a regular expression ({error})", "")
 
 
-def stages_of(tables: Any, top: Mapping[str, Any], folder: Path) -> tuple[Stage, ...]:
+def stages_of(tables: Any, top: Mapping[str, Any], folder: Path) -> tuple[TrainingStage, ...]:
     """Return the stages of the [[stage]] tables, with defaults from the tables above, `top`.
 
     `top` has recipe, optimiser, loss, train_only, steps and minutes. Raises `BadParameter`.
@@ -92,7 +92,9 @@ def stages_of(tables: Any, top: Mapping[str, Any], folder: Path) -> tuple[Stage,
     )
 
 
-def _stage(table: Any, top: Mapping[str, Any], where: str, number: int, folder: Path) -> Stage:
+def _stage(
+    table: Any, top: Mapping[str, Any], where: str, number: int, folder: Path
+) -> TrainingStage:
     values = {"train_only": top["train_only"], **table_of(table, f"[[stage]] {number}")}
     stage = fill(_StageTable, values, where, folder)
     steps, minutes = stage.steps, stage.minutes
@@ -100,7 +102,7 @@ def _stage(table: Any, top: Mapping[str, Any], where: str, number: int, folder: 
         steps, minutes = top["steps"], top["minutes"]
     if steps is None and minutes is None:
         raise BadParameter(f"{where} has no length.", "Give steps, or minutes.")
-    return Stage(
+    return TrainingStage(
         name=stage.name or str(number),
         recipe=fill(Recipe, {**top["recipe"], **stage.recipe}, "[recipe]", folder),
         optimiser=fill(

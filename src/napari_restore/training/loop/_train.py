@@ -18,7 +18,7 @@ from napari_restore.training.loop import _checkpoint, _publish
 from napari_restore.training.loop._checkpoint import State
 from napari_restore.training.loop._config import TrainConfig
 from napari_restore.training.loop._learner import Learner
-from napari_restore.training.loop._log import NO_PLOT, Log, Sums
+from napari_restore.training.loop._log import NO_PLOT, Log, LogSums
 from napari_restore.training.loop._pictures import Pictures
 from napari_restore.training.loop._publish import write_weights
 from napari_restore.training.loop._schedule import is_due, share_done
@@ -91,7 +91,7 @@ class _Run:
         self.state = State()
         self.best = Best(config, pictures)
         self.log = Log(self.folder / LOG, list(self.learner.objective.weights), self.best.columns)
-        self._sums = Sums()
+        self._sums = LogSums()
         self._last_progress = -math.inf
         self._notes_sent: set[str] = set()
 
@@ -267,7 +267,7 @@ class _Run:
             "skipped": state.skipped,
         }
         self.log.add({**row, **self._sums.means(), **(figures or {})})
-        self._sums = Sums()
+        self._sums = LogSums()
 
     def _score(self) -> None:
         with self._out_of_memory_handled("Choose a smaller score.side"):

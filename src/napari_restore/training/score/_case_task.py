@@ -19,7 +19,7 @@ from napari_restore.questions import Evaluate
 from napari_restore.training.score._cases import Case, SceneCase
 from napari_restore.training.score._evaluate import CaseAnswer, Scoring, score_case
 from napari_restore.training.score._journal import JournalPart, ScoreJournal
-from napari_restore.training.score._methods import CLASSICAL, Kind, Method
+from napari_restore.training.score._methods import CLASSICAL, EvaluatedMethod, Kind
 from napari_restore.training.score._outputs import PREVIEWS, WORK
 from napari_restore.training.score._strips import Previews
 
@@ -46,7 +46,9 @@ class ScoringTask:
     """Whether pictures that are kept may replace files of others."""
 
     @classmethod
-    def of(cls, methods: Sequence[Method], settings: Evaluate, *, overwrite: bool = False) -> Self:
+    def of(
+        cls, methods: Sequence[EvaluatedMethod], settings: Evaluate, *, overwrite: bool = False
+    ) -> Self:
         """Return the task; raises `BadParameter` for a model that exists only in memory."""
         if not all(method.model.spec for method in methods):
             raise BadParameter("Models must be files for a cluster.", "Save the model in a file.")
@@ -133,9 +135,9 @@ def _method(
     told: MethodTask,
     settings: Evaluate,
     load: Callable[[MethodTask], RestorationModel],
-) -> Method:
+) -> EvaluatedMethod:
     function = CLASSICAL[settings.degradation][told.label] if told.has_filter else None
-    return Method(told.label, told.kind, load(told), function)
+    return EvaluatedMethod(told.label, told.kind, load(told), function)
 
 
 @contextmanager

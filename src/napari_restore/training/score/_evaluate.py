@@ -33,10 +33,10 @@ from napari_restore.images import Image
 from napari_restore.metrics import Metric
 from napari_restore.training.score._cases import Case, OpenCase
 from napari_restore.training.score._journal import ScoreJournal
-from napari_restore.training.score._methods import Filter, Method
+from napari_restore.training.score._methods import EvaluatedMethod, Filter
 from napari_restore.training.score._scores import (
-    Reference,
-    Scale,
+    ClearReference,
+    ScoredRange,
     box_of,
     change_of,
     codes_of,
@@ -54,7 +54,7 @@ VERSION = 2
 class Scoring:
     """Methods, metrics and callbacks of an evaluation."""
 
-    methods: Sequence[Method]
+    methods: Sequence[EvaluatedMethod]
     metrics: Mapping[str, Metric]
     plan: Callable[[Image, Any], Plan]
     """Plans an image and a model."""
@@ -189,10 +189,10 @@ class _CaseEvaluation:
     ) -> None:
         self._case, self._opened, self._scoring = case, opened, scoring
         self._journal, self._previews = journal, previews
-        self._reference: tuple[Scale, Reference] | None = None
+        self._reference: tuple[ScoredRange, ClearReference] | None = None
         self.ran = False
 
-    def row_of(self, method: Method) -> dict[str, Any]:
+    def row_of(self, method: EvaluatedMethod) -> dict[str, Any]:
         """Return the scores of one method, from the journal or computed."""
         clear = self._opened.clear
         planned = self._plan(method)
@@ -229,11 +229,11 @@ class _CaseEvaluation:
             return {name: value for name, value in row.items() if not name.startswith("clear_")}
         return row
 
-    def _plan(self, method: Method) -> Plan:
+    def _plan(self, method: EvaluatedMethod) -> Plan:
         image = self._opened.for_model(method.model.card.inputs)
         return self._scoring.plan(image, method.model)
 
-    def show(self, method: Method, key: str) -> None:
+    def show(self, method: EvaluatedMethod, key: str) -> None:
         """Create the previews for strips where they are missing."""
         place, clear = (self._case.group, self._case.name), self._opened.clear
         if not (
@@ -244,7 +244,7 @@ class _CaseEvaluation:
             self._scored(planned, method, key, {})
 
     def _scored(
-        self, planned: Plan, method: Method, key: str, metrics: Mapping[str, Metric]
+        self, planned: Plan, method: EvaluatedMethod, key: str, metrics: Mapping[str, Metric]
     ) -> dict[str, Any]:
         pixels, record, seconds = self._restored(planned, method.label)
         scale = scale_of(self._opened.hazy, record)
@@ -265,7 +265,7 @@ class _CaseEvaluation:
         }
 
     def _filtered(
-        self, function: Filter, pixels: npt.NDArray[Any], scale: Scale
+        self, function: Filter, pixels: npt.NDArray[Any], scale: ScoredRange
     ) -> npt.NDArray[Any]:
         """Return pixels (h, w, bands) filtered in display values, rounded as an output would be."""
         light = function(scale.light(pixels), self._opened.level)
@@ -273,7 +273,7 @@ class _CaseEvaluation:
         filtered[..., scale.bands] = scale.pixels(light, pixels.dtype)
         return filtered
 
-    def _scored_clear(self, method: Method) -> dict[str, Any]:
+    def _scored_clear(self, method: EvaluatedMethod) -> dict[str, Any]:
         clear = self._opened.clear
         planned = self._scoring.plan(clear, method.model)
         known = self._journal.values_of_clear(planned.key)
@@ -304,7 +304,7 @@ class _CaseEvaluation:
         finally:
             result.store.remove()
 
-    def _reference_for(self, scale: Scale) -> Reference:
+    def _reference_for(self, scale: ScoredRange) -> ClearReference:
         if self._reference is None or self._reference[0] != scale:
             opened = self._opened
             reference = reference_of(opened.hazy, opened.clear, scale, opened.valid, opened.bracket)

@@ -138,7 +138,7 @@ BASELINES: Mapping[Degradation, tuple[tuple[str, dict[str, Any]], ...]] = {
 
 
 @dataclass(frozen=True)
-class Method:
+class EvaluatedMethod:
     """A model with its parameters, and a unique label."""
 
     label: str
@@ -156,7 +156,7 @@ def methods_of(
     baselines: bool = True,
     trust: bool = False,
     degradation: Degradation = "haze",
-) -> list[Method]:
+) -> list[EvaluatedMethod]:
     """Return the input, the classical methods if requested, and `models`, in this order.
 
     Models are names as for `load_named`, or loaded already. `weights` are for a single model,
@@ -164,22 +164,22 @@ def methods_of(
     `load`.
     """
     named = load_named(models, weights=weights, parameters=parameters, trust=trust, taken=(INPUT,))
-    requested = [Method(label, "model", model) for label, model in named]
+    requested = [EvaluatedMethod(label, "model", model) for label, model in named]
     for method in requested:
         if method.model.card.light:
             raise BadParameter(
                 f"Model {method.model.card.id} gives light, which no clear picture shows.",
                 "Leave it out.",
             )
-    methods = [Method(INPUT, "input", load("identity"))]
+    methods = [EvaluatedMethod(INPUT, "input", load("identity"))]
     taken = {method.label for method in requested}
     if not baselines:
         return methods + requested
     check_installed(degradation)
     for name, function in CLASSICAL[degradation].items():
-        methods.append(Method(name, "classical", load("identity"), function))
+        methods.append(EvaluatedMethod(name, "classical", load("identity"), function))
     for name, values in BASELINES[degradation]:
         label = label_of(Named(name, values))
         if label not in taken:
-            methods.append(Method(label, "classical", load(name, parameters=values)))
+            methods.append(EvaluatedMethod(label, "classical", load(name, parameters=values)))
     return methods + requested

@@ -32,7 +32,7 @@ ALL = -1
 
 
 @dataclass(frozen=True)
-class Strip:
+class ImageStrip:
     """Images to show beside each other."""
 
     place: tuple[str, str]
@@ -69,7 +69,7 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
 
 
 def write_outputs(
-    folder: Path, summary: Mapping[str, Any], previews: Previews, planned: Sequence[Strip]
+    folder: Path, summary: Mapping[str, Any], previews: Previews, planned: Sequence[ImageStrip]
 ) -> dict[str, Any]:
     """Write scores.csv, table.tex, strips and last summary.json; return the summary."""
     evaluation = summary["evaluation"]
@@ -92,7 +92,7 @@ def write_outputs(
 
 def strips_of(
     evaluation: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], count: int
-) -> list[Strip]:
+) -> list[ImageStrip]:
     """Return strips of the `count` worst, median and best images of the first model, or `ALL`."""
     known = {(row["group"], row["image"], row["method"]): row for row in rows}
     clear = {(row["group"], row["image"]): str(row["scene"]) for row in rows}
@@ -105,11 +105,11 @@ def strips_of(
                 columns.append((column, str(row["key"]), _column_text(image, column)))
         columns.append((CLEAR, clear[place], CLEAR))
         name = "_".join(filter(None, (word, file_name(*place)))) + ".jpg"
-        found.append(Strip(place, name, columns))
+        found.append(ImageStrip(place, name, columns))
     return found
 
 
-def _write_strips(folder: Path, previews: Previews, planned: Sequence[Strip]) -> list[str]:
+def _write_strips(folder: Path, previews: Previews, planned: Sequence[ImageStrip]) -> list[str]:
     """Write the strips, return their names, and remove those of the previous evaluation."""
     made = [
         strip.name

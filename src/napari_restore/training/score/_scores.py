@@ -24,7 +24,7 @@ MARGIN = 10
 
 
 @dataclass(frozen=True)
-class Scale:
+class ScoredRange:
     """Scored bands, and their value range."""
 
     bands: tuple[int, ...]
@@ -63,7 +63,7 @@ def codes_of(light: npt.NDArray[np.float32]) -> Codes:
 
 
 @dataclass(frozen=True)
-class Reference:
+class ClearReference:
     """The clear image of a case, as the reference of scores."""
 
     light: npt.NDArray[np.float32]
@@ -74,7 +74,7 @@ class Reference:
     """Those of a bracket, dark to bright, as `light`."""
 
 
-def scale_of(image: Image, record: Mapping[str, Any]) -> Scale:
+def scale_of(image: Image, record: Mapping[str, Any]) -> ScoredRange:
     """Return the scored bands with black and white of the model's input, from the record.
 
     Red, green and blue where an image has these roles, else all bands but alpha.
@@ -82,14 +82,14 @@ def scale_of(image: Image, record: Mapping[str, Any]) -> Scale:
     colour = all(role in image.roles for role in COLOURS)
     bands = tuple(image.roles.index(role) for role in COLOURS) if colour else image.data_bands
     black = record["input"]["black"] or [0.0] * image.bands
-    return Scale(
+    return ScoredRange(
         bands, tuple(float(black[b]) for b in bands), float(record["input"]["white"]), colour
     )
 
 
 def reference_of(
-    hazy: Image, clear: Image, scale: Scale, valid: Mask | None, bracket: Image | None = None
-) -> Reference:
+    hazy: Image, clear: Image, scale: ScoredRange, valid: Mask | None, bracket: Image | None = None
+) -> ClearReference:
     """Read the clear picture, and the frames of a `bracket`.
 
     Raises `InputError` if it does not match the hazy one.
@@ -102,10 +102,10 @@ def reference_of(
     pixels = clear.read(box)
     bands = _bands_of(clear, hazy, scale)
     if clear.dtype == hazy.dtype:
-        clear_scale = Scale(bands, scale.black, scale.white, scale.colour)
+        clear_scale = ScoredRange(bands, scale.black, scale.white, scale.colour)
     else:
         white = 1.0 if clear.dtype.kind == "f" else float(np.iinfo(clear.dtype).max)
-        clear_scale = Scale(bands, (0.0,) * len(bands), white, scale.colour)
+        clear_scale = ScoredRange(bands, (0.0,) * len(bands), white, scale.colour)
     counts = clear.read_valid(box) & hazy.read_valid((0, 0, hazy.height, hazy.width))
     if valid is not None:
         counts &= valid
@@ -113,11 +113,11 @@ def reference_of(
     frames = () if bracket is None else tuple(scale.light(f.read(box)) for f in bracket.frames)
     if hazy.crs is not None or clear.crs is not None:
         counts &= ~_black_border(codes_of(light))
-    return Reference(light, counts, frames)
+    return ClearReference(light, counts, frames)
 
 
 def scores_of(
-    pixels: Array, reference: Reference, scale: Scale, metrics: Mapping[str, Metric]
+    pixels: Array, reference: ClearReference, scale: ScoredRange, metrics: Mapping[str, Metric]
 ) -> dict[str, float]:
     """Compute every metric of restored pixels (h, w, bands of the image); NaN where undefined.
 
@@ -145,7 +145,7 @@ def scores_of(
     return scores
 
 
-def change_of(pixels: Array, source: Array, scale: Scale, valid: Mask) -> dict[str, float]:
+def change_of(pixels: Array, source: Array, scale: ScoredRange, valid: Mask) -> dict[str, float]:
     """Measure how far a method changed an image without haze.
 
     `clear_psnr` in dB; `clear_change`, the median of |change| in 255ths of the range;
@@ -176,7 +176,7 @@ def box_of(hazy: Image, clear: Image) -> tuple[int, int, int, int]:
     )
 
 
-def _bands_of(clear: Image, hazy: Image, scale: Scale) -> tuple[int, ...]:
+def _bands_of(clear: Image, hazy: Image, scale: ScoredRange) -> tuple[int, ...]:
     if scale.colour and all(role in clear.roles for role in COLOURS):
         return tuple(clear.roles.index(role) for role in COLOURS)
     if clear.bands == hazy.bands:

@@ -39,7 +39,7 @@ from napari_restore.training.score._evaluate import (
     show,
 )
 from napari_restore.training.score._journal import ScoreJournal
-from napari_restore.training.score._methods import INPUT, Method
+from napari_restore.training.score._methods import INPUT, EvaluatedMethod
 from napari_restore.training.score._outputs import (
     PREVIEWS,
     WORK,
@@ -58,7 +58,7 @@ Spread = Callable[
 
 
 def perform(  # noqa: PLR0913 - what is scored, how it is run, and consent belong not together
-    load: Callable[[], list[Method]],
+    load: Callable[[], list[EvaluatedMethod]],
     pairs: Pathlike | None,
     settings: Evaluate,
     plan: Callable[..., Plan],
@@ -206,7 +206,7 @@ def _source(pairs: Pathlike | None, settings: Evaluate) -> dict[str, Any]:
     }
 
 
-def _all_failed(outcome: Outcome, methods: Sequence[Method]) -> bool:
+def _all_failed(outcome: Outcome, methods: Sequence[EvaluatedMethod]) -> bool:
     scored = {row["method"] for row in outcome.rows}
     return bool(outcome.failures) and not scored & {m.label for m in methods if m.kind != "input"}
 
@@ -252,7 +252,7 @@ Place = tuple[str, str]
 
 
 def summary_of(
-    outcome: Outcome, methods: Sequence[Method], metrics: Mapping[str, Metric]
+    outcome: Outcome, methods: Sequence[EvaluatedMethod], metrics: Mapping[str, Metric]
 ) -> dict[str, Any]:
     """Return the summary of an evaluation, JSON-able except for NaN and infinity.
 
@@ -342,7 +342,9 @@ def summary_of(
 
 
 def _compared(
-    methods: Sequence[Method], tables: Mapping[str, Mapping[Place, Row]], places: Sequence[Place]
+    methods: Sequence[EvaluatedMethod],
+    tables: Mapping[str, Mapping[Place, Row]],
+    places: Sequence[Place],
 ) -> tuple[list[Place], set[str]]:
     """Return the compared images, and the labels of the methods that finished all of them.
 
