@@ -88,3 +88,20 @@ def test_two_areas_far_apart_leave_out_what_is_between(tmp_path: Path, no_halo_f
     for area in areas:
         found = np.asarray(result.array)[area.slices]
         assert np.abs(found - whole[area.slices]).max() <= TOLERANCE
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"extent": "region"}, {"residual_dtype": "float16"}, {"residual_dtype": "bfloat16"}],
+    ids=lambda options: next(iter(options.values())),
+)
+def test_what_is_known_changes_no_pixel(tmp_path: Path, options: dict[str, Any]) -> None:
+    """Tiles with a halo see beyond a region, and round no map: sweeps stay sweeps."""
+    scene = np.random.default_rng(3).integers(1, 255, (230, 310, 3)).astype(np.uint8)
+    options |= {"tile": 64, "workers": 1, "device": "cpu", "region": Region(40, 40, 140, 170)}
+    results = []
+    for scratch in ("first", "again"):
+        plan = nr.plan(scene, MODEL, scratch=tmp_path / scratch, **options)
+        results.append(np.asarray(nr.start(plan).result().array))
+    np.testing.assert_array_equal(*results)
+    assert plan.staged is not None and plan.staged.known

@@ -402,12 +402,18 @@ def _quickest(
     """Return the layout of the run, for the scope of its model.
 
     `box` is what a swept model sees. Where `reach` is given, nothing is left to count: tiles with
-    that halo will do, or sweeps of the target and around it, each with its own smaller halo.
+    that halo will do, or sweeps of the target and around it, each with its own smaller halo. The
+    two give the same pixels where the box is all of the image, at whose edges both reflect, and
+    where no map is rounded; else sweeps, so that the result does not follow the faster one.
     """
     if box is None:
         return lay_out(request)
     swept = SweptRequest(**vars(request), box=box, folder=store / STAGED, key=key, reach=reach)
-    if reach is None:
+    image = Region(0, 0, request.image.height, request.image.width)
+    sees_all = box.intersect(image) == image
+    computing = request.computing
+    is_exact = computing.kept_dtype == computing.precision == "float32"
+    if reach is None or not (sees_all and is_exact):
         return lay_out_sweeps(swept)
     choices: list[Candidate] = []
     errors: list[ResourceError] = []
