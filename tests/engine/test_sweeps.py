@@ -131,7 +131,7 @@ def test_counts_are_merged_in_the_order_of_tiles(
 
     for path in plan.settled.glob("*.npz"):
         path.unlink()
-    monkeypatch.setattr("napari_restore.engine.running._threads.Schedule", Backwards)
+    monkeypatch.setattr("napari_restore.engine.running._threads.TileQueue", Backwards)
     again = nr.plan(image, MODEL, scratch=tmp_path / "b", tile=128, workers=1)
     assert again.staged is not None
     nr.start(again).result()

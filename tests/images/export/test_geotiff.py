@@ -299,7 +299,7 @@ def test_dropped_alpha_keeps_the_other_bands(tmp_path: Path, data_dir: Path) -> 
 def test_wide_rows_are_written_in_parts(
     tmp_path: Path, data: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("export._job", "export._overviews"):
+    for module in ("export._job", "export._geotiff"):
         monkeypatch.setattr(f"napari_restore.images.{module}.BLOCK_BYTES", 512 * 512 * 3)
     wide = np.tile(data, (1, 1, 3))
     source = make(tmp_path / "in.tif", wide)

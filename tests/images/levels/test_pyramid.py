@@ -14,7 +14,7 @@ import pytest
 from napari_restore.errors import Cancelled
 from napari_restore.images._source import Level, Source, chunk_grid
 from napari_restore.images.cache._folder import cache_dir, cache_entries
-from napari_restore.images.levels import _making as _pyramid
+from napari_restore.images.levels import _making
 from napari_restore.images.levels._making import PyramidSource
 from napari_restore.images.levels._reduce import halve
 
@@ -45,9 +45,9 @@ class Tiles(Source):
 @pytest.fixture(autouse=True)
 def small_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NAPARI_RESTORE_CACHE", str(tmp_path))
-    monkeypatch.setattr(_pyramid, "BLOCK_SIDE", 512)
-    monkeypatch.setattr(_pyramid, "CHUNK", 128)
-    monkeypatch.setattr(_pyramid, "SMALLEST", 100)
+    monkeypatch.setattr(_making, "BLOCK_SIDE", 512)
+    monkeypatch.setattr(_making, "CHUNK", 128)
+    monkeypatch.setattr(_making, "SMALLEST", 100)
 
 
 @pytest.fixture

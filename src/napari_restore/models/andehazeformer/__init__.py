@@ -62,8 +62,8 @@ ENTRIES = (
     ModelEntry(
         SMALL,
         f"{__name__}._sweeps:make_small",
-        sizes=f"{__name__}._sizes:sizes_of_small",
-        rename=f"{__name__}._sizes:with_context",
+        sizes=f"{__name__}._config:sizes_of_small",
+        rename=f"{__name__}._config:with_context",
         shipped="andehazeformer-small.safetensors",
     ),
 )

@@ -134,12 +134,12 @@ LOWLIGHT = replace(
 
 
 def _small(card: ModelCard, shipped: str | None = None) -> ModelEntry:
-    sizes = f"{__name__}._release:sizes_of_small"
+    sizes = f"{__name__}._config:sizes_of_small"
     return ModelEntry(card, f"{__name__}._ways:make_small", sizes=sizes, shipped=shipped)
 
 
 ENTRIES = (
-    ModelEntry(HINT, f"{__name__}._ways:make", sizes=f"{__name__}._release:sizes_of_published"),
+    ModelEntry(HINT, f"{__name__}._ways:make", sizes=f"{__name__}._config:sizes_of_published"),
     _small(SMALL),
     _small(DENOISE, "hint-small-denoise.safetensors"),
     _small(LOWLIGHT, "hint-small-lowlight.safetensors"),

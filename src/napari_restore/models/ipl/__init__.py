@@ -81,11 +81,11 @@ SMALL = replace(
 )
 
 ENTRIES = (
-    ModelEntry(IPL, f"{__name__}._sweeps:make", sizes=f"{__name__}._release:sizes_of_published"),
+    ModelEntry(IPL, f"{__name__}._sweeps:make", sizes=f"{__name__}._config:sizes_of_published"),
     ModelEntry(
         SMALL,
         f"{__name__}._sweeps:make_small",
-        sizes=f"{__name__}._release:sizes_of_small",
+        sizes=f"{__name__}._config:sizes_of_small",
         shipped="ipl-small.safetensors",
     ),
 )
