@@ -6,7 +6,7 @@ import errno
 
 import numpy as np
 
-from napari_restore.engine.ledger._store import ResultStore
+from napari_restore.engine import ResultStore
 from napari_restore.records import read_record
 
 from ._scenes import hazy, read, write_tiff

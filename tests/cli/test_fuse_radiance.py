@@ -15,7 +15,7 @@ from tests.models.test_radiance import merged, scene, taken
 import napari_restore as nr
 from napari_restore import api
 from napari_restore.errors import BadParameter, SourceChanged
-from napari_restore.training.score._methods import methods_of
+from napari_restore.training.score import methods_of
 
 EVS = (-3, 0, 3)
 MODEL = ["--model", "radiance", "--align", "off", "--ev", "-3", "0", "3"]

@@ -9,11 +9,8 @@ import numpy as np
 import pytest
 
 from napari_restore import Region, api
-from napari_restore.api._command_line import (
-    EXPORT_OPTIONS,
-    MAX_COMMAND_LENGTH,
-    quoted,
-)
+from napari_restore.api import EXPORT_OPTIONS
+from napari_restore.api._command_line import MAX_COMMAND_LENGTH, quoted
 from napari_restore.commands import _runner
 from napari_restore.commands._arguments import load_model, open_image, plan_arguments
 from napari_restore.commands._main import build_parser

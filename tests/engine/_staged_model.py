@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from napari_restore.models import ModelCard, Routing
-from napari_restore.models._bottleneck_model import BottleneckModel, Residual
+from napari_restore.models import BottleneckModel, ModelCard, Routing
+from napari_restore.models._bottleneck_model import Residual
 from napari_restore.models._steps import Tick
 
 CARD = ModelCard(

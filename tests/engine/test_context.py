@@ -5,17 +5,10 @@ import pytest
 
 import napari_restore as nr
 from napari_restore import errors
-from napari_restore.engine import Region, joint_context
+from napari_restore.engine import Region, compute_context, joint_context, load_context, save_context
 from napari_restore.engine.masks._mask_strength import RegionMask
 from napari_restore.engine.statistics import _context as context_module
-from napari_restore.engine.statistics._context import (
-    compute_context,
-    context_key,
-    find_context,
-    load_context,
-    on_threads,
-    save_context,
-)
+from napari_restore.engine.statistics._context import context_key, find_context, on_threads
 from napari_restore.models import context_of
 
 

@@ -24,8 +24,7 @@ from torch.nn.utils import parametrize
 
 import napari_restore as nr
 from napari_restore.engine.planning import _planning
-from napari_restore.models import ModelCard, content_of, definition_of
-from napari_restore.models._wrap import WrappedModel
+from napari_restore.models import ModelCard, WrappedModel, content_of, definition_of
 from napari_restore.questions import Restore, options_of
 
 CARD = {"bands": 3, "halo": 4}

@@ -13,8 +13,8 @@ import torch
 import napari_restore as nr
 from napari_restore.engine.ledger._store_files import STAGED
 from napari_restore.engine.running._tokens import TokenStore
-from napari_restore.models import Routing, card_of, load
-from napari_restore.models._bottleneck_model import cut, stitch
+from napari_restore.models import Routing, card_of, cut, load
+from napari_restore.models._bottleneck_model import stitch
 from napari_restore.models._weights import randomise
 from napari_restore.models.inf_dehaze._config import SMALL
 from napari_restore.models.inf_dehaze._network import InfDehaze

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import napari_restore as nr
+from napari_restore.engine import compute_context
 from napari_restore.engine.results import _blended
 from napari_restore.engine.results._blended import read_source
-from napari_restore.engine.statistics._context import compute_context
 
 LAST = 4
 

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 import napari_restore as nr
-from napari_restore.engine import Region
+from napari_restore.engine import Region, compute_context
 from napari_restore.engine.masks._open_mask import open_mask
-from napari_restore.engine.statistics._context import compute_context
 
 from ._whole import whole
 

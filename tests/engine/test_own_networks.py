@@ -10,10 +10,9 @@ import torch
 from torch import nn
 
 import napari_restore as nr
-from napari_restore.engine import Region
+from napari_restore.engine import Region, probe
 from napari_restore.engine.planning import _dependence, _planning, _probe
 from napari_restore.engine.planning._dependence import dependence
-from napari_restore.engine.planning._probe import probe
 from napari_restore.engine.planning._tile_invariance import TileInvariance
 from napari_restore.engine.running import _agreement
 from napari_restore.errors import BadModel, BudgetTooSmall, TilesDiffer

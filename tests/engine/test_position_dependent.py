@@ -16,12 +16,12 @@ from napari_restore.engine import (
     Phase,
     Region,
     Run,
+    choose_device,
     compute_context,
+    probe,
     save_context,
 )
-from napari_restore.engine.machine._device import choose_device
 from napari_restore.engine.planning._costs import prepare_cost
-from napari_restore.engine.planning._probe import probe
 from napari_restore.engine.running import _prepared
 from napari_restore.engine.running._run import PREPARING
 from napari_restore.engine.statistics import _context_blocks

@@ -9,8 +9,8 @@ from torch import nn
 
 import napari_restore as nr
 from napari_restore import errors
+from napari_restore.engine import choose_device
 from napari_restore.engine.machine import _precision
-from napari_restore.engine.machine._device import choose_device
 from napari_restore.engine.planning._tile_invariance import TileInvariance, tile_invariance
 
 PICTURE = np.random.default_rng(0).integers(30, 250, (300, 340, 3), np.uint8)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from napari_restore.engine.planning._probe import probe
+from napari_restore.engine import probe
 from napari_restore.errors import BadModel
 from napari_restore.models import load
 

@@ -12,8 +12,7 @@ import napari_restore as nr
 from napari_restore import errors
 from napari_restore.api import serialised_task
 from napari_restore.api._task_cache import TaskCache
-from napari_restore.engine import Finished, Phase, Run, Stopped, TileDone
-from napari_restore.engine.ledger._folder import lock_exclusive
+from napari_restore.engine import Finished, Phase, Run, Stopped, TileDone, lock_exclusive
 from napari_restore.engine.planning import _probe
 from napari_restore.engine.running import _run
 from napari_restore.models import changed_part

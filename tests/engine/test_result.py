@@ -7,12 +7,10 @@ import pytest
 
 import napari_restore as nr
 from napari_restore import api, errors
-from napari_restore.engine import Region
-from napari_restore.engine.ledger._store import ResultStore
+from napari_restore.engine import Region, Result, ResultStore
 from napari_restore.engine.masks import _mask_strength as mask_module
 from napari_restore.engine.results import _blended
 from napari_restore.engine.results._quality import QUALITY
-from napari_restore.engine.results._result import Result
 
 from ._whole import model, whole
 

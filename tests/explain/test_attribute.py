@@ -14,7 +14,7 @@ from torch import nn
 import napari_restore as nr
 from napari_restore import Region
 from napari_restore.errors import BadParameter, BadRegion, Cancelled
-from napari_restore.explain.attribution._attribute import attribute
+from napari_restore.explain import attribute
 
 BOX = Region(40, 60, 56, 84)
 OPTIONS: dict[str, Any] = {"device": "cpu", "method": "ig"}

@@ -18,7 +18,7 @@ from napari_restore import Region
 from napari_restore.engine import make_plan
 from napari_restore.engine.gradients import GradientSource, SweptGradients, gradients_of
 from napari_restore.errors import BadParameter
-from napari_restore.explain.attribution._attribute import attribute
+from napari_restore.explain import attribute
 from napari_restore.explain.attribution._objectives import derivative, objective_of
 from napari_restore.models import RestorationModel, Routing, card_of, load
 from napari_restore.models._weights import randomise

@@ -15,8 +15,7 @@ import pytest
 from rasterio.transform import Affine
 
 from napari_restore.errors import BadMask, RestoreError
-from napari_restore.images import Image, open_image
-from napari_restore.images.masks._vector import read_polygons
+from napari_restore.images import Image, open_image, read_polygons
 
 from .conftest import read_all
 from .test_claims import zarr2

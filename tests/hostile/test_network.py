@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from napari_restore.errors import BadMask, RestoreError
-from napari_restore.images import open_image
+from napari_restore.images import open_image, read_polygons
 from napari_restore.images.files import _handles
 from napari_restore.images.files._handles import environment
-from napari_restore.images.masks._vector import read_polygons
 
 from .conftest import Server, read_all, vrt
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from napari_restore.models._code import code_digest, code_files
+from napari_restore.models import code_files
+from napari_restore.models._code import code_digest
 
 FILES = {
     "net.py": '''"""A network."""

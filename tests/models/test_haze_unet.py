@@ -6,10 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from napari_restore.models import card_of, load, one_shot_statistics
+from napari_restore.models import card_of, entry_of, load, one_shot_statistics, read_state
 from napari_restore.models._load import shipped_weights
-from napari_restore.models._registry import entry_of
-from napari_restore.models._weights import read_state
 from napari_restore.models.haze_unet._network import STRIDE, HazeUNet, halo_of, with_context
 
 SIDE = 25 * STRIDE

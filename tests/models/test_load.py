@@ -15,8 +15,14 @@ from torch import Tensor, nn
 
 from napari_restore.api import load_described
 from napari_restore.errors import BadModel, BadParameter, MissingWeights
-from napari_restore.models import ModelCard, RestorationModel, _script, card_of, load
-from napari_restore.models._weights import sha256_of_file
+from napari_restore.models import (
+    ModelCard,
+    RestorationModel,
+    _script,
+    card_of,
+    load,
+    sha256_of_file,
+)
 
 X = torch.rand(1, 3, 21, 30, generator=torch.Generator().manual_seed(0))
 

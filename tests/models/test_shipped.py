@@ -12,9 +12,8 @@ import torch
 from safetensors.torch import save_file
 
 from napari_restore.errors import BadModel, MissingWeights
-from napari_restore.models import _load, card_of, is_ready, load, model_ids
+from napari_restore.models import _load, card_of, is_ready, load, model_ids, sha256_of_file
 from napari_restore.models import _registry as registry
-from napari_restore.models._weights import sha256_of_file
 
 X = torch.rand(1, 3, 21, 30, generator=torch.Generator().manual_seed(0))
 

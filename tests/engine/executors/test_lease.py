@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from napari_restore.engine import StoreBusy, lock_exclusive
 from napari_restore.engine.ledger import _folder
-from napari_restore.engine.ledger._folder import LEASE, Lease, StoreBusy, holder_of, lock_exclusive
+from napari_restore.engine.ledger._folder import LEASE, Lease, holder_of
 
 
 @pytest.fixture(autouse=True)

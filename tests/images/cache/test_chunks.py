@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from napari_restore.images._source import Level, Source
-from napari_restore.images.cache._chunks import ChunkCache
+from napari_restore.images import ChunkCache, Level, Source
 
 
 class Nothing(Source):

@@ -13,14 +13,8 @@ from typing import Any
 import pytest
 
 from napari_restore.errors import BadOutput
-from napari_restore.images.cache._folder import (
-    OpenEntry,
-    cache_dir,
-    cache_entries,
-    clear_cache,
-    mark_entry,
-    trim_cache,
-)
+from napari_restore.images import cache_dir, cache_entries, clear_cache, mark_entry, trim_cache
+from napari_restore.images.cache._folder import OpenEntry
 
 
 @pytest.fixture(autouse=True)

@@ -16,9 +16,8 @@ from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
 from rasterio.transform import Affine
 
-from napari_restore.images import ExportOptions, Pixels, open_image, write_image
+from napari_restore.images import ExportOptions, Pixels, halve, open_image, write_image
 from napari_restore.images.export import _geotiff
-from napari_restore.images.levels._reduce import halve
 
 FILES = [
     "RGB.byte.tif",  # uint8, nodata 0

@@ -17,8 +17,8 @@ import tifffile
 from PIL import Image as Pillow
 from PIL import ImageOps
 
-from napari_restore.images import ExportOptions, Pixels, open_image, write_image
-from napari_restore.images.files._exif import upright_exif, without_development
+from napari_restore.images import ExportOptions, Pixels, open_image, upright_exif, write_image
+from napari_restore.images.files._exif import without_development
 from napari_restore.images.files._exif_directories import (
     EXIF_HEADER,
     Field,

@@ -20,11 +20,11 @@ from napari_restore.images import (
     ExportOptions,
     Georeference,
     Pixels,
+    halve,
     open_image,
     write_image,
 )
 from napari_restore.images.levels import _row_pyramid
-from napari_restore.images.levels._reduce import halve
 
 Noise = Callable[..., np.ndarray]
 

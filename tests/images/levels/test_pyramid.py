@@ -12,11 +12,10 @@ import numpy as np
 import pytest
 
 from napari_restore.errors import Cancelled
-from napari_restore.images._source import Level, Source, chunk_grid
-from napari_restore.images.cache._folder import cache_dir, cache_entries
+from napari_restore.images import Level, Source, cache_dir, cache_entries, halve
+from napari_restore.images._source import chunk_grid
 from napari_restore.images.levels import _making
 from napari_restore.images.levels._making import PyramidSource
-from napari_restore.images.levels._reduce import halve
 
 
 class Tiles(Source):

@@ -12,12 +12,10 @@ import pytest
 import zarr
 
 from napari_restore.errors import Cancelled, UnreadableImage
-from napari_restore.images import open_image
-from napari_restore.images._source import Level, Source, chunk_grid
-from napari_restore.images.cache._folder import cache_entries
+from napari_restore.images import Level, Source, cache_entries, halve, open_image
+from napari_restore.images._source import chunk_grid
 from napari_restore.images.levels import _row_pyramid
 from napari_restore.images.levels._making import StreamedSource
-from napari_restore.images.levels._reduce import halve
 
 
 class Rows(Source):

@@ -18,8 +18,7 @@ from PIL import ImageCms
 
 import napari_restore as nr
 from napari_restore.errors import UnreadableImage
-from napari_restore.images import ExportOptions, Pixels, open_image, write_image
-from napari_restore.images._black_white import resolve_radiometry
+from napari_restore.images import ExportOptions, Pixels, open_image, resolve_radiometry, write_image
 
 
 def scene(bands: int = 3) -> np.ndarray:

@@ -5,18 +5,9 @@ from __future__ import annotations
 import pytest
 
 from napari_restore.errors import BadParameter
-from napari_restore.images import parse_bands, sensor_of
-from napari_restore.images.values._roles import (
-    auxiliary_role,
-    describe_bands,
-    role_of_description,
-)
-from napari_restore.images.values._sensors import (
-    SENSORS,
-    detect_sensor,
-    is_reflectance_product,
-    product_of,
-)
+from napari_restore.images import SENSORS, auxiliary_role, parse_bands, sensor_of
+from napari_restore.images.values._roles import describe_bands, role_of_description
+from napari_restore.images.values._sensors import detect_sensor, is_reflectance_product, product_of
 
 
 def roles(*arguments: object, **options: object) -> tuple[str | None, ...]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from napari_restore.models._registry import entry_of
+from napari_restore.models import entry_of
 from napari_restore.models._weights import randomise
 from napari_restore.models.andehazeformer._config import AnDehazeConfig
 from napari_restore.models.andehazeformer._sphere import ChannelScale, renormalise

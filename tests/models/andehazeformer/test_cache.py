@@ -9,7 +9,7 @@ import torch
 from tests.models.andehazeformer._small import TINY
 from torch import Tensor
 
-from napari_restore.models._routing import Routing
+from napari_restore.models import Routing
 from napari_restore.models.andehazeformer._blocks import CachedAttention
 from napari_restore.models.andehazeformer._cache import (
     Cache,

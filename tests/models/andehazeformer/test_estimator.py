@@ -7,7 +7,7 @@ import torch
 from tests.models.andehazeformer._literal import estimate
 from tests.models.andehazeformer._small import TINY, network, pictures
 
-from napari_restore.models._context_pass import context_of
+from napari_restore.models import context_of
 from napari_restore.models.andehazeformer._guided import (
     THINNEST,
     brightest,

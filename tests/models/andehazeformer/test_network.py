@@ -14,9 +14,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from napari_restore.errors import BadModel, BadParameter
-from napari_restore.models import entry_of, load, model_ids, one_shot_statistics
+from napari_restore.models import entry_of, load, model_ids, one_shot_statistics, read_state
 from napari_restore.models._load import shipped_weights
-from napari_restore.models._weights import read_state
 from napari_restore.models.andehazeformer._config import (
     SMALL,
     operations,

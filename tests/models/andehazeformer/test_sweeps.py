@@ -13,8 +13,14 @@ from tests.models.andehazeformer._small import TINY, network, pictures
 from torch import Tensor
 
 import napari_restore as nr
-from napari_restore.models import RESTORED, Map, SweepInput, one_shot_statistics, placed_at
-from napari_restore.models._layers import pad_to_multiple
+from napari_restore.models import (
+    RESTORED,
+    Map,
+    SweepInput,
+    one_shot_statistics,
+    pad_to_multiple,
+    placed_at,
+)
 from napari_restore.models.andehazeformer._sweeps import AnDehazeFormer
 
 Box = tuple[slice, slice]

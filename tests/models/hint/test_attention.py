@@ -11,8 +11,7 @@ from tests.models.hint.test_sweeps import settled
 from torch import Tensor
 from torch.nn import functional
 
-from napari_restore.models import AttentionRow, Statistics, SweepInput
-from napari_restore.models._sweeps import run_steps
+from napari_restore.models import AttentionRow, Statistics, SweepInput, run_steps
 from napari_restore.models.hint._attention import HierarchicalAttention
 from napari_restore.models.hint._blocks import cells_valid
 from napari_restore.models.hint._config import LEVEL_OF

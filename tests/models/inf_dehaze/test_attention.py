@@ -10,9 +10,7 @@ from kept_layers import TokensInMemory
 from torch import Tensor, nn
 
 from napari_restore.errors import BadParameter
-from napari_restore.models import AttentionRow, card_of
-from napari_restore.models._routing import Routing
-from napari_restore.models._steps import SweepInput, WholeStep
+from napari_restore.models import AttentionRow, Routing, SweepInput, WholeStep, card_of
 from napari_restore.models._weights import randomise
 from napari_restore.models.inf_dehaze._blocks import WindowAttention
 from napari_restore.models.inf_dehaze._config import InfDehazeConfig

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from napari_restore.errors import BadModel, MissingWeights
-from napari_restore.models import RestorationModel, card_of, load, model_ids
-from napari_restore.models._bottleneck_model import cut, stitch
-from napari_restore.models._layers import pad_to_multiple
+from napari_restore.models import RestorationModel, card_of, cut, load, model_ids, pad_to_multiple
+from napari_restore.models._bottleneck_model import stitch
 from napari_restore.models._weights import randomise
 from napari_restore.models.inf_dehaze._bottleneck import Bottleneck
 from napari_restore.models.inf_dehaze._config import (

@@ -11,8 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from napari_restore.errors import BadModel
-from napari_restore.models import load
-from napari_restore.models._weights import fill
+from napari_restore.models import fill, load
 from napari_restore.models.inf_dehaze._bottleneck import Bottleneck
 from napari_restore.models.inf_dehaze._config import LITE, RELEASED
 from napari_restore.models.inf_dehaze._network import InfDehaze

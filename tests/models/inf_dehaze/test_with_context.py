@@ -9,10 +9,9 @@ import torch
 from tests.models.inf_dehaze.test_network import HAZE
 
 from napari_restore.errors import BadModel
-from napari_restore.models import card_of, load
+from napari_restore.models import card_of, entry_of, load, read_state
 from napari_restore.models._load import shipped_weights
-from napari_restore.models._registry import entry_of
-from napari_restore.models._weights import randomise, read_state
+from napari_restore.models._weights import randomise
 from napari_restore.models.inf_dehaze._config import SMALL
 from napari_restore.models.inf_dehaze._network import InfDehaze
 from napari_restore.models.inf_dehaze._release import sizes_of_small, with_context

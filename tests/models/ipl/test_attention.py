@@ -9,8 +9,7 @@ import torch
 from tests.models.ipl.test_network import bracket, network
 from torch import Tensor, nn
 
-from napari_restore.models import AttentionRow, SweepInput, pad_to_multiple, placed_at
-from napari_restore.models._sweeps import run_steps
+from napari_restore.models import AttentionRow, SweepInput, pad_to_multiple, placed_at, run_steps
 from napari_restore.models.ipl._network import IplNetwork
 from napari_restore.models.ipl._sweeps import Ipl
 

@@ -16,8 +16,7 @@ import napari_restore as nr
 from napari_restore import Region
 from napari_restore.errors import BadParameter
 from napari_restore.images import Image, bracket_of, open_image
-from napari_restore.models import for_frames, pad_to_multiple
-from napari_restore.models._sweeps import run_steps
+from napari_restore.models import for_frames, pad_to_multiple, run_steps
 from napari_restore.models.ipl import _samples
 from napari_restore.models.ipl._cube import most_given, sampled, taps
 from napari_restore.models.ipl._network import IplNetwork

@@ -11,7 +11,7 @@ import pytest
 from qtpy.QtWidgets import QScrollArea
 
 from napari_restore import Region
-from napari_restore.explain.attribution._attribution import OverviewShares
+from napari_restore.explain import OverviewShares
 from napari_restore.plugin.attribution import _results_section
 from napari_restore.plugin.attribution._attribution_form import (
     BASELINES,

@@ -5,8 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_restore.training.haze import SPECTRA, draw_haze, draw_wide
-from napari_restore.training.haze._synthetic_distance import DISTANCES, bright, synthetic_distance
+from napari_restore.training.haze import (
+    DISTANCES,
+    SPECTRA,
+    draw_haze,
+    draw_wide,
+    synthetic_distance,
+)
+from napari_restore.training.haze._synthetic_distance import bright
 
 SHAPE = (96, 128)
 
