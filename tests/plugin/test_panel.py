@@ -162,7 +162,7 @@ def test_closing_ends_the_run_and_its_process(
     panel.bar.button.click()
     run = panel.running
     qtbot.waitUntil(lambda: run.job is not None)
-    child = run.job.worker.process
+    child = panel.runs.worker.process
     assert child.poll() is None
     if how == "window":
         viewer.close()
@@ -179,7 +179,7 @@ def test_a_child_that_dies_is_an_error_with_a_next_step(panel: Any, qtbot: Any, 
     panel.bar.button.click()
     run = panel.running
     qtbot.waitUntil(lambda: run.job is not None and run.job.plan.reading.extent == "image")
-    run.job.kill()
+    panel.runs.worker.kill()
     qtbot.waitUntil(lambda: bool(outcome))
     assert outcome[0][0] == "failed"
     assert "ended unexpectedly" in panel.bar.message.text()

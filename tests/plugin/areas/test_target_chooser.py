@@ -387,7 +387,7 @@ def test_settings_of_a_result_overtake_the_mask_being_made(
     assert state.exclude_pending and state.options.reading.exclude == before
     apply_settings(state, variant, viewer.layers)
     assert not state.exclude_pending
-    qtbot.waitUntil(lambda: panel.exclude._query._busy is None)
+    qtbot.waitUntil(lambda: not panel.exclude._query._is_busy)
     assert state.options.reading.exclude is None and panel.exclude.combo.currentText() == "Nothing"
 
 
