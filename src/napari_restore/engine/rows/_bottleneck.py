@@ -111,7 +111,7 @@ class BottleneckRows:
         for tile in sorted(tiles):
             core = self.grid.core(tile)
             valid = self._run.state.reader.valid(core)
-            for number, step in enumerate(self.model.steps()):
+            for number, step in Steps(self.model.steps()).sweeps.items():
                 named = {n: s for n, s in sites.items() if s.step == step.name}
                 if not named:
                     continue
