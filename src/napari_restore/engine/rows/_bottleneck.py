@@ -28,7 +28,7 @@ from napari_restore.engine.running._run import Run
 from napari_restore.engine.running._sweep_work import SweepWork, SweptInput, grid_of
 from napari_restore.engine.running._tokens import TokenStore
 from napari_restore.images import chunk_cache
-from napari_restore.models import AttentionSite, Steps, Sweep, SweepInput, SweptModel, WholeStep
+from napari_restore.models import AttentionSite, Sweep, SweepInput, SweptModel, WholeStep
 
 
 class BottleneckRows:
@@ -82,7 +82,7 @@ class BottleneckRows:
             named = {n: s for n, s in sites.items() if s.step == whole.name and s.layer == index}
             if named:
                 found += self._layer_rows(index, pixel, named, origin)
-        for number, step in Steps(self.model.steps()).sweeps.items():
+        for number, step in self._run.program.steps.sweeps.items():
             named = {n: s for n, s in sites.items() if s.step == step.name}
             if named:
                 found += self._tile_rows(number, step, pixel, tile_of, named)
@@ -111,7 +111,7 @@ class BottleneckRows:
         for tile in sorted(tiles):
             core = self.grid.core(tile)
             valid = self._run.state.reader.valid(core)
-            for number, step in Steps(self.model.steps()).sweeps.items():
+            for number, step in self._run.program.steps.sweeps.items():
                 named = {n: s for n, s in sites.items() if s.step == step.name}
                 if not named:
                     continue
@@ -223,7 +223,7 @@ class BottleneckRows:
 
     @cached_property
     def _whole(self) -> WholeStep:
-        whole = Steps(self.model.steps()).whole
+        whole = self._run.program.steps.whole
         assert whole is not None
         return whole
 

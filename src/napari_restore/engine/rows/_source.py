@@ -75,9 +75,8 @@ class AttentionSource:
         """
         if self._rows is not None:
             return
-        model = self.plan.model
-        is_swept = isinstance(model, SweptModel)
-        whole = isinstance(model, SweptModel) and model.reach is None
+        is_swept = self.plan.model.is_swept
+        whole = is_swept and self.plan.swept.reach is None
         if not whole:
             self.plan = settled(self.plan, self._emit, self.stop)
         self._run = Run(self.plan, self._emit, self.stop, keep=True, wait=whole)

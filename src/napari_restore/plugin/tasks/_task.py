@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import logging
 import threading
 from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +17,7 @@ from qtpy.QtCore import Signal as QtSignal
 from superqt.utils import qdebounced
 
 from napari_restore.errors import Cancelled, RestoreError
-from napari_restore.plugin.tasks._main_thread import is_over, on_main_thread, while_alive
+from napari_restore.plugin.tasks._main_thread import log_failure, on_main_thread, while_alive
 from napari_restore.plugin.tasks._notices import show_problem
 
 THREADS = 4
@@ -84,8 +83,7 @@ class Task:
         on_main_thread(_receive)(self._number, item)
 
     def _fail(self, error: BaseException) -> None:
-        if not is_over():
-            logging.getLogger(__name__).exception(self._failure)
+        log_failure(self._failure)
         said = error if isinstance(error, Exception) else repr(error)
         self.outcome = ("failed", RestoreError(f"{self._failure}: {said}.", self._hint))
 
