@@ -251,11 +251,7 @@ def _result(
 
 
 MEANING = "Where the network looked, not why."
-
-
 MISSING = "–"
-
-
 RANK = "attribution_rank"
 
 

@@ -43,8 +43,6 @@ _NOT_OF_OUTPUTS = frozenset(
     "overwrite fresh fail_fast memory device_memory device cluster scratch tile tile_batch "
     "residuals allow_outside model weights set".split()
 )
-
-
 Join = Callable[[list[Any]], Any]
 """Makes the one image of a run of the images of an item's files."""
 

@@ -14,8 +14,6 @@ from napari_restore.errors import Cancelled
 PATIENCE = 0.3
 """Seconds to wait for a cancelled job; then its thread is abandoned: finished tiles are safe in their
 store."""
-
-
 CLUSTER_PATIENCE = 20.0
 """The same for workers of a cluster, which are to be left free."""
 

@@ -27,8 +27,6 @@ from napari_restore.images.values._working_space import working_space_of
 
 MOST_EV = 60
 """EV beyond which there is no exposure: the float32 numbers of light have twice as many."""
-
-
 Frame = TypeVar("Frame", bound=ImageBase)
 
 

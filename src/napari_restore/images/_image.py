@@ -437,8 +437,6 @@ def _listed(bands: Any) -> Any:
 
 
 _numbers = itertools.count()
-
-
 AT_ONCE = 2
 """Chunks along a side of a task where a server is asked for them: all at once.
 

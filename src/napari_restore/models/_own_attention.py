@@ -334,19 +334,11 @@ def _text(size: Size) -> str:
 
 PLACES = ((0.0, 0.4), (0.2, 0.7), (0.3, 0.1), (0.6, 0.5), (0.7, 0.9), (0.9, 0.2))
 """Places of the marks in the example tile, of its height and width."""
-
-
 BLOCK, WITHIN = 64, (21, 42)
 """Marked pixels of each block of 64: near the middle of cells of 2, 4, 8 … pixels."""
-
-
 CHANGE = 0.5
-
-
 CHANNELS = 8
 """Random sums of a token's channels that are compared: tokens themselves would fill the memory."""
-
-
 Heads = Mapping[int, list[Mark]]
 """Marks of queries and keys, for each number of heads that a call's sets may be divided into."""
 

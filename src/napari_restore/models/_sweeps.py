@@ -230,8 +230,6 @@ def _on_whole_maps(step: WholeStep, maps: Tensor) -> Tensor:
 
 NUMBER = "number"
 """Count of the rows of a list that are used; the others are zeros."""
-
-
 SPARE = 1.5
 """Room of a growing list, as a multiple of its length: it is copied a few times only."""
 

@@ -121,11 +121,7 @@ def _hint(module: Callable[..., Any]) -> str:
 
 STEPS = (*range(1, 11), 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128)
 """Multiples that sizes are tried in: of halvings, and of windows."""
-
-
 TRIAL_SIDE = 128
-
-
 BAND_COUNTS = (3, 1, 4)
 """Band counts tried in this order where a module does not define its own."""
 

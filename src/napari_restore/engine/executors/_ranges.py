@@ -38,8 +38,6 @@ BLOCK = 4
 """Tiles of a neighbourhood along a side: they read chunks of the image that they share."""
 MOST = 64
 """Tiles of a range at most."""
-
-
 Chunk = tuple[int, int]
 """Row and column of a chunk of the result, or of a tile of several chunks."""
 

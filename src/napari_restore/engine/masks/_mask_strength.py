@@ -287,12 +287,8 @@ def _short_digest(parts: Any) -> str:
 
 SAME = 1e-6
 """Grids that differ by less than this share of a pixel are the same."""
-
-
 _STEPS = 65
 """Points along each side of a mask from which its bounds in another CRS are computed."""
-
-
 _PIXELS = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 """The georeference of an image without one: its own pixels."""
 

@@ -164,8 +164,6 @@ def _drawn_mask(source: Path | str, image: Image) -> MaskStrength:
 
 
 Point = tuple[float, float]
-
-
 SHORTEST = 1e-3
 """Least distance in pixels between the two points."""
 

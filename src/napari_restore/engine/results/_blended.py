@@ -238,16 +238,10 @@ def cells_of(box: Region) -> Iterator[Region]:
 
 
 Pixels = npt.NDArray[Any]
-
-
 SAMPLES = 16
 """Boxes down and across an area from which an exposure is measured …"""
-
-
 SAMPLE_SIDE = 32
 """… and their sides in pixels. A smaller area is read whole."""
-
-
 MIN_LIGHT = 1e-4
 """Medians of light are limited to this and 1 less this, for images that are nearly black or white."""
 
@@ -327,8 +321,6 @@ def _curve(light: Pixels, gain: Any) -> Pixels:
 
 AT_ONCE = 2**22
 """Pixels of a finer level that are read at a time."""
-
-
 AFFORDABLE = 16
 """Pixels read per pixel of a coarser level without noticeable delay: two halvings."""
 

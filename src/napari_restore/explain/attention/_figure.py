@@ -195,8 +195,6 @@ def _extent(region: Region) -> tuple[int, int, int, int]:
 
 
 LAYER_SCALE = "viridis"
-
-
 LABELLED = 8
 """Heads up to which all have their name at the edge."""
 

@@ -223,16 +223,12 @@ TITLES = {
     "insertion": "insertion: pixels inserted",
     "deletion": "deletion: pixels deleted",
 }
-
-
 ORDERS = {
     "curve": ("area", "by the map", "#0072B2", "-"),
     "nearest_curve": ("nearest_area", "by distance", "#D55E00", "--"),
     "random_curve": ("random_area", "at random", "#555555", ":"),
 }
 """Key of the area, label, colour (Okabe and Ito) and line style of each curve."""
-
-
 CHANCE = "0.8"
 """Grey of the reference lines at 0 and 1."""
 

@@ -208,20 +208,12 @@ def _there(frame: Image, placement: Placement, reference: Image) -> Image:
 
 CLIPPED = 99.9
 """Percentile of light that is white in the darkest frame."""
-
-
 SHADOWS = 5.0
 """Percentile of light that is `GREY` in the brightest frame."""
-
-
 GREY = 0.18
 """Light that meters take for medium."""
-
-
 STEP = 2.0
 """EV between frames, at most, unless there would be more than `MOST`."""
-
-
 MOST = 7
 
 
@@ -279,12 +271,8 @@ def exposures_for(picture: Image) -> list[float]:
 
 LEAST = 0.5
 """Share of the height and width below which nothing is cut: frames that differ so much are meant to."""
-
-
 POINTS = 1024
 """Most points of a side that are tested."""
-
-
 Frame = tuple[tuple[tuple[float, float, float], ...], tuple[int, int]]
 """A frame's homography from the reference, row by row, and its (height, width)."""
 

@@ -225,16 +225,10 @@ DRIVERS = (
     "DTED", "USGSDEM", "AAIGrid", "GRASSASCIIGrid", "XYZ", "netCDF", "GRIB", "ROI_PAC", "GSAG",
     "GSBG", "GS7BG", "RRASTER", "LAN", "KRO", "GPKG",
 )  # fmt: skip
-
-
 NOWHERE = "http://127.0.0.1:9"
 """A proxy address where no server answers (the port of "discard"): requests to it reach nothing."""
-
-
 PROXY_EXCEPTIONS = ("NO_PROXY", "no_proxy")
 """Variables with hosts that libcurl requests past every proxy; GDAL has no option for them."""
-
-
 OPTIONS = {
     # Sidecars are read; nothing here dirties a dataset, so none is written.
     "GDAL_PAM_ENABLED": "YES",
@@ -254,7 +248,5 @@ OPTIONS = {
     # Folder where large GIFs are unpacked; else it would be the working directory.
     "CPL_TMPDIR": tempfile.gettempdir(),
 }
-
-
 WITHOUT_SIDECARS = {"GDAL_PAM_ENABLED": "NO", "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
 """Further options with which a driver ignores all files beside a file."""

@@ -90,8 +90,6 @@ _READ_TAGS |= {
 }
 _MOST_DIRECTORIES = 100_000
 _MOST_ENTRIES = 4_000_000
-
-
 Tags = Mapping[int, bytes | tuple[int, ...]]
 
 

@@ -118,15 +118,9 @@ def stream_of(image: ImageBase) -> StreamedSource | None:
 
 SMALLEST = 512
 """The coarsest level's long side is at most this."""
-
-
 BLOCK_SIDE = 2048
-
-
 BLOCK_BYTES = 64 << 20
 """Most bytes of a super-block's pixels, by a shorter side if need be."""
-
-
 CANCELLED = "Building the overviews was cancelled."
 
 

@@ -352,8 +352,6 @@ _WKT = re.compile(
     r"\s*(?:SRID=(?P<srid>\d+);)?\s*(?P<kind>MULTIPOLYGON|POLYGON|LINESTRING)\s*Z?\s*(?P<body>\(.*\))\s*",
     re.IGNORECASE | re.DOTALL,
 )
-
-
 _KINDS = {"MULTIPOLYGON": "MultiPolygon", "POLYGON": "Polygon", "LINESTRING": "LineString"}
 
 

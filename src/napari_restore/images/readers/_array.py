@@ -237,8 +237,6 @@ def _georeference(array: Any) -> Georeference | None:
 
 MOST_BANDS = 16
 """An axis that is no longer than this may be that of the bands."""
-
-
 _PICTURES = {"1", "L", "LA", "I", "I;16", "I;16L", "I;16B", "I;16N", "F", "RGB", "RGBA"}
 """Modes of PIL whose values are those of the picture; all others are converted to RGB(A)."""
 

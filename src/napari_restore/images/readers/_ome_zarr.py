@@ -374,8 +374,6 @@ _FIELDS: dict[str, Callable[[Any], Any]] = {
     "tags": _spaces,
     "band_tags": _each(_spaces),
 }
-
-
 _PER_BAND = (
     "descriptions", "colorinterp", "wavelengths", "scales", "offsets", "units", "band_tags",
 )  # fmt: skip

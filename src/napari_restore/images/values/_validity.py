@@ -10,8 +10,6 @@ import numpy.typing as npt
 
 Nodata = tuple[float | None, ...]
 """Per band of the file; None where no value of its dtype means nodata."""
-
-
 TOLERANCE = 2 * 2.0**-23
 """Share of the sum of two floats, of both widths, below which their difference is none to GDAL."""
 
@@ -121,16 +119,10 @@ def valid_by_values(
 
 
 Mask = npt.NDArray[np.bool_]
-
-
 KERNEL = 3
 """Pixels from nodata up to which resampling mixes it in: Lanczos reaches 3, cubic 2, bilinear 1."""
-
-
 STAGGER = 16
 """Pixels by which bands of a scanner may end apart; 8 is the most seen in Landsat scenes."""
-
-
 REACH = STAGGER + 2 * KERNEL + 1
 """Pixels around a box that `clear_of_edges` must see to be right within it."""
 

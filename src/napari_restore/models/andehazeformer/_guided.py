@@ -168,12 +168,8 @@ class GuidedModel(SweptModel):
 
 BRIGHTEST = 0.001
 """Share of the picture, haziest first, whose mean colour is the airlight."""
-
-
 THINNEST = 0.1
 """Lower limit of the transmission."""
-
-
 OUTSIDE = -1e3
 """Learned dark channel of invalid pixels, below all others."""
 

@@ -279,8 +279,6 @@ class AnDehazeNetwork(GuidedModel):
 
 OUTPUTS = 1 + BANDS
 """K, one for all bands so that no colour shifts, and B."""
-
-
 HALO = 24
 """Pixels around a pixel that its reconstruction depends on, at most, behind its token."""
 

@@ -242,37 +242,21 @@ def make(card: ModelCard, width: int = 24, looks: int = 2) -> Atmosphere:
 
 BLOCK = 4
 """Network cells along a side of a block: 16 pixels of the picture that the network sees."""
-
-
 BRIGHTEST = 0.01
 """Share of the blocks that are the brightest light of a picture."""
-
-
 ABOVE = 1.2
 """Largest ratio of the airlight to that light where it has no structure, as opaque fog and sky …"""
-
-
 STRUCTURE = 7.0
 """… and growth of that ratio with its structure: bright objects under haze are no haze."""
-
-
 SKY_SHARE = 0.05
 """Share of the blocks whose mean luminance a sky is compared with: more than a sun …"""
-
-
 SKY_LIGHT = (0.92, 0.98)
 """… and the ratio to it from which a cell begins to be sky, and is."""
-
-
 SKY_STRUCTURE = (0.02, 0.04)
 """Relative deviation around a cell up to which it is sky, and from which it is not."""
-
-
 SKY_TOP = (0.3, 0.5)
 """Share of the upper edge that is sky, less that of the lower one, from which a picture begins to have
 a sky, and has one. Haze over ground is in either."""
-
-
 KEPT = 0.9
 """Share of its light that a cell of sky keeps at least. Partly sky, it keeps less."""
 

@@ -16,8 +16,6 @@ from napari_restore.models.atmosphere._cells import pooled, total
 
 NUMBERS = 6
 """Red, green and blue of the airlight, exponent, presence, display share."""
-
-
 FEW_CELLS = 64 * 64
 """Cells of a grid up to which it is computed on one thread. Of few cells some processors divide sums
 among threads in place of cells (measured with AMX: 11 × 11), so that the last bits follow the threads."""

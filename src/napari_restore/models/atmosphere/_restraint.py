@@ -84,17 +84,11 @@ def restrained(
 
 TOLERANCE = 0.02
 """Largest shift of the mean colour towards magenta, as a share of its brightness."""
-
-
 APART = 1.15
 """Ratio of red over blue, or blue over red, from which a colour is red or blue rather than
 magenta."""
-
-
 WHITE = 0.96
 """Value in model range from which a pixel counts as clipped when its darkest band reaches it …"""
-
-
 SOFT = 0.03
 """… fully from this much above."""
 

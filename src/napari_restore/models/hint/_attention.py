@@ -294,8 +294,6 @@ def _as_one(heads: list[Tensor], order: Tensor, sizes: tuple[int, ...]) -> Tenso
 
 
 Rounding = Literal["trunc", "floor", "none"]
-
-
 DECAY = 0.9
 """Share of the cache that stays when a layer adds its attention."""
 

@@ -73,15 +73,9 @@ def head_sizes(channels: int, equal: bool) -> tuple[int, ...]:
 
 
 EMBED, TEMPERATURE = "patch_embed.proj.weight", "latent.0.attn.temperature"
-
-
 MODULATOR = "latent.0.attn.inter_modulator1.conv_width.weight"
-
-
 ENCODER_ATTENTION = "encoder_level1.0.attn.temperature"
 """A tensor of Restormer, whose encoder has attention; HINT's has none."""
-
-
 PUBLISHED = 48
 """Channels at full scale of all published checkpoints."""
 

@@ -72,8 +72,6 @@ FAST = replace(
     source="Inf-Dehaze, the fast variant of its supplement",
     attention=("band", "sparse", "routing"),
 )
-
-
 RENAME = {"lite": f"{_HERE}._release:renamed", "small": f"{_HERE}._release:with_context"}
 
 

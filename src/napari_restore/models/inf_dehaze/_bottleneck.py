@@ -292,8 +292,6 @@ def pieces(
 
 BALANCE = 0.01
 """λ, the weight of the balance loss."""
-
-
 _EPSILON = 1e-8
 
 

@@ -80,14 +80,8 @@ class IplConfig:
 
 
 DOWN, UP, MIX_WEIGHT = "down.weight", "up.weight", "mix.2.weight"
-
-
 DETAIL = "detail.0.weight"
-
-
 REDUCE = "attention.0.{}.reduce.weight"
-
-
 PUBLISHED = 192
 """Channels of the features of the published network."""
 

@@ -328,11 +328,7 @@ def make_small(card: ModelCard, **sizes: int) -> Ipl:
 
 SLICES = ("channels", "columns", "rows")
 """Slice attentions, in the order of `SliceAttentions.factors_at`."""
-
-
 ATTENTION, CUBES = "attention", "cubes"
-
-
 BLOCK_LAYER, LAST = "block", "fuse"
 """Names of sweeps: of the blocks, numbered from 1, and the last one."""
 

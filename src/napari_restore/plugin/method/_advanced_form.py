@@ -167,8 +167,6 @@ RESIDUALS = {
     "recompute": "made again",
 }
 """Tiers in words; see `napari_restore.plan`."""
-
-
 PRECISIONS = {
     "float32": "float32",
     "auto": "automatic",

@@ -100,8 +100,6 @@ def _batch(arrays: Arrays, names: tuple[str, ...]) -> Batch:
 
 SLOTS_PER_WORKER = 2
 """Batches that each worker may have ready."""
-
-
 NICENESS = 5
 """Niceness of the workers: training and other programs have priority."""
 

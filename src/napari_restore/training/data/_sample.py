@@ -346,16 +346,10 @@ class Sampler:
 
 BRIGHTEST = 1.05
 """Largest luma of the brightest hundredth of an image after exposure."""
-
-
 LIFT = 3.0
 """Largest factor of exposure for the median luma of a dark image."""
-
-
 MAX_EVEN_HAZE = 0.2
 """Largest share of even haze that stays in a clear image."""
-
-
 GAMMA_LIMITS = (0.6, 1.6)
 """Limits of the exponent of exposure, where a gain alone would clip."""
 

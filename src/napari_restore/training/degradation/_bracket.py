@@ -244,28 +244,16 @@ def _step(values: Array, low: float, high: float) -> Array:
 JITTER = 0.1
 """Standard deviation in pixels of the shift that an alignment leaves: corners are off by less
 (benchmarks/alignment.py)."""
-
-
 SHAKEN = 0.15
 """Share of brackets without an alignment."""
-
-
 SHIFT = 8.0
 """Largest shift of these in pixels."""
-
-
 TURN = 0.3
 """Largest rotation of these in degrees."""
-
-
 OBJECTS = 3
 """Most objects that move."""
-
-
 EXTENT = (0.04, 0.2)
 """Range of the radius of an object, as a share of the shorter side."""
-
-
 BUMPS = 4
 """Waves of an object's outline."""
 

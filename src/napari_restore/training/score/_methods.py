@@ -16,23 +16,13 @@ from napari_restore.questions import Degradation
 from napari_restore.training.haze import LUMA
 
 Array = npt.NDArray[np.float32]
-
-
 Filter = Callable[[Array, float], Array]
 """(display values (h, w, C) 0 to 1, level of the degradation) → the same."""
-
-
 MEDIAN = 0.38
 """Median luma that dark images are brought to: the middle of that of the targets in training."""
-
-
 RETINEX_SIGMAS = (15.0, 80.0, 250.0)
 """Standard deviations of the Gaussians in pixels (Petro, Sbert, Morel, IPOL 2014)."""
-
-
 NAMES = {"noise": "noise", "lowlight": "low light"}
-
-
 CLIPPED = 1.0
 """Percent of values that a stretch of contrast clips at either end."""
 
@@ -122,8 +112,6 @@ CLASSICAL: dict[Degradation, dict[str, Filter]] = {
     "lowlight": {"gamma": gamma_to_median, "clahe": clahe, "retinex": retinex},
 }
 """Rows of an evaluation by degradation; those under haze and of brackets are models."""
-
-
 Kind = Literal["input", "classical", "model"]
 
 INPUT = "input"

@@ -242,11 +242,7 @@ TEST = (
     "two-sided sign-flip (randomisation) test of the mean paired difference, one for each scene "
     "(clear picture): exact up to 14 scenes, else 20000 random signs of a fixed seed"
 )
-
-
 Row = Mapping[str, Any]
-
-
 Place = tuple[str, str]
 """Group and name of an image."""
 
