@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +14,8 @@ import numpy.typing as npt
 from napari_restore.images._georeference import Georeference
 from napari_restore.images._profile import Profile
 from napari_restore.images._reader import Reader
-from napari_restore.images._source import Box, Level, Source
+from napari_restore.images._source import Box, Level, Source, chunks_of, common_part, within
+from napari_restore.images.cache._chunks import chunk_cache, read_valid_window, read_window
 from napari_restore.images.values._roles import Bands, auxiliary_role
 from napari_restore.images.values._sensors import Sensor, product_of, sensor_of
 from napari_restore.images.values._validity import (
@@ -35,7 +37,7 @@ class ImageBase(ABC):
     source: Source
     """Level 0 and the levels the file stores, or the tiled cache of an untiled file."""
     pyramid: Source | None
-    """The levels after those of `source`, built or being built."""
+    """A source that has the levels after those of `source`, built or being built."""
     name: str
     path: Path | None
     sensor: str | None
@@ -62,29 +64,91 @@ class ImageBase(ABC):
     def prepare(self) -> ImageBase:
         """Stream an untiled file once into the tiled cache; returns self."""
 
-    @abstractmethod
+    def read(self, box: Box, level: int = 0) -> Array:
+        """Return the pixels of `box` (y0, x0, y1, x1), in pixels of `level`: a new (h, w, C) array.
+
+        The box must lie inside the level. An untiled file is streamed into the tiled cache first,
+        which may take a while; see `prepare`. Raises `UnreadableImage`, `DiskFull`.
+        """
+        self.prepare()
+        return self.read_landed(box, level)
+
+    def read_valid(self, box: Box, level: int = 0) -> npt.NDArray[np.bool_]:
+        """Return which pixels of `box` are valid, a new (h, w) array.
+
+        Not valid are pixels that are masked by the file, fully transparent, not finite in any data
+        band, or nodata: in any data band for floats and signed integers (but for a nodata value of
+        0), else in all of them.
+        """
+        y0, x0, y1, x1 = box = self._checked(box, level)
+        if not self.may_be_invalid:
+            return np.ones((y1 - y0, x1 - x0), bool)
+        self.prepare()
+        return self.read_valid_landed(box, level)
+
+    def read_landed(self, box: Box, level: int = 0) -> Array:
+        """Return the pixels of `read` without waiting: 0 where they are not in the cache yet."""
+        y0, x0, y1, x1 = box = self._checked(box, level)
+        source = self._landed_source_of(level)
+        if source is None:
+            return np.zeros((y1 - y0, x1 - x0, self.bands), self.dtype)
+        return read_window(source, level, box)
+
+    def read_valid_landed(self, box: Box, level: int = 0) -> npt.NDArray[np.bool_]:
+        """Return the validity of `read_valid` without waiting: False where not in the cache yet."""
+        y0, x0, y1, x1 = box = self._checked(box, level)
+        source = self._landed_source_of(level)
+        if source is None:
+            return np.zeros((y1 - y0, x1 - x0), bool)
+        valid = read_valid_window(source, level, box)
+        is_built = getattr(source, "is_built", None)
+        if is_built is not None:
+            for row, column, there in chunks_of(source.levels[level], box):
+                if not is_built(level, row, column):
+                    valid[within(common_part(box, there), box)] = False
+        return valid
+
     def has_landed(self, box: Box, level: int) -> bool:
         """Return whether the pixels of `box` of `level` are available, in the file or the cache."""
+        source = self._source_of(level)
+        if source is None:
+            return False
+        is_built = getattr(source, "is_built", None)
+        if is_built is None:
+            return True
+        chunks = chunks_of(source.levels[level], box)
+        return all(is_built(level, row, column) for row, column, _ in chunks)
+
+    def is_built(self, level: int) -> bool:
+        """Return whether all of `level` can be read; else some of it must be built first."""
+        source = self._source_of(level)
+        return source is not None and (
+            source is self.source or bool(getattr(source, "cached", True))
+        )
+
+    def _checked(self, box: Box, level: int) -> Box:
+        if not 0 <= level < len(self.planned_levels):
+            raise IndexError(f"level {level} of {len(self.planned_levels)}")
+        y0, x0, y1, x1 = (int(v) for v in box)
+        height, width = self.level_shapes[level]
+        if not (0 <= y0 <= y1 <= height and 0 <= x0 <= x1 <= width):
+            raise IndexError(f"box {(y0, x0, y1, x1)} outside a level of {height} × {width}")
+        return y0, x0, y1, x1
+
+    def _source_of(self, level: int) -> Source | None:
+        """Return the source that has `level`."""
+        for source in (self.source, self.pyramid):
+            if source is not None and level < len(source.levels):
+                return source
+        return None
 
     @abstractmethod
-    def read(self, box: Box, level: int = 0) -> Array:
-        """Return the pixels of `box` (y0, x0, y1, x1) of `level` as a new (h, w, C) array."""
-
-    @abstractmethod
-    def read_valid(self, box: Box, level: int = 0) -> npt.NDArray[np.bool_]:
-        """Return which pixels of `box` are valid, a new (h, w) array."""
+    def _landed_source_of(self, level: int) -> Source | None:
+        """Return the source of what is decoded so far of `level`."""
 
     def read_band_valid(self, box: Box) -> npt.NDArray[np.bool_]:
         """Return which values of `box` of level 0 their own bands call valid, a new (h, w, C) array."""
         return self.reader.band_valid_in(0, box, self.read(box))
-
-    @abstractmethod
-    def read_landed(self, box: Box, level: int = 0) -> Array:
-        """Return the pixels of `read` without waiting: 0 where they are not in the cache yet."""
-
-    @abstractmethod
-    def read_valid_landed(self, box: Box, level: int = 0) -> npt.NDArray[np.bool_]:
-        """Return the validity of `read_valid` without waiting: False where not in the cache yet."""
 
     def read_representative(self, box: Box) -> npt.NDArray[np.bool_]:
         """Return which valid pixels of `box` of level 0 statistics can rely on, a new (h, w) array.
@@ -111,13 +175,23 @@ class ImageBase(ABC):
     def level_view(self, number: int) -> ImageBase:
         """Return level `number` as an image of its own."""
 
-    @abstractmethod
     def level_scale(self, number: int) -> int | None:
-        """Return the level-0 pixels along a side of one of level `number`; None if uneven."""
+        """Return the level-0 pixels along a side of one of level `number`.
 
-    @abstractmethod
+        None if it is no power of two.
+        """
+        height, width = self.level_shapes[number]
+        ratio = max(self.height / height, self.width / width)
+        scale = 1 << max(0, math.ceil(math.log2(ratio)))
+        halved = -(-self.height // scale), -(-self.width // scale)
+        return scale if halved == (height, width) else None
+
     def close(self) -> None:
         """Release file handles and cached chunks; reading opens them again."""
+        for source in (self.reader, self.source, self.pyramid):
+            if source is not None:
+                chunk_cache.forget(source)
+                source.close()
 
     # -- description -------------------------------------------------------------
     @property

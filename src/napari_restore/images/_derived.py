@@ -16,7 +16,7 @@ from napari_restore.errors import BadParameter
 from napari_restore.images._base import ImageBase
 from napari_restore.images._display_curve import DisplayCurve, curve_of
 from napari_restore.images._reader import Reader
-from napari_restore.images.levels._level_view import LevelReader, scale_of, scaled
+from napari_restore.images.levels._level_view import LevelReader, scaled
 from napari_restore.images.readers._array import ArrayReader
 from napari_restore.images.readers._exposed import ExposedReader, LightReader
 from napari_restore.images.readers._raw import RawReader
@@ -325,7 +325,7 @@ class DerivedImages(ImageBase):
         if number == 0:
             return self
         there = 0 < number < len(self.planned_levels)
-        scale = scale_of(self, number) if there else None
+        scale = self.level_scale(number) if there else None
         if scale is None:
             raise BadParameter(
                 f"{self.name} has no level {number} that halves it evenly.",

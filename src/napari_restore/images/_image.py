@@ -18,11 +18,9 @@ from napari_restore.images._base import ImageBase
 from napari_restore.images._derived import DerivedImages
 from napari_restore.images._georeference import crs_name
 from napari_restore.images._reader import Reader, Unread
-from napari_restore.images._source import Box, Source, chunks_of
-from napari_restore.images.cache._chunks import chunk_cache, read_valid_window, read_window
-from napari_restore.images.levels._cached import OnLanded
-from napari_restore.images.levels._level_view import scale_of
+from napari_restore.images._source import Source
 from napari_restore.images.levels._making import (
+    OnLanded,
     build_pyramid,
     is_streamed,
     planned_levels,
@@ -167,24 +165,6 @@ class Image(DerivedImages):
             named.source = named.reader
         return named
 
-    def level_scale(self, number: int) -> int | None:
-        """Return the level-0 pixels along a side of one of level `number`.
-
-        None if it is no power of two.
-        """
-        return scale_of(self, number)
-
-    def has_landed(self, box: Box, level: int) -> bool:
-        """Return whether the pixels of `box` of `level` are available, in the file or the cache."""
-        source, number = self._source_of(level)
-        if source is None:
-            return False
-        is_built = getattr(source, "is_built", None)
-        if is_built is None:
-            return True
-        chunks = chunks_of(source.levels[number], box)
-        return all(is_built(number, row, column) for row, column, _ in chunks)
-
     def __reduce__(self) -> tuple[Callable[[dict[str, Any]], Image], tuple[dict[str, Any]]]:
         if self.spec is None:
             raise TypeError("An image of an array in memory cannot go to another process.")
@@ -197,85 +177,14 @@ class Image(DerivedImages):
         return f"<Image {self.name!r} {summary}{placed}>"
 
     # -- pixels ------------------------------------------------------------------
-    def read(self, box: Box, level: int = 0) -> Array:
-        """Return the pixels of `box` (y0, x0, y1, x1), in pixels of `level`: a new (h, w, C) array.
-
-        The box must lie inside the level. An untiled file is streamed into the tiled cache first,
-        which may take a while; see `prepare`. Raises `UnreadableImage`, `DiskFull`.
-        """
-        self.prepare()
-        return self.read_landed(box, level)
-
-    def read_valid(self, box: Box, level: int = 0) -> npt.NDArray[np.bool_]:
-        """Return which pixels of `box` are valid, a new (h, w) array.
-
-        Not valid are pixels that are masked by the file, fully transparent, not finite in any data
-        band, or nodata: in any data band for floats and signed integers (but for a nodata value of
-        0), else in all of them.
-        """
-        y0, x0, y1, x1 = box = self._checked(box, level)
-        if not self.may_be_invalid:
-            return np.ones((y1 - y0, x1 - x0), bool)
-        self.prepare()
-        return self.read_valid_landed(box, level)
-
-    def read_landed(self, box: Box, level: int = 0) -> Array:
-        """Return the pixels of `read` without waiting: 0 where they are not in the cache yet."""
-        y0, x0, y1, x1 = box = self._checked(box, level)
-        source, number = self._landed_source_of(level)
-        if source is None:
-            return np.zeros((y1 - y0, x1 - x0, self.bands), self.dtype)
-        return read_window(source, number, box)
-
-    def read_valid_landed(self, box: Box, level: int = 0) -> npt.NDArray[np.bool_]:
-        """Return the validity of `read_valid` without waiting: False where not in the cache yet."""
-        y0, x0, y1, x1 = box = self._checked(box, level)
-        source, number = self._landed_source_of(level)
-        if source is None:
-            return np.zeros((y1 - y0, x1 - x0), bool)
-        valid = read_valid_window(source, number, box)
-        is_built = getattr(source, "is_built", None)
-        if is_built is not None:
-            for row, column, (top, left, bottom, right) in chunks_of(source.levels[number], box):
-                if not is_built(number, row, column):
-                    valid[max(0, top - y0) : bottom - y0, max(0, left - x0) : right - x0] = False
-        return valid
-
-    def is_built(self, level: int) -> bool:
-        """Return whether all of `level` can be read; else some of it must be built first."""
-        source, _ = self._source_of(level)
-        return source is not None and (
-            source is self.source or bool(getattr(source, "cached", True))
-        )
-
     @cached_property
     def levels(self) -> tuple[Any, ...]:
         """Return dask arrays (h, w, C), level 0 first, with the chunks that are decoded."""
         return tuple(lazy_level(self, number) for number in range(len(self.planned_levels)))
 
-    def _checked(self, box: Box, level: int) -> Box:
-        if not 0 <= level < len(self.planned_levels):
-            raise IndexError(f"level {level} of {len(self.planned_levels)}")
-        y0, x0, y1, x1 = (int(v) for v in box)
-        height, width = self.level_shapes[level]
-        if not (0 <= y0 <= y1 <= height and 0 <= x0 <= x1 <= width):
-            raise IndexError(f"box {(y0, x0, y1, x1)} outside a level of {height} × {width}")
-        return y0, x0, y1, x1
-
-    def _source_of(self, level: int) -> tuple[Source | None, int]:
-        """Return the source that has `level`, and the level's number in it."""
-        source, pyramid = self.source, self.pyramid
-        own = len(source.levels)
-        if level < own:
-            return source, level
-        if pyramid is not None and level - own < len(pyramid.levels):
-            return pyramid, level - own
-        return None, 0
-
-    def _landed_source_of(self, level: int) -> tuple[Source | None, int]:
-        """Return the source of what is decoded so far of `level`, and the level's number in it."""
+    def _landed_source_of(self, level: int) -> Source | None:
         if level == 0 and not self.source.random_access:
-            return stream_of(self), 0
+            return stream_of(self)
         return self._source_of(level)
 
     # -- pyramid and cache -------------------------------------------------------
@@ -323,13 +232,6 @@ class Image(DerivedImages):
         """
         build_pyramid(self, on_chunk, cancelled, centre)
         return self
-
-    def close(self) -> None:
-        """Release file handles and cached chunks; reading opens them again."""
-        for source in (self.reader, self.source, self.pyramid):
-            if source is not None:
-                chunk_cache.forget(source)
-                source.close()
 
 
 def open_image(

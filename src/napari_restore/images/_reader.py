@@ -30,8 +30,13 @@ SUPPORTED = {"uint8", "int8", "uint16", "int16", "uint32", "int32", "float16", "
 
 
 class Reader(Source):
-    """A source with the metadata of the file it reads."""
+    """A source with the metadata of the file it reads.
 
+    One of a file has `PRIORITY` and `supports`: the first supporting reader in order of priority
+    (highest first) opens the file.
+    """
+
+    PRIORITY: ClassVar[int] = 0
     cached: ClassVar[bool] = True
     """False: chunks are assembled from cached ones, or lie in memory already."""
 
@@ -48,6 +53,7 @@ class Reader(Source):
 
     @classmethod
     def supports(cls, path: Path, head: bytes) -> bool:
+        """Return whether this reader opens `path`, by its first 4 KiB (empty for a folder)."""
         return False
 
     @property

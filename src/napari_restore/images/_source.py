@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -56,15 +55,29 @@ def chunks_of(level: Level, box: Box) -> Iterator[tuple[int, int, Box]]:
             yield row, column, chunk_box(level, row, column)
 
 
+def common_part(one: Box, other: Box) -> Box:
+    """Return the part that two boxes of one level have in common; they must touch."""
+    return (
+        max(one[0], other[0]),
+        max(one[1], other[1]),
+        min(one[2], other[2]),
+        min(one[3], other[3]),
+    )
+
+
+def within(part: Box, box: Box) -> tuple[slice, slice]:
+    """Return the rows and columns of `part` in an array of the pixels of `box`."""
+    y0, x0 = box[:2]
+    return slice(part[0] - y0, part[2] - y0), slice(part[1] - x0, part[3] - x0)
+
+
 class Source(ABC):
     """Pixels as one file (or array) stores them, decoded chunk by chunk.
 
-    A reader is one subclass with `PRIORITY` and `supports`; the first supporting reader in order of
-    priority (highest first) opens the file. Everything a subclass must provide is in the mandatory
-    section. `read_chunk` and `read_valid_chunk` are called from several threads at once.
+    Everything a subclass must provide is in the mandatory section. `read_chunk` and
+    `read_valid_chunk` are called from several threads at once.
     """
 
-    PRIORITY: ClassVar[int] = 0
     concurrent_reads: ClassVar[int] = 1
     """Chunks of a box that are read at once: more than one where a server takes its time for each."""
 
@@ -73,11 +86,6 @@ class Source(ABC):
     """Level 0 first; only what the file itself stores."""
     bands: int
     dtype: np.dtype[Any]
-
-    @classmethod
-    @abstractmethod
-    def supports(cls, path: Path, head: bytes) -> bool:
-        """Return whether this reader opens `path`, by its first 4 KiB (empty for a folder)."""
 
     @abstractmethod
     def read_chunk(self, level: int, row: int, column: int) -> npt.NDArray[Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import threading
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,10 +16,6 @@ class Nothing(Source):
     levels = (Level(1, 1, 1, 1),)
     bands = 1
     dtype = np.dtype(np.uint8)
-
-    @classmethod
-    def supports(cls, path: Path, head: bytes) -> bool:
-        return False
 
     def read_chunk(self, level: int, row: int, column: int) -> Any:
         raise AssertionError

@@ -24,7 +24,7 @@ from napari_restore.images import (
     open_image,
     write_image,
 )
-from napari_restore.images.levels import _row_pyramid
+from napari_restore.images.levels import _reduce, _row_pyramid
 
 Noise = Callable[..., np.ndarray]
 
@@ -73,7 +73,7 @@ def test_nan_as_nodata(tmp_path: Path) -> None:
 
 def test_levels_and_their_scales(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_row_pyramid, "CHUNK", 64)
-    monkeypatch.setattr(_row_pyramid, "SMALLEST", 50)
+    monkeypatch.setattr(_reduce, "SMALLEST", 50)
     rng = np.random.default_rng(1)
     pixels = rng.integers(0, 1 << 16, (3, 217, 150)).astype(np.uint16)
     pixels[:, 100:, :33] = 0

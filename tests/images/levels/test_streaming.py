@@ -14,7 +14,7 @@ import zarr
 from napari_restore.errors import Cancelled, UnreadableImage
 from napari_restore.images import Level, Source, cache_entries, halve, open_image
 from napari_restore.images._source import chunk_grid
-from napari_restore.images.levels import _row_pyramid
+from napari_restore.images.levels import _reduce, _row_pyramid
 from napari_restore.images.levels._making import StreamedSource
 
 
@@ -28,10 +28,6 @@ class Rows(Source):
         self.levels = (Level(*pixels.shape[:2], 1, pixels.shape[1]),)
         self.bands, self.dtype = pixels.shape[2], pixels.dtype
         self.bands_read: list[tuple[int, int]] = []
-
-    @classmethod
-    def supports(cls, path: Path, head: bytes) -> bool:
-        return False
 
     def read_chunk(self, level: int, row: int, column: int) -> np.ndarray:
         raise AssertionError("random access")
@@ -51,7 +47,7 @@ class Rows(Source):
 def small_bands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NAPARI_RESTORE_CACHE", str(tmp_path))
     monkeypatch.setattr(_row_pyramid, "CHUNK", 64)
-    monkeypatch.setattr(_row_pyramid, "SMALLEST", 100)
+    monkeypatch.setattr(_reduce, "SMALLEST", 100)
 
 
 @pytest.fixture

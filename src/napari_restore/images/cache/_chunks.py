@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore.images._source import Box, Source, chunks_of
+from napari_restore.images._source import Box, Source, chunks_of, common_part, within
 
 DEFAULT_BYTES = 256 * 2**20
 
@@ -207,14 +207,10 @@ def _put_together(
     out: Array, read: Callable[[Source, int, int, int], Array], source: Source, level: int, box: Box
 ) -> None:
     """Fill `out`, the pixels of `box`, with the result of `read` for every chunk it touches."""
-    y0, x0, y1, x1 = box
     places = list(chunks_of(source.levels[level], box))
-    for (_, _, (cy0, cx0, cy1, cx1)), chunk in _each_chunk(places, read, source, level):
-        top, left = max(y0, cy0), max(x0, cx0)
-        bottom, right = min(y1, cy1), min(x1, cx1)
-        out[top - y0 : bottom - y0, left - x0 : right - x0] = chunk[
-            top - cy0 : bottom - cy0, left - cx0 : right - cx0
-        ]
+    for (_, _, there), chunk in _each_chunk(places, read, source, level):
+        part = common_part(box, there)
+        out[within(part, box)] = chunk[within(part, there)]
 
 
 def _each_chunk(

@@ -421,14 +421,11 @@ def _copy_as_cog(job: ExportJob, plain: Path, path: Path) -> None:
     rasterio.shutil.copy(plain, path, driver="COG", **options)
 
 
-SMALLEST = 512
-
-
 def overview_sizes(job: ExportJob) -> list[tuple[int, int]]:
     """Return (height, width) of the overviews that `job` requests, the finest first."""
     if not job.options.overviews:
         return []
-    return level_sizes(job.height, job.width, SMALLEST)[1:]
+    return level_sizes(job.height, job.width)[1:]
 
 
 class OverviewFiles:

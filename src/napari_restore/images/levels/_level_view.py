@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -71,18 +70,6 @@ class LevelReader(Reader):
         finer = (2 * y0, 2 * x0, min(2 * y1, height), min(2 * x1, width))
         pixels, valid = self._pixels(level - 1, finer)
         return halve(pixels, valid, fill=self._fill, nodata=image.nodata)
-
-
-def scale_of(image: ImageBase, number: int) -> int | None:
-    """Return the level-0 pixels along a side of one of level `number`.
-
-    None if it is no power of two.
-    """
-    height, width = image.level_shapes[number]
-    ratio = max(image.height / height, image.width / width)
-    scale = 1 << max(0, math.ceil(math.log2(ratio)))
-    halved = -(-image.height // scale), -(-image.width // scale)
-    return scale if halved == (height, width) else None
 
 
 def halved_views(image: ImageBase) -> list[ImageBase]:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 import threading
 import weakref
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from typing import Any, ClassVar
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -16,17 +19,31 @@ from napari_restore._replacing import replacing
 from napari_restore.errors import Cancelled, UnreadableImage
 from napari_restore.images._base import ImageBase
 from napari_restore.images._reader import Reader
-from napari_restore.images._source import Box, Level, Source, chunk_grid, chunk_shape
+from napari_restore.images._source import (
+    Box,
+    Level,
+    Source,
+    chunk_grid,
+    chunk_shape,
+    chunks_of,
+    common_part,
+    within,
+)
 from napari_restore.images.cache._disk_space import no_space_as_error
-from napari_restore.images.cache._folder import OpenEntry
-from napari_restore.images.cache._level_store import DamagedStore
-from napari_restore.images.levels._cached import CachedSource, LevelsFrom, OnLanded, Shared
+from napari_restore.images.cache._folder import OpenEntry, cache_dir, entry_key, is_whole
+from napari_restore.images.cache._level_store import DamagedStore, LevelStore
 from napari_restore.images.levels._reduce import halve, level_sizes
 from napari_restore.images.levels._row_pyramid import LEAST_ROWS, RowPyramid, row_levels
+from napari_restore.images.values._validity import default_fill
 
+FORMAT = 3
+"""Raised when what lies in the cache changes; part of every description."""
 CHUNK = 512
 ENOUGH = 2048
 """Files whose smallest level is no longer than this on its long side need no further levels."""
+
+OnLanded = Callable[[Box, int, int], None]
+"""Called with the box written, in level-0 pixels, parts done, parts in all."""
 
 _running: weakref.WeakKeyDictionary[ImageBase, StreamedSource] = weakref.WeakKeyDictionary()
 """Streams of images that are not complete yet, and those that became their source."""
@@ -58,12 +75,10 @@ def build_pyramid(
         return
     if len(image.source.levels) >= len(image.planned_levels):
         return
-    shown = image.pyramid
-    if not isinstance(shown, LevelsFrom) or not isinstance(shown.source, PyramidSource):
-        added = PyramidSource(image.source, image.fingerprint, nodata=image.nodata)
-        shown = image.pyramid = LevelsFrom(added, len(image.source.levels))
-    pyramid = shown.source
-    assert isinstance(pyramid, PyramidSource)
+    pyramid = image.pyramid
+    if not isinstance(pyramid, PyramidSource):
+        pyramid = PyramidSource(image.source, image.fingerprint, nodata=image.nodata)
+        image.pyramid = pyramid
     pyramid.build(on_chunk, cancelled, centre)
 
 
@@ -76,7 +91,7 @@ def attach_pyramid(image: ImageBase) -> bool:
     )
     if pyramid.missing:
         return False
-    image.pyramid = LevelsFrom(pyramid, len(image.source.levels))
+    image.pyramid = pyramid
     return True
 
 
@@ -91,7 +106,7 @@ def stream(
     so far. Raises `Cancelled`, `DiskFull`, `UnreadableImage`.
     """
     running = _stream_behind(image)
-    image.pyramid = LevelsFrom(running, 1) if len(running.levels) > 1 else None
+    image.pyramid = running
     running.build(on_band, cancelled)
     image.source, image.pyramid = running, None
 
@@ -116,19 +131,142 @@ def stream_of(image: ImageBase) -> StreamedSource | None:
     return _running.get(image)
 
 
-SMALLEST = 512
-"""The coarsest level's long side is at most this."""
 BLOCK_SIDE = 2048
 BLOCK_BYTES = 64 << 20
 """Most bytes of a super-block's pixels, by a shorter side if need be."""
 CANCELLED = "Building the overviews was cancelled."
 
 
-class PyramidSource(CachedSource):
-    """`base` with every level down to `SMALLEST`; unbuilt chunks read as 0 and invalid.
+class CachedSource(Source):
+    """`base` with levels that it does not store, from the cache; missing parts read as 0.
 
-    Levels that `base` stores itself are passed through, only coarser ones are
-    built. All pyramid sources of one file in one process share what is built.
+    All sources of one file in one process share what is there.
+    """
+
+    first: int
+    """Number of the finest level in the cache; `base` has those before."""
+
+    def __init__(self, base: Source, nodata: float | None) -> None:
+        self.base = base
+        self.bands, self.dtype = base.bands, base.dtype
+        self.may_be_invalid = base.may_be_invalid
+        self._nodata = nodata
+        self._fill = default_fill(base.dtype, nodata)
+
+    @property
+    @abstractmethod
+    def complete(self) -> bool:
+        """Whether every chunk of every level is there."""
+
+    @property
+    def cached(self) -> bool:
+        """Whether chunks may be cached: not while some of them are still missing."""
+        return self.complete
+
+    @abstractmethod
+    def is_built(self, level: int, row: int, column: int) -> bool:
+        """Return whether that chunk has pixels."""
+
+    @property
+    @abstractmethod
+    def _store(self) -> LevelStore: ...
+
+    @abstractmethod
+    def _read_again(
+        self, level: int, row: int, column: int, read: Callable[[], npt.NDArray[Any]]
+    ) -> npt.NDArray[Any]:
+        """Make a chunk again that `read` has found damaged, and return it."""
+
+    def about(self, fingerprint: str) -> dict[str, Any]:
+        """Return the description of the cache entry that serves this source."""
+        return {
+            "format": FORMAT,
+            "fingerprint": fingerprint,
+            "levels": [list(level) for level in self.levels],
+            "bands": self.bands,
+            "dtype": self.dtype.str,
+            "fill": repr(self._fill),
+            "nodata": repr(self._nodata),
+            "valid": self.may_be_invalid,
+            "data_bands": list(getattr(self.base, "data_bands", ())),
+        }
+
+    def read_chunk(self, level: int, row: int, column: int) -> npt.NDArray[Any]:
+        """Return a chunk; zeros while it is not there. A damaged one is made again."""
+        if level < self.first:
+            return self.base.read_chunk(level, row, column)
+        return self._from_store("read", level, row, column, (self.bands,), self.dtype)
+
+    def read_valid_chunk(
+        self, level: int, row: int, column: int, pixels: npt.NDArray[Any]
+    ) -> npt.NDArray[np.bool_]:
+        """Return a chunk's validity; all invalid while it is not there, if anything may be."""
+        if level < self.first:
+            return self.base.read_valid_chunk(level, row, column, pixels)
+        if not self.may_be_invalid:
+            return np.ones(pixels.shape[:2], bool)
+        return self._from_store("read_valid", level, row, column, (), np.dtype(bool))
+
+    def _from_store(
+        self, method: str, level: int, row: int, column: int, tail: tuple[int, ...], dtype: Any
+    ) -> npt.NDArray[Any]:
+        if not self.is_built(level, row, column):
+            return np.zeros((*chunk_shape(self.levels[level], row, column), *tail), dtype)
+        read = partial(getattr(self._store, method), level, row, column)
+        try:
+            chunk: npt.NDArray[Any] = read()
+        except DamagedStore:
+            chunk = self._read_again(level, row, column, read)
+        return chunk
+
+    def close(self) -> None:
+        """Close the wrapped source; the cache stays."""
+        self.base.close()
+
+
+class Shared:
+    """Cached levels of one file, shared by all sources of it in this process."""
+
+    KIND: ClassVar[str]
+    _shared: ClassVar[weakref.WeakValueDictionary[Path, Any]] = weakref.WeakValueDictionary()
+    _guard: ClassVar[threading.Lock] = threading.Lock()
+
+    def __init__(self, source: CachedSource, entry: OpenEntry) -> None:
+        self.entry = entry
+        self.building = threading.Lock()
+        """Locked while a thread fills the cache."""
+        with no_space_as_error(entry.path):
+            self.store = LevelStore(
+                entry.path,
+                source.levels,
+                source.bands,
+                source.dtype,
+                first=source.first,
+                with_valid=source.may_be_invalid,
+            )
+
+    @classmethod
+    def share(cls, source: CachedSource, fingerprint: str) -> Self:
+        """Return the shared levels of `source`, created for the first source of its file."""
+        about = source.about(fingerprint)
+        with cls._guard:
+            entry = OpenEntry.open(cls.KIND, entry_key(fingerprint, about), about)
+            shared: Self | None = cls._shared.get(entry.path)
+            if shared is None:
+                shared = cls._shared[entry.path] = cls(source, entry)
+            return shared
+
+    @classmethod
+    def is_whole(cls, source: CachedSource, fingerprint: str) -> bool:
+        """Return whether the cache has all that `source` needs; creates nothing."""
+        about = source.about(fingerprint)
+        return is_whole(cache_dir() / cls.KIND / entry_key(fingerprint, about), about)
+
+
+class PyramidSource(CachedSource):
+    """`base` with every level; unbuilt chunks read as 0 and invalid.
+
+    Levels that `base` stores itself are passed through, only coarser ones are built.
     """
 
     def __init__(
@@ -136,16 +274,14 @@ class PyramidSource(CachedSource):
         base: Source,
         fingerprint: str,
         *,
-        fill: float | None = None,
         nodata: float | None = None,
         only_if_complete: bool = False,
     ) -> None:
-        super().__init__(base, fill=fill, nodata=nodata)
-        self.random_access = base.random_access
+        super().__init__(base, nodata)
         self.first = len(base.levels)
         top = base.levels[-1]
         self.block = _block_side(base)
-        sizes = level_sizes(top.height, top.width, SMALLEST)[1:]
+        sizes = level_sizes(top.height, top.width)[1:]
         added = [
             Level(height, width, min(CHUNK, self.block >> step), min(CHUNK, self.block >> step))
             for step, (height, width) in enumerate(sizes, 1)
@@ -165,11 +301,6 @@ class PyramidSource(CachedSource):
     def complete(self) -> bool:
         """Whether every chunk of every level is there."""
         return self._built is None or bool(self._built.done.all())
-
-    @property
-    def built_share(self) -> float:
-        """Share of finished super-blocks, 0 … 1."""
-        return 1.0 if self._built is None else float(self._built.done.mean())
 
     def is_built(self, level: int, row: int, column: int) -> bool:
         """Return whether that chunk has pixels; chunks of the file's own levels always do."""
@@ -209,43 +340,20 @@ class PyramidSource(CachedSource):
         y1, x1 = min(y0 + self.block, top.height), min(x0 + self.block, top.width)
         return round(y0 * fy), round(x0 * fx), round(y1 * fy), round(x1 * fx)
 
-    def read_chunk(self, level: int, row: int, column: int) -> npt.NDArray[Any]:
-        """Return a chunk; zeros while it is not built. A damaged one is built again."""
-        if level < self.first:
-            return self.base.read_chunk(level, row, column)
-        return self._from_store("read", level, row, column, (self.bands,), self.dtype)
-
-    def read_valid_chunk(
-        self, level: int, row: int, column: int, pixels: npt.NDArray[Any]
-    ) -> npt.NDArray[np.bool_]:
-        """Return a chunk's validity; all invalid while it is not built, if anything may be."""
-        if level < self.first:
-            return self.base.read_valid_chunk(level, row, column, pixels)
-        if not self.may_be_invalid:
-            return np.ones(pixels.shape[:2], bool)
-        return self._from_store("read_valid", level, row, column, (), np.dtype(bool))
-
-    def read_rows(self, y0: int, y1: int) -> npt.NDArray[Any]:
-        """Return rows of level 0."""
-        return self.base.read_rows(y0, y1)
-
     def about(self, fingerprint: str) -> dict[str, Any]:
         """Return the description of the cache entry that serves this source."""
         return super().about(fingerprint) | {"first": self.first}
 
-    def _from_store(
-        self, method: str, level: int, row: int, column: int, tail: tuple[int, ...], dtype: Any
-    ) -> npt.NDArray[Any]:
+    @property
+    def _store(self) -> LevelStore:
         assert self._built is not None
-        if not self.is_built(level, row, column):
-            return np.zeros((*chunk_shape(self.levels[level], row, column), *tail), dtype)
-        read = getattr(self._built.store, method)
-        try:
-            chunk: npt.NDArray[Any] = read(level, row, column)
-        except DamagedStore:
-            self._build_block(self._owner(level, row, column))
-            chunk = read(level, row, column)
-        return chunk
+        return self._built.store
+
+    def _read_again(
+        self, level: int, row: int, column: int, read: Callable[[], npt.NDArray[Any]]
+    ) -> npt.NDArray[Any]:
+        self._build_block(self._owner(level, row, column))
+        return read()
 
     def _owner(self, level: int, row: int, column: int) -> tuple[int, int]:
         """Return the super-block of a chunk."""
@@ -316,23 +424,18 @@ class PyramidSource(CachedSource):
         number = self.first - 1
         top = self.levels[number]
         y0, x0 = block[0] * self.block, block[1] * self.block
-        y1, x1 = min(y0 + self.block, top.height), min(x0 + self.block, top.width)
-        pixels = np.empty((y1 - y0, x1 - x0, self.bands), self.dtype)
+        box = y0, x0, min(y0 + self.block, top.height), min(x0 + self.block, top.width)
+        pixels = np.empty((box[2] - y0, box[3] - x0, self.bands), self.dtype)
         valid = np.empty(pixels.shape[:2], bool) if self.may_be_invalid else None
-        for row in range(y0 // top.chunk_height, -(-y1 // top.chunk_height)):
-            for column in range(x0 // top.chunk_width, -(-x1 // top.chunk_width)):
-                if stopped is not None and stopped.is_set():
-                    raise Cancelled(CANCELLED)
-                chunk = self.base.read_chunk(number, row, column)
-                cy, cx = row * top.chunk_height, column * top.chunk_width
-                ya, xa = max(y0, cy), max(x0, cx)
-                yb, xb = min(y1, cy + chunk.shape[0]), min(x1, cx + chunk.shape[1])
-                source = np.s_[ya - cy : yb - cy, xa - cx : xb - cx]
-                target = np.s_[ya - y0 : yb - y0, xa - x0 : xb - x0]
-                pixels[target] = chunk[source]
-                if valid is not None:
-                    flags = self.base.read_valid_chunk(number, row, column, chunk)
-                    valid[target] = flags[source]
+        for row, column, there in chunks_of(top, box):
+            if stopped is not None and stopped.is_set():
+                raise Cancelled(CANCELLED)
+            chunk = self.base.read_chunk(number, row, column)
+            part = common_part(box, there)
+            pixels[within(part, box)] = chunk[within(part, there)]
+            if valid is not None:
+                flags = self.base.read_valid_chunk(number, row, column, chunk)
+                valid[within(part, box)] = flags[within(part, there)]
         return pixels, valid
 
 
@@ -372,35 +475,20 @@ def _block_side(base: Source) -> int:
         side *= 2
     while side > CHUNK and side**2 * pixel > BLOCK_BYTES:
         side //= 2
-    steps = len(level_sizes(top.height, top.width, SMALLEST)) - 1
+    steps = len(level_sizes(top.height, top.width)) - 1
     return max(side, 1 << steps)
 
 
 class StreamedSource(CachedSource):
     """`base` as tiles with all levels, from the cache; rows not yet decoded read as 0.
 
-    Parameters
-    ----------
-    base
-        Read once from top to bottom with `read_rows`.
-    fingerprint
-        Identifies the file.
-    nodata, fill
-        As for `halve`; `fill` is nodata, else NaN for floats, else 0.
+    `base` is read once from top to bottom with `read_rows`.
     """
 
-    random_access = True
     first = 0
 
-    def __init__(
-        self,
-        base: Source,
-        fingerprint: str,
-        *,
-        fill: float | None = None,
-        nodata: float | None = None,
-    ) -> None:
-        super().__init__(base, fill=fill, nodata=nodata)
+    def __init__(self, base: Source, fingerprint: str, *, nodata: float | None = None) -> None:
+        super().__init__(base, nodata)
         height, width = base.levels[0].height, base.levels[0].width
         whole = row_levels(height, width, self.bands * self.dtype.itemsize)
         # Lower chunks in coarser levels: each band of rows is written to nearly all levels at once,
@@ -415,11 +503,6 @@ class StreamedSource(CachedSource):
     def complete(self) -> bool:
         """Whether every row of every level is there."""
         return self._landed.entry.complete
-
-    @property
-    def built_share(self) -> float:
-        """Share of decoded rows, 0 … 1."""
-        return self._landed.rows[0] / self.levels[0].height
 
     def is_built(self, level: int, row: int, column: int) -> bool:
         """Return whether that chunk is written."""
@@ -439,36 +522,21 @@ class StreamedSource(CachedSource):
             if not self.complete:
                 self._stream(on_band, cancelled)
 
-    def read_chunk(self, level: int, row: int, column: int) -> npt.NDArray[Any]:
-        """Return a chunk; zeros before it is written. After damage the file is streamed again."""
-        return self._read("read", level, row, column, (self.bands,), self.dtype)
+    @property
+    def _store(self) -> LevelStore:
+        return self._landed.store
 
-    def read_valid_chunk(
-        self, level: int, row: int, column: int, pixels: npt.NDArray[Any]
-    ) -> npt.NDArray[np.bool_]:
-        """Return a chunk's validity; all invalid before it is written, if anything may be."""
-        if not self.may_be_invalid:
-            return np.ones(pixels.shape[:2], bool)
-        return self._read("read_valid", level, row, column, (), np.dtype(bool))
-
-    def _read(
-        self, method: str, level: int, row: int, column: int, tail: tuple[int, ...], dtype: Any
+    def _read_again(
+        self, level: int, row: int, column: int, read: Callable[[], npt.NDArray[Any]]
     ) -> npt.NDArray[Any]:
-        if not self.is_built(level, row, column):
-            return np.zeros((*chunk_shape(self.levels[level], row, column), *tail), dtype)
-        read = getattr(self._landed.store, method)
-        try:
-            chunk: npt.NDArray[Any] = read(level, row, column)
-        except DamagedStore:
-            with self._landed.building:
-                try:
-                    return np.asarray(read(level, row, column))  # another thread was faster
-                except DamagedStore:
-                    # Everything else stays readable meanwhile: zeros would be taken for pixels.
-                    self._landed.entry.spoil()
-                    self._stream(None, None, again=True)
-            chunk = read(level, row, column)
-        return chunk
+        with self._landed.building:
+            try:
+                return read()  # another thread was faster
+            except DamagedStore:
+                # Everything else stays readable meanwhile: zeros would be taken for pixels.
+                self._landed.entry.spoil()
+                self._stream(None, None, again=True)
+        return read()
 
     def _stream(
         self,

@@ -19,6 +19,8 @@ from napari_restore.images.values._validity import beside_nodata, is_nodata, is_
 Pixels = npt.NDArray[Any]
 Valid = npt.NDArray[np.bool_]
 
+SMALLEST = 512
+"""The long side of the coarsest level is at most this."""
 STRIP_BYTES = 1 << 18
 """Rows are summed in strips of about this size, so that sums stay in cache."""
 
@@ -30,10 +32,10 @@ def half(size: int) -> int:
     return (size + 1) // 2
 
 
-def level_sizes(height: int, width: int, smallest: int = 512) -> list[tuple[int, int]]:
-    """Return (height, width) of all levels, level 0 first, until the long side is ≤ `smallest`."""
+def level_sizes(height: int, width: int) -> list[tuple[int, int]]:
+    """Return (height, width) of all levels, level 0 first, until the long side is ≤ `SMALLEST`."""
     sizes = [(height, width)]
-    while max(sizes[-1]) > smallest:
+    while max(sizes[-1]) > SMALLEST:
         sizes.append((half(sizes[-1][0]), half(sizes[-1][1])))
     return sizes
 

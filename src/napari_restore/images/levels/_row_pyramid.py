@@ -12,7 +12,6 @@ from napari_restore.images._source import Level
 from napari_restore.images.levels._reduce import halve, level_sizes
 
 CHUNK = 512
-SMALLEST = 512
 BAND_BYTES = 48 << 20
 """Approximate bytes of a band of rows."""
 LEAST_ROWS = 16
@@ -22,14 +21,14 @@ Sink = Callable[[int, int, npt.NDArray[Any], npt.NDArray[np.bool_] | None], None
 
 
 def row_levels(height: int, width: int, pixel_bytes: int) -> tuple[Level, ...]:
-    """Return levels down to `SMALLEST` whose chunks are as high as a band.
+    """Return all levels, with chunks as high as a band.
 
     That is a power of two up to `CHUNK`, less where rows are long.
     """
     rows = CHUNK
     while rows > LEAST_ROWS and rows * width * pixel_bytes > BAND_BYTES:
         rows //= 2
-    return tuple(Level(h, w, rows, CHUNK) for h, w in level_sizes(height, width, SMALLEST))
+    return tuple(Level(h, w, rows, CHUNK) for h, w in level_sizes(height, width))
 
 
 class RowPyramid:
