@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from abc import ABC, abstractmethod
 from functools import cached_property
@@ -316,3 +317,30 @@ class ImageBase(ABC):
     @abstractmethod
     def known_range(self) -> tuple[float, float] | None:
         """Smallest and largest finite value where they are known without reading, else None."""
+
+
+class DerivedReader(Reader):
+    """Pixels that are made of those of `image`, an opened one, and have its metadata."""
+
+    def __init__(self, image: ImageBase) -> None:
+        inner = image.reader
+        super().__init__(inner.path)
+        self.image = image
+        self.name, self.bands, self.dtype = inner.name, inner.bands, inner.dtype
+        self.profile, self.georeference = inner.profile, inner.georeference
+        self.may_be_invalid = inner.may_be_invalid
+
+    @abstractmethod
+    def digest(self) -> str:
+        """Return what tells these pixels from others that are made of the image."""
+
+    def files(self) -> tuple[Path, ...]:
+        return self.image.reader.files()
+
+    def fingerprint(self) -> str:
+        # Two that are made of one file are two contents.
+        named = f"{self.image.reader.fingerprint()}{self.digest()}"
+        return hashlib.sha256(named.encode()).hexdigest()
+
+    def close(self) -> None:
+        self.image.close()

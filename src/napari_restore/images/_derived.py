@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Generic, Self, TypeVar
@@ -135,13 +135,8 @@ class DerivedImages(ImageBase):
         this image; see `RegisteredReader`.
         """
         array = np.array(matrix, np.float64).reshape(3, 3)
-        spec = None
-        if self.spec is not None:
-            spec = {**self.spec, "placement": [float(value) for value in matrix]}
-            spec["grid"] = [int(side) for side in size]
-        frame = self._read_by(RegisteredReader(self, array, size), spec)
-        frame.working_space, frame.known_range = self.working_space, self.known_range
-        return frame
+        asked = {"placement": list(map(float, matrix)), "grid": list(map(int, size))}
+        return self._made_by(RegisteredReader(self, array, size), asked, same_values=True)
 
     def exposed(self, ev: float) -> Self:
         """Return this picture of linear light as a photo (uint16) exposed by `ev`; with its own `spec`.
@@ -149,15 +144,28 @@ class DerivedImages(ImageBase):
         1 is white at 0 EV; see `ExposedReader`. Raises `BadParameter` for an EV that no light has.
         """
         check_exposure(ev)
-        spec = None if self.spec is None else {**self.spec, "exposed": float(ev)}
-        return self._read_by(ExposedReader(self, float(ev)), spec)
+        return self._made_by(ExposedReader(self, float(ev)), {"exposed": float(ev)})
 
-    def _read_by(self, reader: Reader, spec: dict[str, Any] | None) -> Self:
-        """Return these pixels by a reader that changes them, with what is known of their bands."""
-        frame = type(self)(reader, spec=spec)
-        frame.sensor, frame.path, frame.notes = self.sensor, self.path, list(self.notes)
-        frame.described = self.described
-        return frame
+    def _made_by(
+        self, reader: Reader, asked: Mapping[str, Any], *, same_values: bool = False
+    ) -> Self:
+        """Return the image of a reader of these pixels, with what is known of their bands.
+
+        `asked` is what its `spec` has beside this one's. With `same_values` it has the range and the
+        colours of this one.
+        """
+        made = type(self)(reader, spec=None if self.spec is None else {**self.spec, **asked})
+        made.sensor, made.path, made.notes = self.sensor, self.path, list(self.notes)
+        made.described = self.described
+        if same_values:
+            made.working_space, made.known_range = self.working_space, self.known_range
+        return made
+
+    def _copy(self) -> Self:
+        # Not `copy.copy`: that opens the file again, which an array does not have.
+        other = type(self).__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        return other
 
     def balanced(self, balance: Sequence[float]) -> Self:
         """Return this RAW photo developed with another white balance, with its own `spec`.
@@ -197,10 +205,10 @@ class DerivedImages(ImageBase):
 
     def _light(self, ev: float, curve: DisplayCurve) -> Self:
         """Return this frame, exposed by `ev`, as light; its `spec` is that of the frame."""
-        frame = type(self)(LightReader(self, ev, curve), spec=self.spec)
-        frame.path, frame.notes = self.path, list(self.notes)
+        frame = self._made_by(LightReader(self, ev, curve), {})
+        # Zero of a sensor is one of the photo's values.
+        frame.sensor = None
         frame.full, frame.scale = self.full, self.scale
-        frame.described = self.described
         return frame
 
     @property
@@ -218,9 +226,7 @@ class DerivedImages(ImageBase):
         """Return a copy of this image with companions."""
         if companions is None:
             return self
-        # Not `copy.copy`: that opens the file again, which an array does not have.
-        frame = type(self).__new__(type(self))
-        frame.__dict__.update(self.__dict__)
+        frame = self._copy()
         frame.companions = companions
         specs = [each.spec for each in companions.images]
         frame.spec = None
@@ -246,12 +252,10 @@ class DerivedImages(ImageBase):
             )
         if self.full is not None:
             return self.full.with_bands(chosen).level_view(self.reader.number)  # type: ignore[attr-defined]
-        spec = None
-        if self.spec is not None:
-            earlier = self.spec.get("select", range(self.bands))
-            spec = {**self.spec, "select": [earlier[number] for number in chosen]}
-        part = type(self)(SelectedReader(self.reader, chosen, self.roles), spec=spec)
-        part.sensor, part.path, part.notes = self.sensor, self.path, list(self.notes)
+        # A file's bands are counted before some of them are selected.
+        places = (self.spec or {}).get("select", range(self.bands))
+        asked = {"select": [places[number] for number in chosen]}
+        part = self._made_by(SelectedReader(self.reader, chosen, self.roles), asked)
         part.described = self.described.of(chosen)
         if self.working_space is not None:
             part.working_space = working_space_of(part.profile, part.roles, part.dtype)[0]
@@ -276,9 +280,7 @@ class DerivedImages(ImageBase):
         its own. Raises `BadParameter`.
         """
         given = parse_bands(bands, self.bands)
-        # Not `copy.copy`: that opens the file again, which an array does not have.
-        named = type(self).__new__(type(self))
-        named.__dict__.update(self.__dict__)
+        named = self._copy()
         named.described = self.described.named(given)
         if isinstance(self.reader, ArrayReader) and self.source is self.reader:
             named.reader = named.source = self.reader.with_roles(named.roles)
@@ -331,11 +333,7 @@ class DerivedImages(ImageBase):
                 f"{self.name} has no level {number} that halves it evenly.",
                 f"It has {len(self.planned_levels)} levels, counted from 0.",
             )
-        spec = None if self.spec is None else {**self.spec, "level": number}
-        view = type(self)(LevelReader(self, number, scale), spec=spec)
+        reader = LevelReader(self, number, scale)
+        view = self._made_by(reader, {"level": number}, same_values=True)
         view.full, view.scale = self, scale
-        view.sensor, view.path = self.sensor, self.path
-        view.described = self.described
-        view.notes, view.working_space = list(self.notes), self.working_space
-        view.known_range = self.known_range
         return view._among(self._companions(lambda frame: frame.level_view(number)))

@@ -28,7 +28,7 @@ from napari_restore.images.levels._making import (
     stream_of,
 )
 from napari_restore.images.readers._array import ArrayReader, reader_of_array
-from napari_restore.images.readers._converted import ConvertedReader
+from napari_restore.images.readers._exposed import ConvertedReader
 from napari_restore.images.readers._mosaic import MosaicReader
 from napari_restore.images.readers._registry import reader_of
 from napari_restore.images.readers._stack import StackReader
@@ -157,8 +157,7 @@ class Image(DerivedImages):
         if opened.data_bands != self.data_bands:
             # Other bands decide which pixels are valid: its smaller levels are not these.
             return opened
-        named = Image.__new__(Image)
-        named.__dict__.update(self.__dict__)
+        named = self._copy()
         for name in ("reader", "spec", "sensor", "described", "notes", "working_space"):
             setattr(named, name, getattr(opened, name))
         if self.source is self.reader:

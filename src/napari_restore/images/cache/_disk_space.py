@@ -4,26 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from napari_restore.errors import DiskFull, is_disk_full
+from napari_restore.errors import disk_full_as
 
 
-class no_space_as_error:
-    """Context manager that turns errors of a full disk into `DiskFull` naming the folder."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if is_disk_full(error):
-            raise DiskFull(
-                f"No space is left in {self.path.parent}.",
-                "Free some, or point NAPARI_RESTORE_CACHE or the output to another disk.",
-            ) from error
+def no_space_as_error(path: Path) -> AbstractContextManager[None]:
+    """Turn errors of a full disk into `DiskFull` naming the folder of `path`."""
+    return disk_full_as(
+        f"No space is left in {path.parent}.",
+        "Free some, or point NAPARI_RESTORE_CACHE or the output to another disk.",
+    )
 
 
 def free_bytes(path: Path) -> int:

@@ -10,12 +10,20 @@ import os
 import struct
 import zlib
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
+from napari_restore.images.export._tiff_levels import (
+    DirectoryEntry,
+    append_directory,
+    read_directory,
+)
 from napari_restore.images.files._exif import (
     CAMERA_TAGS,
+    ICC_HEADER,
     INTEROPERABILITY,
+    IPTC_HEADER,
     MAKER_NOTE,
+    XMP_HEADER,
     upright_exif,
 )
 from napari_restore.images.files._exif_directories import (
@@ -24,24 +32,24 @@ from napari_restore.images.files._exif_directories import (
     Directory,
     Field,
     directories_of,
+    flavour_of,
     serialised,
-    swapped,
+    unpack_at,
 )
+from napari_restore.images.files._tiff import IPTC
 
-_XMP_HEADER = b"http://ns.adobe.com/xap/1.0/\0"
-_PHOTOSHOP_HEADER = b"Photoshop 3.0\0"
 _IPTC_RESOURCE = 0x0404
 _SEGMENT = 65533
 _COPY = 1 << 20
-
-_IPTC_TAG = 33723
+MULTIPLE = 8
+"""Of this many bytes is every offset of what is added to a TIFF."""
 
 
 def iptc_records(iptc: bytes | None) -> bytes | None:
     """Return the bare IPTC records of an `iptc` block, whichever container it came from."""
-    if not iptc or not iptc.startswith((_PHOTOSHOP_HEADER, b"8BIM")):
+    if not iptc or not iptc.startswith((IPTC_HEADER, b"8BIM")):
         return iptc or None
-    data = iptc.removeprefix(_PHOTOSHOP_HEADER)
+    data = iptc.removeprefix(IPTC_HEADER)
     at = 0
     while data[at : at + 4] == b"8BIM" and at + 12 <= len(data):
         (kind,) = struct.unpack_from(">H", data, at + 4)
@@ -56,12 +64,12 @@ def iptc_records(iptc: bytes | None) -> bytes | None:
 
 def photoshop_segment(iptc: bytes) -> bytes:
     """Return an `iptc` block in the form of a JPEG."""
-    if iptc.startswith(_PHOTOSHOP_HEADER):
+    if iptc.startswith(IPTC_HEADER):
         return iptc
     if iptc.startswith(b"8BIM"):
-        return _PHOTOSHOP_HEADER + iptc
+        return IPTC_HEADER + iptc
     head = struct.pack(">4sHHI", b"8BIM", _IPTC_RESOURCE, 0, len(iptc))
-    return _PHOTOSHOP_HEADER + head + iptc + b"\0" * (len(iptc) % 2)
+    return IPTC_HEADER + head + iptc + b"\0" * (len(iptc) % 2)
 
 
 def jpeg_segments(
@@ -75,12 +83,12 @@ def jpeg_segments(
     if upright := upright_exif(exif):
         segments.append((0xE1, upright))
     if xmp:
-        segments.append((0xE1, _XMP_HEADER + xmp))
+        segments.append((0xE1, XMP_HEADER + xmp))
     if icc:
         size = _SEGMENT - 14
         parts = [icc[i : i + size] for i in range(0, len(icc), size)]
         for number, part in enumerate(parts, 1):
-            segments.append((0xE2, b"ICC_PROFILE\0" + bytes((number, len(parts))) + part))
+            segments.append((0xE2, ICC_HEADER + bytes((number, len(parts))) + part))
     if iptc:
         segments.append((0xED, photoshop_segment(iptc)))
     return [(marker, content) for marker, content in segments if len(content) <= _SEGMENT]
@@ -170,15 +178,13 @@ def add_to_tiff(path: Path, exif: bytes | None, iptc: bytes | None) -> None:
     """
     main, directories = _camera_part(exif)
     if records := iptc_records(iptc):
-        main[_IPTC_TAG] = Field(7, records)
+        main[IPTC] = Field(7, records)
     with path.open("r+b") as file:
-        head = file.read(16)
-        order = "<" if head[:2] == b"II" else ">"
-        big = head[2:4] in (b"+\0", b"\0+")
-        number = order + ("Q" if big else "I")
-        pointer = 8 if big else 4
-        (first,) = struct.unpack_from(number, head, pointer)
-        entries, following = _read_directory(file, first, order, big)
+        flavour = flavour_of(file)
+        (first,) = unpack_at(file, flavour.offset, flavour.first)
+        present, link = read_directory(file, flavour, first)
+        (following,) = unpack_at(file, flavour.offset, link)
+        entries = {entry.tag: entry for entry in present}
 
         def append(content: bytes) -> int:
             place = offset()
@@ -187,22 +193,25 @@ def add_to_tiff(path: Path, exif: bytes | None, iptc: bytes | None) -> None:
 
         def offset() -> int:
             end = file.seek(0, os.SEEK_END)
-            return end + -end % 8
+            return end + -end % MULTIPLE
 
         for tag, directory in directories.items():
-            place = append(serialised(directory, offset(), order, big))
+            place = append(serialised(directory, offset(), flavour))
             main[tag] = (
-                Field(16, struct.pack("<Q", place)) if big else Field(4, struct.pack("<I", place))
+                Field(16, struct.pack("<Q", place))
+                if flavour.big
+                else Field(4, struct.pack("<I", place))
             )
-        for tag, (kind, data) in main.items():
-            content = data if order == "<" else swapped(kind, data)
-            count = Field(kind, data).items
-            entries[tag] = _entry(order, big, tag, kind, count, content, append)
-        length = struct.pack(order + ("Q" if big else "H"), len(entries))
-        table = b"".join(entries[tag] for tag in sorted(entries))
-        place = append(length + table + struct.pack(number, following))
-        file.seek(pointer)
-        file.write(struct.pack(number, place))
+        for tag, field in main.items():
+            content = field.ordered(flavour.order)
+            if len(content) > flavour.room:
+                content = struct.pack(flavour.offset, append(content))
+            value = content.ljust(flavour.room, b"\0")
+            entries[tag] = DirectoryEntry(tag, field.kind, field.items, value)
+        ordered = sorted(entries.values())
+        append_directory(
+            file, flavour, ordered, flavour.first, following=following, multiple=MULTIPLE
+        )
 
 
 def _camera_part(exif: bytes | None) -> tuple[Directory, dict[int, Directory]]:
@@ -215,31 +224,6 @@ def _camera_part(exif: bytes | None) -> tuple[Directory, dict[int, Directory]]:
         # Its offsets would lead nowhere.
         others.get(CAMERA_SETTINGS, {}).pop(tag, None)
     return {tag: main[tag] for tag in CAMERA_TAGS if tag in main}, others
-
-
-def _read_directory(
-    file: BinaryIO, place: int, order: str, big: bool
-) -> tuple[dict[int, bytes], int]:
-    """Return the entries of a TIFF directory unchanged, by tag, and the offset of the next one."""
-    file.seek(place)
-    (count,) = struct.unpack(order + ("Q" if big else "H"), file.read(8 if big else 2))
-    size = 20 if big else 12
-    entries = {}
-    for _ in range(count):
-        entry = file.read(size)
-        entries[struct.unpack_from(order + "H", entry)[0]] = entry
-    (following,) = struct.unpack(order + ("Q" if big else "I"), file.read(8 if big else 4))
-    return entries, following
-
-
-def _entry(
-    order: str, big: bool, tag: int, kind: int, count: int, content: bytes, append: Any
-) -> bytes:
-    """Return one directory entry; content that does not fit into it is appended to the file."""
-    number, room = ("Q", 8) if big else ("I", 4)
-    if len(content) > room:
-        content = struct.pack(order + number, append(content))
-    return struct.pack(order + "HH" + number, tag, kind, count) + content.ljust(room, b"\0")
 
 
 def _copy_rest(old: BinaryIO, new: BinaryIO) -> None:

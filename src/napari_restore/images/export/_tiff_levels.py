@@ -15,40 +15,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from napari_restore.images.files._exif_directories import SIZES, Flavour, flavour_of, unpack_at
+
 NEW_SUBFILE_TYPE = 254
 REDUCED = 1
 _OFFSETS = (273, 324)
 """Strips and tiles: tags whose values are offsets in the file."""
-_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
-_SIZES |= {16: 8, 17: 8, 18: 8}
 _COPY = 1 << 22
-
-
-class Flavour(NamedTuple):
-    """Layout of numbers in a TIFF: byte order, and 32 or 64 bits."""
-
-    order: str
-    big: bool
-
-    @property
-    def offset_format(self) -> str:
-        """Format of an offset and of a count."""
-        return self.order + ("Q" if self.big else "I")
-
-    @property
-    def room(self) -> int:
-        """Bytes of a value that fit into an entry."""
-        return 8 if self.big else 4
-
-    @property
-    def entries(self) -> str:
-        """Format of the number of a directory's entries."""
-        return self.order + ("Q" if self.big else "H")
-
-    @property
-    def first(self) -> int:
-        """Offset of the header's link to the first directory."""
-        return 8 if self.big else 4
 
 
 class DirectoryEntry(NamedTuple):
@@ -74,34 +47,21 @@ def append_overviews(path: Path, levels: Iterable[Path]) -> None:
                 if flavour_of(other) != flavour:
                     raise ValueError(f"{level} is laid out otherwise than {path}")
                 base = _append_all(main, other)
-            (first,) = _unpack(main, flavour.offset_format, base + flavour.first)
+            (first,) = unpack_at(main, flavour.offset, base + flavour.first)
             for entries in list(_directories(main, flavour, first + base, base)):
                 moved = [_moved(main, flavour, entry, base) for entry in entries]
-                link = _append_directory(main, flavour, _as_reduced(flavour, moved), link)
+                link = append_directory(main, flavour, _as_reduced(flavour, moved), link)
 
 
-def flavour_of(file: BinaryIO) -> Flavour:
-    """Return byte order and width of an open TIFF."""
-    file.seek(0)
-    head = file.read(4)
-    order = "<" if head[:2] == b"II" else ">"
-    return Flavour(order, head[2:4] in (b"+\0", b"\0+"))
-
-
-def _unpack(file: BinaryIO, layout: str, place: int) -> tuple[int, ...]:
-    file.seek(place)
-    return struct.unpack(layout, file.read(struct.calcsize(layout)))
-
-
-def _read_directory(
+def read_directory(
     file: BinaryIO, flavour: Flavour, place: int
 ) -> tuple[list[DirectoryEntry], int]:
     """Return a directory's entries, and the position of the link to the next one."""
-    (number,) = _unpack(file, flavour.entries, place)
-    layout = flavour.order + ("HHQ8s" if flavour.big else "HHI4s")
+    (number,) = unpack_at(file, flavour.count, place)
+    layout = f"{flavour.entry}{flavour.room}s"
     size = struct.calcsize(layout)
     entries = [DirectoryEntry(*struct.unpack(layout, file.read(size))) for _ in range(number)]
-    return entries, place + struct.calcsize(flavour.entries) + number * size
+    return entries, place + struct.calcsize(flavour.count) + number * size
 
 
 def _directories(
@@ -109,16 +69,16 @@ def _directories(
 ) -> Iterator[list[DirectoryEntry]]:
     """Yield all directories of a file that was appended at `base`."""
     while place != base:
-        entries, after = _read_directory(file, flavour, place)
+        entries, after = read_directory(file, flavour, place)
         yield entries
-        place = _unpack(file, flavour.offset_format, after)[0] + base
+        place = unpack_at(file, flavour.offset, after)[0] + base
 
 
 def _last_link(file: BinaryIO, flavour: Flavour) -> int:
     """Return the position of the last directory's link to the next one, now 0."""
     link = flavour.first
-    while (place := _unpack(file, flavour.offset_format, link)[0]) != 0:
-        _, link = _read_directory(file, flavour, place)
+    while (place := unpack_at(file, flavour.offset, link)[0]) != 0:
+        _, link = read_directory(file, flavour, place)
     return link
 
 
@@ -130,27 +90,27 @@ def _append_all(main: BinaryIO, other: BinaryIO) -> int:
     return base
 
 
-def _aligned_end(file: BinaryIO) -> int:
-    """Seek to the end, padded to a multiple of 16 bytes."""
+def _aligned_end(file: BinaryIO, multiple: int = 16) -> int:
+    """Seek to the end, padded to a multiple of so many bytes."""
     file.seek(0, os.SEEK_END)
-    file.write(b"\0" * (-file.tell() % 16))
+    file.write(b"\0" * (-file.tell() % multiple))
     return file.tell()
 
 
 def _moved(file: BinaryIO, flavour: Flavour, entry: DirectoryEntry, base: int) -> DirectoryEntry:
     """Return `entry` of a file appended at `base`; offsets it lists are shifted in the file."""
-    size = _SIZES[entry.kind] * entry.length
+    size = SIZES[entry.kind] * entry.length
     inside = size <= flavour.room
     if not inside:
-        (place,) = struct.unpack(flavour.offset_format, entry.value)
-        entry = entry._replace(value=struct.pack(flavour.offset_format, place + base))
+        (place,) = struct.unpack(flavour.offset, entry.value)
+        entry = entry._replace(value=struct.pack(flavour.offset, place + base))
     if entry.tag not in _OFFSETS:
         return entry
     layout = f"{flavour.order}{entry.length}{'Q' if entry.kind == 16 else 'I'}"
     if inside:
         places = struct.unpack(layout, entry.value[:size])
     else:
-        places = _unpack(file, layout, place + base)
+        places = unpack_at(file, layout, place + base)
     # 0 means that a block was never written.
     content = struct.pack(layout, *(p + base if p else 0 for p in places))
     if inside:
@@ -171,19 +131,27 @@ def _as_reduced(flavour: Flavour, entries: list[DirectoryEntry]) -> list[Directo
     return sorted([*rest, DirectoryEntry(NEW_SUBFILE_TYPE, 4, 1, value)])
 
 
-def _append_directory(
-    file: BinaryIO, flavour: Flavour, entries: list[DirectoryEntry], link: int
+def append_directory(
+    file: BinaryIO,
+    flavour: Flavour,
+    entries: list[DirectoryEntry],
+    link: int,
+    *,
+    following: int = 0,
+    multiple: int = 16,
 ) -> int:
-    """Write a directory at the end, its offset at `link`; return its own link."""
-    place = _aligned_end(file)
-    layout = flavour.order + ("HHQ8s" if flavour.big else "HHI4s")
-    file.write(struct.pack(flavour.entries, len(entries)))
+    """Write a directory at the end, its offset at `link`; return its own link, to `following`.
+
+    It begins at a `multiple` of so many bytes.
+    """
+    place = _aligned_end(file, multiple)
+    file.write(struct.pack(flavour.count, len(entries)))
     for entry in entries:
-        file.write(struct.pack(layout, *entry))
+        file.write(struct.pack(f"{flavour.entry}{flavour.room}s", *entry))
     after = file.tell()
-    file.write(struct.pack(flavour.offset_format, 0))
+    file.write(struct.pack(flavour.offset, following))
     if not flavour.big and file.tell() > 0xFFFFFFFF:
         raise ValueError("a classic TIFF ends at 4 GiB")
     file.seek(link)
-    file.write(struct.pack(flavour.offset_format, place))
+    file.write(struct.pack(flavour.offset, place))
     return after

@@ -44,10 +44,10 @@ CAMERA_TAGS = (
 )  # fmt: skip
 """Description, camera, software, time, author, rating, rights, and Windows' title, comment …: the
 part of a main directory that is about the photo and not about the file."""
-_XMP_HEADER = b"http://ns.adobe.com/xap/1.0/\0"
+XMP_HEADER = b"http://ns.adobe.com/xap/1.0/\0"
 _MPF_HEADER, _MP_ENTRIES = b"MPF\0", 0xB002
-_ICC_HEADER = b"ICC_PROFILE\0"
-_IPTC_HEADER = b"Photoshop 3.0\0"
+ICC_HEADER = b"ICC_PROFILE\0"
+IPTC_HEADER = b"Photoshop 3.0\0"
 _PNG_HEAD = b"\x89PNG\r\n\x1a\n"
 
 
@@ -153,13 +153,13 @@ def _walk_jpeg(path: Path) -> PhotoTags:
                 tags.resolution = _jfif_resolution(segment)
             elif marker == 0xE1 and segment.startswith(EXIF_HEADER) and tags.exif is None:
                 tags.exif = segment
-            elif marker == 0xE1 and segment.startswith(_XMP_HEADER):
-                tags.xmp = segment[len(_XMP_HEADER) :]
+            elif marker == 0xE1 and segment.startswith(XMP_HEADER):
+                tags.xmp = segment[len(XMP_HEADER) :]
             elif marker == 0xE2 and segment.startswith(_MPF_HEADER):
                 tags.pictures = _pictures_in(path, segment, file.tell() - len(segment))
-            elif marker == 0xE2 and segment.startswith(_ICC_HEADER) and len(segment) > 14:
+            elif marker == 0xE2 and segment.startswith(ICC_HEADER) and len(segment) > 14:
                 icc[segment[12]] = segment[14:]
-            elif marker == 0xED and segment.startswith(_IPTC_HEADER):
+            elif marker == 0xED and segment.startswith(IPTC_HEADER):
                 tags.iptc = segment
         if not _occurs_after(file, b"\xff\xd9", file.tell()):
             raise _tiff.truncated(path)

@@ -1,4 +1,4 @@
-"""Directories of EXIF as they are: every value by its type and bytes, texts in any encoding.
+"""Directories of TIFF and EXIF as they are: every value by its type and bytes, texts in any encoding.
 
 Pillow takes texts for Latin-1 and writes them as ASCII, which would lose all other letters.
 """
@@ -19,11 +19,57 @@ _WIDTH, _HEIGHT = 0xA002, 0xA003
 """Tags of the camera's settings: columns and rows of the picture."""
 _THUMBNAIL, _THUMBNAIL_BYTES = 0x0201, 0x0202
 
-_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 129: 1}
-_SIZES |= {16: 8, 17: 8, 18: 8}
+SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 129: 1}
+SIZES |= {16: 8, 17: 8, 18: 8}
+"""Type of a value → its bytes."""
 _WORDS = {5: 4, 10: 4}
 """Bytes of what the byte order applies to, where it is not the whole value."""
 _MOST = 1 << 20
+
+
+class Flavour(NamedTuple):
+    """Layout of numbers in a TIFF: byte order, and 32 or 64 bits (BigTIFF)."""
+
+    order: str
+    big: bool
+
+    @property
+    def offset(self) -> str:
+        """Format of an offset."""
+        return self.order + ("Q" if self.big else "I")
+
+    @property
+    def count(self) -> str:
+        """Format of the number of a directory's entries."""
+        return self.order + ("Q" if self.big else "H")
+
+    @property
+    def entry(self) -> str:
+        """Format of an entry but for its last part: tag, type, number of values."""
+        return self.order + ("HHQ" if self.big else "HHI")
+
+    @property
+    def room(self) -> int:
+        """Bytes of the last part of an entry: its values, or their offset where they do not fit."""
+        return 8 if self.big else 4
+
+    @property
+    def first(self) -> int:
+        """Offset of the header's link to the first directory."""
+        return 8 if self.big else 4
+
+
+def flavour_of(file: BinaryIO) -> Flavour:
+    """Return byte order and width of an open TIFF."""
+    file.seek(0)
+    head = file.read(4)
+    return Flavour("<" if head[:2] == b"II" else ">", head[2:4] in (b"+\0", b"\0+"))
+
+
+def unpack_at(file: BinaryIO, layout: str, place: int) -> tuple[int, ...]:
+    """Return the numbers at `place`; raises `struct.error` where the file ends."""
+    file.seek(place)
+    return struct.unpack(layout, file.read(struct.calcsize(layout)))
 
 
 class Field(NamedTuple):
@@ -34,10 +80,16 @@ class Field(NamedTuple):
 
     @property
     def items(self) -> int:
-        return len(self.data) // _SIZES[self.kind]
+        return len(self.data) // SIZES[self.kind]
+
+    def ordered(self, order: str) -> bytes:
+        """Return its bytes in a byte order, "<" or ">"."""
+        return self.data if order == "<" else swapped(self.kind, self.data)
 
 
 Directory = dict[int, Field]
+EXIF_FLAVOUR = Flavour("<", big=False)
+"""Of the blocks that are made here."""
 
 
 class _Place(NamedTuple):
@@ -52,36 +104,29 @@ class _Reader:
     """Directories of a TIFF or BigTIFF. Raises `ValueError` or `struct.error` where damaged."""
 
     def __init__(self, file: BinaryIO) -> None:
-        self.file = file
         file.seek(0)
-        head = file.read(16)
-        if head[:2] not in (b"II", b"MM"):
+        if file.read(2) not in (b"II", b"MM"):
             raise ValueError("no directory")
-        self.order = "<" if head[:2] == b"II" else ">"
-        self.big = head[2:4] in (b"+\0", b"\0+")
-        self.word = self.order + ("Q" if self.big else "I")
-        (self.first,) = struct.unpack_from(self.word, head, 8 if self.big else 4)
+        self.file, self.flavour = file, flavour_of(file)
+        (self.first,) = unpack_at(file, self.flavour.offset, self.flavour.first)
 
     def directory(self, place: int) -> tuple[dict[int, _Place], int]:
         """Return the fields of a directory by tag, and where the offset of the next one stands."""
-        counting, step = (self.order + "Q", 20) if self.big else (self.order + "H", 12)
-        self.file.seek(place)
-        (count,) = struct.unpack(counting, self.file.read(struct.calcsize(counting)))
-        start = self.file.tell()
+        file, flavour = self.file, self.flavour
+        (count,) = unpack_at(file, flavour.count, place)
+        start, step = file.tell(), struct.calcsize(flavour.entry) + flavour.room
         if count > 4096:
             raise ValueError("no directory")
         found = {}
         for entry in range(start, start + count * step, step):
-            self.file.seek(entry)
-            tag, kind = struct.unpack(self.order + "HH", self.file.read(4))
-            (number,) = struct.unpack(self.word, self.file.read(struct.calcsize(self.word)))
-            at, size = self.file.tell(), _SIZES.get(kind, 0) * number
+            tag, kind, number = unpack_at(file, flavour.entry, entry)
+            at, size = file.tell(), SIZES.get(kind, 0) * number
             if not 0 < size <= _MOST:
                 continue
-            if size > struct.calcsize(self.word):
-                (at,) = struct.unpack(self.word, self.file.read(struct.calcsize(self.word)))
-            self.file.seek(at)
-            data = self.file.read(size)
+            if size > flavour.room:
+                (at,) = unpack_at(file, flavour.offset, at)
+            file.seek(at)
+            data = file.read(size)
             if len(data) == size:
                 found[tag] = _Place(entry, Field(kind, self._little(tag, kind, data)), at)
         return found, start + count * step
@@ -91,7 +136,7 @@ class _Reader:
         return {tag: found.field for tag, found in self.directory(place)[0].items()}
 
     def _little(self, tag: int, kind: int, data: bytes) -> bytes:
-        if self.order == "<":
+        if self.flavour.order == "<":
             return data
         if tag == _COMMENT and data.startswith(_UTF16):
             # Of no type, and yet in the file's byte order.
@@ -101,7 +146,7 @@ class _Reader:
 
 def swapped(kind: int, data: bytes) -> bytes:
     """Return the bytes of values in the other byte order."""
-    word = _WORDS.get(kind, _SIZES[kind])
+    word = _WORDS.get(kind, SIZES[kind])
     return b"".join(data[i : i + word][::-1] for i in range(0, len(data), word))
 
 
@@ -109,7 +154,7 @@ def number_of(field: Field | None) -> int | None:
     """Return the first number of a field of integers."""
     if field is None or field.kind not in (3, 4, 13, 16):
         return None
-    return int.from_bytes(field.data[: _SIZES[field.kind]], "little")
+    return int.from_bytes(field.data[: SIZES[field.kind]], "little")
 
 
 def directories_in(file: BinaryIO) -> tuple[Directory, dict[int, Directory]]:
@@ -141,22 +186,21 @@ def block_of(main: Directory, others: Mapping[int, Directory]) -> bytes:
     return EXIF_HEADER + b"II*\0\x08\0\0\0" + serialised({**main, **pointers}, 8) + parts
 
 
-def serialised(directory: Directory, place: int, order: str = "<", big: bool = False) -> bytes:
+def serialised(directory: Directory, place: int, flavour: Flavour = EXIF_FLAVOUR) -> bytes:
     """Return the bytes of a directory that stands at `place` of a file, the last one there."""
-    word, counting = order + ("Q" if big else "I"), order + ("Q" if big else "H")
-    room = struct.calcsize(word)
-    after = place + struct.calcsize(counting) + len(directory) * (4 + 2 * room) + room
-    table, values = struct.pack(counting, len(directory)), b""
+    room = flavour.room
+    after = place + struct.calcsize(flavour.count) + len(directory) * (4 + 2 * room) + room
+    table, values = struct.pack(flavour.count, len(directory)), b""
     for tag, field in sorted(directory.items()):
-        data = field.data if order == "<" else swapped(field.kind, field.data)
-        table += struct.pack(order + "HH", tag, field.kind) + struct.pack(word, field.items)
+        data = field.ordered(flavour.order)
+        table += struct.pack(flavour.entry, tag, field.kind, field.items)
         if len(data) <= room:
             table += data.ljust(room, b"\0")
         else:
             values += b"\0" * (-(after + len(values)) % 2)
-            table += struct.pack(word, after + len(values))
+            table += struct.pack(flavour.offset, after + len(values))
             values += data
-    whole = table + struct.pack(word, 0) + values
+    whole = table + struct.pack(flavour.offset, 0) + values
     return whole + b"\0" * (-len(whole) % 2)
 
 
@@ -172,9 +216,10 @@ def upright_block(exif: bytes) -> bytes:
         place = main[ORIENTATION]
         if place.field.kind not in (3, 4):
             raise ValueError("no orientation")
-        struct.pack_into(reader.order + "HI"[place.field.kind == 4], block, place.start, 1)
-    (second,) = struct.unpack_from(reader.word, block, link)
-    struct.pack_into(reader.word, block, link, 0)
+        layout = reader.flavour.order + "HI"[place.field.kind == 4]
+        struct.pack_into(layout, block, place.start, 1)
+    (second,) = struct.unpack_from(reader.flavour.offset, block, link)
+    struct.pack_into(reader.flavour.offset, block, link, 0)
     if second:
         thumbnail = reader.directory(second)[0]
         start, size = (
@@ -199,5 +244,6 @@ def resized_block(exif: bytes, height: int, width: int) -> bytes:
         if found is not None and found.field.kind in (3, 4):
             is_long = found.field.kind == 4
             number = min(length, (1 << (32 if is_long else 16)) - 1)
-            struct.pack_into(reader.order + "HI"[is_long], block, found.start, number)
+            layout = reader.flavour.order + "HI"[is_long]
+            struct.pack_into(layout, block, found.start, number)
     return EXIF_HEADER + bytes(block)

@@ -24,6 +24,7 @@ from napari_restore.images.files._claims import (
     check_block,
     check_ratio,
 )
+from napari_restore.images.files._exif_directories import SIZES, flavour_of, unpack_at
 
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
@@ -135,15 +136,8 @@ def read_directories(path: Path) -> TiffSummary:
 def _read_directories(path: Path, stamp: tuple[int, int, int]) -> TiffSummary:
     # Opening calls it several times; the stamp detects a file that was replaced meanwhile.
     with path.open("rb") as file:
-        head = file.read(16)
-        order = "<" if head[:2] == b"II" else ">"
-        big = head[2:4] in (b"+\0", b"\0+")
         try:
-            if big:
-                (first,) = struct.unpack_from(order + "Q", head, 8)
-            else:
-                (first,) = struct.unpack_from(order + "I", head, 4)
-            return _DirectoryWalk(file, order, big, path.name, stamp[0]).all_from(first)
+            return _DirectoryWalk(file, path.name, stamp[0]).summary()
         except _Overlapping as error:
             raise UnreadableImage(
                 f"{path.name} is damaged: its directories overlap.", "Copy or download it again."
@@ -175,13 +169,15 @@ class _Overlapping(Exception):
 class _DirectoryWalk:
     """All directories of one file, each read once and none longer than the file allows."""
 
-    def __init__(self, file: BinaryIO, order: str, big: bool, name: str, size: int) -> None:
-        self.file, self.order, self.big, self.name, self.size = file, order, big, name, size
+    def __init__(self, file: BinaryIO, name: str, size: int) -> None:
+        self.file, self.name, self.size = file, name, size
+        self.flavour = flavour_of(file)
         self.entries = 0
         self.spent = 0
         self.metadata: list[bytes] = []
 
-    def all_from(self, first: int) -> TiffSummary:
+    def summary(self) -> TiffSummary:
+        (first,) = unpack_at(self.file, self.flavour.offset, self.flavour.first)
         tags: dict[int, bytes | tuple[int, ...]] = {}
         needed, largest, queue, pages = 0, 0, [first], 0
         visited: set[int] = set()
@@ -215,32 +211,29 @@ class _DirectoryWalk:
 
     def directory(self, offset: int) -> tuple[dict[int, bytes | tuple[int, ...]], int]:
         """Return the needed tags of the directory at `offset`, and the offset of the next one."""
-        file, order = self.file, self.order
+        file, flavour = self.file, self.flavour
         # Offsets of signed types may be negative.
         if not 0 <= offset < self.size:
             raise ValueError("directory beyond the end")
-        file.seek(offset)
-        count_format, entry_format, pointer = ("Q", "HHQ", "Q") if self.big else ("H", "HHI", "I")
-        head = file.read(struct.calcsize(order + count_format))
-        (count,) = struct.unpack(order + count_format, head)
-        room = struct.calcsize(order + pointer)
-        step = struct.calcsize(order + entry_format) + room
+        (count,) = unpack_at(file, flavour.count, offset)
+        room = flavour.room
+        step = struct.calcsize(flavour.entry) + room
         if count > 65535:
             raise ValueError("no directory")
         self._spend(count * step, count)
         block = file.read(count * step + room)
-        (following,) = struct.unpack_from(order + pointer, block, count * step)
+        (following,) = struct.unpack_from(flavour.offset, block, count * step)
         tags: dict[int, bytes | tuple[int, ...]] = {}
         for i in range(count):
-            tag, kind, number = struct.unpack_from(order + entry_format, block, i * step)
+            tag, kind, number = struct.unpack_from(flavour.entry, block, i * step)
             if tag not in _READ_TAGS or kind not in _TYPES:
                 continue
-            size = struct.calcsize(order + _TYPES[kind]) * number
+            size = SIZES[kind] * number
             inline = i * step + step - room
             if size <= room:
                 raw = block[inline : inline + size]
             else:
-                (place,) = struct.unpack_from(order + pointer, block, inline)
+                (place,) = struct.unpack_from(flavour.offset, block, inline)
                 if place + size > self.size:
                     raise ValueError("tag beyond the end")
                 self._spend(size, 0)
@@ -249,7 +242,7 @@ class _DirectoryWalk:
             if kind in (1, 2, 7) or tag in (XMP, IPTC, ICC):
                 tags[tag] = raw
             else:
-                tags[tag] = struct.unpack(f"{order}{number}{_TYPES[kind]}", raw)
+                tags[tag] = struct.unpack(f"{flavour.order}{number}{_TYPES[kind]}", raw)
             if tag == GDAL_METADATA:
                 # libtiff takes the characters from numbers of any type.
                 self.metadata.append(bytes(value & 255 for value in tags[tag]))

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore.images._base import ImageBase
+from napari_restore.images._base import DerivedReader, ImageBase
 from napari_restore.images._georeference import Georeference
-from napari_restore.images._reader import Reader
 from napari_restore.images._source import Box, chunk_box
 from napari_restore.images.levels._making import attach_pyramid
 from napari_restore.images.levels._reduce import halve
@@ -21,7 +18,7 @@ from napari_restore.images.values._validity import default_fill
 Array = npt.NDArray[Any]
 
 
-class LevelReader(Reader):
+class LevelReader(DerivedReader):
     """Level `number` of another image, `scale` times smaller, with all its metadata.
 
     What is not built yet is halved from the level below when it is read: the same values, only
@@ -29,15 +26,13 @@ class LevelReader(Reader):
     """
 
     def __init__(self, image: ImageBase, number: int, scale: int) -> None:
-        inner = image.reader
-        super().__init__(inner.path)
-        self.image, self.number = image, number
-        self.name, self.bands, self.dtype = inner.name, inner.bands, inner.dtype
-        self.profile, self.may_be_invalid = inner.profile.scaled(scale), inner.may_be_invalid
+        super().__init__(image)
+        self.number = number
+        self.profile = self.profile.scaled(scale)
         self.levels = image.planned_levels[number:]
-        if inner.georeference is not None:
-            self.georeference = scaled(inner.georeference, scale)
-        self._fill = default_fill(self.dtype, inner.profile.nodata)
+        if self.georeference is not None:
+            self.georeference = scaled(self.georeference, scale)
+        self._fill = default_fill(self.dtype, self.profile.nodata)
 
     def read_chunk(self, level: int, row: int, column: int) -> Array:
         return self._pixels(level + self.number, chunk_box(self.levels[level], row, column))[0]
@@ -46,16 +41,8 @@ class LevelReader(Reader):
         valid = self._pixels(level + self.number, box)[1]
         return np.ones(pixels.shape[:2], bool) if valid is None else valid
 
-    def files(self) -> tuple[Path, ...]:
-        return self.image.reader.files()
-
-    def fingerprint(self) -> str:
-        # A level is another content than the whole.
-        named = f"{self.image.reader.fingerprint()}/{self.number}"
-        return hashlib.sha256(named.encode()).hexdigest()
-
-    def close(self) -> None:
-        self.image.close()
+    def digest(self) -> str:
+        return f"/{self.number}"
 
     def _pixels(self, level: int, box: Box) -> tuple[Array, npt.NDArray[np.bool_] | None]:
         image = self.image

@@ -1,23 +1,53 @@
-"""A picture of light as a photo with a given exposure shows it, and the light of a photo."""
+"""Values computed from those of another image, pixel by pixel: photos of light, light of photos."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
+from napari_restore.images._base import DerivedReader, ImageBase
 from napari_restore.images._display_curve import DisplayCurve
 from napari_restore.images._profile import Profile
+from napari_restore.images._source import Box, Level, chunk_box
 from napari_restore.images._srgb import light_of_srgb, srgb_of_light
-from napari_restore.images.readers._converted import ConvertedReader
-
-if TYPE_CHECKING:
-    from napari_restore.images._base import ImageBase
+from napari_restore.images.levels._level_view import halved_views
 
 Array = npt.NDArray[Any]
+CHUNK = 512
 FULL = 65535
+
+
+class ConvertedReader(DerivedReader):
+    """Pixels (H, W, C) computed from those of `image`, coarser levels from its coarser levels."""
+
+    cached: ClassVar[bool] = True
+
+    def __init__(self, image: ImageBase, dtype: npt.DTypeLike) -> None:
+        super().__init__(image)
+        self.dtype = np.dtype(dtype)
+        self._views = halved_views(image)
+        self.levels = tuple(
+            Level(view.height, view.width, *(min(CHUNK, side) for side in view.chunk))
+            for view in self._views
+        )
+        # What has no tiles is decoded as a whole, and cached as that.
+        whole = image.chunk[0] * image.chunk[1] * image.bands * image.dtype.itemsize
+        self.block_bytes = max(image.block_bytes, whole if max(image.chunk) > CHUNK else 0)
+        self.alpha_bands = [band for band, role in enumerate(image.roles) if role == "alpha"]
+
+    @abstractmethod
+    def converted(self, pixels: Array) -> Array:
+        """Return pixels (h, w, C) of the image as those of this reader."""
+
+    def read_chunk(self, level: int, row: int, column: int) -> Array:
+        return self.converted(self._views[level].read(chunk_box(self.levels[level], row, column)))
+
+    def valid_in(self, level: int, box: Box, pixels: Array) -> npt.NDArray[np.bool_]:
+        return self._views[level].read_valid(box)
 
 
 class ExposedReader(ConvertedReader):
@@ -31,7 +61,7 @@ class ExposedReader(ConvertedReader):
         super().__init__(image, np.uint16)
         self.ev = ev
         self.name += f" {ev:+.3g} EV".replace("-", "−") if ev else " 0 EV"
-        self.profile = replace(_without_scale(image.reader.profile), is_photo=True)
+        self.profile = replace(_without_scale(self.profile), is_photo=True)
 
     def converted(self, pixels: Array) -> Array:
         light = np.nan_to_num(pixels.astype(np.float32), nan=0, posinf=np.inf, neginf=0)
@@ -45,7 +75,7 @@ class ExposedReader(ConvertedReader):
         return result
 
     def digest(self) -> str:
-        return repr(self.ev)
+        return f" {self.ev!r}"
 
 
 class LightReader(ConvertedReader):
@@ -58,7 +88,7 @@ class LightReader(ConvertedReader):
     def __init__(self, image: ImageBase, ev: float, curve: DisplayCurve) -> None:
         super().__init__(image, np.float32)
         self.ev = ev
-        self.profile = replace(_without_scale(image.reader.profile), light=curve)
+        self.profile = replace(_without_scale(self.profile), light=curve)
         self._space = image.working_space
         self._gain = np.float32(2.0**-ev)
         self._full = float(np.iinfo(image.dtype).max) if image.dtype.kind in "iu" else None
@@ -81,7 +111,7 @@ class LightReader(ConvertedReader):
         return result
 
     def digest(self) -> str:
-        return f"light {self.ev!r}"
+        return f" light {self.ev!r}"
 
 
 def _without_scale(profile: Profile) -> Profile:

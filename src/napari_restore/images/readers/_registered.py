@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore.images._reader import Reader
+from napari_restore.images._base import DerivedReader, ImageBase
 from napari_restore.images._source import Box, Level, chunk_box
 from napari_restore.images.levels._level_view import halved_views
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from napari_restore.images._base import ImageBase
 
 Array = npt.NDArray[Any]
 REACH = 2
@@ -26,7 +20,7 @@ Taps = list[tuple[Array, Array]]
 """Indices and weights, of the shape of what is interpolated."""
 
 
-class RegisteredReader(Reader):
+class RegisteredReader(DerivedReader):
     """The pixels of `image` where `matrix` puts them on a grid of `size` (height, width).
 
     `matrix` (3, 3) maps (x, y, 1) of pixel centres of the grid to those of the image. A shift by
@@ -40,11 +34,8 @@ class RegisteredReader(Reader):
     def __init__(
         self, image: ImageBase, matrix: npt.NDArray[np.float64], size: tuple[int, int]
     ) -> None:
-        inner = image.reader
-        super().__init__(inner.path)
-        self.image, self.matrix = image, matrix
-        self.name, self.bands, self.dtype = inner.name, inner.bands, inner.dtype
-        self.profile, self.georeference = inner.profile, inner.georeference
+        super().__init__(image)
+        self.matrix = matrix
         self._views = halved_views(image)
         self._matrices = [_scaled(matrix, 1 << number) for number in range(len(self._views))]
         sizes = [
@@ -54,8 +45,7 @@ class RegisteredReader(Reader):
             Level(height, width, min(view.chunk[0], height), min(view.chunk[1], width))
             for (height, width), view in zip(sizes, self._views, strict=True)
         )
-        is_same = np.array_equal(matrix, np.eye(3))
-        self.may_be_invalid = image.may_be_invalid or not is_same
+        self.may_be_invalid |= not np.array_equal(matrix, np.eye(3))
 
     def read_chunk(self, level: int, row: int, column: int) -> Array:
         return self.pixels(chunk_box(self.levels[level], row, column), level)
@@ -75,16 +65,8 @@ class RegisteredReader(Reader):
         result: npt.NDArray[np.bool_] = inside
         return result
 
-    def files(self) -> tuple[Path, ...]:
-        return self.image.reader.files()
-
-    def fingerprint(self) -> str:
-        # Two placements of one file are two contents.
-        named = f"{self.image.reader.fingerprint()}{self.matrix.tolist()}{self.levels[0][:2]}"
-        return hashlib.sha256(named.encode()).hexdigest()
-
-    def close(self) -> None:
-        self.image.close()
+    def digest(self) -> str:
+        return f"{self.matrix.tolist()}{self.levels[0][:2]}"
 
     def _positions(
         self, box: Box, level: int
