@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from napari_restore.images._display_curve import DisplayCurve
 
@@ -30,6 +30,17 @@ class PhysicalGrid(NamedTuple):
         return self._replace(origin=(y + rows * down, x + columns * across))
 
 
+PER_BAND: Mapping[str, Any] = {
+    "descriptions": None,
+    "colorinterp": "undefined",
+    "wavelengths": None,
+    "scales": 1.0,
+    "offsets": 0.0,
+    "units": None,
+    "band_tags": {},
+    "channel_colours": None,
+}
+"""Fields of `Profile` with one item per band, and that of a band of which nothing is known."""
 NO_GRID = PhysicalGrid((1.0, 1.0), "")
 """Pixels of which nothing is known."""
 
@@ -77,8 +88,6 @@ class Profile:
     grid: PhysicalGrid | None = None
     channel_colours: tuple[str | None, ...] = ()
     """Of the channels of a microscope, as RRGGBB."""
-    palette_expanded: bool = False
-    cmyk_converted: bool = False
     is_photo: bool = False
     """A camera's picture: colour profile or EXIF, and no georeference."""
     light: DisplayCurve | None = None

@@ -146,13 +146,12 @@ def test_other_files_are_no_reflectance_products(name: str) -> None:
 
 def test_offsets_of_products() -> None:
     new = sensor_of("sentinel2", "S2A_MSIL2A_20220301T000000_N0400_R020_T10TET.SAFE/B04.jp2")
-    assert (new.black, new.reflectance_one) == (1000, 11000)
+    assert new.black == 1000
     assert sensor_of("sentinel2", "S2A_MSIL2A_2019_N0213_R020_T10.jp2").black == 0
     assert sensor_of("Sentinel2", tags={"": {"PROCESSING_BASELINE": "05.10"}}).black == 1000
     assert sensor_of("landsat8").black == 5000
     level2 = sensor_of("landsat8", "LC08_L2SP_107035_20150502_SR_B4.TIF")
     assert level2.black == pytest.approx(0.2 / 2.75e-5)
-    assert level2.reflectance_one == pytest.approx(1.2 / 2.75e-5)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -323,25 +324,33 @@ def _block_bytes(dataset: Any) -> int:
     """
     if dataset.driver in WHOLE:
         return int(8 * dataset.height * dataset.width)
+    return math.prod(_block_of(dataset)) * _itemsize(dataset)
+
+
+def _block_of(dataset: Any) -> tuple[int, int, int]:
+    """Return rows, columns and bands of a block."""
     rows, columns = dataset.block_shapes[0]
-    shared = dataset.count if str(getattr(dataset.interleaving, "name", "")) == "pixel" else 1
-    return int(rows * columns * shared * max(np.dtype(kind).itemsize for kind in dataset.dtypes))
+    is_by_pixel = str(getattr(dataset.interleaving, "name", "")) == "pixel"
+    return int(rows), int(columns), int(dataset.count) if is_by_pixel else 1
+
+
+def _itemsize(dataset: Any) -> int:
+    return max(np.dtype(kind).itemsize for kind in dataset.dtypes)
 
 
 def _check_sizes(dataset: Any, name: str) -> None:
     """Refuse a block, or a whole picture, that is too large for GDAL to decode at once."""
-    bands, item = dataset.count, max(np.dtype(kind).itemsize for kind in dataset.dtypes)
+    item = _itemsize(dataset)
     if dataset.driver in WHOLE:
         check_whole_size(name, 8 * dataset.height * dataset.width)
     if dataset.driver in PLAIN:
         available = sum(Path(f).stat().st_size for f in dataset.files if Path(f).is_file())
-        claimed = dataset.height * dataset.width * bands * item
+        claimed = dataset.height * dataset.width * dataset.count * item
         what = f"{dataset.height} × {dataset.width} pixels"
         check_ratio(name, claimed, available, RUNS_RATIO, what)
-    rows, columns = dataset.block_shapes[0]
-    shared = bands if str(getattr(dataset.interleaving, "name", "")) == "pixel" else 1
-    if columns < dataset.width or dataset.driver != "GTiff":
-        check_block(name, "block", (rows, columns, shared), item)
+    block = _block_of(dataset)
+    if block[1] < dataset.width or dataset.driver != "GTiff":
+        check_block(name, "block", block, item)
 
 
 def _is_full_length(dataset: Any, path: Path) -> bool:

@@ -171,8 +171,6 @@ def profile_of(
             "band_tags": tuple(_tags(dataset, band) for band in dataset.indexes),
             "wavelengths": tuple(_wavelength(dataset, band) for band in dataset.indexes),
         }
-    bits = bits_of(dataset)
-    cmyk = was_cmyk(dataset)
     icc = photo.icc or (profile_of_gamma(photo.gamma, len(names)) if photo.gamma else None)
     placed = georeference is not None
     name = str(dataset.name)
@@ -186,7 +184,7 @@ def profile_of(
         # Of floats the quotient, multiplied again, would not always be what was there.
         premultiplied=photo.premultiplied and str(dataset.dtypes[0]).startswith("uint"),
         # A profile of inks does not describe the RGB they were converted to.
-        icc=None if cmyk else icc,
+        icc=None if was_cmyk(dataset) else icc,
         exif=photo.exif,
         xmp=photo.xmp,
         iptc=photo.iptc,
@@ -198,9 +196,7 @@ def profile_of(
         block=tuple(dataset.block_shapes[0]),
         interleave=_lower(dataset.interleaving),
         photometric=str(photometric).lower() if photometric else None,
-        bits=None if expanded else bits,
-        palette_expanded=palette,
-        cmyk_converted=cmyk,
+        bits=None if expanded else bits_of(dataset),
         is_photo=dataset.driver in PHOTO_DRIVERS and not placed and bool(icc or photo.exif),
         is_reflectance=is_reflectance_product(name, tags)
         or is_level2(name, per_band["descriptions"]),

@@ -13,7 +13,7 @@ import tempfile
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -130,16 +130,6 @@ class JpegReader(GdalReader):
             self._rows.close()
             self._rows = None
         return pixels
-
-
-class _Rows(Protocol):
-    """Rows of a JPEG from the top."""
-
-    position: int
-
-    def __init__(self, path: Path, frame: JpegFrame) -> None: ...
-    def read(self, end: int) -> Array: ...
-    def close(self) -> None: ...
 
 
 class _CodedRows:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from napari_restore.errors import UnreadableImage
 from napari_restore.images._georeference import ControlPoint, Georeference, units_of
-from napari_restore.images._profile import NO_GRID, PhysicalGrid, Profile, Tags
+from napari_restore.images._profile import NO_GRID, PER_BAND, Masks, PhysicalGrid, Profile
 from napari_restore.images._reader import Reader, block_level, check_dtype, first_of
 from napari_restore.images._source import Box, chunk_box
 from napari_restore.images._suffixes import is_zarr
@@ -63,13 +63,14 @@ class OmeZarrReader(Reader):
         self.levels = tuple(
             block_level(*axes.size(a.shape), axes.chunk(a.chunks)) for a in _shrinking(arrays, axes)
         )
-        own_attributes = checked_attributes(attributes.get(OWN_ATTRIBUTES), self.bands, path.name)
-        # JSON has no NaN; it is written as text.
-        self._nodata = as_dtype(own_attributes.nodata, self.dtype)
-        self.georeference = own_attributes.georeference
-        self.profile = _profile(
-            path.name, attributes, own_attributes, self.bands, self._nodata, self._is_bool
+        own, self.georeference = checked_attributes(
+            attributes.get(OWN_ATTRIBUTES), self.bands, path.name
         )
+        # JSON has no NaN; it is written as text.
+        self._nodata = as_dtype(own.nodata, self.dtype)
+        own = replace(own, nodata=self._nodata, bits=1 if self._is_bool else None)
+        grid = None if self.georeference else _grid(attributes)
+        self.profile = _profile(path.name, attributes, own, self.bands, grid)
         self.may_be_invalid = (
             self.dtype.kind == "f" or self._nodata is not None or self.alpha is not None
         )
@@ -159,33 +160,25 @@ def _shrinking(arrays: Sequence[Any], axes: Axes) -> list[Any]:
 def _profile(
     name: str,
     attributes: Mapping[str, Any],
-    own_attributes: OwnAttributes,
+    own: Profile,
     bands: int,
-    nodata: float | None,
-    is_bool: bool,
+    grid: PhysicalGrid | None,
 ) -> Profile:
+    """Return what our `own` attributes say, with what those of OME do."""
     labels = _channel_labels(attributes)
-    names = own_attributes.descriptions or (labels if len(labels) == bands else [None] * bands)
-    interp = own_attributes.colorinterp
-    grid = None if own_attributes.georeference else _grid(attributes)
-    return Profile(
+    names = own.descriptions or (labels if len(labels) == bands else [None] * bands)
+    unmarked: Masks = "none" if own.nodata is None else "nodata"
+    return replace(
+        own,
         driver="Zarr",
-        nodata=nodata,
-        colorinterp=interp,
         descriptions=tuple(names),
-        wavelengths=own_attributes.wavelengths or (None,) * bands,
-        scales=own_attributes.scales,
-        offsets=own_attributes.offsets,
-        units=own_attributes.units,
-        tags=own_attributes.tags,
-        band_tags=own_attributes.band_tags,
-        masks="alpha" if "alpha" in interp else "none" if nodata is None else "nodata",
-        bits=1 if is_bool else None,
+        wavelengths=own.wavelengths or (None,) * bands,
+        masks="alpha" if "alpha" in own.colorinterp else unmarked,
         tiled=True,
         grid=grid,
         resolution=dots_per_inch(grid),
         channel_colours=_channel_colours(attributes, bands),
-        is_reflectance=is_reflectance_product(name, own_attributes.tags),
+        is_reflectance=is_reflectance_product(name, own.tags),
     )
 
 
@@ -226,24 +219,11 @@ def _channel_labels(attributes: Mapping[str, Any]) -> list[str | None]:
     return [label if isinstance(label, str) else None for label in labels]
 
 
-@dataclass(frozen=True)
-class OwnAttributes:
-    """The attributes by name; those of bands have one item per band, or none."""
+def checked_attributes(given: Any, bands: int, name: str) -> tuple[Profile, Georeference | None]:
+    """Return metadata and place in the `given` JSON, checked for an image of `bands`.
 
-    nodata: float | None = None
-    georeference: Georeference | None = None
-    descriptions: tuple[str | None, ...] = ()
-    colorinterp: tuple[str, ...] = ()
-    wavelengths: tuple[float | None, ...] = ()
-    scales: tuple[float, ...] = ()
-    offsets: tuple[float, ...] = ()
-    units: tuple[str | None, ...] = ()
-    tags: Tags = ()  # type: ignore[assignment]
-    band_tags: tuple[Tags, ...] = ()
-
-
-def checked_attributes(given: Any, bands: int, name: str) -> OwnAttributes:
-    """Return the `given` JSON, checked for an image of `bands`. Raises `UnreadableImage`."""
+    Raises `UnreadableImage`.
+    """
     field = ""
     try:
         attributes = {} if given is None else _mapping(given)
@@ -251,7 +231,7 @@ def checked_attributes(given: Any, bands: int, name: str) -> OwnAttributes:
         for field, check in _FIELDS.items():
             if attributes.get(field) is not None:
                 values[field] = check(attributes[field])
-        for field in _PER_BAND:
+        for field in PER_BAND:
             if values.get(field) and len(values[field]) != bands:
                 raise ValueError(f"{len(values[field])} items for {bands} bands")
         field = "place"
@@ -261,8 +241,8 @@ def checked_attributes(given: Any, bands: int, name: str) -> OwnAttributes:
             f"{name} has damaged attributes ({field or 'napari_restore'}: {error}).",
             "Remove the attribute 'napari_restore' of the zarr group, or save the image again.",
         ) from error
-    fields = {field: values[field] for field in ("nodata", "tags", *_PER_BAND) if field in values}
-    return OwnAttributes(**{"tags": {}, **fields}, georeference=place)
+    fields = {field: values[field] for field in ("nodata", "tags", *PER_BAND) if field in values}
+    return Profile(**fields), place
 
 
 def _georeference(values: Mapping[str, Any]) -> Georeference | None:
@@ -374,6 +354,3 @@ _FIELDS: dict[str, Callable[[Any], Any]] = {
     "tags": _spaces,
     "band_tags": _each(_spaces),
 }
-_PER_BAND = (
-    "descriptions", "colorinterp", "wavelengths", "scales", "offsets", "units", "band_tags",
-)  # fmt: skip

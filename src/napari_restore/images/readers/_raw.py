@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -110,41 +111,23 @@ class RawReader(WholeReader):
         return pixels
 
 
-class _opened:
-    """Context manager of rawpy's handle of a file; turns its errors into one sentence."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.raw: Any = None
-
-    def __enter__(self) -> Any:
-        try:
-            import rawpy
-        except ImportError as error:
-            raise UnreadableImage(
-                f"{self.path.name} is a RAW photo, and rawpy is not installed.",
-                "Install it: pip install rawpy.",
-            ) from error
-        try:
-            # As bytes from Python: LibRaw misreads some names on Windows.
-            self._file = self.path.open("rb")
-            self.raw = rawpy.imread(self._file)
-        except rawpy.LibRawError as error:
-            self._file.close()
-            raise self._unreadable(error) from error
-        return self.raw
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Give rawpy's handle of a file; turn its errors into one sentence."""
+    try:
         import rawpy
-
-        self.raw.close()
-        self._file.close()
-        if isinstance(error, rawpy.LibRawError):
-            raise self._unreadable(error) from error
-
-    def _unreadable(self, error: BaseException) -> UnreadableImage:
+    except ImportError as error:
+        raise UnreadableImage(
+            f"{path.name} is a RAW photo, and rawpy is not installed.",
+            "Install it: pip install rawpy.",
+        ) from error
+    try:
+        # As bytes from Python: LibRaw misreads some names on Windows.
+        with path.open("rb") as file, rawpy.imread(file) as raw:
+            yield raw
+    except rawpy.LibRawError as error:
         text = error.args[0].decode() if isinstance(error.args[0], bytes) else str(error)
-        return UnreadableImage(
-            f"{self.path.name} cannot be developed: {text}.",
+        raise UnreadableImage(
+            f"{path.name} cannot be developed: {text}.",
             "Check the file, or develop it to a 16-bit TIFF with another program.",
-        )
+        ) from error

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore.images._profile import Profile
+from napari_restore.images._profile import PER_BAND, Profile
 from napari_restore.images._reader import Reader
 from napari_restore.images._source import Box, chunk_box
 from napari_restore.images.cache._chunks import read_valid_window, read_window
@@ -19,16 +19,6 @@ from napari_restore.images.cache._chunks import read_valid_window, read_window
 Array = npt.NDArray[Any]
 
 _COLOURS = ("red", "green", "blue")
-_PER_BAND = (
-    "colorinterp",
-    "descriptions",
-    "wavelengths",
-    "scales",
-    "offsets",
-    "units",
-    "band_tags",
-    "channel_colours",
-)
 
 
 class SelectedReader(Reader):
@@ -108,7 +98,7 @@ def _selected(profile: Profile, numbers: tuple[int, ...], roles: tuple[str | Non
     """Return `profile` with the descriptions of the chosen bands only."""
     chosen: dict[str, Any] = {
         name: tuple(values[n] for n in numbers)
-        for name in _PER_BAND
+        for name in PER_BAND
         if len(values := getattr(profile, name)) > max(numbers)
     }
     if roles and "colorinterp" in chosen:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from napari_restore.errors import UnreadableImage
 from napari_restore.images._base import ImageBase
+from napari_restore.images._profile import PER_BAND, Profile
 from napari_restore.images._reader import Reader
 from napari_restore.images._source import Box, chunk_box
 
@@ -95,11 +96,11 @@ def _check_fits(first: ImageBase, other: ImageBase) -> None:
         )
 
 
-def _joined_profile(images: Sequence[ImageBase]) -> Any:
+def _joined_profile(images: Sequence[ImageBase]) -> Profile:
     """Return the first file's profile with the bands of all."""
 
-    def joined(name: str, missing: Any) -> tuple[Any, ...]:
-        parts = [getattr(i.profile, name) or (missing,) * i.bands for i in images]
+    def joined(name: str) -> tuple[Any, ...]:
+        parts = [getattr(i.profile, name) or (PER_BAND[name],) * i.bands for i in images]
         return tuple(value for part in parts for value in part)
 
     names: list[str | None] = []
@@ -107,7 +108,7 @@ def _joined_profile(images: Sequence[ImageBase]) -> Any:
         name_in_path = band_name(image.path) if image.path else None
         for description in image.descriptions:
             names.append(description or (name_in_path if image.bands == 1 else None) or image.name)
-    interp = joined("colorinterp", "undefined")
+    interp = joined("colorinterp")
     if all(image.bands == 1 for image in images):
         # A file of one band calls it grey, which means nothing in a stack.
         interp = tuple("undefined" if i == "gray" else i for i in interp)
@@ -119,10 +120,9 @@ def _joined_profile(images: Sequence[ImageBase]) -> Any:
         masks=images[0].profile.masks if alike else "bands",
         colorinterp=interp,
         descriptions=tuple(names),
-        wavelengths=joined("wavelengths", None),
-        scales=joined("scales", 1.0),
-        offsets=joined("offsets", 0.0),
-        units=joined("units", None),
-        band_tags=joined("band_tags", {}),
         is_reflectance=any(image.profile.is_reflectance for image in images),
+        **{
+            name: joined(name)
+            for name in ("wavelengths", "scales", "offsets", "units", "band_tags")
+        },
     )

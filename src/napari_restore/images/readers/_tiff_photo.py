@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from napari_restore.images._profile import PER_BAND
 from napari_restore.images._source import chunk_box
 from napari_restore.images.files import _tiff
 from napari_restore.images.readers._gdal import GdalReader
@@ -59,25 +60,15 @@ class TiffPhotoReader(GdalReader):
 
     def _describe_lab(self) -> None:
         self.bands, self.dtype = 3, np.dtype(self._page.dtype).newbyteorder("=")
-        self.levels, self._kind, self._nodata, self.may_be_invalid = (
-            self.levels[:1],
-            "none",
-            (),
-            False,
-        )
+        self.levels, self.may_be_invalid = self.levels[:1], False
+        self._kind, self._nodata = "none", ()
         # Its profile would be that of Lab.
         self.profile = replace(
             self.profile,
-            colorinterp=("red", "green", "blue"),
             masks="none",
             icc=None,
-            descriptions=(),
-            wavelengths=(),
-            scales=(),
-            offsets=(),
-            units=(),
-            band_tags=(),
             photometric="rgb",
+            **dict.fromkeys(PER_BAND, ()) | {"colorinterp": ("red", "green", "blue")},
         )
         self.notes.append("Lab was converted to sRGB.")
 

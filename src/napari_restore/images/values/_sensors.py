@@ -40,8 +40,6 @@ class Sensor:
     """Band names of the usual files, by their number of bands."""
     black: float = 0.0
     white: float | None = None
-    reflectance_one: float | None = None
-    """The value of reflectance 1, for information."""
     reason: str = ""
 
     def band(self, name: str) -> SensorBand | None:
@@ -149,32 +147,32 @@ SENSORS: Mapping[str, Sensor] = {
     for s in (
         Sensor(
             "landsat8", "Landsat 8 OLI/TIRS", _OLI, _OLI_ORDERS,
-            5000.0, None, 55000.0, "Landsat Level-1: zero reflectance at DN 5000",
+            5000.0, None, "Landsat Level-1: zero reflectance at DN 5000",
         ),
         Sensor(
             "landsat9", "Landsat 9 OLI-2/TIRS-2", _OLI, _OLI_ORDERS,
-            5000.0, None, 55000.0, "Landsat Level-1: zero reflectance at DN 5000",
+            5000.0, None, "Landsat Level-1: zero reflectance at DN 5000",
         ),
         Sensor(
             "landsat5", "Landsat 5 TM", _TM,
             (tuple(f"B{i}" for i in range(1, 8)), ("B1", "B2", "B3", "B4", "B5", "B7")),
-            0.0, None, None, "Landsat 5 Level-1: DN 0",
+            0.0, None, "Landsat 5 Level-1: DN 0",
         ),
         Sensor(
             "sentinel2", "Sentinel-2 MSI", _MSI, _MSI_ORDERS,
-            0.0, None, 10000.0, "Sentinel-2 before baseline 04.00: DN 0",
+            0.0, None, "Sentinel-2 before baseline 04.00: DN 0",
         ),
         Sensor(
             "sentinel2-04.00", "Sentinel-2 MSI, baseline 04.00 and later", _MSI, _MSI_ORDERS,
-            1000.0, None, 11000.0, "Sentinel-2 baseline 04.00: zero reflectance at DN 1000",
+            1000.0, None, "Sentinel-2 baseline 04.00: zero reflectance at DN 1000",
         ),
         Sensor(
             "naip", "USDA NAIP", _NAIP, (("R", "G", "B", "N"), ("R", "G", "B")),
-            0.0, 255.0, None, "NAIP: 8-bit",
+            0.0, 255.0, "NAIP: 8-bit",
         ),
         Sensor(
             "planet", "PlanetScope", _PLANET, _PLANET_ORDERS,
-            0.0, None, 10000.0, "PlanetScope surface reflectance: DN 0",
+            0.0, None, "PlanetScope surface reflectance: DN 0",
         ),
     )
 }  # fmt: skip
@@ -226,14 +224,14 @@ def sensor_of(
         )
     if key in LANDSATS and re.search(r"_SR_BAND\d", file_name.upper()):
         reason = "Landsat Collection 1 surface reflectance: DN 0"
-        return replace(sensor, black=0.0, reflectance_one=10000.0, reason=reason)
+        return replace(sensor, black=0.0, reason=reason)
     return sensor
 
 
 def _as_level2(sensor: Sensor) -> Sensor:
     """Return the preset with the zero of Landsat Collection 2 Level-2."""
     reason = "Landsat Level-2: zero reflectance at DN 7273"
-    return replace(sensor, black=0.2 / 2.75e-5, reflectance_one=1.2 / 2.75e-5, reason=reason)
+    return replace(sensor, black=0.2 / 2.75e-5, reason=reason)
 
 
 def product_of(file_name: str, tags: Tags, bands: Sequence[str | None] = ()) -> Sensor | None:
