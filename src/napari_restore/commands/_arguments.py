@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
@@ -15,6 +16,11 @@ from napari_restore.errors import BadModel, BadRegion, InputError
 from napari_restore.questions import Restore, options_of
 
 RESTORE = options_of(Restore)
+
+
+def command_of(options: Namespace) -> str:
+    """Return the command as a user types it in a shell."""
+    return shlex.join(["napari-restore", *options.argv])
 
 
 def open_image(options: Namespace, paths: Sequence[str]) -> Any:

@@ -29,13 +29,13 @@ from napari_restore.commands._explained import (
     repeated_item,
 )
 from napari_restore.commands._options import (
-    RANGE,
-    add_bracket_options,
+    add_explained_image,
     add_machine,
     add_model,
     add_option,
     add_options,
-    add_source,
+    add_overwrite,
+    add_values,
     given,
 )
 from napari_restore.commands._outputs import Item
@@ -61,12 +61,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "network's cells, georeferenced, a band for each head; .npz, weights and cells of all "
         "queries and layers; .csv, the numbers of all heads",
     )
-    add_source(parser)
-    bracket = parser.add_argument_group("bracket, for models that fuse")
-    bracket.add_argument(
-        "--bracket", action="store_true", help="take the images as the frames of one bracket"
-    )
-    add_bracket_options(bracket)
+    add_explained_image(parser)
     add_model(parser)
     group = parser.add_argument_group("attention")
     group.add_argument(
@@ -110,12 +105,9 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="show the network level N of the image's pyramid instead of full resolution (0), which is "
         "another question; queries are pixels of that level",
     )
-    values = parser.add_argument_group("values")
-    add_options(values, Reading, *RANGE)
-    add_option(values, "exclude")
+    add_values(parser)
     add_option(add_machine(parser), "context")
-    output = parser.add_argument_group("output")
-    output.add_argument("--overwrite", action="store_true", help="replace files that exist")
+    output = add_overwrite(parser)
     output.add_argument(
         "--figure",
         metavar="FILE",

@@ -31,19 +31,18 @@ from napari_restore.commands._explained import (
     repeated_item,
 )
 from napari_restore.commands._options import (
-    RANGE,
-    add_bracket_options,
     add_cluster,
+    add_explained_image,
     add_machine,
     add_model,
     add_option,
-    add_options,
-    add_source,
+    add_overwrite,
+    add_values,
 )
 from napari_restore.commands._outputs import Item
 from napari_restore.commands._result import CommandResult
 from napari_restore.errors import BadParameter, InputError, escape_controls
-from napari_restore.questions import STOP, THROUGH, Reading
+from napari_restore.questions import STOP, THROUGH
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -59,22 +58,14 @@ def add(parser: argparse.ArgumentParser) -> None:
         "of a bracket each frame. "
         "For several boxes, models or images: a table (.csv .json .tex). May be repeated",
     )
-    add_source(parser)
-    bracket = parser.add_argument_group("bracket, for models that fuse")
-    bracket.add_argument(
-        "--bracket", action="store_true", help="take the images as the frames of one bracket"
-    )
-    add_bracket_options(bracket)
+    add_explained_image(parser)
     add_model(parser, several=True)
     add_attribute_options(parser)
-    values = parser.add_argument_group("values")
-    add_options(values, Reading, *RANGE)
-    add_option(values, "exclude")
+    add_values(parser)
     engine = add_machine(parser)
     add_option(engine, "context")
     add_cluster(engine)
-    output = parser.add_argument_group("output")
-    output.add_argument("--overwrite", action="store_true", help="replace files that exist")
+    output = add_overwrite(parser)
     output.add_argument(
         "--figure", metavar="FILE", help="also write a figure with all settings (.png .pdf .svg)"
     )

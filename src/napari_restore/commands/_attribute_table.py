@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from napari_restore.commands._arguments import may_run_code, open_attributed
+from napari_restore.commands._arguments import command_of, may_run_code, open_attributed
 from napari_restore.commands._attribute_options import attribute_options, polygon_of
 from napari_restore.commands._checks import files_among, identities, read_files, refuse_input
 from napari_restore.commands._flags import with_flags
@@ -40,10 +39,8 @@ def attribute_table(options: Namespace) -> CommandResult:
     places = api.boxes_of(options.boxes if boxes is None else boxes, polygon_of(options))
     _check_shared(options, places)
     _check_written(options, places)
-    stop = Stop()
     with interrupt_of(options) as interrupt:
-        interrupt.watch(stop)
-        try:
+        with interrupt.watching(Stop()) as stop:
             images = list(options.paths)
             if (options.stack or options.bracket) and images:
                 images = [open_attributed(options, images)]
@@ -57,14 +54,12 @@ def attribute_table(options: Namespace) -> CommandResult:
                 weights=options.weights,
                 parameters=dict(options.set),
                 trust=may_run_code(options.models, yes=options.yes),
-                extra={"command": shlex.join(["napari-restore", *options.argv])},
+                extra={"command": command_of(options)},
                 emit=reporter(options.progress),
                 stop=stop,
                 cluster=options.cluster,
                 **attribute_options(options),
             )
-        finally:
-            interrupt.leave()
         return _save(options, table, options.outputs)
 
 
@@ -85,20 +80,16 @@ def repeat_table(options: Namespace, record_file: Any) -> CommandResult:
     read = identities([record_file.path, *files_among(named)])
     refuse_input(Path(options.output), read)
     api.check_table(options.output, overwrite=options.overwrite)
-    stop = Stop()
     with Interrupt() as interrupt:
-        interrupt.watch(stop)
-        try:
+        with interrupt.watching(Stop()) as stop:
             table = api.repeat_table(
                 record_file,
-                extra={"command": shlex.join(["napari-restore", *options.argv])},
+                extra={"command": command_of(options)},
                 emit=reporter(options.progress),
                 stop=stop,
                 trust=may_run_code(record_file.models, yes=options.yes),
                 allow_outside=options.allow_outside,
             )
-        finally:
-            interrupt.leave()
         return _save(options, table, [options.output])
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 from argparse import Namespace
 from typing import Any
 
 from napari_restore._format import format_seconds
-from napari_restore.commands._arguments import may_run_code
+from napari_restore.commands._arguments import command_of, may_run_code
 from napari_restore.commands._flags import with_flags
 from napari_restore.commands._interrupt import Stop, interrupt_of
 from napari_restore.commands._options import (
@@ -17,6 +16,7 @@ from napari_restore.commands._options import (
     add_cluster,
     add_option,
     add_options,
+    add_yes,
     given,
 )
 from napari_restore.commands._progress import reporter
@@ -66,9 +66,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="weights of the network, if there is one --model",
     )
     add_option(parser, "baselines", Evaluate)
-    parser.add_argument(
-        "--yes", action="store_true", help="run the Python code of FILE.py without asking"
-    )
+    add_yes(parser)
     _add_pictures(parser)
     _add_scores(parser)
     _add_engine(parser)
@@ -129,17 +127,15 @@ def evaluate(options: Namespace) -> CommandResult:
         report = reporter(options.progress)
 
         def run(planned: Any) -> Any:
-            job = api.start(planned)
-            interrupt.watch(job)
             # Only large images take long enough to show their own progress.
             is_large = planned.image.height * planned.image.width >= LARGE
             try:
-                for event in job:
-                    if is_large and type(event).__name__ == "Progress":
-                        report(event)
-                return job.result()
+                with interrupt.watching(api.start(planned)) as job:
+                    for event in job:
+                        if is_large and type(event).__name__ == "Progress":
+                            report(event)
+                    return job.result()
             finally:
-                interrupt.leave()
                 interrupt.check()
 
         engine: Any = given(options, options_of(Reading, Computing, Machine))
@@ -148,7 +144,7 @@ def evaluate(options: Namespace) -> CommandResult:
             options.pairs,
             emit=report,
             run=run,
-            extra={"command": shlex.join(["napari-restore", *options.argv])},
+            extra={"command": command_of(options)},
             options=engine,
             cluster=options.cluster,
             stop=stop,

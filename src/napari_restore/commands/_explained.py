@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from napari_restore.commands._arguments import command_of
 from napari_restore.commands._checks import check_files, refuse_existing, refuse_input
 from napari_restore.commands._flags import with_flags
 from napari_restore.commands._interrupt import Interrupt, Stop
@@ -76,18 +76,14 @@ def explained(
             notes.append(event.text)
         show(event)
 
-    stop = Stop()
     with Interrupt() as interrupt:
-        interrupt.watch(stop)
-        try:
+        with interrupt.watching(Stop()) as stop:
             found = compute(emit=on_event, stop=stop)
-        finally:
-            interrupt.leave()
         also = save(found)
     record = {
         **found.record,
         "output": {**found.record["output"], **also},
-        "command": shlex.join(["napari-restore", *options.argv]),
+        "command": command_of(options),
         "notes": notes,
         "measured": {
             **found.record["measured"],

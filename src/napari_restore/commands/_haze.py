@@ -54,9 +54,7 @@ def haze(options: Namespace) -> CommandResult:
     with Interrupt(PATIENCE) as interrupt:
         from napari_restore import api
 
-        stop = Stop()
-        interrupt.watch(stop)
-        try:
+        with interrupt.watching(Stop()) as stop:
             record = api.haze(
                 options.source,
                 options.output,
@@ -66,8 +64,6 @@ def haze(options: Namespace) -> CommandResult:
                 emit=reporter(options.progress),
                 cancelled=stop.is_set,
             )
-        finally:
-            interrupt.leave()
     made = (
         f"{len(record['pictures'])} pairs"
         if "pictures" in record

@@ -6,8 +6,10 @@ import _thread
 import signal
 import threading
 from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from napari_restore.errors import Cancelled
 
@@ -16,6 +18,8 @@ PATIENCE = 0.3
 store."""
 CLUSTER_PATIENCE = 20.0
 """The same for workers of a cluster, which are to be left free."""
+
+J = TypeVar("J")
 
 
 class Stop(threading.Event):
@@ -72,6 +76,15 @@ class Interrupt:
         """Detach the job, which has ended."""
         self._job = None
         self._ended.set()
+
+    @contextmanager
+    def watching(self, job: J) -> Iterator[J]:
+        """Let SIGINT call `job.cancel()` within the block."""
+        self.watch(job)
+        try:
+            yield job
+        finally:
+            self.leave()
 
     def check(self) -> None:
         """Raise `Cancelled` after a SIGINT; to be called between steps."""

@@ -7,6 +7,7 @@ stderr; with `--json` one JSON object, and nothing else, goes to stdout.
 
 from __future__ import annotations
 
+import argparse
 import atexit
 import contextlib
 import os
@@ -15,16 +16,6 @@ import time
 import traceback
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
-from napari_restore.commands import _streams
-from napari_restore.commands._result import CommandResult
-from napari_restore.errors import Cancelled
-
-if TYPE_CHECKING:
-    import argparse
-
-import argparse
 from typing import Any, NoReturn
 
 from napari_restore.commands import (
@@ -36,6 +27,7 @@ from napari_restore.commands import (
     _info,
     _inspect,
     _restore,
+    _streams,
     _train,
 )
 from napari_restore.commands._options import (
@@ -44,11 +36,11 @@ from napari_restore.commands._options import (
     add_output_options,
     add_run_options,
     add_source,
+    add_yes,
 )
-from napari_restore.errors import escape_controls
+from napari_restore.commands._result import CommandResult
+from napari_restore.errors import Cancelled, escape_controls
 from napari_restore.questions import Reading
-
-__all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -71,8 +63,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _main(argv: list[str]) -> int:
     started = time.perf_counter()
     _set_environment()
-    pass
-
     try:
         options = build_parser().parse_args(argv)
     except SystemExit as done:  # --help, --version or an argument error, already printed
@@ -207,9 +197,7 @@ def build_parser() -> Parser:
     models.add_argument(
         "id", nargs="?", metavar="ID", help="show this model in full; also FILE.py:factory"
     )
-    models.add_argument(
-        "--yes", action="store_true", help="run the Python code of FILE.py without asking"
-    )
+    add_yes(models)
 
     info = _command(commands, "info", _info.info, "describe an image", computes=False)
     info.add_argument("paths", nargs="+", metavar="PATH", help="the image (several with --stack)")

@@ -66,6 +66,37 @@ def add_source(parser: argparse.ArgumentParser, *, stack: bool = True) -> None:
     )
 
 
+def add_yes(group: argparse._ActionsContainer) -> None:
+    """Add --yes."""
+    group.add_argument(
+        "--yes", action="store_true", help="run the Python code of FILE.py without asking"
+    )
+
+
+def add_explained_image(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the image, or bracket, that `attribute` and `attend` take."""
+    add_source(parser)
+    bracket = parser.add_argument_group("bracket, for models that fuse")
+    bracket.add_argument(
+        "--bracket", action="store_true", help="take the images as the frames of one bracket"
+    )
+    add_bracket_options(bracket)
+
+
+def add_values(parser: argparse.ArgumentParser) -> None:
+    """Add what decides how values are read, for `attribute` and `attend`."""
+    values = parser.add_argument_group("values")
+    add_options(values, Reading, *RANGE)
+    add_option(values, "exclude")
+
+
+def add_overwrite(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Add --overwrite; return the group for further options of the output."""
+    output = parser.add_argument_group("output")
+    output.add_argument("--overwrite", action="store_true", help="replace files that exist")
+    return output
+
+
 def add_bracket_options(group: argparse._ActionsContainer) -> None:
     """Add the options of the frames of a bracket."""
     group.add_argument(
@@ -124,9 +155,7 @@ def add_model(
         metavar="NAME=VALUE",
         help="a parameter of the model; may be repeated",
     )
-    model.add_argument(
-        "--yes", action="store_true", help="run the Python code of FILE.py without asking"
-    )
+    add_yes(model)
     return model
 
 
@@ -206,8 +235,7 @@ def add_output_options(
     parser: argparse.ArgumentParser, *, name: str | None = "{stem}_clear{suffix}"
 ) -> None:
     """Add the options of the output files; `name` is that of several, None where there is one."""
-    output = parser.add_argument_group("output")
-    output.add_argument("--overwrite", action="store_true", help="replace files that exist")
+    output = add_overwrite(parser)
     add_options(output, Format)
     # What is not given depends on the format.
     parser.set_defaults(compress=None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 import shutil
 import time
 from argparse import Namespace
@@ -14,6 +13,7 @@ from typing import Any, Self
 
 from napari_restore._addresses import without_queries
 from napari_restore.api import EXPORT_OPTIONS
+from napari_restore.commands._arguments import command_of
 from napari_restore.commands._checks import check_maps, refuse_existing, refuse_old_record
 from napari_restore.commands._flags import with_flags
 from napari_restore.commands._interrupt import Interrupt
@@ -51,7 +51,7 @@ class Runner:
         api.check_export(**self._export)
         self._read = read
         self._began: float = options.started
-        self._command = shlex.join(["napari-restore", *options.argv])
+        self._command = command_of(options)
         self._overwrite: bool = options.overwrite
         self._fresh: bool = getattr(options, "fresh", True)
         self._interrupt = interrupt
@@ -177,14 +177,11 @@ class Runner:
             for note in notes_before(planned):
                 self._report(api.Note(note))
             job = api.start(planned, cluster=self._cluster, fresh=self._fresh)
-            self._interrupt.watch(job)
-            try:
+            with self._interrupt.watching(job):
                 for event in job:
                     self._report(event)
                     record = getattr(event, "record", record)
                 result = job.result()
-            finally:
-                self._interrupt.leave()
             record = result.record
             for note in notes_after(planned, record):
                 self._report(api.Note(note))

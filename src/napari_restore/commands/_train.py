@@ -32,18 +32,16 @@ def train(options: Namespace) -> CommandResult:
         # Denormal gradients are slow on CPUs: a step of `inf-dehaze-small` would take 1.6 times as
         # long. Set here and not in the library: threads inherit it when they start.
         torch.set_flush_denormal(True)
-        stop = Stop()
-        interrupt.watch(stop)
         try:
-            summary = api.train(
-                options.config,
-                device=options.device,
-                emit=reporter(options.progress),
-                cancelled=stop.is_set,
-            )
+            with interrupt.watching(Stop()) as stop:
+                summary = api.train(
+                    options.config,
+                    device=options.device,
+                    emit=reporter(options.progress),
+                    cancelled=stop.is_set,
+                )
         finally:
             torch.set_flush_denormal(False)
-            interrupt.leave()
     return CommandResult(summary, _summary_line(summary), wrote_files=True)
 
 
