@@ -21,7 +21,7 @@ from napari_restore.engine import Progress
 from napari_restore.engine.planning._identity import all_settled
 from napari_restore.errors import BadParameter, BudgetTooSmall, Cancelled
 from napari_restore.explain import Explainer, Problem, attribute
-from napari_restore.explain.attribution import _explainers
+from napari_restore.explain.attribution import _methods
 
 BOX = Region(40, 60, 56, 84)
 VALUES = BOX.pixels * 3
@@ -60,7 +60,7 @@ def offer(monkeypatch: pytest.MonkeyPatch, objects: dict[str, object]) -> None:
         return [Point(name) for name in objects]
 
     monkeypatch.setattr(_entry_points, "entry_points", entry_points)
-    monkeypatch.setattr(_explainers, "_foreign", _explainers._foreign.__wrapped__)
+    monkeypatch.setattr(_methods, "_foreign", _methods._foreign.__wrapped__)
 
 
 # -- the cross-checks ----------------------------------------------------------------

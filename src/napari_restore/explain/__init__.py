@@ -10,15 +10,15 @@ from napari_restore.explain.attribution._attribution import (
 )
 from napari_restore.explain.attribution._attribution_run import PartialAttribution
 from napari_restore.explain.attribution._baselines import NAMES
-from napari_restore.explain.attribution._explainers import (
+from napari_restore.explain.attribution._figure import FigureOptions, draw
+from napari_restore.explain.attribution._figure_file import check_figure
+from napari_restore.explain.attribution._methods import (
+    METHODS,
     MethodInfo,
     arguments_in,
     method_list,
     value_of_text,
 )
-from napari_restore.explain.attribution._figure import FigureOptions, draw
-from napari_restore.explain.attribution._figure_file import check_figure
-from napari_restore.explain.attribution._methods import METHODS
 from napari_restore.explain.attribution._problem import Explainer, Problem
 from napari_restore.explain.attribution._summary import AttributionSummary, summary_of
 from napari_restore.explain.tables._places import TargetPlace, places_of

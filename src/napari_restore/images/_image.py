@@ -244,41 +244,14 @@ def open_image(
     allow_outside: bool = False,
     cancelled: Callable[[], bool] | None = None,
 ) -> Image:
-    """Open an image lazily.
+    """Open an image lazily; most arguments are described by `napari_restore.open_image`.
 
-    Nothing is written beside it, and nothing is read but the file, what lies beside
-    it under its name, and what it names below its own folder. The network is used only for an address with `allow_outside`.
-
-    Parameters
-    ----------
-    source
-        A path; several paths (files side by side on one map grid, or with `stack`
-        the bands of one image); an array (H, W) or (H, W, C) of numpy, dask, zarr
-        or xarray, where 3 or 4 bands are red, green, blue (and alpha) unless `bands`,
-        `sensor` or the array itself says otherwise; a PIL image; a torch tensor (C, H, W);
-        or a list of such arrays, the levels of one image.
-    stack
-        Take several files as the bands of one image.
-    bands
-        Which band is what, counted from 1: ``"red=4,green=3,blue=2"`` or ``"4,3,2"``.
-    sensor
-        Name of a preset: band roles, and the value that means no light.
-    select
-        Take these bands only, counted from 0; see `Image.with_bands`.
-    level
-        Take this level as the image; see `Image.level_view`.
-    allow_outside
-        Let a VRT take its pixels from files outside its own folder, on this computer, and let
-        `source` be an address. Say so only for files you trust.
-    cancelled
-        Called between the steps of opening; once it is true, `Cancelled` is raised.
-
-    Raises
-    ------
-    UnreadableImage
-        Missing, empty, truncated, no image, no permission, or not supported.
-    BadParameter
-        `bands`, `sensor`, `select` or `level` is not understood.
+    Nothing is written beside it, and nothing is read but the file, what lies beside it under its
+    name, and what it names below its own folder. A VRT takes pixels from elsewhere on this computer,
+    and the network is used for an address, only with `allow_outside`: for files that are trusted.
+    `select` takes these bands only, counted from 0 (`Image.with_bands`), `level` that level
+    (`Image.level_view`). `cancelled` is called between the steps of opening; once it is true,
+    `Cancelled` is raised. Raises `UnreadableImage`, `BadParameter`.
     """
     options: dict[str, Any] = {"allow_outside": allow_outside, "cancelled": cancelled}
     if level is not None:

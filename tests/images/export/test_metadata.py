@@ -22,6 +22,7 @@ from napari_restore.images.files._exif import without_development
 from napari_restore.images.files._exif_directories import (
     EXIF_HEADER,
     Field,
+    Flavour,
     block_of,
     directories_of,
     serialised,
@@ -43,6 +44,9 @@ SETTINGS = {
 PLACE = {1: Field(2, b"N\0"), 2: Field(5, struct.pack("<6I", 46, 1, 30, 1, 0, 1))}
 
 
+MOTOROLA = Flavour(">", big=False)
+
+
 def scene(bands: int = 3, dtype: Any = np.uint8) -> np.ndarray:
     y, x = np.mgrid[:60, :80]
     values = np.stack([x * 3, y * 4, x + y], axis=2)[..., :bands]
@@ -55,12 +59,12 @@ def big_endian(block: bytes) -> bytes:
     comment = others[0x8769][COMMENT].data
     others[0x8769][COMMENT] = Field(7, comment[:8] + swapped(3, comment[8:]))
     pointers = {tag: Field(4, bytes(4)) for tag in others}
-    end, parts = 8 + len(serialised({**main, **pointers}, 8, ">")), b""
+    end, parts = 8 + len(serialised({**main, **pointers}, 8, MOTOROLA)), b""
     for tag, directory in others.items():
         pointers[tag] = Field(4, struct.pack("<I", end))
-        part = serialised(directory, end, ">")
+        part = serialised(directory, end, MOTOROLA)
         parts, end = parts + part, end + len(part)
-    return b"Exif\0\0MM\0*\0\0\0\x08" + serialised({**main, **pointers}, 8, ">") + parts
+    return b"Exif\0\0MM\0*\0\0\0\x08" + serialised({**main, **pointers}, 8, MOTOROLA) + parts
 
 
 @pytest.fixture(params=["<", ">"])

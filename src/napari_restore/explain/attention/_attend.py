@@ -48,21 +48,9 @@ def attend(
 ) -> Attention:
     """Return what each head of `layers` looks at for each query.
 
-    Parameters
-    ----------
-    image, model
-        As `make_plan` takes them.
-    queries
-        Points or boxes of level-0 pixels. Where `settings` ask for a sample: none, or the one box it
-        is drawn in.
-    settings
-        See `HeadEffect` for ``ablate``, `HeadRedundancy`, `sampled` for ``sample``, and `rolled_out`.
-    layers
-        Names of `model.attention_sites()`, or ``"all"``.
-    emit, stop
-        Callback for events; an event that cancels the run when set, which raises `Cancelled`.
-    options
-        How the image is read, and the machine's resources, as for `make_plan`.
+    Arguments are described by `napari_restore.attend`; for `settings` see `HeadEffect`,
+    `HeadRedundancy`, `sampled` and `rolled_out`. Where they ask for a sample, `queries` are none, or
+    the one box it is drawn in.
     """
     _check_places(queries, settings)
     ranks = _attribution(queries, settings, image)

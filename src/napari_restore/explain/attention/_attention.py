@@ -48,6 +48,7 @@ COLUMNS = (
 RECORDED = ("version", "input", "model", "extent", "context", "attention", "versions")
 """Parts of the record that a file of arrays has: those that a rerun repeats."""
 MEANING = "attention: where the model looked, not why"
+EFFECT_MEANING = "attention: the result without a head minus the result"
 
 
 @dataclass(frozen=True)
@@ -113,15 +114,12 @@ class Attention:
         target = Path(path)
         suffix = target.suffix.lower()
         if suffix in (TABLE, ARRAYS):
-            written = self._save_file(target, suffix, overwrite=bool(options.get("overwrite")))
+            content = _table(COLUMNS, self.rows()) if suffix == TABLE else self._npz()
+            written = _write_file(target, content, overwrite=bool(options.get("overwrite")))
         else:
             written = self._save_raster(target, self._raster_maps(layer), head, options)
         self.record["output"] = {"path": str(written), "sha256": digest(written)}
         return written
-
-    def _save_file(self, target: Path, suffix: str, *, overwrite: bool) -> Path:
-        content = _table(COLUMNS, self.rows()) if suffix == TABLE else self._npz()
-        return _write(target, content, overwrite=overwrite)
 
     def save_summary(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write the summary of a sample as a table (.csv), a row for each head; raises `BadOutput`.
@@ -137,7 +135,9 @@ class Attention:
             )
         if target.suffix.lower() != TABLE:
             raise BadOutput(f"{target.name} is no table.", "Give a name that ends in .csv.")
-        return _write(target, _table(SUMMARY_COLUMNS, summary_rows(summary)), overwrite=overwrite)
+        return _write_file(
+            target, _table(SUMMARY_COLUMNS, summary_rows(summary)), overwrite=overwrite
+        )
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Yield the numbers of every query, layer and head by the names of `COLUMNS`.
@@ -196,25 +196,9 @@ class Attention:
             raise BadOutput(
                 f"No head of {layer} was left out.", f"Ask with {option('ablate', True)}."
             )
-        region = effects[0].region
         values = np.stack([each.difference.mean(axis=2) for each in effects], axis=2)
-
-        def read(box: tuple[int, int, int, int]) -> npt.NDArray[np.float32]:
-            part: npt.NDArray[np.float32] = values[Region(*box).within(region)]
-            return part
-
-        written = write_image(
-            Path(path),
-            Pixels(region, read, len(effects), np.float32),
-            like=self.image.cells(1),
-            options=ExportOptions(**options),
-            tags={
-                "NAPARI_RESTORE": "attention: the result without a head minus the result",
-                "NAPARI_RESTORE_MODEL": self.record["model"]["id"],
-                "NAPARI_RESTORE_LAYER": layer,
-                "NAPARI_RESTORE_HEADS": ", ".join(each.head for each in effects),
-            },
-        )
+        tags = self._tags(EFFECT_MEANING, layer, [each.head for each in effects])
+        written = self._write(Path(path), values, effects[0].region, 1, tags, options)
         self.record["output"] = {"path": str(written), "sha256": digest(written)}
         return written
 
@@ -232,27 +216,42 @@ class Attention:
         region = found[0].region.intersect(maps.image_cells)
         values = np.stack([each.values for each in found], axis=2)
         values = values[region.within(found[0].region)]
+        tags = self._tags(MEANING, maps.site.name, heads)
+        tags["NAPARI_RESTORE_QUERY"] = " ".join(map(str, self.queries[0].query.box))
+        return self._write(target, values, region, maps.stride, tags, options)
+
+    def _write(
+        self,
+        target: Path,
+        values: npt.NDArray[np.float32],
+        region: Region,
+        stride: int,
+        tags: Mapping[str, str],
+        options: SaveOptions,
+    ) -> Path:
+        """Write `values` (h, w, bands) of a region of cells of `stride` pixels, georeferenced."""
 
         def read(box: tuple[int, int, int, int]) -> npt.NDArray[np.float32]:
-            part: npt.NDArray[np.float32] = values[Region(*box).within(region)]
-            return part
+            return values[Region(*box).within(region)]
 
         return write_image(
             target,
-            Pixels(region, read, len(found), np.float32),
-            like=self.image.cells(maps.stride),
+            Pixels(region, read, values.shape[2], np.float32),
+            like=self.image.cells(stride),
             options=ExportOptions(**options),
-            tags={
-                "NAPARI_RESTORE": MEANING,
-                "NAPARI_RESTORE_MODEL": self.record["model"]["id"],
-                "NAPARI_RESTORE_LAYER": maps.site.name,
-                "NAPARI_RESTORE_HEADS": ", ".join(heads),
-                "NAPARI_RESTORE_QUERY": " ".join(map(str, self.queries[0].query.box)),
-            },
+            tags=tags,
         )
 
+    def _tags(self, meaning: str, layer: str, heads: Sequence[str]) -> dict[str, str]:
+        return {
+            "NAPARI_RESTORE": meaning,
+            "NAPARI_RESTORE_MODEL": self.record["model"]["id"],
+            "NAPARI_RESTORE_LAYER": layer,
+            "NAPARI_RESTORE_HEADS": ", ".join(heads),
+        }
 
-def _write(target: Path, content: bytes, *, overwrite: bool) -> Path:
+
+def _write_file(target: Path, content: bytes, *, overwrite: bool) -> Path:
     """Write a file whole or not at all; raises `BadOutput`."""
     if target.exists() and not overwrite:
         raise BadOutput(f"{target} exists.", "Choose another name, or replace it.")

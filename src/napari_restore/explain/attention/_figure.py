@@ -18,6 +18,7 @@ from napari_restore.explain.attribution._figure_file import (
     check_figure,
     figure_file,
     font_points,
+    input_lines,
     wrapped_caption,
     write_caption,
 )
@@ -68,16 +69,12 @@ def draw_attention(
 def caption(attention: Attention, chosen: Sequence[HeadMaps], query: int) -> str:
     """Return all settings that repeat the maps, one per line."""
     record = attention.record
-    image, model = record["input"], record["model"]
     asked = attention.queries[query].query
     direction = "attended by" if record["attention"]["attended_by"] else "attends to"
     names = ", ".join(maps.site.name for maps in chosen)
     kinds = sorted({maps.site.kind for maps in chosen})
     lines = [
-        f"image      {Path(image['path'] or 'an array').name}, "
-        f"{image['size'][1]} x {image['size'][0]}, {image['fingerprint'][:12]}",
-        f"model      {model['id']} {model['parameters'] or ''} "
-        f"weights {(model['weights_sha256'] or 'none')[:12]}",
+        *input_lines(record),
         f"query      {asked.label}; what it {direction}",
         f"layers     {names} ({', '.join(kinds)})",
         "scale      of each layer from 0 to its largest weight; grey: never a candidate",
@@ -194,7 +191,6 @@ def _extent(region: Region) -> tuple[int, int, int, int]:
     return region.x0, region.x1, region.y1, region.y0
 
 
-LAYER_SCALE = "viridis"
 LABELLED = 8
 """Heads up to which all have their name at the edge."""
 
@@ -213,7 +209,7 @@ def draw_matrices(
     drawn = None
     for axis, (name, matrix) in zip(axes, matrices.items(), strict=False):
         axis.set_facecolor("0.8")
-        drawn = axis.imshow(matrix, cmap=LAYER_SCALE, vmin=0, vmax=1, interpolation="nearest")
+        drawn = axis.imshow(matrix, cmap=SCALE, vmin=0, vmax=1, interpolation="nearest")
         axis.set_title(name, pad=2)
         axis.set_xlabel(f"mean {mean_of_pairs(matrix):.2f}")
         ticks = range(len(matrix)) if len(matrix) <= LABELLED else []

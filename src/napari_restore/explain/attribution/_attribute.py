@@ -26,6 +26,7 @@ from napari_restore.explain.attribution._context_gradient import ContextGradient
 from napari_restore.explain.attribution._integral import Integral
 from napari_restore.explain.attribution._methods import Method, check_request, method_of
 from napari_restore.explain.attribution._objectives import OBJECTIVES, objective_of
+from napari_restore.explain.attribution._problem import ExplainerMap, version_of
 from napari_restore.explain.attribution._quadrature import (
     NESTED,
     Quadrature,
@@ -33,7 +34,6 @@ from napari_restore.explain.attribution._quadrature import (
     fixed,
 )
 from napari_restore.explain.attribution._request import CheckedAttribution
-from napari_restore.explain.attribution._run_explainer import ExplainerMap, version_of
 from napari_restore.explain.attribution._setup import Setup, compute_map, set_up
 from napari_restore.explain.attribution._target import AttributionTarget, Polygon, polygon_of
 from napari_restore.images import Image, open_image
@@ -80,24 +80,12 @@ def attribute(
 ) -> Attribution:
     """Return the share of every input pixel in a scalar objective of a box of the model's output.
 
-    Parameters
-    ----------
-    image, model
-        As `make_plan` takes them.
-    box
-        Level-0 pixels of the output. This or `polygon`.
-    polygon
-        Vertices (y, x) in level-0 pixels, edges at whole numbers. The box is then the smallest that
-        contains it, and pixels whose centre lies outside do not count for the objective.
-    emit, stop
-        Callback for events; an event that cancels the run when set, which raises `Cancelled`.
-    watch
-        Callback for the partial map after every point, if it has at most four million pixels.
-    options
-        Those of `Attribute`; how the image is read, and the machine's resources, as `make_plan` takes
-        them. The `steps` "auto" are 9, 17, 33, 65 nested nodes. Routing is fixed where D is to be
-        smooth along the path: a choice that changes is a discontinuity without a gradient. What
-        `check` finds is in the record's ``checks``.
+    Arguments are described by `napari_restore.attribute`, `options` in `Attribute`, `Reading` and
+    `Machine`. The box of a `polygon` is the smallest that contains it, and pixels whose centre lies
+    outside do not count for the objective. `watch` is called with the partial map after every point,
+    if it has at most four million pixels. The `steps` "auto" are 9, 17, 33, 65 nested nodes. Routing
+    is fixed where D is to be smooth along the path: a choice that changes is a discontinuity without
+    a gradient. What `check` finds is in the record's ``checks``.
     """
     settings = Attribute(**part_of(options, Attribute))
     plan_options = _plan_options(options)

@@ -15,6 +15,7 @@ from napari_restore.explain.attribution._figure_file import (
     check_figure,
     figure_file,
     font_points,
+    input_lines,
     wrapped_caption,
     write_caption,
 )
@@ -74,18 +75,13 @@ def draw(
 
 def caption(record: Mapping[str, Any]) -> str:
     """Return all settings that reproduce the attribution, one per line."""
-    attribution, image, model = record["attribution"], record["input"], record["model"]
+    attribution = record["attribution"]
     y0, x0, y1, x1 = attribution["box"]
     polygon = attribution["polygon"]
     shape = "" if polygon is None else f"a polygon of {len(polygon)} vertices in "
     index = attribution["diffusion_index"]
     lines = [
-        # The file name only: folders of one machine mean nothing on another.
-        f"image      {Path(image['path'] or 'an array').name}, "
-        f"{image['size'][1]} x {image['size'][0]}, "
-        f"{image['fingerprint'][:12]}",
-        f"model      {model['id']} {model['parameters'] or ''} "
-        f"weights {(model['weights_sha256'] or 'none')[:12]}",
+        *input_lines(record),
         f"box        {shape}x {x0} y {y0}, {x1 - x0} x {y1 - y0} pixels of the result; D = "
         f"{attribution['objective']}",
         *_method_lines(attribution),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,18 @@ def check_figure(path: Path, *, overwrite: bool = False) -> None:
 def font_points(width_mm: float) -> float:
     """Return the font size of a figure of this width."""
     return min(POINTS, max(LEAST_POINTS, POINTS * width_mm / 130))
+
+
+def input_lines(record: Mapping[str, Any]) -> list[str]:
+    """Return the lines of a caption on the image and the model of a record."""
+    image, model = record["input"], record["model"]
+    return [
+        # The file name only: folders of one machine mean nothing on another.
+        f"image      {Path(image['path'] or 'an array').name}, "
+        f"{image['size'][1]} x {image['size'][0]}, {image['fingerprint'][:12]}",
+        f"model      {model['id']} {model['parameters'] or ''} "
+        f"weights {(model['weights_sha256'] or 'none')[:12]}",
+    ]
 
 
 def wrapped_caption(text: str, width: float, points: float) -> tuple[str, float]:

@@ -90,19 +90,9 @@ def integrate(
 ) -> Integral:
     """Integrate dγ/dα · ∂D/∂γ by the first rule of `accumulator` whose gap is at most `goal`.
 
-    Parameters
-    ----------
-    accumulator
-        Contains the points of an earlier run, and receives every new one. Its last rule is
-        accepted whatever its gap.
-    evaluate
-        Returns a node of the path and passes on its gradient times speed.
-    value
-        Returns D(γ(α)) alone, for ends that are no nodes.
-    goal
-        Relative gap at which the refinement stops.
-    on_node
-        Called after every node.
+    The accumulator contains the points of an earlier run, and receives every new one; its last rule
+    is accepted whatever its gap. `evaluate` returns a node and passes on its gradient times speed,
+    `value` is D(γ(α)) alone, for ends that are no nodes. `on_node` is called after every node.
     """
     nodes_by_alpha = accumulator.nodes
     ends: dict[float, float] = {}

@@ -1,11 +1,18 @@
-"""Attribution methods by name: path, objective, baseline and steps that belong together."""
+"""Attribution methods by name: path integrals, and others: built in, of captum, of other packages."""
 
 from __future__ import annotations
 
+import ast
+import importlib.util
+import re
 from dataclasses import dataclass, replace
+from functools import cache
+from importlib.metadata import EntryPoint
+from typing import Any
 
+from napari_restore._entry_points import offered
 from napari_restore.errors import BadParameter, did_you_mean, option
-from napari_restore.explain.attribution._explainers import explainer_ids, explainer_of
+from napari_restore.explain.attribution import _captum, _cross_checks
 from napari_restore.explain.attribution._problem import Explainer
 from napari_restore.models import ModelCard
 from napari_restore.questions import AUTO, FIXED, RECOMPUTED, THROUGH, Attribute, Routing
@@ -159,3 +166,112 @@ def check_request(chosen: Method, settings: Attribute) -> None:
             f"Method {chosen.name} has a fixed series of steps.",
             f"Give a number of {option('steps')} alone.",
         )
+
+
+# -- methods that are not path integrals -------------------------------------------
+
+GROUP = "napari_restore.explainers"
+"""Entry-point group in which other packages offer an `Explainer`, or a function
+``(problem, **arguments) -> map`` alone, by the entry point's name."""
+
+
+@cache
+def _foreign() -> dict[str, Explainer | str]:
+    """Return the methods of other packages by name; a message in place of one that cannot be used."""
+    return offered(GROUP, "Method", _accepted, "function")
+
+
+def _accepted(point: EntryPoint, loaded: object) -> Explainer | None:
+    if isinstance(loaded, Explainer):
+        return replace(loaded, package=loaded.package or _package(point))
+    return Explainer(loaded, package=_package(point)) if callable(loaded) else None
+
+
+def _package(point: EntryPoint) -> str:
+    """Return the distribution of an entry point, else its top-level module."""
+    return point.dist.name if point.dist is not None else point.value.partition(".")[0]
+
+
+def explainer_ids() -> tuple[str, ...]:
+    """Return the names of all usable methods except those of captum, the built-in ones first."""
+    usable = (name for name, explainers in _foreign().items() if isinstance(explainers, Explainer))
+    return tuple(dict.fromkeys([*_cross_checks.EXPLAINERS, *usable]))
+
+
+def explainer_of(name: str) -> Explainer | None:
+    """Return the method of a name, None if unknown; raises `BadParameter` if it cannot be used."""
+    if name.startswith(_captum.PREFIX):
+        return _captum.explainer_of(name)
+    explainers = _cross_checks.EXPLAINERS.get(name) or _foreign().get(name)
+    if isinstance(explainers, str):
+        raise BadParameter(explainers, "Update or remove that package.")
+    return explainers
+
+
+EXAMPLES = {"sliding_window_shapes": str(_captum.SQUARE), "strides": str(_captum.SQUARE // 2)}
+"""Values shown for required arguments, and for those whose default takes one evaluation per pixel."""
+
+
+@dataclass(frozen=True)
+class MethodInfo:
+    """Name, source and settings of a method."""
+
+    name: str
+    source: str
+    """Where it was published; may be empty."""
+    takes_baseline: bool
+    settings: str
+    """All settings at their defaults in the form of `arguments_in`; ``name=`` without a default."""
+
+
+def method_list() -> list[MethodInfo]:
+    """Return the methods that are not path integrals; those of captum where it is installed.
+
+    The import of captum takes about a second.
+    """
+    explainers = [(name, explainer_of(name)) for name in explainer_ids()]
+    methods = [_info_of(name, explainer) for name, explainer in explainers if explainer is not None]
+    if importlib.util.find_spec("captum") is not None:
+        methods += [
+            _info_of(_captum.PREFIX + name, _captum.described(name))
+            for name in _captum.runnable_names()
+        ]
+    return methods
+
+
+def arguments_in(text: str) -> dict[str, Any]:
+    """Parse ``name=value name=value``, separated by spaces.
+
+    Raises `BadParameter` for any other form.
+    """
+    explainers = {}
+    for word in re.split(r"\s+(?=\w+=)", text.strip()) if text.strip() else ():
+        name, _, value = word.partition("=")
+        if not (name.isidentifier() and value.strip()):
+            raise BadParameter(
+                f"{word!r} is not a setting of the form name=value.",
+                "Write for instance n=25 sigma=0.15, separated by spaces.",
+            )
+        explainers[name] = value_of_text(value)
+    return explainers
+
+
+def value_of_text(text: str) -> Any:
+    """Return the Python literal that a text is, else the text itself."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _info_of(name: str, explainer: Explainer) -> MethodInfo:
+    settings = []
+    for key, parameter in explainer.all_parameters().items():
+        default = parameter.default
+        if key in EXAMPLES:
+            settings.append(f"{key}={EXAMPLES[key]}")
+        elif default is parameter.empty:
+            settings.append(f"{key}=")
+        elif value_of_text(str(default)) == default:
+            settings.append(f"{key}={str(default).replace(' ', '')}")
+    return MethodInfo(name, explainer.source, explainer.takes_baseline, " ".join(settings))

@@ -21,10 +21,14 @@ from napari_restore.explain.attribution._context_gradient import ContextGradient
 from napari_restore.explain.attribution._integral import Integral
 from napari_restore.explain.attribution._objectives import Objective
 from napari_restore.explain.attribution._paths import Counted
-from napari_restore.explain.attribution._problem import Explainer, Problem
+from napari_restore.explain.attribution._problem import (
+    Explainer,
+    ExplainerMap,
+    Problem,
+    run_explainer,
+)
 from napari_restore.explain.attribution._quadrature import Quadrature, fejer
 from napari_restore.explain.attribution._request import CheckedAttribution
-from napari_restore.explain.attribution._run_explainer import ExplainerMap, run_explainer
 from napari_restore.explain.attribution._sums import Sums
 from napari_restore.questions import AUTO, STOP, THROUGH
 

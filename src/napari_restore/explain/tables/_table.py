@@ -212,13 +212,7 @@ def make_table(
 
     Rows that `journal` has are not computed again. A place that fails has an ``error`` in its row.
     `question` are the options that the table records, `extra` further fields of its `to_dict`.
-
-    Raises
-    ------
-    RestoreError
-        Where every place failed: the first error.
-    Cancelled
-        Where it was cancelled before the first map.
+    Raises the first `RestoreError` where every place failed, `Cancelled` before the first map.
     """
     count = len(models) * sum(len(places) for _, places in groups)
     results: list[RowResult] = []

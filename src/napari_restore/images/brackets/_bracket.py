@@ -44,29 +44,11 @@ def bracket_of(
 ) -> Image:
     """Return the reference frame of a bracket, with the other frames as its companions.
 
-    Parameters
-    ----------
-    frames
-        Two or more images of one size, dtype and number of bands, in any order; or one picture
-        of floats, which are taken as linear light: its frames are what `exposures` would show.
-    reference
-        Which of `frames` the result replaces, counted from 0; None: the one in the middle by
-        exposure, of two the darker.
-    exposures
-        EV of each frame; None: as recorded by the camera, else estimated from the pixels. Of
-        one picture those of the frames to make, 0 being where 1 is white; None: by its range.
-    align
-        ``"auto"`` brings the frames onto the grid of the reference; one that fits nowhere is left
-        out, with a note. ``"rough"`` shifts them by what an overview shows, ``"off"`` not at all.
-    progress
-        Called with the number of frames that are aligned, and of those to align; may raise
-        `Cancelled`.
-
-    Raises
-    ------
-    BadParameter
-        Fewer than two frames, a reference that is none of them, frames of different kinds, or none
-        that fits the reference.
+    Arguments are described by `napari_restore.open_bracket`. One frame is a picture of floats, taken
+    as linear light. A frame that fits nowhere is left out, with a note. `progress` is called with
+    the number of frames that are aligned, and of those to align. Raises `BadParameter` for fewer
+    than two frames, a reference that is none of them, frames of different kinds, or none that fits
+    the reference.
     """
     notes: list[str] = []
     if exposures is not None:

@@ -145,37 +145,15 @@ def write_image(
     progress: Progress | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> Path:
-    """Write `pixels`, a part of an image derived from `like`, with all that `like` carries.
+    """Write `pixels`, a part of an image derived from `like`, whole and verified; return `path`.
 
-    Parameters
-    ----------
-    path
-        The suffix decides: .tif .tiff .zarr .png .jpg .jpeg .webp.
-    pixels
-        Box, reader, number of bands and dtype.
-    like
-        Whose place, bands, nodata, tags and colour the file takes over. A file of
-        another dtype or number of bands (a side map) takes the place only.
-    options
-        `ExportOptions`; compression, COG, bit depth, quality, overwriting.
-    tags
-        Added to the default namespace.
-    progress
-        Called with rows done and rows in all.
-    cancelled
-        Called between blocks.
+    The suffix decides the format. The file takes over place, bands, nodata, tags and colour of
+    `like`; one of another dtype or number of bands (a side map) takes the place only. `tags` are
+    added to the default namespace. `progress` is called with rows done and rows in all, `cancelled`
+    between blocks.
 
-    Returns
-    -------
-    Path
-        `path`, whole and verified.
-
-    Raises
-    ------
-    BadOutput
-        See `check_output`; also if the finished file does not hold what was written.
-    DiskFull, Cancelled
-        Nothing is left behind then.
+    Raises `BadOutput`, see `check_output`, also if the finished file does not hold what was written;
+    `DiskFull`, `Cancelled`: nothing is left behind then.
     """
     target, options = Path(path), options or ExportOptions()
     y0, x0, y1, x1 = pixels.box

@@ -47,26 +47,12 @@ def halve(
     fill: float = 0,
     nodata: float | None = None,
 ) -> tuple[Pixels, Valid | None]:
-    """Return the next pyramid level of `pixels` (h, w, C), and its validity.
+    """Return the next pyramid level of `pixels` (h, w, C), (ceil(h/2), ceil(w/2), C), and its validity.
 
-    Parameters
-    ----------
-    pixels
-        (h, w, C) of any integer, float or bool dtype.
-    valid
-        (h, w); None when all are. Invalid pixels are not part of the means, and a
-        block without a valid one becomes `fill`.
-    fill
-        Value of blocks without a valid pixel.
-    nodata
-        A mean that falls on this value, so that a valid pixel would be read as
-        nodata later, is moved to the next one.
-
-    Returns
-    -------
-    tuple
-        (ceil(h/2), ceil(w/2), C) of the same dtype, and its validity, None if
-        `valid` was None.
+    Of any integer, float or bool dtype. Pixels that are not `valid` (h, w) are not part of the means,
+    and a block without a valid one becomes `fill`; None: all are, and the validity is None. A mean
+    that falls on `nodata`, so that a valid pixel would be read as nodata later, is moved to the next
+    value.
     """
     pixels = _even(pixels)
     if valid is None:

@@ -77,25 +77,13 @@ class Radiometry:
         bands: Sequence[int],
         nodata: float | None = None,
     ) -> npt.NDArray[Any]:
-        """Return ``source + change * (white - black)`` in the source's dtype.
+        """Return ``source + change * (white - black)`` in the source's dtype, (h, w, c).
 
-        Parameters
-        ----------
-        source
-            (h, w, c) source values of the model's bands.
-        change
-            (h, w, c) model output minus model input, in model range.
-        bands
-            Their numbers in the image.
-        nodata
-            No pixel that was something else is written as this value; the next
-            representable one on the side of the exact result is taken.
-
-        Returns
-        -------
-        numpy.ndarray
-            (h, w, c), integers rounded half to even and clamped to their range.
-            Where `change` is exactly 0, or not finite, the source bit for bit.
+        `source` are source values of the model's `bands`, numbers in the image; `change` is model output
+        minus model input, in model range. Integers are rounded half to even and clamped to their range.
+        Where `change` is exactly 0, or not finite, it is the source bit for bit. No pixel that was
+        something else is written as `nodata`: the next representable value on the side of the exact
+        result is taken.
         """
         span = self.span[list(bands)]
         if self.colour is not None and (places := self.colour.places(bands)):
