@@ -71,9 +71,7 @@ class Image(DerivedImages):
         self.path: Path | None = None if isinstance(reader, ArrayReader) else reader.path
         self.notes: list[str] = list(reader.notes)
         self.progressive = False
-        """True: `levels` show what is decoded so far of an untiled file and never wait for it."""
         self.planned_levels = planned_levels(reader)
-        """Size and chunks of all levels, built or not; fixed from the start."""
         preset = self.preset
         is_named = sensor is not None or bands is not None
         self.described = (
@@ -92,7 +90,6 @@ class Image(DerivedImages):
                 "what comes out is restored appearance, not calibrated reflectance."
             )
         self.working_space: WorkingSpace | None = None
-        """Conversion of the colours of a photo that is not sRGB for models; else None."""
         if self.georeference is None:
             self.working_space, colour_note = working_space_of(self.profile, self.roles, self.dtype)
             self.notes += [colour_note] if colour_note else []
@@ -253,27 +250,27 @@ def open_image(
     (`Image.level_view`). `cancelled` is called between the steps of opening; once it is true,
     `Cancelled` is raised. Raises `UnreadableImage`, `BadParameter`.
     """
-    options: dict[str, Any] = {"allow_outside": allow_outside, "cancelled": cancelled}
-    if level is not None:
-        whole = open_image(
-            source, stack=stack, bands=bands, sensor=sensor, select=select, **options
-        )
-        return whole.level_view(level)
-    if select is not None:
-        whole = open_image(source, stack=stack, bands=bands, sensor=sensor, **options)
-        return whole.with_bands(select)
     if isinstance(source, Image):
-        return source
-    if isinstance(source, (str, os.PathLike)):
-        return _open_paths([source], stack, bands, sensor, **options)
-    if isinstance(source, (list, tuple)) and source and _all_paths(source):
-        return _open_paths(source, stack, bands, sensor, **options)
-    named = bands is not None or sensor is not None
-    return Image(reader_of_array(source, named=named), bands=bands, sensor=sensor)
+        image = source
+    elif isinstance(source, (str, os.PathLike)) or _are_paths(source):
+        paths = list(source) if _are_paths(source) else [source]
+        image = _open_paths(
+            paths, stack, bands, sensor, allow_outside=allow_outside, cancelled=cancelled
+        )
+    else:
+        named = bands is not None or sensor is not None
+        image = Image(reader_of_array(source, named=named), bands=bands, sensor=sensor)
+    if select is not None:
+        image = image.with_bands(select)
+    return image.level_view(level or 0)
 
 
-def _all_paths(items: Sequence[Any]) -> bool:
-    return all(isinstance(item, (str, os.PathLike)) for item in items)
+def _are_paths(source: Any) -> bool:
+    return (
+        isinstance(source, (list, tuple))
+        and bool(source)
+        and all(isinstance(item, (str, os.PathLike)) for item in source)
+    )
 
 
 def _open_paths(
@@ -285,29 +282,23 @@ def _open_paths(
     allow_outside: bool,
     cancelled: Callable[[], bool] | None,
 ) -> Image:
-    readers_ = [reader_of(path, allow_outside=allow_outside, cancelled=cancelled) for path in paths]
-    names = [getattr(reader.path, "address", str(reader.path)) for reader in readers_]
+    readers = [reader_of(path, allow_outside=allow_outside, cancelled=cancelled) for path in paths]
+    names = [getattr(reader.path, "address", str(reader.path)) for reader in readers]
     spec: dict[str, Any] = {"source": names if len(names) > 1 else names[0]}
     if stack:
         spec["stack"] = True
     if bands is not None:
-        spec["bands"] = bands if isinstance(bands, (str, dict)) else list(_listed(bands))
+        listed: Any = bands.items() if hasattr(bands, "items") else bands
+        spec["bands"] = bands if isinstance(bands, (str, dict)) else list(listed)
     if sensor is not None:
         spec["sensor"] = sensor
     if allow_outside:
         spec["allow_outside"] = True
-    reader: Reader = readers_[0]
-    if len(readers_) > 1:
-        images = [Image(r, spec={"source": n}) for r, n in zip(readers_, names, strict=True)]
-        if stack:
-            reader = StackReader(images)
-        else:
-            reader = MosaicReader(images)
+    reader: Reader = readers[0]
+    if len(readers) > 1:
+        images = [Image(r, spec={"source": n}) for r, n in zip(readers, names, strict=True)]
+        reader = StackReader(images) if stack else MosaicReader(images)
     return Image(reader, spec=spec, bands=bands, sensor=sensor)
-
-
-def _listed(bands: Any) -> Any:
-    return bands.items() if hasattr(bands, "items") else bands
 
 
 _numbers = itertools.count()

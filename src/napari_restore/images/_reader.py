@@ -107,7 +107,7 @@ class Reader(Source):
 
     def valid_in(self, level: int, box: Box, pixels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
         """Return which of `pixels` (h, w, C), those of `box` of `level`, are valid, (h, w)."""
-        return np.ones(pixels.shape[:2], bool)
+        return self.valid_by_values(pixels, (self.profile.nodata,) * self.bands)
 
     def band_valid_in(
         self, level: int, box: Box, pixels: npt.NDArray[Any]

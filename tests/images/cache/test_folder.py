@@ -200,5 +200,5 @@ def test_clear_spares_what_is_open_and_what_is_not_ours(root: Path) -> None:
 
 def test_clear_of_one_kind() -> None:
     path = filled("a", 100)
-    assert clear_cache(["results"]) == 0
+    assert trim_cache(0, ["results"]) == 0
     assert path.exists()

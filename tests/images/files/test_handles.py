@@ -9,7 +9,7 @@ import numpy as np
 import rasterio
 
 from napari_restore.images import open_image
-from napari_restore.images.files._handles import handles
+from napari_restore.images.files._handles import DatasetKey, handles
 
 SIZE = (96, 128)
 BOX = (0, 0, *SIZE)
@@ -70,9 +70,9 @@ def test_a_part_of_a_vrt_that_was_replaced_is_read_anew(tmp_path: Path) -> None:
 def test_an_unchanged_file_stays_open(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
     write(path, 10, 1)
-    with handles.lend((str(path), None)) as dataset:
+    with handles.lend(DatasetKey(str(path))) as dataset:
         first = dataset
-    with handles.lend((str(path), None)) as dataset:
+    with handles.lend(DatasetKey(str(path))) as dataset:
         assert dataset is first
     handles.close(path)
     assert first.closed

@@ -35,7 +35,7 @@ from napari_restore.explain.attribution._quadrature import (
 )
 from napari_restore.explain.attribution._request import CheckedAttribution
 from napari_restore.explain.attribution._setup import Setup, compute_map, set_up
-from napari_restore.explain.attribution._target import AttributionTarget, Polygon, polygon_of
+from napari_restore.explain.attribution._target import AttributionTarget, polygon_of
 from napari_restore.images import Image, open_image
 from napari_restore.models import RestorationModel, load
 from napari_restore.questions import (
@@ -233,8 +233,21 @@ def _target_of(
 ) -> AttributionTarget:
     """Return the target within the image; raises `BadParameter`, `BadRegion`."""
     shape = None if polygon is None else polygon_of(polygon)
-    inside = _box_within(_box_of(box, shape), image)
-    return AttributionTarget(inside, _input_of(objective, inside, image), shape)
+    whole = Region(0, 0, image.height, image.width)
+    if box is not None and shape is None:
+        inside = Region(*box).intersect(whole)
+    elif box is None and shape is not None:
+        inside = shape.box.intersect(whole)
+    else:
+        raise BadParameter("An attribution target is a box or a polygon.", "Give one of the two.")
+    if inside.is_empty:
+        raise BadRegion(
+            f"The box lies outside of {image.name}, which has {image.width} × {image.height} pixels.",
+            "Give a box within it.",
+        )
+    beyond = OBJECTIVES[objective].beyond if objective in OBJECTIVES else 0
+    wide = Region(inside.y0, inside.x0, inside.y1 + beyond, inside.x1 + beyond)
+    return AttributionTarget(inside, wide.intersect(whole), shape)
 
 
 def _overview(
@@ -302,33 +315,6 @@ def _check(chosen: Method, settings: Attribute) -> None:
             "The check takes the context as a constant.",
             f"Leave {option('context_gradient', 'through')} out.",
         )
-
-
-def _input_of(objective: str, box: Region, image: Image) -> Region:
-    """Return the box and the pixels beyond it that the objective reads."""
-    beyond = OBJECTIVES[objective].beyond if objective in OBJECTIVES else 0
-    wide = Region(box.y0, box.x0, box.y1 + beyond, box.x1 + beyond)
-    return wide.intersect(Region(0, 0, image.height, image.width))
-
-
-def _box_of(box: Region | None, polygon: Polygon | None) -> Region:
-    """Return the box, or that of the polygon; raises `BadParameter` unless exactly one is given."""
-    if box is not None and polygon is None:
-        return Region(*box)
-    if box is None and polygon is not None:
-        return polygon.box
-    raise BadParameter("An attribution target is a box or a polygon.", "Give one of the two.")
-
-
-def _box_within(box: Region, image: Image) -> Region:
-    """Return the part of `box` within the image; raises `BadRegion` where there is none."""
-    inside = box.intersect(Region(0, 0, image.height, image.width))
-    if inside.is_empty:
-        raise BadRegion(
-            f"The box lies outside of {image.name}, which has {image.width} × {image.height} pixels.",
-            "Give a box within it.",
-        )
-    return inside
 
 
 def _clear_image(

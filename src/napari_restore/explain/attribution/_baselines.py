@@ -122,16 +122,12 @@ def order_of(other_source: GradientSource, target: GradientSource) -> list[int]:
         if all(role is not None and role in other.roles for role in roles):
             bands = [other.roles.index(role) for role in roles]
     if not set(bands) <= set(other_source.plan.bands):
+        name = other_source.plan.model.card.id if other is image else other.name
         raise BadParameter(
-            f"{target.plan.model.card.id} sees bands that {_display_name(other_source, target)} does not.",
+            f"{target.plan.model.card.id} sees bands that {name} does not.",
             f"Choose {option('method', 'ig')} with {option('baseline', 'blur', 'zero')}.",
         )
     return [other_source.plan.bands.index(band) for band in bands]
-
-
-def _display_name(other_source: GradientSource, target: GradientSource) -> str:
-    same = other_source.plan.image is target.plan.image
-    return other_source.plan.model.card.id if same else other_source.plan.image.name
 
 
 def _baseline(name: str, inputs: PathInputs, clear: GradientSource | None) -> tuple[Planes, str]:

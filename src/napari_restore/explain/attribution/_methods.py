@@ -46,54 +46,24 @@ class Method:
 METHODS = {
     method.name: method
     for method in (
-        Method(
-            "haze",
-            "haze",
-            "change",
-            "haze",
-            source="along thinner haze, by Koschmieder's model; ours",
-        ),
-        Method(
-            "ig",
-            "straight",
-            "change",
-            "blur",
-            source="integrated gradients, Sundararajan et al., ICML 2017",
-        ),
+        Method("haze", "haze", "change", "haze", source="along thinner haze, by Koschmieder's model; ours"),
+        Method("ig", "straight", "change", "blur", source="integrated gradients, Sundararajan et al., ICML 2017"),
         Method("lam", "blur", "gradient", "blur", source="LAM, Gu and Dong, CVPR 2021"),
         Method("dam", "straight", "sum", "", source="DAM, of the Inf-Dehaze paper"),
         Method(
-            "lam-2021",
-            "lam-2021",
-            "gradient",
-            "blur",
-            50,
-            "right",
-            RECOMPUTED,
+            "lam-2021", "lam-2021", "gradient", "blur", 50, "right", RECOMPUTED,
             source="LAM in the steps of its public code",
         ),
         Method(
-            "dam-paper",
-            "straight",
-            "sum",
-            "",
-            100,
-            "right",
-            RECOMPUTED,
+            "dam-paper", "straight", "sum", "", 100, "right", RECOMPUTED,
             source="DAM in the steps of its paper",
         ),
         Method(
-            "dam-released",
-            "dam-released",
-            "mean+variance",
-            "",
-            5,
-            "right",
-            RECOMPUTED,
+            "dam-released", "dam-released", "mean+variance", "", 5, "right", RECOMPUTED,
             source="DAM as its public code computes it: not a path integral",
         ),
     )
-}
+}  # fmt: skip
 """Methods by name. DAM has no default baseline: it needs a clear image."""
 
 

@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import TYPE_CHECKING, Literal
-
-from napari_restore.errors import BadParameter, option
-from napari_restore.images._derived import check_exposure, check_frames
-from napari_restore.images.brackets._alignment import UNSURE, Placement, place, place_roughly
-from napari_restore.images.brackets._exposure import estimated_exposures, recorded_exposures
-from napari_restore.images.readers._raw import RawReader
-
-if TYPE_CHECKING:
-    from napari_restore.images._image import Image
-
 import math
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import lru_cache
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore.errors import Message
-from napari_restore.images.brackets._exposure import coarse_view
+from napari_restore.errors import BadParameter, Message, option
+from napari_restore.images._derived import check_exposure, check_frames
+from napari_restore.images._source import Box
+from napari_restore.images.brackets._alignment import UNSURE, Placement, place, place_roughly
+from napari_restore.images.brackets._exposure import (
+    coarse_view,
+    estimated_exposures,
+    recorded_exposures,
+)
+from napari_restore.images.readers._raw import RawReader
 from napari_restore.images.readers._registered import RegisteredReader
 
 if TYPE_CHECKING:
-    from napari_restore.images._source import Box
-
+    from napari_restore.images._image import Image
 
 Align = Literal["auto", "rough", "off"]
 Progress = Callable[[int, int], object]

@@ -168,12 +168,12 @@ def cache_entries(kinds: Iterable[str] | None = None) -> list[CacheEntry]:
     return sorted(found, key=lambda entry: entry.used, reverse=True)
 
 
-def clear_cache(kinds: Iterable[str] | None = None, *, needed: bool = False) -> int:
-    """Remove all unused entries (of `kinds`); return the bytes freed.
+def clear_cache(*, needed: bool = False) -> int:
+    """Remove all unused entries; return the bytes freed.
 
     With `needed` also those that copied commands and records name.
     """
-    return trim_cache(0, kinds, needed=needed)
+    return trim_cache(0, needed=needed)
 
 
 def mark_needed(path: Path) -> None:

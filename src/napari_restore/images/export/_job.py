@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,6 @@ from napari_restore.questions import Format, FormatKeywords
 Read = Callable[[Box], npt.NDArray[Any]]
 ReadValid = Callable[[Box], npt.NDArray[np.bool_]]
 Progress = Callable[[int, int], None]
-Compression = Literal["deflate", "zstd", "lzw", "jpeg", "none"]
 
 BLOCK = 512
 BLOCK_BYTES = 64 << 20

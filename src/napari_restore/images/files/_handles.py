@@ -109,9 +109,8 @@ def _reader() -> Any:
     return Reader
 
 
-def open_dataset(key: DatasetKey | tuple[str, int | None]) -> Any:
+def open_dataset(key: DatasetKey) -> Any:
     """Return a new rasterio dataset, closed by the caller."""
-    key = DatasetKey(*key)
     extra = {} if key.overview is None else {"overview_level": key.overview}
     alone = contextlib.nullcontext() if key.sidecars else environment(**WITHOUT_SIDECARS)
     # Not rasterio.open, which takes one driver or all, network drivers included. GDAL's own sharing
@@ -172,9 +171,8 @@ class _Handles:
         self._lock = threading.Lock()
 
     @contextlib.contextmanager
-    def lend(self, key: DatasetKey | tuple[str, int | None]) -> Iterator[Any]:
+    def lend(self, key: DatasetKey) -> Iterator[Any]:
         """Lend a dataset that no other thread uses; it stays open for the next reader."""
-        key = DatasetKey(*key)
         with environment(**key.options):
             lent = self._take(key) or _open(key)
             try:

@@ -48,47 +48,13 @@ _RATIOS = {
 _UNLIMITED = 1 << 24
 
 _TYPES = {
-    1: "B",
-    2: "B",
-    3: "H",
-    4: "I",
-    6: "b",
-    7: "B",
-    8: "h",
-    9: "i",
-    13: "I",
-    16: "Q",
-    17: "q",
-    18: "Q",
-}
+    1: "B", 2: "B", 3: "H", 4: "I", 6: "b", 7: "B", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q",
+}  # fmt: skip
 _READ_TAGS = {
-    IMAGE_DESCRIPTION,
-    MAKE,
-    ORIENTATION,
-    EXIF_IFD,
-    GPS_IFD,
-    XMP,
-    IPTC,
-    ICC,
-    SUB_IFDS,
-    GDAL_METADATA,
-}
-_READ_TAGS |= {tag for pair in BLOCKS for tag in pair}
-_READ_TAGS |= {
-    EXTRA_SAMPLES,
-    NEW_SUBFILE_TYPE,
-    SUBFILE_TYPE,
-    PHOTOMETRIC,
-    WIDTH,
-    HEIGHT,
-    BITS,
-    COMPRESSION,
-    SAMPLES,
-    STRIP_ROWS,
-    PLANES,
-    TILE_WIDTH,
-    TILE_HEIGHT,
-}
+    IMAGE_DESCRIPTION, MAKE, ORIENTATION, EXIF_IFD, GPS_IFD, XMP, IPTC, ICC, SUB_IFDS, GDAL_METADATA,
+    *(tag for pair in BLOCKS for tag in pair), EXTRA_SAMPLES, NEW_SUBFILE_TYPE, SUBFILE_TYPE,
+    PHOTOMETRIC, WIDTH, HEIGHT, BITS, COMPRESSION, SAMPLES, STRIP_ROWS, PLANES, TILE_WIDTH, TILE_HEIGHT,
+}  # fmt: skip
 _MOST_DIRECTORIES = 100_000
 _MOST_ENTRIES = 4_000_000
 Tags = Mapping[int, bytes | tuple[int, ...]]

@@ -17,7 +17,7 @@ from napari_restore.errors import UnreadableImage
 from napari_restore.images._georeference import Georeference, Transform, units_of
 from napari_restore.images._profile import Masks, Profile
 from napari_restore.images._reader import Reader, check_dtype
-from napari_restore.images._source import Box, Level, chunk_box
+from napari_restore.images._source import Level, chunk_box
 from napari_restore.images.files._fingerprint import fingerprint_array
 from napari_restore.images.values._validity import as_dtype
 
@@ -114,9 +114,6 @@ class ArrayReader(Reader):
             part = part.astype(np.uint8)
         pixels: Array = part.astype(self.dtype, copy=False)
         return pixels[..., None] if pixels.ndim == 2 else pixels
-
-    def valid_in(self, level: int, box: Box, pixels: Array) -> npt.NDArray[np.bool_]:
-        return self.valid_by_values(pixels, (self.profile.nodata,) * self.bands)
 
     def rows(self) -> Iterator[Array]:
         """Yield the array in bands of rows, for its fingerprint."""

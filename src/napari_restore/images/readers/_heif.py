@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from napari_restore.errors import UnreadableImage
 from napari_restore.images._profile import Profile
-from napari_restore.images._source import Box, Level
+from napari_restore.images._source import Level
 from napari_restore.images.files._claims import check_whole_size
 from napari_restore.images.files._exif import upright_exif
 from napari_restore.images.files._exif_directories import EXIF_HEADER
@@ -73,9 +73,6 @@ class HeifReader(WholeReader):
             self.notes.append(
                 "Its values are for an HDR screen (PQ or HLG), and are taken as sRGB."
             )
-
-    def valid_in(self, level: int, box: Box, pixels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-        return self.valid_by_values(pixels)
 
     def _decode(self) -> npt.NDArray[Any]:
         try:

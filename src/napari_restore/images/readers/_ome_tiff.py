@@ -7,7 +7,6 @@ import weakref
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import numpy.typing as npt
 
 from napari_restore.errors import UnreadableImage
@@ -98,9 +97,6 @@ class OmeTiffReader(Reader):
 
     def read_rows(self, y0: int, y1: int) -> Array:
         return self._read(0, (y0, 0, y1, self.levels[0].width))
-
-    def valid_in(self, level: int, box: Box, pixels: Array) -> npt.NDArray[np.bool_]:
-        return self.valid_by_values(pixels)
 
     def _read(self, level: int, box: Box) -> Array:
         try:

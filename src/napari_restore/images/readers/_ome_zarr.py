@@ -15,7 +15,7 @@ from napari_restore.errors import UnreadableImage
 from napari_restore.images._georeference import ControlPoint, Georeference, units_of
 from napari_restore.images._profile import NO_GRID, PER_BAND, Masks, PhysicalGrid, Profile
 from napari_restore.images._reader import Reader, block_level, check_dtype, first_of
-from napari_restore.images._source import Box, chunk_box
+from napari_restore.images._source import chunk_box
 from napari_restore.images._suffixes import is_zarr
 from napari_restore.images.files._descriptions import dots_per_inch, unit_named
 from napari_restore.images.readers._axes import Axes
@@ -57,8 +57,8 @@ class OmeZarrReader(Reader):
         self._arrays, self._axes = arrays, axes
         self.notes += [*axes.notes, *first_of(_pictures_in(attributes))]
         stored = np.dtype(arrays[0].dtype)
-        self._is_bool = stored.kind == "b"
-        self.dtype = check_dtype(np.uint8 if self._is_bool else stored, path.name)
+        is_bool = stored.kind == "b"
+        self.dtype = check_dtype(np.uint8 if is_bool else stored, path.name)
         self.bands = axes.bands
         self.levels = tuple(
             block_level(*axes.size(a.shape), axes.chunk(a.chunks)) for a in _shrinking(arrays, axes)
@@ -67,13 +67,11 @@ class OmeZarrReader(Reader):
             attributes.get(OWN_ATTRIBUTES), self.bands, path.name
         )
         # JSON has no NaN; it is written as text.
-        self._nodata = as_dtype(own.nodata, self.dtype)
-        own = replace(own, nodata=self._nodata, bits=1 if self._is_bool else None)
+        nodata = as_dtype(own.nodata, self.dtype)
+        own = replace(own, nodata=nodata, bits=1 if is_bool else None)
         grid = None if self.georeference else _grid(attributes)
         self.profile = _profile(path.name, attributes, own, self.bands, grid)
-        self.may_be_invalid = (
-            self.dtype.kind == "f" or self._nodata is not None or self.alpha is not None
-        )
+        self.may_be_invalid = self.dtype.kind == "f" or nodata is not None or self.alpha is not None
 
     def read_chunk(self, level: int, row: int, column: int) -> Array:
         box = chunk_box(self.levels[level], row, column)
@@ -93,9 +91,6 @@ class OmeZarrReader(Reader):
             f"A chunk of {self.path.name} cannot be read: {error}.",
             "Check the folder, or copy it again.",
         )
-
-    def valid_in(self, level: int, box: Box, pixels: Array) -> npt.NDArray[np.bool_]:
-        return self.valid_by_values(pixels, (self._nodata,) * self.bands)
 
 
 def _images_of(node: Any, name: str) -> tuple[list[Any], Axes, Mapping[str, Any]]:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from napari_restore.errors import UnreadableImage
 from napari_restore.images._profile import Profile
 from napari_restore.images._reader import Unread
-from napari_restore.images._source import Box, Level
+from napari_restore.images._source import Level
 from napari_restore.images.files._claims import (
     ARITHMETIC_RATIO,
     check_bands,
@@ -75,9 +75,6 @@ class OpenExrReader(WholeReader):
             self.notes.append("Its primaries are not those of sRGB, and are taken as these.")
         if len(parts) > 1:
             self.notes.append(Unread(f"The first of its {len(parts)} parts is read."))
-
-    def valid_in(self, level: int, box: Box, pixels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-        return self.valid_by_values(pixels)
 
     def _decode(self) -> npt.NDArray[np.float32]:
         channels = _parts(self.path, header_only=False)[0].channels

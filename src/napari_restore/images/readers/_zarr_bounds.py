@@ -245,12 +245,17 @@ def _register() -> dict[str, str]:
 
 
 def _bounded_class(name: str, base: Any) -> Any:
-    async def decode_single(self: Any, chunk_bytes: Any, chunk_spec: Any) -> Any:
+    def inflated(chunk_bytes: Any, chunk_spec: Any) -> Any:
+        """Return a chunk; None if its header lets the codec itself decompress it."""
         size = math.prod(chunk_spec.shape) * _itemsize(chunk_spec.dtype)
         # Checksums may follow the pixels.
-        inflated = _inflate(name, chunk_bytes.as_numpy_array(), size + SLACK)
-        if inflated is not None:
-            return chunk_spec.prototype.buffer.from_bytes(inflated)
+        content = _inflate(name, chunk_bytes.as_numpy_array(), size + SLACK)
+        return None if content is None else chunk_spec.prototype.buffer.from_bytes(content)
+
+    async def decode_single(self: Any, chunk_bytes: Any, chunk_spec: Any) -> Any:
+        chunk = inflated(chunk_bytes, chunk_spec)
+        if chunk is not None:
+            return chunk
         return await base._decode_single(self, chunk_bytes, chunk_spec)
 
     title = f"Bounded{base.__name__}"
@@ -258,11 +263,8 @@ def _bounded_class(name: str, base: Any) -> Any:
     if hasattr(base, "_decode_sync"):
 
         def decode_sync(self: Any, chunk_bytes: Any, chunk_spec: Any) -> Any:
-            size = math.prod(chunk_spec.shape) * _itemsize(chunk_spec.dtype)
-            inflated = _inflate(name, chunk_bytes.as_numpy_array(), size + SLACK)
-            if inflated is not None:
-                return chunk_spec.prototype.buffer.from_bytes(inflated)
-            return base._decode_sync(self, chunk_bytes, chunk_spec)
+            chunk = inflated(chunk_bytes, chunk_spec)
+            return base._decode_sync(self, chunk_bytes, chunk_spec) if chunk is None else chunk
 
         members["_decode_sync"] = decode_sync
         # Zarr's own method runs on another thread and calls the one above.
