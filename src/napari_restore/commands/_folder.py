@@ -121,7 +121,10 @@ def _restore_or_skip(
     key = key_of([*(image.fingerprint for image in images), mosaic_fingerprint, settings])
     done = not options.fresh and summary.is_done(item.output, key)
     if done and summary.has_maps(item):
-        _write_missing_record(item, summary.record_of(item.output))
+        record = summary.record_of(item.output)
+        # That run may have been one without --record.
+        if item.record is not None and record and not item.record.exists():
+            write_record(item.record, record)
         return {"status": "skipped", "key": key, "bytes": size_of(item.output)}
     if not (done or runner.overwrites) and summary.is_unchanged(item.output):
         raise BadOutput(
@@ -139,12 +142,6 @@ def _restore_or_skip(
     maps = [] if item.maps is None else sorted(path.name for path in item.maps.glob("*.tif"))
     size = size_of(item.output)
     return {"status": "done", "key": key, "bytes": size, "maps": maps, "record": record}
-
-
-def _write_missing_record(item: Item, record: dict[str, Any]) -> None:
-    """Write the record of a finished run without `--record`."""
-    if item.record is not None and record and not item.record.exists():
-        write_record(item.record, record)
 
 
 def _share_context(

@@ -171,10 +171,7 @@ class AttributionRun:
 
     def value(self, path: Path, alpha: float) -> float:
         """Return D(γ(α))."""
-
-        def picture(box: Region) -> Tensor:
-            return path.at(alpha, box)[0]
-
+        picture = _picture(path, alpha)
         if self.through is not None:
             self.through.show(alpha)
         with torch.no_grad():
@@ -188,11 +185,7 @@ class AttributionRun:
         Shares that are not finite are left out of dD/dα.
         """
         to_pixels, to_overview = add
-        self.is_bounded = True
-
-        def picture(box: Region) -> Tensor:
-            return path.at(alpha, box)[0]
-
+        self.is_bounded, picture = True, _picture(path, alpha)
         if self.through is not None:
             self.through.show(alpha)
         y = self.gradients.forward(picture, keep=True)
@@ -288,10 +281,7 @@ class AttributionRun:
         It is D(x′) with what is known of x, minus D(x′), which is `start`.
         """
         self.source.show(None)
-
-        def picture(box: Region) -> Tensor:
-            return path.at(0.0, box)[0]
-
+        picture = _picture(path, 0.0)
         with torch.no_grad():
             y = gradients.forward_with_statistics_of_image(picture)
             x = picture(self.objective_region)[:, self.own]
@@ -317,7 +307,7 @@ class AttributionRun:
         """Compute the routing for the image, the end of the path, and keep it for all points."""
         if self.through is not None:
             self.through.show(1.0)
-        self.gradients.fix_routing(lambda box: path.at(1.0, box)[0])
+        self.gradients.fix_routing(_picture(path, 1.0))
 
     def identity(self, path: Path, integral: Integral) -> float | None:
         """Return the share of the map that is input passed unchanged; None for nonlinear objectives.
@@ -342,6 +332,11 @@ class AttributionRun:
                 ]
             remaining += float(np.abs(part).sum())
         return float(np.clip(1 - remaining / mass, 0, 1)) if mass else None
+
+
+def _picture(path: Path, alpha: float) -> Planes:
+    """Return a reader of the image γ(α)."""
+    return lambda box: path.at(alpha, box)[0]
 
 
 def _overview_bytes(

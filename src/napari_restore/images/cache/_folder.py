@@ -219,12 +219,12 @@ def remove_entry(path: Path) -> bool:
     # time.
     for name in os.listdir(gone):
         if name != MARKER:
-            _remove(gone / name)
+            remove_path(gone / name)
     shutil.rmtree(gone, ignore_errors=True)
     return True
 
 
-def _remove(path: Path) -> None:
+def remove_path(path: Path) -> None:
     """Remove a file, a link (not what it leads to) or a folder with all in it."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)

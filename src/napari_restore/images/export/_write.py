@@ -26,6 +26,7 @@ from napari_restore._addresses import is_remote
 from napari_restore.errors import BadOutput, DiskFull, RestoreError, is_disk_full, option
 from napari_restore.images._image import Image
 from napari_restore.images.cache._disk_space import free_bytes
+from napari_restore.images.cache._folder import remove_path
 from napari_restore.images.export import _geotiff, _photo, _zarr
 from napari_restore.images.export._job import (
     FULL_BYTES,
@@ -442,12 +443,8 @@ def remove_leftovers(target: Path) -> None:
     for path, match in candidates:
         if match is None or _runs(int(match[1])):
             continue
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            # Windows refuses while a virus scanner reads it: then the next write removes it.
-            with contextlib.suppress(OSError):
-                path.unlink(missing_ok=True)
+        # Windows refuses while a virus scanner reads it: then the next write removes it.
+        remove_path(path)
 
 
 def _prefix(target: Path) -> str:

@@ -38,7 +38,8 @@ def write(job: ExportJob, path: Path) -> None:
         pixels = block.pixels
         if job.writes_mask and block.valid is not None:
             # OME-Zarr has no mask; an alpha channel is what its readers support.
-            opaque = block.valid[..., None] * _opaque(job.dtype)
+            most = 1 if job.dtype.kind == "f" else np.iinfo(job.dtype).max
+            opaque = block.valid[..., None] * job.dtype.type(most)
             pixels = np.concatenate([pixels, opaque.astype(job.dtype)], axis=2)
         valid = block.valid
         if not with_valid and pixels.dtype.kind == "f":
@@ -92,10 +93,6 @@ def _create(job: ExportJob, group: Any, number: int, level: Level) -> Any:
         dimension_names=("c", "y", "x"),
         config={"write_empty_chunks": True},
     )
-
-
-def _opaque(dtype: np.dtype[Any]) -> Any:
-    return dtype.type(1 if dtype.kind == "f" else np.iinfo(dtype).max)
 
 
 def attributes(job: ExportJob, levels: tuple[Level, ...]) -> dict[str, Any]:

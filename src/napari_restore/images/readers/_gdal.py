@@ -221,7 +221,11 @@ class GdalReader(Reader):
                         self._overviews.append(number)
                 finally:
                     smaller.close()
-        self.levels = tuple(_no_larger(level) for level in levels)
+        # Chunks are no larger than the level itself.
+        self.levels = tuple(
+            Level(height, width, min(rows, height), min(columns, width))
+            for height, width, rows, columns in levels
+        )
 
     # -- pixels ------------------------------------------------------------------
     def read_chunk(self, level: int, row: int, column: int) -> Array:
@@ -309,12 +313,6 @@ class GdalReader(Reader):
             if self._rows is not None:
                 self._rows.close()
                 self._rows = None
-
-
-def _no_larger(level: Level) -> Level:
-    """Return chunks no larger than the level itself."""
-    height, width, rows, columns = level
-    return Level(height, width, min(rows, height), min(columns, width))
 
 
 def _block_bytes(dataset: Any) -> int:

@@ -54,6 +54,8 @@ class HeifReader(WholeReader):
         check_whole_size(path.name, self.block_bytes)
         self.levels = (Level(height, width, min(CHUNK, height), min(CHUNK, width)),)
         info = photo.info
+        # Some versions leave out the header that EXIF has in other files.
+        exif = EXIF_HEADER + (info.get("exif") or b"").removeprefix(EXIF_HEADER)
         if len(photo) > 1:
             self.notes.append(f"It contains {len(photo)} pictures: the main one is used.")
         colours = COLOURS[self.bands]
@@ -64,7 +66,7 @@ class HeifReader(WholeReader):
             masks="alpha" if self.may_be_invalid else "none",
             icc=info.get("icc_profile") or None,
             # The decoder turns the picture by the file's own boxes; the tag is only a copy of them.
-            exif=upright_exif(_exif_block(info.get("exif"))),
+            exif=upright_exif(exif if info.get("exif") else None),
             xmp=info.get("xmp") or None,
             is_photo=True,
         )
@@ -102,13 +104,6 @@ def _opened(path: Path) -> Any:
         return pillow_heif.open_heif(path, convert_hdr_to_8bit=False)
     except Exception as error:  # its own, and those of damaged metadata
         raise _unreadable(path, error) from error
-
-
-def _exif_block(exif: bytes | None) -> bytes | None:
-    """Return EXIF with the header that it has in other files, which some versions leave out."""
-    if not exif or exif.startswith(EXIF_HEADER):
-        return exif or None
-    return EXIF_HEADER + exif
 
 
 def _unreadable(path: Path, problem: object) -> UnreadableImage:

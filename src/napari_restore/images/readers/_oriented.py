@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore.images._profile import Profile
 from napari_restore.images._reader import Reader
 from napari_restore.images._source import Box, Level, chunk_box
 from napari_restore.images.cache._chunks import read_window
@@ -33,14 +32,6 @@ _TURNS = {
 SPOOL_ROWS = 256
 
 
-def _turned_profile(profile: Profile, *, transposed: bool) -> Profile:
-    """Return the metadata of a picture that was turned: viewers must not turn it again."""
-    resolution = profile.resolution
-    if transposed and resolution is not None:
-        resolution = resolution[::-1]
-    return replace(profile, xmp=upright_xmp(profile.xmp), resolution=resolution)
-
-
 class OrientedReader(Reader):
     """Another reader's pixels after its EXIF or TIFF orientation (2 … 8) was applied."""
 
@@ -55,7 +46,13 @@ class OrientedReader(Reader):
         self.may_be_invalid = inner.may_be_invalid
         self.random_access, self.block_bytes = inner.random_access, inner.block_bytes
         self._transposed, self._flip_rows, self._flip_columns = _TURNS[inner.profile.orientation]
-        self.profile = _turned_profile(inner.profile, transposed=self._transposed)
+        dots = inner.profile.resolution
+        self.profile = replace(
+            inner.profile,
+            # Viewers must not turn it again.
+            xmp=upright_xmp(inner.profile.xmp),
+            resolution=dots[::-1] if self._transposed and dots is not None else dots,
+        )
         self.levels = tuple(
             Level(lv.width, lv.height, lv.chunk_width, lv.chunk_height) if self._transposed else lv
             for lv in inner.levels

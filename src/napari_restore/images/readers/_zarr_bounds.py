@@ -130,9 +130,8 @@ def _bound_filters(array: Any, name: str, size: int) -> None:
 def _check_codecs(codecs: Sequence[Any], name: str) -> None:
     for codec in codecs:
         codec_name = codec.to_dict().get("name")
-        if codec_name not in CODECS or (
-            f"codecs.{codec_name}" in _register() and not _is_bounded(codec)
-        ):
+        is_bounded = type(codec).__module__ == __name__
+        if codec_name not in CODECS or (f"codecs.{codec_name}" in _register() and not is_bounded):
             raise _unknown(name, codec_name)
         _check_codecs(getattr(codec, "codecs", ()), name)
 
@@ -270,10 +269,6 @@ def _bounded_class(name: str, base: Any) -> Any:
         # Zarr's own method runs on another thread and calls the one above.
         del members["_decode_single"]
     return type(title, (base,), members)
-
-
-def _is_bounded(codec: Any) -> bool:
-    return type(codec).__module__ == __name__
 
 
 def _itemsize(dtype: Any) -> int:
