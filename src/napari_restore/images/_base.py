@@ -102,30 +102,23 @@ class ImageBase(ABC):
         if source is None:
             return np.zeros((y1 - y0, x1 - x0), bool)
         valid = read_valid_window(source, level, box)
-        is_built = getattr(source, "is_built", None)
-        if is_built is not None:
-            for row, column, there in chunks_of(source.levels[level], box):
-                if not is_built(level, row, column):
-                    valid[within(common_part(box, there), box)] = False
+        for row, column, there in chunks_of(source.levels[level], box):
+            if not source.is_built(level, row, column):
+                valid[within(common_part(box, there), box)] = False
         return valid
 
     def has_landed(self, box: Box, level: int) -> bool:
         """Return whether the pixels of `box` of `level` are available, in the file or the cache."""
         source = self._source_of(level)
-        if source is None:
-            return False
-        is_built = getattr(source, "is_built", None)
-        if is_built is None:
-            return True
-        chunks = chunks_of(source.levels[level], box)
-        return all(is_built(level, row, column) for row, column, _ in chunks)
+        return source is not None and all(
+            source.is_built(level, row, column)
+            for row, column, _ in chunks_of(source.levels[level], box)
+        )
 
     def is_built(self, level: int) -> bool:
         """Return whether all of `level` can be read; else some of it must be built first."""
         source = self._source_of(level)
-        return source is not None and (
-            source is self.source or bool(getattr(source, "cached", True))
-        )
+        return source is not None and (source is self.source or source.cached)
 
     def _checked(self, box: Box, level: int) -> Box:
         if not 0 <= level < len(self.planned_levels):

@@ -37,9 +37,6 @@ class Reader(Source):
     """
 
     PRIORITY: ClassVar[int] = 0
-    cached: ClassVar[bool] = True
-    """False: chunks are assembled from cached ones, or lie in memory already."""
-
     name: str
     profile: Profile
     georeference: Georeference | None = None

@@ -100,6 +100,15 @@ class Source(ABC):
     may_be_invalid: bool = False
     """False: every pixel is valid, `read_valid_chunk` need not be called."""
 
+    @property
+    def cached(self) -> bool:
+        """Whether chunks are cached: not where they are assembled from cached ones, or in memory."""
+        return True
+
+    def is_built(self, level: int, row: int, column: int) -> bool:
+        """Return whether that chunk has pixels; else it reads as zeros until they are there."""
+        return True
+
     def read_valid_chunk(
         self, level: int, row: int, column: int, pixels: npt.NDArray[Any]
     ) -> npt.NDArray[np.bool_]:

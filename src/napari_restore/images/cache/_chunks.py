@@ -175,10 +175,7 @@ def read_valid_chunk(source: Source, level: int, row: int, column: int) -> npt.N
 
 def _keeps(source: Source, level: int, row: int, column: int) -> bool:
     """Return whether a chunk may be cached: it costs something, and is not one not built yet."""
-    if not getattr(source, "cached", True):
-        return False
-    is_built = getattr(source, "is_built", None)
-    return is_built is None or bool(is_built(level, row, column))
+    return source.cached and source.is_built(level, row, column)
 
 
 def read_window(source: Source, level: int, box: Box) -> Array:

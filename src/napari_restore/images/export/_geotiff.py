@@ -237,6 +237,7 @@ def _is_big(job: ExportJob) -> bool:
     This is decided in advance, as all levels must agree.
     """
     pixels = job.height * job.width * (job.bands * job.dtype.itemsize + job.writes_mask)
+    # All overviews together have a third of the pixels.
     return pixels * 4 / 3 > BIGTIFF_BYTES
 
 

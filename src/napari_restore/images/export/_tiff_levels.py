@@ -57,11 +57,11 @@ def read_directory(
     file: BinaryIO, flavour: Flavour, place: int
 ) -> tuple[list[DirectoryEntry], int]:
     """Return a directory's entries, and the position of the link to the next one."""
-    (number,) = unpack_at(file, flavour.count, place)
+    (number,) = unpack_at(file, flavour.number, place)
     layout = f"{flavour.entry}{flavour.room}s"
     size = struct.calcsize(layout)
     entries = [DirectoryEntry(*struct.unpack(layout, file.read(size))) for _ in range(number)]
-    return entries, place + struct.calcsize(flavour.count) + number * size
+    return entries, place + struct.calcsize(flavour.number) + number * size
 
 
 def _directories(
@@ -145,7 +145,7 @@ def append_directory(
     It begins at a `multiple` of so many bytes.
     """
     place = _aligned_end(file, multiple)
-    file.write(struct.pack(flavour.count, len(entries)))
+    file.write(struct.pack(flavour.number, len(entries)))
     for entry in entries:
         file.write(struct.pack(f"{flavour.entry}{flavour.room}s", *entry))
     after = file.tell()

@@ -91,6 +91,7 @@ def _create(job: ExportJob, group: Any, number: int, level: Level) -> Any:
         compressors=None if job.options.compress == "none" else [codec],
         fill_value=0,
         dimension_names=("c", "y", "x"),
+        # A chunk that is missing is a write that failed, see `check`.
         config={"write_empty_chunks": True},
     )
 

@@ -39,7 +39,7 @@ class Flavour(NamedTuple):
         return self.order + ("Q" if self.big else "I")
 
     @property
-    def count(self) -> str:
+    def number(self) -> str:
         """Format of the number of a directory's entries."""
         return self.order + ("Q" if self.big else "H")
 
@@ -113,7 +113,7 @@ class _Reader:
     def directory(self, place: int) -> tuple[dict[int, _Place], int]:
         """Return the fields of a directory by tag, and where the offset of the next one stands."""
         file, flavour = self.file, self.flavour
-        (count,) = unpack_at(file, flavour.count, place)
+        (count,) = unpack_at(file, flavour.number, place)
         start, step = file.tell(), struct.calcsize(flavour.entry) + flavour.room
         if count > 4096:
             raise ValueError("no directory")
@@ -189,8 +189,8 @@ def block_of(main: Directory, others: Mapping[int, Directory]) -> bytes:
 def serialised(directory: Directory, place: int, flavour: Flavour = EXIF_FLAVOUR) -> bytes:
     """Return the bytes of a directory that stands at `place` of a file, the last one there."""
     room = flavour.room
-    after = place + struct.calcsize(flavour.count) + len(directory) * (4 + 2 * room) + room
-    table, values = struct.pack(flavour.count, len(directory)), b""
+    after = place + struct.calcsize(flavour.number) + len(directory) * (4 + 2 * room) + room
+    table, values = struct.pack(flavour.number, len(directory)), b""
     for tag, field in sorted(directory.items()):
         data = field.ordered(flavour.order)
         table += struct.pack(flavour.entry, tag, field.kind, field.items)

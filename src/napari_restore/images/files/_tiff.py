@@ -181,7 +181,7 @@ class _DirectoryWalk:
         # Offsets of signed types may be negative.
         if not 0 <= offset < self.size:
             raise ValueError("directory beyond the end")
-        (count,) = unpack_at(file, flavour.count, offset)
+        (count,) = unpack_at(file, flavour.number, offset)
         room = flavour.room
         step = struct.calcsize(flavour.entry) + room
         if count > 65535:

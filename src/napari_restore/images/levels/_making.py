@@ -163,10 +163,6 @@ class CachedSource(Source):
         """Whether chunks may be cached: not while some of them are still missing."""
         return self.complete
 
-    @abstractmethod
-    def is_built(self, level: int, row: int, column: int) -> bool:
-        """Return whether that chunk has pixels."""
-
     @property
     @abstractmethod
     def _store(self) -> LevelStore: ...
@@ -392,6 +388,7 @@ class PyramidSource(CachedSource):
                         running[pool.submit(self._build_block, block, stopped)] = block
                     if not running:
                         return
+                    # Not longer: `cancelled` is asked in between.
                     finished, _ = wait(running, timeout=0.1, return_when=FIRST_COMPLETED)
                     for future in finished:
                         block = running.pop(future)

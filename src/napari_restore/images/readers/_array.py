@@ -8,7 +8,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -40,7 +40,7 @@ class ArrayReader(Reader):
     `colours` has the colour of each band.
     """
 
-    cached: ClassVar[bool] = False
+    cached: bool = False
 
     def __init__(self, array: Any, colours: tuple[str, ...] = ()) -> None:
         super().__init__(Path())
@@ -76,8 +76,8 @@ class ArrayReader(Reader):
             colorinterp=colours,
         )
         self.may_be_invalid = self.dtype.kind == "f" or nodata is not None or self.alpha is not None
-        # Only numpy's arrays lie in memory; slices of others are worth caching.
-        self.in_memory = all(isinstance(level, np.ndarray) for level in self._arrays)
+        # Only numpy's arrays lie in memory; slices of others are computed or read.
+        self.cached = not all(isinstance(level, np.ndarray) for level in self._arrays)
 
     def with_roles(self, roles: Sequence[str | None]) -> ArrayReader:
         """Return itself, or a reader of the band as data where it was wrongly taken for alpha."""
@@ -113,7 +113,9 @@ class ArrayReader(Reader):
         if self._is_bool:
             part = part.astype(np.uint8)
         pixels: Array = part.astype(self.dtype, copy=False)
-        return pixels[..., None] if pixels.ndim == 2 else pixels
+        pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+        # Slices of an array of the user must not be made read-only or pinned.
+        return np.array(pixels, copy=True) if self.cached else pixels
 
     def rows(self) -> Iterator[Array]:
         """Yield the array in bands of rows, for its fingerprint."""
@@ -131,16 +133,6 @@ class ArrayReader(Reader):
         if told == (None, None):
             return own
         return hashlib.sha256(f"{own} {told}".encode()).hexdigest()
-
-
-class LazyArrayReader(ArrayReader):
-    """Arrays whose slices must be computed or read: they go through the chunk cache."""
-
-    cached: ClassVar[bool] = True
-
-    def read_chunk(self, level: int, row: int, column: int) -> Array:
-        # Slices of an array of the user must not be made read-only or pinned.
-        return np.array(super().read_chunk(level, row, column), copy=True)
 
 
 def reader_of_array(source: Any, *, named: bool = False) -> ArrayReader:
@@ -165,7 +157,7 @@ def reader_of_array(source: Any, *, named: bool = False) -> ArrayReader:
             colours = None
         if colours is not None:
             reader = ArrayReader(array, colours)
-    return reader if reader.in_memory else LazyArrayReader(array, reader.profile.colorinterp)
+    return reader
 
 
 def _without_labels(array: Any) -> Any:

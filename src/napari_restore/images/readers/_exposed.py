@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,8 +23,6 @@ FULL = 65535
 
 class ConvertedReader(DerivedReader):
     """Pixels (H, W, C) computed from those of `image`, coarser levels from its coarser levels."""
-
-    cached: ClassVar[bool] = True
 
     def __init__(self, image: ImageBase, dtype: npt.DTypeLike) -> None:
         super().__init__(image)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -38,7 +38,7 @@ class MosaicReader(Reader):
     (0 without one) and not valid.
     """
 
-    cached: ClassVar[bool] = False
+    cached = False
 
     def __init__(self, images: Sequence[ImageBase]) -> None:
         first = images[0]

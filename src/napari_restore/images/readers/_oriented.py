@@ -6,7 +6,7 @@ import tempfile
 import threading
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -35,7 +35,7 @@ SPOOL_ROWS = 256
 class OrientedReader(Reader):
     """Another reader's pixels after its EXIF or TIFF orientation (2 … 8) was applied."""
 
-    cached: ClassVar[bool] = False
+    cached = False
 
     def __init__(self, inner: Reader) -> None:
         super().__init__(inner.path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,8 +28,6 @@ class RegisteredReader(DerivedReader):
     edges nothing is valid. Positions follow from the whole grid, so chunks join without a seam.
     Coarser levels are placed by themselves, from those of the image, not made of the finest.
     """
-
-    cached: ClassVar[bool] = True
 
     def __init__(
         self, image: ImageBase, matrix: npt.NDArray[np.float64], size: tuple[int, int]

@@ -6,7 +6,7 @@ import hashlib
 import threading
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,7 @@ class SelectedReader(Reader):
     valid where it is in the whole file, the bands left out included.
     """
 
-    cached: ClassVar[bool] = False
+    cached = False
 
     def __init__(
         self, inner: Reader, numbers: tuple[int, ...], roles: tuple[str | None, ...] = ()

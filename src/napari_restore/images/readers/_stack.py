@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,7 @@ class StackReader(Reader):
     A pixel is valid where it is valid in every file that has a band of light.
     """
 
-    cached: ClassVar[bool] = False
+    cached = False
 
     def __init__(self, images: Sequence[ImageBase]) -> None:
         first = images[0]
