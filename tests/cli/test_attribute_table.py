@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import rasterio
 
-from napari_restore.commands import _attribute_table, main
+from napari_restore.commands import _attribute, main
 from napari_restore.records import read_record
 
 from ._scenes import hazy, write_tiff
@@ -103,7 +103,7 @@ def test_ctrl_c_keeps_the_rows(
 
         return tell
 
-    monkeypatch.setattr(_attribute_table, "reporter", reporter)
+    monkeypatch.setattr(_attribute, "reporter", reporter)
     out = tmp_path / "t.csv"
     run = cli("attribute", scene, "--boxes", boxes, *TWO, *QUICK, "-o", out)
     assert run.code == 3

@@ -1,4 +1,4 @@
-"""`attribute`: a map of the input pixels' shares in the output of a box."""
+"""`attribute`: a map of the input pixels' shares in the output of a box, or a table of many."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from napari_restore._format import format_seconds
-from napari_restore.commands._arguments import load_models, may_run_code, open_attributed
-from napari_restore.commands._attribute_options import (
-    add_attribute_options,
-    attribute_options,
-    polygon_of,
+from napari_restore.commands._arguments import (
+    command_of,
+    context_of,
+    load_models,
+    may_run_code,
+    open_attributed,
 )
-from napari_restore.commands._attribute_table import attribute_table, is_table
 from napari_restore.commands._checks import (
     files_among,
     identities,
@@ -30,19 +30,33 @@ from napari_restore.commands._explained import (
     item_of,
     repeated_item,
 )
+from napari_restore.commands._flags import with_flags
+from napari_restore.commands._interrupt import Interrupt, Stop, interrupt_of
 from napari_restore.commands._options import (
     add_cluster,
     add_explained_image,
     add_machine,
     add_model,
     add_option,
+    add_options,
     add_overwrite,
     add_values,
+    given,
 )
-from napari_restore.commands._outputs import Item
+from napari_restore.commands._outputs import SHARED, Item
+from napari_restore.commands._progress import reporter
 from napari_restore.commands._result import CommandResult
-from napari_restore.errors import BadParameter, InputError, escape_controls
-from napari_restore.questions import STOP, THROUGH
+from napari_restore.commands._streams import write_error
+from napari_restore.errors import BadParameter, Cancelled, InputError, escape_controls
+from napari_restore.questions import (
+    STOP,
+    THROUGH,
+    Attribute,
+    Machine,
+    Reading,
+    options_of,
+    parsing,
+)
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -60,7 +74,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     add_explained_image(parser)
     add_model(parser, several=True)
-    add_attribute_options(parser)
+    _add_question(parser)
     add_values(parser)
     engine = add_machine(parser)
     add_option(engine, "context")
@@ -72,6 +86,71 @@ def add(parser: argparse.ArgumentParser) -> None:
     output.add_argument("--record", metavar="FILE", help="also write the record")
 
 
+def _add_question(parser: argparse.ArgumentParser) -> None:
+    """Add the options for target, method and objective."""
+    group = parser.add_argument_group("attribution")
+    place = group.add_mutually_exclusive_group(required=True)
+    place.add_argument(
+        "--box",
+        nargs=4,
+        type=int,
+        metavar=("X", "Y", "WIDTH", "HEIGHT"),
+        help="the attribution target: a box of the result in pixels, origin top left",
+    )
+    place.add_argument(
+        "--polygon",
+        nargs="+",
+        type=parsing.number,
+        metavar="X Y",
+        help="a polygon instead of a box: three vertices or more",
+    )
+    place.add_argument(
+        "--boxes",
+        metavar="CSV",
+        help="a table of boxes: columns x, y, width, height and optionally name and image",
+    )
+    add_options(group, Attribute)
+    group.add_argument(
+        "--argument",
+        action="append",
+        dest="arguments",
+        default=[],
+        type=parsing.assignment,
+        metavar="NAME=VALUE",
+        help="a setting of a method without a path; may be repeated",
+    )
+    group.add_argument(
+        "--level",
+        type=int,
+        default=0,
+        metavar="N",
+        help="use level N of the image's pyramid instead of full resolution (0); boxes stay in "
+        "full-resolution pixels",
+    )
+
+
+def attribute_options(options: Namespace) -> dict[str, Any]:
+    """Return the options as keywords of `nr.attribute`, except for the target."""
+    from napari_restore import api
+
+    return given(options, options_of(Attribute, Reading, Machine)) | {
+        "arguments": {name: api.argument_value(value) for name, value in options.arguments},
+        "context": context_of(options),
+        "level": options.level,
+    }
+
+
+def polygon_of(options: Namespace) -> list[tuple[float, float]] | None:
+    """Return the vertices (y, x) of --polygon; raises `BadParameter` for an odd count."""
+    if options.polygon is None:
+        return None
+    if len(options.polygon) % 2:
+        raise BadParameter(
+            "--polygon has an odd number of coordinates.", "Write X and Y of each vertex in turn."
+        )
+    return list(zip(options.polygon[1::2], options.polygon[::2], strict=True))
+
+
 def attribute(options: Namespace) -> CommandResult:
     """Attribute one target of one image for one model, or write a table of many."""
     from napari_restore import api
@@ -81,8 +160,8 @@ def attribute(options: Namespace) -> CommandResult:
             "--reference and --ev are for the frames of a bracket.",
             "Add --bracket if the images are that.",
         )
-    if is_table(options):
-        return attribute_table(options)
+    if _is_table(options):
+        return _attribute_table(options)
     if options.cluster is not None:
         raise BadParameter(
             "One map is computed on one machine: its points are summed in their order.",
@@ -232,3 +311,128 @@ def _check_text(name: str, check: Mapping[str, Any]) -> str:
         for curve, curve_record in curves
     ]
     return ", ".join(areas) + f", from {check['baseline']}"
+
+
+# -- a table of many boxes, models or images -----------------------------------------
+
+
+def _is_table(options: Namespace) -> bool:
+    """Return whether several maps are requested, and so a table of their measures."""
+    images = 1 if options.stack or options.bracket else len(options.paths)
+    return options.boxes is not None or len(options.models) > 1 or images > 1
+
+
+def _attribute_table(options: Namespace) -> CommandResult:
+    """Attribute every box of every image for every model; the exit code is that of the first failure."""
+    from napari_restore import api
+
+    for name in ("figure", "record"):
+        if getattr(options, name) is not None:
+            raise BadParameter(
+                f"--{name} is for one map, but a table has many.",
+                "Use one --model and one --box for it; the .json of a table is its record.",
+            )
+    boxes = [api.Region.from_xywh(*options.box)] if options.box is not None else None
+    places = api.boxes_of(options.boxes if boxes is None else boxes, polygon_of(options))
+    _check_shared(options, places)
+    _check_tables(options, places)
+    with interrupt_of(options) as interrupt:
+        with interrupt.watching(Stop()) as stop:
+            images = list(options.paths)
+            if (options.stack or options.bracket) and images:
+                images = [open_attributed(options, images)]
+            table = api.attribute_table(
+                images,
+                options.models,
+                places,
+                bands=options.bands,
+                sensor=options.sensor,
+                allow_outside=options.allow_outside,
+                weights=options.weights,
+                parameters=dict(options.set),
+                trust=may_run_code(options.models, yes=options.yes),
+                extra={"command": command_of(options)},
+                emit=reporter(options.progress),
+                stop=stop,
+                cluster=options.cluster,
+                **attribute_options(options),
+            )
+        return _save(options, table, options.outputs)
+
+
+def repeat_table(options: Namespace, record_file: Any) -> CommandResult:
+    """Repeat all attributions of a `RecordFile` of a table, and compare the rows."""
+    from napari_restore import api
+
+    if options.output is None:
+        raise InputError(
+            f"{record_file.path} is the record of a table, which names no output file.",
+            "Name one with -o.",
+        )
+    task = record_file.record.get("task") or {"images": [], "files": {}}
+    named = [record_file.record["question"].get("baseline"), *task["files"]]
+    for image in task["images"]:
+        source = image["spec"]["source"]
+        named += [source] if isinstance(source, str) else source
+    read = identities([record_file.path, *files_among(named)])
+    refuse_input(Path(options.output), read)
+    api.check_table(options.output, overwrite=options.overwrite)
+    with Interrupt() as interrupt:
+        with interrupt.watching(Stop()) as stop:
+            table = api.repeat_table(
+                record_file,
+                extra={"command": command_of(options)},
+                emit=reporter(options.progress),
+                stop=stop,
+                trust=may_run_code(record_file.models, yes=options.yes),
+                allow_outside=options.allow_outside,
+            )
+        return _save(options, table, [options.output])
+
+
+def _check_shared(options: Namespace, places: list[Any]) -> None:
+    """Raise `BadParameter` for statistics shared by several images, which only `restore` computes."""
+    named = {place.image for place in places} - {None}
+    images = 1 if options.stack or options.bracket else len(options.paths) + len(named)
+    if images > 1 and options.context in SHARED:
+        raise BadParameter(
+            f"--context {options.context} is for images that are restored into a folder.",
+            "Name the restore_context.npz in that folder, or leave it out.",
+        )
+
+
+def _check_tables(options: Namespace, places: list[Any]) -> None:
+    """Raise `BadOutput` for outputs that could not be written; called before the computation."""
+    from napari_restore import api
+
+    named = [options.baseline, options.boxes, *(place.image for place in places)]
+    read = read_files(options) | identities(files_among(named))
+    for output in options.outputs:
+        refuse_input(Path(output), read)
+        api.check_table(output, overwrite=options.overwrite)
+
+
+def _save(options: Namespace, table: Any, outputs: Sequence[str]) -> CommandResult:
+    """Save a table, report the failed rows, and return the result."""
+    for output in outputs:
+        table.save(output, overwrite=options.overwrite)
+    data = table.to_dict()
+    failed = [row for row in table.rows if row["error"] is not None]
+    # One message per row, also with --progress off.
+    for row in failed:
+        write_error(f"{_where(row)}: {with_flags(row['error'])}")
+    code = table.failures[0].exit_code if failed else 0
+    if table.status == "cancelled":
+        write_error(f"Stopped after {len(table.rows)} of {table.planned}; these are saved.")
+        code = Cancelled.exit_code
+    lines = [f"{table}", "", *(f"wrote {escape_controls(str(output))}" for output in outputs)]
+    if "repeats" in data:
+        repeats = data["repeats"]
+        for each in repeats["apart"]:
+            write_error(f"{_where(each)}: {each['column']} is {each['found']}, was {each['told']}.")
+        lines.append(f"{repeats['same']} of {repeats['rows']} rows are as in {repeats['record']}")
+    return CommandResult(data, "\n".join(lines), code)
+
+
+def _where(row: Mapping[str, Any]) -> str:
+    return f"{Path(row['image']).name}, box {row['name']}, {row['model']}"

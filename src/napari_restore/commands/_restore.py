@@ -16,8 +16,7 @@ from napari_restore.commands._arguments import (
     plan_arguments,
 )
 from napari_restore.commands._attend import repeat_attend
-from napari_restore.commands._attribute import repeat_attribute
-from napari_restore.commands._attribute_table import repeat_table
+from napari_restore.commands._attribute import repeat_attribute, repeat_table
 from napari_restore.commands._checks import check_files, identities, read_files
 from napari_restore.commands._flags import with_flags
 from napari_restore.commands._folder import restore_folder

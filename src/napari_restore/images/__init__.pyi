@@ -1,10 +1,10 @@
 from ._black_white import needs_percentile, note_of_zero, resolve_radiometry
 from ._describe import describe
+from ._display_curve import light_of_srgb, srgb_of_light
 from ._georeference import ControlPoint, Georeference, turns_onto
 from ._image import Image, open_image
 from ._profile import Profile
 from ._source import Box, Level, Source
-from ._srgb import light_of_srgb, srgb_of_light
 from ._suffixes import IMAGE_SUFFIXES, READ_SUFFIXES, VECTOR_SUFFIXES, is_image_in_folder, is_zarr
 from .brackets._bracket import bracket_of, common_box
 from .brackets._groups import Bracket, brackets_among

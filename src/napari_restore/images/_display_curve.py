@@ -1,4 +1,4 @@
-"""How linear light of any range becomes values for a screen."""
+"""How linear light becomes values for a screen: the curve of sRGB, and one for light of any range."""
 
 from __future__ import annotations
 
@@ -9,9 +9,28 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore.images._srgb import srgb_of_light
-
 Array = npt.NDArray[Any]
+Floats = npt.NDArray[np.float32]
+
+
+def light_of_srgb(display: Floats) -> Floats:
+    """Return linear light of display values 0 to 1, of any shape (sRGB, IEC 61966-2-1)."""
+    light: Floats = np.where(
+        display <= 0.04045,
+        display / np.float32(12.92),
+        ((np.maximum(display, 0) + np.float32(0.055)) / np.float32(1.055)) ** np.float32(2.4),
+    )
+    return light
+
+
+def srgb_of_light(light: Floats) -> Floats:
+    """Return display values of linear light, the inverse of `light_of_srgb`."""
+    display: Floats = np.where(
+        light <= 0.0031308,
+        light * np.float32(12.92),
+        np.float32(1.055) * np.maximum(light, 0) ** np.float32(1 / 2.4) - np.float32(0.055),
+    )
+    return display
 
 
 @dataclass(frozen=True)

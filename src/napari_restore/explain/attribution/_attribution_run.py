@@ -20,7 +20,6 @@ from napari_restore.engine.gradients import (
     gradients_of,
 )
 from napari_restore.errors import BadRegion, BudgetTooSmall, option
-from napari_restore.explain.attribution._accumulator import Accumulator, AddAll, Node
 from napari_restore.explain.attribution._baselines import InMemory
 from napari_restore.explain.attribution._context_gradient import ContextGradient
 from napari_restore.explain.attribution._integral import Integral, IntegralProgress, integrate
@@ -28,7 +27,7 @@ from napari_restore.explain.attribution._objectives import Objective, derivative
 from napari_restore.explain.attribution._paths import Path, Planes, Valid
 from napari_restore.explain.attribution._quadrature import Quadrature
 from napari_restore.explain.attribution._stored_accumulator import StoredAccumulator
-from napari_restore.explain.attribution._sums import Sums
+from napari_restore.explain.attribution._sums import Accumulator, AddAll, Node, Sums
 from napari_restore.explain.attribution._target import AttributionTarget
 
 Emit = Callable[[Event], None]

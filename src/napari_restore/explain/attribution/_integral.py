@@ -9,8 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from napari_restore.explain.attribution._accumulator import Accumulator, AddAll, Node
-from napari_restore.explain.attribution._sums import Summed
+from napari_restore.explain.attribution._sums import Accumulator, AddAll, Node, Summed
 
 NEGLIGIBLE = 1e-6
 """Share of the largest |D| along the path below which a difference counts as rounding."""

@@ -19,10 +19,9 @@ from torch.autograd.function import once_differentiable
 
 from napari_restore.engine import Progress, Region
 from napari_restore.errors import BadParameter, RestoreError, did_you_mean, option
-from napari_restore.explain.attribution._accumulator import Node
 from napari_restore.explain.attribution._attribution_run import AttributionRun, Emit
 from napari_restore.explain.attribution._baselines import InMemory
-from napari_restore.explain.attribution._sums import Summed, Sums
+from napari_restore.explain.attribution._sums import Node, Summed, Sums
 
 
 class Problem:

@@ -25,9 +25,15 @@ from napari_restore.engine import (
     write_chunks,
 )
 from napari_restore.errors import DiskFull, disk_full_as, is_disk_full, option
-from napari_restore.explain.attribution._accumulator import Accumulator, AddAll, Node
 from napari_restore.explain.attribution._quadrature import Quadrature
-from napari_restore.explain.attribution._sums import FolderLease, Summed, Sums
+from napari_restore.explain.attribution._sums import (
+    Accumulator,
+    AddAll,
+    FolderLease,
+    Node,
+    Summed,
+    Sums,
+)
 from napari_restore.images import mark_entry, users_of
 
 CHUNK = 512

@@ -17,13 +17,14 @@ import time
 import uuid
 import weakref
 from collections.abc import Callable, Container, Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from napari_restore._json_shapes import read_json
 from napari_restore._replacing import replacing
-from napari_restore.errors import BadOutput
+from napari_restore.errors import BadOutput, disk_full_as
 from napari_restore.images.cache._lock import is_used, make_private, mark_use, used_by_others
 
 ENVIRONMENT = "NAPARI_RESTORE_CACHE"
@@ -57,6 +58,21 @@ def cache_dir() -> Path:
             f"Set {ENVIRONMENT} to a folder you may write to.",
         ) from error
     return path
+
+
+def no_space_as_error(path: Path) -> AbstractContextManager[None]:
+    """Turn errors of a full disk into `DiskFull` naming the folder of `path`."""
+    return disk_full_as(
+        f"No space is left in {path.parent}.",
+        "Free some, or point NAPARI_RESTORE_CACHE or the output to another disk.",
+    )
+
+
+def free_bytes(path: Path) -> int:
+    """Return the free bytes on the disk of `path`, or of its nearest existing parent."""
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return shutil.disk_usage(os.fspath(path)).free
 
 
 def entry_key(fingerprint: str, about: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from napari_restore._replacing import CHECKSUM_BYTES, DamagedFile, read_checked, write_checked
 from napari_restore.images._source import Level, chunk_grid, chunk_shape
-from napari_restore.images.cache._disk_space import no_space_as_error
+from napari_restore.images.cache._folder import no_space_as_error
 
 
 class DamagedStore(Exception):

@@ -25,8 +25,7 @@ import numpy.typing as npt
 from napari_restore._addresses import is_remote
 from napari_restore.errors import BadOutput, DiskFull, RestoreError, is_disk_full, option
 from napari_restore.images._image import Image
-from napari_restore.images.cache._disk_space import free_bytes
-from napari_restore.images.cache._folder import remove_path
+from napari_restore.images.cache._folder import free_bytes, remove_path
 from napari_restore.images.export import _geotiff, _photo, _zarr
 from napari_restore.images.export._job import (
     FULL_BYTES,

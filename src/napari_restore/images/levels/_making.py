@@ -29,8 +29,13 @@ from napari_restore.images._source import (
     common_part,
     within,
 )
-from napari_restore.images.cache._disk_space import no_space_as_error
-from napari_restore.images.cache._folder import OpenEntry, cache_dir, entry_key, is_whole
+from napari_restore.images.cache._folder import (
+    OpenEntry,
+    cache_dir,
+    entry_key,
+    is_whole,
+    no_space_as_error,
+)
 from napari_restore.images.cache._level_store import DamagedStore, LevelStore
 from napari_restore.images.levels._reduce import halve, level_sizes
 from napari_restore.images.levels._row_pyramid import LEAST_ROWS, RowPyramid, row_levels

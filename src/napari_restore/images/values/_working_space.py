@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_restore.images._display_curve import light_of_srgb
 from napari_restore.images._profile import Profile
-from napari_restore.images._srgb import light_of_srgb
 
 FULL = 65535
 TOLERANCE = 2 / 255
