@@ -14,7 +14,7 @@ import napari_restore as nr
 from napari_restore.engine import Note, Region
 from napari_restore.errors import BadOutput, BadParameter, BadRegion
 from napari_restore.explain.attention._attend import sampled, strata
-from napari_restore.explain.attention._summary import NUMBERS, SUMMARY_COLUMNS
+from napari_restore.explain.attention._measures import AVERAGED, SUMMARY_COLUMNS
 from napari_restore.explain.tables._bootstrap import mean_of, means_of
 
 SIZE = 101, 142
@@ -104,7 +104,7 @@ def test_a_sample_is_asked_and_summed_up(tmp_path: Path) -> None:
     assert (right["layer"], right["head"], every["head"]) == (SITE.name, "right", "all")
     numbers = [each.measures[SITE.name] for each in found.queries]
     for number, head in enumerate((right, every)):
-        for name in NUMBERS:
+        for name in AVERAGED:
             known = [each[number][name] for each in numbers if each[number][name] is not None]
             assert head[name]["n"] == len(known)
             if known:

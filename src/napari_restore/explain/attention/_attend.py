@@ -18,7 +18,7 @@ from napari_restore.errors import BadParameter, BadRegion, option
 from napari_restore.explain.attention._ablation import ablated_region
 from napari_restore.explain.attention._attention import Attention
 from napari_restore.explain.attention._attribution_rank import AttributionMap
-from napari_restore.explain.attention._measures import ONE_CELL
+from napari_restore.explain.attention._measures import ONE_CELL, summary_of
 from napari_restore.explain.attention._queries import Query, checked
 from napari_restore.explain.attention._redundancy import HeadRedundancy
 from napari_restore.explain.attention._rollout import stage_of
@@ -29,7 +29,6 @@ from napari_restore.explain.attention._session import (
     QueryMaps,
     without_notes,
 )
-from napari_restore.explain.attention._summary import summary_of
 from napari_restore.images import Image
 from napari_restore.models import RANDOM_WEIGHTS, RestorationModel, random_twin
 from napari_restore.questions import Attend

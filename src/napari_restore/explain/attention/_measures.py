@@ -1,12 +1,14 @@
-"""Numbers of one head's weights: how spread they are, and how far they reach."""
+"""Numbers of one head's weights: how spread they are, how far they reach; means over sampled queries."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from napari_restore.explain.attention._head_maps import HeadMaps
+from napari_restore.explain.tables._bootstrap import means_of
 
 RINGS = (8, 32, 128, 512)
 """Outer radii in pixels of the rings of distance; beyond the last is another."""
@@ -25,6 +27,14 @@ NUMBERS = (
     "tile_share",
 )
 """Numbers that every head has, None where one has no meaning for its kind."""
+AVERAGED = tuple(name for name in NUMBERS if name != "sum")
+"""Numbers of a head, see `measures`, whose means are given."""
+SUMMARY_COLUMNS = (
+    *("layer", "kind", "head", "weights"),
+    *(f"{name}{part}" for name in AVERAGED for part in ("_n", "", "_low", "_high")),
+)
+Measured = Mapping[str, Sequence[Mapping[str, Any]]]
+"""Numbers of every head by the name of the site."""
 
 
 def measures(maps: HeadMaps, tile: int | None = None) -> list[dict[str, Any]]:
@@ -99,3 +109,41 @@ def _rings(shares: np.ndarray[Any, Any], distances: np.ndarray[Any, Any]) -> dic
         name: float(shares[(distances > low) & (distances <= high)].sum())
         for name, low, high in zip(names, edges, edges[1:], strict=False)
     }
+
+
+def summary_of(
+    queries: Sequence[Measured], kinds: Mapping[str, str], weights: str | None
+) -> list[dict[str, Any]]:
+    """Return the means of `AVERAGED` over queries with their intervals, of each head.
+
+    Each has n, mean, low and high, see `mean_of`: n is less than the number of queries where some have
+    no such number, and 0 where it has no meaning for the head. `kinds` are those of the sites by name.
+    """
+    heads = [(layer, number) for layer in kinds for number in range(len(queries[0][layer]))]
+    columns = [
+        [each[layer][number].get(name) for each in queries]
+        for layer, number in heads
+        for name in AVERAGED
+    ]
+    means = iter(means_of(columns))
+    return [
+        {
+            "layer": layer,
+            "kind": kinds[layer],
+            "head": queries[0][layer][number]["head"],
+            "weights": weights,
+            **{name: next(means).to_dict() for name in AVERAGED},
+        }
+        for layer, number in heads
+    ]
+
+
+def summary_rows(summary: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a table of a summary, by the names of `SUMMARY_COLUMNS`."""
+    for head in summary:
+        row = {name: head[name] for name in ("layer", "kind", "head", "weights")}
+        for name in AVERAGED:
+            mean = head[name]
+            row |= {f"{name}_n": mean["n"], name: mean["mean"]}
+            row |= {f"{name}_{end}": mean[end] for end in ("low", "high")}
+        yield row
