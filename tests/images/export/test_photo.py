@@ -15,7 +15,7 @@ from PIL import Image as Pillow
 from PIL import ImageCms
 
 from napari_restore.errors import BadOutput, Cancelled
-from napari_restore.images import ExportOptions, Pixels, open_image, write_image
+from napari_restore.images import ExportOptions, Pixels, Profile, open_image, write_image
 from napari_restore.images.export import _exif as export_exif
 
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><a b="c=d"/></x:xmpmeta>'
@@ -156,7 +156,7 @@ def test_cancel_leaves_nothing(photo: Path, tmp_path: Path) -> None:
 
 def test_long_profile_is_cut_into_segments(tmp_path: Path) -> None:
     long = bytes(range(256)) * 600
-    segments = export_exif.jpeg_segments(None, long, None, None)
+    segments = export_exif.jpeg_segments(Profile(icc=long))
     assert [content[12:14] for _, content in segments] == [b"\1\3", b"\2\3", b"\3\3"]
     assert b"".join(content[14:] for _, content in segments) == long
 

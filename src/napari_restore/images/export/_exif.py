@@ -12,6 +12,7 @@ import zlib
 from pathlib import Path
 from typing import BinaryIO
 
+from napari_restore.images._profile import Profile
 from napari_restore.images.export._tiff_levels import (
     DirectoryEntry,
     append_directory,
@@ -72,25 +73,23 @@ def photoshop_segment(iptc: bytes) -> bytes:
     return IPTC_HEADER + head + iptc + b"\0" * (len(iptc) % 2)
 
 
-def jpeg_segments(
-    exif: bytes | None, icc: bytes | None, xmp: bytes | None, iptc: bytes | None
-) -> list[tuple[int, bytes]]:
+def jpeg_segments(profile: Profile) -> list[tuple[int, bytes]]:
     """Return (marker, content) of the segments at the start of a JPEG.
 
     Segments that are too long are left out.
     """
     segments = []
-    if upright := upright_exif(exif):
+    if upright := upright_exif(profile.exif):
         segments.append((0xE1, upright))
-    if xmp:
-        segments.append((0xE1, XMP_HEADER + xmp))
-    if icc:
+    if profile.xmp:
+        segments.append((0xE1, XMP_HEADER + profile.xmp))
+    if icc := profile.icc:
         size = _SEGMENT - 14
         parts = [icc[i : i + size] for i in range(0, len(icc), size)]
         for number, part in enumerate(parts, 1):
             segments.append((0xE2, ICC_HEADER + bytes((number, len(parts))) + part))
-    if iptc:
-        segments.append((0xED, photoshop_segment(iptc)))
+    if profile.iptc:
+        segments.append((0xED, photoshop_segment(profile.iptc)))
     return [(marker, content) for marker, content in segments if len(content) <= _SEGMENT]
 
 
@@ -127,25 +126,19 @@ def splice_jpeg(
         _copy_rest(old, new)
 
 
-def png_chunks(
-    exif: bytes | None,
-    icc: bytes | None,
-    xmp: bytes | None,
-    iptc: bytes | None,
-    resolution: tuple[float, float] | None = None,
-) -> list[tuple[bytes, bytes]]:
-    """Return (type, content) of what to put after a PNG's header; `resolution` in dots per inch."""
+def png_chunks(profile: Profile) -> list[tuple[bytes, bytes]]:
+    """Return (type, content) of what to put after a PNG's header."""
     chunks = []
-    if icc:
-        chunks.append((b"iCCP", b"ICC profile\0\0" + zlib.compress(icc)))
-    if resolution is not None:
-        per_metre = (min(round(dots / 0.0254), 2**31 - 1) for dots in resolution)
+    if profile.icc:
+        chunks.append((b"iCCP", b"ICC profile\0\0" + zlib.compress(profile.icc)))
+    if profile.resolution is not None:
+        per_metre = (min(round(dots / 0.0254), 2**31 - 1) for dots in profile.resolution)
         chunks.append((b"pHYs", struct.pack(">IIB", *per_metre, 1)))
-    if upright := upright_exif(exif):
+    if upright := upright_exif(profile.exif):
         chunks.append((b"eXIf", upright.removeprefix(EXIF_HEADER)))
-    if xmp:
-        chunks.append((b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp))
-    if records := iptc_records(iptc):
+    if profile.xmp:
+        chunks.append((b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + profile.xmp))
+    if records := iptc_records(profile.iptc):
         # PNG has no place for IPTC; this is the one that photo software reads.
         text = f"\niptc\n{len(records):8d}\n{records.hex()}\n".encode()
         chunks.append((b"zTXt", b"Raw profile type iptc\0\0" + zlib.compress(text)))

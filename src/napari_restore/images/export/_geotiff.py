@@ -66,7 +66,7 @@ def write(job: ExportJob, path: Path) -> None:
             plain.unlink(missing_ok=True)
             plain.with_name(plain.name + ".aux.xml").unlink(missing_ok=True)
     profile = job.profile
-    if job.source_bands is not None and (profile.exif or profile.iptc) and not job.options.cog:
+    if (profile.exif or profile.iptc) and not job.options.cog:
         _exif.add_to_tiff(path, profile.exif, profile.iptc)
 
 

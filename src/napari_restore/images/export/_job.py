@@ -124,7 +124,9 @@ class ExportJob:
 
     @property
     def profile(self) -> Profile:
-        """The source's profile, with EXIF and XMP of the output's size."""
+        """The source's metadata, EXIF and XMP of the output's size; none where it has other pixels."""
+        if self.source_bands is None:
+            return Profile()
         profile = self.like.profile
         exif, xmp = blocks_of_size(profile.exif, profile.xmp, self.height, self.width)
         return replace(profile, exif=exif, xmp=xmp)

@@ -44,14 +44,10 @@ def write(job: ExportJob, path: Path) -> None:
             _encode(job, plain, encoded)
         job.check_cancelled()
         profile = job.profile
-        blocks = (profile.exif, profile.icc, profile.xmp, profile.iptc)
-        if job.source_bands is None:
-            blocks = (None, None, None, None)
-        dots = profile.resolution if job.source_bands is not None else None
         if job.suffix == ".png":
-            _exif.splice_png(encoded, path, _exif.png_chunks(*blocks, dots))
+            _exif.splice_png(encoded, path, _exif.png_chunks(profile))
         else:
-            _exif.splice_jpeg(encoded, path, _exif.jpeg_segments(*blocks), dots)
+            _exif.splice_jpeg(encoded, path, _exif.jpeg_segments(profile), profile.resolution)
         aside = encoded.with_name(encoded.name + ".aux.xml")
         if aside.exists():
             # The only way to store a georeference with PNG and JPEG.
@@ -117,15 +113,10 @@ def _write_webp(job: ExportJob, path: Path) -> None:
     for block in job.blocks():
         height, width = block.pixels.shape[:2]
         whole[block.y : block.y + height, block.x : block.x + width] = block.pixels
-    extra: dict[str, Any] = {}
-    profile = job.profile
-    if job.source_bands is not None:
-        if profile.icc:
-            extra["icc_profile"] = profile.icc
-        if upright := upright_exif(profile.exif):
-            extra["exif"] = upright.removeprefix(EXIF_HEADER)
-        if profile.xmp:
-            extra["xmp"] = profile.xmp
+    profile, upright = job.profile, upright_exif(job.profile.exif)
+    extra: dict[str, Any] = {"icc_profile": profile.icc, "xmp": profile.xmp}
+    extra["exif"] = upright and upright.removeprefix(EXIF_HEADER)
+    extra = {name: block for name, block in extra.items() if block}
     # Exact: colours under full transparency are data here, not waste.
     quality = job.options.quality or QUALITY
     Pillow.fromarray(whole).save(path, "WEBP", quality=quality, exact=True, **extra)
