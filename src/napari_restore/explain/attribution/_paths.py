@@ -7,7 +7,7 @@ pixels, (1, C, h, w) in model range, so that no image of the path is ever whole 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -86,7 +86,7 @@ class Blur:
     """(height, width) of the image."""
     sigma: float = BLUR_SIGMA
     side: int = BLUR_SIDE
-    name: str = field(default="blur")
+    name: str = "blur"
 
     def at(self, alpha: float, box: Region) -> tuple[Tensor, Tensor]:
         grown = around(self.image, box, self.side // 2, self.size)

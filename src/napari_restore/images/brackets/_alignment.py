@@ -168,6 +168,7 @@ def _fit(pairs: Sequence[tuple[Any, Any]], kinds: Sequence[Any], ransac: Any) ->
         if len(pairs) < needed:
             continue
         with np.errstate(all="ignore"):
+            # With a seed, so that a bracket lies alike every time.
             found, inliers = ransac((at, there), kind, 4, AGREE, max_trials=300, rng=0)
         if found is not None and inliers is not None and inliers.sum() >= needed / 2:
             own, other = at[inliers], there[inliers]

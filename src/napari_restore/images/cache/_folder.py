@@ -206,6 +206,7 @@ def trim_cache(max_bytes: int, kinds: Iterable[str] | None = None, *, needed: bo
     entries = cache_entries(kinds)
     total, freed = sum(entry.size for entry in entries), 0
     for entry in reversed(entries):
+        # 0 bytes are none at all: entries without any go as well.
         if total - freed <= max_bytes and max_bytes > 0:
             break
         if entry.needed and not needed:

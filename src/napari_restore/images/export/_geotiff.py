@@ -77,10 +77,7 @@ def check(job: ExportJob, path: Path) -> None:
         if 0 in creation.tags.get(tag, ()):
             raise DamagedOutput("a block is missing")
     with environment(), open_dataset(DatasetKey(str(path))) as dataset:
-        if (dataset.height, dataset.width, dataset.count) != (job.height, job.width, job.bands):
-            raise DamagedOutput("its size differs")
-        if any(np.dtype(name) != job.dtype for name in dataset.dtypes):
-            raise DamagedOutput("its data type differs")
+        check_size(job, dataset, job.bands)
         for sample in job.samples:
             height, width = sample.pixels.shape[:2]
             window = ((sample.y, sample.y + height), (sample.x, sample.x + width))
@@ -90,6 +87,14 @@ def check(job: ExportJob, path: Path) -> None:
             if sample.valid is not None and job.writes_mask:
                 if ((dataset.dataset_mask(window=window) != 0) != sample.valid).any():
                     raise DamagedOutput(f"the mask at row {sample.y}, column {sample.x} differs")
+
+
+def check_size(job: ExportJob, dataset: Any, bands: int) -> None:
+    """Raise `DamagedOutput` for a file of another size or data type than was written."""
+    if (dataset.height, dataset.width, dataset.count) != (job.height, job.width, bands):
+        raise DamagedOutput("its size differs")
+    if any(np.dtype(name) != job.dtype for name in dataset.dtypes):
+        raise DamagedOutput("its data type differs")
 
 
 def _environment(job: ExportJob) -> Any:

@@ -65,10 +65,7 @@ def check(job: ExportJob, path: Path) -> None:
         if job.suffix == ".webp" and bands == 4 and dataset.count == 3:
             # libwebp leaves out an alpha that is opaque everywhere.
             bands = 3 if all((s.pixels[..., 3] == 255).all() for s in job.samples) else bands
-        if (dataset.height, dataset.width, dataset.count) != (job.height, job.width, bands):
-            raise DamagedOutput("its size differs")
-        if any(np.dtype(name) != job.dtype for name in dataset.dtypes):
-            raise DamagedOutput("its data type differs")
+        _geotiff.check_size(job, dataset, bands)
         # Such files can only be decoded from the top: once through, band by band.
         for top in range(0, job.height, BAND):
             bottom = min(top + BAND, job.height)

@@ -25,7 +25,9 @@ MOST_BANDS = 4096
 JPEG_RATIO = 1024
 """Pixels per byte: a block of 64 takes one bit at least, two where the coding is sequential."""
 ARITHMETIC_RATIO = 65536
+# Two bits stand for 258 bytes at most.
 DEFLATE_RATIO = 1032
+# No code of a table of 4096 stands for more bytes.
 LZW_RATIO = 4096
 RUNS_RATIO = 256
 

@@ -58,6 +58,7 @@ def planned_levels(reader: Reader) -> tuple[Level, ...]:
     """Return the file's own levels, and those to be built below its smallest."""
     stored = reader.levels
     smallest = stored[-1]
+    # An untiled file is streamed, which makes all levels with it.
     if reader.random_access and max(smallest.height, smallest.width) <= ENOUGH:
         return stored
     sizes = level_sizes(smallest.height, smallest.width)[1:]

@@ -51,6 +51,7 @@ def opened(store: Any) -> Iterator[Any]:
     """
     import zarr
 
+    # zarr's configuration is one for all threads.
     with _opening, zarr.config.set(_register()):
         yield zarr.open(store=store, mode="r")
 
