@@ -46,8 +46,14 @@ class Method:
 METHODS = {
     method.name: method
     for method in (
-        Method("haze", "haze", "change", "haze", source="along thinner haze, by Koschmieder's model; ours"),
-        Method("ig", "straight", "change", "blur", source="integrated gradients, Sundararajan et al., ICML 2017"),
+        Method(
+            "haze", "haze", "change", "haze",
+            source="along thinner haze, by Koschmieder's model; ours",
+        ),
+        Method(
+            "ig", "straight", "change", "blur",
+            source="integrated gradients, Sundararajan et al., ICML 2017",
+        ),
         Method("lam", "blur", "gradient", "blur", source="LAM, Gu and Dong, CVPR 2021"),
         Method("dam", "straight", "sum", "", source="DAM, of the Inf-Dehaze paper"),
         Method(
@@ -164,7 +170,7 @@ def _package(point: EntryPoint) -> str:
 
 def explainer_ids() -> tuple[str, ...]:
     """Return the names of all usable methods except those of captum, the built-in ones first."""
-    usable = (name for name, explainers in _foreign().items() if isinstance(explainers, Explainer))
+    usable = (name for name, explainer in _foreign().items() if isinstance(explainer, Explainer))
     return tuple(dict.fromkeys([*_cross_checks.EXPLAINERS, *usable]))
 
 
@@ -172,10 +178,10 @@ def explainer_of(name: str) -> Explainer | None:
     """Return the method of a name, None if unknown; raises `BadParameter` if it cannot be used."""
     if name.startswith(_captum.PREFIX):
         return _captum.explainer_of(name)
-    explainers = _cross_checks.EXPLAINERS.get(name) or _foreign().get(name)
-    if isinstance(explainers, str):
-        raise BadParameter(explainers, "Update or remove that package.")
-    return explainers
+    explainer = _cross_checks.EXPLAINERS.get(name) or _foreign().get(name)
+    if isinstance(explainer, str):
+        raise BadParameter(explainer, "Update or remove that package.")
+    return explainer
 
 
 EXAMPLES = {"sliding_window_shapes": str(_captum.SQUARE), "strides": str(_captum.SQUARE // 2)}
@@ -214,7 +220,7 @@ def arguments_in(text: str) -> dict[str, Any]:
 
     Raises `BadParameter` for any other form.
     """
-    explainers = {}
+    arguments = {}
     for word in re.split(r"\s+(?=\w+=)", text.strip()) if text.strip() else ():
         name, _, value = word.partition("=")
         if not (name.isidentifier() and value.strip()):
@@ -222,8 +228,8 @@ def arguments_in(text: str) -> dict[str, Any]:
                 f"{word!r} is not a setting of the form name=value.",
                 "Write for instance n=25 sigma=0.15, separated by spaces.",
             )
-        explainers[name] = value_of_text(value)
-    return explainers
+        arguments[name] = value_of_text(value)
+    return arguments
 
 
 def value_of_text(text: str) -> Any:
