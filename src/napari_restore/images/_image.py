@@ -252,8 +252,7 @@ def open_image(
     """
     if isinstance(source, Image):
         image = source
-    elif isinstance(source, (str, os.PathLike)) or _are_paths(source):
-        paths = list(source) if _are_paths(source) else [source]
+    elif paths := _paths_of(source):
         image = _open_paths(
             paths, stack, bands, sensor, allow_outside=allow_outside, cancelled=cancelled
         )
@@ -265,12 +264,10 @@ def open_image(
     return image.level_view(level or 0)
 
 
-def _are_paths(source: Any) -> bool:
-    return (
-        isinstance(source, (list, tuple))
-        and bool(source)
-        and all(isinstance(item, (str, os.PathLike)) for item in source)
-    )
+def _paths_of(source: Any) -> list[Pathlike]:
+    """Return the paths that `source` is; none where it is an array, or arrays."""
+    items = list(source) if isinstance(source, (list, tuple)) else [source]
+    return items if all(isinstance(item, (str, os.PathLike)) for item in items) else []
 
 
 def _open_paths(

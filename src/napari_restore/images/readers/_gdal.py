@@ -333,7 +333,7 @@ def _block_of(dataset: Any) -> tuple[int, int, int]:
 
 
 def _itemsize(dataset: Any) -> int:
-    return max(np.dtype(kind).itemsize for kind in dataset.dtypes)
+    return max(int(np.dtype(kind).itemsize) for kind in dataset.dtypes)
 
 
 def _check_sizes(dataset: Any, name: str) -> None:

@@ -112,6 +112,9 @@ def _joined_profile(images: Sequence[ImageBase]) -> Profile:
     if all(image.bands == 1 for image in images):
         # A file of one band calls it grey, which means nothing in a stack.
         interp = tuple("undefined" if i == "gray" else i for i in interp)
+    others: Any = {
+        name: joined(name) for name in ("wavelengths", "scales", "offsets", "units", "band_tags")
+    }
     marks = {(image.profile.masks, str(image.nodata)) for image in images}
     alike = len(marks) == 1 and images[0].profile.masks != "mask"
     return replace(
@@ -121,8 +124,5 @@ def _joined_profile(images: Sequence[ImageBase]) -> Profile:
         colorinterp=interp,
         descriptions=tuple(names),
         is_reflectance=any(image.profile.is_reflectance for image in images),
-        **{
-            name: joined(name)
-            for name in ("wavelengths", "scales", "offsets", "units", "band_tags")
-        },
+        **others,
     )

@@ -63,13 +63,8 @@ class TiffPhotoReader(GdalReader):
         self.levels, self.may_be_invalid = self.levels[:1], False
         self._kind, self._nodata = "none", ()
         # Its profile would be that of Lab.
-        self.profile = replace(
-            self.profile,
-            masks="none",
-            icc=None,
-            photometric="rgb",
-            **dict.fromkeys(PER_BAND, ()) | {"colorinterp": ("red", "green", "blue")},
-        )
+        bands: Any = {**dict.fromkeys(PER_BAND, ()), "colorinterp": ("red", "green", "blue")}
+        self.profile = replace(self.profile, masks="none", icc=None, photometric="rgb", **bands)
         self.notes.append("Lab was converted to sRGB.")
 
     def read_chunk(self, level: int, row: int, column: int) -> Array:
