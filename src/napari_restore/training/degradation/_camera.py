@@ -31,7 +31,7 @@ Triple = tuple[float, float, float]
 FULL_WELL = (10_000.0, 80_000.0)
 """Range of the electrons of a saturated pixel at ISO 100, from compact cameras to full frames;
 log-uniform."""
-FEWEST = 60.0
+FEWEST = 100.0
 """Least electrons of a saturated pixel: small sensors end at a lower ISO."""
 READ_BEFORE = (1.0, 5.0)
 """Range of the noise of reading before the amplifier, in electrons at any ISO; log-uniform."""
