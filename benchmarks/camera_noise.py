@@ -81,8 +81,11 @@ inverse of `shot`) are those usual for their sizes of sensor."""
 MOST_SHOT = 0.012
 """Largest variance of photons: that of the noisiest picture of the data set (Brooks and others, 2019)."""
 XYZ = np.array(
-    [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750]]
-    + [[0.0193339, 0.1191920, 0.9503041]]
+    [
+        [0.4124564, 0.3575761, 0.1804375],
+        [0.2126729, 0.7151522, 0.0721750],
+        [0.0193339, 0.1191920, 0.9503041],
+    ]
 )
 """Linear sRGB to XYZ (IEC 61966-2-1)."""
 
