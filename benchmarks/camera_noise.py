@@ -41,8 +41,8 @@ WHITE = 0.8
 """Share of saturation that a white of the scene has in green."""
 MOST = 60.0
 """dB that a picture counts at most."""
-STRENGTHS = tuple(2.0**n for n in np.arange(0, 6.5, 0.5))
-"""Strengths among which non-local means gets the best one: σ in 255ths."""
+STRENGTHS = (2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
+"""Strengths among which non-local means gets the best one, or one between: σ in 255ths."""
 
 
 class Body(NamedTuple):
@@ -184,20 +184,22 @@ def non_local_means(picture: Picture) -> np.ndarray:
     if picture.group == "clean":
         return picture.noisy
     noisy, truth = (rgb2ycbcr(values) / 255 for values in (picture.noisy, picture.truth))
-    parts = []
-    for part in (slice(0, 1), slice(1, 3)):
-        best, before = noisy[..., part], np.inf
-        for strength in STRENGTHS:
+
+    def best(part: slice) -> np.ndarray:
+        tried: dict[float, tuple[float, np.ndarray]] = {}
+
+        def error(strength: float) -> float:
             h, sigma = 0.6 * strength / 255, strength / 255
-            found = denoise_nl_means(
-                noisy[..., part], 5, 7, h, sigma=sigma, channel_axis=-1, fast_mode=True
-            )
-            found = found.reshape(best.shape)
-            error = float(((found - truth[..., part]) ** 2)[picture.valid].mean())
-            if error > before:
-                break
-            best, before = found, error
-        parts.append(best)
+            found = denoise_nl_means(noisy[..., part], 5, 7, h, sigma=sigma, channel_axis=-1)
+            found = found.reshape(noisy[..., part].shape)
+            difference = found - truth[..., part]
+            tried[strength] = float((difference**2)[picture.valid].mean()), found
+            return tried[strength][0]
+
+        middle = min(STRENGTHS, key=error)
+        return tried[min((middle, middle / 2**0.5, middle * 2**0.5), key=error)][1]
+
+    parts = [best(slice(0, 1)), best(slice(1, 3))]
     return np.clip(ycbcr2rgb(np.concatenate(parts, axis=2) * 255), 0, 1)
 
 
