@@ -86,7 +86,7 @@ class Camera:
     """Share of saturation at which green is white."""
     gains: Triple
     """Of white balance."""
-    matrix: tuple[Triple, Triple, Triple]
+    matrix: tuple[tuple[float, ...], ...]
     """Linear sRGB to balanced colours of the sensor; rows add up to 1."""
     phase: tuple[int, int]
     """(y, x) of the first red pixel, 0 or 1; green is beside it, blue diagonal."""
@@ -134,7 +134,7 @@ def draw_camera(rng: np.random.Generator, iso: tuple[float, float]) -> Camera:
         demosaicing=tuple(DEMOSAICINGS)[int(rng.integers(len(DEMOSAICINGS)))],
         contrast=log_uniform(rng, CONTRAST),
         lens=float(rng.uniform(0, 0.15)),
-        smoothed_colour=int(share(SMOOTHED_COLOUR, rng.integers(1, 4))),
+        smoothed_colour=int(share(SMOOTHED_COLOUR, float(rng.integers(1, 4)))),
         smoothed_luma=share(SMOOTHED_LUMA, rng.uniform(0.2, 0.8)),
         sharpening=share(SHARPENED, rng.uniform(0.2, 1.2)),
         scale=share(RESIZED, log_uniform(rng, SCALE)) or 1.0,
@@ -170,13 +170,12 @@ def photograph(
         of enough light and the right white balance.
     """
     height, width = clear.shape[:2]
-    sensor = tuple(2 * int(np.ceil(side / camera.scale / 2)) for side in (height, width))
+    tall, broad = (2 * int(np.ceil(side / camera.scale / 2)) for side in (height, width))
     if camera.scale == 1:
         # An odd side: the last row or column has no partner in the mosaic.
-        odd = [(0, side - own) for side, own in zip(sensor, (height, width), strict=True)]
-        scene = np.pad(clear, (*odd, (0, 0)), mode="edge")
+        scene = np.pad(clear, ((0, tall - height), (0, broad - width), (0, 0)), mode="edge")
     else:
-        scene = _resized(clear, sensor, Image.Resampling.BICUBIC)
+        scene = _resized(clear, (tall, broad), Image.Resampling.BICUBIC)
     mosaic = exposed_mosaic(scene, camera)
     right: Triple = (1.0, 1.0, 1.0)
     factor, cast = (1.0, right) if light is None else (light.factor, light.balance)
@@ -198,7 +197,7 @@ def exposed_mosaic(scene: Array, camera: Camera) -> Array:
     """Return what the pixels of the sensor (h, w), even sides, hold without noise: 1 is saturation."""
     wide = np.pad(scene, ((1, 1), (1, 1), (0, 0)), mode="edge")
     lens = np.float32(camera.lens)
-    blurred = wide[1:-1] * (1 - 2 * lens) + (wide[:-2] + wide[2:]) * lens
+    blurred: Array = wide[1:-1] * (1 - 2 * lens) + (wide[:-2] + wide[2:]) * lens
     blurred = blurred[:, 1:-1] * (1 - 2 * lens) + (blurred[:, :-2] + blurred[:, 2:]) * lens
     light = light_of_srgb(styled(blurred, 1 / camera.contrast))
     scales = camera.exposure / np.array(camera.gains)[:, None]
@@ -351,7 +350,7 @@ def _spread(plane: Array, site: Site) -> Array:
     own = np.zeros_like(plane)
     own[site] = plane[site]
     wide = np.pad(own, 1, mode="reflect")
-    rows = wide[1:-1] + (wide[:-2] + wide[2:]) / 2
+    rows: Array = wide[1:-1] + (wide[:-2] + wide[2:]) / 2
     spread: Array = rows[:, 1:-1] + (rows[:, :-2] + rows[:, 2:]) / 2
     return spread
 
@@ -359,15 +358,17 @@ def _spread(plane: Array, site: Site) -> Array:
 def _smoothed(values: Array, step: int) -> Array:
     """Return (h, w, C) smoothed by 1, 2, 1 at distances of `step` along either axis."""
     wide = np.pad(values, ((step, step), (step, step), (0, 0)), mode="edge")
-    rows = wide[step:-step] / 2 + (wide[: -2 * step] + wide[2 * step :]) / 4
+    rows: Array = wide[step:-step] / 2 + (wide[: -2 * step] + wide[2 * step :]) / 4
     out: Array = rows[:, step:-step] / 2 + (rows[:, : -2 * step] + rows[:, 2 * step :]) / 4
     return out
 
 
-def _resized(picture: Array, shape: tuple[int, ...], method: Image.Resampling) -> Array:
+def _resized(picture: Array, shape: tuple[int, int], method: Image.Resampling) -> Array:
     """Return display values (h, w, 3) resized to `shape` (h, w)."""
     planes = [
-        np.asarray(Image.fromarray(np.ascontiguousarray(plane)).resize(shape[::-1], method))
+        np.asarray(
+            Image.fromarray(np.ascontiguousarray(plane)).resize((shape[1], shape[0]), method)
+        )
         for plane in np.moveaxis(picture, 2, 0)
     ]
     return np.stack(planes, axis=2)
