@@ -350,16 +350,19 @@ def _spread(plane: Array, site: Site) -> Array:
     own = np.zeros_like(plane)
     own[site] = plane[site]
     wide = np.pad(own, 1, mode="reflect")
-    rows: Array = wide[1:-1] + (wide[:-2] + wide[2:]) / 2
-    spread: Array = rows[:, 1:-1] + (rows[:, :-2] + rows[:, 2:]) / 2
+    half = np.float32(0.5)
+    rows = wide[1:-1] + (wide[:-2] + wide[2:]) * half
+    spread: Array = rows[:, 1:-1] + (rows[:, :-2] + rows[:, 2:]) * half
     return spread
 
 
 def _smoothed(values: Array, step: int) -> Array:
     """Return (h, w, C) smoothed by 1, 2, 1 at distances of `step` along either axis."""
     wide = np.pad(values, ((step, step), (step, step), (0, 0)), mode="edge")
-    rows: Array = wide[step:-step] / 2 + (wide[: -2 * step] + wide[2 * step :]) / 4
-    out: Array = rows[:, step:-step] / 2 + (rows[:, : -2 * step] + rows[:, 2 * step :]) / 4
+    half, quarter = np.float32(0.5), np.float32(0.25)
+    rows = wide[step:-step] * half + (wide[: -2 * step] + wide[2 * step :]) * quarter
+    out: Array = rows[:, step:-step] * half
+    out += (rows[:, : -2 * step] + rows[:, 2 * step :]) * quarter
     return out
 
 
