@@ -346,6 +346,25 @@ def test_crops_may_be_in_low_light(packed):
         assert light == pytest.approx(1 / 8, rel=0.2)
 
 
+@pytest.mark.parametrize("degradation", ["noise", "lowlight"])
+def test_a_share_of_crops_is_taken_by_cameras(packed, degradation):
+    recipe = replace(RECIPE, degradation=degradation, clear=0, colour=0, exposed=0)
+    alone = Sampler(packed, recipe)
+    for share, limits in ((0.5, (1, 19)), (1.0, (20, 20))):
+        sampler = Sampler(packed, replace(recipe, camera=share, iso=(6400.0, 6400.0)))
+        taken = 0
+        for number in range(20):
+            sample = sampler.sample(np.random.default_rng(number))
+            scene = alone.sample(np.random.default_rng(number)).clear
+            assert sample.hazy.shape == sample.clear.shape == scene.shape
+            # What a camera sees is sharpened, smoothed and demosaiced without noise as well.
+            developed = not np.array_equal(sample.clear, scene)
+            taken += developed
+            if developed and degradation == "noise":
+                assert np.abs(sample.clear - scene).mean() < 0.05
+        assert limits[0] <= taken <= limits[1]
+
+
 @pytest.mark.slow
 def test_a_batch_has_one_of_several_sizes_and_about_as_many_pixels(packed):
     recipe = replace(RECIPE, sizes=(32, 64, 96), batch=4, degradation="noise")
@@ -380,6 +399,8 @@ def test_brackets_have_three_frames_of_one_scene(packed):
         ({"degradation": "rain"}, "cannot be 'rain'"),
         ({"sigma": [30, 10]}, "sigma is 30 to 10"),
         ({"darkness": [0.5, 2]}, "darkness is 0.5 to 2"),
+        ({"iso": [3200, 100]}, "iso is 3200 to 100"),
+        ({"camera": 1.5}, "share camera is 1.5"),
         ({"sizes": [8, 64]}, "8 pixels is too small"),
     ],
 )

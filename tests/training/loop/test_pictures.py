@@ -182,14 +182,17 @@ def test_other_degradations_are_scored_by_level(
     config, pictures, _ = opened()
     validator = Validator(pictures.dev, config.score, degradation)
     groups = [f"{degradation}_{level}" for level in levels]
-    clean = ["clean"] if degradation == "noise" else []
-    assert validator.groups == [*groups, *clean]
+    cameras, clean = ["iso_3200", "iso_12800"], ["clean"]
+    if degradation != "noise":
+        cameras, clean = [], []
+    assert validator.groups == [*groups, *cameras, *clean]
     inputs = validator.baselines()
     figures = validator.score(load("identity"))
     assert {*figures, *inputs} == set(validator.columns)
-    own = [figures[f"{group}_model"] for group in groups]
-    assert figures["score"] == pytest.approx(np.mean(own))
+    scored = [figures[f"{group}_model"] for group in (*groups, *cameras)]
+    assert figures["score"] == pytest.approx(np.mean(scored))
     # The stronger the worse, and an identity gives its input.
+    own = scored[: len(groups)]
     assert own == sorted(own, reverse=True) == [inputs[f"{group}_input"] for group in groups]
     assert all(figures[f"{name}_model"] == 60 for name in clean)
     assert f"{degradation} {levels[0]} " in sentence(figures | inputs, validator.groups)

@@ -15,7 +15,7 @@ from napari_restore.training.haze import DISTANCES, SPECTRA, STRENGTH
 
 SHARES = (
     *("aerial", "clear", "degraded", "colour", "exposed", "sky", "mixed", "borrowed", "pale"),
-    *("balance", "wide", "metered", "fog", "moved"),
+    *("balance", "wide", "metered", "fog", "moved", "camera"),
 )
 """Settings from 0 to 1."""
 
@@ -87,6 +87,11 @@ class Recipe:
     white-balanced after it, with 8 bits and JPEG; see `draw_fog`."""
     sigma: tuple[float, float] = (0.0, 50.0)
     """Range of the standard deviation of noise, in 255ths; uniform."""
+    camera: float = 0.0
+    """Share of crops with noise, or in low light, that a camera took and developed: noise of its
+    sensor, and what demosaicing, sharpening, resizing and JPEG make of it; see `draw_camera`."""
+    iso: tuple[float, float] = (100.0, 25600.0)
+    """Range of the ISO of these cameras; log-uniform."""
     darkness: tuple[float, float] = (4.0, 30.0)
     """Range of the factor by which linear light is divided for low light; log-uniform."""
     ev: tuple[float, float] = (1.0, 3.0)
@@ -157,7 +162,10 @@ class Recipe:
                 raise BadParameter(
                     f"{name} is {low:g} to {high:g}.", f"Give low, high above 0{upto}."
                 )
-        for name, least in (("sigma", 0), ("darkness", 1), ("ev", 0.3), ("clipped", 0)):
+        for name, least in (
+            *(("sigma", 0), ("iso", 10), ("darkness", 1)),
+            *(("ev", 0.3), ("clipped", 0)),
+        ):
             low, high = getattr(self, name)
             if not (least <= low <= high and math.isfinite(high)):
                 raise BadParameter(

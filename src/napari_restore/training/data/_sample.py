@@ -20,7 +20,9 @@ from napari_restore.training.degradation import (
     add_noise,
     darken,
     draw_bracket,
+    draw_camera,
     draw_low_light,
+    photograph,
     take_bracket,
 )
 from napari_restore.training.haze import (
@@ -166,12 +168,17 @@ class Sampler:
         """Draw a crop with noise or in low light."""
         recipe = self.recipe
         scene, clear, valid = self._clear(rng)
+        light = None
         if rng.random() < recipe.clear:
-            degraded = clear
-        elif recipe.degradation == "noise":
+            return Sample(clear, clear, None, valid, scene)
+        if recipe.degradation == "lowlight":
+            light = draw_low_light(rng, recipe.darkness, recipe.degraded)
+        if recipe.camera > 0 and rng.random() < recipe.camera:
+            degraded, clear = photograph(clear, draw_camera(rng, recipe.iso), rng, light)
+        elif light is None:
             degraded = add_noise(clear, rng.uniform(*recipe.sigma), rng)
         else:
-            degraded = darken(clear, draw_low_light(rng, recipe.darkness, recipe.degraded), rng)
+            degraded = darken(clear, light, rng)
         return Sample(degraded, clear, None, valid, scene)
 
     def _clear(self, rng: Generator) -> tuple[str, Array, Mask]:

@@ -106,7 +106,7 @@ class CaptureSettings:
 
     def response(self, light: Array) -> Array:
         """Return display values of light, both 0 to 1."""
-        return _styled(CURVES[self.curve](light), self.contrast)
+        return styled(CURVES[self.curve](light), self.contrast)
 
 
 def draw_bracket(
@@ -224,8 +224,11 @@ def _taken(
     return frame if quality is None else compressed(frame, quality)
 
 
-def _styled(values: Array, contrast: float) -> Array:
-    """Return values 0 to 1 by a curve like an S, which black, medium grey and white stay on."""
+def styled(values: Array, contrast: float) -> Array:
+    """Return values 0 to 1 by a curve like an S, which black, medium grey and white stay on.
+
+    That of 1 / `contrast` is its inverse.
+    """
     if contrast == 1:
         return values
     power = np.power(np.clip(values, 0, 1), np.float32(contrast), dtype=np.float32)

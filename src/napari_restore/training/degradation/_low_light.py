@@ -63,10 +63,10 @@ def darken(clear: Array, light: LowLight, rng: np.random.Generator) -> Array:
     return dark if light.quality is None else compressed(dark, light.quality)
 
 
-def compressed(picture: Array, quality: int) -> Array:
-    """Return (h, w, 3) display values 0 to 1 after JPEG."""
-    file = io.BytesIO()
-    Image.fromarray(np.rint(picture * 255).astype(np.uint8)).save(file, "JPEG", quality=quality)
+def compressed(picture: Array, quality: int, subsampling: int = 2) -> Array:
+    """Return (h, w, 3) display values 0 to 1 after JPEG, by default with colours at half the size."""
+    file, codes8 = io.BytesIO(), np.rint(picture * 255).astype(np.uint8)
+    Image.fromarray(codes8).save(file, "JPEG", quality=quality, subsampling=subsampling)
     codes: Array = np.asarray(Image.open(file), np.float32) / np.float32(255)
     return codes
 

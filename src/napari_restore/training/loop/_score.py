@@ -13,7 +13,7 @@ import torch
 from napari_restore.metrics import psnr
 from napari_restore.models import RestorationModel, load
 from napari_restore.questions import Degradation
-from napari_restore.training.degradation import SCORED, degraded_scene
+from napari_restore.training.degradation import SCORED, SCORED_ISO, camera_scene, degraded_scene
 from napari_restore.training.haze import ClearScene, add_haze, haze_scene
 from napari_restore.training.loop._config import ScoreConfig
 
@@ -41,8 +41,8 @@ class Validator:
     """Scores models on a fixed set of pairs.
 
     Figures are means over scenes of PSNR in dB over valid pixels, by group, that is by kind of
-    scene under haze, else by level, as ``noise_15``: ``GROUP_model`` on degraded scenes, and once
-    ``GROUP_input``. Under haze also ``KIND_clean`` on the same scenes without it, and once
+    scene under haze, else by level, as ``noise_15`` or ``iso_3200``: ``GROUP_model`` on degraded
+    scenes, and once ``GROUP_input``. Under haze also ``KIND_clean`` on the same scenes without it, and once
     ``KIND_dcp_0.95`` and ``KIND_dcp_0.85``; for noise ``clean_model``. ``score`` is the mean of
     ``GROUP_model`` over groups but ``clean``.
     """
@@ -150,6 +150,10 @@ def _pairs(scene: ClearScene, config: ScoreConfig, degradation: Degradation) -> 
             degraded = np.where(scene.valid[..., None], degraded, scene.clear)
         yield _Pair(scene, degraded.astype(np.float32), truth, f"{degradation}_{level:g}")
     if degradation == "noise":
+        for iso in SCORED_ISO:
+            degraded, truth = camera_scene(scene.clear, scene.name, iso, config.seed)
+            degraded = np.where(scene.valid[..., None], degraded, truth)
+            yield _Pair(scene, degraded, truth, f"iso_{iso}")
         yield _Pair(scene, scene.clear, scene.clear, CLEAN)
 
 
