@@ -16,7 +16,7 @@ from napari_restore.images._profile import Profile
 from napari_restore.images._source import Box, Level, Source, chunk_box
 from napari_restore.images.files._fingerprint import fingerprint_files
 from napari_restore.images.values._roles import Bands, GivenBands, describe_bands
-from napari_restore.images.values._sensors import Sensor
+from napari_restore.images.values._sensors import Sensor, product_of
 from napari_restore.images.values._validity import Nodata, valid_by_values
 
 STREAMED_BYTES = 64 * 2**20
@@ -64,6 +64,9 @@ class Reader(Source):
     def describe(self, sensor: Sensor | None = None, given: GivenBands | None = None) -> Bands:
         """Return what the bands are by the file, a `sensor` and the user; see `describe_bands`."""
         profile = self.profile
+        is_named = sensor is not None
+        if sensor is None:
+            sensor = product_of(str(self.path or ""), profile.tags, profile.descriptions)
         return describe_bands(
             self.bands,
             profile.colorinterp,
@@ -73,6 +76,7 @@ class Reader(Source):
             given,
             band_tags=profile.band_tags,
             units=profile.units,
+            in_order=is_named,
         )
 
     @cached_property
