@@ -51,10 +51,15 @@ class Ground:
 
     @classmethod
     def of(cls, photo: Path, side: int = SIDE) -> Ground:
-        """Read the upper left `side` pixels of a photograph of four bands."""
+        """Read the upper left `side` pixels of a photograph of four bands of 8 bits."""
         with rasterio.open(photo) as opened:
-            pixels = opened.read(window=((0, side), (0, side))).astype(np.float64)
-        rgbn = 0.02 + 0.5 * pixels / 255
+            return cls.made(opened.read(window=((0, side), (0, side))) / 255)
+
+    @classmethod
+    def made(cls, rgbn: npt.NDArray[np.float64]) -> Ground:
+        """Make the ground of (4, side, side) values of 0 to 1: red, green, blue, near infrared."""
+        side = rgbn.shape[1]
+        rgbn = 0.02 + 0.5 * rgbn
         y, x = np.mgrid[:side, :side] / side
         depth = 0.75 * (0.5 + 0.5 * np.sin(4.1 * x + 1.3) * np.cos(3.2 * y - 0.4)) + 0.1
         clear, hazy = {}, {}
@@ -115,11 +120,11 @@ class Product:
         path = folder / self.file_name
         path.parent.mkdir(parents=True, exist_ok=True)
         side = len(ground.valid)
-        profile = dict(
-            driver="GTiff", width=side, height=side, count=len(self.layers), dtype=self.dtype,
-            crs=CRS.from_epsg(32654), transform=from_origin(380000, 3950000, 30, 30), tiled=True,
-            blockxsize=256, blockysize=256, compress="deflate",
-        )  # fmt: skip
+        profile: dict[str, Any] = {
+            "driver": "GTiff", "width": side, "height": side, "count": len(self.layers),
+            "dtype": self.dtype, "crs": CRS.from_epsg(32654), "compress": "deflate",
+            "transform": from_origin(380000, 3950000, 30, 30),
+        }  # fmt: skip
         if self.nodata is not None:
             profile["nodata"] = self.nodata
         with rasterio.open(path, "w", **profile) as opened:
@@ -250,7 +255,7 @@ PRODUCTS: tuple[Product, ...] = (
     Product("l5-ee-sr", "kanto_1999.tif",
             (*named(TM, "SR_B{}"), thermal("ST_B6"), bits("QA_PIXEL", 5440, 5896)), **L2),
     Product("l7-ee-toa-float", "LE7_TOA_2001.tif", named(TM, "B{}"),
-            dtype="float32", scale=1.0, sensor="landsat7", zero=0.0, nodata=None),
+            dtype="float32", scale=1.0, sensor="landsat7", zero=0.0, nodata=None, collar=float("nan")),
     Product("l8-ee-sr-scaled", "scaled_sr.tif", (*named(OLI, "SR_B{}"), ),
             dtype="float32", scale=1.0, zero=0.0, nodata=None, collar=float("nan")),
     # Sentinel-2.
@@ -278,7 +283,7 @@ PRODUCTS: tuple[Product, ...] = (
             tags={"SPACECRAFT_NAME": "Sentinel-2A", "PRODUCT_URI": "S2A_MSIL2A_20230312T012701_N0509_R074_T54SUE_20230312T032212.SAFE",
                   "PROCESSING_BASELINE": "05.09"}, **S2_OFFSET),
     Product("s2-float", "s2_reflectance.tif", named(chosen(MSI, "2", "3", "4", "8"), "B{}"),
-            dtype="float32", scale=1.0, sensor="sentinel2", zero=0.0, nodata=None, collar=0.0),
+            dtype="float32", scale=1.0, sensor="sentinel2", zero=0.0, nodata=None, collar=float("nan")),
     # Planet.
     Product("planet-4", "20230312_012701_1001_3B_AnalyticMS_SR.tif",
             light(("blue", "blue"), ("green", "green"), ("red", "red"), ("nir", "nir")), **S2),

@@ -64,7 +64,6 @@ class Reader(Source):
     def describe(self, sensor: Sensor | None = None, given: GivenBands | None = None) -> Bands:
         """Return what the bands are by the file, a `sensor` and the user; see `describe_bands`."""
         profile = self.profile
-        is_named = sensor is not None
         if sensor is None:
             sensor = product_of(str(self.path or ""), profile.tags, profile.descriptions)
         return describe_bands(
@@ -76,7 +75,6 @@ class Reader(Source):
             given,
             band_tags=profile.band_tags,
             units=profile.units,
-            in_order=is_named,
         )
 
     @cached_property

@@ -146,12 +146,8 @@ def describe_bands(
     *,
     band_tags: Sequence[Mapping[str, Mapping[str, str]]] = (),
     units: Sequence[str | None] = (),
-    in_order: bool = True,
 ) -> Bands:
-    """Return what `count` bands are; see the module for the order of the sources.
-
-    Unless `in_order`, bands without names are those of the `sensor` only where known roles say so.
-    """
+    """Return what `count` bands are; see the module for the order of the sources."""
     interp = _padded(colorinterp, count)
     names = _padded(descriptions, count)
     own = _padded(wavelengths, count)
@@ -169,7 +165,7 @@ def describe_bands(
         # A mask opened by itself is the picture.
         auxiliary = [None] * count
     light = [n for n in range(count) if auxiliary[n] is None and roles[n] != "alpha"]
-    preset = _preset(sensor, names, light, roles, in_order=in_order)
+    preset = _preset(sensor, names, light, roles)
     waves = [
         w or (None if a else _wavelength_in(n))
         for w, n, a in zip(own, names, auxiliary, strict=True)
@@ -316,12 +312,10 @@ def _preset(
     names: Sequence[str | None],
     light: Sequence[int],
     roles: Sequence[str | None],
-    *,
-    in_order: bool,
 ) -> Sequence[SensorBand | None]:
     """Return the preset's bands by the names in the file, else by the usual order of `light`.
 
-    Unless that is `in_order`, it counts only where it agrees with the `roles` of three bands or more.
+    The order of a sensor that the user has not named must agree with the `roles` of three bands.
     """
     if sensor is None:
         return [None] * len(names)
@@ -332,6 +326,6 @@ def _preset(
     for number, band in zip(light, sensor.of_count(len(light)) or (), strict=False):
         ordered[number] = band
     known = [(role, band and band.role) for role, band in zip(roles, ordered, strict=True) if role]
-    if in_order or (len(known) >= 3 and all(mine == its for mine, its in known)):
+    if sensor.is_given or (len(known) >= 3 and all(mine == its for mine, its in known)):
         return ordered
     return [None] * len(names)

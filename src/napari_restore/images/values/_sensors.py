@@ -49,6 +49,9 @@ class Sensor:
     reflectance_one: float | None = None
     """The value of reflectance 1, for information."""
     reason: str = ""
+    """Why `black` is the zero; "" where it is not known to be."""
+    is_given: bool = True
+    """Whether the user has named it; else it is what names in the file say."""
 
     def band(self, name: str) -> SensorBand | None:
         """Return the band that a file calls `name` ("B4", "B04", "SR_B4")."""
@@ -316,14 +319,15 @@ def product_of(file_name: str, tags: Tags, bands: Sequence[str | None] = ()) -> 
     Sentinel-2, by that or its tags.
     """
     found = _named_by(file_name, tags, bands)
-    if is_level2(file_name, bands):
-        return _as_level2(found or replace(SENSORS["landsat8"], bands=(), orders=()))
-    if found is not None and re.search(r"(?:^|[/\\])L[CO]0[89]_L1(TP|GT|GS)_", file_name.upper()):
-        return found
     sentinel = _sentinel(file_name, tags)
-    if sentinel is not None and sentinel.black:
-        return sentinel
-    return None if found is None else replace(found, black=0.0, white=None, reason="")
+    name = file_name.replace("\\", "/").rpartition("/")[2].upper()
+    if is_level2(file_name, bands):
+        found = _as_level2(found or replace(SENSORS["landsat8"], bands=(), orders=()))
+    elif sentinel is not None and sentinel.black:
+        found = sentinel
+    elif found is not None and not re.match("L[CO]0[89]_L1(TP|GT|GS)_", name):
+        found = replace(found, black=0.0, white=None, reason="")
+    return None if found is None else replace(found, is_given=False)
 
 
 def _named_by(file_name: str, tags: Tags, bands: Sequence[str | None]) -> Sensor | None:
@@ -358,7 +362,7 @@ def _named_by(file_name: str, tags: Tags, bands: Sequence[str | None]) -> Sensor
     if not agreed:
         return None
     titles = " or ".join(dict.fromkeys(candidate.title for candidate in candidates))
-    return Sensor(candidates[0].id, titles, agreed, ())
+    return Sensor(candidates[0].id, titles, agreed, orders=())
 
 
 _NUMBERED = r"(S[RT]_)?B(AND[ _]?)?\d{1,2}A?|SUR_REFL_B\d\d(_1)?"
