@@ -92,8 +92,13 @@ class Layer:
 
     @property
     def is_light(self) -> bool:
-        """Whether it shows reflectance or radiance."""
+        """Whether it shows reflectance, or heat."""
         return self.make is None or self.shows == "thermal"
+
+    @property
+    def stays(self) -> bool:
+        """Whether no haze is in it."""
+        return self.make is not None
 
 
 @dataclass(frozen=True)
@@ -296,10 +301,10 @@ PRODUCTS: tuple[Product, ...] = (
     # NAIP.
     Product("naip", "m_3712212_se_10_060_20200524.tif",
             named((("red", ""), ("green", ""), ("blue", ""), ("nir", "")), None), dtype="uint8",
-            scale=0.5 / 235, zero=0.0, nodata=None,
+            scale=0.9 / 255, zero=0.0, nodata=None,
             interpretation=(ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.undefined)),
     Product("naip-ee", "naip_export.tif", light(("R", "red"), ("G", "green"), ("B", "blue"), ("N", "nir")),
-            dtype="uint8", scale=0.5 / 235, zero=0.0, nodata=None),
+            dtype="uint8", scale=0.9 / 255, zero=0.0, nodata=None),
     # HLS.
     Product("hls-l30", "HLS.L30.T54SUE.2023071T012701.v2.0.stack.tif",
             (*named(padded(OLI), "B{}"), fmask()), dtype="int16", nodata=-9999, collar=-9999, **S2),

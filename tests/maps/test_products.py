@@ -47,7 +47,7 @@ def test_bands_and_zero_are_those_of_the_product(
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["dcp", "hot", "htm", "atmosphere-aerial"])
 @pytest.mark.parametrize("product", PRODUCTS, ids=lambda each: each.id)
-def test_what_shows_no_light_stays_and_the_collar_too(
+def test_what_shows_no_haze_stays_and_the_collar_too(
     product: Product, model: str, tmp_path: Path, ground: Ground
 ) -> None:
     image = opened(product, tmp_path, ground)
