@@ -25,8 +25,8 @@ def test_a_failed_image_of_a_folder_names_flags(cli, scene, tmp_path):
 
 
 def test_a_note_names_flags(cli, tmp_path):
-    landsat = tmp_path / "LC08_L1TP_193024_20200101_B4.tif"
-    write_tiff(landsat, hazy(bands=1, dtype="uint16"))
+    landsat = tmp_path / "LC08_193024_20200101.tif"
+    write_tiff(landsat, hazy(bands=5, dtype="uint16"))
     note = "Its name or tags name Landsat 8 OLI/TIRS: --sensor landsat8 sets zero and bands."
     assert f"note: {note}" in cli("info", landsat).out
     assert note in cli("info", landsat, "--json").json["notes"]

@@ -34,3 +34,10 @@ def test_clear_pixels_stay_bit_for_bit() -> None:
 def test_no_light_stays_finite() -> None:
     zero = np.zeros((2, 2), np.float32)
     assert np.isfinite(correct_band(zero, zero, 0.8, 560, 842)).all()
+
+
+def test_a_dark_band_does_not_fall_below_no_light() -> None:
+    values = np.array([[0.3, 0.02, 0.0, -0.01]], np.float32)
+    found = correct_band(values, np.full((1, 4), 0.6, np.float32), 0.5, 550.0, 850.0)
+    assert 0 < found[0, 0] < 0.3
+    assert found[0, 1:].tolist() == [0, 0, np.float32(-0.01)]

@@ -111,7 +111,7 @@ def _preset_zeros(
     Values that never reach it are scaled already, or another product of the sensor.
     """
     zeros = np.zeros(image.bands)
-    if preset is None:
+    if preset is None or not preset.reason:
         return zeros, None
     reason = preset.reason
     if _may_be_scaled(image, preset):

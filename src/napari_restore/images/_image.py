@@ -129,11 +129,21 @@ class Image(DerivedImages):
                     "are not used."
                 )
             return notes
+        if (
+            preset is not None
+            and preset.bands
+            and any(preset.band(name.strip()) for name in self.descriptions if name)
+        ):
+            notes.append(f"Its bands are those of {preset.title}, by their names.")
         if detected is not None:
             title, named = SENSORS[detected].title, option("sensor", detected)
             scaled = any(self.profile.offsets) or any(s != 1 for s in self.profile.scales)
-            sets = "zero and bands" if preset is None and not scaled else "bands"
-            notes.append(Message(f"Its name or tags name {title}: {named} sets {sets}."))
+            is_zero_known = scaled or (preset is not None and bool(preset.reason))
+            sets = [] if is_zero_known else ["zero"]
+            sets += ["bands"] if "unknown" in self.described.kinds else []
+            if sets:
+                text = f"Its name or tags name {title}: {named} sets {' and '.join(sets)}."
+                notes.append(Message(text))
         return notes
 
     def with_sensor(self, sensor: str) -> Image:

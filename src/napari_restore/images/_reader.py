@@ -16,7 +16,7 @@ from napari_restore.images._profile import Profile
 from napari_restore.images._source import Box, Level, Source, chunk_box
 from napari_restore.images.files._fingerprint import fingerprint_files
 from napari_restore.images.values._roles import Bands, GivenBands, describe_bands
-from napari_restore.images.values._sensors import Sensor
+from napari_restore.images.values._sensors import Sensor, product_of
 from napari_restore.images.values._validity import Nodata, valid_by_values
 
 STREAMED_BYTES = 64 * 2**20
@@ -67,6 +67,8 @@ class Reader(Source):
     def describe(self, sensor: Sensor | None = None, given: GivenBands | None = None) -> Bands:
         """Return what the bands are by the file, a `sensor` and the user; see `describe_bands`."""
         profile = self.profile
+        if sensor is None:
+            sensor = product_of(str(self.path or ""), profile.tags, profile.descriptions)
         return describe_bands(
             self.bands,
             profile.colorinterp,

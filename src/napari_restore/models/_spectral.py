@@ -38,7 +38,8 @@ def correct_band(
     """Return the band `values` (h, w) in model range without haze.
 
     `transmission` (h, w) is the model's, at `reference` nm; `airlight` is this band's. Where the
-    model changed nothing (1 − t ≤ `deadband`) the values are unchanged, bit for bit.
+    model changed nothing (1 − t ≤ `deadband`) the values are unchanged, bit for bit. None falls
+    below 0, no light: where it is dark, what the transmission of other wavelengths says is too much.
     """
     t = transmission_at(transmission, reference, wavelength, exponent)
     if deadband > 0:
@@ -46,4 +47,4 @@ def correct_band(
     else:
         gate = transmission < 1
     restored: npt.NDArray[np.float32] = values + gate * (1 / t - 1) * (values - airlight)
-    return restored.astype(np.float32, copy=False)
+    return np.maximum(restored.astype(np.float32, copy=False), np.minimum(values, 0))

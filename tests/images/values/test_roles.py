@@ -250,14 +250,18 @@ def test_surface_reflectance_of_landsat_by_the_names_of_its_bands(
 
 
 def test_another_sensor_does_not_name_the_bands_of_landsat() -> None:
+    # Red and near infrared of Landsat 8, near infrared and short-wave of those before.
     found = sensor_of("sentinel2", "export.tif", {}, ("SR_B4", "SR_B5"))
     assert (found.black, found.bands) == (LEVEL2, ())
+    found = sensor_of("sentinel2", "export.tif", {}, ("SR_B4", "SR_B5", "SR_B6"))
+    assert [band.role for band in found.bands] == ["red", "nir", "swir"]
 
 
 def test_level_1_and_collection_1_of_landsat() -> None:
     for file in ("LC08_L1TP_107035_20150502_02_T1_B4.TIF", "lc08_l1gt_B4.tif"):
-        assert sensor_of("landsat8", file, {}, ("B4",)).black == 5000
-        assert product_of(file, {}, ("B4",)) is None
+        for found in (sensor_of("landsat8", file, {}, ("B4",)), product_of(file, {}, ("B4",))):
+            assert found is not None
+            assert (found.black, bool(found.reason)) == (5000, True)
     assert sensor_of("landsat8", "LC08_107035_20150502_sr_band4.tif").black == 0
 
 
@@ -285,7 +289,7 @@ ESA = "S2B_MSIL2A_20250302T095029_N0511_R079_T33UXP_20250302T104753.SAFE"
 )
 def test_zero_of_sentinel_2_by_names(file: str, black: float | None) -> None:
     found = product_of(file, {})
-    assert (None if found is None else found.black) == black
+    assert (found.black if found is not None and found.reason else None) == black
 
 
 @pytest.mark.parametrize(
@@ -304,7 +308,7 @@ def test_zero_of_sentinel_2_by_names(file: str, black: float | None) -> None:
 )
 def test_zero_of_sentinel_2_by_tags(tags: dict[str, str], black: float | None) -> None:
     found = product_of("scene.tif", {"": tags})
-    assert (None if found is None else found.black) == black
+    assert (found.black if found is not None and found.reason else None) == black
 
 
 def test_zero_of_a_sentinel_2_that_the_user_names() -> None:

@@ -101,7 +101,7 @@ def _remarks(source: RunSource, card: ModelCard) -> list[str]:
         if left := [band for band in others if band not in corrected]:
             notes.append(
                 f"Bands {named_bands(image, corrected)} are corrected by their wavelengths; "
-                f"{named_bands(image, left)} are copied, as no wavelength is known."
+                f"{named_bands(image, left)} are copied, as they show heat or no wavelength is known."
             )
     exact = [b for b, kind in enumerate(image.described.kinds) if kind == "auxiliary"]
     if exact := [b for b in exact if image.roles[b] != "alpha" and b not in image.data_bands]:

@@ -48,7 +48,7 @@ def model_bands(image: Image, card: ModelCard) -> tuple[int, ...]:
                 _bands_hint(card),
             )
         named = tuple(image.roles.index(role) for role in card.roles)
-        rest = tuple(b for b in image.data_bands if b not in named)
+        rest = tuple(b for b in image.data_bands if b not in named and not _is_thermal(image, b))
         return named if card.bands is not None else named + rest
     visible = visible_bands(image)
     bands = visible if len(visible) == len(VISIBLE) else image.data_bands
@@ -94,10 +94,18 @@ def other_bands(image: Image, bands: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def corrected_bands(image: Image, bands: tuple[int, ...]) -> tuple[int, ...]:
-    """Return those of `other_bands` whose wavelength is known: haze of them can be corrected."""
+    """Return those of `other_bands` whose wavelength is known: haze of them can be corrected.
+
+    Not those of heat, which haze hardly scatters, and whose values are no reflectance.
+    """
     if any(image.wavelengths[b] is None for b in bands):
         return ()
-    return tuple(b for b in other_bands(image, bands) if image.wavelengths[b] is not None)
+    others = (b for b in other_bands(image, bands) if not _is_thermal(image, b))
+    return tuple(b for b in others if image.wavelengths[b] is not None)
+
+
+def _is_thermal(image: Image, band: int) -> bool:
+    return image.roles[band] == "thermal"
 
 
 def named_bands(image: Image, bands: Sequence[int]) -> str:

@@ -109,9 +109,9 @@ class GdalReader(Reader):
             )
         self._describe_types(dataset)
         self._nodata = description.nodata_of(dataset, self.dtype)
-        self._kind = description.mask_kind(dataset, self._nodata)
+        names = description.colours_of(dataset)[: self._stored_bands]
+        self._kind = description.mask_kind(dataset, self._nodata, names)
         self._band_masks = description.has_band_masks(dataset)
-        names = [c.name for c in dataset.colorinterp[: self._stored_bands]]
         self.georeference = description.georeference_of(dataset)
         names = self._describe_bands(dataset, names)
         frames = dataset.count if description.bands_of(dataset) < dataset.count else 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from napari_restore.images.files._descriptions import (
     resolution_in,
 )
 from napari_restore.images.files._exif import PhotoTags
+from napari_restore.images.values._roles import is_named_light
 from napari_restore.images.values._sensors import (
     detect_sensor,
     is_level2,
@@ -42,14 +43,27 @@ def nodata_of(dataset: Any, dtype: np.dtype[Any]) -> Nodata:
     return tuple(as_dtype(value, dtype) for value in dataset.nodatavals)
 
 
-def mask_kind(dataset: Any, nodata: Nodata) -> Masks:
-    """Return how the file marks invalid pixels."""
-    from rasterio.enums import ColorInterp, MaskFlags
+def colours_of(dataset: Any) -> list[str]:
+    """Return the colour interpretation of all bands.
+
+    GDAL writes the fourth band of 8-bit files as alpha unless told otherwise: of NAIP's, near infrared.
+    """
+    names = [colour.name for colour in dataset.colorinterp]
+    texts = [text or "" for text in dataset.descriptions]
+    return [
+        "undefined" if name == "alpha" and is_named_light(text, texts) else name
+        for name, text in zip(names, texts, strict=True)
+    ]
+
+
+def mask_kind(dataset: Any, nodata: Nodata, colours: Sequence[str]) -> Masks:
+    """Return how the file marks invalid pixels; `colours` as in `colours_of`."""
+    from rasterio.enums import MaskFlags
 
     flags = dataset.mask_flag_enums
     if any(MaskFlags.per_dataset in f and MaskFlags.alpha not in f for f in flags):
         return "mask"
-    if ColorInterp.alpha in dataset.colorinterp:
+    if "alpha" in colours:
         return "alpha"
     # As text, in which NaN is equal to itself.
     if has_band_masks(dataset) or len(set(map(str, nodata))) > 1:

@@ -15,7 +15,7 @@ from functools import cached_property, lru_cache
 from typing import Literal, TypeVar
 
 from napari_restore.errors import BadParameter
-from napari_restore.images.values._sensors import Sensor, SensorBand
+from napari_restore.images.values._sensors import Sensor, SensorBand, product_of
 
 _T = TypeVar("_T")
 GivenBands = str | Sequence[int | str | None] | Mapping[str, int]
@@ -165,7 +165,7 @@ def describe_bands(
         # A mask opened by itself is the picture.
         auxiliary = [None] * count
     light = [n for n in range(count) if auxiliary[n] is None and roles[n] != "alpha"]
-    preset = _preset(sensor, names, light)
+    preset = _preset(sensor, names, light, roles)
     waves = [
         w or (None if a else _wavelength_in(n))
         for w, n, a in zip(own, names, auxiliary, strict=True)
@@ -251,6 +251,13 @@ def role_of_description(text: str | None) -> str | None:
     return hits[0] if len(hits) == 1 else None
 
 
+def is_named_light(text: str, others: Sequence[str | None] = ()) -> bool:
+    """Return whether a band's name is that of a band of light, beside those of the other bands."""
+    if role_of_description(text) in (*LIGHT,):
+        return True
+    return product_of("", {}, [*others, text]) is not None and not auxiliary_role(text)
+
+
 def _pairs(items: Sequence[int | str | None]) -> list[tuple[str, int]]:
     try:
         if all(isinstance(i, str) and "=" in i for i in items):
@@ -301,9 +308,15 @@ def _roles_of_wavelengths(waves: Sequence[float | None]) -> list[str | None]:
 
 
 def _preset(
-    sensor: Sensor | None, names: Sequence[str | None], light: Sequence[int]
+    sensor: Sensor | None,
+    names: Sequence[str | None],
+    light: Sequence[int],
+    roles: Sequence[str | None],
 ) -> Sequence[SensorBand | None]:
-    """Return the preset's bands by the names in the file, else by the usual order of `light`."""
+    """Return the preset's bands by the names in the file, else by the usual order of `light`.
+
+    The order of a sensor that the user has not named must agree with the `roles` of three bands.
+    """
     if sensor is None:
         return [None] * len(names)
     named = [sensor.band(re.split(r"[ ,(:]", name.strip())[0]) if name else None for name in names]
@@ -312,4 +325,7 @@ def _preset(
     ordered: list[SensorBand | None] = [None] * len(names)
     for number, band in zip(light, sensor.of_count(len(light)) or (), strict=False):
         ordered[number] = band
-    return ordered
+    known = [(role, band and band.role) for role, band in zip(roles, ordered, strict=True) if role]
+    if sensor.is_given or (len(known) >= 3 and all(mine == its for mine, its in known)):
+        return ordered
+    return [None] * len(names)

@@ -1,9 +1,15 @@
 """Presets of known sensors: roles of the bands, and the value of no light.
 
+A preset's bands are those that names say. Where only names of bands are known ("SR_B4", "B8A"), they
+are those of every sensor that has bands of these names; what two sensors mean differently by a name
+stays unknown. The order of a file's bands counts where the user names the sensor, or where roles that
+are known agree with it.
+
 Sources: USGS Landsat Collection 2 Level-1 and Level-2 product guides (band centres; TOA reflectance
 = 2e-5 DN − 0.1, surface reflectance = 2.75e-5 DN − 0.2), ESA Sentinel-2 Products Specification
 Document (centres; (DN − 1000) / 10000 from processing baseline 04.00 on, of 2022-01-25, DN / 10000
-before), USDA NAIP, Planet.
+before), USDA NAIP, Planet, HLS user guide 2.0, MODIS MOD09 user guide, Airbus SPOT 6/7 and Pléiades
+imagery user guides, DigitalGlobe WorldView-2 and -3 data sheets.
 """
 
 from __future__ import annotations
@@ -41,6 +47,9 @@ class Sensor:
     black: float = 0.0
     white: float | None = None
     reason: str = ""
+    """Why `black` is the zero; "" where it is not known to be."""
+    is_given: bool = True
+    """Whether the user has named it; else it is what names in the file say."""
 
     def band(self, name: str) -> SensorBand | None:
         """Return the band that a file calls `name` ("B4", "B04", "SR_B4")."""
@@ -98,6 +107,7 @@ _TM = (
     SensorBand(("B6", "ST_B6", "BAND6"), "thermal", 11450),
     _band("7", "swir", 2215),
 )
+_ETM = (*_TM, SensorBand(("B8", "BAND8", "BAND 8", "BAND_8"), "pan", 710))
 _MSI = (
     _band("1", "coastal", 443),
     _band("2", "blue", 490),
@@ -113,6 +123,7 @@ _MSI = (
     _band("11", "swir", 1610),
     _band("12", "swir", 2190),
 )
+_TM_ORDERS = (tuple(f"B{i}" for i in range(1, 8)), ("B1", "B2", "B3", "B4", "B5", "B7"))
 _MSI_NAMES = ("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B10", "B11", "B12")
 _MSI_ORDERS = (
     _MSI_NAMES,
@@ -137,6 +148,40 @@ _PLANET = (
     SensorBand(("REDEDGE", "RED_EDGE"), "rededge", 705),
     SensorBand(("NIR",), "nir", 865),
 )
+_MODIS = tuple(
+    SensorBand((f"SUR_REFL_B0{n}", f"SUR_REFL_B0{n}_1"), role, wavelength)
+    for n, role, wavelength in (
+        (1, "red", 645), (2, "nir", 859), (3, "blue", 469), (4, "green", 555), (5, "swir", 1240),
+        (6, "swir", 1640), (7, "swir", 2130),
+    )
+)  # fmt: skip
+_SPOT = (
+    SensorBand(("BLUE",), "blue", 485),
+    SensorBand(("GREEN",), "green", 560),
+    SensorBand(("RED",), "red", 660),
+    SensorBand(("NIR",), "nir", 825),
+)
+_PLEIADES = (
+    SensorBand(("BLUE",), "blue", 490),
+    SensorBand(("GREEN",), "green", 560),
+    SensorBand(("RED",), "red", 650),
+    SensorBand(("NIR",), "nir", 840),
+)
+_WORLDVIEW = (
+    SensorBand(("COASTAL", "C"), "coastal", 427),
+    SensorBand(("BLUE", "B"), "blue", 478),
+    SensorBand(("GREEN", "G"), "green", 546),
+    SensorBand(("YELLOW", "Y"), None, 608),
+    SensorBand(("RED", "R"), "red", 659),
+    SensorBand(("REDEDGE", "RED EDGE", "RED_EDGE", "RE"), "rededge", 724),
+    SensorBand(("NIR1", "NIR", "N"), "nir", 833),
+    SensorBand(("NIR2", "N2"), "nir", 949),
+)
+_WORLDVIEW_ORDERS = (
+    ("COASTAL", "BLUE", "GREEN", "YELLOW", "RED", "REDEDGE", "NIR1", "NIR2"),
+    ("BLUE", "GREEN", "RED", "NIR1"),
+)
+_BLUE_FIRST = (("BLUE", "GREEN", "RED", "NIR"),)
 _PLANET_ORDERS = (
     tuple(b.names[0] for b in _PLANET),
     ("BLUE", "GREEN", "RED", "NIR"),
@@ -154,9 +199,16 @@ SENSORS: Mapping[str, Sensor] = {
             5000.0, None, "Landsat Level-1: zero reflectance at DN 5000",
         ),
         Sensor(
-            "landsat5", "Landsat 5 TM", _TM,
-            (tuple(f"B{i}" for i in range(1, 8)), ("B1", "B2", "B3", "B4", "B5", "B7")),
+            "landsat7", "Landsat 7 ETM+", _ETM, _TM_ORDERS,
+            0.0, None, "Landsat 7 Level-1: DN 0",
+        ),
+        Sensor(
+            "landsat5", "Landsat 5 TM", _TM, _TM_ORDERS,
             0.0, None, "Landsat 5 Level-1: DN 0",
+        ),
+        Sensor(
+            "landsat4", "Landsat 4 TM", _TM, _TM_ORDERS,
+            0.0, None, "Landsat 4 Level-1: DN 0",
         ),
         Sensor(
             "sentinel2", "Sentinel-2 MSI", _MSI, _MSI_ORDERS,
@@ -174,20 +226,40 @@ SENSORS: Mapping[str, Sensor] = {
             "planet", "PlanetScope", _PLANET, _PLANET_ORDERS,
             0.0, None, "PlanetScope surface reflectance: DN 0",
         ),
+        Sensor("hls-l30", "HLS L30 (Landsat)", _OLI, (), 0.0, None, "HLS: DN 0"),
+        Sensor("hls-s30", "HLS S30 (Sentinel-2)", _MSI, (), 0.0, None, "HLS: DN 0"),
+        Sensor(
+            "modis", "MODIS surface reflectance", _MODIS, (tuple(b.names[0] for b in _MODIS),),
+            0.0, None, "MOD09: DN 0",
+        ),
+        Sensor("spot", "SPOT 6 and 7", _SPOT, _BLUE_FIRST, 0.0, None, "SPOT 6 and 7: DN 0"),
+        Sensor("pleiades", "Pléiades", _PLEIADES, _BLUE_FIRST, 0.0, None, "Pléiades: DN 0"),
+        Sensor(
+            "worldview", "WorldView-2 and -3", _WORLDVIEW, _WORLDVIEW_ORDERS,
+            0.0, None, "WorldView: DN 0",
+        ),
     )
 }  # fmt: skip
 
-LANDSATS = ("landsat5", "landsat8", "landsat9")
+LANDSATS = ("landsat4", "landsat5", "landsat7", "landsat8", "landsat9")
 _OFFSET_SINCE = 20220125
 """Day from which ESA made Sentinel-2 products of baseline 04.00, which add 1000 to each value."""
 
 _PATTERNS = (
     ("landsat9", r"\bLC09_|\bLO09_|LANDSAT[_ ]9"),
     ("landsat8", r"\bLC08_|\bLO08_|\bLC8\d{13}|LANDSAT[_ ]8"),
+    ("landsat7", r"\bLE07_|\bLE7\d{13}|LANDSAT[_ ]7"),
     ("landsat5", r"\bLT05_|\bLT5\d{13}|LANDSAT[_ ]5"),
+    ("landsat4", r"\bLT04_|\bLT4\d{13}|LANDSAT[_ ]4"),
+    ("hls-l30", r"\bHLS\.L30\."),
+    ("hls-s30", r"\bHLS\.S30\."),
+    ("modis", r"\b(MOD|MYD)09[A-Z0-9]*\.A\d{7}"),
     ("sentinel2", r"\bS2[ABCD]_MSI|\bT\d{2}[A-Z]{3}_\d{8}T\d{6}_|SENTINEL-2"),
     ("naip", r"\bM_\d{7}_(NE|NW|SE|SW)_\d"),
     ("planet", r"ANALYTICMS|PSSCENE|PLANETSCOPE"),
+    ("spot", r"\bIMG_SPOT[67]_|\bSPOT[ -]?[67]\b"),
+    ("pleiades", r"\bIMG_PHR1[AB]_|\bPL[EÉ]IADES\b"),
+    ("worldview", r"\bWORLDVIEW[ -]?0?[23]\b|\bWV0?[23]\b"),
 )
 _REFLECTANCE = (
     r"_L2S[PR]_|_SR_B(AND)?\d"  # Landsat
@@ -204,8 +276,8 @@ def sensor_of(
 ) -> Sensor:
     """Return the preset `name`, with the zero of the product in file name, tags and band names.
 
-    Where these are Landsat's and `name` is another sensor, it names no bands. Raises `BadParameter`
-    for an unknown name.
+    Where these are Landsat's and `name` is another sensor, the bands are Landsat's, by their names.
+    Raises `BadParameter` for an unknown name.
     """
     key = name.lower().replace(" ", "")
     if key not in SENSORS:
@@ -215,7 +287,10 @@ def sensor_of(
     sensor = SENSORS[key]
     if is_level2(file_name, bands):
         if key not in LANDSATS:
-            sensor = replace(sensor, bands=(), orders=(), white=None)
+            return _as_level2(
+                _named_by(file_name, tags or {}, bands)
+                or replace(sensor, bands=(), orders=(), white=None)
+            )
         return _as_level2(sensor)
     if key == "sentinel2":
         return _sentinel(file_name, tags or {}, any_name=True) or replace(
@@ -235,15 +310,84 @@ def _as_level2(sensor: Sensor) -> Sensor:
 
 
 def product_of(file_name: str, tags: Tags, bands: Sequence[str | None] = ()) -> Sensor | None:
-    """Return the preset whose zero the names decide, whatever sensor the user names; else None.
+    """Return what names say of bands and zero, whatever sensor the user names; else None.
 
-    That is Landsat Level-2, by the names of its bands (``SR_B4``, ``ST_B10``), and Sentinel-2 from
-    baseline 04.00 on, by the name of the product or its tags.
+    Its `reason` is empty where they say nothing of the zero. They do for Landsat Level-2, by the names
+    of its bands (``SR_B4``, ``ST_B10``), Level-1 of Landsat 8 and 9, by the name of the product, and
+    Sentinel-2, by that or its tags.
     """
-    if is_level2(file_name, bands):
-        return _as_level2(SENSORS["landsat8"])
+    found = _named_by(file_name, tags, bands)
     sentinel = _sentinel(file_name, tags)
-    return sentinel if sentinel is not None and sentinel.black else None
+    name = file_name.replace("\\", "/").rpartition("/")[2].upper()
+    if is_level2(file_name, bands):
+        found = _as_level2(found or replace(SENSORS["landsat8"], bands=(), orders=()))
+    elif sentinel is not None and sentinel.black:
+        found = sentinel
+    elif found is not None and not re.match("L[CO]0[89]_L1(TP|GT|GS)_", name):
+        found = replace(found, black=0.0, white=None, reason="")
+    return None if found is None else replace(found, is_given=False)
+
+
+def _named_by(file_name: str, tags: Tags, bands: Sequence[str | None]) -> Sensor | None:
+    """Return the sensor that file name or tags name, else what all sensors agree on by `bands`."""
+    detected = detect_sensor(file_name, tags)
+    if detected is not None:
+        return SENSORS[detected]
+    names = {name.strip().upper() for name in bands if name}
+    numbered = {name for name in names if re.fullmatch(_NUMBERED, name)}
+    if names >= set("RGBN"):
+        numbered = set("RGBN")
+    if not numbered:
+        return None
+    candidates = [
+        sensor
+        for sensor in SENSORS.values()
+        if all(sensor.band(name) is not None for name in numbered)
+        and all(sensor.id.startswith(owners) for own, owners in _OWN if names & own)
+    ]
+    if is_level2("", bands):
+        candidates = [sensor for sensor in candidates if sensor.id in LANDSATS]
+        # No file of Landsat 4 to 7 has SR_B6, and files of 8 and 9 without it are not usual.
+        usual = {name.replace("SR_", "") for name in numbered if not name.startswith("ST_")}
+        whole = [c for c in candidates if usual in map(set, c.orders)]
+        candidates = whole or candidates
+    agreed = tuple(
+        band
+        for name in sorted(numbered)
+        for band in [_agreed([c.band(name) for c in candidates], name)]
+        if band is not None
+    )
+    if not agreed:
+        return None
+    titles = " or ".join(dict.fromkeys(candidate.title for candidate in candidates))
+    return Sensor(candidates[0].id, titles, agreed, orders=())
+
+
+_NUMBERED = r"(S[RT]_)?B(AND[ _]?)?\d{1,2}A?|SUR_REFL_B\d\d(_1)?"
+"""Names of bands that count them; colours are named by others, too."""
+_OWN = (
+    (
+        frozenset("SCL AOT WVP MSK_CLDPRB MSK_SNWPRB QA10 QA20 QA60 TCI_R TCI_G TCI_B".split()),
+        ("sentinel2",),
+    ),
+    (frozenset(("QA_PIXEL", "QA_RADSAT")), ("landsat",)),
+    (frozenset(("SR_QA_AEROSOL",)), ("landsat8", "landsat9")),
+    (frozenset(("SR_ATMOS_OPACITY", "SR_CLOUD_QA")), ("landsat4", "landsat5", "landsat7")),
+)
+"""Names of other bands, and how the ids of sensors begin whose files have them."""
+NEAR = 25.0
+"""Nanometres that sensors' centres of what is one band may be apart."""
+
+
+def _agreed(bands: Sequence[SensorBand | None], name: str) -> SensorBand | None:
+    """Return what all sensors mean by a band's name; None where they differ."""
+    known = [band for band in bands if band is not None]
+    if not known or len(known) < len(bands) or len({band.role for band in known}) > 1:
+        return None
+    waves = [band.wavelength for band in known if band.wavelength is not None]
+    if not waves or max(waves) - min(waves) > NEAR:
+        return None
+    return SensorBand((name,), known[0].role, waves[0])
 
 
 def is_level2(file_name: str, bands: Sequence[str | None] = ()) -> bool:
