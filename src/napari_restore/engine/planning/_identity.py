@@ -23,7 +23,6 @@ from napari_restore.models import (
     Counts,
     RestorationModel,
     Statistics,
-    Steps,
     Sweep,
     SweptModel,
     definition_of,
@@ -195,7 +194,7 @@ def all_settled(model: SweptModel, folder: Path) -> Statistics:
 
 
 def _counting(model: SweptModel) -> list[tuple[Sweep, Counts]]:
-    return list(Steps(model.steps()).counting.values())
+    return list(model.ordered_steps.counting.values())
 
 
 def keep_settled(folder: Path, sweep: str, settled: Statistics, about: dict[str, Any]) -> None:

@@ -424,7 +424,7 @@ def network_bytes(layout: SweptLayout, model: SweptModel, tile: int) -> NetworkB
     """
     grid = Grid(layout.box, tile, model.padded_to)
     slots = {name: each for each in layout.maps for name in each.names}
-    steps = Steps(model.steps())
+    steps = model.ordered_steps
     written = sum(each.bytes["disk"] for each in layout.maps)
     read = 0.0
     for step in steps.sweeps.values():

@@ -60,7 +60,6 @@ from napari_restore.images import Image, resolve_radiometry
 from napari_restore.models import (
     ModelCard,
     RestorationModel,
-    Steps,
     SweptModel,
     WrappedModel,
     content_of,
@@ -227,7 +226,7 @@ def _check_scope(model: RestorationModel) -> None:
                 f"The card of {name} says scope {model.card.scope!r}, but it has no sweeps.",
                 "Only models made for it can be global; write local if a halo suffices.",
             )
-    elif problem := Steps(model.steps()).problem(model.multiple, model.pads):
+    elif problem := model.ordered_steps.problem(model.multiple, model.pads):
         raise BadModel(
             f"The sweeps of {name} do not fit each other: {problem}.",
             "A swept model lists its sweeps in order, the last of which restores pixels.",

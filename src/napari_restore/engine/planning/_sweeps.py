@@ -204,7 +204,7 @@ class _Tiling:
     def __init__(self, request: SweptRequest, tile: int) -> None:
         model, image = request.model, request.image
         self.request, self.tile = request, tile
-        self.steps = Steps(model.steps())
+        self.steps = model.ordered_steps
         self.groups = list(groups_of(self.steps))
         self.grid = Grid(request.box, tile, model.padded_to)
         # Runs of sweeps restore whole tiles.

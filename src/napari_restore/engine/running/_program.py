@@ -192,7 +192,7 @@ class Program:
     @cached_property
     def steps(self) -> Steps:
         """The steps of a model that sweeps."""
-        return Steps(self._plan.swept.steps())
+        return self._plan.swept.ordered_steps
 
     def restores(self, number: int) -> bool:
         """Return whether a step is the last one."""

@@ -95,7 +95,7 @@ class SweepWork:
 
     @cached_property
     def steps(self) -> Steps:
-        return Steps(self.model.steps())
+        return self.model.ordered_steps
 
     def sweep(self, number: int, batch: list[SweptInput], *, counting: bool) -> list[Swept]:
         """Return what sweep `number` leaves of each tile; its counts only if `counting`."""
