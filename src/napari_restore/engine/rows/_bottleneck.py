@@ -14,6 +14,7 @@ from napari_restore.engine._region import Region
 from napari_restore.engine.ledger._kept_layers import KeptLayers
 from napari_restore.engine.ledger._store_files import STAGED
 from napari_restore.engine.machine._failures import FAILURES, as_failure
+from napari_restore.engine.machine._precision import dtype_of
 from napari_restore.engine.planning._tiles import Grid
 from napari_restore.engine.rows._cells import (
     Outputs,
@@ -24,6 +25,7 @@ from napari_restore.engine.rows._cells import (
     placed,
 )
 from napari_restore.engine.running._events import Note
+from napari_restore.engine.running._rounding import Rounding
 from napari_restore.engine.running._run import Run
 from napari_restore.engine.running._sweep_work import SweepWork, SweptInput, grid_of
 from napari_restore.engine.running._tokens import TokenStore
@@ -197,10 +199,12 @@ class BottleneckRows:
     @cached_property
     def sweeping(self) -> SweepWork:
         """The work of sweeps, with the tokens of all tiles, whose journal has a line for each."""
-        tokens = TokenStore.of(self.plan)
-        assert tokens is not None
+        tokens, layout = TokenStore.of(self.plan), self.plan.staged
+        assert tokens is not None and layout is not None
         self._opened.callback(tokens.close)
-        return SweepWork.of(self.plan, self.tiles, self._run.state.reader, {}, tokens)
+        # Not that of the run, whose record says how its own maps were rounded.
+        rounding = Rounding(dtype_of(layout.residual_dtype))
+        return SweepWork(self.model, self.tiles, self._run.state.reader, rounding, {}, tokens)
 
     def close(self) -> None:
         """Close the files; rows open them again."""

@@ -374,7 +374,8 @@ class Program:
         target = [grid.number(core) for core in in_order(tiles)]
         maps = OpenMaps(plan, state.device_memory, grid, self.steps, target, open_slab)
         stack.callback(maps.close)
-        work = SweepWork.of(plan, tile, state.reader, maps.stores, tokens, self._state.rounding)
+        assert state.rounding is not None
+        work = SweepWork(plan.swept, tile, state.reader, state.rounding, maps.stores, tokens)
         return work, done, maps
 
     def _enter_parts(self) -> None:
@@ -405,14 +406,9 @@ class Program:
     # -- steps -------------------------------------------------------------------------
 
     def _relate(self, step: WholeStep, number: int, tokens: TokenStore) -> None:
-        state = self._state
-        state.emit(Phase(self._title(number)))
-        backoff = state.totals.count_backoff
-        whole = WholeRun(
-            self._plan, state.emit, state.stop, backoff, state.device_memory, self.kept_layers
-        )
+        self._state.emit(Phase(self._title(number)))
         with self._timed(step.name):
-            whole.relate(step, tokens)
+            WholeRun(self._state, step, tokens, self.kept_layers).relate()
 
     def _sweep(self, work: SweepWork, number: int, done: StepsDone, wanted: set[int]) -> SweepWork:
         """Run a sweep that leaves maps or counts; return the work with what it settled."""

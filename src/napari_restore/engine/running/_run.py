@@ -23,7 +23,7 @@ from napari_restore.engine.masks._open_mask import open_mask
 from napari_restore.engine.planning._identity import all_settled
 from napari_restore.engine.planning._plan import Plan
 from napari_restore.engine.planning._probe import example_input, example_statistics
-from napari_restore.engine.results._store_layout import result_levels, store_layout
+from napari_restore.engine.results._store_layout import store_layout
 from napari_restore.engine.running._events import (
     Emit,
     Finished,
@@ -40,7 +40,6 @@ from napari_restore.engine.running._state import RunState
 from napari_restore.engine.running._threads import ThreadExecutor
 from napari_restore.engine.running._tile import TileWork
 from napari_restore.engine.running._tile_reader import TileReader
-from napari_restore.engine.statistics._bands import corrected_bands
 from napari_restore.engine.statistics._context import (
     ROUGH,
     compute_context,
@@ -271,33 +270,13 @@ class Run:
     def work(self, prepared: Prepared) -> TileWork:
         """Return what all tiles share."""
         plan, statistics = self.plan, prepared.statistics
+        plan.model.eval()
         self._statistics = {k: v.tolist() for k, v in statistics.items() if v.numel() <= 16}
-        others = corrected_bands(plan.image, plan.bands)
-        placed = plan.placed
-        with self.state.device_memory.watched():
+        memory = self.state.device_memory
+        with memory.watched():
             # Once for all tiles: they may be maps.
             on_device = {name: plan.device.take(value) for name, value in statistics.items()}
-        return TileWork(
-            model=plan.model.eval(),
-            statistics=on_device,
-            radiometry=prepared.radiometry,
-            bands=plan.bands,
-            fill=prepared.fill,
-            nodata=plan.image.nodata,
-            device=plan.device,
-            memory=self.state.device_memory,
-            maps=plan.maps,
-            levels=len(result_levels(plan.image)) if plan.pyramid else 0,
-            others=others if plan.reading.other_bands == "correct" else (),
-            wavelengths=plan.image.wavelengths,
-            precision=plan.computing.precision,
-            corner=(placed.y0, placed.x0),
-            scale=float(plan.image.scale),
-            size=placed.shape,
-            targets=plan.targets,
-            companions=plan.companions_radiometry(prepared.radiometry),
-            reference=0 if plan.image.companions is None else plan.image.companions.reference,
-        )
+        return TileWork(plan, on_device, prepared.radiometry, prepared.fill, memory)
 
     # -- reporting -------------------------------------------------------------------
 
