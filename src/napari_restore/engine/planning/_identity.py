@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import cache
 from importlib.metadata import version
@@ -60,11 +60,6 @@ def names_key(image: Image, model: RestorationModel, settings: Any) -> str:
     """Return a key of what the user names: it stays when an image or a model changes under its name."""
     source = image.fingerprint if image.path is None else str(image.path)
     return digest_of([source, image.spec, model.card.id, model.spec, settings])
-
-
-def folder_name(key: str, maps: Sequence[str], pyramid: bool) -> str:
-    """Return the name of the folder of a run: the same run has one for each layout."""
-    return key if not maps and not pyramid else digest_of([key, maps, pyramid])
 
 
 @cache

@@ -11,8 +11,8 @@ from napari_restore._format import format_seconds, format_size
 from napari_restore.engine._region import Region, bounding_box
 from napari_restore.engine.machine._device import Device
 from napari_restore.engine.planning._identity import digest_of
-from napari_restore.engine.planning._layout import Layout, box_step, tile_step, weight_bytes
-from napari_restore.engine.planning._map_layout import SweptLayout, box_of
+from napari_restore.engine.planning._layout import Layout, box_seen, tile_step, weight_bytes
+from napari_restore.engine.planning._map_layout import SweptLayout
 from napari_restore.engine.planning._probe import state_sizes
 from napari_restore.engine.planning._source import for_image, on_full
 from napari_restore.engine.planning._tile_invariance import TileInvariance
@@ -114,15 +114,18 @@ class Plan:
         return bounding_box(self.targets)
 
     @property
+    def seen(self) -> Region:
+        """Box that the model of sweeps sees."""
+        extent = self.reading.extent
+        return box_seen(self.swept, self.region, self.image, self.computing, extent)
+
+    @property
     def placed(self) -> Region:
         """Box in which a position-dependent model is given positions."""
         if self.reading.extent != "region":
             return Region(0, 0, self.image.height, self.image.width)
-        if not self.model.is_swept or self.model.card.needs_context:
-            return self.region
-        # Sweeps see whole tiles around the targets.
-        size = (self.image.height, self.image.width)
-        return box_of(self.region, size, box_step(self.swept, self.computing.side), whole=False)
+        is_context_placed = not self.model.is_swept or self.model.card.needs_context
+        return self.region if is_context_placed else self.seen
 
     @property
     def described(self) -> Region | None:
@@ -152,7 +155,9 @@ class Plan:
 
     @property
     def passes(self) -> int:
-        return (1 if self.staged is None else len(self.staged.steps)) + int(self.needs_context)
+        return (1 if self.staged is None else len(self.staged.phase_seconds)) + int(
+            self.needs_context
+        )
 
     @property
     def sweeps_image(self) -> bool:

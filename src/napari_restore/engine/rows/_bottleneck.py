@@ -23,6 +23,7 @@ from napari_restore.engine.rows._cells import (
     drawn_cells,
     on_processor,
     placed,
+    rows_in,
 )
 from napari_restore.engine.running._events import Note
 from napari_restore.engine.running._rounding import Rounding
@@ -160,8 +161,8 @@ class BottleneckRows:
         pixel: tuple[int, int],
         tile_of: tuple[int, int],
         sites: Mapping[str, AttentionSite],
-    ) -> Iterator[PlacedRow]:
-        """Yield the rows of a level-0 pixel (y, x) in the tile of another one."""
+    ) -> list[PlacedRow]:
+        """Return the rows of a level-0 pixel (y, x) in the tile of another one."""
         y, x = tile_of
         tile = self.grid.number(Region(y, x, y + 1, x + 1))
         box = self.grid.around(self.grid.cells(tile), step.halo)
@@ -172,10 +173,7 @@ class BottleneckRows:
                 rows = self.model.attention_rows(step.name, given, within, frozenset(sites))
         except FAILURES as error:
             raise as_failure(self.model, error) from error
-        for name, row in rows.items():
-            stride = sites[name].stride
-            shape = (-(-box.height // stride), -(-box.width // stride))
-            yield placed(sites[name], row, (box.y0, box.x0), shape)
+        return rows_in(box, rows, sites)
 
     def _given(self, number: int, tile: int) -> SweepInput:
         """Return what a sweep sees of a tile; that of the last tile asked for is remembered."""

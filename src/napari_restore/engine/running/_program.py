@@ -152,21 +152,14 @@ class StepsDone:
                     tiles |= (wanted & place) - there
                 if wanted - place:
                     # They are made again, from the maps before them.
-                    grown = self._around(wanted - place, step.halo + step.block - 1)
+                    margin = step.halo + step.block - 1
+                    grown = set(self._grid.reached(wanted - place, margin))
                     for before in step.reads:
                         needed.setdefault(before, set()).update(grown)
             todo[number] = tiles
             for name in step.reads:
-                needed.setdefault(name, set()).update(self._around(tiles, step.halo))
+                needed.setdefault(name, set()).update(self._grid.reached(tiles, step.halo))
         return todo
-
-    def _around(self, tiles: set[int], halo: int) -> set[int]:
-        grid = self._grid
-        if not halo:
-            return tiles
-        return {
-            near for tile in tiles for near in grid.touched(grid.around(grid.cells(tile), halo))
-        }
 
 
 RESTORING = "Restoring"

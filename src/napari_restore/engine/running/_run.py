@@ -44,6 +44,7 @@ from napari_restore.engine.statistics._context import (
     ROUGH,
     compute_context,
     context_exclude,
+    context_key,
     context_path,
     find_context,
     load_context,
@@ -243,7 +244,8 @@ class Run:
         known = None if rough else find_context(plan.image, exclude, region)
         if known is not None:
             return known
-        if not rough and context_path(plan.image, exclude, region).exists():
+        key = context_key(plan.image, exclude, region)
+        if not rough and context_path(key).exists():
             self.emit(
                 Note("The cached statistics of this image were damaged and are counted again.")
             )
