@@ -18,7 +18,7 @@ from napari_restore.engine.ledger._shared_slabs import OpenSlab, enter_left
 from napari_restore.engine.ledger._slab import SlabFile, discard
 from napari_restore.engine.ledger._store_files import STAGED
 from napari_restore.engine.machine._failures import FAILURES, as_failure
-from napari_restore.engine.machine._new_thread import on_new_thread
+from napari_restore.engine.machine._threads import on_new_thread
 from napari_restore.engine.planning._identity import (
     SETTLED,
     UNFINISHED,

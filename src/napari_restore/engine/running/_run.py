@@ -16,14 +16,14 @@ import torch
 from napari_restore._heap import keep_freed_memory, release_freed_memory
 from napari_restore.engine.ledger._folder import StoreBusy, writer_of
 from napari_restore.engine.ledger._store import ResultStore, SetAside, free_path
+from napari_restore.engine.ledger._store_files import result_levels
 from napari_restore.engine.machine._budget import PeakMemory
-from napari_restore.engine.machine._new_thread import on_new_thread
+from napari_restore.engine.machine._threads import on_new_thread
 from napari_restore.engine.masks._mask_strength import MaskStrength
 from napari_restore.engine.masks._open_mask import open_mask
 from napari_restore.engine.planning._identity import all_settled
 from napari_restore.engine.planning._plan import Plan
 from napari_restore.engine.planning._probe import example_input, example_statistics
-from napari_restore.engine.results._store_layout import store_layout
 from napari_restore.engine.running._events import (
     Emit,
     Finished,
@@ -195,6 +195,9 @@ class Run:
 
     def _open_store(self) -> ResultStore:
         plan, image = self.plan, self.plan.image
+        bands = {"airlight": len(plan.bands)}
+        # The change depends on strength and mask: it is computed when it is saved.
+        maps = {name: bands.get(name, 1) for name in plan.maps if name != "change"}
         has_waited = False
         while True:
             try:
@@ -205,7 +208,8 @@ class Run:
                     fingerprint=image.fingerprint,
                     shape=(image.height, image.width, image.bands),
                     dtype=image.dtype,
-                    **store_layout(plan),
+                    levels=result_levels(image) if plan.pyramid else (),
+                    maps=maps,
                 )
             except StoreBusy:
                 if not self._wait:

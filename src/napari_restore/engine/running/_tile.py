@@ -13,13 +13,13 @@ import numpy.typing as npt
 import torch
 
 from napari_restore.engine._region import Region
+from napari_restore.engine.ledger._store_files import result_levels
 from napari_restore.engine.machine._device import Device
 from napari_restore.engine.machine._device_memory import DeviceMemory
 from napari_restore.engine.machine._failures import FAILURES, as_failure
 from napari_restore.engine.machine._precision import computing
 from napari_restore.engine.planning._plan import Plan
 from napari_restore.engine.results._quality import QUALITY, change_bits
-from napari_restore.engine.results._store_layout import result_levels
 from napari_restore.engine.running._pixel_counts import count_tile
 from napari_restore.engine.running._tile_reader import Mask, TileInput
 from napari_restore.engine.statistics._bands import corrected_bands

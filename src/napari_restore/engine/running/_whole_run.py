@@ -16,8 +16,8 @@ from napari_restore.engine.machine._failures import (
     clear_frames,
     is_out_of_memory,
 )
-from napari_restore.engine.machine._new_thread import on_new_thread
 from napari_restore.engine.machine._precision import computing
+from napari_restore.engine.machine._threads import on_new_thread
 from napari_restore.engine.running._events import Note
 from napari_restore.engine.running._state import RunState
 from napari_restore.engine.running._tokens import TokenStore

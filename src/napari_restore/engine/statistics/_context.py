@@ -17,7 +17,7 @@ import numpy.typing as npt
 from napari_restore.engine._region import Region
 from napari_restore.engine.ledger._values import UNREADABLE, read_arrays, write_arrays
 from napari_restore.engine.machine._device import cores
-from napari_restore.engine.machine._parallel import map_parallel
+from napari_restore.engine.machine._threads import map_parallel
 from napari_restore.engine.masks._mask_level import mask_at_level
 from napari_restore.engine.masks._mask_strength import MaskStrength
 from napari_restore.engine.masks._open_mask import open_exclude, open_mask
