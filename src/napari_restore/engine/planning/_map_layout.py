@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from napari_restore._format import format_seconds, format_size
@@ -197,26 +197,6 @@ class SweptLayout:
             "bottleneck_on_host": self.bottleneck_on_host,
             "predicted_seconds": self.phase_seconds,
         }
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields, JSON-able; `from_dict` reads them."""
-        return asdict(self) | {"box": list(self.box)}
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> SweptLayout:
-        """Return the layout that `to_dict` wrote."""
-        maps = tuple(
-            StoredMaps(
-                **each
-                | {
-                    "slots": Slots(**each["slots"]),
-                    "names": tuple(each["names"]),
-                    "again": tuple(each["again"]),
-                }
-            )
-            for each in data["maps"]
-        )
-        return cls(**data | {"box": Region(*data["box"]), "maps": maps})
 
 
 @dataclass(frozen=True)

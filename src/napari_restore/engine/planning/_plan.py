@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_restore._format import format_seconds, format_size
+from napari_restore._json_shapes import json_of, value_of
 from napari_restore.engine._region import Region, bounding_box
 from napari_restore.engine.machine._device import Device
 from napari_restore.engine.planning._identity import digest_of
@@ -242,7 +243,7 @@ def serialise_plan(plan: Plan) -> dict[str, Any]:
         "settled": None if plan.settled is None else str(plan.settled),
         "lends": None if plan.lends is None else str(plan.lends),
         "target": asdict(plan.target) | {"region": [list(box) for box in plan.targets]},
-        "staged": None if plan.staged is None else plan.staged.to_dict(),
+        "staged": json_of(plan.staged, SweptLayout | None),
         "sizes": [plan.model.card.halo, plan.model.card.multiple_of, plan.model.card.padded_to],
     }
 
@@ -262,13 +263,12 @@ def deserialise_plan(
         "store": Path(values["store"]),
         "target": Target(**target | {"region": tuple(Region(*box) for box in target["region"])}),
         "layout": Layout(**layout | {"invariance": TileInvariance(layout["invariance"])}),
+        "staged": value_of(values["staged"], SweptLayout | None),
         **{name: kind(**values[name]) for name, kind in _GROUPS.items()},
     }
     for name in ("settled", "lends"):
         if values[name] is not None:
             values[name] = Path(values[name])
-    if values["staged"] is not None:
-        values["staged"] = SweptLayout.from_dict(values["staged"])
     for name in ("bands", "maps", "notes", "origin"):
         values[name] = tuple(values[name])
     return Plan(image=image, model=for_image(model, image), part=part, **values)
