@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -77,13 +78,13 @@ class WholeRun:
                 # In hundredths of a layer.
                 progress = self._state.progress(100 * start)
 
-                def report(done: float) -> None:
+                def report(layer: int, share: float = 0.0) -> None:
                     self._check()
-                    progress(int(100 * done), 100 * step.layers)
+                    progress(int(100 * (layer + share)), 100 * step.layers)
 
                 for layer in range(start, step.layers):
                     report(layer)
-                    grid = self._layer(layer, grid, lambda share, n=layer: report(n + share))
+                    grid = self._layer(layer, grid, partial(report, layer))
                     if self._kept is None and layer + 1 < step.layers:
                         tokens.checkpoint(grid, layer + 1, self._check)
                 if not tokens.is_finished:
