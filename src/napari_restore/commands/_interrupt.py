@@ -6,7 +6,7 @@ import _thread
 import signal
 import threading
 from argparse import Namespace
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any, Self
 
 from napari_restore.errors import Cancelled
@@ -44,12 +44,7 @@ class Interrupt:
             self._previous = signal.signal(signal.SIGINT, self._on_signal)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.leave()
         if self._previous is not None:
             signal.signal(signal.SIGINT, self._previous)

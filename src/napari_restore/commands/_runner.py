@@ -9,7 +9,6 @@ import time
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from napari_restore._addresses import without_queries
@@ -64,12 +63,7 @@ class Runner:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._cluster is not None:
             self._cluster.close()
 
