@@ -80,23 +80,9 @@ UNFINISHED = "unfinished"
 """File beside the maps of a run that has not ended: the next one goes on from them."""
 
 
-def settled_folder(image: Image, description: Mapping[str, Any]) -> Path:
-    """Return the folder of what sweeps settle for `image` under this description of a run."""
-    return _root() / run_key(image, _relevant(description))
-
-
-def lent_folder(image: Image, description: Mapping[str, Any]) -> Path:
-    """Return the folder that names the image whose statistics others of its size take."""
-    return _root() / size_key(image, _relevant(description))
-
-
 def _root() -> Path:
+    """Return the folder of what sweeps settled: by image, and by size the image to take it from."""
     return cache_dir() / "settled"
-
-
-def _relevant(description: Mapping[str, Any]) -> dict[str, Any]:
-    # A halo changes nothing of what is settled.
-    return {name: value for name, value in description.items() if name != "halo"}
 
 
 @dataclass(frozen=True)
@@ -153,10 +139,12 @@ def kept_counts(
     """Return where counts are kept, for the choice of the model; notes what is borrowed."""
     if not isinstance(model, SweptModel) or model.keeps == "nothing":
         return KeptCounts()
-    own = settled_folder(image, description)
+    # A halo changes nothing of what is settled.
+    relevant = {name: value for name, value in description.items() if name != "halo"}
+    own = _root() / run_key(image, relevant)
     if model.keeps == "image":
         return KeptCounts(own)
-    lends = lent_folder(image, description)
+    lends = _root() / size_key(image, relevant)
     lender = lender_of(lends, model)
     if lender is None or lender.fingerprint == image.frames_fingerprint:
         return KeptCounts(own, lends)

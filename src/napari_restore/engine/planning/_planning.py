@@ -146,11 +146,13 @@ def make_plan(
         shared=options.storing.shared,
         prepare=prepare_cost(model, source.image, device, extent=extent, region=context.region),
     )
+    # As the user named it, for the note that a run of the same names was of something else.
+    named = [asdict(wanted.reading), *(value for _, value in _pixel_options(wanted.computing))]
     choice = _quickest(request, box, store, key, reach)
     notes += choice.notes
     return Plan(
         key=key,
-        names=_names(source, model, wanted, stored),
+        names=names_key(source.image, model, [*named, stored.maps, stored.pyramid]),
         read={"mask": source.mask, "exclude": context.excluded, "context": context.given},
         image=source.image,
         model=model,
@@ -343,12 +345,6 @@ def _settings(
         if name not in MEANT and value != options_of(Restore)[name].default:
             settings[name] = value
     return settings
-
-
-def _names(source: RunSource, model: RestorationModel, wanted: Restore, stored: Stored) -> str:
-    """Return the key of what the user names for the same pixels; see `names_key`."""
-    settings = [asdict(wanted.reading), *(value for _, value in _pixel_options(wanted.computing))]
-    return names_key(source.image, model, [*settings, stored.maps, stored.pyramid])
 
 
 def _pixel_options(group: Any) -> Iterator[tuple[str, Any]]:
