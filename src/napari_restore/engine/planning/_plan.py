@@ -156,9 +156,8 @@ class Plan:
 
     @property
     def passes(self) -> int:
-        return (1 if self.staged is None else len(self.staged.phase_seconds)) + int(
-            self.needs_context
-        )
+        sweeps = 1 if self.staged is None else len(self.staged.phase_seconds)
+        return sweeps + int(self.needs_context)
 
     @property
     def sweeps_image(self) -> bool:
