@@ -1,27 +1,10 @@
 """Restore huge images region by region, and attribute a restoration to its input."""
 
-from __future__ import annotations
-
-from napari_restore.api import (
-    attend,
-    attribute,
-    attribute_table,
-    brackets,
-    connect,
-    fuse,
-    info,
-    load_model,
-    open_bracket,
-    open_image,
-    plan,
-    rerun,
-    restore,
-    start,
-)
-from napari_restore.engine import Region
+import lazy_loader
 
 __version__ = "0.1.0.dev0"
-
+__getattr__, __dir__, _ = lazy_loader.attach_stub(__name__, __file__)
+# Sub-packages are attributes, too, but no part of the public interface.
 __all__ = [
     "Region",
     "__version__",

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from napari_restore.engine import Cluster, Plan
-
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from napari_restore.errors import BadParameter, RestoreError, option
 
 if TYPE_CHECKING:
-    from napari_restore.engine import Event
+    from napari_restore.engine import Cluster, Event, Plan
     from napari_restore.explain import PlannedRow, RowResult
     from napari_restore.models import Labelled
-
-if TYPE_CHECKING:
     from napari_restore.training.score import Case, CaseAnswer, CaseItem, ScoringTask
 
 
@@ -63,7 +55,6 @@ def connected(cluster: Any) -> Iterator[Cluster]:
 def cluster_task(plan: Plan) -> dict[str, Any]:
     """Return the task that workers run; raises `BadParameter` for what exists only in memory."""
     from napari_restore.api._tasks import serialised_task
-    from napari_restore.errors import BadParameter
 
     task = serialised_task(plan)
     if task is None:
@@ -100,7 +91,7 @@ def computed_on(
     Raises `BadParameter` for what exists only in memory, `Cancelled`, and what keeps a worker from
     the table.
     """
-    from napari_restore.api import cluster_items
+    from napari_restore.api import cluster_worker
     from napari_restore.engine import ItemRun, Remote, Threads
     from napari_restore.models import identity_of
 
@@ -139,7 +130,7 @@ def computed_on(
         }
         spread = ItemRun(
             connection,
-            Remote(cluster_items.check_table, cluster_items.attribute_row),
+            Remote(cluster_worker.check_table, cluster_worker.attribute_row),
             task,
             ROWS,
             run.emit,
@@ -180,10 +171,10 @@ def scored_on(
     def spread(
         scoring: ScoringTask, items: Iterator[CaseItem], cases: Sequence[Case]
     ) -> Iterator[tuple[int, CaseAnswer]]:
-        from napari_restore.api import cluster_items
+        from napari_restore.api import cluster_worker
         from napari_restore.engine import ItemRun, Remote, Threads
 
-        remote = Remote(cluster_items.check_scoring, cluster_items.score_case)
+        remote = Remote(cluster_worker.check_scoring, cluster_worker.score_case)
         with connected(cluster) as connection:
             memory = options.get("memory") or connection.default_memory()
             task = {

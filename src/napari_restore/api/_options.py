@@ -14,7 +14,6 @@ from typing_extensions import TypedDict
 from napari_restore.api._images import Bands
 from napari_restore.errors import BadRegion
 from napari_restore.questions import (
-    Asked,
     AttendKeywords,
     AttributeKeywords,
     EvaluateKeywords,
@@ -108,17 +107,16 @@ def documents_options(
         shown = signature.replace(parameters=[*own_parameters, *option_parameters])
         function.__signature__ = shown  # type: ignore[attr-defined]
         if function.__doc__ is not None:
-            entries = [f"{name}\n    {_python(each)}" for name, each in asked.items()]
+            helps = {
+                name: textwrap.fill(each.text, 90, subsequent_indent="    ")
+                for name, each in asked.items()
+            }
+            entries = [f"{name}\n    {text}" for name, text in helps.items()]
             listed = textwrap.indent("\n".join(entries), "    ").lstrip()
             function.__doc__ = function.__doc__.replace("{options}", listed)
         return function
 
     return decorate
-
-
-def _python(each: Asked) -> str:
-    """Return the help of an option in lines."""
-    return textwrap.fill(each.text, 90, subsequent_indent="    ")
 
 
 def checked_regions(region: Any) -> Region | list[Region] | None:

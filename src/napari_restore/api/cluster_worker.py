@@ -1,30 +1,59 @@
-"""Functions that the workers of a cluster call for ranges of tiles."""
+"""Functions that the workers of a cluster call, and what a worker keeps between two calls.
+
+For ranges of tiles, rows of a table, and cases of an evaluation. They are sent by name.
+"""
 
 from __future__ import annotations
 
+import logging
+import os
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_restore.api._worker_state import (
-    cache,
-    check_same_model,
-    opening,
-    stop_of,
-    turn,
-    turn_if_free,
+from napari_restore.api._task_cache import TaskCache
+from napari_restore.errors import (
+    BadModel,
+    BadOutput,
+    Cancelled,
+    InputError,
+    ResourceError,
+    RestoreError,
+    SourceChanged,
 )
 
 if TYPE_CHECKING:
     from napari_restore.engine import BlockPart, Plan, RangeReport, RangeRun
+    from napari_restore.explain import RowValues
+    from napari_restore.models import RestorationModel
+    from napari_restore.training.score import CaseAnswer, CaseItem, MethodTask, ScoringTask
 
 Task = dict[str, Any]
+BUSY = 0.5
+"""Seconds between two attempts where a lost client's worker still computes the same."""
+KEPT_STOPS = 100
+"""Runs that were stopped are remembered for work that begins later."""
+_cache = TaskCache()
+_opening = threading.Lock()
+"""To be held while `_cache` opens something."""
+_computing = threading.Lock()
+_stops: dict[str, threading.Event] = {}
+_log = logging.getLogger("distributed.worker")
 _run: tuple[str, RangeRun] | None = None
+
+
+# -- ranges of tiles ------------------------------------------------------------------
 
 
 def check(task: Task) -> None:
     """Raise where this worker does not see what `task` names, or sees something else."""
     from napari_restore.engine import PartWriter
 
-    with opening:
+    with _opening:
         plan = _plan(task)
     PartWriter(plan.store, plan.key)
 
@@ -43,9 +72,9 @@ def restore_range(
     from napari_restore.engine import Region, topic_of
 
     worker, number = get_worker(), step["number"]
-    stop = stop_of(run)
+    stop = _stop_of(run)
     try:
-        with turn():
+        with _turn():
             return _loaded(task, run, worker.state.nthreads).restore(
                 part,
                 [Region(*tile) for tile in tiles],
@@ -65,8 +94,8 @@ def count_blocks(task: Task, boxes: list[list[int]]) -> list[BlockPart]:
     from napari_restore.engine import Region, count_parts
 
     worker = get_worker()
-    with turn():
-        with opening:
+    with _turn():
+        with _opening:
             plan = _plan(task)
         threads = worker.state.nthreads
         return count_parts(plan, [Region(*box) for box in boxes], threads)
@@ -74,14 +103,14 @@ def count_blocks(task: Task, boxes: list[list[int]]) -> list[BlockPart]:
 
 def stop(run: str) -> None:
     """End the ranges of `run` within a tile, also those that have not begun; free what it keeps."""
-    stop_of(run).set()
+    _stop_of(run).set()
     _free(run)
 
 
 def _free(run: str) -> None:
     """Free what is kept of `run`; where a range is computed now, that does so at its end."""
     global _run
-    with turn_if_free() as is_free:
+    with _turn_if_free() as is_free:
         if is_free and _run is not None and _run[0] == run:
             _run[1].close()
             _run = None
@@ -96,12 +125,212 @@ def _loaded(task: Task, run: str, threads: int) -> RangeRun:
         if _run is not None:
             _run[1].close()
             _run = None
-        with opening:
+        with _opening:
             _run = (run, RangeRun(_plan(task), threads))
     return _run[1]
 
 
 def _plan(task: Task) -> Plan:
-    plan = cache.plan(task)
-    check_same_model(plan.model, task, "plan")
+    plan = _cache.plan(task)
+    _check_same_model(plan.model, task, "plan")
     return plan
+
+
+# -- items ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class RowAnswer:
+    """What a worker returns of a row; no pixels."""
+
+    result: RowValues | RestoreError
+    """An error is that of this row; the others go on."""
+    notes: list[str] = field(default_factory=list)
+
+
+def check_table(task: Task) -> None:
+    """Raise where this worker does not see images, models or files of a table, or sees others."""
+    from napari_restore import images
+    from napari_restore.engine import digest
+
+    for spec in task["models"]:
+        _model(spec)
+    for described in task["images"]:
+        # Not those of the cache: there may be more than it holds, and it closes the oldest.
+        image = images.Image.from_spec(described["spec"])
+        try:
+            if image.fingerprint != described["fingerprint"]:
+                raise _changed(image.name)
+        finally:
+            image.close()
+    for name, known in task["files"].items():
+        _check_seen(name)
+        if digest(Path(name)) != known:
+            raise _changed(name)
+    if task["baseline_fingerprint"] is not None:
+        baseline = task["options"]["baseline"]
+        _check_seen(baseline)
+        if images.open_image(baseline).fingerprint != task["baseline_fingerprint"]:
+            raise _changed(baseline)
+
+
+def attribute_row(task: Task, run: str, item: Task) -> RowAnswer:
+    """Compute one row of a table; an error of its own is part of the answer.
+
+    `item` names image, model and place. Rows are computed one after another, each on as many threads
+    as the client has: sums are divided among them. Raises `Cancelled` after a stop of `run`.
+    """
+    from napari_restore.api._attribution import attribute
+    from napari_restore.engine import Note, StoreBusy
+    from napari_restore.explain import measured
+
+    notes: list[str] = []
+
+    def keep_note(event: Any) -> None:
+        if isinstance(event, Note):
+            notes.append(event.text.marked)
+
+    with _turn_of(task, run) as stop:
+        while True:
+            try:
+                with _opening:
+                    image = _cache.image(item["spec"], item["fingerprint"])
+                found = attribute(
+                    image,
+                    _model(task["models"][item["model"]]),
+                    item["box"],
+                    polygon=item["polygon"],
+                    emit=keep_note,
+                    stop=stop,
+                    **task["options"],
+                )
+                return RowAnswer(measured(found), notes)
+            except StoreBusy as error:
+                if stop.wait(BUSY):
+                    raise Cancelled("The run was cancelled.") from error
+            except Cancelled:
+                raise
+            except RestoreError as error:
+                return RowAnswer(error, notes)
+
+
+def check_scoring(task: Task) -> None:
+    """Raise where this worker does not see models, images or the output folder of an evaluation."""
+    scoring: ScoringTask = task["scoring"]
+    for method in scoring.methods:
+        _model({"spec": method.spec, **method.identity})
+    for name, size in task["sizes"].items():
+        _check_seen(name)
+        if os.path.getsize(name) != size:
+            raise _changed(name)
+    output = scoring.settings.output
+    if output is not None:
+        _check_seen(os.fspath(output))
+        try:
+            with tempfile.TemporaryFile(dir=output):
+                pass
+        except OSError as error:
+            raise BadOutput(
+                f"The folder {output} cannot be written: {error.strerror or error}.",
+                "Share it with all machines.",
+            ) from error
+
+
+def score_case(task: Task, run: str, item: CaseItem) -> CaseAnswer:
+    """Score one case of an evaluation with all methods; raises `Cancelled` after a stop of `run`."""
+    from napari_restore.training.score import score_item
+
+    def load(method: MethodTask) -> RestorationModel:
+        return _model({"spec": method.spec, **method.identity})
+
+    with _turn_of(task, run) as stop:
+        return score_item(task["scoring"], item, load, task["options"], stop)
+
+
+@contextmanager
+def _turn_of(task: Task, run: str) -> Iterator[threading.Event]:
+    """Wait for the turn of an item of `run`; yields what is set when it is to stop."""
+    with _turn():
+        stop = _stop_of(run)
+        if stop.is_set():
+            raise Cancelled("The run was cancelled.")
+        with task["threads"].used():
+            yield stop
+
+
+def _model(described: Task) -> RestorationModel:
+    with _opening:
+        model = _cache.model(described["spec"])
+    _check_same_model(model, described, "client")
+    return model
+
+
+def _check_seen(name: str) -> None:
+    if not os.path.exists(name):
+        raise InputError(
+            f"{name} is not there.", "Put it in a folder that all machines see under the same name."
+        )
+
+
+def _changed(name: str) -> SourceChanged:
+    return SourceChanged(f"{name} is another file there.", "Copy the same file to all machines.")
+
+
+# -- one thing at a time --------------------------------------------------------------
+
+
+def _check_same_model(model: RestorationModel, known: Mapping[str, Any], owner: str) -> None:
+    """Raise `BadModel` for a model that differs from what the `owner` has `known` of it."""
+    from napari_restore.models import changed_part
+
+    part = changed_part(model, known)
+    if part is not None:
+        raise BadModel(
+            f"The {part} of {model.card.id} are not those of the {owner}.",
+            "Copy the same files to all machines.",
+        )
+
+
+@contextmanager
+def _turn() -> Iterator[None]:
+    """Wait for the turn to compute: a worker does one thing at a time, on all of its threads.
+
+    Errors are raised with the name of the machine, and without their causes: those are in its log.
+    """
+    from distributed import get_worker
+
+    machine = get_worker().address
+    with _computing:
+        try:
+            yield
+        except Cancelled as error:
+            raise Cancelled(error.message.marked, error.hint.marked) from None
+        except RestoreError as error:
+            from napari_restore.engine import on_machine
+
+            _log.info("%s", error, exc_info=True)
+            raise on_machine(error, machine) from None
+        except Exception as error:
+            _log.exception("a task of napari-restore failed")
+            raise ResourceError(
+                f"A worker failed: {error!r} (on {machine}).",
+                "See the log of that worker; what is finished is kept.",
+            ) from None
+
+
+@contextmanager
+def _turn_if_free() -> Iterator[bool]:
+    """Yield whether nothing is computed, and keep it so."""
+    free = _computing.acquire(blocking=False)
+    try:
+        yield free
+    finally:
+        if free:
+            _computing.release()
+
+
+def _stop_of(run: str) -> threading.Event:
+    """Return what is set when `run` is to stop, also before its work begins."""
+    while len(_stops) > KEPT_STOPS:
+        _stops.pop(next(iter(_stops)), None)
+    return _stops.setdefault(run, threading.Event())

@@ -48,7 +48,7 @@ class Interrupt:
             self._previous = signal.signal(signal.SIGINT, self._on_signal)
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, *_: object) -> None:
         self.leave()
         if self._previous is not None:
             signal.signal(signal.SIGINT, self._previous)

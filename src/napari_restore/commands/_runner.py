@@ -63,7 +63,7 @@ class Runner:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._cluster is not None:
             self._cluster.close()
 

@@ -58,6 +58,11 @@ class SweptModel(RestorationModel):
         """
         raise NotImplementedError
 
+    @property
+    def ordered_steps(self) -> Steps:
+        """The steps, which tell what they leave each other."""
+        return Steps(self.steps())
+
     def view(self, x: Tensor, statistics: Statistics | None = None) -> Tensor:
         """Return the sweeps' view of tiles or images `x` (N, C, h, w): its planes come first.
 
@@ -78,18 +83,18 @@ class SweptModel(RestorationModel):
 
     @property
     def settles(self) -> tuple[str, ...]:
-        counting = Steps(self.steps()).counting.values()
+        counting = self.ordered_steps.counting.values()
         return tuple(name for _, counts in counting for name in counts.settles)
 
     @property
     def routes(self) -> bool:
-        counting = Steps(self.steps()).counting.values()
+        counting = self.ordered_steps.counting.values()
         return super().routes or any(counts.choices for _, counts in counting)
 
     @property
     def reach(self) -> int | None:
         """Halo in pixels of the model once all is settled; None if a step takes a whole map."""
-        return Steps(self.steps()).reach(self.multiple)
+        return self.ordered_steps.reach(self.multiple)
 
     def attention_rows(
         self, step: str, given: SweepInput, pixel: tuple[int, int], names: frozenset[str]

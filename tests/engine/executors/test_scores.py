@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from napari_restore import api
-from napari_restore.api import cluster_items
+from napari_restore.api import cluster_worker
 from napari_restore.engine import Cluster, Progress
 from napari_restore.errors import BadOutput, BadParameter, Cancelled, InputError, SourceChanged
 from napari_restore.models import load
@@ -176,7 +176,7 @@ def test_a_folder_that_a_worker_cannot_see_is_named(
     def not_there(name: str) -> None:
         raise InputError(f"{name} is not there.", "Share it.")
 
-    monkeypatch.setattr(cluster_items, "_check_seen", not_there)
+    monkeypatch.setattr(cluster_worker, "_check_seen", not_there)
     with pytest.raises(InputError, match=r"png is not there \(on tcp://127"):
         api.evaluate(["dcp"], pairs, output=tmp_path / "out", cluster=cluster, **SETTINGS)
 
@@ -184,14 +184,14 @@ def test_a_folder_that_a_worker_cannot_see_is_named(
 def test_an_image_that_is_another_one_there(
     pairs: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    check = cluster_items._check_seen
+    check = cluster_worker._check_seen
 
     def grows(name: str) -> None:
         with open(name, "ab") as file:
             file.write(b"more")
         check(name)
 
-    monkeypatch.setattr(cluster_items, "_check_seen", grows)
+    monkeypatch.setattr(cluster_worker, "_check_seen", grows)
     with pytest.raises(SourceChanged, match=r"png is another file there \(on tcp://127"):
         api.evaluate(["dcp"], pairs, cluster=cluster, **SETTINGS)
 
@@ -208,6 +208,6 @@ def test_a_folder_that_a_worker_cannot_write(
         patch.setattr(
             "napari_restore.training.score._session.check_folder", lambda *given, **more: None
         )
-        patch.setattr(cluster_items.tempfile, "TemporaryFile", read_only)
+        patch.setattr(cluster_worker.tempfile, "TemporaryFile", read_only)
         with pytest.raises(BadOutput, match=r"Read-only file system"):
             api.evaluate(["dcp"], pairs, output=tmp_path / "out", cluster=cluster, **SETTINGS)

@@ -16,7 +16,7 @@ from tests.explain._models import Small, scene, wrapped
 
 import napari_restore as nr
 from napari_restore import Region, images
-from napari_restore.api import cluster_items
+from napari_restore.api import cluster_worker
 from napari_restore.engine import Cluster, ItemRun, Progress, StoreBusy, Threads
 from napari_restore.engine.executors import _item_run
 from napari_restore.engine.executors._connection import WorkersLost
@@ -195,7 +195,7 @@ def test_a_row_waits_for_the_worker_of_a_lost_client(
         return attribute(*words, **options)
 
     monkeypatch.setattr(_attribution, "attribute", taken)
-    monkeypatch.setattr(cluster_items, "BUSY", 0.01)
+    monkeypatch.setattr(cluster_worker, "BUSY", 0.01)
     table = nr.attribute_table(picture, ["dcp"], BOXES[:1], cluster=cluster, **OPTIONS)
     assert not busy and not table.failures
 
@@ -218,7 +218,7 @@ def test_a_cancel_leaves_all_workers_free(cluster: Cluster) -> None:
 
 
 def waits_for_stop(task: Any, run: str, item: Any) -> None:
-    with cluster_items._turn(task, run) as stop:
+    with cluster_worker._turn_of(task, run) as stop:
         stop.wait()
         raise Cancelled("Stopped.")
 
@@ -267,17 +267,17 @@ def test_what_a_worker_does_not_see_is_named_with_it(
 def test_other_files_there_are_refused(picture: Path, tmp_path: Path) -> None:
     task: dict[str, Any] = {"models": [], "images": [], "baseline_fingerprint": None}
     with pytest.raises(SourceChanged, match="is another file there"):
-        cluster_items.check_table({**task, "files": {str(picture): "0" * 64}})
+        cluster_worker.check_table({**task, "files": {str(picture): "0" * 64}})
     spec = nr.open_image(picture).spec
     with pytest.raises(SourceChanged, match="is another file there"):
-        cluster_items.check_table(
+        cluster_worker.check_table(
             {**task, "files": {}, "images": [{"spec": spec, "fingerprint": "0"}]}
         )
     with pytest.raises(InputError, match="is not there"):
-        cluster_items.check_table({**task, "files": {str(tmp_path / "no.npz"): "0" * 64}})
+        cluster_worker.check_table({**task, "files": {str(tmp_path / "no.npz"): "0" * 64}})
     clear = {"options": {"baseline": str(picture)}, "baseline_fingerprint": "0"}
     with pytest.raises(SourceChanged, match="is another file there"):
-        cluster_items.check_table({**task, **clear, "files": {}})
+        cluster_worker.check_table({**task, **clear, "files": {}})
 
 
 @pytest.mark.parametrize(
@@ -287,7 +287,7 @@ def test_another_model_is_refused(name: str, part: str) -> None:
     model = nr.load_model("haze-unet")
     known = {"spec": model.spec, **identity_of(model), name: "0" * 64}
     with pytest.raises(BadModel, match=f"The {part} of .* are not those of the client"):
-        cluster_items._model(known)
+        cluster_worker._model(known)
 
 
 def test_threads_are_those_of_before_afterwards() -> None:

@@ -21,7 +21,7 @@ from napari_restore.engine.ledger._shared_slabs import PartSlabs
 from napari_restore.engine.ledger._store import Part, PartWriter
 from napari_restore.engine.ledger._store_files import CHUNK, SHARED, STAGED
 from napari_restore.engine.machine._budget import PeakMemory
-from napari_restore.engine.machine._parallel import map_parallel
+from napari_restore.engine.machine._threads import map_parallel
 from napari_restore.engine.planning._plan import Plan
 from napari_restore.engine.running._prepared import read_prepared
 from napari_restore.engine.running._run import Run

@@ -19,7 +19,6 @@ from napari_restore.engine.planning._probe import example_input, example_statist
 from napari_restore.models import (
     RestorationModel,
     Statistics,
-    Steps,
     Sweep,
     SweepInput,
     SweptModel,
@@ -147,7 +146,7 @@ def _measure_swept(model: SweptModel, device: Device) -> SweptGradientCost:
         if len(sides) > 1:
             slope = max(0.0, (measured[1][number] - peak) / (3 * pixels))
         costs[number] = GradientCost(max(0.0, peak - slope * pixels) + SCRATCH_BYTES, slope)
-    whole = Steps(model.steps()).whole
+    whole = model.ordered_steps.whole
     return SweptGradientCost(costs, 0 if whole is None else _layer_peak(whole, device, model))
 
 
@@ -157,7 +156,7 @@ def _sweep_peaks(model: SweptModel, side: int, device: Device) -> dict[int, floa
     statistics = dict(example_statistics(model, x))
     maps: dict[str, Tensor] = {}
     peaks = {}
-    for number, step in enumerate(model.steps()):
+    for number, step in enumerate(model.ordered_steps):
         if isinstance(step, WholeStep):
             grid = torch.stack([step.with_margin(one) for one in maps[step.reads.name]])
             maps[step.writes.name] = grid

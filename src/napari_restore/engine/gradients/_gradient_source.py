@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
-from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -20,8 +19,6 @@ from napari_restore._heap import keep_freed_memory, release_freed_memory, return
 from napari_restore.engine._region import Region
 from napari_restore.engine.machine._budget import PeakMemory
 from napari_restore.engine.machine._failures import FAILURES, as_failure
-from napari_restore.engine.planning._layout import tile_step
-from napari_restore.engine.planning._map_layout import box_of
 from napari_restore.engine.planning._plan import Plan
 from napari_restore.engine.planning._tiles import box_with_halo
 from napari_restore.engine.running._events import Event
@@ -57,7 +54,8 @@ class GradientSource:
         # What planning left in the heap must not lie beside the pass over the image …
         release_freed_memory()
         self._began = time.perf_counter()
-        self.swept_box = _swept_box(plan)
+        whole = Region(0, 0, plan.image.height, plan.image.width)
+        self.swept_box = plan.seen if plan.model.is_swept else whole
         """Pixels that the sweeps of the model see; those of the image for a local one."""
         self.plan, self.stop = settled(plan, emit, stop), stop
         self._run: Run = Run(self.plan, emit, stop, keep=True)
@@ -75,12 +73,7 @@ class GradientSource:
         self._memory.__enter__()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._memory.__exit__()
         release_freed_memory()
 
@@ -227,14 +220,6 @@ class GradientSource:
             torch.set_num_threads(threads)
             for parameter in trained:
                 parameter.requires_grad_(True)
-
-
-def _swept_box(plan: Plan) -> Region:
-    """Return the box that a run of the plan's sweeps sees, also where their statistics are known."""
-    size, model = (plan.image.height, plan.image.width), plan.model
-    whole = plan.reading.extent == "image" or not model.is_swept
-    step = model.fixed_tile or tile_step(model)
-    return box_of(plan.region, size, step, whole)
 
 
 EDGE = 1024

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import shutil
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -238,11 +238,6 @@ def map_bytes(one: Map, tile: int) -> int:
     """Return the bytes kept of one tile of a map."""
     cells = tile // one.stride
     return kept_dtype(one).itemsize * one.channels * cells**2
-
-
-def touched(grid: Grid, tiles: Iterable[int], halo: int) -> set[int]:
-    """Return the tiles that the boxes of `tiles` with this halo have a part of."""
-    return {other for tile in tiles for other in grid.touched(grid.around(grid.cells(tile), halo))}
 
 
 def _lost() -> ResourceError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from napari_restore.engine._region import Region
-from napari_restore.engine.gradients._kept import Shelf, Spill, map_bytes, touched
+from napari_restore.engine.gradients._kept import Shelf, Spill, map_bytes
 from napari_restore.engine.planning._tiles import Grid
 from napari_restore.models import Counts, Map, Steps, Sweep
 
@@ -66,7 +66,7 @@ class Schedule:
         found: set[int] = set()
         for one in writer.writes:
             for reader in self.steps.readers(one.name):
-                found |= touched(self.grid, tiles[reader], self.steps[reader].halo)
+                found.update(self.grid.reached(tiles[reader], self.steps[reader].halo))
         return found
 
     def _kept(self) -> list[TileKept]:
@@ -79,7 +79,7 @@ class Schedule:
                 tiles = {
                     tile
                     for reader in readers
-                    for tile in touched(self.grid, self.forward[reader], self.steps[reader].halo)
+                    for tile in self.grid.reached(self.forward[reader], self.steps[reader].halo)
                 }
                 place = tuple(sorted(tiles))
                 margin = self.steps.margins[one.name]

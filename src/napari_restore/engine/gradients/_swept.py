@@ -30,7 +30,7 @@ from napari_restore.engine.gradients._sweep_graph import (
     through_settle,
 )
 from napari_restore.engine.gradients._whole import WholeGradient
-from napari_restore.engine.machine._parallel import map_parallel
+from napari_restore.engine.machine._threads import map_parallel
 from napari_restore.engine.planning._costs import SCRATCH_BYTES
 from napari_restore.engine.planning._layout import fragmentation
 from napari_restore.engine.planning._tiles import Grid
@@ -39,7 +39,6 @@ from napari_restore.models import (
     Counts,
     Routing,
     Statistics,
-    Steps,
     Sums,
     Sweep,
     SweptModel,
@@ -91,7 +90,7 @@ def divide(
     fitting = [number for number, size in enumerate(needed) if size <= room]
     chosen = fitting[0] if fitting else needed.index(min(needed))
     workers, grid = ways[chosen]
-    schedule = Schedule(Steps(model.steps()), grid, box)
+    schedule = Schedule(model.ordered_steps, grid, box)
     ram = max(0, room - needed[chosen])
     shelf = schedule.on(ram)
     check_disk(plan.store.parent, shelf.disk_bytes)
@@ -104,7 +103,7 @@ def computing_bytes(model: SweptModel, cost: SweptGradientCost, workers: int, gr
     What is kept of a whole step, and either one of its layers or tiles with their graphs.
     """
     state, layer, tiles = 0, 0.0, 0
-    for number, step in enumerate(model.steps()):
+    for number, step in enumerate(model.ordered_steps):
         if isinstance(step, WholeStep):
             tokens = grid.count * (grid.tile // step.reads.stride) ** 2
             state = 4 * (3 + step.layers) * tokens * step.reads.channels
@@ -114,7 +113,7 @@ def computing_bytes(model: SweptModel, cost: SweptGradientCost, workers: int, gr
         else:
             tiles = max(tiles, cost.sweeps[number].bytes(_pixels(step, grid)))
     # Gaps grow from tile to tile, whichever sweep it is of.
-    gaps = fragmentation(grid.count * len(model.steps()))
+    gaps = fragmentation(grid.count * len(model.ordered_steps))
     return state + int(max(layer, gaps * workers * tiles))
 
 
@@ -199,7 +198,7 @@ class SweptGradients:
         """After `backward`: ∂D/∂ of those statistics that require a gradient."""
         self._passed: Passed | None = None
         self._fixed: Fixed | None = None
-        self._steps = Steps(model.steps())
+        self._steps = model.ordered_steps
         cost = swept_gradient_cost(model, plan.device)
         divided = divide(source, box, cost, plan.memory - beside(self.region), model.tile or tile)
         self._grid, self._workers, self._ram = divided.grid, divided.workers, divided.ram

@@ -21,8 +21,6 @@ from napari_restore.errors import OutOfMemory, option
 
 Shape = tuple[int, int, int]
 FILE = "residuals.slab"
-_AT_ONCE = 1 << 18
-"""Values compared at once when rounding is measured: what fits a cache."""
 
 
 @dataclass(frozen=True)

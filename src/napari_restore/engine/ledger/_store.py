@@ -244,7 +244,7 @@ class ResultStore:
                 self._put("0", core, pixels)
                 for name, values in maps.items():
                     self._put(f"map_{name}", core, values)
-                self._write_levels(core, levels)
+                self.write_levels(core, levels)
         except DamagedFile as error:
             raise self._damaged() from error
         line = {"region": list(core), **entry}
@@ -293,7 +293,14 @@ class ResultStore:
     def write_levels(self, core: Region, levels: Sequence[npt.NDArray[Any]]) -> None:
         """Write a finished tile, halved once, twice and so on, to the further levels."""
         with disk_full_named(self.path):
-            self._write_levels(core, levels)
+            sizes = self.header["levels"]
+            for level, (pixels, (height, width)) in enumerate(
+                zip(levels, sizes, strict=True), start=1
+            ):
+                y, x = core.y0 >> level, core.x0 >> level
+                h, w = min(pixels.shape[0], height - y), min(pixels.shape[1], width - x)
+                if h > 0 and w > 0:
+                    self._put(str(level), Region(y, x, y + h, x + w), pixels[:h, :w])
 
     def finish(self) -> None:
         """Note that the run which writes to it is complete."""
@@ -333,14 +340,6 @@ class ResultStore:
         for name, lines in self.parts():
             self.add(lines)
             self.remove_part(name)
-
-    def _write_levels(self, core: Region, levels: Sequence[npt.NDArray[Any]]) -> None:
-        sizes = self.header["levels"]
-        for level, (pixels, (height, width)) in enumerate(zip(levels, sizes, strict=True), start=1):
-            y, x = core.y0 >> level, core.x0 >> level
-            h, w = min(pixels.shape[0], height - y), min(pixels.shape[1], width - x)
-            if h > 0 and w > 0:
-                self._put(str(level), Region(y, x, y + h, x + w), pixels[:h, :w])
 
     def _put(self, name: str, box: Region, pixels: npt.NDArray[Any]) -> None:
         write_chunks(self._arrays[name], self.path / name, box, pixels)

@@ -15,6 +15,7 @@ from napari_restore._json_shapes import mismatches, read_json
 from napari_restore.engine._region import Region
 from napari_restore.engine.ledger._folder import WRITER
 from napari_restore.errors import disk_full_as, option
+from napari_restore.images import Image, level_sizes
 
 FORMAT = 4
 """Increased when the layout on disk changes."""
@@ -60,6 +61,14 @@ def arrays_of(header: dict[str, Any]) -> dict[str, tuple[tuple[int, int], int, s
         dtype = "|u1" if name == "quality" else "<f4"
         names[f"map_{name}"] = ((height, width), count, dtype)
     return names
+
+
+def result_levels(image: Image) -> tuple[tuple[int, int], ...]:
+    """Return the sizes of the result's further pyramid levels, down to a long side ≤ 512.
+
+    No more than seven: a tile begins on a whole pixel of those, whatever its size.
+    """
+    return tuple(level_sizes(image.height, image.width)[1:8])
 
 
 def open_arrays(

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from napari_restore._format import format_size
+from napari_restore.engine.machine._budget import MIB
 from napari_restore.errors import DiskFull, is_disk_full, option
 
-MIB = 1 << 20
 PROBE = 64 * MIB
 _BLOCK = 4 * MIB
 _LEAST = MIB

@@ -19,8 +19,8 @@ from napari_restore.engine._region import Region
 from napari_restore.engine.machine._budget import MIB
 from napari_restore.engine.machine._device import Device, cores
 from napari_restore.engine.machine._device_memory import peak_of
-from napari_restore.engine.machine._new_thread import on_new_thread
 from napari_restore.engine.machine._precision import computing
+from napari_restore.engine.machine._threads import on_new_thread
 from napari_restore.engine.planning._measurements import MeasurementCache
 from napari_restore.engine.planning._probe import example_context, example_input, example_statistics
 from napari_restore.engine.statistics._context import overview_level
@@ -29,7 +29,6 @@ from napari_restore.models import (
     Context,
     RestorationModel,
     Statistics,
-    Steps,
     Sums,
     Sweep,
     SweepInput,
@@ -263,7 +262,7 @@ class _Sweeps:
             statistics = placed_at(statistics, [(0, 0)] * batch, 1.0, x, size)
         tiles = _many(x, batch)
         maps: dict[str, Tensor] = {}
-        for number, step in enumerate(model.steps()):
+        for number, step in enumerate(model.ordered_steps):
             if isinstance(step, WholeStep):
                 # As if the step had left all as it was: its cost is measured elsewhere.
                 maps[step.writes.name] = torch.stack(
@@ -327,7 +326,7 @@ def _many(tensor: Tensor, batch: int) -> Tensor:
 
 def _seconds_per_operation(model: SweptModel, device: Device) -> float:
     """Return the seconds of one layer on a small grid, per multiplication; the layers are alike."""
-    step = Steps(model.steps()).whole
+    step = model.ordered_steps.whole
     if step is None:
         return 0.0
     # Cells that differ: with equal ones few experts are active.

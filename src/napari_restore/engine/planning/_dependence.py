@@ -16,7 +16,7 @@ from napari_restore._format import format_size
 from napari_restore.engine.machine._device import cores
 from napari_restore.engine.machine._device_memory import TensorCount
 from napari_restore.engine.machine._failures import is_out_of_memory
-from napari_restore.engine.machine._new_thread import on_new_thread
+from napari_restore.engine.machine._threads import on_new_thread
 from napari_restore.errors import BadModel
 from napari_restore.models import RestorationModel
 

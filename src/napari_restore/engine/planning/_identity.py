@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import cache
 from importlib.metadata import version
@@ -23,7 +23,6 @@ from napari_restore.models import (
     Counts,
     RestorationModel,
     Statistics,
-    Steps,
     Sweep,
     SweptModel,
     definition_of,
@@ -63,11 +62,6 @@ def names_key(image: Image, model: RestorationModel, settings: Any) -> str:
     return digest_of([source, image.spec, model.card.id, model.spec, settings])
 
 
-def folder_name(key: str, maps: Sequence[str], pyramid: bool) -> str:
-    """Return the name of the folder of a run: the same run has one for each layout."""
-    return key if not maps and not pyramid else digest_of([key, maps, pyramid])
-
-
 @cache
 def _version() -> str:
     # Read once: it takes a tenth of a plan.
@@ -86,23 +80,9 @@ UNFINISHED = "unfinished"
 """File beside the maps of a run that has not ended: the next one goes on from them."""
 
 
-def settled_folder(image: Image, description: Mapping[str, Any]) -> Path:
-    """Return the folder of what sweeps settle for `image` under this description of a run."""
-    return _root() / run_key(image, _relevant(description))
-
-
-def lent_folder(image: Image, description: Mapping[str, Any]) -> Path:
-    """Return the folder that names the image whose statistics others of its size take."""
-    return _root() / size_key(image, _relevant(description))
-
-
 def _root() -> Path:
+    """Return the folder of what sweeps settled: by image, and by size the image to take it from."""
     return cache_dir() / "settled"
-
-
-def _relevant(description: Mapping[str, Any]) -> dict[str, Any]:
-    # A halo changes nothing of what is settled.
-    return {name: value for name, value in description.items() if name != "halo"}
 
 
 @dataclass(frozen=True)
@@ -159,10 +139,12 @@ def kept_counts(
     """Return where counts are kept, for the choice of the model; notes what is borrowed."""
     if not isinstance(model, SweptModel) or model.keeps == "nothing":
         return KeptCounts()
-    own = settled_folder(image, description)
+    # A halo changes nothing of what is settled.
+    relevant = {name: value for name, value in description.items() if name != "halo"}
+    own = _root() / run_key(image, relevant)
     if model.keeps == "image":
         return KeptCounts(own)
-    lends = lent_folder(image, description)
+    lends = _root() / size_key(image, relevant)
     lender = lender_of(lends, model)
     if lender is None or lender.fingerprint == image.frames_fingerprint:
         return KeptCounts(own, lends)
@@ -195,7 +177,7 @@ def all_settled(model: SweptModel, folder: Path) -> Statistics:
 
 
 def _counting(model: SweptModel) -> list[tuple[Sweep, Counts]]:
-    return list(Steps(model.steps()).counting.values())
+    return list(model.ordered_steps.counting.values())
 
 
 def keep_settled(folder: Path, sweep: str, settled: Statistics, about: dict[str, Any]) -> None:

@@ -305,13 +305,19 @@ def tile_step(model: RestorationModel) -> int:
     return math.lcm(CELL, model.card.multiple_of)
 
 
-def box_step(model: SweptModel, tile: int | None) -> int:
-    """Return the pixels to whose multiples a region is grown that `model` sees alone.
+def box_seen(
+    model: SweptModel, target: Region, image: Image, computing: Computing, extent: str
+) -> Region:
+    """Return the box that a model of sweeps sees: the whole image, or whole tiles around `target`.
 
-    Where a `tile` is asked for, they are whole ones.
+    Of a region, those of the `tile` that is asked for.
     """
+    whole = Region(0, 0, image.height, image.width)
+    if extent == "image":
+        return whole
     step = model.tile or tile_step(model)
-    return step * max(1, -(-(tile or step) // step))
+    step *= max(1, -(-(computing.side or step) // step))
+    return target.align(step).intersect(whole)
 
 
 def fragmentation(tiles: int) -> float:

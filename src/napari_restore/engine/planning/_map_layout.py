@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from napari_restore._format import format_seconds, format_size
@@ -109,14 +109,6 @@ def bytes_at_peak(
 
 
 @dataclass(frozen=True)
-class StepSeconds:
-    """Predicted seconds of one step."""
-
-    name: str
-    seconds: float
-
-
-@dataclass(frozen=True)
 class SweptLayout:
     """The part of a plan that only swept models have. Sizes in bytes, times in seconds."""
 
@@ -138,16 +130,12 @@ class SweptLayout:
     ram_bytes: int
     device_bytes: int
     disk_bytes: int
-    steps: tuple[StepSeconds, ...]
-    whole: int | None
-    """Number of the step that takes a map as a whole."""
+    phase_seconds: dict[str, float]
+    """Predicted seconds by the names of the steps, in their order."""
+    whole: str | None
+    """Name of the step that takes a map as a whole."""
     known: bool = False
     """Whether nothing is left to count: sweeps then work on the target and around it alone."""
-
-    @property
-    def record_bytes(self) -> int:
-        """Bytes kept of one tile, all maps together."""
-        return sum(each.record_bytes for each in self.maps)
 
     @property
     def recompute(self) -> Recompute:
@@ -176,7 +164,7 @@ class SweptLayout:
         stored = [f"{format_size(size)} {places[tier]}" for tier, size in sizes if size]
         if "recompute" in self.tier:
             stored.append("made again in part" if stored else "made again")
-        count = f"{self.tokens:,} tokens" if self.tokens else f"{len(self.steps)} sweeps"
+        count = f"{self.tokens:,} tokens" if self.tokens else f"{len(self.phase_seconds)} sweeps"
         return f"{count} · residuals: {', '.join(stored) or 'none'}"
 
     def phases(self) -> str:
@@ -187,27 +175,14 @@ class SweptLayout:
         return " · ".join(phases)
 
     @property
-    def phase_seconds(self) -> dict[str, float]:
-        return {step.name: step.seconds for step in self.steps}
-
-    @property
     def encode_seconds(self) -> float:
         """Seconds of the sweeps before the last."""
-        return sum(s.seconds for n, s in enumerate(self.steps[:-1]) if n != self.whole)
-
-    @property
-    def bottleneck_seconds(self) -> float:
-        """Seconds of the step that takes a map as a whole."""
-        return 0.0 if self.whole is None else self.steps[self.whole].seconds
-
-    @property
-    def decode_seconds(self) -> float:
-        """Seconds of the last sweep."""
-        return self.steps[-1].seconds
+        *before, _ = self.phase_seconds.items()
+        return sum(seconds for name, seconds in before if name != self.whole)
 
     @property
     def seconds(self) -> float:
-        return sum(step.seconds for step in self.steps)
+        return sum(self.phase_seconds.values())
 
     def describe(self) -> dict[str, Any]:
         """Return a description for users and records: phases, tokens, and where maps lie."""
@@ -222,27 +197,6 @@ class SweptLayout:
             "bottleneck_on_host": self.bottleneck_on_host,
             "predicted_seconds": self.phase_seconds,
         }
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields, JSON-able; `from_dict` reads them."""
-        return asdict(self) | {"box": list(self.box)}
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> SweptLayout:
-        """Return the layout that `to_dict` wrote."""
-        maps = tuple(
-            StoredMaps(
-                **each
-                | {
-                    "slots": Slots(**each["slots"]),
-                    "names": tuple(each["names"]),
-                    "again": tuple(each["again"]),
-                }
-            )
-            for each in data["maps"]
-        )
-        steps = tuple(StepSeconds(**each) for each in data["steps"])
-        return cls(**data | {"box": Region(*data["box"]), "maps": maps, "steps": steps})
 
 
 @dataclass(frozen=True)
@@ -395,12 +349,6 @@ def _timed(demand: Demand, room: Room, slots: Slots, recompute: Recompute, recor
     return Split(slots, recompute, record, max(encode, out), max(decode, back))
 
 
-def box_of(target: Region, size: tuple[int, int], tile: int, whole: bool) -> Region:
-    """Return the box that the model sees: the whole image, or whole tiles around `target`."""
-    image = Region(0, 0, *size)
-    return image if whole else target.align(tile).intersect(image)
-
-
 @dataclass(frozen=True)
 class NetworkBytes:
     """Bytes of a run of sweeps that go over the network, beside those of the image."""
@@ -424,7 +372,7 @@ def network_bytes(layout: SweptLayout, model: SweptModel, tile: int) -> NetworkB
     """
     grid = Grid(layout.box, tile, model.padded_to)
     slots = {name: each for each in layout.maps for name in each.names}
-    steps = Steps(model.steps())
+    steps = model.ordered_steps
     written = sum(each.bytes["disk"] for each in layout.maps)
     read = 0.0
     for step in steps.sweeps.values():

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from napari_restore._format import format_seconds, format_size
+from napari_restore._json_shapes import json_of, value_of
 from napari_restore.engine._region import Region, bounding_box
 from napari_restore.engine.machine._device import Device
 from napari_restore.engine.planning._identity import digest_of
-from napari_restore.engine.planning._layout import Layout, box_step, tile_step, weight_bytes
-from napari_restore.engine.planning._map_layout import SweptLayout, box_of
+from napari_restore.engine.planning._layout import Layout, box_seen, tile_step, weight_bytes
+from napari_restore.engine.planning._map_layout import SweptLayout
 from napari_restore.engine.planning._probe import state_sizes
 from napari_restore.engine.planning._source import for_image, on_full
 from napari_restore.engine.planning._tile_invariance import TileInvariance
@@ -114,15 +115,18 @@ class Plan:
         return bounding_box(self.targets)
 
     @property
+    def seen(self) -> Region:
+        """Box that the model of sweeps sees."""
+        extent = self.reading.extent
+        return box_seen(self.swept, self.region, self.image, self.computing, extent)
+
+    @property
     def placed(self) -> Region:
         """Box in which a position-dependent model is given positions."""
         if self.reading.extent != "region":
             return Region(0, 0, self.image.height, self.image.width)
-        if not self.model.is_swept or self.model.card.needs_context:
-            return self.region
-        # Sweeps see whole tiles around the targets.
-        size = (self.image.height, self.image.width)
-        return box_of(self.region, size, box_step(self.swept, self.computing.side), whole=False)
+        is_context_placed = not self.model.is_swept or self.model.card.needs_context
+        return self.region if is_context_placed else self.seen
 
     @property
     def described(self) -> Region | None:
@@ -152,7 +156,8 @@ class Plan:
 
     @property
     def passes(self) -> int:
-        return (1 if self.staged is None else len(self.staged.steps)) + int(self.needs_context)
+        sweeps = 1 if self.staged is None else len(self.staged.phase_seconds)
+        return sweeps + int(self.needs_context)
 
     @property
     def sweeps_image(self) -> bool:
@@ -237,7 +242,7 @@ def serialise_plan(plan: Plan) -> dict[str, Any]:
         "settled": None if plan.settled is None else str(plan.settled),
         "lends": None if plan.lends is None else str(plan.lends),
         "target": asdict(plan.target) | {"region": [list(box) for box in plan.targets]},
-        "staged": None if plan.staged is None else plan.staged.to_dict(),
+        "staged": json_of(plan.staged, SweptLayout | None),
         "sizes": [plan.model.card.halo, plan.model.card.multiple_of, plan.model.card.padded_to],
     }
 
@@ -257,13 +262,12 @@ def deserialise_plan(
         "store": Path(values["store"]),
         "target": Target(**target | {"region": tuple(Region(*box) for box in target["region"])}),
         "layout": Layout(**layout | {"invariance": TileInvariance(layout["invariance"])}),
+        "staged": value_of(values["staged"], SweptLayout | None),
         **{name: kind(**values[name]) for name, kind in _GROUPS.items()},
     }
     for name in ("settled", "lends"):
         if values[name] is not None:
             values[name] = Path(values[name])
-    if values["staged"] is not None:
-        values["staged"] = SweptLayout.from_dict(values["staged"])
     for name in ("bands", "maps", "notes", "origin"):
         values[name] = tuple(values[name])
     return Plan(image=image, model=for_image(model, image), part=part, **values)

@@ -14,12 +14,10 @@ from napari_restore.engine.ledger._store_files import STAGED
 from napari_restore.engine.machine._budget import default_memory, parse_size, process_memory
 from napari_restore.engine.machine._device import Device, choose_device
 from napari_restore.engine.machine._precision import AUTO, check_precision, chosen_precision
-from napari_restore.engine.masks._open_mask import open_mask
 from napari_restore.engine.planning._costs import prepare_cost
 from napari_restore.engine.planning._identity import (
     SETTLED,
     describe,
-    folder_name,
     is_all_settled,
     kept_counts,
     names_key,
@@ -30,11 +28,10 @@ from napari_restore.engine.planning._layout import (
     LayoutRequest,
     Resources,
     block_too_large,
-    box_step,
+    box_seen,
     lay_out,
     one_tile,
 )
-from napari_restore.engine.planning._map_layout import box_of
 from napari_restore.engine.planning._plan import Plan, Prediction
 from napari_restore.engine.planning._probe import corrected, presumed, probe
 from napari_restore.engine.planning._source import (
@@ -55,17 +52,16 @@ from napari_restore.engine.planning._tile_invariance import (
 )
 from napari_restore.engine.statistics._bands import other_bands
 from napari_restore.engine.statistics._context import ROUGH, rough_extent
-from napari_restore.errors import BadModel, BadParameter, BadRegion, ResourceError, option
+from napari_restore.errors import BadModel, BadParameter, ResourceError, option
 from napari_restore.images import Image, resolve_radiometry
 from napari_restore.models import (
     ModelCard,
     RestorationModel,
-    Steps,
     SweptModel,
     WrappedModel,
     content_of,
 )
-from napari_restore.questions import WHOLE, Computing, Restore, RestoreKeywords, options_of
+from napari_restore.questions import WHOLE, Restore, RestoreKeywords, options_of
 
 MEANT = {
     *("exclude", "extent", "context", "other_bands", "black", "white"),
@@ -108,8 +104,9 @@ def make_plan(
             f"Computed in {options.computing.precision}, which this processor has: results differ "
             "from those in float32, nearly all by at most one step."
         )
-    source, mask = _masked(source_of(image, model.card, options, mosaic, notes), options)
-    options = _seen_alike(options, source)
+    source = source_of(image, model.card, options, mosaic, notes)
+    if options.reading.extent == "region" and source.is_whole:
+        options = replace(options, reading=replace(options.reading, extent="image"))
     extent = options.reading.extent
     tried = _tried(source, model, content, options, device, notes)
     if tried.whole:
@@ -118,13 +115,16 @@ def make_plan(
     if not context.known and extent == "image" and wanted.reading.extent not in ("image", "region"):
         notes.append("No small level is made yet: all of the image must be read first.")
     stored = stored_of(source, model, options)
-    box = _box_seen(source, model, options)
+    box = None
+    if isinstance(model, SweptModel):
+        region = bounding_box(source.targets)
+        box = box_seen(model, region, source.image, options.computing, extent)
     description = describe(model, content, _settings(source, model, options, tried, context, box))
     counts = kept_counts(source.image, model, description, notes)
     if counts.borrowed is not None:
         description |= {"settled": counts.borrowed}
     key = run_key(source.image, description)
-    store = store_path(folder_name(key, stored.maps, stored.pyramid), options, stored)
+    store = store_path(key, options, stored)
     settled, reach = counts.folder, None
     if isinstance(model, SweptModel):
         settled = settled or store / STAGED / SETTLED
@@ -146,12 +146,14 @@ def make_plan(
         shared=options.storing.shared,
         prepare=prepare_cost(model, source.image, device, extent=extent, region=context.region),
     )
+    # As the user named it, for the note that a run of the same names was of something else.
+    named = [asdict(wanted.reading), *(value for _, value in _pixel_options(wanted.computing))]
     choice = _quickest(request, box, store, key, reach)
     notes += choice.notes
     return Plan(
         key=key,
-        names=_names(source, model, wanted, stored),
-        read={"mask": mask, "exclude": context.excluded, "context": context.given},
+        names=names_key(source.image, model, [*named, stored.maps, stored.pyramid]),
+        read={"mask": source.mask, "exclude": context.excluded, "context": context.given},
         image=source.image,
         model=model,
         bands=source.bands,
@@ -188,10 +190,17 @@ def _checked(options: Restore, image: Image, model: RestorationModel, device: De
     Raises for what no image would allow.
     """
     card, reading = model.card, options.reading
-    computing = _with_tile(options.computing, image, model)
+    computing, extent = options.computing, reading.extent
+    if computing.is_whole and not model.takes_whole:
+        # One tile is the whole.
+        computing = replace(computing, tile=max(image.height, image.width))
+    if not (computing.tile is None or computing.is_whole or (computing.side or 0) >= 1):
+        raise BadParameter(
+            f"Tile {computing.tile} is no size.",
+            f"Use for instance {option('tile', 1024)}, or {option('tile', WHOLE)}.",
+        )
     check_precision(computing.precision, card)
     _check_scope(model)
-    extent = reading.extent
     if extent not in ("image", "region", "draft", *ROUGH):
         raise BadParameter(f"There is no extent {extent!r}.", "Choose image or region.")
     if extent == "draft":
@@ -227,45 +236,11 @@ def _check_scope(model: RestorationModel) -> None:
                 f"The card of {name} says scope {model.card.scope!r}, but it has no sweeps.",
                 "Only models made for it can be global; write local if a halo suffices.",
             )
-    elif problem := Steps(model.steps()).problem(model.multiple, model.pads):
+    elif problem := model.ordered_steps.problem(model.multiple, model.pads):
         raise BadModel(
             f"The sweeps of {name} do not fit each other: {problem}.",
             "A swept model lists its sweeps in order, the last of which restores pixels.",
         )
-
-
-def _with_tile(computing: Computing, image: Image, model: RestorationModel) -> Computing:
-    """Return `computing` with the tile that is meant; raises `BadParameter`."""
-    if computing.is_whole and not model.takes_whole:
-        # One tile is the whole.
-        computing = replace(computing, tile=max(image.height, image.width))
-    if not (computing.tile is None or computing.is_whole or (computing.side or 0) >= 1):
-        raise BadParameter(
-            f"Tile {computing.tile} is no size.",
-            f"Use for instance {option('tile', 1024)}, or {option('tile', WHOLE)}.",
-        )
-    return computing
-
-
-def _seen_alike(options: Restore, source: RunSource) -> Restore:
-    """Return `options` with the extent of the image where the target is all of it."""
-    whole = (Region(0, 0, source.image.height, source.image.width),)
-    if options.reading.extent != "region" or source.targets != whole:
-        return options
-    return replace(options, reading=replace(options.reading, extent="image"))
-
-
-def _masked(source: RunSource, options: Restore) -> tuple[RunSource, str | None]:
-    """Return `source` with its targets clipped to the mask, and the mask's digest."""
-    target = options.target
-    if target.mask is None:
-        return source, None
-    mask = open_mask(target.mask, source.image, target.feather)
-    clipped = [box.intersect(mask.bounds) for box in source.targets]
-    targets = tuple(box for box in clipped if not box.is_empty)
-    if not targets:
-        raise BadRegion("The mask does not touch the region.", "Check where the mask lies.")
-    return replace(source, targets=targets), mask.digest
 
 
 @dataclass(frozen=True)
@@ -372,28 +347,12 @@ def _settings(
     return settings
 
 
-def _names(source: RunSource, model: RestorationModel, wanted: Restore, stored: Stored) -> str:
-    """Return the key of what the user names for the same pixels; see `names_key`."""
-    settings = [asdict(wanted.reading), *(value for _, value in _pixel_options(wanted.computing))]
-    return names_key(source.image, model, [*settings, stored.maps, stored.pyramid])
-
-
 def _pixel_options(group: Any) -> Iterator[tuple[str, Any]]:
     """Yield the options of a group that change pixels wherever they are set, by name."""
     for name, each in options_of(type(group)).items():
         # A tile changes pixels only as one, or as the grid of sweeps.
         if each.changes == "pixels" and name != "tile":
             yield name, getattr(group, name)
-
-
-def _box_seen(source: RunSource, model: RestorationModel, options: Restore) -> Region | None:
-    """Return the box that a model of sweeps sees; None for others."""
-    if not isinstance(model, SweptModel):
-        return None
-    size = (source.image.height, source.image.width)
-    whole = options.reading.extent == "image"
-    step = box_step(model, options.computing.side)
-    return box_of(bounding_box(source.targets), size, step, whole)
 
 
 def _quickest(

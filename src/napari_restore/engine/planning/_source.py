@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from napari_restore.engine._region import Region, bounding_box
-from napari_restore.engine.masks._open_mask import open_exclude
+from napari_restore.engine.masks._open_mask import open_exclude, open_mask
+from napari_restore.engine.planning._identity import digest_of
 from napari_restore.engine.statistics._bands import (
     choose_other_bands,
     corrected_bands,
@@ -30,7 +31,7 @@ from napari_restore.engine.statistics._context import (
 from napari_restore.errors import BadParameter, BadRegion, option
 from napari_restore.images import Image, cache_dir, can_adopt, needs_percentile, note_of_zero
 from napari_restore.models import ModelCard, RestorationModel, for_frames
-from napari_restore.questions import OtherBands, Reading, Restore
+from napari_restore.questions import OtherBands, Reading, Restore, Target
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,13 @@ class RunSource:
     bands: tuple[int, ...]
     """Those of `image` that the model takes, in its order."""
     other_bands: OtherBands
+    mask: str | None
+    """Digest of the mask that the targets are clipped to."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of the image is restored."""
+        return self.targets == (Region(0, 0, self.image.height, self.image.width),)
 
 
 def source_of(
@@ -76,7 +84,8 @@ def source_of(
                 f"Leave {option('black')} and {option('white')} out.",
             )
         image = image.as_light()
-    source = RunSource(image, part, origin, targets, bands, handling)
+    targets, mask = _masked(targets, image, options.target)
+    source = RunSource(image, part, origin, targets, bands, handling, mask)
     notes += _remarks(source, card)
     if (zero := note_of_zero(source.image, options.reading.black)) is not None:
         notes.append(zero)
@@ -150,6 +159,19 @@ def _targets(
     return tuple(targets)
 
 
+def _masked(
+    targets: tuple[Region, ...], image: Image, target: Target
+) -> tuple[tuple[Region, ...], str | None]:
+    """Return the parts of `targets` that the mask may cover, and the mask's digest."""
+    if target.mask is None:
+        return targets, None
+    mask = open_mask(target.mask, image, target.feather)
+    clipped = [box.intersect(mask.bounds) for box in targets]
+    if all(box.is_empty for box in clipped):
+        raise BadRegion("The mask does not touch the region.", "Check where the mask lies.")
+    return tuple(box for box in clipped if not box.is_empty), mask.digest
+
+
 def _place_in(mosaic: Image, image: Image) -> tuple[int, int]:
     """Return (y, x) of `image`'s first pixel in `mosaic`."""
     box_of = getattr(mosaic.reader, "box_of", None)
@@ -177,25 +199,28 @@ class Stored:
 def stored_of(source: RunSource, model: RestorationModel, options: Restore) -> Stored:
     image, storing = source.image, options.storing
     maps = _maps(storing.maps, model.card.maps)
-    whole = source.targets == (Region(0, 0, image.height, image.width),)
     in_place = (
         storing.output is not None
         and source.part is None
         and options.target.mask is None
         and options.adjustment.is_neutral
         and not maps
-        and whole
+        and source.is_whole
         and can_adopt(image, Path(storing.output))
         # Maps of sweeps lie in the store, and the user has chosen where.
         and not (options.machine.scratch is not None and model.is_swept)
     )
     # Levels are for a display from the centre outwards; a file that is not displayed is faster row
     # by row.
-    return Stored(maps, storing.pyramid or in_place, storing.pyramid or not whole, in_place)
+    centre_first = storing.pyramid or not source.is_whole
+    return Stored(maps, storing.pyramid or in_place, centre_first, in_place)
 
 
-def store_path(name: str, options: Restore, stored: Stored) -> Path:
+def store_path(key: str, options: Restore, stored: Stored) -> Path:
     """Return where the run writes its tiles: in the scratch folder, or beside the output."""
+    # The same run has a folder for each layout.
+    kept = stored.maps, stored.pyramid
+    name = digest_of([key, *kept]) if any(kept) else key
     scratch, output = options.machine.scratch, options.storing.output
     if stored.in_place and output is not None:
         beside = Path(output).absolute()
@@ -248,8 +273,8 @@ def context_of_run(source: RunSource, model: RestorationModel, reading: Reading)
         name = hashlib.sha256(Path(reading.context).read_bytes()).hexdigest()[:16]
         return ContextUse(True, True, name, region, excluded, name)
     uncounted = exclusion if image.full is None else context_exclude(image, reading.exclude)
-    known = reading.extent in ROUGH or context_path(image, uncounted, region).exists()
     name = context_key(image, uncounted, region, extent=reading.extent)
+    known = reading.extent in ROUGH or context_path(name).exists()
     return ContextUse(True, known, name, region, excluded)
 
 

@@ -32,7 +32,6 @@ from napari_restore.engine.planning._map_layout import (
     Demand,
     Group,
     Room,
-    StepSeconds,
     StoredMaps,
     SweptLayout,
     batch_of,
@@ -204,7 +203,7 @@ class _Tiling:
     def __init__(self, request: SweptRequest, tile: int) -> None:
         model, image = request.model, request.image
         self.request, self.tile = request, tile
-        self.steps = Steps(model.steps())
+        self.steps = model.ordered_steps
         self.groups = list(groups_of(self.steps))
         self.grid = Grid(request.box, tile, model.padded_to)
         # Runs of sweeps restore whole tiles.
@@ -318,9 +317,9 @@ class _SweepSetup:
         step_seconds[0] += self._context[2] + request.prepare.seconds
         for number, settling in self.cost.settling.items():
             step_seconds[number] += 0.0 if request.known else settling.seconds
-        whole = None if steps.whole is None else steps.index(steps.whole)
-        if whole is not None:
-            step_seconds[whole] = tiling.operations * self.cost.seconds_per_operation
+        if steps.whole is not None:
+            whole_seconds = tiling.operations * self.cost.seconds_per_operation
+            step_seconds[steps.index(steps.whole)] = whole_seconds
         kept = bytes_at_peak(maps)
         staged = SweptLayout(
             box=request.box,
@@ -335,10 +334,8 @@ class _SweepSetup:
             ram_bytes=self._ram + kept["ram"],
             device_bytes=self._device + kept["device"],
             disk_bytes=tiling.disk_bytes + kept["disk"],
-            steps=tuple(
-                StepSeconds(step.name, each) for step, each in zip(steps, step_seconds, strict=True)
-            ),
-            whole=whole,
+            phase_seconds=dict(zip((step.name for step in steps), step_seconds, strict=True)),
+            whole=None if steps.whole is None else steps.whole.name,
             known=request.known,
         )
         layout = Layout(

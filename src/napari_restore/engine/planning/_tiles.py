@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import math
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -242,6 +242,14 @@ class Grid:
             if row < self.rows
         )
 
+    def reached(self, numbers: Iterable[int], halo: int) -> Iterator[int]:
+        """Yield the tiles that each of `numbers` with its halo touches; some come several times."""
+        if not halo:
+            yield from numbers
+            return
+        for number in numbers:
+            yield from self.touched(self.around(self.cells(number), halo))
+
 
 def count_bytes(counts: Counts, grid: Grid) -> int:
     """Return the bytes of the counts of one tile of `grid`."""
@@ -317,16 +325,7 @@ def tiles_read(steps: Steps, grid: Grid, target: Sequence[int]) -> dict[str, lis
     for number, step in reversed(steps.sweeps.items()):
         written = [read.get(each.name, []) for each in step.writes]
         own = target if number == last else [tile for tiles in written for tile in tiles]
-        near = with_neighbours(own, grid, step.halo)
+        near = [*own, *grid.reached(dict.fromkeys(own), step.halo)]
         for name in step.reads:
             read[name] = list(dict.fromkeys([*read.get(name, []), *near]))
     return read
-
-
-def with_neighbours(order: Sequence[int], grid: Grid, halo: int) -> list[int]:
-    """Return tiles and, after them, those that their halo reaches."""
-    own = list(dict.fromkeys(order))
-    if not halo:
-        return own
-    near = (other for tile in own for other in grid.touched(grid.around(grid.cells(tile), halo)))
-    return list(dict.fromkeys([*own, *near]))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,33 +35,40 @@ class BlendedPixels:
         self,
         plan: Plan,
         store: ResultStore,
-        record: Mapping[str, Any],
+        record: dict[str, Any],
         mask: MaskStrength | None,
     ) -> None:
-        self.plan, self.image, self.store, self.mask = plan, plan.image, store, mask
-        self.adjustment = plan.adjustment
-        self._record = record
+        self.plan, self.image = plan, plan.image
+        self.store, self.record, self.mask = store, record, mask
         self._masks: dict[int, MaskStrength] = {} if mask is None else {0: mask}
         """By level."""
         self._luma_model: LumaModel | None = None
         self._excluded: MaskStrength | None = None
 
     @property
+    def adjustment(self) -> Adjustment:
+        """Settings of the blending of the restored pixels with the source."""
+        return self.plan.adjustment
+
+    @property
     def is_plain(self) -> bool:
         """Whether pixels are those of the store."""
         return self.mask is None and self.adjustment.is_neutral
 
-    def with_plan(self, plan: Plan) -> BlendedPixels:
-        """Return the same pixels with the adjustment of `plan`; what is known of the image stays."""
-        other = copy.copy(self)
-        other.plan, other.adjustment = plan, plan.adjustment
-        return other
+    def read(self, box: tuple[int, int, int, int], level: int = 0) -> npt.NDArray[Any]:
+        """Return pixels (h, w, C) of `box`, blended; `box` is in pixels of `level`.
 
-    def read(self, region: Region, level: int, *, check: bool) -> npt.NDArray[Any]:
-        """Return pixels (h, w, C) of `region`, in pixels of `level`, in the image's dtype.
-
-        With `check` raises `ResourceError` if the store lacks a pixel that the run was to restore.
+        Levels above 0 are for display: their pixels are computed from those of source and restored
+        image at that level, which the plan must include. Raises `ResourceError` if the store lacks
+        a pixel that the run was to restore.
         """
+        return self._read(Region(*box), level, check=True)
+
+    def read_landed(self, box: tuple[int, int, int, int], level: int = 0) -> npt.NDArray[Any]:
+        """Return pixels as `read`, with 0 instead of an error where they are not finished yet."""
+        return self._read(Region(*box), level, check=False)
+
+    def _read(self, region: Region, level: int, *, check: bool) -> npt.NDArray[Any]:
         if not 0 <= level < self.store.level_count:
             raise IndexError(f"level {level} of {self.store.level_count}")
         if self.is_plain:
@@ -75,24 +81,25 @@ class BlendedPixels:
             strength = self._strength_of(piece, level)
             if check:
                 self._check_finished(piece, level, strength)
-            blended = self._blended(piece, level, strength)
-            pixels[piece.within(region)] = blended
+            pixels[piece.within(region)] = self._blended(piece, level, strength)
         return pixels
 
-    def reaches(self, region: Region, level: int = 0) -> npt.NDArray[np.bool_]:
-        """Return which pixels (h, w) of `region`, in pixels of `level`, areas or mask cover.
+    def reaches(self, box: tuple[int, int, int, int], level: int = 0) -> npt.NDArray[np.bool_]:
+        """Return which pixels (h, w) of `box`, in pixels of `level`, the areas or the mask cover.
 
         The others are the source's, whatever the adjustment.
         """
+        region = Region(*box)
         if self.mask is None:
             return np.ones(region.shape, bool)
         return self._mask_strength_of(self.mask, region, level) > 0
 
-    def left_out(self, region: Region, level: int = 0) -> npt.NDArray[np.uint8]:
+    def left_out(self, box: tuple[int, int, int, int], level: int = 0) -> npt.NDArray[np.uint8]:
         """Return (h, w) bits of `QUALITY` of the pixels that no run restores.
 
-        They are nodata or excluded. `region` is in pixels of `level`; 0 where pixels count.
+        They are nodata or excluded. `box` is in pixels of `level`; 0 where pixels count.
         """
+        region = Region(*box)
         bits = np.zeros(region.shape, np.uint8)
         _, valid = read_source(self.image, region, level)
         if valid is not None:
@@ -101,15 +108,15 @@ class BlendedPixels:
             bits[excluded] = QUALITY["unchanged"] | QUALITY["excluded"]
         return bits
 
-    def measured_exposure(self, region: Region) -> float:
-        """Return the exposure in EV that gives the restored pixels of `region` their source's light.
+    def measured_exposure(self) -> float:
+        """Return the exposure in EV, 0 … 3, that gives the restored pixels the light of their source.
 
-        Compares medians over the pixels that a run restores, on boxes spread over what `reaches`
-        covers of `region`. Raises `ResourceError` if one of them is not finished.
+        Light is the median of luminance in linear light, over the pixels that a run restores. Reads
+        up to 256 small boxes of both. Raises `ResourceError` where the run is not finished.
         """
         before, after = [np.empty(0)], [np.empty(0)]
         luma_model = self._find_luma_model()
-        for box in sample_boxes(self._reached_box(region)):
+        for box in sample_boxes(self._reached_box(self.plan.region)):
             reached = self.reaches(box)
             self._check_finished(box, 0, reached.astype(np.float32))
             source, valid = read_source(self.image, box, 0)
@@ -205,7 +212,7 @@ class BlendedPixels:
 
     def _find_luma_model(self) -> LumaModel:
         if self._luma_model is None:
-            self._luma_model = LumaModel.of_run(self.plan, self._record)
+            self._luma_model = LumaModel.of_run(self.plan, self.record)
         return self._luma_model
 
     def _check_finished(

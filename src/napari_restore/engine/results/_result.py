@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from napari_restore.engine._region import Region
 from napari_restore.engine.ledger._store import ResultStore
-from napari_restore.engine.ledger._store_files import SIDECARS
+from napari_restore.engine.ledger._store_files import SIDECARS, result_levels
 from napari_restore.engine.machine._budget import peak_in
 from napari_restore.engine.masks._mask_strength import (
     MaskStrength,
@@ -27,7 +27,6 @@ from napari_restore.engine.masks._open_mask import open_mask
 from napari_restore.engine.planning._plan import Plan
 from napari_restore.engine.results._blended import BlendedPixels
 from napari_restore.engine.results._quality import ABOUT_CHANGE, QUALITY, change_bits
-from napari_restore.engine.results._store_layout import result_levels
 from napari_restore.errors import ResourceError
 from napari_restore.images import (
     ExportOptions,
@@ -41,7 +40,7 @@ from napari_restore.images import (
 from napari_restore.questions import Adjustment
 
 
-class Result:
+class Result(BlendedPixels):
     """The restored pixels of a finished run.
 
     The plan's adjustment and mask are applied when pixels are read: changing them
@@ -55,20 +54,13 @@ class Result:
         record: dict[str, Any],
         mask: MaskStrength | None = None,
     ) -> None:
-        self.plan = plan
-        self.image = plan.image
+        super().__init__(plan, store, record, mask)
         self.like = plan.part or plan.image
         """The file whose description the output carries."""
-        self.store = store
-        self.record = record
         self.region = plan.region
         if plan.target.mask is not None:
             # With a mask, the output has the source's extent.
             self.region = Region(0, 0, self.like.height, self.like.width).shift(*plan.origin)
-        self._origin = plan.origin
-        self._maps = plan.maps
-        self._mask = mask
-        self._pixels = BlendedPixels(plan, store, record, mask)
 
     @classmethod
     def of_run(cls, plan: Plan, record: dict[str, Any]) -> Result:
@@ -91,11 +83,6 @@ class Result:
             result = result.with_adjustment(plan.adjustment)
         return result
 
-    @property
-    def adjustment(self) -> Adjustment:
-        """Settings of the blending of the restored pixels with the source."""
-        return self.plan.adjustment
-
     def with_adjustment(self, adjustment: Adjustment) -> Result:
         """Return the same restored pixels with another adjustment: nothing is run or read for it.
 
@@ -108,21 +95,12 @@ class Result:
         settings = adjustment.to_dict()
         other = copy.copy(self)
         other.plan = replace(self.plan, adjustment=adjustment)
-        other._pixels = self._pixels.with_plan(other.plan)
         other.record = copy.deepcopy(self.record)
         if other.record:
             other.record |= {"adjustment": settings, "output": None}
         if other.record.get("task") is not None:
             other.record["task"]["options"] |= settings
         return other
-
-    def measured_exposure(self) -> float:
-        """Return the exposure in EV, 0 … 3, that gives the restored pixels the light of their source.
-
-        Light is the median of luminance in linear light. Reads up to 256 small boxes of both. Raises
-        `ResourceError` where the run is not finished.
-        """
-        return self._pixels.measured_exposure(self.plan.region)
 
     def __repr__(self) -> str:
         plan = self.plan
@@ -165,40 +143,6 @@ class Result:
             meta=np.empty((0, 0, 0), self.image.dtype),
         )
 
-    def read(self, box: tuple[int, int, int, int], level: int = 0) -> npt.NDArray[Any]:
-        """Return pixels (h, w, C) of `box`, blended; `box` is in pixels of `level`.
-
-        Levels above 0 are for display: their pixels are computed from those of source and restored
-        image at that level, which the plan must include. Raises `ResourceError` if the store lacks
-        a pixel that the run was to restore.
-        """
-        return self._pixels.read(Region(*box), level, check=True)
-
-    def read_landed(self, box: tuple[int, int, int, int], level: int = 0) -> npt.NDArray[Any]:
-        """Return pixels as `read`, with 0 instead of an error where they are not finished yet."""
-        return self._pixels.read(Region(*box), level, check=False)
-
-    def reaches(self, box: tuple[int, int, int, int], level: int = 0) -> npt.NDArray[np.bool_]:
-        """Return which pixels (h, w) of `box`, in pixels of `level`, the areas or the mask cover.
-
-        The others are the source's, whatever the adjustment.
-        """
-        return self._pixels.reaches(Region(*box), level)
-
-    def left_out(self, box: tuple[int, int, int, int], level: int = 0) -> npt.NDArray[np.uint8]:
-        """Return (h, w) bits of `QUALITY` of the pixels that no run restores.
-
-        They are nodata or excluded. `box` is in pixels of `level`; 0 where pixels count.
-        """
-        return self._pixels.left_out(Region(*box), level)
-
-    def is_affordable(self, level: int) -> bool:
-        """Return whether reading `level` reads a bounded number of pixels for each.
-
-        False where the source is needed and lacks levels; its `build_pyramid` makes them.
-        """
-        return self._pixels.is_affordable(level)
-
     # -- files -----------------------------------------------------------------------
 
     def save(
@@ -220,8 +164,8 @@ class Result:
             written = self._write(Path(path), progress, cancelled, options)
         measured = self.record["measured"]
         self.record["output"] = {"path": str(written), "sha256": digest(written)}
-        if self._mask is not None:
-            self.record["output"]["weight"] = self._mask.digest
+        if self.mask is not None:
+            self.record["output"]["weight"] = self.mask.digest
         if "run_seconds" in measured:
             measured["seconds"] = measured["run_seconds"] + time.perf_counter() - began
         return written
@@ -244,7 +188,7 @@ class Result:
             )
             self.store.moved(adopted)
             return adopted
-        y, x = self._origin
+        y, x = self.plan.origin
         written: Path = write_image(
             path,
             Pixels(
@@ -265,7 +209,7 @@ class Result:
         """Whether the store contains exactly what an output of the whole image needs, unblended."""
         height, width, _ = self.store.shape
         return (
-            self._pixels.is_plain
+            self.is_plain
             and self.like is self.image
             and self.region == Region(0, 0, height, width)
             and self.store.level_count == len(result_levels(self.image)) + 1
@@ -288,13 +232,13 @@ class Result:
     def _write_maps(self, target: Path, options: SaveOptions) -> list[Path]:
         chosen: SaveOptions = {"overwrite": True, **options}
         written = []
-        for name in self._maps:
+        for name in self.plan.maps:
             bands = self.image.bands if name == "change" else self._stored(name).shape[0]
             written.append(
                 write_image(
                     target / f"{name}.tif",
                     Pixels(
-                        self.region.shift(-self._origin[0], -self._origin[1]),
+                        self.region.shift(-self.plan.origin[0], -self.plan.origin[1]),
                         functools.partial(self._read_map, name),
                         bands,
                         np.float32 if name == "change" else self._stored(name).dtype,
@@ -311,20 +255,20 @@ class Result:
 
         `name` is "change" or a map that the run kept.
         """
-        return self._read_map(name, Region(*box).shift(-self._origin[0], -self._origin[1]))
+        return self._read_map(name, Region(*box).shift(-self.plan.origin[0], -self.plan.origin[1]))
 
     def _stored(self, name: str) -> Any:
         return self.store.array(f"map_{name}")
 
     def _read_map(self, name: str, box: tuple[int, int, int, int]) -> npt.NDArray[Any]:
-        region = Region(*box).shift(*self._origin)
+        region = Region(*box).shift(*self.plan.origin)
         if name == "change":
             return self._change(region)
         if name == "quality":
             return self._quality(region)
         values = self.store.read(region, f"map_{name}")
-        if self._mask is not None:
-            values[self._mask.read(region) == 0] = np.nan
+        if self.mask is not None:
+            values[self.mask.read(region) == 0] = np.nan
         return values
 
     def _change(self, region: Region) -> npt.NDArray[np.float32]:
@@ -336,7 +280,7 @@ class Result:
     def _quality(self, region: Region) -> npt.NDArray[np.uint8]:
         """Return the stored bits, updated for strength and mask."""
         quality: npt.NDArray[np.uint8] = self.store.read(region, "map_quality")
-        if self._pixels.is_plain:
+        if self.is_plain:
             return quality
         still = (quality & (QUALITY["excluded"] | QUALITY["nodata"])) > 0
         source = self.image.read(region)
@@ -344,7 +288,7 @@ class Result:
         # A NaN differs from itself.
         bits[still] = QUALITY["unchanged"]
         quality = (quality & ~np.uint8(ABOUT_CHANGE)) | bits
-        quality[self._pixels.strength(source, region) == 0] = QUALITY["unchanged"]
+        quality[self.strength(source, region) == 0] = QUALITY["unchanged"]
         return quality
 
     def _tags(self) -> dict[str, str]:

@@ -14,6 +14,7 @@ from napari_restore.engine._region import Region
 from napari_restore.engine.ledger._kept_layers import KeptLayers
 from napari_restore.engine.ledger._store_files import STAGED
 from napari_restore.engine.machine._failures import FAILURES, as_failure
+from napari_restore.engine.machine._precision import dtype_of
 from napari_restore.engine.planning._tiles import Grid
 from napari_restore.engine.rows._cells import (
     Outputs,
@@ -22,8 +23,10 @@ from napari_restore.engine.rows._cells import (
     drawn_cells,
     on_processor,
     placed,
+    rows_in,
 )
 from napari_restore.engine.running._events import Note
+from napari_restore.engine.running._rounding import Rounding
 from napari_restore.engine.running._run import Run
 from napari_restore.engine.running._sweep_work import SweepWork, SweptInput, grid_of
 from napari_restore.engine.running._tokens import TokenStore
@@ -158,8 +161,8 @@ class BottleneckRows:
         pixel: tuple[int, int],
         tile_of: tuple[int, int],
         sites: Mapping[str, AttentionSite],
-    ) -> Iterator[PlacedRow]:
-        """Yield the rows of a level-0 pixel (y, x) in the tile of another one."""
+    ) -> list[PlacedRow]:
+        """Return the rows of a level-0 pixel (y, x) in the tile of another one."""
         y, x = tile_of
         tile = self.grid.number(Region(y, x, y + 1, x + 1))
         box = self.grid.around(self.grid.cells(tile), step.halo)
@@ -170,10 +173,7 @@ class BottleneckRows:
                 rows = self.model.attention_rows(step.name, given, within, frozenset(sites))
         except FAILURES as error:
             raise as_failure(self.model, error) from error
-        for name, row in rows.items():
-            stride = sites[name].stride
-            shape = (-(-box.height // stride), -(-box.width // stride))
-            yield placed(sites[name], row, (box.y0, box.x0), shape)
+        return rows_in(box, rows, sites)
 
     def _given(self, number: int, tile: int) -> SweepInput:
         """Return what a sweep sees of a tile; that of the last tile asked for is remembered."""
@@ -197,10 +197,12 @@ class BottleneckRows:
     @cached_property
     def sweeping(self) -> SweepWork:
         """The work of sweeps, with the tokens of all tiles, whose journal has a line for each."""
-        tokens = TokenStore.of(self.plan)
-        assert tokens is not None
+        tokens, layout = TokenStore.of(self.plan), self.plan.staged
+        assert tokens is not None and layout is not None
         self._opened.callback(tokens.close)
-        return SweepWork.of(self.plan, self.tiles, self._run.state.reader, {}, tokens)
+        # Not that of the run, whose record says how its own maps were rounded.
+        rounding = Rounding(dtype_of(layout.residual_dtype))
+        return SweepWork(self.model, self.tiles, self._run.state.reader, rounding, {}, tokens)
 
     def close(self) -> None:
         """Close the files; rows open them again."""

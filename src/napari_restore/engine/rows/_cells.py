@@ -36,6 +36,18 @@ def placed(
     )
 
 
+def rows_in(
+    box: Region, found: Mapping[str, AttentionRow], sites: Mapping[str, AttentionSite]
+) -> list[PlacedRow]:
+    """Return rows by the names of their sites, of maps that cover `box`."""
+    rows = []
+    for name, row in found.items():
+        stride = sites[name].stride
+        shape = -(-box.height // stride), -(-box.width // stride)
+        rows.append(placed(sites[name], row, (box.y0, box.x0), shape))
+    return rows
+
+
 MOST_CELLS = 4096
 """Cells of a layer of a bottleneck that are compared; of more, so many are drawn."""
 _SEED = 0

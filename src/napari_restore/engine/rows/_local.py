@@ -11,7 +11,7 @@ from napari_restore.engine._region import Region
 from napari_restore.engine.machine._failures import FAILURES, as_failure
 from napari_restore.engine.planning._tiles import box_with_halo, cut_into_tiles
 from napari_restore.engine.rows._ablation import Report
-from napari_restore.engine.rows._cells import Outputs, PlacedRow, at_core, placed
+from napari_restore.engine.rows._cells import Outputs, PlacedRow, at_core, rows_in
 from napari_restore.engine.running._events import Note
 from napari_restore.engine.running._run import Run
 from napari_restore.errors import BadModel, Cancelled
@@ -56,12 +56,7 @@ class LocalRows:
                 found.update(model.attention_rows(step.name, given, within, named))
 
         height, width = self._run_on(core, box, visit).shape[2:]
-        rows = []
-        for name, row in found.items():
-            stride = sites[name].stride
-            shape = -(-height // stride), -(-width // stride)
-            rows.append(placed(sites[name], row, (box.y0, box.x0), shape))
-        return rows
+        return rows_in(Region(box.y0, box.x0, box.y0 + height, box.x0 + width), found, sites)
 
     def outputs(
         self, pixels: Sequence[tuple[int, int]], sites: Mapping[str, AttentionSite]
@@ -186,17 +181,7 @@ class TileRows:
                 )
         except FAILURES as error:
             raise as_failure(plan.model, error) from error
-        return [self._placed(found, sites, box) for found in several]
-
-    def _placed(
-        self, found: Mapping[str, AttentionRow], sites: Mapping[str, AttentionSite], box: Region
-    ) -> list[PlacedRow]:
-        rows = []
-        for name, row in found.items():
-            stride = sites[name].stride
-            shape = -(-box.height // stride), -(-box.width // stride)
-            rows.append(placed(sites[name], row, (box.y0, box.x0), shape))
-        return rows
+        return [rows_in(box, found, sites) for found in several]
 
     def _check_grid(self, site: AttentionSite) -> None:
         """Raise `BadModel` where tiles may begin within a cell or a window: it would be another there."""

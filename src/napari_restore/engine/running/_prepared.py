@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from napari_restore._replacing import replacing
 from napari_restore.engine.machine._device import cores
 from napari_restore.engine.machine._failures import is_out_of_memory
-from napari_restore.engine.machine._new_thread import on_new_thread
+from napari_restore.engine.machine._threads import on_new_thread
 from napari_restore.engine.masks._mask_strength import MaskStrength
 from napari_restore.engine.planning._plan import Plan
 from napari_restore.engine.statistics._context import context_key

@@ -18,7 +18,7 @@ from napari_restore.engine.ledger._shared_slabs import OpenSlab, enter_left
 from napari_restore.engine.ledger._slab import SlabFile, discard
 from napari_restore.engine.ledger._store_files import STAGED
 from napari_restore.engine.machine._failures import FAILURES, as_failure
-from napari_restore.engine.machine._new_thread import on_new_thread
+from napari_restore.engine.machine._threads import on_new_thread
 from napari_restore.engine.planning._identity import (
     SETTLED,
     UNFINISHED,
@@ -152,21 +152,14 @@ class StepsDone:
                     tiles |= (wanted & place) - there
                 if wanted - place:
                     # They are made again, from the maps before them.
-                    grown = self._around(wanted - place, step.halo + step.block - 1)
+                    margin = step.halo + step.block - 1
+                    grown = set(self._grid.reached(wanted - place, margin))
                     for before in step.reads:
                         needed.setdefault(before, set()).update(grown)
             todo[number] = tiles
             for name in step.reads:
-                needed.setdefault(name, set()).update(self._around(tiles, step.halo))
+                needed.setdefault(name, set()).update(self._grid.reached(tiles, step.halo))
         return todo
-
-    def _around(self, tiles: set[int], halo: int) -> set[int]:
-        grid = self._grid
-        if not halo:
-            return tiles
-        return {
-            near for tile in tiles for near in grid.touched(grid.around(grid.cells(tile), halo))
-        }
 
 
 RESTORING = "Restoring"
@@ -192,7 +185,7 @@ class Program:
     @cached_property
     def steps(self) -> Steps:
         """The steps of a model that sweeps."""
-        return Steps(self._plan.swept.steps())
+        return self._plan.swept.ordered_steps
 
     def restores(self, number: int) -> bool:
         """Return whether a step is the last one."""
@@ -374,7 +367,8 @@ class Program:
         target = [grid.number(core) for core in in_order(tiles)]
         maps = OpenMaps(plan, state.device_memory, grid, self.steps, target, open_slab)
         stack.callback(maps.close)
-        work = SweepWork.of(plan, tile, state.reader, maps.stores, tokens, self._state.rounding)
+        assert state.rounding is not None
+        work = SweepWork(plan.swept, tile, state.reader, state.rounding, maps.stores, tokens)
         return work, done, maps
 
     def _enter_parts(self) -> None:
@@ -405,14 +399,9 @@ class Program:
     # -- steps -------------------------------------------------------------------------
 
     def _relate(self, step: WholeStep, number: int, tokens: TokenStore) -> None:
-        state = self._state
-        state.emit(Phase(self._title(number)))
-        backoff = state.totals.count_backoff
-        whole = WholeRun(
-            self._plan, state.emit, state.stop, backoff, state.device_memory, self.kept_layers
-        )
+        self._state.emit(Phase(self._title(number)))
         with self._timed(step.name):
-            whole.relate(step, tokens)
+            WholeRun(self._state, step, tokens, self.kept_layers).relate()
 
     def _sweep(self, work: SweepWork, number: int, done: StepsDone, wanted: set[int]) -> SweepWork:
         """Run a sweep that leaves maps or counts; return the work with what it settled."""

@@ -30,10 +30,6 @@ class Totals:
     waited: float = 0.0
     """Seconds during which another run had locked the store."""
 
-    def count_backoff(self) -> None:
-        """Count one more backoff."""
-        self.backoffs += 1
-
     def measured(self, seconds: float, memory: PeakMemory, device_peak: int) -> dict[str, Any]:
         """Return the record's `measured` of a run that took `seconds`, without its pixels' kinds."""
         return {

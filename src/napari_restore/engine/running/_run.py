@@ -16,14 +16,14 @@ import torch
 from napari_restore._heap import keep_freed_memory, release_freed_memory
 from napari_restore.engine.ledger._folder import StoreBusy, writer_of
 from napari_restore.engine.ledger._store import ResultStore, SetAside, free_path
+from napari_restore.engine.ledger._store_files import result_levels
 from napari_restore.engine.machine._budget import PeakMemory
-from napari_restore.engine.machine._new_thread import on_new_thread
+from napari_restore.engine.machine._threads import on_new_thread
 from napari_restore.engine.masks._mask_strength import MaskStrength
 from napari_restore.engine.masks._open_mask import open_mask
 from napari_restore.engine.planning._identity import all_settled
 from napari_restore.engine.planning._plan import Plan
 from napari_restore.engine.planning._probe import example_input, example_statistics
-from napari_restore.engine.results._store_layout import result_levels, store_layout
 from napari_restore.engine.running._events import (
     Emit,
     Finished,
@@ -40,11 +40,11 @@ from napari_restore.engine.running._state import RunState
 from napari_restore.engine.running._threads import ThreadExecutor
 from napari_restore.engine.running._tile import TileWork
 from napari_restore.engine.running._tile_reader import TileReader
-from napari_restore.engine.statistics._bands import corrected_bands
 from napari_restore.engine.statistics._context import (
     ROUGH,
     compute_context,
     context_exclude,
+    context_key,
     context_path,
     find_context,
     load_context,
@@ -195,6 +195,9 @@ class Run:
 
     def _open_store(self) -> ResultStore:
         plan, image = self.plan, self.plan.image
+        bands = {"airlight": len(plan.bands)}
+        # The change depends on strength and mask: it is computed when it is saved.
+        maps = {name: bands.get(name, 1) for name in plan.maps if name != "change"}
         has_waited = False
         while True:
             try:
@@ -205,7 +208,8 @@ class Run:
                     fingerprint=image.fingerprint,
                     shape=(image.height, image.width, image.bands),
                     dtype=image.dtype,
-                    **store_layout(plan),
+                    levels=result_levels(image) if plan.pyramid else (),
+                    maps=maps,
                 )
             except StoreBusy:
                 if not self._wait:
@@ -244,7 +248,8 @@ class Run:
         known = None if rough else find_context(plan.image, exclude, region)
         if known is not None:
             return known
-        if not rough and context_path(plan.image, exclude, region).exists():
+        key = context_key(plan.image, exclude, region)
+        if not rough and context_path(key).exists():
             self.emit(
                 Note("The cached statistics of this image were damaged and are counted again.")
             )
@@ -271,33 +276,13 @@ class Run:
     def work(self, prepared: Prepared) -> TileWork:
         """Return what all tiles share."""
         plan, statistics = self.plan, prepared.statistics
+        plan.model.eval()
         self._statistics = {k: v.tolist() for k, v in statistics.items() if v.numel() <= 16}
-        others = corrected_bands(plan.image, plan.bands)
-        placed = plan.placed
-        with self.state.device_memory.watched():
+        memory = self.state.device_memory
+        with memory.watched():
             # Once for all tiles: they may be maps.
             on_device = {name: plan.device.take(value) for name, value in statistics.items()}
-        return TileWork(
-            model=plan.model.eval(),
-            statistics=on_device,
-            radiometry=prepared.radiometry,
-            bands=plan.bands,
-            fill=prepared.fill,
-            nodata=plan.image.nodata,
-            device=plan.device,
-            memory=self.state.device_memory,
-            maps=plan.maps,
-            levels=len(result_levels(plan.image)) if plan.pyramid else 0,
-            others=others if plan.reading.other_bands == "correct" else (),
-            wavelengths=plan.image.wavelengths,
-            precision=plan.computing.precision,
-            corner=(placed.y0, placed.x0),
-            scale=float(plan.image.scale),
-            size=placed.shape,
-            targets=plan.targets,
-            companions=plan.companions_radiometry(prepared.radiometry),
-            reference=0 if plan.image.companions is None else plan.image.companions.reference,
-        )
+        return TileWork(plan, on_device, prepared.radiometry, prepared.fill, memory)
 
     # -- reporting -------------------------------------------------------------------
 

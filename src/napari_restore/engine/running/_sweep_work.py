@@ -19,7 +19,7 @@ from napari_restore.engine.planning._tiles import Grid
 from napari_restore.engine.running._counts import CountStore
 from napari_restore.engine.running._map_store import MapStore
 from napari_restore.engine.running._rounding import Rounding
-from napari_restore.engine.running._tile import TileOutput, TileWork, as_pixels
+from napari_restore.engine.running._tile import TileOutput, TileWork
 from napari_restore.engine.running._tile_reader import Mask, TileInput, TileReader
 from napari_restore.engine.running._tokens import TokenStore
 from napari_restore.models import (
@@ -60,33 +60,23 @@ class SweepWork:
 
     model: SweptModel
     tile: TileWork
-    grid: Grid
-    kept_dtype: str
-    """Floats of maps that name none."""
+    reader: TileReader
     rounding: Rounding
     """Rounding of the maps to `kept_dtype`."""
-    reader: TileReader
     stores: dict[str, MapStore] = field(default_factory=dict)
     """By map."""
     tokens: TokenStore | None = None
     """The maps that a step takes as a whole."""
 
-    @classmethod
-    def of(
-        cls,
-        plan: Plan,
-        tile: TileWork,
-        reader: TileReader,
-        stores: dict[str, MapStore],
-        tokens: TokenStore | None,
-        rounding: Rounding | None = None,
-    ) -> SweepWork:
-        """Return the work of a plan of sweeps."""
-        model, layout = plan.swept, plan.staged
-        assert layout is not None
-        dtype = layout.residual_dtype
-        rounding = rounding or Rounding(dtype_of(dtype))
-        return cls(model, tile, grid_of(plan), dtype, rounding, reader, stores, tokens)
+    @cached_property
+    def grid(self) -> Grid:
+        return grid_of(self.tile.plan)
+
+    @property
+    def kept_dtype(self) -> str:
+        """Floats of maps that name none."""
+        assert self.tile.plan.staged is not None
+        return self.tile.plan.staged.residual_dtype
 
     def knowing(self, settled: Statistics) -> SweepWork:
         """Return the work with more statistics, which it takes to the device."""
@@ -95,7 +85,7 @@ class SweepWork:
 
     @cached_property
     def steps(self) -> Steps:
-        return Steps(self.model.steps())
+        return self.model.ordered_steps
 
     def sweep(self, number: int, batch: list[SweptInput], *, counting: bool) -> list[Swept]:
         """Return what sweep `number` leaves of each tile; its counts only if `counting`."""
@@ -125,7 +115,7 @@ class SweepWork:
         """Return the restored cores, from the last sweep."""
         step = self.steps.sweeps[len(self.steps) - 1]
         names = []
-        if self.tile.maps or self.tile.others:
+        if self.tile.plan.maps or self.tile.others:
             names = [each.name for each in step.writes if each.name != RESTORED]
         try:
             with self.tile.computing():
@@ -134,12 +124,7 @@ class SweepWork:
                 maps = {name: outputs[name].float() for name in names}
         except FAILURES as error:
             raise as_failure(self.model, error) from error
-        restored = []
-        for i, tile in enumerate(batch):
-            rows, columns = tile.inner
-            own = {name: as_pixels(planes[i], rows, columns) for name, planes in maps.items()}
-            restored.append(self.tile.to_source(tile, as_pixels(change[i], rows, columns), own))
-        return restored
+        return self.tile.outputs(batch, change, maps)
 
     def read(self, number: int, core: Region) -> SweptInput:
         """Return a tile with the pixels and the kept maps that sweep `number` reads of it."""
@@ -361,7 +346,7 @@ class SweepWork:
             return torch.stack([tile.to(device, dtype_of(one.dtype)) for tile in tiles])
         stored = dtype_of(self.kept_dtype)
         return torch.stack([tile.to(device).to(stored) for tile in tiles]).to(
-            dtype_of(self.tile.precision)
+            dtype_of(self.tile.plan.computing.precision)
         )
 
 

@@ -62,7 +62,7 @@ class Pipeline(Generic[In, Out]):
     """
 
     def __init__(self, state: RunState, stage: Stage[In, Out]) -> None:
-        self.plan, self.stop, self.on_backoff = state.plan, state.stop, state.totals.count_backoff
+        self.plan, self.stop, self.totals = state.plan, state.stop, state.totals
         self.stage, self.read, self.compute = stage, stage.read, stage.compute
         self.schedule = (
             state.ordered(stage.tiles, backwards=stage.backwards)
@@ -153,7 +153,7 @@ class Pipeline(Generic[In, Out]):
     def _back_off(self, error: OutOfMemory) -> None:
         """Free what a failed batch took; what is smaller is tried once `error` is forgotten."""
         clear_frames(error)
-        self.on_backoff()
+        self.totals.backoffs += 1
 
     def _in_parts(self, batch: list[In]) -> list[Out]:
         """Return the outputs of a batch that ran out of memory: tile by tile, then in quarters."""

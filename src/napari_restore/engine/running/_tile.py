@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -12,13 +13,16 @@ import numpy.typing as npt
 import torch
 
 from napari_restore.engine._region import Region
+from napari_restore.engine.ledger._store_files import result_levels
 from napari_restore.engine.machine._device import Device
 from napari_restore.engine.machine._device_memory import DeviceMemory
 from napari_restore.engine.machine._failures import FAILURES, as_failure
 from napari_restore.engine.machine._precision import computing
+from napari_restore.engine.planning._plan import Plan
 from napari_restore.engine.results._quality import QUALITY, change_bits
 from napari_restore.engine.running._pixel_counts import count_tile
 from napari_restore.engine.running._tile_reader import Mask, TileInput
+from napari_restore.engine.statistics._bands import corrected_bands
 from napari_restore.images import Radiometry, halve
 from napari_restore.models import (
     HAZE_EXPONENT,
@@ -50,34 +54,38 @@ class TileOutput:
 class TileWork:
     """Everything that the tiles of one run share."""
 
-    model: RestorationModel
+    plan: Plan
     statistics: Statistics
+    """On the plan's device."""
     radiometry: Radiometry
-    bands: tuple[int, ...]
     fill: npt.NDArray[np.float32]
     """(len(bands),) model-range value put where pixels are invalid."""
-    nodata: float | None
-    device: Device
     memory: DeviceMemory
-    maps: tuple[str, ...] = ()
-    levels: int = 0
-    """Further pyramid levels to make of each tile."""
-    others: tuple[int, ...] = ()
-    """Bands that the model does not take, to be corrected."""
-    wavelengths: tuple[float | None, ...] = ()
-    precision: str = "float32"
-    corner: tuple[int, int] = (0, 0)
-    """(y, x) in the image of the first pixel of the statistics, for a position-dependent model."""
-    scale: float = 1.0
-    """Pixels of the context along a side of one of the image."""
-    size: tuple[int, int] = (0, 0)
-    """Height and width in pixels of what `corner` is the corner of."""
-    targets: tuple[Region, ...] = ()
-    """Targets of the run: tiles reach beyond them."""
-    companions: tuple[Radiometry, ...] = ()
-    """Those of the other frames of a bracket, dark to bright."""
-    reference: int = 0
-    """Place of the image among all frames."""
+
+    @property
+    def model(self) -> RestorationModel:
+        return self.plan.model
+
+    @property
+    def device(self) -> Device:
+        return self.plan.device
+
+    @property
+    def bands(self) -> tuple[int, ...]:
+        return self.plan.bands
+
+    @cached_property
+    def others(self) -> tuple[int, ...]:
+        """Bands that the model does not take, to be corrected."""
+        plan = self.plan
+        corrects = plan.reading.other_bands == "correct"
+        return corrected_bands(plan.image, plan.bands) if corrects else ()
+
+    @property
+    def reference(self) -> int:
+        """Place of the image among all frames of a bracket."""
+        others = self.plan.image.companions
+        return 0 if others is None else others.reference
 
     @overload
     def run(self, batch: list[TileInput]) -> list[TileOutput]: ...
@@ -90,8 +98,8 @@ class TileWork:
 
         `raw` gives what it adds to each input box, (c, h, w) in model range, instead.
         """
-        x, valid = self._inputs(batch)
-        wants_maps = bool(self.maps or self.others) and bool(self.model.card.maps)
+        x, valid = self.stacked(batch), self.known(batch)
+        wants_maps = bool(self.plan.maps or self.others) and bool(self.model.card.maps)
         try:
             with self.computing():
                 x = self.device.take(x)
@@ -109,25 +117,28 @@ class TileWork:
         maps = {name: values.expand(-1, -1, *x.shape[-2:]) for name, values in maps.items()}
         # They need not lie beside the outputs.
         del x, y, valid, statistics
-        return [self._output(tile, i, change, maps) for i, tile in enumerate(batch)]
+        return self.outputs(batch, change, maps)
 
-    def _output(
-        self, tile: TileInput, i: int, change: torch.Tensor, maps: dict[str, torch.Tensor]
-    ) -> TileOutput:
-        """Return the output of the `i`-th tile of a batch, (N, c, h, w) in model range."""
-        rows, columns = tile.inner
-        own = {
-            name: as_pixels(values[i if len(values) > 1 else 0], rows, columns)
-            for name, values in maps.items()
-        }
-        return self.to_source(tile, as_pixels(change[i], rows, columns), own)
+    def outputs(
+        self, batch: Sequence[TileInput], change: torch.Tensor, maps: Mapping[str, torch.Tensor]
+    ) -> list[TileOutput]:
+        """Return the outputs of tiles from the change of their input boxes, (N, c, h, w), and maps."""
+        restored = []
+        for i, tile in enumerate(batch):
+            rows, columns = tile.inner
+            own = {
+                name: as_pixels(values[i if len(values) > 1 else 0], rows, columns)
+                for name, values in maps.items()
+            }
+            restored.append(self.to_source(tile, as_pixels(change[i], rows, columns), own))
+        return restored
 
     @contextmanager
     def computing(self) -> Iterator[None]:
         """Set up the model's call: its precision, no gradients, memory counted."""
         with (
             torch.inference_mode(),
-            computing(self.device, self.precision),
+            computing(self.device, self.plan.computing.precision),
             self.memory.watched(),
         ):
             yield
@@ -140,9 +151,10 @@ class TileWork:
         x = self._filled(self.radiometry, tile.pixels, tile.valid)
         if not tile.companions:
             return x
+        companions = self.plan.companions_radiometry(self.radiometry)
         frames = [
             self._filled(radiometry, each.pixels, each.valid)
-            for radiometry, each in zip(self.companions, tile.companions, strict=True)
+            for radiometry, each in zip(companions, tile.companions, strict=True)
         ]
         frames.insert(self.reference, x)
         return np.concatenate(frames)
@@ -161,10 +173,6 @@ class TileWork:
         bands = len(self.bands)
         return x[:, self.reference * bands : (self.reference + 1) * bands]
 
-    def _inputs(self, batch: list[TileInput]) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Return (N, C, h, w) in model range and the mask (N, 1, h, w) that the model takes."""
-        return self.stacked(batch), self.known(batch)
-
     def stacked(self, batch: Sequence[TileInput]) -> torch.Tensor:
         """Return `to_model` of each tile as (N, planes, h, w), in the processor's memory."""
         inputs = [self.to_model(tile) for tile in batch]
@@ -173,35 +181,31 @@ class TileWork:
 
     def known(self, batch: Sequence[TileInput]) -> torch.Tensor | None:
         """Return the mask (N, frames, h, w) that the model takes; None where it takes none, or all."""
-        found = [
-            self.frames_known(tile.representative, [each.valid for each in tile.companions])
-            for tile in batch
-        ]
-        masks = [mask for mask in found if mask is not None]
-        if not masks:
-            return None
-        whole = np.ones_like(masks[0])
-        return torch.from_numpy(np.stack([whole if mask is None else mask for mask in found]))
+        mask = _together(
+            [
+                self.frames_known(tile.representative, [each.valid for each in tile.companions])
+                for tile in batch
+            ]
+        )
+        return None if mask is None else torch.from_numpy(mask)
 
     def frames_known(self, own: Mask | None, companions: Sequence[Mask | None]) -> Mask | None:
         """Return the masks (frames, h, w) of the image, `own`, and its companions, dark to bright.
 
         None where the model takes none, or all pixels count.
         """
-        masks = [*companions[: self.reference], own, *companions[self.reference :]]
-        some = next((mask for mask in masks if mask is not None), None)
-        if some is None or not self.model.card.uses_validity:
+        if not self.model.card.uses_validity:
             return None
-        whole = np.ones_like(some)
-        return np.stack([whole if mask is None else mask for mask in masks])
+        return _together([*companions[: self.reference], own, *companions[self.reference :]])
 
     def statistics_at(self, input_box: list[Region], x: torch.Tensor) -> Statistics:
         """Return the statistics for one call; a position-dependent model gets the origin of `x`."""
         if not self.model.card.placed:
             return self.statistics
-        top, left = self.corner
-        origins = [(region.y0 - top, region.x0 - left) for region in input_box]
-        return placed_at(self.statistics, origins, self.scale, x, self.size)
+        placed = self.plan.placed
+        origins = [(region.y0 - placed.y0, region.x0 - placed.x0) for region in input_box]
+        scale = float(self.plan.image.scale)
+        return placed_at(self.statistics, origins, scale, x, placed.shape)
 
     def to_source(
         self,
@@ -231,9 +235,9 @@ class TileWork:
         if valid is not None:
             pixels = np.where(valid[..., None], pixels, source)
         quality = self._quality(tile, source, pixels, maps, valid)
-        entry = count_tile(tile.core, self.targets, quality, valid, failed)
+        entry = count_tile(tile.core, self.plan.targets, quality, valid, failed)
         kept: dict[str, npt.NDArray[Any]] = {}
-        for name in self.maps:
+        for name in self.plan.maps:
             if name == "quality":
                 kept[name] = quality[..., None]
             elif name in maps:
@@ -246,18 +250,21 @@ class TileWork:
     ) -> list[npt.NDArray[Any]]:
         if valid is not None and tile.excluded is not None:
             valid = valid | tile.excluded[tile.inner]
-        return halvings(pixels, valid, self.levels, self.nodata)
+        image = self.plan.image
+        count = len(result_levels(image)) if self.plan.pyramid else 0
+        return halvings(pixels, valid, count, image.nodata)
 
     def _applied(
         self, source: npt.NDArray[Any], change: npt.NDArray[np.float32], bands: tuple[int, ...]
     ) -> npt.NDArray[Any]:
         """Return (h, w, C) `source` with `change` added to `bands`."""
+        nodata = self.plan.image.nodata
         if bands == tuple(range(source.shape[2])):
-            return self.radiometry.apply_change(source, change, bands, self.nodata)
+            return self.radiometry.apply_change(source, change, bands, nodata)
         pixels = source.copy()
         chosen = list(bands)
         pixels[..., chosen] = self.radiometry.apply_change(
-            source[..., chosen], change, bands, self.nodata
+            source[..., chosen], change, bands, nodata
         )
         return pixels
 
@@ -266,9 +273,12 @@ class TileWork:
     ) -> npt.NDArray[np.float32]:
         """Return the change of the bands that the model does not take, from its transmission."""
         x = self.radiometry.to_model_tile(source, self.others)
-        reference = self.model.card.transmission_wavelength
+        reference, wavelengths = (
+            self.model.card.transmission_wavelength,
+            self.plan.image.wavelengths,
+        )
         if reference is None:
-            known = [w for w in (self.wavelengths[b] for b in self.bands) if w is not None]
+            known = [w for w in (wavelengths[b] for b in self.bands) if w is not None]
             reference = sum(known) / len(known)
         estimated = self.statistics.get("exponent")
         exponent = HAZE_EXPONENT if estimated is None else float(estimated)
@@ -279,7 +289,7 @@ class TileWork:
                 maps["transmission"][..., 0],
                 float(airlight[band]),
                 reference,
-                float(self.wavelengths[band] or reference),
+                float(wavelengths[band] or reference),
                 exponent=exponent,
             )
             - x[..., i]
@@ -306,6 +316,14 @@ class TileWork:
             quality[~valid & excluded] |= QUALITY["excluded"]
             quality[~valid & ~excluded] |= QUALITY["nodata"]
         return quality
+
+
+def _together(masks: Sequence[Mask | None]) -> Mask | None:
+    """Return masks of one shape as one array, True in place of those that are None; None: all are."""
+    some = next((mask for mask in masks if mask is not None), None)
+    if some is None:
+        return None
+    return np.stack([np.ones_like(some) if mask is None else mask for mask in masks])
 
 
 def as_pixels(planes: torch.Tensor, rows: slice, columns: slice) -> npt.NDArray[np.float32]:

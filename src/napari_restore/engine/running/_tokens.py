@@ -19,7 +19,6 @@ from napari_restore.engine.planning._plan import Plan
 from napari_restore.engine.planning._sweeps import TOKENS
 from napari_restore.engine.planning._tiles import tile_bytes
 from napari_restore.errors import ResourceError, is_disk_full
-from napari_restore.models import Steps
 
 CHECKPOINT_SECONDS = 20.0
 """A layer's result is kept when this much work would be lost with it."""
@@ -65,7 +64,7 @@ class TokenStore:
     @classmethod
     def of(cls, plan: Plan, open_slab: OpenSlab = SlabFile) -> TokenStore | None:
         """Return the maps that the model of a plan takes as a whole; None if there are none."""
-        step, layout = Steps(plan.swept.steps()).whole, plan.staged
+        step, layout = plan.swept.ordered_steps.whole, plan.staged
         assert layout is not None
         if step is None:
             return None

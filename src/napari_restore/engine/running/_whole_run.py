@@ -2,98 +2,96 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import nullcontext
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from napari_restore.engine.ledger._kept_layers import KeptLayers
 from napari_restore.engine.machine._device import Device, cores
-from napari_restore.engine.machine._device_memory import DeviceMemory
 from napari_restore.engine.machine._failures import (
     FAILURES,
     as_failure,
     clear_frames,
     is_out_of_memory,
 )
-from napari_restore.engine.machine._new_thread import on_new_thread
 from napari_restore.engine.machine._precision import computing
-from napari_restore.engine.planning._plan import Plan
-from napari_restore.engine.running._events import Emit, Note, Progress
+from napari_restore.engine.machine._threads import on_new_thread
+from napari_restore.engine.running._events import Note
+from napari_restore.engine.running._state import RunState
 from napari_restore.engine.running._tokens import TokenStore
 from napari_restore.errors import Cancelled, OutOfMemory
 from napari_restore.models import Routing, WholeStep
 
 
 class WholeRun:
-    """Passes a plan's tokens through its whole step. `on_backoff` is called if memory ran out.
+    """Passes the tokens of a run through its whole step.
 
     With `kept`, the input of every layer is left there, with what the layer decided.
     """
 
     def __init__(
-        self,
-        plan: Plan,
-        emit: Emit,
-        stop: threading.Event,
-        on_backoff: Callable[[], None],
-        device_memory: DeviceMemory,
-        kept: KeptLayers | None = None,
+        self, state: RunState, step: WholeStep, tokens: TokenStore, kept: KeptLayers | None
     ) -> None:
-        self._kept = kept
-        self._plan, self._emit, self._stop = plan, emit, stop
-        self._on_backoff, self._device_memory = on_backoff, device_memory
+        self._state, self._plan = state, state.plan
+        self._step, self._tokens, self._kept = step, tokens, kept
 
-    def relate(self, step: WholeStep, tokens: TokenStore) -> None:
+    def relate(self) -> None:
         """Pass the map through the layers, on the processor if the device is too small."""
         layout, model = self._plan.staged, self._plan.model
         assert layout is not None
-        if not layout.bottleneck_on_host and self._fits_device(step, tokens):
+        if not layout.bottleneck_on_host and self._fits_device():
             return
         model.to("cpu")
         try:
-            self._layers(step, Device("cpu", ""), tokens)
+            self._layers(Device("cpu", ""))
         finally:
             model.to(self._plan.device.torch)
 
-    def _fits_device(self, step: WholeStep, tokens: TokenStore) -> bool:
+    def _fits_device(self) -> bool:
         """Relate the tokens on the device; return False if it ran out of memory."""
         try:
-            self._layers(step, self._plan.device, tokens)
+            self._layers(self._plan.device)
             return True
         except OutOfMemory as error:
             if not self._plan.device.is_accelerator:
                 raise
             clear_frames(error)
-            self._on_backoff()
+            self._state.totals.backoffs += 1
         self._plan.device.empty_cache()
-        self._emit(Note("The bottleneck did not fit the device; the processor takes it."))
+        self._state.emit(Note("The bottleneck did not fit the device; the processor takes it."))
         return False
 
-    def _layers(self, step: WholeStep, device: Device, tokens: TokenStore) -> None:
+    def _layers(self, device: Device) -> None:
         """Pass the grid through the layers that are not done yet; keep the slow ones' output."""
-        progress = LayerProgress(step.layers, self._emit, self._stop)
-        memory = self._device_memory if device == self._plan.device else None
-        precision = self._plan.computing.precision
+        step, tokens = self._step, self._tokens
+        is_planned = device == self._plan.device
 
         def run() -> None:
             torch.set_num_threads(cores())
-            watched = memory.watched() if memory is not None else ExitStack()
+            watched = self._state.device_memory.watched() if is_planned else nullcontext()
+            precision = self._plan.computing.precision
             with torch.inference_mode(), computing(device, precision), watched:
-                grid, start = self._start(step, device.torch, tokens, progress.check)
+                grid, start = self._start(device.torch)
+                # In hundredths of a layer.
+                progress = self._state.progress(100 * start)
+
+                def report(layer: int, share: float = 0.0) -> None:
+                    self._check()
+                    progress(int(100 * (layer + share)), 100 * step.layers)
+
                 for layer in range(start, step.layers):
-                    progress.report(layer)
-                    grid = self._layer(step, layer, grid, progress)
+                    report(layer)
+                    grid = self._layer(layer, grid, partial(report, layer))
                     if self._kept is None and layer + 1 < step.layers:
-                        tokens.checkpoint(grid, layer + 1, progress.check)
+                        tokens.checkpoint(grid, layer + 1, self._check)
                 if not tokens.is_finished:
-                    tokens.finish(grid, progress.check)
+                    tokens.finish(grid, self._check)
 
         try:
-            on_new_thread(run, "bottleneck", self._stop)
+            on_new_thread(run, "bottleneck", self._state.stop)
         except FAILURES as error:
             if is_out_of_memory(error):
                 raise OutOfMemory(
@@ -102,56 +100,27 @@ class WholeRun:
                 ) from error
             raise as_failure(self._plan.model, error) from error
 
-    def _start(
-        self,
-        step: WholeStep,
-        device: torch.device,
-        tokens: TokenStore,
-        tick: Callable[[], None],
-    ) -> tuple[Tensor, int]:
+    def _start(self, device: torch.device) -> tuple[Tensor, int]:
         """Return the grid on `device`, and the layer it is to go through next."""
+        tokens, check = self._tokens, self._check
         if self._kept is None:
-            grid, start = tokens.load(device, tick)
+            grid, start = tokens.load(device, check)
         else:
-            grid, start = self._kept.latest(device, tick) or (tokens.encoded_grid(device, tick), -1)
-        return (step.begin(grid), 0) if start < 0 else (grid, start)
+            latest = self._kept.latest(device, check)
+            grid, start = latest or (tokens.encoded_grid(device, check), -1)
+        return (self._step.begin(grid), 0) if start < 0 else (grid, start)
 
-    def _layer(self, step: WholeStep, layer: int, grid: Tensor, progress: LayerProgress) -> Tensor:
+    def _layer(self, layer: int, grid: Tensor, tick: Callable[[float], None]) -> Tensor:
         """Return the output of a layer, its input kept where it is to be."""
         if self._kept is None:
-            return step.layer(layer, grid, progress.within(layer))
-        model = self._plan.swept
-        self._kept.put_input(layer, grid, progress.check)
+            return self._step.layer(layer, grid, tick)
+        self._kept.put_input(layer, grid, self._check)
         routing = Routing(records=True)
-        grid = step.layer(layer, grid, progress.within(layer), routing)
-        self._kept.finish(layer, model.kept_of_layer(layer, routing))
+        grid = self._step.layer(layer, grid, tick, routing)
+        self._kept.finish(layer, self._plan.swept.kept_of_layer(layer, routing))
         return grid
 
-
-class LayerProgress:
-    """Progress of the bottleneck's layers, with the time left; stops when `stop` is set."""
-
-    def __init__(self, layers: int, emit: Emit, stop: threading.Event) -> None:
-        self._layers, self._emit, self._stop = layers, emit, stop
-        self._began = time.perf_counter()
-        self._first: float | None = None
-
-    def check(self) -> None:
+    def _check(self) -> None:
         """Raise `Cancelled` if the run is to stop."""
-        if self._stop.is_set():
+        if self._state.stop.is_set():
             raise Cancelled("Cancelled in the bottleneck.")
-
-    def report(self, done: float) -> None:
-        """Emit `Progress` of so many layers, the last of them in part; raises `Cancelled`."""
-        self.check()
-        if self._first is None:
-            self._first = done
-        spent = time.perf_counter() - self._began
-        left = None
-        if done > self._first:
-            left = spent / (done - self._first) * (self._layers - done)
-        self._emit(Progress(int(100 * done), 100 * self._layers, left))
-
-    def within(self, layer: int) -> Callable[[float], None]:
-        """Return the callback of a layer that reports its share done, 0 … 1."""
-        return lambda share: self.report(layer + share)

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from napari_restore.engine._region import Region
 from napari_restore.engine.ledger._values import UNREADABLE, read_arrays, write_arrays
 from napari_restore.engine.machine._device import cores
-from napari_restore.engine.machine._parallel import map_parallel
+from napari_restore.engine.machine._threads import map_parallel
 from napari_restore.engine.masks._mask_level import mask_at_level
 from napari_restore.engine.masks._mask_strength import MaskStrength
 from napari_restore.engine.masks._open_mask import open_exclude, open_mask
@@ -77,7 +77,7 @@ def find_context(
     """Return the context computed earlier, or None."""
     key = context_key(image, exclude, region, extent=extent)
     try:
-        return read_context(_path(key), key)
+        return read_context(context_path(key), key)
     except UNREADABLE:
         # Missing, damaged, or written by another program: computed again.
         return None
@@ -124,9 +124,9 @@ def compute_context(
     context = blocks.whole.finish()
     if extent in ROUGH:
         return _keep_rough(key, context)
-    path = _path(key)
+    path = context_path(key)
     mark_entry(path.parent, {"image": image.name})
-    write_context(path, context, key)
+    save_context(path, context, key)
     return context
 
 
@@ -287,11 +287,6 @@ def _stacked(overviews: list[Overview]) -> Overview:
     )
 
 
-def save_context(path: Path, context: Context) -> None:
-    """Write a context to the path that the user chose."""
-    write_context(path, context)
-
-
 def load_context(path: Path, image: Image | None = None) -> Context:
     """Return the context `save_context` wrote, checked against `image`.
 
@@ -312,19 +307,16 @@ def load_context(path: Path, image: Image | None = None) -> Context:
     return context
 
 
-def context_path(
-    image: Image, exclude: MaskStrength | None, region: Region | None, *, extent: str = "image"
-) -> Path:
-    """Return the path at which the context is cached."""
-    return _path(context_key(image, exclude, region, extent=extent))
-
-
-def _path(key: str) -> Path:
+def context_path(key: str) -> Path:
+    """Return the path at which the context of this key is cached."""
     return cache_dir() / "contexts" / key / "context.npz"
 
 
-def write_context(path: Path, context: Context, key: str = "") -> None:
-    """Write the file atomically, with a checksum of its content keyed by `key`."""
+def save_context(path: Path, context: Context, key: str = "") -> None:
+    """Write a context atomically, with a checksum of its content keyed by `key`.
+
+    Without a `key` to a path that the user chose.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     # Most bins are empty.
     used = np.flatnonzero(context.histograms.any(axis=0) | (context.dark_counts > 0))
@@ -342,7 +334,7 @@ def write_context(path: Path, context: Context, key: str = "") -> None:
 
 
 def read_context(path: Path, key: str = "") -> Context:
-    """Return what `write_context` wrote under the same key; raise one of `UNREADABLE`."""
+    """Return what `save_context` wrote under the same key; raise one of `UNREADABLE`."""
     data = read_arrays(path, key)
     height, width, factor = (int(v) for v in data["scalars"])
     bins = data["bins"]

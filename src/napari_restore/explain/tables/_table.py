@@ -159,7 +159,7 @@ class RowJournal:
                 self._journal = None
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._unlock is None or self._journal is None:
             return
         self._unlock()

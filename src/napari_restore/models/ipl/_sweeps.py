@@ -27,7 +27,6 @@ from napari_restore.models._steps import (
     Counts,
     Keeps,
     Map,
-    Steps,
     Sums,
     Sweep,
     SweepInput,
@@ -64,7 +63,7 @@ class Ipl(IplNetwork, SweptModel):
     @property
     def reach(self) -> int | None:
         # Boxes need not have whole blocks at their edges, where the halo spoils them.
-        return Steps(self.steps()).reach(STRIDE)
+        return self.ordered_steps.reach(STRIDE)
 
     def steps(self) -> tuple[Sweep, ...]:
         reading = self.card.values.get("reading", "R3")

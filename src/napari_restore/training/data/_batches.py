@@ -12,7 +12,6 @@ from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from types import TracebackType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -144,12 +143,7 @@ class Prefetcher:
     def __enter__(self) -> Prefetcher:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def next(self) -> tuple[Arrays, tuple[str, ...]]:
