@@ -63,6 +63,18 @@ class AttentionRow:
     numbers: Mapping[str, Tensor] = field(default_factory=dict)
     """Further numbers of the query by name, for instance ``"shares"`` of experts."""
 
+    @classmethod
+    def of_heads(
+        cls,
+        weights: Tensor,
+        cells: Tensor,
+        query: tuple[int, int],
+        numbers: Mapping[str, Tensor] | None = None,
+    ) -> AttentionRow:
+        """Return the row of heads whose `weights` (heads, K) are for the same `cells` (K, 2)."""
+        every = cells.expand(len(weights), *cells.shape)
+        return cls(weights.to(torch.float32), every, query, numbers or {})
+
 
 class LayerTokens(Protocol):
     """What a run kept of one layer of a `WholeStep`."""

@@ -7,8 +7,12 @@ knowable?", IEEE PAMI 25(11), 2003.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import torch
 from torch import Tensor
+
+from napari_restore.models._steps import Counts, Map, Sweep, SweepInput
 
 BANDS = 3
 STEP = 4
@@ -45,6 +49,28 @@ def pairs_of(values: Tensor, reference: int, own_bins: int, bins: int) -> Tensor
     pairs = known.new_zeros(*known.shape[:3], own_bins * bins)
     pairs.scatter_add_(3, places.flatten(3), known)
     return pairs.view(*pairs.shape[:3], own_bins, bins)
+
+
+def comparing(
+    frames: int, reference: int, bins: tuple[int, int], curves: Callable[[Tensor], Tensor]
+) -> Sweep:
+    """Return the sweep that counts which values of the frames of a bracket meet.
+
+    It settles ``curves``, which `curves` makes of the pairs; `bins` are those of `pairs_of`.
+    """
+
+    def run(given: SweepInput) -> Mapping[str, Tensor]:
+        assert given.view is not None
+        return {"colours": sampled_values(by_frame(given.view), given.valid)}
+
+    counts = Counts(
+        features=(Map("colours", frames * BANDS, STEP),),
+        shapes={"pairs": (frames, BANDS, *bins)},
+        count=lambda found, _: {"pairs": pairs_of(found["colours"], reference, *bins)},
+        settles=("curves",),
+        settle=lambda sums, _: {"curves": curves(sums["pairs"])},
+    )
+    return Sweep("compare", "Comparing the frames", run, counts=counts)
 
 
 def quantile(pairs: Tensor, share: float) -> Tensor:

@@ -67,6 +67,8 @@ class RestorationModel(nn.Module):
     """Whether it can be given the whole image in one pass; else its card says what a tile must see."""
     is_swept: bool = False
     """Whether it is one of sweeps over all of the image, a `SweptModel`."""
+    gives_head_outputs: bool = False
+    """Whether what each head of attention puts out can be asked for."""
     code: str = ""
     """Digest of the Python files it was loaded from; empty where there are none."""
 
@@ -110,11 +112,6 @@ class RestorationModel(nn.Module):
         if model.spec:
             model.spec = model.spec | {WITHOUT: [*model.spec.get(WITHOUT, ()), [site, head]]}
         return model
-
-    @property
-    def gives_head_outputs(self) -> bool:
-        """Whether what each head of attention puts out can be asked for."""
-        return False
 
     @property
     def attention_notes(self) -> tuple[str, ...]:

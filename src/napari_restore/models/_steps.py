@@ -64,6 +64,15 @@ class SweepInput:
     remembered: dict[Any, Any] = field(default_factory=dict, compare=False)
     """What a model keeps of this input from one question about its attention to the next."""
 
+    @property
+    def origins(self) -> list[tuple[int, int]]:
+        """First pixel (y, x) of each item in the image; (0, 0) of whole images without a place."""
+        found = self.statistics.get("origin")
+        if found is None:
+            items = next(iter(self.maps.values())) if self.view is None else self.view
+            return [(0, 0)] * len(items)
+        return [(y, x) for y, x in found.tolist()]
+
     def wants(self, *names: str) -> bool:
         """Return whether any of these outputs is needed."""
         return self.wanted is None or not self.wanted.isdisjoint(names)
@@ -323,6 +332,18 @@ class Steps(tuple[Step, ...]):
         counted = () if sweep.counts is None else sweep.counts.features
         maps = (*(self.maps[name] for name in sweep.reads), *sweep.writes, *counted)
         return any(sweep.halo % each.stride or multiple % each.stride for each in maps)
+
+
+def cell_places(first: tuple[int, int], like: Tensor) -> Tensor:
+    """Return row and column (2, h, w) float64 of the cells of a map `like` (…, h, w).
+
+    `first` is row and column of its first cell in the image.
+    """
+    rows, columns = (
+        torch.arange(start, start + count, device=like.device, dtype=torch.float64)
+        for start, count in zip(first, like.shape[-2:], strict=True)
+    )
+    return torch.stack(torch.meshgrid(rows, columns, indexing="ij"))
 
 
 def cell_weights(valid: Tensor | None, features: Tensor) -> Tensor:

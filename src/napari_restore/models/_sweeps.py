@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -232,6 +232,12 @@ NUMBER = "number"
 """Count of the rows of a list that are used; the others are zeros."""
 SPARE = 1.5
 """Room of a growing list, as a multiple of its length: it is copied a few times only."""
+
+
+def listed(name: str, features: Mapping[str, Tensor], _: Tensor | None) -> Sums:
+    """Return the feature `name` (N, C, h, w) of tiles as lists (N, h · w, C) of their cells."""
+    rows = features[name].double().flatten(2).transpose(1, 2)
+    return {name: rows, NUMBER: rows.new_full((len(rows),), rows.shape[1])}
 
 
 def joined(name: str, earlier: Sums, following: Sums) -> Sums:

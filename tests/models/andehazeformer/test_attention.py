@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from napari_restore.models import AttentionRow, AttentionSite
 from napari_restore.models.andehazeformer._blocks import window_at, windows_of
+from napari_restore.models.andehazeformer._model import AnDehazeFormer
 from napari_restore.models.andehazeformer._sphere import unit
-from napari_restore.models.andehazeformer._sweeps import AnDehazeFormer
 
 SIZE = (150, 190)
 SIDE = 48

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import pairwise
 from typing import cast
 
@@ -13,7 +12,6 @@ from torch.nn.functional import avg_pool2d, interpolate, layer_norm, pixel_shuff
 from napari_restore.models._card import ModelCard
 from napari_restore.models._layers import pad_to_multiple
 from napari_restore.models._model import Statistics
-from napari_restore.models._routing import Routing
 from napari_restore.models.andehazeformer._blocks import (
     CachedAttention,
     GlobalBlock,
@@ -22,24 +20,21 @@ from napari_restore.models.andehazeformer._blocks import (
 )
 from napari_restore.models.andehazeformer._cache import (
     Cache,
-    KeptTokens,
-    Merged,
+    Candidates,
+    Members,
+    Retention,
     TileTokens,
-    collect_kept,
-    collect_merged,
+    added_up,
+    assigned,
+    candidates_of,
+    kept_rows,
+    merged_rows,
     settle_cache,
-    settle_kept,
+    settle_members,
 )
 from napari_restore.models.andehazeformer._config import BANDS, PLANES, AnDehazeConfig
 from napari_restore.models.andehazeformer._embedding import Embedding, ranks_of
 from napari_restore.models.andehazeformer._guided import Guide, GuidedModel, maps_in
-from napari_restore.models.andehazeformer._members import (
-    Candidates,
-    Members,
-    Retention,
-    candidates_of,
-    settle_members,
-)
 from napari_restore.models.andehazeformer._sphere import renormalise
 from napari_restore.models.classical._base import soft_gate
 
@@ -108,82 +103,31 @@ class AnDehazeNetwork(GuidedModel):
         pooled: Tensor = avg_pool2d(valid.float(), self.config.stride)[:, 0]
         return pooled
 
-    def embed(self, view: Tensor, guide: Guide, share: Tensor, origin: Origin = (0, 0)) -> Tensor:
-        """Return tokens (N, h, w, C) behind the first window block; `origin` y, x in pixels."""
-        return self.window(0, self.tokens(view), guide, share, origin)
-
     def tokens(self, view: Tensor) -> Tensor:
         """Return tokens (N, h, w, C) of a view, before any block."""
         out: Tensor = self.embedding(view[:, :PLANES].to(self.embedding.patch.weight.dtype))
         return out
 
-    def rank(self, view: Tensor, valid: Tensor) -> Tensor:
-        """Return (N, 3, h, w) float32 of the candidates of the caches; see `ranks_of`."""
-        return ranks_of(view, valid, self.config.footprint)
-
-    def candidates(self, ranks: Tensor, origin: Origin = (0, 0)) -> Candidates:
-        """Return the candidates of a core's `ranks` (3, h, w), for `settle_members`."""
-        return candidates_of(ranks, self.cell(origin))
-
-    def settle_members(self, parts: Sequence[Candidates], strength: Tensor) -> Members:
+    def settle_members(self, candidates: Candidates, strength: Tensor) -> Members:
         """Return the members of an image's caches; `strength` () is its c_a."""
         kept = max(self.rho, 1 - self.eta * float(strength)) if self.is_adaptive else self.rho
-        return settle_members(parts, Retention(kept, self.cache_tokens, self.selection))
+        return settle_members(candidates, Retention(kept, self.cache_tokens, self.selection))
 
     def tile_tokens(
-        self,
-        layer: int,
-        tokens: Tensor,
-        guide: Guide,
-        share: Tensor,
-        ranks: Tensor,
-        origin: Origin = (0, 0),
+        self, layer: int, tokens: Tensor, guide: Guide, share: Tensor, ranks: Tensor
     ) -> list[TileTokens]:
-        """Return the candidates of each core at a global layer, for both rounds of collecting.
+        """Return the candidates of each core at a global layer, for both rounds over the tiles.
 
         `tokens` (N, h, w, C) before the layer, `share` (N, h, w), `ranks` (N, 3, h / 2, w / 2).
         """
         keys, values = self.global_block(layer).candidates(
             tokens, guide.texture, guide.tint, share, self.config.pool
         )
-        cell = self.cell(origin)
-        return [TileTokens(*one, cell) for one in zip(keys, values, ranks, strict=True)]
+        return [TileTokens(*one) for one in zip(keys, values, ranks, strict=True)]
 
-    def collect_kept(self, tile: TileTokens, members: Members) -> KeptTokens:
-        """Return the core's tokens that are members, for `settle_kept`."""
-        return collect_kept(tile, members)
-
-    def settle_kept(self, parts: Sequence[KeptTokens]) -> KeptTokens:
-        """Return the kept tokens of the image."""
-        return settle_kept(parts)
-
-    def collect_merged(
-        self, tile: TileTokens, members: Members, kept: KeptTokens, routing: Routing | None = None
-    ) -> tuple[Merged, Tensor]:
-        """Return sums over the core's evicted tokens, and which member each token belongs to."""
-        return collect_merged(tile, members, kept, routing)
-
-    def settle_cache(self, kept: KeptTokens, parts: Sequence[Merged]) -> Cache:
-        """Return the cache of a layer from the sums of all cores, in the order of tiles."""
-        return settle_cache(kept, parts, self.config.heads if self.config.normalised else 0)
-
-    def attend(
-        self,
-        layer: int,
-        tokens: Tensor,
-        guide: Guide,
-        caches: Sequence[Cache],
-        share: Tensor,
-        origin: Origin = (0, 0),
-    ) -> Tensor:
-        """Return tokens (N, h, w, C) behind a global layer and the window block that follows it.
-
-        `caches` of this layer: one for all tiles, or one each.
-        """
-        tokens = self.global_block(layer)(tokens, guide.texture, guide.tint, list(caches))
-        if layer + 1 == self.config.pairs:
-            return tokens
-        return self.window(layer + 1, tokens, guide, share, origin)
+    def settle_cache(self, kept: Cache, merged: Cache) -> Cache:
+        """Return the cache of a layer from the sums over all cores."""
+        return settle_cache(kept, merged, self.config.heads if self.config.normalised else 0)
 
     def reconstruct(self, tokens: Tensor, view: Tensor) -> Tensor:
         """Return restored pixels (N, 3, H, W) from the last tokens and the view."""
@@ -235,24 +179,29 @@ class AnDehazeNetwork(GuidedModel):
 
     def relate(self, view: Tensor, guide: Guide, valid: Tensor) -> Tensor:
         """Return the last tokens (N, h, w, C) of the views of N whole images."""
-        share, ranks = self.share(valid), self.rank(view, valid)
-        tokens = self.embed(view, guide, share)
+        share, ranks = self.share(valid), ranks_of(view, valid, self.config.footprint)
+        tokens = self.window(0, self.tokens(view), guide, share, (0, 0))
         strengths = guide.strength.expand(len(view))
         members = [
-            self.settle_members([self.candidates(one)], strength)
+            self.settle_members(candidates_of(one), strength)
             for one, strength in zip(ranks, strengths, strict=True)
         ]
         for layer in range(self.config.pairs):
             tiles = self.tile_tokens(layer, tokens, guide, share, ranks)
             caches = [self.cache(*pair) for pair in zip(tiles, members, strict=True)]
-            tokens = self.attend(layer, tokens, guide, caches, share)
+            tokens = self.global_block(layer)(tokens, guide.texture, guide.tint, caches)
+            if layer + 1 < self.config.pairs:
+                tokens = self.window(layer + 1, tokens, guide, share, (0, 0))
         return tokens
 
     def cache(self, tile: TileTokens, members: Members) -> Cache:
         """Return the cache of a layer for an image that is one tile."""
-        kept = self.settle_kept([self.collect_kept(tile, members)])
-        merged = [self.collect_merged(tile, members, kept)[0]] if members.evicted else []
-        return self.settle_cache(kept, merged)
+        count = len(members.cells)
+        kept = Cache.of_rows(added_up(*kept_rows(tile, members), count))
+        joined = assigned(tile, members, kept.key)
+        merged = added_up(*merged_rows(tile, members, joined), count)
+        key, value, weight = self.settle_cache(kept, Cache.of_rows(merged))
+        return Cache(key.to(tile.keys), value.to(tile.values), weight)
 
     def global_block(self, layer: int) -> GlobalBlock:
         """Return the block of a global layer."""
@@ -270,11 +219,6 @@ class AnDehazeNetwork(GuidedModel):
         block = self.window_block(layer)
         out: Tensor = block(tokens, guide.texture, guide.tint, (y, x), share > 0)
         return out
-
-    def cell(self, origin: Origin) -> Origin:
-        """Return row and column of a tile's first candidate in the image's grid of them."""
-        y, x = (at // self.config.footprint for at in origin)
-        return y, x
 
 
 OUTPUTS = 1 + BANDS

@@ -19,8 +19,9 @@ from napari_restore.models._steps import RESTORED, Steps
 from napari_restore.models._sweeps import run_steps
 from napari_restore.models.atmosphere._small import small_overview
 from napari_restore.models.hint._config import STRIDE, HintConfig
+from napari_restore.models.hint._model import Hint
 from napari_restore.models.hint._network import HintNetwork
-from napari_restore.models.hint._sweeps import SHARE, Hint, refuse_carried, sweeps_of
+from napari_restore.models.hint._sweeps import SHARE, refuse_carried, sweeps_of
 
 SIZE = "size"
 """Statistic (2,) int64: height and width of the image in pixels of the context."""

@@ -137,6 +137,8 @@ class InfDehaze(BottleneckModel):
     are in `InfDehazeConfig`.
     """
 
+    gives_head_outputs = True
+
     def __init__(
         self, card: ModelCard, config: InfDehazeConfig, context: int = 0, looks: int = 2
     ) -> None:
@@ -305,10 +307,6 @@ class InfDehaze(BottleneckModel):
         self, step: str, given: SweepInput, pixel: tuple[int, int], names: frozenset[str]
     ) -> dict[str, AttentionRow]:
         return window_rows(self._window_sites, self._block_inputs(step, given), pixel, names)
-
-    @property
-    def gives_head_outputs(self) -> bool:
-        return True
 
     def attention_outputs(
         self, step: str, given: SweepInput, names: frozenset[str]
