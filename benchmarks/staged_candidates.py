@@ -125,7 +125,7 @@ def sequential(options: argparse.Namespace) -> dict[str, Any]:
                 residuals.append(kept)
             grid = grid_of(features, x, model.tile)
             first = grid.clone() if options.keep else None
-            grid = model.relate(grid)
+            grid = model.steps()[1](grid)
             side = model.tile // model.stride
             y = torch.empty_like(x)
             for number, places in enumerate(batches(x, model.tile, BATCH)):
@@ -222,7 +222,7 @@ def bare(options: argparse.Namespace) -> dict[str, Any]:
         ) as pool:
             features = list(pool.map(both, places))
         torch.set_num_threads(THREADS)
-        model.relate(grid_of(features, x, model.tile))
+        model.steps()[1](grid_of(features, x, model.tile))
         watch.stop()
     return watch.measures()
 

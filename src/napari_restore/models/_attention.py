@@ -101,6 +101,18 @@ def places_of(numbers: Tensor, width: int) -> Tensor:
     return places.masked_fill_((numbers < 0)[..., None], -1)
 
 
+def relative_index(window: int) -> Tensor:
+    """Return the row of the bias table for each pair of tokens: (window², window²) int64.
+
+    Entry (i, j) is (Δy + window - 1) · (2 · window - 1) + Δx + window - 1 for token i attending to
+    token j, with Δ = i - j.
+    """
+    line = torch.arange(window)
+    cells = torch.cartesian_prod(line, line)
+    offset = cells[:, None] - cells[None] + window - 1
+    return offset[..., 0] * (2 * window - 1) + offset[..., 1]
+
+
 @dataclass(frozen=True)
 class HeadOutputs:
     """Outputs of every head at the same cells, and how the network joins them."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Self
 
@@ -205,6 +205,12 @@ def placed_at(
         "scale": torch.tensor(scale, dtype=torch.float64),
         "image_size": torch.tensor(size or like.shape[-2:], dtype=torch.int64),
     }
+
+
+def each_image(x: Tensor, valid: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Yield the images (1, C, H, W) of a batch, each with its part of `valid`."""
+    masks = [None] * len(x) if valid is None else torch.split(valid, 1)
+    yield from zip(torch.split(x, 1), masks, strict=True)
 
 
 def one_shot_statistics(

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm, pad, scaled_dot_product_attention, silu
 
-from napari_restore.models._attention import HeadOutputs
+from napari_restore.models._attention import HeadOutputs, relative_index
 from napari_restore.models.andehazeformer._cache import Cache
 from napari_restore.models.andehazeformer._config import AnDehazeConfig
 from napari_restore.models.andehazeformer._sphere import ChannelScale, SphereLinear, unit
@@ -411,14 +411,3 @@ def mask_of(windows: Windows, known: Tensor) -> Tensor | None:
         return None
     inside = windows.cut(known[..., None].to(torch.uint8))[..., 0].bool()
     return (inside[:, None, :] | ~inside[:, :, None])[:, None]
-
-
-def relative_index(side: int) -> Tensor:
-    """Return the row of a bias table for each pair of tokens, (side², side²) int64.
-
-    Entry (i, j) is (Δy + side − 1) · (2 · side − 1) + Δx + side − 1, with Δ = i − j.
-    """
-    line = torch.arange(side)
-    cells = torch.cartesian_prod(line, line)
-    offset = cells[:, None] - cells[None] + side - 1
-    return offset[..., 0] * (2 * side - 1) + offset[..., 1]

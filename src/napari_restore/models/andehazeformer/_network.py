@@ -11,7 +11,7 @@ from torch.nn.functional import avg_pool2d, interpolate, layer_norm, pixel_shuff
 
 from napari_restore.models._card import ModelCard
 from napari_restore.models._layers import pad_to_multiple
-from napari_restore.models._model import Statistics
+from napari_restore.models._model import Statistics, each_image
 from napari_restore.models.andehazeformer._blocks import (
     CachedAttention,
     GlobalBlock,
@@ -151,11 +151,9 @@ class AnDehazeNetwork(GuidedModel):
         if statistics is None or len(x) == 1 or all(name in statistics for name in self.settles):
             return super().forward_with_maps(x, statistics, valid)
         # What sweeps settle has no axis of images.
-        found = []
-        for n in range(len(x)):
-            own = {**statistics, "origin": statistics["origin"][n : n + 1]}
-            known = None if valid is None else valid[n : n + 1]
-            found.append(super().forward_with_maps(x[n : n + 1], own, known))
+        found, origins = [], torch.split(statistics["origin"], 1)
+        for (one, known), origin in zip(each_image(x, valid), origins, strict=True):
+            found.append(super().forward_with_maps(one, {**statistics, "origin": origin}, known))
         maps = {name: torch.cat([own[name] for _, own in found]) for name in self.card.maps}
         return torch.cat([y for y, _ in found]), maps
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softmax
 
-from napari_restore.errors import BadModel
+from napari_restore.models._weights import other_network
 from napari_restore.models.atmosphere._cells import (
     FEATURES,
     HIDDEN,
@@ -181,7 +181,5 @@ def sizes_of(state: Mapping[str, Tensor]) -> dict[str, int]:
     """Return the sizes of the network of this state dict; raises `BadModel`."""
     stem = state.get("network.first.stem.weight")
     if stem is None or stem.ndim != 4 or stem.shape[1] != FEATURES:
-        raise BadModel(
-            "These weights are not those of atmosphere.", "Choose the model they were made for."
-        )
+        raise other_network("atmosphere")
     return {"width": stem.shape[0], "looks": 2 if "network.second.stem.weight" in state else 1}

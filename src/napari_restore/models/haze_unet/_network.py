@@ -8,11 +8,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from napari_restore.errors import BadModel
 from napari_restore.models._card import ModelCard
 from napari_restore.models._context import Context
 from napari_restore.models._layers import Doubling, pad_to_multiple
 from napari_restore.models._model import RestorationModel, Statistics, ToModel
+from napari_restore.models._weights import other_network
 from napari_restore.models.atmosphere._model import Atmosphere
 from napari_restore.models.atmosphere._part import sizes_of_context, takes_planes, with_shipped
 from napari_restore.models.atmosphere._pass import ResidualBlock
@@ -113,9 +113,7 @@ def sizes_of(state: Mapping[str, Tensor]) -> dict[str, int]:
     stem = state.get("stem.weight")
     blocks = sum(1 for name in state if name.startswith("middle.") and name.endswith("conv.weight"))
     if stem is None or stem.ndim != 4 or stem.shape[1] not in (BANDS, SEEN) or blocks == 0:
-        raise BadModel(
-            "These weights are not those of haze-unet.", "Choose the model they were made for."
-        )
+        raise other_network("haze-unet")
     return {"width": stem.shape[0], "blocks": blocks, **sizes_of_context(state)}
 
 

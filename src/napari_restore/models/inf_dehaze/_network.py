@@ -17,13 +17,12 @@ from napari_restore.models._bottleneck_model import (
     RELATED,
     BottleneckModel,
     EncodedImages,
-    Residual,
 )
 from napari_restore.models._card import ModelCard
 from napari_restore.models._context import Context
 from napari_restore.models._model import Statistics, ToModel
 from napari_restore.models._routing import Routing
-from napari_restore.models._steps import SweepInput, Tick
+from napari_restore.models._steps import Map, SweepInput, Tick
 from napari_restore.models.atmosphere._model import Atmosphere
 from napari_restore.models.classical._base import soft_gate
 from napari_restore.models.inf_dehaze._attention import (
@@ -150,7 +149,8 @@ class InfDehaze(BottleneckModel):
         self.batch = config.batch
         # The last stage's map is the tokens themselves, which the engine keeps anyway.
         self.residuals = tuple(
-            Residual(width, config.patch << index) for index, width in enumerate(config.widths[:-1])
+            Map(f"residual{index}", width, config.patch << index)
+            for index, width in enumerate(config.widths[:-1])
         )
         self.encoder = Encoder(config, SEEN if context else BANDS)
         self.bottleneck = Bottleneck(config)
@@ -293,10 +293,10 @@ class InfDehaze(BottleneckModel):
         return super().encode_images(whole)
 
     def related(self, encoded: Tensor, rows: int, columns: int) -> Tensor:
-        tokens = super().related(encoded, rows, columns)
+        grid = super().related(encoded, rows, columns)
         if self.training:
             self._balances.append(self.bottleneck.auxiliary_loss())
-        return tokens
+        return grid
 
     def attention_sites(self) -> tuple[AttentionSite, ...]:
         encoded = [each for each in self._window_sites.values() if each.step == "encode"]
