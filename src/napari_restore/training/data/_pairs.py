@@ -6,7 +6,8 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -113,10 +114,9 @@ def make_pairs(
         raise InputError(f"{source} contains no picture suitable for haze.", "Name another one.")
     stems = stems_of(scenes)
     distances = _distances_of(options.depth, scenes, stems)
-    part = output.with_name(f".{output.name}.{uuid.uuid4().hex[:8]}")
-    try:
+    with new_folder(output) as part:
         for name in ("hazy", "clear", "truth"):
-            (part / name).mkdir(parents=True)
+            (part / name).mkdir()
         rows, shown = [], []
         for number, (scene, stem) in enumerate(zip(scenes, stems, strict=True)):
             if cancelled is not None and cancelled():
@@ -132,12 +132,7 @@ def make_pairs(
         if note is not None and without_distance and options.depth is not None:
             note(f"There are no distances of {listed(without_distance)}: they are synthetic.")
         record = {**_record(options), "source": str(source), "pictures": rows}
-        text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
-        (part / RECORD).write_text(text, encoding="utf-8")
-        contact_sheet(shown).save(part / SHEET, quality=90)
-        publish_folder(part, output)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+        write_record(part, record, shown)
     return record
 
 
@@ -164,8 +159,26 @@ def check_output_folder(output: Path, source: Path, *, overwrite: bool) -> None:
         )
 
 
-def publish_folder(part: Path, output: Path) -> None:
-    """Rename a finished folder to `output`, replacing an earlier one."""
+@contextmanager
+def new_folder(output: Path) -> Iterator[Path]:
+    """Yield an empty folder beside `output`; on success it becomes `output`, replacing an earlier one."""
+    part = output.with_name(f".{output.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        part.mkdir(parents=True)
+        yield part
+        _publish(part, output)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def write_record(folder: Path, record: dict[str, Any], shown: Sequence[SceneStrip]) -> None:
+    """Write the record and the contact sheet of a folder."""
+    text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
+    (folder / RECORD).write_text(text, encoding="utf-8")
+    contact_sheet(shown).save(folder / SHEET, quality=90)
+
+
+def _publish(part: Path, output: Path) -> None:
     if output.is_dir() and not any(output.iterdir()):
         # The folder is kept, as it may be a working directory. The record is moved last.
         for path in sorted(part.iterdir(), key=lambda path: path.name == RECORD):
