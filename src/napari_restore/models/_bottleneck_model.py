@@ -10,8 +10,16 @@ from torch import Tensor
 
 from napari_restore.models._layers import pad_to_multiple
 from napari_restore.models._model import Statistics, each_image, one_shot_statistics
-from napari_restore.models._routing import Routing
-from napari_restore.models._steps import RESTORED, Map, Step, Sweep, SweepInput, Tick, WholeStep
+from napari_restore.models._steps import (
+    RESTORED,
+    Map,
+    Routing,
+    Step,
+    Sweep,
+    SweepInput,
+    Tick,
+    WholeStep,
+)
 from napari_restore.models._sweeps import SweptModel, on_whole_map
 
 ENCODED = "encoded"

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from napari_restore.errors import BadParameter
 from napari_restore.models._attention import AttentionRow, AttentionSite
 from napari_restore.models._card import ModelCard
-from napari_restore.models._context import Context
+from napari_restore.models._context import Context, context_of
 from napari_restore.models._frozen import frozen_copy
 
 WITHOUT = "without_heads"
@@ -217,8 +217,6 @@ def one_shot_statistics(
     model: RestorationModel, x: Tensor, valid: Tensor | None = None
 ) -> Statistics:
     """Return the statistics of ``x`` (1, C, H, W) taken as a whole image."""
-    from napari_restore.models._context_pass import context_of
-
     pixels = x[0].permute(1, 2, 0).contiguous().numpy(force=True)
     mask = None if valid is None else valid[0, 0].numpy(force=True)
     context = context_of(pixels, mask)

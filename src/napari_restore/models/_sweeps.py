@@ -15,10 +15,10 @@ from napari_restore.models._model import (
     each_image,
     one_shot_statistics,
 )
-from napari_restore.models._routing import Routing
 from napari_restore.models._steps import (
     RESTORED,
     Keeps,
+    Routing,
     Step,
     Steps,
     Sums,

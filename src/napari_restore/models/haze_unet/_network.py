@@ -14,8 +14,8 @@ from napari_restore.models._layers import Doubling, pad_to_multiple
 from napari_restore.models._model import RestorationModel, Statistics, ToModel
 from napari_restore.models._weights import other_network
 from napari_restore.models.atmosphere._model import Atmosphere
+from napari_restore.models.atmosphere._network import ResidualBlock
 from napari_restore.models.atmosphere._part import sizes_of_context, takes_planes, with_shipped
-from napari_restore.models.atmosphere._pass import ResidualBlock
 from napari_restore.models.classical._base import soft_gate
 
 BANDS, SEEN = 3, 7

@@ -21,8 +21,7 @@ from napari_restore.models._bottleneck_model import (
 from napari_restore.models._card import ModelCard
 from napari_restore.models._context import Context
 from napari_restore.models._model import Statistics, ToModel
-from napari_restore.models._routing import Routing
-from napari_restore.models._steps import Map, SweepInput, Tick
+from napari_restore.models._steps import Map, Routing, SweepInput, Tick
 from napari_restore.models.atmosphere._model import Atmosphere
 from napari_restore.models.classical._base import soft_gate
 from napari_restore.models.inf_dehaze._attention import (

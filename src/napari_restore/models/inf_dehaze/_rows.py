@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from napari_restore.errors import BadParameter
 from napari_restore.models._attention import LayerTokens
-from napari_restore.models._routing import Routing
+from napari_restore.models._steps import Routing
 from napari_restore.models.inf_dehaze._ibssa import IBSSA, HeadwiseAttention, Norm, order
 
 _AT_ONCE = 1 << 14
