@@ -199,7 +199,8 @@ class AnDehazeNetwork(GuidedModel):
         joined = assigned(tile, members, kept.key)
         merged = added_up(*merged_rows(tile, members, joined), count)
         key, value, weight = self.settle_cache(kept, Cache.of_rows(merged))
-        return Cache(key.to(tile.keys), value.to(tile.values), weight)
+        # Weights are of valid pixels. With a gradient of its mask, torch attends by another kernel.
+        return Cache(key.to(tile.keys), value.to(tile.values), weight.detach())
 
     def global_block(self, layer: int) -> GlobalBlock:
         """Return the block of a global layer."""
