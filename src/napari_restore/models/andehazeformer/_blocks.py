@@ -21,6 +21,17 @@ STEP = 0.05
 """Initial share of a block's result in its output (nGPT)."""
 
 
+class Guide(NamedTuple):
+    """What the blocks take from the overview, for N images, or one for all."""
+
+    strength: Tensor
+    """(N,) c_a."""
+    texture: Tensor
+    """(N, C) r."""
+    tint: Tensor
+    """(N, C) b."""
+
+
 class AdaptiveNorm(nn.Module):
     """Norm(h ⊙ (1 + Norm(r)) + τ · Norm(b)), where a block reads its input.
 
@@ -33,9 +44,9 @@ class AdaptiveNorm(nn.Module):
         self.normalised = config.normalised
         self.tau = nn.Parameter(torch.zeros(()))
 
-    def forward(self, h: Tensor, texture: Tensor, tint: Tensor) -> Tensor:
-        gain = (1 + unit(texture))[:, None, None].to(h)
-        offset = (self.tau * unit(tint))[:, None, None].to(h)
+    def forward(self, h: Tensor, guide: Guide) -> Tensor:
+        gain = (1 + unit(guide.texture))[:, None, None].to(h)
+        offset = (self.tau * unit(guide.tint))[:, None, None].to(h)
         adapted = h * gain + offset
         return unit(adapted) if self.normalised else layer_norm(adapted, adapted.shape[-1:])
 
@@ -251,9 +262,9 @@ class AnDehazeBlock(nn.Module):
         self.step1, self.step2 = ResidualStep(config), ResidualStep(config)
         self.mlp = GatedMLP(config)
 
-    def transform(self, h: Tensor, texture: Tensor, tint: Tensor) -> Tensor:
+    def transform(self, h: Tensor, guide: Guide) -> Tensor:
         """Return the tokens after the MLP alone."""
-        out: Tensor = self.step2(h, self.mlp(self.norm2(h, texture, tint)))
+        out: Tensor = self.step2(h, self.mlp(self.norm2(h, guide)))
         return out
 
 
@@ -262,38 +273,28 @@ class WindowBlock(AnDehazeBlock):
 
     attention: WindowAttention
 
-    def forward(
-        self,
-        h: Tensor,
-        texture: Tensor,
-        tint: Tensor,
-        origin: tuple[int, int],
-        known: Tensor,
-    ) -> Tensor:
-        """Return (N, h, w, C); `texture` and `tint` (N or 1, C), the rest as the attention."""
-        read = self.norm1(h, texture, tint)
+    def forward(self, h: Tensor, guide: Guide, origin: tuple[int, int], known: Tensor) -> Tensor:
+        """Return (N, h, w, C); `origin` and `known` as of the attention."""
+        read = self.norm1(h, guide)
         h = self.step1(h, self.attention(read, origin, known))
-        return self.transform(h, texture, tint)
+        return self.transform(h, guide)
 
     def row(
         self,
         h: Tensor,
-        guide: tuple[Tensor, Tensor],
+        guide: Guide,
         origin: tuple[int, int],
         known: Tensor,
         query: tuple[int, int],
     ) -> tuple[Tensor, Tensor]:
-        """Return the attention of a token of one map (1, h, w, C), see `WindowAttention.row`.
-
-        `guide` are texture and tint (1, C).
-        """
-        return self.attention.row(self.norm1(h, *guide)[0], origin, known, query)
+        """Return the attention of a token of one map (1, h, w, C), see `WindowAttention.row`."""
+        return self.attention.row(self.norm1(h, guide)[0], origin, known, query)
 
     def head_outputs(
-        self, h: Tensor, guide: tuple[Tensor, Tensor], origin: tuple[int, int], known: Tensor
+        self, h: Tensor, guide: Guide, origin: tuple[int, int], known: Tensor
     ) -> HeadOutputs:
         """Return what the heads put out for one map (1, h, w, C); `known` (1, h, w) bool."""
-        return self.attention.head_outputs(self.norm1(h, *guide), origin, known)
+        return self.attention.head_outputs(self.norm1(h, guide), origin, known)
 
 
 class GlobalBlock(AnDehazeBlock):
@@ -301,35 +302,30 @@ class GlobalBlock(AnDehazeBlock):
 
     attention: CachedAttention
 
-    def forward(self, h: Tensor, texture: Tensor, tint: Tensor, caches: list[Cache]) -> Tensor:
+    def forward(self, h: Tensor, guide: Guide, caches: list[Cache]) -> Tensor:
         """Return (N, h, w, C). Without tokens in any cache only the MLP acts."""
         if any(len(cache.weight) for cache in caches):
-            h = self.step1(h, self.attention(self.norm1(h, texture, tint), caches))
-        return self.transform(h, texture, tint)
+            h = self.step1(h, self.attention(self.norm1(h, guide), caches))
+        return self.transform(h, guide)
 
-    def row(
-        self, h: Tensor, guide: tuple[Tensor, Tensor], cache: Cache, query: tuple[int, int]
-    ) -> Tensor:
-        """Return the attention (heads, K) of token `query` of one map (1, h, w, C) to the cache.
-
-        `guide` are texture and tint (1, C).
-        """
+    def row(self, h: Tensor, guide: Guide, cache: Cache, query: tuple[int, int]) -> Tensor:
+        """Return the attention (heads, K) of token `query` of one map (1, h, w, C) to the cache."""
         row, column = query
         own = h[:, row : row + 1, column : column + 1]
-        return self.attention.rows(self.norm1(own, *guide)[0, 0], cache)[:, 0]
+        return self.attention.rows(self.norm1(own, guide)[0, 0], cache)[:, 0]
 
-    def head_outputs(self, h: Tensor, guide: tuple[Tensor, Tensor], cache: Cache) -> HeadOutputs:
+    def head_outputs(self, h: Tensor, guide: Guide, cache: Cache) -> HeadOutputs:
         """Return what the heads put out for one map (1, h, w, C) and a cache."""
-        return self.attention.head_outputs(self.norm1(h, *guide), cache)
+        return self.attention.head_outputs(self.norm1(h, guide), cache)
 
     def candidates(
-        self, h: Tensor, texture: Tensor, tint: Tensor, share: Tensor, pool: int
+        self, h: Tensor, guide: Guide, share: Tensor, pool: int
     ) -> tuple[Tensor, Tensor]:
         """Return keys and values (N, h / pool, w / pool, C) of pooled tokens.
 
         `share` (N, h, w) of each token's pixels that are valid: pooling is weighted by it.
         """
-        read = self.norm1(h, texture, tint)
+        read = self.norm1(h, guide)
         count, height, width, channels = read.shape
         cells = (count, height // pool, pool, width // pool, pool)
         weights = share.to(read).reshape(*cells, 1)

@@ -67,15 +67,14 @@ class AnDehazeFormer(AnDehazeNetwork):
         self, step: str, given: SweepInput, names: frozenset[str]
     ) -> dict[str, HeadOutputs]:
         found, guide = {}, self.guide(given.statistics)
-        read = guide.texture, guide.tint
         for site, layer, tokens, share in self._read(step, given, names):
             if share is None:
                 cache = cache_of(self, given.statistics, layer)
-                found[site.name] = self.global_block(layer).head_outputs(tokens, read, cache)
+                found[site.name] = self.global_block(layer).head_outputs(tokens, guide, cache)
             else:
                 origin = self._cell_of(given.origins[0])
                 block = self.window_block(layer)
-                found[site.name] = block.head_outputs(tokens, read, origin, share > 0)
+                found[site.name] = block.head_outputs(tokens, guide, origin, share > 0)
         return found
 
     def _read(
@@ -100,7 +99,7 @@ class AnDehazeFormer(AnDehazeNetwork):
             yield sites[cached], layer, tokens, None
         if windows in wanted:
             guide, cache = self.guide(given.statistics), cache_of(self, given.statistics, layer)
-            tokens = self.global_block(layer)(tokens, guide.texture, guide.tint, [cache])
+            tokens = self.global_block(layer)(tokens, guide, [cache])
             yield sites[windows], following, tokens, given.maps["share"][:, 0]
 
     def _window_row(
@@ -111,7 +110,7 @@ class AnDehazeFormer(AnDehazeNetwork):
         query, guide = self._cell_of(pixel), self.guide(given.statistics)
         weights, cells = self.window_block(layer).row(
             tokens,
-            (guide.texture, guide.tint),
+            guide,
             self._cell_of(given.origins[0]),
             share[0] > 0,
             query,
@@ -131,7 +130,7 @@ class AnDehazeFormer(AnDehazeNetwork):
         guide, statistics = self.guide(given.statistics), given.statistics
         cache, members = cache_of(self, statistics, layer), members_of(statistics)
         query = self._cell_of(pixel)
-        weights = self.global_block(layer).row(tokens, (guide.texture, guide.tint), cache, query)
+        weights = self.global_block(layer).row(tokens, guide, cache, query)
         (y, x), (row, column) = given.origins[0], pixel
         numbers = {
             "weight": cache.weight,

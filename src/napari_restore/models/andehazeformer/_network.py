@@ -15,6 +15,7 @@ from napari_restore.models._model import Statistics, each_image
 from napari_restore.models.andehazeformer._blocks import (
     CachedAttention,
     GlobalBlock,
+    Guide,
     WindowAttention,
     WindowBlock,
 )
@@ -34,7 +35,7 @@ from napari_restore.models.andehazeformer._cache import (
 )
 from napari_restore.models.andehazeformer._config import BANDS, PLANES, AnDehazeConfig
 from napari_restore.models.andehazeformer._embedding import Embedding, ranks_of
-from napari_restore.models.andehazeformer._guided import Guide, GuidedModel, maps_in
+from napari_restore.models.andehazeformer._guided import GuidedModel, maps_in
 from napari_restore.models.andehazeformer._sphere import renormalise
 from napari_restore.models.classical._base import soft_gate
 
@@ -120,9 +121,7 @@ class AnDehazeNetwork(GuidedModel):
 
         `tokens` (N, h, w, C) before the layer, `share` (N, h, w), `ranks` (N, 3, h / 2, w / 2).
         """
-        keys, values = self.global_block(layer).candidates(
-            tokens, guide.texture, guide.tint, share, self.config.pool
-        )
+        keys, values = self.global_block(layer).candidates(tokens, guide, share, self.config.pool)
         return [TileTokens(*one) for one in zip(keys, values, ranks, strict=True)]
 
     def settle_cache(self, kept: Cache, merged: Cache) -> Cache:
@@ -187,7 +186,7 @@ class AnDehazeNetwork(GuidedModel):
         for layer in range(self.config.pairs):
             tiles = self.tile_tokens(layer, tokens, guide, share, ranks)
             caches = [self.cache(*pair) for pair in zip(tiles, members, strict=True)]
-            tokens = self.global_block(layer)(tokens, guide.texture, guide.tint, caches)
+            tokens = self.global_block(layer)(tokens, guide, caches)
             if layer + 1 < self.config.pairs:
                 tokens = self.window(layer + 1, tokens, guide, share, (0, 0))
         return tokens
@@ -216,7 +215,7 @@ class AnDehazeNetwork(GuidedModel):
         """Return tokens (N, h, w, C) behind the window block of a layer."""
         y, x = (at // self.config.stride for at in origin)
         block = self.window_block(layer)
-        out: Tensor = block(tokens, guide.texture, guide.tint, (y, x), share > 0)
+        out: Tensor = block(tokens, guide, (y, x), share > 0)
         return out
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from napari_restore.models._model import Statistics
 from napari_restore.models._steps import RESTORED, Counts, Map, Sums, Sweep, SweepInput, cell_places
 from napari_restore.models._sweeps import NUMBER, joined, listed
+from napari_restore.models.andehazeformer._blocks import Guide
 from napari_restore.models.andehazeformer._cache import (
     Cache,
     Candidates,
@@ -28,7 +29,7 @@ from napari_restore.models.andehazeformer._cache import (
 )
 from napari_restore.models.andehazeformer._config import BANDS
 from napari_restore.models.andehazeformer._embedding import ranks_of
-from napari_restore.models.andehazeformer._guided import Guide, maps_in
+from napari_restore.models.andehazeformer._guided import maps_in
 from napari_restore.models.andehazeformer._network import AnDehazeNetwork
 
 Outputs = Mapping[str, Tensor]
@@ -159,7 +160,7 @@ def _attend(model: AnDehazeNetwork, layer: int) -> Sweep:
     def run(given: SweepInput) -> Outputs:
         tokens, guide = tokens_of(given, layer), model.guide(given.statistics)
         caches = [cache_of(model, given.statistics, layer)]
-        tokens = model.global_block(layer)(tokens, guide.texture, guide.tint, caches)
+        tokens = model.global_block(layer)(tokens, guide, caches)
         if not is_last:
             share = given.maps["share"][:, 0]
             tokens = _windowed(model, following, tokens, guide, share, given)
