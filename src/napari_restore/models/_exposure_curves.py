@@ -101,12 +101,8 @@ def continued(values: Tensor, known: Tensor) -> Tensor:
 def looked_up(curves: Tensor, values: Tensor) -> Tensor:
     """Return curves at values, (N, F, 3, h, w), linear between the middles of their rows.
 
-    Parameters
-    ----------
-    curves
-        (N, F, 3, rows), of values 0 to 1.
-    values
-        (N, F, 3, h, w) or, for all curves the same, (N, 1, 3, h, w).
+    `curves` (N, F, 3, rows) are of values 0 to 1, `values` (N, F, 3, h, w) or, for all curves the
+    same, (N, 1, 3, h, w).
     """
     rows = curves.shape[-1]
     place = (values * rows - 0.5).clamp(0, rows - 1)

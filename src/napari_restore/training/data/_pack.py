@@ -116,24 +116,10 @@ def pack(
     long_side: int = LONG_SIDE,
     progress: Progress | None = None,
 ) -> Pack:
-    """Pack `scenes` into `folder`, or open an existing pack of the same files.
+    """Pack `scenes` into two files of `folder`, or open an existing pack of the same files.
 
-    Parameters
-    ----------
-    scenes
-        Scenes, read one by one.
-    folder
-        Output folder: two files, about 4 bytes per pixel.
-    long_side
-        Larger images are reduced to so many pixels a side.
-    progress
-        Callback with finished and total scenes.
-
-    Raises
-    ------
-    InputError
-        An image cannot be read, or there is none.
-    DiskFull
+    Images are reduced to `long_side` pixels and take about 4 bytes per pixel. `progress` is called
+    with finished and total scenes. Raises `InputError` and `DiskFull`.
     """
     if not scenes:
         raise InputError("There is no scene to pack.", "Name another index or folder.")

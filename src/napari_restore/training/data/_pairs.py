@@ -72,35 +72,13 @@ def make_pairs(
 ) -> dict[str, Any]:
     """Write hazy and clear images of all scenes: `hazy/`, `clear/`, `truth/`, record, contact sheet.
 
-    Parameters
-    ----------
-    source
-        An index or a folder; see `scenes_of`.
-    output
-        A folder, created atomically at the end.
-    options
-        The haze of an image depends only on the seed and its file name.
-    overwrite
-        Replace an earlier output of this function.
-    progress
-        Callback with finished and total images.
-    note
-        Callback for notes to the user.
-    cancelled
-        Called between images and blocks.
+    `source` is an index or a folder, see `scenes_of`; the folder `output` is created atomically at the
+    end, and replaces an earlier one where `overwrite`. The haze of an image depends only on the seed
+    and its file name. `progress` is called with finished and total images, `note` with sentences for
+    the user, `cancelled` between images and blocks. Returns the contents of `haze.json`.
 
-    Returns
-    -------
-    dict
-        The contents of `haze.json`.
-
-    Raises
-    ------
-    InputError
-        And its subclasses: nothing was written. Also if a folder of distances has none for these
-        images.
-    Cancelled, DiskFull
-        Nothing was written either.
+    Raises `InputError`, also where a folder of distances has none for these images, `Cancelled` and
+    `DiskFull`; nothing is written then.
     """
     _check(options)
     source, output = Path(source), Path(os.path.abspath(output))

@@ -29,14 +29,9 @@ def draw_fog(
     extent: float,
     distance: Array,
 ) -> Haze:
-    """Draw fog for an image, to be `metered` after it.
+    """Draw fog for an image, as `draw_haze`, to be `metered` after it.
 
-    Parameters
-    ----------
-    rng, shape, scene, extent
-        As for `draw_haze`.
-    distance
-        (h, w), 0 near to 1 far. In natural scenes fog grows with it; from above it is a layer.
+    In natural scenes it grows with `distance`, (h, w), 0 near to 1 far; from above it is a layer.
     """
     cells = cells_of(shape, CELL)
     bank = _banks(rng, cells, extent)

@@ -40,14 +40,8 @@ def draw_wide(
 ) -> Haze:
     """Draw haze for an image, as `draw_haze`, with wider distributions of depth and light.
 
-    Parameters
-    ----------
-    rng, shape, scene, spectrum, extent, distance
-        As for `draw_haze`.
-    guide
-        (h, w) luminance 0 to 1, which synthetic distances may follow.
-    distances
-        Weights of the kinds of synthetic distances; see `synthetic_distance`.
+    Synthetic distances may follow `guide`, (h, w) luminance 0 to 1; `distances` are the weights of
+    their kinds, see `synthetic_distance`.
     """
     field = _field(rng, shape, spectrum, extent)
     if scene == "aerial" or rng.random() < LAYERS:
