@@ -8,8 +8,13 @@ import pytest
 import torch
 from tests.models.andehazeformer._small import TINY, network, pictures
 
-from napari_restore.models.andehazeformer._blocks import Guide, windows_of
-from napari_restore.models.andehazeformer._embedding import Embedding, filled, ranks_of
+from napari_restore.models.andehazeformer._blocks import (
+    Embedding,
+    Guide,
+    filled,
+    ranks_of,
+    windows_of,
+)
 from napari_restore.models.andehazeformer._sphere import ChannelScale, SphereLinear, unit
 
 

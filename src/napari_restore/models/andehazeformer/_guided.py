@@ -13,9 +13,8 @@ from napari_restore.models._card import ModelCard
 from napari_restore.models._context import Context
 from napari_restore.models._model import Statistics, ToModel, placed_at
 from napari_restore.models._sweeps import SweptModel
-from napari_restore.models.andehazeformer._blocks import Guide
+from napari_restore.models.andehazeformer._blocks import Guide, filled
 from napari_restore.models.andehazeformer._config import BANDS, PLANES, AnDehazeConfig
-from napari_restore.models.andehazeformer._embedding import filled
 from napari_restore.models.atmosphere._model import Atmosphere
 from napari_restore.models.atmosphere._small import small, small_overview
 from napari_restore.models.atmosphere._spline import BilinearSampler

@@ -14,10 +14,12 @@ from napari_restore.models._layers import pad_to_multiple
 from napari_restore.models._model import Statistics, each_image
 from napari_restore.models.andehazeformer._blocks import (
     CachedAttention,
+    Embedding,
     GlobalBlock,
     Guide,
     WindowAttention,
     WindowBlock,
+    ranks_of,
 )
 from napari_restore.models.andehazeformer._cache import (
     Cache,
@@ -34,7 +36,6 @@ from napari_restore.models.andehazeformer._cache import (
     settle_members,
 )
 from napari_restore.models.andehazeformer._config import BANDS, PLANES, AnDehazeConfig
-from napari_restore.models.andehazeformer._embedding import Embedding, ranks_of
 from napari_restore.models.andehazeformer._guided import GuidedModel, maps_in
 from napari_restore.models.andehazeformer._sphere import renormalise
 from napari_restore.models.classical._base import soft_gate

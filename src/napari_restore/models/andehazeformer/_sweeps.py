@@ -16,7 +16,7 @@ from torch import Tensor
 from napari_restore.models._model import Statistics
 from napari_restore.models._steps import RESTORED, Counts, Map, Sums, Sweep, SweepInput, cell_places
 from napari_restore.models._sweeps import NUMBER, joined, listed
-from napari_restore.models.andehazeformer._blocks import Guide
+from napari_restore.models.andehazeformer._blocks import Guide, ranks_of
 from napari_restore.models.andehazeformer._cache import (
     Cache,
     Candidates,
@@ -28,7 +28,6 @@ from napari_restore.models.andehazeformer._cache import (
     merged_rows,
 )
 from napari_restore.models.andehazeformer._config import BANDS
-from napari_restore.models.andehazeformer._embedding import ranks_of
 from napari_restore.models.andehazeformer._guided import maps_in
 from napari_restore.models.andehazeformer._network import AnDehazeNetwork
 

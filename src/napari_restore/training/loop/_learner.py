@@ -25,9 +25,14 @@ from napari_restore.models import (
     resolve,
 )
 from napari_restore.training.loop._checkpoint import State
-from napari_restore.training.loop._config import Every, ModelConfig, TrainConfig
+from napari_restore.training.loop._config import (
+    Every,
+    ModelConfig,
+    OptimiserConfig,
+    TrainConfig,
+    TrainingStage,
+)
 from napari_restore.training.loop._losses import objective_of
-from napari_restore.training.loop._stages import OptimiserConfig, TrainingStage
 
 MIN_STEPS_FOR_MEAN = 50
 """Steps before the running mean of the loss is used as a reference."""
