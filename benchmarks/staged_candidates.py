@@ -264,7 +264,7 @@ def token_tile(grid: Any, place: tuple[int, int], model: Any, side: int):
     """A tile's tokens with those around it, (C, side + 2 · margin, …)."""
     y, x = (edge // model.stride for edge in place)
     around = side + 2 * model.margin
-    return model.with_margin(grid.permute(2, 0, 1))[:, y : y + around, x : x + around]
+    return model.steps()[1].with_margin(grid.permute(2, 0, 1))[:, y : y + around, x : x + around]
 
 
 def grid_of(features: list[Any], x: Any, tile: int):

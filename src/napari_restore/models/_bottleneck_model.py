@@ -15,6 +15,7 @@ from napari_restore.models._steps import (
     Map,
     Routing,
     Step,
+    Steps,
     Sweep,
     SweepInput,
     Tick,
@@ -206,7 +207,8 @@ class BottleneckModel(SweptModel):
 
         `encoded` are its tokens by tile.
         """
-        _, bottleneck, _ = self.steps()
+        bottleneck = Steps(self.steps()).whole
+        assert bottleneck is not None
         return on_whole_map(bottleneck, stitch(encoded, rows, columns))
 
 

@@ -200,7 +200,9 @@ def all_tokens(layer: LayerTokens, norm: Norm) -> Iterator[tuple[slice, Tensor]]
 def _attended(attention: IBSSA, layer: LayerTokens, head: int, block: int) -> tuple[Tensor, Tensor]:
     """Return the tokens (K,) that queries of a sorted block attend to, and the addends of scores."""
     keys = layer.kept(("keys", head))
-    drawn, homes = layer.kept(("drawn", head)) if attention.samples else (keys, keys)
+    drawn = homes = keys
+    if attention.samples:
+        drawn, homes = layer.kept(("drawn", head))
     numbers, bias = attention.attended(keys, (drawn, homes), block, 1)
     return numbers[0].long(), bias[0]
 

@@ -49,8 +49,9 @@ def cell_means(values: Array, cell: int) -> Array:
     tall, wide = (min(cell, side) for side in values.shape[:2])
     height, width = values.shape[0] // tall, values.shape[1] // wide
     cut = values[: height * tall, : width * wide]
-    means = cut.reshape(height, tall, width, wide, *values.shape[2:]).mean(axis=(1, 3))
-    return means.astype(np.float32)
+    cells = cut.reshape(height, tall, width, wide, *values.shape[2:])
+    means: Array = cells.mean(axis=(1, 3)).astype(np.float32)
+    return means
 
 
 def spread(field: Array) -> Array:
