@@ -38,7 +38,6 @@ from napari_restore.models.andehazeformer._cache import (
 from napari_restore.models.andehazeformer._config import BANDS, PLANES, AnDehazeConfig
 from napari_restore.models.andehazeformer._guided import GuidedModel, maps_in
 from napari_restore.models.andehazeformer._sphere import renormalise
-from napari_restore.models.classical._base import soft_gate
 
 Origin = tuple[int, int]
 """y, x in pixels of the image, multiples of 16."""
@@ -137,8 +136,7 @@ class AnDehazeNetwork(GuidedModel):
         base = x if self.atmosphere is None else left
         added: Tensor = self.amount * self.reconstruction(tokens, base, transmission, airlight)
         if self.atmosphere is not None:
-            # Where the atmosphere finds no haze, the source is unchanged.
-            added = added * soft_gate(1 - transmission, self.atmosphere.deadband)
+            added = added * self.atmosphere.gate(transmission)
         return base + added
 
     # -- a whole image -------------------------------------------------------------

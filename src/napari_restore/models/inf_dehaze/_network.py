@@ -19,11 +19,9 @@ from napari_restore.models._bottleneck_model import (
     EncodedImages,
 )
 from napari_restore.models._card import ModelCard
-from napari_restore.models._context import Context
-from napari_restore.models._model import Statistics, ToModel
+from napari_restore.models._model import Statistics
 from napari_restore.models._steps import Map, Routing, SweepInput, Tick
-from napari_restore.models.atmosphere._model import Atmosphere
-from napari_restore.models.classical._base import soft_gate
+from napari_restore.models.atmosphere._model import Atmosphere, BehindAtmosphere
 from napari_restore.models.inf_dehaze._attention import (
     layer_column,
     layer_rows,
@@ -122,7 +120,7 @@ class Veil(NamedTuple):
     gate: Tensor | float
 
 
-class InfDehaze(BottleneckModel):
+class InfDehaze(BehindAtmosphere, BottleneckModel):
     """y = head(x, decoder(bottleneck(encoder(x)), residuals)), the source's head being a sum.
 
     Encoder and decoder take one tile, the bottleneck the tokens of the whole image. With `context`
@@ -173,17 +171,6 @@ class InfDehaze(BottleneckModel):
     def __getstate__(self) -> dict[str, Any]:
         # A tensor that is still part of a graph can be neither copied nor saved.
         return {**self.__dict__, "_balances": []}
-
-    def prepare(self, context: Context, to_model: ToModel, bands: tuple[int, ...]) -> Statistics:
-        return {} if self.atmosphere is None else self.atmosphere.prepare(context, to_model, bands)
-
-    @property
-    def can_follow(self) -> bool:
-        return self.atmosphere is not None
-
-    def follow(self, overview: Tensor, valid: Tensor, statistics: Statistics) -> Statistics:
-        assert self.atmosphere is not None
-        return self.atmosphere.follow(overview, valid, statistics)
 
     def view(self, x: Tensor, statistics: Statistics | None = None) -> Tensor:
         """Return planes (N, 3 or 10, h, w): see `SEEN`."""
@@ -282,8 +269,7 @@ class InfDehaze(BottleneckModel):
         if self.atmosphere is None:
             return Veil(x, AIRLIGHT, 1.0)
         _, left, transmission, airlight = torch.split(x, [BANDS, BANDS, 1, BANDS], dim=1)
-        # Where the context finds no haze, the source is unchanged.
-        return Veil(left, airlight, soft_gate(1 - transmission, self.atmosphere.deadband))
+        return Veil(left, airlight, self.atmosphere.gate(transmission))
 
     def encode_images(self, whole: Tensor) -> EncodedImages:
         self._balances = []
