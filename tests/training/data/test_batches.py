@@ -369,7 +369,7 @@ def test_brackets_have_three_frames_of_one_scene(packed):
     assert batch.hazy.shape == (4, 9, 64, 64) and batch.clear.shape == (4, 3, 64, 64)
     brightness = batch.hazy.unflatten(1, (3, 3)).mean((2, 3, 4))
     assert (brightness.diff(dim=1) > 0).all()
-    assert batch.is_clear.all()
+    assert not batch.depth.any()
     assert not torch.equal(batch.clear, batch.hazy[:, 3:6])
 
 
