@@ -125,7 +125,7 @@ def sequential(options: argparse.Namespace) -> dict[str, Any]:
                 residuals.append(kept)
             grid = grid_of(features, x, model.tile)
             first = grid.clone() if options.keep else None
-            grid = model.relate(grid)
+            grid = model.steps()[1](grid)
             side = model.tile // model.stride
             y = torch.empty_like(x)
             for number, places in enumerate(batches(x, model.tile, BATCH)):
@@ -222,7 +222,7 @@ def bare(options: argparse.Namespace) -> dict[str, Any]:
         ) as pool:
             features = list(pool.map(both, places))
         torch.set_num_threads(THREADS)
-        model.relate(grid_of(features, x, model.tile))
+        model.steps()[1](grid_of(features, x, model.tile))
         watch.stop()
     return watch.measures()
 
@@ -264,7 +264,7 @@ def token_tile(grid: Any, place: tuple[int, int], model: Any, side: int):
     """A tile's tokens with those around it, (C, side + 2 · margin, …)."""
     y, x = (edge // model.stride for edge in place)
     around = side + 2 * model.margin
-    return model.with_margin(grid.permute(2, 0, 1))[:, y : y + around, x : x + around]
+    return model.steps()[1].with_margin(grid.permute(2, 0, 1))[:, y : y + around, x : x + around]
 
 
 def grid_of(features: list[Any], x: Any, tile: int):

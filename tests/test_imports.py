@@ -102,7 +102,7 @@ DATA_TYPES = {
 }
 """What plugin/ may name of the inner parts: what it is handed by api."""
 
-BASE_OF_MODELS = ("_card", "_context", "_context_pass", "_model", "_padding", "_registry")
+BASE_OF_MODELS = ("_card", "_context", "_model", "_padding", "_registry")
 """What of models/ the engine may know; never a method or a network."""
 
 

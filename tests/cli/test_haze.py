@@ -366,10 +366,11 @@ def test_a_narrow_picture(cli, tmp_path):
 
 
 def test_pairs_scores_and_dev_figures_show_the_same_haze(cli, tmp_path):
+    from napari_restore.questions import Evaluate
     from napari_restore.training.haze import ClearScene
     from napari_restore.training.loop._config import ScoreConfig
     from napari_restore.training.loop._score import _pair
-    from napari_restore.training.score._cases import hazed_cases
+    from napari_restore.training.score._cases import scene_cases
 
     folder = tmp_path / "in"
     photo(folder / "aerial" / "field.png", 1)
@@ -377,7 +378,7 @@ def test_pairs_scores_and_dev_figures_show_the_same_haze(cli, tmp_path):
     write_tiff(folder / "count.tif", picture(dtype="uint16"))
     words = ["--spectrum", "plumes", "--seed", 9]
     assert cli("haze", folder, "-o", tmp_path / "out", *words).code == 0
-    cases = hazed_cases(folder, split="dev", spectrum="plumes", seed=9)
+    cases = scene_cases(Evaluate(data=folder, split="dev", spectrum="plumes", seed=9))
     assert [case.name for case in cases] == ["field", "count", "hill"]
     for case in cases:
         clear, hazy, valid = case.pixels()

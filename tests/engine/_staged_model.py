@@ -6,8 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_restore.models import BottleneckModel, ModelCard, Routing
-from napari_restore.models._bottleneck_model import Residual
-from napari_restore.models._steps import Tick
+from napari_restore.models._steps import Map, Tick
 
 CARD = ModelCard(
     id="toy-staged",
@@ -27,7 +26,7 @@ class ToyStaged(BottleneckModel):
     stride = 32
     width = 8
     layers = LAYERS
-    residuals = (Residual(4, 4), Residual(6, 8))
+    residuals = (Map("residual0", 4, 4), Map("residual1", 6, 8))
 
     def __init__(self, pause: float = 0.0) -> None:
         super().__init__(CARD)

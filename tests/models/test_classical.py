@@ -8,7 +8,11 @@ import torch
 
 from napari_restore.errors import BadParameter
 from napari_restore.models import RestorationModel, context_of, load, one_shot_statistics
-from napari_restore.models.classical._guided import box_mean, guided_filter
+from napari_restore.models.classical._guided import (
+    apply_coefficients,
+    box_mean,
+    guided_coefficients,
+)
 from napari_restore.models.classical.dcp import DarkChannelPrior
 
 from ._scenes import hazed, land, psnr, smooth
@@ -159,7 +163,8 @@ def test_box_mean_counts_valid_cells_only() -> None:
 
 def test_guided_filter_keeps_a_line_of_its_guide() -> None:
     guide = smooth(40, 44, seed=1).double()
-    out = guided_filter(guide, 0.3 * guide + 0.2, 4, 1e-9)
+    fit = guided_coefficients(guide, 0.3 * guide + 0.2, torch.ones_like(guide), 4, 1e-9)
+    out = apply_coefficients(fit, guide, 1)
     assert float((out - (0.3 * guide + 0.2)).abs().max()) < 1e-3
 
 

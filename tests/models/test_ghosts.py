@@ -113,7 +113,7 @@ def test_curves_are_medians_of_valid_pixels(still: Array) -> None:
     spoilt = planes.clone()
     spoilt[:, 2, :, :, :60] = 0.9
     pairs = pairs_of(sampled_values(spoilt, valid), 1, _ghosts.OWN_BINS, _ghosts.BINS)
-    median, spread = _ghosts.curves({"pairs": pairs}, {})["curves"][0]
+    median, spread = _ghosts.curves(pairs)[0]
     assert median.shape == (3, 3, _ghosts.OWN_BINS)
     assert (median.diff(dim=-1) >= 0).all() and (spread > 0).all()
     x = (torch.arange(_ghosts.OWN_BINS) + 0.5) / _ghosts.OWN_BINS

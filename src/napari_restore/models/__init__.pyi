@@ -3,10 +3,17 @@ from ._bottleneck_model import BottleneckModel, cut
 from ._card import ModelCard, Parameter, Scope, Task, Value
 from ._code import code_files
 from ._content import changed_part, content_of, definition_of, identity_of
-from ._context import BINS, BLOCK, Context
-from ._context_pass import BlockStatistics, ContextPass, context_of, overview_factor
+from ._context import (
+    BINS,
+    BLOCK,
+    BlockStatistics,
+    Context,
+    ContextPass,
+    context_of,
+    overview_factor,
+)
 from ._layers import pad_to_multiple, reflected
-from ._load import load
+from ._load import RANDOM_WEIGHTS, load, random_twin
 from ._model import (
     WITHOUT,
     RestorationModel,
@@ -18,7 +25,6 @@ from ._model import (
 )
 from ._named import Labelled, Named, label_of, load_named, named
 from ._propose import Proposal, propose, write_card
-from ._random_twin import RANDOM_WEIGHTS, random_twin
 from ._registry import (
     ModelEntry,
     card_of,
@@ -29,13 +35,13 @@ from ._registry import (
     resolve,
     ships,
 )
-from ._routing import Routing
 from ._script import factories_in
 from ._spectral import HAZE_EXPONENT, correct_band, transmission_at
 from ._steps import (
     RESTORED,
     Counts,
     Map,
+    Routing,
     Shapes,
     Steps,
     Sums,

@@ -63,6 +63,18 @@ class AttentionRow:
     numbers: Mapping[str, Tensor] = field(default_factory=dict)
     """Further numbers of the query by name, for instance ``"shares"`` of experts."""
 
+    @classmethod
+    def of_heads(
+        cls,
+        weights: Tensor,
+        cells: Tensor,
+        query: tuple[int, int],
+        numbers: Mapping[str, Tensor] | None = None,
+    ) -> AttentionRow:
+        """Return the row of heads whose `weights` (heads, K) are for the same `cells` (K, 2)."""
+        every = cells.expand(len(weights), *cells.shape)
+        return cls(weights.to(torch.float32), every, query, numbers or {})
+
 
 class LayerTokens(Protocol):
     """What a run kept of one layer of a `WholeStep`."""
@@ -87,6 +99,18 @@ def places_of(numbers: Tensor, width: int) -> Tensor:
     """Return rows and columns (…, 2) of cells numbered y · width + x; (−1, −1) of those below 0."""
     places = torch.stack([numbers // width, numbers % width], dim=-1)
     return places.masked_fill_((numbers < 0)[..., None], -1)
+
+
+def relative_index(window: int) -> Tensor:
+    """Return the row of the bias table for each pair of tokens: (window², window²) int64.
+
+    Entry (i, j) is (Δy + window - 1) · (2 · window - 1) + Δx + window - 1 for token i attending to
+    token j, with Δ = i - j.
+    """
+    line = torch.arange(window)
+    cells = torch.cartesian_prod(line, line)
+    offset = cells[:, None] - cells[None] + window - 1
+    return offset[..., 0] * (2 * window - 1) + offset[..., 1]
 
 
 @dataclass(frozen=True)

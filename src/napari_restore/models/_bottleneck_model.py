@@ -3,35 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from napari_restore.models._layers import pad_to_multiple
-from napari_restore.models._model import Statistics, one_shot_statistics
-from napari_restore.models._routing import Routing
-from napari_restore.models._steps import RESTORED, Map, Step, Sweep, SweepInput, Tick, WholeStep
-from napari_restore.models._sweeps import SweptModel
+from napari_restore.models._model import Statistics, each_image, one_shot_statistics
+from napari_restore.models._steps import (
+    RESTORED,
+    Map,
+    Routing,
+    Step,
+    Steps,
+    Sweep,
+    SweepInput,
+    Tick,
+    WholeStep,
+)
+from napari_restore.models._sweeps import SweptModel, on_whole_map
 
 ENCODED = "encoded"
 """Map of the encoder's tokens."""
 RELATED = "related"
 """Map of the bottleneck's tokens."""
-
-
-@dataclass(frozen=True)
-class Residual:
-    """A feature of every tile that the encoder passes to the decoder."""
-
-    channels: int
-    stride: int
-    """Pixels per cell along a side."""
-
-    def shape(self, tile: int) -> tuple[int, int, int]:
-        """Return (C, h, w) for a tile of `tile` pixels along a side."""
-        return self.channels, tile // self.stride, tile // self.stride
 
 
 class EncodedImages(NamedTuple):
@@ -64,8 +59,8 @@ class BottleneckModel(SweptModel):
     """Pixels per token along a side."""
     width: int
     """Channels of a token."""
-    residuals: tuple[Residual, ...]
-    """Features that `encode` leaves for `decode`, fine to coarse. The encoder's last feature is
+    residuals: tuple[Map, ...]
+    """Maps of features that `encode` leaves for `decode`, fine to coarse. The encoder's last feature is
     the tokens."""
     layers: int
     """Layers of the bottleneck."""
@@ -75,13 +70,9 @@ class BottleneckModel(SweptModel):
     def steps(self) -> tuple[Step, ...]:
         encoded = Map(ENCODED, self.width, self.stride, "float32")
         related = Map(RELATED, self.width, self.stride, "float32")
-        residuals = tuple(
-            Map(_residual(number), each.channels, each.stride)
-            for number, each in enumerate(self.residuals)
-        )
-        names = [each.name for each in residuals]
+        names = [each.name for each in self.residuals]
         return (
-            Sweep("encode", "Encoding", self._encoded, writes=(*residuals, encoded)),
+            Sweep("encode", "Encoding", self._encoded, writes=(*self.residuals, encoded)),
             WholeStep(
                 "bottleneck",
                 "Global bottleneck",
@@ -105,11 +96,11 @@ class BottleneckModel(SweptModel):
 
     def _encoded(self, given: SweepInput) -> Mapping[str, Tensor]:
         assert given.view is not None
-        rest = [_residual(number) for number in range(1, len(self.residuals))]
+        first, *rest = [each.name for each in self.residuals]
         if not given.wants(ENCODED, *rest):
-            return {_residual(0): self.encode_first(given.view)}
+            return {first: self.encode_first(given.view)}
         tokens, residuals = self.encode(given.view)
-        return {ENCODED: tokens} | {_residual(n): each for n, each in enumerate(residuals)}
+        return {ENCODED: tokens, **dict(zip((first, *rest), residuals, strict=True))}
 
     def _decoded(self, given: SweepInput) -> Mapping[str, Tensor]:
         assert given.view is not None
@@ -119,7 +110,7 @@ class BottleneckModel(SweptModel):
 
     def residuals_in(self, maps: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """Return the residuals among the maps that the decoder reads, fine to coarse."""
-        return tuple(maps[_residual(n)] for n in range(len(self.residuals)))
+        return tuple(maps[each.name] for each in self.residuals)
 
     def encode(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Return tokens (N, width, tile/stride, tile/stride) and residuals of tiles from `view`."""
@@ -168,13 +159,6 @@ class BottleneckModel(SweptModel):
         """
         raise NotImplementedError
 
-    def relate(self, grid: Tensor) -> Tensor:
-        """Return the bottleneck's output for one grid (H, W, width): positions, then all layers."""
-        grid = self.place_tokens(grid)
-        for index in range(self.layers):
-            grid = self.bottleneck_layer(index, grid)
-        return grid
-
     def forward_with_maps(
         self, x: Tensor, statistics: Statistics | None = None, valid: Tensor | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -202,12 +186,9 @@ class BottleneckModel(SweptModel):
         whole = pad_to_multiple(x, self.tile)
         if statistics is not None or not self.card.needs_context:
             return self.view(whole, statistics)
-        views = []
-        for n in range(len(x)):
-            counted = None if valid is None else valid[n : n + 1]
-            one_statistics = one_shot_statistics(self, x[n : n + 1], counted)
-            views.append(self.view(whole[n : n + 1], one_statistics))
-        return torch.cat(views)
+        known = (one_shot_statistics(self, one, own) for one, own in each_image(x, valid))
+        views = zip(torch.split(whole, 1), known, strict=True)
+        return torch.cat([self.view(*view) for view in views])
 
     def encode_images(self, whole: Tensor) -> EncodedImages:
         """Return the output of the parts before decoding, for views (N, C, H, W) of whole tiles."""
@@ -216,27 +197,19 @@ class BottleneckModel(SweptModel):
         rows, columns = whole.shape[2] // self.tile, whole.shape[3] // self.tile
         encoded, residuals = self.encode(tiles)
         parts = torch.split(encoded, rows * columns)
-        grids = [self.with_margin(self.related(part, rows, columns)) for part in parts]
+        grids = [self.related(part, rows, columns) for part in parts]
         side = self.tile // self.stride
         tokens = torch.cat([cut(grid, side, self.margin) for grid in grids])
         return EncodedImages(tiles, encoded, residuals, torch.stack(grids), tokens)
 
     def related(self, encoded: Tensor, rows: int, columns: int) -> Tensor:
-        """Return the grid (width, H, W) of an image after the bottleneck, from tokens by tile."""
-        # A copy even of one tile: layers overwrite it, and `encoded` is needed again.
-        grid = stitch(encoded, rows, columns).permute(1, 2, 0)
-        grid = self.relate(grid.clone(memory_format=torch.contiguous_format))
-        return grid.permute(2, 0, 1)
+        """Return an image's grid (width, H, W) from the bottleneck, with the margin.
 
-    def with_margin(self, grid: Tensor) -> Tensor:
-        """Return a grid of tokens (C, H, W), its edges repeated for the `margin` on every side."""
-        beyond = [self.margin] * 4
-        return nn.functional.pad(grid[None], beyond, mode="replicate")[0] if self.margin else grid
-
-
-def _residual(number: int) -> str:
-    """Return the name of the map of the `number`-th residual."""
-    return f"residual{number}"
+        `encoded` are its tokens by tile.
+        """
+        bottleneck = Steps(self.steps()).whole
+        assert bottleneck is not None
+        return on_whole_map(bottleneck, stitch(encoded, rows, columns))
 
 
 def cut(image: Tensor, side: int, margin: int = 0) -> Tensor:

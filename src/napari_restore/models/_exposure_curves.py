@@ -7,8 +7,12 @@ knowable?", IEEE PAMI 25(11), 2003.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import torch
 from torch import Tensor
+
+from napari_restore.models._steps import Counts, Map, Sweep, SweepInput
 
 BANDS = 3
 STEP = 4
@@ -47,6 +51,28 @@ def pairs_of(values: Tensor, reference: int, own_bins: int, bins: int) -> Tensor
     return pairs.view(*pairs.shape[:3], own_bins, bins)
 
 
+def comparing(
+    frames: int, reference: int, bins: tuple[int, int], curves: Callable[[Tensor], Tensor]
+) -> Sweep:
+    """Return the sweep that counts which values of the frames of a bracket meet.
+
+    It settles ``curves``, which `curves` makes of the pairs; `bins` are those of `pairs_of`.
+    """
+
+    def run(given: SweepInput) -> Mapping[str, Tensor]:
+        assert given.view is not None
+        return {"colours": sampled_values(by_frame(given.view), given.valid)}
+
+    counts = Counts(
+        features=(Map("colours", frames * BANDS, STEP),),
+        shapes={"pairs": (frames, BANDS, *bins)},
+        count=lambda found, _: {"pairs": pairs_of(found["colours"], reference, *bins)},
+        settles=("curves",),
+        settle=lambda sums, _: {"curves": curves(sums["pairs"])},
+    )
+    return Sweep("compare", "Comparing the frames", run, counts=counts)
+
+
 def quantile(pairs: Tensor, share: float) -> Tensor:
     """Return a quantile (…, rows) of each row of histograms (…, rows, bins), 0 to 1."""
     bins = pairs.shape[-1]
@@ -75,12 +101,8 @@ def continued(values: Tensor, known: Tensor) -> Tensor:
 def looked_up(curves: Tensor, values: Tensor) -> Tensor:
     """Return curves at values, (N, F, 3, h, w), linear between the middles of their rows.
 
-    Parameters
-    ----------
-    curves
-        (N, F, 3, rows), of values 0 to 1.
-    values
-        (N, F, 3, h, w) or, for all curves the same, (N, 1, 3, h, w).
+    `curves` (N, F, 3, rows) are of values 0 to 1, `values` (N, F, 3, h, w) or, for all curves the
+    same, (N, 1, 3, h, w).
     """
     rows = curves.shape[-1]
     place = (values * rows - 0.5).clamp(0, rows - 1)

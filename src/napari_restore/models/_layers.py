@@ -6,8 +6,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, pixel_shuffle
 
-# -- Layers whose sums do not depend on threads or on the size of an image, and padding. ---
-
 
 class Pointwise(nn.Conv2d):
     """`Conv2d(inputs, outputs, 1)`, computed by the same kernel whatever the number of threads.

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from napari_restore.errors import BadModel, MissingWeights, RestoreError, option
+from napari_restore.errors import BadModel, BadParameter, MissingWeights, RestoreError, option
 from napari_restore.models import _weights
 from napari_restore.models._card import ModelCard
 from napari_restore.models._code import code_digest, forget_changed
@@ -338,3 +338,38 @@ def _absolute(weights: str | os.PathLike[str] | None) -> str | None:
     if weights is None:
         return None
     return os.fspath(weights) if _is_random(weights) else str(Path(weights).resolve())
+
+
+RANDOM_WEIGHTS = f"{_weights.RANDOM}0"
+
+
+def random_twin(model: RestorationModel) -> RestorationModel:
+    """Return a further instance of `model` with the weights `RANDOM_WEIGHTS`; `model` stays as it is.
+
+    Raises `BadParameter` for a model without weights, one that cannot be copied, and one that has these
+    weights itself.
+    """
+    spec = model.spec
+    leave_out = f"Leave out {option('random_twin')}."
+    try:
+        if spec and not spec.get("code"):
+            twin = load(
+                spec["model"],
+                weights=RANDOM_WEIGHTS,
+                parameters=spec.get("parameters"),
+                card=spec.get("card"),
+            )
+        else:
+            # Neither a module in memory nor foreign code is made a second time.
+            twin = load(model, weights=RANDOM_WEIGHTS)
+    except Exception as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = (
+            error.message.marked if isinstance(error, RestoreError) else f"{first.rstrip('.')}."
+        )
+        raise BadParameter(
+            f"{model.card.id} cannot be loaded with random weights: {reason}", leave_out
+        ) from error
+    if twin.card.weights_sha256 == model.card.weights_sha256:
+        raise BadParameter(f"{model.card.id} has the weights {RANDOM_WEIGHTS} itself.", leave_out)
+    return twin

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Self
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from napari_restore.errors import BadParameter
 from napari_restore.models._attention import AttentionRow, AttentionSite
 from napari_restore.models._card import ModelCard
-from napari_restore.models._context import Context
+from napari_restore.models._context import Context, context_of
 from napari_restore.models._frozen import frozen_copy
 
 WITHOUT = "without_heads"
@@ -67,6 +67,8 @@ class RestorationModel(nn.Module):
     """Whether it can be given the whole image in one pass; else its card says what a tile must see."""
     is_swept: bool = False
     """Whether it is one of sweeps over all of the image, a `SweptModel`."""
+    gives_head_outputs: bool = False
+    """Whether what each head of attention puts out can be asked for."""
     code: str = ""
     """Digest of the Python files it was loaded from; empty where there are none."""
 
@@ -110,11 +112,6 @@ class RestorationModel(nn.Module):
         if model.spec:
             model.spec = model.spec | {WITHOUT: [*model.spec.get(WITHOUT, ()), [site, head]]}
         return model
-
-    @property
-    def gives_head_outputs(self) -> bool:
-        """Whether what each head of attention puts out can be asked for."""
-        return False
 
     @property
     def attention_notes(self) -> tuple[str, ...]:
@@ -210,12 +207,16 @@ def placed_at(
     }
 
 
+def each_image(x: Tensor, valid: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Yield the images (1, C, H, W) of a batch, each with its part of `valid`."""
+    masks = [None] * len(x) if valid is None else torch.split(valid, 1)
+    yield from zip(torch.split(x, 1), masks, strict=True)
+
+
 def one_shot_statistics(
     model: RestorationModel, x: Tensor, valid: Tensor | None = None
 ) -> Statistics:
     """Return the statistics of ``x`` (1, C, H, W) taken as a whole image."""
-    from napari_restore.models._context_pass import context_of
-
     pixels = x[0].permute(1, 2, 0).contiguous().numpy(force=True)
     mask = None if valid is None else valid[0, 0].numpy(force=True)
     context = context_of(pixels, mask)

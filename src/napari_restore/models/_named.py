@@ -63,30 +63,21 @@ def load_named(
             f"Weights for {len(models)} models: it is not clear whose they are.",
             f"Name them with each: {option('models', ['ID:weights=FILE'])}.",
         )
-    labelled = []
+    counts, labelled = Counter(taken), []
     for model in models:
-        if not isinstance(model, str):
+        if isinstance(model, str):
+            parsed = named(model)
+            values = {**(parameters or {}), **parsed.parameters}
+            parsed = Named(parsed.model, values, parsed.weights or weights)
+            label, own = label_of(parsed), parsed.weights
+            ready = load(parsed.model, weights=own, parameters=values, trust=trust)
+        else:
             ready = load(model)
-            labelled.append(Labelled(ready.card.id, ready))
-            continue
-        parsed = named(model)
-        values = {**(parameters or {}), **parsed.parameters}
-        overridden = Named(parsed.model, values, parsed.weights or weights)
-        loaded = load(
-            overridden.model,
-            weights=overridden.weights,
-            parameters=overridden.parameters,
-            trust=trust,
-        )
-        labelled.append(Labelled(label_of(overridden), loaded))
-    counts = Counter(taken)
-    apart = []
-    for label, loaded in labelled:
+            label = ready.card.id
         counts[label] += 1
-        apart.append(
-            Labelled(label if counts[label] == 1 else f"{label} ({counts[label]})", loaded)
-        )
-    return apart
+        apart = label if counts[label] == 1 else f"{label} ({counts[label]})"
+        labelled.append(Labelled(apart, ready))
+    return labelled
 
 
 def label_of(parsed: Named) -> str:

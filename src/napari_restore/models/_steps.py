@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Literal, TypeAlias
@@ -11,7 +11,27 @@ import torch
 from torch import Tensor, nn
 
 from napari_restore.models._model import Statistics
-from napari_restore.models._routing import Routing
+
+
+class Routing:
+    """Routing of one layer: its experts of each cell, its order of tokens.
+
+    A layer called with an empty routing stores its decisions in it; called with it again, it reuses
+    them, whatever the input. A network is smooth only between two changes of a decision; with its
+    routing fixed it is smooth everywhere. One that only `records` stores what is decided anyway, so
+    that the layer's result is to the bit the one without it.
+    """
+
+    def __init__(self, *, records: bool = False) -> None:
+        self.made: dict[Hashable, Tensor] = {}
+        self.records = records
+
+    def fixed(self, name: Hashable, make: Callable[[], Tensor]) -> Tensor:
+        """Return the decision of that name; `make` is called where there is none yet."""
+        if name not in self.made:
+            self.made[name] = make()
+        return self.made[name]
+
 
 RESTORED = "restored"
 """Name of the map that the last sweep writes: the restored pixels, at stride 1."""
@@ -63,6 +83,15 @@ class SweepInput:
     """Of a single tile: its discrete decisions, made once and then fixed; None: made each time."""
     remembered: dict[Any, Any] = field(default_factory=dict, compare=False)
     """What a model keeps of this input from one question about its attention to the next."""
+
+    @property
+    def origins(self) -> list[tuple[int, int]]:
+        """First pixel (y, x) of each item in the image; (0, 0) of whole images without a place."""
+        found = self.statistics.get("origin")
+        if found is None:
+            items = next(iter(self.maps.values())) if self.view is None else self.view
+            return [(0, 0)] * len(items)
+        return [(y, x) for y, x in found.tolist()]
 
     def wants(self, *names: str) -> bool:
         """Return whether any of these outputs is needed."""
@@ -323,6 +352,18 @@ class Steps(tuple[Step, ...]):
         counted = () if sweep.counts is None else sweep.counts.features
         maps = (*(self.maps[name] for name in sweep.reads), *sweep.writes, *counted)
         return any(sweep.halo % each.stride or multiple % each.stride for each in maps)
+
+
+def cell_places(first: tuple[int, int], like: Tensor) -> Tensor:
+    """Return row and column (2, h, w) float64 of the cells of a map `like` (…, h, w).
+
+    `first` is row and column of its first cell in the image.
+    """
+    rows, columns = (
+        torch.arange(start, start + count, device=like.device, dtype=torch.float64)
+        for start, count in zip(first, like.shape[-2:], strict=True)
+    )
+    return torch.stack(torch.meshgrid(rows, columns, indexing="ij"))
 
 
 def cell_weights(valid: Tensor | None, features: Tensor) -> Tensor:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Mapping
 
 import torch
 from torch import Tensor
 
 from napari_restore.models._attention import AttentionRow, HeadOutputs, LayerTokens
 from napari_restore.models._layers import pad_to_multiple
-from napari_restore.models._model import RestorationModel, Statistics, one_shot_statistics
-from napari_restore.models._routing import Routing
+from napari_restore.models._model import (
+    RestorationModel,
+    Statistics,
+    each_image,
+    one_shot_statistics,
+)
 from napari_restore.models._steps import (
     RESTORED,
     Keeps,
+    Routing,
     Step,
     Steps,
     Sums,
@@ -154,10 +159,7 @@ class SweptModel(RestorationModel):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         if statistics is None and self.card.needs_context and len(x) > 1:
             # What follows from the context of one image has no axis of images.
-            masks: list[Tensor | None] = [None] * len(x)
-            if valid is not None:
-                masks = list(torch.split(valid, 1))
-            each = [self.forward_with_maps(*one) for one in _alone(x, masks)]
+            each = [self.forward_with_maps(one, None, own) for one, own in each_image(x, valid)]
             names = each[0][1]
             maps = {name: torch.cat([found[name] for _, found in each]) for name in names}
             return torch.cat([y for y, _ in each]), maps
@@ -196,7 +198,8 @@ def run_steps(
     maps: dict[str, Tensor] = {}
     for number, step in enumerate(steps):
         if isinstance(step, WholeStep):
-            maps[step.writes.name] = _on_whole_maps(step, maps[step.reads.name])
+            grids = [on_whole_map(step, grid) for grid in maps[step.reads.name]]
+            maps[step.writes.name] = torch.stack(grids)
         else:
             counting = None if step.is_settled(statistics) else step.counts
             if counting is None and not step.writes:
@@ -219,24 +222,23 @@ def run_steps(
     return {each.name: maps[each.name] for each in steps[-1].outputs}, statistics
 
 
-def _alone(x: Tensor, masks: list[Tensor | None]) -> Iterator[tuple[Tensor, None, Tensor | None]]:
-    for one, mask in zip(torch.split(x, 1), masks, strict=True):
-        yield one, None, mask
-
-
-def _on_whole_maps(step: WholeStep, maps: Tensor) -> Tensor:
-    """Return the step's output for maps (N, C, H, W), with the margin."""
-    # Copies: layers overwrite their input, which later sweeps may read.
-    grids = [
-        step(image.permute(1, 2, 0).clone(memory_format=torch.contiguous_format)) for image in maps
-    ]
-    return torch.stack([step.with_margin(grid.permute(2, 0, 1)) for grid in grids])
+def on_whole_map(step: WholeStep, grid: Tensor) -> Tensor:
+    """Return the step's output for a map (C, H, W), with the margin."""
+    # A copy: layers overwrite their input, which later sweeps may read.
+    grid = grid.permute(1, 2, 0).clone(memory_format=torch.contiguous_format)
+    return step.with_margin(step(grid).permute(2, 0, 1))
 
 
 NUMBER = "number"
 """Count of the rows of a list that are used; the others are zeros."""
 SPARE = 1.5
 """Room of a growing list, as a multiple of its length: it is copied a few times only."""
+
+
+def listed(name: str, features: Mapping[str, Tensor], _: Tensor | None) -> Sums:
+    """Return the feature `name` (N, C, h, w) of tiles as lists (N, h · w, C) of their cells."""
+    rows = features[name].double().flatten(2).transpose(1, 2)
+    return {name: rows, NUMBER: rows.new_full((len(rows),), rows.shape[1])}
 
 
 def joined(name: str, earlier: Sums, following: Sums) -> Sums:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import pickle
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,20 @@ def fill(module: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
     if bad:
         raise BadModel(f"{name} contains NaN or infinity in {bad[0]}.", "The file is damaged.")
     module.load_state_dict(dict(state))
+
+
+def other_network(name: str, why: str = "") -> BadModel:
+    """Return the error for weights that are not those of the network of this name."""
+    return BadModel(
+        f"These weights are not those of {name}{f': {why}' if why else ''}.",
+        "Choose the model they were made for.",
+    )
+
+
+def layers_in(state: Mapping[str, Any], part: str) -> int:
+    """Return the number of layers of a `part`, whose tensors are named ``PART.NUMBER.…``."""
+    numbers = [int(m[1]) for name in state if (m := re.match(rf"{part}\.(\d+)\.", name))]
+    return 1 + max(numbers, default=-1)
 
 
 def without_wrappers(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:

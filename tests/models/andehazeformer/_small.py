@@ -10,8 +10,8 @@ import torch
 from napari_restore.models import entry_of
 from napari_restore.models._weights import randomise
 from napari_restore.models.andehazeformer._config import AnDehazeConfig
+from napari_restore.models.andehazeformer._model import AnDehazeFormer
 from napari_restore.models.andehazeformer._sphere import ChannelScale, renormalise
-from napari_restore.models.andehazeformer._sweeps import AnDehazeFormer
 
 TINY = AnDehazeConfig(
     width=8, heads=2, pairs=2, hidden=6, window=4, widths=(3, 2, 2), estimator_width=2

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from napari_restore.models import AttentionRow, AttentionSite
 from napari_restore.models.andehazeformer._blocks import window_at, windows_of
+from napari_restore.models.andehazeformer._model import AnDehazeFormer
 from napari_restore.models.andehazeformer._sphere import unit
-from napari_restore.models.andehazeformer._sweeps import AnDehazeFormer
 
 SIZE = (150, 190)
 SIDE = 48
@@ -160,13 +160,13 @@ def test_a_cache_that_keeps_all_is_attention_to_all() -> None:
         # Of the whole image at once, without a cache.
         block = model.global_block(layer)
         h = tiled.maps[f"tokens{layer}"].permute(0, 2, 3, 1)
-        pooled = h_pooled(block.norm1(h, guide.texture, guide.tint)[0])
+        pooled = h_pooled(block.norm1(h, guide)[0])
         keys, _ = block.attention.keys_and_values(pooled.flatten(0, 1))
         keys = torch.stack(in_heads(block.attention.scaled(keys)))
         for pixel in PIXELS:
             site, row, *_ = rows_at(tiled, pixel)[f"globals.{layer + 1}"]
             assert site.placed and site.key_stride == 16
-            read = block.norm1(h, guide.texture, guide.tint)[0][row.query]
+            read = block.norm1(h, guide)[0][row.query]
             queries = block.attention.queries(read[None, None])[0, :, 0]
             logits = block.attention.logit_scale * torch.einsum("hc,hkc->hk", queries, keys)
             expected = logits.softmax(-1).reshape(TINY.heads, *pooled.shape[:2])

@@ -8,8 +8,13 @@ import pytest
 import torch
 from tests.models.andehazeformer._small import TINY, network, pictures
 
-from napari_restore.models.andehazeformer._blocks import windows_of
-from napari_restore.models.andehazeformer._embedding import Embedding, filled, ranks_of
+from napari_restore.models.andehazeformer._blocks import (
+    Embedding,
+    Guide,
+    filled,
+    ranks_of,
+    windows_of,
+)
 from napari_restore.models.andehazeformer._sphere import ChannelScale, SphereLinear, unit
 
 
@@ -100,8 +105,9 @@ def test_pooling_weighs_tokens_by_their_valid_share() -> None:
     h = unit(torch.randn(1, 2, 4, TINY.width, dtype=torch.float64))
     r, b = torch.randn(2, 1, TINY.width, dtype=torch.float64)
     share = torch.tensor([[[1.0, 0.25, 0, 0], [0.5, 0, 0, 0]]])
-    keys, values = block.candidates(h, r, b, share, 2)
-    read = block.norm1(h, r, b)[0]
+    guide = Guide(torch.ones(1), r, b)
+    keys, values = block.candidates(h, guide, share, 2)
+    read = block.norm1(h, guide)[0]
     pooled = unit(read[0, 0] + 0.25 * read[0, 1] + 0.5 * read[1, 0])
     key, value = block.attention.keys_and_values(pooled)
     torch.testing.assert_close(keys[0, 0, 0], key)

@@ -9,20 +9,18 @@ import torch
 from tests.models.andehazeformer._small import TINY
 from torch import Tensor
 
-from napari_restore.models import Routing
 from napari_restore.models.andehazeformer._blocks import CachedAttention
 from napari_restore.models.andehazeformer._cache import (
     Cache,
-    TileTokens,
-    collect_kept,
-    collect_merged,
-    settle_cache,
-    settle_kept,
-)
-from napari_restore.models.andehazeformer._members import (
     Members,
     Retention,
+    TileTokens,
+    added_up,
+    assigned,
     candidates_of,
+    kept_rows,
+    merged_rows,
+    settle_cache,
     settle_members,
 )
 from napari_restore.models.andehazeformer._sphere import unit
@@ -41,7 +39,7 @@ def tile(rows: int = 6, columns: int = 9, seed: int = 0) -> TileTokens:
 
 
 def members_of(whole: TileTokens, keep: int, selection: str = "haze-first") -> Members:
-    return settle_members([candidates_of(whole.ranks)], Retention(1.0, keep, selection))
+    return settle_members(candidates_of(whole.ranks), Retention(1.0, keep, selection))
 
 
 def cut(whole: TileTokens, side: int) -> list[TileTokens]:
@@ -58,10 +56,17 @@ def cut(whole: TileTokens, side: int) -> list[TileTokens]:
     ]
 
 
-def collected(parts: list[TileTokens], members: Members) -> tuple[Cache, list[Tensor]]:
-    kept = settle_kept([collect_kept(part, members) for part in parts])
-    merged, joined = zip(*[collect_merged(part, members, kept) for part in parts], strict=True)
-    return settle_cache(kept, merged, HEADS), list(joined)
+def collected(
+    parts: list[TileTokens], members: Members, heads: int = HEADS
+) -> tuple[Cache, list[Tensor]]:
+    count = len(members.cells)
+    kept = Cache.of_rows(sum(added_up(*kept_rows(part, members), count) for part in parts))
+    joined = [assigned(part, members, kept.key) for part in parts]
+    merged = sum(
+        added_up(*merged_rows(part, members, own), count)
+        for part, own in zip(parts, joined, strict=True)
+    )
+    return settle_cache(kept, Cache.of_rows(merged), heads), joined
 
 
 def test_tiles_in_any_order_make_the_cache_of_the_whole() -> None:
@@ -181,28 +186,13 @@ def test_logits_are_bounded() -> None:
     assert 0.2 * bound < float(logits.abs().max()) <= bound
 
 
-def test_routing_keeps_the_decisions() -> None:
-    whole, other = tile(seed=0), tile(seed=1)
-    members = members_of(whole, 17)
-    kept = settle_kept([collect_kept(whole, members)])
-    routing = Routing()
-    _, first = collect_merged(whole, members, kept, routing)
-    changed = whole._replace(keys=other.keys)
-    _, again = collect_merged(changed, members, kept, routing)
-    _, anew = collect_merged(changed, members, kept)
-    assert torch.equal(first, again)
-    assert not torch.equal(first, anew)
-
-
 @pytest.mark.parametrize("heads", [0, HEADS])
 def test_gradients_reach_kept_and_evicted_tokens(heads: int) -> None:
     whole = tile()
     members = members_of(whole, 17)
     keys, values = (plane.clone().requires_grad_() for plane in whole[:2])
     grown = whole._replace(keys=keys, values=values)
-    kept = settle_kept([collect_kept(grown, members)])
-    merged, _ = collect_merged(grown, members, kept)
-    cache = settle_cache(kept, [merged], heads)
+    cache, _ = collected([grown], members, heads)
     noise = torch.randn(17, WIDTH, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     ((cache.key + cache.value) * noise).sum().backward()
     assert bool((keys.grad.abs().sum(-1) > 0).all())

@@ -16,13 +16,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from napari_restore.errors import BadModel, BadParameter
 from napari_restore.models import entry_of, load, model_ids, one_shot_statistics, read_state
 from napari_restore.models._load import shipped_weights
+from napari_restore.models.andehazeformer._cache import candidates_of
 from napari_restore.models.andehazeformer._config import (
     SMALL,
     operations,
     sizes_of_small,
     with_context,
 )
-from napari_restore.models.andehazeformer._sweeps import make_small
+from napari_restore.models.andehazeformer._model import make_small
 
 
 @pytest.mark.parametrize("normalised", [True, False])
@@ -189,8 +190,8 @@ def test_bad_parameters_are_refused(name: str, value: Any) -> None:
 def test_haze_lowers_an_adaptive_share() -> None:
     model = network(retention="adaptive", rho=0.3, eta=0.8)
     ranks = torch.rand(3, 20, 20)
-    parts = [model.candidates(ranks)]
-    kept = [len(model.settle_members(parts, torch.tensor(c)).cells) for c in (0.0, 0.5, 1.0)]
+    candidates = candidates_of(ranks)
+    kept = [len(model.settle_members(candidates, torch.tensor(c)).cells) for c in (0.0, 0.5, 1.0)]
     assert kept == [400, 240, 120]
 
 

@@ -15,14 +15,14 @@ from napari_restore.models import AttentionRow, Statistics, SweepInput, run_step
 from napari_restore.models.hint._attention import HierarchicalAttention
 from napari_restore.models.hint._blocks import cells_valid
 from napari_restore.models.hint._config import LEVEL_OF
-from napari_restore.models.hint._rows import (
+from napari_restore.models.hint._model import (
+    Hint,
     entropy_of,
     layer_statistics_of,
     logit_map,
     projected_parts,
     similarities,
 )
-from napari_restore.models.hint._sweeps import Hint
 
 SIZE = (40, 56)
 PIXEL = (21, 34)

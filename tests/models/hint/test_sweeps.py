@@ -16,7 +16,7 @@ import napari_restore as nr
 from napari_restore.errors import BadParameter
 from napari_restore.models import RESTORED, SweepInput, entry_of
 from napari_restore.models.hint._config import LEVEL_OF
-from napari_restore.models.hint._sweeps import Hint
+from napari_restore.models.hint._model import Hint
 
 HALO = 16
 """Pixels round a core; the blocks of the tiny network need fewer in every sweep."""

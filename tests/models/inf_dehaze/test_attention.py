@@ -15,8 +15,8 @@ from napari_restore.models._weights import randomise
 from napari_restore.models.inf_dehaze._blocks import WindowAttention
 from napari_restore.models.inf_dehaze._config import InfDehazeConfig
 from napari_restore.models.inf_dehaze._ibssa import IBSSA, FullAttention, HeadwiseAttention
-from napari_restore.models.inf_dehaze._network import InfDehaze, outputs_of
-from napari_restore.models.inf_dehaze._rows import column_of, kept_of, output_of, row_of
+from napari_restore.models.inf_dehaze._network import InfDehaze
+from napari_restore.models.inf_dehaze._rows import column_of, kept_of, output_of, outputs_of, row_of
 from napari_restore.models.inf_dehaze._sfca import SpatialFrequencyAttention
 
 CONFIG = InfDehazeConfig(

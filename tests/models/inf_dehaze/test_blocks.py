@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from napari_restore.models._attention import relative_index
 from napari_restore.models.inf_dehaze._blocks import (
     ConvNeXtBlock,
     SwinBlock,
     WindowAttention,
     blocks_of,
     from_windows,
-    relative_index,
     to_windows,
 )
 from napari_restore.models.inf_dehaze._config import SMALL

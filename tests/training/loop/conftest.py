@@ -43,8 +43,7 @@ class MadeUpFeed:
         if step in self.spoilt:
             hazy[0, 0, 0, 0] = torch.inf
         valid = torch.ones(n, 1, size, size, dtype=torch.bool)
-        is_clear = torch.zeros(n, dtype=torch.bool)
-        return Batch(hazy, clear, depth, airlight, torch.zeros(n), valid, is_clear, ("a",) * n)
+        return Batch(hazy, clear, depth, airlight, valid, ("a",) * n)
 
 
 TABLES: dict[str, Any] = {

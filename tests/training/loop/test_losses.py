@@ -92,7 +92,6 @@ class Hazed(NamedTuple):
     depth: torch.Tensor
     airlight: torch.Tensor
     valid: torch.Tensor
-    is_clear: torch.Tensor
 
 
 @pytest.fixture
@@ -102,7 +101,7 @@ def hazed() -> Hazed:
     t = torch.exp(-depth)
     hazy = clear * t + 0.9 * (1 - t)
     there = torch.ones_like(depth, dtype=torch.bool)
-    return Hazed(hazy, clear, depth, airlight, there, torch.zeros(2, dtype=torch.bool))
+    return Hazed(hazy, clear, depth, airlight, there)
 
 
 def test_depth_is_read_off_a_pair_where_it_can_be_told(hazed: Hazed):

@@ -6,14 +6,13 @@ import pytest
 import torch
 
 from napari_restore.errors import BadModel, BadParameter, MissingWeights, UnknownModel
-from napari_restore.training.loop._config import ModelConfig
+from napari_restore.training.loop._config import ModelConfig, OptimiserConfig
 from napari_restore.training.loop._learner import (
     choose_parameters,
     make_network,
     make_optimiser,
     set_up_staged,
 )
-from napari_restore.training.loop._stages import OptimiserConfig
 
 SMALL = {"width": 4, "blocks": 1}
 

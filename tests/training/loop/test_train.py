@@ -448,16 +448,7 @@ def test_a_network_learns_to_fuse_brackets(make_config: MakeConfig):
     scene = torch.rand(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
     frames = torch.cat([(scene * gain).clamp(max=1) for gain in (0.5, 1.0, 2.0)], dim=1)
     zeros, ones = torch.zeros(2, 1, SIZE, SIZE), torch.ones(2, 1, SIZE, SIZE, dtype=torch.bool)
-    batch = Batch(
-        frames,
-        scene.sqrt(),
-        zeros,
-        torch.ones(2, 3),
-        torch.zeros(2),
-        ones,
-        ones[:, 0, 0, 0],
-        ("a",) * 2,
-    )
+    batch = Batch(frames, scene.sqrt(), zeros, torch.ones(2, 3), ones, ("a",) * 2)
     losses = [learner.step(batch, state) for _ in range(12)]
     assert all(result is not None for result in losses)
     assert losses[-1].loss < 0.9 * losses[0].loss

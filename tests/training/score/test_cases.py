@@ -7,12 +7,8 @@ import pytest
 from PIL import Image
 
 from napari_restore.errors import BadOutput, BadParameter, InputError
-from napari_restore.training.score._cases import (
-    HazedCase,
-    degraded_cases,
-    drop_others,
-    hazed_cases,
-)
+from napari_restore.questions import Evaluate
+from napari_restore.training.score._cases import Case, HazedCase, drop_others, scene_cases
 
 
 @pytest.fixture
@@ -34,7 +30,14 @@ def index(tmp_path: Path) -> Path:
 
 def cases(index: Path, **choices: object) -> list[HazedCase]:
     settings: dict = {"split": "dev", "spectrum": "plumes", "seed": 7, **choices}
-    return hazed_cases(index, **settings)  # type: ignore[return-value]
+    return scene_cases(Evaluate(data=index, **settings))  # type: ignore[return-value]
+
+
+def degraded(index: Path, degradation: str, level: float | None, **choices: object) -> list[Case]:
+    settings: dict = {"split": "train", "seed": 7, **choices}
+    return scene_cases(
+        Evaluate(data=index, degradation=degradation, level=level, **settings)  # type: ignore[arg-type]
+    )
 
 
 def test_scenes_of_a_split_with_names_of_their_own(index: Path):
@@ -43,12 +46,12 @@ def test_scenes_of_a_split_with_names_of_their_own(index: Path):
         ("aerial", "b_one"),
         ("natural", "two"),
     ]
-    assert [c.name for c in cases(index, kind="natural")] == ["two"]
+    assert [c.name for c in cases(index, scene="natural")] == ["two"]
     assert [c.name for c in cases(index, split="train")] == ["three"]
 
 
 def test_haze_follows_from_seed_and_scene_alone(index: Path):
-    all_of_them, one = cases(index), cases(index, kind="natural")
+    all_of_them, one = cases(index), cases(index, scene="natural")
     first, again = all_of_them[2].pixels(), one[0].pixels()
     for a, b in zip(first, again, strict=True):
         assert np.array_equal(a, b)
@@ -107,25 +110,23 @@ def test_what_cannot_be_is_said(index: Path):
 
 
 def test_other_degradations_are_cases_by_level(index: Path):
-    found = degraded_cases(index, split="dev", degradation="noise", level=None, seed=7)
+    found = degraded(index, "noise", None, split="dev")
     assert [c.group for c in found][::4] == ["noise 15", "noise 25", "noise 50"]
     assert len({c.name for c in found}) == 12, "also of scenes in which haze would be wrong"
-    (one,) = degraded_cases(
-        index, split="train", degradation="noise", level=20.0, seed=7, kind="natural"
-    )
+    (one,) = degraded(index, "noise", 20.0, scene="natural")
     clear, noisy, valid = one.pixels()
     difference = (noisy.astype(float) - clear)[valid]
     assert difference.std() == pytest.approx(20, rel=0.05)
     assert np.array_equal(noisy[~valid], clear[~valid])
     assert one.open().hazy.shape == (40, 60, 3)
     assert one.open().level == 20
-    again = degraded_cases(index, split="train", degradation="noise", level=20.0, seed=8)
+    again = degraded(index, "noise", 20.0, seed=8)
     assert not np.array_equal(again[0].pixels()[1], noisy)
-    dark = degraded_cases(index, split="train", degradation="lowlight", level=5.0, seed=7)
+    dark = degraded(index, "lowlight", 5.0)
     assert dark[0].pixels()[1].mean() < 0.6 * clear.mean()
 
 
 @pytest.mark.parametrize("degradation, level", [("noise", -1.0), ("lowlight", 0.5)])
 def test_a_level_that_cannot_be_is_refused(index: Path, degradation: str, level: float):
     with pytest.raises(BadParameter, match=f"of {degradation} is outside"):
-        degraded_cases(index, split="dev", degradation=degradation, level=level, seed=7)
+        degraded(index, degradation, level, split="dev")

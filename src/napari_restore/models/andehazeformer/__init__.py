@@ -61,7 +61,7 @@ SMALL = ModelCard(
 ENTRIES = (
     ModelEntry(
         SMALL,
-        f"{__name__}._sweeps:make_small",
+        f"{__name__}._model:make_small",
         sizes=f"{__name__}._config:sizes_of_small",
         rename=f"{__name__}._config:with_context",
         shipped="andehazeformer-small.safetensors",

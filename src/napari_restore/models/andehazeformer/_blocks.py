@@ -1,6 +1,6 @@
-"""Blocks of the transformer: adaptive normalisation, window and cached attention, gated MLP.
+"""Tokens from pixels, and the blocks that work on them: adaptive normalisation, attention, MLP.
 
-Maps are (N, h, w, C) throughout.
+Maps of tokens are (N, h, w, C) throughout.
 """
 
 from __future__ import annotations
@@ -10,15 +10,95 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import layer_norm, pad, scaled_dot_product_attention, silu
+from torch.nn.functional import (
+    avg_pool2d,
+    layer_norm,
+    pad,
+    pixel_unshuffle,
+    scaled_dot_product_attention,
+    silu,
+)
 
-from napari_restore.models._attention import HeadOutputs
+from napari_restore.models._attention import HeadOutputs, relative_index
 from napari_restore.models.andehazeformer._cache import Cache
-from napari_restore.models.andehazeformer._config import AnDehazeConfig
+from napari_restore.models.andehazeformer._config import BANDS, PLANES, AnDehazeConfig
 from napari_restore.models.andehazeformer._sphere import ChannelScale, SphereLinear, unit
+
+LIFT = 3.0
+"""Constant beside a patch's embedding: unit length alone would erase brightness and contrast,
+which are what shows haze."""
+
+
+class Embedding(nn.Module):
+    """h = Norm(W_l Norm([W_e p; 3])) of patches p; in the twin without Norm.
+
+    A patch holds the planes of the view in `stride`² pixels, and the darkest value of each band:
+    linear layers hardly learn a minimum, and the darkest pixels show haze best (He et al. 2011).
+    """
+
+    def __init__(self, config: AnDehazeConfig) -> None:
+        super().__init__()
+        self.stride, self.normalised = config.stride, config.normalised
+        inputs, width, free = PLANES * config.stride**2 + BANDS, config.width, not config.normalised
+        # A column is the embedding of one pixel.
+        self.patch = SphereLinear(inputs, width, columns=True, free=free)
+        self.lift = SphereLinear(width + 1, width, free=free)
+
+    def forward(self, planes: Tensor) -> Tensor:
+        """Return tokens (N, H / stride, W / stride, C) of planes (N, 7, H, W)."""
+        patches = pixel_unshuffle(planes, self.stride)
+        cells = torch.unflatten(pixel_unshuffle(planes[:, :BANDS], self.stride), 1, (BANDS, -1))
+        patches = torch.cat([patches, cells.amin(2)], 1).permute(0, 2, 3, 1)
+        embedded = self.patch(patches)
+        lifted = torch.cat([embedded, embedded.new_full((*embedded.shape[:3], 1), LIFT)], -1)
+        out: Tensor = self.lift(unit(lifted) if self.normalised else lifted)
+        return unit(out) if self.normalised else out
+
+
+def filled(x: Tensor, valid: Tensor, side: int) -> Tensor:
+    """Return images (N, C, H, W) whose invalid pixels have the mean of the valid ones around them.
+
+    That of their cell of `side`² pixels, 0 if it has none. `valid` (N, 1, H, W) bool.
+    """
+    if bool(valid.all()):
+        return x
+    known = valid.to(x.dtype)
+    mean = avg_pool2d(x.where(valid, 0.0), side) / avg_pool2d(known, side).clamp(min=1e-6)
+    return x.where(valid, mean.repeat_interleave(side, 2).repeat_interleave(side, 3))
+
+
+@torch.no_grad()
+def ranks_of(view: Tensor, valid: Tensor, footprint: int) -> Tensor:
+    """Return (N, 3, H / footprint, W / footprint) float32 of a view (N, 7 …, H, W).
+
+    For each candidate of the cache its mean transmission, its contrast (the standard deviation of
+    luminance), and its valid share; over valid pixels, 0 where there is none.
+    """
+    # Sums in float64, rounded to float32: the same bits however the image is tiled.
+    known = valid.double()
+    luminance = view[:, :BANDS].double().mean(1, keepdim=True)
+    transmission = view[:, 2 * BANDS : PLANES].double()
+    planes = torch.cat([known, transmission * known, luminance * known], 1)
+    share, haze, light = torch.split(avg_pool2d(planes, footprint), 1, 1)
+    some = share.clamp(min=1e-9)
+    mean = (light / some).repeat_interleave(footprint, 2).repeat_interleave(footprint, 3)
+    square = avg_pool2d((luminance - mean).square() * known, footprint) / some
+    return torch.cat([haze / some, square.sqrt(), share], 1).float()
+
 
 STEP = 0.05
 """Initial share of a block's result in its output (nGPT)."""
+
+
+class Guide(NamedTuple):
+    """What the blocks take from the overview, for N images, or one for all."""
+
+    strength: Tensor
+    """(N,) c_a."""
+    texture: Tensor
+    """(N, C) r."""
+    tint: Tensor
+    """(N, C) b."""
 
 
 class AdaptiveNorm(nn.Module):
@@ -33,9 +113,9 @@ class AdaptiveNorm(nn.Module):
         self.normalised = config.normalised
         self.tau = nn.Parameter(torch.zeros(()))
 
-    def forward(self, h: Tensor, texture: Tensor, tint: Tensor) -> Tensor:
-        gain = (1 + unit(texture))[:, None, None].to(h)
-        offset = (self.tau * unit(tint))[:, None, None].to(h)
+    def forward(self, h: Tensor, guide: Guide) -> Tensor:
+        gain = (1 + unit(guide.texture))[:, None, None].to(h)
+        offset = (self.tau * unit(guide.tint))[:, None, None].to(h)
         adapted = h * gain + offset
         return unit(adapted) if self.normalised else layer_norm(adapted, adapted.shape[-1:])
 
@@ -251,9 +331,9 @@ class AnDehazeBlock(nn.Module):
         self.step1, self.step2 = ResidualStep(config), ResidualStep(config)
         self.mlp = GatedMLP(config)
 
-    def transform(self, h: Tensor, texture: Tensor, tint: Tensor) -> Tensor:
+    def transform(self, h: Tensor, guide: Guide) -> Tensor:
         """Return the tokens after the MLP alone."""
-        out: Tensor = self.step2(h, self.mlp(self.norm2(h, texture, tint)))
+        out: Tensor = self.step2(h, self.mlp(self.norm2(h, guide)))
         return out
 
 
@@ -262,38 +342,28 @@ class WindowBlock(AnDehazeBlock):
 
     attention: WindowAttention
 
-    def forward(
-        self,
-        h: Tensor,
-        texture: Tensor,
-        tint: Tensor,
-        origin: tuple[int, int],
-        known: Tensor,
-    ) -> Tensor:
-        """Return (N, h, w, C); `texture` and `tint` (N or 1, C), the rest as the attention."""
-        read = self.norm1(h, texture, tint)
+    def forward(self, h: Tensor, guide: Guide, origin: tuple[int, int], known: Tensor) -> Tensor:
+        """Return (N, h, w, C); `origin` and `known` as of the attention."""
+        read = self.norm1(h, guide)
         h = self.step1(h, self.attention(read, origin, known))
-        return self.transform(h, texture, tint)
+        return self.transform(h, guide)
 
     def row(
         self,
         h: Tensor,
-        guide: tuple[Tensor, Tensor],
+        guide: Guide,
         origin: tuple[int, int],
         known: Tensor,
         query: tuple[int, int],
     ) -> tuple[Tensor, Tensor]:
-        """Return the attention of a token of one map (1, h, w, C), see `WindowAttention.row`.
-
-        `guide` are texture and tint (1, C).
-        """
-        return self.attention.row(self.norm1(h, *guide)[0], origin, known, query)
+        """Return the attention of a token of one map (1, h, w, C), see `WindowAttention.row`."""
+        return self.attention.row(self.norm1(h, guide)[0], origin, known, query)
 
     def head_outputs(
-        self, h: Tensor, guide: tuple[Tensor, Tensor], origin: tuple[int, int], known: Tensor
+        self, h: Tensor, guide: Guide, origin: tuple[int, int], known: Tensor
     ) -> HeadOutputs:
         """Return what the heads put out for one map (1, h, w, C); `known` (1, h, w) bool."""
-        return self.attention.head_outputs(self.norm1(h, *guide), origin, known)
+        return self.attention.head_outputs(self.norm1(h, guide), origin, known)
 
 
 class GlobalBlock(AnDehazeBlock):
@@ -301,35 +371,30 @@ class GlobalBlock(AnDehazeBlock):
 
     attention: CachedAttention
 
-    def forward(self, h: Tensor, texture: Tensor, tint: Tensor, caches: list[Cache]) -> Tensor:
+    def forward(self, h: Tensor, guide: Guide, caches: list[Cache]) -> Tensor:
         """Return (N, h, w, C). Without tokens in any cache only the MLP acts."""
         if any(len(cache.weight) for cache in caches):
-            h = self.step1(h, self.attention(self.norm1(h, texture, tint), caches))
-        return self.transform(h, texture, tint)
+            h = self.step1(h, self.attention(self.norm1(h, guide), caches))
+        return self.transform(h, guide)
 
-    def row(
-        self, h: Tensor, guide: tuple[Tensor, Tensor], cache: Cache, query: tuple[int, int]
-    ) -> Tensor:
-        """Return the attention (heads, K) of token `query` of one map (1, h, w, C) to the cache.
-
-        `guide` are texture and tint (1, C).
-        """
+    def row(self, h: Tensor, guide: Guide, cache: Cache, query: tuple[int, int]) -> Tensor:
+        """Return the attention (heads, K) of token `query` of one map (1, h, w, C) to the cache."""
         row, column = query
         own = h[:, row : row + 1, column : column + 1]
-        return self.attention.rows(self.norm1(own, *guide)[0, 0], cache)[:, 0]
+        return self.attention.rows(self.norm1(own, guide)[0, 0], cache)[:, 0]
 
-    def head_outputs(self, h: Tensor, guide: tuple[Tensor, Tensor], cache: Cache) -> HeadOutputs:
+    def head_outputs(self, h: Tensor, guide: Guide, cache: Cache) -> HeadOutputs:
         """Return what the heads put out for one map (1, h, w, C) and a cache."""
-        return self.attention.head_outputs(self.norm1(h, *guide), cache)
+        return self.attention.head_outputs(self.norm1(h, guide), cache)
 
     def candidates(
-        self, h: Tensor, texture: Tensor, tint: Tensor, share: Tensor, pool: int
+        self, h: Tensor, guide: Guide, share: Tensor, pool: int
     ) -> tuple[Tensor, Tensor]:
         """Return keys and values (N, h / pool, w / pool, C) of pooled tokens.
 
         `share` (N, h, w) of each token's pixels that are valid: pooling is weighted by it.
         """
-        read = self.norm1(h, texture, tint)
+        read = self.norm1(h, guide)
         count, height, width, channels = read.shape
         cells = (count, height // pool, pool, width // pool, pool)
         weights = share.to(read).reshape(*cells, 1)
@@ -411,14 +476,3 @@ def mask_of(windows: Windows, known: Tensor) -> Tensor | None:
         return None
     inside = windows.cut(known[..., None].to(torch.uint8))[..., 0].bool()
     return (inside[:, None, :] | ~inside[:, :, None])[:, None]
-
-
-def relative_index(side: int) -> Tensor:
-    """Return the row of a bias table for each pair of tokens, (side², side²) int64.
-
-    Entry (i, j) is (Δy + side − 1) · (2 · side − 1) + Δx + side − 1, with Δ = i − j.
-    """
-    line = torch.arange(side)
-    cells = torch.cartesian_prod(line, line)
-    offset = cells[:, None] - cells[None] + side - 1
-    return offset[..., 0] * (2 * side - 1) + offset[..., 1]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from napari_restore.errors import BadModel
+from napari_restore.models._weights import other_network
 from napari_restore.models.atmosphere._part import sizes_of_context, with_shipped
 
 BANDS = 3
@@ -109,10 +109,7 @@ def sizes_of_small(state: Mapping[str, Tensor]) -> dict[str, int]:
         f"globals.{SMALL.pairs - 1}.mlp.into.weight": (2 * SMALL.hidden, SMALL.width),
     }
     if any(name not in state or state[name].shape != shape for name, shape in shapes.items()):
-        raise BadModel(
-            "These weights are not those of this anDehazeFormer.",
-            "Choose the model they were made for.",
-        )
+        raise other_network("this anDehazeFormer")
     sizes = sizes_of_context(state)
     if "globals.0.step1.alpha.shift" not in state:
         sizes["normalised"] = 0

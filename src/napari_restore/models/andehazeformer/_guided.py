@@ -13,8 +13,8 @@ from napari_restore.models._card import ModelCard
 from napari_restore.models._context import Context
 from napari_restore.models._model import Statistics, ToModel, placed_at
 from napari_restore.models._sweeps import SweptModel
+from napari_restore.models.andehazeformer._blocks import Guide, filled
 from napari_restore.models.andehazeformer._config import BANDS, PLANES, AnDehazeConfig
-from napari_restore.models.andehazeformer._embedding import filled
 from napari_restore.models.atmosphere._model import Atmosphere
 from napari_restore.models.atmosphere._small import small, small_overview
 from napari_restore.models.atmosphere._spline import BilinearSampler
@@ -22,17 +22,6 @@ from napari_restore.models.classical._base import airlight_of
 
 OVERVIEW_SIDE = 512
 """Longest side in pixels of the estimator's picture."""
-
-
-class Guide(NamedTuple):
-    """What the blocks take from the overview, for N images, or one for all."""
-
-    strength: Tensor
-    """(N,) c_a."""
-    texture: Tensor
-    """(N, C) r."""
-    tint: Tensor
-    """(N, C) b."""
 
 
 def maps_in(planes: Tensor) -> dict[str, Tensor]:

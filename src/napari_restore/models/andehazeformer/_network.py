@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import pairwise
 from typing import cast
 
@@ -12,36 +11,33 @@ from torch.nn.functional import avg_pool2d, interpolate, layer_norm, pixel_shuff
 
 from napari_restore.models._card import ModelCard
 from napari_restore.models._layers import pad_to_multiple
-from napari_restore.models._model import Statistics
-from napari_restore.models._routing import Routing
+from napari_restore.models._model import Statistics, each_image
 from napari_restore.models.andehazeformer._blocks import (
     CachedAttention,
+    Embedding,
     GlobalBlock,
+    Guide,
     WindowAttention,
     WindowBlock,
+    ranks_of,
 )
 from napari_restore.models.andehazeformer._cache import (
     Cache,
-    KeptTokens,
-    Merged,
-    TileTokens,
-    collect_kept,
-    collect_merged,
-    settle_cache,
-    settle_kept,
-)
-from napari_restore.models.andehazeformer._config import BANDS, PLANES, AnDehazeConfig
-from napari_restore.models.andehazeformer._embedding import Embedding, ranks_of
-from napari_restore.models.andehazeformer._guided import Guide, GuidedModel, maps_in
-from napari_restore.models.andehazeformer._members import (
     Candidates,
     Members,
     Retention,
+    TileTokens,
+    added_up,
+    assigned,
     candidates_of,
+    kept_rows,
+    merged_rows,
+    settle_cache,
     settle_members,
 )
+from napari_restore.models.andehazeformer._config import BANDS, PLANES, AnDehazeConfig
+from napari_restore.models.andehazeformer._guided import GuidedModel, maps_in
 from napari_restore.models.andehazeformer._sphere import renormalise
-from napari_restore.models.classical._base import soft_gate
 
 Origin = tuple[int, int]
 """y, x in pixels of the image, multiples of 16."""
@@ -108,82 +104,29 @@ class AnDehazeNetwork(GuidedModel):
         pooled: Tensor = avg_pool2d(valid.float(), self.config.stride)[:, 0]
         return pooled
 
-    def embed(self, view: Tensor, guide: Guide, share: Tensor, origin: Origin = (0, 0)) -> Tensor:
-        """Return tokens (N, h, w, C) behind the first window block; `origin` y, x in pixels."""
-        return self.window(0, self.tokens(view), guide, share, origin)
-
     def tokens(self, view: Tensor) -> Tensor:
         """Return tokens (N, h, w, C) of a view, before any block."""
         out: Tensor = self.embedding(view[:, :PLANES].to(self.embedding.patch.weight.dtype))
         return out
 
-    def rank(self, view: Tensor, valid: Tensor) -> Tensor:
-        """Return (N, 3, h, w) float32 of the candidates of the caches; see `ranks_of`."""
-        return ranks_of(view, valid, self.config.footprint)
-
-    def candidates(self, ranks: Tensor, origin: Origin = (0, 0)) -> Candidates:
-        """Return the candidates of a core's `ranks` (3, h, w), for `settle_members`."""
-        return candidates_of(ranks, self.cell(origin))
-
-    def settle_members(self, parts: Sequence[Candidates], strength: Tensor) -> Members:
+    def settle_members(self, candidates: Candidates, strength: Tensor) -> Members:
         """Return the members of an image's caches; `strength` () is its c_a."""
         kept = max(self.rho, 1 - self.eta * float(strength)) if self.is_adaptive else self.rho
-        return settle_members(parts, Retention(kept, self.cache_tokens, self.selection))
+        return settle_members(candidates, Retention(kept, self.cache_tokens, self.selection))
 
     def tile_tokens(
-        self,
-        layer: int,
-        tokens: Tensor,
-        guide: Guide,
-        share: Tensor,
-        ranks: Tensor,
-        origin: Origin = (0, 0),
+        self, layer: int, tokens: Tensor, guide: Guide, share: Tensor, ranks: Tensor
     ) -> list[TileTokens]:
-        """Return the candidates of each core at a global layer, for both rounds of collecting.
+        """Return the candidates of each core at a global layer, for both rounds over the tiles.
 
         `tokens` (N, h, w, C) before the layer, `share` (N, h, w), `ranks` (N, 3, h / 2, w / 2).
         """
-        keys, values = self.global_block(layer).candidates(
-            tokens, guide.texture, guide.tint, share, self.config.pool
-        )
-        cell = self.cell(origin)
-        return [TileTokens(*one, cell) for one in zip(keys, values, ranks, strict=True)]
+        keys, values = self.global_block(layer).candidates(tokens, guide, share, self.config.pool)
+        return [TileTokens(*one) for one in zip(keys, values, ranks, strict=True)]
 
-    def collect_kept(self, tile: TileTokens, members: Members) -> KeptTokens:
-        """Return the core's tokens that are members, for `settle_kept`."""
-        return collect_kept(tile, members)
-
-    def settle_kept(self, parts: Sequence[KeptTokens]) -> KeptTokens:
-        """Return the kept tokens of the image."""
-        return settle_kept(parts)
-
-    def collect_merged(
-        self, tile: TileTokens, members: Members, kept: KeptTokens, routing: Routing | None = None
-    ) -> tuple[Merged, Tensor]:
-        """Return sums over the core's evicted tokens, and which member each token belongs to."""
-        return collect_merged(tile, members, kept, routing)
-
-    def settle_cache(self, kept: KeptTokens, parts: Sequence[Merged]) -> Cache:
-        """Return the cache of a layer from the sums of all cores, in the order of tiles."""
-        return settle_cache(kept, parts, self.config.heads if self.config.normalised else 0)
-
-    def attend(
-        self,
-        layer: int,
-        tokens: Tensor,
-        guide: Guide,
-        caches: Sequence[Cache],
-        share: Tensor,
-        origin: Origin = (0, 0),
-    ) -> Tensor:
-        """Return tokens (N, h, w, C) behind a global layer and the window block that follows it.
-
-        `caches` of this layer: one for all tiles, or one each.
-        """
-        tokens = self.global_block(layer)(tokens, guide.texture, guide.tint, list(caches))
-        if layer + 1 == self.config.pairs:
-            return tokens
-        return self.window(layer + 1, tokens, guide, share, origin)
+    def settle_cache(self, kept: Cache, merged: Cache) -> Cache:
+        """Return the cache of a layer from the sums over all cores."""
+        return settle_cache(kept, merged, self.config.heads if self.config.normalised else 0)
 
     def reconstruct(self, tokens: Tensor, view: Tensor) -> Tensor:
         """Return restored pixels (N, 3, H, W) from the last tokens and the view."""
@@ -193,8 +136,7 @@ class AnDehazeNetwork(GuidedModel):
         base = x if self.atmosphere is None else left
         added: Tensor = self.amount * self.reconstruction(tokens, base, transmission, airlight)
         if self.atmosphere is not None:
-            # Where the atmosphere finds no haze, the source is unchanged.
-            added = added * soft_gate(1 - transmission, self.atmosphere.deadband)
+            added = added * self.atmosphere.gate(transmission)
         return base + added
 
     # -- a whole image -------------------------------------------------------------
@@ -207,11 +149,9 @@ class AnDehazeNetwork(GuidedModel):
         if statistics is None or len(x) == 1 or all(name in statistics for name in self.settles):
             return super().forward_with_maps(x, statistics, valid)
         # What sweeps settle has no axis of images.
-        found = []
-        for n in range(len(x)):
-            own = {**statistics, "origin": statistics["origin"][n : n + 1]}
-            known = None if valid is None else valid[n : n + 1]
-            found.append(super().forward_with_maps(x[n : n + 1], own, known))
+        found, origins = [], torch.split(statistics["origin"], 1)
+        for (one, known), origin in zip(each_image(x, valid), origins, strict=True):
+            found.append(super().forward_with_maps(one, {**statistics, "origin": origin}, known))
         maps = {name: torch.cat([own[name] for _, own in found]) for name in self.card.maps}
         return torch.cat([y for y, _ in found]), maps
 
@@ -235,24 +175,30 @@ class AnDehazeNetwork(GuidedModel):
 
     def relate(self, view: Tensor, guide: Guide, valid: Tensor) -> Tensor:
         """Return the last tokens (N, h, w, C) of the views of N whole images."""
-        share, ranks = self.share(valid), self.rank(view, valid)
-        tokens = self.embed(view, guide, share)
+        share, ranks = self.share(valid), ranks_of(view, valid, self.config.footprint)
+        tokens = self.window(0, self.tokens(view), guide, share, (0, 0))
         strengths = guide.strength.expand(len(view))
         members = [
-            self.settle_members([self.candidates(one)], strength)
+            self.settle_members(candidates_of(one), strength)
             for one, strength in zip(ranks, strengths, strict=True)
         ]
         for layer in range(self.config.pairs):
             tiles = self.tile_tokens(layer, tokens, guide, share, ranks)
             caches = [self.cache(*pair) for pair in zip(tiles, members, strict=True)]
-            tokens = self.attend(layer, tokens, guide, caches, share)
+            tokens = self.global_block(layer)(tokens, guide, caches)
+            if layer + 1 < self.config.pairs:
+                tokens = self.window(layer + 1, tokens, guide, share, (0, 0))
         return tokens
 
     def cache(self, tile: TileTokens, members: Members) -> Cache:
         """Return the cache of a layer for an image that is one tile."""
-        kept = self.settle_kept([self.collect_kept(tile, members)])
-        merged = [self.collect_merged(tile, members, kept)[0]] if members.evicted else []
-        return self.settle_cache(kept, merged)
+        count = len(members.cells)
+        kept = Cache.of_rows(added_up(*kept_rows(tile, members), count))
+        joined = assigned(tile, members, kept.key)
+        merged = added_up(*merged_rows(tile, members, joined), count)
+        key, value, weight = self.settle_cache(kept, Cache.of_rows(merged))
+        # Weights are of valid pixels. With a gradient of its mask, torch attends by another kernel.
+        return Cache(key.to(tile.keys), value.to(tile.values), weight.detach())
 
     def global_block(self, layer: int) -> GlobalBlock:
         """Return the block of a global layer."""
@@ -268,13 +214,8 @@ class AnDehazeNetwork(GuidedModel):
         """Return tokens (N, h, w, C) behind the window block of a layer."""
         y, x = (at // self.config.stride for at in origin)
         block = self.window_block(layer)
-        out: Tensor = block(tokens, guide.texture, guide.tint, (y, x), share > 0)
+        out: Tensor = block(tokens, guide, (y, x), share > 0)
         return out
-
-    def cell(self, origin: Origin) -> Origin:
-        """Return row and column of a tile's first candidate in the image's grid of them."""
-        y, x = (at // self.config.footprint for at in origin)
-        return y, x
 
 
 OUTPUTS = 1 + BANDS

@@ -7,94 +7,44 @@ layer have a sweep of their own, because the choice follows from the candidates 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from napari_restore.models._attention import AttentionRow, AttentionSite, HeadOutputs
-from napari_restore.models._card import ModelCard
 from napari_restore.models._model import Statistics
-from napari_restore.models._steps import RESTORED, Counts, Map, Sums, Sweep, SweepInput
-from napari_restore.models._sweeps import NUMBER, joined
-from napari_restore.models.andehazeformer._attention import (
-    attention_of,
-    outputs_of,
-    rows_of,
-    silence,
-    sites_of,
+from napari_restore.models._steps import RESTORED, Counts, Map, Sums, Sweep, SweepInput, cell_places
+from napari_restore.models._sweeps import NUMBER, joined, listed
+from napari_restore.models.andehazeformer._blocks import Guide, ranks_of
+from napari_restore.models.andehazeformer._cache import (
+    Cache,
+    Candidates,
+    Members,
+    TileTokens,
+    added_up,
+    assigned,
+    kept_rows,
+    merged_rows,
 )
-from napari_restore.models.andehazeformer._cache import Merged, assigned, numbers_of
-from napari_restore.models.andehazeformer._config import BANDS, SMALL
-from napari_restore.models.andehazeformer._guided import Guide, maps_in
-from napari_restore.models.andehazeformer._members import Candidates
+from napari_restore.models.andehazeformer._config import BANDS
+from napari_restore.models.andehazeformer._guided import maps_in
 from napari_restore.models.andehazeformer._network import AnDehazeNetwork
-from napari_restore.models.andehazeformer._tile_counts import (
-    CANDIDATE,
-    CHOICE,
-    cache_of,
-    cell_origins,
-    channels_of,
-    counts_of,
-    features_of,
-    fields_of,
-    kept_counts,
-    kept_features,
-    kept_of,
-    members_of,
-    seen,
-    tiles_of,
-    tokens_of,
-)
 
 Outputs = Mapping[str, Tensor]
-
-
-class AnDehazeFormer(AnDehazeNetwork):
-    """anDehazeFormer as a model that the engine sweeps."""
-
-    def steps(self) -> tuple[Sweep, ...]:
-        return steps_of(self)
-
-    def attention_sites(self) -> tuple[AttentionSite, ...]:
-        return sites_of(self)
-
-    def attention_rows(
-        self, step: str, given: SweepInput, pixel: tuple[int, int], names: frozenset[str]
-    ) -> dict[str, AttentionRow]:
-        return rows_of(self, step, given, pixel, names)
-
-    def without_head(self, site: str, head: int) -> AnDehazeFormer:
-        model = self._copy_without(site, head)
-        silence(attention_of(model, site), head)
-        return model
-
-    @property
-    def gives_head_outputs(self) -> bool:
-        return True
-
-    def attention_outputs(
-        self, step: str, given: SweepInput, names: frozenset[str]
-    ) -> dict[str, HeadOutputs]:
-        return outputs_of(self, step, given, names)
-
-
-def make_small(
-    card: ModelCard, context: int = 0, looks: int = 2, normalised: int = 1
-) -> AnDehazeFormer:
-    """Return the small network; `normalised` 0 is its pre-norm twin."""
-    return AnDehazeFormer(card, replace(SMALL, normalised=bool(normalised)), context, looks)
+Settle = Callable[[Sums, Statistics], Statistics]
+CHOICE = ("members", "edges", "evicted")
+"""Statistics: (K, 3) row, column and bin of the kept tokens, (bins − 1,) and (), see `Members`."""
+CANDIDATE = 5
+"""Numbers of a candidate: transmission, contrast, valid share, row, column."""
 
 
 def steps_of(model: AnDehazeNetwork) -> tuple[Sweep, ...]:
     """Return the sweeps of a network; without any cache nothing is counted."""
-    layers = range(model.config.pairs)
     steps = [_embed(model)]
     if model.cache_tokens:
         steps.append(_keep(model))
-    for layer in layers:
+    for layer in range(model.config.pairs):
         if model.cache_tokens:
             steps.append(_merge(model, layer))
         steps.append(_attend(model, layer))
@@ -110,24 +60,20 @@ def _embed(model: AnDehazeNetwork) -> Sweep:
 
     def run(given: SweepInput) -> Outputs:
         planes, valid = seen(model, given)
-        share, ranks = model.share(valid), model.rank(planes, valid)
+        share, ranks = model.share(valid), ranks_of(planes, valid, size)
         guide = model.guide(given.statistics)
         tokens = _windowed(model, 0, model.tokens(planes), guide, share, given)
         outputs = {"tokens0": _as_map(tokens), "share": share[:, None], "ranks": ranks}
         if given.wants("candidates"):
-            cells = [_cells(origin, ranks) for origin in cell_origins(model, given)]
+            cells = [cell_places(at, ranks) for at in _cell_origins(model, given)]
             outputs["candidates"] = torch.cat([ranks.double(), torch.stack(cells)], 1)
         return outputs
-
-    def count(features: Mapping[str, Tensor], _: Tensor | None) -> Sums:
-        rows = features["candidates"].flatten(2).transpose(1, 2)
-        return {"candidates": rows, NUMBER: rows.new_full((len(rows),), rows.shape[1])}
 
     def settle(sums: Sums, statistics: Statistics) -> Statistics:
         rows = sums["candidates"][0, : int(sums[NUMBER][0])]
         rows = rows[rows[:, 2] > 0]
         candidates = Candidates(rows[:, :2].float(), rows[:, 3:].long())
-        members = model.settle_members([candidates], statistics["strength"])
+        members = model.settle_members(candidates, statistics["strength"])
         table = torch.cat([members.cells, members.bins[:, None]], 1)
         return dict(
             zip(CHOICE, (table, members.edges, table.new_tensor(members.evicted)), strict=True)
@@ -136,7 +82,7 @@ def _embed(model: AnDehazeNetwork) -> Sweep:
     counts = Counts(
         features=(Map("candidates", CANDIDATE, size),),
         shapes=lambda tile, _: {"candidates": ((tile // size) ** 2, CANDIDATE), NUMBER: ()},
-        count=count,
+        count=partial(listed, "candidates"),
         settles=CHOICE,
         settle=settle,
         merge=partial(joined, "candidates"),
@@ -162,40 +108,36 @@ def _keep(model: AnDehazeNetwork) -> Sweep:
     return Sweep(
         "keep1",
         "Kept tokens, layer 1",
-        lambda given: kept_features(model, 0, given, tokens_of(given, 0)),
+        lambda given: _kept_features(model, 0, given, tokens_of(given, 0)),
         reads=("tokens0", "share", "ranks"),
         sees_image=False,
-        counts=kept_counts(model, 0),
+        counts=_kept_counts(model, 0),
     )
 
 
 def _merge(model: AnDehazeNetwork, layer: int) -> Sweep:
     """Return the sweep that adds up what the kept tokens of a layer take in."""
-    channels = channels_of(model)
 
     def run(given: SweepInput) -> Outputs:
         members, ranks = members_of(given.statistics), given.maps["ranks"]
         if not members.evicted:
             none = ranks.new_full((len(ranks), 1, *ranks.shape[2:]), -1, dtype=torch.float64)
-            return {"token": none.new_zeros(none.shape).expand(-1, channels, -1, -1), "into": none}
-        rows = given.statistics[f"kept{layer}"]
-        found = []
-        for tile in tiles_of(model, layer, given, tokens_of(given, layer)):
-            kept = kept_of(rows.to(tile.keys))
-            decide = partial(assigned, tile, members, kept)
+            return {
+                "token": torch.zeros_like(none).expand(-1, _channels(model), -1, -1),
+                "into": none,
+            }
+        kept, found = Cache.of_rows(given.statistics[f"kept{layer}"]), []
+        for tile in _tiles(model, layer, given, tokens_of(given, layer)):
+            decide = partial(assigned, tile, members, kept.key)
             into = given.routing.fixed("into", decide) if given.routing else decide()
-            into = into.where(numbers_of(tile, members) < 0, -1)
-            weight = tile.ranks[2][..., None].double()
-            token = torch.cat([tile.keys.double(), tile.values.double()], -1) * weight
-            found.append((torch.cat([token, weight], -1), into))
-        return features_of(found)
+            found.append(merged_rows(tile, members, into))
+        return _features(found)
 
     def settle(sums: Sums, statistics: Statistics) -> Statistics:
-        kept = kept_of(statistics[f"kept{layer}"])
-        sum_of = Merged(*fields_of(sums["tokens"][0, : len(kept.number)]))
-        cache = model.settle_cache(kept, [sum_of])
-        table = torch.cat([cache.key, cache.value, cache.weight[:, None]], 1)
-        return {f"cache{layer}": table}
+        kept = Cache.of_rows(statistics[f"kept{layer}"])
+        merged = Cache.of_rows(sums["tokens"][0, : len(kept.weight)])
+        cache = model.settle_cache(kept, merged)
+        return {f"cache{layer}": torch.cat([cache.key, cache.value, cache.weight[:, None]], 1)}
 
     return Sweep(
         f"merge{layer + 1}",
@@ -203,7 +145,7 @@ def _merge(model: AnDehazeNetwork, layer: int) -> Sweep:
         run,
         reads=(f"tokens{layer}", "share", "ranks"),
         sees_image=False,
-        counts=counts_of(model, f"cache{layer}", settle),
+        counts=_counts(model, f"cache{layer}", settle),
     )
 
 
@@ -211,19 +153,19 @@ def _attend(model: AnDehazeNetwork, layer: int) -> Sweep:
     """Return the sweep of a global layer and the windows behind it; it collects for the next."""
     following = layer + 1
     is_last = following == model.config.pairs
-    counts = kept_counts(model, following) if model.cache_tokens and not is_last else None
+    counts = _kept_counts(model, following) if model.cache_tokens and not is_last else None
     reads = [f"tokens{layer}", *([] if is_last else ["share"]), *(["ranks"] if counts else [])]
 
     def run(given: SweepInput) -> Outputs:
         tokens, guide = tokens_of(given, layer), model.guide(given.statistics)
         caches = [cache_of(model, given.statistics, layer)]
-        tokens = model.global_block(layer)(tokens, guide.texture, guide.tint, caches)
+        tokens = model.global_block(layer)(tokens, guide, caches)
         if not is_last:
             share = given.maps["share"][:, 0]
             tokens = _windowed(model, following, tokens, guide, share, given)
         outputs = {f"tokens{following}": _as_map(tokens)}
         if counts is not None and given.wants("token", "into"):
-            outputs |= kept_features(model, following, given, tokens)
+            outputs |= _kept_features(model, following, given, tokens)
         return outputs
 
     return Sweep(
@@ -259,7 +201,104 @@ def _restore(model: AnDehazeNetwork) -> Sweep:
     )
 
 
-# -- tiles ------------------------------------------------------------------------
+# -- what is counted ---------------------------------------------------------------
+
+
+def _kept_features(
+    model: AnDehazeNetwork, layer: int, given: SweepInput, tokens: Tensor
+) -> dict[str, Tensor]:
+    """Return the features of kept tokens: keys, values and valid shares."""
+    members = members_of(given.statistics)
+    return _features([kept_rows(tile, members) for tile in _tiles(model, layer, given, tokens)])
+
+
+def _kept_counts(model: AnDehazeNetwork, layer: int) -> Counts:
+    """Return counts that collect the kept tokens of a layer."""
+
+    def settle(sums: Sums, statistics: Statistics) -> Statistics:
+        # Each comes from one tile: sums of the others are 0.
+        return {f"kept{layer}": sums["tokens"][0, : len(statistics["members"])]}
+
+    return _counts(model, f"kept{layer}", settle)
+
+
+def _counts(model: AnDehazeNetwork, name: str, settle: Settle) -> Counts:
+    """Return counts that add up the feature ``token`` by the number ``into`` of a kept token."""
+    most, channels, size = model.cache_tokens, _channels(model), model.config.footprint
+
+    def count(features: Mapping[str, Tensor], _: Tensor | None) -> Sums:
+        rows, into = features["token"].permute(0, 2, 3, 1), features["into"][:, 0].long()
+        each = zip(rows, into, strict=True)
+        return {"tokens": torch.stack([added_up(*one, most) for one in each])}
+
+    return Counts(
+        features=(Map("token", channels, size), Map("into", 1, size)),
+        shapes={"tokens": (most, channels)},
+        count=count,
+        settles=(name,),
+        settle=settle,
+    )
+
+
+def _features(found: list[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
+    """Return the features of tiles: what is added (h, w, 2C + 1), and to which kept token (h, w)."""
+    tokens, numbers = zip(*found, strict=True)
+    return {
+        "token": torch.stack([token.permute(2, 0, 1) for token in tokens]),
+        "into": torch.stack([number[None].double() for number in numbers]),
+    }
+
+
+def _channels(model: AnDehazeNetwork) -> int:
+    """Return the numbers of a token that are added up: key, value, weight."""
+    return 2 * model.config.width + 1
+
+
+def members_of(statistics: Statistics) -> Members:
+    """Return the kept tokens that the first sweep has settled."""
+    table, edges, evicted = (statistics[name] for name in CHOICE)
+    return Members(table[:, :2], table[:, 2], edges, int(evicted))
+
+
+def cache_of(model: AnDehazeNetwork, statistics: Statistics, layer: int) -> Cache:
+    """Return the cache of a layer, an empty one if the model has none."""
+    if model.cache_tokens:
+        return Cache.of_rows(statistics[f"cache{layer}"])
+    return Cache.of_rows(statistics["texture"].new_zeros(0, _channels(model)))
+
+
+# -- tiles -------------------------------------------------------------------------
+
+
+def seen(model: AnDehazeNetwork, given: SweepInput) -> tuple[Tensor, Tensor]:
+    """Return the planes (N, 10, h, w), and which pixels count (N, 1, h, w) bool."""
+    x = given.view
+    assert x is not None
+    valid = given.valid
+    if valid is None:
+        valid = torch.ones_like(x[:, :1], dtype=torch.bool)
+    return model.planes(x, given.statistics, valid), valid
+
+
+def tokens_of(given: SweepInput, layer: int) -> Tensor:
+    """Return tokens (N, h, w, C) of a map."""
+    return given.maps[f"tokens{layer}"].permute(0, 2, 3, 1)
+
+
+def _tiles(
+    model: AnDehazeNetwork, layer: int, given: SweepInput, tokens: Tensor
+) -> list[TileTokens]:
+    """Return the candidates of each tile, with its place."""
+    share, guide = given.maps["share"][:, 0], model.guide(given.statistics)
+    tiles = model.tile_tokens(layer, tokens, guide, share, given.maps["ranks"])
+    origins = _cell_origins(model, given)
+    return [tile._replace(origin=at) for tile, at in zip(tiles, origins, strict=True)]
+
+
+def _cell_origins(model: AnDehazeNetwork, given: SweepInput) -> list[tuple[int, int]]:
+    """Return the place of each tile in the grid of candidates."""
+    side = model.config.footprint
+    return [(y // side, x // side) for y, x in given.origins]
 
 
 def _windowed(
@@ -271,22 +310,12 @@ def _windowed(
     given: SweepInput,
 ) -> Tensor:
     """Return tokens behind the window block of a layer; tiles may lie in windows differently."""
-    origins = [(y, x) for y, x in given.statistics["origin"].tolist()]
-    side = model.window_halo
+    origins, side = given.origins, model.window_halo
     if len({(y % side, x % side) for y, x in origins}) == 1:
         return model.window(layer, tokens, guide, share, origins[0])
     window = partial(model.window, layer)
     parts = [window(tokens[n : n + 1], guide, share[n : n + 1], at) for n, at in enumerate(origins)]
     return torch.cat(parts)
-
-
-def _cells(origin: tuple[int, int], like: Tensor) -> Tensor:
-    """Return row and column (2, h, w) float64 of the cells of a map `like` it."""
-    y, x = (
-        torch.arange(start, start + count, device=like.device, dtype=torch.float64)
-        for start, count in zip(origin, like.shape[2:], strict=True)
-    )
-    return torch.stack(torch.meshgrid(y, x, indexing="ij"))
 
 
 def _map_of(model: AnDehazeNetwork, layer: int) -> Map:

@@ -25,7 +25,7 @@ from napari_restore.models.atmosphere._network import STRIDE, AtmosphereNetwork,
 from napari_restore.models.atmosphere._restraint import guarded_green, keep_white, restrained
 from napari_restore.models.atmosphere._small import Small, small, small_overview
 from napari_restore.models.atmosphere._spline import BilinearSampler, smooth
-from napari_restore.models.classical._base import airlight_of
+from napari_restore.models.classical._base import airlight_of, soft_gate
 
 BRIGHTNESS = 0.45
 """Mean luminance of the network's input, reached by one factor for all bands."""
@@ -151,6 +151,10 @@ class Atmosphere(RestorationModel):
             y[:, :, top:bottom] = keep_white(strip, found[0])
             transmission[:, :, top:bottom] = found[1]
 
+    def gate(self, transmission: Tensor) -> Tensor:
+        """Return how far pixels may be changed, 0 to 1: not at all where there is no haze."""
+        return soft_gate(1 - transmission, self.deadband)
+
     def observe(self, x: Tensor, valid: Tensor | None = None) -> Statistics:
         """Return statistics of N whole images (N, 3, h, w) at once, with gradients, for training.
 
@@ -188,6 +192,23 @@ class Atmosphere(RestorationModel):
         airlight = statistics["airlight"]
         y, transmission = inverted(x, depth, airlight, statistics, self.deadband)
         return y, {"transmission": transmission, "airlight": airlight.expand(x.shape)}
+
+
+class BehindAtmosphere(RestorationModel):
+    """A network behind an atmosphere network, whose statistics it takes; None: it is alone."""
+
+    atmosphere: Atmosphere | None
+
+    def prepare(self, context: Context, to_model: ToModel, bands: tuple[int, ...]) -> Statistics:
+        return {} if self.atmosphere is None else self.atmosphere.prepare(context, to_model, bands)
+
+    @property
+    def can_follow(self) -> bool:
+        return self.atmosphere is not None
+
+    def follow(self, overview: Tensor, valid: Tensor, statistics: Statistics) -> Statistics:
+        assert self.atmosphere is not None
+        return self.atmosphere.follow(overview, valid, statistics)
 
 
 class _NetworkInput(NamedTuple):

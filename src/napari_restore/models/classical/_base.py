@@ -10,7 +10,13 @@ import torch
 from torch import Tensor
 
 from napari_restore.models._context import Context
-from napari_restore.models._model import RestorationModel, Statistics, ToModel, one_shot_statistics
+from napari_restore.models._model import (
+    RestorationModel,
+    Statistics,
+    ToModel,
+    each_image,
+    one_shot_statistics,
+)
 
 
 class ClassicalModel(RestorationModel):
@@ -34,12 +40,9 @@ class ClassicalModel(RestorationModel):
         if statistics is not None:
             return self.restore(x, {k: v.to(x.device) for k, v in statistics.items()}, valid)
         images, maps = [], []
-        for n in range(x.shape[0]):
-            one, one_valid = x[n : n + 1], None if valid is None else valid[n : n + 1]
-            one_statistics = {
-                k: v.to(x.device) for k, v in one_shot_statistics(self, one, one_valid).items()
-            }
-            image, side = self.restore(one, one_statistics, one_valid)
+        for one, own in each_image(x, valid):
+            found = one_shot_statistics(self, one, own)
+            image, side = self.restore(one, {k: v.to(x.device) for k, v in found.items()}, own)
             images.append(image)
             maps.append(side)
         return torch.cat(images), {k: torch.cat([m[k] for m in maps]) for k in maps[0]}

@@ -15,8 +15,6 @@ from torch import Tensor
 
 from napari_restore.models._exposure_curves import FEWEST, continued, looked_up, quantile
 from napari_restore.models._layers import reflected
-from napari_restore.models._model import Statistics
-from napari_restore.models._steps import Sums
 
 OWN_BINS, BINS = 64, 32
 """Steps of values of the reference, and of a frame, in a histogram of pairs."""
@@ -32,17 +30,16 @@ BLACK, WHITE = 0.015, 0.985
 """Values beyond which a frame is clipped."""
 
 
-def curves(sums: Sums, _: Statistics) -> Statistics:
+def curves(pairs: Tensor) -> Tensor:
     """Return median and spread (N, 2, F, 3, OWN_BINS) of each frame for a value of the reference.
 
-    The spread is half of what the middle 68 % cover.
+    The spread is half of what the middle 68 % cover. `pairs` are those of `pairs_of`.
     """
-    pairs = sums["pairs"]
     low, middle, high = (quantile(pairs, share) for share in (0.16, 0.5, 0.84))
     spread = ((high - low) / 2).clamp(min=LEAST_SPREAD)
     known = pairs.sum(-1) >= FEWEST
     median, spread = (continued(values, known) for values in (middle, spread))
-    return {"curves": torch.stack([median.cummax(-1).values, spread], dim=1).float()}
+    return torch.stack([median.cummax(-1).values, spread], dim=1).float()
 
 
 def without_ghosts(

@@ -74,12 +74,6 @@ def apply_coefficients(coefficients: Tensor, guide: Tensor, side: int) -> Tensor
     return torch.addcmul(full[:, 1:], full[:, :1], guide)
 
 
-def guided_filter(guide: Tensor, target: Tensor, radius: int, eps: float) -> Tensor:
-    """Return the filtered image at full resolution, (N, 1, H, W) float32."""
-    weight = torch.ones_like(guide, dtype=torch.float64)
-    return apply_coefficients(guided_coefficients(guide, target, weight, radius, eps), guide, 1)
-
-
 def _window_sum(x: Tensor, radius: int, axis: int) -> Tensor:
     length = x.shape[axis]
     running = torch.cumsum(x, axis)

@@ -19,11 +19,11 @@ import torch
 from torch import Tensor
 
 from napari_restore.models._card import ModelCard
-from napari_restore.models._exposure_curves import STEP, by_frame, pairs_of, sampled_values
+from napari_restore.models._exposure_curves import by_frame, comparing
 from napari_restore.models._layers import reflected
 from napari_restore.models._model import Statistics
 from napari_restore.models._steps import RESTORED, Counts, Map, Sums, Sweep, SweepInput
-from napari_restore.models._sweeps import NUMBER, SweptModel, joined, rows_of_tile
+from napari_restore.models._sweeps import NUMBER, SweptModel, joined, listed, rows_of_tile
 from napari_restore.models.classical import _ghosts
 
 LEVEL = 5
@@ -59,7 +59,7 @@ class Mertens(SweptModel):
         counts = Counts(
             features=(cells,),
             shapes=lambda tile, _: {"cells": ((tile // CELL) ** 2, channels), NUMBER: ()},
-            count=_listed,
+            count=partial(listed, "cells"),
             settles=("coarse", "levels"),
             settle=self._settle,
             merge=partial(joined, "cells"),
@@ -74,14 +74,7 @@ class Mertens(SweptModel):
         if not self.deghosts:
             return sweeps
         bins = (_ghosts.OWN_BINS, _ghosts.BINS)
-        pairs = Counts(
-            features=(Map("colours", frames * BANDS, STEP),),
-            shapes={"pairs": (frames, BANDS, *bins)},
-            count=lambda found, _: {"pairs": pairs_of(found["colours"], self._reference, *bins)},
-            settles=("curves",),
-            settle=_ghosts.curves,
-        )
-        return (Sweep("compare", "Comparing the frames", self._compare, counts=pairs), *sweeps)
+        return (comparing(frames, self._reference, bins, _ghosts.curves), *sweeps)
 
     @property
     def deghosts(self) -> bool:
@@ -91,10 +84,6 @@ class Mertens(SweptModel):
     @property
     def _reference(self) -> int:
         return (self.card.inputs - 1) // 2 if self.reference is None else self.reference
-
-    def _compare(self, given: SweepInput) -> Mapping[str, Tensor]:
-        assert given.view is not None
-        return {"colours": sampled_values(by_frame(given.view), given.valid)}
 
     def weights(self, frames: Tensor, valid: Tensor | None = None) -> Tensor:
         """Return the weights (N, F, 1, h, w) of frames (N, F, 3, h, w): they add up to 1.
@@ -159,10 +148,7 @@ class Mertens(SweptModel):
                 both = down(both)
             cells.append(both)
         both = torch.stack(cells, dim=1)
-        places = [
-            _places(y, x, height, width, both)
-            for y, x in _origins(given.statistics, len(both)).tolist()
-        ]
+        places = [_places(y, x, height, width, both) for y, x in given.origins]
         return {"cells": torch.cat([torch.stack(places), both.flatten(1, 2)], dim=1)}
 
     def _settle(self, sums: Sums, _: Statistics) -> Statistics:
@@ -190,7 +176,7 @@ class Mertens(SweptModel):
         if levels >= LEVEL:
             height, width = (-(-side // CELL) for side in frames.shape[-2:])
             tops = []
-            for item, (y, x) in enumerate(_origins(given.statistics, len(frames)).tolist()):
+            for item, (y, x) in enumerate(given.origins):
                 rows, columns = (
                     slice(y // CELL, y // CELL + height),
                     slice(x // CELL, x // CELL + width),
@@ -232,12 +218,6 @@ def _power(x: Tensor, exponent: float) -> Tensor:
     return torch.where(above, torch.where(above, x, 1) ** exponent, float(exponent == 0))
 
 
-def _origins(statistics: Statistics, items: int) -> Tensor:
-    """Return the position (N, 2) of each item's first pixel in the image; whole images: 0."""
-    origin = statistics.get("origin")
-    return torch.zeros(items, 2, dtype=torch.int64) if origin is None else origin
-
-
 def _places(y: int, x: int, height: int, width: int, like: Tensor) -> Tensor:
     """Return the place (4, h, w) of each cell of a box of pixels; see `PLACE`."""
     rows = torch.arange(like.shape[-2], device=like.device) + y // CELL
@@ -249,12 +229,6 @@ def _places(y: int, x: int, height: int, width: int, like: Tensor) -> Tensor:
         torch.meshgrid(down_to, right_to, indexing="ij"),
     )
     return torch.stack([*grids[0], *grids[1]]).to(like.dtype)
-
-
-def _listed(features: Mapping[str, Tensor], _: Tensor | None) -> Sums:
-    """Return the cells of tiles as lists (N, R, channels)."""
-    rows = features["cells"].double().flatten(2).transpose(1, 2)
-    return {"cells": rows, NUMBER: rows.new_full((len(rows),), rows.shape[1])}
 
 
 def _used(sums: Sums) -> list[Tensor]:

@@ -8,15 +8,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from napari_restore.errors import BadModel
 from napari_restore.models._card import ModelCard
-from napari_restore.models._context import Context
 from napari_restore.models._layers import Doubling, pad_to_multiple
-from napari_restore.models._model import RestorationModel, Statistics, ToModel
-from napari_restore.models.atmosphere._model import Atmosphere
+from napari_restore.models._model import Statistics
+from napari_restore.models._weights import other_network
+from napari_restore.models.atmosphere._model import Atmosphere, BehindAtmosphere
+from napari_restore.models.atmosphere._network import ResidualBlock
 from napari_restore.models.atmosphere._part import sizes_of_context, takes_planes, with_shipped
-from napari_restore.models.atmosphere._pass import ResidualBlock
-from napari_restore.models.classical._base import soft_gate
 
 BANDS, SEEN = 3, 7
 """Planes of the input, alone and with an atmosphere: x, J and t."""
@@ -24,7 +22,7 @@ STRIDE = 8
 """Pixels per cell of the coarsest grid: 2 × 2 × 2."""
 
 
-class HazeUNet(RestorationModel):
+class HazeUNet(BehindAtmosphere):
     """U-Net of the change: y = x + f(x), or y = J + g · f(x, J, t) with `context`.
 
     f works on three grids, the finest of 2 × 2 pixels, without any statistic over the image, so
@@ -58,17 +56,6 @@ class HazeUNet(RestorationModel):
         self.decode1 = _stage(w1, blocks)
         self.head = Doubling(w1, 3)
 
-    def prepare(self, context: Context, to_model: ToModel, bands: tuple[int, ...]) -> Statistics:
-        return {} if self.atmosphere is None else self.atmosphere.prepare(context, to_model, bands)
-
-    @property
-    def can_follow(self) -> bool:
-        return self.atmosphere is not None
-
-    def follow(self, overview: Tensor, valid: Tensor, statistics: Statistics) -> Statistics:
-        assert self.atmosphere is not None
-        return self.atmosphere.follow(overview, valid, statistics)
-
     def forward_with_maps(
         self, x: Tensor, statistics: Statistics | None = None, valid: Tensor | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -76,8 +63,7 @@ class HazeUNet(RestorationModel):
             return x + self._change(x), {}
         rough, maps = self.atmosphere.forward_with_maps(x, statistics, valid)
         transmission = maps["transmission"]
-        # Where the context finds no haze, the source is unchanged.
-        gate = soft_gate(1 - transmission, self.atmosphere.deadband)
+        gate = self.atmosphere.gate(transmission)
         return rough + gate * self._change(torch.cat([x, rough, transmission], 1)), maps
 
     def side_maps(
@@ -113,9 +99,7 @@ def sizes_of(state: Mapping[str, Tensor]) -> dict[str, int]:
     stem = state.get("stem.weight")
     blocks = sum(1 for name in state if name.startswith("middle.") and name.endswith("conv.weight"))
     if stem is None or stem.ndim != 4 or stem.shape[1] not in (BANDS, SEEN) or blocks == 0:
-        raise BadModel(
-            "These weights are not those of haze-unet.", "Choose the model they were made for."
-        )
+        raise other_network("haze-unet")
     return {"width": stem.shape[0], "blocks": blocks, **sizes_of_context(state)}
 
 

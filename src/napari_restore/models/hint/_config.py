@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from torch import Tensor
 
-from napari_restore.errors import BadModel
+from napari_restore.models._weights import layers_in, other_network
 
 LEVELS = 4
 """Scales of the network: 1, 1/2, 1/4 and 1/8."""
@@ -122,13 +122,10 @@ def sizes_of(state: Mapping[str, Tensor]) -> dict[str, int]:
 
 
 def _depth(state: Mapping[str, Tensor], stage: str) -> int:
-    numbers = [int(m[1]) for name in state if (m := re.match(rf"{stage}\.(\d+)\.", name))]
-    if not numbers:
+    depth = layers_in(state, stage)
+    if not depth:
         raise _other(f"they lack {stage}.0")
-    return max(numbers) + 1
+    return depth
 
 
-def _other(why: str) -> BadModel:
-    return BadModel(
-        f"These weights are not those of this HINT: {why}.", "Choose the model they were made for."
-    )
+_other = partial(other_network, "this HINT")

@@ -13,24 +13,16 @@ import torch
 from torch import Tensor
 
 from napari_restore.errors import BadParameter
-from napari_restore.models._attention import AttentionRow, AttentionSite, HeadOutputs
 from napari_restore.models._card import ModelCard
 from napari_restore.models._model import Statistics
 from napari_restore.models._steps import RESTORED, Counts, Map, Sums, Sweep, SweepInput
-from napari_restore.models._sweeps import SweptModel
-from napari_restore.models.hint import _attention
+from napari_restore.models.hint._attention import AttentionSums, LayerStatistics
 from napari_restore.models.hint._blocks import cells_valid
 from napari_restore.models.hint._config import LEVEL_OF, STRIDE
 from napari_restore.models.hint._network import AttentionStep, HintNetwork
-from napari_restore.models.hint._rows import (
-    KNOWN,
-    attention_of,
-    layer_statistics_of,
-    outputs_of,
-    rows_of,
-    sites_of,
-)
 
+KNOWN = ("order", "correlation", "attention", "scales", "logits", "intra")
+"""Fields of `LayerStatistics` that are statistics of the image, numbered by layer."""
 SKIPS = ("encoder1", "encoder2", "encoder3")
 """Maps of the encoder, fine to coarse."""
 SHARE = "overview_share"
@@ -39,41 +31,9 @@ over those of the image."""
 Outputs = Mapping[str, Tensor]
 
 
-class Hint(HintNetwork, SweptModel):
-    """HINT as a model that the engine sweeps: `statistics` of the image itself, exact."""
-
-    def steps(self) -> tuple[Sweep, ...]:
-        return sweeps_of(self)
-
-    def attention_sites(self) -> tuple[AttentionSite, ...]:
-        return sites_of(self)
-
-    def attention_rows(
-        self, step: str, given: SweepInput, pixel: tuple[int, int], names: frozenset[str]
-    ) -> dict[str, AttentionRow]:
-        return rows_of(self, step, given, pixel, names)
-
-    def without_head(self, site: str, head: int) -> Hint:
-        model = self._copy_without(site, head)
-        attention_of(model, site).left_out |= {head}
-        return model
-
-    @property
-    def gives_head_outputs(self) -> bool:
-        return True
-
-    def attention_outputs(
-        self, step: str, given: SweepInput, names: frozenset[str]
-    ) -> dict[str, HeadOutputs]:
-        return outputs_of(self, step, given, names)
-
-    def forward_with_maps(
-        self, x: Tensor, statistics: Statistics | None = None, valid: Tensor | None = None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        if statistics is None:
-            # Not by sweeps: those compute queries and keys twice, to count and to use them.
-            return self.whole(x, valid), {}
-        return SweptModel.forward_with_maps(self, x, statistics, valid)
+def layer_statistics_of(statistics: Statistics, number: int) -> LayerStatistics:
+    """Return what is known of a layer, but for its `heads`."""
+    return LayerStatistics(heads=(), **{name: statistics[f"{name}{number}"] for name in KNOWN})
 
 
 def sweeps_of(model: HintNetwork) -> tuple[Sweep, ...]:
@@ -182,7 +142,7 @@ def _counts(model: HintNetwork, step: AttentionStep, number: int) -> Counts:
         return step.block.attn.count(q, k, weight)._asdict()
 
     def settle(sums: Sums, statistics: Statistics) -> Statistics:
-        counts = _attention.AttentionSums(**sums)
+        counts = AttentionSums(**sums)
         cache = statistics.get(f"cache{number - 1}")
         if number == 0:
             cache = model.start_cache(len(counts.cells))

@@ -14,13 +14,14 @@ from napari_restore.errors import BadParameter
 from napari_restore.models._card import ModelCard
 from napari_restore.models._context import Context
 from napari_restore.models._layers import pad_to_multiple
-from napari_restore.models._model import Statistics, ToModel, one_shot_statistics
+from napari_restore.models._model import Statistics, ToModel, each_image, one_shot_statistics
 from napari_restore.models._steps import RESTORED, Steps
 from napari_restore.models._sweeps import run_steps
 from napari_restore.models.atmosphere._small import small_overview
 from napari_restore.models.hint._config import STRIDE, HintConfig
+from napari_restore.models.hint._model import Hint
 from napari_restore.models.hint._network import HintNetwork
-from napari_restore.models.hint._sweeps import SHARE, Hint, refuse_carried, sweeps_of
+from napari_restore.models.hint._sweeps import SHARE, refuse_carried, sweeps_of
 
 SIZE = "size"
 """Statistic (2,) int64: height and width of the image in pixels of the context."""
@@ -69,12 +70,11 @@ class HintByCrops(HintNetwork):
             scale = float(statistics["scale"])
             size = tuple(math.ceil(side / scale) for side in statistics[SIZE].tolist())
             origins = statistics["origin"].tolist()
-        masks = [None] * len(x) if valid is None else torch.split(valid, 1)
-        images = zip(torch.split(x, 1), origins, masks, strict=True)
-        return torch.cat([self._averaged(*image, size) for image in images]), {}
+        images = zip(each_image(x, valid), origins, strict=True)
+        return torch.cat([self._averaged(*image, origin, size) for image, origin in images]), {}
 
     def _averaged(
-        self, x: Tensor, origin: tuple[int, ...], valid: Tensor | None, size: tuple[int, ...]
+        self, x: Tensor, valid: Tensor | None, origin: tuple[int, ...], size: tuple[int, ...]
     ) -> Tensor:
         """Return the mean of all crops of an input box (1, 3, h, w) that begins at `origin`.
 
@@ -162,9 +162,10 @@ class HintByOverview(HintNetwork):
         if self.training:
             # A crop is its own overview.
             return self.whole(x, valid), {}
-        masks = [None] * len(x) if valid is None else torch.split(valid, 1)
-        images = zip(torch.split(x, 1), masks, strict=True)
-        each = [self._restored(one, one_shot_statistics(self, one, mask)) for one, mask in images]
+        each = [
+            self._restored(one, one_shot_statistics(self, one, own))
+            for one, own in each_image(x, valid)
+        ]
         return torch.cat(each), {}
 
     def _restored(self, x: Tensor, statistics: Statistics) -> Tensor:

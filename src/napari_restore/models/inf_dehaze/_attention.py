@@ -11,6 +11,7 @@ from napari_restore.models._attention import (
     AttentionKind,
     AttentionRow,
     AttentionSite,
+    HeadOutputs,
     LayerTokens,
     numbered,
     places_of,
@@ -112,21 +113,39 @@ def window_rows(
     `inputs` (H, W, C) are those of the blocks, `pixel` is (row, column) in the tile.
     """
     found = {}
-    for module, x in inputs.items():
-        site = sites.get(module)
-        if site is None or site.name not in names:
-            continue
+    for module, x, site in _named(sites, inputs, names):
         cell = pixel[0] // site.stride, pixel[1] // site.stride
         numbers: dict[str, Tensor] = {}
         if isinstance(module, SpatialFrequencyAttention):
-            weights, cells, omega = module.row(x, cell)
-            numbers["band_weights"] = omega
+            weights, cells, numbers["band_weights"] = module.row(x, cell)
         else:
-            assert isinstance(module, SwinBlock)
             weights, cells = module.row(x, cell)
-        every = cells.expand(len(weights), *cells.shape)
-        found[site.name] = AttentionRow(weights.to(torch.float32), every, cell, numbers)
+        found[site.name] = AttentionRow.of_heads(weights, cells, cell, numbers)
     return found
+
+
+@torch.no_grad()
+def window_outputs(
+    sites: Mapping[nn.Module, AttentionSite],
+    inputs: Mapping[nn.Module, Tensor],
+    names: frozenset[str],
+) -> dict[str, HeadOutputs]:
+    """Return what the heads of a tile put out in those sites that are named; as `window_rows`."""
+    named = _named(sites, inputs, names)
+    return {site.name: module.head_outputs(x) for module, x, site in named}
+
+
+def _named(
+    sites: Mapping[nn.Module, AttentionSite],
+    inputs: Mapping[nn.Module, Tensor],
+    names: frozenset[str],
+) -> Iterator[tuple[SwinBlock | SpatialFrequencyAttention, Tensor, AttentionSite]]:
+    """Yield the modules whose sites are named, with their inputs."""
+    for module, x in inputs.items():
+        site = sites.get(module)
+        if site is not None and site.name in names:
+            assert isinstance(module, (SwinBlock, SpatialFrequencyAttention))
+            yield module, x, site
 
 
 def layer_rows(

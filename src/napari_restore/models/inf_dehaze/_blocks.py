@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from napari_restore.models._attention import HeadOutputs
+from napari_restore.models._attention import HeadOutputs, relative_index
 from napari_restore.models.inf_dehaze._config import InfDehazeConfig
 
 
@@ -138,18 +138,6 @@ class WindowAttention(nn.Module):
         # Minus infinity rather than Swin's -100: exactly no weight, and no subnormal numbers.
         bias = bias.masked_fill(self.mask[:, None], -torch.inf)
         return bias.expand(count, *bias.shape).flatten(0, 1)
-
-
-def relative_index(window: int) -> Tensor:
-    """Return the row of the bias table for each pair of tokens: (window², window²) int64.
-
-    Entry (i, j) is (Δy + window - 1) · (2 · window - 1) + Δx + window - 1 for token i attending to
-    token j, with Δ = i - j.
-    """
-    line = torch.arange(window)
-    cells = torch.cartesian_prod(line, line)
-    offset = cells[:, None] - cells[None] + window - 1
-    return offset[..., 0] * (2 * window - 1) + offset[..., 1]
 
 
 def shift_mask(side: int, window: int, shift: int) -> Tensor:

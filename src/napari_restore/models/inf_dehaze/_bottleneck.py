@@ -10,15 +10,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from napari_restore.models._layers import Pointwise
-from napari_restore.models._routing import Routing
-from napari_restore.models._steps import Tick
+from napari_restore.models._steps import Routing, Tick
 from napari_restore.models.inf_dehaze._config import InfDehazeConfig
-from napari_restore.models.inf_dehaze._gradient import learns
 from napari_restore.models.inf_dehaze._ibssa import (
     IBSSA,
     FullAttention,
     HeadwiseAttention,
     chunks,
+    learns,
 )
 
 Slices = tuple[slice, slice]

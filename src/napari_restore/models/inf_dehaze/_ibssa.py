@@ -9,10 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from napari_restore.models._routing import Routing
-from napari_restore.models._steps import Tick
+from napari_restore.models._steps import Routing, Tick
 from napari_restore.models.inf_dehaze._config import InfDehazeConfig
-from napari_restore.models.inf_dehaze._gradient import learns
 
 Norm = Callable[[Tensor], Tensor]
 
@@ -368,3 +366,17 @@ def project(x: Tensor, weights: Sequence[Tensor], norm: Norm | None = None) -> l
             whole[rows] = part
         del chunk, part
     return made
+
+
+def learns(x: Tensor, *modules: object) -> bool:
+    """Return whether a gradient of the outputs of `modules` for `x` may be needed.
+
+    Where it is false, they may work in pieces and overwrite `x`.
+    """
+    parts = [module for module in modules if isinstance(module, nn.Module)]
+    # Checkpointing runs a first pass without gradients, and needs its input once more.
+    if any(part.training for part in parts):
+        return True
+    if not torch.is_grad_enabled():
+        return False
+    return x.requires_grad or any(p.requires_grad for part in parts for p in part.parameters())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple, cast
@@ -17,24 +17,20 @@ from napari_restore.models._bottleneck_model import (
     RELATED,
     BottleneckModel,
     EncodedImages,
-    Residual,
 )
 from napari_restore.models._card import ModelCard
-from napari_restore.models._context import Context
-from napari_restore.models._model import Statistics, ToModel
-from napari_restore.models._routing import Routing
-from napari_restore.models._steps import SweepInput, Tick
-from napari_restore.models.atmosphere._model import Atmosphere
-from napari_restore.models.classical._base import soft_gate
+from napari_restore.models._model import Statistics
+from napari_restore.models._steps import Map, Routing, SweepInput, Tick
+from napari_restore.models.atmosphere._model import Atmosphere, BehindAtmosphere
 from napari_restore.models.inf_dehaze._attention import (
     layer_column,
     layer_rows,
     layer_sites,
     silence,
+    window_outputs,
     window_rows,
     window_sites,
 )
-from napari_restore.models.inf_dehaze._blocks import SwinBlock
 from napari_restore.models.inf_dehaze._bottleneck import Bottleneck
 from napari_restore.models.inf_dehaze._config import (
     BANDS,
@@ -53,9 +49,7 @@ from napari_restore.models.inf_dehaze._head import (
     HazeHead,
     restored,
 )
-from napari_restore.models.inf_dehaze._ibssa import IBSSA, HeadwiseAttention, Norm, exact, project
-from napari_restore.models.inf_dehaze._rows import all_tokens, kept_bytes, kept_of
-from napari_restore.models.inf_dehaze._sfca import SpatialFrequencyAttention
+from napari_restore.models.inf_dehaze._rows import kept_bytes, kept_of, outputs_of
 from napari_restore.models.inf_dehaze._stages import (
     CellStatistics,
     DecoderStage,
@@ -126,7 +120,7 @@ class Veil(NamedTuple):
     gate: Tensor | float
 
 
-class InfDehaze(BottleneckModel):
+class InfDehaze(BehindAtmosphere, BottleneckModel):
     """y = head(x, decoder(bottleneck(encoder(x)), residuals)), the source's head being a sum.
 
     Encoder and decoder take one tile, the bottleneck the tokens of the whole image. With `context`
@@ -136,6 +130,8 @@ class InfDehaze(BottleneckModel):
     head in the dtype of the tiles. Source: supplement of Inf-Dehaze; our choices where it is silent
     are in `InfDehazeConfig`.
     """
+
+    gives_head_outputs = True
 
     def __init__(
         self, card: ModelCard, config: InfDehazeConfig, context: int = 0, looks: int = 2
@@ -148,7 +144,8 @@ class InfDehaze(BottleneckModel):
         self.batch = config.batch
         # The last stage's map is the tokens themselves, which the engine keeps anyway.
         self.residuals = tuple(
-            Residual(width, config.patch << index) for index, width in enumerate(config.widths[:-1])
+            Map(f"residual{index}", width, config.patch << index)
+            for index, width in enumerate(config.widths[:-1])
         )
         self.encoder = Encoder(config, SEEN if context else BANDS)
         self.bottleneck = Bottleneck(config)
@@ -174,17 +171,6 @@ class InfDehaze(BottleneckModel):
     def __getstate__(self) -> dict[str, Any]:
         # A tensor that is still part of a graph can be neither copied nor saved.
         return {**self.__dict__, "_balances": []}
-
-    def prepare(self, context: Context, to_model: ToModel, bands: tuple[int, ...]) -> Statistics:
-        return {} if self.atmosphere is None else self.atmosphere.prepare(context, to_model, bands)
-
-    @property
-    def can_follow(self) -> bool:
-        return self.atmosphere is not None
-
-    def follow(self, overview: Tensor, valid: Tensor, statistics: Statistics) -> Statistics:
-        assert self.atmosphere is not None
-        return self.atmosphere.follow(overview, valid, statistics)
 
     def view(self, x: Tensor, statistics: Statistics | None = None) -> Tensor:
         """Return planes (N, 3 or 10, h, w): see `SEEN`."""
@@ -283,18 +269,17 @@ class InfDehaze(BottleneckModel):
         if self.atmosphere is None:
             return Veil(x, AIRLIGHT, 1.0)
         _, left, transmission, airlight = torch.split(x, [BANDS, BANDS, 1, BANDS], dim=1)
-        # Where the context finds no haze, the source is unchanged.
-        return Veil(left, airlight, soft_gate(1 - transmission, self.atmosphere.deadband))
+        return Veil(left, airlight, self.atmosphere.gate(transmission))
 
     def encode_images(self, whole: Tensor) -> EncodedImages:
         self._balances = []
         return super().encode_images(whole)
 
     def related(self, encoded: Tensor, rows: int, columns: int) -> Tensor:
-        tokens = super().related(encoded, rows, columns)
+        grid = super().related(encoded, rows, columns)
         if self.training:
             self._balances.append(self.bottleneck.auxiliary_loss())
-        return tokens
+        return grid
 
     def attention_sites(self) -> tuple[AttentionSite, ...]:
         encoded = [each for each in self._window_sites.values() if each.step == "encode"]
@@ -305,10 +290,6 @@ class InfDehaze(BottleneckModel):
         self, step: str, given: SweepInput, pixel: tuple[int, int], names: frozenset[str]
     ) -> dict[str, AttentionRow]:
         return window_rows(self._window_sites, self._block_inputs(step, given), pixel, names)
-
-    @property
-    def gives_head_outputs(self) -> bool:
-        return True
 
     def attention_outputs(
         self, step: str, given: SweepInput, names: frozenset[str]
@@ -423,76 +404,3 @@ make_paper = partial(make, config=PAPER)
 make_lite = partial(make, config=LITE)
 make_fast = partial(make, config=FAST)
 make_small = partial(make, config=SMALL)
-
-
-@torch.no_grad()
-def window_outputs(
-    sites: Mapping[nn.Module, AttentionSite],
-    inputs: Mapping[nn.Module, Tensor],
-    names: frozenset[str],
-) -> dict[str, HeadOutputs]:
-    """Return what the heads of a tile put out in those sites that are named.
-
-    `inputs` (H, W, C) are those of the blocks.
-    """
-    found = {}
-    for module, x in inputs.items():
-        site = sites.get(module)
-        if site is None or site.name not in names:
-            continue
-        assert isinstance(module, (SwinBlock, SpatialFrequencyAttention))
-        found[site.name] = module.head_outputs(x)
-    return found
-
-
-@torch.no_grad()
-def outputs_of(
-    attention: HeadwiseAttention, layer: LayerTokens, cells: Tensor, norm: Norm
-) -> HeadOutputs:
-    """Return what the heads put out for the tokens `cells` (n,) of a layer of the bottleneck."""
-    height, width, _ = layer.shape
-    is_exact = attention.is_exact(height * width)
-    own = layer.tokens(cells)
-    found = []
-    for head in range(attention.heads):
-        (q,) = project(own, attention.head_weights(head)[:1], norm)
-        if is_exact:
-            found.append(_of_all_tokens(attention, layer, head, q, norm))
-        else:
-            assert isinstance(attention, IBSSA)
-            found.append(_of_blocks(attention, layer, head, q, cells, norm))
-    channels = attention.heads * attention.value_width
-    like = found[0]
-    joined = torch.eye(channels, dtype=like.dtype, device=like.device)
-    projection = attention.project(joined).T
-    return HeadOutputs(tuple(found), projection.chunk(attention.heads, dim=1))
-
-
-def _of_all_tokens(
-    attention: HeadwiseAttention, layer: LayerTokens, head: int, q: Tensor, norm: Norm
-) -> Tensor:
-    """Return one head's output (n, width) for queries (n, width) that attend to every token."""
-    weights = attention.head_weights(head)[1:]
-    parts = [project(x, weights) for _, x in all_tokens(layer, norm)]
-    k, v = (torch.cat(part) for part in zip(*parts, strict=True))
-    return torch.cat([values for _, values in exact(q, k, v)])
-
-
-def _of_blocks(
-    attention: IBSSA, layer: LayerTokens, head: int, q: Tensor, cells: Tensor, norm: Norm
-) -> Tensor:
-    """Return one head's output (n, width) for queries of tokens `cells`, block by block."""
-    keys, places = layer.kept(("keys", head)), layer.kept(("places", head))
-    drawn = (keys[:0].long(), keys[:0].long())
-    if attention.samples:
-        tokens, homes = layer.kept(("drawn", head))
-        drawn = tokens, homes
-    blocks = places[cells].long() // attention.block_size
-    out = q.new_empty(len(q), attention.value_width)
-    for block in sorted(set(blocks.tolist())):
-        numbers, bias = attention.attended(keys, drawn, block, 1)
-        k, v = project(layer.tokens(numbers[0].long()), attention.head_weights(head)[1:], norm)
-        here = blocks == block
-        scores = (q[here] @ k.T).float() * attention.key_width**-0.5 + bias[0]
-        out[here] = scores.softmax(1).to(v.dtype) @ v
-    return out

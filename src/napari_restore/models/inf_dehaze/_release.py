@@ -8,7 +8,7 @@ from functools import partial
 
 from torch import Tensor
 
-from napari_restore.errors import BadModel
+from napari_restore.models._weights import other_network
 from napari_restore.models.atmosphere._part import sizes_of_context, takes_planes, with_shipped
 from napari_restore.models.inf_dehaze._config import (
     BANDS,
@@ -103,10 +103,7 @@ def sizes_of(state: Mapping[str, Tensor], *, config: InfDehazeConfig) -> dict[st
         + ("norm1.weight" if config.block == "swin" else "norm.weight"): (config.widths[0],),
     }
     if any(name not in state or state[name].shape != shape for name, shape in signs.items()):
-        raise BadModel(
-            "These weights are not those of this Inf-Dehaze.",
-            "Choose the model they were made for.",
-        )
+        raise other_network("this Inf-Dehaze")
     return context
 
 

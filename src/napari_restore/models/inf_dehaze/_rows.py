@@ -1,4 +1,4 @@
-"""Rows and columns of the bottleneck's attention, from the few tokens that they depend on."""
+"""Rows, columns and outputs of the bottleneck's attention, from the few tokens they depend on."""
 
 from __future__ import annotations
 
@@ -9,9 +9,16 @@ from torch import Tensor
 from torch.nn import functional
 
 from napari_restore.errors import BadParameter
-from napari_restore.models._attention import LayerTokens
-from napari_restore.models._routing import Routing
-from napari_restore.models.inf_dehaze._ibssa import IBSSA, HeadwiseAttention, Norm, order
+from napari_restore.models._attention import HeadOutputs, LayerTokens
+from napari_restore.models._steps import Routing
+from napari_restore.models.inf_dehaze._ibssa import (
+    IBSSA,
+    HeadwiseAttention,
+    Norm,
+    exact,
+    order,
+    project,
+)
 
 _AT_ONCE = 1 << 14
 """Tokens that are read and projected at once."""
@@ -146,13 +153,7 @@ def _block_weights(
     attention: IBSSA, layer: LayerTokens, head: int, own: Tensor, block: int, norm: Norm
 ) -> tuple[Tensor, Tensor]:
     """Return weights (n, K) of the normalised queries `own` of one sorted block, and keys (K,)."""
-    keys = layer.kept(("keys", head))
-    drawn = (keys[:0].long(), keys[:0].long())
-    if attention.samples:
-        tokens, homes = layer.kept(("drawn", head))
-        drawn = tokens, homes
-    attended, bias = attention.attended(keys, drawn, block, 1)
-    numbers, bias = attended[0].long(), bias[0]
+    numbers, bias = _attended(attention, layer, head, block)
     query, key, _ = attention.head_weights(head)
     q = functional.linear(own.to(query.dtype), query)
     k = functional.linear(norm(layer.tokens(numbers)).to(key.dtype), key)
@@ -194,3 +195,61 @@ def all_tokens(layer: LayerTokens, norm: Norm) -> Iterator[tuple[slice, Tensor]]
     for start in range(0, height * width, _AT_ONCE):
         rows = slice(start, min(start + _AT_ONCE, height * width))
         yield rows, norm(layer.tokens(torch.arange(rows.start, rows.stop)))
+
+
+def _attended(attention: IBSSA, layer: LayerTokens, head: int, block: int) -> tuple[Tensor, Tensor]:
+    """Return the tokens (K,) that queries of a sorted block attend to, and the addends of scores."""
+    keys = layer.kept(("keys", head))
+    drawn = homes = keys
+    if attention.samples:
+        drawn, homes = layer.kept(("drawn", head))
+    numbers, bias = attention.attended(keys, (drawn, homes), block, 1)
+    return numbers[0].long(), bias[0]
+
+
+@torch.no_grad()
+def outputs_of(
+    attention: HeadwiseAttention, layer: LayerTokens, cells: Tensor, norm: Norm
+) -> HeadOutputs:
+    """Return what the heads put out for the tokens `cells` (n,) of a layer of the bottleneck."""
+    height, width, _ = layer.shape
+    is_exact = attention.is_exact(height * width)
+    own = layer.tokens(cells)
+    found = []
+    for head in range(attention.heads):
+        (q,) = project(own, attention.head_weights(head)[:1], norm)
+        if is_exact:
+            found.append(_of_all_tokens(attention, layer, head, q, norm))
+        else:
+            assert isinstance(attention, IBSSA)
+            found.append(_of_blocks(attention, layer, head, q, cells, norm))
+    channels = attention.heads * attention.value_width
+    like = found[0]
+    joined = torch.eye(channels, dtype=like.dtype, device=like.device)
+    projection = attention.project(joined).T
+    return HeadOutputs(tuple(found), projection.chunk(attention.heads, dim=1))
+
+
+def _of_all_tokens(
+    attention: HeadwiseAttention, layer: LayerTokens, head: int, q: Tensor, norm: Norm
+) -> Tensor:
+    """Return one head's output (n, width) for queries (n, width) that attend to every token."""
+    weights = attention.head_weights(head)[1:]
+    parts = [project(x, weights) for _, x in all_tokens(layer, norm)]
+    k, v = (torch.cat(part) for part in zip(*parts, strict=True))
+    return torch.cat([values for _, values in exact(q, k, v)])
+
+
+def _of_blocks(
+    attention: IBSSA, layer: LayerTokens, head: int, q: Tensor, cells: Tensor, norm: Norm
+) -> Tensor:
+    """Return one head's output (n, width) for queries of tokens `cells`, block by block."""
+    blocks = layer.kept(("places", head))[cells].long() // attention.block_size
+    out = q.new_empty(len(q), attention.value_width)
+    for block in sorted(set(blocks.tolist())):
+        numbers, bias = _attended(attention, layer, head, block)
+        k, v = project(layer.tokens(numbers), attention.head_weights(head)[1:], norm)
+        here = blocks == block
+        scores = (q[here] @ k.T).float() * attention.key_width**-0.5 + bias
+        out[here] = scores.softmax(1).to(v.dtype) @ v
+    return out

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from torch import Tensor
 
-from napari_restore.errors import BadModel
+from napari_restore.models._weights import layers_in, other_network
 
 FRAMES = 3
 """Frames of a bracket: dark, medium, bright."""
@@ -121,22 +121,13 @@ def sizes_of(state: Mapping[str, Tensor]) -> dict[str, int]:
         raise _other(f"{last} is not that of {BANDS} bands in cells of {STRIDE} pixels")
     return {
         "dim": up.shape[1] // STRIDE,
-        "blocks": _count(state, "cubes"),
+        "blocks": layers_in(state, "cubes"),
         **{f"hidden_{axis}": state[REDUCE.format(axis)].shape[0] for axis in axes},
-        "shared": int(_count(state, "attention") == 1),
+        "shared": int(layers_in(state, "attention") == 1),
         "mixes": int(mixes),
         "curves": curves,
         "detail": 0 if detail is None else detail.shape[0],
     }
 
 
-def _count(state: Mapping[str, Tensor], part: str) -> int:
-    return 1 + max(
-        (int(m[1]) for name in state if (m := re.match(rf"{part}\.(\d+)\.", name))), default=-1
-    )
-
-
-def _other(why: str) -> BadModel:
-    return BadModel(
-        f"These weights are not those of this IPL: {why}.", "Choose the model they were made for."
-    )
+_other = partial(other_network, "this IPL")

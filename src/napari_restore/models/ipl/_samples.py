@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from napari_restore.models._steps import Shapes, Sums
+from napari_restore.models._steps import Shapes, Sums, cell_places
 from napari_restore.models._sweeps import NUMBER
 from napari_restore.models.ipl._config import STRIDE
 from napari_restore.models.ipl._cube import interpolated, most_given, taps
@@ -37,11 +37,9 @@ class CellBox(NamedTuple):
 
 def as_map(places: Sequence[CellBox], like: Tensor) -> Tensor:
     """Return the place (N, 4, h, w) float64 of every cell of maps (N, C, h, w)."""
-    height, width = like.shape[2:]
-    out = like.new_empty(len(places), PLACE, height, width, dtype=torch.float64)
+    out = like.new_empty(len(places), PLACE, *like.shape[2:], dtype=torch.float64)
     for one, place in zip(out, places, strict=True):
-        one[0] = torch.arange(height, device=like.device)[:, None] + place.first[0]
-        one[1] = torch.arange(width, device=like.device) + place.first[1]
+        one[:2] = cell_places(place.first, like)
         one[2], one[3] = place.size
     return out
 

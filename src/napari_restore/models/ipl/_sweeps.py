@@ -20,7 +20,7 @@ from torch.nn import functional
 from napari_restore.errors import BadModel, BadParameter
 from napari_restore.models._attention import AttentionRow, AttentionSite
 from napari_restore.models._card import ModelCard
-from napari_restore.models._exposure_curves import STEP, by_frame, pairs_of, sampled_values
+from napari_restore.models._exposure_curves import comparing
 from napari_restore.models._model import Statistics
 from napari_restore.models._steps import (
     RESTORED,
@@ -73,7 +73,7 @@ class Ipl(IplNetwork, SweptModel):
                 "Set reading=R3, or call the network itself on a small image.",
             )
         last = self.config.blocks
-        first = [self._compare()] if self.config.curves else []
+        first = [comparing(FRAMES, MIDDLE, BINS, curves_of)] if self.config.curves else []
         return (*first, *(self._attend(block) for block in range(last)), self._finish(last))
 
     def forward_with_maps(
@@ -123,22 +123,6 @@ class Ipl(IplNetwork, SweptModel):
         features = attended[0, :, row : row + 1, column : column + 1]
         cube = self._cube(block, 0, given.statistics, place._replace(first=first), features)
         return row_of(1 + cube.flatten()[None], features.flatten(), cell)
-
-    def _compare(self) -> Sweep:
-        """Return the sweep that counts which values of the frames meet."""
-
-        def run(given: SweepInput) -> Mapping[str, Tensor]:
-            assert given.view is not None
-            return {"colours": sampled_values(by_frame(given.view), given.valid)}
-
-        counts = Counts(
-            features=(Map("colours", FRAMES * BANDS, STEP),),
-            shapes={"pairs": (FRAMES, BANDS, *BINS)},
-            count=lambda found, _: {"pairs": pairs_of(found["colours"], MIDDLE, *BINS)},
-            settles=("curves",),
-            settle=lambda sums, _: {"curves": curves_of(sums["pairs"])},
-        )
-        return Sweep("compare", "Comparing the frames", run, counts=counts)
 
     def _seen(self, given: SweepInput) -> Tensor:
         assert given.view is not None
@@ -304,15 +288,12 @@ def _rounded(names: tuple[str, ...], cubes: Tensor) -> Statistics:
 
 def _places(given: SweepInput, features: Tensor) -> list[CellBox]:
     """Return the place of each item of features (N, C, h, w) in its image, in cells."""
-    count, cells = len(features), (features.shape[2], features.shape[3])
-    origin = given.statistics.get("origin")
+    cells = (features.shape[2], features.shape[3])
     size = given.statistics.get("image_size")
     if size is not None:
         height, width = (-(-int(side) // STRIDE) for side in size.tolist())
         cells = (height, width)
-    if origin is None:
-        return [CellBox((0, 0), cells)] * count
-    return [CellBox((int(y) // STRIDE, int(x) // STRIDE), cells) for y, x in origin.tolist()]
+    return [CellBox((y // STRIDE, x // STRIDE), cells) for y, x in given.origins]
 
 
 def make(card: ModelCard, **sizes: int) -> Ipl:

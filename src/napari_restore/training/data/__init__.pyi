@@ -1,6 +1,5 @@
 from ._batches import Batch, BatchLoader
-from ._compact import compact, expand
-from ._pack import Pack, pack
+from ._pack import Pack, compact, expand, pack
 from ._pairs import make_pairs
 from ._pictures import Picture, read_picture
 from ._recipe import Recipe

@@ -33,15 +33,11 @@ class Batch:
     clear: torch.Tensor
     """(N, 3, h, w)."""
     depth: torch.Tensor
-    """(N, 1, h, w) applied optical depth at 550 nm; 0 where `is_clear`."""
+    """(N, 1, h, w) applied optical depth at 550 nm; 0 where no haze was added."""
     airlight: torch.Tensor
-    """(N, 3); undefined where `is_clear`."""
-    exponent: torch.Tensor
-    """(N,) exponent of Ångström's law; undefined where `is_clear`."""
+    """(N, 3); 1 where no haze was added."""
     valid: torch.Tensor
     """(N, 1, h, w) bool; False for pixels without data, excluded from losses."""
-    is_clear: torch.Tensor
-    """(N,) bool: no haze was added."""
     names: tuple[str, ...]
     """Names of the scenes."""
 
@@ -58,16 +54,7 @@ class Batch:
 class BatchLoader:
     """An endless sequence of batches; batch `step` is a function of pack, recipe and seed.
 
-    Parameters
-    ----------
-    packed
-        The scenes.
-    recipe
-        Settings of the crops.
-    seed
-        A whole number from 0.
-    workers
-        Worker processes that prefetch batches; 0: batches are made on request.
+    They are prefetched by `workers` processes; 0: they are made on request.
     """
 
     def __init__(self, packed: Pack, recipe: Recipe, seed: int, workers: int = 0) -> None:
@@ -256,16 +243,13 @@ class ArrayLayout(NamedTuple):
 
 def layouts(recipe: Recipe) -> dict[str, ArrayLayout]:
     """Return shape and dtype of the arrays of a batch by name, those of `Batch`."""
-    n, side = recipe.batch, recipe.size
-    real, truth = np.dtype(np.float32), np.dtype(np.bool_)
+    n, side, real = recipe.batch, recipe.size, np.dtype(np.float32)
     return {
         "hazy": ArrayLayout((n, recipe.planes, side, side), real),
         "clear": ArrayLayout((n, 3, side, side), real),
         "depth": ArrayLayout((n, 1, side, side), real),
         "airlight": ArrayLayout((n, 3), real),
-        "exponent": ArrayLayout((n,), real),
-        "valid": ArrayLayout((n, 1, side, side), truth),
-        "is_clear": ArrayLayout((n,), truth),
+        "valid": ArrayLayout((n, 1, side, side), np.dtype(np.bool_)),
     }
 
 
@@ -282,11 +266,9 @@ def fill(
                 # Twice as fast as one transposition.
                 arrays[name][number, channel] = values[..., channel]
         arrays["valid"][number, 0] = sample.valid
-        arrays["is_clear"][number] = sample.haze is None
         haze = sample.haze
         arrays["depth"][number, 0] = 0 if haze is None else haze.depth
         arrays["airlight"][number] = 1 if haze is None else haze.airlight
-        arrays["exponent"][number] = 0 if haze is None else haze.exponent
         names.append(sample.name)
     return tuple(names)
 

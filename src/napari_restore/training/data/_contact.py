@@ -10,6 +10,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from napari_restore.training.haze import Haze
+from napari_restore.training.haze._sampled import cell_means
 
 Array = npt.NDArray[np.float32]
 
@@ -37,7 +38,7 @@ def strip_of(text: str, hazy: Array, clear: Array, haze: Haze | None) -> SceneSt
     """Return a strip of images (h, w, 3), reduced in size."""
     step = max(1, -(-max(clear.shape[:2]) // SIDE))
     depth = np.zeros(clear.shape[:2], np.float32) if haze is None else haze.depth
-    return SceneStrip(text, *(_small(part, step) for part in (hazy, clear, depth)))
+    return SceneStrip(text, *(cell_means(part, step) for part in (hazy, clear, depth)))
 
 
 def haze_text(haze: Haze | None, valid: npt.NDArray[np.bool_]) -> str:
@@ -78,13 +79,3 @@ def _picture(strip: SceneStrip) -> Image.Image:
     text = strip.text.encode("latin-1", "replace").decode("latin-1")
     ImageDraw.Draw(framed).text((2, 1), text, fill="black")
     return framed
-
-
-def _small(values: Array, step: int) -> Array:
-    """Return means of step × step pixels, fewer for small images."""
-    tall, wide = (min(step, side) for side in values.shape[:2])
-    height, width = values.shape[0] // tall * tall, values.shape[1] // wide * wide
-    cut = values[:height, :width]
-    shape = (height // tall, tall, width // wide, wide, *values.shape[2:])
-    small: Array = cut.reshape(shape).mean(axis=(1, 3)).astype(np.float32)
-    return small

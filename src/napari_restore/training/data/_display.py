@@ -61,13 +61,11 @@ class Displayed:
         Grey is repeated; invalid pixels are 0.
         """
         valid = self.image.read_valid(box)
-        return self._to_display(self.image.read(box), valid), valid
-
-    def _to_display(self, pixels: npt.NDArray[Any], valid: Mask) -> Array:
-        values = self.radiometry.to_model_tile(pixels, self.colours)
+        values = self.radiometry.to_model_tile(self.image.read(box), self.colours)
         if len(self.colours) == 1:
             values = np.repeat(values, 3, axis=2)
-        return np.where(valid[..., None] & np.isfinite(values), values, np.float32(0))
+        known = valid[..., None] & np.isfinite(values)
+        return np.where(known, values, np.float32(0)), valid
 
     def changed(self, box: Box, changed: npt.NDArray[np.float32], clear: Array) -> Any:
         """Return pixels of `box` in the image's own type and units, (h, w, C).

@@ -6,7 +6,8 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -71,35 +72,13 @@ def make_pairs(
 ) -> dict[str, Any]:
     """Write hazy and clear images of all scenes: `hazy/`, `clear/`, `truth/`, record, contact sheet.
 
-    Parameters
-    ----------
-    source
-        An index or a folder; see `scenes_of`.
-    output
-        A folder, created atomically at the end.
-    options
-        The haze of an image depends only on the seed and its file name.
-    overwrite
-        Replace an earlier output of this function.
-    progress
-        Callback with finished and total images.
-    note
-        Callback for notes to the user.
-    cancelled
-        Called between images and blocks.
+    `source` is an index or a folder, see `scenes_of`; the folder `output` is created atomically at the
+    end, and replaces an earlier one where `overwrite`. The haze of an image depends only on the seed
+    and its file name. `progress` is called with finished and total images, `note` with sentences for
+    the user, `cancelled` between images and blocks. Returns the contents of `haze.json`.
 
-    Returns
-    -------
-    dict
-        The contents of `haze.json`.
-
-    Raises
-    ------
-    InputError
-        And its subclasses: nothing was written. Also if a folder of distances has none for these
-        images.
-    Cancelled, DiskFull
-        Nothing was written either.
+    Raises `InputError`, also where a folder of distances has none for these images, `Cancelled` and
+    `DiskFull`; nothing is written then.
     """
     _check(options)
     source, output = Path(source), Path(os.path.abspath(output))
@@ -113,10 +92,9 @@ def make_pairs(
         raise InputError(f"{source} contains no picture suitable for haze.", "Name another one.")
     stems = stems_of(scenes)
     distances = _distances_of(options.depth, scenes, stems)
-    part = output.with_name(f".{output.name}.{uuid.uuid4().hex[:8]}")
-    try:
+    with new_folder(output) as part:
         for name in ("hazy", "clear", "truth"):
-            (part / name).mkdir(parents=True)
+            (part / name).mkdir()
         rows, shown = [], []
         for number, (scene, stem) in enumerate(zip(scenes, stems, strict=True)):
             if cancelled is not None and cancelled():
@@ -132,12 +110,7 @@ def make_pairs(
         if note is not None and without_distance and options.depth is not None:
             note(f"There are no distances of {listed(without_distance)}: they are synthetic.")
         record = {**_record(options), "source": str(source), "pictures": rows}
-        text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
-        (part / RECORD).write_text(text, encoding="utf-8")
-        contact_sheet(shown).save(part / SHEET, quality=90)
-        publish_folder(part, output)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+        write_record(part, record, shown)
     return record
 
 
@@ -164,8 +137,26 @@ def check_output_folder(output: Path, source: Path, *, overwrite: bool) -> None:
         )
 
 
-def publish_folder(part: Path, output: Path) -> None:
-    """Rename a finished folder to `output`, replacing an earlier one."""
+@contextmanager
+def new_folder(output: Path) -> Iterator[Path]:
+    """Yield an empty folder beside `output`; on success it becomes `output`, replacing an earlier one."""
+    part = output.with_name(f".{output.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        part.mkdir(parents=True)
+        yield part
+        _publish(part, output)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def write_record(folder: Path, record: dict[str, Any], shown: Sequence[SceneStrip]) -> None:
+    """Write the record and the contact sheet of a folder."""
+    text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
+    (folder / RECORD).write_text(text, encoding="utf-8")
+    contact_sheet(shown).save(folder / SHEET, quality=90)
+
+
+def _publish(part: Path, output: Path) -> None:
     if output.is_dir() and not any(output.iterdir()):
         # The folder is kept, as it may be a working directory. The record is moved last.
         for path in sorted(part.iterdir(), key=lambda path: path.name == RECORD):

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import tempfile
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from napari_restore.errors import BadParameter
-from napari_restore.training.data._contact import contact_sheet, haze_text, strip_of
+from napari_restore.training.data._contact import haze_text, strip_of
 from napari_restore.training.data._pack import pack
-from napari_restore.training.data._pairs import RECORD, SHEET, check_output_folder, publish_folder
+from napari_restore.training.data._pairs import check_output_folder, new_folder, write_record
 from napari_restore.training.data._recipe import Recipe
 from napari_restore.training.data._sample import Sampler
 from napari_restore.training.data._scenes import scenes_of
@@ -48,7 +45,6 @@ def draw_training(
         raise BadParameter("The number of samples is below 1.", "Give a number from 1.")
     scenes = scenes_of(source, split=split)
     check_output_folder(output, source, overwrite=overwrite)
-    part = output.with_name(f".{output.name}.{uuid.uuid4().hex[:8]}")
     with tempfile.TemporaryDirectory(
         prefix="napari-restore-pack-", ignore_cleanup_errors=True
     ) as folder:
@@ -63,18 +59,12 @@ def draw_training(
             hazy = np.hstack([np.where(sample.valid[..., None], f, MAGENTA) for f in frames])
             shown.append(strip_of(text, hazy, sample.clear, sample.haze))
         del sampler
-    try:
-        part.mkdir(parents=True)
-        record = {
-            "source": str(source),
-            "training": count,
-            "seed": seed,
-            "recipe": recipe.to_table(),
-        }
-        text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
-        (part / RECORD).write_text(text, encoding="utf-8")
-        contact_sheet(shown).save(part / SHEET, quality=90)
-        publish_folder(part, output)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+    record = {
+        "source": str(source),
+        "training": count,
+        "seed": seed,
+        "recipe": recipe.to_table(),
+    }
+    with new_folder(output) as part:
+        write_record(part, record, shown)
     return record

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from napari_restore.errors import BadParameter
 from napari_restore.questions import SceneKind
 from napari_restore.training.haze._fields import SPECTRA
-from napari_restore.training.haze._sampled import enlarged
+from napari_restore.training.haze._sampled import cell_means, cells_of, enlarged
 from napari_restore.training.haze._scatter import Haze
 
 Array = npt.NDArray[np.float32]
@@ -118,11 +118,7 @@ def _synthetic_ramp(rng: np.random.Generator, shape: tuple[int, int], guide: Arr
     wall = enlarged(SPECTRA["octaves"].draw(rng, _cells(shape, "octaves"), 1.0), shape)
     distance = distance * (1 + rng.uniform(0, 0.5) * (2 * wall - 1))
     if guide is not None:
-        # An image may be narrower than a cell.
-        tall, wide = min(CELL, height), min(CELL, width)
-        small = guide[: height // tall * tall, : width // wide * wide]
-        small = small.reshape(height // tall, tall, width // wide, wide).mean(axis=(1, 3))
-        parts = enlarged(small.astype(np.float32), shape)
+        parts = enlarged(cell_means(guide, CELL), shape)
         distance = distance + rng.uniform(0.2, 0.9) * (parts - float(parts.mean()))
     low = rng.uniform(0, 0.3)
     result: Array = (low + (1 - low) * np.clip(distance, 0, 1.1)).astype(np.float32)
@@ -144,5 +140,4 @@ def _exponent(rng: np.random.Generator, most: float) -> float:
 
 def _cells(shape: tuple[int, int], spectrum: str) -> tuple[int, int]:
     # Large images need larger cells.
-    cell = max(SPECTRA[spectrum].cell, -(-max(shape) // MOST_CELLS))
-    return max(2, -(-shape[0] // cell)), max(2, -(-shape[1] // cell))
+    return cells_of(shape, max(SPECTRA[spectrum].cell, -(-max(shape) // MOST_CELLS)))

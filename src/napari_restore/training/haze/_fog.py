@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore.questions import SceneKind
-from napari_restore.training.haze._sampled import enlarged, value_noise
+from napari_restore.training.haze._sampled import cells_of, enlarged, value_noise
 from napari_restore.training.haze._scatter import Haze
 
 Array = npt.NDArray[np.float32]
@@ -29,16 +29,11 @@ def draw_fog(
     extent: float,
     distance: Array,
 ) -> Haze:
-    """Draw fog for an image, to be `metered` after it.
+    """Draw fog for an image, as `draw_haze`, to be `metered` after it.
 
-    Parameters
-    ----------
-    rng, shape, scene, extent
-        As for `draw_haze`.
-    distance
-        (h, w), 0 near to 1 far. In natural scenes fog grows with it; from above it is a layer.
+    In natural scenes it grows with `distance`, (h, w), 0 near to 1 far; from above it is a layer.
     """
-    cells = (max(2, -(-shape[0] // CELL)), max(2, -(-shape[1] // CELL)))
+    cells = cells_of(shape, CELL)
     bank = _banks(rng, cells, extent)
     if scene == "natural" and rng.random() < 0.75:
         far = enlarged(distance, cells) ** np.float32(np.exp(rng.uniform(-0.7, 0.7)))

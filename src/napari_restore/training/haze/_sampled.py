@@ -36,6 +36,24 @@ def sampled(lattice: Array, y: npt.NDArray[np.floating], x: npt.NDArray[np.float
     return values
 
 
+def cells_of(shape: tuple[int, int], cell: int) -> tuple[int, int]:
+    """Return rows and columns of a grid of `cell` pixels that covers `shape`, at least 2 each."""
+    return max(2, -(-shape[0] // cell)), max(2, -(-shape[1] // cell))
+
+
+def cell_means(values: Array, cell: int) -> Array:
+    """Return the means of whole cells of `cell` × `cell` pixels of values (h, w) or (h, w, C).
+
+    An image that is narrower than a cell is one cell across.
+    """
+    tall, wide = (min(cell, side) for side in values.shape[:2])
+    height, width = values.shape[0] // tall, values.shape[1] // wide
+    cut = values[: height * tall, : width * wide]
+    cells = cut.reshape(height, tall, width, wide, *values.shape[2:])
+    means: Array = cells.mean(axis=(1, 3)).astype(np.float32)
+    return means
+
+
 def spread(field: Array) -> Array:
     """Map values of about unit variance to 0 … 1 by a logistic approximation of the normal CDF."""
     spread: Array = (1 / (1 + np.exp(np.float32(-1.7) * field))).astype(np.float32)

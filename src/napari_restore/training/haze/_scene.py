@@ -49,21 +49,9 @@ def haze_scene(
     seed: int,
     strength: tuple[float, float] = STRENGTH,
 ) -> Haze:
-    """Draw the haze of a scene from seed and file name, equal up to scale at any size.
+    """Draw the haze of a scene from `seed` and file name, equal up to scale at any size.
 
-    Parameters
-    ----------
-    scene
-        The clear image.
-    spectrum, strength
-        As for `draw_haze`.
-    seed
-        A whole number from 0.
-
-    Returns
-    -------
-    Haze
-        The applied haze; grey for a grey image.
+    It is grey for a grey image. `spectrum` and `strength` as for `draw_haze`.
     """
     digest = sha256(f"{seed}/{PurePath(scene.name).stem}".encode()).digest()
     rng = np.random.default_rng(np.frombuffer(digest, "<u4").tolist())

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore.training.haze._fields import SPECTRA
-from napari_restore.training.haze._sampled import enlarged, value_noise
+from napari_restore.training.haze._sampled import cell_means, cells_of, enlarged, value_noise
 
 Array = npt.NDArray[np.float32]
 Maker = Callable[[np.random.Generator, tuple[int, int], Array], Array]
@@ -62,7 +62,7 @@ def ridges(rng: np.random.Generator, shape: tuple[int, int], guide: Array) -> Ar
 def segments(rng: np.random.Generator, shape: tuple[int, int], guide: Array) -> Array:
     """Draw a distance for each segment of the image, independent of its brightness."""
     count = int(rng.integers(3, 9))
-    smooth = _means(guide, shape, int(rng.integers(2, 7)))
+    smooth = enlarged(cell_means(guide, int(rng.integers(2, 7))), shape)
     bounds = np.quantile(smooth, np.sort(rng.uniform(0.02, 0.98, count - 1)))
     part = np.searchsorted(bounds, smooth)
     if rng.random() < 0.6:
@@ -79,9 +79,9 @@ def segments(rng: np.random.Generator, shape: tuple[int, int], guide: Array) -> 
 
 def bright(rng: np.random.Generator, shape: tuple[int, int], guide: Array) -> Array:
     """Draw a ramp that also follows the coarse brightness of the image, with either sign."""
-    parts = _means(guide, shape, CELL)
+    parts = enlarged(cell_means(guide, CELL), shape)
     sign = 1 if rng.random() < 0.65 else -1
-    wall = enlarged(SPECTRA["octaves"].draw(rng, _cells(shape), 1.0), shape)
+    wall = enlarged(SPECTRA["octaves"].draw(rng, cells_of(shape, CELL), 1.0), shape)
     far = ramp(rng, shape, guide) * (1 + rng.uniform(0, 0.5) * (2 * wall - 1))
     far = far + sign * rng.uniform(0.1, 0.9) * (parts - parts.mean())
     distance: Array = np.clip(far, 0, 1.1).astype(np.float32)
@@ -119,15 +119,3 @@ def _rows(rng: np.random.Generator, shape: tuple[int, int]) -> npt.NDArray[np.fl
     y, x = _grid(shape)
     down: npt.NDArray[np.floating] = y + rng.uniform(-0.1, 0.1) * (x - 0.5)
     return down
-
-
-def _means(guide: Array, shape: tuple[int, int], cell: int) -> Array:
-    """Smooth `guide` (h, w) over cells of `cell` pixels."""
-    tall, wide = min(cell, shape[0]), min(cell, shape[1])
-    small = guide[: shape[0] // tall * tall, : shape[1] // wide * wide]
-    small = small.reshape(shape[0] // tall, tall, shape[1] // wide, wide).mean(axis=(1, 3))
-    return enlarged(small.astype(np.float32), shape)
-
-
-def _cells(shape: tuple[int, int]) -> tuple[int, int]:
-    return max(2, -(-shape[0] // CELL)), max(2, -(-shape[1] // CELL))

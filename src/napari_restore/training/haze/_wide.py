@@ -12,7 +12,7 @@ from napari_restore.images import light_of_srgb, srgb_of_light
 from napari_restore.questions import SceneKind
 from napari_restore.training.haze._draw import THICKEST
 from napari_restore.training.haze._fields import SPECTRA
-from napari_restore.training.haze._sampled import enlarged
+from napari_restore.training.haze._sampled import cells_of, enlarged
 from napari_restore.training.haze._scatter import Haze
 from napari_restore.training.haze._synthetic_distance import synthetic_distance
 
@@ -40,14 +40,8 @@ def draw_wide(
 ) -> Haze:
     """Draw haze for an image, as `draw_haze`, with wider distributions of depth and light.
 
-    Parameters
-    ----------
-    rng, shape, scene, spectrum, extent, distance
-        As for `draw_haze`.
-    guide
-        (h, w) luminance 0 to 1, which synthetic distances may follow.
-    distances
-        Weights of the kinds of synthetic distances; see `synthetic_distance`.
+    Synthetic distances may follow `guide`, (h, w) luminance 0 to 1; `distances` are the weights of
+    their kinds, see `synthetic_distance`.
     """
     field = _field(rng, shape, spectrum, extent)
     if scene == "aerial" or rng.random() < LAYERS:
@@ -103,9 +97,8 @@ def metered(
 
 def _field(rng: np.random.Generator, shape: tuple[int, int], spectrum: str, extent: float) -> Array:
     """Draw a field (h, w), at least 0, with a mean of about 1 and various tails."""
-    cell = SPECTRA[spectrum].cell
-    cells = (max(2, -(-shape[0] // cell)), max(2, -(-shape[1] // cell)))
-    field = SPECTRA[spectrum].draw(rng, cells, extent)
+    family = SPECTRA[spectrum]
+    field = family.draw(rng, cells_of(shape, family.cell), extent)
     kind = rng.random()
     if kind < 0.4:
         shaped = field / max(0.2, float(field.mean()))

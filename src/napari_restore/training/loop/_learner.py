@@ -1,4 +1,4 @@
-"""Network, weight average and optimiser of a run, and a single training step."""
+"""Network, weight average, optimiser and schedule of a run, and a single training step."""
 
 from __future__ import annotations
 
@@ -25,10 +25,14 @@ from napari_restore.models import (
     resolve,
 )
 from napari_restore.training.loop._checkpoint import State
-from napari_restore.training.loop._config import ModelConfig, TrainConfig
+from napari_restore.training.loop._config import (
+    Every,
+    ModelConfig,
+    OptimiserConfig,
+    TrainConfig,
+    TrainingStage,
+)
 from napari_restore.training.loop._losses import objective_of
-from napari_restore.training.loop._schedule import learning_rate, share_done
-from napari_restore.training.loop._stages import OptimiserConfig
 
 MIN_STEPS_FOR_MEAN = 50
 """Steps before the running mean of the loss is used as a reference."""
@@ -302,3 +306,33 @@ def make_optimiser(model: nn.Module, config: OptimiserConfig) -> torch.optim.Ada
     ]
     nonempty = [group for group in groups if group["params"]]
     return torch.optim.AdamW(nonempty, lr=config.lr, betas=config.betas)
+
+
+def learning_rate(config: OptimiserConfig, step: int, progress: float) -> float:
+    """Return the learning rate of a step.
+
+    `step` counts a stage's steps from 0, `progress` (0 to 1) is the share of the stage
+    that is done. The warm-up is in steps, also where the stage has a length in minutes; the
+    cosine falls over the whole stage to ``final · lr``.
+    """
+    rate = config.lr
+    if config.schedule == "cosine":
+        fall = 0.5 * (1 + math.cos(math.pi * min(max(progress, 0.0), 1.0)))
+        rate *= config.final + (1 - config.final) * fall
+    return rate * min(1.0, (step + 1) / (config.warmup + 1))
+
+
+def share_done(state: State, stage: TrainingStage) -> float:
+    """Return the finished share of a stage, by steps or time."""
+    if stage.steps is not None:
+        return state.stage_step / stage.steps
+    assert stage.minutes is not None
+    return state.stage_seconds / (60 * stage.minutes)
+
+
+def is_due(every: Every, step: int, seconds: float) -> bool:
+    """Return whether an interval is over: steps count from the start, `seconds` from the last time."""
+    if every.steps is not None:
+        return step % every.steps == 0
+    assert every.minutes is not None
+    return seconds >= 60 * every.minutes

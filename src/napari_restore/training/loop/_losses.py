@@ -46,8 +46,6 @@ class PairBatch(Clear, Protocol):
     def depth(self) -> Tensor: ...
     @property
     def airlight(self) -> Tensor: ...
-    @property
-    def is_clear(self) -> Tensor: ...
 
 
 MIN_AIRLIGHT_DISTANCE = 0.1
@@ -317,7 +315,7 @@ class _Part:
         self.hazy, self.clear = cut(batch.hazy), cut(batch.clear)
         self.depth, self.known = cut(batch.depth), cut(batch.valid)
         self.valid = self.known & (self.depth <= OPAQUE)
-        self.airlight, self.is_clear = batch.airlight, batch.is_clear
+        self.airlight = batch.airlight
 
 
 class _Drawn(NamedTuple):

@@ -17,11 +17,10 @@ from napari_restore.models import RestorationModel, sha256_of_file
 from napari_restore.training.loop import _checkpoint, _publish
 from napari_restore.training.loop._checkpoint import State
 from napari_restore.training.loop._config import TrainConfig
-from napari_restore.training.loop._learner import Learner
+from napari_restore.training.loop._learner import Learner, is_due, share_done
 from napari_restore.training.loop._log import NO_PLOT, Log, LogSums
 from napari_restore.training.loop._pictures import Pictures
 from napari_restore.training.loop._publish import write_weights
-from napari_restore.training.loop._schedule import is_due, share_done
 from napari_restore.training.loop._score import Validator, sentence
 
 MAX_SKIPPED_IN_A_ROW = 3

@@ -13,7 +13,7 @@ from PIL import Image as Picture
 
 from napari_restore.errors import BadOutput, BadParameter, InputError, option
 from napari_restore.images import Image, bracket_of, open_image
-from napari_restore.questions import Degradation, Evaluate, SceneKind
+from napari_restore.questions import Degradation, Evaluate
 from napari_restore.training._replacing import replacing
 from napari_restore.training.data._pictures import read_picture
 from napari_restore.training.data._scenes import Scene, scenes_of, stems_of
@@ -193,7 +193,6 @@ class HazedCase(SceneCase):
     spectrum: str
 
     def pixels(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], Mask]:
-        """Return the clear and the hazy image (h, w, 3), RGB, and validity (h, w)."""
         picture = read_picture(self.scene, self.longest)
         clear = picture.rgb.astype(np.float32) / np.float32(255)
         scene = ClearScene(
@@ -210,7 +209,6 @@ class HazedCase(SceneCase):
 
     @property
     def settings(self) -> str:
-        """Settings of the haze of all scenes, in one line."""
         return f"spectrum {self.spectrum}, seed {self.seed}, longest {self.longest}:"
 
 
@@ -284,64 +282,45 @@ def _haze_settings_in(path: Path) -> str | None:
     return None if recorded is None else str(recorded)
 
 
-def hazed_cases(
-    data: Path,
-    *,
-    split: str,
-    spectrum: str,
-    seed: int,
-    kind: SceneKind | None = None,
-    longest: int | None = Evaluate.longest,
-) -> list[Case]:
-    """Return a case for each scene of an index or folder; see `scenes_of`.
+def scene_cases(settings: Evaluate) -> list[Case]:
+    """Return a case for each scene of the data; under noise, low light, in brackets for each level.
 
-    `kind` selects aerial or natural scenes. Natural ones unsuitable for haze by distance are
-    excluded. Raises `InputError`.
+    Those of `SCORED` if no level is set. Natural scenes unsuitable for haze by distance are excluded
+    under haze. Raises `InputError`.
     """
-    if spectrum not in SPECTRA:
+    assert settings.data is not None
+    degradation, level, kind = settings.degradation, settings.level, settings.scene
+    is_haze = degradation == "haze"
+    if is_haze and settings.spectrum not in SPECTRA:
         raise BadParameter(
-            f"There is no spectrum {spectrum!r}.", f"There are: {', '.join(SPECTRA)}."
+            f"There is no spectrum {settings.spectrum!r}.", f"There are: {', '.join(SPECTRA)}."
         )
-    scenes = scenes_of(data, split=split)
-    suitable = [s for s in scenes if kind in (None, s.kind) and not s.no_haze_depth]
-    if not suitable:
-        recorded = f"{kind} scene" if kind else "scene"
-        raise InputError(
-            f"{data} contains no {recorded} of split {split} that is suitable for haze.",
-            "Name another split, scene or folder.",
-        )
-    return [
-        HazedCase(name, scene, seed, longest, spectrum)
-        for name, scene in zip(stems_of(suitable), suitable, strict=True)
-    ]
-
-
-def degraded_cases(
-    data: Path,
-    *,
-    split: str,
-    degradation: Degradation,
-    level: float | None,
-    seed: int,
-    kind: SceneKind | None = None,
-    longest: int | None = Evaluate.longest,
-) -> list[Case]:
-    """Return a case for each scene and level of `SCORED`, or only for `level`.
-
-    `kind` selects aerial or natural scenes. Raises `InputError`.
-    """
-    least, most = LEVELS[degradation]
-    if level is not None and not least <= level <= most:
-        raise BadParameter(
-            f"The level {level:g} of {degradation} is outside {least:g} to {most:g}.",
-            "Noise has its standard deviation in 255ths, low light the factor of what is missing, "
-            "a bracket its steps in EV.",
-        )
+    if not is_haze and level is not None:
+        least, most = LEVELS[degradation]
+        if not least <= level <= most:
+            raise BadParameter(
+                f"The level {level:g} of {degradation} is outside {least:g} to {most:g}.",
+                "Noise has its standard deviation in 255ths, low light the factor of what is "
+                "missing, a bracket its steps in EV.",
+            )
+    data, split = Path(settings.data), settings.split
     scenes = [s for s in scenes_of(data, split=split) if kind in (None, s.kind)]
-    if not scenes:
+    if is_haze:
+        scenes = [s for s in scenes if not s.no_haze_depth]
+        if not scenes:
+            what = f"{kind} scene" if kind else "scene"
+            raise InputError(
+                f"{data} contains no {what} of split {split} that is suitable for haze.",
+                "Name another split, scene or folder.",
+            )
+    elif not scenes:
         raise InputError(f"{data} contains no {kind} scene of split {split}.", "Name another.")
+    named = list(zip(stems_of(scenes), scenes, strict=True))
+    made = settings.seed, settings.longest
+    if is_haze:
+        return [HazedCase(name, scene, *made, settings.spectrum) for name, scene in named]
     return [
-        DegradedCase(f"{name}_{one:g}", scene, seed, longest, degradation, one)
+        DegradedCase(f"{name}_{one:g}", scene, *made, degradation, one)
         for one in (SCORED[degradation] if level is None else (level,))
-        for name, scene in zip(stems_of(scenes), scenes, strict=True)
+        for name, scene in named
     ]

@@ -23,13 +23,7 @@ from napari_restore.training.score._case_task import (
     items_of,
     keeping,
 )
-from napari_restore.training.score._cases import (
-    Case,
-    PairCase,
-    degraded_cases,
-    drop_others,
-    hazed_cases,
-)
+from napari_restore.training.score._cases import Case, PairCase, drop_others, scene_cases
 from napari_restore.training.score._evaluate import (
     CaseAnswer,
     Outcome,
@@ -165,27 +159,7 @@ def _cases_of(pairs: Pathlike | None, settings: Evaluate) -> tuple[list[Case], s
         found = find_pairs(Path(pairs))
         level = settings.level or 0.0
         return [PairCase(pair, settings.bands, level) for pair in found.pairs], found.note
-    assert settings.data is not None
-    if settings.degradation != "haze":
-        cases = degraded_cases(
-            Path(settings.data),
-            split=settings.split,
-            degradation=settings.degradation,
-            level=settings.level,
-            seed=settings.seed,
-            kind=settings.scene,
-            longest=settings.longest,
-        )
-        return cases, ""
-    cases = hazed_cases(
-        Path(settings.data),
-        split=settings.split,
-        spectrum=settings.spectrum,
-        seed=settings.seed,
-        kind=settings.scene,
-        longest=settings.longest,
-    )
-    return cases, ""
+    return scene_cases(settings), ""
 
 
 def _source(pairs: Pathlike | None, settings: Evaluate) -> dict[str, Any]:

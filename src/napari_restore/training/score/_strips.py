@@ -71,14 +71,14 @@ class Previews:
         """
         if self._folder is None:
             return False
-        files = [(self.path(group, image, name, key), text) for name, key, text in columns]
-        panels = [(path, text) for path, text in files if path.is_file()]
-        if not panels:
-            return False
         pictures = []
-        for path, text in panels:
-            with Image.open(path) as file:
-                pictures.append((file.convert("RGB"), text))
+        for name, key, text in columns:
+            path = self.path(group, image, name, key)
+            if path.is_file():
+                with Image.open(path) as file:
+                    pictures.append((file.convert("RGB"), text))
+        if not pictures:
+            return False
         target.parent.mkdir(parents=True, exist_ok=True)
         with replacing(target) as part:
             beside(pictures).save(part, "JPEG", quality=QUALITY, subsampling=0)
