@@ -49,8 +49,7 @@ class SettingsForm(QObject):
         self.state = state
         self.drawing = DrawingController(viewer, state, self)
         self.image = NarrowComboBox(panel)
-        self.summary = QLabel(panel)
-        self.summary.setWordWrap(True)
+        self.summary = QLabel(panel, wordWrap=True)
         self.bands = BandRolesForm(panel)
         self.models = ModelChooser(panel)
         self.parameters = ParameterForm()
@@ -253,15 +252,8 @@ class SettingsForm(QObject):
         """Offer the image and strength layers of the viewer; keep the chosen image if it still exists."""
         offered = [layer for layer in self.viewer.layers if is_source(layer)]
         chosen = self.state.layer if self.state.layer in offered else None
-        self.image.blockSignals(True)
-        self.image.clear()
-        for layer in offered:
-            self.image.addItem(layer.name, layer)
-        if offered:
-            self.image.setCurrentIndex(offered.index(chosen) if chosen else len(offered) - 1)
-        else:
-            self.image.addItem("Open an image first", None)
-        self.image.blockSignals(False)
+        names = [(layer.name, layer) for layer in offered] or [("Open an image first", None)]
+        self.image.offer(names, chosen or names[-1][1])
         self._on_image()
         self._offer_strengths()
 

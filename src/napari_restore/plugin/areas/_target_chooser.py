@@ -14,7 +14,6 @@ from qtpy.QtWidgets import (
     QLabel,
     QPushButton,
     QSpinBox,
-    QVBoxLayout,
     QWidget,
 )
 from superqt.utils import qdebounced
@@ -36,6 +35,7 @@ from napari_restore.plugin.state._state import image_of
 from napari_restore.plugin.tasks._notices import error_text, with_labels
 from napari_restore.plugin.tasks._task import LatestQuery
 from napari_restore.plugin.widgets._combo_box import NarrowComboBox
+from napari_restore.plugin.widgets._folding import add_button, column_of
 from napari_restore.plugin.widgets._section import Section
 
 if TYPE_CHECKING:
@@ -61,18 +61,14 @@ class ExcludeChooser(Section):
 
     def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
         super().__init__(viewer, state)
-        self.combo = NarrowComboBox(self)
-        self.combo.setToolTip(
-            "These pixels stay as they are and do not count when the haze is judged: "
-            "clouds, borders, a logo"
+        self.combo = NarrowComboBox(
+            self,
+            tip="These pixels stay as they are and do not count when the haze is judged: "
+            "clouds, borders, a logo",
         )
-        self.message = QLabel(self)
-        self.message.setWordWrap(True)
+        self.message = QLabel(self, wordWrap=True)
         self.message.hide()
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.combo)
-        layout.addWidget(self.message)
+        column_of(self, self.combo, self.message)
         self._chosen: Any = None
         """A layer, a path or None."""
         self._set_mask: str | None = None
@@ -249,9 +245,9 @@ class TargetChooser(QWidget):
         for number, target in enumerate(TargetChoice):
             self.combo.addItem(target.value.capitalize(), target)
             self.combo.setItemData(number, TIPS[target], Qt.ItemDataRole.ToolTipRole)
-        self.strength = NarrowComboBox(self)
-        # Names may be long; the panel is not.
-        self.strength.setToolTip("Painted labels count in full; grey values from 0 to 1")
+        self.strength = NarrowComboBox(
+            self, tip="Painted labels count in full; grey values from 0 to 1"
+        )
         self.tools = {tool: self._button(tool) for tool in Tool}
         self.feather = QSpinBox(self)
         self.feather.setRange(0, FEATHER_LIMIT)
@@ -260,27 +256,12 @@ class TargetChooser(QWidget):
         self.feather.setPrefix("Feather ")
         self.feather.setKeyboardTracking(False)
         self.feather.setToolTip("Pixels over which the effect fades inside the edge")
-        self.hint = QLabel(self)
-        self.hint.setWordWrap(True)
-        self.pixels = QLabel(self)
-        self.pixels.setWordWrap(True)
-        row = QHBoxLayout()
-        row.setContentsMargins(0, 0, 0, 0)
-        for button in self.tools.values():
-            row.addWidget(button)
-        row.addStretch(1)
-        fade = QHBoxLayout()
-        fade.setContentsMargins(0, 0, 0, 0)
-        fade.addWidget(self.feather)
-        fade.addStretch(1)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.combo)
-        layout.addWidget(self.strength)
-        layout.addLayout(row)
-        layout.addLayout(fade)
-        layout.addWidget(self.hint)
-        layout.addWidget(self.pixels)
+        self.hint = QLabel(self, wordWrap=True)
+        self.pixels = QLabel(self, wordWrap=True)
+        tools = _narrow(*self.tools.values())
+        column_of(
+            self, self.combo, self.strength, tools, _narrow(self.feather), self.hint, self.pixels
+        )
         self.combo.currentIndexChanged.connect(self._on_chosen)
         self.strength.currentIndexChanged.connect(self._on_strength)
         self.feather.valueChanged.connect(self.feather_changed)
@@ -317,19 +298,11 @@ class TargetChooser(QWidget):
 
     def offer_strength(self, layers: Iterable[Any], chosen: Any) -> None:
         """Offer layers to take the strength from."""
-        self.strength.blockSignals(True)
-        self.strength.clear()
-        for layer in layers:
-            self.strength.addItem(layer.name, layer)
-            if layer is chosen:
-                self.strength.setCurrentIndex(self.strength.count() - 1)
-        self.strength.blockSignals(False)
+        self.strength.offer(((layer.name, layer) for layer in layers), chosen)
         self._show_what_fits()
 
     def _button(self, tool: Tool) -> QPushButton:
-        button = QPushButton(tool.label, self)
-        button.setCheckable(True)
-        button.setToolTip(tool.hint)
+        button = add_button(self, tool.label, tool.hint, checkable=True)
         button.clicked.connect(lambda: self.draw_requested.emit(tool))
         return button
 
@@ -346,6 +319,15 @@ class TargetChooser(QWidget):
             button.setVisible(tool.target is target)
         self.feather.setVisible(target.fades)
         self.strength.setVisible(target is TargetChoice.PAINTED and self.strength.count() > 1)
+
+
+def _narrow(*widgets: QWidget) -> QHBoxLayout:
+    """Return a row whose widgets are no wider than they need."""
+    layout = QHBoxLayout()
+    for widget in widgets:
+        layout.addWidget(widget)
+    layout.addStretch(1)
+    return layout
 
 
 def area_text(area: Area, target: TargetChoice) -> str:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from qtpy.QtWidgets import QCheckBox, QLabel, QPushButton, QVBoxLayout
+from qtpy.QtWidgets import QCheckBox, QLabel, QPushButton
 
 from napari_restore import Region
 from napari_restore.plugin.compare._pixels import FAILURE
 from napari_restore.plugin.layers._placing import plane_of
 from napari_restore.plugin.tasks._task import DebouncedQuery
-from napari_restore.plugin.widgets._folding import flowing
+from napari_restore.plugin.widgets._folding import add_button, column_of, flowing
 from napari_restore.plugin.widgets._section import Section
 from napari_restore.questions import Adjustment
 
@@ -315,8 +315,7 @@ class MapsView(Section):
         self._queries: dict[tuple[int, str], DebouncedQuery] = {}
         self._followed: Variant | None = None
         self.buttons = {name: self._button(name) for name in MAPS}
-        self.legend = QLabel(self)
-        self.legend.setWordWrap(True)
+        self.legend = QLabel(self, wordWrap=True)
         # Its entries do not break; without this the longest would widen the panel.
         self.legend.setMinimumWidth(1)
         self.keep = QCheckBox("Keep maps of runs", self)
@@ -324,12 +323,8 @@ class MapsView(Section):
             "Transmission, ghosts of a bracket, and all quality bits. A result then takes about twice the space on disk"
         )
         self._show_keep()
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(QLabel("Maps", self))
-        layout.addLayout(flowing(*self.buttons.values()))
-        layout.addWidget(self.legend)
-        layout.addWidget(self.keep)
+        buttons = flowing(*self.buttons.values())
+        column_of(self, QLabel("Maps", self), buttons, self.legend, self.keep)
         self.keep.toggled.connect(self._on_keep)
         self.listen(state.events.current, self._on_current)
         self.listen(state.events.running, self._on_current)
@@ -346,8 +341,7 @@ class MapsView(Section):
         super().leave()
 
     def _button(self, name: str) -> QPushButton:
-        button = QPushButton(name.capitalize(), self)
-        button.setCheckable(True)
+        button = add_button(self, name.capitalize(), checkable=True)
         button.clicked.connect(lambda checked: self._on_clicked(name, checked))
         return button
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QWidget
+from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QWidget
 
 from napari_restore import api
 from napari_restore.errors import BadParameter, BadRegion, RestoreError
@@ -17,6 +17,7 @@ from napari_restore.plugin.layers._placing import bounding_region, in_data, plan
 from napari_restore.plugin.state._state import image_of
 from napari_restore.plugin.tasks._notices import show_problem
 from napari_restore.plugin.tasks._task import in_background
+from napari_restore.plugin.widgets._folding import add_button
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -125,23 +126,18 @@ class AirlightPicker(QWidget):
         self.swatch = QFrame(self)
         self.swatch.setFixedSize(18, 18)
         self.swatch.setFrameShape(QFrame.Shape.Box)
-        self.values = QLabel(self)
-        self.values.setWordWrap(True)
-        self.pick_button = QPushButton("Pick", self)
-        self.pick_button.setCheckable(True)
-        self.pick_button.setToolTip(
-            "Click the haziest place of the image, or drag a box there; Escape leaves it"
-        )
-        self.auto_button = QPushButton("Auto", self)
-        self.auto_button.setToolTip("Find it in the haziest thousandth of the image")
+        self.values = QLabel(self, wordWrap=True)
+        tip = "Click the haziest place of the image, or drag a box there; Escape leaves it"
+        self.pick_button = add_button(self, "Pick", tip, checkable=True)
+        tip = "Find it in the haziest thousandth of the image"
+        self.auto_button = add_button(self, "Auto", tip)
         self.values.setToolTip("The airlight in use: the colour of the haze, a number per band")
-        row = QHBoxLayout()
+        row = QHBoxLayout(self)
         row.addWidget(self.swatch)
         row.addWidget(self.values, 1)
         row.addWidget(self.pick_button)
         row.addWidget(self.auto_button)
         row.setContentsMargins(0, 0, 0, 0)
-        self.setLayout(row)
         self.pick_button.toggled.connect(self._on_pick)
         self.auto_button.clicked.connect(lambda: self.picked.emit(AUTO))
         self._signals = [state.events.parameters, state.events.current, state.events.running]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 from superqt import QElidingLabel
 
 from napari_restore import Region, api
@@ -23,6 +23,7 @@ from napari_restore.plugin.state._state import NAMED_ROLES, NAMED_SENSOR
 from napari_restore.plugin.state._variant import Variant
 from napari_restore.plugin.tasks._notices import show_problem
 from napari_restore.plugin.tasks._task import in_background
+from napari_restore.plugin.widgets._folding import add_button, column_of, row_of
 from napari_restore.questions import Computing, Reading, Restore, part_of
 
 if TYPE_CHECKING:
@@ -201,10 +202,7 @@ class EarlierResults(QWidget):
         self.title = QLabel("From earlier", self)
         self.title.setToolTip("Results of this image that are kept in the cache")
         self._list = QVBoxLayout()
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.title)
-        layout.addLayout(self._list)
+        column_of(self, self.title, self._list)
         self.hide()
 
     def search(self, image: Image | None, known: Callable[[KeptResult], bool]) -> None:
@@ -293,17 +291,12 @@ class EarlierRow(QWidget):
         self.kept = kept
         label = QElidingLabel(_description(kept), self)
         label.setToolTip(_description(kept))
-        self.open = QPushButton("Show" if kept.complete else "Go on", self)
-        self.open.setToolTip(
-            "Show it again, without running" if kept.complete else "Run what is left of it"
-        )
-        self.delete = QPushButton("Delete …", self)
-        self.delete.setToolTip("Remove it from the cache")
-        layout = QHBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(label, 1)
-        layout.addWidget(self.open)
-        layout.addWidget(self.delete)
+        if kept.complete:
+            self.open = add_button(self, "Show", "Show it again, without running")
+        else:
+            self.open = add_button(self, "Go on", "Run what is left of it")
+        self.delete = add_button(self, "Delete …", "Remove it from the cache")
+        self.setLayout(row_of(label, self.open, self.delete))
 
     def busy(self, busy: bool) -> None:
         """Disable the row while its result is being opened."""

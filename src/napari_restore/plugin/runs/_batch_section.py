@@ -15,8 +15,6 @@ from qtpy.QtWidgets import (
     QLabel,
     QLineEdit,
     QProgressBar,
-    QPushButton,
-    QVBoxLayout,
 )
 
 from napari_restore import api
@@ -26,6 +24,7 @@ from napari_restore.plugin.layers._layer_order import is_source
 from napari_restore.plugin.state._state import image_of, named_as, named_image
 from napari_restore.plugin.tasks._notices import error_text, show_problem, with_labels
 from napari_restore.plugin.tasks._task import LatestQuery
+from napari_restore.plugin.widgets._folding import add_button, column_of, row_of
 from napari_restore.plugin.widgets._section import Section
 
 if TYPE_CHECKING:
@@ -227,30 +226,30 @@ class BatchSection(Section):
         self._show_what_fits()
 
     def _build(self) -> None:
-        self.layers = QPushButton(self)
-        self.layers.setToolTip(
+        self.layers = add_button(
+            self,
+            "",
             "Those selected in the layer list, one after another, "
-            "each with the method and the area that are set above"
+            "each with the method and the area that are set above",
         )
         self.source, self.target = QLineEdit(self), QLineEdit(self)
         self.source.setPlaceholderText("folder with images")
         self.target.setPlaceholderText("folder for the results")
-        self.start_folder = QPushButton("Restore folder", self)
-        self.start_folder.setToolTip(
+        self.start_folder = add_button(
+            self,
+            "Restore folder",
             "Every image of the folder as a whole, with the method set above: "
-            "the same as napari-restore restore FOLDER -o RESULTS"
+            "the same as napari-restore restore FOLDER -o RESULTS",
         )
-        self.cancel = QPushButton("Cancel", self)
+        self.cancel = add_button(self, "Cancel")
         self.progress = QProgressBar(self)
-        self.message = QLabel(self)
-        self.message.setWordWrap(True)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.layers)
-        for line, title in ((self.source, "Folder with images"), (self.target, "Results")):
-            layout.addLayout(self._row(line, title))
-        for widget in (self.start_folder, self.progress, self.cancel, self.message):
-            layout.addWidget(widget)
+        self.message = QLabel(self, wordWrap=True)
+        folders = (
+            self._row(self.source, "Folder with images"),
+            self._row(self.target, "Results"),
+            self.start_folder,
+        )
+        column_of(self, self.layers, *folders, self.progress, self.cancel, self.message)
         self.layers.clicked.connect(self.restore_layers)
         self.start_folder.clicked.connect(self.restore_folder)
         self.cancel.clicked.connect(self.stop)
@@ -258,9 +257,8 @@ class BatchSection(Section):
         self.target.textChanged.connect(self._show_what_fits)
 
     def _row(self, line: QLineEdit, title: str) -> QHBoxLayout:
-        browse = QPushButton("…", self)
+        browse = add_button(self, "…", title)
         browse.setFixedWidth(32)
-        browse.setToolTip(title)
         line.setToolTip(title)
 
         def choose_folder() -> None:
@@ -269,10 +267,7 @@ class BatchSection(Section):
                 line.setText(chosen)
 
         browse.clicked.connect(choose_folder)
-        row = QHBoxLayout()
-        row.addWidget(line, 1)
-        row.addWidget(browse)
-        return row
+        return row_of(line, browse)
 
     # -- layers ------------------------------------------------------------------
 
