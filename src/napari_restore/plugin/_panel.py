@@ -39,7 +39,7 @@ from napari_restore.plugin.runs._run_bar import RunBar
 from napari_restore.plugin.runs._run_controller import RunController
 from napari_restore.plugin.state._disk_watch import DiskWatch
 from napari_restore.plugin.state._preferences import PreferenceLink
-from napari_restore.plugin.state._state import state_of, unwrapped
+from napari_restore.plugin.state._state import Connections, state_of, unwrapped
 from napari_restore.plugin.tasks._main_thread import patch_superqt
 from napari_restore.plugin.widgets._folding import folded, one_at_a_time
 from napari_restore.plugin.widgets._keys import KeyBindings, with_key
@@ -339,12 +339,21 @@ class RestorePanel(QWidget):
         runs.live_stopped.connect(self._on_live_stopped)
         runs.ended.connect(self._on_ended)
         self._connect_cluster()
-        for signal in self._state_signals():
-            signal.connect(self._on_settings)
-        # Last: planners get a setting before a widget changes others because of it.
+        events = self.state.events
+        self._connections = Connections(
+            *((getattr(events, name), self._on_settings) for name in SETTINGS)
+        )
+        # Planners get a setting before a widget changes others because of it.
         form.follow()
-        for event, slot in self._viewer_events():
-            event.connect(slot)
+        layers = self.viewer.layers
+        self._connections.add(
+            (layers.events.inserted, self._on_layers),
+            (layers.events.removed, self._on_layers),
+            (layers.selection.events.active, self._on_active),
+            (events.current, self._on_current),
+            (events.running, self.advanced.cluster.show_running),
+            (events.cluster, self._update_plan),
+        )
 
     def _connect_cluster(self) -> None:
         shown, clusters = self.advanced.cluster, self.runs.clusters
@@ -353,20 +362,6 @@ class RestorePanel(QWidget):
         clusters.connecting.connect(shown.show_connecting)
         clusters.connected.connect(shown.show_connected)
         clusters.disconnected.connect(shown.show_disconnected)
-
-    def _state_signals(self) -> list[Any]:
-        return [getattr(self.state.events, name) for name in SETTINGS]
-
-    def _viewer_events(self) -> list[tuple[Any, Any]]:
-        viewer = self.viewer
-        return [
-            (viewer.layers.events.inserted, self._on_layers),
-            (viewer.layers.events.removed, self._on_layers),
-            (viewer.layers.selection.events.active, self._on_active),
-            (self.state.events.current, self._on_current),
-            (self.state.events.running, self.advanced.cluster.show_running),
-            (self.state.events.cluster, self._update_plan),
-        ]
 
     # -- settings and their plan -----------------------------------------------------
 
@@ -523,7 +518,4 @@ class RestorePanel(QWidget):
             part.leave()
         _actions.closed(self.viewer, self)
         self.plans.close()
-        for signal in self._state_signals():
-            signal.disconnect(self._on_settings)
-        for event, slot in self._viewer_events():
-            event.disconnect(slot)
+        self._connections.end()

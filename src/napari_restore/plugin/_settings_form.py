@@ -21,7 +21,7 @@ from napari_restore.plugin.method._model_chooser import ModelChooser, offered_mo
 from napari_restore.plugin.method._parameter_form import ParameterForm
 from napari_restore.plugin.state._preferences import hint_at_async
 from napari_restore.plugin.state._request import TargetChoice
-from napari_restore.plugin.state._state import image_of, named_as
+from napari_restore.plugin.state._state import Connections, image_of, named_as
 from napari_restore.plugin.tasks._notices import error_text
 from napari_restore.plugin.widgets._combo_box import NarrowComboBox
 from napari_restore.plugin.widgets._folding import folded, form_layout, stacked
@@ -64,6 +64,7 @@ class SettingsForm(QObject):
         self.memory.setKeyboardTracking(False)
         self.memory.setToolTip("What a run may take beyond what napari uses already")
         self.advanced = AdvancedForm()
+        self._connections = Connections()
         self._connect()
 
     def add_to(self, layout: QVBoxLayout) -> None:
@@ -102,26 +103,21 @@ class SettingsForm(QObject):
 
     def follow(self) -> None:
         """Connect the widgets to the state, so that they show what others set."""
-        for signal, slot in self._followers():
-            signal.connect(slot)
+        events = self.state.events
+        self._connections.add(
+            (events.layer, self.choose_image),
+            (events.model, self._show_model),
+            (events.parameters, self.parameters.set_values),
+            (events.target, self.target.choose),
+            (events.options, self._show_feather),
+        )
 
     def leave(self) -> None:
         """Disconnect from viewer and state; called once."""
         self.airlight.leave()
         self.drawing.leave()
         self.exclude.leave()
-        for signal, slot in self._followers():
-            signal.disconnect(slot)
-
-    def _followers(self) -> list[tuple[Any, Any]]:
-        events = self.state.events
-        return [
-            (events.layer, self.choose_image),
-            (events.model, self._show_model),
-            (events.parameters, self.parameters.set_values),
-            (events.target, self.target.choose),
-            (events.options, self._show_feather),
-        ]
+        self._connections.end()
 
     # -- the user sets -----------------------------------------------------------
 

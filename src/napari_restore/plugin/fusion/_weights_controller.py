@@ -15,6 +15,7 @@ from napari_restore.errors import RestoreError
 from napari_restore.plugin.layers._layer_order import SOURCE, insert_above
 from napari_restore.plugin.layers._placing import enlarged, plane_of, scale_and_affine
 from napari_restore.plugin.state._request import Area
+from napari_restore.plugin.state._state import Connections
 from napari_restore.plugin.tasks._task import DebouncedQuery
 
 if TYPE_CHECKING:
@@ -58,21 +59,18 @@ class WeightsController(QObject):
         self.is_on = False
         self._query = DebouncedQuery(_weights, self._on_found, DEBOUNCE_MS, "No weights", self)
         events = state.events
-        self._signals = [
+        self._connections = Connections(
             (events.parameters, self.update),
             (events.model, self.update),
             (events.layer, self.update),
             (viewer.layers.events.removed, self._on_removed),
-        ]
-        for signal, slot in self._signals:
-            signal.connect(slot)
+        )
 
     def leave(self) -> None:
         """Stop; layers stay."""
         self.is_on = False
         self._query.discard()
-        for signal, slot in self._signals:
-            signal.disconnect(slot)
+        self._connections.end()
 
     def switch(self, on: bool) -> None:
         """Show the weights, or remove their layers."""

@@ -14,7 +14,7 @@ from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QWidget
 from napari_restore import api
 from napari_restore.errors import BadParameter, BadRegion, RestoreError
 from napari_restore.plugin.layers._placing import bounding_region, in_data, plane_of
-from napari_restore.plugin.state._state import image_of
+from napari_restore.plugin.state._state import Connections, image_of
 from napari_restore.plugin.tasks._notices import show_problem
 from napari_restore.plugin.tasks._task import in_background
 from napari_restore.plugin.widgets._folding import add_button
@@ -140,10 +140,12 @@ class AirlightPicker(QWidget):
         row.setContentsMargins(0, 0, 0, 0)
         self.pick_button.toggled.connect(self._on_pick)
         self.auto_button.clicked.connect(lambda: self.picked.emit(AUTO))
-        self._signals = [state.events.parameters, state.events.current, state.events.running]
-        for signal in self._signals:
-            signal.connect(self.show_value)
-        state.events.layer.connect(self.stop)
+        self._connections = Connections(
+            (state.events.parameters, self.show_value),
+            (state.events.current, self.show_value),
+            (state.events.running, self.show_value),
+            (state.events.layer, self.stop),
+        )
 
     def show_card(self, card: ModelCard) -> None:
         """Show the view for a model that has an airlight."""
@@ -173,9 +175,7 @@ class AirlightPicker(QWidget):
         """Disconnect from viewer and state; called once."""
         self.stop()
         self._picks += 1
-        for signal in self._signals:
-            signal.disconnect(self.show_value)
-        self.state.events.layer.disconnect(self.stop)
+        self._connections.end()
 
     def stop(self) -> None:
         """Leave picking, if it is on."""

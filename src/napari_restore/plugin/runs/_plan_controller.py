@@ -14,6 +14,7 @@ from napari_restore.api import stamp_of
 from napari_restore.errors import RestoreError
 from napari_restore.plugin.areas._areas import AreaController
 from napari_restore.plugin.state._request import TargetChoice
+from napari_restore.plugin.state._state import Connections
 from napari_restore.plugin.tasks._notices import error_text, show_problem
 from napari_restore.plugin.tasks._task import LatestQuery
 
@@ -70,15 +71,13 @@ class PlanController(QObject):
         self._areas.changed.connect(self.update_drawn)
         self._areas.found.connect(self.update)
         camera = viewer.scene.camera.events
-        self._signals: list[tuple[Any, Any]] = [
+        self._connections = Connections(
             (camera.center, self._on_view),
             (camera.zoom, self._on_view),
             (viewer.canvas.events.size, self._on_view),
             (viewer.dims.events.ndisplay, self._on_view),
             (state.events.exclude_pending, self._on_exclude_pending),
-        ]
-        for signal, slot in self._signals:
-            signal.connect(slot)
+        )
 
     def update(self) -> None:
         """Find the area of the target now, and plan it unless a run has the worker."""
@@ -150,8 +149,7 @@ class PlanController(QObject):
         self._plan_soon.cancel()
         self._update_soon.cancel()
         self._areas.leave()
-        for signal, slot in self._signals:
-            signal.disconnect(slot)
+        self._connections.end()
 
     def _request(self) -> RunRequest:
         return replace(self._state.request(), cluster=self._state.cluster)

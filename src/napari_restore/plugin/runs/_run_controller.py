@@ -25,7 +25,7 @@ from napari_restore.plugin.runs._live import Live
 from napari_restore.plugin.runs._run_layers import drafts_in
 from napari_restore.plugin.runs._run_sequence import RunStep
 from napari_restore.plugin.state._request import Area, NotReady
-from napari_restore.plugin.state._state import image_of
+from napari_restore.plugin.state._state import Connections, image_of
 from napari_restore.plugin.tasks._notices import error_text, show_note, show_problem
 from napari_restore.plugin.tasks._task import Task, in_background
 
@@ -216,7 +216,7 @@ class RunController(QObject):
         self.live.failed.connect(self._on_live_failed)
         self.live.stopped.connect(self._on_live_stopped)
         camera, events = viewer.scene.camera.events, state.events
-        self._signals: list[tuple[Any, Any]] = [
+        self._connections = Connections(
             *((getattr(events, name), self.live.update) for name in LIVE_SETTINGS),
             (events.options, self._on_options),
             (events.running, self._on_running),
@@ -227,9 +227,7 @@ class RunController(QObject):
             (viewer.layers.events.inserted, self._show_draft),
             (viewer.layers.events.removed, self._show_draft),
             (plans.plan_ready, self._on_plan_ready),
-        ]
-        for signal, slot in self._signals:
-            signal.connect(slot)
+        )
         self._warm.start_soon()
 
     def expect_image(self) -> None:
@@ -309,8 +307,7 @@ class RunController(QObject):
             task.abandon()
             self._state.running = False
         self.live.close()
-        for signal, slot in self._signals:
-            signal.disconnect(slot)
+        self._connections.end()
         self._warm.close()
         self.clusters.close()
 

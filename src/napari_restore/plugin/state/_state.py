@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
@@ -130,6 +131,30 @@ class RestoreState:
             area=area,
             options=self.options,
         )
+
+
+Connection = tuple[Any, Callable[..., object]]
+"""A signal, of Qt, psygnal or napari, and its slot."""
+
+
+class Connections:
+    """Slots on signals of viewers, layers and states, which live longer than who listens."""
+
+    def __init__(self, *connections: Connection) -> None:
+        self._made: list[Connection] = []
+        self.add(*connections)
+
+    def add(self, *connections: Connection) -> None:
+        """Connect more slots."""
+        for signal, slot in connections:
+            signal.connect(slot)
+        self._made += connections
+
+    def end(self) -> None:
+        """Disconnect all; may be called again."""
+        for signal, slot in self._made:
+            signal.disconnect(slot)
+        self._made.clear()
 
 
 ARRAY = "napari_restore_array"
