@@ -238,7 +238,7 @@ def error(stage: Stage) -> None:
     stage.panel.memory.setValue(0.01)
     stage.settle()
     stage.panel.bar.button.click()
-    stage.until(lambda: stage.panel.running is None, "the refusal")
+    stage.until(lambda: stage.panel.runs.running is None, "the refusal")
     stage.unfold()
     stage.shoot("error")
 

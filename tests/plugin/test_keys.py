@@ -117,4 +117,4 @@ def test_a_command_opens_the_panel_it_needs(make_napari_viewer: Any):
     get_app_model().commands.execute_command("napari-restore.run").result()
     panel = panel_of(viewer)
     assert panel is not None
-    assert panel.running is None
+    assert panel.runs.running is None

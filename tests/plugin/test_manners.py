@@ -43,7 +43,7 @@ def begun(panel: Any, qtbot: Any) -> Any:
     panel.target.choose(TargetChoice.WHOLE)
     panel.advanced.tile.setValue(128)
     panel.bar.button.click()
-    run = panel.running
+    run = panel.runs.running
     qtbot.waitUntil(lambda: run.job is not None)
     return run
 
@@ -82,8 +82,8 @@ def test_closing_napari_mid_run_asks(
     assert "restoration" in asked[0]
     assert event.isAccepted() == (answer == "close")
     if answer == "stay":
-        assert panel.running is not None
-        panel.cancel()
+        assert panel.runs.running is not None
+        panel.runs.cancel()
     qtbot.waitUntil(lambda: bool(ended))
     assert ended[0][0] == "cancelled"
 
@@ -96,7 +96,7 @@ def test_removing_the_source_stops_its_run(panel: Any, qtbot: Any):
     panel.viewer.layers.remove("photo")
     qtbot.waitUntil(lambda: bool(outcome))
     assert outcome[0][0] == "cancelled"
-    assert panel.running is None
+    assert panel.runs.running is None
     assert not panel.bar.button.isEnabled()
 
 

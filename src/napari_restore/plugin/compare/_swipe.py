@@ -23,6 +23,7 @@ from napari_restore.plugin.compare._pixels import (
     within,
 )
 from napari_restore.plugin.layers._display import display_properties
+from napari_restore.plugin.layers._layer_order import place_above
 from napari_restore.plugin.layers._placing import Matrix, plane_of, visible_region
 from napari_restore.plugin.layers._thumbnail import draw_thumbnail_of
 from napari_restore.plugin.tasks._task import DebouncedQuery
@@ -311,14 +312,8 @@ class Swipe:
 
     def _add(self, layer: Any) -> None:
         """Add a layer above the source and its results; the line is above its curtain."""
-        layers = self.viewer.layers
-        number = 1 + max(
-            index
-            for index, other in enumerate(layers)
-            if other is self.source
-            or other.metadata.get("napari_restore_source") == self.source.unique_id
-        )
-        self._keeping_selection(layers.insert, number, layer)
+        number = place_above(self.viewer, self.source)
+        self._keeping_selection(self.viewer.layers.insert, number, layer)
 
     def _keeping_selection(self, change: Callable[..., object], *arguments: Any) -> None:
         """Make a change of the layers after which the active layer is the same."""

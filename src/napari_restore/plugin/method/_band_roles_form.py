@@ -13,7 +13,7 @@ from napari_restore.errors import RestoreError, UnknownBands, escape_controls
 from napari_restore.plugin.areas._areas import TARGETS_OF
 from napari_restore.plugin.areas._strength import PAINT
 from napari_restore.plugin.layers._display import colour_bands
-from napari_restore.plugin.layers._layer_order import SOURCE
+from napari_restore.plugin.layers._layer_order import SOURCE, place_above
 from napari_restore.plugin.layers._reader import layer_of
 from napari_restore.plugin.state._state import (
     NAMED_ROLES,
@@ -63,9 +63,7 @@ def add_in_colour(viewer: ViewerModel, layer: ImageLayer, named: Image) -> Image
         # Names are unique, and the new layer is what the old one was.
         layer.name = f"{name} (bands)"
     made = ImageLayer(data, **arguments)
-    layers, known = viewer.layers, layer.unique_id
-    own = [x for x in layers if known in (x.unique_id, x.metadata.get(SOURCE))]
-    layers.insert(max(map(layers.index, own)) + 1, made)
+    viewer.layers.insert(place_above(viewer, layer), made)
     return made
 
 

@@ -184,13 +184,11 @@ class RunController(QObject):
     progressed = Signal(int, int, object)
     """Steps done, steps in all and seconds left, or None, of the run's present phase."""
     message = Signal(str)
-    """One sentence on what the run, or the live result, does or has done."""
+    """One sentence on what the run does or has done, or why there is no live result."""
     draft_message = Signal(str)
     """What becomes of the draft that the viewer shows; "" while it shows none."""
     ended = Signal(str, object, object)
     """A run ended: as `LayerRun.ended`, and its `RunRequest`."""
-    live_stopped = Signal()
-    """The live result was removed: it no longer follows the view."""
 
     def __init__(
         self,
@@ -211,10 +209,8 @@ class RunController(QObject):
         self._is_closed = False
         self._shown_notes: set[str] = set()
         self.live.shown.connect(self._make_current)
-        self.live.message.connect(self._on_message)
         self.live.updated.connect(self._show_draft)
         self.live.failed.connect(self._on_live_failed)
-        self.live.stopped.connect(self._on_live_stopped)
         camera, events = viewer.scene.camera.events, state.events
         self._connections = Connections(
             *((getattr(events, name), self.live.update) for name in LIVE_SETTINGS),
@@ -443,12 +439,6 @@ class RunController(QObject):
         coming = self._state.running or self.live.is_busy
         text = "Draft: true pixels follow" if coming else "Draft: Run makes the true pixels"
         self.draft_message.emit(text if drafts_in(self._viewer) else "")
-
-    def _on_message(self, text: str) -> None:
-        self.message.emit(text)
-
-    def _on_live_stopped(self) -> None:
-        self.live_stopped.emit()
 
     def _on_live_failed(self, error: RestoreError) -> None:
         self.message.emit(error_text(error))
