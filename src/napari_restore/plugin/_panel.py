@@ -457,7 +457,6 @@ class RestorePanel(QWidget):
             self.fusion.dragEnterEvent(event)
 
     def dropEvent(self, event: Any) -> None:
-        """Add them."""
         self.fusion.dropEvent(event)
 
     # -- closing -----------------------------------------------------------------
@@ -469,7 +468,6 @@ class RestorePanel(QWidget):
         return bool(super().eventFilter(watched, event))
 
     def closeEvent(self, event: Any) -> None:
-        """Disconnect when the widget itself is closed."""
         self._close()
         super().closeEvent(event)
 

@@ -80,7 +80,6 @@ class SettingsForm(QObject):
         layout.addWidget(folded("Advanced", self.advanced))
 
     def add_area_to(self, layout: QVBoxLayout) -> None:
-        """Add the row of the area."""
         form = form_layout()
         form.addRow("Area", self.target)
         layout.addLayout(form)
@@ -113,7 +112,6 @@ class SettingsForm(QObject):
         )
 
     def leave(self) -> None:
-        """Disconnect from viewer and state; called once."""
         self.airlight.leave()
         self.drawing.leave()
         self.exclude.leave()

@@ -82,7 +82,6 @@ class AreaController(QObject):
         self._waiting = then
 
     def leave(self) -> None:
-        """Disconnect from the viewer; called once."""
         self._waiting = None
         self._watch.follow(None)
         self._query.discard()

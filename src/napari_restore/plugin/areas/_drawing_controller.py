@@ -95,7 +95,6 @@ class DrawingController(QObject):
 
     @property
     def tool(self) -> Tool | None:
-        """What is drawn with now."""
         return self._tool
 
     def toggle(self, tool: Tool) -> None:
@@ -118,7 +117,6 @@ class DrawingController(QObject):
                 layer.visible = False
 
     def leave(self) -> None:
-        """Disconnect from the viewer; called once."""
         self._thin_soon.cancel()
         self._follow(None, None)
         self._connections.end()

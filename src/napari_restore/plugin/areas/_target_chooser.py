@@ -154,7 +154,6 @@ class ExcludeChooser(Section):
             self._choose_of_state()
 
     def _choose_of_state(self) -> None:
-        """Choose the mask of the state."""
         mask = self.state.options.reading.exclude
         self.choose(None if mask is None else Path(mask))
 
@@ -168,7 +167,6 @@ class ExcludeChooser(Section):
         self.state.exclude_pending = True
 
     def _update(self) -> None:
-        """Make the mask of what is chosen."""
         chosen, layer = self._chosen, self.state.layer
         self._watch.follow(None if isinstance(chosen, Path) else chosen)
         self._query.discard()
@@ -269,11 +267,9 @@ class TargetChooser(QWidget):
         self._show_what_fits()
 
     def target(self) -> TargetChoice:
-        """Return the chosen target."""
         return TargetChoice(self.combo.currentData())
 
     def choose(self, target: TargetChoice) -> None:
-        """Choose as a click would."""
         self.combo.setCurrentIndex(list(TargetChoice).index(target))
 
     def show_area(self, area: Area | None, problem: RestoreError | None = None) -> None:
@@ -290,14 +286,12 @@ class TargetChooser(QWidget):
         self.feather.setVisible(self.target().fades and not (area is not None and area.soft))
 
     def show_tool(self, tool: Tool | None) -> None:
-        """Press the button of the tool in use and show its hint."""
         for each, button in self.tools.items():
             button.setChecked(each is tool)
         self.hint.setText("" if tool is None else f"{tool.hint} Esc ends drawing.")
         self.hint.setVisible(tool is not None)
 
     def offer_strength(self, layers: Iterable[Any], chosen: Any) -> None:
-        """Offer layers to take the strength from."""
         self.strength.offer(((layer.name, layer) for layer in layers), chosen)
         self._show_what_fits()
 

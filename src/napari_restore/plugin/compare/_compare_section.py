@@ -49,7 +49,6 @@ class Blink:
         self._former = viewer.bind_key(KEY, self._on_key, overwrite=True)
 
     def press(self) -> None:
-        """Show the source of the current result."""
         self._key_released.cancel()
         current = self.state.current
         if current is None or self._source is not None:
@@ -69,7 +68,6 @@ class Blink:
         source.visible = True
 
     def release(self) -> None:
-        """Show everything as before."""
         self._key_released.cancel()
         for layer, opacity in self._opacities:
             layer.opacity = opacity
@@ -80,7 +78,6 @@ class Blink:
             self._source = None
 
     def close(self) -> None:
-        """Restore the key's former binding."""
         self.release()
         self.viewer.bind_key(KEY, self._former, overwrite=True)
 
@@ -154,7 +151,6 @@ class CompareSection(Section):
         self.other.currentIndexChanged.connect(self._restart)
 
     def leave(self) -> None:
-        """End comparing and restore the viewer."""
         self._end()
         self._blink.close()
         self._contrast.close()

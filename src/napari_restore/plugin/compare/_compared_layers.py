@@ -50,7 +50,6 @@ class ShownLayers:
                 self._set(layer, False)
 
     def restore(self) -> None:
-        """Show and hide as before."""
         for layer, visible in self._before:
             if layer in self.viewer.layers:
                 layer.visible = visible
@@ -131,5 +130,4 @@ class LinkedContrast:
         self._linked = pairs
 
     def close(self) -> None:
-        """Unlink all."""
         self.follow(())

@@ -187,7 +187,6 @@ class FiguresView(Section):
         super().leave()
 
     def offer(self) -> None:
-        """Offer the layers that fit the source of the current result."""
         current = self.state.current
         fitting = references_for(self.viewer, current.source) if current is not None else []
         none = "Nothing" if fitting else "No layer of the same size and place"

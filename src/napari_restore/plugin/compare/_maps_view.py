@@ -93,7 +93,6 @@ class SideMap:
         return self
 
     def layer(self) -> Layer:
-        """Return a new layer over the result."""
         from napari.layers import Image, Labels
         from napari.utils.colormaps import DirectLabelColormap
 
@@ -434,7 +433,6 @@ class MapsView(Section):
             layers.selection.active = active
 
     def _on_removed(self, event: Any) -> None:
-        """Forget a map whose layer or result was removed."""
         for key, (made, layer) in list(self._shown.items()):
             if event.value is layer:
                 del self._shown[key]

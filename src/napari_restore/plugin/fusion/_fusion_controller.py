@@ -197,7 +197,6 @@ class FusionController(QObject):
         viewer.layers.events.removed.connect(self._on_removed)
 
     def leave(self) -> None:
-        """Stop what is under way and disconnect."""
         self._left = True
         self._open_soon.cancel()
         self._refine_later.stop()
@@ -209,7 +208,6 @@ class FusionController(QObject):
 
     @property
     def group(self) -> FrameGroup | None:
-        """The chosen group."""
         return None if self.chosen is None else self.groups[self.chosen]
 
     @property
@@ -219,17 +217,14 @@ class FusionController(QObject):
 
     @property
     def bracket(self) -> OpenBracket | None:
-        """The bracket of the chosen group."""
         return None if self.chosen is None else self._brackets.get(self.chosen)
 
     @property
     def layer(self) -> ImageLayer | None:
-        """The layer of that bracket."""
         return None if self.chosen is None else self._layers.get(self.chosen)
 
     @property
     def is_busy(self) -> bool:
-        """Whether a bracket is being opened."""
         return self._task is not None
 
     def preload(self) -> None:
@@ -302,7 +297,6 @@ class FusionController(QObject):
         self.frames_changed.emit()
 
     def cancel(self) -> None:
-        """Stop opening."""
         if self._task is not None:
             self._task.cancel()
 

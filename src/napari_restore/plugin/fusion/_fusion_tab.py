@@ -272,7 +272,6 @@ class FusionTab(Section):
         self.listen(self.state.events.parameters, self._on_state_parameters)
 
     def leave(self) -> None:
-        """Stop what is under way, and disconnect."""
         self.controller.leave()
         self.weights.leave()
         self.shown_frames.leave()
@@ -310,12 +309,10 @@ class FusionTab(Section):
         self.controller.add_layers(chosen)
 
     def dragEnterEvent(self, event: Any) -> None:
-        """Accept photos and folders."""
         if _dropped(event.mimeData().urls()):
             event.acceptProposedAction()
 
     def dropEvent(self, event: Any) -> None:
-        """Add the photos and folders that are dropped."""
         paths = _dropped(event.mimeData().urls())
         if paths:
             event.acceptProposedAction()

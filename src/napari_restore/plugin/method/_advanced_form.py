@@ -74,7 +74,6 @@ class ClusterForm(QWidget):
         self._show("")
 
     def show_connecting(self, name: str) -> None:
-        """Show that a connection to `name` is being made."""
         self._is_connecting = True
         self.name.setText(name)
         self._show("Connecting …")
@@ -92,13 +91,11 @@ class ClusterForm(QWidget):
         self._show(text)
 
     def show_disconnected(self, error: RestoreError | None) -> None:
-        """Show that there is no connection, and why."""
         self._is_connecting = self._is_connected = False
         # Names are no markup.
         self._show("" if error is None else escape(error_text(error)))
 
     def show_running(self, running: bool) -> None:
-        """Keep the connection while a run needs it."""
         self._is_running = running
         self._show(self.line.text())
 

@@ -172,13 +172,11 @@ class AirlightPicker(QWidget):
         self.auto_button.setEnabled(given != AUTO)
 
     def leave(self) -> None:
-        """Disconnect from viewer and state; called once."""
         self.stop()
         self._picks += 1
         self._connections.end()
 
     def stop(self) -> None:
-        """Leave picking, if it is on."""
         self.pick_button.setChecked(False)
 
     # -- picking -----------------------------------------------------------------
@@ -275,7 +273,6 @@ class _Picking:
         viewer.status = "Click or drag a box where the haze is thickest. Escape leaves."
 
     def end(self) -> None:
-        """Stop listening."""
         self._over = True
         viewer = self._viewer
         viewer.mouse_drag_callbacks.remove(self._on_mouse)

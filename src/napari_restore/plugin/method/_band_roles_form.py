@@ -191,7 +191,6 @@ class BandRolesForm(QWidget):
         return self._sensors.get(self.sensor.currentData())
 
     def _name(self, roles: dict[str, int]) -> None:
-        """Name all roles at once."""
         for role, combo in self.combos.items():
             if role in roles:
                 self._show(combo, roles[role])

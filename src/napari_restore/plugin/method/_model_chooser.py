@@ -148,11 +148,9 @@ class ModelChooser(QWidget):
         return self.combo.currentData() or ""
 
     def choice(self) -> ModelChoice | None:
-        """Return the chosen model."""
         return self._choices.get(self.model())
 
     def card(self) -> ModelCard | None:
-        """Return the chosen card."""
         choice = self.choice()
         return None if choice is None else choice.card
 

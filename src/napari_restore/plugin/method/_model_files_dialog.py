@@ -60,7 +60,6 @@ class ModelFiles(QObject):
         panel.installEventFilter(self)
 
     def ask_for_file(self) -> None:
-        """Let the user choose a file."""
         patterns = " ".join(f"*{suffix}" for suffix in (*WEIGHTS, *CODE))
         dialog = QFileDialog(self._panel, "Add a model file", "", f"Models ({patterns})")
         dialog.setFileMode(QFileDialog.FileMode.ExistingFile)
@@ -83,7 +82,6 @@ class ModelFiles(QObject):
         self._open(dialog)
 
     def leave(self) -> None:
-        """Close the dialog and drop the file that is being inspected."""
         self._drop()
         self._panel.removeEventFilter(self)
         if self.dialog is not None:
@@ -117,7 +115,6 @@ class ModelFiles(QObject):
         self._inspecting = task.start(self)
 
     def _drop(self) -> None:
-        """Drop the file that is being inspected."""
         task, self._inspecting = self._inspecting, None
         if task is not None:
             task.abandon()

@@ -117,7 +117,6 @@ class AdjustSection(Section):
 
     @property
     def chosen(self) -> Adjustment:
-        """What the widgets are set to."""
         shares = {name: slider.value() / 100 for name, slider in self.sliders.items()}
         return Adjustment(
             **shares,
@@ -141,18 +140,15 @@ class AdjustSection(Section):
             self.exposure.setValue(measured)
 
     def reset(self) -> None:
-        """Show the result as the method made it."""
         self._show(Adjustment())
         self._apply()
 
     def undo(self) -> None:
-        """Take the last change back."""
         self._adjust.flush()
         if self._variant is not None:
             self._variant.undo()
 
     def leave(self) -> None:
-        """Disconnect from the result, too."""
         self._adjust.cancel()
         self._follow(None)
         super().leave()

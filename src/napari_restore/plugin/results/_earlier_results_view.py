@@ -299,7 +299,6 @@ class EarlierRow(QWidget):
         self.setLayout(row_of(label, self.open, self.delete))
 
     def busy(self, busy: bool) -> None:
-        """Disable the row while its result is being opened."""
         self.open.setEnabled(not busy)
         self.delete.setEnabled(not busy)
 

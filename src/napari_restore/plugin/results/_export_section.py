@@ -368,7 +368,6 @@ class ExportSection(Section):
         self.message.setToolTip(line)
 
     def leave(self) -> None:
-        """Stop an export that is going on."""
         if self.saving is not None and self._variant is not None:
             self.saving.abandon()
             self._variant.saving = False

@@ -158,7 +158,6 @@ class VariantRow(QWidget):
         self.name.selectionChanged.connect(lambda: self.chosen.emit(self.variant))
 
     def show_name(self) -> None:
-        """Show the name its layer has now."""
         if self.name.text() != self.variant.name:
             self.name.setText(self.variant.name)
             self.name.setCursorPosition(0)
@@ -167,7 +166,6 @@ class VariantRow(QWidget):
             )
 
     def describe(self, line: str, settings: dict[str, str]) -> None:
-        """Show what differs, and all settings as a tooltip."""
         self.settings.setText(line)
         self.settings.setToolTip("\n".join(f"{name}: {value}" for name, value in settings.items()))
 
@@ -358,7 +356,6 @@ class ResultsSection(Section):
         variant.layer.name = name
 
     def show_only(self) -> None:
-        """Hide the other results of the current one's image."""
         current = self.state.current
         if current is None:
             return
@@ -399,7 +396,6 @@ class ResultsSection(Section):
     # -- deleting ----------------------------------------------------------------
 
     def confirmed(self, text: str) -> bool:
-        """Return whether the user says yes."""
         answer = QMessageBox.question(self, "Delete", text)
         return bool(answer == QMessageBox.StandardButton.Yes)
 
@@ -440,7 +436,6 @@ class ResultsSection(Section):
     # -- earlier -------------------------------------------------------------------
 
     def _search_cache(self) -> None:
-        """Search the cache for results of the chosen image."""
         layer = self.state.layer
         try:
             image = None if layer is None else image_of(layer)
@@ -473,7 +468,6 @@ class ResultsSection(Section):
             self._request_run(request, layer, kept.method)
 
     def leave(self) -> None:
-        """Disconnect from the results and drop searches under way."""
         self._left = True
         self._store_soon.cancel()
         self._search_soon.cancel()

@@ -81,7 +81,6 @@ class LayerQueue(QObject):
         runs.ended.connect(self._on_run_ended)
 
     def start(self) -> None:
-        """Begin with the first layer."""
         self._start_next()
 
     @property
@@ -277,7 +276,6 @@ class BatchSection(Section):
         return [x for x in self.viewer.layers if x in selected and is_source(x)]
 
     def restore_layers(self) -> None:
-        """Restore the selected layers, each in a layer of its own."""
         if self.is_busy or self._must_wait(self.restore_layers):
             return
         queue = LayerQueue(self.viewer, self.state, self.chosen_layers(), self._runs, self)
@@ -338,7 +336,6 @@ class BatchSection(Section):
 
     @property
     def is_busy(self) -> bool:
-        """Whether a queue, a folder or another task is under way."""
         return self.queue is not None or self.folder is not None or self.state.running
 
     def stop(self) -> None:

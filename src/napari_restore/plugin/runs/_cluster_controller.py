@@ -116,7 +116,6 @@ class _Held:
         self.cluster: Cluster | None = None
 
     def release(self) -> None:
-        """Close it."""
         cluster, self.cluster = self.cluster, None
         if cluster is not None:
             _close(cluster)
@@ -130,7 +129,6 @@ class _Connecting(Task):
         self._name = name
 
     def work(self) -> tuple[ConnectedCluster, Workers]:
-        """Connect, which takes seconds."""
         made = connected(self._name)
         workers = workers_of(made.cluster)
         if self.stop.is_set():

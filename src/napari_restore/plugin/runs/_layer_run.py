@@ -40,7 +40,6 @@ class ActivityDock:
         self._is_reporting = self._is_closed = False
 
     def report(self, event: Event) -> None:
-        """Show an event of the run."""
         # Making and moving the bar runs Qt's events, which may lead here again.
         if self._is_reporting or time.monotonic() - self._began < DOCK_SECONDS:
             return
@@ -55,7 +54,6 @@ class ActivityDock:
             self._bar.close()
 
     def close(self) -> None:
-        """Remove the bar: the run has ended."""
         self._is_closed = True
         if self._bar is not None and not self._is_reporting:
             self._bar.close()
@@ -152,7 +150,6 @@ class LayerRun(RunSequence):
             self._on_event(step, content)
 
     def finish(self) -> None:
-        """Remove the draft."""
         self._dock.close()
         self.viewer.layers.events.removed.disconnect(self._on_removed)
         self._layers.stop()

@@ -85,7 +85,6 @@ class Live(QObject):
 
     @property
     def is_on(self) -> bool:
-        """Whether it follows the view."""
         return self._on
 
     def switch(self, on: bool) -> None:

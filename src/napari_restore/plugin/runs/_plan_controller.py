@@ -138,7 +138,6 @@ class PlanController(QObject):
         return plan if same else None
 
     def discard(self) -> None:
-        """Drop the plan that is being made."""
         self._planning = None
         self._query.discard()
 

@@ -58,7 +58,6 @@ class RunBar(QWidget):
         self.live.toggled.connect(self.live_toggled)
 
     def set_live(self, on: bool) -> None:
-        """Switch the live result on or off, as a click would."""
         self.live.setChecked(on)
 
     def show_draft(self, text: str) -> None:
@@ -67,7 +66,6 @@ class RunBar(QWidget):
         self.draft.setVisible(bool(text))
 
     def show_plan(self, text: str) -> None:
-        """Show the plan's line, or why there is none."""
         self.plan_line.setText(text)
 
     def allow(self, possible: bool) -> None:
@@ -78,7 +76,6 @@ class RunBar(QWidget):
             self.button.setEnabled(possible)
 
     def show_running(self, running: bool) -> None:
-        """Turn Run into Cancel or back."""
         self._running = running
         self.button.setText("Cancel" if running else "Run")
         self.button.setEnabled(running or self._possible)
@@ -111,7 +108,6 @@ class RunBar(QWidget):
             show_note(event.text)
 
     def show_message(self, text: str) -> None:
-        """Show one sentence on what happens or has happened."""
         self.message.setText(text)
 
     def _show_stopping(self) -> None:

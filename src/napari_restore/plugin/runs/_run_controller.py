@@ -86,7 +86,6 @@ class WarmWorker(QObject):
             api.warm(self.worker, plan)
 
     def close(self) -> None:
-        """End the child process."""
         self._is_closed = True
         self._timer.stop()
         self.worker.close()
@@ -123,11 +122,9 @@ class FolderRun(Task):
                 self._worker.cancel(self._job)
 
     def kill(self) -> None:
-        """End the child process."""
         self._worker.kill()
 
     def abandon(self) -> None:
-        """End at once without a report."""
         super().abandon()
         self.kill()
 
@@ -155,7 +152,6 @@ class FolderRun(Task):
         return images
 
     def receive(self, item: dict[str, Any]) -> None:
-        """Report an event of the child."""
         if item["event"] == "ImageStarted":
             self.image_started.emit(item["name"], item["number"], item["images"])
         elif item["event"] == "Progress":
@@ -232,12 +228,10 @@ class RunController(QObject):
 
     @property
     def worker(self) -> Worker:
-        """The child process of all runs."""
         return self._warm.worker
 
     @property
     def running(self) -> LayerRun | None:
-        """The run under way."""
         return self.task if isinstance(self.task, LayerRun) else None
 
     # -- one task at a time --------------------------------------------------------
@@ -290,7 +284,6 @@ class RunController(QObject):
         return self.begin(lambda: FolderRun(arguments, self.worker), "Folders are")
 
     def cancel(self) -> None:
-        """Stop the run within a tile."""
         if self.running is not None:
             self.message.emit("Stopping after the tiles in hand …")
             self.running.cancel()

@@ -145,12 +145,10 @@ class RunLayers:
             self.remove_draft()
 
     def is_draft(self, layer: Layer) -> bool:
-        """Return whether `layer` is that of a draft."""
         drafts = (self.draft, self._former)
         return any(draft is not None and layer is draft.shown.layer for draft in drafts)
 
     def remove_draft(self) -> None:
-        """Remove the draft, if there is one."""
         drafts = (self.draft, self._former)
         self.draft = self._former = self._next = None
         for draft in drafts:

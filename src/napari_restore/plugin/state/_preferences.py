@@ -64,7 +64,6 @@ class PreferenceLink:
             self._on_device()
 
     def leave(self) -> None:
-        """Disconnect from the preferences; called once."""
         self._connections.end()
         self._group = None
 

@@ -91,7 +91,6 @@ class RestoreState:
 
     @property
     def title(self) -> str:
-        """The title of the model."""
         return self.model if self.card is None else self.card.title
 
     @property
@@ -145,7 +144,6 @@ class Connections:
         self.add(*connections)
 
     def add(self, *connections: Connection) -> None:
-        """Connect more slots."""
         for signal, slot in connections:
             signal.connect(slot)
         self._made += connections

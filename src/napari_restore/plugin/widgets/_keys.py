@@ -52,7 +52,6 @@ class KeyBindings:
                 self._bound.append(keys)
 
     def leave(self) -> None:
-        """Give the keys back; called once."""
         for keys in self._bound:
             self._viewer.bind_key(keys, None)
         self._bound.clear()
