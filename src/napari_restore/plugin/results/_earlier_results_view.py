@@ -35,15 +35,10 @@ if TYPE_CHECKING:
     from napari_restore.plugin.state._state import RestoreState
 
 
-def result_of(variant: Variant) -> Result:
-    """Return the result of a variant: the finished one, else the finished tiles so far."""
-    return variant.shown.result if variant.result is None else variant.result
-
-
 def record_of(variant: Variant) -> dict[str, Any]:
     """Return the record with all that repeats it: its task, and the command for its pixels."""
-    result = result_of(variant)
-    record = dict(result.record if variant.result is not None else variant.record or {})
+    result = variant.shown.result
+    record = dict(variant.record or {})
     task = record.get("task") or api.task_of(result.plan)
     record["task"] = None if task is None else api.portable_task(task)
     if not record["command"]:
@@ -62,26 +57,23 @@ def record_of(variant: Variant) -> dict[str, Any]:
 
 def store_result(variant: Variant) -> None:
     """List a result in its store, for a later window."""
-    result = result_of(variant)
+    result = variant.shown.result
     task = api.task_of(result.plan)
     if task is not None:
-        record = variant.record if variant.result is None else result.record
-        api.keep_result(result.store.path, task, variant.name, variant.title, record)
+        api.keep_result(result.store.path, task, variant.name, variant.title, variant.record)
 
 
 def is_same(variant: Variant, store: Path, name: str) -> bool:
     """Return whether the entry of that name in that store is of `variant`."""
-    result = result_of(variant)
+    result = variant.shown.result
     return result.store.path == store and api.kept_name(result.plan) == name
 
 
 def close_stores(variant: Variant) -> tuple[Path, str]:
     """Close the stores of a result that is about to be deleted; return path and name of its entry."""
-    result = result_of(variant)
-    entry = result.store.path, api.kept_name(result.plan)
-    for one in (variant.shown.result, result):
-        one.store.close()
-    return entry
+    result = variant.shown.result
+    result.store.close()
+    return result.store.path, api.kept_name(result.plan)
 
 
 def variant_of_stored(

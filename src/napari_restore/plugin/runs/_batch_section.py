@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from napari.layers import Image as ImageLayer
 
     from napari_restore.plugin.runs._run_controller import FolderRun, RunController
-    from napari_restore.plugin.state._request import Area, RunRequest
+    from napari_restore.plugin.state._request import RunRequest
     from napari_restore.plugin.state._state import RestoreState
 
 
@@ -80,9 +80,6 @@ class LayerQueue(QObject):
         self._settings: RunRequest | None = None
         runs.ended.connect(self._on_run_ended)
 
-    def start(self) -> None:
-        self._start_next()
-
     @property
     def is_running(self) -> bool:
         """Whether the run under way is one of the queue's."""
@@ -96,7 +93,8 @@ class LayerQueue(QObject):
         if self._running is None:
             self._end(cancelled=True)
 
-    def _start_next(self) -> None:
+    def start_next(self) -> None:
+        """Find the area of the next layer, which is then restored; end after the last."""
         while self._waiting:
             self._layer = self._waiting.pop(0)
             self._name = self._layer.name
@@ -108,10 +106,19 @@ class LayerQueue(QObject):
                 if self._is_removed:
                     raise self._removed
                 feather = self._settings.options.target.feather
-                self._query.submit(number, self._area_of(self._layer, feather))
+                find = area_of(
+                    self._target,
+                    self._viewer,
+                    self._layer,
+                    image_of(self._layer),
+                    feather=feather,
+                    strength=self._strength,
+                    crop=self._crop,
+                )
             except RestoreError as error:
                 self._failures.append((self._name, error_text(error)))
             else:
+                self._query.submit(number, find)
                 return
         self._end()
 
@@ -124,23 +131,12 @@ class LayerQueue(QObject):
     def _removed(self) -> UnreadableImage:
         return UnreadableImage(f"{self._name} was removed.", "Open it again.")
 
-    def _area_of(self, layer: ImageLayer, feather: int) -> Callable[[], Area]:
-        return area_of(
-            self._target,
-            self._viewer,
-            layer,
-            image_of(layer),
-            feather=feather,
-            strength=self._strength,
-            crop=self._crop,
-        )
-
     def _on_area(self, _: Any, area: Any) -> None:
         layer = self._layer
         assert layer is not None and self._settings is not None
         if isinstance(area, RestoreError):
             self._failures.append((self._name, str(area)))
-            self._start_next()
+            self.start_next()
             return
         # Bands and sensor are named for each layer by itself.
         bands, sensor = named_as(layer)
@@ -160,7 +156,7 @@ class LayerQueue(QObject):
         request, self._next = self._next, None
         if self._is_removed:
             self._failures.append((self._name, error_text(self._removed)))
-            self._start_next()
+            self.start_next()
             return
         assert self._layer is not None
         title = title_of(request.model)
@@ -183,7 +179,7 @@ class LayerQueue(QObject):
             self._failures.append((self._name, error_text(outcome)))
         else:
             self._done += 1
-        self._start_next()
+        self.start_next()
 
     def _end(self, *, cancelled: bool = False) -> None:
         self._runs.ended.disconnect(self._on_run_ended)
@@ -283,7 +279,7 @@ class BatchSection(Section):
         queue.ended.connect(self.finish)
         self.queue = queue
         self._begin()
-        queue.start()
+        queue.start_next()
 
     def _on_message(self, text: str) -> None:
         self.message.setText(text)

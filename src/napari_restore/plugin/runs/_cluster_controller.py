@@ -55,9 +55,10 @@ class ClusterController(QObject):
             self.connecting.emit(name)
             self._attempt.start(self)
 
-    def disconnect_now(self) -> None:
-        """Leave the cluster, or give up connecting."""
-        self._leave(None)
+    def disconnect_now(self, error: RestoreError | None = None) -> None:
+        """Leave the cluster, or give up connecting; `error` says why where it is no wish."""
+        self.close()
+        self.disconnected.emit(error)
 
     def look(self) -> None:
         """Count the workers, and leave a cluster whose scheduler is gone."""
@@ -68,7 +69,12 @@ class ClusterController(QObject):
 
     def close(self) -> None:
         """Leave the cluster without a report: the panel is closed."""
-        self._release()
+        self._timer.stop()
+        attempt, self._attempt = self._attempt, None
+        if attempt is not None:
+            attempt.abandon()
+        self._held.release()
+        self._state.cluster = None
 
     def _on_answer(self, status: str, answer: Any) -> None:
         self._attempt = None
@@ -89,24 +95,12 @@ class ClusterController(QObject):
             self.connected.emit(cluster, workers)
         elif not self._state.running:
             # A run ends by itself, with a sentence of its own.
-            self._leave(
+            self.disconnect_now(
                 ResourceError(
                     f"The scheduler of {cluster.name} is gone.",
                     "Connect again, or run on this machine.",
                 )
             )
-
-    def _leave(self, error: RestoreError | None) -> None:
-        self._release()
-        self.disconnected.emit(error)
-
-    def _release(self) -> None:
-        self._timer.stop()
-        attempt, self._attempt = self._attempt, None
-        if attempt is not None:
-            attempt.abandon()
-        self._held.release()
-        self._state.cluster = None
 
 
 class _Held:

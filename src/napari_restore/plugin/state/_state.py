@@ -189,14 +189,11 @@ def named_image(layer: ImageLayer, bands: str | None, sensor: str | None) -> Ima
     return named
 
 
-def image_of(layer: ImageLayer, bands: str | None = None) -> Image:
+def image_of(layer: ImageLayer) -> Image:
     """Return the image a layer shows: the one it was opened from, else its own array.
 
-    `bands` are roles that the user gave. Raises `UnreadableImage` for layers that are no
-    image of a plane.
+    Raises `UnreadableImage` for layers that are no image of a plane.
     """
-    if bands is not None:
-        return named_image(layer, bands, None)
     known = layer.metadata.get("napari_restore")
     pixels = layer.data[0] if layer.multiscale else layer.data
     # An array that was put in the place of another is another image.

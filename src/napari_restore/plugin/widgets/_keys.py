@@ -62,12 +62,6 @@ def with_key(words: str, action: str) -> str:
     return f"{words} ({KEYS[action].text})"
 
 
-def table() -> str:
-    """Return the keys as a table in Markdown."""
-    rows = [f"| {key.keys.replace('-', ' + ')} | {key.what} |" for key in KEYS.values()]
-    return "\n".join(["| Key | What it does |", "| --- | --- |", *rows])
-
-
 def is_free(viewer: ViewerModel, keys: str) -> bool:
     """Return whether neither the user nor another plugin has bound it: theirs stay."""
     binding = coerce_keybinding(keys)
