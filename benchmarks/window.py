@@ -150,7 +150,7 @@ class Window:
         return self.click(lambda: len(self.panel.state.variants) > before)
 
     def draft(self) -> float:
-        from napari_restore.plugin.runs._run_layers import drafts_in
+        from napari_restore.plugin.runs._layer_run import drafts_in
 
         return self.click(lambda: drafts_in(self.viewer))
 

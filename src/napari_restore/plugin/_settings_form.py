@@ -9,8 +9,8 @@ from qtpy.QtCore import QObject, Signal
 from qtpy.QtWidgets import QDoubleSpinBox, QLabel, QVBoxLayout, QWidget
 
 from napari_restore.errors import RestoreError
+from napari_restore.plugin.areas._areas import chosen_strength, strength_layers
 from napari_restore.plugin.areas._drawing_controller import DrawingController
-from napari_restore.plugin.areas._strength import chosen_strength, strength_layers
 from napari_restore.plugin.areas._target_chooser import ExcludeChooser, TargetChooser
 from napari_restore.plugin.layers._layer_order import bring_to_front, is_source
 from napari_restore.plugin.layers._placing import is_photo, turn_upright

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import pytest
 
 from napari_restore.plugin.runs import _run_layers
-from napari_restore.plugin.runs._run_layers import RunLayers
+from napari_restore.plugin.runs._layer_run import RunLayers
 
 
 def step_of(seconds: float) -> Any:

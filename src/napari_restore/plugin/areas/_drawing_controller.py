@@ -9,8 +9,14 @@ import numpy as np
 from qtpy.QtCore import QObject, Signal
 from superqt.utils import qdebounced
 
-from napari_restore.plugin.areas._areas import AREAS, GRADIENT, areas_layer, gradient_layer
-from napari_restore.plugin.areas._strength import PAINT, new_paint_layer
+from napari_restore.plugin.areas._areas import (
+    AREAS,
+    GRADIENT,
+    PAINT,
+    areas_layer,
+    gradient_layer,
+    new_paint_layer,
+)
 from napari_restore.plugin.layers._placing import plane_of, scale_and_affine
 from napari_restore.plugin.state._request import TargetChoice
 from napari_restore.plugin.state._state import Connections, image_of

@@ -26,10 +26,11 @@ from napari_restore.plugin.areas._areas import (
     GRADIENT,
     LayerWatch,
     corners_in_pixels,
+    is_strength,
+    mask_of_layer,
     outlines,
 )
 from napari_restore.plugin.areas._drawing_controller import Tool
-from napari_restore.plugin.areas._strength import is_strength, mask_of_layer
 from napari_restore.plugin.state._request import Area, TargetChoice
 from napari_restore.plugin.state._state import image_of
 from napari_restore.plugin.tasks._notices import error_text, with_labels

@@ -11,8 +11,12 @@ from qtpy.QtWidgets import QLabel
 from napari_restore import Region
 from napari_restore.errors import BadRegion
 from napari_restore.metrics import psnr, ssim
-from napari_restore.plugin.compare._compared_layers import Compared
-from napari_restore.plugin.compare._pixels import FAILURE, LayerPixels, shown_step
+from napari_restore.plugin.compare._compared_layers import (
+    FAILURE,
+    Compared,
+    LayerPixels,
+    shown_step,
+)
 from napari_restore.plugin.layers._placing import data_to_world, visible_region
 from napari_restore.plugin.tasks._notices import error_text
 from napari_restore.plugin.tasks._task import DebouncedQuery

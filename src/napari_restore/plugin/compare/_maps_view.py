@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,8 +10,9 @@ import numpy.typing as npt
 from qtpy.QtWidgets import QCheckBox, QLabel, QPushButton
 
 from napari_restore import Region
-from napari_restore.plugin.compare._pixels import FAILURE
+from napari_restore.plugin.compare._compared_layers import FAILURE
 from napari_restore.plugin.layers._placing import plane_of
+from napari_restore.plugin.layers._result_layer import read_again
 from napari_restore.plugin.tasks._task import DebouncedQuery
 from napari_restore.plugin.widgets._folding import add_button, column_of, flowing
 from napari_restore.plugin.widgets._section import Section
@@ -37,7 +37,6 @@ KEPT_SIDE = 2048
 STRIP = 256
 """Rows of a level in memory that are made at a time."""
 NOTHING = Adjustment(strength=0.0)
-_numbers = itertools.count()
 
 
 def available(variant: Variant) -> tuple[str, ...]:
@@ -96,8 +95,9 @@ class SideMap:
         from napari.layers import Image, Labels
         from napari.utils.colormaps import DirectLabelColormap
 
-        lazy = [self._lazy(level) for level in range(self._in_memory[0])]
-        arrays = [*lazy, *self._coarse]
+        finer = range(self._in_memory[0])
+        levels = [_Level(self, self._steps[n], self._sizes[n]) for n in finer]
+        arrays = [*(read_again(level, CHUNK) for level in levels), *self._coarse]
         source = self.variant.source
         arguments: dict[str, Any] = {
             "name": f"{self.name.capitalize()}: {self.variant.name}",
@@ -183,20 +183,6 @@ class SideMap:
         region = Region(y0 * step, x0 * step, y1 * step, x1 * step).shift(box.y0, box.x0)
         made: npt.NDArray[Any] = self._make(region, step)
         return made
-
-    def _lazy(self, level: int) -> Any:
-        import dask.array as da
-
-        array = _Level(self, self._steps[level], self._sizes[level])
-        name = f"napari-restore-map-{next(_numbers)}"
-        return da.from_array(
-            array,
-            chunks=CHUNK,
-            name=name,
-            asarray=False,
-            fancy=False,
-            meta=np.empty((0, 0), self.dtype),
-        )
 
 
 class _Level:

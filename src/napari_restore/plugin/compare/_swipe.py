@@ -13,19 +13,19 @@ from superqt.utils import qthrottled
 
 from napari_restore import Region
 from napari_restore.errors import BadRegion
-from napari_restore.plugin.compare._compared_layers import Compared, ShownLayers
-from napari_restore.plugin.compare._pixels import (
+from napari_restore.plugin.compare._compared_layers import (
     FAILURE,
+    Compared,
     LayerPixels,
+    ShownLayers,
     loaded_part,
     shown_band,
     shown_step,
     within,
 )
-from napari_restore.plugin.layers._display import display_properties
+from napari_restore.plugin.layers._display import display_properties, draw_thumbnail_of
 from napari_restore.plugin.layers._layer_order import place_above
 from napari_restore.plugin.layers._placing import Matrix, plane_of, visible_region
-from napari_restore.plugin.layers._thumbnail import draw_thumbnail_of
 from napari_restore.plugin.tasks._task import DebouncedQuery
 
 if TYPE_CHECKING:

@@ -13,7 +13,12 @@ from urllib.parse import urlsplit
 from napari_restore._addresses import is_remote
 from napari_restore.api import READ_SUFFIXES, is_zarr, stamp_of
 from napari_restore.errors import Cancelled, RestoreError, escape_controls
-from napari_restore.plugin.layers._display import LIMITS, Display, contrast_limits
+from napari_restore.plugin.layers._display import (
+    LIMITS,
+    Display,
+    contrast_limits,
+    draw_thumbnails_in,
+)
 from napari_restore.plugin.layers._placing import (
     ORIGIN,
     is_photo,
@@ -23,7 +28,6 @@ from napari_restore.plugin.layers._placing import (
     show_whole,
     turn_upright,
 )
-from napari_restore.plugin.layers._thumbnail import draw_thumbnails_in
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

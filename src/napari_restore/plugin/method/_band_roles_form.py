@@ -10,8 +10,7 @@ from superqt.utils import signals_blocked
 
 from napari_restore import api
 from napari_restore.errors import RestoreError, UnknownBands, escape_controls
-from napari_restore.plugin.areas._areas import TARGETS_OF
-from napari_restore.plugin.areas._strength import PAINT
+from napari_restore.plugin.areas._areas import PAINT, TARGETS_OF
 from napari_restore.plugin.layers._display import colour_bands
 from napari_restore.plugin.layers._layer_order import SOURCE, place_above
 from napari_restore.plugin.layers._reader import layer_of

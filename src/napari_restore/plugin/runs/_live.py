@@ -15,7 +15,7 @@ from napari_restore.engine import Event, Phase, TileDone
 from napari_restore.plugin.layers._layer_order import LIVE, insert_above, result_name
 from napari_restore.plugin.layers._result_layer import ResultLayer
 from napari_restore.plugin.runs._draft import live_steps
-from napari_restore.plugin.runs._run_layers import RunLayers
+from napari_restore.plugin.runs._layer_run import RunLayers
 from napari_restore.plugin.runs._run_sequence import RunSequence, RunStep
 from napari_restore.plugin.state._variant import Variant
 

@@ -20,9 +20,8 @@ from napari_restore.plugin.layers._placing import visible_region
 from napari_restore.plugin.results._variant_text import run_summary
 from napari_restore.plugin.runs._cluster_controller import ClusterController
 from napari_restore.plugin.runs._draft import Viewport, first_step, viewport_of
-from napari_restore.plugin.runs._layer_run import LayerRun
+from napari_restore.plugin.runs._layer_run import LayerRun, drafts_in
 from napari_restore.plugin.runs._live import Live
-from napari_restore.plugin.runs._run_layers import drafts_in
 from napari_restore.plugin.runs._run_sequence import RunStep
 from napari_restore.plugin.state._request import Area, NotReady
 from napari_restore.plugin.state._state import Connections, image_of
