@@ -21,7 +21,7 @@ from napari_restore.plugin.method._model_chooser import ModelChooser, offered_mo
 from napari_restore.plugin.method._parameter_form import ParameterForm
 from napari_restore.plugin.state._preferences import hint_at_async
 from napari_restore.plugin.state._request import TargetChoice
-from napari_restore.plugin.state._state import Connections, image_of, named_as
+from napari_restore.plugin.state._state import Connections, RestoreState, image_of, named_as
 from napari_restore.plugin.tasks._notices import error_text
 from napari_restore.plugin.widgets._combo_box import NarrowComboBox
 from napari_restore.plugin.widgets._folding import folded, form_layout, stacked
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
     from napari_restore.images import Image
-    from napari_restore.plugin.state._state import RestoreState
     from napari_restore.questions import Restore, RestoreKeywords
 
 

@@ -19,7 +19,7 @@ from napari_restore.plugin.layers._placing import (
     visible_region,
 )
 from napari_restore.plugin.state._request import Area, NotReady, TargetChoice
-from napari_restore.plugin.state._state import image_of
+from napari_restore.plugin.state._state import RestoreState, image_of
 from napari_restore.plugin.tasks._task import LatestQuery
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from napari.layers import Labels, Layer, Shapes
 
     from napari_restore.images import Image
-    from napari_restore.plugin.state._state import RestoreState
 
 
 Matrix = npt.NDArray[np.float64]

@@ -19,14 +19,13 @@ from napari_restore.plugin.areas._areas import (
 )
 from napari_restore.plugin.layers._placing import plane_of, scale_and_affine
 from napari_restore.plugin.state._request import TargetChoice
-from napari_restore.plugin.state._state import Connections, image_of
+from napari_restore.plugin.state._state import Connections, RestoreState, image_of
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image as ImageLayer
     from napari.layers import Layer, Shapes
 
-    from napari_restore.plugin.state._state import RestoreState
 
 THIN = "napari_restore_drawn"
 """In the metadata of Shapes and Vectors layers whose edges this module keeps thin."""

@@ -8,14 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari.layers import Shapes
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import (
-    QFileDialog,
-    QHBoxLayout,
-    QLabel,
-    QPushButton,
-    QSpinBox,
-    QWidget,
-)
+from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLabel, QPushButton, QSpinBox, QWidget
 from superqt.utils import qdebounced
 
 from napari_restore import api
@@ -32,7 +25,7 @@ from napari_restore.plugin.areas._areas import (
 )
 from napari_restore.plugin.areas._drawing_controller import Tool
 from napari_restore.plugin.state._request import Area, TargetChoice
-from napari_restore.plugin.state._state import image_of
+from napari_restore.plugin.state._state import RestoreState, image_of
 from napari_restore.plugin.tasks._notices import error_text, with_labels
 from napari_restore.plugin.tasks._task import LatestQuery
 from napari_restore.plugin.widgets._combo_box import NarrowComboBox
@@ -42,7 +35,6 @@ from napari_restore.plugin.widgets._section import Section
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-    from napari_restore.plugin.state._state import RestoreState
     from napari_restore.questions import Restore
 
 

@@ -29,7 +29,7 @@ from napari_restore.plugin.fusion._frame_group import (
 from napari_restore.plugin.layers._layer_order import bring_to_front, is_source
 from napari_restore.plugin.layers._placing import show_whole
 from napari_restore.plugin.layers._reader import layer_of
-from napari_restore.plugin.state._state import image_of
+from napari_restore.plugin.state._state import RestoreState, image_of
 from napari_restore.plugin.tasks._notices import show_problem
 from napari_restore.plugin.tasks._task import Task, in_background
 
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from napari.layers import Image as ImageLayer
 
     from napari_restore.images import Image
-    from napari_restore.plugin.state._state import RestoreState
 
 
 THREADS = 4

@@ -14,8 +14,8 @@ from napari_restore import api
 from napari_restore.errors import RestoreError
 from napari_restore.plugin.layers._layer_order import SOURCE, insert_above
 from napari_restore.plugin.layers._placing import enlarged, plane_of, scale_and_affine
-from napari_restore.plugin.state._request import Area
-from napari_restore.plugin.state._state import Connections
+from napari_restore.plugin.state._request import Area, RunRequest
+from napari_restore.plugin.state._state import Connections, RestoreState
 from napari_restore.plugin.tasks._task import DebouncedQuery
 
 if TYPE_CHECKING:
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image as ImageLayer
 
-    from napari_restore.plugin.state._request import RunRequest
-    from napari_restore.plugin.state._state import RestoreState
 
 SIDE = 1200
 """Longest side in pixels of the level that weights are computed on."""

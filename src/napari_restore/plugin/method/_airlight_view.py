@@ -14,7 +14,7 @@ from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QWidget
 from napari_restore import api
 from napari_restore.errors import BadParameter, BadRegion, RestoreError
 from napari_restore.plugin.layers._placing import bounding_region, in_data, plane_of
-from napari_restore.plugin.state._state import Connections, image_of
+from napari_restore.plugin.state._state import Connections, RestoreState, image_of
 from napari_restore.plugin.tasks._notices import show_problem
 from napari_restore.plugin.tasks._task import in_background
 from napari_restore.plugin.widgets._folding import add_button
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from napari_restore import Region
     from napari_restore.models import ModelCard
-    from napari_restore.plugin.state._state import RestoreState
 
 
 MOST = 2048

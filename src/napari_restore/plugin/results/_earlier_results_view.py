@@ -19,7 +19,7 @@ from napari_restore.plugin.layers._result_layer import ResultLayer
 from napari_restore.plugin.method._model_files_dialog import TrustDialog
 from napari_restore.plugin.results._variant_text import target_of_mask
 from napari_restore.plugin.state._request import Area, RunRequest, TargetChoice
-from napari_restore.plugin.state._state import NAMED_ROLES, NAMED_SENSOR
+from napari_restore.plugin.state._state import NAMED_ROLES, NAMED_SENSOR, RestoreState
 from napari_restore.plugin.state._variant import Variant
 from napari_restore.plugin.tasks._notices import show_problem
 from napari_restore.plugin.tasks._task import in_background
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
     from napari_restore.engine import KeptResult, Result
     from napari_restore.images import Image
-    from napari_restore.plugin.state._state import RestoreState
 
 
 def record_of(variant: Variant) -> dict[str, Any]:

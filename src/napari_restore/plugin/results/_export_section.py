@@ -8,12 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from psygnal import Signal
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import (
-    QApplication,
-    QLabel,
-    QProgressBar,
-    QSpinBox,
-)
+from qtpy.QtWidgets import QApplication, QLabel, QProgressBar, QSpinBox
 from superqt.utils import signals_blocked
 
 from napari_restore import api

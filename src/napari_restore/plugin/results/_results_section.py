@@ -45,7 +45,7 @@ from napari_restore.plugin.results._earlier_results_view import (
 )
 from napari_restore.plugin.results._save_dialog import ask_save_path
 from napari_restore.plugin.results._variant_text import area_of, line_of, record_rows, settings_of
-from napari_restore.plugin.state._state import image_of, named_image
+from napari_restore.plugin.state._state import RestoreState, image_of, named_image
 from napari_restore.plugin.tasks._notices import show_note, show_problem
 from napari_restore.plugin.tasks._task import in_background
 from napari_restore.plugin.widgets._combo_box import NarrowComboBox
@@ -59,7 +59,6 @@ if TYPE_CHECKING:
 
     from napari_restore.engine import KeptResult, Result
     from napari_restore.plugin.state._request import RunRequest
-    from napari_restore.plugin.state._state import RestoreState
     from napari_restore.plugin.state._variant import Variant
 
 

@@ -9,19 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
 from qtpy.QtCore import QObject
-from qtpy.QtWidgets import (
-    QFileDialog,
-    QHBoxLayout,
-    QLabel,
-    QLineEdit,
-    QProgressBar,
-)
+from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLabel, QLineEdit, QProgressBar
 
 from napari_restore import api
 from napari_restore.errors import BadOutput, Message, RestoreError, UnreadableImage
 from napari_restore.plugin.areas._areas import area_of
 from napari_restore.plugin.layers._layer_order import is_source
-from napari_restore.plugin.state._state import image_of, named_as, named_image
+from napari_restore.plugin.state._state import RestoreState, image_of, named_as, named_image
 from napari_restore.plugin.tasks._notices import error_text, show_problem, with_labels
 from napari_restore.plugin.tasks._task import LatestQuery
 from napari_restore.plugin.widgets._folding import add_button, column_of, row_of
@@ -33,7 +27,6 @@ if TYPE_CHECKING:
 
     from napari_restore.plugin.runs._run_controller import FolderRun, RunController
     from napari_restore.plugin.state._request import RunRequest
-    from napari_restore.plugin.state._state import RestoreState
 
 
 Failure = tuple[str, str]

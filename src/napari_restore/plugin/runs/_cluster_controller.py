@@ -9,12 +9,7 @@ from psygnal import Signal
 from qtpy.QtCore import QObject, QTimer
 
 from napari_restore.errors import Cancelled, ResourceError, RestoreError
-from napari_restore.plugin.state._request import (
-    ConnectedCluster,
-    Workers,
-    connected,
-    workers_of,
-)
+from napari_restore.plugin.state._request import ConnectedCluster, Workers, connected, workers_of
 from napari_restore.plugin.tasks._task import Task, in_background
 
 if TYPE_CHECKING:

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from napari_restore import Region
     from napari_restore.engine import Result, Worker
-    from napari_restore.plugin.runs._run_sequence import RunStep
     from napari_restore.plugin.state._request import RunRequest
 
 

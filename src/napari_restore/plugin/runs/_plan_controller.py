@@ -13,8 +13,8 @@ from superqt.utils import qdebounced
 from napari_restore.api import stamp_of
 from napari_restore.errors import RestoreError
 from napari_restore.plugin.areas._areas import AreaController
-from napari_restore.plugin.state._request import TargetChoice
-from napari_restore.plugin.state._state import Connections
+from napari_restore.plugin.state._request import Area, RunRequest, TargetChoice
+from napari_restore.plugin.state._state import Connections, RestoreState
 from napari_restore.plugin.tasks._notices import error_text, show_problem
 from napari_restore.plugin.tasks._task import LatestQuery
 
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
     from napari_restore.engine import Plan
-    from napari_restore.plugin.state._request import Area, RunRequest
-    from napari_restore.plugin.state._state import RestoreState
 
 VIEW_DEBOUNCE_MS = 200
 PLAN_DEBOUNCE_MS = 250

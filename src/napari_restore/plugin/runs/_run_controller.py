@@ -21,10 +21,10 @@ from napari_restore.plugin.results._variant_text import run_summary
 from napari_restore.plugin.runs._cluster_controller import ClusterController
 from napari_restore.plugin.runs._draft import Viewport, first_step, viewport_of
 from napari_restore.plugin.runs._layer_run import LayerRun, drafts_in
-from napari_restore.plugin.runs._live import Live
+from napari_restore.plugin.runs._live import Live, LiveRequest
 from napari_restore.plugin.runs._run_sequence import RunStep
-from napari_restore.plugin.state._request import Area, NotReady
-from napari_restore.plugin.state._state import Connections, image_of
+from napari_restore.plugin.state._request import Area, NotReady, RunRequest
+from napari_restore.plugin.state._state import Connections, RestoreState, image_of
 from napari_restore.plugin.tasks._notices import error_text, show_note, show_problem
 from napari_restore.plugin.tasks._task import Task, in_background
 
@@ -34,11 +34,8 @@ if TYPE_CHECKING:
 
     from napari_restore import Region
     from napari_restore.engine import Event, Plan, Worker
-    from napari_restore.plugin.runs._live import LiveRequest
     from napari_restore.plugin.runs._plan_controller import PlanController
     from napari_restore.plugin.state._disk_watch import DiskWatch
-    from napari_restore.plugin.state._request import RunRequest
-    from napari_restore.plugin.state._state import RestoreState
     from napari_restore.plugin.state._variant import Variant
     from napari_restore.questions import Restore
 

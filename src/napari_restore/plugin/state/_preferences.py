@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 from napari.settings import get_plugin_settings, get_settings
 from psygnal import Signal
 
-from napari_restore.plugin.state._state import Connections
+from napari_restore.plugin.state._state import Connections, RestoreState
 from napari_restore.plugin.tasks._notices import show_note
 
 if TYPE_CHECKING:
     from napari_restore.images import Image
-    from napari_restore.plugin.state._state import RestoreState
 
 PLUGIN = "napari-restore"
 CACHE = "NAPARI_RESTORE_CACHE"

@@ -11,7 +11,13 @@ from psygnal import SignalGroupDescriptor
 
 import napari_restore as nr
 from napari_restore.errors import BadRegion, RestoreError, UnreadableImage
-from napari_restore.plugin.state._request import Area, NotReady, RunRequest, TargetChoice
+from napari_restore.plugin.state._request import (
+    Area,
+    ConnectedCluster,
+    NotReady,
+    RunRequest,
+    TargetChoice,
+)
 from napari_restore.questions import Restore
 
 if TYPE_CHECKING:
@@ -21,7 +27,6 @@ if TYPE_CHECKING:
 
     from napari_restore.images import Image
     from napari_restore.models import ModelCard
-    from napari_restore.plugin.state._request import ConnectedCluster
     from napari_restore.plugin.state._variant import Variant
     from napari_restore.questions import RestoreKeywords
 

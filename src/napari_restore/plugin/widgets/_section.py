@@ -6,12 +6,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from qtpy.QtWidgets import QWidget
 
-from napari_restore.plugin.state._state import Connections
+from napari_restore.plugin.state._state import Connections, RestoreState
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-
-    from napari_restore.plugin.state._state import RestoreState
 
 
 class Section(QWidget):
