@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import weakref
 from typing import Any
 
@@ -120,7 +121,7 @@ def test_two_viewers_do_not_mix(make_napari_viewer: Any, qtbot: Any):
     qtbot.waitUntil(lambda: bool(outcome))
     assert outcome[0][0] == "done"
     assert (len(one.layers), len(other.layers)) == (2, 1)
-    assert second.running is None
+    assert second.runs.running is None
     assert second.state.variants == ()
     first.close()
     other.keymap[coerce_keybinding("Control-B")](other)
@@ -203,6 +204,7 @@ def test_labels_lead_to_their_controls(panel: Any):
             if label is None or field is None or isinstance(field.widget(), QLabel):
                 continue
             assert label.widget().buddy() is not None, label.widget().text()
+            assert not re.search("[a-z][A-Z]", label.widget().text()), "a name of the code"
             found += 1
     assert found >= 10
 

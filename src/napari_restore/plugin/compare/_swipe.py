@@ -107,7 +107,7 @@ class Curtain:
         return self._snapshot.region
 
     def show(self, snapshot: Snapshot) -> None:
-        """Cover with other pixels, where the user properties now."""
+        """Cover with other pixels, where the user looks now."""
         moved = (snapshot.region, snapshot.step) != (self._snapshot.region, self._snapshot.step)
         self._draw_up(snapshot)
         self.layer.data = self._buffer

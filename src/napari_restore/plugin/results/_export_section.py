@@ -139,7 +139,7 @@ class ExportSection(Section):
 
     def _arrange(self) -> None:
         self.form = form_layout()
-        self.form.addRow("ExportFormat", self.format)
+        self.form.addRow("Format", self.format)
         self.form.addRow("Compression", self.compress)
         self.form.addRow("Quality", self.quality)
         self.form.addRow("Values", self.bit_depth)
