@@ -107,24 +107,21 @@ def on_screen(pixels: Any, image: Image) -> Any:
     if light is None:
         return pixels
     alpha = [number for number, role in enumerate(image.roles) if role == "alpha"]
-    if isinstance(pixels, np.ndarray):
-        return light.shown(pixels, alpha=alpha)
-    return pixels.map_blocks(
-        light.shown, alpha=alpha, dtype=light.dtype, meta=np.empty((0, 0, 0), light.dtype)
-    )
+    return _by_chunks(light.shown, pixels, light.dtype, alpha=alpha)
 
 
 def colours(pixels: Any, image: Image, bands: tuple[int, ...]) -> Any:
     """Return (y, x, rgb or rgba) of pixels (y, x, band), numpy or dask chunk by chunk, in sRGB."""
     pixels, space = on_screen(pixels, image), image.working_space
     if space is not None:
-        if isinstance(pixels, np.ndarray):
-            pixels = space.to_display(pixels)
-        else:
-            pixels = pixels.map_blocks(
-                space.to_display, dtype=pixels.dtype, meta=np.empty((0, 0, 0), pixels.dtype)
-            )
+        pixels = _by_chunks(space.to_display, pixels, pixels.dtype)
     return pixels if bands == tuple(range(pixels.shape[2])) else pixels[..., list(bands)]
+
+
+def _by_chunks(function: Any, pixels: Any, dtype: np.dtype[Any], **options: Any) -> Any:
+    if isinstance(pixels, np.ndarray):
+        return function(pixels, **options)
+    return pixels.map_blocks(function, dtype=dtype, meta=np.empty((0, 0, 0), dtype), **options)
 
 
 def contrast_limits(image: Image, display: Display) -> tuple[float, float]:
