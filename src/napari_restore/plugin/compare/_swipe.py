@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -345,11 +346,9 @@ class Swipe:
         self._on_pixels()
 
     def _on_pixels(self) -> None:
-        try:
+        # Out of view there is nothing to cover until it comes back.
+        with suppress(BadRegion):
             self._snapshots.request(*self._order())
-        except BadRegion:
-            # Out of view: nothing to cover until it comes back.
-            return
 
     def _on_display(self) -> None:
         if self._curtain is not None:
@@ -411,11 +410,9 @@ class Swipe:
         return float(self.viewer.scene.camera.zoom)
 
     def _place_line(self) -> None:
-        try:
+        with suppress(BadRegion):
             view = self._view()
-        except BadRegion:
-            return
-        self._line.place(self.column, (view.y0, view.y1), self._zoom)
+            self._line.place(self.column, (view.y0, view.y1), self._zoom)
 
     # -- the mouse ---------------------------------------------------------------
 

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QWidget
+from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel
 
 from napari_restore import api
 from napari_restore.errors import BadParameter, BadRegion, RestoreError
 from napari_restore.plugin.layers._placing import bounding_region, in_data, plane_of
-from napari_restore.plugin.state._state import Connections, RestoreState, image_of
+from napari_restore.plugin.state._state import RestoreState, image_of
 from napari_restore.plugin.tasks._notices import show_problem
 from napari_restore.plugin.tasks._task import in_background
 from napari_restore.plugin.widgets._folding import add_button
+from napari_restore.plugin.widgets._section import Section
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -104,7 +105,7 @@ AUTO = "auto"
 Colour = tuple[float, ...]
 
 
-class AirlightPicker(QWidget):
+class AirlightPicker(Section):
     """The airlight in use as a swatch and numbers; Pick takes it from the canvas.
 
     While picking, a click means a pixel and a drag a box of the layer to restore, which
@@ -116,9 +117,7 @@ class AirlightPicker(QWidget):
     """The parameter's new value: "auto" or "r,g,b"."""
 
     def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
-        super().__init__()
-        self.viewer = viewer
-        self.state = state
+        super().__init__(viewer, state)
         self._card: ModelCard | None = None
         self._picking: _Picking | None = None
         self._picks = 0
@@ -139,12 +138,9 @@ class AirlightPicker(QWidget):
         row.setContentsMargins(0, 0, 0, 0)
         self.pick_button.toggled.connect(self._on_pick)
         self.auto_button.clicked.connect(lambda: self.picked.emit(AUTO))
-        self._connections = Connections(
-            (state.events.parameters, self.show_value),
-            (state.events.current, self.show_value),
-            (state.events.running, self.show_value),
-            (state.events.layer, self.stop),
-        )
+        for signal in (state.events.parameters, state.events.current, state.events.running):
+            self.listen(signal, self.show_value)
+        self.listen(state.events.layer, self.stop)
 
     def show_card(self, card: ModelCard) -> None:
         """Show the view for a model that has an airlight."""
@@ -173,7 +169,7 @@ class AirlightPicker(QWidget):
     def leave(self) -> None:
         self.stop()
         self._picks += 1
-        self._connections.end()
+        super().leave()
 
     def stop(self) -> None:
         self.pick_button.setChecked(False)
