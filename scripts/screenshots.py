@@ -197,10 +197,10 @@ def folder(stage: Stage) -> None:
     batch.source.setText(str(home / "scenes"))
     batch.target.setText(str(home / "restored"))
     stage.unfold("Several images")
-    stage.panel.findChild(QScrollArea).ensureWidgetVisible(batch.message)
     batch.start_folder.click()
-    number, progress = batch.message, batch.progress
-    stage.until(lambda: number.text().startswith("2") and progress.value() > 0, "the second image")
+    image, tiles = batch.message, batch.progress
+    stage.until(lambda: image.text().startswith("2") and tiles.value() > 20, "tiles of the second")
+    stage.panel.findChild(QScrollArea).ensureWidgetVisible(image)
     stage.shoot("folder")
     stage.until(lambda: batch.folder is None, "the end of the folder")
 
