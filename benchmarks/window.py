@@ -150,12 +150,12 @@ class Window:
         return self.click(lambda: len(self.panel.state.variants) > before)
 
     def draft(self) -> float:
-        from napari_restore.plugin.runs._run_layers import drafts_in
+        from napari_restore.plugin.runs._layer_run import drafts_in
 
         return self.click(lambda: drafts_in(self.viewer))
 
     def finish(self) -> None:
-        self.wait(lambda: self.panel.running is None)
+        self.wait(lambda: self.panel.runs.running is None)
 
     def forget_results(self) -> None:
         """Remove all results, so that the next run has to make its tiles."""
@@ -206,7 +206,7 @@ def cold_tile(window: Window) -> None:
     window.look_at(height / 2, width / 2, 1)
     window.planned()
     report("click to provisional tile, larger scene just opened", "2 s", f"{window.draft():.2f} s")
-    window.panel.cancel()
+    window.panel.runs.cancel()
     window.finish()
 
 
@@ -266,9 +266,9 @@ def gaps(window: Window) -> None:
     window.panel.target.choose(TargetChoice.WHOLE)
     window.planned()
     window.panel.bar.button.click()
-    window.wait(lambda: window.panel.running is not None and window.panel.running.variant)
+    window.wait(lambda: window.panel.runs.running is not None and window.panel.runs.running.variant)
     run = watch.of(window, SECONDS)
-    still = window.panel.running is not None
+    still = window.panel.runs.running is not None
     for number, name in enumerate(("p99", "max")):
         goal = ("100 ms", "250 ms")[number]
         ratio = run[number] / base[number]
@@ -276,7 +276,7 @@ def gaps(window: Window) -> None:
         report(
             f"gaps of the event loop, {name}", goal, cells + ("" if still else " (it ended early)")
         )
-    window.panel.cancel()
+    window.panel.runs.cancel()
     window.finish()
     window.forget_results()
     window.panel.target.choose(TargetChoice.VISIBLE)
@@ -291,7 +291,9 @@ def cancel(window: Window) -> None:
         window.forget_results()
         window.planned()
         window.panel.bar.button.click()
-        window.wait(lambda: window.panel.running is not None and window.panel.running.variant)
+        window.wait(
+            lambda: window.panel.runs.running is not None and window.panel.runs.running.variant
+        )
         window.rest(1.0)
         began = time.perf_counter()
         window.panel.bar.button.click()

@@ -186,6 +186,25 @@ def cluster(stage: Stage) -> None:
     shown.connection.click()
 
 
+def folder(stage: Stage) -> None:
+    """The second of three images of a folder is being restored."""
+    home = Path(os.environ["NAPARI_RESTORE_CACHE"])
+    (home / "scenes").mkdir()
+    pixels = tifffile.imread(SAMPLE)
+    for name, turned in (("east", pixels), ("north", pixels[::-1]), ("west", pixels[:, ::-1])):
+        tifffile.imwrite(home / "scenes" / f"{name}.tif", turned, photometric="rgb")
+    batch = stage.section("Several images")
+    batch.source.setText(str(home / "scenes"))
+    batch.target.setText(str(home / "restored"))
+    stage.unfold("Several images")
+    batch.start_folder.click()
+    image, tiles = batch.message, batch.progress
+    stage.until(lambda: image.text().startswith("2") and tiles.value() > 20, "tiles of the second")
+    stage.panel.findChild(QScrollArea).ensureWidgetVisible(image)
+    stage.shoot("folder")
+    stage.until(lambda: batch.folder is None, "the end of the folder")
+
+
 def swipe(stage: Stage) -> None:
     """Before on the left, after on the right."""
     stage.panel.target.choose(TargetChoice.WHOLE)
@@ -238,7 +257,7 @@ def error(stage: Stage) -> None:
     stage.panel.memory.setValue(0.01)
     stage.settle()
     stage.panel.bar.button.click()
-    stage.until(lambda: stage.panel.running is None, "the refusal")
+    stage.until(lambda: stage.panel.runs.running is None, "the refusal")
     stage.unfold()
     stage.shoot("error")
 
@@ -336,8 +355,8 @@ def fuse(stage: Stage) -> None:
 SCENES = {
     scene.__name__: scene
     for scene in (
-        *(restored, areas, live, cluster, swipe, variants, quality, transmission, error, light),
-        *(attribution, corner, fuse),
+        *(restored, areas, live, cluster, folder, swipe, variants, quality, transmission, error),
+        *(light, attribution, corner, fuse),
     )
 }
 

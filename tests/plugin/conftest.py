@@ -197,5 +197,5 @@ def panel(make_napari_viewer_proxy: Any) -> Iterator[Any]:
     viewer = make_napari_viewer_proxy()
     _, widget = viewer.window.add_plugin_dock_widget("napari-restore", "Restore")
     yield widget
-    if widget.running is not None:
-        widget.running.abandon()
+    if widget.runs.running is not None:
+        widget.runs.running.abandon()

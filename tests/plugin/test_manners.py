@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import weakref
 from typing import Any
 
@@ -43,7 +44,7 @@ def begun(panel: Any, qtbot: Any) -> Any:
     panel.target.choose(TargetChoice.WHOLE)
     panel.advanced.tile.setValue(128)
     panel.bar.button.click()
-    run = panel.running
+    run = panel.runs.running
     qtbot.waitUntil(lambda: run.job is not None)
     return run
 
@@ -82,8 +83,8 @@ def test_closing_napari_mid_run_asks(
     assert "restoration" in asked[0]
     assert event.isAccepted() == (answer == "close")
     if answer == "stay":
-        assert panel.running is not None
-        panel.cancel()
+        assert panel.runs.running is not None
+        panel.runs.cancel()
     qtbot.waitUntil(lambda: bool(ended))
     assert ended[0][0] == "cancelled"
 
@@ -96,7 +97,7 @@ def test_removing_the_source_stops_its_run(panel: Any, qtbot: Any):
     panel.viewer.layers.remove("photo")
     qtbot.waitUntil(lambda: bool(outcome))
     assert outcome[0][0] == "cancelled"
-    assert panel.running is None
+    assert panel.runs.running is None
     assert not panel.bar.button.isEnabled()
 
 
@@ -120,7 +121,7 @@ def test_two_viewers_do_not_mix(make_napari_viewer: Any, qtbot: Any):
     qtbot.waitUntil(lambda: bool(outcome))
     assert outcome[0][0] == "done"
     assert (len(one.layers), len(other.layers)) == (2, 1)
-    assert second.running is None
+    assert second.runs.running is None
     assert second.state.variants == ()
     first.close()
     other.keymap[coerce_keybinding("Control-B")](other)
@@ -203,6 +204,7 @@ def test_labels_lead_to_their_controls(panel: Any):
             if label is None or field is None or isinstance(field.widget(), QLabel):
                 continue
             assert label.widget().buddy() is not None, label.widget().text()
+            assert not re.search("[a-z][A-Z]", label.widget().text()), "a name of the code"
             found += 1
     assert found >= 10
 

@@ -127,11 +127,11 @@ def test_cancel_stops_and_is_reported(panel: Any, qtbot: Any, colours: np.ndarra
     outcome = []
     panel.ended.connect(lambda *arguments: outcome.append(arguments))
     panel.bar.button.click()
-    qtbot.waitUntil(lambda: panel.running.job is not None)
+    qtbot.waitUntil(lambda: panel.runs.running.job is not None)
     panel.bar.button.click()
     qtbot.waitUntil(lambda: bool(outcome))
     assert outcome[0][0] == "cancelled"
-    assert panel.running is None
+    assert panel.runs.running is None
     assert "Cancelled" in panel.bar.message.text()
     assert panel.bar.button.isEnabled()
 
@@ -144,7 +144,7 @@ def test_removing_the_source_stops_its_run(panel: Any, qtbot: Any, colours: np.n
     outcome = []
     panel.ended.connect(lambda *arguments: outcome.append(arguments))
     panel.bar.button.click()
-    qtbot.waitUntil(lambda: panel.running.job is not None)
+    qtbot.waitUntil(lambda: panel.runs.running.job is not None)
     panel.viewer.layers.remove(source)
     qtbot.waitUntil(lambda: bool(outcome))
     assert outcome[0][0] == "cancelled"
@@ -160,7 +160,7 @@ def test_closing_ends_the_run_and_its_process(
     dock, panel = viewer.window.add_plugin_dock_widget("napari-restore", "Restore")
     viewer.open(sample, plugin="napari-restore")
     panel.bar.button.click()
-    run = panel.running
+    run = panel.runs.running
     qtbot.waitUntil(lambda: run.job is not None)
     child = panel.runs.worker.process
     assert child.poll() is None
@@ -177,7 +177,7 @@ def test_a_child_that_dies_is_an_error_with_a_next_step(panel: Any, qtbot: Any, 
     outcome = []
     panel.ended.connect(lambda *arguments: outcome.append(arguments))
     panel.bar.button.click()
-    run = panel.running
+    run = panel.runs.running
     qtbot.waitUntil(lambda: run.job is not None and run.job.plan.reading.extent == "image")
     panel.runs.worker.kill()
     qtbot.waitUntil(lambda: bool(outcome))
@@ -218,7 +218,7 @@ def test_a_target_that_means_nothing_is_explained_and_not_run(panel: Any, colour
     shown = []
     notification_manager.notification_ready.connect(lambda reported: shown.append(reported.message))
     panel.bar.button.click()
-    assert panel.running is None
+    assert panel.runs.running is None
     (reported,) = shown
     assert reported.startswith("There is no area yet. Press Rectangle or Polygon")
 
@@ -300,7 +300,7 @@ def test_napari_keeps_nothing_of_a_run_that_has_ended(
     reported: list[Any] = []
     panel.ended.connect(lambda *outcome: reported.append(outcome[0]))
     panel.bar.button.click()
-    found = weakref.ref(panel.running)
+    found = weakref.ref(panel.runs.running)
     qtbot.waitUntil(lambda: reported == ["done"])
 
     def is_gone() -> bool:

@@ -14,7 +14,7 @@ import napari_restore as nr
 from napari_restore import Region
 from napari_restore.api import stamp_of
 from napari_restore.plugin.state._request import Area, NotReady
-from napari_restore.plugin.state._state import RestoreState, image_of
+from napari_restore.plugin.state._state import RestoreState, image_of, named_image
 
 
 def test_an_array_put_in_the_place_of_another_is_another_image():
@@ -29,9 +29,9 @@ def test_an_array_put_in_the_place_of_another_is_another_image():
 
 def test_named_bands_follow_the_array():
     layer = ImageLayer(np.zeros((40, 50, 3), np.uint8), name="photo")
-    assert image_of(layer, "red=3,green=2,blue=1").roles == ("blue", "green", "red")
+    assert named_image(layer, "red=3,green=2,blue=1", None).roles == ("blue", "green", "red")
     layer.data = np.full((40, 50, 3), 7, np.uint8)
-    named = image_of(layer, "red=3,green=2,blue=1")
+    named = named_image(layer, "red=3,green=2,blue=1", None)
     assert (named.read((0, 0, 40, 50)) == 7).all()
 
 

@@ -44,16 +44,16 @@ def panel_of(viewer: Any) -> RestorePanel | None:
 
 def run_restoration(viewer: napari.viewer.Viewer) -> None:
     """Run what is set; opens the panel where there is none."""
-    _panel(viewer).run()
+    _panel(viewer).runs.run()
 
 
 def cancel_restoration(viewer: napari.viewer.Viewer) -> None:
     """Cancel the run of this viewer."""
     panel = panel_of(viewer)
-    if panel is None or panel.running is None:
+    if panel is None or panel.runs.running is None:
         show_note("Nothing is being restored.")
     else:
-        panel.cancel()
+        panel.runs.cancel()
 
 
 def add_model_file(viewer: napari.viewer.Viewer) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
@@ -39,7 +40,7 @@ from napari_restore.plugin.runs._run_bar import RunBar
 from napari_restore.plugin.runs._run_controller import RunController
 from napari_restore.plugin.state._disk_watch import DiskWatch
 from napari_restore.plugin.state._preferences import PreferenceLink
-from napari_restore.plugin.state._state import state_of, unwrapped
+from napari_restore.plugin.state._state import Connections, state_of, unwrapped
 from napari_restore.plugin.tasks._main_thread import patch_superqt
 from napari_restore.plugin.widgets._folding import folded, one_at_a_time
 from napari_restore.plugin.widgets._keys import KeyBindings, with_key
@@ -51,7 +52,6 @@ if TYPE_CHECKING:
     from napari.layers import Image as ImageLayer
 
     from napari_restore.engine import Plan
-    from napari_restore.plugin.runs._layer_run import LayerRun
     from napari_restore.plugin.state._request import RunRequest
     from napari_restore.plugin.state._variant import Variant
 
@@ -308,8 +308,8 @@ class RestorePanel(QWidget):
         for part in parts:
             layout.addWidget(part)
         adjust.heading_changed.connect(parts[0].setText)
-        results.run_requested.connect(self.start)
-        export.run_requested.connect(self.start)
+        results.run_requested.connect(self.runs.start)
+        export.run_requested.connect(self.runs.start)
         one_at_a_time(parts, scroll)
         return page
 
@@ -322,7 +322,8 @@ class RestorePanel(QWidget):
         self.files.added.connect(self.models.add)
         self.drawing.changed.connect(plans.update_drawn)
         self.fusion.controller.preloading.connect(runs.expect_image)
-        self.fusion.controller.opened.connect(self._on_bracket)
+        # A draft of a bracket that was opened just now.
+        self.fusion.controller.opened.connect(partial(bar.set_live, True))
         runs.live.updated.connect(self.fusion.controller.refine)
         plans.area_changed.connect(self.target.show_area)
         plans.line_changed.connect(bar.show_plan)
@@ -331,20 +332,30 @@ class RestorePanel(QWidget):
         bar.pressed.connect(runs.toggle)
         bar.live_toggled.connect(runs.live.switch)
         runs.starting.connect(self.drawing.finish)
-        runs.started.connect(self._on_started)
+        runs.started.connect(partial(bar.show_running, True))
         runs.planned.connect(self._on_run_planned)
         runs.progressed.connect(bar.show_progress)
         runs.message.connect(bar.show_message)
         runs.draft_message.connect(bar.show_draft)
-        runs.live_stopped.connect(self._on_live_stopped)
+        runs.live.message.connect(bar.show_message)
+        runs.live.stopped.connect(self._on_live_stopped)
         runs.ended.connect(self._on_ended)
         self._connect_cluster()
-        for signal in self._state_signals():
-            signal.connect(self._on_settings)
-        # Last: planners get a setting before a widget changes others because of it.
+        events = self.state.events
+        self._connections = Connections(
+            *((getattr(events, name), self._on_settings) for name in SETTINGS)
+        )
+        # Planners get a setting before a widget changes others because of it.
         form.follow()
-        for event, slot in self._viewer_events():
-            event.connect(slot)
+        layers = self.viewer.layers
+        self._connections.add(
+            (layers.events.inserted, self._on_layers),
+            (layers.events.removed, self._on_layers),
+            (layers.selection.events.active, self._on_active),
+            (events.current, self._on_current),
+            (events.running, self.advanced.cluster.show_running),
+            (events.cluster, self._update_plan),
+        )
 
     def _connect_cluster(self) -> None:
         shown, clusters = self.advanced.cluster, self.runs.clusters
@@ -354,24 +365,10 @@ class RestorePanel(QWidget):
         clusters.connected.connect(shown.show_connected)
         clusters.disconnected.connect(shown.show_disconnected)
 
-    def _state_signals(self) -> list[Any]:
-        return [getattr(self.state.events, name) for name in SETTINGS]
-
-    def _viewer_events(self) -> list[tuple[Any, Any]]:
-        viewer = self.viewer
-        return [
-            (viewer.layers.events.inserted, self._on_layers),
-            (viewer.layers.events.removed, self._on_layers),
-            (viewer.layers.selection.events.active, self._on_active),
-            (self.state.events.current, self._on_current),
-            (self.state.events.running, self.advanced.cluster.show_running),
-            (self.state.events.cluster, self._update_plan),
-        ]
-
     # -- settings and their plan -----------------------------------------------------
 
     def _on_settings(self) -> None:
-        if self.running is None:
+        if self.runs.running is None:
             # The message of the last run is not about these settings.
             self.bar.show_message("")
         self._update_plan()
@@ -381,7 +378,7 @@ class RestorePanel(QWidget):
         self.plans.update()
 
     def _on_planned(self, line: str) -> None:
-        if self.running is None:
+        if self.runs.running is None:
             self.bar.show_plan(line)
             if self.bar.message.text() == line:
                 # Why a run failed is why there is no plan: shown once.
@@ -414,7 +411,7 @@ class RestorePanel(QWidget):
             self.plans.update_drawn()
 
     def _on_current(self, current: Variant | None) -> None:
-        if self.running is None and current is not self._reported:
+        if self.runs.running is None and current is not self._reported:
             self.bar.show_message("")
 
     def _on_reread(self, layer: ImageLayer) -> None:
@@ -431,35 +428,9 @@ class RestorePanel(QWidget):
 
     # -- running -----------------------------------------------------------------------
 
-    def run(self) -> None:
-        """Restore what is set, in a layer of its own."""
-        self.runs.run()
-
-    def start(
-        self, request: RunRequest, layer: ImageLayer, title: str, where: str = "again"
-    ) -> None:
-        """Run `request` on `layer`, whatever the panel is set to, unless a task is under way."""
-        self.runs.start(request, layer, title, where)
-
-    def cancel(self) -> None:
-        """Stop the run within a tile."""
-        self.runs.cancel()
-
-    @property
-    def running(self) -> LayerRun | None:
-        """The run under way."""
-        return self.runs.running
-
-    def _on_started(self) -> None:
-        self.bar.show_running(True)
-
     def _on_run_planned(self, plan: Plan) -> None:
         self.bar.show_plan(plan.summary())
         self.advanced.show_plan(plan)
-
-    def _on_bracket(self) -> None:
-        """Show a draft of a bracket that was opened just now."""
-        self.bar.set_live(True)
 
     def _on_live_stopped(self) -> None:
         self.bar.set_live(False)
@@ -486,7 +457,6 @@ class RestorePanel(QWidget):
             self.fusion.dragEnterEvent(event)
 
     def dropEvent(self, event: Any) -> None:
-        """Add them."""
         self.fusion.dropEvent(event)
 
     # -- closing -----------------------------------------------------------------
@@ -498,7 +468,6 @@ class RestorePanel(QWidget):
         return bool(super().eventFilter(watched, event))
 
     def closeEvent(self, event: Any) -> None:
-        """Disconnect when the widget itself is closed."""
         self._close()
         super().closeEvent(event)
 
@@ -523,7 +492,4 @@ class RestorePanel(QWidget):
             part.leave()
         _actions.closed(self.viewer, self)
         self.plans.close()
-        for signal in self._state_signals():
-            signal.disconnect(self._on_settings)
-        for event, slot in self._viewer_events():
-            event.disconnect(slot)
+        self._connections.end()

@@ -9,8 +9,8 @@ from qtpy.QtCore import QObject, Signal
 from qtpy.QtWidgets import QDoubleSpinBox, QLabel, QVBoxLayout, QWidget
 
 from napari_restore.errors import RestoreError
+from napari_restore.plugin.areas._areas import chosen_strength, strength_layers
 from napari_restore.plugin.areas._drawing_controller import DrawingController
-from napari_restore.plugin.areas._strength import chosen_strength, strength_layers
 from napari_restore.plugin.areas._target_chooser import ExcludeChooser, TargetChooser
 from napari_restore.plugin.layers._layer_order import bring_to_front, is_source
 from napari_restore.plugin.layers._placing import is_photo, turn_upright
@@ -21,7 +21,7 @@ from napari_restore.plugin.method._model_chooser import ModelChooser, offered_mo
 from napari_restore.plugin.method._parameter_form import ParameterForm
 from napari_restore.plugin.state._preferences import hint_at_async
 from napari_restore.plugin.state._request import TargetChoice
-from napari_restore.plugin.state._state import image_of, named_as
+from napari_restore.plugin.state._state import Connections, RestoreState, image_of, named_as
 from napari_restore.plugin.tasks._notices import error_text
 from napari_restore.plugin.widgets._combo_box import NarrowComboBox
 from napari_restore.plugin.widgets._folding import folded, form_layout, stacked
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
     from napari_restore.images import Image
-    from napari_restore.plugin.state._state import RestoreState
     from napari_restore.questions import Restore, RestoreKeywords
 
 
@@ -49,8 +48,7 @@ class SettingsForm(QObject):
         self.state = state
         self.drawing = DrawingController(viewer, state, self)
         self.image = NarrowComboBox(panel)
-        self.summary = QLabel(panel)
-        self.summary.setWordWrap(True)
+        self.summary = QLabel(panel, wordWrap=True)
         self.bands = BandRolesForm(panel)
         self.models = ModelChooser(panel)
         self.parameters = ParameterForm()
@@ -65,6 +63,7 @@ class SettingsForm(QObject):
         self.memory.setKeyboardTracking(False)
         self.memory.setToolTip("What a run may take beyond what napari uses already")
         self.advanced = AdvancedForm()
+        self._connections = Connections()
         self._connect()
 
     def add_to(self, layout: QVBoxLayout) -> None:
@@ -80,7 +79,6 @@ class SettingsForm(QObject):
         layout.addWidget(folded("Advanced", self.advanced))
 
     def add_area_to(self, layout: QVBoxLayout) -> None:
-        """Add the row of the area."""
         form = form_layout()
         form.addRow("Area", self.target)
         layout.addLayout(form)
@@ -103,26 +101,20 @@ class SettingsForm(QObject):
 
     def follow(self) -> None:
         """Connect the widgets to the state, so that they show what others set."""
-        for signal, slot in self._followers():
-            signal.connect(slot)
-
-    def leave(self) -> None:
-        """Disconnect from viewer and state; called once."""
-        self.airlight.leave()
-        self.drawing.leave()
-        self.exclude.leave()
-        for signal, slot in self._followers():
-            signal.disconnect(slot)
-
-    def _followers(self) -> list[tuple[Any, Any]]:
         events = self.state.events
-        return [
+        self._connections.add(
             (events.layer, self.choose_image),
             (events.model, self._show_model),
             (events.parameters, self.parameters.set_values),
             (events.target, self.target.choose),
             (events.options, self._show_feather),
-        ]
+        )
+
+    def leave(self) -> None:
+        self.airlight.leave()
+        self.drawing.leave()
+        self.exclude.leave()
+        self._connections.end()
 
     # -- the user sets -----------------------------------------------------------
 
@@ -253,15 +245,8 @@ class SettingsForm(QObject):
         """Offer the image and strength layers of the viewer; keep the chosen image if it still exists."""
         offered = [layer for layer in self.viewer.layers if is_source(layer)]
         chosen = self.state.layer if self.state.layer in offered else None
-        self.image.blockSignals(True)
-        self.image.clear()
-        for layer in offered:
-            self.image.addItem(layer.name, layer)
-        if offered:
-            self.image.setCurrentIndex(offered.index(chosen) if chosen else len(offered) - 1)
-        else:
-            self.image.addItem("Open an image first", None)
-        self.image.blockSignals(False)
+        names = [(layer.name, layer) for layer in offered] or [("Open an image first", None)]
+        self.image.offer(names, chosen or names[-1][1])
         self._on_image()
         self._offer_strengths()
 

@@ -19,36 +19,19 @@ def write_layer(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
     result = metadata.get("napari_restore_result")
     if result is None:
         return _write_foreign(path, data, attributes)
-    written = _save(result, Path(path))
-    _tell_of_part(result, written)
-    return [str(written)]
-
-
-def _save(result: Any, path: Path) -> Path:
-    """Save on another thread and wait for it: napari expects the file on return.
-
-    In a window a dialog appears when it takes long. It keeps everything else of napari shut
-    meanwhile, shows the progress, and can cancel.
-    """
-    from napari_restore.plugin.tasks._main_thread import is_main_thread
-
-    if is_main_thread():
-        from napari_restore.plugin.results._save_dialog import save_with_dialog
-
-        return save_with_dialog(result, path)
-    from napari_restore.plugin.results._save_dialog import save
-
-    return save(result, path, {})
-
-
-def _tell_of_part(result: Any, written: Path) -> None:
-    """Say in a window that the file is a part of its image, and how to save all of it."""
+    from napari_restore.plugin.results._save_dialog import save, save_with_dialog
     from napari_restore.plugin.results._variant_text import part_of
+    from napari_restore.plugin.tasks._main_thread import is_main_thread
     from napari_restore.plugin.tasks._notices import show_note
 
+    # In a window on another thread, which is waited for: napari expects the file on return.
+    written = (
+        save_with_dialog(result, Path(path)) if is_main_thread() else save(result, Path(path), {})
+    )
     part = part_of(result)
     if part is not None:
         show_note(f"{written.name} is {part}. For all of it choose Area Whole image and Run.")
+    return [str(written)]
 
 
 def _write_foreign(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:

@@ -405,14 +405,14 @@ def test_a_run_does_not_start_without_what_is_excluded(
     notification_manager.notification_ready.connect(lambda reported: shown.append(reported.message))
     panel.exclude.choose(labels)
     panel.bar.button.click()
-    assert panel.running is None and panel.state.exclude_pending
+    assert panel.runs.running is None and panel.state.exclude_pending
     qtbot.waitUntil(lambda: not panel.state.exclude_pending)
-    assert panel.running is None and not panel.state.running
+    assert panel.runs.running is None and not panel.state.running
     assert len(shown) == 1 and shown[0].startswith("Nothing is excluded: ")
     assert panel.exclude.message.text() == shown[0]
     # The next mask starts nothing that was dropped.
     panel.exclude.choose(None)
-    assert panel.running is None and panel.state.exclude_problem is None
+    assert panel.runs.running is None and panel.state.exclude_problem is None
 
 
 @pytest.mark.slow
@@ -439,10 +439,10 @@ def test_closing_the_panel_drops_the_run_that_waits(panel: Any, qtbot: Any, colo
     panel.target.choose(TargetChoice.WHOLE)
     panel.exclude.choose(panel.viewer.add_labels(np.ones((1300, 1700), np.uint8), name="border"))
     panel.bar.button.click()
-    assert panel.running is None
+    assert panel.runs.running is None
     panel.close()
     panel.state.exclude_pending = False
-    assert panel.running is None
+    assert panel.runs.running is None
 
 
 def test_a_closed_panel_follows_no_strokes(panel: Any, colours: np.ndarray):

@@ -14,14 +14,14 @@ import napari_restore as nr
 from napari_restore import Region
 from napari_restore.engine.masks._open_mask import open_mask
 from napari_restore.errors import BadMask, BadRegion, RestoreError
-from napari_restore.plugin.areas._areas import area_of
-from napari_restore.plugin.areas._drawing_controller import DrawingController, Tool
-from napari_restore.plugin.areas._strength import (
+from napari_restore.plugin.areas._areas import (
     PAINT_SIDE,
+    area_of,
     chosen_strength,
     new_paint_layer,
     strength_layers,
 )
+from napari_restore.plugin.areas._drawing_controller import DrawingController, Tool
 from napari_restore.plugin.state._request import Area, TargetChoice
 from napari_restore.plugin.state._state import RestoreState, image_of
 
@@ -325,7 +325,7 @@ def test_grey_values_are_a_strength_from_0_to_1(values, top):
 def test_a_layer_larger_than_memory_allows_is_read_in_pieces(monkeypatch):
     import dask.array as da
 
-    monkeypatch.setattr("napari_restore.plugin.areas._strength.AT_ONCE", 1000)
+    monkeypatch.setattr("napari_restore.plugin.areas._areas.AT_ONCE", 1000)
     viewer = ViewerModel()
     layer = viewer.add_image(np.zeros(SIZE, np.uint8))
     labels = np.zeros(SIZE, np.int32)

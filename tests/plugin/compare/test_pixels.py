@@ -9,14 +9,13 @@ from napari.layers import Image as ImageLayer
 
 from napari_restore import Region
 from napari_restore.metrics import psnr, ssim
-from napari_restore.plugin.compare._compared_layers import Compared
+from napari_restore.plugin.compare._compared_layers import Compared, LayerPixels, within
 from napari_restore.plugin.compare._figures_view import (
     MAX_PIXELS,
     data_range_of,
     figures,
     references_for,
 )
-from napari_restore.plugin.compare._pixels import LayerPixels, within
 
 
 @pytest.fixture

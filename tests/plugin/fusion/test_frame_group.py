@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +18,13 @@ from napari_restore.plugin.fusion._frame_group import (
     groups_among,
     numbers_in,
 )
-from napari_restore.plugin.fusion._fusion_controller import OpeningStep, _open, thumbnail
+from napari_restore.plugin.fusion._fusion_controller import BracketTask, OpeningStep, thumbnail
 
 
 def opening(group: FrameGroup, opened: OpenFrames | None = None, rough: bool = False) -> list[Any]:
-    emitted: list[Any] = []
-    _open(group, opened, rough, emitted.append, threading.Event())
+    task, emitted = BracketTask(group, opened, rough=rough), []
+    task.send = emitted.append
+    task.work()
     return emitted
 
 
@@ -93,10 +93,10 @@ def test_one_used_frame_and_a_stop_are_errors(photos: Path) -> None:
         opening(group.using(0, False).using(2, False), opened)
     with pytest.raises(BadParameter, match="nothing to fuse"):
         opening(FrameGroup.of(group.sources[:1]))
-    stop = threading.Event()
-    stop.set()
+    task = BracketTask(group, opened, rough=False)
+    task.stop.set()
     with pytest.raises(Cancelled):
-        _open(group, opened, False, lambda _: None, stop)
+        task.work()
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def test_a_layer_that_cannot_show_the_new_file_is_replaced(panel: Any, tmp_path:
     path.write_bytes(path.read_bytes()[:50])
     panel.bar.button.click()
     # Half a file is no image: nothing is run, least of all the one before.
-    assert panel.running is None
+    assert panel.runs.running is None
 
 
 @pytest.mark.slow

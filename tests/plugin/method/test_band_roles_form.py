@@ -76,7 +76,7 @@ def test_missing_roles_are_shown_and_reach_the_run(panel: Any, scene: Path, fini
     offered = [panel.bands.combos["blue"].itemText(n) for n in range(4)]
     assert offered == ["choose …", "1: Band A", "band 2", "band 3"]
     panel.bar.button.click()
-    assert panel.running is None
+    assert panel.runs.running is None
     assert "Choose them under Image" in panel.bar.plan_line.text()
 
     panel.bands.combos["blue"].setCurrentIndex(1)

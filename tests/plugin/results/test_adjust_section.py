@@ -187,7 +187,7 @@ def test_moving_a_slider_shows_it_and_runs_nothing(
     wanted = Adjustment(0.4, luminance_only=True)
     qtbot.waitUntil(lambda: variant.adjustment == wanted)
     assert drawn[-1] == wanted
-    assert panel.running is None
+    assert panel.runs.running is None
     assert (np.asarray(variant.layer.data[0]) != before).any()
     check_levels(variant.shown)
     assert variant.result is variant.layer.metadata["napari_restore_result"]

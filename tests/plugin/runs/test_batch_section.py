@@ -153,10 +153,10 @@ def test_cancel_stops_the_rest(panel: Any, batch: Any, qtbot: Any, colours: np.n
     panel.advanced.tile.setValue(128)
     panel.viewer.layers.selection = set(layers)
     batch.layers.click()
-    qtbot.waitUntil(lambda: panel.running is not None)
+    qtbot.waitUntil(lambda: panel.runs.running is not None)
     batch.cancel.click()
     settle(batch, qtbot)
-    qtbot.waitUntil(lambda: panel.running is None)
+    qtbot.waitUntil(lambda: panel.runs.running is None)
     assert batch.message.text().startswith("Cancelled. 0 of 2")
     assert {v.source for v in panel.state.variants} <= {layers[0]}
 
@@ -168,9 +168,9 @@ def test_the_end_of_another_run_is_not_the_queues(
 ):
     other, request, layers = queued_beside_another(panel, batch, colours)
     # The first layer's turn has come, its area is being found; another run is quicker.
-    panel.start(request, other, "Other", "again")
+    panel.runs.start(request, other, "Other", "again")
     if status == "cancelled":
-        panel.cancel()
+        panel.runs.cancel()
     settle(batch, qtbot)
     assert batch.message.text() == "2 of 2 images restored."
     sources = [v.source for v in panel.state.variants if v.title != "Other"]
@@ -189,7 +189,7 @@ def test_stopping_the_queue_leaves_another_run_alone(
     batch.layers.click()
     ended: list[Any] = []
     panel.ended.connect(lambda status, outcome: ended.append(status))
-    panel.start(request, layers[0], "Other", "again")
+    panel.runs.start(request, layers[0], "Other", "again")
     batch.cancel.click()
     assert batch.queue is None and batch.message.text().startswith("Cancelled. 0 of 2")
     qtbot.waitUntil(lambda: bool(ended))
@@ -248,7 +248,7 @@ def test_a_layer_removed_in_its_run_stops_no_other(
     panel.advanced.tile.setValue(256)
     panel.viewer.layers.selection = set(layers)
     batch.layers.click()
-    qtbot.waitUntil(lambda: panel.running is not None and panel.running.source is removed)
+    qtbot.waitUntil(lambda: panel.runs.running is not None and panel.runs.running.source is removed)
     panel.viewer.layers.remove(removed)
     settle(batch, qtbot)
     message = batch.message.text().splitlines()
@@ -268,7 +268,7 @@ def test_cancel_counts_even_if_the_layer_goes_too(
     panel.advanced.tile.setValue(128)
     panel.viewer.layers.selection = set(layers)
     batch.layers.click()
-    qtbot.waitUntil(lambda: panel.running is not None)
+    qtbot.waitUntil(lambda: panel.runs.running is not None)
     batch.cancel.click()
     panel.viewer.layers.remove(layers[0])
     settle(batch, qtbot)
@@ -280,10 +280,10 @@ def test_a_layer_removed_before_its_turn_is_reported(
     panel: Any, batch: Any, qtbot: Any, colours: np.ndarray
 ):
     other, request, layers = queued_beside_another(panel, batch, colours)
-    panel.start(request, other, "Other", "again")
+    panel.runs.start(request, other, "Other", "again")
     # Its area is known, but the other run is still under way.
     qtbot.waitUntil(lambda: batch.queue._next is not None)
-    assert panel.running is not None
+    assert panel.runs.running is not None
     panel.viewer.layers.remove(layers[0])
     settle(batch, qtbot)
     assert batch.message.text().splitlines() == [
@@ -377,8 +377,8 @@ def test_a_folder_is_restored_in_the_child_of_all_runs(
     assert panel.state.running
     shown: list[str] = []
     notification_manager.notification_ready.connect(lambda message: shown.append(message.message))
-    panel.run()
-    assert panel.running is None and "A run is going on" in shown[0]
+    panel.runs.run()
+    assert panel.runs.running is None and "A run is going on" in shown[0]
     settle(batch, qtbot)
     assert not panel.state.running
     # One child does both: libraries and memory are there once.

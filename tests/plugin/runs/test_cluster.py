@@ -97,7 +97,7 @@ def test_tiles_on_the_screen_come_first(
     found: list[Any] = []
 
     def watch() -> None:
-        panel.running.happened.connect(
+        panel.runs.running.happened.connect(
             lambda step, event: found.append(event.region) if isinstance(event, TileDone) else None
         )
 
@@ -204,7 +204,7 @@ def test_a_run_whose_scheduler_is_lost_goes_on_without_it(
 
     lost: list[Any] = []
     monkeypatch.setattr(RangeRun, "restore", until_it_is_gone)
-    panel.runs.started.connect(lambda: panel.running.happened.connect(lose))
+    panel.runs.started.connect(lambda: panel.runs.running.happened.connect(lose))
     error = finished_run("failed")
     assert isinstance(error, ResourceError)
     assert panel.bar.message.text().startswith("The scheduler of the cluster is gone;")

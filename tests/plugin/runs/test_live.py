@@ -12,7 +12,7 @@ from napari_restore import Region
 from napari_restore.engine import TileDone
 from napari_restore.errors import BudgetTooSmall
 from napari_restore.plugin.runs import _draft
-from napari_restore.plugin.runs._run_layers import drafts_in
+from napari_restore.plugin.runs._layer_run import drafts_in
 from napari_restore.plugin.state._request import TargetChoice
 from napari_restore.plugin.state._state import NAMED_ROLES
 
@@ -256,7 +256,7 @@ def test_without_levels_one_tile_is_shown_first(
     panel.target.choose(TargetChoice.WHOLE)
     first: list[Any] = []
     panel.bar.button.click()
-    run = panel.running
+    run = panel.runs.running
     run.happened.connect(
         lambda step, event: first.append(step) if isinstance(event, TileDone) else None
     )
@@ -265,8 +265,8 @@ def test_without_levels_one_tile_is_shown_first(
     assert first[0].scale == 1
     assert first[0].plan.reading.extent == "sample"
     assert 0 < first[0].plan.region.pixels <= 512**2
-    panel.cancel()
-    qtbot.waitUntil(lambda: panel.running is None)
+    panel.runs.cancel()
+    qtbot.waitUntil(lambda: panel.runs.running is None)
     assert drafts_in(panel.viewer) == []
 
 

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 import pytest
 
-from napari_restore.plugin.runs import _run_layers
-from napari_restore.plugin.runs._run_layers import RunLayers
+from napari_restore.plugin.runs import _layer_run
+from napari_restore.plugin.runs._layer_run import RunLayers
 
 
 def step_of(seconds: float) -> Any:
@@ -42,7 +42,7 @@ class Draft:
 
 @pytest.fixture
 def layers(monkeypatch: pytest.MonkeyPatch) -> RunLayers:
-    monkeypatch.setattr(_run_layers, "DraftLayer", Draft)
+    monkeypatch.setattr(_layer_run, "DraftLayer", Draft)
     monkeypatch.setattr(Draft, "shown_now", [])
     return RunLayers(SimpleNamespace(layers=[]))  # type: ignore[arg-type]
 

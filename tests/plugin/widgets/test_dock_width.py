@@ -34,7 +34,7 @@ def opened(make_napari_viewer: Any, qtbot: Any) -> Iterator[Any]:
 
     yield open_in
     for panel in panels:
-        panel.cancel()
+        panel.runs.cancel()
 
 
 def test_a_window_that_grows_gives_the_panel_its_usual_width_once(opened: Any, qtbot: Any):

@@ -9,18 +9,23 @@ import numpy as np
 from qtpy.QtCore import QObject, Signal
 from superqt.utils import qdebounced
 
-from napari_restore.plugin.areas._areas import AREAS, GRADIENT, areas_layer, gradient_layer
-from napari_restore.plugin.areas._strength import PAINT, new_paint_layer
+from napari_restore.plugin.areas._areas import (
+    AREAS,
+    GRADIENT,
+    PAINT,
+    areas_layer,
+    gradient_layer,
+    new_paint_layer,
+)
 from napari_restore.plugin.layers._placing import plane_of, scale_and_affine
 from napari_restore.plugin.state._request import TargetChoice
-from napari_restore.plugin.state._state import image_of
+from napari_restore.plugin.state._state import Connections, RestoreState, image_of
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image as ImageLayer
     from napari.layers import Layer, Shapes
 
-    from napari_restore.plugin.state._state import RestoreState
 
 THIN = "napari_restore_drawn"
 """In the metadata of Shapes and Vectors layers whose edges this module keeps thin."""
@@ -86,17 +91,15 @@ class DrawingController(QObject):
         self._tool: Tool | None = None
         self._layer: Layer | None = None
         self._thin_soon = qdebounced(self._thin, timeout=DEBOUNCE_MS, parent=self)
-        self._signals = [
+        self._of_layer = Connections()
+        self._connections = Connections(
             (viewer.layers.selection.events.active, self._on_active),
             (viewer.scene.camera.events.zoom, self._on_zoom),
             (state.events.target, self._adopt),
-        ]
-        for signal, slot in self._signals:
-            signal.connect(slot)
+        )
 
     @property
     def tool(self) -> Tool | None:
-        """What is drawn with now."""
         return self._tool
 
     def toggle(self, tool: Tool) -> None:
@@ -119,11 +122,9 @@ class DrawingController(QObject):
                 layer.visible = False
 
     def leave(self) -> None:
-        """Disconnect from the viewer; called once."""
         self._thin_soon.cancel()
         self._follow(None, None)
-        for signal, slot in self._signals:
-            signal.disconnect(slot)
+        self._connections.end()
 
     def _begin(self, tool: Tool, source: ImageLayer) -> None:
         self._follow(None, None)
@@ -168,15 +169,12 @@ class DrawingController(QObject):
     # -- what ends it ------------------------------------------------------------
 
     def _follow(self, tool: Tool | None, layer: Layer | None) -> None:
-        if self._layer is not None:
-            self._layer.events.mode.disconnect(self._on_mode)
-            if GRADIENT in self._layer.metadata:
-                self._layer.events.data.disconnect(self._on_line)
         self._tool, self._layer = tool, layer
+        self._of_layer.end()
         if layer is not None:
-            layer.events.mode.connect(self._on_mode)
+            self._of_layer.add((layer.events.mode, self._on_mode))
             if GRADIENT in layer.metadata:
-                layer.events.data.connect(self._on_line)
+                self._of_layer.add((layer.events.data, self._on_line))
         self.changed.emit(tool)
 
     def _on_mode(self, event: Any) -> None:

@@ -8,15 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari.layers import Shapes
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import (
-    QFileDialog,
-    QHBoxLayout,
-    QLabel,
-    QPushButton,
-    QSpinBox,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLabel, QPushButton, QSpinBox, QWidget
 from superqt.utils import qdebounced
 
 from napari_restore import api
@@ -27,21 +19,22 @@ from napari_restore.plugin.areas._areas import (
     GRADIENT,
     LayerWatch,
     corners_in_pixels,
+    is_strength,
+    mask_of_layer,
     outlines,
 )
 from napari_restore.plugin.areas._drawing_controller import Tool
-from napari_restore.plugin.areas._strength import is_strength, mask_of_layer
 from napari_restore.plugin.state._request import Area, TargetChoice
-from napari_restore.plugin.state._state import image_of
+from napari_restore.plugin.state._state import RestoreState, image_of
 from napari_restore.plugin.tasks._notices import error_text, with_labels
 from napari_restore.plugin.tasks._task import LatestQuery
 from napari_restore.plugin.widgets._combo_box import NarrowComboBox
+from napari_restore.plugin.widgets._folding import add_button, column_of
 from napari_restore.plugin.widgets._section import Section
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-    from napari_restore.plugin.state._state import RestoreState
     from napari_restore.questions import Restore
 
 
@@ -61,18 +54,14 @@ class ExcludeChooser(Section):
 
     def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
         super().__init__(viewer, state)
-        self.combo = NarrowComboBox(self)
-        self.combo.setToolTip(
-            "These pixels stay as they are and do not count when the haze is judged: "
-            "clouds, borders, a logo"
+        self.combo = NarrowComboBox(
+            self,
+            tip="These pixels stay as they are and do not count when the haze is judged: "
+            "clouds, borders, a logo",
         )
-        self.message = QLabel(self)
-        self.message.setWordWrap(True)
+        self.message = QLabel(self, wordWrap=True)
         self.message.hide()
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.combo)
-        layout.addWidget(self.message)
+        column_of(self, self.combo, self.message)
         self._chosen: Any = None
         """A layer, a path or None."""
         self._set_mask: str | None = None
@@ -158,7 +147,6 @@ class ExcludeChooser(Section):
             self._choose_of_state()
 
     def _choose_of_state(self) -> None:
-        """Choose the mask of the state."""
         mask = self.state.options.reading.exclude
         self.choose(None if mask is None else Path(mask))
 
@@ -172,7 +160,6 @@ class ExcludeChooser(Section):
         self.state.exclude_pending = True
 
     def _update(self) -> None:
-        """Make the mask of what is chosen."""
         chosen, layer = self._chosen, self.state.layer
         self._watch.follow(None if isinstance(chosen, Path) else chosen)
         self._query.discard()
@@ -249,9 +236,9 @@ class TargetChooser(QWidget):
         for number, target in enumerate(TargetChoice):
             self.combo.addItem(target.value.capitalize(), target)
             self.combo.setItemData(number, TIPS[target], Qt.ItemDataRole.ToolTipRole)
-        self.strength = NarrowComboBox(self)
-        # Names may be long; the panel is not.
-        self.strength.setToolTip("Painted labels count in full; grey values from 0 to 1")
+        self.strength = NarrowComboBox(
+            self, tip="Painted labels count in full; grey values from 0 to 1"
+        )
         self.tools = {tool: self._button(tool) for tool in Tool}
         self.feather = QSpinBox(self)
         self.feather.setRange(0, FEATHER_LIMIT)
@@ -260,27 +247,12 @@ class TargetChooser(QWidget):
         self.feather.setPrefix("Feather ")
         self.feather.setKeyboardTracking(False)
         self.feather.setToolTip("Pixels over which the effect fades inside the edge")
-        self.hint = QLabel(self)
-        self.hint.setWordWrap(True)
-        self.pixels = QLabel(self)
-        self.pixels.setWordWrap(True)
-        row = QHBoxLayout()
-        row.setContentsMargins(0, 0, 0, 0)
-        for button in self.tools.values():
-            row.addWidget(button)
-        row.addStretch(1)
-        fade = QHBoxLayout()
-        fade.setContentsMargins(0, 0, 0, 0)
-        fade.addWidget(self.feather)
-        fade.addStretch(1)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.combo)
-        layout.addWidget(self.strength)
-        layout.addLayout(row)
-        layout.addLayout(fade)
-        layout.addWidget(self.hint)
-        layout.addWidget(self.pixels)
+        self.hint = QLabel(self, wordWrap=True)
+        self.pixels = QLabel(self, wordWrap=True)
+        tools = _narrow(*self.tools.values())
+        column_of(
+            self, self.combo, self.strength, tools, _narrow(self.feather), self.hint, self.pixels
+        )
         self.combo.currentIndexChanged.connect(self._on_chosen)
         self.strength.currentIndexChanged.connect(self._on_strength)
         self.feather.valueChanged.connect(self.feather_changed)
@@ -288,11 +260,9 @@ class TargetChooser(QWidget):
         self._show_what_fits()
 
     def target(self) -> TargetChoice:
-        """Return the chosen target."""
         return TargetChoice(self.combo.currentData())
 
     def choose(self, target: TargetChoice) -> None:
-        """Choose as a click would."""
         self.combo.setCurrentIndex(list(TargetChoice).index(target))
 
     def show_area(self, area: Area | None, problem: RestoreError | None = None) -> None:
@@ -309,27 +279,17 @@ class TargetChooser(QWidget):
         self.feather.setVisible(self.target().fades and not (area is not None and area.soft))
 
     def show_tool(self, tool: Tool | None) -> None:
-        """Press the button of the tool in use and show its hint."""
         for each, button in self.tools.items():
             button.setChecked(each is tool)
         self.hint.setText("" if tool is None else f"{tool.hint} Esc ends drawing.")
         self.hint.setVisible(tool is not None)
 
     def offer_strength(self, layers: Iterable[Any], chosen: Any) -> None:
-        """Offer layers to take the strength from."""
-        self.strength.blockSignals(True)
-        self.strength.clear()
-        for layer in layers:
-            self.strength.addItem(layer.name, layer)
-            if layer is chosen:
-                self.strength.setCurrentIndex(self.strength.count() - 1)
-        self.strength.blockSignals(False)
+        self.strength.offer(((layer.name, layer) for layer in layers), chosen)
         self._show_what_fits()
 
     def _button(self, tool: Tool) -> QPushButton:
-        button = QPushButton(tool.label, self)
-        button.setCheckable(True)
-        button.setToolTip(tool.hint)
+        button = add_button(self, tool.label, tool.hint, checkable=True)
         button.clicked.connect(lambda: self.draw_requested.emit(tool))
         return button
 
@@ -346,6 +306,15 @@ class TargetChooser(QWidget):
             button.setVisible(tool.target is target)
         self.feather.setVisible(target.fades)
         self.strength.setVisible(target is TargetChoice.PAINTED and self.strength.count() > 1)
+
+
+def _narrow(*widgets: QWidget) -> QHBoxLayout:
+    """Return a row whose widgets are no wider than they need."""
+    layout = QHBoxLayout()
+    for widget in widgets:
+        layout.addWidget(widget)
+    layout.addStretch(1)
+    return layout
 
 
 def area_text(area: Area, target: TargetChoice) -> str:

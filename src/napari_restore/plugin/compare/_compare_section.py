@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtWidgets import QCheckBox, QGridLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QGridLayout, QLabel, QWidget
 from superqt.utils import qdebounced
 
 from napari_restore.errors import RestoreError
@@ -16,6 +16,7 @@ from napari_restore.plugin.compare._swipe import Swipe
 from napari_restore.plugin.layers._layer_order import FRAME, SOURCE
 from napari_restore.plugin.tasks._notices import show_problem
 from napari_restore.plugin.widgets._combo_box import NarrowComboBox
+from napari_restore.plugin.widgets._folding import add_button, column_of
 from napari_restore.plugin.widgets._keys import KEYS, with_key
 from napari_restore.plugin.widgets._section import Section
 
@@ -48,7 +49,6 @@ class Blink:
         self._former = viewer.bind_key(KEY, self._on_key, overwrite=True)
 
     def press(self) -> None:
-        """Show the source of the current result."""
         self._key_released.cancel()
         current = self.state.current
         if current is None or self._source is not None:
@@ -68,7 +68,6 @@ class Blink:
         source.visible = True
 
     def release(self) -> None:
-        """Show everything as before."""
         self._key_released.cancel()
         for layer, opacity in self._opacities:
             layer.opacity = opacity
@@ -79,7 +78,6 @@ class Blink:
             self._source = None
 
     def close(self) -> None:
-        """Restore the key's former binding."""
         self.release()
         self.viewer.bind_key(KEY, self._former, overwrite=True)
 
@@ -119,24 +117,19 @@ class CompareSection(Section):
         self._on_variants()
 
     def _build(self) -> None:
-        self.other = NarrowComboBox(self)
-        self.other.setToolTip("What the current result is compared with")
-        self.swipe = _toggle(
-            "Swipe",
-            with_key("Drag a line over the image: left before, right after. Esc ends", "swipe"),
-        )
-        self.sides = _toggle("Side by side", "Before and after beside each other, moving together")
-        self.hold = QPushButton(f"Hold for source ({KEY})", self)
-        self.hold.setToolTip(
-            f"Shows the source while pressed; on the image hold the key {KEY} instead"
-        )
+        self.other = NarrowComboBox(self, tip="What the current result is compared with")
+        tip = with_key("Drag a line over the image: left before, right after. Esc ends", "swipe")
+        self.swipe = add_button(self, "Swipe", tip, checkable=True)
+        tip = "Before and after beside each other, moving together"
+        self.sides = add_button(self, "Side by side", tip, checkable=True)
+        tip = f"Shows the source while pressed; on the image hold the key {KEY} instead"
+        self.hold = add_button(self, f"Hold for source ({KEY})", tip)
         self.link = QCheckBox("Same contrast", self)
         self.link.setChecked(True)
         self.link.setToolTip(
             "Source and results share contrast limits, gamma and, if grey, the colormap"
         )
-        self.hint = QLabel(NOTHING, self)
-        self.hint.setWordWrap(True)
+        self.hint = QLabel(NOTHING, self, wordWrap=True)
         grid = QGridLayout()
         grid.setContentsMargins(0, 0, 0, 0)
         grid.addWidget(QLabel("With", self), 0, 0)
@@ -148,15 +141,8 @@ class CompareSection(Section):
         grid.setColumnStretch(1, 1)
         grid.setColumnStretch(2, 2)
         self._content = QWidget(self)
-        inside = QVBoxLayout(self._content)
-        inside.setContentsMargins(0, 0, 0, 0)
-        inside.addLayout(grid)
-        inside.addWidget(self.figures)
-        inside.addWidget(self.maps)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.hint)
-        layout.addWidget(self._content)
+        column_of(self._content, grid, self.figures, self.maps)
+        column_of(self, self.hint, self._content)
         self.swipe.toggled.connect(self._on_swipe)
         self.sides.toggled.connect(self._on_sides)
         self.hold.pressed.connect(self._blink.press)
@@ -165,7 +151,6 @@ class CompareSection(Section):
         self.other.currentIndexChanged.connect(self._restart)
 
     def leave(self) -> None:
-        """End comparing and restore the viewer."""
         self._end()
         self._blink.close()
         self._contrast.close()
@@ -183,13 +168,8 @@ class CompareSection(Section):
         """Offer the source, other results of the same source, and frames of a bracket shown."""
         self._allow()
         chosen, others = self._other(), self._offered()
-        self.other.blockSignals(True)
-        self.other.clear()
-        self.other.addItem("Source", None)
-        for other in others:
-            self.other.addItem(str(other.layer.name), other)
-        self.other.setCurrentIndex(others.index(chosen) + 1 if chosen in others else 0)
-        self.other.blockSignals(False)
+        names = [(str(other.layer.name), other) for other in others]
+        self.other.offer([("Source", None), *names], chosen)
         self._restart()
 
     def _offered(self) -> list[Compared]:
@@ -293,10 +273,3 @@ class CompareSection(Section):
     def _on_sides_ended(self) -> None:
         self._sides = None
         self.sides.setChecked(False)
-
-
-def _toggle(text: str, tip: str) -> Any:
-    button = QPushButton(text)
-    button.setCheckable(True)
-    button.setToolTip(tip)
-    return button

@@ -6,17 +6,22 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QLabel, QVBoxLayout
+from qtpy.QtWidgets import QLabel
 
 from napari_restore import Region
 from napari_restore.errors import BadRegion
 from napari_restore.metrics import psnr, ssim
-from napari_restore.plugin.compare._compared_layers import Compared
-from napari_restore.plugin.compare._pixels import FAILURE, LayerPixels, shown_step
+from napari_restore.plugin.compare._compared_layers import (
+    FAILURE,
+    Compared,
+    LayerPixels,
+    shown_step,
+)
 from napari_restore.plugin.layers._placing import data_to_world, visible_region
 from napari_restore.plugin.tasks._notices import error_text
 from napari_restore.plugin.tasks._task import DebouncedQuery
 from napari_restore.plugin.widgets._combo_box import NarrowComboBox
+from napari_restore.plugin.widgets._folding import column_of
 from napari_restore.plugin.widgets._section import Section
 
 if TYPE_CHECKING:
@@ -165,18 +170,12 @@ class FiguresView(Section):
         super().__init__(viewer, state)
         self._watched: tuple[ImageLayer, ...] = ()
         self._query = DebouncedQuery(figures, self._show, DEBOUNCE_MS, FAILURE, self)
-        self.reference = NarrowComboBox(self)
-        self.reference.setToolTip(
-            "A clear image of the same size, bands and place; open it as a layer"
+        self.reference = NarrowComboBox(
+            self, tip="A clear image of the same size, bands and place; open it as a layer"
         )
-        self.text = QLabel(self)
-        self.text.setWordWrap(True)
+        self.text = QLabel(self, wordWrap=True)
         self.text.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(QLabel("PSNR / SSIM against", self))
-        layout.addWidget(self.reference)
-        layout.addWidget(self.text)
+        column_of(self, QLabel("PSNR / SSIM against", self), self.reference, self.text)
         self.reference.currentIndexChanged.connect(self.update_figures)
         camera = viewer.scene.camera.events
         for event in (camera.center, camera.zoom, viewer.canvas.events.size):
@@ -192,19 +191,11 @@ class FiguresView(Section):
         super().leave()
 
     def offer(self) -> None:
-        """Offer the layers that fit the source of the current result."""
         current = self.state.current
         fitting = references_for(self.viewer, current.source) if current is not None else []
-        chosen = self.reference.currentData()
-        self.reference.blockSignals(True)
-        self.reference.clear()
-        self.reference.addItem(
-            "Nothing" if fitting else "No layer of the same size and place", None
-        )
-        for layer in fitting:
-            self.reference.addItem(layer.name, layer)
-        self.reference.setCurrentIndex(fitting.index(chosen) + 1 if chosen in fitting else 0)
-        self.reference.blockSignals(False)
+        none = "Nothing" if fitting else "No layer of the same size and place"
+        names = [(layer.name, layer) for layer in fitting]
+        self.reference.offer([(none, None), *names], self.reference.currentData())
         self.update_figures()
 
     def update_figures(self) -> None:

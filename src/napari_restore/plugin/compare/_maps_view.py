@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from qtpy.QtWidgets import QCheckBox, QLabel, QPushButton, QVBoxLayout
+from qtpy.QtWidgets import QCheckBox, QLabel, QPushButton
 
 from napari_restore import Region
-from napari_restore.plugin.compare._pixels import FAILURE
+from napari_restore.plugin.compare._compared_layers import FAILURE
 from napari_restore.plugin.layers._placing import plane_of
+from napari_restore.plugin.layers._result_layer import read_again
 from napari_restore.plugin.tasks._task import DebouncedQuery
-from napari_restore.plugin.widgets._folding import flowing
+from napari_restore.plugin.widgets._folding import add_button, column_of, flowing
 from napari_restore.plugin.widgets._section import Section
 from napari_restore.questions import Adjustment
 
@@ -37,7 +37,6 @@ KEPT_SIDE = 2048
 STRIP = 256
 """Rows of a level in memory that are made at a time."""
 NOTHING = Adjustment(strength=0.0)
-_numbers = itertools.count()
 
 
 def available(variant: Variant) -> tuple[str, ...]:
@@ -93,12 +92,12 @@ class SideMap:
         return self
 
     def layer(self) -> Layer:
-        """Return a new layer over the result."""
         from napari.layers import Image, Labels
         from napari.utils.colormaps import DirectLabelColormap
 
-        lazy = [self._lazy(level) for level in range(self._in_memory[0])]
-        arrays = [*lazy, *self._coarse]
+        finer = range(self._in_memory[0])
+        levels = [_Level(self, self._steps[n], self._sizes[n]) for n in finer]
+        arrays = [*(read_again(level, CHUNK) for level in levels), *self._coarse]
         source = self.variant.source
         arguments: dict[str, Any] = {
             "name": f"{self.name.capitalize()}: {self.variant.name}",
@@ -184,20 +183,6 @@ class SideMap:
         region = Region(y0 * step, x0 * step, y1 * step, x1 * step).shift(box.y0, box.x0)
         made: npt.NDArray[Any] = self._make(region, step)
         return made
-
-    def _lazy(self, level: int) -> Any:
-        import dask.array as da
-
-        array = _Level(self, self._steps[level], self._sizes[level])
-        name = f"napari-restore-map-{next(_numbers)}"
-        return da.from_array(
-            array,
-            chunks=CHUNK,
-            name=name,
-            asarray=False,
-            fancy=False,
-            meta=np.empty((0, 0), self.dtype),
-        )
 
 
 class _Level:
@@ -315,8 +300,7 @@ class MapsView(Section):
         self._queries: dict[tuple[int, str], DebouncedQuery] = {}
         self._followed: Variant | None = None
         self.buttons = {name: self._button(name) for name in MAPS}
-        self.legend = QLabel(self)
-        self.legend.setWordWrap(True)
+        self.legend = QLabel(self, wordWrap=True)
         # Its entries do not break; without this the longest would widen the panel.
         self.legend.setMinimumWidth(1)
         self.keep = QCheckBox("Keep maps of runs", self)
@@ -324,12 +308,8 @@ class MapsView(Section):
             "Transmission, ghosts of a bracket, and all quality bits. A result then takes about twice the space on disk"
         )
         self._show_keep()
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(QLabel("Maps", self))
-        layout.addLayout(flowing(*self.buttons.values()))
-        layout.addWidget(self.legend)
-        layout.addWidget(self.keep)
+        buttons = flowing(*self.buttons.values())
+        column_of(self, QLabel("Maps", self), buttons, self.legend, self.keep)
         self.keep.toggled.connect(self._on_keep)
         self.listen(state.events.current, self._on_current)
         self.listen(state.events.running, self._on_current)
@@ -346,8 +326,7 @@ class MapsView(Section):
         super().leave()
 
     def _button(self, name: str) -> QPushButton:
-        button = QPushButton(name.capitalize(), self)
-        button.setCheckable(True)
+        button = add_button(self, name.capitalize(), checkable=True)
         button.clicked.connect(lambda checked: self._on_clicked(name, checked))
         return button
 
@@ -440,7 +419,6 @@ class MapsView(Section):
             layers.selection.active = active
 
     def _on_removed(self, event: Any) -> None:
-        """Forget a map whose layer or result was removed."""
         for key, (made, layer) in list(self._shown.items()):
             if event.value is layer:
                 del self._shown[key]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,18 +14,19 @@ from superqt.utils import qthrottled
 
 from napari_restore import Region
 from napari_restore.errors import BadRegion
-from napari_restore.plugin.compare._compared_layers import Compared, ShownLayers
-from napari_restore.plugin.compare._pixels import (
+from napari_restore.plugin.compare._compared_layers import (
     FAILURE,
+    Compared,
     LayerPixels,
+    ShownLayers,
     loaded_part,
     shown_band,
     shown_step,
     within,
 )
-from napari_restore.plugin.layers._display import display_properties
+from napari_restore.plugin.layers._display import display_properties, draw_thumbnail_of
+from napari_restore.plugin.layers._layer_order import place_above
 from napari_restore.plugin.layers._placing import Matrix, plane_of, visible_region
-from napari_restore.plugin.layers._thumbnail import draw_thumbnail_of
 from napari_restore.plugin.tasks._task import DebouncedQuery
 
 if TYPE_CHECKING:
@@ -106,7 +108,7 @@ class Curtain:
         return self._snapshot.region
 
     def show(self, snapshot: Snapshot) -> None:
-        """Cover with other pixels, where the user properties now."""
+        """Cover with other pixels, where the user looks now."""
         moved = (snapshot.region, snapshot.step) != (self._snapshot.region, self._snapshot.step)
         self._draw_up(snapshot)
         self.layer.data = self._buffer
@@ -311,14 +313,8 @@ class Swipe:
 
     def _add(self, layer: Any) -> None:
         """Add a layer above the source and its results; the line is above its curtain."""
-        layers = self.viewer.layers
-        number = 1 + max(
-            index
-            for index, other in enumerate(layers)
-            if other is self.source
-            or other.metadata.get("napari_restore_source") == self.source.unique_id
-        )
-        self._keeping_selection(layers.insert, number, layer)
+        number = place_above(self.viewer, self.source)
+        self._keeping_selection(self.viewer.layers.insert, number, layer)
 
     def _keeping_selection(self, change: Callable[..., object], *arguments: Any) -> None:
         """Make a change of the layers after which the active layer is the same."""
@@ -350,11 +346,9 @@ class Swipe:
         self._on_pixels()
 
     def _on_pixels(self) -> None:
-        try:
+        # Out of view there is nothing to cover until it comes back.
+        with suppress(BadRegion):
             self._snapshots.request(*self._order())
-        except BadRegion:
-            # Out of view: nothing to cover until it comes back.
-            return
 
     def _on_display(self) -> None:
         if self._curtain is not None:
@@ -416,11 +410,9 @@ class Swipe:
         return float(self.viewer.scene.camera.zoom)
 
     def _place_line(self) -> None:
-        try:
+        with suppress(BadRegion):
             view = self._view()
-        except BadRegion:
-            return
-        self._line.place(self.column, (view.y0, view.y1), self._zoom)
+            self._line.place(self.column, (view.y0, view.y1), self._zoom)
 
     # -- the mouse ---------------------------------------------------------------
 

@@ -72,13 +72,11 @@ class FrameLayers:
         self._viewer.layers.selection.active = active
 
     def clear(self) -> None:
-        """Remove all layers."""
         for number in list(self._layers):
             self.show(number, False)
             self.removed.emit(number)
 
     def leave(self) -> None:
-        """Disconnect; layers stay."""
         self._viewer.layers.events.removed.disconnect(self._on_removed)
 
     def _image(self, number: int) -> Image | None:
@@ -130,7 +128,6 @@ class FrameGroup:
         return f"{first} … {last} · {len(self.sources)} frames"
 
     def using(self, number: int, used: bool) -> FrameGroup:
-        """Return the group with a frame used or not."""
         flags = list(self.used)
         flags[number] = used
         return replace(self, used=tuple(flags))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
@@ -30,7 +29,7 @@ from napari_restore.plugin.fusion._frame_group import (
 from napari_restore.plugin.layers._layer_order import bring_to_front, is_source
 from napari_restore.plugin.layers._placing import show_whole
 from napari_restore.plugin.layers._reader import layer_of
-from napari_restore.plugin.state._state import image_of
+from napari_restore.plugin.state._state import RestoreState, image_of
 from napari_restore.plugin.tasks._notices import show_problem
 from napari_restore.plugin.tasks._task import Task, in_background
 
@@ -40,7 +39,6 @@ if TYPE_CHECKING:
     from napari.layers import Image as ImageLayer
 
     from napari_restore.images import Image
-    from napari_restore.plugin.state._state import RestoreState
 
 
 THREADS = 4
@@ -68,91 +66,68 @@ class BracketTask(Task):
         self._group, self._opened, self._rough = group, opened, rough
 
     def work(self) -> None:
-        """Open the frames, then the bracket."""
-        _open(self._group, self._opened, self._rough, self.send, self.stop)
+        group, opened = self._group, self._opened
+        if opened is None:
+            opened = self._open_frames()
+            self.send(opened)
+        reference = opened.reference if group.reference is None else group.reference
+        used = [n for n in opened.order if group.used[n] or n == reference]
+        if len(used) < 2:
+            raise BadParameter("One frame is used: there is nothing to fuse.", "Tick two or more.")
+        image = nr.open_bracket(
+            [opened.images[number] for number in used],
+            reference=used.index(reference),
+            exposures=[opened.exposures[number] for number in used],
+            align="off" if not group.align else "rough" if self._rough else "auto",
+            progress=self._on_aligned,
+        )
+        # The window asks for it on its own thread, where it must be known.
+        api.common_region(image)
+        there = numbers_in(opened.images, image.frames)
+        missing = tuple(number for number in used if number not in there)
+        self.send(OpenBracket(image, there, missing, group.align and self._rough))
 
     def receive(self, item: Any) -> None:
         """Report what happens, unless it was cancelled."""
         if not self.stop.is_set():
             super().receive(item)
 
-
-Emit = Callable[[Any], None]
-
-
-def _open(
-    group: FrameGroup,
-    opened: OpenFrames | None,
-    rough: bool,
-    emit: Emit,
-    stop: threading.Event,
-) -> None:
-    """Open a group; `emit` what is done."""
-    if opened is None:
-        opened = _open_frames(group, emit, stop)
-        emit(opened)
-    reference = opened.reference if group.reference is None else group.reference
-    used = [n for n in opened.order if group.used[n] or n == reference]
-    if len(used) < 2:
-        raise BadParameter("One frame is used: there is nothing to fuse.", "Tick two or more.")
-    images = [opened.images[number] for number in used]
-    exposures = [opened.exposures[number] for number in used]
-
-    def progress(done: int, total: int) -> None:
-        if stop.is_set():
+    def _on_aligned(self, done: int, total: int) -> None:
+        if self.stop.is_set():
             raise Cancelled("Aligning the frames was cancelled.")
-        emit(OpeningStep("Aligning …", done, total))
+        self.send(OpeningStep("Aligning …", done, total))
 
-    def bracket(align: Any) -> OpenBracket:
-        image = nr.open_bracket(
-            images,
-            reference=used.index(reference),
-            exposures=exposures,
-            align=align,
-            progress=progress,
+    def _open_frames(self) -> OpenFrames:
+        """Open the frames, with all their levels made: then a draft of any view comes at once."""
+        group, is_cancelled = self._group, self.stop.is_set
+        total = len(group.sources)
+        if total < 2:
+            raise BadParameter(
+                "A bracket of one frame has nothing to fuse.", "Add two photos of a scene, or more."
+            )
+        images: list[Image] = []
+        for source in group.sources:
+            self.send(OpeningStep(f"Opening {name_of(source)} …", len(images), total))
+            # Images of the viewer are open already.
+            is_open = hasattr(source, "level_view")
+            images.append(source if is_open else nr.open_image(source, cancelled=is_cancelled))
+        with ThreadPoolExecutor(THREADS, thread_name_prefix="napari-restore-frame") as pool:
+            waiting = [pool.submit(_make_levels, image, is_cancelled) for image in images]
+            for done, future in enumerate(as_completed(waiting)):
+                future.result()
+                self.send(OpeningStep("Reading frames …", done + 1, total))
+        whole = nr.open_bracket(images, exposures=group.exposures, align="off")
+        others = whole.companions
+        assert others is not None
+        numbers = numbers_in(images, whole.frames)
+        exposures = dict(zip(numbers, others.exposures, strict=True))
+        return OpenFrames(
+            tuple(images),
+            tuple(exposures.get(number, 0.0) for number in range(total)),
+            numbers[others.reference],
+            tuple(thumbnail(image) for image in images),
+            any("estimated" in note for note in whole.notes),
         )
-        # The window asks for it on its own thread, where it must be known.
-        api.common_region(image)
-        there = numbers_in(opened.images, image.frames)
-        missing = tuple(number for number in used if number not in there)
-        return OpenBracket(image, there, missing, align == "rough")
-
-    if group.align:
-        emit(bracket("rough" if rough else "auto"))
-    else:
-        emit(bracket("off"))
-
-
-def _open_frames(group: FrameGroup, emit: Emit, stop: threading.Event) -> OpenFrames:
-    """Open the frames, with all their levels made: then a draft of any view comes at once."""
-    total = len(group.sources)
-    if total < 2:
-        raise BadParameter(
-            "A bracket of one frame has nothing to fuse.", "Add two photos of a scene, or more."
-        )
-    images: list[Image] = []
-    for source in group.sources:
-        emit(OpeningStep(f"Opening {name_of(source)} …", len(images), total))
-        # Images of the viewer are open already.
-        is_open = hasattr(source, "level_view")
-        images.append(source if is_open else nr.open_image(source, cancelled=stop.is_set))
-    with ThreadPoolExecutor(THREADS, thread_name_prefix="napari-restore-frame") as pool:
-        waiting = [pool.submit(_make_levels, image, stop.is_set) for image in images]
-        for done, future in enumerate(as_completed(waiting)):
-            future.result()
-            emit(OpeningStep("Reading frames …", done + 1, total))
-    whole = nr.open_bracket(images, exposures=group.exposures, align="off")
-    others = whole.companions
-    assert others is not None
-    numbers = numbers_in(images, whole.frames)
-    exposures = dict(zip(numbers, others.exposures, strict=True))
-    return OpenFrames(
-        tuple(images),
-        tuple(exposures.get(number, 0.0) for number in range(total)),
-        numbers[others.reference],
-        tuple(thumbnail(image) for image in images),
-        any("estimated" in note for note in whole.notes),
-    )
 
 
 def _make_levels(image: Image, cancelled: Callable[[], bool]) -> None:
@@ -221,7 +196,6 @@ class FusionController(QObject):
         viewer.layers.events.removed.connect(self._on_removed)
 
     def leave(self) -> None:
-        """Stop what is under way and disconnect."""
         self._left = True
         self._open_soon.cancel()
         self._refine_later.stop()
@@ -233,7 +207,6 @@ class FusionController(QObject):
 
     @property
     def group(self) -> FrameGroup | None:
-        """The chosen group."""
         return None if self.chosen is None else self.groups[self.chosen]
 
     @property
@@ -243,17 +216,14 @@ class FusionController(QObject):
 
     @property
     def bracket(self) -> OpenBracket | None:
-        """The bracket of the chosen group."""
         return None if self.chosen is None else self._brackets.get(self.chosen)
 
     @property
     def layer(self) -> ImageLayer | None:
-        """The layer of that bracket."""
         return None if self.chosen is None else self._layers.get(self.chosen)
 
     @property
     def is_busy(self) -> bool:
-        """Whether a bracket is being opened."""
         return self._task is not None
 
     def preload(self) -> None:
@@ -326,7 +296,6 @@ class FusionController(QObject):
         self.frames_changed.emit()
 
     def cancel(self) -> None:
-        """Stop opening."""
         if self._task is not None:
             self._task.cancel()
 

@@ -13,16 +13,14 @@ from qtpy.QtWidgets import (
     QCheckBox,
     QFileDialog,
     QGridLayout,
-    QHBoxLayout,
     QLabel,
     QProgressBar,
-    QPushButton,
     QRadioButton,
     QSizePolicy,
     QToolButton,
-    QVBoxLayout,
     QWidget,
 )
+from superqt.utils import signals_blocked
 
 from napari_restore.api import IMAGE_SUFFIXES
 from napari_restore.errors import RestoreError
@@ -38,7 +36,7 @@ from napari_restore.plugin.fusion._weights_controller import WeightsController, 
 from napari_restore.plugin.method._parameter_form import ParameterForm
 from napari_restore.plugin.tasks._notices import error_text, show_problem
 from napari_restore.plugin.widgets._combo_box import NarrowComboBox
-from napari_restore.plugin.widgets._folding import flowing
+from napari_restore.plugin.widgets._folding import add_button, column_of, flowing, row_of
 from napari_restore.plugin.widgets._section import Section
 
 if TYPE_CHECKING:
@@ -107,9 +105,8 @@ class FramesView(QWidget):
         """Release Show: the frame's layer is gone."""
         button = self.shows.get(number)
         if button is not None:
-            button.blockSignals(True)
-            button.setChecked(False)
-            button.blockSignals(False)
+            with signals_blocked(button):
+                button.setChecked(False)
 
     def _clear(self) -> None:
         for widgets in (self.ticks, self.references, self.shows, self.texts, self._pictures):
@@ -157,9 +154,8 @@ class FramesView(QWidget):
         number = row.number
         tick, reference = self.ticks[number], self.references[number]
         for button, on in ((tick, row.used), (reference, row.is_reference)):
-            button.blockSignals(True)
-            button.setChecked(on)
-            button.blockSignals(False)
+            with signals_blocked(button):
+                button.setChecked(on)
         # The reference is what the result replaces.
         tick.setEnabled(not row.is_reference)
         text = self.texts[number]
@@ -214,46 +210,39 @@ class FusionTab(Section):
         self.crop.setChecked(state.crop)
 
     def _build(self) -> None:
-        self.hint = QLabel(HINT, self)
-        self.hint.setWordWrap(True)
-        self.add_files = _button(self, "Photos …", "The frames of one scene, or of several")
-        self.add_folder = _button(self, "Folder …", "All brackets in a folder")
-        self.add_layers = _button(self, "Layers", "The images selected in the layer list as frames")
-        self.group = NarrowComboBox(self, letters=12)
-        self.group.setToolTip("The bracket that is shown")
-        self.clear = _button(self, "Clear", "Remove all brackets from this list; layers stay")
+        self.hint = QLabel(HINT, self, wordWrap=True)
+        self.add_files = add_button(self, "Photos …", "The frames of one scene, or of several")
+        self.add_folder = add_button(self, "Folder …", "All brackets in a folder")
+        tip = "The images selected in the layer list as frames"
+        self.add_layers = add_button(self, "Layers", tip)
+        self.group = NarrowComboBox(self, 12, "The bracket that is shown")
+        self.clear = add_button(self, "Clear", "Remove all brackets from this list; layers stay")
         self.frames = FramesView(self)
         self.align = QCheckBox("Align the frames", self)
         self.align.setToolTip("Brings hand-held frames onto the grid of the reference")
         self.crop = QCheckBox("Crop to all frames", self)
         self.crop.setToolTip("Cuts off what some frame does not show, where no area is drawn")
-        self.show_weights = QPushButton("Show weights", self)
-        self.show_weights.setCheckable(True)
-        self.show_weights.setToolTip(
-            "A layer for each frame: how much it gives to each pixel, before blending"
-        )
+        tip = "A layer for each frame: how much it gives to each pixel, before blending"
+        self.show_weights = add_button(self, "Show weights", tip, checkable=True)
         self.progress = QProgressBar(self)
-        self.cancel = _button(self, "Cancel", "Stop opening the frames")
-        self.message = QLabel(self)
-        self.message.setWordWrap(True)
+        self.cancel = add_button(self, "Cancel", "Stop opening the frames")
+        self.message = QLabel(self, wordWrap=True)
         self.parameters = ParameterForm(sliders=True)
-        self.after = QLabel(AFTER, self)
-        self.after.setWordWrap(True)
-        self._arrange()
-
-    def _arrange(self) -> None:
-        layout = QVBoxLayout(self)
+        self.after = QLabel(AFTER, self, wordWrap=True)
+        layout = column_of(
+            self,
+            self.hint,
+            flowing(self.add_files, self.add_folder, self.add_layers, self.clear),
+            self.group,
+            self.frames,
+            row_of(self.align, self.show_weights),
+            self.crop,
+            row_of(self.progress, self.cancel),
+            self.message,
+            self.parameters,
+            self.after,
+        )
         layout.setContentsMargins(0, 4, 0, 0)
-        layout.addWidget(self.hint)
-        layout.addLayout(flowing(self.add_files, self.add_folder, self.add_layers, self.clear))
-        layout.addWidget(self.group)
-        layout.addWidget(self.frames)
-        layout.addLayout(_row(self.align, self.show_weights))
-        layout.addWidget(self.crop)
-        layout.addLayout(_row(self.progress, self.cancel))
-        layout.addWidget(self.message)
-        layout.addWidget(self.parameters)
-        layout.addWidget(self.after)
         layout.addStretch(1)
 
     def _connect(self) -> None:
@@ -283,7 +272,6 @@ class FusionTab(Section):
         self.listen(self.state.events.parameters, self._on_state_parameters)
 
     def leave(self) -> None:
-        """Stop what is under way, and disconnect."""
         self.controller.leave()
         self.weights.leave()
         self.shown_frames.leave()
@@ -321,12 +309,10 @@ class FusionTab(Section):
         self.controller.add_layers(chosen)
 
     def dragEnterEvent(self, event: Any) -> None:
-        """Accept photos and folders."""
         if _dropped(event.mimeData().urls()):
             event.acceptProposedAction()
 
     def dropEvent(self, event: Any) -> None:
-        """Add the photos and folders that are dropped."""
         paths = _dropped(event.mimeData().urls())
         if paths:
             event.acceptProposedAction()
@@ -336,12 +322,10 @@ class FusionTab(Section):
 
     def _on_groups(self) -> None:
         controller = self.controller
-        self.group.blockSignals(True)
-        self.group.clear()
-        for group in controller.groups:
-            self.group.addItem(group.title)
-        self.group.setCurrentIndex(-1 if controller.chosen is None else controller.chosen)
-        self.group.blockSignals(False)
+        self.group.offer(
+            ((group.title, number) for number, group in enumerate(controller.groups)),
+            controller.chosen,
+        )
         some = bool(controller.groups)
         self.group.setVisible(len(controller.groups) > 1)
         for widget in (
@@ -362,9 +346,8 @@ class FusionTab(Section):
             self.frames.show_rows([])
             self.shown_frames.clear()
             return
-        self.align.blockSignals(True)
-        self.align.setChecked(group.align)
-        self.align.blockSignals(False)
+        with signals_blocked(self.align):
+            self.align.setChecked(group.align)
         bracket = self.controller.bracket
         weighed = bracket is not None and self.weights.is_on
         self.frames.show_rows(_rows(group, opened, bracket, weighed=weighed))
@@ -486,16 +469,3 @@ def _dropped(urls: list[QUrl]) -> list[str]:
     """Return the photos and folders among what is dragged."""
     paths = [Path(url.toLocalFile()) for url in urls if url.isLocalFile()]
     return [str(p) for p in paths if p.is_dir() or p.suffix.lower() in IMAGE_SUFFIXES]
-
-
-def _button(parent: QWidget, text: str, tooltip: str) -> QPushButton:
-    button = QPushButton(text, parent)
-    button.setToolTip(tooltip)
-    return button
-
-
-def _row(first: QWidget, last: QWidget) -> QHBoxLayout:
-    layout = QHBoxLayout()
-    layout.addWidget(first, 1)
-    layout.addWidget(last)
-    return layout

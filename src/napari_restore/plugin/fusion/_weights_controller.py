@@ -14,7 +14,8 @@ from napari_restore import api
 from napari_restore.errors import RestoreError
 from napari_restore.plugin.layers._layer_order import SOURCE, insert_above
 from napari_restore.plugin.layers._placing import enlarged, plane_of, scale_and_affine
-from napari_restore.plugin.state._request import Area
+from napari_restore.plugin.state._request import Area, RunRequest
+from napari_restore.plugin.state._state import Connections, RestoreState
 from napari_restore.plugin.tasks._task import DebouncedQuery
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image as ImageLayer
 
-    from napari_restore.plugin.state._request import RunRequest
-    from napari_restore.plugin.state._state import RestoreState
 
 SIDE = 1200
 """Longest side in pixels of the level that weights are computed on."""
@@ -58,21 +57,18 @@ class WeightsController(QObject):
         self.is_on = False
         self._query = DebouncedQuery(_weights, self._on_found, DEBOUNCE_MS, "No weights", self)
         events = state.events
-        self._signals = [
+        self._connections = Connections(
             (events.parameters, self.update),
             (events.model, self.update),
             (events.layer, self.update),
             (viewer.layers.events.removed, self._on_removed),
-        ]
-        for signal, slot in self._signals:
-            signal.connect(slot)
+        )
 
     def leave(self) -> None:
         """Stop; layers stay."""
         self.is_on = False
         self._query.discard()
-        for signal, slot in self._signals:
-            signal.disconnect(slot)
+        self._connections.end()
 
     def switch(self, on: bool) -> None:
         """Show the weights, or remove their layers."""

@@ -55,14 +55,12 @@ class Growth(Task):
         self._reported = 0.0
 
     def start(self, owner: QObject | None = None) -> Self:
-        """Begin; returns at once."""
         if not self.image.source.random_access:
             # From now on, before anybody draws the layer: else the window would wait.
             self.image.progressive = True
         return super().start(owner)
 
     def work(self) -> None:
-        """Make the levels."""
         image = self.image
         try:
             if not image.source.random_access:
@@ -76,11 +74,9 @@ class Growth(Task):
         self._show(finished=True)
 
     def receive(self, item: bool) -> None:
-        """Let the layers be drawn again."""
         self._on_chunk(item)
 
     def finish(self) -> None:
-        """Report why there are no levels."""
         status, outcome = self.outcome
         if status == "failed":
             show_problem(outcome)

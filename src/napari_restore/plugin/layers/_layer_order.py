@@ -74,15 +74,14 @@ def bring_to_front(viewer: ViewerModel, image: Layer) -> None:
 
 def insert_above(viewer: ViewerModel, source: ImageLayer, layer: ImageLayer) -> None:
     """Add a result's layer above its source and the results that has already, all visible."""
-    layers = viewer.layers
     layer.metadata[SOURCE] = source.unique_id
-    above = [
-        number
-        for number, other in enumerate(layers)
-        if source.unique_id in (other.unique_id, other.metadata.get(SOURCE))
-    ]
-    layers.insert(max(above) + 1, layer)
+    viewer.layers.insert(place_above(viewer, source), layer)
     bring_to_front(viewer, source)
+
+
+def place_above(viewer: ViewerModel, source: Layer) -> int:
+    """Return the number in the list of a layer above `source` and its results."""
+    return max(map(viewer.layers.index, _with_results(viewer, source))) + 1
 
 
 def _with_results(viewer: ViewerModel, image: Layer) -> list[Layer]:

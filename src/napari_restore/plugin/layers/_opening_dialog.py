@@ -55,6 +55,7 @@ def ask_outside(error: OutsideFolder) -> bool:
 def _opened(paths: Sequence[str], *, allow_outside: bool) -> Image:
     import napari_restore as nr
     from napari_restore.plugin.tasks._task import Task
+    from napari_restore.plugin.tasks._waiting_dialog import WaitingDialog
 
     def work(task: Task) -> Image:
         source = list(paths) if len(paths) > 1 else paths[0]
@@ -71,21 +72,14 @@ def _opened(paths: Sequence[str], *, allow_outside: bool) -> Image:
 
     task = Task(work, failure="The file cannot be opened")
     task.is_daemon = True
-    name = Path(without_queries(paths[0])).name
     task.start()
     if not task.wait(PATIENCE):
-        _wait_with_dialog(task, name)
+        name = Path(without_queries(paths[0])).name
+        dialog = WaitingDialog(task, "Open", f"Opening {name} …")
+        dialog.show()
+        dialog.wait(for_cancel=False)
     if task.stop.is_set():
         task.abandon()
         raise Cancelled("Opening the file was cancelled.")
     image: Image = task.value()
     return image
-
-
-def _wait_with_dialog(task: Task, name: str) -> None:
-    """Keep the rest of napari shut until the image is open or the user cancels."""
-    from napari_restore.plugin.tasks._waiting_dialog import WaitingDialog
-
-    dialog = WaitingDialog(task, "Open", f"Opening {name} …")
-    dialog.show()
-    dialog.wait(for_cancel=False)

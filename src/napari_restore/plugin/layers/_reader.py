@@ -12,8 +12,22 @@ from urllib.parse import urlsplit
 
 from napari_restore._addresses import is_remote
 from napari_restore.api import READ_SUFFIXES, is_zarr, stamp_of
-from napari_restore.errors import escape_controls
-from napari_restore.plugin.layers._display import Display
+from napari_restore.errors import Cancelled, RestoreError, escape_controls
+from napari_restore.plugin.layers._display import (
+    LIMITS,
+    Display,
+    contrast_limits,
+    draw_thumbnails_in,
+)
+from napari_restore.plugin.layers._placing import (
+    ORIGIN,
+    is_photo,
+    mixes_places,
+    origin_of,
+    place_of,
+    show_whole,
+    turn_upright,
+)
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -50,7 +64,6 @@ def read(path: Paths) -> list[Any]:
     import napari
 
     import napari_restore as nr
-    from napari_restore.errors import Cancelled, RestoreError
     from napari_restore.plugin.tasks._main_thread import is_main_thread
 
     paths = _as_list(path)
@@ -58,7 +71,6 @@ def read(path: Paths) -> list[Any]:
     try:
         if viewer is not None and is_main_thread():
             from napari_restore.plugin.layers._opening_dialog import open_in_window
-            from napari_restore.plugin.layers._placing import is_photo, show_whole
             from napari_restore.plugin.tasks._notices import show_note
 
             image = open_in_window(paths)
@@ -94,17 +106,6 @@ def layer_of(image: Image, viewer: Any = None, *, band_by_band: bool = False) ->
     `metadata["napari_restore"]` is the image. With a viewer the canvas is
     turned so that it is upright, and missing levels appear as they are made.
     """
-    from napari_restore.errors import escape_controls
-    from napari_restore.plugin.layers._display import LIMITS, Display, contrast_limits
-    from napari_restore.plugin.layers._placing import (
-        ORIGIN,
-        mixes_places,
-        origin_of,
-        place_of,
-        turn_upright,
-    )
-    from napari_restore.plugin.layers._thumbnail import draw_thumbnails_in
-
     display = Display.BANDS if band_by_band else Display.of_image(image)
     origin = origin_of(viewer, image)
     arguments: dict[str, Any] = {
@@ -148,14 +149,11 @@ def _levels(image: Image, display: Any, viewer: Any, limits: Any) -> list[Any]:
     from napari_restore.plugin.layers._growth import Growth, must_grow
 
     levels = [display.shown(level, image) for level in image.levels]
-    if must_grow(image):
-        if len(levels) > 1:
-            levels[-1] = np.zeros(levels[-1].shape, image.dtype)
-            kept = levels[-1]
-        else:
-            image.prepare()
-            return levels
-        Growth(image, display, kept, _refresher(image, display, viewer, limits)).start()
+    if must_grow(image) and len(levels) == 1:
+        image.prepare()
+    elif must_grow(image):
+        coarsest = levels[-1] = np.zeros(levels[-1].shape, image.dtype)
+        Growth(image, display, coarsest, _refresher(image, display, viewer, limits)).start()
     return levels
 
 
@@ -166,7 +164,6 @@ def _refresher(image: Image, display: Any, viewer: Any, guessed: Any) -> Callabl
     again once it is finished, and while a file lands of which nothing could be read
     before, unless the user has set others.
     """
-    from napari_restore.plugin.layers._display import LIMITS, Display, contrast_limits
     from napari_restore.plugin.tasks._main_thread import on_main_thread
 
     def refresh(finished: bool) -> None:

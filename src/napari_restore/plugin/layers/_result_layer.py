@@ -17,6 +17,7 @@ from napari_restore.plugin.layers._display import (
     colour_bands,
     colours,
     display_properties,
+    draw_thumbnail_of,
     limits_of,
     on_screen,
     shown_dtype,
@@ -25,7 +26,6 @@ from napari_restore.plugin.layers._display import (
 )
 from napari_restore.plugin.layers._growth import Growth
 from napari_restore.plugin.layers._placing import data_to_world, enlarged, scale_and_affine, shifted
-from napari_restore.plugin.layers._thumbnail import draw_thumbnail_of
 
 if TYPE_CHECKING:
     from napari.layers import Image as ImageLayer
@@ -380,17 +380,23 @@ class GrowingLevel:
 
     def lazy(self) -> Any:
         """Return a dask array that reads in the store's own chunks each time it is computed."""
-        import dask.array as da
-
         rows, columns, bands = self.shape
-        return da.from_array(
-            self,
-            chunks=(_cuts(self._y, rows), _cuts(self._x, columns), bands),
-            name=f"napari-restore-result-{next(_numbers)}",
-            asarray=False,
-            fancy=False,
-            meta=np.empty((0, 0, 0), self.dtype),
-        )
+        return read_again(self, (_cuts(self._y, rows), _cuts(self._x, columns), bands))
+
+
+def read_again(array: Any, chunks: Any) -> Any:
+    """Return a dask array of `array`, which is read each time that this is computed."""
+    import dask.array as da
+
+    return da.from_array(
+        array,
+        chunks=chunks,
+        # dask would hash the pixels for a name.
+        name=f"napari-restore-{next(_numbers)}",
+        asarray=False,
+        fancy=False,
+        meta=np.empty((0,) * array.ndim, array.dtype),
+    )
 
 
 def _steps(region: Region, smallest: int) -> int:

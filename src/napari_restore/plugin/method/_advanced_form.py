@@ -7,23 +7,13 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import (
-    QCheckBox,
-    QComboBox,
-    QFileDialog,
-    QFormLayout,
-    QLabel,
-    QLineEdit,
-    QPushButton,
-    QSpinBox,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QLabel, QLineEdit, QSpinBox, QWidget
+from superqt.utils import signals_blocked
 
 from napari_restore.errors import RestoreError
 from napari_restore.plugin.tasks._notices import error_text
 from napari_restore.plugin.widgets._combo_box import NarrowComboBox
-from napari_restore.plugin.widgets._folding import flowing, form_layout
+from napari_restore.plugin.widgets._folding import add_button, column_of, flowing, form_layout
 
 if TYPE_CHECKING:
     from napari_restore.engine import Plan
@@ -42,11 +32,12 @@ class ClusterForm(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.button = QPushButton("Cluster …", self)
-        self.button.setCheckable(True)
-        self.button.setToolTip(
+        self.button = add_button(
+            self,
+            "Cluster …",
             "Let the workers of a dask scheduler compute Restore and Fuse; "
-            "drafts, Live and the other tabs stay on this machine"
+            "drafts, Live and the other tabs stay on this machine",
+            checkable=True,
         )
         self.name = QLineEdit(self)
         self.name.setPlaceholderText("local:2, tcp://HOST:PORT or a file")
@@ -55,26 +46,17 @@ class ClusterForm(QWidget):
             "local:N starts N processes on this machine; otherwise the address of a scheduler, "
             "or the .json file that it writes"
         )
-        self.file = QPushButton("File …", self)
-        self.file.setToolTip("Choose the .json file of a scheduler")
-        self.connection = QPushButton("Connect", self)
-        self.connection.setToolTip("Connect to the cluster; when it is connected, leave it")
-        self.line = QLabel(self)
-        self.line.setWordWrap(True)
-        self.line.setTextFormat(Qt.TextFormat.RichText)
-        self.line.setOpenExternalLinks(True)
+        self.file = add_button(self, "File …", "Choose the .json file of a scheduler")
+        tip = "Connect to the cluster; when it is connected, leave it"
+        self.connection = add_button(self, "Connect", tip)
+        self.line = QLabel(
+            self, wordWrap=True, textFormat=Qt.TextFormat.RichText, openExternalLinks=True
+        )
         self._folded = QWidget(self)
-        inner = QVBoxLayout(self._folded)
-        inner.setContentsMargins(0, 0, 0, 0)
-        inner.addWidget(self.name)
         buttons = QWidget(self._folded)
         buttons.setLayout(flowing(self.file, self.connection))
-        inner.addWidget(buttons)
-        inner.addWidget(self.line)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.button)
-        layout.addWidget(self._folded)
+        column_of(self._folded, self.name, buttons, self.line)
+        column_of(self, self.button, self._folded)
         self._folded.hide()
         self._is_running = self._is_connected = self._is_connecting = False
         self.button.toggled.connect(self._folded.setVisible)
@@ -84,7 +66,6 @@ class ClusterForm(QWidget):
         self._show("")
 
     def show_connecting(self, name: str) -> None:
-        """Show that a connection to `name` is being made."""
         self._is_connecting = True
         self.name.setText(name)
         self._show("Connecting …")
@@ -102,13 +83,11 @@ class ClusterForm(QWidget):
         self._show(text)
 
     def show_disconnected(self, error: RestoreError | None) -> None:
-        """Show that there is no connection, and why."""
         self._is_connecting = self._is_connected = False
         # Names are no markup.
         self._show("" if error is None else escape(error_text(error)))
 
     def show_running(self, running: bool) -> None:
-        """Keep the connection while a run needs it."""
         self._is_running = running
         self._show(self.line.text())
 
@@ -184,43 +163,44 @@ class AdvancedForm(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.device = NarrowComboBox(self)
+        tip = "Where the model runs; auto takes a GPU where there is one"
+        self.device = NarrowComboBox(self, tip=tip)
         self.device.addItems(DEVICES)
-        self.device.setToolTip("Where the model runs; auto takes a GPU where there is one")
-        self.reason = QLabel(self)
-        self.reason.setWordWrap(True)
+        self.reason = QLabel(self, wordWrap=True)
         self.reason.setToolTip("The device of the plan, and why")
         self.cluster = ClusterForm(self)
-        self.scope = QLabel(self)
-        self.scope.setWordWrap(True)
+        self.scope = QLabel(self, wordWrap=True)
         self.scope.setToolTip("How much of the image a restored pixel follows from")
-        self.tile = _number(self, 8192, 128, " px")
-        self.tile.setToolTip("Edge of a tile; the memory budget chooses it. The result is the same")
+        tip = "Edge of a tile; the memory budget chooses it. The result is the same"
+        self.tile = _number(self, 8192, 128, " px", tip)
         self.whole = QCheckBox("the whole image", self)
         self.whole.setToolTip(
             "In one pass, for a network of your own that depends on all of it; must fit the budget"
         )
-        self.tile_batch = _number(self, 256, 1, " tiles")
-        self.tile_batch.setToolTip("Tiles given to the model at once; helps networks on a GPU")
-        self.precision = _choice(self, PRECISIONS)
-        self.precision.setToolTip(
+        tip = "Tiles given to the model at once; helps networks on a GPU"
+        self.tile_batch = _number(self, 256, 1, " tiles", tip)
+        self.precision = _choice(
+            self,
+            PRECISIONS,
             "Automatic computes 8-bit images in bfloat16 where the processor has it and the "
-            "method bears it: quicker, with differences of a step"
+            "method bears it: quicker, with differences of a step",
         )
-        self.extent = _choice(self, EXTENTS)
-        self.extent.setToolTip(
+        self.extent = _choice(
+            self,
+            EXTENTS,
             "A global model looks at the whole image once, whatever is restored. "
-            "Looking at the area only is quicker, and a draft"
+            "Looking at the area only is quicker, and a draft",
         )
-        self.residuals = _choice(self, RESIDUALS)
-        self.residuals.setToolTip(
+        self.residuals = _choice(
+            self,
+            RESIDUALS,
             "Where the encoder leaves what the decoder needs; automatic is the quickest within "
-            "the budgets. The result is the same"
+            "the budgets. The result is the same",
         )
-        self.grid = QLabel(self)
-        self.grid.setWordWrap(True)
+        self.grid = QLabel(self, wordWrap=True)
         self.grid.setToolTip("How much the model looks at at once, and what its encoder leaves")
-        self._layout = self._rows()
+        self._layout = form_layout(self)
+        self._arrange()
         self.reason.hide()
         self._show_global(False)
         for box in (self.device, self.precision, self.extent, self.residuals):
@@ -229,39 +209,32 @@ class AdvancedForm(QWidget):
         self.whole.toggled.connect(self._on_changed)
         self.tile_batch.valueChanged.connect(self._on_changed)
 
-    def _rows(self) -> QFormLayout:
-        layout = form_layout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
+    def _arrange(self) -> None:
+        self._layout.setContentsMargins(0, 0, 0, 0)
         where = QWidget(self)
-        column = QVBoxLayout(where)
-        column.setContentsMargins(0, 0, 0, 0)
-        column.addWidget(self.device)
-        column.addWidget(self.reason)
-        column.addWidget(self.cluster)
+        column_of(where, self.device, self.reason, self.cluster)
         where.setFocusProxy(self.device)
-        layout.addRow("Device", where)
-        layout.addRow("Scope", self.scope)
-        layout.addRow("Tile", self.tile)
-        layout.addRow("", self.whole)
-        layout.addRow("Tile batch", self.tile_batch)
-        layout.addRow("Precision", self.precision)
-        layout.addRow("Extent", self.extent)
-        layout.addRow("Residuals", self.residuals)
-        layout.addRow("Grid", self.grid)
-        return layout
+        self._layout.addRow("Device", where)
+        self._layout.addRow("Scope", self.scope)
+        self._layout.addRow("Tile", self.tile)
+        self._layout.addRow("", self.whole)
+        self._layout.addRow("Tile batch", self.tile_batch)
+        self._layout.addRow("Precision", self.precision)
+        self._layout.addRow("Extent", self.extent)
+        self._layout.addRow("Residuals", self.residuals)
+        self._layout.addRow("Grid", self.grid)
 
     def show_options(self, options: Restore) -> None:
         """Show `options`, without a signal."""
         computing = options.computing
-        self.blockSignals(True)
-        self.device.setCurrentText(options.machine.device)
-        self.tile.setValue(computing.side or 0)
-        self.whole.setChecked(computing.is_whole)
-        self.tile_batch.setValue(computing.tile_batch or 0)
-        self.precision.setCurrentIndex(self.precision.findData(computing.precision))
-        self.extent.setCurrentIndex(self.extent.findData(options.reading.extent))
-        self.residuals.setCurrentIndex(self.residuals.findData(computing.residuals))
-        self.blockSignals(False)
+        with signals_blocked(self):
+            self.device.setCurrentText(options.machine.device)
+            self.tile.setValue(computing.side or 0)
+            self.whole.setChecked(computing.is_whole)
+            self.tile_batch.setValue(computing.tile_batch or 0)
+            self.precision.setCurrentIndex(self.precision.findData(computing.precision))
+            self.extent.setCurrentIndex(self.extent.findData(options.reading.extent))
+            self.residuals.setCurrentIndex(self.residuals.findData(computing.residuals))
 
     def show_card(self, card: ModelCard) -> None:
         """Show the scope of `card`, and the settings of models of this scope."""
@@ -301,15 +274,15 @@ class AdvancedForm(QWidget):
         )
 
 
-def _choice(parent: QWidget, texts: Mapping[str, str]) -> QComboBox:
-    box = NarrowComboBox(parent, letters=8)
-    for value, text in texts.items():
-        box.addItem(text, value)
+def _choice(parent: QWidget, texts: Mapping[str, str], tip: str) -> QComboBox:
+    box = NarrowComboBox(parent, 8, tip)
+    box.offer((text, value) for value, text in texts.items())
     return box
 
 
-def _number(parent: QWidget, most: int, step: int, suffix: str) -> QSpinBox:
+def _number(parent: QWidget, most: int, step: int, suffix: str, tip: str) -> QSpinBox:
     box = QSpinBox(parent)
+    box.setToolTip(tip)
     box.setRange(0, most)
     box.setSingleStep(step)
     box.setSuffix(suffix)

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QWidget
+from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel
 
 from napari_restore import api
 from napari_restore.errors import BadParameter, BadRegion, RestoreError
 from napari_restore.plugin.layers._placing import bounding_region, in_data, plane_of
-from napari_restore.plugin.state._state import image_of
+from napari_restore.plugin.state._state import RestoreState, image_of
 from napari_restore.plugin.tasks._notices import show_problem
 from napari_restore.plugin.tasks._task import in_background
+from napari_restore.plugin.widgets._folding import add_button
+from napari_restore.plugin.widgets._section import Section
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
 
     from napari_restore import Region
     from napari_restore.models import ModelCard
-    from napari_restore.plugin.state._state import RestoreState
 
 
 MOST = 2048
@@ -104,7 +105,7 @@ AUTO = "auto"
 Colour = tuple[float, ...]
 
 
-class AirlightPicker(QWidget):
+class AirlightPicker(Section):
     """The airlight in use as a swatch and numbers; Pick takes it from the canvas.
 
     While picking, a click means a pixel and a drag a box of the layer to restore, which
@@ -116,38 +117,30 @@ class AirlightPicker(QWidget):
     """The parameter's new value: "auto" or "r,g,b"."""
 
     def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
-        super().__init__()
-        self.viewer = viewer
-        self.state = state
+        super().__init__(viewer, state)
         self._card: ModelCard | None = None
         self._picking: _Picking | None = None
         self._picks = 0
         self.swatch = QFrame(self)
         self.swatch.setFixedSize(18, 18)
         self.swatch.setFrameShape(QFrame.Shape.Box)
-        self.values = QLabel(self)
-        self.values.setWordWrap(True)
-        self.pick_button = QPushButton("Pick", self)
-        self.pick_button.setCheckable(True)
-        self.pick_button.setToolTip(
-            "Click the haziest place of the image, or drag a box there; Escape leaves it"
-        )
-        self.auto_button = QPushButton("Auto", self)
-        self.auto_button.setToolTip("Find it in the haziest thousandth of the image")
+        self.values = QLabel(self, wordWrap=True)
+        tip = "Click the haziest place of the image, or drag a box there; Escape leaves it"
+        self.pick_button = add_button(self, "Pick", tip, checkable=True)
+        tip = "Find it in the haziest thousandth of the image"
+        self.auto_button = add_button(self, "Auto", tip)
         self.values.setToolTip("The airlight in use: the colour of the haze, a number per band")
-        row = QHBoxLayout()
+        row = QHBoxLayout(self)
         row.addWidget(self.swatch)
         row.addWidget(self.values, 1)
         row.addWidget(self.pick_button)
         row.addWidget(self.auto_button)
         row.setContentsMargins(0, 0, 0, 0)
-        self.setLayout(row)
         self.pick_button.toggled.connect(self._on_pick)
         self.auto_button.clicked.connect(lambda: self.picked.emit(AUTO))
-        self._signals = [state.events.parameters, state.events.current, state.events.running]
-        for signal in self._signals:
-            signal.connect(self.show_value)
-        state.events.layer.connect(self.stop)
+        for signal in (state.events.parameters, state.events.current, state.events.running):
+            self.listen(signal, self.show_value)
+        self.listen(state.events.layer, self.stop)
 
     def show_card(self, card: ModelCard) -> None:
         """Show the view for a model that has an airlight."""
@@ -174,15 +167,11 @@ class AirlightPicker(QWidget):
         self.auto_button.setEnabled(given != AUTO)
 
     def leave(self) -> None:
-        """Disconnect from viewer and state; called once."""
         self.stop()
         self._picks += 1
-        for signal in self._signals:
-            signal.disconnect(self.show_value)
-        self.state.events.layer.disconnect(self.stop)
+        super().leave()
 
     def stop(self) -> None:
-        """Leave picking, if it is on."""
         self.pick_button.setChecked(False)
 
     # -- picking -----------------------------------------------------------------
@@ -279,7 +268,6 @@ class _Picking:
         viewer.status = "Click or drag a box where the haze is thickest. Escape leaves."
 
     def end(self) -> None:
-        """Stop listening."""
         self._over = True
         viewer = self._viewer
         viewer.mouse_drag_callbacks.remove(self._on_mouse)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QLabel, QPushButton, QWidget
+from qtpy.QtWidgets import QComboBox, QLabel, QWidget
+from superqt.utils import signals_blocked
 
 from napari_restore import api
 from napari_restore.errors import RestoreError, UnknownBands, escape_controls
-from napari_restore.plugin.areas._areas import TARGETS_OF
-from napari_restore.plugin.areas._strength import PAINT
+from napari_restore.plugin.areas._areas import PAINT, TARGETS_OF
 from napari_restore.plugin.layers._display import colour_bands
-from napari_restore.plugin.layers._layer_order import SOURCE
+from napari_restore.plugin.layers._layer_order import SOURCE, place_above
 from napari_restore.plugin.layers._reader import layer_of
 from napari_restore.plugin.state._state import (
     NAMED_ROLES,
@@ -23,7 +23,7 @@ from napari_restore.plugin.state._state import (
     unnamed_image,
 )
 from napari_restore.plugin.widgets._combo_box import NarrowComboBox
-from napari_restore.plugin.widgets._folding import form_layout
+from napari_restore.plugin.widgets._folding import add_button, form_layout
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -62,9 +62,7 @@ def add_in_colour(viewer: ViewerModel, layer: ImageLayer, named: Image) -> Image
         # Names are unique, and the new layer is what the old one was.
         layer.name = f"{name} (bands)"
     made = ImageLayer(data, **arguments)
-    layers, known = viewer.layers, layer.unique_id
-    own = [x for x in layers if known in (x.unique_id, x.metadata.get(SOURCE))]
-    layers.insert(max(map(layers.index, own)) + 1, made)
+    viewer.layers.insert(place_above(viewer, layer), made)
     return made
 
 
@@ -99,16 +97,14 @@ class BandRolesForm(QWidget):
         self._layer: ImageLayer | None = None
         self._shown: tuple[object, ...] = ()
         self.combos: dict[str, QComboBox] = {}
-        self._prompt = QLabel(self)
-        self._prompt.setWordWrap(True)
+        self._prompt = QLabel(self, wordWrap=True)
         self._form = form_layout(self)
         self._form.setContentsMargins(0, 0, 0, 0)
         self._form.addRow(self._prompt)
-        self.in_order = QPushButton("1, 2, 3 = red, green, blue", self)
-        self.in_order.setToolTip("The first band shows red, the second green, the third blue")
+        tip = "The first band shows red, the second green, the third blue"
+        self.in_order = add_button(self, "1, 2, 3 = red, green, blue", tip)
         self.in_order.clicked.connect(self._on_in_order)
-        self.sensor = NarrowComboBox(self, letters=14)
-        self.sensor.setToolTip("Sets zero, wavelengths and roles of the bands")
+        self.sensor = NarrowComboBox(self, 14, "Sets zero, wavelengths and roles of the bands")
         self.sensor.activated.connect(self._on_sensor)
         self._form.addRow(self.in_order)
         self._form.addRow("Sensor", self.sensor)
@@ -158,14 +154,10 @@ class BandRolesForm(QWidget):
         known = _pairs(bands)
         of_sensor = self._sensors[sensor].roles if sensor in self._sensors else {}
         for role in roles:
-            combo = NarrowComboBox(self)
-            combo.setToolTip(f"The band that shows {role}")
-            combo.addItem("choose …", None)
-            for number in _free(image):
-                title = _title(number, image.descriptions[number - 1])
-                combo.addItem(escape_controls(title), number)
+            combo = NarrowComboBox(self, tip=f"The band that shows {role}")
+            bands_free = [(_title(image, number), number) for number in _free(image)]
             chosen = int(known[role]) if role in known else of_sensor.get(role)
-            combo.setCurrentIndex(max(0, combo.findData(chosen)))
+            combo.offer([("choose …", None), *bands_free], chosen)
             combo.currentIndexChanged.connect(self._on_chosen)
             self.combos[role] = combo
             self._form.addRow(role.capitalize(), combo)
@@ -173,11 +165,9 @@ class BandRolesForm(QWidget):
         in_order = {role: number for number, role in enumerate(IN_ORDER, start=1)}
         self._form.setRowVisible(self._prompt, bool(roles))
         self._form.setRowVisible(self.in_order, bool(roles) and _fits(image, roles, in_order))
-        self.sensor.clear()
-        self.sensor.addItem("choose …" if roles else "not named", None)
-        for each in self._sensors.values():
-            self.sensor.addItem(each.title, each.id)
-        self.sensor.setCurrentIndex(max(0, self.sensor.findData(sensor)))
+        none = "choose …" if roles else "not named"
+        sensors = [(each.title, each.id) for each in self._sensors.values()]
+        self.sensor.offer([(none, None), *sensors], sensor)
         self._form.setRowVisible(self.sensor, bool(self._sensors))
 
     def _numbers(self) -> dict[str, int | None]:
@@ -200,16 +190,14 @@ class BandRolesForm(QWidget):
         return self._sensors.get(self.sensor.currentData())
 
     def _name(self, roles: dict[str, int]) -> None:
-        """Name all roles at once."""
         for role, combo in self.combos.items():
             if role in roles:
                 self._show(combo, roles[role])
         self._store()
 
     def _show(self, combo: QComboBox, number: int | None) -> None:
-        combo.blockSignals(True)
-        combo.setCurrentIndex(0 if number is None else combo.findData(number))
-        combo.blockSignals(False)
+        with signals_blocked(combo):
+            combo.setCurrentIndex(0 if number is None else combo.findData(number))
 
     def _on_chosen(self) -> None:
         """Exchange the bands of two roles: no band has both."""
@@ -285,8 +273,10 @@ def _pairs(roles_text: str | None) -> dict[str, str]:
     return dict(pair.split("=") for pair in roles_text.split(",")) if roles_text else {}
 
 
-def _title(number: int, description: str | None) -> str:
-    return f"{number}: {description}" if description else f"band {number}"
+def _title(image: Image, number: int) -> str:
+    """Return the title of a band, counted from 1."""
+    description = image.descriptions[number - 1]
+    return escape_controls(f"{number}: {description}" if description else f"band {number}")
 
 
 def _listed(roles: tuple[str, ...]) -> str:

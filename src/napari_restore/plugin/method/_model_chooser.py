@@ -7,20 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import (
-    QComboBox,
-    QFormLayout,
-    QHBoxLayout,
-    QLabel,
-    QPushButton,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtWidgets import QFormLayout, QLabel, QWidget
 
 from napari_restore import api
 from napari_restore.errors import UnknownBands, escape_controls
 from napari_restore.plugin.tasks._notices import error_text
 from napari_restore.plugin.widgets._combo_box import NarrowComboBox
+from napari_restore.plugin.widgets._folding import add_button, row_of
 
 if TYPE_CHECKING:
     from napari_restore.images import Image
@@ -83,25 +76,22 @@ class ModelChooser(QWidget):
         self._picked = False
         """Whether the user chose, rather than what stands first."""
         self.task_label = QLabel("Task", self)
-        self.task = _combo(self, "What shall be done")
-        self.scene = _combo(self, "What the image shows decides which methods come first")
-        self.combo = _combo(self, "How it is done; the star marks what is recommended")
-        self._summary = QLabel(self)
-        self._summary.setWordWrap(True)
+        self.task = NarrowComboBox(self, LETTERS, "What shall be done")
+        tip = "What the image shows decides which methods come first"
+        self.scene = NarrowComboBox(self, LETTERS, tip)
+        tip = "How it is done; the star marks what is recommended"
+        self.combo = NarrowComboBox(self, LETTERS, tip)
+        self._summary = QLabel(self, wordWrap=True)
         self._summary.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        self.add_button = QPushButton("+", self)
+        self.add_button = add_button(
+            self,
+            "+",
+            "Add a model file: weights (.safetensors, .pth), an exported program (.pt2) or "
+            "Python (.py). It can also be dropped onto this panel",
+        )
         self.add_button.setAccessibleName("Add a model file")
         self.add_button.setFixedWidth(2 * self.add_button.fontMetrics().height())
-        self.add_button.setToolTip(
-            "Add a model file: weights (.safetensors, .pth), an exported program (.pt2) or "
-            "Python (.py). It can also be dropped onto this panel"
-        )
-        row = QHBoxLayout()
-        row.addWidget(self.combo, 1)
-        row.addWidget(self.add_button)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addLayout(row)
+        self.setLayout(row_of(self.combo, self.add_button))
         self.setFocusProxy(self.combo)
         self.task.currentIndexChanged.connect(self._fill)
         self.scene.currentIndexChanged.connect(self._fill)
@@ -128,10 +118,10 @@ class ModelChooser(QWidget):
             scene = self.scene.currentData() or scene
         offered = [*cards, *(choice.card for choice in self._added)]
         found = dict.fromkeys(s for card in offered for s in card.scenes)
-        _refill(self.scene, {s: SCENES.get(s, s.capitalize()) for s in found}, scene)
+        self.scene.offer(((SCENES.get(s, s.capitalize()), s) for s in found), scene)
         tasks = dict.fromkeys(str(card.task) for card in offered if card.task != "other")
-        names = {task: TASKS.get(task, task.capitalize()) for task in tasks}
-        _refill(self.task, names, self.task.currentData())
+        names = [(TASKS.get(task, task.capitalize()), task) for task in tasks]
+        self.task.offer(names, self.task.currentData())
         for widget in (self.task, self.task_label):
             widget.setVisible(len(tasks) > 1)
         self._fill()
@@ -158,11 +148,9 @@ class ModelChooser(QWidget):
         return self.combo.currentData() or ""
 
     def choice(self) -> ModelChoice | None:
-        """Return the chosen model."""
         return self._choices.get(self.model())
 
     def card(self) -> ModelCard | None:
-        """Return the chosen card."""
         choice = self.choice()
         return None if choice is None else choice.card
 
@@ -176,32 +164,24 @@ class ModelChooser(QWidget):
         shown = [c for c in self._offered() if c.card.task in (task, "other", None)]
         shown.sort(key=lambda choice: _rank(choice.card, scene))
         self._choices = {choice.key: choice for choice in shown}
-        self.combo.blockSignals(True)
-        self.combo.clear()
-        usable, named = [], []
+        found = {choice.key: self._why_not(choice.card) for choice in shown}
+        usable = [key for key, (reason, _) in found.items() if not reason]
+        named = [key for key in usable if not found[key][1]]
         self._not_chosen = ""
-        for choice in shown:
-            mark = MARK if scene in choice.card.recommended_for else ""
-            self.combo.addItem(mark + escape_controls(choice.card.title), choice.key)
-            reason, needs_roles = self._why_not(choice.card)
-            if reason:
-                # The only model Qt gives a combo box by itself.
-                self.combo.model().item(self.combo.count() - 1).setEnabled(False)  # type: ignore[attr-defined]
-            else:
-                usable.append(choice.key)
-                if not needs_roles:
-                    named.append(choice.key)
-            self.combo.setItemData(
-                self.combo.count() - 1, reason or choice.card.summary, Qt.ItemDataRole.ToolTipRole
-            )
         if usable and (chosen not in usable or not self._picked):
             # Missing roles are shown only once a model that needs them is chosen.
             chosen = (named or usable)[0]
             first = shown[0]
             if scene in first.card.recommended_for and first.key != chosen:
                 self._not_chosen = self._reason_against(first.card)
-        self.combo.setCurrentIndex(max(0, self.combo.findData(chosen)))
-        self.combo.blockSignals(False)
+        self.combo.offer(((_title(choice.card, scene), choice.key) for choice in shown), chosen)
+        for number, choice in enumerate(shown):
+            reason, _ = found[choice.key]
+            if reason:
+                # The only model Qt gives a combo box by itself.
+                self.combo.model().item(number).setEnabled(False)  # type: ignore[attr-defined]
+            tip = reason or choice.card.summary
+            self.combo.setItemData(number, tip, Qt.ItemDataRole.ToolTipRole)
         self._on_chosen()
 
     def _why_not(self, card: ModelCard) -> tuple[str, bool]:
@@ -265,6 +245,10 @@ def offered_models(image: Image | None = None) -> list[ModelCard]:
     return [card for card in api.models() if api.is_ready(card.id) and card.inputs in fitting]
 
 
+def _title(card: ModelCard, scene: str) -> str:
+    return (MARK if scene in card.recommended_for else "") + escape_controls(card.title)
+
+
 def in_short(text: str) -> str:
     """Return what a card was validated on, without the figures, which follow a colon."""
     return text.partition(":")[0].rstrip(".")
@@ -273,19 +257,3 @@ def in_short(text: str) -> str:
 def _rank(card: ModelCard, scene: str) -> tuple[bool, bool, bool]:
     """Return the sort key: recommended for the scene, made for it, made for the task."""
     return scene not in card.recommended_for, scene not in card.scenes, card.task == "other"
-
-
-def _combo(parent: QWidget, tooltip: str) -> NarrowComboBox:
-    combo = NarrowComboBox(parent, letters=LETTERS)
-    combo.setToolTip(tooltip)
-    return combo
-
-
-def _refill(combo: QComboBox, titles: dict[str, str], chosen: str | None) -> None:
-    """Offer `titles` by their data, silently, with `chosen` chosen where it is offered."""
-    combo.blockSignals(True)
-    combo.clear()
-    for data, title in titles.items():
-        combo.addItem(title, data)
-    combo.setCurrentIndex(max(0, combo.findData(chosen)))
-    combo.blockSignals(False)

@@ -26,6 +26,7 @@ from napari_restore.errors import BadOutput, RestoreError
 from napari_restore.plugin.method._model_chooser import TASKS, ModelChoice
 from napari_restore.plugin.tasks._notices import show_note, show_problem, with_labels
 from napari_restore.plugin.tasks._task import Task
+from napari_restore.plugin.widgets._folding import fill
 
 if TYPE_CHECKING:
     from napari_restore.engine import Event
@@ -59,7 +60,6 @@ class ModelFiles(QObject):
         panel.installEventFilter(self)
 
     def ask_for_file(self) -> None:
-        """Let the user choose a file."""
         patterns = " ".join(f"*{suffix}" for suffix in (*WEIGHTS, *CODE))
         dialog = QFileDialog(self._panel, "Add a model file", "", f"Models ({patterns})")
         dialog.setFileMode(QFileDialog.FileMode.ExistingFile)
@@ -82,7 +82,6 @@ class ModelFiles(QObject):
         self._open(dialog)
 
     def leave(self) -> None:
-        """Close the dialog and drop the file that is being inspected."""
         self._drop()
         self._panel.removeEventFilter(self)
         if self.dialog is not None:
@@ -116,7 +115,6 @@ class ModelFiles(QObject):
         self._inspecting = task.start(self)
 
     def _drop(self) -> None:
-        """Drop the file that is being inspected."""
         task, self._inspecting = self._inspecting, None
         if task is not None:
             task.abandon()
@@ -182,25 +180,19 @@ class TrustDialog(QDialog):
             f"{path.name} is {kind}. It can do anything on this machine that you can. "
             "Run it only if you trust its author.",
             self,
+            wordWrap=True,
         )
-        text.setWordWrap(True)
-        layout = QVBoxLayout(self)
-        layout.addWidget(text)
         self.factory = QComboBox(self)
         self.factory.addItems(factories)
         self.factory.setToolTip("The function of the file that makes the model")
         self.factory.setVisible(bool(factories))
-        layout.addWidget(self.factory)
         self.buttons = QDialogButtonBox(self)
         run = self.buttons.addButton("Run it", QDialogButtonBox.ButtonRole.AcceptRole)
         no = self.buttons.addButton("No", QDialogButtonBox.ButtonRole.RejectRole)
         run.setAutoDefault(False)
         no.setDefault(True)
         no.setFocus()
-        layout.addWidget(self.buttons)
-        self.buttons.accepted.connect(self.accept)
-        self.buttons.rejected.connect(self.reject)
-        _fit(self)
+        _arrange(self, text, self.factory, self.buttons)
 
     def source(self) -> str:
         """Return the argument of `inspect_model`."""
@@ -228,8 +220,7 @@ class ProposalDialog(QDialog):
         form.addRow("Task", self.task)
         form.setRowVisible(self.task, self._asks_task)
         for name, text in description_of(found).items():
-            label = QLabel(text, self)
-            label.setWordWrap(True)
+            label = QLabel(text, self, wordWrap=True)
             label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
             form.addRow(name, label)
         card = found.path.with_suffix(".json").name
@@ -239,17 +230,10 @@ class ProposalDialog(QDialog):
             sentence = f"What was found is kept beside it as {card}."
         else:
             sentence = "It brings a card of its own."
-        about = QLabel(sentence, self)
-        about.setWordWrap(True)
+        about = QLabel(sentence, self, wordWrap=True)
         self.buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Cancel, self)
         self.buttons.addButton("Add", QDialogButtonBox.ButtonRole.AcceptRole).setDefault(True)
-        self.buttons.accepted.connect(self.accept)
-        self.buttons.rejected.connect(self.reject)
-        layout = QVBoxLayout(self)
-        layout.addLayout(form)
-        layout.addWidget(about)
-        layout.addWidget(self.buttons)
-        _fit(self)
+        _arrange(self, form, about, self.buttons)
 
     def fields(self) -> dict[str, Any]:
         """Return the fields of the card that the user has chosen."""
@@ -257,10 +241,14 @@ class ProposalDialog(QDialog):
         return {"title": title} | ({"task": self.task.currentData()} if self._asks_task else {})
 
 
-def _fit(dialog: QDialog) -> None:
-    """Make the dialog as high as its wrapped text needs; Qt by itself cuts it off."""
-    layout = dialog.layout()
-    assert layout is not None
+def _arrange(
+    dialog: QDialog, first: QWidget | QFormLayout, second: QWidget, buttons: QDialogButtonBox
+) -> None:
+    """Lay out the dialog, as high as its wrapped text needs; Qt by itself cuts it off."""
+    layout = QVBoxLayout(dialog)
+    fill(layout, first, second, buttons)
+    buttons.accepted.connect(dialog.accept)
+    buttons.rejected.connect(dialog.reject)
     dialog.setMinimumWidth(WIDTH)
     dialog.setMinimumHeight(layout.totalHeightForWidth(WIDTH))
 

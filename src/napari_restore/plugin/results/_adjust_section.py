@@ -5,21 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import (
-    QCheckBox,
-    QHBoxLayout,
-    QLabel,
-    QPushButton,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QWidget
 from superqt import QLabeledDoubleSlider, QLabeledSlider
 from superqt.utils import qthrottled
 
 from napari_restore.errors import BadParameter, RestoreError
 from napari_restore.plugin.tasks._notices import error_text, show_problem
 from napari_restore.plugin.tasks._task import in_background
-from napari_restore.plugin.widgets._folding import form_layout
+from napari_restore.plugin.widgets._folding import add_button, column_of, form_layout, row_of
 from napari_restore.plugin.widgets._section import Section
 from napari_restore.questions import Adjustment, options_of
 
@@ -73,8 +66,7 @@ class AdjustSection(Section):
         self._on_current()
 
     def _build(self) -> None:
-        self.about = QLabel(self)
-        self.about.setWordWrap(True)
+        self.about = QLabel(self, wordWrap=True)
         form = form_layout()
         self.sliders: dict[str, QLabeledSlider] = {}
         asked = options_of(Adjustment)
@@ -92,20 +84,15 @@ class AdjustSection(Section):
         self.keep_colours = QCheckBox("Keep the colours", self)
         self.keep_colours.toggled.connect(self._adjust)
         form.addRow("", self.keep_colours)
-        self.reset_button = QPushButton("Reset", self)
-        self.reset_button.setToolTip("Show the result as the method made it")
+        self.reset_button = add_button(self, "Reset", "Show the result as the method made it")
         self.reset_button.clicked.connect(self.reset)
-        self.undo_button = QPushButton("Undo", self)
-        self.undo_button.setToolTip("Take the last change of the look back")
+        self.undo_button = add_button(self, "Undo", "Take the last change of the look back")
         self.undo_button.clicked.connect(self.undo)
         back = QHBoxLayout()
         back.addWidget(self.undo_button)
         back.addWidget(self.reset_button)
         form.addRow("", back)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.about)
-        layout.addLayout(form)
+        column_of(self, self.about, form)
 
     def _exposure_row(self) -> QWidget:
         self.exposure = QLabeledDoubleSlider(Qt.Orientation.Horizontal, self)
@@ -115,16 +102,14 @@ class AdjustSection(Section):
         self.exposure.setToolTip(f"{EXPOSURE} (EV)")
         self.exposure.setAccessibleName("Exposure")
         self.exposure.valueChanged.connect(self._adjust)
-        self.auto_button = QPushButton("Auto", self)
+        self.auto_button = add_button(self, "Auto")
         self.auto_button.setAccessibleName("Measure the exposure")
         self.auto_button.clicked.connect(self.measure_exposure)
-        row = QWidget(self)
-        row.setFocusProxy(self.exposure)
-        layout = QHBoxLayout(row)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.exposure, 1)
-        layout.addWidget(self.auto_button)
-        return row
+        # Beside the sliders from its beginning: Tab goes through widgets in the order they come here.
+        holder = QWidget(self)
+        holder.setFocusProxy(self.exposure)
+        holder.setLayout(row_of(self.exposure, self.auto_button))
+        return holder
 
     @property
     def _controls(self) -> tuple[QWidget, ...]:
@@ -132,7 +117,6 @@ class AdjustSection(Section):
 
     @property
     def chosen(self) -> Adjustment:
-        """What the widgets are set to."""
         shares = {name: slider.value() / 100 for name, slider in self.sliders.items()}
         return Adjustment(
             **shares,
@@ -156,18 +140,15 @@ class AdjustSection(Section):
             self.exposure.setValue(measured)
 
     def reset(self) -> None:
-        """Show the result as the method made it."""
         self._show(Adjustment())
         self._apply()
 
     def undo(self) -> None:
-        """Take the last change back."""
         self._adjust.flush()
         if self._variant is not None:
             self._variant.undo()
 
     def leave(self) -> None:
-        """Disconnect from the result, too."""
         self._adjust.cancel()
         self._follow(None)
         super().leave()

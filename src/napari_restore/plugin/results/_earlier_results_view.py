@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 from superqt import QElidingLabel
 
 from napari_restore import Region, api
@@ -19,10 +19,11 @@ from napari_restore.plugin.layers._result_layer import ResultLayer
 from napari_restore.plugin.method._model_files_dialog import TrustDialog
 from napari_restore.plugin.results._variant_text import target_of_mask
 from napari_restore.plugin.state._request import Area, RunRequest, TargetChoice
-from napari_restore.plugin.state._state import NAMED_ROLES, NAMED_SENSOR
+from napari_restore.plugin.state._state import NAMED_ROLES, NAMED_SENSOR, RestoreState
 from napari_restore.plugin.state._variant import Variant
 from napari_restore.plugin.tasks._notices import show_problem
 from napari_restore.plugin.tasks._task import in_background
+from napari_restore.plugin.widgets._folding import add_button, column_of, row_of
 from napari_restore.questions import Computing, Reading, Restore, part_of
 
 if TYPE_CHECKING:
@@ -31,18 +32,12 @@ if TYPE_CHECKING:
 
     from napari_restore.engine import KeptResult, Result
     from napari_restore.images import Image
-    from napari_restore.plugin.state._state import RestoreState
-
-
-def result_of(variant: Variant) -> Result:
-    """Return the result of a variant: the finished one, else the finished tiles so far."""
-    return variant.shown.result if variant.result is None else variant.result
 
 
 def record_of(variant: Variant) -> dict[str, Any]:
     """Return the record with all that repeats it: its task, and the command for its pixels."""
-    result = result_of(variant)
-    record = dict(result.record if variant.result is not None else variant.record or {})
+    result = variant.shown.result
+    record = dict(variant.record or {})
     task = record.get("task") or api.task_of(result.plan)
     record["task"] = None if task is None else api.portable_task(task)
     if not record["command"]:
@@ -61,26 +56,23 @@ def record_of(variant: Variant) -> dict[str, Any]:
 
 def store_result(variant: Variant) -> None:
     """List a result in its store, for a later window."""
-    result = result_of(variant)
+    result = variant.shown.result
     task = api.task_of(result.plan)
     if task is not None:
-        record = variant.record if variant.result is None else result.record
-        api.keep_result(result.store.path, task, variant.name, variant.title, record)
+        api.keep_result(result.store.path, task, variant.name, variant.title, variant.record)
 
 
 def is_same(variant: Variant, store: Path, name: str) -> bool:
     """Return whether the entry of that name in that store is of `variant`."""
-    result = result_of(variant)
+    result = variant.shown.result
     return result.store.path == store and api.kept_name(result.plan) == name
 
 
 def close_stores(variant: Variant) -> tuple[Path, str]:
     """Close the stores of a result that is about to be deleted; return path and name of its entry."""
-    result = result_of(variant)
-    entry = result.store.path, api.kept_name(result.plan)
-    for one in (variant.shown.result, result):
-        one.store.close()
-    return entry
+    result = variant.shown.result
+    result.store.close()
+    return result.store.path, api.kept_name(result.plan)
 
 
 def variant_of_stored(
@@ -201,10 +193,7 @@ class EarlierResults(QWidget):
         self.title = QLabel("From earlier", self)
         self.title.setToolTip("Results of this image that are kept in the cache")
         self._list = QVBoxLayout()
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.title)
-        layout.addLayout(self._list)
+        column_of(self, self.title, self._list)
         self.hide()
 
     def search(self, image: Image | None, known: Callable[[KeptResult], bool]) -> None:
@@ -293,20 +282,14 @@ class EarlierRow(QWidget):
         self.kept = kept
         label = QElidingLabel(_description(kept), self)
         label.setToolTip(_description(kept))
-        self.open = QPushButton("Show" if kept.complete else "Go on", self)
-        self.open.setToolTip(
-            "Show it again, without running" if kept.complete else "Run what is left of it"
-        )
-        self.delete = QPushButton("Delete …", self)
-        self.delete.setToolTip("Remove it from the cache")
-        layout = QHBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(label, 1)
-        layout.addWidget(self.open)
-        layout.addWidget(self.delete)
+        if kept.complete:
+            self.open = add_button(self, "Show", "Show it again, without running")
+        else:
+            self.open = add_button(self, "Go on", "Run what is left of it")
+        self.delete = add_button(self, "Delete …", "Remove it from the cache")
+        self.setLayout(row_of(label, self.open, self.delete))
 
     def busy(self, busy: bool) -> None:
-        """Disable the row while its result is being opened."""
         self.open.setEnabled(not busy)
         self.delete.setEnabled(not busy)
 

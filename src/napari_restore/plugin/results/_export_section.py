@@ -8,15 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from psygnal import Signal
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import (
-    QApplication,
-    QHBoxLayout,
-    QLabel,
-    QProgressBar,
-    QPushButton,
-    QSpinBox,
-    QVBoxLayout,
-)
+from qtpy.QtWidgets import QApplication, QLabel, QProgressBar, QSpinBox
+from superqt.utils import signals_blocked
 
 from napari_restore import api
 from napari_restore._format import format_seconds, format_size
@@ -27,7 +20,14 @@ from napari_restore.plugin.results._variant_text import adjustment_of, area_of, 
 from napari_restore.plugin.state._request import TargetChoice
 from napari_restore.plugin.tasks._notices import error_text, show_problem
 from napari_restore.plugin.widgets._combo_box import NarrowComboBox
-from napari_restore.plugin.widgets._folding import bring_into_view, flowing, form_layout
+from napari_restore.plugin.widgets._folding import (
+    add_button,
+    bring_into_view,
+    column_of,
+    flowing,
+    form_layout,
+    row_of,
+)
 from napari_restore.plugin.widgets._keys import with_key
 from napari_restore.plugin.widgets._section import Section
 
@@ -98,34 +98,32 @@ class ExportSection(Section):
         self._on_current()
 
     def _build(self) -> None:
-        self.what = QLabel(self)
-        self.what.setWordWrap(True)
-        self.whole = QPushButton("Restore the whole image", self)
-        self.whole.setToolTip("This result is a part of its image: runs the same on all of it")
-        self.format = NarrowComboBox(self, letters=12)
-        for form in FORMATS:
-            self.format.addItem(form.title, form)
-        self.compress = NarrowComboBox(self, letters=12)
-        for title, name in COMPRESSIONS.items():
-            self.compress.addItem(title, name)
+        self.what = QLabel(self, wordWrap=True)
+        self.whole = add_button(
+            self,
+            "Restore the whole image",
+            "This result is a part of its image: runs the same on all of it",
+        )
+        self.format = NarrowComboBox(self, 12)
+        self.format.offer((form.title, form) for form in FORMATS)
+        self.compress = NarrowComboBox(self, 12)
+        self.compress.offer(COMPRESSIONS.items())
         self.quality = QSpinBox(self)
         self.quality.setRange(0, 100)
         self.quality.setSpecialValueText("usual")
         self.quality.setToolTip("1 … 100; more is better and larger")
-        self.bit_depth = NarrowComboBox(self, letters=12)
-        for title, depth in DEPTHS.items():
-            self.bit_depth.addItem(title, depth)
-        self.bit_depth.setToolTip("Rescales the values of photos; those of maps keep their meaning")
-        self.export = QPushButton("Export …", self)
-        self.export.setToolTip(
-            with_key("Save what is shown: this result with its look, mask and feather", "export")
+        self.bit_depth = NarrowComboBox(
+            self, 12, "Rescales the values of photos; those of maps keep their meaning"
         )
-        self.copy = QPushButton("Copy command", self)
-        self.copy.setToolTip("The napari-restore line that writes the same file")
+        self.bit_depth.offer(DEPTHS.items())
+        tip = with_key("Save what is shown: this result with its look, mask and feather", "export")
+        self.export = add_button(self, "Export …", tip)
+        self.copy = add_button(
+            self, "Copy command", "The napari-restore line that writes the same file"
+        )
         self.progress = QProgressBar(self)
-        self.cancel = QPushButton("Cancel", self)
-        self.message = QLabel(self)
-        self.message.setWordWrap(True)
+        self.cancel = add_button(self, "Cancel")
+        self.message = QLabel(self, wordWrap=True)
         self.message.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self._arrange()
         self._show_saving(False)
@@ -141,21 +139,19 @@ class ExportSection(Section):
 
     def _arrange(self) -> None:
         self.form = form_layout()
-        self.form.addRow("ExportFormat", self.format)
+        self.form.addRow("Format", self.format)
         self.form.addRow("Compression", self.compress)
         self.form.addRow("Quality", self.quality)
         self.form.addRow("Values", self.bit_depth)
-        row = QHBoxLayout()
-        row.addWidget(self.progress, 1)
-        row.addWidget(self.cancel)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.what)
-        layout.addLayout(flowing(self.whole))
-        layout.addLayout(self.form)
-        layout.addLayout(flowing(self.export, self.copy))
-        layout.addLayout(row)
-        layout.addWidget(self.message)
+        column_of(
+            self,
+            self.what,
+            flowing(self.whole),
+            self.form,
+            flowing(self.export, self.copy),
+            row_of(self.progress, self.cancel),
+            self.message,
+        )
 
     # -- the options ----------------------------------------------------------
 
@@ -268,9 +264,8 @@ class ExportSection(Section):
         number = next((n for n, form in enumerate(FORMATS) if form.suffix == suffix), 0)
         if like.georeference is not None and suffix not in (".tif", ".zarr"):
             number = 0
-        self.format.blockSignals(True)
-        self.format.setCurrentIndex(number)
-        self.format.blockSignals(False)
+        with signals_blocked(self.format):
+            self.format.setCurrentIndex(number)
         self._show_options()
 
     def _on_format(self) -> None:
@@ -368,7 +363,6 @@ class ExportSection(Section):
         self.message.setToolTip(line)
 
     def leave(self) -> None:
-        """Stop an export that is going on."""
         if self.saving is not None and self._variant is not None:
             self.saving.abandon()
             self._variant.saving = False

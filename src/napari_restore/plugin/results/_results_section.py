@@ -21,14 +21,13 @@ from qtpy.QtWidgets import (
     QListWidgetItem,
     QMessageBox,
     QPlainTextEdit,
-    QPushButton,
     QTabWidget,
     QTextBrowser,
     QVBoxLayout,
     QWidget,
 )
 from superqt import QElidingLabel
-from superqt.utils import qdebounced
+from superqt.utils import qdebounced, signals_blocked
 
 from napari_restore import api
 from napari_restore.errors import RestoreError
@@ -46,11 +45,11 @@ from napari_restore.plugin.results._earlier_results_view import (
 )
 from napari_restore.plugin.results._save_dialog import ask_save_path
 from napari_restore.plugin.results._variant_text import area_of, line_of, record_rows, settings_of
-from napari_restore.plugin.state._state import image_of, named_image
+from napari_restore.plugin.state._state import RestoreState, image_of, named_image
 from napari_restore.plugin.tasks._notices import show_note, show_problem
 from napari_restore.plugin.tasks._task import in_background
 from napari_restore.plugin.widgets._combo_box import NarrowComboBox
-from napari_restore.plugin.widgets._folding import flowing
+from napari_restore.plugin.widgets._folding import add_button, column_of, flowing, row_of
 from napari_restore.plugin.widgets._section import Section
 from napari_restore.records import strict_json, write_record
 
@@ -60,7 +59,6 @@ if TYPE_CHECKING:
 
     from napari_restore.engine import KeptResult, Result
     from napari_restore.plugin.state._request import RunRequest
-    from napari_restore.plugin.state._state import RestoreState
     from napari_restore.plugin.state._variant import Variant
 
 
@@ -86,15 +84,15 @@ class RecordView(QDialog):
         tabs = QTabWidget(self)
         tabs.addTab(self.table, "Summary")
         tabs.addTab(self.text, "JSON")
-        self.copy = QPushButton("Copy JSON", self)
-        self.save_as = QPushButton("Save …", self)
-        self.save_as.setToolTip("napari-restore rerun FILE repeats the run from it")
-        self.again = QPushButton("Run again", self)
-        self.again.setToolTip("The same run once more, as a result of its own")
-        self.close_button = QPushButton("Close", self)
+        self.copy = add_button(self, "Copy JSON")
+        self.save_as = add_button(
+            self, "Save …", "napari-restore rerun FILE repeats the run from it"
+        )
+        self.again = add_button(self, "Run again", "The same run once more, as a result of its own")
+        self.close_button = add_button(self, "Close")
         buttons = QHBoxLayout()
-        for button in (self.copy, self.save_as, self.again):
-            buttons.addWidget(button)
+        for each in (self.copy, self.save_as, self.again):
+            buttons.addWidget(each)
         buttons.addStretch(1)
         buttons.addWidget(self.close_button)
         layout = QVBoxLayout(self)
@@ -151,17 +149,14 @@ class VariantRow(QWidget):
         self.name = QLineEdit(self)
         self.name.setFrame(False)
         self.settings = QElidingLabel("", self)
-        layout = QVBoxLayout(self)
+        layout = column_of(self, self.name, self.settings)
         layout.setContentsMargins(4, 2, 4, 2)
         layout.setSpacing(0)
-        layout.addWidget(self.name)
-        layout.addWidget(self.settings)
         self.show_name()
         self.name.editingFinished.connect(self._on_edited)
         self.name.selectionChanged.connect(lambda: self.chosen.emit(self.variant))
 
     def show_name(self) -> None:
-        """Show the name its layer has now."""
         if self.name.text() != self.variant.name:
             self.name.setText(self.variant.name)
             self.name.setCursorPosition(0)
@@ -170,7 +165,6 @@ class VariantRow(QWidget):
             )
 
     def describe(self, line: str, settings: dict[str, str]) -> None:
-        """Show what differs, and all settings as a tooltip."""
         self.settings.setText(line)
         self.settings.setToolTip("\n".join(f"{name}: {value}" for name, value in settings.items()))
 
@@ -226,24 +220,19 @@ class ResultsSection(Section):
         self.list.setVerticalScrollMode(QListWidget.ScrollMode.ScrollPerPixel)
         self.list.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.list.setAccessibleName("Results")
-        self.only = self._button("Show only this", "Hide the other results of its image")
-        self.use = self._button("Use these settings", "Set the panel as it was for this result")
-        self.record = self._button("Record …", "What was done, with what, and what it took")
-        self.delete = self._button("Delete …", "Remove it, and its pixels from the cache")
-        self.other = NarrowComboBox(self)
-        self.other.setToolTip("The result to change places with the one marked above")
-        self.toggle = self._button("A ⇄ B", "Show the other one instead, and back")
-        self.toggle.setCheckable(True)
+        self.only = add_button(self, "Show only this", "Hide the other results of its image")
+        self.use = add_button(self, "Use these settings", "Set the panel as it was for this result")
+        self.record = add_button(self, "Record …", "What was done, with what, and what it took")
+        self.delete = add_button(self, "Delete …", "Remove it, and its pixels from the cache")
+        self.other = NarrowComboBox(
+            self, tip="The result to change places with the one marked above"
+        )
+        self.toggle = add_button(
+            self, "A ⇄ B", "Show the other one instead, and back", checkable=True
+        )
         self.earlier = EarlierResults(self)
-        both = QHBoxLayout()
-        both.addWidget(self.other, 1)
-        both.addWidget(self.toggle)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.list)
-        layout.addLayout(flowing(self.only, self.use, self.record, self.delete))
-        layout.addLayout(both)
-        layout.addWidget(self.earlier)
+        about_one = flowing(self.only, self.use, self.record, self.delete)
+        column_of(self, self.list, about_one, row_of(self.other, self.toggle), self.earlier)
         self.list.currentItemChanged.connect(self._on_chosen)
         self.only.clicked.connect(self.show_only)
         self.use.clicked.connect(self._on_use)
@@ -254,11 +243,6 @@ class ResultsSection(Section):
         self.earlier.shown.connect(self._on_shown_earlier)
         self.earlier.resume_requested.connect(self._on_resume)
         self.earlier.delete_requested.connect(self._on_delete_earlier)
-
-    def _button(self, text: str, tip: str) -> QPushButton:
-        button = QPushButton(text, self)
-        button.setToolTip(tip)
-        return button
 
     # -- the list -----------------------------------------------------------
 
@@ -334,14 +318,13 @@ class ResultsSection(Section):
 
     def _on_current(self) -> None:
         current = self.state.current
-        self.list.blockSignals(True)
-        for number in range(self.list.count()):
-            item = self.list.item(number)
-            if item.data(Qt.ItemDataRole.UserRole) is current:
-                self.list.setCurrentItem(item)
-        self.list.blockSignals(False)
-        for button in (self.only, self.use, self.record, self.delete):
-            button.setVisible(current is not None)
+        with signals_blocked(self.list):
+            for number in range(self.list.count()):
+                item = self.list.item(number)
+                if item.data(Qt.ItemDataRole.UserRole) is current:
+                    self.list.setCurrentItem(item)
+        for each in (self.only, self.use, self.record, self.delete):
+            each.setVisible(current is not None)
         self.record.setEnabled(current is not None and bool(current.record))
         self._offer_others()
 
@@ -351,13 +334,7 @@ class ResultsSection(Section):
         others = [] if current is None else [
             one for one in self.rows if one is not current and one.source is current.source
         ]  # fmt: skip
-        self.other.blockSignals(True)
-        self.other.clear()
-        for one in others:
-            self.other.addItem(one.name, one)
-        if kept in others:
-            self.other.setCurrentIndex(others.index(kept))
-        self.other.blockSignals(False)
+        self.other.offer(((one.name, one) for one in others), kept)
         self.toggle.setChecked(False)
         self.other.setVisible(bool(others))
         self.toggle.setVisible(bool(others))
@@ -378,7 +355,6 @@ class ResultsSection(Section):
         variant.layer.name = name
 
     def show_only(self) -> None:
-        """Hide the other results of the current one's image."""
         current = self.state.current
         if current is None:
             return
@@ -419,7 +395,6 @@ class ResultsSection(Section):
     # -- deleting ----------------------------------------------------------------
 
     def confirmed(self, text: str) -> bool:
-        """Return whether the user says yes."""
         answer = QMessageBox.question(self, "Delete", text)
         return bool(answer == QMessageBox.StandardButton.Yes)
 
@@ -460,7 +435,6 @@ class ResultsSection(Section):
     # -- earlier -------------------------------------------------------------------
 
     def _search_cache(self) -> None:
-        """Search the cache for results of the chosen image."""
         layer = self.state.layer
         try:
             image = None if layer is None else image_of(layer)
@@ -493,7 +467,6 @@ class ResultsSection(Section):
             self._request_run(request, layer, kept.method)
 
     def leave(self) -> None:
-        """Disconnect from the results and drop searches under way."""
         self._left = True
         self._store_soon.cancel()
         self._search_soon.cancel()

@@ -71,7 +71,6 @@ class SaveTask(Task):
         self._reported = 0.0
 
     def work(self) -> Path:
-        """Write the file."""
         self._began = time.monotonic()
         written = save(self.result, self.path, self._options, self._on_rows, self.stop.is_set)
         # Here: a zarr may have a hundred thousand files.
@@ -87,7 +86,6 @@ class SaveTask(Task):
         self.send((done, total, left))
 
     def receive(self, item: tuple[int, int, float | None]) -> None:
-        """Report rows that were written."""
         self.progressed.emit(*item)
 
 

@@ -9,23 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
 from qtpy.QtCore import QObject
-from qtpy.QtWidgets import (
-    QFileDialog,
-    QHBoxLayout,
-    QLabel,
-    QLineEdit,
-    QProgressBar,
-    QPushButton,
-    QVBoxLayout,
-)
+from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLabel, QLineEdit, QProgressBar
 
 from napari_restore import api
 from napari_restore.errors import BadOutput, Message, RestoreError, UnreadableImage
 from napari_restore.plugin.areas._areas import area_of
 from napari_restore.plugin.layers._layer_order import is_source
-from napari_restore.plugin.state._state import image_of, named_as, named_image
+from napari_restore.plugin.state._state import RestoreState, image_of, named_as, named_image
 from napari_restore.plugin.tasks._notices import error_text, show_problem, with_labels
 from napari_restore.plugin.tasks._task import LatestQuery
+from napari_restore.plugin.widgets._folding import add_button, column_of, row_of
 from napari_restore.plugin.widgets._section import Section
 
 if TYPE_CHECKING:
@@ -33,8 +26,7 @@ if TYPE_CHECKING:
     from napari.layers import Image as ImageLayer
 
     from napari_restore.plugin.runs._run_controller import FolderRun, RunController
-    from napari_restore.plugin.state._request import Area, RunRequest
-    from napari_restore.plugin.state._state import RestoreState
+    from napari_restore.plugin.state._request import RunRequest
 
 
 Failure = tuple[str, str]
@@ -81,10 +73,6 @@ class LayerQueue(QObject):
         self._settings: RunRequest | None = None
         runs.ended.connect(self._on_run_ended)
 
-    def start(self) -> None:
-        """Begin with the first layer."""
-        self._start_next()
-
     @property
     def is_running(self) -> bool:
         """Whether the run under way is one of the queue's."""
@@ -98,7 +86,8 @@ class LayerQueue(QObject):
         if self._running is None:
             self._end(cancelled=True)
 
-    def _start_next(self) -> None:
+    def start_next(self) -> None:
+        """Find the area of the next layer, which is then restored; end after the last."""
         while self._waiting:
             self._layer = self._waiting.pop(0)
             self._name = self._layer.name
@@ -110,10 +99,19 @@ class LayerQueue(QObject):
                 if self._is_removed:
                     raise self._removed
                 feather = self._settings.options.target.feather
-                self._query.submit(number, self._area_of(self._layer, feather))
+                find = area_of(
+                    self._target,
+                    self._viewer,
+                    self._layer,
+                    image_of(self._layer),
+                    feather=feather,
+                    strength=self._strength,
+                    crop=self._crop,
+                )
             except RestoreError as error:
                 self._failures.append((self._name, error_text(error)))
             else:
+                self._query.submit(number, find)
                 return
         self._end()
 
@@ -126,23 +124,12 @@ class LayerQueue(QObject):
     def _removed(self) -> UnreadableImage:
         return UnreadableImage(f"{self._name} was removed.", "Open it again.")
 
-    def _area_of(self, layer: ImageLayer, feather: int) -> Callable[[], Area]:
-        return area_of(
-            self._target,
-            self._viewer,
-            layer,
-            image_of(layer),
-            feather=feather,
-            strength=self._strength,
-            crop=self._crop,
-        )
-
     def _on_area(self, _: Any, area: Any) -> None:
         layer = self._layer
         assert layer is not None and self._settings is not None
         if isinstance(area, RestoreError):
             self._failures.append((self._name, str(area)))
-            self._start_next()
+            self.start_next()
             return
         # Bands and sensor are named for each layer by itself.
         bands, sensor = named_as(layer)
@@ -162,7 +149,7 @@ class LayerQueue(QObject):
         request, self._next = self._next, None
         if self._is_removed:
             self._failures.append((self._name, error_text(self._removed)))
-            self._start_next()
+            self.start_next()
             return
         assert self._layer is not None
         title = title_of(request.model)
@@ -185,7 +172,7 @@ class LayerQueue(QObject):
             self._failures.append((self._name, error_text(outcome)))
         else:
             self._done += 1
-        self._start_next()
+        self.start_next()
 
     def _end(self, *, cancelled: bool = False) -> None:
         self._runs.ended.disconnect(self._on_run_ended)
@@ -227,30 +214,30 @@ class BatchSection(Section):
         self._show_what_fits()
 
     def _build(self) -> None:
-        self.layers = QPushButton(self)
-        self.layers.setToolTip(
+        self.layers = add_button(
+            self,
+            "",
             "Those selected in the layer list, one after another, "
-            "each with the method and the area that are set above"
+            "each with the method and the area that are set above",
         )
         self.source, self.target = QLineEdit(self), QLineEdit(self)
         self.source.setPlaceholderText("folder with images")
         self.target.setPlaceholderText("folder for the results")
-        self.start_folder = QPushButton("Restore folder", self)
-        self.start_folder.setToolTip(
+        self.start_folder = add_button(
+            self,
+            "Restore folder",
             "Every image of the folder as a whole, with the method set above: "
-            "the same as napari-restore restore FOLDER -o RESULTS"
+            "the same as napari-restore restore FOLDER -o RESULTS",
         )
-        self.cancel = QPushButton("Cancel", self)
+        self.cancel = add_button(self, "Cancel")
         self.progress = QProgressBar(self)
-        self.message = QLabel(self)
-        self.message.setWordWrap(True)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.layers)
-        for line, title in ((self.source, "Folder with images"), (self.target, "Results")):
-            layout.addLayout(self._row(line, title))
-        for widget in (self.start_folder, self.progress, self.cancel, self.message):
-            layout.addWidget(widget)
+        self.message = QLabel(self, wordWrap=True)
+        folders = (
+            self._row(self.source, "Folder with images"),
+            self._row(self.target, "Results"),
+            self.start_folder,
+        )
+        column_of(self, self.layers, *folders, self.progress, self.cancel, self.message)
         self.layers.clicked.connect(self.restore_layers)
         self.start_folder.clicked.connect(self.restore_folder)
         self.cancel.clicked.connect(self.stop)
@@ -258,9 +245,8 @@ class BatchSection(Section):
         self.target.textChanged.connect(self._show_what_fits)
 
     def _row(self, line: QLineEdit, title: str) -> QHBoxLayout:
-        browse = QPushButton("…", self)
+        browse = add_button(self, "…", title)
         browse.setFixedWidth(32)
-        browse.setToolTip(title)
         line.setToolTip(title)
 
         def choose_folder() -> None:
@@ -269,10 +255,7 @@ class BatchSection(Section):
                 line.setText(chosen)
 
         browse.clicked.connect(choose_folder)
-        row = QHBoxLayout()
-        row.addWidget(line, 1)
-        row.addWidget(browse)
-        return row
+        return row_of(line, browse)
 
     # -- layers ------------------------------------------------------------------
 
@@ -282,7 +265,6 @@ class BatchSection(Section):
         return [x for x in self.viewer.layers if x in selected and is_source(x)]
 
     def restore_layers(self) -> None:
-        """Restore the selected layers, each in a layer of its own."""
         if self.is_busy or self._must_wait(self.restore_layers):
             return
         queue = LayerQueue(self.viewer, self.state, self.chosen_layers(), self._runs, self)
@@ -290,7 +272,7 @@ class BatchSection(Section):
         queue.ended.connect(self.finish)
         self.queue = queue
         self._begin()
-        queue.start()
+        queue.start_next()
 
     def _on_message(self, text: str) -> None:
         self.message.setText(text)
@@ -343,7 +325,6 @@ class BatchSection(Section):
 
     @property
     def is_busy(self) -> bool:
-        """Whether a queue, a folder or another task is under way."""
         return self.queue is not None or self.folder is not None or self.state.running
 
     def stop(self) -> None:

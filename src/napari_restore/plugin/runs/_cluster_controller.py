@@ -9,12 +9,7 @@ from psygnal import Signal
 from qtpy.QtCore import QObject, QTimer
 
 from napari_restore.errors import Cancelled, ResourceError, RestoreError
-from napari_restore.plugin.state._request import (
-    ConnectedCluster,
-    Workers,
-    connected,
-    workers_of,
-)
+from napari_restore.plugin.state._request import ConnectedCluster, Workers, connected, workers_of
 from napari_restore.plugin.tasks._task import Task, in_background
 
 if TYPE_CHECKING:
@@ -55,9 +50,10 @@ class ClusterController(QObject):
             self.connecting.emit(name)
             self._attempt.start(self)
 
-    def disconnect_now(self) -> None:
-        """Leave the cluster, or give up connecting."""
-        self._leave(None)
+    def disconnect_now(self, error: RestoreError | None = None) -> None:
+        """Leave the cluster, or give up connecting; `error` says why where it is no wish."""
+        self.close()
+        self.disconnected.emit(error)
 
     def look(self) -> None:
         """Count the workers, and leave a cluster whose scheduler is gone."""
@@ -68,7 +64,12 @@ class ClusterController(QObject):
 
     def close(self) -> None:
         """Leave the cluster without a report: the panel is closed."""
-        self._release()
+        self._timer.stop()
+        attempt, self._attempt = self._attempt, None
+        if attempt is not None:
+            attempt.abandon()
+        self._held.release()
+        self._state.cluster = None
 
     def _on_answer(self, status: str, answer: Any) -> None:
         self._attempt = None
@@ -89,24 +90,12 @@ class ClusterController(QObject):
             self.connected.emit(cluster, workers)
         elif not self._state.running:
             # A run ends by itself, with a sentence of its own.
-            self._leave(
+            self.disconnect_now(
                 ResourceError(
                     f"The scheduler of {cluster.name} is gone.",
                     "Connect again, or run on this machine.",
                 )
             )
-
-    def _leave(self, error: RestoreError | None) -> None:
-        self._release()
-        self.disconnected.emit(error)
-
-    def _release(self) -> None:
-        self._timer.stop()
-        attempt, self._attempt = self._attempt, None
-        if attempt is not None:
-            attempt.abandon()
-        self._held.release()
-        self._state.cluster = None
 
 
 class _Held:
@@ -116,7 +105,6 @@ class _Held:
         self.cluster: Cluster | None = None
 
     def release(self) -> None:
-        """Close it."""
         cluster, self.cluster = self.cluster, None
         if cluster is not None:
             _close(cluster)
@@ -130,7 +118,6 @@ class _Connecting(Task):
         self._name = name
 
     def work(self) -> tuple[ConnectedCluster, Workers]:
-        """Connect, which takes seconds."""
         made = connected(self._name)
         workers = workers_of(made.cluster)
         if self.stop.is_set():

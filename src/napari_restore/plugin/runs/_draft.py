@@ -14,7 +14,7 @@ from napari_restore import Region
 from napari_restore.errors import RestoreError
 from napari_restore.plugin.layers._placing import in_data
 from napari_restore.plugin.runs._run_sequence import RunStep
-from napari_restore.plugin.state._request import Area
+from napari_restore.plugin.state._request import Area, RunRequest
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from napari_restore.engine import Plan
     from napari_restore.images import Image
     from napari_restore.models import ModelCard
-    from napari_restore.plugin.state._request import RunRequest
 
 TRUE_SECONDS = 1.0
 """A live result has true pixels where the plan of the view takes no longer."""

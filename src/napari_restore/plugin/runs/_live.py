@@ -14,8 +14,8 @@ from napari_restore import Region
 from napari_restore.engine import Event, Phase, TileDone
 from napari_restore.plugin.layers._layer_order import LIVE, insert_above, result_name
 from napari_restore.plugin.layers._result_layer import ResultLayer
-from napari_restore.plugin.runs._draft import live_steps
-from napari_restore.plugin.runs._run_layers import RunLayers
+from napari_restore.plugin.runs._draft import Viewport, live_steps
+from napari_restore.plugin.runs._layer_run import RunLayers
 from napari_restore.plugin.runs._run_sequence import RunSequence, RunStep
 from napari_restore.plugin.state._variant import Variant
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from napari.layers import Image as ImageLayer
 
     from napari_restore.engine import Result, Worker
-    from napari_restore.plugin.runs._draft import Viewport
     from napari_restore.plugin.state._request import RunRequest
 
 LiveRequest = tuple["RunRequest", "Viewport", "ImageLayer", str]
@@ -85,7 +84,6 @@ class Live(QObject):
 
     @property
     def is_on(self) -> bool:
-        """Whether it follows the view."""
         return self._on
 
     def switch(self, on: bool) -> None:

@@ -13,7 +13,8 @@ from superqt.utils import qdebounced
 from napari_restore.api import stamp_of
 from napari_restore.errors import RestoreError
 from napari_restore.plugin.areas._areas import AreaController
-from napari_restore.plugin.state._request import TargetChoice
+from napari_restore.plugin.state._request import Area, RunRequest, TargetChoice
+from napari_restore.plugin.state._state import Connections, RestoreState
 from napari_restore.plugin.tasks._notices import error_text, show_problem
 from napari_restore.plugin.tasks._task import LatestQuery
 
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
     from napari_restore.engine import Plan
-    from napari_restore.plugin.state._request import Area, RunRequest
-    from napari_restore.plugin.state._state import RestoreState
 
 VIEW_DEBOUNCE_MS = 200
 PLAN_DEBOUNCE_MS = 250
@@ -70,15 +69,13 @@ class PlanController(QObject):
         self._areas.changed.connect(self.update_drawn)
         self._areas.found.connect(self.update)
         camera = viewer.scene.camera.events
-        self._signals: list[tuple[Any, Any]] = [
+        self._connections = Connections(
             (camera.center, self._on_view),
             (camera.zoom, self._on_view),
             (viewer.canvas.events.size, self._on_view),
             (viewer.dims.events.ndisplay, self._on_view),
             (state.events.exclude_pending, self._on_exclude_pending),
-        ]
-        for signal, slot in self._signals:
-            signal.connect(slot)
+        )
 
     def update(self) -> None:
         """Find the area of the target now, and plan it unless a run has the worker."""
@@ -139,7 +136,6 @@ class PlanController(QObject):
         return plan if same else None
 
     def discard(self) -> None:
-        """Drop the plan that is being made."""
         self._planning = None
         self._query.discard()
 
@@ -150,8 +146,7 @@ class PlanController(QObject):
         self._plan_soon.cancel()
         self._update_soon.cancel()
         self._areas.leave()
-        for signal, slot in self._signals:
-            signal.disconnect(slot)
+        self._connections.end()
 
     def _request(self) -> RunRequest:
         return replace(self._state.request(), cluster=self._state.cluster)

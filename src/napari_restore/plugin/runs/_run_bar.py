@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QLabel, QProgressBar, QWidget
 
 from napari_restore._format import format_seconds
 from napari_restore.engine import Event, Note, Phase, Progress
 from napari_restore.plugin.tasks._notices import show_note
+from napari_restore.plugin.widgets._folding import add_button, column_of, row_of
 from napari_restore.plugin.widgets._keys import with_key
 
 SECONDS_BETWEEN_STEPS = 0.25
@@ -26,36 +27,27 @@ class RunBar(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.button = QPushButton("Run", self)
-        self.button.setMinimumHeight(32)
-        self.live = QPushButton("Live", self)
-        self.live.setCheckable(True)
-        self.live.setMinimumHeight(32)
-        self.live.setToolTip(
+        self.button = add_button(self, "Run")
+        self.live = add_button(
+            self,
+            "Live",
             "Restore what is in view while you pan, zoom and change settings. Slow methods "
-            + with_key("show a draft; Run makes the true pixels", "live")
+            + with_key("show a draft; Run makes the true pixels", "live"),
+            checkable=True,
         )
-        row = QHBoxLayout()
-        row.addWidget(self.button, 1)
-        row.addWidget(self.live)
-        self.draft = QLabel("", self)
+        for each in (self.button, self.live):
+            each.setMinimumHeight(32)
+        self.draft = QLabel(self, wordWrap=True)
         self.draft.setToolTip(
             "What is shown was made on a coarser level, or with statistics of a part of the image"
         )
-        self.draft.setWordWrap(True)
         self.draft.hide()
-        self.plan_line = QLabel("", self)
-        self.plan_line.setWordWrap(True)
+        self.plan_line = QLabel(self, wordWrap=True)
         self.plan_line.setToolTip("Tiles · peak memory · time, before the run starts")
         self.progress = QProgressBar(self)
-        self.progress.setTextVisible(True)
-        self.message = QLabel("", self)
-        self.message.setWordWrap(True)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addLayout(row)
-        for widget in (self.draft, self.plan_line, self.progress, self.message):
-            layout.addWidget(widget)
+        self.message = QLabel(self, wordWrap=True)
+        buttons = row_of(self.button, self.live)
+        column_of(self, buttons, self.draft, self.plan_line, self.progress, self.message)
         self._running = False
         self._possible = True
         self._stepped = 0.0
@@ -66,7 +58,6 @@ class RunBar(QWidget):
         self.live.toggled.connect(self.live_toggled)
 
     def set_live(self, on: bool) -> None:
-        """Switch the live result on or off, as a click would."""
         self.live.setChecked(on)
 
     def show_draft(self, text: str) -> None:
@@ -75,7 +66,6 @@ class RunBar(QWidget):
         self.draft.setVisible(bool(text))
 
     def show_plan(self, text: str) -> None:
-        """Show the plan's line, or why there is none."""
         self.plan_line.setText(text)
 
     def allow(self, possible: bool) -> None:
@@ -86,7 +76,6 @@ class RunBar(QWidget):
             self.button.setEnabled(possible)
 
     def show_running(self, running: bool) -> None:
-        """Turn Run into Cancel or back."""
         self._running = running
         self.button.setText("Cancel" if running else "Run")
         self.button.setEnabled(running or self._possible)
@@ -119,7 +108,6 @@ class RunBar(QWidget):
             show_note(event.text)
 
     def show_message(self, text: str) -> None:
-        """Show one sentence on what happens or has happened."""
         self.message.setText(text)
 
     def _show_stopping(self) -> None:

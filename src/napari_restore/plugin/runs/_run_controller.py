@@ -20,12 +20,11 @@ from napari_restore.plugin.layers._placing import visible_region
 from napari_restore.plugin.results._variant_text import run_summary
 from napari_restore.plugin.runs._cluster_controller import ClusterController
 from napari_restore.plugin.runs._draft import Viewport, first_step, viewport_of
-from napari_restore.plugin.runs._layer_run import LayerRun
-from napari_restore.plugin.runs._live import Live
-from napari_restore.plugin.runs._run_layers import drafts_in
+from napari_restore.plugin.runs._layer_run import LayerRun, drafts_in
+from napari_restore.plugin.runs._live import Live, LiveRequest
 from napari_restore.plugin.runs._run_sequence import RunStep
-from napari_restore.plugin.state._request import Area, NotReady
-from napari_restore.plugin.state._state import image_of
+from napari_restore.plugin.state._request import Area, NotReady, RunRequest
+from napari_restore.plugin.state._state import Connections, RestoreState, image_of
 from napari_restore.plugin.tasks._notices import error_text, show_note, show_problem
 from napari_restore.plugin.tasks._task import Task, in_background
 
@@ -35,11 +34,8 @@ if TYPE_CHECKING:
 
     from napari_restore import Region
     from napari_restore.engine import Event, Plan, Worker
-    from napari_restore.plugin.runs._live import LiveRequest
     from napari_restore.plugin.runs._plan_controller import PlanController
     from napari_restore.plugin.state._disk_watch import DiskWatch
-    from napari_restore.plugin.state._request import RunRequest
-    from napari_restore.plugin.state._state import RestoreState
     from napari_restore.plugin.state._variant import Variant
     from napari_restore.questions import Restore
 
@@ -86,7 +82,6 @@ class WarmWorker(QObject):
             api.warm(self.worker, plan)
 
     def close(self) -> None:
-        """End the child process."""
         self._is_closed = True
         self._timer.stop()
         self.worker.close()
@@ -123,11 +118,9 @@ class FolderRun(Task):
                 self._worker.cancel(self._job)
 
     def kill(self) -> None:
-        """End the child process."""
         self._worker.kill()
 
     def abandon(self) -> None:
-        """End at once without a report."""
         super().abandon()
         self.kill()
 
@@ -155,7 +148,6 @@ class FolderRun(Task):
         return images
 
     def receive(self, item: dict[str, Any]) -> None:
-        """Report an event of the child."""
         if item["event"] == "ImageStarted":
             self.image_started.emit(item["name"], item["number"], item["images"])
         elif item["event"] == "Progress":
@@ -184,13 +176,11 @@ class RunController(QObject):
     progressed = Signal(int, int, object)
     """Steps done, steps in all and seconds left, or None, of the run's present phase."""
     message = Signal(str)
-    """One sentence on what the run, or the live result, does or has done."""
+    """One sentence on what the run does or has done, or why there is no live result."""
     draft_message = Signal(str)
     """What becomes of the draft that the viewer shows; "" while it shows none."""
     ended = Signal(str, object, object)
     """A run ended: as `LayerRun.ended`, and its `RunRequest`."""
-    live_stopped = Signal()
-    """The live result was removed: it no longer follows the view."""
 
     def __init__(
         self,
@@ -211,12 +201,10 @@ class RunController(QObject):
         self._is_closed = False
         self._shown_notes: set[str] = set()
         self.live.shown.connect(self._make_current)
-        self.live.message.connect(self._on_message)
         self.live.updated.connect(self._show_draft)
         self.live.failed.connect(self._on_live_failed)
-        self.live.stopped.connect(self._on_live_stopped)
         camera, events = viewer.scene.camera.events, state.events
-        self._signals: list[tuple[Any, Any]] = [
+        self._connections = Connections(
             *((getattr(events, name), self.live.update) for name in LIVE_SETTINGS),
             (events.options, self._on_options),
             (events.running, self._on_running),
@@ -227,9 +215,7 @@ class RunController(QObject):
             (viewer.layers.events.inserted, self._show_draft),
             (viewer.layers.events.removed, self._show_draft),
             (plans.plan_ready, self._on_plan_ready),
-        ]
-        for signal, slot in self._signals:
-            signal.connect(slot)
+        )
         self._warm.start_soon()
 
     def expect_image(self) -> None:
@@ -238,12 +224,10 @@ class RunController(QObject):
 
     @property
     def worker(self) -> Worker:
-        """The child process of all runs."""
         return self._warm.worker
 
     @property
     def running(self) -> LayerRun | None:
-        """The run under way."""
         return self.task if isinstance(self.task, LayerRun) else None
 
     # -- one task at a time --------------------------------------------------------
@@ -296,7 +280,6 @@ class RunController(QObject):
         return self.begin(lambda: FolderRun(arguments, self.worker), "Folders are")
 
     def cancel(self) -> None:
-        """Stop the run within a tile."""
         if self.running is not None:
             self.message.emit("Stopping after the tiles in hand …")
             self.running.cancel()
@@ -309,8 +292,7 @@ class RunController(QObject):
             task.abandon()
             self._state.running = False
         self.live.close()
-        for signal, slot in self._signals:
-            signal.disconnect(slot)
+        self._connections.end()
         self._warm.close()
         self.clusters.close()
 
@@ -446,12 +428,6 @@ class RunController(QObject):
         coming = self._state.running or self.live.is_busy
         text = "Draft: true pixels follow" if coming else "Draft: Run makes the true pixels"
         self.draft_message.emit(text if drafts_in(self._viewer) else "")
-
-    def _on_message(self, text: str) -> None:
-        self.message.emit(text)
-
-    def _on_live_stopped(self) -> None:
-        self.live_stopped.emit()
 
     def _on_live_failed(self, error: RestoreError) -> None:
         self.message.emit(error_text(error))

@@ -54,7 +54,6 @@ class RunSequence(Task):
         """The job under way."""
 
     def cancel(self) -> None:
-        """Stop within a tile."""
         with self._lock:
             super().cancel()
             if self.job is not None:

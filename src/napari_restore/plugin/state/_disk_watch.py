@@ -57,7 +57,6 @@ class DiskWatch(QObject):
         self._on_changed()
 
     def leave(self) -> None:
-        """Stop; called once."""
         self._look_soon.cancel()
         self._viewer.layers.events.inserted.disconnect(self._follow)
         self._viewer.layers.events.removed.disconnect(self._follow)

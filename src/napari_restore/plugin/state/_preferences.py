@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from napari.settings import get_plugin_settings, get_settings
 from psygnal import Signal
 
+from napari_restore.plugin.state._state import Connections, RestoreState
 from napari_restore.plugin.tasks._notices import show_note
 
 if TYPE_CHECKING:
     from napari_restore.images import Image
-    from napari_restore.plugin.state._state import RestoreState
 
 PLUGIN = "napari-restore"
 CACHE = "NAPARI_RESTORE_CACHE"
@@ -45,17 +45,17 @@ class PreferenceLink:
 
     def __init__(self, state: RestoreState) -> None:
         self.state = state
+        self._connections = Connections()
         self._group = preferences()
         if self._group is None:
             return
-        self._slots = {
-            "memory_gib": self._on_memory,
-            "device": self._on_device,
-            "live": self._on_live,
-            "cache_folder": use_cache_folder,
-        }
-        for name, slot in self._slots.items():
-            getattr(self._group.events, name).connect(slot)
+        events = self._group.events
+        self._connections.add(
+            (events.memory_gib, self._on_memory),
+            (events.device, self._on_device),
+            (events.live, self._on_live),
+            (events.cache_folder, use_cache_folder),
+        )
         use_cache_folder()
         if state not in _begun:
             _begun.add(state)
@@ -63,11 +63,7 @@ class PreferenceLink:
             self._on_device()
 
     def leave(self) -> None:
-        """Disconnect from the preferences; called once."""
-        if self._group is None:
-            return
-        for name, slot in self._slots.items():
-            getattr(self._group.events, name).disconnect(slot)
+        self._connections.end()
         self._group = None
 
     def _on_memory(self) -> None:

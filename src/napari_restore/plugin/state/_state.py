@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
@@ -10,7 +11,13 @@ from psygnal import SignalGroupDescriptor
 
 import napari_restore as nr
 from napari_restore.errors import BadRegion, RestoreError, UnreadableImage
-from napari_restore.plugin.state._request import Area, NotReady, RunRequest, TargetChoice
+from napari_restore.plugin.state._request import (
+    Area,
+    ConnectedCluster,
+    NotReady,
+    RunRequest,
+    TargetChoice,
+)
 from napari_restore.questions import Restore
 
 if TYPE_CHECKING:
@@ -20,7 +27,6 @@ if TYPE_CHECKING:
 
     from napari_restore.images import Image
     from napari_restore.models import ModelCard
-    from napari_restore.plugin.state._request import ConnectedCluster
     from napari_restore.plugin.state._variant import Variant
     from napari_restore.questions import RestoreKeywords
 
@@ -90,7 +96,6 @@ class RestoreState:
 
     @property
     def title(self) -> str:
-        """The title of the model."""
         return self.model if self.card is None else self.card.title
 
     @property
@@ -132,6 +137,29 @@ class RestoreState:
         )
 
 
+Connection = tuple[Any, Callable[..., object]]
+"""A signal, of Qt, psygnal or napari, and its slot."""
+
+
+class Connections:
+    """Slots on signals of viewers, layers and states, which live longer than who listens."""
+
+    def __init__(self, *connections: Connection) -> None:
+        self._made: list[Connection] = []
+        self.add(*connections)
+
+    def add(self, *connections: Connection) -> None:
+        for signal, slot in connections:
+            signal.connect(slot)
+        self._made += connections
+
+    def end(self) -> None:
+        """Disconnect all; may be called again."""
+        for signal, slot in self._made:
+            signal.disconnect(slot)
+        self._made.clear()
+
+
 ARRAY = "napari_restore_array"
 """In a layer's metadata: the identity of the array its image was made of."""
 UNNAMED = "napari_restore_unnamed"
@@ -166,14 +194,11 @@ def named_image(layer: ImageLayer, bands: str | None, sensor: str | None) -> Ima
     return named
 
 
-def image_of(layer: ImageLayer, bands: str | None = None) -> Image:
+def image_of(layer: ImageLayer) -> Image:
     """Return the image a layer shows: the one it was opened from, else its own array.
 
-    `bands` are roles that the user gave. Raises `UnreadableImage` for layers that are no
-    image of a plane.
+    Raises `UnreadableImage` for layers that are no image of a plane.
     """
-    if bands is not None:
-        return named_image(layer, bands, None)
     known = layer.metadata.get("napari_restore")
     pixels = layer.data[0] if layer.multiscale else layer.data
     # An array that was put in the place of another is another image.

@@ -60,11 +60,9 @@ class Variant:
 
     @property
     def can_undo(self) -> bool:
-        """Whether it has been adjusted."""
         return bool(self._before)
 
     def undo(self) -> None:
-        """Take the last adjustment back."""
         if self._before:
             self._changed = frozenset()
             self._apply(self._before.pop())
@@ -86,7 +84,6 @@ class Variant:
 
     @property
     def layer(self) -> ImageLayer:
-        """The layer that shows it."""
         return self.shown.layer
 
     @property

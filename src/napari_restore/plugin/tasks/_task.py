@@ -230,7 +230,6 @@ class _ShownWorker(FunctionWorker):
     number: int
 
     def quit(self) -> None:
-        """Cancel the task."""
         super().quit()
         if self.number in _tasks:
             _tasks[self.number].cancel()

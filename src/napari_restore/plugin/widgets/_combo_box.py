@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from qtpy.QtCore import QEvent, Qt
-from qtpy.QtWidgets import (
-    QComboBox,
-    QStyle,
-    QStyleOptionComboBox,
-    QStylePainter,
-    QToolTip,
-    QWidget,
-)
+from qtpy.QtWidgets import QComboBox, QStyle, QStyleOptionComboBox, QStylePainter, QToolTip, QWidget
+from superqt.utils import signals_blocked
 
 
 class NarrowComboBox(QComboBox):
@@ -21,10 +16,21 @@ class NarrowComboBox(QComboBox):
     In a form it goes below its label where there is not so much room beside it.
     """
 
-    def __init__(self, parent: QWidget | None = None, letters: int = 0) -> None:
+    def __init__(self, parent: QWidget | None = None, letters: int = 0, tip: str = "") -> None:
         super().__init__(parent)
         self.setSizeAdjustPolicy(self.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.setMinimumContentsLength(letters)
+        self.setToolTip(tip)
+
+    def offer(self, choices: Iterable[tuple[str, Any]], chosen: Any = None) -> None:
+        """Offer titles, each with its data, silently; the first is chosen where `chosen` is not offered."""
+        choices = list(choices)
+        found = [number for number, (_, data) in enumerate(choices) if data == chosen]
+        with signals_blocked(self):
+            self.clear()
+            for title, data in choices:
+                self.addItem(title, data)
+            self.setCurrentIndex(found[0] if found else 0)
 
     def shown_text(self) -> str:
         """Return the chosen text as far as there is room for it."""

@@ -1,4 +1,4 @@
-"""Layouts of the panel: rows, folded parts, scrolling to one of them."""
+"""Buttons and layouts of the panel: rows, columns, folded parts, scrolling to one of them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from qtpy.QtWidgets import (
     QBoxLayout,
     QFormLayout,
     QHBoxLayout,
+    QLayout,
+    QPushButton,
     QScrollArea,
     QSizePolicy,
     QVBoxLayout,
@@ -21,27 +23,57 @@ LAYOUT_MS = 300
 """Milliseconds without a change after which a layout is taken to be final."""
 
 
+def add_button(
+    parent: QWidget, text: str, tip: str = "", *, checkable: bool = False
+) -> QPushButton:
+    """Return a button with a tooltip."""
+    made = QPushButton(text, parent)
+    made.setToolTip(tip)
+    made.setCheckable(checkable)
+    return made
+
+
+def column_of(parent: QWidget | None, *parts: QWidget | QLayout) -> QVBoxLayout:
+    """Return a layout of `parts` one below the other, that of `parent` where there is one."""
+    layout = QVBoxLayout() if parent is None else QVBoxLayout(parent)
+    layout.setContentsMargins(0, 0, 0, 0)
+    fill(layout, *parts)
+    return layout
+
+
+def row_of(*parts: QWidget | QLayout) -> QHBoxLayout:
+    """Return a layout of `parts` beside each other, the first as wide as there is room."""
+    layout = QHBoxLayout()
+    layout.setContentsMargins(0, 0, 0, 0)
+    fill(layout, *parts)
+    layout.setStretch(0, 1)
+    return layout
+
+
+def fill(layout: QBoxLayout, *parts: QWidget | QLayout) -> None:
+    """Add widgets and layouts, one after another."""
+    for part in parts:
+        if isinstance(part, QLayout):
+            layout.addLayout(part)
+        else:
+            layout.addWidget(part)
+
+
 def stacked(*widgets: QWidget) -> QWidget:
     """Return widgets one below the other."""
-    return _joined(QVBoxLayout(), widgets)
+    return _joined(column_of(None, *widgets), widgets[0])
 
 
 def in_a_row(*widgets: QWidget) -> QWidget:
     """Return widgets beside each other, the first as wide as there is room."""
-    layout = QHBoxLayout()
-    row = _joined(layout, widgets)
-    layout.setStretch(0, 1)
-    return row
+    return _joined(row_of(*widgets), widgets[0])
 
 
-def _joined(layout: QBoxLayout, widgets: Sequence[QWidget]) -> QWidget:
+def _joined(layout: QBoxLayout, first: QWidget) -> QWidget:
     joined = QWidget()
     joined.setLayout(layout)
-    layout.setContentsMargins(0, 0, 0, 0)
     # A label's key goes to the first of them.
-    joined.setFocusProxy(widgets[0])
-    for widget in widgets:
-        layout.addWidget(widget)
+    joined.setFocusProxy(first)
     return joined
 
 

@@ -52,7 +52,6 @@ class KeyBindings:
                 self._bound.append(keys)
 
     def leave(self) -> None:
-        """Give the keys back; called once."""
         for keys in self._bound:
             self._viewer.bind_key(keys, None)
         self._bound.clear()
@@ -61,12 +60,6 @@ class KeyBindings:
 def with_key(words: str, action: str) -> str:
     """Return a tooltip that names the key of `action`."""
     return f"{words} ({KEYS[action].text})"
-
-
-def table() -> str:
-    """Return the keys as a table in Markdown."""
-    rows = [f"| {key.keys.replace('-', ' + ')} | {key.what} |" for key in KEYS.values()]
-    return "\n".join(["| Key | What it does |", "| --- | --- |", *rows])
 
 
 def is_free(viewer: ViewerModel, keys: str) -> bool:

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from qtpy.QtWidgets import QWidget
 
+from napari_restore.plugin.state._state import Connections, RestoreState
+
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-
-    from napari_restore.plugin.state._state import RestoreState
 
 
 class Section(QWidget):
@@ -22,15 +22,12 @@ class Section(QWidget):
         super().__init__()
         self.viewer = viewer
         self.state = state
-        self._listening: list[tuple[Any, Any]] = []
+        self._connections = Connections()
 
     def listen(self, signal: Any, slot: Any) -> None:
         """Connect `slot` until the section leaves."""
-        signal.connect(slot)
-        self._listening.append((signal, slot))
+        self._connections.add((signal, slot))
 
     def leave(self) -> None:
         """Disconnect from viewer and state; called once."""
-        for signal, slot in self._listening:
-            signal.disconnect(slot)
-        self._listening.clear()
+        self._connections.end()
