@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from napari_restore.api._answers import AttentionElsewhere, attribute_elsewhere, explainers_of
 from napari_restore.api._attention import (
     attend,
     attention_query,
@@ -97,6 +98,7 @@ __all__ = [
     "FUSION_MODEL",
     "IMAGE_SUFFIXES",
     "READ_SUFFIXES",
+    "AttentionElsewhere",
     "ImageStarted",
     "Note",
     "Phase",
@@ -110,6 +112,7 @@ __all__ = [
     "attention_query",
     "attention_session",
     "attribute",
+    "attribute_elsewhere",
     "attribute_table",
     "attribution_summary",
     "boxes_of",
@@ -132,6 +135,7 @@ __all__ = [
     "draw_attribution",
     "evaluate",
     "explainers",
+    "explainers_of",
     "file_before_upload",
     "folder_command",
     "forget_result",

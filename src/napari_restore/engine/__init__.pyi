@@ -1,5 +1,5 @@
 from ._region import Region
-from .executors._child import Worker
+from .executors._child import Worker, without_arrays
 from .executors._child_executor import ChildExecutor
 from .executors._connection import Cluster, RemoteWork, on_machine
 from .executors._dask import DaskExecutor, topic_of
@@ -116,6 +116,7 @@ __all__ = [
     "serialise_plan",
     "topic_of",
     "warm_up",
+    "without_arrays",
     "write_chunks",
     "writer_of",
 ]

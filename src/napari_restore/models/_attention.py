@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 AttentionKind: TypeAlias = Literal[
     "window", "band", "sparse", "full", "routing", "cached", "channel", "gate"
@@ -85,6 +85,8 @@ def numbered(heads: int) -> tuple[str, ...]:
 
 def places_of(numbers: Tensor, width: int) -> Tensor:
     """Return rows and columns (…, 2) of cells numbered y · width + x; (−1, −1) of those below 0."""
+    import torch
+
     places = torch.stack([numbers // width, numbers % width], dim=-1)
     return places.masked_fill_((numbers < 0)[..., None], -1)
 
@@ -115,4 +117,6 @@ class HeadOutputs:
 
     def lengths(self) -> Tensor:
         """Return the length of what each head adds at every cell, (heads, …)."""
+        import torch
+
         return torch.stack([part.norm(dim=-1) for part in self.parts()])

@@ -5,17 +5,27 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory, mkstemp
 from typing import Any
 
+import numpy as np
+
+from napari_restore import errors
 from napari_restore.engine.machine._device import ENVIRONMENT
-from napari_restore.errors import ResourceError
+from napari_restore.errors import Cancelled, ResourceError
 
 PATIENCE = 3.0
 """Seconds a closed child has to end by itself."""
+LOOK_SECONDS = 0.1
+"""How often who waits for an answer looks whether it is still wanted."""
+ARRAY, ARRAYS = "array", "arrays"
+"""Keys of an array in a message, its name, and of the file that holds all of them."""
 Listener = Callable[[dict[str, Any]], None]
 
 
@@ -58,6 +68,51 @@ class Worker:
             self._open[number] = (child, listener)
             self.send({"command": command, "task": number, "what": task})
             return number
+
+    def ask(
+        self,
+        command: str,
+        question: Mapping[str, Any],
+        emit: Listener = lambda event: None,
+        stop: threading.Event | None = None,
+    ) -> dict[str, Any]:
+        """Have a question answered, and wait; `emit` is called with events in this thread.
+
+        Arrays come through files in a private folder. Once `stop` is set the child stops within a
+        step. Raises the child's error, `Cancelled`, and `ResourceError` where the child has ended.
+        """
+        events: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        with TemporaryDirectory(prefix="napari-restore-") as folder:
+            number = self.submit({**question, "folder": folder}, events.put, command)
+            asked_to_stop = False
+            while True:
+                if stop is not None and stop.is_set() and not asked_to_stop:
+                    asked_to_stop = True
+                    self.cancel(number)
+                try:
+                    event = events.get(timeout=LOOK_SECONDS)
+                except queue.Empty:
+                    continue
+                event = with_arrays(event, Path(folder))
+                name = event["event"]
+                if name == "Finished":
+                    return event
+                if name == "Error":
+                    kind = getattr(errors, event["kind"], errors.RestoreError)
+                    raise kind(event["message"], event["hint"])
+                if name == "Stopped" or (name == "Ended" and asked_to_stop):
+                    raise Cancelled("Cancelled.", "Run it again.")
+                if name == "Ended":
+                    raise ResourceError(
+                        f"The process that ran the model ended unexpectedly (code {event['code']}).",
+                        "It may have run out of memory: lower the budget and run again.",
+                    )
+                emit(event)
+
+    def tell(self, command: str) -> None:
+        """Send a command that has no answer; nothing where there is no child."""
+        if self.process is not None:
+            self.submit({}, lambda event: None, command)
 
     def warm(self, task: dict[str, Any] | None = None) -> None:
         """Start the child and let it load libraries and what `task` needs."""
@@ -146,6 +201,49 @@ def start_child(module: str) -> subprocess.Popen[str]:
         encoding="utf-8",
         env={**os.environ, **ENVIRONMENT, "PYTHONIOENCODING": "utf-8"},
     )
+
+
+def without_arrays(message: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Return a message as JSON: its arrays are written to one file in `folder`."""
+    found: dict[str, Any] = {}
+
+    def strip(value: Any) -> Any:
+        if isinstance(value, np.ndarray):
+            name = str(len(found))
+            found[name] = value
+            return {ARRAY: name}
+        if isinstance(value, Mapping):
+            return {key: strip(each) for key, each in value.items()}
+        return [strip(each) for each in value] if isinstance(value, list | tuple) else value
+
+    stripped: dict[str, Any] = strip(message)
+    if found:
+        handle, name = mkstemp(".npz", dir=folder)
+        with os.fdopen(handle, "wb") as file:
+            np.savez(file, **found)
+        stripped[ARRAYS] = os.path.basename(name)
+    return stripped
+
+
+def with_arrays(message: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return what `without_arrays` was given, and remove the file of its arrays."""
+    if ARRAYS not in message:
+        return message
+    path = folder / message.pop(ARRAYS)
+    with np.load(path) as arrays:
+
+        def restore(value: Any) -> Any:
+            if isinstance(value, list):
+                return [restore(each) for each in value]
+            if not isinstance(value, dict):
+                return value
+            if value.keys() == {ARRAY}:
+                return arrays[value[ARRAY]]
+            return {key: restore(each) for key, each in value.items()}
+
+        restored: dict[str, Any] = restore(message)
+    path.unlink()
+    return restored
 
 
 def _wait_or_kill(child: subprocess.Popen[str]) -> None:

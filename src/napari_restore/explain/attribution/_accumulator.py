@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
-
-from torch import Tensor
+from typing import TYPE_CHECKING, NamedTuple
 
 from napari_restore.engine import Region
 from napari_restore.explain.attribution._quadrature import Quadrature
 from napari_restore.explain.attribution._sums import Sums
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Node(NamedTuple):
@@ -22,7 +23,7 @@ class Node(NamedTuple):
     """dD/dα: the gradient times the speed, summed over all pixels."""
 
 
-Add = Callable[[Region, Tensor], None]
+Add = Callable[[Region, "Tensor"], None]
 """Adds a part of gradient times speed, (1, C, h, w), in its box."""
 AddAll = tuple[Add, Add]
 """`Add` for the pixels, and for those of the overview."""

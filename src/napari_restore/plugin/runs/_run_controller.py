@@ -206,6 +206,9 @@ class RunController(QObject):
         self._viewer, self._state, self._plans, self._owner = viewer, state, plans, owner
         self._disk = disk
         self._warm = WarmWorker(state, owner)
+        self.questions = api.new_worker(PROGRAM)
+        """The child process of what is asked beside a run, which must not wait for its end."""
+        owner.destroyed.connect(self.questions.close)
         self.clusters = ClusterController(state, owner)
         self.live = Live(viewer, self._live_request, self.worker, owner)
         self._is_closed = False
@@ -312,6 +315,7 @@ class RunController(QObject):
         for signal, slot in self._signals:
             signal.disconnect(slot)
         self._warm.close()
+        self.questions.close()
         self.clusters.close()
 
     def _is_free(self) -> bool:
