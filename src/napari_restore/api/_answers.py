@@ -227,19 +227,21 @@ class AttentionElsewhere:
     def prepare(self, emit: Callable[[Event], None], stop: threading.Event) -> None:
         """Load the model, and compute what is needed of the whole image."""
         from napari_restore.engine import event_from_dict
+        from napari_restore.models import AttentionSite
 
         task = {**self._task, "do": "prepare"}
         found = self._door.ask("attention", task, lambda data: emit(event_from_dict(data)), stop)
-        self.sites = tuple(map(_site, found["sites"]))
+        self.sites = tuple(AttentionSite(**each) for each in found["sites"])
 
     def look(self, query: Query, layers: Sequence[str] | None = None) -> QueryMaps:
         """Return the maps of a query in some layers; None: in all."""
         from napari_restore.explain.attention import HeadMaps, Query, QueryMaps
+        from napari_restore.models import AttentionSite
 
         found = self._ask("look", query, layers=layers)
         maps = {
             name: HeadMaps(
-                _site(each["site"]),
+                AttentionSite(**each["site"]),
                 Region(*each["query"]),
                 each["weights"],
                 each["cells"],
@@ -274,9 +276,3 @@ class AttentionElsewhere:
 
     def _ask(self, do: str, query: Query, **what: Any) -> Message:
         return self._door.ask("attention", {**self._task, "do": do, "query": query.box, **what})
-
-
-def _site(found: Message) -> AttentionSite:
-    from napari_restore.models import AttentionSite
-
-    return AttentionSite(**{**found, "heads": tuple(found["heads"])})

@@ -15,6 +15,7 @@ from typing import Any, TextIO
 
 from napari_restore.api._answers import NOT_QUEUED, Answers, Message, Send, Stop
 from napari_restore.api._task_cache import TaskCache
+from napari_restore.engine import as_json, from_json
 from napari_restore.errors import Cancelled, RestoreError, SourceChanged
 
 Others = Mapping[str, tuple[Callable[[], Any], Callable[[Message, Any, Send], Message]]]
@@ -37,37 +38,43 @@ def main(others: Others | None = None) -> None:
     answers = {name: (Stop, answer) for name, answer in Answers(cache).commands.items()}
     others = {**answers, **(others or {})}
     threading.Thread(target=commands.read, daemon=True).start()
-
-    def answer(message: Message) -> None:
-        send = _EventWriter(events, writing, message)
-        number, command, task = message["task"], message["command"], message["what"]
-        try:
-            if command == "warm":
-                _warm(task, cache)
-                send({"event": "Warm"})
-            elif not commands.begin(number):
-                send({"event": "Stopped", "record": {"status": "cancelled"}})
-            elif command in others:
-                make, run = others[command]
-                stop = make()
-                commands.attach(number, stop)
-                send({"event": "Finished", **run(task, stop, send)})
-            else:
-                _run(task, cache, partial(commands.attach, number), send)
-        except RestoreError as error:
-            data = {"kind": type(error).__name__, "message": error.message, "hint": error.hint}
-            send({"event": "Error", **data})
-        except Exception as error:
-            send({"event": "Error", "kind": "RestoreError", "message": repr(error), "hint": ""})
-            sys.excepthook(*sys.exc_info())
-        finally:
-            commands.end(number)
-
     while (message := commands.tasks.get()) is not None:
+        send = _EventWriter(events, writing, message)
+        arguments = message, others, cache, commands, send
         if message["command"] in NOT_QUEUED:
-            threading.Thread(target=answer, args=(message,)).start()
+            threading.Thread(target=_answer, args=arguments).start()
         else:
-            answer(message)
+            _answer(*arguments)
+
+
+def _answer(
+    message: Message, others: Others, cache: TaskCache, commands: _CommandReader, send: _EventWriter
+) -> None:
+    """Run one task to its last event."""
+    number, command, task = message["task"], message["command"], message["what"]
+    try:
+        if command == "warm":
+            _warm(task, cache)
+            send({"event": "Warm"})
+        elif not commands.begin(number):
+            send({"event": "Stopped", "record": {"status": "cancelled"}})
+        elif command in others:
+            make, run = others[command]
+            stop = make()
+            commands.attach(number, stop)
+            if send.folder is not None:
+                task = from_json(task, send.folder)
+            send({"event": "Finished", **run(task, stop, send)})
+        else:
+            _run(task, cache, partial(commands.attach, number), send)
+    except RestoreError as error:
+        data = {"kind": type(error).__name__, "message": error.message, "hint": error.hint}
+        send({"event": "Error", **data})
+    except Exception as error:
+        send({"event": "Error", "kind": "RestoreError", "message": repr(error), "hint": ""})
+        sys.excepthook(*sys.exc_info())
+    finally:
+        commands.end(number)
 
 
 def _run(task: Message, cache: TaskCache, attach: Callable[[Any], None], send: Send) -> None:
@@ -163,15 +170,16 @@ class _EventWriter:
 
     def __init__(self, stream: TextIO, lock: threading.Lock, message: Message) -> None:
         self._stream, self._lock = stream, lock
-        self._task, self._folder = message["task"], message["what"].get("folder")
+        self._task = message["task"]
+        folder = message["what"].get("folder")
+        self.folder = None if folder is None else Path(folder)
+        """Through which arrays come, of those who wait for an answer."""
 
     def __call__(self, event: Message) -> None:
         # Messages keep their options, for the window to name.
         event = {name: getattr(value, "marked", value) for name, value in event.items()}
-        if self._folder is not None:
-            from napari_restore.engine import without_arrays
-
-            event = without_arrays(event, Path(self._folder))
+        if self.folder is not None:
+            event = as_json(event, self.folder)
         # The parent has exited; `read` ends this process.
         with contextlib.suppress(BrokenPipeError), self._lock:
             self._stream.write(json.dumps({**event, "task": self._task}) + "\n")

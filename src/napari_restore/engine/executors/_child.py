@@ -24,8 +24,10 @@ PATIENCE = 3.0
 """Seconds a closed child has to end by itself."""
 LOOK_SECONDS = 0.1
 """How often who waits for an answer looks whether it is still wanted."""
-ARRAY, ARRAYS = "array", "arrays"
-"""Keys of an array in a message, its name, and of the file that holds all of them."""
+FOLDER = "folder"
+"""Key of the private folder through which arrays of a question come."""
+ARRAY, TUPLE, ARRAYS = "array", "tuple", "arrays"
+"""Keys of an array in a message, by its name, of a tuple, and of the file with all arrays."""
 Listener = Callable[[dict[str, Any]], None]
 
 
@@ -83,7 +85,8 @@ class Worker:
         """
         events: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         with TemporaryDirectory(prefix="napari-restore-") as folder:
-            number = self.submit({**question, "folder": folder}, events.put, command)
+            task = {**as_json(question, Path(folder)), FOLDER: folder}
+            number = self.submit(task, events.put, command)
             asked_to_stop = False
             while True:
                 if stop is not None and stop.is_set() and not asked_to_stop:
@@ -93,7 +96,7 @@ class Worker:
                     event = events.get(timeout=LOOK_SECONDS)
                 except queue.Empty:
                     continue
-                event = with_arrays(event, Path(folder))
+                event = from_json(event, Path(folder))
                 name = event["event"]
                 if name == "Finished":
                     return event
@@ -105,7 +108,8 @@ class Worker:
                 if name == "Ended":
                     raise ResourceError(
                         f"The process that ran the model ended unexpectedly (code {event['code']}).",
-                        "It may have run out of memory: lower the budget and run again.",
+                        "It may have run out of memory: lower the budget and run again; "
+                        "what is finished is kept.",
                     )
                 emit(event)
 
@@ -123,7 +127,7 @@ class Worker:
         with self._lock, contextlib.suppress(OSError, ValueError):
             child = self._child
             if child is not None and child.stdin is not None:
-                child.stdin.write(json.dumps(message) + "\n")
+                child.stdin.write(json.dumps(message, default=os.fspath) + "\n")
                 child.stdin.flush()
 
     def cancel(self, number: int) -> None:
@@ -203,47 +207,57 @@ def start_child(module: str) -> subprocess.Popen[str]:
     )
 
 
-def without_arrays(message: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Return a message as JSON: its arrays are written to one file in `folder`."""
+def as_json(message: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Return a question, event or answer as JSON: its arrays are written to one file in `folder`.
+
+    Tuples stay what they are: a record is the same in both processes.
+    """
     found: dict[str, Any] = {}
 
-    def strip(value: Any) -> Any:
+    def taken(value: Any) -> Any:
         if isinstance(value, np.ndarray):
             name = str(len(found))
             found[name] = value
             return {ARRAY: name}
         if isinstance(value, Mapping):
-            return {key: strip(each) for key, each in value.items()}
-        return [strip(each) for each in value] if isinstance(value, list | tuple) else value
+            return {key: taken(each) for key, each in value.items()}
+        if isinstance(value, tuple):
+            return {TUPLE: [taken(each) for each in value]}
+        return [taken(each) for each in value] if isinstance(value, list) else value
 
-    stripped: dict[str, Any] = strip(message)
+    data: dict[str, Any] = taken(message)
     if found:
-        handle, name = mkstemp(".npz", dir=folder)
-        with os.fdopen(handle, "wb") as file:
-            np.savez(file, **found)
-        stripped[ARRAYS] = os.path.basename(name)
-    return stripped
+        full = f"No space left on the disk of {folder.parent}."
+        with errors.disk_full_as(full, "Free space, then run it again."):
+            handle, name = mkstemp(".npz", dir=folder)
+            with os.fdopen(handle, "wb") as file:
+                np.savez(file, **found)
+        data[ARRAYS] = os.path.basename(name)
+    return data
 
 
-def with_arrays(message: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Return what `without_arrays` was given, and remove the file of its arrays."""
-    if ARRAYS not in message:
-        return message
-    path = folder / message.pop(ARRAYS)
-    with np.load(path) as arrays:
+def from_json(data: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return what `as_json` was given, and remove the file of its arrays."""
+    found: dict[str, Any] = {}
+    if ARRAYS in data:
+        path = folder / data.pop(ARRAYS)
+        with np.load(path) as arrays:
+            found = dict(arrays)
+        path.unlink()
 
-        def restore(value: Any) -> Any:
-            if isinstance(value, list):
-                return [restore(each) for each in value]
-            if not isinstance(value, dict):
-                return value
-            if value.keys() == {ARRAY}:
-                return arrays[value[ARRAY]]
-            return {key: restore(each) for key, each in value.items()}
+    def given(value: Any) -> Any:
+        if isinstance(value, list):
+            return [given(each) for each in value]
+        if not isinstance(value, dict):
+            return value
+        if value.keys() == {ARRAY}:
+            return found[value[ARRAY]]
+        if value.keys() == {TUPLE}:
+            return tuple(given(each) for each in value[TUPLE])
+        return {key: given(each) for key, each in value.items()}
 
-        restored: dict[str, Any] = restore(message)
-    path.unlink()
-    return restored
+    message: dict[str, Any] = given(data)
+    return message
 
 
 def _wait_or_kill(child: subprocess.Popen[str]) -> None:

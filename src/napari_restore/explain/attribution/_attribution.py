@@ -160,7 +160,7 @@ class Attribution:
         shares = parts["overview"]
         overview = None
         if shares is not None:
-            overview = OverviewShares(shares["values"], shares["step"], tuple(shares["corner"]))
+            overview = OverviewShares(shares["values"], shares["step"], shares["corner"])
         total, box = opened_sum(parts["sums"]), Region(*parts["box"])
         return cls(total, box, parts["record"], image, picture, overview)
 
