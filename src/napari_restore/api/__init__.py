@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from napari_restore.api._answers import AttentionElsewhere, attribute_elsewhere, explainers_of
+from napari_restore.api._answers import AttentionElsewhere, Stop, attribute_elsewhere, explainers_of
 from napari_restore.api._attention import (
     attend,
     attention_query,
@@ -105,6 +105,7 @@ __all__ = [
     "Progress",
     "Region",
     "SensorBands",
+    "Stop",
     "TileDone",
     "argument_value",
     "arguments_in",

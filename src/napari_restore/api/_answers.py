@@ -82,8 +82,9 @@ class Answers:
             watch=lambda part: send({"event": "Partial", **part._asdict()}),
             stop=stop,
         )
-        self._lent = found.total
-        return found.to_parts()
+        parts = found.to_parts()
+        self._lent = found.total if "folder" in parts["sums"] else None
+        return parts
 
     def _picture(self, task: Message, stop: Stop, send: Send) -> Message:
         from napari_restore.explain import picture_of

@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from napari_restore.api import Stop
 from napari_restore.commands._arguments import may_run_code, open_attributed
 from napari_restore.commands._attribute_options import attribute_options, polygon_of
 from napari_restore.commands._checks import files_among, identities, read_files, refuse_input
 from napari_restore.commands._flags import with_flags
-from napari_restore.commands._interrupt import Interrupt, Stop, interrupt_of
+from napari_restore.commands._interrupt import Interrupt, interrupt_of
 from napari_restore.commands._outputs import SHARED
 from napari_restore.commands._progress import reporter
 from napari_restore.commands._result import CommandResult
