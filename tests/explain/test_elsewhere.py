@@ -24,6 +24,7 @@ from napari_restore.questions import Attribute
 
 BOX = Region(20, 24, 28, 36)
 WINDOWS = f"{attending_networks.__file__}:windows"
+LONG = {"steps": 4000, "rule": "middle"}
 CHANGING = {"measured", "plan"}
 """Parts of a record that tell of time and memory."""
 
@@ -100,10 +101,9 @@ def test_arrays_and_tuples_come_as_they_were(tmp_path: Path) -> None:
     "settings",
     [
         {"check": "insertion-deletion", "objective": "gradient"},
-        {"method": "ig", "baseline": "zero", "steps": 4, "context_gradient": "through"},
         {"method": "occlusion", "arguments": {"side": 30}, "baseline": "blur"},
     ],
-    ids=["haze", "through", "occlusion"],
+    ids=["haze", "occlusion"],
 )
 def test_an_attribution_is_the_one_of_this_process(
     worker: Any, subject: Any, settings: dict[str, Any], tmp_path: Path
@@ -117,11 +117,6 @@ def test_an_attribution_is_the_one_of_this_process(
     assert found.map.tobytes() == expected.map.tobytes()
     assert without_figures(found.record) == without_figures(expected.record)
     assert found.picture(found.window).tobytes() == expected.picture(expected.window).tobytes()
-    for one, other in ((found.overview, expected.overview),):
-        assert (one is None) == (other is None)
-        if one is not None:
-            assert one.values.tobytes() == other.values.tobytes()
-            assert (one.step, one.corner) == (other.step, other.corner)
     assert any(isinstance(event, nr.engine.Progress) for event in events)
     assert bool(parts) == (settings.get("method") != "occlusion")
     for name, each in (("here.tif", expected), ("there.tif", found)):
@@ -135,10 +130,10 @@ def test_an_attribution_is_the_one_of_this_process(
 def test_cancelling_and_killing_end_one_question(worker: Any, subject: Any) -> None:
     stop, about = threading.Event(), subject()
     with pytest.raises(Cancelled):
-        attribute(worker, about, lambda part: stop.set(), stop, steps=4000)
+        attribute(worker, about, lambda part: stop.set(), stop, **LONG)
     child = worker.process
     with pytest.raises(ResourceError, match="ended unexpectedly") as raised:
-        attribute(worker, about, lambda part: worker.kill(), steps=4000)
+        attribute(worker, about, lambda part: worker.kill(), **LONG)
     assert "lower the budget" in raised.value.hint
     # The next question has a new child.
     assert attribute(worker, about, steps=2, method="ig").map.any()
@@ -204,7 +199,7 @@ def test_a_look_does_not_wait_for_an_attribution(worker: Any, subject: Any) -> N
 
     def attribute_for_ever() -> None:
         try:
-            attribute(worker, subject(), lambda part: began.set(), stop, steps=4000)
+            attribute(worker, subject(), lambda part: began.set(), stop, **LONG)
         except Cancelled as error:
             ended.append(error)
 

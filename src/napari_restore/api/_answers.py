@@ -97,7 +97,9 @@ class Answers:
         from napari_restore.explain.attention import Query
 
         do = task["do"]
-        query = Query(Region(*task["query"])) if "query" in task else None
+        if do == "prepare":
+            return {"sites": list(map(asdict, self._prepared(task, stop, send).sites))}
+        query = Query(Region(*task["query"]))
         if do == "write":
             image, model = self._open(task)
             options, layers = task["options"], task["layers"]
@@ -108,8 +110,6 @@ class Answers:
                 found.save(task["path"], overwrite=True)
             return {}
         session = self._prepared(task, stop, send)
-        if query is None:
-            return {"sites": [asdict(site) for site in session.sites]}
         if do == "look":
             return asdict(session.look(query, task["layers"]))
         if do == "redundancy":

@@ -13,7 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
-from napari_restore.api._answers import NOT_QUEUED, Answers, Message, Send, Stop
+from napari_restore.api._answers import NOT_QUEUED, Answers, Message, Stop
+from napari_restore.api._answers import Send as Send
 from napari_restore.api._task_cache import TaskCache
 from napari_restore.engine import as_json, from_json
 from napari_restore.errors import Cancelled, RestoreError, SourceChanged
