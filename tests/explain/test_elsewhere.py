@@ -87,13 +87,15 @@ def test_arrays_and_tuples_come_as_they_were(tmp_path: Path) -> None:
     message = {"a": [values, {"b": values.T}], "c": (1, (2.5, "x")), "d": None, "e": {}}
     data = as_json(message, tmp_path)
     assert len(list(tmp_path.iterdir())) == 1
-    again = from_json(data, tmp_path)
+    again = from_json(data, tmp_path, {"Region": Region})
     assert not list(tmp_path.iterdir())
     (one, two), rest = again.pop("a"), {name: message[name] for name in "cde"}
     assert again == rest
     assert one.tobytes() == values.tobytes() and one.dtype == values.dtype
     np.testing.assert_array_equal(two["b"], values.T)
-    assert from_json(as_json({"x": 1}, tmp_path), tmp_path) == {"x": 1}
+    assert from_json(as_json({"x": BOX}, tmp_path), tmp_path, {"Region": Region}) == {"x": BOX}
+    with pytest.raises(KeyError):
+        from_json(as_json({"x": BOX}, tmp_path), tmp_path, {})
 
 
 @pytest.mark.slow
@@ -241,7 +243,7 @@ def test_an_image_in_memory_is_asked_about_here_and_a_session_is_forgotten(
 
 def kept_sessions() -> int:
     gc.collect()
-    return sum(isinstance(each, AttentionSession) for each in gc.get_objects())
+    return sum(type(each) is AttentionSession for each in gc.get_objects())
 
 
 ASKING = """

@@ -12,7 +12,7 @@ import rasterio
 from tests.engine._staged_model import ToyStaged
 from tests.explain._models import scene
 
-from napari_restore import Region, open_image
+from napari_restore import Region, api, open_image
 from napari_restore.engine import as_json, from_json
 from napari_restore.explain import Attribution, OverviewShares, attribute
 from napari_restore.explain.attribution import _attribution, _attribution_run, _sums
@@ -56,7 +56,8 @@ def test_on_disk_it_is_the_same(
         assert other == pytest.approx(one, rel=1e-4)
     # As a window opens it, whose child has computed it.
     shares = OverviewShares(np.arange(12, dtype=np.float32).reshape(2, 2, 3), 4, (8, 0))
-    parts = from_json(as_json(replace(large, overview=shares).to_parts(), tmp_path), tmp_path)
+    data = as_json(replace(large, overview=shares).to_parts(), tmp_path)
+    parts = from_json(data, tmp_path, api.message_types())
     opened = Attribution.of_parts(parts, large.image, large.picture)
     np.testing.assert_array_equal(opened.map.compute(), large.map.compute())
     assert opened.record == large.record and opened.overview.corner == (8, 0)

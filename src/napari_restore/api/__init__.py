@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from napari_restore.api._answers import AttentionElsewhere, Stop, attribute_elsewhere, explainers_of
+from napari_restore.api._answers import (
+    AttentionElsewhere,
+    Stop,
+    attribute_elsewhere,
+    explainers_of,
+    message_types,
+)
 from napari_restore.api._attention import (
     attend,
     attention_query,
@@ -159,6 +165,7 @@ __all__ = [
     "mask_of_line",
     "mask_of_polygons",
     "mean_colour",
+    "message_types",
     "missing_roles",
     "model_digest",
     "model_factories",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from napari_restore.images import Image
     from napari_restore.models import AttentionSite, RestorationModel
 
-    Door: TypeAlias = "Worker | LocalAnswers"
+    Door: TypeAlias = "Worker | Answers"
 
 Message = dict[str, Any]
 Send = Callable[[Message], None]
@@ -54,7 +53,7 @@ class Answers:
         self.commands: dict[str, Callable[[Message, Any, Send], Message]] = {
             "attribute": self._attribute,
             "picture": self._picture,
-            "explainers": lambda task, stop, send: {"found": list(map(asdict, explainers()))},
+            "explainers": lambda task, stop, send: {"found": explainers()},
             "attention": self._attention,
             "forget": self._forget,
         }
@@ -70,16 +69,13 @@ class Answers:
 
     def _attribute(self, task: Message, stop: Stop, send: Send) -> Message:
         image, model = self._open(task)
-        question = dict(task["question"])
-        box = question.pop("box")
         found = attribute(
             image,
             model,
-            None if box is None else Region(*box),
-            **question,
+            **task["question"],
             **task["options"],
             emit=lambda event: send(event.to_dict()),
-            watch=lambda part: send({"event": "Partial", **part._asdict()}),
+            watch=lambda part: send({"event": "Partial", "part": part}),
             stop=stop,
         )
         parts = found.to_parts()
@@ -90,31 +86,27 @@ class Answers:
         from napari_restore.explain import picture_of
 
         image, model = self._open(task)
-        view, part = image.level_view(task["level"]), Region(*task["part"])
-        return {"picture": picture_of(view, model, task["attribution"], part, **task["options"])}
+        view, about = image.level_view(task["level"]), task["attribution"]
+        return {"found": picture_of(view, model, about, task["part"], **task["options"])}
 
     def _attention(self, task: Message, stop: Stop, send: Send) -> Message:
-        from napari_restore.explain.attention import Query
-
         do = task["do"]
-        if do == "prepare":
-            return {"sites": list(map(asdict, self._prepared(task, stop, send).sites))}
-        query = Query(Region(*task["query"]))
         if do == "write":
-            image, model = self._open(task)
-            options, layers = task["options"], task["layers"]
-            found = attend(image, model, [query], layers=layers, progress=False, **options)
-            if task["draws"]:
-                draw_attention(found, task["path"], overwrite=True)
-            else:
-                found.save(task["path"], overwrite=True)
+            self._write(task, *task["with"])
             return {}
         session = self._prepared(task, stop, send)
-        if do == "look":
-            return asdict(session.look(query, task["layers"]))
-        if do == "redundancy":
-            return {"matrices": session.redundancy(query, task["layers"])}
-        return asdict(session.without_head(query, task["layer"], task["head"]))
+        # One of those that `AttentionElsewhere` asks for.
+        return {"found": session.sites if do == "prepare" else getattr(session, do)(*task["with"])}
+
+    def _write(
+        self, task: Message, query: Query, layers: list[str], path: str, draws: bool
+    ) -> None:
+        image, model = self._open(task)
+        found = attend(image, model, [query], layers=layers, progress=False, **task["options"])
+        if draws:
+            draw_attention(found, path, overwrite=True)
+        else:
+            found.save(path, overwrite=True)
 
     def _prepared(self, task: Message, stop: Stop, send: Send) -> AttentionSession:
         """Return the session of a question, prepared once; another one is forgotten."""
@@ -140,26 +132,31 @@ class Answers:
             before[1].source.close()
         return {}
 
-
-class LocalAnswers:
-    """Answers in this process, as a `Worker` does: for images that are in memory only."""
-
-    def __init__(self) -> None:
-        self._answers = Answers(TaskCache())
-
     def ask(
         self,
         command: str,
         question: Mapping[str, Any],
         emit: Send = lambda event: None,
         stop: threading.Event | None = None,
+        types: Any = None,
     ) -> Message:
-        """Return the answer; `emit` is called with events, and `stop` cancels."""
-        return self._answers.commands[command](dict(question), stop or Stop(), emit)
+        """Answer in this process, as a `Worker` does: for images that are in memory only."""
+        return self.commands[command](dict(question), stop or Stop(), emit)
 
     def tell(self, command: str) -> None:
         """Do what has no answer."""
         self.ask(command, {})
+
+
+def message_types() -> dict[str, Any]:
+    """Return the classes in questions and answers, by name; without importing torch."""
+    from napari_restore.explain import MethodInfo, OverviewShares, PartialAttribution
+    from napari_restore.explain.attention import HeadEffect, HeadMaps, Query, QueryMaps
+    from napari_restore.models import AttentionSite
+
+    ours = (Region, MethodInfo, OverviewShares, PartialAttribution)
+    ours += (HeadEffect, HeadMaps, Query, QueryMaps, AttentionSite)
+    return {each.__name__: each for each in ours}
 
 
 # -- who asks ------------------------------------------------------------------------
@@ -169,15 +166,14 @@ def _addressed(subject: Subject, door: Door) -> tuple[Door, Message]:
     """Return who answers about `subject`, and what the question says of it."""
     image = subject["image"]
     if image.spec is None:
-        return LocalAnswers(), {**subject, "fingerprint": None}
+        return Answers(TaskCache()), {**subject, "fingerprint": None}
     return door, {**subject, "image": image.spec, "fingerprint": image.fingerprint}
 
 
 def explainers_of(door: Door) -> list[MethodInfo]:
     """Return what `explainers` does, without importing torch and captum here."""
-    from napari_restore.explain import MethodInfo
-
-    return [MethodInfo(**each) for each in door.ask("explainers", {})["found"]]
+    found: list[MethodInfo] = door.ask("explainers", {}, types=message_types())["found"]
+    return found
 
 
 def attribute_elsewhere(
@@ -196,12 +192,11 @@ def attribute_elsewhere(
     the image beside the map is read by `pictures`, when it is shown.
     """
     from napari_restore.engine import event_from_dict
-    from napari_restore.explain import Attribution, PartialAttribution
+    from napari_restore.explain import Attribution
 
     def receive(event: Message) -> None:
         if event["event"] == "Partial":
-            region, values = Region(*event["region"]), event["values"]
-            watch(PartialAttribution(region, values, event["done"], event["total"]))
+            watch(event["part"])
         else:
             emit(event_from_dict(event))
 
@@ -209,11 +204,12 @@ def attribute_elsewhere(
         door, task = _addressed(subject, pictures)
         attribution = {name: parts["record"]["attribution"][name] for name in ("box", "objective")}
         task |= {"level": question["level"], "attribution": attribution, "part": part}
-        pixels: npt.NDArray[np.float32] = door.ask("picture", task)["picture"]
+        pixels: npt.NDArray[np.float32] = door.ask("picture", task)["found"]
         return pixels
 
     answering, task = _addressed(subject, door)
-    parts = answering.ask("attribute", {**task, "question": question}, receive, stop)
+    task["question"] = question
+    parts = answering.ask("attribute", task, receive, stop, message_types())
     return Attribution.of_parts(parts, subject["image"].level_view(question["level"]), picture)
 
 
@@ -228,52 +224,36 @@ class AttentionElsewhere:
     def prepare(self, emit: Callable[[Event], None], stop: threading.Event) -> None:
         """Load the model, and compute what is needed of the whole image."""
         from napari_restore.engine import event_from_dict
-        from napari_restore.models import AttentionSite
 
         task = {**self._task, "do": "prepare"}
-        found = self._door.ask("attention", task, lambda data: emit(event_from_dict(data)), stop)
-        self.sites = tuple(AttentionSite(**each) for each in found["sites"])
+        answer = self._door.ask(
+            "attention", task, lambda data: emit(event_from_dict(data)), stop, message_types()
+        )
+        self.sites = answer["found"]
 
     def look(self, query: Query, layers: Sequence[str] | None = None) -> QueryMaps:
         """Return the maps of a query in some layers; None: in all."""
-        from napari_restore.explain.attention import HeadMaps, Query, QueryMaps
-        from napari_restore.models import AttentionSite
+        found: QueryMaps = self._ask("look", query, layers)
+        return found
 
-        found = self._ask("look", query, layers=layers)
-        maps = {
-            name: HeadMaps(
-                AttentionSite(**each["site"]),
-                Region(*each["query"]),
-                each["weights"],
-                each["cells"],
-                Region(*each["image_cells"]),
-                each["numbers"],
-            )
-            for name, each in found["maps"].items()
-        }
-        asked = Query(Region(*found["query"]["box"]), found["query"]["name"])
-        return QueryMaps(asked, maps, found["measures"])
-
-    def redundancy(self, query: Query, layers: Sequence[str]) -> dict[str, npt.NDArray[np.float64]]:
+    def redundancy(self, query: Query, layers: Sequence[str]) -> dict[str, Any]:
         """Return how alike the heads of layers are, (heads, heads) by the name of the layer."""
-        matrices: dict[str, npt.NDArray[np.float64]]
-        matrices = self._ask("redundancy", query, layers=layers)["matrices"]
-        return matrices
+        found: dict[str, Any] = self._ask("redundancy", query, layers)
+        return found
 
     def without_head(self, query: Query, layer: str, head: str) -> HeadEffect:
         """Return what one head of a layer does to the result around a query."""
-        from napari_restore.explain.attention import HeadEffect
-
-        found = self._ask("without_head", query, layer=layer, head=head)
-        return HeadEffect(layer, head, Region(*found["region"]), found["difference"])
+        found: HeadEffect = self._ask("without_head", query, layer, head)
+        return found
 
     def write(self, query: Query, layers: Sequence[str], path: Path, *, draws: bool) -> None:
         """Write maps or numbers as `Attention.save` does, by the suffix, or draw a figure."""
-        self._ask("write", query, layers=layers, path=str(path), draws=draws)
+        self._ask("write", query, layers, str(path), draws)
 
     def close(self) -> None:
         """Let the other process forget it."""
         self._door.tell("forget")
 
-    def _ask(self, do: str, query: Query, **what: Any) -> Message:
-        return self._door.ask("attention", {**self._task, "do": do, "query": query.box, **what})
+    def _ask(self, do: str, *arguments: Any) -> Any:
+        task = {**self._task, "do": do, "with": arguments}
+        return self._door.ask("attention", task, types=message_types()).get("found")

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
-from napari_restore.api._answers import NOT_QUEUED, Answers, Message, Stop
+from napari_restore.api._answers import NOT_QUEUED, Answers, Message, Stop, message_types
 from napari_restore.api._answers import Send as Send
 from napari_restore.api._task_cache import TaskCache
 from napari_restore.engine import as_json, from_json
@@ -64,7 +64,7 @@ def _answer(
             stop = make()
             commands.attach(number, stop)
             if send.folder is not None:
-                task = from_json(task, send.folder)
+                task = from_json(task, send.folder, message_types())
             send({"event": "Finished", **run(task, stop, send)})
         else:
             _run(task, cache, partial(commands.attach, number), send)

@@ -321,4 +321,4 @@ def test_what_is_prepared_is_forgotten(panel: Any, qtbot: Any, meanwhile: bool) 
 
 def kept_sessions() -> int:
     gc.collect()
-    return sum(isinstance(each, AttentionSession) for each in gc.get_objects())
+    return sum(type(each) is AttentionSession for each in gc.get_objects())

@@ -10,8 +10,10 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkstemp
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -26,8 +28,12 @@ LOOK_SECONDS = 0.1
 """How often who waits for an answer looks whether it is still wanted."""
 FOLDER = "folder"
 """Key of the private folder through which arrays of a question come."""
-ARRAY, TUPLE, ARRAYS = "array", "tuple", "arrays"
-"""Keys of an array in a message, by its name, of a tuple, and of the file with all arrays."""
+ARRAYS = "arrays"
+"""Key of the file with all arrays of a message."""
+ARRAY, TUPLE, DICT = "array", "tuple", "dict"
+"""Keys of the kinds of values in a message, beside the names of classes."""
+Types = Mapping[str, Callable[..., Any]]
+"""Classes that a message may hold, by name."""
 Listener = Callable[[dict[str, Any]], None]
 
 
@@ -77,11 +83,13 @@ class Worker:
         question: Mapping[str, Any],
         emit: Listener = lambda event: None,
         stop: threading.Event | None = None,
+        types: Types = MappingProxyType({}),
     ) -> dict[str, Any]:
         """Have a question answered, and wait; `emit` is called with events in this thread.
 
-        Arrays come through files in a private folder. Once `stop` is set the child stops within a
-        step. Raises the child's error, `Cancelled`, and `ResourceError` where the child has ended.
+        Arrays come through files in a private folder; an answer holds no classes but `types`. Once
+        `stop` is set the child stops within a step. Raises the child's error, `Cancelled`, and
+        `ResourceError` where the child has ended.
         """
         events: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         with TemporaryDirectory(prefix="napari-restore-") as folder:
@@ -96,21 +104,14 @@ class Worker:
                     event = events.get(timeout=LOOK_SECONDS)
                 except queue.Empty:
                     continue
-                event = from_json(event, Path(folder))
+                event = from_json(event, Path(folder), types)
                 name = event["event"]
                 if name == "Finished":
                     return event
-                if name == "Error":
-                    kind = getattr(errors, event["kind"], errors.RestoreError)
-                    raise kind(event["message"], event["hint"])
                 if name == "Stopped" or (name == "Ended" and asked_to_stop):
                     raise Cancelled("Cancelled.", "Run it again.")
-                if name == "Ended":
-                    raise ResourceError(
-                        f"The process that ran the model ended unexpectedly (code {event['code']}).",
-                        "It may have run out of memory: lower the budget and run again; "
-                        "what is finished is kept.",
-                    )
+                if name in ("Error", "Ended"):
+                    raise error_of(event)
                 emit(event)
 
     def tell(self, command: str) -> None:
@@ -207,10 +208,22 @@ def start_child(module: str) -> subprocess.Popen[str]:
     )
 
 
+def error_of(event: Mapping[str, Any]) -> errors.RestoreError:
+    """Return the error that an event Error or Ended stands for."""
+    if event["event"] == "Error":
+        kind: Any = getattr(errors, event["kind"], errors.RestoreError)
+        error: errors.RestoreError = kind(event["message"], event["hint"])
+        return error
+    return ResourceError(
+        f"The process that ran the model ended unexpectedly (code {event['code']}).",
+        "It may have run out of memory: lower the budget and run again; what is finished is kept.",
+    )
+
+
 def as_json(message: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Return a question, event or answer as JSON: its arrays are written to one file in `folder`.
 
-    Tuples stay what they are: a record is the same in both processes.
+    Dataclasses, named tuples and tuples stay what they are: a record is the same in both processes.
     """
     found: dict[str, Any] = {}
 
@@ -219,13 +232,18 @@ def as_json(message: Mapping[str, Any], folder: Path) -> dict[str, Any]:
             name = str(len(found))
             found[name] = value
             return {ARRAY: name}
+        names = getattr(value, "_fields", None)
+        if is_dataclass(value):
+            names = [each.name for each in fields(value)]
+        if names is not None:
+            return {type(value).__name__: {name: taken(getattr(value, name)) for name in names}}
         if isinstance(value, Mapping):
-            return {key: taken(each) for key, each in value.items()}
+            return {DICT: {key: taken(each) for key, each in value.items()}}
         if isinstance(value, tuple):
             return {TUPLE: [taken(each) for each in value]}
         return [taken(each) for each in value] if isinstance(value, list) else value
 
-    data: dict[str, Any] = taken(message)
+    data = {key: taken(each) for key, each in message.items()}
     if found:
         full = f"No space left on the disk of {folder.parent}."
         with errors.disk_full_as(full, "Free space, then run it again."):
@@ -236,11 +254,11 @@ def as_json(message: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     return data
 
 
-def from_json(data: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Return what `as_json` was given, and remove the file of its arrays."""
+def from_json(data: Mapping[str, Any], folder: Path, types: Types) -> dict[str, Any]:
+    """Return what `as_json` was given, with classes of `types`, and remove the file of its arrays."""
     found: dict[str, Any] = {}
     if ARRAYS in data:
-        path = folder / data.pop(ARRAYS)
+        path = folder / data[ARRAYS]
         with np.load(path) as arrays:
             found = dict(arrays)
         path.unlink()
@@ -250,14 +268,15 @@ def from_json(data: dict[str, Any], folder: Path) -> dict[str, Any]:
             return [given(each) for each in value]
         if not isinstance(value, dict):
             return value
-        if value.keys() == {ARRAY}:
-            return found[value[ARRAY]]
-        if value.keys() == {TUPLE}:
-            return tuple(given(each) for each in value[TUPLE])
-        return {key: given(each) for key, each in value.items()}
+        ((kind, what),) = value.items()
+        if kind == ARRAY:
+            return found[what]
+        if kind == TUPLE:
+            return tuple(map(given, what))
+        parts = {name: given(each) for name, each in what.items()}
+        return parts if kind == DICT else types[kind](**parts)
 
-    message: dict[str, Any] = given(data)
-    return message
+    return {key: given(each) for key, each in data.items() if key != ARRAYS}
 
 
 def _wait_or_kill(child: subprocess.Popen[str]) -> None:

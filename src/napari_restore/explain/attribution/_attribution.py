@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Self, Unpack
 
@@ -145,9 +145,12 @@ class Attribution:
 
     def to_parts(self) -> dict[str, Any]:
         """Return all but the image, for another process: JSON and arrays; sums on disk by their place."""
-        overview = None if self.overview is None else asdict(self.overview)
-        sums = self.total.to_parts()
-        return {"sums": sums, "box": self.box, "record": self.record, "overview": overview}
+        return {
+            "sums": self.total.to_parts(),
+            "box": self.box,
+            "record": self.record,
+            "overview": self.overview,
+        }
 
     @classmethod
     def of_parts(
@@ -157,12 +160,8 @@ class Attribution:
         picture: Callable[[Region], npt.NDArray[np.float32]],
     ) -> Self:
         """Return the attribution that `to_parts` was called of; its sums on disk must be there still."""
-        shares = parts["overview"]
-        overview = None
-        if shares is not None:
-            overview = OverviewShares(shares["values"], shares["step"], shares["corner"])
-        total, box = opened_sum(parts["sums"]), Region(*parts["box"])
-        return cls(total, box, parts["record"], image, picture, overview)
+        total = opened_sum(parts["sums"])
+        return cls(total, parts["box"], parts["record"], image, picture, parts["overview"])
 
     def save(self, path: str | Path, **options: Unpack[SaveOptions]) -> Path:
         """Write a float32 raster of the region with the image's georeference: the sum, then every band.

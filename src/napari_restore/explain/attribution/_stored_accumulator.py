@@ -181,7 +181,7 @@ def _leave(path: Path, unlock: Callable[[], None]) -> None:
 
 def opened_sum(parts: Mapping[str, Any]) -> Summed:
     """Return the sum of `Summed.to_parts`; its folder on disk, if any, stays while it is in use."""
-    region, bands = Region(*parts["region"]), int(parts["bands"])
+    region, bands = parts["region"], parts["bands"]
     if "values" in parts:
         return Summed(region, bands, parts["values"])
     import zarr
