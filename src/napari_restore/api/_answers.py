@@ -154,9 +154,8 @@ def message_types() -> dict[str, Any]:
     from napari_restore.explain.attention import HeadEffect, HeadMaps, Query, QueryMaps
     from napari_restore.models import AttentionSite
 
-    ours = (Region, MethodInfo, OverviewShares, PartialAttribution)
-    ours += (HeadEffect, HeadMaps, Query, QueryMaps, AttentionSite)
-    return {each.__name__: each for each in ours}
+    explained = (MethodInfo, OverviewShares, PartialAttribution, HeadEffect, HeadMaps, QueryMaps)
+    return {each.__name__: each for each in (Region, Query, AttentionSite, *explained)}
 
 
 # -- who asks ------------------------------------------------------------------------
