@@ -91,7 +91,13 @@ DATA_TYPES = {
         "Cluster Event Finished Job KeptResult Note Phase Plan Progress Region Result Stopped TileDone Worker".split()
     ),
     "explain": {
-        *("Attribution", "AttributionSummary", "PartialAttribution", "OverviewShares"),
+        *(
+            "Attribution",
+            "AttributionSummary",
+            "MethodInfo",
+            "PartialAttribution",
+            "OverviewShares",
+        ),
         *(
             f"attention.{name}"
             for name in "Attention AttentionSession HeadEffect HeadMap HeadMaps Query QueryMaps".split()

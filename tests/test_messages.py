@@ -9,6 +9,7 @@ import io
 import json
 import pickle
 import re
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -156,7 +157,8 @@ def test_a_message_keeps_its_options_on_its_way() -> None:
 
 def test_the_child_process_of_a_window_keeps_options() -> None:
     error, stream = BadParameter("No.", f"Use {option('tile', 1024)}."), io.StringIO()
-    _EventWriter(stream, 1)({"event": "Error", "message": error.message, "hint": error.hint})
+    write = _EventWriter(stream, threading.Lock(), {"task": 1, "what": {}})
+    write({"event": "Error", "message": error.message, "hint": error.hint})
     data = json.loads(stream.getvalue())
     assert (
         with_flags(RestoreError(data["message"], data["hint"]).sentence) == "No. Use --tile 1024."

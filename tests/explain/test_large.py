@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import rasterio
 from tests.engine._staged_model import ToyStaged
 from tests.explain._models import scene
 
-from napari_restore import Region, open_image
-from napari_restore.explain import attribute
+from napari_restore import Region, api, open_image
+from napari_restore.engine import as_json, from_json
+from napari_restore.explain import Attribution, OverviewShares, attribute
 from napari_restore.explain.attribution import _attribution, _attribution_run, _sums
 
 BOX = Region(120, 100, 150, 140)
@@ -52,8 +54,18 @@ def test_on_disk_it_is_the_same(
     for name in ("diffusion_index", "identity_share"):
         one, other = (found.record["attribution"][name] for found in (small, large))
         assert other == pytest.approx(one, rel=1e-4)
+    # As a window opens it, whose child has computed it.
+    shares = OverviewShares(np.arange(12, dtype=np.float32).reshape(2, 2, 3), 4, (8, 0))
+    data = as_json(replace(large, overview=shares).to_parts(), tmp_path)
+    parts = from_json(data, tmp_path, api.message_types())
+    opened = Attribution.of_parts(parts, large.image, large.picture)
+    np.testing.assert_array_equal(opened.map.compute(), large.map.compute())
+    assert opened.record == large.record and opened.overview.corner == (8, 0)
+    np.testing.assert_array_equal(opened.overview.values, shares.values)
     out = large.save(tmp_path / "map.tif")
     with rasterio.open(out) as written:
         assert np.allclose(written.read(1), small.map.sum(axis=2), atol=1e-7)
     del large
+    assert kept[0].exists() and opened.read(opened.window).any()
+    del opened
     assert not kept[0].exists()

@@ -52,14 +52,14 @@ class TaskCache:
             self._images.popitem(last=False)[1].close()
         return image
 
-    def model(self, spec: Task) -> RestorationModel:
-        """Return the model of a task; the parent process has the user's consent to run its code."""
+    def model(self, spec: Task, *, trust: bool = True) -> RestorationModel:
+        """Return the model of a task; of a plan's the parent process has the consent to run its code."""
         from napari_restore.api._models import load_described, stamp_of
 
         stamp = stamp_of(str(spec.get("model") or ""), spec.get("weights"))
         key = json.dumps([spec, stamp], sort_keys=True, default=str)
         cached = self._models.pop(key, None)
-        model = self._models[key] = cached or load_described(spec, trust=True)
+        model = self._models[key] = cached or load_described(spec, trust=trust)
         while len(self._models) > CACHED_MODELS:
             self._models.popitem(last=False)
         return model

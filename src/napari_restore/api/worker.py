@@ -9,13 +9,16 @@ import queue
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
 from typing import Any, TextIO
 
+from napari_restore.api._answers import NOT_QUEUED, Answers, Message, Stop, message_types
+from napari_restore.api._answers import Send as Send
 from napari_restore.api._task_cache import TaskCache
+from napari_restore.engine import as_json, from_json
 from napari_restore.errors import Cancelled, RestoreError, SourceChanged
 
-Message = dict[str, Any]
-Send = Callable[[Message], None]
 Others = Mapping[str, tuple[Callable[[], Any], Callable[[Message, Any, Send], Message]]]
 """Command → what makes the object whose `cancel` ends it, and what runs a task with that."""
 NICE = 10
@@ -25,42 +28,57 @@ NICE = 10
 def main(others: Others | None = None) -> None:
     """Run the commands on stdin, one JSON object per line, until it is closed.
 
-    `others` are commands beside "run" and "warm".
+    `others` are commands beside "run", "warm" and those of `Answers`.
     """
-    others = others or {}
     # Output of libraries, also of C code, must not mix with the events.
     events = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     with contextlib.suppress(AttributeError, OSError):
         os.nice(NICE)
-    commands, cache = _CommandReader(), TaskCache()
+    commands, cache, writing = _CommandReader(), TaskCache(), threading.Lock()
+    answers = {name: (Stop, answer) for name, answer in Answers(cache).commands.items()}
+    others = {**answers, **(others or {})}
     threading.Thread(target=commands.read, daemon=True).start()
     while (message := commands.tasks.get()) is not None:
-        send = _EventWriter(events, message["task"])
-        try:
-            if message["command"] == "warm":
-                _warm(message["what"], cache)
-                send({"event": "Warm"})
-            elif not commands.begin(message["task"]):
-                send({"event": "Stopped", "record": {"status": "cancelled"}})
-            elif message["command"] in others:
-                make, run = others[message["command"]]
-                stop = make()
-                commands.attach(stop)
-                send({"event": "Finished", **run(message["what"], stop, send)})
-            else:
-                _run(message["what"], cache, commands, send)
-        except RestoreError as error:
-            data = {"kind": type(error).__name__, "message": error.message, "hint": error.hint}
-            send({"event": "Error", **data})
-        except Exception as error:
-            send({"event": "Error", "kind": "RestoreError", "message": repr(error), "hint": ""})
-            sys.excepthook(*sys.exc_info())
-        finally:
-            commands.end()
+        send = _EventWriter(events, writing, message)
+        arguments = message, others, cache, commands, send
+        if message["command"] in NOT_QUEUED:
+            threading.Thread(target=_answer, args=arguments).start()
+        else:
+            _answer(*arguments)
 
 
-def _run(task: Message, cache: TaskCache, commands: _CommandReader, send: _EventWriter) -> None:
+def _answer(
+    message: Message, others: Others, cache: TaskCache, commands: _CommandReader, send: _EventWriter
+) -> None:
+    """Run one task to its last event."""
+    number, command, task = message["task"], message["command"], message["what"]
+    try:
+        if command == "warm":
+            _warm(task, cache)
+            send({"event": "Warm"})
+        elif not commands.begin(number):
+            send({"event": "Stopped", "record": {"status": "cancelled"}})
+        elif command in others:
+            make, run = others[command]
+            stop = make()
+            commands.attach(number, stop)
+            if send.folder is not None:
+                task = from_json(task, send.folder, message_types())
+            send({"event": "Finished", **run(task, stop, send)})
+        else:
+            _run(task, cache, partial(commands.attach, number), send)
+    except RestoreError as error:
+        data = {"kind": type(error).__name__, "message": error.message, "hint": error.hint}
+        send({"event": "Error", **data})
+    except Exception as error:
+        send({"event": "Error", "kind": "RestoreError", "message": repr(error), "hint": ""})
+        sys.excepthook(*sys.exc_info())
+    finally:
+        commands.end(number)
+
+
+def _run(task: Message, cache: TaskCache, attach: Callable[[Any], None], send: Send) -> None:
     from napari_restore.engine import Job
     from napari_restore.models import changed_part
 
@@ -71,7 +89,7 @@ def _run(task: Message, cache: TaskCache, commands: _CommandReader, send: _Event
             f"The {part} of {plan.model.card.id} changed just now.", "Run it again."
         )
     job = Job(plan, keep=True, wait=True)
-    commands.attach(job)
+    attach(job)
     # The parent has the `Stopped` event already.
     with contextlib.suppress(Cancelled):
         for event in job:
@@ -88,37 +106,36 @@ def _warm(task: Message, cache: TaskCache) -> None:
 
 
 class _CommandReader:
-    """Reads the parent's commands on a thread, before and while a job runs."""
+    """Reads the parent's commands on a thread, before and while tasks run."""
 
     def __init__(self) -> None:
         self.tasks: queue.Queue[Message | None] = queue.Queue()
         self._lock = threading.Lock()
         self._cancelled: set[int] = set()
         self._is_closed = False
-        self._task = 0
-        self._job: Any = None
+        self._jobs: dict[int, Any] = {}
+        """What the tasks under way are to be cancelled by."""
 
     def begin(self, task: int) -> bool:
         """Begin a task; return False if it was cancelled already."""
         with self._lock:
-            self._task = task
             return not (self._is_closed or task in self._cancelled)
 
-    def attach(self, job: Any) -> None:
-        """Send commands on the present task to `job` from now on."""
+    def attach(self, task: int, job: Any) -> None:
+        """Send commands on a task to `job` from now on."""
         with self._lock:
-            self._job = job
-            if self._is_closed or self._task in self._cancelled:
+            self._jobs[task] = job
+            if self._is_closed or task in self._cancelled:
                 job.cancel()
 
-    def end(self) -> None:
-        """End the present task."""
+    def end(self, task: int) -> None:
+        """End a task."""
         with self._lock:
-            self._cancelled.discard(self._task)
-            self._task, self._job = 0, None
+            self._cancelled.discard(task)
+            self._jobs.pop(task, None)
 
     def read(self) -> None:
-        """Read commands until the parent closes the pipe or exits; then cancel the job."""
+        """Read commands until the parent closes the pipe or exits; then cancel all jobs."""
         try:
             for line in sys.stdin:
                 # A parent that exits while writing leaves an incomplete line.
@@ -127,43 +144,45 @@ class _CommandReader:
         finally:
             with self._lock:
                 self._is_closed = True
-                if self._job is not None:
-                    self._job.cancel()
+                for job in self._jobs.values():
+                    job.cancel()
             self.tasks.put(None)
 
     def _dispatch(self, message: Message) -> None:
         command, task = message["command"], message["task"]
         if command == "cancel":
-            self._cancel(task)
+            with self._lock:
+                self._cancelled.add(task)
+                if task in self._jobs:
+                    self._jobs[task].cancel()
         elif command == "prioritise":
             from napari_restore.engine import Region
 
             with self._lock:
-                job = self._job if task == self._task else None
+                job = self._jobs.get(task)
             if job is not None:
                 job.prioritise(Region(*message["region"]))
         else:
             self.tasks.put(message)
 
-    def _cancel(self, task: int) -> None:
-        with self._lock:
-            self._cancelled.add(task)
-            if self._job is not None and task == self._task:
-                self._job.cancel()
-
 
 class _EventWriter:
     """Writes the events of one task to the parent."""
 
-    def __init__(self, stream: TextIO, task: int) -> None:
-        self._stream = stream
-        self._task = task
+    def __init__(self, stream: TextIO, lock: threading.Lock, message: Message) -> None:
+        self._stream, self._lock = stream, lock
+        self._task = message["task"]
+        folder = message["what"].get("folder")
+        self.folder = None if folder is None else Path(folder)
+        """Through which arrays come, of those who wait for an answer."""
 
     def __call__(self, event: Message) -> None:
         # Messages keep their options, for the window to name.
         event = {name: getattr(value, "marked", value) for name, value in event.items()}
+        if self.folder is not None:
+            event = as_json(event, self.folder)
         # The parent has exited; `read` ends this process.
-        with contextlib.suppress(BrokenPipeError):
+        with contextlib.suppress(BrokenPipeError), self._lock:
             self._stream.write(json.dumps({**event, "task": self._task}) + "\n")
             self._stream.flush()
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_restore._format import format_seconds
+from napari_restore.api import Stop
 from napari_restore.commands._arguments import (
     command_of,
     context_of,
@@ -31,7 +32,7 @@ from napari_restore.commands._explained import (
     repeated_item,
 )
 from napari_restore.commands._flags import with_flags
-from napari_restore.commands._interrupt import Interrupt, Stop, interrupt_of
+from napari_restore.commands._interrupt import Interrupt, interrupt_of
 from napari_restore.commands._options import (
     add_cluster,
     add_explained_image,

@@ -7,9 +7,10 @@ from argparse import Namespace
 from typing import Any
 
 from napari_restore._format import format_seconds
+from napari_restore.api import Stop
 from napari_restore.commands._arguments import command_of, may_run_code
 from napari_restore.commands._flags import with_flags
-from napari_restore.commands._interrupt import Stop, interrupt_of
+from napari_restore.commands._interrupt import interrupt_of
 from napari_restore.commands._options import (
     RANGE,
     RESOURCES,

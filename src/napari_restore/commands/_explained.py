@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from napari_restore.api import Stop
 from napari_restore.commands._arguments import command_of
 from napari_restore.commands._checks import check_files, refuse_existing, refuse_input
 from napari_restore.commands._flags import with_flags
-from napari_restore.commands._interrupt import Interrupt, Stop
+from napari_restore.commands._interrupt import Interrupt
 from napari_restore.commands._outputs import Item
 from napari_restore.commands._progress import reporter
 from napari_restore.commands._result import CommandResult

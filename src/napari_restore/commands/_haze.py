@@ -5,7 +5,8 @@ from __future__ import annotations
 from argparse import Namespace
 from typing import Any
 
-from napari_restore.commands._interrupt import Interrupt, Stop
+from napari_restore.api import Stop
+from napari_restore.commands._interrupt import Interrupt
 from napari_restore.commands._options import add_options, given
 from napari_restore.commands._progress import reporter
 from napari_restore.commands._result import CommandResult

@@ -22,13 +22,6 @@ CLUSTER_PATIENCE = 20.0
 J = TypeVar("J")
 
 
-class Stop(threading.Event):
-    """A cancellation flag with the interface of a job."""
-
-    def cancel(self) -> None:
-        self.set()
-
-
 class Interrupt:
     """Within this context SIGINT cancels `job`, or raises `Cancelled` where there is none.
 

@@ -6,7 +6,8 @@ from argparse import Namespace
 from typing import Any
 
 from napari_restore._format import format_seconds
-from napari_restore.commands._interrupt import Interrupt, Stop
+from napari_restore.api import Stop
+from napari_restore.commands._interrupt import Interrupt
 from napari_restore.commands._progress import reporter
 from napari_restore.commands._result import CommandResult
 

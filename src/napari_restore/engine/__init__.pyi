@@ -1,5 +1,5 @@
 from ._region import Region
-from .executors._child import Worker
+from .executors._child import Worker, as_json, from_json
 from .executors._child_executor import ChildExecutor
 from .executors._connection import Cluster, RemoteWork, on_machine
 from .executors._dask import DaskExecutor, topic_of
@@ -84,6 +84,7 @@ __all__ = [
     "Threads",
     "TileDone",
     "Worker",
+    "as_json",
     "begun_anew",
     "block_too_large",
     "choose_device",
@@ -97,6 +98,7 @@ __all__ = [
     "digest",
     "event_from_dict",
     "forget_result",
+    "from_json",
     "is_out_of_memory",
     "joint_context",
     "keep_result",

@@ -68,7 +68,7 @@ class Reader(Source):
         """Return what the bands are by the file, a `sensor` and the user; see `describe_bands`."""
         profile = self.profile
         if sensor is None:
-            sensor = product_of(str(self.path or ""), profile.tags, profile.descriptions)
+            sensor = product_of(str(self.path), profile.tags, profile.descriptions)
         return describe_bands(
             self.bands,
             profile.colorinterp,

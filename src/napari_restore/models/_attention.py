@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 AttentionKind: TypeAlias = Literal[
     "window", "band", "sparse", "full", "routing", "cached", "channel", "gate"
@@ -73,7 +73,7 @@ class AttentionRow:
     ) -> AttentionRow:
         """Return the row of heads whose `weights` (heads, K) are for the same `cells` (K, 2)."""
         every = cells.expand(len(weights), *cells.shape)
-        return cls(weights.to(torch.float32), every, query, numbers or {})
+        return cls(weights.float(), every, query, numbers or {})
 
 
 class LayerTokens(Protocol):
@@ -97,6 +97,8 @@ def numbered(heads: int) -> tuple[str, ...]:
 
 def places_of(numbers: Tensor, width: int) -> Tensor:
     """Return rows and columns (…, 2) of cells numbered y · width + x; (−1, −1) of those below 0."""
+    import torch
+
     places = torch.stack([numbers // width, numbers % width], dim=-1)
     return places.masked_fill_((numbers < 0)[..., None], -1)
 
@@ -107,10 +109,13 @@ def relative_index(window: int) -> Tensor:
     Entry (i, j) is (Δy + window - 1) · (2 · window - 1) + Δx + window - 1 for token i attending to
     token j, with Δ = i - j.
     """
+    import torch
+
     line = torch.arange(window)
     cells = torch.cartesian_prod(line, line)
     offset = cells[:, None] - cells[None] + window - 1
-    return offset[..., 0] * (2 * window - 1) + offset[..., 1]
+    index: Tensor = offset[..., 0] * (2 * window - 1) + offset[..., 1]
+    return index
 
 
 @dataclass(frozen=True)
@@ -139,4 +144,6 @@ class HeadOutputs:
 
     def lengths(self) -> Tensor:
         """Return the length of what each head adds at every cell, (heads, …)."""
+        import torch
+
         return torch.stack([part.norm(dim=-1) for part in self.parts()])

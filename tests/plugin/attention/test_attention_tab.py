@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +14,7 @@ from PIL import Image
 from qtpy.QtCore import QPointF, Qt
 
 import napari_restore as nr
+from napari_restore.explain.attention import AttentionSession
 from napari_restore.plugin.attention import _action_bar, _attention_tab
 from napari_restore.plugin.attention._heads_view import HeadsView
 from napari_restore.plugin.layers._placing import plane_of
@@ -150,7 +152,7 @@ def test_dragging_follows_pinning_keeps_and_closing_frees(
         button.click()
         qtbot.waitUntil((tmp_path / name).exists)
     direct = tmp_path / "direct.tif"
-    image = tab.asked.request.run.image
+    image = tab.asked.request.image
     found = nr.attend(
         image, "inf-dehaze-small", [(120, 200)], layers=["bottleneck.1"], progress=False
     )
@@ -292,3 +294,31 @@ def test_clicks_on_thumbnails(qtbot: Any) -> None:
     assert chosen == [("a", ["1"]), ("b", ["2"]), ("b", ["2", "3"]), ("b", ["3"])]
     view.step(1)
     assert view.heads == ["1"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("meanwhile", [False, True])
+def test_what_is_prepared_is_forgotten(panel: Any, qtbot: Any, meanwhile: bool) -> None:
+    # Of an image in memory, where it can be seen: the session is in this process.
+    pixels = np.random.default_rng(0).integers(0, 255, (64, 96, 3), np.uint8)
+    panel.viewer.add_image(pixels, name="town")
+    panel.models.choose("inf-dehaze-small")
+    panel.tabs.choose("Attention")
+    tab, ended = panel.attention, []
+    tab.ended.connect(lambda *outcome: ended.append(outcome))
+    tab.bar.button.click()
+    if meanwhile:
+        panel.models.choose("dcp")
+    qtbot.waitUntil(lambda: bool(ended))
+    assert ended.pop()[0] == "done"
+    assert (tab.session is None) == meanwhile and kept_sessions() == (not meanwhile)
+    if not meanwhile:
+        asked(tab, qtbot, 30, 40)
+        panel.models.choose("dcp")
+        assert tab.session is None
+        qtbot.waitUntil(lambda: kept_sessions() == 0)
+
+
+def kept_sessions() -> int:
+    gc.collect()
+    return sum(type(each) is AttentionSession for each in gc.get_objects())

@@ -7,10 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-import napari_restore as nr
 from napari_restore import Region, api
 from napari_restore.errors import BadParameter
-from napari_restore.plugin.state._request import RunRequest
 
 pytestmark = pytest.mark.viewer
 BOX = Region(100, 120, 116, 136)
@@ -50,28 +48,24 @@ def test_captums_methods_are_offered_with_their_settings(form: Any) -> None:
 
 
 @pytest.mark.slow
-def test_routing_is_offered_where_the_model_routes(
-    tab: Any, form: Any, panel: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    passed: list[Any] = []
-    monkeypatch.setattr(nr, "attribute", lambda *_, **how: passed.append(how["routing"]))
-    monkeypatch.setattr(RunRequest, "load", lambda self: None)
+def test_routing_is_offered_where_the_model_routes(tab: Any, form: Any, panel: Any) -> None:
+    asked: list[Any] = []
     assert form.routing.isHidden() and form._routing_title.isHidden()
     panel.models.choose("inf-dehaze-small")
     assert panel.state.model == "inf-dehaze-small"
     assert not form.routing.isHidden() and not form._routing_title.isHidden()
-    tab.request().attribute()
+    asked.append(tab.request().question["routing"])
     form.routing.setCurrentIndex(form.routing.findData("recomputed"))
-    tab.request().attribute()
+    asked.append(tab.request().question["routing"])
     # A method without a path always recomputes it.
     choose(form, "smoothgrad")
     assert form.routing.isHidden()
-    tab.request().attribute()
+    asked.append(tab.request().question["routing"])
     choose(form, "ig")
     panel.models.choose("dcp")
     assert form.routing.isHidden()
-    tab.request().attribute()
-    assert passed == [None, "recomputed", None, None]
+    asked.append(tab.request().question["routing"])
+    assert asked == [None, "recomputed", None, None]
 
 
 @pytest.mark.slow
@@ -162,3 +156,22 @@ def test_an_undefined_check_has_no_plot(tab: Any) -> None:
     curve = {"curve": [0.0, 1.0], "area": 0.5, "nearest_area": 0.4, "random_area": 0.5}
     tab.results.curves.show_check({"insertion": curve, "deletion": curve, "at": [0, 1]})
     assert not tab.results.curves.isHidden() and not tab.results.curves.grab().isNull()
+
+
+@pytest.mark.slow
+def test_a_child_that_ends_is_one_sentence_and_the_next_question_has_another(
+    tab: Any, form: Any, panel: Any, qtbot: Any, finished_attribution: Any
+) -> None:
+    choose(form, "smoothgrad")
+    form.settings.setText("n=1000000")
+    reported: list[Any] = []
+    tab.ended.connect(lambda *outcome: reported.append(outcome))
+    tab.bar.button.click()
+    worker = panel.runs.worker
+    tab.task.sent.connect(lambda _: worker.kill())
+    qtbot.waitUntil(lambda: bool(reported))
+    assert reported[0][0] == "failed"
+    assert "ended unexpectedly" in tab.bar.message.text()
+    assert "lower the budget" in tab.bar.message.text()
+    form.settings.setText("n=2")
+    finished_attribution()

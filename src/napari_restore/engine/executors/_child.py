@@ -5,17 +5,35 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory, mkstemp
+from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+
+from napari_restore import errors
 from napari_restore.engine.machine._device import ENVIRONMENT
-from napari_restore.errors import ResourceError
+from napari_restore.errors import Cancelled, ResourceError
 
 PATIENCE = 3.0
 """Seconds a closed child has to end by itself."""
+LOOK_SECONDS = 0.1
+"""How often who waits for an answer looks whether it is still wanted."""
+FOLDER = "folder"
+"""Key of the private folder through which arrays of a question come."""
+ARRAYS = "arrays"
+"""Key of the file with all arrays of a message."""
+ARRAY, TUPLE, DICT = "array", "tuple", "dict"
+"""Keys of the kinds of values in a message, beside the names of classes."""
+Types = Mapping[str, Callable[..., Any]]
+"""Classes that a message may hold, by name."""
 Listener = Callable[[dict[str, Any]], None]
 
 
@@ -59,6 +77,48 @@ class Worker:
             self.send({"command": command, "task": number, "what": task})
             return number
 
+    def ask(
+        self,
+        command: str,
+        question: Mapping[str, Any],
+        emit: Listener = lambda event: None,
+        stop: threading.Event | None = None,
+        types: Types = MappingProxyType({}),
+    ) -> dict[str, Any]:
+        """Have a question answered, and wait; `emit` is called with events in this thread.
+
+        Arrays come through files in a private folder; an answer holds no classes but `types`. Once
+        `stop` is set the child stops within a step. Raises the child's error, `Cancelled`, and
+        `ResourceError` where the child has ended.
+        """
+        events: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        with TemporaryDirectory(prefix="napari-restore-") as folder:
+            task = {**as_json(question, Path(folder)), FOLDER: folder}
+            number = self.submit(task, events.put, command)
+            asked_to_stop = False
+            while True:
+                if stop is not None and stop.is_set() and not asked_to_stop:
+                    asked_to_stop = True
+                    self.cancel(number)
+                try:
+                    event = events.get(timeout=LOOK_SECONDS)
+                except queue.Empty:
+                    continue
+                event = from_json(event, Path(folder), types)
+                name = event["event"]
+                if name == "Finished":
+                    return event
+                if name == "Stopped" or (name == "Ended" and asked_to_stop):
+                    raise Cancelled("Cancelled.", "Run it again.")
+                if name in ("Error", "Ended"):
+                    raise error_of(event)
+                emit(event)
+
+    def tell(self, command: str) -> None:
+        """Send a command that has no answer; nothing where there is no child."""
+        if self.process is not None:
+            self.submit({}, lambda event: None, command)
+
     def warm(self, task: dict[str, Any] | None = None) -> None:
         """Start the child and let it load libraries and what `task` needs."""
         self.submit(task or {}, lambda event: None, "warm")
@@ -68,7 +128,7 @@ class Worker:
         with self._lock, contextlib.suppress(OSError, ValueError):
             child = self._child
             if child is not None and child.stdin is not None:
-                child.stdin.write(json.dumps(message) + "\n")
+                child.stdin.write(json.dumps(message, default=os.fspath) + "\n")
                 child.stdin.flush()
 
     def cancel(self, number: int) -> None:
@@ -146,6 +206,77 @@ def start_child(module: str) -> subprocess.Popen[str]:
         encoding="utf-8",
         env={**os.environ, **ENVIRONMENT, "PYTHONIOENCODING": "utf-8"},
     )
+
+
+def error_of(event: Mapping[str, Any]) -> errors.RestoreError:
+    """Return the error that an event Error or Ended stands for."""
+    if event["event"] == "Error":
+        kind: Any = getattr(errors, event["kind"], errors.RestoreError)
+        error: errors.RestoreError = kind(event["message"], event["hint"])
+        return error
+    return ResourceError(
+        f"The process that ran the model ended unexpectedly (code {event['code']}).",
+        "It may have run out of memory: lower the budget and run again; what is finished is kept.",
+    )
+
+
+def as_json(message: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Return a question, event or answer as JSON: its arrays are written to one file in `folder`.
+
+    Dataclasses, named tuples and tuples stay what they are: a record is the same in both processes.
+    """
+    found: dict[str, Any] = {}
+
+    def taken(value: Any) -> Any:
+        if isinstance(value, np.ndarray):
+            name = str(len(found))
+            found[name] = value
+            return {ARRAY: name}
+        names = getattr(value, "_fields", None)
+        if is_dataclass(value):
+            names = [each.name for each in fields(value)]
+        if names is not None:
+            return {type(value).__name__: {name: taken(getattr(value, name)) for name in names}}
+        if isinstance(value, Mapping):
+            return {DICT: {key: taken(each) for key, each in value.items()}}
+        if isinstance(value, tuple):
+            return {TUPLE: [taken(each) for each in value]}
+        return [taken(each) for each in value] if isinstance(value, list) else value
+
+    data = {key: taken(each) for key, each in message.items()}
+    if found:
+        full = f"No space left on the disk of {folder.parent}."
+        with errors.disk_full_as(full, "Free space, then run it again."):
+            handle, name = mkstemp(".npz", dir=folder)
+            with os.fdopen(handle, "wb") as file:
+                np.savez(file, **found)
+        data[ARRAYS] = os.path.basename(name)
+    return data
+
+
+def from_json(data: Mapping[str, Any], folder: Path, types: Types) -> dict[str, Any]:
+    """Return what `as_json` was given, with classes of `types`, and remove the file of its arrays."""
+    found: dict[str, Any] = {}
+    if ARRAYS in data:
+        path = folder / data[ARRAYS]
+        with np.load(path) as arrays:
+            found = dict(arrays)
+        path.unlink()
+
+    def given(value: Any) -> Any:
+        if isinstance(value, list):
+            return [given(each) for each in value]
+        if not isinstance(value, dict):
+            return value
+        ((kind, what),) = value.items()
+        if kind == ARRAY:
+            return found[what]
+        if kind == TUPLE:
+            return tuple(map(given, what))
+        parts = {name: given(each) for name, each in what.items()}
+        return parts if kind == DICT else types[kind](**parts)
+
+    return {key: given(each) for key, each in data.items() if key != ARRAYS}
 
 
 def _wait_or_kill(child: subprocess.Popen[str]) -> None:

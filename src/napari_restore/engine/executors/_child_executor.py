@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from napari_restore import errors
 from napari_restore.engine._region import Region
-from napari_restore.engine.executors._child import Worker
+from napari_restore.engine.executors._child import Worker, error_of
 from napari_restore.engine.machine._budget import process_memory
 from napari_restore.engine.running._events import Event, Finished, Stopped, event_from_dict
 from napari_restore.engine.running._executor import Executor, Make, Put
@@ -39,17 +38,8 @@ class ChildExecutor(Executor):
 
     def _on_message(self, data: dict[str, Any]) -> None:
         name = data["event"]
-        if name == "Error":
-            kind = getattr(errors, data["kind"], errors.RestoreError)
-            self._end(kind(data["message"], data["hint"]))
-        elif name == "Ended":
-            self._end(
-                errors.ResourceError(
-                    f"The process that ran the model ended unexpectedly (code {data['code']}).",
-                    "It may have run out of memory: lower the budget and run again; "
-                    "finished tiles are kept.",
-                )
-            )
+        if name in ("Error", "Ended"):
+            self._end(error_of(data))
         else:
             event = event_from_dict(data)
             if not isinstance(event, (Finished, Stopped)):

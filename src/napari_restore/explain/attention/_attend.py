@@ -18,6 +18,7 @@ from napari_restore.errors import BadParameter, BadRegion, option
 from napari_restore.explain.attention._ablation import ablated_region
 from napari_restore.explain.attention._attention import Attention
 from napari_restore.explain.attention._attribution_rank import AttributionMap
+from napari_restore.explain.attention._head_maps import QueryMaps
 from napari_restore.explain.attention._measures import ONE_CELL, summary_of
 from napari_restore.explain.attention._queries import Query, checked
 from napari_restore.explain.attention._redundancy import HeadRedundancy
@@ -26,7 +27,6 @@ from napari_restore.explain.attention._session import (
     ALL,
     AttentionSession,
     Emit,
-    QueryMaps,
     without_notes,
 )
 from napari_restore.images import Image

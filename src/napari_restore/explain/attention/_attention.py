@@ -18,10 +18,10 @@ from napari_restore._replacing import replacing
 from napari_restore.engine import Region, digest
 from napari_restore.errors import BadOutput, BadParameter, did_you_mean, option
 from napari_restore.explain.attention._attribution_rank import RANK
-from napari_restore.explain.attention._head_maps import HeadMap, HeadMaps
+from napari_restore.explain.attention._head_maps import HeadMap, HeadMaps, QueryMaps
 from napari_restore.explain.attention._measures import NUMBERS, SUMMARY_COLUMNS, summary_rows
 from napari_restore.explain.attention._redundancy import Matrix
-from napari_restore.explain.attention._session import ALL, QueryMaps
+from napari_restore.explain.attention._session import ALL
 from napari_restore.images import ExportOptions, Image, Pixels, SaveOptions, write_image
 from napari_restore.models import RANDOM_WEIGHTS
 

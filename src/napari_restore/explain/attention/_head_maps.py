@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from napari_restore.engine import Region
-from napari_restore.engine.rows import PlacedRow
 from napari_restore.errors import BadParameter, did_you_mean
+from napari_restore.explain.attention._ablation import HeadEffect
+from napari_restore.explain.attention._queries import Query
 from napari_restore.models import AttentionSite
+
+if TYPE_CHECKING:
+    from napari_restore.engine.rows import PlacedRow
 
 AGGREGATES = ("mean", "max")
 """Maps over all heads: their mean, or the largest weight of any."""
@@ -111,6 +115,36 @@ class HeadMaps:
             "window": self.site.window,
             "shift": self.site.shift,
         }
+
+
+@dataclass(frozen=True)
+class QueryMaps:
+    """What all heads look at for one query."""
+
+    query: Query
+    maps: Mapping[str, HeadMaps] = field(repr=False)
+    """By the name of the site, in the order of computation."""
+    measures: Mapping[str, list[dict[str, Any]]] = field(repr=False)
+    """Numbers of every head by the name of the site; see `measures`."""
+    effects: tuple[HeadEffect, ...] = field(default=(), repr=False)
+    """Of heads that were left out."""
+
+    def with_effects(self, effects: Sequence[HeadEffect]) -> QueryMaps:
+        """Return these maps with what heads do to the result, their numbers among the measures."""
+        found = {(each.layer, each.head): each.to_dict() for each in effects}
+        measured = {
+            name: [one | found.get((name, one["head"]), {}) for one in heads]
+            for name, heads in self.measures.items()
+        }
+        return replace(self, measures=measured, effects=(*self.effects, *effects))
+
+    def with_more(self, other: QueryMaps) -> QueryMaps:
+        """Return these maps and those of further sites for the same query."""
+        return replace(
+            self,
+            maps={**self.maps, **other.maps},
+            measures={**self.measures, **other.measures},
+        )
 
 
 def head_number(site: AttentionSite, head: str) -> int:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,7 +13,13 @@ from napari_restore.engine import Event, Note, Progress, Region, make_plan
 from napari_restore.engine.rows import AttentionSource, Report
 from napari_restore.errors import BadModel, BadParameter, Cancelled, did_you_mean
 from napari_restore.explain.attention._ablation import HeadEffect, ablated_region
-from napari_restore.explain.attention._head_maps import HeadMaps, head_maps, head_number, mean_of
+from napari_restore.explain.attention._head_maps import (
+    HeadMaps,
+    QueryMaps,
+    head_maps,
+    head_number,
+    mean_of,
+)
 from napari_restore.explain.attention._measures import ONE_CELL, measures
 from napari_restore.explain.attention._queries import SAMPLES, Query, checked
 from napari_restore.explain.attention._redundancy import HeadRedundancy, Matrix, Measure
@@ -29,36 +34,6 @@ COLUMNS = ("sparse", "full")
 """Kinds for which it is known what attends to a cell."""
 PLAN_OPTIONS = tuple(options_of(Reading, Machine))
 """Options of a plan that change a map, or choose the machine's resources."""
-
-
-@dataclass(frozen=True)
-class QueryMaps:
-    """What all heads look at for one query."""
-
-    query: Query
-    maps: Mapping[str, HeadMaps] = field(repr=False)
-    """By the name of the site, in the order of computation."""
-    measures: Mapping[str, list[dict[str, Any]]] = field(repr=False)
-    """Numbers of every head by the name of the site; see `measures`."""
-    effects: tuple[HeadEffect, ...] = field(default=(), repr=False)
-    """Of heads that were left out."""
-
-    def with_effects(self, effects: Sequence[HeadEffect]) -> QueryMaps:
-        """Return these maps with what heads do to the result, their numbers among the measures."""
-        found = {(each.layer, each.head): each.to_dict() for each in effects}
-        measured = {
-            name: [one | found.get((name, one["head"]), {}) for one in heads]
-            for name, heads in self.measures.items()
-        }
-        return replace(self, measures=measured, effects=(*self.effects, *effects))
-
-    def with_more(self, other: QueryMaps) -> QueryMaps:
-        """Return these maps and those of further sites for the same query."""
-        return replace(
-            self,
-            maps={**self.maps, **other.maps},
-            measures={**self.measures, **other.measures},
-        )
 
 
 class AttentionSession:
@@ -289,4 +264,4 @@ def without_notes(emit: Emit, event: Event) -> None:
         emit(event)
 
 
-__all__ = ["ALL", "SAMPLES", "AttentionSession", "QueryMaps", "without_notes"]
+__all__ = ["ALL", "SAMPLES", "AttentionSession", "without_notes"]

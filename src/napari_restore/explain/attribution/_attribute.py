@@ -6,6 +6,7 @@ import math
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from os import PathLike
 from pathlib import Path as File
 from typing import Any, Unpack
@@ -131,14 +132,33 @@ def attribute(
         emit(Note(lost))
         record["notes"] = [str(Message(lost))]
 
-    def picture(part: Region) -> npt.NDArray[np.float32]:
-        planes = source.image(part)[0, source.own]
-        pixels: npt.NDArray[np.float32] = planes.permute(1, 2, 0).numpy(force=True)
-        return pixels
-
     computed.total.deliver()
     overview = _overview(setup.run.through, computed)
+    picture = partial(_picture, source)
     return Attribution(computed.total, request.target.box, record, image, picture, overview)
+
+
+def _picture(source: GradientSource, part: Region) -> npt.NDArray[np.float32]:
+    planes = source.image(part)[0, source.own]
+    pixels: npt.NDArray[np.float32] = planes.permute(1, 2, 0).numpy(force=True)
+    return pixels
+
+
+def picture_of(
+    image: Image,
+    model: RestorationModel,
+    recorded: Mapping[str, Any],
+    part: Region,
+    **options: Any,
+) -> npt.NDArray[np.float32]:
+    """Return what `Attribution.picture` does, once more: `recorded` are its box and objective.
+
+    `options` are those of the plan.
+    """
+    target = _target_of(image, Region(*recorded["box"]), None, recorded["objective"])
+    plan = make_plan(image, model, region=target.objective_region, **options)
+    with GradientSource(plan, lambda event: None, threading.Event()) as source:
+        return _picture(source, part)
 
 
 def _not_finite(computed: Integral | ExplainerMap, attribution: dict[str, Any]) -> str:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, NamedTuple, Self, Unpack
 
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore.engine import Region, digest, peak_in
+from napari_restore.engine import Region, peak_in
 from napari_restore.explain.attribution import _measures
+from napari_restore.explain.attribution._stored_accumulator import opened_sum
 from napari_restore.explain.attribution._sums import Summed
 from napari_restore.images import ExportOptions, Image, Pixels, SaveOptions, write_image
 
@@ -23,6 +24,18 @@ REGION_TAG, IMAGE_TAG = "NAPARI_RESTORE_REGION", "NAPARI_RESTORE_IMAGE"
 """Tags of a map: its region in pixels of the image, and the fingerprint of that."""
 AROUND = 512
 """Margin in pixels of `Attribution.window` around the box."""
+
+
+class PartialAttribution(NamedTuple):
+    """A map that is not finished."""
+
+    region: Region
+    values: npt.NDArray[np.float32]
+    """(h, w) over `region`: sum over bands, extrapolated from the points so far to the whole path."""
+    done: int
+    """Points evaluated."""
+    total: int
+    """Points of the present rule; a finer rule follows if its gap is too large."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +143,26 @@ class Attribution:
         lazy: npt.NDArray[np.float32] = _lazy(self)
         return lazy
 
+    def to_parts(self) -> dict[str, Any]:
+        """Return all but the image, for another process: JSON and arrays; sums on disk by their place."""
+        return {
+            "sums": self.total.to_parts(),
+            "box": self.box,
+            "record": self.record,
+            "overview": self.overview,
+        }
+
+    @classmethod
+    def of_parts(
+        cls,
+        parts: Mapping[str, Any],
+        image: Image,
+        picture: Callable[[Region], npt.NDArray[np.float32]],
+    ) -> Self:
+        """Return the attribution that `to_parts` was called of; its sums on disk must be there still."""
+        total = opened_sum(parts["sums"])
+        return cls(total, parts["box"], parts["record"], image, picture, parts["overview"])
+
     def save(self, path: str | Path, **options: Unpack[SaveOptions]) -> Path:
         """Write a float32 raster of the region with the image's georeference: the sum, then every band.
 
@@ -137,6 +170,9 @@ class Attribution:
         `options` are those of `ExportOptions`. The record then names the file. Shares of an overview
         are written to a second file, whose name ends in ``_overview``. Raises `BadOutput`.
         """
+        # Imports torch, which a window that shows a map has no need of.
+        from napari_restore.engine import digest
+
         with peak_in(self.record):
             written = self._save(Path(path), options)
         self.record["output"] = {"path": str(written), "sha256": digest(written)}

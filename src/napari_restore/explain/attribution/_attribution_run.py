@@ -6,10 +6,9 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -20,6 +19,7 @@ from napari_restore.engine.gradients import (
     gradients_of,
 )
 from napari_restore.errors import BadRegion, BudgetTooSmall, option
+from napari_restore.explain.attribution._attribution import PartialAttribution
 from napari_restore.explain.attribution._baselines import InMemory
 from napari_restore.explain.attribution._context_gradient import ContextGradient
 from napari_restore.explain.attribution._integral import Integral, IntegralProgress, integrate
@@ -45,18 +45,6 @@ OVERVIEW_BYTES = 32
 """Memory per value of an overview: the ends of its path, image and speed."""
 OPENING_BYTES = 48
 """The same while the path is built; it counts where no autograd graph needs more later."""
-
-
-class PartialAttribution(NamedTuple):
-    """A map that is not finished."""
-
-    region: Region
-    values: npt.NDArray[np.float32]
-    """(h, w) over `region`: sum over bands, extrapolated from the points so far to the whole path."""
-    done: int
-    """Points evaluated."""
-    total: int
-    """Points of the present rule; a finer rule follows if its gap is too large."""
 
 
 Watch = Callable[[PartialAttribution], None]

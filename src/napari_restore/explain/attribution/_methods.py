@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import ast
 import importlib.util
-import re
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import EntryPoint
-from typing import Any
 
 from napari_restore._entry_points import offered
 from napari_restore.errors import BadParameter, did_you_mean, option
 from napari_restore.explain.attribution import _captum, _cross_checks
+from napari_restore.explain.attribution._arguments import MethodInfo, value_of_text
 from napari_restore.explain.attribution._problem import Explainer
 from napari_restore.models import ModelCard
 from napari_restore.questions import AUTO, FIXED, RECOMPUTED, THROUGH, Attribute, Routing
@@ -188,18 +186,6 @@ EXAMPLES = {"sliding_window_shapes": str(_captum.SQUARE), "strides": str(_captum
 """Values shown for required arguments, and for those whose default takes one evaluation per pixel."""
 
 
-@dataclass(frozen=True)
-class MethodInfo:
-    """Name, source and settings of a method."""
-
-    name: str
-    source: str
-    """Where it was published; may be empty."""
-    takes_baseline: bool
-    settings: str
-    """All settings at their defaults in the form of `arguments_in`; ``name=`` without a default."""
-
-
 def method_list() -> list[MethodInfo]:
     """Return the methods that are not path integrals; those of captum where it is installed.
 
@@ -213,31 +199,6 @@ def method_list() -> list[MethodInfo]:
             for name in _captum.runnable_names()
         ]
     return methods
-
-
-def arguments_in(text: str) -> dict[str, Any]:
-    """Parse ``name=value name=value``, separated by spaces.
-
-    Raises `BadParameter` for any other form.
-    """
-    arguments = {}
-    for word in re.split(r"\s+(?=\w+=)", text.strip()) if text.strip() else ():
-        name, _, value = word.partition("=")
-        if not (name.isidentifier() and value.strip()):
-            raise BadParameter(
-                f"{word!r} is not a setting of the form name=value.",
-                "Write for instance n=25 sigma=0.15, separated by spaces.",
-            )
-        arguments[name] = value_of_text(value)
-    return arguments
-
-
-def value_of_text(text: str) -> Any:
-    """Return the Python literal that a text is, else the text itself."""
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
 
 
 def _info_of(name: str, explainer: Explainer) -> MethodInfo:

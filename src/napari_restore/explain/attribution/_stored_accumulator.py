@@ -9,10 +9,9 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch import Tensor
 
 from napari_restore._journal import Journal
 from napari_restore._replacing import DamagedFile
@@ -35,6 +34,9 @@ from napari_restore.explain.attribution._sums import (
     Sums,
 )
 from napari_restore.images import mark_entry, users_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 CHUNK = 512
 """Side in pixels of the chunks of a sum."""
@@ -181,6 +183,17 @@ def _leave(path: Path, unlock: Callable[[], None]) -> None:
     unlock()
     if (path / DELIVERED).exists():
         remove_unused(path)
+
+
+def opened_sum(parts: Mapping[str, Any]) -> Summed:
+    """Return the sum of `Summed.to_parts`; its folder on disk, if any, stays while it is in use."""
+    region, bands = parts["region"], parts["bands"]
+    if "values" in parts:
+        return Summed(region, bands, parts["values"])
+    import zarr
+
+    lease = SharedLease(Path(parts["folder"]))
+    return Summed(region, bands, zarr.open_array(parts["array"], mode="r"), lease)
 
 
 class StoredAccumulator(Accumulator):

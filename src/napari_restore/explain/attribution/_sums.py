@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
 
 from napari_restore.engine import Region
 from napari_restore.explain.attribution._quadrature import Quadrature
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Floats = npt.NDArray[np.float64]
 ROWS = 512
@@ -19,6 +22,8 @@ ROWS = 512
 
 class FolderLease(Protocol):
     """Keeps a folder on disk for as long as it is referenced."""
+
+    path: Path
 
     def deliver(self, is_delivered: bool) -> None: ...
 
@@ -38,6 +43,14 @@ class Summed:
         """Mark the sum as delivered: its folder is removed with the last reference."""
         if self._lease is not None:
             self._lease.deliver(is_delivered)
+
+    def to_parts(self) -> dict[str, Any]:
+        """Return what `opened_sum` opens: the values, or on disk folder and array."""
+        about = {"region": self.region, "bands": self.bands}
+        if self._lease is None:
+            return {**about, "values": np.asarray(self._values[: self.bands])}
+        array = f"{self._values.store.root}/{self._values.path}"
+        return {**about, "folder": str(self._lease.path), "array": array}
 
     def read(self, box: Region) -> Floats:
         """Return a box within the region, (bands, h, w) float64."""
@@ -107,7 +120,7 @@ class Node(NamedTuple):
     """dD/dα: the gradient times the speed, summed over all pixels."""
 
 
-Add = Callable[[Region, Tensor], None]
+Add = Callable[[Region, "Tensor"], None]
 """Adds a part of gradient times speed, (1, C, h, w), in its box."""
 AddAll = tuple[Add, Add]
 """`Add` for the pixels, and for those of the overview."""

@@ -90,7 +90,7 @@ class ReferenceBar(QWidget):
         query, source, request = self._asked.query, self._state.layer, self._asked.request
         if query is None or source is None or request is None:
             return
-        name = request.run.model
+        name = request.model
         title = next((card.title for card in api.models() if card.id == name), name)
         self._asked.reference = KeptAnswer(query, title, source.unique_id)
         self._show()
@@ -204,7 +204,7 @@ class HeadActions(QObject):
         site = self._heads.site
         if session is None or request is None or query is None or site is None:
             return
-        image = request.run.image
+        image = request.image
         folder = Path(image.path).parent if image.path else self._folder
         proposed = folder / f"{Path(image.name).stem}_attention{suffixes[0]}"
         path = ask_save_path(self._parent, f"Save the {title.lower()}", proposed, title, suffixes)
@@ -212,7 +212,7 @@ class HeadActions(QObject):
             return
         self._folder = path.parent
         layers = [each.name for each in session.sites] if title == "Numbers" else [site]
-        write = request.draw if title == "Figure" else request.save
+        write = partial(session.write, draws=title == "Figure")
         in_background(partial(write, query.query, layers, path), self._on_saved)
 
     def _on_saved(self, answer: Any) -> None:

@@ -4,74 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-import napari_restore as nr
-from napari_restore import api
+from napari_restore.api import AttentionElsewhere
 from napari_restore.plugin.tasks._task import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from napari_restore.explain.attention import Attention, AttentionSession, Query, QueryMaps
+    from napari_restore.engine import Worker
+    from napari_restore.explain.attention import QueryMaps
     from napari_restore.models import AttentionSite
     from napari_restore.plugin.state._request import RunRequest
 
 
-@dataclass(frozen=True)
-class PreparationRequest:
-    """Image and model of the panel, and how the one is read and where the other runs."""
-
-    run: RunRequest
-    """Its area is not used."""
-
-    def session(self, **callbacks: Any) -> AttentionSession:
-        """Load the model and plan; not in the GUI thread. `callbacks` are emit and stop."""
-        run = self.run
-        return api.attention_session(run.image, run.load(), **self._options(), **callbacks)
-
-    def attend(self, query: Query, layers: Sequence[str]) -> Attention:
-        """Return maps with their record, as the command makes them; not in the GUI thread."""
-        run = self.run
-        return nr.attend(
-            run.image,
-            run.load(),
-            [query],
-            layers=list(layers),
-            progress=False,
-            **self._options(),
-        )
-
-    def save(self, query: Query, layers: Sequence[str], path: Path, **options: Any) -> None:
-        """Write maps or numbers, by the suffix; not in the GUI thread."""
-        self.attend(query, layers).save(path, overwrite=True, **options)
-
-    def draw(self, query: Query, layers: Sequence[str], path: Path) -> None:
-        """Draw a figure; not in the GUI thread."""
-        api.draw_attention(self.attend(query, layers), path, overwrite=True)
-
-    def _options(self) -> dict[str, Any]:
-        return {**vars(self.run.options.reading), **vars(self.run.options.machine)}
-
-
 class PrepareTask(Task):
-    """Prepares an image on another thread; sends events, and `ended` gives the `AttentionSession`."""
+    """Has an image prepared in `worker`; sends events, and `ended` gives the `AttentionElsewhere`."""
 
-    def __init__(self, request: PreparationRequest) -> None:
+    def __init__(self, request: RunRequest, worker: Worker) -> None:
+        """Image and model are those of `request`, whose area is not used."""
         super().__init__(name="attention", failure="Preparing failed")
-        self.request = request
+        self.request, self._worker = request, worker
 
-    def work(self) -> AttentionSession:
+    def work(self) -> AttentionElsewhere:
         """Prepare the session."""
         from napari.layers import Points
 
         # napari imports pandas, seconds on a busy machine, when the first of them is made.
         Points(np.zeros((1, 2)))
-        session = self.request.session(emit=self.send, stop=self.stop)
-        session.prepare()
+        session = AttentionElsewhere(self._worker, self.request.subject)
+        session.prepare(self.send, self.stop)
         return session
 
 
@@ -98,8 +60,8 @@ class KeptAnswer:
 class PreparedAttention:
     """The prepared network and image, and the last answer."""
 
-    session: AttentionSession | None = None
-    request: PreparationRequest | None = None
+    session: AttentionElsewhere | None = None
+    request: RunRequest | None = None
     """What `session` was prepared from."""
     query: QueryMaps | None = None
     """The last answer, of all layers that are computed."""
@@ -116,7 +78,7 @@ class PreparedAttention:
         session, self.session = self.session, None
         self.request = self.query = None
         if session is not None:
-            session.source.close()
+            session.close()
 
     def site(self, name: str) -> AttentionSite:
         """Return a layer of the network by its name."""

@@ -11,10 +11,10 @@ from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QLabel, QSpinBox, QVBoxLayout
 
 from napari_restore import Region, api
+from napari_restore.api import AttentionElsewhere
 from napari_restore.errors import RestoreError
 from napari_restore.plugin.attention._action_bar import HeadActions, ReferenceBar
 from napari_restore.plugin.attention._asked import (
-    PreparationRequest,
     PreparedAttention,
     PrepareTask,
 )
@@ -34,8 +34,9 @@ from napari_restore.plugin.widgets._section import Section
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-    from napari_restore.explain.attention import AttentionSession, QueryMaps
+    from napari_restore.explain.attention import QueryMaps
     from napari_restore.plugin.runs._run_controller import RunController
+    from napari_restore.plugin.state._request import RunRequest
     from napari_restore.plugin.state._state import RestoreState
 
 HINT = (
@@ -77,7 +78,7 @@ class AttentionTab(Section):
         self._on_settings()
 
     @property
-    def session(self) -> AttentionSession | None:
+    def session(self) -> AttentionElsewhere | None:
         """The prepared network and image."""
         return self.asked.session
 
@@ -156,6 +157,8 @@ class AttentionTab(Section):
         """Show or hide the tab: clicks are queries only while it is seen."""
         super().setVisible(visible)
         self.pointer.use(visible and self.session is not None)
+        if visible and self.bar.button.isEnabled() and self._runs.questions.process is None:
+            self._runs.questions.warm()
 
     # -- the prepared network and image ---------------------------------------------
 
@@ -195,11 +198,11 @@ class AttentionTab(Section):
             self.task.cancel()
             return
         try:
-            request = PreparationRequest(self.state.request(Area((Region(0, 0, 1, 1),))))
+            request = self._request()
         except RestoreError as error:
             show_problem(error)
             return
-        task = self._runs.begin(lambda: PrepareTask(request), "Attention is")
+        task = self._runs.begin(lambda: PrepareTask(request, self._runs.questions), "Attention is")
         if task is None:
             return
         self.task = task
@@ -222,11 +225,16 @@ class AttentionTab(Section):
             self._begin(outcome, task.request)
         self.ended.emit(status, outcome)
 
-    def _begin(self, session: AttentionSession, request: PreparationRequest) -> None:
+    def _request(self) -> RunRequest:
+        return self.state.request(Area((Region(0, 0, 1, 1),)))
+
+    def _begin(self, session: AttentionElsewhere, request: RunRequest) -> None:
         """Take queries from now on."""
         source = self.state.layer
-        if source is None or request.run.model != self.state.model:
+        if source is None or self._request().subject != request.subject:
             # The panel was set to something else meanwhile.
+            session.close()
+            self.bar.show_message("")
             return
         self.asked.session, self.asked.request = session, request
         self.bar.show_message("Prepared. Click the image; drag the cross.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Qt, Signal
@@ -18,12 +19,14 @@ from qtpy.QtWidgets import (
 )
 
 from napari_restore import api
+from napari_restore.errors import RestoreError
 from napari_restore.plugin.tasks._task import in_background
 from napari_restore.plugin.widgets._combo_box import NarrowComboBox
 from napari_restore.plugin.widgets._folding import flowing, form_layout, in_a_row
 from napari_restore.questions import AUTO, CHECK, STOP, THROUGH, Attribute
 
 if TYPE_CHECKING:
+    from napari_restore.explain import MethodInfo
     from napari_restore.images import Image
     from napari_restore.models import ModelCard
 
@@ -217,15 +220,21 @@ class AttributionForm(QWidget):
                 self.baseline.addItem(title, value)
             self._on_method()
 
-    def list_methods(self) -> None:
+    def list_methods(self, explainers: Callable[[], list[MethodInfo]]) -> None:
         """Offer the methods of other packages, as soon as they are known; called when it is shown."""
         if self._offers is None:
-            # It takes a second to import captum.
             self._offers = {}
-            in_background(api.explainers, self.offer)
+            in_background(explainers, self._on_listed)
 
-    def offer(self, explainers: list[Any]) -> None:
-        """Offer methods without a path, as `api.explainers` lists them."""
+    def _on_listed(self, answer: Any) -> None:
+        if isinstance(answer, RestoreError):
+            # Asked again when the tab is shown again.
+            self._offers = None
+        else:
+            self.offer(answer)
+
+    def offer(self, explainers: list[MethodInfo]) -> None:
+        """Offer methods without a path."""
         self._offers = {each.name: each for each in explainers}
         for name, each in self._offers.items():
             at = self.method.findData(name)

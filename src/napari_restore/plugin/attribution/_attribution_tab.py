@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -265,7 +266,7 @@ class AttributionTab(Section):
         """Show or hide the tab; when it is shown, list the methods there are."""
         super().setVisible(visible)
         if visible:
-            self.form.list_methods()
+            self.form.list_methods(partial(api.explainers_of, self._runs.worker))
 
     # -- the request ---------------------------------------------------------------
 
@@ -334,7 +335,10 @@ class AttributionTab(Section):
     def _start(self, request: AttributionRequest, source: ImageLayer) -> None:
         number = self._begun + 1
         task = self._runs.begin(
-            lambda: AttributionTask(self.viewer, source, request, number), "Attributions are"
+            lambda: AttributionTask(
+                self.viewer, source, request, number, self._runs.worker, self._runs.questions
+            ),
+            "Attributions are",
         )
         if task is None:
             return

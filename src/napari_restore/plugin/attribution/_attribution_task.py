@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
 
-import napari_restore as nr
-from napari_restore import Region
+from napari_restore import Region, api
 from napari_restore.engine import Event
 from napari_restore.plugin.attribution._layers import AttributionLayers, picture_of
 from napari_restore.plugin.tasks._task import Task
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image as ImageLayer
 
+    from napari_restore.engine import Worker
     from napari_restore.explain import Attribution
     from napari_restore.plugin.attribution._layers import MapArrays
     from napari_restore.plugin.state._request import RunRequest
@@ -42,26 +42,15 @@ class AttributionRequest:
         """Level-0 pixels along a side of one of the map's."""
         return self.run.image.level_scale(self.level) or 1
 
-    def attribute(self, **callbacks: Any) -> Attribution:
-        """Compute it; not in the GUI thread. `callbacks` are emit, watch and stop."""
-        run = self.run
-        where: dict[str, Any] = {"box": self.box}
-        if self.polygon is not None:
-            where = {"polygon": self.polygon}
-        return nr.attribute(
-            run.image,
-            run.load(),
-            **where,
-            level=self.level,
-            **vars(self.settings),
-            **vars(run.options.reading),
-            **vars(run.options.machine),
-            **callbacks,
-        )
+    @property
+    def question(self) -> dict[str, Any]:
+        """The arguments of `napari_restore.attribute` beside image, model and options of a plan."""
+        where = {"box": self.box if self.polygon is None else None, "polygon": self.polygon}
+        return {**where, "level": self.level, **vars(self.settings)}
 
 
 class AttributionTask(Task):
-    """Computes an attribution on another thread and shows the map as it comes.
+    """Has an attribution computed in `worker`, and shows the map as it comes.
 
     Sends the events of the engine. `ended` gives the `Attribution`; after `cancel`, what has been
     shown is removed.
@@ -71,9 +60,17 @@ class AttributionTask(Task):
     """The first part of the map is about to be on the canvas."""
 
     def __init__(
-        self, viewer: ViewerModel, source: ImageLayer, request: AttributionRequest, number: int
+        self,
+        viewer: ViewerModel,
+        source: ImageLayer,
+        request: AttributionRequest,
+        number: int,
+        worker: Worker,
+        pictures: Worker,
     ) -> None:
+        """`pictures` is asked for what is shown of the image beside the finished map."""
         super().__init__(name="attribution", failure="The attribution failed")
+        self._worker, self._pictures = worker, pictures
         self.request, self.source = request, source
         name = f"{number} {request.run.model}"
         self.layers = AttributionLayers(viewer, source, name, request.scale)
@@ -83,7 +80,15 @@ class AttributionTask(Task):
 
     def work(self) -> tuple[Attribution, MapArrays]:
         """Return the attribution, and what its layers show."""
-        found = self.request.attribute(emit=self.send, watch=self.send, stop=self.stop)
+        found = api.attribute_elsewhere(
+            self._worker,
+            self.request.run.subject,
+            self.request.question,
+            pictures=self._pictures,
+            emit=self.send,
+            watch=self.send,
+            stop=self.stop,
+        )
         return found, picture_of(found)
 
     def receive(self, item: Any) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import queue
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -13,9 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from psygnal import Signal
 from qtpy.QtCore import QObject, QTimer
 
-from napari_restore import api, errors
+from napari_restore import api
 from napari_restore.engine import Note, Phase, Progress
-from napari_restore.errors import BadParameter, Cancelled, ResourceError, RestoreError
+from napari_restore.errors import BadParameter, RestoreError
 from napari_restore.plugin.layers._placing import visible_region
 from napari_restore.plugin.results._variant_text import run_summary
 from napari_restore.plugin.runs._cluster_controller import ClusterController
@@ -107,15 +105,6 @@ class FolderRun(Task):
         super().__init__(name="restoration of a folder", failure="The folder cannot be restored")
         self.arguments = list(arguments)
         self._worker = worker
-        self._lock = threading.Lock()
-        self._job: int | None = None
-
-    def cancel(self) -> None:
-        """Stop within a tile; what is finished is kept."""
-        with self._lock:
-            super().cancel()
-            if self._job is not None:
-                self._worker.cancel(self._job)
 
     def kill(self) -> None:
         self._worker.kill()
@@ -126,25 +115,9 @@ class FolderRun(Task):
 
     def work(self) -> list[dict[str, Any]]:
         """Send the events of the child; returns what became of the images."""
-        events: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-        with self._lock:
-            if self.stop.is_set():
-                raise Cancelled("The folder was cancelled.")
-            self._job = self._worker.submit({"arguments": self.arguments}, events.put, "folder")
-        while (event := events.get())["event"] != "Finished":
-            if event["event"] == "Stopped" or (event["event"] == "Ended" and self.stop.is_set()):
-                raise Cancelled("The folder was cancelled.")
-            if event["event"] == "Ended":
-                raise ResourceError(
-                    f"The process that restored the folder ended unexpectedly (code {event['code']}).",
-                    "It may have run out of memory: lower the budget and run again; "
-                    "finished tiles are kept.",
-                )
-            if event["event"] == "Error":
-                kind = getattr(errors, event["kind"], RestoreError)
-                raise kind(event["message"], event["hint"])
-            self.send(event)
-        images: list[dict[str, Any]] = event["images"]
+        question = {"arguments": self.arguments}
+        images: list[dict[str, Any]]
+        images = self._worker.ask("folder", question, self.send, self.stop)["images"]
         return images
 
     def receive(self, item: dict[str, Any]) -> None:
@@ -196,6 +169,9 @@ class RunController(QObject):
         self._viewer, self._state, self._plans, self._owner = viewer, state, plans, owner
         self._disk = disk
         self._warm = WarmWorker(state, owner)
+        self.questions = api.new_worker(PROGRAM)
+        """The child process of what is asked beside a run, which must not wait for its end."""
+        owner.destroyed.connect(self.questions.close)
         self.clusters = ClusterController(state, owner)
         self.live = Live(viewer, self._live_request, self.worker, owner)
         self._is_closed = False
@@ -294,6 +270,7 @@ class RunController(QObject):
         self.live.close()
         self._connections.end()
         self._warm.close()
+        self.questions.close()
         self.clusters.close()
 
     def _is_free(self) -> bool:

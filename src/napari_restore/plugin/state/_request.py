@@ -145,6 +145,17 @@ class RunRequest:
         with _LOADING:
             return _load(self.model, self.weights, self.parameters, self.trust, stamp)
 
+    @property
+    def subject(self) -> dict[str, Any]:
+        """Image, model and options, as questions to another process have them."""
+        model = {
+            "model": self.model,
+            "weights": self.weights,
+            "parameters": dict(self.parameters),
+        }
+        options = {**vars(self.options.reading), **vars(self.options.machine)}
+        return {"image": self.image, "model": model, "trust": self.trust, "options": options}
+
     def plan(self, **options: Unpack[RestoreKeywords]) -> Plan:
         """Plan it. Loads and probes the model at its first use: not in the GUI thread.
 

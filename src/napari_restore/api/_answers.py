@@ -1,0 +1,258 @@
+"""Attributions and attention of a window, computed in a child process: both ends of the questions."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from napari_restore.api._attention import attend, attention_session, draw_attention
+from napari_restore.api._attribution import attribute, explainers
+from napari_restore.api._task_cache import TaskCache
+from napari_restore.questions import Region
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from napari_restore.engine import Event, Worker
+    from napari_restore.explain import Attribution, MethodInfo, PartialAttribution
+    from napari_restore.explain.attention import AttentionSession, HeadEffect, Query, QueryMaps
+    from napari_restore.images import Image
+    from napari_restore.models import AttentionSite, RestorationModel
+
+    Door: TypeAlias = "Worker | Answers"
+
+Message = dict[str, Any]
+Send = Callable[[Message], None]
+Subject = Mapping[str, Any]
+"""What is asked about: "image", an `Image`; "model", as `RestorationModel.spec`, and "trust", whether its
+code may run; "options" on how the image is read and on the machine."""
+NOT_QUEUED = ("attention", "explainers")
+"""Questions that are answered beside others: what is clicked does not wait for a file that is written."""
+
+
+class Stop(threading.Event):
+    """A cancellation flag with the interface of a job."""
+
+    def cancel(self) -> None:
+        self.set()
+
+
+class Answers:
+    """Answers in the process that computes; keeps images, models and one `AttentionSession`."""
+
+    def __init__(self, cache: TaskCache) -> None:
+        self._cache = cache
+        self._opening, self._preparing = threading.Lock(), threading.Lock()
+        self._session: tuple[str, AttentionSession] | None = None
+        self._lent: Any = None
+        """Sums on disk of the last attribution, until who asked for them has opened them."""
+        self.commands: dict[str, Callable[[Message, Any, Send], Message]] = {
+            "attribute": self._attribute,
+            "picture": self._picture,
+            "explainers": lambda task, stop, send: {"found": explainers()},
+            "attention": self._attention,
+            "forget": self._forget,
+        }
+
+    def _open(self, task: Message) -> tuple[Image, RestorationModel]:
+        from napari_restore.images import Image
+
+        image = task["image"]
+        with self._opening:
+            if not isinstance(image, Image):
+                image = self._cache.image(image, task["fingerprint"])
+            return image, self._cache.model(task["model"], trust=task["trust"])
+
+    def _attribute(self, task: Message, stop: Stop, send: Send) -> Message:
+        image, model = self._open(task)
+        found = attribute(
+            image,
+            model,
+            **task["question"],
+            **task["options"],
+            emit=lambda event: send(event.to_dict()),
+            watch=lambda part: send({"event": "Partial", "part": part}),
+            stop=stop,
+        )
+        parts = found.to_parts()
+        self._lent = found.total if "folder" in parts["sums"] else None
+        return parts
+
+    def _picture(self, task: Message, stop: Stop, send: Send) -> Message:
+        from napari_restore.explain import picture_of
+
+        image, model = self._open(task)
+        view, about = image.level_view(task["level"]), task["attribution"]
+        return {"found": picture_of(view, model, about, task["part"], **task["options"])}
+
+    def _attention(self, task: Message, stop: Stop, send: Send) -> Message:
+        do = task["do"]
+        if do == "write":
+            self._write(task, *task["with"])
+            return {}
+        session = self._prepared(task, stop, send)
+        # One of those that `AttentionElsewhere` asks for.
+        return {"found": session.sites if do == "prepare" else getattr(session, do)(*task["with"])}
+
+    def _write(
+        self, task: Message, query: Query, layers: list[str], path: str, draws: bool
+    ) -> None:
+        image, model = self._open(task)
+        found = attend(image, model, [query], layers=layers, progress=False, **task["options"])
+        if draws:
+            draw_attention(found, path, overwrite=True)
+        else:
+            found.save(path, overwrite=True)
+
+    def _prepared(self, task: Message, stop: Stop, send: Send) -> AttentionSession:
+        """Return the session of a question, prepared once; another one is forgotten."""
+        key = json.dumps([task[name] for name in ("image", "model", "options")], default=id)
+        with self._preparing:
+            if self._session is None or self._session[0] != key:
+                self._forget()
+                image, model = self._open(task)
+                session = attention_session(
+                    image,
+                    model,
+                    emit=lambda event: send(event.to_dict()),
+                    stop=stop,
+                    **task["options"],
+                )
+                session.prepare()
+                self._session = key, session
+            return self._session[1]
+
+    def _forget(self, *_: Any) -> Message:
+        before, self._session = self._session, None
+        if before is not None:
+            before[1].source.close()
+        return {}
+
+    def ask(
+        self,
+        command: str,
+        question: Mapping[str, Any],
+        emit: Send = lambda event: None,
+        stop: threading.Event | None = None,
+        types: Any = None,
+    ) -> Message:
+        """Answer in this process, as a `Worker` does: for images that are in memory only."""
+        return self.commands[command](dict(question), stop or Stop(), emit)
+
+    def tell(self, command: str) -> None:
+        """Do what has no answer."""
+        self.ask(command, {})
+
+
+def message_types() -> dict[str, Any]:
+    """Return the classes in questions and answers, by name; without importing torch."""
+    from napari_restore.explain import MethodInfo, OverviewShares, PartialAttribution
+    from napari_restore.explain.attention import HeadEffect, HeadMaps, Query, QueryMaps
+    from napari_restore.models import AttentionSite
+
+    explained = (MethodInfo, OverviewShares, PartialAttribution, HeadEffect, HeadMaps, QueryMaps)
+    return {each.__name__: each for each in (Region, Query, AttentionSite, *explained)}
+
+
+# -- who asks ------------------------------------------------------------------------
+
+
+def _addressed(subject: Subject, door: Door) -> tuple[Door, Message]:
+    """Return who answers about `subject`, and what the question says of it."""
+    image = subject["image"]
+    if image.spec is None:
+        return Answers(TaskCache()), {**subject, "fingerprint": None}
+    return door, {**subject, "image": image.spec, "fingerprint": image.fingerprint}
+
+
+def explainers_of(door: Door) -> list[MethodInfo]:
+    """Return what `explainers` does, without importing torch and captum here."""
+    found: list[MethodInfo] = door.ask("explainers", {}, types=message_types())["found"]
+    return found
+
+
+def attribute_elsewhere(
+    door: Door,
+    subject: Subject,
+    question: Mapping[str, Any],
+    *,
+    pictures: Door,
+    emit: Callable[[Event], None],
+    watch: Callable[[PartialAttribution], None],
+    stop: threading.Event,
+) -> Attribution:
+    """Return what `attribute` does, computed by `door`.
+
+    `question` has its arguments box, polygon and level, and the fields of `Attribute`. What is shown of
+    the image beside the map is read by `pictures`, when it is shown.
+    """
+    from napari_restore.engine import event_from_dict
+    from napari_restore.explain import Attribution
+
+    def receive(event: Message) -> None:
+        if event["event"] == "Partial":
+            watch(event["part"])
+        else:
+            emit(event_from_dict(event))
+
+    def picture(part: Region) -> npt.NDArray[np.float32]:
+        door, task = _addressed(subject, pictures)
+        attribution = {name: parts["record"]["attribution"][name] for name in ("box", "objective")}
+        task |= {"level": question["level"], "attribution": attribution, "part": part}
+        pixels: npt.NDArray[np.float32] = door.ask("picture", task)["found"]
+        return pixels
+
+    answering, task = _addressed(subject, door)
+    task["question"] = question
+    parts = answering.ask("attribute", task, receive, stop, message_types())
+    return Attribution.of_parts(parts, subject["image"].level_view(question["level"]), picture)
+
+
+class AttentionElsewhere:
+    """An `AttentionSession` in another process, which prepares it again should it have ended."""
+
+    def __init__(self, door: Door, subject: Subject) -> None:
+        self._door, self._task = _addressed(subject, door)
+        self.sites: tuple[AttentionSite, ...] = ()
+        """Where the model computes attention; known once it is prepared."""
+
+    def prepare(self, emit: Callable[[Event], None], stop: threading.Event) -> None:
+        """Load the model, and compute what is needed of the whole image."""
+        from napari_restore.engine import event_from_dict
+
+        task = {**self._task, "do": "prepare"}
+        answer = self._door.ask(
+            "attention", task, lambda data: emit(event_from_dict(data)), stop, message_types()
+        )
+        self.sites = answer["found"]
+
+    def look(self, query: Query, layers: Sequence[str] | None = None) -> QueryMaps:
+        """Return the maps of a query in some layers; None: in all."""
+        found: QueryMaps = self._ask("look", query, layers)
+        return found
+
+    def redundancy(self, query: Query, layers: Sequence[str]) -> dict[str, Any]:
+        """Return how alike the heads of layers are, (heads, heads) by the name of the layer."""
+        found: dict[str, Any] = self._ask("redundancy", query, layers)
+        return found
+
+    def without_head(self, query: Query, layer: str, head: str) -> HeadEffect:
+        """Return what one head of a layer does to the result around a query."""
+        found: HeadEffect = self._ask("without_head", query, layer, head)
+        return found
+
+    def write(self, query: Query, layers: Sequence[str], path: Path, *, draws: bool) -> None:
+        """Write maps or numbers as `Attention.save` does, by the suffix, or draw a figure."""
+        self._ask("write", query, layers, str(path), draws)
+
+    def close(self) -> None:
+        """Let the other process forget it."""
+        self._door.tell("forget")
+
+    def _ask(self, do: str, *arguments: Any) -> Any:
+        task = {**self._task, "do": do, "with": arguments}
+        return self._door.ask("attention", task, types=message_types()).get("found")

@@ -1,0 +1,67 @@
+from .attribution._arguments import MethodInfo, arguments_in, value_of_text
+from .attribution._attribute import attribute, picture_of
+from .attribution._attribution import (
+    Attribution,
+    OverviewShares,
+    PartialAttribution,
+    overview_path,
+)
+from .attribution._baselines import NAMES
+from .attribution._figure import FigureOptions, draw
+from .attribution._figure_file import check_figure
+from .attribution._methods import METHODS, method_list
+from .attribution._problem import Explainer, Problem
+from .attribution._summary import AttributionSummary, summary_of
+from .tables._places import TargetPlace, places_of
+from .tables._rerun import compare_rows, groups_from_task, table_task_of
+from .tables._rows import (
+    PlannedRow,
+    RowResult,
+    RowValues,
+    computed_here,
+    group_by_image,
+    measured,
+)
+from .tables._table import (
+    AttributionTable,
+    RowJournal,
+    check_table,
+    make_table,
+)
+
+__all__ = [
+    "METHODS",
+    "NAMES",
+    "Attribution",
+    "AttributionSummary",
+    "AttributionTable",
+    "Explainer",
+    "FigureOptions",
+    "MethodInfo",
+    "OverviewShares",
+    "PartialAttribution",
+    "PlannedRow",
+    "Problem",
+    "RowJournal",
+    "RowResult",
+    "RowValues",
+    "TargetPlace",
+    "arguments_in",
+    "attribute",
+    "check_figure",
+    "check_table",
+    "compare_rows",
+    "computed_here",
+    "draw",
+    "group_by_image",
+    "groups_from_task",
+    "make_table",
+    "measured",
+    "method_list",
+    "overview_path",
+    "picture_of",
+    "places_of",
+    "summary_of",
+    "table_task_of",
+    "value_of_text",
+]
