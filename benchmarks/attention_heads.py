@@ -29,7 +29,7 @@ from PIL import Image
 
 import napari_restore as nr
 from napari_restore.explain.attention import AttentionSession, HeadMaps, Query
-from napari_restore.explain.tables._bootstrap import mean_of
+from napari_restore.explain.tables import mean_of
 
 FOLDERS = {"aerial_clean": ("aerial", "smooth"), "natural_clean": ("natural", "horizon")}
 SQUARES = 4

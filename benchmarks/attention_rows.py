@@ -30,10 +30,15 @@ from napari_restore.engine import make_plan
 from napari_restore.engine.rows import AttentionSource, PlacedRow
 from napari_restore.images import Image
 from napari_restore.models import Routing, load
-from napari_restore.models.inf_dehaze._ibssa import HeadwiseAttention
-from napari_restore.models.inf_dehaze._network import InfDehaze
-from napari_restore.models.inf_dehaze._rows import kept_of, output_of, row_of
-from napari_restore.models.inf_dehaze._sfca import HEADS, SpatialFrequencyAttention
+from napari_restore.models.inf_dehaze import (
+    HEADS,
+    HeadwiseAttention,
+    InfDehaze,
+    SpatialFrequencyAttention,
+    kept_of,
+    output_of,
+    row_of,
+)
 
 SEED = 0
 TILE = 256

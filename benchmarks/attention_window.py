@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--profile", action="store_true", help="print where the drag's time goes")
     options = parser.parse_args()
     os.environ["NAPARI_RESTORE_CACHE"] = str(options.cache)
-    from napari_restore.plugin._start import load
+    from napari_restore.plugin import load
 
     load()
     print("| image | figure | measured |\n| --- | --- | ---: |", flush=True)

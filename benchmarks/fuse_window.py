@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--changes", type=int, default=8)
     options = parser.parse_args()
     os.environ["NAPARI_RESTORE_CACHE"] = tempfile.mkdtemp(prefix="napari-restore-")
-    from napari_restore.plugin._start import load
+    from napari_restore.plugin import load
 
     load()
     window = FuseWindow()

@@ -25,11 +25,9 @@ from haze_families import FAMILIES, Hazed, draw
 from PIL import Image
 
 from napari_restore.metrics import psnr, ssim
-from napari_restore.models import load_named
-from napari_restore.models._model import one_shot_statistics
-from napari_restore.models.atmosphere._inversion import inverted
-from napari_restore.training.data import read_picture, scenes_of
-from napari_restore.training.data._scenes import by_source
+from napari_restore.models import load_named, one_shot_statistics
+from napari_restore.models.atmosphere import inverted
+from napari_restore.training.data import by_source, read_picture, scenes_of
 
 OMEGAS = (0.95, 0.85)
 FACTORS = np.exp(np.linspace(np.log(0.25), np.log(4.0), 33))

@@ -60,7 +60,7 @@ def main() -> None:
 
 def in_own_process(options: argparse.Namespace, runner: str, folder: Path) -> tuple[Any, Any]:
     """Return the row and the gradient of one way."""
-    from napari_restore.engine.machine._device import ENVIRONMENT
+    from napari_restore.engine.machine import ENVIRONMENT
 
     out = folder / f"{runner}.npy"
     words = [sys.executable, __file__, *sys.argv[1:], "--runner", runner, "--out", str(out)]
@@ -93,7 +93,7 @@ def point(options: argparse.Namespace) -> dict[str, Any]:
     from napari_restore._heap import release_freed_memory
     from napari_restore.engine import make_plan
     from napari_restore.engine.gradients import GradientSource, gradients_of
-    from napari_restore.engine.machine._budget import PeakMemory
+    from napari_restore.engine.machine import PeakMemory
 
     pixels, side = noisy(options.photo, options.side), options.side
     corner = (side - BOX) // 2

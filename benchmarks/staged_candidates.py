@@ -50,7 +50,7 @@ class Watch:
     """Seconds, processor time and memory from `start` on; `idle` is set when it is made."""
 
     def __init__(self) -> None:
-        from napari_restore.engine.machine._budget import PeakMemory
+        from napari_restore.engine.machine import PeakMemory
 
         # Linux: resets the peak resident size.
         Path("/proc/self/clear_refs").write_text("5")
@@ -109,7 +109,7 @@ def whole(options: argparse.Namespace) -> dict[str, Any]:
 def sequential(options: argparse.Namespace) -> dict[str, Any]:
     import torch
 
-    from napari_restore.models._layers import pad_to_multiple
+    from napari_restore.models import pad_to_multiple
 
     model = load(options.model)
     with Watch() as watch:
@@ -145,8 +145,8 @@ def engine(options: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     import napari_restore as nr
-    from napari_restore.engine.ledger._store_files import STAGED
-    from napari_restore.engine.running._tokens import TokenStore
+    from napari_restore.engine.ledger import STAGED
+    from napari_restore.engine.running import TokenStore
 
     model = load(options.model)
     scratch = Path(options.scratch)
@@ -196,7 +196,7 @@ def plan_of(options: argparse.Namespace, model: Any, scratch: Path):
 def bare(options: argparse.Namespace) -> dict[str, Any]:
     import torch
 
-    from napari_restore.models._layers import pad_to_multiple
+    from napari_restore.models import pad_to_multiple
 
     model = load(options.model)
     plan = plan_of(options, model, Path(options.scratch))
@@ -271,7 +271,7 @@ def grid_of(features: list[Any], x: Any, tile: int):
     """The tokens (H, W, C) of the whole image."""
     import torch
 
-    from napari_restore.models._bottleneck_model import stitch
+    from napari_restore.models import stitch
 
     rows, columns = x.shape[1] // tile, x.shape[2] // tile
     return stitch(torch.cat(features), rows, columns).permute(1, 2, 0).contiguous()
@@ -279,8 +279,8 @@ def grid_of(features: list[Any], x: Any, tile: int):
 
 def needed(options: argparse.Namespace) -> dict[str, int]:
     """Bytes that the candidates without tiers hold at their peak, about."""
-    from napari_restore.engine.machine._device import choose_device
-    from napari_restore.engine.planning._costs import calibrate_sweeps
+    from napari_restore.engine.machine import choose_device
+    from napari_restore.engine.planning import calibrate_sweeps
 
     model = load(options.model)
     cost = calibrate_sweeps(model, choose_device("cpu"), THREADS, "float32")

@@ -35,7 +35,7 @@ def serve(folder: Path, delay: float) -> None:
 
 def show(path: str) -> None:
     """Open `path` in a window that is there already; prints the seconds to its first picture."""
-    from napari_restore.plugin._start import load
+    from napari_restore.plugin import load
 
     load()
     import napari

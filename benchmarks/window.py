@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="words of the figures to take")
     options = parser.parse_args()
     os.environ["NAPARI_RESTORE_CACHE"] = str(options.cache)
-    from napari_restore.plugin._start import load
+    from napari_restore.plugin import load
 
     # As `napari-restore view` begins.
     load()
@@ -150,7 +150,7 @@ class Window:
         return self.click(lambda: len(self.panel.state.variants) > before)
 
     def draft(self) -> float:
-        from napari_restore.plugin.runs._layer_run import drafts_in
+        from napari_restore.plugin.runs import drafts_in
 
         return self.click(lambda: drafts_in(self.viewer))
 
@@ -255,7 +255,7 @@ class Gaps:
 
 
 def gaps(window: Window) -> None:
-    from napari_restore.plugin.state._request import TargetChoice
+    from napari_restore.plugin.state import TargetChoice
 
     height, width = window.image.height, window.image.width
     window.look_at(height / 2, width / 2, 0.5)
@@ -283,7 +283,7 @@ def gaps(window: Window) -> None:
 
 
 def cancel(window: Window) -> None:
-    from napari_restore.plugin.state._request import TargetChoice
+    from napari_restore.plugin.state import TargetChoice
 
     window.panel.target.choose(TargetChoice.WHOLE)
     times = []

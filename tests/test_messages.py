@@ -19,8 +19,7 @@ import pytest
 import napari_restore as nr
 from napari_restore import api, records
 from napari_restore.api.worker import _EventWriter
-from napari_restore.commands._flags import flag, with_flags
-from napari_restore.commands._main import build_parser
+from napari_restore.commands import build_parser, flag, with_flags
 from napari_restore.engine import Note
 from napari_restore.errors import BadParameter, Message, Option, RestoreError, option
 from napari_restore.images import SaveOptions

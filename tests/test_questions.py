@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from napari_restore.api._command_line import command_arguments
-from napari_restore.commands._main import build_parser
+from napari_restore.commands import build_parser
 from napari_restore.errors import BadParameter
 from napari_restore.questions import (
     Adjustment,

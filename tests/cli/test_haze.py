@@ -368,9 +368,9 @@ def test_a_narrow_picture(cli, tmp_path):
 def test_pairs_scores_and_dev_figures_show_the_same_haze(cli, tmp_path):
     from napari_restore.questions import Evaluate
     from napari_restore.training.haze import ClearScene
-    from napari_restore.training.loop._config import ScoreConfig
+    from napari_restore.training.loop import ScoreConfig
     from napari_restore.training.loop._score import _pair
-    from napari_restore.training.score._cases import scene_cases
+    from napari_restore.training.score import scene_cases
 
     folder = tmp_path / "in"
     photo(folder / "aerial" / "field.png", 1)

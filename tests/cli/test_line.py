@@ -11,9 +11,7 @@ import pytest
 from napari_restore import Region, api
 from napari_restore.api import EXPORT_OPTIONS
 from napari_restore.api._command_line import MAX_COMMAND_LENGTH, quoted
-from napari_restore.commands import _runner
-from napari_restore.commands._arguments import load_model, open_image, plan_arguments
-from napari_restore.commands._main import build_parser
+from napari_restore.commands import _runner, build_parser, load_model, open_image, plan_arguments
 from napari_restore.errors import InputError
 from napari_restore.questions import Restore, options_of
 

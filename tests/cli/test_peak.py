@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from napari_restore import explain
-from napari_restore.engine.results import _result
+from napari_restore.engine.results import Result
 from napari_restore.explain.attribution import _attribution
 
 TAKEN = 300 << 20
@@ -44,7 +44,7 @@ def test_a_map_and_its_figure(module, name, hungry, cli, scene, tmp_path, monkey
 
 @pytest.mark.slow
 def test_side_maps(hungry, cli, scene, tmp_path, monkeypatch):
-    hungry(monkeypatch, _result.Result, "_read_map")
+    hungry(monkeypatch, Result, "_read_map")
     words = ["restore", scene, "-o", tmp_path / "o.tif", "--model", "dcp", "--json"]
     run = cli(*words, "--maps", tmp_path / "maps")
     assert run.code == 0

@@ -18,9 +18,7 @@ import pytest
 import rasterio
 
 from napari_restore import api
-from napari_restore.commands import main
-from napari_restore.commands._arguments import load_model, open_image, plan_arguments
-from napari_restore.commands._main import build_parser
+from napari_restore.commands import build_parser, load_model, main, open_image, plan_arguments
 
 from ._scenes import Run, hazy, read, write_tiff
 

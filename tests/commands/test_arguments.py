@@ -6,9 +6,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from napari_restore.commands import _arguments
-from napari_restore.commands._arguments import boxes_of_projwin, load_model, plan_arguments
-from napari_restore.commands._main import build_parser
+from napari_restore.commands import (
+    _arguments,
+    boxes_of_projwin,
+    build_parser,
+    load_model,
+    plan_arguments,
+)
 from napari_restore.errors import BadModel, BadRegion, InputError
 from napari_restore.images import Georeference
 

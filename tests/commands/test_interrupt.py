@@ -5,8 +5,7 @@ import threading
 
 import pytest
 
-from napari_restore.commands import _interrupt
-from napari_restore.commands._interrupt import Interrupt
+from napari_restore.commands import Interrupt, _interrupt
 from napari_restore.errors import Cancelled
 
 

@@ -6,18 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from napari_restore.commands._checks import (
-    check_files,
-    check_maps,
-    identities,
-    refuse_existing,
-    refuse_old_record,
-)
-from napari_restore.commands._outputs import (
+from napari_restore.commands import (
     SUMMARY,
     Item,
     Summary,
+    check_files,
+    check_maps,
+    identities,
     is_folder,
+    refuse_existing,
+    refuse_old_record,
     work_items,
 )
 from napari_restore.errors import BadOutput

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from napari_restore.commands._progress import reporter
+from napari_restore.commands import reporter
 from napari_restore.engine import Note, Phase, Progress, Region, TileDone
 
 EVENTS = [

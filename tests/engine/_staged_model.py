@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from napari_restore.models import BottleneckModel, ModelCard, Routing
-from napari_restore.models._steps import Map, Tick
+from napari_restore.models import BottleneckModel, Map, ModelCard, Routing, Tick
 
 CARD = ModelCard(
     id="toy-staged",

@@ -15,14 +15,11 @@ from torch import Tensor, nn
 
 import napari_restore as nr
 from napari_restore.engine import Event, Phase, Progress, make_plan
-from napari_restore.engine.ledger._kept_layers import LAYERS
-from napari_restore.engine.ledger._store_files import STAGED
+from napari_restore.engine.ledger import LAYERS, STAGED
 from napari_restore.engine.rows import AttentionSource, PlacedRow
 from napari_restore.errors import Cancelled, DiskFull
-from napari_restore.models import card_of
-from napari_restore.models._weights import randomise
-from napari_restore.models.inf_dehaze._config import InfDehazeConfig
-from napari_restore.models.inf_dehaze._network import InfDehaze
+from napari_restore.models import card_of, randomise
+from napari_restore.models.inf_dehaze import InfDehaze, InfDehazeConfig
 
 SIZE = (150, 277)  # tokens 32 × 48, of which the last ones are padding
 WIDTH = 48

@@ -9,9 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from napari_restore.engine.machine._budget import MIB
-from napari_restore.engine.planning import _bandwidth
-from napari_restore.engine.planning._bandwidth import probe, ram_bandwidth
+from napari_restore.engine.machine import MIB
+from napari_restore.engine.planning import _bandwidth, probe, ram_bandwidth
 from napari_restore.errors import DiskFull
 
 

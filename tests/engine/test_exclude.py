@@ -13,8 +13,7 @@ import pytest
 import rasterio
 
 import napari_restore as nr
-from napari_restore.engine.masks import _open_mask
-from napari_restore.engine.masks._open_mask import open_exclude, open_mask
+from napari_restore.engine.masks import _open_mask, open_exclude, open_mask
 from napari_restore.errors import BadMask, UnreadableImage
 
 SIZE = (60, 80)

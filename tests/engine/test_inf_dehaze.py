@@ -11,13 +11,10 @@ import pytest
 import torch
 
 import napari_restore as nr
-from napari_restore.engine.ledger._store_files import STAGED
-from napari_restore.engine.running._tokens import TokenStore
-from napari_restore.models import Routing, card_of, cut, load
-from napari_restore.models._bottleneck_model import stitch
-from napari_restore.models._weights import randomise
-from napari_restore.models.inf_dehaze._config import SMALL
-from napari_restore.models.inf_dehaze._network import InfDehaze
+from napari_restore.engine.ledger import STAGED
+from napari_restore.engine.running import TokenStore
+from napari_restore.models import Routing, card_of, cut, load, randomise, stitch
+from napari_restore.models.inf_dehaze import SMALL, InfDehaze
 
 SIZE = (533, 1011)
 ROLES = "red=1,green=2,blue=3"

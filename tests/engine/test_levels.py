@@ -9,8 +9,7 @@ import pytest
 
 import napari_restore as nr
 from napari_restore.engine import compute_context
-from napari_restore.engine.results import _blended
-from napari_restore.engine.results._blended import read_source
+from napari_restore.engine.results import AFFORDABLE, AT_ONCE, is_affordable, read_source
 
 LAST = 4
 
@@ -52,10 +51,10 @@ def size_at(image: Any, level: int) -> tuple[int, int]:
 def test_overviews_of_other_sizes_spare_reading_all(other_sizes: Any, read: list[int], level: int):
     size = size_at(other_sizes, level)
     assert other_sizes.level_shapes[2] != size_at(other_sizes, 2)
-    assert _blended.is_affordable(other_sizes, level)
+    assert is_affordable(other_sizes, level)
     pixels, valid = read_source(other_sizes, nr.Region(0, 0, *size), level)
     assert valid is None
-    assert sum(read) <= max(_blended.AT_ONCE, _blended.AFFORDABLE * size[0] * size[1])
+    assert sum(read) <= max(AT_ONCE, AFFORDABLE * size[0] * size[1])
     assert pixels.shape == (*size, 1)
     # A pixel of the level, or of the overview it was picked from.
     step = 2 * 20_000 / min(other_sizes.level_shapes[-1])
@@ -83,9 +82,9 @@ def test_a_draft_of_overviews_of_other_sizes_looks_at_a_part(other_sizes: Any, r
 
 def test_levels_that_are_missing_are_told_until_they_are_built():
     image = nr.open_image(smooth(2300, 2500))
-    assert [_blended.is_affordable(image, level) for level in range(LAST)] == [1, 1, 1, 0]
+    assert [is_affordable(image, level) for level in range(LAST)] == [1, 1, 1, 0]
     image.build_pyramid()
-    assert all(_blended.is_affordable(image, level) for level in range(LAST))
+    assert all(is_affordable(image, level) for level in range(LAST))
 
 
 @pytest.mark.parametrize("nodata", [None, -5.0])

@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 import napari_restore as nr
-from napari_restore.engine.machine._device import Device
-from napari_restore.engine.planning import _measurements
-from napari_restore.engine.planning._measurements import MeasurementCache
+from napari_restore.engine.machine import Device
+from napari_restore.engine.planning import MeasurementCache, _measurements
 
 DEVICE = Device("cpu", "for a test")
 

@@ -11,9 +11,13 @@ from torch import nn
 
 import napari_restore as nr
 from napari_restore.engine import Region, probe
-from napari_restore.engine.planning import _dependence, _planning, _probe
-from napari_restore.engine.planning._dependence import dependence
-from napari_restore.engine.planning._tile_invariance import TileInvariance
+from napari_restore.engine.planning import (
+    TileInvariance,
+    _dependence,
+    _planning,
+    _probe,
+    dependence,
+)
 from napari_restore.engine.running import _agreement
 from napari_restore.errors import BadModel, BudgetTooSmall, TilesDiffer
 from napari_restore.models import content_of, load

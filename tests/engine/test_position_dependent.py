@@ -21,9 +21,8 @@ from napari_restore.engine import (
     probe,
     save_context,
 )
-from napari_restore.engine.planning._costs import prepare_cost
-from napari_restore.engine.running import _prepared
-from napari_restore.engine.running._run import PREPARING
+from napari_restore.engine.planning import prepare_cost
+from napari_restore.engine.running import PREPARING, _prepared
 from napari_restore.engine.statistics import _context_blocks
 from napari_restore.errors import BadModel, BadParameter, Cancelled
 from napari_restore.models import correct_band

@@ -11,7 +11,7 @@ import napari_restore as nr
 from napari_restore import errors
 from napari_restore.engine import choose_device
 from napari_restore.engine.machine import _precision
-from napari_restore.engine.planning._tile_invariance import TileInvariance, tile_invariance
+from napari_restore.engine.planning import TileInvariance, tile_invariance
 
 PICTURE = np.random.default_rng(0).integers(30, 250, (300, 340, 3), np.uint8)
 RGB = "red=1,green=2,blue=3"

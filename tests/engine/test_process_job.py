@@ -272,7 +272,7 @@ def test_the_plan_runs_as_it_was_settled(worker):
 @pytest.mark.slow
 def test_the_record_counts_both_processes(worker):
     record = nr.start(plan(), process=worker).result().record["measured"]
-    from napari_restore.engine.machine._budget import process_memory
+    from napari_restore.engine.machine import process_memory
 
     assert record["peak_ram_bytes"] > process_memory(children=False)
     assert record["peak_ram_bytes"] >= record["idle_ram_bytes"]

@@ -8,9 +8,8 @@ import pytest
 import napari_restore as nr
 from napari_restore import api, errors
 from napari_restore.engine import Region, Result, ResultStore
-from napari_restore.engine.masks import _mask_strength as mask_module
-from napari_restore.engine.results import _blended
-from napari_restore.engine.results._quality import QUALITY
+from napari_restore.engine.masks import pieces_of
+from napari_restore.engine.results import QUALITY, _blended
 
 from ._whole import model, whole
 
@@ -120,7 +119,7 @@ def test_a_result_that_is_not_complete_is_no_black_picture(run, hazy, options):
 def test_pieces_make_no_difference(run, hazy, monkeypatch, options):
     result = run(hazy, **options)
     together = result.read(whole(hazy))
-    monkeypatch.setattr(mask_module.pieces_of, "__defaults__", (77, 5000))
+    monkeypatch.setattr(pieces_of, "__defaults__", (77, 5000))
     monkeypatch.setattr(_blended, "RANGE_PIXELS", 3000)
     np.testing.assert_array_equal(result.read(whole(hazy)), together)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from napari_restore.engine.running._rounding import Rounding
+from napari_restore.engine.running import Rounding
 
 
 def values(seed: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:

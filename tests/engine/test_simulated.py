@@ -12,7 +12,7 @@ import torch
 import napari_restore as nr
 from napari_restore.api import Note
 from napari_restore.engine import choose_device
-from napari_restore.engine.machine._device_memory import DeviceMemory, TensorCount
+from napari_restore.engine.machine import DeviceMemory, TensorCount
 from napari_restore.errors import BadParameter, BudgetTooSmall, OutOfMemory
 
 from ._staged_model import ToyStaged

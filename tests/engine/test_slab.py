@@ -12,8 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from napari_restore.engine.ledger import _slab
-from napari_restore.engine.ledger._slab import SlabFile, journal_of, key_of
+from napari_restore.engine.ledger import SlabFile, _slab, journal_of, key_of
 from napari_restore.errors import DiskFull
 
 BYTES = 1000

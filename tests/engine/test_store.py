@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from napari_restore.engine import Region, ResultStore
-from napari_restore.engine.ledger._store import SetAside, discard, free_path
+from napari_restore.engine.ledger import SetAside, discard_store, free_path
 from napari_restore.errors import BadOutput, ResourceError
 
 SHAPE = (1100, 900, 3)
@@ -115,7 +115,7 @@ def test_one_writes_and_nobody_removes_what_is_in_use(tmp_path):
     writer.remove()
     assert (tmp_path / "s.zarr" / "header.json").exists()
     with pytest.raises(ResourceError, match="in use"):
-        discard(tmp_path / "s.zarr")
+        discard_store(tmp_path / "s.zarr")
     reader.remove()
     assert not (tmp_path / "s.zarr").exists()
 

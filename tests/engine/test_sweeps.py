@@ -13,10 +13,8 @@ import torch
 import napari_restore as nr
 from napari_restore.api import Region
 from napari_restore.engine import Phase, Progress
-from napari_restore.engine.planning._bandwidth import Bandwidth
-from napari_restore.engine.planning._identity import all_settled
-from napari_restore.engine.planning._tiles import TileQueue
-from napari_restore.engine.running._counts import CountStore
+from napari_restore.engine.planning import Bandwidth, TileQueue, all_settled
+from napari_restore.engine.running import CountStore
 from napari_restore.errors import BadModel, BudgetTooSmall, Cancelled, SourceChanged
 from napari_restore.models import RESTORED, Map, Sweep
 

@@ -12,7 +12,7 @@ from torch import nn
 
 import napari_restore as nr
 from napari_restore.engine import choose_device
-from napari_restore.engine.planning._tile_invariance import TileInvariance, tile_invariance
+from napari_restore.engine.planning import TileInvariance, tile_invariance
 
 SCENE = 0.65 + 0.25 * np.random.default_rng(0).random((701, 643, 3), np.float32)
 WAYS = (

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from napari_restore.engine import Region
-from napari_restore.engine.masks._mask_strength import RegionMask
-from napari_restore.engine.running._tile_reader import TileReader
+from napari_restore.engine.masks import RegionMask
+from napari_restore.engine.running import TileReader
 
 BOX = Region(0, 0, 4, 6)
 LEFT = Region(0, 0, 4, 3)

@@ -5,9 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_restore.engine import Region
-from napari_restore.engine._region import CELL
-from napari_restore.engine.planning._tiles import (
+from napari_restore.engine import CELL, Region
+from napari_restore.engine.planning import (
     BAND,
     TileQueue,
     TileSizes,
@@ -15,7 +14,7 @@ from napari_restore.engine.planning._tiles import (
     cut_into_tiles,
     tile_sizes,
 )
-from napari_restore.engine.running._threads import quarters
+from napari_restore.engine.running import quarters
 
 SIZES = st.integers(1, 1500)
 TILES = st.integers(1, 6).map(lambda n: n * CELL)

@@ -21,8 +21,7 @@ from tests.explain._attention import attention_of, maps_of
 
 import napari_restore as nr
 from napari_restore.errors import BadOutput, BadParameter
-from napari_restore.explain.attention import Attention, draw_attention
-from napari_restore.explain.attention._attention import COLUMNS
+from napari_restore.explain.attention import COLUMNS, Attention, draw_attention
 
 SIZE = 41, 62  # pixels: 11 × 16 cells of 4
 PLACES = {

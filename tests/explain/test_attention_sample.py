@@ -13,9 +13,8 @@ from tests.explain._attention import SITE, LooksRight, looked
 import napari_restore as nr
 from napari_restore.engine import Note, Region
 from napari_restore.errors import BadOutput, BadParameter, BadRegion
-from napari_restore.explain.attention._attend import sampled, strata
-from napari_restore.explain.attention._measures import AVERAGED, SUMMARY_COLUMNS
-from napari_restore.explain.tables._bootstrap import mean_of, means_of
+from napari_restore.explain.attention import AVERAGED, SUMMARY_COLUMNS, sampled, strata
+from napari_restore.explain.tables import mean_of, means_of
 
 SIZE = 101, 142
 

@@ -14,13 +14,14 @@ from tests.explain._attention import SITE, LooksRight, maps_of
 import napari_restore as nr
 from napari_restore.engine import Region
 from napari_restore.errors import BadParameter, InputError
-from napari_restore.explain.attention import Query, QueryMaps
-from napari_restore.explain.attention._attribution_rank import (
+from napari_restore.explain.attention import (
     RANK,
     AttributionMap,
+    Query,
+    QueryMaps,
     rank_correlation,
 )
-from napari_restore.explain.attribution._attribution import IMAGE_TAG, REGION_TAG
+from napari_restore.explain.attribution import IMAGE_TAG, REGION_TAG
 
 SIZE = 64, 80
 REGION = Region(6, 9, 54, 77)

@@ -14,7 +14,8 @@ import napari_restore as nr
 from napari_restore import Region
 from napari_restore.errors import BadParameter, BudgetTooSmall
 from napari_restore.explain import attribute
-from napari_restore.explain.attribution._curves import AT, CHECK
+from napari_restore.explain.attribution import AT
+from napari_restore.explain.attribution._curves import CHECK
 
 BOX = Region(40, 60, 56, 84)
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 import napari_restore as nr
 from napari_restore import Region, _entry_points
 from napari_restore.engine import Progress
-from napari_restore.engine.planning._identity import all_settled
+from napari_restore.engine.planning import all_settled
 from napari_restore.errors import BadParameter, BudgetTooSmall, Cancelled
 from napari_restore.explain import Explainer, Problem, attribute
 from napari_restore.explain.attribution import _methods
@@ -236,7 +236,7 @@ def test_a_record_asks_again(sample: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_figure_tells_the_arguments(tmp_path: Path) -> None:
-    from napari_restore.explain.attribution._figure import caption
+    from napari_restore.explain.attribution import caption
 
     found = ask(Small(), method="occlusion", arguments={"side": 8})
     said = caption(found.record)

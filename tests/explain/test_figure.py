@@ -15,8 +15,8 @@ from tests.explain._models import Small, scene, wrapped
 import napari_restore as nr
 from napari_restore.errors import BadOutput, BadParameter
 from napari_restore.explain import Attribution, draw
+from napari_restore.explain.attribution import caption
 from napari_restore.explain.attribution._curves import CHECK
-from napari_restore.explain.attribution._figure import caption
 
 pytest.importorskip("matplotlib")
 

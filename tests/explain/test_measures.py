@@ -11,7 +11,13 @@ import numpy as np
 import pytest
 
 from napari_restore import Region
-from napari_restore.explain.attribution import _measures
+from napari_restore.explain.attribution import (
+    area,
+    beyond,
+    contribution_area,
+    diffusion_index,
+    rings,
+)
 
 
 def mass(seed: int = 0, shape: tuple[int, int] = (32, 32)) -> np.ndarray[Any, Any]:
@@ -25,29 +31,29 @@ def test_the_diffusion_index_is_the_direct_formula() -> None:
     n = len(values)
     apart = np.abs(values[:, None] - values).sum()
     gini = apart / (2 * n * values.sum())
-    assert _measures.diffusion_index(mass()) == pytest.approx(100 * (1 - gini), rel=1e-6)
+    assert diffusion_index(mass()) == pytest.approx(100 * (1 - gini), rel=1e-6)
 
 
 def test_the_diffusion_index_of_the_extremes() -> None:
-    assert _measures.diffusion_index(np.ones((20, 20))) == pytest.approx(100)
+    assert diffusion_index(np.ones((20, 20))) == pytest.approx(100)
     one = np.zeros((100, 100))
     one[3, 4] = 2
-    assert _measures.diffusion_index(one) == pytest.approx(0, abs=0.2)
-    assert _measures.diffusion_index(np.zeros((5, 5))) is None
+    assert diffusion_index(one) == pytest.approx(0, abs=0.2)
+    assert diffusion_index(np.zeros((5, 5))) is None
 
 
 def test_the_area_is_the_pixels_below_the_share() -> None:
     values = np.array([[50.0, 30.0], [15.0, 5.0]])
     # 50 + 30 = 80 lies below 95; with 15 it is reached.
-    assert _measures.area(values) == 2
-    assert _measures.area(values, 0.96) == 3
-    assert _measures.area(np.zeros((3, 3))) == 0
+    assert area(values) == 2
+    assert area(values, 0.96) == 3
+    assert area(np.zeros((3, 3))) == 0
 
 
 def test_rings_are_counted_by_the_larger_distance() -> None:
     region, box = Region(100, 200, 140, 260), Region(115, 225, 120, 235)
     values = np.random.default_rng(0).random(region.shape)
-    found = _measures.rings(values, region, box, (0, 3, 10))
+    found = rings(values, region, box, (0, 3, 10))
     expected = dict.fromkeys(found, 0.0)
     for y, row in enumerate(values, region.y0):
         for x, value in enumerate(row, region.x0):
@@ -56,7 +62,7 @@ def test_rings_are_counted_by_the_larger_distance() -> None:
             expected["10-" if distance > 10 else name] += value / values.sum()
     assert found == pytest.approx(expected)
     assert sum(found.values()) == pytest.approx(1)
-    assert _measures.beyond(values, region, box, 10) == pytest.approx(expected["10-"])
+    assert beyond(values, region, box, 10) == pytest.approx(expected["10-"])
 
 
 def test_the_area_of_contribution_is_the_reference_density() -> None:
@@ -65,15 +71,15 @@ def test_the_area_of_contribution_is_the_reference_density() -> None:
     y, x = np.mgrid[:32, :32]
     places = np.stack([y.ravel(), x.ravel()])
     density = stats.gaussian_kde(places, weights=values.ravel())(places).reshape(32, 32)
-    found = _measures.contribution_area(values)
+    found = contribution_area(values)
     assert np.abs(found - density / density.max()).max() < 0.01
 
 
 def test_the_area_of_one_pixel_and_of_nothing() -> None:
     one = np.zeros((9, 9))
     one[4, 5] = 1
-    assert np.argmax(_measures.contribution_area(one)) == 4 * 9 + 5
-    assert not _measures.contribution_area(np.zeros((4, 4))).any()
+    assert np.argmax(contribution_area(one)) == 4 * 9 + 5
+    assert not contribution_area(np.zeros((4, 4))).any()
 
 
 @pytest.mark.slow

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from napari_restore import Region
-from napari_restore.explain.attribution._baselines import InMemory
-from napari_restore.explain.attribution._paths import (
+from napari_restore.explain.attribution import (
     Blur,
     HazePath,
+    InMemory,
     Path,
     ReleasedDam,
     SteppedBlur,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from napari_restore.errors import BadParameter
-from napari_restore.explain.attribution._quadrature import NESTED, RULES, clenshaw_curtis, fixed
+from napari_restore.explain.attribution import NESTED, RULES, clenshaw_curtis, fixed
 
 
 @pytest.mark.parametrize("count", NESTED)

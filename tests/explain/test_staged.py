@@ -19,11 +19,9 @@ from napari_restore.engine import make_plan
 from napari_restore.engine.gradients import GradientSource, SweptGradients, gradients_of
 from napari_restore.errors import BadParameter
 from napari_restore.explain import attribute
-from napari_restore.explain.attribution._objectives import derivative, objective_of
-from napari_restore.models import RestorationModel, Routing, card_of, load
-from napari_restore.models._weights import randomise
-from napari_restore.models.inf_dehaze._config import SMALL
-from napari_restore.models.inf_dehaze._network import InfDehaze
+from napari_restore.explain.attribution import derivative, objective_of
+from napari_restore.models import RestorationModel, Routing, card_of, load, randomise
+from napari_restore.models.inf_dehaze import SMALL, InfDehaze
 
 
 def small(context: int) -> InfDehaze:

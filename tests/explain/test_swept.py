@@ -24,13 +24,14 @@ from napari_restore.engine.gradients import (
     Gradients,
     GradientSource,
     LocalGradients,
+    Shelf,
     SweptGradients,
+    check_disk,
     gradients_of,
 )
-from napari_restore.engine.gradients._kept import Shelf, check_disk
-from napari_restore.engine.ledger._map_records import Slots
+from napari_restore.engine.ledger import Slots
 from napari_restore.errors import BudgetTooSmall, DiskFull
-from napari_restore.explain.attribution._context_gradient import ContextGradient
+from napari_restore.explain.attribution import ContextGradient
 from napari_restore.images import is_locked, lock_file
 from napari_restore.models import RestorationModel, SweptModel, placed_at
 

@@ -18,10 +18,7 @@ import napari_restore as nr
 from napari_restore import Region, api
 from napari_restore.errors import BadOutput, BadRegion, Cancelled, InputError, SourceChanged
 from napari_restore.explain import compare_rows
-from napari_restore.explain.tables import _rows
-from napari_restore.explain.tables._bootstrap import RESAMPLES, mean_of
-from napari_restore.explain.tables._rows import COLUMNS
-from napari_restore.explain.tables._table import MEASURES, summary_of
+from napari_restore.explain.tables import COLUMNS, MEASURES, RESAMPLES, _rows, mean_of, summary_of
 
 BOXES = [Region(40, 60, 56, 84), Region(10, 20, 26, 36), Region(80, 30, 88, 60)]
 OPTIONS: dict[str, Any] = {"device": "cpu", "method": "ig", "baseline": "zero", "steps": 3}

@@ -9,8 +9,7 @@ import pytest
 
 from napari_restore.errors import BadMask, RestoreError
 from napari_restore.images import open_image, read_polygons
-from napari_restore.images.files import _handles
-from napari_restore.images.files._handles import environment
+from napari_restore.images.files import OPTIONS, environment
 
 from .conftest import Server, read_all, vrt
 
@@ -54,8 +53,8 @@ def told(
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
     if request.param == "names only":
-        for name in [n for n in _handles.OPTIONS if "HTTP" in n or "CURL" in n]:
-            monkeypatch.delitem(_handles.OPTIONS, name)
+        for name in [n for n in OPTIONS if "HTTP" in n or "CURL" in n]:
+            monkeypatch.delitem(OPTIONS, name)
     port = server.address.rpartition(":")[2]
     return lambda text: text.replace("{url}", server.url).replace("{port}", port)
 

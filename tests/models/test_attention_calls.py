@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import _get_current_function_mode_stack
 
-from napari_restore.models._attention_calls import AttentionCall, AttentionCalls
+from napari_restore.models import AttentionCall, AttentionCalls
 
 L, S, E = 5, 7, 8
 Made = Callable[[], Any]

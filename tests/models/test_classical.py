@@ -8,11 +8,7 @@ import torch
 
 from napari_restore.errors import BadParameter
 from napari_restore.models import RestorationModel, context_of, load, one_shot_statistics
-from napari_restore.models.classical._guided import (
-    apply_coefficients,
-    box_mean,
-    guided_coefficients,
-)
+from napari_restore.models.classical import apply_coefficients, box_mean, guided_coefficients
 from napari_restore.models.classical.dcp import DarkChannelPrior
 
 from ._scenes import hazed, land, psnr, smooth

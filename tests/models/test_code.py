@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from napari_restore.models import code_files
-from napari_restore.models._code import code_digest
+from napari_restore.models import code_digest, code_files
 
 FILES = {
     "net.py": '''"""A network."""

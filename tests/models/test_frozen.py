@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_restore.errors import BadModel
-from napari_restore.models import load
-from napari_restore.models._frozen import frozen_copy, is_frozen
+from napari_restore.models import frozen_copy, is_frozen, load
 
 X = torch.rand(1, 3, 12, 16, generator=torch.Generator().manual_seed(0))
 

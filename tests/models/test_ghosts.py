@@ -9,9 +9,8 @@ import torch
 from tests.models.test_mertens import Array, as_input, fused, model_for
 
 from napari_restore.metrics import psnr
-from napari_restore.models import for_frames, load
-from napari_restore.models._exposure_curves import pairs_of, sampled_values
-from napari_restore.models.classical import _ghosts
+from napari_restore.models import for_frames, load, pairs_of, sampled_values
+from napari_restore.models.classical import BINS, OWN_BINS, curves
 
 SIZE = (160, 190)
 POWERS = (2.5, 1.0, 0.4)
@@ -112,11 +111,11 @@ def test_curves_are_medians_of_valid_pixels(still: Array) -> None:
     valid[:, 2, :, :60] = False
     spoilt = planes.clone()
     spoilt[:, 2, :, :, :60] = 0.9
-    pairs = pairs_of(sampled_values(spoilt, valid), 1, _ghosts.OWN_BINS, _ghosts.BINS)
-    median, spread = _ghosts.curves(pairs)[0]
-    assert median.shape == (3, 3, _ghosts.OWN_BINS)
+    pairs = pairs_of(sampled_values(spoilt, valid), 1, OWN_BINS, BINS)
+    median, spread = curves(pairs)[0]
+    assert median.shape == (3, 3, OWN_BINS)
     assert (median.diff(dim=-1) >= 0).all() and (spread > 0).all()
-    x = (torch.arange(_ghosts.OWN_BINS) + 0.5) / _ghosts.OWN_BINS
+    x = (torch.arange(OWN_BINS) + 0.5) / OWN_BINS
     scene = ((x - 0.02) / 0.96).clamp(0.1, 0.9)
     used = (x > 0.15) & (x < 0.85)
     for frame, power in enumerate(POWERS):

@@ -6,9 +6,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from napari_restore.models import card_of, entry_of, load, one_shot_statistics, read_state
-from napari_restore.models._load import shipped_weights
-from napari_restore.models.haze_unet._network import STRIDE, HazeUNet, halo_of, with_context
+from napari_restore.models import (
+    card_of,
+    entry_of,
+    load,
+    one_shot_statistics,
+    read_state,
+    shipped_weights,
+)
+from napari_restore.models.haze_unet import STRIDE, HazeUNet, halo_of, with_context
 
 SIDE = 25 * STRIDE
 LOW = 12 * STRIDE
@@ -81,7 +87,7 @@ def seeing(tmp_path_factory: pytest.TempPathFactory) -> HazeUNet:
     """A network that looks at the overview first, loaded from a file that tells its sizes."""
     from safetensors.torch import save_file
 
-    from napari_restore.models._weights import randomise
+    from napari_restore.models import randomise
 
     made = HazeUNet(card_of("haze-unet"), width=8, blocks=1, context=6)
     randomise(made, 0)

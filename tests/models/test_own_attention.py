@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from torch.overrides import _get_current_function_mode_stack
 
 from napari_restore.errors import BadModel
-from napari_restore.models import AttentionRow, load
-from napari_restore.models._own_attention import OwnAttention
+from napari_restore.models import AttentionRow, OwnAttention, load
 
 SHAPE = (1, 3, 96, 160)
 CARD = {"bands": 3, "multiple_of": 4}

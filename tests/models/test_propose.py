@@ -14,7 +14,7 @@ from torch import nn
 import napari_restore as nr
 from napari_restore.api import inspect_model, save_card
 from napari_restore.errors import BadModel, BadOutput
-from napari_restore.models._program import TorchProgram, windows_along
+from napari_restore.models import TorchProgram, windows_along
 
 
 class Halves(nn.Module):

@@ -157,7 +157,7 @@ def test_grey_and_many_bands_are_merged_alike() -> None:
 
 
 def test_a_curve_for_the_screen_clips_nothing() -> None:
-    from napari_restore.images._display_curve import curve_of
+    from napari_restore.images import curve_of
 
     curve = curve_of((-4, 0, 2), np.dtype(np.uint8))
     assert (curve.gain, curve.white) == (0.5, 8)

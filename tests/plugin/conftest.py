@@ -16,7 +16,7 @@ import pytest
 import napari_restore as nr
 from napari_restore import Region
 from napari_restore.errors import RestoreError
-from napari_restore.plugin.tasks._main_thread import patch_superqt
+from napari_restore.plugin.tasks import patch_superqt
 
 # captum imports it on a thread that lists methods; napari 0.9.2 fails to make a viewer in between.
 with contextlib.suppress(ImportError):

@@ -13,10 +13,10 @@ from napari.utils.notifications import notification_manager
 from napari.utils.shortcuts import default_shortcuts
 from npe2 import PluginManifest
 
-from napari_restore.plugin._actions import BOUND, panel_of
-from napari_restore.plugin.compare._compare_section import KEY
-from napari_restore.plugin.state._request import TargetChoice
-from napari_restore.plugin.widgets._keys import KEYS, is_free
+from napari_restore.plugin import BOUND, panel_of
+from napari_restore.plugin.compare import KEY
+from napari_restore.plugin.state import TargetChoice
+from napari_restore.plugin.widgets import KEYS, is_free
 
 OURS = {name: coerce_keybinding(key.keys) for name, key in KEYS.items() if name != "leave"}
 

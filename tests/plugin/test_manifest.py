@@ -8,9 +8,8 @@ import pytest
 from npe2 import PluginManager, PluginManifest
 from npe2.manifest.utils import import_python_name
 
-from napari_restore.images import READ_SUFFIXES
-from napari_restore.images._suffixes import ZARR_MARKERS
-from napari_restore.plugin.layers._reader import get_reader
+from napari_restore.images import READ_SUFFIXES, ZARR_MARKERS
+from napari_restore.plugin.layers import get_reader
 
 MANIFEST = Path(__file__).resolve().parents[2] / "src" / "napari_restore" / "napari.yaml"
 

@@ -25,7 +25,7 @@ from qtpy.QtWidgets import (
     QSlider,
 )
 
-from napari_restore.plugin.state._request import TargetChoice
+from napari_restore.plugin.state import TargetChoice
 
 pytestmark = pytest.mark.viewer
 CONTROLS = (QAbstractButton, QAbstractSpinBox, QComboBox, QLineEdit, QSlider)

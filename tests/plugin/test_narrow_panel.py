@@ -10,7 +10,7 @@ from qtpy.QtCore import QPoint
 from qtpy.QtWidgets import QScrollArea, QStyle, QWidget
 from superqt import QCollapsible
 
-from napari_restore.plugin._panel import NARROWEST
+from napari_restore.plugin import NARROWEST
 from napari_restore.plugin.attribution import AttributionTab
 
 pytestmark = pytest.mark.viewer

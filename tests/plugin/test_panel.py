@@ -15,10 +15,9 @@ from qtpy.QtGui import QPalette
 from superqt import QCollapsible
 
 from napari_restore import Region
-from napari_restore.plugin.results._export_section import ExportSection
+from napari_restore.plugin.results import ExportSection
 from napari_restore.plugin.runs import _layer_run
-from napari_restore.plugin.state._request import TargetChoice
-from napari_restore.plugin.state._state import NAMED_ROLES
+from napari_restore.plugin.state import NAMED_ROLES, TargetChoice
 from napari_restore.questions import Adjustment
 
 pytestmark = pytest.mark.viewer

@@ -13,10 +13,14 @@ from napari.settings import get_plugin_settings, get_settings
 from napari.utils.notifications import notification_manager
 from npe2 import PluginManifest
 
-from napari_restore.plugin._panel import RestorePanel
-from napari_restore.plugin.state import _preferences
-from napari_restore.plugin.state._preferences import CACHE, PreferenceLink, use_cache_folder
-from napari_restore.plugin.state._state import RestoreState
+from napari_restore.plugin import RestorePanel
+from napari_restore.plugin.state import (
+    CACHE,
+    PreferenceLink,
+    RestoreState,
+    _preferences,
+    use_cache_folder,
+)
 
 
 @pytest.fixture

@@ -22,9 +22,9 @@ from superqt import QCollapsible
 from tests.images.brackets.photos import two_brackets
 
 from napari_restore import Region
-from napari_restore.plugin._panel import RestorePanel
+from napari_restore.plugin import RestorePanel
 from napari_restore.plugin.compare import CompareSection
-from napari_restore.plugin.results._export_section import ExportSection
+from napari_restore.plugin.results import ExportSection
 
 pytestmark = [pytest.mark.viewer, pytest.mark.slow]
 

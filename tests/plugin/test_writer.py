@@ -14,7 +14,7 @@ from qtpy.QtWidgets import QProgressDialog
 import napari_restore as nr
 from napari_restore import Region
 from napari_restore.errors import BadOutput, Cancelled
-from napari_restore.plugin._writer import write_layer
+from napari_restore.plugin import write_layer
 from napari_restore.plugin.results import _save_dialog
 from napari_restore.questions import Adjustment
 

@@ -1,4 +1,4 @@
-from ._region import Region
+from ._region import CELL, Region
 from .executors._child import Worker, as_json, from_json
 from .executors._child_executor import ChildExecutor
 from .executors._connection import Cluster, RemoteWork, on_machine
@@ -53,6 +53,7 @@ from .statistics._context import (
 from .statistics._context_blocks import BlockPart
 
 __all__ = [
+    "CELL",
     "BlockPart",
     "ChildExecutor",
     "Cluster",

@@ -1,11 +1,18 @@
 from ._black_white import needs_percentile, note_of_zero, resolve_radiometry
 from ._describe import describe
-from ._display_curve import light_of_srgb, srgb_of_light
+from ._display_curve import curve_of, light_of_srgb, srgb_of_light
 from ._georeference import ControlPoint, Georeference, turns_onto
 from ._image import Image, open_image
 from ._profile import Profile
-from ._source import Box, Level, Source
-from ._suffixes import IMAGE_SUFFIXES, READ_SUFFIXES, VECTOR_SUFFIXES, is_image_in_folder, is_zarr
+from ._source import Box, Level, Source, chunk_grid
+from ._suffixes import (
+    IMAGE_SUFFIXES,
+    READ_SUFFIXES,
+    VECTOR_SUFFIXES,
+    ZARR_MARKERS,
+    is_image_in_folder,
+    is_zarr,
+)
 from .brackets._bracket import bracket_of, common_box
 from .brackets._groups import Bracket, brackets_among
 from .cache._chunks import ChunkCache, chunk_cache
@@ -42,6 +49,7 @@ __all__ = [
     "ROLES",
     "SENSORS",
     "VECTOR_SUFFIXES",
+    "ZARR_MARKERS",
     "ArrayReader",
     "Box",
     "Bracket",
@@ -70,8 +78,10 @@ __all__ = [
     "check_private",
     "check_upload",
     "chunk_cache",
+    "chunk_grid",
     "clear_cache",
     "common_box",
+    "curve_of",
     "default_fill",
     "describe",
     "file_before_upload",

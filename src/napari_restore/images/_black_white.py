@@ -9,8 +9,7 @@ import numpy.typing as npt
 
 from napari_restore.errors import BadParameter, Message, option
 from napari_restore.images._base import ImageBase
-from napari_restore.images.values._radiometry import Radiometry
-from napari_restore.images.values._sensors import Sensor
+from napari_restore.images.values import Radiometry, Sensor
 
 WHITE_PERCENTILE = 99.9
 Percentile = Callable[[float], float]

@@ -16,14 +16,16 @@ from napari_restore.errors import BadParameter
 from napari_restore.images._base import ImageBase
 from napari_restore.images._display_curve import DisplayCurve, curve_of
 from napari_restore.images._reader import Reader
-from napari_restore.images.levels._level_view import LevelReader, scaled
-from napari_restore.images.readers._array import ArrayReader
-from napari_restore.images.readers._exposed import ExposedReader, LightReader
-from napari_restore.images.readers._raw import RawReader
-from napari_restore.images.readers._registered import RegisteredReader
-from napari_restore.images.readers._selected import SelectedReader
-from napari_restore.images.values._roles import GivenBands, parse_bands
-from napari_restore.images.values._working_space import working_space_of
+from napari_restore.images.levels import LevelReader, scaled
+from napari_restore.images.readers import (
+    ArrayReader,
+    ExposedReader,
+    LightReader,
+    RawReader,
+    RegisteredReader,
+    SelectedReader,
+)
+from napari_restore.images.values import GivenBands, parse_bands, working_space_of
 
 MOST_EV = 60
 """EV beyond which there is no exposure: the float32 numbers of light have twice as many."""

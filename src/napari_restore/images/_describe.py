@@ -9,7 +9,7 @@ from typing import Any
 from napari_restore.images._black_white import needs_percentile, resolve_radiometry
 from napari_restore.images._georeference import Georeference, crs_name
 from napari_restore.images._image import Image
-from napari_restore.images.files._exif import exif_summary
+from napari_restore.images.files import exif_summary
 
 
 def describe(

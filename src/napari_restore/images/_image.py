@@ -19,7 +19,7 @@ from napari_restore.images._derived import DerivedImages
 from napari_restore.images._georeference import crs_name
 from napari_restore.images._reader import Reader, Unread
 from napari_restore.images._source import Source
-from napari_restore.images.levels._making import (
+from napari_restore.images.levels import (
     OnLanded,
     build_pyramid,
     is_streamed,
@@ -27,14 +27,15 @@ from napari_restore.images.levels._making import (
     stream,
     stream_of,
 )
-from napari_restore.images.readers._array import ArrayReader, reader_of_array
-from napari_restore.images.readers._exposed import ConvertedReader
-from napari_restore.images.readers._mosaic import MosaicReader
-from napari_restore.images.readers._registry import reader_of
-from napari_restore.images.readers._stack import StackReader
-from napari_restore.images.values._roles import GivenBands
-from napari_restore.images.values._sensors import SENSORS, Sensor
-from napari_restore.images.values._working_space import WorkingSpace, working_space_of
+from napari_restore.images.readers import (
+    ArrayReader,
+    ConvertedReader,
+    MosaicReader,
+    StackReader,
+    reader_of,
+    reader_of_array,
+)
+from napari_restore.images.values import SENSORS, GivenBands, Sensor, WorkingSpace, working_space_of
 from napari_restore.questions import Pathlike
 
 Array = npt.NDArray[Any]

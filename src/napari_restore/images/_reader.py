@@ -14,10 +14,16 @@ from napari_restore.errors import UnreadableImage
 from napari_restore.images._georeference import Georeference
 from napari_restore.images._profile import Profile
 from napari_restore.images._source import Box, Level, Source, chunk_box
-from napari_restore.images.files._fingerprint import fingerprint_files
-from napari_restore.images.values._roles import Bands, GivenBands, describe_bands
-from napari_restore.images.values._sensors import Sensor, product_of
-from napari_restore.images.values._validity import Nodata, valid_by_values
+from napari_restore.images.files import fingerprint_files
+from napari_restore.images.values import (
+    Bands,
+    GivenBands,
+    Nodata,
+    Sensor,
+    describe_bands,
+    product_of,
+    valid_by_values,
+)
 
 STREAMED_BYTES = 64 * 2**20
 """Untiled images larger than this, decoded, are streamed once into a tiled cache."""

@@ -1,7 +1,15 @@
-from ._attention import AttentionKind, AttentionRow, AttentionSite, HeadOutputs, LayerTokens
-from ._bottleneck_model import BottleneckModel, cut
+from ._attention import (
+    AttentionKind,
+    AttentionRow,
+    AttentionSite,
+    HeadOutputs,
+    LayerTokens,
+    relative_index,
+)
+from ._attention_calls import AttentionCall, AttentionCalls
+from ._bottleneck_model import BottleneckModel, cut, stitch
 from ._card import ModelCard, Parameter, Scope, Task, Value
-from ._code import code_files
+from ._code import code_digest, code_files
 from ._content import changed_part, content_of, definition_of, identity_of
 from ._context import (
     BINS,
@@ -12,8 +20,10 @@ from ._context import (
     context_of,
     overview_factor,
 )
+from ._exposure_curves import pairs_of, sampled_values
+from ._frozen import frozen_copy, is_frozen
 from ._layers import pad_to_multiple, reflected
-from ._load import RANDOM_WEIGHTS, load, random_twin
+from ._load import RANDOM_WEIGHTS, load, random_twin, shipped_weights
 from ._model import (
     WITHOUT,
     RestorationModel,
@@ -24,6 +34,8 @@ from ._model import (
     placed_at,
 )
 from ._named import Labelled, Named, label_of, load_named, named
+from ._own_attention import OwnAttention
+from ._program import TorchProgram, windows_along
 from ._propose import Proposal, propose, write_card
 from ._registry import (
     ModelEntry,
@@ -47,11 +59,12 @@ from ._steps import (
     Sums,
     Sweep,
     SweepInput,
+    Tick,
     WholeStep,
     cell_weights,
 )
 from ._sweeps import SweptModel, run_steps
-from ._weights import fill, read_state, sha256_of_file, sha256_of_state
+from ._weights import fill, randomise, read_state, sha256_of_file, sha256_of_state
 from ._wrap import WrappedModel
 
 __all__ = [
@@ -61,6 +74,8 @@ __all__ = [
     "RANDOM_WEIGHTS",
     "RESTORED",
     "WITHOUT",
+    "AttentionCall",
+    "AttentionCalls",
     "AttentionKind",
     "AttentionRow",
     "AttentionSite",
@@ -76,6 +91,7 @@ __all__ = [
     "ModelCard",
     "ModelEntry",
     "Named",
+    "OwnAttention",
     "Parameter",
     "Proposal",
     "RestorationModel",
@@ -89,13 +105,16 @@ __all__ = [
     "SweepInput",
     "SweptModel",
     "Task",
+    "Tick",
     "ToModel",
+    "TorchProgram",
     "Value",
     "WholeStep",
     "WrappedModel",
     "card_of",
     "cell_weights",
     "changed_part",
+    "code_digest",
     "code_files",
     "content_of",
     "context_of",
@@ -106,7 +125,9 @@ __all__ = [
     "factories_in",
     "fill",
     "for_frames",
+    "frozen_copy",
     "identity_of",
+    "is_frozen",
     "is_ready",
     "label_of",
     "load",
@@ -116,17 +137,24 @@ __all__ = [
     "one_shot_statistics",
     "overview_factor",
     "pad_to_multiple",
+    "pairs_of",
     "placed_at",
     "propose",
     "random_twin",
+    "randomise",
     "read_state",
     "recommended",
     "reflected",
+    "relative_index",
     "resolve",
     "run_steps",
+    "sampled_values",
     "sha256_of_file",
     "sha256_of_state",
+    "shipped_weights",
     "ships",
+    "stitch",
     "transmission_at",
+    "windows_along",
     "write_card",
 ]

@@ -4,3 +4,7 @@ A folder per feature. File names say the role: views (`_section`, `_form`, `_vie
 `_tab`, `_chooser`, `_dialog`, `_plots`, `_panel`) are the only ones with Qt widgets, controllers
 end in `_controller`, the rest is state and what is computed from it. See docs/architecture.md.
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -7,18 +7,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from napari_restore.plugin.attribution import AttributionTab
 from napari_restore.plugin.compare import CompareSection
-from napari_restore.plugin.layers._placing import plane_of, scale_and_affine, widen
-from napari_restore.plugin.layers._reader import layer_of
-from napari_restore.plugin.results._export_section import ExportSection
-from napari_restore.plugin.state._state import unwrapped
-from napari_restore.plugin.tasks._notices import show_note
+from napari_restore.plugin.layers import layer_of, plane_of, scale_and_affine, widen
+from napari_restore.plugin.results import ExportSection
+from napari_restore.plugin.state import unwrapped
+from napari_restore.plugin.tasks import show_note
 
 if TYPE_CHECKING:
     import napari
     from qtpy.QtWidgets import QAbstractButton
 
     from napari_restore.plugin._panel import RestorePanel
-    from napari_restore.plugin.widgets._section import Section
+    from napari_restore.plugin.widgets import Section
 
 S = TypeVar("S", bound="Section")
 NO_RESULT = "There is no result yet. Run a method first."

@@ -30,21 +30,12 @@ from napari_restore.plugin.attention import AttentionTab
 from napari_restore.plugin.attribution import AttributionTab
 from napari_restore.plugin.compare import CompareSection
 from napari_restore.plugin.fusion import FusionTab
-from napari_restore.plugin.method._model_files_dialog import ModelFiles
-from napari_restore.plugin.results._adjust_section import AdjustSection
-from napari_restore.plugin.results._export_section import ExportSection
-from napari_restore.plugin.results._results_section import ResultsSection
-from napari_restore.plugin.runs._batch_section import BatchSection
-from napari_restore.plugin.runs._plan_controller import PlanController
-from napari_restore.plugin.runs._run_bar import RunBar
-from napari_restore.plugin.runs._run_controller import RunController
-from napari_restore.plugin.state._disk_watch import DiskWatch
-from napari_restore.plugin.state._preferences import PreferenceLink
-from napari_restore.plugin.state._state import Connections, state_of, unwrapped
-from napari_restore.plugin.tasks._main_thread import patch_superqt
-from napari_restore.plugin.widgets._folding import folded, one_at_a_time
-from napari_restore.plugin.widgets._keys import KeyBindings, with_key
-from napari_restore.plugin.widgets._section import Section
+from napari_restore.plugin.method import ModelFiles
+from napari_restore.plugin.results import AdjustSection, ExportSection, ResultsSection
+from napari_restore.plugin.runs import BatchSection, PlanController, RunBar, RunController
+from napari_restore.plugin.state import Connections, DiskWatch, PreferenceLink, state_of, unwrapped
+from napari_restore.plugin.tasks import patch_superqt
+from napari_restore.plugin.widgets import KeyBindings, Section, folded, one_at_a_time, with_key
 
 if TYPE_CHECKING:
     import napari
@@ -52,8 +43,7 @@ if TYPE_CHECKING:
     from napari.layers import Image as ImageLayer
 
     from napari_restore.engine import Plan
-    from napari_restore.plugin.state._request import RunRequest
-    from napari_restore.plugin.state._variant import Variant
+    from napari_restore.plugin.state import RunRequest, Variant
 
 
 CANVAS = 400

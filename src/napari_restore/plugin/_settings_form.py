@@ -9,22 +9,34 @@ from qtpy.QtCore import QObject, Signal
 from qtpy.QtWidgets import QDoubleSpinBox, QLabel, QVBoxLayout, QWidget
 
 from napari_restore.errors import RestoreError
-from napari_restore.plugin.areas._areas import chosen_strength, strength_layers
-from napari_restore.plugin.areas._drawing_controller import DrawingController
-from napari_restore.plugin.areas._target_chooser import ExcludeChooser, TargetChooser
-from napari_restore.plugin.layers._layer_order import bring_to_front, is_source
-from napari_restore.plugin.layers._placing import is_photo, turn_upright
-from napari_restore.plugin.method._advanced_form import AdvancedForm
-from napari_restore.plugin.method._airlight_view import AirlightPicker
-from napari_restore.plugin.method._band_roles_form import BandRolesForm, add_in_colour, is_needed
-from napari_restore.plugin.method._model_chooser import ModelChooser, offered_models
-from napari_restore.plugin.method._parameter_form import ParameterForm
-from napari_restore.plugin.state._preferences import hint_at_async
-from napari_restore.plugin.state._request import TargetChoice
-from napari_restore.plugin.state._state import Connections, RestoreState, image_of, named_as
-from napari_restore.plugin.tasks._notices import error_text
-from napari_restore.plugin.widgets._combo_box import NarrowComboBox
-from napari_restore.plugin.widgets._folding import folded, form_layout, stacked
+from napari_restore.plugin.areas import (
+    DrawingController,
+    ExcludeChooser,
+    TargetChooser,
+    chosen_strength,
+    strength_layers,
+)
+from napari_restore.plugin.layers import bring_to_front, is_photo, is_source, turn_upright
+from napari_restore.plugin.method import (
+    AdvancedForm,
+    AirlightPicker,
+    BandRolesForm,
+    ModelChooser,
+    ParameterForm,
+    add_in_colour,
+    is_needed,
+    offered_models,
+)
+from napari_restore.plugin.state import (
+    Connections,
+    RestoreState,
+    TargetChoice,
+    hint_at_async,
+    image_of,
+    named_as,
+)
+from napari_restore.plugin.tasks import error_text
+from napari_restore.plugin.widgets import NarrowComboBox, folded, form_layout, stacked
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

@@ -76,7 +76,7 @@ def load() -> WindowGarbage:
     if "pint" in sys.modules:
         # napari's first layer would wait until the definitions of all units are read.
         sys.modules["pint"].get_application_registry().pixel  # noqa: B018
-    from napari_restore.plugin.tasks._main_thread import patch_superqt
+    from napari_restore.plugin.tasks import patch_superqt
 
     patch_superqt()
     return WindowGarbage(_application())

@@ -27,11 +27,9 @@ from napari_restore.engine import (
     TileDone,
     compute_context,
 )
-from napari_restore.engine.executors._connection import WorkersLost
-from napari_restore.engine.executors._ranges import MOST, Ranges
-from napari_restore.engine.ledger._folder import Lease
-from napari_restore.engine.statistics._context import context_exclude, find_context
-from napari_restore.engine.statistics._context_blocks import ContextBlocks
+from napari_restore.engine.executors import MOST, Ranges, WorkersLost
+from napari_restore.engine.ledger import Lease
+from napari_restore.engine.statistics import ContextBlocks, context_exclude, find_context
 from napari_restore.errors import BadParameter, Cancelled, DiskFull, ResourceError
 from napari_restore.images import chunk_cache
 

@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from napari_restore.engine import StoreBusy, lock_exclusive
-from napari_restore.engine.ledger import _folder
-from napari_restore.engine.ledger._folder import LEASE, Lease, holder_of
+from napari_restore.engine.ledger import LEASE, Lease, _folder, holder_of
 
 
 @pytest.fixture(autouse=True)

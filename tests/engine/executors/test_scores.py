@@ -16,7 +16,7 @@ from napari_restore.api import cluster_worker
 from napari_restore.engine import Cluster, Progress
 from napari_restore.errors import BadOutput, BadParameter, Cancelled, InputError, SourceChanged
 from napari_restore.models import load
-from napari_restore.training.score._journal import ScoreJournal
+from napari_restore.training.score import ScoreJournal
 
 SETTINGS: dict[str, Any] = {
     "baselines": False,

@@ -18,9 +18,8 @@ import napari_restore as nr
 from napari_restore import Region, images
 from napari_restore.api import cluster_worker
 from napari_restore.engine import Cluster, ItemRun, Progress, StoreBusy, Threads
-from napari_restore.engine.executors import _item_run
-from napari_restore.engine.executors._connection import WorkersLost
-from napari_restore.engine.machine._device import cores
+from napari_restore.engine.executors import Remote, WorkersLost
+from napari_restore.engine.machine import cores
 from napari_restore.errors import (
     BadModel,
     BadParameter,
@@ -207,7 +206,7 @@ def test_a_cancel_leaves_all_workers_free(cluster: Cluster) -> None:
         if isinstance(event, Progress):
             begun.set()
 
-    remote = _item_run.Remote(lambda task: None, waits_for_stop)
+    remote = Remote(lambda task: None, waits_for_stop)
     run = ItemRun(cluster, remote, {"threads": Threads.of_process()}, "Waiting", tell, stop)
     timer = threading.Timer(0.3, stop.set)
     timer.start()

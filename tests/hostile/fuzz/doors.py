@@ -142,7 +142,7 @@ def _pairs(case: Path, paths: list[Path]) -> None:
 
 def _config(case: Path, paths: list[Path]) -> None:
     from napari_restore.errors import RestoreError
-    from napari_restore.training.loop._config import load_config
+    from napari_restore.training.loop import load_config
 
     try:
         load_config(paths[0])

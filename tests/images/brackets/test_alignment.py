@@ -10,14 +10,8 @@ import pytest
 
 from napari_restore.errors import BadParameter, Cancelled
 from napari_restore.images import bracket_of, halve, open_image
-from napari_restore.images.brackets import _bracket
-from napari_restore.images.brackets._alignment import (
-    _corner_error,
-    _fit,
-    _moved,
-    displacement,
-    place,
-)
+from napari_restore.images.brackets import _bracket, displacement, place
+from napari_restore.images.brackets._alignment import _corner_error, _fit, _moved
 
 pytest.importorskip("skimage")
 SIZE = (300, 340)

@@ -18,8 +18,7 @@ from PIL import Image as Pillow
 from PIL import ImageOps
 
 from napari_restore.images import ExportOptions, Pixels, open_image, upright_exif, write_image
-from napari_restore.images.files._exif import without_development
-from napari_restore.images.files._exif_directories import (
+from napari_restore.images.files import (
     EXIF_HEADER,
     Field,
     Flavour,
@@ -27,6 +26,7 @@ from napari_restore.images.files._exif_directories import (
     directories_of,
     serialised,
     swapped,
+    without_development,
 )
 
 ARTIST, DESCRIPTION, TITLE, COPYRIGHT, LENS, COMMENT = 315, 270, 0x9C9B, 33432, 0xA434, 0x9286

@@ -16,7 +16,7 @@ from PIL import ImageCms
 
 from napari_restore.errors import BadOutput, Cancelled
 from napari_restore.images import ExportOptions, Pixels, Profile, open_image, write_image
-from napari_restore.images.export import _exif as export_exif
+from napari_restore.images.export import add_to_tiff, iptc_records, jpeg_segments, photoshop_segment
 
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><a b="c=d"/></x:xmpmeta>'
 IPTC = b"\x1c\x02\x05\x00\x05Title"
@@ -45,7 +45,7 @@ def photo(tmp_path: Path, icc: bytes) -> Path:
     Pillow.fromarray(scene(150, 100) // 2 + 60).save(
         buffer, "JPEG", quality=98, exif=exif.tobytes(), icc_profile=icc, xmp=XMP
     )
-    content, iptc = buffer.getvalue(), export_exif.photoshop_segment(IPTC)
+    content, iptc = buffer.getvalue(), photoshop_segment(IPTC)
     segment = struct.pack(">BBH", 0xFF, 0xED, len(iptc) + 2) + iptc
     path = tmp_path / "Foto ä.jpg"
     path.write_bytes(content[:2] + segment + content[2:])
@@ -73,7 +73,7 @@ def test_metadata_goes_along(photo: Path, tmp_path: Path, icc: bytes, suffix: st
     assert again.profile.xmp == XMP
     assert again.profile.orientation == 1
     if suffix in (".jpg", ".tif"):
-        assert export_exif.iptc_records(again.profile.iptc) == IPTC
+        assert iptc_records(again.profile.iptc) == IPTC
     box = (0, 0, 100, 150)
     difference = again.read(box).astype(int) - image.read(box)
     assert np.abs(difference).max() == 0 if suffix in (".png", ".tif") else 25
@@ -156,7 +156,7 @@ def test_cancel_leaves_nothing(photo: Path, tmp_path: Path) -> None:
 
 def test_long_profile_is_cut_into_segments(tmp_path: Path) -> None:
     long = bytes(range(256)) * 600
-    segments = export_exif.jpeg_segments(Profile(icc=long))
+    segments = jpeg_segments(Profile(icc=long))
     assert [content[12:14] for _, content in segments] == [b"\1\3", b"\2\3", b"\3\3"]
     assert b"".join(content[14:] for _, content in segments) == long
 
@@ -170,7 +170,7 @@ def test_exif_joins_a_tiff_without_touching_pixels(tmp_path: Path, big: bool) ->
     exif[0x0110] = "Model"
     exif.get_ifd(EXIF_IFD).update({33434: (1, 250)})
     exif.get_ifd(GPS_IFD).update({1: "N"})
-    export_exif.add_to_tiff(path, exif.tobytes(), export_exif.photoshop_segment(IPTC))
+    add_to_tiff(path, exif.tobytes(), photoshop_segment(IPTC))
     with tifffile.TiffFile(path) as tiff:
         tags = tiff.pages[0].tags
         np.testing.assert_array_equal(tiff.asarray(), pixels)
@@ -181,13 +181,13 @@ def test_exif_joins_a_tiff_without_touching_pixels(tmp_path: Path, big: bool) ->
 
 
 def test_iptc_is_found_in_every_wrapping() -> None:
-    wrapped = export_exif.photoshop_segment(IPTC)
+    wrapped = photoshop_segment(IPTC)
     other = struct.pack(">4sHHI", b"8BIM", 0x03ED, 0, 3) + b"abc\0"
-    assert export_exif.iptc_records(IPTC) == IPTC
-    assert export_exif.iptc_records(wrapped) == IPTC
-    assert export_exif.iptc_records(wrapped.replace(b"8BIM", other + b"8BIM", 1)) == IPTC
-    assert export_exif.iptc_records(b"Photoshop 3.0\0" + other) is None
-    assert export_exif.iptc_records(None) is None
+    assert iptc_records(IPTC) == IPTC
+    assert iptc_records(wrapped) == IPTC
+    assert iptc_records(wrapped.replace(b"8BIM", other + b"8BIM", 1)) == IPTC
+    assert iptc_records(b"Photoshop 3.0\0" + other) is None
+    assert iptc_records(None) is None
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])

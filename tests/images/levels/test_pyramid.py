@@ -12,10 +12,8 @@ import numpy as np
 import pytest
 
 from napari_restore.errors import Cancelled
-from napari_restore.images import Level, Source, cache_dir, cache_entries, halve
-from napari_restore.images._source import chunk_grid
-from napari_restore.images.levels import _making, _reduce
-from napari_restore.images.levels._making import PyramidSource
+from napari_restore.images import Level, Source, cache_dir, cache_entries, chunk_grid, halve
+from napari_restore.images.levels import PyramidSource, _making, _reduce
 
 
 class Tiles(Source):

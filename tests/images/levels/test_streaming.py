@@ -12,10 +12,8 @@ import pytest
 import zarr
 
 from napari_restore.errors import Cancelled, UnreadableImage
-from napari_restore.images import Level, Source, cache_entries, halve, open_image
-from napari_restore.images._source import chunk_grid
-from napari_restore.images.levels import _reduce, _row_pyramid
-from napari_restore.images.levels._making import StreamedSource
+from napari_restore.images import Level, Source, cache_entries, chunk_grid, halve, open_image
+from napari_restore.images.levels import StreamedSource, _reduce, _row_pyramid
 
 
 class Rows(Source):

@@ -16,8 +16,7 @@ import napari_restore as nr
 from napari_restore.commands import main
 from napari_restore.errors import OutsideFolder, SourceChanged, UnreadableImage
 from napari_restore.images import open_image
-from napari_restore.images.files import _remote
-from napari_restore.images.files._buckets import access_to
+from napari_restore.images.files import _remote, access_to
 
 pytest.importorskip("obstore")
 

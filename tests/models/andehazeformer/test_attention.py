@@ -12,9 +12,7 @@ from tests.models.andehazeformer.test_sweeps import Tiled, hole
 from torch import Tensor, nn
 
 from napari_restore.models import AttentionRow, AttentionSite
-from napari_restore.models.andehazeformer._blocks import window_at, windows_of
-from napari_restore.models.andehazeformer._model import AnDehazeFormer
-from napari_restore.models.andehazeformer._sphere import unit
+from napari_restore.models.andehazeformer import AnDehazeFormer, unit, window_at, windows_of
 
 SIZE = (150, 190)
 SIDE = 48

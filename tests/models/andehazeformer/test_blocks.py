@@ -8,14 +8,16 @@ import pytest
 import torch
 from tests.models.andehazeformer._small import TINY, network, pictures
 
-from napari_restore.models.andehazeformer._blocks import (
+from napari_restore.models.andehazeformer import (
+    ChannelScale,
     Embedding,
     Guide,
+    SphereLinear,
     filled,
     ranks_of,
+    unit,
     windows_of,
 )
-from napari_restore.models.andehazeformer._sphere import ChannelScale, SphereLinear, unit
 
 
 def test_unit() -> None:

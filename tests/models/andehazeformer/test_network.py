@@ -14,16 +14,22 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from napari_restore.errors import BadModel, BadParameter
-from napari_restore.models import entry_of, load, model_ids, one_shot_statistics, read_state
-from napari_restore.models._load import shipped_weights
-from napari_restore.models.andehazeformer._cache import candidates_of
-from napari_restore.models.andehazeformer._config import (
+from napari_restore.models import (
+    entry_of,
+    load,
+    model_ids,
+    one_shot_statistics,
+    read_state,
+    shipped_weights,
+)
+from napari_restore.models.andehazeformer import (
     SMALL,
+    candidates_of,
+    make_small,
     operations,
     sizes_of_small,
     with_context,
 )
-from napari_restore.models.andehazeformer._model import make_small
 
 
 @pytest.mark.parametrize("normalised", [True, False])

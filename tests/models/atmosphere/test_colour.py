@@ -9,7 +9,7 @@ from PIL import Image
 from tests.models._scenes import smooth
 
 from napari_restore.models import load, one_shot_statistics
-from napari_restore.models.atmosphere._restraint import TOLERANCE, guarded_green, magenta
+from napari_restore.models.atmosphere import TOLERANCE, guarded_green, magenta
 
 BEHIND_FOG = ("atmosphere", "atmosphere-aerial", "haze-unet", "inf-dehaze-small")
 

@@ -6,10 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from napari_restore.models.atmosphere._cells import cells_of
-from napari_restore.models.atmosphere._inversion import inverted, optical_depth
-from napari_restore.models.atmosphere._model import capped, with_light_skies
-from napari_restore.models.atmosphere._network import Estimate
+from napari_restore.models.atmosphere import (
+    Estimate,
+    capped,
+    cells_of,
+    inverted,
+    optical_depth,
+    with_light_skies,
+)
 
 SIDE = 256
 

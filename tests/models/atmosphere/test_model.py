@@ -7,11 +7,8 @@ import pytest
 import torch
 
 from napari_restore.errors import BadModel
-from napari_restore.models import context_of, load, one_shot_statistics
-from napari_restore.models._weights import randomise
-from napari_restore.models.atmosphere import _restraint
-from napari_restore.models.atmosphere._network import sizes_of
-from napari_restore.models.atmosphere._restraint import restrained
+from napari_restore.models import context_of, load, one_shot_statistics, randomise
+from napari_restore.models.atmosphere import _restraint, restrained, sizes_of
 from napari_restore.training.haze import Haze, add_haze
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from napari_restore.models.atmosphere._spline import BilinearSampler, smooth
+from napari_restore.models.atmosphere import BilinearSampler, smooth
 
 
 def test_a_smooth_map_stays_between_its_cells_and_keeps_a_slope():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from napari_restore.engine.planning._tile_invariance import TileInvariance
+from napari_restore.engine.planning import TileInvariance
 
 
 @pytest.fixture

@@ -12,11 +12,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from napari_restore.models import AttentionRow, Statistics, SweepInput, run_steps
-from napari_restore.models.hint._attention import HierarchicalAttention
-from napari_restore.models.hint._blocks import cells_valid
-from napari_restore.models.hint._config import LEVEL_OF
-from napari_restore.models.hint._model import (
+from napari_restore.models.hint import (
+    LEVEL_OF,
+    HierarchicalAttention,
     Hint,
+    cells_valid,
     entropy_of,
     layer_statistics_of,
     logit_map,

@@ -15,7 +15,7 @@ import napari_restore as nr
 from napari_restore.commands import main
 from napari_restore.errors import BadParameter
 from napari_restore.models import load, one_shot_statistics, placed_at
-from napari_restore.models.hint._ways import HintByCrops
+from napari_restore.models.hint import HintByCrops
 
 WAY = {"statistics": "crop", "crop": 32, "overlap": 8, "cache_rounding": "none"}
 
@@ -176,7 +176,7 @@ def test_its_pixels_are_attributed(quick_plans: None):
 
 def test_a_draft_keeps_the_crops():
     """Smaller ones would be no multiples of 8, and unlike those of the training."""
-    from napari_restore.plugin.runs._draft import scaled_parameters
+    from napari_restore.plugin.runs import scaled_parameters
 
     card = nr.load_model("hint-small", weights="random:0").card
     assert dict(scaled_parameters(card, {"crop": 200}, 8)) == {"crop": 200}

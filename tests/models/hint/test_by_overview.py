@@ -13,8 +13,7 @@ from torch.nn.functional import interpolate
 import napari_restore as nr
 from napari_restore.errors import BadParameter
 from napari_restore.models import load, one_shot_statistics
-from napari_restore.models.hint import _ways
-from napari_restore.models.hint._ways import HintByOverview
+from napari_restore.models.hint import HintByOverview, _ways
 
 WAY = {"statistics": "overview", "cache_rounding": "none"}
 

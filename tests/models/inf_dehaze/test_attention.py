@@ -10,14 +10,21 @@ from kept_layers import TokensInMemory
 from torch import Tensor, nn
 
 from napari_restore.errors import BadParameter
-from napari_restore.models import AttentionRow, Routing, SweepInput, WholeStep, card_of
-from napari_restore.models._weights import randomise
-from napari_restore.models.inf_dehaze._blocks import WindowAttention
-from napari_restore.models.inf_dehaze._config import InfDehazeConfig
-from napari_restore.models.inf_dehaze._ibssa import IBSSA, FullAttention, HeadwiseAttention
-from napari_restore.models.inf_dehaze._network import InfDehaze
-from napari_restore.models.inf_dehaze._rows import column_of, kept_of, output_of, outputs_of, row_of
-from napari_restore.models.inf_dehaze._sfca import SpatialFrequencyAttention
+from napari_restore.models import AttentionRow, Routing, SweepInput, WholeStep, card_of, randomise
+from napari_restore.models.inf_dehaze import (
+    IBSSA,
+    FullAttention,
+    HeadwiseAttention,
+    InfDehaze,
+    InfDehazeConfig,
+    SpatialFrequencyAttention,
+    WindowAttention,
+    column_of,
+    kept_of,
+    output_of,
+    outputs_of,
+    row_of,
+)
 
 CONFIG = InfDehazeConfig(
     patch=2,

@@ -7,17 +7,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from napari_restore.models._attention import relative_index
-from napari_restore.models.inf_dehaze._blocks import (
+from napari_restore.models import relative_index
+from napari_restore.models.inf_dehaze import (
+    SMALL,
     ConvNeXtBlock,
+    PatchEmbed,
+    PatchExpand,
+    PatchMerging,
     SwinBlock,
     WindowAttention,
     blocks_of,
     from_windows,
     to_windows,
 )
-from napari_restore.models.inf_dehaze._config import SMALL
-from napari_restore.models.inf_dehaze._stages import PatchEmbed, PatchExpand, PatchMerging
 
 SIDE, WINDOW, WIDTH, HEADS = 16, 4, 12, 3
 

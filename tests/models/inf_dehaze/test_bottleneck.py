@@ -13,9 +13,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 from napari_restore.models import Routing
-from napari_restore.models.inf_dehaze import _ibssa
-from napari_restore.models.inf_dehaze._bottleneck import Bottleneck, pieces
-from napari_restore.models.inf_dehaze._config import LITE, RELEASED, SMALL, InfDehazeConfig
+from napari_restore.models.inf_dehaze import (
+    LITE,
+    RELEASED,
+    SMALL,
+    Bottleneck,
+    InfDehazeConfig,
+    _ibssa,
+    pieces,
+)
 
 TINY = replace(
     SMALL,

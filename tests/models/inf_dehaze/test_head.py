@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from napari_restore.models.inf_dehaze._head import (
+from napari_restore.models.inf_dehaze import (
     AIRLIGHT,
     DEEPEST,
     DETAIL,

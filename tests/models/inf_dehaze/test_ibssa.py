@@ -11,9 +11,14 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from napari_restore.models.inf_dehaze import _ibssa
-from napari_restore.models.inf_dehaze._config import SMALL, InfDehazeConfig
-from napari_restore.models.inf_dehaze._ibssa import IBSSA, FullAttention, HeadwiseAttention
+from napari_restore.models.inf_dehaze import (
+    IBSSA,
+    SMALL,
+    FullAttention,
+    HeadwiseAttention,
+    InfDehazeConfig,
+    _ibssa,
+)
 
 TINY = replace(
     SMALL, widths=(16,), bottleneck_heads=2, qk_width=8, exact_below=0, block_size=16, lsh_bits=4

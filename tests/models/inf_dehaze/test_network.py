@@ -11,20 +11,29 @@ import torch
 from torch import Tensor, nn
 
 from napari_restore.errors import BadModel, MissingWeights
-from napari_restore.models import RestorationModel, card_of, cut, load, model_ids, pad_to_multiple
-from napari_restore.models._bottleneck_model import stitch
-from napari_restore.models._weights import randomise
-from napari_restore.models.inf_dehaze._bottleneck import Bottleneck
-from napari_restore.models.inf_dehaze._config import (
+from napari_restore.models import (
+    RestorationModel,
+    card_of,
+    cut,
+    load,
+    model_ids,
+    pad_to_multiple,
+    randomise,
+    stitch,
+)
+from napari_restore.models.inf_dehaze import (
     FAST,
     LITE,
     PAPER,
     RELEASED,
     SMALL,
+    Bottleneck,
+    Decoder,
+    Encoder,
+    InfDehaze,
     InfDehazeConfig,
+    SpatialFrequencyAttention,
 )
-from napari_restore.models.inf_dehaze._network import Decoder, Encoder, InfDehaze
-from napari_restore.models.inf_dehaze._sfca import SpatialFrequencyAttention
 
 TINY = InfDehazeConfig(
     patch=2,

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from napari_restore.models.inf_dehaze._sfca import (
+from napari_restore.models.inf_dehaze import (
     HEADS,
     INNER,
     SpatialFrequencyAttention,

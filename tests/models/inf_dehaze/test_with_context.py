@@ -9,12 +9,8 @@ import torch
 from tests.models.inf_dehaze.test_network import HAZE
 
 from napari_restore.errors import BadModel
-from napari_restore.models import card_of, entry_of, load, read_state
-from napari_restore.models._load import shipped_weights
-from napari_restore.models._weights import randomise
-from napari_restore.models.inf_dehaze._config import SMALL
-from napari_restore.models.inf_dehaze._network import InfDehaze
-from napari_restore.models.inf_dehaze._release import sizes_of_small, with_context
+from napari_restore.models import card_of, entry_of, load, randomise, read_state, shipped_weights
+from napari_restore.models.inf_dehaze import SMALL, InfDehaze, sizes_of_small, with_context
 
 
 def behind_a_context(seed: int = 0) -> InfDehaze:

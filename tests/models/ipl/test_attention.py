@@ -10,8 +10,7 @@ from tests.models.ipl.test_network import bracket, network
 from torch import Tensor, nn
 
 from napari_restore.models import AttentionRow, SweepInput, pad_to_multiple, placed_at, run_steps
-from napari_restore.models.ipl._network import IplNetwork
-from napari_restore.models.ipl._sweeps import Ipl
+from napari_restore.models.ipl import Ipl, IplNetwork
 
 SIZE = (90, 301)
 CORNER = (0, 256)

@@ -15,10 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from napari_restore.errors import BadModel, MissingWeights
 from napari_restore.models import card_of, entry_of, load
-from napari_restore.models.ipl import _cube
-from napari_restore.models.ipl._cube import CubeLayers, sampled
-from napari_restore.models.ipl._network import IplNetwork
-from napari_restore.models.ipl._sweeps import make, make_small
+from napari_restore.models.ipl import CubeLayers, IplNetwork, _cube, make, make_small, sampled
 
 TINY = {"dim": 4, "blocks": 3}
 RESULTS = [{"mixes": 0}, {"mixes": 1}, {"mixes": 1, "curves": 1, "detail": 5}]

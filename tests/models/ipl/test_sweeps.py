@@ -17,9 +17,7 @@ from napari_restore import Region
 from napari_restore.errors import BadParameter
 from napari_restore.images import Image, bracket_of, open_image
 from napari_restore.models import for_frames, pad_to_multiple, run_steps
-from napari_restore.models.ipl import _samples
-from napari_restore.models.ipl._cube import most_given, sampled, taps
-from napari_restore.models.ipl._network import IplNetwork
+from napari_restore.models.ipl import IplNetwork, _samples, most_given, sampled, taps
 
 SIZE = (555, 781)
 TOLERANCE = 1e-5

@@ -12,10 +12,9 @@ import pytest
 from napari.utils.notifications import notification_manager
 
 from napari_restore import Region
-from napari_restore.plugin.areas._drawing_controller import Tool
-from napari_restore.plugin.areas._target_chooser import ExcludeChooser
-from napari_restore.plugin.results._earlier_results_view import apply_settings
-from napari_restore.plugin.state._request import TargetChoice
+from napari_restore.plugin.areas import ExcludeChooser, Tool
+from napari_restore.plugin.results import apply_settings
+from napari_restore.plugin.state import TargetChoice
 
 pytestmark = pytest.mark.viewer
 CORNERS = np.array([(0, 0), (0, 1), (1, 1), (1, 0)], float)

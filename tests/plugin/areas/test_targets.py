@@ -12,18 +12,18 @@ from napari.components import ViewerModel
 
 import napari_restore as nr
 from napari_restore import Region
-from napari_restore.engine.masks._open_mask import open_mask
+from napari_restore.engine.masks import open_mask
 from napari_restore.errors import BadMask, BadRegion, RestoreError
-from napari_restore.plugin.areas._areas import (
+from napari_restore.plugin.areas import (
     PAINT_SIDE,
+    DrawingController,
+    Tool,
     area_of,
     chosen_strength,
     new_paint_layer,
     strength_layers,
 )
-from napari_restore.plugin.areas._drawing_controller import DrawingController, Tool
-from napari_restore.plugin.state._request import Area, TargetChoice
-from napari_restore.plugin.state._state import RestoreState, image_of
+from napari_restore.plugin.state import Area, RestoreState, TargetChoice, image_of
 
 SIZE = (400, 600)
 WHOLE = Region(0, 0, *SIZE)
@@ -56,7 +56,7 @@ def scene(request, tmp_path: Path) -> tuple[ViewerModel, Any]:
     viewer = ViewerModel()
     viewer.canvas.size = (100, 200)
     if request.param in ("north up", "turned map"):
-        from napari_restore.plugin.layers._reader import layer_of
+        from napari_restore.plugin.layers import layer_of
 
         image = georeferenced(tmp_path, 30 if request.param == "turned map" else 0)
         data, arguments, _ = layer_of(image)
@@ -227,7 +227,7 @@ def test_the_same_areas_have_the_same_file(scene):
 
 
 def test_areas_on_a_map_are_written_in_its_system(tmp_path: Path):
-    from napari_restore.plugin.layers._reader import layer_of
+    from napari_restore.plugin.layers import layer_of
 
     viewer = ViewerModel()
     data, arguments, _ = layer_of(georeferenced(tmp_path, 0))
@@ -337,7 +337,7 @@ def test_a_layer_larger_than_memory_allows_is_read_in_pieces(monkeypatch):
 
 
 def test_a_strength_that_lies_in_a_file_is_that_file(tmp_path: Path):
-    from napari_restore.plugin.layers._reader import layer_of
+    from napari_restore.plugin.layers import layer_of
 
     viewer = ViewerModel()
     layers = [

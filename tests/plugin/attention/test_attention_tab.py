@@ -15,9 +15,8 @@ from qtpy.QtCore import QPointF, Qt
 
 import napari_restore as nr
 from napari_restore.explain.attention import AttentionSession
-from napari_restore.plugin.attention import _action_bar, _attention_tab
-from napari_restore.plugin.attention._heads_view import HeadsView
-from napari_restore.plugin.layers._placing import plane_of
+from napari_restore.plugin.attention import HeadsView, _action_bar, _attention_tab
+from napari_restore.plugin.layers import plane_of
 
 pytestmark = pytest.mark.viewer
 SIZE = (300, 400)

@@ -8,9 +8,15 @@ from typing import Any
 import numpy as np
 from qtpy.QtCore import QPointF
 
-from napari_restore.plugin.attention._asked import KeptAnswer
-from napari_restore.plugin.attention._heads_view import SIDE, ComparedHeads, HeadsView, Thumbnails
-from napari_restore.plugin.attention._matrix_panel import HeatMap, MatrixPanel
+from napari_restore.plugin.attention import (
+    SIDE,
+    ComparedHeads,
+    HeadsView,
+    HeatMap,
+    KeptAnswer,
+    MatrixPanel,
+    Thumbnails,
+)
 
 SITE = SimpleNamespace(name="a", title="Layer a", kind="window", heads=("1", "2", "3"))
 

@@ -9,9 +9,7 @@ import numpy as np
 import pytest
 
 from napari_restore.errors import RestoreError
-from napari_restore.plugin.attention._asked import PreparedAttention
-from napari_restore.plugin.attention._heads_view import HeadsView
-from napari_restore.plugin.attention._matrix_panel import RedundancyPanel
+from napari_restore.plugin.attention import HeadsView, PreparedAttention, RedundancyPanel
 
 SITE = SimpleNamespace(name="a", title="Layer a", kind="window", heads=("1", "2", "3"))
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from qtpy.QtGui import QColor, QImage, QPalette
 
-from napari_restore.plugin.attention._share_plots import BarChart, shares_of
-from napari_restore.plugin.attribution._plots import BLUE
+from napari_restore.plugin.attention import BarChart, shares_of
+from napari_restore.plugin.attribution import BLUE
 
 GROUPS = {"By distance": {"0–8 px": 0.2, "> 8 px": 0.8}, "Bands": {"low": 0.5, "high": 0.5}}
 

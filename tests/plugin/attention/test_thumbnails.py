@@ -10,8 +10,7 @@ import pytest
 from qtpy.QtCore import QRectF
 from qtpy.QtGui import QImage, QPainter
 
-from napari_restore.plugin.attention._heads_view import DARK, SIDE, of_layer
-from napari_restore.plugin.attention._layers import in_one_go
+from napari_restore.plugin.attention import DARK, SIDE, in_one_go, of_layer
 
 
 def heads_of(*values: Any, kind: str = "window", query: tuple[int, int] = (0, 0)) -> Any:

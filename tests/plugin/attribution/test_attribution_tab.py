@@ -12,16 +12,17 @@ from qtpy.QtWidgets import QScrollArea
 
 from napari_restore import Region
 from napari_restore.explain import OverviewShares
-from napari_restore.plugin.attribution import _results_section
-from napari_restore.plugin.attribution._attribution_form import (
+from napari_restore.plugin.attribution import (
     BASELINES,
     BRACKET_BASELINES,
     METHODS,
     OBJECTIVES,
     WITH_BASELINE,
+    _results_section,
+    as_html,
+    report,
 )
-from napari_restore.plugin.attribution._results_section import as_html, report
-from napari_restore.plugin.layers._placing import plane_of
+from napari_restore.plugin.layers import plane_of
 
 pytestmark = pytest.mark.viewer
 BOX = Region(100, 120, 148, 184)
@@ -84,7 +85,7 @@ def test_the_curve_of_a_complete_map_meets_d(tab: Any, finished_attribution: Any
 def test_the_map_is_seen_while_it_comes(
     tab: Any, finished_attribution: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from napari_restore.plugin.attribution._layers import AttributionLayers
+    from napari_restore.plugin.attribution import AttributionLayers
 
     shown: list[Any] = []
     true = AttributionLayers.partial
@@ -103,7 +104,7 @@ def test_the_map_is_seen_while_it_comes(
 
 @pytest.mark.slow
 def test_cancel_leaves_nothing(tab: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from napari_restore.plugin.attribution._layers import AttributionLayers
+    from napari_restore.plugin.attribution import AttributionLayers
 
     before = list(tab.viewer.layers)
     tab.target.add_box(BOX)
@@ -127,7 +128,7 @@ def test_cancel_leaves_nothing(tab: Any, qtbot: Any, monkeypatch: pytest.MonkeyP
 def test_image_or_panel_may_be_removed_meanwhile(
     tab: Any, panel: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch, leaves: str
 ) -> None:
-    from napari_restore.plugin.attribution._layers import AttributionLayers
+    from napari_restore.plugin.attribution import AttributionLayers
 
     viewer, source, true = panel.viewer, tab.state.layer, AttributionLayers.partial
     tab.target.add_box(BOX)
@@ -151,7 +152,7 @@ def test_image_or_panel_may_be_removed_meanwhile(
 
 
 def test_the_palette_turns_to_the_tab(tab: Any, panel: Any) -> None:
-    from napari_restore.plugin._actions import show_attribution
+    from napari_restore.plugin import show_attribution
 
     panel.tabs.choose("Restore")
     assert tab.isHidden()
@@ -166,7 +167,7 @@ def test_without_a_target_there_is_an_error(tab: Any) -> None:
     assert "Press Box or Click" in tab.form.box.text()
     tab.target.add_box(Region(290, 390, 300, 400))
     # Drawn areas and boxes that are asked about are not each other's.
-    from napari_restore.plugin.areas._areas import areas_layer
+    from napari_restore.plugin.areas import areas_layer
 
     assert areas_layer(tab.viewer) is None
     tab.form.method.setCurrentIndex(tab.form.method.findData("dam"))
@@ -280,7 +281,7 @@ def test_two_attributions_side_by_side(tab: Any, finished_attribution: Any, qtbo
 def test_one_attribution_is_on_the_canvas(
     tab: Any, finished_attribution: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from napari_restore.plugin.attribution._layers import AttributionLayers
+    from napari_restore.plugin.attribution import AttributionLayers
 
     tab.target.add_box(BOX)
     for _ in range(2):
@@ -384,7 +385,7 @@ def test_one_click_goes_through_the_context(
 
 @pytest.mark.slow
 def test_shares_of_the_overview_end_with_the_image(tab: Any) -> None:
-    from napari_restore.plugin.attribution._layers import AttributionLayers, MapArrays
+    from napari_restore.plugin.attribution import AttributionLayers, MapArrays
 
     source, whole = tab.state.layer, Region(0, 0, 300, 400)
     # Blocks of 2 × 2; the last row of them has one pixel.
@@ -414,8 +415,7 @@ def test_removing_the_map_removes_the_attribution(tab: Any, finished_attribution
 
 def test_what_the_form_offers_there_is() -> None:
     from napari_restore import explain
-    from napari_restore.explain.attribution._methods import method_of
-    from napari_restore.explain.attribution._objectives import objective_of
+    from napari_restore.explain.attribution import method_of, objective_of
     from napari_restore.models import load
 
     for method in set(METHODS) - {""}:

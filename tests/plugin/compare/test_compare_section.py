@@ -14,7 +14,7 @@ from qtpy.QtTest import QTest
 from napari_restore import Region
 from napari_restore.metrics import psnr
 from napari_restore.plugin.compare import CompareSection
-from napari_restore.plugin.tasks._task import DebouncedQuery
+from napari_restore.plugin.tasks import DebouncedQuery
 from napari_restore.questions import Adjustment
 
 from .conftest import show

@@ -7,7 +7,7 @@ import pytest
 from napari.components import ViewerModel
 
 from napari_restore import Region
-from napari_restore.plugin.compare._maps_view import (
+from napari_restore.plugin.compare import (
     CATEGORIES,
     SideMap,
     available,
@@ -137,7 +137,7 @@ def test_later_categories_hide_earlier_ones():
 
 
 def test_the_bits_are_those_of_the_engine():
-    from napari_restore.engine.results._quality import QUALITY
+    from napari_restore.engine.results import QUALITY
 
     assert {category.name: category.bit for category in CATEGORIES} == QUALITY
 

@@ -9,12 +9,14 @@ from napari.layers import Image as ImageLayer
 
 from napari_restore import Region
 from napari_restore.metrics import psnr, ssim
-from napari_restore.plugin.compare._compared_layers import Compared, LayerPixels, within
-from napari_restore.plugin.compare._figures_view import (
+from napari_restore.plugin.compare import (
     MAX_PIXELS,
+    Compared,
+    LayerPixels,
     data_range_of,
     figures,
     references_for,
+    within,
 )
 
 

@@ -13,8 +13,7 @@ from qtpy.QtWidgets import QApplication
 
 from napari_restore import Region
 from napari_restore.errors import BadRegion
-from napari_restore.plugin.compare._compared_layers import Compared
-from napari_restore.plugin.compare._swipe import GRAB, Swipe
+from napari_restore.plugin.compare import GRAB, Compared, Swipe
 
 pytestmark = pytest.mark.viewer
 ASKEW = np.array([[-0.8, -0.6, 5e3], [-0.6, 0.8, 3e3], [0, 0, 1]])

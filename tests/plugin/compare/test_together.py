@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 
-from napari_restore.plugin.compare._compare_section import Blink
-from napari_restore.plugin.compare._compared_layers import LinkedContrast, SideBySide
+from napari_restore.plugin.compare import Blink, LinkedContrast, SideBySide
 
 from .conftest import show
 

@@ -9,10 +9,8 @@ from tests.models.test_mertens import frames
 import napari_restore as nr
 from napari_restore import Region
 from napari_restore.images import halve
-from napari_restore.plugin.runs import _draft
-from napari_restore.plugin.runs._draft import Viewport, live_steps
-from napari_restore.plugin.state._request import Area, RunRequest
-from napari_restore.plugin.state._state import PYRAMID
+from napari_restore.plugin.runs import Viewport, _draft, live_steps
+from napari_restore.plugin.state import PYRAMID, Area, RunRequest
 
 SIDE = 256
 

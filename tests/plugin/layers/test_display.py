@@ -14,9 +14,7 @@ from napari.layers import Image as ImageLayer
 
 import napari_restore as nr
 from napari_restore import Region
-from napari_restore.plugin.layers._display import Display
-from napari_restore.plugin.layers._reader import layer_of
-from napari_restore.plugin.layers._result_layer import ResultLayer
+from napari_restore.plugin.layers import Display, ResultLayer, layer_of
 
 ADOBE = bytes(imagecodecs.cms_profile("adobergb"))
 

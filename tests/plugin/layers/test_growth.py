@@ -8,9 +8,7 @@ import pytest
 import rasterio
 
 import napari_restore as nr
-from napari_restore.plugin.layers._display import Display, contrast_limits
-from napari_restore.plugin.layers._growth import Growth, must_grow
-from napari_restore.plugin.layers._reader import layer_of
+from napari_restore.plugin.layers import Display, Growth, contrast_limits, layer_of, must_grow
 
 
 @pytest.fixture(params=["tiled", "striped"])

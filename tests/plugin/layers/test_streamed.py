@@ -13,8 +13,7 @@ from qtpy.QtWidgets import QApplication
 
 import napari_restore as nr
 from napari_restore.errors import UnreadableImage
-from napari_restore.plugin.layers._growth import Growth
-from napari_restore.plugin.layers._reader import layer_of
+from napari_restore.plugin.layers import Growth, layer_of
 
 pytestmark = pytest.mark.viewer
 

@@ -14,12 +14,7 @@ from qtpy.QtWidgets import QFormLayout, QWidget
 import napari_restore as nr
 from napari_restore.api import models
 from napari_restore.models import _registry, card_of
-from napari_restore.plugin.method._model_chooser import (
-    MARK,
-    ModelChoice,
-    ModelChooser,
-    offered_models,
-)
+from napari_restore.plugin.method import MARK, ModelChoice, ModelChooser, offered_models
 
 pytestmark = pytest.mark.viewer
 

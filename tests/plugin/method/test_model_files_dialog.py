@@ -18,8 +18,8 @@ from safetensors.torch import save_file
 import napari_restore as nr
 from napari_restore import api
 from napari_restore.engine import Progress
-from napari_restore.plugin.method._model_files_dialog import ProposalDialog, TrustDialog
-from napari_restore.plugin.state._request import TargetChoice
+from napari_restore.plugin.method import ProposalDialog, TrustDialog
+from napari_restore.plugin.state import TargetChoice
 
 pytestmark = pytest.mark.viewer
 

@@ -13,10 +13,9 @@ import rasterio
 import napari_restore as nr
 from napari_restore.api import task_of
 from napari_restore.commands import main
-from napari_restore.plugin.results._earlier_results_view import request_of_stored
-from napari_restore.plugin.results._export_section import ExportSection
-from napari_restore.plugin.runs._batch_section import folder_arguments
-from napari_restore.plugin.state._request import TargetChoice
+from napari_restore.plugin.results import ExportSection, request_of_stored
+from napari_restore.plugin.runs import folder_arguments
+from napari_restore.plugin.state import TargetChoice
 
 LEVEL_2 = 7272.727272727273
 """USGS: surface reflectance = 2.75e-5 DN − 0.2."""

@@ -12,11 +12,10 @@ from napari.layers import Image as ImageLayer
 import napari_restore as nr
 from napari_restore import Region
 from napari_restore.engine import Finished, Result, TileDone
-from napari_restore.plugin.layers._reader import layer_of
-from napari_restore.plugin.layers._result_layer import ResultLayer
-from napari_restore.plugin.results._adjust_section import AdjustSection
-from napari_restore.plugin.runs import _layer_run
-from napari_restore.plugin.state._request import TargetChoice
+from napari_restore.plugin.layers import ResultLayer, layer_of
+from napari_restore.plugin.results import AdjustSection
+from napari_restore.plugin.runs import LayerRun
+from napari_restore.plugin.state import TargetChoice
 from napari_restore.questions import Adjustment
 
 RGB = {"red": 1, "green": 2, "blue": 3}
@@ -176,7 +175,7 @@ def test_moving_a_slider_shows_it_and_runs_nothing(
 
     monkeypatch.setattr(nr, "start", refuse)
     monkeypatch.setattr(nr, "plan", refuse)
-    monkeypatch.setattr(_layer_run.LayerRun, "start", refuse)
+    monkeypatch.setattr(LayerRun, "start", refuse)
     assert variant.shown.result.adjustment.is_neutral
     before = np.array(variant.layer.data[0])
     drawn = []

@@ -13,8 +13,7 @@ from qtpy.QtWidgets import QApplication
 import napari_restore as nr
 from napari_restore import api
 from napari_restore._format import format_seconds, format_size
-from napari_restore.plugin.results._results_section import RecordView
-from napari_restore.plugin.results._variant_text import record_rows
+from napari_restore.plugin.results import RecordView, record_rows
 from napari_restore.records import read_record
 
 pytestmark = pytest.mark.viewer

@@ -10,11 +10,15 @@ import pytest
 from PIL import Image as Picture
 
 from napari_restore import api
-from napari_restore.plugin.layers._layer_order import LIVE
-from napari_restore.plugin.results._earlier_results_view import record_of
-from napari_restore.plugin.results._results_section import RecordView, ResultsSection
-from napari_restore.plugin.results._variant_text import area_of, target_of_mask
-from napari_restore.plugin.state._request import TargetChoice
+from napari_restore.plugin.layers import LIVE
+from napari_restore.plugin.results import (
+    RecordView,
+    ResultsSection,
+    area_of,
+    record_of,
+    target_of_mask,
+)
+from napari_restore.plugin.state import TargetChoice
 from napari_restore.questions import Adjustment
 
 pytestmark = pytest.mark.viewer

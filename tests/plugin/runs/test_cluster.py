@@ -17,7 +17,7 @@ from napari_restore.api import cluster_worker
 from napari_restore.engine import RangeRun, TileDone
 from napari_restore.errors import BadParameter, ResourceError
 from napari_restore.plugin.runs import _cluster_controller, _run_controller
-from napari_restore.plugin.state._request import ConnectedCluster, TargetChoice
+from napari_restore.plugin.state import ConnectedCluster, TargetChoice
 
 distributed = pytest.importorskip("distributed")
 pytestmark = [pytest.mark.viewer, pytest.mark.slow]

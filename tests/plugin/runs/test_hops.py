@@ -12,7 +12,7 @@ import pytest
 from napari_restore import api
 from napari_restore.engine import ChildExecutor
 from napari_restore.plugin.layers import _layer_order
-from napari_restore.plugin.tasks._task import Task
+from napari_restore.plugin.tasks import Task
 
 pytestmark = pytest.mark.viewer
 PACKAGE = Path(api.__file__).parents[1]

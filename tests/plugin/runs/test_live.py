@@ -11,10 +11,8 @@ import pytest
 from napari_restore import Region
 from napari_restore.engine import TileDone
 from napari_restore.errors import BudgetTooSmall
-from napari_restore.plugin.runs import _draft
-from napari_restore.plugin.runs._layer_run import drafts_in
-from napari_restore.plugin.state._request import TargetChoice
-from napari_restore.plugin.state._state import NAMED_ROLES
+from napari_restore.plugin.runs import _draft, drafts_in
+from napari_restore.plugin.state import NAMED_ROLES, TargetChoice
 
 pytestmark = pytest.mark.viewer
 

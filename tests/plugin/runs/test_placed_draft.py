@@ -10,8 +10,8 @@ import numpy as np
 
 import napari_restore as nr
 from napari_restore import Region
-from napari_restore.plugin.runs._draft import Viewport, first_step, live_steps
-from napari_restore.plugin.state._request import Area, RunRequest
+from napari_restore.plugin.runs import Viewport, first_step, live_steps
+from napari_restore.plugin.state import Area, RunRequest
 from napari_restore.questions import Restore
 
 MODEL = f"{Path(__file__).parents[2] / 'engine' / '_position_dependent_model.py'}:Placed"

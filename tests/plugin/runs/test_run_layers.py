@@ -7,8 +7,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from napari_restore.plugin.runs import _layer_run
-from napari_restore.plugin.runs._layer_run import RunLayers
+from napari_restore.plugin.runs import RunLayers, _layer_run
 
 
 def step_of(seconds: float) -> Any:

@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 from qtpy.QtCore import QObject
 
-from napari_restore.plugin.tasks import _task
-from napari_restore.plugin.tasks._task import THREADS, in_background
+from napari_restore.plugin.tasks import THREADS, _task, in_background
 
 QUERIES = 50
 STORM = """

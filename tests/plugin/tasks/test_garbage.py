@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from napari_restore.plugin._start import WindowGarbage
+from napari_restore.plugin import WindowGarbage
 
 
 class Knot:

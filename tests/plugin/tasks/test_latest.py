@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from napari_restore.errors import BadRegion
-from napari_restore.plugin.tasks._task import LatestQuery
+from napari_restore.plugin.tasks import LatestQuery
 
 
 def result_of(query: LatestQuery, qtbot: Any, compute: Any) -> Any:

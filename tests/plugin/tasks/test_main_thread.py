@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from napari_restore.plugin.tasks._main_thread import on_main_thread
+from napari_restore.plugin.tasks import on_main_thread
 
 CALLS = 2000
 

@@ -12,8 +12,7 @@ from qtpy.compat import isalive
 from qtpy.QtCore import QObject
 
 from napari_restore.errors import BadRegion, Cancelled
-from napari_restore.plugin.tasks import _task
-from napari_restore.plugin.tasks._task import Task
+from napari_restore.plugin.tasks import Task, _task
 
 ROUNDS = 100
 

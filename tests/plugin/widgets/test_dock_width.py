@@ -11,7 +11,7 @@ from qtpy.QtCore import QEvent, QPoint, Qt
 from qtpy.QtGui import QHelpEvent
 from qtpy.QtWidgets import QApplication, QComboBox, QDockWidget, QToolTip
 
-from napari_restore.plugin._panel import NARROWEST, USUAL
+from napari_restore.plugin import NARROWEST, USUAL
 
 pytestmark = pytest.mark.viewer
 

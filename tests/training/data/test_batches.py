@@ -14,10 +14,9 @@ import pytest
 import torch
 
 from napari_restore.errors import BadParameter
-from napari_restore.training.data import BatchLoader, Recipe, Sampler
-from napari_restore.training.data._batches import Prefetcher
+from napari_restore.training.data import BatchLoader, Prefetcher, Recipe, Sampler
 from napari_restore.training.haze import Haze, add_haze
-from napari_restore.training.loop._table import fill
+from napari_restore.training.loop import fill
 
 RECIPE = Recipe(size=64, batch=3)
 

@@ -10,7 +10,7 @@ import tifffile
 from PIL import Image
 
 from napari_restore.errors import InputError
-from napari_restore.training.data._distance import filled, read_distance
+from napari_restore.training.data import filled, read_distance
 
 
 def written(folder: Path, values: np.ndarray) -> Path:

@@ -11,8 +11,7 @@ import pytest
 from PIL import Image
 
 from napari_restore.errors import InputError
-from napari_restore.training.data import Scene, scenes_of, shippable
-from napari_restore.training.data._scenes import stems_of
+from napari_restore.training.data import Scene, scenes_of, shippable, stems_of
 
 
 def scene(licence="CC0-1.0", note="", name="natural/x_1.jpg", kind="natural") -> Scene:

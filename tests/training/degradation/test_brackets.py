@@ -9,23 +9,21 @@ import pytest
 
 from napari_restore.images import light_of_srgb, srgb_of_light
 from napari_restore.training.degradation import (
-    CaptureSettings,
-    degraded_scene,
-    draw_bracket,
-    take_bracket,
-)
-from napari_restore.training.degradation._bracket import (
     CURVES,
     FOR_SCORES,
     KEPT,
     LIFT,
     WIDEST,
+    CaptureSettings,
     Motion,
-    _seen_from,
+    degraded_scene,
+    draw_bracket,
     draw_motion,
     radiance,
     shown,
+    take_bracket,
 )
+from napari_restore.training.degradation._bracket import _seen_from
 
 QUIET = CaptureSettings((2.0, 2.0), 0.1, 2.0, 0.7, 1.0, "srgb", 1.0, 1e9, 0.0, (None,) * 3)
 STILL = (0.0, 0.5)

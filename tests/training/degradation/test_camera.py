@@ -9,16 +9,14 @@ import pytest
 
 from napari_restore.images import light_of_srgb
 from napari_restore.training.degradation import (
-    LowLight,
-    camera_scene,
-    draw_camera,
-    photograph,
-)
-from napari_restore.training.degradation._camera import (
     DEMOSAICINGS,
     Camera,
+    LowLight,
+    camera_scene,
     developed,
+    draw_camera,
     exposed_mosaic,
+    photograph,
     read_out,
     sites,
 )

@@ -8,11 +8,11 @@ import pytest
 from napari_restore.training.haze import (
     DISTANCES,
     SPECTRA,
+    bright,
     draw_haze,
     draw_wide,
     synthetic_distance,
 )
-from napari_restore.training.haze._synthetic_distance import bright
 
 SHAPE = (96, 128)
 

@@ -13,8 +13,7 @@ import torch
 
 from napari_restore.training.data import Batch, Recipe
 from napari_restore.training.haze import ClearScene
-from napari_restore.training.loop._config import TrainConfig, config_of
-from napari_restore.training.loop._pictures import Pictures
+from napari_restore.training.loop import Pictures, TrainConfig, config_of
 
 SIZE = 32
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from napari_restore.training.loop._log import Log, LogSums
+from napari_restore.training.loop import Log, LogSums
 
 
 def test_rows_are_kept_up_to_a_step_and_gaps_stay_empty(tmp_path: Path):

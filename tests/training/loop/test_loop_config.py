@@ -8,8 +8,7 @@ import pytest
 
 from napari_restore.errors import BadParameter, InputError, UnreadableImage
 from napari_restore.training.data import Recipe
-from napari_restore.training.loop._config import Every, config_of, load_config
-from napari_restore.training.loop._losses import objective_of
+from napari_restore.training.loop import Every, config_of, load_config, objective_of
 
 WHOLE = """
 [model]

@@ -8,12 +8,12 @@ import torch
 
 from napari_restore import metrics
 from napari_restore.errors import BadParameter
-from napari_restore.training.loop._config import ModelConfig
-from napari_restore.training.loop._learner import make_network
-from napari_restore.training.loop._losses import (
+from napari_restore.training.loop import (
     SMALL,
+    ModelConfig,
     depth_in_display,
     log_error,
+    make_network,
     masked_l1,
     objective_of,
     spectral_l1,

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from napari_restore.errors import BadModel, BadParameter, MissingWeights, UnknownModel
-from napari_restore.training.loop._config import ModelConfig, OptimiserConfig
-from napari_restore.training.loop._learner import (
+from napari_restore.training.loop import (
+    ModelConfig,
+    OptimiserConfig,
     choose_parameters,
     make_network,
     make_optimiser,

@@ -13,9 +13,7 @@ from PIL import Image
 from napari_restore.errors import BadParameter, Cancelled, InputError
 from napari_restore.models import load
 from napari_restore.training.data import Pack, compact
-from napari_restore.training.loop._config import config_of
-from napari_restore.training.loop._pictures import open_pictures
-from napari_restore.training.loop._score import Validator, sentence
+from napari_restore.training.loop import Validator, config_of, open_pictures, sentence
 
 
 @pytest.fixture

@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from napari_restore.training.loop._config import OptimiserConfig
-from napari_restore.training.loop._learner import learning_rate
+from napari_restore.training.loop import OptimiserConfig, learning_rate
 
 COSINE = OptimiserConfig(lr=1.0, warmup=4, final=0.1)
 

@@ -22,11 +22,17 @@ from napari_restore.errors import (
 )
 from napari_restore.training.data import Batch
 from napari_restore.training.haze import ClearScene
-from napari_restore.training.loop._checkpoint import State
-from napari_restore.training.loop._learner import Learner
-from napari_restore.training.loop._log import NO_PLOT
-from napari_restore.training.loop._score import Validator
-from napari_restore.training.loop._train import BEST, CHECKPOINT, LOG, Control, train
+from napari_restore.training.loop import (
+    BEST,
+    CHECKPOINT,
+    LOG,
+    NO_PLOT,
+    Control,
+    Learner,
+    State,
+    Validator,
+)
+from napari_restore.training.loop._train import train
 
 SIZE = 32
 MakeConfig = Callable[..., Any]

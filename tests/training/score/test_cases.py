@@ -8,7 +8,7 @@ from PIL import Image
 
 from napari_restore.errors import BadOutput, BadParameter, InputError
 from napari_restore.questions import Evaluate
-from napari_restore.training.score._cases import Case, HazedCase, drop_others, scene_cases
+from napari_restore.training.score import Case, HazedCase, drop_others, scene_cases
 
 
 @pytest.fixture

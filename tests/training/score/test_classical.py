@@ -10,8 +10,7 @@ import pytest
 from napari_restore.errors import BadParameter
 from napari_restore.metrics import psnr
 from napari_restore.training.degradation import add_noise, degraded_scene
-from napari_restore.training.score import methods_of
-from napari_restore.training.score._methods import CLASSICAL, MEDIAN, check_installed
+from napari_restore.training.score import CLASSICAL, MEDIAN, check_installed, methods_of
 
 LUMA = np.array((0.2126, 0.7152, 0.0722), np.float32)
 

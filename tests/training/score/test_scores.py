@@ -10,13 +10,7 @@ from affine import Affine
 from napari_restore.errors import BadParameter, InputError
 from napari_restore.images import open_image
 from napari_restore.metrics import Metric, metric_of
-from napari_restore.training.score._scores import (
-    ScoredRange,
-    change_of,
-    reference_of,
-    scale_of,
-    scores_of,
-)
+from napari_restore.training.score import ScoredRange, change_of, reference_of, scale_of, scores_of
 
 RGB = "red=1,green=2,blue=3"
 BYTES = ScoredRange((0, 1, 2), (0.0, 0.0, 0.0), 255.0, True)

@@ -5,8 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from napari_restore.training.score import _statistics, sign_flip_test
-from napari_restore.training.score._statistics import compare, spread_of
+from napari_restore.training.score import _statistics, compare, sign_flip_test, spread_of
 
 
 def by_hand(values: np.ndarray) -> float:

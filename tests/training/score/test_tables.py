@@ -12,13 +12,20 @@ from PIL import Image
 from napari_restore._format import latex
 from napari_restore.metrics import metric_of
 from napari_restore.models import load
-from napari_restore.training.score import methods_of, text_table
-from napari_restore.training.score._evaluate import Outcome
-from napari_restore.training.score._journal import ScoreJournal
-from napari_restore.training.score._methods import EvaluatedMethod
-from napari_restore.training.score._session import summary_of
-from napari_restore.training.score._strips import LONGEST, beside, file_name, select_extremes
-from napari_restore.training.score._tables import csv_table, latex_table
+from napari_restore.training.score import (
+    LONGEST,
+    EvaluatedMethod,
+    Outcome,
+    ScoreJournal,
+    beside,
+    csv_table,
+    file_name,
+    latex_table,
+    methods_of,
+    select_extremes,
+    summary_of,
+    text_table,
+)
 
 METRICS = {name: metric_of(name) for name in ("psnr", "ciede2000")}
 

@@ -15,9 +15,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
 
-from napari_restore.engine.machine._budget import default_memory
-from napari_restore.engine.machine._device import ENVIRONMENT, cores
-from napari_restore.engine.running._events import Emit, Phase
+from napari_restore.engine.machine import ENVIRONMENT, cores, default_memory
+from napari_restore.engine.running import Emit, Phase
 from napari_restore.errors import BadParameter, ResourceError, RestoreError, option
 
 LOCAL = "local:"

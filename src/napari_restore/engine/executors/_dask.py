@@ -15,17 +15,19 @@ from napari_restore._format import format_size
 from napari_restore.engine._region import Region
 from napari_restore.engine.executors._connection import POLL, Cluster, Waiting, WorkersLost
 from napari_restore.engine.executors._ranges import RangeReport, Ranges, in_whole_chunks
-from napari_restore.engine.ledger._folder import Lease
-from napari_restore.engine.ledger._shared_slabs import KeptSlabs
-from napari_restore.engine.ledger._store_files import CHUNK, SHARED, STAGED
-from napari_restore.engine.planning._plan import Plan
-from napari_restore.engine.running._events import Emit, Note
-from napari_restore.engine.running._executor import Executor, Stage
-from napari_restore.engine.running._prepared import Prepared, write_prepared
-from napari_restore.engine.running._state import RunState
-from napari_restore.engine.running._tile import TileWork
-from napari_restore.engine.statistics._context import Counter
-from napari_restore.engine.statistics._context_blocks import ContextBlocks
+from napari_restore.engine.ledger import CHUNK, SHARED, STAGED, KeptSlabs, Lease
+from napari_restore.engine.planning import Plan
+from napari_restore.engine.running import (
+    Emit,
+    Executor,
+    Note,
+    Prepared,
+    RunState,
+    Stage,
+    TileWork,
+    write_prepared,
+)
+from napari_restore.engine.statistics import ContextBlocks, Counter
 from napari_restore.errors import BadParameter, Cancelled, ResourceError, option
 from napari_restore.models import BlockStatistics
 

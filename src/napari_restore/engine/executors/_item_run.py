@@ -12,7 +12,7 @@ from threading import Event as Stop
 from typing import Any
 
 from napari_restore.engine.executors._connection import Cluster, Waiting, WorkersLost
-from napari_restore.engine.running._events import Emit, Note, Phase, Progress
+from napari_restore.engine.running import Emit, Note, Phase, Progress
 from napari_restore.errors import Cancelled
 
 Item = tuple[int, Any]

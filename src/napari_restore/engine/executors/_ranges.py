@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from napari_restore.engine._region import Region
-from napari_restore.engine.ledger._store_files import CHUNK
+from napari_restore.engine.ledger import CHUNK
 
 
 @dataclass(frozen=True)

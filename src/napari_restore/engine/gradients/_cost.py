@@ -11,11 +11,13 @@ from torch import Tensor
 
 from napari_restore.engine.gradients._schedule import differentiable
 from napari_restore.engine.gradients._vjp import vjp, vjp_of_used
-from napari_restore.engine.machine._device import Device
-from napari_restore.engine.machine._device_memory import peak_of
-from napari_restore.engine.planning._costs import SCRATCH_BYTES
-from napari_restore.engine.planning._measurements import MeasurementCache
-from napari_restore.engine.planning._probe import example_input, example_statistics
+from napari_restore.engine.machine import Device, peak_of
+from napari_restore.engine.planning import (
+    SCRATCH_BYTES,
+    MeasurementCache,
+    example_input,
+    example_statistics,
+)
 from napari_restore.models import (
     RestorationModel,
     Statistics,

@@ -17,12 +17,9 @@ from torch import Tensor
 
 from napari_restore._heap import keep_freed_memory, release_freed_memory, return_freed_memory
 from napari_restore.engine._region import Region
-from napari_restore.engine.machine._budget import PeakMemory
-from napari_restore.engine.machine._failures import FAILURES, as_failure
-from napari_restore.engine.planning._plan import Plan
-from napari_restore.engine.planning._tiles import box_with_halo
-from napari_restore.engine.running._events import Event
-from napari_restore.engine.running._run import Run, settled
+from napari_restore.engine.machine import FAILURES, PeakMemory, as_failure
+from napari_restore.engine.planning import Plan, box_with_halo
+from napari_restore.engine.running import Event, Run, settled
 from napari_restore.errors import Cancelled
 from napari_restore.models import Statistics
 

@@ -15,13 +15,10 @@ from torch import Tensor, nn
 
 from napari_restore._format import format_size
 from napari_restore.engine._region import Region
-from napari_restore.engine.ledger._folder import WRITER
-from napari_restore.engine.ledger._map_records import ResidualStore, Shape, Slots
-from napari_restore.engine.machine._device import Device
-from napari_restore.engine.machine._precision import dtype_of
-from napari_restore.engine.planning._sweeps import DISK_SHARE, existing_folder
-from napari_restore.engine.planning._tiles import Grid
-from napari_restore.engine.running._map_store import MapLocation, MapStore
+from napari_restore.engine.ledger import WRITER, ResidualStore, Shape, Slots
+from napari_restore.engine.machine import Device, dtype_of
+from napari_restore.engine.planning import DISK_SHARE, Grid, existing_folder
+from napari_restore.engine.running import MapLocation, MapStore
 from napari_restore.errors import DiskFull, ResourceError, option
 from napari_restore.images import is_locked, lock_file
 from napari_restore.models import Map

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from napari_restore.engine._region import Region
 from napari_restore.engine.gradients._kept import Shelf, Spill, map_bytes
-from napari_restore.engine.planning._tiles import Grid
+from napari_restore.engine.planning import Grid
 from napari_restore.models import Counts, Map, Steps, Sweep
 
 

@@ -11,9 +11,8 @@ from torch import Tensor
 from napari_restore.engine._region import Region
 from napari_restore.engine.gradients._gradient_source import GradientSource, Picture
 from napari_restore.engine.gradients._vjp import vjp_of_used
-from napari_restore.engine.planning._tiles import Grid
-from napari_restore.engine.running._sweep_work import cell_slices, reflection
-from napari_restore.engine.running._tile import TileWork
+from napari_restore.engine.planning import Grid
+from napari_restore.engine.running import TileWork, cell_slices, reflection
 from napari_restore.models import Counts, Map, Routing, Statistics, Sweep, SweepInput
 
 Maps = Mapping[str, Tensor]

@@ -30,10 +30,8 @@ from napari_restore.engine.gradients._sweep_graph import (
     through_settle,
 )
 from napari_restore.engine.gradients._whole import WholeGradient
-from napari_restore.engine.machine._threads import map_parallel
-from napari_restore.engine.planning._costs import SCRATCH_BYTES
-from napari_restore.engine.planning._layout import fragmentation
-from napari_restore.engine.planning._tiles import Grid
+from napari_restore.engine.machine import map_parallel
+from napari_restore.engine.planning import SCRATCH_BYTES, Grid, fragmentation
 from napari_restore.models import (
     RESTORED,
     Counts,

@@ -183,7 +183,7 @@ class SlabFile:
     def remove(self) -> None:
         """Delete the file and its journal."""
         self.close()
-        discard(self.path)
+        discard_slab(self.path)
 
     # -- opening -----------------------------------------------------------------
 
@@ -318,7 +318,7 @@ def written(path: Path) -> int:
     return 0 if header is None else len(_records_in(_open_journal(path, header).read_known()))
 
 
-def discard(path: Path) -> None:
+def discard_slab(path: Path) -> None:
     """Delete the slab file `path`, which no process has open, and its journal."""
     journal_of(path).unlink(missing_ok=True)
     path.unlink(missing_ok=True)

@@ -129,7 +129,7 @@ class ResultStore:
         if existing is not None:
             return existing
         damaged = (path / JOURNAL).exists()
-        discard(path)
+        discard_store(path)
         with disk_full_named(path):
             store = cls._create(path, header)
             store.rebuilt = damaged
@@ -411,11 +411,11 @@ def free_path(path: Path) -> Path:
     while in_use(free):
         number += 1
         free = path.with_name(f"{path.stem}-{number}{path.suffix}")
-    discard(free)
+    discard_store(free)
     return free
 
 
-def discard(path: Path) -> None:
+def discard_store(path: Path) -> None:
     """Remove the store at `path`; raise `ResourceError` while it is in use."""
     if not path.exists():
         return

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from napari_restore._format import format_size
-from napari_restore.engine.machine._budget import MIB
+from napari_restore.engine.machine import MIB
 from napari_restore.errors import DiskFull, is_disk_full, option
 
 PROBE = 64 * MIB

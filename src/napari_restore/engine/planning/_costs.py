@@ -16,14 +16,10 @@ from torch import Tensor
 
 from napari_restore._heap import freed_memory_kept
 from napari_restore.engine._region import Region
-from napari_restore.engine.machine._budget import MIB
-from napari_restore.engine.machine._device import Device, cores
-from napari_restore.engine.machine._device_memory import peak_of
-from napari_restore.engine.machine._precision import computing
-from napari_restore.engine.machine._threads import on_new_thread
+from napari_restore.engine.machine import MIB, Device, computing, cores, on_new_thread, peak_of
 from napari_restore.engine.planning._measurements import MeasurementCache
 from napari_restore.engine.planning._probe import example_context, example_input, example_statistics
-from napari_restore.engine.statistics._context import overview_level
+from napari_restore.engine.statistics import overview_level
 from napari_restore.images import Image
 from napari_restore.models import (
     Context,

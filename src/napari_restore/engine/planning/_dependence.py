@@ -13,10 +13,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from napari_restore._format import format_size
-from napari_restore.engine.machine._device import cores
-from napari_restore.engine.machine._device_memory import TensorCount
-from napari_restore.engine.machine._failures import is_out_of_memory
-from napari_restore.engine.machine._threads import on_new_thread
+from napari_restore.engine.machine import TensorCount, cores, is_out_of_memory, on_new_thread
 from napari_restore.errors import BadModel
 from napari_restore.models import RestorationModel
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from napari_restore._json_shapes import read_json
 from napari_restore._replacing import replacing
-from napari_restore.engine.ledger._values import UNREADABLE, read_arrays, write_arrays
+from napari_restore.engine.ledger import UNREADABLE, read_arrays, write_arrays
 from napari_restore.errors import ResourceError
 from napari_restore.images import Image, cache_dir, mark_entry
 from napari_restore.models import (

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field, replace
 
 from napari_restore._format import format_size
 from napari_restore.engine._region import CELL, Region
-from napari_restore.engine.ledger._store_files import CHUNK
-from napari_restore.engine.machine._budget import MIB
-from napari_restore.engine.machine._device import Device, cores
+from napari_restore.engine.ledger import CHUNK
+from napari_restore.engine.machine import MIB, Device, cores
 from napari_restore.engine.planning._costs import SCRATCH_BYTES, Cost, PrepareCost, calibrate
 from napari_restore.engine.planning._map_layout import SweptLayout
 from napari_restore.engine.planning._tile_invariance import FIXED_TILE, TileInvariance

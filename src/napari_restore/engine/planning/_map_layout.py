@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from napari_restore._format import format_seconds, format_size
 from napari_restore.engine._region import Region
-from napari_restore.engine.ledger._map_records import FILE, Slots
-from napari_restore.engine.machine._precision import dtype_of
+from napari_restore.engine.ledger import FILE, Slots
+from napari_restore.engine.machine import dtype_of
 from napari_restore.engine.planning._bandwidth import Bandwidth
 from napari_restore.engine.planning._tiles import TOKEN_BYTES, Grid, count_bytes
 from napari_restore.errors import BadParameter, BudgetTooSmall, DiskFull, option

@@ -18,8 +18,7 @@ import torch
 from napari_restore._heap import release_freed_memory
 from napari_restore._json_shapes import json_of, read_json, value_of
 from napari_restore._replacing import replacing
-from napari_restore.engine.machine._device import Device, cores
-from napari_restore.engine.machine._failures import is_out_of_memory
+from napari_restore.engine.machine import Device, cores, is_out_of_memory
 from napari_restore.engine.planning._probe import kind_of
 from napari_restore.errors import OutOfMemory, option
 from napari_restore.images import cache_dir

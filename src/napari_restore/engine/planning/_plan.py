@@ -10,7 +10,7 @@ from typing import Any
 from napari_restore._format import format_seconds, format_size
 from napari_restore._json_shapes import json_of, value_of
 from napari_restore.engine._region import Region, bounding_box
-from napari_restore.engine.machine._device import Device
+from napari_restore.engine.machine import Device
 from napari_restore.engine.planning._identity import digest_of
 from napari_restore.engine.planning._layout import Layout, box_seen, tile_step, weight_bytes
 from napari_restore.engine.planning._map_layout import SweptLayout

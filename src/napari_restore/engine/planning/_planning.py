@@ -10,10 +10,17 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from napari_restore.engine._region import Region, bounding_box
-from napari_restore.engine.ledger._store_files import STAGED
-from napari_restore.engine.machine._budget import default_memory, parse_size, process_memory
-from napari_restore.engine.machine._device import Device, choose_device
-from napari_restore.engine.machine._precision import AUTO, check_precision, chosen_precision
+from napari_restore.engine.ledger import STAGED
+from napari_restore.engine.machine import (
+    AUTO,
+    Device,
+    check_precision,
+    choose_device,
+    chosen_precision,
+    default_memory,
+    parse_size,
+    process_memory,
+)
 from napari_restore.engine.planning._costs import prepare_cost
 from napari_restore.engine.planning._identity import (
     SETTLED,
@@ -50,8 +57,7 @@ from napari_restore.engine.planning._tile_invariance import (
     TileInvariance,
     tile_invariance,
 )
-from napari_restore.engine.statistics._bands import other_bands
-from napari_restore.engine.statistics._context import ROUGH, rough_extent
+from napari_restore.engine.statistics import ROUGH, other_bands, rough_extent
 from napari_restore.errors import BadModel, BadParameter, ResourceError, option
 from napari_restore.images import Image, resolve_radiometry
 from napari_restore.models import (

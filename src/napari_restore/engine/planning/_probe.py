@@ -9,8 +9,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from napari_restore.engine.machine._budget import default_memory, parse_size
-from napari_restore.engine.machine._failures import is_out_of_memory
+from napari_restore.engine.machine import default_memory, is_out_of_memory, parse_size
 from napari_restore.engine.planning._dependence import Report, dependence
 from napari_restore.errors import BadModel, OutOfMemory
 from napari_restore.models import (

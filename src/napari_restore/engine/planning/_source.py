@@ -10,23 +10,21 @@ from pathlib import Path
 import numpy as np
 
 from napari_restore.engine._region import Region, bounding_box
-from napari_restore.engine.masks._open_mask import open_exclude, open_mask
+from napari_restore.engine.masks import open_exclude, open_mask
 from napari_restore.engine.planning._identity import digest_of
-from napari_restore.engine.statistics._bands import (
+from napari_restore.engine.statistics import (
+    ROUGH,
     choose_other_bands,
+    context_exclude,
+    context_key,
+    context_path,
     corrected_bands,
     is_grey,
+    load_context,
     model_bands,
     named_bands,
     other_bands,
     without_others,
-)
-from napari_restore.engine.statistics._context import (
-    ROUGH,
-    context_exclude,
-    context_key,
-    context_path,
-    load_context,
 )
 from napari_restore.errors import BadParameter, BadRegion, option
 from napari_restore.images import Image, cache_dir, can_adopt, needs_percentile, note_of_zero

@@ -10,10 +10,8 @@ from functools import cache, cached_property
 from pathlib import Path
 
 from napari_restore.engine._region import CELL, Region, bounding_box
-from napari_restore.engine.ledger._slab import key_of, written
-from napari_restore.engine.machine._budget import MIB
-from napari_restore.engine.machine._device import cores
-from napari_restore.engine.machine._precision import dtype_of
+from napari_restore.engine.ledger import key_of, written
+from napari_restore.engine.machine import MIB, cores, dtype_of
 from napari_restore.engine.planning import _bandwidth
 from napari_restore.engine.planning._costs import SCRATCH_BYTES, SweepCosts, calibrate_sweeps
 from napari_restore.engine.planning._layout import (

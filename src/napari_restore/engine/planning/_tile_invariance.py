@@ -14,9 +14,7 @@ import torch
 from torch import Tensor
 
 from napari_restore.engine._region import CELL, Region
-from napari_restore.engine.machine._device import Device, choose_device, cores
-from napari_restore.engine.machine._precision import computing
-from napari_restore.engine.machine._threads import on_new_thread
+from napari_restore.engine.machine import Device, choose_device, computing, cores, on_new_thread
 from napari_restore.engine.planning._measurements import (
     measurement_file,
     read_measurement,

@@ -10,11 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore.engine._region import CELL, Region, bounding_box, smaller
-from napari_restore.engine.ledger._store import ResultStore
-from napari_restore.engine.masks._mask_level import mask_at_level
-from napari_restore.engine.masks._mask_strength import MaskStrength, pieces_of
-from napari_restore.engine.masks._open_mask import open_mask
-from napari_restore.engine.planning._plan import Plan
+from napari_restore.engine.ledger import ResultStore
+from napari_restore.engine.masks import MaskStrength, mask_at_level, open_mask, pieces_of
+from napari_restore.engine.planning import Plan
 from napari_restore.engine.results._luma import LumaModel, blend
 from napari_restore.engine.results._quality import QUALITY
 from napari_restore.errors import ResourceError

@@ -20,14 +20,12 @@ from typing_extensions import TypedDict
 from napari_restore._json_shapes import mismatches, read_json
 from napari_restore._replacing import replacing
 from napari_restore.engine._region import Region
-from napari_restore.engine.ledger._folder import in_use
-from napari_restore.engine.ledger._store import ResultStore, discard
-from napari_restore.engine.ledger._store_files import FORMAT
+from napari_restore.engine.ledger import FORMAT, ResultStore, discard_store, in_use
 from napari_restore.images import cache_dir
 from napari_restore.records import Record, RecordedTask
 
 if TYPE_CHECKING:
-    from napari_restore.engine.planning._plan import Plan
+    from napari_restore.engine.planning import Plan
 
 PATTERN = "result-*.json"
 _SEARCHING = threading.Lock()
@@ -182,5 +180,5 @@ def forget_result(store: Path, name: str) -> bool:
         if any(note.stem != f"result-{name}" for note in store.glob(PATTERN)):
             (store / PATTERN.replace("*", name)).unlink(missing_ok=True)
             return False
-        discard(store)
+        discard_store(store)
         return True

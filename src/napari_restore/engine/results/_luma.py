@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore.engine.masks._open_mask import open_mask
-from napari_restore.engine.planning._plan import Plan
-from napari_restore.engine.statistics._context import find_context, load_context
+from napari_restore.engine.masks import open_mask
+from napari_restore.engine.planning import Plan
+from napari_restore.engine.statistics import find_context, load_context
 from napari_restore.images import Radiometry, needs_percentile
 from napari_restore.models import Context
 from napari_restore.questions import colours_of

@@ -15,16 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore.engine._region import Region
-from napari_restore.engine.ledger._store import ResultStore
-from napari_restore.engine.ledger._store_files import SIDECARS, result_levels
-from napari_restore.engine.machine._budget import peak_in
-from napari_restore.engine.masks._mask_strength import (
-    MaskStrength,
-    RegionMask,
-    Within,
-)
-from napari_restore.engine.masks._open_mask import open_mask
-from napari_restore.engine.planning._plan import Plan
+from napari_restore.engine.ledger import SIDECARS, ResultStore, result_levels
+from napari_restore.engine.machine import peak_in
+from napari_restore.engine.masks import MaskStrength, RegionMask, Within, open_mask
+from napari_restore.engine.planning import Plan
 from napari_restore.engine.results._blended import BlendedPixels
 from napari_restore.engine.results._quality import ABOUT_CHANGE, QUALITY, change_bits
 from napari_restore.errors import ResourceError

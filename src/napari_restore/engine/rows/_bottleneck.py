@@ -11,11 +11,9 @@ import torch
 from torch import Tensor
 
 from napari_restore.engine._region import Region
-from napari_restore.engine.ledger._kept_layers import KeptLayers
-from napari_restore.engine.ledger._store_files import STAGED
-from napari_restore.engine.machine._failures import FAILURES, as_failure
-from napari_restore.engine.machine._precision import dtype_of
-from napari_restore.engine.planning._tiles import Grid
+from napari_restore.engine.ledger import STAGED, KeptLayers
+from napari_restore.engine.machine import FAILURES, as_failure, dtype_of
+from napari_restore.engine.planning import Grid
 from napari_restore.engine.rows._cells import (
     Outputs,
     PlacedRow,
@@ -25,11 +23,15 @@ from napari_restore.engine.rows._cells import (
     placed,
     rows_in,
 )
-from napari_restore.engine.running._events import Note
-from napari_restore.engine.running._rounding import Rounding
-from napari_restore.engine.running._run import Run
-from napari_restore.engine.running._sweep_work import SweepWork, SweptInput, grid_of
-from napari_restore.engine.running._tokens import TokenStore
+from napari_restore.engine.running import (
+    Note,
+    Rounding,
+    Run,
+    SweepWork,
+    SweptInput,
+    TokenStore,
+    grid_of,
+)
 from napari_restore.images import chunk_cache
 from napari_restore.models import AttentionSite, Sweep, SweepInput, SweptModel, WholeStep
 

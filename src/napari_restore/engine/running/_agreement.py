@@ -9,10 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from napari_restore.engine._region import Region
-from napari_restore.engine.planning._layout import tile_step
-from napari_restore.engine.planning._plan import Plan
-from napari_restore.engine.planning._tile_invariance import ROUNDING
-from napari_restore.engine.planning._tiles import box_with_halo
+from napari_restore.engine.planning import ROUNDING, Plan, box_with_halo, tile_step
 from napari_restore.engine.running._tile import TileOutput, TileWork
 from napari_restore.engine.running._tile_reader import TileInput
 from napari_restore.errors import OutOfMemory, TilesDiffer, option

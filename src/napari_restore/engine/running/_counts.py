@@ -9,9 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_restore.engine.ledger._shared_slabs import OpenSlab
-from napari_restore.engine.ledger._slab import SlabFile
-from napari_restore.engine.planning._tiles import COUNT_BYTES, Grid, bytes_of, values_of
+from napari_restore.engine.ledger import OpenSlab, SlabFile
+from napari_restore.engine.planning import COUNT_BYTES, Grid, bytes_of, values_of
 from napari_restore.errors import ResourceError
 from napari_restore.models import Counts, Sums
 

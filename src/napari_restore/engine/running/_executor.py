@@ -10,13 +10,12 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 from napari_restore import errors
 from napari_restore.engine._region import Region
-from napari_restore.engine.ledger._shared_slabs import OpenSlab
-from napari_restore.engine.ledger._slab import SlabFile
+from napari_restore.engine.ledger import OpenSlab, SlabFile
 from napari_restore.engine.running._events import Event
 from napari_restore.engine.running._state import RunState
 from napari_restore.engine.running._tile import TileWork
 from napari_restore.engine.running._tile_reader import TileInput
-from napari_restore.engine.statistics._context import Counter, on_threads
+from napari_restore.engine.statistics import Counter, on_threads
 
 In = TypeVar("In", bound=TileInput)
 Out = TypeVar("Out")

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from napari_restore import errors
 from napari_restore.engine._region import Region
-from napari_restore.engine.planning._plan import Plan
-from napari_restore.engine.results._result import Result
+from napari_restore.engine.planning import Plan
+from napari_restore.engine.results import Result
 from napari_restore.engine.running._events import Event, Finished, Stopped
 from napari_restore.engine.running._executor import Executor
 from napari_restore.engine.running._run import Run

@@ -16,15 +16,18 @@ import torch
 from torch import Tensor, nn
 
 from napari_restore.engine._region import Region
-from napari_restore.engine.ledger._map_records import ResidualStore, Shape, Slots, earlier_slots
-from napari_restore.engine.ledger._shared_slabs import OpenSlab
-from napari_restore.engine.ledger._slab import SlabFile, discard
-from napari_restore.engine.ledger._store_files import STAGED
-from napari_restore.engine.machine._device_memory import DeviceMemory
-from napari_restore.engine.machine._precision import dtype_of
-from napari_restore.engine.planning._map_layout import StoredMaps
-from napari_restore.engine.planning._plan import Plan
-from napari_restore.engine.planning._tiles import Grid, TileQueue, tiles_read
+from napari_restore.engine.ledger import (
+    STAGED,
+    OpenSlab,
+    ResidualStore,
+    Shape,
+    SlabFile,
+    Slots,
+    discard_slab,
+    earlier_slots,
+)
+from napari_restore.engine.machine import DeviceMemory, dtype_of
+from napari_restore.engine.planning import Grid, Plan, StoredMaps, TileQueue, tiles_read
 from napari_restore.models import Map, Steps
 
 
@@ -212,7 +215,7 @@ class MapStore:
     def remove(self) -> None:
         """Close, and delete what lies on disk."""
         self._records.remove()
-        discard(self._path)
+        discard_slab(self._path)
 
 
 class OpenMaps:

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore.engine._region import CELL, Region
-from napari_restore.engine.ledger._store import ResultStore
-from napari_restore.engine.results._quality import (
+from napari_restore.engine.ledger import ResultStore
+from napari_restore.engine.results import (
     QUALITY,
     change_bits,
     count_quality,

@@ -18,12 +18,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from napari_restore._replacing import replacing
-from napari_restore.engine.machine._device import cores
-from napari_restore.engine.machine._failures import is_out_of_memory
-from napari_restore.engine.machine._threads import on_new_thread
-from napari_restore.engine.masks._mask_strength import MaskStrength
-from napari_restore.engine.planning._plan import Plan
-from napari_restore.engine.statistics._context import context_key
+from napari_restore.engine.machine import cores, is_out_of_memory, on_new_thread
+from napari_restore.engine.masks import MaskStrength
+from napari_restore.engine.planning import Plan
+from napari_restore.engine.statistics import context_key
 from napari_restore.errors import OutOfMemory, ResourceError, option
 from napari_restore.images import Image, Radiometry
 from napari_restore.models import Context, RestorationModel, Statistics

@@ -13,20 +13,24 @@ from typing import Any
 import torch
 
 from napari_restore.engine._region import Region
-from napari_restore.engine.ledger._kept_layers import KeptLayers
-from napari_restore.engine.ledger._shared_slabs import OpenSlab, enter_left
-from napari_restore.engine.ledger._slab import SlabFile, discard
-from napari_restore.engine.ledger._store_files import STAGED
-from napari_restore.engine.machine._failures import FAILURES, as_failure
-from napari_restore.engine.machine._threads import on_new_thread
-from napari_restore.engine.planning._identity import (
+from napari_restore.engine.ledger import (
+    STAGED,
+    KeptLayers,
+    OpenSlab,
+    SlabFile,
+    discard_slab,
+    enter_left,
+)
+from napari_restore.engine.machine import FAILURES, as_failure, on_new_thread
+from napari_restore.engine.planning import (
     SETTLED,
     UNFINISHED,
+    Grid,
+    box_with_halo,
     find_settled,
     keep_settled,
     lend,
 )
-from napari_restore.engine.planning._tiles import Grid, box_with_halo
 from napari_restore.engine.running._agreement import Agreement
 from napari_restore.engine.running._counts import CountStore
 from napari_restore.engine.running._events import Phase
@@ -209,7 +213,7 @@ class Program:
             self.run_steps(work, tiles, pending)
         if not state.stop.is_set():
             for path in folder.glob("*.slab"):
-                discard(path)
+                discard_slab(path)
             shutil.rmtree(folder / SETTLED, ignore_errors=True)
             (folder / UNFINISHED).unlink(missing_ok=True)
 

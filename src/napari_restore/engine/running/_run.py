@@ -14,16 +14,17 @@ from typing import Any
 import torch
 
 from napari_restore._heap import keep_freed_memory, release_freed_memory
-from napari_restore.engine.ledger._folder import StoreBusy, writer_of
-from napari_restore.engine.ledger._store import ResultStore, SetAside, free_path
-from napari_restore.engine.ledger._store_files import result_levels
-from napari_restore.engine.machine._budget import PeakMemory
-from napari_restore.engine.machine._threads import on_new_thread
-from napari_restore.engine.masks._mask_strength import MaskStrength
-from napari_restore.engine.masks._open_mask import open_mask
-from napari_restore.engine.planning._identity import all_settled
-from napari_restore.engine.planning._plan import Plan
-from napari_restore.engine.planning._probe import example_input, example_statistics
+from napari_restore.engine.ledger import (
+    ResultStore,
+    SetAside,
+    StoreBusy,
+    free_path,
+    result_levels,
+    writer_of,
+)
+from napari_restore.engine.machine import PeakMemory, on_new_thread
+from napari_restore.engine.masks import MaskStrength, open_mask
+from napari_restore.engine.planning import Plan, all_settled, example_input, example_statistics
 from napari_restore.engine.running._events import (
     Emit,
     Finished,
@@ -40,7 +41,7 @@ from napari_restore.engine.running._state import RunState
 from napari_restore.engine.running._threads import ThreadExecutor
 from napari_restore.engine.running._tile import TileWork
 from napari_restore.engine.running._tile_reader import TileReader
-from napari_restore.engine.statistics._context import (
+from napari_restore.engine.statistics import (
     ROUGH,
     compute_context,
     context_exclude,

@@ -8,12 +8,10 @@ import time
 from collections.abc import Callable, Sequence
 
 from napari_restore.engine._region import Region
-from napari_restore.engine.ledger._store import ResultStore
-from napari_restore.engine.machine._device_memory import DeviceMemory
-from napari_restore.engine.machine._precision import dtype_of
-from napari_restore.engine.masks._open_mask import open_mask
-from napari_restore.engine.planning._plan import Plan
-from napari_restore.engine.planning._tiles import TileQueue, cut_into_tiles
+from napari_restore.engine.ledger import ResultStore
+from napari_restore.engine.machine import DeviceMemory, dtype_of
+from napari_restore.engine.masks import open_mask
+from napari_restore.engine.planning import Plan, TileQueue, cut_into_tiles
 from napari_restore.engine.running._events import Emit, Phase, Progress, TileDone
 from napari_restore.engine.running._record import Totals
 from napari_restore.engine.running._rounding import Rounding

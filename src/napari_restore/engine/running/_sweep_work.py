@@ -12,10 +12,8 @@ import torch
 from torch import Tensor
 
 from napari_restore.engine._region import Region
-from napari_restore.engine.machine._failures import FAILURES, as_failure
-from napari_restore.engine.machine._precision import dtype_of
-from napari_restore.engine.planning._plan import Plan
-from napari_restore.engine.planning._tiles import Grid
+from napari_restore.engine.machine import FAILURES, as_failure, dtype_of
+from napari_restore.engine.planning import Grid, Plan
 from napari_restore.engine.running._counts import CountStore
 from napari_restore.engine.running._map_store import MapStore
 from napari_restore.engine.running._rounding import Rounding

@@ -11,9 +11,8 @@ from typing import Any, Generic, TypeVar
 import torch
 
 from napari_restore.engine._region import CELL, Region
-from napari_restore.engine.machine._failures import clear_frames
-from napari_restore.engine.planning._layout import READ_AHEAD, WRITE_BEHIND
-from napari_restore.engine.planning._tiles import TileQueue
+from napari_restore.engine.machine import clear_frames
+from napari_restore.engine.planning import READ_AHEAD, WRITE_BEHIND, TileQueue
 from napari_restore.engine.running._executor import Executor, In, Out, Stage
 from napari_restore.engine.running._state import RunState
 from napari_restore.errors import OutOfMemory, option

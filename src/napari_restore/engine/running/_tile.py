@@ -13,16 +13,13 @@ import numpy.typing as npt
 import torch
 
 from napari_restore.engine._region import Region
-from napari_restore.engine.ledger._store_files import result_levels
-from napari_restore.engine.machine._device import Device
-from napari_restore.engine.machine._device_memory import DeviceMemory
-from napari_restore.engine.machine._failures import FAILURES, as_failure
-from napari_restore.engine.machine._precision import computing
-from napari_restore.engine.planning._plan import Plan
-from napari_restore.engine.results._quality import QUALITY, change_bits
+from napari_restore.engine.ledger import result_levels
+from napari_restore.engine.machine import FAILURES, Device, DeviceMemory, as_failure, computing
+from napari_restore.engine.planning import Plan
+from napari_restore.engine.results import QUALITY, change_bits
 from napari_restore.engine.running._pixel_counts import count_tile
 from napari_restore.engine.running._tile_reader import Mask, TileInput
-from napari_restore.engine.statistics._bands import corrected_bands
+from napari_restore.engine.statistics import corrected_bands
 from napari_restore.images import Radiometry, halve
 from napari_restore.models import (
     HAZE_EXPONENT,

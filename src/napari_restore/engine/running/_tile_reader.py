@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore.engine._region import Region
-from napari_restore.engine.masks._mask_strength import MaskStrength
+from napari_restore.engine.masks import MaskStrength
 from napari_restore.images import Image
 
 Mask = npt.NDArray[np.bool_]

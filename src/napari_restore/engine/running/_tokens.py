@@ -10,14 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from napari_restore.engine.ledger._shared_slabs import OpenSlab
-from napari_restore.engine.ledger._slab import SlabFile
-from napari_restore.engine.ledger._store_files import STAGED
-from napari_restore.engine.ledger._values import Values, bytes_of, rows_into, rows_of
-from napari_restore.engine.planning._map_layout import SweptLayout
-from napari_restore.engine.planning._plan import Plan
-from napari_restore.engine.planning._sweeps import TOKENS
-from napari_restore.engine.planning._tiles import tile_bytes
+from napari_restore.engine.ledger import (
+    STAGED,
+    OpenSlab,
+    SlabFile,
+    Values,
+    bytes_of,
+    rows_into,
+    rows_of,
+)
+from napari_restore.engine.planning import TOKENS, Plan, SweptLayout, tile_bytes
 from napari_restore.errors import ResourceError, is_disk_full
 
 CHECKPOINT_SECONDS = 20.0

@@ -9,16 +9,17 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from napari_restore.engine.ledger._kept_layers import KeptLayers
-from napari_restore.engine.machine._device import Device, cores
-from napari_restore.engine.machine._failures import (
+from napari_restore.engine.ledger import KeptLayers
+from napari_restore.engine.machine import (
     FAILURES,
+    Device,
     as_failure,
     clear_frames,
+    computing,
+    cores,
     is_out_of_memory,
+    on_new_thread,
 )
-from napari_restore.engine.machine._precision import computing
-from napari_restore.engine.machine._threads import on_new_thread
 from napari_restore.engine.running._events import Note
 from napari_restore.engine.running._state import RunState
 from napari_restore.engine.running._tokens import TokenStore

@@ -15,12 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore.engine._region import Region
-from napari_restore.engine.ledger._values import UNREADABLE, read_arrays, write_arrays
-from napari_restore.engine.machine._device import cores
-from napari_restore.engine.machine._threads import map_parallel
-from napari_restore.engine.masks._mask_level import mask_at_level
-from napari_restore.engine.masks._mask_strength import MaskStrength
-from napari_restore.engine.masks._open_mask import open_exclude, open_mask
+from napari_restore.engine.ledger import UNREADABLE, read_arrays, write_arrays
+from napari_restore.engine.machine import cores, map_parallel
+from napari_restore.engine.masks import MaskStrength, mask_at_level, open_exclude, open_mask
 from napari_restore.engine.statistics._context_blocks import ContextBlocks, dark_bands, light_only
 from napari_restore.errors import Cancelled, InputError, option
 from napari_restore.images import Image, attach_pyramid, cache_dir, halve, mark_entry

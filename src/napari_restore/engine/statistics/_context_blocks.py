@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore.engine._region import Region
-from napari_restore.engine.masks._mask_strength import MaskStrength
+from napari_restore.engine.masks import MaskStrength
 from napari_restore.engine.statistics._bands import visible_bands
 from napari_restore.images import Image
 from napari_restore.models import BINS, BLOCK, BlockStatistics, ContextPass

@@ -13,7 +13,7 @@ from napari_restore.explain.attention._attention import Attention
 from napari_restore.explain.attention._head_maps import HeadMap, HeadMaps
 from napari_restore.explain.attention._measures import ONE_CELL
 from napari_restore.explain.attention._redundancy import Matrix, mean_of_pairs
-from napari_restore.explain.attribution._figure_file import (
+from napari_restore.explain.attribution import (
     WIDTH_MM,
     check_figure,
     figure_file,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from napari_restore.explain.attention._head_maps import HeadMaps
-from napari_restore.explain.tables._bootstrap import means_of
+from napari_restore.explain.tables import means_of
 
 RINGS = (8, 32, 128, 512)
 """Outer radii in pixels of the rings of distance; beyond the last is another."""

@@ -24,8 +24,7 @@ from napari_restore.errors import (
     is_disk_full,
     option,
 )
-from napari_restore.explain.attribution._attribution_run import Emit
-from napari_restore.explain.attribution._summary import FAR
+from napari_restore.explain.attribution import FAR, Emit
 from napari_restore.explain.tables._bootstrap import LEVEL, RESAMPLES, SEED, mean_of
 from napari_restore.explain.tables._rows import (
     COLUMNS,

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from napari_restore.errors import BadParameter, option
 from napari_restore.images.brackets._exposure import overview_of
-from napari_restore.images.readers._registered import RegisteredReader
+from napari_restore.images.readers import RegisteredReader
 
 if TYPE_CHECKING:
     from napari_restore.images._image import Image

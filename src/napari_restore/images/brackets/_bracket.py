@@ -19,8 +19,7 @@ from napari_restore.images.brackets._exposure import (
     estimated_exposures,
     recorded_exposures,
 )
-from napari_restore.images.readers._raw import RawReader
-from napari_restore.images.readers._registered import RegisteredReader
+from napari_restore.images.readers import RawReader, RegisteredReader
 
 if TYPE_CHECKING:
     from napari_restore.images._image import Image

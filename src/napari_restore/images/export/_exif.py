@@ -18,26 +18,24 @@ from napari_restore.images.export._tiff_levels import (
     append_directory,
     read_directory,
 )
-from napari_restore.images.files._exif import (
+from napari_restore.images.files import (
+    CAMERA_SETTINGS,
     CAMERA_TAGS,
+    EXIF_HEADER,
     ICC_HEADER,
     INTEROPERABILITY,
+    IPTC,
     IPTC_HEADER,
     MAKER_NOTE,
     XMP_HEADER,
-    upright_exif,
-)
-from napari_restore.images.files._exif_directories import (
-    CAMERA_SETTINGS,
-    EXIF_HEADER,
     Directory,
     Field,
     directories_of,
     flavour_of,
     serialised,
     unpack_at,
+    upright_exif,
 )
-from napari_restore.images.files._tiff import IPTC
 
 _IPTC_RESOURCE = 0x0404
 _SEGMENT = 65533

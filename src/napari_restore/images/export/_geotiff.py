@@ -26,17 +26,19 @@ from napari_restore.images.export._job import (
     same_pixels,
 )
 from napari_restore.images.export._tiff_levels import append_overviews
-from napari_restore.images.files import _tiff
-from napari_restore.images.files._descriptions import fitting, is_ome, is_structure, resolution_in
-from napari_restore.images.files._handles import (
+from napari_restore.images.files import (
     DatasetKey,
+    check_whole,
     environment,
+    fitting,
+    is_ome,
+    is_structure,
     open_dataset,
     open_for_writing,
+    resolution_in,
 )
-from napari_restore.images.levels._reduce import level_sizes
-from napari_restore.images.levels._row_pyramid import RowPyramid
-from napari_restore.images.values._validity import default_fill
+from napari_restore.images.levels import RowPyramid, level_sizes
+from napari_restore.images.values import default_fill
 
 BIGTIFF_BYTES = 2 << 30
 STRIP_ROWS = 16
@@ -72,7 +74,7 @@ def write(job: ExportJob, path: Path) -> None:
 
 def check(job: ExportJob, path: Path) -> None:
     """Open `path` again and compare. Raises `DamagedOutput`."""
-    creation = _tiff.check_whole(path)
+    creation = check_whole(path)
     for tag in (279, 325):
         if 0 in creation.tags.get(tag, ()):
             raise DamagedOutput("a block is missing")

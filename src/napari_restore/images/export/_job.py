@@ -17,9 +17,9 @@ from napari_restore.errors import BadOutput, Cancelled, DiskFull
 from napari_restore.images._image import Image
 from napari_restore.images._profile import PhysicalGrid, Profile
 from napari_restore.images._source import Box
-from napari_restore.images.cache._folder import free_bytes
-from napari_restore.images.files._exif import blocks_of_size
-from napari_restore.images.values._colour import multiplied
+from napari_restore.images.cache import free_bytes
+from napari_restore.images.files import blocks_of_size
+from napari_restore.images.values import multiplied
 from napari_restore.questions import Format, FormatKeywords
 
 Read = Callable[[Box], npt.NDArray[Any]]

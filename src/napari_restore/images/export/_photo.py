@@ -21,9 +21,13 @@ from napari_restore.images.export._job import (
     disk_full_raised,
     same_pixels,
 )
-from napari_restore.images.files._exif import upright_exif
-from napari_restore.images.files._exif_directories import EXIF_HEADER
-from napari_restore.images.files._handles import DatasetKey, environment, open_dataset
+from napari_restore.images.files import (
+    EXIF_HEADER,
+    DatasetKey,
+    environment,
+    open_dataset,
+    upright_exif,
+)
 
 QUALITY = 95
 PNG_LEVEL = 3

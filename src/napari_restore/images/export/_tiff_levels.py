@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from napari_restore.images.files._exif_directories import SIZES, Flavour, flavour_of, unpack_at
+from napari_restore.images.files import SIZES, Flavour, flavour_of, unpack_at
 
 NEW_SUBFILE_TYPE = 254
 REDUCED = 1

@@ -14,18 +14,17 @@ from typing import Any
 
 from napari_restore._addresses import without_queries
 from napari_restore.errors import BadOutput, Cancelled, UnreadableImage, option
-from napari_restore.images.cache._folder import cache_dir
-from napari_restore.images.cache._lock import make_private
+from napari_restore.images.cache import cache_dir, make_private
 from napari_restore.images.export._write import format_of
-from napari_restore.images.files._buckets import FOLDERS
-from napari_restore.images.files._objects import (
+from napari_restore.images.files import (
+    FOLDERS,
+    RemotePath,
     failure,
     is_absent,
     is_refusal,
     obstore_for,
     store_of,
 )
-from napari_restore.images.files._remote import RemotePath
 
 ROOT = "zarr.json"
 _AT_ONCE = 16

@@ -25,7 +25,7 @@ import numpy.typing as npt
 from napari_restore._addresses import is_remote
 from napari_restore.errors import BadOutput, DiskFull, RestoreError, is_disk_full, option
 from napari_restore.images._image import Image
-from napari_restore.images.cache._folder import free_bytes, remove_path
+from napari_restore.images.cache import free_bytes, remove_path
 from napari_restore.images.export import _geotiff, _photo, _zarr
 from napari_restore.images.export._job import (
     FULL_BYTES,
@@ -36,7 +36,7 @@ from napari_restore.images.export._job import (
     Progress,
     disk_full,
 )
-from napari_restore.images.files._handles import handles
+from napari_restore.images.files import handles
 
 
 class FormatLimits(NamedTuple):

@@ -84,7 +84,7 @@ DEEPEST = 8
 
 _VRT = re.compile(rb"<VRTDataset", re.IGNORECASE)
 _MAGIC = (
-    *_tiff.MAGIC,
+    *_tiff.TIFF_MAGIC,
     b"\xff\xd8\xff",  # JPEG
     b"\x89PNG\r\n",
     b"RIFF",  # WebP
@@ -98,7 +98,7 @@ _MAGIC = (
     b"\x01\xda",  # SGI
 )
 """Beginnings of the formats that refer to no other file."""
-_OVERVIEW_MAGIC = (*_tiff.MAGIC, b"EHFA_HEADER_TAG")
+_OVERVIEW_MAGIC = (*_tiff.TIFF_MAGIC, b"EHFA_HEADER_TAG")
 _SIDECARS = (".aux.xml", ".ovr", ".msk", ".aux", ".rrd")
 _ENDINGS = {ending[-4:] for ending in _SIDECARS}
 _MARKUP = re.compile(rb"\s*(\xef\xbb\xbf)?\s*(<[?!A-Za-z]|[{\[]\s*[\"{\[])")
@@ -180,7 +180,7 @@ class _Check:
 
     def file(self, path: Path, head: bytes, depth: int) -> None:
         """Check the references in the content of `path`."""
-        if head.startswith(_tiff.MAGIC):
+        if head.startswith(_tiff.TIFF_MAGIC):
             self._tiff(path)
         elif head.startswith(b"PCIDSK"):
             check_pcidsk(path)
@@ -234,7 +234,7 @@ class _Check:
         head = _head(path)
         if not head.startswith(_OVERVIEW_MAGIC):
             raise ForbiddenReference(f"{path.name} is neither a TIFF nor an Imagine file")
-        if head.startswith(_tiff.MAGIC):
+        if head.startswith(_tiff.TIFF_MAGIC):
             self._tiff(path)
 
     def _pam(self, path: Path) -> None:

@@ -26,7 +26,7 @@ from napari_restore.images.files._claims import (
 )
 from napari_restore.images.files._exif_directories import SIZES, flavour_of, unpack_at
 
-MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 IMAGE_DESCRIPTION, MAKE, ORIENTATION, EXIF_IFD, GPS_IFD = 270, 271, 274, 34665, 34853
 XMP, IPTC, ICC = 700, 33723, 34675
@@ -76,7 +76,7 @@ class TiffSummary(NamedTuple):
 
 
 def is_tiff(head: bytes) -> bool:
-    return head[:4] in MAGIC
+    return head[:4] in TIFF_MAGIC
 
 
 def tags_in(path: Path, head: bytes) -> dict[int, bytes | tuple[int, ...]]:

@@ -13,7 +13,7 @@ from napari_restore.images._georeference import Georeference
 from napari_restore.images._source import Box, chunk_box
 from napari_restore.images.levels._making import attach_pyramid
 from napari_restore.images.levels._reduce import halve
-from napari_restore.images.values._validity import default_fill
+from napari_restore.images.values import default_fill
 
 Array = npt.NDArray[Any]
 

@@ -29,17 +29,18 @@ from napari_restore.images._source import (
     common_part,
     within,
 )
-from napari_restore.images.cache._folder import (
+from napari_restore.images.cache import (
+    DamagedStore,
+    LevelStore,
     OpenEntry,
     cache_dir,
     entry_key,
     is_whole,
     no_space_as_error,
 )
-from napari_restore.images.cache._level_store import DamagedStore, LevelStore
 from napari_restore.images.levels._reduce import halve, level_sizes
 from napari_restore.images.levels._row_pyramid import LEAST_ROWS, RowPyramid, row_levels
-from napari_restore.images.values._validity import default_fill
+from napari_restore.images.values import default_fill
 
 FORMAT = 3
 """Raised when what lies in the cache changes; part of every description."""

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore.images.values._validity import beside_nodata, is_nodata, is_sentinel
+from napari_restore.images.values import beside_nodata, is_nodata, is_sentinel
 
 Pixels = npt.NDArray[Any]
 Valid = npt.NDArray[np.bool_]

@@ -17,7 +17,7 @@ from napari_restore.errors import BadMask
 from napari_restore.images._georeference import LEAST, turns_onto
 from napari_restore.images._image import Image
 from napari_restore.images._source import Box
-from napari_restore.images.files._handles import ignore_missing_georeference
+from napari_restore.images.files import ignore_missing_georeference
 
 Ring = list[tuple[float, float]]
 Polygon = list[Ring]

@@ -18,8 +18,8 @@ from napari_restore.images._georeference import Georeference, Transform, units_o
 from napari_restore.images._profile import Masks, Profile
 from napari_restore.images._reader import Reader, check_dtype
 from napari_restore.images._source import Level, chunk_box
-from napari_restore.images.files._fingerprint import fingerprint_array
-from napari_restore.images.values._validity import as_dtype
+from napari_restore.images.files import fingerprint_array
+from napari_restore.images.values import as_dtype
 
 Array = npt.NDArray[Any]
 

@@ -13,7 +13,7 @@ from napari_restore.images._base import DerivedReader, ImageBase
 from napari_restore.images._display_curve import DisplayCurve, light_of_srgb, srgb_of_light
 from napari_restore.images._profile import Profile
 from napari_restore.images._source import Box, Level, chunk_box
-from napari_restore.images.levels._level_view import halved_views
+from napari_restore.images.levels import halved_views
 
 Array = npt.NDArray[Any]
 CHUNK = 512

@@ -24,20 +24,26 @@ from napari_restore.images._reader import (
     strip_level,
 )
 from napari_restore.images._source import Box, Level, chunk_box
-from napari_restore.images.files._claims import (
+from napari_restore.images.files import (
     RUNS_RATIO,
+    DatasetKey,
+    PhotoTags,
     check_bands,
     check_block,
     check_claims,
+    check_listed,
     check_ratio,
+    check_references,
     check_whole_size,
+    environment,
+    handles,
+    head_of,
+    open_dataset,
+    read_photo_tags,
+    truncated,
 )
-from napari_restore.images.files._exif import PhotoTags, read_photo_tags
-from napari_restore.images.files._handles import DatasetKey, environment, handles, open_dataset
-from napari_restore.images.files._references import check_listed, check_references, head_of
-from napari_restore.images.files._tiff import truncated
 from napari_restore.images.readers import _gdal_description as description
-from napari_restore.images.values._colour import cmyk_to_rgb, palette_table, straightened
+from napari_restore.images.values import cmyk_to_rgb, palette_table, straightened
 
 Array = npt.NDArray[Any]
 

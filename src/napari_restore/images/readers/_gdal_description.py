@@ -17,22 +17,23 @@ from napari_restore.images._georeference import (
     units_of,
 )
 from napari_restore.images._profile import Masks, PhysicalGrid, Profile, Tags
-from napari_restore.images.files._descriptions import (
+from napari_restore.images.files import (
+    PhotoTags,
     dots_in,
     dots_per_inch,
     grid_in,
     is_structure,
     resolution_in,
 )
-from napari_restore.images.files._exif import PhotoTags
-from napari_restore.images.values._roles import is_named_light
-from napari_restore.images.values._sensors import (
+from napari_restore.images.values import (
+    Nodata,
+    as_dtype,
     detect_sensor,
     is_level2,
+    is_named_light,
     is_reflectance_product,
+    profile_of_gamma,
 )
-from napari_restore.images.values._validity import Nodata, as_dtype
-from napari_restore.images.values._working_space import profile_of_gamma
 
 PHOTO_DRIVERS = ("JPEG", "PNG", "WEBP", "GTiff")
 _STRUCTURE = ("IMAGE_STRUCTURE", "DERIVED_SUBDATASETS", "SUBDATASETS", "RPC", "COLOR_PROFILE")

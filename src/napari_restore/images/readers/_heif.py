@@ -14,9 +14,7 @@ import numpy.typing as npt
 from napari_restore.errors import UnreadableImage
 from napari_restore.images._profile import Profile
 from napari_restore.images._source import Level
-from napari_restore.images.files._claims import check_whole_size
-from napari_restore.images.files._exif import upright_exif
-from napari_restore.images.files._exif_directories import EXIF_HEADER
+from napari_restore.images.files import EXIF_HEADER, check_whole_size, upright_exif
 from napari_restore.images.readers._whole import WholeReader
 
 BRANDS = frozenset(b"heic heix heim heis hevc hevx hevm hevs mif1 mif2 msf1".split())

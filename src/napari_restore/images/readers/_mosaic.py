@@ -15,7 +15,7 @@ from napari_restore.images._base import ImageBase
 from napari_restore.images._georeference import Transform
 from napari_restore.images._reader import Reader
 from napari_restore.images._source import Box, Level, chunk_box
-from napari_restore.images.values._validity import as_dtype
+from napari_restore.images.values import as_dtype
 
 Array = npt.NDArray[Any]
 

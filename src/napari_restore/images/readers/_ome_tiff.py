@@ -13,9 +13,15 @@ from napari_restore.errors import UnreadableImage
 from napari_restore.images._profile import Profile
 from napari_restore.images._reader import Reader, block_level, check_dtype, first_of, strip_level
 from napari_restore.images._source import Box, chunk_box
-from napari_restore.images.files import _tiff
-from napari_restore.images.files._descriptions import dots_per_inch, grid_in
-from napari_restore.images.files._xml import parse_xml
+from napari_restore.images.files import (
+    GDAL_METADATA,
+    IMAGE_DESCRIPTION,
+    check_whole,
+    dots_per_inch,
+    grid_in,
+    parse_xml,
+    tags_in,
+)
 from napari_restore.images.readers._axes import Axes
 
 Array = npt.NDArray[Any]
@@ -28,15 +34,15 @@ class OmeTiffReader(Reader):
 
     @classmethod
     def supports(cls, path: Path, head: bytes) -> bool:
-        tags = _tiff.tags_in(path, head)
-        if _tiff.GDAL_METADATA in tags:
+        tags = tags_in(path, head)
+        if GDAL_METADATA in tags:
             return False  # of GDAL, with all bands in one page
-        text = tags.get(_tiff.IMAGE_DESCRIPTION, b"")
+        text = tags.get(IMAGE_DESCRIPTION, b"")
         return isinstance(text, bytes) and b"<OME" in text[:4096]
 
     def __init__(self, path: Path, head: bytes = b"") -> None:
         super().__init__(path)
-        _check_files(path, _tiff.check_whole(path).tags.get(_tiff.IMAGE_DESCRIPTION, b""))
+        _check_files(path, check_whole(path).tags.get(IMAGE_DESCRIPTION, b""))
         self._opened: _Opened | None = None
         self._lock = threading.Lock()
         try:

@@ -17,11 +17,10 @@ from napari_restore.images._profile import NO_GRID, PER_BAND, Masks, PhysicalGri
 from napari_restore.images._reader import Reader, block_level, check_dtype, first_of
 from napari_restore.images._source import chunk_box
 from napari_restore.images._suffixes import is_zarr
-from napari_restore.images.files._descriptions import dots_per_inch, unit_named
+from napari_restore.images.files import dots_per_inch, unit_named
 from napari_restore.images.readers._axes import Axes
 from napari_restore.images.readers._zarr_bounds import check_array, folder_store, opened
-from napari_restore.images.values._sensors import is_reflectance_product
-from napari_restore.images.values._validity import as_dtype
+from napari_restore.images.values import as_dtype, is_reflectance_product
 
 Array = npt.NDArray[Any]
 

@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from napari_restore.images._reader import Reader
 from napari_restore.images._source import Box, Level, chunk_box
-from napari_restore.images.cache._chunks import read_window
-from napari_restore.images.files._exif import upright_xmp
+from napari_restore.images.cache import read_window
+from napari_restore.images.files import upright_xmp
 
 Array = npt.NDArray[Any]
 

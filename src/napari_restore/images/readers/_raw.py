@@ -15,10 +15,9 @@ from napari_restore.errors import UnreadableImage
 from napari_restore.images._profile import Profile
 from napari_restore.images._reader import strip_level
 from napari_restore.images._suffixes import RAW_SUFFIXES
-from napari_restore.images.files._claims import check_whole_size
-from napari_restore.images.files._exif import raw_tags
+from napari_restore.images.files import check_whole_size, raw_tags
 from napari_restore.images.readers._whole import WholeReader
-from napari_restore.images.values._working_space import srgb_profile
+from napari_restore.images.values import srgb_profile
 
 
 class RawReader(WholeReader):

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from napari_restore.images._base import DerivedReader, ImageBase
 from napari_restore.images._source import Box, Level, chunk_box
-from napari_restore.images.levels._level_view import halved_views
+from napari_restore.images.levels import halved_views
 
 Array = npt.NDArray[Any]
 REACH = 2

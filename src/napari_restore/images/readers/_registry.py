@@ -13,10 +13,8 @@ from napari_restore._addresses import without_queries
 from napari_restore.errors import OutsideFolder, UnreadableImage, option
 from napari_restore.images._reader import Reader
 from napari_restore.images._suffixes import VECTOR_SUFFIXES
-from napari_restore.images.files._cancelling import cancellable
-from napari_restore.images.files._claims import check_bands, check_block
-from napari_restore.images.files._remote import is_address
-from napari_restore.images.levels._row_pyramid import row_levels
+from napari_restore.images.files import cancellable, check_bands, check_block, is_address
+from napari_restore.images.levels import row_levels
 from napari_restore.images.readers._gdal import GdalReader
 from napari_restore.images.readers._heif import HeifReader
 from napari_restore.images.readers._jpeg import JpegReader

@@ -9,11 +9,16 @@ from typing import Any, cast
 
 from napari_restore.errors import UnreadableImage
 from napari_restore.images._reader import Reader
-from napari_restore.images.files import _tiff
-from napari_restore.images.files._exif import PhotoTags
-from napari_restore.images.files._handles import DatasetKey, environment, open_dataset
-from napari_restore.images.files._objects import ask
-from napari_restore.images.files._remote import RemotePath, options_for
+from napari_restore.images.files import (
+    TIFF_MAGIC,
+    DatasetKey,
+    PhotoTags,
+    RemotePath,
+    ask,
+    environment,
+    open_dataset,
+    options_for,
+)
 from napari_restore.images.readers._gdal import GdalReader, gdal_errors
 from napari_restore.images.readers._gdal_description import tags_of
 
@@ -21,7 +26,7 @@ _numbers = itertools.count(1)
 _tags: dict[str, str] = {}
 """What each address was last found to have, in this process."""
 
-MAGIC = (*_tiff.MAGIC, b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
+MAGIC = (*TIFF_MAGIC, b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
 
 
 class RemoteReader(GdalReader):

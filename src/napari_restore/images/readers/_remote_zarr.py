@@ -13,7 +13,8 @@ from typing import Any, cast
 from napari_restore.errors import UnreadableImage
 from napari_restore.images._reader import Reader
 from napari_restore.images._suffixes import ZARR_MARKERS
-from napari_restore.images.files._objects import (
+from napari_restore.images.files import (
+    RemotePath,
     failure,
     is_from_server,
     is_refusal,
@@ -21,7 +22,6 @@ from napari_restore.images.files._objects import (
     store_of,
     tag_of,
 )
-from napari_restore.images.files._remote import RemotePath
 from napari_restore.images.readers._ome_zarr import OmeZarrReader
 from napari_restore.images.readers._zarr_bounds import METADATA_BYTES
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from napari_restore.images._profile import PER_BAND, Profile
 from napari_restore.images._reader import Reader
 from napari_restore.images._source import Box, chunk_box
-from napari_restore.images.cache._chunks import read_valid_window, read_window
+from napari_restore.images.cache import read_valid_window, read_window
 
 Array = npt.NDArray[Any]
 

@@ -11,10 +11,10 @@ import numpy.typing as npt
 
 from napari_restore.images._profile import PER_BAND
 from napari_restore.images._source import chunk_box
-from napari_restore.images.files import _tiff
+from napari_restore.images.files import CIELAB, COMPRESSION, JPEG, PHOTOMETRIC, YCBCR, tags_in
 from napari_restore.images.readers._gdal import GdalReader
 from napari_restore.images.readers._jpeg import BY_GDAL, decoder_errors
-from napari_restore.images.values._colour import lab_to_srgb
+from napari_restore.images.values import lab_to_srgb
 
 Array = npt.NDArray[Any]
 
@@ -29,9 +29,9 @@ class TiffPhotoReader(GdalReader):
 
     @classmethod
     def supports(cls, path: Path, head: bytes) -> bool:
-        tags = _tiff.tags_in(path, head)
-        coding, colours = tags.get(_tiff.COMPRESSION), tags.get(_tiff.PHOTOMETRIC)
-        return colours == (_tiff.CIELAB,) or (coding, colours) == ((_tiff.JPEG,), (_tiff.YCBCR,))
+        tags = tags_in(path, head)
+        coding, colours = tags.get(COMPRESSION), tags.get(PHOTOMETRIC)
+        return colours == (CIELAB,) or (coding, colours) == ((JPEG,), (YCBCR,))
 
     def _start(self) -> None:
         super()._start()
@@ -47,7 +47,7 @@ class TiffPhotoReader(GdalReader):
         with decoder_errors(self.path), tifffile.TiffFile(self.path) as file:
             page = file.pages.first
             suits = page.planarconfig == 1 and page.shape == (*dataset.shape, 3)
-            self._lab = page.photometric == _tiff.CIELAB
+            self._lab = page.photometric == CIELAB
             if not suits or page.dtype not in (("u1", "u2") if self._lab else ("u1",)):
                 self.notes += [] if self._lab else [BY_GDAL]
                 self._lab = False

@@ -25,7 +25,7 @@ from napari_restore.models.atmosphere._network import STRIDE, AtmosphereNetwork,
 from napari_restore.models.atmosphere._restraint import guarded_green, keep_white, restrained
 from napari_restore.models.atmosphere._small import Small, small, small_overview
 from napari_restore.models.atmosphere._spline import BilinearSampler, smooth
-from napari_restore.models.classical._base import airlight_of, soft_gate
+from napari_restore.models.classical import airlight_of, soft_gate
 
 BRIGHTNESS = 0.45
 """Mean luminance of the network's input, reached by one factor for all bands."""

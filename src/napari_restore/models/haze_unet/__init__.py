@@ -1,44 +1,5 @@
 """A small convolutional network for haze. Card only; the network loads when used."""
 
-from __future__ import annotations
+import lazy_loader
 
-from napari_restore.models._card import AMOUNT, ModelCard
-from napari_restore.models._registry import ModelEntry
-
-HAZE_UNET = ModelCard(
-    id="haze-unet",
-    title="Haze network, small",
-    summary="Atmosphere's view of the whole picture, and a small network on the pixels beside it. "
-    "As good, four times as slow, kinder to blown-out skies.",
-    bands=3,
-    roles=("red", "green", "blue"),
-    halo=24,
-    multiple_of=8,
-    needs_context=True,
-    placed=True,
-    maps=("transmission", "airlight"),
-    transmission_wavelength=550.0,
-    precisions=("float32", "bfloat16"),
-    bfloat16_error=1.0,
-    parameters=(AMOUNT,),
-    needs_weights=True,
-    weights_sha256="02b8e40cb1d28d9f837a72d62f80bfef1b52fa80337b0b1a060ab159f275e32a",
-    source="U-Net (Ronneberger, Fischer, Brox, MICCAI 2015) on cells of 2 × 2 pixels",
-    trained_on="110 images under free licences, under synthetic haze (docs/models/haze-unet.md)",
-    validated_on="synthetic haze only: 20 scenes of sources it never saw, under eight kinds of haze "
-    "from another generator: 2.4 dB more than the dark channel prior on aerial, 0.4 on natural scenes "
-    "(docs/models/haze-unet.md).",
-    caveats="What atmosphere takes for clear stays as it is, noise included. "
-    "An airlight that would cast magenta is made less green; dark parts in thick fog may still "
-    "come out redder than they are.",
-)
-
-ENTRIES = (
-    ModelEntry(
-        HAZE_UNET,
-        f"{__name__}._network:make",
-        sizes=f"{__name__}._network:sizes_of",
-        rename=f"{__name__}._network:with_context",
-        shipped="haze-unet.safetensors",
-    ),
-)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

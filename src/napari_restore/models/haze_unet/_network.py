@@ -12,9 +12,14 @@ from napari_restore.models._card import ModelCard
 from napari_restore.models._layers import Doubling, pad_to_multiple
 from napari_restore.models._model import Statistics
 from napari_restore.models._weights import other_network
-from napari_restore.models.atmosphere._model import Atmosphere, BehindAtmosphere
-from napari_restore.models.atmosphere._network import ResidualBlock
-from napari_restore.models.atmosphere._part import sizes_of_context, takes_planes, with_shipped
+from napari_restore.models.atmosphere import (
+    Atmosphere,
+    BehindAtmosphere,
+    ResidualBlock,
+    sizes_of_context,
+    takes_planes,
+    with_shipped,
+)
 
 BANDS, SEEN = 3, 7
 """Planes of the input, alone and with an atmosphere: x, J and t."""

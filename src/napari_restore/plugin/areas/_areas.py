@@ -11,16 +11,15 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_restore import Region, api
 from napari_restore.errors import BadRegion, RestoreError
-from napari_restore.plugin.layers._placing import (
+from napari_restore.plugin.layers import (
     bounding_region,
     in_data,
     plane_of,
     scale_and_affine,
     visible_region,
 )
-from napari_restore.plugin.state._request import Area, NotReady, TargetChoice
-from napari_restore.plugin.state._state import RestoreState, image_of
-from napari_restore.plugin.tasks._task import LatestQuery
+from napari_restore.plugin.state import Area, NotReady, RestoreState, TargetChoice, image_of
+from napari_restore.plugin.tasks import LatestQuery
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

@@ -17,9 +17,8 @@ from napari_restore.plugin.areas._areas import (
     gradient_layer,
     new_paint_layer,
 )
-from napari_restore.plugin.layers._placing import plane_of, scale_and_affine
-from napari_restore.plugin.state._request import TargetChoice
-from napari_restore.plugin.state._state import Connections, RestoreState, image_of
+from napari_restore.plugin.layers import plane_of, scale_and_affine
+from napari_restore.plugin.state import Connections, RestoreState, TargetChoice, image_of
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

@@ -24,13 +24,9 @@ from napari_restore.plugin.areas._areas import (
     outlines,
 )
 from napari_restore.plugin.areas._drawing_controller import Tool
-from napari_restore.plugin.state._request import Area, TargetChoice
-from napari_restore.plugin.state._state import RestoreState, image_of
-from napari_restore.plugin.tasks._notices import error_text, with_labels
-from napari_restore.plugin.tasks._task import LatestQuery
-from napari_restore.plugin.widgets._combo_box import NarrowComboBox
-from napari_restore.plugin.widgets._folding import add_button, column_of
-from napari_restore.plugin.widgets._section import Section
+from napari_restore.plugin.state import Area, RestoreState, TargetChoice, image_of
+from napari_restore.plugin.tasks import LatestQuery, error_text, with_labels
+from napari_restore.plugin.widgets import NarrowComboBox, Section, add_button, column_of
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

@@ -1,5 +1,5 @@
 """Attention: what each head of a network looks at for a pixel, in a tab of its own."""
 
-from napari_restore.plugin.attention._attention_tab import AttentionTab
+import lazy_loader
 
-__all__ = ["AttentionTab"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_restore.api import AttentionElsewhere
-from napari_restore.plugin.tasks._task import Task
+from napari_restore.plugin.tasks import Task
 
 if TYPE_CHECKING:
     from napari_restore.engine import Worker
     from napari_restore.explain.attention import QueryMaps
     from napari_restore.models import AttentionSite
-    from napari_restore.plugin.state._request import RunRequest
+    from napari_restore.plugin.state import RunRequest
 
 
 class PrepareTask(Task):

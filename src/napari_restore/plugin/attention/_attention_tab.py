@@ -23,21 +23,24 @@ from napari_restore.plugin.attention._layers import AttentionLayers
 from napari_restore.plugin.attention._matrix_panel import MatrixPanel, RedundancyPanel
 from napari_restore.plugin.attention._query_controller import QueryController
 from napari_restore.plugin.attention._share_plots import BarChart, numbers_text, shares_of
-from napari_restore.plugin.runs._run_bar import RunBar
-from napari_restore.plugin.state._request import Area
-from napari_restore.plugin.tasks._notices import error_text, show_problem
-from napari_restore.plugin.tasks._task import LatestQuery
-from napari_restore.plugin.widgets._combo_box import NarrowComboBox
-from napari_restore.plugin.widgets._folding import flowing, folded, form_layout, in_a_row
-from napari_restore.plugin.widgets._section import Section
+from napari_restore.plugin.runs import RunBar
+from napari_restore.plugin.state import Area
+from napari_restore.plugin.tasks import LatestQuery, error_text, show_problem
+from napari_restore.plugin.widgets import (
+    NarrowComboBox,
+    Section,
+    flowing,
+    folded,
+    form_layout,
+    in_a_row,
+)
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
     from napari_restore.explain.attention import QueryMaps
-    from napari_restore.plugin.runs._run_controller import RunController
-    from napari_restore.plugin.state._request import RunRequest
-    from napari_restore.plugin.state._state import RestoreState
+    from napari_restore.plugin.runs import RunController
+    from napari_restore.plugin.state import RestoreState, RunRequest
 
 HINT = (
     "What each head of the network looks at for a pixel: where it looked, not why. "

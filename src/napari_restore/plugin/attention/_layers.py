@@ -10,15 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore import Region
-from napari_restore.plugin.areas._drawing_controller import THIN, thin_edge
-from napari_restore.plugin.attribution._layers import signed_colours
-from napari_restore.plugin.layers._placing import (
-    enlarged,
-    plane_of,
-    scale_and_affine,
-    shifted,
-    widen,
-)
+from napari_restore.plugin.areas import THIN, thin_edge
+from napari_restore.plugin.attribution import signed_colours
+from napari_restore.plugin.layers import enlarged, plane_of, scale_and_affine, shifted, widen
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

@@ -14,9 +14,9 @@ from qtpy.QtWidgets import QLabel, QPushButton, QSizePolicy, QToolTip, QVBoxLayo
 
 from napari_restore.errors import RestoreError
 from napari_restore.plugin.attention._heads_view import coloured
-from napari_restore.plugin.attribution._plots import BLUE, GREY, begin
-from napari_restore.plugin.tasks._task import in_background
-from napari_restore.plugin.widgets._combo_box import NarrowComboBox
+from napari_restore.plugin.attribution import BLUE, GREY, begin
+from napari_restore.plugin.tasks import in_background
+from napari_restore.plugin.widgets import NarrowComboBox
 
 if TYPE_CHECKING:
     from napari_restore.explain.attention import HeadMaps

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QRectF, QSize, Qt
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
-from napari_restore.plugin.attribution._plots import BLUE, GREY, begin
+from napari_restore.plugin.attribution import BLUE, GREY, begin
 
 if TYPE_CHECKING:
     from napari_restore.explain.attention import QueryMaps

@@ -1,7 +1,5 @@
 """The Attribution tab: which pixels of the image made a part of the result."""
 
-from __future__ import annotations
+import lazy_loader
 
-from napari_restore.plugin.attribution._attribution_tab import AttributionTab
-
-__all__ = ["AttributionTab"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -20,9 +20,8 @@ from qtpy.QtWidgets import (
 
 from napari_restore import api
 from napari_restore.errors import RestoreError
-from napari_restore.plugin.tasks._task import in_background
-from napari_restore.plugin.widgets._combo_box import NarrowComboBox
-from napari_restore.plugin.widgets._folding import flowing, form_layout, in_a_row
+from napari_restore.plugin.tasks import in_background
+from napari_restore.plugin.widgets import NarrowComboBox, flowing, form_layout, in_a_row
 from napari_restore.questions import AUTO, CHECK, STOP, THROUGH, Attribute
 
 if TYPE_CHECKING:

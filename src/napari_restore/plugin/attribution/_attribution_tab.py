@@ -13,13 +13,13 @@ from qtpy.QtWidgets import QLabel, QVBoxLayout
 
 from napari_restore import Region, api
 from napari_restore.errors import BadParameter, BadRegion, RestoreError
-from napari_restore.plugin.areas._areas import (
+from napari_restore.plugin.areas import (
     TARGETS_OF,
+    add_outlines,
     corners_in_pixels,
     is_upright_box,
     outlines,
 )
-from napari_restore.plugin.areas._drawing_controller import add_outlines
 from napari_restore.plugin.attribution._attribution_form import CLEAR, AttributionForm
 from napari_restore.plugin.attribution._attribution_task import (
     AttributionRequest,
@@ -27,21 +27,19 @@ from napari_restore.plugin.attribution._attribution_task import (
     AttributionTask,
 )
 from napari_restore.plugin.attribution._results_section import AttributionResultsSection
-from napari_restore.plugin.layers._placing import bounding_region, in_data
-from napari_restore.plugin.runs._run_bar import RunBar
-from napari_restore.plugin.state._request import Area
-from napari_restore.plugin.state._state import image_of
-from napari_restore.plugin.tasks._notices import error_text, show_problem
-from napari_restore.plugin.widgets._folding import bring_into_view
-from napari_restore.plugin.widgets._section import Section
+from napari_restore.plugin.layers import bounding_region, in_data
+from napari_restore.plugin.runs import RunBar
+from napari_restore.plugin.state import Area, image_of
+from napari_restore.plugin.tasks import error_text, show_problem
+from napari_restore.plugin.widgets import Section, bring_into_view
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image as ImageLayer
     from napari.layers import Shapes
 
-    from napari_restore.plugin.runs._run_controller import RunController
-    from napari_restore.plugin.state._state import RestoreState
+    from napari_restore.plugin.runs import RunController
+    from napari_restore.plugin.state import RestoreState
 
 
 NAME = "Attribution target"

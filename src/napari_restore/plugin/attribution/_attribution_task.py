@@ -10,7 +10,7 @@ from psygnal import Signal
 from napari_restore import Region, api
 from napari_restore.engine import Event
 from napari_restore.plugin.attribution._layers import AttributionLayers, picture_of
-from napari_restore.plugin.tasks._task import Task
+from napari_restore.plugin.tasks import Task
 from napari_restore.questions import Attribute
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from napari_restore.engine import Worker
     from napari_restore.explain import Attribution
     from napari_restore.plugin.attribution._layers import MapArrays
-    from napari_restore.plugin.state._request import RunRequest
+    from napari_restore.plugin.state import RunRequest
 
 
 @dataclass(frozen=True)

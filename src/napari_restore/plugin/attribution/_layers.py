@@ -9,14 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore import Region
-from napari_restore.plugin.areas._areas import TARGETS_OF
-from napari_restore.plugin.layers._placing import (
-    enlarged,
-    plane_of,
-    scale_and_affine,
-    shifted,
-    widen,
-)
+from napari_restore.plugin.areas import TARGETS_OF
+from napari_restore.plugin.layers import enlarged, plane_of, scale_and_affine, shifted, widen
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

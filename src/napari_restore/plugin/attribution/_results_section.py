@@ -18,14 +18,18 @@ from napari_restore import Region, api
 from napari_restore.errors import BadOutput, RestoreError
 from napari_restore.plugin.attribution._layers import VIEWS, signed_colours
 from napari_restore.plugin.attribution._plots import CurvePlot, PathPlot, RingPlot
-from napari_restore.plugin.compare._compared_layers import SideBySide
-from napari_restore.plugin.layers._placing import enlarged, plane_of, shifted
-from napari_restore.plugin.results._save_dialog import ask_save_path
-from napari_restore.plugin.tasks._notices import show_problem
-from napari_restore.plugin.tasks._task import in_background
-from napari_restore.plugin.widgets._combo_box import NarrowComboBox
-from napari_restore.plugin.widgets._folding import flowing, form_layout, in_a_row, stacked
-from napari_restore.plugin.widgets._section import Section
+from napari_restore.plugin.compare import SideBySide
+from napari_restore.plugin.layers import enlarged, plane_of, shifted
+from napari_restore.plugin.results import ask_save_path
+from napari_restore.plugin.tasks import in_background, show_problem
+from napari_restore.plugin.widgets import (
+    NarrowComboBox,
+    Section,
+    flowing,
+    form_layout,
+    in_a_row,
+    stacked,
+)
 from napari_restore.questions import CHECK, THROUGH
 from napari_restore.records import write_record
 
@@ -35,7 +39,7 @@ if TYPE_CHECKING:
 
     from napari_restore.explain import Attribution, AttributionSummary
     from napari_restore.plugin.attribution._attribution_task import AttributionResult
-    from napari_restore.plugin.state._state import RestoreState
+    from napari_restore.plugin.state import RestoreState
 
 
 MIN_SHARE = 0.01

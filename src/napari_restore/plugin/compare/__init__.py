@@ -3,6 +3,6 @@
 Nothing here runs a model: it reads the pixels of source and results.
 """
 
-from napari_restore.plugin.compare._compare_section import CompareSection
+import lazy_loader
 
-__all__ = ["CompareSection"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -13,18 +13,22 @@ from napari_restore.plugin.compare._compared_layers import Compared, LinkedContr
 from napari_restore.plugin.compare._figures_view import FiguresView
 from napari_restore.plugin.compare._maps_view import MapsView
 from napari_restore.plugin.compare._swipe import Swipe
-from napari_restore.plugin.layers._layer_order import FRAME, SOURCE
-from napari_restore.plugin.tasks._notices import show_problem
-from napari_restore.plugin.widgets._combo_box import NarrowComboBox
-from napari_restore.plugin.widgets._folding import add_button, column_of
-from napari_restore.plugin.widgets._keys import KEYS, with_key
-from napari_restore.plugin.widgets._section import Section
+from napari_restore.plugin.layers import FRAME, SOURCE
+from napari_restore.plugin.tasks import show_problem
+from napari_restore.plugin.widgets import (
+    KEYS,
+    NarrowComboBox,
+    Section,
+    add_button,
+    column_of,
+    with_key,
+)
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
 
-    from napari_restore.plugin.state._state import RestoreState
+    from napari_restore.plugin.state import RestoreState
 
 
 KEY = KEYS["blink"].keys

@@ -10,14 +10,14 @@ import numpy.typing as npt
 from psygnal import Signal
 
 from napari_restore import Region
-from napari_restore.plugin.layers._display import display_properties
+from napari_restore.plugin.layers import display_properties
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image as ImageLayer
     from napari.layers import Layer
 
-    from napari_restore.plugin.state._variant import Variant
+    from napari_restore.plugin.state import Variant
 
 
 SPACING = 4

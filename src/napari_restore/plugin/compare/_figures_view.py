@@ -17,19 +17,15 @@ from napari_restore.plugin.compare._compared_layers import (
     LayerPixels,
     shown_step,
 )
-from napari_restore.plugin.layers._placing import data_to_world, visible_region
-from napari_restore.plugin.tasks._notices import error_text
-from napari_restore.plugin.tasks._task import DebouncedQuery
-from napari_restore.plugin.widgets._combo_box import NarrowComboBox
-from napari_restore.plugin.widgets._folding import column_of
-from napari_restore.plugin.widgets._section import Section
+from napari_restore.plugin.layers import data_to_world, visible_region
+from napari_restore.plugin.tasks import DebouncedQuery, error_text
+from napari_restore.plugin.widgets import NarrowComboBox, Section, column_of
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image as ImageLayer
 
-    from napari_restore.plugin.state._state import RestoreState
-    from napari_restore.plugin.state._variant import Variant
+    from napari_restore.plugin.state import RestoreState, Variant
 
 
 MAX_PIXELS = 2_000_000

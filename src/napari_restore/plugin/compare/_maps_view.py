@@ -11,19 +11,16 @@ from qtpy.QtWidgets import QCheckBox, QLabel, QPushButton
 
 from napari_restore import Region
 from napari_restore.plugin.compare._compared_layers import FAILURE
-from napari_restore.plugin.layers._placing import plane_of
-from napari_restore.plugin.layers._result_layer import read_again
-from napari_restore.plugin.tasks._task import DebouncedQuery
-from napari_restore.plugin.widgets._folding import add_button, column_of, flowing
-from napari_restore.plugin.widgets._section import Section
+from napari_restore.plugin.layers import plane_of, read_again
+from napari_restore.plugin.tasks import DebouncedQuery
+from napari_restore.plugin.widgets import Section, add_button, column_of, flowing
 from napari_restore.questions import Adjustment
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
 
-    from napari_restore.plugin.state._state import RestoreState
-    from napari_restore.plugin.state._variant import Variant
+    from napari_restore.plugin.state import RestoreState, Variant
 
 
 Make = Callable[[Region, int], npt.NDArray[Any]]

@@ -24,16 +24,21 @@ from napari_restore.plugin.compare._compared_layers import (
     shown_step,
     within,
 )
-from napari_restore.plugin.layers._display import display_properties, draw_thumbnail_of
-from napari_restore.plugin.layers._layer_order import place_above
-from napari_restore.plugin.layers._placing import Matrix, plane_of, visible_region
-from napari_restore.plugin.tasks._task import DebouncedQuery
+from napari_restore.plugin.layers import (
+    Matrix,
+    display_properties,
+    draw_thumbnail_of,
+    place_above,
+    plane_of,
+    visible_region,
+)
+from napari_restore.plugin.tasks import DebouncedQuery
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image as ImageLayer
 
-    from napari_restore.plugin.state._variant import Variant
+    from napari_restore.plugin.state import Variant
 
 
 WIDTH = 37

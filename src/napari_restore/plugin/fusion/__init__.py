@@ -1,5 +1,5 @@
 """The tab for exposure fusion: the frames of a bracket, and their picture as it is restored."""
 
-from napari_restore.plugin.fusion._fusion_tab import FusionTab
+import lazy_loader
 
-__all__ = ["FusionTab"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

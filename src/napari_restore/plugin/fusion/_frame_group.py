@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 from psygnal import Signal
 
 from napari_restore import api
-from napari_restore.plugin.layers._layer_order import FRAME, insert_above
-from napari_restore.plugin.layers._reader import layer_of
+from napari_restore.plugin.layers import FRAME, insert_above, layer_of
 
 if TYPE_CHECKING:
     import numpy as np

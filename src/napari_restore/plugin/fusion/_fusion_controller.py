@@ -26,12 +26,9 @@ from napari_restore.plugin.fusion._frame_group import (
     name_of,
     numbers_in,
 )
-from napari_restore.plugin.layers._layer_order import bring_to_front, is_source
-from napari_restore.plugin.layers._placing import show_whole
-from napari_restore.plugin.layers._reader import layer_of
-from napari_restore.plugin.state._state import RestoreState, image_of
-from napari_restore.plugin.tasks._notices import show_problem
-from napari_restore.plugin.tasks._task import Task, in_background
+from napari_restore.plugin.layers import bring_to_front, is_source, layer_of, show_whole
+from napari_restore.plugin.state import RestoreState, image_of
+from napari_restore.plugin.tasks import Task, in_background, show_problem
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -33,18 +33,23 @@ from napari_restore.plugin.fusion._frame_group import (
 )
 from napari_restore.plugin.fusion._fusion_controller import FusionController
 from napari_restore.plugin.fusion._weights_controller import WeightsController, colours_of
-from napari_restore.plugin.method._parameter_form import ParameterForm
-from napari_restore.plugin.tasks._notices import error_text, show_problem
-from napari_restore.plugin.widgets._combo_box import NarrowComboBox
-from napari_restore.plugin.widgets._folding import add_button, column_of, flowing, row_of
-from napari_restore.plugin.widgets._section import Section
+from napari_restore.plugin.method import ParameterForm
+from napari_restore.plugin.tasks import error_text, show_problem
+from napari_restore.plugin.widgets import (
+    NarrowComboBox,
+    Section,
+    add_button,
+    column_of,
+    flowing,
+    row_of,
+)
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     from napari.components import ViewerModel
 
-    from napari_restore.plugin.state._state import RestoreState
+    from napari_restore.plugin.state import RestoreState
 
 
 THUMBNAIL = 56

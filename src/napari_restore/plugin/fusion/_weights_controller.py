@@ -12,11 +12,9 @@ from qtpy.QtCore import QObject
 
 from napari_restore import api
 from napari_restore.errors import RestoreError
-from napari_restore.plugin.layers._layer_order import SOURCE, insert_above
-from napari_restore.plugin.layers._placing import enlarged, plane_of, scale_and_affine
-from napari_restore.plugin.state._request import Area, RunRequest
-from napari_restore.plugin.state._state import Connections, RestoreState
-from napari_restore.plugin.tasks._task import DebouncedQuery
+from napari_restore.plugin.layers import SOURCE, enlarged, insert_above, plane_of, scale_and_affine
+from napari_restore.plugin.state import Area, Connections, RestoreState, RunRequest
+from napari_restore.plugin.tasks import DebouncedQuery
 
 if TYPE_CHECKING:
     import numpy as np

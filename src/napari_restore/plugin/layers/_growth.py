@@ -12,9 +12,7 @@ import numpy.typing as npt
 
 from napari_restore.errors import Cancelled
 from napari_restore.plugin.layers._display import Display
-from napari_restore.plugin.tasks._main_thread import is_over
-from napari_restore.plugin.tasks._notices import show_problem
-from napari_restore.plugin.tasks._task import Task
+from napari_restore.plugin.tasks import Task, is_over, show_problem
 
 if TYPE_CHECKING:
     from qtpy.QtCore import QObject

@@ -64,14 +64,14 @@ def read(path: Paths) -> list[Any]:
     import napari
 
     import napari_restore as nr
-    from napari_restore.plugin.tasks._main_thread import is_main_thread
+    from napari_restore.plugin.tasks import is_main_thread
 
     paths = _as_list(path)
     viewer = napari.current_viewer()
     try:
         if viewer is not None and is_main_thread():
             from napari_restore.plugin.layers._opening_dialog import open_in_window
-            from napari_restore.plugin.tasks._notices import show_note
+            from napari_restore.plugin.tasks import show_note
 
             image = open_in_window(paths)
             if image.unread:
@@ -86,7 +86,7 @@ def read(path: Paths) -> list[Any]:
     except RestoreError as error:
         if viewer is None:
             raise
-        from napari_restore.plugin.tasks._notices import show_problem
+        from napari_restore.plugin.tasks import show_problem
 
         show_problem(error)
         return NOTHING
@@ -129,7 +129,7 @@ def layer_of(image: Image, viewer: Any = None, *, band_by_band: bool = False) ->
         arguments["colormap"] = "gray"
     if viewer is not None:
         if mixes_places(viewer, image):
-            from napari_restore.plugin.tasks._notices import show_note
+            from napari_restore.plugin.tasks import show_note
 
             show_note(
                 f"{image.name} does not lie beside the other images: "
@@ -164,7 +164,7 @@ def _refresher(image: Image, display: Any, viewer: Any, guessed: Any) -> Callabl
     again once it is finished, and while a file lands of which nothing could be read
     before, unless the user has set others.
     """
-    from napari_restore.plugin.tasks._main_thread import on_main_thread
+    from napari_restore.plugin.tasks import on_main_thread
 
     def refresh(finished: bool) -> None:
         nonlocal guessed

@@ -11,14 +11,19 @@ from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QLabel, QLineEdit,
 from superqt.utils import signals_blocked
 
 from napari_restore.errors import RestoreError
-from napari_restore.plugin.tasks._notices import error_text
-from napari_restore.plugin.widgets._combo_box import NarrowComboBox
-from napari_restore.plugin.widgets._folding import add_button, column_of, flowing, form_layout
+from napari_restore.plugin.tasks import error_text
+from napari_restore.plugin.widgets import (
+    NarrowComboBox,
+    add_button,
+    column_of,
+    flowing,
+    form_layout,
+)
 
 if TYPE_CHECKING:
     from napari_restore.engine import Plan
     from napari_restore.models import ModelCard
-    from napari_restore.plugin.state._request import ConnectedCluster, Workers
+    from napari_restore.plugin.state import ConnectedCluster, Workers
     from napari_restore.questions import Restore
 
 

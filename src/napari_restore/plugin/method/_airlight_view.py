@@ -13,12 +13,10 @@ from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel
 
 from napari_restore import api
 from napari_restore.errors import BadParameter, BadRegion, RestoreError
-from napari_restore.plugin.layers._placing import bounding_region, in_data, plane_of
-from napari_restore.plugin.state._state import RestoreState, image_of
-from napari_restore.plugin.tasks._notices import show_problem
-from napari_restore.plugin.tasks._task import in_background
-from napari_restore.plugin.widgets._folding import add_button
-from napari_restore.plugin.widgets._section import Section
+from napari_restore.plugin.layers import bounding_region, in_data, plane_of
+from napari_restore.plugin.state import RestoreState, image_of
+from napari_restore.plugin.tasks import in_background, show_problem
+from napari_restore.plugin.widgets import Section, add_button
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

@@ -10,11 +10,9 @@ from superqt.utils import signals_blocked
 
 from napari_restore import api
 from napari_restore.errors import RestoreError, UnknownBands, escape_controls
-from napari_restore.plugin.areas._areas import PAINT, TARGETS_OF
-from napari_restore.plugin.layers._display import colour_bands
-from napari_restore.plugin.layers._layer_order import SOURCE, place_above
-from napari_restore.plugin.layers._reader import layer_of
-from napari_restore.plugin.state._state import (
+from napari_restore.plugin.areas import PAINT, TARGETS_OF
+from napari_restore.plugin.layers import SOURCE, colour_bands, layer_of, place_above
+from napari_restore.plugin.state import (
     NAMED_ROLES,
     NAMED_SENSOR,
     UNNAMED,
@@ -22,8 +20,7 @@ from napari_restore.plugin.state._state import (
     named_as,
     unnamed_image,
 )
-from napari_restore.plugin.widgets._combo_box import NarrowComboBox
-from napari_restore.plugin.widgets._folding import add_button, form_layout
+from napari_restore.plugin.widgets import NarrowComboBox, add_button, form_layout
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

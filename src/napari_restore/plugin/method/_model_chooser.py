@@ -11,9 +11,8 @@ from qtpy.QtWidgets import QFormLayout, QLabel, QWidget
 
 from napari_restore import api
 from napari_restore.errors import UnknownBands, escape_controls
-from napari_restore.plugin.tasks._notices import error_text
-from napari_restore.plugin.widgets._combo_box import NarrowComboBox
-from napari_restore.plugin.widgets._folding import add_button, row_of
+from napari_restore.plugin.tasks import error_text
+from napari_restore.plugin.widgets import NarrowComboBox, add_button, row_of
 
 if TYPE_CHECKING:
     from napari_restore.images import Image

@@ -24,9 +24,8 @@ from napari_restore import api
 from napari_restore._format import format_size
 from napari_restore.errors import BadOutput, RestoreError
 from napari_restore.plugin.method._model_chooser import TASKS, ModelChoice
-from napari_restore.plugin.tasks._notices import show_note, show_problem, with_labels
-from napari_restore.plugin.tasks._task import Task
-from napari_restore.plugin.widgets._folding import fill
+from napari_restore.plugin.tasks import Task, show_note, show_problem, with_labels
+from napari_restore.plugin.widgets import fill
 
 if TYPE_CHECKING:
     from napari_restore.engine import Event

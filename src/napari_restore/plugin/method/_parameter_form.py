@@ -10,7 +10,7 @@ from magicgui.widgets import FloatSlider, Slider, create_widget
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QLabel, QWidget
 
-from napari_restore.plugin.widgets._folding import form_layout, in_a_row
+from napari_restore.plugin.widgets import form_layout, in_a_row
 
 if TYPE_CHECKING:
     from magicgui.widgets.bases import ValueWidget

@@ -10,17 +10,14 @@ from superqt import QLabeledDoubleSlider, QLabeledSlider
 from superqt.utils import qthrottled
 
 from napari_restore.errors import BadParameter, RestoreError
-from napari_restore.plugin.tasks._notices import error_text, show_problem
-from napari_restore.plugin.tasks._task import in_background
-from napari_restore.plugin.widgets._folding import add_button, column_of, form_layout, row_of
-from napari_restore.plugin.widgets._section import Section
+from napari_restore.plugin.tasks import error_text, in_background, show_problem
+from napari_restore.plugin.widgets import Section, add_button, column_of, form_layout, row_of
 from napari_restore.questions import Adjustment, options_of
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-    from napari_restore.plugin.state._state import RestoreState
-    from napari_restore.plugin.state._variant import Variant
+    from napari_restore.plugin.state import RestoreState, Variant
 
 ADJUST_MS = 50
 """While a slider moves the picture follows this often."""

@@ -14,16 +14,20 @@ from superqt import QElidingLabel
 
 from napari_restore import Region, api
 from napari_restore.errors import RestoreError, escape_controls
-from napari_restore.plugin.layers._layer_order import insert_above
-from napari_restore.plugin.layers._result_layer import ResultLayer
-from napari_restore.plugin.method._model_files_dialog import TrustDialog
+from napari_restore.plugin.layers import ResultLayer, insert_above
+from napari_restore.plugin.method import TrustDialog
 from napari_restore.plugin.results._variant_text import target_of_mask
-from napari_restore.plugin.state._request import Area, RunRequest, TargetChoice
-from napari_restore.plugin.state._state import NAMED_ROLES, NAMED_SENSOR, RestoreState
-from napari_restore.plugin.state._variant import Variant
-from napari_restore.plugin.tasks._notices import show_problem
-from napari_restore.plugin.tasks._task import in_background
-from napari_restore.plugin.widgets._folding import add_button, column_of, row_of
+from napari_restore.plugin.state import (
+    NAMED_ROLES,
+    NAMED_SENSOR,
+    Area,
+    RestoreState,
+    RunRequest,
+    TargetChoice,
+    Variant,
+)
+from napari_restore.plugin.tasks import in_background, show_problem
+from napari_restore.plugin.widgets import add_button, column_of, row_of
 from napari_restore.questions import Computing, Reading, Restore, part_of
 
 if TYPE_CHECKING:

@@ -14,29 +14,28 @@ from superqt.utils import signals_blocked
 from napari_restore import api
 from napari_restore._format import format_seconds, format_size
 from napari_restore.errors import InputError, RestoreError
-from napari_restore.plugin.areas._areas import area_of as area_of_target
+from napari_restore.plugin.areas import area_of as area_of_target
 from napari_restore.plugin.results._save_dialog import SaveTask, ask_save_path
 from napari_restore.plugin.results._variant_text import adjustment_of, area_of, part_of, phrase
-from napari_restore.plugin.state._request import TargetChoice
-from napari_restore.plugin.tasks._notices import error_text, show_problem
-from napari_restore.plugin.widgets._combo_box import NarrowComboBox
-from napari_restore.plugin.widgets._folding import (
+from napari_restore.plugin.state import TargetChoice
+from napari_restore.plugin.tasks import error_text, show_problem
+from napari_restore.plugin.widgets import (
+    NarrowComboBox,
+    Section,
     add_button,
     bring_into_view,
     column_of,
     flowing,
     form_layout,
     row_of,
+    with_key,
 )
-from napari_restore.plugin.widgets._keys import with_key
-from napari_restore.plugin.widgets._section import Section
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
     from napari_restore.engine import Result
-    from napari_restore.plugin.state._state import RestoreState
-    from napari_restore.plugin.state._variant import Variant
+    from napari_restore.plugin.state import RestoreState, Variant
 
 
 @dataclass(frozen=True)

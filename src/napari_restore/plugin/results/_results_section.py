@@ -31,7 +31,7 @@ from superqt.utils import qdebounced, signals_blocked
 
 from napari_restore import api
 from napari_restore.errors import RestoreError
-from napari_restore.plugin.layers._layer_order import LIVE
+from napari_restore.plugin.layers import LIVE
 from napari_restore.plugin.results._earlier_results_view import (
     EarlierResults,
     apply_settings,
@@ -45,12 +45,16 @@ from napari_restore.plugin.results._earlier_results_view import (
 )
 from napari_restore.plugin.results._save_dialog import ask_save_path
 from napari_restore.plugin.results._variant_text import area_of, line_of, record_rows, settings_of
-from napari_restore.plugin.state._state import RestoreState, image_of, named_image
-from napari_restore.plugin.tasks._notices import show_note, show_problem
-from napari_restore.plugin.tasks._task import in_background
-from napari_restore.plugin.widgets._combo_box import NarrowComboBox
-from napari_restore.plugin.widgets._folding import add_button, column_of, flowing, row_of
-from napari_restore.plugin.widgets._section import Section
+from napari_restore.plugin.state import RestoreState, image_of, named_image
+from napari_restore.plugin.tasks import in_background, show_note, show_problem
+from napari_restore.plugin.widgets import (
+    NarrowComboBox,
+    Section,
+    add_button,
+    column_of,
+    flowing,
+    row_of,
+)
 from napari_restore.records import strict_json, write_record
 
 if TYPE_CHECKING:
@@ -58,8 +62,7 @@ if TYPE_CHECKING:
     from napari.layers import Image as ImageLayer
 
     from napari_restore.engine import KeptResult, Result
-    from napari_restore.plugin.state._request import RunRequest
-    from napari_restore.plugin.state._variant import Variant
+    from napari_restore.plugin.state import RunRequest, Variant
 
 
 class RecordView(QDialog):

@@ -14,9 +14,7 @@ from qtpy.QtWidgets import QApplication, QFileDialog, QWidget
 from napari_restore import api
 from napari_restore._format import size_of
 from napari_restore.errors import BadOutput, Cancelled
-from napari_restore.plugin.tasks._notices import show_problem
-from napari_restore.plugin.tasks._task import Task
-from napari_restore.plugin.tasks._waiting_dialog import WaitingDialog
+from napari_restore.plugin.tasks import Task, WaitingDialog, show_problem
 
 if TYPE_CHECKING:
     from napari_restore.engine import Result

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from napari_restore import Region, api
 from napari_restore._format import format_seconds, format_size
-from napari_restore.plugin.state._request import RunRequest, TargetChoice
+from napari_restore.plugin.state import RunRequest, TargetChoice
 
 if TYPE_CHECKING:
     from napari_restore.engine import Plan, Result
-    from napari_restore.plugin.state._variant import Variant
+    from napari_restore.plugin.state import Variant
 
 POLYGONS = (".geojson", ".json")
 _NOT_ADJUSTED = {

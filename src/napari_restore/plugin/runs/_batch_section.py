@@ -13,20 +13,18 @@ from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLabel, QLineEdit, QProgres
 
 from napari_restore import api
 from napari_restore.errors import BadOutput, Message, RestoreError, UnreadableImage
-from napari_restore.plugin.areas._areas import area_of
-from napari_restore.plugin.layers._layer_order import is_source
-from napari_restore.plugin.state._state import RestoreState, image_of, named_as, named_image
-from napari_restore.plugin.tasks._notices import error_text, show_problem, with_labels
-from napari_restore.plugin.tasks._task import LatestQuery
-from napari_restore.plugin.widgets._folding import add_button, column_of, row_of
-from napari_restore.plugin.widgets._section import Section
+from napari_restore.plugin.areas import area_of
+from napari_restore.plugin.layers import is_source
+from napari_restore.plugin.state import RestoreState, image_of, named_as, named_image
+from napari_restore.plugin.tasks import LatestQuery, error_text, show_problem, with_labels
+from napari_restore.plugin.widgets import Section, add_button, column_of, row_of
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image as ImageLayer
 
     from napari_restore.plugin.runs._run_controller import FolderRun, RunController
-    from napari_restore.plugin.state._request import RunRequest
+    from napari_restore.plugin.state import RunRequest
 
 
 Failure = tuple[str, str]

@@ -12,9 +12,9 @@ import numpy as np
 
 from napari_restore import Region
 from napari_restore.errors import RestoreError
-from napari_restore.plugin.layers._placing import in_data
+from napari_restore.plugin.layers import in_data
 from napari_restore.plugin.runs._run_sequence import RunStep
-from napari_restore.plugin.state._request import Area, RunRequest
+from napari_restore.plugin.state import Area, RunRequest
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

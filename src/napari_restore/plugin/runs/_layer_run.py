@@ -11,10 +11,9 @@ from psygnal import Signal
 from superqt.utils import qthrottled
 
 from napari_restore.engine import Event, Finished, Progress, Stopped, TileDone
-from napari_restore.plugin.layers._layer_order import DRAFT, insert_above, result_name
-from napari_restore.plugin.layers._result_layer import ResultLayer
+from napari_restore.plugin.layers import DRAFT, ResultLayer, insert_above, result_name
 from napari_restore.plugin.runs._run_sequence import RunSequence, RunStep
-from napari_restore.plugin.state._variant import Variant
+from napari_restore.plugin.state import Variant
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
     from napari_restore import Region
     from napari_restore.engine import Result, Worker
-    from napari_restore.plugin.state._request import RunRequest
+    from napari_restore.plugin.state import RunRequest
 
 
 MARK = "napari_restore_draft"

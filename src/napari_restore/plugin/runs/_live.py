@@ -12,19 +12,18 @@ from superqt.utils import qdebounced
 
 from napari_restore import Region
 from napari_restore.engine import Event, Phase, TileDone
-from napari_restore.plugin.layers._layer_order import LIVE, insert_above, result_name
-from napari_restore.plugin.layers._result_layer import ResultLayer
+from napari_restore.plugin.layers import LIVE, ResultLayer, insert_above, result_name
 from napari_restore.plugin.runs._draft import Viewport, live_steps
 from napari_restore.plugin.runs._layer_run import RunLayers
 from napari_restore.plugin.runs._run_sequence import RunSequence, RunStep
-from napari_restore.plugin.state._variant import Variant
+from napari_restore.plugin.state import Variant
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image as ImageLayer
 
     from napari_restore.engine import Result, Worker
-    from napari_restore.plugin.state._request import RunRequest
+    from napari_restore.plugin.state import RunRequest
 
 LiveRequest = tuple["RunRequest", "Viewport", "ImageLayer", str]
 """The request of the view, how the screen shows it, the layer it is of, the method's title."""

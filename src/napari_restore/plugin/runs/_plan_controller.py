@@ -12,11 +12,9 @@ from superqt.utils import qdebounced
 
 from napari_restore.api import stamp_of
 from napari_restore.errors import RestoreError
-from napari_restore.plugin.areas._areas import AreaController
-from napari_restore.plugin.state._request import Area, RunRequest, TargetChoice
-from napari_restore.plugin.state._state import Connections, RestoreState
-from napari_restore.plugin.tasks._notices import error_text, show_problem
-from napari_restore.plugin.tasks._task import LatestQuery
+from napari_restore.plugin.areas import AreaController
+from napari_restore.plugin.state import Area, Connections, RestoreState, RunRequest, TargetChoice
+from napari_restore.plugin.tasks import LatestQuery, error_text, show_problem
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

@@ -9,9 +9,8 @@ from qtpy.QtWidgets import QLabel, QProgressBar, QWidget
 
 from napari_restore._format import format_seconds
 from napari_restore.engine import Event, Note, Phase, Progress
-from napari_restore.plugin.tasks._notices import show_note
-from napari_restore.plugin.widgets._folding import add_button, column_of, row_of
-from napari_restore.plugin.widgets._keys import with_key
+from napari_restore.plugin.tasks import show_note
+from napari_restore.plugin.widgets import add_button, column_of, row_of, with_key
 
 SECONDS_BETWEEN_STEPS = 0.25
 """A step of a progress bar paints the window at once, the canvas with it."""

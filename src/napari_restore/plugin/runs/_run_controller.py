@@ -14,17 +14,22 @@ from qtpy.QtCore import QObject, QTimer
 from napari_restore import api
 from napari_restore.engine import Note, Phase, Progress
 from napari_restore.errors import BadParameter, RestoreError
-from napari_restore.plugin.layers._placing import visible_region
-from napari_restore.plugin.results._variant_text import run_summary
+from napari_restore.plugin.layers import visible_region
+from napari_restore.plugin.results import run_summary
 from napari_restore.plugin.runs._cluster_controller import ClusterController
 from napari_restore.plugin.runs._draft import Viewport, first_step, viewport_of
 from napari_restore.plugin.runs._layer_run import LayerRun, drafts_in
 from napari_restore.plugin.runs._live import Live, LiveRequest
 from napari_restore.plugin.runs._run_sequence import RunStep
-from napari_restore.plugin.state._request import Area, NotReady, RunRequest
-from napari_restore.plugin.state._state import Connections, RestoreState, image_of
-from napari_restore.plugin.tasks._notices import error_text, show_note, show_problem
-from napari_restore.plugin.tasks._task import Task, in_background
+from napari_restore.plugin.state import (
+    Area,
+    Connections,
+    NotReady,
+    RestoreState,
+    RunRequest,
+    image_of,
+)
+from napari_restore.plugin.tasks import Task, error_text, in_background, show_note, show_problem
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -33,8 +38,7 @@ if TYPE_CHECKING:
     from napari_restore import Region
     from napari_restore.engine import Event, Plan, Worker
     from napari_restore.plugin.runs._plan_controller import PlanController
-    from napari_restore.plugin.state._disk_watch import DiskWatch
-    from napari_restore.plugin.state._variant import Variant
+    from napari_restore.plugin.state import DiskWatch, Variant
     from napari_restore.questions import Restore
 
 

@@ -13,12 +13,9 @@ from superqt.utils import qdebounced
 import napari_restore as nr
 from napari_restore.api import stamp_of
 from napari_restore.errors import RestoreError, escape_controls
-from napari_restore.plugin.layers._display import LIMITS, Display
-from napari_restore.plugin.layers._layer_order import is_source
-from napari_restore.plugin.layers._reader import STAMP, layer_of
+from napari_restore.plugin.layers import LIMITS, STAMP, Display, is_source, layer_of
 from napari_restore.plugin.state._state import NAMED, UNNAMED, image_of, named_as, unnamed_image
-from napari_restore.plugin.tasks._notices import show_note, show_problem
-from napari_restore.plugin.tasks._task import in_background
+from napari_restore.plugin.tasks import in_background, show_note, show_problem
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

@@ -10,7 +10,7 @@ from napari.settings import get_plugin_settings, get_settings
 from psygnal import Signal
 
 from napari_restore.plugin.state._state import Connections, RestoreState
-from napari_restore.plugin.tasks._notices import show_note
+from napari_restore.plugin.tasks import show_note
 
 if TYPE_CHECKING:
     from napari_restore.images import Image

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from napari.layers import Image as ImageLayer
 
     from napari_restore.engine import Result
-    from napari_restore.plugin.layers._result_layer import ResultLayer
+    from napari_restore.plugin.layers import ResultLayer
     from napari_restore.plugin.state._request import RunRequest
     from napari_restore.questions import Adjustment
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from qtpy.QtWidgets import QWidget
 
-from napari_restore.plugin.state._state import Connections, RestoreState
+from napari_restore.plugin.state import Connections, RestoreState
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

@@ -9,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from napari_restore.training.haze import Haze
-from napari_restore.training.haze._sampled import cell_means
+from napari_restore.training.haze import Haze, cell_means
 
 Array = npt.NDArray[np.float32]
 

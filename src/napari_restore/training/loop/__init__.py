@@ -1,37 +1,5 @@
 """The training loop: configuration, steps, average, scores, checkpoints, weights at the end."""
 
-from __future__ import annotations
+import lazy_loader
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
-
-__all__ = ["train"]
-
-
-def train(
-    config: Path,
-    device: str = "auto",
-    emit: Callable[[Any], None] | None = None,
-    cancelled: Callable[[], bool] | None = None,
-) -> dict[str, Any]:
-    """Train by a CONFIG.toml, or continue the run in its output folder.
-
-    `emit` is a callback for events, `cancelled` is called between two steps. Returns the report of
-    `napari_restore.training.loop._train.train`, and raises what that and `load_config` raise.
-    """
-    # The configuration is read before torch is imported, so that its errors appear immediately.
-    from napari_restore.training.loop._config import load_config
-
-    chosen = load_config(config)
-    from napari_restore.training.loop._pictures import open_pictures
-    from napari_restore.training.loop._train import Control, train, verify
-
-    verify(chosen)
-    control = Control()
-    if emit is not None:
-        control.emit = emit
-    if cancelled is not None:
-        control.cancelled = cancelled
-    pictures = open_pictures(chosen, control.emit, control.cancelled)
-    return train(chosen, pictures, device, control)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

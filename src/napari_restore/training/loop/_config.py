@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from napari_restore.errors import BadParameter, UnreadableImage
 from napari_restore.questions import Degradation, SceneKind
-from napari_restore.training.data._recipe import Recipe
+from napari_restore.training.data import Recipe
 from napari_restore.training.haze import SPECTRA
 from napari_restore.training.loop._table import check, check_length, convert, fill, table_of
 

@@ -16,19 +16,21 @@ import numpy.typing as npt
 from napari_restore.engine import Event, Note, Phase, Progress
 from napari_restore.errors import BadParameter, Cancelled, InputError
 from napari_restore.training.data import (
+    INDEX,
     BatchLoader,
     Pack,
+    PackedScene,
     Recipe,
     Sampler,
     Scene,
+    by_source,
     expand,
+    has_splits,
     pack,
+    resized,
     scenes_of,
     shippable,
 )
-from napari_restore.training.data._pack import INDEX, PackedScene
-from napari_restore.training.data._resample import resized
-from napari_restore.training.data._scenes import by_source, has_splits
 from napari_restore.training.haze import ClearScene
 from napari_restore.training.loop._config import TrainConfig
 

@@ -15,8 +15,7 @@ from napari_restore.errors import BadOutput, BadParameter, InputError, option
 from napari_restore.images import Image, bracket_of, open_image
 from napari_restore.questions import Degradation, Evaluate
 from napari_restore.training._replacing import replacing
-from napari_restore.training.data._pictures import read_picture
-from napari_restore.training.data._scenes import Scene, scenes_of, stems_of
+from napari_restore.training.data import Scene, read_picture, scenes_of, stems_of
 from napari_restore.training.degradation import SCORED, degraded_scene
 from napari_restore.training.haze import SPECTRA, ClearScene, add_haze, haze_scene
 from napari_restore.training.score._pairs import Pair

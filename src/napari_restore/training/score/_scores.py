@@ -12,7 +12,7 @@ import numpy.typing as npt
 from napari_restore.errors import BadParameter, InputError, RestoreError, option
 from napari_restore.images import Image
 from napari_restore.metrics import Metric, psnr, strips
-from napari_restore.training.data._pictures import border_of
+from napari_restore.training.data import border_of
 
 Array = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]

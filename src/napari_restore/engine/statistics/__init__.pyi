@@ -1,0 +1,46 @@
+from ._bands import (
+    choose_other_bands,
+    corrected_bands,
+    is_grey,
+    model_bands,
+    named_bands,
+    other_bands,
+    without_others,
+)
+from ._context import (
+    ROUGH,
+    Counter,
+    compute_context,
+    context_exclude,
+    context_key,
+    context_path,
+    find_context,
+    load_context,
+    on_threads,
+    overview_level,
+    rough_extent,
+)
+from ._context_blocks import BlockPart, ContextBlocks
+
+__all__ = [
+    "ROUGH",
+    "BlockPart",
+    "ContextBlocks",
+    "Counter",
+    "choose_other_bands",
+    "compute_context",
+    "context_exclude",
+    "context_key",
+    "context_path",
+    "corrected_bands",
+    "find_context",
+    "is_grey",
+    "load_context",
+    "model_bands",
+    "named_bands",
+    "on_threads",
+    "other_bands",
+    "overview_level",
+    "rough_extent",
+    "without_others",
+]

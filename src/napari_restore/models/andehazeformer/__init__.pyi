@@ -1,0 +1,61 @@
+from ._blocks import CachedAttention, Embedding, Guide, filled, ranks_of, window_at, windows_of
+from ._cache import (
+    Cache,
+    Candidates,
+    Members,
+    Retention,
+    TileTokens,
+    added_up,
+    assigned,
+    candidates_of,
+    kept_rows,
+    merged_rows,
+    quotas,
+    settle_cache,
+    settle_members,
+)
+from ._cards import ENTRIES
+from ._config import SMALL, AnDehazeConfig, kept_tokens, operations, sizes_of_small, with_context
+from ._guided import THINNEST, brightest, inverted, transmission_of
+from ._model import AnDehazeFormer, make_small
+from ._sphere import ChannelScale, SphereLinear, renormalise, unit
+
+__all__ = [
+    "ENTRIES",
+    "SMALL",
+    "THINNEST",
+    "AnDehazeConfig",
+    "AnDehazeFormer",
+    "Cache",
+    "CachedAttention",
+    "Candidates",
+    "ChannelScale",
+    "Embedding",
+    "Guide",
+    "Members",
+    "Retention",
+    "SphereLinear",
+    "TileTokens",
+    "added_up",
+    "assigned",
+    "brightest",
+    "candidates_of",
+    "filled",
+    "inverted",
+    "kept_rows",
+    "kept_tokens",
+    "make_small",
+    "merged_rows",
+    "operations",
+    "quotas",
+    "ranks_of",
+    "renormalise",
+    "settle_cache",
+    "settle_members",
+    "sizes_of_small",
+    "transmission_of",
+    "unit",
+    "window_at",
+    "windows_of",
+    "with_context",
+]

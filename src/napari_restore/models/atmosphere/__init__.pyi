@@ -1,0 +1,35 @@
+from ._cards import ENTRIES, THICKEST
+from ._cells import cells_of
+from ._inversion import inverted, optical_depth
+from ._model import Atmosphere, BehindAtmosphere, capped, with_light_skies
+from ._network import Estimate, ResidualBlock, sizes_of
+from ._part import sizes_of_context, takes_planes, with_shipped
+from ._restraint import TOLERANCE, guarded_green, magenta, restrained
+from ._small import small, small_overview
+from ._spline import BilinearSampler, smooth
+
+__all__ = [
+    "ENTRIES",
+    "THICKEST",
+    "TOLERANCE",
+    "Atmosphere",
+    "BehindAtmosphere",
+    "BilinearSampler",
+    "Estimate",
+    "ResidualBlock",
+    "capped",
+    "cells_of",
+    "guarded_green",
+    "inverted",
+    "magenta",
+    "optical_depth",
+    "restrained",
+    "sizes_of",
+    "sizes_of_context",
+    "small",
+    "small_overview",
+    "smooth",
+    "takes_planes",
+    "with_light_skies",
+    "with_shipped",
+]

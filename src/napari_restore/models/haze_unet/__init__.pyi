@@ -1,0 +1,10 @@
+from ._cards import ENTRIES
+from ._network import STRIDE, HazeUNet, halo_of, with_context
+
+__all__ = [
+    "ENTRIES",
+    "STRIDE",
+    "HazeUNet",
+    "halo_of",
+    "with_context",
+]

@@ -1,0 +1,148 @@
+"""HINT in two sizes. Cards only; the network loads when used."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from napari_restore.models._card import ModelCard, Parameter
+from napari_restore.models._registry import ModelEntry
+
+_HERE = "napari_restore.models.hint"
+
+ROUNDING = Parameter(
+    "cache_rounding",
+    "trunc",
+    "How the inter-layer cache divides: trunc as the published code under its own torch, floor as "
+    "under later ones, none as the paper describes it.",
+    choices=("trunc", "floor", "none"),
+)
+START = Parameter(
+    "cache_start",
+    "zeros",
+    "What the inter-layer cache holds before the first layer: zeros, nothing (none), or what the "
+    "image before it left (carry), as in the published scripts.",
+    choices=("zeros", "none", "carry"),
+)
+INTRA_SIZE = Parameter(
+    "intra_size",
+    0,
+    "Side in pixels of a square image to whose scale the intra-layer cache is brought at any size, "
+    "such as that of the training crops; 0: as published, where it shrinks as images grow.",
+    minimum=0,
+)
+"""Without a unit, like those of `CROP`: a draft on a coarser level keeps it."""
+REGROUP = Parameter(
+    "regroup",
+    True,
+    "Whether channels are grouped into heads by their correlation, as published; false for "
+    "ablation.",
+)
+STATISTICS = Parameter(
+    "statistics",
+    "image",
+    "What the attention sums over: the whole image, exact (image); its overview, in one pass and "
+    "approximate (overview); or crops that overlap, as in the published scripts (crop). The scope "
+    "is local with the last two.",
+    choices=("image", "overview", "crop"),
+)
+CROP = Parameter(
+    "crop",
+    256,
+    "Side in pixels of the crops of statistics=crop, a multiple of 8.",
+    minimum=8,
+    maximum=4096,
+)
+OVERLAP = Parameter(
+    "overlap",
+    128,
+    "Pixels that neighbouring crops of statistics=crop share, where they are averaged; less than a "
+    "crop.",
+    minimum=0,
+)
+HINT = ModelCard(
+    id="hint",
+    title="HINT",
+    summary="A transformer whose heads differ, with attention between the channels of the whole "
+    "image. Takes published checkpoints for rain, snow, noise, low light and haze. Wants a GPU.",
+    task="other",
+    scope="swept",
+    bands=3,
+    roles=("red", "green", "blue"),
+    multiple_of=8,
+    precisions=("float32", "bfloat16"),
+    parameters=(ROUNDING, START, INTRA_SIZE, REGROUP, STATISTICS, CROP, OVERLAP),
+    needs_weights=True,
+    weights_note="None shipped. A published checkpoint can be given.",
+    source="HINT (Zhou, Li, Pan, Zhou, Shi, Yang, ICCV 2025)",
+    caveats="Every pixel depends on all of the image. Published checkpoints saw crops of at most "
+    "256 pixels in training, those for snow and low light of at most 128.",
+    attention=("channel",),
+    routing=("order",),
+)
+SMALL = replace(
+    HINT,
+    id="hint-small",
+    title="HINT, small",
+    summary="All parts of HINT in a network that an ordinary processor can train and run.",
+    parameters=(
+        replace(ROUNDING, default="none"),
+        START,
+        replace(INTRA_SIZE, default=128),
+        REGROUP,
+        STATISTICS,
+        CROP,
+        OVERLAP,
+    ),
+    weights_note="Shipped as hint-small-denoise and hint-small-lowlight.",
+    source="HINT (Zhou, Li, Pan, Zhou, Shi, Yang, ICCV 2025), sizes of our own",
+    caveats="Every pixel depends on all of the image.",
+)
+DENOISE = replace(
+    SMALL,
+    id="hint-small-denoise",
+    title="HINT, small, noise",
+    summary="Removes the noise of sensors from photos and scenes, up to much of it, and keeps edges "
+    "and texture.",
+    task="denoise",
+    recommended_for=("aerial", "natural"),
+    weights_sha256="dcdd90a6dea01b91ab4e1add3847911b526b4ed9066f764d9993bccbb7956522",
+    weights_note="",
+    trained_on="482 images under free licences, under Gaussian noise "
+    "(docs/models/hint-small-denoise.md)",
+    validated_on="synthetic noise only: 24 scenes it never saw, under Gaussian noise of standard "
+    "deviation 15, 25 and 50 of 255: 2.3, 2.4 and 3.1 dB more than non-local means "
+    "(docs/models/hint-small-denoise.md).",
+    caveats="Every pixel depends on all of the image. Trained on noise that is independent from "
+    "pixel to pixel: less of a phone's processed grain goes. Texture below the noise is lost.",
+)
+LOWLIGHT = replace(
+    SMALL,
+    id="hint-small-lowlight",
+    title="HINT, small, low light",
+    summary="Brightens pictures that were taken in too little light, and removes the noise that this "
+    "brings out.",
+    task="lowlight",
+    weights_sha256="47e92d4ab3d0bc831cb0df8e357a502634899750809c97c8bdb0c1912f850db6",
+    weights_note="",
+    trained_on="482 images under free licences, as they are and made 2 to 30 times darker, with noise "
+    "(docs/models/hint-small-lowlight.md)",
+    validated_on="synthetic low light only: 24 scenes it never saw, made 5 and 12 times darker: 5.0 "
+    "and 6.5 dB more than a gamma curve. As they are they come back with 37 dB to the input "
+    "(docs/models/hint-small-lowlight.md).",
+    caveats="Every pixel depends on all of the image. Pictures that are dark on purpose are "
+    "brightened, too. Black parts of night scenes stay dark, and how bright the scene really was "
+    "is a guess.",
+)
+
+
+def _small(card: ModelCard, shipped: str | None = None) -> ModelEntry:
+    sizes = f"{_HERE}._config:sizes_of_small"
+    return ModelEntry(card, f"{_HERE}._ways:make_small", sizes=sizes, shipped=shipped)
+
+
+ENTRIES = (
+    ModelEntry(HINT, f"{_HERE}._ways:make", sizes=f"{_HERE}._config:sizes_of_published"),
+    _small(SMALL),
+    _small(DENOISE, "hint-small-denoise.safetensors"),
+    _small(LOWLIGHT, "hint-small-lowlight.safetensors"),
+)

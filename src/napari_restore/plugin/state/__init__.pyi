@@ -1,0 +1,56 @@
+from ._disk_watch import DiskWatch
+from ._preferences import CACHE, PreferenceLink, hint_at_async, use_cache_folder
+from ._request import (
+    Area,
+    ConnectedCluster,
+    NotReady,
+    RunRequest,
+    TargetChoice,
+    Workers,
+    connected,
+    workers_of,
+)
+from ._state import (
+    NAMED_ROLES,
+    NAMED_SENSOR,
+    PYRAMID,
+    UNNAMED,
+    Connections,
+    RestoreState,
+    image_of,
+    named_as,
+    named_image,
+    state_of,
+    unnamed_image,
+    unwrapped,
+)
+from ._variant import Variant
+
+__all__ = [
+    "CACHE",
+    "NAMED_ROLES",
+    "NAMED_SENSOR",
+    "PYRAMID",
+    "UNNAMED",
+    "Area",
+    "ConnectedCluster",
+    "Connections",
+    "DiskWatch",
+    "NotReady",
+    "PreferenceLink",
+    "RestoreState",
+    "RunRequest",
+    "TargetChoice",
+    "Variant",
+    "Workers",
+    "connected",
+    "hint_at_async",
+    "image_of",
+    "named_as",
+    "named_image",
+    "state_of",
+    "unnamed_image",
+    "unwrapped",
+    "use_cache_folder",
+    "workers_of",
+]
