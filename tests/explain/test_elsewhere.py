@@ -201,7 +201,8 @@ def test_a_look_does_not_wait_for_an_attribution(worker: Any, subject: Any) -> N
 
     def attribute_for_ever() -> None:
         try:
-            attribute(worker, subject(), lambda part: began.set(), stop, **LONG)
+            settings = {"method": "smoothgrad", "arguments": {"n": 10**9}}
+            attribute(worker, subject(), stop=stop, emit=lambda event: began.set(), **settings)
         except Cancelled as error:
             ended.append(error)
 
