@@ -27,8 +27,8 @@ HAZE_UNET = ModelCard(
     weights_sha256="02b8e40cb1d28d9f837a72d62f80bfef1b52fa80337b0b1a060ab159f275e32a",
     source="U-Net (Ronneberger, Fischer, Brox, MICCAI 2015) on cells of 2 × 2 pixels",
     trained_on="110 images under free licences, under synthetic haze (docs/models/haze-unet.md)",
-    validated_on="synthetic haze only: 20 scenes of sources it never saw, under eight kinds of haze "
-    "from another generator: 2.4 dB more than the dark channel prior on aerial, 0.4 on natural scenes "
+    validated_on="synthetic haze only: 16 scenes of sources it never saw, under eight kinds of haze "
+    "from another generator: 3.0 dB more than the dark channel prior on aerial, 0.4 on natural scenes "
     "(docs/models/haze-unet.md).",
     caveats="What atmosphere takes for clear stays as it is, noise included. "
     "An airlight that would cast magenta is made less green; dark parts in thick fog may still "
