@@ -321,3 +321,18 @@ def test_zero_of_a_sentinel_2_that_the_user_names() -> None:
     assert sensor_of("sentinel2", "20250302T095029_T33UXP.tif").black == 1000
     assert sensor_of("sentinel2", "20190302T095029_T33UXP.tif").black == 0
     assert "no baseline" in sensor_of("sentinel2", "B04.tif").reason
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [f"B{n}" for n in range(1, 13)],
+        [f"Band {n}" for n in range(1, 12)],
+        [f"B{n:02}" for n in range(1, 5)],
+        [f"Band {n}" for n in range(1, 225)],
+        ["B4"],
+    ],
+)
+def test_bands_that_are_only_counted_name_no_sensor(names: list[str]) -> None:
+    assert product_of("scene.tif", {}, names) is None
+    assert set(describe_bands(len(names), (), names).roles) == {None}

@@ -337,7 +337,8 @@ def _named_by(file_name: str, tags: Tags, bands: Sequence[str | None]) -> Sensor
     numbered = {name for name in names if re.fullmatch(_NUMBERED, name)}
     if names >= set("RGBN"):
         numbered = set("RGBN")
-    if not numbered:
+    # Any file may count its bands B1, B2, B3.
+    elif not any(names & own for own, _ in _OWN) and not any(map(_IS_OWN.fullmatch, numbered)):
         return None
     candidates = [
         sensor
@@ -365,6 +366,8 @@ def _named_by(file_name: str, tags: Tags, bands: Sequence[str | None]) -> Sensor
 
 _NUMBERED = r"(S[RT]_)?B(AND[ _]?)?\d{1,2}A?|SUR_REFL_B\d\d(_1)?"
 """Names of bands that count them; colours are named by others, too."""
+_IS_OWN = re.compile(r"S[RT]_B\d{1,2}|B8A|SUR_REFL_B\d\d(_1)?")
+"""Those of them that no other file has."""
 _OWN = (
     (
         frozenset("SCL AOT WVP MSK_CLDPRB MSK_SNWPRB QA10 QA20 QA60 TCI_R TCI_G TCI_B".split()),
