@@ -218,7 +218,7 @@ def test_a_context_that_does_not_fit_the_budget_is_held_and_said(
     "path",
     [
         pytest.param({"steps": 9}, id="haze", marks=pytest.mark.slow),
-        pytest.param({"method": "ig", "baseline": "blur", "steps": 5}, id="ig"),
+        pytest.param({"method": "ig", "baseline": "blur", "steps": 17}, id="ig"),
     ],
 )
 def test_a_staged_model_behind_a_context_is_followed_too(hazy: Any, path: dict[str, Any]) -> None:

@@ -201,7 +201,7 @@ def test_a_look_does_not_wait_for_an_attribution(worker: Any, subject: Any) -> N
 
     def attribute_for_ever() -> None:
         try:
-            settings = {"method": "smoothgrad", "arguments": {"n": 10**9}}
+            settings = {"method": "smoothgrad", "arguments": {"n": 20_000}}
             attribute(worker, subject(), stop=stop, emit=lambda event: began.set(), **settings)
         except Cancelled as error:
             ended.append(error)

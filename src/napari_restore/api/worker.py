@@ -38,14 +38,13 @@ def main(others: Others | None = None) -> None:
     commands, cache, writing = _CommandReader(), TaskCache(), threading.Lock()
     answers = {name: (Stop, answer) for name, answer in Answers(cache).commands.items()}
     others = {**answers, **(others or {})}
-    threading.Thread(target=commands.read, daemon=True).start()
+
+    def answer(message: Message) -> None:
+        _answer(message, others, cache, commands, _EventWriter(events, writing, message))
+
+    threading.Thread(target=commands.read, args=(answer,), daemon=True).start()
     while (message := commands.tasks.get()) is not None:
-        send = _EventWriter(events, writing, message)
-        arguments = message, others, cache, commands, send
-        if message["command"] in NOT_QUEUED:
-            threading.Thread(target=_answer, args=arguments).start()
-        else:
-            _answer(*arguments)
+        answer(message)
 
 
 def _answer(
@@ -134,13 +133,16 @@ class _CommandReader:
             self._cancelled.discard(task)
             self._jobs.pop(task, None)
 
-    def read(self) -> None:
-        """Read commands until the parent closes the pipe or exits; then cancel all jobs."""
+    def read(self, answer: Callable[[Message], None]) -> None:
+        """Read commands until the parent closes the pipe or exits; then cancel all jobs.
+
+        What is not queued is given to `answer`, on a thread of its own.
+        """
         try:
             for line in sys.stdin:
                 # A parent that exits while writing leaves an incomplete line.
                 with contextlib.suppress(ValueError):
-                    self._dispatch(json.loads(line))
+                    self._dispatch(json.loads(line), answer)
         finally:
             with self._lock:
                 self._is_closed = True
@@ -148,7 +150,7 @@ class _CommandReader:
                     job.cancel()
             self.tasks.put(None)
 
-    def _dispatch(self, message: Message) -> None:
+    def _dispatch(self, message: Message, answer: Callable[[Message], None]) -> None:
         command, task = message["command"], message["task"]
         if command == "cancel":
             with self._lock:
@@ -162,6 +164,8 @@ class _CommandReader:
                 job = self._jobs.get(task)
             if job is not None:
                 job.prioritise(Region(*message["region"]))
+        elif command in NOT_QUEUED:
+            threading.Thread(target=answer, args=(message,)).start()
         else:
             self.tasks.put(message)
 

@@ -145,7 +145,7 @@ def test_a_compact_pack_serves_where_no_image_library_is(packed, tmp_path):
         "found = expand(Path(sys.argv[1]), Path(sys.argv[2]))\n"
         "print(len(found), BatchLoader(found, Recipe(size=64, batch=2), 0).batch(0).hazy.shape[0])\n"
         "loaded = {m for m in sys.modules if m.startswith('napari_restore.images.')}\n"
-        "light = {'_suffixes', '_srgb'}\n"
+        "light = {'_suffixes', '_display_curve'}\n"
         "assert loaded <= {f'napari_restore.images.{name}' for name in light}, loaded\n"
     )
     words = [sys.executable, "-c", code, str(tmp_path / "all.zip"), str(tmp_path / "out")]

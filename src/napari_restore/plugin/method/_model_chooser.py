@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QFormLayout, QLabel, QWidget
 from napari_restore import api
 from napari_restore.errors import UnknownBands, escape_controls
 from napari_restore.plugin.tasks import error_text
-from napari_restore.plugin.widgets import NarrowComboBox, add_button, row_of
+from napari_restore.plugin.widgets import NarrowComboBox, add_button, column_of, row_of
 
 if TYPE_CHECKING:
     from napari_restore.images import Image
@@ -90,7 +90,7 @@ class ModelChooser(QWidget):
         )
         self.add_button.setAccessibleName("Add a model file")
         self.add_button.setFixedWidth(2 * self.add_button.fontMetrics().height())
-        self.setLayout(row_of(self.combo, self.add_button))
+        column_of(self, row_of(self.combo, self.add_button))
         self.setFocusProxy(self.combo)
         self.task.currentIndexChanged.connect(self._fill)
         self.scene.currentIndexChanged.connect(self._fill)
