@@ -133,12 +133,13 @@ class Product:
         if self.nodata is not None:
             profile["nodata"] = self.nodata
         with rasterio.open(path, "w", **profile) as opened:
+            # Before the pixels: once some are on disk, GDAL leaves its own choice in the file.
+            if self.interpretation:
+                opened.colorinterp = self.interpretation
             for number, layer in enumerate(self.layers, 1):
                 opened.write(self.values(layer, ground), number)
                 if layer.name is not None:
                     opened.set_band_description(number, layer.name)
-            if self.interpretation:
-                opened.colorinterp = self.interpretation
             opened.update_tags(**self.tags)
         return path
 

@@ -336,3 +336,10 @@ def test_zero_of_a_sentinel_2_that_the_user_names() -> None:
 def test_bands_that_are_only_counted_name_no_sensor(names: list[str]) -> None:
     assert product_of("scene.tif", {}, names) is None
     assert set(describe_bands(len(names), (), names).roles) == {None}
+
+
+def test_an_alpha_band_does_not_hide_the_order_of_a_sensor() -> None:
+    naip = product_of("m_3712212_se_10_060_20200524.tif", {})
+    found = describe_bands(4, ("red", "green", "blue", "alpha"), sensor=naip)
+    assert found.roles == ("red", "green", "blue", "alpha")
+    assert found.wavelengths == (650, 560, 460, None)

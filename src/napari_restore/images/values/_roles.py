@@ -325,7 +325,9 @@ def _preset(
     ordered: list[SensorBand | None] = [None] * len(names)
     for number, band in zip(light, sensor.of_count(len(light)) or (), strict=False):
         ordered[number] = band
-    known = [(role, band and band.role) for role, band in zip(roles, ordered, strict=True) if role]
+    known = [
+        (roles[n], band and band.role) for n, band in enumerate(ordered) if n in light and roles[n]
+    ]
     if sensor.is_given or (len(known) >= 3 and all(mine == its for mine, its in known)):
         return ordered
     return [None] * len(names)
