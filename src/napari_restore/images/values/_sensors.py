@@ -385,7 +385,7 @@ NEAR = 25.0
 def _agreed(bands: Sequence[SensorBand | None], name: str) -> SensorBand | None:
     """Return what all sensors mean by a band's name; None where they differ."""
     known = [band for band in bands if band is not None]
-    if not known or len(known) < len(bands) or len({band.role for band in known}) > 1:
+    if len({band.role for band in known}) != 1:
         return None
     waves = [band.wavelength for band in known if band.wavelength is not None]
     if not waves or max(waves) - min(waves) > NEAR:
