@@ -36,6 +36,16 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
             part.unlink(missing_ok=True)
 
 
+def remove_abandoned(folder: Path) -> None:
+    """Remove the temporary files of `replacing` below `folder` that a killed process has left.
+
+    No other process may write there.
+    """
+    for part in folder.rglob(".*.part*"):
+        with contextlib.suppress(OSError):
+            part.unlink()
+
+
 class DamagedFile(ValueError):
     """The checksum of a file differs from that of its content."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from napari_restore._replacing import remove_abandoned
 from napari_restore.errors import BadOutput, option
 from napari_restore.images._image import Image
 from napari_restore.images._source import Level, chunk_grid
@@ -59,6 +60,7 @@ def adopt_zarr(
         target=target,
     )
     group.attrs.update(_zarr.attributes(job, tuple(levels)))
+    remove_abandoned(store)
     take_name(store, target)
     # Only now: until it has its final name, an interrupted run must find its journal.
     for name in extras:
