@@ -9,6 +9,7 @@ from napari_restore.engine import Region, compute_context, joint_context, load_c
 from napari_restore.engine.masks import RegionMask
 from napari_restore.engine.statistics import _context as context_module
 from napari_restore.engine.statistics import context_key, find_context, on_threads
+from napari_restore.images import cache_entries
 from napari_restore.models import context_of
 
 
@@ -61,7 +62,7 @@ def test_a_planted_file_is_computed_again(own_cache, planted):
     if planted == "changed":
         with np.load(path) as stored:
             arrays = dict(stored)
-        arrays["overview"] = arrays["overview"] + 1
+        arrays["histograms"] = arrays["histograms"] + 1
         np.savez(path, **arrays)
     else:
         other, _ = image(seed=1)
@@ -71,6 +72,17 @@ def test_a_planted_file_is_computed_again(own_cache, planted):
     assert find_context(opened) is None
     same(compute_context(opened), context)
     assert find_context(opened) is not None
+
+
+def test_the_oldest_are_removed_from_the_disk(own_cache, monkeypatch):
+    first, last = image()[0], image(seed=1)[0]
+    compute_context(first)
+    used = sum(entry.size for entry in cache_entries(["contexts"]))
+    # Its overview is all of the image, in four bytes per value.
+    assert used < 0.75 * 4 * first.height * first.width * first.bands
+    monkeypatch.setattr(context_module, "CACHE_BYTES", used)
+    compute_context(last)
+    assert find_context(first) is None and find_context(last) is not None
 
 
 def test_excluded_pixels_do_not_count():

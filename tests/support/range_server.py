@@ -98,15 +98,16 @@ class RangeServer:
             request.send_header("Content-Length", "0")
             request.end_headers()
             return
-        content = path.read_bytes()
-        size, asked = len(content), request.headers.get("Range")
+        size, asked = path.stat().st_size, request.headers.get("Range")
         part = re.fullmatch(r"bytes=(\d*)-(\d*)", asked or "") if self.ranges else None
         low, high = 0, size
         if part is not None and not part[1]:
             low = max(0, size - int(part[2]))
         elif part is not None:
             low, high = int(part[1]), min(size, int(part[2] or size - 1) + 1)
-        body = content[low:high]
+        with path.open("rb") as file:
+            file.seek(low)
+            body = file.read(high - low)
         request.send_response(206 if part is not None else 200)
         if part is not None:
             request.send_header("Content-Range", f"bytes {low}-{high - 1}/{size}")

@@ -16,7 +16,12 @@ from napari_restore.images._georeference import Georeference
 from napari_restore.images._profile import Profile
 from napari_restore.images._reader import Reader
 from napari_restore.images._source import Box, Level, Source, chunks_of, common_part, within
-from napari_restore.images.cache import chunk_cache, read_valid_window, read_window
+from napari_restore.images.cache import (
+    chunk_cache,
+    fetch_runs,
+    read_valid_window,
+    read_window,
+)
 from napari_restore.images.values import (
     REACH,
     Bands,
@@ -76,6 +81,10 @@ class ImageBase(ABC):
         """
         self.prepare()
         return self.read_landed(box, level)
+
+    def fetch_ahead(self, box: Box) -> None:
+        """Read `box`, and what a pass to the right needs next, from a server in large requests."""
+        fetch_runs(self.source, 0, box, ahead=True)
 
     def read_valid(self, box: Box, level: int = 0) -> npt.NDArray[np.bool_]:
         """Return which pixels of `box` are valid, a new (h, w) array.

@@ -81,6 +81,13 @@ class Source(ABC):
     concurrent_reads: ClassVar[int] = 1
     """Chunks of a box that are read at once: more than one where a server takes its time for each."""
 
+    run_bytes: ClassVar[int] = 0
+    """Bytes of pixels up to which chunks that lie side by side are read together by `read_run`; 0 where
+    each is read on its own."""
+
+    served_bytes: int = 0
+    """Size of a file that a server sends; 0 where it lies here."""
+
     # -- mandatory ---------------------------------------------------------------
     levels: tuple[Level, ...]
     """Level 0 first; only what the file itself stores."""
@@ -92,6 +99,10 @@ class Source(ABC):
         """Return one decoded chunk (h, w, C); chunks at the edge are cropped to the level."""
 
     # -- optional ----------------------------------------------------------------
+    def read_run(self, level: int, row: int, columns: range) -> list[npt.NDArray[Any]]:
+        """Return the chunks of `columns` of a row, as `read_chunk` does, read together."""
+        return [self.read_chunk(level, row, column) for column in columns]
+
     random_access: bool = True
     """False: only row bands in order are cheap (big JPEG, PNG, striped TIFF, RAW)."""
     block_bytes: int = 0

@@ -15,6 +15,7 @@ from range_server import RangeServer
 import napari_restore as nr
 from napari_restore import images
 from napari_restore.commands import main
+from napari_restore.engine import compute_context
 from napari_restore.errors import OutsideFolder, SourceChanged, UnreadableImage
 from napari_restore.images.files import _remote
 
@@ -60,6 +61,21 @@ def test_pixels_are_those_of_the_file_and_few_bytes_are_sent(
     level = len(there.level_shapes) - 1
     whole = nr.Region(0, 0, *there.level_shapes[level])
     np.testing.assert_array_equal(there.read(whole, level), here.read(whole, level))
+
+
+def test_a_pass_over_the_image_takes_few_requests(scene: Path, server: RangeServer) -> None:
+    address = f"{server.address}/scene.tif"
+    plan = nr.plan(address, model="dcp", region=nr.Region(300, 500, 600, 800))
+    (note,) = [note for note in plan.notes if "server" in note]
+    assert f"{scene.stat().st_size / 2**20:.1f} MiB" in note and "extent" in note
+    there = nr.open_image(address)
+    server.requests = 0
+    found = compute_context(there)
+    # A row of its 6 × 5 tiles is read together.
+    assert server.requests <= 5 + 2
+    here = compute_context(nr.open_image(scene))
+    np.testing.assert_array_equal(found.overview, here.overview)
+    np.testing.assert_array_equal(found.histograms, here.histograms)
 
 
 def test_a_picture_asks_for_several_chunks_at_once(scene: Path, server: RangeServer) -> None:

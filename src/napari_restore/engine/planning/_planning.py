@@ -9,6 +9,7 @@ from math import inf
 from pathlib import Path
 from typing import Any, Unpack
 
+from napari_restore._format import format_size
 from napari_restore.engine._region import Region, bounding_box
 from napari_restore.engine.ledger import STAGED
 from napari_restore.engine.machine import (
@@ -120,6 +121,7 @@ def make_plan(
     context = context_of_run(source, model, options.reading)
     if not context.known and extent == "image" and wanted.reading.extent not in ("image", "region"):
         notes.append("No small level is made yet: all of the image must be read first.")
+    notes += _fetched_whole(source.image, context)
     stored = stored_of(source, model, options)
     box = None
     if isinstance(model, SweptModel):
@@ -185,6 +187,16 @@ def make_plan(
         origin=source.origin,
         content=content,
     )
+
+
+def _fetched_whole(image: Image, context: ContextUse) -> list[str]:
+    size = image.reader.served_bytes
+    if not size or not context.needed or context.known or context.region is not None:
+        return []
+    return [
+        f"All of {image.name} ({format_size(size)}) comes from the server first, for the statistics "
+        f"of the whole image; {option('extent', 'region')} takes those of the region."
+    ]
 
 
 # -- steps of a plan -----------------------------------------------------------------

@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,14 @@ from napari_restore.engine.machine import cores, map_parallel
 from napari_restore.engine.masks import MaskStrength, mask_at_level, open_exclude, open_mask
 from napari_restore.engine.statistics._context_blocks import ContextBlocks, dark_bands, light_only
 from napari_restore.errors import Cancelled, InputError, option
-from napari_restore.images import Image, attach_pyramid, cache_dir, halve, mark_entry
+from napari_restore.images import (
+    Image,
+    attach_pyramid,
+    cache_dir,
+    halve,
+    mark_entry,
+    trim_cache,
+)
 from napari_restore.models import BINS, BlockStatistics, Context, context_of
 
 OVERVIEW_SIDE = 512
@@ -31,7 +39,11 @@ ROUGH = ("overview", "sample")
 """Extents of drafts."""
 ROUGH_BYTES = 64 << 20
 """Contexts of drafts stay in memory up to this: about two of images with three bands."""
-_VERSION = 5
+CACHE_BYTES = 256 << 20
+"""Contexts on disk above which the least recently used are removed."""
+PACKED_ROWS = 128
+"""Rows of an overview that are compressed at a time: Blosc takes 2 GiB at most."""
+_VERSION = 6
 Counter = Callable[[ContextBlocks], Iterator[BlockStatistics | None]]
 """Yields the statistics of all blocks, in the order of their boxes."""
 
@@ -124,6 +136,7 @@ def compute_context(
     path = context_path(key)
     mark_entry(path.parent, {"image": image.name})
     save_context(path, context, key)
+    trim_cache(CACHE_BYTES, ["contexts"])
     return context
 
 
@@ -312,7 +325,8 @@ def context_path(key: str) -> Path:
 def save_context(path: Path, context: Context, key: str = "") -> None:
     """Write a context atomically, with a checksum of its content keyed by `key`.
 
-    Without a `key` to a path that the user chose.
+    Without a `key` to a path that the user chose, and uncompressed: a file from elsewhere must not
+    reach the decompressor.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # Most bins are empty.
@@ -321,13 +335,34 @@ def save_context(path: Path, context: Context, key: str = "") -> None:
         "scalars": np.array([context.height, context.width, context.factor]),
         "dtype": np.array(context.dtype),
         "dark_bands": np.array(context.dark_bands),
-        "overview": context.overview,
+        **(_packed(context.overview) if key else {"overview": context.overview}),
         "bins": used.astype(np.int32),
         "histograms": context.histograms[:, used],
         "dark_counts": context.dark_counts[used],
         "dark_sums": context.dark_sums[used],
     }
     write_arrays(path, arrays, key)
+
+
+def _packed(overview: Overview) -> dict[str, npt.NDArray[Any]]:
+    """Return an overview in a quarter of its bytes, in a fraction of the time to compute it."""
+    from numcodecs import blosc
+
+    arrays: dict[str, npt.NDArray[Any]] = {"shape": np.array(overview.shape)}
+    for top in range(0, overview.shape[0], PACKED_ROWS):
+        rows = np.ascontiguousarray(overview[top : top + PACKED_ROWS])
+        packed = blosc.compress(rows, b"lz4", 1, blosc.BITSHUFFLE)
+        arrays[f"rows.{top}"] = np.frombuffer(packed, np.uint8)
+    return arrays
+
+
+def _unpacked(data: dict[str, npt.NDArray[Any]]) -> Overview:
+    from numcodecs import blosc
+
+    overview = np.empty(data["shape"], np.float32)
+    for top in range(0, overview.shape[0], PACKED_ROWS):
+        blosc.decompress(data[f"rows.{top}"], overview[top : top + PACKED_ROWS])
+    return overview
 
 
 def read_context(path: Path, key: str = "") -> Context:
@@ -346,7 +381,7 @@ def read_context(path: Path, key: str = "") -> Context:
         str(data["dtype"]),
         tuple(int(b) for b in data["dark_bands"]),
         factor,
-        data["overview"],
+        _unpacked(data) if key else data["overview"],
         histograms,
         dark_counts,
         dark_sums,

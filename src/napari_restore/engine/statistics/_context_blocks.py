@@ -111,6 +111,7 @@ class ContextBlocks:
 
     def _measure(self, block: Region) -> BlockStatistics | None:
         image, box = self._image, block.shift(self._scope.y0, self._scope.x0)
+        image.fetch_ahead(box)
         valid = image.read_representative(box) if image.may_be_invalid else None
         if self._exclude is not None:
             counted = self._exclude.read(box) == 0

@@ -1,4 +1,4 @@
-from ._chunks import chunk_cache, read_valid_window, read_window
+from ._chunks import chunk_cache, fetch_runs, read_valid_window, read_window
 from ._folder import (
     OpenEntry,
     cache_dir,
@@ -21,6 +21,7 @@ __all__ = [
     "cache_dir",
     "chunk_cache",
     "entry_key",
+    "fetch_runs",
     "free_bytes",
     "is_own",
     "is_whole",

@@ -186,6 +186,7 @@ def read_window(source: Source, level: int, box: Box) -> Array:
     """
     y0, x0, y1, x1 = box
     out = np.empty((source.bands, y1 - y0, x1 - x0), source.dtype).transpose(1, 2, 0)
+    fetch_runs(source, level, box)
     _put_together(out, read_chunk, source, level, box)
     return out
 
@@ -198,6 +199,53 @@ def read_valid_window(source: Source, level: int, box: Box) -> npt.NDArray[np.bo
         return out
     _put_together(out, read_valid_chunk, source, level, box)
     return out
+
+
+def fetch_runs(source: Source, level: int, box: Box, *, ahead: bool = False) -> None:
+    """Read the chunks of `box` that are not cached, those side by side by one request to a server.
+
+    With `ahead` also those to the right of the box that the same request can bring. Where the cache
+    is too small for them, it does nothing.
+    """
+    layout = source.levels[level]
+    size = layout.chunk_height * layout.chunk_width * source.bands * source.dtype.itemsize
+    most = source.run_bytes // size
+    if most <= 1:
+        return
+    y0, x0, y1, x1 = box
+    first, last = x0 // layout.chunk_width, -(-x1 // layout.chunk_width)
+    reach = min(first + max(most, last - first), -(-layout.width // layout.chunk_width))
+    with _fetching:
+        runs = []
+        for row in range(y0 // layout.chunk_height, -(-y1 // layout.chunk_height)):
+            column = first
+            while column < last:
+                end = column
+                while end < min(reach if ahead else last, column + most) and not _is_cached(
+                    source, level, row, end
+                ):
+                    end += 1
+                if end > column + 1:
+                    runs.append((row, range(column, end)))
+                column = max(end, column + 1)
+        if not runs or size * sum(len(run) for _, run in runs) > chunk_cache.limit // 2:
+            return
+
+        def fetch(run: tuple[int, range]) -> None:
+            row, columns = run
+            for column, chunk in zip(columns, source.read_run(level, row, columns), strict=True):
+                chunk_cache.offer(source, ("pixels", level, row, column), chunk)
+
+        with ThreadPoolExecutor(min(len(runs), source.concurrent_reads), "fetch") as pool:
+            list(pool.map(fetch, runs))
+
+
+# Neighbouring boxes, read on several threads, must not ask for the same chunks.
+_fetching = threading.Lock()
+
+
+def _is_cached(source: Source, level: int, row: int, column: int) -> bool:
+    return chunk_cache.peek(source, ("pixels", level, row, column)) is not None
 
 
 def _put_together(

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from napari_restore.errors import UnreadableImage
 from napari_restore.images._reader import Reader
+from napari_restore.images._source import chunk_box
 from napari_restore.images.files import (
     TIFF_MAGIC,
     DatasetKey,
@@ -16,6 +17,7 @@ from napari_restore.images.files import (
     RemotePath,
     ask,
     environment,
+    handles,
     open_dataset,
     options_for,
 )
@@ -36,12 +38,14 @@ class RemoteReader(GdalReader):
     """
 
     concurrent_reads = 16
+    run_bytes = 8 << 20
 
     def __init__(self, address: str) -> None:
         remote = RemotePath.of(address)
         path = cast("Path", remote)
         Reader.__init__(self, path)
         answer = ask(remote)
+        self.served_bytes = answer.size
         if not answer.head.startswith(MAGIC):
             raise UnreadableImage(
                 f"{path} is no GeoTIFF and no JPEG 2000.",
@@ -63,6 +67,14 @@ class RemoteReader(GdalReader):
             finally:
                 dataset.close()
         self._files = (path,)
+
+    def read_run(self, level: int, row: int, columns: range) -> list[Any]:
+        boxes = [chunk_box(self.levels[level], row, column) for column in columns]
+        (y0, x0, y1, _), x1 = boxes[0], boxes[-1][3]
+        with gdal_errors(self.path), handles.lend(self._key(self._overviews[level])) as dataset:
+            pixels = self._shown(self._read(dataset, y0, x0, y1, x1))
+        # Copies: one that stays in the cache must not keep all of them.
+        return [pixels[:, left - x0 : right - x0].copy() for _, left, _, right in boxes]
 
     def _key(self, overview: int | None) -> DatasetKey:
         return DatasetKey(self._path, overview, self._sidecars, self._number)
