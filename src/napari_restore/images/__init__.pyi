@@ -39,15 +39,26 @@ from .masks._files import keep_gradient, keep_polygons, keep_strengths, persiste
 from .masks._vector import is_inline, rasterise, read_gradient, read_polygons
 from .readers._array import ArrayReader
 from .values._radiometry import Radiometry
-from .values._roles import ROLES, auxiliary_role, parse_bands
-from .values._sensors import SENSORS, Sensor, sensor_of
+from .values._presets import AUXILIARY, LIGHT, ROLES, SENSORS, Sensor
+from .values._roles import (
+    UNKNOWN,
+    GivenBand,
+    auxiliary_role,
+    bands_text,
+    parse_bands,
+)
+from .values._sensor_file import sensor_text
+from .values._sensors import sensor_of
 from .values._validity import default_fill
 
 __all__ = [
+    "AUXILIARY",
     "IMAGE_SUFFIXES",
+    "LIGHT",
     "READ_SUFFIXES",
     "ROLES",
     "SENSORS",
+    "UNKNOWN",
     "VECTOR_SUFFIXES",
     "ZARR_MARKERS",
     "ArrayReader",
@@ -58,6 +69,7 @@ __all__ = [
     "ControlPoint",
     "ExportOptions",
     "Georeference",
+    "GivenBand",
     "Image",
     "Level",
     "Pixels",
@@ -69,6 +81,7 @@ __all__ = [
     "adopt_zarr",
     "attach_pyramid",
     "auxiliary_role",
+    "bands_text",
     "bracket_of",
     "brackets_among",
     "cache_dir",
@@ -113,6 +126,7 @@ __all__ = [
     "remove_entry",
     "resolve_radiometry",
     "sensor_of",
+    "sensor_text",
     "srgb_of_light",
     "trim_cache",
     "turns_onto",
