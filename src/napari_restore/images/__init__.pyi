@@ -1,5 +1,5 @@
 from ._black_white import needs_percentile, note_of_zero, resolve_radiometry
-from ._describe import describe
+from ._describe import describe, naming_hint
 from ._display_curve import curve_of, light_of_srgb, srgb_of_light
 from ._georeference import ControlPoint, Georeference, turns_onto
 from ._image import Image, open_image
@@ -38,8 +38,8 @@ from .levels._reduce import halve, level_sizes
 from .masks._files import keep_gradient, keep_polygons, keep_strengths, persistent_mask
 from .masks._vector import is_inline, rasterise, read_gradient, read_polygons
 from .readers._array import ArrayReader
-from .values._radiometry import Radiometry
 from .values._presets import AUXILIARY, LIGHT, ROLES, SENSORS, Sensor
+from .values._radiometry import Radiometry
 from .values._roles import (
     UNKNOWN,
     GivenBand,
@@ -114,6 +114,7 @@ __all__ = [
     "mark_entry",
     "mark_use",
     "names_address",
+    "naming_hint",
     "needs_percentile",
     "note_of_zero",
     "open_image",

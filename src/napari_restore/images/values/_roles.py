@@ -23,7 +23,9 @@ _T = TypeVar("_T")
 GivenBands = str | Sequence[int | str | None] | Mapping[str, int]
 """What users write, see `parse_bands`."""
 Kind = Literal["light", "auxiliary", "unknown"]
-Origin = Literal["user", "colour interpretation", "name", "unit", "attributes", "wavelength", "sensor"]
+Origin = Literal[
+    "user", "colour interpretation", "name", "unit", "attributes", "wavelength", "sensor"
+]
 """What a band's role, else its wavelength, is inferred from."""
 UNKNOWN = "unknown"
 """What users write as the role of a band that has none."""
@@ -386,6 +388,12 @@ def _preset(
     numbers = range(len(names)) if is_all else light
     for number, band in zip(numbers, sensor.of_count(len(numbers)) or (), strict=False):
         ordered[number] = band
+    if sensor.named_by == "file" and not any(ordered):
+        raise BadParameter(
+            f"{sensor.title} has {len(sensor.bands)} bands and the image {len(names)}, none of them "
+            "of one name.",
+            "List in the sensor file all bands in the image's order, or give them its names.",
+        )
     known = [
         (roles[n], band and band.role) for n, band in enumerate(ordered) if n in light and roles[n]
     ]

@@ -22,7 +22,9 @@ from napari_restore.images.values._presets import ROLES, Sensor, SensorBand
 SUFFIX = ".toml"
 LARGEST_FILE = 1 << 16
 """Bytes; fifty of a band are usual."""
-_HINT = "A sensor file has a title and a table [[bands]] for each band; see docs/extending/sensor.md."
+_HINT = (
+    "A sensor file has a title and a table [[bands]] for each band; see docs/extending/sensor.md."
+)
 
 
 @closed

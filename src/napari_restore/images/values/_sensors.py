@@ -112,7 +112,9 @@ def product_of(file_name: str, tags: Tags, bands: Sequence[str | None] = ()) -> 
     sentinel = _sentinel(file_name, tags)
     name = file_name.replace("\\", "/").rpartition("/")[2].upper()
     if is_level2(file_name, bands):
-        found = _as_level2(found or replace(SENSORS["landsat8"], title="Landsat", bands=(), orders=()))
+        found = _as_level2(
+            found or replace(SENSORS["landsat8"], title="Landsat", bands=(), orders=())
+        )
     elif sentinel is not None and sentinel.black:
         found = sentinel
     elif found is not None and not re.match("L[CO]0[89]_L1(TP|GT|GS)_", name):
@@ -155,7 +157,7 @@ def _named_by(file_name: str, tags: Tags, bands: Sequence[str | None]) -> Sensor
     )
     if not agreed:
         return None
-    titles = " or ".join(dict.fromkeys(candidate.title for candidate in candidates))
+    titles = " or ".join(dict.fromkeys(c.title.partition(",")[0] for c in candidates))
     return Sensor(candidates[0].id, titles, agreed, orders=())
 
 
