@@ -214,6 +214,7 @@ class SettingsForm(QObject):
                     # They belong to the layer they were given for.
                     self.state.bands, self.state.sensor = named_as(layer)
                     self.state.set_options(black=None, white=None, other_bands=None, context=None)
+                    self.advanced.show_options(self.state.options)
                     self._offer_area(image)
                     self.state.layer = layer
                     turn_upright(self.viewer, image)

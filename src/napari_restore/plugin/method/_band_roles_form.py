@@ -192,7 +192,7 @@ class BandRolesForm(QWidget):
             text = "" if value is None else f"{value:.10g}"
             if _number(edit.text()) != value:
                 edit.setText(text)
-        self.others.setCurrentIndex(self.others.findData(reading.other_bands))
+        self.others.choose(reading.other_bands)
         self._show_sets()
 
     def problem(self) -> UnknownBands | None:
@@ -307,7 +307,7 @@ class BandRolesForm(QWidget):
                 named_image(self._layer, None, chosen)
             except RestoreError as error:
                 self.sets.setText(error_text(error))
-                self.sensor.setCurrentIndex(self.sensor.findData(named_as(self._layer)[1]))
+                self.sensor.choose(named_as(self._layer)[1])
                 return
         # It names all of them anew.
         self._store(None, chosen)
