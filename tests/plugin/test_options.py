@@ -12,7 +12,7 @@ import pytest
 import rasterio
 from tests.cli.test_line import plan_of_line
 
-from napari_restore import api
+from napari_restore import Region, api
 from napari_restore.plugin.state import Area
 from napari_restore.questions import Computing, Reading, options_of
 
@@ -90,7 +90,7 @@ def test_what_is_set_in_the_window_comes_back(name: str, panel: Any, scene: Path
     reading, computing = panel.state.options.reading, panel.state.options.computing
     held = getattr(reading, name, None) or getattr(computing, name, None)
     assert held == value or Path(str(held)).name == value
-    area = Area((nr.Region(0, 0, 64, 64),))
+    area = Area((Region(0, 0, 64, 64),))
     plan = panel.state.request(area).plan(device="cpu")
     line = api.command_of(plan, "out.tif", device="cpu")
     again = plan_of_line(line, pyramid=True)
