@@ -129,9 +129,10 @@ class Image(DerivedImages):
 
     def _notes_on_sensor(self, preset: Sensor | None) -> list[str]:
         """Return notes on what names decide or might decide; only what holds for these values."""
-        detected, notes = self.profile.sensor, []
         if self.sensor is not None:
-            return notes
+            return []
+        detected = self.profile.sensor
+        notes: list[str] = []
         if (
             preset is not None
             and preset.bands

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from pathlib import Path
 
@@ -119,3 +120,8 @@ def test_the_text_holds_any_title(sensor: Path) -> None:
     text = sensor_text(sensor)
     assert "\n" not in text and sensor_text(text) == text
     assert sensor_of(text).title == "it's \x7f \n \U0001f4f7"
+
+
+@pytest.mark.parametrize("name", ["open_image", "info", "plan", "restore", "attribute", "attend"])
+def test_all_functions_take_bands_and_sensor(name: str) -> None:
+    assert {"bands", "sensor"} <= inspect.signature(getattr(nr, name)).parameters.keys()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QCheckBox, QFileDialog, QLabel, QLineEdit, QSpinBox, QWidget
@@ -312,7 +312,7 @@ class AdvancedForm(QWidget):
         )
 
 
-def _choice(parent: QWidget, texts: Mapping[str | None, str], tip: str) -> NarrowComboBox:
+def _choice(parent: QWidget, texts: Mapping[Any, str], tip: str) -> NarrowComboBox:
     box = NarrowComboBox(parent, 8, tip)
     box.offer((text, value) for value, text in texts.items())
     return box
