@@ -87,7 +87,7 @@ def test_missing_roles_are_asked_for(cli, tmp_path):
     source = write_tiff(tmp_path / "s.tif", hazy(bands=4), photometric="MINISBLACK")
     run = cli("restore", source, "-o", tmp_path / "out.tif", "--model", "hot")
     assert run.code == 2
-    assert "--bands blue=1,red=2" in run.err
+    assert "--bands blue=N,red=N, counted from 1" in run.err
     assert not (tmp_path / "out.tif").exists()
 
 

@@ -29,7 +29,9 @@ def test_a_scene_is_told_as_gdalinfo_tells_it(cli, scene):
     assert told["black"].startswith("0 (") and told["white"].startswith("255 (")
     table = run.out.partition("\n\n")[2].splitlines()
     assert [line.split() for line in table[:4]] == [
-        ["band", "role"], ["1", "red"], ["2", "green"], ["3", "blue"],
+        ["band", "role", "kind", "from"], ["1", "red", "light", "colour", "interpretation"],
+        ["2", "green", "light", "colour", "interpretation"],
+        ["3", "blue", "light", "colour", "interpretation"],
     ]  # fmt: skip
     # The words of JSON are for programs.
     for word in ("PROJCS", "none", "{}", "[", "rpcs", "False"):
@@ -51,9 +53,18 @@ def test_unnamed_bands_are_told_with_the_option_that_names_them(cli, tmp_path):
         dataset.set_band_description(1, "B2, 490 nm")
     run = cli("info", path)
     table = run.out.partition("\n\n")[2]
-    assert table.splitlines()[0].split() == ["band", "role", "nm", "description"]
-    assert table.splitlines()[1].split() == ["1", "blue", "490", "B2,", "490", "nm"]
-    assert "name bands with --bands" in table
+    assert table.splitlines()[0].split() == ["band", "role", "kind", "nm", "from", "description"]
+    assert table.splitlines()[1].split() == [
+        "1",
+        "blue",
+        "light",
+        "490",
+        "wavelength",
+        "B2,",
+        "490",
+        "nm",
+    ]
+    assert "Name the bands with --bands" in table
     assert lines_of(run.out)["nodata"] == "0"
     named = cli("info", path, "--bands", "red=3,green=2,blue=1")
     assert "--bands" not in named.out and "green" in named.out
@@ -66,9 +77,9 @@ def test_a_sensor_names_the_bands_of_its_usual_files_or_is_advised_no_more(cli, 
     five = write_tiff(
         tmp_path / "five.tif", hazy(bands=5, dtype="uint16"), photometric="MINISBLACK"
     )
-    assert "or with --sensor NAME" in cli("info", five).out
+    assert "or the sensor with --sensor NAME" in cli("info", five).out
     advice = cli("info", five, "--sensor", "landsat8").out.splitlines()[-1]
-    assert "name bands with --bands" in advice and "--sensor" not in advice
+    assert "Name the bands with --bands" in advice and "--sensor" not in advice
 
 
 def test_black_and_white_that_are_given_are_told(cli, scene):

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import rasterio
 from tests.maps.products import PRODUCTS, WAVES, Ground, Product
 
 import napari_restore as nr
+from napari_restore.commands import main
 from napari_restore.images import Image, resolve_radiometry
+
+Array = npt.NDArray[Any]
+
+
+def small_ground() -> Ground:
+    rng = np.random.default_rng(0)
+    coarse = rng.random((4, 12, 12))
+    return Ground.made(np.kron(coarse, np.ones((8, 8))) * 0.8 + 0.2 * rng.random((4, 96, 96)))
 
 
 @pytest.fixture(scope="module")
 def ground() -> Ground:
-    rng = np.random.default_rng(0)
-    coarse = rng.random((4, 12, 12))
-    return Ground.made(np.kron(coarse, np.ones((8, 8))) * 0.8 + 0.2 * rng.random((4, 96, 96)))
+    return small_ground()
 
 
 def opened(product: Product, folder: Path, ground: Ground) -> Image:
@@ -44,18 +54,74 @@ def test_bands_and_zero_are_those_of_the_product(
     assert zeros == pytest.approx([product.zero] * len(zeros))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("model", ["dcp", "hot", "htm", "atmosphere-aerial"])
-@pytest.mark.parametrize("product", PRODUCTS, ids=lambda each: each.id)
-def test_what_shows_no_haze_stays_and_the_collar_too(
+MODELS = ("dcp", "hot", "htm", "atmosphere-aerial")
+QUICK = ("l8-ee-sr", "planet-4-udm2")
+CASES = [
+    pytest.param(
+        product,
+        model,
+        id=f"{product.id}-{model}",
+        marks=() if product.id in QUICK and model == "dcp" else pytest.mark.slow,
+    )
+    for product in PRODUCTS
+    for model in MODELS
+]
+
+
+def command(product: Product, folder: Path, model: str, out: Path) -> None:
+    """Restore the file of `product` in `folder` as the command does."""
+    sensor = () if product.sensor is None else ("--sensor", product.sensor)
+    words = ("restore", str(folder / product.file_name), "-o", str(out), "--model", model, *sensor)
+    assert main([*words, "--progress", "off"]) == 0
+
+
+def above_zero(product: Product, path: Path, ground: Ground) -> dict[str, Array]:
+    """Return the valid values of each band of light above the zero of the product, by what it shows."""
+    with rasterio.open(path) as opened:
+        return {
+            layer.shows: opened.read(number)[ground.valid].astype(np.float64) - product.zero
+            for number, layer in enumerate(product.layers, 1)
+            if layer.make is None
+        }
+
+
+def ndvi(values: dict[str, Array]) -> Array:
+    nir = values["nir"] if "nir" in values else values["nir2"]
+    return (nir - values["red"]) / np.maximum(nir + values["red"], 1e-9)
+
+
+@pytest.mark.parametrize(("product", "model"), CASES)
+def test_python_and_command_write_the_same_and_leave_what_shows_no_haze(
     product: Product, model: str, tmp_path: Path, ground: Ground
 ) -> None:
     image = opened(product, tmp_path, ground)
-    path = tmp_path / "out.tif"
+    path, other = tmp_path / "out.tif", tmp_path / "command.tif"
     nr.restore(image, model, progress=False).save(path)
+    command(product, tmp_path, model, other)
+    assert other.read_bytes() == path.read_bytes()
     with rasterio.open(path) as written, rasterio.open(tmp_path / product.file_name) as source:
         for number, layer in enumerate(product.layers, 1):
             before, after = source.read(number), written.read(number)
             if not layer.is_light:
                 np.testing.assert_array_equal(after, before)
             np.testing.assert_array_equal(after[~ground.valid], before[~ground.valid])
+    # Half a step of integers is none.
+    step = 0.5 if product.dtype.startswith(("u", "i")) else 1e-6
+    before = above_zero(product, tmp_path / product.file_name, ground)
+    for shows, values in above_zero(product, path, ground).items():
+        assert ((values < -step) & (before[shows] >= -step)).mean() <= 0.001, shows
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("product", "model"), CASES)
+def test_the_index_of_clear_ground_stays(
+    product: Product, model: str, tmp_path: Path, ground: Ground
+) -> None:
+    clear = replace(ground, hazy=ground.clear)
+    image, path = opened(product, tmp_path, clear), tmp_path / "out.tif"
+    nr.restore(image, model, progress=False).save(path)
+    before, after = (
+        above_zero(product, each, clear) for each in (tmp_path / product.file_name, path)
+    )
+    if {"nir", "nir2"} & before.keys():
+        assert np.median(np.abs(ndvi(after) - ndvi(before))) <= 0.01

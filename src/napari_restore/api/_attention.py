@@ -46,6 +46,7 @@ def attend(
     *,
     layers: str | Sequence[str] = "all",
     bands: Bands | None = None,
+    sensor: Pathlike | None = None,
     progress: bool | None = None,
     emit: Callable[[Event], None] | None = None,
     **options: Unpack[AttendOptions],
@@ -63,6 +64,8 @@ def attend(
         Names of layers, as ``napari-restore models ID`` lists them, or ``"all"``.
     bands
         Which band is what, counted from 1: ``"red=4,green=3,blue=2"`` or a mapping.
+    sensor
+        As for `open_image`: the id of a preset, or a sensor file.
     progress
         Whether to draw a progress bar (tqdm). Default: in a terminal and in a notebook, where no
         `emit` is given.
@@ -83,7 +86,7 @@ def attend(
     """
     from napari_restore.explain.attention import attend
 
-    opened, loaded = open_image(image, bands=bands), as_model(model)
+    opened, loaded = open_image(image, bands=bands, sensor=sensor), as_model(model)
     asked = [_query(each) for each in queries]
     settings = Attend(**with_absolute_paths(part_of(options, Attend)))
     with progress_bar(False if emit is not None and progress is None else progress) as draw_event:

@@ -32,7 +32,7 @@ FILES = ("exclude", "context", "attribution")
 
 
 @documents_options(AttributeOptions, Attribute, Reading, Machine)
-def attribute(
+def attribute(  # noqa: PLR0913  # as `plan`, and the place
     image: Any,
     model: str | os.PathLike[str] | nn.Module,
     box: Region | None = None,
@@ -40,6 +40,7 @@ def attribute(
     polygon: Sequence[Sequence[float]] | None = None,
     level: int = 0,
     bands: Bands | None = None,
+    sensor: Pathlike | None = None,
     progress: bool | None = None,
     emit: Callable[[Event], None] | None = None,
     **options: Unpack[AttributeOptions],
@@ -60,6 +61,8 @@ def attribute(
         are in its pixels.
     bands
         Which band is what, counted from 1: ``"red=4,green=3,blue=2"`` or a mapping.
+    sensor
+        As for `open_image`: the id of a preset, or a sensor file.
     progress
         Whether to draw a progress bar (tqdm). Default: in a terminal and in a notebook, where no
         `emit` is given.
@@ -78,7 +81,7 @@ def attribute(
     """
     from napari_restore.explain import attribute
 
-    opened = open_image(image, bands=bands).level_view(level)
+    opened = open_image(image, bands=bands, sensor=sensor).level_view(level)
     # A record may name a level itself: its boxes are in pixels of that level already.
     scale = opened.scale if level else 1
     loaded = as_model(model)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
 from napari_restore.engine import Region as Region
 from napari_restore.images import IMAGE_SUFFIXES as IMAGE_SUFFIXES
+from napari_restore.images import LIGHT as LIGHT
 from napari_restore.images import READ_SUFFIXES as READ_SUFFIXES
+from napari_restore.images import ROLES as ROLES
+from napari_restore.images import UNKNOWN as UNKNOWN
 from napari_restore.images import is_image_in_folder as is_image_in_folder
 from napari_restore.images import is_zarr as is_zarr
+from napari_restore.images import sensor_text as sensor_text
 from napari_restore.questions import Pathlike as Pathlike
 
 if TYPE_CHECKING:
@@ -30,7 +35,7 @@ def open_image(
     *,
     stack: bool = False,
     bands: Bands | None = None,
-    sensor: str | None = None,
+    sensor: Pathlike | None = None,
     allow_outside: bool = False,
     cancelled: Callable[[], bool] | None = None,
 ) -> Image:
@@ -48,9 +53,11 @@ def open_image(
     stack
         Take several single-band files as one image.
     bands
-        Which band is what, counted from 1: "red=4,green=3,blue=2,nir=5" or a mapping.
+        Which band is what, counted from 1: "red=4,green=3,blue=2,nir=5" or a mapping; "swir=6@1610"
+        gives the wavelength in nm, too.
     sensor
-        A preset ("landsat8", "sentinel2", "naip" …) for roles, wavelengths and scale.
+        A preset for roles, wavelengths and zero ("landsat8", "sentinel2", "naip" …), or a file of
+        your own, ``FILE.toml``.
     allow_outside
         Let a VRT take its pixels from files outside its own folder, on this computer.
     cancelled
@@ -81,7 +88,7 @@ def open_mosaic(
     sources: Sequence[Pathlike],
     *,
     bands: Bands | None = None,
-    sensor: str | None = None,
+    sensor: Pathlike | None = None,
     allow_outside: bool = False,
 ) -> Image | None:
     """Open files on one map grid as one image; return None if they are not on one.
@@ -112,11 +119,16 @@ class SensorBands(NamedTuple):
 
 def sensor_bands(image: Image) -> list[SensorBands]:
     """Return the sensors that may have taken `image`: those that know its bands by name or number."""
+    from napari_restore.errors import BadParameter
     from napari_restore.images import SENSORS
 
     found = []
     for sensor in SENSORS.values():
-        named = image.with_sensor(sensor.id)
+        try:
+            named = image.with_sensor(sensor.id)
+        except BadParameter:
+            # Its bands have other names.
+            continue
         known = (named.roles, named.wavelengths) != (image.roles, image.wavelengths)
         if known or sensor.id == image.profile.sensor:
             roles: dict[str, int] = {}
@@ -125,6 +137,33 @@ def sensor_bands(image: Image) -> list[SensorBands]:
                     roles.setdefault(role, number)
             found.append(SensorBands(sensor.id, sensor.title, roles))
     return found
+
+
+def is_in_usual_order(image: Image) -> bool:
+    """Return whether bands 1, 2 and 3 may be red, green and blue, as names say nothing else.
+
+    No sensor has bands of their names, and the name of none is that of the file.
+    """
+    from napari_restore.images import SENSORS
+
+    names = [name.strip() for name in image.descriptions[:3] if name]
+    is_numbered = any(s.band(name) for s in SENSORS.values() for name in names)
+    is_free = image.bands >= 3 and not any(image.roles[:3])
+    return is_free and not is_numbered and image.profile.sensor is None and image.preset is None
+
+
+def merged_bands(bands: Bands | None, more: Bands) -> str:
+    """Return what `bands` and then `more` say, as one text, each band once where that is the same."""
+    from napari_restore.images import AUXILIARY, bands_text, parse_bands
+
+    given = [*parse_bands([] if bands is None else bands, sys.maxsize)]
+    for each in parse_bands(more, sys.maxsize):
+        given = [
+            g for g in given
+            if g.number != each.number and (g.role != each.role or g.role in (None, *AUXILIARY))
+        ]  # fmt: skip
+        given.append(each)
+    return bands_text(given)
 
 
 def output_box(plan: Plan) -> Region | None:
@@ -191,16 +230,17 @@ def info(
     image: Any,
     *,
     bands: Bands | None = None,
+    sensor: Pathlike | None = None,
     black: float | None = None,
     white: float | None = None,
 ) -> dict[str, Any]:
     """Describe how `image` is read: size, bands, roles, range, georeference, notes. JSON-able.
 
-    `bands`, `black` and `white` are as for `plan`.
+    `bands`, `sensor`, `black` and `white` are as for `plan`.
     """
     from napari_restore.images import describe
 
-    return describe(open_image(image, bands=bands), black=black, white=white)
+    return describe(open_image(image, bands=bands, sensor=sensor), black=black, white=white)
 
 
 def save_context(images: Sequence[Any], path: Pathlike, exclude: Pathlike | None = None) -> Path:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ForwardRef, ParamSpec, TypeVar
 
 from typing_extensions import TypedDict
 
-from napari_restore.api._images import Bands
+from napari_restore.api._images import Bands, Pathlike
 from napari_restore.errors import BadRegion
 from napari_restore.questions import (
     AttendKeywords,
@@ -51,7 +51,7 @@ class ImageOptions(TypedDict, total=False):
     """How images are opened, as for `open_image`."""
 
     bands: Bands | None
-    sensor: str | None
+    sensor: Pathlike | None
     allow_outside: bool
 
 

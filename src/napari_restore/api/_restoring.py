@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from napari_restore.api._cluster import cluster_task, connect
-from napari_restore.api._images import Bands, open_image
+from napari_restore.api._images import Bands, Pathlike, open_image
 from napari_restore.api._models import as_model
 from napari_restore.api._options import checked_regions, documents_options
 from napari_restore.api._progress_bar import progress_bar
@@ -34,6 +34,7 @@ def plan(
     model: str | Path | nn.Module,
     *,
     bands: Bands | None = None,
+    sensor: Pathlike | None = None,
     mosaic: Image | None = None,
     **options: Unpack[RestoreKeywords],
 ) -> Plan:
@@ -48,6 +49,8 @@ def plan(
         As for `load_model`, or its result: an id, a file, a `torch.nn.Module`.
     bands
         Which band is what, counted from 1: ``"red=4,green=3,blue=2"`` or a mapping.
+    sensor
+        As for `open_image`: the id of a preset, or a sensor file.
     mosaic
         An image that contains this one and its neighbours, so that files join without a seam.
     {options}
@@ -61,7 +64,7 @@ def plan(
 
     if "region" in options:
         options["region"] = checked_regions(options["region"])
-    opened = open_image(image, bands=bands)
+    opened = open_image(image, bands=bands, sensor=sensor)
     return make_plan(opened, as_model(model), mosaic=mosaic, **options)
 
 
@@ -114,6 +117,7 @@ def restore(
     model: str | Path | nn.Module,
     *,
     bands: Bands | None = None,
+    sensor: Pathlike | None = None,
     mosaic: Image | None = None,
     progress: bool | None = None,
     **options: Unpack[RestoreKeywords],
@@ -122,7 +126,7 @@ def restore(
 
     Parameters
     ----------
-    image, model, bands, mosaic
+    image, model, bands, sensor, mosaic
         As for `plan`.
     progress
         Whether to draw a progress bar (tqdm). Default: in a terminal and in a notebook.
@@ -137,7 +141,7 @@ def restore(
     """
     from napari_restore.engine import Result, Run
 
-    planned = plan(image, model, bands=bands, mosaic=mosaic, **options)
+    planned = plan(image, model, bands=bands, sensor=sensor, mosaic=mosaic, **options)
     # In this thread: Ctrl-C ends the run within a tile, and then this call.
     with progress_bar(progress) as show:
         record = Run(planned, show).run()

@@ -11,7 +11,13 @@ from napari_restore.commands._result import CommandResult
 from napari_restore.errors import escape_controls
 
 NONE = "-"
-COLOURS = ("red", "green", "blue")
+FROM = {
+    "user": "--sensor",
+    "file": "--sensor",
+    "names of the bands": "the names of the bands",
+    "name of the file": "the name of the file",
+    "tags": "its tags",
+}
 LABEL = 13
 """Width in characters of the labels."""
 
@@ -118,7 +124,9 @@ def _values(data: Mapping[str, Any]) -> list[str]:
         _field("black", f"{black} ({data['black_reason']})"),
         _field("white", f"{white} ({data['white_reason']})"),
     ]
-    if data["sensor"]:
+    if (product := data["product"]) is not None:
+        lines.append(_field("sensor", f"{product['title']} (from {FROM[product['from']]})"))
+    elif data["sensor"]:
         lines.append(_field("sensor", data["sensor"]))
     if data["colour_profile"]:
         lines.append(_field("colours", "ICC profile"))
@@ -136,8 +144,12 @@ def _camera(data: Mapping[str, Any]) -> list[str]:
 
 def _bands(bands: Sequence[Mapping[str, Any]]) -> str:
     """Format a table of bands, without empty columns."""
-    names = {"number": "band", "role": "role", "wavelength_nm": "nm", "description": "description"}
-    kept = [n for n in names if n in ("number", "role") or any(b[n] is not None for b in bands)]
+    names = {
+        "number": "band", "role": "role", "kind": "kind", "wavelength_nm": "nm", "zero": "zero",
+        "from": "from", "description": "description",
+    }  # fmt: skip
+    always = ("number", "kind", "role")
+    kept = [n for n in names if n in always or any(b[n] not in (None, 0) for b in bands)]
     rows = [[names[name] for name in kept]]
     rows += [[_cell(band[name]) for name in kept] for band in bands]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -151,14 +163,6 @@ def _cell(value: Any) -> str:
 
 def _advice(data: Mapping[str, Any]) -> list[str]:
     """Return advice on bands without roles."""
-    roles = [band["role"] for band in data["bands"]]
-    missing = [colour for colour in COLOURS if colour not in roles]
-    if len(roles) < len(COLOURS) or not missing or roles.count(None) < len(missing):
+    if data["advice"] is None:
         return []
-    # A preset knows the order of the usual files only.
-    preset = "" if data["sensor"] else ", or with --sensor NAME"
-    return [
-        "",
-        "Which band is red, green and blue is unknown: name bands with --bands, for instance "
-        f"--bands red=3,green=2,blue=1{preset}.",
-    ]
+    return ["", f"Which band is red, green and blue is unknown. {data['advice']}"]

@@ -54,10 +54,14 @@ def add_source(parser: argparse.ArgumentParser, *, stack: bool = True) -> None:
     group.add_argument(
         "--bands",
         metavar="ROLE=N[,…]",
-        help="roles of the bands, counted from 1: red=4,green=3,blue=2,nir=5",
+        help="roles of the bands, counted from 1, with wavelengths in nm where the file has none: "
+        "red=4,green=3,blue=2,swir=6@1610",
     )
     group.add_argument(
-        "--sensor", metavar="NAME", help="roles and black of a sensor: landsat8, sentinel2, naip, …"
+        "--sensor",
+        metavar="NAME|FILE.toml",
+        help="roles, wavelengths and black of a sensor: landsat8, sentinel2, naip, …, or a file of "
+        "your own",
     )
     group.add_argument(
         "--allow-outside",

@@ -1,5 +1,5 @@
 from ._black_white import needs_percentile, note_of_zero, resolve_radiometry
-from ._describe import describe
+from ._describe import describe, naming_hint
 from ._display_curve import curve_of, light_of_srgb, srgb_of_light
 from ._georeference import ControlPoint, Georeference, turns_onto
 from ._image import Image, open_image
@@ -38,16 +38,27 @@ from .levels._reduce import halve, level_sizes
 from .masks._files import keep_gradient, keep_polygons, keep_strengths, persistent_mask
 from .masks._vector import is_inline, rasterise, read_gradient, read_polygons
 from .readers._array import ArrayReader
+from .values._presets import AUXILIARY, LIGHT, ROLES, SENSORS, Sensor
 from .values._radiometry import Radiometry
-from .values._roles import ROLES, auxiliary_role, parse_bands
-from .values._sensors import SENSORS, Sensor, sensor_of
+from .values._roles import (
+    UNKNOWN,
+    GivenBand,
+    auxiliary_role,
+    bands_text,
+    parse_bands,
+)
+from .values._sensor_file import sensor_text
+from .values._sensors import sensor_of
 from .values._validity import default_fill
 
 __all__ = [
+    "AUXILIARY",
     "IMAGE_SUFFIXES",
+    "LIGHT",
     "READ_SUFFIXES",
     "ROLES",
     "SENSORS",
+    "UNKNOWN",
     "VECTOR_SUFFIXES",
     "ZARR_MARKERS",
     "ArrayReader",
@@ -58,6 +69,7 @@ __all__ = [
     "ControlPoint",
     "ExportOptions",
     "Georeference",
+    "GivenBand",
     "Image",
     "Level",
     "Pixels",
@@ -69,6 +81,7 @@ __all__ = [
     "adopt_zarr",
     "attach_pyramid",
     "auxiliary_role",
+    "bands_text",
     "bracket_of",
     "brackets_among",
     "cache_dir",
@@ -101,6 +114,7 @@ __all__ = [
     "mark_entry",
     "mark_use",
     "names_address",
+    "naming_hint",
     "needs_percentile",
     "note_of_zero",
     "open_image",
@@ -113,6 +127,7 @@ __all__ = [
     "remove_entry",
     "resolve_radiometry",
     "sensor_of",
+    "sensor_text",
     "srgb_of_light",
     "trim_cache",
     "turns_onto",

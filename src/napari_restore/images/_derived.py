@@ -25,7 +25,7 @@ from napari_restore.images.readers import (
     RegisteredReader,
     SelectedReader,
 )
-from napari_restore.images.values import GivenBands, parse_bands, working_space_of
+from napari_restore.images.values import GivenBands, bands_text, parse_bands, working_space_of
 
 MOST_EV = 60
 """EV beyond which there is no exposure: the float32 numbers of light have twice as many."""
@@ -297,10 +297,9 @@ class DerivedImages(ImageBase):
             # A file's bands are counted before some of them are selected.
             places = self.spec.get("select", range(self.bands))
             text = self.spec.get("bands")
-            known = parse_bands(text, sys.maxsize) if text is not None else {}
-            known |= {role: places[number] for role, number in given.items()}
-            numbers = {role: number + 1 for role, number in known.items()}
-            named.spec = {**self.spec, "bands": numbers}
+            known = parse_bands(text, sys.maxsize) if text is not None else []
+            known += [band._replace(number=places[band.number]) for band in given]
+            named.spec = {**self.spec, "bands": bands_text(known)}
         if self.georeference is None:
             found = working_space_of(named.profile, named.roles, named.dtype)
             named.working_space, colour_note = found

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from napari_restore.errors import Message, option
 from napari_restore.images._black_white import needs_percentile, resolve_radiometry
 from napari_restore.images._georeference import Georeference, crs_name
 from napari_restore.images._image import Image
@@ -24,7 +25,9 @@ def describe(
     `percentile` is called only where white depends on all values; without it white is None and the
     reason says so. `black` and `white` override the values of the image.
     """
-    profile, place = image.profile, image.georeference
+    profile, place, preset = image.profile, image.georeference, image.preset
+    values = _range(image, percentile, black, white)
+    origins = image.described.origins or (None,) * image.bands
     return {
         "path": None if image.path is None else str(image.path),
         "name": image.name,
@@ -34,12 +37,16 @@ def describe(
         "bands": [
             {
                 "number": band + 1,
-                "kind": image.described.kinds[band],
+                "kind": kind,
                 "role": image.roles[band],
                 "wavelength_nm": image.wavelengths[band],
+                "zero": None if kind == "auxiliary" else zero,
+                "from": origin,
                 "description": image.descriptions[band],
             }
-            for band in range(image.bands)
+            for band, (kind, zero, origin) in enumerate(
+                zip(image.described.kinds, values["black"], origins, strict=True)
+            )
         ],
         "levels": [list(shape) for shape in image.level_shapes],
         "stored_levels": image.stored_levels,
@@ -59,14 +66,41 @@ def describe(
         "rpcs": place is not None and place.rpcs is not None,
         "nodata": _nodata(image.nodata),
         "masks": profile.masks,
-        **_range(image, percentile, black, white),
-        "sensor": image.sensor or profile.sensor,
+        **values,
+        "sensor": profile.sensor if image.sensor is None or preset is None else preset.id,
+        "product": None if preset is None else {"title": preset.title, "from": preset.named_by},
+        "advice": _advice(image),
         "is_reflectance": profile.is_reflectance,
         "orientation": profile.orientation,
         "colour_profile": profile.icc is not None,
         "exif": exif_summary(profile.exif),
         "notes": list(image.notes),
     }
+
+
+COLOURS = ("red", "green", "blue")
+
+
+def naming_hint(image: Image, roles: Sequence[str]) -> Message:
+    """Return the sentence on how to name the bands of these roles.
+
+    It gives no numbers: names may say otherwise.
+    """
+    bands = option("bands", ",".join(f"{role}=N" for role in roles))
+    detected, hint = image.profile.sensor, f"Name the bands with {bands}, counted from 1"
+    if image.sensor is None and detected is not None:
+        hint = f"{hint}, or the sensor with {option('sensor', detected)}"
+    elif image.sensor is None and image.preset is None:
+        hint = f"{hint}, or the sensor with {option('sensor', 'NAME')}"
+    return Message(f"{hint}.")
+
+
+def _advice(image: Image) -> Message | None:
+    """Return how to name red, green and blue, where a band without a role may be one of them."""
+    missing = [colour for colour in COLOURS if colour not in image.roles]
+    if image.bands < len(COLOURS) or not missing or image.roles.count(None) < len(missing):
+        return None
+    return naming_hint(image, COLOURS)
 
 
 def _nodata(value: float | None) -> float | str | None:

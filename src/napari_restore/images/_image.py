@@ -35,7 +35,14 @@ from napari_restore.images.readers import (
     reader_of,
     reader_of_array,
 )
-from napari_restore.images.values import SENSORS, GivenBands, Sensor, WorkingSpace, working_space_of
+from napari_restore.images.values import (
+    SENSORS,
+    GivenBands,
+    Sensor,
+    WorkingSpace,
+    sensor_text,
+    working_space_of,
+)
 from napari_restore.questions import Pathlike
 
 Array = npt.NDArray[Any]
@@ -58,7 +65,7 @@ class Image(DerivedImages):
         *,
         spec: dict[str, Any] | None = None,
         bands: GivenBands | None = None,
-        sensor: str | None = None,
+        sensor: Pathlike | None = None,
     ) -> None:
         self.reader = reader
         self.source: Source = reader
@@ -67,7 +74,7 @@ class Image(DerivedImages):
         self.full = None
         self.scale = 1
         self.companions = None
-        self.sensor = sensor
+        self.sensor = sensor = None if sensor is None else sensor_text(sensor)
         self.name = reader.name
         self.path: Path | None = None if isinstance(reader, ArrayReader) else reader.path
         self.notes: list[str] = list(reader.notes)
@@ -122,14 +129,10 @@ class Image(DerivedImages):
 
     def _notes_on_sensor(self, preset: Sensor | None) -> list[str]:
         """Return notes on what names decide or might decide; only what holds for these values."""
-        detected, notes = self.profile.sensor, []
         if self.sensor is not None:
-            if preset is not None and not preset.bands:
-                notes.append(
-                    f"Its bands are named as those of Landsat Level-2, so the bands of {preset.title} "
-                    "are not used."
-                )
-            return notes
+            return []
+        detected = self.profile.sensor
+        notes: list[str] = []
         if (
             preset is not None
             and preset.bands
@@ -147,12 +150,13 @@ class Image(DerivedImages):
                 notes.append(Message(text))
         return notes
 
-    def with_sensor(self, sensor: str) -> Image:
-        """Return the same pixels as if the image had been opened with the preset `sensor`.
+    def with_sensor(self, sensor: Pathlike) -> Image:
+        """Return the same pixels as if the image had been opened with `sensor`, an id or a file.
 
         Shares files and caches with this image where it is no part, level or frame of another,
         and has a `spec` of its own. Raises `BadParameter`.
         """
+        sensor = sensor_text(sensor)
         spec = None if self.spec is None else {**self.spec, "sensor": sensor}
         if spec is not None and not spec.keys() <= OPENED_BY:
             return Image.from_spec(spec)
@@ -246,7 +250,7 @@ def open_image(
     *,
     stack: bool = False,
     bands: GivenBands | None = None,
-    sensor: str | None = None,
+    sensor: Pathlike | None = None,
     select: Sequence[int] | None = None,
     level: int | None = None,
     allow_outside: bool = False,
@@ -285,7 +289,7 @@ def _open_paths(
     paths: Sequence[Pathlike],
     stack: bool,
     bands: GivenBands | None,
-    sensor: str | None,
+    sensor: Pathlike | None,
     *,
     allow_outside: bool,
     cancelled: Callable[[], bool] | None,
@@ -299,7 +303,7 @@ def _open_paths(
         listed: Any = bands.items() if hasattr(bands, "items") else bands
         spec["bands"] = bands if isinstance(bands, (str, dict)) else list(listed)
     if sensor is not None:
-        spec["sensor"] = sensor
+        spec["sensor"] = sensor = sensor_text(sensor)
     if allow_outside:
         spec["allow_outside"] = True
     reader: Reader = readers[0]

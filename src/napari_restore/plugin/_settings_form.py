@@ -101,6 +101,7 @@ class SettingsForm(QObject):
         self.models.changed.connect(self._on_model)
         self.bands.changed.connect(self._on_bands)
         self.bands.named_bands.connect(self._on_named)
+        self.bands.values_changed.connect(self._on_advanced)
         self.parameters.changed.connect(self._set("parameters"))
         self.airlight.picked.connect(self._on_airlight)
         self.target.changed.connect(self._on_target)
@@ -120,6 +121,7 @@ class SettingsForm(QObject):
             (events.parameters, self.parameters.set_values),
             (events.target, self.target.choose),
             (events.options, self._show_feather),
+            (events.options, self.bands.show_values),
         )
 
     def leave(self) -> None:
@@ -212,6 +214,7 @@ class SettingsForm(QObject):
                     # They belong to the layer they were given for.
                     self.state.bands, self.state.sensor = named_as(layer)
                     self.state.set_options(black=None, white=None, other_bands=None, context=None)
+                    self.advanced.show_options(self.state.options)
                     self._offer_area(image)
                     self.state.layer = layer
                     turn_upright(self.viewer, image)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from napari_restore.errors import BadParameter
-from napari_restore.images import SENSORS, auxiliary_role, parse_bands, sensor_of
+from napari_restore.images import SENSORS, auxiliary_role, bands_text, parse_bands, sensor_of
 from napari_restore.images.values import (
     describe_bands,
     detect_sensor,
@@ -99,7 +99,9 @@ def test_sensor_bands_by_name_and_by_count() -> None:
     ],
 )
 def test_what_users_write(given: object, expected: dict[str, int]) -> None:
-    assert parse_bands(given, 5) == expected  # type: ignore[arg-type]
+    found = parse_bands(given, 5)  # type: ignore[arg-type]
+    assert {band.role: band.number for band in found} == expected
+    assert parse_bands(bands_text(found), 5) == found
 
 
 @pytest.mark.parametrize("given", ["red=x", "0,1,2", "1,2,3,4,5", "rot,grün", "red=9"])
@@ -254,12 +256,38 @@ def test_surface_reflectance_of_landsat_by_the_names_of_its_bands(
         assert found.zero("ST_B10") == 0
 
 
-def test_another_sensor_does_not_name_the_bands_of_landsat() -> None:
-    # Red and near infrared of Landsat 8, near infrared and short-wave of those before.
-    found = sensor_of("sentinel2", "export.tif", {}, ("SR_B4", "SR_B5"))
-    assert (found.black, found.bands) == (LEVEL2, ())
-    found = sensor_of("sentinel2", "export.tif", {}, ("SR_B4", "SR_B5", "SR_B6"))
-    assert [band.role for band in found.bands] == ["red", "nir", "swir"]
+@pytest.mark.parametrize(
+    ("sensor", "file", "bands", "line"),
+    [
+        ("sentinel2", "export.tif", ("SR_B4", "SR_B5", "SR_B6"), "landsat8"),
+        # Landsat 5 has no SR_B6: what is red there is green here.
+        ("landsat5", "export.tif", [f"SR_B{n}" for n in range(1, 8)], "landsat8"),
+        ("naip", "export.tif", ("B2", "B3", "B4", "B8", "SCL"), "sentinel2"),
+        ("planet", "export.tif", ("B8", "B8A"), "sentinel2"),
+        ("sentinel2", "export.tif", ("red", "QA_PIXEL"), "landsat8"),
+        ("sentinel2", "LC08_L2SP_107035_20150502_02_T1_SR_B4.TIF", (), "landsat8"),
+    ],
+)
+def test_a_sensor_against_the_names_is_refused_with_the_line_to_write(
+    sensor: str, file: str, bands: list[str], line: str
+) -> None:
+    with pytest.raises(BadParameter, match=f"not as those of {sensor}") as caught:
+        sensor_of(sensor, file, {}, bands)
+    assert f'"{line}"' in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("sensor", "bands"),
+    [
+        ("planet", ("B1", "B2", "B3", "B4")),
+        ("planet", ("R", "G", "B", "N")),
+        ("sentinel2-04.00", ("B8A", "SCL")),
+        ("hls-s30", ("B04", "B8A", "Fmask")),
+        ("landsat8", ("SR_B4", "B20")),
+    ],
+)
+def test_names_that_other_files_may_have_refuse_no_sensor(sensor: str, bands: list[str]) -> None:
+    assert sensor_of(sensor, "export.tif", {}, bands).id == sensor
 
 
 def test_level_1_and_collection_1_of_landsat() -> None:

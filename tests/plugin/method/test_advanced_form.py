@@ -63,6 +63,8 @@ def test_a_tile_of_another_model_is_no_wish_for_a_global_one(form: AdvancedForm)
         "precision": "float32",
         "extent": "image",
         "residuals": "disk",
+        "residual_dtype": None,
+        "context": None,
     }
 
 

@@ -63,32 +63,82 @@ def test_an_open_image_takes_roles_and_travels_with_them(scene: Path):
         image.with_roles("red=5")
 
 
+def choose_role(panel: Any, band: int, role: str) -> None:
+    """Choose as a click would."""
+    box = panel.bands.role_of(band)
+    box.setCurrentIndex(box.findData(role))
+    box.activated.emit(box.currentIndex())
+
+
+@pytest.mark.viewer
+def test_kind_wavelength_zero_and_white_reach_the_command(panel: Any, scene: Path):
+    panel.viewer.open(scene, plugin="napari-restore")
+    panel.models.choose("dcp")
+    panel.target.choose(TargetChoice.WHOLE)
+    choose_role(panel, 1, "class")
+    assert panel.bands.table.item(0, 3).text() == "auxiliary"
+    panel.bands.table.item(1, 2).setText("480")
+    assert panel.bands.table.item(1, 3).text() == "light"
+    panel.bands.zero.setText("250")
+    panel.bands.white.setText("9500")
+    panel.bands.white.editingFinished.emit()
+    panel.bands.others.setCurrentIndex(panel.bands.others.findData("copy"))
+    panel.bands.others.activated.emit(0)
+    assert "Zero 250 (as given)" in panel.bands.sets.text()
+    plan = panel.state.request().plan()
+    assert plan.image.described.kinds == ("auxiliary", "light", "unknown", "light")
+    assert plan.image.wavelengths == (None, 480, None, None)
+    command = nr.api.command_of(plan, "out.tif")
+    assert "--bands class=1,unknown=2@480" in command
+    assert "--black 250.0 --white 9500.0" in command and "--other-bands copy" in command
+    again = nr.open_image(scene, bands="class=1,unknown=2@480")
+    options = {"other_bands": "copy", "black": 250.0, "white": 9500.0, "pyramid": True}
+    assert nr.plan(again, "dcp", **options).key == plan.key
+
+
+@pytest.mark.viewer
+def test_no_button_says_what_names_do_not(panel: Any, tmp_path: Path):
+    path = tmp_path / "scene.tif"
+    pixels = np.random.default_rng(0).integers(500, 9000, (4, 64, 64), np.uint16)
+    with rasterio.open(
+        path, "w", driver="GTiff", width=64, height=64, count=4, dtype="uint16"
+    ) as f:
+        f.write(pixels)
+        for number in range(1, 5):
+            f.set_band_description(number, f"B{number}")
+    panel.viewer.open(path, plugin="napari-restore")
+    panel.models.choose("hot")
+    assert panel.bands.isVisibleTo(panel)
+    assert not panel.bands.in_order.isVisibleTo(panel)
+
+
 @pytest.mark.viewer
 def test_missing_roles_are_shown_and_reach_the_run(panel: Any, scene: Path, finished_run: Any):
     panel.viewer.open(scene, plugin="napari-restore")
     (layer,) = panel.viewer.layers
     limits = tuple(layer.contrast_limits)
     panel.target.choose(TargetChoice.WHOLE)
-    assert not panel.bands.combos
+    assert panel.bands.isVisibleTo(panel) and not panel.bands._prompt.isVisibleTo(panel)
     panel.models.choose("hot")
-    assert panel.bands.isVisibleTo(panel)
-    assert list(panel.bands.combos) == ["blue", "red"]
-    offered = [panel.bands.combos["blue"].itemText(n) for n in range(4)]
-    assert offered == ["choose …", "1: Band A", "band 2", "band 3"]
+    assert "which bands are blue and red" in panel.bands._prompt.text()
+    titles = [panel.bands.table.item(row, 0).text() for row in range(4)]
+    assert titles == ["Band A", "", "", "NIR"]
+    kinds = [panel.bands.table.item(row, 3).text() for row in range(4)]
+    assert kinds == ["unknown", "unknown", "unknown", "light"]
     panel.bar.button.click()
     assert panel.runs.running is None
     assert "Choose them under Image" in panel.bar.plan_line.text()
 
-    panel.bands.combos["blue"].setCurrentIndex(1)
+    choose_role(panel, 1, "blue")
+    assert "which bands are red" in str(panel.bands.problem())
     # A band shows one light only.
-    panel.bands.combos["red"].setCurrentIndex(1)
-    assert panel.bands.combos["blue"].currentData() is None
-    assert panel.state.bands is None
-    panel.bands.combos["blue"].setCurrentIndex(3)
-    assert panel.state.bands == "blue=3,red=1"
+    choose_role(panel, 1, "red")
+    assert panel.state.bands == "red=1"
+    choose_role(panel, 3, "blue")
+    assert panel.state.bands == "red=1,blue=3" and panel.bands.problem() is None
     # Two bands are swapped by choosing one of them.
-    panel.bands.combos["blue"].setCurrentIndex(1)
-    assert panel.state.bands == "blue=1,red=3"
+    choose_role(panel, 1, "blue")
+    assert panel.state.bands == "red=3,blue=1"
     request = panel.state.request()
     assert request.image.roles == ("blue", None, "red", "nir")
     assert request.plan().bands[:2] == (0, 2)
@@ -99,7 +149,7 @@ def test_missing_roles_are_shown_and_reach_the_run(panel: Any, scene: Path, fini
     assert record["model"]["id"] == "hot"
     task = task_of(panel.state.current.request.plan())
     assert task is not None
-    assert task["image"]["bands"] == {"blue": 1, "red": 3}
+    assert task["image"]["bands"] == "red=3,blue=1"
 
 
 @pytest.mark.slow
@@ -110,14 +160,14 @@ def test_roles_belong_to_their_layer(panel: Any, scene: Path):
     panel.models.choose("htm")
     assert not panel.bands.isVisibleTo(panel)
     panel.viewer.layers.selection.active = panel.viewer.layers[0]
-    panel.bands.combos["blue"].setCurrentIndex(2)
+    choose_role(panel, 2, "blue")
     assert panel.state.bands == "blue=2"
     panel.viewer.layers.selection.active = panel.viewer.layers["photo"]
     assert panel.state.bands is None
     assert not panel.bands.isVisibleTo(panel)
     panel.viewer.layers.selection.active = panel.viewer.layers[0]
     assert panel.state.bands == "blue=2"
-    assert panel.bands.combos["blue"].currentData() == 2
+    assert panel.bands.role_of(2).currentData() == "blue"
 
 
 @pytest.mark.viewer
@@ -139,7 +189,7 @@ def test_three_bands_are_named_by_one_click_or_by_their_sensor(panel: Any, tmp_p
     panel.bands.sensor.setCurrentIndex(landsat)
     panel.bands.sensor.activated.emit(landsat)
     assert panel.state.request().image.roles[1:4] == ("blue", "green", "red")
-    assert panel.bands.combos["red"].currentData() == 4
+    assert panel.bands.role_of(4).currentData() == "red"
 
 
 @pytest.fixture
@@ -183,9 +233,8 @@ def test_bands_that_have_been_named_are_shown_in_colour(
     np.testing.assert_allclose(layer.extent.world, grey.extent.world[:, 1:])
     # The answer can still be corrected, and the view follows.
     assert panel.bands.isVisibleTo(panel)
-    red, blue = panel.bands.combos["red"], panel.bands.combos["blue"]
-    red.setCurrentIndex(red.findData(3))
-    assert (red.currentData(), blue.currentData()) == (3, 1)
+    choose_role(panel, 3, "red")
+    assert [panel.bands.role_of(n).currentData() for n in (1, 2, 3)] == ["blue", "green", "red"]
     (layer,) = viewer.layers
     assert bands_shown(layer) == [3, 2, 1]
     panel.models.choose("identity")

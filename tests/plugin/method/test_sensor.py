@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+from tests.plugin.method.test_band_roles_form import choose_role
 
 import napari_restore as nr
 from napari_restore.api import task_of
@@ -109,7 +110,7 @@ def test_a_sensor_goes_with_its_layer_and_into_every_request(panel: Any, tmp_pat
         panel.viewer.open(path, plugin="napari-restore")
     panel.models.choose("dcp")
     # The method asks for no role, and still there is a zero to set.
-    assert not panel.bands.combos and panel.bands.sensor.isVisibleTo(panel)
+    assert panel.bands.sensor.isVisibleTo(panel)
     choose_sensor(panel, "Landsat 5 TM")
     choose_sensor(panel, "Landsat 8 OLI/TIRS")
     request = panel.state.request()
@@ -120,16 +121,14 @@ def test_a_sensor_goes_with_its_layer_and_into_every_request(panel: Any, tmp_pat
     assert arguments[arguments.index("--sensor") + 1] == "landsat8"
     # A method that needs roles has them from the sensor; they can be changed.
     panel.models.choose("hot")
-    assert {role: box.currentData() for role, box in panel.bands.combos.items()} == {
-        "blue": 2,
-        "red": 4,
-    }
+    assert panel.bands.role_of(2).currentData() == "blue"
+    assert panel.bands.role_of(4).currentData() == "red"
     assert panel.bands.problem() is None
     assert panel.state.request().plan().bands[:2] == (1, 3)
-    red = panel.bands.combos["red"]
-    red.setCurrentIndex(red.findData(7))
+    choose_role(panel, 7, "red")
     request = panel.state.request()
-    assert (request.bands, request.sensor) == ("blue=2,red=7", "landsat8")
+    # They change places.
+    assert (request.bands, request.sensor) == ("swir=4,red=7", "landsat8")
     assert request.image.roles[6] == "red" and request.image.sensor == "landsat8"
     # The other layer has none, nor values that the settings of an earlier result have set.
     panel.state.set_options(black=7000.0, other_bands="copy")
@@ -140,7 +139,7 @@ def test_a_sensor_goes_with_its_layer_and_into_every_request(panel: Any, tmp_pat
     reading = panel.state.request().options.reading
     assert (reading.black, reading.other_bands) == (None, None)
     panel.viewer.layers.selection.active = panel.viewer.layers[-1]
-    assert (panel.state.bands, panel.state.sensor) == ("blue=2,red=7", "landsat8")
+    assert (panel.state.bands, panel.state.sensor) == ("swir=4,red=7", "landsat8")
     # And it can be taken back, also where the image is shown in the colours that it named.
     choose_sensor(panel, "choose …")
     assert panel.state.request().image.sensor is None

@@ -29,6 +29,7 @@ from napari_restore.images import (
     adopt_zarr,
     can_adopt,
     chunk_cache,
+    is_inline,
     write_image,
 )
 from napari_restore.questions import Adjustment
@@ -286,13 +287,29 @@ class Result(BlendedPixels):
         return quality
 
     def _tags(self) -> dict[str, str]:
-        model = self.record.get("model", {})
+        """Return what was done as tags of the file; what was not set has none."""
+        model, plan = self.record.get("model", {}), self.plan
+        zeros = self.record.get("input", {}).get("black") or []
+        set_values = {
+            "STRENGTH": "" if plan.adjustment.strength == 1 else f"{plan.adjustment.strength:g}",
+            "MASK": _named(plan.target.mask),
+            "EXCLUDE": _named(plan.reading.exclude),
+            "ZERO": " ".join(f"{zero:g}" for zero in zeros) if any(zeros) else "",
+        }
         return {
             "NAPARI_RESTORE": "appearance restored, not calibrated reflectance",
             "NAPARI_RESTORE_MODEL": str(model.get("id", "")),
             "NAPARI_RESTORE_PARAMETERS": str(model.get("parameters", "")),
             "NAPARI_RESTORE_VERSION": str(self.record.get("version", "")),
+            **{f"NAPARI_RESTORE_{name}": text for name, text in set_values.items() if text},
         }
+
+
+def _named(mask: str | None) -> str:
+    """Return the name of a mask's file, without its folder, which others should not see."""
+    if mask is None:
+        return ""
+    return "drawn areas" if is_inline(mask) else Path(mask).name
 
 
 def digest(path: Path) -> str:

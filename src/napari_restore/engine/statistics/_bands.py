@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from napari_restore.errors import BadParameter, UnknownBands, option
-from napari_restore.images import Image
+from napari_restore.images import Image, naming_hint
 from napari_restore.models import ModelCard
 from napari_restore.questions import OTHER_BANDS
 from napari_restore.questions import OtherBands as OtherBands
@@ -45,7 +45,7 @@ def model_bands(image: Image, card: ModelCard) -> tuple[int, ...]:
                 )
             raise UnknownBands(
                 f"{needs} does not say which of its {image.bands} is {missing[0]}.",
-                _bands_hint(card),
+                naming_hint(image, card.roles or VISIBLE),
             )
         named = tuple(image.roles.index(role) for role in card.roles)
         rest = tuple(b for b in image.data_bands if b not in named and not _is_thermal(image, b))
@@ -55,7 +55,7 @@ def model_bands(image: Image, card: ModelCard) -> tuple[int, ...]:
     if card.bands is not None and len(bands) != card.bands:
         raise UnknownBands(
             f"Model {card.id} takes {card.bands} bands; {image.name} offers {len(bands)}.",
-            _bands_hint(card),
+            naming_hint(image, card.roles or VISIBLE),
         )
     return bands
 
@@ -141,9 +141,3 @@ def choose_other_bands(
             f"Name the sensor ({option('sensor')}) or use {option('other_bands', 'copy')}.",
         )
     return wanted or ("correct" if possible else "copy")
-
-
-def _bands_hint(card: ModelCard) -> str:
-    wanted = card.roles or VISIBLE
-    example = ",".join(f"{role}={number}" for number, role in enumerate(wanted, start=1))
-    return f"Say where they are, counted from 1, for instance {option('bands', example)}."

@@ -1,17 +1,20 @@
 from ._colour import cmyk_to_rgb, lab_to_srgb, multiplied, palette_table, straightened
+from ._presets import AUXILIARY, LIGHT, ROLES, SENSORS, Sensor
 from ._radiometry import Radiometry
 from ._roles import (
+    UNKNOWN,
     Bands,
+    GivenBand,
     GivenBands,
     auxiliary_role,
+    bands_text,
     describe_bands,
     is_named_light,
     parse_bands,
     role_of_description,
 )
+from ._sensor_file import sensor_text
 from ._sensors import (
-    SENSORS,
-    Sensor,
     detect_sensor,
     is_level2,
     is_reflectance_product,
@@ -37,11 +40,16 @@ from ._validity import (
 from ._working_space import WorkingSpace, profile_of_gamma, srgb_profile, working_space_of
 
 __all__ = [
+    "AUXILIARY",
     "KERNEL",
+    "LIGHT",
     "REACH",
+    "ROLES",
     "SENSORS",
     "STAGGER",
+    "UNKNOWN",
     "Bands",
+    "GivenBand",
     "GivenBands",
     "Nodata",
     "Radiometry",
@@ -49,6 +57,7 @@ __all__ = [
     "WorkingSpace",
     "as_dtype",
     "auxiliary_role",
+    "bands_text",
     "beside_nodata",
     "clear_of_edges",
     "cmyk_to_rgb",
@@ -70,6 +79,7 @@ __all__ = [
     "profile_of_gamma",
     "role_of_description",
     "sensor_of",
+    "sensor_text",
     "srgb_profile",
     "straightened",
     "valid_by_values",

@@ -1,35 +1,34 @@
 """What an image's bands are: their roles, their wavelengths, and which of them show light.
 
-Determined in this order: the user's option, colour interpretation, descriptions, wavelengths, the
-sensor preset. A role that none of them gives stays unknown: a silent 1, 2, 3 would take blue for
+Determined in this order: the user's option, a sensor file of the user, colour interpretation,
+descriptions, wavelengths, the sensor preset. A role that none of them gives stays unknown: a silent 1, 2, 3 would take blue for
 red in many a satellite file. A band that is named as classes, bits, angles and the like is
 auxiliary: no method, statistic or validity takes it for light.
 """
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from typing import Literal, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 from napari_restore.errors import BadParameter
-from napari_restore.images.values._sensors import Sensor, SensorBand, product_of
+from napari_restore.images.values._presets import AUXILIARY, LIGHT, ROLES, Sensor, SensorBand
+from napari_restore.images.values._sensors import product_of
 
 _T = TypeVar("_T")
 GivenBands = str | Sequence[int | str | None] | Mapping[str, int]
 """What users write, see `parse_bands`."""
 Kind = Literal["light", "auxiliary", "unknown"]
-
-LIGHT = (
-    "red", "green", "blue", "nir", "rededge", "swir", "coastal", "cirrus", "thermal", "pan", "gray",
-)  # fmt: skip
-AUXILIARY = (
-    "class", "label", "mask", "quality", "probability", "angle", "height", "aerosol", "index",
-)  # fmt: skip
-"""Roles of bands that show no light; several bands may have the same one."""
-ROLES = (*LIGHT, "alpha", *AUXILIARY)
+Origin = Literal[
+    "user", "colour interpretation", "name", "unit", "attributes", "wavelength", "sensor"
+]
+"""What a band's role, else its wavelength, is inferred from."""
+UNKNOWN = "unknown"
+"""What users write as the role of a band that has none."""
 
 _FROM_INTERPRETATION = {
     "red": "red", "green": "green", "blue": "blue", "alpha": "alpha", "pan": "pan",
@@ -90,6 +89,17 @@ _RANGES = (
 """Role, from and to in nm, and the centre to which only the nearest band is taken."""
 
 
+class GivenBand(NamedTuple):
+    """What a user says of one band."""
+
+    number: int
+    """Counted from 0."""
+    role: str | None
+    """None: no known one."""
+    wavelength: float | None = None
+    """Nanometres; None: that of the file, where the role shows light."""
+
+
 @dataclass(frozen=True)
 class Bands:
     """What the bands of an image are, one item per band."""
@@ -97,6 +107,7 @@ class Bands:
     roles: tuple[str | None, ...]
     wavelengths: tuple[float | None, ...]
     """Nanometres."""
+    origins: tuple[Origin | None, ...] = field(default=(), compare=False)
 
     @cached_property
     def kinds(self) -> tuple[Kind, ...]:
@@ -115,19 +126,22 @@ class Bands:
 
     def of(self, numbers: Sequence[int]) -> Bands:
         """Return the bands `numbers` only, in that order."""
-        roles = tuple(self.roles[n] for n in numbers)
-        return Bands(roles, tuple(self.wavelengths[n] for n in numbers))
+        parts = (self.roles, self.wavelengths, self.origins)
+        return Bands(*(tuple(part[n] for n in numbers) if part else () for part in parts))  # type: ignore[arg-type]
 
-    def named(self, given: Mapping[str, int]) -> Bands:
-        """Return the bands with the user's roles; no other band keeps one that shows light."""
-        moved = {role for role in given if role not in AUXILIARY}
-        roles = [None if role in moved else role for role in self.roles]
-        waves = list(self.wavelengths)
-        for role, band in given.items():
-            roles[band] = role
-            if role in AUXILIARY:
-                waves[band] = None
-        return Bands(tuple(roles), tuple(waves))
+    def named(self, given: Sequence[GivenBand]) -> Bands:
+        """Return the bands with what the user says, in order: one band only has a role of light."""
+        roles, waves = list(self.roles), list(self.wavelengths)
+        origins: list[Origin | None] = _padded(self.origins, len(roles))
+        for number, role, wavelength in given:
+            if role not in AUXILIARY:
+                roles = [None if each == role else each for each in roles]
+            roles[number], origins[number] = role, "user"
+            if wavelength is not None:
+                waves[number] = wavelength
+            elif role is None or role in AUXILIARY:
+                waves[number] = None
+        return Bands(tuple(roles), tuple(waves), tuple(origins))
 
 
 def _kind(role: str | None, wavelength: float | None) -> Kind:
@@ -151,37 +165,55 @@ def describe_bands(
     interp = _padded(colorinterp, count)
     names = _padded(descriptions, count)
     own = _padded(wavelengths, count)
-    roles: list[str | None] = [_FROM_INTERPRETATION.get(i or "") for i in interp]
-    if count - roles.count("alpha") == 1:
+    colours: list[str | None] = [_FROM_INTERPRETATION.get(i or "") for i in interp]
+    if count - colours.count("alpha") == 1:
         # Grey is GDAL's name for the first of many unknown bands, too.
-        roles = ["gray" if i == "gray" else r for i, r in zip(interp, roles, strict=True)]
-    auxiliary: list[str | None] = [
-        None if role or wave else _auxiliary_role(name, tags or {}, unit)
-        for role, wave, name, tags, unit in zip(
-            roles, own, names, _padded(band_tags, count), _padded(units, count), strict=True
+        colours = ["gray" if i == "gray" else c for i, c in zip(interp, colours, strict=True)]
+    auxiliary: list[tuple[str, Origin] | None] = [
+        None if colour or wave else _auxiliary_role(name, tags or {}, unit)
+        for colour, wave, name, tags, unit in zip(
+            colours, own, names, _padded(band_tags, count), _padded(units, count), strict=True
         )
     ]
-    if count - roles.count("alpha") == 1:
+    if count - colours.count("alpha") == 1:
         # A mask opened by itself is the picture.
         auxiliary = [None] * count
-    light = [n for n in range(count) if auxiliary[n] is None and roles[n] != "alpha"]
-    preset = _preset(sensor, names, light, roles)
+    light = [n for n in range(count) if auxiliary[n] is None and colours[n] != "alpha"]
+    preset = _preset(sensor, names, light, colours)
+    preset_roles = [band.role if band else None for band in preset]
+    if sensor is not None and sensor.named_by == "file":
+        # It is about these very bands, whatever else their names look like.
+        auxiliary = [None if r else a for r, a in zip(preset_roles, auxiliary, strict=True)]
+        own = [(band and band.wavelength) or w for band, w in zip(preset, own, strict=True)]
+        first = preset_roles
+    else:
+        first = [None] * count
     waves = [
         w or (None if a else _wavelength_in(n))
         for w, n, a in zip(own, names, auxiliary, strict=True)
     ]
-    for source in (
-        auxiliary,
-        [role_of_description(name) for name in names],
-        _roles_of_wavelengths(waves),
-        [band.role if band else None for band in preset],
-    ):
-        roles = [known or new for known, new in zip(roles, source, strict=True)]
-    waves = [
-        w or (band.wavelength if band and not a else None)
-        for w, band, a in zip(waves, preset, auxiliary, strict=True)
-    ]
-    found = Bands(tuple(roles), tuple(waves))
+    sources: tuple[tuple[Origin, Sequence[str | None]], ...] = (
+        ("colour interpretation", ["alpha" if c == "alpha" else None for c in colours]),
+        ("sensor", first),
+        ("colour interpretation", colours),
+        *((a[1], [a[0] if n == m else None for m in range(count)])
+          for n, a in enumerate(auxiliary) if a is not None),
+        ("name", [role_of_description(name) for name in names]),
+        ("wavelength", _roles_of_wavelengths(waves)),
+        ("sensor", preset_roles),
+    )  # fmt: skip
+    roles: list[str | None] = [None] * count
+    origins: list[Origin | None] = [None] * count
+    for origin, source in sources:
+        for number, role in enumerate(source):
+            if roles[number] is None and role is not None:
+                roles[number], origins[number] = role, origin
+    for number, (known, band) in enumerate(zip(waves, preset, strict=True)):
+        if not known and band is not None and auxiliary[number] is None:
+            waves[number] = band.wavelength
+        if origins[number] is None and waves[number] is not None:
+            origins[number] = "wavelength" if known else "sensor"
+    found = Bands(tuple(roles), tuple(waves), tuple(origins))
     return found if given is None else found.named(parse_bands(given, count))
 
 
@@ -200,42 +232,68 @@ def _named_auxiliary(text: str) -> str | None:
 
 def _auxiliary_role(
     name: str | None, tags: Mapping[str, Mapping[str, str]], unit: str | None
-) -> str | None:
-    """Return the role of a band that shows no light, by its name, unit or CF attributes."""
+) -> tuple[str, Origin] | None:
+    """Return the role of a band that shows no light, by its name, CF attributes or unit."""
     if role := auxiliary_role(name):
-        return role
+        return role, "name"
     if any(key.startswith("flag_") for space in tags.values() for key in space):
-        return "quality"
-    return "angle" if unit and unit.lower() in _ANGLES else None
+        return "quality", "attributes"
+    return ("angle", "unit") if unit and unit.lower() in _ANGLES else None
 
 
-def parse_bands(given: GivenBands, count: int) -> dict[str, int]:
-    """Return band number (from 0) by role, from the user's text with numbers from 1.
+def parse_bands(given: GivenBands, count: int) -> list[GivenBand]:
+    """Return what the user says of `count` bands, in order; the user counts them from 1.
 
     Understood are ``"red=4,green=3,blue=2"``, ``"4,3,2"`` (red, green, blue, then nir),
     ``"red,green,blue,nir"`` (one role per band, in order, ``-`` for none), the same as sequences,
-    and a mapping of roles to numbers. Raises `BadParameter`.
+    and a mapping of roles to numbers. A number may have a wavelength in nm (``"red=4@655"``); the
+    role ``unknown`` takes that of the file away. Raises `BadParameter`.
     """
+    pairs: list[tuple[str, int | str]]
     if isinstance(given, Mapping):
         pairs = [(str(role), number) for role, number in given.items()]
     else:
         items: list[int | str | None]
         items = [p.strip() for p in given.split(",")] if isinstance(given, str) else list(given)
         pairs = _pairs(items)
-    found: dict[str, int] = {}
-    for role, number in pairs:
+    found = []
+    for role, text in pairs:
         name = {"grey": "gray", "near": "nir", "r": "red", "g": "green", "b": "blue"}.get(
             role, role
         )
-        if name not in ROLES:
-            raise BadParameter(f"There is no band role {role!r}.", f"Known: {', '.join(ROLES)}.")
+        if name not in (*ROLES, UNKNOWN):
+            raise BadParameter(
+                f"There is no band role {role!r}.", f"Known: {', '.join((*ROLES, UNKNOWN))}."
+            )
+        number, wavelength = _number(text)
         if not 1 <= number <= count:
             raise BadParameter(
                 f"Band {number} does not exist: the image has {count}.",
                 "Bands are counted from 1.",
             )
-        found[name] = number - 1
+        found.append(GivenBand(number - 1, None if name == UNKNOWN else name, wavelength))
     return found
+
+
+def _number(text: int | str) -> tuple[int, float | None]:
+    """Return the number and the wavelength in ``4`` and ``"4@655"``."""
+    number, at, wavelength = str(text).partition("@")
+    try:
+        nanometres = float(wavelength) if at else None
+        if nanometres is not None and not 0 < nanometres < math.inf:
+            raise ValueError
+        return int(number), nanometres
+    except ValueError:
+        raise _not_understood() from None
+
+
+def bands_text(given: Iterable[GivenBand]) -> str:
+    """Return what the user says of bands as text that `parse_bands` takes."""
+    return ",".join(
+        f"{band.role or UNKNOWN}={band.number + 1}"
+        + ("" if band.wavelength is None else f"@{band.wavelength:.10g}")
+        for band in given
+    )
 
 
 def role_of_description(text: str | None) -> str | None:
@@ -258,11 +316,11 @@ def is_named_light(text: str, others: Sequence[str | None] = ()) -> bool:
     return product_of("", {}, [*others, text]) is not None and not auxiliary_role(text)
 
 
-def _pairs(items: Sequence[int | str | None]) -> list[tuple[str, int]]:
+def _pairs(items: Sequence[int | str | None]) -> list[tuple[str, int | str]]:
     try:
         if all(isinstance(i, str) and "=" in i for i in items):
             split = [str(i).split("=", 1) for i in items]
-            return [(role.strip().lower(), int(number)) for role, number in split]
+            return [(role.strip().lower(), number) for role, number in split]
         if all(isinstance(i, int) or (isinstance(i, str) and i.isdigit()) for i in items):
             order = ("gray",) if len(items) == 1 else ("red", "green", "blue", "nir")
             if len(items) > len(order):
@@ -274,9 +332,11 @@ def _pairs(items: Sequence[int | str | None]) -> list[tuple[str, int]]:
             if role not in (None, "", "-")
         ]
     except ValueError:
-        raise BadParameter(
-            "Bands are not understood.", 'Write them as "red=4,green=3,blue=2".'
-        ) from None
+        raise _not_understood() from None
+
+
+def _not_understood() -> BadParameter:
+    return BadParameter("Bands are not understood.", 'Write them as "red=4,green=3,blue=2".')
 
 
 def _padded(values: Sequence[_T], count: int) -> list[_T | None]:
@@ -319,15 +379,29 @@ def _preset(
     """
     if sensor is None:
         return [None] * len(names)
-    named = [sensor.band(re.split(r"[ ,(:]", name.strip())[0]) if name else None for name in names]
+    named = [_band_named(sensor, name) if name else None for name in names]
     if any(named):
         return named
     ordered: list[SensorBand | None] = [None] * len(names)
-    for number, band in zip(light, sensor.of_count(len(light)) or (), strict=False):
+    # A sensor file may list what shows no light, too.
+    is_all = sensor.named_by == "file" and len(sensor.bands) == len(names)
+    numbers = range(len(names)) if is_all else light
+    for number, band in zip(numbers, sensor.of_count(len(numbers)) or (), strict=False):
         ordered[number] = band
+    if sensor.named_by == "file" and not any(ordered):
+        raise BadParameter(
+            f"{sensor.title} has {len(sensor.bands)} bands and the image {len(names)}, none of them "
+            "of one name.",
+            "List in the sensor file all bands in the image's order, or give them its names.",
+        )
     known = [
         (roles[n], band and band.role) for n, band in enumerate(ordered) if n in light and roles[n]
     ]
     if sensor.is_given or (len(known) >= 3 and all(mine == its for mine, its in known)):
         return ordered
     return [None] * len(names)
+
+
+def _band_named(sensor: Sensor, name: str) -> SensorBand | None:
+    """Return the sensor's band of this name, or else of its first word ("B4, central wavelength …")."""
+    return sensor.band(name.strip()) or sensor.band(re.split(r"[ ,(:]", name.strip())[0])

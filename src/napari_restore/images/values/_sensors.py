@@ -1,245 +1,20 @@
-"""Presets of known sensors: roles of the bands, and the value of no light.
+"""What names in a file say of the sensor that took it, and the preset that a user names.
 
 A preset's bands are those that names say. Where only names of bands are known ("SR_B4", "B8A"), they
 are those of every sensor that has bands of these names; what two sensors mean differently by a name
 stays unknown. The order of a file's bands counts where the user names the sensor, or where roles that
 are known agree with it.
-
-Sources: USGS Landsat Collection 2 Level-1 and Level-2 product guides (band centres; TOA reflectance
-= 2e-5 DN − 0.1, surface reflectance = 2.75e-5 DN − 0.2), ESA Sentinel-2 Products Specification
-Document (centres; (DN − 1000) / 10000 from processing baseline 04.00 on, of 2022-01-25, DN / 10000
-before), USDA NAIP, Planet, HLS user guide 2.0, MODIS MOD09 user guide, Airbus SPOT 6/7 and Pléiades
-imagery user guides, DigitalGlobe WorldView-2 and -3 data sheets.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from napari_restore.errors import BadParameter
-
-
-@dataclass(frozen=True)
-class SensorBand:
-    """One band: its names in files, its role, its centre in nm."""
-
-    names: tuple[str, ...]
-    role: str | None
-    wavelength: float | None = None
-
-
-@dataclass(frozen=True)
-class Sensor:
-    """A sensor's preset.
-
-    `black` is the value of zero reflectance; `white` the value of the largest, or None where the
-    scene's own high percentile serves better: reflectance 1 would leave hazy scenes, which rarely
-    pass 0.4, in the darkest third of the range.
-    """
-
-    id: str
-    title: str
-    bands: tuple[SensorBand, ...]
-    orders: tuple[tuple[str, ...], ...]
-    """Band names of the usual files, by their number of bands."""
-    black: float = 0.0
-    white: float | None = None
-    reason: str = ""
-    """Why `black` is the zero; "" where it is not known to be."""
-    is_given: bool = True
-    """Whether the user has named it; else it is what names in the file say."""
-
-    def band(self, name: str) -> SensorBand | None:
-        """Return the band that a file calls `name` ("B4", "B04", "SR_B4")."""
-        wanted = name.upper()
-        return next((b for b in self.bands if wanted in b.names), None)
-
-    def zero(self, name: str | None) -> float:
-        """Return the value of zero reflectance of the band that a file calls `name`.
-
-        Temperatures (``ST_B10``) have none.
-        """
-        return 0.0 if name and re.search(r"(?:^|_)ST_", name.strip().upper()) else self.black
-
-    def of_count(self, count: int) -> tuple[SensorBand, ...] | None:
-        """Return the bands of a usual file with `count` of them."""
-        for order in self.orders:
-            if len(order) == count:
-                named_bands = [self.band(name) for name in order]
-                return tuple(b for b in named_bands if b is not None)
-        return None
-
-
-def _band(number: str, role: str | None, wavelength: float | None = None) -> SensorBand:
-    names = [f"B{number}", f"SR_B{number}", f"BAND{number}", f"BAND {number}", f"BAND_{number}"]
-    if number.isdigit() and len(number) == 1:
-        names.append(f"B0{number}")
-    return SensorBand(tuple(names), role, wavelength)
-
-
-_OLI = (
-    _band("1", "coastal", 443),
-    _band("2", "blue", 482),
-    _band("3", "green", 561),
-    _band("4", "red", 655),
-    _band("5", "nir", 865),
-    _band("6", "swir", 1609),
-    _band("7", "swir", 2201),
-    _band("8", "pan", 590),
-    _band("9", "cirrus", 1373),
-    SensorBand(("B10", "ST_B10", "BAND10"), "thermal", 10895),
-    SensorBand(("B11", "ST_B11", "BAND11"), "thermal", 12005),
-)
-_OLI_ORDERS = (
-    tuple(f"B{i}" for i in range(1, 12)),
-    tuple(f"B{i}" for i in (1, 2, 3, 4, 5, 6, 7, 9, 10, 11)),
-    tuple(f"B{i}" for i in range(1, 8)),
-    tuple(f"B{i}" for i in range(2, 8)),
-)
-_TM = (
-    _band("1", "blue", 485),
-    _band("2", "green", 560),
-    _band("3", "red", 660),
-    _band("4", "nir", 830),
-    _band("5", "swir", 1650),
-    SensorBand(("B6", "ST_B6", "BAND6"), "thermal", 11450),
-    _band("7", "swir", 2215),
-)
-_ETM = (*_TM, SensorBand(("B8", "BAND8", "BAND 8", "BAND_8"), "pan", 710))
-_MSI = (
-    _band("1", "coastal", 443),
-    _band("2", "blue", 490),
-    _band("3", "green", 560),
-    _band("4", "red", 665),
-    _band("5", "rededge", 705),
-    _band("6", "rededge", 740),
-    _band("7", "rededge", 783),
-    _band("8", "nir", 842),
-    SensorBand(("B8A",), "nir", 865),
-    _band("9", None, 945),
-    _band("10", "cirrus", 1375),
-    _band("11", "swir", 1610),
-    _band("12", "swir", 2190),
-)
-_TM_ORDERS = (tuple(f"B{i}" for i in range(1, 8)), ("B1", "B2", "B3", "B4", "B5", "B7"))
-_MSI_NAMES = ("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B10", "B11", "B12")
-_MSI_ORDERS = (
-    _MSI_NAMES,
-    tuple(n for n in _MSI_NAMES if n != "B10"),
-    tuple(n for n in _MSI_NAMES if n not in ("B1", "B9", "B10")),
-    ("B2", "B3", "B4", "B8", "B11", "B12"),
-    ("B2", "B3", "B4", "B8"),
-)
-_NAIP = (
-    SensorBand(("R",), "red", 650),
-    SensorBand(("G",), "green", 560),
-    SensorBand(("B",), "blue", 460),
-    SensorBand(("N",), "nir", 850),
-)
-_PLANET = (
-    SensorBand(("COASTAL_BLUE",), "coastal", 443),
-    SensorBand(("BLUE",), "blue", 490),
-    SensorBand(("GREEN_I",), None, 531),
-    SensorBand(("GREEN",), "green", 565),
-    SensorBand(("YELLOW",), None, 610),
-    SensorBand(("RED",), "red", 665),
-    SensorBand(("REDEDGE", "RED_EDGE"), "rededge", 705),
-    SensorBand(("NIR",), "nir", 865),
-)
-_MODIS = tuple(
-    SensorBand((f"SUR_REFL_B0{n}", f"SUR_REFL_B0{n}_1"), role, wavelength)
-    for n, role, wavelength in (
-        (1, "red", 645), (2, "nir", 859), (3, "blue", 469), (4, "green", 555), (5, "swir", 1240),
-        (6, "swir", 1640), (7, "swir", 2130),
-    )
-)  # fmt: skip
-_SPOT = (
-    SensorBand(("BLUE",), "blue", 485),
-    SensorBand(("GREEN",), "green", 560),
-    SensorBand(("RED",), "red", 660),
-    SensorBand(("NIR",), "nir", 825),
-)
-_PLEIADES = (
-    SensorBand(("BLUE",), "blue", 490),
-    SensorBand(("GREEN",), "green", 560),
-    SensorBand(("RED",), "red", 650),
-    SensorBand(("NIR",), "nir", 840),
-)
-_WORLDVIEW = (
-    SensorBand(("COASTAL", "C"), "coastal", 427),
-    SensorBand(("BLUE", "B"), "blue", 478),
-    SensorBand(("GREEN", "G"), "green", 546),
-    SensorBand(("YELLOW", "Y"), None, 608),
-    SensorBand(("RED", "R"), "red", 659),
-    SensorBand(("REDEDGE", "RED EDGE", "RED_EDGE", "RE"), "rededge", 724),
-    SensorBand(("NIR1", "NIR", "N"), "nir", 833),
-    SensorBand(("NIR2", "N2"), "nir", 949),
-)
-_WORLDVIEW_ORDERS = (
-    ("COASTAL", "BLUE", "GREEN", "YELLOW", "RED", "REDEDGE", "NIR1", "NIR2"),
-    ("BLUE", "GREEN", "RED", "NIR1"),
-)
-_BLUE_FIRST = (("BLUE", "GREEN", "RED", "NIR"),)
-_PLANET_ORDERS = (
-    tuple(b.names[0] for b in _PLANET),
-    ("BLUE", "GREEN", "RED", "NIR"),
-)
-
-SENSORS: Mapping[str, Sensor] = {
-    s.id: s
-    for s in (
-        Sensor(
-            "landsat8", "Landsat 8 OLI/TIRS", _OLI, _OLI_ORDERS,
-            5000.0, None, "Landsat Level-1: zero reflectance at DN 5000",
-        ),
-        Sensor(
-            "landsat9", "Landsat 9 OLI-2/TIRS-2", _OLI, _OLI_ORDERS,
-            5000.0, None, "Landsat Level-1: zero reflectance at DN 5000",
-        ),
-        Sensor(
-            "landsat7", "Landsat 7 ETM+", _ETM, _TM_ORDERS,
-            0.0, None, "Landsat 7 Level-1: DN 0",
-        ),
-        Sensor(
-            "landsat5", "Landsat 5 TM", _TM, _TM_ORDERS,
-            0.0, None, "Landsat 5 Level-1: DN 0",
-        ),
-        Sensor(
-            "landsat4", "Landsat 4 TM", _TM, _TM_ORDERS,
-            0.0, None, "Landsat 4 Level-1: DN 0",
-        ),
-        Sensor(
-            "sentinel2", "Sentinel-2 MSI", _MSI, _MSI_ORDERS,
-            0.0, None, "Sentinel-2 before baseline 04.00: DN 0",
-        ),
-        Sensor(
-            "sentinel2-04.00", "Sentinel-2 MSI, baseline 04.00 and later", _MSI, _MSI_ORDERS,
-            1000.0, None, "Sentinel-2 baseline 04.00: zero reflectance at DN 1000",
-        ),
-        Sensor(
-            "naip", "USDA NAIP", _NAIP, (("R", "G", "B", "N"), ("R", "G", "B")),
-            0.0, 255.0, "NAIP: 8-bit",
-        ),
-        Sensor(
-            "planet", "PlanetScope", _PLANET, _PLANET_ORDERS,
-            0.0, None, "PlanetScope surface reflectance: DN 0",
-        ),
-        Sensor("hls-l30", "HLS L30 (Landsat)", _OLI, (), 0.0, None, "HLS: DN 0"),
-        Sensor("hls-s30", "HLS S30 (Sentinel-2)", _MSI, (), 0.0, None, "HLS: DN 0"),
-        Sensor(
-            "modis", "MODIS surface reflectance", _MODIS, (tuple(b.names[0] for b in _MODIS),),
-            0.0, None, "MOD09: DN 0",
-        ),
-        Sensor("spot", "SPOT 6 and 7", _SPOT, _BLUE_FIRST, 0.0, None, "SPOT 6 and 7: DN 0"),
-        Sensor("pleiades", "Pléiades", _PLEIADES, _BLUE_FIRST, 0.0, None, "Pléiades: DN 0"),
-        Sensor(
-            "worldview", "WorldView-2 and -3", _WORLDVIEW, _WORLDVIEW_ORDERS,
-            0.0, None, "WorldView: DN 0",
-        ),
-    )
-}  # fmt: skip
+from napari_restore.errors import BadParameter, option
+from napari_restore.images.values._presets import SENSORS, NamedBy, Sensor, SensorBand
+from napari_restore.images.values._sensor_file import is_sensor_text, sensor_of_text
 
 LANDSATS = ("landsat4", "landsat5", "landsat7", "landsat8", "landsat9")
 _OFFSET_SINCE = 20220125
@@ -276,21 +51,19 @@ def sensor_of(
 ) -> Sensor:
     """Return the preset `name`, with the zero of the product in file name, tags and band names.
 
-    Where these are Landsat's and `name` is another sensor, the bands are Landsat's, by their names.
-    Raises `BadParameter` for an unknown name.
+    `name` may also be the text of a sensor file, see `sensor_text`: what it says is not changed.
+    Raises `BadParameter` for an unknown name, and for a sensor whose bands have other names.
     """
+    if is_sensor_text(name):
+        return sensor_of_text(name)
     key = name.lower().replace(" ", "")
     if key not in SENSORS:
         raise BadParameter(
             f"There is no preset for the sensor {name!r}.", f"Known: {', '.join(SENSORS)}."
         )
     sensor = SENSORS[key]
+    _check_names(sensor, file_name, bands)
     if is_level2(file_name, bands):
-        if key not in LANDSATS:
-            return _as_level2(
-                _named_by(file_name, tags or {}, bands)
-                or replace(sensor, bands=(), orders=(), white=None)
-            )
         return _as_level2(sensor)
     if key == "sentinel2":
         return _sentinel(file_name, tags or {}, any_name=True) or replace(
@@ -303,10 +76,29 @@ def sensor_of(
     return sensor
 
 
+def _check_names(sensor: Sensor, file_name: str, bands: Sequence[str | None]) -> None:
+    """Raise `BadParameter` where names that only other sensors have are in the file."""
+    names = _names(bands)
+    own = sorted(name for name in names if _is_own(name))
+    fitting = [each.id for each in _candidates(names)] if own else []
+    said = f"Its bands ({', '.join(own[:3])}{', …' if len(own) > 3 else ''}) are"
+    if not own and is_level2(file_name):
+        fitting, said = list(LANDSATS), "It is"
+    if not fitting or sensor.id in fitting:
+        return
+    known = detect_sensor(file_name, {})
+    line = option("sensor", known if known in fitting else fitting[0])
+    raise BadParameter(
+        f"{said} named as those of {', '.join(fitting)} are, and not as those of {sensor.id}.",
+        f"Write {line}, or leave {option('sensor')} out: then the names decide.",
+    )
+
+
 def _as_level2(sensor: Sensor) -> Sensor:
     """Return the preset with the zero of Landsat Collection 2 Level-2."""
     reason = "Landsat Level-2: zero reflectance at DN 7273"
-    return replace(sensor, black=0.2 / 2.75e-5, reason=reason)
+    title = f"{sensor.title}, Collection 2 Level 2"
+    return replace(sensor, title=title, black=0.2 / 2.75e-5, reason=reason)
 
 
 def product_of(file_name: str, tags: Tags, bands: Sequence[str | None] = ()) -> Sensor | None:
@@ -320,12 +112,25 @@ def product_of(file_name: str, tags: Tags, bands: Sequence[str | None] = ()) -> 
     sentinel = _sentinel(file_name, tags)
     name = file_name.replace("\\", "/").rpartition("/")[2].upper()
     if is_level2(file_name, bands):
-        found = _as_level2(found or replace(SENSORS["landsat8"], bands=(), orders=()))
+        found = _as_level2(
+            found or replace(SENSORS["landsat8"], title="Landsat", bands=(), orders=())
+        )
     elif sentinel is not None and sentinel.black:
         found = sentinel
     elif found is not None and not re.match("L[CO]0[89]_L1(TP|GT|GS)_", name):
         found = replace(found, black=0.0, white=None, reason="")
-    return None if found is None else replace(found, is_given=False)
+    if found is None:
+        return None
+    return replace(found, named_by=_named_where(file_name, tags, bands))
+
+
+def _named_where(file_name: str, tags: Tags, bands: Sequence[str | None]) -> NamedBy:
+    """Return which names decide what `product_of` finds."""
+    if is_level2("", bands):
+        return "names of the bands"
+    if is_level2(file_name) or detect_sensor(file_name, {}) or _sentinel(file_name, {}):
+        return "name of the file"
+    return "tags" if detect_sensor("", tags) or _sentinel("", tags) else "names of the bands"
 
 
 def _named_by(file_name: str, tags: Tags, bands: Sequence[str | None]) -> Sensor | None:
@@ -333,21 +138,13 @@ def _named_by(file_name: str, tags: Tags, bands: Sequence[str | None]) -> Sensor
     detected = detect_sensor(file_name, tags)
     if detected is not None:
         return SENSORS[detected]
-    names = {name.strip().upper() for name in bands if name}
-    numbered = {name for name in names if re.fullmatch(_NUMBERED, name)}
-    if names >= set("RGBN"):
-        numbered = set("RGBN")
+    names = _names(bands)
+    numbered = _numbered(names)
     # Any file may count its bands B1, B2, B3.
-    elif not any(names & own for own, _ in _OWN) and not any(map(_IS_OWN.fullmatch, numbered)):
+    if not (any(map(_is_own, names)) or numbered >= set("RGBN")):
         return None
-    candidates = [
-        sensor
-        for sensor in SENSORS.values()
-        if all(sensor.band(name) is not None for name in numbered)
-        and all(sensor.id.startswith(owners) for own, owners in _OWN if names & own)
-    ]
+    candidates = _candidates(names)
     if is_level2("", bands):
-        candidates = [sensor for sensor in candidates if sensor.id in LANDSATS]
         # No file of Landsat 4 to 7 has SR_B6, and files of 8 and 9 without it are not usual.
         usual = {name.replace("SR_", "") for name in numbered if not name.startswith("ST_")}
         whole = [c for c in candidates if usual in map(set, c.orders)]
@@ -360,8 +157,35 @@ def _named_by(file_name: str, tags: Tags, bands: Sequence[str | None]) -> Sensor
     )
     if not agreed:
         return None
-    titles = " or ".join(dict.fromkeys(candidate.title for candidate in candidates))
+    titles = " or ".join(dict.fromkeys(c.title.partition(",")[0] for c in candidates))
     return Sensor(candidates[0].id, titles, agreed, orders=())
+
+
+def _names(bands: Sequence[str | None]) -> set[str]:
+    return {name.strip().upper() for name in bands if name}
+
+
+def _numbered(names: set[str]) -> set[str]:
+    """Return those of `names` by which sensors name bands of light."""
+    rgbn = set("RGBN")
+    return rgbn if names >= rgbn else {name for name in names if re.fullmatch(_NUMBERED, name)}
+
+
+def _is_own(name: str) -> bool:
+    """Return whether only files of some sensors have a band of this name."""
+    return any(name in own for own, _ in _OWN) or _IS_OWN.fullmatch(name) is not None
+
+
+def _candidates(names: set[str]) -> list[Sensor]:
+    """Return the sensors whose files have bands of all these names."""
+    numbered = _numbered(names)
+    return [
+        sensor
+        for sensor in SENSORS.values()
+        if all(sensor.band(name) is not None for name in numbered)
+        and all(sensor.id.startswith(owners) for own, owners in _OWN if names & own)
+        and (sensor.id in LANDSATS or not is_level2("", [*names]))
+    ]
 
 
 _NUMBERED = r"(S[RT]_)?B(AND[ _]?)?\d{1,2}A?|SUR_REFL_B\d\d(_1)?"

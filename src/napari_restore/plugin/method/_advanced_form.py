@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from html import escape
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QLabel, QLineEdit, QSpinBox, QWidget
+from qtpy.QtWidgets import QCheckBox, QFileDialog, QLabel, QLineEdit, QSpinBox, QWidget
 from superqt.utils import signals_blocked
 
 from napari_restore.errors import RestoreError
@@ -136,6 +137,7 @@ def _counted(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
+FROM_FILE = "from a file"
 DEVICES = ("auto", "cpu", "cuda", "mps")
 SCOPES = {
     "local": "local: a pixel depends on its surroundings only",
@@ -202,14 +204,26 @@ class AdvancedForm(QWidget):
             "Where the encoder leaves what the decoder needs; automatic is the quickest within "
             "the budgets. The result is the same",
         )
+        self.residual_dtype = _choice(
+            self,
+            {None: "as the model"} | {name: name for name in PRECISIONS if name != "auto"},
+            "Precision in which residuals are kept; half of the bits, half of the memory",
+        )
+        self.context = NarrowComboBox(
+            self, 8, "Statistics from a context file, which makes several images alike"
+        )
+        self._offer_context(None)
         self.grid = QLabel(self, wordWrap=True)
         self.grid.setToolTip("How much the model looks at at once, and what its encoder leaves")
         self._layout = form_layout(self)
         self._arrange()
         self.reason.hide()
         self._show_global(False)
-        for box in (self.device, self.precision, self.extent, self.residuals):
+        for box in (
+            self.device, self.precision, self.extent, self.residuals, self.residual_dtype,
+        ):  # fmt: skip
             box.currentIndexChanged.connect(self._on_changed)
+        self.context.activated.connect(self._on_context)
         self.tile.valueChanged.connect(self._on_changed)
         self.whole.toggled.connect(self._on_changed)
         self.tile_batch.valueChanged.connect(self._on_changed)
@@ -226,7 +240,9 @@ class AdvancedForm(QWidget):
         self._layout.addRow("Tile batch", self.tile_batch)
         self._layout.addRow("Precision", self.precision)
         self._layout.addRow("Extent", self.extent)
+        self._layout.addRow("Statistics", self.context)
         self._layout.addRow("Residuals", self.residuals)
+        self._layout.addRow("Kept in", self.residual_dtype)
         self._layout.addRow("Grid", self.grid)
 
     def show_options(self, options: Restore) -> None:
@@ -240,6 +256,8 @@ class AdvancedForm(QWidget):
             self.precision.setCurrentIndex(self.precision.findData(computing.precision))
             self.extent.setCurrentIndex(self.extent.findData(options.reading.extent))
             self.residuals.setCurrentIndex(self.residuals.findData(computing.residuals))
+            self.residual_dtype.choose(computing.residual_dtype)
+            self._offer_context(options.reading.context)
 
     def show_card(self, card: ModelCard) -> None:
         """Show the scope of `card`, and the settings of models of this scope."""
@@ -261,10 +279,23 @@ class AdvancedForm(QWidget):
         self._layout.setRowVisible(self.whole, not is_global)
         self._layout.setRowVisible(self.extent, is_global)
         self._layout.setRowVisible(self.residuals, is_global)
+        self._layout.setRowVisible(self.residual_dtype, is_global)
         self._layout.setRowVisible(self.grid, is_global)
 
     def _tile(self) -> int | str | None:
         return "whole" if self.whole.isChecked() else self.tile.value() or None
+
+    def _offer_context(self, path: str | None) -> None:
+        """Offer the image's own statistics, those of the file `path`, and to choose another."""
+        chosen = [] if path is None else [(Path(path).name, path)]
+        self.context.offer([("of this image", None), *chosen, ("of a file …", FROM_FILE)], path)
+
+    def _on_context(self) -> None:
+        path = self.context.currentData()
+        if path == FROM_FILE:
+            path, _ = QFileDialog.getOpenFileName(self, "A context file", "", "")
+        self._offer_context(path or None)
+        self._on_changed()
 
     def _on_changed(self) -> None:
         self.changed.emit(
@@ -275,11 +306,13 @@ class AdvancedForm(QWidget):
                 "precision": self.precision.currentData(),
                 "extent": self.extent.currentData(),
                 "residuals": self.residuals.currentData(),
+                "residual_dtype": self.residual_dtype.currentData(),
+                "context": self.context.currentData(),
             }
         )
 
 
-def _choice(parent: QWidget, texts: Mapping[str, str], tip: str) -> QComboBox:
+def _choice(parent: QWidget, texts: Mapping[Any, str], tip: str) -> NarrowComboBox:
     box = NarrowComboBox(parent, 8, tip)
     box.offer((text, value) for value, text in texts.items())
     return box

@@ -32,7 +32,8 @@ def settings_of(variant: Variant) -> dict[str, str]:
     settings |= {name: value_text(value) for name, value in plan.model.card.values.items()}
     settings |= {name: value_text(value) for name, value in given.items() if name not in settings}
     settings["area"] = area_of(plan)
-    settings["sensor"] = plan.image.sensor or "not named"
+    preset = plan.image.preset
+    settings["sensor"] = "not named" if preset is None else preset.title
     if plan.target.mask is not None and plan.target.feather:
         settings["feather"] = f"{plan.target.feather} px"
     if plan.reading.exclude is not None:

@@ -32,6 +32,12 @@ class NarrowComboBox(QComboBox):
                 self.addItem(title, data)
             self.setCurrentIndex(found[0] if found else 0)
 
+    def choose(self, data: Any) -> None:
+        """Choose what has `data`, where it is offered; bindings differ in how they find None."""
+        offered = [self.itemData(number) for number in range(self.count())]
+        if data in offered:
+            self.setCurrentIndex(offered.index(data))
+
     def shown_text(self) -> str:
         """Return the chosen text as far as there is room for it."""
         option = QStyleOptionComboBox()

@@ -1,0 +1,47 @@
+"""What the window makes of satellites' files is what the command makes of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.maps.products import PRODUCTS, Product
+from tests.maps.test_products import MODELS, command, small_ground
+
+from napari_restore.plugin.results import ExportSection
+from napari_restore.plugin.state import TargetChoice
+
+
+@pytest.mark.slow
+@pytest.mark.viewer
+@pytest.mark.parametrize(
+    ("product", "model"),
+    [(each, MODELS[n % len(MODELS)]) for n, each in enumerate(PRODUCTS)],
+    ids=lambda each: getattr(each, "id", each),
+)
+def test_the_window_writes_what_the_command_writes(
+    product: Product,
+    model: str,
+    panel: Any,
+    finished_run: Any,
+    qtbot: Any,
+    tmp_path: Path,
+) -> None:
+    path = product.write(tmp_path, small_ground())
+    panel.viewer.open(path, plugin="napari-restore")
+    # A method that is offered first is not chosen, and changes with what is known of the image.
+    for each in ("identity", model):
+        panel.models.choose(each)
+    if product.sensor is not None:
+        panel.bands.sensor.choose(product.sensor)
+        panel.bands.sensor.activated.emit(panel.bands.sensor.currentIndex())
+        assert panel.state.sensor == product.sensor
+    panel.target.choose(TargetChoice.WHOLE)
+    variant = finished_run()
+    export = next(section for section in panel.sections if isinstance(section, ExportSection))
+    ours, theirs = tmp_path / "window.tif", tmp_path / "command.tif"
+    with qtbot.waitSignal(export.ended):
+        export.save(variant, ours)
+    command(product, tmp_path, model, theirs)
+    assert ours.read_bytes() == theirs.read_bytes()
