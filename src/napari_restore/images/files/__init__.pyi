@@ -89,6 +89,16 @@ from ._tiff import (
     tags_in,
     truncated,
 )
+from ._trees import (
+    ZIP_MAGIC,
+    FolderTree,
+    Place,
+    Tree,
+    ZipMember,
+    ZipTree,
+    is_plain_name,
+    read_metadata,
+)
 from ._xml import parse_xml
 
 __all__ = [
@@ -116,13 +126,19 @@ __all__ = [
     "TIFF_MAGIC",
     "XMP_HEADER",
     "YCBCR",
+    "ZIP_MAGIC",
     "DatasetKey",
     "Directory",
     "Field",
     "Flavour",
+    "FolderTree",
     "JpegFrame",
     "PhotoTags",
+    "Place",
     "RemotePath",
+    "Tree",
+    "ZipMember",
+    "ZipTree",
     "access_to",
     "ask",
     "block_of",
@@ -156,6 +172,7 @@ __all__ = [
     "is_address",
     "is_from_server",
     "is_ome",
+    "is_plain_name",
     "is_refusal",
     "is_structure",
     "obstore_for",
@@ -165,6 +182,7 @@ __all__ = [
     "orientation_of",
     "parse_xml",
     "raw_tags",
+    "read_metadata",
     "read_photo_tags",
     "resolution_in",
     "serialised",
