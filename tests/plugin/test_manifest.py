@@ -8,7 +8,7 @@ import pytest
 from npe2 import PluginManager, PluginManifest
 from npe2.manifest.utils import import_python_name
 
-from napari_restore.images import READ_SUFFIXES, ZARR_MARKERS
+from napari_restore.images import PRODUCT_PATTERNS, READ_SUFFIXES, ZARR_MARKERS
 from napari_restore.plugin.layers import get_reader
 
 MANIFEST = Path(__file__).resolve().parents[2] / "src" / "napari_restore" / "napari.yaml"
@@ -29,7 +29,7 @@ def test_the_patterns_are_the_suffixes_of_images():
     (reader,) = PluginManifest.from_file(MANIFEST).contributions.readers
     addresses = {f"{scheme}://*" for scheme in ("http", "https", "s3", "gs", "az")}
     suffixes = {f"*{suffix}" for suffix in READ_SUFFIXES}
-    assert suffixes | addresses == set(reader.filename_patterns)
+    assert suffixes | addresses | {*PRODUCT_PATTERNS} == set(reader.filename_patterns)
     assert reader.accepts_directories
 
 

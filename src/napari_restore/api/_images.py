@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 from napari_restore.engine import Region as Region
 from napari_restore.images import IMAGE_SUFFIXES as IMAGE_SUFFIXES
 from napari_restore.images import READ_SUFFIXES as READ_SUFFIXES
+from napari_restore.images import images_in_folder as images_in_folder
 from napari_restore.images import is_image_in_folder as is_image_in_folder
+from napari_restore.images import is_product as is_product
 from napari_restore.images import is_zarr as is_zarr
 from napari_restore.questions import Pathlike as Pathlike
 

@@ -9,6 +9,7 @@ from typing import Any
 from napari_restore.images._black_white import needs_percentile, resolve_radiometry
 from napari_restore.images._georeference import Georeference, crs_name
 from napari_restore.images._image import Image
+from napari_restore.images._profile import Tags
 from napari_restore.images.files import exif_summary
 
 
@@ -61,12 +62,33 @@ def describe(
         "masks": profile.masks,
         **_range(image, percentile, black, white),
         "sensor": image.sensor or profile.sensor,
+        "acquisition": _acquisition(profile.tags),
         "is_reflectance": profile.is_reflectance,
         "orientation": profile.orientation,
         "colour_profile": profile.icc is not None,
         "exif": exif_summary(profile.exif),
         "notes": list(image.notes),
     }
+
+
+def _acquisition(tags: Tags) -> dict[str, Any]:
+    """Return when and how a scene was taken, by tags as GDAL and this package name them."""
+    imagery, plain = tags.get("IMAGERY", {}), tags.get("", {})
+    return {
+        "platform": imagery.get("SATELLITEID"),
+        "time": imagery.get("ACQUISITIONDATETIME"),
+        "cloud_cover": _number(imagery.get("CLOUDCOVER")),
+        "sun_azimuth": _number(plain.get("SUN_AZIMUTH")),
+        "sun_elevation": _number(plain.get("SUN_ELEVATION")),
+    }
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
 
 
 def _nodata(value: float | None) -> float | str | None:

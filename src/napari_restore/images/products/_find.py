@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from napari_restore.errors import UnreadableImage
 from napari_restore.images._suffixes import is_image_in_folder
 from napari_restore.images.files import ZIP_MAGIC
 from napari_restore.images.products._landsat import METADATA as LANDSAT
@@ -18,6 +19,7 @@ from napari_restore.images.products._sentinel2 import is_sentinel2_zip, read_sen
 from napari_restore.images.products._stac import is_stac_item, read_stac
 from napari_restore.questions import Pathlike
 
+_PACKED = re.compile(r"S2[A-D]_MSIL\d.*\.zip", re.IGNORECASE)
 _RESOLUTION = re.compile(r"(.+):(\d+(?:\.\d+)?)m")
 
 
@@ -54,6 +56,9 @@ def is_product(given: Pathlike) -> bool:
     """Return whether a text names a product; see `named_product`."""
     try:
         return named_product(given) is not None
+    except UnreadableImage:
+        # Opening a damaged one says what is wrong with it.
+        return _PACKED.match(os.path.basename(given)) is not None
     except (OSError, ValueError):
         return False
 

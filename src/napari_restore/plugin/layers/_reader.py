@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from napari_restore._addresses import is_remote
-from napari_restore.api import READ_SUFFIXES, is_zarr, stamp_of
+from napari_restore.api import READ_SUFFIXES, is_product, is_zarr, stamp_of
 from napari_restore.errors import Cancelled, RestoreError, escape_controls
 from napari_restore.plugin.layers._display import (
     LIMITS,
@@ -207,8 +207,9 @@ def _is_our_address(address: str) -> bool:
 
 
 def _is_ours(path: Path) -> bool:
-    """Return whether name and, for a folder, the zarr files at its top are those of an image."""
-    return is_zarr(path) or (path.suffix.lower() in READ_SUFFIXES and path.is_file())
+    """Return whether name and, for a folder, the files at its top are those of an image."""
+    is_image = path.suffix.lower() in READ_SUFFIXES and path.is_file()
+    return is_image or is_zarr(path) or is_product(path)
 
 
 _watched: weakref.WeakSet[ViewerModel] = weakref.WeakSet()
