@@ -22,8 +22,10 @@ from napari_restore.errors import BadModel, InputError, UnreadableImage, escape_
 
 def view(options: Namespace) -> CommandResult:
     """Open napari in a process of its own, and wait until it is closed."""
+    from napari_restore.api import is_product
+
     for path in options.paths:
-        if not (is_remote(path) or Path(path).exists()):
+        if not (is_remote(path) or Path(path).exists() or is_product(path)):
             raise UnreadableImage(f"{path} does not exist.", "Check the name.")
     if find_spec("napari") is None:
         raise InputError(

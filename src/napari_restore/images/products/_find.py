@@ -103,8 +103,12 @@ def _landsats_in(folder: Path) -> list[Path]:
 
 
 def _others_in(folder: Path, metadata: list[Path]) -> bool:
-    """Return whether a folder has images that no product in it names by its beginning."""
-    return any(is_image_in_folder(path) and not _is_of(path, metadata) for path in _listed(folder))
+    """Return whether a folder has images, or folders of products, beside the files of `metadata`."""
+    return any(
+        is_product(path) if path.is_dir() else is_image_in_folder(path)
+        for path in _listed(folder)
+        if not _is_of(path, metadata)
+    )
 
 
 def _is_of(path: Path, metadata: list[Path]) -> bool:
