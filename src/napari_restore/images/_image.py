@@ -28,7 +28,7 @@ from napari_restore.images.levels import (
     stream,
     stream_of,
 )
-from napari_restore.images.products import Member, Named, named_product
+from napari_restore.images.products import NamedProduct, ProductFile, named_product
 from napari_restore.images.readers import (
     ArrayReader,
     ConvertedReader,
@@ -328,11 +328,11 @@ def _reader_of(
     return reader_of(path, allow_outside=allow_outside, cancelled=cancelled)
 
 
-def _reader_of_product(found: Named, cancelled: Callable[[], bool] | None) -> ProductReader:
+def _reader_of_product(found: NamedProduct, cancelled: Callable[[], bool] | None) -> ProductReader:
     """Return the reader of the bands of one resolution of a product."""
     product = found.read(found.source)
 
-    def opened(member: Member) -> Image:
+    def opened(member: ProductFile) -> Image:
         place = member.place
         if isinstance(place, ZipMember):
             reader: Reader = ZippedReader(place)

@@ -23,7 +23,7 @@ _PACKED = re.compile(r"S2[A-D]_MSIL\d.*\.zip", re.IGNORECASE)
 _RESOLUTION = re.compile(r"(.+):(\d+(?:\.\d+)?)m")
 
 
-class Named(NamedTuple):
+class NamedProduct(NamedTuple):
     """What a user named: a product, and the resolution of it, if they said so."""
 
     path: Path
@@ -33,7 +33,7 @@ class Named(NamedTuple):
     """The file or folder that is read."""
 
 
-def named_product(given: Pathlike, *, allow_outside: bool = False) -> Named | None:
+def named_product(given: Pathlike, *, allow_outside: bool = False) -> NamedProduct | None:
     """Return the product that a text names, with ``:20m`` after it that resolution of it.
 
     None for what is none, by its name and, of a zip and a JSON file, by its content. Raises
@@ -49,7 +49,7 @@ def named_product(given: Pathlike, *, allow_outside: bool = False) -> Named | No
         return None
     read, source = found
     named = path.with_name(f"{path.name}:{match[2]}m") if match else path
-    return Named(named, float(match[2]) if match else None, read, source)
+    return NamedProduct(named, float(match[2]) if match else None, read, source)
 
 
 def is_product(given: Pathlike) -> bool:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from napari_restore.errors import UnreadableImage
 from napari_restore.images.files import FolderTree, parse_xml, read_metadata
-from napari_restore.images.products._product import Acquisition, Member, Product
+from napari_restore.images.products._product import Acquisition, Product, ProductFile
 
 Groups = Mapping[str, Mapping[str, str]]
 """Group → key → value; keys of one name in several groups differ."""
@@ -38,7 +38,7 @@ def read_landsat(path: Path) -> Product:
     numbers = {key: value for group in scaling for key, value in groups.get(group, {}).items()}
     grid = groups.get("PROJECTION_ATTRIBUTES") or contents
     tree = FolderTree(path.parent)
-    members: list[Member] = []
+    members: list[ProductFile] = []
     absent: list[str] = []
     for key, file_name in contents.items():
         found = _FILE.fullmatch(key)
@@ -51,7 +51,7 @@ def read_landsat(path: Path) -> Product:
             )
         band = Path(tree.checked(file_name)).stem.removeprefix(f"{name}_")
         scale, offset = _scale(numbers, found[1])
-        member = Member(file_name, (band,), _side(grid, band), (scale,), (offset,), tree=tree)
+        member = ProductFile(file_name, (band,), _side(grid, band), (scale,), (offset,), tree=tree)
         if member.is_light or os.path.lexists(path.parent / file_name):
             members.append(member)
         else:

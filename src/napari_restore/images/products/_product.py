@@ -18,7 +18,7 @@ _MOST_NAMED = 12
 
 
 @dataclass(frozen=True)
-class Member:
+class ProductFile:
     """One file of a product."""
 
     file: str
@@ -88,7 +88,7 @@ class Product:
     path: Path
     """What names it: the file of metadata, the folder or the zip."""
     name: str
-    members: tuple[Member, ...]
+    members: tuple[ProductFile, ...]
     acquisition: Acquisition = field(default_factory=Acquisition)
     tags: Mapping[str, str] = field(default_factory=dict)
     metadata: tuple[Path, ...] = ()
@@ -121,11 +121,11 @@ class Product:
             return min(usual)
         return max(counts, key=lambda each: (counts[each], -each), default=None)
 
-    def at(self, resolution: float | None) -> tuple[list[Member], list[Member]]:
+    def at(self, resolution: float | None) -> tuple[list[ProductFile], list[ProductFile]]:
         """Return the files of an image of that resolution, and coarser masks that fit it perhaps."""
         own = [m for m in self.members if m.resolution in (resolution, None)]
         have = {band for member in own for band in member.bands}
-        masks: dict[str, Member] = {}
+        masks: dict[str, ProductFile] = {}
         for member in sorted(self.members, key=lambda m: m.resolution or 0):
             coarser = (member.resolution or 0) > (resolution or 0)
             if coarser and member.is_mask and not have & set(member.bands):
@@ -133,7 +133,7 @@ class Product:
         # Light first, in the order of the metadata.
         return sorted(own, key=lambda m: not m.is_light), list(masks.values())
 
-    def left_out(self, used: Sequence[Member]) -> str:
+    def left_out(self, used: Sequence[ProductFile]) -> str:
         """Return the note on bands of other resolutions than that of `used`; "" for none."""
         have = {band for member in used for band in member.bands}
         others: dict[float, list[str]] = {}

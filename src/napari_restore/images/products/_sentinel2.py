@@ -14,7 +14,7 @@ from xml.etree.ElementTree import Element
 from napari_restore.errors import UnreadableImage
 from napari_restore.images.files import FolderTree, Tree, ZipTree, parse_xml
 from napari_restore.images.products._landsat import number
-from napari_restore.images.products._product import Acquisition, Member, Product
+from napari_restore.images.products._product import Acquisition, Product, ProductFile
 
 METADATA = ("MTD_MSIL1C.xml", "MTD_MSIL2A.xml")
 TILE = "MTD_TL.xml"
@@ -122,7 +122,7 @@ def _product(path: Path, tree: Tree, metadata: str, files: tuple[Path, ...]) -> 
 
 def _members(
     tree: Tree, names: list[str], steps: float, offsets: dict[str, float]
-) -> Iterator[Member]:
+) -> Iterator[ProductFile]:
     """Yield the files of bands in the order of their wavelengths, then the others."""
     found = []
     for name in names:
@@ -138,7 +138,7 @@ def _members(
         is_light = band in RESOLUTIONS
         scale = 1 / steps if is_light else 1.0
         offset = offsets.get(band, 0.0) / steps if is_light else 0.0
-        yield Member(name, (band,), float(side), (scale,), (offset,), tree=tree)
+        yield ProductFile(name, (band,), float(side), (scale,), (offset,), tree=tree)
 
 
 def _sun(tree: Tree, granule: str) -> tuple[float | None, float | None]:

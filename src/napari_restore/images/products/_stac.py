@@ -14,7 +14,7 @@ from napari_restore._addresses import without_queries
 from napari_restore._json_shapes import parse_json
 from napari_restore.errors import OutsideFolder, UnreadableImage, option
 from napari_restore.images.files import Place, Tree, is_address, read_metadata
-from napari_restore.images.products._product import Acquisition, Member, Product
+from napari_restore.images.products._product import Acquisition, Product, ProductFile
 from napari_restore.images.values import auxiliary_role
 
 Item = Mapping[str, Any]
@@ -60,7 +60,7 @@ def read_stac(path: Path, *, allow_outside: bool = False) -> Product:
     tree = HrefTree(path, allow_outside=allow_outside)
     properties = _mapping(item.get("properties"))
     is_applied = properties.get(_OFFSET_APPLIED) is True
-    members: list[Member] = []
+    members: list[ProductFile] = []
     have: set[str] = set()
     for key, asset in _mapping(item.get("assets")).items():
         member = _member(str(key), _mapping(asset), properties, tree, is_applied=is_applied)
@@ -132,7 +132,7 @@ class HrefTree(Tree):
 
 def _member(
     key: str, asset: Item, properties: Item, tree: HrefTree, *, is_applied: bool
-) -> Member | None:
+) -> ProductFile | None:
     """Return the file of an asset; None for what is no raster of values."""
     href, kind = str(asset.get("href", "")), str(asset.get("type", ""))
     roles = {str(role) for role in _sequence(asset.get("roles"))}
@@ -170,7 +170,7 @@ def _member(
         waves.append(micrometres * 1000 if micrometres and is_light else None)
         common = str(_first(band, "common_name", "eo:common_name"))
         colours.append(_COLOURS.get(common, "undefined") if is_light else "undefined")
-    return Member(
+    return ProductFile(
         href,
         names,
         _resolution(bands[0], asset, properties),

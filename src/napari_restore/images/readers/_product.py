@@ -16,7 +16,7 @@ from napari_restore.images._base import DerivedReader, ImageBase
 from napari_restore.images._reader import Reader
 from napari_restore.images._source import Box, chunk_box
 from napari_restore.images.files import fingerprint_files
-from napari_restore.images.products import Member, Product
+from napari_restore.images.products import Product, ProductFile
 from napari_restore.images.readers._stack import StackReader
 from napari_restore.images.values import detect_sensor
 
@@ -57,8 +57,8 @@ class FittedReader(DerivedReader):
 
 def _nearest(start: int, stop: int, step: float, count: int) -> npt.NDArray[np.intp]:
     """Return the pixel of `count` that lies under the centre of each from `start` to `stop`."""
-    places = np.floor((np.arange(start, stop) + 0.5) * step).astype(np.intp)
-    return places.clip(0, count - 1)
+    places = np.floor((np.arange(start, stop) + 0.5) * step).clip(0, count - 1)
+    return places.astype(np.intp)
 
 
 def nests_in(coarse: ImageBase, fine: ImageBase) -> bool:
@@ -92,7 +92,7 @@ class ProductReader(StackReader):
         self,
         product: Product,
         path: Path,
-        members: Sequence[Member],
+        members: Sequence[ProductFile],
         images: Sequence[ImageBase],
         notes: Sequence[str],
     ) -> None:
@@ -145,7 +145,7 @@ class ProductReader(StackReader):
 
 
 def _said_by(
-    members: Sequence[Member], images: Sequence[ImageBase], profile: Any
+    members: Sequence[ProductFile], images: Sequence[ImageBase], profile: Any
 ) -> dict[str, Any]:
     """Return the items of a profile for each band that the metadata tells."""
     fields = {
@@ -166,7 +166,7 @@ def _said_by(
     return said
 
 
-def check_count(member: Member, image: ImageBase) -> None:
+def check_count(member: ProductFile, image: ImageBase) -> None:
     """Raise `UnreadableImage` for a file of fewer or more bands than the metadata says."""
     if len(member.bands) not in (1, image.bands):
         raise UnreadableImage(
