@@ -41,7 +41,8 @@ def open_image(
     Parameters
     ----------
     source
-        A path, or the address (https://, s3://, gs://, az://) of a GeoTIFF, COG, JPEG 2000 or
+        A path (of a Landsat, Sentinel-2 or STAC product its folder, zip or metadata, ``scene.SAFE:20m``
+        for another resolution of it), or the address (https://, s3://, gs://, az://) of a GeoTIFF, COG, JPEG 2000 or
         OME-Zarr, of which only what is needed is fetched; several, side by side on one map grid or with `stack` the bands
         of one image; an array (H, W) or (H, W, C) of numpy, dask, zarr or xarray, where 3 or 4
         bands are red, green, blue (and alpha) unless something says otherwise; a list of its
@@ -54,7 +55,8 @@ def open_image(
     sensor
         A preset ("landsat8", "sentinel2", "naip" …) for roles, wavelengths and scale.
     allow_outside
-        Let a VRT take its pixels from files outside its own folder, on this computer.
+        Let a VRT or a STAC item take its pixels from files outside its own folder, on this computer,
+        and an item from addresses.
     cancelled
         Called between the steps of opening; `Cancelled` is raised once it returns true.
 
