@@ -64,7 +64,7 @@ def write_landsat(folder: Path, name: str = LANDSAT, form: str = "txt") -> dict[
         made["ST_CDIST"] = pixels(22, SIDE, "int16")
     else:
         contents["FILE_NAME_BAND_8"] = f"{name}_B8.TIF"
-        made["B8"] = pixels(23, 2 * SIDE)
+        made["B8"] = pixels(23, 2 * SIDE - 1)
         others["FILE_NAME_ANGLE_SENSOR_AZIMUTH_BAND_4"] = "VAA"
         made["VAA"] = pixels(24, SIDE, "int16")
     qa = np.where(pixels(0, SIDE) == 0, 1, 21824).astype("uint16")
@@ -73,7 +73,11 @@ def write_landsat(folder: Path, name: str = LANDSAT, form: str = "txt") -> dict[
     contents |= {"FILE_NAME_ANGLE_COEFFICIENT": f"{name}_ANG.txt"}
     for band, values in made.items():
         nodata = {"QA_PIXEL": 1}.get(band, 0) if band != "ST_CDIST" else -9999
-        write(folder / f"{name}_{band}.TIF", values, 15 if band == "B8" else 30, nodata=nodata)
+        place = {}
+        if band == "B8":
+            # The centres of the first pixels are one point.
+            place = {"transform": from_origin(380007.5, 3949992.5, 15, 15)}
+        write(folder / f"{name}_{band}.TIF", values, 30, nodata=nodata, **place)
     numbers = range(1, 8) if level2 else (1, 2, 3, 4, 5, 6, 7, 8, 9)
     one = ("2.75e-05", "-0.2") if level2 else ("2.0000E-05", "-0.100000")
     reflectance = {}

@@ -11,7 +11,9 @@ import made_products as made
 import numpy as np
 import pytest
 import rasterio
+from range_server import RangeServer
 
+import napari_restore as nr
 from napari_restore.errors import OutsideFolder, UnreadableImage
 from napari_restore.images import Image, describe, images_in_folder, is_product, open_image
 
@@ -55,9 +57,9 @@ def test_landsat_level1_and_its_panchromatic_band(tmp_path: Path) -> None:
     assert describe(image)["black"][:8] == pytest.approx([5000.0] * 8)
     assert any(":15m opens" in note for note in image.notes)
     sharp = open_image(f"{tmp_path}:15m")
-    assert sharp.descriptions == ("B8", "QA_PIXEL", "QA_RADSAT")
+    # Pixels of 30 m do not begin where those of 15 m do.
+    assert sharp.descriptions == ("B8",)
     assert np.array_equal(band(sharp, "B8"), files["B8"])
-    assert np.array_equal(band(sharp, "QA_PIXEL"), files["QA_PIXEL"].repeat(2, 0).repeat(2, 1))
     assert sharp.fingerprint != image.fingerprint
 
 
@@ -132,6 +134,33 @@ def test_an_address_in_a_stac_item_needs_consent(tmp_path: Path) -> None:
     with pytest.raises(OutsideFolder) as caught:
         open_image(tmp_path / "item.json")
     assert "secret" not in str(caught.value)
+
+
+def test_a_stac_item_at_an_address(tmp_path: Path) -> None:
+    home = tmp_path / "items" / "scene"
+    home.mkdir(parents=True)
+    files = made.write_stac(home)
+    with RangeServer(tmp_path) as server:
+        address = f"{server.address}/items/scene/item.json"
+        with pytest.raises(OutsideFolder, match="a file has named it"):
+            open_image(address)
+        assert server.requests == 0
+        image = nr.open_image(address)
+        assert np.array_equal(band(image, "nir"), files["nir"])
+        assert str(image.path).endswith("item.json")
+        assert {path.rpartition("/")[2] for path in server.asked} == {
+            "item.json", "blue.tif", "green.tif", "red.tif", "nir.tif", "SCL.tif",
+        }  # fmt: skip
+        # It names nothing but what lies below it, whoever agrees.
+        shutil.copy(home / "red.tif", tmp_path / "items" / "red.tif")
+        elsewhere = ("../red.tif", "/items/red.tif", "%2e%2e/red.tif", "file:///etc/red.tif",
+                     f"{server.address.replace('127.0.0.1', 'localhost')}/items/scene/red.tif")  # fmt: skip
+        for href in elsewhere:
+            made.write_stac(home, assets__red__href=href)
+            server.asked.clear()
+            with pytest.raises(UnreadableImage, match="lies elsewhere"):
+                nr.open_image(address, allow_outside=True)
+            assert not [path for path in server.asked if "red" in path]
 
 
 def test_an_offset_that_is_in_the_values_already(tmp_path: Path) -> None:

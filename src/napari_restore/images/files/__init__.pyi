@@ -74,7 +74,7 @@ from ._objects import (
     tag_of,
 )
 from ._references import check_listed, check_references, head_of
-from ._remote import RemotePath, is_address, options_for
+from ._remote import RemotePath, download, is_address, options_for
 from ._tiff import (
     CIELAB,
     COMPRESSION,
@@ -90,6 +90,7 @@ from ._tiff import (
     truncated,
 )
 from ._trees import (
+    LONGEST_METADATA,
     ZIP_MAGIC,
     FolderTree,
     Place,
@@ -117,6 +118,7 @@ __all__ = [
     "IPTC_HEADER",
     "JPEG",
     "LARGEST_WHOLE",
+    "LONGEST_METADATA",
     "MAKER_NOTE",
     "OPTIONS",
     "PHOTOMETRIC",
@@ -155,6 +157,7 @@ __all__ = [
     "directories_of",
     "dots_in",
     "dots_per_inch",
+    "download",
     "environment",
     "exif_summary",
     "exif_tags",

@@ -6,17 +6,18 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
+from urllib.parse import urlsplit
 
 from napari_restore.errors import UnreadableImage
 from napari_restore.images._suffixes import is_image_in_folder
-from napari_restore.images.files import ZIP_MAGIC
+from napari_restore.images.files import ZIP_MAGIC, RemotePath, is_address
 from napari_restore.images.products._landsat import METADATA as LANDSAT
 from napari_restore.images.products._landsat import read_landsat
 from napari_restore.images.products._product import Product
 from napari_restore.images.products._sentinel2 import METADATA as SENTINEL2
 from napari_restore.images.products._sentinel2 import is_sentinel2_zip, read_sentinel2
-from napari_restore.images.products._stac import is_stac_item, read_stac
+from napari_restore.images.products._stac import is_stac_item, read_stac, read_stac_at
 from napari_restore.questions import Pathlike
 
 _PACKED = re.compile(r"S2[A-D]_MSIL\d.*\.zip", re.IGNORECASE)
@@ -43,6 +44,8 @@ def named_product(given: Pathlike, *, allow_outside: bool = False) -> NamedProdu
     match = None if os.path.lexists(text) else _RESOLUTION.fullmatch(text)
     if "\0" in text:
         return None
+    if is_address(text):
+        return _at_address(text) if allow_outside else None
     path = Path(match[1] if match else text).expanduser().absolute()
     found = _reader_of(path, allow_outside=allow_outside)
     if found is None:
@@ -50,6 +53,17 @@ def named_product(given: Pathlike, *, allow_outside: bool = False) -> NamedProdu
     read, source = found
     named = path.with_name(f"{path.name}:{match[2]}m") if match else path
     return NamedProduct(named, float(match[2]) if match else None, read, source)
+
+
+def _at_address(text: str) -> NamedProduct | None:
+    """Return the STAC item at an address; None where it is named as something else."""
+    match = _RESOLUTION.fullmatch(text)
+    address = match[1] if match else text
+    if not urlsplit(address).path.lower().endswith(".json"):
+        return None
+    named, source = RemotePath.of(text), RemotePath.of(address)
+    side = float(match[2]) if match else None
+    return NamedProduct(cast("Path", named), side, read_stac_at, cast("Path", source))
 
 
 def is_product(given: Pathlike) -> bool:

@@ -7,13 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-from urllib.parse import unquote, urlsplit
+from typing import Any, cast
+from urllib.parse import unquote, urljoin, urlsplit
 
 from napari_restore._addresses import without_queries
 from napari_restore._json_shapes import parse_json
 from napari_restore.errors import OutsideFolder, UnreadableImage, option
-from napari_restore.images.files import Place, Tree, is_address, read_metadata
+from napari_restore.images.files import (
+    LONGEST_METADATA,
+    Place,
+    RemotePath,
+    Tree,
+    download,
+    is_address,
+    is_plain_name,
+    read_metadata,
+)
 from napari_restore.images.products._product import Acquisition, Product, ProductFile
 from napari_restore.images.values import auxiliary_role
 
@@ -51,13 +60,27 @@ def read_stac(path: Path, *, allow_outside: bool = False) -> Product:
     Its files lie below its folder; with `allow_outside`, to which the user has agreed, elsewhere on
     this computer and at addresses, too. Otherwise using such a one raises `OutsideFolder`.
     """
+    return _product(path, read_metadata(path), HrefTree(path, allow_outside=allow_outside), (path,))
+
+
+def read_stac_at(path: Path) -> Product:
+    """Return the product of an item at an address, whose files lie below it, too."""
+    remote = cast("RemotePath", path)
+    if remote.scheme not in ("http", "https"):
+        raise UnreadableImage(
+            f"{remote} is a STAC item in a bucket.", "Download it, and open the file."
+        )
+    data = download(remote, LONGEST_METADATA)
+    return _product(path, data, AddressTree(remote), ())
+
+
+def _product(path: Path, data: bytes, tree: Tree, metadata: tuple[Path, ...]) -> Product:
     try:
-        item = parse_json(read_metadata(path))
+        item = parse_json(data)
         if not isinstance(item, dict):
             raise ValueError("it is no object")
     except ValueError as error:
         raise UnreadableImage(f"{path.name} is no STAC item: {error}.", "Check it.") from None
-    tree = HrefTree(path, allow_outside=allow_outside)
     properties = _mapping(item.get("properties"))
     is_applied = properties.get(_OFFSET_APPLIED) is True
     members: list[ProductFile] = []
@@ -88,7 +111,7 @@ def read_stac(path: Path, *, allow_outside: bool = False) -> Product:
             _number(properties.get("view:sun_elevation")),
         ),
         {"PROCESSING_BASELINE": baseline} if baseline else {},
-        (path,),
+        metadata,
         None,
         any(word in text for word in ("l2a", "l2sp", "_sr", "-sr")),
         ("The offset of Sentinel-2 is in the values already, as the item says.",)
@@ -130,8 +153,36 @@ class HrefTree(Tree):
             )
 
 
+class AddressTree(Tree):
+    """The files that an item at an address names below the folder that it lies in.
+
+    Only what the user named may be asked for: other addresses need an item in a file, and consent.
+    """
+
+    def __init__(self, item: RemotePath) -> None:
+        self.path = cast("Path", item)
+        self._address = item.address
+
+    def place(self, name: str) -> Place | str:  # type: ignore[override]
+        address = urljoin(self._address, name)
+        home = urlsplit(urljoin(self._address, "."))
+        parts = urlsplit(address)
+        below = parts.path.removeprefix(home.path)
+        is_here = parts[:2] == home[:2] and parts.path.startswith(home.path)
+        if not is_here or not is_plain_name(unquote(below)):
+            raise UnreadableImage(
+                f"{self.path} takes pixels from {without_queries(address)}, which lies elsewhere.",
+                "If you trust it, download the item and open the file with "
+                f"{option('allow_outside', True)}.",
+            )
+        return address
+
+    def read(self, name: str) -> bytes:
+        raise NotImplementedError
+
+
 def _member(
-    key: str, asset: Item, properties: Item, tree: HrefTree, *, is_applied: bool
+    key: str, asset: Item, properties: Item, tree: Tree, *, is_applied: bool
 ) -> ProductFile | None:
     """Return the file of an asset; None for what is no raster of values."""
     href, kind = str(asset.get("href", "")), str(asset.get("type", ""))

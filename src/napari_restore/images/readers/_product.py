@@ -140,7 +140,9 @@ class ProductReader(StackReader):
 
     def fingerprint(self) -> str:
         # Two resolutions of one zip are two contents.
-        named = f"{fingerprint_files(self.files())}{self.profile.descriptions}{self.levels[0][:2]}"
+        profile = self.profile
+        said = (profile.descriptions, profile.scales, profile.offsets, self.levels[0][:2])
+        named = f"{fingerprint_files(self.files())}{said}"
         return hashlib.sha256(named.encode()).hexdigest()
 
 

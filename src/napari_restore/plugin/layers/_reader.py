@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 LayerData = tuple[Any, dict[str, Any], str]
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
-REMOTE_SUFFIXES = ("", ".tif", ".tiff", ".jp2", ".j2k")
+REMOTE_SUFFIXES = ("", ".tif", ".tiff", ".jp2", ".j2k", ".json")
 """Of images at an address; others are left to napari, which downloads them."""
 STAMP = "napari_restore_stamp"
 """In a layer's metadata: size and time of the files that it was opened from."""
