@@ -63,6 +63,22 @@ def test_landsat_level1_and_its_panchromatic_band(tmp_path: Path) -> None:
     assert sharp.fingerprint != image.fingerprint
 
 
+def test_both_gains_of_the_thermal_band_of_landsat7_show_heat(tmp_path: Path) -> None:
+    name = "LE07_L1TP_107035_20200102_20200824_02_T1"
+    made.write_landsat(tmp_path, name)
+    path = metadata_of(tmp_path)
+    for old, new in (
+        (f"{name}_B10.TIF", f"{name}_B6_VCID_1.TIF"), ("BAND_10", "BAND_6_VCID_1"),
+        ("LANDSAT_8", "LANDSAT_7"),
+    ):  # fmt: skip
+        changed(path, old, new)
+    (tmp_path / f"{name}_B10.TIF").rename(tmp_path / f"{name}_B6_VCID_1.TIF")
+    image = open_image(tmp_path)
+    number = image.descriptions.index("B6_VCID_1")
+    assert image.roles[number] == "thermal"
+    assert image.profile.scales[number] == 3.342e-4
+
+
 def test_a_pixel_is_valid_as_in_one_file_of_all_bands(tmp_path: Path) -> None:
     # The QA band is 1 in the collar, and one dark band may be real.
     files = made.write_landsat(tmp_path)
@@ -127,6 +143,25 @@ def test_a_stac_item_and_its_consent(tmp_path: Path) -> None:
         with pytest.raises(OutsideFolder, match="takes pixels from"):
             open_image(home / "item.json")
         assert open_image(home / "item.json", allow_outside=True).bands == 5
+
+
+def test_bands_of_8_bits_beside_bits_of_16(tmp_path: Path) -> None:
+    made.write_stac(tmp_path)
+    for name in ("blue", "green", "red", "nir"):
+        values = made.pixels(1, made.SIDE, "uint8")
+        made.write(tmp_path / f"{name}.tif", values, 10, nodata=0)
+    wide = made.write(tmp_path / "SCL.tif", made.pixels(9, made.SIDE // 2), 20)
+    image = open_image(tmp_path / "item.json")
+    assert image.dtype == np.uint16
+    assert np.array_equal(band(image, "red"), values)
+    assert np.array_equal(band(image, "scl")[::2, ::2], wide)
+    assert np.array_equal(image.read_valid((0, 0, made.SIDE, made.SIDE)), values != 0)
+
+
+def test_an_item_without_images_does_not_stop_a_folder(tmp_path: Path) -> None:
+    made.write_stac(tmp_path, assets={})
+    assert "item.json" not in {path.name for path in images_in_folder(tmp_path)}
+    assert (tmp_path / "red.tif") in images_in_folder(tmp_path)
 
 
 def test_an_address_in_a_stac_item_needs_consent(tmp_path: Path) -> None:

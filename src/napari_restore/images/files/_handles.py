@@ -32,8 +32,8 @@ class DatasetKey(NamedTuple):
     sidecars: bool = True
     """False: files beside it are ignored; see `check_references`."""
     opened: int = 0
-    """Number of the reader of a file on a server or in a zip, which shows no change by itself: a dataset that
-    another reader has opened may be of an earlier content."""
+    """Number of the reader of a file on a server or in a zip, which shows no change by itself: a
+    dataset that another reader has opened may be of an earlier content."""
 
     @property
     def is_remote(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Callable
@@ -137,7 +138,10 @@ def _listed(folder: Path) -> list[Path]:
 
 
 def images_in_folder(folder: Path) -> list[Path]:
-    """Return the images in a folder, sorted: products as one each, without the files they name."""
+    """Return the images in a folder, sorted: products as one each, without the files they name.
+
+    A STAC item that names no image is none.
+    """
     found, listed = [], sorted(folder.iterdir())
     metadata = _landsats_in(folder)
     owned: set[Path] = set()
@@ -148,20 +152,13 @@ def images_in_folder(folder: Path) -> list[Path]:
             found.append(path)
         elif LANDSAT.fullmatch(path.name) or _is_of(path, metadata):
             continue
-        elif path.suffix.lower() in (".json", ".zip") or (
-            path.is_dir() and not path.suffix == ".zarr"
-        ):
-            if is_product(path):
+        elif path.suffix.lower() == ".json":
+            with contextlib.suppress(UnreadableImage):
+                named = [member.file for member in read_stac(path).members]
+                owned.update(folder / name for name in named)
                 found.append(path)
-                owned.update(_files_of(path))
-        if is_image_in_folder(path):
+        elif is_image_in_folder(path) or (
+            (path.is_dir() or path.suffix.lower() == ".zip") and is_product(path)
+        ):
             found.append(path)
     return sorted({path for path in found if path not in owned})
-
-
-def _files_of(path: Path) -> list[Path]:
-    """Return the files beside a STAC item that it names."""
-    if path.suffix.lower() != ".json":
-        return []
-    product = read_stac(path)
-    return [path.parent / member.file for member in product.members]

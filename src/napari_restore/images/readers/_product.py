@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,24 +32,28 @@ class FittedReader(DerivedReader):
         super().__init__(image)
         self.dtype = np.dtype(dtype)
         self.levels, self.georeference = like.reader.levels, like.georeference
-        self.profile = replace(self.profile, nodata=None, masks="none", bits=None)
-        # Classes and bits decide nothing about validity.
-        self.may_be_invalid = False
         self.block_bytes = image.block_bytes
 
     def read_chunk(self, level: int, row: int, column: int) -> Array:
-        y0, x0, y1, x1 = chunk_box(self.levels[level], row, column)
+        pixels = self._fitted(level, chunk_box(self.levels[level], row, column), self.image.read)
+        return np.ascontiguousarray(pixels, self.dtype)
+
+    def valid_in(self, level: int, box: Box, pixels: Array) -> npt.NDArray[np.bool_]:
+        return self._fitted(level, box, self.image.read_valid)
+
+    def _fitted(self, level: int, box: Box, read: Callable[[Box, int], Array]) -> Array:
+        """Return what `read` returns of the image, for the pixels of `box` of a level."""
         size = self.levels[level][:2]
         # The level of the file that is just as fine, or finer.
         stored = self.image.level_shapes[: self.image.stored_levels]
         number = max((n for n, s in enumerate(stored) if s >= size), default=0)
         height, width = stored[number]
+        y0, x0, y1, x1 = box
         rows = _nearest(y0, y1, height / size[0], height)
         columns = _nearest(x0, x1, width / size[1], width)
-        box = (int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
-        pixels = self.image.read(box, number)
-        chosen = pixels[rows - rows[0]][:, columns - columns[0]]
-        return np.ascontiguousarray(chosen, self.dtype)
+        part = (int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
+        chosen: Array = read(part, number)[rows - rows[0]][:, columns - columns[0]]
+        return chosen
 
     def digest(self) -> str:
         return f" {self.levels[0][:2]} {self.dtype}"
@@ -58,7 +62,8 @@ class FittedReader(DerivedReader):
 def _nearest(start: int, stop: int, step: float, count: int) -> npt.NDArray[np.intp]:
     """Return the pixel of `count` that lies under the centre of each from `start` to `stop`."""
     places = np.floor((np.arange(start, stop) + 0.5) * step).clip(0, count - 1)
-    return places.astype(np.intp)
+    whole: npt.NDArray[np.intp] = places.astype(np.intp)
+    return whole
 
 
 def nests_in(coarse: ImageBase, fine: ImageBase) -> bool:
