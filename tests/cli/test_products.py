@@ -63,6 +63,13 @@ def test_a_folder_of_products(cli, tmp_path):
     assert first == (tmp_path / "l8.tif").read_bytes()
 
 
+def test_the_window_opens_the_usual_resolution_only(cli, tmp_path):
+    made.write_safe(tmp_path)
+    run = cli("view", f"{tmp_path / made.SAFE}:20m")
+    assert run.code == 2
+    assert "names a resolution of a product" in run.err
+
+
 def test_an_incomplete_product_is_one_sentence(cli, tmp_path):
     made.write_landsat(tmp_path)
     (tmp_path / f"{made.LANDSAT}_SR_B3.TIF").unlink()
