@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from html import unescape
 from pathlib import Path
 
+import made_products
 import pytest
 
 from napari_restore.errors import BadMask, RestoreError
@@ -70,6 +72,28 @@ def test_sources_of_a_vrt(
     outer = tmp_path / "outer.tif"
     outer.write_text(vrt("scene.vrt", relative=1))
     assert isinstance(read_all(outer, allow_outside=True), RestoreError)
+    assert server.connections == 0
+
+
+@pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES)
+def test_files_that_a_product_names(
+    source: str, tmp_path: Path, server: Server, told: Callable[[str], str]
+) -> None:
+    named = told(source)
+    made_products.write_stac(tmp_path, assets__red__href=unescape(named))
+    assert isinstance(read_all(tmp_path / "item.json"), RestoreError)
+    for write, old in (
+        (made_products.write_landsat, f"{made_products.LANDSAT}_SR_B4.TIF"),
+        (made_products.write_safe, "GRANULE/"),
+    ):
+        folder = tmp_path / write.__name__
+        folder.mkdir()
+        write(folder)
+        (metadata,) = [*folder.glob("*_MTL.txt"), *folder.glob("*/MTD_*.xml")]
+        is_xml = metadata.suffix == ".xml"
+        name = named if is_xml else f"{unescape(named)}.TIF"
+        metadata.write_text(metadata.read_text().replace(old, name))
+        assert isinstance(read_all(metadata), RestoreError)
     assert server.connections == 0
 
 

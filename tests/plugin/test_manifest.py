@@ -4,11 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import made_products
 import pytest
 from npe2 import PluginManager, PluginManifest
 from npe2.manifest.utils import import_python_name
 
-from napari_restore.images import READ_SUFFIXES, ZARR_MARKERS
+from napari_restore.images import PRODUCT_PATTERNS, READ_SUFFIXES, ZARR_MARKERS
 from napari_restore.plugin.layers import get_reader
 
 MANIFEST = Path(__file__).resolve().parents[2] / "src" / "napari_restore" / "napari.yaml"
@@ -29,7 +30,7 @@ def test_the_patterns_are_the_suffixes_of_images():
     (reader,) = PluginManifest.from_file(MANIFEST).contributions.readers
     addresses = {f"{scheme}://*" for scheme in ("http", "https", "s3", "gs", "az")}
     suffixes = {f"*{suffix}" for suffix in READ_SUFFIXES}
-    assert suffixes | addresses == set(reader.filename_patterns)
+    assert suffixes | addresses | {*PRODUCT_PATTERNS} == set(reader.filename_patterns)
     assert reader.accepts_directories
 
 
@@ -49,6 +50,23 @@ def offers() -> Callable[[Path], bool]:
 def test_a_file_of_every_kind_is_offered(offers: Any, tmp_path: Path, name: str):
     (tmp_path / name).touch()
     assert offers(tmp_path / name)
+
+
+def test_products_of_satellites_are_offered_by_folder_metadata_and_zip(offers: Any, tmp_path: Path):
+    for name in ("landsat", "stac"):
+        (tmp_path / name).mkdir()
+    made_products.write_safe(tmp_path)
+    made_products.write_landsat(tmp_path / "landsat")
+    made_products.write_stac(tmp_path / "stac")
+    safe = tmp_path / made_products.SAFE
+    packed = made_products.zipped(safe, tmp_path / f"{safe.stem}.zip")
+    metadata = tmp_path / "landsat" / f"{made_products.LANDSAT}_MTL.txt"
+    item = tmp_path / "stac" / "item.json"
+    for path in (safe, safe / "MTD_MSIL2A.xml", packed, metadata.parent, metadata, item):
+        assert offers(path)
+    for name in ("other.json", "other.txt", "other.xml"):
+        (tmp_path / name).write_text("{}")
+        assert not offers(tmp_path / name)
 
 
 def test_of_folders_those_of_zarr_are_ours_whatever_their_name(offers: Any, tmp_path: Path):

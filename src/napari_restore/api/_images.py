@@ -14,7 +14,9 @@ from napari_restore.images import LIGHT as LIGHT
 from napari_restore.images import READ_SUFFIXES as READ_SUFFIXES
 from napari_restore.images import ROLES as ROLES
 from napari_restore.images import UNKNOWN as UNKNOWN
+from napari_restore.images import images_in_folder as images_in_folder
 from napari_restore.images import is_image_in_folder as is_image_in_folder
+from napari_restore.images import is_product as is_product
 from napari_restore.images import is_zarr as is_zarr
 from napari_restore.images import sensor_text as sensor_text
 from napari_restore.questions import Pathlike as Pathlike
@@ -44,7 +46,8 @@ def open_image(
     Parameters
     ----------
     source
-        A path, or the address (https://, s3://, gs://, az://) of a GeoTIFF, COG, JPEG 2000 or
+        A path (of a Landsat, Sentinel-2 or STAC product its folder, zip or metadata, ``scene.SAFE:20m``
+        for another resolution of it), or the address (https://, s3://, gs://, az://) of a GeoTIFF, COG, JPEG 2000 or
         OME-Zarr, of which only what is needed is fetched; several, side by side on one map grid or with `stack` the bands
         of one image; an array (H, W) or (H, W, C) of numpy, dask, zarr or xarray, where 3 or 4
         bands are red, green, blue (and alpha) unless something says otherwise; a list of its
@@ -59,7 +62,8 @@ def open_image(
         A preset for roles, wavelengths and zero ("landsat8", "sentinel2", "naip" …), or a file of
         your own, ``FILE.toml``.
     allow_outside
-        Let a VRT take its pixels from files outside its own folder, on this computer.
+        Let a VRT or a STAC item take its pixels from files outside its own folder, on this computer,
+        and an item from addresses.
     cancelled
         Called between the steps of opening; `Cancelled` is raised once it returns true.
 

@@ -45,6 +45,7 @@ def info_text(data: Mapping[str, Any]) -> str:
         _field("levels", _levels(data)),
         _field("read", f"{data['read']}, in chunks of {_size(data['chunk'])}"),
         *_values(data),
+        *_acquisition(data["acquisition"]),
         *_camera(data),
         "",
         _bands(data["bands"]),
@@ -135,6 +136,25 @@ def _values(data: Mapping[str, Any]) -> list[str]:
 
 def _number(value: float | str) -> str:
     return value if isinstance(value, str) else f"{value:.15g}"
+
+
+def _acquisition(data: Mapping[str, Any]) -> list[str]:
+    """Return when and how a scene was taken, as far as its tags say."""
+    taken = " ".join(filter(None, (data["time"], data["platform"])))
+    azimuth, elevation, clouds = (
+        data[name] for name in ("sun_azimuth", "sun_elevation", "cloud_cover")
+    )
+    sun = [
+        f"{name} {value:.5g}°"
+        for name, value in (("azimuth", azimuth), ("elevation", elevation))
+        if value is not None
+    ]
+    fields = {
+        "taken": taken,
+        "sun": ", ".join(sun),
+        "clouds": "" if clouds is None or not 0 <= clouds <= 100 else f"{clouds:g} %",
+    }
+    return [_field(label, value) for label, value in fields.items() if value]
 
 
 def _camera(data: Mapping[str, Any]) -> list[str]:

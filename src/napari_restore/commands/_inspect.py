@@ -22,9 +22,17 @@ from napari_restore.errors import BadModel, InputError, UnreadableImage, escape_
 
 def view(options: Namespace) -> CommandResult:
     """Open napari in a process of its own, and wait until it is closed."""
+    from napari_restore.api import is_product
+
     for path in options.paths:
-        if not (is_remote(path) or Path(path).exists()):
-            raise UnreadableImage(f"{path} does not exist.", "Check the name.")
+        if is_remote(path) or Path(path).exists():
+            continue
+        if is_product(path):
+            raise InputError(
+                f"{path} names a resolution of a product; napari opens files only.",
+                f"Open the usual one, {path.rpartition(':')[0]}, or restore {path} into a file first.",
+            )
+        raise UnreadableImage(f"{path} does not exist.", "Check the name.")
     if find_spec("napari") is None:
         raise InputError(
             "napari is not installed here.", "Install it with: pip install 'napari-restore[all]'"

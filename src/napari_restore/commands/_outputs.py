@@ -18,7 +18,7 @@ from typing import Any
 from napari_restore._addresses import without_queries
 from napari_restore._format import size_of
 from napari_restore._journal import Journal
-from napari_restore.api import is_image_in_folder, is_zarr
+from napari_restore.api import images_in_folder, is_product, is_zarr
 from napari_restore.errors import BadOutput, InputError
 from napari_restore.records import strict_json, write_json, write_text
 
@@ -81,17 +81,23 @@ def output_address(options: Namespace, *, several: bool) -> str | None:
 def images_in(paths: Sequence[str], output: str) -> tuple[list[str], str]:
     """Replace folders in `paths` by their images; return these, and `output`, a folder then.
 
+    A product is one image, and no folder.
+
     Raises `InputError` for a folder without images.
     """
     images: list[str] = []
-    folders = [path for path in paths if Path(path).is_dir() and not is_zarr(Path(path))]
+    folders = [
+        path
+        for path in paths
+        if Path(path).is_dir() and not is_zarr(Path(path)) and not is_product(path)
+    ]
     for path in paths:
         images += _images_of(Path(path)) if path in folders else [path]
     return images, os.path.join(output, "") if folders else output
 
 
 def _images_of(folder: Path) -> list[str]:
-    images = [path for path in sorted(folder.iterdir()) if is_image_in_folder(path)]
+    images = images_in_folder(folder)
     if not images:
         raise InputError(f"There is no image in {folder}.", "Name another folder, or the files.")
     return [str(path) for path in images]

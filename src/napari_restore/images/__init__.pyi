@@ -7,6 +7,7 @@ from ._profile import Profile
 from ._source import Box, Level, Source, chunk_grid
 from ._suffixes import (
     IMAGE_SUFFIXES,
+    PRODUCT_PATTERNS,
     READ_SUFFIXES,
     VECTOR_SUFFIXES,
     ZARR_MARKERS,
@@ -37,6 +38,7 @@ from .levels._making import attach_pyramid
 from .levels._reduce import halve, level_sizes
 from .masks._files import keep_gradient, keep_polygons, keep_strengths, persistent_mask
 from .masks._vector import is_inline, rasterise, read_gradient, read_polygons
+from .products._find import images_in_folder, is_product
 from .readers._array import ArrayReader
 from .values._presets import AUXILIARY, LIGHT, ROLES, SENSORS, Sensor
 from .values._radiometry import Radiometry
@@ -55,6 +57,7 @@ __all__ = [
     "AUXILIARY",
     "IMAGE_SUFFIXES",
     "LIGHT",
+    "PRODUCT_PATTERNS",
     "READ_SUFFIXES",
     "ROLES",
     "SENSORS",
@@ -99,9 +102,11 @@ __all__ = [
     "describe",
     "file_before_upload",
     "halve",
+    "images_in_folder",
     "is_image_in_folder",
     "is_inline",
     "is_locked",
+    "is_product",
     "is_used",
     "is_whole",
     "is_zarr",

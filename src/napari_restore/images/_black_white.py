@@ -93,7 +93,7 @@ def _black(
     if any(s != 1 for s in profile.scales) or any(o != 0 for o in profile.offsets):
         scaled = zip(profile.scales, profile.offsets, zeros, strict=True)
         # A band without scale and offset may be one of another kind beside those with them.
-        own = [z if (s, o) == (1, 0) else -o / s if s else 0.0 for s, o, z in scaled]
+        own = [z if (s, o) == (1, 0) else (0.0 - o) / s if s else 0.0 for s, o, z in scaled]
         return np.array(own), "the file's scale and offset"
     if reason is not None:
         return zeros, reason

@@ -10,6 +10,7 @@ from napari_restore.errors import Message, option
 from napari_restore.images._black_white import needs_percentile, resolve_radiometry
 from napari_restore.images._georeference import Georeference, crs_name
 from napari_restore.images._image import Image
+from napari_restore.images._profile import Tags
 from napari_restore.images.files import exif_summary
 
 
@@ -70,6 +71,7 @@ def describe(
         "sensor": profile.sensor if image.sensor is None or preset is None else preset.id,
         "product": None if preset is None else {"title": preset.title, "from": preset.named_by},
         "advice": _advice(image),
+        "acquisition": _acquisition(profile.tags),
         "is_reflectance": profile.is_reflectance,
         "orientation": profile.orientation,
         "colour_profile": profile.icc is not None,
@@ -101,6 +103,26 @@ def _advice(image: Image) -> Message | None:
     if image.bands < len(COLOURS) or not missing or image.roles.count(None) < len(missing):
         return None
     return naming_hint(image, COLOURS)
+
+
+def _acquisition(tags: Tags) -> dict[str, Any]:
+    """Return when and how a scene was taken, by tags as GDAL and this package name them."""
+    imagery, plain = tags.get("IMAGERY", {}), tags.get("", {})
+    return {
+        "platform": imagery.get("SATELLITEID"),
+        "time": imagery.get("ACQUISITIONDATETIME"),
+        "cloud_cover": _number(imagery.get("CLOUDCOVER")),
+        "sun_azimuth": _number(plain.get("SUN_AZIMUTH")),
+        "sun_elevation": _number(plain.get("SUN_ELEVATION")),
+    }
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
 
 
 def _nodata(value: float | None) -> float | str | None:

@@ -19,6 +19,7 @@ from napari_restore.images._derived import DerivedImages
 from napari_restore.images._georeference import crs_name
 from napari_restore.images._reader import Reader, Unread
 from napari_restore.images._source import Source
+from napari_restore.images.files import ZipMember, cancellable, is_address
 from napari_restore.images.levels import (
     OnLanded,
     build_pyramid,
@@ -27,11 +28,18 @@ from napari_restore.images.levels import (
     stream,
     stream_of,
 )
+from napari_restore.images.products import NamedProduct, ProductFile, named_product
 from napari_restore.images.readers import (
     ArrayReader,
     ConvertedReader,
+    FittedReader,
     MosaicReader,
+    ProductReader,
     StackReader,
+    ZippedReader,
+    check_count,
+    common_dtype,
+    nests_in,
     reader_of,
     reader_of_array,
 )
@@ -294,7 +302,7 @@ def _open_paths(
     allow_outside: bool,
     cancelled: Callable[[], bool] | None,
 ) -> Image:
-    readers = [reader_of(path, allow_outside=allow_outside, cancelled=cancelled) for path in paths]
+    readers = [_reader_of(path, allow_outside=allow_outside, cancelled=cancelled) for path in paths]
     names = [getattr(reader.path, "address", str(reader.path)) for reader in readers]
     spec: dict[str, Any] = {"source": names if len(names) > 1 else names[0]}
     if stack:
@@ -311,6 +319,67 @@ def _open_paths(
         images = [Image(r, spec={"source": n}) for r, n in zip(readers, names, strict=True)]
         reader = StackReader(images) if stack else MosaicReader(images)
     return Image(reader, spec=spec, bands=bands, sensor=sensor)
+
+
+def _reader_of(
+    path: Pathlike, *, allow_outside: bool, cancelled: Callable[[], bool] | None
+) -> Reader:
+    """Return the reader of a file, or of the files of a product as one image."""
+    with cancellable(cancelled):
+        found = named_product(path, allow_outside=allow_outside)
+        if found is not None:
+            return _reader_of_product(found, cancelled)
+    return reader_of(path, allow_outside=allow_outside, cancelled=cancelled)
+
+
+def _reader_of_product(found: NamedProduct, cancelled: Callable[[], bool] | None) -> ProductReader:
+    """Return the reader of the bands of one resolution of a product."""
+    product = found.read(found.source)
+
+    def opened(member: ProductFile) -> Image:
+        place = member.place
+        if isinstance(place, ZipMember):
+            reader: Reader = ZippedReader(place)
+        else:
+            # The product has checked where it lies.
+            reader = reader_of(place, allow_outside=is_address(str(place)), cancelled=cancelled)
+        image = Image(reader, spec={"source": str(place)})
+        check_count(member, image)
+        return image
+
+    own, masks = product.at(product.resolution(found.resolution))
+    images = [opened(member) for member in own]
+    first, dtype = images[0], images[0].dtype
+    members, notes = list(own), []
+    for mask in masks:
+        image = opened(mask)
+        if nests_in(image, first):
+            members.append(mask)
+            images.append(image)
+            notes.append(
+                f"{', '.join(mask.bands)} has pixels of {mask.resolution:g} m, which are repeated."
+            )
+    odd = []
+    for member, image in zip(members, images, strict=True):
+        both = common_dtype(dtype, image.dtype)
+        if both is None and not member.is_light:
+            odd.append(member)
+        else:
+            dtype = both or dtype
+    if odd:
+        names = ", ".join(name for member in odd for name in member.bands)
+        notes.append(f"Not in it, as their values are of another type than {dtype}: {names}.")
+    notes.append(product.left_out(members))
+    kept = [(m, i) for m, i in zip(members, images, strict=True) if m not in odd]
+    fitted = [
+        image
+        if member in own and image.dtype == dtype
+        else Image(FittedReader(image, first, dtype), spec=image.spec)
+        for member, image in kept
+    ]
+    return ProductReader(
+        product, found.path, [member for member, _ in kept], fitted, [n for n in notes if n]
+    )
 
 
 _numbers = itertools.count()

@@ -25,6 +25,12 @@ READ_SUFFIXES: Final = IMAGE_SUFFIXES | frozenset(
 """Those, and those of rasters that other files have as well: the window offers to open them, but in
 a folder they are passed over. `napari.yaml` has the same."""
 
+PRODUCT_PATTERNS: Final = ("*.json", "*.txt", "*.xml", "*.zip")
+"""Names that products of satellites may have, for the window, which asks what is one.
+
+npe2 (0.10) makes patterns lower case, but of a name only the suffix: ``*_MTL.txt`` would fit none.
+"""
+
 VECTOR_SUFFIXES: Final = frozenset(
     ".shp .shx .dbf .shz .gpkg .kml .kmz .gml .fgb .gpx .dxf .tab .mif .gdb .sqlite .geojson .geojsonl "
     ".geojsons .topojson .geoparquet .osm".split()

@@ -23,6 +23,8 @@ from pathlib import Path
 
 # Set before anything numerical is loaded: a fork takes one thread along.
 os.environ |= {"OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
+# Products are made as for other tests.
+sys.path.append(str(Path(__file__).parents[2] / "support"))
 
 from cases import Case, good_cases, make_case, run_case
 from confine import Outcome

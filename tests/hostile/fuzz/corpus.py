@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import made_products
 import numpy as np
 
 from images import write_images
@@ -49,7 +50,7 @@ def make_corpus(folder: Path) -> list[Seed]:
     write_images(images)
     seeds = list(_images(folder))
     # Most of what comes from strangers are images.
-    return [*seeds, *_others(folder), *seeds]
+    return [*seeds, *_products(folder), *_others(folder), *seeds]
 
 
 def _files(root: Path, *parts: Path) -> dict[str, bytes]:
@@ -83,6 +84,25 @@ def _images(root: Path) -> Iterator[Seed]:
             yield Seed(entry.name, files, tuple(files), IMAGE_DOORS, (name,))
         else:
             yield Seed(entry.name, files, tuple(files), IMAGE_DOORS)
+
+
+def _products(root: Path) -> Iterator[Seed]:
+    """Products of satellites: their metadata is changed, and the list of files of a zip."""
+    work = root / "input"
+    for name, write, given in (
+        ("landsat", made_products.write_landsat, f"{made_products.LANDSAT}_MTL.txt"),
+        ("sentinel2", made_products.write_safe, made_products.SAFE),
+        ("stac", made_products.write_stac, "item.json"),
+    ):
+        home = work / f"product-{name}"
+        home.mkdir()
+        write(home)
+        files = _files(root, home)
+        metadata = tuple(n for n in files if Path(n).suffix in (".txt", ".xml", ".json"))
+        yield Seed(home.name, files, metadata, IMAGE_DOORS, (f"input/{home.name}/{given}",))
+    packed = work / "product.zip"
+    made_products.zipped(work / "product-sentinel2" / made_products.SAFE, packed)
+    yield Seed("product.zip", _files(root, packed), ("input/product.zip",), IMAGE_DOORS)
 
 
 def _others(root: Path) -> Iterator[Seed]:

@@ -74,7 +74,7 @@ from ._objects import (
     tag_of,
 )
 from ._references import check_listed, check_references, head_of
-from ._remote import RemotePath, is_address, options_for
+from ._remote import RemotePath, download, is_address, options_for
 from ._tiff import (
     CIELAB,
     COMPRESSION,
@@ -88,6 +88,17 @@ from ._tiff import (
     check_whole,
     tags_in,
     truncated,
+)
+from ._trees import (
+    LONGEST_METADATA,
+    ZIP_MAGIC,
+    FolderTree,
+    Place,
+    Tree,
+    ZipMember,
+    ZipTree,
+    is_plain_name,
+    read_metadata,
 )
 from ._xml import parse_xml
 
@@ -107,6 +118,7 @@ __all__ = [
     "IPTC_HEADER",
     "JPEG",
     "LARGEST_WHOLE",
+    "LONGEST_METADATA",
     "MAKER_NOTE",
     "OPTIONS",
     "PHOTOMETRIC",
@@ -116,13 +128,19 @@ __all__ = [
     "TIFF_MAGIC",
     "XMP_HEADER",
     "YCBCR",
+    "ZIP_MAGIC",
     "DatasetKey",
     "Directory",
     "Field",
     "Flavour",
+    "FolderTree",
     "JpegFrame",
     "PhotoTags",
+    "Place",
     "RemotePath",
+    "Tree",
+    "ZipMember",
+    "ZipTree",
     "access_to",
     "ask",
     "block_of",
@@ -139,6 +157,7 @@ __all__ = [
     "directories_of",
     "dots_in",
     "dots_per_inch",
+    "download",
     "environment",
     "exif_summary",
     "exif_tags",
@@ -156,6 +175,7 @@ __all__ = [
     "is_address",
     "is_from_server",
     "is_ome",
+    "is_plain_name",
     "is_refusal",
     "is_structure",
     "obstore_for",
@@ -165,6 +185,7 @@ __all__ = [
     "orientation_of",
     "parse_xml",
     "raw_tags",
+    "read_metadata",
     "read_photo_tags",
     "resolution_in",
     "serialised",

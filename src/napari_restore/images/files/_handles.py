@@ -32,8 +32,8 @@ class DatasetKey(NamedTuple):
     sidecars: bool = True
     """False: files beside it are ignored; see `check_references`."""
     opened: int = 0
-    """Number of the reader of a file on a server, which shows no change by itself: a dataset that
-    another reader has opened may be of an earlier content."""
+    """Number of the reader of a file on a server or in a zip, which shows no change by itself: a
+    dataset that another reader has opened may be of an earlier content."""
 
     @property
     def is_remote(self) -> bool:
@@ -112,11 +112,12 @@ def _reader() -> Any:
 def open_dataset(key: DatasetKey) -> Any:
     """Return a new rasterio dataset, closed by the caller."""
     extra = {} if key.overview is None else {"overview_level": key.overview}
-    alone = contextlib.nullcontext() if key.sidecars else environment(**WITHOUT_SIDECARS)
+    settings = contextlib.nullcontext() if key.sidecars else environment(**WITHOUT_SIDECARS)
     # Not rasterio.open, which takes one driver or all, network drivers included. GDAL's own sharing
     # would return one dataset to two threads.
-    with alone:
-        drivers = list(REMOTE_DRIVERS if key.is_remote else DRIVERS)
+    with settings:
+        alone = key.is_remote or key.path.startswith("/vsizip/")
+        drivers = list(REMOTE_DRIVERS if alone else DRIVERS)
         return _reader()(key.path, driver=drivers, sharing=False, **extra)
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import re
 import time
+from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from urllib.error import HTTPError, URLError
 from urllib.parse import unquote, urlsplit
 from urllib.request import Request, urlopen
@@ -16,6 +17,7 @@ from napari_restore._addresses import without_queries
 from napari_restore.errors import UnreadableImage
 from napari_restore.images.files._buckets import FOLDERS, access_to
 
+T = TypeVar("T")
 HEAD_BYTES = 16384
 PATIENCE = 20.0
 """Seconds without an answer, or without a byte, after which a request is given up."""
@@ -102,11 +104,27 @@ def names_address(source: Any) -> bool:
 
 def ask_server(path: RemotePath) -> Answer:
     """Return the first bytes of a file and what identifies it; raises `UnreadableImage`."""
+    return _repeated(path, _answer)
+
+
+def download(path: RemotePath, most: int) -> bytes:
+    """Return up to `most` bytes of a file from its beginning; raises `UnreadableImage`."""
+
+    def whole(path: RemotePath) -> bytes:
+        # Only https and http: `is_address`.
+        with urlopen(path.address, timeout=PATIENCE) as answer:  # noqa: S310
+            return bytes(answer.read(most))
+
+    return _repeated(path, whole)
+
+
+def _repeated(path: RemotePath, ask: Callable[[RemotePath], T]) -> T:
+    """Return what `ask` returns, asked again where the server fails; raises `UnreadableImage`."""
     for attempt in range(ATTEMPTS):
         if attempt:
             time.sleep(PAUSE * 2 ** (attempt - 1))
         try:
-            return _answer(path)
+            return ask(path)
         except HTTPError as error:
             failure = refusal(path, error.code)
             if error.code < 500 and error.code != 429:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,7 +16,7 @@ from napari_restore.errors import UnreadableImage
 from napari_restore.images._base import ImageBase
 from napari_restore.images._profile import PER_BAND, Profile
 from napari_restore.images._reader import Reader
-from napari_restore.images._source import Box, chunk_box
+from napari_restore.images._source import Box, Level, chunk_box
 
 Array = npt.NDArray[Any]
 
@@ -40,8 +41,7 @@ class StackReader(Reader):
         self.name = f"{first.name} + {len(images) - 1}"
         self.bands = sum(image.bands for image in images)
         self.dtype = first.dtype
-        # Files without overviews get a pyramid of the stack, not one each.
-        self.levels = first.reader.levels[:1]
+        self.levels = _common_levels(images)
         self.georeference = first.georeference
         self.block_bytes = max(image.block_bytes for image in images)
         self.may_be_invalid = any(image.may_be_invalid for image in images)
@@ -50,7 +50,7 @@ class StackReader(Reader):
 
     def read_chunk(self, level: int, row: int, column: int) -> Array:
         box = chunk_box(self.levels[level], row, column)
-        return np.concatenate([image.read(box) for image in self.images], axis=2)
+        return np.concatenate([image.read(box, level) for image in self.images], axis=2)
 
     def valid_in(self, level: int, box: Box, pixels: Array) -> npt.NDArray[np.bool_]:
         valid, first = np.ones(pixels.shape[:2], bool), 0
@@ -58,7 +58,7 @@ class StackReader(Reader):
             bands = range(first, first + image.bands)
             first = bands.stop
             if image.may_be_invalid and not set(bands).isdisjoint(self.data_bands):
-                valid &= image.read_valid(box)
+                valid &= image.read_valid(box, level)
         return valid
 
     def band_valid_in(self, level: int, box: Box, pixels: Array) -> npt.NDArray[np.bool_]:
@@ -76,6 +76,14 @@ def band_name(path: Path) -> str | None:
     """Return the band in a file name: ``…_B04_10m.jp2`` → B04."""
     matches = _BAND_NAME.findall(path.stem)
     return matches[-1].upper() if matches else None
+
+
+def _common_levels(images: Sequence[ImageBase]) -> tuple[Level, ...]:
+    """Return the levels that all files store. What they lack is built for the stack, not for each."""
+    stored = [image.reader.levels for image in images]
+    sizes = zip(*([level[:2] for level in levels] for levels in stored), strict=False)
+    common = itertools.takewhile(lambda each: len(set(each)) == 1, sizes)
+    return stored[0][: max(1, len(list(common)))]
 
 
 def _check_fits(first: ImageBase, other: ImageBase) -> None:

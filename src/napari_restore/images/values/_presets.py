@@ -116,7 +116,7 @@ _TM = (
     _band("3", "red", 660),
     _band("4", "nir", 830),
     _band("5", "swir", 1650),
-    SensorBand(("B6", "ST_B6", "BAND6"), "thermal", 11450),
+    SensorBand(("B6", "B6_VCID_1", "B6_VCID_2", "ST_B6", "BAND6"), "thermal", 11450),
     _band("7", "swir", 2215),
 )
 _ETM = (*_TM, SensorBand(("B8", "BAND8", "BAND 8", "BAND_8"), "pan", 710))

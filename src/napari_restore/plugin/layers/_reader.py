@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from napari_restore._addresses import is_remote
-from napari_restore.api import READ_SUFFIXES, is_zarr, stamp_of
+from napari_restore.api import READ_SUFFIXES, is_product, is_zarr, stamp_of
 from napari_restore.errors import Cancelled, RestoreError, escape_controls
 from napari_restore.plugin.layers._display import (
     LIMITS,
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 LayerData = tuple[Any, dict[str, Any], str]
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
-REMOTE_SUFFIXES = ("", ".tif", ".tiff", ".jp2", ".j2k")
+REMOTE_SUFFIXES = ("", ".tif", ".tiff", ".jp2", ".j2k", ".json")
 """Of images at an address; others are left to napari, which downloads them."""
 STAMP = "napari_restore_stamp"
 """In a layer's metadata: size and time of the files that it was opened from."""
@@ -207,8 +207,9 @@ def _is_our_address(address: str) -> bool:
 
 
 def _is_ours(path: Path) -> bool:
-    """Return whether name and, for a folder, the zarr files at its top are those of an image."""
-    return is_zarr(path) or (path.suffix.lower() in READ_SUFFIXES and path.is_file())
+    """Return whether name and, for a folder, the files at its top are those of an image."""
+    is_image = path.suffix.lower() in READ_SUFFIXES and path.is_file()
+    return is_image or is_zarr(path) or is_product(path)
 
 
 _watched: weakref.WeakSet[ViewerModel] = weakref.WeakSet()
