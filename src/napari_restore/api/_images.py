@@ -13,12 +13,13 @@ from napari_restore.images import READ_SUFFIXES as READ_SUFFIXES
 from napari_restore.images import is_image_in_folder as is_image_in_folder
 from napari_restore.images import is_zarr as is_zarr
 from napari_restore.questions import Pathlike as Pathlike
+from napari_restore.questions import Restore
 
 if TYPE_CHECKING:
     from napari_restore.engine import Plan
     from napari_restore.images import Image, SaveOptions
     from napari_restore.models import ModelCard
-    from napari_restore.questions import FormatKeywords
+    from napari_restore.questions import FormatKeywords, ReadingKeywords
 
 
 Bands = str | Sequence[int | str | None] | Mapping[str, int]
@@ -203,17 +204,30 @@ def info(
     return describe(open_image(image, bands=bands), black=black, white=white)
 
 
-def save_context(images: Sequence[Any], path: Pathlike, exclude: Pathlike | None = None) -> Path:
+def save_context(
+    images: Sequence[Any],
+    path: Pathlike,
+    exclude: Pathlike | None = None,
+    **options: Unpack[ReadingKeywords],
+) -> Path:
     """Write the whole-image statistics of `images`, taken as one, for the option `context`.
 
-    `exclude` is a mask of pixels that do not count; with several images only
-    polygons (GeoJSON) fit them all.
+    `exclude` is a mask of pixels that do not count, with `exclude_values`, `exclude_bits` and
+    `exclude_where` as for `plan`; with several images only shapes and bands of their own fit them all.
     """
     from napari_restore.engine import context_of_images, save_context
 
     target = Path(path)
-    save_context(target, context_of_images([open_image(image) for image in images], exclude))
+    reading = Restore.of({"exclude": exclude, **options}).reading
+    save_context(target, context_of_images([open_image(image) for image in images], reading))
     return target
+
+
+def mask_file(mask: str) -> str | None:
+    """Return the file of a mask that may be text, ``FILE:BAND`` or a band of the image; else None."""
+    from napari_restore.images import is_inline, parts_of
+
+    return None if is_inline(mask) else parts_of(mask)[0] or None
 
 
 def mask_of_polygons(image: Any, polygons: Sequence[Any]) -> Path:

@@ -275,6 +275,14 @@ def open_image(
     return image.level_view(level or 0)
 
 
+def open_codes(path: Pathlike) -> Image:
+    """Open a file on this computer as a mask: pixels of a palette are its numbers, not its colours.
+
+    It has no `spec`. Raises `UnreadableImage`.
+    """
+    return Image(reader_of(path, codes=True))
+
+
 def _paths_of(source: Any) -> list[Pathlike]:
     """Return the paths that `source` is; none where it is an array, or arrays."""
     items = list(source) if isinstance(source, (list, tuple)) else [source]

@@ -8,7 +8,7 @@ from ._mask_strength import (
     Within,
     pieces_of,
 )
-from ._open_mask import GradientMask, open_exclude, open_mask
+from ._open_mask import GradientMask, flags_of_raster, note_of_share, open_exclude, open_mask
 
 __all__ = [
     "Feathered",
@@ -18,7 +18,9 @@ __all__ = [
     "RasterMask",
     "RegionMask",
     "Within",
+    "flags_of_raster",
     "mask_at_level",
+    "note_of_share",
     "open_exclude",
     "open_mask",
     "pieces_of",

@@ -23,7 +23,7 @@ from napari_restore.engine.ledger import (
     writer_of,
 )
 from napari_restore.engine.machine import PeakMemory, on_new_thread
-from napari_restore.engine.masks import MaskStrength, open_mask
+from napari_restore.engine.masks import MaskStrength, open_exclude
 from napari_restore.engine.planning import Plan, all_settled, example_input, example_statistics
 from napari_restore.engine.running._events import (
     Emit,
@@ -44,7 +44,6 @@ from napari_restore.engine.running._tile_reader import TileReader
 from napari_restore.engine.statistics import (
     ROUGH,
     compute_context,
-    context_exclude,
     context_key,
     context_path,
     find_context,
@@ -169,9 +168,7 @@ class Run:
         """Return what all tiles share; reads the image. Afterwards there is a `reader`."""
         plan, image = self.plan, self.plan.image
         exclude = self.open_reader()
-        self._uncounted = (
-            exclude if image.full is None else context_exclude(image, plan.reading.exclude)
-        )
+        self._uncounted = exclude if image.full is None else open_exclude(plan.reading, image.full)
         prepared = prepare(plan, self._uncounted, self.context, self._keep, self._preparing)
         if self.state.stop.is_set():
             raise Cancelled("Cancelled before the first tile.")
@@ -183,7 +180,7 @@ class Run:
         plan = self.plan
         for frame in plan.image.frames:
             self._decode_once(frame)
-        exclude = open_mask(plan.reading.exclude, plan.image) if plan.reading.exclude else None
+        exclude = open_exclude(plan.reading, plan.image)
         self.state.reader = TileReader(plan.image, exclude, plan.model.card.uses_validity)
         return exclude
 
