@@ -101,7 +101,9 @@ def test_several_bands(write: Write, image: nr.Image) -> None:
 def test_bits_classes_and_probabilities(
     write: Write, image: nr.Image, pixels: npt.NDArray[Any], name: str, description: str | None
 ) -> None:
-    with pytest.raises(BadMask, match=rf"{name} holds codes .*from .*exclude_bits=.*exclude_values="):
+    with pytest.raises(
+        BadMask, match=rf"{name} holds codes .*from .*exclude_bits=.*exclude_values="
+    ):
         open_exclude(write(pixels, name, description), image)
 
 

@@ -128,10 +128,22 @@ def sensor_bands(image: Image) -> list[SensorBands]:
     return found
 
 
-def output_box(plan: Plan) -> Region | None:
-    """Return the box of the output in pixels of its image; None for all of it."""
+def output_box(plan: Plan, clip: str | None = None) -> Region | None:
+    """Return the box that contains the output, in pixels of its image; None for all of it.
+
+    Raises `BadRegion` where it is clipped, and there is no area to clip it to.
+    """
+    from napari_restore.errors import BadRegion, option
+
     y, x = plan.origin
-    return None if plan.target.mask is not None else plan.region.shift(-y, -x)
+    image = plan.part or plan.image
+    box = plan.region.shift(-y, -x)
+    if clip is not None and plan.target.mask is None and box == (0, 0, image.height, image.width):
+        raise BadRegion(
+            "All of the image is restored: there is no area to clip to.",
+            f"Name one by {option('mask')} or {option('region')}, or leave {option('clip')} out.",
+        )
+    return None if plan.target.mask is not None and clip is None else box
 
 
 def check_output(

@@ -123,7 +123,12 @@ def rerun(
     from napari_restore.engine import Result, Run
 
     export_options = {**recorded_options, **options}
-    check_output(path, planned.part or planned.image, region=output_box(planned), **export_options)
+    check_output(
+        path,
+        planned.part or planned.image,
+        region=output_box(planned, export_options.get("clip")),
+        **export_options,
+    )
     with progress_bar(None) as show:
         run_record = Run(planned, show).run()
     result = Result.of_run(planned, run_record)

@@ -171,6 +171,7 @@ class FormatKeywords(TypedDict, total=False):
     compress: str
     bit_depth: int | None
     quality: int | None
+    clip: str | None
     overviews: bool
     level: int | None
     threads: int | None

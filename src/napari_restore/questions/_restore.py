@@ -357,6 +357,14 @@ class Format:
         metavar="Q",
         record=True,
     )
+    clip: str | None = asked(
+        None,
+        "write only the box around the area (box), or also nodata outside of it (mask); default: a mask's "
+        "result is the whole image",
+        changes="file",
+        choices=("box", "mask"),
+        record=True,
+    )
     overviews: bool = asked(True, "whether to write overviews", changes="file", has_flag=False)
     level: int | None = asked(
         None,
