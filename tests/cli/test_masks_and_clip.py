@@ -12,17 +12,17 @@ import rasterio
 import napari_restore as nr
 from napari_restore import api
 
-from ._scenes import hazy, write_tiff
+from ._scenes import hazy
 
-AREA = "POLYGON ((10.2 10.3, 50.7 12.1, 40.2 45.4, 10.2 10.3))"
+AREA = "POLYGON ((500306 5299691, 501521 5299637, 501206 5298638, 500306 5299691))"
 
 
 def stack(path: Path) -> Path:
     """Write Landsat bands with their QA_PIXEL: a cloud from row 8 to 20, column 5 to 30."""
-    light = hazy()[:64, :64, :3].astype(np.uint16) * 60 + 7300
+    light = hazy()[:, :64, :64].astype(np.uint16) * 60 + 7300
     qa = np.full((64, 64), 21824, np.uint16)
     qa[8:20, 5:30] = 22280
-    pixels = np.dstack([light, qa]).transpose(2, 0, 1)
+    pixels = np.concatenate([light, qa[None]])
     place = rasterio.transform.from_origin(500000, 5300000, 30, 30)
     about = {"count": 4, "height": 64, "width": 64, "dtype": "uint16", "transform": place}
     with rasterio.open(path, "w", driver="GTiff", crs="EPSG:32632", **about) as new:
@@ -53,9 +53,12 @@ def test_a_band_of_bits_through_every_door(cli, tmp_path: Path):
 
 
 def test_a_file_by_its_band_is_found_again(cli, tmp_path: Path, monkeypatch):
-    source, masks = stack(tmp_path / "stack.tif"), np.zeros((64, 64, 2), np.uint8)
-    masks[5:20, 5:20, 1] = 1
-    write_tiff(tmp_path / "m.tif", masks)
+    source, masks = stack(tmp_path / "stack.tif"), np.zeros((2, 64, 64), np.uint8)
+    masks[1, 5:20, 5:20] = 1
+    with rasterio.open(source) as like:
+        about = {**like.profile, "count": 2, "dtype": "uint8"}
+    with rasterio.open(tmp_path / "m.tif", "w", **about) as new:
+        new.write(masks)
     monkeypatch.chdir(tmp_path)
     plan = nr.plan(source, "dcp", exclude="m.tif:2")
     line = shlex.split(api.command_of(plan, tmp_path / "a.tif"))
@@ -67,7 +70,7 @@ def test_a_file_by_its_band_is_found_again(cli, tmp_path: Path, monkeypatch):
 
 
 def test_a_clip_is_recorded_and_repeated(cli, tmp_path: Path):
-    source, out = write_tiff(tmp_path / "scene.tif", hazy()), tmp_path / "a.tif"
+    source, out = stack(tmp_path / "stack.tif"), tmp_path / "a.tif"
     words = ["--model", "dcp", "--mask", AREA, "--clip", "mask"]
     run = cli("restore", source, "-o", out, *words, "--record", tmp_path / "a.json")
     assert run.code == 0, run.err

@@ -16,7 +16,7 @@ from napari_restore.questions import Pathlike as Pathlike
 from napari_restore.questions import Restore
 
 if TYPE_CHECKING:
-    from napari_restore.engine import Plan
+    from napari_restore.engine import MaskChoices, Plan
     from napari_restore.images import Image, SaveOptions
     from napari_restore.models import ModelCard
     from napari_restore.questions import FormatKeywords, ReadingKeywords
@@ -240,6 +240,16 @@ def mask_file(mask: str) -> str | None:
     from napari_restore.images import is_inline, parts_of
 
     return None if is_inline(mask) else parts_of(mask)[0] or None
+
+
+def mask_choices(image: Any, mask: str) -> MaskChoices:
+    """Return what there is to choose of a mask for ``exclude``: bands, names of classes and bits.
+
+    Opens its file: not for the GUI thread. Raises `BadMask`, `UnreadableImage`.
+    """
+    from napari_restore.engine import choices_of
+
+    return choices_of(mask, open_image(image))
 
 
 def mask_of_polygons(image: Any, polygons: Sequence[Any]) -> Path:

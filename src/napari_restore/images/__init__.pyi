@@ -43,6 +43,7 @@ from .masks._files import (
     parts_of,
     persistent_mask,
 )
+from .masks._ogr import layers_of
 from .masks._vector import is_inline, is_vector, rasterise, read_gradient, read_polygons
 from .readers._array import ArrayReader
 from .values._flags import Flags, Match, band_named, flags_of, matches_of, needed_bands
@@ -109,6 +110,7 @@ __all__ = [
     "keep_gradient",
     "keep_polygons",
     "keep_strengths",
+    "layers_of",
     "level_sizes",
     "light_of_srgb",
     "lock_file",

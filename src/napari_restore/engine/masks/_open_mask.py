@@ -7,6 +7,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +33,7 @@ from napari_restore.images import (
     flags_of,
     is_inline,
     is_vector,
+    layers_of,
     matches_of,
     needed_bands,
     open_codes,
@@ -167,6 +169,39 @@ def _refuse_choice(choice: _Choice, name: str, *, raster: bool, attributes: bool
         raise BadMask(
             f"{name} has no attributes to choose by.", "Only features of a vector file have some."
         )
+
+
+class MaskChoices(NamedTuple):
+    """What there is to choose of a mask."""
+
+    parts: tuple[str, ...] = ()
+    """Bands of a raster, by name or number, or layers of a vector file, where there are several."""
+    names: tuple[str, ...] = ()
+    """Of classes, bits or bands of a known product."""
+    product: str = ""
+    is_raster: bool = False
+    has_attributes: bool = False
+
+
+def choices_of(mask: str, image: Image) -> MaskChoices:
+    """Return what there is to choose of `mask` on `image`; raises `BadMask`, `UnreadableImage`."""
+    if is_inline(mask):
+        return MaskChoices()
+    file, part = parts_of(mask)
+    path = Path(file)
+    if file and path.suffix.lower() in (".geojson", ".json"):
+        return MaskChoices(has_attributes=True)
+    if file and is_vector(path) and (path.suffix.lower() != ".gpkg" or _raster_of(path) is None):
+        layers = layers_of(path)
+        return MaskChoices(tuple(layers) if len(layers) > 1 else (), has_attributes=True)
+    opened = _opened(path, codes=True) if file else image.all_bands or image
+    parts = [text or str(number) for number, text in enumerate(opened.descriptions, 1)]
+    several = bool(file) and opened.bands > 1
+    if part is not None and (number := band_named(part, opened.descriptions)) is not None:
+        opened = opened.with_bands([number])
+    flags = flags_of_raster(opened, image.sensor)
+    names, title = ((), "") if flags is None else (tuple(flags.names), flags.title)
+    return MaskChoices(tuple(parts) if several else (), names, title, is_raster=True)
 
 
 def flags_of_raster(raster: Image, sensor: str | None = None) -> Flags | None:

@@ -37,6 +37,29 @@ def read_shapes(
     if where is not None:
         _check_where(where)
     data = _CHECKED[path.suffix.lower()](path)
+    names = _names(data, path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            found = [_layer(data, name, where) for name in _chosen(names, layer, path)]
+    except (ValueError, RuntimeError, struct.error) as error:
+        raise _unreadable(path, error) from error
+    polygons = [polygon for shapes, _ in found for polygon in shapes]
+    systems = {crs for shapes, crs in found if shapes}
+    if len(systems) > 1:
+        raise BadMask(
+            f"The layers of {path.name} have several coordinate systems.",
+            f"Name one layer: {option('exclude', f'{path.name}:{names[0]}')}.",
+        )
+    return polygons, systems.pop() if systems else ""
+
+
+def layers_of(path: Path) -> list[str]:
+    """Return the names of the layers of a vector file that only GDAL reads; raises `BadMask`."""
+    return _names(_CHECKED[path.suffix.lower()](path), path)
+
+
+def _names(data: bytes, path: Path) -> list[str]:
     try:
         import pyogrio
     except ImportError:
@@ -49,23 +72,16 @@ def read_shapes(
         with warnings.catch_warnings():
             # Of a name in memory without its suffix.
             warnings.simplefilter("ignore", RuntimeWarning)
-            names = [str(name) for name, kind in pyogrio.list_layers(data) if kind is not None]
-            found = [_layer(data, name, where) for name in _chosen(names, layer, path)]
-    except BadMask:
-        raise
-    except (ValueError, RuntimeError, struct.error) as error:
-        raise BadMask(
-            f"{path.name} cannot be read: {str(error).rstrip('.')}.",
-            f"Check the file, and {option('exclude_where')} where there is one.",
-        ) from error
-    polygons = [polygon for shapes, _ in found for polygon in shapes]
-    systems = {crs for shapes, crs in found if shapes}
-    if len(systems) > 1:
-        raise BadMask(
-            f"The layers of {path.name} have several coordinate systems.",
-            f"Name one layer: {option('exclude', f'{path.name}:{names[0]}')}.",
-        )
-    return polygons, systems.pop() if systems else ""
+            return [str(name) for name, kind in pyogrio.list_layers(data) if kind is not None]
+    except (ValueError, RuntimeError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> BadMask:
+    return BadMask(
+        f"{path.name} cannot be read: {str(error).rstrip('.')}.",
+        f"Check the file, and {option('exclude_where')} where there is one.",
+    )
 
 
 def _chosen(names: list[str], layer: str | None, path: Path) -> list[str]:
