@@ -15,8 +15,9 @@ import rasterio
 from rasterio.transform import from_origin
 
 import napari_restore as nr
+from napari_restore.api import Note
 from napari_restore.engine.masks import open_exclude
-from napari_restore.errors import BadMask
+from napari_restore.errors import BadMask, BadParameter
 from napari_restore.questions import Restore
 
 SIZE = (40, 60)
@@ -270,3 +271,22 @@ def test_nearly_all_is_noted(write: Write, image: nr.Image) -> None:
     most[:2] = 0
     plan = nr.plan(image, "identity", exclude=write("keep.tif", most), device="cpu")
     assert any("keep.tif leaves out 95 % of the image" in note for note in plan.notes)
+
+
+def test_a_palette_of_classes_is_no_picture(write: Write) -> None:
+    pixels = flags("uint8", 4, 9, 3)
+    colours = {0: (0, 0, 0), 3: (60, 60, 60), 4: (0, 200, 0), 9: (255, 255, 255)}
+    path = write("cover.tif", pixels, colours=colours)
+    with pytest.raises(BadParameter, match=r"classes with a palette.*bands="):
+        nr.plan(path, "dcp", device="cpu")
+    nr.plan(nr.open_image(path, bands="red=1,green=2,blue=3"), "dcp", device="cpu")
+    photo = {number: (number, 255 - number, number // 2) for number in range(256)}
+    nr.plan(write("photo.tif", pixels, colours=photo), "dcp", device="cpu")
+
+
+def test_nothing_above_black(write: Write) -> None:
+    rng = np.random.default_rng(0)
+    dark = rng.integers(-90, -5, (*SIZE, 3)).astype(np.int8)
+    job = nr.start(nr.plan(write("dark.tif", dark), "dcp", device="cpu", black=0, white=100))
+    notes = [str(event.text) for event in job if isinstance(event, Note)]
+    assert any("No value is above 0" in note and "black" in note for note in notes)

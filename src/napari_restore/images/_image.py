@@ -81,6 +81,7 @@ class Image(DerivedImages):
             else reader.described
         )
         self.reader = self.source = reader = reader.counting(self.data_bands)
+        self.shows_classes = reader.shows_classes and bands is None
         if self.dtype != np.uint8:
             self.notes += self._notes_on_sensor(preset)
         if (kind := self.other_than_light) is not None:

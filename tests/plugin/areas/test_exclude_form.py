@@ -10,6 +10,7 @@ import pytest
 import rasterio
 
 import napari_restore as nr
+from napari_restore.plugin.results import ExportSection
 
 pytestmark = pytest.mark.viewer
 PLACE = rasterio.transform.from_origin(500000, 5300000, 30, 30)
@@ -94,5 +95,7 @@ def test_the_run_and_its_command_have_the_choice(
     pixels = nr.open_image(source).read((0, 0, 64, 64))
     changed = (np.asarray(variant.result) != pixels).any(axis=2)
     assert changed.any() and not changed[8:20, 5:30].any()
-    command = panel.export.command()
+    (export,) = [one for one in panel.sections if isinstance(one, ExportSection)]
+    assert not export.form.isRowVisible(export.clip)
+    command = export.command()
     assert ":QA_PIXEL" in command and "--exclude-bits cloud" in command

@@ -96,7 +96,7 @@ def open_exclude(reading: Reading, image: Image) -> MaskStrength | None:
         return None
     strength = _open(reading.exclude, image, choice)
     if isinstance(strength, RasterMask) and not choice.of_raster:
-        _check_codes(strength.raster, reading.exclude)
+        _check_codes(strength.raster, _name_of(reading.exclude, image))
     return strength
 
 
@@ -260,9 +260,8 @@ def _several_bands(raster: Image, name: str) -> BadMask:
     )
 
 
-def _check_codes(raster: Image, mask: str) -> None:
-    """Raise `BadMask` for a raster whose values are no yes or no."""
-    name = Path(raster.path or raster.name).name
+def _check_codes(raster: Image, name: str) -> None:
+    """Raise `BadMask` for a raster, called `name`, whose values are no yes or no."""
     if raster.bands > 1 and len(raster.data_bands) > 1 and not _is_grey(raster):
         coded = None if raster.path is None else _opened(raster.path, codes=True)
         if coded is None or coded.bands > 1:
@@ -275,7 +274,9 @@ def _check_codes(raster: Image, mask: str) -> None:
     if codes.least == codes.largest or codes.largest == np.iinfo(raster.dtype).max:
         return
     flags = flags_of_raster(raster)
-    role = auxiliary_role(raster.descriptions[0]) or auxiliary_role(Path(name).stem)
+    role = auxiliary_role(raster.descriptions[0]) or auxiliary_role(
+        Path(raster.path or raster.name).stem
+    )
     if (
         flags is not None
         or role not in (None, "mask", "label")

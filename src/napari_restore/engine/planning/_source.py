@@ -61,6 +61,11 @@ def source_of(
 
     Raises `BadRegion`, `UnknownBands` and `BadParameter`.
     """
+    if image.shows_classes:
+        raise BadParameter(
+            f"{image.name} has classes with a palette of colours: they show no light to restore.",
+            f"If it is a photo, say so: {option('bands', 'red=1,green=2,blue=3')}.",
+        )
     targets = _targets(image, options.target.region, notes)
     part, origin = None, (0, 0)
     if mosaic is not None:

@@ -23,7 +23,7 @@ from napari_restore.engine.ledger import (
     writer_of,
 )
 from napari_restore.engine.machine import PeakMemory, on_new_thread
-from napari_restore.engine.masks import MaskStrength, open_exclude
+from napari_restore.engine.masks import MaskStrength, open_exclude, pieces_of
 from napari_restore.engine.planning import Plan, all_settled, example_input, example_statistics
 from napari_restore.engine.running._events import (
     Emit,
@@ -50,7 +50,7 @@ from napari_restore.engine.statistics import (
     load_context,
     on_threads,
 )
-from napari_restore.errors import Cancelled, TilesDiffer
+from napari_restore.errors import Cancelled, TilesDiffer, option
 from napari_restore.images import Image, Radiometry, chunk_cache, trim_cache
 from napari_restore.models import Context, Statistics
 
@@ -138,9 +138,25 @@ class Run:
         if self.plan.model.card.needs_context and record["measured"]["unchanged_share"] == 1:
             # A model that judges the image, and leaves a clear one alone.
             title = self.plan.model.card.title
-            self.emit(Note(f"{title} found nothing to remove: every pixel stayed as it was."))
+            text = f"{title} found nothing to remove: every pixel stayed as it was."
+            self.emit(Note(self._note_on_black() or text))
         self.emit(Finished(record))
         return record
+
+    def _note_on_black(self) -> str | None:
+        """Return the note where no value of the region is above black; else None."""
+        plan, radiometry = self.plan, self._radiometry
+        if radiometry is None:
+            return None
+        bands = list(plan.bands)
+        black = radiometry.black[bands]
+        for box in pieces_of(plan.region):
+            if (plan.image.read(box)[..., bands] > black).any():
+                return None
+        return (
+            f"No value is above {max(black):g}, which is taken for no light: every pixel stayed as it "
+            f"was. {option('black')} sets another value."
+        )
 
     def settle(self) -> Statistics:
         """Run the sweeps that count, if any is missing; return all statistics, nothing restored."""

@@ -56,6 +56,10 @@ FLAT = ("ENVI", "EHdr", "ROI_PAC", "ISCE", "RRASTER")
 """Formats of raw pixels, whose missing end GDAL reads as zeros."""
 
 
+PHOTO_COLOURS = 64
+"""A palette on a map with fewer colours stands for classes; that of a photo has 256 or nearly."""
+
+
 class GdalReader(Reader):
     """GeoTIFF, COG, BigTIFF, JPEG 2000, VRT, ENVI, HFA, PNG, JPEG, WebP and many more.
 
@@ -194,6 +198,8 @@ class GdalReader(Reader):
         self.bands = self._table.shape[1]
         self.dtype = self._table.dtype
         self.notes.append(f"The palette was expanded to {self.bands} band(s).")
+        colours = set(dataset.colormap(1).values())
+        self.shows_classes = self.georeference is not None and len(colours) < PHOTO_COLOURS
         if self._kind in ("nodata", "bands"):
             self._kind = "mask"
 

@@ -91,7 +91,8 @@ class ExcludeChooser(Section):
         """Exclude what a layer or a file marks; None excludes nothing."""
         self._update_soon.cancel()
         self._mark(False)
-        self._chosen = mask
+        own = next((own for own in self._own if own == mask), None)
+        self._chosen = mask if own is None else own
         self._mark(True)
         self._offer()
         self._update()
@@ -201,8 +202,7 @@ class ExcludeChooser(Section):
 
     def _choose_of_state(self) -> None:
         mask = self.state.options.reading.exclude
-        path = None if mask is None else Path(mask)
-        self.choose(next((own for own in self._own if own == path), path))
+        self.choose(None if mask is None else Path(mask))
 
     def _on_change(self) -> None:
         self._set_pending()
