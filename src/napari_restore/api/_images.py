@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from napari_restore.engine import MaskChoices, Plan
     from napari_restore.images import Image, SaveOptions
     from napari_restore.models import ModelCard
-    from napari_restore.questions import FormatKeywords, ReadingKeywords
+    from napari_restore.questions import FormatKeywords
 
 
 Bands = str | Sequence[int | str | None] | Mapping[str, int]
@@ -220,7 +220,10 @@ def save_context(
     images: Sequence[Any],
     path: Pathlike,
     exclude: Pathlike | None = None,
-    **options: Unpack[ReadingKeywords],
+    *,
+    exclude_values: str | int | Sequence[str | int | float] | None = None,
+    exclude_bits: str | int | Sequence[str | int] | None = None,
+    exclude_where: str | None = None,
 ) -> Path:
     """Write the whole-image statistics of `images`, taken as one, for the option `context`.
 
@@ -230,7 +233,9 @@ def save_context(
     from napari_restore.engine import context_of_images, save_context
 
     target = Path(path)
-    reading = Restore.of({"exclude": exclude, **options}).reading
+    choice = {"values": exclude_values, "bits": exclude_bits, "where": exclude_where}
+    named = {f"exclude_{name}": value for name, value in choice.items()}
+    reading = Restore.of({"exclude": exclude, **named}).reading
     save_context(target, context_of_images([open_image(image) for image in images], reading))
     return target
 

@@ -159,7 +159,7 @@ class Reading:
     exclude: str | None = asked(
         None,
         "leave these pixels unchanged, and out of statistics: FILE, FILE:BAND, FILE:LAYER of a vector "
-        "file, :BAND of the image itself (a number from 1 or a name), or text as for --mask",
+        "file, :BAND of the image itself (a number from 1 or a name), or text as for the area",
         changes="pixels",
         metavar="FILE[:BAND]|WKT",
         keyword="Pathlike | None",

@@ -144,10 +144,10 @@ class BlendedPixels:
 
         None where no mask excludes any.
         """
-        if self.plan.reading.exclude is None:
-            return None
         if self._excluded is None:
             self._excluded = open_exclude(self.plan.reading, self.image)
+        if self._excluded is None:
+            return None
         size = (self.image.height, self.image.width)
         return mask_at_level(self._excluded, level, size).read(region) > 0
 

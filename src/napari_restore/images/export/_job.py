@@ -103,12 +103,13 @@ class ExportJob:
     dtype: np.dtype[Any]
     read: Read
     read_valid: ReadValid
-    inside: ReadValid | None
     options: ExportOptions
     tags: dict[str, str]
     target: Path
     progress: Progress | None = None
     cancelled: Callable[[], bool] | None = None
+    inside: ReadValid | None = None
+    """Box to (h, w) bool: elsewhere the output is nodata."""
     samples: list[PixelBlock] = field(default_factory=list)
     """Samples of the written pixels, always with all four corners."""
     finite: bool = True

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import re
 import sqlite3
 import struct
@@ -41,25 +42,28 @@ def read_shapes(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)
-            found = [_layer(data, name, where) for name in _chosen(names, layer, path)]
-    except (ValueError, RuntimeError, struct.error) as error:
+            found = [_layer(data, number, where) for number in _chosen(names, layer, path)]
+    except BadMask:
+        raise
+    except Exception as error:  # whatever pyogrio makes of a damaged file
         raise _unreadable(path, error) from error
     polygons = [polygon for shapes, _ in found for polygon in shapes]
     systems = {crs for shapes, crs in found if shapes}
     if len(systems) > 1:
         raise BadMask(
             f"The layers of {path.name} have several coordinate systems.",
-            f"Name one layer: {option('exclude', f'{path.name}:{names[0]}')}.",
+            f"Name one layer: {option('exclude', f'{path.name}:{next(iter(names))}')}.",
         )
     return polygons, systems.pop() if systems else ""
 
 
 def layers_of(path: Path) -> list[str]:
     """Return the names of the layers of a vector file that only GDAL reads; raises `BadMask`."""
-    return _names(_CHECKED[path.suffix.lower()](path), path)
+    return list(_names(_CHECKED[path.suffix.lower()](path), path))
 
 
-def _names(data: bytes, path: Path) -> list[str]:
+def _names(data: bytes, path: Path) -> dict[str, int]:
+    """Return the numbers of the layers with shapes, by name."""
     try:
         import pyogrio
     except ImportError:
@@ -72,20 +76,29 @@ def _names(data: bytes, path: Path) -> list[str]:
         with warnings.catch_warnings():
             # Of a name in memory without its suffix.
             warnings.simplefilter("ignore", RuntimeWarning)
-            return [str(name) for name, kind in pyogrio.list_layers(data) if kind is not None]
-    except (ValueError, RuntimeError) as error:
+            layers = enumerate(pyogrio.list_layers(data))
+            # GDAL calls a layer without a name like its file, which is in memory.
+            return {
+                path.stem if str(name).startswith("pyogrio_") else str(name): number
+                for number, (name, kind) in layers
+                if kind is not None
+            }
+    except Exception as error:  # whatever pyogrio makes of a damaged file
         raise _unreadable(path, error) from error
 
 
 def _unreadable(path: Path, error: Exception) -> BadMask:
+    # Of an error of the program itself the text says nothing.
+    known = isinstance(error, (ValueError, RuntimeError))
+    why = " ".join(str(error).split()).rstrip(".") if known else "it is damaged"
     return BadMask(
-        f"{path.name} cannot be read: {str(error).rstrip('.')}.",
+        f"{path.name} cannot be read: {why}.",
         f"Check the file, and {option('exclude_where')} where there is one.",
     )
 
 
-def _chosen(names: list[str], layer: str | None, path: Path) -> list[str]:
-    """Return the layers to read. The folders of a KML are its layers: all of them are meant."""
+def _chosen(names: dict[str, int], layer: str | None, path: Path) -> list[int]:
+    """Return the numbers of the layers to read. The folders of a KML are its layers: all of them are meant."""
     if layer is not None and layer not in names:
         raise BadMask(
             f"{path.name} has no layer {layer!r}.", f"It has {', '.join(names) or 'none'}."
@@ -93,15 +106,15 @@ def _chosen(names: list[str], layer: str | None, path: Path) -> list[str]:
     if layer is None and len(names) > 1 and path.suffix.lower() != ".kml":
         raise BadMask(
             f"{path.name} has {len(names)} layers, and which of them is meant is not known.",
-            f"Name one: {path.name}:{names[0]}. They are {', '.join(names)}.",
+            f"Name one: {path.name}:{next(iter(names))}. They are {', '.join(names)}.",
         )
-    return names if layer is None else [layer]
+    return list(names.values()) if layer is None else [names[layer]]
 
 
-def _layer(data: bytes, name: str, where: str | None) -> tuple[list[list[Ring]], str]:
+def _layer(data: bytes, number: int, where: str | None) -> tuple[list[list[Ring]], str]:
     from pyogrio.raw import read
 
-    about, _, geometries, _ = read(data, layer=name, force_2d=True, where=where)
+    about, _, geometries, _ = read(data, layer=number, force_2d=True, where=where)
     polygons: list[list[Ring]] = []
     points = 0
     for geometry in () if geometries is None else geometries:
@@ -156,7 +169,12 @@ def _count(stream: io.BytesIO, order: str) -> int:
 def _ring(stream: io.BytesIO, order: str) -> Ring:
     count = _count(stream, order)
     data = stream.read(16 * count)
-    return list(struct.iter_unpack(f"{order}2d", data)) if len(data) == 16 * count else []
+    if len(data) != 16 * count:
+        raise ValueError("a geometry ends too early")
+    points = list(struct.iter_unpack(f"{order}2d", data))
+    if not all(math.isfinite(x) and math.isfinite(y) for x, y in points):
+        raise ValueError("a point has no place")
+    return points
 
 
 # -- what a file is --------------------------------------------------------------------

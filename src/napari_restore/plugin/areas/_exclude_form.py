@@ -13,7 +13,7 @@ from napari_restore.plugin.widgets import NarrowComboBox, column_of, flowing
 
 if TYPE_CHECKING:
     from napari_restore.engine import MaskChoices
-    from napari_restore.questions import Reading
+    from napari_restore.questions import Reading, RestoreKeywords
 
 CHOOSE = "Choose a band or layer …"
 
@@ -40,7 +40,7 @@ class ExcludeForm(QWidget):
         self.part.activated.connect(self._on_part)
         self.show_mask(None, None)
 
-    def options(self) -> dict[str, str | None]:
+    def options(self) -> RestoreKeywords:
         """Return the options of `Reading` that say what of the mask is meant."""
         bits = [name for name, box in self.names.items() if box.isChecked()]
         bits += [self.bits.text().strip()] if self.bits.text().strip() else []
@@ -54,8 +54,9 @@ class ExcludeForm(QWidget):
         self, choices: MaskChoices | None, reading: Reading | None, part: str | None = None
     ) -> None:
         """Show what there is to choose, and what `reading` has chosen; nothing for None."""
-        has = choices is not None
         parts = choices.parts if choices is not None else ()
+        has_values = choices is not None and choices.is_raster
+        has_attributes = choices is not None and choices.has_attributes
         with signals_blocked(self.part):
             self.part.offer([(CHOOSE, ""), *((name, name) for name in parts)], part or "")
         self.part.setVisible(bool(parts))
@@ -63,14 +64,11 @@ class ExcludeForm(QWidget):
         self._offer_names(names)
         self.product.setText(choices.product if choices is not None else "")
         self.product.setVisible(bool(names))
-        for line, shown in (
-            (self.values, has and choices.is_raster),
-            (self.bits, has and choices.is_raster),
-            (self.where, has and choices.has_attributes),
-        ):
-            line.setVisible(bool(shown))
+        for line in (self.values, self.bits):
+            line.setVisible(has_values)
+        self.where.setVisible(has_attributes)
         self.show_chosen(reading)
-        self.setVisible(has and bool(parts or choices.is_raster or choices.has_attributes))
+        self.setVisible(bool(parts) or has_values or has_attributes)
 
     def show_chosen(self, reading: Reading | None) -> None:
         """Show what `reading` has chosen of the mask."""
@@ -107,7 +105,9 @@ class ExcludeForm(QWidget):
         self._boxes.setVisible(bool(self.names))
 
     def _line(self, text: str, tip: str) -> QLineEdit:
-        line = QLineEdit(self, placeholderText=text, toolTip=tip)
+        line = QLineEdit(self)
+        line.setPlaceholderText(text)
+        line.setToolTip(tip)
         line.editingFinished.connect(self.changed)
         return line
 
