@@ -141,7 +141,7 @@ def output_box(plan: Plan, clip: str | None = None) -> Region | None:
     if clip is not None and plan.target.mask is None and box == (0, 0, image.height, image.width):
         raise BadRegion(
             "All of the image is restored: there is no area to clip to.",
-            f"Name one by {option('mask')} or {option('region')}, or leave {option('clip')} out.",
+            f"Name one by {option('mask')}, or leave {option('clip')} out.",
         )
     return None if plan.target.mask is not None and clip is None else box
 
