@@ -89,7 +89,8 @@ WINDOW = {"napari", "magicgui", "qtpy", "superqt", "vispy", "PySide6", "PyQt5", 
 
 DATA_TYPES = {
     "engine": set(
-        "Cluster Event Finished Job KeptResult Note Phase Plan Progress Region Result Stopped TileDone Worker".split()
+        "Cluster Event Finished Job KeptResult MaskChoices Note Phase Plan Progress Region Result "
+        "Stopped TileDone Worker".split()
     ),
     "explain": {
         *(

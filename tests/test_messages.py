@@ -52,7 +52,7 @@ def flags_in(source: str) -> list[str]:
     return [
         text
         for text in texts(ast.parse(source))
-        if FLAG.search(re.sub(r"(napari-restore [a-z]+|gdal_calc\.py) .*", "", text))
+        if FLAG.search(re.sub(r"napari-restore [a-z]+ .*", "", text))
     ]
 
 

@@ -151,7 +151,10 @@ def test_several_files_of_one_image_come_back(tmp_path):
 def test_the_options_of_the_file_are_those_of_the_command(scene):
     assert _runner.EXPORT_OPTIONS == EXPORT_OPTIONS
     made = api.plan(scene, "identity", device="cpu")
-    options = {"cog": True, "compress": "zstd", "bit_depth": 8, "quality": 90, "overwrite": True}
+    options = {
+        "cog": True, "compress": "zstd", "bit_depth": 8, "quality": 90, "clip": "box",
+        "overwrite": True,
+    }  # fmt: skip
     options_read = parsed(api.command_of(made, "o.tif", **options))
     assert {name: getattr(options_read, name) for name in EXPORT_OPTIONS} == {
         name: options[name] for name in EXPORT_OPTIONS

@@ -13,11 +13,24 @@ import pytest
 import rasterio
 
 import napari_restore as nr
-from napari_restore.engine.masks import _open_mask, open_exclude, open_mask
-from napari_restore.errors import BadMask, UnreadableImage
+from napari_restore.engine.masks import MaskStrength, _open_mask, note_of_share, open_mask
+from napari_restore.engine.masks import open_exclude as opened
+from napari_restore.errors import BadMask, Message, UnreadableImage
+from napari_restore.questions import Reading
 
 SIZE = (60, 80)
 Write = Callable[..., str]
+
+
+def open_exclude(mask: str, image: nr.Image) -> MaskStrength:
+    found = opened(Reading(exclude=mask), image)
+    assert found is not None
+    return found
+
+
+def note(mask: str, image: nr.Image) -> str:
+    """Return the note on a mask's share, or nothing."""
+    return str(Message(note_of_share(open_exclude(mask, image), mask, image) or ""))
 
 
 @pytest.fixture
@@ -68,7 +81,7 @@ def test_masks(write: Write, image: nr.Image, pixels: npt.NDArray[Any]) -> None:
 
 def test_several_bands(write: Write, image: nr.Image) -> None:
     path = write(np.dstack([codes("uint8", 1), codes("uint8", 0, 1)]))
-    with pytest.raises(BadMask, match=r"m\.tif has 2 bands.*gdal_translate -b 1 m\.tif mask\.tif"):
+    with pytest.raises(BadMask, match=r"m\.tif has 2 bands.*exclude=\"m\.tif:1\""):
         open_exclude(path, image)
 
 
@@ -88,7 +101,9 @@ def test_several_bands(write: Write, image: nr.Image) -> None:
 def test_bits_classes_and_probabilities(
     write: Write, image: nr.Image, pixels: npt.NDArray[Any], name: str, description: str | None
 ) -> None:
-    with pytest.raises(BadMask, match=rf"{name} holds codes from .*gdal_calc\.py .* -A {name}"):
+    with pytest.raises(
+        BadMask, match=rf"{name} holds codes .*from .*exclude_bits=.*exclude_values="
+    ):
         open_exclude(write(pixels, name, description), image)
 
 
@@ -99,27 +114,37 @@ def share(part: float) -> npt.NDArray[Any]:
 
 
 def test_nearly_all(write: Write, image: nr.Image) -> None:
-    open_exclude(write(share(0.9)), image)
-    with pytest.raises(BadMask, match=r"m2\.tif leaves out 91 % of the image.*exchange 0 and 1"):
-        open_exclude(write(share(0.91), "m2.tif"), image)
-    with pytest.raises(BadMask, match="leaves out 100 %"):
-        open_exclude("POLYGON ((0 0, 80 0, 80 60, 0 60, 0 0))", image)
+    assert not note(write(share(0.9)), image)
+    most = note(write(share(0.91), "m2.tif"), image)
+    assert most.startswith("m2.tif leaves out 91 % of the image") and "exclude_values=0" in most
+    assert "leaves out 100 %" in note("POLYGON ((0 0, 80 0, 80 60, 0 60, 0 0))", image)
 
 
 def test_nearly_all_of_a_large_image(image: nr.Image, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_open_mask, "SAMPLE_PIXELS", 1000)
     monkeypatch.setattr(_open_mask, "_shares", {})
-    open_exclude("POLYGON ((0 0, 68 0, 68 60, 0 60, 0 0))", image)
-    with pytest.raises(BadMask, match="leaves out"):
-        open_exclude("POLYGON ((0 0, 77 0, 77 60, 0 60, 0 0))", image)
+    assert not note("POLYGON ((0 0, 68 0, 68 60, 0 60, 0 0))", image)
+    assert "leaves out" in note("POLYGON ((0 0, 77 0, 77 60, 0 60, 0 0))", image)
 
 
 def test_plans_check_them(write: Write, image: nr.Image) -> None:
-    with pytest.raises(BadMask, match="leaves out"):
-        nr.plan(image, "identity", exclude=write(share(0.95), "most.tif"))
+    plan = nr.plan(image, "identity", exclude=write(share(0.95), "most.tif"))
+    assert any("leaves out 95 %" in note for note in plan.notes)
+    with pytest.raises(BadMask, match="holds codes"):
+        nr.plan(image, "identity", exclude=write(codes("uint16", 1024, 2048), "bits.tif"))
 
 
-@pytest.mark.parametrize("suffix", [".shp", ".gpkg", ".kml", ".fgb", ".gml", ".csv", ".zip"])
+@pytest.mark.parametrize("suffix", [".shp", ".gpkg", ".kml", ".fgb"])
+def test_vector_files_that_are_none(tmp_path: Path, image: nr.Image, suffix: str) -> None:
+    path = tmp_path / f"area{suffix}"
+    path.write_bytes(b"SQLite format 3\0" + bytes(100))
+    with pytest.raises(BadMask, match=rf"area\{suffix} is no {suffix[1:].upper()} file"):
+        open_mask(path, image)
+    with pytest.raises((BadMask, UnreadableImage), match="no file"):
+        open_mask(tmp_path / f"missing{suffix}", image)
+
+
+@pytest.mark.parametrize("suffix", [".gml", ".csv", ".zip"])
 def test_other_vector_files(tmp_path: Path, image: nr.Image, suffix: str) -> None:
     path = tmp_path / f"area{suffix}"
     path.write_bytes(b"SQLite format 3\0" + bytes(100))

@@ -326,6 +326,19 @@ def folder(tmp_path_factory):
     half[:, 20:90, 30:120] = 255
     write(folder / "mask.tif", half)
     write(folder / "other.tif", np.roll(half, 16, 1))
+    with rasterio.open(folder / "scene.tif") as file:
+        named = {"type": "name", "properties": {"name": str(file.crs)}}
+        corners = [file.transform * point for point in [(20, 20), (80, 20), (80, 60), (20, 20)]]
+    features = [
+        {
+            "type": "Feature",
+            "properties": {"kind": kind},
+            "geometry": {"type": "Polygon", "coordinates": [[(x + to, y) for x, y in corners]]},
+        }
+        for kind, to in (("lake", 0), ("town", 9))
+    ]
+    areas = {"type": "FeatureCollection", "crs": named, "features": features}
+    (folder / "areas.geojson").write_text(json.dumps(areas))
     nr.api.save_context([nr.open_image(folder / "scene.tif")], folder / "context.npz")
     write(folder / "dark.tif", (scene[:3] / 2).astype(np.uint8))
     nr.api.save_context([nr.open_image(folder / "dark.tif")], folder / "other.npz")
@@ -365,6 +378,9 @@ OPTION_CHANGES = {
     "other bands taken": ({**FIVE, "model": NET}, {"bands": "red=4,green=2,blue=3"}),
     "dropped bands": ({**FIVE, "model": NET}, {"other_bands": "drop"}),
     "exclude": ({}, {"exclude": "mask.tif"}),
+    "exclude values": ({"exclude": "mask.tif"}, {"exclude_values": "0"}),
+    "exclude bits": ({"exclude": "mask.tif"}, {"exclude_bits": "3"}),
+    "exclude where": ({"exclude": "areas.geojson"}, {"exclude_where": "kind = 'lake'"}),
     "another exclude": ({"exclude": "mask.tif"}, {"exclude": "other.tif"}),
     "context": ({}, {"context": "context.npz"}),
     "another context": ({"context": "context.npz"}, {"context": "other.npz"}),

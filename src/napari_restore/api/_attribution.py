@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from napari_restore.api._images import Bands, Pathlike, open_image
+from napari_restore.api._images import Bands, Pathlike, mask_file, open_image
 from napari_restore.api._models import as_model, load_described
 from napari_restore.api._options import (
     AttributeOptions,
@@ -136,12 +136,10 @@ def open_task(
 
 def with_absolute_paths(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return options with absolute paths, valid in any working folder."""
-    from napari_restore.images import is_inline
+    from napari_restore.images import absolute_mask
 
     return {
-        name: os.path.abspath(value)
-        if name in FILES and value is not None and not is_inline(value)
-        else value
+        name: absolute_mask(os.fspath(value)) if name in FILES and value is not None else value
         for name, value in options.items()
     }
 
@@ -149,10 +147,9 @@ def with_absolute_paths(options: Mapping[str, Any]) -> dict[str, Any]:
 def digests(options: Mapping[str, Any]) -> dict[str, str]:
     """Return the sha256 of every file in options with absolute paths, by path."""
     from napari_restore.engine import digest
-    from napari_restore.images import is_inline
 
-    named = [options[name] for name in FILES if options.get(name) is not None]
-    return {name: digest(Path(name)) for name in named if not is_inline(name)}
+    named = [mask_file(options[name]) for name in FILES if options.get(name) is not None]
+    return {name: digest(Path(name)) for name in named if name is not None}
 
 
 def _box_on_level(box: Region, scale: int) -> Region:

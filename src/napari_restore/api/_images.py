@@ -20,9 +20,10 @@ from napari_restore.images import is_product as is_product
 from napari_restore.images import is_zarr as is_zarr
 from napari_restore.images import sensor_text as sensor_text
 from napari_restore.questions import Pathlike as Pathlike
+from napari_restore.questions import Restore
 
 if TYPE_CHECKING:
-    from napari_restore.engine import Plan
+    from napari_restore.engine import MaskChoices, Plan
     from napari_restore.images import Image, SaveOptions
     from napari_restore.models import ModelCard
     from napari_restore.questions import FormatKeywords
@@ -170,10 +171,22 @@ def merged_bands(bands: Bands | None, more: Bands) -> str:
     return bands_text(given)
 
 
-def output_box(plan: Plan) -> Region | None:
-    """Return the box of the output in pixels of its image; None for all of it."""
+def output_box(plan: Plan, clip: str | None = None) -> Region | None:
+    """Return the box that contains the output, in pixels of its image; None for all of it.
+
+    Raises `BadRegion` where it is clipped, and there is no area to clip it to.
+    """
+    from napari_restore.errors import BadRegion, option
+
     y, x = plan.origin
-    return None if plan.target.mask is not None else plan.region.shift(-y, -x)
+    image = plan.part or plan.image
+    box = plan.region.shift(-y, -x)
+    if clip is not None and plan.target.mask is None and box == (0, 0, image.height, image.width):
+        raise BadRegion(
+            "All of the image is restored: there is no area to clip to.",
+            f"Name one by {option('mask')}, or leave {option('clip')} out.",
+        )
+    return None if plan.target.mask is not None and clip is None else box
 
 
 def check_output(
@@ -247,17 +260,45 @@ def info(
     return describe(open_image(image, bands=bands, sensor=sensor), black=black, white=white)
 
 
-def save_context(images: Sequence[Any], path: Pathlike, exclude: Pathlike | None = None) -> Path:
+def save_context(
+    images: Sequence[Any],
+    path: Pathlike,
+    exclude: Pathlike | None = None,
+    *,
+    exclude_values: str | int | Sequence[str | int | float] | None = None,
+    exclude_bits: str | int | Sequence[str | int] | None = None,
+    exclude_where: str | None = None,
+) -> Path:
     """Write the whole-image statistics of `images`, taken as one, for the option `context`.
 
-    `exclude` is a mask of pixels that do not count; with several images only
-    polygons (GeoJSON) fit them all.
+    `exclude` is a mask of pixels that do not count, with `exclude_values`, `exclude_bits` and
+    `exclude_where` as for `plan`; with several images only shapes and bands of their own fit them all.
     """
     from napari_restore.engine import context_of_images, save_context
 
     target = Path(path)
-    save_context(target, context_of_images([open_image(image) for image in images], exclude))
+    choice = {"values": exclude_values, "bits": exclude_bits, "where": exclude_where}
+    named = {f"exclude_{name}": value for name, value in choice.items()}
+    reading = Restore.of({"exclude": exclude, **named}).reading
+    save_context(target, context_of_images([open_image(image) for image in images], reading))
     return target
+
+
+def mask_file(mask: str) -> str | None:
+    """Return the file of a mask that may be text, ``FILE:BAND`` or a band of the image; else None."""
+    from napari_restore.images import is_inline, parts_of
+
+    return None if is_inline(mask) else parts_of(mask)[0] or None
+
+
+def mask_choices(image: Any, mask: str) -> MaskChoices:
+    """Return what there is to choose of a mask for ``exclude``: bands, names of classes and bits.
+
+    Opens its file: not for the GUI thread. Raises `BadMask`, `UnreadableImage`.
+    """
+    from napari_restore.engine import choices_of
+
+    return choices_of(mask, open_image(image))
 
 
 def mask_of_polygons(image: Any, polygons: Sequence[Any]) -> Path:

@@ -123,7 +123,12 @@ def rerun(
     from napari_restore.engine import Result, Run
 
     export_options = {**recorded_options, **options}
-    check_output(path, planned.part or planned.image, region=output_box(planned), **export_options)
+    check_output(
+        path,
+        planned.part or planned.image,
+        region=output_box(planned, export_options.get("clip")),
+        **export_options,
+    )
     with progress_bar(None) as show:
         run_record = Run(planned, show).run()
     result = Result.of_run(planned, run_record)
@@ -216,11 +221,12 @@ def folder_command(
     exclude, strength and the like.
     """
     from napari_restore.api._command_line import command_arguments
+    from napari_restore.images import absolute_mask
 
     given: dict[str, Any] = {name: v for name, v in options.items() if v is not None}
     # The images may have different CRSs: areas stay in their file, which names its own.
     if given.get("exclude") is not None:
-        given["exclude"] = os.path.abspath(given["exclude"])
+        given["exclude"] = absolute_mask(os.fspath(given["exclude"]))
     whole = {"region": [[0, 0, 1, 1]], **given}
     image = {"source": os.fspath(folder), "bands": bands, "sensor": sensor}
     task = {"image": image, "model": dict(model), "options": whole}

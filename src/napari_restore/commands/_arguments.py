@@ -167,7 +167,16 @@ def boxes_of_projwin(window: Sequence[float], image: Any) -> list[tuple[int, int
             f"{image.name} is not georeferenced, so --projwin has no meaning.",
             "Give the region in pixels with --srcwin.",
         )
-    boxes: list[tuple[int, int, int, int]] = georeference.boxes(window, (image.height, image.width))
+    size = image.height, image.width
+    boxes: list[tuple[int, int, int, int]] = georeference.boxes(window, size)
+    if not any(y0 < size[0] and x0 < size[1] and min(y1, x1) > 0 for y0, x0, y1, x1 in boxes):
+        corners = [georeference.to_world(x, y) for x in (0, size[1]) for y in (0, size[0])]
+        (left, *_, right), (low, *_, high) = map(sorted, zip(*corners, strict=True))
+        raise BadRegion(
+            f"The window of --projwin lies outside of {image.name}.",
+            f"--projwin ULX ULY LRX LRY is in the image's coordinate system, in which it spans "
+            f"{left:.9g} {high:.9g} {right:.9g} {low:.9g}.",
+        )
     return boxes
 
 

@@ -16,7 +16,11 @@ from napari_restore.records import check_record, read_record
 
 def read_files(options: Namespace) -> frozenset[object]:
     """Return every input file of the options, as `identities`."""
-    named = [getattr(options, name, None) for name in ("mask", "exclude", "context", "weights")]
+    from napari_restore import api
+
+    named = [getattr(options, name, None) for name in ("context", "weights")]
+    masks = [getattr(options, name, None) for name in ("mask", "exclude")]
+    named += [api.mask_file(mask) for mask in masks if mask is not None]
     # One model, or several where the option may be repeated.
     for model in getattr(options, "models", None) or [options.model]:
         named += [model, model.partition(".py:")[0] + ".py"]

@@ -13,6 +13,7 @@ from napari_restore.commands._arguments import load_model, open_image, plan_argu
 from napari_restore.commands._checks import files_among
 from napari_restore.commands._failures import as_json, as_restore_error
 from napari_restore.commands._flags import with_flags
+from napari_restore.commands._options import EXCLUDE, given
 from napari_restore.commands._outputs import (
     SHARED,
     Item,
@@ -161,7 +162,7 @@ def _share_context(
     if mosaic is None and not card.placed:
         target = folder / CONTEXT
         folder.mkdir(exist_ok=True)
-        written, unreadable = _write_context(images, target, options.exclude, joint=joint)
+        written, unreadable = _write_context(images, target, options, joint=joint)
         options.context = str(target) if written else None
         return None, failed | unreadable
     if mosaic is None and len(images) > 1:
@@ -197,7 +198,7 @@ def _mosaic_of(options: Namespace, images: dict[Item, Any]) -> Any:
 
 
 def _write_context(
-    images: dict[Item, Any], target: Path, exclude: str | None, *, joint: bool
+    images: dict[Item, Any], target: Path, options: Namespace, *, joint: bool
 ) -> tuple[bool, dict[Item, RestoreError]]:
     """Write the statistics of all images, or of the first, to `target`.
 
@@ -205,12 +206,13 @@ def _write_context(
     """
     from napari_restore import api
 
+    excluded = given(options, EXCLUDE)
     readable: list[Any] = []
     failed: dict[Item, RestoreError] = {}
     for item, image in images.items():
         try:
             # One by one, to identify a truncated file.
-            api.save_context([image], target, exclude=exclude)
+            api.save_context([image], target, **excluded)
         except (InputError, OSError) as error:
             failed[item] = as_restore_error(error)
             continue
@@ -218,7 +220,7 @@ def _write_context(
         if not joint:
             break
     if len(readable) > 1:
-        api.save_context(readable, target, exclude=exclude)
+        api.save_context(readable, target, **excluded)
     return bool(readable), failed
 
 
@@ -226,11 +228,13 @@ def _settings(options: Namespace, model: Any) -> dict[str, Any]:
     """Return the settings that, with the image's fingerprint, identify an output."""
     from napari_restore import api
 
-    files = {
-        name: file_sha256(path) if files_among([path]) else path
-        for name in ("mask", "exclude", "context")
-        if (path := getattr(options, name)) is not None
-    }
+    files = {}
+    for name in ("mask", "exclude", "context"):
+        if (named := getattr(options, name)) is not None:
+            file = api.mask_file(named) or ""
+            # What of the file is meant stays behind its digest.
+            found = files_among([file])
+            files[name] = named.replace(file, file_sha256(file), 1) if found else named
     values = {name: v for name, v in vars(options).items() if name not in _NOT_OF_OUTPUTS}
     if getattr(options, "tile", None) == WHOLE and model.takes_whole:
         # Other tiles change no output.

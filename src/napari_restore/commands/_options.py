@@ -19,6 +19,7 @@ from napari_restore.questions import (
 )
 
 RANGE = ("black", "white")
+EXCLUDE = ("exclude", "exclude_values", "exclude_bits", "exclude_where")
 RESOURCES = ("memory", "device_memory", "device")
 
 
@@ -91,7 +92,7 @@ def add_values(parser: argparse.ArgumentParser) -> None:
     """Add what decides how values are read, for `attribute` and `attend`."""
     values = parser.add_argument_group("values")
     add_options(values, Reading, *RANGE)
-    add_option(values, "exclude")
+    add_options(values, Reading, *EXCLUDE)
 
 
 def add_overwrite(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
@@ -210,11 +211,11 @@ def add_run_options(
         help="a box in the image's coordinate system",
     )
     add_options(region, Target)
-    add_option(region, "exclude")
+    add_options(region, Reading, *EXCLUDE)
     add_options(add_model(parser, default=model), Adjustment)
     values = parser.add_argument_group("values")
     add_options(values, Reading, *RANGE)
-    add_options(values, Reading, but=(*RANGE, "exclude", "extent", "context"))
+    add_options(values, Reading, but=(*RANGE, *EXCLUDE, "extent", "context"))
     engine = add_machine(parser)
     add_options(engine, Computing)
     add_option(engine, "context")

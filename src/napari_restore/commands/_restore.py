@@ -113,12 +113,8 @@ def rerun(options: Namespace) -> CommandResult:
             allow_outside=options.allow_outside,
         )
         item = Item((str(planned.image.path),), path, None, None)
-        others = (
-            planned.target.mask,
-            planned.reading.exclude,
-            planned.reading.context,
-            options.record,
-        )
+        masks = filter(None, (planned.target.mask, planned.reading.exclude))
+        others = (*map(api.mask_file, masks), planned.reading.context, options.record)
         read = identities([*item.sources, *(file for file in others if file is not None)])
         check_files([item], read)
         runner = Runner(options, interrupt, read, export)

@@ -161,7 +161,7 @@ class Runner:
             item.output,
             planned.part or planned.image,
             overwrite,
-            region=api.output_box(planned),
+            region=api.output_box(planned, self._export.get("clip")),
             **self._export,
         )
         check_maps(item, planned.maps, self._read, overwrite=self._overwrite)

@@ -13,6 +13,7 @@ from .machine._budget import peak_in
 from .machine._device import choose_device
 from .machine._failures import clear_frames, is_out_of_memory
 from .machine._threads import Threads
+from .masks._open_mask import MaskChoices, choices_of
 from .planning._layout import block_too_large
 from .planning._plan import Plan, deserialise_plan, serialise_plan
 from .planning._planning import make_plan
@@ -65,6 +66,7 @@ __all__ = [
     "ItemRun",
     "Job",
     "KeptResult",
+    "MaskChoices",
     "Note",
     "PartWriter",
     "Phase",
@@ -88,6 +90,7 @@ __all__ = [
     "as_json",
     "begun_anew",
     "block_too_large",
+    "choices_of",
     "choose_device",
     "clear_frames",
     "compute_context",

@@ -2,7 +2,7 @@ from ._black_white import needs_percentile, note_of_zero, resolve_radiometry
 from ._describe import describe, naming_hint
 from ._display_curve import curve_of, light_of_srgb, srgb_of_light
 from ._georeference import ControlPoint, Georeference, turns_onto
-from ._image import Image, open_image
+from ._image import Image, open_codes, open_image
 from ._profile import Profile
 from ._source import Box, Level, Source, chunk_grid
 from ._suffixes import (
@@ -36,10 +36,19 @@ from .files._exif import upright_exif
 from .files._remote import names_address
 from .levels._making import attach_pyramid
 from .levels._reduce import halve, level_sizes
-from .masks._files import keep_gradient, keep_polygons, keep_strengths, persistent_mask
-from .masks._vector import is_inline, rasterise, read_gradient, read_polygons
+from .masks._files import (
+    absolute_mask,
+    keep_gradient,
+    keep_polygons,
+    keep_strengths,
+    parts_of,
+    persistent_mask,
+)
+from .masks._ogr import layers_of
+from .masks._vector import is_inline, is_vector, rasterise, read_gradient, read_polygons
 from .products._find import images_in_folder, is_product
 from .readers._array import ArrayReader
+from .values._flags import Flags, Match, band_named, flags_of, matches_of, needed_bands
 from .values._presets import AUXILIARY, LIGHT, ROLES, SENSORS, Sensor
 from .values._radiometry import Radiometry
 from .values._roles import (
@@ -71,19 +80,23 @@ __all__ = [
     "ChunkCache",
     "ControlPoint",
     "ExportOptions",
+    "Flags",
     "Georeference",
     "GivenBand",
     "Image",
     "Level",
+    "Match",
     "Pixels",
     "Profile",
     "Radiometry",
     "SaveOptions",
     "Sensor",
     "Source",
+    "absolute_mask",
     "adopt_zarr",
     "attach_pyramid",
     "auxiliary_role",
+    "band_named",
     "bands_text",
     "bracket_of",
     "brackets_among",
@@ -101,6 +114,7 @@ __all__ = [
     "default_fill",
     "describe",
     "file_before_upload",
+    "flags_of",
     "halve",
     "images_in_folder",
     "is_image_in_folder",
@@ -108,23 +122,29 @@ __all__ = [
     "is_locked",
     "is_product",
     "is_used",
+    "is_vector",
     "is_whole",
     "is_zarr",
     "keep_gradient",
     "keep_polygons",
     "keep_strengths",
+    "layers_of",
     "level_sizes",
     "light_of_srgb",
     "lock_file",
     "mark_entry",
     "mark_use",
+    "matches_of",
     "names_address",
     "naming_hint",
+    "needed_bands",
     "needs_percentile",
     "note_of_zero",
+    "open_codes",
     "open_image",
     "owner_in",
     "parse_bands",
+    "parts_of",
     "persistent_mask",
     "rasterise",
     "read_gradient",

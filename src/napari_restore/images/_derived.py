@@ -106,6 +106,10 @@ class DerivedImages(ImageBase):
     """Pixels of `full` along a side of one of this image's: a power of two."""
     companions: Companions[Self] | None
     """The other frames of a bracket of which this image is one."""
+    shows_classes = False
+    """Whether its colours are those of classes on a map, and nobody has named its bands."""
+    all_bands: Self | None = None
+    """The image that this one has some of the bands of; see `with_bands`."""
 
     def __init__(self, reader: Reader, *, spec: dict[str, Any] | None = None) -> None: ...
 
@@ -262,6 +266,7 @@ class DerivedImages(ImageBase):
         if self.working_space is not None:
             part.working_space = working_space_of(part.profile, part.roles, part.dtype)[0]
         part.known_range = self.known_range
+        part.all_bands = self.all_bands or self
         return part._among(self._companions(lambda frame: frame.with_bands(chosen)))
 
     def _companions(self, change: Callable[[Self], Self]) -> Companions[Self] | None:

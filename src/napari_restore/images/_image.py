@@ -96,6 +96,7 @@ class Image(DerivedImages):
             else reader.described
         )
         self.reader = self.source = reader = reader.counting(self.data_bands)
+        self.shows_classes = reader.shows_classes and bands is None
         if self.dtype != np.uint8:
             self.notes += self._notes_on_sensor(preset)
         if (kind := self.other_than_light) is not None:
@@ -285,6 +286,14 @@ def open_image(
     if select is not None:
         image = image.with_bands(select)
     return image.level_view(level or 0)
+
+
+def open_codes(path: Pathlike) -> Image:
+    """Open a file on this computer as a mask: pixels of a palette are its numbers, not its colours.
+
+    It has no `spec`. Raises `UnreadableImage`.
+    """
+    return Image(reader_of(path, codes=True))
 
 
 def _paths_of(source: Any) -> list[Pathlike]:

@@ -47,6 +47,8 @@ class Reader(Source):
     profile: Profile
     georeference: Georeference | None = None
     notes: list[str]
+    shows_classes = False
+    """Whether colours on a map are those of a palette of classes."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -27,6 +27,9 @@ class ReadingKeywords(TypedDict, total=False):
     """Keywords of `Reading`."""
 
     exclude: Pathlike | None
+    exclude_values: str | int | Sequence[str | int | float] | None
+    exclude_bits: str | int | Sequence[str | int] | None
+    exclude_where: str | None
     extent: str
     context: Pathlike | None
     other_bands: OtherBands | None
@@ -83,6 +86,9 @@ class RestoreRecord(AdjustmentRecord, total=False):
     mask: str | None
     feather: int
     exclude: str | None
+    exclude_values: str | None
+    exclude_bits: str | None
+    exclude_where: str | None
     extent: str
     context: str | None
     other_bands: OtherBands | None
@@ -165,6 +171,7 @@ class FormatKeywords(TypedDict, total=False):
     compress: str
     bit_depth: int | None
     quality: int | None
+    clip: str | None
     overviews: bool
     level: int | None
     threads: int | None

@@ -7,7 +7,7 @@ keywords of Python, `_keywords.py`, are written from here by `scripts/keywords.p
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Unpack, cast
 
@@ -158,10 +158,35 @@ class Reading:
 
     exclude: str | None = asked(
         None,
-        "leave these pixels unchanged, and out of statistics",
+        "leave these pixels unchanged, and out of statistics: FILE, FILE:BAND, FILE:LAYER of a vector "
+        "file, :BAND of the image itself (a number from 1 or a name), or text as for the area",
         changes="pixels",
-        metavar="MASK",
+        metavar="FILE[:BAND]|WKT",
         keyword="Pathlike | None",
+        python="leave these pixels unchanged, and out of statistics: a file, ``FILE:BAND``, "
+        "``FILE:LAYER`` of a vector file, ``:BAND`` of the image itself, GeoJSON or WKT",
+    )
+    exclude_values: str | None = asked(
+        None,
+        "of the raster to exclude by: leave out these values, as 3,8,9 or 50..100, or classes by the "
+        "names of its product, as cloud,shadow",
+        changes="pixels",
+        metavar="V[,…]",
+        keyword="str | int | Sequence[str | int | float] | None",
+    )
+    exclude_bits: str | None = asked(
+        None,
+        "of the raster to exclude by: leave out what has one of these bits, numbers from 0, or names of "
+        "its product (QA_PIXEL, SCL, QA60, UDM2, UDM, Fmask, state_1km), as cloud,shadow",
+        changes="pixels",
+        metavar="BIT[,…]",
+        keyword="str | int | Sequence[str | int] | None",
+    )
+    exclude_where: str | None = asked(
+        None,
+        "of the vector file to exclude by: only features with these attributes, as \"class = 'water'\"",
+        changes="pixels",
+        metavar="EXPRESSION",
     )
     extent: str = asked(
         "image",
@@ -332,6 +357,14 @@ class Format:
         metavar="Q",
         record=True,
     )
+    clip: str | None = asked(
+        None,
+        "write only the box around the area (box), or also nodata outside of it (mask); default: a mask's "
+        "result is the whole image",
+        changes="file",
+        choices=("box", "mask"),
+        record=True,
+    )
     overviews: bool = asked(True, "whether to write overviews", changes="file", has_flag=False)
     level: int | None = asked(
         None,
@@ -365,6 +398,9 @@ class Restore:
         for name in ("mask", "exclude", "context"):
             if given.get(name) is not None:
                 given[name] = os.fspath(given[name])
+        for name in ("exclude_values", "exclude_bits"):
+            if given.get(name) is not None:
+                given[name] = _joined(given[name])
         if given.get("region") is not None:
             given["region"] = _regions(given["region"])
         return question_of(cls, given)
@@ -376,6 +412,12 @@ class Restore:
     def replacing(self, **keywords: Unpack[RestoreKeywords]) -> Restore:
         """Return this question with others for `keywords`."""
         return Restore.of({**self.keywords(), **keywords})
+
+
+def _joined(chosen: Any) -> str:
+    """Return a number, or several numbers and names, as a list in text."""
+    several = not isinstance(chosen, str) and isinstance(chosen, Iterable)
+    return ",".join(map(str, chosen)) if several else str(chosen)
 
 
 def _regions(region: Any) -> tuple[Region, ...]:

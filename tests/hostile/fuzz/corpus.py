@@ -67,6 +67,34 @@ def _files(root: Path, *parts: Path) -> dict[str, bytes]:
     return found
 
 
+def _vectors(
+    root: Path, work: Path, polygon: list[list[list[int]]], picture: dict[str, bytes]
+) -> Iterator[Seed]:
+    """Yield the polygon in the vector files that GDAL reads."""
+    import struct
+
+    from pyogrio.raw import write
+
+    points = b"".join(struct.pack("<2d", *point) for point in polygon[0])
+    shapes = np.array([struct.pack("<BIII", 1, 3, 1, len(polygon[0])) + points], object)
+    formats = {"gpkg": "GPKG", "fgb": "FlatGeobuf", "kml": "KML", "shp": "ESRI Shapefile"}
+    for suffix, driver in formats.items():
+        file = work / f"shapes.{suffix}"
+        about = {"geometry_type": "Polygon", "crs": "EPSG:32633", "driver": driver}
+        field = [np.array(["water"], object)]
+        write(file, shapes, field_data=field, fields=["class"], **about)
+        parts = sorted(work.glob("shapes.*")) if suffix == "shp" else [file]
+        parts = [part for part in parts if part.suffix not in (".gpkg", ".fgb", ".kml")] or [file]
+        for part in parts:
+            yield Seed(
+                f"vector {part.suffix}",
+                {**picture, **_files(root, *parts)},
+                (f"input/{part.name}",),
+                ("mask", "exclude"),
+                (f"input/{file.name}",),
+            )
+
+
 def _images(root: Path) -> Iterator[Seed]:
     """Each entry of the folder is an image: a file, a zarr, or a folder with files that go together."""
     for entry in sorted((root / "input").iterdir()):
@@ -194,6 +222,7 @@ def _others(root: Path) -> Iterator[Seed]:
         mask.write_text(json.dumps(data))
         doors = ("mask", "exclude") if name == "polygons" else ("mask",)
         yield Seed(name, {**picture, **_files(root, mask)}, (f"input/{mask.name}",), doors)
+    yield from _vectors(root, work, polygon, picture)
     for name in ("plain.tif", "deep.png"):
         yield Seed(
             f"mask {name}",

@@ -19,9 +19,10 @@ from napari_restore.engine._region import Region, bounding_box
 from napari_restore.engine.executors._ranges import RangeReport, by_chunks
 from napari_restore.engine.ledger import CHUNK, SHARED, STAGED, Part, PartSlabs, PartWriter
 from napari_restore.engine.machine import PeakMemory, map_parallel
+from napari_restore.engine.masks import open_exclude
 from napari_restore.engine.planning import Plan
 from napari_restore.engine.running import Run, Swept, TileOutput, read_prepared
-from napari_restore.engine.statistics import BlockPart, ContextBlocks, context_exclude
+from napari_restore.engine.statistics import BlockPart, ContextBlocks
 from napari_restore.images import chunk_cache
 
 Step = Mapping[str, Any]
@@ -31,7 +32,7 @@ Step = Mapping[str, Any]
 def count_parts(plan: Plan, boxes: list[Region], threads: int) -> list[BlockPart]:
     """Return what `ContextBlocks` of the image of `plan` count in `boxes`, for another process."""
     image = plan.image.full or plan.image
-    exclude = context_exclude(image, plan.reading.exclude)
+    exclude = open_exclude(plan.reading, image.full or image)
     blocks = ContextBlocks(image, exclude, plan.described, sampled=False)
     return list(map_parallel(boxes, blocks.part, threads, name="context"))
 

@@ -8,17 +8,27 @@ from ._mask_strength import (
     Within,
     pieces_of,
 )
-from ._open_mask import GradientMask, open_exclude, open_mask
+from ._open_mask import (
+    GradientMask,
+    MaskChoices,
+    choices_of,
+    note_of_share,
+    open_exclude,
+    open_mask,
+)
 
 __all__ = [
     "Feathered",
     "GradientMask",
+    "MaskChoices",
     "MaskStrength",
     "PolygonMask",
     "RasterMask",
     "RegionMask",
     "Within",
+    "choices_of",
     "mask_at_level",
+    "note_of_share",
     "open_exclude",
     "open_mask",
     "pieces_of",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from napari_restore.engine._region import Region, bounding_box
 from napari_restore.errors import BadMask
-from napari_restore.images import Georeference, Image, rasterise, turns_onto
+from napari_restore.images import Georeference, Image, Match, rasterise, turns_onto
 
 PIECE_PIXELS = 2**21
 """Larger boxes are feathered and blended in pieces of this many pixels."""
@@ -43,10 +43,15 @@ class RasterMask:
     Floats are 0 … 1. Integers are 0 or 1 if none is larger, whatever their dtype, else 0 … the
     dtype's largest value. Without a georeference on both sides, the raster must have the image's
     size. 0 outside of it and where it is not valid.
+
+    With `chosen`, a band's number from 0 and what is meant of it each, the strength is 1 where one of
+    them holds and 0 elsewhere. A value that is named counts where it is the one of nodata, too.
     """
 
-    def __init__(self, mask: Image, image: Image) -> None:
-        self.raster = mask
+    def __init__(
+        self, mask: Image, image: Image, chosen: Sequence[tuple[int, Match]] | None = None
+    ) -> None:
+        self.raster, self._chosen = mask, chosen
         self._size = (image.height, image.width)
         self._grid = MaskGrid.between(mask, image)
         same_size = (mask.height, mask.width) == self._size
@@ -57,12 +62,14 @@ class RasterMask:
                 "Use a mask of the image's size or with a georeference, or polygons as GeoJSON.",
             )
         self._scale = 1.0
-        if mask.dtype.kind in "iu" and codes_of(mask).largest > 1:
+        if chosen is None and mask.dtype.kind in "iu" and codes_of(mask).largest > 1:
             self._scale = float(np.iinfo(mask.dtype).max)
         whole = Region(0, 0, *self._size)
         self.digest, self.bounds = mask.fingerprint, whole
+        if chosen is not None:
+            self.digest = _short_digest([mask.fingerprint, chosen])
         if self._grid is not None:
-            self.digest = _short_digest([mask.fingerprint, self._grid.name])
+            self.digest = _short_digest([self.digest, self._grid.name])
             self.bounds = self._grid.bounds.intersect(whole)
             if self.bounds.is_empty:
                 raise BadMask(
@@ -100,12 +107,31 @@ class RasterMask:
 
     def _strengths(self, box: Region) -> npt.NDArray[np.float32]:
         """Return (h, w) strengths of `box` in the mask's own pixels."""
+        if self._chosen is not None:
+            return self._is_chosen(box, self._chosen).astype(np.float32)
         values = self.raster.read(box)[..., 0].astype(np.float32)
         values /= np.float32(self._scale)
         strength: npt.NDArray[np.float32] = np.clip(np.nan_to_num(values, nan=0.0), 0.0, 1.0)
         if self.raster.may_be_invalid:
             strength[~self.raster.read_valid(box)] = 0
         return strength
+
+    def _is_chosen(self, box: Region, chosen: Sequence[tuple[int, Match]]) -> npt.NDArray[np.bool_]:
+        pixels, raster = self.raster.read(box), self.raster
+        found = np.zeros(box.shape, bool)
+        bits = np.zeros(box.shape, bool)
+        for band, (low, high, mask, _) in chosen:
+            values = pixels[..., band]
+            if mask is None:
+                found |= (values >= low) & (values <= high)
+                continue
+            # Stacks with floats have bits as floats.
+            whole = np.nan_to_num(values, nan=0, posinf=0, neginf=0).astype(np.int64)
+            masked = whole & mask
+            bits |= (masked >= low) & (masked <= high)
+        if bits.any() and raster.may_be_invalid:
+            bits &= raster.read_valid(box)
+        return found | bits
 
 
 class PolygonMask:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,18 +25,29 @@ from napari_restore.engine.masks._mask_strength import (
 from napari_restore.errors import BadMask, UnreadableImage, option
 from napari_restore.images import (
     VECTOR_SUFFIXES,
+    Flags,
     Image,
+    Match,
     auxiliary_role,
+    band_named,
+    flags_of,
     is_inline,
+    is_vector,
+    layers_of,
+    matches_of,
+    needed_bands,
+    open_codes,
     open_image,
+    parts_of,
     read_gradient,
     read_polygons,
 )
+from napari_restore.questions import Reading
 
 VECTORS = VECTOR_SUFFIXES | {".parquet", ".wkt", ".csv", ".zip", ".svg"}
-"""Suffixes of files that may have shapes."""
+"""Suffixes of files that may have shapes, those that are read among them."""
 MOST = 0.9
-"""Share of an image that may be excluded."""
+"""Share of an image beyond which excluding it is noted."""
 LEAST_BITS = 64
 """Unsigned codes from here up are bits: classes and labels count from 1."""
 SAMPLE_PIXELS = 1 << 22
@@ -41,72 +55,242 @@ SAMPLES, SAMPLE_SIDE = 16, 128
 """Boxes across and down an image, and their side in pixels."""
 
 
+@dataclass(frozen=True)
+class _Choice:
+    """What of a mask is meant; nothing: all that it marks."""
+
+    values: str | None = None
+    bits: str | None = None
+    where: str | None = None
+
+    @property
+    def of_raster(self) -> bool:
+        return self.values is not None or self.bits is not None
+
+
 def open_mask(mask: str | Path, image: Image, feather: int = 0) -> MaskStrength:
     """Return the strengths of `mask`: a raster, or polygons or one line of two points.
 
-    Polygons and line are in a GeoJSON file, or `mask` is itself GeoJSON or WKT. Other vector files
-    are named as such.
+    Polygons and line are in a GeoJSON file, or `mask` is itself GeoJSON or WKT; polygons may be in
+    another vector file, too. ``FILE:PART`` is a band of a raster or a layer of a vector file,
+    ``:BAND`` one of `image` itself.
 
     Raises `BadMask` if it cannot be placed on `image`, `UnreadableImage`.
     """
+    return feathered(_open(os.fspath(mask), image, _Choice()), feather, image)
+
+
+def open_exclude(reading: Reading, image: Image) -> MaskStrength | None:
+    """Return the strengths of what `reading` excludes of `image`, checked that it says so; or None.
+
+    Raises `BadMask` for several bands, for bits or classes without a choice of them, and for a choice
+    that the mask does not allow.
+    """
+    choice = _Choice(reading.exclude_values, reading.exclude_bits, reading.exclude_where)
+    if reading.exclude is None:
+        if choice != _Choice():
+            raise BadMask(
+                "Values, bits or attributes to exclude by are given, but no mask.",
+                f"Name it by {option('exclude', 'FILE:BAND')}.",
+            )
+        return None
+    strength = _open(reading.exclude, image, choice)
+    if isinstance(strength, RasterMask) and not choice.of_raster:
+        _check_codes(strength.raster, _name_of(reading.exclude, image))
+    return strength
+
+
+def note_of_share(mask: MaskStrength, exclude: str, image: Image) -> str | None:
+    """Return the note for a mask that leaves out more than `MOST` of the image, or None.
+
+    Most of these are of what to keep.
+    """
+    share = _share(mask, image)
+    if share <= MOST:
+        return None
+    name = "The mask to exclude" if is_inline(exclude) else _name_of(exclude, image)
+    return (
+        f"{name} leaves out {100 * share:.3g} % of the image: if it shows what to keep, "
+        f"{option('exclude_values', 0)} leaves out the rest."
+    )
+
+
+def _open(mask: str, image: Image, choice: _Choice) -> MaskStrength:
     if image.full is not None:
         full = image.full
         level = image.scale.bit_length() - 1
-        return mask_at_level(open_mask(mask, full, feather), level, (full.height, full.width))
-    strength: MaskStrength
-    path = Path(mask)
+        return mask_at_level(_open(mask, full, choice), level, (full.height, full.width))
     if is_inline(mask):
-        strength = _drawn_mask(str(mask), image)
-    elif path.suffix.lower() in (".geojson", ".json"):
-        strength = _drawn_mask(path, image)
-    else:
-        strength = RasterMask(_opened(path), image)
-    return feathered(strength, feather, image)
+        _refuse_choice(choice, "The mask", raster=False, attributes=False)
+        return _drawn_mask(mask, image)
+    file, part = parts_of(mask)
+    path = Path(file)
+    if file and (path.suffix.lower() in (".geojson", ".json") or is_vector(path)):
+        # A GeoPackage may have a raster.
+        raster = _raster_of(path) if path.suffix.lower() == ".gpkg" else None
+        if raster is None:
+            _refuse_choice(choice, path.name, raster=False, attributes=True)
+            polygons_only = part is not None or choice.where is not None or is_vector(path)
+            if not polygons_only:
+                return _drawn_mask(path, image)
+            polygons = read_polygons(path, image, part, choice.where)
+            return PolygonMask(polygons, image.height, image.width)
+    _refuse_choice(choice, _name_of(mask, image), raster=True, attributes=False)
+    opened = image.all_bands or image
+    if file:
+        opened = _opened(path, codes=choice.of_raster)
+    name = Path(opened.path or opened.name).name
+    chosen = None
+    if part is not None:
+        number = band_named(part, opened.descriptions)
+        if number is None:
+            known = ", ".join(filter(None, opened.descriptions)) or "without names"
+            raise BadMask(f"{name} has no band {part!r}.", f"It has {opened.bands} bands: {known}.")
+        opened = opened.with_bands([number])
+        name = f"{name}:{part}"
+    if choice.of_raster:
+        chosen = _chosen(opened, name, choice, image.sensor)
+    return RasterMask(opened, image, chosen)
 
 
-def open_exclude(mask: str, image: Image) -> MaskStrength:
-    """Return `open_mask` of a mask of what to leave out, checked that it is one.
+def _name_of(mask: str, image: Image) -> str:
+    file, part = parts_of(mask)
+    return f"Band {part} of {image.name}" if not file else Path(mask).name
 
-    Raises `BadMask` for several bands, for bits or classes without a choice of them, and for a mask
-    that leaves out more than `MOST` of the image: most of these are of what to keep.
-    """
-    strength = open_mask(mask, image.full or image)
-    if isinstance(strength, RasterMask):
-        _check_codes(strength.raster)
-    share = _share(strength, image.full or image)
-    if share > MOST:
-        name = "The mask to exclude" if is_inline(mask) else Path(mask).name
+
+def _refuse_choice(choice: _Choice, name: str, *, raster: bool, attributes: bool) -> None:
+    """Raise `BadMask` for a choice among values or attributes that the mask has not."""
+    if choice.of_raster and not raster:
         raise BadMask(
-            f"{name} leaves out {100 * share:.3g} % of the image.",
-            "If it shows what to keep, exchange 0 and 1 in it; else leave it out, and name what is "
-            f"to be restored by {option('mask')}.",
+            f"{name} has shapes, and no values or bits to choose among.",
+            f"Leave them out; {option('exclude_where')} chooses by attributes.",
         )
-    return strength if image.full is None else open_mask(mask, image)
-
-
-def _check_codes(raster: Image) -> None:
-    """Raise `BadMask` for a raster whose values are no yes or no."""
-    name = Path(raster.path or raster.name).name
-    bands = len(raster.data_bands)
-    if bands > 1 and not _is_grey(raster):
+    if choice.where is not None and not attributes:
         raise BadMask(
-            f"{name} has {bands} bands, and which of them to exclude by is not known.",
-            f"Write that one alone, for instance: gdal_translate -b 1 {name} mask.tif.",
+            f"{name} has no attributes to choose by.", "Only features of a vector file have some."
         )
+
+
+class MaskChoices(NamedTuple):
+    """What there is to choose of a mask."""
+
+    parts: tuple[str, ...] = ()
+    """Bands of a raster, by name or number, or layers of a vector file, where there are several."""
+    names: tuple[str, ...] = ()
+    """Of classes, bits or bands of a known product."""
+    product: str = ""
+    is_raster: bool = False
+    has_attributes: bool = False
+
+
+def choices_of(mask: str, image: Image) -> MaskChoices:
+    """Return what there is to choose of `mask` on `image`; raises `BadMask`, `UnreadableImage`."""
+    if is_inline(mask):
+        return MaskChoices()
+    file, part = parts_of(mask)
+    path = Path(file)
+    if file and path.suffix.lower() in (".geojson", ".json"):
+        return MaskChoices(has_attributes=True)
+    if file and is_vector(path) and (path.suffix.lower() != ".gpkg" or _raster_of(path) is None):
+        layers = layers_of(path)
+        return MaskChoices(tuple(layers) if len(layers) > 1 else (), has_attributes=True)
+    opened = _opened(path, codes=True) if file else image.all_bands or image
+    parts = [text or str(number) for number, text in enumerate(opened.descriptions, 1)]
+    several = bool(file) and opened.bands > 1
+    if part is not None and (number := band_named(part, opened.descriptions)) is not None:
+        opened = opened.with_bands([number])
+    flags = flags_of_raster(opened, image.sensor)
+    names, title = ((), "") if flags is None else (tuple(flags.names), flags.title)
+    return MaskChoices(tuple(parts) if several else (), names, title, is_raster=True)
+
+
+def flags_of_raster(raster: Image, sensor: str | None = None) -> Flags | None:
+    """Return the product whose flags a raster has, by the name of its band or its file; else None."""
+    if raster.bands == 1:
+        (own,) = raster.descriptions
+        stem = Path(raster.path or raster.name).stem
+        # A band of several is not what its file is called.
+        known = flags_of(own) or (None if raster.all_bands else flags_of(stem))
+        return known or flags_of(None, None if own or not raster.all_bands else sensor)
+    known = flags_of(Path(raster.path or raster.name).stem)
+    names = {_plain(each) for each in raster.descriptions if each}
+    if known is None and {"cloud", "shadow", "confidence"} <= names:
+        known = flags_of("udm2")
+    return known if known is not None and known.bands else None
+
+
+def _plain(name: str) -> str:
+    return name.strip().lower().replace(" ", "_")
+
+
+def _chosen(
+    raster: Image, name: str, choice: _Choice, sensor: str | None
+) -> list[tuple[int, Match]]:
+    """Return which values of which band are chosen; raises `BadMask`."""
+    flags = flags_of_raster(raster, sensor)
+    matches = matches_of(flags, name, values=choice.values, bits=choice.bits)
+    in_bands = needed_bands(matches)
+    plain = [match for match in matches if match.band is None]
+    if plain and raster.bands > 1 and not _is_grey(raster):
+        raise _several_bands(raster, name)
+    places: dict[str, int] = {}
+    for wanted in in_bands:
+        assert flags is not None
+        order = flags.bands.index(wanted)
+        number = band_named(wanted, raster.descriptions)
+        if number is None and raster.bands == len(flags.bands):
+            number = order
+        if number is None:
+            raise BadMask(
+                f"{name} has no band {wanted!r}, which {flags.title} should have.",
+                f"Name one of its {raster.bands} bands: {option('exclude', f'{name}:1')}.",
+            )
+        places[wanted] = number
+    return [(0 if match.band is None else places[match.band], match) for match in matches]
+
+
+def _several_bands(raster: Image, name: str) -> BadMask:
+    flags = flags_of_raster(raster)
+    line = option("exclude", f"{name}:1")
+    if flags is not None:
+        line += f", or {option('exclude_bits', 'cloud,shadow')} of {flags.title}"
+    return BadMask(
+        f"{name} has {raster.bands} bands, and which of them to exclude by is not known.",
+        f"Name one: {line}.",
+    )
+
+
+def _check_codes(raster: Image, name: str) -> None:
+    """Raise `BadMask` for a raster, called `name`, whose values are no yes or no."""
+    if raster.bands > 1 and len(raster.data_bands) > 1 and not _is_grey(raster):
+        coded = None if raster.path is None else _opened(raster.path, codes=True)
+        if coded is None or coded.bands > 1:
+            raise _several_bands(raster, name)
+        # Its palette shows classes as colours.
+        raster = coded
     if raster.dtype.kind not in "iu":
         return
     codes = codes_of(raster)
     if codes.least == codes.largest or codes.largest == np.iinfo(raster.dtype).max:
         return
-    role = auxiliary_role(raster.descriptions[0]) or auxiliary_role(Path(name).stem)
-    if role not in (None, "mask", "label") or (
-        raster.dtype.kind == "u" and codes.least >= LEAST_BITS
+    flags = flags_of_raster(raster)
+    role = auxiliary_role(raster.descriptions[0]) or auxiliary_role(
+        Path(raster.path or raster.name).stem
+    )
+    if (
+        flags is not None
+        or role not in (None, "mask", "label")
+        or (raster.dtype.kind == "u" and codes.least >= LEAST_BITS)
     ):
+        kind = "" if flags is None else f" of {flags.title}"
+        line = option("exclude_bits", "3,4")
+        if flags is not None:
+            names = [known for known in ("cloud", "shadow", "cirrus") if known in flags.names]
+            line = option("exclude_bits", ",".join(names))
         raise BadMask(
-            f"{name} holds codes from {codes.least} to {codes.largest}, and which of them to exclude "
-            "is not known.",
-            'Write those as 1, the others as 0: gdal_calc.py --calc="(A & 24) > 0" --outfile mask.tif '
-            f"-A {name} takes bits 3 and 4, cloud and shadow of Landsat; A == 9 takes one class.",
+            f"{name} holds codes{kind} from {codes.least} to {codes.largest}, and which of them to "
+            "exclude is not known.",
+            f"Name the bits, {line}, or the values, {option('exclude_values', '3,8,9')}.",
         )
 
 
@@ -141,16 +325,25 @@ def _samples(whole: Region) -> list[Region]:
     return [Region(y, x, y + high, x + wide) for y in tops for x in lefts]
 
 
-def _opened(path: Path) -> Image:
-    """Return the raster at `path`; raises `BadMask` for a vector file."""
-    if path.suffix.lower() not in VECTORS or not path.exists():
-        return open_image(path)
+def _raster_of(path: Path) -> Image | None:
+    """Return the raster of a GeoPackage; None for one of shapes only."""
     try:
-        # A GeoPackage may have a raster.
         return open_image(path)
+    except UnreadableImage:
+        if not path.exists():
+            raise
+        return None
+
+
+def _opened(path: Path, *, codes: bool = False) -> Image:
+    """Return the raster at `path`; raises `BadMask` for a vector file that is not read."""
+    try:
+        return open_codes(path) if codes else open_image(path)
     except UnreadableImage as error:
+        if path.suffix.lower() not in VECTORS or not path.exists():
+            raise
         raise BadMask(
-            f"{path.name} is a vector file, and masks are rasters or GeoJSON.",
+            f"{path.name} is a vector file of a kind that is not read.",
             f"Convert it: ogr2ogr -t_srs EPSG:4326 {path.stem}.geojson {path.name}.",
         ) from error
 

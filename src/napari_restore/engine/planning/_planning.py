@@ -71,7 +71,8 @@ from napari_restore.models import (
 from napari_restore.questions import WHOLE, Restore, RestoreKeywords, options_of
 
 MEANT = {
-    *("exclude", "extent", "context", "other_bands", "black", "white"),
+    *("exclude", "exclude_values", "exclude_bits", "exclude_where", "extent", "context"),
+    *("other_bands", "black", "white"),
     *("precision", "residual_dtype"),
 }
 """Options of which a run's key has what they mean; it has any other as it is set."""
@@ -118,7 +119,7 @@ def make_plan(
     tried = _tried(source, model, content, options, device, notes)
     if tried.whole:
         options = replace(options, computing=replace(options.computing, tile=WHOLE))
-    context = context_of_run(source, model, options.reading)
+    context = context_of_run(source, model, options.reading, notes)
     if not context.known and extent == "image" and wanted.reading.extent not in ("image", "region"):
         notes.append("No small level is made yet: all of the image must be read first.")
     notes += _fetched_whole(source.image, context)

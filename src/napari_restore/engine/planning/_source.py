@@ -10,12 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from napari_restore.engine._region import Region, bounding_box
-from napari_restore.engine.masks import open_exclude, open_mask
+from napari_restore.engine.masks import note_of_share, open_exclude, open_mask
 from napari_restore.engine.planning._identity import digest_of
 from napari_restore.engine.statistics import (
     ROUGH,
     choose_other_bands,
-    context_exclude,
     context_key,
     context_path,
     corrected_bands,
@@ -62,6 +61,11 @@ def source_of(
 
     Raises `BadRegion`, `UnknownBands` and `BadParameter`.
     """
+    if image.shows_classes:
+        raise BadParameter(
+            f"{image.name} has classes with a palette of colours: they show no light to restore.",
+            f"If it is a photo, say so: {option('bands', 'red=1,green=2,blue=3')}.",
+        )
     targets = _targets(image, options.target.region, notes)
     part, origin = None, (0, 0)
     if mosaic is not None:
@@ -256,21 +260,26 @@ class ContextUse:
     """Digest of the file of a context that was given."""
 
 
-def context_of_run(source: RunSource, model: RestorationModel, reading: Reading) -> ContextUse:
-    """Return the context that the run needs; quick, for the plan's summary."""
+def context_of_run(
+    source: RunSource, model: RestorationModel, reading: Reading, notes: list[str]
+) -> ContextUse:
+    """Return the context that the run needs; quick, for the plan's summary. Adds to `notes`."""
     image = source.image
     region = None
     if reading.extent == "region":
         region = on_full(bounding_box(source.targets), image)
-    exclusion = open_exclude(reading.exclude, image) if reading.exclude is not None else None
+    exclusion = open_exclude(reading, image)
     excluded = None if exclusion is None else exclusion.digest
+    uncounted = exclusion if image.full is None else open_exclude(reading, image.full)
+    if uncounted is not None and reading.exclude is not None:
+        note = note_of_share(uncounted, reading.exclude, image.full or image)
+        notes += [] if note is None else [note]
     if not _needs_context(image, model, reading, exclusion is not None):
         return ContextUse(False, False, None, region, excluded)
     if reading.context is not None:
         load_context(Path(reading.context), image)
         name = hashlib.sha256(Path(reading.context).read_bytes()).hexdigest()[:16]
         return ContextUse(True, True, name, region, excluded, name)
-    uncounted = exclusion if image.full is None else context_exclude(image, reading.exclude)
     name = context_key(image, uncounted, region, extent=reading.extent)
     known = reading.extent in ROUGH or context_path(name).exists()
     return ContextUse(True, known, name, region, excluded)

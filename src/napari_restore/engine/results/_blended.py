@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from napari_restore.engine._region import CELL, Region, bounding_box, smaller
 from napari_restore.engine.ledger import ResultStore
-from napari_restore.engine.masks import MaskStrength, mask_at_level, open_mask, pieces_of
+from napari_restore.engine.masks import MaskStrength, mask_at_level, open_exclude, pieces_of
 from napari_restore.engine.planning import Plan
 from napari_restore.engine.results._luma import LumaModel, blend
 from napari_restore.engine.results._quality import QUALITY
@@ -144,10 +144,10 @@ class BlendedPixels:
 
         None where no mask excludes any.
         """
-        if self.plan.reading.exclude is None:
-            return None
         if self._excluded is None:
-            self._excluded = open_mask(self.plan.reading.exclude, self.image)
+            self._excluded = open_exclude(self.plan.reading, self.image)
+        if self._excluded is None:
+            return None
         size = (self.image.height, self.image.width)
         return mask_at_level(self._excluded, level, size).read(region) > 0
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore.engine.masks import open_mask
+from napari_restore.engine.masks import open_exclude
 from napari_restore.engine.planning import Plan
 from napari_restore.engine.statistics import find_context, load_context
 from napari_restore.images import Radiometry, needs_percentile
@@ -186,7 +186,7 @@ def _context_of(plan: Plan) -> Context | None:
         return None
     if plan.reading.context is not None:
         return load_context(Path(plan.reading.context), plan.image)
-    exclude = open_mask(plan.reading.exclude, plan.image) if plan.reading.exclude else None
+    exclude = open_exclude(plan.reading, plan.image)
     region = plan.region if plan.reading.extent == "region" else None
     return find_context(plan.image, exclude, region, extent=plan.reading.extent)
 

@@ -184,12 +184,15 @@ class Result(BlendedPixels):
             self.store.moved(adopted)
             return adopted
         y, x = self.plan.origin
+        clip = options.get("clip")
+        outlined = clip == "mask" and self.mask is not None
         written: Path = write_image(
             path,
             Pixels(
-                self.region.shift(-y, -x),
+                self._clipped(clip).shift(-y, -x),
                 lambda box: self.read(Region(*box).shift(y, x)),
                 read_valid=self.like.read_valid if self.like.may_be_invalid else None,
+                inside=(lambda box: self.reaches(Region(*box).shift(y, x))) if outlined else None,
             ),
             like=self.like,
             options=ExportOptions(**options),
@@ -198,6 +201,10 @@ class Result(BlendedPixels):
             cancelled=cancelled,
         )
         return written
+
+    def _clipped(self, clip: str | None) -> Region:
+        """Return the region that a file has: that of the result, or the smallest around the areas."""
+        return self.region if clip is None else self._reached_box(self.plan.region)
 
     @property
     def _is_whole_store(self) -> bool:
@@ -233,7 +240,9 @@ class Result(BlendedPixels):
                 write_image(
                     target / f"{name}.tif",
                     Pixels(
-                        self.region.shift(-self.plan.origin[0], -self.plan.origin[1]),
+                        self._clipped(options.get("clip")).shift(
+                            -self.plan.origin[0], -self.plan.origin[1]
+                        ),
                         functools.partial(self._read_map, name),
                         bands,
                         np.float32 if name == "change" else self._stored(name).dtype,

@@ -23,7 +23,7 @@ from napari_restore.engine.ledger import (
     writer_of,
 )
 from napari_restore.engine.machine import PeakMemory, on_new_thread
-from napari_restore.engine.masks import MaskStrength, open_mask
+from napari_restore.engine.masks import MaskStrength, open_exclude, pieces_of
 from napari_restore.engine.planning import Plan, all_settled, example_input, example_statistics
 from napari_restore.engine.running._events import (
     Emit,
@@ -44,14 +44,13 @@ from napari_restore.engine.running._tile_reader import TileReader
 from napari_restore.engine.statistics import (
     ROUGH,
     compute_context,
-    context_exclude,
     context_key,
     context_path,
     find_context,
     load_context,
     on_threads,
 )
-from napari_restore.errors import Cancelled, TilesDiffer
+from napari_restore.errors import Cancelled, TilesDiffer, option
 from napari_restore.images import Image, Radiometry, chunk_cache, trim_cache
 from napari_restore.models import Context, Statistics
 
@@ -139,9 +138,25 @@ class Run:
         if self.plan.model.card.needs_context and record["measured"]["unchanged_share"] == 1:
             # A model that judges the image, and leaves a clear one alone.
             title = self.plan.model.card.title
-            self.emit(Note(f"{title} found nothing to remove: every pixel stayed as it was."))
+            text = f"{title} found nothing to remove: every pixel stayed as it was."
+            self.emit(Note(self._note_on_black() or text))
         self.emit(Finished(record))
         return record
+
+    def _note_on_black(self) -> str | None:
+        """Return the note where no value of the region is above black; else None."""
+        plan, radiometry = self.plan, self._radiometry
+        if radiometry is None:
+            return None
+        bands = list(plan.bands)
+        black = radiometry.black[bands]
+        for box in pieces_of(plan.region):
+            if (plan.image.read(box)[..., bands] > black).any():
+                return None
+        return (
+            f"No value is above {max(black):g}, which is taken for no light: every pixel stayed as it "
+            f"was. {option('black')} sets another value."
+        )
 
     def settle(self) -> Statistics:
         """Run the sweeps that count, if any is missing; return all statistics, nothing restored."""
@@ -169,9 +184,7 @@ class Run:
         """Return what all tiles share; reads the image. Afterwards there is a `reader`."""
         plan, image = self.plan, self.plan.image
         exclude = self.open_reader()
-        self._uncounted = (
-            exclude if image.full is None else context_exclude(image, plan.reading.exclude)
-        )
+        self._uncounted = exclude if image.full is None else open_exclude(plan.reading, image.full)
         prepared = prepare(plan, self._uncounted, self.context, self._keep, self._preparing)
         if self.state.stop.is_set():
             raise Cancelled("Cancelled before the first tile.")
@@ -183,7 +196,7 @@ class Run:
         plan = self.plan
         for frame in plan.image.frames:
             self._decode_once(frame)
-        exclude = open_mask(plan.reading.exclude, plan.image) if plan.reading.exclude else None
+        exclude = open_exclude(plan.reading, plan.image)
         self.state.reader = TileReader(plan.image, exclude, plan.model.card.uses_validity)
         return exclude
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -18,7 +17,7 @@ import numpy.typing as npt
 from napari_restore.engine._region import Region
 from napari_restore.engine.ledger import UNREADABLE, read_arrays, write_arrays
 from napari_restore.engine.machine import cores, map_parallel
-from napari_restore.engine.masks import MaskStrength, mask_at_level, open_exclude, open_mask
+from napari_restore.engine.masks import MaskStrength, mask_at_level, open_exclude
 from napari_restore.engine.statistics._context_blocks import ContextBlocks, dark_bands, light_only
 from napari_restore.errors import Cancelled, InputError, option
 from napari_restore.images import (
@@ -30,6 +29,7 @@ from napari_restore.images import (
     trim_cache,
 )
 from napari_restore.models import BINS, BlockStatistics, Context, context_of
+from napari_restore.questions import Reading
 
 OVERVIEW_SIDE = 512
 """Overviews of several images are reduced to this side, and further if necessary …"""
@@ -69,11 +69,6 @@ def context_key(
     parts += [exclude.digest if exclude else None, list(region) if region else None]
     parts += [extent] if extent in ROUGH else []
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
-
-
-def context_exclude(image: Image, exclude: str | os.PathLike[str] | None) -> MaskStrength | None:
-    """Return the exclude mask on the image whose statistics stand for `image`."""
-    return None if exclude is None else open_mask(os.fspath(exclude), image.full or image)
 
 
 def find_context(
@@ -245,13 +240,14 @@ def joint_context(contexts: Iterable[Context]) -> Context:
     return replace(joint, factor=joint.factor * thinned, overview=_stacked(overviews))
 
 
-def context_of_images(
-    images: Iterable[Image], exclude: str | os.PathLike[str] | None = None
-) -> Context:
-    """Return the statistics of `images` taken as one, computed where they are not known yet."""
+def context_of_images(images: Iterable[Image], reading: Reading) -> Context:
+    """Return the statistics of `images` taken as one, computed where they are not known yet.
+
+    What `reading` excludes does not count.
+    """
 
     def of_one(image: Image) -> Context:
-        weight = None if exclude is None else open_exclude(os.fspath(exclude), image)
+        weight = open_exclude(reading, image)
         return find_context(image, weight) or compute_context(image, exclude=weight)
 
     return joint_context(of_one(image) for image in images)

@@ -466,7 +466,7 @@ class OverviewFiles:
     @property
     def needs_validity(self) -> bool:
         """Whether blocks must come with their validity."""
-        return self._job.source_bands is not None and self._job.like.may_be_invalid
+        return self._job.may_be_invalid
 
     def __enter__(self) -> OverviewFiles:
         for path, level in zip(self.paths, self._levels[1:], strict=True):

@@ -19,7 +19,7 @@ from napari_restore.images._profile import PhysicalGrid, Profile
 from napari_restore.images._source import Box
 from napari_restore.images.cache import free_bytes
 from napari_restore.images.files import blocks_of_size
-from napari_restore.images.values import multiplied
+from napari_restore.images.values import default_fill, multiplied
 from napari_restore.questions import Format, FormatKeywords
 
 Read = Callable[[Box], npt.NDArray[Any]]
@@ -47,6 +47,8 @@ class ExportOptions(Format):
                 f"There is no compression {self.compress!r}.",
                 "Choose one of deflate, zstd, lzw, jpeg, none.",
             )
+        if self.clip not in (None, "box", "mask"):
+            raise BadOutput(f"There is no clip {self.clip!r}.", "Choose box or mask.")
         if self.quality is not None and not 1 <= self.quality <= 100:
             raise BadOutput(f"A quality of {self.quality} is outside 1 … 100.", "95 is usual.")
 
@@ -86,6 +88,8 @@ class Pixels:
     """By default that of `like`."""
     read_valid: ReadValid | None = None
     """Box to (h, w) bool; by default that of `like`."""
+    inside: ReadValid | None = None
+    """Box to (h, w) bool: elsewhere the output is nodata; None: it is what is read everywhere."""
 
 
 @dataclass
@@ -104,6 +108,8 @@ class ExportJob:
     target: Path
     progress: Progress | None = None
     cancelled: Callable[[], bool] | None = None
+    inside: ReadValid | None = None
+    """Box to (h, w) bool: elsewhere the output is nodata."""
     samples: list[PixelBlock] = field(default_factory=list)
     """Samples of the written pixels, always with all four corners."""
     finite: bool = True
@@ -160,7 +166,19 @@ class ExportJob:
         """Whether validity must be written beside the pixels, for all bands together."""
         masks = self.like.profile.masks
         needed = masks == "mask" or (masks == "nodata" and self.options.compress == "jpeg")
+        needed = needed or (masks == "none" and self.inside is not None)
         return self.source_bands is not None and needed
+
+    @property
+    def may_be_invalid(self) -> bool:
+        """Whether some pixels of the output may be no data."""
+        own = self.like.may_be_invalid or self.inside is not None
+        return self.source_bands is not None and own
+
+    def valid_in(self, box: Box) -> npt.NDArray[np.bool_]:
+        """Return which pixels (h, w) of `box`, in pixels of `like`, are valid."""
+        valid = self.read_valid(box)
+        return valid if self.inside is None else valid & self.inside(box)
 
     def band_masks(self, y: int, x: int, shape: tuple[int, int]) -> npt.NDArray[np.bool_] | None:
         """Return which values of a block at (y, x) are valid, (h, w, C), where bands differ in that.
@@ -170,7 +188,10 @@ class ExportJob:
         if self.source_bands is None or self.like.profile.masks != "bands":
             return None
         top, left = self.box[0] + y, self.box[1] + x
-        valid = self.like.read_band_valid((top, left, top + shape[0], left + shape[1]))
+        box = (top, left, top + shape[0], left + shape[1])
+        valid = self.like.read_band_valid(box)
+        if self.inside is not None:
+            valid &= self.inside(box)[..., None]
         return valid[..., list(self.source_bands)]
 
     def blocks(
@@ -196,7 +217,10 @@ class ExportJob:
             pixels = self._converted(self.read(box))
             if pixels.shape != (bottom - y, right - x, self.bands):
                 raise ValueError(f"read gave {pixels.shape} for {box}, {self.bands} bands")
-            return PixelBlock(y, x, pixels, self.read_valid(box) if with_valid else None)
+            if self.inside is not None:
+                pixels = pixels.copy()
+                pixels[~self.inside(box)] = default_fill(self.dtype, self.nodata)
+            return PixelBlock(y, x, pixels, self.valid_in(box) if with_valid else None)
 
         with ThreadPoolExecutor(1, "export-read") as reader:
             ahead = reader.submit(load, *corners[0])

@@ -176,6 +176,7 @@ def write_image(
         dtype=file_dtype(target, like, input_dtype, options),
         read=pixels.read,
         read_valid=pixels.read_valid or like.read_valid,
+        inside=pixels.inside,
         options=options,
         tags=dict(tags or {}),
         target=target,
@@ -267,6 +268,8 @@ def _check_fits(form: FormatLimits, shape: tuple[int, int, int], dtype: np.dtype
 def _check_validity(form: FormatLimits, like: Image, options: ExportOptions) -> None:
     """Raise `BadOutput` where the file could not say which pixels of `like` are invalid."""
     masks = like.profile.masks
+    if options.clip == "mask" and masks == "none":
+        masks = "mask"
     if masks == "bands" and (form is not _GEOTIFF or options.cog):
         name = "A cloud-optimised GeoTIFF" if form is _GEOTIFF else form.name
         raise BadOutput(

@@ -33,7 +33,7 @@ def write(job: ExportJob, path: Path) -> None:
         arrays[number][:, top : top + len(pixels)] = np.moveaxis(pixels, 2, 0)
 
     pyramid = RowPyramid(levels, sink, fill=default_fill(job.dtype, job.nodata), nodata=job.nodata)
-    with_valid = job.source_bands is not None and job.like.may_be_invalid
+    with_valid = job.may_be_invalid
     for block in job.blocks(levels[0].chunk_height, with_valid=with_valid, whole_rows=True):
         pixels = block.pixels
         if job.writes_mask and block.valid is not None:

@@ -83,6 +83,34 @@ def keep_strengths(image: Image, strengths: Any, place: Transform = IDENTITY) ->
     return entry.path / "strength.tif"
 
 
+def parts_of(mask: str) -> tuple[str, str | None]:
+    """Return the file of `mask`, and the band or layer that is named after a colon, if any.
+
+    The file is "" for a band of the image itself. A file whose name has a colon is meant as it is.
+    """
+    if is_inline(mask) or _exists(mask):
+        return mask, None
+    file, colon, part = mask.rpartition(":")
+    if colon and part and (not file or _exists(file)):
+        return file, part
+    return mask, None
+
+
+def _exists(name: str) -> bool:
+    try:
+        return Path(name).exists()
+    except (OSError, ValueError):
+        return False
+
+
+def absolute_mask(mask: str) -> str:
+    """Return `mask` with the full path of its file; text and bands of the image as they are."""
+    file, part = parts_of(mask)
+    if is_inline(mask) or not file:
+        return mask
+    return str(Path(file).absolute()) + ("" if part is None else f":{part}")
+
+
 def persistent_mask(mask: str) -> str:
     """Return a name of `mask` for commands and records, which the cache never removes.
 
@@ -91,9 +119,9 @@ def persistent_mask(mask: str) -> str:
     """
     if is_inline(mask):
         return mask
-    path = Path(mask).absolute()
+    path = Path(parts_of(mask)[0]).absolute()
     if path.parent.parent != (cache_dir() / KIND).absolute():
-        return str(path)
+        return absolute_mask(mask)
     if path.suffix == ".geojson":
         (feature,) = read_json(path)["features"]
         text = wkt_of(feature["geometry"])

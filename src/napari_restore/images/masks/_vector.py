@@ -1,4 +1,4 @@
-"""Polygons and gradients: read from GeoJSON in any CRS; polygons drawn into pixel masks."""
+"""Polygons and gradients: read from files in any CRS and from text; polygons drawn into pixel masks."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from napari_restore.images._georeference import LEAST, turns_onto
 from napari_restore.images._image import Image
 from napari_restore.images._source import Box
 from napari_restore.images.files import ignore_missing_georeference
+from napari_restore.images.masks._ogr import SUFFIXES, read_shapes
 
 Ring = list[tuple[float, float]]
 Polygon = list[Ring]
@@ -39,16 +40,33 @@ _KNOWN_CRS = re.compile(
 any other file."""
 
 
-def read_polygons(source: Path | str, image: Image) -> list[Polygon]:
-    """Return the polygons of a GeoJSON file, or of text, in pixel coordinates of `image`.
+def read_polygons(
+    source: Path | str, image: Image, layer: str | None = None, where: str | None = None
+) -> list[Polygon]:
+    """Return the polygons of a vector file, or of text, in pixel coordinates of `image`.
 
     Coordinates are in the ``crs`` that GeoJSON names, else longitude and latitude as in RFC 7946;
     those of WKT are in the image's own system. For an image without georeference they are pixels.
+    `layer` and `where` are as for `read_shapes`, which reads other files than GeoJSON.
     """
-    polygons, _, crs = _read(source)
+    if isinstance(source, Path) and (where is not None or is_vector(source)):
+        polygons, crs = read_shapes(source, layer, where)
+        if polygons and not crs and image.transform is not None:
+            raise BadMask(
+                f"{source.name} has no coordinate system.",
+                f"Give it one: ogr2ogr -a_srs EPSG:4326 {source.stem}.gpkg {source.name}.",
+            )
+    else:
+        polygons, _, crs = _read(source)
     if not polygons:
-        raise BadMask(f"{_named(source)} contains no polygon.", "Draw at least one.")
+        hint = "Draw at least one." if where is None else "Check the attributes it is chosen by."
+        raise BadMask(f"{_named(source)} contains no polygon.", hint)
     return [on_image for polygon in polygons for on_image in _to_pixels(polygon, image, crs)]
+
+
+def is_vector(path: Path) -> bool:
+    """Return whether a file's suffix is of those that only GDAL's vector drivers read."""
+    return path.suffix.lower() in SUFFIXES
 
 
 def read_gradient(source: Path | str, image: Image) -> Ring | None:

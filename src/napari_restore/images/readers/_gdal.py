@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import math
 import threading
 from collections.abc import Iterator
@@ -55,21 +56,30 @@ FLAT = ("ENVI", "EHdr", "ROI_PAC", "ISCE", "RRASTER")
 """Formats of raw pixels, whose missing end GDAL reads as zeros."""
 
 
+PHOTO_COLOURS = 64
+"""A palette on a map with fewer colours stands for classes; that of a photo has 256 or nearly."""
+
+
 class GdalReader(Reader):
     """GeoTIFF, COG, BigTIFF, JPEG 2000, VRT, ENVI, HFA, PNG, JPEG, WebP and many more.
 
     Palettes are expanded to grey, RGB or RGBA and CMYK becomes RGB, each with a
-    note. Pixels are as the file stores them, before any EXIF orientation.
+    note. Pixels are as the file stores them, before any EXIF orientation. With `codes` those of a
+    palette are its numbers.
     """
 
     PRIORITY: ClassVar[int] = 0
+    _codes = False
 
     @classmethod
     def supports(cls, path: Path, head: bytes) -> bool:
         return bool(head)
 
-    def __init__(self, path: Path, head: bytes = b"", *, allow_outside: bool = False) -> None:
+    def __init__(
+        self, path: Path, head: bytes = b"", *, allow_outside: bool = False, codes: bool = False
+    ) -> None:
         super().__init__(path)
+        self._codes = codes
         check_claims(path, head)
         self.photo = read_photo_tags(path, head) if head else PhotoTags()
         data = _data_file(path, head)
@@ -161,6 +171,8 @@ class GdalReader(Reader):
         self._cmyk = names[:4] == ["cyan", "magenta", "yellow", "black"]
         if self._stored_bands == 1 and description.is_bitmap(dataset):
             self.bands, names = 1, ["gray"]
+        elif self._stored_bands == 1 and names[0] == "palette" and self._codes:
+            self.bands, names = 1, ["gray"]
         elif self._stored_bands == 1 and names[0] == "palette":
             self._expand_palette(dataset)
             names = {1: ["gray"], 3: ["red", "green", "blue"]}.get(
@@ -186,8 +198,15 @@ class GdalReader(Reader):
         self.bands = self._table.shape[1]
         self.dtype = self._table.dtype
         self.notes.append(f"The palette was expanded to {self.bands} band(s).")
+        colours = set(dataset.colormap(1).values())
+        self.shows_classes = self.georeference is not None and len(colours) < PHOTO_COLOURS
         if self._kind in ("nodata", "bands"):
             self._kind = "mask"
+
+    def fingerprint(self) -> str:
+        # What the cache has of the colours is none of the numbers.
+        own = super().fingerprint()
+        return hashlib.sha256(f"{own} codes".encode()).hexdigest() if self._codes else own
 
     def _take_alpha(self, transparent: tuple[int, ...]) -> None:
         """Make the one colour that stands for transparent pixels an alpha band."""

@@ -57,6 +57,7 @@ def reader_of(
     given: Pathlike,
     *,
     allow_outside: bool = False,
+    codes: bool = False,
     cancelled: Callable[[], bool] | None = None,
 ) -> Reader:
     """Return the reader of a file or a zarr folder, upright; see `open_image` for the options.
@@ -81,6 +82,7 @@ def reader_of(
         for reader in READERS:
             if reader.supports(path, head):
                 options = {"allow_outside": allow_outside} if issubclass(reader, GdalReader) else {}
+                options |= {"codes": True} if codes and reader is GdalReader else {}
                 try:
                     opened = reader(path, head, **options)  # type: ignore[call-arg]
                     _check_chunks(opened)

@@ -1,4 +1,5 @@
 from ._colour import cmyk_to_rgb, lab_to_srgb, multiplied, palette_table, straightened
+from ._flags import Flags, Match, band_named, flags_of, matches_of, needed_bands
 from ._presets import AUXILIARY, LIGHT, ROLES, SENSORS, Sensor
 from ._radiometry import Radiometry
 from ._roles import (
@@ -49,14 +50,17 @@ __all__ = [
     "STAGGER",
     "UNKNOWN",
     "Bands",
+    "Flags",
     "GivenBand",
     "GivenBands",
+    "Match",
     "Nodata",
     "Radiometry",
     "Sensor",
     "WorkingSpace",
     "as_dtype",
     "auxiliary_role",
+    "band_named",
     "bands_text",
     "beside_nodata",
     "clear_of_edges",
@@ -64,6 +68,7 @@ __all__ = [
     "default_fill",
     "describe_bands",
     "detect_sensor",
+    "flags_of",
     "is_level2",
     "is_named_light",
     "is_nodata",
@@ -71,8 +76,10 @@ __all__ = [
     "is_sentinel",
     "lab_to_srgb",
     "lacks_a_band",
+    "matches_of",
     "may_lack_a_band",
     "multiplied",
+    "needed_bands",
     "palette_table",
     "parse_bands",
     "product_of",

@@ -24,6 +24,7 @@ from napari_restore.plugin.areas._areas import (
     outlines,
 )
 from napari_restore.plugin.areas._drawing_controller import Tool
+from napari_restore.plugin.areas._exclude_form import ExcludeForm
 from napari_restore.plugin.state import Area, RestoreState, TargetChoice, image_of
 from napari_restore.plugin.tasks import LatestQuery, error_text, with_labels
 from napari_restore.plugin.widgets import NarrowComboBox, Section, add_button, column_of
@@ -35,8 +36,10 @@ if TYPE_CHECKING:
 
 
 NOTHING, FILE = "Nothing", "A file …"
-FILTER = "Masks (*.tif *.tiff *.png *.geojson *.json);;All files (*)"
+FILTER = "Masks (*.tif *.tiff *.jp2 *.img *.png *.geojson *.json *.gpkg *.shp *.kml *.fgb);;All files (*)"
 DEBOUNCE_MS = 200
+MASKING = ("class", "label", "mask", "quality", "probability")
+"""Roles of bands that may say which pixels to exclude."""
 
 
 class ExcludeChooser(Section):
@@ -55,9 +58,10 @@ class ExcludeChooser(Section):
             tip="These pixels stay as they are and do not count when the haze is judged: "
             "clouds, borders, a logo",
         )
+        self.choice = ExcludeForm(self)
         self.message = QLabel(self, wordWrap=True)
         self.message.hide()
-        column_of(self, self.combo, self.message)
+        column_of(self, self.combo, self.choice, self.message)
         self._chosen: Any = None
         """A layer, a path or None."""
         self._set_mask: str | None = None
@@ -68,10 +72,16 @@ class ExcludeChooser(Section):
         self._watch = LayerWatch(self._on_change)
         self._query = LatestQuery("The mask cannot be made", self)
         self._query.finished.connect(self._on_mask)
+        self._choices = LatestQuery("The mask cannot be opened", self)
+        self._choices.finished.connect(self._on_choices)
+        self._own: list[Path] = []
+        """The bands of the image itself that may say what to exclude."""
+        self.choice.part_chosen.connect(self._on_part)
+        self.choice.changed.connect(self._on_choice)
         self.combo.activated.connect(self._on_activated)
         self.listen(viewer.layers.events.inserted, self._offer)
         self.listen(viewer.layers.events.removed, self._offer)
-        self.listen(state.events.layer, self._update)
+        self.listen(state.events.layer, self._on_layer)
         self.listen(state.events.options, self._on_options)
         self.listen(state.events.exclude_pending, self._on_pending)
         # An earlier panel may have been closed over a mask, or over one being made.
@@ -81,7 +91,8 @@ class ExcludeChooser(Section):
         """Exclude what a layer or a file marks; None excludes nothing."""
         self._update_soon.cancel()
         self._mark(False)
-        self._chosen = mask
+        own = next((own for own in self._own if own == mask), None)
+        self._chosen = mask if own is None else own
         self._mark(True)
         self._offer()
         self._update()
@@ -102,6 +113,49 @@ class ExcludeChooser(Section):
         self._update_soon.cancel()
         self._watch.follow(None)
         self._query.discard()
+        self._choices.discard()
+
+    def _on_layer(self) -> None:
+        """Offer the bands of the image; one of another image is nothing of this one."""
+        layer, names = self.state.layer, list[str]()
+        if layer is not None:
+            image = image_of(layer)
+            kinds = zip(image.descriptions, image.roles, strict=True)
+            names = [f":{name}" for name, role in kinds if name and role in MASKING]
+        self._own = [Path(name) for name in names]
+        if _is_own(self._chosen):
+            self._chosen = next((own for own in self._own if own == self._chosen), None)
+        self._offer()
+        self._update()
+
+    def _on_part(self, part: str) -> None:
+        if isinstance(self._chosen, Path):
+            file = api.mask_file(str(self._chosen)) or ""
+            self.choose(Path(f"{file}:{part}" if part else file))
+
+    def _on_choice(self) -> None:
+        self.state.set_options(**self.choice.options())
+
+    def _ask_choices(self) -> None:
+        """Show what there is to choose of the mask, once its file is opened."""
+        mask, layer = self._set_mask, self.state.layer
+        if not isinstance(self._chosen, Path) or mask is None or layer is None:
+            self._choices.discard()
+            self.choice.show_mask(None, None)
+            return
+        image = image_of(layer)
+        self._choices.submit((mask, id(layer)), lambda: api.mask_choices(image, mask))
+
+    def _on_choices(self, key: Any, answer: Any) -> None:
+        if key[0] != self._set_mask:
+            return
+        if isinstance(answer, RestoreError):
+            # The plan says what is wrong with it.
+            self.choice.show_mask(None, None)
+            return
+        file, _, part = key[0].rpartition(":")
+        named = part if file and api.mask_file(key[0]) == file else None
+        self.choice.show_mask(answer, self.state.options.reading, named)
 
     def _offer(self) -> None:
         """Offer the layers there are; a chosen one that has gone is nothing."""
@@ -111,7 +165,9 @@ class ExcludeChooser(Section):
         self.combo.addItem(NOTHING, None)
         for layer in layers:
             self.combo.addItem(layer.name, layer)
-        if isinstance(self._chosen, Path):
+        for own in self._own:
+            self.combo.addItem(f"Band {own.name[1:]} of the image", own)
+        if isinstance(self._chosen, Path) and all(self._chosen is not own for own in self._own):
             self.combo.addItem(self._chosen.name, self._chosen)
         self.combo.addItem(FILE, FILE)
         if gone:
@@ -136,6 +192,8 @@ class ExcludeChooser(Section):
     def _on_options(self, options: Restore) -> None:
         if options.reading.exclude != self._set_mask:
             self._choose_of_state()
+        elif self.choice.isVisibleTo(self):
+            self.choice.show_chosen(options.reading)
 
     def _on_pending(self, pending: bool) -> None:
         # The mask that others have set may be the one before.
@@ -194,8 +252,21 @@ class ExcludeChooser(Section):
         self.message.setVisible(problem is not None)
         self._set_mask, self._is_making = mask, False
         self.state.exclude_problem = problem
-        self.state.set_options(exclude=mask)
+        before = self.state.options.reading.exclude
+        if mask == before:
+            self.state.set_options(exclude=mask)
+        else:
+            # What was chosen of one mask means nothing of another.
+            self.state.set_options(
+                exclude=mask, exclude_values=None, exclude_bits=None, exclude_where=None
+            )
         self.state.exclude_pending = False
+        self._ask_choices()
+
+
+def _is_own(chosen: Any) -> bool:
+    """Return whether a band of the image itself is chosen."""
+    return isinstance(chosen, Path) and str(chosen).startswith(":")
 
 
 def _is_mask(layer: Any) -> bool:

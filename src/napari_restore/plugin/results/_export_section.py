@@ -67,6 +67,11 @@ COMPRESSIONS = {
     "jpeg (loses detail)": "jpeg",
     "none": "none",
 }
+EXTENTS: dict[str, str | None] = {
+    "whole image": None,
+    "box around the area": "box",
+    "area, nodata outside": "mask",
+}
 DEPTHS: dict[str, int | None] = {"as in the image": None, "8 bit": 8, "16 bit": 16}
 
 
@@ -115,6 +120,8 @@ class ExportSection(Section):
             self, 12, "Rescales the values of photos; those of maps keep their meaning"
         )
         self.bit_depth.offer(DEPTHS.items())
+        self.clip = NarrowComboBox(self, 12, "How much of the image the file has")
+        self.clip.offer(EXTENTS.items())
         tip = with_key("Save what is shown: this result with its look, mask and feather", "export")
         self.export = add_button(self, "Export …", tip)
         self.copy = add_button(
@@ -133,6 +140,7 @@ class ExportSection(Section):
         self.copy.clicked.connect(self._on_copy)
         self.quality.valueChanged.connect(self._forget_message)
         self.bit_depth.currentIndexChanged.connect(self._forget_message)
+        self.clip.currentIndexChanged.connect(self._forget_message)
         self.cancel.clicked.connect(self._on_cancel)
         self._show_options()
 
@@ -142,6 +150,7 @@ class ExportSection(Section):
         self.form.addRow("Compression", self.compress)
         self.form.addRow("Quality", self.quality)
         self.form.addRow("Values", self.bit_depth)
+        self.form.addRow("Extent", self.clip)
         column_of(
             self,
             self.what,
@@ -164,7 +173,16 @@ class ExportSection(Section):
             options["quality"] = self.quality.value()
         if "bit_depth" in form.options and self.bit_depth.currentData() is not None:
             options["bit_depth"] = self.bit_depth.currentData()
+        if self._has_areas() and self.clip.currentData() is not None:
+            options["clip"] = self.clip.currentData()
         return options
+
+    def _has_areas(self) -> bool:
+        """Return whether the result is of areas, and its file would be of more than these."""
+        variant = self.state.current
+        return (
+            variant is not None and variant.result is not None and variant.result.mask is not None
+        )
 
     def _has_quality(self, form: ExportFormat) -> bool:
         lossy = "compress" not in form.options or self.compress.currentData() == "jpeg"
@@ -215,6 +233,7 @@ class ExportSection(Section):
         else:
             self.what.setText(_description(variant))
             self._choose_format(variant)
+        self.form.setRowVisible(self.clip, self._has_areas())
         part = None if variant is None else part_of(variant.result)
         can_be_whole = variant is not None and variant.source in self.viewer.layers
         self.whole.setVisible(can_be_whole and part is not None)

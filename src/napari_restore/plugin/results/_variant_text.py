@@ -37,7 +37,10 @@ def settings_of(variant: Variant) -> dict[str, str]:
     if plan.target.mask is not None and plan.target.feather:
         settings["feather"] = f"{plan.target.feather} px"
     if plan.reading.exclude is not None:
-        settings["excluded"] = plan.reading.exclude.replace("\\", "/").rpartition("/")[2]
+        reading = plan.reading
+        name = plan.reading.exclude.replace("\\", "/").rpartition("/")[2]
+        chosen = (reading.exclude_values, reading.exclude_bits, reading.exclude_where)
+        settings["excluded"] = " ".join([name, *filter(None, chosen)])
     return settings | _NOT_ADJUSTED | adjustment_of(plan)
 
 
