@@ -33,6 +33,7 @@ def open_image(
     sensor: str | None = None,
     allow_outside: bool = False,
     cancelled: Callable[[], bool] | None = None,
+    plane: int | None = None,
 ) -> Image:
     """Open a raster, photo, zarr or array lazily.
 
@@ -53,6 +54,9 @@ def open_image(
         A preset ("landsat8", "sentinel2", "naip" …) for roles, wavelengths and scale.
     allow_outside
         Let a VRT take its pixels from files outside its own folder, on this computer.
+    plane
+        Of a TIFF, OME-TIFF or zarr with several pages, depths or times the one to open, counted
+        from 0, the last axis fastest; `image.planes` has the axes.
     cancelled
         Called between the steps of opening; `Cancelled` is raised once it returns true.
 
@@ -60,6 +64,8 @@ def open_image(
     ------
     napari_restore.errors.UnreadableImage
         With one sentence naming the cause.
+    napari_restore.errors.StackOfPlanes
+        For a file with several planes, without `plane`.
     """
     from napari_restore import images
 
@@ -74,6 +80,7 @@ def open_image(
         # An address that is given here was not named by a file.
         allow_outside=allow_outside or images.names_address(source),
         cancelled=cancelled,
+        plane=plane,
     )
 
 
@@ -200,7 +207,7 @@ def info(
     """
     from napari_restore.images import describe
 
-    return describe(open_image(image, bands=bands), black=black, white=white)
+    return describe(open_image(image, bands=bands, plane=0), black=black, white=white)
 
 
 def save_context(images: Sequence[Any], path: Pathlike, exclude: Pathlike | None = None) -> Path:

@@ -39,7 +39,7 @@ from napari_restore.images.values import SENSORS, GivenBands, Sensor, WorkingSpa
 from napari_restore.questions import Pathlike
 
 Array = npt.NDArray[Any]
-OPENED_BY = {"source", "stack", "bands", "sensor", "allow_outside"}
+OPENED_BY = {"source", "stack", "bands", "sensor", "allow_outside", "plane"}
 """Keys of the `spec` of an image that is a whole file, or several."""
 
 
@@ -69,6 +69,7 @@ class Image(DerivedImages):
         self.companions = None
         self.sensor = sensor
         self.name = reader.name
+        self.planes, self.plane = reader.planes, reader.plane
         self.path: Path | None = None if isinstance(reader, ArrayReader) else reader.path
         self.notes: list[str] = list(reader.notes)
         self.progressive = False
@@ -106,7 +107,8 @@ class Image(DerivedImages):
         # The matrix is about level 0, and every level of light is exposed by itself.
         level = 0 if matrix is None and ev is None else arguments.pop("level", None) or 0
         balance = arguments.pop("balance", None)
-        image = open_image(arguments.pop("source"), **arguments)
+        # Records before there were planes are of the first one.
+        image = open_image(arguments.pop("source"), **{"plane": 0, **arguments})
         if balance is not None:
             image = image.balanced(balance)
         if ev is not None:
@@ -251,6 +253,7 @@ def open_image(
     level: int | None = None,
     allow_outside: bool = False,
     cancelled: Callable[[], bool] | None = None,
+    plane: int | None = None,
 ) -> Image:
     """Open an image lazily; most arguments are described by `napari_restore.open_image`.
 
@@ -265,7 +268,13 @@ def open_image(
         image = source
     elif paths := _paths_of(source):
         image = _open_paths(
-            paths, stack, bands, sensor, allow_outside=allow_outside, cancelled=cancelled
+            paths,
+            stack,
+            bands,
+            sensor,
+            allow_outside=allow_outside,
+            cancelled=cancelled,
+            plane=plane,
         )
     else:
         named = bands is not None or sensor is not None
@@ -289,8 +298,12 @@ def _open_paths(
     *,
     allow_outside: bool,
     cancelled: Callable[[], bool] | None,
+    plane: int | None,
 ) -> Image:
-    readers = [reader_of(path, allow_outside=allow_outside, cancelled=cancelled) for path in paths]
+    readers = [
+        reader_of(path, allow_outside=allow_outside, cancelled=cancelled, plane=plane)
+        for path in paths
+    ]
     names = [getattr(reader.path, "address", str(reader.path)) for reader in readers]
     spec: dict[str, Any] = {"source": names if len(names) > 1 else names[0]}
     if stack:
@@ -302,9 +315,14 @@ def _open_paths(
         spec["sensor"] = sensor
     if allow_outside:
         spec["allow_outside"] = True
+    if any(reader.planes.count > 1 for reader in readers):
+        spec["plane"] = plane
     reader: Reader = readers[0]
     if len(readers) > 1:
-        images = [Image(r, spec={"source": n}) for r, n in zip(readers, names, strict=True)]
+        of_plane = {"plane": plane} if "plane" in spec else {}
+        images = [
+            Image(r, spec={"source": n, **of_plane}) for r, n in zip(readers, names, strict=True)
+        ]
         reader = StackReader(images) if stack else MosaicReader(images)
     return Image(reader, spec=spec, bands=bands, sensor=sensor)
 

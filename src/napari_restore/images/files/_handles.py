@@ -34,6 +34,8 @@ class DatasetKey(NamedTuple):
     opened: int = 0
     """Number of the reader of a file on a server, which shows no change by itself: a dataset that
     another reader has opened may be of an earlier content."""
+    directory: int = 0
+    """Offset of a TIFF's directory; 0 is the first, with its overviews and masks."""
 
     @property
     def is_remote(self) -> bool:
@@ -117,7 +119,8 @@ def open_dataset(key: DatasetKey) -> Any:
     # would return one dataset to two threads.
     with alone:
         drivers = list(REMOTE_DRIVERS if key.is_remote else DRIVERS)
-        return _reader()(key.path, driver=drivers, sharing=False, **extra)
+        path = f"GTIFF_DIR:off:{key.directory}:{key.path}" if key.directory else key.path
+        return _reader()(path, driver=drivers, sharing=False, **extra)
 
 
 def open_for_writing(path: Path, mode: str = "w", **creation: Any) -> Any:
