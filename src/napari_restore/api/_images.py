@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 from napari_restore.engine import Region as Region
 from napari_restore.images import IMAGE_SUFFIXES as IMAGE_SUFFIXES
 from napari_restore.images import READ_SUFFIXES as READ_SUFFIXES
+from napari_restore.images import has_channel_pages as has_channel_pages
 from napari_restore.images import is_image_in_folder as is_image_in_folder
 from napari_restore.images import is_zarr as is_zarr
+from napari_restore.images import join_planes as join_planes
+from napari_restore.images import planes_asked as planes_asked
 from napari_restore.questions import Pathlike as Pathlike
 
 if TYPE_CHECKING:
@@ -138,6 +141,15 @@ def output_box(plan: Plan) -> Region | None:
     """Return the box of the output in pixels of its image; None for all of it."""
     y, x = plan.origin
     return None if plan.target.mask is not None else plan.region.shift(-y, -x)
+
+
+def check_stack(
+    path: Pathlike, image: Image, *, overwrite: bool = False, **options: Unpack[FormatKeywords]
+) -> None:
+    """Raise `BadOutput` if planes like `image` cannot be joined in `path`."""
+    from napari_restore import images
+
+    images.check_stack(Path(path), image, images.ExportOptions(**options, overwrite=overwrite))
 
 
 def check_output(

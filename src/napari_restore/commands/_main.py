@@ -220,6 +220,11 @@ def build_parser() -> Parser:
         help="the file to write (.tif .zarr .png .jpg), or the folder for several images",
     )
     add_run_options(restore)
+    restore.add_argument(
+        "--planes",
+        metavar="all|A:B",
+        help="restore several planes of the image into one file with the same axes",
+    )
     add_output_options(restore)
 
     _fuse.add(

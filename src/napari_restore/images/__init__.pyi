@@ -3,6 +3,7 @@ from ._describe import describe
 from ._display_curve import curve_of, light_of_srgb, srgb_of_light
 from ._georeference import ControlPoint, Georeference, turns_onto
 from ._image import Image, open_image
+from ._planes import Planes, planes_asked
 from ._profile import Profile
 from ._source import Box, Level, Source, chunk_grid
 from ._suffixes import (
@@ -29,6 +30,7 @@ from .cache._folder import (
 from .cache._lock import check_private, is_locked, is_used, lock_file, mark_use, owner_in, users_of
 from .export._adopt import adopt_zarr, can_adopt
 from .export._job import ExportOptions, Pixels, SaveOptions
+from .export._planes import check_stack, has_channel_pages, join_planes
 from .export._upload import check_upload, file_before_upload, upload
 from .export._write import check_output, write_image
 from .files._exif import upright_exif
@@ -61,6 +63,7 @@ __all__ = [
     "Image",
     "Level",
     "Pixels",
+    "Planes",
     "Profile",
     "Radiometry",
     "SaveOptions",
@@ -76,6 +79,7 @@ __all__ = [
     "can_adopt",
     "check_output",
     "check_private",
+    "check_stack",
     "check_upload",
     "chunk_cache",
     "chunk_grid",
@@ -86,12 +90,14 @@ __all__ = [
     "describe",
     "file_before_upload",
     "halve",
+    "has_channel_pages",
     "is_image_in_folder",
     "is_inline",
     "is_locked",
     "is_used",
     "is_whole",
     "is_zarr",
+    "join_planes",
     "keep_gradient",
     "keep_polygons",
     "keep_strengths",
@@ -107,6 +113,7 @@ __all__ = [
     "owner_in",
     "parse_bands",
     "persistent_mask",
+    "planes_asked",
     "rasterise",
     "read_gradient",
     "read_polygons",
