@@ -26,7 +26,9 @@ class Planes(NamedTuple):
     axes: tuple[PlaneAxis, ...] = ()
     """The outermost first; none of length 1, none where the file is one picture."""
     order: str = ""
-    """Where channels lie: ``t c z`` …, without rows and columns; empty where a picture has them."""
+    """All axes of the file but rows and columns, channels among them: ``t c z``."""
+    other: int | None = None
+    """The first plane of another size or kind than plane 0, as pages may be."""
 
     @property
     def count(self) -> int:
@@ -80,6 +82,12 @@ def planes_asked(text: str, planes: Planes, name: str) -> range:
     """
     if planes.count == 1:
         raise BadParameter(f"{name} has one plane.", f"Leave {option('planes')} out.")
+    if planes.other is not None:
+        raise BadParameter(
+            f"Plane {planes.other} of {name} is of another size or kind than the first one, so that "
+            "they are no stack.",
+            f"Restore one with {option('plane', planes.other)}.",
+        )
     if text == "all":
         return range(planes.count)
     first, colon, last = text.partition(":")

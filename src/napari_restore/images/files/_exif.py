@@ -362,9 +362,12 @@ def _tiff_tags(path: Path) -> PhotoTags:
     summary = _tiff.check_whole(path)
     file_tags = summary.tags
     text = _binary(file_tags.get(_tiff.IMAGE_DESCRIPTION)) or b""
+    first = summary.pages[0] if summary.pages else None
     tags = PhotoTags(
         pages=summary.pages,
-        planes=planes_of_pages(text, len(summary.pages)),
+        planes=planes_of_pages(text, len(summary.pages))._replace(
+            other=next((n for n, page in enumerate(summary.pages) if not page.is_like(first)), None)
+        ),
         is_first=not summary.pages or summary.pages[0].offset == summary.first,
         premultiplied=file_tags.get(_tiff.EXTRA_SAMPLES) == (_tiff.ASSOCIATED_ALPHA,),
         icc=_binary(file_tags.get(_tiff.ICC)),

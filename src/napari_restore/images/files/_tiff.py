@@ -69,9 +69,9 @@ class Page(NamedTuple):
     samples: int
     bits: int
 
-    def is_like(self, other: Page) -> bool:
+    def is_like(self, other: Page | None) -> bool:
         """Return whether both have pixels of one size and kind."""
-        return self[1:] == other[1:]
+        return other is not None and self[1:] == other[1:]
 
 
 class TiffSummary(NamedTuple):
