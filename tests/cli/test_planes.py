@@ -54,9 +54,7 @@ def stack(tmp_path: Path, kind: str) -> Path:
         tifffile.imwrite(path, grey, ome=True, photometric="minisblack", metadata=named)
     elif kind == "channels":
         both = np.stack([np.stack([grey, 255 - grey])] * 2)
-        tifffile.imwrite(
-            path, both, ome=True, photometric="minisblack", metadata={"axes": "TCZYX"}
-        )
+        tifffile.imwrite(path, both, ome=True, photometric="minisblack", metadata={"axes": "TCZYX"})
     elif kind == "zarr":
         return write_zarr(tmp_path / "zarr.zarr", np.moveaxis(pixels, 3, 1), "tcyx")
     return path
@@ -139,7 +137,10 @@ def test_pages_claim_no_more_than_there_are(cli, tmp_path):
     with tifffile.TiffFile(out) as file:
         assert file.series[0].shape == (2, *planes().shape[1:3])
         assert np.array_equal(file.asarray(), planes()[1:3, ..., 0])
-    assert cli("restore", path, "-o", tmp_path / "one.tif", "--model", "identity", "--plane", 2).code == 0
+    assert (
+        cli("restore", path, "-o", tmp_path / "one.tif", "--model", "identity", "--plane", 2).code
+        == 0
+    )
     with tifffile.TiffFile(tmp_path / "one.tif") as file:
         assert len(file.pages) == 1 and 'SizeZ="1"' in file.ome_metadata
 

@@ -287,7 +287,9 @@ class Summary:
             sentence = "" if error is None else f"{error['message']} {error['hint']}".strip()
             table.writerow(
                 (
-                    item.name if len(item.sources) == 1 else without_queries(" ".join(item.sources)),
+                    item.name
+                    if len(item.sources) == 1
+                    else without_queries(" ".join(item.sources)),
                     item.output,
                     entry.get("status", "waiting"),
                     f"{entry['seconds']:.1f}" if "seconds" in entry else "",

@@ -86,7 +86,11 @@ def restore_planes(
             cancelled=lambda: interrupt.requested,
         )
     shutil.rmtree(folder, ignore_errors=True)
-    data = {**result.data, "output": str(target), "planes": [list(axis[:2]) for axis in planes.axes]}
+    data = {
+        **result.data,
+        "output": str(target),
+        "planes": [list(axis[:2]) for axis in planes.axes],
+    }
     seconds = format_seconds(result.data["seconds"], tenths=True)
     text = f"wrote {escape_controls(str(target))}: {planes.count} planes ({planes}) in {seconds}"
     return CommandResult(data, text, wrote_files=True)

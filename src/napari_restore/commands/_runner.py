@@ -212,7 +212,11 @@ class Runner:
 
         self._report(api.Phase("Writing"))
         result.save(
-            item.output, overwrite=overwrite, progress=self.progress, cancelled=cancelled, **self._export
+            item.output,
+            overwrite=overwrite,
+            progress=self.progress,
+            cancelled=cancelled,
+            **self._export,
         )
         if item.address is not None:
             self._report(api.Phase("Sending"))

@@ -105,10 +105,12 @@ class Image(DerivedImages):
         matrix, grid = arguments.pop("placement", None), arguments.pop("grid", None)
         ev, light = arguments.pop("exposed", None), arguments.pop("light", None)
         # The matrix is about level 0, and every level of light is exposed by itself.
-        level = 0 if matrix is None and ev is None else arguments.pop("level", None) or 0
+        level, select = arguments.pop("level", None) or 0, arguments.pop("select", None)
         balance = arguments.pop("balance", None)
         # Records before there were planes are of the first one.
         image = open_image(arguments.pop("source"), **{"plane": 0, **arguments})
+        if select is not None:
+            image = image.with_bands(select)
         if balance is not None:
             image = image.balanced(balance)
         if ev is not None:
@@ -249,8 +251,6 @@ def open_image(
     stack: bool = False,
     bands: GivenBands | None = None,
     sensor: str | None = None,
-    select: Sequence[int] | None = None,
-    level: int | None = None,
     allow_outside: bool = False,
     cancelled: Callable[[], bool] | None = None,
     plane: int | None = None,
@@ -260,14 +260,13 @@ def open_image(
     Nothing is written beside it, and nothing is read but the file, what lies beside it under its
     name, and what it names below its own folder. A VRT takes pixels from elsewhere on this computer,
     and the network is used for an address, only with `allow_outside`: for files that are trusted.
-    `select` takes these bands only, counted from 0 (`Image.with_bands`), `level` that level
-    (`Image.level_view`). `cancelled` is called between the steps of opening; once it is true,
+    `cancelled` is called between the steps of opening; once it is true,
     `Cancelled` is raised. Raises `UnreadableImage`, `BadParameter`.
     """
     if isinstance(source, Image):
-        image = source
-    elif paths := _paths_of(source):
-        image = _open_paths(
+        return source
+    if paths := _paths_of(source):
+        return _open_paths(
             paths,
             stack,
             bands,
@@ -276,12 +275,8 @@ def open_image(
             cancelled=cancelled,
             plane=plane,
         )
-    else:
-        named = bands is not None or sensor is not None
-        image = Image(reader_of_array(source, named=named), bands=bands, sensor=sensor)
-    if select is not None:
-        image = image.with_bands(select)
-    return image.level_view(level or 0)
+    named = bands is not None or sensor is not None
+    return Image(reader_of_array(source, named=named), bands=bands, sensor=sensor)
 
 
 def _paths_of(source: Any) -> list[Pathlike]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from napari_restore.errors import BadParameter, StackOfPlanes, option
@@ -20,7 +21,8 @@ class PlaneAxis(NamedTuple):
     """As OME-Zarr names it; empty if unknown."""
 
 
-class Planes(NamedTuple):
+@dataclass(frozen=True)
+class Planes:
     """What a file has beside rows, columns and bands."""
 
     axes: tuple[PlaneAxis, ...] = ()
@@ -69,10 +71,14 @@ class Planes(NamedTuple):
     def part(self, numbers: range) -> Planes:
         """Return the planes `numbers` of the only axis."""
         (axis,) = self.axes
-        return self._replace(axes=(axis._replace(length=len(numbers)),))
+        return replace(self, axes=(axis._replace(length=len(numbers)),))
 
     def __str__(self) -> str:
         return " × ".join(f"{axis.name} {axis.length}" for axis in self.axes)
+
+
+ONE = Planes()
+"""Those of a file that is one picture."""
 
 
 def planes_asked(text: str, planes: Planes, name: str) -> range:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from hashlib import sha256
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from napari_restore.errors import UnreadableImage
 from napari_restore.images._georeference import Georeference
-from napari_restore.images._planes import Planes
+from napari_restore.images._planes import ONE, Planes
 from napari_restore.images._profile import Profile
 from napari_restore.images._source import Box, Level, Source, chunk_box
 from napari_restore.images.files import fingerprint_files
@@ -48,7 +48,7 @@ class Reader(Source):
     name: str
     profile: Profile
     georeference: Georeference | None = None
-    planes: Planes = Planes()
+    planes: Planes = ONE
     """Those of the file …"""
     plane: int = 0
     """… of which this is one, counted from 0."""

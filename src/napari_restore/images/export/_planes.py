@@ -175,8 +175,14 @@ def _join_tiffs(
                 for channel, page in enumerate(apart):
                     is_first = not pages
                     kept = _kept(page, is_first=is_first, text=description if is_first else None)
-                    place = dict(zip((a.name for a in planes.axes), planes.places(number), strict=True))
-                    key = (*(place.get(n, channel if n == "c" else 0) for n in names), number, is_mask)
+                    place = dict(
+                        zip((a.name for a in planes.axes), planes.places(number), strict=True)
+                    )
+                    key = (
+                        *(place.get(n, channel if n == "c" else 0) for n in names),
+                        number,
+                        is_mask,
+                    )
                     pages.append((key, [_entry(file, flavour, tag) for tag in kept]))
         link = flavour.first
         for _, entries in sorted(pages, key=lambda page: page[0]):
@@ -281,9 +287,7 @@ def _channels(tags: list[_Tag], order: str) -> list[list[_Tag]]:
     return pages
 
 
-def _description(
-    path: Path, like: Image, planes: Planes, origin: tuple[int, int]
-) -> str | None:
+def _description(path: Path, like: Image, planes: Planes, origin: tuple[int, int]) -> str | None:
     text = like.profile.tags.get("", {}).get("TIFFTAG_IMAGEDESCRIPTION", "")
     grid = like.profile.grid
     with environment(), open_dataset(DatasetKey(str(path))) as dataset:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 from xml.sax.saxutils import quoteattr
 
-from napari_restore.images._planes import PlaneAxis, Planes
+from napari_restore.images._planes import ONE, PlaneAxis, Planes
 from napari_restore.images._profile import PhysicalGrid, Profile
 from napari_restore.images.files._xml import parse_xml
 
@@ -63,7 +63,8 @@ def _lines(text: str) -> dict[str, str]:
     """Return the values that ImageJ's description names; none where it is not ImageJ's."""
     if not text.startswith("ImageJ="):
         return {}
-    return dict(map(str.strip, line.split("=", 1)) for line in text.splitlines() if "=" in line)
+    pairs = (line.partition("=") for line in text.splitlines() if "=" in line)
+    return {key.strip(): value.strip() for key, _, value in pairs}
 
 
 def is_ome(text: str) -> bool:
@@ -191,7 +192,7 @@ def _ome_xml(
     shape: tuple[int, int, int],
     dtype: str,
     grid: PhysicalGrid | None,
-    planes: Planes = Planes(),
+    planes: Planes = ONE,
 ) -> str:
     height, width, bands = shape
     order = planes.order.split()

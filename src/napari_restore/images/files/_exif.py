@@ -11,12 +11,12 @@ import mmap
 import re
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from napari_restore.errors import UnreadableImage
-from napari_restore.images._planes import Planes
+from napari_restore.images._planes import ONE, Planes
 from napari_restore.images.files import _tiff
 from napari_restore.images.files._descriptions import is_structure, planes_of_pages
 from napari_restore.images.files._exif_directories import (
@@ -66,7 +66,7 @@ class PhotoTags:
     """In the file but a TIFF: frames, parts."""
     pages: tuple[_tiff.Page, ...] = ()
     """The directories of pictures in a TIFF …"""
-    planes: Planes = Planes()
+    planes: Planes = ONE
     """… and what its description says of them."""
     is_first: bool = True
     """Whether the first directory is the first picture, and no smaller version of one."""
@@ -363,11 +363,10 @@ def _tiff_tags(path: Path) -> PhotoTags:
     file_tags = summary.tags
     text = _binary(file_tags.get(_tiff.IMAGE_DESCRIPTION)) or b""
     first = summary.pages[0] if summary.pages else None
+    other = next((n for n, page in enumerate(summary.pages) if not page.is_like(first)), None)
     tags = PhotoTags(
         pages=summary.pages,
-        planes=planes_of_pages(text, len(summary.pages))._replace(
-            other=next((n for n, page in enumerate(summary.pages) if not page.is_like(first)), None)
-        ),
+        planes=replace(planes_of_pages(text, len(summary.pages)), other=other),
         is_first=not summary.pages or summary.pages[0].offset == summary.first,
         premultiplied=file_tags.get(_tiff.EXTRA_SAMPLES) == (_tiff.ASSOCIATED_ALPHA,),
         icc=_binary(file_tags.get(_tiff.ICC)),

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore.errors import UnreadableImage
-from napari_restore.images._planes import PlaneAxis, Planes
+from napari_restore.images._planes import ONE, PlaneAxis, Planes
 from napari_restore.images._source import Box
 
 MOST_BANDS = 512
@@ -26,7 +26,7 @@ class Axes:
     band: tuple[int, ...]
     """Axes whose product is the bands: channels, samples."""
     bands: int
-    planes: Planes = Planes()
+    planes: Planes = ONE
     fixed: tuple[int, ...] = ()
     """Axes of `planes`."""
 
@@ -70,9 +70,7 @@ class Axes:
 
     chunk = size
 
-    def read(
-        self, array: Any, box: Box, dtype: np.dtype[Any], plane: int = 0
-    ) -> npt.NDArray[Any]:
+    def read(self, array: Any, box: Box, dtype: np.dtype[Any], plane: int = 0) -> npt.NDArray[Any]:
         """Return a new (h, w, C) array of `box` of a plane."""
         where: list[Any] = [0] * self.count
         for axis, place in zip(self.fixed, self.planes.places(plane), strict=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import weakref
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -181,7 +182,7 @@ def _measured(planes: Planes, xml: str) -> Planes:
             named = "second" if axis.name == "t" else unit_named(pixels.get(unit, usual)) or ""
             axis = axis._replace(step=step, unit=named)
         axes.append(axis)
-    return planes._replace(axes=tuple(axes))
+    return replace(planes, axes=tuple(axes))
 
 
 def _channel_colours(xml: str, count: int) -> tuple[str | None, ...]:

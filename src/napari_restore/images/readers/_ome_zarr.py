@@ -215,7 +215,7 @@ def _measured(planes: Planes, attributes: Mapping[str, Any]) -> Planes:
         else axis
         for axis in planes.axes
     )
-    return planes._replace(axes=axes)
+    return replace(planes, axes=axes)
 
 
 def _channel_colours(attributes: Mapping[str, Any], bands: int) -> tuple[str | None, ...]:

@@ -98,7 +98,7 @@ def _reader_of(
                 if issubclass(reader, STACKS):
                     options["plane"] = plane
                 try:
-                    opened = reader(path, head, **options)  # type: ignore[call-arg, arg-type]
+                    opened = reader(path, head, **options)  # type: ignore[call-arg]
                     opened.planes.check(opened.name, plane)
                     _check_chunks(opened)
                 except UnreadableImage as error:

@@ -245,7 +245,9 @@ class BatchSection(Section):
             self._row(self.target, "Results"),
             self.start_folder,
         )
-        column_of(self, self.layers, self.planes, *folders, self.progress, self.cancel, self.message)
+        column_of(
+            self, self.layers, self.planes, *folders, self.progress, self.cancel, self.message
+        )
         self.layers.clicked.connect(self.restore_layers)
         self.planes.clicked.connect(self.ask_for_stack)
         self.start_folder.clicked.connect(self.restore_folder)
