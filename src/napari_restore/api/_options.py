@@ -53,6 +53,7 @@ class ImageOptions(TypedDict, total=False):
     bands: Bands | None
     sensor: str | None
     allow_outside: bool
+    plane: int | None
 
 
 class ModelOptions(TypedDict, total=False):

@@ -6,7 +6,9 @@ import math
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from napari_restore.errors import BadParameter, StackOfPlanes, option
+from napari_restore.errors import BadParameter, StackOfPlanes, UnreadableImage, option
+
+MOST_PLANES = 1_000_000
 
 
 class PlaneAxis(NamedTuple):
@@ -49,7 +51,15 @@ class Planes:
         return tuple(reversed(places))
 
     def check(self, name: str, number: int) -> None:
-        """Raise `BadParameter` where the file `name` has no plane `number`."""
+        """Raise where the file `name` has no plane `number`, or more planes than a file can have.
+
+        `BadParameter` or `UnreadableImage`.
+        """
+        if self.count > MOST_PLANES:
+            raise UnreadableImage(
+                f"{name} claims {self.count} planes ({self}), more than {MOST_PLANES}.",
+                "It seems damaged; else save a part of it as a file of its own.",
+            )
         if 0 <= number < self.count:
             return
         if self.count == 1:

@@ -46,7 +46,8 @@ def planes_of_pages(text: bytes, pages: int) -> Planes:
     There are more than pages where ImageJ has one directory for all: above 4 GiB.
     """
     lines = _lines(text.split(b"\0")[0].decode("utf-8", "replace"))
-    counts = {key: int(value) for key, value in lines.items() if value.isdecimal()}
+    # As many digits as no file has planes are no number.
+    counts = {k: int(v) for k, v in lines.items() if v.isdecimal() and len(v) < 10}
     total = max(pages, counts.get("images", 1))
     named = (("t", "frames"), ("z", "slices"), ("c", "channels"))
     axes = [PlaneAxis(name, counts[key]) for name, key in named if counts.get(key, 1) > 1]
