@@ -43,8 +43,8 @@ class PlaneChooser(QWidget):
         if image is None or planes is None or planes.count < 2:
             return
         places = zip(planes.axes, planes.places(image.plane), strict=True)
-        named = ", ".join(f"{axis.name} {place} of {axis.length}" for axis, place in places)
-        self.text.setText(f"Plane {image.plane} ({named})")
+        named = ", ".join(f"{axis.name} {place}" for axis, place in places)
+        self.text.setText(f"Plane {image.plane} of 0 to {planes.count - 1} ({named})")
         with signals_blocked(self.slider):
             self.slider.setRange(0, planes.count - 1)
             self.slider.setValue(image.plane)
