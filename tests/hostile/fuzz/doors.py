@@ -39,8 +39,7 @@ def _read(case: Path, paths: list[Path]) -> None:
     try:
         try:
             image = nr.open_image(paths[0])
-        except StackOfPlanes as error:
-            _sentence(error)
+        except StackOfPlanes:
             image = nr.open_image(paths[0], plane=1)
         # A header may claim a large image, as any is: what must work is to stop.
         end = time.monotonic() + PATIENCE
