@@ -21,7 +21,7 @@ COUNT = 3
 
 def planes(count: int = COUNT) -> np.ndarray:
     """Return (n, H, W, 3) uint8."""
-    return np.stack([np.moveaxis(hazy(seed=number), 0, 2) for number in range(count)])
+    return np.stack([np.moveaxis(hazy(64, 80, seed=number), 0, 2) for number in range(count)])
 
 
 def write_zarr(path: Path, pixels: np.ndarray, axes: str) -> Path:
@@ -224,6 +224,17 @@ def test_other_files_have_one_plane(cli, tmp_path, scene):
     run = cli("restore", stack(tmp_path, "shaped"), "-o", tmp_path / "o.png", "--model", "identity",
               "--planes", "all")  # fmt: skip
     assert run.code == 2 and ".tif or .zarr" in run.err
+
+
+def test_planes_of_several_files_are_told_apart(tmp_path):
+    paths = [tmp_path / f"{name}.tif" for name in "ab"]
+    for path in paths:
+        tifffile.imwrite(path, planes()[..., 0], photometric="minisblack")
+    one, other = (nr.open_image(paths, stack=True, plane=number) for number in (0, 1))
+    assert one.fingerprint != other.fingerprint
+    assert np.array_equal(other.read((0, 0, 64, 80))[..., 1], planes()[1, ..., 0])
+    again = type(other).from_spec(other.spec)
+    assert again.fingerprint == other.fingerprint
 
 
 def test_the_record_of_a_plane_repeats_it(cli, tmp_path):

@@ -319,6 +319,8 @@ def _open_paths(
             Image(r, spec={"source": n, **of_plane}) for r, n in zip(readers, names, strict=True)
         ]
         reader = StackReader(images) if stack else MosaicReader(images)
+        # Its fingerprint is that of files, which have several planes.
+        reader.plane = spec.get("plane", 0)
     return Image(reader, spec=spec, bands=bands, sensor=sensor)
 
 
