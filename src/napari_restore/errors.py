@@ -146,6 +146,10 @@ class UnreadableImage(InputError):
     """The file is missing, empty, truncated, no image, or may not be read."""
 
 
+class StackOfPlanes(UnreadableImage):
+    """The file has several planes (pages, depths, times), and none was chosen."""
+
+
 class OutsideFolder(UnreadableImage):
     """The image takes pixels from files outside its own folder, which needs the user's consent."""
 

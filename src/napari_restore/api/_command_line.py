@@ -125,6 +125,8 @@ def _image(task: Mapping[str, Any]) -> Iterator[str]:
         yield from _flag_with_value("--bands", _bands(spec["bands"]))
     if spec.get("sensor") is not None:
         yield from _flag_with_value("--sensor", spec["sensor"])
+    if spec.get("plane") is not None:
+        yield from _flag_with_value("--plane", spec["plane"])
     if spec.get("allow_outside"):
         yield "--allow-outside"
 

@@ -14,10 +14,13 @@ from napari_restore.images import LIGHT as LIGHT
 from napari_restore.images import READ_SUFFIXES as READ_SUFFIXES
 from napari_restore.images import ROLES as ROLES
 from napari_restore.images import UNKNOWN as UNKNOWN
+from napari_restore.images import has_channel_pages as has_channel_pages
 from napari_restore.images import images_in_folder as images_in_folder
 from napari_restore.images import is_image_in_folder as is_image_in_folder
 from napari_restore.images import is_product as is_product
 from napari_restore.images import is_zarr as is_zarr
+from napari_restore.images import join_planes as join_planes
+from napari_restore.images import planes_asked as planes_asked
 from napari_restore.images import sensor_text as sensor_text
 from napari_restore.questions import Pathlike as Pathlike
 from napari_restore.questions import Restore
@@ -41,6 +44,7 @@ def open_image(
     sensor: Pathlike | None = None,
     allow_outside: bool = False,
     cancelled: Callable[[], bool] | None = None,
+    plane: int | None = None,
 ) -> Image:
     """Open a raster, photo, zarr or array lazily.
 
@@ -65,6 +69,9 @@ def open_image(
     allow_outside
         Let a VRT or a STAC item take its pixels from files outside its own folder, on this computer,
         and an item from addresses.
+    plane
+        Of a TIFF, OME-TIFF or zarr with several pages, depths or times the one to open, counted
+        from 0, the last axis fastest; `image.planes` has the axes.
     cancelled
         Called between the steps of opening; `Cancelled` is raised once it returns true.
 
@@ -72,6 +79,8 @@ def open_image(
     ------
     napari_restore.errors.UnreadableImage
         With one sentence naming the cause.
+    napari_restore.errors.StackOfPlanes
+        For a file with several planes, without `plane`.
     """
     from napari_restore import images
 
@@ -86,6 +95,7 @@ def open_image(
         # An address that is given here was not named by a file.
         allow_outside=allow_outside or images.names_address(source),
         cancelled=cancelled,
+        plane=plane,
     )
 
 
@@ -189,6 +199,15 @@ def output_box(plan: Plan, clip: str | None = None) -> Region | None:
     return None if plan.target.mask is not None and clip is None else box
 
 
+def check_stack(
+    path: Pathlike, image: Image, *, overwrite: bool = False, **options: Unpack[FormatKeywords]
+) -> None:
+    """Raise `BadOutput` if planes like `image` cannot be joined in `path`."""
+    from napari_restore import images
+
+    images.check_stack(Path(path), image, images.ExportOptions(**options, overwrite=overwrite))
+
+
 def check_output(
     path: Pathlike,
     image: Any,
@@ -257,7 +276,9 @@ def info(
     """
     from napari_restore.images import describe
 
-    return describe(open_image(image, bands=bands, sensor=sensor), black=black, white=white)
+    return describe(
+        open_image(image, bands=bands, sensor=sensor, plane=0), black=black, white=white
+    )
 
 
 def save_context(

@@ -53,6 +53,7 @@ class ImageOptions(TypedDict, total=False):
     bands: Bands | None
     sensor: Pathlike | None
     allow_outside: bool
+    plane: int | None
 
 
 class ModelOptions(TypedDict, total=False):

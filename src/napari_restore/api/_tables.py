@@ -70,7 +70,7 @@ def attribute_table(
         A CSV file with the columns x, y, width, height and, optionally, name and image; or a list of
         `Region`s, ``Region(y0, x0, y1, x1)`` or ``Region.from_xywh(x, y, width, height)``, bare
         tuples are refused; or else one polygon.
-    bands, sensor, allow_outside
+    bands, sensor, allow_outside, plane
         As for `open_image`.
     weights, parameters, trust
         As for `evaluate`.

@@ -211,9 +211,12 @@ def folder_command(
     *,
     bands: str | None = None,
     sensor: str | None = None,
+    planes: str | None = None,
     **options: Unpack[RestoreKeywords],
 ) -> list[str]:
     """Return the arguments of `napari-restore` that restore all images of `folder` into `output`.
+
+    With `planes` (``"all"``) both are files: those of the one become those of the other.
 
     `model` has the arguments of `load_model` and its id or file as `model`; `bands` and `sensor`
     are as for `open_image`; `options`
@@ -231,4 +234,6 @@ def folder_command(
     image = {"source": os.fspath(folder), "bands": bands, "sensor": sensor}
     task = {"image": image, "model": dict(model), "options": whole}
     # The trailing separator marks a folder, even one that does not exist yet.
+    if planes is not None:
+        return [*command_arguments(task, (1, 1), output)[1:], "--planes", planes]
     return command_arguments(task, (1, 1), os.path.join(output, ""))[1:]

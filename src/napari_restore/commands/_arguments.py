@@ -23,8 +23,8 @@ def command_of(options: Namespace) -> str:
     return shlex.join(["napari-restore", *options.argv])
 
 
-def open_image(options: Namespace, paths: Sequence[str]) -> Any:
-    """Open the one image of `paths`."""
+def open_image(options: Namespace, paths: Sequence[str], *, plane: int | None = None) -> Any:
+    """Open the one image of `paths`; `plane` instead of that of the options."""
     from napari_restore import api
 
     if len(paths) > 1 and not options.stack:
@@ -39,6 +39,7 @@ def open_image(options: Namespace, paths: Sequence[str]) -> Any:
         bands=options.bands,
         sensor=options.sensor,
         allow_outside=options.allow_outside,
+        plane=options.plane if plane is None else plane,
     )
 
 

@@ -349,6 +349,7 @@ def _attribute_table(options: Namespace) -> CommandResult:
                 bands=options.bands,
                 sensor=options.sensor,
                 allow_outside=options.allow_outside,
+                plane=options.plane,
                 weights=options.weights,
                 parameters=dict(options.set),
                 trust=may_run_code(options.models, yes=options.yes),

@@ -42,7 +42,7 @@ CONTEXT = "restore_context.npz"
 _NOT_OF_OUTPUTS = frozenset(
     "argv computes run started version json progress yes paths stack output name record maps "
     "overwrite fresh fail_fast memory device_memory device cluster scratch tile tile_batch "
-    "residuals allow_outside model weights set".split()
+    "residuals allow_outside model weights set plane planes".split()
 )
 Join = Callable[[list[Any]], Any]
 """Makes the one image of a run of the images of an item's files."""
@@ -117,7 +117,7 @@ def _restore_or_skip(
     join: Join | None,
 ) -> dict[str, Any]:
     paths = [item.sources] if join is None else [(path,) for path in item.sources]
-    images = [open_image(options, each) for each in paths]
+    images = [open_image(options, each, plane=item.plane) for each in paths]
     mosaic_fingerprint = None if mosaic is None else mosaic.fingerprint
     key = key_of([*(image.fingerprint for image in images), mosaic_fingerprint, settings])
     done = not options.fresh and summary.is_done(item.output, key)
@@ -179,7 +179,7 @@ def _open_all(
     failed: dict[Item, RestoreError] = {}
     for item in items:
         try:
-            images[item] = open_image(options, item.sources)
+            images[item] = open_image(options, item.sources, plane=item.plane)
         except (InputError, OSError) as error:
             failed[item] = as_restore_error(error)
     return images, failed
@@ -189,7 +189,8 @@ def _mosaic_of(options: Namespace, images: dict[Item, Any]) -> Any:
     """Return the mosaic of several images on one map grid; None where they are not."""
     from napari_restore import api
 
-    if options.stack or options.mask is not None or len(images) < 2:
+    planes = any(item.plane is not None for item in images)
+    if options.stack or options.mask is not None or len(images) < 2 or planes:
         return None
     sources = [source for item in images for source in item.sources]
     return api.open_mosaic(

@@ -27,7 +27,8 @@ def info(options: Namespace) -> CommandResult:
     from napari_restore import api
     from napari_restore.commands._arguments import open_image
 
-    image = open_image(options, options.paths)
+    # What is asked is what the file has: it may be a stack.
+    image = open_image(options, options.paths, plane=options.plane or 0)
     data = api.info(image, black=options.black, white=options.white)
     return CommandResult(data, info_text(data))
 
@@ -41,6 +42,7 @@ def info_text(data: Mapping[str, Any]) -> str:
         f"{data['path'] or data['name']}",
         _field("format", ", ".join(filter(None, (data["format"], data["compression"])))),
         _field("size", f"{width} × {height} pixels, {_counted(count, 'band')}, {data['dtype']}"),
+        *_planes(data),
         *_place(data),
         _field("levels", _levels(data)),
         _field("read", f"{data['read']}, in chunks of {_size(data['chunk'])}"),
@@ -77,6 +79,14 @@ def _counted(count: int, word: str) -> str:
 def _size(shape: Sequence[int]) -> str:
     """Format (height, width) as width × height."""
     return f"{shape[1]} × {shape[0]}"
+
+
+def _planes(data: Mapping[str, Any]) -> list[str]:
+    axes = data["planes"]
+    if not axes:
+        return []
+    named = " × ".join(f"{name} {length}" for name, length in axes)
+    return [_field("planes", f"{named}, this is plane {data['plane']}")]
 
 
 def _place(data: Mapping[str, Any]) -> list[str]:

@@ -208,19 +208,7 @@ def build_parser() -> Parser:
     plan.add_argument("paths", nargs="+", metavar="PATH", help="the image (several with --stack)")
     add_run_options(plan)
 
-    restore = _command(commands, "restore", _restore.restore, "restore images and write them")
-    restore.add_argument(
-        "paths", nargs="+", metavar="PATH", help="images to restore, or folders of them"
-    )
-    restore.add_argument(
-        "-o",
-        "--output",
-        required=True,
-        metavar="OUT|DIR",
-        help="the file to write (.tif .zarr .png .jpg), or the folder for several images",
-    )
-    add_run_options(restore)
-    add_output_options(restore)
+    _add_restore(_command(commands, "restore", _restore.restore, "restore images and write them"))
 
     _fuse.add(
         _command(commands, "fuse", _fuse.fuse, "fuse the frames of a bracket into one picture")
@@ -287,6 +275,26 @@ def build_parser() -> Parser:
         help="with --clear: also remove painted masks that commands and records need",
     )
     return parser
+
+
+def _add_restore(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "paths", nargs="+", metavar="PATH", help="images to restore, or folders of them"
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        metavar="OUT|DIR",
+        help="the file to write (.tif .zarr .png .jpg), or the folder for several images",
+    )
+    add_run_options(parser)
+    parser.add_argument(
+        "--planes",
+        metavar="all|A:B",
+        help="restore several planes of the image into one file with the same axes",
+    )
+    add_output_options(parser)
 
 
 def _command(

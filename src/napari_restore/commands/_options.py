@@ -65,6 +65,12 @@ def add_source(parser: argparse.ArgumentParser, *, stack: bool = True) -> None:
         "your own",
     )
     group.add_argument(
+        "--plane",
+        type=parsing.count,
+        metavar="N",
+        help="the plane of a file with several pages, depths or times, counted from 0",
+    )
+    group.add_argument(
         "--allow-outside",
         action="store_true",
         help="let a VRT take pixels from files outside its own folder",

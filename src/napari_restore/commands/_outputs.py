@@ -44,6 +44,14 @@ class Item:
     """Folder of the side maps."""
     address: str | None = None
     """Where `output` is sent when it is finished."""
+    plane: int | None = None
+    """The plane of the one path, of several."""
+
+    @property
+    def name(self) -> str:
+        """What messages call the image."""
+        source = without_queries(self.sources[0])
+        return source if self.plane is None else f"{source}, plane {self.plane}"
 
     @property
     def target(self) -> str:
@@ -285,7 +293,9 @@ class Summary:
             sentence = "" if error is None else f"{error['message']} {error['hint']}".strip()
             table.writerow(
                 (
-                    without_queries(" ".join(item.sources)),
+                    item.name
+                    if len(item.sources) == 1
+                    else without_queries(" ".join(item.sources)),
                     item.output,
                     entry.get("status", "waiting"),
                     f"{entry['seconds']:.1f}" if "seconds" in entry else "",

@@ -29,6 +29,7 @@ from napari_restore.commands._outputs import (
     without_outputs,
     work_items,
 )
+from napari_restore.commands._planes import restore_planes
 from napari_restore.commands._progress import EventCallback
 from napari_restore.commands._result import CommandResult
 from napari_restore.commands._runner import Runner
@@ -58,6 +59,8 @@ def restore(
 
     `interrupt` cancels it, by default Ctrl-C alone; `report` gets the events instead of stderr.
     """
+    if options.planes is not None:
+        return restore_planes(options, interrupt, report)
     paths = options.paths
     options.paths, options.output = images_in(paths, options.output)
     folder = options.paths != paths and not options.stack

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from napari_restore._addresses import without_queries
 from napari_restore.api import EXPORT_OPTIONS
 from napari_restore.commands._arguments import command_of
 from napari_restore.commands._checks import check_maps, refuse_existing, refuse_old_record
@@ -42,11 +41,7 @@ class Runner:
     ) -> None:
         from napari_restore import api
 
-        requested = {name: getattr(options, name, None) for name in EXPORT_OPTIONS}
-        if export is not None:
-            requested = dict(export)
-        # Options that were not given keep the writer's defaults.
-        self._export = {k: v for k, v in requested.items() if v not in (None, False)}
+        self._export = export_options(options) if export is None else dict(export)
         api.check_export(**self._export)
         self._read = read
         self._began: float = options.started
@@ -79,18 +74,24 @@ class Runner:
         self._interrupt.check()
         if number > 1:  # the first includes loading the model
             self._began = time.perf_counter()
-        self._report(api.ImageStarted(Path(item.sources[0]).name, number, images))
+        self._report(api.ImageStarted(Path(item.name).name, number, images))
 
     def fail(self, item: Item, error: RestoreError) -> None:
         """Write the error of one of several images to stderr, if events are written there."""
         if self._writes_errors:
-            write_error(f"{without_queries(item.sources[0])}: {with_flags(error.sentence)}")
+            write_error(f"{item.name}: {with_flags(error.sentence)}")
 
     def phase(self, name: str) -> None:
         """Report what is done before the run begins."""
         from napari_restore import api
 
         self._report(api.Phase(name))
+
+    def progress(self, done: int, total: int) -> None:
+        """Report how far it is."""
+        from napari_restore import api
+
+        self._report(api.Progress(done, total))
 
     def note(self, text: str) -> None:
         """Report what the user should know before the run begins."""
@@ -206,19 +207,20 @@ class Runner:
     def _write(self, item: Item, result: Any, overwrite: bool) -> None:
         from napari_restore import api
 
-        def progress(done: int, total: int) -> None:
-            self._report(api.Progress(done, total))
-
         def cancelled() -> bool:
             return self._interrupt.requested
 
         self._report(api.Phase("Writing"))
         result.save(
-            item.output, overwrite=overwrite, progress=progress, cancelled=cancelled, **self._export
+            item.output,
+            overwrite=overwrite,
+            progress=self.progress,
+            cancelled=cancelled,
+            **self._export,
         )
         if item.address is not None:
             self._report(api.Phase("Sending"))
-            api.upload(item.output, item.address, progress=progress, cancelled=cancelled)
+            api.upload(item.output, item.address, progress=self.progress, cancelled=cancelled)
             result.record["output"]["path"] = item.address
 
     def _save_unfinished_record(
@@ -248,10 +250,17 @@ class Runner:
             "notes": list(self._notes),
         }
         if record["output"] is not None:
-            record["output"] = {**record["output"], "options": self._export}
+            options = {name: self._export[name] for name in EXPORT_OPTIONS if name in self._export}
+            record["output"] = {**record["output"], "options": options}
         if item.record is not None:
             write_record(item.record, with_flags(record))
         return record
+
+
+def export_options(options: Namespace) -> dict[str, Any]:
+    """Return the options of `Result.save` that were given; the others keep its defaults."""
+    requested = {name: getattr(options, name, None) for name in EXPORT_OPTIONS}
+    return {k: v for k, v in requested.items() if v not in (None, False)}
 
 
 def notes_before(planned: Any) -> list[str]:

@@ -3,6 +3,7 @@ from ._describe import describe, naming_hint
 from ._display_curve import curve_of, light_of_srgb, srgb_of_light
 from ._georeference import ControlPoint, Georeference, turns_onto
 from ._image import Image, open_codes, open_image
+from ._planes import Planes, planes_asked
 from ._profile import Profile
 from ._source import Box, Level, Source, chunk_grid
 from ._suffixes import (
@@ -30,6 +31,7 @@ from .cache._folder import (
 from .cache._lock import check_private, is_locked, is_used, lock_file, mark_use, owner_in, users_of
 from .export._adopt import adopt_zarr, can_adopt
 from .export._job import ExportOptions, Pixels, SaveOptions
+from .export._planes import check_stack, has_channel_pages, join_planes
 from .export._upload import check_upload, file_before_upload, upload
 from .export._write import check_output, write_image
 from .files._exif import upright_exif
@@ -87,6 +89,7 @@ __all__ = [
     "Level",
     "Match",
     "Pixels",
+    "Planes",
     "Profile",
     "Radiometry",
     "SaveOptions",
@@ -105,6 +108,7 @@ __all__ = [
     "can_adopt",
     "check_output",
     "check_private",
+    "check_stack",
     "check_upload",
     "chunk_cache",
     "chunk_grid",
@@ -116,6 +120,7 @@ __all__ = [
     "file_before_upload",
     "flags_of",
     "halve",
+    "has_channel_pages",
     "images_in_folder",
     "is_image_in_folder",
     "is_inline",
@@ -125,6 +130,7 @@ __all__ = [
     "is_vector",
     "is_whole",
     "is_zarr",
+    "join_planes",
     "keep_gradient",
     "keep_polygons",
     "keep_strengths",
@@ -146,6 +152,7 @@ __all__ = [
     "parse_bands",
     "parts_of",
     "persistent_mask",
+    "planes_asked",
     "rasterise",
     "read_gradient",
     "read_polygons",

@@ -15,6 +15,7 @@ import numpy as np
 from napari_restore.errors import BadParameter
 from napari_restore.images._base import ImageBase
 from napari_restore.images._display_curve import DisplayCurve, curve_of
+from napari_restore.images._planes import Planes
 from napari_restore.images._reader import Reader
 from napari_restore.images.levels import LevelReader, scaled
 from napari_restore.images.readers import (
@@ -100,6 +101,10 @@ class DerivedImages(ImageBase):
     spec: dict[str, Any] | None
     """What opens the image again; None for an array in memory."""
     notes: list[str]
+    planes: Planes
+    """The planes of the file …"""
+    plane: int
+    """… of which this is one, counted from 0."""
     full: Self | None
     """The image this one is a level of; see `level_view`."""
     scale: int
@@ -163,6 +168,7 @@ class DerivedImages(ImageBase):
         made = type(self)(reader, spec=None if self.spec is None else {**self.spec, **asked})
         made.sensor, made.path, made.notes = self.sensor, self.path, list(self.notes)
         made.described = self.described
+        made.planes, made.plane = self.planes, self.plane
         if same_values:
             made.working_space, made.known_range = self.working_space, self.known_range
         return made

@@ -35,6 +35,8 @@ def describe(
         "format": profile.driver,
         "size": [image.height, image.width],
         "dtype": image.dtype.name,
+        "planes": [[axis.name, axis.length] for axis in image.planes.axes],
+        "plane": image.plane,
         "bands": [
             {
                 "number": band + 1,

@@ -54,7 +54,7 @@ from napari_restore.images.values import (
 from napari_restore.questions import Pathlike
 
 Array = npt.NDArray[Any]
-OPENED_BY = {"source", "stack", "bands", "sensor", "allow_outside"}
+OPENED_BY = {"source", "stack", "bands", "sensor", "allow_outside", "plane"}
 """Keys of the `spec` of an image that is a whole file, or several."""
 
 
@@ -84,6 +84,7 @@ class Image(DerivedImages):
         self.companions = None
         self.sensor = sensor = None if sensor is None else sensor_text(sensor)
         self.name = reader.name
+        self.planes, self.plane = reader.planes, reader.plane
         self.path: Path | None = None if isinstance(reader, ArrayReader) else reader.path
         self.notes: list[str] = list(reader.notes)
         self.progressive = False
@@ -120,9 +121,12 @@ class Image(DerivedImages):
         matrix, grid = arguments.pop("placement", None), arguments.pop("grid", None)
         ev, light = arguments.pop("exposed", None), arguments.pop("light", None)
         # The matrix is about level 0, and every level of light is exposed by itself.
-        level = 0 if matrix is None and ev is None else arguments.pop("level", None) or 0
+        level, select = arguments.pop("level", None) or 0, arguments.pop("select", None)
         balance = arguments.pop("balance", None)
-        image = open_image(arguments.pop("source"), **arguments)
+        # Records before there were planes are of the first one.
+        image = open_image(arguments.pop("source"), **{"plane": 0, **arguments})
+        if select is not None:
+            image = image.with_bands(select)
         if balance is not None:
             image = image.balanced(balance)
         if ev is not None:
@@ -260,32 +264,32 @@ def open_image(
     stack: bool = False,
     bands: GivenBands | None = None,
     sensor: Pathlike | None = None,
-    select: Sequence[int] | None = None,
-    level: int | None = None,
     allow_outside: bool = False,
     cancelled: Callable[[], bool] | None = None,
+    plane: int | None = None,
 ) -> Image:
     """Open an image lazily; most arguments are described by `napari_restore.open_image`.
 
     Nothing is written beside it, and nothing is read but the file, what lies beside it under its
     name, and what it names below its own folder. A VRT takes pixels from elsewhere on this computer,
     and the network is used for an address, only with `allow_outside`: for files that are trusted.
-    `select` takes these bands only, counted from 0 (`Image.with_bands`), `level` that level
-    (`Image.level_view`). `cancelled` is called between the steps of opening; once it is true,
+    `cancelled` is called between the steps of opening; once it is true,
     `Cancelled` is raised. Raises `UnreadableImage`, `BadParameter`.
     """
     if isinstance(source, Image):
-        image = source
-    elif paths := _paths_of(source):
-        image = _open_paths(
-            paths, stack, bands, sensor, allow_outside=allow_outside, cancelled=cancelled
+        return source
+    if paths := _paths_of(source):
+        return _open_paths(
+            paths,
+            stack,
+            bands,
+            sensor,
+            allow_outside=allow_outside,
+            cancelled=cancelled,
+            plane=plane,
         )
-    else:
-        named = bands is not None or sensor is not None
-        image = Image(reader_of_array(source, named=named), bands=bands, sensor=sensor)
-    if select is not None:
-        image = image.with_bands(select)
-    return image.level_view(level or 0)
+    named = bands is not None or sensor is not None
+    return Image(reader_of_array(source, named=named), bands=bands, sensor=sensor)
 
 
 def open_codes(path: Pathlike) -> Image:
@@ -310,8 +314,12 @@ def _open_paths(
     *,
     allow_outside: bool,
     cancelled: Callable[[], bool] | None,
+    plane: int | None,
 ) -> Image:
-    readers = [_reader_of(path, allow_outside=allow_outside, cancelled=cancelled) for path in paths]
+    readers = [
+        _reader_of(path, allow_outside=allow_outside, cancelled=cancelled, plane=plane)
+        for path in paths
+    ]
     names = [getattr(reader.path, "address", str(reader.path)) for reader in readers]
     spec: dict[str, Any] = {"source": names if len(names) > 1 else names[0]}
     if stack:
@@ -323,22 +331,35 @@ def _open_paths(
         spec["sensor"] = sensor = sensor_text(sensor)
     if allow_outside:
         spec["allow_outside"] = True
+    if any(reader.planes.count > 1 for reader in readers):
+        spec["plane"] = plane
     reader: Reader = readers[0]
     if len(readers) > 1:
-        images = [Image(r, spec={"source": n}) for r, n in zip(readers, names, strict=True)]
+        of_plane = {"plane": plane} if "plane" in spec else {}
+        images = [
+            Image(r, spec={"source": n, **of_plane}) for r, n in zip(readers, names, strict=True)
+        ]
         reader = StackReader(images) if stack else MosaicReader(images)
+        # Its fingerprint is that of files, which have several planes.
+        reader.plane = spec.get("plane", 0)
     return Image(reader, spec=spec, bands=bands, sensor=sensor)
 
 
 def _reader_of(
-    path: Pathlike, *, allow_outside: bool, cancelled: Callable[[], bool] | None
+    path: Pathlike,
+    *,
+    allow_outside: bool,
+    cancelled: Callable[[], bool] | None,
+    plane: int | None,
 ) -> Reader:
     """Return the reader of a file, or of the files of a product as one image."""
     with cancellable(cancelled):
         found = named_product(path, allow_outside=allow_outside)
         if found is not None:
-            return _reader_of_product(found, cancelled)
-    return reader_of(path, allow_outside=allow_outside, cancelled=cancelled)
+            product = _reader_of_product(found, cancelled)
+            product.planes.check(product.name, plane or 0)
+            return product
+    return reader_of(path, allow_outside=allow_outside, cancelled=cancelled, plane=plane)
 
 
 def _reader_of_product(found: NamedProduct, cancelled: Callable[[], bool] | None) -> ProductReader:

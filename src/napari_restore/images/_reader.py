@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -12,6 +13,7 @@ import numpy.typing as npt
 
 from napari_restore.errors import UnreadableImage
 from napari_restore.images._georeference import Georeference
+from napari_restore.images._planes import ONE, Planes
 from napari_restore.images._profile import Profile
 from napari_restore.images._source import Box, Level, Source, chunk_box
 from napari_restore.images.files import fingerprint_files
@@ -46,6 +48,10 @@ class Reader(Source):
     name: str
     profile: Profile
     georeference: Georeference | None = None
+    planes: Planes = ONE
+    """Those of the file …"""
+    plane: int = 0
+    """… of which this is one, counted from 0."""
     notes: list[str]
     shows_classes = False
     """Whether colours on a map are those of a palette of classes."""
@@ -140,7 +146,12 @@ class Reader(Source):
 
     def fingerprint(self) -> str:
         """Return the hex digest of the current content; raises `OSError` if it is gone."""
-        return fingerprint_files(self.files())
+        return of_plane(fingerprint_files(self.files()), self.plane)
+
+
+def of_plane(fingerprint: str, plane: int) -> str:
+    """Return the fingerprint of a plane of a file; the first one has that of the file."""
+    return fingerprint if plane == 0 else sha256(f"{fingerprint} {plane}".encode()).hexdigest()
 
 
 def check_dtype(dtype: npt.DTypeLike, name: str) -> np.dtype[Any]:

@@ -33,7 +33,14 @@ from napari_restore.plugin.fusion import FusionTab
 from napari_restore.plugin.method import ModelFiles
 from napari_restore.plugin.results import AdjustSection, ExportSection, ResultsSection
 from napari_restore.plugin.runs import BatchSection, PlanController, RunBar, RunController
-from napari_restore.plugin.state import Connections, DiskWatch, PreferenceLink, state_of, unwrapped
+from napari_restore.plugin.state import (
+    Connections,
+    DiskWatch,
+    PreferenceLink,
+    image_of,
+    state_of,
+    unwrapped,
+)
 from napari_restore.plugin.tasks import patch_superqt
 from napari_restore.plugin.widgets import KeyBindings, Section, folded, one_at_a_time, with_key
 
@@ -307,6 +314,7 @@ class RestorePanel(QWidget):
         form, bar, plans, runs = self.form, self.bar, self.plans, self.runs
         form.image_shown.connect(self._on_image)
         self.disk.reread.connect(self._on_reread)
+        form.plane.changed.connect(self._on_plane)
         self.models.file_requested.connect(self.files.ask_for_file)
         self.files.message.connect(bar.show_message)
         self.files.added.connect(self.models.add)
@@ -344,6 +352,7 @@ class RestorePanel(QWidget):
             (layers.selection.events.active, self._on_active),
             (events.current, self._on_current),
             (events.running, self.advanced.cluster.show_running),
+            (events.running, form.plane.show_running),
             (events.cluster, self._update_plan),
         )
 
@@ -406,9 +415,18 @@ class RestorePanel(QWidget):
 
     def _on_reread(self, layer: ImageLayer) -> None:
         """Show and plan the image that a layer has from now on."""
+        plane = image_of(layer).plane
+        for variant in self.state.variants:
+            if variant.source is layer and image_of(layer).planes.count > 1:
+                variant.layer.visible = variant.request.image.plane == plane
         self.form.offer_layers()
         if self.state.layer is layer:
             self.state.events.layer.emit(layer, layer)
+
+    def _on_plane(self, number: int) -> None:
+        """Show another plane of the stack; the results of the others are hidden."""
+        if self.state.layer is not None:
+            self.disk.show_plane(self.state.layer, number)
 
     def _on_image(self, possible: bool) -> None:
         self.bar.allow(possible)

@@ -23,6 +23,7 @@ from napari_restore.plugin.method import (
     BandRolesForm,
     ModelChooser,
     ParameterForm,
+    PlaneChooser,
     add_in_colour,
     is_needed,
     offered_models,
@@ -61,6 +62,7 @@ class SettingsForm(QObject):
         self.drawing = DrawingController(viewer, state, self)
         self.image = NarrowComboBox(panel)
         self.summary = QLabel(panel, wordWrap=True)
+        self.plane = PlaneChooser(panel)
         self.bands = BandRolesForm(panel)
         self.models = ModelChooser(panel)
         self.parameters = ParameterForm()
@@ -82,7 +84,7 @@ class SettingsForm(QObject):
         """Add the rows, and below them what is folded away."""
         # Not as one widget: Qt would cut off wrapped lines, and Tab lose its way down the panel.
         form = form_layout()
-        form.addRow("Image", stacked(self.image, self.summary, self.bands))
+        form.addRow("Image", stacked(self.image, self.summary, self.plane, self.bands))
         self.models.add_rows(form)
         form.addRow(ExcludeChooser.TITLE, self.exclude)
         form.addRow("Memory", self.memory)
@@ -197,6 +199,7 @@ class SettingsForm(QObject):
 
     def _on_image(self) -> None:
         layer = self.image.currentData()
+        self.plane.show_image(None)
         if layer is None:
             self.summary.setText("File > Open Sample > Restore has one to try.")
             self.state.layer = None
@@ -210,6 +213,7 @@ class SettingsForm(QObject):
                 self.bands.show_missing(None, None)
             else:
                 self.summary.setText(describe(image))
+                self.plane.show_image(image)
                 if layer is not self.state.layer:
                     # They belong to the layer they were given for.
                     self.state.bands, self.state.sensor = named_as(layer)

@@ -31,6 +31,7 @@ class ImageSource(TypedDict):
 
     source: str | list[str]
     stack: NotRequired[bool]
+    plane: NotRequired[int]
     bands: NotRequired[str | list[Any] | dict[str, int] | None]
     sensor: NotRequired[str | None]
     select: NotRequired[list[int] | None]

@@ -34,10 +34,13 @@ def _info(case: Path, paths: list[Path]) -> None:
 
 def _read(case: Path, paths: list[Path]) -> None:
     import napari_restore as nr
-    from napari_restore.errors import RestoreError
+    from napari_restore.errors import RestoreError, StackOfPlanes
 
     try:
-        image = nr.open_image(paths[0])
+        try:
+            image = nr.open_image(paths[0])
+        except StackOfPlanes:
+            image = nr.open_image(paths[0], plane=1)
         # A header may claim a large image, as any is: what must work is to stop.
         end = time.monotonic() + PATIENCE
         image.build_pyramid(cancelled=lambda: time.monotonic() > end)

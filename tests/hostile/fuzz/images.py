@@ -46,6 +46,7 @@ def write_images(folder: Path) -> None:
     _photos(folder)
     _with_sidecars(folder)
     _ome(folder)
+    _stacks(folder)
     _zarrs(folder)
 
 
@@ -210,6 +211,13 @@ def _with_sidecars(folder: Path) -> None:
     (home / "world.prj").write_text(
         'GEOGCS["WGS 84",DATUM["WGS_1984",SPHEROID["WGS 84",6378137,298.257223563]],PRIMEM["Greenwich",0],UNIT["degree",0.0174532925199433]]'
     )
+
+
+def _stacks(folder: Path) -> None:
+    planes = noise(3)
+    tifffile.imwrite(folder / "pages.tif", planes, photometric="minisblack", compression="zlib")
+    told = {"axes": "ZYX", "spacing": 2.0, "unit": "um"}
+    tifffile.imwrite(folder / "imagej.tif", planes, imagej=True, metadata=told)
 
 
 def _ome(folder: Path) -> None:

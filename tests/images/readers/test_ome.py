@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_restore.errors import UnreadableImage
+from napari_restore.errors import StackOfPlanes, UnreadableImage
 from napari_restore.images import open_image
 
 Noise = Callable[..., np.ndarray]
@@ -78,14 +78,16 @@ def test_samples_are_what_the_tags_say(
     np.testing.assert_array_equal(image.read((0, 0, 100, 120)), pixels)
 
 
-def test_series_shows_its_first_plane_and_says_so(tmp_path: Path, noise: Noise) -> None:
+def test_of_a_series_a_plane_is_chosen(tmp_path: Path, noise: Noise) -> None:
     pixels = noise(80, 90, 5, np.float32)
     path = tmp_path / "series.ome.tif"
     write_ome_tiff(path, pixels.transpose(2, 0, 1), "ZYX")
-    image = open_image(path)
-    assert image.shape == (80, 90, 1)
-    assert any("first" in note for note in image.notes)
-    np.testing.assert_array_equal(image.read((0, 0, 80, 90))[..., 0], pixels[..., 0])
+    with pytest.raises(StackOfPlanes, match="5 planes"):
+        open_image(path)
+    for plane in (0, 3):
+        image = open_image(path, plane=plane)
+        assert image.shape == (80, 90, 1)
+        np.testing.assert_array_equal(image.read((0, 0, 80, 90))[..., 0], pixels[..., plane])
 
 
 def test_truncated_ome_tiff(tmp_path: Path, noise: Noise) -> None:

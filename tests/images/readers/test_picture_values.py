@@ -17,7 +17,7 @@ from PIL import Image as Pillow
 from PIL import ImageCms
 
 import napari_restore as nr
-from napari_restore.errors import UnreadableImage
+from napari_restore.errors import StackOfPlanes, UnreadableImage
 from napari_restore.images import ExportOptions, Pixels, open_image, resolve_radiometry, write_image
 
 
@@ -234,7 +234,7 @@ def several(path: Path, frames: int = 3) -> None:
     first.save(path, save_all=True, append_images=others, **lossless)
 
 
-@pytest.mark.parametrize("name", ["a.tif", "a.mpo", "a.png", "a.webp", "a.gif"])
+@pytest.mark.parametrize("name", ["a.mpo", "a.png", "a.webp", "a.gif"])
 def test_of_several_pictures_the_first_is_taken_with_a_note(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     several(path)
@@ -244,6 +244,19 @@ def test_of_several_pictures_the_first_is_taken_with_a_note(tmp_path: Path, name
     np.testing.assert_array_equal(pixels_of(path), pillow(path, "RGB"))
     several(path, frames=1)
     assert not any("pictures" in text for text in open_image(path).notes)
+
+
+def test_pages_of_a_tiff_are_as_pillow_reads_them(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    several(path)
+    with pytest.raises(StackOfPlanes, match="3 planes"):
+        open_image(path)
+    with Pillow.open(path) as pages:
+        for number in range(3):
+            pages.seek(number)
+            image = open_image(path, plane=number)
+            whole = image.read((0, 0, image.height, image.width))
+            np.testing.assert_array_equal(whole, np.asarray(pages.convert("RGB")))
 
 
 def test_smaller_versions_and_masks_are_no_pictures(tmp_path: Path) -> None:
@@ -353,7 +366,7 @@ def test_planes_of_imagej_and_series_of_ome_are_told(tmp_path: Path) -> None:
     stack, series = tmp_path / "stack.tif", tmp_path / "series.ome.tif"
     values = np.zeros((2, 3, 20, 30), np.uint16)
     tifffile.imwrite(stack, values, imagej=True, metadata={"axes": "ZCYX"})
-    assert any("6 pictures" in note for note in open_image(stack).notes)
+    assert open_image(stack, plane=5).planes.shape == (2, 3)
     with tifffile.TiffWriter(series, ome=True) as new:
         new.write(values[0, 0])
         new.write(values[0, 0, ::2])

@@ -266,6 +266,8 @@ def _compression(job: ExportJob) -> dict[str, Any]:
 def _interleave(job: ExportJob) -> str:
     """Return the source's own order, else by pixel for pictures and by band for many bands."""
     interleave = job.like.profile.interleave
+    if job.options.separate:
+        return "band"
     if job.options.compress == "jpeg" and job.bands > 4:
         return "band"  # libjpeg takes four components
     if job.source_bands is not None and interleave in ("pixel", "band") and job.like.profile.tiled:

@@ -40,6 +40,8 @@ class ExportOptions(Format):
     """The format of a file, and whether it may replace another."""
 
     overwrite: bool = False
+    separate: bool = False
+    """Whether each band of a TIFF has blocks of its own, as pages of a stack need."""
 
     def __post_init__(self) -> None:
         if self.compress not in ("deflate", "zstd", "lzw", "jpeg", "none"):
@@ -62,6 +64,7 @@ class SaveOptions(FormatKeywords, total=False):
     """Fields of `ExportOptions` as keywords."""
 
     overwrite: bool
+    separate: bool
 
 
 class PixelBlock(NamedTuple):

@@ -197,7 +197,7 @@ def write_image(
             )
         take_name(part, target)
     except Exception as error:
-        ours = _as_ours(error, target)
+        ours = as_ours(error, target)
         if ours is error:
             raise
         raise ours from error
@@ -374,7 +374,7 @@ def take_name(part: Path, target: Path) -> None:
             stale.unlink(missing_ok=True)
 
 
-def _as_ours(error: Exception, target: Path) -> Exception:
+def as_ours(error: Exception, target: Path) -> Exception:
     """Return the error to raise for `error`.
 
     It is one of `errors` where the disk or the output failed.

@@ -5,10 +5,13 @@ They count pages, so a copy with other pages must not carry them: it gets one th
 
 from __future__ import annotations
 
+import contextlib
+import json
 import math
 from collections.abc import Mapping
 from xml.sax.saxutils import quoteattr
 
+from napari_restore.images._planes import ONE, PlaneAxis, Planes
 from napari_restore.images._profile import PhysicalGrid, Profile
 from napari_restore.images.files._xml import parse_xml
 
@@ -37,12 +40,32 @@ def is_structure(text: bytes | str) -> bool:
     return is_ome(text) or text.lstrip().startswith(("ImageJ=", '{"shape"'))
 
 
-def planes_in(text: bytes) -> int:
-    """Return the planes that ImageJ names; above 4 GiB they have one directory together."""
-    words = text.split(b"\0")[0].decode("utf-8", "replace")
-    lines = dict(line.split("=", 1) for line in words.splitlines() if "=" in line)
-    number = lines.get("images", "1").strip() if words.startswith("ImageJ=") else "1"
-    return int(number) if number.isdecimal() else 1
+def planes_of_pages(text: bytes, pages: int) -> Planes:
+    """Return the planes of a TIFF with so many pages, in ImageJ's axes where its description fits.
+
+    There are more than pages where ImageJ has one directory for all: above 4 GiB.
+    """
+    lines = _lines(text.split(b"\0")[0].decode("utf-8", "replace"))
+    # As many digits as no file has planes are no number.
+    counts = {k: int(v) for k, v in lines.items() if v.isdecimal() and len(v) < 10}
+    total = max(pages, counts.get("images", 1))
+    named = (("t", "frames"), ("z", "slices"), ("c", "channels"))
+    axes = [PlaneAxis(name, counts[key]) for name, key in named if counts.get(key, 1) > 1]
+    if math.prod(axis.length for axis in axes) != total:
+        axes = [PlaneAxis("z" if lines else "page", total)] if total > 1 else []
+    step, unit = lines.get("spacing", ""), unit_named(lines.get("unit"))
+    with contextlib.suppress(ValueError):
+        if unit is not None and 0 < float(step) < math.inf:
+            axes = [a._replace(step=float(step), unit=unit) if a.name == "z" else a for a in axes]
+    return Planes(tuple(axes), " ".join(axis.name for axis in axes))
+
+
+def _lines(text: str) -> dict[str, str]:
+    """Return the values that ImageJ's description names; none where it is not ImageJ's."""
+    if not text.startswith("ImageJ="):
+        return {}
+    pairs = (line.partition("=") for line in text.splitlines() if "=" in line)
+    return {key.strip(): value.strip() for key, _, value in pairs}
 
 
 def is_ome(text: str) -> bool:
@@ -128,10 +151,54 @@ def fitting(
     return None if is_structure(text) else text
 
 
+def fitting_stack(
+    text: str,
+    planes: Planes,
+    profile: Profile,
+    shape: tuple[int, int, int],
+    dtype: str,
+    grid: PhysicalGrid | None,
+) -> str | None:
+    """Return the description of a TIFF whose pages are `planes` of (H, W, C); None: it needs none.
+
+    `text` is that of the source: OME-XML, ImageJ's and tifffile's are kept in kind. Planes of a
+    zarr, which has none, get OME-XML where their axes are those of OME.
+    """
+    if text.startswith("ImageJ="):
+        lines = {key: value for key, value in _lines(text).items() if key in _IMAGEJ}
+        sizes = {axis.name: axis.length for axis in planes.axes}
+        named = {"channels": "c", "slices": "z", "frames": "t"}
+        lines["images"] = str(planes.count)
+        for key, name in named.items():
+            lines.pop(key, None)
+            if name in sizes:
+                lines[key] = str(sizes[name])
+        if len(sizes) < 2:
+            lines.pop("hyperstack", None)
+        return "".join(f"{key}={value}\n" for key, value in lines.items())
+    if text.lstrip().startswith('{"shape"'):
+        picture = [*shape[:2], shape[2]] if shape[2] > 1 else [*shape[:2]]
+        return json.dumps({"shape": [*planes.shape, *picture]})
+    is_microscopy = is_ome(text) or not text
+    if is_microscopy and {a.name for a in planes.axes} <= {"t", "z"} and planes.order:
+        return _ome_xml(profile, shape, dtype, grid, planes)
+    return None if is_structure(text) else text or None
+
+
+_IMAGEJ = ("ImageJ", "images", "hyperstack", "mode", "unit", "spacing", "finterval", "fps", "loop")
+
+
 def _ome_xml(
-    profile: Profile, shape: tuple[int, int, int], dtype: str, grid: PhysicalGrid | None
+    profile: Profile,
+    shape: tuple[int, int, int],
+    dtype: str,
+    grid: PhysicalGrid | None,
+    planes: Planes = ONE,
 ) -> str:
     height, width, bands = shape
+    order = planes.order.split()
+    # Channels with pages of their own; else those of a page are its samples.
+    apart = bands if "c" in order and "s" not in order else 1
     sizes, plane = "", ""
     if grid is not None:
         unit = quoteattr(_UNITS[grid.unit][0])
@@ -144,19 +211,36 @@ def _ome_xml(
             f'<Plane TheZ="0" TheT="0" TheC="0" PositionX="{left!r}" PositionXUnit={unit}'
             f' PositionY="{top!r}" PositionYUnit={unit}/>'
         )
-    channel = ""
-    if bands == 1 and profile.descriptions[:1] not in ((), (None,)):
-        channel += f" Name={quoteattr(str(profile.descriptions[0]))}"
-    if bands == 1 and profile.channel_colours[:1] not in ((), (None,)):
-        red_green_blue = int(str(profile.channel_colours[0]), 16)
-        value = red_green_blue << 8 | 255
-        channel += f' Color="{value - (1 << 32) if value >> 31 else value}"'
+    counts = {axis.name: axis.length for axis in planes.axes}
+    for axis in planes.axes:
+        if axis.name == "z" and axis.unit in _UNITS:
+            unit = quoteattr(_UNITS[axis.unit][0])
+            sizes += f' PhysicalSizeZ="{axis.step!r}" PhysicalSizeZUnit={unit}'
+        elif axis.name == "t" and axis.unit == "second":
+            sizes += f' TimeIncrement="{axis.step!r}"'
+    channels = ""
+    for number in range(apart):
+        channel = ""
+        if bands == apart and (name := _item(profile.descriptions, number)) is not None:
+            channel += f" Name={quoteattr(str(name))}"
+        if bands == apart and (colour := _item(profile.channel_colours, number)) is not None:
+            value = int(str(colour), 16) << 8 | 255
+            channel += f' Color="{value - (1 << 32) if value >> 31 else value}"'
+        samples = bands // apart
+        channels += f'<Channel ID="Channel:0:{number}" SamplesPerPixel="{samples}"{channel}/>'
+    fastest = [name.upper() for name in reversed(order) if name in ("t", "z", "c")]
+    dimensions = "XY" + "".join(fastest + [name for name in "CZT" if name not in fastest])
     return (
         '<?xml version="1.0" encoding="UTF-8"?>'
         f'<OME xmlns="{_OME}" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" '
         f'xsi:schemaLocation="{_OME} {_OME}/ome.xsd"><Image ID="Image:0">'
-        f'<Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="{_OME_TYPES.get(dtype, dtype)}" '
-        f'SizeX="{width}" SizeY="{height}" SizeC="{bands}" SizeZ="1" SizeT="1"{sizes}>'
-        f'<Channel ID="Channel:0:0" SamplesPerPixel="{bands}"{channel}/>'
-        f'<TiffData IFD="0" PlaneCount="1"/>{plane}</Pixels></Image></OME>'
+        f'<Pixels ID="Pixels:0" DimensionOrder="{dimensions}" '
+        f'Type="{_OME_TYPES.get(dtype, dtype)}" '
+        f'SizeX="{width}" SizeY="{height}" SizeC="{bands}" SizeZ="{counts.get("z", 1)}" '
+        f'SizeT="{counts.get("t", 1)}"{sizes}>{channels}'
+        f'<TiffData IFD="0" PlaneCount="{planes.count * apart}"/>{plane}</Pixels></Image></OME>'
     )
+
+
+def _item(values: tuple[str | None, ...], number: int) -> str | None:
+    return values[number] if number < len(values) else None

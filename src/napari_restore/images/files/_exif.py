@@ -11,13 +11,14 @@ import mmap
 import re
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from napari_restore.errors import UnreadableImage
+from napari_restore.images._planes import ONE, Planes
 from napari_restore.images.files import _tiff
-from napari_restore.images.files._descriptions import is_structure, planes_in
+from napari_restore.images.files._descriptions import is_structure, planes_of_pages
 from napari_restore.images.files._exif_directories import (
     CAMERA_SETTINGS,
     EXIF_HEADER,
@@ -62,9 +63,13 @@ class PhotoTags:
     orientation: int = 1
     resolution: tuple[float, float] | None = None
     pictures: int = 1
-    """In the file: pages, planes or frames."""
-    begins_small: bool = False
-    """Whether a TIFF has a smaller version of a picture before the pictures."""
+    """In the file but a TIFF: frames, parts."""
+    pages: tuple[_tiff.Page, ...] = ()
+    """The directories of pictures in a TIFF …"""
+    planes: Planes = ONE
+    """… and what its description says of them."""
+    is_first: bool = True
+    """Whether the first directory is the first picture, and no smaller version of one."""
     gamma: tuple[float, ...] = ()
     """Of a PNG, the exponent from light to values; then, where the file has them, x and y of white,
     red, green and blue. Empty where it has none or says that it is sRGB."""
@@ -357,9 +362,12 @@ def _tiff_tags(path: Path) -> PhotoTags:
     summary = _tiff.check_whole(path)
     file_tags = summary.tags
     text = _binary(file_tags.get(_tiff.IMAGE_DESCRIPTION)) or b""
+    first = summary.pages[0] if summary.pages else None
+    other = next((n for n, page in enumerate(summary.pages) if not page.is_like(first)), None)
     tags = PhotoTags(
-        pictures=max(summary.pages, planes_in(text)),
-        begins_small=summary.pages > 0 and not _tiff.is_page(file_tags),
+        pages=summary.pages,
+        planes=replace(planes_of_pages(text, len(summary.pages)), other=other),
+        is_first=not summary.pages or summary.pages[0].offset == summary.first,
         premultiplied=file_tags.get(_tiff.EXTRA_SAMPLES) == (_tiff.ASSOCIATED_ALPHA,),
         icc=_binary(file_tags.get(_tiff.ICC)),
         xmp=_binary(file_tags.get(_tiff.XMP)),

@@ -34,6 +34,8 @@ class DatasetKey(NamedTuple):
     opened: int = 0
     """Number of the reader of a file on a server or in a zip, which shows no change by itself: a
     dataset that another reader has opened may be of an earlier content."""
+    directory: int = 0
+    """Offset of a TIFF's directory; 0 is the first, with its overviews and masks."""
 
     @property
     def is_remote(self) -> bool:
@@ -118,7 +120,8 @@ def open_dataset(key: DatasetKey) -> Any:
     with settings:
         alone = key.is_remote or key.path.startswith("/vsizip/")
         drivers = list(REMOTE_DRIVERS if alone else DRIVERS)
-        return _reader()(key.path, driver=drivers, sharing=False, **extra)
+        path = f"GTIFF_DIR:off:{key.directory}:{key.path}" if key.directory else key.path
+        return _reader()(path, driver=drivers, sharing=False, **extra)
 
 
 def open_for_writing(path: Path, mode: str = "w", **creation: Any) -> Any:

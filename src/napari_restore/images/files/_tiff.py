@@ -60,6 +60,20 @@ _MOST_ENTRIES = 4_000_000
 Tags = Mapping[int, bytes | tuple[int, ...]]
 
 
+class Page(NamedTuple):
+    """A directory of a picture, and the kind of its pixels."""
+
+    offset: int
+    height: int
+    width: int
+    samples: int
+    bits: int
+
+    def is_like(self, other: Page | None) -> bool:
+        """Return whether both have pixels of one size and kind."""
+        return other is not None and self[1:] == other[1:]
+
+
 class TiffSummary(NamedTuple):
     """Content of the directories."""
 
@@ -71,7 +85,9 @@ class TiffSummary(NamedTuple):
     """GDAL's own XML, of every directory that has some."""
     block_bytes: int
     """Bytes of the largest tile or strip when decoded; 0 where rows can be read by themselves."""
-    pages: int
+    first: int
+    """Offset of the first directory."""
+    pages: tuple[Page, ...]
     """Pictures; a smaller version of one, or its mask, is none."""
 
 
@@ -145,7 +161,7 @@ class _DirectoryWalk:
     def summary(self) -> TiffSummary:
         (first,) = unpack_at(self.file, self.flavour.offset, self.flavour.first)
         tags: dict[int, bytes | tuple[int, ...]] = {}
-        needed, largest, queue, pages = 0, 0, [first], 0
+        needed, largest, queue, pages = 0, 0, [first], list[Page]()
         visited: set[int] = set()
         below: set[int] = set()
         while queue and len(visited) < _MOST_DIRECTORIES:
@@ -159,7 +175,9 @@ class _DirectoryWalk:
                 tags = found
             subordinate = found.get(SUB_IFDS, ())
             below.update(subordinate, (following,) if offset in below else ())
-            pages += offset not in below and is_page(found)
+            if offset not in below and is_page(found):
+                kind = (_one(found, tag) for tag in (HEIGHT, WIDTH, SAMPLES, BITS))
+                pages.append(Page(offset, *kind))
             queue.append(following)
             queue.extend(subordinate)
             for where, sizes in BLOCKS:
@@ -173,7 +191,7 @@ class _DirectoryWalk:
                         block = _check_block(self.name, found, int(lengths[:count].max()))
                         largest = max(largest, block)
                         _check_count(self.name, found, count)
-        return TiffSummary(tags, needed, tuple(self.metadata), largest, pages)
+        return TiffSummary(tags, needed, tuple(self.metadata), largest, first, tuple(pages))
 
     def directory(self, offset: int) -> tuple[dict[int, bytes | tuple[int, ...]], int]:
         """Return the needed tags of the directory at `offset`, and the offset of the next one."""

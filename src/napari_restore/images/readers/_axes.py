@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore.errors import UnreadableImage
-from napari_restore.images._reader import Unread
+from napari_restore.images._planes import ONE, PlaneAxis, Planes
 from napari_restore.images._source import Box
 
 MOST_BANDS = 512
@@ -18,7 +18,7 @@ MOST_BANDS = 512
 
 @dataclass(frozen=True)
 class Axes:
-    """Positions of rows, columns and bands; other axes are fixed at their first index."""
+    """Positions of rows, columns and bands; the others are those of planes."""
 
     count: int
     y: int
@@ -26,7 +26,9 @@ class Axes:
     band: tuple[int, ...]
     """Axes whose product is the bands: channels, samples."""
     bands: int
-    notes: tuple[str, ...] = ()
+    planes: Planes = ONE
+    fixed: tuple[int, ...] = ()
+    """Axes of `planes`."""
 
     @classmethod
     def of_names(cls, names: Sequence[str], shape: Sequence[int], name: str) -> Axes:
@@ -39,12 +41,17 @@ class Axes:
             )
         bands = tuple(i for i, n in enumerate(names) if n in ("c", "s", "channel", "band"))
         total = int(np.prod([shape[i] for i in bands], dtype=int)) if bands else 1
-        notes = tuple(
-            Unread(f"Of {shape[i]} planes along {n!r} the first is used.")
+        fixed = tuple(
+            i
             for i, n in enumerate(names)
             if i not in bands and n not in ("y", "x") and shape[i] > 1
         )
-        return cls(len(shape), names.index("y"), names.index("x"), bands, total, notes)
+        planes = Planes(
+            tuple(PlaneAxis(names[i], int(shape[i])) for i in fixed),
+            " ".join(n for n in names if n not in ("y", "x")) if fixed else "",
+        )
+        y, x = names.index("y"), names.index("x")
+        return cls(len(shape), y, x, bands, total, planes, fixed)
 
     @classmethod
     def guessed(cls, shape: Sequence[int], name: str) -> Axes:
@@ -63,9 +70,11 @@ class Axes:
 
     chunk = size
 
-    def read(self, array: Any, box: Box, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-        """Return a new (h, w, C) array of `box`."""
+    def read(self, array: Any, box: Box, dtype: np.dtype[Any], plane: int = 0) -> npt.NDArray[Any]:
+        """Return a new (h, w, C) array of `box` of a plane."""
         where: list[Any] = [0] * self.count
+        for axis, place in zip(self.fixed, self.planes.places(plane), strict=True):
+            where[axis] = place
         where[self.y], where[self.x] = slice(box[0], box[2]), slice(box[1], box[3])
         for axis in self.band:
             where[axis] = slice(None)

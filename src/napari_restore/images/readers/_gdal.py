@@ -76,12 +76,19 @@ class GdalReader(Reader):
         return bool(head)
 
     def __init__(
-        self, path: Path, head: bytes = b"", *, allow_outside: bool = False, codes: bool = False
+        self,
+        path: Path,
+        head: bytes = b"",
+        *,
+        allow_outside: bool = False,
+        codes: bool = False,
+        plane: int = 0,
     ) -> None:
         super().__init__(path)
         self._codes = codes
         check_claims(path, head)
         self.photo = read_photo_tags(path, head) if head else PhotoTags()
+        self._choose(plane)
         data = _data_file(path, head)
         self._path = str(data)
         if data != path:
@@ -102,6 +109,19 @@ class GdalReader(Reader):
             finally:
                 dataset.close()
 
+    def _choose(self, plane: int) -> None:
+        """Take a page of a TIFF. Raises `BadParameter`, `UnreadableImage`."""
+        pages, self.planes = self.photo.pages, self.photo.planes
+        self.planes.check(self.name, plane)
+        self.plane, self._page_offset = plane, 0
+        if plane >= max(1, len(pages)):
+            raise UnreadableImage(
+                f"{self.path.name} has one directory for all its planes, as ImageJ writes above 4 GiB.",
+                "Save it as OME-TIFF.",
+            )
+        if len(pages) > 1 and (plane > 0 or not self.photo.is_first):
+            self._page_offset = pages[plane].offset
+
     def _start(self) -> None:
         self._table: Array | None = None
         self._spread: Array | None = None
@@ -114,7 +134,7 @@ class GdalReader(Reader):
         return environment(**options)
 
     def _key(self, overview: int | None) -> DatasetKey:
-        return DatasetKey(self._path, overview, self._sidecars)
+        return DatasetKey(self._path, overview, self._sidecars, directory=self._page_offset)
 
     def _describe(self, dataset: Any) -> None:
         if dataset.count == 0:
@@ -132,7 +152,7 @@ class GdalReader(Reader):
         names = self._describe_bands(dataset, names)
         frames = dataset.count if description.bands_of(dataset) < dataset.count else 1
         self.notes += first_of(max(self.photo.pictures, frames))
-        if self.photo.begins_small:
+        if not self.photo.is_first and self.planes.count == 1:
             self.notes.append(
                 "Its first page is a smaller version of another one, and is used: gdal_translate "
                 f"GTIFF_DIR:2:{self.path.name} page.tif takes the second one out."

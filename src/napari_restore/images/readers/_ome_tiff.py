@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import weakref
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy.typing as npt
 
 from napari_restore.errors import UnreadableImage
+from napari_restore.images._planes import Planes
 from napari_restore.images._profile import Profile
 from napari_restore.images._reader import Reader, block_level, check_dtype, first_of, strip_level
 from napari_restore.images._source import Box, chunk_box
@@ -20,7 +23,9 @@ from napari_restore.images.files import (
     dots_per_inch,
     grid_in,
     parse_xml,
+    read_directories,
     tags_in,
+    unit_named,
 )
 from napari_restore.images.readers._axes import Axes
 
@@ -28,19 +33,19 @@ Array = npt.NDArray[Any]
 
 
 class OmeTiffReader(Reader):
-    """The first image of an OME-TIFF; of a time or depth series the first plane, with a note."""
+    """A plane of the first image of an OME-TIFF."""
 
     PRIORITY: ClassVar[int] = 20
 
     @classmethod
     def supports(cls, path: Path, head: bytes) -> bool:
         tags = tags_in(path, head)
-        if GDAL_METADATA in tags:
+        if GDAL_METADATA in tags and len(read_directories(path).pages) < 2:
             return False  # of GDAL, with all bands in one page
         text = tags.get(IMAGE_DESCRIPTION, b"")
         return isinstance(text, bytes) and b"<OME" in text[:4096]
 
-    def __init__(self, path: Path, head: bytes = b"") -> None:
+    def __init__(self, path: Path, head: bytes = b"", *, plane: int = 0) -> None:
         super().__init__(path)
         _check_files(path, check_whole(path).tags.get(IMAGE_DESCRIPTION, b""))
         self._opened: _Opened | None = None
@@ -53,7 +58,9 @@ class OmeTiffReader(Reader):
             ) from error
         series, arrays = opened.file.series[0], opened.arrays
         self._axes = Axes.of_names(series.axes.lower(), arrays[0].shape, path.name)
-        self.notes += self._axes.notes
+        self.planes = _measured(self._axes.planes, opened.file.ome_metadata or "")
+        self.planes.check(self.name, plane)
+        self.plane = plane
         self.notes += first_of(len(opened.file.series))
         self.bands = self._axes.bands
         self.dtype = check_dtype(series.dtype, path.name)
@@ -106,7 +113,7 @@ class OmeTiffReader(Reader):
 
     def _read(self, level: int, box: Box) -> Array:
         try:
-            return self._axes.read(self._open().arrays[level], box, self.dtype)
+            return self._axes.read(self._open().arrays[level], box, self.dtype, self.plane)
         except Exception as error:  # a codec's or tifffile's own
             raise UnreadableImage(
                 f"{self.path.name} cannot be read: {error}.", "Check the file, or copy it again."
@@ -155,6 +162,27 @@ def _check_files(path: Path, text: bytes | tuple[int, ...]) -> None:
                     f"{path.name} takes planes from {value}, which does not lie beside it.",
                     "Put all its files into one folder.",
                 )
+
+
+def _measured(planes: Planes, xml: str) -> Planes:
+    """Return planes with the distances of their axes in the OME-XML."""
+    steps = {"z": ("PhysicalSizeZ", "PhysicalSizeZUnit", "µm"), "t": ("TimeIncrement", "", "s")}
+    try:
+        pixels = next((e for e in parse_xml(xml).iter() if _local(e.tag) == "Pixels"), None)
+    except ValueError:
+        pixels = None
+    axes = []
+    for axis in planes.axes:
+        size, unit, usual = steps.get(axis.name, ("", "", ""))
+        try:
+            step = float(pixels.get(size, "")) if pixels is not None else 0.0
+        except ValueError:
+            step = 0.0
+        if pixels is not None and 0 < step < math.inf:
+            named = "second" if axis.name == "t" else unit_named(pixels.get(unit, usual)) or ""
+            axis = axis._replace(step=step, unit=named)
+        axes.append(axis)
+    return replace(planes, axes=tuple(axes))
 
 
 def _channel_colours(xml: str, count: int) -> tuple[str | None, ...]:

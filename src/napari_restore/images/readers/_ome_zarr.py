@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from napari_restore.errors import UnreadableImage
 from napari_restore.images._georeference import ControlPoint, Georeference, units_of
+from napari_restore.images._planes import Planes
 from napari_restore.images._profile import NO_GRID, PER_BAND, Masks, PhysicalGrid, Profile
 from napari_restore.images._reader import Reader, block_level, check_dtype, first_of
 from napari_restore.images._source import chunk_box
@@ -30,7 +31,7 @@ nodata …"""
 
 
 class OmeZarrReader(Reader):
-    """The first multiscale image of a group, or the only array in it, or an array itself."""
+    """A plane of the first multiscale image of a group, of the only array in it, or of an array."""
 
     PRIORITY: ClassVar[int] = 30
 
@@ -38,11 +39,11 @@ class OmeZarrReader(Reader):
     def supports(cls, path: Path, head: bytes) -> bool:
         return is_zarr(path)
 
-    def __init__(self, path: Path, head: bytes = b"") -> None:
+    def __init__(self, path: Path, head: bytes = b"", *, plane: int = 0) -> None:
         super().__init__(path)
-        self._open(folder_store(path))
+        self._open(folder_store(path), plane)
 
-    def _open(self, store: Any) -> None:
+    def _open(self, store: Any, plane: int) -> None:
         path = self.path
         try:
             with opened(store) as node:
@@ -54,7 +55,10 @@ class OmeZarrReader(Reader):
         except Exception as error:  # zarr raises many kinds
             raise self._no_zarr(error) from error
         self._arrays, self._axes = arrays, axes
-        self.notes += [*axes.notes, *first_of(_pictures_in(attributes))]
+        self.planes = _measured(axes.planes, attributes)
+        self.planes.check(self.name, plane)
+        self.plane = plane
+        self.notes += first_of(_pictures_in(attributes))
         stored = np.dtype(arrays[0].dtype)
         is_bool = stored.kind == "b"
         self.dtype = check_dtype(np.uint8 if is_bool else stored, path.name)
@@ -75,7 +79,7 @@ class OmeZarrReader(Reader):
     def read_chunk(self, level: int, row: int, column: int) -> Array:
         box = chunk_box(self.levels[level], row, column)
         try:
-            return self._axes.read(self._arrays[level], box, self.dtype)
+            return self._axes.read(self._arrays[level], box, self.dtype, self.plane)
         except Exception as error:  # a codec's or the store's own
             raise self._no_chunk(error) from error
 
@@ -191,6 +195,27 @@ def _grid(attributes: Mapping[str, Any]) -> PhysicalGrid | None:
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, StopIteration):
         return None
     return grid if min(grid.size) > 0 and grid != NO_GRID else None
+
+
+def _measured(planes: Planes, attributes: Mapping[str, Any]) -> Planes:
+    """Return planes with the distances of their axes in the multiscale image."""
+    try:
+        multiscale = attributes["multiscales"][0]
+        steps = multiscale["datasets"][0]["coordinateTransformations"]
+        scale = next(step["scale"] for step in steps if step["type"] == "scale")
+        known = {
+            str(axis["name"]).lower(): (float(step), str(axis.get("unit") or ""))
+            for axis, step in zip(multiscale["axes"], scale, strict=True)
+        }
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, StopIteration):
+        return planes
+    axes = tuple(
+        axis._replace(step=known[axis.name][0], unit=known[axis.name][1])
+        if axis.name in known and 0 < known[axis.name][0] < math.inf
+        else axis
+        for axis in planes.axes
+    )
+    return replace(planes, axes=axes)
 
 
 def _channel_colours(attributes: Mapping[str, Any], bands: int) -> tuple[str | None, ...]:

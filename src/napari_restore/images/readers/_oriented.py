@@ -40,7 +40,7 @@ class OrientedReader(Reader):
     def __init__(self, inner: Reader) -> None:
         super().__init__(inner.path)
         self.inner = inner
-        self.name = inner.name
+        self.name, self.planes, self.plane = inner.name, inner.planes, inner.plane
         self.georeference, self.notes = inner.georeference, inner.notes
         self.bands, self.dtype = inner.bands, inner.dtype
         self.may_be_invalid = inner.may_be_invalid

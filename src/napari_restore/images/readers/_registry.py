@@ -51,6 +51,8 @@ READERS: tuple[type[Reader], ...] = tuple(
     )
 )
 """All readers of files, the most specific first. A new format is one module and one name here."""
+STACKS = (GdalReader, OmeTiffReader, OmeZarrReader)
+"""Those that read any plane of a file; of others it is one picture."""
 
 
 def reader_of(
@@ -59,11 +61,28 @@ def reader_of(
     allow_outside: bool = False,
     codes: bool = False,
     cancelled: Callable[[], bool] | None = None,
+    plane: int | None = None,
 ) -> Reader:
     """Return the reader of a file or a zarr folder, upright; see `open_image` for the options.
 
-    Raises `UnreadableImage`, `Cancelled`.
+    Raises `UnreadableImage`, `BadParameter`, `Cancelled`.
     """
+    reader = _reader_of(
+        given, allow_outside=allow_outside, codes=codes, cancelled=cancelled, plane=plane or 0
+    )
+    if plane is None and reader.planes.count > 1:
+        raise reader.planes.unchosen(reader.path.name)
+    return reader
+
+
+def _reader_of(
+    given: Pathlike,
+    *,
+    allow_outside: bool,
+    codes: bool,
+    cancelled: Callable[[], bool] | None,
+    plane: int,
+) -> Reader:
     text = os.fspath(given)
     if is_address(text):
         if not allow_outside:
@@ -73,7 +92,7 @@ def reader_of(
             )
         with cancellable(cancelled):
             kind = RemoteZarrReader if RemoteZarrReader.is_named_by(text) else RemoteReader
-            remote: Reader = kind(text)
+            remote: Reader = kind(text, plane=plane)
             _check_chunks(remote)
             return _upright(remote)
     path = _local(text)
@@ -81,10 +100,16 @@ def reader_of(
     with cancellable(cancelled):
         for reader in READERS:
             if reader.supports(path, head):
-                options = {"allow_outside": allow_outside} if issubclass(reader, GdalReader) else {}
-                options |= {"codes": True} if codes and reader is GdalReader else {}
+                options: dict[str, object] = {}
+                if issubclass(reader, GdalReader):
+                    options["allow_outside"] = allow_outside
+                if issubclass(reader, STACKS):
+                    options["plane"] = plane
+                if codes and reader is GdalReader:
+                    options["codes"] = True
                 try:
                     opened = reader(path, head, **options)  # type: ignore[call-arg]
+                    opened.planes.check(opened.name, plane)
                     _check_chunks(opened)
                 except UnreadableImage as error:
                     plain = _plainer(error, path, head)

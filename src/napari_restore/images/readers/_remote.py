@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from napari_restore.errors import UnreadableImage
-from napari_restore.images._reader import Reader
+from napari_restore.images._reader import Reader, first_of
 from napari_restore.images._source import chunk_box
 from napari_restore.images.files import (
     TIFF_MAGIC,
@@ -40,7 +40,7 @@ class RemoteReader(GdalReader):
     concurrent_reads = 16
     run_bytes = 8 << 20
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, *, plane: int = 0) -> None:
         remote = RemotePath.of(address)
         path = cast("Path", remote)
         Reader.__init__(self, path)
@@ -52,6 +52,7 @@ class RemoteReader(GdalReader):
                 "Other formats cannot be read by ranges: download it first and open the copy.",
             )
         # `options_for` lets no file beside it be read.
+        self._page_offset = 0
         self.photo, self._sidecars, self._allow_outside = PhotoTags(), True, False
         self._path = remote.in_gdal
         self._number = next(_numbers)
@@ -64,8 +65,10 @@ class RemoteReader(GdalReader):
             try:
                 self._check_alone(dataset)
                 self._describe(dataset)
+                self.notes += first_of(len(dataset.subdatasets))
             finally:
                 dataset.close()
+        self.planes.check(self.name, plane)
         self._files = (path,)
 
     def read_run(self, level: int, row: int, columns: range) -> list[Any]:

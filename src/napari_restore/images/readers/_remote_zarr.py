@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from napari_restore.errors import UnreadableImage
-from napari_restore.images._reader import Reader
+from napari_restore.images._reader import Reader, of_plane
 from napari_restore.images._suffixes import ZARR_MARKERS
 from napari_restore.images.files import (
     RemotePath,
@@ -44,7 +44,7 @@ class RemoteZarrReader(OmeZarrReader):
         """Return whether an address looks like that of a zarr, or of a part of one."""
         return any(part.lower().endswith(".zarr") for part in RemotePath.of(address).parts)
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, *, plane: int = 0) -> None:
         remote = RemotePath.of(address)
         Reader.__init__(self, cast("Path", remote))
         self._remote = remote
@@ -55,7 +55,7 @@ class RemoteZarrReader(OmeZarrReader):
             )
         self._store = store_of(remote, below=True)
         self._zarr = _store_class()(self._store, read_only=True)
-        self._open(self._zarr)
+        self._open(self._zarr, plane)
 
     def fingerprint(self) -> str:
         """Return the hex digest of what the server tells; raises `OSError` if it is gone."""
@@ -77,7 +77,8 @@ class RemoteZarrReader(OmeZarrReader):
             answers = list(pool.map(told, keys))
         if all(answer.endswith(";") for answer in answers):
             raise OSError(f"{self._remote} is gone")
-        return hashlib.sha256("\n".join([str(self._remote), *answers]).encode()).hexdigest()
+        told_all = "\n".join([str(self._remote), *answers])
+        return of_plane(hashlib.sha256(told_all.encode()).hexdigest(), self.plane)
 
     def _identifying_keys(self) -> Iterator[str]:
         """Yield the metadata of the image and its levels, and chunks spread over the first level."""

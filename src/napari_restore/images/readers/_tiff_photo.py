@@ -46,6 +46,9 @@ class TiffPhotoReader(GdalReader):
 
         with decoder_errors(self.path), tifffile.TiffFile(self.path) as file:
             page = file.pages.first
+            if self._page_offset:
+                file.filehandle.seek(self._page_offset)
+                page = tifffile.TiffPage(file, self.plane)
             suits = page.planarconfig == 1 and page.shape == (*dataset.shape, 3)
             self._lab = page.photometric == CIELAB
             if not suits or page.dtype not in (("u1", "u2") if self._lab else ("u1",)):

@@ -63,6 +63,7 @@ def _opened(paths: Sequence[str], *, allow_outside: bool) -> Image:
             stack=len(paths) > 1,
             allow_outside=allow_outside,
             cancelled=task.stop.is_set,
+            plane=0,
         )
         if task.stop.is_set():
             image.close()

@@ -76,10 +76,16 @@ def read(path: Paths) -> list[Any]:
             image = open_in_window(paths)
             if image.unread:
                 show_note(" ".join([f"{image.name}:", *image.unread]))
+            if image.planes.count > 1:
+                show_note(
+                    f"{image.name} has {image.planes.count} planes ({image.planes}): the first one is "
+                    "shown. Plane, below Image, shows another one; Several images restores all."
+                )
             if is_photo(image):
                 show_whole(viewer, image)
             return [layer_of(image, viewer)]
-        image = nr.open_image(paths, stack=True) if len(paths) > 1 else nr.open_image(paths[0])
+        several = len(paths) > 1
+        image = nr.open_image(paths if several else paths[0], stack=several, plane=0)
         return [layer_of(image, viewer)]
     except Cancelled:
         return NOTHING

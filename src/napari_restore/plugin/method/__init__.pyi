@@ -4,6 +4,7 @@ from ._band_roles_form import BandRolesForm, add_in_colour, is_needed
 from ._model_chooser import MARK, ModelChoice, ModelChooser, offered_models
 from ._model_files_dialog import ModelFiles, ProposalDialog, TrustDialog
 from ._parameter_form import ParameterForm
+from ._plane_chooser import PlaneChooser
 
 __all__ = [
     "MARK",
@@ -15,6 +16,7 @@ __all__ = [
     "ModelChooser",
     "ModelFiles",
     "ParameterForm",
+    "PlaneChooser",
     "ProposalDialog",
     "RubberBand",
     "TrustDialog",

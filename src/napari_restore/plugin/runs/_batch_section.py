@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -202,12 +203,15 @@ class BatchSection(Section):
         self._runs = runs
         self.queue: LayerQueue | None = None
         self.folder: FolderRun | None = None
+        self._into = ""
+        """Where the results of `folder` go."""
         self._waiting: Callable[[], None] | None = None
         """Called once the mask of excluded pixels is there."""
         self._build()
         self.listen(viewer.layers.selection.events.changed, self._show_what_fits)
         self.listen(viewer.layers.events.removed, self._show_what_fits)
         self.listen(state.events.running, self._show_what_fits)
+        self.listen(state.events.layer, self._show_what_fits)
         self.listen(state.events.exclude_pending, self._on_pending)
         self._show_what_fits()
 
@@ -217,6 +221,12 @@ class BatchSection(Section):
             "",
             "Those selected in the layer list, one after another, "
             "each with the method and the area that are set above",
+        )
+        self.planes = add_button(
+            self,
+            "Restore all planes …",
+            "Every plane of the stack as a whole, with the method set above, into one file with the "
+            "same axes: the same as napari-restore restore STACK -o FILE --planes all",
         )
         self.source, self.target = QLineEdit(self), QLineEdit(self)
         self.source.setPlaceholderText("folder with images")
@@ -235,8 +245,11 @@ class BatchSection(Section):
             self._row(self.target, "Results"),
             self.start_folder,
         )
-        column_of(self, self.layers, *folders, self.progress, self.cancel, self.message)
+        column_of(
+            self, self.layers, self.planes, *folders, self.progress, self.cancel, self.message
+        )
         self.layers.clicked.connect(self.restore_layers)
+        self.planes.clicked.connect(self.ask_for_stack)
         self.start_folder.clicked.connect(self.restore_folder)
         self.cancel.clicked.connect(self.stop)
         self.source.textChanged.connect(self._show_what_fits)
@@ -286,6 +299,27 @@ class BatchSection(Section):
         except RestoreError as error:
             show_problem(error)
             return
+        self._start(arguments, self.target.text())
+
+    def ask_for_stack(self) -> None:
+        """Ask for a file, and restore all planes of the stack into it."""
+        name, _ = QFileDialog.getSaveFileName(self, "Restored planes", "", "Stacks (*.tif *.zarr)")
+        if name:
+            self.restore_planes(name)
+
+    def restore_planes(self, output: str) -> None:
+        """Restore all planes of the stack into a file, as the command does."""
+        if self.is_busy or self._must_wait(partial(self.restore_planes, output)):
+            return
+        try:
+            arguments = planes_arguments(self.state, output)
+        except RestoreError as error:
+            show_problem(error)
+            return
+        self._start(arguments, output)
+
+    def _start(self, arguments: list[str], into: str) -> None:
+        self._into = into
         self.folder = self._runs.restore_folder(arguments)
         if self.folder is not None:
             self.folder.image_started.connect(self._on_image)
@@ -316,7 +350,7 @@ class BatchSection(Section):
                 if image["status"] == "failed"
             ]
             done = len(outcome) - len(problems)
-            text = f"{restored_count(done, len(outcome))} in {self.target.text()}."
+            text = f"{restored_count(done, len(outcome))} in {self._into}."
         self.finish(text, problems)
 
     # -- both --------------------------------------------------------------------
@@ -378,6 +412,11 @@ class BatchSection(Section):
         count, busy = len(self.chosen_layers()), self.is_busy
         self.layers.setText(f"Restore {count} selected" if count > 1 else "Select two or more")
         self.layers.setEnabled(count > 1 and not busy)
+        layer = self.state.layer
+        # The layer is set before its image is one that can be restored.
+        image = None if layer is None else layer.metadata.get("napari_restore")
+        self.planes.setVisible(image is not None and image.planes.count > 1)
+        self.planes.setEnabled(not busy)
         named = bool(self.source.text().strip() and self.target.text().strip())
         self.start_folder.setEnabled(named and not busy)
         is_own = self.queue is not None or self.folder is not None
@@ -395,6 +434,25 @@ def folder_arguments(state: RestoreState, source: str, target: str) -> list[str]
         raise UnreadableImage(f"{folder} is no folder.", "Choose the folder with the images.")
     if output.exists() and not output.is_dir():
         raise BadOutput(f"{output} is a file.", "Choose a folder for the results.")
+    return _command(state, folder, output)
+
+
+def planes_arguments(state: RestoreState, output: str) -> list[str]:
+    """Return the arguments of the command that restores all planes of the layer's file.
+
+    Raises `RestoreError` where the layer shows no file.
+    """
+    image = None if state.layer is None else image_of(state.layer)
+    if image is None or image.path is None:
+        raise UnreadableImage("The layer shows no file.", "Open the stack itself.")
+    # The dialog has asked whether to replace it.
+    replace = ["--overwrite"] if Path(output).exists() else []
+    return [*_command(state, image.path, Path(output), planes="all"), *replace]
+
+
+def _command(
+    state: RestoreState, source: Path, output: Path, planes: str | None = None
+) -> list[str]:
     model = {
         "model": state.model,
         "weights": state.weights,
@@ -404,5 +462,5 @@ def folder_arguments(state: RestoreState, source: str, target: str) -> list[str]
     adjustment = {} if state.current is None else asdict(state.current.adjustment)
     options = state.options.replacing(**adjustment)
     # Its images are read as the one that the panel shows.
-    named = {"bands": state.bands, "sensor": state.sensor}
-    return api.folder_command(folder, output, model, **named, **options.keywords())
+    named = {"bands": state.bands, "sensor": state.sensor, "planes": planes}
+    return api.folder_command(source, output, model, **named, **options.keywords())

@@ -79,6 +79,28 @@ class DiskWatch(QObject):
             self._opening[layer] = stamp
             self._on_opened(weakref.ref(layer), stamp, found)
 
+    def show_plane(self, layer: ImageLayer, number: int) -> None:
+        """Put plane `number` of the file of `layer` behind it, opened on another thread."""
+        self._opening[layer] = number
+        work = partial(_opened, unnamed_image(layer), named_as(layer), number)
+        in_background(work, self._on_plane, weakref.ref(layer), number)
+
+    def _on_plane(
+        self,
+        known: weakref.ref[ImageLayer],
+        number: int,
+        found: tuple[Image, Image] | RestoreError,
+    ) -> None:
+        layer = known()
+        if layer is None or layer not in self._viewer.layers or self._opening.get(layer) != number:
+            return
+        del self._opening[layer]
+        if isinstance(found, RestoreError):
+            show_problem(found)
+            self.reread.emit(layer)
+        else:
+            self.reread.emit(self._replace(layer, *found))
+
     def _on_changed(self, _: str = "") -> None:
         self._look_soon()
 
@@ -155,9 +177,15 @@ def _files(layer: ImageLayer) -> list[str]:
     return [str(file) for file in image_of(layer).reader.files()]
 
 
-def _opened(plain: Image, named: tuple[str | None, str | None]) -> tuple[Image, Image]:
-    """Return an image opened again, and the same with the roles and the sensor of the user."""
+def _opened(
+    plain: Image, named: tuple[str | None, str | None], plane: int | None = None
+) -> tuple[Image, Image]:
+    """Return an image opened again, and the same with the roles and the sensor of the user.
+
+    Or another plane of its file.
+    """
     assert plain.spec is not None
-    again = type(plain).from_spec(plain.spec)
+    spec = plain.spec if plane is None else {**plain.spec, "plane": plane}
+    again = type(plain).from_spec(spec)
     bands, sensor = named
     return again, nr.open_image(again, bands=bands, sensor=sensor)

@@ -1,0 +1,387 @@
+"""Joining files of single planes into a stack: pages of a TIFF, axes of an OME-Zarr.
+
+A plane is written by the writer of its format as a file of its own. Its blocks are taken over as
+they are: nothing is decoded again, and memory does not depend on the number of planes.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+from napari_restore.errors import BadOutput, Cancelled, option
+from napari_restore.images._image import Image
+from napari_restore.images._planes import Planes
+from napari_restore.images.export._job import ExportOptions
+from napari_restore.images.export._tiff_levels import (
+    DirectoryEntry,
+    append_directory,
+    read_directory,
+)
+from napari_restore.images.export._write import (
+    as_ours,
+    check_output,
+    part_of,
+    remove_leftovers,
+    remove_part,
+    take_name,
+)
+from napari_restore.images.files import (
+    IMAGE_DESCRIPTION,
+    SIZES,
+    DatasetKey,
+    Flavour,
+    check_whole,
+    environment,
+    fitting_stack,
+    flavour_of,
+    is_structure,
+    open_dataset,
+    unpack_at,
+)
+
+STACKS = (".tif", ".tiff", ".zarr")
+"""Suffixes of formats with several planes."""
+_CLASSIC_BYTES = 3 << 30
+_OFFSETS, _COUNTS = (273, 324), (279, 325)
+_POINTERS = (330, 34665, 34853, 40965)
+"""Tags that refer to directories of their own: they are left behind."""
+_BITS, _PHOTOMETRIC, _SAMPLES, _PLANAR, _EXTRA, _FORMAT = 258, 262, 277, 284, 338, 339
+_SUBFILE_TYPE, _GDAL = 254, 42112
+
+
+def check_stack(target: Path, like: Image, options: ExportOptions) -> None:
+    """Raise `BadOutput` where planes like that of `like` cannot be joined in `target`."""
+    if target.suffix.lower() not in STACKS:
+        raise BadOutput(
+            f"{target.suffix or target} is no format of several planes.",
+            "Write a .tif or .zarr, or one plane with " + option("plane") + ".",
+        )
+    if options.cog:
+        raise BadOutput(
+            "A cloud-optimised GeoTIFF has one picture.", f"Leave {option('cog', True)} out."
+        )
+    files = list(like.reader.files())
+    check_output(target, files, options.overwrite, like=like, options=options)
+
+
+def has_channel_pages(planes: Planes, bands: int) -> bool:
+    """Return whether the channels of a plane lie in pages of their own, as in its source."""
+    order = planes.order.split()
+    among = {axis.name for axis in planes.axes}
+    return bands > 1 and "c" in order and "s" not in order and "c" not in among
+
+
+def join_planes(
+    parts: Sequence[Path],
+    target: Path,
+    *,
+    like: Image,
+    planes: Planes,
+    origin: tuple[int, int] = (0, 0),
+    overwrite: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Path:
+    """Join files of one plane each, all of one size and kind, to the stack `target`; return it.
+
+    `like` is a plane of the source, `planes` what its axes become, `origin` (y, x) its pixel that
+    is the first one of the parts. The parts stay. Raises `BadOutput`, `DiskFull`, `Cancelled`:
+    nothing is left behind then.
+    """
+    check_stack(target, like, ExportOptions(overwrite=overwrite))
+    remove_leftovers(target)
+    part = part_of(target)
+
+    def following() -> Iterator[Path]:
+        for number, each in enumerate(parts, start=1):
+            if cancelled is not None and cancelled():
+                raise Cancelled("Joining the planes was cancelled.", "They are kept.")
+            yield each
+            if progress is not None:
+                progress(number, len(parts))
+
+    try:
+        if target.suffix.lower() == ".zarr":
+            _join_zarrs(following(), part, planes)
+        else:
+            _join_tiffs(following(), part, like, planes, origin, _total(parts))
+        take_name(part, target)
+    except Exception as error:
+        ours = as_ours(error, target)
+        if ours is error:
+            raise
+        raise ours from error
+    finally:
+        remove_part(part)
+    return target
+
+
+def _differs(path: Path) -> BadOutput:
+    return BadOutput(
+        f"{path.stem} is a plane of another size or kind than the first one.",
+        f"Restore planes of one size together, or one with {option('plane')}.",
+    )
+
+
+# -- TIFF --------------------------------------------------------------------------
+
+
+class _Tag(NamedTuple):
+    """One entry of a directory with its values as bytes."""
+
+    tag: int
+    kind: int
+    values: bytes
+
+    def numbers(self, order: str) -> tuple[int, ...]:
+        letter = {1: "B", 3: "H", 4: "I", 16: "Q"}[self.kind]
+        return struct.unpack(f"{order}{len(self.values) // SIZES[self.kind]}{letter}", self.values)
+
+
+def _total(parts: Sequence[Path]) -> int:
+    return sum(path.stat().st_size for path in parts if path.is_file())
+
+
+def _join_tiffs(
+    parts: Iterator[Path],
+    target: Path,
+    like: Image,
+    planes: Planes,
+    origin: tuple[int, int],
+    total: int,
+) -> None:
+    names, split = planes.order.split(), has_channel_pages(planes, like.bands)
+    pages: list[tuple[tuple[int, ...], list[DirectoryEntry]]] = []
+    first = None
+    with target.open("w+b") as file:
+        for number, path in enumerate(parts):
+            summary = check_whole(path)
+            if first is None:
+                first = summary.pages[0]
+                with path.open("rb") as head:
+                    flavour = Flavour(flavour_of(head).order, total > _CLASSIC_BYTES)
+                description = _description(path, like, planes, origin)
+                _write_header(file, flavour)
+            if not summary.pages[0].is_like(first):
+                raise _differs(path)
+            base = _copied(path, file)
+            for tags, is_mask in _directories(path, base, flavour):
+                apart = _channels(tags, flavour.order) if split and not is_mask else [tags]
+                for channel, page in enumerate(apart):
+                    is_first = not pages
+                    kept = _kept(page, is_first=is_first, text=description if is_first else None)
+                    place = dict(
+                        zip((a.name for a in planes.axes), planes.places(number), strict=True)
+                    )
+                    key = (
+                        *(place.get(n, channel if n == "c" else 0) for n in names),
+                        number,
+                        is_mask,
+                    )
+                    pages.append((key, [_entry(file, flavour, tag) for tag in kept]))
+        link = flavour.first
+        for _, entries in sorted(pages, key=lambda page: page[0]):
+            link = append_directory(file, flavour, entries, link)
+    if len(check_whole(target).pages) != planes.count * (like.bands if split else 1):
+        raise BadOutput("The stack lacks pages.", "The disk may be failing; write to another one.")
+
+
+def _write_header(file: BinaryIO, flavour: Flavour) -> None:
+    magic = b"II" if flavour.order == "<" else b"MM"
+    if flavour.big:
+        file.write(magic + struct.pack(f"{flavour.order}HHHQ", 43, 8, 0, 0))
+    else:
+        file.write(magic + struct.pack(f"{flavour.order}HI", 42, 0))
+
+
+def _copied(path: Path, file: BinaryIO) -> int:
+    """Append a file; return where it begins."""
+    file.seek(0, 2)
+    file.write(b"\0" * (-file.tell() % 16))
+    base = file.tell()
+    with path.open("rb") as part:
+        shutil.copyfileobj(part, file, 1 << 22)
+    return base
+
+
+def _directories(path: Path, base: int, into: Flavour) -> Iterator[tuple[list[_Tag], bool]]:
+    """Yield the directories of a file appended at `base`, and whether each is a mask."""
+    with path.open("rb") as part:
+        flavour = flavour_of(part)
+        (place,) = unpack_at(part, flavour.offset, flavour.first)
+        while place:
+            entries, after = read_directory(part, flavour, place)
+            tags = [_read(part, flavour, entry) for entry in entries]
+            (place,) = unpack_at(part, flavour.offset, after)
+            moved = []
+            for tag in tags:
+                if tag.tag in _OFFSETS:
+                    # 0 means that a block was never written.
+                    places = [n + base if n else 0 for n in tag.numbers(flavour.order)]
+                    kind, letter = (16, "Q") if into.big else (4, "I")
+                    packed = struct.pack(f"{into.order}{len(places)}{letter}", *places)
+                    tag = _Tag(tag.tag, kind, packed)
+                moved.append(tag)
+            masks = [t.numbers(flavour.order)[0] for t in tags if t.tag == _SUBFILE_TYPE]
+            yield moved, bool(masks and masks[0] & 4)
+
+
+def _read(file: BinaryIO, flavour: Flavour, entry: DirectoryEntry) -> _Tag:
+    size = SIZES[entry.kind] * entry.length
+    if size <= flavour.room:
+        return _Tag(entry.tag, entry.kind, entry.value[:size])
+    (place,) = struct.unpack(flavour.offset, entry.value)
+    file.seek(place)
+    return _Tag(entry.tag, entry.kind, file.read(size))
+
+
+def _entry(file: BinaryIO, flavour: Flavour, tag: _Tag) -> DirectoryEntry:
+    """Return the entry of a tag, its values written at the end of the file where they do not fit."""
+    count = len(tag.values) // SIZES[tag.kind]
+    if len(tag.values) <= flavour.room:
+        return DirectoryEntry(tag.tag, tag.kind, count, tag.values.ljust(flavour.room, b"\0"))
+    file.seek(0, 2)
+    file.write(b"\0" * (file.tell() % 2))
+    place = file.tell()
+    file.write(tag.values)
+    return DirectoryEntry(tag.tag, tag.kind, count, struct.pack(flavour.offset, place))
+
+
+def _kept(tags: list[_Tag], *, is_first: bool, text: str | None) -> list[_Tag]:
+    """Return the tags of a page, the first one with the description `text` of all of them."""
+    kept = []
+    for tag in tags:
+        is_told = tag.tag == IMAGE_DESCRIPTION and (text is not None or is_structure(tag.values))
+        if tag.tag not in _POINTERS and not is_told:
+            kept.append(tag)
+    if is_first and text is not None:
+        kept.append(_Tag(IMAGE_DESCRIPTION, 2, text.encode() + b"\0"))
+    return sorted(kept)
+
+
+def _channels(tags: list[_Tag], order: str) -> list[list[_Tag]]:
+    """Return a page for each channel of one whose channels have blocks of their own."""
+    found = {tag.tag: tag for tag in tags}
+    count = found[_SAMPLES].numbers(order)[0]
+    if _PLANAR not in found or found[_PLANAR].numbers(order)[0] != 2:
+        raise ValueError("channels are not apart")
+    pages = []
+    for channel in range(count):
+        page = []
+        for tag in tags:
+            if tag.tag in (*_OFFSETS, *_COUNTS):
+                size = len(tag.values) // count
+                tag = tag._replace(values=tag.values[channel * size : (channel + 1) * size])
+            elif tag.tag in (_BITS, _FORMAT):
+                tag = tag._replace(values=tag.values[: SIZES[tag.kind]])
+            elif tag.tag in (_SAMPLES, _PLANAR, _PHOTOMETRIC):
+                tag = _Tag(tag.tag, 3, struct.pack(f"{order}H", 1))
+            if tag.tag != _EXTRA and not (tag.tag == _GDAL and channel):
+                page.append(tag)
+        pages.append(page)
+    return pages
+
+
+def _description(path: Path, like: Image, planes: Planes, origin: tuple[int, int]) -> str | None:
+    text = like.profile.tags.get("", {}).get("TIFFTAG_IMAGEDESCRIPTION", "")
+    grid = like.profile.grid
+    with environment(), open_dataset(DatasetKey(str(path))) as dataset:
+        shape, dtype = (dataset.height, dataset.width, dataset.count), dataset.dtypes[0]
+    if not text and like.profile.driver != "Zarr":
+        return None
+    shifted = None if grid is None else grid.shifted(*origin)
+    return fitting_stack(text, planes, like.profile, shape, dtype, shifted)
+
+
+# -- OME-Zarr ------------------------------------------------------------------------
+
+
+def _join_zarrs(parts: Iterator[Path], target: Path, planes: Planes) -> None:
+    described: dict[str, Any] = {}
+    for number, path in enumerate(parts):
+        group = json.loads((path / "zarr.json").read_text(encoding="utf-8"))
+        levels = [each["path"] for each in group["attributes"]["ome"]["multiscales"][0]["datasets"]]
+        arrays = {
+            level: json.loads((path / level / "zarr.json").read_text(encoding="utf-8"))
+            for level in levels
+        }
+        if not described:
+            described = arrays
+            target.mkdir()
+            _describe(group, arrays, target, planes)
+        if arrays != described:
+            raise _differs(path)
+        for level, array in arrays.items():
+            for row, column in _grid(array):
+                source = path / level / "c" / "0" / str(row) / str(column)
+                place = map(str, _placed(planes, planes.places(number), 0, array["shape"][0]))
+                into = target.joinpath(level, "c", *place, str(row), str(column))
+                into.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source, into)
+
+
+def _grid(array: dict[str, Any]) -> Iterator[tuple[int, int]]:
+    """Yield rows and columns of the chunks of an array (c, y, x)."""
+    shape, chunk = array["shape"], array["chunk_grid"]["configuration"]["chunk_shape"]
+    rows, columns = (-(-shape[axis] // chunk[axis]) for axis in (1, 2))
+    for row in range(rows):
+        for column in range(columns):
+            yield row, column
+
+
+def _placed(planes: Planes, values: Sequence[Any], channel: Any, bands: int) -> list[Any]:
+    """Return a value for each axis but rows and columns, in the order of the source."""
+    by_name = dict(zip((axis.name for axis in planes.axes), values, strict=True))
+    channels = [name for name in planes.order.split() if name in ("c", "s", "channel", "band")]
+    rest = [name for name in channels if name not in by_name]
+    placed, has_channel = [], False
+    for name in planes.order.split():
+        if name in by_name:
+            placed.append(by_name[name])
+        elif name in rest[:1]:
+            placed.append(channel)
+            has_channel = True
+    if not has_channel and bands > 1:
+        placed.append(channel)
+    return placed
+
+
+def _describe(
+    group: dict[str, Any], arrays: dict[str, dict[str, Any]], target: Path, planes: Planes
+) -> None:
+    """Write the metadata of a group of arrays with the axes of `planes` before (c, y, x)."""
+    multiscale = group["attributes"]["ome"]["multiscales"][0]
+    bands = next(iter(arrays.values()))["shape"][0]
+    channel, *space = multiscale["axes"]
+    kinds = {"t": "time", "z": "space", "c": "channel"}
+    axes = [
+        {"name": axis.name}
+        | ({"type": kinds[axis.name]} if axis.name in kinds else {})
+        | ({"unit": axis.unit} if axis.unit else {})
+        for axis in planes.axes
+    ]
+    multiscale["axes"] = [*_placed(planes, axes, channel, bands), *space]
+    for each in multiscale["datasets"]:
+        for step in each["coordinateTransformations"]:
+            first, *rest = step[step["type"]]
+            own = [a.step if step["type"] == "scale" else 0.0 for a in planes.axes]
+            step[step["type"]] = [*_placed(planes, own, first, bands), *rest]
+    (target / "zarr.json").write_text(json.dumps(group), encoding="utf-8")
+    for level, array in arrays.items():
+        stacked = json.loads(json.dumps(array))
+        chunk = stacked["chunk_grid"]["configuration"]
+        ones = [1] * len(planes.axes)
+        stacked["shape"] = [*_placed(planes, planes.shape, bands, bands), *array["shape"][1:]]
+        chunk["chunk_shape"] = [
+            *_placed(planes, ones, chunk["chunk_shape"][0], bands),
+            *chunk["chunk_shape"][1:],
+        ]
+        names = _placed(planes, [axis.name for axis in planes.axes], "c", bands)
+        stacked["dimension_names"] = [*names, "y", "x"]
+        (target / level).mkdir()
+        (target / level / "zarr.json").write_text(json.dumps(stacked), encoding="utf-8")
