@@ -1,3 +1,4 @@
+from ._band_math import COMBINATIONS, INDICES, BandMath, BandValues, combinations, indices
 from ._black_white import needs_percentile, note_of_zero, resolve_radiometry
 from ._describe import describe
 from ._display_curve import curve_of, light_of_srgb, srgb_of_light
@@ -44,13 +45,17 @@ from .values._sensors import SENSORS, Sensor, sensor_of
 from .values._validity import default_fill
 
 __all__ = [
+    "COMBINATIONS",
     "IMAGE_SUFFIXES",
+    "INDICES",
     "READ_SUFFIXES",
     "ROLES",
     "SENSORS",
     "VECTOR_SUFFIXES",
     "ZARR_MARKERS",
     "ArrayReader",
+    "BandMath",
+    "BandValues",
     "Box",
     "Bracket",
     "CacheEntry",
@@ -80,12 +85,14 @@ __all__ = [
     "chunk_cache",
     "chunk_grid",
     "clear_cache",
+    "combinations",
     "common_box",
     "curve_of",
     "default_fill",
     "describe",
     "file_before_upload",
     "halve",
+    "indices",
     "is_image_in_folder",
     "is_inline",
     "is_locked",
