@@ -3,6 +3,7 @@ from ._black_white import needs_percentile, note_of_zero, resolve_radiometry
 from ._describe import describe
 from ._display_curve import curve_of, light_of_srgb, srgb_of_light
 from ._georeference import ControlPoint, Georeference, turns_onto
+from ._html import facts_of, html_of, thumbnail
 from ._image import Image, open_image
 from ._profile import Profile
 from ._source import Box, Level, Source, chunk_grid
@@ -14,6 +15,7 @@ from ._suffixes import (
     is_image_in_folder,
     is_zarr,
 )
+from ._xarray import data_array
 from .brackets._bracket import bracket_of, common_box
 from .brackets._groups import Bracket, brackets_among
 from .cache._chunks import ChunkCache, chunk_cache
@@ -88,10 +90,13 @@ __all__ = [
     "combinations",
     "common_box",
     "curve_of",
+    "data_array",
     "default_fill",
     "describe",
+    "facts_of",
     "file_before_upload",
     "halve",
+    "html_of",
     "indices",
     "is_image_in_folder",
     "is_inline",
@@ -121,6 +126,7 @@ __all__ = [
     "resolve_radiometry",
     "sensor_of",
     "srgb_of_light",
+    "thumbnail",
     "trim_cache",
     "turns_onto",
     "upload",
