@@ -33,6 +33,7 @@ from napari_restore.plugin.fusion import FusionTab
 from napari_restore.plugin.method import ModelFiles
 from napari_restore.plugin.results import AdjustSection, ExportSection, ResultsSection
 from napari_restore.plugin.runs import BatchSection, PlanController, RunBar, RunController
+from napari_restore.plugin.spectral import SpectralSection
 from napari_restore.plugin.state import Connections, DiskWatch, PreferenceLink, state_of, unwrapped
 from napari_restore.plugin.tasks import patch_superqt
 from napari_restore.plugin.widgets import KeyBindings, Section, folded, one_at_a_time, with_key
@@ -290,6 +291,7 @@ class RestorePanel(QWidget):
         self.sections: list[Section] = [
             adjust,
             CompareSection(viewer, state),
+            SpectralSection(viewer, state),
             results,
             export,
             BatchSection(viewer, state, self.runs),
