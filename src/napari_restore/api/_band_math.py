@@ -97,11 +97,11 @@ class BandMathChange:
 
         Reads all of image and result, chunk by chunk.
         """
-        import dask
+        from dask.base import compute
 
         there = ~(np.isnan(self.before) | np.isnan(self.after))
         changed = there & (abs(self.difference) > threshold)
-        many, all_of_them = dask.compute(changed.sum(), there.sum())
+        many, all_of_them = compute(changed.sum(), there.sum())
         return float(many / all_of_them) if all_of_them else float("nan")
 
     def warning(self, threshold: float = THRESHOLD) -> str | None:

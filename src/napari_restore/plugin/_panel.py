@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image as ImageLayer
 
-    from napari_restore.engine import Plan
+    from napari_restore.engine import KeptResult, Plan
     from napari_restore.plugin.state import RunRequest, Variant
 
 
@@ -249,6 +249,7 @@ class RestorePanel(QWidget):
         restore = self._restore_page(inner, scroll)
         # After these, as Tab goes through the widgets of `inner` in the order of their making.
         self.bar = RunBar(inner)
+        self.bar.results.clicked.connect(lambda: self._results_part.expand(animate=False))
         self.bar.button.setToolTip(
             f"{with_key('Restore what is set', 'run')}; {with_key('cancel', 'cancel')}"
         )
@@ -301,6 +302,8 @@ class RestorePanel(QWidget):
             layout.addWidget(part)
         adjust.heading_changed.connect(parts[0].setText)
         results.run_requested.connect(self.runs.start)
+        results.earlier.found.connect(self._on_earlier)
+        self._results_part = parts[self.sections.index(results)]
         export.run_requested.connect(self.runs.start)
         one_at_a_time(parts, scroll)
         return page
@@ -405,6 +408,10 @@ class RestorePanel(QWidget):
     def _on_current(self, current: Variant | None) -> None:
         if self.runs.running is None and current is not self._reported:
             self.bar.show_message("")
+
+    def _on_earlier(self, kept: list[KeptResult]) -> None:
+        """Say outside of the folded section that there are runs to go on with."""
+        self.bar.show_unfinished(sum(not each.complete for each in kept))
 
     def _on_reread(self, layer: ImageLayer) -> None:
         """Show and plan the image that a layer has from now on."""

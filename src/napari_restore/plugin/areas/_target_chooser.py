@@ -26,7 +26,13 @@ from napari_restore.plugin.areas._areas import (
 from napari_restore.plugin.areas._drawing_controller import Tool
 from napari_restore.plugin.state import Area, RestoreState, TargetChoice, image_of
 from napari_restore.plugin.tasks import LatestQuery, error_text, with_labels
-from napari_restore.plugin.widgets import NarrowComboBox, Section, add_button, column_of
+from napari_restore.plugin.widgets import (
+    NarrowComboBox,
+    Section,
+    WrappedLabel,
+    add_button,
+    column_of,
+)
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -55,7 +61,7 @@ class ExcludeChooser(Section):
             tip="These pixels stay as they are and do not count when the haze is judged: "
             "clouds, borders, a logo",
         )
-        self.message = QLabel(self, wordWrap=True)
+        self.message = WrappedLabel("", self)
         self.message.hide()
         column_of(self, self.combo, self.message)
         self._chosen: Any = None

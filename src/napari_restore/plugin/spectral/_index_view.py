@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QLabel
+from qtpy.QtWidgets import QComboBox, QDoubleSpinBox
 from superqt.utils import signals_blocked
 
 from napari_restore import api
@@ -22,7 +22,7 @@ from napari_restore.plugin.spectral._indices import (
     source_levels,
 )
 from napari_restore.plugin.tasks import error_text, in_background, show_problem
-from napari_restore.plugin.widgets import add_button, column_of, flowing, form_layout
+from napari_restore.plugin.widgets import WrappedLabel, add_button, column_of, flowing, form_layout
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -79,13 +79,10 @@ class IndexView(MapLayers):
         self.threshold.setSingleStep(0.01)
         self.threshold.setValue(api.THRESHOLD)
         self.threshold.setToolTip("Pixels whose value differs by more than this are counted")
-        self.about = QLabel(self, wordWrap=True)
+        self.about = WrappedLabel("", self)
         self.about.setTextFormat(Qt.TextFormat.PlainText)
-        self.warning = QLabel(self, wordWrap=True)
+        self.warning = WrappedLabel("", self)
         self.warning.setTextFormat(Qt.TextFormat.PlainText)
-        # A formula in one long word must not widen the panel.
-        for label in (self.about, self.warning):
-            label.setMinimumWidth(1)
         form = form_layout()
         form.addRow("Index", self.expression)
         form.addRow("Warn above", self.threshold)
@@ -168,7 +165,7 @@ class IndexView(MapLayers):
                 text = f"⚠ {found}{at}"
             elif not math.isnan(share):
                 text = f"No valid pixel of {made.math.name} differs by more than {limit:g}.{at}"
-            if current is not None and current.result is None:
+            if made.variant.result is None:
                 text += " The run has not finished."
         self.warning.setText(escape_controls(text))
         self.warning.setVisible(bool(text))

@@ -62,7 +62,7 @@ class SpectralSection(Section):
             else:
                 found = api.combinations(image)
                 chosen = shown_bands(layer, image)[:3] if layer.rgb else ()
-        choices = [(title, bands) for title, bands in found.items()]
+        choices: list[tuple[str, tuple[int, ...]]] = [*found.items()]
         if chosen not in found.values():
             choices.insert(0, ("Band by band" if not chosen else OTHER, chosen))
         self.combination.offer(choices, chosen)
