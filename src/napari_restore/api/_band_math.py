@@ -101,7 +101,7 @@ class BandMathChange:
 
         there = ~(np.isnan(self.before) | np.isnan(self.after))
         changed = there & (abs(self.difference) > threshold)
-        many, all_of_them = compute(changed.sum(), there.sum())
+        many, all_of_them = compute(changed.sum(), there.sum())  # type: ignore[no-untyped-call]
         return float(many / all_of_them) if all_of_them else float("nan")
 
     def warning(self, threshold: float = THRESHOLD) -> str | None:

@@ -97,15 +97,15 @@ def axis_names(crs: str | None) -> tuple[str, str]:
         return "x", "y"
     if flat[0][1] in ("north", "south") and flat[1][1] in ("east", "west"):
         flat.reverse()
-    first, second = (_name_of_axis(name, way) for name, way in flat)
+    first, second = (_name_of_axis(name) for name, _ in flat)
     return first, second
 
 
-def _name_of_axis(name: str, way: str) -> str:
-    # WKT 2 has "easting (E)", or only "(E)".
-    words = re.sub(r"\s*\([^)]*\)$", "", name).strip()
-    usual = {"east": "Easting", "north": "Northing"}.get(way, name)
-    return _short(words[:1].upper() + words[1:] if words else usual)
+def _name_of_axis(name: str) -> str:
+    # WKT 2 has "geodetic latitude (Lat)", "easting (E)", or only "(E)".
+    words = re.sub(r"\s*\([^)]*\)$|^geodetic ", "", name, flags=re.IGNORECASE).strip()
+    words = words or {"(E)": "easting", "(N)": "northing"}.get(name, name)
+    return _short(words[:1].upper() + words[1:])
 
 
 def _map_of(viewer: ViewerModel, layer: Layer) -> tuple[Image | None, tuple[float, float]]:

@@ -72,7 +72,8 @@ class IndexView(MapLayers):
             for part, tip in TIPS.items()
         }
         for part, button in self.buttons.items():
-            button.clicked.connect(partial(self._on_clicked, part))
+            # PySide does not know how many arguments a `partial` takes.
+            button.clicked.connect(lambda checked, part=part: self._on_clicked(part, checked))
         self.threshold = QDoubleSpinBox(self)
         self.threshold.setDecimals(3)
         self.threshold.setRange(0, 1000)
