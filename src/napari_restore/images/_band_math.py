@@ -159,7 +159,7 @@ class BandMath:
             + (f", {escape_controls(label)}" if (label := image.descriptions[number]) else "")
             for name, number in self.bands.items()
         ]
-        of = "reflectance" if self.is_reflectance else "values above zero"
+        of = "reflectance" if self.is_reflectance else "the numbers of the file less their zero"
         return f"{self.formula} of {of}; {'; '.join(used)}"
 
     def compute(self, pixels: Array, valid: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:

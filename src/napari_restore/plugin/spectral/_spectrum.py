@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_restore import api
-from napari_restore.errors import RestoreError
 
 if TYPE_CHECKING:
     from napari_restore.images import Image
@@ -94,7 +93,4 @@ class Values:
 
 def is_cheap(image: Image) -> bool:
     """Return whether single pixels are read without asking a server."""
-    try:
-        return image.source.concurrent_reads <= 1
-    except RestoreError:
-        return False
+    return image.source.concurrent_reads <= 1

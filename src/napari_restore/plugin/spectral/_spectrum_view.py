@@ -125,8 +125,8 @@ class SpectrumView(Section):
         self._query.finished.connect(self._on_read)
         column_of(self, QLabel("Spectrum", self), self.plot, self.about)
         self.listen(viewer.cursor.events.position, self._on_moved)
-        for event in (state.events.layer, state.events.current):
-            self.listen(event, self._on_changed)
+        self.listen(state.events.layer, self._on_layer)
+        self.listen(state.events.current, self._on_current)
         viewer.mouse_drag_callbacks.append(self._on_pressed)
 
     def leave(self) -> None:
@@ -135,11 +135,31 @@ class SpectrumView(Section):
         self._query.discard()
         super().leave()
 
-    def _on_changed(self) -> None:
-        """Read the pixel again: of another result, or, of another image, none."""
-        shown, self.is_held = self.plot.spectrum, self.is_held and self.state.layer is not None
-        if shown is not None and self.is_held:
-            self._read(shown.row, shown.column)
+    def _on_layer(self) -> None:
+        """Show nothing of the image before."""
+        self._query.discard()
+        self._hold(False)
+        self.plot.show_spectrum(None)
+
+    def _on_current(self) -> None:
+        """Read the pixel that is held again, of another result."""
+        shown, image = self.plot.spectrum, self._image()
+        if shown is not None and image is not None and self.is_held:
+            self._read(image, shown.row, shown.column)
+
+    def _hold(self, held: bool) -> None:
+        self.is_held = held
+        self.about.setText("Held; Shift-click lets it go." if held else HOLD)
+
+    def _image(self) -> Image | None:
+        layer = self.state.layer
+        if layer is None or layer not in self.viewer.layers:
+            return None
+        try:
+            return self.state.named_image(layer)
+        except RestoreError:
+            # Under Image it says why.
+            return None
 
     def _on_moved(self) -> None:
         if not self.is_held:
@@ -147,27 +167,24 @@ class SpectrumView(Section):
 
     def _on_pressed(self, _viewer: Any, event: Any) -> None:
         if "Shift" in event.modifiers and self.isVisible():
-            self.is_held = not self.is_held
-            self.about.setText("Held; Shift-click lets it go." if self.is_held else HOLD)
+            self._hold(not self.is_held)
             self._read_at(event.position, of_click=True)
 
     def _read_at(self, position: Any, *, of_click: bool) -> None:
-        layer = self.state.layer
-        if layer is None or layer not in self.viewer.layers or not self.isVisible():
+        if not self.isVisible() or self.viewer.dims.ndisplay != 2:
             return
-        image = self.state.named_image(layer)
-        if self.viewer.dims.ndisplay != 2 or not (of_click or is_cheap(image)):
+        layer, image = self.state.layer, self._image()
+        if layer is None or image is None or not (of_click or is_cheap(image)):
             return
         place = np.round(in_data(self.viewer, layer, [np.array(position[-2:])])[0])
         if np.isfinite(place).all() and (place >= 0).all():
             row, column = (int(v) for v in place)
             if row < image.height and column < image.width:
-                self._read(row, column)
+                self._read(image, row, column)
 
-    def _read(self, row: int, column: int) -> None:
+    def _read(self, image: Image, row: int, column: int) -> None:
         layer, current = self.state.layer, self.state.current
-        assert layer is not None
-        image, black = self.state.named_image(layer), self.state.options.reading.black
+        black = self.state.options.reading.black
         variant = current if current is not None and current.source is layer else None
         key = (row, column, id(image), id(variant), black)
         self._query.submit(key, partial(self._compute, image, black, row, column, variant))
