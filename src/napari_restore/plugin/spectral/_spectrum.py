@@ -18,7 +18,7 @@ OPTICAL_NM = 3000.0
 
 
 @dataclass(frozen=True)
-class Spectrum:
+class PixelSpectrum:
     """Values of the bands of one pixel, in the order of wavelengths where these are known."""
 
     row: int
@@ -39,7 +39,7 @@ def spectrum_at(
     row: int,
     column: int,
     variant: Variant | None,
-) -> Spectrum:
+) -> PixelSpectrum:
     """Return the spectrum of a pixel of level 0; of the result only where that is finished.
 
     Reads one pixel of each; not in the GUI thread. Raises `RestoreError`.
@@ -58,7 +58,7 @@ def spectrum_at(
         if done[0, 0]:
             pixel = variant.shown.result.read_landed(box)
             after = _converted(values, pixel, bands, valid)
-    return Spectrum(
+    return PixelSpectrum(
         row,
         column,
         tuple(image.descriptions[n] or image.roles[n] or f"band {n + 1}" for n in bands),
@@ -78,7 +78,7 @@ def _converted(
     return tuple(float(value[0, 0]) for value in values.convert(pixel, bands))
 
 
-class Values:
+class KnownValues:
     """What the numbers of images mean, looked up once for each; callable from any thread."""
 
     def __init__(self) -> None:

@@ -14,7 +14,12 @@ from qtpy.QtWidgets import QLabel, QWidget
 
 from napari_restore.errors import RestoreError, escape_controls
 from napari_restore.plugin.layers import in_data
-from napari_restore.plugin.spectral._spectrum import Spectrum, Values, is_cheap, spectrum_at
+from napari_restore.plugin.spectral._spectrum import (
+    KnownValues,
+    PixelSpectrum,
+    is_cheap,
+    spectrum_at,
+)
 from napari_restore.plugin.tasks import LatestQuery
 from napari_restore.plugin.widgets import Section, column_of
 
@@ -38,9 +43,9 @@ class SpectrumPlot(QWidget):
         super().__init__(parent)
         self.setFixedHeight(HEIGHT)
         self.setAccessibleName("Spectrum")
-        self.spectrum: Spectrum | None = None
+        self.spectrum: PixelSpectrum | None = None
 
-    def show_spectrum(self, spectrum: Spectrum | None) -> None:
+    def show_spectrum(self, spectrum: PixelSpectrum | None) -> None:
         self.spectrum = spectrum
         self.setToolTip("" if spectrum is None else table_of(spectrum))
         self.update()
@@ -61,7 +66,7 @@ class SpectrumPlot(QWidget):
             self._draw(painter, box, self.spectrum)
         painter.end()
 
-    def _draw(self, painter: QPainter, box: QRectF, shown: Spectrum) -> None:
+    def _draw(self, painter: QPainter, box: QRectF, shown: PixelSpectrum) -> None:
         lines = [(BEFORE, shown.before, "before")]
         if shown.after is not None:
             lines.append((AFTER, shown.after, "after"))
@@ -100,7 +105,7 @@ class SpectrumPlot(QWidget):
             painter.setBrush(Qt.BrushStyle.NoBrush)
 
 
-def table_of(shown: Spectrum) -> str:
+def table_of(shown: PixelSpectrum) -> str:
     """Return names and values as lines of plain text; names come from files."""
     after: Sequence[float | None] = shown.after or (None,) * len(shown.before)
     lines = []
@@ -120,7 +125,7 @@ class SpectrumView(Section):
         self.plot = SpectrumPlot(self)
         self.about = QLabel(HOLD, self, wordWrap=True)
         self.is_held = False
-        self._values = Values()
+        self._values = KnownValues()
         self._query = LatestQuery("The pixel cannot be read", self, follows=True)
         self._query.finished.connect(self._on_read)
         column_of(self, QLabel("Spectrum", self), self.plot, self.about)
@@ -191,9 +196,9 @@ class SpectrumView(Section):
 
     def _compute(
         self, image: Image, black: float | None, row: int, column: int, variant: Variant | None
-    ) -> Spectrum:
+    ) -> PixelSpectrum:
         return spectrum_at(image, self._values.of(image, black), row, column, variant)
 
-    def _on_read(self, _: Any, answer: Spectrum | RestoreError) -> None:
+    def _on_read(self, _: Any, answer: PixelSpectrum | RestoreError) -> None:
         # That a file cannot be read is reported where it is shown.
         self.plot.show_spectrum(None if isinstance(answer, RestoreError) else answer)
