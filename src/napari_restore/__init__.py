@@ -11,6 +11,8 @@ __all__ = [
     "attend",
     "attribute",
     "attribute_table",
+    "band_math",
+    "band_math_change",
     "brackets",
     "connect",
     "fuse",

@@ -1,7 +1,9 @@
+from ._band_math import COMBINATIONS, INDICES, BandMath, BandValues, combinations, indices
 from ._black_white import needs_percentile, note_of_zero, resolve_radiometry
 from ._describe import describe, naming_hint
 from ._display_curve import curve_of, light_of_srgb, srgb_of_light
 from ._georeference import ControlPoint, Georeference, turns_onto
+from ._html import facts_of, html_of, thumbnail
 from ._image import Image, open_codes, open_image
 from ._planes import Planes, planes_asked
 from ._profile import Profile
@@ -15,6 +17,7 @@ from ._suffixes import (
     is_image_in_folder,
     is_zarr,
 )
+from ._xarray import data_array
 from .brackets._bracket import bracket_of, common_box
 from .brackets._groups import Bracket, brackets_among
 from .cache._chunks import ChunkCache, chunk_cache
@@ -66,7 +69,9 @@ from .values._validity import default_fill
 
 __all__ = [
     "AUXILIARY",
+    "COMBINATIONS",
     "IMAGE_SUFFIXES",
+    "INDICES",
     "LIGHT",
     "PRODUCT_PATTERNS",
     "READ_SUFFIXES",
@@ -76,6 +81,8 @@ __all__ = [
     "VECTOR_SUFFIXES",
     "ZARR_MARKERS",
     "ArrayReader",
+    "BandMath",
+    "BandValues",
     "Box",
     "Bracket",
     "CacheEntry",
@@ -113,15 +120,20 @@ __all__ = [
     "chunk_cache",
     "chunk_grid",
     "clear_cache",
+    "combinations",
     "common_box",
     "curve_of",
+    "data_array",
     "default_fill",
     "describe",
+    "facts_of",
     "file_before_upload",
     "flags_of",
     "halve",
     "has_channel_pages",
+    "html_of",
     "images_in_folder",
+    "indices",
     "is_image_in_folder",
     "is_inline",
     "is_locked",
@@ -161,6 +173,7 @@ __all__ = [
     "sensor_of",
     "sensor_text",
     "srgb_of_light",
+    "thumbnail",
     "trim_cache",
     "turns_onto",
     "upload",

@@ -54,6 +54,17 @@ def needs_percentile(
     return (preset is None or preset.white is None) and _known_white(image) is None
 
 
+def zeros_of(
+    image: ImageBase, black: float | None, percentile: Percentile
+) -> tuple[npt.NDArray[np.float64], bool]:
+    """Return the value of no light of each band, and whether it is the one of a known product.
+
+    `percentile` is called only where floats may be scaled already.
+    """
+    zeros, _ = _black(image, black, image.preset, percentile)
+    return zeros, _preset_zeros(image, image.preset, percentile)[1] is not None
+
+
 def note_of_zero(image: ImageBase, black: float | None) -> Message | None:
     """Return the note of a zero that the image's names decide, where the user named none."""
     profile, preset = image.profile, image.preset

@@ -17,6 +17,7 @@ from napari_restore.errors import Message, option
 from napari_restore.images._base import ImageBase
 from napari_restore.images._derived import DerivedImages
 from napari_restore.images._georeference import crs_name
+from napari_restore.images._html import image_html
 from napari_restore.images._reader import Reader, Unread
 from napari_restore.images._source import Source
 from napari_restore.images.files import ZipMember, cancellable, is_address
@@ -199,6 +200,9 @@ class Image(DerivedImages):
         summary = f"{self.shape} {self.dtype}, bands {named}"
         placed = "" if self.crs is None else f", {crs_name(self.crs)}"
         return f"<Image {self.name!r} {summary}{placed}>"
+
+    def _repr_html_(self) -> str:
+        return image_html(self)
 
     # -- pixels ------------------------------------------------------------------
     @cached_property

@@ -33,6 +33,7 @@ from napari_restore.plugin.fusion import FusionTab
 from napari_restore.plugin.method import ModelFiles
 from napari_restore.plugin.results import AdjustSection, ExportSection, ResultsSection
 from napari_restore.plugin.runs import BatchSection, PlanController, RunBar, RunController
+from napari_restore.plugin.spectral import SpectralSection
 from napari_restore.plugin.state import (
     Connections,
     DiskWatch,
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image as ImageLayer
 
-    from napari_restore.engine import Plan
+    from napari_restore.engine import KeptResult, Plan
     from napari_restore.plugin.state import RunRequest, Variant
 
 
@@ -255,6 +256,7 @@ class RestorePanel(QWidget):
         restore = self._restore_page(inner, scroll)
         # After these, as Tab goes through the widgets of `inner` in the order of their making.
         self.bar = RunBar(inner)
+        self.bar.results.clicked.connect(lambda: self._results_part.expand(animate=False))
         self.bar.button.setToolTip(
             f"{with_key('Restore what is set', 'run')}; {with_key('cancel', 'cancel')}"
         )
@@ -297,6 +299,7 @@ class RestorePanel(QWidget):
         self.sections: list[Section] = [
             adjust,
             CompareSection(viewer, state),
+            SpectralSection(viewer, state),
             results,
             export,
             BatchSection(viewer, state, self.runs),
@@ -306,6 +309,8 @@ class RestorePanel(QWidget):
             layout.addWidget(part)
         adjust.heading_changed.connect(parts[0].setText)
         results.run_requested.connect(self.runs.start)
+        results.earlier.found.connect(self._on_earlier)
+        self._results_part = parts[self.sections.index(results)]
         export.run_requested.connect(self.runs.start)
         one_at_a_time(parts, scroll)
         return page
@@ -412,6 +417,10 @@ class RestorePanel(QWidget):
     def _on_current(self, current: Variant | None) -> None:
         if self.runs.running is None and current is not self._reported:
             self.bar.show_message("")
+
+    def _on_earlier(self, kept: list[KeptResult]) -> None:
+        """Say outside of the folded section that there are runs to go on with."""
+        self.bar.show_unfinished(sum(not each.complete for each in kept))
 
     def _on_reread(self, layer: ImageLayer) -> None:
         """Show and plan the image that a layer has from now on."""

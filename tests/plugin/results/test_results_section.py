@@ -243,6 +243,9 @@ def test_an_unfinished_run_is_offered_and_resumed(panel: Any, qtbot: Any, sample
         panel.viewer.layers.remove(variant.layer)
     (row,) = results.earlier.rows
     assert not row.kept.complete and 0 < row.kept.finished < 1
+    # It is told outside of the folded section, too.
+    assert panel.bar.unfinished.text().startswith("An unfinished run of this image")
+    assert not panel.bar.unfinished.parentWidget().isHidden()
     outcome.clear()
     row.open.click()
     qtbot.waitUntil(lambda: bool(outcome))

@@ -17,7 +17,7 @@ from napari_restore.engine.planning._map_layout import SweptLayout
 from napari_restore.engine.planning._probe import state_sizes
 from napari_restore.engine.planning._source import for_image, on_full
 from napari_restore.engine.planning._tile_invariance import TileInvariance
-from napari_restore.images import Image, Radiometry, resolve_radiometry
+from napari_restore.images import Image, Radiometry, facts_of, html_of, resolve_radiometry
 from napari_restore.models import Context, RestorationModel, SweptModel
 from napari_restore.questions import Adjustment, Computing, Reading, Target
 
@@ -89,6 +89,27 @@ class Plan:
 
     def __repr__(self) -> str:
         return f"<Plan {self.model.card.id!r} on {self.image.name!r}: {self.summary()}>"
+
+    def _repr_html_(self) -> str:
+        card = self.model.card
+        return html_of(f"Plan: {card.title} on {self.image.name}", self.facts())
+
+    def facts(self) -> dict[str, str]:
+        """Return what is run, on what, and what it takes, by what they are called."""
+        height, width = self.region.shape
+        tile = (
+            ""
+            if self.staged is not None
+            else f"{self.layout.tile} with a halo of {self.layout.halo}"
+        )
+        return {
+            "method": self.model.card.id,
+            "image": facts_of(self.image)["size"],
+            "region": f"{width} × {height} pixels from column {self.region.x0}, row {self.region.y0}",
+            "tiles": tile,
+            "needs": self.summary(),
+            "notes": " ".join(self.notes),
+        }
 
     @property
     def swept(self) -> SweptModel:

@@ -29,7 +29,10 @@ from napari_restore.images import (
     adopt_zarr,
     can_adopt,
     chunk_cache,
+    data_array,
+    html_of,
     is_inline,
+    thumbnail,
     write_image,
 )
 from napari_restore.questions import Adjustment
@@ -103,6 +106,26 @@ class Result(BlendedPixels):
         named = f"{plan.model.card.id!r} on {self.like.name!r}"
         return f"<Result {named}: {shape} {self.image.dtype}, {self.region}>"
 
+    def _repr_html_(self) -> str:
+        y, x = self.region.y0, self.region.x0
+        levels = {0: self.region.shape}
+        for level in range(1, self.store.level_count):
+            levels[level] = (self.region.height >> level, self.region.width >> level)
+        picture = thumbnail(
+            self.image,
+            lambda box, n: self.read(Region(*box).shift(y >> n, x >> n), n),
+            {n: size for n, size in levels.items() if min(size) > 0},
+        )
+        seconds = self.record.get("measured", {}).get("seconds")
+        facts = {
+            **self.plan.facts(),
+            "needs": "",
+            "adjusted": "" if self.adjustment.is_neutral else str(self.adjustment.to_dict()),
+            "took": "" if seconds is None else f"{seconds:.1f} s",
+        }
+        title = f"Result: {self.plan.model.card.title} on {self.like.name}"
+        return html_of(title, facts, picture)
+
     # -- pixels ----------------------------------------------------------------------
 
     def __array__(
@@ -137,6 +160,16 @@ class Result(BlendedPixels):
             dtype=self.image.dtype,
             meta=np.empty((0, 0, 0), self.image.dtype),
         )
+
+    def to_xarray(self) -> Any:
+        """Return a lazy `xarray.DataArray` (band, y, x) of the region, in the image's dtype.
+
+        With coordinates of pixels' centres, roles and wavelengths of bands, CRS and nodata where
+        rioxarray looks for them. Raises `BadParameter` where xarray is not installed.
+        """
+        y, x = self.plan.origin
+        origin = self.region.y0 - y, self.region.x0 - x
+        return data_array(self.array, self.like, origin, self.like.name)
 
     # -- files -----------------------------------------------------------------------
 

@@ -215,13 +215,29 @@ def _band_names(array: Any, count: int) -> tuple[str | None, ...]:
 
 
 def _georeference(array: Any) -> Georeference | None:
-    """Return the georeference of rioxarray's accessor, where it is loaded."""
+    """Return the georeference of rioxarray's accessor, or, without that, of the coordinate it makes."""
     rio = getattr(array, "rio", None) if hasattr(array, "dims") else None
     if rio is None or getattr(rio, "crs", None) is None:
-        return None
+        return _georeference_of_grid(array)
     a, b, c, d, e, f = tuple(rio.transform())[:6]
     transform: Transform = (a, b, c, d, e, f)
     return Georeference(rio.crs.to_wkt(), transform, units=units_of(rio.crs))
+
+
+def _georeference_of_grid(array: Any) -> Georeference | None:
+    """Return the georeference in the attributes of ``spatial_ref``, as `Result.to_xarray` writes it."""
+    from rasterio.crs import CRS
+    from rasterio.errors import CRSError
+
+    coordinates = getattr(array, "coords", {}) if hasattr(array, "dims") else {}
+    grid = coordinates["spatial_ref"].attrs if "spatial_ref" in coordinates else {}
+    try:
+        c, a, b, f, d, e = map(float, str(grid.get("GeoTransform", "")).split())
+        wkt = str(grid["crs_wkt"]) if "crs_wkt" in grid else None
+        units = units_of(None if wkt is None else CRS.from_wkt(wkt))
+    except (ValueError, CRSError):
+        return None
+    return Georeference(wkt, (a, b, c, d, e, f), units=units)
 
 
 MOST_BANDS = 16

@@ -27,7 +27,13 @@ from napari_restore.plugin.areas._drawing_controller import Tool
 from napari_restore.plugin.areas._exclude_form import ExcludeForm
 from napari_restore.plugin.state import Area, RestoreState, TargetChoice, image_of
 from napari_restore.plugin.tasks import LatestQuery, error_text, with_labels
-from napari_restore.plugin.widgets import NarrowComboBox, Section, add_button, column_of
+from napari_restore.plugin.widgets import (
+    NarrowComboBox,
+    Section,
+    WrappedLabel,
+    add_button,
+    column_of,
+)
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -59,7 +65,7 @@ class ExcludeChooser(Section):
             "clouds, borders, a logo",
         )
         self.choice = ExcludeForm(self)
-        self.message = QLabel(self, wordWrap=True)
+        self.message = WrappedLabel("", self)
         self.message.hide()
         column_of(self, self.combo, self.choice, self.message)
         self._chosen: Any = None

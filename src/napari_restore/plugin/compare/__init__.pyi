@@ -1,7 +1,7 @@
 from ._compare_section import KEY, Blink, CompareSection
 from ._compared_layers import Compared, LayerPixels, LinkedContrast, SideBySide, within
 from ._figures_view import MAX_PIXELS, data_range_of, figures, references_for
-from ._maps_view import CATEGORIES, SideMap, available, categories, legend, percent
+from ._maps_view import CATEGORIES, MapLayers, SideMap, available, categories, legend, percent
 from ._swipe import GRAB, Swipe
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Compared",
     "LayerPixels",
     "LinkedContrast",
+    "MapLayers",
     "SideBySide",
     "SideMap",
     "Swipe",

@@ -141,14 +141,17 @@ class SideMap:
             after = result.read_landed(inside, level)
             # At strength 0 a result is its source, made smaller in the same way.
             before = result.with_adjustment(NOTHING).read_landed(inside, level)
-            values = self._compared(before, after)
+            values = self._compared(before, after, inside, level)
             if self.name == "quality":
                 left_out = categories(result.left_out(inside, level))
                 values = np.where(left_out > 0, left_out, values)
             made[: inside.height, : inside.width] = np.where(done, values, nothing)
         return made
 
-    def _compared(self, before: npt.NDArray[Any], after: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    def _compared(
+        self, before: npt.NDArray[Any], after: npt.NDArray[Any], inside: Region, level: int
+    ) -> npt.NDArray[Any]:
+        """Return the map (h, w) of the pixels (h, w, C) of `inside`, in pixels of `level`."""
         if self.name == "quality":
             return categories_of_change(before, after)
         with np.errstate(invalid="ignore"):
@@ -287,8 +290,8 @@ TIPS = {
 }
 
 
-class MapsView(Section):
-    """One button per map of the current result: pressed, its layer is there."""
+class MapLayers(Section):
+    """Layers of maps of results: made on a thread, drawn again with their result, gone with it."""
 
     def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
         super().__init__(viewer, state)
@@ -296,6 +299,97 @@ class MapsView(Section):
         """By the result's identity and the map's name."""
         self._queries: dict[tuple[int, str], DebouncedQuery] = {}
         self._followed: Variant | None = None
+        self.listen(viewer.layers.events.removed, self._on_removed)
+
+    def leave(self) -> None:
+        """Disconnect; the layers stay and are drawn no more."""
+        for query in self._queries.values():
+            query.discard()
+        self._follow(None)
+        self._shown.clear()
+        super().leave()
+
+    def _on_current(self) -> None:
+        """Follow the state's current result."""
+        self._follow(self.state.current)
+
+    def _is_wanted(self, made: SideMap) -> bool:
+        """Return whether a map that has been made is still to be shown."""
+        raise NotImplementedError
+
+    def _follow(self, variant: Variant | None) -> None:
+        """Draw the maps of just this result again when its pixels change."""
+        if variant is self._followed:
+            return
+        if self._followed is not None:
+            self._followed.layer.events.set_data.disconnect(self._on_pixels)
+            self._followed.adjusted.disconnect(self._draw_again)
+        if variant is not None:
+            variant.layer.events.set_data.connect(self._on_pixels)
+            variant.adjusted.connect(self._draw_again)
+        self._followed = variant
+
+    def _on_pixels(self) -> None:
+        """Draw again; also called when the user pans, which changes no pixel."""
+        if self.state.running:
+            self._draw_again()
+
+    def _draw_again(self) -> None:
+        variant = self._followed
+        if variant is None:
+            return
+        for key, (made, _) in list(self._shown.items()):
+            if made.variant is variant:
+                self._request(key, made)
+
+    def _request(self, key: tuple[int, str], side_map: SideMap, now: bool = False) -> None:
+        """Make its coarse levels on another thread, then show it."""
+        if key not in self._queries:
+            self._queries[key] = DebouncedQuery(
+                lambda made: made.build(),
+                lambda made: self._show(key, made),
+                DEBOUNCE_MS,
+                FAILURE,
+                self,
+            )
+        query = self._queries[key]
+        (query.request_now if now else query.request)(side_map)
+
+    def _show(self, key: tuple[int, str], made: SideMap) -> None:
+        if key in self._shown:
+            self._shown[key][1].refresh(extent=False)
+            return
+        variant = made.variant
+        layers = self.viewer.layers
+        if variant.layer not in layers or not self._is_wanted(made):
+            return
+        layer = made.layer()
+        self._shown[key] = made, layer
+        active = layers.selection.active
+        layers.insert(layers.index(variant.layer) + 1, layer)
+        if active is not None:
+            layers.selection.active = active
+
+    def _on_removed(self, event: Any) -> None:
+        for key, (made, layer) in list(self._shown.items()):
+            if event.value is layer:
+                del self._shown[key]
+            elif event.value is made.variant.layer:
+                del self._shown[key]
+                if layer in self.viewer.layers:
+                    self.viewer.layers.remove(layer)
+        self._on_current()
+
+    @staticmethod
+    def _key(variant: Variant, name: str) -> tuple[int, str]:
+        return id(variant), name
+
+
+class MapsView(MapLayers):
+    """One button per map of the current result: pressed, its layer is there."""
+
+    def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
+        super().__init__(viewer, state)
         self.buttons = {name: self._button(name) for name in MAPS}
         self.legend = QLabel(self, wordWrap=True)
         # Its entries do not break; without this the longest would widen the panel.
@@ -311,16 +405,7 @@ class MapsView(Section):
         self.listen(state.events.current, self._on_current)
         self.listen(state.events.running, self._on_current)
         self.listen(state.events.options, self._show_keep)
-        self.listen(viewer.layers.events.removed, self._on_removed)
         self._on_current()
-
-    def leave(self) -> None:
-        """Disconnect; the layers stay and are drawn no more."""
-        for query in self._queries.values():
-            query.discard()
-        self._follow(None)
-        self._shown.clear()
-        super().leave()
 
     def _button(self, name: str) -> QPushButton:
         button = add_button(self, name.capitalize(), checkable=True)
@@ -353,32 +438,6 @@ class MapsView(Section):
         else:
             self.legend.setText(legend(current.record))
 
-    def _follow(self, variant: Variant | None) -> None:
-        """Draw the maps of just this result again when its pixels change."""
-        if variant is self._followed:
-            return
-        if self._followed is not None:
-            self._followed.layer.events.set_data.disconnect(self._on_pixels)
-            self._followed.adjusted.disconnect(self._draw_again)
-        if variant is not None:
-            variant.layer.events.set_data.connect(self._on_pixels)
-            variant.adjusted.connect(self._draw_again)
-        self._followed = variant
-
-    def _on_pixels(self) -> None:
-        """Draw again; also called when the user pans, which changes no pixel."""
-        if self.state.running:
-            self._draw_again()
-
-    def _draw_again(self) -> None:
-        variant = self._followed
-        if variant is None:
-            return
-        for name in MAPS:
-            key = self._key(variant, name)
-            if key in self._shown:
-                self._request(key, self._shown[key][0])
-
     # -- layers ------------------------------------------------------------------
 
     def _on_clicked(self, name: str, checked: bool) -> None:
@@ -391,46 +450,11 @@ class MapsView(Section):
         elif key in self._shown:
             self.viewer.layers.remove(self._shown[key][1])
 
-    def _request(self, key: tuple[int, str], side_map: SideMap, now: bool = False) -> None:
-        """Make its coarse levels on another thread, then show it."""
-        if key not in self._queries:
-            self._queries[key] = DebouncedQuery(
-                SideMap.build, lambda made: self._show(key, made), DEBOUNCE_MS, FAILURE, self
-            )
-        query = self._queries[key]
-        (query.request_now if now else query.request)(side_map)
-
-    def _show(self, key: tuple[int, str], made: SideMap) -> None:
-        if key in self._shown:
-            self._shown[key][1].refresh(extent=False)
-            return
-        variant = made.variant
-        layers = self.viewer.layers
-        if variant.layer not in layers or not self.buttons[made.name].isChecked():
-            return
-        layer = made.layer()
-        self._shown[key] = made, layer
-        active = layers.selection.active
-        layers.insert(layers.index(variant.layer) + 1, layer)
-        if active is not None:
-            layers.selection.active = active
-
-    def _on_removed(self, event: Any) -> None:
-        for key, (made, layer) in list(self._shown.items()):
-            if event.value is layer:
-                del self._shown[key]
-            elif event.value is made.variant.layer:
-                del self._shown[key]
-                if layer in self.viewer.layers:
-                    self.viewer.layers.remove(layer)
-        self._on_current()
-
     def _show_keep(self) -> None:
         self.keep.setChecked(bool(self.state.options.storing.maps))
 
+    def _is_wanted(self, made: SideMap) -> bool:
+        return self.buttons[made.name].isChecked()
+
     def _on_keep(self, checked: bool) -> None:
         self.state.set_options(maps=checked)
-
-    @staticmethod
-    def _key(variant: Variant, name: str) -> tuple[int, str]:
-        return id(variant), name

@@ -38,6 +38,7 @@ from napari_restore.plugin.tasks import error_text, show_problem
 from napari_restore.plugin.widgets import (
     NarrowComboBox,
     Section,
+    WrappedLabel,
     add_button,
     column_of,
     flowing,
@@ -231,7 +232,7 @@ class FusionTab(Section):
         self.show_weights = add_button(self, "Show weights", tip, checkable=True)
         self.progress = QProgressBar(self)
         self.cancel = add_button(self, "Cancel", "Stop opening the frames")
-        self.message = QLabel(self, wordWrap=True)
+        self.message = WrappedLabel("", self)
         self.parameters = ParameterForm(sliders=True)
         self.after = QLabel(AFTER, self, wordWrap=True)
         layout = column_of(

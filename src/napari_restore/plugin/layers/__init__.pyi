@@ -1,10 +1,12 @@
 from ._display import (
     LIMITS,
+    SHOWN_BANDS,
     Display,
     colour_bands,
     contrast_limits,
     display_properties,
     draw_thumbnail_of,
+    shown_bands,
 )
 from ._growth import Growth, must_grow
 from ._layer_order import (
@@ -35,8 +37,9 @@ from ._placing import (
     visible_region,
     widen,
 )
-from ._reader import STAMP, get_reader, layer_of, read
+from ._reader import STAMP, get_reader, layer_of, read, show_bands
 from ._result_layer import ResultLayer, read_again
+from ._status import VALUE, axis_names, place_text
 
 __all__ = [
     "DRAFT",
@@ -44,12 +47,15 @@ __all__ = [
     "LIMITS",
     "LIVE",
     "ORIGIN",
+    "SHOWN_BANDS",
     "SOURCE",
     "STAMP",
+    "VALUE",
     "Display",
     "Growth",
     "Matrix",
     "ResultLayer",
+    "axis_names",
     "bounding_region",
     "bring_to_front",
     "colour_bands",
@@ -67,13 +73,16 @@ __all__ = [
     "must_grow",
     "origin_of",
     "place_above",
+    "place_text",
     "plane_of",
     "read",
     "read_again",
     "result_name",
     "scale_and_affine",
     "shifted",
+    "show_bands",
     "show_whole",
+    "shown_bands",
     "turn_upright",
     "visible_region",
     "widen",

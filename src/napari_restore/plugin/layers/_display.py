@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,11 @@ LIMITS = "napari_restore_limits"
 DEEP = 1 / 8
 """A 16-bit photo whose brightest values are below this share of its type's range has fewer
 bits in truth, and is spread over the screen's."""
+
+
+SHOWN_BANDS = "napari_restore_shown_bands"
+"""In the metadata of layers in colour: the bands (red, green, blue, perhaps alpha) that the user
+chose; None: the image's own."""
 
 
 class Display(Enum):
@@ -54,6 +60,10 @@ class Display(Enum):
         return cls.GREY if layer.ndim == 2 else cls.BANDS
 
     @property
+    def is_colour(self) -> bool:
+        return self is Display.COLOUR
+
+    @property
     def ndim(self) -> int:
         """Dimensions of the layer; colour is none."""
         return 3 if self is Display.BANDS else 2
@@ -78,6 +88,37 @@ class Display(Enum):
         if self is Display.BANDS:
             return pixels.transpose(2, 0, 1)
         return pixels
+
+
+@dataclass(frozen=True)
+class Composite:
+    """Three bands of an image in colour, whichever they are; used as a `Display`."""
+
+    bands: tuple[int, ...]
+    """Numbers of what is shown red, green and blue, and of alpha if there is one."""
+    is_colour = True
+    ndim = 2
+
+    @classmethod
+    def of(cls, image: Image, bands: tuple[int, ...]) -> Composite:
+        """Return red, green and blue with the alpha of the image."""
+        roles = list(image.roles)
+        return cls((*bands, roles.index("alpha")) if "alpha" in roles else bands)
+
+    def shown(self, pixels: Any, image: Image) -> Any:
+        """Return pixels (y, x, rgb or rgba), numpy or dask; see `Display.shown`."""
+        return colours(pixels, image, self.bands)
+
+
+def display_of(layer: ImageLayer) -> Display | Composite:
+    """Return how an existing layer shows its pixels, with the bands that the user chose."""
+    chosen = layer.metadata.get(SHOWN_BANDS) if layer.rgb else None
+    return Composite(chosen) if chosen else Display.of_layer(layer)
+
+
+def shown_bands(layer: ImageLayer, image: Image) -> tuple[int, ...]:
+    """Return the bands that a layer in colour shows of `image`."""
+    return layer.metadata.get(SHOWN_BANDS) or colour_bands(image)
 
 
 def colour_bands(image: Image) -> tuple[int, ...]:
@@ -124,22 +165,22 @@ def _by_chunks(function: Any, pixels: Any, dtype: np.dtype[Any], **options: Any)
     return pixels.map_blocks(function, dtype=dtype, meta=np.empty((0, 0, 0), dtype), **options)
 
 
-def contrast_limits(image: Image, display: Display) -> tuple[float, float]:
+def contrast_limits(image: Image, display: Display | Composite) -> tuple[float, float]:
     """Return (low, high) from the coarsest level, or, while that is not made, from a part of another.
 
     Bytes of colour are shown as they are, and so are 16-bit photos that use their range.
     """
-    if display is Display.COLOUR and image.dtype == np.uint8:
+    if display.is_colour and image.dtype == np.uint8:
         return type_range(image.dtype)
     found = _percentiles(image, display)
     placed = image.georeference is not None and image.georeference.is_placed
-    if display is Display.COLOUR and not placed and image.dtype == np.uint16:
+    if display.is_colour and not placed and image.dtype == np.uint16:
         whole = type_range(image.dtype)
         return whole if found[1] > whole[1] * DEEP else found
     return found
 
 
-def _percentiles(image: Image, display: Display) -> tuple[float, float]:
+def _percentiles(image: Image, display: Display | Composite) -> tuple[float, float]:
     level = len(image.level_shapes) - 1
     whole = (0, 0, *image.level_shapes[level])
     # Only what is there: the window must not wait for the others.
@@ -158,10 +199,11 @@ def _percentiles(image: Image, display: Display) -> tuple[float, float]:
     return limits_of(pixels, image.read_valid(box, level))
 
 
-def _bright(pixels: Any, image: Image, display: Display) -> Any:
+def _bright(pixels: Any, image: Image, display: Display | Composite) -> Any:
     """Return the bands of pixels (h, w, C) that contrast is judged on."""
-    if display is Display.COLOUR:
-        return pixels[..., list(colour_bands(image)[:3])]
+    if display.is_colour:
+        bands = display.bands if isinstance(display, Composite) else colour_bands(image)
+        return pixels[..., list(bands[:3])]
     return without_alpha(pixels, image)
 
 

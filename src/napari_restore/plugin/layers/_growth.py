@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore.errors import Cancelled
-from napari_restore.plugin.layers._display import Display
+from napari_restore.plugin.layers._display import Composite, Display
 from napari_restore.plugin.tasks import Task, is_over, show_problem
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Growth(Task):
     def __init__(
         self,
         image: Image,
-        display: Display,
+        display: Display | Composite,
         coarsest: npt.NDArray[Any],
         on_chunk: Callable[[bool], object],
     ) -> None:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from napari_restore import Region
 from napari_restore.errors import BadRegion
-from napari_restore.plugin.layers._display import Display
+from napari_restore.plugin.layers._display import Composite, Display
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -143,7 +143,9 @@ _UNITS = {"US_survey_foot": "survey_foot"}
 """Our names of units where pint, which napari uses, has another."""
 
 
-def place_of(image: Image, display: Display, origin: Origin = (0.0, 0.0)) -> dict[str, Any]:
+def place_of(
+    image: Image, display: Display | Composite, origin: Origin = (0.0, 0.0)
+) -> dict[str, Any]:
     """Return `scale`, `affine` and `units` of a layer of `image`; {} without a georeference.
 
     `origin` is the place on the map (y, x) where the window's world begins.

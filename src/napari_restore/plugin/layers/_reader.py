@@ -15,8 +15,11 @@ from napari_restore.api import READ_SUFFIXES, is_product, is_zarr, stamp_of
 from napari_restore.errors import Cancelled, RestoreError, escape_controls
 from napari_restore.plugin.layers._display import (
     LIMITS,
+    SHOWN_BANDS,
+    Composite,
     Display,
     contrast_limits,
+    display_of,
     draw_thumbnails_in,
 )
 from napari_restore.plugin.layers._placing import (
@@ -28,9 +31,11 @@ from napari_restore.plugin.layers._placing import (
     show_whole,
     turn_upright,
 )
+from napari_restore.plugin.layers._status import label_places_in
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
+    from napari.layers import Image as ImageLayer
 
     from napari_restore.images import Image
 
@@ -105,23 +110,36 @@ def open_sample() -> list[Any]:
     return read(SAMPLE)
 
 
-def layer_of(image: Image, viewer: Any = None, *, band_by_band: bool = False) -> LayerData:
+def layer_of(
+    image: Image,
+    viewer: Any = None,
+    *,
+    band_by_band: bool = False,
+    bands: tuple[int, ...] | None = None,
+) -> LayerData:
     """Return the layer that shows `image`, as napari's readers return it.
 
-    In colour where it is known which bands those are, unless `band_by_band`.
+    In colour where it is known which bands those are, unless `band_by_band`; `bands` shows these
+    three, from 0, as red, green and blue.
     `metadata["napari_restore"]` is the image. With a viewer the canvas is
     turned so that it is upright, and missing levels appear as they are made.
     """
+    display: Display | Composite
     display = Display.BANDS if band_by_band else Display.of_image(image)
+    if bands is not None:
+        display = Composite.of(image, bands)
     origin = origin_of(viewer, image)
     arguments: dict[str, Any] = {
         "name": escape_controls(image.name),
-        "metadata": {"napari_restore": image},
+        "metadata": {
+            "napari_restore": image,
+            SHOWN_BANDS: display.bands if isinstance(display, Composite) else None,
+        },
         "multiscale": len(image.level_shapes) > 1,
         # Decoded chunks are kept by the image itself; napari's cache would keep
         # levels as they were before they were made.
         "cache": False,
-        "rgb": display is Display.COLOUR,
+        "rgb": display.is_colour,
         **place_of(image, display, origin),
     }
     if image.georeference is not None and image.georeference.is_placed:
@@ -131,7 +149,7 @@ def layer_of(image: Image, viewer: Any = None, *, band_by_band: bool = False) ->
         arguments["metadata"][STAMP] = stamp_of(*map(str, image.reader.files()))
     arguments["contrast_limits"] = contrast_limits(image, display)
     arguments["metadata"][LIMITS] = arguments["contrast_limits"]
-    if display is not Display.COLOUR:
+    if not display.is_colour:
         arguments["colormap"] = "gray"
     if viewer is not None:
         if mixes_places(viewer, image):
@@ -144,6 +162,7 @@ def layer_of(image: Image, viewer: Any = None, *, band_by_band: bool = False) ->
         turn_upright(viewer, image)
         draw_thumbnails_in(viewer)
         label_bands_in(viewer)
+        label_places_in(viewer)
     levels = _levels(image, display, viewer, arguments["contrast_limits"])
     return (levels if len(levels) > 1 else levels[0]), arguments, "image"
 
@@ -179,7 +198,7 @@ def _refresher(image: Image, display: Any, viewer: Any, guessed: Any) -> Callabl
         if shown and (finished or not image.source.random_access):
             found = contrast_limits(image, display)
         for layer in shown:
-            same = Display.of_layer(layer) is display
+            same = display_of(layer) == display
             if found != guessed and same and tuple(layer.contrast_limits) == guessed:
                 layer.contrast_limits = found
                 layer.metadata[LIMITS] = found
@@ -197,6 +216,16 @@ def _refresher(image: Image, display: Any, viewer: Any, guessed: Any) -> Callabl
     if viewer is None:
         return lambda finished: None
     return refresh
+
+
+def show_bands(layer: ImageLayer, image: Image, bands: tuple[int, ...], viewer: Any) -> None:
+    """Show three bands of `image` as red, green and blue in its layer, which is one in colour."""
+    display = Composite.of(image, bands)
+    limits = contrast_limits(image, display)
+    levels = _levels(image, display, viewer, limits)
+    layer.metadata[SHOWN_BANDS] = display.bands
+    layer.data = levels if len(levels) > 1 else levels[0]
+    layer.contrast_limits = layer.metadata[LIMITS] = limits
 
 
 def _as_list(path: Paths) -> list[str]:

@@ -13,13 +13,14 @@ import numpy.typing as npt
 from napari_restore import Region
 from napari_restore.plugin.layers._display import (
     LIMITS,
+    SHOWN_BANDS,
     Display,
-    colour_bands,
     colours,
     display_properties,
     draw_thumbnail_of,
     limits_of,
     on_screen,
+    shown_bands,
     shown_dtype,
     without_alpha,
     without_light,
@@ -80,7 +81,7 @@ class ResultLayer:
         """What the layer covers: the region grown until every level begins on a pixel."""
         # The source's own bands: the user may have named this image's roles otherwise.
         shown = source.metadata.get("napari_restore", result.image)
-        bands = colour_bands(shown) if source.rgb else ()
+        bands = shown_bands(source, shown) if source.rgb else ()
         self._levels = [GrowingLevel(result, self._done, bands, box, k) for k in range(steps + 1)]
         coarsest = self._levels[-1]
         self._coarsest = np.full(coarsest.shape, coarsest.nothing, coarsest.dtype)
@@ -97,6 +98,7 @@ class ResultLayer:
             axis_labels=source.axis_labels,
             **_display_of(source),
         )
+        self.layer.metadata[SHOWN_BANDS] = source.metadata.get(SHOWN_BANDS)
         draw_thumbnail_of(self.layer)
         self._source = weakref.ref(source)
         self._limits: Limits | None = None
@@ -117,6 +119,7 @@ class ResultLayer:
         if former._limits is not None and tuple(layer.contrast_limits) == former._limits:
             self._limits = former._limits
         layer.name = own.name
+        layer.metadata[SHOWN_BANDS] = own.metadata[SHOWN_BANDS]
         self.layer = layer
         self._widen()
         return True
@@ -207,6 +210,13 @@ class ResultLayer:
         Raises `BadParameter` if the image lacks the bands that `adjustment` needs.
         """
         self._set_result(self.result.with_adjustment(adjustment))
+        self._draw_all()
+
+    def show_bands(self, bands: tuple[int, ...]) -> None:
+        """Show other bands as red, green, blue and perhaps alpha; the layer is one in colour."""
+        for level in self._levels:
+            level.show_bands(bands)
+        self.layer.metadata[SHOWN_BANDS] = bands
         self._draw_all()
 
     def _set_result(self, result: Result) -> None:
@@ -344,6 +354,10 @@ class GrowingLevel:
             return False
         self.result = result
         return True
+
+    def show_bands(self, bands: tuple[int, ...]) -> None:
+        """Show these from now on."""
+        self._colour = bands
 
     def __getitem__(self, where: tuple[slice, slice, slice]) -> npt.NDArray[Any]:
         (y0, y1, _), (x0, x1, _), (b0, b1, _) = (

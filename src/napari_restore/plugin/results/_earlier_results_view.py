@@ -204,6 +204,7 @@ class EarlierResults(QWidget):
         """Find what the cache has of `image`, less what is `known`; soon, on another thread."""
         if image is not self._image:
             self._show([])
+            self.found.emit([])
         self._image, self._known = image, known
         self._searches = number = self._searches + 1
         if image is None or image.spec is None:

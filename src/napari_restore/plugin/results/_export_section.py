@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from psygnal import Signal
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QApplication, QLabel, QProgressBar, QSpinBox
+from qtpy.QtWidgets import QApplication, QProgressBar, QSpinBox
 from superqt.utils import signals_blocked
 
 from napari_restore import api
@@ -22,6 +22,7 @@ from napari_restore.plugin.tasks import error_text, show_problem
 from napari_restore.plugin.widgets import (
     NarrowComboBox,
     Section,
+    WrappedLabel,
     add_button,
     bring_into_view,
     column_of,
@@ -102,7 +103,7 @@ class ExportSection(Section):
         self._on_current()
 
     def _build(self) -> None:
-        self.what = QLabel(self, wordWrap=True)
+        self.what = WrappedLabel("", self)
         self.whole = add_button(
             self,
             "Restore the whole image",
@@ -129,7 +130,7 @@ class ExportSection(Section):
         )
         self.progress = QProgressBar(self)
         self.cancel = add_button(self, "Cancel")
-        self.message = QLabel(self, wordWrap=True)
+        self.message = WrappedLabel("", self)
         self.message.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self._arrange()
         self._show_saving(False)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
 from qtpy.QtCore import QObject
-from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLabel, QLineEdit, QProgressBar
+from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLineEdit, QProgressBar
 
 from napari_restore import api
 from napari_restore.errors import BadOutput, Message, RestoreError, UnreadableImage
@@ -18,7 +18,7 @@ from napari_restore.plugin.areas import area_of
 from napari_restore.plugin.layers import is_source
 from napari_restore.plugin.state import RestoreState, image_of, named_as, named_image
 from napari_restore.plugin.tasks import LatestQuery, error_text, show_problem, with_labels
-from napari_restore.plugin.widgets import Section, add_button, column_of, row_of
+from napari_restore.plugin.widgets import Section, WrappedLabel, add_button, column_of, row_of
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -239,7 +239,7 @@ class BatchSection(Section):
         )
         self.cancel = add_button(self, "Cancel")
         self.progress = QProgressBar(self)
-        self.message = QLabel(self, wordWrap=True)
+        self.message = WrappedLabel("", self)
         folders = (
             self._row(self.source, "Folder with images"),
             self._row(self.target, "Results"),

@@ -254,12 +254,17 @@ class LayerRun(RunSequence):
         where: str,
         steps: Iterable[RunStep],
         worker: Worker,
+        unfinished: Iterable[Variant] = (),
     ) -> None:
-        """Prepare a run; `title` is the model's, `where` the area's, `steps` are planned on the thread."""
+        """Prepare a run; `title` is the model's, `where` the area's, `steps` are planned on the thread.
+
+        The layer of one of `unfinished`, earlier runs, goes where this one has its pixels, too.
+        """
         super().__init__(steps, worker, "restoration")
         self.viewer, self.source, self.request = viewer, source, request
         self._layers = RunLayers(viewer)
         self._title = title
+        self._unfinished = tuple(unfinished)
         self._layer_name = result_name(viewer, source, title, where)
         self._empty: ResultLayer | None = None
         """The layer of a result that has no tile yet."""
@@ -284,6 +289,7 @@ class LayerRun(RunSequence):
                 self.planned.emit(content)
         elif isinstance(content, TileDone) and self._is_first(step):
             variant = self._layers.variant = self._variant_of_first(content)
+            self._take_place(variant)
             insert_above(self.viewer, self.source, variant.layer)
             self.shown.emit(variant)
             self._report(step, content)
@@ -317,6 +323,16 @@ class LayerRun(RunSequence):
         shown, self._empty = self._empty, None
         shown.begin(tile.region)
         return Variant(self.request, self.source, self._title, shown)
+
+    def _take_place(self, variant: Variant) -> None:
+        """Take name and look of the layer of a run that this one goes on with, and remove it."""
+        store = variant.shown.result.plan.store
+        for former in self._unfinished:
+            if former.shown.result.plan.store == store and former.layer in self.viewer.layers:
+                self.viewer.layers.remove(former.layer)
+                variant.layer.name = former.name
+                if not former.adjustment.is_neutral:
+                    variant.adjust(former.adjustment)
 
     def _on_event(self, step: RunStep, event: Event) -> None:
         if isinstance(event, TileDone):

@@ -10,7 +10,14 @@ from qtpy.QtWidgets import QLabel, QProgressBar, QWidget
 from napari_restore._format import format_seconds
 from napari_restore.engine import Event, Note, Phase, Progress
 from napari_restore.plugin.tasks import show_note
-from napari_restore.plugin.widgets import add_button, column_of, row_of, with_key
+from napari_restore.plugin.widgets import (
+    WrappedLabel,
+    add_button,
+    column_of,
+    in_a_row,
+    row_of,
+    with_key,
+)
 
 SECONDS_BETWEEN_STEPS = 0.25
 """A step of a progress bar paints the window at once, the canvas with it."""
@@ -41,12 +48,17 @@ class RunBar(QWidget):
             "What is shown was made on a coarser level, or with statistics of a part of the image"
         )
         self.draft.hide()
-        self.plan_line = QLabel(self, wordWrap=True)
+        self.plan_line = WrappedLabel("", self)
         self.plan_line.setToolTip("Tiles · peak memory · time, before the run starts")
         self.progress = QProgressBar(self)
-        self.message = QLabel(self, wordWrap=True)
+        self.message = WrappedLabel("", self)
+        self.unfinished = WrappedLabel("", self)
+        self.results = add_button(self, "Results", "Opens the section that lists it")
+        self._earlier = in_a_row(self.unfinished, self.results)
+        self._earlier.hide()
         buttons = row_of(self.button, self.live)
-        column_of(self, buttons, self.draft, self.plan_line, self.progress, self.message)
+        lines = (self.draft, self.plan_line, self.progress, self.message, self._earlier)
+        column_of(self, buttons, *lines)
         self._running = False
         self._possible = True
         self._stepped = 0.0
@@ -63,6 +75,12 @@ class RunBar(QWidget):
         """Show what becomes of the draft that the viewer shows; "" while it shows none."""
         self.draft.setText(text)
         self.draft.setVisible(bool(text))
+
+    def show_unfinished(self, count: int) -> None:
+        """Say that the cache keeps so many runs of the image that were not finished."""
+        runs = "An unfinished run" if count == 1 else f"{count} unfinished runs"
+        self.unfinished.setText(f"{runs} of this image from earlier: Results has Go on.")
+        self._earlier.setVisible(count > 0)
 
     def show_plan(self, text: str) -> None:
         self.plan_line.setText(text)

@@ -317,7 +317,9 @@ class RunController(QObject):
         self._plans.discard()
         self._plans.is_paused = True
         steps = _steps(request, known, self._viewport(layer))
-        return LayerRun(self._viewer, layer, request, title, where, steps, self.worker)
+        unfinished = [x for x in self._state.variants if x.source is layer and x.result is None]
+        run = (self._viewer, layer, request, title, where, steps, self.worker, unfinished)
+        return LayerRun(*run)
 
     def _follow(self, run: LayerRun) -> None:
         """Report what becomes of `run`; its thread has begun, its signals come later."""
@@ -335,7 +337,7 @@ class RunController(QObject):
         """Adjust it as the latest result of its image; Adjust's Undo takes it back."""
         known = (*self._state.variants, self._state.current)
         last = next((x for x in reversed(known) if x and x.source is variant.source), None)
-        if last is not None and not last.adjustment.is_neutral:
+        if last is not None and variant.adjustment.is_neutral and not last.adjustment.is_neutral:
             with suppress(BadParameter):  # With other band roles it may be undefined.
                 variant.adjust(last.adjustment)
         self._make_current(variant)

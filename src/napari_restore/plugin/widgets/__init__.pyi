@@ -14,12 +14,14 @@ from ._folding import (
 )
 from ._keys import KEYS, KeyBindings, is_free, with_key
 from ._section import Section
+from ._wrapped_label import WrappedLabel
 
 __all__ = [
     "KEYS",
     "KeyBindings",
     "NarrowComboBox",
     "Section",
+    "WrappedLabel",
     "add_button",
     "bring_into_view",
     "column_of",

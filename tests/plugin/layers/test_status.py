@@ -1,0 +1,76 @@
+"""The status bar over maps: coordinates by the map's own names, values by those of the bands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.crs import CRS
+from rasterio.transform import from_origin
+
+from napari_restore.plugin.layers import axis_names, place_text
+
+
+@pytest.mark.parametrize(
+    ("code", "names"),
+    [
+        (32633, ("Easting", "Northing")),
+        (4326, ("Longitude", "Latitude")),
+        (3031, ("Easting", "Northing")),
+        # Compound, with heights.
+        (9707, ("Longitude", "Latitude")),
+    ],
+)
+@pytest.mark.parametrize("version", ["WKT1_GDAL", "WKT2_2019"])
+def test_axes_are_named_in_the_order_of_coordinates(
+    code: int, names: tuple[str, str], version: str
+):
+    wkt = CRS.from_epsg(code).to_wkt(version=version)
+    assert axis_names(wkt) == names
+
+
+def test_without_axes_they_are_x_and_y():
+    assert axis_names(None) == axis_names('LOCAL_CS["<b>"]') == ("x", "y")
+
+
+def write(path: Path, code: int, left: float, top: float, size: float) -> Path:
+    pixels = np.arange(3 * 64 * 64, dtype=np.uint16).reshape(3, 64, 64)
+    profile = {"driver": "GTiff", "height": 64, "width": 64, "count": 3, "dtype": "uint16"}
+    place = from_origin(left, top, size, size)
+    with rasterio.open(path, "w", crs=f"EPSG:{code}", transform=place, **profile) as file:
+        file.write(pixels)
+        for number, name in enumerate(("<b>red</b>", "green", "blue"), start=1):
+            file.set_band_description(number, name)
+    return path
+
+
+@pytest.mark.viewer
+def test_easting_northing_and_values(make_napari_viewer_proxy: Any, tmp_path: Path, qtbot: Any):
+    viewer = make_napari_viewer_proxy()
+    # Far from zero with small pixels: the window's world begins elsewhere than the map.
+    viewer.open(write(tmp_path / "a.tif", 32633, 500000, 4500000, 0.5), plugin="napari-restore")
+    viewer.open(write(tmp_path / "b.tif", 32633, 500040, 4500000, 0.5), plugin="napari-restore")
+    first, second = viewer.layers
+    text = place_text(viewer, first, first.data_to_world((10, 20)))
+    assert text is not None and text.split("  ·  ") == [
+        "Easting 500\u202f010.25 m, Northing 4\u202f499\u202f994.75 m",
+        "‹b>red‹/b> 660, green 4756, blue 8852",
+    ]
+    beside = place_text(viewer, second, second.data_to_world((10, 20)))
+    assert beside is not None and beside.startswith("Easting 500\u202f050.25 m")
+    # As napari writes it, with the layer that is active.
+    viewer.layers.selection.active = first
+    viewer.mouse_over_canvas = True
+    viewer.cursor.position = first.data_to_world((10, 20))
+    viewer.update_status_from_cursor()
+    assert viewer.status["coordinates"] == text
+
+
+@pytest.mark.viewer
+def test_photos_keep_what_napari_says(make_napari_viewer_proxy: Any):
+    viewer = make_napari_viewer_proxy()
+    layer = viewer.add_image(np.zeros((8, 8), np.uint8))
+    assert place_text(viewer, layer, (1, 1)) is None
