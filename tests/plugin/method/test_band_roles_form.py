@@ -122,7 +122,7 @@ def test_missing_roles_are_shown_and_reach_the_run(panel: Any, scene: Path, fini
     panel.models.choose("hot")
     assert "which bands are blue and red" in panel.bands._prompt.text()
     titles = [panel.bands.table.item(row, 0).text() for row in range(4)]
-    assert titles == ["Band A", "", "", "NIR"]
+    assert titles == ["1 Band A", "2", "3", "4 NIR"]
     kinds = [panel.bands.table.item(row, 3).text() for row in range(4)]
     assert kinds == ["unknown", "unknown", "unknown", "light"]
     panel.bar.button.click()

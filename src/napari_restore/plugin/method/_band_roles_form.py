@@ -157,6 +157,7 @@ class BandRolesForm(QWidget):
         self.table.setSelectionMode(QTableWidget.SelectionMode.NoSelection)
         self.table.setTabKeyNavigation(False)
         self.table.setWordWrap(False)
+        self.table.verticalHeader().hide()
         header = self.table.horizontalHeader()
         header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
         for column in (0, 1):
@@ -244,7 +245,8 @@ class BandRolesForm(QWidget):
         with signals_blocked(self.table):
             self.table.setRowCount(image.bands)
             for band, (role, wave) in enumerate(zip(image.roles, image.wavelengths, strict=True)):
-                title = QTableWidgetItem(escape_controls(image.descriptions[band] or ""))
+                name = escape_controls(image.descriptions[band] or "")
+                title = QTableWidgetItem(f"{band + 1} {name}".strip())
                 kind = QTableWidgetItem(image.described.kinds[band])
                 for item in (title, kind):
                     item.setFlags(Qt.ItemFlag.ItemIsEnabled)
