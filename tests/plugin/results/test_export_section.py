@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 from napari.utils.notifications import notification_manager
 from qtpy.QtWidgets import QApplication
 
@@ -321,3 +322,19 @@ def test_a_part_says_so_and_leads_to_the_whole(
     assert whole.region.shape == (image.height, image.width)
     assert whole.plan.model.spec == result.result.plan.model.spec
     assert section.whole.isHidden() and "a part" not in section.what.text()
+
+
+@pytest.mark.slow
+def test_the_extent_of_drawn_areas(
+    panel: Any, section: ExportSection, finished_run: Any, tmp_path: Path
+):
+    panel.viewer.add_image(np.full((80, 90, 3), 90, np.uint8), name="photo")
+    panel.target.choose(TargetChoice.DRAWN)
+    corners = np.array([(9.5, 9.5), (9.5, 50.5), (40.5, 9.5)])
+    panel.viewer.add_shapes([corners], shape_type="polygon", name="Areas to restore")
+    variant = finished_run()
+    assert section.form.isRowVisible(section.clip) and "clip" not in section.options()
+    section.clip.setCurrentIndex(section.clip.findData("mask"))
+    assert section.options()["clip"] == "mask"
+    with rasterio.open(variant.result.save(tmp_path / "a.tif", **section.options())) as file:
+        assert file.shape[0] < 40 and not file.dataset_mask().all()
