@@ -56,17 +56,6 @@ HINT = (
     'Write names or roles of bands ("b1" is the first), numbers, + - * / **, and abs, sqrt, log, exp, '
     f"min, max; or one of {', '.join(INDICES)}."
 )
-_REFLECTANCE_PER_UNIT: Mapping[str, float] = {
-    "landsat8": 2e-5,
-    "landsat9": 2e-5,
-    "sentinel2": 1e-4,
-    "sentinel2-04.00": 1e-4,
-    "hls-l30": 1e-4,
-    "hls-s30": 1e-4,
-    "modis": 1e-4,
-}
-"""Reflectance per unit of the integers of a sensor's products, see `values/_sensors.py`."""
-_LEVEL2_PER_UNIT, _LEVEL2_ZERO = 2.75e-5, 0.2 / 2.75e-5
 _SWIR = {"swir1": (1550, 1750), "swir2": (2080, 2350)}
 """Ranges in nm of the two that indices mean."""
 
@@ -89,9 +78,7 @@ class BandValues:
         zeros, is_product = zeros_of(image, black, lambda percent: _percentile(image, percent))
         profile, preset = image.profile, image.preset
         own = profile.scales or (1.0,) * image.bands
-        per_unit = None if preset is None else _REFLECTANCE_PER_UNIT.get(preset.id)
-        if preset is not None and preset.black == _LEVEL2_ZERO:
-            per_unit = _LEVEL2_PER_UNIT
+        per_unit = None if preset is None else preset.per_unit
         is_known = per_unit is not None and is_product
         # Floats that begin at 0 are reflectance already.
         if image.dtype.kind == "f" and not zeros.any():

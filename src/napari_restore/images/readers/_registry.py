@@ -198,9 +198,6 @@ def _plainer(error: UnreadableImage, path: Path, head: bytes) -> UnreadableImage
         return error
     if path.suffix.lower() in VECTOR_SUFFIXES:
         hint = f"Name an image, and give the shapes as {option('mask')} or {option('exclude')}."
-        if path.suffix.lower() != ".geojson":
-            convert = f"ogr2ogr -t_srs EPSG:4326 {path.stem}.geojson {path.name}"
-            hint += f" They take GeoJSON: {convert}."
         return UnreadableImage(f"{path.name} is a vector file, not an image.", hint)
     try:
         head.rstrip(b"\0").decode("utf-8")

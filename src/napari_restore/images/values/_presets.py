@@ -55,6 +55,8 @@ class Sensor:
     reason: str = ""
     """Why `black` is the zero; "" where it is not known to be."""
     named_by: NamedBy = "user"
+    per_unit: float | None = None
+    """Reflectance of a unit of integers above `black`; None where it is not known."""
 
     @property
     def is_given(self) -> bool:
@@ -204,11 +206,11 @@ SENSORS: Mapping[str, Sensor] = {
     for s in (
         Sensor(
             "landsat8", "Landsat 8 OLI/TIRS", _OLI, _OLI_ORDERS,
-            5000.0, None, "Landsat Level-1: zero reflectance at DN 5000",
+            5000.0, None, "Landsat Level-1: zero reflectance at DN 5000", per_unit=2e-5,
         ),
         Sensor(
             "landsat9", "Landsat 9 OLI-2/TIRS-2", _OLI, _OLI_ORDERS,
-            5000.0, None, "Landsat Level-1: zero reflectance at DN 5000",
+            5000.0, None, "Landsat Level-1: zero reflectance at DN 5000", per_unit=2e-5,
         ),
         Sensor(
             "landsat7", "Landsat 7 ETM+", _ETM, _TM_ORDERS,
@@ -224,11 +226,11 @@ SENSORS: Mapping[str, Sensor] = {
         ),
         Sensor(
             "sentinel2", "Sentinel-2 MSI", _MSI, _MSI_ORDERS,
-            0.0, None, "Sentinel-2 before baseline 04.00: DN 0",
+            0.0, None, "Sentinel-2 before baseline 04.00: DN 0", per_unit=1e-4,
         ),
         Sensor(
             "sentinel2-04.00", "Sentinel-2 MSI, baseline 04.00 and later", _MSI, _MSI_ORDERS,
-            1000.0, None, "Sentinel-2 baseline 04.00: zero reflectance at DN 1000",
+            1000.0, None, "Sentinel-2 baseline 04.00: zero reflectance at DN 1000", per_unit=1e-4,
         ),
         Sensor(
             "naip", "USDA NAIP", _NAIP, (("R", "G", "B", "N"), ("R", "G", "B")),
@@ -238,11 +240,11 @@ SENSORS: Mapping[str, Sensor] = {
             "planet", "PlanetScope", _PLANET, _PLANET_ORDERS,
             0.0, None, "PlanetScope surface reflectance: DN 0",
         ),
-        Sensor("hls-l30", "HLS L30 (Landsat)", _OLI, (), 0.0, None, "HLS: DN 0"),
-        Sensor("hls-s30", "HLS S30 (Sentinel-2)", _MSI, (), 0.0, None, "HLS: DN 0"),
+        Sensor("hls-l30", "HLS L30 (Landsat)", _OLI, (), 0.0, None, "HLS: DN 0", per_unit=1e-4),
+        Sensor("hls-s30", "HLS S30 (Sentinel-2)", _MSI, (), 0.0, None, "HLS: DN 0", per_unit=1e-4),
         Sensor(
             "modis", "MODIS surface reflectance", _MODIS, (tuple(b.names[0] for b in _MODIS),),
-            0.0, None, "MOD09: DN 0",
+            0.0, None, "MOD09: DN 0", per_unit=1e-4,
         ),
         Sensor("spot", "SPOT 6 and 7", _SPOT, _BLUE_FIRST, 0.0, None, "SPOT 6 and 7: DN 0"),
         Sensor("pleiades", "Pléiades", _PLEIADES, _BLUE_FIRST, 0.0, None, "Pléiades: DN 0"),

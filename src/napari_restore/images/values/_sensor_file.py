@@ -46,6 +46,8 @@ class SensorTable(TypedDict):
     black: NotRequired[float]
     """Value of zero reflectance."""
     white: NotRequired[float]
+    per_unit: NotRequired[float]
+    """Reflectance of a unit of integers above `black`, for indices and spectra."""
     bands: list[BandTable]
 
 
@@ -87,7 +89,7 @@ def sensor_of_text(text: str) -> Sensor:
     black = table.get("black")
     return Sensor(
         "file", table["title"], bands, (), black or 0.0, table.get("white"),
-        "" if black is None else f"{table['title']}: zero at {black:g}", "file",
+        "" if black is None else f"{table['title']}: zero at {black:g}", "file", table.get("per_unit"),
     )  # fmt: skip
 
 
@@ -118,6 +120,8 @@ def _problems(table: SensorTable) -> list[str]:
     found = []
     if white <= black:
         found.append(f"white ({white:g}) must lie above black ({black:g})")
+    if table.get("per_unit", 1.0) <= 0:
+        found.append(f"per_unit is {table['per_unit']:g}")
     if not table["bands"]:
         found.append("it has no bands")
     known: set[str] = set()

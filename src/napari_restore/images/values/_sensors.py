@@ -98,7 +98,7 @@ def _as_level2(sensor: Sensor) -> Sensor:
     """Return the preset with the zero of Landsat Collection 2 Level-2."""
     reason = "Landsat Level-2: zero reflectance at DN 7273"
     title = f"{sensor.title}, Collection 2 Level 2"
-    return replace(sensor, title=title, black=0.2 / 2.75e-5, reason=reason)
+    return replace(sensor, title=title, black=0.2 / 2.75e-5, reason=reason, per_unit=2.75e-5)
 
 
 def product_of(file_name: str, tags: Tags, bands: Sequence[str | None] = ()) -> Sensor | None:
