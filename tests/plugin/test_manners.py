@@ -23,6 +23,7 @@ from qtpy.QtWidgets import (
     QLineEdit,
     QScrollArea,
     QSlider,
+    QTableWidget,
 )
 
 from napari_restore.plugin.state import TargetChoice
@@ -188,7 +189,8 @@ def test_every_control_is_explained_and_reached_by_keyboard(panel: Any):
     mine = [panel.models, panel.bands, panel.parameters, panel.airlight, panel.advanced, panel.bar]
     for part in mine:
         for control in (c for kind in CONTROLS for c in part.findChildren(kind)):
-            if isinstance(control.parent(), (QAbstractSpinBox, QComboBox)):
+            # Qt's own parts, as the corner of a table that has no headers there.
+            if isinstance(control.parent(), (QAbstractSpinBox, QComboBox, QTableWidget)):
                 continue
             assert control.focusPolicy() & Qt.FocusPolicy.TabFocus, control
             if control is not panel.bar.button:
