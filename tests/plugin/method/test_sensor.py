@@ -164,3 +164,17 @@ def test_a_kept_result_is_resumed_with_the_values_it_was_begun_with(landsat: Pat
     request = request_of_stored(Kept, image)  # type: ignore[arg-type]
     assert (request.sensor, request.bands) == ("landsat8", None)
     assert request.plan(device="cpu").key == plan.key
+
+
+@pytest.mark.viewer
+def test_a_sensor_by_the_name_of_the_file_alone_asks_for_the_order_of_the_bands(
+    panel: Any, tmp_path: Path
+):
+    path = write_scene(tmp_path / "LC08_L2SP_170078_20240101_20240110_02_T1_stack.tif", None)
+    panel.viewer.open(path, plugin="napari-restore")
+    panel.models.choose("dcp")
+    assert panel.bands.sensor.currentText() == "choose …"
+    assert "Level 2 – from the name of the file" in panel.bands.sets.text()
+    assert "no names: choose the sensor here" in panel.bands.sets.text()
+    choose_sensor(panel, "Landsat 8 OLI/TIRS")
+    assert "7 of 7 bands show light, 7 with a wavelength" in panel.bands.sets.text()

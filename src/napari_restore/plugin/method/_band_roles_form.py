@@ -227,8 +227,8 @@ class BandRolesForm(QWidget):
         is_free = bool(roles) and set(roles) <= {*IN_ORDER} and api.is_in_usual_order(image)
         self._form.setRowVisible(self.in_order, is_free)
         preset, (_, sensor) = image.preset, named_as(self._layer)
-        none = "choose …" if roles else "not named"
-        if preset is not None:
+        none = "choose …" if roles or preset is not None else "not named"
+        if preset is not None and not _is_unordered(image):
             none = f"{preset.title} – from the {preset.named_by}"
         choices = [(none, None), *((each.title, each.id) for each in self._sensors.values())]
         named = named_image(self._layer, *named_as(self._layer))
@@ -285,9 +285,11 @@ class BandRolesForm(QWidget):
         preset, of_names = named.preset, ""
         if preset is not None and not preset.is_given:
             of_names = f"{preset.title} – from the {preset.named_by}. "
+        shown = f"{light} of {named.bands} bands show light, {known} with a wavelength"
+        if preset is not None and _is_unordered(named):
+            shown = "its bands have no names: choose the sensor here if they are in its usual order"
         self.sets.setText(
-            f"{of_names}Zero {', '.join(sorted(zeros))} ({told['black_reason']}) · white {full} · "
-            f"{light} of {named.bands} bands show light, {known} with a wavelength"
+            f"{of_names}Zero {', '.join(sorted(zeros))} ({told['black_reason']}) · white {full} · {shown}"
         )
 
     def _on_values(self) -> None:
@@ -364,6 +366,11 @@ def _is_picture(image: Image) -> bool:
     """Return whether it is known what all bands of an image show: those of a photo, of a bracket."""
     is_photo = image.is_display or image.georeference is None
     return image.companions is not None or (is_photo and len(image.data_bands) <= len(IN_ORDER))
+
+
+def _is_unordered(image: Image) -> bool:
+    """Return whether nothing says which band is which, whatever sensor it is of."""
+    return "light" not in image.described.kinds and not any(image.wavelengths)
 
 
 def _missing_roles(image: Image, card: ModelCard) -> tuple[str, ...]:
