@@ -160,8 +160,10 @@ class BandRolesForm(QWidget):
         self.table.verticalHeader().hide()
         header = self.table.horizontalHeader()
         header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
-        for column in (0, 1):
-            header.setSectionResizeMode(column, QHeaderView.ResizeMode.Stretch)
+        header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
+        header.setSectionResizeMode(1, QHeaderView.ResizeMode.Fixed)
+        # The usual roles, and the arrow of a list.
+        self.table.setColumnWidth(1, self.fontMetrics().horizontalAdvance("rededge") + 44)
         self.table.itemChanged.connect(self._on_wavelength)
 
     def _add_value(self, tip: str) -> QLineEdit:
