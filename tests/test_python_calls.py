@@ -63,7 +63,7 @@ def test_the_options_shown_are_those_that_are_taken():
     keywords = {name for name, p in asked.items() if p.kind is p.KEYWORD_ONLY}
     own = set(inspect.signature(api.attribute).parameters)
     taken = keywords | set(options_of(Attribute, Reading, Machine))
-    assert own - {"image", "model", "box", "level", "bands", "progress"} == taken
+    assert own - {"image", "model", "box", "level", "bands", "sensor", "progress"} == taken
 
 
 def test_an_unknown_option_is_named():

@@ -21,7 +21,7 @@ def test_named_roles_come_first_and_in_the_models_order():
 
 
 def test_unknown_roles_are_asked_for_with_the_option_to_copy():
-    with pytest.raises(UnknownBands, match=r"does not say which .*bands=\"red=1,green=2,blue=3\""):
+    with pytest.raises(UnknownBands, match=r"does not say which .*bands=\"red=N,green=N,blue=N\""):
         model_bands(image(13), card_of("haze-unet"))
 
 

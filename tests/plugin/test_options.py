@@ -37,8 +37,27 @@ def choose_context(panel: Any, path: Path) -> None:
     choose(panel.advanced.context, str(path))
 
 
+def choose_of_mask(panel: Any, mask: Path, line: str, text: str) -> None:
+    panel.exclude.choose(mask)
+    write_value(getattr(panel.exclude.choice, line), text)
+
+
 SETTERS: dict[str, tuple[Callable[[Any, Path], object], Any]] = {
     "exclude": (lambda panel, folder: panel.exclude.choose(folder / "mask.tif"), "mask.tif"),
+    "exclude_values": (
+        lambda panel, folder: choose_of_mask(panel, folder / "mask.tif", "values", "255"),
+        "255",
+    ),
+    "exclude_bits": (
+        lambda panel, folder: choose_of_mask(panel, folder / "mask.tif", "bits", "7"),
+        "7",
+    ),
+    "exclude_where": (
+        lambda panel, folder: choose_of_mask(
+            panel, folder / "areas.geojson", "where", "kind = 'cloud'"
+        ),
+        "kind = 'cloud'",
+    ),
     "extent": (lambda panel, _: choose(panel.advanced.extent, "region"), "region"),
     "context": (lambda panel, folder: choose_context(panel, folder / "context.npz"), "context.npz"),
     "other_bands": (lambda panel, _: choose(panel.bands.others, "copy"), "copy"),
@@ -56,7 +75,7 @@ SETTERS: dict[str, tuple[Callable[[Any, Path], object], Any]] = {
 
 @pytest.fixture
 def scene(tmp_path: Path) -> Path:
-    """Five bands with names, a mask beside them, and statistics of the whole."""
+    """Five bands with names, masks beside them, and statistics of the whole."""
     path = tmp_path / "scene.tif"
     values = np.random.default_rng(0).integers(300, 9000, (5, 96, 96), np.uint16)
     about: dict[str, Any] = {
@@ -69,6 +88,19 @@ def scene(tmp_path: Path) -> Path:
             file.set_band_description(number, name)
     with rasterio.open(tmp_path / "mask.tif", "w", count=1, dtype="uint8", **about) as file:
         file.write(np.pad(np.full((20, 20), 255, np.uint8), 38)[None])
+    corners = [[500300, 4499700], [501500, 4499700], [501500, 4498500], [500300, 4499700]]
+    areas = {
+        "type": "FeatureCollection",
+        "crs": {"type": "name", "properties": {"name": "EPSG:32636"}},
+        "features": [
+            {
+                "type": "Feature",
+                "properties": {"kind": "cloud"},
+                "geometry": {"type": "Polygon", "coordinates": [corners]},
+            }
+        ],
+    }
+    (tmp_path / "areas.geojson").write_text(json.dumps(areas), "utf-8")
     api.save_context([path], tmp_path / "context.npz")
     return path
 

@@ -63,15 +63,12 @@ from ._images import (
     SensorBands,
     check_export,
     check_output,
-    check_stack,
-    has_channel_pages,
     images_in_folder,
     info,
     is_image_in_folder,
     is_in_usual_order,
     is_product,
     is_zarr,
-    join_planes,
     mask_choices,
     mask_file,
     mask_of_array,
@@ -82,7 +79,6 @@ from ._images import (
     open_image,
     open_mosaic,
     output_box,
-    planes_asked,
     save_context,
     sensor_bands,
     sensor_text,
@@ -102,6 +98,7 @@ from ._models import (
     stamp_of,
     tile_invariance,
 )
+from ._planes import check_stack, join_planes, planes_asked
 from ._record_file import read_record_file
 from ._restoring import (
     ImageStarted,
@@ -191,7 +188,6 @@ __all__ = [
     "forget_result",
     "frame_weights",
     "fuse",
-    "has_channel_pages",
     "haze",
     "images_in_folder",
     "indices",

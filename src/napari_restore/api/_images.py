@@ -14,13 +14,10 @@ from napari_restore.images import LIGHT as LIGHT
 from napari_restore.images import READ_SUFFIXES as READ_SUFFIXES
 from napari_restore.images import ROLES as ROLES
 from napari_restore.images import UNKNOWN as UNKNOWN
-from napari_restore.images import has_channel_pages as has_channel_pages
 from napari_restore.images import images_in_folder as images_in_folder
 from napari_restore.images import is_image_in_folder as is_image_in_folder
 from napari_restore.images import is_product as is_product
 from napari_restore.images import is_zarr as is_zarr
-from napari_restore.images import join_planes as join_planes
-from napari_restore.images import planes_asked as planes_asked
 from napari_restore.images import sensor_text as sensor_text
 from napari_restore.questions import Pathlike as Pathlike
 from napari_restore.questions import Restore
@@ -197,15 +194,6 @@ def output_box(plan: Plan, clip: str | None = None) -> Region | None:
             f"Name one by {option('mask')}, or leave {option('clip')} out.",
         )
     return None if plan.target.mask is not None and clip is None else box
-
-
-def check_stack(
-    path: Pathlike, image: Image, *, overwrite: bool = False, **options: Unpack[FormatKeywords]
-) -> None:
-    """Raise `BadOutput` if planes like `image` cannot be joined in `path`."""
-    from napari_restore import images
-
-    images.check_stack(Path(path), image, images.ExportOptions(**options, overwrite=overwrite))
 
 
 def check_output(

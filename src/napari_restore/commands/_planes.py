@@ -37,7 +37,7 @@ def restore_planes(
     if len(numbers) < planes.count:
         planes = planes.part(numbers)
     export = export_options(options)
-    split = target.suffix.lower() != ".zarr" and api.has_channel_pages(planes, image.bands)
+    split = target.suffix.lower() != ".zarr" and planes.has_channel_pages(image.bands)
     if split and export.get("compress") == "jpeg":
         raise BadOutput(
             "JPEG compression does not suit channels with pages of their own.",

@@ -34,7 +34,7 @@ from .cache._folder import (
 from .cache._lock import check_private, is_locked, is_used, lock_file, mark_use, owner_in, users_of
 from .export._adopt import adopt_zarr, can_adopt
 from .export._job import ExportOptions, Pixels, SaveOptions
-from .export._planes import check_stack, has_channel_pages, join_planes
+from .export._planes import check_stack, join_planes
 from .export._upload import check_upload, file_before_upload, upload
 from .export._write import check_output, write_image
 from .files._exif import upright_exif
@@ -130,7 +130,6 @@ __all__ = [
     "file_before_upload",
     "flags_of",
     "halve",
-    "has_channel_pages",
     "html_of",
     "images_in_folder",
     "indices",

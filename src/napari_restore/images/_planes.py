@@ -78,6 +78,12 @@ class Planes:
             f"{option('planes', 'all')}; where there is no such option, save it as a file of its own.",
         )
 
+    def has_channel_pages(self, bands: int) -> bool:
+        """Return whether the channels of a plane of so many bands lie in pages of their own."""
+        order = self.order.split()
+        among = {axis.name for axis in self.axes}
+        return bands > 1 and "c" in order and "s" not in order and "c" not in among
+
     def part(self, numbers: range) -> Planes:
         """Return the planes `numbers` of the only axis."""
         (axis,) = self.axes

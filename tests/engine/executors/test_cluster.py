@@ -29,7 +29,8 @@ from napari_restore.engine import (
 )
 from napari_restore.engine.executors import MOST, Ranges, WorkersLost
 from napari_restore.engine.ledger import Lease
-from napari_restore.engine.statistics import ContextBlocks, context_exclude, find_context
+from napari_restore.engine.masks import open_exclude
+from napari_restore.engine.statistics import ContextBlocks, find_context
 from napari_restore.errors import BadParameter, Cancelled, DiskFull, ResourceError
 from napari_restore.images import chunk_cache
 
@@ -88,7 +89,7 @@ def test_workers_count_the_statistics_of_the_image(
     )
     nr.start(plan, cluster=cluster).result()
     assert len(counted) == 12
-    mask = context_exclude(plan.image, plan.reading.exclude)
+    mask = open_exclude(plan.reading, plan.image)
     found = find_context(plan.image, mask)
     alone = compute_context(plan.image, exclude=mask)
     for name in ("overview", "histograms", "dark_counts", "dark_sums"):

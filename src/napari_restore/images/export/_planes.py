@@ -69,13 +69,6 @@ def check_stack(target: Path, like: Image, options: ExportOptions) -> None:
     check_output(target, files, options.overwrite, like=like, options=options)
 
 
-def has_channel_pages(planes: Planes, bands: int) -> bool:
-    """Return whether the channels of a plane lie in pages of their own, as in its source."""
-    order = planes.order.split()
-    among = {axis.name for axis in planes.axes}
-    return bands > 1 and "c" in order and "s" not in order and "c" not in among
-
-
 def join_planes(
     parts: Sequence[Path],
     target: Path,
@@ -155,7 +148,7 @@ def _join_tiffs(
     origin: tuple[int, int],
     total: int,
 ) -> None:
-    names, split = planes.order.split(), has_channel_pages(planes, like.bands)
+    names, split = planes.order.split(), planes.has_channel_pages(like.bands)
     pages: list[tuple[tuple[int, ...], list[DirectoryEntry]]] = []
     first = None
     with target.open("w+b") as file:

@@ -1,0 +1,23 @@
+"""Stacks of planes: which are asked for, and the file that they are joined in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Unpack
+
+from napari_restore.images import ExportOptions
+from napari_restore.images import check_stack as _check_stack
+from napari_restore.images import join_planes as join_planes
+from napari_restore.images import planes_asked as planes_asked
+from napari_restore.questions import Pathlike
+
+if TYPE_CHECKING:
+    from napari_restore.images import Image
+    from napari_restore.questions import FormatKeywords
+
+
+def check_stack(
+    path: Pathlike, image: Image, *, overwrite: bool = False, **options: Unpack[FormatKeywords]
+) -> None:
+    """Raise `BadOutput` if planes like `image` cannot be joined in `path`."""
+    _check_stack(Path(path), image, ExportOptions(**options, overwrite=overwrite))
