@@ -90,7 +90,7 @@ class Planes:
         return replace(self, axes=(axis._replace(length=len(numbers)),))
 
     def __str__(self) -> str:
-        return " × ".join(f"{axis.name} {axis.length}" for axis in self.axes)
+        return " × ".join(f"{axis.length} along {axis.name}" for axis in self.axes)
 
 
 ONE = Planes()

@@ -119,7 +119,8 @@ class GdalReader(Reader):
                 f"{self.path.name} has one directory for all its planes, as ImageJ writes above 4 GiB.",
                 "Save it as OME-TIFF.",
             )
-        if len(pages) > 1 and (plane > 0 or not self.photo.is_first):
+        if pages and (plane > 0 or not self.photo.is_first):
+            # The first directory may be a smaller version of the picture.
             self._page_offset = pages[plane].offset
 
     def _start(self) -> None:
@@ -152,11 +153,6 @@ class GdalReader(Reader):
         names = self._describe_bands(dataset, names)
         frames = dataset.count if description.bands_of(dataset) < dataset.count else 1
         self.notes += first_of(max(self.photo.pictures, frames))
-        if not self.photo.is_first and self.planes.count == 1:
-            self.notes.append(
-                "Its first page is a smaller version of another one, and is used: gdal_translate "
-                f"GTIFF_DIR:2:{self.path.name} page.tif takes the second one out."
-            )
         self.notes += description.notes_on_place(dataset, self.georeference)
         self.profile = description.profile_of(
             dataset, self.photo, names, self._kind, self._nodata, self.georeference
