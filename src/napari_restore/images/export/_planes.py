@@ -22,14 +22,7 @@ from napari_restore.images.export._tiff_levels import (
     append_directory,
     read_directory,
 )
-from napari_restore.images.export._write import (
-    as_ours,
-    check_output,
-    part_of,
-    remove_leftovers,
-    remove_part,
-    take_name,
-)
+from napari_restore.images.export._write import check_output, written_beside
 from napari_restore.images.files import (
     IMAGE_DESCRIPTION,
     SIZES,
@@ -87,8 +80,6 @@ def join_planes(
     nothing is left behind then.
     """
     check_stack(target, like, ExportOptions(overwrite=overwrite))
-    remove_leftovers(target)
-    part = part_of(target)
 
     def following() -> Iterator[Path]:
         for number, each in enumerate(parts, start=1):
@@ -98,19 +89,11 @@ def join_planes(
             if progress is not None:
                 progress(number, len(parts))
 
-    try:
+    with written_beside(target, overwrite=overwrite) as part:
         if target.suffix.lower() == ".zarr":
             _join_zarrs(following(), part, planes)
         else:
             _join_tiffs(following(), part, like, planes, origin, _total(parts))
-        take_name(part, target)
-    except Exception as error:
-        ours = as_ours(error, target)
-        if ours is error:
-            raise
-        raise ours from error
-    finally:
-        remove_part(part)
     return target
 
 

@@ -14,7 +14,7 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -184,13 +184,24 @@ def write_image(
         cancelled=cancelled,
     )
     module = format_of(target).module
+    with written_beside(target, overwrite=options.overwrite) as part:
+        module.write(job, part)
+        _check(module, job, part)
+    return target
+
+
+@contextlib.contextmanager
+def written_beside(target: Path, *, overwrite: bool) -> Iterator[Path]:
+    """Yield a name beside `target` to write under, which becomes `target` at the end.
+
+    Nothing is left behind where something fails. Raises `BadOutput`, `DiskFull`.
+    """
     # Written in its final folder, so that the rename is one step on one disk.
     remove_leftovers(target)
     part = part_of(target)
     try:
-        module.write(job, part)
-        _check(module, job, part)
-        if not options.overwrite and target.exists():
+        yield part
+        if not overwrite and target.exists():
             raise BadOutput(
                 f"{target} appeared meanwhile.",
                 f"Choose another name, or {option('overwrite', True)}.",
@@ -203,7 +214,6 @@ def write_image(
         raise ours from error
     finally:
         remove_part(part)
-    return target
 
 
 def _check(module: ModuleType, job: ExportJob, part: Path) -> None:
