@@ -9,7 +9,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QCheckBox, QLabel, QLineEdit, QWidget
 from superqt.utils import signals_blocked
 
-from napari_restore.plugin.widgets import NarrowComboBox, column_of, flowing
+from napari_restore.plugin.widgets import NarrowComboBox, column_of, flowing, form_layout
 
 if TYPE_CHECKING:
     from napari_restore.engine import MaskChoices
@@ -28,15 +28,20 @@ class ExcludeForm(QWidget):
         super().__init__(parent)
         self.part = NarrowComboBox(self, tip="The band, or layer, of the file to exclude by")
         self.product = QLabel(self, wordWrap=True)
-        self.values = self._line("Values, as 3,8,9 or 50..100", "Leaves out pixels of these values")
-        self.bits = self._line("Bits from 0, as 3,4", "Leaves out pixels with one of these bits")
-        self.where = self._line(
-            "Attributes, as class = 'water'", "Only features with these attributes are left out"
-        )
+        self.values = self._line("3,8,9 or 50..100", "Leaves out pixels of these values")
+        self.bits = self._line("3,4 (from 0)", "Leaves out pixels with one of these bits")
+        tip = "Only features with these attributes are left out"
+        self.where = self._line("class = 'water'", tip)
+        lines = QWidget(self)
+        self._lines = form_layout(lines)
+        self._lines.setContentsMargins(0, 0, 0, 0)
+        self._lines.addRow("Values", self.values)
+        self._lines.addRow("Bits", self.bits)
+        self._lines.addRow("Attributes", self.where)
         self.names: dict[str, QCheckBox] = {}
         self._boxes = QWidget(self)
         self._flow: Any = None
-        column_of(self, self.part, self.product, self._boxes, self.values, self.bits, self.where)
+        column_of(self, self.part, self.product, self._boxes, lines)
         self.part.activated.connect(self._on_part)
         self.show_mask(None, None)
 
@@ -65,8 +70,8 @@ class ExcludeForm(QWidget):
         self.product.setText(choices.product if choices is not None else "")
         self.product.setVisible(bool(names))
         for line in (self.values, self.bits):
-            line.setVisible(has_values)
-        self.where.setVisible(has_attributes)
+            self._lines.setRowVisible(line, has_values)
+        self._lines.setRowVisible(self.where, has_attributes)
         self.show_chosen(reading)
         self.setVisible(bool(parts) or has_values or has_attributes)
 
