@@ -105,14 +105,14 @@ DENOISE = replace(
     "and texture.",
     task="denoise",
     recommended_for=("aerial", "natural"),
-    weights_sha256="211ed50146a0649592a8f593853da09ee0dfd393e0e4a9e4c5fdc9ad72662419",
+    weights_sha256="47ec67d45a57c28fc9bcc94fac8d91ada94a63d1049415f6426708f46448a5e3",
     weights_note="",
     trained_on="745 images under free licences, under Gaussian noise and synthetic noise of cameras "
     "(docs/models/hint-small-denoise.md)",
     validated_on="synthetic noise only: 8 scenes it never saw, with noise of four cameras at ISO 800 to "
-    "12 800, developed by LibRaw: 0.3 dB more than non-local means at their best; under Gaussian noise of "
-    "standard deviation 15, 25 and 50 of 255: 1.2, 1.7 and 2.0 dB more (docs/models/hint-small-denoise.md).",
-    caveats="Every pixel depends on all of the image. A picture without noise changes, too: 43 dB to "
+    "12 800, developed by LibRaw: 0.7 dB more than non-local means at their best; under Gaussian noise of "
+    "standard deviation 15, 25 and 50 of 255: 1.4, 1.9 and 2.2 dB more (docs/models/hint-small-denoise.md).",
+    caveats="Every pixel depends on all of the image. A picture without noise changes, too: 46 dB to "
     "the input. Texture below the noise is lost.",
 )
 LOWLIGHT = replace(
