@@ -212,7 +212,7 @@ BOX = ("--srcwin", 0, 0, 100, 120)
     ("model", "before", "after"),
     [
         ("dcp", BOX, (*BOX, "--extent", "region")),
-        ("haze-unet", (), ("--precision", "bfloat16")),
+        pytest.param("haze-unet", (), ("--precision", "bfloat16"), marks=pytest.mark.slow),
         ("dcp", (), ("--set", "omega=0.5")),
         ("dcp", (), ("--white", 200)),
         ("dcp", BOX, ("--srcwin", 0, 0, 100, 110)),
