@@ -47,15 +47,29 @@ Place = Path | ZipMember
 """Where a file of a product is."""
 
 
-class Tree(ABC):
-    """Files below the top of a product; names are relative to it, with slashes."""
+class Places(ABC):
+    """Where the files are that the metadata of a product names."""
 
     path: Path
     """What the user named."""
 
     @abstractmethod
-    def place(self, name: str) -> Place:
-        """Return the file `name`; raises `UnreadableImage` if it lies elsewhere or is missing."""
+    def place(self, name: str) -> Place | str:
+        """Return the file `name`, a string being an address.
+
+        Raises `UnreadableImage` if it lies elsewhere or is missing.
+        """
+
+    def missing(self, name: str) -> UnreadableImage:
+        """Return the error for a file that the metadata names and that is not there."""
+        return UnreadableImage(
+            f"{PurePosixPath(name).name} is missing from {self.path.name}, whose metadata names it.",
+            "Download or unpack the whole product again.",
+        )
+
+
+class Tree(Places):
+    """Files below the top of a product; names are relative to it, with slashes."""
 
     @abstractmethod
     def read(self, name: str) -> bytes:
@@ -66,13 +80,6 @@ class Tree(ABC):
         if not is_plain_name(name):
             raise outside(self.path, name)
         return name
-
-    def missing(self, name: str) -> UnreadableImage:
-        """Return the error for a file that the metadata names and that is not there."""
-        return UnreadableImage(
-            f"{PurePosixPath(name).name} is missing from {self.path.name}, whose metadata names it.",
-            "Download or unpack the whole product again.",
-        )
 
 
 class FolderTree(Tree):

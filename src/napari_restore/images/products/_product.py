@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from napari_restore.errors import UnreadableImage
-from napari_restore.images.files import Place, Tree
+from napari_restore.images.files import Place, Places
 from napari_restore.images.values import auxiliary_role
 
 MASKS = ("class", "quality", "mask")
@@ -22,7 +22,7 @@ class ProductFile:
     """One file of a product."""
 
     file: str
-    """Its name in `tree`; without one its path or address."""
+    """Its name in `places`; without one its path or address."""
     bands: tuple[str, ...]
     """Names of its bands."""
     resolution: float | None = None
@@ -34,12 +34,12 @@ class ProductFile:
     """Nanometres."""
     colours: tuple[str, ...] = ()
     """GDAL's colour interpretations."""
-    tree: Tree | None = None
+    places: Places | None = None
 
     @property
     def place(self) -> Place | str:
         """Where it is, a string being an address; raises `UnreadableImage` for a missing file."""
-        return self.file if self.tree is None else self.tree.place(self.file)
+        return self.file if self.places is None else self.places.place(self.file)
 
     @property
     def is_light(self) -> bool:

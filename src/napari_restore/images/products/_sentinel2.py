@@ -138,7 +138,7 @@ def _members(
         is_light = band in RESOLUTIONS
         scale = 1 / steps if is_light else 1.0
         offset = offsets.get(band, 0.0) / steps if is_light else 0.0
-        yield ProductFile(name, (band,), float(side), (scale,), (offset,), tree=tree)
+        yield ProductFile(name, (band,), float(side), (scale,), (offset,), places=tree)
 
 
 def _sun(tree: Tree, granule: str) -> tuple[float | None, float | None]:

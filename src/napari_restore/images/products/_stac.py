@@ -16,8 +16,8 @@ from napari_restore.errors import OutsideFolder, UnreadableImage, option
 from napari_restore.images.files import (
     LONGEST_METADATA,
     Place,
+    Places,
     RemotePath,
-    Tree,
     download,
     is_address,
     is_plain_name,
@@ -60,7 +60,9 @@ def read_stac(path: Path, *, allow_outside: bool = False) -> Product:
     Its files lie below its folder; with `allow_outside`, to which the user has agreed, elsewhere on
     this computer and at addresses, too. Otherwise using such a one raises `OutsideFolder`.
     """
-    return _product(path, read_metadata(path), HrefTree(path, allow_outside=allow_outside), (path,))
+    return _product(
+        path, read_metadata(path), HrefPlaces(path, allow_outside=allow_outside), (path,)
+    )
 
 
 def read_stac_at(path: Path) -> Product:
@@ -71,10 +73,10 @@ def read_stac_at(path: Path) -> Product:
             f"{remote} is a STAC item in a bucket.", "Download it, and open the file."
         )
     data = download(remote, LONGEST_METADATA)
-    return _product(path, data, AddressTree(remote), ())
+    return _product(path, data, AddressPlaces(remote), ())
 
 
-def _product(path: Path, data: bytes, tree: Tree, metadata: tuple[Path, ...]) -> Product:
+def _product(path: Path, data: bytes, places: Places, metadata: tuple[Path, ...]) -> Product:
     try:
         item = parse_json(data)
         if not isinstance(item, dict):
@@ -86,7 +88,7 @@ def _product(path: Path, data: bytes, tree: Tree, metadata: tuple[Path, ...]) ->
     members: list[ProductFile] = []
     have: set[str] = set()
     for key, asset in _mapping(item.get("assets")).items():
-        member = _member(str(key), _mapping(asset), properties, tree, is_applied=is_applied)
+        member = _member(str(key), _mapping(asset), properties, places, is_applied=is_applied)
         # The same bands may be there in another format.
         if member is not None and have.isdisjoint(member.bands):
             have.update(member.bands)
@@ -120,13 +122,13 @@ def _product(path: Path, data: bytes, tree: Tree, metadata: tuple[Path, ...]) ->
     )
 
 
-class HrefTree(Tree):
+class HrefPlaces(Places):
     """The files that an item names, relative to it, by path or by address."""
 
     def __init__(self, item: Path, *, allow_outside: bool) -> None:
         self.path, self._allow_outside = item, allow_outside
 
-    def place(self, name: str) -> Place | str:  # type: ignore[override]
+    def place(self, name: str) -> Place | str:
         if is_address(name):
             self._ask(without_queries(name))
             return name
@@ -142,9 +144,6 @@ class HrefTree(Tree):
             raise self.missing(name)
         return folder / path
 
-    def read(self, name: str) -> bytes:
-        raise NotImplementedError
-
     def _ask(self, name: str) -> None:
         if not self._allow_outside:
             raise OutsideFolder(
@@ -153,7 +152,7 @@ class HrefTree(Tree):
             )
 
 
-class AddressTree(Tree):
+class AddressPlaces(Places):
     """The files that an item at an address names below the folder that it lies in.
 
     Only what the user named may be asked for: other addresses need an item in a file, and consent.
@@ -163,7 +162,7 @@ class AddressTree(Tree):
         self.path = cast("Path", item)
         self._address = item.address
 
-    def place(self, name: str) -> Place | str:  # type: ignore[override]
+    def place(self, name: str) -> Place | str:
         address = urljoin(self._address, name)
         home = urlsplit(urljoin(self._address, "."))
         parts = urlsplit(address)
@@ -177,12 +176,9 @@ class AddressTree(Tree):
             )
         return address
 
-    def read(self, name: str) -> bytes:
-        raise NotImplementedError
-
 
 def _member(
-    key: str, asset: Item, properties: Item, tree: Tree, *, is_applied: bool
+    key: str, asset: Item, properties: Item, places: Places, *, is_applied: bool
 ) -> ProductFile | None:
     """Return the file of an asset; None for what is no raster of values."""
     href, kind = str(asset.get("href", "")), str(asset.get("type", ""))
@@ -229,7 +225,7 @@ def _member(
         tuple(offsets),
         tuple(waves),
         tuple(colours),
-        tree,
+        places,
     )
 
 
