@@ -212,22 +212,11 @@ def fetch_runs(source: Source, level: int, box: Box, *, ahead: bool = False) -> 
     most = source.run_bytes // size
     if most <= 1:
         return
-    y0, x0, y1, x1 = box
-    first, last = x0 // layout.chunk_width, -(-x1 // layout.chunk_width)
-    reach = min(first + max(most, last - first), -(-layout.width // layout.chunk_width))
-    with _fetching:
-        runs = []
-        for row in range(y0 // layout.chunk_height, -(-y1 // layout.chunk_height)):
-            column = first
-            while column < last:
-                end = column
-                while end < min(reach if ahead else last, column + most) and not _is_cached(
-                    source, level, row, end
-                ):
-                    end += 1
-                if end > column + 1:
-                    runs.append((row, range(column, end)))
-                column = max(end, column + 1)
+    if not _missing_runs(source, level, box, most, ahead=ahead):
+        return
+    # Neighbouring boxes, read on several threads, must not ask for the same chunks.
+    with _fetching_of(source):
+        runs = _missing_runs(source, level, box, most, ahead=ahead)
         if not runs or size * sum(len(run) for _, run in runs) > chunk_cache.limit // 2:
             return
 
@@ -240,8 +229,37 @@ def fetch_runs(source: Source, level: int, box: Box, *, ahead: bool = False) -> 
             list(pool.map(fetch, runs))
 
 
-# Neighbouring boxes, read on several threads, must not ask for the same chunks.
-_fetching = threading.Lock()
+def _missing_runs(
+    source: Source, level: int, box: Box, most: int, *, ahead: bool
+) -> list[tuple[int, range]]:
+    """Return rows and columns of two to `most` chunks side by side that are not cached."""
+    layout = source.levels[level]
+    y0, x0, y1, x1 = box
+    first, last = x0 // layout.chunk_width, -(-x1 // layout.chunk_width)
+    reach = min(first + max(most, last - first), -(-layout.width // layout.chunk_width))
+    runs = []
+    for row in range(y0 // layout.chunk_height, -(-y1 // layout.chunk_height)):
+        column = first
+        while column < last:
+            end = column
+            while end < min(reach if ahead else last, column + most) and not _is_cached(
+                source, level, row, end
+            ):
+                end += 1
+            if end > column + 1:
+                runs.append((row, range(column, end)))
+            column = max(end, column + 1)
+    return runs
+
+
+_fetching: weakref.WeakKeyDictionary[Source, threading.Lock] = weakref.WeakKeyDictionary()
+_making_locks = threading.Lock()
+
+
+def _fetching_of(source: Source) -> threading.Lock:
+    """Return the lock of a source: a server that stalls holds up no other image."""
+    with _making_locks:
+        return _fetching.setdefault(source, threading.Lock())
 
 
 def _is_cached(source: Source, level: int, row: int, column: int) -> bool:
