@@ -9,7 +9,7 @@ from PIL import Image
 from tests.models._scenes import smooth
 
 from napari_restore.models import load, one_shot_statistics
-from napari_restore.models.atmosphere import TOLERANCE, guarded_green, magenta
+from napari_restore.models.atmosphere import TOLERANCE, guarded_green, magenta, sure_colours
 
 BEHIND_FOG = ("atmosphere", "atmosphere-aerial", "haze-unet", "inf-dehaze-small")
 
@@ -113,3 +113,43 @@ def test_real_fog_does_not_turn_magenta(data_dir, model_id):
     assert np.abs(after[bright, 2].mean() - before[bright, 2].mean()) < 6
     # Fog goes: the grey middle is darker than it was.
     assert after[grey, 0].mean() < before[grey, 0].mean() - 3
+
+
+def test_a_wrong_airlight_colours_thick_fog_less_than_thin_ground_allows():
+    """Blue is too bright in the airlight by a twentieth: what is behind the fog turns yellow."""
+    scene = woods()
+    y = seen_as((0.8, 0.8, 0.84), 2.0)(fog(scene, depth=2.0))
+    free = one_shot_statistics(seen_as((0.8, 0.8, 0.84), 2.0), fog(scene, depth=2.0))
+    free = {**free, "hue_spread": torch.tensor(1e6)}
+    without = seen_as((0.8, 0.8, 0.84), 2.0)(fog(scene, depth=2.0), free)
+
+    def cast(picture):
+        """Red less blue at the top, beside that of the scene, which has one tint."""
+        apart = (picture - scene)[0, :, :16].mean((1, 2))
+        return float(apart[0] - apart[2])
+
+    assert cast(without) > 0.1
+    assert cast(y) < 0.6 * cast(without)
+    # Brightness is not what is doubted.
+    assert float((y - without).mean(1).abs().max()) < 1e-5
+
+
+def test_doubt_in_a_colour_is_that_of_two_normal_distributions():
+    transmission = torch.tensor([0.1, 0.4, 0.8, 0.98])[None, None, None]
+    y = torch.tensor([[0.5, 0.2], [0.3, 0.4], [0.1, 0.6]])[None, :, :, None].expand(1, 3, 2, 4)
+    hue = torch.tensor([0.1, 0.0, -0.1])
+    statistics = {
+        "airlight": torch.tensor([0.6, 0.8, 1.0]),
+        "hue": hue,
+        "hue_spread": torch.tensor(0.02),
+    }
+    found = sure_colours(y, transmission, statistics, 0.03)[0].numpy()
+    for column, t in enumerate((0.1, 0.4, 0.8)):
+        error = 0.015 * 0.8 * (1 / t - 1)
+        for row in range(2):
+            pixel = y[0, :, row, column].numpy()
+            prior = pixel.mean() * (1 + hue.numpy())
+            share = (1 / error**2) / (1 / error**2 + 1 / 0.02**2)
+            expected = share * pixel + (1 - share) * prior
+            np.testing.assert_allclose(found[:, row, column], expected, atol=2e-6)
+    assert torch.equal(torch.from_numpy(found[..., 3]), y[0, ..., 3])

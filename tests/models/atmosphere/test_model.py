@@ -53,6 +53,8 @@ def haze_statistics(model, x, depth, airlight, exponent, display):
         airlight=torch.tensor(airlight),
         exponent=exponent,
         display=display,
+        # A scene whose colours nothing is known of.
+        hue_spread=1e6,
     )
 
 
@@ -157,6 +159,7 @@ def test_an_image_without_a_valid_pixel_gives_finite_statistics(model):
 def test_training_sees_what_the_image_will_get(monkeypatch):
     # But for what is held back then.
     monkeypatch.setattr(_restraint, "LOST", 1.0)
+    monkeypatch.setattr(_restraint, "UNSURE", 0.0)
     model = drawn()
     x = 0.4 + 0.6 * scene(128, 192)
     later = model(x)

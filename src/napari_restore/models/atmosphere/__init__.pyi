@@ -4,7 +4,7 @@ from ._inversion import inverted, optical_depth
 from ._model import Atmosphere, BehindAtmosphere, capped, with_light_skies
 from ._network import Estimate, ResidualBlock, sizes_of
 from ._part import sizes_of_context, takes_planes, with_shipped
-from ._restraint import TOLERANCE, guarded_green, magenta, restrained
+from ._restraint import TOLERANCE, guarded_green, magenta, restrained, sure_colours
 from ._small import small, small_overview
 from ._spline import BilinearSampler, smooth
 
@@ -29,6 +29,7 @@ __all__ = [
     "small",
     "small_overview",
     "smooth",
+    "sure_colours",
     "takes_planes",
     "with_light_skies",
     "with_shipped",

@@ -22,7 +22,13 @@ from napari_restore.models.atmosphere._inversion import (
     optical_depth,
 )
 from napari_restore.models.atmosphere._network import STRIDE, AtmosphereNetwork, Estimate
-from napari_restore.models.atmosphere._restraint import guarded_green, keep_white, restrained
+from napari_restore.models.atmosphere._restraint import (
+    colours_of,
+    guarded_green,
+    keep_white,
+    restrained,
+    sure_colours,
+)
 from napari_restore.models.atmosphere._small import Small, small, small_overview
 from napari_restore.models.atmosphere._spline import BilinearSampler, smooth
 from napari_restore.models.classical import airlight_of, soft_gate
@@ -47,7 +53,7 @@ class Atmosphere(RestorationModel):
     Statistics: ``maps`` (1, 2, h, w) offset and slope per overview pixel, ``step`` () level-0
     pixels per map pixel, ``presence`` () and the ``restraint`` () that is in it, ``brightness`` ()
     the factor above, ``airlight`` (3,) with the factor ``green`` () in it and ``airlight_all``
-    (bands,) in model range, ``exponent`` (), ``display`` ().
+    (bands,) in model range, ``hue`` (3,) and ``hue_spread`` (), ``exponent`` (), ``display`` ().
     """
 
     def __init__(self, card: ModelCard, width: int = 24, looks: int = 2) -> None:
@@ -73,6 +79,7 @@ class Atmosphere(RestorationModel):
         )
         seen = statistics["presence"]
         statistics["presence"] = restrained(thinned, valid, statistics, self.deadband)
+        statistics |= colours_of(thinned, valid, statistics, self.deadband)
         statistics["restraint"] = statistics["presence"] / seen.clamp(min=1e-6)
         return statistics
 
@@ -148,7 +155,8 @@ class Atmosphere(RestorationModel):
             depth = optical_depth(strip, offset, slope, statistics).mul_(self.amount)
             depth = depth.clamp_(max=deepest)
             found = inverted(strip, depth, airlight, statistics, self.deadband)
-            y[:, :, top:bottom] = keep_white(strip, found[0])
+            sure = sure_colours(found[0], found[1], statistics, self.deadband)
+            y[:, :, top:bottom] = keep_white(strip, sure)
             transmission[:, :, top:bottom] = found[1]
 
     def gate(self, transmission: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from napari_restore.models.atmosphere._inversion import inverted, optical_depth
+from napari_restore.models.classical import soft_gate
 
 Rows: TypeAlias = "tuple[EllipsisType, slice[Any, Any, Any], slice[Any, Any, Any]]"
 
@@ -147,6 +148,63 @@ def guarded_green(
         middle = (low + high) / 2
         low, high = (middle, high) if magenta(mean_colour(middle)) <= allowed else (low, middle)
     return low
+
+
+UNSURE = 0.015
+"""Standard deviation of an error of the airlight's colour, as a share of its brightness."""
+THIN = (0.4, 0.8)
+"""Transmission from which on pixels count for the colours of a scene, and count fully."""
+
+
+def colours_of(
+    x: Tensor, valid: Tensor, statistics: Mapping[str, Tensor], deadband: float
+) -> dict[str, Tensor]:
+    """Return ``hue`` (3,) and ``hue_spread`` () of the restored overview where haze is thin.
+
+    The tint is the mean of the bands less their mean, as a share of it; the spread is the standard
+    deviation of pixels from the tint, in model range. Parameters as in `guarded_green`.
+    """
+    airlight = statistics["airlight"][None, :, None, None]
+    low, high = THIN
+
+    def thin() -> Iterator[tuple[Tensor, Tensor]]:
+        for rows, depth in depth_by_strips(x, statistics):
+            y, transmission = inverted(x[rows], depth, airlight, statistics, deadband)
+            weight = ((transmission - low) / (high - low)).clamp(1e-3, 1) ** 2
+            yield keep_white(x[rows], y), weight * valid[rows]
+
+    colour, number = x.new_zeros(3), x.new_zeros(())
+    for y, weight in thin():
+        colour += (y * weight).sum((0, 2, 3))
+        number += weight.sum()
+    tint = colour / colour.mean().clamp(min=1e-6) - 1
+    square = x.new_zeros(())
+    for y, weight in thin():
+        apart = _chroma(y, tint)
+        square += ((apart * apart).sum(1, keepdim=True) * weight).sum()
+    return {"hue": tint, "hue_spread": (square / number.clamp(min=1e-6)).sqrt()}
+
+
+def sure_colours(
+    y: Tensor, transmission: Tensor, statistics: Mapping[str, Tensor], deadband: float
+) -> Tensor:
+    """Return the restored `y` (N, 3, h, w) with the colours that the haze has left evidence of.
+
+    Behind haze of transmission t an error e of the airlight is one of e · (1/t − 1) in the result:
+    thick fog turns brown or magenta. The scene's colours, as they are where haze is thin, are the
+    prior; the mean of the posterior of two normal distributions is what is returned. Brightness
+    stays, and so does what is within the deadband, bit for bit.
+    """
+    gate = soft_gate(1 - transmission, deadband)
+    error = UNSURE * statistics["airlight"].mean() * gate * (1 / transmission - 1)
+    variance = error * error
+    doubt = variance / (variance + statistics["hue_spread"] ** 2).clamp(min=1e-12)
+    return torch.addcmul(y, doubt, _chroma(y, statistics["hue"]), value=-1)
+
+
+def _chroma(y: Tensor, tint: Tensor) -> Tensor:
+    """Return how far bands (N, 3, h, w) are from a grey of their mean with that tint."""
+    return y - y.mean(1, keepdim=True) * (1 + tint)[:, None, None]
 
 
 def magenta(colour: Tensor) -> Tensor:
