@@ -48,7 +48,8 @@ def colours() -> np.ndarray:
 def by_pillow(values: np.ndarray, source: bytes, target: bytes) -> np.ndarray:
     picture = Pillow.fromarray(np.ascontiguousarray(values.T)[None])
     profiles = (ImageCms.ImageCmsProfile(io.BytesIO(icc)) for icc in (source, target))
-    done = ImageCms.profileToProfile(picture, *profiles)
+    # Its shortcut for 8 bits knows no more than 14 bits of light: too few for dark values.
+    done = ImageCms.profileToProfile(picture, *profiles, flags=ImageCms.Flags.NOOPTIMIZE)
     assert done is not None
     return np.asarray(done)[0].T
 
