@@ -36,6 +36,7 @@ from napari_restore.images.export._job import (
     Progress,
     disk_full,
 )
+from napari_restore.images.export._rendition import Rendition, is_changed
 from napari_restore.images.files import handles
 
 
@@ -115,6 +116,10 @@ def check_output(
     else:
         whole = shape or like.shape
         chosen = options or ExportOptions()
+        if is_changed(target, like, chosen) and whole[2] == like.bands:
+            pixels = Pixels((0, 0, *whole[:2]), like.read)
+            like = Image(Rendition(pixels, like, target, chosen))
+            whole, dtype = like.shape, None
         kind_ = file_dtype(target, like, np.dtype(dtype or like.dtype), chosen)
         _check_fits(form, whole, kind_)
         if form is _GEOTIFF and chosen.compress == "jpeg" and kind_ != np.uint8:
@@ -168,6 +173,10 @@ def write_image(
         dtype=input_dtype,
         options=options,
     )
+    if is_changed(target, like, options) and (bands, input_dtype) == (like.bands, like.dtype):
+        rendition = Rendition(pixels, like, target, options)
+        pixels, like = rendition.pixels, Image(rendition)
+        (y0, x0, y1, x1), bands, input_dtype = pixels.box, like.bands, like.dtype
     job = ExportJob(
         like=like,
         box=(y0, x0, y1, x1),

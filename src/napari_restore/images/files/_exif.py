@@ -22,13 +22,15 @@ from napari_restore.images.files._descriptions import is_structure, planes_of_pa
 from napari_restore.images.files._exif_directories import (
     CAMERA_SETTINGS,
     EXIF_HEADER,
+    HEIGHT,
     ORIENTATION,
+    WIDTH,
     Field,
     block_of,
+    block_with,
     directories_in,
     directories_of,
     number_of,
-    resized_block,
     upright_block,
 )
 from napari_restore.images.files._jpeg import SIGNATURE, frame_of, next_segment
@@ -39,6 +41,8 @@ MAKER_NOTE, INTEROPERABILITY = 0x927C, 0xA005
 """Tags of the camera's private data, and of a directory with no more than a version."""
 COLOUR_SPACE = 0xA001
 """Tag of that directory: 1 is sRGB."""
+UNCALIBRATED = 0xFFFF
+"""What it is for all other colours."""
 CAMERA_TAGS = (
     0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x4746, 0x4749, 0x8298,
     0x9C9B, 0x9C9C, 0x9C9D, 0x9C9E, 0x9C9F,
@@ -143,11 +147,19 @@ def blocks_of_size(
     """Return EXIF and XMP for a copy of so many pixels, where they say how many there are."""
     if exif:
         with contextlib.suppress(ValueError, struct.error):  # a damaged one is left behind later
-            exif = resized_block(exif, height, width)
+            exif = block_with(exif, {HEIGHT: height, WIDTH: width})
     if xmp is not None:
         for pattern, length in zip(_XMP_SIZES, (width, height), strict=True):
             xmp = pattern.sub(rb"\g<1>%d" % length, xmp)
     return exif, xmp
+
+
+def exif_of_colours(exif: bytes | None, *, srgb: bool) -> bytes | None:
+    """Return EXIF for a copy whose colours are those of sRGB, or of its own profile."""
+    if exif:
+        with contextlib.suppress(ValueError, struct.error):  # a damaged one is left behind later
+            exif = block_with(exif, {COLOUR_SPACE: 1 if srgb else UNCALIBRATED})
+    return exif
 
 
 def _walk_jpeg(path: Path) -> PhotoTags:

@@ -78,9 +78,7 @@ def matrix_profile(icc: bytes) -> MatrixProfile | None:
     try:
         if icc[16:24] != b"RGB XYZ ":
             return None
-        (count,) = struct.unpack_from(">I", icc, 128)
-        places = [struct.unpack_from(">4sII", icc, 132 + 12 * n) for n in range(min(count, 256))]
-        tags = {name.decode("latin-1"): icc[start : start + size] for name, start, size in places}
+        tags = {name: icc[start : start + size] for name, (start, size) in tag_places(icc).items()}
         if not {*_CURVES, *_COLOURS} <= tags.keys() or "A2B0" in tags or "B2A0" in tags:
             return None
         colours = [_fixed(tags[name], 8, 3) for name in _COLOURS]
@@ -91,6 +89,13 @@ def matrix_profile(icc: bytes) -> MatrixProfile | None:
         return None
     rises = (np.diff(curves, axis=1) >= 0).all() and np.isfinite(curves).all()
     return MatrixProfile(curves, matrix) if rises else None
+
+
+def tag_places(icc: bytes) -> dict[str, tuple[int, int]]:
+    """Return where each tag of an ICC profile begins, and its bytes; raises `struct.error`."""
+    (count,) = struct.unpack_from(">I", icc, 128)
+    found = [struct.unpack_from(">4sII", icc, 132 + 12 * n) for n in range(min(count, 256))]
+    return {name.decode("latin-1"): (start, size) for name, start, size in found}
 
 
 def _fixed(tag: bytes, start: int, count: int) -> npt.NDArray[np.float64]:

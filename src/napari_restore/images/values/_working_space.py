@@ -8,6 +8,7 @@ nearest neighbour within, never clipped to it.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -18,7 +19,12 @@ import numpy.typing as npt
 
 from napari_restore.images._display_curve import light_of_srgb
 from napari_restore.images._profile import Profile
-from napari_restore.images.values._matrix_profile import FULL, MatrixTransform, matrix_profile
+from napari_restore.images.values._matrix_profile import (
+    FULL,
+    MatrixTransform,
+    matrix_profile,
+    tag_places,
+)
 
 TOLERANCE = 2 / 255
 """Profiles this close to sRGB everywhere count as sRGB."""
@@ -144,7 +150,7 @@ def working_space_of(
     if not profile.is_photo:
         return None, None
     try:
-        if _is_srgb(profile.icc):
+        if is_srgb(profile.icc):
             return None, None
         name = _name_of(profile.icc)
     except Exception:  # whatever LittleCMS makes of a broken profile
@@ -222,6 +228,47 @@ def srgb_profile(bands: int = 3) -> bytes:
     return _undated(profile)
 
 
+NAMED_PROFILES = ("sRGB", "adobe-rgb", "display-p3")
+"""Of colours that a file can be written in, by name."""
+_P3 = (0.68, 0.32, 1.0, 0.265, 0.69, 1.0, 0.15, 0.06, 1.0)
+"""x, y and Y of the primaries of Display P3; its white and curve are those of sRGB."""
+
+
+@cache
+def named_profile(name: str) -> bytes:
+    """Return the ICC profile of one of `NAMED_PROFILES`."""
+    import imagecodecs
+
+    if name == "sRGB":
+        return srgb_profile()
+    if name == "adobe-rgb":
+        return _undated(bytes(imagecodecs.cms_profile("adobergb")))
+    white = [*_CHROMATICITIES[:2], 1.0]
+    other = bytes(imagecodecs.cms_profile("rgb", whitepoint=white, primaries=list(_P3), gamma=2.2))
+    made, sources = bytearray(srgb_profile()), tag_places(other)
+    places = tag_places(bytes(made))
+    for tag in ("rXYZ", "gXYZ", "bXYZ"):
+        (start, size), (source, _) = places[tag], sources[tag]
+        made[start : start + size] = other[source : source + size]
+    # One text in UTF-16: its bytes, and where they begin.
+    start, text = places["desc"][0], "Display P3".encode("utf-16-be")
+    (place,) = struct.unpack_from(">I", made, start + 24)
+    struct.pack_into(">I", made, start + 20, len(text))
+    made[start + place : start + place + len(text)] = text
+    return bytes(made)
+
+
+def usable_profile(icc: bytes) -> bool:
+    """Return whether colours can be converted to an ICC profile: one of red, green and blue."""
+    if icc[16:20] != b"RGB " or len(icc) < 132:
+        return False
+    try:
+        converted(np.zeros((3, 1), np.uint8), None, icc)
+    except Exception:  # whatever LittleCMS makes of a broken profile
+        return False
+    return True
+
+
 @cache
 def profile_of_gamma(gamma: tuple[float, ...], bands: int) -> bytes | None:
     """Return the ICC profile of what a PNG says in its stead, see `PhotoTags.gamma`.
@@ -260,7 +307,7 @@ def _undated(profile: bytes) -> bytes:
 
 
 @cache
-def _is_srgb(icc: bytes) -> bool:
+def is_srgb(icc: bytes) -> bool:
     steps = np.linspace(0, FULL, 9).astype(np.uint16)
     colours = np.stack(np.meshgrid(steps, steps, steps)).reshape(3, -1)
     in_srgb = converted(colours, icc, None).astype(np.int64)
