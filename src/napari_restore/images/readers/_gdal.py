@@ -152,6 +152,8 @@ class GdalReader(Reader):
         self.georeference = description.georeference_of(dataset)
         names = self._describe_bands(dataset, names)
         frames = dataset.count if description.bands_of(dataset) < dataset.count else 1
+        if dataset.driver in description.GIF:
+            self.notes.append("It is a GIF, which has 256 colours at most: prefer the original.")
         self.notes += first_of(max(self.photo.pictures, frames))
         self.notes += description.notes_on_place(dataset, self.georeference)
         self.profile = description.profile_of(
