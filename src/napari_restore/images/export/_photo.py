@@ -159,7 +159,8 @@ def _write_webp(job: ExportJob, path: Path) -> None:
     for block in job.blocks():
         height, width = block.pixels.shape[:2]
         whole[block.y : block.y + height, block.x : block.x + width] = block.pixels
-    profile, upright = job.profile, upright_exif(job.profile.exif)
+    profile = job.profile
+    upright = _exif.exif_with_iptc(upright_exif(profile.exif), profile.iptc)
     extra: dict[str, Any] = {"icc_profile": profile.icc, "xmp": profile.xmp}
     extra["exif"] = upright and upright.removeprefix(EXIF_HEADER)
     extra = {name: block for name, block in extra.items() if block}

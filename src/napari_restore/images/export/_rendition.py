@@ -139,7 +139,7 @@ class Rendition(DerivedReader):
             icc, exif = self._icc, exif_of_colours(exif, srgb=is_srgb(self._icc))
         per_band: dict[str, Any] = {}
         if self._is_flat:
-            per_band = {name: () for name in PER_BAND}
+            per_band = dict.fromkeys(PER_BAND, ())
             self.may_be_invalid = False
         names = ("gray",) if len(self._colours) == 1 else ("red", "green", "blue")
         if not self._is_flat and self._alpha is not None:
@@ -285,9 +285,7 @@ def _sharpened(
     wide = np.pad(luma, missing, mode="edge")
     rows = sum(np.float32(k) * wide[n : len(wide) - 2 * reach + n] for n, k in enumerate(_KERNEL))
     width = wide.shape[1]
-    blurred = sum(
-        np.float32(k) * rows[:, n : width - 2 * reach + n] for n, k in enumerate(_KERNEL)
-    )
+    blurred = sum(np.float32(k) * rows[:, n : width - 2 * reach + n] for n, k in enumerate(_KERNEL))
     detail = wide[reach : len(wide) - reach, reach : width - reach] - blurred
     (top, bottom), (left, right) = beside
     inner = values[top : len(values) - bottom, left : values.shape[1] - right].copy()

@@ -25,6 +25,7 @@ from napari_restore.images.files._exif_directories import (
     HEIGHT,
     ORIENTATION,
     WIDTH,
+    Directory,
     Field,
     block_of,
     block_with,
@@ -34,6 +35,10 @@ from napari_restore.images.files._exif_directories import (
     upright_block,
 )
 from napari_restore.images.files._jpeg import SIGNATURE, frame_of, next_segment
+from napari_restore.images.files._xmp import (
+    GAIN_MAP,
+    without_attached,
+)
 
 SETTINGS = (0x829A, 0x829D, 0x8827, 0x9003, 0x9204, 0x920A, 0x9291, 0xA402, 0xA434)
 """Tags of that directory which a RAW photo may have in its main one (TIFF/EP)."""
@@ -51,6 +56,7 @@ CAMERA_TAGS = (
 part of a main directory that is about the photo and not about the file."""
 XMP_HEADER = b"http://ns.adobe.com/xap/1.0/\0"
 _MPF_HEADER, _MP_ENTRIES = b"MPF\0", 0xB002
+_ISO_GAIN_MAP = b"urn:iso:std:iso:ts:21496:-1\0"
 ICC_HEADER = b"ICC_PROFILE\0"
 IPTC_HEADER = b"Photoshop 3.0\0"
 _PNG_HEAD = b"\x89PNG\r\n\x1a\n"
@@ -66,6 +72,8 @@ class PhotoTags:
     iptc: bytes | None = None
     orientation: int = 1
     resolution: tuple[float, float] | None = None
+    gain_map: bool = False
+    """Whether a JPEG has a map of gains for HDR screens, which `xmp` does not mention."""
     pictures: int = 1
     """In the file but a TIFF: frames, parts."""
     pages: tuple[_tiff.Page, ...] = ()
@@ -127,14 +135,6 @@ def upright_exif(exif: bytes | None) -> bytes | None:
         return None
 
 
-_XMP_ORIENTATION = re.compile(rb"(tiff:Orientation(?:=[\"']|>)\s*)[1-8]")
-
-
-def upright_xmp(xmp: bytes | None) -> bytes | None:
-    """Return an XMP packet for an upright copy."""
-    return None if xmp is None else _XMP_ORIENTATION.sub(rb"\g<1>1", xmp)
-
-
 _XMP_SIZES = (
     re.compile(rb"((?:tiff:ImageWidth|exif:PixelXDimension)(?:=[\"']|>)\s*)\d+"),
     re.compile(rb"((?:tiff:ImageLength|exif:PixelYDimension)(?:=[\"']|>)\s*)\d+"),
@@ -163,23 +163,35 @@ def exif_of_colours(exif: bytes | None, *, srgb: bool) -> bytes | None:
 
 
 def _walk_jpeg(path: Path) -> PhotoTags:
-    tags, icc = PhotoTags(), dict[int, bytes]()
     with path.open("rb") as file:
-        for marker, segment in _jpeg_segments(file, path):
-            if marker == 0xE0 and segment.startswith(b"JFIF\0") and len(segment) >= 12:
-                tags.resolution = _jfif_resolution(segment)
-            elif marker == 0xE1 and segment.startswith(EXIF_HEADER) and tags.exif is None:
-                tags.exif = segment
-            elif marker == 0xE1 and segment.startswith(XMP_HEADER):
-                tags.xmp = segment[len(XMP_HEADER) :]
-            elif marker == 0xE2 and segment.startswith(_MPF_HEADER):
-                tags.pictures = _pictures_in(path, segment, file.tell() - len(segment))
-            elif marker == 0xE2 and segment.startswith(ICC_HEADER) and len(segment) > 14:
-                icc[segment[12]] = segment[14:]
-            elif marker == 0xED and segment.startswith(IPTC_HEADER):
-                tags.iptc = segment
+        tags = jpeg_tags(file, path)
         if not _occurs_after(file, b"\xff\xd9", file.tell()):
             raise _tiff.truncated(path)
+    return tags
+
+
+def jpeg_tags(file: BinaryIO, path: Path) -> PhotoTags:
+    """Return the blocks of an open JPEG, which is at the coded pixels afterwards.
+
+    Raises `UnreadableImage` where it ends before them.
+    """
+    tags, icc = PhotoTags(), dict[int, bytes]()
+    for marker, segment in _jpeg_segments(file, path):
+        if marker == 0xE0 and segment.startswith(b"JFIF\0") and len(segment) >= 12:
+            tags.resolution = _jfif_resolution(segment)
+        elif marker == 0xE1 and segment.startswith(EXIF_HEADER) and tags.exif is None:
+            tags.exif = segment
+        elif marker == 0xE1 and segment.startswith(XMP_HEADER):
+            packet = segment[len(XMP_HEADER) :]
+            tags.xmp, tags.gain_map = without_attached(packet), GAIN_MAP in packet
+        elif marker == 0xE2 and segment.startswith(_MPF_HEADER):
+            tags.pictures = _pictures_in(path, segment, file.tell() - len(segment))
+        elif marker == 0xE2 and segment.startswith(_ISO_GAIN_MAP):
+            tags.gain_map = True
+        elif marker == 0xE2 and segment.startswith(ICC_HEADER) and len(segment) > 14:
+            icc[segment[12]] = segment[14:]
+        elif marker == 0xED and segment.startswith(IPTC_HEADER):
+            tags.iptc = segment
     if icc:
         tags.icc = b"".join(icc[number] for number in sorted(icc))
     tags.resolution = tags.resolution or _exif_resolution(tags.exif)
@@ -367,6 +379,10 @@ def _walk_webp(path: Path) -> PhotoTags:
             frames += kind == b"ANMF"
             file.seek(end)
     tags.pictures = max(1, frames)
+    if tags.exif:
+        with contextlib.suppress(ValueError, struct.error):
+            field = directories_of(tags.exif)[0].get(_tiff.IPTC)
+            tags.iptc = None if field is None else field.data
     return tags
 
 
@@ -397,17 +413,22 @@ def _binary(value: bytes | tuple[int, ...] | None) -> bytes | None:
     return value if isinstance(value, bytes) else None
 
 
-def _tiff_exif(path: Path, *, developed: bool = False) -> bytes | None:
+def _tiff_exif(path: Path) -> bytes | None:
+    try:
+        with path.open("rb") as file:
+            return camera_block(*directories_in(file))
+    except (ValueError, struct.error):  # damaged EXIF never keeps an image from being opened
+        return None
+
+
+def camera_block(
+    main: Directory, others: dict[int, Directory], *, developed: bool = False
+) -> bytes | None:
     """Return the camera's part of a TIFF's directories, as an EXIF block of its own.
 
     It says sRGB where the picture is `developed`. Without orientation, and without the camera's
     private data, whose offsets are those of its file.
     """
-    try:
-        with path.open("rb") as file:
-            main, others = directories_in(file)
-    except (ValueError, struct.error):  # damaged EXIF never keeps an image from being opened
-        return None
     settings = {tag: main[tag] for tag in SETTINGS if tag in main}
     settings |= others.get(CAMERA_SETTINGS, {})
     for tag in (MAKER_NOTE, INTEROPERABILITY):
@@ -419,35 +440,6 @@ def _tiff_exif(path: Path, *, developed: bool = False) -> bytes | None:
     if is_structure(kept.get(_tiff.IMAGE_DESCRIPTION, Field(2, b"")).data):
         del kept[_tiff.IMAGE_DESCRIPTION]
     return block_of(kept, others) if kept or others else None
-
-
-def raw_tags(path: Path) -> PhotoTags:
-    """Return the blocks of a RAW photo; empty where its container is no TIFF.
-
-    DNG, NEF, CR2, ARW, PEF and others are TIFF files. RAW is developed upright, and by other
-    settings than those a program may have put into XMP.
-    """
-    try:
-        tags = _tiff.read_directories(path).tags
-    except UnreadableImage:
-        tags = {}
-    xmp = _binary(tags.get(_tiff.XMP))
-    return PhotoTags(
-        exif=_tiff_exif(path, developed=True),
-        xmp=without_development(upright_xmp(xmp)),
-        iptc=_binary(tags.get(_tiff.IPTC)),
-    )
-
-
-def without_development(xmp: bytes | None) -> bytes | None:
-    """Return an XMP packet without settings of raw converters, which would be applied once more."""
-    if xmp is None:
-        return None
-    for prefix in re.findall(rb"xmlns:(\w+)=[\"']http://ns\.adobe\.com/camera-raw-settings", xmp):
-        element = rb"<%b:(\w+)(?:\s[^>]*)?(?:/>|>.*?</%b:\1>)\s*" % (prefix, prefix)
-        xmp = re.sub(element, b"", xmp, flags=re.DOTALL)
-        xmp = re.sub(rb"\s%b:\w+=(\"[^\"]*\"|'[^']*')" % prefix, b"", xmp)
-    return xmp
 
 
 def exif_summary(exif: bytes | None) -> dict[str, str]:

@@ -12,7 +12,12 @@ from napari_restore.errors import UnreadableImage
 from napari_restore.images._profile import Profile
 from napari_restore.images._reader import first_of
 from napari_restore.images._source import Level
-from napari_restore.images.files import EXIF_HEADER, check_whole_size, orientation_of
+from napari_restore.images.files import (
+    EXIF_HEADER,
+    check_whole_size,
+    orientation_of,
+    sidecar_xmp,
+)
 from napari_restore.images.readers._jpeg import decoder_errors
 from napari_restore.images.readers._whole import WholeReader
 
@@ -53,7 +58,7 @@ class AvifReader(WholeReader):
             masks="alpha" if has_alpha else "none",
             icc=info.get("icc_profile") or None,
             exif=stored if stored != EXIF_HEADER else None,
-            xmp=info.get("xmp") or None,
+            xmp=sidecar_xmp(path) or info.get("xmp") or None,
             orientation=orientation_of(exif),
             is_photo=True,
         )
