@@ -299,7 +299,8 @@ def _walk_png(path: Path) -> PhotoTags:
 
 
 _PNG_CHUNKS = (
-    b"IHDR", b"eXIf", b"iCCP", b"acTL", b"fcTL", b"pHYs", b"tRNS", b"iTXt", b"gAMA", b"cHRM", b"sRGB",
+    b"IHDR", b"eXIf", b"iCCP", b"acTL", b"fcTL", b"pHYs", b"tRNS", b"iTXt", b"zTXt", b"gAMA", b"cHRM",
+    b"sRGB",
 )  # fmt: skip
 
 
@@ -311,6 +312,8 @@ def _take_chunk(tags: PhotoTags, kind: bytes, data: bytes, colour_type: int) -> 
         tags.icc = _png_profile(data) or tags.icc
     elif kind == b"iTXt":
         tags.xmp = _png_xmp(data) or tags.xmp
+    elif kind == b"zTXt":
+        tags.iptc = _png_iptc(data) or tags.iptc
     elif kind == b"acTL" and len(data) == 8:
         tags.pictures = struct.unpack(">II", data)[0]
     elif kind == b"pHYs" and len(data) == 9:
@@ -356,6 +359,21 @@ def _png_xmp(data: bytes) -> bytes | None:
         return zlib.decompress(text) if rest[0] else text
     except zlib.error:
         return None
+
+
+def _png_iptc(data: bytes) -> bytes | None:
+    """Return IPTC as photo software has it in a zTXt chunk: its bytes as hexadecimal digits."""
+    import zlib
+
+    keyword, _, rest = data.partition(b"\0")
+    if keyword != b"Raw profile type iptc":
+        return None
+    try:
+        _, name, size, digits = zlib.decompress(rest[1:]).split(b"\n", 3)
+        block = bytes.fromhex(digits.decode("ascii"))
+    except (ValueError, zlib.error):
+        return None
+    return block if name == b"iptc" and len(block) == int(size) else None
 
 
 def _walk_webp(path: Path) -> PhotoTags:
