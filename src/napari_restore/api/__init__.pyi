@@ -52,6 +52,7 @@ from ._fusion import (
     frame_weights,
     fuse,
     open_bracket,
+    without_twins,
 )
 from ._images import (
     IMAGE_SUFFIXES,
@@ -253,4 +254,5 @@ __all__ = [
     "train",
     "upload",
     "warm",
+    "without_twins",
 ]

@@ -19,7 +19,7 @@ from ._suffixes import (
 )
 from ._xarray import data_array
 from .brackets._bracket import bracket_of, common_box
-from .brackets._groups import Bracket, brackets_among
+from .brackets._groups import Bracket, brackets_among, without_twins
 from .cache._chunks import ChunkCache, chunk_cache
 from .cache._folder import (
     CacheEntry,
@@ -180,5 +180,6 @@ __all__ = [
     "upload",
     "upright_exif",
     "users_of",
+    "without_twins",
     "write_image",
 ]
