@@ -27,9 +27,6 @@ DISTRIBUTIONS = {
 }
 """Names of import that are not those of their distribution."""
 
-UNDECLARED = {"pillow_heif"}
-"""Comes with an encoder under the GPL: who wants it installs it."""
-
 LOOKED_FOR = ("find_spec", "import_module")
 """Functions that take the name of a package."""
 
@@ -79,7 +76,7 @@ def undeclared(source: str, path: Path) -> list[str]:
     named = set(re.findall(r"napari-restore\[(\w+)\]", source))
     for name in sorted(set(imported(source)) - {"napari_restore"} - sys.stdlib_module_names):
         wanted = canonicalize_name(DISTRIBUTIONS.get(name, name))
-        if wanted in declared()[""] or name in UNDECLARED:
+        if wanted in declared()[""]:
             continue
         extras = {e for e, listed in declared().items() if wanted in listed} - {"test", "dev"}
         if not extras:

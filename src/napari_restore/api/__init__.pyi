@@ -52,6 +52,7 @@ from ._fusion import (
     frame_weights,
     fuse,
     open_bracket,
+    without_twins,
 )
 from ._images import (
     IMAGE_SUFFIXES,
@@ -76,6 +77,7 @@ from ._images import (
     mask_of_polygons,
     mean_colour,
     merged_bands,
+    notes_on_output,
     open_image,
     open_mosaic,
     output_box,
@@ -219,6 +221,7 @@ __all__ = [
     "model_factories",
     "models",
     "new_worker",
+    "notes_on_output",
     "open_bracket",
     "open_image",
     "open_mosaic",
@@ -251,4 +254,5 @@ __all__ = [
     "train",
     "upload",
     "warm",
+    "without_twins",
 ]

@@ -57,6 +57,13 @@ def brackets(photos: Pathlike | Sequence[Pathlike], *, singles: bool = False) ->
     return [found for found in brackets_among(files) if singles or len(found.paths) > 1]
 
 
+def without_twins(photos: Sequence[Pathlike]) -> tuple[list[Path], str | None]:
+    """Return `photos` without those that are there as RAW as well, and a note where there are any."""
+    from napari_restore import images
+
+    return images.without_twins(photos)
+
+
 def _photos_in(folder: Path) -> list[Path]:
     from napari_restore.images import is_image_in_folder
 

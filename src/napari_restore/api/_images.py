@@ -226,6 +226,17 @@ def check_output(
     )
 
 
+def notes_on_output(path: Pathlike, image: Image) -> list[str]:
+    """Return what the user should know of how `image` is written to `path`."""
+    from napari_restore import images
+
+    if "alpha" not in image.roles:
+        return []
+    if images.is_flattened(Path(path), image):
+        return ["JPEG has no alpha: what is transparent is flattened on white."]
+    return ["The alpha band is kept as it is."]
+
+
 def check_export(**options: Unpack[SaveOptions]) -> None:
     """Raise `BadOutput` if `options` of `Result.save` do not exist or go beyond their limits."""
     from napari_restore import images

@@ -90,7 +90,7 @@ def fuse(options: Namespace) -> CommandResult:
     output = options.output
     if several:
         return _fuse_brackets(options)
-    notes = _take_one_bracket(options) if folder else []
+    notes = _take_one_bracket(options) if folder else _take_raw(options)
     record, maps = options.record, options.maps
     item = Item(
         tuple(options.paths),
@@ -191,6 +191,19 @@ def _take_one_bracket(options: Namespace) -> list[str]:
     kept = {str(path) for path in brackets[0].paths}
     options.paths = [path for path in options.paths if path in kept]
     return _notes_of(found)
+
+
+def _take_raw(options: Namespace) -> list[str]:
+    """Leave out what is named as RAW and as JPEG, as by ``*``; return a note on that."""
+    from napari_restore import api
+
+    if options.ev is not None and len(options.ev) == len(options.paths):
+        return []
+    paths, note = api.without_twins(options.paths)
+    if note is None:
+        return []
+    options.paths = [str(path) for path in paths]
+    return [note]
 
 
 def _notes_of(found: Sequence[Any]) -> list[str]:

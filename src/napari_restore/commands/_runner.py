@@ -169,7 +169,8 @@ class Runner:
         self._notes = []
         record = None
         try:
-            for note in notes_before(planned):
+            image = planned.part or planned.image
+            for note in [*api.notes_on_output(item.output, image), *notes_before(planned)]:
                 self._report(api.Note(note))
             job = api.start(planned, cluster=self._cluster, fresh=self._fresh)
             with self._interrupt.watching(job):
@@ -267,8 +268,6 @@ def notes_before(planned: Any) -> list[str]:
     """Return notes on the image, before the run."""
     image = planned.part or planned.image
     notes = []
-    if "alpha" in image.roles:
-        notes.append("The alpha band is kept as it is.")
     if image.height == image.width == 1:
         notes.append("The image is a single pixel; a model's neighbourhood is that pixel alone.")
     return notes

@@ -19,7 +19,7 @@ from ._suffixes import (
 )
 from ._xarray import data_array
 from .brackets._bracket import bracket_of, common_box
-from .brackets._groups import Bracket, brackets_among
+from .brackets._groups import Bracket, brackets_among, without_twins
 from .cache._chunks import ChunkCache, chunk_cache
 from .cache._folder import (
     CacheEntry,
@@ -35,6 +35,7 @@ from .cache._lock import check_private, is_locked, is_used, lock_file, mark_use,
 from .export._adopt import adopt_zarr, can_adopt
 from .export._job import ExportOptions, Pixels, SaveOptions
 from .export._planes import check_stack, join_planes
+from .export._rendition import is_flattened
 from .export._upload import check_upload, file_before_upload, upload
 from .export._write import check_output, write_image
 from .files._exif import upright_exif
@@ -133,6 +134,7 @@ __all__ = [
     "html_of",
     "images_in_folder",
     "indices",
+    "is_flattened",
     "is_image_in_folder",
     "is_inline",
     "is_locked",
@@ -178,5 +180,6 @@ __all__ = [
     "upload",
     "upright_exif",
     "users_of",
+    "without_twins",
     "write_image",
 ]

@@ -14,7 +14,7 @@ RAW_SUFFIXES: Final = frozenset(
 IMAGE_SUFFIXES: Final = RAW_SUFFIXES | frozenset(
     ".tif .tiff .tf8 .btf .jp2 .j2k .jpc .j2c .jpx .vrt .img .bil .bip .bsq .ntf .nitf .pix .sdat "
     ".png .apng .jpg .jpeg .jpe .jfif .mpo .webp .bmp .gif .tga .pgm .ppm .pnm .rgb .sgi "
-    ".hdr .exr .heic .heif .hif .zarr".split()
+    ".hdr .exr .heic .heif .hif .avif .zarr".split()
 )
 """In lower case. A file that is named is opened whatever its suffix."""
 

@@ -171,6 +171,10 @@ class FormatKeywords(TypedDict, total=False):
     compress: str
     bit_depth: int | None
     quality: int | None
+    subsampling: str | None
+    profile: str | None
+    resize: int | None
+    sharpen: bool
     clip: str | None
     overviews: bool
     level: int | None

@@ -357,6 +357,30 @@ class Format:
         metavar="Q",
         record=True,
     )
+    subsampling: str | None = asked(
+        None,
+        "of the colours of a photo in JPEG (default 4:4:4, all of them, from a quality of 95 on, else 4:2:0)",
+        changes="file",
+        choices=("4:4:4", "4:2:2", "4:2:0"),
+        record=True,
+    )
+    profile: str | None = asked(
+        None,
+        "colour profile of a photo's file, to which its colours are converted: sRGB, adobe-rgb, "
+        "display-p3, or a file (default: that of the source)",
+        changes="file",
+        metavar="NAME|FILE.icc",
+        record=True,
+    )
+    resize: int | None = asked(
+        None,
+        "pixels of a photo's longer side, if it has more",
+        changes="file",
+        parse=parsing.natural,
+        metavar="PIXELS",
+        record=True,
+    )
+    sharpen: bool = asked(False, "sharpen a photo for a screen", changes="file", record=True)
     clip: str | None = asked(
         None,
         "write only the box around the area (box), or also nodata outside of it (mask); default: a mask's "

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image as Pillow
 from tests.images.brackets.photos import shoot
 
 import napari_restore as nr
@@ -109,3 +110,17 @@ def test_a_folder_without_photos_is_said(tmp_path: Path, there: bool) -> None:
         (folder / "notes.txt").touch()
     with pytest.raises(InputError, match="no image in" if there else "no folder"):
         nr.brackets(folder)
+
+
+def test_files_of_different_types_are_never_one_bracket(tmp_path: Path) -> None:
+    for number in range(3):
+        shoot(tmp_path, f"a{number}.jpg", number, 2 * number)
+        with Pillow.open(tmp_path / f"a{number}.jpg") as photo:
+            photo.save(tmp_path / f"b{number}.png", exif=photo.getexif())
+    found = nr.brackets(tmp_path)
+    assert [{path.suffix for path in each.paths} for each in found] == [{".jpg"}, {".png"}]
+    folder = tmp_path / "without times"
+    folder.mkdir()
+    for name in ("a.jpg", "b.jpeg", "c.png"):
+        shoot(folder, name, None, ord(name[0]) - 97)
+    assert [path.name for path in nr.brackets(folder)[0].paths] == ["a.jpg", "b.jpeg"]

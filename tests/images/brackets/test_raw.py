@@ -116,3 +116,43 @@ def test_a_jpeg_of_another_time_is_no_twin(tmp_path: Path, write_dng: Callable[.
     )
     shoot(tmp_path, "1.jpg", 0, 0)
     assert len([path for each in nr.brackets(tmp_path, singles=True) for path in each.paths]) == 2
+
+
+def jpegs_beside(bracket: list[Path], name: str) -> list[Path]:
+    """JPEGs of the same shots, named by `name` with a number."""
+    from PIL import Image as Pillow
+
+    paths = []
+    for number, path in enumerate(bracket):
+        exif = Pillow.Exif()
+        tags = {0x829A: 4.0**number / 400, 0x8827: 100, 0x9003: f"2026:06:01 12:00:0{number}"}
+        exif.get_ifd(0x8769).update(tags)
+        paths.append(path.with_name(name.format(number)))
+        grey = np.full((96, 128, 3), 60 * number, np.uint8)
+        Pillow.fromarray(grey).save(paths[-1], exif=exif)
+    return paths
+
+
+@pytest.mark.parametrize("name", ["{}.jpg", "export-{}.jpg"])
+def test_raw_and_jpeg_of_the_same_shots_are_one_bracket(bracket: list[Path], name: str) -> None:
+    jpegs_beside(bracket, name)
+    (found,) = nr.brackets(bracket[0].parent, singles=True)
+    assert [path.suffix for path in found.paths] == [".dng"] * 3
+    assert "the RAW is used" in str(found.note)
+
+
+@pytest.mark.slow
+def test_a_folder_of_raw_and_jpeg_is_fused_and_so_are_all_its_files(
+    bracket: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from napari_restore.commands import main
+
+    paths = [*bracket, *jpegs_beside(bracket, "{}.jpg")]
+    out = [str(tmp_path / name) for name in ("one.tif", "all.tif", "told.jpg")]
+    more = ["--align", "off", "-o"]
+    for named, target in (([str(tmp_path)], out[0]), ([str(each) for each in paths], out[1])):
+        assert main(["fuse", *named, *more, target]) == 0
+        assert "3 photos are there as RAW and as JPEG: the RAW is used." in capsys.readouterr().err
+        assert nr.open_image(target).dtype == np.uint16
+    assert main(["fuse", *map(str, paths[3:]), *more, out[2]]) == 0
+    assert "RAW" not in capsys.readouterr().err

@@ -1,7 +1,8 @@
-"""HEIF photos: read where pillow-heif is installed, refused in one sentence where it is not."""
+"""HEIF photos: read where pi-heif is installed, refused in one sentence where it is not."""
 
 from __future__ import annotations
 
+import base64
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -37,10 +38,10 @@ class FakeFile:
 
 
 class FakePackage(ModuleType):
-    """pillow-heif with the pictures of `content`, by the last byte of a file."""
+    """pi-heif with the pictures of `content`, by the last byte of a file."""
 
     def __init__(self) -> None:
-        super().__init__("pillow_heif")
+        super().__init__("pi_heif")
         self.content: list[FakeFile] = []
         self.opened = 0
 
@@ -58,8 +59,37 @@ class FakePackage(ModuleType):
 @pytest.fixture
 def heif(monkeypatch: pytest.MonkeyPatch) -> FakePackage:
     package = FakePackage()
-    monkeypatch.setitem(sys.modules, "pillow_heif", package)
+    monkeypatch.setitem(sys.modules, "pi_heif", package)
     return package
+
+
+REAL = """
+AAAAHGZ0eXBoZWljAAAAAG1pZjFoZWljbWlhZgAAAeRtZXRhAAAAAAAAACFoZGxyAAAAAAAAAABwaWN0AAAAAAAA
+AAAAAAAAAAAAAA5waXRtAAAAAAACAAAAEGlkYXQAAAAAACAAGAAAAExpbG9jAQAAAERAAAMAAQAAAAAAAAIIAAEA
+AAAAAAAAggACAAEAAAAAAAAAAQAAAAAAAAAIAAMAAAAAAAACigABAAAAAAAAAL4AAABNaWluZgAAAAAAAwAAABVp
+bmZlAgAAAQABAABodmMxAAAAABVpbmZlAgAAAAACAABncmlkAAAAABVpbmZlAgAAAQADAABFeGlmAAAAANhpcHJw
+AAAAtmlwY28AAAB2aHZjQwEDcAAAAAAAAAAAAB7wAPz9+PgAAA8DIAABABhAAQwB//8DcAAAAwCQAAADAAADAB66
+AkAhAAEAKkIBAQNwAAADAJAAAAMAAAMAHqAggQWW6q6a5uBAQMCAAAADAIAAAAMAhCIAAQAGRAHBc8GJAAAAFGlz
+cGUAAAAAAAAAQAAAAEAAAAAUaXNwZQAAAAAAAAAgAAAAGAAAABBwaXhpAAAAAAMICAgAAAAaaXBtYQAAAAAAAAAC
+AAECgQIAAgIDhAAAAChpcmVmAAAAAAAAAA5kaW1nAAIAAQABAAAADmNkc2MAAwABAAIAAAFIbWRhdAAAAH4oAa8T
+IaupWPUqKBHBUPfo+L4XZViUTDVp7y++NwL6V2KRjHPy0w4LJGffZxsL2C0Ps6fQuo23FRDUMgUuFP1PaoIGmaGp
+xBpzZJYT++BvCjSNag/GpWGNR7AuOl6fgM00BsDLXURch5VtS05JNtNoNIU5l0DIZefy68YxveAAAAAGRXhpZgAA
+SUkqAAgAAAAGABIBAwABAAAAAQAAABoBBQABAAAAVgAAABsBBQABAAAAXgAAACgBAwABAAAAAgAAABMCAwABAAAA
+AQAAAGmHBAABAAAAZgAAAAAAAAAvGQEA6AMAAC8ZAQDoAwAABgAAkAcABAAAADAyMTABkQcABAAAAAECAwAAoAcA
+BAAAADAxMDABoAMAAQAAAP//AAACoAQAAQAAACAAAAADoAQAAQAAABgAAAAAAAAA
+"""
+"""32 × 24 pixels, encoded by x265: colours that grow to the right and downwards."""
+
+
+def test_a_real_photo_is_what_the_decoder_gives(tmp_path: Path) -> None:
+    pi_heif = pytest.importorskip("pi_heif")
+    path = tmp_path / "a.heic"
+    path.write_bytes(base64.b64decode(REAL))
+    image = nr.open_image(path)
+    pixels = image.read((0, 0, 24, 32))
+    np.testing.assert_array_equal(pixels, np.asarray(pi_heif.open_heif(path).to_pillow()))
+    y, x = np.mgrid[:24, :32]
+    np.testing.assert_allclose(pixels, np.stack([x * 8, y * 10, 255 - x * 8], 2), atol=25)
 
 
 def exif_of(seconds: float = 0.01, second: int = 0) -> bytes:
@@ -127,13 +157,13 @@ def test_of_several_pictures_the_main_one_is_told(tmp_path: Path, heif: FakePack
 
 
 @pytest.mark.parametrize("command", ["info", "fuse"])
-def test_without_pillow_heif_one_sentence_says_what_to_install(
+def test_without_pi_heif_one_sentence_says_what_to_install(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     command: str,
 ) -> None:
-    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    monkeypatch.setitem(sys.modules, "pi_heif", None)
     paths = [tmp_path / f"{number}.heic" for number in range(2)]
     for path in paths:
         path.write_bytes(HEAD)
@@ -141,18 +171,18 @@ def test_without_pillow_heif_one_sentence_says_what_to_install(
     assert main([command, *map(str, paths if more else paths[:1]), *more]) == 2
     message = capsys.readouterr().err.strip()
     assert message == (
-        "napari-restore: 0.heic is a HEIF photo, and pillow-heif is not installed. "
-        "Install it: pip install pillow-heif, or save the photo as JPEG."
+        "napari-restore: 0.heic is a HEIF photo, and pi-heif is not installed. "
+        'Install it: pip install "napari-restore[heif]", or save the photo as JPEG.'
     )
 
 
 def test_a_large_folder_that_cannot_be_read_says_why(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    monkeypatch.setitem(sys.modules, "pi_heif", None)
     for number in range(20):
         (tmp_path / f"{number}.heic").write_bytes(HEAD)
-    with pytest.raises(UnreadableImage, match="pillow-heif"):
+    with pytest.raises(UnreadableImage, match="pi-heif"):
         nr.brackets(tmp_path)
 
 

@@ -56,11 +56,10 @@ def bracket_of(
         align = "off"
     _check(frames, reference, exposures)
     evs = list(exposures) if exposures is not None else recorded_exposures(frames)
-    if evs is None:
+    if evs is None or (exposures is None and max(evs) == min(evs)):
+        recorded = "no exposures" if evs is None else "one exposure for all"
+        notes.append(f"The frames record {recorded}: order and EV are estimated from their pixels.")
         evs = estimated_exposures(frames)
-        notes.append(
-            "The frames record no exposures: order and EV are estimated from their pixels."
-        )
     order = sorted(range(len(frames)), key=lambda number: (evs[number], number))
     chosen = order[(len(order) - 1) // 2] if reference is None else reference
     frames = _developed_alike(frames, chosen, notes)

@@ -54,9 +54,8 @@ def exposure_in(exif: bytes | None) -> Exposure | None:
 
 
 def recorded_exposures(frames: Sequence[Image]) -> list[float] | None:
-    """Return the EV of each frame as recorded, None unless all are and they differ."""
-    evs = comparable_exposures([exposure_in(frame.profile.exif) for frame in frames])
-    return evs if evs is not None and max(evs) > min(evs) else None
+    """Return the EV of each frame as recorded, None unless all are."""
+    return comparable_exposures([exposure_in(frame.profile.exif) for frame in frames])
 
 
 def comparable_exposures(found: Sequence[Exposure | None]) -> list[float] | None:

@@ -29,8 +29,10 @@ SAVING = timedelta(seconds=1)
 """What a camera needs between two long exposures besides these."""
 DISTINCT = 0.3
 """EV that two frames of a bracket differ by at least."""
-TWINS = frozenset((".jpg", ".jpeg", ".heic", ".heif", ".hif"))
-"""Suffixes of what a camera writes beside RAW."""
+_SAME = {".jpeg": ".jpg", ".jpe": ".jpg", ".heif": ".heic", ".hif": ".heic", ".tiff": ".tif"}
+"""Suffixes of one type."""
+_NAMES = {".jpg": "JPEG", ".heic": "HEIF"}
+"""Types that a camera writes beside RAW."""
 MOST = 16
 """Photos that may be one bracket although their times do not show it."""
 
@@ -56,7 +58,7 @@ class _Shot:
     path: Path
     taken: datetime | None = None
     kind: tuple[Any, ...] = ()
-    """Camera, lens and size: the same for all frames of a bracket."""
+    """Type, camera, lens and size: the same for all frames of a bracket."""
     exposure: Exposure | None = None
     bias: float | None = None
     by_camera: bool = False
@@ -64,41 +66,76 @@ class _Shot:
     error: RestoreError | None = None
     """Why the file cannot be read."""
 
+    @property
+    def settings(self) -> tuple[Any, ...]:
+        """Time, maker and model of the camera, and exposure, which are those of one shot."""
+        ev = None if self.exposure is None else round(self.exposure.ev, 1)
+        return self.taken, *self.kind[1:3], ev
+
 
 def brackets_among(paths: Iterable[Pathlike]) -> list[Bracket]:
     """Return the brackets among photos in order of time, photos of none as brackets of one frame.
 
     Frames of a bracket are by one camera and lens, of one size, and at least 0.3 EV apart; each
     follows the one before within 2 s, or within twice the longer exposure and 1 s. A second frame
-    of one exposure bias begins another bracket. Where the times show no bracket, up to 16 photos
-    are one, with a note. Of a photo as RAW and JPEG the RAW counts, with a note. A file that cannot be read is judged by its EXIF if it has one. Raises the
-    error of the first of other photos where none can be read.
+    of one exposure bias begins another bracket. Files of different types are never frames of one.
+    Where the times show no bracket, up to 16 photos of the commonest type are one, with a note. Of
+    a photo as RAW and as JPEG or HEIF the RAW counts, with a note. A file that cannot be read is judged by
+    its EXIF if it has one. Raises the error of the first of other photos where none can be read.
     """
     shots = [_shot_of(path) for path in sorted(Path(os.fspath(each)) for each in paths)]
     twins = _twins_of_raw(shots)
     found = _brackets_of([shot for shot in shots if shot not in twins])
     if twins:
-        many = f"{len(twins)} photos are" if len(twins) > 1 else "1 photo is"
-        note = f"{many} there as RAW and as JPEG: the RAW is used."
-        found[0] = replace(found[0], note=" ".join(filter(None, (note, found[0].note))))
+        found[0] = replace(found[0], note=" ".join(filter(None, (_note_on(twins), found[0].note))))
     return found
 
 
+def without_twins(paths: Iterable[Pathlike]) -> tuple[list[Path], str | None]:
+    """Return photos without those that are there as RAW as well, and a note where there are any."""
+    given = [Path(os.fspath(each)) for each in paths]
+    if len({_type_of(path) for path in given}) < 2:
+        return given, None
+    twins = _twins_of_raw([_shot_of(path) for path in given])
+    left_out = {shot.path for shot in twins}
+    return [path for path in given if path not in left_out], _note_on(twins) if twins else None
+
+
+def _note_on(twins: Sequence[_Shot]) -> str:
+    many = f"{len(twins)} photos are" if len(twins) > 1 else "1 photo is"
+    others = " and ".join(sorted({_NAMES[_type_of(shot.path)] for shot in twins}))
+    return (
+        f"{many} there as RAW and as {others}: the RAW is used. Name the other files to use those."
+    )
+
+
+def _type_of(path: Path) -> str:
+    """Return what is the same for files of one type."""
+    suffix = path.suffix.lower()
+    return ".raw" if suffix in RAW_SUFFIXES else _SAME.get(suffix, suffix)
+
+
 def _twins_of_raw(shots: Sequence[_Shot]) -> list[_Shot]:
-    """Return the photos that the camera, or another program, has also written as RAW."""
-    raw = {
-        (shot.path.parent, shot.path.stem.lower()): shot.taken
-        for shot in shots
-        if shot.path.suffix.lower() in RAW_SUFFIXES and shot.error is None
-    }
+    """Return the photos that the camera, or another program, has also written as RAW.
+
+    They have the name of a RAW photo, or its camera, time and exposure.
+    """
+    raw = [shot for shot in shots if _type_of(shot.path) == ".raw" and shot.error is None]
+    by_name = {(shot.path.parent, shot.path.stem.lower()): shot.taken for shot in raw}
+    by_shot = {shot.settings for shot in raw if shot.taken is not None}
     twins = []
     for shot in shots:
+        if _type_of(shot.path) not in _NAMES:
+            continue
         name = (shot.path.parent, shot.path.stem.lower())
-        if shot.path.suffix.lower() in TWINS and name in raw:
-            taken = raw[name]
+        if name in by_name:
+            taken = by_name[name]
             # A name may come again, as that of another photo.
-            if taken is None or shot.taken is None or abs(taken - shot.taken) <= GAP:
-                twins.append(shot)
+            same = taken is None or shot.taken is None or abs(taken - shot.taken) <= GAP
+        else:
+            same = shot.settings in by_shot
+        if same:
+            twins.append(shot)
     return twins
 
 
@@ -108,15 +145,24 @@ def _brackets_of(shots: Sequence[_Shot]) -> list[Bracket]:
     if any(len(group) > 1 for group in groups):
         groups += [[shot] for shot in shots if shot.taken is None]
         return [_bracket_of(group) for group in groups]
-    if 1 < len(shots) <= MOST:
-        recorded = all(shot.taken is not None for shot in shots)
+    best = _best_type(shots)
+    if 1 < len(best) <= MOST:
+        recorded = all(shot.taken is not None for shot in best)
         why = "show no bracket" if recorded else "are not all recorded"
-        note = f"The times of the photos {why}: all {len(shots)} are taken as one bracket."
-        return [_bracket_of(shots, note)]
+        note = f"The times of the photos {why}: all {len(best)} are taken as one bracket."
+        return [_bracket_of(best, note), *(_bracket_of([s]) for s in shots if s not in best)]
     errors = [shot.error for shot in shots if shot.error is not None and shot.taken is None]
     if errors and len(errors) == len(shots):
         raise errors[0]
     return [_bracket_of([shot]) for shot in shots]
+
+
+def _best_type(shots: Sequence[_Shot]) -> list[_Shot]:
+    """Return the photos of the type of which there are most, of RAW where there are as many."""
+    types: dict[str, list[_Shot]] = {}
+    for shot in shots:
+        types.setdefault(_type_of(shot.path), []).append(shot)
+    return max(types.values(), key=lambda each: (len(each), _type_of(each[0].path) == ".raw"))
 
 
 def _by_time(shots: Sequence[_Shot]) -> list[list[_Shot]]:
@@ -181,7 +227,7 @@ def _shot_of(path: Path) -> _Shot:
         exif, size = reader.profile.exif, tuple(reader.levels[0][:2])
         reader.close()
     tags = exif_tags(exif)
-    kind = (*(str(tags.get(tag, "")) for tag in CAMERA), size)
+    kind = (_type_of(path), *(str(tags.get(tag, "")).strip("\0 ") for tag in CAMERA), size)
     by_camera = tags.get(MODE) == AUTO_BRACKET
     return _Shot(path, _time_in(tags), kind, exposure_in(exif), _bias_in(tags), by_camera, error)
 

@@ -6,9 +6,11 @@ part only.
 
 from __future__ import annotations
 
+import io
 import os
 import struct
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -30,6 +32,7 @@ from napari_restore.images.files import (
     XMP_HEADER,
     Directory,
     Field,
+    block_of,
     directories_of,
     flavour_of,
     serialised,
@@ -171,38 +174,55 @@ def add_to_tiff(path: Path, exif: bytes | None, iptc: bytes | None) -> None:
     if records := iptc_records(iptc):
         main[IPTC] = Field(7, records)
     with path.open("r+b") as file:
-        flavour = flavour_of(file)
-        (first,) = unpack_at(file, flavour.offset, flavour.first)
-        present, link = read_directory(file, flavour, first)
-        (following,) = unpack_at(file, flavour.offset, link)
-        entries = {entry.tag: entry for entry in present}
+        _add_fields(file, main, directories)
 
-        def append(content: bytes) -> int:
-            place = offset()
-            file.write(b"\0" * (place - file.tell()) + content)
-            return place
 
-        def offset() -> int:
-            end = file.seek(0, os.SEEK_END)
-            return end + -end % MULTIPLE
+def exif_with_iptc(exif: bytes | None, iptc: bytes | None) -> bytes | None:
+    """Return an EXIF block with IPTC as a TIFF has it, for formats that have no place of its own."""
+    records = iptc_records(iptc)
+    if not records:
+        return exif
+    field = {IPTC: Field(7, records)}
+    if not exif:
+        return block_of(field, {})
+    block = io.BytesIO()
+    block.write(exif.removeprefix(EXIF_HEADER))
+    _add_fields(block, field, {})
+    return EXIF_HEADER + block.getvalue()
 
-        for tag, directory in directories.items():
-            place = append(serialised(directory, offset(), flavour))
-            main[tag] = (
-                Field(16, struct.pack("<Q", place))
-                if flavour.big
-                else Field(4, struct.pack("<I", place))
-            )
-        for tag, field in main.items():
-            content = field.ordered(flavour.order)
-            if len(content) > flavour.room:
-                content = struct.pack(flavour.offset, append(content))
-            value = content.ljust(flavour.room, b"\0")
-            entries[tag] = DirectoryEntry(tag, field.kind, field.items, value)
-        ordered = sorted(entries.values())
-        append_directory(
-            file, flavour, ordered, flavour.first, following=following, multiple=MULTIPLE
+
+def _add_fields(file: BinaryIO, main: Directory, directories: Mapping[int, Directory]) -> None:
+    """Add fields to the first directory of a TIFF, which is written again at its end."""
+    flavour = flavour_of(file)
+    (first,) = unpack_at(file, flavour.offset, flavour.first)
+    present, link = read_directory(file, flavour, first)
+    (following,) = unpack_at(file, flavour.offset, link)
+    entries = {entry.tag: entry for entry in present}
+
+    def append(content: bytes) -> int:
+        place = offset()
+        file.write(b"\0" * (place - file.tell()) + content)
+        return place
+
+    def offset() -> int:
+        end = file.seek(0, os.SEEK_END)
+        return end + -end % MULTIPLE
+
+    for tag, directory in directories.items():
+        place = append(serialised(directory, offset(), flavour))
+        main[tag] = (
+            Field(16, struct.pack("<Q", place))
+            if flavour.big
+            else Field(4, struct.pack("<I", place))
         )
+    for tag, field in main.items():
+        content = field.ordered(flavour.order)
+        if len(content) > flavour.room:
+            content = struct.pack(flavour.offset, append(content))
+        value = content.ljust(flavour.room, b"\0")
+        entries[tag] = DirectoryEntry(tag, field.kind, field.items, value)
+    ordered = sorted(entries.values())
+    append_directory(file, flavour, ordered, flavour.first, following=following, multiple=MULTIPLE)
 
 
 def _camera_part(exif: bytes | None) -> tuple[Directory, dict[int, Directory]]:

@@ -35,6 +35,9 @@ SAMPLE_SIDE = 64
 SAMPLES = 24
 
 
+SUBSAMPLINGS = ("4:4:4", "4:2:2", "4:2:0")
+
+
 @dataclass(frozen=True)
 class ExportOptions(Format):
     """The format of a file, and whether it may replace another."""
@@ -51,6 +54,13 @@ class ExportOptions(Format):
             )
         if self.clip not in (None, "box", "mask"):
             raise BadOutput(f"There is no clip {self.clip!r}.", "Choose box or mask.")
+        if self.subsampling not in (None, *SUBSAMPLINGS):
+            raise BadOutput(
+                f"There is no subsampling {self.subsampling!r}.",
+                f"Choose one of {', '.join(SUBSAMPLINGS)}.",
+            )
+        if self.resize is not None and self.resize < 1:
+            raise BadOutput(f"A longer side of {self.resize} is none.", "Give 1 pixel or more.")
         if self.quality is not None and not 1 <= self.quality <= 100:
             raise BadOutput(f"A quality of {self.quality} is outside 1 … 100.", "95 is usual.")
 

@@ -1,15 +1,17 @@
 """PNG, JPEG and WebP with the camera's metadata.
 
-The pixels go to an uncompressed file first, from which GDAL encodes row by row: the memory needed
-does not grow with the picture (WebP's does: libwebp needs all of it). Metadata is inserted while
+The pixels go to an uncompressed file first, which is encoded row by row: the memory needed
+does not grow with the picture (WebP's does: libwebp needs all of it). Photos in JPEG are encoded by
+libjpeg-turbo, as they are read; PNG, and JPEG on a map, by GDAL. Metadata is inserted while
 the result is copied to its final path.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import mmap
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -41,11 +43,12 @@ def write(job: ExportJob, path: Path) -> None:
         return
     plain = path.with_name(path.stem + ".plain.tif")
     encoded = path.with_name(path.stem + ".plain" + path.suffix)
+    by_gdal = job.suffix == ".png" or job.like.georeference is not None
     try:
         with disk_full_raised(path):
-            _write_plain(job, plain)
+            (_write_plain if by_gdal else _write_rows)(job, plain)
             job.check_cancelled()
-            _encode(job, plain, encoded)
+            (_encode if by_gdal else _encode_jpeg)(job, plain, encoded)
         job.check_cancelled()
         profile = job.profile
         if job.suffix == ".png":
@@ -98,13 +101,55 @@ def _write_plain(job: ExportJob, path: Path) -> None:
 def _encode(job: ExportJob, plain: Path, path: Path) -> None:
     import rasterio.shutil
 
-    options: dict[str, Any] = {"ZLEVEL": PNG_LEVEL}
-    driver = "PNG"
+    driver, options = "PNG", dict[str, Any](ZLEVEL=PNG_LEVEL)
     if job.suffix != ".png":
         driver, options = "JPEG", {"QUALITY": job.options.quality or QUALITY}
     placed = job.like.georeference is not None
     with environment(GDAL_PAM_ENABLED="YES" if placed else "NO"):
         rasterio.shutil.copy(plain, path, driver=driver, strict=False, **options)
+
+
+def _write_rows(job: ExportJob, path: Path) -> None:
+    """Write the bytes of all pixels, with a fourth one for three bands, as libjpeg-turbo takes them."""
+    with path.open("wb") as file:
+        for block in job.blocks(BAND, whole_rows=True):
+            pixels = block.pixels
+            if job.bands == 3:
+                pixels = np.pad(pixels, ((0, 0), (0, 0), (0, 1)))
+            file.write(pixels.tobytes())
+
+
+def _encode_jpeg(job: ExportJob, plain: Path, path: Path) -> None:
+    from PIL import Image as Pillow
+
+    mode, size = ("L" if job.bands == 1 else "RGBX"), (job.width, job.height)
+    options: dict[str, Any] = {"quality": job.options.quality or QUALITY}
+    if job.bands == 3:
+        full = options["quality"] >= QUALITY
+        options["subsampling"] = job.options.subsampling or ("4:4:4" if full else "4:2:0")
+    with (
+        plain.open("rb") as rows,
+        mmap.mmap(rows.fileno(), 0, access=mmap.ACCESS_READ) as pixels,
+        path.open("wb") as file,
+    ):
+        picture = Pillow.frombuffer(mode, size, pixels, "raw", mode, 0, 1)
+        picture.save(_Written(file, pixels), "JPEG", **options)
+        del picture
+
+
+class _Written:
+    """A file, at every write to which what was read of a memory map is given back."""
+
+    def __init__(self, file: BinaryIO, read: mmap.mmap) -> None:
+        self._file, self._read = file, read
+
+    def write(self, data: bytes) -> int:
+        if hasattr(self._read, "madvise"):
+            self._read.madvise(mmap.MADV_DONTNEED)
+        return self._file.write(data)
+
+    def flush(self) -> None:
+        self._file.flush()
 
 
 def _write_webp(job: ExportJob, path: Path) -> None:
@@ -114,7 +159,8 @@ def _write_webp(job: ExportJob, path: Path) -> None:
     for block in job.blocks():
         height, width = block.pixels.shape[:2]
         whole[block.y : block.y + height, block.x : block.x + width] = block.pixels
-    profile, upright = job.profile, upright_exif(job.profile.exif)
+    profile = job.profile
+    upright = _exif.exif_with_iptc(upright_exif(profile.exif), profile.iptc)
     extra: dict[str, Any] = {"icc_profile": profile.icc, "xmp": profile.xmp}
     extra["exif"] = upright and upright.removeprefix(EXIF_HEADER)
     extra = {name: block for name, block in extra.items() if block}

@@ -17,6 +17,7 @@ from napari_restore.errors import BadOutput, Cancelled, option
 from napari_restore.images._image import Image
 from napari_restore.images._planes import Planes
 from napari_restore.images.export._job import ExportOptions
+from napari_restore.images.export._rendition import CHANGES
 from napari_restore.images.export._tiff_levels import (
     DirectoryEntry,
     append_directory,
@@ -58,6 +59,10 @@ def check_stack(target: Path, like: Image, options: ExportOptions) -> None:
         raise BadOutput(
             "A cloud-optimised GeoTIFF has one picture.", f"Leave {option('cog', True)} out."
         )
+    if asked := [
+        option(name, getattr(options, name)) for name in CHANGES if getattr(options, name)
+    ]:
+        raise BadOutput(f"{asked[0]} is for one picture.", "Leave it out.")
     files = list(like.reader.files())
     check_output(target, files, options.overwrite, like=like, options=options)
 

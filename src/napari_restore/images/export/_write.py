@@ -36,6 +36,7 @@ from napari_restore.images.export._job import (
     Progress,
     disk_full,
 )
+from napari_restore.images.export._rendition import Rendition, is_changed
 from napari_restore.images.files import handles
 
 
@@ -109,21 +110,34 @@ def check_output(
             )
         _check_replaceable(target, form)
     _check_folder(target)
-    if like is None:
-        if dtype is not None:
-            _check_dtype(form, np.dtype(dtype))
-    else:
-        whole = shape or like.shape
-        chosen = options or ExportOptions()
-        kind_ = file_dtype(target, like, np.dtype(dtype or like.dtype), chosen)
-        _check_fits(form, whole, kind_)
-        if form is _GEOTIFF and chosen.compress == "jpeg" and kind_ != np.uint8:
-            raise BadOutput(
-                f"JPEG compression does not support {kind_} values.", "Choose deflate, zstd or lzw."
-            )
-        if whole[2] in (like.bands, len(like.data_bands)) and dtype in (None, like.dtype):
-            _check_validity(form, like, chosen)
-            _check_lossy(form, like, chosen, whole[2])
+    if like is not None:
+        _check_content(target, form, like, shape or like.shape, dtype, options or ExportOptions())
+    elif dtype is not None:
+        _check_dtype(form, np.dtype(dtype))
+
+
+def _check_content(
+    target: Path,
+    form: FormatLimits,
+    like: Image,
+    shape: tuple[int, int, int],
+    dtype: npt.DTypeLike | None,
+    options: ExportOptions,
+) -> None:
+    """Raise `BadOutput` where the format cannot store (H, W, C) `shape` of `like`."""
+    if is_changed(target, like, options) and shape[2] == like.bands:
+        pixels = Pixels((0, 0, *shape[:2]), like.read)
+        like = Image(Rendition(pixels, like, target, options))
+        shape, dtype = like.shape, None
+    kind = file_dtype(target, like, np.dtype(dtype or like.dtype), options)
+    _check_fits(form, shape, kind)
+    if form is _GEOTIFF and options.compress == "jpeg" and kind != np.uint8:
+        raise BadOutput(
+            f"JPEG compression does not support {kind} values.", "Choose deflate, zstd or lzw."
+        )
+    if shape[2] in (like.bands, len(like.data_bands)) and dtype in (None, like.dtype):
+        _check_validity(form, like, options)
+        _check_lossy(form, like, options, shape[2])
 
 
 def _check_replaceable(target: Path, form: FormatLimits) -> None:
@@ -168,6 +182,10 @@ def write_image(
         dtype=input_dtype,
         options=options,
     )
+    if is_changed(target, like, options) and (bands, input_dtype) == (like.bands, like.dtype):
+        rendition = Rendition(pixels, like, target, options)
+        pixels, like = rendition.pixels, Image(rendition)
+        (y0, x0, y1, x1), bands, input_dtype = pixels.box, like.bands, like.dtype
     job = ExportJob(
         like=like,
         box=(y0, x0, y1, x1),
@@ -228,6 +246,11 @@ def _check(module: ModuleType, job: ExportJob, part: Path) -> None:
 def format_of(path: Path) -> FormatLimits:
     """Return the format of a suffix. Raises `BadOutput`."""
     form = FORMATS.get(path.suffix.lower())
+    if form is None and path.suffix.lower() == ".gif":
+        raise BadOutput(
+            "GIF has 256 colours at most: results are not written as GIF.",
+            f"Use one of {' '.join(FORMATS)}.",
+        )
     if form is None:
         raise BadOutput(
             f"{path.name or path} has no suffix of a format that can be written.",
@@ -255,6 +278,11 @@ def file_dtype(
     if depth not in (8, 16):
         raise BadOutput(f"A bit depth of {depth} is not offered.", "Use 8 or 16.")
     wanted = np.dtype(np.uint8 if depth == 8 else np.uint16)
+    if form.dtypes and wanted.name not in form.dtypes:
+        raise BadOutput(
+            f"{form.name} has 8 bits per value.",
+            f"Leave {option('bit_depth', depth)} out, or write a .png or .tif.",
+        )
     if wanted == dtype:
         return dtype
     if like.nodata is not None or (like.georeference is not None and form in (_GEOTIFF, _ZARR)):

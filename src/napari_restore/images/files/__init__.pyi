@@ -30,14 +30,12 @@ from ._exif import (
     XMP_HEADER,
     PhotoTags,
     blocks_of_size,
+    exif_of_colours,
     exif_summary,
     exif_tags,
     orientation_of,
-    raw_tags,
     read_photo_tags,
     upright_exif,
-    upright_xmp,
-    without_development,
 )
 from ._exif_directories import (
     CAMERA_SETTINGS,
@@ -74,6 +72,7 @@ from ._objects import (
     store_of,
     tag_of,
 )
+from ._raw import raw_tags
 from ._references import check_listed, check_references, head_of
 from ._remote import RemotePath, download, is_address, options_for
 from ._tiff import (
@@ -105,6 +104,7 @@ from ._trees import (
     read_metadata,
 )
 from ._xml import parse_xml
+from ._xmp import sidecar_of, sidecar_xmp, upright_xmp, without_development
 
 __all__ = [
     "ARITHMETIC_RATIO",
@@ -165,6 +165,7 @@ __all__ = [
     "dots_per_inch",
     "download",
     "environment",
+    "exif_of_colours",
     "exif_summary",
     "exif_tags",
     "failure",
@@ -197,6 +198,8 @@ __all__ = [
     "read_photo_tags",
     "resolution_in",
     "serialised",
+    "sidecar_of",
+    "sidecar_xmp",
     "store_of",
     "swapped",
     "tag_of",

@@ -22,16 +22,23 @@ from napari_restore.images.files._descriptions import is_structure, planes_of_pa
 from napari_restore.images.files._exif_directories import (
     CAMERA_SETTINGS,
     EXIF_HEADER,
+    HEIGHT,
     ORIENTATION,
+    WIDTH,
+    Directory,
     Field,
     block_of,
+    block_with,
     directories_in,
     directories_of,
     number_of,
-    resized_block,
     upright_block,
 )
 from napari_restore.images.files._jpeg import SIGNATURE, frame_of, next_segment
+from napari_restore.images.files._xmp import (
+    GAIN_MAP,
+    without_attached,
+)
 
 SETTINGS = (0x829A, 0x829D, 0x8827, 0x9003, 0x9204, 0x920A, 0x9291, 0xA402, 0xA434)
 """Tags of that directory which a RAW photo may have in its main one (TIFF/EP)."""
@@ -39,6 +46,8 @@ MAKER_NOTE, INTEROPERABILITY = 0x927C, 0xA005
 """Tags of the camera's private data, and of a directory with no more than a version."""
 COLOUR_SPACE = 0xA001
 """Tag of that directory: 1 is sRGB."""
+UNCALIBRATED = 0xFFFF
+"""What it is for all other colours."""
 CAMERA_TAGS = (
     0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x4746, 0x4749, 0x8298,
     0x9C9B, 0x9C9C, 0x9C9D, 0x9C9E, 0x9C9F,
@@ -47,6 +56,7 @@ CAMERA_TAGS = (
 part of a main directory that is about the photo and not about the file."""
 XMP_HEADER = b"http://ns.adobe.com/xap/1.0/\0"
 _MPF_HEADER, _MP_ENTRIES = b"MPF\0", 0xB002
+_ISO_GAIN_MAP = b"urn:iso:std:iso:ts:21496:-1\0"
 ICC_HEADER = b"ICC_PROFILE\0"
 IPTC_HEADER = b"Photoshop 3.0\0"
 _PNG_HEAD = b"\x89PNG\r\n\x1a\n"
@@ -62,6 +72,8 @@ class PhotoTags:
     iptc: bytes | None = None
     orientation: int = 1
     resolution: tuple[float, float] | None = None
+    gain_map: bool = False
+    """Whether a JPEG has a map of gains for HDR screens, which `xmp` does not mention."""
     pictures: int = 1
     """In the file but a TIFF: frames, parts."""
     pages: tuple[_tiff.Page, ...] = ()
@@ -123,14 +135,6 @@ def upright_exif(exif: bytes | None) -> bytes | None:
         return None
 
 
-_XMP_ORIENTATION = re.compile(rb"(tiff:Orientation(?:=[\"']|>)\s*)[1-8]")
-
-
-def upright_xmp(xmp: bytes | None) -> bytes | None:
-    """Return an XMP packet for an upright copy."""
-    return None if xmp is None else _XMP_ORIENTATION.sub(rb"\g<1>1", xmp)
-
-
 _XMP_SIZES = (
     re.compile(rb"((?:tiff:ImageWidth|exif:PixelXDimension)(?:=[\"']|>)\s*)\d+"),
     re.compile(rb"((?:tiff:ImageLength|exif:PixelYDimension)(?:=[\"']|>)\s*)\d+"),
@@ -143,31 +147,51 @@ def blocks_of_size(
     """Return EXIF and XMP for a copy of so many pixels, where they say how many there are."""
     if exif:
         with contextlib.suppress(ValueError, struct.error):  # a damaged one is left behind later
-            exif = resized_block(exif, height, width)
+            exif = block_with(exif, {HEIGHT: height, WIDTH: width})
     if xmp is not None:
         for pattern, length in zip(_XMP_SIZES, (width, height), strict=True):
             xmp = pattern.sub(rb"\g<1>%d" % length, xmp)
     return exif, xmp
 
 
+def exif_of_colours(exif: bytes | None, *, srgb: bool) -> bytes | None:
+    """Return EXIF for a copy whose colours are those of sRGB, or of its own profile."""
+    if exif:
+        with contextlib.suppress(ValueError, struct.error):  # a damaged one is left behind later
+            exif = block_with(exif, {COLOUR_SPACE: 1 if srgb else UNCALIBRATED})
+    return exif
+
+
 def _walk_jpeg(path: Path) -> PhotoTags:
-    tags, icc = PhotoTags(), dict[int, bytes]()
     with path.open("rb") as file:
-        for marker, segment in _jpeg_segments(file, path):
-            if marker == 0xE0 and segment.startswith(b"JFIF\0") and len(segment) >= 12:
-                tags.resolution = _jfif_resolution(segment)
-            elif marker == 0xE1 and segment.startswith(EXIF_HEADER) and tags.exif is None:
-                tags.exif = segment
-            elif marker == 0xE1 and segment.startswith(XMP_HEADER):
-                tags.xmp = segment[len(XMP_HEADER) :]
-            elif marker == 0xE2 and segment.startswith(_MPF_HEADER):
-                tags.pictures = _pictures_in(path, segment, file.tell() - len(segment))
-            elif marker == 0xE2 and segment.startswith(ICC_HEADER) and len(segment) > 14:
-                icc[segment[12]] = segment[14:]
-            elif marker == 0xED and segment.startswith(IPTC_HEADER):
-                tags.iptc = segment
+        tags = jpeg_tags(file, path)
         if not _occurs_after(file, b"\xff\xd9", file.tell()):
             raise _tiff.truncated(path)
+    return tags
+
+
+def jpeg_tags(file: BinaryIO, path: Path) -> PhotoTags:
+    """Return the blocks of an open JPEG, which is at the coded pixels afterwards.
+
+    Raises `UnreadableImage` where it ends before them.
+    """
+    tags, icc = PhotoTags(), dict[int, bytes]()
+    for marker, segment in _jpeg_segments(file, path):
+        if marker == 0xE0 and segment.startswith(b"JFIF\0") and len(segment) >= 12:
+            tags.resolution = _jfif_resolution(segment)
+        elif marker == 0xE1 and segment.startswith(EXIF_HEADER) and tags.exif is None:
+            tags.exif = segment
+        elif marker == 0xE1 and segment.startswith(XMP_HEADER):
+            packet = segment[len(XMP_HEADER) :]
+            tags.xmp, tags.gain_map = without_attached(packet), GAIN_MAP in packet
+        elif marker == 0xE2 and segment.startswith(_MPF_HEADER):
+            tags.pictures = _pictures_in(path, segment, file.tell() - len(segment))
+        elif marker == 0xE2 and segment.startswith(_ISO_GAIN_MAP):
+            tags.gain_map = True
+        elif marker == 0xE2 and segment.startswith(ICC_HEADER) and len(segment) > 14:
+            icc[segment[12]] = segment[14:]
+        elif marker == 0xED and segment.startswith(IPTC_HEADER):
+            tags.iptc = segment
     if icc:
         tags.icc = b"".join(icc[number] for number in sorted(icc))
     tags.resolution = tags.resolution or _exif_resolution(tags.exif)
@@ -275,7 +299,8 @@ def _walk_png(path: Path) -> PhotoTags:
 
 
 _PNG_CHUNKS = (
-    b"IHDR", b"eXIf", b"iCCP", b"acTL", b"fcTL", b"pHYs", b"tRNS", b"iTXt", b"gAMA", b"cHRM", b"sRGB",
+    b"IHDR", b"eXIf", b"iCCP", b"acTL", b"fcTL", b"pHYs", b"tRNS", b"iTXt", b"zTXt", b"gAMA", b"cHRM",
+    b"sRGB",
 )  # fmt: skip
 
 
@@ -287,6 +312,8 @@ def _take_chunk(tags: PhotoTags, kind: bytes, data: bytes, colour_type: int) -> 
         tags.icc = _png_profile(data) or tags.icc
     elif kind == b"iTXt":
         tags.xmp = _png_xmp(data) or tags.xmp
+    elif kind == b"zTXt":
+        tags.iptc = _png_iptc(data) or tags.iptc
     elif kind == b"acTL" and len(data) == 8:
         tags.pictures = struct.unpack(">II", data)[0]
     elif kind == b"pHYs" and len(data) == 9:
@@ -334,6 +361,21 @@ def _png_xmp(data: bytes) -> bytes | None:
         return None
 
 
+def _png_iptc(data: bytes) -> bytes | None:
+    """Return IPTC as photo software has it in a zTXt chunk: its bytes as hexadecimal digits."""
+    import zlib
+
+    keyword, _, rest = data.partition(b"\0")
+    if keyword != b"Raw profile type iptc":
+        return None
+    try:
+        _, name, size, digits = zlib.decompress(rest[1:]).split(b"\n", 3)
+        block = bytes.fromhex(digits.decode("ascii"))
+    except (ValueError, zlib.error):
+        return None
+    return block if name == b"iptc" and len(block) == int(size) else None
+
+
 def _walk_webp(path: Path) -> PhotoTags:
     tags, frames = PhotoTags(), 0
     size = path.stat().st_size
@@ -355,6 +397,10 @@ def _walk_webp(path: Path) -> PhotoTags:
             frames += kind == b"ANMF"
             file.seek(end)
     tags.pictures = max(1, frames)
+    if tags.exif:
+        with contextlib.suppress(ValueError, struct.error):
+            field = directories_of(tags.exif)[0].get(_tiff.IPTC)
+            tags.iptc = None if field is None else field.data
     return tags
 
 
@@ -385,17 +431,22 @@ def _binary(value: bytes | tuple[int, ...] | None) -> bytes | None:
     return value if isinstance(value, bytes) else None
 
 
-def _tiff_exif(path: Path, *, developed: bool = False) -> bytes | None:
+def _tiff_exif(path: Path) -> bytes | None:
+    try:
+        with path.open("rb") as file:
+            return camera_block(*directories_in(file))
+    except (ValueError, struct.error):  # damaged EXIF never keeps an image from being opened
+        return None
+
+
+def camera_block(
+    main: Directory, others: dict[int, Directory], *, developed: bool = False
+) -> bytes | None:
     """Return the camera's part of a TIFF's directories, as an EXIF block of its own.
 
     It says sRGB where the picture is `developed`. Without orientation, and without the camera's
     private data, whose offsets are those of its file.
     """
-    try:
-        with path.open("rb") as file:
-            main, others = directories_in(file)
-    except (ValueError, struct.error):  # damaged EXIF never keeps an image from being opened
-        return None
     settings = {tag: main[tag] for tag in SETTINGS if tag in main}
     settings |= others.get(CAMERA_SETTINGS, {})
     for tag in (MAKER_NOTE, INTEROPERABILITY):
@@ -407,35 +458,6 @@ def _tiff_exif(path: Path, *, developed: bool = False) -> bytes | None:
     if is_structure(kept.get(_tiff.IMAGE_DESCRIPTION, Field(2, b"")).data):
         del kept[_tiff.IMAGE_DESCRIPTION]
     return block_of(kept, others) if kept or others else None
-
-
-def raw_tags(path: Path) -> PhotoTags:
-    """Return the blocks of a RAW photo; empty where its container is no TIFF.
-
-    DNG, NEF, CR2, ARW, PEF and others are TIFF files. RAW is developed upright, and by other
-    settings than those a program may have put into XMP.
-    """
-    try:
-        tags = _tiff.read_directories(path).tags
-    except UnreadableImage:
-        tags = {}
-    xmp = _binary(tags.get(_tiff.XMP))
-    return PhotoTags(
-        exif=_tiff_exif(path, developed=True),
-        xmp=without_development(upright_xmp(xmp)),
-        iptc=_binary(tags.get(_tiff.IPTC)),
-    )
-
-
-def without_development(xmp: bytes | None) -> bytes | None:
-    """Return an XMP packet without settings of raw converters, which would be applied once more."""
-    if xmp is None:
-        return None
-    for prefix in re.findall(rb"xmlns:(\w+)=[\"']http://ns\.adobe\.com/camera-raw-settings", xmp):
-        element = rb"<%b:(\w+)(?:\s[^>]*)?(?:/>|>.*?</%b:\1>)\s*" % (prefix, prefix)
-        xmp = re.sub(element, b"", xmp, flags=re.DOTALL)
-        xmp = re.sub(rb"\s%b:\w+=(\"[^\"]*\"|'[^']*')" % prefix, b"", xmp)
-    return xmp
 
 
 def exif_summary(exif: bytes | None) -> dict[str, str]:

@@ -15,7 +15,7 @@ ORIENTATION = 0x0112
 CAMERA_SETTINGS, GPS = 0x8769, 0x8825
 """Tags of the main directory that refer to others: exposure, lens and time; place."""
 _COMMENT, _UTF16 = 0x9286, b"UNICODE\0"
-_WIDTH, _HEIGHT = 0xA002, 0xA003
+WIDTH, HEIGHT = 0xA002, 0xA003
 """Tags of the camera's settings: columns and rows of the picture."""
 _THUMBNAIL, _THUMBNAIL_BYTES = 0x0201, 0x0202
 
@@ -233,17 +233,17 @@ def upright_block(exif: bytes) -> bytes:
     return EXIF_HEADER + bytes(block)
 
 
-def resized_block(exif: bytes, height: int, width: int) -> bytes:
-    """Return an EXIF block of a picture of another size; nothing moves."""
+def block_with(exif: bytes, numbers: Mapping[int, int]) -> bytes:
+    """Return an EXIF block with other numbers in its camera's settings, where it has these tags."""
     block = bytearray(exif.removeprefix(EXIF_HEADER))
     reader = _Reader(io.BytesIO(bytes(block)))
     place = number_of(reader.fields(reader.first).get(CAMERA_SETTINGS))
     settings = {} if place is None else reader.directory(place)[0]
-    for tag, length in ((_WIDTH, width), (_HEIGHT, height)):
+    for tag, value in numbers.items():
         found = settings.get(tag)
         if found is not None and found.field.kind in (3, 4):
             is_long = found.field.kind == 4
-            number = min(length, (1 << (32 if is_long else 16)) - 1)
+            number = min(value, (1 << (32 if is_long else 16)) - 1)
             layout = reader.flavour.order + "HI"[is_long]
             struct.pack_into(layout, block, found.start, number)
     return EXIF_HEADER + bytes(block)

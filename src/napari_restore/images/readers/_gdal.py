@@ -41,6 +41,7 @@ from napari_restore.images.files import (
     head_of,
     open_dataset,
     read_photo_tags,
+    sidecar_xmp,
     truncated,
 )
 from napari_restore.images.readers import _gdal_description as description
@@ -151,7 +152,13 @@ class GdalReader(Reader):
         self._band_masks = description.has_band_masks(dataset)
         self.georeference = description.georeference_of(dataset)
         names = self._describe_bands(dataset, names)
+        if self.georeference is None and dataset.driver in description.PHOTO_DRIVERS:
+            self._take_sidecar()
+        if self.photo.gain_map:
+            self.notes.append("Its map of gains for HDR screens is not read, and not carried.")
         frames = dataset.count if description.bands_of(dataset) < dataset.count else 1
+        if dataset.driver in description.GIF:
+            self.notes.append("It is a GIF, which has 256 colours at most: prefer the original.")
         self.notes += first_of(max(self.photo.pictures, frames))
         self.notes += description.notes_on_place(dataset, self.georeference)
         self.profile = description.profile_of(
@@ -169,6 +176,11 @@ class GdalReader(Reader):
             if dataset.driver == "VRT"
             else (Path(self._path),)
         )
+
+    def _take_sidecar(self) -> None:
+        packet = sidecar_xmp(self.path)
+        if packet is not None:
+            self.photo = replace(self.photo, xmp=packet)
 
     def _describe_types(self, dataset: Any) -> None:
         """Find the data type and the number of bands; refuse what cannot be read."""

@@ -36,6 +36,7 @@ from napari_restore.images.values import (
 )
 
 PHOTO_DRIVERS = ("JPEG", "PNG", "WEBP", "GTiff")
+GIF = ("GIF", "BIGGIF")
 _STRUCTURE = ("IMAGE_STRUCTURE", "DERIVED_SUBDATASETS", "SUBDATASETS", "RPC", "COLOR_PROFILE")
 
 
@@ -135,7 +136,7 @@ def bits_of(dataset: Any) -> int | None:
 
 def bands_of(dataset: Any) -> int:
     """Return the number of bands; of an animated GIF, whose frames GDAL takes for bands, 1."""
-    return 1 if dataset.driver in ("GIF", "BIGGIF") else int(dataset.count)
+    return 1 if dataset.driver in GIF else int(dataset.count)
 
 
 def is_bitmap(dataset: Any) -> bool:

@@ -1,7 +1,4 @@
-"""Reader of HEIF photos through pillow-heif, where the user has installed it.
-
-It is no dependency: its wheels carry an encoder under the GPL.
-"""
+"""Reader of HEIF photos through pi-heif (libheif without encoders), where it is installed."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ import numpy.typing as npt
 from napari_restore.errors import UnreadableImage
 from napari_restore.images._profile import Profile
 from napari_restore.images._source import Level
-from napari_restore.images.files import EXIF_HEADER, check_whole_size, upright_exif
+from napari_restore.images.files import EXIF_HEADER, check_whole_size, sidecar_xmp, upright_exif
 from napari_restore.images.readers._whole import WholeReader
 
 BRANDS = frozenset(b"heic heix heim heis hevc hevx hevm hevs mif1 mif2 msf1".split())
@@ -65,7 +62,7 @@ class HeifReader(WholeReader):
             icc=info.get("icc_profile") or None,
             # The decoder turns the picture by the file's own boxes; the tag is only a copy of them.
             exif=upright_exif(exif if info.get("exif") else None),
-            xmp=info.get("xmp") or None,
+            xmp=sidecar_xmp(path) or info.get("xmp") or None,
             is_photo=True,
         )
         curve = info.get("nclx_profile")
@@ -76,7 +73,9 @@ class HeifReader(WholeReader):
 
     def _decode(self) -> npt.NDArray[Any]:
         try:
-            pixels = np.asarray(_opened(self.path))
+            photo = _opened(self.path)
+            # A copy: what it gives is in memory of its own, which goes with it.
+            pixels = np.array(photo)
         except Exception as error:  # the decoder's own
             raise _unreadable(self.path, error) from error
         expected = (*self.levels[0][:2], self.bands)
@@ -89,17 +88,17 @@ class HeifReader(WholeReader):
 
 
 def _opened(path: Path) -> Any:
-    """Return pillow-heif's main picture of a file, not decoded yet; raises `UnreadableImage`."""
+    """Return pi-heif's main picture of a file, not decoded yet; raises `UnreadableImage`."""
     try:
-        import pillow_heif
+        import pi_heif
     except ImportError as error:
         raise UnreadableImage(
-            f"{path.name} is a HEIF photo, and pillow-heif is not installed.",
-            "Install it: pip install pillow-heif, or save the photo as JPEG.",
+            f"{path.name} is a HEIF photo, and pi-heif is not installed.",
+            'Install it: pip install "napari-restore[heif]", or save the photo as JPEG.',
         ) from error
     try:
         # Deeper pictures as 16 bits over the full range.
-        return pillow_heif.open_heif(path, convert_hdr_to_8bit=False)
+        return pi_heif.open_heif(path, convert_hdr_to_8bit=False)
     except Exception as error:  # its own, and those of damaged metadata
         raise _unreadable(path, error) from error
 
@@ -108,5 +107,5 @@ def _unreadable(path: Path, problem: object) -> UnreadableImage:
     lines = str(problem).strip().splitlines() or [type(problem).__name__]
     return UnreadableImage(
         f"{path.name} cannot be read as a HEIF photo: {lines[0].rstrip('.')}.",
-        "Copy it again, update pillow-heif, or save the photo as JPEG.",
+        "Copy it again, update pi-heif, or save the photo as JPEG.",
     )

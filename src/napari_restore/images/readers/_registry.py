@@ -15,6 +15,7 @@ from napari_restore.images._reader import Reader
 from napari_restore.images._suffixes import VECTOR_SUFFIXES
 from napari_restore.images.files import cancellable, check_bands, check_block, is_address
 from napari_restore.images.levels import row_levels
+from napari_restore.images.readers._avif import AvifReader
 from napari_restore.images.readers._gdal import GdalReader
 from napari_restore.images.readers._heif import HeifReader
 from napari_restore.images.readers._jpeg import JpegReader
@@ -36,6 +37,7 @@ HEAD_BYTES = 4096
 READERS: tuple[type[Reader], ...] = tuple(
     sorted(
         (
+            AvifReader,
             GdalReader,
             HeifReader,
             JpegReader,

@@ -86,18 +86,20 @@ class Radiometry:
         result is taken.
         """
         span = self.span[list(bands)]
-        if self.colour is not None and (places := self.colour.places(bands)):
-            change = self._stored_change(source, change, places, span)
+        places = None if self.colour is None else self.colour.places(bands)
         # In the memory layout of the source, most often band by band.
         result = np.empty_like(source)
         # A strip stays in the processor's cache from the first step to the last.
         step = max(1, STRIP_BYTES // max(1, 4 * source[:1].size))
         for top in range(0, len(source), step):
             rows = np.s_[top : top + step]
-            if not change[rows].any():
+            part = change[rows]
+            if not part.any():
                 result[rows] = source[rows]
                 continue
-            _apply_strip(source[rows], change[rows], span, nodata, result[rows])
+            if places is not None:
+                part = self._stored_change(source[rows], part, places, span)
+            _apply_strip(source[rows], part, span, nodata, result[rows])
         return result
 
     def _stored_change(
@@ -109,11 +111,14 @@ class Radiometry:
     ) -> npt.NDArray[np.float32]:
         """Return `change` with that of red, green and blue in the file's own colours."""
         assert self.colour is not None
-        units = span[places].astype(np.float32)
         finite = np.where(np.isfinite(change), change, np.float32(0))
-        finite[..., places] = (
-            self.colour.stored_change(source[..., places], finite[..., places] * units) / units
-        )
+        units = span.astype(np.float32)
+        # Plane by plane in memory.
+        colours = np.stack([source[..., place] for place in places])
+        step = np.stack([finite[..., place] * units[place] for place in places])
+        found = self.colour.stored_change(np.moveaxis(colours, 0, -1), np.moveaxis(step, 0, -1))
+        for number, place in enumerate(places):
+            np.divide(found[..., number], units[place], out=finite[..., place])
         return finite
 
 

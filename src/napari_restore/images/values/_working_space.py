@@ -1,16 +1,17 @@
 """Photos with a colour profile of their own: models take sRGB, files keep their colours.
 
-Values go through the ICC profile at 16 bit (LittleCMS by imagecodecs). Only the change of a model
-is converted back, as the difference of two conversions: what the model leaves unchanged stays bit
-for bit, and colours outside sRGB are changed like their nearest neighbour within, never clipped to
-it.
+Values go through the ICC profile at 16 bit: curves and a matrix in one pass, tables by LittleCMS
+(imagecodecs). Only the change of a model is converted back, as the difference of two conversions:
+what the model leaves unchanged stays bit for bit, and colours outside sRGB are changed like their
+nearest neighbour within, never clipped to it.
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,13 @@ import numpy.typing as npt
 
 from napari_restore.images._display_curve import light_of_srgb
 from napari_restore.images._profile import Profile
+from napari_restore.images.values._matrix_profile import (
+    FULL,
+    MatrixTransform,
+    matrix_profile,
+    tag_places,
+)
 
-FULL = 65535
 TOLERANCE = 2 / 255
 """Profiles this close to sRGB everywhere count as sRGB."""
 _RGB = ("red", "green", "blue")
@@ -29,6 +35,8 @@ _CHROMATICITIES = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)
 _NO_TABLE = 0x0100
 """cmsFLAGS_NOOPTIMIZE. With LittleCMS's table of 33³ colours, three times faster, dark values
 are off by up to 5 % of the range [measured], exactly where haze matters."""
+_AGREES = 1 / 255
+"""Difference from LittleCMS, whose inverse of a table of a curve has 4096 steps."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +61,7 @@ class WorkingSpace:
 
     def to_working(self, stored: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """Return (..., 3) red, green, blue of the file, as sRGB on the same scale 0 … `full`."""
-        return self._scaled(_converted(self._as16(stored), self.icc, None))
+        return np.moveaxis(self._scaled(converted(self._known(stored), self.icc, None)), 0, -1)
 
     def to_display(self, stored: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return (h, w, 3 + extra) values of the file in sRGB, for display only.
@@ -84,18 +92,32 @@ class WorkingSpace:
 
         No change stays exactly 0.
         """
-        result = np.zeros(stored.shape, np.float32)
-        moved = (change != 0).any(axis=-1)
-        source, step = self._as16(stored[moved]), change[moved] * np.float32(FULL / self.full)
-        before = _converted(source, self.icc, None)
-        after = np.rint(np.clip(before + step, 0, FULL)).astype(np.uint16)
+        known, step = self._known(stored), _planes(change)
+        before = converted(known, self.icc, None)
+        after = step * np.float32(FULL / self.full)
+        after += before
+        np.clip(after, 0, FULL, out=after)
+        after += np.float32(0.5)
         # A conversion there and back is the identity, except for colours outside sRGB.
-        beyond = ((before == 0) | (before == FULL)).any(axis=-1)
-        origin = source.copy()
-        origin[beyond] = _converted(before[beyond], None, self.icc)
-        difference = _converted(after, None, self.icc).astype(np.int32) - origin
-        result[moved] = self._scaled(difference)
-        return result
+        # 0 − 1 is the largest number as well.
+        beyond = _any_of(before - np.uint16(1) >= FULL - 1)
+        # Differences of 16 bits are exact in 24.
+        origin = known.astype(np.float32)
+        if known.dtype == np.uint8:
+            origin *= np.float32(FULL // 255)
+        if beyond.any():
+            origin[:, beyond] = converted(before[:, beyond], None, self.icc)
+        difference = converted(after.astype(np.uint16), None, self.icc).astype(np.float32)
+        difference -= origin
+        moved = _any_of(step != 0)
+        if not moved.all():
+            difference *= moved
+        return np.moveaxis(self._scaled(difference), 0, -1)
+
+    def _known(self, stored: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return planes (3, ...) of 8 bits as they are, and of others as 16."""
+        is_known = stored.dtype == np.uint8 and self.full == 255
+        return _planes(stored if is_known else self._as16(stored))
 
     def _as16(self, values: npt.NDArray[Any]) -> npt.NDArray[np.uint16]:
         if values.dtype == np.uint16 and self.full == FULL:
@@ -106,7 +128,7 @@ class WorkingSpace:
         return np.rint(wide).astype(np.uint16)
 
     def _scaled(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        scaled: npt.NDArray[np.float32] = values.astype(np.float32)
+        scaled: npt.NDArray[np.float32] = values.astype(np.float32, copy=False)
         scaled *= np.float32(self.full / FULL)
         return scaled
 
@@ -128,7 +150,7 @@ def working_space_of(
     if not profile.is_photo:
         return None, None
     try:
-        if _is_srgb(profile.icc):
+        if is_srgb(profile.icc):
             return None, None
         name = _name_of(profile.icc)
     except Exception:  # whatever LittleCMS makes of a broken profile
@@ -139,24 +161,58 @@ def working_space_of(
     return space, f"Its colours are {name}: models see them as sRGB, the output keeps {name}."
 
 
-def _converted(
-    values: npt.NDArray[np.uint16], source: bytes | None, target: bytes | None
+def converted(
+    values: npt.NDArray[np.uint8 | np.uint16], source: bytes | None, target: bytes | None
 ) -> npt.NDArray[np.uint16]:
-    """Return (..., 3) values at 16 bit, converted from one profile to another; None is sRGB."""
+    """Return planes (3, ...) of 8 or 16 bits at 16 bit in another profile; None is sRGB."""
+    if not values.size:
+        return values.astype(np.uint16)
+    transform = _transform(source or srgb_profile(), target or srgb_profile())
+    if transform is not None:
+        return transform(values.reshape(3, -1)).reshape(values.shape)
+    return _by_tables(values, source or srgb_profile(), target or srgb_profile())
+
+
+@lru_cache(maxsize=16)
+def _transform(source: bytes, target: bytes) -> MatrixTransform | None:
+    """Return the fast conversion of two profiles; None where LittleCMS has other values."""
+    profiles = matrix_profile(source), matrix_profile(target)
+    if profiles[0] is None or profiles[1] is None:
+        return None
+    transform = MatrixTransform(profiles[0], profiles[1])
+    steps = np.linspace(0, 1, 9) ** 2 * FULL
+    colours = np.stack(np.meshgrid(steps, steps, steps)).reshape(3, -1).astype(np.uint16)
+    difference = transform(colours).astype(np.int64) - _by_tables(colours, source, target)
+    return transform if np.abs(difference).max() <= _AGREES * FULL else None
+
+
+def _by_tables(
+    values: npt.NDArray[np.uint8 | np.uint16], source: bytes, target: bytes
+) -> npt.NDArray[np.uint16]:
+    """Return planes (3, ...) at 16 bit, converted by LittleCMS."""
     import imagecodecs
 
-    if not values.size:
-        return values
-    converted: npt.NDArray[np.uint16] = imagecodecs.cms_transform(
-        np.ascontiguousarray(values.reshape(1, -1, 3)),
-        source or srgb_profile(),
-        target or srgb_profile(),
+    wide = values if values.dtype == np.uint16 else values * np.uint16(FULL // 255)
+    result: npt.NDArray[np.uint16] = imagecodecs.cms_transform(
+        np.ascontiguousarray(wide.reshape(3, -1).T[None]),
+        source,
+        target,
         colorspace="rgb",
         outcolorspace="rgb",
         outdtype=np.uint16,
         flags=_NO_TABLE,
     )
-    return converted.reshape(values.shape)
+    return np.ascontiguousarray(result[0].T).reshape(values.shape)
+
+
+def _planes(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return a copy of (..., 3) as (3, ...)."""
+    return np.stack([values[..., number] for number in range(3)])
+
+
+def _any_of(flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Return (...) whether any of (3, ...) is true."""
+    return flags[0] | flags[1] | flags[2]
 
 
 @cache
@@ -170,6 +226,47 @@ def srgb_profile(bands: int = 3) -> bytes:
     else:
         profile = bytes(imagecodecs.cms_profile("srgb"))
     return _undated(profile)
+
+
+NAMED_PROFILES = ("sRGB", "adobe-rgb", "display-p3")
+"""Of colours that a file can be written in, by name."""
+_P3 = (0.68, 0.32, 1.0, 0.265, 0.69, 1.0, 0.15, 0.06, 1.0)
+"""x, y and Y of the primaries of Display P3; its white and curve are those of sRGB."""
+
+
+@cache
+def named_profile(name: str) -> bytes:
+    """Return the ICC profile of one of `NAMED_PROFILES`."""
+    import imagecodecs
+
+    if name == "sRGB":
+        return srgb_profile()
+    if name == "adobe-rgb":
+        return _undated(bytes(imagecodecs.cms_profile("adobergb")))
+    white = [*_CHROMATICITIES[:2], 1.0]
+    other = bytes(imagecodecs.cms_profile("rgb", whitepoint=white, primaries=list(_P3), gamma=2.2))
+    made, sources = bytearray(srgb_profile()), tag_places(other)
+    places = tag_places(bytes(made))
+    for tag in ("rXYZ", "gXYZ", "bXYZ"):
+        (start, size), (source, _) = places[tag], sources[tag]
+        made[start : start + size] = other[source : source + size]
+    # One text in UTF-16: its bytes, and where they begin.
+    start, text = places["desc"][0], "Display P3".encode("utf-16-be")
+    (place,) = struct.unpack_from(">I", made, start + 24)
+    struct.pack_into(">I", made, start + 20, len(text))
+    made[start + place : start + place + len(text)] = text
+    return bytes(made)
+
+
+def usable_profile(icc: bytes) -> bool:
+    """Return whether colours can be converted to an ICC profile: one of red, green and blue."""
+    if icc[16:20] != b"RGB " or len(icc) < 132:
+        return False
+    try:
+        converted(np.zeros((3, 1), np.uint8), None, icc)
+    except Exception:  # whatever LittleCMS makes of a broken profile
+        return False
+    return True
 
 
 @cache
@@ -210,10 +307,10 @@ def _undated(profile: bytes) -> bytes:
 
 
 @cache
-def _is_srgb(icc: bytes) -> bool:
+def is_srgb(icc: bytes) -> bool:
     steps = np.linspace(0, FULL, 9).astype(np.uint16)
-    colours = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(-1, 3)
-    in_srgb = _converted(colours, icc, None).astype(np.int64)
+    colours = np.stack(np.meshgrid(steps, steps, steps)).reshape(3, -1)
+    in_srgb = converted(colours, icc, None).astype(np.int64)
     return bool(np.abs(in_srgb - colours).max() <= TOLERANCE * FULL)
 
 
