@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore.errors import BadParameter, option
-from napari_restore.images.brackets._exposure import coarse_view, overview_of
 from napari_restore.images._source import Box
+from napari_restore.images.brackets._exposure import coarse_view, overview_of
 from napari_restore.images.readers import RegisteredReader, scaled_matrix
 
 if TYPE_CHECKING:
