@@ -44,7 +44,7 @@ ENOUGH = (8, 6)
 """Crops from which a homography is fitted, and a similarity; half of them must agree."""
 AGREE = 1.5
 """Pixels that crops that agree may be off by."""
-STILL = 0.5
+STILL = 0.1
 """Pixels that a corner has moved by in a round, below which another one changes nothing."""
 RANKS = 1 << 12
 """Steps of grey values whose ranks are told from each other."""
@@ -161,7 +161,7 @@ def _place(
             found = scaled_matrix(fitted.matrix, 1 / scale)
             change = _moved(found, reference) - _moved(matrix, reference)
             matrix = found
-            if np.abs(change).max() < STILL * scale:
+            if np.abs(change).max() < STILL * scale**2:
                 break
     if fitted is None or fitted.residual > LARGEST_RESIDUAL:
         return None

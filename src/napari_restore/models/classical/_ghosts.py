@@ -15,7 +15,7 @@ regions that are taken whole from the frame that is exposed best.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -43,17 +43,17 @@ LEAST_SPREAD = 0.012
 """In units of white: noise and rounding of any photo."""
 FROM, FULLY = 3.0, 6.0
 """Spreads outside of which a pixel begins to be one that moved, and is entirely."""
-SPECKS = 2
-"""Radius in pixels of what is noise."""
+SPECKS, TEXTURE = 2, 3
+"""Radii in pixels: of what is noise, and of means without it."""
 BLACK, WHITE = 0.015, 0.985
 """Values beyond which a frame is clipped."""
 CELL = 8
 """Pixels along a side of the cells in which something moved."""
 HALO = CELL
-"""Pixels around a cell that it depends on: at least 1 for a displacement, and `SPECKS`."""
+"""Pixels around a cell that it depends on: at least 1 for a displacement, `SPECKS` and `TEXTURE`."""
 JOINED = 120
 """Gaps up to twice this share of the longer side are within one thing that moved."""
-GROWTH = 2
+GROWTH = 1
 """Cells around what moved, in which frames agree."""
 STRONG = 0.5
 """Share of a pixel from which its cell is one of a thing that moved; others belong to one."""
@@ -143,16 +143,24 @@ def moved(frames: Tensor, found: Tensor, reference: int, valid: Tensor | None) -
     """
     median, spread = found.to(frames).expand(len(frames), -1, -1, -1, -1).unbind(1)
     own = frames[:, reference : reference + 1]
-    lowest, highest = -_largest(-own, 1), _largest(own, 1)
-    below = looked_up(median, lowest) - frames
-    above = frames - looked_up(median, highest)
-    outside = (torch.maximum(below, above) / looked_up(spread, own)).amax(2)
+    expected, around = looked_up(median, own), looked_up(spread, own)
+    outside = _outside(expected, frames, around)
+    # Texture hides what moved before it, but not in the mean of it.
+    means = (_mean(each, TEXTURE) for each in (expected, frames, around))
+    outside = torch.maximum(outside, _outside(*means))
     share = ((outside - FROM) / (FULLY - FROM)).clamp(0, 1)
     if valid is not None:
         share = torch.where(valid & valid[:, reference : reference + 1], share, 0.0)
     share = torch.where(_needed(frames, reference), 0.0, -_largest(-share, SPECKS))
     share[:, reference] = 0
     return share.amax(1, keepdim=True)
+
+
+def _outside(expected: Tensor, frames: Tensor, spread: Tensor) -> Tensor:
+    """Return how many spreads (N, F, h, w) frames lie outside of what is expected around a pixel."""
+    below = -_largest(-expected, 1) - frames
+    above = frames - _largest(expected, 1)
+    return (torch.maximum(below, above) / spread).amax(2)
 
 
 def without_ghosts(
@@ -392,7 +400,17 @@ def _between(values: Tensor, axis: int, places: Between) -> Tensor:
 
 
 def _largest(x: Tensor, radius: int) -> Tensor:
-    """Return the largest of the square around each pixel of x (…, h, w); edges reflected.
+    """Return the largest of the square around each pixel of x (…, h, w)."""
+    return _over(x, radius, torch.maximum)
+
+
+def _mean(x: Tensor, radius: int) -> Tensor:
+    """Return the mean of the square around each pixel of x (…, h, w)."""
+    return _over(x, radius, torch.add) / (2 * radius + 1) ** 2
+
+
+def _over(x: Tensor, radius: int, of_two: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Return a sum or largest value over squares; edges reflected.
 
     By slices, not pooling: a value is then the same to the bit wherever an image is cut.
     """
@@ -401,5 +419,5 @@ def _largest(x: Tensor, radius: int) -> Tensor:
         wide = x.index_select(axis, reflected(length, length + 2 * radius, x.device, before=radius))
         x = wide.narrow(axis, 0, length)
         for start in range(1, 2 * radius + 1):
-            x = torch.maximum(x, wide.narrow(axis, start, length))
+            x = of_two(x, wide.narrow(axis, start, length))
     return x
