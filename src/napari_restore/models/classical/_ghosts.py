@@ -266,8 +266,7 @@ def _settled(sums: Sums, frames: int, reference: int, chosen: int | None) -> Ten
     each = []
     for rows, number in zip(sums[MOVING], sums[NUMBER], strict=True):
         listed = rows[: int(number)].cpu()
-        place = (listed[:, 0] / 3).floor().long()
-        state = (listed[:, 0] - 3.0 * place).to(torch.uint8)
+        place, state = listed[:, 0].long() // 3, (listed[:, 0].long() % 3).to(torch.uint8)
         y, x = place // COLUMNS, place % COLUMNS
         numbers = listed[:, 1:].long()
         shift = torch.arange(frames)
