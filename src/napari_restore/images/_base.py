@@ -227,6 +227,21 @@ class ImageBase(ABC):
         level = self.source.levels[0]
         return level.chunk_height, level.chunk_width
 
+    def chunk_bytes(self, size: tuple[int, int], more: int) -> int:
+        """Return the bytes of the chunks that a box of `size` (height, width) touches, and of `more`.
+
+        Of this image and of those that its pixels are made of, with validity: each has chunks in the
+        cache.
+        """
+        rows, columns = self.chunk
+        down, across = -(-size[0] // rows) + 1, -(-min(size[1], self.width) // columns) + 1
+        pixels = min(self.height * self.width, rows * columns * (down * across + more))
+        own = pixels * (self.bands * self.dtype.itemsize + self.may_be_invalid)
+        if not isinstance(self.reader, DerivedReader):
+            return own
+        # A chunk is made as a whole.
+        return own + self.reader.image.chunk_bytes((down * rows, across * columns), more)
+
     @property
     def level_shapes(self) -> tuple[tuple[int, int], ...]:
         """(height, width) of all levels, level 0 first; built or not, they are fixed."""

@@ -155,10 +155,8 @@ class LayoutRequest:
         rows, columns = self.image.chunk
         if halo == 0 and tile % rows == 0 and tile % columns == 0:
             return 0
-        down = -(-(tile + 2 * halo) // rows) + 1
-        across = -(-min(self.image.width, BAND + 2 * halo) // columns) + 1
-        chunk = rows * columns * self.pixel_bytes
-        return self.frames * min(self.image_bytes, chunk * (down * across + 2 * workers))
+        size = tile + 2 * halo, min(self.image.width, BAND + 2 * halo)
+        return sum(frame.chunk_bytes(size, 2 * workers) for frame in self.image.frames)
 
     def context_cost(self, workers: int) -> tuple[int, int, float]:
         """Return bytes kept, peak bytes of a block and seconds of a pass over the whole image.

@@ -2,7 +2,7 @@
 
 Crops all over the picture are compared by phase correlation of their ranked grey values, which an
 exposure does not change; a similarity or homography is fitted to the displacements by RANSAC, and
-refined on the frame as it then lies.
+refined on the frame as it then lies: first on a coarse level, then on the pixels.
 """
 
 from __future__ import annotations
@@ -10,21 +10,27 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from napari_restore.errors import BadParameter, option
-from napari_restore.images.brackets._exposure import overview_of
-from napari_restore.images.readers import RegisteredReader
+from napari_restore.images._source import Box
+from napari_restore.images.brackets._exposure import coarse_view, overview_of
+from napari_restore.images.readers import RegisteredReader, scaled_matrix
 
 if TYPE_CHECKING:
     from napari_restore.images._image import Image
 
 Array = npt.NDArray[np.float64]
-CROP = 384
-"""Side in pixels of the crops that are compared."""
+Grey = npt.NDArray[np.float32]
+Spectrum = npt.NDArray[np.complex64]
+CROP, COARSE_CROP = 384, 256
+"""Side in pixels of the crops that are compared, and of those of a coarse level."""
+COARSE = 1200
+"""Longest side in pixels of the coarse level."""
 CROPS = 5
 """Crops along a side of the picture."""
 ROUNDS = 3
@@ -39,7 +45,9 @@ ENOUGH = (8, 6)
 AGREE = 1.5
 """Pixels that crops that agree may be off by."""
 STILL = 0.1
-"""Pixels of the corners, below which another round changes nothing."""
+"""Pixels that a corner has moved by in a round, below which another one changes nothing."""
+RANKS = 1 << 12
+"""Steps of grey values whose ranks are told from each other."""
 WHOLE = 0.25
 """Pixels that a placement may be off by to be taken as a shift by whole pixels."""
 LARGEST_RESIDUAL = 2.0
@@ -69,15 +77,21 @@ class Placement:
 _placed: OrderedDict[tuple[Any, ...], Placement | None] = OrderedDict()
 
 
-def place(reference: Image, frame: Image, start: Sequence[float] | None = None) -> Placement | None:
+def place(
+    reference: Image,
+    frame: Image,
+    start: Sequence[float] | None = None,
+    crops: Sequence[Crops] = (),
+) -> Placement | None:
     """Return where `frame` lies on the grid of `reference`; None where it fits nowhere.
 
-    `start` is a matrix near the result; None: found on an overview. What was found is kept by the
-    content of both. Raises `BadParameter` without scikit-image.
+    `start` is a matrix near the result; None: found on an overview. `crops` are those of the
+    reference, of `crops_of`, which serve for all its frames. What was found is kept by the content of
+    both. Raises `BadParameter` without scikit-image.
     """
     key = (reference.fingerprint, frame.fingerprint, None if start is None else tuple(start))
     if key not in _placed:
-        _placed[key] = _place(reference, frame, start)
+        _placed[key] = _place(reference, frame, start, crops or crops_of(reference))
         while len(_placed) > KEPT:
             _placed.popitem(last=False)
     return _placed[key]
@@ -91,7 +105,37 @@ def place_roughly(reference: Image, frame: Image) -> Placement:
     return Placement((1, 0, round(dx * scale), 0, 1, round(dy * scale), 0, 0, 1), None)
 
 
-def _place(reference: Image, frame: Image, start: Sequence[float] | None) -> Placement | None:
+class Crops:
+    """Crops all over a level of the reference, with the spectra of what they show."""
+
+    def __init__(self, image: Image, side: int) -> None:
+        """Prepare crops of `side` pixels at most; spectra are computed when they are needed."""
+        self.image = image
+        self.side = side = max(1, min(side, image.height // 2, image.width // 2))
+        rows, columns = (
+            np.unique(np.linspace(0, length - side, CROPS).astype(int)).tolist()
+            for length in (image.height, image.width)
+        )
+        self.boxes = [(y, x, y + side, x + side) for y in rows for x in columns]
+        self._spectra: dict[Box, Spectrum] = {}
+
+    def spectrum(self, box: Box) -> Spectrum:
+        """Return the spectrum of the crop `box`; kept."""
+        if box not in self._spectra:
+            self._spectra[box] = _spectrum(_grey(self.image.read(box), self.image))
+        return self._spectra[box]
+
+
+def crops_of(reference: Image) -> list[Crops]:
+    """Return the crops of a reference: of a coarse level, where it is much smaller, and of the image."""
+    fine = Crops(reference, CROP)
+    coarse = coarse_view(reference, COARSE)
+    return [fine] if coarse is reference else [Crops(coarse, COARSE_CROP), fine]
+
+
+def _place(
+    reference: Image, frame: Image, start: Sequence[float] | None, crops: Sequence[Crops]
+) -> Placement | None:
     try:
         from skimage.measure import ransac
         from skimage.transform import ProjectiveTransform, SimilarityTransform
@@ -103,16 +147,22 @@ def _place(reference: Image, frame: Image, start: Sequence[float] | None) -> Pla
     if start is None:
         start = place_roughly(reference, frame).matrix
     matrix = np.array(start, np.float64).reshape(3, 3)
+    kinds = (ProjectiveTransform, SimilarityTransform)
     fitted = None
-    for _ in range(ROUNDS):
-        pairs = list(_pairs(reference, frame, matrix))
-        fitted = _fit(pairs, (ProjectiveTransform, SimilarityTransform), ransac)
-        if fitted is None:
-            return None
-        change = _moved(fitted.matrix, reference) - _moved(matrix, reference)
-        matrix = fitted.matrix
-        if np.abs(change).max() < STILL:
-            break
+    for each in crops:
+        view = frame if each.image is reference else coarse_view(frame, COARSE)
+        scale = each.image.scale // reference.scale
+        if view.scale != scale * frame.scale:
+            continue  # it has other levels
+        for _ in range(ROUNDS):
+            fitted = _fit(list(_pairs(each, view, scaled_matrix(matrix, scale))), kinds, ransac)
+            if fitted is None:
+                break
+            found = scaled_matrix(fitted.matrix, 1 / scale)
+            change = _moved(found, reference) - _moved(matrix, reference)
+            matrix = found
+            if np.abs(change).max() < STILL * scale**2:
+                break
     if fitted is None or fitted.residual > LARGEST_RESIDUAL:
         return None
     rounded = tuple(_rounded(matrix, reference).ravel().tolist())
@@ -183,40 +233,37 @@ def _fit(pairs: Sequence[tuple[Any, Any]], kinds: Sequence[Any], ransac: Any) ->
     return _PairFit(matrix, float(np.median(agreeing)))
 
 
-def _pairs(reference: Image, frame: Image, matrix: Array) -> Iterator[tuple[Any, Any]]:
+def _pairs(crops: Crops, frame: Image, matrix: Array) -> Iterator[tuple[Any, Any]]:
     """Yield points (x, y) of the reference and of the frame that show the same."""
+    reference, middle = crops.image, (crops.side - 1) / 2
     placed = RegisteredReader(frame, matrix, (reference.height, reference.width))
-    side = max(1, min(CROP, reference.height // 2, reference.width // 2))
-    rows, columns = (
-        np.unique(np.linspace(0, length - side, CROPS).astype(int))
-        for length in (reference.height, reference.width)
-    )
-    for y in rows.tolist():
-        for x in columns.tolist():
-            box = (y, x, y + side, x + side)
-            there = placed.pixels(box)
-            if not placed.valid_in(0, box, there).all():
-                continue
-            here = reference.read(box)
-            (dy, dx), peak = displacement(*(_grey(each, frame) for each in (here, there)))
-            if peak >= CLEAR_PEAK and max(abs(dy), abs(dx)) < side / 4:
-                across, down = x + (side - 1) / 2, y + (side - 1) / 2
-                seen = matrix @ np.array([across + dx, down + dy, 1.0])
-                yield (across, down), seen[:2] / seen[2]
+    for box in crops.boxes:
+        if not placed.shows(box):
+            continue
+        there = placed.pixels(box, made=lambda pixels: _grey(pixels, frame)[..., None])[..., 0]
+        (dy, dx), peak = _shift_between(crops.spectrum(box), _spectrum(there), there.shape)
+        if peak >= CLEAR_PEAK and max(abs(dy), abs(dx)) < crops.side / 4:
+            across, down = box[1] + middle, box[0] + middle
+            seen = matrix @ np.array([across + dx, down + dy, 1.0])
+            yield (across, down), seen[:2] / seen[2]
 
 
-def displacement(reference: Array, other: Array) -> tuple[tuple[float, float], float]:
+def displacement(reference: Grey, other: Grey) -> tuple[tuple[float, float], float]:
     """Return how far (dy, dx) `other` (h, w) shows the same further down and right, and how clearly.
 
     By phase correlation of ranked values; to about a tenth of a pixel, by a parabola at the peak.
     """
-    spectra = [np.fft.rfft2(_ranked(each)) for each in (other, reference)]
-    product = spectra[0] * np.conj(spectra[1])
-    product /= np.abs(product) + 1e-12
-    down = np.fft.fftfreq(reference.shape[0])[:, None]
-    across = np.fft.rfftfreq(reference.shape[1])[None]
-    product *= np.exp(-(down**2 + across**2) / (2 * FREQUENCIES**2))
-    surface = np.fft.irfft2(product, reference.shape)
+    return _shift_between(_spectrum(reference), _spectrum(other), reference.shape)
+
+
+def _shift_between(
+    reference: Spectrum, other: Spectrum, shape: tuple[int, ...]
+) -> tuple[tuple[float, float], float]:
+    """Return what `displacement` does for the spectra of pictures of `shape`."""
+    product = other * np.conj(reference)
+    product /= np.abs(product) + np.float32(1e-12)
+    product *= _low_frequencies(shape)
+    surface = np.fft.irfft2(product, shape)
     peak = np.unravel_index(int(surface.argmax()), surface.shape)
     spread = float(surface.std())
     found = []
@@ -229,20 +276,44 @@ def displacement(reference: Array, other: Array) -> tuple[tuple[float, float], f
     return (found[0], found[1]), float(surface.max()) / spread if spread else 0.0
 
 
-def _ranked(values: Array) -> Array:
-    """Return ranks in −1 … 1, faded out towards the edges: the same for any exposure."""
-    # Of every ninth value: the ranks of neighbours are alike.
-    borders = np.quantile(values[::3, ::3], np.linspace(0, 1, 257)[1:-1])
-    ranks = np.searchsorted(borders, values, side="right") / 128 - 1
-    window = np.outer(*(np.hanning(length + 2)[1:-1] for length in values.shape))
-    faded: Array = (ranks - ranks.mean()) * window
+@lru_cache(maxsize=8)
+def _low_frequencies(shape: tuple[int, ...]) -> Grey:
+    """Return the weights of the frequencies of a spectrum of pictures of `shape`."""
+    down, across = np.fft.fftfreq(shape[0])[:, None], np.fft.rfftfreq(shape[1])[None]
+    weights: Grey = np.exp(-(down**2 + across**2) / (2 * FREQUENCIES**2)).astype(np.float32)
+    return weights
+
+
+@lru_cache(maxsize=8)
+def _fading(shape: tuple[int, ...]) -> Grey:
+    """Return weights (h, w) that are 0 at the edges."""
+    faded: Grey = np.outer(*(np.hanning(n + 2)[1:-1] for n in shape)).astype(np.float32)
     return faded
 
 
-def _grey(pixels: npt.NDArray[Any], image: Image) -> Array:
-    bands = image.data_bands
-    grey: Array = sum((pixels[..., band].astype(np.float64) for band in bands), np.zeros(()))
-    return grey / len(bands)
+def _spectrum(values: Grey) -> Spectrum:
+    """Return the spectrum of the ranks of values (h, w), the same for any exposure."""
+    # Of every ninth value: the ranks of neighbours are alike.
+    low, high = np.quantile(values[::3, ::3], (0.001, 0.999))
+    if not high > low:
+        return np.fft.rfft2(np.zeros(values.shape, np.float32))
+    steps = ((values - np.float32(low)) * np.float32((RANKS - 1) / (high - low))).clip(0, RANKS - 1)
+    place = steps.astype(np.intp)
+    counts = np.bincount(place.ravel(), minlength=RANKS)
+    ranks = ((counts.cumsum() - counts / 2) * (2 / values.size) - 1).astype(np.float32)
+    faded = ranks[place]
+    faded -= faded.mean()
+    faded *= _fading(values.shape)
+    return np.fft.rfft2(faded)
+
+
+def _grey(pixels: npt.NDArray[Any], image: Image) -> Grey:
+    """Return the mean (h, w) of the bands of pixels that are no number as 0."""
+    grey = np.zeros(pixels.shape[:2], np.float32)
+    for band in image.data_bands:
+        grey += pixels[..., band]
+    grey /= len(image.data_bands)
+    return np.nan_to_num(grey, copy=False)
 
 
 def _rounded(matrix: Array, image: Image) -> Array:

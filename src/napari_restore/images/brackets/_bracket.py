@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Collection, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
@@ -13,7 +15,13 @@ import numpy.typing as npt
 from napari_restore.errors import BadParameter, Message, option
 from napari_restore.images._derived import check_exposure, check_frames
 from napari_restore.images._source import Box
-from napari_restore.images.brackets._alignment import UNSURE, Placement, place, place_roughly
+from napari_restore.images.brackets._alignment import (
+    UNSURE,
+    Placement,
+    crops_of,
+    place,
+    place_roughly,
+)
 from napari_restore.images.brackets._exposure import (
     coarse_view,
     estimated_exposures,
@@ -145,15 +153,11 @@ def _aligned(
     reference, middle = frames[chosen], order.index(chosen)
     fitting: dict[int, Image] = {}
     residuals: dict[int, float | None] = {}
-    done = 0
+    placements = _placed_on(frames, chosen, progress)
     for outwards in (order[middle + 1 :], order[:middle][::-1]):
         neighbour, last = reference, None
         for number in outwards:
-            if progress is not None:
-                progress(done, len(frames) - 1)
-            done += 1
-            frame = frames[number]
-            placement = place(reference, frame)
+            frame, placement = frames[number], placements[number]
             if placement is None and last is not None:
                 placement = place(neighbour, frame, start=last.matrix)
             if placement is None:
@@ -174,6 +178,27 @@ def _aligned(
         )
     used = [number for number in order if number in fitting]
     return {n: fitting[n] for n in used}, {n: residuals[n] for n in used}
+
+
+def _placed_on(
+    frames: Sequence[Image], chosen: int, progress: Progress | None
+) -> dict[int, Placement | None]:
+    """Return where each of the other frames lies on the grid of the chosen one, None: nowhere."""
+    others = [number for number in range(len(frames)) if number != chosen]
+    reference = frames[chosen]
+    crops = crops_of(reference)
+    with ThreadPoolExecutor(os.cpu_count(), "align") as pool:
+        waiting = [pool.submit(place, reference, frames[n], crops=crops) for n in others]
+        try:
+            found = {}
+            for done, (number, future) in enumerate(zip(others, waiting, strict=True)):
+                if progress is not None:
+                    progress(done, len(others))
+                found[number] = future.result()
+        finally:
+            # After an error the others are not waited for.
+            pool.shutdown(cancel_futures=True)
+    return found
 
 
 def _there(frame: Image, placement: Placement, reference: Image) -> Image:

@@ -98,9 +98,9 @@ def overview_of(frame: Image) -> npt.NDArray[np.float64]:
     return grey
 
 
-def coarse_view(frame: Image) -> Image:
-    """Return the finest level of at most `SIDE` pixels, or the coarsest one."""
-    levels = [n for n, shape in enumerate(frame.level_shapes) if max(shape) <= SIDE]
+def coarse_view(frame: Image, side: int = SIDE) -> Image:
+    """Return the finest level of at most `side` pixels a side, or the coarsest one."""
+    levels = [n for n, shape in enumerate(frame.level_shapes) if max(shape) <= side]
     number = levels[0] if levels else len(frame.level_shapes) - 1
     return frame.level_view(number) if frame.level_scale(number) else frame
 

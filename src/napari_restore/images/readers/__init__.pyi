@@ -4,7 +4,7 @@ from ._mosaic import MosaicReader
 from ._ome_zarr import OWN_ATTRIBUTES
 from ._product import FittedReader, ProductReader, check_count, common_dtype, nests_in
 from ._raw import RawReader
-from ._registered import RegisteredReader
+from ._registered import RegisteredReader, scaled_matrix
 from ._registry import reader_of
 from ._selected import SelectedReader
 from ._stack import StackReader
@@ -29,4 +29,5 @@ __all__ = [
     "nests_in",
     "reader_of",
     "reader_of_array",
+    "scaled_matrix",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ class RegisteredReader(DerivedReader):
         super().__init__(image)
         self.matrix = matrix
         self._views = halved_views(image)
-        self._matrices = [_scaled(matrix, 1 << number) for number in range(len(self._views))]
+        self._matrices = [scaled_matrix(matrix, 1 << number) for number in range(len(self._views))]
         sizes = [
             (-(-size[0] >> number), -(-size[1] >> number)) for number in range(len(self._views))
         ]
@@ -51,9 +52,7 @@ class RegisteredReader(DerivedReader):
     def valid_in(self, level: int, box: Box, pixels: Array) -> npt.NDArray[np.bool_]:
         view = self._views[level]
         y, x = self._positions(box, level)
-        # A hair beyond the last centre is rounding.
-        inside = (y > -1e-6) & (x > -1e-6)
-        inside &= (y < view.height - 1 + 1e-6) & (x < view.width - 1 + 1e-6)
+        inside = self._inside(level, y, x)
         if view.may_be_invalid and inside.any():
             source = _source_box(view, y, x)
             valid = view.read_valid(source)
@@ -63,8 +62,27 @@ class RegisteredReader(DerivedReader):
         result: npt.NDArray[np.bool_] = inside
         return result
 
+    def shows(self, box: Box) -> bool:
+        """Return whether all pixels of `box` are valid."""
+        y0, x0, y1, x1 = box
+        corners = (y0, x0, y0 + 1, x0 + 1), (y0, x1 - 1, y0 + 1, x1)
+        corners += (y1 - 1, x0, y1, x0 + 1), (y1 - 1, x1 - 1, y1, x1)
+        # What a homography makes of a box is convex.
+        if not all(self._inside(0, *self._positions(each, 0)).all() for each in corners):
+            return False
+        no_pixels: Array = np.empty(0)
+        return not self._views[0].may_be_invalid or bool(self.valid_in(0, box, no_pixels).all())
+
     def digest(self) -> str:
         return f"{self.matrix.tolist()}{self.levels[0][:2]}"
+
+    def _inside(self, level: int, y: Array, x: Array) -> npt.NDArray[np.bool_]:
+        """Return whether positions lie between centres of pixels."""
+        view = self._views[level]
+        # A hair beyond the last centre is rounding.
+        inside: npt.NDArray[np.bool_] = (y > -1e-6) & (x > -1e-6)
+        inside &= (y < view.height - 1 + 1e-6) & (x < view.width - 1 + 1e-6)
+        return inside
 
     def _positions(
         self, box: Box, level: int
@@ -77,12 +95,19 @@ class RegisteredReader(DerivedReader):
         b /= c
         return b, a
 
-    def pixels(self, box: Box, level: int = 0) -> Array:
-        """Return the pixels (h, w, C) of `box`; not by chunks, so that no others are computed."""
+    def pixels(
+        self, box: Box, level: int = 0, made: Callable[[Array], Array] | None = None
+    ) -> Array:
+        """Return the pixels (h, w, C) of `box`; not by chunks, so that no others are computed.
+
+        `made` returns what is placed, other bands of floats for instance, of pixels of the image.
+        """
         view = self._views[level]
         y, x = self._positions(box, level)
         source = _source_box(view, y, x)
         pixels = view.read(source)
+        if made is not None:
+            pixels = made(pixels)
         if _is_shift(self._matrices[level]):
             rows = (y[:, 0].astype(int) - source[0]).clip(0, pixels.shape[0] - 1)
             columns = (x[0].astype(int) - source[1]).clip(0, pixels.shape[1] - 1)
@@ -90,8 +115,8 @@ class RegisteredReader(DerivedReader):
         return _interpolated(pixels, y, x, source[:2])
 
 
-def _scaled(matrix: npt.NDArray[np.float64], scale: int) -> npt.NDArray[np.float64]:
-    """Return `matrix` between pixels that are `scale` times as large."""
+def scaled_matrix(matrix: npt.NDArray[np.float64], scale: float) -> npt.NDArray[np.float64]:
+    """Return `matrix` (3, 3) between pixels that are `scale` times as large."""
     if scale == 1:
         return matrix
     # The centre of a large pixel is that of the pixels it covers.

@@ -122,8 +122,9 @@ MERTENS = ModelCard(
         Parameter("width", 0.2, "standard deviation of brightness round the optimum", 0.02, 1.0),
         Parameter("levels", 0, "levels of the pyramid; 0: as many as the image has", 0, 24),
         Parameter(
-            "deghost", 0.0, "how far the reference replaces frames where something moved", 0.0, 1.0
+            "deghost", 0.0, "how far one frame replaces the others where something moved", 0.0, 1.0
         ),
+        Parameter("moving", 0, "frame of what moves, from 1, the darkest; 0: by exposure", 0, 64),
     ),
     source="Mertens, Kautz, Van Reeth, Pacific Graphics 2007",
     validated_on="four real brackets: equal to OpenCV's MergeMertens(1, 1, 1).",

@@ -3,8 +3,8 @@
 The pyramid is split at a level of cells of `CELL` pixels. A first sweep lists that level of all
 frames and weights, tile by tile; everything above it is blended at once, as it is a small image. A
 second sweep blends the levels below from the pixels. So the result is that of the whole image, and
-once the upper part is known a pixel needs its neighbours only. With `deghost` a sweep before them
-counts how the frames relate.
+once the upper part is known a pixel needs its neighbours only. With `deghost` two sweeps before them
+count how the frames relate, and find what moved.
 
 Source: Mertens, Kautz, Van Reeth, "Exposure Fusion", Pacific Graphics 2007.
 """
@@ -18,6 +18,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from napari_restore.errors import BadParameter
 from napari_restore.models._card import ModelCard
 from napari_restore.models._exposure_curves import by_frame, comparing
 from napari_restore.models._layers import reflected
@@ -36,7 +37,7 @@ its last one."""
 GREY = (0.299, 0.587, 0.114)
 LEAST_WEIGHT = 1e-12
 GHOSTS = "ghosts"
-"""Side map: the share to which the reference takes the place of the most contradicting frame."""
+"""Side map: the share to which one frame takes the place of the others, as something moved."""
 
 
 class Mertens(SweptModel):
@@ -65,25 +66,36 @@ class Mertens(SweptModel):
             merge=partial(joined, "cells"),
             of_tile=partial(rows_of_tile, "cells"),
         )
-        more = -(-_ghosts.REACH // CELL) * CELL if self.deghosts else 0
         writes = (Map(RESTORED, BANDS), *([Map(GHOSTS, 1)] if self.deghosts else []))
         sweeps = (
-            Sweep("reduce", "Coarse levels", self._reduce, halo=2 * CELL + more, counts=counts),
-            Sweep("blend", "Blending", self._blend, writes=writes, halo=3 * CELL + more),
+            Sweep("reduce", "Coarse levels", self._reduce, halo=2 * CELL, counts=counts),
+            Sweep("blend", "Blending", self._blend, writes=writes, halo=3 * CELL),
         )
         if not self.deghosts:
             return sweeps
         bins = (_ghosts.OWN_BINS, _ghosts.BINS)
-        return (comparing(frames, self._reference, bins, _ghosts.curves), *sweeps)
+        compare = comparing(frames, self._reference, bins, _ghosts.curves)
+        return (compare, _ghosts.finding(frames, self._reference, self._moving), *sweeps)
 
     @property
     def deghosts(self) -> bool:
-        """Whether the reference takes the place of frames where something moved."""
+        """Whether one frame takes the place of the others where something moved."""
         return float(self.card.values["deghost"]) > 0
 
     @property
     def _reference(self) -> int:
         return (self.card.inputs - 1) // 2 if self.reference is None else self.reference
+
+    @property
+    def _moving(self) -> int | None:
+        """The frame, counted from 0, that all that moves is taken from; None: chosen by exposure."""
+        number = int(self.card.values["moving"])
+        if number > self.card.inputs:
+            raise BadParameter(
+                f"There is no frame {number} of {self.card.inputs}.",
+                "Set moving to the number of a frame, counted from the darkest, or to 0.",
+            )
+        return number - 1 if number else None
 
     def weights(self, frames: Tensor, valid: Tensor | None = None) -> Tensor:
         """Return the weights (N, F, 1, h, w) of frames (N, F, 3, h, w): they add up to 1.
@@ -121,9 +133,10 @@ class Mertens(SweptModel):
         ghosts = None
         if self.deghosts:
             amount = float(self.card.values["deghost"])
-            curves = given.statistics["curves"]
             own = self._reference
-            frames, ghosts = _ghosts.without_ghosts(frames, curves, own, amount, given.valid)
+            frames, ghosts = _ghosts.without_ghosts(
+                frames, given.statistics, given.origins, own, amount, given.valid
+            )
         if given.valid is None:
             return frames, self.weights(frames), ghosts
         known = given.valid
