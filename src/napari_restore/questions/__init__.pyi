@@ -20,6 +20,8 @@ from ._keywords import (
 )
 from ._region import Region
 from ._restore import (
+    NEUTRAL_KELVIN,
+    TONE,
     Adjustment,
     Computing,
     Format,
@@ -50,6 +52,7 @@ from ._types import (
     SceneKind,
     Size,
 )
+from .parsing import curve_points, curve_text
 
 __all__ = [
     "AUTO",
@@ -57,11 +60,13 @@ __all__ = [
     "CONTEXT_GRADIENTS",
     "FIXED",
     "FLOATS",
+    "NEUTRAL_KELVIN",
     "OTHER_BANDS",
     "RECOMPUTED",
     "ROUTINGS",
     "STOP",
     "THROUGH",
+    "TONE",
     "WHOLE",
     "Adjustment",
     "AdjustmentRecord",
@@ -94,6 +99,8 @@ __all__ = [
     "Storing",
     "Target",
     "colours_of",
+    "curve_points",
+    "curve_text",
     "options_of",
     "part_of",
     "recorded",
