@@ -17,6 +17,7 @@ from ._suffixes import (
     is_image_in_folder,
     is_zarr,
 )
+from ._tone_curve import ToneCurve
 from ._xarray import data_array
 from .brackets._bracket import bracket_of, common_box
 from .brackets._groups import Bracket, brackets_among
@@ -102,6 +103,7 @@ __all__ = [
     "SaveOptions",
     "Sensor",
     "Source",
+    "ToneCurve",
     "absolute_mask",
     "adopt_zarr",
     "attach_pyramid",
