@@ -17,7 +17,6 @@ from ._suffixes import (
     is_image_in_folder,
     is_zarr,
 )
-from ._tone_curve import ToneCurve
 from ._xarray import data_array
 from .brackets._bracket import bracket_of, common_box
 from .brackets._groups import Bracket, brackets_among
@@ -103,7 +102,6 @@ __all__ = [
     "SaveOptions",
     "Sensor",
     "Source",
-    "ToneCurve",
     "absolute_mask",
     "adopt_zarr",
     "attach_pyramid",

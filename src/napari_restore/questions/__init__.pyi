@@ -32,6 +32,7 @@ from ._restore import (
     Target,
     colours_of,
 )
+from ._tone_curve import ToneCurve
 from ._training import Evaluate, HazePairs
 from ._types import (
     AUTO,
@@ -98,6 +99,7 @@ __all__ = [
     "Size",
     "Storing",
     "Target",
+    "ToneCurve",
     "colours_of",
     "curve_points",
     "curve_text",

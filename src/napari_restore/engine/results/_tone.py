@@ -18,8 +18,8 @@ import numpy.typing as npt
 
 from napari_restore.engine._region import Region
 from napari_restore.engine.results._luma import LumaModel, within_limits
-from napari_restore.images import ToneCurve, light_of_srgb, srgb_of_light
-from napari_restore.questions import NEUTRAL_KELVIN, Adjustment, curve_points
+from napari_restore.images import light_of_srgb, srgb_of_light
+from napari_restore.questions import NEUTRAL_KELVIN, Adjustment, ToneCurve, curve_points
 
 Pixels = npt.NDArray[Any]
 Plane = npt.NDArray[Any]

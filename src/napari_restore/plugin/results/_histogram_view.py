@@ -11,8 +11,7 @@ from qtpy.QtCore import QPointF, QRectF, Qt, Signal
 from qtpy.QtGui import QColor, QPainter, QPen, QPolygonF
 from qtpy.QtWidgets import QWidget
 
-from napari_restore.images import ToneCurve
-from napari_restore.questions import curve_points, curve_text
+from napari_restore.questions import ToneCurve, curve_points, curve_text
 
 BINS = 128
 STRAIGHT = ((0.0, 0.0), (1.0, 1.0))
