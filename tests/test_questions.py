@@ -26,7 +26,13 @@ from napari_restore.records._shapes import RunOptions
 
 QUESTIONS = (Restore, Attribute, Attend, Evaluate, HazePairs, Format)
 FLAGS = {name: each for name, each in options_of(Restore).items() if each.has_flag}
-OTHERS = {"mask": "a.tif", "exclude": "b.tif", "context": "/c.npz", "device": "cuda:1"}
+OTHERS = {
+    "mask": "a.tif",
+    "exclude": "b.tif",
+    "context": "/c.npz",
+    "device": "cuda:1",
+    "curve": "0,0:0.5,0.6:1,1",
+}
 """Values that are no default."""
 
 

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 
+from napari_restore.questions import TONE, Adjustment, options_of
 from napari_restore.records import problems
 
 from ._scenes import hazy, read, write_tiff
@@ -29,6 +30,7 @@ def test_the_record_tells_of_it_and_rerun_gives_equal_bytes(cli, scene, tmp_path
         "protect_shadows": 0.5,
         "protect_highlights": 0.5,
         "exposure": 0.4,
+        **{name: options_of(Adjustment)[name].default for name in TONE},
     }
     assert cli("rerun", record, "-o", again).code == 0
     assert again.read_bytes() == out.read_bytes()

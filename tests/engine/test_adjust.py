@@ -14,7 +14,7 @@ from napari_restore.engine import Region
 from napari_restore.engine.masks import Feathered, PolygonMask, RegionMask, mask_at_level
 from napari_restore.engine.results import REC_709, LumaModel, blend, read_source
 from napari_restore.images import Radiometry
-from napari_restore.questions import Adjustment
+from napari_restore.questions import TONE, Adjustment
 
 from ._whole import model, whole
 
@@ -72,10 +72,10 @@ def test_colour_cannot_be_kept_where_it_is_not_known():
 
 def test_it_enters_task_record_and_the_plan_made_of_them(result):
     other = result.with_adjustment(Adjustment(**EVERYTHING))
-    assert other.record["adjustment"] == EVERYTHING
+    assert other.record["adjustment"] == Adjustment(**EVERYTHING).to_dict()
     assert result.record["adjustment"] == Adjustment().to_dict()
     assert other.plan.key == result.plan.key
-    assert set(EVERYTHING) == {field.name for field in fields(Adjustment)}
+    assert {*EVERYTHING, *TONE} == {field.name for field in fields(Adjustment)}
 
 
 def test_it_travels_with_a_task(sample):

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import rasterio
 import torch
+from PIL import Image as Picture
 from rasterio.transform import from_origin
 from tests.engine._swept_model import ToySwept
 from tests.models.test_code import CODE_CHANGES, SAME_CODE
@@ -25,7 +26,7 @@ from torch.nn.utils import parametrize
 import napari_restore as nr
 from napari_restore.engine.planning import _planning
 from napari_restore.models import ModelCard, WrappedModel, content_of, definition_of
-from napari_restore.questions import Restore, options_of
+from napari_restore.questions import TONE, Restore, options_of
 
 CARD = {"bands": 3, "halo": 4}
 GAIN = 0.9
@@ -320,6 +321,7 @@ def folder(tmp_path_factory):
     y, x = np.mgrid[0 : SIZE[0], 0 : SIZE[1]]
     scene = 40 + 0.5 * y + 0.3 * x + 30 * np.sin((x + y) / 17) + rng.integers(0, 40, (5, *SIZE))
     write(folder / "scene.tif", scene[:3].astype(np.uint8))
+    Picture.fromarray(scene[:3].transpose(1, 2, 0).astype(np.uint8)).save(folder / "photo.png")
     write(folder / "deep.tif", (scene[:3] * 30).astype(np.uint16))
     write(folder / "five.tif", scene.astype(np.uint8))
     half = np.zeros((1, *SIZE), np.uint8)
@@ -361,6 +363,8 @@ AREA = "POLYGON ((10 -20, 90 -20, 90 -100, 10 -100, 10 -20))"
 RGB = "red=1,green=2,blue=3"
 NET = {"model": "haze-unet", "weights": "random:0"}
 FIVE = {"image": "five.tif", "bands": RGB}
+PHOTO = {"image": "photo.png"}
+TONES = dict.fromkeys(TONE, 40) | {"temperature": 5000, "curve": "0,0:0.5,0.6:1,1"}
 OPTION_CHANGES = {
     "image": ({}, {"image": "deep.tif"}),
     "model": ({}, {"model": "htm"}),
@@ -402,6 +406,7 @@ OUTPUT_CHANGES = {
     "highlights": ({}, {"protect_highlights": 0.5}),
     "exposure": ({}, {"exposure": 0.5}),
     "measured exposure": ({}, {"exposure": "auto"}),
+    **{name: (PHOTO, {name: value}) for name, value in TONES.items()},
     "region": ({}, {"region": BOX}),
     "another region": ({"region": BOX}, {"region": nr.Region(0, 0, 96, 96)}),
     "two regions": ({"region": [BOX]}, {"region": [BOX, nr.Region(120, 0, 160, 50)]}),

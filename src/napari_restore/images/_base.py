@@ -324,6 +324,18 @@ class ImageBase(ABC):
         return self.dtype == np.uint8 or self.profile.is_photo
 
     @property
+    def has_tones(self) -> bool:
+        """Whether values are the tones of a photo, in colour or grey, rather than measurements."""
+        if (
+            self.georeference is not None
+            or self.sensor is not None
+            or self.profile.sensor is not None
+        ):
+            return False
+        is_colour = {"red", "green", "blue"} <= set(self.roles)
+        return is_colour or (self.is_display and len(self.data_bands) == 1)
+
+    @property
     def may_be_invalid(self) -> bool:
         """False: every pixel is valid."""
         return self.reader.may_be_invalid

@@ -31,7 +31,7 @@ from napari_restore.plugin.attribution import AttributionTab
 from napari_restore.plugin.compare import CompareSection
 from napari_restore.plugin.fusion import FusionTab
 from napari_restore.plugin.method import ModelFiles
-from napari_restore.plugin.results import AdjustSection, ExportSection, ResultsSection
+from napari_restore.plugin.results import AdjustSection, ExportSection, ResultsSection, ToneSection
 from napari_restore.plugin.runs import BatchSection, PlanController, RunBar, RunController
 from napari_restore.plugin.spectral import SpectralSection
 from napari_restore.plugin.state import (
@@ -295,9 +295,11 @@ class RestorePanel(QWidget):
         self.form.add_area_to(layout)
         viewer, state = self.viewer, self.state
         adjust, results = AdjustSection(viewer, state), ResultsSection(viewer, state)
+        tone = ToneSection(viewer, state)
         export = ExportSection(viewer, state)
         self.sections: list[Section] = [
             adjust,
+            tone,
             CompareSection(viewer, state),
             SpectralSection(viewer, state),
             results,
@@ -308,6 +310,7 @@ class RestorePanel(QWidget):
         for part in parts:
             layout.addWidget(part)
         adjust.heading_changed.connect(parts[0].setText)
+        tone.heading_changed.connect(parts[1].setText)
         results.run_requested.connect(self.runs.start)
         results.earlier.found.connect(self._on_earlier)
         self._results_part = parts[self.sections.index(results)]

@@ -20,6 +20,8 @@ from ._keywords import (
 )
 from ._region import Region
 from ._restore import (
+    NEUTRAL_KELVIN,
+    TONE,
     Adjustment,
     Computing,
     Format,
@@ -30,6 +32,7 @@ from ._restore import (
     Target,
     colours_of,
 )
+from ._tone_curve import ToneCurve
 from ._training import Evaluate, HazePairs
 from ._types import (
     AUTO,
@@ -50,6 +53,7 @@ from ._types import (
     SceneKind,
     Size,
 )
+from .parsing import curve_points, curve_text
 
 __all__ = [
     "AUTO",
@@ -57,11 +61,13 @@ __all__ = [
     "CONTEXT_GRADIENTS",
     "FIXED",
     "FLOATS",
+    "NEUTRAL_KELVIN",
     "OTHER_BANDS",
     "RECOMPUTED",
     "ROUTINGS",
     "STOP",
     "THROUGH",
+    "TONE",
     "WHOLE",
     "Adjustment",
     "AdjustmentRecord",
@@ -93,7 +99,10 @@ __all__ = [
     "Size",
     "Storing",
     "Target",
+    "ToneCurve",
     "colours_of",
+    "curve_points",
+    "curve_text",
     "options_of",
     "part_of",
     "recorded",

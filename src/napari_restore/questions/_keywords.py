@@ -58,6 +58,13 @@ class RestoreKeywords(ReadingKeywords, MachineKeywords, total=False):
     protect_shadows: float
     protect_highlights: float
     exposure: float | Literal["auto"]
+    temperature: float
+    tint: float
+    saturation: float
+    highlights: float
+    shadows: float
+    local_contrast: float
+    curve: str | Sequence[tuple[float, float]] | None
     tile: Tile
     tile_batch: int | None
     precision: str
@@ -77,6 +84,13 @@ class AdjustmentRecord(TypedDict, total=False):
     protect_shadows: float
     protect_highlights: float
     exposure: float | Literal["auto"]
+    temperature: float
+    tint: float
+    saturation: float
+    highlights: float
+    shadows: float
+    local_contrast: float
+    curve: str | None
 
 
 class RestoreRecord(AdjustmentRecord, total=False):

@@ -8,12 +8,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Unpack, cast
 
 from napari_restore.errors import BadParameter, option
 from napari_restore.questions import parsing
-from napari_restore.questions._field import asked, check_limits, keywords_of, question_of, recorded
+from napari_restore.questions._field import (
+    asked,
+    check_limits,
+    keywords_of,
+    options_of,
+    question_of,
+    recorded,
+)
 from napari_restore.questions._region import Region
 from napari_restore.questions._types import (
     FLOATS,
@@ -29,6 +36,8 @@ if TYPE_CHECKING:
     from napari_restore.questions._keywords import RestoreKeywords
 
 COLOURS = ("red", "green", "blue")
+NEUTRAL_KELVIN = 6500.0
+"""Colour temperature that leaves a photo as it is."""
 
 
 @dataclass(frozen=True)
@@ -74,13 +83,25 @@ def _protection(extreme: str) -> Any:
     )
 
 
+def _slider(help: str) -> Any:
+    return asked(
+        0.0,
+        f"{help}, from -100 to 100 (default 0)",
+        changes="answer",
+        parse=parsing.number,
+        metavar="P",
+        limits=(-100, 100),
+        hint="0 changes nothing.",
+    )
+
+
 @dataclass(frozen=True)
 class Adjustment:
-    """Blending of a result with its source, applied whenever pixels are read.
+    """Blending of a result with its source, and tone and colour of both, as pixels are read.
 
     The model never runs again. Every pixel follows from the source and the restored value at its
-    position alone, so tiles, zoom and the saved file agree. Raises `BadParameter` beyond the
-    limits.
+    position, with local contrast also from its surroundings, so tiles, zoom and the saved file
+    agree. Raises `BadParameter` beyond the limits.
     """
 
     MOST_EV: ClassVar[float] = 3.0
@@ -110,9 +131,51 @@ class Adjustment:
         unit="EV",
         hint="0 leaves the result as the model returned it; auto measures it.",
     )
+    temperature: float = asked(
+        NEUTRAL_KELVIN,
+        "white balance of a photo: colour temperature of the light that becomes white, in kelvin "
+        "(default 6500); higher is warmer",
+        changes="answer",
+        parse=parsing.number,
+        metavar="K",
+        limits=(2000, 25_000),
+        unit="K",
+        hint="6500 changes nothing.",
+    )
+    tint: float = asked(
+        0.0,
+        "white balance of a photo: towards magenta, or below 0 towards green, from -150 to 150 "
+        "(default 0)",
+        changes="answer",
+        parse=parsing.number,
+        metavar="T",
+        limits=(-150, 150),
+        hint="0 changes nothing.",
+    )
+    saturation: float = _slider("colourfulness of a photo; -100 is grey")
+    highlights: float = _slider("brighten the bright tones of a photo, or below 0 darken them")
+    shadows: float = _slider("brighten the dark tones of a photo, or below 0 darken them")
+    local_contrast: float = _slider("contrast of a photo's detail with its surroundings")
+    curve: str | None = asked(
+        None,
+        "tone curve of a photo through these points, from black, 0, to white, 1, as 0,0:0.25,0.2:1,1",
+        changes="answer",
+        parse=parsing.curve,
+        metavar="X,Y:X,Y[:…]",
+        keyword="str | Sequence[tuple[float, float]] | None",
+    )
 
     def __post_init__(self) -> None:
         check_limits(self)
+        if self.curve is None:
+            return
+        try:
+            points = parsing.curve_points(self.curve)
+        except ValueError as error:
+            raise BadParameter(f"Curve: {error}.", "An example is 0,0:0.25,0.2:1,1.") from None
+        # The straight line changes nothing.
+        is_straight = all(x == y for x, y in points) and points[0][0] == 0 and points[-1][0] == 1
+        object.__setattr__(self, "curve", None if is_straight else parsing.curve_text(points))
 
     @property
     def ev(self) -> float:
@@ -128,10 +191,34 @@ class Adjustment:
     def needs_range(self) -> bool:
         """Whether values are needed in model range, and not only those of the file."""
         protects = self.protect_shadows or self.protect_highlights
-        return self.luminance_only or bool(protects or self.ev)
+        return self.luminance_only or bool(protects or self.ev) or self.has_tone
 
-    def check(self, image: str, roles: Sequence[str | None]) -> None:
-        """Raise `BadParameter` if an image of this name lacks the bands this needs."""
+    @property
+    def has_tone(self) -> bool:
+        """Whether tone or colour is changed after the blending."""
+        return self != self.without_tone()
+
+    def without_tone(self) -> Adjustment:
+        """Return the blending alone."""
+        asked_for = options_of(Adjustment)
+        return replace(self, **{name: asked_for[name].default for name in TONE})
+
+    def check(self, image: str, roles: Sequence[str | None], *, is_photo: bool) -> None:
+        """Raise `BadParameter` if this cannot be done to an image of this name.
+
+        `is_photo`: its values are tones to look at, and no measurements.
+        """
+        if self.has_tone and not is_photo:
+            raise BadParameter(
+                f"The values of {image} are measurements, not tones of a photo: white balance, saturation, "
+                "tones and curve would make them meaningless.",
+                "Leave these options out; change how it looks on the screen in napari.",
+            )
+        if self.has_colour and colours_of(roles) is None:
+            raise BadParameter(
+                f"{image} has no red, green and blue, so it has no white balance and saturation.",
+                "Leave temperature, tint and saturation out.",
+            )
         if self.luminance_only and colours_of(roles) is None:
             raise BadParameter(
                 f"{image} has no red, green and blue, so its colour cannot be kept.",
@@ -139,9 +226,26 @@ class Adjustment:
                 "or leave luminance-only out.",
             )
 
+    @property
+    def has_colour(self) -> bool:
+        """Whether white balance or saturation is changed."""
+        return bool(self.temperature != NEUTRAL_KELVIN or self.tint or self.saturation)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the fields by name, JSON-able."""
         return recorded(self)
+
+
+TONE = (
+    "temperature",
+    "tint",
+    "saturation",
+    "highlights",
+    "shadows",
+    "local_contrast",
+    "curve",
+)
+"""Those options of an `Adjustment` that change tone and colour after the blending."""
 
 
 def colours_of(roles: Sequence[str | None]) -> tuple[int, int, int] | None:
@@ -425,6 +529,8 @@ class Restore:
         for name in ("exclude_values", "exclude_bits"):
             if given.get(name) is not None:
                 given[name] = _joined(given[name])
+        if given.get("curve") is not None and not isinstance(given["curve"], str):
+            given["curve"] = parsing.curve_text(given["curve"])
         if given.get("region") is not None:
             given["region"] = _regions(given["region"])
         return question_of(cls, given)

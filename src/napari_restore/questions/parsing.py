@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import math
+from collections.abc import Iterable
 
 from napari_restore.questions._types import WHOLE
 
@@ -56,6 +58,35 @@ def count(text: str) -> int:
 def count_or_all(text: str) -> int:
     """Parse a whole number from 0 up; -1 for ``all``."""
     return -1 if text == "all" else count(text)
+
+
+def curve(text: str) -> str:
+    """Parse the points of a tone curve; the text itself."""
+    try:
+        curve_points(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
+def curve_points(text: str) -> tuple[tuple[float, float], ...]:
+    """Return the points of a tone curve, ``x,y:x,y``; `ValueError` that says why it is none."""
+    try:
+        found = [tuple(map(float, pair.split(","))) for pair in text.split(":")]
+    except ValueError:
+        raise ValueError(f"{text!r} is not of the form x,y:x,y") from None
+    if len(found) < 2 or any(len(pair) != 2 for pair in found):
+        raise ValueError(f"{text!r} is not of the form x,y:x,y")
+    if not all(0 <= value <= 1 for pair in found for value in pair):
+        raise ValueError(f"{text!r} has a value outside 0 … 1")
+    if any(before[0] >= after[0] for before, after in itertools.pairwise(found)):
+        raise ValueError(f"in {text!r} the first numbers of the points do not increase")
+    return tuple((x, y) for x, y in found)
+
+
+def curve_text(points: Iterable[tuple[float, float]]) -> str:
+    """Return points as the text that `curve_points` parses."""
+    return ":".join(",".join(f"{value:.12g}" for value in pair) for pair in points)
 
 
 def _whole(text: str) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,8 @@ from napari_restore.engine.masks import MaskStrength, mask_at_level, open_exclud
 from napari_restore.engine.planning import Plan
 from napari_restore.engine.results._luma import LumaModel, blend
 from napari_restore.engine.results._quality import QUALITY
-from napari_restore.errors import ResourceError
+from napari_restore.engine.results._tone import LocalMeans, Means, Tones, balance_of_grey
+from napari_restore.errors import BadParameter, ResourceError
 from napari_restore.images import Image, default_fill, halve, light_of_srgb, srgb_of_light
 from napari_restore.questions import Adjustment
 
@@ -74,13 +75,22 @@ class BlendedPixels:
                 self._check_finished(region, level)
             return self.store.read(region, str(level))
         pixels = np.empty((*region.shape, self.image.bands), self.image.dtype)
-        needs_range = self.adjustment.needs_range
-        for piece in pieces_of(region, pixels=RANGE_PIXELS) if needs_range else pieces_of(region):
-            strength = self._strength_of(piece, level)
-            if check:
-                self._check_finished(piece, level, strength)
-            pixels[piece.within(region)] = self._blended(piece, level, strength)
+        tones = self._tones() if self.adjustment.has_tone else None
+        means_of = None if tones is None else self._local_means(tones, region, level, check)
+        for piece in self._pieces_of(region):
+            blended, valid = self._blended(piece, level, check)
+            if tones is not None:
+                means = None if means_of is None else means_of(piece)
+                toned = tones.apply(blended, self.image.nodata, means)
+                reach = self._reach(piece, level)
+                blended = blend(blended, toned, reach, self.image.nodata, valid)
+            pixels[piece.within(region)] = blended
         return pixels
+
+    def _pieces_of(self, region: Region) -> Iterator[Region]:
+        if self.adjustment.needs_range:
+            return pieces_of(region, pixels=RANGE_PIXELS)
+        return pieces_of(region)
 
     def reaches(self, box: tuple[int, int, int, int], level: int = 0) -> npt.NDArray[np.bool_]:
         """Return which pixels (h, w) of `box`, in pixels of `level`, the areas or the mask cover.
@@ -163,21 +173,85 @@ class BlendedPixels:
         return self.is_plain or is_affordable(self.image, level)
 
     def _blended(
-        self, region: Region, level: int, strength: npt.NDArray[np.float32]
-    ) -> npt.NDArray[Any]:
+        self, region: Region, level: int, check: bool
+    ) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:
+        """Return pixels (h, w, C), and which are valid, as `read_source`."""
+        strength = self._strength_of(region, level)
+        if check:
+            self._check_finished(region, level, strength)
         source, valid = read_source(self.image, region, level)
         if not strength.any():
-            return source
+            return source, valid
         restored = self.store.read(region, str(level))
         if not self.adjustment.needs_range:
-            return blend(source, restored, strength, self.image.nodata, valid)
+            return blend(source, restored, strength, self.image.nodata, valid), valid
         strength = self._protected(source, strength)
         if self.adjustment.ev:
             restored = self._exposed(restored, self.adjustment.ev)
             if (excluded := self._excluded_in(region, level)) is not None:
                 strength = np.where(excluded, np.float32(0), strength)
         luma_model = self._find_luma_model() if self.adjustment.luminance_only else None
-        return blend(source, restored, strength, self.image.nodata, valid, luma_model)
+        mixed = blend(source, restored, strength, self.image.nodata, valid, luma_model)
+        return mixed, valid
+
+    def _reach(self, region: Region, level: int = 0) -> npt.NDArray[np.float32]:
+        """Return (h, w) how far tone and colour are changed: as the mask says, not what is excluded."""
+        reach = np.ones(region.shape, np.float32)
+        if self.mask is not None:
+            reach = self._mask_strength_of(self.mask, region, level)
+        if (excluded := self._excluded_in(region, level)) is not None:
+            reach = np.where(excluded, np.float32(0), reach)
+        return reach
+
+    def _local_means(
+        self, tones: Tones, region: Region, level: int, check: bool
+    ) -> Callable[[Region], Means] | None:
+        """Return what gives `Means` of parts of `region`; None where none are needed."""
+        if not self.adjustment.local_contrast:
+            return None
+        size = _size(self.image, level)
+        extent = Region(0, 0, *size)
+        if self.mask is None:
+            extent = smaller(self.plan.region, level).intersect(extent)
+        local = LocalMeans(extent, max(size))
+
+        def read(part: Region) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+            pixels, valid = self._blended(part, level, check)
+            counts = np.ones(part.shape, bool) if valid is None else valid.copy()
+            if not check:
+                counts &= self._landed(part, level)
+            return tones.tone(pixels), counts
+
+        return local.means(region, list(self._pieces_of(local.around(region))), read)
+
+    def _landed(self, region: Region, level: int) -> npt.NDArray[np.bool_]:
+        """Return which pixels (h, w) are finished, or not to be restored."""
+        rows = np.arange(region.y0, region.y1) << level
+        columns = np.arange(region.x0, region.x1) << level
+        landed = self.store.done_at(rows, columns)
+        return landed if self.mask is None else landed | ~self.reaches(region, level)
+
+    def _tones(self) -> Tones:
+        luma_model = self._find_luma_model()
+        bands = luma_model.colours or self.image.data_bands
+        # Whole numbers of a photo are display values, whether a profile says so or not.
+        is_display = luma_model.is_display or self.image.dtype.kind in "iu"
+        return Tones(self.adjustment, luma_model, bands, is_display)
+
+    def grey_balance(self, box: tuple[int, int, int, int]) -> tuple[float, float]:
+        """Return temperature in kelvin and tint that make the mean colour of `box` grey.
+
+        That is its mean in linear light before tone and colour are changed; `box` is in pixels of
+        level 0. Raises `BadParameter` where it is black, and for a picture in grey.
+        """
+        tones = self._tones()
+        if len(tones.bands) == 1:
+            raise BadParameter("A picture in grey has no white balance.", "Choose one in colour.")
+        pixels, _ = self._blended(Region(*box), 0, check=False)
+        light = tones.light(pixels).reshape(-1, 3).mean(axis=0)
+        if not (light > 0).all():
+            raise BadParameter("Black cannot be made grey.", "Choose a brighter place.")
+        return balance_of_grey(light)
 
     def strength(self, source: npt.NDArray[Any], region: Region) -> npt.NDArray[np.float32]:
         """Return the strength (h, w) of the blending with `source`, the pixels of `region`."""

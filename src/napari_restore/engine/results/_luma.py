@@ -90,13 +90,15 @@ class LumaModel:
         before = self.luma_of(model_values)
         step = self.luma_of(self.model_values(restored, self.colours) - model_values) * strength
         change = np.repeat(step[..., None], 3, axis=2)
-        low, high = self._limits(source.dtype)
+        low, high = self.limits(source.dtype)
         beyond = np.zeros(step.shape, bool)
         for band in range(3):
             moved = model_values[..., band] + step
             beyond |= (moved < low[band]) | (moved > high[band])
         if beyond.any():
-            change[beyond] = _within(model_values[beyond], before[beyond], step[beyond], low, high)
+            change[beyond] = within_limits(
+                model_values[beyond], before[beyond], step[beyond], low, high
+            )
         return change
 
     def model_values(self, pixels: Pixels, bands: tuple[int, ...]) -> Pixels:
@@ -116,7 +118,7 @@ class LumaModel:
             total += model_values[..., band] * model_values.dtype.type(weights[band])
         return total
 
-    def _limits(self, dtype: np.dtype[Any]) -> tuple[Plane, Plane]:
+    def limits(self, dtype: np.dtype[Any]) -> tuple[Plane, Plane]:
         """Return (3,) smallest and largest values, in model range, that each colour can have."""
         if dtype.kind not in "iu":
             return np.full(3, -np.inf), np.full(3, np.inf)
@@ -169,7 +171,7 @@ def _mix(
     return exact
 
 
-def _within(colours: Pixels, before: Plane, step: Plane, low: Plane, high: Plane) -> Pixels:
+def within_limits(colours: Pixels, before: Plane, step: Plane, low: Plane, high: Plane) -> Pixels:
     """Return (n, 3) changes that bring `colours` to luma `before` + `step` within their limits."""
     luma = np.clip(before + step, low.max(), high.min())[:, None]
     apart = colours - before[:, None]

@@ -87,7 +87,7 @@ class Result(BlendedPixels):
         The exposure "auto" is measured now and becomes a number. Its record contains `adjustment`
         and no output yet. Raises `BadParameter` if the image lacks the bands that it needs.
         """
-        adjustment.check(self.image.name, self.image.roles)
+        adjustment.check(self.image.name, self.image.roles, is_photo=self.image.has_tones)
         if adjustment.exposure == "auto":
             adjustment = replace(adjustment, exposure=self.measured_exposure())
         settings = adjustment.to_dict()
@@ -325,7 +325,8 @@ class Result(BlendedPixels):
         # A NaN differs from itself.
         bits[still] = QUALITY["unchanged"]
         quality = (quality & ~np.uint8(ABOUT_CHANGE)) | bits
-        quality[self.strength(source, region) == 0] = QUALITY["unchanged"]
+        reach = self._reach(region) if self.adjustment.has_tone else self.strength(source, region)
+        quality[reach == 0] = QUALITY["unchanged"]
         return quality
 
     def _tags(self) -> dict[str, str]:

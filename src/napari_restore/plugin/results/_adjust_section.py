@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QWidget
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QCheckBox, QLabel, QWidget
 from superqt import QLabeledDoubleSlider, QLabeledSlider
-from superqt.utils import qthrottled
 
 from napari_restore.errors import BadParameter, RestoreError
+from napari_restore.plugin.results._adjusting_section import NOTHING, AdjustingSection
 from napari_restore.plugin.tasks import error_text, in_background, show_problem
-from napari_restore.plugin.widgets import Section, add_button, column_of, form_layout, row_of
+from napari_restore.plugin.widgets import add_button, column_of, form_layout, row_of
 from napari_restore.questions import Adjustment, options_of
 
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from napari_restore.plugin.state import RestoreState, Variant
 
-ADJUST_MS = 50
-"""While a slider moves the picture follows this often."""
 SLIDERS = (
     ("strength", "Strength", "How much of the method's change is applied; beyond 100 % more"),
     (
@@ -35,32 +33,28 @@ SLIDERS = (
     ),
 )
 """Field of an `Adjustment`, label, what it does."""
-KEEP_COLOURS = "Only the lightness follows the method; red, green and blue keep their differences"
+KEEP_COLOURS = (
+    "The method changes only how light or dark each place is; its tint stays that of the photo. "
+    "For methods that leave a cast, or colours too vivid."
+)
 EXPOSURE = (
     "Brightens the result in linear light, or darkens it; black and white stay. "
     "0 leaves it as the method made it"
 )
 AUTO = "Give the result the median light of its source, where the method took some away"
 UNFINISHED = "Measured once the run has finished."
-NOTHING = "There is no result yet. Run first; changing its look then runs nothing again."
 
 
-class AdjustSection(Section):
+class AdjustSection(AdjustingSection):
     """Adjusts the state's current result at once, on the screen and for the file."""
 
     TITLE = "Adjust"
-    heading_changed = Signal(str)
-    """The heading, with whether the result is adjusted."""
+    FIELDS = (*(name for name, *_ in SLIDERS), "luminance_only", "exposure")
 
     def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
         super().__init__(viewer, state)
-        self._variant: Variant | None = None
-        self._adjust = qthrottled(self._apply, timeout=ADJUST_MS, parent=self)
         self._build()
-        self._on_adjusted()
-        self.listen(state.events.current, self._on_current)
-        self.listen(state.events.running, self._enable)
-        self._on_current()
+        self._begin()
 
     def _build(self) -> None:
         self.about = QLabel(self, wordWrap=True)
@@ -81,14 +75,9 @@ class AdjustSection(Section):
         self.keep_colours = QCheckBox("Keep the colours", self)
         self.keep_colours.toggled.connect(self._adjust)
         form.addRow("", self.keep_colours)
-        self.reset_button = add_button(self, "Reset", "Show the result as the method made it")
-        self.reset_button.clicked.connect(self.reset)
-        self.undo_button = add_button(self, "Undo", "Take the last change of the look back")
-        self.undo_button.clicked.connect(self.undo)
-        back = QHBoxLayout()
-        back.addWidget(self.undo_button)
-        back.addWidget(self.reset_button)
-        form.addRow("", back)
+        self.about_colours = QLabel(KEEP_COLOURS, self, wordWrap=True)
+        form.addRow("", self.about_colours)
+        form.addRow("", self._back_row())
         column_of(self, self.about, form)
 
     def _exposure_row(self) -> QWidget:
@@ -113,13 +102,14 @@ class AdjustSection(Section):
         return (*self.sliders.values(), self.exposure, self.keep_colours)
 
     @property
-    def chosen(self) -> Adjustment:
+    def values(self) -> dict[str, Any]:
+        """What the widgets say of `FIELDS`."""
         shares = {name: slider.value() / 100 for name, slider in self.sliders.items()}
-        return Adjustment(
+        return {
             **shares,
-            luminance_only=self.keep_colours.isChecked(),
-            exposure=round(self.exposure.value(), 2),
-        )
+            "luminance_only": self.keep_colours.isChecked(),
+            "exposure": round(self.exposure.value(), 2),
+        }
 
     def measure_exposure(self) -> None:
         """Set the exposure to what gives the result its source's light, measured in a thread."""
@@ -136,46 +126,6 @@ class AdjustSection(Section):
         elif variant is self._variant:
             self.exposure.setValue(measured)
 
-    def reset(self) -> None:
-        self._show(Adjustment())
-        self._apply()
-
-    def undo(self) -> None:
-        self._adjust.flush()
-        if self._variant is not None:
-            self._variant.undo()
-
-    def leave(self) -> None:
-        self._adjust.cancel()
-        self._follow(None)
-        super().leave()
-
-    def _apply(self) -> None:
-        if self._variant is None or self.chosen == self._variant.adjustment:
-            return
-        try:
-            self._variant.adjust(self.chosen)
-        except BadParameter as error:
-            show_problem(error)
-            self._on_adjusted()
-
-    def _on_current(self) -> None:
-        if self.state.current is self._variant:
-            self._enable()
-            return
-        # The last values of the sliders are those of the result before.
-        self._adjust.flush()
-        self._follow(self.state.current)
-        self._enable()
-        self._on_adjusted()
-
-    def _follow(self, variant: Variant | None) -> None:
-        if self._variant is not None:
-            self._variant.adjusted.disconnect(self._on_adjusted)
-        self._variant = variant
-        if variant is not None:
-            variant.adjusted.connect(self._on_adjusted)
-
     def _enable(self) -> None:
         """Enable only what the current result allows."""
         variant = self._variant
@@ -186,24 +136,17 @@ class AdjustSection(Section):
         finished = variant is not None and variant.result is not None
         self.auto_button.setEnabled(finished)
         self.auto_button.setToolTip(AUTO if finished else UNFINISHED)
-        self.keep_colours.setToolTip(KEEP_COLOURS)
+        self.about_colours.setText(KEEP_COLOURS)
+        self.keep_colours.setToolTip("")
         if variant is not None:
             try:
                 image = variant.shown.result.image
-                Adjustment(luminance_only=True).check(image.name, image.roles)
+                keeping = Adjustment(luminance_only=True)
+                keeping.check(image.name, image.roles, is_photo=image.has_tones)
             except BadParameter as error:
                 self.keep_colours.setEnabled(False)
+                self.about_colours.setText(error_text(error))
                 self.keep_colours.setToolTip(error_text(error))
-
-    def _on_adjusted(self) -> None:
-        variant = self._variant
-        adjustment = Adjustment() if variant is None else variant.adjustment
-        self._show(adjustment)
-        self.undo_button.setEnabled(variant is not None and variant.can_undo)
-        self.reset_button.setEnabled(not adjustment.is_neutral)
-        self.heading_changed.emit(
-            self.TITLE if adjustment.is_neutral else f"{self.TITLE} · adjusted, with undo"
-        )
 
     def _show(self, adjustment: Adjustment) -> None:
         """Set the widgets without applying their values."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from napari_restore import Region, api
 from napari_restore._format import format_seconds, format_size
 from napari_restore.plugin.state import RunRequest, TargetChoice
+from napari_restore.questions import TONE, Adjustment
 
 if TYPE_CHECKING:
     from napari_restore.engine import Plan, Result
@@ -113,6 +114,11 @@ def adjustment_of(plan: Plan) -> dict[str, str]:
         described["exposure"] = f"{adjustment.ev:+.2f} EV"
     if adjustment.luminance_only:
         described["colours"] = "kept"
+    neutral, values = Adjustment(), adjustment.to_dict()
+    for name in TONE:
+        if values[name] != getattr(neutral, name):
+            unit = " K" if name == "temperature" else ""
+            described[name.replace("_", " ")] = f"{value_text(values[name])}{unit}"
     return described
 
 

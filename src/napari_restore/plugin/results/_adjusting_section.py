@@ -1,0 +1,130 @@
+"""The base of the sections that adjust the current result without a run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QHBoxLayout
+from superqt.utils import qthrottled
+
+from napari_restore.errors import BadParameter
+from napari_restore.plugin.tasks import show_problem
+from napari_restore.plugin.widgets import Section, add_button
+from napari_restore.questions import Adjustment
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+    from napari_restore.plugin.state import RestoreState, Variant
+
+ADJUST_MS = 50
+"""While a slider moves the picture follows this often."""
+NOTHING = "There is no result yet. Run first; changing its look then runs nothing again."
+
+
+class AdjustingSection(Section):
+    """Sets some fields of the adjustment of the state's current result, at once.
+
+    A subclass builds its widgets, calls `_begin`, and has `values`, `_show` and `_enable`.
+    """
+
+    FIELDS: ClassVar[tuple[str, ...]] = ()
+    """The fields of an `Adjustment` that it sets."""
+    heading_changed = Signal(str)
+    """The heading, with whether these are set."""
+
+    def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
+        super().__init__(viewer, state)
+        self._variant: Variant | None = None
+        self._adjust = qthrottled(self._apply, timeout=ADJUST_MS, parent=self)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """What the widgets say of `FIELDS`."""
+        raise NotImplementedError
+
+    def _show(self, adjustment: Adjustment) -> None:
+        """Set the widgets without applying their values."""
+        raise NotImplementedError
+
+    def _enable(self) -> None:
+        """Enable only what the current result allows."""
+        raise NotImplementedError
+
+    def _begin(self) -> None:
+        self._on_adjusted()
+        self.listen(self.state.events.current, self._on_current)
+        self.listen(self.state.events.running, self._enable)
+        self._on_current()
+
+    def _back_row(self) -> QHBoxLayout:
+        self.undo_button = add_button(self, "Undo", "Take the last change of the look back")
+        self.undo_button.clicked.connect(self.undo)
+        self.reset_button = add_button(self, "Reset", "Set all of these back")
+        self.reset_button.clicked.connect(self.reset)
+        row = QHBoxLayout()
+        row.addWidget(self.undo_button)
+        row.addWidget(self.reset_button)
+        return row
+
+    @property
+    def adjustment(self) -> Adjustment:
+        """That of the current result; the neutral one where there is none."""
+        return Adjustment() if self._variant is None else self._variant.adjustment
+
+    @property
+    def chosen(self) -> Adjustment:
+        """The adjustment with what the widgets say."""
+        return replace(self.adjustment, **self.values)
+
+    def reset(self) -> None:
+        neutral = Adjustment().to_dict()
+        self._show(replace(self.adjustment, **{name: neutral[name] for name in self.FIELDS}))
+        self._apply()
+
+    def undo(self) -> None:
+        self._adjust.flush()
+        if self._variant is not None:
+            self._variant.undo()
+
+    def leave(self) -> None:
+        self._adjust.cancel()
+        self._follow(None)
+        super().leave()
+
+    def _apply(self) -> None:
+        if self._variant is None or self.chosen == self._variant.adjustment:
+            return
+        try:
+            self._variant.adjust(self.chosen)
+        except BadParameter as error:
+            show_problem(error)
+            self._on_adjusted()
+
+    def _on_current(self) -> None:
+        if self.state.current is self._variant:
+            self._enable()
+            return
+        # The last values of the widgets are those of the result before.
+        self._adjust.flush()
+        self._follow(self.state.current)
+        self._enable()
+        self._on_adjusted()
+
+    def _follow(self, variant: Variant | None) -> None:
+        if self._variant is not None:
+            self._variant.adjusted.disconnect(self._on_adjusted)
+        self._variant = variant
+        if variant is not None:
+            variant.adjusted.connect(self._on_adjusted)
+
+    def _on_adjusted(self) -> None:
+        variant, values = self._variant, self.adjustment.to_dict()
+        self._show(self.adjustment)
+        self.undo_button.setEnabled(variant is not None and variant.can_undo)
+        neutral = Adjustment().to_dict()
+        is_set = any(values[name] != neutral[name] for name in self.FIELDS)
+        self.reset_button.setEnabled(is_set)
+        self.heading_changed.emit(f"{self.TITLE} · adjusted, with undo" if is_set else self.TITLE)

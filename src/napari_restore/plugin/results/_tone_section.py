@@ -1,0 +1,298 @@
+"""Tone and colour of the current result of a photo, without a run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qtpy.QtCore import QEvent, QObject, Qt, Signal
+from qtpy.QtWidgets import QLabel, QSlider, QSpinBox, QWidget
+from superqt import QLabeledSlider
+
+from napari_restore import Region
+from napari_restore.errors import BadParameter, BadRegion, RestoreError
+from napari_restore.plugin.layers import in_data, visible_region
+from napari_restore.plugin.results._adjusting_section import NOTHING, AdjustingSection
+from napari_restore.plugin.results._histogram_view import Histogram, HistogramView
+from napari_restore.plugin.tasks import DebouncedQuery, error_text, in_background, show_problem
+from napari_restore.plugin.widgets import add_button, column_of, form_layout, row_of
+from napari_restore.questions import NEUTRAL_KELVIN, TONE, Adjustment, options_of
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+    from napari_restore.images import Image
+    from napari_restore.plugin.state import RestoreState, Variant
+
+COLOUR_SLIDERS = (
+    ("tint", "Tint", "Towards magenta, or to the left towards green"),
+    ("saturation", "Saturation", "Colourfulness; -100 is grey"),
+)
+TONE_SLIDERS = (
+    ("highlights", "Highlights", "Brightens the bright tones; to the left it darkens them"),
+    ("shadows", "Shadows", "Brightens the dark tones; to the left it darkens them"),
+    ("local_contrast", "Local contrast", "Contrast of detail with its surroundings"),
+)
+"""Field of an `Adjustment`, label, what it does."""
+TEMPERATURE = "Colour temperature of the light that is to be white: to the right warmer"
+GREY = "Click in the picture on something that should be grey, to set temperature and tint"
+SPOT = 5
+"""Side in pixels of the picture from which grey is picked."""
+NEUTRAL = 1e6 / NEUTRAL_KELVIN
+"""In mired, in which equal steps look alike."""
+HISTOGRAM_MS, HISTOGRAM_PIXELS = 150, 400_000
+
+
+class KelvinSlider(QWidget):
+    """A slider of colour temperature, even in mired to each side of neutral, and its number."""
+
+    valueChanged = Signal(float)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        least, most = options_of(Adjustment)["temperature"].limits or (0, 0)
+        self._coolest, self._warmest = 1e6 / least, 1e6 / most
+        self.slider = QSlider(Qt.Orientation.Horizontal, self)
+        self.slider.setRange(-100, 100)
+        self.slider.setPageStep(10)
+        self.box = QSpinBox(self)
+        self.box.setRange(int(least), int(most))
+        self.box.setSingleStep(50)
+        self.box.setSuffix(" K")
+        self.box.setKeyboardTracking(False)
+        self.setFocusProxy(self.slider)
+        self.setLayout(row_of(self.slider, self.box))
+        self.slider.valueChanged.connect(self._on_slider)
+        self.box.valueChanged.connect(self._on_box)
+        self.setValue(NEUTRAL_KELVIN)
+
+    def value(self) -> float:
+        return float(self.box.value())
+
+    def setValue(self, kelvin: float) -> None:
+        self.box.setValue(round(kelvin))
+
+    def _on_slider(self, place: int) -> None:
+        end = self._warmest if place > 0 else self._coolest
+        self.box.setValue(round(1e6 / (NEUTRAL + (end - NEUTRAL) * abs(place) / 100)))
+
+    def _on_box(self, kelvin: int) -> None:
+        mired = 1e6 / kelvin
+        share, end = (1, self._warmest) if mired < NEUTRAL else (-1, self._coolest)
+        self.slider.blockSignals(True)
+        self.slider.setValue(round(100 * share * (mired - NEUTRAL) / (end - NEUTRAL)))
+        self.slider.blockSignals(False)
+        self.valueChanged.emit(float(kelvin))
+
+
+class ToneSection(AdjustingSection):
+    """White balance, saturation, tones and curve of the current result, with its histogram."""
+
+    TITLE = "Tone and colour"
+    FIELDS = TONE
+
+    def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
+        super().__init__(viewer, state)
+        self._watched: Any = None
+        self._query = DebouncedQuery(
+            histogram_of, self._on_histogram, HISTOGRAM_MS, "No histogram could be made", self
+        )
+        self._build()
+        camera = viewer.scene.camera.events
+        for event in (camera.center, camera.zoom, viewer.canvas.events.size):
+            self.listen(event, self._update_histogram)
+        self._begin()
+
+    def _build(self) -> None:
+        self.about = QLabel(self, wordWrap=True)
+        self.histogram = HistogramView(self)
+        self.histogram.curve_changed.connect(self._adjust)
+        form = form_layout()
+        self.temperature = KelvinSlider(self)
+        self.temperature.setToolTip(TEMPERATURE)
+        self.temperature.slider.setAccessibleName("Temperature")
+        self.temperature.box.setAccessibleName("Temperature in kelvin")
+        self.temperature.valueChanged.connect(self._adjust)
+        self._resets: dict[QObject, Any] = {}
+        """What a double click on it sets back, by slider."""
+        self._reset_on(self.temperature.slider, self.temperature)
+        form.addRow("Temperature", self.temperature)
+        self.sliders: dict[str, QLabeledSlider] = {}
+        asked = options_of(Adjustment)
+        for name, label, help_text in (*COLOUR_SLIDERS, *TONE_SLIDERS):
+            slider = QLabeledSlider(Qt.Orientation.Horizontal, self)
+            least, most = asked[name].limits or (0, 1)
+            slider.setRange(int(least), int(most))
+            slider.setPageStep(10)
+            slider.setToolTip(f"{help_text}. Double click sets it back")
+            slider.setAccessibleName(label)
+            slider.valueChanged.connect(self._adjust)
+            for inner in slider.findChildren(QSlider):
+                self._reset_on(inner, slider)
+            self.sliders[name] = slider
+            form.addRow(label, slider)
+            if name == "tint":
+                form.addRow("", self._picker())
+        form.addRow("", self._back_row())
+        column_of(self, self.about, self.histogram, form)
+
+    def _picker(self) -> QWidget:
+        self.picker = add_button(self, "Pick grey", GREY, checkable=True)
+        self.picker.toggled.connect(self._on_picker)
+        return self.picker
+
+    def _reset_on(self, inner: QWidget, slider: Any) -> None:
+        inner.installEventFilter(self)
+        self._resets[inner] = slider
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Set a slider back that is double clicked."""
+        slider = self._resets.get(watched)
+        if slider is not None and event.type() == QEvent.Type.MouseButtonDblClick:
+            slider.setValue(round(NEUTRAL_KELVIN) if slider is self.temperature else 0)
+            return True
+        return bool(super().eventFilter(watched, event))
+
+    def leave(self) -> None:
+        self._query.discard()
+        self._watch(None)
+        self.picker.setChecked(False)
+        super().leave()
+
+    # -- settings ------------------------------------------------------------------
+
+    @property
+    def _coloured(self) -> tuple[QWidget, ...]:
+        return (self.temperature, self.picker, *(self.sliders[name] for name, *_ in COLOUR_SLIDERS))
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """What the widgets say of `FIELDS`."""
+        return {
+            "temperature": self.temperature.value(),
+            **{name: float(slider.value()) for name, slider in self.sliders.items()},
+            "curve": self.histogram.curve,
+        }
+
+    def _show(self, adjustment: Adjustment) -> None:
+        values = adjustment.to_dict()
+        for widget in (self.temperature, *self.sliders.values()):
+            widget.blockSignals(True)
+        self.temperature.setValue(adjustment.temperature)
+        for name, slider in self.sliders.items():
+            slider.setValue(round(values[name]))
+        self.histogram.show_curve(adjustment.curve)
+        for widget in (self.temperature, *self.sliders.values()):
+            widget.blockSignals(False)
+
+    def _enable(self) -> None:
+        """Enable only what the current result allows, and say why it allows no more."""
+        variant = self._variant
+        image = None if variant is None else variant.shown.result.image
+        problem = NOTHING if image is None else _refusal(image, Adjustment(shadows=1))
+        colours = _refusal(image, Adjustment(saturation=1)) if image and not problem else ""
+        self.about.setText(problem or colours)
+        self.about.setVisible(bool(problem or colours))
+        for widget in (self.histogram, self.temperature, self.picker, *self.sliders.values()):
+            widget.setEnabled(not problem)
+        for widget in self._coloured:
+            widget.setEnabled(not problem and not colours)
+        if not self.picker.isEnabled():
+            self.picker.setChecked(False)
+        self._watch(None if variant is None or problem else variant)
+        self._update_histogram()
+
+    # -- grey ------------------------------------------------------------------------
+
+    def _on_picker(self, checked: bool) -> None:
+        callbacks = self.viewer.mouse_drag_callbacks
+        if checked:
+            callbacks.append(self._on_press)
+        elif self._on_press in callbacks:
+            callbacks.remove(self._on_press)
+
+    def _on_press(self, _viewer: Any, event: Any) -> None:
+        variant = self._variant
+        if variant is None or event.button != 1:
+            return
+        shown = variant.shown
+        (place,) = in_data(self.viewer, shown.layer, [np.array(event.position)[-2:]])
+        y, x = (round(at) - SPOT // 2 for at in place)
+        spot = Region(y, x, y + SPOT, x + SPOT).shift(shown.box.y0, shown.box.x0)
+        spot = spot.intersect(shown.region)
+        if spot.is_empty:
+            return
+        self.picker.setChecked(False)
+        in_background(lambda: shown.result.grey_balance(spot), self._on_grey, variant)
+
+    def _on_grey(self, variant: Variant, found: tuple[float, float] | RestoreError) -> None:
+        if isinstance(found, RestoreError):
+            show_problem(found)
+        elif variant is self._variant:
+            self.temperature.setValue(found[0])
+            self.sliders["tint"].setValue(round(found[1]))
+
+    # -- histogram -------------------------------------------------------------------
+
+    def showEvent(self, event: Any) -> None:
+        super().showEvent(event)
+        self._update_histogram()
+
+    def _watch(self, variant: Variant | None) -> None:
+        """Follow new pixels of just this result."""
+        if variant is self._watched:
+            return
+        if self._watched is not None:
+            self._watched.layer.events.set_data.disconnect(self._update_histogram)
+        self._watched = variant
+        if variant is not None:
+            variant.layer.events.set_data.connect(self._update_histogram)
+
+    def _update_histogram(self) -> None:
+        """Make it again soon, on another thread, while it can be seen."""
+        if self._watched is None or not self.isVisible():
+            self._query.discard()
+            if self._watched is None:
+                self.histogram.show_histogram(None)
+            return
+        layer = self._watched.layer
+        levels = list(layer.data) if layer.multiscale else [layer.data]
+        try:
+            view = visible_region(self.viewer, layer, levels[0].shape[:2])
+        except BadRegion:
+            self._on_histogram(None)
+            return
+        level = 0
+        while (
+            level + 1 < len(levels) and (view.height * view.width >> 2 * level) > HISTOGRAM_PIXELS
+        ):
+            level += 1
+        image = self._watched.shown.result.image
+        self._query.request(levels[level], view, level, white_of(image))
+
+    def _on_histogram(self, found: Histogram | None) -> None:
+        self.histogram.show_histogram(found)
+
+
+def white_of(image: Image) -> float:
+    """Return the value that is white on the screen."""
+    light = image.profile.light
+    dtype = image.dtype if light is None else light.dtype
+    return float(np.iinfo(dtype).max) if dtype.kind in "iu" else 1.0
+
+
+def histogram_of(pixels: Any, view: Region, level: int, white: float) -> Histogram:
+    """Return the histogram of the part `view`, in pixels of level 0, of a layer's level."""
+    rows, columns = (
+        slice(start >> level, max((start >> level) + 1, stop >> level))
+        for start, stop in ((view.y0, view.y1), (view.x0, view.x1))
+    )
+    return Histogram.of(np.asarray(pixels[rows, columns]), white)
+
+
+def _refusal(image: Image, adjustment: Adjustment) -> str:
+    try:
+        adjustment.check(image.name, image.roles, is_photo=image.has_tones)
+    except BadParameter as error:
+        return error_text(error)
+    return ""
