@@ -41,6 +41,7 @@ def plan(options: Namespace) -> CommandResult:
     """Show what `restore` would do."""
     from napari_restore import api
 
+    before = api.seconds_measuring()
     with Interrupt():
         image = open_image(options, options.paths)
         output, export = output_of_plan(options, image), export_options(options)
@@ -49,7 +50,8 @@ def plan(options: Namespace) -> CommandResult:
         arguments = plan_arguments(options, image)
         planned = api.plan(image, load_model(options), output=output, **arguments)
         # What is measured once is not measured by the command that follows.
-        passed = time.perf_counter() - options.started - api.seconds_measuring()
+        measuring = api.seconds_measuring() - before
+        passed = time.perf_counter() - options.started - measuring
         planned = api.of_command(planned, output, passed, **export)
     notes = [
         f"note: {escape_controls(with_flags(note))}"

@@ -414,10 +414,9 @@ def _prediction(choice: Candidate, request: LayoutRequest, stored: Stored) -> Pr
     device, image = request.resources.device, request.image
     pixels = [image.dtype.name, str(image.bands), *(["colour"] if image.working_space else [])]
     kinds = {name: " ".join([name, *pixels]) for name in stages}
-    told = {
-        name: seconds * learnt(request.model, device, kinds[name])
-        for name, seconds in stages.items()
-    }
+    kinds["read"] += " counted" if request.context else ""
+    ratios = learnt(request.model, device)
+    told = {name: seconds * ratios.get(kinds[name], 1.0) for name, seconds in stages.items()}
     return Prediction(
         added_ram_bytes=choice.ram_bytes,
         peak_ram_bytes=process_memory() + choice.ram_bytes,

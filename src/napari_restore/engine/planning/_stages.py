@@ -21,9 +21,11 @@ from napari_restore.models import RestorationModel
 
 TILE_SECONDS_PER_VALUE = 10e-9
 """Processor time per value of a tile, beside decoding and the model: converting, comparing, storing."""
+KNOWN_SECONDS = 0.2
+"""Seconds until statistics of the whole image are read from the cache."""
 STREAMED_SECONDS_PER_BYTE = 12e-9
 """Seconds per byte of pixels of a file that is decoded once into the cache."""
-SAVING_SECONDS_PER_BYTE = 4e-9
+SAVING_SECONDS_PER_BYTE = 6e-9
 """Processor time per byte of pixels, beside encoding them: reading the result, hashing the file."""
 USUAL_SECONDS_PER_BYTE = 12e-9
 """Seconds per byte of pixels where writing cannot be tried."""
@@ -60,6 +62,8 @@ def stages_of(request: LayoutRequest, choice: Candidate, *, pyramid: bool) -> di
     own = usual if decode is None else decode / cores()
     if context and decode is not None:
         read += request.image_bytes * (own - usual)
+    if not context and request.model.card.needs_context:
+        read += KNOWN_SECONDS
     if not image.is_prepared:
         read += frames * request.image_bytes * STREAMED_SECONDS_PER_BYTE
     if request.context and choice.layout.read_cache_bytes >= request.image_bytes:
@@ -97,9 +101,9 @@ class Pasts:
     by_kind: dict[str, Past]
 
 
-def learnt(model: RestorationModel, device: Device, kind: str) -> float:
-    """Return actual over calculated seconds of stages of this kind in earlier runs; 1 without any."""
-    return _read(_file(model, device)).get(kind, Past()).ratio
+def learnt(model: RestorationModel, device: Device) -> dict[str, float]:
+    """Return actual over calculated seconds of stages in earlier runs, by their kinds."""
+    return {kind: past.ratio for kind, past in _read(_file(model, device)).items()}
 
 
 def learn(plan: Plan, stage: str, seconds: float) -> None:
@@ -170,7 +174,7 @@ def of_command(plan: Plan, output: Path, options: ExportOptions, start: float) -
         else:
             seconds += cost.seconds(height * width, workers)
     kind = kind_of_file(output, options)
-    ratio = learnt(plan.model, plan.device, kind)
+    ratio = learnt(plan.model, plan.device).get(kind, 1.0)
     before = plan.prediction
     return replace(
         plan,

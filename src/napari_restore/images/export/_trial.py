@@ -69,7 +69,8 @@ def _sampled(image: Image) -> Sample:
     largest = max(rows * columns * pixel, image.block_bytes)
     if image.reader.served_bytes or not image.is_prepared or largest > MOST_CHUNK_BYTES:
         return Sample(_noise(image), None)
-    down, across = -(-image.height // rows), -(-image.width // columns)
+    # Those at the right and at the bottom may be small.
+    down, across = max(1, image.height // rows), max(1, image.width // columns)
     blocks: list[npt.NDArray[Any]] = []
     decoded, began = 0, time.process_time()
     try:
