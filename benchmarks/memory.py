@@ -6,6 +6,7 @@
 For each method and scene: idle and peak RAM (unique set size), the budget's use, the error of the
 prediction, milliseconds per megapixel, and the time of the whole command beside what was told, by
 stage. All share one new cache: the first round measures methods, the next ones have learnt from it.
+"Others" are the processors that other programs used meanwhile: from 0.25 on times say little.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+import psutil
 
 MIB = 1 << 20
 
@@ -37,8 +40,8 @@ def main() -> None:
         "| model | scene | MP | tile | idle MiB | peak MiB | added MiB | prediction | ms/MP ",
         end="",
     )
-    print("| told s | command s | told/took | start, read, restore, write: told; took |")
-    print("| --- " * 13 + "|")
+    print("| others | told s | command s | told/took | start, read, restore, write: told; took |")
+    print("| --- " * 14 + "|")
     runs = [
         ("restore", [scene], model)
         for model in arguments.models or ["dcp"]
@@ -59,10 +62,11 @@ def main() -> None:
 
 def row(words: list[str], scene: Path, model: str, cache: Path) -> str:
     """Return the row of the table of one command."""
-    began = time.perf_counter()
+    began, before = time.perf_counter(), others()
     environment = {**os.environ, "NAPARI_RESTORE_CACHE": str(cache)}
     done = subprocess.run(words, env=environment, capture_output=True, text=True)
     took = time.perf_counter() - began
+    beside = max(0.0, others() - before) / took
     if done.returncode:
         return f"| {model} | {scene.name} | {done.stderr.strip()} |"
     record = json.loads(done.stdout)
@@ -78,9 +82,17 @@ def row(words: list[str], scene: Path, model: str, cache: Path) -> str:
         *(f"{peak / MIB:.0f}", f"{(peak - idle) / MIB:.0f}"),
         f"{plan['predicted_peak_ram_bytes'] / peak - 1:+.0%}",
         f"{measured['run_seconds'] / pixels * 1e3:.0f}",
+        f"{beside:.2f}",
         *(f"{told:.1f}", f"{took:.1f}", f"{told / took:.2f}", f"{one}; {other}"),
     ]
     return f"| {' | '.join(map(str, cells))} |"
+
+
+def others() -> float:
+    """Return the seconds of all processors that were not those of commands run here."""
+    now, own = psutil.cpu_times(), os.times()
+    busy = now.user + getattr(now, "nice", 0.0) + now.system
+    return busy - own.children_user - own.children_system
 
 
 if __name__ == "__main__":

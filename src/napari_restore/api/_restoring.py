@@ -61,6 +61,10 @@ def plan(
     ------
     napari_restore.errors.InputError
         With one sentence naming the cause, and the next step.
+
+    Notes
+    -----
+    ``plan.prediction.stages`` are the seconds of reading and of restoring; saving is not counted.
     """
     from napari_restore.engine import make_plan
 
