@@ -11,10 +11,10 @@ import pytest
 
 import napari_restore as nr
 from napari_restore import api
-from napari_restore.engine import Progress
-from napari_restore.engine.planning import Stopwatch, _measurements, _stages, learn, seconds_left
+from napari_restore.engine import Progress, seconds_left
+from napari_restore.engine.planning import Stopwatch, _measurements, _stages, learn
 from napari_restore.engine.planning._stages import BOUND, KINDS, MOST, Past
-from napari_restore.images.export._trial import Sample, WritingCost
+from napari_restore.images.export._trial import ImageSample, WritingCost
 
 from ._staged_model import ToyStaged
 
@@ -26,7 +26,7 @@ BYTES = SIDE * SIDE * 3
 def known(monkeypatch: pytest.MonkeyPatch) -> None:
     """Known costs of decoding and writing, and no earlier runs of other tests."""
     monkeypatch.setattr(_measurements, "FOLDER", "measured-here")
-    monkeypatch.setattr(_stages, "sample_of", lambda image: Sample(np.zeros(1), 1e-3))
+    monkeypatch.setattr(_stages, "sample_of", lambda image: ImageSample(np.zeros(1), 1e-3))
     monkeypatch.setattr(_stages, "writing_cost", lambda *_: WritingCost(serial=1e-3, total=4e-3))
     monkeypatch.setattr(_stages, "cores", lambda: 2)
 
@@ -66,7 +66,7 @@ def test_a_command_has_a_start_and_writes_and_python_has_neither():
 
 def test_decoding_counts_as_it_is_measured(monkeypatch):
     slow = plan().prediction.stages["restore"]
-    monkeypatch.setattr(_stages, "sample_of", lambda image: Sample(np.zeros(1), 3e-3))
+    monkeypatch.setattr(_stages, "sample_of", lambda image: ImageSample(np.zeros(1), 3e-3))
     assert plan().prediction.stages["restore"] - slow == pytest.approx(2e-3 * BYTES / 2)
 
 

@@ -17,7 +17,6 @@ from napari_restore.engine import Phase as Phase
 from napari_restore.engine import Progress as Progress
 from napari_restore.engine import TileDone as TileDone
 from napari_restore.engine import seconds_left as seconds_left
-from napari_restore.engine import seconds_measuring as seconds_measuring
 from napari_restore.questions import Restore, RestoreKeywords
 
 if TYPE_CHECKING:
@@ -85,6 +84,13 @@ def of_command(
     from napari_restore.images import ExportOptions
 
     return of_command(plan, Path(output), ExportOptions(**options), seconds)
+
+
+def seconds_measuring() -> float:
+    """Return the seconds that this process has measured models, which a later one need not."""
+    from napari_restore.engine import seconds_measuring
+
+    return seconds_measuring()
 
 
 def start(

@@ -19,7 +19,7 @@ from .planning._measurements import seconds_measuring
 from .planning._plan import Plan, deserialise_plan, serialise_plan
 from .planning._planning import make_plan
 from .planning._probe import probe
-from .planning._stages import of_command, seconds_left
+from .planning._stages import of_command
 from .planning._tile_invariance import describe_tile_invariance
 from .results._kept_results import (
     KeptResult,
@@ -39,6 +39,7 @@ from .running._events import (
     Stopped,
     TileDone,
     event_from_dict,
+    seconds_left,
 )
 from .running._executor import Executor, Stage
 from .running._job import Job

@@ -7,7 +7,7 @@ from ._map_layout import StoredMaps, SweptLayout, network_bytes
 from ._measurements import MeasurementCache
 from ._plan import Plan
 from ._probe import example_input, example_statistics
-from ._stages import Stopwatch, kind_of_file, learn, seconds_left
+from ._stages import Stopwatch, kind_of_file, learn
 from ._sweeps import DISK_SHARE, TOKENS, existing_folder
 from ._tile_invariance import ROUNDING, TileInvariance, tile_invariance
 from ._tiles import (
@@ -67,7 +67,6 @@ __all__ = [
     "prepare_cost",
     "probe",
     "ram_bandwidth",
-    "seconds_left",
     "tile_bytes",
     "tile_invariance",
     "tile_sizes",

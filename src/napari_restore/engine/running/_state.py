@@ -11,8 +11,8 @@ from napari_restore.engine._region import Region
 from napari_restore.engine.ledger import ResultStore
 from napari_restore.engine.machine import DeviceMemory, dtype_of
 from napari_restore.engine.masks import open_mask
-from napari_restore.engine.planning import Plan, TileQueue, cut_into_tiles, seconds_left
-from napari_restore.engine.running._events import Emit, Phase, Progress, TileDone
+from napari_restore.engine.planning import Plan, TileQueue, cut_into_tiles
+from napari_restore.engine.running._events import Emit, Phase, Progress, TileDone, seconds_left
 from napari_restore.engine.running._record import Totals
 from napari_restore.engine.running._rounding import Rounding
 from napari_restore.engine.running._tile import TileOutput, halvings

@@ -27,7 +27,7 @@ MOST_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
-class Sample:
+class ImageSample:
     """Pixels from some places of an image, and what decoding them took."""
 
     pixels: npt.NDArray[Any]
@@ -50,10 +50,10 @@ class WritingCost:
         return pixels * max(self.serial, self.total / workers)
 
 
-_SAMPLES: WeakKeyDictionary[Image, Sample] = WeakKeyDictionary()
+_SAMPLES: WeakKeyDictionary[Image, ImageSample] = WeakKeyDictionary()
 
 
-def sample_of(image: Image) -> Sample:
+def sample_of(image: Image) -> ImageSample:
     """Return a sample of `image`; of noise where nothing of it can be read in a moment.
 
     That is the case on a server, and in files that are decoded as a whole. Kept for the image.
@@ -63,12 +63,12 @@ def sample_of(image: Image) -> Sample:
     return _SAMPLES[image]
 
 
-def _sampled(image: Image) -> Sample:
+def _sampled(image: Image) -> ImageSample:
     level, pixel = image.source.levels[0], image.bands * image.dtype.itemsize
     rows, columns = level.chunk_height, level.chunk_width
     largest = max(rows * columns * pixel, image.block_bytes)
     if image.reader.served_bytes or not image.is_prepared or largest > MOST_CHUNK_BYTES:
-        return Sample(_noise(image), None)
+        return ImageSample(_noise(image), None)
     # Those at the right and at the bottom may be small.
     down, across = max(1, image.height // rows), max(1, image.width // columns)
     blocks: list[npt.NDArray[Any]] = []
@@ -82,10 +82,10 @@ def _sampled(image: Image) -> Sample:
                 break
     except (RestoreError, OSError):
         # The run will say what is wrong.
-        return Sample(_noise(image), None)
+        return ImageSample(_noise(image), None)
     seconds = (time.process_time() - began) / max(1, decoded)
     four = [blocks[number % len(blocks)] for number in range(4)]
-    return Sample(np.block([[[four[0]], [four[1]]], [[four[2]], [four[3]]]]), seconds)
+    return ImageSample(np.block([[[four[0]], [four[1]]], [[four[2]], [four[3]]]]), seconds)
 
 
 def _as_block(chunk: npt.NDArray[Any]) -> npt.NDArray[Any]:
