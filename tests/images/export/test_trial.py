@@ -14,6 +14,7 @@ import napari_restore as nr
 from napari_restore.images import ExportOptions, sample_of, writing_cost
 from napari_restore.images.export import _trial
 from napari_restore.images.export._trial import SIDE
+from napari_restore.images.files import RemotePath
 
 
 def write(path: Path, shape: tuple[int, int, int] = (700, 800, 3), **profile: Any) -> Path:
@@ -49,9 +50,12 @@ def test_a_sample_has_pixels_of_the_image(tmp_path, profile):
 def test_nothing_is_fetched_from_a_server_or_decoded_as_a_whole(tmp_path, monkeypatch):
     image = nr.open_image(write(tmp_path / "a.tif", **TILED))
     monkeypatch.setattr(type(image.source), "read_chunk", lambda *_: pytest.fail("was read"))
-    monkeypatch.setattr(image.reader, "served_bytes", 1000, raising=False)
+    monkeypatch.setattr(image.reader, "files", lambda: (RemotePath.of("https://x.org/a.tif"),))
     assert sample_of(image).decode_seconds is None
     assert sample_of(image).pixels.std() > 1
+    monkeypatch.undo()
+    pixels = nr.open_image(np.ones((700, 800, 3), np.uint8))
+    assert sample_of(pixels).decode_seconds is None
     large = nr.open_image(write(tmp_path / "b.tif", **TILED))
     monkeypatch.setattr(_trial, "MOST_CHUNK_BYTES", 1000)
     assert sample_of(large).decode_seconds is None

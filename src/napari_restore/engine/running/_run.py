@@ -310,12 +310,15 @@ class Run:
     # -- reporting -------------------------------------------------------------------
 
     def _timed_record(self, status: str, watch: Stopwatch, memory: PeakMemory) -> dict[str, Any]:
-        """Return the record with the seconds of the stages: those of a whole run teach."""
+        """Return the record with the seconds of the stages: those of a whole run teach.
+
+        Not of reading, where what the model prepared may have been kept.
+        """
         seconds = watch.seconds - self.state.totals.waited
         stages = {"read": self._read_seconds, "restore": seconds - self._read_seconds}
         if status == "done" and not (self.state.totals.resumed or watch.is_disturbed):
-            for stage, taken in stages.items():
-                self.executor.learn(self.plan, stage, taken)
+            for stage in ["restore"] if self._keep else list(stages):
+                self.executor.learn(self.plan, stage, stages[stage])
         record = self.record(status, seconds, memory)
         record["measured"]["stages"] = stages
         return record

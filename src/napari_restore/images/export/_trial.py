@@ -56,7 +56,8 @@ _SAMPLES: WeakKeyDictionary[Image, ImageSample] = WeakKeyDictionary()
 def sample_of(image: Image) -> ImageSample:
     """Return a sample of `image`; of noise where nothing of it can be read in a moment.
 
-    That is the case on a server, and in files that are decoded as a whole. Kept for the image.
+    That is the case on a server, in files that are decoded as a whole, and of arrays, which may be
+    computed when they are read. Kept for the image.
     """
     if image not in _SAMPLES:
         _SAMPLES[image] = _sampled(image)
@@ -67,7 +68,7 @@ def _sampled(image: Image) -> ImageSample:
     level, pixel = image.source.levels[0], image.bands * image.dtype.itemsize
     rows, columns = level.chunk_height, level.chunk_width
     largest = max(rows * columns * pixel, image.block_bytes)
-    if image.reader.served_bytes or not image.is_prepared or largest > MOST_CHUNK_BYTES:
+    if not (_is_of_files(image) and image.is_prepared) or largest > MOST_CHUNK_BYTES:
         return ImageSample(_noise(image), None)
     # Those at the right and at the bottom may be small.
     down, across = max(1, image.height // rows), max(1, image.width // columns)
@@ -86,6 +87,12 @@ def _sampled(image: Image) -> ImageSample:
     seconds = (time.process_time() - began) / max(1, decoded)
     four = [blocks[number % len(blocks)] for number in range(4)]
     return ImageSample(np.block([[[four[0]], [four[1]]], [[four[2]], [four[3]]]]), seconds)
+
+
+def _is_of_files(image: Image) -> bool:
+    """Return whether pixels are decoded from files here: arrays may be computed, others be fetched."""
+    files = image.reader.files()
+    return bool(files) and all(isinstance(file, Path) and file.exists() for file in files)
 
 
 def _as_block(chunk: npt.NDArray[Any]) -> npt.NDArray[Any]:
