@@ -210,11 +210,8 @@ class Plan:
 
     def seconds_after(self, number: int) -> float:
         """Return the seconds of all that follows a step of the model: its other steps, the file."""
-        told, after = self.prediction, self.prediction.after("restore")
-        if self.staged is None:
-            return after
-        share = sum(list(self.staged.phase_seconds.values())[number + 1 :]) / self.staged.seconds
-        return share * (told.stages["read"] + told.stages["restore"]) + after
+        phases = [] if self.staged is None else list(self.staged.phase_seconds.values())
+        return sum(phases[number + 1 :]) + self.prediction.after("restore")
 
     @property
     def step(self) -> int:

@@ -62,8 +62,6 @@ def stages_of(request: LayoutRequest, choice: Candidate, *, pyramid: bool) -> di
     own = usual if decode is None else decode / cores()
     if context and decode is not None:
         read += request.image_bytes * (own - usual)
-    if not context and request.model.card.needs_context:
-        read += KNOWN_SECONDS
     if not image.is_prepared:
         read += frames * request.image_bytes * STREAMED_SECONDS_PER_BYTE
     if request.context and choice.layout.read_cache_bytes >= request.image_bytes:
@@ -173,18 +171,19 @@ def of_command(plan: Plan, output: Path, options: ExportOptions, start: float) -
             seconds += USUAL_SECONDS_PER_BYTE * size
         else:
             seconds += cost.seconds(height * width, workers)
-    kind = kind_of_file(output, options)
-    ratio = learnt(plan.model, plan.device).get(kind, 1.0)
-    before = plan.prediction
-    return replace(
-        plan,
-        prediction=replace(
-            before,
-            stages={"start": start + AROUND_SECONDS, **before.stages, "write": ratio * seconds},
-            calculated={**before.calculated, "write": seconds},
-            kinds={**before.kinds, "write": kind},
-        ),
+    kind, before = kind_of_file(output, options), plan.prediction
+    stages = {"start": start + AROUND_SECONDS, **before.stages}
+    if plan.needs_context and not plan.needs_context_pass:
+        # A process that goes on, as that of the window, keeps them.
+        stages["read"] += KNOWN_SECONDS
+    stages["write"] = seconds * learnt(plan.model, plan.device).get(kind, 1.0)
+    told = replace(
+        before,
+        stages=stages,
+        calculated={**before.calculated, "write": seconds},
+        kinds={**before.kinds, "write": kind},
     )
+    return replace(plan, prediction=told)
 
 
 def kind_of_file(path: Path, options: ExportOptions) -> str:

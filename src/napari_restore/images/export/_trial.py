@@ -22,6 +22,8 @@ SIDE = 2 * BLOCK
 """Side in pixels of the larger file that is tried."""
 MOST_CHUNK_BYTES = 8 << 20
 """Largest chunk that is decoded for a sample."""
+MOST_BYTES = 16 << 20
+"""Most bytes of pixels that are tried to be written."""
 MOST_SECONDS = 0.05
 """Seconds after which no further chunk is decoded."""
 
@@ -30,8 +32,8 @@ MOST_SECONDS = 0.05
 class ImageSample:
     """Pixels from some places of an image, and what decoding them took."""
 
-    pixels: npt.NDArray[Any]
-    """(`SIDE`, `SIDE`, C)."""
+    pixels: npt.NDArray[Any] | None
+    """(`SIDE`, `SIDE`, C); None where nothing of the image can be read in a moment."""
     decode_seconds: float | None
     """Seconds of one processor per byte of pixels; None where none were decoded."""
 
@@ -54,10 +56,10 @@ _SAMPLES: WeakKeyDictionary[Image, ImageSample] = WeakKeyDictionary()
 
 
 def sample_of(image: Image) -> ImageSample:
-    """Return a sample of `image`; of noise where nothing of it can be read in a moment.
+    """Return a sample of `image`, which is kept for it.
 
-    That is the case on a server, in files that are decoded as a whole, and of arrays, which may be
-    computed when they are read. Kept for the image.
+    Nothing is read from a server, of files that are decoded as a whole, and of arrays, which may be
+    computed when they are read.
     """
     if image not in _SAMPLES:
         _SAMPLES[image] = _sampled(image)
@@ -69,7 +71,7 @@ def _sampled(image: Image) -> ImageSample:
     rows, columns = level.chunk_height, level.chunk_width
     largest = max(rows * columns * pixel, image.block_bytes)
     if not (_is_of_files(image) and image.is_prepared) or largest > MOST_CHUNK_BYTES:
-        return ImageSample(_noise(image), None)
+        return ImageSample(None, None)
     # Those at the right and at the bottom may be small.
     down, across = max(1, image.height // rows), max(1, image.width // columns)
     blocks: list[npt.NDArray[Any]] = []
@@ -78,15 +80,22 @@ def _sampled(image: Image) -> ImageSample:
         for share in (0.5, 0.2, 0.8, 0.35):
             chunk = image.source.read_chunk(0, int(share * down), int(share * across))
             decoded += chunk.nbytes
-            blocks.append(_as_block(chunk))
+            if _tried_bytes(image) <= MOST_BYTES:
+                blocks.append(_as_block(chunk))
             if time.process_time() - began > MOST_SECONDS:
                 break
     except (RestoreError, OSError):
         # The run will say what is wrong.
-        return ImageSample(_noise(image), None)
+        return ImageSample(None, None)
     seconds = (time.process_time() - began) / max(1, decoded)
+    if not blocks:
+        return ImageSample(None, seconds)
     four = [blocks[number % len(blocks)] for number in range(4)]
     return ImageSample(np.block([[[four[0]], [four[1]]], [[four[2]], [four[3]]]]), seconds)
+
+
+def _tried_bytes(image: Image) -> int:
+    return SIDE**2 * image.bands * image.dtype.itemsize
 
 
 def _is_of_files(image: Image) -> bool:
@@ -106,11 +115,10 @@ def _as_block(chunk: npt.NDArray[Any]) -> npt.NDArray[Any]:
 def _noise(image: Image) -> npt.NDArray[Any]:
     """Return pixels as smooth as those of a usual image."""
     rng = np.random.default_rng(0)
-    waves = np.add.outer(*(np.cos(np.linspace(0, 9, SIDE)) for _ in range(2)))
-    values = 0.5 + 0.15 * waves[..., None] + 0.02 * rng.standard_normal((SIDE, SIDE, image.bands))
-    if image.dtype.kind == "f":
-        return values.astype(image.dtype)
-    top = min(np.iinfo(image.dtype).max, 10_000)
+    waves = np.add.outer(*(np.cos(np.linspace(0, 9, SIDE, dtype=np.float32)) for _ in range(2)))
+    values = 0.02 * rng.standard_normal((SIDE, SIDE, image.bands), dtype=np.float32)
+    values += 0.5 + 0.15 * waves[..., None]
+    top = min(np.iinfo(image.dtype).max, 10_000) if image.dtype.kind in "iu" else 1
     return (values.clip(0, 1) * top).astype(image.dtype)
 
 
@@ -118,15 +126,17 @@ def writing_cost(image: Image, path: Path, options: ExportOptions) -> WritingCos
     """Return what writing pixels like those of `image` takes in the format of `path`.
 
     The writer itself writes two small files, which takes about a tenth of a second. None for OME-Zarr,
-    which waits more than it computes, and where writing fails: the run will say why.
+    which waits more than it computes, for many bands, and where writing fails: the run will say why.
     """
     module = format_of(path).module
     # A picture is encoded row by row, on one thread; a TIFF in blocks.
     few = BLOCK if module is _geotiff else BLOCK // 4
     many, columns = min(few * 4, SIDE, image.height), min(SIDE, image.width)
-    if module is _zarr or many <= few:
+    if module is _zarr or many <= few or _tried_bytes(image) > MOST_BYTES:
         return None
     pixels = sample_of(image).pixels
+    if pixels is None:
+        pixels = _noise(image)
     spent: list[tuple[float, float]] = []
     try:
         with tempfile.TemporaryDirectory(prefix="napari-restore-") as folder:
