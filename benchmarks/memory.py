@@ -1,9 +1,12 @@
-"""Predicted and measured peak memory and speed of whole runs, one process each.
+"""Predicted and measured peak memory and time of whole commands, one process each.
 
-    python benchmarks/memory.py SCENE.tif … [--model dcp] [--memory 1GiB] [--out DIR]
+    python benchmarks/memory.py SCENE.tif … [--model dcp --model hot] [--memory 1GiB] [--rounds 2]
+        [--fuse FRAME FRAME FRAME] [--out DIR]
 
-For each scene: idle and peak RAM (unique set size), the budget's use, the error
-of the prediction, and milliseconds per megapixel.
+For each method and scene: idle and peak RAM (unique set size), the budget's use, the error of the
+prediction, milliseconds per megapixel, and the time of the whole command beside what was told, by
+stage. All share one new cache: the first round measures methods, the next ones have learnt from it.
+"Others" are the processors that other programs used meanwhile: from 0.25 on times say little.
 """
 
 from __future__ import annotations
@@ -14,7 +17,10 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
+
+import psutil
 
 MIB = 1 << 20
 
@@ -22,38 +28,71 @@ MIB = 1 << 20
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("scenes", nargs="+", type=Path)
-    parser.add_argument("--model", default="dcp")
+    parser.add_argument("scenes", nargs="*", type=Path)
+    parser.add_argument("--model", action="append", dest="models")
     parser.add_argument("--memory", default="1GiB")
-    parser.add_argument("--suffix", default=".tif")
+    parser.add_argument("--suffix", help="of the output; default: that of the scene")
+    parser.add_argument("--fuse", nargs="+", action="append", default=[], type=Path)
+    parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    print("| scene | MP | tile | idle MiB | peak MiB | added MiB | prediction | s | ms/MP |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
-    for scene in arguments.scenes:
-        with tempfile.TemporaryDirectory(dir=arguments.out) as name:
-            words = [sys.executable, "-m", "napari_restore", "restore", str(scene)]
-            words += ["-o", str(Path(name) / f"out{arguments.suffix}"), "--model", arguments.model]
+    print(
+        "| model | scene | MP | tile | idle MiB | peak MiB | added MiB | prediction | ms/MP ",
+        end="",
+    )
+    print("| others | told s | command s | told/took | start, read, restore, write: told; took |")
+    print("| --- " * 14 + "|")
+    runs = [
+        ("restore", [scene], model)
+        for model in arguments.models or ["dcp"]
+        for scene in arguments.scenes
+    ]
+    runs += [("fuse", frames, "mertens") for frames in arguments.fuse]
+    with tempfile.TemporaryDirectory(dir=arguments.out) as name:
+        for command, inputs, model in runs:
+            output = Path(name) / f"out{arguments.suffix or inputs[0].suffix}"
+            words = [sys.executable, "-m", "napari_restore", command, *map(str, inputs)]
+            words += ["-o", str(output), "--model", model, "--overwrite"]
             words += ["--memory", arguments.memory, "--json", "--progress", "off"]
-            if arguments.model == "haze-unet":
+            if model == "haze-unet":
                 words += ["--weights", "random:0"]
-            environment = {**os.environ, "NAPARI_RESTORE_CACHE": str(Path(name) / "cache")}
-            done = subprocess.run(words, env=environment, capture_output=True, text=True)
-            if done.returncode:
-                print(f"| {scene.name} | {done.stderr.strip()} |")
-                continue
-            record = json.loads(done.stdout)
-        plan, measured = record["plan"], record["measured"]
-        height, width = record["input"]["size"]
-        pixels = height * width / 1e6
-        peak, idle = measured["peak_ram_bytes"], measured["idle_ram_bytes"]
-        error = plan["predicted_peak_ram_bytes"] / peak - 1
-        seconds = measured["run_seconds"]
-        print(
-            f"| {scene.name} | {pixels:.0f} | {plan['tile']} | {idle / MIB:.0f} | {peak / MIB:.0f} "
-            f"| {(peak - idle) / MIB:.0f} | {error:+.0%} | {seconds:.1f} | {seconds / pixels * 1e3:.0f} |",
-            flush=True,
-        )
+            for _ in range(arguments.rounds):
+                print(row(words, inputs[0], model, Path(name) / "cache"), flush=True)
+
+
+def row(words: list[str], scene: Path, model: str, cache: Path) -> str:
+    """Return the row of the table of one command."""
+    began, before = time.perf_counter(), others()
+    environment = {**os.environ, "NAPARI_RESTORE_CACHE": str(cache)}
+    done = subprocess.run(words, env=environment, capture_output=True, text=True)
+    took = time.perf_counter() - began
+    beside = max(0.0, others() - before) / took
+    if done.returncode:
+        return f"| {model} | {scene.name} | {done.stderr.strip()} |"
+    record = json.loads(done.stdout)
+    plan, measured = record["plan"], record["measured"]
+    height, width = record["input"]["size"]
+    pixels = height * width / 1e6
+    peak, idle = measured["peak_ram_bytes"], measured["idle_ram_bytes"]
+    told = plan["predicted_seconds"]
+    stages = plan["predicted_stages"], measured["stages"]
+    one, other = (" ".join(f"{seconds:.1f}" for seconds in each.values()) for each in stages)
+    cells = [
+        *(model, scene.name, f"{pixels:.0f}", plan["tile"], f"{idle / MIB:.0f}"),
+        *(f"{peak / MIB:.0f}", f"{(peak - idle) / MIB:.0f}"),
+        f"{plan['predicted_peak_ram_bytes'] / peak - 1:+.0%}",
+        f"{measured['run_seconds'] / pixels * 1e3:.0f}",
+        f"{beside:.2f}",
+        *(f"{told:.1f}", f"{took:.1f}", f"{told / took:.2f}", f"{one}; {other}"),
+    ]
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def others() -> float:
+    """Return the seconds of all processors that were not those of commands run here."""
+    now, own = psutil.cpu_times(), os.times()
+    busy = now.user + getattr(now, "nice", 0.0) + now.system
+    return busy - own.children_user - own.children_system
 
 
 if __name__ == "__main__":

@@ -76,6 +76,29 @@ def test_plan_tells_and_writes_nothing(cli, scene, tmp_path):
     assert "tile" in cli("plan", scene, "--model", "dcp").out
 
 
+def test_plan_tells_the_time_of_the_command_that_it_names(cli, scene, tmp_path):
+    words = ("plan", scene, "--model", "dcp", "--json")
+    told = [cli(*words, *more).json for more in ([], ["-o", tmp_path / "a.tif", "--cog"])]
+    for each in told:
+        assert list(each["predicted_stages"]) == ["start", "read", "restore", "write"]
+        assert each["predicted_seconds"] == sum(each["predicted_stages"].values())
+        assert each["predicted_stages"]["start"] > 0 and each["predicted_stages"]["write"] > 0
+    in_place = cli(*words, "-o", tmp_path / "a.zarr").json["predicted_stages"]
+    assert in_place["write"] == 0
+    assert "write ≈" in cli("plan", scene, "--model", "dcp").out
+    run = cli(*words[:-1], "-o", tmp_path / "a.gif")
+    assert run.code == 2 and "no suffix of a format" in run.err
+    assert run.err.count("\n") == 1
+    assert sorted(tmp_path.iterdir()) == [scene]
+
+
+def test_a_record_has_the_time_that_was_told_and_that_was_taken(cli, scene, tmp_path):
+    record = cli("restore", scene, "-o", tmp_path / "a.tif", "--model", "dcp", "--json").json
+    told, taken = record["plan"]["predicted_stages"], record["measured"]["stages"]
+    assert set(told) == {"start", *taken} and set(taken) == {"read", "restore", "write"}
+    assert sum(taken.values()) <= record["measured"]["seconds"]
+
+
 def test_info_tells_what_is_known(cli, scene):
     run = cli("info", scene, "--json")
     assert run.code == 0

@@ -237,6 +237,13 @@ def notes_on_output(path: Pathlike, image: Image) -> list[str]:
     return ["The alpha band is kept as it is."]
 
 
+def output_like(image: Image) -> Path:
+    """Return the name of a file in the format of `image`, or a GeoTIFF where that is not written."""
+    from napari_restore import images
+
+    return images.output_like(image)
+
+
 def check_export(**options: Unpack[SaveOptions]) -> None:
     """Raise `BadOutput` if `options` of `Result.save` do not exist or go beyond their limits."""
     from napari_restore import images

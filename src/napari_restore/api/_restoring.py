@@ -16,13 +16,14 @@ from napari_restore.engine import Note as Note
 from napari_restore.engine import Phase as Phase
 from napari_restore.engine import Progress as Progress
 from napari_restore.engine import TileDone as TileDone
+from napari_restore.engine import seconds_left as seconds_left
 from napari_restore.questions import Restore, RestoreKeywords
 
 if TYPE_CHECKING:
     from torch import nn
 
     from napari_restore.engine import Job, Plan, Result, Worker
-    from napari_restore.images import Image
+    from napari_restore.images import Image, SaveOptions
 
 WORKER = "napari_restore.api.worker"
 """Module that a child process runs."""
@@ -59,6 +60,10 @@ def plan(
     ------
     napari_restore.errors.InputError
         With one sentence naming the cause, and the next step.
+
+    Notes
+    -----
+    ``plan.prediction.stages`` are the seconds of reading and of restoring; saving is not counted.
     """
     from napari_restore.engine import make_plan
 
@@ -66,6 +71,26 @@ def plan(
         options["region"] = checked_regions(options["region"])
     opened = open_image(image, bands=bands, sensor=sensor)
     return make_plan(opened, as_model(model), mosaic=mosaic, **options)
+
+
+def of_command(
+    plan: Plan, output: Pathlike, seconds: float, **options: Unpack[SaveOptions]
+) -> Plan:
+    """Return `plan` with the time of the whole command that runs it: all that tell it call this.
+
+    `seconds` have passed since the command began; it writes `output` with these `options`.
+    """
+    from napari_restore.engine import of_command
+    from napari_restore.images import ExportOptions
+
+    return of_command(plan, Path(output), ExportOptions(**options), seconds)
+
+
+def seconds_measuring() -> float:
+    """Return the seconds that this process has measured models, which a later one need not."""
+    from napari_restore.engine import seconds_measuring
+
+    return seconds_measuring()
 
 
 def start(

@@ -32,6 +32,7 @@ from napari_restore.commands import (
 )
 from napari_restore.commands._options import (
     RANGE,
+    add_format_options,
     add_options,
     add_output_options,
     add_run_options,
@@ -51,7 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not sys.warnoptions:
         # Python's warnings are for developers; users get notes.
         warnings.simplefilter("ignore")
-    code = _main(sys.argv[1:])
+    # Loading what came before this line took that long, nearly all of it computing.
+    code = _main(sys.argv[1:], time.process_time())
     if code != Cancelled.exit_code:
         atexit._run_exitfuncs()
     _streams.close()
@@ -60,8 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os._exit(code)
 
 
-def _main(argv: list[str]) -> int:
-    started = time.perf_counter()
+def _main(argv: list[str], before: float = 0.0) -> int:
+    """Run one command, of a process that began `before` seconds ago; returns the exit code."""
+    started = time.perf_counter() - before
     _set_environment()
     try:
         options = build_parser().parse_args(argv)
@@ -206,7 +209,14 @@ def build_parser() -> Parser:
 
     plan = _command(commands, "plan", _restore.plan, "show what restore would do, without doing it")
     plan.add_argument("paths", nargs="+", metavar="PATH", help="the image (several with --stack)")
+    plan.add_argument(
+        "-o",
+        "--output",
+        metavar="OUT",
+        help="the file that restore would write, whose time is counted (default: one like the image)",
+    )
     add_run_options(plan)
+    add_format_options(plan.add_argument_group("output"))
 
     _add_restore(_command(commands, "restore", _restore.restore, "restore images and write them"))
 

@@ -242,14 +242,19 @@ def add_run_options(
     )
 
 
+def add_format_options(group: argparse._ArgumentGroup) -> None:
+    """Add the options of a file's format."""
+    add_options(group, Format)
+    # What is not given depends on the format.
+    group.set_defaults(compress=None)
+
+
 def add_output_options(
     parser: argparse.ArgumentParser, *, name: str | None = "{stem}_clear{suffix}"
 ) -> None:
     """Add the options of the output files; `name` is that of several, None where there is one."""
     output = add_overwrite(parser)
-    add_options(output, Format)
-    # What is not given depends on the format.
-    parser.set_defaults(compress=None)
+    add_format_options(output)
     output.add_argument("--maps", metavar="DIR", help="also write the model's side maps here")
     output.add_argument(
         "--record", metavar="FILE", help="also write the run's record; FILE may contain {stem}"

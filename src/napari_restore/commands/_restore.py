@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import replace
@@ -32,7 +33,7 @@ from napari_restore.commands._outputs import (
 from napari_restore.commands._planes import restore_planes
 from napari_restore.commands._progress import EventCallback
 from napari_restore.commands._result import CommandResult
-from napari_restore.commands._runner import Runner
+from napari_restore.commands._runner import Runner, export_options
 from napari_restore.errors import escape_controls
 
 
@@ -40,16 +41,36 @@ def plan(options: Namespace) -> CommandResult:
     """Show what `restore` would do."""
     from napari_restore import api
 
+    before = api.seconds_measuring()
     with Interrupt():
         image = open_image(options, options.paths)
-        planned = api.plan(image, load_model(options), **plan_arguments(options, image))
+        output, export = output_of_plan(options, image), export_options(options)
+        if options.output is not None:
+            api.check_output(output, image, overwrite=True, **export)
+        arguments = plan_arguments(options, image)
+        planned = api.plan(image, load_model(options), output=output, **arguments)
+        # What is measured once is not measured by the command that follows.
+        measuring = api.seconds_measuring() - before
+        passed = time.perf_counter() - options.started - measuring
+        planned = api.of_command(planned, output, passed, **export)
     notes = [
         f"note: {escape_controls(with_flags(note))}"
         for note in (*planned.image.notes, *planned.notes)
     ]
     staged = planned.staged
     lines = [] if staged is None else [staged.summary(), staged.phases()]
-    return CommandResult(planned.to_dict(), "\n".join([planned.summary(), *lines, *notes]))
+    lines = [planned.summary(), planned.times(), *lines, *notes]
+    return CommandResult(planned.to_dict(), "\n".join(lines))
+
+
+def output_of_plan(options: Namespace, image: Any) -> Path:
+    """Return the file whose writing is told: without -o one like the image, for an address a file."""
+    from napari_restore import api
+
+    given: str | None = options.output
+    if given is None:
+        return api.output_like(image)
+    return Path(given.rstrip("/").rpartition("/")[2] if api.is_address(given) else given)
 
 
 def restore(

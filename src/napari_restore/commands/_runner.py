@@ -166,6 +166,8 @@ class Runner:
             **self._export,
         )
         check_maps(item, planned.maps, self._read, overwrite=self._overwrite)
+        passed = time.perf_counter() - self._began
+        planned = api.of_command(planned, item.output, passed, **self._export)
         self._notes = []
         record = None
         try:
@@ -211,11 +213,18 @@ class Runner:
         def cancelled() -> bool:
             return self._interrupt.requested
 
+        began, told = time.perf_counter(), result.plan.prediction.stages["write"]
+
+        def progress(done: int, total: int) -> None:
+            seconds = time.perf_counter() - began
+            left = api.seconds_left(done, total, seconds, told=told)
+            self._report(api.Progress(done, total, left))
+
         self._report(api.Phase("Writing"))
         result.save(
             item.output,
             overwrite=overwrite,
-            progress=self.progress,
+            progress=progress,
             cancelled=cancelled,
             **self._export,
         )

@@ -15,9 +15,11 @@ from .machine._failures import clear_frames, is_out_of_memory
 from .machine._threads import Threads
 from .masks._open_mask import MaskChoices, choices_of
 from .planning._layout import block_too_large
+from .planning._measurements import seconds_measuring
 from .planning._plan import Plan, deserialise_plan, serialise_plan
 from .planning._planning import make_plan
 from .planning._probe import probe
+from .planning._stages import of_command
 from .planning._tile_invariance import describe_tile_invariance
 from .results._kept_results import (
     KeptResult,
@@ -37,6 +39,7 @@ from .running._events import (
     Stopped,
     TileDone,
     event_from_dict,
+    seconds_left,
 )
 from .running._executor import Executor, Stage
 from .running._job import Job
@@ -114,11 +117,14 @@ __all__ = [
     "mean_colour",
     "missing_roles",
     "name_of_plan",
+    "of_command",
     "on_machine",
     "peak_in",
     "probe",
     "remove_unused",
     "save_context",
+    "seconds_left",
+    "seconds_measuring",
     "serialise_plan",
     "topic_of",
     "warm_up",

@@ -36,8 +36,9 @@ from .export._adopt import adopt_zarr, can_adopt
 from .export._job import ExportOptions, Pixels, SaveOptions
 from .export._planes import check_stack, join_planes
 from .export._rendition import is_flattened
+from .export._trial import sample_of, writing_cost
 from .export._upload import check_upload, file_before_upload, upload
-from .export._write import check_output, write_image
+from .export._write import check_output, output_like, write_image
 from .files._exif import upright_exif
 from .files._remote import names_address
 from .levels._making import attach_pyramid
@@ -161,6 +162,7 @@ __all__ = [
     "note_of_zero",
     "open_codes",
     "open_image",
+    "output_like",
     "owner_in",
     "parse_bands",
     "parts_of",
@@ -171,6 +173,7 @@ __all__ = [
     "read_polygons",
     "remove_entry",
     "resolve_radiometry",
+    "sample_of",
     "sensor_of",
     "sensor_text",
     "srgb_of_light",
@@ -182,4 +185,5 @@ __all__ = [
     "users_of",
     "without_twins",
     "write_image",
+    "writing_cost",
 ]

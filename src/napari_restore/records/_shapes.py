@@ -238,6 +238,9 @@ class PlanRecord(TypedDict):
     predicted_peak_device_bytes: int
     predicted_disk_bytes: int
     predicted_seconds: float | None
+    """Of the whole command, the sum of the stages."""
+    predicted_stages: NotRequired[dict[str, float]]
+    """Seconds by stage: start, read, restore, write."""
 
 
 class RecordedMeasurements(TypedDict):
@@ -247,6 +250,8 @@ class RecordedMeasurements(TypedDict):
     """Time from the start of the command, or of the run, until the file is written."""
     run_seconds: NotRequired[float]
     """Time of the computation, without loading, planning and writing."""
+    stages: NotRequired[dict[str, float]]
+    """Seconds by stage: read, restore, write."""
     megapixels_per_second: float
     """Throughput over `run_seconds`."""
     peak_ram_bytes: int

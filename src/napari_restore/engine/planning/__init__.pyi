@@ -7,6 +7,7 @@ from ._map_layout import StoredMaps, SweptLayout, network_bytes
 from ._measurements import MeasurementCache
 from ._plan import Plan
 from ._probe import example_input, example_statistics
+from ._stages import Stopwatch, kind_of_file, learn
 from ._sweeps import DISK_SHARE, TOKENS, existing_folder
 from ._tile_invariance import ROUNDING, TileInvariance, tile_invariance
 from ._tiles import (
@@ -40,6 +41,7 @@ __all__ = [
     "Grid",
     "MeasurementCache",
     "Plan",
+    "Stopwatch",
     "StoredMaps",
     "Surroundings",
     "SweptLayout",
@@ -58,6 +60,8 @@ __all__ = [
     "find_settled",
     "fragmentation",
     "keep_settled",
+    "kind_of_file",
+    "learn",
     "lend",
     "network_bytes",
     "prepare_cost",

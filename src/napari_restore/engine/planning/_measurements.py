@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -67,6 +68,7 @@ def write_measurement(file: Path, kind: Any, model: RestorationModel, value: Any
             )
 
 
+@functools.cache
 def _processor() -> str:
     try:
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
@@ -76,6 +78,24 @@ def _processor() -> str:
 
         return platform.processor()
     return "".join(sorted(set(named)))
+
+
+_spent = [0.0]
+
+
+@contextlib.contextmanager
+def measuring() -> Iterator[None]:
+    """Count the time inside the block as measuring, see `seconds_measuring`."""
+    began = time.perf_counter()
+    try:
+        yield
+    finally:
+        _spent[0] += time.perf_counter() - began
+
+
+def seconds_measuring() -> float:
+    """Return the seconds that this process has measured models, which a later one need not."""
+    return _spent[0]
 
 
 T = TypeVar("T")
@@ -143,7 +163,8 @@ class MeasurementCache(Generic[T]):
     def _measured(self, measure: Callable[[], T], device: Device) -> tuple[T, bool]:
         """Return the value, and whether the process had its processor for itself."""
         began, used = time.perf_counter(), time.process_time()
-        value = _measured_in_memory(measure, device)
+        with measuring():
+            value = _measured_in_memory(measure, device)
         seconds, used = time.perf_counter() - began, time.process_time() - used
         if self._releases:
             release_freed_memory()

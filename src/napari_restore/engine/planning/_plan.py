@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from napari_restore._addresses import is_remote
 from napari_restore._format import format_seconds, format_size
 from napari_restore._json_shapes import json_of, value_of
 from napari_restore.engine._region import Region, bounding_box
@@ -31,10 +32,26 @@ class Prediction:
     peak_ram_bytes: int
     peak_device_bytes: int
     disk_bytes: int
-    seconds: float
+    stages: Mapping[str, float]
+    """Seconds by stage, in their order: "read" of the whole image for its statistics, "restore"; of
+    a command also its "start" and "write" of the file."""
+    calculated: Mapping[str, float] = field(default_factory=dict)
+    """The same before earlier runs had taught anything."""
+    kinds: Mapping[str, str] = field(default_factory=dict)
+    """What earlier runs must have had in common with this one to teach, by stage."""
     prepare_seconds: float = 0.0
     """Share of `seconds` for the model's preparation from the whole image; a process that keeps its
     result spends it once."""
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of all stages."""
+        return sum(self.stages.values())
+
+    def after(self, stage: str) -> float:
+        """Return the seconds of the stages that follow `stage`."""
+        names = list(self.stages)
+        return sum(self.stages[name] for name in names[names.index(stage) + 1 :])
 
 
 @dataclass(frozen=True)
@@ -191,6 +208,11 @@ class Plan:
         staged = self.staged
         return 0.0 if staged is None or staged.known else staged.encode_seconds
 
+    def seconds_after(self, number: int) -> float:
+        """Return the seconds of all that follows a step of the model: its other steps, the file."""
+        phases = [] if self.staged is None else list(self.staged.phase_seconds.values())
+        return sum(phases[number + 1 :]) + self.prediction.after("restore")
+
     @property
     def step(self) -> int:
         """Tile edges are multiples of this many pixels, counted from the image's origin."""
@@ -208,6 +230,13 @@ class Plan:
         tiles = f"{count} tile{'s' if count != 1 else ''}"
         ram = f"≈ {format_size(expected.peak_ram_bytes)}"
         return f"{tiles} · {ram} · ≈ {format_seconds(expected.seconds)}"
+
+    def times(self) -> str:
+        """Return one line for the user: the seconds of each stage, and what is not counted."""
+        stages = [f"{name} ≈ {format_seconds(s)}" for name, s in self.prediction.stages.items()]
+        files = (self.part or self.image).reader.files()
+        served = any(is_remote(str(file)) for file in files)
+        return " · ".join([*stages, *(["not counted: what the server takes"] if served else [])])
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record's `plan` object, with what identifies the run."""
@@ -238,6 +267,7 @@ class Plan:
             "predicted_peak_device_bytes": expected.peak_device_bytes,
             "predicted_disk_bytes": expected.disk_bytes,
             "predicted_seconds": expected.seconds,
+            "predicted_stages": dict(expected.stages),
             "notes": list(self.notes),
         }
 

@@ -40,6 +40,7 @@ from napari_restore.engine.planning._layout import (
     lay_out,
     one_tile,
 )
+from napari_restore.engine.planning._map_layout import SweptLayout
 from napari_restore.engine.planning._plan import Plan, Prediction
 from napari_restore.engine.planning._probe import corrected, presumed, probe
 from napari_restore.engine.planning._source import (
@@ -52,6 +53,7 @@ from napari_restore.engine.planning._source import (
     store_path,
     stored_of,
 )
+from napari_restore.engine.planning._stages import learnt, stages_of
 from napari_restore.engine.planning._sweeps import SweptRequest, lay_out_sweeps
 from napari_restore.engine.planning._tile_invariance import (
     FIXED_TILE,
@@ -158,7 +160,7 @@ def make_plan(
     # As the user named it, for the note that a run of the same names was of something else.
     named = [asdict(wanted.reading), *(value for _, value in _pixel_options(wanted.computing))]
     choice = _quickest(request, box, store, key, reach)
-    notes += choice.notes
+    prediction = _prediction(choice, request, stored)
     return Plan(
         key=key,
         names=names_key(source.image, model, [*named, stored.maps, stored.pyramid]),
@@ -177,13 +179,13 @@ def make_plan(
         pyramid=stored.pyramid,
         centre_first=stored.centre_first,
         store=store,
-        prediction=_prediction(choice, request, stored),
+        prediction=prediction,
         needs_context=context.needed,
         needs_context_pass=request.context,
-        staged=choice.staged,
+        staged=_told(choice.staged, prediction.seconds),
         settled=settled,
         lends=counts.lends,
-        notes=tuple(notes),
+        notes=(*notes, *choice.notes),
         part=source.part,
         origin=source.origin,
         content=content,
@@ -408,14 +410,32 @@ def _quickest(
 
 def _prediction(choice: Candidate, request: LayoutRequest, stored: Stored) -> Prediction:
     disk_bytes = request.result_bytes(stored.pyramid)
+    stages = stages_of(request, choice, pyramid=stored.pyramid)
+    device, image = request.resources.device, request.image
+    pixels = [image.dtype.name, str(image.bands), *(["colour"] if image.working_space else [])]
+    kinds = {name: " ".join([name, *pixels]) for name in stages}
+    kinds["read"] += " counted" if request.context else ""
+    ratios = learnt(request.model, device)
+    told = {name: seconds * ratios.get(kinds[name], 1.0) for name, seconds in stages.items()}
     return Prediction(
         added_ram_bytes=choice.ram_bytes,
         peak_ram_bytes=process_memory() + choice.ram_bytes,
         peak_device_bytes=choice.device_bytes,
         disk_bytes=disk_bytes + (0 if choice.staged is None else choice.staged.disk_bytes),
-        seconds=choice.seconds,
+        stages=told,
+        calculated=stages,
+        kinds=kinds,
         prepare_seconds=request.prepare.seconds,
     )
+
+
+def _told(staged: SweptLayout | None, seconds: float) -> SweptLayout | None:
+    """Return the layout with phases that last `seconds` together."""
+    if staged is None or not staged.seconds:
+        return staged
+    ratio = seconds / staged.seconds
+    phases = {name: ratio * each for name, each in staged.phase_seconds.items()}
+    return replace(staged, phase_seconds=phases)
 
 
 def _fixed_tiles_note(card: ModelCard, tile: int | None) -> str:

@@ -17,6 +17,7 @@ from napari_restore.engine._region import CELL, Region
 from napari_restore.engine.machine import Device, choose_device, computing, cores, on_new_thread
 from napari_restore.engine.planning._measurements import (
     measurement_file,
+    measuring,
     read_measurement,
     write_measurement,
 )
@@ -103,7 +104,8 @@ def _found(
     if known is not None:
         return known
     measure = partial(_measure_in_room, model, device, halo, precision)
-    measured_here = on_new_thread(measure, "tile-invariance")
+    with measuring():
+        measured_here = on_new_thread(measure, "tile-invariance")
     if measured_here is None:
         # At another time there may be less of it.
         return TileInvariance.FIXED_TILES

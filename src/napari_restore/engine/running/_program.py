@@ -203,6 +203,7 @@ class Program:
         """Restore the tiles that are `pending` of all `tiles`."""
         state = self._state
         if self._plan.staged is None:
+            state.ahead = self._plan.seconds_after(0)
             self._executor.map(self._tiles_stage(work, pending, len(tiles)))
             return
         folder = self._plan.store / STAGED
@@ -230,6 +231,7 @@ class Program:
             todo = done.todo(numbers, kept, maps.stores, tokens, plan.key, relate=relate)
             for number, step in enumerate(steps):
                 state.check_source()
+                state.ahead = plan.seconds_after(number)
                 if isinstance(step, WholeStep):
                     if todo[number]:
                         assert tokens is not None

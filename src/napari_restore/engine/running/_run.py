@@ -24,7 +24,13 @@ from napari_restore.engine.ledger import (
 )
 from napari_restore.engine.machine import PeakMemory, on_new_thread
 from napari_restore.engine.masks import MaskStrength, open_exclude, pieces_of
-from napari_restore.engine.planning import Plan, all_settled, example_input, example_statistics
+from napari_restore.engine.planning import (
+    Plan,
+    Stopwatch,
+    all_settled,
+    example_input,
+    example_statistics,
+)
 from napari_restore.engine.running._events import (
     Emit,
     Finished,
@@ -91,13 +97,15 @@ class Run:
         self._statistics: dict[str, Any] = {}
         self._radiometry: Radiometry | None = None
         self._uncounted: MaskStrength | None = None
+        self._read_seconds = 0.0
+        """Until the first tile."""
 
     def run(self) -> dict[str, Any]:
         """Run to the end; return the record, which is also the last event.
 
         Emits `Stopped` and raises `Cancelled` when stopped before the end.
         """
-        began, state = time.perf_counter(), self.state
+        watch, state = Stopwatch(), self.state
         keep_freed_memory()
         limit = self.plan.prediction.added_ram_bytes
         with (
@@ -107,6 +115,7 @@ class Run:
             try:
                 state.check_source("since it was opened")
                 work = self.begin()
+                self._read_seconds = watch.seconds - state.totals.waited
                 with self.executor.attached():
                     self.program.restore(work, *state.tiles())
                 state.complete_levels()
@@ -125,8 +134,7 @@ class Run:
                     state.store.close()
                 self.executor.close()
                 release_freed_memory()
-        seconds = time.perf_counter() - began - state.totals.waited
-        record = self.record(status, seconds, memory)
+        record = self._timed_record(status, watch, memory)
         if status == "cancelled":
             if self.executor.lost is not None:
                 raise self.executor.lost
@@ -183,6 +191,7 @@ class Run:
     def open(self) -> TileWork:
         """Return what all tiles share; reads the image. Afterwards there is a `reader`."""
         plan, image = self.plan, self.plan.image
+        self.state.ahead = plan.prediction.after("read")
         exclude = self.open_reader()
         self._uncounted = exclude if image.full is None else open_exclude(plan.reading, image.full)
         prepared = prepare(plan, self._uncounted, self.context, self._keep, self._preparing)
@@ -299,6 +308,20 @@ class Run:
         return TileWork(plan, on_device, prepared.radiometry, prepared.fill, memory)
 
     # -- reporting -------------------------------------------------------------------
+
+    def _timed_record(self, status: str, watch: Stopwatch, memory: PeakMemory) -> dict[str, Any]:
+        """Return the record with the seconds of the stages: those of a whole run teach.
+
+        Not of reading, where what the model prepared may have been kept.
+        """
+        seconds = watch.seconds - self.state.totals.waited
+        stages = {"read": self._read_seconds, "restore": seconds - self._read_seconds}
+        if status == "done" and not (self.state.totals.resumed or watch.is_disturbed):
+            for stage in ["restore"] if self._keep else list(stages):
+                self.executor.learn(self.plan, stage, stages[stage])
+        record = self.record(status, seconds, memory)
+        record["measured"]["stages"] = stages
+        return record
 
     def record(self, status: str, seconds: float, memory: PeakMemory) -> dict[str, Any]:
         """Return the record of the run so far; `memory` was measured around it."""

@@ -12,7 +12,7 @@ from napari_restore.engine.ledger import ResultStore
 from napari_restore.engine.machine import DeviceMemory, dtype_of
 from napari_restore.engine.masks import open_mask
 from napari_restore.engine.planning import Plan, TileQueue, cut_into_tiles
-from napari_restore.engine.running._events import Emit, Phase, Progress, TileDone
+from napari_restore.engine.running._events import Emit, Phase, Progress, TileDone, seconds_left
 from napari_restore.engine.running._record import Totals
 from napari_restore.engine.running._rounding import Rounding
 from napari_restore.engine.running._tile import TileOutput, halvings
@@ -38,6 +38,8 @@ class RunState:
         """Rounding of the maps of sweeps; None for a model without."""
         if plan.staged is not None:
             self.rounding = Rounding(dtype_of(plan.staged.residual_dtype))
+        self.ahead = 0.0
+        """Predicted seconds of the command after the present phase."""
         self.detail: Callable[[int, float], str] = lambda done, seconds: ""
         """Returns what progress says beside the time left, after so many steps and seconds."""
         self._levelled: set[Region] = set()
@@ -137,13 +139,12 @@ class RunState:
         return lambda: progress(min(next(numbers), total), total)
 
     def progress(self, already: int = 0) -> Callable[[int, int], None]:
-        """Return a callback that emits `Progress` of done and total with the time left."""
+        """Return a callback that emits `Progress` of done and total, with the time left to the end."""
         began = time.perf_counter()
 
         def report(done: int, total: int) -> None:
-            left, seconds = None, time.perf_counter() - began
-            if done > already:
-                left = seconds / (done - already) * (total - done)
+            seconds = time.perf_counter() - began
+            left = seconds_left(done - already, total - already, seconds, self.ahead)
             detail = self.detail(done - already, seconds)
             self.emit(Progress(done, total, left, detail))
 

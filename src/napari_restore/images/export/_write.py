@@ -259,6 +259,12 @@ def format_of(path: Path) -> FormatLimits:
     return form
 
 
+def output_like(image: Image) -> Path:
+    """Return a name with the suffix of `image`'s file, or .tif where such files are not written."""
+    suffix = "" if image.path is None else image.path.suffix.lower()
+    return Path("output").with_suffix(suffix if suffix in FORMATS else ".tif")
+
+
 def file_dtype(
     path: Path, like: Image, dtype: np.dtype[Any], options: ExportOptions
 ) -> np.dtype[Any]:
