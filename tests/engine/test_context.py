@@ -1,16 +1,23 @@
 """Whole-image statistics: the same whatever the threads, kept on disk, rebuilt when damaged."""
 
+import shutil
+
 import numpy as np
 import pytest
+import torch
 
 import napari_restore as nr
 from napari_restore import errors
 from napari_restore.engine import Region, compute_context, joint_context, load_context, save_context
 from napari_restore.engine.masks import RegionMask
+from napari_restore.engine.running import _run as run_module
 from napari_restore.engine.statistics import _context as context_module
+from napari_restore.engine.statistics import _kept as kept_module
 from napari_restore.engine.statistics import context_key, find_context, on_threads
 from napari_restore.images import cache_entries
 from napari_restore.models import context_of
+
+BANDS = "red=1,green=2,blue=3"
 
 
 def image(dtype="uint16", height=700, width=900, seed=0):
@@ -78,11 +85,66 @@ def test_the_oldest_are_removed_from_the_disk(own_cache, monkeypatch):
     first, last = image()[0], image(seed=1)[0]
     compute_context(first)
     used = sum(entry.size for entry in cache_entries(["contexts"]))
-    # Its overview is all of the image, in four bytes per value.
-    assert used < 0.75 * 4 * first.height * first.width * first.bands
-    monkeypatch.setattr(context_module, "CACHE_BYTES", used)
+    monkeypatch.setattr(kept_module, "CACHE_BYTES", used * 3 // 2)
     compute_context(last)
     assert find_context(first) is None and find_context(last) is not None
+
+
+@pytest.mark.parametrize("model", ["dcp", "hot", "htm", "atmosphere"])
+def test_a_large_scene_takes_little_of_the_disk_and_is_not_read_again(
+    model, data_dir, own_cache, monkeypatch
+):
+    opened = nr.open_image(data_dir / "geotiff" / "spacenet_vegas_rgb.tif", bands=BANDS)
+    options = {"region": Region(500, 600, 700, 800), "strength": 0.9}
+
+    def restored():
+        shutil.rmtree(own_cache / "results", ignore_errors=True)
+        return np.array(nr.restore(opened, nr.load_model(model), **options))
+
+    first = restored()
+    (entry,) = cache_entries(["contexts"])
+    assert entry.size <= 2 << 20
+    # As in a new process, which has no overview but on disk.
+    kept_module._aside.clear()
+    assert find_context(opened) is None
+    assert not find_context(opened, overview=False).has_overview
+    plan = nr.plan(opened, nr.load_model(model), **options)
+    assert not plan.needs_context_pass
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module, "compute_context", None)
+        again = restored()
+    np.testing.assert_array_equal(first, again)
+    shutil.rmtree(own_cache / "contexts")
+    np.testing.assert_array_equal(first, restored())
+
+
+def test_other_settings_of_a_process_find_the_overview_beside_the_cache(own_cache, monkeypatch):
+    monkeypatch.setattr(kept_module, "ENTRY_BYTES", 100_000)
+    opened, _ = image("uint8")
+    context = compute_context(opened)
+    (entry,) = cache_entries(["contexts"])
+    assert entry.size <= 100_000
+    same(find_context(opened), context)
+    monkeypatch.setattr(kept_module, "ASIDE_BYTES", context.overview.nbytes - 1)
+    compute_context(opened)
+    assert find_context(opened) is None
+
+
+def test_what_models_prepared_takes_the_place_of_the_oldest(monkeypatch):
+    monkeypatch.setattr(kept_module, "ENTRY_BYTES", 100_000)
+    opened, _ = image("uint8")
+    compute_context(opened)
+    key = context_key(opened)
+    for number in range(4):
+        kept_module.keep_prepared(key, str(number), {"map": torch.full((10_000,), float(number))})
+    kept_module.keep_prepared(key, "large", {"map": torch.zeros(30_000)})
+    found = [kept_module.find_prepared(key, name) for name in ("0", "3", "large")]
+    assert found[0] is None and found[2] is None
+    assert (found[1]["map"] == 3).all()
+    assert cache_entries(["contexts"])[0].size <= 100_000
+    path = kept_module.prepared_path(key, "3")
+    path.rename(kept_module.prepared_path(key, "4"))
+    assert kept_module.find_prepared(key, "4") is None
 
 
 def test_excluded_pixels_do_not_count():

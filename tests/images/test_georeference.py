@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 import rasterio
 from rasterio.control import GroundControlPoint
+from rasterio.crs import CRS
 from rasterio.transform import Affine
+from rasterio.warp import transform
 
 from napari_restore.images import Georeference, open_image
 
@@ -146,3 +148,36 @@ def test_control_points_of_our_own_files(make_tiff: MakeTiff) -> None:
     assert image.transform is None
     assert image.georeference is not None
     assert [p.x for p in image.georeference.gcps] == [10, 15, 10]
+
+
+UTM = Georeference(CRS.from_epsg(32654).to_wkt(), (30.0, 0.0, 380000.0, 0.0, -30.0, 3960000.0))
+
+
+@pytest.mark.parametrize("code", [4326, 32653, 3857])
+def test_a_map_lies_on_one_of_another_system(code: int) -> None:
+    other = Georeference(CRS.from_epsg(code).to_wkt(), TRANSFORMS["north up"])
+    found = UTM.affine_on(other, (400, 300))
+    assert found is not None
+    matrix, error = found
+    assert 0 < error < 0.5
+    for row, column in ((0, 0), (399, 0), (200, 150), (399, 299)):
+        x, y = UTM.to_world(column + 0.5, row + 0.5)
+        (there,), (north,) = transform("EPSG:32654", f"EPSG:{code}", [x], [y])
+        back = np.linalg.solve(matrix, [north, there, 1])
+        assert np.hypot(back[0] - row, back[1] - column) < 1
+
+
+def test_what_lies_on_no_plane_of_another_map_is_not_placed_there() -> None:
+    globe = Georeference(CRS.from_epsg(4326).to_wkt(), (0.1, 0.0, -180.0, 0.0, -0.1, 80.0))
+    mercator = Georeference(CRS.from_epsg(3857).to_wkt(), TRANSFORMS["north up"])
+    assert globe.affine_on(mercator, (1600, 3600)) is None
+    assert UTM.affine_on(Georeference(None, TRANSFORMS["north up"]), (400, 300)) is None
+    across = Georeference(CRS.from_epsg(32701).to_wkt(), (100.0, 0.0, 100000.0, 0.0, -100.0, 8e6))
+    assert across.affine_on(globe, (1000, 2000)) is None
+
+
+def test_a_map_of_the_same_system_stays_where_it_is() -> None:
+    same = Georeference(CRS.from_epsg(32654).to_wkt(version="WKT2_2019"), TRANSFORMS["north up"])
+    matrix, error = UTM.affine_on(same, (400, 300)) or (None, 1)
+    assert error == 0
+    np.testing.assert_array_equal(matrix, UTM.to_napari_affine())

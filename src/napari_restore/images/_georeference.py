@@ -94,6 +94,47 @@ class Georeference:
             ]
         )
 
+    def affine_on(
+        self, other: Georeference, size: tuple[int, int]
+    ) -> tuple[npt.NDArray[np.float64], float] | None:
+        """Return the matrix of `to_napari_affine` on the map of `other`, and its error in pixels.
+
+        `size` (height, width) is the image's. In another coordinate system the matrix is the one
+        that fits best, the error the largest of 7 × 7 points. None where the places are not known
+        there, or lie on no such plane: by more than a fiftieth of the image's longer side.
+        """
+        matrix, wkt, target = self.to_napari_affine(), self.crs_wkt, other.crs_wkt
+        if wkt == target:
+            return matrix, 0.0
+        if not wkt or not target:
+            return None
+        from rasterio.crs import CRS
+        from rasterio.warp import transform
+
+        rows, columns = np.meshgrid(*(np.linspace(0, side - 1, 7) for side in size))
+        pixels = np.stack([rows.ravel(), columns.ravel(), np.ones(rows.size)])
+        y, x = (matrix @ pixels)[:2]
+        try:
+            source, system = CRS.from_wkt(wkt), CRS.from_wkt(target)
+            if source == system:
+                return matrix, 0.0
+            xs, ys = transform(source, system, x.tolist(), y.tolist())[:2]
+        except Exception:  # GDAL's, of a system or a place that PROJ does not know
+            return None
+        moved = np.array([ys, xs])
+        if not np.isfinite(moved).all():
+            return None
+        centre = moved.mean(axis=1, keepdims=True)
+        fitted = np.linalg.lstsq(pixels.T, (moved - centre).T, rcond=None)[0].T
+        area = abs(np.linalg.det(fitted[:, :2]))
+        if not area > 0:
+            return None
+        error = float(np.hypot(*(fitted @ pixels - moved + centre)).max() / np.sqrt(area))
+        if error > max(size) / 50:
+            return None
+        fitted[:, 2:] += centre
+        return np.vstack([fitted, [0, 0, 1]]), error
+
     def longitudes(self, size: tuple[int, int]) -> tuple[float, float] | None:
         """Return the least and largest longitude of an image of `size` (height, width).
 

@@ -69,6 +69,10 @@ class RestorationModel(nn.Module):
     """Whether it is one of sweeps over all of the image, a `SweptModel`."""
     gives_head_outputs: bool = False
     """Whether what each head of attention puts out can be asked for."""
+    reads_overview: bool = True
+    """Whether `prepare` reads the overview of the context, not its counts alone."""
+    derived: tuple[str, ...] = ()
+    """Statistics that `derive` makes of the others, which alone are kept on disk."""
     code: str = ""
     """Digest of the Python files it was loaded from; empty where there are none."""
 
@@ -146,6 +150,13 @@ class RestorationModel(nn.Module):
     def prepare(self, context: Context, to_model: ToModel, bands: tuple[int, ...]) -> Statistics:
         """Return statistics of one image; `bands` are the image's band numbers of x's channels."""
         return {}
+
+    def derive(self, statistics: Statistics, context: Context) -> Statistics:
+        """Return the statistics of `prepare` from those that are not `derived`, to the bit.
+
+        The overview of `context` may be missing.
+        """
+        return statistics
 
     @property
     def can_follow(self) -> bool:

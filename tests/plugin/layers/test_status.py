@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pytest
 import rasterio
 from rasterio.crs import CRS
 from rasterio.transform import from_origin
+from rasterio.warp import transform
 
 from napari_restore.plugin.layers import axis_names, place_text
 
@@ -67,6 +69,46 @@ def test_easting_northing_and_values(make_napari_viewer_proxy: Any, tmp_path: Pa
     viewer.cursor.position = first.data_to_world((10, 20))
     viewer.update_status_from_cursor()
     assert viewer.status["coordinates"] == text
+
+
+@pytest.mark.viewer
+@pytest.mark.parametrize("first", ["degrees", "metres"])
+def test_maps_in_degrees_and_metres_lie_on_one(
+    first: str, make_napari_viewer_proxy: Any, tmp_path: Path
+):
+    viewer = make_napari_viewer_proxy()
+    metres = write(tmp_path / "metres.tif", 32654, 380000, 3960000, 1.0)
+    (left,), (top,) = transform("EPSG:32654", "EPSG:4326", [380020], [3959980])
+    degrees = write(tmp_path / "degrees.tif", 4326, left, top, 1e-7)
+    for path in (degrees, metres) if first == "degrees" else (metres, degrees):
+        viewer.open(path, plugin="napari-restore")
+    # napari's sliders are Qt's, which count to 2³¹.
+    assert max(viewer.dims.nsteps) < 1_000_000
+    layers = {layer.name: layer for layer in viewer.layers}
+    one = place_text(viewer, layers["metres"], layers["metres"].data_to_world((10, 20)))
+    assert one is not None and one.startswith(
+        "Easting 380\u202f020.5 m, Northing 3\u202f959\u202f989.5"
+    )
+    world = layers["degrees"].data_to_world((10, 20))
+    other = place_text(viewer, layers["degrees"], world)
+    x, y = left + 20.5e-7, top - 10.5e-7
+    assert other is not None and other.startswith(f"Longitude {x:.8f}°, Latitude {y:.8f}°")
+    row, column = layers["metres"].world_to_data(world)
+    assert abs(column + 0.5 - 20.2) < 0.1 and abs(row + 0.5 - 20.1) < 0.1
+
+
+@pytest.mark.viewer
+@pytest.mark.parametrize("first", ["map", "photo"])
+def test_a_photo_beside_a_fine_map_overflows_no_slider(
+    first: str, make_napari_viewer_proxy: Any, tmp_path: Path
+):
+    viewer = make_napari_viewer_proxy()
+    files = [write(tmp_path / "map.tif", 4326, 139.75, 35.776, 1e-8), tmp_path / "photo.png"]
+    PIL.Image.fromarray(np.zeros((300, 400, 3), np.uint8)).save(files[1])
+    for path in files if first == "map" else reversed(files):
+        viewer.open(path, plugin="napari-restore")
+    assert max(viewer.dims.nsteps) < 2**31
+    assert len(viewer.layers) == 2
 
 
 @pytest.mark.viewer

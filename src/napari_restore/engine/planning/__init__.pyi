@@ -1,13 +1,22 @@
 from ._bandwidth import Bandwidth, probe, ram_bandwidth
 from ._costs import SCRATCH_BYTES, calibrate_sweeps, prepare_cost
 from ._dependence import dependence
-from ._identity import SETTLED, UNFINISHED, all_settled, find_settled, keep_settled, lend
+from ._identity import (
+    SETTLED,
+    UNFINISHED,
+    all_settled,
+    find_settled,
+    keep_settled,
+    lend,
+    prepared_key,
+)
 from ._layout import READ_AHEAD, WRITE_BEHIND, fragmentation, tile_step
 from ._map_layout import StoredMaps, SweptLayout, network_bytes
 from ._measurements import MeasurementCache
 from ._plan import Plan
 from ._probe import example_input, example_statistics
 from ._stages import Stopwatch, kind_of_file, learn
+from ._source import reads_overview
 from ._sweeps import DISK_SHARE, TOKENS, existing_folder
 from ._tile_invariance import ROUNDING, TileInvariance, tile_invariance
 from ._tiles import (
@@ -65,8 +74,10 @@ __all__ = [
     "lend",
     "network_bytes",
     "prepare_cost",
+    "prepared_key",
     "probe",
     "ram_bandwidth",
+    "reads_overview",
     "tile_bytes",
     "tile_invariance",
     "tile_sizes",

@@ -17,6 +17,7 @@ from torch import Tensor
 from napari_restore._json_shapes import read_json
 from napari_restore._replacing import replacing
 from napari_restore.engine.ledger import UNREADABLE, read_arrays, write_arrays
+from napari_restore.engine.machine import Device
 from napari_restore.errors import ResourceError
 from napari_restore.images import Image, cache_dir, mark_entry
 from napari_restore.models import (
@@ -27,6 +28,7 @@ from napari_restore.models import (
     SweptModel,
     definition_of,
 )
+from napari_restore.questions import Reading
 
 Description = dict[str, Any]
 """Everything but the image that may change a value, JSON-able: the model, and the settings.
@@ -54,6 +56,23 @@ def size_key(image: Image, description: Description) -> str:
     others = image.companions
     place = None if others is None else [len(image.frames), others.reference]
     return digest_of([[image.height, image.width, float(image.scale), place], description])
+
+
+def prepared_key(
+    image: Image,
+    model: RestorationModel,
+    content: str,
+    reading: Reading,
+    bands: tuple[int, ...],
+    device: Device,
+) -> str:
+    """Return a key of what `model` prepares from given statistics of the image.
+
+    The same pixels may be read with other black and white values. Devices round differently.
+    """
+    read = [image.sensor, image.zero_of_names, image.roles, bands, reading.black, reading.white]
+    parts = [_version(), version("torch"), device.torch.type, content, definition_of(model)]
+    return digest_of([read, dict(model.card.values), parts])
 
 
 def names_key(image: Image, model: RestorationModel, settings: Any) -> str:

@@ -121,7 +121,7 @@ def make_plan(
     tried = _tried(source, model, content, options, device, notes)
     if tried.whole:
         options = replace(options, computing=replace(options.computing, tile=WHOLE))
-    context = context_of_run(source, model, options.reading, notes)
+    context = context_of_run(source, model, content, options.reading, device, notes)
     if not context.known and extent == "image" and wanted.reading.extent not in ("image", "region"):
         notes.append("No small level is made yet: all of the image must be read first.")
     notes += _fetched_whole(source.image, context)

@@ -10,19 +10,22 @@ from pathlib import Path
 import numpy as np
 
 from napari_restore.engine._region import Region, bounding_box
+from napari_restore.engine.machine import Device
 from napari_restore.engine.masks import note_of_share, open_exclude, open_mask
-from napari_restore.engine.planning._identity import digest_of
+from napari_restore.engine.planning._identity import digest_of, prepared_key
 from napari_restore.engine.statistics import (
     ROUGH,
     choose_other_bands,
     context_key,
     context_path,
     corrected_bands,
+    has_overview,
     is_grey,
     load_context,
     model_bands,
     named_bands,
     other_bands,
+    prepared_path,
     without_others,
 )
 from napari_restore.errors import BadParameter, BadRegion, option
@@ -261,7 +264,12 @@ class ContextUse:
 
 
 def context_of_run(
-    source: RunSource, model: RestorationModel, reading: Reading, notes: list[str]
+    source: RunSource,
+    model: RestorationModel,
+    content: str,
+    reading: Reading,
+    device: Device,
+    notes: list[str],
 ) -> ContextUse:
     """Return the context that the run needs; quick, for the plan's summary. Adds to `notes`."""
     image = source.image
@@ -282,7 +290,15 @@ def context_of_run(
         return ContextUse(True, True, name, region, excluded, name)
     name = context_key(image, uncounted, region, extent=reading.extent)
     known = reading.extent in ROUGH or context_path(name).exists()
+    if known and reading.extent not in ROUGH and reads_overview(model) and not has_overview(name):
+        prepared = prepared_key(image, model, content, reading, source.bands, device)
+        known = prepared_path(name, prepared).exists()
     return ContextUse(True, known, name, region, excluded)
+
+
+def reads_overview(model: RestorationModel) -> bool:
+    """Return whether `model` prepares from the overview of its image."""
+    return model.card.needs_context and model.reads_overview
 
 
 def _needs_context(image: Image, model: RestorationModel, reading: Reading, excludes: bool) -> bool:

@@ -190,7 +190,7 @@ def _context_of(plan: Plan) -> Context | None:
         return load_context(Path(plan.reading.context), plan.image)
     exclude = open_exclude(plan.reading, plan.image)
     region = plan.region if plan.reading.extent == "region" else None
-    return find_context(plan.image, exclude, region, extent=plan.reading.extent)
+    return find_context(plan.image, exclude, region, extent=plan.reading.extent, overview=False)
 
 
 def _step(t: Plane) -> Plane:

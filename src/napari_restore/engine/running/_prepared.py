@@ -20,8 +20,8 @@ from safetensors.torch import save_file
 from napari_restore._replacing import replacing
 from napari_restore.engine.machine import cores, is_out_of_memory, on_new_thread
 from napari_restore.engine.masks import MaskStrength
-from napari_restore.engine.planning import Plan
-from napari_restore.engine.statistics import context_key
+from napari_restore.engine.planning import Plan, prepared_key, reads_overview
+from napari_restore.engine.statistics import ROUGH, context_key, find_prepared, keep_prepared
 from napari_restore.errors import OutOfMemory, ResourceError, option
 from napari_restore.images import Image, Radiometry
 from napari_restore.models import Context, RestorationModel, Statistics
@@ -55,14 +55,15 @@ _KNOWN: WeakKeyDictionary[RestorationModel, OrderedDict[str, Prepared]] = WeakKe
 def prepare(
     plan: Plan,
     exclude: MaskStrength | None,
-    context: Callable[[], Context],
+    context: Callable[[bool], Context],
     keep: bool = False,
     around: Around = nullcontext,
 ) -> Prepared:
     """Return what `plan` needs of its image's `context`; its model moves to the plan's device.
 
-    With `keep` it is cached, and `context` is not called if an earlier run of the same model on the
-    same image has cached it. The model prepares inside `around`, which may raise before it begins.
+    `context` is told whether the overview is needed. With `keep` the result stays in memory for
+    the next run of the same model on the same image. On disk it stays where the overview does not.
+    The model prepares inside `around`, which may raise before it begins.
     """
     plan.model.to(plan.device.torch)
     keep = keep and plan.reading.context is None
@@ -71,15 +72,22 @@ def prepare(
     if key in known:
         known.move_to_end(key)
         return known[key]
-    computed = context() if plan.needs_context else None
     bands = plan.bands
+    earlier, place = None, _place(plan, exclude)
+    if plan.needs_context and place is not None:
+        earlier = find_prepared(*place)
+    wants = reads_overview(plan.model) and earlier is None
+    computed = context(wants) if plan.needs_context else None
     radiometry = plan.radiometry(computed)
     statistics: Statistics = {}
     fill = np.full(len(bands), 0.5, np.float32)
     if computed is not None:
         medians = np.array([computed.percentile(50, (b,)) for b in range(computed.bands)])
         fill = radiometry.to_model(medians)[list(bands)].astype(np.float32)
-        made = _statistics(plan, computed, radiometry, around)
+        made = _statistics(plan, computed, radiometry, around, earlier)
+        if place is not None and earlier is None:
+            kept = {name: made[name] for name in made if name not in plan.model.derived}
+            keep_prepared(*place, kept)
         # Its overview need not be in memory beside two copies of each map.
         computed = None
         statistics = {name: value.to("cpu", copy=True) for name, value in made.items()}
@@ -95,14 +103,24 @@ def prepare(
 
 
 def _statistics(
-    plan: Plan, computed: Context, radiometry: Radiometry, around: Around
+    plan: Plan,
+    computed: Context,
+    radiometry: Radiometry,
+    around: Around,
+    earlier: Statistics | None,
 ) -> Statistics:
-    """Return the statistics of the whole image from the model: tensors may be its own."""
+    """Return the statistics of the whole image from the model: tensors may be its own.
+
+    An `earlier` run may have kept those from which the others are derived.
+    """
 
     def body() -> Statistics:
         torch.set_num_threads(cores())
         with around(), torch.no_grad():
-            return plan.model.eval().prepare(computed, radiometry.to_model, plan.bands)
+            model = plan.model.eval()
+            if earlier is None:
+                return model.prepare(computed, radiometry.to_model, plan.bands)
+            return model.derive({k: plan.device.take(v) for k, v in earlier.items()}, computed)
 
     try:
         return on_new_thread(body, "prepare")
@@ -125,6 +143,16 @@ def _shrink(newest: Prepared) -> None:
             if each is not newest:
                 del known[key]
                 total -= each.bytes
+
+
+def _place(plan: Plan, exclude: MaskStrength | None) -> tuple[str, str] | None:
+    """Return under which keys statistics are kept on disk; None where they are not."""
+    reading = plan.reading
+    if reading.context is not None or reading.extent in ROUGH or not reads_overview(plan.model):
+        return None
+    context = context_key(plan.image, exclude, plan.described)
+    which = prepared_key(plan.image, plan.model, plan.content, reading, plan.bands, plan.device)
+    return context, which
 
 
 def _key(plan: Plan, exclude: MaskStrength | None) -> str:

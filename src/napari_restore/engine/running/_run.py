@@ -53,6 +53,7 @@ from napari_restore.engine.statistics import (
     context_key,
     context_path,
     find_context,
+    has_overview,
     load_context,
     on_threads,
 )
@@ -261,18 +262,23 @@ class Run:
         with self.state.device_memory.watched():
             yield
 
-    def context(self) -> Context:
-        """Return the statistics of the whole image, as cached or read now."""
+    def context(self, overview: bool = True) -> Context:
+        """Return the statistics of the whole image, as cached or read now.
+
+        Without `overview` it may be missing.
+        """
         plan, exclude = self.plan, self._uncounted
         if plan.reading.context is not None:
             return load_context(Path(plan.reading.context), plan.image)
         region = plan.described
         rough = plan.reading.extent in ROUGH
-        known = None if rough else find_context(plan.image, exclude, region)
+        known = None
+        if not rough:
+            known = find_context(plan.image, exclude, region, overview=overview)
         if known is not None:
             return known
         key = context_key(plan.image, exclude, region)
-        if not rough and context_path(key).exists():
+        if not rough and context_path(key).exists() and (not overview or has_overview(key)):
             self.emit(
                 Note("The cached statistics of this image were damaged and are counted again.")
             )

@@ -12,7 +12,6 @@ from ._context import (
     Counter,
     compute_context,
     context_key,
-    context_path,
     find_context,
     load_context,
     on_threads,
@@ -20,6 +19,7 @@ from ._context import (
     rough_extent,
 )
 from ._context_blocks import BlockPart, ContextBlocks
+from ._kept import context_path, find_prepared, has_overview, keep_prepared, prepared_path
 
 __all__ = [
     "ROUGH",
@@ -32,13 +32,17 @@ __all__ = [
     "context_path",
     "corrected_bands",
     "find_context",
+    "find_prepared",
+    "has_overview",
     "is_grey",
+    "keep_prepared",
     "load_context",
     "model_bands",
     "named_bands",
     "on_threads",
     "other_bands",
     "overview_level",
+    "prepared_path",
     "rough_extent",
     "without_others",
 ]

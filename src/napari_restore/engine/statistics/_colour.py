@@ -25,7 +25,7 @@ def mean_colour(image: Image, card: ModelCard, box: Box, level: int = 0) -> tupl
     bands = list(model_bands(image, card))
     context = None
     if needs_percentile(image):
-        context = find_context(image) or compute_context(image)
+        context = find_context(image, overview=False) or compute_context(image)
     radiometry = resolve_radiometry(
         image,
         percentile=None if context is None else lambda q: context.percentile(q, image.data_bands),

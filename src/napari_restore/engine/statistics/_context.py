@@ -1,4 +1,4 @@
-"""Computation of a whole image's `Context` in one pass, and its cache on disk."""
+"""Computation of a whole image's `Context` in one pass, and files of it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,16 +18,14 @@ from napari_restore.engine.ledger import UNREADABLE, read_arrays, write_arrays
 from napari_restore.engine.machine import cores, map_parallel
 from napari_restore.engine.masks import MaskStrength, mask_at_level, open_exclude
 from napari_restore.engine.statistics._context_blocks import ContextBlocks, dark_bands, light_only
+from napari_restore.engine.statistics._kept import counts_of, find_kept, keep_context, with_counts
 from napari_restore.errors import Cancelled, InputError, option
 from napari_restore.images import (
     Image,
     attach_pyramid,
-    cache_dir,
     halve,
-    mark_entry,
-    trim_cache,
 )
-from napari_restore.models import BINS, BlockStatistics, Context, context_of
+from napari_restore.models import BlockStatistics, Context, context_of
 from napari_restore.questions import Reading
 
 OVERVIEW_SIDE = 512
@@ -39,11 +36,7 @@ ROUGH = ("overview", "sample")
 """Extents of drafts."""
 ROUGH_BYTES = 64 << 20
 """Contexts of drafts stay in memory up to this: about two of images with three bands."""
-CACHE_BYTES = 256 << 20
-"""Contexts on disk above which the least recently used are removed."""
-PACKED_ROWS = 128
-"""Rows of an overview that are compressed at a time: Blosc takes 2 GiB at most."""
-_VERSION = 6
+_VERSION = 7
 Counter = Callable[[ContextBlocks], Iterator[BlockStatistics | None]]
 """Yields the statistics of all blocks, in the order of their boxes."""
 
@@ -77,14 +70,11 @@ def find_context(
     region: Region | None = None,
     *,
     extent: str = "image",
+    overview: bool = True,
 ) -> Context | None:
-    """Return the context computed earlier, or None."""
+    """Return the context computed earlier, or None; without `overview` that may be missing in it."""
     key = context_key(image, exclude, region, extent=extent)
-    try:
-        return read_context(context_path(key), key)
-    except UNREADABLE:
-        # Missing, damaged, or written by another program: computed again.
-        return None
+    return find_kept(key, overview=overview)
 
 
 def compute_context(
@@ -128,10 +118,7 @@ def compute_context(
     context = blocks.whole.finish()
     if extent in ROUGH:
         return _keep_rough(key, context)
-    path = context_path(key)
-    mark_entry(path.parent, {"image": image.name})
-    save_context(path, context, key)
-    trim_cache(CACHE_BYTES, ["contexts"])
+    keep_context(key, context, {"image": image.name})
     return context
 
 
@@ -313,72 +300,16 @@ def load_context(path: Path, image: Image | None = None) -> Context:
     return context
 
 
-def context_path(key: str) -> Path:
-    """Return the path at which the context of this key is cached."""
-    return cache_dir() / "contexts" / key / "context.npz"
+def save_context(path: Path, context: Context) -> None:
+    """Write a context to a path that the user chose, atomically, with a checksum of its content.
 
-
-def save_context(path: Path, context: Context, key: str = "") -> None:
-    """Write a context atomically, with a checksum of its content keyed by `key`.
-
-    Without a `key` to a path that the user chose, and uncompressed: a file from elsewhere must not
-    reach the decompressor.
+    Uncompressed: a file from elsewhere must not reach the decompressor.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Most bins are empty.
-    used = np.flatnonzero(context.histograms.any(axis=0) | (context.dark_counts > 0))
-    arrays = {
-        "scalars": np.array([context.height, context.width, context.factor]),
-        "dtype": np.array(context.dtype),
-        "dark_bands": np.array(context.dark_bands),
-        **(_packed(context.overview) if key else {"overview": context.overview}),
-        "bins": used.astype(np.int32),
-        "histograms": context.histograms[:, used],
-        "dark_counts": context.dark_counts[used],
-        "dark_sums": context.dark_sums[used],
-    }
-    write_arrays(path, arrays, key)
+    write_arrays(path, counts_of(context) | {"overview": context.overview}, "")
 
 
-def _packed(overview: Overview) -> dict[str, npt.NDArray[Any]]:
-    """Return an overview in a quarter of its bytes, in a fraction of the time to compute it."""
-    from numcodecs import blosc
-
-    arrays: dict[str, npt.NDArray[Any]] = {"shape": np.array(overview.shape)}
-    for top in range(0, overview.shape[0], PACKED_ROWS):
-        rows = np.ascontiguousarray(overview[top : top + PACKED_ROWS])
-        packed = blosc.compress(rows, b"lz4", 1, blosc.BITSHUFFLE)
-        arrays[f"rows.{top}"] = np.frombuffer(packed, np.uint8)
-    return arrays
-
-
-def _unpacked(data: dict[str, npt.NDArray[Any]]) -> Overview:
-    from numcodecs import blosc
-
-    overview = np.empty(data["shape"], np.float32)
-    for top in range(0, overview.shape[0], PACKED_ROWS):
-        blosc.decompress(data[f"rows.{top}"], overview[top : top + PACKED_ROWS])
-    return overview
-
-
-def read_context(path: Path, key: str = "") -> Context:
-    """Return what `save_context` wrote under the same key; raise one of `UNREADABLE`."""
-    data = read_arrays(path, key)
-    height, width, factor = (int(v) for v in data["scalars"])
-    bins = data["bins"]
-    bands = data["histograms"].shape[0]
-    histograms = np.zeros((bands, BINS), np.int64)
-    histograms[:, bins] = data["histograms"]
-    dark_counts, dark_sums = np.zeros(BINS, np.int64), np.zeros((BINS, bands))
-    dark_counts[bins], dark_sums[bins] = data["dark_counts"], data["dark_sums"]
-    return Context(
-        height,
-        width,
-        str(data["dtype"]),
-        tuple(int(b) for b in data["dark_bands"]),
-        factor,
-        _unpacked(data) if key else data["overview"],
-        histograms,
-        dark_counts,
-        dark_sums,
-    )
+def read_context(path: Path) -> Context:
+    """Return what `save_context` wrote; raise one of `UNREADABLE`."""
+    arrays = read_arrays(path, "")
+    return with_counts(arrays, arrays["overview"])

@@ -38,6 +38,8 @@ class GuidedModel(SweptModel):
     With both ``strength`` (), ``texture`` (C,) and ``tint`` (C,).
     """
 
+    derived = Atmosphere.derived
+
     def __init__(self, card: ModelCard, config: AnDehazeConfig, context: int, looks: int) -> None:
         super().__init__(card)
         self.config = config
@@ -58,6 +60,11 @@ class GuidedModel(SweptModel):
         everywhere = everywhere.to(estimate["airlight"])
         everywhere[list(bands)] = estimate["airlight"]
         return {**estimate, "step": torch.tensor(step), "airlight_all": everywhere}
+
+    def derive(self, statistics: Statistics, context: Context) -> Statistics:
+        return (
+            statistics if self.atmosphere is None else self.atmosphere.derive(statistics, context)
+        )
 
     def follow(self, overview: Tensor, valid: Tensor, statistics: Statistics) -> Statistics:
         reduced = small(overview, valid, OVERVIEW_SIDE)

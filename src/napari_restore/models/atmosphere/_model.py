@@ -29,7 +29,7 @@ from napari_restore.models.atmosphere._restraint import (
     restrained,
     sure_colours,
 )
-from napari_restore.models.atmosphere._small import Small, small, small_overview
+from napari_restore.models.atmosphere._small import Small, small, small_factor, small_overview
 from napari_restore.models.atmosphere._spline import BilinearSampler, smooth
 from napari_restore.models.classical import airlight_of, soft_gate
 
@@ -50,11 +50,14 @@ class Atmosphere(RestorationModel):
     haze was added in linear light or in display values. The inversion of a pixel depends on that
     pixel alone.
 
-    Statistics: ``maps`` (1, 2, h, w) offset and slope per overview pixel, ``step`` () level-0
+    Statistics: ``cells`` (1, 2, gh, gw) offset and slope per network cell, ``maps`` (1, 2, h, w) the
+    same per overview pixel, ``step`` () level-0
     pixels per map pixel, ``presence`` () and the ``restraint`` () that is in it, ``brightness`` ()
     the factor above, ``airlight`` (3,) with the factor ``green`` () in it and ``airlight_all``
     (bands,) in model range, ``hue`` (3,) and ``hue_spread`` (), ``exponent`` (), ``display`` ().
     """
+
+    derived = ("maps",)
 
     def __init__(self, card: ModelCard, width: int = 24, looks: int = 2) -> None:
         super().__init__(card)
@@ -83,8 +86,14 @@ class Atmosphere(RestorationModel):
         statistics["restraint"] = statistics["presence"] / seen.clamp(min=1e-6)
         return statistics
 
+    def derive(self, statistics: Statistics, context: Context) -> Statistics:
+        factor, shape = small_factor(context)
+        return {**statistics, "maps": smooth(statistics["cells"], STRIDE * factor, shape)}
+
     def follow(self, overview: Tensor, valid: Tensor, statistics: Statistics) -> Statistics:
         found = self._statistics_from(_network_input(small(overview, valid)))
+        # Nothing is computed from them any more, so that they have no gradient.
+        del found["cells"]
         # Both are found by bisection, so they have no gradient.
         found["presence"] = found["presence"] * statistics["restraint"]
         found["airlight"] = _with_green(found["airlight"], statistics["green"])
@@ -97,6 +106,7 @@ class Atmosphere(RestorationModel):
         offset = with_light_skies(seen, airlight, one.cells)
         cells = torch.cat([offset, seen.slope], 1)
         return {
+            "cells": cells,
             "maps": smooth(cells, STRIDE * one.factor, one.shape),
             "presence": seen.presence[0],
             "brightness": one.brightness[0],
@@ -206,9 +216,15 @@ class BehindAtmosphere(RestorationModel):
     """A network behind an atmosphere network, whose statistics it takes; None: it is alone."""
 
     atmosphere: Atmosphere | None
+    derived = Atmosphere.derived
 
     def prepare(self, context: Context, to_model: ToModel, bands: tuple[int, ...]) -> Statistics:
         return {} if self.atmosphere is None else self.atmosphere.prepare(context, to_model, bands)
+
+    def derive(self, statistics: Statistics, context: Context) -> Statistics:
+        return (
+            statistics if self.atmosphere is None else self.atmosphere.derive(statistics, context)
+        )
 
     @property
     def can_follow(self) -> bool:

@@ -72,6 +72,12 @@ def small_overview(
     return Small(reduced, reduced_valid, factor, (height, width)), thinned, thinned_valid
 
 
+def small_factor(context: Context) -> tuple[int, tuple[int, int]]:
+    """Return the factor and shape of `small` for the overview of `context`, which may be missing."""
+    shape = -(-context.height // context.factor), -(-context.width // context.factor)
+    return _factor(shape, SIDE), shape
+
+
 def _factor(shape: tuple[int, int], longest: int) -> int:
     return -(-max(shape) // longest)
 

@@ -44,6 +44,8 @@ class DarkChannelPrior(ClassicalModel):
     image, float32 in model range.
     """
 
+    reads_overview = False
+
     def __init__(self, card: ModelCard) -> None:
         super().__init__(card)
         values = card.values

@@ -59,6 +59,8 @@ class HintByCrops(HintNetwork):
             routing=(),
         )
 
+    reads_overview = False
+
     def prepare(self, context: Context, to_model: ToModel, bands: tuple[int, ...]) -> Statistics:
         return {SIZE: torch.tensor([context.height, context.width])}
 

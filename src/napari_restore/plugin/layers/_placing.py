@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -135,6 +136,8 @@ NORTH_UP = ("up", "right")
 Origin = tuple[float, float]
 ORIGIN = "napari_restore_origin"
 """In a layer's metadata: where on the map (y, x) its world begins."""
+WORLD = "napari_restore_world"
+"""In a layer's metadata: the georeference on whose map the window draws."""
 FINE = 1 / 8
 """Share of a pixel by which layers may be misplaced."""
 _turned: weakref.WeakSet[ViewerModel] = weakref.WeakSet()
@@ -143,24 +146,77 @@ _UNITS = {"US_survey_foot": "survey_foot"}
 """Our names of units where pint, which napari uses, has another."""
 
 
-def place_of(
-    image: Image, display: Display | Composite, origin: Origin = (0.0, 0.0)
-) -> dict[str, Any]:
-    """Return `scale`, `affine` and `units` of a layer of `image`; {} without a georeference.
+@dataclass(frozen=True)
+class Placing:
+    """How a layer of an image is placed in a window."""
 
-    `origin` is the place on the map (y, x) where the window's world begins.
+    arguments: dict[str, Any]
+    """`scale`, `affine` and `units`, or `scale` and `translate`, of the layer."""
+    metadata: dict[str, Any]
+    note: str | None = None
+    """What users are told."""
+
+
+def placing_of(viewer: ViewerModel | None, image: Image, display: Display | Composite) -> Placing:
+    """Return where a layer of `image` goes in a window.
+
+    The map of the first placed image is the window's. One in another coordinate system is drawn on
+    it as closely as an affine transform can: napari has no other. An image without a place on that
+    map gets its corner and its size of a pixel: with two sizes of pixels far apart napari's sliders
+    would have more steps than Qt can count.
     """
-    place = image.georeference
-    if place is None or not place.is_placed:
-        return {}
-    unit = _UNITS.get(place.units, place.units)
-    extra = display.ndim - 2
-    matrix = place.to_napari_affine()
+    place, others = image.georeference, _ours(viewer)
+    placed = place is not None and place.is_placed
+    world = next((layer.metadata[WORLD] for layer in others if WORLD in layer.metadata), None)
+    alone = f"{image.name} does not lie beside the other images: "
+    if place is None or not placed:
+        if world is None:
+            return Placing({}, {})
+        reason = f"{alone}they are placed on the map, it is not. Open it in a second window."
+        return Placing(_beside(viewer, display), {}, reason)
+    origin = origin_of(viewer, image)
+    fitted = place.affine_on(world or place, (image.height, image.width))
+    if fitted is None:
+        reason = f"{alone}its place on their map cannot be computed. Open it in a second window."
+        return Placing(_beside(viewer, display), {}, reason)
+    matrix, error = fitted
     matrix[:2, 2] -= origin
-    return {
-        **scale_and_affine(widen(matrix, display.ndim)),
-        "units": (*["pixel"] * extra, unit, unit),
-    }
+    world = world or place
+    unit = _UNITS.get(world.units, world.units)
+    units = (*["pixel"] * (display.ndim - 2), unit, unit)
+    arguments = {**scale_and_affine(widen(matrix, display.ndim)), "units": units}
+    note: str | None = None
+    if any(WORLD not in layer.metadata for layer in others):
+        note = f"{alone}it is placed on the map, they are not. Open it in a second window."
+        if _is_too_fine(viewer, arguments["scale"]):
+            return Placing(_beside(viewer, display), {}, note)
+    elif error:
+        note = (
+            f"{image.name} is in another coordinate system than the window's map: it is drawn there "
+            f"with an error of up to {error:.1g} pixels. Values and exports keep its own."
+        )
+    return Placing(arguments, {ORIGIN: origin, WORLD: world}, note)
+
+
+def _ours(viewer: ViewerModel | None) -> list[Layer]:
+    layers = viewer.layers if viewer is not None else ()
+    return [layer for layer in layers if "napari_restore" in layer.metadata]
+
+
+def _beside(viewer: ViewerModel | None, display: Display | Composite) -> dict[str, Any]:
+    """Return the place of an image at the corner of the other layers, with their size of a pixel."""
+    assert viewer is not None
+    extent = viewer.layers.extent
+    scale, corner = np.ones(display.ndim), np.zeros(display.ndim)
+    scale[-2:], corner[-2:] = extent.step[-2:], extent.world[0, -2:]
+    return {"scale": scale, "translate": corner}
+
+
+def _is_too_fine(viewer: ViewerModel | None, scale: npt.NDArray[np.float64]) -> bool:
+    """Return whether sliders would have more steps than fit a number of Qt."""
+    assert viewer is not None
+    reach = np.abs(viewer.layers.extent.world[:, -2:]).max()
+    return bool(reach / scale[-2:].min() > np.iinfo(np.int32).max / 2)
 
 
 def origin_of(viewer: ViewerModel | None, image: Image) -> Origin:
@@ -182,7 +238,8 @@ def origin_of(viewer: ViewerModel | None, image: Image) -> Origin:
     pixel = np.sqrt(abs(np.linalg.det(matrix[:2, :2])))
     if np.abs(corners[:2]).max() * np.finfo(np.float32).eps <= FINE * pixel:
         return 0.0, 0.0
-    y, x = np.floor(corners[:2].min(axis=1) / 1000) * 1000
+    grain = 1 if place.units == "degree" else 1000
+    y, x = np.floor(corners[:2].min(axis=1) / grain) * grain
     return float(y), float(x)
 
 
@@ -256,14 +313,3 @@ def _usual_orientation() -> tuple[str, str]:
 
     settings = get_settings().application
     return str(settings.vertical_axis_orientation), str(settings.horizontal_axis_orientation)
-
-
-def mixes_places(viewer: ViewerModel, image: Image) -> bool:
-    """Return whether `image` and the viewer's layers cannot lie side by side: map and pixels."""
-    placed = image.georeference is not None and image.georeference.is_placed
-    others = [layer for layer in viewer.layers if "napari_restore" in layer.metadata]
-    return (
-        any(str(layer.units[-1]) == "pixel" for layer in others)
-        if placed
-        else any(str(layer.units[-1]) != "pixel" for layer in others)
-    )

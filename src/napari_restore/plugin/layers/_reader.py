@@ -23,11 +23,8 @@ from napari_restore.plugin.layers._display import (
     draw_thumbnails_in,
 )
 from napari_restore.plugin.layers._placing import (
-    ORIGIN,
     is_photo,
-    mixes_places,
-    origin_of,
-    place_of,
+    placing_of,
     show_whole,
     turn_upright,
 )
@@ -128,10 +125,11 @@ def layer_of(
     display = Display.BANDS if band_by_band else Display.of_image(image)
     if bands is not None:
         display = Composite.of(image, bands)
-    origin = origin_of(viewer, image)
+    placing = placing_of(viewer, image, display)
     arguments: dict[str, Any] = {
         "name": escape_controls(image.name),
         "metadata": {
+            **placing.metadata,
             "napari_restore": image,
             SHOWN_BANDS: display.bands if isinstance(display, Composite) else None,
         },
@@ -140,10 +138,8 @@ def layer_of(
         # levels as they were before they were made.
         "cache": False,
         "rgb": display.is_colour,
-        **place_of(image, display, origin),
+        **placing.arguments,
     }
-    if image.georeference is not None and image.georeference.is_placed:
-        arguments["metadata"][ORIGIN] = origin
     is_file = image.path is not None and not hasattr(image.path, "address")
     if is_file and image.companions is None:
         arguments["metadata"][STAMP] = stamp_of(*map(str, image.reader.files()))
@@ -152,13 +148,10 @@ def layer_of(
     if not display.is_colour:
         arguments["colormap"] = "gray"
     if viewer is not None:
-        if mixes_places(viewer, image):
+        if placing.note is not None:
             from napari_restore.plugin.tasks import show_note
 
-            show_note(
-                f"{image.name} does not lie beside the other images: "
-                "one is placed on the map, the other is not. Open it in a second window."
-            )
+            show_note(placing.note)
         turn_upright(viewer, image)
         draw_thumbnails_in(viewer)
         label_bands_in(viewer)

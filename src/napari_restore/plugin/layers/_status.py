@@ -69,11 +69,14 @@ def _on_status(seen: weakref.ref[ViewerModel], event: Any) -> None:
 
 def place_text(viewer: ViewerModel, layer: Layer, position: Any) -> str | None:
     """Return coordinates and values at `position`, in world coordinates; None beside maps."""
-    image, origin = _map_of(viewer, layer)
-    if image is None or image.georeference is None or str(layer.units[-1]) == "pixel":
+    own = _map_of(viewer, layer)
+    if own is None or str(layer.units[-1]) == "pixel":
         return None
+    image: Image = own.metadata["napari_restore"]
     place = image.georeference
-    y, x = (float(v) + o for v, o in zip(position[-2:], origin, strict=True))
+    assert place is not None
+    # By its pixels: the window's map may be in another coordinate system.
+    y, x = (place.to_napari_affine() @ [*own.world_to_data(position)[-2:], 1])[:2]
     unit = UNITS.get(place.units, "")
     space = "" if unit in ("°", "") else " "
     pixel = min(place.pixel_size or (1.0, 1.0))
@@ -108,17 +111,15 @@ def _name_of_axis(name: str) -> str:
     return _short(words[:1].upper() + words[1:])
 
 
-def _map_of(viewer: ViewerModel, layer: Layer) -> tuple[Image | None, tuple[float, float]]:
-    """Return the image on whose map `layer` lies, and where on it the world begins (y, x)."""
+def _map_of(viewer: ViewerModel, layer: Layer) -> Layer | None:
+    """Return the layer of the image on whose map `layer` lies."""
     known = {each.unique_id: each for each in viewer.layers if ORIGIN in each.metadata}
     own = known.get(layer.metadata.get(SOURCE, layer.unique_id))
     if own is None:
         # A layer of others lies on the map of the images, where that is one.
         crs = {each.metadata["napari_restore"].crs for each in known.values()}
         own = next(iter(known.values())) if len(crs) == 1 else None
-    if own is None:
-        return None, (0.0, 0.0)
-    return own.metadata["napari_restore"], own.metadata[ORIGIN]
+    return own
 
 
 def _values(viewer: ViewerModel, layer: Layer, image: Image, position: Any) -> str:
