@@ -32,7 +32,12 @@ DCP = ModelCard(
         Parameter("eps", 1e-3, "how little the smoothing follows edges", 1e-6, 1.0),
         Parameter("t0", 0.1, "smallest transmission", 0.01, 1.0),
         DEADBAND,
-        Parameter("airlight", "auto", "colour of the haze: auto, or one number per band, as r,g,b"),
+        Parameter(
+            "airlight",
+            "auto",
+            "colour of the haze: auto, or one number per band, as r,g,b",
+            label="haze colour",
+        ),
     ),
     source="He, Sun, Tang, CVPR 2009; He, Sun, arXiv:1505.00996",
     validated_on="28 aerial and natural scenes its defaults were not chosen on, under synthetic "
@@ -118,9 +123,27 @@ MERTENS = ModelCard(
         Parameter("contrast", 1.0, "exponent of the weight of edges and texture", 0.0, 4.0),
         Parameter("saturation", 1.0, "exponent of the weight of vivid colours", 0.0, 4.0),
         Parameter("exposure", 1.0, "exponent of the weight of medium brightness", 0.0, 4.0),
-        Parameter("optimum", 0.5, "brightness that is exposed best", 0.0, 1.0),
-        Parameter("width", 0.2, "standard deviation of brightness round the optimum", 0.02, 1.0),
-        Parameter("levels", 0, "levels of the pyramid; 0: as many as the image has", 0, 24),
+        Parameter(
+            "optimum", 0.5, "brightness that is exposed best", 0.0, 1.0, label="brightness"
+        ),
+        Parameter(
+            "width",
+            0.2,
+            "standard deviation of brightness round the optimum",
+            0.02,
+            1.0,
+            label="brightness range",
+            expert=True,
+        ),
+        Parameter(
+            "levels",
+            0,
+            "levels of the pyramid; 0: as many as the image has",
+            0,
+            24,
+            label="pyramid levels",
+            expert=True,
+        ),
         Parameter(
             "deghost", 0.0, "how far the reference replaces frames where something moved", 0.0, 1.0
         ),
@@ -143,8 +166,24 @@ RADIANCE = ModelCard(
     uses_validity=True,
     parameters=(
         Parameter("clipped", 0.98, "display value from which a pixel is clipped", 0.5, 1.0),
-        Parameter("electrons", 20000.0, "electrons that are white, for the noise", 10.0, 1e6),
-        Parameter("read", 5.0, "noise of reading a pixel, in electrons", 0.0, 1000.0),
+        Parameter(
+            "electrons",
+            20000.0,
+            "electrons that are white, for the noise",
+            10.0,
+            1e6,
+            label="electrons of white",
+            expert=True,
+        ),
+        Parameter(
+            "read",
+            5.0,
+            "noise of reading a pixel, in electrons",
+            0.0,
+            1000.0,
+            label="read noise",
+            expert=True,
+        ),
     ),
     source="Aguerrebere, Delon, Gousseau, Musé, SIAM Journal on Imaging Sciences 7, 2014; "
     "Debevec, Malik, SIGGRAPH 1997",

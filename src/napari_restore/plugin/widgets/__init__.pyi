@@ -14,6 +14,7 @@ from ._folding import (
 )
 from ._keys import KEYS, KeyBindings, is_free, with_key
 from ._section import Section
+from ._settled_button import SettledPresses
 from ._wrapped_label import WrappedLabel
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "KeyBindings",
     "NarrowComboBox",
     "Section",
+    "SettledPresses",
     "WrappedLabel",
     "add_button",
     "bring_into_view",
