@@ -29,6 +29,7 @@ from napari_restore.plugin.attention import AttentionTab
 from napari_restore.plugin.attribution import AttributionTab
 from napari_restore.plugin.compare import CompareSection
 from napari_restore.plugin.fusion import FusionTab
+from napari_restore.plugin.layers import prefer_for_photos
 from napari_restore.plugin.method import ModelFiles
 from napari_restore.plugin.results import AdjustSection, ExportSection, ResultsSection
 from napari_restore.plugin.runs import BatchSection, PlanController, RunBar, RunController
@@ -162,6 +163,7 @@ class RestorePanel(QWidget):
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         super().__init__()
         patch_superqt()
+        prefer_for_photos()
         self.viewer = unwrapped(napari_viewer)
         self.state = state_of(napari_viewer)
         self._is_closed = False

@@ -28,6 +28,7 @@ from napari_restore.plugin.method import (
     is_needed,
     offered_models,
 )
+from napari_restore.plugin.photos import PhotoStrip
 from napari_restore.plugin.state import (
     Connections,
     RestoreState,
@@ -60,6 +61,7 @@ class SettingsForm(QObject):
         self.viewer = viewer
         self.state = state
         self.drawing = DrawingController(viewer, state, self)
+        self.photos = PhotoStrip(viewer, state)
         self.image = NarrowComboBox(panel)
         self.summary = QLabel(panel, wordWrap=True)
         self.plane = PlaneChooser(panel)
@@ -83,6 +85,7 @@ class SettingsForm(QObject):
     def add_to(self, layout: QVBoxLayout) -> None:
         """Add the rows, and below them what is folded away."""
         # Not as one widget: Qt would cut off wrapped lines, and Tab lose its way down the panel.
+        layout.addWidget(self.photos)
         form = form_layout()
         form.addRow("Image", stacked(self.image, self.summary, self.plane, self.bands))
         self.models.add_rows(form)
@@ -127,6 +130,7 @@ class SettingsForm(QObject):
         )
 
     def leave(self) -> None:
+        self.photos.leave()
         self.airlight.leave()
         self.drawing.leave()
         self.exclude.leave()

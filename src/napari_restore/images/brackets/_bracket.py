@@ -18,6 +18,7 @@ from napari_restore.images.brackets._exposure import (
     coarse_view,
     estimated_exposures,
     recorded_exposures,
+    why_estimated,
 )
 from napari_restore.images.readers import RawReader, RegisteredReader
 
@@ -58,9 +59,7 @@ def bracket_of(
     evs = list(exposures) if exposures is not None else recorded_exposures(frames)
     if evs is None:
         evs = estimated_exposures(frames)
-        notes.append(
-            "The frames record no exposures: order and EV are estimated from their pixels."
-        )
+        notes.append(f"{why_estimated(frames)}: order and EV are estimated from their pixels.")
     order = sorted(range(len(frames)), key=lambda number: (evs[number], number))
     chosen = order[(len(order) - 1) // 2] if reference is None else reference
     frames = _developed_alike(frames, chosen, notes)

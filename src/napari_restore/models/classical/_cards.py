@@ -123,9 +123,7 @@ MERTENS = ModelCard(
         Parameter("contrast", 1.0, "exponent of the weight of edges and texture", 0.0, 4.0),
         Parameter("saturation", 1.0, "exponent of the weight of vivid colours", 0.0, 4.0),
         Parameter("exposure", 1.0, "exponent of the weight of medium brightness", 0.0, 4.0),
-        Parameter(
-            "optimum", 0.5, "brightness that is exposed best", 0.0, 1.0, label="brightness"
-        ),
+        Parameter("optimum", 0.5, "brightness that is exposed best", 0.0, 1.0, label="brightness"),
         Parameter(
             "width",
             0.2,

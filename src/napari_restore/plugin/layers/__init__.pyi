@@ -17,8 +17,10 @@ from ._layer_order import (
     bring_to_front,
     insert_above,
     is_source,
+    overlap,
     place_above,
     result_name,
+    with_results,
 )
 from ._placing import (
     ORIGIN,
@@ -26,6 +28,7 @@ from ._placing import (
     bounding_region,
     data_to_world,
     enlarged,
+    fit_to,
     in_data,
     is_photo,
     origin_of,
@@ -37,6 +40,7 @@ from ._placing import (
     visible_region,
     widen,
 )
+from ._preferred_reader import prefer_for_photos
 from ._reader import STAMP, get_reader, layer_of, read, show_bands
 from ._result_layer import ResultLayer, read_again
 from ._status import VALUE, axis_names, place_text
@@ -64,6 +68,7 @@ __all__ = [
     "display_properties",
     "draw_thumbnail_of",
     "enlarged",
+    "fit_to",
     "get_reader",
     "in_data",
     "insert_above",
@@ -72,9 +77,11 @@ __all__ = [
     "layer_of",
     "must_grow",
     "origin_of",
+    "overlap",
     "place_above",
     "place_text",
     "plane_of",
+    "prefer_for_photos",
     "read",
     "read_again",
     "result_name",
@@ -86,4 +93,5 @@ __all__ = [
     "turn_upright",
     "visible_region",
     "widen",
+    "with_results",
 ]

@@ -291,9 +291,11 @@ class ExportSection(Section):
         """Follow the look of `variant` alone."""
         if self._watched is not None:
             self._watched.adjusted.disconnect(self._on_adjusted)
+            self._watched.completed.disconnect(self._on_current)
         self._watched = variant
         if variant is not None:
             variant.adjusted.connect(self._on_adjusted)
+            variant.completed.connect(self._on_current)
 
     def _forget_message(self) -> None:
         """Clear the message: what was copied or saved is no longer what would be."""

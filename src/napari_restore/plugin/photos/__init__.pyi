@@ -1,0 +1,3 @@
+from ._photo_strip import PhotoStrip
+
+__all__ = ["PhotoStrip"]
