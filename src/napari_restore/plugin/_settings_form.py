@@ -289,9 +289,13 @@ class SettingsForm(QObject):
 
 
 def describe(image: Image) -> str:
-    """Return an image's size, bands, type and map in one line."""
-    bands = f"{image.bands} band{'s' if image.bands > 1 else ''}"
-    parts = [f"{image.width} × {image.height}", bands, str(image.dtype)]
+    """Return an image's size, bands, type and map in one line; of a photo its size and depth."""
+    size = f"{image.width} × {image.height}"
+    if is_photo(image):
+        parts = [size, f"{8 * image.dtype.itemsize} bit"]
+    else:
+        bands = f"{image.bands} band{'s' if image.bands > 1 else ''}"
+        parts = [size, bands, str(image.dtype)]
     if image.companions is not None:
         parts.insert(0, "bracket")
     if image.crs:

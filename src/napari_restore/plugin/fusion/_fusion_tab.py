@@ -40,6 +40,7 @@ from napari_restore.plugin.widgets import (
     Section,
     WrappedLabel,
     add_button,
+    bring_into_view,
     column_of,
     flowing,
     row_of,
@@ -337,6 +338,8 @@ class FusionTab(Section):
             more = f" and {len(others) - 1} more are no photos" if others[1:] else " is no photo"
             self._left_out = f"{others[0]}{more}: left out."
         self._say(self._left_out)
+        # What is said of them stands at its top.
+        bring_into_view(self)
         if photos:
             self.controller.add_paths([str(path) for path in photos])
 

@@ -94,10 +94,15 @@ def with_results(viewer: ViewerModel, image: Layer) -> list[Layer]:
 def _hiding(viewer: ViewerModel, image: Layer) -> list[Layer]:
     """Return the visible images above `image` that cover most of its box."""
     above = viewer.layers[viewer.layers.index(image) + 1 :]
-    return [x for x in above if x.visible and is_source(x) and overlap(x, image) >= HIDDEN]
+    return [x for x in above if x.visible and is_source(x) and _overlap(x, image) >= HIDDEN]
 
 
-def overlap(other: Layer, image: Layer) -> float:
+def lie_on_each_other(one: Layer, other: Layer) -> bool:
+    """Return whether one of two layers covers most of the other."""
+    return max(_overlap(one, other), _overlap(other, one)) >= HIDDEN
+
+
+def _overlap(other: Layer, image: Layer) -> float:
     """Return the share of the box of `image` in the world, from 0 to 1, that lies in that of `other`."""
     low, high = image.extent.world[:, -2:]
     other_low, other_high = other.extent.world[:, -2:]

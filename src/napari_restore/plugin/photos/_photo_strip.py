@@ -18,7 +18,7 @@ from napari_restore.plugin.layers import (
     fit_to,
     is_photo,
     is_source,
-    overlap,
+    lie_on_each_other,
     with_results,
 )
 from napari_restore.plugin.state import image_of
@@ -42,7 +42,7 @@ class PhotoStrip(Section):
     """Shows one photo at a time: photos have no place on the ground, and would lie on each other.
 
     The state's layer, where that is a photo, is in front and fitted, with its results; other photos
-    that it overlaps are hidden with theirs, and come back when they are chosen. Layers that the
+    that lie on it are hidden with theirs, and come back when they are chosen. Layers that the
     user has hidden himself stay hidden. In napari's grid all are seen, and nothing is hidden.
     """
 
@@ -148,7 +148,7 @@ class PhotoStrip(Section):
             return
         if is_other:
             bring_to_front(self.viewer, layer)
-        others = [x for x in self._others(layer) if overlap(x, layer) > 0]
+        others = [x for x in self._others(layer) if lie_on_each_other(x, layer)]
         for each in others:
             if each.visible:
                 each.metadata[ASIDE] = True

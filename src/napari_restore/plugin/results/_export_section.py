@@ -18,7 +18,7 @@ from napari_restore.plugin.areas import area_of as area_of_target
 from napari_restore.plugin.layers import is_photo
 from napari_restore.plugin.results._save_dialog import SaveTask, ask_save_path
 from napari_restore.plugin.results._variant_text import adjustment_of, area_of, part_of, phrase
-from napari_restore.plugin.state import TargetChoice
+from napari_restore.plugin.state import TargetChoice, image_of
 from napari_restore.plugin.tasks import error_text, show_problem
 from napari_restore.plugin.widgets import (
     NarrowComboBox,
@@ -105,7 +105,8 @@ class ExportSection(Section):
         self._watched: Variant | None = None
         """Whose adjustment is followed."""
         self._build()
-        for signal in (state.events.current, state.events.variants, state.events.running):
+        events = state.events
+        for signal in (events.current, events.variants, events.running, events.layer):
             self.listen(signal, self._on_current)
         self._on_current()
 
@@ -279,7 +280,7 @@ class ExportSection(Section):
             self.what.setText(f"{variant.name} is not finished. Run it to its end to save it.")
         else:
             self.what.setText(_description(variant))
-            self._choose_format(variant)
+        self._choose_format(variant)
         self.form.setRowVisible(self.clip, self._has_areas())
         part = None if variant is None else part_of(variant.result)
         can_be_whole = variant is not None and variant.source in self.viewer.layers
@@ -320,10 +321,18 @@ class ExportSection(Section):
         if self._watched is not None and self._watched.result is not None:
             self.what.setText(_description(self._watched))
 
-    def _choose_format(self, variant: Variant) -> None:
-        """Offer what fits the image; choose its own format, while the user has not chosen another."""
-        assert variant.result is not None
-        like = variant.result.like
+    def _choose_format(self, variant: Variant | None) -> None:
+        """Offer what fits the image; choose its own format, while the user has not chosen another.
+
+        Of an image without a result, too: then the form is the same when there is one.
+        """
+        layer = self.state.layer
+        if variant is not None:
+            like = variant.request.image
+        elif layer is not None and layer in self.viewer.layers:
+            like = image_of(layer)
+        else:
+            return
         before: ExportFormat = self.format.currentData()
         formats = PHOTO_FORMATS if is_photo(like) else FORMATS
         if self._chosen:
@@ -377,8 +386,9 @@ class ExportSection(Section):
         self.saving.ended.connect(self._on_ended)
         self._show_saving(True)
         self.message.setText(f"Writing {path.name} …")
-        # Now and not at the end: nothing moves under the pointer then.
-        bring_into_view(self.message)
+        if self.export.visibleRegion().isEmpty():
+            # By its key. Where the button is seen, nothing moves under the pointer.
+            bring_into_view(self.message)
         self.saving.start(self)
 
     def _on_progress(self, done: int, total: int, seconds_left: float | None) -> None:

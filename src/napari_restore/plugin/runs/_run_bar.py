@@ -73,6 +73,8 @@ class RunBar(QWidget):
         if pinned:
             # So much is said of every run: what scrolls above keeps its height.
             self.message.setMinimumHeight(LINES * self.fontMetrics().lineSpacing())
+            # Each takes the place of the other.
+            self.plan_line.setMinimumHeight(self.progress.sizeHint().height())
             self.message.setAlignment(Qt.AlignmentFlag.AlignTop)
         self._running = False
         self._possible = True
