@@ -23,7 +23,6 @@ from qtpy.QtWidgets import (
 )
 
 from napari_restore.plugin import _actions
-from napari_restore.plugin._docks import DockArranger
 from napari_restore.plugin._settings_form import SettingsForm
 from napari_restore.plugin.attention import AttentionTab
 from napari_restore.plugin.attribution import AttributionTab
@@ -43,7 +42,14 @@ from napari_restore.plugin.state import (
     unwrapped,
 )
 from napari_restore.plugin.tasks import patch_superqt
-from napari_restore.plugin.widgets import KeyBindings, Section, folded, one_at_a_time, with_key
+from napari_restore.plugin.widgets import (
+    DockArranger,
+    KeyBindings,
+    Section,
+    folded,
+    one_at_a_time,
+    with_key,
+)
 
 if TYPE_CHECKING:
     import napari

@@ -28,7 +28,7 @@ from napari_restore.plugin.method import (
     is_needed,
     offered_models,
 )
-from napari_restore.plugin.photos import PhotoStrip
+from napari_restore.plugin.photos import PhotosView
 from napari_restore.plugin.state import (
     Connections,
     RestoreState,
@@ -61,7 +61,7 @@ class SettingsForm(QObject):
         self.viewer = viewer
         self.state = state
         self.drawing = DrawingController(viewer, state, self)
-        self.photos = PhotoStrip(viewer, state)
+        self.photos = PhotosView(viewer, state)
         self.image = NarrowComboBox(panel)
         self.summary = QLabel(panel, wordWrap=True)
         self.plane = PlaneChooser(panel)

@@ -1,3 +1,3 @@
-from ._photo_strip import PhotoStrip
+from ._photos_view import PhotosView
 
-__all__ = ["PhotoStrip"]
+__all__ = ["PhotosView"]

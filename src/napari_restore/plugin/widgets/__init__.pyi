@@ -1,4 +1,5 @@
 from ._combo_box import NarrowComboBox
+from ._docks import DockArranger
 from ._folding import (
     add_button,
     bring_into_view,
@@ -19,6 +20,7 @@ from ._wrapped_label import WrappedLabel
 
 __all__ = [
     "KEYS",
+    "DockArranger",
     "KeyBindings",
     "NarrowComboBox",
     "Section",

@@ -38,7 +38,7 @@ ASIDE = "napari_restore_aside"
 """In the metadata of layers that are hidden because another photo is shown."""
 
 
-class PhotoStrip(Section):
+class PhotosView(Section):
     """Shows one photo at a time: photos have no place on the ground, and would lie on each other.
 
     The state's layer, where that is a photo, is in front and fitted, with its results; other photos
