@@ -47,6 +47,7 @@ from ._cluster import connect
 from ._command_line import EXPORT_OPTIONS
 from ._fusion import (
     FUSION_MODEL,
+    bracket_notes,
     brackets,
     common_region,
     frame_weights,
@@ -57,6 +58,7 @@ from ._fusion import (
 from ._images import (
     IMAGE_SUFFIXES,
     LIGHT,
+    PHOTO_SUFFIXES,
     READ_SUFFIXES,
     ROLES,
     UNKNOWN,
@@ -138,6 +140,7 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "INDICES",
     "LIGHT",
+    "PHOTO_SUFFIXES",
     "READ_SUFFIXES",
     "ROLES",
     "THRESHOLD",
@@ -166,6 +169,7 @@ __all__ = [
     "band_math",
     "band_math_change",
     "boxes_of",
+    "bracket_notes",
     "brackets",
     "cache_entries",
     "change_text",

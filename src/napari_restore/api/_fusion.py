@@ -11,7 +11,7 @@ from napari_restore.api._images import Bands, open_image
 from napari_restore.api._models import load_model
 from napari_restore.api._options import documents_options
 from napari_restore.api._restoring import restore
-from napari_restore.errors import BadParameter, InputError
+from napari_restore.errors import BadParameter, InputError, escape_controls
 from napari_restore.questions import Pathlike, Restore, RestoreKeywords
 
 if TYPE_CHECKING:
@@ -62,6 +62,18 @@ def without_twins(photos: Sequence[Pathlike]) -> tuple[list[Path], str | None]:
     from napari_restore import images
 
     return images.without_twins(photos)
+
+
+def bracket_notes(found: Sequence[Bracket]) -> list[str]:
+    """Return what the user should know of how photos were grouped: what `brackets` returned with `singles`."""
+    notes = [each.note for each in found if each.note is not None]
+    alone = [each.paths[0].name for each in found if len(each.paths) == 1]
+    if alone:
+        first = escape_controls(alone[0])
+        others = f" and {len(alone) - 1} more" if len(alone) > 1 else ""
+        belong, are = ("belong", "are") if others else ("belongs", "is")
+        notes.append(f"{first}{others} {belong} to no bracket and {are} left out.")
+    return notes
 
 
 def _photos_in(folder: Path) -> list[Path]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 from napari_restore.engine import Region as Region
 from napari_restore.images import IMAGE_SUFFIXES as IMAGE_SUFFIXES
 from napari_restore.images import LIGHT as LIGHT
+from napari_restore.images import PHOTO_SUFFIXES as PHOTO_SUFFIXES
 from napari_restore.images import READ_SUFFIXES as READ_SUFFIXES
 from napari_restore.images import ROLES as ROLES
 from napari_restore.images import UNKNOWN as UNKNOWN

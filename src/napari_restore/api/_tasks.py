@@ -212,11 +212,13 @@ def folder_command(
     bands: str | None = None,
     sensor: str | None = None,
     planes: str | None = None,
+    brackets: bool = False,
     **options: Unpack[RestoreKeywords],
 ) -> list[str]:
     """Return the arguments of `napari-restore` that restore all images of `folder` into `output`.
 
-    With `planes` (``"all"``) both are files: those of the one become those of the other.
+    With `planes` (``"all"``) both are files: those of the one become those of the other. With
+    `brackets` each bracket in the folder is fused into one file.
 
     `model` has the arguments of `load_model` and its id or file as `model`; `bands` and `sensor`
     are as for `open_image`; `options`
@@ -236,4 +238,5 @@ def folder_command(
     # The trailing separator marks a folder, even one that does not exist yet.
     if planes is not None:
         return [*command_arguments(task, (1, 1), output)[1:], "--planes", planes]
-    return command_arguments(task, (1, 1), os.path.join(output, ""))[1:]
+    _, command, *arguments = command_arguments(task, (1, 1), os.path.join(output, ""))
+    return ["fuse" if brackets else command, *arguments]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from argparse import Namespace
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from napari_restore.api import FUSION_MODEL
 from napari_restore.commands._arguments import load_model, open_image, plan_arguments, reference_of
 from napari_restore.commands._checks import check_files, read_files
 from napari_restore.commands._folder import restore_folder
-from napari_restore.commands._interrupt import interrupt_of
+from napari_restore.commands._interrupt import Interrupt, interrupt_of
 from napari_restore.commands._options import (
     add_bracket_options,
     add_output_options,
@@ -26,10 +25,11 @@ from napari_restore.commands._outputs import (
     output_address,
     output_name,
 )
+from napari_restore.commands._progress import EventCallback
 from napari_restore.commands._restore import summary_line
 from napari_restore.commands._result import CommandResult
 from napari_restore.commands._runner import Runner
-from napari_restore.errors import InputError, RestoreError, escape_controls
+from napari_restore.errors import InputError, RestoreError
 from napari_restore.questions import parsing
 
 
@@ -77,8 +77,13 @@ def _deghost(text: str) -> tuple[str, str]:
     return parsing.assignment(f"deghost={text}")
 
 
-def fuse(options: Namespace) -> CommandResult:
-    """Fuse the frames of a bracket into a file, or several brackets into a folder."""
+def fuse(
+    options: Namespace, interrupt: Interrupt | None = None, report: EventCallback | None = None
+) -> CommandResult:
+    """Fuse the frames of a bracket into a file, or several brackets into a folder.
+
+    `interrupt` and `report` are as for `restore`.
+    """
     named = options.paths
     options.paths, _ = images_in(named, options.output)
     folder = options.paths != named
@@ -89,7 +94,7 @@ def fuse(options: Namespace) -> CommandResult:
     address = output_address(options, several=several)
     output = options.output
     if several:
-        return _fuse_brackets(options)
+        return _fuse_brackets(options, interrupt, report)
     notes = _take_one_bracket(options) if folder else _take_raw(options)
     record, maps = options.record, options.maps
     item = Item(
@@ -101,7 +106,10 @@ def fuse(options: Namespace) -> CommandResult:
     )
     read = read_files(options)
     check_files([item], read)
-    with interrupt_of(options) as interrupt, Runner(options, interrupt, read) as runner:
+    with (
+        interrupt or interrupt_of(options) as interrupt,
+        Runner(options, interrupt, read, report=report) as runner,
+    ):
         runner.check(item)
         frames = [open_image(options, [path]) for path in options.paths]
         image = _aligned(options, runner, frames, reference_of(options), options.ev)
@@ -111,7 +119,9 @@ def fuse(options: Namespace) -> CommandResult:
     return CommandResult(record_data, summary_line(item.target, record_data), wrote_files=True)
 
 
-def _fuse_brackets(options: Namespace) -> CommandResult:
+def _fuse_brackets(
+    options: Namespace, interrupt: Interrupt | None, report: EventCallback | None
+) -> CommandResult:
     """Fuse each bracket into a file of a folder, which is named after its reference."""
     for name in ("reference", "ev"):
         if getattr(options, name) is not None:
@@ -144,8 +154,11 @@ def _fuse_brackets(options: Namespace) -> CommandResult:
     options.paths = [path for group in groups for path in group]
     read = read_files(options)
     check_files(items, read, Path(options.output))
-    with interrupt_of(options) as interrupt, Runner(options, interrupt, read) as runner:
-        for note in _notes_of(found):
+    with (
+        interrupt or interrupt_of(options) as interrupt,
+        Runner(options, interrupt, read, report=report) as runner,
+    ):
+        for note in api.bracket_notes(found):
             runner.note(note)
         return restore_folder(
             options, items, runner, lambda frames: _aligned(options, runner, frames, 0, None)
@@ -190,7 +203,7 @@ def _take_one_bracket(options: Namespace) -> list[str]:
         return []  # few brackets have that many frames, but it was asked for
     kept = {str(path) for path in brackets[0].paths}
     options.paths = [path for path in options.paths if path in kept]
-    return _notes_of(found)
+    return api.bracket_notes(found)
 
 
 def _take_raw(options: Namespace) -> list[str]:
@@ -204,18 +217,6 @@ def _take_raw(options: Namespace) -> list[str]:
         return []
     options.paths = [str(path) for path in paths]
     return [note]
-
-
-def _notes_of(found: Sequence[Any]) -> list[str]:
-    """Return what the user should know of how photos were grouped."""
-    notes = [each.note for each in found if each.note is not None]
-    alone = [each.paths[0].name for each in found if len(each.paths) == 1]
-    if alone:
-        first = escape_controls(alone[0])
-        others = f" and {len(alone) - 1} more" if len(alone) > 1 else ""
-        belong, are = ("belong", "are") if others else ("belongs", "is")
-        notes.append(f"{first}{others} {belong} to no bracket and {are} left out.")
-    return notes
 
 
 def _reference_first(options: Namespace, bracket: Any) -> tuple[str, ...]:

@@ -26,6 +26,10 @@ class Parameter:
     maximum: float | None = None
     choices: tuple[str, ...] = ()
     unit: str = ""
+    label: str = ""
+    """What windows call it; empty: its name."""
+    expert: bool = False
+    """Whether it is for those who know the method: windows fold it away."""
 
     def parse(self, value: Value) -> Value:
         """Return `value` (possibly text from a command line) in this parameter's type.

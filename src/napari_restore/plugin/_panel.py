@@ -7,16 +7,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
-from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer
+from qtpy.QtCore import QEvent, QObject, QSize, Qt
 from qtpy.QtWidgets import (
     QAbstractButton,
     QAbstractSlider,
     QAbstractSpinBox,
     QComboBox,
-    QDockWidget,
     QFrame,
     QLabel,
-    QMainWindow,
     QScrollArea,
     QScrollBar,
     QTabBar,
@@ -30,6 +28,7 @@ from napari_restore.plugin.attention import AttentionTab
 from napari_restore.plugin.attribution import AttributionTab
 from napari_restore.plugin.compare import CompareSection
 from napari_restore.plugin.fusion import FusionTab
+from napari_restore.plugin.layers import prefer_for_photos
 from napari_restore.plugin.method import ModelFiles
 from napari_restore.plugin.results import AdjustSection, ExportSection, ResultsSection, ToneSection
 from napari_restore.plugin.runs import BatchSection, PlanController, RunBar, RunController
@@ -43,66 +42,21 @@ from napari_restore.plugin.state import (
     unwrapped,
 )
 from napari_restore.plugin.tasks import patch_superqt
-from napari_restore.plugin.widgets import KeyBindings, Section, folded, one_at_a_time, with_key
+from napari_restore.plugin.widgets import (
+    DockArranger,
+    KeyBindings,
+    Section,
+    folded,
+    one_at_a_time,
+    with_key,
+)
 
 if TYPE_CHECKING:
     import napari
-    from napari.components import ViewerModel
     from napari.layers import Image as ImageLayer
 
     from napari_restore.engine import KeptResult, Plan
     from napari_restore.plugin.state import RunRequest, Variant
-
-
-CANVAS = 400
-"""Pixels of width that stay with the canvas."""
-
-
-class DockWidth(QObject):
-    """Gives the dock of `panel` its usual width, once the window has room for it.
-
-    Qt makes a dock as narrow as it may be: the canvas beside it takes all there is. A window
-    that is too small at first may grow; once the panel has had its width, it is the user's.
-    """
-
-    def __init__(self, viewer: ViewerModel, panel: QWidget, usual: int) -> None:
-        super().__init__(panel)
-        self._panel, self._usual = panel, usual
-        self._known = 0
-        """Width of the window for which it was last done."""
-        # Its own: PyQt's `singleShot` takes no object that the call ends with.
-        self._soon = QTimer(self)
-        self._soon.setSingleShot(True)
-        self._soon.timeout.connect(self._widen)
-        self._resized = viewer.canvas.events.size
-        self._resized.connect(self.later)
-
-    def later(self) -> None:
-        """Do it once what happens now has been laid out."""
-        self._soon.start(0)
-
-    def leave(self) -> None:
-        """Disconnect from the viewer; may be called again."""
-        self._resized.disconnect(self.later)
-
-    def _widen(self) -> None:
-        panel, window = self._panel, self._panel.window()
-        dock = panel.parentWidget()
-        while dock is not None and not isinstance(dock, QDockWidget):
-            dock = dock.parentWidget()
-        if not isinstance(window, QMainWindow) or dock is None or not panel.isVisible():
-            return
-        # The canvas changes with a separator that the user drags, too.
-        if dock.isFloating() or window.width() == self._known:
-            return
-        self._known = window.width()
-        canvas = window.centralWidget()
-        room = 0 if canvas is None else canvas.width() - CANVAS
-        width = min(self._usual, panel.width() + room)
-        if width > panel.width():
-            window.resizeDocks([dock], [width], Qt.Orientation.Horizontal)
-        if width == self._usual:
-            self.leave()
 
 
 NUMBERS = (QAbstractSpinBox, QAbstractSlider)
@@ -215,6 +169,7 @@ class RestorePanel(QWidget):
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         super().__init__()
         patch_superqt()
+        prefer_for_photos()
         self.viewer = unwrapped(napari_viewer)
         self.state = state_of(napari_viewer)
         self._is_closed = False
@@ -255,7 +210,7 @@ class RestorePanel(QWidget):
         scroll = QScrollArea(self)
         restore = self._restore_page(inner, scroll)
         # After these, as Tab goes through the widgets of `inner` in the order of their making.
-        self.bar = RunBar(inner)
+        self.bar = RunBar(inner, pinned=True)
         self.bar.results.clicked.connect(lambda: self._results_part.expand(animate=False))
         self.bar.button.setToolTip(
             f"{with_key('Restore what is set', 'run')}; {with_key('cancel', 'cancel')}"
@@ -285,7 +240,7 @@ class RestorePanel(QWidget):
         )
         self.setMinimumWidth(NARROWEST)
         self._wheel = WheelFilter(self)
-        self._width = DockWidth(self.viewer, self, USUAL)
+        self._docks = DockArranger(self.viewer, self, USUAL)
 
     def _restore_page(self, parent: QWidget, scroll: QScrollArea) -> QWidget:
         """Build the area and the folded sections for results, from top to bottom."""
@@ -469,7 +424,7 @@ class RestorePanel(QWidget):
         """Take the usual width, and watch the window for its end."""
         super().showEvent(event)
         self.window().installEventFilter(self)
-        self._width.later()
+        self._docks.later()
 
     def dragEnterEvent(self, event: Any) -> None:
         """Accept photos and folders anywhere while Fuse is shown; see `ModelFiles` for models."""
@@ -508,7 +463,7 @@ class RestorePanel(QWidget):
         for section in self.sections:
             section.leave()
         self.tabs.leave()
-        for part in (self._keys, self._preferences, self.files, self.form, self._width, self.disk):
+        for part in (self._keys, self._preferences, self.files, self.form, self._docks, self.disk):
             part.leave()
         _actions.closed(self.viewer, self)
         self.plans.close()

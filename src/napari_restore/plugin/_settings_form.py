@@ -28,6 +28,7 @@ from napari_restore.plugin.method import (
     is_needed,
     offered_models,
 )
+from napari_restore.plugin.photos import PhotosView
 from napari_restore.plugin.state import (
     Connections,
     RestoreState,
@@ -60,6 +61,7 @@ class SettingsForm(QObject):
         self.viewer = viewer
         self.state = state
         self.drawing = DrawingController(viewer, state, self)
+        self.photos = PhotosView(viewer, state)
         self.image = NarrowComboBox(panel)
         self.summary = QLabel(panel, wordWrap=True)
         self.plane = PlaneChooser(panel)
@@ -83,6 +85,7 @@ class SettingsForm(QObject):
     def add_to(self, layout: QVBoxLayout) -> None:
         """Add the rows, and below them what is folded away."""
         # Not as one widget: Qt would cut off wrapped lines, and Tab lose its way down the panel.
+        layout.addWidget(self.photos)
         form = form_layout()
         form.addRow("Image", stacked(self.image, self.summary, self.plane, self.bands))
         self.models.add_rows(form)
@@ -127,6 +130,7 @@ class SettingsForm(QObject):
         )
 
     def leave(self) -> None:
+        self.photos.leave()
         self.airlight.leave()
         self.drawing.leave()
         self.exclude.leave()
@@ -285,9 +289,13 @@ class SettingsForm(QObject):
 
 
 def describe(image: Image) -> str:
-    """Return an image's size, bands, type and map in one line."""
-    bands = f"{image.bands} band{'s' if image.bands > 1 else ''}"
-    parts = [f"{image.width} × {image.height}", bands, str(image.dtype)]
+    """Return an image's size, bands, type and map in one line; of a photo its size and depth."""
+    size = f"{image.width} × {image.height}"
+    if is_photo(image):
+        parts = [size, f"{8 * image.dtype.itemsize} bit"]
+    else:
+        bands = f"{image.bands} band{'s' if image.bands > 1 else ''}"
+        parts = [size, bands, str(image.dtype)]
     if image.companions is not None:
         parts.insert(0, "bracket")
     if image.crs:

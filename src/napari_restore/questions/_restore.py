@@ -441,6 +441,9 @@ class Storing:
 class Format:
     """Options of a file's format."""
 
+    USUAL_QUALITY: ClassVar[int] = 95
+    """Of JPEG and WebP where none is asked for."""
+
     cog: bool = asked(False, "write a cloud-optimised GeoTIFF", changes="file", record=True)
     compress: str = asked(
         "deflate",

@@ -53,9 +53,9 @@ def test_a_new_result_of_a_hidden_photo_comes_to_the_front_with_it(
     panel.models.combo.setCurrentIndex(panel.models.combo.findData("identity"))
     assert panel.state.layer.name == "b"
     finished_run()
-    # Selected in napari's own list, which moves nothing.
+    # Selected in napari's own list.
     panel.viewer.layers.selection.active = panel.viewer.layers["a"]
-    assert names(panel)[:2] == ["a", "b"]
+    assert names(panel)[-1] == "a"
     finished_run()
     sources = [layer.metadata.get("napari_restore_source") for layer in panel.viewer.layers]
     a, b = (panel.viewer.layers[name].unique_id for name in "ab")

@@ -23,7 +23,8 @@ def test_the_second_of_a_method_has_a_number_and_the_image_comes_last():
     )
     assert add("Dark channel prior", "whole image") == "2: Dark channel prior (whole image) – town"
     assert add("Dark channel", mark=LIVE) == "Live: Dark channel – town"
-    assert add("Dark channel", "whole image") == "2: Dark channel (whole image) – town"
+    # The first one that stays.
+    assert add("Dark channel", "whole image") == "Dark channel (whole image) – town"
     assert add("Haze", "whole image", mark=DRAFT) == "Draft: Haze (whole image) – town"
     assert add("Haze", "whole image") == "Haze (whole image) – town"
     assert add("Haze", "whole image") == "2: Haze (whole image) – town"

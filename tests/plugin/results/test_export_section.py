@@ -54,7 +54,7 @@ def exported(
 
 
 def format_named(section: ExportSection, title: str) -> None:
-    section.format.setCurrentIndex([form.title for form in FORMATS].index(title))
+    section.format.setCurrentIndex(section.format.findText(title))
 
 
 def pixels(path: Path) -> np.ndarray:
@@ -146,7 +146,7 @@ def test_every_format_is_written_as_the_command_does(
         assert str(first) in section.message.text() and "KiB" in section.message.text()
         assert main(error_text(line, second)) == 0
         np.testing.assert_array_equal(pixels(first), pixels(second))
-        if form.suffix not in (".jpg",):
+        if form.suffix not in (".jpg", ".webp"):
             np.testing.assert_array_equal(pixels(first), result.result.read(result.result.region))
 
 
@@ -165,6 +165,7 @@ def test_only_options_that_the_format_has_are_shown_and_used(section: ExportSect
         "OME-Zarr": set(),
         "PNG": {"bit_depth"},
         "JPEG": {"quality", "bit_depth"},
+        "WebP": {"quality", "bit_depth"},
     }
     assert section.options() == {"quality": 50}
     format_named(section, "GeoTIFF")

@@ -15,8 +15,8 @@ from ._map_layout import StoredMaps, SweptLayout, network_bytes
 from ._measurements import MeasurementCache
 from ._plan import Plan
 from ._probe import example_input, example_statistics
-from ._stages import Stopwatch, kind_of_file, learn
 from ._source import reads_overview
+from ._stages import Stopwatch, kind_of_file, learn
 from ._sweeps import DISK_SHARE, TOKENS, existing_folder
 from ._tile_invariance import ROUNDING, TileInvariance, tile_invariance
 from ._tiles import (

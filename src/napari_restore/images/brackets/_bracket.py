@@ -26,6 +26,7 @@ from napari_restore.images.brackets._exposure import (
     coarse_view,
     estimated_exposures,
     recorded_exposures,
+    why_estimated,
 )
 from napari_restore.images.readers import RawReader, RegisteredReader
 
@@ -64,10 +65,9 @@ def bracket_of(
         align = "off"
     _check(frames, reference, exposures)
     evs = list(exposures) if exposures is not None else recorded_exposures(frames)
-    if evs is None or (exposures is None and max(evs) == min(evs)):
-        recorded = "no exposures" if evs is None else "one exposure for all"
-        notes.append(f"The frames record {recorded}: order and EV are estimated from their pixels.")
+    if evs is None:
         evs = estimated_exposures(frames)
+        notes.append(f"{why_estimated(frames)}: order and EV are estimated from their pixels.")
     order = sorted(range(len(frames)), key=lambda number: (evs[number], number))
     chosen = order[(len(order) - 1) // 2] if reference is None else reference
     frames = _developed_alike(frames, chosen, notes)

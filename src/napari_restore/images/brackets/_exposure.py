@@ -54,8 +54,17 @@ def exposure_in(exif: bytes | None) -> Exposure | None:
 
 
 def recorded_exposures(frames: Sequence[Image]) -> list[float] | None:
-    """Return the EV of each frame as recorded, None unless all are."""
-    return comparable_exposures([exposure_in(frame.profile.exif) for frame in frames])
+    """Return the EV of each frame as recorded, None unless all are and they differ."""
+    evs = comparable_exposures([exposure_in(frame.profile.exif) for frame in frames])
+    return evs if evs is not None and max(evs) > min(evs) else None
+
+
+def why_estimated(frames: Sequence[Image]) -> str:
+    """Return why the EV of frames cannot be taken from what their camera recorded."""
+    known = sum(exposure_in(frame.profile.exif) is not None for frame in frames)
+    if known == len(frames):
+        return "The frames record one and the same exposure"
+    return "Not all frames record an exposure" if known else "The frames record no exposures"
 
 
 def comparable_exposures(found: Sequence[Exposure | None]) -> list[float] | None:

@@ -39,6 +39,7 @@ from napari_restore.images.files import (
 )
 from napari_restore.images.levels import RowPyramid, level_sizes
 from napari_restore.images.values import default_fill
+from napari_restore.questions import Format
 
 BIGTIFF_BYTES = 2 << 30
 STRIP_ROWS = 16
@@ -254,7 +255,7 @@ def _compression(job: ExportJob) -> dict[str, Any]:
         return {}
     creation: dict[str, Any] = {"compress": options.compress}
     if options.compress == "jpeg":
-        return creation | {"jpeg_quality": options.quality or 95}
+        return creation | {"jpeg_quality": options.quality or Format.USUAL_QUALITY}
     if job.bits is None:
         creation["predictor"] = 3 if job.dtype.kind == "f" else 2
     level = options.level or 1
@@ -423,7 +424,7 @@ def _copy_as_cog(job: ExportJob, plain: Path, path: Path) -> None:
     if job.bits is not None:
         options["NBITS"] = job.bits
     if job.options.compress == "jpeg":
-        options["QUALITY"] = job.options.quality or 95
+        options["QUALITY"] = job.options.quality or Format.USUAL_QUALITY
     elif job.options.compress != "none":
         options["PREDICTOR"] = "YES" if job.bits is None else "NO"
         if job.options.compress != "lzw":

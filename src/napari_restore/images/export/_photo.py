@@ -30,8 +30,8 @@ from napari_restore.images.files import (
     open_dataset,
     upright_exif,
 )
+from napari_restore.questions import Format
 
-QUALITY = 95
 PNG_LEVEL = 3
 BAND = 64
 
@@ -103,7 +103,7 @@ def _encode(job: ExportJob, plain: Path, path: Path) -> None:
 
     driver, options = "PNG", dict[str, Any](ZLEVEL=PNG_LEVEL)
     if job.suffix != ".png":
-        driver, options = "JPEG", {"QUALITY": job.options.quality or QUALITY}
+        driver, options = "JPEG", {"QUALITY": job.options.quality or Format.USUAL_QUALITY}
     placed = job.like.georeference is not None
     with environment(GDAL_PAM_ENABLED="YES" if placed else "NO"):
         rasterio.shutil.copy(plain, path, driver=driver, strict=False, **options)
@@ -165,5 +165,5 @@ def _write_webp(job: ExportJob, path: Path) -> None:
     extra["exif"] = upright and upright.removeprefix(EXIF_HEADER)
     extra = {name: block for name, block in extra.items() if block}
     # Exact: colours under full transparency are data here, not waste.
-    quality = job.options.quality or QUALITY
+    quality = job.options.quality or Format.USUAL_QUALITY
     Pillow.fromarray(whole).save(path, "WEBP", quality=quality, exact=True, **extra)

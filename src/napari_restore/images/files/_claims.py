@@ -92,7 +92,7 @@ def check_whole_size(name: str, claimed: int) -> None:
     if claimed > LARGEST_WHOLE:
         raise UnreadableImage(
             f"{name} is {claimed / 2**30:.1f} GiB when decoded, and its format has no parts.",
-            "Save it as a tiled GeoTIFF.",
+            "Save it as a TIFF with tiles.",
         )
 
 

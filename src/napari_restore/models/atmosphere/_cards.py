@@ -15,8 +15,8 @@ THICKEST = 2.2
 ATMOSPHERE = ModelCard(
     id="atmosphere",
     title="Atmosphere",
-    summary="A network estimates airlight and transmission from the whole picture; every "
-    "pixel is then freed of haze by itself.",
+    summary="A network sees the colour and the thickness of the haze in the whole picture; every "
+    "pixel is then freed of it by itself.",
     recommended_for=("natural",),
     bands=3,
     roles=("red", "green", "blue"),

@@ -15,6 +15,7 @@ READING = Parameter(
     "How the text's slice attention is read: R3 weights every value by its own slice; R1 makes the "
     "weights from averages of the slices; R2 weights the averages, as printed, and loses detail.",
     choices=("R1", "R2", "R3"),
+    expert=True,
 )
 TURNS = Parameter(
     "turns",
@@ -22,12 +23,14 @@ TURNS = Parameter(
     "How the cube is turned between its layers: roll mixes channels, rows and columns; mixnet "
     "channels twice and rows, as earlier code of the authors.",
     choices=("roll", "mixnet"),
+    expert=True,
 )
 LAST = Parameter(
     "last",
     "gelu",
     "The activation after a cube's last layer: gelu, or sigmoid as in earlier code of the authors.",
     choices=("gelu", "sigmoid"),
+    expert=True,
 )
 KEPT = Parameter(
     "kept",
@@ -35,6 +38,7 @@ KEPT = Parameter(
     "Numbers of the map that one sweep leaves for the next: float, as the run keeps maps, or int8, "
     "about a quarter of float32, which rounds the result.",
     choices=("float", "int8"),
+    expert=True,
 )
 CACHE = Parameter(
     "cache",
@@ -42,6 +46,7 @@ CACHE = Parameter(
     "What becomes of the cubes of an image: exact keeps them for later runs of it; positional also "
     "for others of the same size, in 8 bits, whose results are then approximate; off forgets them.",
     choices=("off", "exact", "positional"),
+    expert=True,
 )
 IPL = ModelCard(
     id="ipl",

@@ -183,7 +183,8 @@ def groups_among(sources: Sequence[FrameSource]) -> list[FrameGroup]:
     """Return the brackets among paths of photos and folders; raises `RestoreError` for none.
 
     Files that hold one bracket only are that bracket, whatever the camera says of them. One picture
-    of light, a path or open, is a bracket of exposures of it.
+    of light, a path or open, is a bracket of exposures of it. The note of the first group says what
+    was found, and which photos belong to none.
     """
     light = group_of_light(sources[0]) if len(sources) == 1 else None
     if light is not None:
@@ -192,14 +193,28 @@ def groups_among(sources: Sequence[FrameSource]) -> list[FrameGroup]:
         return [FrameGroup.of(sources)]
     folders = [Path(source) for source in sources if Path(source).is_dir()]
     files = [source for source in sources if not Path(source).is_dir()]
-    found = [bracket for folder in folders for bracket in api.brackets(folder)]
+    found = [bracket for folder in folders for bracket in api.brackets(folder, singles=True)]
     if files:
-        found += api.brackets(files)
-    groups = [FrameGroup.of(each.paths, exposures=each.exposures, note=each.note) for each in found]
-    if not folders and len(groups) <= 1:
-        whole = groups and len(groups[0].sources) == len(files)
-        return groups if whole else [FrameGroup.of(files)]
+        found += api.brackets(files, singles=True)
+    brackets = [each for each in found if len(each.paths) > 1]
+    groups = [
+        FrameGroup.of(each.paths, exposures=each.exposures, note=each.note) for each in brackets
+    ]
+    if not folders and len(groups) <= 1 and not (groups and len(groups[0].sources) == len(files)):
+        groups, found = [FrameGroup.of(files)], []
+    alone = api.bracket_notes([each for each in found if len(each.paths) == 1])
+    if groups:
+        groups[0] = replace(groups[0], note=_told(groups, alone))
     return groups
+
+
+def _told(groups: Sequence[FrameGroup], alone: Sequence[str]) -> str:
+    """Return what was found, as the note of the first of `groups`."""
+    count = sum(len(group.sources) for group in groups)
+    what = f"{count} photos are taken as one bracket."
+    if len(groups) > 1:
+        what = f"{count} photos are {len(groups)} brackets; the list below has all."
+    return " ".join(filter(None, (what, groups[0].note, *alone)))
 
 
 def group_of_light(source: FrameSource) -> FrameGroup | None:

@@ -311,6 +311,11 @@ class FusionController(QObject):
             return
         if not found:
             return
+        known = [group.sources for group in self.groups]
+        if found[0].sources in known:
+            self.choose(known.index(found[0].sources))
+            self.progressed.emit("This bracket is in the list already: it is shown.", 0, 0)
+            return
         first = len(self.groups)
         self.groups = [*self.groups, *found]
         self.choose(first)

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from qtpy.QtCore import Qt, QUrl, Signal
+from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QImage, QPixmap
 from qtpy.QtWidgets import (
     QButtonGroup,
@@ -23,7 +23,7 @@ from qtpy.QtWidgets import (
 from superqt.utils import signals_blocked
 
 from napari_restore.api import IMAGE_SUFFIXES
-from napari_restore.errors import RestoreError
+from napari_restore.errors import RestoreError, escape_controls
 from napari_restore.plugin.fusion._frame_group import (
     FrameGroup,
     FrameLayers,
@@ -40,6 +40,7 @@ from napari_restore.plugin.widgets import (
     Section,
     WrappedLabel,
     add_button,
+    bring_into_view,
     column_of,
     flowing,
     row_of,
@@ -193,7 +194,10 @@ HINT = (
     "Photos of one scene with different exposures become one picture. Add them, or drop a folder "
     "here. One picture of linear light (.hdr, .exr, float TIFF) is enough."
 )
-AFTER = "Compare, adjust and export the picture under Restore."
+AFTER = (
+    "Compare, adjust and export the picture under Restore; Several images there fuses all brackets "
+    "of a folder."
+)
 
 
 class FusionTab(Section):
@@ -206,6 +210,8 @@ class FusionTab(Section):
         self.controller = FusionController(viewer, state, self)
         self.weights = WeightsController(viewer, state, self)
         self.shown_frames = FrameLayers(viewer)
+        self._left_out = ""
+        """What of the last drop is no photo."""
         self._build()
         self._connect()
         self.setAcceptDrops(True)
@@ -239,12 +245,12 @@ class FusionTab(Section):
             self,
             self.hint,
             flowing(self.add_files, self.add_folder, self.add_layers, self.clear),
+            row_of(self.progress, self.cancel),
+            self.message,
             self.group,
             self.frames,
             row_of(self.align, self.show_weights),
             self.crop,
-            row_of(self.progress, self.cancel),
-            self.message,
             self.parameters,
             self.after,
         )
@@ -293,6 +299,7 @@ class FusionTab(Section):
 
     def add(self, paths: list[str]) -> None:
         """Add photos and folders, as the buttons and a drop do."""
+        self._left_out = ""
         self._say("")
         self.controller.add_paths(paths)
 
@@ -315,14 +322,26 @@ class FusionTab(Section):
         self.controller.add_layers(chosen)
 
     def dragEnterEvent(self, event: Any) -> None:
-        if _dropped(event.mimeData().urls()):
+        """Accept all files: what is no photo is told."""
+        if any(url.isLocalFile() for url in event.mimeData().urls()):
             event.acceptProposedAction()
 
     def dropEvent(self, event: Any) -> None:
-        paths = _dropped(event.mimeData().urls())
-        if paths:
-            event.acceptProposedAction()
-            self.add(paths)
+        paths = [Path(url.toLocalFile()) for url in event.mimeData().urls() if url.isLocalFile()]
+        photos = [p for p in paths if p.is_dir() or p.suffix.lower() in IMAGE_SUFFIXES]
+        others = [escape_controls(p.name) for p in paths if p not in photos]
+        if not paths:
+            return
+        event.acceptProposedAction()
+        self._left_out = ""
+        if others:
+            more = f" and {len(others) - 1} more are no photos" if others[1:] else " is no photo"
+            self._left_out = f"{others[0]}{more}: left out."
+        self._say(self._left_out)
+        # What is said of them stands at its top.
+        bring_into_view(self)
+        if photos:
+            self.controller.add_paths([str(path) for path in photos])
 
     # -- what is shown -----------------------------------------------------------------
 
@@ -384,7 +403,8 @@ class FusionTab(Section):
         self.cancel.setVisible(busy)
         if not busy:
             group = self.controller.group
-            self._say("" if group is None else group.note or "")
+            note = None if group is None else group.note
+            self._say(" ".join(filter(None, (self._left_out, note))))
 
     def _say(self, text: str) -> None:
         self.message.setText(text)
@@ -469,9 +489,3 @@ def _remark(number: int, group: FrameGroup, reference: int, bracket: OpenBracket
 def _in_ev(value: float) -> str:
     """Return an exposure relative to the reference."""
     return f"{value:+.1f} EV".replace("-", "−") if abs(value) >= 0.05 else "0 EV"
-
-
-def _dropped(urls: list[QUrl]) -> list[str]:
-    """Return the photos and folders among what is dragged."""
-    paths = [Path(url.toLocalFile()) for url in urls if url.isLocalFile()]
-    return [str(p) for p in paths if p.is_dir() or p.suffix.lower() in IMAGE_SUFFIXES]

@@ -17,8 +17,10 @@ from ._layer_order import (
     bring_to_front,
     insert_above,
     is_source,
+    lie_on_each_other,
     place_above,
     result_name,
+    with_results,
 )
 from ._placing import (
     ORIGIN,
@@ -26,6 +28,7 @@ from ._placing import (
     bounding_region,
     data_to_world,
     enlarged,
+    fit_to,
     in_data,
     is_photo,
     origin_of,
@@ -37,6 +40,7 @@ from ._placing import (
     visible_region,
     widen,
 )
+from ._preferred_reader import prefer_for_photos
 from ._reader import STAMP, get_reader, layer_of, read, show_bands
 from ._result_layer import ResultLayer, read_again
 from ._status import VALUE, axis_names, place_text
@@ -64,17 +68,20 @@ __all__ = [
     "display_properties",
     "draw_thumbnail_of",
     "enlarged",
+    "fit_to",
     "get_reader",
     "in_data",
     "insert_above",
     "is_photo",
     "is_source",
     "layer_of",
+    "lie_on_each_other",
     "must_grow",
     "origin_of",
     "place_above",
     "place_text",
     "plane_of",
+    "prefer_for_photos",
     "read",
     "read_again",
     "result_name",
@@ -86,4 +93,5 @@ __all__ = [
     "turn_upright",
     "visible_region",
     "widen",
+    "with_results",
 ]

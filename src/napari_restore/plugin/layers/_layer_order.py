@@ -26,14 +26,15 @@ def result_name(
 ) -> str:
     """Return ``"2: Dark channel prior (whole image) – town"``: number, method, area and image.
 
-    The first result of a method has no number; a draft is called as what replaces it.
+    The first result of a method has no number; a draft is called as what replaces it, and does
+    not count, nor does a live result.
     `besides` is a layer whose number is free.
     """
     names = [
-        str(layer.name).removeprefix(LIVE)
+        str(layer.name)
         for layer in viewer.layers
         if layer is not besides
-        and not str(layer.name).startswith(DRAFT)
+        and not str(layer.name).startswith((DRAFT, LIVE))
         and layer.metadata.get("napari_restore_source") == source.unique_id
     ]
     number, label = 1, method
@@ -62,11 +63,11 @@ def is_source(layer: Layer) -> bool:
 def bring_to_front(viewer: ViewerModel, image: Layer) -> None:
     """Move `image` and its results above the images that hide it; images beside it stay."""
     layers = viewer.layers
-    own = _with_results(viewer, image)
+    own = with_results(viewer, image)
     above = [
         layers.index(member)
         for other in _hiding(viewer, image)
-        for member in _with_results(viewer, other)
+        for member in with_results(viewer, other)
     ]
     if above and max(above) > min(map(layers.index, own)):
         layers.move_multiple([layers.index(layer) for layer in own], max(above) + 1)
@@ -81,10 +82,10 @@ def insert_above(viewer: ViewerModel, source: ImageLayer, layer: ImageLayer) -> 
 
 def place_above(viewer: ViewerModel, source: Layer) -> int:
     """Return the number in the list of a layer above `source` and its results."""
-    return max(map(viewer.layers.index, _with_results(viewer, source))) + 1
+    return max(map(viewer.layers.index, with_results(viewer, source))) + 1
 
 
-def _with_results(viewer: ViewerModel, image: Layer) -> list[Layer]:
+def with_results(viewer: ViewerModel, image: Layer) -> list[Layer]:
     """Return `image` and its results, from the lowest to the topmost."""
     known = image.unique_id
     return [x for x in viewer.layers if known in (x.unique_id, x.metadata.get(SOURCE))]
@@ -92,13 +93,18 @@ def _with_results(viewer: ViewerModel, image: Layer) -> list[Layer]:
 
 def _hiding(viewer: ViewerModel, image: Layer) -> list[Layer]:
     """Return the visible images above `image` that cover most of its box."""
+    above = viewer.layers[viewer.layers.index(image) + 1 :]
+    return [x for x in above if x.visible and is_source(x) and _overlap(x, image) >= HIDDEN]
+
+
+def lie_on_each_other(one: Layer, other: Layer) -> bool:
+    """Return whether one of two layers covers most of the other."""
+    return max(_overlap(one, other), _overlap(other, one)) >= HIDDEN
+
+
+def _overlap(other: Layer, image: Layer) -> float:
+    """Return the share of the box of `image` in the world, from 0 to 1, that lies in that of `other`."""
     low, high = image.extent.world[:, -2:]
-    found = []
-    for other in viewer.layers[viewer.layers.index(image) + 1 :]:
-        if not (other.visible and is_source(other)):
-            continue
-        other_low, other_high = other.extent.world[:, -2:]
-        common = np.clip(np.minimum(high, other_high) - np.maximum(low, other_low), 0, None)
-        if np.prod(common) >= HIDDEN * np.prod(high - low):
-            found.append(other)
-    return found
+    other_low, other_high = other.extent.world[:, -2:]
+    common = np.clip(np.minimum(high, other_high) - np.maximum(low, other_low), 0, None)
+    return float(np.prod(common) / max(np.prod(high - low), np.finfo(float).tiny))

@@ -90,6 +90,14 @@ def show_whole(viewer: ViewerModel, image: Image) -> None:
     fit.expect(image)
 
 
+def fit_to(viewer: ViewerModel, layer: Layer) -> None:
+    """Fit the view to a layer, for as long as `show_whole` does."""
+    fit = _fits.get(viewer)
+    if fit is None:
+        fit = _fits[viewer] = _FittedView(viewer)
+    fit.follow(layer)
+
+
 class _FittedView:
     """The view of one viewer, as it was fitted to a layer."""
 
@@ -109,8 +117,12 @@ class _FittedView:
     def _on_inserted(self, event: Any) -> None:
         image = self._expected
         if image is not None and event.value.metadata.get("napari_restore") is image:
-            self._expected, self._layer = None, weakref.ref(event.value)
-            self._fit(event.value)
+            self._expected = None
+            self.follow(event.value)
+
+    def follow(self, layer: Layer) -> None:
+        self._layer = weakref.ref(layer)
+        self._fit(layer)
 
     def _fit_again(self) -> None:
         viewer, layer = self._viewer(), None if self._layer is None else self._layer()

@@ -8,34 +8,42 @@ from typing import TYPE_CHECKING, Any, cast
 
 from magicgui.widgets import FloatSlider, Slider, create_widget
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QLabel, QWidget
+from qtpy.QtWidgets import QFormLayout, QLabel, QWidget
 
-from napari_restore.plugin.widgets import form_layout, in_a_row
+from napari_restore.plugin.widgets import column_of, folded, form_layout, in_a_row
 
 if TYPE_CHECKING:
     from magicgui.widgets.bases import ValueWidget
 
     from napari_restore.models import ModelCard, Parameter
 
+MORE = "More settings"
 READOUT = 32
 """Width in pixels of the number beside a slider."""
 
 
 class ParameterForm(QWidget):
-    """One row per parameter, named as in the literature, explained by its tooltip."""
+    """One row per parameter, explained by its tooltip."""
 
     changed = Signal(dict)
     """The values that differ from the card's defaults, by name."""
 
     def __init__(self, parent: QWidget | None = None, *, sliders: bool = False) -> None:
-        """Begin without parameters; with `sliders` those that have limits are sliders."""
+        """Begin without parameters.
+
+        With `sliders` those that have limits are sliders, and those for experts are folded away.
+        """
         super().__init__(parent)
         self._sliders = sliders
         self._card: ModelCard | None = None
         self.rows: dict[str, ValueWidget[Any]] = {}
-        self._fields: dict[str, QWidget] = {}
-        self._form = form_layout(self)
+        self._fields: dict[str, tuple[QFormLayout, QWidget]] = {}
+        self._form, self._more_form = form_layout(), form_layout()
         self._form.setContentsMargins(0, 0, 0, 0)
+        inner = QWidget()
+        inner.setLayout(self._more_form)
+        self.more = folded(MORE, inner)
+        column_of(self, self._form, self.more)
 
     def show_card(self, card: ModelCard) -> None:
         """Offer the parameters of `card` at their defaults."""
@@ -44,7 +52,8 @@ class ParameterForm(QWidget):
         self._card = card
         for name, row in self.rows.items():
             row.changed.disconnect(self._on_changed)
-            self._form.removeRow(self._fields[name])
+            form, field = self._fields[name]
+            form.removeRow(field)
         self._fields = {}
         self.rows = {
             parameter.name: widget_for(parameter, slider=self._sliders)
@@ -55,9 +64,15 @@ class ParameterForm(QWidget):
             label = QLabel(label_of(parameter))
             label.setToolTip(parameter.help)
             label.setBuddy(row.native)
-            field = self._fields[parameter.name] = self._field_of(row)
-            self._form.addRow(label, field)
+            form = self._more_form if self._is_folded(parameter) else self._form
+            field = self._field_of(row)
+            self._fields[parameter.name] = form, field
+            form.addRow(label, field)
             row.changed.connect(self._on_changed)
+        self.more.setVisible(any(map(self._is_folded, card.parameters)))
+
+    def _is_folded(self, parameter: Parameter) -> bool:
+        return self._sliders and parameter.expert
 
     def _field_of(self, row: ValueWidget[Any]) -> QWidget:
         """Return the widget of a row, a slider with its value beside it."""
@@ -100,7 +115,7 @@ class ParameterForm(QWidget):
 
 def label_of(parameter: Parameter) -> str:
     """Return the name as people read it, with the unit."""
-    name = parameter.name.replace("_", " ")
+    name = parameter.label or parameter.name.replace("_", " ")
     return f"{name} ({parameter.unit})" if parameter.unit else name
 
 

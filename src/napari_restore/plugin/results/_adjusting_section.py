@@ -116,9 +116,11 @@ class AdjustingSection(Section):
     def _follow(self, variant: Variant | None) -> None:
         if self._variant is not None:
             self._variant.adjusted.disconnect(self._on_adjusted)
+            self._variant.completed.disconnect(self._enable)
         self._variant = variant
         if variant is not None:
             variant.adjusted.connect(self._on_adjusted)
+            variant.completed.connect(self._enable)
 
     def _on_adjusted(self) -> None:
         variant, values = self._variant, self.adjustment.to_dict()

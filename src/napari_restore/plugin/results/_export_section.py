@@ -8,20 +8,22 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from psygnal import Signal
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QApplication, QProgressBar, QSpinBox
+from qtpy.QtWidgets import QApplication, QMessageBox, QProgressBar, QSpinBox
 from superqt.utils import signals_blocked
 
 from napari_restore import api
 from napari_restore._format import format_seconds, format_size
 from napari_restore.errors import InputError, RestoreError
 from napari_restore.plugin.areas import area_of as area_of_target
+from napari_restore.plugin.layers import is_photo
 from napari_restore.plugin.results._save_dialog import SaveTask, ask_save_path
 from napari_restore.plugin.results._variant_text import adjustment_of, area_of, part_of, phrase
-from napari_restore.plugin.state import TargetChoice
+from napari_restore.plugin.state import TargetChoice, image_of
 from napari_restore.plugin.tasks import error_text, show_problem
 from napari_restore.plugin.widgets import (
     NarrowComboBox,
     Section,
+    SettledPresses,
     WrappedLabel,
     add_button,
     bring_into_view,
@@ -31,6 +33,7 @@ from napari_restore.plugin.widgets import (
     row_of,
     with_key,
 )
+from napari_restore.questions import Format
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -49,18 +52,22 @@ class ExportFormat:
     always: dict[str, Any] = field(default_factory=dict)
 
 
-FORMATS = (
-    ExportFormat("GeoTIFF", ".tif", frozenset({"compress", "quality", "bit_depth"})),
-    ExportFormat(
-        "Cloud-optimised GeoTIFF",
-        ".tif",
-        frozenset({"compress", "quality", "bit_depth"}),
-        {"cog": True},
-    ),
-    ExportFormat("OME-Zarr", ".zarr"),
+_TIFF_OPTIONS = frozenset({"compress", "quality", "bit_depth"})
+_ZARR = ExportFormat("OME-Zarr", ".zarr")
+_PHOTOS = (
     ExportFormat("PNG", ".png", frozenset({"bit_depth"})),
     ExportFormat("JPEG", ".jpg", frozenset({"quality", "bit_depth"})),
+    ExportFormat("WebP", ".webp", frozenset({"quality", "bit_depth"})),
 )
+FORMATS = (
+    ExportFormat("GeoTIFF", ".tif", _TIFF_OPTIONS),
+    ExportFormat("Cloud-optimised GeoTIFF", ".tif", _TIFF_OPTIONS, {"cog": True}),
+    _ZARR,
+    *_PHOTOS,
+)
+PHOTO_FORMATS = (ExportFormat("TIFF", ".tif", _TIFF_OPTIONS), *_PHOTOS, _ZARR)
+"""The same files by the names that photographers have for them."""
+EIGHT_BITS = (".jpg", ".webp")
 COMPRESSIONS = {
     "deflate (usual)": "deflate",
     "zstd (smaller)": "zstd",
@@ -98,7 +105,8 @@ class ExportSection(Section):
         self._watched: Variant | None = None
         """Whose adjustment is followed."""
         self._build()
-        for signal in (state.events.current, state.events.variants, state.events.running):
+        events = state.events
+        for signal in (events.current, events.variants, events.running, events.layer):
             self.listen(signal, self._on_current)
         self._on_current()
 
@@ -110,13 +118,16 @@ class ExportSection(Section):
             "This result is a part of its image: runs the same on all of it",
         )
         self.format = NarrowComboBox(self, 12)
+        self._formats = FORMATS
         self.format.offer((form.title, form) for form in FORMATS)
         self.compress = NarrowComboBox(self, 12)
         self.compress.offer(COMPRESSIONS.items())
         self.quality = QSpinBox(self)
-        self.quality.setRange(0, 100)
-        self.quality.setSpecialValueText("usual")
-        self.quality.setToolTip("1 … 100; more is better and larger")
+        self.quality.setRange(1, 100)
+        self.quality.setValue(Format.USUAL_QUALITY)
+        self.quality.setToolTip(
+            f"1 … 100; more is better and larger, {Format.USUAL_QUALITY} is usual"
+        )
         self.bit_depth = NarrowComboBox(
             self, 12, "Rescales the values of photos; those of maps keep their meaning"
         )
@@ -129,7 +140,8 @@ class ExportSection(Section):
             self, "Copy command", "The napari-restore line that writes the same file"
         )
         self.progress = QProgressBar(self)
-        self.cancel = add_button(self, "Cancel")
+        self.cancel = add_button(self, "Cancel", "Stop writing; no file is left")
+        self._presses = SettledPresses(self.cancel)
         self.message = WrappedLabel("", self)
         self.message.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self._arrange()
@@ -152,15 +164,21 @@ class ExportSection(Section):
         self.form.addRow("Quality", self.quality)
         self.form.addRow("Values", self.bit_depth)
         self.form.addRow("Extent", self.clip)
+        # What a result is comes below: Export stays where it is when another one is shown.
         column_of(
             self,
-            self.what,
-            flowing(self.whole),
             self.form,
             flowing(self.export, self.copy),
             row_of(self.progress, self.cancel),
             self.message,
+            self.what,
+            flowing(self.whole),
         )
+        for widget in (self.progress, self.cancel):
+            # Their place is theirs: nothing else is pressed where Cancel will be.
+            policy = widget.sizePolicy()
+            policy.setRetainSizeWhenHidden(True)
+            widget.setSizePolicy(policy)
 
     # -- the options ----------------------------------------------------------
 
@@ -170,7 +188,7 @@ class ExportSection(Section):
         options: dict[str, Any] = dict(form.always)
         if "compress" in form.options and self.compress.currentData() != "deflate":
             options["compress"] = self.compress.currentData()
-        if self._has_quality(form) and self.quality.value():
+        if self._has_quality(form) and self.quality.value() != Format.USUAL_QUALITY:
             options["quality"] = self.quality.value()
         if "bit_depth" in form.options and self.bit_depth.currentData() is not None:
             options["bit_depth"] = self.bit_depth.currentData()
@@ -213,11 +231,40 @@ class ExportSection(Section):
         return path
 
     def ask_path(self, proposed: Path) -> Path | None:
-        """Return the name the user chooses; None when there is none."""
+        """Return the name the user chooses; None when there is none.
+
+        That a result is a part of its image is asked about first, unless areas were drawn.
+        """
         form: ExportFormat = self.format.currentData()
         variant = self.state.current
         part = None if variant is None else part_of(variant.result)
+        if variant is not None and part is not None and not self._has_areas():
+            if not self._takes_part(variant, part):
+                return None
         return ask_save_path(self, f"Export {part or ''}".rstrip(), proposed, form.title)
+
+    def _takes_part(self, variant: Variant, part: str) -> bool:
+        """Ask whether to export a part; runs the whole image where that is wanted."""
+        box = QMessageBox(self.window())
+        box.setIcon(QMessageBox.Icon.Question)
+        box.setWindowTitle("Export")
+        box.setText(f"This result is {part}.")
+        box.setInformativeText("The rest of the image is not restored, and not in the file.")
+        role = QMessageBox.ButtonRole
+        take = box.addButton("Export the part", role.AcceptRole)
+        box.addButton(QMessageBox.StandardButton.Cancel)
+        whole = None
+        if not self.whole.isHidden():
+            whole = box.addButton(self.whole.text(), role.ActionRole)
+        # Parts of maps are often meant.
+        is_meant = whole is None or not is_photo(variant.request.image)
+        box.setDefaultButton(take if is_meant else whole)
+        box.exec()
+        pressed = box.clickedButton()
+        box.deleteLater()
+        if whole is not None and pressed is whole:
+            self._on_whole()
+        return pressed is take
 
     # -- what is shown -----------------------------------------------------------
 
@@ -233,7 +280,7 @@ class ExportSection(Section):
             self.what.setText(f"{variant.name} is not finished. Run it to its end to save it.")
         else:
             self.what.setText(_description(variant))
-            self._choose_format(variant)
+        self._choose_format(variant)
         self.form.setRowVisible(self.clip, self._has_areas())
         part = None if variant is None else part_of(variant.result)
         can_be_whole = variant is not None and variant.source in self.viewer.layers
@@ -245,9 +292,11 @@ class ExportSection(Section):
         """Follow the look of `variant` alone."""
         if self._watched is not None:
             self._watched.adjusted.disconnect(self._on_adjusted)
+            self._watched.completed.disconnect(self._on_current)
         self._watched = variant
         if variant is not None:
             variant.adjusted.connect(self._on_adjusted)
+            variant.completed.connect(self._on_current)
 
     def _forget_message(self) -> None:
         """Clear the message: what was copied or saved is no longer what would be."""
@@ -272,19 +321,34 @@ class ExportSection(Section):
         if self._watched is not None and self._watched.result is not None:
             self.what.setText(_description(self._watched))
 
-    def _choose_format(self, variant: Variant) -> None:
-        """Choose the source's own format, while the user has not chosen another."""
-        if self._chosen:
+    def _choose_format(self, variant: Variant | None) -> None:
+        """Offer what fits the image; choose its own format, while the user has not chosen another.
+
+        Of an image without a result, too: then the form is the same when there is one.
+        """
+        layer = self.state.layer
+        if variant is not None:
+            like = variant.request.image
+        elif layer is not None and layer in self.viewer.layers:
+            like = image_of(layer)
+        else:
             return
-        assert variant.result is not None
-        like = variant.result.like
-        suffix = "" if like.path is None else Path(like.path).suffix.lower()
-        suffix = {".tiff": ".tif", ".jpeg": ".jpg"}.get(suffix, suffix)
-        number = next((n for n, form in enumerate(FORMATS) if form.suffix == suffix), 0)
-        if like.georeference is not None and suffix not in (".tif", ".zarr"):
-            number = 0
+        before: ExportFormat = self.format.currentData()
+        formats = PHOTO_FORMATS if is_photo(like) else FORMATS
+        if self._chosen:
+            wanted = before.suffix
+        else:
+            wanted = "" if like.path is None else Path(like.path).suffix.lower()
+            wanted = {".tiff": ".tif", ".jpeg": ".jpg"}.get(wanted, wanted)
+            if like.georeference is not None and wanted != ".zarr":
+                wanted = ".tif"
+        fitting = [form for form in formats if form.suffix == wanted] or [formats[0]]
+        chosen = before if self._chosen and before in fitting else fitting[0]
         with signals_blocked(self.format):
-            self.format.setCurrentIndex(number)
+            if formats != self._formats:
+                self._formats = formats
+                self.format.offer((form.title, form) for form in formats)
+            self.format.setCurrentIndex(formats.index(chosen))
         self._show_options()
 
     def _on_format(self) -> None:
@@ -298,10 +362,9 @@ class ExportSection(Section):
         self.form.setRowVisible(self.quality, self._has_quality(form))
         self.form.setRowVisible(self.bit_depth, "bit_depth" in form.options)
         deep = self.bit_depth.findData(16)
-        # JPEG has 8 bits and no more.
         depths: Any = self.bit_depth.model()
-        depths.item(deep).setEnabled(form.suffix != ".jpg")
-        if form.suffix == ".jpg" and self.bit_depth.currentIndex() == deep:
+        depths.item(deep).setEnabled(form.suffix not in EIGHT_BITS)
+        if form.suffix in EIGHT_BITS and self.bit_depth.currentIndex() == deep:
             self.bit_depth.setCurrentIndex(0)
 
     # -- saving ------------------------------------------------------------------
@@ -323,6 +386,9 @@ class ExportSection(Section):
         self.saving.ended.connect(self._on_ended)
         self._show_saving(True)
         self.message.setText(f"Writing {path.name} …")
+        if self.export.visibleRegion().isEmpty():
+            # By its key. Where the button is seen, nothing moves under the pointer.
+            bring_into_view(self.message)
         self.saving.start(self)
 
     def _on_progress(self, done: int, total: int, seconds_left: float | None) -> None:
@@ -352,7 +418,6 @@ class ExportSection(Section):
         if status == "done":
             about = f": {part}" if part else ""
             self.message.setText(f"Saved {outcome} ({format_size(size)}){about}.")
-            bring_into_view(self.message)
         elif status == "cancelled":
             self.message.setText("Cancelled; nothing was written.")
         else:
@@ -361,6 +426,7 @@ class ExportSection(Section):
         self.ended.emit(status, outcome)
 
     def _show_saving(self, saving: bool) -> None:
+        self._presses.turn()
         self.export.setEnabled(not saving)
         self.cancel.setEnabled(True)
         self.progress.setVisible(saving)

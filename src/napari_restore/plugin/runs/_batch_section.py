@@ -189,6 +189,19 @@ def restored_count(done: int, count: int) -> str:
     return f"{done} of {count} images restored"
 
 
+FOLDERS = {
+    False: (
+        "Restore folder",
+        "Every image of the folder as a whole, with the method set above: "
+        "the same as napari-restore restore FOLDER -o RESULTS",
+    ),
+    True: (
+        "Fuse folder",
+        "Every bracket of the folder into one file, with the method set above: "
+        "the same as napari-restore fuse FOLDER -o RESULTS",
+    ),
+}
+"""Button and tooltip by whether the method fuses brackets."""
 SHOWN = 8
 """Problems that are listed; more are counted."""
 
@@ -212,6 +225,7 @@ class BatchSection(Section):
         self.listen(viewer.layers.events.removed, self._show_what_fits)
         self.listen(state.events.running, self._show_what_fits)
         self.listen(state.events.layer, self._show_what_fits)
+        self.listen(state.events.model, self._show_what_fits)
         self.listen(state.events.exclude_pending, self._on_pending)
         self._show_what_fits()
 
@@ -231,12 +245,7 @@ class BatchSection(Section):
         self.source, self.target = QLineEdit(self), QLineEdit(self)
         self.source.setPlaceholderText("folder with images")
         self.target.setPlaceholderText("folder for the results")
-        self.start_folder = add_button(
-            self,
-            "Restore folder",
-            "Every image of the folder as a whole, with the method set above: "
-            "the same as napari-restore restore FOLDER -o RESULTS",
-        )
+        self.start_folder = add_button(self, "")
         self.cancel = add_button(self, "Cancel")
         self.progress = QProgressBar(self)
         self.message = WrappedLabel("", self)
@@ -417,6 +426,9 @@ class BatchSection(Section):
         image = None if layer is None else layer.metadata.get("napari_restore")
         self.planes.setVisible(image is not None and image.planes.count > 1)
         self.planes.setEnabled(not busy)
+        title, tip = FOLDERS[fuses(self.state)]
+        self.start_folder.setText(title)
+        self.start_folder.setToolTip(tip)
         named = bool(self.source.text().strip() and self.target.text().strip())
         self.start_folder.setEnabled(named and not busy)
         is_own = self.queue is not None or self.folder is not None
@@ -450,6 +462,11 @@ def planes_arguments(state: RestoreState, output: str) -> list[str]:
     return [*_command(state, image.path, Path(output), planes="all"), *replace]
 
 
+def fuses(state: RestoreState) -> bool:
+    """Return whether the method that is set takes the frames of brackets."""
+    return state.card is not None and state.card.inputs != 1
+
+
 def _command(
     state: RestoreState, source: Path, output: Path, planes: str | None = None
 ) -> list[str]:
@@ -463,4 +480,7 @@ def _command(
     options = state.options.replacing(**adjustment)
     # Its images are read as the one that the panel shows.
     named = {"bands": state.bands, "sensor": state.sensor, "planes": planes}
-    return api.folder_command(source, output, model, **named, **options.keywords())
+    if not fuses(state):
+        return api.folder_command(source, output, model, **named, **options.keywords())
+    whole = [] if state.crop else ["--no-crop"]
+    return [*api.folder_command(source, output, model, brackets=True, **options.keywords()), *whole]

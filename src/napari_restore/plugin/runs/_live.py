@@ -214,12 +214,16 @@ class Live(QObject):
         everywhere = Result(
             replace(plan, target=replace(plan.target, region=(whole,))), result.store, {}
         )
-        shown = ResultLayer(everywhere, attempt.source, LIVE + self._name(attempt))
+        layers = self.viewer.layers
+        if before is not None and before.layer in layers and before.source is attempt.source:
+            # Names are unique; napari would number the new one.
+            before.layer.name = f"{LIVE}…"
+        name = f"{LIVE}{attempt.title} – {attempt.source.name}"
+        shown = ResultLayer(everywhere, attempt.source, name)
         variant = Variant(attempt.request, attempt.source, attempt.title, shown)
         self._layers.variant = variant
         # What earlier runs of these settings have finished needs no run at all.
         shown.mark_all([Region(*line["region"]) for line in result.store.journal])
-        layers = self.viewer.layers
         if before is not None and before.layer in layers and before.source is attempt.source:
             shown.layer.visible, shown.layer.opacity = before.layer.visible, before.layer.opacity
             active = layers.selection.active is before.layer
@@ -233,15 +237,20 @@ class Live(QObject):
                 layers.selection.active = shown.layer
         else:
             if before is not None:
-                _rename_ordinary(before)
+                self._rename_ordinary(before)
             insert_above(self.viewer, attempt.source, shown.layer)
             self.shown.emit(variant)
+
+    def _rename_ordinary(self, variant: Variant) -> None:
+        variant.layer.name = result_name(
+            self.viewer, variant.source, variant.title, besides=variant.layer
+        )
 
     def _release(self) -> None:
         """Make the live result an ordinary one."""
         variant, self._layers.variant = self.variant, None
         if variant is not None:
-            _rename_ordinary(variant)
+            self._rename_ordinary(variant)
 
     def _on_removed(self, event: Any) -> None:
         if self._layers.is_draft(event.value):
@@ -256,10 +265,6 @@ class Live(QObject):
 
 def _method(request: RunRequest) -> Any:
     return request.model, request.weights
-
-
-def _rename_ordinary(variant: Variant) -> None:
-    variant.layer.name = variant.layer.name.removeprefix(LIVE)
 
 
 _PLANNING = threading.Lock()

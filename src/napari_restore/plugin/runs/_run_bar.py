@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 
-from qtpy.QtCore import Signal
+from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QLabel, QProgressBar, QWidget
 
 from napari_restore._format import format_seconds
 from napari_restore.engine import Event, Note, Phase, Progress
 from napari_restore.plugin.tasks import show_note
 from napari_restore.plugin.widgets import (
+    SettledPresses,
     WrappedLabel,
     add_button,
     column_of,
@@ -23,17 +24,27 @@ SECONDS_BETWEEN_STEPS = 0.25
 """A step of a progress bar paints the window at once, the canvas with it."""
 
 
+LINES = 2
+"""Of a message, for which there always is room."""
+
+
 class RunBar(QWidget):
-    """The plan's line, the button that starts and stops, progress and messages."""
+    """The plan's line, the button that starts and stops, progress and messages.
+
+    A bar that is `pinned` to the lower edge of a panel grows upwards: its buttons stay where they
+    are, whatever is said.
+    """
 
     pressed = Signal()
     """The button that is Run, or Cancel, was pressed."""
     live_toggled = Signal(bool)
     """Whether the live result is on."""
 
-    def __init__(self, parent: QWidget | None = None) -> None:
+    def __init__(self, parent: QWidget | None = None, *, pinned: bool = False) -> None:
         super().__init__(parent)
+        self._pinned = pinned
         self.button = add_button(self, "Run")
+        self._presses = SettledPresses(self.button)
         self.live = add_button(
             self,
             "Live",
@@ -58,7 +69,13 @@ class RunBar(QWidget):
         self._earlier.hide()
         buttons = row_of(self.button, self.live)
         lines = (self.draft, self.plan_line, self.progress, self.message, self._earlier)
-        column_of(self, buttons, *lines)
+        column_of(self, *((*lines, buttons) if pinned else (buttons, *lines)))
+        if pinned:
+            # So much is said of every run: what scrolls above keeps its height.
+            self.message.setMinimumHeight(LINES * self.fontMetrics().lineSpacing())
+            # Each takes the place of the other.
+            self.plan_line.setMinimumHeight(self.progress.sizeHint().height())
+            self.message.setAlignment(Qt.AlignmentFlag.AlignTop)
         self._running = False
         self._possible = True
         self._stepped = 0.0
@@ -96,7 +113,10 @@ class RunBar(QWidget):
         self._running = running
         self.button.setText("Cancel" if running else "Run")
         self.button.setEnabled(running or self._possible)
+        self._presses.turn()
         self.progress.setVisible(running)
+        if self._pinned:
+            self.plan_line.setVisible(not running)
         self.progress.setRange(0, 1)
         self.progress.setFormat("")
 

@@ -40,6 +40,8 @@ class Variant:
 
     adjusted = Signal()
     """It is shown and would be written otherwise."""
+    completed = Signal()
+    """It can be saved, and measured: `result` is there, or another one."""
 
     @property
     def adjustment(self) -> Adjustment:
@@ -81,6 +83,7 @@ class Variant:
         self.shown.finish(result)
         self.result = self.shown.result
         self.record = self.result.record
+        self.completed.emit()
 
     @property
     def layer(self) -> ImageLayer:

@@ -1,4 +1,5 @@
 from ._combo_box import NarrowComboBox
+from ._docks import DockArranger
 from ._folding import (
     add_button,
     bring_into_view,
@@ -14,13 +15,16 @@ from ._folding import (
 )
 from ._keys import KEYS, KeyBindings, is_free, with_key
 from ._section import Section
+from ._settled_button import SettledPresses
 from ._wrapped_label import WrappedLabel
 
 __all__ = [
     "KEYS",
+    "DockArranger",
     "KeyBindings",
     "NarrowComboBox",
     "Section",
+    "SettledPresses",
     "WrappedLabel",
     "add_button",
     "bring_into_view",

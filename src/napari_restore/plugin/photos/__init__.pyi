@@ -1,0 +1,3 @@
+from ._photos_view import PhotosView
+
+__all__ = ["PhotosView"]
