@@ -134,4 +134,4 @@ def test_one_frame_is_no_bracket() -> None:
 def test_the_same_recorded_exposure_is_not_called_none(tmp_path: Path) -> None:
     frames = [photo(tmp_path / f"{n}.jpg", 0.5 + n, seconds=0.01, iso=100) for n in range(2)]
     notes = " ".join(bracket_of(frames, align="off").notes)
-    assert "record one exposure for all" in notes and "no exposures" not in notes
+    assert "record one and the same exposure" in notes and "no exposures" not in notes

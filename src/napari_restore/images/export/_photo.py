@@ -123,9 +123,9 @@ def _encode_jpeg(job: ExportJob, plain: Path, path: Path) -> None:
     from PIL import Image as Pillow
 
     mode, size = ("L" if job.bands == 1 else "RGBX"), (job.width, job.height)
-    options: dict[str, Any] = {"quality": job.options.quality or QUALITY}
+    options: dict[str, Any] = {"quality": job.options.quality or Format.USUAL_QUALITY}
     if job.bands == 3:
-        full = options["quality"] >= QUALITY
+        full = options["quality"] >= Format.USUAL_QUALITY
         options["subsampling"] = job.options.subsampling or ("4:4:4" if full else "4:2:0")
     with (
         plain.open("rb") as rows,
