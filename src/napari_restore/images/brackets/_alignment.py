@@ -117,13 +117,13 @@ class Crops:
             for length in (image.height, image.width)
         )
         self.boxes = [(y, x, y + side, x + side) for y in rows for x in columns]
-        self._spectra: dict[Box, Spectrum] = {}
+        self.spectra: dict[Box, Spectrum] = {}
 
     def spectrum(self, box: Box) -> Spectrum:
         """Return the spectrum of the crop `box`; kept."""
-        if box not in self._spectra:
-            self._spectra[box] = _spectrum(_grey(self.image.read(box), self.image))
-        return self._spectra[box]
+        if box not in self.spectra:
+            self.spectra[box] = _spectrum(_grey(self.image.read(box), self.image))
+        return self.spectra[box]
 
 
 def crops_of(reference: Image) -> list[Crops]:

@@ -275,7 +275,7 @@ def _settled(sums: Sums, frames: int, reference: int, chosen: int | None) -> Ten
         states = torch.zeros(size, dtype=torch.uint8)
         states[y, x] = state
         found = regions(states)
-        choice = _choices(found[y, x], state, shares, reference, chosen)
+        choice = frames_of_regions(found[y, x], state, shares, reference, chosen)
         each.append(choice[found])
     return torch.stack(each).to(sums[MOVING].device)
 
@@ -306,7 +306,7 @@ def regions(states: Tensor) -> Tensor:
     return _connected(_grown(mask | filled[holes], GROWTH))
 
 
-def _choices(
+def frames_of_regions(
     region: Tensor, state: Tensor, shares: Tensor, reference: int, chosen: int | None
 ) -> Tensor:
     """Return the frame of each region, counted from 1, and 0 for no region, as uint8.
