@@ -161,6 +161,7 @@ def _place(
             found = scaled_matrix(fitted.matrix, 1 / scale)
             change = _moved(found, reference) - _moved(matrix, reference)
             matrix = found
+            # What a coarse level finds is refined.
             if np.abs(change).max() < STILL * scale**2:
                 break
     if fitted is None or fitted.residual > LARGEST_RESIDUAL:
