@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from napari_restore.images._image import Image
 
 Array = npt.NDArray[np.float64]
-Grey = npt.NDArray[np.float32]
-Spectrum = npt.NDArray[np.complex64]
+Grey = npt.NDArray[np.floating[Any]]
+Spectrum = npt.NDArray[np.complexfloating[Any, Any]]
 CROP, COARSE_CROP = 384, 256
 """Side in pixels of the crops that are compared, and of those of a coarse level."""
 COARSE = 1200

@@ -197,7 +197,8 @@ def without_ghosts(
     """
     number = frames.shape[1]
     chosen, medians = statistics[REGIONS], statistics[RELATIONS].to(frames)
-    medians = medians.expand(len(frames), -1, -1, -1).unflatten(1, (number, number))
+    medians = medians.expand(len(frames), -1, -1, -1)
+    medians = medians.reshape(len(frames), number, number, *medians.shape[2:])
     replaced, shares = frames.clone(), frames.new_zeros(*frames.shape[:2], 1, *frames.shape[3:])
     for item, (y, x) in enumerate(origins):
         grid = chosen[item if len(chosen) > 1 else 0]
