@@ -1,12 +1,13 @@
 """How fast and with how much memory a bracket is fused, beside OpenCV and enfuse.
 
     python benchmarks/fusion.py FRAME FRAME… [--long 6000] [--memory 2GiB] [--rounds 3]
-        [--opencv FOLDER] [--json OUT]
+        [--hand-held] [--opencv FOLDER] [--json OUT]
 
 Frames are enlarged to `--long` pixels a side and written as JPEG; every program reads these and
 writes a JPEG, in a process of its own, one after the other, in so many rounds. Printed are the
 medians of wall and processor seconds, and the highest resident size, and ours over each of the
-others. `--opencv` is a folder with opencv-python-headless that is no part of this environment;
+others. With `--hand-held` frames are aligned as well, by Hugin's align_image_stack before enfuse.
+`--opencv` is a folder with opencv-python-headless that is no part of this environment;
 enfuse is used if it is installed. Fused pictures stay in the folder that is printed.
 """
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import shutil
 import statistics
 import subprocess
@@ -67,13 +69,15 @@ def main() -> None:
     parser.add_argument("--long", type=int, default=6000)
     parser.add_argument("--memory", default="2GiB")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--hand-held", action="store_true")
     parser.add_argument("--opencv", type=Path)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="napari-restore-fusion-"))
     os.environ["NAPARI_RESTORE_CACHE"] = str(folder / "cache")
     paths = enlarged(options.frames, options.long, folder)
-    ours = [sys.executable, "-m", "napari_restore", "fuse", *paths, "--align", "off"]
+    ours = [sys.executable, "-m", "napari_restore", "fuse", *paths]
+    ours += [] if options.hand_held else ["--align", "off"]
     ours += ["--ev", *map(str, range(len(paths))), "-o", str(folder / "ours.jpg"), "--overwrite"]
     programs = {"napari-restore": [*ours, "--memory", options.memory, "--progress", "off"]}
     if options.opencv is not None:
@@ -81,7 +85,15 @@ def main() -> None:
         programs["OpenCV"] = [*program, str(folder / "opencv.jpg"), *paths]
     if shutil.which("enfuse"):
         weights = ["--exposure-weight=1", "--saturation-weight=1", "--contrast-weight=1"]
-        programs["enfuse"] = ["enfuse", *weights, "-o", str(folder / "enfuse.jpg"), *paths]
+        enfuse = ["enfuse", *weights, "-o", str(folder / "enfuse.jpg")]
+        programs["enfuse"] = [*enfuse, *paths]
+        if options.hand_held:
+            align = ["align_image_stack", "-a", str(folder / "aligned_"), *paths]
+            both = (
+                f"{shlex.join(align)} && {shlex.join(enfuse)} {shlex.quote(str(folder))}/aligned_*"
+            )
+            programs = {"napari-restore": programs["napari-restore"]}
+            programs["Hugin and enfuse"] = ["sh", "-c", both]
     runs: dict[str, list[tuple[float, float, float]]] = {name: [] for name in programs}
     for _ in range(options.rounds):
         for name, command in programs.items():

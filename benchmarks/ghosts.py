@@ -68,8 +68,13 @@ def main() -> None:
         print(name, np.round(found[1.0][-len(EVS) * 2 :], 3).tolist(), still[-1], flush=True)
     for amount, values in found.items():
         mean, far = np.array(values).T
-        print(f"deghost {amount:g}: {len(mean)} figures, difference {np.median(mean) * 255:.1f}, ", end="")
-        print(f"largest {mean.max() * 255:.1f}; pixels far off {far.mean():.3f}, most {far.max():.3f}")
+        print(
+            f"deghost {amount:g}: {len(mean)} figures, difference {np.median(mean) * 255:.1f}, ",
+            end="",
+        )
+        print(
+            f"largest {mean.max() * 255:.1f}; pixels far off {far.mean():.3f}, most {far.max():.3f}"
+        )
     print("away from figures, mean and 99.9 %:", np.mean(still, axis=0).round(2).tolist())
 
 

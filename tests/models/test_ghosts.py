@@ -1,6 +1,8 @@
-"""What moved between frames is replaced by the reference, and nothing else is."""
+"""What moved between frames is taken whole from one, and nothing else is."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -8,9 +10,10 @@ import pytest
 import torch
 from tests.models.test_mertens import Array, as_input, fused, model_for
 
+from napari_restore.errors import BadParameter
 from napari_restore.metrics import psnr
 from napari_restore.models import for_frames, load, pairs_of, sampled_values
-from napari_restore.models.classical import BINS, OWN_BINS, curves
+from napari_restore.models.classical import BINS, OWN_BINS, curves, frames_of_regions, regions
 
 SIZE = (160, 190)
 POWERS = (2.5, 1.0, 0.4)
@@ -64,6 +67,61 @@ def test_a_displacement_of_a_pixel_is_no_motion(still: Array) -> None:
     inner = (slice(8, -8), slice(8, -8))
     plain, without = fused(shifted)[inner], fused(shifted, deghost=1)[inner]
     assert psnr(without, plain, 1) >= 40
+
+
+def walking(still: Array, *places: int) -> Array:
+    """A figure of three parts, with folds, at these columns of frames."""
+    bracket = still.copy()
+    y, x = np.mgrid[:110, :24]
+    folds = (0.3 * np.sin(y / 3) * np.cos(x / 4))[..., None]
+    figure = np.empty((110, 24, 3))
+    figure[:22], figure[22:70], figure[70:] = (0.8, 0.5, 0.4), (0.5, 0.5, 0.3), (0.2, 0.25, 0.6)
+    figure = (figure * (1 + folds)).clip(0.02, 1)
+    for frame, (power, left) in enumerate(zip(POWERS, places, strict=True)):
+        bracket[frame, 30:140, left : left + 24] = 0.02 + 0.96 * figure**power
+    return bracket
+
+
+@pytest.mark.parametrize("places", [(20, 80, 140), (70, 80, 95)], ids=["apart", "overlapping"])
+def test_a_figure_is_of_one_frame_from_head_to_foot(still: Array, places: Any) -> None:
+    bracket = walking(still, *places)
+    anywhere = np.zeros(SIZE, bool)
+    for x in places:
+        anywhere[30:140, x : x + 24] = True
+    for moving, frame in ((0, 1), (1, 0), (3, 2)):
+        target = fused(walking(still, *[places[frame]] * 3))
+        without = fused(bracket, deghost=1, moving=moving)
+        errors, plain = (np.abs(each - target)[anywhere] for each in (without, fused(bracket)))
+        assert errors.mean() < plain.mean() / 5 and np.quantile(errors, 0.99) < 0.1
+
+
+def test_a_frame_that_is_not_there_is_refused() -> None:
+    with pytest.raises(BadParameter, match="no frame 4 of 3"):
+        model_for(3, deghost=1, moving=4).steps()  # type: ignore[operator]
+
+
+def test_regions_are_joined_of_cells() -> None:
+    states = torch.zeros(60, 80, dtype=torch.uint8)
+    states[10:30, 10:12] = states[10:30, 18:20] = states[10:12, 10:20] = 2
+    states[28:30, 10:20] = states[18:20, 10:20] = 2
+    states[34:40, 14:16] = 2  # its foot, beyond a gap
+    states[20, 20:24] = 1  # may have moved, and touches it
+    states[50, 60:70] = 1  # may have moved, alone
+    states[5:8, 60:64] = 2  # another thing
+    found = regions(states)
+    assert found.max() == 2
+    assert found[15, 15] == found[11, 11] == found[36, 15] > 0
+    assert found[20, 24] == found[11, 11] and found[50].max() == 0
+    assert found[6, 62] not in (0, found[11, 11])
+    assert not regions(states * 0).any()
+
+
+def test_a_region_that_the_reference_clips_is_taken_from_another_frame() -> None:
+    region = torch.tensor([1, 1, 2, 2])
+    state = torch.full((4,), 2)
+    shares = torch.tensor([[7, 6, 0], [7, 7, 0], [7, 1, 0], [6, 0, 0]])
+    assert frames_of_regions(region, state, shares, 1, None).tolist() == [0, 2, 1]
+    assert frames_of_regions(region, state, shares, 1, 2).tolist() == [0, 3, 3]
 
 
 def test_the_only_frame_that_is_not_clipped_stays(still: Array) -> None:

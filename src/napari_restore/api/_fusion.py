@@ -159,8 +159,8 @@ def fuse(
     frames, reference, exposures, align
         As for `open_bracket`, which also names bands.
     deghost
-        0 to 1: how far the reference replaces what moved between the frames, as the parameter of
-        `model`, named by its id. Default: as its card says.
+        0 to 1: how far what moved between the frames is taken whole from one of them, as the
+        parameter of `model`, named by its id. Default: as its card says.
     crop
         Whether to cut off, where no region or mask is given, what some frame does not show.
     model, progress, options

@@ -56,8 +56,8 @@ def add(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=_deghost,
         metavar="AMOUNT",
-        help="0 … 1: how far the reference replaces what moved between the frames (default 0), where "
-        "the model can",
+        help="0 … 1: how far what moved between the frames is taken whole from one of them (default 0), "
+        "where the model can; --set moving=N names the frame",
     )
     add_run_options(parser, model=FUSION_MODEL, stack=False)
     parser.add_argument(

@@ -10,8 +10,8 @@ import pytest
 
 from napari_restore.errors import BadParameter, Cancelled
 from napari_restore.images import bracket_of, halve, open_image
-from napari_restore.images.brackets import _bracket, displacement, place
-from napari_restore.images.brackets._alignment import _corner_error, _fit, _moved
+from napari_restore.images.brackets import _alignment, _bracket, displacement, place
+from napari_restore.images.brackets._alignment import _corner_error, _fit, _moved, crops_of
 
 pytest.importorskip("skimage")
 SIZE = (300, 340)
@@ -86,6 +86,31 @@ def test_a_turn_and_perspective_are_found() -> None:
     assert matrix.shape == (3, 3)
     assert np.abs(seen[:2] / seen[2] - corners[:2]).max() < 0.7
     assert placement.residual < 0.5
+
+
+def test_what_a_coarse_level_finds_is_refined(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_alignment, "COARSE", 200)
+    angle = np.deg2rad(-1.2)
+    turned = np.array([[np.cos(angle), -np.sin(angle), 9.3], [np.sin(angle), np.cos(angle), 5.6]])
+    truth = np.vstack([turned, [0, 0, 1]])
+    frames = [view(shift(0, 0), 0.7, 3), view(truth, 0.4, 3)]
+    reference, other = (open_image([frame, halve(frame)[0]]) for frame in frames)
+    coarse, fine = crops_of(reference)
+    assert coarse.image.shape[:2] == (150, 170) and fine.image is reference
+    placement = place(reference, other, crops=(coarse, fine))
+    assert placement is not None and coarse.spectra
+    corners = np.array([[x, y, 1.0] for y in (0, 299) for x in (0, 339)]).T
+    seen = truth @ (np.array(placement.matrix).reshape(3, 3) @ corners)
+    assert np.abs(seen[:2] / seen[2] - corners[:2]).max() < 0.5
+
+
+def test_a_placed_frame_needs_the_chunks_that_it_is_made_of() -> None:
+    frame = open_image(view(shift(0, 0), 1.0))
+    there = frame.placed(shift(0.5, 0).ravel().tolist(), SIZE)
+    own = frame.chunk_bytes((100, 100), 0)
+    assert own == SIZE[0] * SIZE[1] * 3
+    # Its own have a byte of validity.
+    assert there.chunk_bytes((100, 100), 0) == own + own * 4 // 3
 
 
 def test_the_likely_error_of_a_corner_is_that_of_many_alignments() -> None:

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from napari_restore.images._image import Image
 
 Array = npt.NDArray[np.float64]
-Grey = npt.NDArray[np.float32]
-Spectrum = npt.NDArray[np.complex64]
+Grey = npt.NDArray[np.floating[Any]]
+Spectrum = npt.NDArray[np.complexfloating[Any, Any]]
 CROP, COARSE_CROP = 384, 256
 """Side in pixels of the crops that are compared, and of those of a coarse level."""
 COARSE = 1200
@@ -117,13 +117,13 @@ class Crops:
             for length in (image.height, image.width)
         )
         self.boxes = [(y, x, y + side, x + side) for y in rows for x in columns]
-        self._spectra: dict[Box, Spectrum] = {}
+        self.spectra: dict[Box, Spectrum] = {}
 
     def spectrum(self, box: Box) -> Spectrum:
         """Return the spectrum of the crop `box`; kept."""
-        if box not in self._spectra:
-            self._spectra[box] = _spectrum(_grey(self.image.read(box), self.image))
-        return self._spectra[box]
+        if box not in self.spectra:
+            self.spectra[box] = _spectrum(_grey(self.image.read(box), self.image))
+        return self.spectra[box]
 
 
 def crops_of(reference: Image) -> list[Crops]:
@@ -161,6 +161,7 @@ def _place(
             found = scaled_matrix(fitted.matrix, 1 / scale)
             change = _moved(found, reference) - _moved(matrix, reference)
             matrix = found
+            # What a coarse level finds is refined.
             if np.abs(change).max() < STILL * scale**2:
                 break
     if fitted is None or fitted.residual > LARGEST_RESIDUAL:

@@ -187,7 +187,9 @@ def _placed_on(
     others = [number for number in range(len(frames)) if number != chosen]
     reference = frames[chosen]
     crops = crops_of(reference)
-    with ThreadPoolExecutor(os.cpu_count(), "align") as pool:
+    # What is decoded as a whole is large: one after the other.
+    threads = 1 if any(frame.block_bytes for frame in frames) else os.cpu_count()
+    with ThreadPoolExecutor(threads, "align") as pool:
         waiting = [pool.submit(place, reference, frames[n], crops=crops) for n in others]
         try:
             found = {}

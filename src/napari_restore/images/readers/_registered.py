@@ -65,8 +65,7 @@ class RegisteredReader(DerivedReader):
     def shows(self, box: Box) -> bool:
         """Return whether all pixels of `box` are valid."""
         y0, x0, y1, x1 = box
-        corners = (y0, x0, y0 + 1, x0 + 1), (y0, x1 - 1, y0 + 1, x1)
-        corners += (y1 - 1, x0, y1, x0 + 1), (y1 - 1, x1 - 1, y1, x1)
+        corners = [(y, x, y + 1, x + 1) for y in (y0, y1 - 1) for x in (x0, x1 - 1)]
         # What a homography makes of a box is convex.
         if not all(self._inside(0, *self._positions(each, 0)).all() for each in corners):
             return False

@@ -1,6 +1,6 @@
 from ._base import airlight_of, soft_gate
 from ._cards import ENTRIES
-from ._ghosts import BINS, OWN_BINS, curves
+from ._ghosts import BINS, OWN_BINS, curves, frames_of_regions, regions
 from ._guided import apply_coefficients, box_mean, guided_coefficients
 
 __all__ = [
@@ -11,6 +11,8 @@ __all__ = [
     "apply_coefficients",
     "box_mean",
     "curves",
+    "frames_of_regions",
     "guided_coefficients",
+    "regions",
     "soft_gate",
 ]

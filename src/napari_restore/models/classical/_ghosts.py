@@ -197,7 +197,8 @@ def without_ghosts(
     """
     number = frames.shape[1]
     chosen, medians = statistics[REGIONS], statistics[RELATIONS].to(frames)
-    medians = medians.expand(len(frames), -1, -1, -1).unflatten(1, (number, number))
+    medians = medians.expand(len(frames), -1, -1, -1)
+    medians = medians.reshape(len(frames), number, number, *medians.shape[2:])
     replaced, shares = frames.clone(), frames.new_zeros(*frames.shape[:2], 1, *frames.shape[3:])
     for item, (y, x) in enumerate(origins):
         grid = chosen[item if len(chosen) > 1 else 0]
@@ -275,7 +276,7 @@ def _settled(sums: Sums, frames: int, reference: int, chosen: int | None) -> Ten
         states = torch.zeros(size, dtype=torch.uint8)
         states[y, x] = state
         found = regions(states)
-        choice = _choices(found[y, x], state, shares, reference, chosen)
+        choice = frames_of_regions(found[y, x], state, shares, reference, chosen)
         each.append(choice[found])
     return torch.stack(each).to(sums[MOVING].device)
 
@@ -306,7 +307,7 @@ def regions(states: Tensor) -> Tensor:
     return _connected(_grown(mask | filled[holes], GROWTH))
 
 
-def _choices(
+def frames_of_regions(
     region: Tensor, state: Tensor, shares: Tensor, reference: int, chosen: int | None
 ) -> Tensor:
     """Return the frame of each region, counted from 1, and 0 for no region, as uint8.
