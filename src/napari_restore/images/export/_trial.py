@@ -12,7 +12,6 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore._addresses import is_remote
 from napari_restore.errors import RestoreError
 from napari_restore.images._image import Image
 from napari_restore.images.export import _geotiff, _photo, _zarr
@@ -102,7 +101,7 @@ def _tried_bytes(image: Image) -> int:
 def _is_of_files(image: Image) -> bool:
     """Return whether pixels are decoded from files here: arrays may be computed, others be fetched."""
     files = image.reader.files()
-    return bool(files) and all(not is_remote(str(file)) and file.exists() for file in files)
+    return bool(files) and not image.is_served and all(file.exists() for file in files)
 
 
 def _as_block(chunk: npt.NDArray[Any]) -> npt.NDArray[Any]:
