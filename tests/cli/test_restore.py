@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from range_server import RangeServer
 from rasterio.transform import from_origin
 
 import napari_restore
@@ -90,6 +91,14 @@ def test_plan_tells_the_time_of_the_command_that_it_names(cli, scene, tmp_path):
     assert run.code == 2 and "no suffix of a format" in run.err
     assert run.err.count("\n") == 1
     assert sorted(tmp_path.iterdir()) == [scene]
+
+
+def test_what_a_server_takes_is_not_counted_and_said(cli, scene, tmp_path):
+    scene.rename(tmp_path / "a.tif")
+    with RangeServer(tmp_path) as server:
+        run = cli("plan", f"{server.address}/a.tif", "--model", "dcp")
+    assert run.code == 0 and "not counted: what the server takes" in run.out
+    assert "--extent region takes those of the region" in run.out
 
 
 def test_a_record_has_the_time_that_was_told_and_that_was_taken(cli, scene, tmp_path):

@@ -245,3 +245,14 @@ def test_a_run_beside_others_teaches_nothing(monkeypatch, own, busy, idle, distu
     now[:] = 10.0, own, busy, idle
     assert watch.seconds == 10.0
     assert watch.is_disturbed is disturbed
+
+
+def test_frames_of_a_bracket_count_as_they_are_decoded(monkeypatch):
+    frames = [nr.open_image(np.full((SIDE, SIDE, 3), n, np.uint8)) for n in (40, 90, 200)]
+    bracket = nr.open_bracket(frames, exposures=[-2, 0, 2], align="off")
+    seconds = dict(zip(bracket.frames, (1e-3, 2e-3, 6e-3), strict=True))
+    monkeypatch.setattr(_stages, "sample_of", lambda frame: ImageSample(None, seconds[frame]))
+    slow = nr.plan(bracket, "mertens").prediction.stages["restore"]
+    monkeypatch.setattr(_stages, "sample_of", lambda frame: ImageSample(None, 1e-3))
+    quick = nr.plan(bracket, "mertens").prediction.stages["restore"]
+    assert slow - quick == pytest.approx(3 * BYTES * 2e-3 / 2)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_restore._addresses import is_remote
 from napari_restore.images._georeference import Georeference
 from napari_restore.images._profile import Profile
 from napari_restore.images._reader import Reader
@@ -58,6 +59,11 @@ class ImageBase(ABC):
     """True: `levels` show what is decoded so far of an untiled file and never wait for it."""
     working_space: WorkingSpace | None
     """Conversion of the colours of a photo that is not sRGB for models; else None."""
+
+    @property
+    def is_served(self) -> bool:
+        """Whether a server sends pixels of it."""
+        return any(is_remote(str(file)) for file in self.reader.files())
 
     @property
     def block_bytes(self) -> int:

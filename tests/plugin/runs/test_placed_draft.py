@@ -50,7 +50,7 @@ def test_a_draft_takes_the_map_of_a_small_level():
 def test_what_the_worker_keeps_does_not_make_a_draft_coarser():
     request = request_of(3)
     plan = request.plan()
-    prediction = replace(plan.prediction, prepare_seconds=5.0, seconds=5.5)
+    prediction = replace(plan.prediction, prepare_seconds=5.0, stages={"read": 5.0, "restore": 0.5})
     true = replace(plan, needs_context_pass=False, prediction=prediction)
     (step,) = live_steps(request, Viewport(Region(0, 0, SIDE, SIDE), 0), true)
     assert step.plan is true and not step.is_draft

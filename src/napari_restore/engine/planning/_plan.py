@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from napari_restore._addresses import is_remote
 from napari_restore._format import format_seconds, format_size
 from napari_restore._json_shapes import json_of, value_of
 from napari_restore.engine._region import Region, bounding_box
@@ -234,8 +233,7 @@ class Plan:
     def times(self) -> str:
         """Return one line for the user: the seconds of each stage, and what is not counted."""
         stages = [f"{name} ≈ {format_seconds(s)}" for name, s in self.prediction.stages.items()]
-        files = (self.part or self.image).reader.files()
-        served = any(is_remote(str(file)) for file in files)
+        served = self.image.is_served
         return " · ".join([*stages, *(["not counted: what the server takes"] if served else [])])
 
     def to_dict(self) -> dict[str, Any]:

@@ -61,7 +61,7 @@ from napari_restore.engine.planning._tile_invariance import (
     tile_invariance,
 )
 from napari_restore.engine.statistics import ROUGH, other_bands, rough_extent
-from napari_restore.errors import BadModel, BadParameter, ResourceError, option
+from napari_restore.errors import BadModel, BadParameter, Message, ResourceError, option
 from napari_restore.images import Image, resolve_radiometry
 from napari_restore.models import (
     ModelCard,
@@ -197,8 +197,10 @@ def _fetched_whole(image: Image, context: ContextUse) -> list[str]:
     if not size or not context.needed or context.known or context.region is not None:
         return []
     return [
-        f"All of {image.name} ({format_size(size)}) comes from the server first, for the statistics "
-        f"of the whole image; {option('extent', 'region')} takes those of the region."
+        Message(
+            f"All of {image.name} ({format_size(size)}) comes from the server first, for the "
+            f"statistics of the whole image; {option('extent', 'region')} takes those of the region."
+        )
     ]
 
 

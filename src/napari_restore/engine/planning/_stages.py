@@ -16,7 +16,7 @@ from napari_restore.engine.planning._measurements import (
     write_measurement,
 )
 from napari_restore.engine.planning._plan import Plan
-from napari_restore.images import ExportOptions, sample_of, writing_cost
+from napari_restore.images import ExportOptions, Image, sample_of, writing_cost
 from napari_restore.models import RestorationModel
 
 TILE_SECONDS_PER_VALUE = 10e-9
@@ -29,6 +29,8 @@ SAVING_SECONDS_PER_BYTE = 6e-9
 """Processor time per byte of pixels, beside encoding them: reading the result, hashing the file."""
 USUAL_SECONDS_PER_BYTE = 12e-9
 """Seconds per byte of pixels where writing cannot be tried."""
+MOST_FRAMES = 4
+"""Frames of a bracket of which a sample is decoded."""
 AROUND_SECONDS = 0.4
 """Seconds of a command from its plan to its end that belong to no stage: what is loaded for a run,
 opening its result, ending the process (measured)."""
@@ -57,7 +59,7 @@ def stages_of(request: LayoutRequest, choice: Candidate, *, pyramid: bool) -> di
     context = request.context_cost(choice.layout.workers)[2]
     read = context + request.prepare.seconds
     restore = choice.seconds - read
-    decode = None if image.full is not None else sample_of(image).decode_seconds
+    decode = None if image.full is not None else _decode_seconds(image)
     usual = IO_SECONDS_PER_BYTE / cores()
     own = usual if decode is None else decode / cores()
     if context and decode is not None:
@@ -71,6 +73,16 @@ def stages_of(request: LayoutRequest, choice: Candidate, *, pyramid: bool) -> di
     values = frames * request.result_bytes(pyramid) / image.dtype.itemsize
     restore += values * TILE_SECONDS_PER_VALUE / cores()
     return {"read": read, "restore": max(0.0, restore)}
+
+
+def _decode_seconds(image: Image) -> float | None:
+    """Return seconds of one processor per byte of pixels, the mean of the frames of a bracket.
+
+    Those that were aligned take longer. None where nothing was decoded.
+    """
+    frames = [sample_of(frame).decode_seconds for frame in image.frames[:MOST_FRAMES]]
+    known = [seconds for seconds in frames if seconds is not None]
+    return sum(known) / len(known) if known else None
 
 
 @dataclass(frozen=True)

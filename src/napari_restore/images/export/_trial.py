@@ -101,7 +101,7 @@ def _tried_bytes(image: Image) -> int:
 def _is_of_files(image: Image) -> bool:
     """Return whether pixels are decoded from files here: arrays may be computed, others be fetched."""
     files = image.reader.files()
-    return bool(files) and all(isinstance(file, Path) and file.exists() for file in files)
+    return bool(files) and not image.is_served and all(file.exists() for file in files)
 
 
 def _as_block(chunk: npt.NDArray[Any]) -> npt.NDArray[Any]:
