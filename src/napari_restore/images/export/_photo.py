@@ -132,8 +132,10 @@ def _encode_jpeg(job: ExportJob, plain: Path, path: Path) -> None:
         mmap.mmap(rows.fileno(), 0, access=mmap.ACCESS_READ) as pixels,
         path.open("wb") as file,
     ):
-        picture = Pillow.frombuffer(mode, size, pixels, "raw", mode, 0, 1)
-        picture.save(_Written(file, pixels), "JPEG", **options)
+        memory: Any = pixels
+        target: Any = _Written(file, pixels)
+        picture = Pillow.frombuffer(mode, size, memory, "raw", mode, 0, 1)
+        picture.save(target, "JPEG", **options)
         del picture
 
 

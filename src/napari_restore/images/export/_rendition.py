@@ -141,7 +141,7 @@ class Rendition(DerivedReader):
         if self._is_flat:
             per_band = dict.fromkeys(PER_BAND, ())
             self.may_be_invalid = False
-        names = ("gray",) if len(self._colours) == 1 else ("red", "green", "blue")
+        names: tuple[str, ...] = ("gray",) if len(self._colours) == 1 else ("red", "green", "blue")
         if not self._is_flat and self._alpha is not None:
             names = tuple(
                 "alpha" if n == self._alpha else names[self._colours.index(n)]
@@ -280,13 +280,18 @@ def _sharpened(
     neighbours; others, beyond an edge, are those of the edge.
     """
     weights = _LUMA if len(colours) == 3 else (1.0,)
-    luma = sum(values[..., n] * np.float32(w) for n, w in zip(colours, weights, strict=True))
+    shares = [values[..., n] * np.float32(w) for n, w in zip(colours, weights, strict=True)]
+    luma = np.sum(shares, axis=0)
     missing = [(reach - before, reach - after) for before, after in beside]
     wide = np.pad(luma, missing, mode="edge")
-    rows = sum(np.float32(k) * wide[n : len(wide) - 2 * reach + n] for n, k in enumerate(_KERNEL))
-    width = wide.shape[1]
-    blurred = sum(np.float32(k) * rows[:, n : width - 2 * reach + n] for n, k in enumerate(_KERNEL))
-    detail = wide[reach : len(wide) - reach, reach : width - reach] - blurred
+    height, width = len(wide) - 2 * reach, wide.shape[1] - 2 * reach
+    rows = np.zeros((height, wide.shape[1]), np.float32)
+    for at, share in enumerate(_KERNEL):
+        rows += np.float32(share) * wide[at : at + height]
+    blurred = np.zeros((height, width), np.float32)
+    for at, share in enumerate(_KERNEL):
+        blurred += np.float32(share) * rows[:, at : at + width]
+    detail = wide[reach : reach + height, reach : reach + width] - blurred
     (top, bottom), (left, right) = beside
     inner = values[top : len(values) - bottom, left : values.shape[1] - right].copy()
     for number in colours:

@@ -70,7 +70,8 @@ def _root(light: list[Plane], row: Plane) -> npt.NDArray[np.intp]:
     np.maximum(total, 0, out=total)
     np.sqrt(total, out=total)
     total += np.float32(0.5)
-    return total.astype(np.intp)
+    rounded: npt.NDArray[np.intp] = total.astype(np.intp)
+    return rounded
 
 
 def matrix_profile(icc: bytes) -> MatrixProfile | None:
@@ -105,12 +106,12 @@ def _fixed(tag: bytes, start: int, count: int) -> npt.NDArray[np.float64]:
 
 def _curve(tag: bytes) -> npt.NDArray[np.float64]:
     """Return the light (65536,) of all values, by a tag "curv" or "para"."""
-    x = np.linspace(0, 1, FULL + 1)
+    x: npt.NDArray[np.float64] = np.linspace(0, 1, FULL + 1)
     if tag[:4] == b"para":
         (kind,) = struct.unpack_from(">H", tag, 8)
         g, a, b, c, d, e, f = (*_fixed(tag, 12, _PARAMETERS[kind]), *[0.0] * 7)[:7]
         if kind == 0:
-            return x**g
+            return np.power(x, g)
         # Types 1 and 2 are 0 or c where a x + b would be negative.
         split = d if kind > 2 else -b / a
         above, below = {1: (0, 0), 2: (c, c), 3: (0, c * x), 4: (e, c * x + f)}[kind]
@@ -119,6 +120,6 @@ def _curve(tag: bytes) -> npt.NDArray[np.float64]:
         raise ValueError("no curve")
     (count,) = struct.unpack_from(">I", tag, 8)
     if count < 2:
-        return x ** (struct.unpack_from(">H", tag, 12)[0] / 256 if count else 1)
+        return np.power(x, struct.unpack_from(">H", tag, 12)[0] / 256 if count else 1.0)
     table = np.frombuffer(tag, ">u2", count, 12) / FULL
     return np.interp(x, np.linspace(0, 1, count), table)

@@ -212,7 +212,8 @@ def _planes(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 def _any_of(flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     """Return (...) whether any of (3, ...) is true."""
-    return flags[0] | flags[1] | flags[2]
+    found: npt.NDArray[np.bool_] = flags[0] | flags[1] | flags[2]
+    return found
 
 
 @cache
