@@ -92,7 +92,7 @@ def has_overview(key: str) -> bool:
         return True
     try:
         holder = psutil.Process(int(path.with_name(HOLDER).read_text()))
-        return holder.ppid() == os.getpid()
+        return bool(holder.ppid() == os.getpid())
     except (OSError, ValueError, OverflowError, psutil.Error):
         return False
 
