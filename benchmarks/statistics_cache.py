@@ -59,7 +59,9 @@ def main() -> None:
                 options.data / "geotiff" / file, dtype, bands, options.side, Path(folder) / "a.tif"
             )
             measure(name, path, options.models, Path(folder))
-        measure("mosaic", options.data / "big/dune_drone_mosaic_8k.tif", options.models, Path(folder))
+        measure(
+            "mosaic", options.data / "big/dune_drone_mosaic_8k.tif", options.models, Path(folder)
+        )
 
 
 def measure(name: str, path: Path, models: list[str], folder: Path) -> None:
@@ -78,7 +80,10 @@ def measure(name: str, path: Path, models: list[str], folder: Path) -> None:
         contexts = Path(environment["NAPARI_RESTORE_CACHE"]) / "contexts"
         kept = sum(file.stat().st_size for file in contexts.rglob("*") if file.is_file())
         times = ", ".join(f"{each:.1f}" for each in seconds)
-        print(f"| {name} | {model} | {kept / 2**20:.2f} MiB | {times} s | {digests[0][:8]}", flush=True)
+        print(
+            f"| {name} | {model} | {kept / 2**20:.2f} MiB | {times} s | {digests[0][:8]}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,9 @@
 """Whole-image statistics: the same whatever the threads, kept on disk, rebuilt when damaged."""
 
+import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -128,6 +131,24 @@ def test_other_settings_of_a_process_find_the_overview_beside_the_cache(own_cach
     monkeypatch.setattr(kept_module, "ASIDE_BYTES", context.overview.nbytes - 1)
     compute_context(opened)
     assert find_context(opened) is None
+
+
+def test_a_plan_knows_of_the_overview_that_a_child_of_its_process_holds(monkeypatch):
+    monkeypatch.setattr(kept_module, "ENTRY_BYTES", 100_000)
+    opened, _ = image("uint8")
+    compute_context(opened)
+    key = context_key(opened)
+    holder = kept_module.context_path(key).with_name("holder")
+    assert holder.read_text() == str(os.getpid())
+    kept_module._aside.clear()
+    assert not holder.exists() and not kept_module.has_overview(key)
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        holder.write_text(str(child.pid))
+        assert kept_module.has_overview(key)
+        child.communicate(b"\n")
+    assert not kept_module.has_overview(key)
+    holder.write_text(str(os.getppid()))
+    assert not kept_module.has_overview(key)
 
 
 def test_what_models_prepared_takes_the_place_of_the_oldest(monkeypatch):

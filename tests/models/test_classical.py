@@ -8,7 +8,12 @@ import torch
 
 from napari_restore.errors import BadParameter
 from napari_restore.models import RestorationModel, context_of, load, one_shot_statistics
-from napari_restore.models.classical import apply_coefficients, box_mean, guided_coefficients
+from napari_restore.models.classical import (
+    airlight_of,
+    apply_coefficients,
+    box_mean,
+    guided_coefficients,
+)
 from napari_restore.models.classical.dcp import DarkChannelPrior
 
 from ._scenes import hazed, land, psnr, smooth
@@ -139,6 +144,21 @@ def test_hot_corrects_further_bands() -> None:
     y = load("hot")(x)
     for band in range(4):
         assert psnr(y[:, band], scene[:, band]) > psnr(x[:, band], scene[:, band])
+
+
+def test_hot_takes_no_more_from_a_band_than_haze_adds() -> None:
+    """Clear land, half of it paved: bluer than soil, and far brighter in near infrared."""
+    soil = land(128, 160, 3)
+    paved = soil * torch.tensor([1.3, 1.0, 1.0])[None, :, None, None] + 0.08
+    paved[:, 2] += 0.3
+    scene = torch.where(smooth(128, 160, 3) > 0.5, paved, soil)
+    model = load("hot")
+    offsets = one_shot_statistics(model, scene)["offsets"]
+    context = context_of(scene[0].permute(1, 2, 0).numpy())
+    airlight = torch.from_numpy(airlight_of(context, np.float64, (0, 1, 2)))
+    shares = offsets / airlight[:, None]
+    assert shares[0].max() > 0.05
+    assert (shares[1:] <= shares[0] * (1 + 1e-6)).all()
 
 
 def test_strength_zero_changes_nothing() -> None:

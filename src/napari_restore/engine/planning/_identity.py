@@ -71,7 +71,7 @@ def prepared_key(
     The same pixels may be read with other black and white values. Devices round differently.
     """
     read = [image.sensor, image.zero_of_names, image.roles, bands, reading.black, reading.white]
-    parts = [_version(), version("torch"), device.torch.type, content, definition_of(model)]
+    parts = [_version(), torch.__version__, device.torch.type, content, definition_of(model)]
     return digest_of([read, dict(model.card.values), parts])
 
 

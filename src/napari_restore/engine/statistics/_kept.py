@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import math
+import os
 import tempfile
 import threading
 from collections import OrderedDict
@@ -31,6 +32,8 @@ ASIDE_BYTES = 256 << 20
 PACKED_ROWS = 128
 """Rows of an overview that are compressed at a time: Blosc takes 2 GiB at most."""
 COUNTS, OVERVIEW, PREPARED = "context.npz", "overview.npz", "prepared"
+HOLDER = "holder"
+"""File with the number of the process that holds the overview: a window plans, its child runs."""
 COUNTED = {"bins": "i4", "histograms": "i8", "dark_counts": "i8", "dark_sums": "f8"}
 """Arrays of the counts that are packed, and their types."""
 Arrays = dict[str, npt.NDArray[Any]]
@@ -81,8 +84,17 @@ def find_kept(key: str, *, overview: bool) -> Context | None:
 
 
 def has_overview(key: str) -> bool:
-    """Return whether the overview of this key is at hand."""
-    return _aside.has(key) or context_path(key).with_name(OVERVIEW).exists()
+    """Return whether the overview of this key is at hand, also of a child of this process."""
+    import psutil
+
+    path = context_path(key)
+    if _aside.has(key) or path.with_name(OVERVIEW).exists():
+        return True
+    try:
+        holder = psutil.Process(int(path.with_name(HOLDER).read_text()))
+        return bool(holder.ppid() == os.getpid())
+    except (OSError, ValueError, OverflowError, psutil.Error):
+        return False
 
 
 def prepared_path(key: str, name: str) -> Path:
@@ -123,7 +135,7 @@ class _Aside:
     """Overviews in unnamed files, which go with the process; the latest ones."""
 
     def __init__(self) -> None:
-        self._files: OrderedDict[str, tuple[IO[bytes], tuple[int, ...]]] = OrderedDict()
+        self._files: OrderedDict[str, tuple[IO[bytes], tuple[int, ...], Path]] = OrderedDict()
         self._lock = threading.Lock()
         atexit.register(self.clear)
 
@@ -141,8 +153,10 @@ class _Aside:
             self._drop(key)
             file = tempfile.TemporaryFile(dir=cache_dir())
             file.write(np.ascontiguousarray(overview).data)
-            self._files[key] = file, overview.shape
-            while sum(4 * math.prod(shape) for _, shape in self._files.values()) > ASIDE_BYTES:
+            holder = context_path(key).with_name(HOLDER)
+            self._files[key] = file, overview.shape, holder
+            holder.write_text(str(os.getpid()))
+            while sum(4 * math.prod(shape) for _, shape, _ in self._files.values()) > ASIDE_BYTES:
                 self._drop(next(iter(self._files)))
 
     def get(self, key: str) -> Overview | None:
@@ -150,7 +164,7 @@ class _Aside:
             if key not in self._files:
                 return None
             self._files.move_to_end(key)
-            file, shape = self._files[key]
+            file, shape, _ = self._files[key]
             overview = np.empty(shape, np.float32)
             file.seek(0)
             overview.reshape(-1)[:] = np.frombuffer(file.read(), np.float32)
@@ -158,7 +172,10 @@ class _Aside:
 
     def _drop(self, key: str) -> None:
         if key in self._files:
-            self._files.pop(key)[0].close()
+            file, _, holder = self._files.pop(key)
+            file.close()
+            with contextlib.suppress(OSError):
+                holder.unlink()
 
 
 _aside = _Aside()

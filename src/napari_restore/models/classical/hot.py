@@ -39,8 +39,8 @@ class HazeOptimizedTransform(ClassicalModel):
     HOT = B·sin θ − R·cos θ, measures haze. Y. Zhang, B. Guindon, J. Cihlar, "An image transform to
     characterize and compensate for spatial variations in thin cloud contamination of Landsat
     images", Remote Sensing of Environment 82, 2002. The slope is the median of the windows in which
-    blue and red agree best. All tables come from the overview; a pixel's result then depends on
-    that pixel alone.
+    blue and red agree best. A band is corrected by no more than haze can add to it. All tables come
+    from the overview; a pixel's result then depends on that pixel alone.
 
     Statistics: ``line`` (4,) sin θ, cos θ, clear HOT, entries per HOT; ``offsets`` (C, ENTRIES),
     what is subtracted per band, in model range.
@@ -61,8 +61,9 @@ class HazeOptimizedTransform(ClassicalModel):
         hot = pixels[:, BLUE] * sine - pixels[:, RED] * cosine
         clear, top = clear_level(hot), float(np.percentile(hot, 99.5)) if hot.size else 0.0
         scale = (ENTRIES - 1) / (top - clear) if top > clear else 0.0
-        offsets = torch.from_numpy(dark_object_offsets(pixels, hot, clear, top)) * self.strength
         airlight = torch.from_numpy(airlight_of(context, to_model, bands))
+        offsets = torch.from_numpy(dark_object_offsets(pixels, hot, clear, top)) * self.strength
+        offsets = scattered(offsets, airlight)
         haze = (offsets / airlight[:, None]).amax(0)
         line = torch.tensor([sine, cosine, clear, scale], dtype=torch.float32)
         return {"line": line, "offsets": offsets * soft_gate(haze, self.deadband)}
@@ -129,6 +130,15 @@ def dark_object_offsets(
     for band, rise in enumerate(np.array(rises).T):
         offsets[band] = np.interp(grid, centres, np.maximum(monotone(rise), 0))
     return offsets
+
+
+def scattered(offsets: Tensor, airlight: Tensor) -> Tensor:
+    """Return (C, ENTRIES) offsets limited to what haze adds: of its airlight (C,), most to blue.
+
+    The ground differs between haze levels too: roofs and soil among plants have a higher HOT, and
+    in near infrared their dark objects rise by more than haze could add.
+    """
+    return torch.minimum(offsets, offsets[BLUE] * (airlight / airlight[BLUE])[:, None])
 
 
 def _samples(
