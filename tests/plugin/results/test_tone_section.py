@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image as Picture
-from qtpy.QtCore import QPoint, QPointF, Qt
+from qtpy.QtCore import QPoint, Qt
 from qtpy.QtWidgets import QSlider
 
 import napari_restore as nr
@@ -202,10 +203,10 @@ def test_what_is_clicked_becomes_grey_and_the_histogram_follows(
     before = tone.histogram.histogram
     assert before is not None and before.counts.sum() > 0
     tone.picker.click()
-    canvas = panel.viewer.window._qt_viewer.canvas.native
-    panel.viewer.reset_view()
-    middle = QPointF(canvas.width() / 2, canvas.height() / 2).toPoint()
-    qtbot.mouseClick(canvas, Qt.MouseButton.LeftButton, pos=middle)
+    click = SimpleNamespace(button=1, position=variant.layer.data_to_world((75, 100)))
+    for callback in list(panel.viewer.mouse_drag_callbacks):
+        if callback == tone._on_press:
+            callback(panel.viewer, click)
     qtbot.waitUntil(lambda: variant.adjustment.temperature < 6500)
     qtbot.waitUntil(lambda: variant.adjustment == tone.chosen)
     assert not tone.picker.isChecked()
