@@ -210,9 +210,9 @@ class Adjustment:
         """
         if self.has_tone and not is_photo:
             raise BadParameter(
-                f"The values of {image} are measurements, not tones of a photo: white balance, saturation, "
-                "tones and curve would make them meaningless.",
-                "Leave these options out; change how it looks on the screen in napari.",
+                "White balance, saturation, tones and curve are for photos. By its description "
+                f"{image} is none, so its values may be measurements.",
+                "Leave these options out.",
             )
         if self.has_colour and colours_of(roles) is None:
             raise BadParameter(

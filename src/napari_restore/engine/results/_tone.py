@@ -222,7 +222,8 @@ class Tones:
             moved = moved - gain * (1 - inside) * inside**3
         if self._curve is not None:
             moved = self._curve(moved)
-        return moved + (tone - inside)
+        curved: Plane = moved + (tone - inside)
+        return curved
 
     @property
     def _moves_tones(self) -> bool:
@@ -378,8 +379,7 @@ def _window(cells: Plane) -> Plane:
         width[axis] = (AROUND, AROUND)
         wide = np.pad(cells, width)
         length = cells.shape[axis]
-        cells = sum(
-            wide[start : start + length] if axis == 0 else wide[:, start : start + length]
-            for start in range(2 * AROUND + 1)
-        )
+        cells = np.zeros_like(cells)
+        for start in range(2 * AROUND + 1):
+            cells += wide[start : start + length] if axis == 0 else wide[:, start : start + length]
     return cells

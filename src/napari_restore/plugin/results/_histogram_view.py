@@ -170,7 +170,8 @@ class HistogramView(QWidget):
         turns = {Qt.Key.Key_PageUp: 1, Qt.Key.Key_PageDown: -1}
         key = event.key()
         if key in turns:
-            held = -turns[key] if self._held is None else self._held
+            # From none to the first, or back to the last.
+            held = min(-turns[key], 0) if self._held is None else self._held
             self._held = (held + turns[key]) % len(self._points)
             self.update()
         elif key in moves and self._held is not None:
