@@ -189,8 +189,8 @@ class ToneSection(AdjustingSection):
         """Enable only what the current result allows, and say why it allows no more."""
         variant = self._variant
         image = None if variant is None else variant.shown.result.image
-        problem = NOTHING if image is None else _refusal(image, Adjustment(shadows=1))
-        colours = _refusal(image, Adjustment(saturation=1)) if image and not problem else ""
+        problem = NOTHING if image is None else refusal(image, Adjustment(shadows=1))
+        colours = refusal(image, Adjustment(saturation=1)) if image and not problem else ""
         self.about.setText(problem or colours)
         self.about.setVisible(bool(problem or colours))
         for widget in (self.histogram, self.temperature, self.picker, *self.sliders.values()):
@@ -290,7 +290,8 @@ def histogram_of(pixels: Any, view: Region, level: int, white: float) -> Histogr
     return Histogram.of(np.asarray(pixels[rows, columns]), white)
 
 
-def _refusal(image: Image, adjustment: Adjustment) -> str:
+def refusal(image: Image, adjustment: Adjustment) -> str:
+    """Return why `image` cannot be adjusted so; "" where it can."""
     try:
         adjustment.check(image.name, image.roles, is_photo=image.has_tones)
     except BadParameter as error:
