@@ -117,7 +117,8 @@ def _curve(tag: bytes) -> Curve:
         # Types 1 and 2 are 0 or c where a x + b would be negative.
         split = d if kind > 2 else -b / a
         above, below = {1: (0, 0), 2: (c, c), 3: (0, c * x), 4: (e, c * x + f)}[kind]
-        return np.where(x >= split, np.maximum(a * x + b, 0) ** g + above, below)
+        curve: Curve = np.where(x >= split, np.maximum(a * x + b, 0) ** g + above, below)
+        return curve
     if tag[:4] != b"curv":
         raise ValueError("no curve")
     (count,) = struct.unpack_from(">I", tag, 8)
