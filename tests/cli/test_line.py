@@ -153,6 +153,7 @@ def test_the_options_of_the_file_are_those_of_the_command(scene):
     made = api.plan(scene, "identity", device="cpu")
     options = {
         "cog": True, "compress": "zstd", "bit_depth": 8, "quality": 90, "clip": "box",
+        "subsampling": "4:2:2", "profile": "display-p3", "resize": 900, "sharpen": True,
         "overwrite": True,
     }  # fmt: skip
     options_read = parsed(api.command_of(made, "o.tif", **options))

@@ -20,6 +20,7 @@ _PARAMETERS = (1, 3, 4, 5, 7)
 """Numbers of a parametric curve, by its type."""
 
 Plane = npt.NDArray[np.float32]
+Curve = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -104,22 +105,25 @@ def _fixed(tag: bytes, start: int, count: int) -> npt.NDArray[np.float64]:
     return np.array(struct.unpack_from(f">{count}i", tag, start)) / 65536
 
 
-def _curve(tag: bytes) -> npt.NDArray[np.float64]:
+def _curve(tag: bytes) -> Curve:
     """Return the light (65536,) of all values, by a tag "curv" or "para"."""
-    x: npt.NDArray[np.float64] = np.linspace(0, 1, FULL + 1)
+    x: Curve = np.linspace(0, 1, FULL + 1)
     if tag[:4] == b"para":
         (kind,) = struct.unpack_from(">H", tag, 8)
         g, a, b, c, d, e, f = (*_fixed(tag, 12, _PARAMETERS[kind]), *[0.0] * 7)[:7]
         if kind == 0:
-            return np.power(x, g)
+            power: Curve = x**g
+            return power
         # Types 1 and 2 are 0 or c where a x + b would be negative.
         split = d if kind > 2 else -b / a
         above, below = {1: (0, 0), 2: (c, c), 3: (0, c * x), 4: (e, c * x + f)}[kind]
-        return np.where(x >= split, np.maximum(a * x + b, 0) ** g + above, below)
+        curve: Curve = np.where(x >= split, np.maximum(a * x + b, 0) ** g + above, below)
+        return curve
     if tag[:4] != b"curv":
         raise ValueError("no curve")
     (count,) = struct.unpack_from(">I", tag, 8)
     if count < 2:
-        return np.power(x, struct.unpack_from(">H", tag, 12)[0] / 256 if count else 1.0)
+        plain: Curve = x ** float(struct.unpack_from(">H", tag, 12)[0] / 256 if count else 1)
+        return plain
     table = np.frombuffer(tag, ">u2", count, 12) / FULL
     return np.interp(x, np.linspace(0, 1, count), table)
