@@ -6,6 +6,7 @@ import csv
 import json
 
 import numpy as np
+from tests.images.brackets.photos import two_brackets
 
 from napari_restore import api
 
@@ -111,3 +112,20 @@ def test_the_words_of_a_folder_are_a_command(cli, tmp_path):
     record = run.json["images"][0]["record"]
     assert record["model"]["parameters"]["omega"] == 0.7
     assert "--strength 0.5" in record["command"] and "--memory 1GiB" in record["command"]
+
+
+def test_the_words_of_a_folder_of_brackets_fuse_it(cli, tmp_path):
+    folder = two_brackets(tmp_path)
+    words = api.folder_command(
+        folder,
+        tmp_path / "out",
+        {"model": "mertens", "parameters": {"contrast": 0.5}},
+        brackets=True,
+    )
+    run = cli(*words, "--json")
+    assert run.code == 0, run.err
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.jpg")) == [
+        "a1_fused.jpg",
+        "b1_fused.jpg",
+    ]
+    assert run.json["images"][0]["record"]["model"]["parameters"]["contrast"] == 0.5

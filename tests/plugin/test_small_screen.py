@@ -18,7 +18,7 @@ from PIL import Image
 from qtpy.QtCore import QEvent, QMimeData, QPoint, QPointF, Qt, QUrl
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QApplication, QDockWidget, QMessageBox, QWidget
+from qtpy.QtWidgets import QApplication, QDockWidget, QMessageBox, QScrollArea, QWidget
 from superqt import QCollapsible
 from tests.images.brackets.photos import shoot, two_brackets
 
@@ -76,11 +76,22 @@ def click(widget: QWidget, at: QPoint | None = None) -> None:
     QTest.mouseClick(widget, LEFT, pos=at)
 
 
-def unfolded(section: QWidget, qtbot: Any) -> None:
+def unfolded(panel: Any, section: QWidget, qtbot: Any) -> None:
+    """Open a section, and wait until it has been scrolled into view."""
     part: Any = section
     while not isinstance(part, QCollapsible):
         part = part.parentWidget()
+    viewport = panel.findChild(QScrollArea).viewport()
     part.toggleButton().click()
+
+    def in_sight() -> bool:
+        top = part.mapTo(viewport, QPoint(0, 0)).y()
+        needed = section.layout().totalHeightForWidth(section.width())
+        below = top + part.height() - viewport.height()
+        return section.height() >= needed and (top == 0 or (top > 0 and below <= 0))
+
+    qtbot.waitUntil(in_sight)
+    # The panel goes on to look for so long whether it grows.
     qtbot.wait(400)
 
 
@@ -162,21 +173,24 @@ def test_buttons_stay_where_they_are(window: Any, qtbot: Any, tmp_path: Path):
     opened(panel, qtbot, photo(tmp_path, "a.jpg"))
     qtbot.wait(100)
     export = next(each for each in panel.sections if isinstance(each, ExportSection))
-    unfolded(export, qtbot)
+    unfolded(panel, export, qtbot)
     places: dict[QWidget, list[tuple[int, int]]] = {}
 
     def is_laid_out() -> bool:
         return export.height() >= export.layout().totalHeightForWidth(export.width())
 
-    def note(*_: Any) -> None:
-        qtbot.waitUntil(is_laid_out)
-        for button in (panel.bar.button, export.export):
+    def look(*_: Any) -> None:
+        for button in (panel.bar.button, export.export) if is_laid_out() else ():
             corner = button.mapToGlobal(QPoint(0, 0))
             places.setdefault(button, []).append((corner.x(), corner.y()))
 
+    def note() -> None:
+        qtbot.waitUntil(is_laid_out)
+        look()
+
     note()
-    panel.runs.message.connect(note)
-    panel.runs.progressed.connect(note)
+    panel.runs.message.connect(look)
+    panel.runs.progressed.connect(look)
     run(panel, qtbot)
     note()
     assert panel.bar.message.text().startswith("Done")

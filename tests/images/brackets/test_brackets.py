@@ -57,6 +57,21 @@ def test_without_a_record_they_are_estimated() -> None:
     assert any("estimated" in note for note in bracket.notes)
 
 
+@pytest.mark.parametrize(
+    ("seconds", "why"),
+    [((0.1, 0.1), "one and the same exposure"), ((0.1, None), "Not all frames record an exposure")],
+)
+def test_why_exposures_are_estimated_is_told(
+    tmp_path: Path, seconds: tuple[float | None, ...], why: str
+) -> None:
+    frames = [
+        photo(tmp_path / f"{n}.jpg", 4.0**n, **({} if time is None else {"seconds": time}))
+        for n, time in enumerate(seconds)
+    ]
+    notes = " ".join(map(str, bracket_of(frames, align="off").notes))
+    assert why in notes and "record no exposures" not in notes
+
+
 def test_notes_of_other_frames_are_told(tmp_path: Path) -> None:
     frames = [photo(tmp_path / f"{n}.jpg", light, seconds=light) for n, light in enumerate((1, 2))]
     path = tmp_path / "2.mpo"

@@ -86,7 +86,8 @@ class PhotosView(Section):
     def _make_room(self, _: int, most: int) -> None:
         """Grow by the scroll bar where there are more photos than have room."""
         bar = self.list.horizontalScrollBar()
-        height = 0 if bar is None or most == 0 else bar.sizeHint().height()
+        assert bar is not None
+        height = bar.sizeHint().height() if most else 0
         self.list.setFixedHeight(SIDE + MARGIN + height)
 
     def _on_layers(self, _: Any = None) -> None:

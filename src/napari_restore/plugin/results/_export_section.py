@@ -118,7 +118,7 @@ class ExportSection(Section):
             "This result is a part of its image: runs the same on all of it",
         )
         self.format = NarrowComboBox(self, 12)
-        self._formats = FORMATS
+        self._formats: tuple[ExportFormat, ...] = FORMATS
         self.format.offer((form.title, form) for form in FORMATS)
         self.compress = NarrowComboBox(self, 12)
         self.compress.offer(COMPRESSIONS.items())
@@ -257,8 +257,10 @@ class ExportSection(Section):
         if not self.whole.isHidden():
             whole = box.addButton(self.whole.text(), role.ActionRole)
         # Parts of maps are often meant.
-        is_meant = whole is None or not is_photo(variant.request.image)
-        box.setDefaultButton(take if is_meant else whole)
+        if whole is not None and is_photo(variant.request.image):
+            box.setDefaultButton(whole)
+        else:
+            box.setDefaultButton(take)
         box.exec()
         pressed = box.clickedButton()
         box.deleteLater()
@@ -334,7 +336,7 @@ class ExportSection(Section):
         else:
             return
         before: ExportFormat = self.format.currentData()
-        formats = PHOTO_FORMATS if is_photo(like) else FORMATS
+        formats: tuple[ExportFormat, ...] = PHOTO_FORMATS if is_photo(like) else FORMATS
         if self._chosen:
             wanted = before.suffix
         else:

@@ -479,7 +479,7 @@ def _command(
     adjustment = {} if state.current is None else asdict(state.current.adjustment)
     options = state.options.replacing(**adjustment)
     # Its images are read as the one that the panel shows.
-    named = {"bands": state.bands, "sensor": state.sensor, "planes": planes}
+    named: dict[str, Any] = {"bands": state.bands, "sensor": state.sensor, "planes": planes}
     if not fuses(state):
         return api.folder_command(source, output, model, **named, **options.keywords())
     whole = [] if state.crop else ["--no-crop"]
