@@ -303,6 +303,8 @@ def test_a_part_says_so_and_leads_to_the_whole(
     assert (height, width) != (image.height, image.width)
     assert part in section.what.text() and not section.whole.isHidden()
     titles = []
+    # The question before the dialog has its test in test_small_screen.
+    monkeypatch.setattr(ExportSection, "_takes_part", lambda *_: True)
     ask = "napari_restore.plugin.results._export_section.ask_save_path"
     monkeypatch.setattr(ask, lambda parent, title, *others: titles.append(title))
     section.export.click()
