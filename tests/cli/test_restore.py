@@ -87,7 +87,7 @@ def test_plan_tells_the_time_of_the_command_that_it_names(cli, scene, tmp_path):
     in_place = cli(*words, "-o", tmp_path / "a.zarr").json["predicted_stages"]
     assert in_place["write"] == 0
     assert "write ≈" in cli("plan", scene, "--model", "dcp").out
-    run = cli(*words[:-1], "-o", tmp_path / "a.gif")
+    run = cli(*words[:-1], "-o", tmp_path / "a.xyz")
     assert run.code == 2 and "no suffix of a format" in run.err
     assert run.err.count("\n") == 1
     assert sorted(tmp_path.iterdir()) == [scene]

@@ -170,8 +170,8 @@ def test_a_cancel_stops_before_the_first_tile(tmp_path: Path, when: str):
     before = plan.model.seen.prepared
 
     class Stopping(Run):
-        def context(self) -> Any:
-            found = super().context()
+        def context(self, *arguments: Any) -> Any:
+            found = super().context(*arguments)
             if when == "before":
                 stop.set()
             return found

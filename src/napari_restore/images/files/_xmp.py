@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from napari_restore.images._suffixes import RAW_SUFFIXES
+from napari_restore.images.files._remote import RemotePath
 
 DEVELOPMENT: Final = (
     "http://ns.adobe.com/camera-raw-settings/1.0/",
@@ -55,8 +56,10 @@ def sidecar_of(path: Path) -> Path | None:
     """Return the file beside a photo into which programs write its metadata; None without one.
 
     ``IMG_1.NEF.xmp`` is that of one file. ``IMG_1.xmp`` is that of a RAW photo, of another one only
-    where no RAW has the name. A link to elsewhere is none.
+    where no RAW has the name. A link to elsewhere is none. Of an address nothing else is fetched.
     """
+    if isinstance(path, RemotePath):
+        return None
     is_raw = path.suffix.lower() in RAW_SUFFIXES
     for named, of_file in ((path.name, True), (path.stem, False)):
         for suffix in (".xmp", ".XMP"):

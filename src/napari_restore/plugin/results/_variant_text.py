@@ -144,9 +144,9 @@ def record_rows(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows += [("Area", _box(target)) for target in record["targets"][:4]]
     if len(record["targets"]) > 4:
         rows.append(("", f"and {len(record['targets']) - 4} more"))
-    if adjusted := {
-        k: v for k, v in (record.get("adjustment") or {}).items() if v not in (0, False)
-    }:
+    neutral = Adjustment().to_dict()
+    adjustment = record.get("adjustment") or {}
+    if adjusted := {k: v for k, v in adjustment.items() if v != neutral.get(k)}:
         rows.append(("Adjust", _pairs(adjusted)))
     rows += [(name, text) for name, text in _context_rows(record.get("context") or {})]
     rows.append(("Time", _times(measured["seconds"], plan["predicted_seconds"])))
