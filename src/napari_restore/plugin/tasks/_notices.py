@@ -28,7 +28,7 @@ LABELS = {
     "precision": "Precision {} (Advanced)",
     "profile": "Colours {} (Export)",
     "resize": "Longer side {} (Export)",
-    "sharpen": "Sharpen (Export)",
+    "sharpen": "Sharpen for a screen (Export)",
     "residuals": "Residuals {} (Advanced)",
     "scratch": "Cache folder (Preferences)",
     "routing": "Routing {}",
