@@ -315,12 +315,16 @@ def test_fuse_takes_a_drop_anywhere_and_says_what_it_did(
 
 def test_photos_are_opened_without_a_question(window: Any, tmp_path: Path):
     # As by a drop on the canvas, and File > Open: napari has a reader of its own.
-    (layer,) = window.viewer.open(photo(tmp_path, "a.jpg"))
+    path = photo(tmp_path, "a.jpg")
+    (layer,) = window.viewer.open(path)
     assert "napari_restore" in layer.metadata
-    assert viewer_model.get_preferred_reader("a.jpg") == "napari-restore"
+    preferred = viewer_model.get_preferred_reader
+    assert preferred(path) == "napari-restore"
+    # One at an address is downloaded by napari.
+    assert preferred("https://example.org/a.jpg") is None
     # Without the panel napari asks again.
     window.close()
-    assert viewer_model.get_preferred_reader("a.jpg") is None
+    assert preferred(path) is None
 
 
 def test_words_of_photographers(window: Any, qtbot: Any, tmp_path: Path):

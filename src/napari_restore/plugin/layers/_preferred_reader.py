@@ -8,6 +8,7 @@ import weakref
 from pathlib import PurePath
 
 from napari_restore.api import PHOTO_SUFFIXES
+from napari_restore.plugin.layers._reader import get_reader
 
 PLUGIN = "napari-restore"
 _preferring: weakref.WeakSet[PhotosPreferred] = weakref.WeakSet()
@@ -40,7 +41,10 @@ def _ask_here_first() -> None:
 
     def preferred(path: str | os.PathLike[str]) -> str | None:
         found: str | None = chosen(path)
+        if found is not None or not _preferring:
+            return found
+        # Photos at an address are napari's.
         is_photo = PurePath(path).suffix.lower() in PHOTO_SUFFIXES
-        return PLUGIN if found is None and is_photo and _preferring else found
+        return PLUGIN if is_photo and get_reader(path) is not None else None
 
     viewer_model.get_preferred_reader = preferred
