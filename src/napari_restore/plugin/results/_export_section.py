@@ -22,7 +22,6 @@ from napari_restore import api
 from napari_restore._format import format_seconds, format_size
 from napari_restore.errors import InputError, RestoreError
 from napari_restore.plugin.areas import area_of as area_of_target
-from napari_restore.plugin.layers import is_photo
 from napari_restore.plugin.results._save_dialog import SaveTask, ask_save_path
 from napari_restore.plugin.results._variant_text import adjustment_of, area_of, part_of, phrase
 from napari_restore.plugin.state import TargetChoice, image_of
@@ -340,7 +339,7 @@ class ExportSection(Section):
         if not self.whole.isHidden():
             whole = box.addButton(self.whole.text(), role.ActionRole)
         # Parts of maps are often meant.
-        if whole is not None and is_photo(variant.request.image):
+        if whole is not None and variant.request.image.has_tones:
             box.setDefaultButton(whole)
         else:
             box.setDefaultButton(take)
