@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from napari.components import viewer_model
 from PIL import Image
-from qtpy.QtCore import QEvent, QMimeData, QPoint, QPointF, Qt, QUrl
+from qtpy.QtCore import QEvent, QMimeData, QPoint, QPointF, Qt, QTimer, QUrl
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QDockWidget, QMessageBox, QScrollArea, QWidget
@@ -91,8 +92,9 @@ def unfolded(panel: Any, section: QWidget, qtbot: Any) -> None:
         return section.height() >= needed and (top == 0 or (top > 0 and below <= 0))
 
     qtbot.waitUntil(in_sight)
-    # The panel goes on to look for so long whether it grows.
-    qtbot.wait(400)
+    # The panel goes on for a while to look whether it grows, by timers of the part.
+    direct = Qt.FindChildOption.FindDirectChildrenOnly
+    qtbot.waitUntil(lambda: not part.findChildren(QTimer, options=direct))
 
 
 def run(panel: Any, qtbot: Any) -> None:
@@ -160,6 +162,11 @@ def test_one_photo_is_shown_at_a_time(window: Any, qtbot: Any, tmp_path: Path):
     press(0)
     assert visible() == ["a", "Unchanged (whole image) – a"]
     assert panel.state.current.source.name == "a"
+    # In the grid each has a place of its own.
+    viewer.canvas.grid.enabled = True
+    assert len(visible()) == 3
+    viewer.canvas.grid.enabled = False
+    assert visible() == ["a", "Unchanged (whole image) – a"]
     # A photo that the user has hidden himself is not brought back.
     viewer.layers["Unchanged (whole image) – a"].visible = False
     press(1)
@@ -171,7 +178,6 @@ def test_one_photo_is_shown_at_a_time(window: Any, qtbot: Any, tmp_path: Path):
 def test_buttons_stay_where_they_are(window: Any, qtbot: Any, tmp_path: Path):
     panel = window
     opened(panel, qtbot, photo(tmp_path, "a.jpg"))
-    qtbot.wait(100)
     export = next(each for each in panel.sections if isinstance(each, ExportSection))
     unfolded(panel, export, qtbot)
     places: dict[QWidget, list[tuple[int, int]]] = {}
@@ -281,7 +287,7 @@ def test_fuse_takes_a_drop_anywhere_and_says_what_it_did(
     shoot(folder, "single.jpg", 5000, 0)
     (folder / "notes.txt").write_text("f/8")
     panel.tabs.choose("Fuse")
-    qtbot.wait(50)
+    qtbot.waitUntil(lambda: not tab.add_files.visibleRegion().isEmpty())
     with monkeypatch.context() as patch:
         taken: list[Any] = []
         patch.setattr(tab.controller, "add_paths", taken.append)
@@ -300,12 +306,25 @@ def test_fuse_takes_a_drop_anywhere_and_says_what_it_did(
     assert tab.group.count() == 2
     drop(panel.bar, folder / "notes.txt")
     assert tab.message.text() == "notes.txt is no photo: left out."
+    # The layer of a bracket that was removed comes again.
+    panel.viewer.layers.remove(tab.controller.layer)
+    drop(panel.bar, folder)
+    qtbot.waitUntil(lambda: tab.controller.layer is not None and not tab.controller.is_busy)
+    assert tab.group.count() == 2
 
 
 def test_photos_are_opened_without_a_question(window: Any, tmp_path: Path):
     # As by a drop on the canvas, and File > Open: napari has a reader of its own.
-    (layer,) = window.viewer.open(photo(tmp_path, "a.jpg"))
+    path = photo(tmp_path, "a.jpg")
+    (layer,) = window.viewer.open(path)
     assert "napari_restore" in layer.metadata
+    preferred = viewer_model.get_preferred_reader
+    assert preferred(path) == "napari-restore"
+    # One at an address is downloaded by napari.
+    assert preferred("https://example.org/a.jpg") is None
+    # Without the panel napari asks again.
+    window.close()
+    assert preferred(path) is None
 
 
 def test_words_of_photographers(window: Any, qtbot: Any, tmp_path: Path):

@@ -28,7 +28,7 @@ from napari_restore.plugin.attention import AttentionTab
 from napari_restore.plugin.attribution import AttributionTab
 from napari_restore.plugin.compare import CompareSection
 from napari_restore.plugin.fusion import FusionTab
-from napari_restore.plugin.layers import prefer_for_photos
+from napari_restore.plugin.layers import PhotosPreferred
 from napari_restore.plugin.method import ModelFiles
 from napari_restore.plugin.results import AdjustSection, ExportSection, ResultsSection, ToneSection
 from napari_restore.plugin.runs import BatchSection, PlanController, RunBar, RunController
@@ -169,7 +169,7 @@ class RestorePanel(QWidget):
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         super().__init__()
         patch_superqt()
-        prefer_for_photos()
+        self._preferred = PhotosPreferred()
         self.viewer = unwrapped(napari_viewer)
         self.state = state_of(napari_viewer)
         self._is_closed = False
@@ -463,7 +463,8 @@ class RestorePanel(QWidget):
         for section in self.sections:
             section.leave()
         self.tabs.leave()
-        for part in (self._keys, self._preferences, self.files, self.form, self._docks, self.disk):
+        parts = (self._preferred, self._keys, self._preferences, self.files, self.form)
+        for part in (*parts, self._docks, self.disk):
             part.leave()
         _actions.closed(self.viewer, self)
         self.plans.close()

@@ -291,7 +291,7 @@ class SettingsForm(QObject):
 def describe(image: Image) -> str:
     """Return an image's size, bands, type and map in one line; of a photo its size and depth."""
     size = f"{image.width} × {image.height}"
-    if is_photo(image):
+    if image.has_tones:
         parts = [size, f"{8 * image.dtype.itemsize} bit"]
     else:
         bands = f"{image.bands} band{'s' if image.bands > 1 else ''}"

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import rasterio
 from napari.utils.notifications import notification_manager
+from PIL import Image as Picture
 from qtpy.QtWidgets import QApplication
 
 import napari_restore as nr
@@ -341,3 +342,39 @@ def test_the_extent_of_drawn_areas(
     assert section.options()["clip"] == "mask"
     with rasterio.open(variant.result.save(tmp_path / "a.tif", **section.options())) as file:
         assert file.shape[0] < 40 and not file.dataset_mask().all()
+
+
+@pytest.mark.slow
+def test_photos_have_options_of_their_own_and_the_command_has_them(
+    panel: Any, section: ExportSection, qtbot: Any, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, finished_run: Any,
+):  # fmt: skip
+    source = tmp_path / "photo.jpg"
+    tones = np.random.default_rng(5).integers(30, 220, (6, 8, 3), np.uint8)
+    Picture.fromarray(np.kron(tones, np.ones((20, 20, 1), np.uint8))).save(source, quality=95)
+    panel.viewer.open(source, plugin="napari-restore")
+    panel.models.choose("identity")
+    panel.target.choose(TargetChoice.WHOLE)
+    finished_run()
+    assert section.format.currentText() == "JPEG" and section.options() == {}
+    assert not section.more.isHidden() and section.more.text() == "More"
+    section.profile.choose("adobe-rgb")
+    section.longer_side.setValue(64)
+    section.sharpen.setChecked(True)
+    section.subsampling.choose("4:2:0")
+    assert section.more.text() != "More"
+    line = section.command()
+    words = ("--profile adobe-rgb", "--resize 64", "--sharpen", "--subsampling 4:2:0")
+    assert all(word in line for word in words)
+    first, second = tmp_path / "window.jpg", tmp_path / "command.jpg"
+    assert exported(section, qtbot, first, monkeypatch) == ("done", first)
+    assert main(error_text(line, second)) == 0
+    with Picture.open(first) as one, Picture.open(second) as other:
+        assert one.size == (64, 48) and one.info["icc_profile"] == other.info["icc_profile"]
+        np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
+    # Other formats do not have all of them, and maps have none.
+    format_named(section, "PNG")
+    assert section.options() == {"profile": "adobe-rgb", "resize": 64, "sharpen": True}
+    assert not section.more_form.isRowVisible(section.subsampling)
+    format_named(section, "OME-Zarr")
+    assert section.options() == {} and section.more.isHidden()

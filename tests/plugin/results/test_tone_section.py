@@ -40,6 +40,7 @@ def test_it_counts_colours_and_marks_what_is_clipped():
     found = Histogram.of(grey, 1)
     assert found.counts.sum() == 3 and found.black == found.white == pytest.approx(1 / 3)
     assert Histogram.of(np.zeros((3, 4, 4), np.uint8), 255).black == 0
+    assert Histogram.of(np.full((3, 4, 4), np.nan, np.float32), 1).counts.sum() == 0
 
 
 @pytest.fixture
@@ -196,8 +197,11 @@ def test_a_double_click_sets_a_slider_back(tone: ToneSection, variant: Any, qtbo
 def test_what_is_clicked_becomes_grey_and_the_histogram_follows(
     panel: Any, tone: ToneSection, variant: Any, qtbot: Any
 ):
-    # What is not seen makes no histogram.
     panel.window().show()
+    qtbot.waitUntil(lambda: not panel.bar.button.visibleRegion().isEmpty())
+    # What is folded makes no histogram.
+    tone._update_histogram()
+    assert tone._is_outdated and tone.histogram.histogram is None
     unfold(tone)
     qtbot.waitUntil(lambda: tone.histogram.histogram is not None)
     before = tone.histogram.histogram

@@ -264,9 +264,7 @@ class FusionController(QObject):
             self._open()
         else:
             self._abandon()
-            layer.visible = True
-            bring_to_front(self._viewer, layer)
-            self._viewer.layers.selection.active = layer
+            self._bring_up(layer)
 
     def set_used(self, number: int, used: bool) -> None:
         """Fuse a frame or leave it out."""
@@ -312,13 +310,26 @@ class FusionController(QObject):
         if not found:
             return
         known = [group.sources for group in self.groups]
-        if found[0].sources in known:
-            self.choose(known.index(found[0].sources))
-            self.progressed.emit("This bracket is in the list already: it is shown.", 0, 0)
+        new = [group for group in found if group.sources not in known]
+        if not new:
+            self._show_again(known.index(found[0].sources))
             return
+        # The note of the first says what was found.
+        new[0] = replace(new[0], note=found[0].note)
         first = len(self.groups)
-        self.groups = [*self.groups, *found]
+        self.groups = [*self.groups, *new]
         self.choose(first)
+
+    def _show_again(self, number: int) -> None:
+        """Show a group that the user has added before; its layer may have been removed."""
+        layer = self._layers.get(number)
+        if number != self.chosen:
+            self.choose(number)
+        elif layer is not None:
+            self._bring_up(layer)
+        elif self._task is None:
+            self._open()
+        self.progressed.emit("What you added is in the list already.", 0, 0)
 
     # -- opening -----------------------------------------------------------------------
 
@@ -386,6 +397,11 @@ class FusionController(QObject):
         self._layers[number] = self._viewer.add_image(data, **arguments)
         if layer is not None:
             self._put_away(layer)
+
+    def _bring_up(self, layer: ImageLayer) -> None:
+        layer.visible = True
+        bring_to_front(self._viewer, layer)
+        self._viewer.layers.selection.active = layer
 
     def _put_away(self, layer: ImageLayer) -> None:
         """Hide the layer of the former reference with its results, or remove it where it has none."""

@@ -319,6 +319,7 @@ class FusionTab(Section):
     def _add_selected(self) -> None:
         # In the order of the list: that of a selection is none.
         chosen = [layer for layer in self.viewer.layers if layer in self.viewer.layers.selection]
+        self._left_out = ""
         self.controller.add_layers(chosen)
 
     def dragEnterEvent(self, event: Any) -> None:

@@ -40,7 +40,7 @@ from ._placing import (
     visible_region,
     widen,
 )
-from ._preferred_reader import prefer_for_photos
+from ._preferred_reader import PhotosPreferred
 from ._reader import STAMP, get_reader, layer_of, read, show_bands
 from ._result_layer import ResultLayer, read_again
 from ._status import VALUE, axis_names, place_text
@@ -58,6 +58,7 @@ __all__ = [
     "Display",
     "Growth",
     "Matrix",
+    "PhotosPreferred",
     "ResultLayer",
     "axis_names",
     "bounding_region",
@@ -81,7 +82,6 @@ __all__ = [
     "place_above",
     "place_text",
     "plane_of",
-    "prefer_for_photos",
     "read",
     "read_again",
     "result_name",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -84,18 +85,19 @@ def show_whole(viewer: ViewerModel, image: Image) -> None:
 
     It stays fitted while window and docks get their sizes, until the user moves the view.
     """
-    fit = _fits.get(viewer)
-    if fit is None:
-        fit = _fits[viewer] = _FittedView(viewer)
-    fit.expect(image)
+    _fitted_in(viewer).expect(image)
 
 
 def fit_to(viewer: ViewerModel, layer: Layer) -> None:
     """Fit the view to a layer, for as long as `show_whole` does."""
+    _fitted_in(viewer).follow(layer)
+
+
+def _fitted_in(viewer: ViewerModel) -> _FittedView:
     fit = _fits.get(viewer)
     if fit is None:
         fit = _fits[viewer] = _FittedView(viewer)
-    fit.follow(layer)
+    return fit
 
 
 class _FittedView:
@@ -203,9 +205,10 @@ def placing_of(viewer: ViewerModel | None, image: Image, display: Display | Comp
         if _is_too_fine(viewer, arguments["scale"]):
             return Placing(_beside(viewer, display), {}, note)
     elif error:
+        most = math.ceil(error) if error > 1 else math.ceil(100 * error) / 100
         note = (
             f"{image.name} is in another coordinate system than the window's map: it is drawn there "
-            f"with an error of up to {error:.1g} pixels. Values and exports keep its own."
+            f"with an error of up to {most:g} pixels. Values and exports keep its own."
         )
     return Placing(arguments, {ORIGIN: origin, WORLD: world}, note)
 

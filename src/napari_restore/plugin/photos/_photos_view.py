@@ -75,6 +75,7 @@ class PhotosView(Section):
             self.listen(signal, self._on_layers)
         self.listen(state.events.layer, self._on_chosen)
         self.listen(viewer.events.reset_view, self._on_home)
+        self.listen(viewer.canvas.grid.events.enabled, self._on_grid)
         self._on_layers()
 
     def leave(self) -> None:
@@ -95,6 +96,8 @@ class PhotosView(Section):
         # In the order of opening: that of the viewer changes with what is in front.
         kept = [layer for layer in self._layers if layer in found]
         self._follow([*kept, *(layer for layer in found if layer not in kept)])
+        if self._shown not in found:
+            self._shown = None
         self._on_chosen()
 
     def _follow(self, layers: list[ImageLayer]) -> None:
@@ -181,10 +184,19 @@ class PhotosView(Section):
             own = [each for each in self.state.variants if each.source is self._shown]
             self.state.current = own[-1] if own else None
 
+    def _on_grid(self, _: Any = None) -> None:
+        """Show what is hidden for another photo while each has a place of its own."""
+        if not self.viewer.canvas.grid.enabled:
+            self._on_chosen()
+            return
+        for layer in self.viewer.layers:
+            if layer.metadata.pop(ASIDE, False):
+                layer.visible = True
+
     def _on_home(self, _: Any = None) -> None:
         """Fit what is seen: napari's Home fits the layers that are hidden, too."""
         shown = self._shown
-        if self._is_fitting or shown is None or shown not in self.viewer.layers:
+        if self._is_fitting or shown is None or self.viewer.canvas.grid.enabled:
             return
         if any(layer.metadata.get(ASIDE) for layer in self._layers):
             self._fit(shown)

@@ -8,14 +8,20 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from psygnal import Signal
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QApplication, QMessageBox, QProgressBar, QSpinBox
+from qtpy.QtWidgets import (
+    QApplication,
+    QCheckBox,
+    QMessageBox,
+    QProgressBar,
+    QSpinBox,
+    QWidget,
+)
 from superqt.utils import signals_blocked
 
 from napari_restore import api
 from napari_restore._format import format_seconds, format_size
 from napari_restore.errors import InputError, RestoreError
 from napari_restore.plugin.areas import area_of as area_of_target
-from napari_restore.plugin.layers import is_photo
 from napari_restore.plugin.results._save_dialog import SaveTask, ask_save_path
 from napari_restore.plugin.results._variant_text import adjustment_of, area_of, part_of, phrase
 from napari_restore.plugin.state import TargetChoice, image_of
@@ -29,6 +35,7 @@ from napari_restore.plugin.widgets import (
     bring_into_view,
     column_of,
     flowing,
+    folded,
     form_layout,
     row_of,
     with_key,
@@ -53,6 +60,7 @@ class ExportFormat:
 
 
 _TIFF_OPTIONS = frozenset({"compress", "quality", "bit_depth"})
+_PHOTO_OPTIONS = frozenset({"profile", "resize", "sharpen"})
 _ZARR = ExportFormat("OME-Zarr", ".zarr")
 _PHOTOS = (
     ExportFormat("PNG", ".png", frozenset({"bit_depth"})),
@@ -65,8 +73,28 @@ FORMATS = (
     _ZARR,
     *_PHOTOS,
 )
-PHOTO_FORMATS = (ExportFormat("TIFF", ".tif", _TIFF_OPTIONS), *_PHOTOS, _ZARR)
-"""The same files by the names that photographers have for them."""
+PHOTO_FORMATS = (
+    *(
+        replace(form, options=form.options | _PHOTO_OPTIONS)
+        for form in (ExportFormat("TIFF", ".tif", _TIFF_OPTIONS), *_PHOTOS)
+    ),
+    _ZARR,
+)
+"""The same files by the names that photographers have for them, with what is for photos."""
+MORE = "More"
+PROFILES = {
+    "as in the photo": None,
+    "sRGB": "sRGB",
+    "Adobe RGB": "adobe-rgb",
+    "Display P3": "display-p3",
+}
+SUBSAMPLINGS = {
+    "usual": None,
+    "4:4:4 (all colours)": "4:4:4",
+    "4:2:2": "4:2:2",
+    "4:2:0 (smallest)": "4:2:0",
+}
+LARGEST_SIDE = 65535
 EIGHT_BITS = (".jpg", ".webp")
 COMPRESSIONS = {
     "deflate (usual)": "deflate",
@@ -100,6 +128,8 @@ class ExportSection(Section):
         self.saving: SaveTask | None = None
         self._variant: Variant | None = None
         """What is being saved."""
+        self._is_colour = False
+        """Whether what is saved is a photo in colour."""
         self._chosen = False
         """Whether the user has chosen the format."""
         self._watched: Variant | None = None
@@ -134,6 +164,7 @@ class ExportSection(Section):
         self.bit_depth.offer(DEPTHS.items())
         self.clip = NarrowComboBox(self, 12, "How much of the image the file has")
         self.clip.offer(EXTENTS.items())
+        self._build_more()
         tip = with_key("Save what is shown: this result with its look, mask and feather", "export")
         self.export = add_button(self, "Export …", tip)
         self.copy = add_button(
@@ -154,8 +185,42 @@ class ExportSection(Section):
         self.quality.valueChanged.connect(self._forget_message)
         self.bit_depth.currentIndexChanged.connect(self._forget_message)
         self.clip.currentIndexChanged.connect(self._forget_message)
+        for changed in (
+            self.profile.currentIndexChanged,
+            self.longer_side.valueChanged,
+            self.sharpen.toggled,
+            self.subsampling.currentIndexChanged,
+        ):
+            changed.connect(self._on_more)
         self.cancel.clicked.connect(self._on_cancel)
         self._show_options()
+
+    def _build_more(self) -> None:
+        """Make what is for photos, folded away."""
+        self.profile = NarrowComboBox(
+            self, 12, "Converts the colours for another screen or printer"
+        )
+        self.profile.offer(PROFILES.items())
+        self.longer_side = QSpinBox(self)
+        self.longer_side.setRange(0, LARGEST_SIDE)
+        self.longer_side.setSingleStep(256)
+        self.longer_side.setSpecialValueText("as in the photo")
+        self.longer_side.setSuffix(" pixels")
+        self.longer_side.setToolTip("Makes a larger photo smaller; a smaller one stays as it is")
+        self.sharpen = QCheckBox("Sharpen for a screen", self)
+        self.subsampling = NarrowComboBox(
+            self,
+            12,
+            f"Of the colours: usual is 4:4:4 from a quality of {Format.USUAL_QUALITY} on, else 4:2:0",
+        )
+        self.subsampling.offer(SUBSAMPLINGS.items())
+        inner = QWidget()
+        self.more_form = form_layout(inner)
+        self.more_form.addRow("Colours", self.profile)
+        self.more_form.addRow("Longer side", self.longer_side)
+        self.more_form.addRow("", self.sharpen)
+        self.more_form.addRow("Subsampling", self.subsampling)
+        self.more = folded(MORE, inner)
 
     def _arrange(self) -> None:
         self.form = form_layout()
@@ -168,6 +233,7 @@ class ExportSection(Section):
         column_of(
             self,
             self.form,
+            self.more,
             flowing(self.export, self.copy),
             row_of(self.progress, self.cancel),
             self.message,
@@ -192,9 +258,25 @@ class ExportSection(Section):
             options["quality"] = self.quality.value()
         if "bit_depth" in form.options and self.bit_depth.currentData() is not None:
             options["bit_depth"] = self.bit_depth.currentData()
+        options |= self._more_options(form)
         if self._has_areas() and self.clip.currentData() is not None:
             options["clip"] = self.clip.currentData()
         return options
+
+    def _more_options(self, form: ExportFormat) -> dict[str, Any]:
+        """Return what is set under More and `form` has."""
+        chosen = {
+            "profile": self.profile.currentData() if self._is_colour else None,
+            "resize": self.longer_side.value(),
+            "sharpen": self.sharpen.isChecked(),
+        }
+        found = {name: each for name, each in chosen.items() if each and name in form.options}
+        if self._has_subsampling(form) and self.subsampling.currentData() is not None:
+            found["subsampling"] = self.subsampling.currentData()
+        return found
+
+    def _has_subsampling(self, form: ExportFormat) -> bool:
+        return form.suffix == ".jpg" and self._is_colour
 
     def _has_areas(self) -> bool:
         """Return whether the result is of areas, and its file would be of more than these."""
@@ -257,7 +339,7 @@ class ExportSection(Section):
         if not self.whole.isHidden():
             whole = box.addButton(self.whole.text(), role.ActionRole)
         # Parts of maps are often meant.
-        if whole is not None and is_photo(variant.request.image):
+        if whole is not None and variant.request.image.has_tones:
             box.setDefaultButton(whole)
         else:
             box.setDefaultButton(take)
@@ -336,7 +418,8 @@ class ExportSection(Section):
         else:
             return
         before: ExportFormat = self.format.currentData()
-        formats: tuple[ExportFormat, ...] = PHOTO_FORMATS if is_photo(like) else FORMATS
+        formats: tuple[ExportFormat, ...] = PHOTO_FORMATS if like.has_tones else FORMATS
+        self._is_colour = like.has_tones and len(like.data_bands) > 1
         if self._chosen:
             wanted = before.suffix
         else:
@@ -358,8 +441,20 @@ class ExportSection(Section):
         self._forget_message()
         self._show_options()
 
+    def _on_more(self) -> None:
+        self._forget_message()
+        self._show_more(self.format.currentData())
+
+    def _show_more(self, form: ExportFormat) -> None:
+        """Show what `form` has, and in the heading whether some of it is set."""
+        self.more.setVisible(bool(form.options & _PHOTO_OPTIONS))
+        self.more_form.setRowVisible(self.profile, self._is_colour)
+        self.more_form.setRowVisible(self.subsampling, self._has_subsampling(form))
+        self.more.setText(f"{MORE} · set" if self._more_options(form) else MORE)
+
     def _show_options(self) -> None:
         form: ExportFormat = self.format.currentData()
+        self._show_more(form)
         self.form.setRowVisible(self.compress, "compress" in form.options)
         self.form.setRowVisible(self.quality, self._has_quality(form))
         self.form.setRowVisible(self.bit_depth, "bit_depth" in form.options)

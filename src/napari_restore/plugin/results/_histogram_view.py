@@ -49,7 +49,9 @@ class Histogram:
         if pixels.ndim == 2:
             values = pixels[np.isfinite(pixels)][:, None]
         else:
-            there = pixels[..., 3] > 0 if pixels.shape[2] == 4 else np.isfinite(pixels).all(axis=2)
+            there = np.isfinite(pixels).all(axis=2)
+            if pixels.shape[2] == 4:
+                there &= pixels[..., 3] > 0
             values = pixels[there][:, :3]
         if not len(values):
             return cls(np.zeros((values.shape[1], BINS), np.int64), 0, 0)
@@ -64,6 +66,8 @@ class HistogramView(QWidget):
 
     curve_changed = Signal(object)
     """The curve as the text of the option; None for the straight line."""
+    painted = Signal()
+    """It is drawn, and so can be seen."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -225,6 +229,7 @@ class HistogramView(QWidget):
         if self.isEnabled():
             self._draw_curve(painter, text)
         self._draw_marks(painter, faint)
+        self.painted.emit()
 
     def _draw_counts(self, painter: QPainter) -> None:
         if self.histogram is None or not self.histogram.counts.any():

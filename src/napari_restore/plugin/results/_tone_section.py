@@ -14,7 +14,13 @@ from napari_restore.errors import BadParameter, BadRegion, RestoreError
 from napari_restore.plugin.layers import in_data, visible_region
 from napari_restore.plugin.results._adjusting_section import NOTHING, AdjustingSection
 from napari_restore.plugin.results._histogram_view import Histogram, HistogramView
-from napari_restore.plugin.tasks import DebouncedQuery, error_text, in_background, show_problem
+from napari_restore.plugin.tasks import (
+    DebouncedQuery,
+    in_background,
+    show_note,
+    show_problem,
+    with_labels,
+)
 from napari_restore.plugin.widgets import add_button, column_of, form_layout, row_of
 from napari_restore.questions import NEUTRAL_KELVIN, TONE, Adjustment, options_of
 
@@ -93,7 +99,9 @@ class ToneSection(AdjustingSection):
 
     def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
         super().__init__(viewer, state)
-        self._watched: Any = None
+        self._watched: Variant | None = None
+        self._is_outdated = True
+        """Whether the histogram is made when it is seen again."""
         self._query = DebouncedQuery(
             histogram_of, self._on_histogram, HISTOGRAM_MS, "No histogram could be made", self
         )
@@ -107,6 +115,7 @@ class ToneSection(AdjustingSection):
         self.about = QLabel(self, wordWrap=True)
         self.histogram = HistogramView(self)
         self.histogram.curve_changed.connect(self._adjust)
+        self.histogram.painted.connect(self._on_painted)
         form = form_layout()
         self.temperature = KelvinSlider(self)
         self.temperature.setToolTip(TEMPERATURE)
@@ -222,6 +231,9 @@ class ToneSection(AdjustingSection):
         spot = spot.intersect(shown.region)
         if spot.is_empty:
             return
+        if not shown.covers(spot):
+            show_note("This place is not restored yet. Choose another, or wait.")
+            return
         self.picker.setChecked(False)
         in_background(lambda: shown.result.grey_balance(spot), self._on_grey, variant)
 
@@ -234,9 +246,9 @@ class ToneSection(AdjustingSection):
 
     # -- histogram -------------------------------------------------------------------
 
-    def showEvent(self, event: Any) -> None:
-        super().showEvent(event)
-        self._update_histogram()
+    def _on_painted(self) -> None:
+        if self._is_outdated:
+            self._update_histogram()
 
     def _watch(self, variant: Variant | None) -> None:
         """Follow new pixels of just this result."""
@@ -250,13 +262,20 @@ class ToneSection(AdjustingSection):
 
     def _update_histogram(self) -> None:
         """Make it again soon, on another thread, while it can be seen."""
-        if self._watched is None or not self.isVisible():
+        if self._watched is None:
             self._query.discard()
-            if self._watched is None:
-                self.histogram.show_histogram(None)
+            self.histogram.show_histogram(None)
             return
-        layer = self._watched.layer
+        # What is folded counts as visible for Qt.
+        self._is_outdated = self.histogram.visibleRegion().isEmpty()
+        if self._is_outdated:
+            self._query.discard()
+            return
+        layer, image = self._watched.layer, self._watched.shown.result.image
         levels = list(layer.data) if layer.multiscale else [layer.data]
+        if layer.ndim == 3:
+            # Grey with alpha, which is shown band by band.
+            levels = [level[image.data_bands[0]] for level in levels]
         try:
             view = visible_region(self.viewer, layer, levels[0].shape[:2])
         except BadRegion:
@@ -267,7 +286,6 @@ class ToneSection(AdjustingSection):
             level + 1 < len(levels) and (view.height * view.width >> 2 * level) > HISTOGRAM_PIXELS
         ):
             level += 1
-        image = self._watched.shown.result.image
         self._query.request(levels[level], view, level, white_of(image))
 
     def _on_histogram(self, found: Histogram | None) -> None:
@@ -295,5 +313,6 @@ def refusal(image: Image, adjustment: Adjustment) -> str:
     try:
         adjustment.check(image.name, image.roles, is_photo=image.has_tones)
     except BadParameter as error:
-        return error_text(error)
+        # What to leave out is disabled.
+        return with_labels(error.message)
     return ""
