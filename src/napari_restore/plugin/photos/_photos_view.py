@@ -51,6 +51,8 @@ class PhotosView(Section):
         self._layers: list[ImageLayer] = []
         self._shown: ImageLayer | None = None
         self._is_fitting = False
+        self._is_changing = False
+        """Whether the viewer's list of layers is being changed: Qt's model of it must not move rows then."""
         self.list = QListWidget(self)
         self.list.setViewMode(QListView.ViewMode.IconMode)
         self.list.setFlow(QListView.Flow.LeftToRight)
@@ -71,14 +73,24 @@ class PhotosView(Section):
         self.list.currentRowChanged.connect(self._on_row)
         column_of(self, self.list)
         self.hide()
-        for signal in (viewer.layers.events.inserted, viewer.layers.events.removed):
-            self.listen(signal, self._on_layers)
+        events = viewer.layers.events
+        for signal in (events.inserting, events.removing):
+            self.listen(signal, self._on_changing)
+        for signal in self._changed:
+            # Behind Qt's model, which connects first and so is called last otherwise.
+            signal.connect(self._on_layers, position="last")
         self.listen(state.events.layer, self._on_chosen)
         self.listen(viewer.events.reset_view, self._on_home)
         self.listen(viewer.canvas.grid.events.enabled, self._on_grid)
         self._on_layers()
 
+    @property
+    def _changed(self) -> tuple[Any, ...]:
+        return self.viewer.layers.events.inserted, self.viewer.layers.events.removed
+
     def leave(self) -> None:
+        for signal in self._changed:
+            signal.disconnect(self._on_layers)
         self._follow([])
         super().leave()
 
@@ -91,7 +103,11 @@ class PhotosView(Section):
         height = bar.sizeHint().height() if most else 0
         self.list.setFixedHeight(SIDE + MARGIN + height)
 
+    def _on_changing(self, _: Any = None) -> None:
+        self._is_changing = True
+
     def _on_layers(self, _: Any = None) -> None:
+        self._is_changing = False
         found = [layer for layer in self.viewer.layers if _is_photo(layer)]
         # In the order of opening: that of the viewer changes with what is in front.
         kept = [layer for layer in self._layers if layer in found]
@@ -141,7 +157,7 @@ class PhotosView(Section):
     def _on_chosen(self, _: Any = None) -> None:
         """Show the photo that is chosen; of anything else nothing is hidden or moved."""
         layer = self.state.layer
-        if layer not in self._layers:
+        if self._is_changing or layer not in self._layers:
             return
         assert layer is not None
         with signals_blocked(self.list):
