@@ -480,3 +480,11 @@ def test_a_curve_is_a_number_at_points_close_to_each_other():
 def test_python_takes_points():
     asked = Restore.of({"curve": [(0, 0), (0.25, 0.2), (1, 1)]})
     assert asked.adjustment.curve == "0,0:0.25,0.2:1,1"
+
+
+def test_a_pixel_far_from_what_was_restored_is_read_as_well():
+    planned = nr.plan(
+        hazy("uint8"), "identity", region=nr.Region(60, 60, 90, 90), local_contrast=40
+    )
+    result = nr.start(planned).result()
+    assert result.read_landed((0, 0, 1, 1)).shape == (1, 1, 3)

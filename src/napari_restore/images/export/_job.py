@@ -55,7 +55,7 @@ class ExportOptions(Format):
         if self.subsampling not in (None, *subsamplings):
             raise BadOutput(
                 f"There is no subsampling {self.subsampling!r}.",
-                f"Choose one of {', '.join(subsamplings)}.",
+                f"Choose one of {', '.join(map(str, subsamplings))}.",
             )
         if self.resize is not None and self.resize < 1:
             raise BadOutput(f"A longer side of {self.resize} is none.", "Give 1 pixel or more.")
