@@ -17,6 +17,7 @@ from tests.images.brackets.photos import two_brackets
 import napari_restore as nr
 from napari_restore.engine import ResultStore
 from napari_restore.errors import SourceChanged
+from napari_restore.images.values import named_profile
 
 from ._scenes import hazy, read, write_tiff
 
@@ -206,6 +207,20 @@ def statuses(run: Any) -> list[str]:
 
 
 BOX = ("--srcwin", 0, 0, 100, 120)
+
+
+def test_a_folder_skips_no_file_in_other_colours(cli: Any, tmp_path: Path) -> None:
+    pictures, icc = tmp_path / "in", tmp_path / "own.icc"
+    pictures.mkdir()
+    for name in ("1.png", "2.png"):
+        Image.fromarray(hazy(60, 70).transpose(1, 2, 0)).save(pictures / name)
+    words = ["restore", pictures, "-o", tmp_path / "out", "--model", "identity", "--json"]
+    words += ["--profile", icc]
+    icc.write_bytes(named_profile("display-p3"))
+    assert statuses(cli(*words)) == ["done", "done"]
+    assert statuses(cli(*words)) == ["skipped", "skipped"]
+    icc.write_bytes(named_profile("adobe-rgb"))
+    assert "with other settings" in cli(*words).err
 
 
 @pytest.mark.parametrize(

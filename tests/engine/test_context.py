@@ -110,7 +110,7 @@ def test_a_large_scene_takes_little_of_the_disk_and_is_not_read_again(
     # As in a new process, which has no overview but on disk.
     kept_module._aside.clear()
     assert find_context(opened) is None
-    assert not find_context(opened, overview=False).has_overview
+    assert find_context(opened, overview=False).overview.size == 0
     plan = nr.plan(opened, nr.load_model(model), **options)
     assert not plan.needs_context_pass
     with monkeypatch.context() as patch:
@@ -166,6 +166,17 @@ def test_what_models_prepared_takes_the_place_of_the_oldest(monkeypatch):
     path = kept_module.prepared_path(key, "3")
     path.rename(kept_module.prepared_path(key, "4"))
     assert kept_module.find_prepared(key, "4") is None
+
+
+def test_files_that_another_process_removes_end_no_run(monkeypatch):
+    opened, _ = image("uint8")
+    compute_context(opened)
+    key = context_key(opened)
+    kept_module.context_path(key).with_name(kept_module.OVERVIEW).unlink(missing_ok=True)
+    gone = kept_module.prepared_path(key, "gone")
+    monkeypatch.setattr(type(gone), "glob", lambda folder, pattern: [gone])
+    kept_module.keep_prepared(key, "mine", {"map": torch.zeros(4)})
+    assert kept_module.find_prepared(key, "mine") is not None
 
 
 def test_excluded_pixels_do_not_count():

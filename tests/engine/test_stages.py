@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,8 +13,9 @@ import pytest
 import napari_restore as nr
 from napari_restore import api
 from napari_restore.engine import Progress, seconds_left
-from napari_restore.engine.planning import Stopwatch, _measurements, _stages, learn
+from napari_restore.engine.planning import Stopwatch, _measurements, _stages, kind_of_file, learn
 from napari_restore.engine.planning._stages import BOUND, KINDS, MOST, Past
+from napari_restore.images import ExportOptions
 from napari_restore.images.export._trial import ImageSample, WritingCost
 
 from ._staged_model import ToyStaged
@@ -217,6 +219,12 @@ def test_a_run_teaches_its_stages_and_a_saved_file_its_own(monkeypatch, tmp_path
     assert set(result.record["measured"]["stages"]) == {"read", "restore", "write"}
     nr.start(planned).result()
     assert learnt[3:] == [], "nothing was left to restore"
+
+
+@pytest.mark.parametrize("options", [{"resize": 20}, {"sharpen": True}, {"profile": "sRGB"}])
+def test_a_file_with_other_pixels_teaches_nothing_of_plain_ones(options):
+    plain = kind_of_file(Path("a.jpg"), ExportOptions())
+    assert kind_of_file(Path("a.jpg"), ExportOptions(**options)) != plain
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from napari_restore.engine.results._tone import (
     kelvin_chromaticity,
     white_of,
 )
-from napari_restore.questions import TONE, Adjustment, Restore, ToneCurve, curve_points
+from napari_restore.questions import TONE, Adjustment, Restore, ToneCurve, curve_points, parsing
 
 from ._whole import whole
 from .test_adjust import RGB, hazy
@@ -458,13 +458,33 @@ def test_a_grey_photo_has_no_white_balance(run):
         ("0,0:1,1.5", "outside 0"),
         ("0,0:0.5,0.5:0.5,0.6", "increase"),
         ("0,0:nan,1", "outside 0"),
+        ("0,0:0.99999999999,0.5:1,1", "increase, by 0.0001"),
+        ([1, 2], "no sequence of points"),
+        ([(0, "a"), (1, 1)], "no sequence of points"),
+        (7, "no sequence of points"),
     ],
 )
 def test_what_is_no_curve_is_refused(curve, told):
     with pytest.raises(errors.BadParameter, match=told):
         Adjustment(curve=curve)
+    with pytest.raises(errors.BadParameter, match=told):
+        Restore.of({"curve": curve})
+
+
+def test_a_curve_is_a_number_at_points_close_to_each_other():
+    text = f"0,0:{1 - parsing.CURVE_STEP},0.5:1,1"
+    tones = np.linspace(0, 1, 100_001, dtype=np.float32)
+    assert np.isfinite(ToneCurve(curve_points(text))(tones)).all()
 
 
 def test_python_takes_points():
     asked = Restore.of({"curve": [(0, 0), (0.25, 0.2), (1, 1)]})
     assert asked.adjustment.curve == "0,0:0.25,0.2:1,1"
+
+
+def test_a_pixel_far_from_what_was_restored_is_read_as_well():
+    planned = nr.plan(
+        hazy("uint8"), "identity", region=nr.Region(60, 60, 90, 90), local_contrast=40
+    )
+    result = nr.start(planned).result()
+    assert result.read_landed((0, 0, 1, 1)).shape == (1, 1, 3)

@@ -57,7 +57,7 @@ def brackets(photos: Pathlike | Sequence[Pathlike], *, singles: bool = False) ->
     return [found for found in brackets_among(files) if singles or len(found.paths) > 1]
 
 
-def without_twins(photos: Sequence[Pathlike]) -> tuple[list[Path], str | None]:
+def without_twins(photos: Sequence[Pathlike]) -> tuple[list[str], str | None]:
     """Return `photos` without those that are there as RAW as well, and a note where there are any."""
     from napari_restore import images
 

@@ -230,7 +230,7 @@ def _settings(options: Namespace, model: Any) -> dict[str, Any]:
     from napari_restore import api
 
     files = {}
-    for name in ("mask", "exclude", "context"):
+    for name in ("mask", "exclude", "context", "profile"):
         if (named := getattr(options, name)) is not None:
             file = api.mask_file(named) or ""
             # What of the file is meant stays behind its digest.

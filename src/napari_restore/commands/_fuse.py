@@ -212,11 +212,8 @@ def _take_raw(options: Namespace) -> list[str]:
 
     if options.ev is not None and len(options.ev) == len(options.paths):
         return []
-    paths, note = api.without_twins(options.paths)
-    if note is None:
-        return []
-    options.paths = [str(path) for path in paths]
-    return [note]
+    options.paths, note = api.without_twins(options.paths)
+    return [] if note is None else [note]
 
 
 def _reference_first(options: Namespace, bracket: Any) -> tuple[str, ...]:

@@ -73,11 +73,6 @@ class Context:
         return int(self.histograms.shape[0])
 
     @property
-    def has_overview(self) -> bool:
-        """Whether it has its overview, which the cache keeps of small images only."""
-        return self.overview.size > 0
-
-    @property
     def valid_pixels(self) -> int:
         return int(self.histograms[0].sum())
 

@@ -167,10 +167,12 @@ class Adjustment:
 
     def __post_init__(self) -> None:
         check_limits(self)
-        if self.curve is None:
+        given: str | Iterable[tuple[float, float]] | None = self.curve
+        if given is None:
             return
         try:
-            points = parsing.curve_points(self.curve)
+            text = given if isinstance(given, str) else parsing.curve_text(given)
+            points = parsing.curve_points(text)
         except ValueError as error:
             raise BadParameter(f"Curve: {error}.", "An example is 0,0:0.25,0.2:1,1.") from None
         # The straight line changes nothing.
@@ -532,8 +534,6 @@ class Restore:
         for name in ("exclude_values", "exclude_bits"):
             if given.get(name) is not None:
                 given[name] = _joined(given[name])
-        if given.get("curve") is not None and not isinstance(given["curve"], str):
-            given["curve"] = parsing.curve_text(given["curve"])
         if given.get("region") is not None:
             given["region"] = _regions(given["region"])
         return question_of(cls, given)

@@ -9,6 +9,9 @@ from collections.abc import Iterable
 
 from napari_restore.questions._types import WHOLE
 
+CURVE_STEP = 0.0001
+"""Least distance of the points of a tone curve: float32 tells them apart."""
+
 
 def assignment(text: str) -> tuple[str, str]:
     """Parse ``name=value``; the model's card has the type."""
@@ -79,14 +82,19 @@ def curve_points(text: str) -> tuple[tuple[float, float], ...]:
         raise ValueError(f"{text!r} is not of the form x,y:x,y")
     if not all(0 <= value <= 1 for pair in found for value in pair):
         raise ValueError(f"{text!r} has a value outside 0 … 1")
-    if any(before[0] >= after[0] for before, after in itertools.pairwise(found)):
-        raise ValueError(f"in {text!r} the first numbers of the points do not increase")
+    if any(round(b[0] - a[0], 6) < CURVE_STEP for a, b in itertools.pairwise(found)):
+        raise ValueError(
+            f"in {text!r} the first numbers of the points do not increase, by {CURVE_STEP} at least"
+        )
     return tuple((x, y) for x, y in found)
 
 
 def curve_text(points: Iterable[tuple[float, float]]) -> str:
-    """Return points as the text that `curve_points` parses."""
-    return ":".join(",".join(f"{value:.12g}" for value in pair) for pair in points)
+    """Return points as the text that `curve_points` parses; `ValueError` where they are none."""
+    try:
+        return ":".join(",".join(f"{value:.12g}" for value in pair) for pair in points)
+    except (TypeError, ValueError):
+        raise ValueError(f"{points!r} is no sequence of points (x, y)") from None
 
 
 def _whole(text: str) -> int:

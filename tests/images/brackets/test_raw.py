@@ -11,7 +11,7 @@ import tifffile
 
 import napari_restore as nr
 from napari_restore.errors import BadParameter
-from napari_restore.images import Image
+from napari_restore.images import Image, without_twins
 
 pytest.importorskip("rawpy")
 NEUTRALS = ((0.5, 1.0, 0.625), (0.55, 1.0, 0.58), (0.45, 1.0, 0.66))
@@ -139,6 +139,13 @@ def test_raw_and_jpeg_of_the_same_shots_are_one_bracket(bracket: list[Path], nam
     (found,) = nr.brackets(bracket[0].parent, singles=True)
     assert [path.suffix for path in found.paths] == [".dng"] * 3
     assert "the RAW is used" in str(found.note)
+
+
+def test_what_has_an_address_stays_beside_twins(bracket: list[Path]) -> None:
+    twin, address = jpegs_beside(bracket[:1], "{}.jpg")[0], "https://server.invalid/a/b.jpg"
+    kept, note = without_twins([bracket[0], twin, address])
+    assert kept == [str(bracket[0]), address]
+    assert note is not None and note.startswith("1 photo is there as RAW")
 
 
 @pytest.mark.slow

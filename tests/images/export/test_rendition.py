@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import napari_restore as nr
 from napari_restore.commands import main
 from napari_restore.errors import BadOutput
 from napari_restore.images import Image, Pixels, open_image, write_image
-from napari_restore.images.export import _rendition
+from napari_restore.images.export import _photo, _rendition
 from napari_restore.images.export._job import ExportOptions
 from napari_restore.images.values import named_profile
 
@@ -247,3 +248,26 @@ def test_a_flattened_file_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[
         target = str(tmp_path / name)
         assert main(["restore", str(tmp_path / "a.png"), "-o", target, "--model", "identity"]) == 0
         assert words in capsys.readouterr().err
+
+
+def test_the_error_of_a_disk_is_the_one_that_is_raised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(file: Any, data: bytes) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(_photo._Written, "write", broken)
+    with pytest.raises(BadOutput, match="Input/output error"):
+        write(photo(tmp_path / "a.png", scene()), tmp_path / "b.jpg")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_a_jpeg_that_cannot_be_without_alpha_names_another_format(tmp_path: Path) -> None:
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        np.full((20, 30, 4), 0.5, np.float32),
+        photometric="rgb",
+        extrasamples=["unassalpha"],
+    )
+    with pytest.raises(BadOutput, match=r"float32 values\. Write a \.tif"):
+        write(open_image(tmp_path / "a.tif"), tmp_path / "b.jpg")

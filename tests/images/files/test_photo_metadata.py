@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from napari_restore.images import Pixels, open_image, write_image
 from napari_restore.images.export import iptc_records
 from napari_restore.images.files import (
     Field,
+    _exif,
     block_of,
     directories_of,
     raw_tags,
@@ -165,3 +167,30 @@ def test_raw_carries_what_lies_beside_it(tmp_path: Path, write_dng: Callable[...
     (tmp_path / "a.xmp").write_text(SIDECAR)
     found = open_image(path).profile
     assert b'Rating="3"' in (found.xmp or b"") and found.icc is not None
+
+
+@pytest.mark.parametrize("content", [b"\niptc\n     x8\n00", b"\niptc\n       1\n0", b"iptc"])
+def test_damaged_iptc_of_a_png_is_left_behind(tmp_path: Path, content: bytes) -> None:
+    data = b"Raw profile type iptc\0\0" + zlib.compress(content)
+    path = with_chunk(tmp_path / "a.png", b"zTXt", data)
+    assert open_image(path).profile.iptc is None
+
+
+def test_a_block_of_a_png_takes_bounded_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packet = zlib.compress(SIDECAR.encode() + b" " * 100_000)
+    text = b"XML:com.adobe.xmp\0\1\0\0\0" + packet
+    path = with_chunk(tmp_path / "a.png", b"iTXt", text)
+    assert b"Rating" in (open_image(path).profile.xmp or b"")
+    monkeypatch.setattr(_exif, "_MOST_INFLATED", 50_000)
+    assert open_image(path).profile.xmp is None
+
+
+def with_chunk(path: Path, kind: bytes, data: bytes) -> Path:
+    """A PNG with another chunk behind its header."""
+    whole = photo(path).read_bytes()
+    chunk = struct.pack(">I", len(data)) + kind + data
+    chunk += struct.pack(">I", zlib.crc32(kind + data))
+    path.write_bytes(whole[:33] + chunk + whole[33:])
+    return path

@@ -131,6 +131,15 @@ def test_exif_comes_through_and_an_orientation_does_not_turn_it_twice(
     assert tags[0x9003] == "2026:06:01 12:00:00"
 
 
+def test_xmp_of_a_picture_that_the_decoder_turns_is_that_of_an_upright_one(
+    tmp_path: Path, heif: FakePackage
+) -> None:
+    packet = b'<rdf:RDF xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/>'
+    pixels = np.zeros((30, 40, 3), np.uint8)
+    image = nr.open_image(heif.write(tmp_path / "a.heic", pixels, xmp=packet))
+    assert b'tiff:Orientation="1"' in (image.profile.xmp or b"")
+
+
 @pytest.mark.slow
 def test_a_bracket_is_found_and_fused(tmp_path: Path, heif: FakePackage) -> None:
     folder = tmp_path / "photos"

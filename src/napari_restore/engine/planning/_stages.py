@@ -203,4 +203,5 @@ def kind_of_file(path: Path, options: ExportOptions) -> str:
     about = [path.suffix.lower(), options.compress, f"level {options.level or 1}"]
     about += ["COG"] if options.cog else []
     about += [] if options.overviews else ["no overviews"]
+    about += [name for name in ("profile", "resize", "sharpen") if getattr(options, name)]
     return f"write {' '.join(about)}"

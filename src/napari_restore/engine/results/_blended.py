@@ -206,7 +206,7 @@ class BlendedPixels:
     def _local_means(
         self, tones: Tones, region: Region, level: int, check: bool
     ) -> Callable[[Region], Means] | None:
-        """Return what gives `Means` of parts of `region`; None where none are needed."""
+        """Return what gives `Means` of parts of `region`; None where none are needed, or are there."""
         if not self.adjustment.local_contrast:
             return None
         size = _size(self.image, level)
@@ -214,6 +214,9 @@ class BlendedPixels:
         if self.mask is None:
             extent = smaller(self.plan.region, level).intersect(extent)
         local = LocalMeans(extent, max(size))
+        around = local.around(region)
+        if around.is_empty:
+            return None
 
         def read(part: Region) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
             pixels, valid = self._blended(part, level, check)
@@ -222,7 +225,7 @@ class BlendedPixels:
                 counts &= self._landed(part, level)
             return tones.tone(pixels), counts
 
-        return local.means(region, list(self._pieces_of(local.around(region))), read)
+        return local.means(region, list(self._pieces_of(around)), read)
 
     def _landed(self, region: Region, level: int) -> npt.NDArray[np.bool_]:
         """Return which pixels (h, w) are finished, or not to be restored."""

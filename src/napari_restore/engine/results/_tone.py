@@ -291,7 +291,6 @@ class LocalMeans:
     def __init__(self, extent: Region, longest: int) -> None:
         self.side = 1 << max(0, round(float(np.log2(max(longest, 1) / CELLS))))
         self.extent = extent
-        self.shape = -(-extent.y1 // self.side), -(-extent.x1 // self.side)
 
     def around(self, region: Region) -> Region:
         """Return the pixels on which the means of `region` depend, whole cells but at the edges."""

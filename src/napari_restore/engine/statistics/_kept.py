@@ -114,12 +114,14 @@ def keep_prepared(key: str, name: str, statistics: Statistics) -> None:
     arrays = {name: value.numpy(force=True) for name, value in statistics.items()}
     if sum(array.nbytes for array in arrays.values()) > ENTRY_BYTES:
         return
-    write_arrays(path, arrays, key + name)
-    older = sorted(folder.glob(f"{PREPARED}-*.npz"), key=lambda each: each.stat().st_mtime)
-    for each in [*(other for other in older if other != path), path]:
-        if sum(file.stat().st_size for file in folder.iterdir()) <= ENTRY_BYTES:
-            break
-        each.unlink(missing_ok=True)
+    # Another process may remove files meanwhile; without space it is prepared again.
+    with contextlib.suppress(OSError):
+        write_arrays(path, arrays, key + name)
+        older = sorted(folder.glob(f"{PREPARED}-*.npz"), key=lambda each: each.stat().st_mtime)
+        for each in [*(other for other in older if other != path), path]:
+            if sum(file.stat().st_size for file in folder.iterdir()) <= ENTRY_BYTES:
+                break
+            each.unlink(missing_ok=True)
 
 
 def find_prepared(key: str, name: str) -> Statistics | None:
@@ -167,7 +169,7 @@ class _Aside:
             file, shape, _ = self._files[key]
             overview = np.empty(shape, np.float32)
             file.seek(0)
-            overview.reshape(-1)[:] = np.frombuffer(file.read(), np.float32)
+            file.readinto(overview.data.cast("B"))  # type: ignore[attr-defined]
             return overview
 
     def _drop(self, key: str) -> None:

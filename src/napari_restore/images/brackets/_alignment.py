@@ -309,7 +309,7 @@ def _spectrum(values: Grey) -> Spectrum:
 
 
 def _grey(pixels: npt.NDArray[Any], image: Image) -> Grey:
-    """Return the mean (h, w) of the bands of pixels that are no number as 0."""
+    """Return the mean (h, w) of the bands of pixels (h, w, C); 0 where it is no number."""
     grey = np.zeros(pixels.shape[:2], np.float32)
     for band in image.data_bands:
         grey += pixels[..., band]

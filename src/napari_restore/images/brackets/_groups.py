@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from napari_restore._addresses import is_remote
 from napari_restore.errors import RestoreError
 from napari_restore.images._suffixes import RAW_SUFFIXES
 from napari_restore.images.brackets._exposure import Exposure, comparable_exposures, exposure_in
@@ -91,14 +92,19 @@ def brackets_among(paths: Iterable[Pathlike]) -> list[Bracket]:
     return found
 
 
-def without_twins(paths: Iterable[Pathlike]) -> tuple[list[Path], str | None]:
-    """Return photos without those that are there as RAW as well, and a note where there are any."""
-    given = [Path(os.fspath(each)) for each in paths]
-    if len({_type_of(path) for path in given}) < 2:
+def without_twins(paths: Iterable[Pathlike]) -> tuple[list[str], str | None]:
+    """Return photos without those that are there as RAW as well, and a note where there are any.
+
+    Those that have addresses are taken as they are.
+    """
+    given = [os.fspath(each) for each in paths]
+    files = [Path(path) for path in given if not is_remote(path)]
+    if len({_type_of(path) for path in files}) < 2:
         return given, None
-    twins = _twins_of_raw([_shot_of(path) for path in given])
+    twins = _twins_of_raw([_shot_of(path) for path in files])
     left_out = {shot.path for shot in twins}
-    return [path for path in given if path not in left_out], _note_on(twins) if twins else None
+    kept = [path for path in given if is_remote(path) or Path(path) not in left_out]
+    return kept, _note_on(twins) if twins else None
 
 
 def _note_on(twins: Sequence[_Shot]) -> str:

@@ -20,7 +20,7 @@ from napari_restore.images._source import Box
 from napari_restore.images.cache import free_bytes
 from napari_restore.images.files import blocks_of_size
 from napari_restore.images.values import default_fill, multiplied
-from napari_restore.questions import Format, FormatKeywords
+from napari_restore.questions import Format, FormatKeywords, options_of
 
 Read = Callable[[Box], npt.NDArray[Any]]
 ReadValid = Callable[[Box], npt.NDArray[np.bool_]]
@@ -33,9 +33,6 @@ FULL_BYTES = 1 << 20
 """A disk with less than this left is full: GDAL uses up the rest before it fails."""
 SAMPLE_SIDE = 64
 SAMPLES = 24
-
-
-SUBSAMPLINGS = ("4:4:4", "4:2:2", "4:2:0")
 
 
 @dataclass(frozen=True)
@@ -54,10 +51,11 @@ class ExportOptions(Format):
             )
         if self.clip not in (None, "box", "mask"):
             raise BadOutput(f"There is no clip {self.clip!r}.", "Choose box or mask.")
-        if self.subsampling not in (None, *SUBSAMPLINGS):
+        subsamplings = options_of(Format)["subsampling"].choices or ()
+        if self.subsampling not in (None, *subsamplings):
             raise BadOutput(
                 f"There is no subsampling {self.subsampling!r}.",
-                f"Choose one of {', '.join(SUBSAMPLINGS)}.",
+                f"Choose one of {', '.join(map(str, subsamplings))}.",
             )
         if self.resize is not None and self.resize < 1:
             raise BadOutput(f"A longer side of {self.resize} is none.", "Give 1 pixel or more.")

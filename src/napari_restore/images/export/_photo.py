@@ -8,6 +8,7 @@ the result is copied to its final path.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import mmap
 from pathlib import Path
@@ -127,16 +128,18 @@ def _encode_jpeg(job: ExportJob, plain: Path, path: Path) -> None:
     if job.bands == 3:
         full = options["quality"] >= Format.USUAL_QUALITY
         options["subsampling"] = job.options.subsampling or ("4:4:4" if full else "4:2:0")
-    with (
-        plain.open("rb") as rows,
-        mmap.mmap(rows.fileno(), 0, access=mmap.ACCESS_READ) as pixels,
-        path.open("wb") as file,
-    ):
+    with plain.open("rb") as rows, path.open("wb") as file:
+        pixels = mmap.mmap(rows.fileno(), 0, access=mmap.ACCESS_READ)
         memory: Any = pixels
         target: Any = _Written(file, pixels)
-        picture = Pillow.frombuffer(mode, size, memory, "raw", mode, 0, 1)
-        picture.save(target, "JPEG", **options)
-        del picture
+        try:
+            picture = Pillow.frombuffer(mode, size, memory, "raw", mode, 0, 1)
+            picture.save(target, "JPEG", **options)
+            del picture
+        finally:
+            # After an error Pillow still refers to it, which would hide the error.
+            with contextlib.suppress(BufferError):
+                pixels.close()
 
 
 class _Written:

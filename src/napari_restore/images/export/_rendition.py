@@ -108,6 +108,7 @@ class Rendition(DerivedReader):
     def _check(self, like: Image, options: ExportOptions) -> None:
         asked = [option(name, getattr(options, name)) for name in CHANGES if getattr(options, name)]
         named = f"{asked[0] if asked else 'JPEG without alpha'} is for photos"
+        instead = "Leave it out" if asked else "Write a .tif or .zarr instead"
         lit = [role for role in like.roles if role != "alpha"]
         why = None
         if like.georeference is not None:
@@ -121,18 +122,18 @@ class Rendition(DerivedReader):
         elif len(lit) != 1 and lit != ["red", "green", "blue"]:
             why = f"has {len(lit)} bands that are not red, green and blue"
         if why is not None:
-            raise BadOutput(f"{named}, and {like.name} {why}.", "Leave it out.")
+            raise BadOutput(f"{named}, and {like.name} {why}.", f"{instead}.")
         if options.clip == "mask":
             raise BadOutput(
                 f"{named} without areas outside.",
-                f"Use {option('clip', 'box')}, or leave it out.",
+                f"Use {option('clip', 'box')}. {instead}.",
             )
         self._icc = None if options.profile is None else icc_of(options.profile)
 
     def _describe(self, like: Image) -> None:
         """Set the profile of what is written."""
         profile = like.profile
-        if self.levels[0].height != self._height:
+        if self.levels[0][:2] != (self._height, self._width):
             profile = replace(profile, grid=None)
         icc, exif = profile.icc, profile.exif
         if self._icc is not None:

@@ -59,6 +59,8 @@ _MPF_HEADER, _MP_ENTRIES = b"MPF\0", 0xB002
 _ISO_GAIN_MAP = b"urn:iso:std:iso:ts:21496:-1\0"
 ICC_HEADER = b"ICC_PROFILE\0"
 IPTC_HEADER = b"Photoshop 3.0\0"
+_MOST_INFLATED = 64 << 20
+"""Bytes of a block of metadata: a few of a file may claim gigabytes."""
 _PNG_HEAD = b"\x89PNG\r\n\x1a\n"
 
 
@@ -339,41 +341,49 @@ def _png_gamma(chunks: Mapping[bytes, bytes]) -> tuple[float, ...]:
 
 def _png_profile(data: bytes) -> bytes | None:
     """Return the profile in an iCCP chunk; None where it is damaged."""
-    import zlib
-
     try:
-        return zlib.decompress(data[data.index(0) + 2 :])
-    except (ValueError, zlib.error):
+        return _inflated(data[data.index(0) + 2 :])
+    except ValueError:
         return None
 
 
 def _png_xmp(data: bytes) -> bytes | None:
     """Return the XMP packet of an iTXt chunk, if it contains one."""
-    import zlib
-
     keyword, _, rest = data.partition(b"\0")
     if keyword != b"XML:com.adobe.xmp" or len(rest) < 2:
         return None
     text = rest[2:].split(b"\0", 2)[-1]
     try:
-        return zlib.decompress(text) if rest[0] else text
-    except zlib.error:
+        return _inflated(text) if rest[0] else text
+    except ValueError:
         return None
 
 
 def _png_iptc(data: bytes) -> bytes | None:
     """Return IPTC as photo software has it in a zTXt chunk: its bytes as hexadecimal digits."""
-    import zlib
-
     keyword, _, rest = data.partition(b"\0")
     if keyword != b"Raw profile type iptc":
         return None
     try:
-        _, name, size, digits = zlib.decompress(rest[1:]).split(b"\n", 3)
+        _, name, size, digits = _inflated(rest[1:]).split(b"\n", 3)
         block = bytes.fromhex(digits.decode("ascii"))
-    except (ValueError, zlib.error):
+        return block if name == b"iptc" and len(block) == int(size) else None
+    except ValueError:
         return None
-    return block if name == b"iptc" and len(block) == int(size) else None
+
+
+def _inflated(data: bytes) -> bytes:
+    """Return decompressed bytes; `ValueError` where they are damaged, or more than any photo has."""
+    import zlib
+
+    stream = zlib.decompressobj()
+    try:
+        found = stream.decompress(data, _MOST_INFLATED)
+    except zlib.error as error:
+        raise ValueError(str(error)) from None
+    if not stream.eof:
+        raise ValueError("more than expected, or cut off")
+    return found
 
 
 def _walk_webp(path: Path) -> PhotoTags:

@@ -11,7 +11,13 @@ import numpy.typing as npt
 from napari_restore.errors import UnreadableImage
 from napari_restore.images._profile import Profile
 from napari_restore.images._source import Level
-from napari_restore.images.files import EXIF_HEADER, check_whole_size, sidecar_xmp, upright_exif
+from napari_restore.images.files import (
+    EXIF_HEADER,
+    check_whole_size,
+    sidecar_xmp,
+    upright_exif,
+    upright_xmp,
+)
 from napari_restore.images.readers._whole import WholeReader
 
 BRANDS = frozenset(b"heic heix heim heis hevc hevx hevm hevs mif1 mif2 msf1".split())
@@ -62,7 +68,7 @@ class HeifReader(WholeReader):
             icc=info.get("icc_profile") or None,
             # The decoder turns the picture by the file's own boxes; the tag is only a copy of them.
             exif=upright_exif(exif if info.get("exif") else None),
-            xmp=sidecar_xmp(path) or info.get("xmp") or None,
+            xmp=sidecar_xmp(path) or upright_xmp(info.get("xmp") or None),
             is_photo=True,
         )
         curve = info.get("nclx_profile")
