@@ -316,8 +316,8 @@ def test_fuse_takes_a_drop_anywhere_and_says_what_it_did(
 def test_photos_are_opened_without_a_question(window: Any, tmp_path: Path):
     # As by a drop on the canvas, and File > Open: napari has a reader of its own.
     path = photo(tmp_path, "a.jpg")
-    (layer,) = window.viewer.open(path)
-    assert "napari_restore" in layer.metadata
+    (layer,) = window.viewer.open(path, plugin=None)
+    assert Path(layer.metadata["napari_restore"].path) == path
     preferred = viewer_model.get_preferred_reader
     assert preferred(path) == "napari-restore"
     # One at an address is downloaded by napari.

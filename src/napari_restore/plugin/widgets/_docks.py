@@ -38,7 +38,6 @@ class DockArranger(QObject):
         """The docks that are tabs, from top to bottom, and their heights before."""
         self._side = Qt.DockWidgetArea.RightDockWidgetArea
         """Where they are tabs."""
-        self._window: QMainWindow | None = None
         # Its own: PyQt's `singleShot` takes no object that the call ends with.
         self._soon = QTimer(self)
         self._soon.setSingleShot(True)
@@ -116,7 +115,7 @@ class DockArranger(QObject):
         return sorted(found, key=lambda each: each.y())
 
     def _fold(self, window: QMainWindow, dock: QDockWidget, beside: list[QDockWidget]) -> None:
-        self._window, self._side = window, window.dockWidgetArea(dock)
+        self._side = window.dockWidgetArea(dock)
         self._folded = [(each, each.height()) for each in beside]
         for each in beside:
             window.tabifyDockWidget(dock, each)
@@ -124,13 +123,13 @@ class DockArranger(QObject):
 
     def _unfold(self) -> None:
         folded, self._folded = self._folded, []
-        window = self._window
-        if not folded or window is None:
-            return
-        there = window.findChildren(QDockWidget)
         for dock, height in folded:
-            # Others were closed, or moved by the user.
-            if dock not in there or dock.isFloating():
+            try:
+                window = dock.parentWidget()
+            except RuntimeError:  # another plugin's, which was closed
+                continue
+            # Others were moved by the user.
+            if dock.isFloating() or not isinstance(window, QMainWindow):
                 continue
             if window.dockWidgetArea(dock) == self._side:
                 window.addDockWidget(SIDES[self._side], dock)
