@@ -141,6 +141,8 @@ def test_one_photo_is_shown_at_a_time(window: Any, qtbot: Any, tmp_path: Path):
     def press(number: int) -> None:
         place = strip.visualItemRect(strip.item(number)).center()
         click(strip.viewport(), place)
+        # The photo is shown once napari's list of layers is at rest.
+        QApplication.processEvents()
 
     def visible() -> list[str]:
         return [layer.name for layer in viewer.layers if layer.visible]
@@ -166,6 +168,7 @@ def test_one_photo_is_shown_at_a_time(window: Any, qtbot: Any, tmp_path: Path):
     viewer.canvas.grid.enabled = True
     assert len(visible()) == 3
     viewer.canvas.grid.enabled = False
+    QApplication.processEvents()
     assert visible() == ["a", "Unchanged (whole image) – a"]
     # A photo that the user has hidden himself is not brought back.
     viewer.layers["Unchanged (whole image) – a"].visible = False

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.layers import Image
-from qtpy.QtCore import QSize, Qt
+from qtpy.QtCore import QSize, Qt, QTimer
 from qtpy.QtGui import QIcon, QImage, QPixmap
 from qtpy.QtWidgets import QListView, QListWidget, QListWidgetItem
 from superqt.utils import signals_blocked
@@ -51,8 +51,11 @@ class PhotosView(Section):
         self._layers: list[ImageLayer] = []
         self._shown: ImageLayer | None = None
         self._is_fitting = False
-        self._is_changing = False
-        """Whether the viewer's list of layers is being changed: Qt's model of it must not move rows then."""
+        # Later: Qt's model of the layers must not move rows while napari changes their list. A timer of
+        # its own, as PyQt's `singleShot` takes no object that the call ends with.
+        self._soon = QTimer(self)
+        self._soon.setSingleShot(True)
+        self._soon.timeout.connect(self._show_chosen)
         self.list = QListWidget(self)
         self.list.setViewMode(QListView.ViewMode.IconMode)
         self.list.setFlow(QListView.Flow.LeftToRight)
@@ -73,24 +76,18 @@ class PhotosView(Section):
         self.list.currentRowChanged.connect(self._on_row)
         column_of(self, self.list)
         self.hide()
-        events = viewer.layers.events
-        for signal in (events.inserting, events.removing):
-            self.listen(signal, self._on_changing)
-        for signal in self._changed:
-            # Behind Qt's model, which connects first and so is called last otherwise.
-            signal.connect(self._on_layers, position="last")
+        for signal in (viewer.layers.events.inserted, viewer.layers.events.removed):
+            self.listen(signal, self._on_layers)
         self.listen(state.events.layer, self._on_chosen)
         self.listen(viewer.events.reset_view, self._on_home)
         self.listen(viewer.canvas.grid.events.enabled, self._on_grid)
         self._on_layers()
 
-    @property
-    def _changed(self) -> tuple[Any, ...]:
-        return self.viewer.layers.events.inserted, self.viewer.layers.events.removed
-
     def leave(self) -> None:
-        for signal in self._changed:
-            signal.disconnect(self._on_layers)
+        self._soon.stop()
+        for layer in self.viewer.layers:
+            if layer.metadata.pop(ASIDE, False):
+                layer.visible = True
         self._follow([])
         super().leave()
 
@@ -103,11 +100,7 @@ class PhotosView(Section):
         height = bar.sizeHint().height() if most else 0
         self.list.setFixedHeight(SIDE + MARGIN + height)
 
-    def _on_changing(self, _: Any = None) -> None:
-        self._is_changing = True
-
     def _on_layers(self, _: Any = None) -> None:
-        self._is_changing = False
         found = [layer for layer in self.viewer.layers if _is_photo(layer)]
         # In the order of opening: that of the viewer changes with what is in front.
         kept = [layer for layer in self._layers if layer in found]
@@ -155,13 +148,18 @@ class PhotosView(Section):
     # -- what is shown -----------------------------------------------------------------
 
     def _on_chosen(self, _: Any = None) -> None:
-        """Show the photo that is chosen; of anything else nothing is hidden or moved."""
         layer = self.state.layer
-        if self._is_changing or layer not in self._layers:
+        if layer not in self._layers:
             return
-        assert layer is not None
         with signals_blocked(self.list):
             self.list.setCurrentRow(self._layers.index(layer))
+        self._soon.start(0)
+
+    def _show_chosen(self) -> None:
+        """Show the photo that is chosen; of anything else nothing is hidden or moved."""
+        layer = self.state.layer
+        if layer is None or layer not in self._layers or layer not in self.viewer.layers:
+            return
         is_other = layer is not self._shown
         self._shown = layer
         if self.viewer.canvas.grid.enabled:
