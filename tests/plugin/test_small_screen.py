@@ -175,6 +175,9 @@ def test_one_photo_is_shown_at_a_time(window: Any, qtbot: Any, tmp_path: Path):
     press(1)
     press(0)
     assert visible() == ["a"]
+    # Without the panel all that it had hidden is seen.
+    window.close()
+    assert set(visible()) == {"a", "other"}
 
 
 @pytest.mark.usefixtures("slow_clicks")
