@@ -73,7 +73,8 @@ def test_an_area_on_a_map_has_thin_edges_and_a_thin_highlight(
     viewer.reset_view()
     areas.mode = "select"
     areas.selected_data = {0}
-    qtbot.waitUntil(lambda: 0.001 < shares(viewer)[0] < 0.03)
+    # A line of one pixel is a smaller share of a wider canvas.
+    qtbot.waitUntil(lambda: 0.0003 < shares(viewer)[0] < 0.03)
     blue = shares(viewer)[1]
     assert 0.0005 < blue < 0.03
     assert panel.state.target is TargetChoice.DRAWN

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from qtpy.QtWidgets import QApplication
 
 from napari_restore.plugin.state import TargetChoice
 
@@ -55,6 +56,8 @@ def test_a_new_result_of_a_hidden_photo_comes_to_the_front_with_it(
     finished_run()
     # Selected in napari's own list.
     panel.viewer.layers.selection.active = panel.viewer.layers["a"]
+    # Once the list of layers is at rest.
+    QApplication.processEvents()
     assert names(panel)[-1] == "a"
     finished_run()
     sources = [layer.metadata.get("napari_restore_source") for layer in panel.viewer.layers]

@@ -39,10 +39,12 @@ class ParameterForm(QWidget):
         self.rows: dict[str, ValueWidget[Any]] = {}
         self._fields: dict[str, tuple[QFormLayout, QWidget]] = {}
         self._form, self._more_form = form_layout(), form_layout()
-        self._form.setContentsMargins(0, 0, 0, 0)
+        for form in (self._form, self._more_form):
+            form.setContentsMargins(0, 0, 0, 0)
         inner = QWidget()
         inner.setLayout(self._more_form)
         self.more = folded(MORE, inner)
+        self.more.toggleButton().setToolTip("Parameters that are seldom changed")
         column_of(self, self._form, self.more)
 
     def show_card(self, card: ModelCard) -> None:

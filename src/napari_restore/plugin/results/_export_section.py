@@ -216,11 +216,15 @@ class ExportSection(Section):
         self.subsampling.offer(SUBSAMPLINGS.items())
         inner = QWidget()
         self.more_form = form_layout(inner)
+        self.more_form.setContentsMargins(0, 0, 0, 0)
         self.more_form.addRow("Colours", self.profile)
         self.more_form.addRow("Longer side", self.longer_side)
         self.more_form.addRow("", self.sharpen)
         self.more_form.addRow("Subsampling", self.subsampling)
         self.more = folded(MORE, inner)
+        self.more.toggleButton().setToolTip(
+            "Colour profile, size, sharpening and subsampling of the file"
+        )
 
     def _arrange(self) -> None:
         self.form = form_layout()
