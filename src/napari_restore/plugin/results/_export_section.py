@@ -171,6 +171,8 @@ class ExportSection(Section):
             self, "Copy command", "The napari-restore line that writes the same file"
         )
         self.progress = QProgressBar(self)
+        # As narrow as the panel may be.
+        self.progress.setMinimumWidth(1)
         self.cancel = add_button(self, "Cancel", "Stop writing; no file is left")
         self._presses = SettledPresses(self.cancel)
         self.message = WrappedLabel("", self)
@@ -198,7 +200,7 @@ class ExportSection(Section):
     def _build_more(self) -> None:
         """Make what is for photos, folded away."""
         self.profile = NarrowComboBox(
-            self, 12, "Converts the colours for another screen or printer"
+            self, 10, "Converts the colours for another screen or printer"
         )
         self.profile.offer(PROFILES.items())
         self.longer_side = QSpinBox(self)
@@ -210,7 +212,7 @@ class ExportSection(Section):
         self.sharpen = QCheckBox("Sharpen for a screen", self)
         self.subsampling = NarrowComboBox(
             self,
-            12,
+            10,
             f"Of the colours: usual is 4:4:4 from a quality of {Format.USUAL_QUALITY} on, else 4:2:0",
         )
         self.subsampling.offer(SUBSAMPLINGS.items())
