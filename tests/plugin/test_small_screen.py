@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 import pytest
@@ -319,7 +320,13 @@ def test_fuse_takes_a_drop_anywhere_and_says_what_it_did(
     assert tab.group.count() == 2
 
 
-def test_photos_are_opened_without_a_question(window: Any, tmp_path: Path):
+def test_photos_are_opened_without_a_question(
+    window: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    # Of all panels of this process, that of an earlier test may not have gone yet.
+    monkeypatch.setattr(
+        "napari_restore.plugin.layers._preferred_reader._preferring", WeakSet([window._preferred])
+    )
     # As by a drop on the canvas, and File > Open: napari has a reader of its own.
     path = photo(tmp_path, "a.jpg")
     (layer,) = window.viewer.open(path, plugin=None)
