@@ -294,7 +294,7 @@ def test_fuse_takes_a_drop_anywhere_and_says_what_it_did(
     shoot(folder, "single.jpg", 5000, 0)
     (folder / "notes.txt").write_text("f/8")
     panel.tabs.choose("Fuse")
-    qtbot.waitUntil(lambda: not tab.visibleRegion().isEmpty())
+    qtbot.waitUntil(lambda: not tab.add_files.visibleRegion().isEmpty())
     with monkeypatch.context() as patch:
         taken: list[Any] = []
         patch.setattr(tab.controller, "add_paths", taken.append)
