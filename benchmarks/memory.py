@@ -4,7 +4,7 @@
         [--fuse FRAME FRAME FRAME] [--out DIR]
 
 For each method and scene: idle and peak RAM (unique set size), the budget's use, the error of the
-prediction, milliseconds per megapixel, and the time of the whole command beside what was told, by
+prediction, milliseconds per megapixel, and the time of the whole command beside the predicted one, by
 stage. All share one new cache: the first round measures methods, the next ones have learnt from it.
 "Others" are the processors that other programs used meanwhile: from 0.25 on times say little.
 """
@@ -40,7 +40,9 @@ def main() -> None:
         "| model | scene | MP | tile | idle MiB | peak MiB | added MiB | prediction | ms/MP ",
         end="",
     )
-    print("| others | told s | command s | told/took | start, read, restore, write: told; took |")
+    print(
+        "| others | predicted s | command s | predicted/took | start, read, restore, write: predicted; took |"
+    )
     print("| --- " * 14 + "|")
     runs = [
         ("restore", [scene], model)
@@ -74,7 +76,7 @@ def row(words: list[str], scene: Path, model: str, cache: Path) -> str:
     height, width = record["input"]["size"]
     pixels = height * width / 1e6
     peak, idle = measured["peak_ram_bytes"], measured["idle_ram_bytes"]
-    told = plan["predicted_seconds"]
+    predicted = plan["predicted_seconds"]
     stages = plan["predicted_stages"], measured["stages"]
     one, other = (" ".join(f"{seconds:.1f}" for seconds in each.values()) for each in stages)
     cells = [
@@ -83,7 +85,7 @@ def row(words: list[str], scene: Path, model: str, cache: Path) -> str:
         f"{plan['predicted_peak_ram_bytes'] / peak - 1:+.0%}",
         f"{measured['run_seconds'] / pixels * 1e3:.0f}",
         f"{beside:.2f}",
-        *(f"{told:.1f}", f"{took:.1f}", f"{told / took:.2f}", f"{one}; {other}"),
+        *(f"{predicted:.1f}", f"{took:.1f}", f"{predicted / took:.2f}", f"{one}; {other}"),
     ]
     return f"| {' | '.join(map(str, cells))} |"
 

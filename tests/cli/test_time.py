@@ -1,4 +1,4 @@
-"""The time that is told is the time that was taken: start, reading, writing and renaming included."""
+"""The recorded time is the time that was taken: start, reading, writing and renaming included."""
 
 from __future__ import annotations
 

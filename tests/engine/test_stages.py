@@ -1,4 +1,4 @@
-"""The time that is told: of the whole command, by stage, corrected by earlier runs, never by a clock here."""
+"""The predicted time: of the whole command, by stage, corrected by earlier runs, never by a clock here."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def plan(model: str = "identity", **options: Any) -> Any:
     return nr.plan(image(), model, **options)
 
 
-def told(planned: Any, **changed: float) -> Any:
+def predicted(planned: Any, **changed: float) -> Any:
     """`planned`, calculated to take these seconds."""
     stages = {**planned.prediction.stages, **changed}
     return replace(
@@ -129,7 +129,7 @@ def test_time_left(done, seconds, ahead, predicted, left):
 
 def test_progress_counts_what_is_still_to_be_written(tmp_path):
     planned = plan("dcp", tile=128, scratch=tmp_path)
-    planned = told(api.of_command(planned, "o.tif", 0.0), restore=1000.0, write=10000.0)
+    planned = predicted(api.of_command(planned, "o.tif", 0.0), restore=1000.0, write=10000.0)
     left: dict[str, list[float]] = {}
     phase = ""
     for event in nr.start(planned):
@@ -167,7 +167,7 @@ def test_a_past_forgets_and_has_bounds():
 
 
 def test_the_next_prediction_follows_from_the_last_run():
-    first = told(plan(), restore=20.0)
+    first = predicted(plan(), restore=20.0)
     learn(first, "restore", 30.0)
     second = plan()
     ratio = (30 + _stages.PRIOR) / (20 + _stages.PRIOR)
@@ -184,7 +184,7 @@ def test_formats_are_learnt_apart():
     def command(**options: Any) -> Any:
         return api.of_command(plan(), "o.tif", 0.0, **options)
 
-    learn(told(command(), write=20.0), "write", 40.0)
+    learn(predicted(command(), write=20.0), "write", 40.0)
     ratios = [
         each.prediction.stages["write"] / each.prediction.calculated["write"]
         for each in (command(), command(compress="zstd"), command(cog=True), command(level=9))
@@ -193,7 +193,7 @@ def test_formats_are_learnt_apart():
 
 
 def test_few_kinds_are_kept():
-    planned = told(plan(), restore=20.0)
+    planned = predicted(plan(), restore=20.0)
     for number in range(2 * KINDS):
         kinds = {**planned.prediction.kinds, "restore": f"restore {number}"}
         planned = replace(planned, prediction=replace(planned.prediction, kinds=kinds))

@@ -64,7 +64,7 @@ def plan(options: Namespace) -> CommandResult:
 
 
 def output_of_plan(options: Namespace, image: Any) -> Path:
-    """Return the file whose writing is told: without -o one like the image, for an address a file."""
+    """Return the file whose writing is predicted: without -o one like the image, for an address a file."""
     from napari_restore import api
 
     given: str | None = options.output

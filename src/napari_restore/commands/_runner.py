@@ -213,11 +213,11 @@ class Runner:
         def cancelled() -> bool:
             return self._interrupt.requested
 
-        began, told = time.perf_counter(), result.plan.prediction.stages["write"]
+        began, predicted = time.perf_counter(), result.plan.prediction.stages["write"]
 
         def progress(done: int, total: int) -> None:
             seconds = time.perf_counter() - began
-            left = api.seconds_left(done, total, seconds, told=told)
+            left = api.seconds_left(done, total, seconds, predicted=predicted)
             self._report(api.Progress(done, total, left))
 
         self._report(api.Phase("Writing"))

@@ -182,7 +182,7 @@ def make_plan(
         prediction=prediction,
         needs_context=context.needed,
         needs_context_pass=request.context,
-        staged=_told(choice.staged, prediction.seconds),
+        staged=_with_seconds(choice.staged, prediction.seconds),
         settled=settled,
         lends=counts.lends,
         notes=(*notes, *choice.notes),
@@ -418,20 +418,20 @@ def _prediction(choice: Candidate, request: LayoutRequest, stored: Stored) -> Pr
     kinds = {name: " ".join([name, *pixels]) for name in stages}
     kinds["read"] += " counted" if request.context else ""
     ratios = learnt(request.model, device)
-    told = {name: seconds * ratios.get(kinds[name], 1.0) for name, seconds in stages.items()}
+    corrected = {name: seconds * ratios.get(kinds[name], 1.0) for name, seconds in stages.items()}
     return Prediction(
         added_ram_bytes=choice.ram_bytes,
         peak_ram_bytes=process_memory() + choice.ram_bytes,
         peak_device_bytes=choice.device_bytes,
         disk_bytes=disk_bytes + (0 if choice.staged is None else choice.staged.disk_bytes),
-        stages=told,
+        stages=corrected,
         calculated=stages,
         kinds=kinds,
         prepare_seconds=request.prepare.seconds,
     )
 
 
-def _told(staged: SweptLayout | None, seconds: float) -> SweptLayout | None:
+def _with_seconds(staged: SweptLayout | None, seconds: float) -> SweptLayout | None:
     """Return the layout with phases that last `seconds` together."""
     if staged is None or not staged.seconds:
         return staged

@@ -117,7 +117,7 @@ def learnt(model: RestorationModel, device: Device) -> dict[str, float]:
 
 
 def learn(plan: Plan, stage: str, seconds: float) -> None:
-    """Note that a stage of `plan` took so long: what is told of the next one follows from it."""
+    """Note that a stage of `plan` took so long: what is predicted of the next one follows from it."""
     kind, calculated = plan.prediction.kinds.get(stage), plan.prediction.calculated.get(stage)
     if kind is None or not calculated:
         return
@@ -189,13 +189,13 @@ def of_command(plan: Plan, output: Path, options: ExportOptions, start: float) -
         # A process that goes on, as that of the window, keeps them.
         stages["read"] += KNOWN_SECONDS
     stages["write"] = seconds * learnt(plan.model, plan.device).get(kind, 1.0)
-    told = replace(
+    predicted = replace(
         before,
         stages=stages,
         calculated={**before.calculated, "write": seconds},
         kinds={**before.kinds, "write": kind},
     )
-    return replace(plan, prediction=told)
+    return replace(plan, prediction=predicted)
 
 
 def kind_of_file(path: Path, options: ExportOptions) -> str:

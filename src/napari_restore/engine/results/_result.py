@@ -86,7 +86,7 @@ class Result(BlendedPixels):
         The exposure "auto" is measured now and becomes a number. Its record contains `adjustment`
         and no output yet. Raises `BadParameter` if the image lacks the bands that it needs.
         """
-        adjustment.check(self.image.name, self.image.roles, is_photo=self.image.has_tones)
+        adjustment.check(self.image.name, self.image.roles, has_tones=self.image.has_tones)
         if adjustment.exposure == "auto":
             adjustment = replace(adjustment, exposure=self.measured_exposure())
         settings = adjustment.to_dict()
@@ -196,8 +196,8 @@ class Result(BlendedPixels):
         if "run_seconds" in measured:
             measured["seconds"] = measured["run_seconds"] + watch.seconds
             measured["stages"] = {**measured.get("stages", {}), "write": watch.seconds}
-        told = self.plan.prediction.kinds.get("write")
-        if told == kind_of_file(written, ExportOptions(**options)) and not watch.is_disturbed:
+        predicted = self.plan.prediction.kinds.get("write")
+        if predicted == kind_of_file(written, ExportOptions(**options)) and not watch.is_disturbed:
             learn(self.plan, "write", watch.seconds)
         return written
 

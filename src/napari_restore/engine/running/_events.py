@@ -63,18 +63,18 @@ class Progress(Event):
 
 
 def seconds_left(
-    done: int, total: int, seconds: float, ahead: float = 0.0, told: float = 0.0
+    done: int, total: int, seconds: float, ahead: float = 0.0, predicted: float = 0.0
 ) -> float | None:
     """Return the seconds to the end of a command of whose present phase `done` of `total` is done.
 
-    The phase took `seconds` so far and was predicted to take `told`; `ahead` are those predicted
+    The phase took `seconds` so far and was predicted to take `predicted`; `ahead` are those predicted
     of what follows. None until it can be estimated.
     """
     if done <= 0:
         return None
     at_this_rate = seconds / done * (total - done)
     # What a phase does after its last step, as a file that is encoded when it has its pixels.
-    return max(at_this_rate, told - seconds) + ahead
+    return max(at_this_rate, predicted - seconds) + ahead
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ class HistogramView(QWidget):
         self.setAccessibleName("Histogram and tone curve")
         self.histogram: Histogram | None = None
         self._points: list[tuple[float, float]] = list(STRAIGHT)
-        self._held: int | None = None
+        self._grabbed: int | None = None
         """The number of the point that is dragged, or that the keyboard moves."""
         self._is_dragging = False
         self._describe()
@@ -100,7 +100,7 @@ class HistogramView(QWidget):
         if self._is_dragging or curve == self.curve:
             return
         self._points = list(STRAIGHT if curve is None else curve_points(curve))
-        self._held = None
+        self._grabbed = None
         self.update()
 
     def _describe(self) -> None:
@@ -141,27 +141,27 @@ class HistogramView(QWidget):
         if event.button() != Qt.MouseButton.LeftButton or not self.isEnabled():
             return
         place = QPointF(event.position())
-        self._held = self._nearest(place)
+        self._grabbed = self._nearest(place)
         self._is_dragging = True
-        if self._held is None:
+        if self._grabbed is None:
             x, y = self._point_at(place)
             others = [known[0] for known in self._points]
             if min(abs(x - other) for other in others) < APART:
                 self._is_dragging = False
                 return
-            self._held = int(np.searchsorted(others, x))
-            self._points.insert(self._held, (x, y))
+            self._grabbed = int(np.searchsorted(others, x))
+            self._points.insert(self._grabbed, (x, y))
             self._changed()
 
     def mouseMoveEvent(self, event: Any) -> None:
-        if self._is_dragging and self._held is not None:
+        if self._is_dragging and self._grabbed is not None:
             self._move(*self._point_at(QPointF(event.position())))
 
     def mouseReleaseEvent(self, event: Any) -> None:
         self._is_dragging = False
 
     def mouseDoubleClickEvent(self, event: Any) -> None:
-        self._held = self._nearest(QPointF(event.position()))
+        self._grabbed = self._nearest(QPointF(event.position()))
         self._take_away()
 
     def keyPressEvent(self, event: Any) -> None:
@@ -175,11 +175,11 @@ class HistogramView(QWidget):
         key = event.key()
         if key in turns:
             # From none to the first, or back to the last.
-            held = min(-turns[key], 0) if self._held is None else self._held
-            self._held = (held + turns[key]) % len(self._points)
+            grabbed = min(-turns[key], 0) if self._grabbed is None else self._grabbed
+            self._grabbed = (grabbed + turns[key]) % len(self._points)
             self.update()
-        elif key in moves and self._held is not None:
-            x, y = self._points[self._held]
+        elif key in moves and self._grabbed is not None:
+            x, y = self._points[self._grabbed]
             self._move(x + moves[key][0], y + moves[key][1])
         elif key in (Qt.Key.Key_Delete, Qt.Key.Key_Backspace):
             self._take_away()
@@ -187,24 +187,24 @@ class HistogramView(QWidget):
             super().keyPressEvent(event)
 
     def _move(self, x: float, y: float) -> None:
-        """Move the held point, between its neighbours."""
-        held = self._held
-        assert held is not None
-        low = self._points[held - 1][0] + APART if held else 0.0
-        high = self._points[held + 1][0] - APART if held + 1 < len(self._points) else 1.0
+        """Move the grabbed point, between its neighbours."""
+        grabbed = self._grabbed
+        assert grabbed is not None
+        low = self._points[grabbed - 1][0] + APART if grabbed else 0.0
+        high = self._points[grabbed + 1][0] - APART if grabbed + 1 < len(self._points) else 1.0
         x = round(min(max(x, low), high), 3)
-        self._points[held] = x, round(min(max(y, 0.0), 1.0), 3)
+        self._points[grabbed] = x, round(min(max(y, 0.0), 1.0), 3)
         self._changed()
 
     def _take_away(self) -> None:
-        """Take the held point away; an end goes back to its corner."""
-        held, self._held, self._is_dragging = self._held, None, False
-        if held is None:
+        """Take the grabbed point away; an end goes back to its corner."""
+        grabbed, self._grabbed, self._is_dragging = self._grabbed, None, False
+        if grabbed is None:
             return
-        if 0 < held < len(self._points) - 1:
-            del self._points[held]
+        if 0 < grabbed < len(self._points) - 1:
+            del self._points[grabbed]
         else:
-            self._points[held] = STRAIGHT[0 if held == 0 else 1]
+            self._points[grabbed] = STRAIGHT[0 if grabbed == 0 else 1]
         self._changed()
 
     def _changed(self) -> None:
@@ -256,7 +256,7 @@ class HistogramView(QWidget):
         places = [self.place_of(pair) for pair in zip(tones, np.clip(line, 0, 1), strict=True)]
         painter.drawPolyline(QPolygonF(places))
         for number, point in enumerate(self._points):
-            painter.setBrush(colour if number == self._held else Qt.BrushStyle.NoBrush)
+            painter.setBrush(colour if number == self._grabbed else Qt.BrushStyle.NoBrush)
             painter.drawEllipse(self.place_of(point), 3.5, 3.5)
 
     def _draw_marks(self, painter: QPainter, faint: QColor) -> None:

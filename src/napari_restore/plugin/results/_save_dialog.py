@@ -66,11 +66,11 @@ class SaveTask(Task):
         self.size = 0
         """Bytes of what was written, once it was."""
         self._options = dict(options)
-        self._reported = self._told = 0.0
+        self._reported = self._predicted = 0.0
 
     def work(self) -> Path:
         planned = api.of_command(self.result.plan, self.path, 0.0, **self._options)
-        self._told = planned.prediction.stages["write"]
+        self._predicted = planned.prediction.stages["write"]
         self._began = time.monotonic()
         written = save(self.result, self.path, self._options, self._on_rows, self.stop.is_set)
         # Here: a zarr may have a hundred thousand files.
@@ -82,7 +82,7 @@ class SaveTask(Task):
         if done < total and now - self._reported < SECONDS_BETWEEN_REPORTS:
             return
         self._reported = now
-        left = api.seconds_left(done, total, now - self._began, told=self._told)
+        left = api.seconds_left(done, total, now - self._began, predicted=self._predicted)
         self.send((done, total, left))
 
     def receive(self, item: tuple[int, int, float | None]) -> None:

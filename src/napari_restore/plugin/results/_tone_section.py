@@ -311,7 +311,7 @@ def histogram_of(pixels: Any, view: Region, level: int, white: float) -> Histogr
 def refusal(image: Image, adjustment: Adjustment) -> str:
     """Return why `image` cannot be adjusted so; "" where it can."""
     try:
-        adjustment.check(image.name, image.roles, is_photo=image.has_tones)
+        adjustment.check(image.name, image.roles, has_tones=image.has_tones)
     except BadParameter as error:
         # What to leave out is disabled.
         return with_labels(error.message)
