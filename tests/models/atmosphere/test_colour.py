@@ -142,6 +142,8 @@ def test_doubt_in_a_colour_is_that_of_two_normal_distributions():
         "airlight": torch.tensor([0.6, 0.8, 1.0]),
         "hue": hue,
         "hue_spread": torch.tensor(0.02),
+        "unsure": torch.tensor(0.015),
+        "brightness": torch.tensor(1.0),
     }
     found = sure_colours(y, transmission, statistics, 0.03)[0].numpy()
     for column, t in enumerate((0.1, 0.4, 0.8)):
@@ -153,3 +155,74 @@ def test_doubt_in_a_colour_is_that_of_two_normal_distributions():
             expected = share * pixel + (1 - share) * prior
             np.testing.assert_allclose(found[:, row, column], expected, atol=2e-6)
     assert torch.equal(torch.from_numpy(found[..., 3]), y[0, ..., 3])
+
+
+def far_woods(depth=1.1, share=0.25):
+    """(hazy, scene, rows): `woods` of two tints with fog before the upper `share`, a light one elsewhere."""
+    scene = woods((1.1, 0.98, 0.92))
+    scene[..., ::2] = woods((0.95, 1.15, 0.9))[..., ::2]
+    top = int(96 * share)
+    transmission = torch.full((96, 1), 0.93)
+    transmission[:top] = float(np.exp(-depth))
+    return scene * transmission + 0.8 * (1 - transmission), scene, top
+
+
+def misled(depth, top, airlight=(0.74, 0.8, 0.9)):
+    """The model that is right about `far_woods` but for the colour of the airlight."""
+    model = seen_as(airlight, depth)
+    known = model._statistics_from
+
+    def statistics_from(shown):
+        deep = torch.full(shown.shape, -float(np.log(0.93)))
+        deep[:top] = depth
+        maps = torch.zeros(1, 2, *shown.shape)
+        maps[:, 0] = torch.log(deep / (2.2 - deep))
+        return {**known(shown), "maps": maps}
+
+    model._statistics_from = statistics_from
+    return model
+
+
+def tint(picture):
+    colour = picture[0].mean((1, 2))
+    return colour / colour.mean() - 1
+
+
+def test_dark_parts_behind_fog_get_the_colours_of_the_rest():
+    hazy, _, top = far_woods()
+    model = misled(1.1, top)
+    found = one_shot_statistics(model, hazy)
+    least = {**found, "unsure": torch.tensor(0.015)}
+    before, after = (tint(model(hazy, s)[..., :top, :]) for s in (least, found))
+    near = tint(model(hazy)[..., top:, :])
+    assert (before - near).norm() > 0.16
+    assert (after - near).norm() < 0.1
+    # Brightness is what it was, and so is all that is no thick fog.
+    both = [model(hazy, s) for s in (least, found)]
+    assert (both[0] - both[1]).mean(1).abs().max() < 1e-5
+    assert (both[0] - both[1])[..., top:, :].abs().max() < 0.01
+
+
+def test_a_bright_sky_behind_fog_keeps_its_hue():
+    hazy, _, top = far_woods()
+    sky = torch.tensor([0.62, 0.72, 0.86])[:, None, None]
+    t = float(np.exp(-1.1))
+    hazy[..., : top // 2, :] = sky * t + 0.8 * (1 - t)
+    model = misled(1.1, top)
+    found = one_shot_statistics(model, hazy)
+    assert found["unsure"] > 0.03
+    least = {**found, "unsure": torch.tensor(0.015)}
+    part = (..., slice(0, top // 2), slice(None))
+    assert (model(hazy, found)[part] - model(hazy, least)[part]).abs().max() < 1e-6
+
+
+def test_colours_of_a_small_clear_part_say_nothing_about_the_rest():
+    hazy, _, top = far_woods(share=0.8)
+    assert one_shot_statistics(misled(1.1, top), hazy)["unsure"] == torch.tensor(0.015)
+
+
+def test_a_right_airlight_is_believed():
+    hazy, scene, top = far_woods()
+    model = misled(1.1, top, (0.8, 0.8, 0.8))
+    assert one_shot_statistics(model, hazy)["unsure"] == torch.tensor(0.015)
+    assert (model(hazy) - scene).abs().max() < 0.02

@@ -54,7 +54,8 @@ class Atmosphere(RestorationModel):
     same per overview pixel, ``step`` () level-0
     pixels per map pixel, ``presence`` () and the ``restraint`` () that is in it, ``brightness`` ()
     the factor above, ``airlight`` (3,) with the factor ``green`` () in it and ``airlight_all``
-    (bands,) in model range, ``hue`` (3,) and ``hue_spread`` (), ``exponent`` (), ``display`` ().
+    (bands,) in model range, ``hue`` (3,), ``hue_spread`` () and
+    ``unsure`` (), ``exponent`` (), ``display`` ().
     """
 
     derived = ("maps",)

@@ -150,8 +150,20 @@ def guarded_green(
     return low
 
 
-UNSURE = 0.015
-"""Standard deviation of an error of the airlight's colour, as a share of its brightness."""
+UNSURE = (0.015, 0.12)
+"""Standard deviation of an error of the airlight's colour, as a share of its brightness: the usual one, and
+the largest that a picture may show."""
+DRIFT = 0.06
+"""Difference of the mean tint of dark parts behind thick haze from that where haze is thin, up to which
+the airlight is believed."""
+THICK = (0.7, 0.5)
+"""Transmission below which pixels count for that, and count fully; …"""
+DARK_PARTS = (0.5, 0.35)
+"""… and their brightness, where the picture's mean is 0.45. A sky keeps its hue."""
+SEEN = 0.01
+"""Least share of an image that they must be, …"""
+FEWER = 0.5
+"""… and most as a share of the dark parts where haze is thin: else these tell little about them."""
 THIN = (0.4, 0.8)
 """Transmission from which on pixels count for the colours of a scene, and count fully."""
 
@@ -159,10 +171,11 @@ THIN = (0.4, 0.8)
 def colours_of(
     x: Tensor, valid: Tensor, statistics: Mapping[str, Tensor], deadband: float
 ) -> dict[str, Tensor]:
-    """Return ``hue`` (3,) and ``hue_spread`` () of the restored overview where haze is thin.
+    """Return ``hue`` (3,) and ``hue_spread`` () of the restored overview where haze is thin, ``unsure`` ().
 
     The tint is the mean of the bands less their mean, as a share of it; the spread is the standard
-    deviation of pixels from the tint, in model range. Parameters as in `guarded_green`.
+    deviation of pixels from the tint, in model range. The last one is that of an error of the airlight's
+    colour. Parameters as in `guarded_green`.
     """
     airlight = statistics["airlight"][None, :, None, None]
     low, high = THIN
@@ -182,7 +195,45 @@ def colours_of(
     for y, weight in thin():
         apart = _chroma(y, tint)
         square += ((apart * apart).sum(1, keepdim=True) * weight).sum()
-    return {"hue": tint, "hue_spread": (square / number.clamp(min=1e-6)).sqrt()}
+    known = {"hue": tint, "hue_spread": (square / number.clamp(min=1e-6)).sqrt()}
+    return {**known, "unsure": _unsure(x, valid, {**statistics, **known}, deadband)}
+
+
+def _unsure(x: Tensor, valid: Tensor, statistics: Mapping[str, Tensor], deadband: float) -> Tensor:
+    """Return the least of `UNSURE` () for which dark parts behind thick haze have no tint of their own."""
+    airlight = statistics["airlight"][None, :, None, None]
+
+    def drifts(unsure: Tensor) -> bool:
+        colour, thick, thin = x.new_zeros(3), 0.0, 0.0
+        for rows, depth in depth_by_strips(x, statistics):
+            y, transmission = inverted(x[rows], depth, airlight, statistics, deadband)
+            light = y.mean(1, keepdim=True) * statistics["brightness"]
+            dark = _ramp(light, DARK_PARTS) * valid[rows]
+            weight = _ramp(transmission, THICK) * dark
+            known = {**statistics, "unsure": unsure}
+            y = sure_colours(y, transmission, known, deadband)
+            colour += (y * weight).sum((0, 2, 3))
+            thick += float(weight.sum())
+            thin += float((_ramp(transmission, THIN) * dark).sum())
+        if thick < SEEN * float(valid.sum()) or thick > FEWER * thin:
+            return False
+        apart = colour / colour.mean().clamp(min=1e-6) - 1 - statistics["hue"]
+        return float((apart * apart).sum().sqrt()) > DRIFT
+
+    least, most = (x.new_tensor(value) for value in UNSURE)
+    if not drifts(least):
+        return least
+    if drifts(most):
+        return most
+    for _ in range(HALVINGS):
+        middle = (least * most).sqrt()
+        least, most = (middle, most) if drifts(middle) else (least, middle)
+    return most
+
+
+def _ramp(values: Tensor, ends: tuple[float, float]) -> Tensor:
+    """Return 0 to 1 as values go from the first end to the second."""
+    return ((values - ends[0]) / (ends[1] - ends[0])).clamp(0, 1)
 
 
 def sure_colours(
@@ -196,7 +247,9 @@ def sure_colours(
     stays, and so does what is within the deadband, bit for bit.
     """
     gate = soft_gate(1 - transmission, deadband)
-    error = UNSURE * statistics["airlight"].mean() * gate * (1 / transmission - 1)
+    light = y.mean(1, keepdim=True) * statistics["brightness"]
+    unsure = torch.lerp(y.new_tensor(UNSURE[0]), statistics["unsure"], _ramp(light, DARK_PARTS))
+    error = unsure * statistics["airlight"].mean() * gate * (1 / transmission - 1)
     variance = error * error
     doubt = variance / (variance + statistics["hue_spread"] ** 2).clamp(min=1e-12)
     return torch.addcmul(y, doubt, _chroma(y, statistics["hue"]), value=-1)
