@@ -19,6 +19,7 @@ from napari_restore.models._code import code_digest, forget_changed
 from napari_restore.models._frozen import frozen_copy, is_frozen
 from napari_restore.models._model import RestorationModel
 from napari_restore.models._program import TorchProgram, band_counts, batch_size, fixed_shape
+from napari_restore.models._known import known_network
 from napari_restore.models._registry import ModelEntry, entry_of
 from napari_restore.models._script import (
     arguments_of,
@@ -27,7 +28,7 @@ from napari_restore.models._script import (
     without_factory,
 )
 from napari_restore.models._unfit import BAND_COUNTS, possible_sizes, unfit
-from napari_restore.models._wrap import WrappedModel, as_card, card_beside
+from napari_restore.models._wrap import WrappedModel, as_card, card_beside, with_level
 
 Card = ModelCard | Mapping[str, Any]
 WEIGHTS = Path(__file__).parent / "weights"
@@ -52,8 +53,8 @@ def load(
     ----------
     model
         A registered id; ``"FILE.py:factory"``; the path of a .safetensors or .pth
-        file whose card (NAME.json beside it, or `card`) names the network in its
-        field ``model``; the path of an exported .pt2 program; or a torch module, which is copied
+        file, whose network is the one that its card (NAME.json beside it, or `card`) names in the
+        field ``model``, or is known by the names and shapes of its tensors; the path of an exported .pt2 program; or a torch module, which is copied
         and stays as it is.
         Where a program, a module or a factory comes without a card, its bands and `multiple_of` are measured.
     weights
@@ -111,8 +112,10 @@ def _from_registry(
     parameters: Mapping[str, Any],
     card: Card | None,
     spec: dict[str, Any],
+    state: Mapping[str, Tensor] | None = None,
 ) -> RestorationModel:
-    base = entry.card
+    """Return the model of `entry`; `state` is the content of the file `weights` where it is read."""
+    base = with_level(entry.card)
     if weights is not None:
         # Measurements of the shipped weights are not valid for others.
         base = replace(base, trained_on="", validated_on="")
@@ -125,9 +128,8 @@ def _from_registry(
             f"Model {full_card.id} comes without weights.",
             "Give a weights file, or random:0 to try the machinery.",
         )
-    state = None
     if weights is not None and not _is_random(weights):
-        state = entry.renamed(_weights.read_state(Path(weights)))
+        state = entry.renamed(_weights.read_state(Path(weights)) if state is None else state)
     try:
         made = entry.make(full_card, state)
     except BadModel:
@@ -136,7 +138,17 @@ def _from_registry(
             raise
         state = entry.renamed(bare)
         made = entry.make(full_card, state)
+    if made.measured and card is not None and _has_sizes(card):
+        made.card, made.measured = as_card(card, made.card), False
     return _ready(made, weights, spec, state)
+
+
+_SIZES = ("halo", "multiple_of", "padded_to", "min_size", "whole")
+"""Fields of a card that say what tiles must see."""
+
+
+def _has_sizes(card: Card) -> bool:
+    return isinstance(card, ModelCard) or not set(card).isdisjoint(_SIZES)
 
 
 def shipped_weights(entry: ModelEntry) -> Path:
@@ -170,16 +182,13 @@ def _from_weights(
     if isinstance(card, Mapping):
         found |= card
         network = found.pop("model", network)
-    if not isinstance(network, str):
-        raise BadModel(
-            f"{path.name} contains weights but not the network they belong to.",
-            f'Name it in {path.stem}.json, as {{"model": "haze-unet"}}, or load the network '
-            "with this file as its weights.",
-        )
     full_card: Card = card if isinstance(card, ModelCard) else found
-    return _from_registry(
-        entry_of(network), path if weights is None else weights, parameters, full_card, spec
-    )
+    state = None
+    if not isinstance(network, str):
+        state = _weights.read_state(path)
+        network = known_network(state, path)
+    chosen, state = (path, state) if weights is None else (weights, None)
+    return _from_registry(entry_of(network), chosen, parameters, full_card, spec, state)
 
 
 def _from_script(
@@ -310,7 +319,7 @@ def _ready(
     state: Mapping[str, Tensor] | None = None,
 ) -> RestorationModel:
     """Load weights, note their digest, freeze."""
-    target = model.module if isinstance(model, WrappedModel) else model
+    target = model.network if isinstance(model, WrappedModel) else model
     if weights is not None and not any(True for _ in target.parameters()):
         raise BadModel(f"Model {model.card.id} takes no weights.", "Leave them out.")
     if weights is not None and _is_random(weights):

@@ -12,9 +12,9 @@ from typing import Any
 from napari_restore._replacing import replacing
 from napari_restore.errors import BadModel, BadOutput
 from napari_restore.models import _weights
+from napari_restore.models._known import known_network
 from napari_restore.models._load import load
 from napari_restore.models._model import RestorationModel
-from napari_restore.models._registry import card_of, model_ids
 from napari_restore.models._unfit import BAND_COUNTS, TRIAL_SIDE, possible_sizes
 from napari_restore.models._wrap import WrappedModel, as_card, card_beside
 
@@ -93,8 +93,8 @@ def _file_of(source: str) -> Path:
 
 def _of(source: str, model: RestorationModel, card: Mapping[str, Any], **found: bool) -> Proposal:
     file = _file_of(source)
-    inner = model.module if isinstance(model, WrappedModel) else model
-    name = type(inner).__name__
+    inner = model.network if isinstance(model, WrappedModel) else model
+    name = model.structure or type(inner).__name__
     program = file.suffix.lower() == ".pt2"
     return Proposal(
         source=source,
@@ -114,18 +114,10 @@ def _of_weights(file: Path, beside: Mapping[str, Any] | None) -> Proposal:
     """
     if beside is not None and "model" in beside:
         return _of(str(file), load(file), beside, known=True)
-    _weights.read_state(file)
-    networks = [name for name in model_ids() if card_of(name).needs_weights]
-    for network in networks:
-        card = {"model": network, "title": file.stem, **(beside or {})}
-        try:
-            return _of(str(file), load(file, card=card), card)
-        except BadModel:
-            continue
-    raise BadModel(
-        f"{file.name} fits none of the networks known here: {', '.join(networks)}.",
-        f"Install the package that has its network, or name it in {file.stem}.json.",
-    )
+    network = known_network(_weights.read_state(file), file)
+    card = {"model": network, "title": file.stem, **(beside or {})}
+    model = load(file, card=card)
+    return _of(str(file), model, card, measured=model.measured)
 
 
 def _of_code(source: str) -> Proposal:

@@ -27,6 +27,8 @@ BUILT_IN = (
     "napari_restore.models.andehazeformer",
     "napari_restore.models.ipl",
 )
+PUBLISHED = "napari_restore.models.published"
+"""Package with the ENTRIES of networks whose weights the user brings."""
 """Packages with ENTRIES; a new built-in model is one package and one entry here."""
 
 
@@ -44,6 +46,8 @@ class ModelEntry:
     rename: str | Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
     """Converts a state dict of another implementation to our names, and leaves others unchanged;
     called before `sizes`."""
+    marks: tuple[str, ...] = ()
+    """Names of tensors that weights have which are known as this model's without a card."""
     shipped: str | None = None
     """Weights that come with the package: a file of models/weights/, or for an entry of another
     package its absolute path. Its sha256 must be the card's `weights_sha256`. Tensors may be
@@ -84,6 +88,13 @@ def _entries() -> dict[str, ModelEntry]:
 
 
 @cache
+def structures() -> dict[str, ModelEntry]:
+    """Return the published networks by id, of which weights are known by names and shapes."""
+    entries = importlib.import_module(PUBLISHED).ENTRIES
+    return {entry.card.id: entry for entry in entries}
+
+
+@cache
 def _foreign() -> dict[str, ModelEntry | str]:
     """Return the entries of other packages by id; a message in place of one that cannot be used."""
     entries: dict[str, ModelEntry | str] = {}
@@ -104,7 +115,7 @@ def model_ids() -> tuple[str, ...]:
 
 def entry_of(model_id: str) -> ModelEntry:
     """Return the entry of a model; raises `UnknownModel` with similar names."""
-    entry = _entries().get(model_id) or _foreign().get(model_id)
+    entry = _entries().get(model_id) or structures().get(model_id) or _foreign().get(model_id)
     if isinstance(entry, ModelEntry):
         return entry
     if entry is not None:
