@@ -22,6 +22,7 @@ from ._context import (
 )
 from ._exposure_curves import pairs_of, sampled_values
 from ._frozen import frozen_copy, is_frozen
+from ._known import known_network
 from ._layers import pad_to_multiple, reflected
 from ._load import RANDOM_WEIGHTS, load, random_twin, shipped_weights
 from ._model import (
@@ -46,6 +47,7 @@ from ._registry import (
     recommended,
     resolve,
     ships,
+    structures,
 )
 from ._script import factories_in
 from ._spectral import HAZE_EXPONENT, correct_band, transmission_at
@@ -129,6 +131,7 @@ __all__ = [
     "identity_of",
     "is_frozen",
     "is_ready",
+    "known_network",
     "label_of",
     "load",
     "load_named",
@@ -154,6 +157,7 @@ __all__ = [
     "shipped_weights",
     "ships",
     "stitch",
+    "structures",
     "transmission_at",
     "windows_along",
     "write_card",

@@ -17,7 +17,6 @@ from napari_restore.models._registry import (
     card_of,
     entry_of,
     model_ids,
-    resolve,
     structures,
 )
 
@@ -50,8 +49,8 @@ def _is_of(entry: ModelEntry, state: Mapping[str, Any]) -> bool:
     if not all(mark in named for mark in entry.marks):
         return False
     try:
-        resolve(entry.sizes or dict)(named)
-    except (BadModel, KeyError, IndexError, ValueError):
+        entry.sizes_in(named)
+    except BadModel:
         return False
     return True
 

@@ -64,9 +64,19 @@ class ModelEntry:
 
     def make(self, card: ModelCard, state: Mapping[str, Any] | None = None) -> RestorationModel:
         """Return the model, with sizes read from `state` where it is given."""
-        sizes = resolve(self.sizes)(state) if self.sizes and state is not None else {}
+        sizes = {} if state is None else self.sizes_in(state)
         model: RestorationModel = resolve(self.factory)(card, **sizes)
         return model
+
+    def sizes_in(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the network's sizes; raises `BadModel` for weights of another."""
+        try:
+            return dict(resolve(self.sizes)(state)) if self.sizes else {}
+        except (KeyError, IndexError, ValueError) as error:
+            raise BadModel(
+                f"These weights are not those of {self.card.title}: they lack {error}.",
+                "Choose the model they were made for.",
+            ) from error
 
 
 def resolve(reference: str | Callable[..., Any]) -> Callable[..., Any]:

@@ -38,7 +38,7 @@ def _entry(
     )
     return ModelEntry(
         card,
-        partial(made, f"{module}:{network}"),
+        partial(made, f"{module}:{network}", title),
         sizes=f"{module}:sizes_of",
         rename=f"{module}:renamed" if rename else None,
         marks=marks,
@@ -91,6 +91,7 @@ ENTRIES = (
         "Liang et al., ICCV Workshops 2021, arXiv:2108.10257",
         summary="Attention within shifted windows: noise, JPEG artefacts, super-resolution.",
         rename=True,
+        min_size=8,
     ),
     _entry(
         "dehazeformer",
@@ -100,6 +101,7 @@ ENTRIES = (
         ("patch_unembed.proj.0.weight", "fusion1.mlp.0.weight", "layer1.blocks.0.mlp.mlp.0.weight"),
         "Song et al., IEEE TIP 2023, arXiv:2204.03883",
         summary="Attention within windows, normalised by the whole image, against haze.",
+        min_size=32,
         value_range=(-1.0, 1.0),
     ),
     _entry(

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 _COLOURS = ("red", "green", "blue")
 
 
-def made(network: str, card: ModelCard, **sizes: Any) -> WrappedModel:
-    """Return the model of the class `network`, ``"package.module:Class"``, with these `sizes`.
+def made(network: str, title: str, card: ModelCard, **sizes: Any) -> WrappedModel:
+    """Return the model of the structure `title`, the class `network`, ``"module:Class"``.
 
     What its tiles must see is still to be measured.
     """
@@ -32,7 +32,7 @@ def made(network: str, card: ModelCard, **sizes: Any) -> WrappedModel:
     card = replace(card, bands=module.bands, roles=roles, multiple_of=step, padded_to=step)
     model = WrappedModel(module, card)
     model.measured = True
-    model.structure = described(card.title, sizes)
+    model.structure = described(title, sizes)
     return model
 
 

@@ -8,6 +8,7 @@ shapes of the weights.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -57,23 +58,31 @@ def renamed(state: Mapping[str, Any]) -> dict[str, Any]:
     if not all(name.startswith("dncnn.") for name in state):
         return dict(state)
     found = {f"model.{name.removeprefix('dncnn.')}": each for name, each in state.items()}
-    kernels = [name for name, each in found.items() if each.ndim == 4]
-    for name in {kernels[0], kernels[-1]} if kernels else ():
+    kernels = kernels_of(found)
+    for name in {*kernels[:1], *kernels[-1:]}:
         bias = name.removesuffix("weight") + "bias"
         found.setdefault(bias, found[name].new_zeros(len(found[name])))
     return found
 
 
+def kernels_of(state: Mapping[str, Any]) -> list[str]:
+    """Return the names of the convolutions of a stack ``model.NUMBER``, in its order."""
+    names = (name for name, each in state.items() if each.ndim == 4)
+    found = {int(m[1]): name for name in names if (m := re.fullmatch(r"model\.(\d+)\.weight", name))}
+    # A file may be in the order of the alphabet.
+    return [found[number] for number in sorted(found)]
+
+
 def sizes_of(state: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of `DnCNN` for these weights; raises `BadModel`."""
-    kernels = {name: each.shape for name, each in state.items() if each.ndim == 4}
-    shapes = list(kernels.values())
+    kernels = kernels_of(state)
+    shapes = [state[name].shape for name in kernels]
     if any(shape[2:] != (3, 3) for shape in shapes) or len(shapes) < 3:
         raise other_network("DnCNN", "it has convolutions of 3 × 3 alone")
     if shapes[0][1] != shapes[-1][0]:
         raise other_network("DnCNN", f"they take {shapes[0][1]} bands and give {shapes[-1][0]}")
     normalised = any(name.endswith("running_mean") for name in state)
-    inner = list(kernels)[1].removesuffix("weight")
+    inner = kernels[1].removesuffix("weight")
     return {
         "bands": shapes[0][1],
         "width": shapes[0][0],

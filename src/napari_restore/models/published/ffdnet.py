@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad, pixel_shuffle, pixel_unshuffle
 
 from napari_restore.models._weights import other_network
+from napari_restore.models.published.dncnn import kernels_of
 
 
 class FFDNet(nn.Module):
@@ -41,7 +42,7 @@ class FFDNet(nn.Module):
 
 def sizes_of(state: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of `FFDNet` for these weights; raises `BadModel`."""
-    kernels = [each.shape for each in state.values() if each.ndim == 4]
+    kernels = [state[name].shape for name in kernels_of(state)]
     bands, rest = divmod(kernels[-1][0], 4)
     if rest or kernels[0][1] != 4 * bands + 1:
         raise other_network(
