@@ -37,6 +37,7 @@ from napari_restore.commands._options import (
     add_output_options,
     add_run_options,
     add_source,
+    add_card,
     add_yes,
 )
 from napari_restore.commands._result import CommandResult
@@ -201,6 +202,14 @@ def build_parser() -> Parser:
         "id", nargs="?", metavar="ID", help="show this model in full; also FILE.py:factory"
     )
     add_yes(models)
+
+    inspect = _command(
+        commands, "inspect", _inspect.inspect, "tell which network a model file is, and measure it"
+    )
+    inspect.add_argument("model", metavar="FILE", help="weights, a program, or FILE.py:factory")
+    inspect.add_argument("--save", action="store_true", help="write what was found beside it, as FILE.json")
+    add_card(inspect)
+    add_yes(inspect)
 
     info = _command(commands, "info", _info.info, "describe an image", computes=False)
     info.add_argument("paths", nargs="+", metavar="PATH", help="the image (several with --stack)")

@@ -1,3 +1,4 @@
+from ._adapted import in_words
 from ._attention import (
     AttentionKind,
     AttentionRow,
@@ -129,6 +130,7 @@ __all__ = [
     "for_frames",
     "frozen_copy",
     "identity_of",
+    "in_words",
     "is_frozen",
     "is_ready",
     "known_network",

@@ -32,6 +32,25 @@ def changes(card: ModelCard) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value != getattr(_PLAIN, name)}
 
 
+def in_words(card: ModelCard) -> str:
+    """Return what the network of `card` takes and gives, in words; empty for plain images of [0, 1]."""
+    low, high = card.value_range
+    parts = [] if (low, high) == (0, 1) else [f"values of {low:g} to {high:g}"]
+    if card.mean or card.std:
+        numbers = (" ".join(f"{each:g}" for each in part) for part in (card.mean, card.std))
+        parts.append("less {} over {}".format(*(each or default for each, default in zip(numbers, "01"))))
+    if card.roles == ("blue", "green", "red"):
+        parts.append("bands in the order BGR")
+    if card.noise_level is not None:
+        how = "a further band" if card.noise_as == "band" else "a second argument"
+        parts.append(f"the noise level as {how}")
+    if card.output_range is not None:
+        parts.append("results of {:g} to {:g}".format(*card.output_range))
+    if card.output != 0:
+        parts.append(f"of several outputs {card.output}")
+    return ", ".join(parts)
+
+
 def network_of(module: nn.Module) -> nn.Module:
     """Return the network that `adapted` was given."""
     return module.network if isinstance(module, Adapted) else module

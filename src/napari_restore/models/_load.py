@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from napari_restore.errors import BadModel, BadParameter, MissingWeights, RestoreError, option
 from napari_restore.models import _weights
+from napari_restore.models._adapted import FIELDS, adapted
 from napari_restore.models._card import ModelCard
 from napari_restore.models._code import code_digest, forget_changed
 from napari_restore.models._frozen import frozen_copy, is_frozen
@@ -191,6 +192,14 @@ def _from_weights(
     return _from_registry(entry_of(network), chosen, parameters, full_card, spec, state)
 
 
+def _over_beside(card: Card | None, path: Path) -> Card | None:
+    """Return the fields of `card` over those of the card beside the file; None where there is none."""
+    beside = card_beside(path)
+    if card is None or beside is None or isinstance(card, ModelCard):
+        return beside if card is None else card
+    return {**beside, **card}
+
+
 def _from_script(
     path: Path, factory: str, card: Card | None, parameters: Mapping[str, Any], trust: bool
 ) -> RestorationModel:
@@ -219,7 +228,7 @@ def _from_script(
             f"{path.name}:{factory} returns {type(made).__name__}.", "Return a torch.nn.Module."
         )
     own = {key: value for key, value in parameters.items() if key not in arguments}
-    model = _wrapped(made, card or card_beside(path), path.stem, own)
+    model = _wrapped(made, _over_beside(card, path), path.stem, own)
     # What the network was made with belongs to its description, a default is as if it was not given.
     made_with = {k: v for k, v in arguments.items() if not is_default(make, k, v)}
     model.card = replace(model.card, values={**made_with, **model.card.values})
@@ -247,7 +256,7 @@ def _from_program(
         raise BadModel(f"{path.name} is a program.", _FOREIGN)
     import torch.export
 
-    full_card = card or card_beside(path)
+    full_card = _over_beside(card, path)
     try:
         program = torch.export.load(path)
         counts = band_counts(program) if full_card is None else ()
@@ -280,9 +289,15 @@ def _wrapped(
         # What torch.export returns has no modes.
         module = TorchProgram(module)
     fallback = ModelCard(name, name, "A model of your own.", task="other", licence="unknown")
-    full_card = as_card(_measured(module, name, counts) if card is None else card, fallback)
+    full_card = fallback if card is None else as_card(card, fallback)
+    is_open = card is None or (not _has_sizes(card) and not set(FIELDS).isdisjoint(card))
+    if is_open:
+        # What it takes and gives is known at most, but not its sizes.
+        tried = counts if full_card.bands is None else (full_card.bands,)
+        sizes = _measured(adapted(module, full_card), name, tried)
+        full_card = replace(full_card, **sizes)
     model = WrappedModel(module, replace(full_card, values=full_card.fill(parameters)))
-    model.measured = card is None
+    model.measured = is_open
     return model
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ from napari_restore.models import _weights
 from napari_restore.models._known import known_network
 from napari_restore.models._load import load
 from napari_restore.models._model import RestorationModel
-from napari_restore.models._unfit import BAND_COUNTS, TRIAL_SIDE, possible_sizes
 from napari_restore.models._wrap import WrappedModel, as_card, card_beside
 
 
@@ -36,16 +35,33 @@ class Proposal:
     known: bool = False
     """Whether the card lay beside the file already."""
 
+    questions: tuple[str, ...] = ()
+    """What only its author knows, each a sentence with the field of the card that answers it."""
+
     @property
     def path(self) -> Path:
         """The file."""
         return _file_of(self.source)
 
 
-def propose(path: str | os.PathLike[str], *, trust: bool = False) -> Proposal:
+QUESTIONS = {
+    "value_range": "Does it take values of [0, 1]? Others are given as value_range=[-1, 1], or [0, 255].",
+    "mean": "Are values normalised? If so, give mean and std of the bands.",
+    "roles": 'Are its bands red, green, blue? BGR is given as roles=["blue", "green", "red"].',
+    "task": "What was it trained for? Give its task, denoise for instance.",
+}
+"""Questions by the field of the card that answers them."""
+
+
+def propose(
+    path: str | os.PathLike[str],
+    *,
+    trust: bool = False,
+    card: Mapping[str, Any] | None = None,
+) -> Proposal:
     """Return the description of the model file at `path`; see `napari_restore.api.inspect_model`.
 
-    Raises `MissingWeights` and `BadModel`.
+    `card` has fields over those beside the file. Raises `MissingWeights` and `BadModel`.
     """
     source = os.fspath(path)
     file = _file_of(source)
@@ -59,12 +75,12 @@ def propose(path: str | os.PathLike[str], *, trust: bool = False) -> Proposal:
         raise BadModel(f"There is no file {file}.", "Check the path.")
     beside = card_beside(file)
     if suffix in _weights.SUFFIXES:
-        return _of_weights(file, beside)
-    if beside is not None or not trust:
+        return _of_weights(file, beside, card or {})
+    if (beside is not None and not card) or not trust:
         # Without trust, loading raises here.
         model = load(source, trust=trust)
         return _of(source, model, beside or {}, known=True)
-    return _of_code(source)
+    return _of_code(source, {**(beside or {}), **(card or {})})
 
 
 def write_card(proposal: Proposal, fields: Mapping[str, Any]) -> Path:
@@ -107,52 +123,37 @@ def _of(source: str, model: RestorationModel, card: Mapping[str, Any], **found: 
     )
 
 
-def _of_weights(file: Path, beside: Mapping[str, Any] | None) -> Proposal:
+def _of_weights(
+    file: Path, beside: Mapping[str, Any] | None, given: Mapping[str, Any]
+) -> Proposal:
     """Return the proposal for weights.
 
     The network is the one that their card names, else one that they fit.
     """
-    if beside is not None and "model" in beside:
+    if beside is not None and "model" in beside and not given:
         return _of(str(file), load(file), beside, known=True)
-    network = known_network(_weights.read_state(file), file)
-    card = {"model": network, "title": file.stem, **(beside or {})}
+    fields = {**(beside or {}), **given}
+    network = fields.get("model") or known_network(_weights.read_state(file), file)
+    card = {"model": network, "title": file.stem, **fields}
     model = load(file, card=card)
     return _of(str(file), model, card, measured=model.measured)
 
 
-def _of_code(source: str) -> Proposal:
-    """Return the proposal for a program or a module without a card.
+def _of_code(source: str, given: Mapping[str, Any]) -> Proposal:
+    """Return the proposal for a program or a module, whose card says no more than what is `given`.
 
     Bands and sizes are measured.
     """
     file = _file_of(source)
-
-    def with_card(card: Mapping[str, Any]) -> RestorationModel:
-        model = load(source, card=card, trust=True)
-        model.measured = True
-        return model
-
-    title = {"title": file.stem, "summary": f"From {file.name}."}
+    model = load(source, card=given or None, trust=True)
+    if not isinstance(model, WrappedModel):
+        return _of(source, model, {})
+    found = model.card
+    card = {"title": file.stem, "summary": f"From {file.name}.", **given}
+    card |= {"bands": found.bands, "multiple_of": found.multiple_of}
     if file.suffix.lower() == ".pt2":
         # The sizes are fixed in the program.
-        loaded_card = load(source, trust=True).card
-        card = {
-            **title,
-            "bands": loaded_card.bands,
-            "multiple_of": loaded_card.multiple_of,
-            "halo": loaded_card.halo,
-        }
-        return _of(source, with_card(card), card, measured=True)
-    first = with_card({"bands": BAND_COUNTS[0]})
-    if not isinstance(first, WrappedModel):
-        first.measured = False
-        return _of(source, first, {})
-    for sizes in possible_sizes(first.module):
-        card = {**title, **sizes}
-        return _of(source, with_card(card), card, measured=True)
-    raise BadModel(
-        f"{file.name} gives no image of the same size and bands for the images tried, "
-        f"{TRIAL_SIDE} pixels wide and more.",
-        "Export it with free height and width, or write its bands and multiple_of to "
-        f"{file.stem}.json.",
-    )
+        card["halo"] = found.halo
+    model.card = replace(found, title=card["title"], summary=card["summary"])
+    questions = tuple(text for name, text in QUESTIONS.items() if name not in given)
+    return replace(_of(source, model, card, measured=model.measured), questions=questions)

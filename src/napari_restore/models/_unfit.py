@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
@@ -61,8 +62,27 @@ def misfit(name: str, output: Any, shape: Sequence[int]) -> BadModel:
     _, bands, height, width = shape
     return BadModel(
         f"{name} returns {described(output)} for one of {_size(height, width, bands)}.",
-        SAME if isinstance(output, Tensor) else ALONE,
+        _output_hint(output, shape),
     )
+
+
+def _output_hint(output: Any, shape: Sequence[int]) -> str:
+    """Return what to do about what a module returned for an image of `shape` (N, C, H, W)."""
+    count, bands, *size = shape
+    if isinstance(output, Tensor):
+        if list(output.shape) == [count, bands - 1, *size]:
+            level = '"noise_level": 25, "noise_as": "band"'
+            return f"If the last band is a noise level, say so on a card: {{{level}}}. {SAME}"
+        return SAME
+    places: list[Any] = []
+    if isinstance(output, Mapping):
+        places = [key for key, each in output.items() if image_in(each, shape) is not None]
+    elif isinstance(output, (tuple, list)):
+        places = [n for n, each in enumerate(output) if image_in(each, shape) is not None]
+    if not places:
+        return ALONE
+    chosen = json.dumps(places[0]) if isinstance(places[0], (int, str)) else repr(places[0])
+    return f'Say which it is on a card: {{"output": {chosen}}}. {ALONE}'
 
 
 def unfit(module: Callable[..., Any], name: str, counts: Sequence[int]) -> BadModel:
@@ -92,7 +112,7 @@ def _reason(module: Callable[..., Any], bands: int) -> _Reason | None:
             return _Reason(True, text, _hint(module))
         if image_in(y, x.shape) is None:
             text = f"returns {described(y)} for one of {_size(side, side, bands)}"
-            return _Reason(False, text, SAME if isinstance(y, Tensor) else ALONE)
+            return _Reason(False, text, _output_hint(y, x.shape))
     return None
 
 
@@ -110,6 +130,9 @@ def _hint(module: Callable[..., Any]) -> str:
         inputs = []
     kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     needed = [each for each in inputs if each.default is each.empty and each.kind not in kinds]
+    if len(needed) == 2:
+        level = '"noise_level": 25, "noise_as": "argument"'
+        return f"If {needed[1].name} is a noise level, say so on a card: {{{level}}}. {ALONE}"
     if len(needed) > 1:
         return ALONE
     others = {t.dtype for t in module.parameters() if t.is_floating_point()} - {torch.float32}
