@@ -35,8 +35,9 @@ def load_model(
     Parameters
     ----------
     model
-        An id of ``napari-restore models``; ``"FILE.py:factory"``; a weights file, whose network is
-        known by its tensors or named on the card beside it; an exported .pt2 program; or a `torch.nn.Module` from and to
+        An id of ``napari-restore models``; ``"FILE.py:factory"``; a weights file, or a folder with one, whose
+        network is known by its tensors or named on the card beside it; an exported .pt2 program or
+        TorchScript; or a `torch.nn.Module` from and to
         (N, C, H, W) float32 in [0, 1]. A module is copied with its present weights, and stays as it
         is; so is a loaded model in training.
     weights
@@ -106,11 +107,16 @@ def load_described(spec: Mapping[str, Any], *, trust: bool = False) -> Restorati
 
 
 def code_file(model: str) -> str | None:
-    """Return the Python or .pt2 file whose code runs when the model is loaded; None without one."""
+    """Return the file whose code runs when the model is loaded: Python, .pt2 or TorchScript.
+
+    None where there is none.
+    """
+    from napari_restore.models import is_script
+
     script, _, _ = model.rpartition(":")
     if script.lower().endswith(".py"):
         return script
-    return model if model.lower().endswith(".pt2") else None
+    return model if model.lower().endswith(".pt2") or is_script(Path(model)) else None
 
 
 def as_model(model: str | os.PathLike[str] | nn.Module) -> RestorationModel:

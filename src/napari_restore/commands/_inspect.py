@@ -112,8 +112,11 @@ def inspect(options: Namespace) -> CommandResult:
         "sha256": found.sha256,
         "card": None if written is None else str(written),
     }
-    shown = {name: value for name, value in fields.items() if value not in ("", (), None, {})}
-    return CommandResult(fields, _fields(shown), wrote_files=written is not None)
+    empty = ("", (), None, {})
+    shown = {k: v for k, v in fields.items() if k != "open" and v not in empty}
+    asked = (f"? {escape_controls(each)}" for each in found.questions)
+    text = "\n".join((_fields(shown), *asked))
+    return CommandResult(fields, text, wrote_files=written is not None)
 
 
 def _attention_of(model: Any) -> dict[str, Any]:

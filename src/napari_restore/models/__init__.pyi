@@ -10,7 +10,7 @@ from ._attention import (
 from ._attention_calls import AttentionCall, AttentionCalls
 from ._bottleneck_model import BottleneckModel, cut, stitch
 from ._card import ModelCard, Parameter, Scope, Task, Value
-from ._code import code_digest, code_files
+from ._code import code_digest, code_files, is_script
 from ._content import changed_part, content_of, definition_of, identity_of
 from ._context import (
     BINS,
@@ -133,6 +133,7 @@ __all__ = [
     "in_words",
     "is_frozen",
     "is_ready",
+    "is_script",
     "known_network",
     "label_of",
     "load",

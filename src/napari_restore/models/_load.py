@@ -16,12 +16,12 @@ from napari_restore.errors import BadModel, BadParameter, MissingWeights, Restor
 from napari_restore.models import _weights
 from napari_restore.models._adapted import FIELDS, adapted
 from napari_restore.models._card import ModelCard
-from napari_restore.models._code import code_digest, forget_changed
+from napari_restore.models._code import code_digest, forget_changed, is_script
 from napari_restore.models._frozen import frozen_copy, is_frozen
 from napari_restore.models._model import RestorationModel
 from napari_restore.models._program import TorchProgram, band_counts, batch_size, fixed_shape
 from napari_restore.models._known import known_network
-from napari_restore.models._registry import ModelEntry, entry_of
+from napari_restore.models._registry import ModelEntry, entry_of, model_ids, structures
 from napari_restore.models._script import (
     arguments_of,
     is_default,
@@ -54,8 +54,8 @@ def load(
     ----------
     model
         A registered id; ``"FILE.py:factory"``; the path of a .safetensors or .pth
-        file, whose network is the one that its card (NAME.json beside it, or `card`) names in the
-        field ``model``, or is known by the names and shapes of its tensors; the path of an exported .pt2 program; or a torch module, which is copied
+        file, or of a folder with one, whose network is the one that its card (NAME.json beside it, or `card`) names in the
+        field ``model``, or is known by the names and shapes of its tensors; the path of an exported .pt2 program or of TorchScript; or a torch module, which is copied
         and stays as it is.
         Where a program, a module or a factory comes without a card, its bands and `multiple_of` are measured.
     weights
@@ -82,7 +82,7 @@ def load(
             f"A model cannot be made of {type(model).__name__}.",
             "Give the id of a model, a file, or a torch.nn.Module.",
         )
-    name = os.fspath(model)
+    name = found_in_folder(os.fspath(model))
     spec: dict[str, Any] = {
         "model": name,
         "weights": _absolute(weights),
@@ -98,13 +98,20 @@ def load(
     suffix = Path(name).suffix.lower()
     if suffix == ".py":
         raise without_factory(Path(name))
-    if suffix == ".pt2":
+    if suffix == ".pt2" or (suffix in _weights.SUFFIXES and is_script(Path(name))):
         spec |= {"model": str(Path(name).resolve()), "code": True}
         return _ready(_from_program(Path(name), card, values, trust), weights, spec)
     if suffix in _weights.SUFFIXES:
         spec["model"] = str(Path(name).resolve())
         return _from_weights(Path(name), weights, card, values, spec)
     return _from_registry(entry_of(name), weights, values, card, spec)
+
+
+def found_in_folder(name: str) -> str:
+    """Return the weights file in the folder `name`; a name that is no folder, or an id, as it is."""
+    if not os.path.isdir(name) or name in {*model_ids(), *structures()}:
+        return name
+    return str(_weights.weights_in(Path(name)))
 
 
 def _from_registry(
@@ -252,11 +259,13 @@ def _from_program(
     if not path.is_file():
         raise BadModel(f"There is no file {path}.", "Check the path.")
     if not trust:
-        # torch.export.load unpickles constants of the file without restriction.
+        # Constants are unpickled without restriction; TorchScript may call any operator.
         raise BadModel(f"{path.name} is a program.", _FOREIGN)
     import torch.export
 
     full_card = _over_beside(card, path)
+    if path.suffix.lower() != ".pt2":
+        return _from_torchscript(path, full_card, parameters)
     try:
         program = torch.export.load(path)
         counts = band_counts(program) if full_card is None else ()
@@ -271,6 +280,20 @@ def _from_program(
     if module.fixed is not None:
         step, halo = model.card.multiple_of, max(model.card.halo, module.margin)
         model.card = replace(model.card, multiple_of=math.lcm(step, module.step), halo=halo)
+    model.card = replace(model.card, weights_sha256=_weights.sha256_of_file(path))
+    return model
+
+
+def _from_torchscript(
+    path: Path, card: Card | None, parameters: Mapping[str, Any]
+) -> RestorationModel:
+    try:
+        module = torch.jit.load(str(path), map_location="cpu")
+    except Exception as error:
+        raise BadModel(
+            f"{path.name} is no readable TorchScript: {_weights.first_line(error)}.", "Export it again."
+        ) from error
+    model = _wrapped(module, card, path.stem, parameters)
     model.card = replace(model.card, weights_sha256=_weights.sha256_of_file(path))
     return model
 

@@ -12,8 +12,9 @@ from typing import Any
 from napari_restore._replacing import replacing
 from napari_restore.errors import BadModel, BadOutput
 from napari_restore.models import _weights
+from napari_restore.models._code import is_script
 from napari_restore.models._known import known_network
-from napari_restore.models._load import load
+from napari_restore.models._load import found_in_folder, load
 from napari_restore.models._model import RestorationModel
 from napari_restore.models._wrap import WrappedModel, as_card, card_beside
 
@@ -63,7 +64,7 @@ def propose(
 
     `card` has fields over those beside the file. Raises `MissingWeights` and `BadModel`.
     """
-    source = os.fspath(path)
+    source = found_in_folder(os.fspath(path))
     file = _file_of(source)
     suffix = file.suffix.lower()
     if suffix not in (".pt2", ".py", *_weights.SUFFIXES):
@@ -74,7 +75,7 @@ def propose(
     if not file.is_file():
         raise BadModel(f"There is no file {file}.", "Check the path.")
     beside = card_beside(file)
-    if suffix in _weights.SUFFIXES:
+    if suffix in _weights.SUFFIXES and not is_script(file):
         return _of_weights(file, beside, card or {})
     if (beside is not None and not card) or not trust:
         # Without trust, loading raises here.
@@ -111,12 +112,15 @@ def _of(source: str, model: RestorationModel, card: Mapping[str, Any], **found: 
     file = _file_of(source)
     inner = model.network if isinstance(model, WrappedModel) else model
     name = model.structure or type(inner).__name__
-    program = file.suffix.lower() == ".pt2"
+    if file.suffix.lower() == ".pt2":
+        name = "exported program"
+    elif is_script(file):
+        name = "TorchScript"
     return Proposal(
         source=source,
         model=model,
         card=card,
-        architecture="exported program" if program else name,
+        architecture=name,
         bytes=file.stat().st_size,
         sha256=_weights.sha256_of_file(file),
         **found,

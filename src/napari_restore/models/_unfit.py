@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -68,21 +68,22 @@ def misfit(name: str, output: Any, shape: Sequence[int]) -> BadModel:
 
 def _output_hint(output: Any, shape: Sequence[int]) -> str:
     """Return what to do about what a module returned for an image of `shape` (N, C, H, W)."""
-    count, bands, *size = shape
+    fewer = (shape[0], shape[1] - 1, *shape[2:])
+    level = '"noise_level": 25, "noise_as": "band"'
     if isinstance(output, Tensor):
-        if list(output.shape) == [count, bands - 1, *size]:
-            level = '"noise_level": 25, "noise_as": "band"'
-            return f"If the last band is a noise level, say so on a card: {{{level}}}. {SAME}"
-        return SAME
-    places: list[Any] = []
+        is_fewer = image_in(output, fewer) is not None
+        told = f"If the last band is a noise level, say so on a card: {level}. "
+        return f"{told}{SAME}" if is_fewer else SAME
+    parts: Iterable[tuple[Any, Any]] = ()
     if isinstance(output, Mapping):
-        places = [key for key, each in output.items() if image_in(each, shape) is not None]
+        parts = output.items()
     elif isinstance(output, (tuple, list)):
-        places = [n for n, each in enumerate(output) if image_in(each, shape) is not None]
-    if not places:
-        return ALONE
-    chosen = json.dumps(places[0]) if isinstance(places[0], (int, str)) else repr(places[0])
-    return f'Say which it is on a card: {{"output": {chosen}}}. {ALONE}'
+        parts = list(enumerate(output))
+    for same, more in ((shape, ""), (fewer, f", {level}, if its last band is a noise level")):
+        for place, each in parts:
+            if isinstance(place, (int, str)) and image_in(each, same) is not None:
+                return f'Say which it is on a card: "output": {json.dumps(place)}{more}. {ALONE}'
+    return ALONE
 
 
 def unfit(module: Callable[..., Any], name: str, counts: Sequence[int]) -> BadModel:
@@ -132,7 +133,7 @@ def _hint(module: Callable[..., Any]) -> str:
     needed = [each for each in inputs if each.default is each.empty and each.kind not in kinds]
     if len(needed) == 2:
         level = '"noise_level": 25, "noise_as": "argument"'
-        return f"If {needed[1].name} is a noise level, say so on a card: {{{level}}}. {ALONE}"
+        return f"If {needed[1].name} is a noise level, say so on a card: {level}. {ALONE}"
     if len(needed) > 1:
         return ALONE
     others = {t.dtype for t in module.parameters() if t.is_floating_point()} - {torch.float32}

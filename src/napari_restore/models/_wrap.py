@@ -200,6 +200,11 @@ def _check_inputs(card: ModelCard) -> None:
                 f"The card of {card.id} has {count} values of {name} for {card.bands} bands.",
                 "Give one, or one for each band.",
             )
+    if card.noise_level is not None and not 0 <= card.noise_level <= 255:
+        raise BadModel(
+            f"The card of {card.id} has the impossible noise_level {card.noise_level}.",
+            "It is a standard deviation in steps of 8 bits, 0 to 255.",
+        )
     if not all(each > 0 for each in card.std):
         raise BadModel(f"The card of {card.id} has a std that is not positive.", "Correct it.")
 

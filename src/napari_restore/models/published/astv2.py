@@ -1,6 +1,6 @@
 """ASTv2, a U-Net with adaptive sparse attention between channels in its decoder.
 
-Zhou, Chen, Pan, Shi, Zhang, Yang: Adapt or perish: adaptive sparse transformer with attentive
+Zhou, Chen, Pan, Shi, Yang: Adapt or perish: adaptive sparse transformer with attentive
 feature refinement for image restoration, CVPR 2024; ASTv2 is the authors' later network of this
 name. Their code and weights are under the MIT licence; this file was written from the paper and the
 names and shapes of the weights.
