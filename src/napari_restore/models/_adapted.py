@@ -37,8 +37,10 @@ def in_words(card: ModelCard) -> str:
     low, high = card.value_range
     parts = [] if (low, high) == (0, 1) else [f"values of {low:g} to {high:g}"]
     if card.mean or card.std:
-        numbers = (" ".join(f"{each:g}" for each in part) for part in (card.mean, card.std))
-        parts.append("less {} over {}".format(*(each or default for each, default in zip(numbers, "01"))))
+        mean, std = (
+            " ".join(f"{each:g}" for each in part) for part in (card.mean or (0,), card.std or (1,))
+        )
+        parts.append(f"less {mean}, over {std}")
     if card.roles == ("blue", "green", "red"):
         parts.append("bands in the order BGR")
     if card.noise_level is not None:

@@ -18,9 +18,9 @@ from napari_restore.models._adapted import FIELDS, adapted
 from napari_restore.models._card import ModelCard
 from napari_restore.models._code import code_digest, forget_changed, is_script
 from napari_restore.models._frozen import frozen_copy, is_frozen
+from napari_restore.models._known import known_network
 from napari_restore.models._model import RestorationModel
 from napari_restore.models._program import TorchProgram, band_counts, batch_size, fixed_shape
-from napari_restore.models._known import known_network
 from napari_restore.models._registry import ModelEntry, entry_of, model_ids, structures
 from napari_restore.models._script import (
     arguments_of,
@@ -291,7 +291,8 @@ def _from_torchscript(
         module = torch.jit.load(str(path), map_location="cpu")
     except Exception as error:
         raise BadModel(
-            f"{path.name} is no readable TorchScript: {_weights.first_line(error)}.", "Export it again."
+            f"{path.name} is no readable TorchScript: {_weights.first_line(error)}.",
+            "Export it again.",
         ) from error
     model = _wrapped(module, card, path.stem, parameters)
     model.card = replace(model.card, weights_sha256=_weights.sha256_of_file(path))

@@ -127,9 +127,7 @@ def _of(source: str, model: RestorationModel, card: Mapping[str, Any], **found: 
     )
 
 
-def _of_weights(
-    file: Path, beside: Mapping[str, Any] | None, given: Mapping[str, Any]
-) -> Proposal:
+def _of_weights(file: Path, beside: Mapping[str, Any] | None, given: Mapping[str, Any]) -> Proposal:
     """Return the proposal for weights.
 
     The network is the one that their card names, else one that they fit.

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from napari_restore._json_shapes import mismatches, read_json
 from napari_restore.errors import BadModel, RestoreError
-from napari_restore.models._attention import AttentionRow, AttentionSite
 from napari_restore.models._adapted import adapted, network_of
+from napari_restore.models._attention import AttentionRow, AttentionSite
 from napari_restore.models._card import SIGMA, ModelCard, Parameter
 from napari_restore.models._layers import pad_to_multiple
 from napari_restore.models._model import RestorationModel, Statistics

@@ -123,7 +123,8 @@ def test_released_weights_are_known(name: str, release: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("nest", "prefix"), [("params", ""), ("params_ema", ""), ("state_dict", "module."), (None, "net.")]
+    ("nest", "prefix"),
+    [("params", ""), ("params_ema", ""), ("state_dict", "module."), (None, "net.")],
 )
 def test_nests_and_prefixes(nest: str | None, prefix: str, tmp_path: Path) -> None:
     path = tmp_path / "net_g_latest.pth"

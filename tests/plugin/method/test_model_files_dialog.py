@@ -156,7 +156,8 @@ def test_what_an_own_network_takes_is_asked_for(panel: Any, qtbot: Any, tmp_path
     assert card["roles"] == ["blue", "green", "red"]
     assert card["mean"] == [0.5, 0.4, 0.3]
     assert "std" not in card
-    assert panel.state.request().load().card.value_range == (-1, 1)
+    assert panel.state.model == f"{path}:make"
+    assert nr.load_model(f"{path}:make", trust=True).card.value_range == (-1, 1)
 
 
 @pytest.mark.slow

@@ -14,7 +14,6 @@ from napari_restore.engine.planning._dependence import Report, dependence
 from napari_restore.errors import BadModel, OutOfMemory
 from napari_restore.models import (
     Context,
-    ModelCard,
     RestorationModel,
     Statistics,
     content_of,
@@ -214,9 +213,7 @@ def _without_card(model: RestorationModel, step: int, halo: int) -> str:
     card = model.card
     bands = f"{card.bands} band{'s' if card.bands != 1 else ''}"
     known = "is known by its weights" if model.structure else "has no card"
-    return (
-        f"{card.id} {known}: {bands}, multiples of {step} pixels and a halo of {halo} were measured."
-    )
+    return f"{card.id} {known}: {bands}, multiples of {step} pixels and a halo of {halo} were measured."
 
 
 def _probe(model: RestorationModel) -> Probe:

@@ -52,7 +52,7 @@ ENTRIES = (
         "ASTv2",
         "other",
         ("patch_embed.proj.weight", "encoder_level1.0.ffn.partial_conv3.weight"),
-        "Zhou et al., CVPR 2024",
+        "Zhou et al., IEEE TPAMI 2025; AST: CVPR 2024",
         summary="Adaptive sparse attention between channels: rain, haze, snow, shadows, blur.",
     ),
     _entry(

@@ -1,8 +1,8 @@
 """ASTv2, a U-Net with adaptive sparse attention between channels in its decoder.
 
-Zhou, Chen, Pan, Shi, Yang: Adapt or perish: adaptive sparse transformer with attentive
-feature refinement for image restoration, CVPR 2024; ASTv2 is the authors' later network of this
-name. Their code and weights are under the MIT licence; this file was written from the paper and the
+Zhou, Pan, Yang: Learning an adaptive sparse transformer for efficient image restoration, IEEE
+Transactions on Pattern Analysis and Machine Intelligence 47, 2025, after AST (Zhou, Chen, Pan, Shi,
+Yang, CVPR 2024), whose windows it gives up. Their code and weights are under the MIT licence; this file was written from the paper and the
 names and shapes of the weights.
 """
 
@@ -45,6 +45,8 @@ class SparseAttention(ChannelAttention):
 
 
 class RefiningFeedForward(nn.Module):
+    """A gated feed-forward part; of each group of channels one half sees its neighbours first."""
+
     def __init__(self, width: int, hidden: int, bias: bool) -> None:
         super().__init__()
         self.seen = width // (2 * _GROUPS)
@@ -134,9 +136,7 @@ class ASTv2(nn.Module):
         first = self.encoder_level1(self.patch_embed["proj"](x))
         second = self.encoder_level2(self.down1_2(first))
         y = self.decoder_level3(self.encoder_level3(self.down2_3(second)))
-        y = self.decoder_level2(
-            self.reduce_chan_level2(torch.cat((self.up3_2(y), second), dim=1))
-        )
+        y = self.decoder_level2(self.reduce_chan_level2(torch.cat((self.up3_2(y), second), dim=1)))
         y = self.decoder_level1(torch.cat((self.up2_1(y), first), dim=1))
         added: Tensor = self.output(self.refinement(y))
         return added + x

@@ -84,9 +84,7 @@ class Mixing(nn.Module):
             first, second = layers
             self.conv: nn.Module = nn.Sequential(first, nn.ReLU(), second)
         elif kind == "DWConv":
-            self.conv = nn.Conv2d(
-                width, width, 5, padding=2, groups=width, padding_mode="reflect"
-            )
+            self.conv = nn.Conv2d(width, width, 5, padding=2, groups=width, padding_mode="reflect")
         if kind == "DWConv" or heads:
             self.V, self.proj = nn.Conv2d(width, width, 1), nn.Conv2d(width, width, 1)
         if heads:
@@ -114,6 +112,8 @@ class Mixing(nn.Module):
 
 
 class FeedForward(nn.Module):
+    """Two layers of each pixel by itself."""
+
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
         self.mlp = nn.Sequential(
@@ -126,6 +126,8 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
+    """A block of (N, width, H, W) with `heads` of attention; with 0 it is not normalised either."""
+
     def __init__(
         self, width: int, side: int, shift: int, heads: int, hidden: int, kind: str, fed: int
     ) -> None:

@@ -68,7 +68,9 @@ def renamed(state: Mapping[str, Any]) -> dict[str, Any]:
 def kernels_of(state: Mapping[str, Any]) -> list[str]:
     """Return the names of the convolutions of a stack ``model.NUMBER``, in its order."""
     names = (name for name, each in state.items() if each.ndim == 4)
-    found = {int(m[1]): name for name in names if (m := re.fullmatch(r"model\.(\d+)\.weight", name))}
+    found = {
+        int(m[1]): name for name in names if (m := re.fullmatch(r"model\.(\d+)\.weight", name))
+    }
     # A file may be in the order of the alphabet.
     return [found[number] for number in sorted(found)]
 

@@ -50,6 +50,8 @@ class ChannelAttention(nn.Module):
 
 
 class Block(nn.Module):
+    """Two convolutions and both kinds of attention, added to (N, width, H, W)."""
+
     def __init__(self, width: int, between: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(width, width, 3, padding=1)
@@ -64,6 +66,8 @@ class Block(nn.Module):
 
 
 class Group(nn.Module):
+    """`blocks` blocks and a convolution, added to (N, width, H, W)."""
+
     def __init__(self, width: int, between: int, blocks: int) -> None:
         super().__init__()
         made = [Block(width, between) for _ in range(blocks)]

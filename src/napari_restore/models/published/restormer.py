@@ -53,9 +53,7 @@ class ChannelAttention(nn.Module):
         super().__init__()
         self.temperature = Parameter(torch.ones(heads, 1, 1))
         self.qkv = nn.Conv2d(width, 3 * width, 1, bias=bias)
-        self.qkv_dwconv = nn.Conv2d(
-            3 * width, 3 * width, 3, padding=1, groups=3 * width, bias=bias
-        )
+        self.qkv_dwconv = nn.Conv2d(3 * width, 3 * width, 3, padding=1, groups=3 * width, bias=bias)
         self.project_out = nn.Conv2d(width, width, 1, bias=bias)
 
     def weights(self, scores: Tensor) -> Tensor:
@@ -75,12 +73,12 @@ class ChannelAttention(nn.Module):
 
 
 class FeedForward(nn.Module):
+    """A gated feed-forward part, whose gate sees its neighbours."""
+
     def __init__(self, width: int, hidden: int, bias: bool) -> None:
         super().__init__()
         self.project_in = nn.Conv2d(width, 2 * hidden, 1, bias=bias)
-        self.dwconv = nn.Conv2d(
-            2 * hidden, 2 * hidden, 3, padding=1, groups=2 * hidden, bias=bias
-        )
+        self.dwconv = nn.Conv2d(2 * hidden, 2 * hidden, 3, padding=1, groups=2 * hidden, bias=bias)
         self.project_out = nn.Conv2d(hidden, width, 1, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -90,6 +88,8 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
+    """Attention and feed-forward part, each added to (N, width, H, W)."""
+
     def __init__(self, width: int, heads: int, hidden: int, bias: bool, norm_bias: bool) -> None:
         super().__init__()
         self.norm1 = Norm(width, norm_bias)

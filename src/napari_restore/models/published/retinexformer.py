@@ -153,6 +153,8 @@ class Denoiser(nn.Module):
 
 
 class Stage(nn.Module):
+    """Lights up (N, bands, H, W) by an estimated map, and restores the result."""
+
     def __init__(self, bands: int, width: int, blocks: Sequence[int]) -> None:
         super().__init__()
         self.estimator = Estimator(bands, width)

@@ -71,6 +71,8 @@ class WindowAttention(nn.Module):
 
 
 class FeedForward(nn.Module):
+    """Two layers of each token by itself."""
+
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
         self.fc1, self.act, self.fc2 = nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width)
@@ -171,7 +173,7 @@ class SwinIR(nn.Module):
     step = 1
     mean: Tensor
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the sizes that its weights can have
         self,
         bands: int = 3,
         width: int = 180,
@@ -259,7 +261,9 @@ def sizes_of(state: Mapping[str, Any]) -> dict[str, Any]:
     if "absolute_pos_embed" in state:
         raise other_network("SwinIR", "they know the places of an image of one size")
     width, bands = state["conv_first.weight"].shape[:2]
-    groups = [f"layers.{number}.residual_group.blocks" for number in range(layers_in(state, "layers"))]
+    groups = [
+        f"layers.{number}.residual_group.blocks" for number in range(layers_in(state, "layers"))
+    ]
     block = f"{groups[0]}.0"
     offsets = state[f"{block}.attn.relative_position_bias_table"].shape[0]
     upsampler, scale, features = _upsampler(state, bands)

@@ -252,7 +252,11 @@ class InputsRows:
         self.mean, self.std = QLineEdit(parent), QLineEdit(parent)
         for each in (self.values, self.order, self.mean, self.std):
             each.hide()
-        for text, limits in (("0 to 1", None), ("−1 to 1", (-1.0, 1.0)), ("0 to 255", (0.0, 255.0))):
+        for text, limits in (
+            ("0 to 1", None),
+            ("−1 to 1", (-1.0, 1.0)),
+            ("0 to 255", (0.0, 255.0)),
+        ):
             self.values.addItem(text, limits)
         self.values.setToolTip("What the network takes for black and white")
         self.order.addItem("As in the image", None)
