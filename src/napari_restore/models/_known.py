@@ -73,7 +73,10 @@ def _nearest(state: Mapping[str, Any]) -> str:
     best, most, lacking, unknown = "", 0.0, [], []
     for entry in structures().values():
         with torch.device("meta"):
-            expected = _kinds(entry.make(entry.card).network.state_dict())
+            made = entry.make(entry.card)
+        # Within the model it is a module, or the network of one that adapts it.
+        full = made.state_dict()
+        expected = _kinds(n.removeprefix("module.").removeprefix("network.") for n in full)
         named = _kinds(entry.renamed(bare))
         share = len(named.keys() & expected.keys()) / len(named.keys() | expected.keys())
         if share > most:

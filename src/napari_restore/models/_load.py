@@ -288,7 +288,7 @@ def _from_torchscript(
     path: Path, card: Card | None, parameters: Mapping[str, Any]
 ) -> RestorationModel:
     try:
-        module = torch.jit.load(str(path), map_location="cpu")
+        module = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
     except Exception as error:
         raise BadModel(
             f"{path.name} is no readable TorchScript: {_weights.first_line(error)}.",
@@ -314,11 +314,12 @@ def _wrapped(
         module = TorchProgram(module)
     fallback = ModelCard(name, name, "A model of your own.", task="other", licence="unknown")
     full_card = fallback if card is None else as_card(card, fallback)
-    is_open = card is None or (not _has_sizes(card) and not set(FIELDS).isdisjoint(card))
+    says = {} if card is None or isinstance(card, ModelCard) else card
+    is_open = card is None or (not _has_sizes(card) and not set(FIELDS).isdisjoint(says))
     if is_open:
         # What it takes and gives is known at most, but not its sizes.
         tried = counts if full_card.bands is None else (full_card.bands,)
-        sizes = _measured(adapted(module, full_card), name, tried)
+        sizes: dict[str, Any] = _measured(adapted(module, full_card), name, tried)
         full_card = replace(full_card, **sizes)
     model = WrappedModel(module, replace(full_card, values=full_card.fill(parameters)))
     model.measured = is_open

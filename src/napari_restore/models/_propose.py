@@ -108,7 +108,7 @@ def _file_of(source: str) -> Path:
     return Path(script if script.lower().endswith(".py") else source)
 
 
-def _of(source: str, model: RestorationModel, card: Mapping[str, Any], **found: bool) -> Proposal:
+def _of(source: str, model: RestorationModel, card: Mapping[str, Any], **found: Any) -> Proposal:
     file = _file_of(source)
     inner = model.network if isinstance(model, WrappedModel) else model
     name = model.structure or type(inner).__name__

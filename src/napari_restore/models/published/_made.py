@@ -51,4 +51,7 @@ def _words(value: Any) -> str:
         return " ".join(map(str, value))
     # Alike ones that follow each other are counted.
     counted = (((len(list(same)), one) for one, same in groupby(each)) for each in value)
-    return ", ".join(" ".join(f"{count} × {one}" for count, one in each) for each in counted)
+    return ", ".join(
+        " ".join(f"{count} × {one}" if count > 1 else str(one) for count, one in each)
+        for each in counted
+    )

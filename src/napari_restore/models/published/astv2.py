@@ -41,7 +41,8 @@ class SparseAttention(ChannelAttention):
         # (N, heads, C, C) → (N, C, heads, C): the convolution mixes the last axis.
         adapted = self.att_ca(sparse.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         scale, shift = adapted.chunk(2, dim=-1)
-        return scores.softmax(dim=-1) * (1 + scale) + shift
+        weights: Tensor = scores.softmax(dim=-1) * (1 + scale) + shift
+        return weights
 
 
 class RefiningFeedForward(nn.Module):

@@ -227,15 +227,20 @@ class DehazeFormer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
         x = pad(x, (0, -width % 4, 0, -height % 4), "reflect")
-        first = self.layer1["blocks"](self.patch_embed["proj"](x))
-        second = self.layer2["blocks"](self.patch_merge1["proj"](first))
-        y = self.layer3["blocks"](self.patch_merge2["proj"](second))
+        first = self._layer(1, self.patch_embed["proj"](x))
+        second = self._layer(2, self.patch_merge1["proj"](first))
+        y = self._layer(3, self.patch_merge2["proj"](second))
         y = self.patch_split1["proj"](y)
-        y = self.layer4["blocks"](self.fusion1(y, self.skip2(second)) + y)
+        y = self._layer(4, self.fusion1(y, self.skip2(second)) + y)
         y = self.patch_split2["proj"](y)
-        y = self.layer5["blocks"](self.fusion2(y, self.skip1(first)) + y)
+        y = self._layer(5, self.fusion2(y, self.skip1(first)) + y)
         y = self.patch_unembed["proj"](y)
-        return (y[:, :1] * x - y[:, 1:] + x)[..., :height, :width]
+        restored: Tensor = y[:, :1] * x - y[:, 1:] + x
+        return restored[..., :height, :width]
+
+    def _layer(self, number: int, x: Tensor) -> Tensor:
+        y: Tensor = self.get_submodule(f"layer{number}.blocks")(x)
+        return y
 
 
 def sizes_of(state: Mapping[str, Any]) -> dict[str, Any]:

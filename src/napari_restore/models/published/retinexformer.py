@@ -58,7 +58,7 @@ class GuidedAttention(nn.Module):
 
         def by_head(channels: Tensor) -> Tensor:
             """Return (N, C, pixels) as (N, heads, C / heads, pixels)."""
-            return channels.unflatten(1, (heads, -1))
+            return channels.reshape(count, heads, -1, rows * columns)
 
         queries, keys, values = (
             layer(pixels).transpose(1, 2) for layer in (self.to_q, self.to_k, self.to_v)
