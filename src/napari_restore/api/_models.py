@@ -227,17 +227,17 @@ def inspect_model(
 
     proposal = propose(path, trust=trust, card=card)
     whole = _measure(proposal.model, None, emit)
-    card = proposal.model.card
+    made = proposal.model.card
     if not proposal.measured:
         return proposal
     sizes: dict[str, Any] = {
-        "multiple_of": card.multiple_of,
-        "padded_to": card.padded_to,
-        "halo": card.halo,
+        "multiple_of": made.multiple_of,
+        "padded_to": made.padded_to,
+        "halo": made.halo,
     }
     if whole:
         sizes["whole"] = whole
-        proposal.model.card = replace(card, whole=whole)
+        proposal.model.card = replace(made, whole=whole)
     return replace(proposal, card={**proposal.card, **sizes})
 
 

@@ -112,7 +112,7 @@ def inspect(options: Namespace) -> CommandResult:
         "sha256": found.sha256,
         "card": None if written is None else str(written),
     }
-    empty = ("", (), None, {})
+    empty: tuple[object, ...] = ("", (), None, {})
     shown = {k: v for k, v in fields.items() if k != "open" and v not in empty}
     asked = (f"? {escape_controls(each)}" for each in found.questions)
     text = "\n".join((_fields(shown), *asked))

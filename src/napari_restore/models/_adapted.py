@@ -109,11 +109,11 @@ class Adapted(nn.Module):
         """Return that of several outputs which the card names; raises `BadModel`."""
         if isinstance(returned, Tensor):
             return returned
+        found = None
         if isinstance(returned, Mapping):
             found = returned.get(self.output)
-        else:
-            is_place = isinstance(self.output, int) and isinstance(returned, (tuple, list))
-            found = returned[self.output] if is_place and self.output < len(returned) else None
+        elif isinstance(returned, (tuple, list)) and isinstance(self.output, int):
+            found = returned[self.output] if self.output < len(returned) else None
         if found is None:
             raise BadModel(
                 f"{self.id} returns {described(returned)}, without the output {self.output!r} of its "

@@ -26,9 +26,8 @@ class AODNet(nn.Module):
     def __init__(self, bands: int = 3) -> None:
         super().__init__()
         self.bands = bands
-        for number, (seen, side) in enumerate(_LAYERS, 1):
-            layer = nn.Conv2d(seen * bands, bands, side, padding=side // 2)
-            self.add_module(f"e_conv{number}", layer)
+        layers = (nn.Conv2d(seen * bands, bands, side, padding=side // 2) for seen, side in _LAYERS)
+        self.e_conv1, self.e_conv2, self.e_conv3, self.e_conv4, self.e_conv5 = layers
 
     def forward(self, x: Tensor) -> Tensor:
         first = relu(self.e_conv1(x))

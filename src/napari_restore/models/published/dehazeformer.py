@@ -63,7 +63,8 @@ class WindowAttention(nn.Module):
         bias = self.meta(self.relative_positions).permute(2, 0, 1)
         scores = (queries * self.scale) @ keys.transpose(-2, -1) + bias
         seen = scores.softmax(dim=-1) @ values
-        return seen.transpose(1, 2).reshape(count, tokens, channels // 3)
+        joint: Tensor = seen.transpose(1, 2).reshape(count, tokens, channels // 3)
+        return joint
 
 
 class Mixing(nn.Module):

@@ -79,8 +79,8 @@ def sizes_of(state: Mapping[str, Any]) -> dict[str, Any]:
     inputs, bands = state["m_head.weight"].shape[1], state["m_tail.weight"].shape[0]
     if inputs not in (bands, bands + 1):
         raise other_network("DRUNet", f"they take {inputs} bands and give {bands}")
-    halved = [state.get(f"m_down{level + 1}.{blocks}.weight") for level in range(_LEVELS)]
-    if any(each is None or each.shape[2:] != (2, 2) for each in halved):
+    halved = [state[f"m_down{level + 1}.{blocks}.weight"] for level in range(_LEVELS)]
+    if any(each.shape[2:] != (2, 2) for each in halved):
         raise other_network("DRUNet", "it halves by convolutions of 2 × 2")
     return {
         "inputs": inputs,

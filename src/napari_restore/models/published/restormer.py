@@ -35,9 +35,8 @@ class Norm(nn.Module):
         mean = x.mean(dim=1, keepdim=True)
         deviation = (((x - mean) ** 2).mean(dim=1, keepdim=True) + 1e-5).sqrt()
         weight = self.body["weight"][:, None, None]
-        if "bias" not in self.body:
-            return x / deviation * weight
-        return (x - mean) / deviation * weight + self.body["bias"][:, None, None]
+        normal: Tensor = (x - mean if "bias" in self.body else x) / deviation * weight
+        return normal + self.body["bias"][:, None, None] if "bias" in self.body else normal
 
 
 def channel_scores(queries: Tensor, keys: Tensor, temperature: Tensor) -> Tensor:

@@ -213,8 +213,9 @@ class SwinIR(nn.Module):
         if upsampler == "pixelshuffle":
             self.upsample = _doubling(features, scale)
         elif upsampler == "nearest+conv":
-            for name in ("conv_up1", "conv_up2", "conv_hr"):
-                self.add_module(name, nn.Conv2d(features, features, 3, padding=1))
+            self.conv_up1, self.conv_up2, self.conv_hr = (
+                nn.Conv2d(features, features, 3, padding=1) for _ in range(3)
+            )
             self.lrelu = nn.LeakyReLU(0.2)
         self.conv_last = nn.Conv2d(features if upsampler else width, bands, 3, padding=1)
 
