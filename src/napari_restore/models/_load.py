@@ -54,8 +54,9 @@ def load(
     ----------
     model
         A registered id; ``"FILE.py:factory"``; the path of a .safetensors or .pth
-        file, or of a folder with one, whose network is the one that its card (NAME.json beside it, or `card`) names in the
-        field ``model``, or is known by the names and shapes of its tensors; the path of an exported .pt2 program or of TorchScript; or a torch module, which is copied
+        file, or of a folder with one, whose network is the one that its card (NAME.json beside it, or
+        `card`) names in the field ``model``, or is known by the names and shapes of its tensors; the
+        path of an exported .pt2 program or of TorchScript; or a torch module, which is copied
         and stays as it is.
         Where a program, a module or a factory comes without a card, its bands and `multiple_of` are measured.
     weights
@@ -65,7 +66,7 @@ def load(
     card
         A `ModelCard` or a mapping of its fields, over those of the card found otherwise.
     trust
-        Whether code of a .py or .pt2 file may run.
+        Whether code of a .py, .pt2 or TorchScript file may run.
 
     Raises
     ------

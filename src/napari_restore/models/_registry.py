@@ -27,9 +27,9 @@ BUILT_IN = (
     "napari_restore.models.andehazeformer",
     "napari_restore.models.ipl",
 )
+"""Packages with ENTRIES; a new built-in model is one package and one entry here."""
 PUBLISHED = "napari_restore.models.published"
 """Package with the ENTRIES of networks whose weights the user brings."""
-"""Packages with ENTRIES; a new built-in model is one package and one entry here."""
 
 
 @dataclass(frozen=True)
