@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, relu
 
 from napari_restore.models.published.restormer import (
-    ChannelAttention,
-    Down,
-    Norm,
-    Up,
+    DoubledSides,
+    HalvedSides,
+    RestormerNorm,
+    TransposedAttention,
     common_sizes,
 )
 
@@ -27,7 +27,7 @@ _GROUPS = 12
 """Groups of channels in the feed-forward part, of which one half sees its neighbours."""
 
 
-class SparseAttention(ChannelAttention):
+class SparseAttention(TransposedAttention):
     """Attention between channels, whose weights are scaled and shifted by the squared positive scores."""
 
     def __init__(self, width: int, heads: int, bias: bool) -> None:
@@ -68,16 +68,16 @@ class RefiningFeedForward(nn.Module):
         return y
 
 
-class Block(nn.Module):
+class ASTBlock(nn.Module):
     """A block of `heads` of attention; none with 0."""
 
     def __init__(self, width: int, heads: int, hidden: int, bias: bool, norm_bias: bool) -> None:
         super().__init__()
         self.attends = heads > 0
         if self.attends:
-            self.norm1 = Norm(width, norm_bias)
+            self.norm1 = RestormerNorm(width, norm_bias)
             self.attn = SparseAttention(width, heads, bias)
-        self.norm2 = Norm(width, norm_bias)
+        self.norm2 = RestormerNorm(width, norm_bias)
         self.ffn = RefiningFeedForward(width, hidden, bias)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -111,7 +111,7 @@ class ASTv2(nn.Module):
         self.bands = bands
 
         def level(channels: int, count: int, attending: int, inner: int) -> nn.Sequential:
-            made = (Block(channels, attending, inner, bias, norm_bias) for _ in range(count))
+            made = (ASTBlock(channels, attending, inner, bias, norm_bias) for _ in range(count))
             return nn.Sequential(*made)
 
         first, second, third = (width << number for number in range(3))
@@ -119,15 +119,15 @@ class ASTv2(nn.Module):
             {"proj": nn.Conv2d(bands, first, 3, padding=1, bias=False)}
         )
         self.encoder_level1 = level(first, blocks[0], 0, hidden[0])
-        self.down1_2 = Down(first)
+        self.down1_2 = HalvedSides(first)
         self.encoder_level2 = level(second, blocks[1], 0, hidden[1])
-        self.down2_3 = Down(second)
+        self.down2_3 = HalvedSides(second)
         self.encoder_level3 = level(third, blocks[2], 0, hidden[2])
         self.decoder_level3 = level(third, blocks[2], heads[2], hidden[2])
-        self.up3_2 = Up(third)
+        self.up3_2 = DoubledSides(third)
         self.reduce_chan_level2 = nn.Conv2d(third, second, 1, bias=bias)
         self.decoder_level2 = level(second, blocks[1], heads[1], hidden[1])
-        self.up2_1 = Up(second)
+        self.up2_1 = DoubledSides(second)
         # Level 1 keeps the channels of both it joins: it is as wide as level 2.
         self.decoder_level1 = level(second, blocks[0], heads[0], hidden[1])
         self.refinement = level(second, refinement, heads[0], hidden[1])

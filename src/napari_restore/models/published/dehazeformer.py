@@ -112,7 +112,7 @@ class Mixing(nn.Module):
         return kept.permute(0, 3, 1, 2)
 
 
-class FeedForward(nn.Module):
+class PixelFeedForward(nn.Module):
     """Two layers of each pixel by itself."""
 
     def __init__(self, width: int, hidden: int) -> None:
@@ -126,7 +126,7 @@ class FeedForward(nn.Module):
         return y
 
 
-class Block(nn.Module):
+class DehazeBlock(nn.Module):
     """A block of (N, width, H, W) with `heads` of attention; with 0 it is not normalised either."""
 
     def __init__(
@@ -137,7 +137,7 @@ class Block(nn.Module):
         if self.attends:
             self.norm1 = RescaleNorm(width)
         self.attn = Mixing(width, side, shift, heads, hidden, kind)
-        self.mlp = FeedForward(width, fed)
+        self.mlp = PixelFeedForward(width, fed)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.attends:
@@ -149,7 +149,7 @@ class Block(nn.Module):
         return x + fed
 
 
-class Fusion(nn.Module):
+class SkipFusion(nn.Module):
     """Mixes two maps by weights of each channel, that it makes of their means over the image."""
 
     def __init__(self, width: int, between: int) -> None:
@@ -195,7 +195,7 @@ class DehazeFormer(nn.Module):
         super().__init__()
         for number, each in enumerate(heads):
             blocks = (
-                Block(
+                DehazeBlock(
                     widths[number],
                     window,
                     window // 2 * (place % 2),
@@ -216,7 +216,7 @@ class DehazeFormer(nn.Module):
         self.skip1, self.skip2 = nn.Conv2d(first, first, 1), nn.Conv2d(second, second, 1)
         self.patch_split1 = self._doubling(third, fourth)
         self.patch_split2 = self._doubling(fourth, fifth)
-        self.fusion1, self.fusion2 = Fusion(fourth, fused[0]), Fusion(fifth, fused[1])
+        self.fusion1, self.fusion2 = SkipFusion(fourth, fused[0]), SkipFusion(fifth, fused[1])
         last = nn.Conv2d(fifth, 4, 3, padding=1, padding_mode="reflect")
         self.patch_unembed = nn.ModuleDict({"proj": nn.Sequential(last)})
 

@@ -18,7 +18,7 @@ from napari_restore.models._weights import layers_in, other_network
 _LEVELS = 3
 
 
-class Residual(nn.Module):
+class ResidualConvolutions(nn.Module):
     """Adds two convolutions of 3 × 3 of (N, width, H, W) to it."""
 
     def __init__(self, width: int, bias: bool) -> None:
@@ -55,11 +55,15 @@ class DRUNet(nn.Module):
             width, wider = widths[level : level + 2]
             halved = nn.Conv2d(width, wider, 2, stride=2, bias=bias)
             doubled = nn.ConvTranspose2d(wider, width, 2, stride=2, bias=bias)
-            down = nn.Sequential(*(Residual(width, bias) for _ in range(blocks)), halved)
-            up = nn.Sequential(doubled, *(Residual(width, bias) for _ in range(blocks)))
+            down = nn.Sequential(
+                *(ResidualConvolutions(width, bias) for _ in range(blocks)), halved
+            )
+            up = nn.Sequential(doubled, *(ResidualConvolutions(width, bias) for _ in range(blocks)))
             self.add_module(f"m_down{level + 1}", down)
             self.add_module(f"m_up{level + 1}", up)
-        self.m_body = nn.Sequential(*(Residual(widths[-1], bias) for _ in range(blocks)))
+        self.m_body = nn.Sequential(
+            *(ResidualConvolutions(widths[-1], bias) for _ in range(blocks))
+        )
         self.m_tail = nn.Conv2d(widths[0], bands, 3, padding=1, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:

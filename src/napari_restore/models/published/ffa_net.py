@@ -25,7 +25,7 @@ def _weighting(inputs: int, between: int, outputs: int) -> list[nn.Module]:
     return [first, nn.ReLU(), last, nn.Sigmoid()]
 
 
-class PixelAttention(nn.Module):
+class PixelWeighting(nn.Module):
     """Weights each pixel of (N, C, H, W)."""
 
     def __init__(self, width: int, between: int) -> None:
@@ -37,7 +37,7 @@ class PixelAttention(nn.Module):
         return x * weights
 
 
-class ChannelAttention(nn.Module):
+class MeanAttention(nn.Module):
     """Weights each channel of (N, C, H, W) by its mean over the whole image."""
 
     def __init__(self, width: int, between: int) -> None:
@@ -49,15 +49,15 @@ class ChannelAttention(nn.Module):
         return x * weights
 
 
-class Block(nn.Module):
+class FFABlock(nn.Module):
     """Two convolutions and both kinds of attention, added to (N, width, H, W)."""
 
     def __init__(self, width: int, between: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(width, width, 3, padding=1)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1)
-        self.calayer = ChannelAttention(width, between)
-        self.palayer = PixelAttention(width, between)
+        self.calayer = MeanAttention(width, between)
+        self.palayer = PixelWeighting(width, between)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.conv2(relu(self.conv1(x)) + x)
@@ -65,12 +65,12 @@ class Block(nn.Module):
         return attended + x
 
 
-class Group(nn.Module):
+class FFAGroup(nn.Module):
     """`blocks` blocks and a convolution, added to (N, width, H, W)."""
 
     def __init__(self, width: int, between: int, blocks: int) -> None:
         super().__init__()
-        made = [Block(width, between) for _ in range(blocks)]
+        made = [FFABlock(width, between) for _ in range(blocks)]
         self.gp = nn.Sequential(*made, nn.Conv2d(width, width, 3, padding=1))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -95,11 +95,11 @@ class FFANet(nn.Module):
         self.bands, self.width = bands, width
         self.pre = nn.Sequential(nn.Conv2d(bands, width, 3, padding=1))
         for number in range(_GROUPS):
-            self.add_module(f"g{number + 1}", Group(width, between, blocks))
+            self.add_module(f"g{number + 1}", FFAGroup(width, between, blocks))
         weighting = _weighting(_GROUPS * width, fused, _GROUPS * width)
         # The first is the mean over the image; in the weights its place is counted.
         self.ca = nn.Sequential(nn.AdaptiveAvgPool2d(1), *weighting)
-        self.palayer = PixelAttention(width, between)
+        self.palayer = PixelWeighting(width, between)
         last = nn.Conv2d(width, width, 3, padding=1), nn.Conv2d(width, bands, 3, padding=1)
         self.post = nn.Sequential(*last)
 

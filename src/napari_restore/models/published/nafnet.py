@@ -18,7 +18,7 @@ from torch.nn.parameter import Parameter
 from napari_restore.models._weights import layers_in
 
 
-class ChannelNorm(nn.Module):
+class PixelNorm(nn.Module):
     """Layer normalisation of the channels of (N, C, H, W) at each pixel."""
 
     def __init__(self, width: int) -> None:
@@ -39,13 +39,13 @@ def gated(x: Tensor) -> Tensor:
     return first * second
 
 
-class Block(nn.Module):
+class NAFBlock(nn.Module):
     """One block of (N, width, H, W); `expanded` and `fed` are its channels before the gates."""
 
     def __init__(self, width: int, expanded: int, fed: int) -> None:
         super().__init__()
         half = expanded // 2
-        self.norm1, self.norm2 = ChannelNorm(width), ChannelNorm(width)
+        self.norm1, self.norm2 = PixelNorm(width), PixelNorm(width)
         self.conv1 = nn.Conv2d(width, expanded, 1)
         self.conv2 = nn.Conv2d(expanded, expanded, 3, padding=1, groups=expanded)
         self.conv3 = nn.Conv2d(half, width, 1)
@@ -82,7 +82,7 @@ class NAFNet(nn.Module):
 
         def blocks(channels: int, count: int) -> nn.Sequential:
             return nn.Sequential(
-                *(Block(channels, expand * channels, feed * channels) for _ in range(count))
+                *(NAFBlock(channels, expand * channels, feed * channels) for _ in range(count))
             )
 
         self.intro = nn.Conv2d(bands, width, 3, padding=1)

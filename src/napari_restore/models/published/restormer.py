@@ -19,7 +19,7 @@ from torch.nn.parameter import Parameter
 from napari_restore.models._weights import layers_in, other_network
 
 
-class Norm(nn.Module):
+class RestormerNorm(nn.Module):
     """Layer normalisation of the channels of (N, C, H, W) at each pixel.
 
     Without a bias the mean stays, too.
@@ -45,7 +45,7 @@ def channel_scores(queries: Tensor, keys: Tensor, temperature: Tensor) -> Tensor
     return similar * temperature
 
 
-class ChannelAttention(nn.Module):
+class TransposedAttention(nn.Module):
     """Multi-head transposed attention: each channel is a mixture of those of its head."""
 
     def __init__(self, width: int, heads: int, bias: bool) -> None:
@@ -71,7 +71,7 @@ class ChannelAttention(nn.Module):
         return projected
 
 
-class FeedForward(nn.Module):
+class GatedLayers(nn.Module):
     """A gated feed-forward part, whose gate sees its neighbours."""
 
     def __init__(self, width: int, hidden: int, bias: bool) -> None:
@@ -86,15 +86,15 @@ class FeedForward(nn.Module):
         return y
 
 
-class Block(nn.Module):
+class RestormerBlock(nn.Module):
     """Attention and feed-forward part, each added to (N, width, H, W)."""
 
     def __init__(self, width: int, heads: int, hidden: int, bias: bool, norm_bias: bool) -> None:
         super().__init__()
-        self.norm1 = Norm(width, norm_bias)
-        self.attn = ChannelAttention(width, heads, bias)
-        self.norm2 = Norm(width, norm_bias)
-        self.ffn = FeedForward(width, hidden, bias)
+        self.norm1 = RestormerNorm(width, norm_bias)
+        self.attn = TransposedAttention(width, heads, bias)
+        self.norm2 = RestormerNorm(width, norm_bias)
+        self.ffn = GatedLayers(width, hidden, bias)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.attn(self.norm1(x))
@@ -102,7 +102,7 @@ class Block(nn.Module):
         return x + fed
 
 
-class Down(nn.Sequential):
+class HalvedSides(nn.Sequential):
     """(N, C, H, W) → (N, 2 C, H / 2, W / 2)."""
 
     def __init__(self, width: int) -> None:
@@ -111,7 +111,7 @@ class Down(nn.Sequential):
         self.body = nn.Sequential(convolution, nn.PixelUnshuffle(2))
 
 
-class Up(nn.Sequential):
+class DoubledSides(nn.Sequential):
     """(N, C, H, W) → (N, C / 2, 2 H, 2 W)."""
 
     def __init__(self, width: int) -> None:
@@ -145,7 +145,10 @@ class Restormer(nn.Module):
         widths = [width << level for level in range(4)]
 
         def level(number: int, channels: int, count: int, inner: int) -> nn.Sequential:
-            made = (Block(channels, heads[number], inner, bias, norm_bias) for _ in range(count))
+            made = (
+                RestormerBlock(channels, heads[number], inner, bias, norm_bias)
+                for _ in range(count)
+            )
             return nn.Sequential(*made)
 
         first, second, third, fourth = widths
@@ -153,19 +156,19 @@ class Restormer(nn.Module):
             {"proj": nn.Conv2d(bands, first, 3, padding=1, bias=False)}
         )
         self.encoder_level1 = level(0, first, blocks[0], hidden[0])
-        self.down1_2 = Down(first)
+        self.down1_2 = HalvedSides(first)
         self.encoder_level2 = level(1, second, blocks[1], hidden[1])
-        self.down2_3 = Down(second)
+        self.down2_3 = HalvedSides(second)
         self.encoder_level3 = level(2, third, blocks[2], hidden[2])
-        self.down3_4 = Down(third)
+        self.down3_4 = HalvedSides(third)
         self.latent = level(3, fourth, blocks[3], hidden[3])
-        self.up4_3 = Up(fourth)
+        self.up4_3 = DoubledSides(fourth)
         self.reduce_chan_level3 = nn.Conv2d(fourth, third, 1, bias=bias)
         self.decoder_level3 = level(2, third, blocks[2], hidden[2])
-        self.up3_2 = Up(third)
+        self.up3_2 = DoubledSides(third)
         self.reduce_chan_level2 = nn.Conv2d(third, second, 1, bias=bias)
         self.decoder_level2 = level(1, second, blocks[1], hidden[1])
-        self.up2_1 = Up(second)
+        self.up2_1 = DoubledSides(second)
         # Level 1 keeps the channels of both it joins: it is as wide as level 2.
         self.decoder_level1 = level(0, second, blocks[0], hidden[1])
         self.refinement = level(0, second, refinement, hidden[1])

@@ -19,7 +19,7 @@ from napari_restore.models._weights import layers_in
 from napari_restore.models.published.restormer import channel_scores
 
 
-class Estimator(nn.Module):
+class LightEstimator(nn.Module):
     """Returns features of the light (N, width, H, W), and the map (N, bands, H, W)."""
 
     def __init__(self, bands: int, width: int) -> None:
@@ -71,7 +71,7 @@ class GuidedAttention(nn.Module):
         return projected.reshape(x.shape) + places
 
 
-class FeedForward(nn.Module):
+class NormedFeedForward(nn.Module):
     """Normalises the channels of each pixel, and adds what four times as many make of them."""
 
     def __init__(self, width: int, hidden: int) -> None:
@@ -98,7 +98,9 @@ class GuidedBlocks(nn.Module):
     def __init__(self, width: int, heads: int, channels: int, count: int) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(
-            nn.ModuleList([GuidedAttention(width, heads, channels), FeedForward(width, 4 * width)])
+            nn.ModuleList(
+                [GuidedAttention(width, heads, channels), NormedFeedForward(width, 4 * width)]
+            )
             for _ in range(count)
         )
 
@@ -110,7 +112,7 @@ class GuidedBlocks(nn.Module):
         return x
 
 
-class Denoiser(nn.Module):
+class GuidedDenoiser(nn.Module):
     """Restores the lit image by a U-Net; `blocks` are those of its levels, the last at the bottom."""
 
     def __init__(self, bands: int, width: int, blocks: Sequence[int]) -> None:
@@ -152,13 +154,13 @@ class Denoiser(nn.Module):
         return restored + x
 
 
-class Stage(nn.Module):
+class RetinexStage(nn.Module):
     """Lights up (N, bands, H, W) by an estimated map, and restores the result."""
 
     def __init__(self, bands: int, width: int, blocks: Sequence[int]) -> None:
         super().__init__()
-        self.estimator = Estimator(bands, width)
-        self.denoiser = Denoiser(bands, width, blocks)
+        self.estimator = LightEstimator(bands, width)
+        self.denoiser = GuidedDenoiser(bands, width, blocks)
 
     def forward(self, x: Tensor) -> Tensor:
         features, light = self.estimator(x)
@@ -180,7 +182,7 @@ class Retinexformer(nn.Module):
     ) -> None:
         super().__init__()
         self.bands = bands
-        self.body = nn.Sequential(*(Stage(bands, width, blocks) for _ in range(stages)))
+        self.body = nn.Sequential(*(RetinexStage(bands, width, blocks) for _ in range(stages)))
         self.step = 2 ** (len(blocks) - 1)
 
     def forward(self, x: Tensor) -> Tensor:

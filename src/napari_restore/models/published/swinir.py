@@ -70,7 +70,7 @@ class WindowAttention(nn.Module):
         return projected
 
 
-class FeedForward(nn.Module):
+class TokenFeedForward(nn.Module):
     """Two layers of each token by itself."""
 
     def __init__(self, width: int, hidden: int) -> None:
@@ -82,7 +82,7 @@ class FeedForward(nn.Module):
         return y
 
 
-class Block(nn.Module):
+class ShiftedBlock(nn.Module):
     """A block of (N, H, W, C), whose windows of `side` cells are moved by `shift` around the edges."""
 
     def __init__(
@@ -92,7 +92,7 @@ class Block(nn.Module):
         self.side, self.shift = side, shift
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.attn = WindowAttention(width, side, heads, bias)
-        self.mlp = FeedForward(width, hidden)
+        self.mlp = TokenFeedForward(width, hidden)
 
     def forward(self, x: Tensor) -> Tensor:
         rows, columns = x.shape[1:3]
@@ -133,7 +133,7 @@ def _convolution(width: int, triple: bool) -> nn.Module:
     )
 
 
-class Group(nn.Module):
+class SwinGroup(nn.Module):
     """Blocks, of which every other one is shifted, and a convolution, added to (N, H, W, C)."""
 
     def __init__(
@@ -141,7 +141,7 @@ class Group(nn.Module):
     ) -> None:
         super().__init__()
         blocks = (
-            Block(width, side, side // 2 * (number % 2), heads, hidden, bias)
+            ShiftedBlock(width, side, side // 2 * (number % 2), heads, hidden, bias)
             for number in range(depth)
         )
         self.residual_group = nn.ModuleDict({"blocks": nn.Sequential(*blocks)})
@@ -197,7 +197,7 @@ class SwinIR(nn.Module):
         self.patch_embed = nn.ModuleDict({"norm": nn.LayerNorm(width)} if patch_norm else {})
         self.layers = nn.Sequential(
             *(
-                Group(width, depth, window, each, hidden, bias, triple)
+                SwinGroup(width, depth, window, each, hidden, bias, triple)
                 for depth, each in zip(depths, heads, strict=True)
             )
         )

@@ -35,7 +35,7 @@ class TwoConvolutions(nn.Module):
         return y
 
 
-class Down(nn.Module):
+class UNetDown(nn.Module):
     """Halves (N, C, H, W) by its largest values."""
 
     def __init__(self, inputs: int, outputs: int, bias: bool) -> None:
@@ -48,7 +48,7 @@ class Down(nn.Module):
         return y
 
 
-class Up(nn.Module):
+class UNetUp(nn.Module):
     """Doubles `x` and joins it with `skip`, on whose grid it is centred."""
 
     def __init__(self, inputs: int, outputs: int, bilinear: bool, bias: bool) -> None:
@@ -89,10 +89,10 @@ class UNet(nn.Module):
         self.inc = TwoConvolutions(bands, width, width, bias)
         for level in range(_LEVELS):
             wider = widths[level + 1] // (share if level + 1 == _LEVELS else 1)
-            self.add_module(f"down{level + 1}", Down(widths[level], wider, bias))
+            self.add_module(f"down{level + 1}", UNetDown(widths[level], wider, bias))
             below = widths[_LEVELS - level]
             narrow = below // 2 // (share if level + 1 < _LEVELS else 1)
-            self.add_module(f"up{level + 1}", Up(below, narrow, bilinear, bias))
+            self.add_module(f"up{level + 1}", UNetUp(below, narrow, bilinear, bias))
         self.outc = nn.ModuleDict({"conv": nn.Conv2d(width, outputs, 1)})
 
     def forward(self, x: Tensor) -> Tensor:
