@@ -143,7 +143,7 @@ def _refused(value: object, name: str) -> Iterator[str]:
 def _phrase(value: Any, problem: ErrorDetails, name: str) -> str:
     """Return pydantic's message, with its position in `value`."""
     for step in problem["loc"]:
-        if isinstance(value, (list, tuple)) and isinstance(step, int):
+        if isinstance(value, (list, tuple)) and isinstance(step, int) and step < len(value):
             value, name = value[step], f"{name}[{step}]"
         elif isinstance(value, Mapping) and step in value:
             value, name = value[step], f"{name}.{step}"

@@ -90,6 +90,7 @@ from ._images import (
 )
 from ._models import (
     code_file,
+    inputs_in_words,
     inspect_model,
     is_ready,
     load_described,
@@ -202,6 +203,7 @@ __all__ = [
     "images_in_folder",
     "indices",
     "info",
+    "inputs_in_words",
     "inspect_model",
     "is_address",
     "is_image_in_folder",

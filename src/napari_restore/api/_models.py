@@ -35,8 +35,9 @@ def load_model(
     Parameters
     ----------
     model
-        An id of ``napari-restore models``; ``"FILE.py:factory"``; a weights file with its card
-        beside it; an exported .pt2 program; or a `torch.nn.Module` from and to
+        An id of ``napari-restore models``; ``"FILE.py:factory"``; a weights file, or a folder with one, whose
+        network is known by its tensors or named on the card beside it; an exported .pt2 program or
+        TorchScript; or a `torch.nn.Module` from and to
         (N, C, H, W) float32 in [0, 1]. A module is copied with its present weights, and stays as it
         is; so is a loaded model in training.
     weights
@@ -45,8 +46,9 @@ def load_model(
     parameters
         Values over the defaults of the model's card.
     card
-        Fields of a `ModelCard`, such as ``{"bands": 3, "multiple_of": 8}``. A module or a factory
-        without one is probed: bands and `multiple_of`, and the halo from its weights.
+        Fields of a `ModelCard`, such as ``{"bands": 3, "multiple_of": 8}``, over those beside the file.
+        A module or a factory without one, or with one that says only what it takes and gives, is
+        probed: bands and `multiple_of`, and the halo from its weights.
     trust
         Whether Python code and programs in files may run.
     memory
@@ -105,11 +107,16 @@ def load_described(spec: Mapping[str, Any], *, trust: bool = False) -> Restorati
 
 
 def code_file(model: str) -> str | None:
-    """Return the Python or .pt2 file whose code runs when the model is loaded; None without one."""
+    """Return the file whose code runs when the model is loaded: Python, .pt2 or TorchScript.
+
+    None where there is none.
+    """
+    from napari_restore.models import is_script
+
     script, _, _ = model.rpartition(":")
     if script.lower().endswith(".py"):
         return script
-    return model if model.lower().endswith(".pt2") else None
+    return model if model.lower().endswith(".pt2") or is_script(Path(model)) else None
 
 
 def as_model(model: str | os.PathLike[str] | nn.Module) -> RestorationModel:
@@ -203,31 +210,42 @@ def is_ready(model_id: str) -> bool:
 
 
 def inspect_model(
-    path: Pathlike, *, trust: bool = False, emit: Callable[[Event], None] | None = None
+    path: Pathlike,
+    *,
+    trust: bool = False,
+    card: Mapping[str, Any] | None = None,
+    emit: Callable[[Event], None] | None = None,
 ) -> Proposal:
     """Determine the architecture of a model file, and propose a card for it.
 
     `path` is a .safetensors, .pth, .pt or .ckpt file of weights, an exported .pt2
     program or ``"FILE.py:factory"``. The model is run on synthetic tiles: not for
-    the GUI thread. Programs and Python run only with `trust`; `emit` is called with the
-    events of measuring. Raises `MissingWeights`, `BadModel`.
+    the GUI thread. Programs and Python run only with `trust`; `card` has fields that are known of it;
+    `emit` is called with the events of measuring. Raises `MissingWeights`, `BadModel`.
     """
     from napari_restore.models import propose
 
-    proposal = propose(path, trust=trust)
+    proposal = propose(path, trust=trust, card=card)
     whole = _measure(proposal.model, None, emit)
-    card = proposal.model.card
+    made = proposal.model.card
     if not proposal.measured:
         return proposal
     sizes: dict[str, Any] = {
-        "multiple_of": card.multiple_of,
-        "padded_to": card.padded_to,
-        "halo": card.halo,
+        "multiple_of": made.multiple_of,
+        "padded_to": made.padded_to,
+        "halo": made.halo,
     }
     if whole:
         sizes["whole"] = whole
-        proposal.model.card = replace(card, whole=whole)
+        proposal.model.card = replace(made, whole=whole)
     return replace(proposal, card={**proposal.card, **sizes})
+
+
+def inputs_in_words(card: ModelCard) -> str:
+    """Return what a network takes and gives in words; empty for plain images of [0, 1]."""
+    from napari_restore.models import in_words
+
+    return in_words(card)
 
 
 def save_card(proposal: Proposal, **fields: Any) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 from argparse import Namespace
@@ -87,10 +88,22 @@ def load_model(options: Namespace) -> Any:
         options.model,
         weights=options.weights,
         parameters=dict(options.set),
+        card=card_of(options),
         trust=may_run_code([options.model], yes=options.yes),
         memory=getattr(options, "memory", None),
         emit=reporter(getattr(options, "progress", "off")),
     )
+
+
+def card_of(options: Namespace) -> dict[str, Any] | None:
+    """Return the fields of --card, as they are in JSON; text where a value is none. None without any."""
+    fields = {}
+    for name, text in options.card:
+        try:
+            fields[name] = json.loads(text)
+        except ValueError:
+            fields[name] = text
+    return fields or None
 
 
 def load_models(options: Namespace) -> list[Any]:

@@ -15,7 +15,8 @@ from typing import Any
 from napari_restore._addresses import is_remote
 from napari_restore._format import format_size
 from napari_restore.commands import _streams
-from napari_restore.commands._arguments import may_run_code
+from napari_restore.commands._arguments import card_of, may_run_code
+from napari_restore.commands._progress import reporter
 from napari_restore.commands._result import CommandResult
 from napari_restore.errors import BadModel, InputError, UnreadableImage, escape_controls
 
@@ -82,6 +83,40 @@ def models(options: Namespace) -> CommandResult:
     return CommandResult(
         fields, _fields({k: v for k, v in fields.items() if v not in ("", (), None, {})})
     )
+
+
+def inspect(options: Namespace) -> CommandResult:
+    """Tell which network a model file is, what it takes and what its tiles must see."""
+    from napari_restore import api
+
+    trust = may_run_code([options.model], yes=options.yes)
+    found = api.inspect_model(
+        options.model, trust=trust, card=card_of(options), emit=reporter(options.progress)
+    )
+    card = found.model.card
+    written = api.save_card(found) if options.save and found.card and not found.known else None
+    fields = {
+        "file": str(found.path),
+        "structure": found.architecture,
+        "paper": card.source,
+        "task": card.task,
+        "bands": card.bands,
+        "roles": card.roles,
+        "multiple_of": card.multiple_of,
+        "padded_to": card.size_step,
+        "halo": None if card.whole else card.halo,
+        "whole": card.whole,
+        "takes": api.inputs_in_words(card),
+        "parameters": {each.name: each.default for each in card.parameters},
+        "open": found.questions,
+        "sha256": found.sha256,
+        "card": None if written is None else str(written),
+    }
+    empty: tuple[object, ...] = ("", (), None, {})
+    shown = {k: v for k, v in fields.items() if k != "open" and v not in empty}
+    asked = (f"? {escape_controls(each)}" for each in found.questions)
+    text = "\n".join((_fields(shown), *asked))
+    return CommandResult(fields, text, wrote_files=written is not None)
 
 
 def _attention_of(model: Any) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from napari_restore.commands import (
 )
 from napari_restore.commands._options import (
     RANGE,
+    add_card,
     add_format_options,
     add_options,
     add_output_options,
@@ -202,6 +203,10 @@ def build_parser() -> Parser:
     )
     add_yes(models)
 
+    _add_inspect(
+        _command(commands, "inspect", _inspect.inspect, "tell which network a model file is")
+    )
+
     info = _command(commands, "info", _info.info, "describe an image", computes=False)
     info.add_argument("paths", nargs="+", metavar="PATH", help="the image (several with --stack)")
     add_source(info)
@@ -285,6 +290,15 @@ def build_parser() -> Parser:
         help="with --clear: also remove painted masks that commands and records need",
     )
     return parser
+
+
+def _add_inspect(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="FILE", help="weights, a program, or FILE.py:factory")
+    parser.add_argument(
+        "--save", action="store_true", help="write what was found beside it, as its card NAME.json"
+    )
+    add_card(parser)
+    add_yes(parser)
 
 
 def _add_restore(parser: argparse.ArgumentParser) -> None:

@@ -141,7 +141,7 @@ def add_model(
     required.
     """
     model = parser.add_argument_group("model")
-    named = "an id of `napari-restore models`, a weights file with its card, or FILE.py:factory"
+    named = "an id of `napari-restore models`, a weights file, or FILE.py:factory"
     if several:
         model.add_argument(
             "--model",
@@ -166,8 +166,23 @@ def add_model(
         metavar="NAME=VALUE",
         help="a parameter of the model; may be repeated",
     )
+    if not several:
+        add_card(model)
     add_yes(model)
     return model
+
+
+def add_card(group: argparse._ActionsContainer) -> None:
+    """Add --card."""
+    group.add_argument(
+        "--card",
+        action="append",
+        default=[],
+        type=parsing.assignment,
+        metavar="FIELD=VALUE",
+        help="a field of the card of your own model, such as value_range=[-1,1] or noise_level=25; "
+        "may be repeated",
+    )
 
 
 def add_machine(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:

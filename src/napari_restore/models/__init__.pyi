@@ -1,3 +1,4 @@
+from ._adapted import in_words
 from ._attention import (
     AttentionKind,
     AttentionRow,
@@ -9,7 +10,7 @@ from ._attention import (
 from ._attention_calls import AttentionCall, AttentionCalls
 from ._bottleneck_model import BottleneckModel, cut, stitch
 from ._card import ModelCard, Parameter, Scope, Task, Value
-from ._code import code_digest, code_files
+from ._code import code_digest, code_files, is_script
 from ._content import changed_part, content_of, definition_of, identity_of
 from ._context import (
     BINS,
@@ -22,6 +23,7 @@ from ._context import (
 )
 from ._exposure_curves import pairs_of, sampled_values
 from ._frozen import frozen_copy, is_frozen
+from ._known import known_network
 from ._layers import pad_to_multiple, reflected
 from ._load import RANDOM_WEIGHTS, load, random_twin, shipped_weights
 from ._model import (
@@ -46,6 +48,7 @@ from ._registry import (
     recommended,
     resolve,
     ships,
+    structures,
 )
 from ._script import factories_in
 from ._spectral import HAZE_EXPONENT, correct_band, transmission_at
@@ -127,8 +130,11 @@ __all__ = [
     "for_frames",
     "frozen_copy",
     "identity_of",
+    "in_words",
     "is_frozen",
     "is_ready",
+    "is_script",
+    "known_network",
     "label_of",
     "load",
     "load_named",
@@ -154,6 +160,7 @@ __all__ = [
     "shipped_weights",
     "ships",
     "stitch",
+    "structures",
     "transmission_at",
     "windows_along",
     "write_card",

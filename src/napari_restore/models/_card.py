@@ -88,6 +88,22 @@ class ModelCard:
     whole: str = ""
     """Why a network of the user's own must be given the whole image; empty: tiles will do."""
     min_size: int = 1
+    value_range: tuple[float, float] = (0.0, 1.0)
+    """What a network takes in place of black, 0, and white, 1."""
+    mean: tuple[float, ...] = ()
+    """What is subtracted from values of that range, for each band or for all; empty: nothing."""
+    std: tuple[float, ...] = ()
+    """What values less `mean` are divided by; empty: nothing."""
+    output_range: tuple[float, float] | None = None
+    """What a network gives for black and white; None: as its input is, `mean` and `std` too."""
+    noise_level: float | None = None
+    """Default of the parameter `sigma`, a standard deviation of the noise in steps of 8 bits; None: the
+    network is told no noise level."""
+    noise_as: Literal["band", "argument"] = "band"
+    """How a network is told it, in units of its input: as a further band, or as a second argument
+    (N, 1, 1, 1)."""
+    output: int | str = 0
+    """Which of several outputs is the restored image: its place, or its key."""
     inputs: int = 1
     """Number of images of one call: 1, or a bracket's length (0: any)."""
     light: bool = False
@@ -155,6 +171,14 @@ class ModelCard:
         return {n: p.parse(given[n]) if n in given else p.default for n, p in known.items()}
 
 
+SIGMA = Parameter(
+    "sigma",
+    15.0,
+    "standard deviation of the noise that is to go, in steps of 8 bits",
+    0.0,
+    255.0,
+)
+"""Of networks that are told the noise level; its default is the card's `noise_level`."""
 AMOUNT = Parameter(
     "amount", 1.0, "how much haze is removed: a factor on its optical depth", 0.0, 2.0
 )

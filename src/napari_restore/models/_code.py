@@ -7,6 +7,7 @@ import hashlib
 import sys
 import sysconfig
 import time
+import zipfile
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import lru_cache
@@ -36,6 +37,15 @@ def code_files(path: Path) -> dict[Path, str]:
                 found[file] = name
                 left.append(file)
     return found
+
+
+def is_script(path: Path) -> bool:
+    """Return whether a file is TorchScript, which has code under names of its own in a zip archive."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.split("/")[1:2] == ["code"] for name in archive.namelist())
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return False
 
 
 def code_digest(path: Path) -> str:

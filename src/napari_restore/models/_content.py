@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from napari_restore.models._adapted import changes
 from napari_restore.models._card import ModelCard
 from napari_restore.models._code import file_digest, is_installed
 from napari_restore.models._model import WITHOUT, RestorationModel
@@ -89,10 +90,11 @@ def definition_of(model: RestorationModel) -> str:
     if model.claimed_step is not None:
         # What is measured follows from the rest; it is the same model before and after.
         card = replace(card, multiple_of=model.claimed_step)
-    claims = [getattr(card, name) for name in DECIDING]
+    # Digests of cards without such fields are as before there were any.
+    claims = [*(getattr(card, name) for name in DECIDING), *sorted(changes(card).items())]
     if _is_own(model) and not model.spec.get("card") and "." not in str(model.spec["model"]):
         # One that is known by its id: the version of the package tells its card.
-        claims = claims[-1:]
+        claims = [card.values]
     code = model.code or _version_of(type(model).__module__)
     return _digest([type(model).__qualname__, code, claims, model.spec.get(WITHOUT)])
 

@@ -14,12 +14,14 @@ from torch import Tensor, nn
 
 from napari_restore.errors import BadModel, BadParameter, MissingWeights, RestoreError, option
 from napari_restore.models import _weights
+from napari_restore.models._adapted import FIELDS, adapted
 from napari_restore.models._card import ModelCard
-from napari_restore.models._code import code_digest, forget_changed
+from napari_restore.models._code import code_digest, forget_changed, is_script
 from napari_restore.models._frozen import frozen_copy, is_frozen
+from napari_restore.models._known import known_network
 from napari_restore.models._model import RestorationModel
 from napari_restore.models._program import TorchProgram, band_counts, batch_size, fixed_shape
-from napari_restore.models._registry import ModelEntry, entry_of
+from napari_restore.models._registry import ModelEntry, entry_of, model_ids, structures
 from napari_restore.models._script import (
     arguments_of,
     is_default,
@@ -27,7 +29,7 @@ from napari_restore.models._script import (
     without_factory,
 )
 from napari_restore.models._unfit import BAND_COUNTS, possible_sizes, unfit
-from napari_restore.models._wrap import WrappedModel, as_card, card_beside
+from napari_restore.models._wrap import WrappedModel, as_card, card_beside, with_level
 
 Card = ModelCard | Mapping[str, Any]
 WEIGHTS = Path(__file__).parent / "weights"
@@ -52,8 +54,9 @@ def load(
     ----------
     model
         A registered id; ``"FILE.py:factory"``; the path of a .safetensors or .pth
-        file whose card (NAME.json beside it, or `card`) names the network in its
-        field ``model``; the path of an exported .pt2 program; or a torch module, which is copied
+        file, or of a folder with one, whose network is the one that its card (NAME.json beside it, or
+        `card`) names in the field ``model``, or is known by the names and shapes of its tensors; the
+        path of an exported .pt2 program or of TorchScript; or a torch module, which is copied
         and stays as it is.
         Where a program, a module or a factory comes without a card, its bands and `multiple_of` are measured.
     weights
@@ -63,7 +66,7 @@ def load(
     card
         A `ModelCard` or a mapping of its fields, over those of the card found otherwise.
     trust
-        Whether code of a .py or .pt2 file may run.
+        Whether code of a .py, .pt2 or TorchScript file may run.
 
     Raises
     ------
@@ -80,7 +83,7 @@ def load(
             f"A model cannot be made of {type(model).__name__}.",
             "Give the id of a model, a file, or a torch.nn.Module.",
         )
-    name = os.fspath(model)
+    name = found_in_folder(os.fspath(model))
     spec: dict[str, Any] = {
         "model": name,
         "weights": _absolute(weights),
@@ -96,7 +99,7 @@ def load(
     suffix = Path(name).suffix.lower()
     if suffix == ".py":
         raise without_factory(Path(name))
-    if suffix == ".pt2":
+    if suffix == ".pt2" or (suffix in _weights.SUFFIXES and is_script(Path(name))):
         spec |= {"model": str(Path(name).resolve()), "code": True}
         return _ready(_from_program(Path(name), card, values, trust), weights, spec)
     if suffix in _weights.SUFFIXES:
@@ -105,14 +108,23 @@ def load(
     return _from_registry(entry_of(name), weights, values, card, spec)
 
 
+def found_in_folder(name: str) -> str:
+    """Return the weights file in the folder `name`; a name that is no folder, or an id, as it is."""
+    if not os.path.isdir(name) or name in {*model_ids(), *structures()}:
+        return name
+    return str(_weights.weights_in(Path(name)))
+
+
 def _from_registry(
     entry: ModelEntry,
     weights: str | os.PathLike[str] | None,
     parameters: Mapping[str, Any],
     card: Card | None,
     spec: dict[str, Any],
+    state: Mapping[str, Tensor] | None = None,
 ) -> RestorationModel:
-    base = entry.card
+    """Return the model of `entry`; `state` is the content of the file `weights` where it is read."""
+    base = with_level(entry.card)
     if weights is not None:
         # Measurements of the shipped weights are not valid for others.
         base = replace(base, trained_on="", validated_on="")
@@ -125,9 +137,8 @@ def _from_registry(
             f"Model {full_card.id} comes without weights.",
             "Give a weights file, or random:0 to try the machinery.",
         )
-    state = None
     if weights is not None and not _is_random(weights):
-        state = entry.renamed(_weights.read_state(Path(weights)))
+        state = entry.renamed(_weights.read_state(Path(weights)) if state is None else state)
     try:
         made = entry.make(full_card, state)
     except BadModel:
@@ -136,7 +147,17 @@ def _from_registry(
             raise
         state = entry.renamed(bare)
         made = entry.make(full_card, state)
+    if made.measured and card is not None and _has_sizes(card):
+        made.card, made.measured = as_card(card, made.card), False
     return _ready(made, weights, spec, state)
+
+
+_SIZES = ("halo", "multiple_of", "padded_to", "min_size", "whole")
+"""Fields of a card that say what tiles must see."""
+
+
+def _has_sizes(card: Card) -> bool:
+    return isinstance(card, ModelCard) or not set(card).isdisjoint(_SIZES)
 
 
 def shipped_weights(entry: ModelEntry) -> Path:
@@ -170,16 +191,21 @@ def _from_weights(
     if isinstance(card, Mapping):
         found |= card
         network = found.pop("model", network)
-    if not isinstance(network, str):
-        raise BadModel(
-            f"{path.name} contains weights but not the network they belong to.",
-            f'Name it in {path.stem}.json, as {{"model": "haze-unet"}}, or load the network '
-            "with this file as its weights.",
-        )
     full_card: Card = card if isinstance(card, ModelCard) else found
-    return _from_registry(
-        entry_of(network), path if weights is None else weights, parameters, full_card, spec
-    )
+    state = None
+    if not isinstance(network, str):
+        state = _weights.read_state(path)
+        network = known_network(state, path)
+    chosen, state = (path, state) if weights is None else (weights, None)
+    return _from_registry(entry_of(network), chosen, parameters, full_card, spec, state)
+
+
+def _over_beside(card: Card | None, path: Path) -> Card | None:
+    """Return the fields of `card` over those of the card beside the file; None where there is none."""
+    beside = card_beside(path)
+    if card is None or beside is None or isinstance(card, ModelCard):
+        return beside if card is None else card
+    return {**beside, **card}
 
 
 def _from_script(
@@ -210,7 +236,7 @@ def _from_script(
             f"{path.name}:{factory} returns {type(made).__name__}.", "Return a torch.nn.Module."
         )
     own = {key: value for key, value in parameters.items() if key not in arguments}
-    model = _wrapped(made, card or card_beside(path), path.stem, own)
+    model = _wrapped(made, _over_beside(card, path), path.stem, own)
     # What the network was made with belongs to its description, a default is as if it was not given.
     made_with = {k: v for k, v in arguments.items() if not is_default(make, k, v)}
     model.card = replace(model.card, values={**made_with, **model.card.values})
@@ -234,11 +260,13 @@ def _from_program(
     if not path.is_file():
         raise BadModel(f"There is no file {path}.", "Check the path.")
     if not trust:
-        # torch.export.load unpickles constants of the file without restriction.
+        # Constants are unpickled without restriction; TorchScript may call any operator.
         raise BadModel(f"{path.name} is a program.", _FOREIGN)
     import torch.export
 
-    full_card = card or card_beside(path)
+    full_card = _over_beside(card, path)
+    if path.suffix.lower() != ".pt2":
+        return _from_torchscript(path, full_card, parameters)
     try:
         program = torch.export.load(path)
         counts = band_counts(program) if full_card is None else ()
@@ -257,6 +285,21 @@ def _from_program(
     return model
 
 
+def _from_torchscript(
+    path: Path, card: Card | None, parameters: Mapping[str, Any]
+) -> RestorationModel:
+    try:
+        module = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
+    except Exception as error:
+        raise BadModel(
+            f"{path.name} is no readable TorchScript: {_weights.first_line(error)}.",
+            "Export it again.",
+        ) from error
+    model = _wrapped(module, card, path.stem, parameters)
+    model.card = replace(model.card, weights_sha256=_weights.sha256_of_file(path))
+    return model
+
+
 def _wrapped(
     module: nn.Module,
     card: Card | None,
@@ -271,9 +314,16 @@ def _wrapped(
         # What torch.export returns has no modes.
         module = TorchProgram(module)
     fallback = ModelCard(name, name, "A model of your own.", task="other", licence="unknown")
-    full_card = as_card(_measured(module, name, counts) if card is None else card, fallback)
+    full_card = fallback if card is None else as_card(card, fallback)
+    says = {} if card is None or isinstance(card, ModelCard) else card
+    is_open = card is None or (not _has_sizes(card) and not set(FIELDS).isdisjoint(says))
+    if is_open:
+        # What it takes and gives is known at most, but not its sizes.
+        tried = counts if full_card.bands is None else (full_card.bands,)
+        sizes: dict[str, Any] = _measured(adapted(module, full_card), name, tried)
+        full_card = replace(full_card, **sizes)
     model = WrappedModel(module, replace(full_card, values=full_card.fill(parameters)))
-    model.measured = card is None
+    model.measured = is_open
     return model
 
 
@@ -310,7 +360,7 @@ def _ready(
     state: Mapping[str, Tensor] | None = None,
 ) -> RestorationModel:
     """Load weights, note their digest, freeze."""
-    target = model.module if isinstance(model, WrappedModel) else model
+    target = model.network if isinstance(model, WrappedModel) else model
     if weights is not None and not any(True for _ in target.parameters()):
         raise BadModel(f"Model {model.card.id} takes no weights.", "Leave them out.")
     if weights is not None and _is_random(weights):

@@ -61,6 +61,8 @@ class RestorationModel(nn.Module):
     """Whether frames are of one band, which the model is given for each of its colours."""
     measured: bool = False
     """Whether the sizes on its card were measured, because it came without a card."""
+    structure: str = ""
+    """The published structure by which its weights were known, and its sizes; empty: it is of none."""
     claimed_step: int | None = None
     """`multiple_of` of the card it came with, where another was measured; None: that on its card."""
     takes_whole: bool = False

@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from napari_restore._replacing import replacing
 from napari_restore.errors import BadModel, BadOutput
 from napari_restore.models import _weights
-from napari_restore.models._load import load
+from napari_restore.models._code import is_script
+from napari_restore.models._known import known_network
+from napari_restore.models._load import found_in_folder, load
 from napari_restore.models._model import RestorationModel
-from napari_restore.models._registry import card_of, model_ids
-from napari_restore.models._unfit import BAND_COUNTS, TRIAL_SIDE, possible_sizes
 from napari_restore.models._wrap import WrappedModel, as_card, card_beside
 
 
@@ -36,18 +36,35 @@ class Proposal:
     known: bool = False
     """Whether the card lay beside the file already."""
 
+    questions: tuple[str, ...] = ()
+    """What only its author knows, each a sentence with the field of the card that answers it."""
+
     @property
     def path(self) -> Path:
         """The file."""
         return _file_of(self.source)
 
 
-def propose(path: str | os.PathLike[str], *, trust: bool = False) -> Proposal:
+QUESTIONS = {
+    "value_range": "Does it take values of [0, 1]? Others are given as value_range=[-1, 1], or [0, 255].",
+    "mean": "Are values normalised? If so, give mean and std of the bands.",
+    "roles": 'Are its bands red, green, blue? BGR is given as roles=["blue", "green", "red"].',
+    "task": "What was it trained for? Give its task, denoise for instance.",
+}
+"""Questions by the field of the card that answers them."""
+
+
+def propose(
+    path: str | os.PathLike[str],
+    *,
+    trust: bool = False,
+    card: Mapping[str, Any] | None = None,
+) -> Proposal:
     """Return the description of the model file at `path`; see `napari_restore.api.inspect_model`.
 
-    Raises `MissingWeights` and `BadModel`.
+    `card` has fields over those beside the file. Raises `MissingWeights` and `BadModel`.
     """
-    source = os.fspath(path)
+    source = found_in_folder(os.fspath(path))
     file = _file_of(source)
     suffix = file.suffix.lower()
     if suffix not in (".pt2", ".py", *_weights.SUFFIXES):
@@ -58,13 +75,13 @@ def propose(path: str | os.PathLike[str], *, trust: bool = False) -> Proposal:
     if not file.is_file():
         raise BadModel(f"There is no file {file}.", "Check the path.")
     beside = card_beside(file)
-    if suffix in _weights.SUFFIXES:
-        return _of_weights(file, beside)
-    if beside is not None or not trust:
+    if suffix in _weights.SUFFIXES and not is_script(file):
+        return _of_weights(file, beside, card or {})
+    if (beside is not None and not card) or not trust:
         # Without trust, loading raises here.
         model = load(source, trust=trust)
         return _of(source, model, beside or {}, known=True)
-    return _of_code(source)
+    return _of_code(source, {**(beside or {}), **(card or {})})
 
 
 def write_card(proposal: Proposal, fields: Mapping[str, Any]) -> Path:
@@ -91,76 +108,54 @@ def _file_of(source: str) -> Path:
     return Path(script if script.lower().endswith(".py") else source)
 
 
-def _of(source: str, model: RestorationModel, card: Mapping[str, Any], **found: bool) -> Proposal:
+def _of(source: str, model: RestorationModel, card: Mapping[str, Any], **found: Any) -> Proposal:
     file = _file_of(source)
-    inner = model.module if isinstance(model, WrappedModel) else model
-    name = type(inner).__name__
-    program = file.suffix.lower() == ".pt2"
+    inner = model.network if isinstance(model, WrappedModel) else model
+    name = model.structure or type(inner).__name__
+    if file.suffix.lower() == ".pt2":
+        name = "exported program"
+    elif is_script(file):
+        name = "TorchScript"
     return Proposal(
         source=source,
         model=model,
         card=card,
-        architecture="exported program" if program else name,
+        architecture=name,
         bytes=file.stat().st_size,
         sha256=_weights.sha256_of_file(file),
         **found,
     )
 
 
-def _of_weights(file: Path, beside: Mapping[str, Any] | None) -> Proposal:
+def _of_weights(file: Path, beside: Mapping[str, Any] | None, given: Mapping[str, Any]) -> Proposal:
     """Return the proposal for weights.
 
     The network is the one that their card names, else one that they fit.
     """
-    if beside is not None and "model" in beside:
+    if beside is not None and "model" in beside and not given:
         return _of(str(file), load(file), beside, known=True)
-    _weights.read_state(file)
-    networks = [name for name in model_ids() if card_of(name).needs_weights]
-    for network in networks:
-        card = {"model": network, "title": file.stem, **(beside or {})}
-        try:
-            return _of(str(file), load(file, card=card), card)
-        except BadModel:
-            continue
-    raise BadModel(
-        f"{file.name} fits none of the networks known here: {', '.join(networks)}.",
-        f"Install the package that has its network, or name it in {file.stem}.json.",
-    )
+    fields = {**(beside or {}), **given}
+    network = fields.get("model") or known_network(_weights.read_state(file), file)
+    card = {"model": network, "title": file.stem, **fields}
+    model = load(file, card=card)
+    return _of(str(file), model, card, measured=model.measured)
 
 
-def _of_code(source: str) -> Proposal:
-    """Return the proposal for a program or a module without a card.
+def _of_code(source: str, given: Mapping[str, Any]) -> Proposal:
+    """Return the proposal for a program or a module, whose card says no more than what is `given`.
 
     Bands and sizes are measured.
     """
     file = _file_of(source)
-
-    def with_card(card: Mapping[str, Any]) -> RestorationModel:
-        model = load(source, card=card, trust=True)
-        model.measured = True
-        return model
-
-    title = {"title": file.stem, "summary": f"From {file.name}."}
+    model = load(source, card=given or None, trust=True)
+    if not isinstance(model, WrappedModel):
+        return _of(source, model, {})
+    found = model.card
+    card = {"title": file.stem, "summary": f"From {file.name}.", **given}
+    card |= {"bands": found.bands, "multiple_of": found.multiple_of}
     if file.suffix.lower() == ".pt2":
         # The sizes are fixed in the program.
-        loaded_card = load(source, trust=True).card
-        card = {
-            **title,
-            "bands": loaded_card.bands,
-            "multiple_of": loaded_card.multiple_of,
-            "halo": loaded_card.halo,
-        }
-        return _of(source, with_card(card), card, measured=True)
-    first = with_card({"bands": BAND_COUNTS[0]})
-    if not isinstance(first, WrappedModel):
-        first.measured = False
-        return _of(source, first, {})
-    for sizes in possible_sizes(first.module):
-        card = {**title, **sizes}
-        return _of(source, with_card(card), card, measured=True)
-    raise BadModel(
-        f"{file.name} gives no image of the same size and bands for the images tried, "
-        f"{TRIAL_SIDE} pixels wide and more.",
-        "Export it with free height and width, or write its bands and multiple_of to "
-        f"{file.stem}.json.",
-    )
+        card["halo"] = found.halo
+    model.card = replace(found, title=card["title"], summary=card["summary"])
+    questions = tuple(text for name, text in QUESTIONS.items() if name not in given)
+    return replace(_of(source, model, card, measured=model.measured), questions=questions)

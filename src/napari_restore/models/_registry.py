@@ -28,6 +28,8 @@ BUILT_IN = (
     "napari_restore.models.ipl",
 )
 """Packages with ENTRIES; a new built-in model is one package and one entry here."""
+PUBLISHED = "napari_restore.models.published"
+"""Package with the ENTRIES of networks whose weights the user brings."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class ModelEntry:
     rename: str | Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
     """Converts a state dict of another implementation to our names, and leaves others unchanged;
     called before `sizes`."""
+    marks: tuple[str, ...] = ()
+    """Names of tensors that weights have which are known as this model's without a card."""
     shipped: str | None = None
     """Weights that come with the package: a file of models/weights/, or for an entry of another
     package its absolute path. Its sha256 must be the card's `weights_sha256`. Tensors may be
@@ -60,9 +64,19 @@ class ModelEntry:
 
     def make(self, card: ModelCard, state: Mapping[str, Any] | None = None) -> RestorationModel:
         """Return the model, with sizes read from `state` where it is given."""
-        sizes = resolve(self.sizes)(state) if self.sizes and state is not None else {}
+        sizes = {} if state is None else self.sizes_in(state)
         model: RestorationModel = resolve(self.factory)(card, **sizes)
         return model
+
+    def sizes_in(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the network's sizes; raises `BadModel` for weights of another."""
+        try:
+            return dict(resolve(self.sizes)(state)) if self.sizes else {}
+        except (KeyError, IndexError, ValueError) as error:
+            raise BadModel(
+                f"These weights are not those of {self.card.title}: they lack {error}.",
+                "Choose the model they were made for.",
+            ) from error
 
 
 def resolve(reference: str | Callable[..., Any]) -> Callable[..., Any]:
@@ -81,6 +95,13 @@ def _entries() -> dict[str, ModelEntry]:
         for entry in importlib.import_module(package).ENTRIES:
             entries[entry.card.id] = entry
     return entries
+
+
+@cache
+def structures() -> dict[str, ModelEntry]:
+    """Return the published networks by id, of which weights are known by names and shapes."""
+    entries = importlib.import_module(PUBLISHED).ENTRIES
+    return {entry.card.id: entry for entry in entries}
 
 
 @cache
@@ -104,7 +125,7 @@ def model_ids() -> tuple[str, ...]:
 
 def entry_of(model_id: str) -> ModelEntry:
     """Return the entry of a model; raises `UnknownModel` with similar names."""
-    entry = _entries().get(model_id) or _foreign().get(model_id)
+    entry = _entries().get(model_id) or structures().get(model_id) or _foreign().get(model_id)
     if isinstance(entry, ModelEntry):
         return entry
     if entry is not None:

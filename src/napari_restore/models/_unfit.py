@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -61,8 +62,28 @@ def misfit(name: str, output: Any, shape: Sequence[int]) -> BadModel:
     _, bands, height, width = shape
     return BadModel(
         f"{name} returns {described(output)} for one of {_size(height, width, bands)}.",
-        SAME if isinstance(output, Tensor) else ALONE,
+        _output_hint(output, shape),
     )
+
+
+def _output_hint(output: Any, shape: Sequence[int]) -> str:
+    """Return what to do about what a module returned for an image of `shape` (N, C, H, W)."""
+    fewer = (shape[0], shape[1] - 1, *shape[2:])
+    level = '"noise_level": 25, "noise_as": "band"'
+    if isinstance(output, Tensor):
+        is_fewer = image_in(output, fewer) is not None
+        told = f"If the last band is a noise level, say so on a card: {level}. "
+        return f"{told}{SAME}" if is_fewer else SAME
+    parts: Iterable[tuple[Any, Any]] = ()
+    if isinstance(output, Mapping):
+        parts = output.items()
+    elif isinstance(output, (tuple, list)):
+        parts = list(enumerate(output))
+    for same, more in ((shape, ""), (fewer, f", {level}, if its last band is a noise level")):
+        for place, each in parts:
+            if isinstance(place, (int, str)) and image_in(each, same) is not None:
+                return f'Say which it is on a card: "output": {json.dumps(place)}{more}. {ALONE}'
+    return ALONE
 
 
 def unfit(module: Callable[..., Any], name: str, counts: Sequence[int]) -> BadModel:
@@ -92,7 +113,7 @@ def _reason(module: Callable[..., Any], bands: int) -> _Reason | None:
             return _Reason(True, text, _hint(module))
         if image_in(y, x.shape) is None:
             text = f"returns {described(y)} for one of {_size(side, side, bands)}"
-            return _Reason(False, text, SAME if isinstance(y, Tensor) else ALONE)
+            return _Reason(False, text, _output_hint(y, x.shape))
     return None
 
 
@@ -110,6 +131,9 @@ def _hint(module: Callable[..., Any]) -> str:
         inputs = []
     kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     needed = [each for each in inputs if each.default is each.empty and each.kind not in kinds]
+    if len(needed) == 2:
+        level = '"noise_level": 25, "noise_as": "argument"'
+        return f"If {needed[1].name} is a noise level, say so on a card: {level}. {ALONE}"
     if len(needed) > 1:
         return ALONE
     others = {t.dtype for t in module.parameters() if t.is_floating_point()} - {torch.float32}

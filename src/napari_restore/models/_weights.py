@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from napari_restore.errors import BadModel, BadParameter, MissingWeights
 
 RANDOM = "random:"
-SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
+SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
+_USUAL = ("model", "diffusion_pytorch_model", "pytorch_model", "net_g_latest", "weights")
+"""Names of the weights in a folder of a model hub, best first."""
 _NESTS = (
     *("params_ema", "params", "state_dict", "model_state_dict", "model_state", "model", "net"),
     *("network", "weights", "net_g", "netG", "generator"),
@@ -51,10 +53,35 @@ def read_state(path: Path) -> dict[str, Tensor]:
         ) from None
     except Exception as error:
         raise BadModel(
-            f"{path.name} is no readable weights file: {_first_line(error)}.",
+            f"{path.name} is no readable weights file: {first_line(error)}.",
             f"Readable are {', '.join(SUFFIXES)}.",
         ) from error
     return _state_in(content, path.name)
+
+
+def weights_in(folder: Path) -> Path:
+    """Return the weights file of a folder as model hubs have it; nothing else of it is read.
+
+    Raises `BadModel`.
+    """
+    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    # In one folder they are the same weights, and the first suffix is the safest.
+    found.sort(key=lambda path: SUFFIXES.index(path.suffix.lower()))
+    for stem in _USUAL:
+        for path in found:
+            if path.stem == stem:
+                return path
+    if len({path.stem for path in found}) == 1:
+        return found[0]
+    if not found:
+        raise BadModel(
+            f"The folder {folder} has no weights.",
+            f"Name a file: {', '.join(SUFFIXES)}, .pt2 or FILE.py:factory.",
+        )
+    raise BadModel(
+        f"The folder {folder} has several weights: {_listed([path.name for path in found])}.",
+        "Name one of the files.",
+    )
 
 
 def fill(module: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
@@ -247,6 +274,7 @@ def _tensors_in(content: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[
             yield from _tensors_in(value, f"{prefix}{key}.")
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return the first line of a message, for a sentence."""
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(".") if lines else type(error).__name__

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from napari_restore._json_shapes import mismatches, read_json
 from napari_restore.errors import BadModel, RestoreError
+from napari_restore.models._adapted import adapted, network_of
 from napari_restore.models._attention import AttentionRow, AttentionSite
-from napari_restore.models._card import ModelCard, Parameter
+from napari_restore.models._card import SIGMA, ModelCard, Parameter
 from napari_restore.models._layers import pad_to_multiple
 from napari_restore.models._model import RestorationModel, Statistics
 from napari_restore.models._own_attention import (
@@ -49,8 +50,13 @@ class WrappedModel(RestorationModel):
 
     def __init__(self, module: nn.Module, card: ModelCard) -> None:
         super().__init__(card)
-        self.module = module
+        self.module = adapted(module, card)
         self._found: OwnAttention | None = None
+
+    @property
+    def network(self) -> nn.Module:
+        """The module itself, without what its card says of inputs and outputs."""
+        return network_of(self.module)
 
     def attention_sites(self) -> tuple[AttentionSite, ...]:
         """Return where the module calls attention, in the order of computation; raises `BadModel`."""
@@ -58,7 +64,8 @@ class WrappedModel(RestorationModel):
 
     @property
     def least_box(self) -> int:
-        fixed = self.module.fixed if isinstance(self.module, TorchProgram) else None
+        network = self.network
+        fixed = network.fixed if isinstance(network, TorchProgram) else None
         return max(self.card.min_size, *(fixed or (1, 1))[-2:])
 
     @property
@@ -75,7 +82,7 @@ class WrappedModel(RestorationModel):
         """Return what card or module declare of their attention, the card first."""
         if isinstance(self.card.attention, Mapping):
             return self.card.attention
-        own = getattr(self.module, "attention", None)
+        own = getattr(self.network, "attention", None)
         # Many networks have a layer of this name.
         return own if isinstance(own, Mapping) else {}
 
@@ -149,7 +156,8 @@ def as_card(fields_or_card: ModelCard | Mapping[str, Any], fallback: ModelCard) 
     values = {name: _as_tuple(value) for name, value in fields_or_card.items()}
     if "parameters" in fields_or_card:
         values["parameters"] = tuple(map(_parameter, fields_or_card["parameters"]))
-    card = replace(fallback, **values)
+    card = with_level(replace(fallback, **values))
+    _check_inputs(card)
     limits = {
         "halo": (0, None),
         "inputs": (0, None),
@@ -166,6 +174,39 @@ def as_card(fields_or_card: ModelCard | Mapping[str, Any], fallback: ModelCard) 
                 f"It is {low} or more." if high is None else f"It is {low} to {high}.",
             )
     return card
+
+
+def with_level(card: ModelCard) -> ModelCard:
+    """Return `card` with the parameter `sigma` where its network is told a noise level."""
+    if card.noise_level is None or any(each.name == SIGMA.name for each in card.parameters):
+        return card
+    sigma = replace(SIGMA, default=float(card.noise_level))
+    return replace(card, parameters=(sigma, *card.parameters))
+
+
+def _check_inputs(card: ModelCard) -> None:
+    """Raise `BadModel` for values that cannot be scaled."""
+    for name in ("value_range", "output_range"):
+        limits = getattr(card, name)
+        if limits is not None and not limits[0] < limits[1]:
+            raise BadModel(
+                f"The card of {card.id} has the impossible {name} {list(limits)}.",
+                "It is what black and white are: [-1, 1], or [0, 255].",
+            )
+    for name in ("mean", "std"):
+        count = len(getattr(card, name))
+        if count > 1 and card.bands is not None and count != card.bands:
+            raise BadModel(
+                f"The card of {card.id} has {count} values of {name} for {card.bands} bands.",
+                "Give one, or one for each band.",
+            )
+    if card.noise_level is not None and not 0 <= card.noise_level <= 255:
+        raise BadModel(
+            f"The card of {card.id} has the impossible noise_level {card.noise_level}.",
+            "It is a standard deviation in steps of 8 bits, 0 to 255.",
+        )
+    if not all(each > 0 for each in card.std):
+        raise BadModel(f"The card of {card.id} has a std that is not positive.", "Correct it.")
 
 
 def card_beside(path: Path) -> dict[str, Any] | None:

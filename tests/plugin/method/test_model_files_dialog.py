@@ -139,6 +139,28 @@ def test_the_dialog_shows_what_was_found(panel: Any, qtbot: Any, weights: Path):
 
 
 @pytest.mark.slow
+def test_what_an_own_network_takes_is_asked_for(panel: Any, qtbot: Any, tmp_path: Path):
+    path = tmp_path / "own.py"
+    path.write_text("from torch import nn\n\ndef make():\n    return nn.Conv2d(3, 3, 1)\n")
+    panel.files.add_file(str(path))
+    press(asked(panel, qtbot, TrustDialog), "Run it")
+    dialog = asked(panel, qtbot, ProposalDialog)
+    assert dialog.inputs.values.isVisible()
+    dialog.inputs.values.setCurrentText("−1 to 1")
+    dialog.inputs.order.setCurrentText("Blue, green, red")
+    dialog.inputs.mean.setText("0.5, 0.4 0.3")
+    dialog.inputs.std.setText("wide")
+    press(dialog, "Add")
+    card = json.loads(path.with_suffix(".json").read_text())
+    assert card["value_range"] == [-1, 1]
+    assert card["roles"] == ["blue", "green", "red"]
+    assert card["mean"] == [0.5, 0.4, 0.3]
+    assert "std" not in card
+    assert panel.state.model == f"{path}:make"
+    assert nr.load_model(f"{path}:make", trust=True).card.value_range == (-1, 1)
+
+
+@pytest.mark.slow
 def test_a_folder_that_cannot_be_written_still_allows_known_networks(
     panel: Any, qtbot: Any, weights: Path, shown: list[str], monkeypatch: pytest.MonkeyPatch
 ):

@@ -14,7 +14,6 @@ from napari_restore.engine.planning._dependence import Report, dependence
 from napari_restore.errors import BadModel, OutOfMemory
 from napari_restore.models import (
     Context,
-    ModelCard,
     RestorationModel,
     Statistics,
     content_of,
@@ -195,7 +194,7 @@ def _probe_in_room(model: RestorationModel, memory: int, progress: Report | None
 def is_unknown(model: RestorationModel) -> bool:
     """Return whether nothing but the model itself says how it can be cut into tiles."""
     # Programs of one size are cut into windows that they have measured.
-    fixed = getattr(getattr(model, "module", None), "fixed", None)
+    fixed = getattr(getattr(model, "network", None), "fixed", None)
     return model.measured and fixed is None
 
 
@@ -205,17 +204,16 @@ def _measured(model: RestorationModel, memory: int, progress: Report | None = No
     side = -(-_TRIAL_SIDE // card.size_step) * card.size_step
     _check_output(model, example_input(model, side, side), {})
     found = dependence(model, memory, progress)
-    note = "" if found.whole else _without_card(card, found.step, found.halo)
+    note = "" if found.whole else _without_card(model, found.step, found.halo)
     limit = memory if found.limited else 0
     return Probe(found.halo, note, found.step, found.whole, found.multiples_only, limit)
 
 
-def _without_card(card: ModelCard, step: int, halo: int) -> str:
+def _without_card(model: RestorationModel, step: int, halo: int) -> str:
+    card = model.card
     bands = f"{card.bands} band{'s' if card.bands != 1 else ''}"
-    return (
-        f"{card.id} has no card: {bands}, multiples of {step} pixels and a halo of {halo} "
-        "were measured."
-    )
+    known = "is known by its weights" if model.structure else "has no card"
+    return f"{card.id} {known}: {bands}, multiples of {step} pixels and a halo of {halo} were measured."
 
 
 def _probe(model: RestorationModel) -> Probe:
@@ -249,7 +247,7 @@ def _probe(model: RestorationModel) -> Probe:
         return Probe(card.halo, step=step, whole=far)
     needed = -(-measured // step) * step
     if model.measured:
-        return Probe(needed, _without_card(card, step, needed), step)
+        return Probe(needed, _without_card(model, step, needed), step)
     if needed > card.halo:
         return Probe(
             needed,

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from napari_restore.engine import Event
     from napari_restore.models import Proposal
 
-WEIGHTS = (".safetensors", ".pth", ".pt", ".ckpt")
+WEIGHTS = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
 CODE = (".pt2", ".py")
 """Files that run on loading; only after a yes."""
 WIDTH = 440
@@ -68,7 +68,7 @@ class ModelFiles(QObject):
     def add_file(self, name: str) -> None:
         """Inspect a file; where it has code, after the user allows it to run."""
         path = Path(name)
-        if path.suffix.lower() not in CODE:
+        if path.suffix.lower() != ".py" and api.code_file(name) is None:
             self._inspect(str(path))
             return
         try:
@@ -174,7 +174,7 @@ class TrustDialog(QDialog):
         super().__init__(parent)
         self.setWindowTitle("Run this file's code?")
         self._path = path
-        kind = "an exported program" if path.suffix.lower() == ".pt2" else "Python code"
+        kind = "Python code" if path.suffix.lower() == ".py" else "an exported program"
         text = QLabel(
             f"{path.name} is {kind}. It can do anything on this machine that you can. "
             "Run it only if you trust its author.",
@@ -218,6 +218,9 @@ class ProposalDialog(QDialog):
         form.addRow("Title", self._title)
         form.addRow("Task", self.task)
         form.setRowVisible(self.task, self._asks_task)
+        self.inputs = InputsRows(self)
+        if found.questions:
+            self.inputs.add_rows(form)
         for name, text in description_of(found).items():
             label = QLabel(text, self, wordWrap=True)
             label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
@@ -237,7 +240,62 @@ class ProposalDialog(QDialog):
     def fields(self) -> dict[str, Any]:
         """Return the fields of the card that the user has chosen."""
         title = self._title.text().strip() or self._title.placeholderText() or "Model"
-        return {"title": title} | ({"task": self.task.currentData()} if self._asks_task else {})
+        task = {"task": self.task.currentData()} if self._asks_task else {}
+        return {"title": title, **task, **self.inputs.fields()}
+
+
+class InputsRows:
+    """Asks what the author of a network alone knows: its range of values, and the order of its bands."""
+
+    def __init__(self, parent: QWidget) -> None:
+        self.values, self.order = QComboBox(parent), QComboBox(parent)
+        self.mean, self.std = QLineEdit(parent), QLineEdit(parent)
+        for each in (self.values, self.order, self.mean, self.std):
+            each.hide()
+        for text, limits in (
+            ("0 to 1", None),
+            ("−1 to 1", (-1.0, 1.0)),
+            ("0 to 255", (0.0, 255.0)),
+        ):
+            self.values.addItem(text, limits)
+        self.values.setToolTip("What the network takes for black and white")
+        self.order.addItem("As in the image", None)
+        self.order.addItem("Red, green, blue", ("red", "green", "blue"))
+        self.order.addItem("Blue, green, red", ("blue", "green", "red"))
+        self.order.setToolTip("The order in which the network takes its bands")
+        for line, what in ((self.mean, "subtracted"), (self.std, "divided by")):
+            line.setPlaceholderText("none")
+            line.setToolTip(f"What is {what} before the network, one number or one for each band")
+
+    def add_rows(self, form: QFormLayout) -> None:
+        """Add the rows Values, Order of bands, Mean and Deviation."""
+        rows = {
+            "Values": self.values,
+            "Order of bands": self.order,
+            "Mean": self.mean,
+            "Deviation": self.std,
+        }
+        for name, widget in rows.items():
+            widget.show()
+            form.addRow(name, widget)
+
+    def fields(self) -> dict[str, Any]:
+        """Return the fields of the card that differ from what was found."""
+        chosen = {
+            "value_range": self.values.currentData(),
+            "roles": self.order.currentData(),
+            "mean": _numbers(self.mean.text()),
+            "std": _numbers(self.std.text()),
+        }
+        return {name: tuple(value) for name, value in chosen.items() if value}
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    """Return the numbers in a text; none where it has something else."""
+    try:
+        return tuple(float(each) for each in text.replace(",", " ").split())
+    except ValueError:
+        return ()
 
 
 def _arrange(
@@ -262,9 +320,11 @@ def description_of(found: Proposal) -> dict[str, str]:
     if card.whole:
         halo = f"the whole image: {card.whole}"
     half = len(found.sha256) // 2
+    takes = api.inputs_in_words(card)
     return {
         "File": found.path.name,
         "Architecture": found.architecture,
+        **({"Takes": takes} if takes else {}),
         "Bands": bands + roles + how,
         "Halo": halo + how,
         "Size": format_size(found.bytes),

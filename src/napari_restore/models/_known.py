@@ -1,0 +1,103 @@
+"""Which network a state dict belongs to, by the names and shapes of its tensors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from napari_restore.errors import BadModel
+from napari_restore.models import _weights
+from napari_restore.models._registry import (
+    ModelEntry,
+    card_of,
+    entry_of,
+    model_ids,
+    structures,
+)
+
+_SHOWN = 3
+
+
+def known_network(state: Mapping[str, Tensor], path: Path) -> str:
+    """Return the id of the network that `state`, the content of the file `path`, fits.
+
+    Raises `BadModel` with its first names, and the network whose names are nearest.
+    """
+    for names in (state, _weights.without_wrappers(state)):
+        for name, entry in structures().items():
+            if _is_of(entry, names):
+                return name
+    for name in model_ids():
+        if card_of(name).needs_weights and _fits(entry_of(name), state):
+            return name
+    first = ", ".join(list(state)[:_SHOWN])
+    raise BadModel(
+        f"{path.name} is of no network known here: it begins with {first}{_nearest(state)}.",
+        f"Load its code, FILE.py:factory, with this file as its weights, or name the network in "
+        f'{path.stem}.json, as {{"model": "nafnet"}}.',
+    )
+
+
+def _is_of(entry: ModelEntry, state: Mapping[str, Any]) -> bool:
+    """Return whether `state` has the marks of `entry`, and sizes that it can be made with."""
+    named = entry.renamed(state)
+    if not all(mark in named for mark in entry.marks):
+        return False
+    try:
+        entry.sizes_in(named)
+    except BadModel:
+        return False
+    return True
+
+
+def _fits(entry: ModelEntry, state: Mapping[str, Tensor]) -> bool:
+    """Return whether `state` can be loaded into the network of `entry`."""
+    for names in (state, _weights.without_wrappers(state)):
+        try:
+            named = entry.renamed(names)
+            _weights.fill(entry.make(entry.card, named), named, "")
+        except BadModel:
+            continue
+        return True
+    return False
+
+
+def _nearest(state: Mapping[str, Any]) -> str:
+    """Return the end of a sentence: which structure is nearest, and what differs; may be empty."""
+    bare = _weights.without_wrappers(state)
+    best, most, lacking, unknown = "", 0.0, [], []
+    for entry in structures().values():
+        with torch.device("meta"):
+            made = entry.make(entry.card)
+        # Within the model it is a module, or the network of one that adapts it.
+        full = made.state_dict()
+        expected = _kinds(n.removeprefix("module.").removeprefix("network.") for n in full)
+        named = _kinds(entry.renamed(bare))
+        share = len(named.keys() & expected.keys()) / len(named.keys() | expected.keys())
+        if share > most:
+            best, most = entry.card.title, share
+            lacking = [name for kind, name in expected.items() if kind not in named]
+            unknown = [name for kind, name in named.items() if kind not in expected]
+    if not best:
+        return ""
+    parts = [
+        f"{verb} {', '.join(names[:_SHOWN])}"
+        for verb, names in (("lacks", lacking), ("has the unknown", unknown))
+        if names
+    ]
+    differs = f", of which it {' and '.join(parts)}" if parts else ", in other shapes"
+    return f"; nearest is {best}{differs}"
+
+
+def _kinds(names: Iterable[str]) -> dict[str, str]:
+    """Return the first of `names` of each kind, alike but for numbers; none that count batches."""
+    found: dict[str, str] = {}
+    for name in names:
+        if not name.endswith(_weights.COUNTS):
+            found.setdefault(re.sub(r"(?<=\.)\d+(?=\.)", "N", name), name)
+    return found

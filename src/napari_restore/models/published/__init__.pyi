@@ -1,0 +1,3 @@
+from ._cards import ENTRIES
+
+__all__ = ["ENTRIES"]
