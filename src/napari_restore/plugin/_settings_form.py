@@ -16,7 +16,7 @@ from napari_restore.plugin.areas import (
     chosen_strength,
     strength_layers,
 )
-from napari_restore.plugin.layers import bring_to_front, is_photo, is_source, turn_upright
+from napari_restore.plugin.layers import bring_to_front, is_source, turn_upright
 from napari_restore.plugin.method import (
     AdvancedForm,
     AirlightPicker,
@@ -199,6 +199,7 @@ class SettingsForm(QObject):
         """Show the image that the user has chosen in the widget."""
         if self.state.layer is not None:
             self.state.layer.visible = True
+            self.photos.show_chosen()
             bring_to_front(self.viewer, self.state.layer)
 
     def _on_image(self) -> None:
@@ -237,7 +238,7 @@ class SettingsForm(QObject):
         """Choose the usual area of an image, unless the user has chosen one: photos are done whole."""
         state = self.state
         is_usual = state.target is state.usual_target
-        state.usual_target = TargetChoice.WHOLE if is_photo(image) else TargetChoice.VISIBLE
+        state.usual_target = TargetChoice.WHOLE if image.is_photo else TargetChoice.VISIBLE
         if is_usual:
             state.target = state.usual_target
 
@@ -291,7 +292,7 @@ class SettingsForm(QObject):
 def describe(image: Image) -> str:
     """Return an image's size, bands, type and map in one line; of a photo its size and depth."""
     size = f"{image.width} × {image.height}"
-    if image.has_tones:
+    if image.is_photo:
         parts = [size, f"{8 * image.dtype.itemsize} bit"]
     else:
         bands = f"{image.bands} band{'s' if image.bands > 1 else ''}"

@@ -366,8 +366,9 @@ def _number(text: str) -> float | None:
 
 def _is_picture(image: Image) -> bool:
     """Return whether it is known what all bands of an image show: those of a photo, of a bracket."""
-    is_photo = image.is_display or image.georeference is None
-    return image.companions is not None or (is_photo and len(image.data_bands) <= len(IN_ORDER))
+    is_on_map = image.georeference is not None and not image.is_display
+    few = len(image.data_bands) <= len(IN_ORDER)
+    return image.companions is not None or (few and not is_on_map)
 
 
 def _is_unordered(image: Image) -> bool:

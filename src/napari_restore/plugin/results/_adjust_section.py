@@ -142,7 +142,7 @@ class AdjustSection(AdjustingSection):
             try:
                 image = variant.shown.result.image
                 keeping = Adjustment(luminance_only=True)
-                keeping.check(image.name, image.roles, has_tones=image.has_tones)
+                keeping.check(image.name, image.roles, is_photo=image.is_photo)
             except BadParameter as error:
                 self.keep_colours.setEnabled(False)
                 self.about_colours.setText(error_text(error))

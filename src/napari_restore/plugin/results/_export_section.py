@@ -345,7 +345,7 @@ class ExportSection(Section):
         if not self.whole.isHidden():
             whole = box.addButton(self.whole.text(), role.ActionRole)
         # Parts of maps are often meant.
-        if whole is not None and variant.request.image.has_tones:
+        if whole is not None and variant.request.image.is_photo:
             box.setDefaultButton(whole)
         else:
             box.setDefaultButton(take)
@@ -424,8 +424,8 @@ class ExportSection(Section):
         else:
             return
         before: ExportFormat = self.format.currentData()
-        formats: tuple[ExportFormat, ...] = PHOTO_FORMATS if like.has_tones else FORMATS
-        self._is_colour = like.has_tones and len(like.data_bands) > 1
+        formats: tuple[ExportFormat, ...] = PHOTO_FORMATS if like.is_photo else FORMATS
+        self._is_colour = like.is_photo and len(like.data_bands) > 1
         if self._chosen:
             wanted = before.suffix
         else:
