@@ -47,6 +47,12 @@ if TYPE_CHECKING:
     from napari_restore.questions import Restore, RestoreKeywords
 
 
+METHOD_TIP = "How strongly and how finely the method works; the numbers shown suit most pictures"
+ADVANCED_TIP = (
+    "Device, memory and tiles: how quickly it is done, and what of the image the method sees"
+)
+
+
 class SettingsForm(QObject):
     """Image, method, area and memory: what the user sets goes to the viewer's `RestoreState`.
 
@@ -62,7 +68,7 @@ class SettingsForm(QObject):
         self.state = state
         self.drawing = DrawingController(viewer, state, self)
         self.photos = PhotosView(viewer, state)
-        self.image = NarrowComboBox(panel)
+        self.image = NarrowComboBox(panel, tip="The image that is shown and restored")
         self.summary = QLabel(panel, wordWrap=True)
         self.plane = PlaneChooser(panel)
         self.bands = BandRolesForm(panel)
@@ -92,8 +98,10 @@ class SettingsForm(QObject):
         form.addRow(ExcludeChooser.TITLE, self.exclude)
         form.addRow("Memory", self.memory)
         layout.addLayout(form)
-        layout.addWidget(folded("Method settings", stacked(self.parameters, self.airlight)))
-        layout.addWidget(folded("Advanced", self.advanced))
+        layout.addWidget(
+            folded("Method settings", stacked(self.parameters, self.airlight), METHOD_TIP)
+        )
+        layout.addWidget(folded("Advanced", self.advanced, ADVANCED_TIP))
 
     def add_area_to(self, layout: QVBoxLayout) -> None:
         form = form_layout()

@@ -140,9 +140,8 @@ class BandRolesForm(QWidget):
         rows.addRow("Zero", self.zero)
         rows.addRow("White", self.white)
         rows.addRow("Other bands", self.others)
-        self.details = folded("Bands", values)
         tip = "What each band shows, zero and white, and what happens to other bands"
-        self.details.toggleButton().setToolTip(tip)
+        self.details = folded("Bands", values, tip)
         self._form = form_layout(self)
         self._form.setContentsMargins(0, 0, 0, 0)
         self._form.addRow(self._prompt)

@@ -138,6 +138,7 @@ class ToneSection(AdjustingSection):
     """White balance, saturation, tones and curve of the current result, with its histogram."""
 
     TITLE = "Tone and colour"
+    TIP = "White balance, colourfulness, highlights, shadows and curve of the result, at once"
     FIELDS = TONE
 
     def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
