@@ -151,7 +151,9 @@ class ExportSection(Section):
         self.format = NarrowComboBox(self, 12, "The type of the file")
         self._formats: tuple[ExportFormat, ...] = FORMATS
         self.format.offer((form.title, form) for form in FORMATS)
-        self.compress = NarrowComboBox(self, 12)
+        self.compress = NarrowComboBox(
+            self, 12, "How the file is made smaller; only JPEG changes values"
+        )
         self.compress.offer(COMPRESSIONS.items())
         self.quality = QSpinBox(self)
         self.quality.setRange(1, 100)
