@@ -198,9 +198,9 @@ def draw_attribution(
 
 def check_map(path: Pathlike, *, overwrite: bool = False) -> None:
     """Raise `BadOutput` for a file that `Attribution.save` could not write."""
-    from napari_restore.images import check_output
+    from napari_restore.explain import check_map
 
-    check_output(path, overwrite=overwrite, dtype="float32")
+    check_map(Path(path), overwrite=overwrite)
 
 
 def check_figure(path: Pathlike, *, overwrite: bool = False) -> None:

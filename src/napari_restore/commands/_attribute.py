@@ -70,7 +70,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         dest="outputs",
         metavar="OUT",
         help="the map to write (.tif .zarr): float32, georeferenced, the sum and then each band, "
-        "of a bracket each frame. "
+        "of a bracket each frame; as arrays (.npy, .npz with the record) or as a figure (.png .svg .pdf). "
         "For several boxes, models or images: a table (.csv .json .tex). May be repeated",
     )
     add_explained_image(parser)

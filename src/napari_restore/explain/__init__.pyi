@@ -4,6 +4,7 @@ from .attribution._attribution import (
     Attribution,
     OverviewShares,
     PartialAttribution,
+    check_map,
     overview_path,
 )
 from .attribution._baselines import NAMES
@@ -49,6 +50,7 @@ __all__ = [
     "arguments_in",
     "attribute",
     "check_figure",
+    "check_map",
     "check_table",
     "compare_rows",
     "computed_here",

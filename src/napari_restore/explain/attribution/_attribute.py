@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from napari_restore._heap import return_freed_memory
 from napari_restore.engine import Note, Phase, Plan, Region, make_plan
-from napari_restore.engine.gradients import GradientSource
+from napari_restore.engine.gradients import GradientSource, restored
 from napari_restore.errors import BadParameter, BadRegion, Message, option
 from napari_restore.explain.attribution import _curves, _measures
 from napari_restore.explain.attribution._attribution import Attribution, OverviewShares, window_of
@@ -135,12 +135,18 @@ def attribute(
     computed.total.deliver()
     overview = _overview(setup.run.through, computed)
     picture = partial(_picture, source)
-    return Attribution(computed.total, request.target.box, record, image, picture, overview)
+    output = None if plan.staged is not None else partial(_output, source)
+    return Attribution(computed.total, request.target.box, record, image, picture, overview, output)
 
 
 def _picture(source: GradientSource, part: Region) -> npt.NDArray[np.float32]:
     planes = source.image(part)[0, source.own]
     pixels: npt.NDArray[np.float32] = planes.permute(1, 2, 0).numpy(force=True)
+    return pixels
+
+
+def _output(source: GradientSource, part: Region) -> npt.NDArray[np.float32]:
+    pixels: npt.NDArray[np.float32] = restored(source, part)[0].permute(1, 2, 0).numpy(force=True)
     return pixels
 
 

@@ -2,26 +2,52 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Self, Unpack
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, Unpack
 
 import numpy as np
 import numpy.typing as npt
 
 from napari_restore.engine import Region, peak_in
+from napari_restore.errors import BadOutput, option
 from napari_restore.explain.attribution import _measures
+from napari_restore.explain.attribution._figure_file import SUFFIXES as FIGURES
+from napari_restore.explain.attribution._figure_file import check_figure
+from napari_restore.explain.attribution._files import one_array, write_file, zipped
 from napari_restore.explain.attribution._stored_accumulator import opened_sum
+from napari_restore.explain.attribution._summary import summary_of
 from napari_restore.explain.attribution._sums import Summed
-from napari_restore.images import ExportOptions, Image, Pixels, SaveOptions, write_image
+from napari_restore.images import (
+    ExportOptions,
+    Image,
+    Pixels,
+    SaveOptions,
+    check_output,
+    html_of,
+    write_image,
+)
+from napari_restore.records import check_file
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from napari_restore.explain.attribution._figure import FigureOptions
+
+ARRAYS = (".npy", ".npz")
+RECORDED = ("version", "input", "model", "extent", "context", "attribution", "versions")
+"""Parts of the record that a file of arrays has: those that say what it is of."""
 LARGEST = 1 << 28
 """Most values of a map that is returned as an array in memory; larger ones are dask arrays."""
 BLOCKS = 96
 """Blocks along the longer side of an overview in which its shares are shown."""
 REGION_TAG, IMAGE_TAG = "NAPARI_RESTORE_REGION", "NAPARI_RESTORE_IMAGE"
 """Tags of a map: its region in pixels of the image, and the fingerprint of that."""
+THUMBNAIL, FOR, AGAINST = 256, (45, 0, 75), (127, 59, 8)
+"""Longest side of a notebook's picture in pixels, and its colours: the ends of matplotlib's PuOr."""
 AROUND = 512
 """Margin in pixels of `Attribution.window` around the box."""
 
@@ -79,6 +105,9 @@ class Attribution:
     """Reads a box of the image, of a bracket of its reference, (h, w, bands) in model range."""
     overview: OverviewShares | None = field(default=None, repr=False)
     """Present where the gradient goes through the context."""
+    output: Callable[[Region], npt.NDArray[np.float32]] | None = field(default=None, repr=False)
+    """Computes a box of the model's output, (h, w, bands) in model range; None of a model that sees the
+    whole image, and in another process."""
 
     def __repr__(self) -> str:
         attribution = self.record["attribution"]
@@ -89,6 +118,30 @@ class Attribution:
             f"<Attribution {self.record['model']['id']!r} on {self.image.name!r}: "
             f"{attribution['method']}, {self.box}, map {shape}{complete}>"
         )
+
+    def _repr_html_(self) -> str:
+        record = self.record["attribution"]
+        facts = {
+            "method": record["method"],
+            "objective": record["objective"],
+            "box": f"{self.box.width} × {self.box.height} pixels from column {self.box.x0}, "
+            f"row {self.box.y0}",
+            "baseline": record["baseline"],
+            "complete": summary_of(record).completeness,
+            "diffusion index": record["diffusion_index"],
+        }
+        title = f"Attribution: {self.record['model']['id']} on {self.image.name}"
+        return html_of(title, facts, self._thumbnail())
+
+    def _thumbnail(self) -> npt.NDArray[np.uint8]:
+        """Return the sum over bands over `window`: white none, purple for D, orange against it."""
+        step = max(1, -(-max(self.window.shape) // THUMBNAIL))
+        signed = np.nan_to_num(
+            self.read(self.window).sum(axis=2)[::step, ::step], posinf=0, neginf=0
+        )
+        share = np.clip(signed / (float(np.abs(signed).max(initial=0)) or 1.0), -1, 1)[..., None]
+        ends = np.where(share > 0, np.array(FOR), np.array(AGAINST))
+        return np.asarray(255 + np.abs(share) * (ends - 255), np.uint8)
 
     def __array__(
         self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
@@ -163,20 +216,74 @@ class Attribution:
         total = opened_sum(parts["sums"])
         return cls(total, parts["box"], parts["record"], image, picture, parts["overview"])
 
-    def save(self, path: str | Path, **options: Unpack[SaveOptions]) -> Path:
-        """Write a float32 raster of the region with the image's georeference: the sum, then every band.
+    def figure(self, **options: Unpack[FigureOptions]) -> Figure:
+        """Return a matplotlib figure: image, result, map, magnitude and area, with all settings below.
 
-        Of a bracket: the sum, then every frame, dark to bright.
-        `options` are those of `ExportOptions`. The record then names the file. Shares of an overview
-        are written to a second file, whose name ends in ``_overview``. Raises `BadOutput`.
+        `options`: `width_mm`, and the `exponent` of the magnitude. Raises `BadOutput` without
+        matplotlib, `BadParameter`.
+        """
+        from napari_restore.explain.attribution._figure import figure_of
+
+        return figure_of(self, **options)
+
+    def plot(self, axes: Axes | None = None) -> Axes:
+        """Draw the map, its sum over bands, with a colour bar into matplotlib axes; new ones by default.
+
+        Raises `BadOutput` without matplotlib.
+        """
+        from napari_restore.explain.attribution._figure import plot
+
+        return plot(self, axes)
+
+    def save(self, path: str | Path, **options: Unpack[SaveOptions]) -> Path:
+        """Write what the suffix says; the record then names the file. Raises `BadOutput`.
+
+        ``.npy``: `map`. ``.npz``: `map`, `region`, `box` and record. ``.png``, ``.svg``, ``.pdf``:
+        `figure`. Else a float32 raster of the region with the image's georeference: the sum, then every
+        band, of a bracket every frame, dark to bright. `options` are those of `ExportOptions`. Shares of
+        an overview are written to a second raster, whose name ends in ``_overview``, and into ``.npz``.
         """
         # Imports torch, which a window that shows a map has no need of.
         from napari_restore.engine import digest
 
+        target = Path(path)
         with peak_in(self.record):
-            written = self._save(Path(path), options)
+            if target.suffix.lower() in FIGURES:
+                written = self._save_figure(target, options)
+            elif target.suffix.lower() in ARRAYS:
+                written = self._save_arrays(target, options)
+            else:
+                written = self._save(target, options)
         self.record["output"] = {"path": str(written), "sha256": digest(written)}
         return written
+
+    def _save_figure(self, path: Path, options: SaveOptions) -> Path:
+        from napari_restore.explain.attribution._figure import draw
+
+        return draw(self, path, overwrite=bool(options.get("overwrite")))
+
+    def _save_arrays(self, path: Path, options: SaveOptions) -> Path:
+        if self.region.pixels * self.total.bands > LARGEST:
+            raise BadOutput(
+                f"The map has more than {LARGEST} values, too many for {path.suffix}.",
+                "Write a raster (.tif or .zarr).",
+            )
+        content = one_array(self.map) if path.suffix.lower() == ARRAYS[0] else self._npz()
+        return write_file(path, content, overwrite=bool(options.get("overwrite")))
+
+    def _npz(self) -> bytes:
+        record = {name: self.record[name] for name in RECORDED if name in self.record}
+        arrays: dict[str, npt.NDArray[Any]] = {
+            "map": self.map,
+            "region": np.array(self.region),
+            "box": np.array(self.box),
+            "record": np.array(json.dumps(record)),
+        }
+        if self.overview is not None:
+            arrays["overview"] = self.overview.values
+            arrays["overview_corner"] = np.array(self.overview.corner)
+            arrays["overview_step"] = np.array(self.overview.step)
+        return zipped(arrays)
 
     def _save(self, path: Path, options: SaveOptions) -> Path:
         if self.overview is not None:
@@ -237,6 +344,17 @@ class Attribution:
                 **(place if like is self.image else {}),
             },
         )
+
+
+def check_map(path: Path, *, overwrite: bool = False) -> None:
+    """Raise `BadOutput` for a file that `Attribution.save` could not write; called before the computation."""
+    suffix = path.suffix.lower()
+    if suffix in FIGURES:
+        check_figure(path, overwrite=overwrite)
+    if suffix in (*FIGURES, *ARRAYS):
+        check_file(path, "map", option("path"), overwrite=overwrite)
+    else:
+        check_output(path, overwrite=overwrite, dtype=np.float32)
 
 
 def window_of(box: Region, region: Region) -> Region:
