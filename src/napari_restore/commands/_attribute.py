@@ -169,7 +169,7 @@ def attribute(options: Namespace) -> CommandResult:
             "Leave --cluster out, or name several boxes, models or images for a table.",
         )
     item = item_of(options.paths, _one_output(options), options.record)
-    named = files_among([options.baseline])
+    named = files_among([options.baseline, api.code_file(options.objective or "")])
     _check_written(
         options, item, read_files(options) | identities(named), options.context_gradient != STOP
     )
@@ -180,6 +180,7 @@ def attribute(options: Namespace) -> CommandResult:
             load_models(options)[0].model,
             None if options.box is None else api.Region.from_xywh(*options.box),
             polygon=polygon_of(options),
+            trust=may_run_code([options.objective or ""], yes=options.yes),
             **attribute_options(options),
             **callbacks,
         )
@@ -213,7 +214,7 @@ def repeat_attribute(options: Namespace, record_file: Any) -> CommandResult:
         partial(
             api.repeat_attribution,
             record_file,
-            trust=may_run_code(record_file.models, yes=options.yes),
+            trust=may_run_code(record_file.code, yes=options.yes),
             allow_outside=options.allow_outside,
         ),
     )

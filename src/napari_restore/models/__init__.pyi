@@ -47,7 +47,7 @@ from ._registry import (
     resolve,
     ships,
 )
-from ._script import factories_in
+from ._script import factories_in, run_script
 from ._spectral import HAZE_EXPONENT, correct_band, transmission_at
 from ._steps import (
     RESTORED,
@@ -147,6 +147,7 @@ __all__ = [
     "reflected",
     "relative_index",
     "resolve",
+    "run_script",
     "run_steps",
     "sampled_values",
     "sha256_of_file",

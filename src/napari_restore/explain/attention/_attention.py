@@ -73,7 +73,7 @@ class Attention:
 
     def _repr_html_(self) -> str:
         facts = {
-            "queries": ", ".join(str(tuple(each.query)) for each in self.queries[:3]),
+            "queries": "; ".join(each.query.label for each in self.queries[:3]),
             "layers": ", ".join(
                 f"{each['name']} ({each['kind']}, {each['heads']} heads)"
                 for each in self.record["attention"]["layers"]

@@ -14,9 +14,11 @@ import numpy.typing as npt
 from napari_restore.engine import Region, peak_in
 from napari_restore.errors import BadOutput, option
 from napari_restore.explain.attribution import _measures
+from napari_restore.explain.attribution._figure import EXPONENT, draw, figure_of, plot
 from napari_restore.explain.attribution._figure_file import SUFFIXES as FIGURES
-from napari_restore.explain.attribution._figure_file import check_figure
+from napari_restore.explain.attribution._figure_file import WIDTH_MM, check_figure
 from napari_restore.explain.attribution._files import one_array, write_file, zipped
+from napari_restore.explain.attribution._overview import OverviewShares
 from napari_restore.explain.attribution._stored_accumulator import opened_sum
 from napari_restore.explain.attribution._summary import summary_of
 from napari_restore.explain.attribution._sums import Summed
@@ -35,15 +37,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from napari_restore.explain.attribution._figure import FigureOptions
-
 ARRAYS = (".npy", ".npz")
 RECORDED = ("version", "input", "model", "extent", "context", "attribution", "versions")
 """Parts of the record that a file of arrays has: those that say what it is of."""
 LARGEST = 1 << 28
 """Most values of a map that is returned as an array in memory; larger ones are dask arrays."""
-BLOCKS = 96
-"""Blocks along the longer side of an overview in which its shares are shown."""
 REGION_TAG, IMAGE_TAG = "NAPARI_RESTORE_REGION", "NAPARI_RESTORE_IMAGE"
 """Tags of a map: its region in pixels of the image, and the fingerprint of that."""
 THUMBNAIL, FOR, AGAINST = 256, (45, 0, 75), (127, 59, 8)
@@ -62,32 +60,6 @@ class PartialAttribution(NamedTuple):
     """Points evaluated."""
     total: int
     """Points of the present rule; a finer rule follows if its gap is too large."""
-
-
-@dataclass(frozen=True)
-class OverviewShares:
-    """Shares of the pixels of the overview, from which the whole-image statistics are computed."""
-
-    values: npt.NDArray[np.float32] = field(repr=False)
-    """(h, w, bands), in units of the objective."""
-    step: int
-    """Side of an overview pixel in pixels of the image."""
-    corner: tuple[int, int]
-    """Position (y, x) of the first overview pixel in the image."""
-
-    def blocks(self) -> tuple[npt.NDArray[np.float64], int]:
-        """Return sums over bands and square blocks, (h, w) with h, w ≤ `BLOCKS`, and a block's side.
-
-        The side is in pixels of the image. Single pixels would be too small to be visible.
-        """
-        height, width = self.values.shape[:2]
-        side = -(-max(height, width) // BLOCKS)
-        rows, columns = np.arange(0, height, side), np.arange(0, width, side)
-        signed = self.values.sum(axis=2, dtype=np.float64)
-        sums: npt.NDArray[np.float64] = np.add.reduceat(
-            np.add.reduceat(signed, rows, axis=0), columns, axis=1
-        )
-        return sums, side * self.step
 
 
 @dataclass(frozen=True)
@@ -216,23 +188,19 @@ class Attribution:
         total = opened_sum(parts["sums"])
         return cls(total, parts["box"], parts["record"], image, picture, parts["overview"])
 
-    def figure(self, **options: Unpack[FigureOptions]) -> Figure:
+    def figure(self, *, width_mm: float = WIDTH_MM, exponent: float = EXPONENT) -> Figure:
         """Return a matplotlib figure: image, result, map, magnitude and area, with all settings below.
 
-        `options`: `width_mm`, and the `exponent` of the magnitude. Raises `BadOutput` without
-        matplotlib, `BadParameter`.
+        The magnitude is raised to the power `exponent`. Raises `BadOutput` without matplotlib,
+        `BadParameter`.
         """
-        from napari_restore.explain.attribution._figure import figure_of
-
-        return figure_of(self, **options)
+        return figure_of(self, width_mm=width_mm, exponent=exponent)
 
     def plot(self, axes: Axes | None = None) -> Axes:
         """Draw the map, its sum over bands, with a colour bar into matplotlib axes; new ones by default.
 
         Raises `BadOutput` without matplotlib.
         """
-        from napari_restore.explain.attribution._figure import plot
-
         return plot(self, axes)
 
     def save(self, path: str | Path, **options: Unpack[SaveOptions]) -> Path:
@@ -258,8 +226,6 @@ class Attribution:
         return written
 
     def _save_figure(self, path: Path, options: SaveOptions) -> Path:
-        from napari_restore.explain.attribution._figure import draw
-
         return draw(self, path, overwrite=bool(options.get("overwrite")))
 
     def _save_arrays(self, path: Path, options: SaveOptions) -> Path:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypedDict
 
 import numpy as np
+import numpy.typing as npt
 
+from napari_restore.engine import Region
 from napari_restore.errors import BadParameter
-from napari_restore.explain.attribution._attribution import Attribution, OverviewShares
 from napari_restore.explain.attribution._figure_file import (
     WIDTH_MM,
     check_figure,
@@ -21,6 +22,7 @@ from napari_restore.explain.attribution._figure_file import (
     wrapped_caption,
     write_caption,
 )
+from napari_restore.explain.attribution._overview import OverviewShares
 from napari_restore.explain.attribution._summary import summary_of
 from napari_restore.questions import CHECK, STOP, THROUGH
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+Read = Callable[[Region], npt.NDArray[np.float32]]
 EXPONENT = 0.5
 """Exponent of the magnitude, which is hardly visible at 1 (the public code of DAM uses 1/8)."""
 SIGNED, MAGNITUDE = "PuOr", "viridis"
@@ -36,6 +39,25 @@ BOX_COLOURS = ("black", "white")
 """Outline of the box and its halo, visible on any background."""
 CONTEXT_TEXT = {STOP: "constant", THROUGH: "gradient goes through it", "none": "none"}
 """Texts for the values of the record's `context.used`."""
+
+
+class Drawable(Protocol):
+    """What is drawn of an attribution; see `Attribution`."""
+
+    @property
+    def box(self) -> Region: ...
+    @property
+    def record(self) -> dict[str, Any]: ...
+    @property
+    def picture(self) -> Read: ...
+    @property
+    def overview(self) -> OverviewShares | None: ...
+    @property
+    def output(self) -> Read | None: ...
+    @property
+    def window(self) -> Region: ...
+    def read(self, box: Region) -> npt.NDArray[np.float32]: ...
+    def contribution_area(self) -> npt.NDArray[np.float64]: ...
 
 
 class FigureOptions(TypedDict, total=False):
@@ -47,7 +69,7 @@ class FigureOptions(TypedDict, total=False):
 
 
 def draw(
-    attribution: Attribution,
+    attribution: Drawable,
     path: str | Path,
     *,
     width_mm: float = WIDTH_MM,
@@ -68,7 +90,7 @@ def draw(
 
 
 def figure_of(
-    attribution: Attribution, *, width_mm: float = WIDTH_MM, exponent: float = EXPONENT
+    attribution: Drawable, *, width_mm: float = WIDTH_MM, exponent: float = EXPONENT
 ) -> Figure:
     """Return what `draw` writes as a matplotlib figure. Raises `BadOutput`, `BadParameter`."""
     check_matplotlib()
@@ -79,7 +101,7 @@ def figure_of(
     return drawn
 
 
-def plot(attribution: Attribution, axes: Axes | None = None) -> Axes:
+def plot(attribution: Drawable, axes: Axes | None = None) -> Axes:
     """Draw the signed map, the sum over bands, with its colour bar into matplotlib axes; new ones by default.
 
     Raises `BadOutput`.
@@ -106,7 +128,7 @@ class _Layout(NamedTuple):
     caption: str
 
 
-def _layout(attribution: Attribution, width_mm: float, exponent: float) -> _Layout:
+def _layout(attribution: Drawable, width_mm: float, exponent: float) -> _Layout:
     if not 0 < exponent <= 1:
         raise BadParameter(f"The exponent {exponent} is not in 0 … 1.", "Use for instance 0.5.")
     width, points = width_mm / 25.4, font_points(width_mm)
@@ -117,13 +139,13 @@ def _layout(attribution: Attribution, width_mm: float, exponent: float) -> _Layo
     return _Layout((width, heights), points, text)
 
 
-def _checked(attribution: Attribution) -> Mapping[str, Any] | None:
+def _checked(attribution: Drawable) -> Mapping[str, Any] | None:
     found: Mapping[str, Any] | None
     found = attribution.record["attribution"].get("checks", {}).get(CHECK)
     return found
 
 
-def _fill(parts: Sequence[Any], attribution: Attribution, layout: _Layout, exponent: float) -> None:
+def _fill(parts: Sequence[Any], attribution: Drawable, layout: _Layout, exponent: float) -> None:
     above, *between, below = parts
     _panels(above, attribution, exponent)
     above.suptitle(title(attribution.record), x=0.02, ha="left", fontsize="medium")
@@ -216,7 +238,7 @@ def _completeness_text(attribution: Mapping[str, Any]) -> str:
     return f"sum {complete['sum']:.6g}, D(x) - D(x') {told}{apart}, {trust}"
 
 
-def _panels(figure: Any, attribution: Attribution, exponent: float) -> None:
+def _panels(figure: Any, attribution: Drawable, exponent: float) -> None:
     """Draw image, result where it is known, signed map, magnitude, and contribution area or overview."""
     shown, extent = attribution.window, _extent(attribution)
     pictures = {"image": np.clip(attribution.picture(shown), 0, 1)}
@@ -261,12 +283,12 @@ def _panels(figure: Any, attribution: Attribution, exponent: float) -> None:
         _label(of_area, attribution)
 
 
-def _extent(attribution: Attribution) -> tuple[int, int, int, int]:
+def _extent(attribution: Drawable) -> tuple[int, int, int, int]:
     shown = attribution.window
     return shown.x0, shown.x1, shown.y1, shown.y0
 
 
-def _signed(axis: Any, attribution: Attribution) -> tuple[Any, float]:
+def _signed(axis: Any, attribution: Drawable) -> tuple[Any, float]:
     """Draw the sum of the map over its bands; return the drawn image, and the sum over pixels."""
     signed = attribution.read(attribution.window).sum(axis=2, dtype=float)
     finite = signed[np.isfinite(signed)]
@@ -279,7 +301,7 @@ def _unit(total: float) -> str:
     return f"share of D; sum {total:.4g}"
 
 
-def _frame(axes: Sequence[Any], attribution: Attribution) -> None:
+def _frame(axes: Sequence[Any], attribution: Drawable) -> None:
     """Limit panels to the map's window, outline the target in each, and label their axes."""
     window = attribution.window
     for axis in axes:
@@ -288,7 +310,7 @@ def _frame(axes: Sequence[Any], attribution: Attribution) -> None:
         _label(axis, attribution)
 
 
-def _label(axis: Any, attribution: Attribution) -> None:
+def _label(axis: Any, attribution: Drawable) -> None:
     y0, x0, y1, x1 = attribution.box
     polygon = attribution.record["attribution"]["polygon"]
     _outline(axis, polygon or [(y0, x0), (y0, x1), (y1, x1), (y1, x0)])

@@ -173,7 +173,8 @@ class ToneSection(AdjustingSection):
         self.sliders: dict[str, NumberSlider] = {}
         asked = options_of(Adjustment)
         for name, label, help_text in (*COLOUR_SLIDERS, *TONE_SLIDERS):
-            slider = NumberSlider(*(asked[name].limits or (0, 1)), self)
+            least, most = asked[name].limits or (0, 1)
+            slider = NumberSlider(least, most, self)
             slider.name(label, f"{help_text}. {BACK}")
             slider.valueChanged.connect(self._adjust)
             self._reset_on(slider.slider, slider)
