@@ -230,11 +230,11 @@ def attribution_summary(attribution: Mapping[str, Any]) -> AttributionSummary:
     return summary_of(attribution)
 
 
-def overview_path(path: Pathlike) -> Path:
-    """Return the path of the overview's shares that belong to the map at `path`."""
-    from napari_restore.explain import overview_path
+def overview_path(path: Pathlike) -> Path | None:
+    """Return the path of the overview's shares that belong to the raster at `path`; None of other files."""
+    from napari_restore.explain import is_raster, overview_path
 
-    return overview_path(Path(path))
+    return overview_path(Path(path)) if is_raster(Path(path)) else None
 
 
 def repeat_attribution(

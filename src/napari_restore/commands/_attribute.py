@@ -225,8 +225,8 @@ def _check_written(options: Namespace, item: Item, read: frozenset[object], thro
     from napari_restore import api
 
     check_outputs(options, item, read, api.check_map)
-    if through:
-        overview = api.overview_path(item.output)
+    overview = api.overview_path(item.output)
+    if through and overview is not None:
         refuse_input(overview, read)
         refuse_existing(overview, overwrite=options.overwrite)
 
@@ -253,7 +253,8 @@ def _summary_lines(output: Path, record: dict[str, Any]) -> list[str]:
     attribution = record["attribution"]
     summary = api.attribution_summary(attribution)
     index = attribution["diffusion_index"]
-    overview_text = "" if attribution["overview_share"] == 0 else " and its overview's"
+    has_overview = attribution["overview_share"] != 0 and api.overview_path(output) is not None
+    overview_text = " and its overview's" if has_overview else ""
     lines = [
         f"wrote {output}{overview_text} in {format_seconds(record['measured']['seconds'], tenths=True)}",
         f"{attribution['objective']} in the box, {_method_text(attribution)}: "

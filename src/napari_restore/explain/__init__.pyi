@@ -4,6 +4,7 @@ from .attribution._attribution import (
     Attribution,
     PartialAttribution,
     check_map,
+    is_raster,
     overview_path,
 )
 from .attribution._baselines import NAMES
@@ -57,6 +58,7 @@ __all__ = [
     "draw",
     "group_by_image",
     "groups_from_task",
+    "is_raster",
     "make_table",
     "measured",
     "method_list",

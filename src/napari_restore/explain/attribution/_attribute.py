@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Self, Unpack
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from napari_restore._heap import return_freed_memory
 from napari_restore.engine import Note, Phase, Plan, Region, make_plan
@@ -109,9 +110,7 @@ def attribute(
 
     plan, stop = plan_of(model), stop or threading.Event()
     _check_bracket(image, request)
-    objective = own.checked(request, len(plan.bands)) or objective_of(
-        request.objective, len(plan.bands)
-    )
+    objective = own.checked(request, plan) or objective_of(request.objective, len(plan.bands))
 
     def open_model(name: str) -> GradientSource:
         return GradientSource(plan_of(load(name)), emit, stop)
@@ -151,7 +150,8 @@ def attribute(
     computed.total.deliver()
     overview = _overview(setup.run.through, computed)
     picture = partial(_picture, source)
-    output = None if plan.staged is not None else partial(_output, source)
+    is_known = plan.staged is None and image.companions is None
+    output = partial(_output, source) if is_known else None
     return Attribution(computed.total, request.target.box, record, image, picture, overview, output)
 
 
@@ -182,15 +182,16 @@ class _Own(NamedTuple):
         in_memory = self.objective is not None and self.objective.path is None
         return self.baseline is None and not in_memory
 
-    def checked(self, request: CheckedAttribution, bands: int) -> Objective | None:
-        """Return the objective, once tried; raises `BadParameter`."""
+    def checked(self, request: CheckedAttribution, plan: Plan) -> Objective | None:
+        """Return the objective, tried on a grey box; raises `BadParameter`."""
         if self.objective is not None:
             if request.target.polygon is not None:
                 raise BadParameter(
                     "An objective of your own is of a box: it cannot leave out what a polygon does.",
                     "Give a box.",
                 )
-            check_own(self.objective, bands, *request.target.box.shape)
+            size = (1, len(plan.bands), *request.target.box.shape)
+            check_own(self.objective, torch.full(size, 0.5, device=plan.device.torch))
         return self.objective
 
 

@@ -79,7 +79,7 @@ class Attribution:
     """Present where the gradient goes through the context."""
     output: Callable[[Region], npt.NDArray[np.float32]] | None = field(default=None, repr=False)
     """Computes a box of the model's output, (h, w, bands) in model range; None of a model that sees the
-    whole image, and in another process."""
+    whole image, of a bracket, and in another process."""
 
     def __repr__(self) -> str:
         attribution = self.record["attribution"]
@@ -314,13 +314,12 @@ class Attribution:
 
 def check_map(path: Path, *, overwrite: bool = False) -> None:
     """Raise `BadOutput` for a file that `Attribution.save` could not write; called before the computation."""
-    suffix = path.suffix.lower()
-    if suffix in FIGURES:
-        check_figure(path, overwrite=overwrite)
-    if suffix in (*FIGURES, *ARRAYS):
-        check_file(path, "map", option("path"), overwrite=overwrite)
-    else:
+    if is_raster(path):
         check_output(path, overwrite=overwrite, dtype=np.float32)
+        return
+    if path.suffix.lower() in FIGURES:
+        check_figure(path, overwrite=overwrite)
+    check_file(path, "map", option("path"), overwrite=overwrite)
 
 
 def window_of(box: Region, region: Region) -> Region:
@@ -328,8 +327,13 @@ def window_of(box: Region, region: Region) -> Region:
     return box.expand(AROUND).intersect(region)
 
 
+def is_raster(path: Path) -> bool:
+    """Return whether `Attribution.save` writes a raster there, beside which the overview's may lie."""
+    return path.suffix.lower() not in (*FIGURES, *ARRAYS)
+
+
 def overview_path(path: Path) -> Path:
-    """Return the path of the overview's shares that belong to the map at `path`."""
+    """Return the path of the overview's shares that belong to the raster at `path`."""
     return path.with_name(f"{path.stem}_overview{path.suffix}")
 
 

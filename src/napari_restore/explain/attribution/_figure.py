@@ -260,7 +260,7 @@ def _panels(figure: Any, attribution: Drawable, exponent: float) -> None:
         legend.set_axis_off()
     (of_map, of_magnitude, of_area), bars = axes[len(pictures) :], legends[len(pictures) :]
     drawn, total = _signed(of_map, attribution)
-    of_map.set_title("attribution, sum over bands")
+    of_map.set_title("map, sum over bands")
     figure.colorbar(drawn, cax=bars[0], label=_unit(total))
     most = drawn.norm.vmax
     power = (np.abs(np.asarray(drawn.get_array())) / most) ** exponent
@@ -276,7 +276,7 @@ def _panels(figure: Any, attribution: Drawable, exponent: float) -> None:
     else:
         share = attribution.record["attribution"]["overview_share"]
         drawn = _draw_overview(of_area, attribution.overview)
-        of_area.set_title(f"the overview's: {share:.1%} of the mass")
+        of_area.set_title(f"overview: {share:.1%}")
         figure.colorbar(drawn, cax=bars[2], label="share of D, per block")
     _frame(axes if attribution.overview is None else axes[:-1], attribution)
     if attribution.overview is not None:

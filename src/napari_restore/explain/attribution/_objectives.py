@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path as File
@@ -37,10 +38,13 @@ class Objective:
     path: str | None = None
     """``FILE.py:function`` with an absolute path, where it is in a file."""
 
+    once: str = ""
+    """Of a function in memory, whose variables nobody knows: what no other call has."""
+
     @property
     def key(self) -> str:
         """What tells it from others, also once the code has changed."""
-        return f"{self.name} {self.digest}" if self.digest else self.name
+        return " ".join(filter(None, (self.name, self.digest, self.once)))
 
     def __call__(self, y: Tensor, x: Tensor, counts: Tensor) -> Tensor:
         return self.compute(y, x, counts)
@@ -92,18 +96,18 @@ def own_objective(given: object, *, trust: bool) -> Objective | None:
     if callable(given):
         called = getattr(given, "__qualname__", type(given).__qualname__)
         compute = _one_number(given, called)
-        return Objective(called, compute, False, digest=_code_digest(given))
+        return Objective(called, compute, False, digest=_code_digest(given), once=uuid.uuid4().hex)
     raise BadParameter(
         "An objective is a name, a function of the output, or FILE.py:function.",
         f"Choose among {', '.join([*OBJECTIVES, 'channel:N'])}, or give a function.",
     )
 
 
-def check_own(objective: Objective, bands: int, height: int, width: int) -> None:
-    """Raise `BadParameter` for a function that gives no number with a gradient; on a grey box."""
-    y = torch.full((1, bands, height, width), 0.5, requires_grad=True)
+def check_own(objective: Objective, y: Tensor) -> None:
+    """Raise `BadParameter` for a function that gives no number with a gradient for `y`, (1, C, h, w)."""
+    y = y.detach().requires_grad_(True)
     with torch.enable_grad():
-        objective(y, y.detach(), torch.ones(1, 1, height, width))
+        objective(y, y.detach(), torch.ones_like(y[:, :1]))
 
 
 def _script_of(text: str) -> str:
