@@ -21,7 +21,7 @@ FILE = Path(__file__).resolve().parent.parent / "src/napari_restore/questions/_k
 HEAD = '''"""Keywords of questions as typed dictionaries; written by `scripts/keywords.py`, not by hand."""
 
 # Types as such: those who read them at run time need not know this module's names.
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal, Required
 
 from annotated_types import Len

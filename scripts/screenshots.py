@@ -10,6 +10,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -352,11 +353,29 @@ def fuse(stage: Stage) -> None:
     stage.shoot("fuse", quality=80)
 
 
+def tone(stage: Stage) -> None:
+    """Warmer, shadows lifted, a curve; needs a photo."""
+    stage.viewer.layers.clear()
+    # The sample had turned the view north up.
+    stage.viewer.scene.camera.orientation2d = ("down", "right")
+    stage.viewer.open(os.environ["PHOTO"], plugin="napari-restore")
+    stage.choose("atmosphere")
+    stage.run()
+    stage.unfold("Tone and colour")
+    section = stage.section("Tone and colour")
+    section.temperature.setValue(7400)
+    for name, value in (("saturation", 12), ("shadows", 35), ("highlights", -30)):
+        section.sliders[name].setValue(value)
+    stage.panel.state.current.adjust(replace(section.chosen, curve="0,0:0.3,0.22:0.7,0.78:1,1"))
+    stage.panel.findChild(QScrollArea).ensureWidgetVisible(section)
+    stage.shoot("tone", quality=80)
+
+
 SCENES = {
     scene.__name__: scene
     for scene in (
         *(restored, areas, live, cluster, folder, swipe, variants, quality, transmission, error),
-        *(light, attribution, corner, fuse),
+        *(light, attribution, corner, fuse, tone),
     )
 }
 
@@ -367,7 +386,7 @@ def main() -> int:
     options = parser.parse_args()
     FOLDER.mkdir(parents=True, exist_ok=True)
     get_settings().application.ipy_interactive = False
-    needs = {"corner": "COAST", "fuse": "BRACKET"}
+    needs = {"corner": "COAST", "fuse": "BRACKET", "tone": "PHOTO"}
     possible = [name for name in SCENES if name not in needs or needs[name] in os.environ]
     for name in options.names or possible:
         stage = Stage()

@@ -151,7 +151,7 @@ def test_shares_of_the_overview_replace_no_file(sample: Path, tmp_path: Path) ->
     ("name", "message"),
     [
         ("map", "no suffix"),
-        ("map.png", "PNG does not support float32"),
+        ("map.webp", "WebP does not support float32"),
         ("no/map.tif", "not exist"),
     ],
 )

@@ -52,6 +52,13 @@ def found(tmp_path: Path) -> Attention:
     return attention_of(image_at(tmp_path, PLACES["north up"]), two_heads())
 
 
+def test_it_is_html_in_a_notebook(found: Attention) -> None:
+    page = found._repr_html_()
+    assert (
+        found.queries[0].query.label in page and found.layers[0] in page and "<script" not in page
+    )
+
+
 @pytest.mark.parametrize("name", PLACES)
 def test_a_raster_lies_on_the_images_map(tmp_path: Path, name: str) -> None:
     place = PLACES[name]

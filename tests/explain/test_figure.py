@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -143,10 +144,51 @@ def test_panels_show_the_window_and_no_more(corner: tuple[int, int]) -> None:
     figure = Figure()
     _panels(figure, found, 0.5)
     panels = [axis for axis in figure.axes if axis.get_xlabel()]
-    assert len(panels) == 4
+    # Image, result, map, magnitude and area.
+    assert len(panels) == 5
     for axis in panels:
         assert axis.get_xlim() == (found.window.x0, found.window.x1)
         assert axis.get_ylim() == (found.window.y1, found.window.y0)
         # What is drawn lies where its pixels are.
         x0, x1, y1, y0 = axis.images[0].get_extent()
         assert axis.images[0].get_array().shape[:2] == (y1 - y0, x1 - x0)
+
+
+def test_a_map_is_saved_as_its_suffix_says(found: Attribution, tmp_path: Path) -> None:
+    for suffix in (".npy", ".npz", ".svg"):
+        path = found.save(tmp_path / f"map{suffix}")
+        assert found.record["output"]["path"] == str(path)
+        with pytest.raises(BadOutput, match="exists"):
+            found.save(path)
+        found.save(path, overwrite=True)
+    np.testing.assert_array_equal(np.load(tmp_path / "map.npy"), found.map)
+    with np.load(tmp_path / "map.npz") as arrays:
+        np.testing.assert_array_equal(arrays["map"], found.map)
+        assert tuple(arrays["region"]) == tuple(found.region)
+        record = json.loads(str(arrays["record"]))
+    assert record["attribution"]["method"] == "ig" and "output" not in record
+    gap = found.record["attribution"]["completeness"]["relative_gap"]
+    drawn = (tmp_path / "map.svg").read_text(encoding="utf-8")
+    assert (
+        f": ig, 9 steps, gap {gap:.2%}" in drawn and "share of D" in drawn and ">result<" in drawn
+    )
+
+
+def test_a_map_is_drawn_into_axes_and_figures(found: Attribution) -> None:
+    axes = found.plot()
+    (drawn,) = axes.images
+    signed = found.read(found.window).sum(axis=2)
+    np.testing.assert_allclose(np.asarray(drawn.get_array()), signed, rtol=1e-4, atol=1e-12)
+    assert len(axes.figure.axes) == 2 and "ig" in axes.get_title("left")
+    assert found.plot(axes) is axes
+    assert {"image", "result"} <= {axis.get_title("left") for axis in found.figure().axes}
+    # In another process there is no model to ask.
+    assert "result" not in {a.get_title("left") for a in replace(found, output=None).figure().axes}
+
+
+def test_a_map_is_html_in_a_notebook_and_names_are_escaped(found: Attribution) -> None:
+    record = {**found.record, "model": {**found.record["model"], "id": "<script>"}}
+    html = replace(found, record=record)._repr_html_()
+    assert "data:image/png" in html and "gap" in html
+    assert "<script>" not in html and "&lt;script&gt;" in html
+    assert len(html) < 200_000

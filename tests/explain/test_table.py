@@ -147,6 +147,7 @@ def test_a_map_of_zeros_counts_for_no_mean() -> None:
     assert table.summary["models"][0]["means"]["area_95"]["n"] == 0
     assert table.summary["differences"][0]["means"]["beyond_128"]["n"] == 0
     assert "in 3 nothing has a share" in str(table)
+    assert "in 3 nothing has a share" in table._repr_html_()
 
 
 def test_a_box_that_fails_is_told_in_its_row() -> None:

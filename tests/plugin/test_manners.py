@@ -23,6 +23,7 @@ from qtpy.QtWidgets import (
     QLineEdit,
     QScrollArea,
     QSlider,
+    QTabBar,
     QTableWidget,
 )
 
@@ -195,6 +196,27 @@ def test_every_control_is_explained_and_reached_by_keyboard(panel: Any):
             assert control.focusPolicy() & Qt.FocusPolicy.TabFocus, control
             if control is not panel.bar.button:
                 assert control.toolTip(), (part, control)
+
+
+@pytest.mark.slow
+def test_every_control_of_a_photo_has_a_tooltip(panel: Any, finished_run: Any, colours: np.ndarray):
+    panel.viewer.add_image(colours[:60, :80], name="a")
+    panel.models.choose("identity")
+    finished_run()
+    untold: list[Any] = []
+    for title in ("Restore", "Fuse"):
+        panel.tabs.choose(title)
+        for control in (c for kind in CONTROLS for c in panel.findChildren(kind)):
+            # That of a widget is that of its parts, too.
+            whole = control
+            while whole is not panel and not whole.toolTip():
+                whole = whole.parentWidget()
+            is_of_qt = isinstance(control.parent(), QTabBar)
+            if whole is panel and control.isVisibleTo(panel) and not is_of_qt:
+                name = control.currentText if isinstance(control, QComboBox) else control.text
+                untold.append((type(control).__name__, name(), control.accessibleName()))
+    assert not untold
+    assert all(panel.tabs.tabToolTip(number) for number in range(panel.tabs.count()))
 
 
 def test_labels_lead_to_their_controls(panel: Any):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from napari_restore.api._images import Bands, Pathlike, mask_file, open_image
-from napari_restore.api._models import as_model, load_described
+from napari_restore.api._models import as_model, code_file, load_described
 from napari_restore.api._options import (
     AttributeOptions,
     checked_region,
@@ -43,6 +43,7 @@ def attribute(  # noqa: PLR0913  # as `plan`, and the place
     sensor: Pathlike | None = None,
     progress: bool | None = None,
     emit: Callable[[Event], None] | None = None,
+    trust: bool = False,
     **options: Unpack[AttributeOptions],
 ) -> Attribution:
     """Attribute the output of `model` in `box` to pixels of the input: `.map`, `.record`, `.save(path)`.
@@ -70,6 +71,8 @@ def attribute(  # noqa: PLR0913  # as `plan`, and the place
         Callback for events; an event that cancels the run when set.
     watch
         Callback for partial maps.
+    trust
+        Whether the code of an objective in a file may run.
     {options}
 
     See also docs/attribution.md.
@@ -90,11 +93,21 @@ def attribute(  # noqa: PLR0913  # as `plan`, and the place
         polygon = [[value / scale for value in vertex] for vertex in polygon]
     with progress_bar(False if emit is not None and progress is None else progress) as draw_event:
         attribution = attribute(
-            opened, loaded, region, polygon=polygon, emit=emit or draw_event, **options
+            opened,
+            loaded,
+            region,
+            polygon=polygon,
+            emit=emit or draw_event,
+            trust=trust,
+            **options,
         )
     attribution.record["attribution"]["scale"] = opened.scale
     request = attribution.record["attribution"].pop("request")
-    attribution.record["task"] = task_of(opened, loaded, request, options)
+    # An objective or a baseline in memory cannot be opened again.
+    task = None if request is None else task_of(opened, loaded, request, options)
+    if task is not None and (code := code_file(request["objective"])) is not None:
+        task["files"][code] = attribution.record["attribution"]["objective_sha256"]
+    attribution.record["task"] = task
     return attribution
 
 
@@ -198,9 +211,9 @@ def draw_attribution(
 
 def check_map(path: Pathlike, *, overwrite: bool = False) -> None:
     """Raise `BadOutput` for a file that `Attribution.save` could not write."""
-    from napari_restore.images import check_output
+    from napari_restore.explain import check_map
 
-    check_output(path, overwrite=overwrite, dtype="float32")
+    check_map(Path(path), overwrite=overwrite)
 
 
 def check_figure(path: Pathlike, *, overwrite: bool = False) -> None:
@@ -217,11 +230,11 @@ def attribution_summary(attribution: Mapping[str, Any]) -> AttributionSummary:
     return summary_of(attribution)
 
 
-def overview_path(path: Pathlike) -> Path:
-    """Return the path of the overview's shares that belong to the map at `path`."""
-    from napari_restore.explain import overview_path
+def overview_path(path: Pathlike) -> Path | None:
+    """Return the path of the overview's shares that belong to the raster at `path`; None of other files."""
+    from napari_restore.explain import is_raster, overview_path
 
-    return overview_path(Path(path))
+    return overview_path(Path(path)) if is_raster(Path(path)) else None
 
 
 def repeat_attribution(
@@ -248,8 +261,8 @@ def repeat_attribution(
         question["box"] = Region(*question["box"])
     clear = record_file.record["attribution"].get("baseline_fingerprint")
     if clear is not None and question.get("baseline") is not None:
-        from napari_restore import images
+        from napari_restore.explain import open_baseline
 
         # A record has named it: not `open_image` of this package, which takes addresses.
-        record_file.check_image(images.open_image(question["baseline"]), clear, "clear image")
-    return attribute(image, model, **question, **task["options"], **options)
+        record_file.check_image(open_baseline(question["baseline"]), clear, "clear image")
+    return attribute(image, model, trust=trust, **question, **task["options"], **options)

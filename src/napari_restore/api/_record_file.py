@@ -46,6 +46,13 @@ class RecordFile:
         specs += [task["model"]] if "model" in task else []
         return [spec["model"] for spec in specs]
 
+    @property
+    def code(self) -> list[str]:
+        """Models and objective of a rerun, the files whose code it runs among them."""
+        question = (self.record.get("task") or {}).get("question") or {}
+        objective = question.get("objective")
+        return self.models if objective is None else [*self.models, objective]
+
     def task(self, kind: str, *, allow_outside: bool = False) -> dict[str, Any]:
         """Return the task that repeats the run; see `with_consent`.
 
@@ -61,7 +68,7 @@ class RecordFile:
         if self.record.get("task") is None:
             raise InputError(
                 f"{self.path} does not contain enough to repeat the run.",
-                "Only finished runs of images and models in files can be repeated.",
+                "Only finished runs of images, models, objectives and baselines in files can be repeated.",
             )
         return with_consent(self.record["task"], allow_outside=allow_outside)
 

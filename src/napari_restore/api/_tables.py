@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast
 from napari_restore.api._attribution import attribute, digests, with_absolute_paths
 from napari_restore.api._cluster import TableRun, computed_on
 from napari_restore.api._images import Pathlike, open_image
-from napari_restore.api._models import load_described
+from napari_restore.api._models import code_file, load_described
 from napari_restore.api._options import (
     ImageOptions,
     ModelOptions,
@@ -123,6 +123,19 @@ def attribute_table(
         )
 
 
+def _check_named(objective: object, baseline: object) -> None:
+    """Raise `BadParameter` for what only a single map takes: rows are computed in other processes, too."""
+    from napari_restore.errors import BadParameter
+
+    is_own = callable(objective) or (objective is not None and code_file(str(objective)))
+    is_array = not isinstance(baseline, str | os.PathLike | None) or str(baseline).endswith(".npy")
+    if is_own or is_array:
+        raise BadParameter(
+            "A table takes objectives by their name and baselines by name or image file.",
+            "Attribute boxes one by one for a function or an array.",
+        )
+
+
 def _among(options: Mapping[str, Any], keywords: type[K]) -> K:
     """Return those of `options` that a typed dictionary declares."""
     names = keywords.__annotations__
@@ -207,6 +220,7 @@ def _table(
         }
     )
     baseline = question.get("baseline")
+    _check_named(question.get("objective"), baseline)
     fingerprint = None
     if baseline is not None and baseline not in NAMES and Path(baseline).exists():
         baseline = question["baseline"] = os.path.abspath(baseline)

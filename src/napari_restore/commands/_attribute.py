@@ -70,7 +70,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         dest="outputs",
         metavar="OUT",
         help="the map to write (.tif .zarr): float32, georeferenced, the sum and then each band, "
-        "of a bracket each frame. "
+        "of a bracket each frame; as arrays (.npy, .npz with the record) or as a figure (.png .svg .pdf). "
         "For several boxes, models or images: a table (.csv .json .tex). May be repeated",
     )
     add_explained_image(parser)
@@ -169,7 +169,7 @@ def attribute(options: Namespace) -> CommandResult:
             "Leave --cluster out, or name several boxes, models or images for a table.",
         )
     item = item_of(options.paths, _one_output(options), options.record)
-    named = files_among([options.baseline])
+    named = files_among([options.baseline, api.code_file(options.objective or "")])
     _check_written(
         options, item, read_files(options) | identities(named), options.context_gradient != STOP
     )
@@ -180,6 +180,7 @@ def attribute(options: Namespace) -> CommandResult:
             load_models(options)[0].model,
             None if options.box is None else api.Region.from_xywh(*options.box),
             polygon=polygon_of(options),
+            trust=may_run_code([options.objective or ""], yes=options.yes),
             **attribute_options(options),
             **callbacks,
         )
@@ -213,7 +214,7 @@ def repeat_attribute(options: Namespace, record_file: Any) -> CommandResult:
         partial(
             api.repeat_attribution,
             record_file,
-            trust=may_run_code(record_file.models, yes=options.yes),
+            trust=may_run_code(record_file.code, yes=options.yes),
             allow_outside=options.allow_outside,
         ),
     )
@@ -224,8 +225,8 @@ def _check_written(options: Namespace, item: Item, read: frozenset[object], thro
     from napari_restore import api
 
     check_outputs(options, item, read, api.check_map)
-    if through:
-        overview = api.overview_path(item.output)
+    overview = api.overview_path(item.output)
+    if through and overview is not None:
         refuse_input(overview, read)
         refuse_existing(overview, overwrite=options.overwrite)
 
@@ -252,7 +253,8 @@ def _summary_lines(output: Path, record: dict[str, Any]) -> list[str]:
     attribution = record["attribution"]
     summary = api.attribution_summary(attribution)
     index = attribution["diffusion_index"]
-    overview_text = "" if attribution["overview_share"] == 0 else " and its overview's"
+    has_overview = attribution["overview_share"] != 0 and api.overview_path(output) is not None
+    overview_text = " and its overview's" if has_overview else ""
     lines = [
         f"wrote {output}{overview_text} in {format_seconds(record['measured']['seconds'], tenths=True)}",
         f"{attribution['objective']} in the box, {_method_text(attribution)}: "

@@ -1,15 +1,17 @@
 from .attribution._arguments import MethodInfo, arguments_in, value_of_text
-from .attribution._attribute import attribute, picture_of
+from .attribution._attribute import attribute, open_baseline, picture_of
 from .attribution._attribution import (
     Attribution,
-    OverviewShares,
     PartialAttribution,
+    check_map,
+    is_raster,
     overview_path,
 )
 from .attribution._baselines import NAMES
 from .attribution._figure import FigureOptions, draw
 from .attribution._figure_file import check_figure
 from .attribution._methods import METHODS, method_list
+from .attribution._overview import OverviewShares
 from .attribution._problem import Explainer, Problem
 from .attribution._summary import AttributionSummary, summary_of
 from .tables._places import TargetPlace, places_of
@@ -49,15 +51,18 @@ __all__ = [
     "arguments_in",
     "attribute",
     "check_figure",
+    "check_map",
     "check_table",
     "compare_rows",
     "computed_here",
     "draw",
     "group_by_image",
     "groups_from_task",
+    "is_raster",
     "make_table",
     "measured",
     "method_list",
+    "open_baseline",
     "overview_path",
     "picture_of",
     "places_of",

@@ -327,11 +327,11 @@ class ImageBase(ABC):
     @property
     def is_display(self) -> bool:
         """Whether values are for a screen, as photos' are, rather than linear light, as a sensor's."""
-        return self.dtype == np.uint8 or self.profile.is_photo
+        return self.dtype == np.uint8 or self.profile.is_display
 
     @property
-    def has_tones(self) -> bool:
-        """Whether values are the tones of a photo, in colour or grey, rather than measurements."""
+    def is_photo(self) -> bool:
+        """Whether it is a picture to look at, in colour or grey: no map, and no measurement in bands."""
         if (
             self.georeference is not None
             or self.sensor is not None

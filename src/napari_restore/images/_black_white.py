@@ -168,7 +168,7 @@ def _known_white(image: ImageBase) -> tuple[float, str] | None:
         return 2.0**profile.bits - 1, f"full range of {profile.bits} bit"
     if image.dtype == np.uint8:
         return 255.0, "full range of 8 bit"
-    if image.dtype == np.uint16 and profile.is_photo:
+    if image.dtype == np.uint16 and profile.is_display:
         return 65535.0, "full range of a 16-bit photo"
     if image.dtype.kind == "f" and image.known_range is not None:
         low, high = image.known_range

@@ -25,19 +25,27 @@ Read = Callable[[tuple[int, int, int, int], int], npt.NDArray[Any]]
 
 
 def html_of(
-    title: str, facts: Mapping[str, Any], picture: npt.NDArray[np.uint8] | None = None
+    title: str,
+    facts: Mapping[str, Any],
+    picture: npt.NDArray[np.uint8] | None = None,
+    text: str = "",
 ) -> str:
-    """Return a table of `facts` under `title`, beside a `picture` (h, w, 3); all text is escaped."""
+    """Return a table of `facts` under `title`, beside a `picture` (h, w, 3), and `text` as it is laid out.
+
+    All text is escaped.
+    """
     rows = "".join(
         f"<tr><th style='text-align:left'>{_escaped(name)}</th>"
         f"<td style='text-align:left'>{_escaped(value)}</td></tr>"
         for name, value in facts.items()
         if value not in (None, "")
     )
+    lines = html.escape("\n".join(map(escape_controls, text.splitlines())))
+    below = f"<pre>{lines}</pre>" if text else ""
     image = "" if picture is None else f"<img alt='' src='data:image/png;base64,{_png(picture)}'>"
     return (
         f"<div style='display:flex;gap:1em;align-items:flex-start'>{image}"
-        f"<div><b>{_escaped(title)}</b><table>{rows}</table></div></div>"
+        f"<div><b>{_escaped(title)}</b><table>{rows}</table>{below}</div></div>"
     )
 
 

@@ -88,8 +88,8 @@ class Profile:
     grid: PhysicalGrid | None = None
     channel_colours: tuple[str | None, ...] = ()
     """Of the channels of a microscope, as RRGGBB."""
-    is_photo: bool = False
-    """A camera's picture: colour profile or EXIF, and no georeference."""
+    is_display: bool = False
+    """Values are for a screen whatever their type: there is a colour profile or EXIF, and no georeference."""
     light: DisplayCurve | None = None
     """Pixels are linear light, which a screen shows by this curve."""
     is_reflectance: bool = False

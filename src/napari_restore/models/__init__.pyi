@@ -50,7 +50,7 @@ from ._registry import (
     ships,
     structures,
 )
-from ._script import factories_in
+from ._script import factories_in, run_script
 from ._spectral import HAZE_EXPONENT, correct_band, transmission_at
 from ._steps import (
     RESTORED,
@@ -153,6 +153,7 @@ __all__ = [
     "reflected",
     "relative_index",
     "resolve",
+    "run_script",
     "run_steps",
     "sampled_values",
     "sha256_of_file",

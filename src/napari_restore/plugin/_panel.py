@@ -122,12 +122,12 @@ class Pages(QTabBar):
         layout.addWidget(self)
         self.currentChanged.connect(self._on_changed)
 
-    def add(self, title: str, page: QWidget) -> None:
-        """Add a tab; the first is shown."""
+    def add(self, title: str, page: QWidget, tip: str) -> None:
+        """Add a tab with a tooltip; the first is shown."""
         self._layout.addWidget(page)
         self._pages.append(page)
         page.setVisible(len(self._pages) == 1)
-        self.addTab(title)
+        self.setTabToolTip(self.addTab(title), tip)
 
     def choose(self, title: str) -> None:
         """Show the page of a title, as a click would."""
@@ -218,10 +218,16 @@ class RestorePanel(QWidget):
         self.fusion = FusionTab(self.viewer, self.state)
         self.attribution = AttributionTab(self.viewer, self.state, self.runs)
         self.attention = AttentionTab(self.viewer, self.state, self.runs)
-        self.tabs.add("Restore", restore)
-        self.tabs.add(FusionTab.TITLE, self.fusion)
-        self.tabs.add(AttributionTab.TITLE, self.attribution)
-        self.tabs.add(AttentionTab.TITLE, self.attention)
+        self.tabs.add("Restore", restore, "Restore the image, adjust the result and save it")
+        self.tabs.add(
+            FusionTab.TITLE, self.fusion, "Make one picture of photos with different exposures"
+        )
+        self.tabs.add(
+            AttributionTab.TITLE,
+            self.attribution,
+            "For researchers: on which pixels of the image a part of the result depends",
+        )
+        self.tabs.add(AttentionTab.TITLE, self.attention, "For researchers: where a network looks")
         layout.addStretch(1)
         scroll.setWidgetResizable(True)
         scroll.setFrameShape(QFrame.Shape.NoFrame)
@@ -261,7 +267,7 @@ class RestorePanel(QWidget):
             export,
             BatchSection(viewer, state, self.runs),
         ]
-        parts = [folded(section.TITLE, section) for section in self.sections]
+        parts = [folded(section.TITLE, section, section.TIP) for section in self.sections]
         for part in parts:
             layout.addWidget(part)
         adjust.heading_changed.connect(parts[0].setText)

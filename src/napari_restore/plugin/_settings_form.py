@@ -16,7 +16,7 @@ from napari_restore.plugin.areas import (
     chosen_strength,
     strength_layers,
 )
-from napari_restore.plugin.layers import bring_to_front, is_photo, is_source, turn_upright
+from napari_restore.plugin.layers import bring_to_front, is_source, turn_upright
 from napari_restore.plugin.method import (
     AdvancedForm,
     AirlightPicker,
@@ -47,6 +47,12 @@ if TYPE_CHECKING:
     from napari_restore.questions import Restore, RestoreKeywords
 
 
+METHOD_TIP = "How strongly and how finely the method works; the numbers shown suit most pictures"
+ADVANCED_TIP = (
+    "Device, memory and tiles: how quickly it is done, and what of the image the method sees"
+)
+
+
 class SettingsForm(QObject):
     """Image, method, area and memory: what the user sets goes to the viewer's `RestoreState`.
 
@@ -62,7 +68,7 @@ class SettingsForm(QObject):
         self.state = state
         self.drawing = DrawingController(viewer, state, self)
         self.photos = PhotosView(viewer, state)
-        self.image = NarrowComboBox(panel)
+        self.image = NarrowComboBox(panel, tip="The image that is shown and restored")
         self.summary = QLabel(panel, wordWrap=True)
         self.plane = PlaneChooser(panel)
         self.bands = BandRolesForm(panel)
@@ -92,8 +98,10 @@ class SettingsForm(QObject):
         form.addRow(ExcludeChooser.TITLE, self.exclude)
         form.addRow("Memory", self.memory)
         layout.addLayout(form)
-        layout.addWidget(folded("Method settings", stacked(self.parameters, self.airlight)))
-        layout.addWidget(folded("Advanced", self.advanced))
+        layout.addWidget(
+            folded("Method settings", stacked(self.parameters, self.airlight), METHOD_TIP)
+        )
+        layout.addWidget(folded("Advanced", self.advanced, ADVANCED_TIP))
 
     def add_area_to(self, layout: QVBoxLayout) -> None:
         form = form_layout()
@@ -199,6 +207,7 @@ class SettingsForm(QObject):
         """Show the image that the user has chosen in the widget."""
         if self.state.layer is not None:
             self.state.layer.visible = True
+            self.photos.show_chosen()
             bring_to_front(self.viewer, self.state.layer)
 
     def _on_image(self) -> None:
@@ -237,7 +246,7 @@ class SettingsForm(QObject):
         """Choose the usual area of an image, unless the user has chosen one: photos are done whole."""
         state = self.state
         is_usual = state.target is state.usual_target
-        state.usual_target = TargetChoice.WHOLE if is_photo(image) else TargetChoice.VISIBLE
+        state.usual_target = TargetChoice.WHOLE if image.is_photo else TargetChoice.VISIBLE
         if is_usual:
             state.target = state.usual_target
 
@@ -291,7 +300,7 @@ class SettingsForm(QObject):
 def describe(image: Image) -> str:
     """Return an image's size, bands, type and map in one line; of a photo its size and depth."""
     size = f"{image.width} × {image.height}"
-    if image.has_tones:
+    if image.is_photo:
         parts = [size, f"{8 * image.dtype.itemsize} bit"]
     else:
         bands = f"{image.bands} band{'s' if image.bands > 1 else ''}"

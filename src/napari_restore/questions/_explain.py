@@ -34,17 +34,24 @@ class Attribute:
     )
     objective: str | None = asked(
         None,
-        "scalar D of the box: change, mean, sum, channel:N, gradient, mean+variance "
-        "(default: the method's)",
+        "scalar D of the box: change, mean, sum, channel:N, gradient, mean+variance (default: the "
+        "method's), or FILE.py:function, which takes the output, a tensor (1, C, h, w), and returns a scalar",
         changes="answer",
-        metavar="NAME",
+        metavar="NAME|FILE.py:FUNCTION",
+        python="scalar D of the box: change, mean, sum, channel:N, gradient, mean+variance (default: the "
+        "method's), or a function of the output, a tensor (1, C, h, w), that returns a scalar, or "
+        "``FILE.py:function``",
+        keyword="str | Callable[[Any], Any] | None",
     )
     baseline: str | None = asked(
         None,
-        "start of a straight path: blur, zero, output, dehazed, or a clear image; of a bracket "
-        "zero (default), blur, or reference in place of every frame",
+        "start of a straight path: blur, zero, output, dehazed, or a clear image or array (.npy); of a "
+        "bracket zero (default), blur, or reference in place of every frame",
         changes="answer",
         metavar="NAME|FILE",
+        python="start of a straight path: blur, zero, output, dehazed, or a clear image: a file, an array "
+        "(H, W, C) or .npy; of a bracket zero (default), blur, or reference in place of every frame",
+        keyword="object",
     )
     steps: str | int | None = asked(
         None,

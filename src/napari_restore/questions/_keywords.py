@@ -1,7 +1,7 @@
 """Keywords of questions as typed dictionaries; written by `scripts/keywords.py`, not by hand."""
 
 # Types as such: those who read them at run time need not know this module's names.
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal, Required
 
 from annotated_types import Len
@@ -120,8 +120,8 @@ class AttributeKeywords(TypedDict, total=False):
     """Keywords of `Attribute`."""
 
     method: str | None
-    objective: str | None
-    baseline: str | None
+    objective: str | Callable[[Any], Any] | None
+    baseline: object
     steps: str | int | None
     rule: str | None
     gap: float

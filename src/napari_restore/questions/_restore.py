@@ -205,12 +205,12 @@ class Adjustment:
         asked_for = options_of(Adjustment)
         return replace(self, **{name: asked_for[name].default for name in TONE})
 
-    def check(self, image: str, roles: Sequence[str | None], *, has_tones: bool) -> None:
+    def check(self, image: str, roles: Sequence[str | None], *, is_photo: bool) -> None:
         """Raise `BadParameter` if this cannot be done to an image of this name.
 
-        `has_tones`: its values are tones to look at, and no measurements.
+        `is_photo`: it is a picture to look at, and its values are no measurements.
         """
-        if self.has_tone and not has_tones:
+        if self.has_tone and not is_photo:
             raise BadParameter(
                 "White balance, saturation, tones and curve are for photos. By its description "
                 f"{image} is none, so its values may be measurements.",

@@ -98,7 +98,7 @@ def test_profile_and_exif_are_carried(tmp_path: Path, noise: Noise, suffix: str)
     Pillow.fromarray(noise(20, 20, 3, np.uint8)).save(path, exif=exif_block(1), icc_profile=icc)
     profile = open_image(path).profile
     assert profile.icc == icc
-    assert profile.is_photo
+    assert profile.is_display
     assert profile.exif is not None
     parsed = Pillow.Exif()
     parsed.load(profile.exif)

@@ -50,7 +50,7 @@ def test_raw_is_developed_to_the_light_it_measured(
     assert image.shape == expected.shape
     assert image.dtype == np.uint16
     assert image.roles == ("red", "green", "blue")
-    assert image.profile.is_photo
+    assert image.profile.is_display
     assert image.profile.tags["RAW"]["white_balance"] == "as shot 2 1 1.6 0"
     pixels = as_linear(image.read((0, 0, image.height, image.width)))
     # Away from the border, where demosaicking guesses.

@@ -237,7 +237,7 @@ def test_photo_of_sixteen_bits_has_its_full_range(tmp_path: Path, noise: Noise) 
     tifffile.imwrite(path, noise(8, 8, 3, np.uint16), photometric="rgb", iccprofile=icc)
     image = open_image(path)
     assert image.profile.icc == icc
-    assert image.profile.is_photo
+    assert image.profile.is_display
     assert resolve_radiometry(image).white == 65535
 
 

@@ -1,13 +1,17 @@
-"""Of two photos, one over the other, the one that is chosen or restored can be seen."""
+"""Of two images, one over the other, the one that is chosen or restored can be seen."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 from qtpy.QtWidgets import QApplication
+from rasterio.transform import from_origin
 
+from napari_restore.plugin.layers import bring_to_front
 from napari_restore.plugin.state import TargetChoice
 
 pytestmark = pytest.mark.viewer
@@ -15,6 +19,10 @@ pytestmark = pytest.mark.viewer
 
 def names(panel: Any) -> list[str]:
     return [layer.name for layer in panel.viewer.layers]
+
+
+def seen(panel: Any) -> list[str]:
+    return [layer.name for layer in panel.viewer.layers if layer.visible]
 
 
 def open_two(panel: Any, colours: np.ndarray, away: int = 0) -> None:
@@ -30,25 +38,45 @@ def choose(panel: Any, name: str) -> None:
     panel.image.activated.emit(number)
 
 
-def test_a_chosen_photo_comes_to_the_front(panel: Any, colours: np.ndarray):
+def test_a_chosen_photo_is_shown_and_none_moves(panel: Any, colours: np.ndarray):
     open_two(panel, colours)
     choose(panel, "a")
-    assert names(panel) == ["b", "a"]
+    assert seen(panel) == ["a"]
     assert panel.state.layer.name == "a"
     choose(panel, "b")
-    assert names(panel) == ["a", "b"]
+    assert seen(panel) == ["b"]
+    choose(panel, "a")
+    panel.close()
+    assert seen(panel) == ["a", "b"] == names(panel)
 
 
 def test_photos_beside_each_other_stay(panel: Any, colours: np.ndarray):
     open_two(panel, colours, away=390)
     choose(panel, "a")
-    assert names(panel) == ["a", "b"]
+    assert names(panel) == seen(panel) == ["a", "b"]
+
+
+def test_a_chosen_map_comes_to_the_front(panel: Any, tmp_path: Path):
+    for name in "ab":
+        with rasterio.open(
+            tmp_path / f"{name}.tif",
+            "w",
+            driver="GTiff",
+            width=40,
+            height=30,
+            count=3,
+            dtype="uint8",
+            crs="EPSG:32633",
+            transform=from_origin(500000, 5000000, 1, 1),
+        ) as file:
+            file.write(np.full((3, 30, 40), 90, np.uint8))
+        panel.viewer.open(tmp_path / f"{name}.tif", plugin="napari-restore")
+    choose(panel, "a")
+    assert names(panel) == seen(panel) == ["b", "a"]
 
 
 @pytest.mark.slow
-def test_a_new_result_of_a_hidden_photo_comes_to_the_front_with_it(
-    panel: Any, colours: np.ndarray, finished_run: Any
-):
+def test_results_of_photos_are_above_them(panel: Any, colours: np.ndarray, finished_run: Any):
     open_two(panel, colours)
     panel.target.choose(TargetChoice.WHOLE)
     panel.models.combo.setCurrentIndex(panel.models.combo.findData("identity"))
@@ -58,9 +86,12 @@ def test_a_new_result_of_a_hidden_photo_comes_to_the_front_with_it(
     panel.viewer.layers.selection.active = panel.viewer.layers["a"]
     # Once the list of layers is at rest.
     QApplication.processEvents()
-    assert names(panel)[-1] == "a"
-    finished_run()
+    assert seen(panel) == ["a"]
+    of_a = finished_run().layer.name
     sources = [layer.metadata.get("napari_restore_source") for layer in panel.viewer.layers]
     a, b = (panel.viewer.layers[name].unique_id for name in "ab")
-    assert names(panel)[0] == "b" and names(panel)[2] == "a"
-    assert sources == [None, b, None, a]
+    assert sources == [None, a, None, b] and seen(panel) == ["a", of_a]
+    # A result of a photo that is hidden for another moves nothing.
+    before = names(panel)
+    bring_to_front(panel.viewer, panel.viewer.layers["b"])
+    assert names(panel) == before

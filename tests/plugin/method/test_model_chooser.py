@@ -111,9 +111,7 @@ def test_the_summary_names_purpose_and_validation(chooser: ModelChooser):
     chooser.offer(offered_models(), "aerial")
     reported = chooser._summary.text()
     card = card_of("atmosphere-aerial")
-    assert reported.startswith(
-        f"{MARK}Recommended. {card.summary}\nValidated on synthetic haze only"
-    )
+    assert reported.startswith(f"{MARK}Recommended. {card.summary}\nTested on synthetic haze only")
     assert "dB" not in reported
     assert card.validated_on in chooser._summary.toolTip()
     chooser.choose("identity")

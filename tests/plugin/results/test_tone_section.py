@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +19,7 @@ from napari_restore import api
 from napari_restore.commands import main
 from napari_restore.plugin.results import AdjustSection, ToneSection
 from napari_restore.plugin.results._histogram_view import BINS, Histogram, HistogramView
-from napari_restore.plugin.results._tone_section import KelvinSlider, refusal
+from napari_restore.plugin.results._tone_section import KelvinSlider, NumberSlider, refusal
 from napari_restore.plugin.state import TargetChoice
 from napari_restore.questions import Adjustment
 
@@ -99,6 +100,24 @@ def test_temperature_is_even_in_mired_and_warmer_to_the_right(qtbot: Any):
         assert slider.value() == told[-1] == kelvin
     slider.setValue(3059)
     assert slider.slider.value() == -50
+
+
+def test_numbers_keep_their_digits_and_steps_are_whole(qtbot: Any):
+    slider = NumberSlider(-100, 100)
+    qtbot.addWidget(slider)
+    told: list[float] = []
+    slider.valueChanged.connect(told.append)
+    slider.box.selectAll()
+    qtbot.keyClicks(slider.box, "12.345")
+    qtbot.keyClick(slider.box, Qt.Key.Key_Enter)
+    assert told == [12.345] and slider.value() == 12.345
+    assert (slider.box.text(), slider.slider.value()) == ("12.345", 12)
+    slider.slider.setValue(13)
+    assert told[-1] == 13 and slider.box.text() == "13"
+    kelvin = KelvinSlider()
+    qtbot.addWidget(kelvin)
+    kelvin.setValue(5432.5)
+    assert kelvin.box.text() == "5432.5 K"
 
 
 # -- the section ------------------------------------------------------------------------------
@@ -190,6 +209,44 @@ def test_a_double_click_sets_a_slider_back(tone: ToneSection, variant: Any, qtbo
     for widget in (inner, tone.temperature.slider):
         qtbot.mouseDClick(widget, Qt.MouseButton.LeftButton)
     qtbot.waitUntil(lambda: variant.adjustment.is_neutral)
+
+
+@pytest.mark.slow
+@pytest.mark.viewer
+def test_what_is_not_touched_keeps_its_digits(
+    panel: Any, tone: ToneSection, variant: Any, qtbot: Any
+):
+    adjust = next(s for s in panel.sections if isinstance(s, AdjustSection))
+    given = Adjustment(strength=0.3333, tint=4.25, saturation=12.345, temperature=5432.1)
+    variant.adjust(given)
+    tone.sliders["shadows"].slider.setValue(20)
+    qtbot.waitUntil(lambda: variant.adjustment.shadows == 20)
+    adjust.exposure.setValue(0.5)
+    qtbot.waitUntil(lambda: variant.adjustment.ev == 0.5)
+    assert variant.adjustment == replace(given, shadows=20, exposure=0.5)
+    tone.reset_button.click()
+    assert variant.adjustment == Adjustment(strength=0.3333, exposure=0.5)
+
+
+@pytest.mark.slow
+@pytest.mark.viewer
+def test_escape_leaves_the_picker_and_puts_the_cursor_back(
+    panel: Any, tone: ToneSection, variant: Any, qtbot: Any
+):
+    viewer = panel.viewer
+    panel.window().show()
+    unfold(tone)
+    areas = viewer.add_shapes(name="areas")
+    areas.mode = "add_rectangle"
+    panel.state.current = variant
+    tone.picker.click()
+    assert viewer.cursor.style == "cross" and not viewer.scene.camera.mouse_pan
+    # A tool of napari would draw at the same click.
+    assert viewer.layers.selection.active is variant.layer
+    qtbot.keyClick(tone.picker, Qt.Key.Key_Escape)
+    assert not tone.picker.isChecked() and tone._on_press not in viewer.mouse_drag_callbacks
+    assert viewer.cursor.style != "cross" and viewer.scene.camera.mouse_pan
+    assert viewer.keymap.get("Escape") is None
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from napari_restore.engine import TileDone
 from napari_restore.errors import BudgetTooSmall
 from napari_restore.plugin.runs import _draft, drafts_in
 from napari_restore.plugin.state import NAMED_ROLES, TargetChoice
+from napari_restore.questions import Adjustment
 
 pytestmark = pytest.mark.viewer
 
@@ -145,6 +146,38 @@ def test_removing_the_live_layer_switches_live_off(panel: Any, qtbot: Any, sampl
     assert not panel.bar.live.isChecked()
     assert not panel.runs.live.is_on
     assert panel.state.variants == ()
+
+
+@pytest.mark.slow
+def test_photos_that_are_flipped_through_keep_one_live_result(
+    panel: Any, qtbot: Any, colours: np.ndarray
+):
+    viewer = panel.viewer
+    viewer.add_image(colours[:60, :80], name="a")
+    viewer.add_image(colours[60:120, :80], name="b")
+    choose(panel, "identity")
+    rested(panel, qtbot, panel.bar.live.click)
+
+    def flip(name: str) -> list[str]:
+        rested(
+            panel, qtbot, lambda: setattr(viewer.layers.selection, "active", viewer.layers[name])
+        )
+        return [layer.name for layer in viewer.layers]
+
+    assert flip("a") == ["a", "Live: Unchanged – a", "b"]
+    panel.state.current.adjust(Adjustment(exposure=0.5))
+    assert flip("b") == ["a", "b", "Live: Unchanged – b"]
+    assert flip("a") == ["a", "Live: Unchanged – a", "b"]
+    assert panel.state.current.adjustment == Adjustment(exposure=0.5)
+    assert len(panel.state.variants) == 1
+    # In the grid both are in view: each keeps its own.
+    viewer.canvas.grid.enabled = True
+    assert flip("b") == ["a", "Unchanged – a", "b", "Live: Unchanged – b"]
+    assert flip("a") == ["a", "Live: Unchanged – a", "b", "Unchanged – b"]
+    viewer.canvas.grid.enabled = False
+    rested(panel, qtbot, lambda: viewer.layers.remove(viewer.layers["a"]))
+    assert [layer.name for layer in viewer.layers] == ["b", "Live: Unchanged – b"]
+    assert panel.bar.live.isChecked() and len(panel.state.variants) == 1
 
 
 @pytest.mark.slow

@@ -81,7 +81,7 @@ def source_of(
         image = without_others(image, bands)
         part = None if part is None else without_others(part, bands)
         bands = model_bands(image, card)
-    options.adjustment.check(image.name, image.roles, has_tones=image.has_tones)
+    options.adjustment.check(image.name, image.roles, is_photo=image.is_photo)
     if card.light:
         if options.reading.black is not None or options.reading.white is not None:
             raise BadParameter(

@@ -86,7 +86,7 @@ class Result(BlendedPixels):
         The exposure "auto" is measured now and becomes a number. Its record contains `adjustment`
         and no output yet. Raises `BadParameter` if the image lacks the bands that it needs.
         """
-        adjustment.check(self.image.name, self.image.roles, has_tones=self.image.has_tones)
+        adjustment.check(self.image.name, self.image.roles, is_photo=self.image.is_photo)
         if adjustment.exposure == "auto":
             adjustment = replace(adjustment, exposure=self.measured_exposure())
         settings = adjustment.to_dict()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,6 @@ from typing import Any, Unpack
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore._replacing import replacing
 from napari_restore.engine import Region, digest
 from napari_restore.errors import BadOutput, BadParameter, did_you_mean, option
 from napari_restore.explain.attention._attribution_rank import RANK
@@ -22,7 +20,8 @@ from napari_restore.explain.attention._head_maps import HeadMap, HeadMaps, Query
 from napari_restore.explain.attention._measures import NUMBERS, SUMMARY_COLUMNS, summary_rows
 from napari_restore.explain.attention._redundancy import Matrix
 from napari_restore.explain.attention._session import ALL
-from napari_restore.images import ExportOptions, Image, Pixels, SaveOptions, write_image
+from napari_restore.explain.attribution import write_file, zipped
+from napari_restore.images import ExportOptions, Image, Pixels, SaveOptions, html_of, write_image
 from napari_restore.models import RANDOM_WEIGHTS
 
 TABLE, ARRAYS = ".csv", ".npz"
@@ -72,6 +71,17 @@ class Attention:
             f"{len(self.queries)} queries, {layers} layers>"
         )
 
+    def _repr_html_(self) -> str:
+        facts = {
+            "queries": "; ".join(each.query.label for each in self.queries[:3]),
+            "layers": ", ".join(
+                f"{each['name']} ({each['kind']}, {each['heads']} heads)"
+                for each in self.record["attention"]["layers"]
+            ),
+            "file": "" if self.image.path is None else str(self.image.path),
+        }
+        return html_of(f"Attention: {self.record['model']['id']} on {self.image.name}", facts)
+
     @property
     def layers(self) -> tuple[str, ...]:
         """Names of the layers, in the order of computation."""
@@ -114,7 +124,7 @@ class Attention:
         suffix = target.suffix.lower()
         if suffix in (TABLE, ARRAYS):
             content = _table(COLUMNS, self.rows()) if suffix == TABLE else self._npz()
-            written = _write_file(target, content, overwrite=bool(options.get("overwrite")))
+            written = write_file(target, content, overwrite=bool(options.get("overwrite")))
         else:
             written = self._save_raster(target, self._raster_maps(layer), head, options)
         self.record["output"] = {"path": str(written), "sha256": digest(written)}
@@ -134,7 +144,7 @@ class Attention:
             )
         if target.suffix.lower() != TABLE:
             raise BadOutput(f"{target.name} is no table.", "Give a name that ends in .csv.")
-        return _write_file(
+        return write_file(
             target, _table(SUMMARY_COLUMNS, summary_rows(summary)), overwrite=overwrite
         )
 
@@ -173,7 +183,7 @@ class Attention:
         arrays |= {f"{name}/redundancy": matrix for name, matrix in self.redundancy.items()}
         record = {name: self.record[name] for name in RECORDED if name in self.record}
         arrays["record"] = np.array(json.dumps(record))
-        return _zipped(arrays)
+        return zipped(arrays)
 
     def save_effects(
         self, path: str | Path, *, layer: str, head: str = ALL, **options: Unpack[SaveOptions]
@@ -250,20 +260,6 @@ class Attention:
         }
 
 
-def _write_file(target: Path, content: bytes, *, overwrite: bool) -> Path:
-    """Write a file whole or not at all; raises `BadOutput`."""
-    if target.exists() and not overwrite:
-        raise BadOutput(f"{target} exists.", "Choose another name, or replace it.")
-    try:
-        with replacing(target) as part:
-            part.write_bytes(content)
-    except OSError as error:
-        raise BadOutput(
-            f"{target} cannot be written: {error.strerror or error}.", "Choose another folder."
-        ) from None
-    return target
-
-
 def _table(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> bytes:
     """Return a CSV file of the named columns."""
     text = io.StringIO()
@@ -271,16 +267,3 @@ def _table(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> bytes:
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue().encode()
-
-
-def _zipped(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
-    """Return a file that `np.load` reads, the same bytes for the same arrays."""
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, array in arrays.items():
-            # numpy's own files hold the time of writing.
-            entry = zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0))
-            entry.compress_type = zipfile.ZIP_DEFLATED
-            with archive.open(entry, "w", force_zip64=True) as file:
-                np.lib.format.write_array(file, np.asanyarray(array), allow_pickle=False)
-    return content.getvalue()

@@ -15,6 +15,7 @@ from ._figure_file import (
     wrapped_caption,
     write_caption,
 )
+from ._files import write_file, zipped
 from ._measures import RINGS, area, beyond, contribution_area, diffusion_index, rings
 from ._methods import method_of
 from ._objectives import derivative, objective_of
@@ -67,4 +68,6 @@ __all__ = [
     "rings",
     "wrapped_caption",
     "write_caption",
+    "write_file",
+    "zipped",
 ]

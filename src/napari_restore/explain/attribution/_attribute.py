@@ -9,24 +9,32 @@ from dataclasses import asdict, replace
 from functools import partial
 from os import PathLike
 from pathlib import Path as File
-from typing import Any, Unpack
+from typing import Any, NamedTuple, Self, Unpack
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from napari_restore._heap import return_freed_memory
 from napari_restore.engine import Note, Phase, Plan, Region, make_plan
-from napari_restore.engine.gradients import GradientSource
-from napari_restore.errors import BadParameter, BadRegion, Message, option
+from napari_restore.engine.gradients import GradientSource, restored
+from napari_restore.errors import BadParameter, BadRegion, Message, UnreadableImage, option
 from napari_restore.explain.attribution import _curves, _measures
-from napari_restore.explain.attribution._attribution import Attribution, OverviewShares, window_of
+from napari_restore.explain.attribution._attribution import Attribution, window_of
 from napari_restore.explain.attribution._attribution_run import AttributionRun, Emit, Watch
 from napari_restore.explain.attribution._baselines import NAMES, OF_BRACKETS, REFERENCE
 from napari_restore.explain.attribution._context_choice import ContextChoice, share_of
 from napari_restore.explain.attribution._context_gradient import ContextGradient
 from napari_restore.explain.attribution._integral import Integral
 from napari_restore.explain.attribution._methods import Method, check_request, method_of
-from napari_restore.explain.attribution._objectives import OBJECTIVES, objective_of
+from napari_restore.explain.attribution._objectives import (
+    OBJECTIVES,
+    Objective,
+    check_own,
+    objective_of,
+    own_objective,
+)
+from napari_restore.explain.attribution._overview import OverviewShares
 from napari_restore.explain.attribution._problem import ExplainerMap, version_of
 from napari_restore.explain.attribution._quadrature import (
     NESTED,
@@ -77,6 +85,7 @@ def attribute(
     emit: Emit = lambda event: None,
     stop: threading.Event | None = None,
     watch: Watch | None = None,
+    trust: bool = False,
     **options: Unpack[AttributionKeywords],
 ) -> Attribution:
     """Return the share of every input pixel in a scalar objective of a box of the model's output.
@@ -86,9 +95,11 @@ def attribute(
     outside do not count for the objective. `watch` is called with the partial map after every point,
     if it has at most four million pixels. The `steps` "auto" are 9, 17, 33, 65 nested nodes. Routing
     is fixed where D is to be smooth along the path: a choice that changes is a discontinuity without
-    a gradient. What `check` finds is in the record's ``checks``.
+    a gradient. What `check` finds is in the record's ``checks``. Code of an objective in a file runs
+    only with `trust`; an objective or a baseline that is in no file leaves the record without a request.
     """
-    settings = Attribute(**part_of(options, Attribute))
+    own = _Own.of(options, trust=trust)
+    settings = Attribute(**part_of({**options, **own.names}, Attribute))
     plan_options = _plan_options(options)
     request = _request_of(image, model, box, polygon, settings, plan_options)
     # Only the path's tensors are reused by the next node: freeing those of planning saves memory.
@@ -99,13 +110,13 @@ def attribute(
 
     plan, stop = plan_of(model), stop or threading.Event()
     _check_bracket(image, request)
-    objective = objective_of(request.objective, len(plan.bands))
+    objective = own.checked(request, plan) or objective_of(request.objective, len(plan.bands))
 
     def open_model(name: str) -> GradientSource:
         return GradientSource(plan_of(load(name)), emit, stop)
 
     with GradientSource(plan, emit, stop) as source:
-        clear = _clear_image(request, source, plan_options)
+        clear = _clear_image(request, source, plan_options, own.baseline)
         setup = set_up(request, source, objective, clear, open_model)
         computed = compute_map(setup, emit, watch)
         attribution = attribution_record(setup, computed)
@@ -127,6 +138,10 @@ def attribute(
                 "the objective change leaves that out."
             )
         )
+    if objective.digest:
+        attribution["objective_sha256"] = objective.digest
+    if not own.is_in_files:
+        attribution["request"] = None
     record["attribution"] = attribution
     if lost := _not_finite(computed, attribution):
         emit(Note(lost))
@@ -135,12 +150,59 @@ def attribute(
     computed.total.deliver()
     overview = _overview(setup.run.through, computed)
     picture = partial(_picture, source)
-    return Attribution(computed.total, request.target.box, record, image, picture, overview)
+    is_known = plan.staged is None and image.companions is None
+    output = partial(_output, source) if is_known else None
+    return Attribution(computed.total, request.target.box, record, image, picture, overview, output)
+
+
+class _Own(NamedTuple):
+    """Objective and baseline that are the user's own: functions and arrays instead of names."""
+
+    objective: Objective | None
+    baseline: Image | None
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any], *, trust: bool) -> Self:
+        """Return those among options; raises `BadParameter`."""
+        start = options.get("baseline")
+        array = None if start is None or isinstance(start, str | PathLike) else open_image(start)
+        return cls(own_objective(options.get("objective"), trust=trust), array)
+
+    @property
+    def names(self) -> dict[str, str]:
+        """What stands for them in settings and record."""
+        names = {} if self.baseline is None else {"baseline": self.baseline.name}
+        if self.objective is not None:
+            names["objective"] = self.objective.path or self.objective.name
+        return names
+
+    @property
+    def is_in_files(self) -> bool:
+        """Whether a rerun can have them again."""
+        in_memory = self.objective is not None and self.objective.path is None
+        return self.baseline is None and not in_memory
+
+    def checked(self, request: CheckedAttribution, plan: Plan) -> Objective | None:
+        """Return the objective, tried on a grey box; raises `BadParameter`."""
+        if self.objective is not None:
+            if request.target.polygon is not None:
+                raise BadParameter(
+                    "An objective of your own is of a box: it cannot leave out what a polygon does.",
+                    "Give a box.",
+                )
+            size = (1, len(plan.bands), *request.target.box.shape)
+            check_own(self.objective, torch.full(size, 0.5, device=plan.device.torch))
+        return self.objective
 
 
 def _picture(source: GradientSource, part: Region) -> npt.NDArray[np.float32]:
     planes = source.image(part)[0, source.own]
     pixels: npt.NDArray[np.float32] = planes.permute(1, 2, 0).numpy(force=True)
+    return pixels
+
+
+def _output(source: GradientSource, part: Region) -> npt.NDArray[np.float32]:
+    pixels: npt.NDArray[np.float32] = restored(source, part)[0].permute(1, 2, 0).numpy(force=True)
     return pixels
 
 
@@ -309,16 +371,6 @@ def _rules(steps: str | int, rule: str) -> list[Quadrature]:
 def _check(chosen: Method, settings: Attribute) -> None:
     """Raise `BadParameter` for settings that are unknown or would have no effect."""
     context_gradient, check = settings.context_gradient, settings.check
-    if not isinstance(settings.objective, str | None):
-        raise BadParameter(
-            "An objective is given by its name, so that the record can name it.",
-            f"Choose among {', '.join([*OBJECTIVES, 'channel:N'])}.",
-        )
-    if not isinstance(settings.baseline, str | PathLike | None):
-        raise BadParameter(
-            "A baseline is given by its name or by an image file, so that the record can name it.",
-            f"Save the image, or choose among {', '.join(NAMES)}.",
-        )
     if context_gradient not in CONTEXT_GRADIENTS:
         raise BadParameter(
             f"The context gradient cannot be {context_gradient!r}.",
@@ -337,14 +389,33 @@ def _check(chosen: Method, settings: Attribute) -> None:
         )
 
 
+def open_baseline(path: str | PathLike[str]) -> Image:
+    """Open the image, or the array (.npy), that a path begins with. Raises `InputError`."""
+    file = File(path)
+    if file.suffix.lower() != ".npy":
+        return open_image(path)
+    try:
+        pixels = np.load(file, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise UnreadableImage(
+            f"{file.name} is no array: {error}.", "Write it by np.save."
+        ) from None
+    image = open_image(pixels)
+    image.name = file.name
+    return image
+
+
 def _clear_image(
-    request: CheckedAttribution, source: GradientSource, options: Mapping[str, Any]
+    request: CheckedAttribution,
+    source: GradientSource,
+    options: Mapping[str, Any],
+    array: Image | None,
 ) -> GradientSource | None:
-    """Open the clear image that a baseline names, with the value range of the image; None for names."""
+    """Open the image that a baseline names, or is, with the value range of the image; None for names."""
     name = request.baseline if request.method.takes_baseline else ""
-    if name in NAMES or not name or not File(name).exists():
+    if array is None and (name in NAMES or not name or not File(name).exists()):
         return None
-    image, plan = open_image(name), source.plan
+    image, plan = array or open_baseline(name), source.plan
     if (image.height, image.width) != source.size:
         raise BadParameter(
             f"{image.name} has {image.width} × {image.height} pixels, the image "

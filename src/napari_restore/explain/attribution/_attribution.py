@@ -2,26 +2,50 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Self, Unpack
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, Unpack
 
 import numpy as np
 import numpy.typing as npt
 
 from napari_restore.engine import Region, peak_in
+from napari_restore.errors import BadOutput, option
 from napari_restore.explain.attribution import _measures
+from napari_restore.explain.attribution._figure import EXPONENT, draw, figure_of, plot
+from napari_restore.explain.attribution._figure_file import SUFFIXES as FIGURES
+from napari_restore.explain.attribution._figure_file import WIDTH_MM, check_figure
+from napari_restore.explain.attribution._files import one_array, write_file, zipped
+from napari_restore.explain.attribution._overview import OverviewShares
 from napari_restore.explain.attribution._stored_accumulator import opened_sum
+from napari_restore.explain.attribution._summary import summary_of
 from napari_restore.explain.attribution._sums import Summed
-from napari_restore.images import ExportOptions, Image, Pixels, SaveOptions, write_image
+from napari_restore.images import (
+    ExportOptions,
+    Image,
+    Pixels,
+    SaveOptions,
+    check_output,
+    html_of,
+    write_image,
+)
+from napari_restore.records import check_file
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+ARRAYS = (".npy", ".npz")
+RECORDED = ("version", "input", "model", "extent", "context", "attribution", "versions")
+"""Parts of the record that a file of arrays has: those that say what it is of."""
 LARGEST = 1 << 28
 """Most values of a map that is returned as an array in memory; larger ones are dask arrays."""
-BLOCKS = 96
-"""Blocks along the longer side of an overview in which its shares are shown."""
 REGION_TAG, IMAGE_TAG = "NAPARI_RESTORE_REGION", "NAPARI_RESTORE_IMAGE"
 """Tags of a map: its region in pixels of the image, and the fingerprint of that."""
+THUMBNAIL, FOR, AGAINST = 256, (45, 0, 75), (127, 59, 8)
+"""Longest side of a notebook's picture in pixels, and its colours: the ends of matplotlib's PuOr."""
 AROUND = 512
 """Margin in pixels of `Attribution.window` around the box."""
 
@@ -39,32 +63,6 @@ class PartialAttribution(NamedTuple):
 
 
 @dataclass(frozen=True)
-class OverviewShares:
-    """Shares of the pixels of the overview, from which the whole-image statistics are computed."""
-
-    values: npt.NDArray[np.float32] = field(repr=False)
-    """(h, w, bands), in units of the objective."""
-    step: int
-    """Side of an overview pixel in pixels of the image."""
-    corner: tuple[int, int]
-    """Position (y, x) of the first overview pixel in the image."""
-
-    def blocks(self) -> tuple[npt.NDArray[np.float64], int]:
-        """Return sums over bands and square blocks, (h, w) with h, w ≤ `BLOCKS`, and a block's side.
-
-        The side is in pixels of the image. Single pixels would be too small to be visible.
-        """
-        height, width = self.values.shape[:2]
-        side = -(-max(height, width) // BLOCKS)
-        rows, columns = np.arange(0, height, side), np.arange(0, width, side)
-        signed = self.values.sum(axis=2, dtype=np.float64)
-        sums: npt.NDArray[np.float64] = np.add.reduceat(
-            np.add.reduceat(signed, rows, axis=0), columns, axis=1
-        )
-        return sums, side * self.step
-
-
-@dataclass(frozen=True)
 class Attribution:
     """A map of the input pixels' shares in an objective, with the record that reproduces it.
 
@@ -79,6 +77,9 @@ class Attribution:
     """Reads a box of the image, of a bracket of its reference, (h, w, bands) in model range."""
     overview: OverviewShares | None = field(default=None, repr=False)
     """Present where the gradient goes through the context."""
+    output: Callable[[Region], npt.NDArray[np.float32]] | None = field(default=None, repr=False)
+    """Computes a box of the model's output, (h, w, bands) in model range; None of a model that sees the
+    whole image, of a bracket, and in another process."""
 
     def __repr__(self) -> str:
         attribution = self.record["attribution"]
@@ -89,6 +90,30 @@ class Attribution:
             f"<Attribution {self.record['model']['id']!r} on {self.image.name!r}: "
             f"{attribution['method']}, {self.box}, map {shape}{complete}>"
         )
+
+    def _repr_html_(self) -> str:
+        record = self.record["attribution"]
+        facts = {
+            "method": record["method"],
+            "objective": record["objective"],
+            "box": f"{self.box.width} × {self.box.height} pixels from column {self.box.x0}, "
+            f"row {self.box.y0}",
+            "baseline": record["baseline"],
+            "complete": summary_of(record).completeness,
+            "diffusion index": record["diffusion_index"],
+        }
+        title = f"Attribution: {self.record['model']['id']} on {self.image.name}"
+        return html_of(title, facts, self._thumbnail())
+
+    def _thumbnail(self) -> npt.NDArray[np.uint8]:
+        """Return the sum over bands over `window`: white none, purple for D, orange against it."""
+        step = max(1, -(-max(self.window.shape) // THUMBNAIL))
+        signed = np.nan_to_num(
+            self.read(self.window).sum(axis=2)[::step, ::step], posinf=0, neginf=0
+        )
+        share = np.clip(signed / (float(np.abs(signed).max(initial=0)) or 1.0), -1, 1)[..., None]
+        ends = np.where(share > 0, np.array(FOR), np.array(AGAINST))
+        return np.asarray(255 + np.abs(share) * (ends - 255), np.uint8)
 
     def __array__(
         self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
@@ -163,20 +188,68 @@ class Attribution:
         total = opened_sum(parts["sums"])
         return cls(total, parts["box"], parts["record"], image, picture, parts["overview"])
 
-    def save(self, path: str | Path, **options: Unpack[SaveOptions]) -> Path:
-        """Write a float32 raster of the region with the image's georeference: the sum, then every band.
+    def figure(self, *, width_mm: float = WIDTH_MM, exponent: float = EXPONENT) -> Figure:
+        """Return a matplotlib figure: image, result, map, magnitude and area, with all settings below.
 
-        Of a bracket: the sum, then every frame, dark to bright.
-        `options` are those of `ExportOptions`. The record then names the file. Shares of an overview
-        are written to a second file, whose name ends in ``_overview``. Raises `BadOutput`.
+        The magnitude is raised to the power `exponent`. Raises `BadOutput` without matplotlib,
+        `BadParameter`.
+        """
+        return figure_of(self, width_mm=width_mm, exponent=exponent)
+
+    def plot(self, axes: Axes | None = None) -> Axes:
+        """Draw the map, its sum over bands, with a colour bar into matplotlib axes; new ones by default.
+
+        Raises `BadOutput` without matplotlib.
+        """
+        return plot(self, axes)
+
+    def save(self, path: str | Path, **options: Unpack[SaveOptions]) -> Path:
+        """Write what the suffix says; the record then names the file. Raises `BadOutput`.
+
+        ``.npy``: `map`. ``.npz``: `map`, `region`, `box` and record. ``.png``, ``.svg``, ``.pdf``:
+        `figure`. Else a float32 raster of the region with the image's georeference: the sum, then every
+        band, of a bracket every frame, dark to bright. `options` are those of `ExportOptions`. Shares of
+        an overview are written to a second raster, whose name ends in ``_overview``, and into ``.npz``.
         """
         # Imports torch, which a window that shows a map has no need of.
         from napari_restore.engine import digest
 
+        target = Path(path)
         with peak_in(self.record):
-            written = self._save(Path(path), options)
+            if target.suffix.lower() in FIGURES:
+                written = self._save_figure(target, options)
+            elif target.suffix.lower() in ARRAYS:
+                written = self._save_arrays(target, options)
+            else:
+                written = self._save(target, options)
         self.record["output"] = {"path": str(written), "sha256": digest(written)}
         return written
+
+    def _save_figure(self, path: Path, options: SaveOptions) -> Path:
+        return draw(self, path, overwrite=bool(options.get("overwrite")))
+
+    def _save_arrays(self, path: Path, options: SaveOptions) -> Path:
+        if self.region.pixels * self.total.bands > LARGEST:
+            raise BadOutput(
+                f"The map has more than {LARGEST} values, too many for {path.suffix}.",
+                "Write a raster (.tif or .zarr).",
+            )
+        content = one_array(self.map) if path.suffix.lower() == ARRAYS[0] else self._npz()
+        return write_file(path, content, overwrite=bool(options.get("overwrite")))
+
+    def _npz(self) -> bytes:
+        record = {name: self.record[name] for name in RECORDED if name in self.record}
+        arrays: dict[str, npt.NDArray[Any]] = {
+            "map": self.map,
+            "region": np.array(self.region),
+            "box": np.array(self.box),
+            "record": np.array(json.dumps(record)),
+        }
+        if self.overview is not None:
+            arrays["overview"] = self.overview.values
+            arrays["overview_corner"] = np.array(self.overview.corner)
+            arrays["overview_step"] = np.array(self.overview.step)
+        return zipped(arrays)
 
     def _save(self, path: Path, options: SaveOptions) -> Path:
         if self.overview is not None:
@@ -239,13 +312,28 @@ class Attribution:
         )
 
 
+def check_map(path: Path, *, overwrite: bool = False) -> None:
+    """Raise `BadOutput` for a file that `Attribution.save` could not write; called before the computation."""
+    if is_raster(path):
+        check_output(path, overwrite=overwrite, dtype=np.float32)
+        return
+    if path.suffix.lower() in FIGURES:
+        check_figure(path, overwrite=overwrite)
+    check_file(path, "map", option("path"), overwrite=overwrite)
+
+
 def window_of(box: Region, region: Region) -> Region:
     """Return the part of `region` at most `AROUND` pixels from `box`."""
     return box.expand(AROUND).intersect(region)
 
 
+def is_raster(path: Path) -> bool:
+    """Return whether `Attribution.save` writes a raster there, beside which the overview's may lie."""
+    return path.suffix.lower() not in (*FIGURES, *ARRAYS)
+
+
 def overview_path(path: Path) -> Path:
-    """Return the path of the overview's shares that belong to the map at `path`."""
+    """Return the path of the overview's shares that belong to the raster at `path`."""
     return path.with_name(f"{path.stem}_overview{path.suffix}")
 
 

@@ -123,7 +123,7 @@ class AttributionRun:
         overview = None if self.through is None else self.through.region
         if not self.is_small:
             plan = self.source.plan
-            key = [plan.key, self.box, self.objective.name, *settings]
+            key = [plan.key, self.box, self.objective.key, *settings]
             key.append(None if self.polygon is None else self.polygon.to_list())
             folder = plan.store.parent
             return StoredAccumulator(folder, key, rules, self.region, self.planes, overview)

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypedDict
 
 import numpy as np
+import numpy.typing as npt
 
+from napari_restore.engine import Region
 from napari_restore.errors import BadParameter
-from napari_restore.explain.attribution._attribution import Attribution, OverviewShares
 from napari_restore.explain.attribution._figure_file import (
     WIDTH_MM,
     check_figure,
+    check_matplotlib,
+    drawn_figure,
     figure_file,
     font_points,
     input_lines,
     wrapped_caption,
     write_caption,
 )
+from napari_restore.explain.attribution._overview import OverviewShares
 from napari_restore.explain.attribution._summary import summary_of
 from napari_restore.questions import CHECK, STOP, THROUGH
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Read = Callable[[Region], npt.NDArray[np.float32]]
 EXPONENT = 0.5
 """Exponent of the magnitude, which is hardly visible at 1 (the public code of DAM uses 1/8)."""
 SIGNED, MAGNITUDE = "PuOr", "viridis"
@@ -30,6 +39,25 @@ BOX_COLOURS = ("black", "white")
 """Outline of the box and its halo, visible on any background."""
 CONTEXT_TEXT = {STOP: "constant", THROUGH: "gradient goes through it", "none": "none"}
 """Texts for the values of the record's `context.used`."""
+
+
+class Drawable(Protocol):
+    """What is drawn of an attribution; see `Attribution`."""
+
+    @property
+    def box(self) -> Region: ...
+    @property
+    def record(self) -> dict[str, Any]: ...
+    @property
+    def picture(self) -> Read: ...
+    @property
+    def overview(self) -> OverviewShares | None: ...
+    @property
+    def output(self) -> Read | None: ...
+    @property
+    def window(self) -> Region: ...
+    def read(self, box: Region) -> npt.NDArray[np.float32]: ...
+    def contribution_area(self) -> npt.NDArray[np.float64]: ...
 
 
 class FigureOptions(TypedDict, total=False):
@@ -41,7 +69,7 @@ class FigureOptions(TypedDict, total=False):
 
 
 def draw(
-    attribution: Attribution,
+    attribution: Drawable,
     path: str | Path,
     *,
     width_mm: float = WIDTH_MM,
@@ -55,22 +83,89 @@ def draw(
     """
     target = Path(path)
     check_figure(target, overwrite=overwrite)
+    layout = _layout(attribution, width_mm, exponent)
+    with figure_file(target, layout.size, layout.points, layout.caption) as parts:
+        _fill(parts, attribution, layout, exponent)
+    return target
+
+
+def figure_of(
+    attribution: Drawable, *, width_mm: float = WIDTH_MM, exponent: float = EXPONENT
+) -> Figure:
+    """Return what `draw` writes as a matplotlib figure. Raises `BadOutput`, `BadParameter`."""
+    check_matplotlib()
+    layout = _layout(attribution, width_mm, exponent)
+    with drawn_figure(layout.size, layout.points) as (figure, parts):
+        _fill(parts, attribution, layout, exponent)
+    drawn: Figure = figure
+    return drawn
+
+
+def plot(attribution: Drawable, axes: Axes | None = None) -> Axes:
+    """Draw the signed map, the sum over bands, with its colour bar into matplotlib axes; new ones by default.
+
+    Raises `BadOutput`.
+    """
+    check_matplotlib()
+    if axes is None:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        figure = Figure(layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.add_subplot()
+    drawn, total = _signed(axes, attribution)
+    axes.figure.colorbar(drawn, ax=axes, label=_unit(total))
+    axes.set_title(title(attribution.record), loc="left")
+    _frame([axes], attribution)
+    return axes
+
+
+class _Layout(NamedTuple):
+    size: tuple[float, list[float]]
+    """Width, and heights of maps, curves where there are any, and caption, in inches."""
+    points: float
+    caption: str
+
+
+def _layout(attribution: Drawable, width_mm: float, exponent: float) -> _Layout:
     if not 0 < exponent <= 1:
         raise BadParameter(f"The exponent {exponent} is not in 0 … 1.", "Use for instance 0.5.")
     width, points = width_mm / 25.4, font_points(width_mm)
-    checked = attribution.record["attribution"].get("checks", {}).get(CHECK)
-    text, below_height = wrapped_caption(caption(attribution.record), width, points)
-    # In inches: maps, curves, caption.
-    heights = [0.75 * width, below_height]
-    if is_drawn(checked):
+    text, below = wrapped_caption(caption(attribution.record), width, points)
+    heights = [(0.75 if attribution.output is None else 0.55) * width, below]
+    if is_drawn(_checked(attribution)):
         heights.insert(1, 0.3 * width + 6 * points / 72)
-    with figure_file(target, (width, heights), points, text) as parts:
-        above, *between, below = parts
-        _panels(above, attribution, exponent)
-        for part in between:
-            draw_curves(part, checked)
-        write_caption(below, text, points)
-    return target
+    return _Layout((width, heights), points, text)
+
+
+def _checked(attribution: Drawable) -> Mapping[str, Any] | None:
+    found: Mapping[str, Any] | None
+    found = attribution.record["attribution"].get("checks", {}).get(CHECK)
+    return found
+
+
+def _fill(parts: Sequence[Any], attribution: Drawable, layout: _Layout, exponent: float) -> None:
+    above, *between, below = parts
+    _panels(above, attribution, exponent)
+    above.suptitle(title(attribution.record), x=0.02, ha="left", fontsize="medium")
+    checked = _checked(attribution)
+    for part in between:
+        assert checked is not None
+        draw_curves(part, checked)
+    write_caption(below, layout.caption, layout.points)
+
+
+def title(record: Mapping[str, Any]) -> str:
+    """Return method, steps and completeness gap in one line."""
+    attribution = record["attribution"]
+    steps, gap = len(attribution["nodes"]), attribution["completeness"]["relative_gap"]
+    parts = [f"{record['model']['id']}: {attribution['method']}"]
+    if steps:
+        parts.append(f"{steps} steps")
+    if gap is not None:
+        parts.append(f"gap {gap:.2%}")
+    return ", ".join(parts)
 
 
 def caption(record: Mapping[str, Any]) -> str:
@@ -143,57 +238,85 @@ def _completeness_text(attribution: Mapping[str, Any]) -> str:
     return f"sum {complete['sum']:.6g}, D(x) - D(x') {told}{apart}, {trust}"
 
 
-def _panels(figure: Any, attribution: Attribution, exponent: float) -> None:
-    """Draw image, signed map, magnitude, and contribution area or overview."""
-    shown = attribution.window
-    extent = (shown.x0, shown.x1, shown.y1, shown.y0)
+def _panels(figure: Any, attribution: Drawable, exponent: float) -> None:
+    """Draw image, result where it is known, signed map, magnitude, and contribution area or overview."""
+    shown, extent = attribution.window, _extent(attribution)
+    pictures = {"image": np.clip(attribution.picture(shown), 0, 1)}
+    if attribution.output is not None:
+        pictures["result"] = np.clip(attribution.output(shown), 0, 1)
+    across = 1 + len(pictures)
     # Colour bars have columns of their own, so that all panels have one size.
-    grid = figure.add_gridspec(2, 4, width_ratios=(20, 1, 20, 1))
-    axes = [figure.add_subplot(grid[place // 2, place % 2 * 2]) for place in range(4)]
-    legends = [figure.add_subplot(grid[place // 2, place % 2 * 2 + 1]) for place in range(4)]
-    picture = np.clip(attribution.picture(shown), 0, 1)
-    axes[0].imshow(
-        picture if picture.shape[2] == 3 else picture[..., 0], cmap="gray", extent=extent
-    )
-    axes[0].set_title("image")
-    legends[0].set_axis_off()
-    signed = attribution.read(shown).sum(axis=2, dtype=float)
-    finite = signed[np.isfinite(signed)]
-    most = float(np.abs(finite).max(initial=0)) or 1.0
-    drawn = axes[1].imshow(signed, cmap=SIGNED, vmin=-most, vmax=most, extent=extent)
-    axes[1].set_title("attribution, sum over bands")
-    figure.colorbar(drawn, cax=legends[1], label=f"share of D; sum {finite.sum():.4g}")
-    power = (np.abs(signed) / most) ** exponent
-    drawn = axes[2].imshow(power, cmap=MAGNITUDE, vmin=0, vmax=1, extent=extent)
-    axes[2].set_title("magnitude")
-    figure.colorbar(drawn, cax=legends[2], label=f"(|a| / {most:.3g})^{exponent:g}")
+    grid = figure.add_gridspec(2, 2 * across, width_ratios=(20, 1) * across)
+    places = [(row, 2 * column) for row in (0, 1) for column in range(across)]
+    axes, legends = [], []
+    for row, column in places[: len(pictures) + 3]:
+        axes.append(figure.add_subplot(grid[row, column]))
+        legends.append(figure.add_subplot(grid[row, column + 1]))
+    for axis, legend, (name, picture) in zip(axes, legends, pictures.items(), strict=False):
+        axis.imshow(
+            picture if picture.shape[2] == 3 else picture[..., 0], cmap="gray", extent=extent
+        )
+        axis.set_title(name)
+        legend.set_axis_off()
+    (of_map, of_magnitude, of_area), bars = axes[len(pictures) :], legends[len(pictures) :]
+    drawn, total = _signed(of_map, attribution)
+    of_map.set_title("map, sum over bands")
+    figure.colorbar(drawn, cax=bars[0], label=_unit(total))
+    most = drawn.norm.vmax
+    power = (np.abs(np.asarray(drawn.get_array())) / most) ** exponent
+    drawn = of_magnitude.imshow(power, cmap=MAGNITUDE, vmin=0, vmax=1, extent=extent)
+    of_magnitude.set_title("magnitude")
+    figure.colorbar(drawn, cax=bars[1], label=f"(|a| / {most:.3g})^{exponent:g}")
     if attribution.overview is None:
-        area = attribution.contribution_area()
-        axes[3].imshow(picture.mean(axis=2), cmap="gray", vmin=0, vmax=1, extent=extent)
-        drawn = axes[3].imshow(area, cmap=MAGNITUDE, vmin=0, vmax=1, alpha=0.6, extent=extent)
-        axes[3].set_title("contribution area")
-        figure.colorbar(drawn, cax=legends[3], label="density / its largest")
+        area, grey = attribution.contribution_area(), pictures["image"].mean(axis=2)
+        of_area.imshow(grey, cmap="gray", vmin=0, vmax=1, extent=extent)
+        drawn = of_area.imshow(area, cmap=MAGNITUDE, vmin=0, vmax=1, alpha=0.6, extent=extent)
+        of_area.set_title("contribution area")
+        figure.colorbar(drawn, cax=bars[2], label="density / its largest")
     else:
         share = attribution.record["attribution"]["overview_share"]
-        drawn = _draw_overview(axes[3], attribution.overview)
-        axes[3].set_title(f"the overview's: {share:.1%} of the mass")
-        figure.colorbar(drawn, cax=legends[3], label="share of D, per block")
-    _frame(axes, attribution)
+        drawn = _draw_overview(of_area, attribution.overview)
+        of_area.set_title(f"overview: {share:.1%}")
+        figure.colorbar(drawn, cax=bars[2], label="share of D, per block")
+    _frame(axes if attribution.overview is None else axes[:-1], attribution)
+    if attribution.overview is not None:
+        _label(of_area, attribution)
 
 
-def _frame(axes: Sequence[Any], attribution: Attribution) -> None:
-    """Limit the panels to the map's window, outline the target in each, and label their axes."""
+def _extent(attribution: Drawable) -> tuple[int, int, int, int]:
+    shown = attribution.window
+    return shown.x0, shown.x1, shown.y1, shown.y0
+
+
+def _signed(axis: Any, attribution: Drawable) -> tuple[Any, float]:
+    """Draw the sum of the map over its bands; return the drawn image, and the sum over pixels."""
+    signed = attribution.read(attribution.window).sum(axis=2, dtype=float)
+    finite = signed[np.isfinite(signed)]
+    most = float(np.abs(finite).max(initial=0)) or 1.0
+    drawn = axis.imshow(signed, cmap=SIGNED, vmin=-most, vmax=most, extent=_extent(attribution))
+    return drawn, float(finite.sum())
+
+
+def _unit(total: float) -> str:
+    return f"share of D; sum {total:.4g}"
+
+
+def _frame(axes: Sequence[Any], attribution: Drawable) -> None:
+    """Limit panels to the map's window, outline the target in each, and label their axes."""
     window = attribution.window
-    y0, x0, y1, x1 = attribution.box
-    polygon = attribution.record["attribution"]["polygon"]
-    for axis in axes[: 4 if attribution.overview is None else 3]:
+    for axis in axes:
         axis.set_xlim(window.x0, window.x1)
         axis.set_ylim(window.y1, window.y0)
-    for axis in axes:
-        _outline(axis, polygon or [(y0, x0), (y0, x1), (y1, x1), (y1, x0)])
-        axis.locator_params(nbins=5)
-        axis.set_xlabel("x [pixels]")
-        axis.set_ylabel("y [pixels]")
+        _label(axis, attribution)
+
+
+def _label(axis: Any, attribution: Drawable) -> None:
+    y0, x0, y1, x1 = attribution.box
+    polygon = attribution.record["attribution"]["polygon"]
+    _outline(axis, polygon or [(y0, x0), (y0, x1), (y1, x1), (y1, x0)])
+    axis.locator_params(nbins=5)
+    axis.set_xlabel("x [pixels]")
+    axis.set_ylabel("y [pixels]")
 
 
 def _draw_overview(axis: Any, overview: OverviewShares) -> Any:

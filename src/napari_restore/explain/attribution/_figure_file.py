@@ -21,13 +21,10 @@ DPI = 300
 
 
 @contextmanager
-def figure_file(
-    target: Path, size: tuple[float, Sequence[float]], points: float, text: str
-) -> Iterator[list[Any]]:
-    """Give the parts of a figure, one below the other; write it at the end. Raises `BadOutput`.
-
-    `size`: the width, and the height of each part, in inches. `text` becomes its metadata.
-    """
+def drawn_figure(
+    size: tuple[float, Sequence[float]], points: float
+) -> Iterator[tuple[Any, list[Any]]]:
+    """Give a matplotlib figure and its parts, one below the other; `size` as in `figure_file`."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -40,7 +37,19 @@ def figure_file(
         figure = Figure(figsize=(width, sum(heights)), layout="constrained")
         FigureCanvasAgg(figure)
         parts: Any = figure.subfigures(len(heights), 1, height_ratios=list(heights))
-        yield list(parts)
+        yield figure, list(parts)
+
+
+@contextmanager
+def figure_file(
+    target: Path, size: tuple[float, Sequence[float]], points: float, text: str
+) -> Iterator[list[Any]]:
+    """Give the parts of a figure, one below the other; write it at the end. Raises `BadOutput`.
+
+    `size`: the width, and the height of each part, in inches. `text` becomes its metadata.
+    """
+    with drawn_figure(size, points) as (figure, parts):
+        yield parts
         name = "Subject" if target.suffix.lower() == ".pdf" else "Description"
         try:
             with replacing(target) as beside:
@@ -52,13 +61,18 @@ def figure_file(
 
 
 def check_figure(path: Path, *, overwrite: bool = False) -> None:
-    """Raise `BadOutput` for a figure that could not be drawn, before anything is computed."""
+    """Raise `BadOutput` for a figure that could not be written, before anything is computed."""
     if path.suffix.lower() not in SUFFIXES:
         raise BadOutput(
             f"{path.name} is no figure.", f"Its name must end in {', '.join(SUFFIXES)}."
         )
     if path.exists() and not overwrite:
         raise BadOutput(f"{path} exists.", "Choose another name, or replace it.")
+    check_matplotlib()
+
+
+def check_matplotlib() -> None:
+    """Raise `BadOutput` where figures cannot be drawn."""
     if importlib.util.find_spec("matplotlib") is None:
         raise BadOutput(
             "Figures are drawn by matplotlib, which is missing.",

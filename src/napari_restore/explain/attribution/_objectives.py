@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import inspect
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path as File
 
 import torch
 from torch import Tensor
 
-from napari_restore.errors import BadParameter
+from napari_restore.errors import BadParameter, RestoreError, option
+from napari_restore.models import run_script
 
 EPSILON = 1e-12
 """Added under the root of a gradient's magnitude, whose derivative is unbounded at 0."""
@@ -28,6 +33,18 @@ class Objective:
     """Whether D is linear in y: then the identity share of a map can be computed."""
     beyond: int = 0
     """Pixels below and right of the box that it reads."""
+    digest: str = ""
+    """SHA-256 of the code of one that the user wrote."""
+    path: str | None = None
+    """``FILE.py:function`` with an absolute path, where it is in a file."""
+
+    once: str = ""
+    """Of a function in memory, whose variables nobody knows: what no other call has."""
+
+    @property
+    def key(self) -> str:
+        """What tells it from others, also once the code has changed."""
+        return " ".join(filter(None, (self.name, self.digest, self.once)))
 
     def __call__(self, y: Tensor, x: Tensor, counts: Tensor) -> Tensor:
         return self.compute(y, x, counts)
@@ -56,6 +73,108 @@ def objective_of(text: str, bands: int) -> Objective:
         names = ", ".join([*OBJECTIVES, "channel:N"])
         raise BadParameter(f"There is no objective {text!r}.", f"Choose among {names}.")
     return OBJECTIVES[text]
+
+
+OwnObjective = Callable[[Tensor], Tensor]
+"""Of the output in the box, (1, C, h, w) in model range: one number, by operations of torch."""
+
+
+def own_objective(given: object, *, trust: bool) -> Objective | None:
+    """Return the objective that a function or ``FILE.py:function`` is; None for a name.
+
+    Code in a file runs only with `trust`. Raises `BadParameter`.
+    """
+    if given is None or (isinstance(given, str) and not _script_of(given)):
+        return None
+    if isinstance(given, str):
+        script, name = _script_of(given), given.rpartition(":")[2]
+        file = File(script).resolve()
+        function = _function_in(file, name, trust=trust)
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        called = f"{file.name}:{name}"
+        return Objective(called, _one_number(function, called), False, 0, digest, f"{file}:{name}")
+    if callable(given):
+        called = getattr(given, "__qualname__", type(given).__qualname__)
+        compute = _one_number(given, called)
+        return Objective(called, compute, False, digest=_code_digest(given), once=uuid.uuid4().hex)
+    raise BadParameter(
+        "An objective is a name, a function of the output, or FILE.py:function.",
+        f"Choose among {', '.join([*OBJECTIVES, 'channel:N'])}, or give a function.",
+    )
+
+
+def check_own(objective: Objective, y: Tensor) -> None:
+    """Raise `BadParameter` for a function that gives no number with a gradient for `y`, (1, C, h, w)."""
+    y = y.detach().requires_grad_(True)
+    with torch.enable_grad():
+        objective(y, y.detach(), torch.ones_like(y[:, :1]))
+
+
+def _script_of(text: str) -> str:
+    """Return the path of ``FILE.py:function``; "" for other text."""
+    script = text.rpartition(":")[0]
+    return script if script.lower().endswith(".py") else ""
+
+
+def _function_in(file: File, name: str, *, trust: bool) -> OwnObjective:
+    if not file.is_file():
+        raise BadParameter(f"There is no file {file}.", "Write FILE.py:function.")
+    if not trust:
+        raise BadParameter(
+            f"{file.name} is Python code.",
+            f"It can do anything on this machine: use it, with {option('trust', True)}, only if you "
+            "trust its author.",
+        )
+    try:
+        with run_script(file) as module:
+            function = getattr(module, name, None)
+    except Exception as error:
+        raise _failed(file.name, error) from error
+    if not callable(function):
+        raise BadParameter(f"{file.name} has no function {name!r}.", "Write FILE.py:function.")
+    found: OwnObjective = function
+    return found
+
+
+def _failed(name: str, error: Exception) -> BadParameter:
+    first = (str(error).strip().splitlines() or [""])[0]
+    return BadParameter(f"{name} fails: {type(error).__name__}: {first}", "Check its code.")
+
+
+def _one_number(
+    function: Callable[[Tensor], object], name: str
+) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    def compute(y: Tensor, x: Tensor, counts: Tensor) -> Tensor:
+        try:
+            value = function(y)
+        except RestoreError:
+            raise
+        except Exception as error:
+            raise _failed(name, error) from error
+        if not isinstance(value, Tensor) or value.numel() != 1:
+            told = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
+            raise BadParameter(
+                f"The objective {name} returns no single number but {told}.",
+                "Return a tensor of one element, as y.mean() is.",
+            )
+        if y.requires_grad and not value.requires_grad:
+            raise BadParameter(
+                f"What the objective {name} returns has no gradient.",
+                "Compute it from the output by operations of torch.",
+            )
+        return value.reshape(())
+
+    return compute
+
+
+def _code_digest(function: Callable[..., object]) -> str:
+    """Return the SHA-256 of a function's source, else of its name and byte code."""
+    try:
+        text = inspect.getsource(function)
+    except (OSError, TypeError):
+        code = getattr(function, "__code__", None)
+        text = repr(function) if code is None else f"{function.__qualname__} {code.co_code!r}"
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _mean(values: Tensor, counts: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ from napari_restore.explain.tables._rows import (
     RowResult,
     planned_rows,
 )
-from napari_restore.images import Image, cache_dir, mark_entry
+from napari_restore.images import Image, cache_dir, html_of, mark_entry
 from napari_restore.models import Labelled
 from napari_restore.records import check_file, write_json, write_text
 
@@ -79,6 +79,9 @@ class AttributionTable:
     def __str__(self) -> str:
         """Return the summary as a text table."""
         return text_table(self.summary)
+
+    def _repr_html_(self) -> str:
+        return html_of(f"Attributions: {len(self.rows)} of {self.planned} rows", {}, text=str(self))
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write the rows (.csv), everything (.json) or the summary for LaTeX (.tex).

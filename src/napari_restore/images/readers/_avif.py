@@ -60,7 +60,7 @@ class AvifReader(WholeReader):
             exif=stored if stored != EXIF_HEADER else None,
             xmp=sidecar_xmp(path) or info.get("xmp") or None,
             orientation=orientation_of(exif),
-            is_photo=True,
+            is_display=True,
         )
 
     def _decode(self) -> npt.NDArray[Any]:

@@ -58,7 +58,7 @@ class ExposedReader(ConvertedReader):
         super().__init__(image, np.uint16)
         self.ev = ev
         self.name += f" {ev:+.3g} EV".replace("-", "−") if ev else " 0 EV"
-        self.profile = replace(_without_scale(self.profile), is_photo=True)
+        self.profile = replace(_without_scale(self.profile), is_display=True)
 
     def converted(self, pixels: Array) -> Array:
         light = np.nan_to_num(pixels.astype(np.float32), nan=0, posinf=np.inf, neginf=0)

@@ -213,7 +213,7 @@ def profile_of(
         interleave=_lower(dataset.interleaving),
         photometric=str(photometric).lower() if photometric else None,
         bits=None if expanded else bits_of(dataset),
-        is_photo=dataset.driver in PHOTO_DRIVERS and not placed and bool(icc or photo.exif),
+        is_display=dataset.driver in PHOTO_DRIVERS and not placed and bool(icc or photo.exif),
         is_reflectance=is_reflectance_product(name, tags)
         or is_level2(name, per_band["descriptions"]),
         sensor=detect_sensor(name, tags),

@@ -69,7 +69,7 @@ class HeifReader(WholeReader):
             # The decoder turns the picture by the file's own boxes; the tag is only a copy of them.
             exif=upright_exif(exif if info.get("exif") else None),
             xmp=sidecar_xmp(path) or upright_xmp(info.get("xmp") or None),
-            is_photo=True,
+            is_display=True,
         )
         curve = info.get("nclx_profile")
         if isinstance(curve, dict) and curve.get("transfer_characteristics") in HDR_CURVES:

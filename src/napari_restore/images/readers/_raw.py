@@ -73,7 +73,7 @@ class RawReader(WholeReader):
                     "gamma": "sRGB curve (2.4, 12.92)",
                 }
             },
-            is_photo=True,
+            is_display=True,
             icc=srgb_profile(self.bands),
             exif=tags.exif,
             xmp=tags.xmp,

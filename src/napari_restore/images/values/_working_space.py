@@ -145,9 +145,9 @@ def working_space_of(
     if not all(name in roles for name in _RGB):
         return None, None
     if profile.icc is None:
-        taken = profile.is_photo or profile.driver in _PHOTO_FORMATS
+        taken = profile.is_display or profile.driver in _PHOTO_FORMATS
         return None, "It has no colour profile and is taken as sRGB." if taken else None
-    if not profile.is_photo:
+    if not profile.is_display:
         return None, None
     try:
         if is_srgb(profile.icc):

@@ -38,7 +38,7 @@ ATMOSPHERE = ModelCard(
     "natural ones (docs/models/atmosphere.md).",
     caveats="Takes some hazy scenes for clear ones and leaves them as they are. Haze must vary "
     "slowly: a cloud's hard edge is beyond it, and thin cloud over a dark sea gets a colour. "
-    "An airlight that would cast magenta is made less green; "
+    "A haze colour that would cast magenta is made less green; "
     "dark parts in thick fog may still come out redder than they are.",
 )
 
@@ -57,7 +57,7 @@ AERIAL = replace(
     "they are (docs/models/atmosphere-aerial.md).",
     caveats="Leaves thin, even haze as it is. Clear farmland may still get darker. Haze must vary "
     "slowly: a cloud's hard edge is beyond it, and thin cloud over a dark sea gets a colour. "
-    "An airlight that would cast magenta is made less green; dark parts in thick fog may still "
+    "A haze colour that would cast magenta is made less green; dark parts in thick fog may still "
     "come out redder than they are.",
 )
 

@@ -31,7 +31,7 @@ HAZE_UNET = ModelCard(
     "from another generator: 3.0 dB more than the dark channel prior on aerial, 0.4 on natural scenes "
     "(docs/models/haze-unet.md).",
     caveats="What atmosphere takes for clear stays as it is, noise included. "
-    "An airlight that would cast magenta is made less green; dark parts in thick fog may still "
+    "A haze colour that would cast magenta is made less green; dark parts in thick fog may still "
     "come out redder than they are.",
 )
 

@@ -42,7 +42,7 @@ SMALL = replace(
     "from another generator: 3.0 dB more than the dark channel prior on aerial, 0.5 on natural scenes "
     "(docs/models/inf-dehaze-small.md).",
     caveats=_BASE.caveats + " What atmosphere takes for clear stays as it is. "
-    "An airlight that would cast magenta is made less green; dark parts in thick fog may still "
+    "A haze colour that would cast magenta is made less green; dark parts in thick fog may still "
     "come out redder than they are.",
 )
 LITE = replace(

@@ -305,7 +305,7 @@ class TargetChooser(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.combo = NarrowComboBox(self)
+        self.combo = NarrowComboBox(self, tip="What of the image is restored")
         for number, target in enumerate(TargetChoice):
             self.combo.addItem(target.value.capitalize(), target)
             self.combo.setItemData(number, TIPS[target], Qt.ItemDataRole.ToolTipRole)

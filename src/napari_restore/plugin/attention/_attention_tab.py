@@ -113,10 +113,14 @@ class AttentionTab(Section):
         self.chart = BarChart(self)
         self.reference = ReferenceBar(self.state, self.asked, self)
         self.matrix = MatrixPanel(self)
-        self.matrix_part = folded("Matrix of channels", self.matrix)
+        self.matrix_part = folded(
+            "Matrix of channels", self.matrix, "Which channels of the head listen to each other"
+        )
         self.matrix_part.hide()
         self.redundancy = RedundancyPanel(self.asked, self.heads, self)
-        self.redundancy_part = folded("Redundancy of heads", self.redundancy)
+        self.redundancy_part = folded(
+            "Redundancy of heads", self.redundancy, "How alike the outputs of the heads are"
+        )
         form = form_layout()
         form.addRow("Query", in_a_row(self.column, self.row))
         form.addRow("Scale", self.scale)

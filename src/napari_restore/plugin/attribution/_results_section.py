@@ -450,6 +450,6 @@ def _draw(attribution: Attribution, path: Path, exponent: float) -> None:
 def _save_map(attribution: Attribution, path: Path) -> None:
     """Write it; raises `BadOutput` rather than replace a file without consent."""
     overview = api.overview_path(path)
-    if attribution.overview is not None and overview.exists():
+    if attribution.overview is not None and overview is not None and overview.exists():
         raise BadOutput(f"{overview} exists.", "Choose another name for the map.")
     attribution.save(path, overwrite=True)

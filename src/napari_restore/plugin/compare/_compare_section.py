@@ -103,6 +103,7 @@ class CompareSection(Section):
     """
 
     TITLE = "Compare"
+    TIP = "Before and after: a line to drag, a key to hold, what has changed"
 
     def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
         super().__init__(viewer, state)

@@ -266,7 +266,7 @@ def airlight_of(record: dict[str, Any]) -> list[str]:
     shown = colour if len(colour) == 3 else [sum(colour) / len(colour)] * 3
     codes = [round(255 * min(1.0, max(0.0, value))) for value in shown]
     numbers = ", ".join(f"{value:.2f}" for value in colour)
-    return [swatch("#" + bytes(codes).hex(), f"airlight {numbers}")]
+    return [swatch("#" + bytes(codes).hex(), f"haze colour {numbers}")]
 
 
 def swatch(colour: str, words: str) -> str:

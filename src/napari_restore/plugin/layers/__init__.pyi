@@ -1,3 +1,4 @@
+from ._canvas_tool import CanvasTool
 from ._display import (
     LIMITS,
     SHOWN_BANDS,
@@ -10,6 +11,7 @@ from ._display import (
 )
 from ._growth import Growth, must_grow
 from ._layer_order import (
+    ASIDE,
     DRAFT,
     FRAME,
     LIVE,
@@ -30,7 +32,6 @@ from ._placing import (
     enlarged,
     fit_to,
     in_data,
-    is_photo,
     origin_of,
     plane_of,
     scale_and_affine,
@@ -46,6 +47,7 @@ from ._result_layer import ResultLayer, read_again
 from ._status import VALUE, axis_names, place_text
 
 __all__ = [
+    "ASIDE",
     "DRAFT",
     "FRAME",
     "LIMITS",
@@ -55,6 +57,7 @@ __all__ = [
     "SOURCE",
     "STAMP",
     "VALUE",
+    "CanvasTool",
     "Display",
     "Growth",
     "Matrix",
@@ -73,7 +76,6 @@ __all__ = [
     "get_reader",
     "in_data",
     "insert_above",
-    "is_photo",
     "is_source",
     "layer_of",
     "lie_on_each_other",

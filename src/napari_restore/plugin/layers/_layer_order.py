@@ -49,6 +49,8 @@ SOURCE = "napari_restore_source"
 """In the metadata of a result: the identity of the layer it was made of."""
 FRAME = "napari_restore_frame"
 """In the metadata of the layer of a bracket's frame, which also has `SOURCE`."""
+ASIDE = "napari_restore_aside"
+"""In the metadata of layers that are hidden because another photo is shown."""
 HIDDEN = 0.5
 """Share of an image that others cover from which on it counts as hidden."""
 
@@ -61,7 +63,12 @@ def is_source(layer: Layer) -> bool:
 
 
 def bring_to_front(viewer: ViewerModel, image: Layer) -> None:
-    """Move `image` and its results above the images that hide it; images beside it stay."""
+    """Move `image` and its results above the images that hide it; images beside it stay.
+
+    One that is hidden because another photo is shown stays where it is.
+    """
+    if ASIDE in image.metadata:
+        return
     layers = viewer.layers
     own = with_results(viewer, image)
     above = [

@@ -71,13 +71,7 @@ def bounding_region(points: npt.NDArray[np.float64], size: tuple[int, int]) -> R
     return None if region.is_empty else region
 
 
-RGB = {"red", "green", "blue"}
 _fits: weakref.WeakKeyDictionary[ViewerModel, _FittedView] = weakref.WeakKeyDictionary()
-
-
-def is_photo(image: Image) -> bool:
-    """Return whether `image` is a picture to look at, not a map and no measurement in bands."""
-    return image.georeference is None and (image.is_display or set(image.roles) >= RGB)
 
 
 def show_whole(viewer: ViewerModel, image: Image) -> None:

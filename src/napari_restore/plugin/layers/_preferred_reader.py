@@ -44,7 +44,7 @@ def _ask_here_first() -> None:
         if found is not None or not _preferring:
             return found
         # Photos at an address are napari's.
-        is_photo = PurePath(path).suffix.lower() in PHOTO_SUFFIXES
-        return PLUGIN if is_photo and get_reader(path) is not None else None
+        is_picture = PurePath(path).suffix.lower() in PHOTO_SUFFIXES
+        return PLUGIN if is_picture and get_reader(path) is not None else None
 
     viewer_model.get_preferred_reader = preferred

@@ -23,7 +23,6 @@ from napari_restore.plugin.layers._display import (
     draw_thumbnails_in,
 )
 from napari_restore.plugin.layers._placing import (
-    is_photo,
     placing_of,
     show_whole,
     turn_upright,
@@ -83,7 +82,7 @@ def read(path: Paths) -> list[Any]:
                     f"{image.name} has {image.planes.count} planes ({image.planes}): the first one is "
                     "shown. Plane, below Image, shows another one; Several images restores all."
                 )
-            if is_photo(image):
+            if image.is_photo:
                 show_whole(viewer, image)
             return [layer_of(image, viewer)]
         several = len(paths) > 1

@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel
 
 from napari_restore import api
 from napari_restore.errors import BadParameter, BadRegion, RestoreError
-from napari_restore.plugin.layers import bounding_region, in_data, plane_of
+from napari_restore.plugin.layers import CanvasTool, bounding_region, in_data, plane_of
 from napari_restore.plugin.state import RestoreState, image_of
 from napari_restore.plugin.tasks import in_background, show_problem
 from napari_restore.plugin.widgets import Section, add_button
@@ -252,33 +252,16 @@ class _Picking:
         self._viewer = viewer
         self._layer = layer
         self._chosen = chosen
-        # Another layer's tool would act on the same click.
-        viewer.layers.selection.active = layer
-        layer.mode = "pan_zoom"
-        self._style = viewer.cursor.style
-        self._pans = viewer.scene.camera.mouse_pan
         self._band = RubberBand(viewer, layer)
         self._over = False
-        self._hold()
-        viewer.mouse_drag_callbacks.append(self._on_mouse)
-        # What another plugin has bound there, or None: nothing.
-        self._escape = viewer.bind_key("Escape", lambda _: left(), overwrite=True)
-        viewer.status = "Click or drag a box where the haze is thickest. Escape leaves."
+        hint = "Click or drag a box where the haze is thickest."
+        self._tool = CanvasTool(viewer, layer, self._on_mouse, left, hint)
 
     def end(self) -> None:
         self._over = True
-        viewer = self._viewer
-        viewer.mouse_drag_callbacks.remove(self._on_mouse)
-        viewer.bind_key("Escape", self._escape, overwrite=True)
-        viewer.scene.camera.mouse_pan = self._pans
-        viewer.cursor.style = self._style
+        self._tool.end()
         # Last: whatever becomes of its layer, the mouse and the keys are the user's again.
         self._band.remove()
-
-    def _hold(self) -> None:
-        """Let the mouse draw boxes instead of moving the image."""
-        self._viewer.cursor.style = "cross"
-        self._viewer.scene.camera.mouse_pan = False
 
     def _on_mouse(self, viewer: ViewerModel, event: Any) -> Iterator[None]:
         if event.button not in (None, 1):
@@ -291,7 +274,7 @@ class _Picking:
             if (box := self._box(start, end)) is not None:
                 self._band.show(box)
                 # A new layer brings the mouse of its own.
-                self._hold()
+                self._tool.hold()
                 viewer.status = f"Airlight from {box.width} × {box.height} pixels"
             event.handled = True
             yield

@@ -140,9 +140,8 @@ class BandRolesForm(QWidget):
         rows.addRow("Zero", self.zero)
         rows.addRow("White", self.white)
         rows.addRow("Other bands", self.others)
-        self.details = folded("Bands", values)
         tip = "What each band shows, zero and white, and what happens to other bands"
-        self.details.toggleButton().setToolTip(tip)
+        self.details = folded("Bands", values, tip)
         self._form = form_layout(self)
         self._form.setContentsMargins(0, 0, 0, 0)
         self._form.addRow(self._prompt)
@@ -366,8 +365,9 @@ def _number(text: str) -> float | None:
 
 def _is_picture(image: Image) -> bool:
     """Return whether it is known what all bands of an image show: those of a photo, of a bracket."""
-    is_photo = image.is_display or image.georeference is None
-    return image.companions is not None or (is_photo and len(image.data_bands) <= len(IN_ORDER))
+    is_on_map = image.georeference is not None and not image.is_display
+    few = len(image.data_bands) <= len(IN_ORDER)
+    return image.companions is not None or (few and not is_on_map)
 
 
 def _is_unordered(image: Image) -> bool:

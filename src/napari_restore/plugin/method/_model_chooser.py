@@ -217,7 +217,7 @@ class ModelChooser(QWidget):
         recommended = self.scene.currentData() in card.recommended_for
         lines = [(f"{MARK}Recommended. " if recommended else "") + card.summary]
         if card.validated_on:
-            lines.append(f"Validated on {in_short(card.validated_on)}.")
+            lines.append(f"Tested on {in_short(card.validated_on)}.")
         scene = self.scene.currentData()
         if scene is not None and scene not in card.scenes:
             made_for = " or ".join(SCENES.get(s, s).lower() for s in card.scenes)
@@ -227,7 +227,7 @@ class ModelChooser(QWidget):
         self._summary.setText("\n".join(lines))
         lines = [
             card.caveats,
-            card.validated_on and f"Validated on {card.validated_on}",
+            card.validated_on and f"Tested on {card.validated_on}",
             card.source,
         ]
         self._summary.setToolTip("\n\n".join(filter(None, lines)))

@@ -43,8 +43,7 @@ class ParameterForm(QWidget):
             form.setContentsMargins(0, 0, 0, 0)
         inner = QWidget()
         inner.setLayout(self._more_form)
-        self.more = folded(MORE, inner)
-        self.more.toggleButton().setToolTip("Parameters that are seldom changed")
+        self.more = folded(MORE, inner, "Parameters that are seldom changed")
         column_of(self, self._form, self.more)
 
     def show_card(self, card: ModelCard) -> None:

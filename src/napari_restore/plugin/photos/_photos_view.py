@@ -13,10 +13,10 @@ from superqt.utils import signals_blocked
 
 from napari_restore.errors import RestoreError
 from napari_restore.plugin.layers import (
+    ASIDE,
     SOURCE,
     bring_to_front,
     fit_to,
-    is_photo,
     is_source,
     lie_on_each_other,
     with_results,
@@ -34,16 +34,14 @@ if TYPE_CHECKING:
 SIDE = 48
 """Width and height in pixels of a thumbnail."""
 MARGIN = 14
-ASIDE = "napari_restore_aside"
-"""In the metadata of layers that are hidden because another photo is shown."""
 
 
 class PhotosView(Section):
     """Shows one photo at a time: photos have no place on the ground, and would lie on each other.
 
-    The state's layer, where that is a photo, is in front and fitted, with its results; other photos
-    that lie on it are hidden with theirs, and come back when they are chosen. Layers that the
-    user has hidden himself stay hidden. In napari's grid all are seen, and nothing is hidden.
+    The state's layer, where that is a photo, is shown and fitted, with its results; other photos
+    that lie on it are hidden with theirs, and come back when they are chosen, where they were in the
+    list. Layers that the user has hidden himself stay hidden. In napari's grid all are seen.
     """
 
     def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
@@ -55,7 +53,7 @@ class PhotosView(Section):
         # its own, as PyQt's `singleShot` takes no object that the call ends with.
         self._soon = QTimer(self)
         self._soon.setSingleShot(True)
-        self._soon.timeout.connect(self._show_chosen)
+        self._soon.timeout.connect(self.show_chosen)
         self.list = QListWidget(self)
         self.list.setViewMode(QListView.ViewMode.IconMode)
         self.list.setFlow(QListView.Flow.LeftToRight)
@@ -155,8 +153,9 @@ class PhotosView(Section):
             self.list.setCurrentRow(self._layers.index(layer))
         self._soon.start(0)
 
-    def _show_chosen(self) -> None:
+    def show_chosen(self) -> None:
         """Show the photo that is chosen; of anything else nothing is hidden or moved."""
+        self._soon.stop()
         layer = self.state.layer
         if layer is None or layer not in self._layers or layer not in self.viewer.layers:
             return
@@ -164,13 +163,14 @@ class PhotosView(Section):
         self._shown = layer
         if self.viewer.canvas.grid.enabled:
             return
-        if is_other:
-            bring_to_front(self.viewer, layer)
         others = [x for x in self._others(layer) if lie_on_each_other(x, layer)]
         for each in others:
             if each.visible:
                 each.metadata[ASIDE] = True
                 each.visible = False
+        if is_other:
+            # Of maps, which stay visible: photos keep their order, and come back in it.
+            bring_to_front(self.viewer, layer)
         for each in with_results(self.viewer, layer):
             if each.metadata.pop(ASIDE, False):
                 each.visible = True
@@ -227,7 +227,7 @@ def _is_photo(layer: Any) -> bool:
     if not is_source(layer):
         return False
     try:
-        return is_photo(image_of(layer))
+        return image_of(layer).is_photo
     except RestoreError:
         return False
 

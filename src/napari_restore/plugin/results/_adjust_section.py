@@ -49,6 +49,7 @@ class AdjustSection(AdjustingSection):
     """Adjusts the state's current result at once, on the screen and for the file."""
 
     TITLE = "Adjust"
+    TIP = "How strong the result is, and how light, at once"
     FIELDS = (*(name for name, *_ in SLIDERS), "luminance_only", "exposure")
 
     def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
@@ -76,7 +77,7 @@ class AdjustSection(AdjustingSection):
         self.keep_colours.toggled.connect(self._adjust)
         form.addRow("", self.keep_colours)
         self.about_colours = QLabel(KEEP_COLOURS, self, wordWrap=True)
-        form.addRow("", self.about_colours)
+        form.addRow(self.about_colours)
         form.addRow("", self._back_row())
         column_of(self, self.about, form)
 
@@ -137,12 +138,12 @@ class AdjustSection(AdjustingSection):
         self.auto_button.setEnabled(finished)
         self.auto_button.setToolTip(AUTO if finished else UNFINISHED)
         self.about_colours.setText(KEEP_COLOURS)
-        self.keep_colours.setToolTip("")
+        self.keep_colours.setToolTip(KEEP_COLOURS)
         if variant is not None:
             try:
                 image = variant.shown.result.image
                 keeping = Adjustment(luminance_only=True)
-                keeping.check(image.name, image.roles, has_tones=image.has_tones)
+                keeping.check(image.name, image.roles, is_photo=image.is_photo)
             except BadParameter as error:
                 self.keep_colours.setEnabled(False)
                 self.about_colours.setText(error_text(error))

@@ -38,6 +38,8 @@ class AdjustingSection(Section):
     def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
         super().__init__(viewer, state)
         self._variant: Variant | None = None
+        self._said: dict[str, Any] = {}
+        """What the widgets say of the adjustment that they show; sliders round it."""
         self._adjust = qthrottled(self._apply, timeout=ADJUST_MS, parent=self)
 
     @property
@@ -76,13 +78,15 @@ class AdjustingSection(Section):
 
     @property
     def chosen(self) -> Adjustment:
-        """The adjustment with what the widgets say."""
-        return replace(self.adjustment, **self.values)
+        """The adjustment with what has been set; what has not been touched keeps all its digits."""
+        said = self.values
+        return replace(
+            self.adjustment, **{name: said[name] for name in said if said[name] != self._said[name]}
+        )
 
     def reset(self) -> None:
         neutral = Adjustment().to_dict()
-        self._show(replace(self.adjustment, **{name: neutral[name] for name in self.FIELDS}))
-        self._apply()
+        self._set(replace(self.adjustment, **{name: neutral[name] for name in self.FIELDS}))
 
     def undo(self) -> None:
         self._adjust.flush()
@@ -95,10 +99,13 @@ class AdjustingSection(Section):
         super().leave()
 
     def _apply(self) -> None:
-        if self._variant is None or self.chosen == self._variant.adjustment:
+        self._set(self.chosen)
+
+    def _set(self, chosen: Adjustment) -> None:
+        if self._variant is None or chosen == self._variant.adjustment:
             return
         try:
-            self._variant.adjust(self.chosen)
+            self._variant.adjust(chosen)
         except BadParameter as error:
             show_problem(error)
             self._on_adjusted()
@@ -125,6 +132,7 @@ class AdjustingSection(Section):
     def _on_adjusted(self) -> None:
         variant, values = self._variant, self.adjustment.to_dict()
         self._show(self.adjustment)
+        self._said = self.values
         self.undo_button.setEnabled(variant is not None and variant.can_undo)
         neutral = Adjustment().to_dict()
         is_set = any(values[name] != neutral[name] for name in self.FIELDS)

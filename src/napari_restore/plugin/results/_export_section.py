@@ -118,6 +118,7 @@ class ExportSection(Section):
     """
 
     TITLE: ClassVar[str] = "Export"
+    TIP: ClassVar[str] = "Save the result as a file"
     ended = Signal(str, object)
     """An export ended; as `SaveTask.ended`."""
     run_requested = Signal(object, object, str, str)
@@ -147,10 +148,12 @@ class ExportSection(Section):
             "Restore the whole image",
             "This result is a part of its image: runs the same on all of it",
         )
-        self.format = NarrowComboBox(self, 12)
+        self.format = NarrowComboBox(self, 12, "The type of the file")
         self._formats: tuple[ExportFormat, ...] = FORMATS
         self.format.offer((form.title, form) for form in FORMATS)
-        self.compress = NarrowComboBox(self, 12)
+        self.compress = NarrowComboBox(
+            self, 12, "How the file is made smaller; only JPEG changes values"
+        )
         self.compress.offer(COMPRESSIONS.items())
         self.quality = QSpinBox(self)
         self.quality.setRange(1, 100)
@@ -210,6 +213,7 @@ class ExportSection(Section):
         self.longer_side.setSuffix(" pixels")
         self.longer_side.setToolTip("Makes a larger photo smaller; a smaller one stays as it is")
         self.sharpen = QCheckBox("Sharpen for a screen", self)
+        self.sharpen.setToolTip("Edges a little crisper, as a smaller picture needs them")
         self.subsampling = NarrowComboBox(
             self,
             10,
@@ -223,9 +227,8 @@ class ExportSection(Section):
         self.more_form.addRow("Longer side", self.longer_side)
         self.more_form.addRow("", self.sharpen)
         self.more_form.addRow("Subsampling", self.subsampling)
-        self.more = folded(MORE, inner)
-        self.more.toggleButton().setToolTip(
-            "Colour profile, size, sharpening and subsampling of the file"
+        self.more = folded(
+            MORE, inner, "Colour profile, size, sharpening and subsampling of the file"
         )
 
     def _arrange(self) -> None:
@@ -345,7 +348,7 @@ class ExportSection(Section):
         if not self.whole.isHidden():
             whole = box.addButton(self.whole.text(), role.ActionRole)
         # Parts of maps are often meant.
-        if whole is not None and variant.request.image.has_tones:
+        if whole is not None and variant.request.image.is_photo:
             box.setDefaultButton(whole)
         else:
             box.setDefaultButton(take)
@@ -424,8 +427,8 @@ class ExportSection(Section):
         else:
             return
         before: ExportFormat = self.format.currentData()
-        formats: tuple[ExportFormat, ...] = PHOTO_FORMATS if like.has_tones else FORMATS
-        self._is_colour = like.has_tones and len(like.data_bands) > 1
+        formats: tuple[ExportFormat, ...] = PHOTO_FORMATS if like.is_photo else FORMATS
+        self._is_colour = like.is_photo and len(like.data_bands) > 1
         if self._chosen:
             wanted = before.suffix
         else:

@@ -195,6 +195,7 @@ class ResultsSection(Section):
     """
 
     TITLE: ClassVar[str] = "Results"
+    TIP: ClassVar[str] = "What was made of this image, now and earlier"
     run_requested = Signal(object, object, str, str)
     """A `RunRequest` to run again, the layer to restore, the model's title, the area's name."""
     freed = Signal(bool)
@@ -223,6 +224,7 @@ class ResultsSection(Section):
         self.list.setVerticalScrollMode(QListWidget.ScrollMode.ScrollPerPixel)
         self.list.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.list.setAccessibleName("Results")
+        self.list.setToolTip("The results of the images that are open: a click chooses one")
         self.only = add_button(self, "Show only this", "Hide the other results of its image")
         self.use = add_button(self, "Use these settings", "Set the panel as it was for this result")
         self.record = add_button(self, "Record …", "What was done, with what, and what it took")

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.QtCore import QEvent, QObject, Qt, Signal
-from qtpy.QtWidgets import QLabel, QSlider, QSpinBox, QWidget
-from superqt import QLabeledSlider
+from qtpy.QtWidgets import QDoubleSpinBox, QLabel, QSlider, QWidget
 
 from napari_restore import Region
 from napari_restore.errors import BadParameter, BadRegion, RestoreError
-from napari_restore.plugin.layers import in_data, visible_region
+from napari_restore.plugin.layers import CanvasTool, in_data, visible_region
 from napari_restore.plugin.results._adjusting_section import NOTHING, AdjustingSection
 from napari_restore.plugin.results._histogram_view import Histogram, HistogramView
 from napari_restore.plugin.tasks import (
@@ -41,7 +41,8 @@ TONE_SLIDERS = (
 )
 """Field of an `Adjustment`, label, what it does."""
 TEMPERATURE = "Colour temperature of the light that is to be white: to the right warmer"
-GREY = "Click in the picture on something that should be grey, to set temperature and tint"
+GREY = "Click in the picture on something that should be grey, to set temperature and tint; Escape leaves it"
+BACK = "Double click sets it back"
 SPOT = 5
 """Side in pixels of the picture from which grey is picked."""
 NEUTRAL = 1e6 / NEUTRAL_KELVIN
@@ -49,57 +50,102 @@ NEUTRAL = 1e6 / NEUTRAL_KELVIN
 HISTOGRAM_MS, HISTOGRAM_PIXELS = 150, 400_000
 
 
-class KelvinSlider(QWidget):
-    """A slider of colour temperature, even in mired to each side of neutral, and its number."""
+class NumberSlider(QWidget):
+    """A slider of whole steps, and beside it its number, which may have more digits."""
 
     valueChanged = Signal(float)
 
-    def __init__(self, parent: QWidget | None = None) -> None:
+    def __init__(
+        self, least: float, most: float, parent: QWidget | None = None, suffix: str = ""
+    ) -> None:
         super().__init__(parent)
-        least, most = options_of(Adjustment)["temperature"].limits or (0, 0)
-        self._coolest, self._warmest = 1e6 / least, 1e6 / most
         self.slider = QSlider(Qt.Orientation.Horizontal, self)
-        self.slider.setRange(-100, 100)
+        self.slider.setRange(self._place_of(least), self._place_of(most))
         self.slider.setPageStep(10)
-        self.box = QSpinBox(self)
-        self.box.setRange(int(least), int(most))
-        self.box.setSingleStep(50)
-        self.box.setSuffix(" K")
-        self.box.setKeyboardTracking(False)
+        self.box = _NumberBox(self)
+        self.box.setRange(least, most)
+        self.box.setSuffix(suffix)
         self.setFocusProxy(self.slider)
         self.setLayout(row_of(self.slider, self.box))
         self.slider.valueChanged.connect(self._on_slider)
         self.box.valueChanged.connect(self._on_box)
-        self.setValue(NEUTRAL_KELVIN)
+
+    def name(self, label: str, tip: str, unit: str = "number") -> None:
+        """Set what a screen reader says, and the tooltip."""
+        self.slider.setAccessibleName(label)
+        self.box.setAccessibleName(f"{label} as a {unit}")
+        for each in (self, self.slider, self.box):
+            each.setToolTip(tip)
 
     def value(self) -> float:
         return float(self.box.value())
 
-    def setValue(self, kelvin: float) -> None:
-        self.box.setValue(round(kelvin))
+    def setValue(self, value: float) -> None:
+        self.box.setValue(value)
+
+    def _place_of(self, value: float) -> int:
+        """Return where the slider is for a value."""
+        return round(value)
+
+    def _value_at(self, place: int) -> float:
+        return place
 
     def _on_slider(self, place: int) -> None:
-        end = self._warmest if place > 0 else self._coolest
-        self.box.setValue(round(1e6 / (NEUTRAL + (end - NEUTRAL) * abs(place) / 100)))
+        self.box.setValue(self._value_at(place))
 
-    def _on_box(self, kelvin: int) -> None:
-        mired = 1e6 / kelvin
-        share, end = (1, self._warmest) if mired < NEUTRAL else (-1, self._coolest)
+    def _on_box(self, value: float) -> None:
         self.slider.blockSignals(True)
-        self.slider.setValue(round(100 * share * (mired - NEUTRAL) / (end - NEUTRAL)))
+        self.slider.setValue(self._place_of(value))
         self.slider.blockSignals(False)
-        self.valueChanged.emit(float(kelvin))
+        self.valueChanged.emit(value)
+
+
+class _NumberBox(QDoubleSpinBox):
+    """A number without the zeros after its last digit, and without buttons."""
+
+    def __init__(self, parent: QWidget) -> None:
+        super().__init__(parent)
+        self.setDecimals(6)
+        self.setButtonSymbols(QDoubleSpinBox.ButtonSymbols.NoButtons)
+        self.setKeyboardTracking(False)
+
+    def textFromValue(self, value: float) -> str:
+        text, point = super().textFromValue(value), self.locale().decimalPoint()
+        return text.rstrip("0").rstrip(point) if point in text else text
+
+
+class KelvinSlider(NumberSlider):
+    """A slider of colour temperature, even in mired to each side of neutral, and its number."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        least, most = options_of(Adjustment)["temperature"].limits or (0, 0)
+        self._coolest, self._warmest = 1e6 / least, 1e6 / most
+        super().__init__(least, most, parent, " K")
+        self.box.setSingleStep(50)
+        self.setValue(NEUTRAL_KELVIN)
+
+    def _place_of(self, value: float) -> int:
+        mired = 1e6 / value
+        share, end = (1, self._warmest) if mired < NEUTRAL else (-1, self._coolest)
+        return round(100 * share * (mired - NEUTRAL) / (end - NEUTRAL))
+
+    def _value_at(self, place: int) -> float:
+        end = self._warmest if place > 0 else self._coolest
+        return round(1e6 / (NEUTRAL + (end - NEUTRAL) * abs(place) / 100))
 
 
 class ToneSection(AdjustingSection):
     """White balance, saturation, tones and curve of the current result, with its histogram."""
 
     TITLE = "Tone and colour"
+    TIP = "White balance, colourfulness, highlights, shadows and curve of the result, at once"
     FIELDS = TONE
 
     def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
         super().__init__(viewer, state)
         self._watched: Variant | None = None
+        self._tool: CanvasTool | None = None
+        """While grey is picked."""
         self._is_outdated = True
         """Whether the histogram is made when it is seen again."""
         self._query = DebouncedQuery(
@@ -118,26 +164,20 @@ class ToneSection(AdjustingSection):
         self.histogram.painted.connect(self._on_painted)
         form = form_layout()
         self.temperature = KelvinSlider(self)
-        self.temperature.setToolTip(TEMPERATURE)
-        self.temperature.slider.setAccessibleName("Temperature")
-        self.temperature.box.setAccessibleName("Temperature in kelvin")
+        self.temperature.name("Temperature", f"{TEMPERATURE}. {BACK}", "number of kelvin")
         self.temperature.valueChanged.connect(self._adjust)
         self._resets: dict[QObject, Any] = {}
         """What a double click on it sets back, by slider."""
         self._reset_on(self.temperature.slider, self.temperature)
         form.addRow("Temperature", self.temperature)
-        self.sliders: dict[str, QLabeledSlider] = {}
+        self.sliders: dict[str, NumberSlider] = {}
         asked = options_of(Adjustment)
         for name, label, help_text in (*COLOUR_SLIDERS, *TONE_SLIDERS):
-            slider = QLabeledSlider(Qt.Orientation.Horizontal, self)
             least, most = asked[name].limits or (0, 1)
-            slider.setRange(int(least), int(most))
-            slider.setPageStep(10)
-            slider.setToolTip(f"{help_text}. Double click sets it back")
-            slider.setAccessibleName(label)
+            slider = NumberSlider(least, most, self)
+            slider.name(label, f"{help_text}. {BACK}")
             slider.valueChanged.connect(self._adjust)
-            for inner in slider.findChildren(QSlider):
-                self._reset_on(inner, slider)
+            self._reset_on(slider.slider, slider)
             self.sliders[name] = slider
             form.addRow(label, slider)
             if name == "tint":
@@ -158,7 +198,7 @@ class ToneSection(AdjustingSection):
         """Set a slider back that is double clicked."""
         slider = self._resets.get(watched)
         if slider is not None and event.type() == QEvent.Type.MouseButtonDblClick:
-            slider.setValue(round(NEUTRAL_KELVIN) if slider is self.temperature else 0)
+            slider.setValue(NEUTRAL_KELVIN if slider is self.temperature else 0)
             return True
         return bool(super().eventFilter(watched, event))
 
@@ -179,7 +219,7 @@ class ToneSection(AdjustingSection):
         """What the widgets say of `FIELDS`."""
         return {
             "temperature": self.temperature.value(),
-            **{name: float(slider.value()) for name, slider in self.sliders.items()},
+            **{name: slider.value() for name, slider in self.sliders.items()},
             "curve": self.histogram.curve,
         }
 
@@ -189,7 +229,7 @@ class ToneSection(AdjustingSection):
             widget.blockSignals(True)
         self.temperature.setValue(adjustment.temperature)
         for name, slider in self.sliders.items():
-            slider.setValue(round(values[name]))
+            slider.setValue(values[name])
         self.histogram.show_curve(adjustment.curve)
         for widget in (self.temperature, *self.sliders.values()):
             widget.blockSignals(False)
@@ -214,11 +254,14 @@ class ToneSection(AdjustingSection):
     # -- grey ------------------------------------------------------------------------
 
     def _on_picker(self, checked: bool) -> None:
-        callbacks = self.viewer.mouse_drag_callbacks
-        if checked:
-            callbacks.append(self._on_press)
-        elif self._on_press in callbacks:
-            callbacks.remove(self._on_press)
+        variant = self._variant
+        if checked and variant is not None:
+            leave = partial(self.picker.setChecked, False)
+            hint = "Click on something that should be grey."
+            self._tool = CanvasTool(self.viewer, variant.layer, self._on_press, leave, hint)
+        elif self._tool is not None:
+            self._tool.end()
+            self._tool = None
 
     def _on_press(self, _viewer: Any, event: Any) -> None:
         variant = self._variant
@@ -241,8 +284,8 @@ class ToneSection(AdjustingSection):
         if isinstance(found, RestoreError):
             show_problem(found)
         elif variant is self._variant:
-            self.temperature.setValue(found[0])
-            self.sliders["tint"].setValue(round(found[1]))
+            self.temperature.setValue(round(found[0]))
+            self.sliders["tint"].setValue(round(found[1], 1))
 
     # -- histogram -------------------------------------------------------------------
 
@@ -311,7 +354,7 @@ def histogram_of(pixels: Any, view: Region, level: int, white: float) -> Histogr
 def refusal(image: Image, adjustment: Adjustment) -> str:
     """Return why `image` cannot be adjusted so; "" where it can."""
     try:
-        adjustment.check(image.name, image.roles, has_tones=image.has_tones)
+        adjustment.check(image.name, image.roles, is_photo=image.is_photo)
     except BadParameter as error:
         # What to leave out is disabled.
         return with_labels(error.message)

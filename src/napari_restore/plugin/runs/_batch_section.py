@@ -210,6 +210,7 @@ class BatchSection(Section):
     """Restores one image after another; failures are listed at the end and stop nothing."""
 
     TITLE = "Several images"
+    TIP = "The same for a whole folder, or for several images that are open"
 
     def __init__(self, viewer: ViewerModel, state: RestoreState, runs: RunController) -> None:
         super().__init__(viewer, state)

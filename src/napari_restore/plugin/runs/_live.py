@@ -6,13 +6,14 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
-from qtpy.QtCore import QObject, Signal
+from qtpy.QtCore import QObject, QTimer, Signal
 from superqt.utils import qdebounced
 
 from napari_restore import Region
 from napari_restore.engine import Event, Phase, TileDone
-from napari_restore.plugin.layers import LIVE, ResultLayer, insert_above, result_name
+from napari_restore.plugin.layers import ASIDE, LIVE, ResultLayer, insert_above, result_name
 from napari_restore.plugin.runs._draft import Viewport, live_steps
 from napari_restore.plugin.runs._layer_run import RunLayers
 from napari_restore.plugin.runs._run_sequence import RunSequence, RunStep
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from napari_restore.engine import Result, Worker
     from napari_restore.plugin.state import RunRequest
+    from napari_restore.questions import Adjustment
 
 LiveRequest = tuple["RunRequest", "Viewport", "ImageLayer", str]
 """The request of the view, how the screen shows it, the layer it is of, the method's title."""
@@ -36,8 +38,9 @@ class Live(QObject):
 
     The newest request wins: what is under way for an older one stops within a tile, and
     finished tiles are not computed again, because all views of equal settings share a
-    store. Other settings replace the layer. `live_request` returns the request of the
-    present view, or None.
+    store. Other settings replace the layer. An image has one such layer at most, and none while it is
+    hidden for another photo, or once it is gone. `live_request` returns the request of the present
+    view, or None.
     """
 
     shown = Signal(object)
@@ -66,6 +69,14 @@ class Live(QObject):
         self._on = False
         self._paused = False
         self._attempt: _LiveAttempt | None = None
+        self._left: list[Variant] = []
+        """Live results of images that are in view still, but not the chosen one."""
+        self._looks: WeakKeyDictionary[ImageLayer, Adjustment] = WeakKeyDictionary()
+        """Of results that were removed as their image was hidden; for when it is shown again."""
+        # Its own: PyQt's `singleShot` takes no object that the call ends with.
+        self._free_soon = QTimer(self)
+        self._free_soon.setSingleShot(True)
+        self._free_soon.timeout.connect(self._free)
         self._loaded: Any = None
         """The method that the child process has loaded."""
         self._start_soon = qdebounced(self._start, timeout=DEBOUNCE_MS, parent=self)
@@ -98,6 +109,7 @@ class Live(QObject):
             self._layers.remove_draft()
             self._layers.refresh()
             self._release()
+            self._left.clear()
             self.message.emit("")
 
     def update(self) -> None:
@@ -118,6 +130,8 @@ class Live(QObject):
         """Stop for good."""
         self._on = False
         self._start_soon.cancel()
+        self._free_soon.stop()
+        self._left.clear()
         self._layers.stop()
         self._cancel()
         self.viewer.layers.events.removed.disconnect(self._on_removed)
@@ -208,38 +222,61 @@ class Live(QObject):
         """Show another result where the live one is."""
         from napari_restore.engine import Result
 
-        before, plan = self.variant, result.plan
+        source, layers, plan = attempt.source, self.viewer.layers, result.plan
         image = result.image
         whole = Region(0, 0, image.height, image.width)
         everywhere = Result(
             replace(plan, target=replace(plan.target, region=(whole,))), result.store, {}
         )
-        layers = self.viewer.layers
-        if before is not None and before.layer in layers and before.source is attempt.source:
+        before = next((x for x in self._results if x.source is source and x.layer in layers), None)
+        other = self.variant
+        self._left = [each for each in self._left if each is not before]
+        if other is not None and other is not before:
+            self._rename_ordinary(other)
+            self._left.append(other)
+        look = self._looks.pop(source, None) if before is None else before.adjustment
+        if before is not None:
             # Names are unique; napari would number the new one.
             before.layer.name = f"{LIVE}…"
-        name = f"{LIVE}{attempt.title} – {attempt.source.name}"
-        shown = ResultLayer(everywhere, attempt.source, name)
-        variant = Variant(attempt.request, attempt.source, attempt.title, shown)
+        shown = ResultLayer(everywhere, source, f"{LIVE}{attempt.title} – {source.name}")
+        variant = Variant(attempt.request, source, attempt.title, shown)
         self._layers.variant = variant
         # What earlier runs of these settings have finished needs no run at all.
         shown.mark_all([Region(*line["region"]) for line in result.store.journal])
-        if before is not None and before.layer in layers and before.source is attempt.source:
+        if look is not None and not look.is_neutral:
+            variant.adjust(look)
+        if before is not None:
             shown.layer.visible, shown.layer.opacity = before.layer.visible, before.layer.opacity
             active = layers.selection.active is before.layer
-            if not before.adjustment.is_neutral:
-                variant.adjust(before.adjustment)
-            shown.layer.metadata["napari_restore_source"] = attempt.source.unique_id
+            shown.layer.metadata["napari_restore_source"] = source.unique_id
             layers.insert(layers.index(before.layer) + 1, shown.layer)
             self.shown.emit(variant)
             layers.remove(before.layer)
             if active:
                 layers.selection.active = shown.layer
         else:
-            if before is not None:
-                self._rename_ordinary(before)
-            insert_above(self.viewer, attempt.source, shown.layer)
+            insert_above(self.viewer, source, shown.layer)
             self.shown.emit(variant)
+        self._free()
+
+    @property
+    def _results(self) -> list[Variant]:
+        return [*self._left, *([] if self.variant is None else [self.variant])]
+
+    def _free(self) -> None:
+        """Remove the results of images that are hidden for another photo, or gone; keep their look."""
+        layers = self.viewer.layers
+        for each in self._results:
+            is_gone = each.source not in layers
+            if each.saving or not (is_gone or ASIDE in each.source.metadata):
+                continue
+            if not (is_gone or each.adjustment.is_neutral):
+                self._looks[each.source] = each.adjustment
+            self._left = [other for other in self._left if other is not each]
+            if each is self.variant:
+                self._layers.variant = None
+            if each.layer in layers:
+                layers.remove(each.layer)
 
     def _rename_ordinary(self, variant: Variant) -> None:
         variant.layer.name = result_name(
@@ -255,12 +292,14 @@ class Live(QObject):
     def _on_removed(self, event: Any) -> None:
         if self._layers.is_draft(event.value):
             self._layers.remove_draft()
-        elif self.variant is not None and event.value in (self.variant.layer, self.variant.source):
-            if event.value is self.variant.layer:
-                self._layers.variant = None
+        elif self.variant is not None and event.value is self.variant.layer:
+            self._layers.variant = None
             if self._on:
                 self.switch(False)
                 self.stopped.emit()
+        elif any(event.value is each.source for each in self._results):
+            # Once napari's list is at rest.
+            self._free_soon.start(0)
 
 
 def _method(request: RunRequest) -> Any:

@@ -26,6 +26,7 @@ class SpectralSection(Section):
     """Combinations of bands for image and results, indices before and after, spectrum of a pixel."""
 
     TITLE: ClassVar[str] = "Bands and indices"
+    TIP: ClassVar[str] = "Colours and indices of several bands, as NDVI, and the values of a pixel"
 
     def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
         super().__init__(viewer, state)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from qtpy.compat import isalive
 from qtpy.QtCore import QEvent, QObject, Qt, QTimer
-from qtpy.QtWidgets import QDockWidget, QMainWindow, QStyle, QWidget
+from qtpy.QtWidgets import QDockWidget, QMainWindow, QStatusBar, QStyle, QWidget
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -16,8 +17,14 @@ SIDES = {
 }
 
 
+SPINNER = 2
+"""Pixels by which napari's sign of progress is higher than the text in its status bar."""
+
+
 class DockArranger(QObject):
     """Gives the dock of `panel` its usual width, and leaves the canvas at least half of the window.
+
+    The status bar below has room for napari's sign of progress, which would move the panel's buttons.
 
     Where a window is too narrow for both, the docks on the other side of the canvas, napari's own,
     become tabs of the panel's dock; a wider window, and the panel's end, put them back.
@@ -36,6 +43,7 @@ class DockArranger(QObject):
         """Pixels of width that the docks beside the canvas have needed."""
         self._folded: list[tuple[QDockWidget, int]] = []
         """The docks that are tabs, from top to bottom, and their heights before."""
+        self._status: QStatusBar | None = None
         self._side = Qt.DockWidgetArea.RightDockWidgetArea
         """Where they are tabs."""
         # Its own: PyQt's `singleShot` takes no object that the call ends with.
@@ -55,6 +63,9 @@ class DockArranger(QObject):
         self._resized.disconnect(self.later)
         self._soon.stop()
         self._unfold()
+        if self._status is not None and isalive(self._status):
+            self._status.setMinimumHeight(0)
+        self._status = None
 
     def eventFilter(self, watched: QObject, event: Any) -> bool:
         """Put the docks back before napari remembers where they are."""
@@ -69,6 +80,10 @@ class DockArranger(QObject):
         panel, window, dock = self._panel, self._panel.window(), self._dock
         if not isinstance(window, QMainWindow) or dock is None or not panel.isVisible():
             return
+        if self._status is None:
+            self._status = window.statusBar()
+            assert self._status is not None
+            self._status.setMinimumHeight(self._status.sizeHint().height() + SPINNER)
         canvas = window.centralWidget()
         if canvas is None or dock.isFloating():
             return

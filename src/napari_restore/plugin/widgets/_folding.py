@@ -136,9 +136,10 @@ class _Folded(QCollapsible):
         return bool(super().eventFilter(a0, a1))
 
 
-def folded(title: str, content: QWidget) -> QCollapsible:
-    """Return a widget under a heading that opens and closes it."""
+def folded(title: str, content: QWidget, tip: str) -> QCollapsible:
+    """Return a widget under a heading that opens and closes it; `tip` is the heading's tooltip."""
     part = _Folded(title)
+    part.toggleButton().setToolTip(tip)
     before = part.content()
     part.setContent(_Content(part))
     # After `setContent`: superqt follows the size of what `addWidget` adds.

@@ -33,7 +33,7 @@ KEYS = {
     "swipe": KeyBinding("Control-B", "Compare: the swipe line on and off"),
     "blink": KeyBinding("H", "Compare: see the source for as long as it is held"),
     "export": KeyBinding("Control-Shift-E", "Export the current result"),
-    "leave": KeyBinding("Escape", "Leave the swipe line, drawing or picking the airlight"),
+    "leave": KeyBinding("Escape", "Leave the swipe line, drawing or picking a colour"),
 }
 """By the name of the action. None of these is taken by napari, but for Escape, which
 ends things there, too; "blink" and "leave" are bound where they act."""

@@ -17,6 +17,8 @@ class Section(QWidget):
 
     TITLE: ClassVar[str] = ""
     """The heading under which the panel folds it."""
+    TIP: ClassVar[str] = ""
+    """The tooltip of that heading."""
 
     def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
         super().__init__()
