@@ -78,7 +78,9 @@ def halo(restored: Profile, own: Profile, level: slice) -> tuple[float, float]:
 
     The edge is in the middle of both.
     """
-    step = max(abs(levels[1] - levels[0]) for levels in (_levels(x, level) for x in (restored, own)))
+    step = max(
+        abs(levels[1] - levels[0]) for levels in (_levels(x, level) for x in (restored, own))
+    )
     found = _beside(restored, level) - _beside(own, level)
     return tuple((100 * found / step).tolist())
 
@@ -115,9 +117,10 @@ def edges_of(grey: npt.NDArray[np.float64]) -> list[tuple[int, int, bool]]:
                 near = slope[row, column - 1 - 4 : column - 1 + 5]
                 if slope[row, column - 1] < LEAST / 4 or slope[row, column - 1] < near.max():
                     continue
-                sides = means[row, column - REACH : column - NEAR], means[
-                    row, column + NEAR : column + REACH
-                ]
+                sides = (
+                    means[row, column - REACH : column - NEAR],
+                    means[row, column + NEAR : column + REACH],
+                )
                 step = abs(sides[1].mean() - sides[0].mean())
                 if step >= LEAST and max(side.std() for side in sides) <= FLAT * step:
                     found.append((row, column, is_vertical))
@@ -164,7 +167,9 @@ class Methods:
             model = self._models[method]
             if method in FUSION:
                 files = [self._file(frame, str(n)) for n, frame in enumerate(picture)]
-                found = nr.fuse(files, model, exposures=range(len(files)), align="off", progress=False)
+                found = nr.fuse(
+                    files, model, exposures=range(len(files)), align="off", progress=False
+                )
             else:
                 assert isinstance(picture, np.ndarray)
                 found = nr.restore(self._file(picture), model, progress=False)
@@ -231,7 +236,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     table: dict[str, dict[str, list[float]]] = {}
-    print("| method | steps: overshoot, rim % | pictures: overshoot median, 95 % | rim 95 % | edges |")
+    print(
+        "| method | steps: overshoot, rim % | pictures: overshoot median, 95 % | rim 95 % | edges |"
+    )
     print("| --- | ---: | ---: | ---: | ---: |")
     with tempfile.TemporaryDirectory() as folder:
         methods = Methods(Path(folder))
@@ -244,7 +251,9 @@ def main() -> None:
                     each.append(halo(*profiles, LEVEL))
                 row[kind] = np.max(each, axis=0).tolist()
             of_all = []
-            for given, own in pictures_for(name, options.index.parent, options.side, options.pictures):
+            for given, own in pictures_for(
+                name, options.index.parent, options.side, options.pictures
+            ):
                 edges = edges_of(own.mean(axis=2))
                 if edges:
                     of_all.append(of_edges(methods(name, given), own, edges))
@@ -253,7 +262,9 @@ def main() -> None:
                 quantiles = np.percentile(values, (50, 95), axis=0)
                 row["pictures"] = [*quantiles[:, 0].tolist(), float(quantiles[1, 1]), len(values)]
             table[name] = row
-            steps = ", ".join(f"{k} {v[0]:.1f}, {v[1]:.1f}" for k, v in row.items() if k != "pictures")
+            steps = ", ".join(
+                f"{k} {v[0]:.1f}, {v[1]:.1f}" for k, v in row.items() if k != "pictures"
+            )
             seen = row.get("pictures", [float("nan")] * 3 + [0])
             cells = f"{seen[0]:.1f}, {seen[1]:.1f} | {seen[2]:.1f} | {seen[3]:.0f}"
             print(f"| {name} | {steps} | {cells} |", flush=True)

@@ -14,7 +14,14 @@ from napari_restore.engine.machine import choose_device, peak_of
 from napari_restore.errors import BadParameter
 from napari_restore.metrics import psnr
 from napari_restore.models import for_frames, load, pairs_of, sampled_values
-from napari_restore.models.classical import BINS, COLUMNS, OWN_BINS, curves, frames_of_regions, regions
+from napari_restore.models.classical import (
+    BINS,
+    COLUMNS,
+    OWN_BINS,
+    curves,
+    frames_of_regions,
+    regions,
+)
 
 SIZE = (160, 190)
 POWERS = (2.5, 1.0, 0.4)

@@ -157,7 +157,6 @@ class ModelCard:
                 raise BadParameter(f"Model {self.id} has no parameter {name!r}.", hint)
         return {n: p.parse(given[n]) if n in given else p.default for n, p in known.items()}
 
-
     def idle_notes(self) -> Iterator[str]:
         """Yield a sentence for each parameter that is set, but has no effect with the others."""
         for parameter in self.parameters:
