@@ -164,7 +164,8 @@ class ModelCard:
             if needed is None or self.values.get(name, parameter.default) == parameter.default:
                 continue
             other, wanted = needed
-            if (self.values[other] == wanted) is (wanted == 0):
+            # A card of the user's own may name a parameter that it has not.
+            if other in self.values and (self.values[other] == wanted) is (wanted == 0):
                 how = f"above {wanted}" if wanted == 0 else f"set to {wanted}"
                 yield f"{name} of {self.id} has no effect unless {other} is {how}."
 
