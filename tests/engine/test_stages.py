@@ -14,6 +14,7 @@ import napari_restore as nr
 from napari_restore import api
 from napari_restore.engine import Progress, seconds_left
 from napari_restore.engine.planning import Stopwatch, _measurements, _stages, kind_of_file, learn
+from napari_restore.engine.planning._layout import LayoutRequest
 from napari_restore.engine.planning._stages import BOUND, KINDS, MOST, Past
 from napari_restore.images import ExportOptions
 from napari_restore.images.export._trial import ImageSample, WritingCost
@@ -70,6 +71,26 @@ def test_decoding_counts_as_it_is_measured(monkeypatch):
     slow = plan().prediction.stages["restore"]
     monkeypatch.setattr(_stages, "sample_of", lambda image: ImageSample(np.zeros(1), 3e-3))
     assert plan().prediction.stages["restore"] - slow == pytest.approx(2e-3 * BYTES / 2)
+
+
+def test_frames_that_are_aligned_count_as_they_are_and_with_every_sweep(monkeypatch):
+    pixels = np.full((SIDE, SIDE, 3), 60, np.uint8)
+    frames = [nr.open_image(pixels * n, bands="red=1,green=2,blue=3") for n in (1, 2, 3, 4)]
+    bracket = nr.open_bracket(frames, reference=1, exposures=[-2, -1, 0, 1], align="off")
+
+    def sample(frame: Any) -> ImageSample:
+        is_reference = frame.read((0, 0, 1, 1)).max() == 120
+        return ImageSample(None, 1e-3 if is_reference else 5e-3)
+
+    def restore() -> float:
+        return nr.plan(bracket, "mertens", tile=128).prediction.calculated["restore"]
+
+    monkeypatch.setattr(_stages, "sample_of", sample)
+    # One frame of four is in place.
+    once = BYTES * (1e-3 + 3 * 5e-3) / 2
+    assert restore() == pytest.approx(once, rel=0.05)
+    monkeypatch.setattr(LayoutRequest, "cache_for", lambda *_: 0)
+    assert restore() == pytest.approx(2 * once, rel=0.05)
 
 
 def test_writing_takes_what_its_slowest_thread_or_all_processors_take():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -268,6 +269,28 @@ def test_a_small_budget_keeps_some_maps_and_makes_others_again(image: Any, tmp_p
     kept = result.record["measured"]["residual_bytes"]
     assert 0 < kept["ram"] < most.residual_bytes["ram"]
     assert np.abs(np.asarray(result.array) - one_shot(image)).max() <= TOLERANCE
+
+
+def test_what_settling_takes_of_a_large_image_is_planned(image: Any, tmp_path: Path) -> None:
+    class Growing(ToySwept):
+        """Settles with 10 000 bytes a pixel, of which half stay."""
+
+        def steps(self) -> tuple[Sweep, ...]:
+            def settle_bytes(size: tuple[int, int]) -> tuple[int, int]:
+                return 10_000 * size[0] * size[1], 5000 * size[0] * size[1]
+
+            first, second, third, last = super().steps()
+            assert second.counts is not None
+            counts = replace(second.counts, settle_bytes=settle_bytes)
+            return first, replace(second, counts=counts), third, last
+
+    options: dict[str, Any] = {"scratch": tmp_path, "tile": 128, "workers": 1}
+    plans = [nr.plan(image, model, **options) for model in (MODEL, Growing())]
+    most, other = (plan.prediction.added_ram_bytes for plan in plans)
+    size = 208 * 332  # in whole cells
+    assert 14_000 * size < other < 15_000 * size + most
+    with pytest.raises(BudgetTooSmall):
+        nr.plan(image, Growing(), memory=14_000 * size, **options)
 
 
 @pytest.mark.parametrize(("ram", "disk"), [(0, 0), (0, 4), (7, 0), (3, 11), (20, 0), (13, 5)])

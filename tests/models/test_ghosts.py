@@ -10,10 +10,18 @@ import pytest
 import torch
 from tests.models.test_mertens import Array, as_input, fused, model_for
 
+from napari_restore.engine.machine import choose_device, peak_of
 from napari_restore.errors import BadParameter
 from napari_restore.metrics import psnr
 from napari_restore.models import for_frames, load, pairs_of, sampled_values
-from napari_restore.models.classical import BINS, OWN_BINS, curves, frames_of_regions, regions
+from napari_restore.models.classical import (
+    BINS,
+    COLUMNS,
+    OWN_BINS,
+    curves,
+    frames_of_regions,
+    regions,
+)
 
 SIZE = (160, 190)
 POWERS = (2.5, 1.0, 0.4)
@@ -114,6 +122,23 @@ def test_regions_are_joined_of_cells() -> None:
     assert found[20, 24] == found[11, 11] and found[50].max() == 0
     assert found[6, 62] not in (0, found[11, 11])
     assert not regions(states * 0).any()
+
+
+def test_settling_takes_the_bytes_that_plans_count() -> None:
+    """Regions are found on a grid of the whole image, for which plans of large ones make room."""
+    model = for_frames(load("mertens", parameters={"deghost": 1.0}), 3)
+    counts = next(step.counts for step in model.steps() if step.name == "find")
+    # Of an object, and the last cell.
+    cells = [(row, 7, 2) for row in range(40, 90)] + [(299, 399, 0)]
+    listed = [[(row * COLUMNS + column) * 3 + state, 0] for row, column, state in cells]
+    sums = {
+        "moving": torch.tensor([listed], dtype=torch.float64),
+        "number": torch.tensor([len(listed)]),
+        "pairs": torch.zeros(1, 9, 3, OWN_BINS, BINS, dtype=torch.float64),
+    }
+    most, left = counts.settle_bytes((300 * 8 - 3, 400 * 8 - 7))
+    assert counts.settle(sums, {})["regions"].nbytes == left == 300 * 400
+    assert 0.8 * most < peak_of(lambda: counts.settle(sums, {}), choose_device("cpu")) <= most
 
 
 def test_a_region_that_the_reference_clips_is_taken_from_another_frame() -> None:

@@ -125,3 +125,30 @@ def _environment() -> dict[str, str]:
 
     source = os.path.dirname(os.path.dirname(os.path.dirname(models.__file__)))
     return {**os.environ, "PYTHONPATH": source}
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "idle"),
+    [
+        ("mertens", {"moving": 2}, "moving of mertens has no effect unless deghost is above 0."),
+        ("mertens", {"moving": 2, "deghost": 0.5}, ""),
+        ("mertens", {"width": 0.3, "exposure": 0}, "width of mertens has no effect unless exposure is above 0."),
+        ("andehazeformer-small", {"eta": 0.2}, "eta of andehazeformer-small has no effect unless retention is set to adaptive."),
+        ("andehazeformer-small", {"eta": 0.2, "retention": "adaptive"}, ""),
+        ("andehazeformer-small", {"rho": 0.5}, ""),
+    ],
+)  # fmt: skip
+def test_a_parameter_without_effect_is_said(
+    name: str, values: dict[str, float | str], idle: str
+) -> None:
+    card = load(name, parameters=values).card
+    assert list(card.idle_notes()) == [idle] * bool(idle)
+
+
+def test_parameters_depend_on_others_of_the_card() -> None:
+    for name in model_ids():
+        parameters = {each.name: each for each in card_of(name).parameters}
+        for each in parameters.values():
+            if each.only_with is not None:
+                other, value = each.only_with
+                assert parameters[other].parse(value) == value, (name, each.name)

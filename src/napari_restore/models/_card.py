@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -30,6 +30,9 @@ class Parameter:
     """What windows call it; empty: its name."""
     expert: bool = False
     """Whether it is for those who know the method: windows fold it away."""
+    only_with: tuple[str, Value] | None = None
+    """Another parameter, and the value of it without which this one has no effect; of a number 0
+    means any but 0. None: it always has one."""
 
     def parse(self, value: Value) -> Value:
         """Return `value` (possibly text from a command line) in this parameter's type.
@@ -169,6 +172,18 @@ class ModelCard:
                 hint = did_you_mean(name, known, "It has")
                 raise BadParameter(f"Model {self.id} has no parameter {name!r}.", hint)
         return {n: p.parse(given[n]) if n in given else p.default for n, p in known.items()}
+
+    def idle_notes(self) -> Iterator[str]:
+        """Yield a sentence for each parameter that is set, but has no effect with the others."""
+        for parameter in self.parameters:
+            name, needed = parameter.name, parameter.only_with
+            if needed is None or self.values.get(name, parameter.default) == parameter.default:
+                continue
+            other, wanted = needed
+            # A card of the user's own may name a parameter that it has not.
+            if other in self.values and (self.values[other] == wanted) is (wanted == 0):
+                how = f"above {wanted}" if wanted == 0 else f"set to {wanted}"
+                yield f"{name} of {self.id} has no effect unless {other} is {how}."
 
 
 SIGMA = Parameter(

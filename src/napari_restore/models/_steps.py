@@ -134,6 +134,9 @@ class Counts:
     None: it is that of the merged ones."""
     merged_shapes: Shapes | None = None
     """Shapes of the counts of all tiles where `merge` bounds them; None: as many as the tiles hold."""
+    settle_bytes: Callable[[tuple[int, int]], tuple[int, int]] | None = None
+    """Bytes in RAM of `settle` at its peak beside the counts, and of what it settles, for an image's
+    height and width; None: what is measured on a small image, as they do not grow."""
     choices: tuple[str, ...] = ()
     """Those of `settles` that are discrete decisions, without a gradient. `settle` takes them from
     its second argument where they are there: they are then fixed, see `Routing`."""

@@ -108,7 +108,7 @@ def make_plan(
     content = content_of(model)
     device = choose_device(wanted.machine.device)
     options = _checked(wanted, image, model, device)
-    notes: list[str] = []
+    notes = list(model.card.idle_notes())
     if wanted.computing.precision == AUTO and options.computing.precision != "float32":
         notes.append(
             f"Computed in {options.computing.precision}, which this processor has: results differ "

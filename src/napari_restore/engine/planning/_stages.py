@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 
 import psutil
 
@@ -17,7 +18,7 @@ from napari_restore.engine.planning._measurements import (
 )
 from napari_restore.engine.planning._plan import Plan
 from napari_restore.images import ExportOptions, Image, sample_of, writing_cost
-from napari_restore.models import RestorationModel
+from napari_restore.models import RestorationModel, SweptModel
 
 TILE_SECONDS_PER_VALUE = 10e-9
 """Processor time per value of a tile, beside decoding and the model: converting, comparing, storing."""
@@ -55,7 +56,7 @@ def stages_of(request: LayoutRequest, choice: Candidate, *, pyramid: bool) -> di
     `choice` was made by rates that are the same for all images, so that the same run always has the
     same tiles; here decoding counts as it is for this one.
     """
-    image, frames = request.image, request.frames
+    image = request.image
     context = request.context_cost(choice.layout.workers)[2]
     read = context + request.prepare.seconds
     restore = choice.seconds - read
@@ -65,14 +66,26 @@ def stages_of(request: LayoutRequest, choice: Candidate, *, pyramid: bool) -> di
     if context and decode is not None:
         read += request.image_bytes * (own - usual)
     if not image.is_prepared:
-        read += frames * request.image_bytes * STREAMED_SECONDS_PER_BYTE
+        read += request.frames * request.image_bytes * STREAMED_SECONDS_PER_BYTE
     if request.context and choice.layout.read_cache_bytes >= request.image_bytes:
         # What the pass over the whole image has decoded is kept for the tiles.
         own = 0.0
-    restore += frames * request.result_bytes(pyramid=False) * (own - usual)
-    values = frames * request.result_bytes(pyramid) / image.dtype.itemsize
+    restore += _decoded_bytes(request, choice) * (own - usual)
+    values = request.frames * request.result_bytes(pyramid) / image.dtype.itemsize
     restore += values * TILE_SECONDS_PER_VALUE / cores()
     return {"read": read, "restore": max(0.0, restore)}
+
+
+def _decoded_bytes(request: LayoutRequest, choice: Candidate) -> int:
+    """Return the bytes of pixels that a run decodes: each sweep does, unless all stay in the cache."""
+    restored, staged, model = request.result_bytes(pyramid=False), choice.staged, request.model
+    if staged is None or staged.known or not isinstance(model, SweptModel):
+        return request.frames * restored
+    seen = staged.box.pixels * request.pixel_bytes
+    if choice.layout.read_cache_bytes >= request.frames * request.image_bytes:
+        return request.frames * max(seen, restored)
+    sweeps = sum(step.sees_image for step in model.ordered_steps)
+    return request.frames * (seen * (sweeps - 1) + restored)
 
 
 def _decode_seconds(image: Image) -> float | None:
@@ -80,9 +93,12 @@ def _decode_seconds(image: Image) -> float | None:
 
     Those that were aligned take longer. None where nothing was decoded.
     """
-    frames = [sample_of(frame).decode_seconds for frame in image.frames[:MOST_FRAMES]]
-    known = [seconds for seconds in frames if seconds is not None]
-    return sum(known) / len(known) if known else None
+    others = () if image.companions is None else image.companions.images
+    found = [sample_of(frame).decode_seconds for frame in (image, *others[: MOST_FRAMES - 1])]
+    known = [seconds for seconds in found if seconds is not None]
+    if len(known) < len(found) or not others:
+        return sum(known) / len(known) if known else None
+    return (known[0] + len(others) * fmean(known[1:])) / (1 + len(others))
 
 
 @dataclass(frozen=True)

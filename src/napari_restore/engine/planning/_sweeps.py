@@ -221,6 +221,8 @@ class _Tiling:
         each = max((count_bytes(counts, self.grid) for counts in counted), default=0)
         self.disk_bytes += self.grid.count * each
         self.listed = max((self._merged(counts) for counts in counted), default=0)
+        self.settling = max((self._settle_bytes(each)[0] for each in counted), default=0)
+        self.settled = sum(self._settle_bytes(each)[1] for _, each in self.steps.counting.values())
         self.weights = weight_bytes(model) if request.resources.device.is_accelerator else 0
         self.speed = cache(lambda: _bandwidth.probe(existing_folder(request.folder)))
         self.disk_room = cache(self._disk_room)
@@ -231,6 +233,10 @@ class _Tiling:
         if counts.merged_shapes is not None:
             return one + bytes_of(counts.merged_shapes)
         return LISTED * self.grid.count * one if callable(counts.shapes) else 0
+
+    def _settle_bytes(self, counts: Counts) -> tuple[int, int]:
+        """Return the bytes that grow with the image: of settling, and of what is settled."""
+        return (0, 0) if counts.settle_bytes is None else counts.settle_bytes(self.grid.box.shape)
 
     def _add_whole(self, step: WholeStep) -> None:
         tiles, side = self.grid.count, self.tile // step.reads.stride
@@ -372,19 +378,21 @@ class _SweepSetup:
         whole = 0 if self._whole_on_host else self.tiling.whole_bytes
         settling = 0 if self.request.known else self.cost.settling_bytes + self.tiling.listed
         tiles = self.workers * max(map(self._tiles_on_device, self.cost.sweeps))
-        return self.tiling.weights + self.cost.settled_bytes + max(tiles, whole, settling)
+        settled = self.cost.settled_bytes + self.tiling.settled
+        return self.tiling.weights + settled + max(tiles, whole, settling)
 
     @cached_property
     def _ram(self) -> int:
         prepare, on_device = self.request.prepare, self.on_device
         whole = 0 if on_device and not self._whole_on_host else self.tiling.whole_bytes
-        settling = self.tiling.listed
+        settling = self.tiling.listed + self.tiling.settling
         if not (on_device or self.request.known):
             settling += self.cost.settling_bytes
         swell = 1.0 if on_device else fragmentation(self.tiling.grid.count)
         tiles = int(swell * max(map(self._tiles_on_host, self.cost.sweeps)))
         context_bytes, block_bytes, _ = self._context
-        standing = context_bytes + prepare.statistics_bytes + self._cache + self.cost.settled_bytes
+        standing = context_bytes + prepare.statistics_bytes + self._cache
+        standing += self.cost.settled_bytes + self.tiling.settled
         return standing + max(tiles, block_bytes, prepare.peak_bytes, whole, settling)
 
     @cached_property

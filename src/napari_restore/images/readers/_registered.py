@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,8 @@ REACH = 2
 """Pixels around a point that its interpolation takes."""
 STRIP = 32
 """Rows that are interpolated at once, so that sums stay in cache."""
-Taps = list[tuple[Array, Array]]
-"""Indices and weights, of the shape of what is interpolated."""
+TAPS = 4
+"""Pixels along a side that a value is interpolated from: one before its position, two after it."""
 
 
 class RegisteredReader(DerivedReader):
@@ -89,7 +89,9 @@ class RegisteredReader(DerivedReader):
         """Return y and x (h, w) in the image of the pixels of `box`, both at `level`."""
         y0, x0, y1, x1 = box
         x, y = np.arange(x0, x1, dtype=float)[None], np.arange(y0, y1, dtype=float)[:, None]
-        a, b, c = (row[0] * x + row[1] * y + row[2] for row in self._matrices[level])
+        a, b, c = (row[0] * x + row[1] * y for row in self._matrices[level])
+        for values, row in zip((a, b, c), self._matrices[level], strict=True):
+            values += row[2]
         a /= c
         b /= c
         return b, a
@@ -148,14 +150,19 @@ def _interpolated(pixels: Array, y: Array, x: Array, corner: tuple[int, int]) ->
     height, width, bands = pixels.shape
     # 24 bits hold a value of 16 and the fractions that rounding needs.
     kind = np.float32 if pixels.dtype.itemsize <= 2 or pixels.dtype == np.float32 else np.float64
+    # Beyond an edge its pixel is repeated: by so many, all that a position is interpolated from.
+    beyond = TAPS - 1
+    padded = np.pad(pixels, ((beyond, beyond), (beyond, beyond), (0, 0)), "edge")
     # Band by band: numpy is slow on short last axes.
-    planes = np.ascontiguousarray(np.moveaxis(pixels, 2, 0), kind).reshape(bands, -1)
+    planes = np.ascontiguousarray(np.moveaxis(padded, 2, 0), kind).reshape(bands, -1)
     result = np.empty((*y.shape, bands), pixels.dtype)
     for top in range(0, len(y), STRIP):
         rows = slice(top, top + STRIP)
-        down = _taps(y[rows], corner[0], height, kind)
-        across = _taps(x[rows], corner[1], width, kind)
-        total = _weighted(planes, [(row * width, by) for row, by in down], across)
+        row, down = _taps(y[rows], corner[0], height, kind)
+        place, across = _taps(x[rows], corner[1], width, kind)
+        row *= width + 2 * beyond
+        place += row
+        total = _weighted(planes, place.astype(np.intp), width + 2 * beyond, down, across)
         if pixels.dtype.kind in "iu":
             limits = np.iinfo(pixels.dtype)
             np.rint(total, out=total)
@@ -164,27 +171,37 @@ def _interpolated(pixels: Array, y: Array, x: Array, corner: tuple[int, int]) ->
     return result
 
 
-def _weighted(planes: Array, down: Taps, across: Taps) -> Array:
-    """Return the weighted sums (C, h, w) of four by four pixels of planes (C, H · W)."""
-    bands, size = len(planes), down[0][0].shape
-    total = np.zeros((bands, *size), planes.dtype)
-    line, pixel = np.empty_like(total), np.empty(size, planes.dtype)
-    for row, by_row in down:
-        line[:] = 0
-        for column, by_column in across:
-            place = row + column
-            for band in range(bands):
+def _weighted(
+    planes: Array, place: Array, width: int, down: Sequence[Array], across: Sequence[Array]
+) -> Array:
+    """Return the sums (C, h, w) of four by four pixels of planes (C, H · `width`) by their weights.
+
+    `place` (h, w) is the index of the first of them.
+    """
+    total = np.zeros((len(planes), *place.shape), planes.dtype)
+    line, pixel = np.empty_like(total), np.empty(place.shape, planes.dtype)
+    for row, by_row in enumerate(down):
+        for column, by_column in enumerate(across):
+            for band, plane in enumerate(planes[:, row * width + column :]):
                 # All places are inside; "clip" alone writes without a buffer.
-                np.take(planes[band], place, out=pixel, mode="clip")
-                pixel *= by_column
-                line[band] += pixel
+                np.take(plane, place, out=pixel if column else line[band], mode="clip")
+                if column:
+                    np.multiply(pixel, by_column, out=pixel)
+                    line[band] += pixel
+                else:
+                    line[band] *= by_column
         line *= by_row
         total += line
     return total
 
 
-def _taps(positions: Array, corner: int, length: int, kind: npt.DTypeLike) -> Taps:
-    """Return four indices and their weights for each position; `length` pixels begin at `corner`."""
+def _taps(
+    positions: Array, corner: int, length: int, kind: npt.DTypeLike
+) -> tuple[Array, tuple[Array, Array, Array, Array]]:
+    """Return the first of the pixels of each position, and the weights of all four.
+
+    `length` pixels begin at `corner`, and repeat at both ends.
+    """
     first = np.floor(positions)
     # Of the position in the whole image, so that no box rounds it otherwise.
     t = (positions - first).astype(kind)
@@ -194,6 +211,5 @@ def _taps(positions: Array, corner: int, length: int, kind: npt.DTypeLike) -> Ta
         ((-1.5 * t + 2.0) * t + 0.5) * t,
         (0.5 * t - 0.5) * t * t,
     )
-    start = first.astype(np.intp) - corner
-    steps = zip((-1, 0, 1, 2), weights, strict=True)
-    return [((start + step).clip(0, length - 1), weight) for step, weight in steps]
+    first -= corner - 2
+    return first.clip(0, length + 2, out=first), weights

@@ -13,6 +13,7 @@ RHO = Parameter(
     "share of the image's tokens that the cache keeps; the others are merged into them",
     1e-6,
     1.0,
+    only_with=("retention", "fixed"),
 )
 RETENTION = Parameter(
     "retention",
@@ -20,7 +21,14 @@ RETENTION = Parameter(
     "fixed keeps the share rho, adaptive keeps 1 - c_a * eta: the hazier, the fewer",
     choices=("fixed", "adaptive"),
 )
-ETA = Parameter("eta", 0.4, "how much haze lowers the kept share, if adaptive", 0.0, 1.0)
+ETA = Parameter(
+    "eta",
+    0.4,
+    "how much haze lowers the kept share, if adaptive",
+    0.0,
+    1.0,
+    only_with=("retention", "adaptive"),
+)
 CACHE_TOKENS = Parameter(
     "cache_tokens", 1024, "most tokens in a cache; 0 switches the global layers off", 0
 )
@@ -29,6 +37,7 @@ SELECTION = Parameter(
     "haze-first",
     "tokens to keep: more of the hazy ones, as many of all, more of the clear ones, or random ones",
     choices=("haze-first", "proportional", "clear-first", "random"),
+    only_with=("cache_tokens", 0),
 )
 
 SMALL = ModelCard(

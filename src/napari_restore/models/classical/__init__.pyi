@@ -1,10 +1,11 @@
 from ._base import airlight_of, soft_gate
 from ._cards import ENTRIES
-from ._ghosts import BINS, OWN_BINS, curves, frames_of_regions, regions
+from ._ghosts import BINS, COLUMNS, OWN_BINS, curves, frames_of_regions, regions
 from ._guided import apply_coefficients, box_mean, guided_coefficients
 
 __all__ = [
     "BINS",
+    "COLUMNS",
     "ENTRIES",
     "OWN_BINS",
     "airlight_of",

@@ -123,7 +123,15 @@ MERTENS = ModelCard(
         Parameter("contrast", 1.0, "exponent of the weight of edges and texture", 0.0, 4.0),
         Parameter("saturation", 1.0, "exponent of the weight of vivid colours", 0.0, 4.0),
         Parameter("exposure", 1.0, "exponent of the weight of medium brightness", 0.0, 4.0),
-        Parameter("optimum", 0.5, "brightness that is exposed best", 0.0, 1.0, label="brightness"),
+        Parameter(
+            "optimum",
+            0.5,
+            "brightness that is exposed best",
+            0.0,
+            1.0,
+            label="brightness",
+            only_with=("exposure", 0),
+        ),
         Parameter(
             "width",
             0.2,
@@ -132,6 +140,7 @@ MERTENS = ModelCard(
             1.0,
             label="brightness range",
             expert=True,
+            only_with=("exposure", 0),
         ),
         Parameter(
             "levels",
@@ -145,7 +154,14 @@ MERTENS = ModelCard(
         Parameter(
             "deghost", 0.0, "how far one frame replaces the others where something moved", 0.0, 1.0
         ),
-        Parameter("moving", 0, "frame of what moves, from 1, the darkest; 0: by exposure", 0, 64),
+        Parameter(
+            "moving",
+            0,
+            "frame of what moves, from 1, the darkest; 0: by exposure",
+            0,
+            64,
+            only_with=("deghost", 0),
+        ),
     ),
     source="Mertens, Kautz, Van Reeth, Pacific Graphics 2007",
     validated_on="four real brackets: equal to OpenCV's MergeMertens(1, 1, 1).",

@@ -65,6 +65,7 @@ class Mertens(SweptModel):
             settle=self._settle,
             merge=partial(joined, "cells"),
             of_tile=partial(rows_of_tile, "cells"),
+            settle_bytes=_settle_bytes,
         )
         writes = (Map(RESTORED, BANDS), *([Map(GHOSTS, 1)] if self.deghosts else []))
         sweeps = (
@@ -242,6 +243,12 @@ def _places(y: int, x: int, height: int, width: int, like: Tensor) -> Tensor:
         torch.meshgrid(down_to, right_to, indexing="ij"),
     )
     return torch.stack([*grids[0], *grids[1]]).to(like.dtype)
+
+
+def _settle_bytes(size: tuple[int, int]) -> tuple[int, int]:
+    """Return no bytes beside those of the list, and those of the coarse blend, as `Counts` asks."""
+    cells = -(-size[0] // CELL) * -(-size[1] // CELL)
+    return 0, 4 * BANDS * cells
 
 
 def _used(sums: Sums) -> list[Tensor]:

@@ -51,6 +51,7 @@ CROP = Parameter(
     "Side in pixels of the crops of statistics=crop, a multiple of 8.",
     minimum=8,
     maximum=4096,
+    only_with=("statistics", "crop"),
 )
 OVERLAP = Parameter(
     "overlap",
@@ -58,6 +59,7 @@ OVERLAP = Parameter(
     "Pixels that neighbouring crops of statistics=crop share, where they are averaged; less than a "
     "crop.",
     minimum=0,
+    only_with=("statistics", "crop"),
 )
 HINT = ModelCard(
     id="hint",
