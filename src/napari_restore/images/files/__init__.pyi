@@ -23,6 +23,7 @@ from ._descriptions import (
 )
 from ._exif import (
     CAMERA_TAGS,
+    COMMENT,
     ICC_HEADER,
     INTEROPERABILITY,
     IPTC_HEADER,
@@ -111,6 +112,7 @@ __all__ = [
     "CAMERA_SETTINGS",
     "CAMERA_TAGS",
     "CIELAB",
+    "COMMENT",
     "COMPRESSION",
     "EXIF_HEADER",
     "FOLDERS",
