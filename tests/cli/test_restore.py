@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import numpy as np
-from PIL import Image as Pillow
 import pytest
 import rasterio
+from PIL import Image as Pillow
 from range_server import RangeServer
 from rasterio.transform import from_origin
 

@@ -122,15 +122,15 @@ def test_a_cog_with_exif_is_one(tmp_path: Path, compress: str) -> None:
         image = open_image(tmp_path / f"{name}.png")
         options = ExportOptions(cog=True, compress=compress)
         box = (0, 0, image.height, image.width)
-        write_image(
-            tmp_path / f"{name}.tif", Pixels(box, image.read), like=image, options=options
-        )
+        write_image(tmp_path / f"{name}.tif", Pixels(box, image.read), like=image, options=options)
     plain, camera = (tifffile.TiffFile(tmp_path / f"{name}.tif") for name in ("plain", "camera"))
     with plain, camera:
         assert len(plain.pages) == len(camera.pages) > 1
         first = min(min(page.dataoffsets) for page in camera.pages)
         places = [page.offset for page in camera.pages]
-        assert places[0] == plain.pages[0].offset and places == sorted(places) and places[-1] < first
+        assert (
+            places[0] == plain.pages[0].offset and places == sorted(places) and places[-1] < first
+        )
         for one, other in zip(plain.pages, camera.pages, strict=True):
             # The same bytes, each block with its length before it.
             assert one.databytecounts == other.databytecounts

@@ -141,46 +141,54 @@ def copy_with_fields(
         (first,) = unpack_at(old, flavour.offset, flavour.first)
         present, link = read_directory(old, flavour, first)
         (following,) = unpack_at(old, flavour.offset, link)
-        tags = {entry.tag for entry in present} | main.keys() | directories.keys()
+        count = len({entry.tag for entry in present} | main.keys() | directories.keys())
         step = struct.calcsize(flavour.entry) + flavour.room
-        size = struct.calcsize(flavour.number) + len(tags) * step + flavour.room
-        values = b""
-
-        def place() -> int:
-            nonlocal values
-            values += b"\0" * (-(first + size + len(values)) % 8)
-            return first + size + len(values)
-
-        for tag, directory in directories.items():
-            at = place()
-            values += serialised(directory, at, flavour)
-            kind, layout = (16, "<Q") if flavour.big else (4, "<I")
-            main = {**main, tag: Field(kind, struct.pack(layout, at))}
-        added = {}
-        for tag, field in main.items():
-            value = field.ordered(flavour.order)
-            if len(value) > flavour.room:
-                at, content = place(), value
-                values, value = values + content, struct.pack(flavour.offset, at)
-            value = value.ljust(flavour.room, b"\0")
-            added[tag] = DirectoryEntry(tag, field.kind, field.items, value)
-        values += b"\0" * (-(size + len(values)) % 16)
-        shift = size + len(values)
+        after = first + struct.calcsize(flavour.number) + count * step + flavour.room
+        added, values = _laid_out(flavour, after, main, directories)
+        # What follows keeps its alignment.
+        values += b"\0" * (-(after + len(values) - first) % 16)
+        shift = after + len(values) - first
         old.seek(0)
         new.write(old.read(first))
         new.seek(first + shift)
         shutil.copyfileobj(old, new, _COPY)
-        moved = {entry.tag: _moved(new, flavour, entry, shift) for entry in present}
-        entries = sorted({**moved, **added}.values())
-        _write_directory(new, flavour, first, entries, following + shift if following else 0)
-        new.seek(first + size)
+        entries = {entry.tag: _moved(new, flavour, entry, shift) for entry in present} | added
+        place = following + shift if following else 0
+        _write_directory(new, flavour, first, sorted(entries.values()), place)
+        new.seek(after)
         new.write(values)
-        while following:
-            others, link = read_directory(new, flavour, following + shift)
-            at = following + shift
+        while place:
+            others, link = read_directory(new, flavour, place)
             (following,) = unpack_at(new, flavour.offset, link)
             others = [_moved(new, flavour, entry, shift) for entry in others]
-            _write_directory(new, flavour, at, others, following + shift if following else 0)
+            at, place = place, following + shift if following else 0
+            _write_directory(new, flavour, at, others, place)
+
+
+def _laid_out(
+    flavour: Flavour, start: int, main: Directory, directories: Mapping[int, Directory]
+) -> tuple[dict[int, DirectoryEntry], bytes]:
+    """Return entries for fields by tag, and the values and directories behind them, from `start`."""
+    values, entries = b"", {}
+
+    def place() -> int:
+        nonlocal values
+        values += b"\0" * (-(start + len(values)) % 8)
+        return start + len(values)
+
+    for tag, directory in directories.items():
+        at = place()
+        values += serialised(directory, at, flavour)
+        kind, layout = (16, "<Q") if flavour.big else (4, "<I")
+        main = {**main, tag: Field(kind, struct.pack(layout, at))}
+    for tag, field in main.items():
+        value = field.ordered(flavour.order)
+        if len(value) > flavour.room:
+            at, content = place(), value
+            values, value = values + content, struct.pack(flavour.offset, at)
+        value = value.ljust(flavour.room, b"\0")
+        entries[tag] = DirectoryEntry(tag, field.kind, field.items, value)
+    return entries, values
 
 
 def _write_directory(

@@ -105,7 +105,9 @@ def check_options(path: str | os.PathLike[str], options: ExportOptions) -> None:
             f"Leave it out, or add {option('compress', 'jpeg')}.",
         )
     if name == "compress":
-        raise BadOutput(f"{target.name} is compressed by zstd.", f"Leave {asked} out, or write a .tif.")
+        raise BadOutput(
+            f"{target.name} is compressed by zstd.", f"Leave {asked} out, or write a .tif."
+        )
     compress = option("compress", options.compress)
     raise BadOutput(f"{compress} has no {asked}.", "Leave one of them out.")
 

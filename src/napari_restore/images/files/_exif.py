@@ -184,11 +184,8 @@ def jpeg_tags(file: BinaryIO, path: Path) -> PhotoTags:
     for marker, segment in _jpeg_segments(file, path):
         if marker == 0xE0 and segment.startswith(b"JFIF\0") and len(segment) >= 12:
             tags.resolution = _jfif_resolution(segment)
-        elif marker == 0xE1 and segment.startswith(EXIF_HEADER) and tags.exif is None:
-            tags.exif = segment
-        elif marker == 0xE1 and segment.startswith(XMP_HEADER):
-            packet = segment[len(XMP_HEADER) :]
-            tags.xmp, tags.gain_map = without_attached(packet), GAIN_MAP in packet
+        elif marker == 0xE1:
+            _take_app1(tags, segment)
         elif marker == 0xE2 and segment.startswith(_MPF_HEADER):
             tags.pictures = _pictures_in(path, segment, file.tell() - len(segment))
         elif marker == 0xE2 and segment.startswith(_ISO_GAIN_MAP):
@@ -203,6 +200,15 @@ def jpeg_tags(file: BinaryIO, path: Path) -> PhotoTags:
         tags.icc = b"".join(icc[number] for number in sorted(icc))
     tags.resolution = tags.resolution or _exif_resolution(tags.exif)
     return tags
+
+
+def _take_app1(tags: PhotoTags, segment: bytes) -> None:
+    """Add EXIF, the first one, or XMP to `tags`."""
+    if segment.startswith(EXIF_HEADER) and tags.exif is None:
+        tags.exif = segment
+    elif segment.startswith(XMP_HEADER):
+        packet = segment[len(XMP_HEADER) :]
+        tags.xmp, tags.gain_map = without_attached(packet), GAIN_MAP in packet
 
 
 def _pictures_in(path: Path, segment: bytes, place: int) -> int:

@@ -92,7 +92,6 @@ class AvifReader(WholeReader):
             raise UnreadableImage(f"{self.path.name} has changed.", "Open it again.")
         return pixels
 
-
     def _decode_deep(self) -> npt.NDArray[np.uint16]:
         import imagecodecs
 

@@ -93,9 +93,7 @@ class WorkingSpace:
         No change stays exactly 0.
         """
         shape = stored.shape[:-1]
-        known, step = (
-            planes.reshape(3, -1) for planes in (self._known(stored), _planes(change))
-        )
+        known, step = (planes.reshape(3, -1) for planes in (self._known(stored), _planes(change)))
         before = converted(known, self.icc, None)
         after = step * np.float32(FULL / self.full)
         after += before

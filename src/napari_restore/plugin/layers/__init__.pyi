@@ -41,7 +41,7 @@ from ._placing import (
     widen,
 )
 from ._preferred_reader import PhotosPreferred
-from ._reader import STAMP, get_reader, layer_of, read, show_bands
+from ._reader import STAMP, files_of, get_reader, layer_of, read, show_bands
 from ._result_layer import ResultLayer, read_again
 from ._status import VALUE, axis_names, place_text
 
@@ -69,6 +69,7 @@ __all__ = [
     "display_properties",
     "draw_thumbnail_of",
     "enlarged",
+    "files_of",
     "fit_to",
     "get_reader",
     "in_data",

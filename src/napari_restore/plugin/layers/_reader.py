@@ -107,6 +107,12 @@ def open_sample() -> list[Any]:
     return read(SAMPLE)
 
 
+def files_of(image: Image) -> list[str]:
+    """Return the files that an image, or the frames of a bracket, are read from."""
+    files = [str(file) for frame in image.frames for file in frame.reader.files()]
+    return list(dict.fromkeys(files))
+
+
 def layer_of(
     image: Image,
     viewer: Any = None,
@@ -140,9 +146,9 @@ def layer_of(
         "rgb": display.is_colour,
         **placing.arguments,
     }
-    is_file = image.path is not None and not hasattr(image.path, "address")
-    if is_file and image.companions is None:
-        arguments["metadata"][STAMP] = stamp_of(*map(str, image.reader.files()))
+    paths = [frame.path for frame in image.frames]
+    if all(path is not None and not hasattr(path, "address") for path in paths):
+        arguments["metadata"][STAMP] = stamp_of(*files_of(image))
     arguments["contrast_limits"] = contrast_limits(image, display)
     arguments["metadata"][LIMITS] = arguments["contrast_limits"]
     if not display.is_colour:

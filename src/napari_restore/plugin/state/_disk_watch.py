@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from superqt.utils import qdebounced
 import napari_restore as nr
 from napari_restore.api import stamp_of
 from napari_restore.errors import RestoreError, escape_controls
-from napari_restore.plugin.layers import LIMITS, STAMP, Display, is_source, layer_of
+from napari_restore.plugin.layers import LIMITS, STAMP, Display, files_of, is_source, layer_of
 from napari_restore.plugin.state._state import NAMED, UNNAMED, image_of, named_as, unnamed_image
 from napari_restore.plugin.tasks import in_background, show_note, show_problem
 
@@ -31,7 +32,8 @@ WRITTEN_MS = 400
 class DiskWatch(QObject):
     """Opens the file of a layer again once it has changed: pixels, levels and plans are of the new one.
 
-    Results that were made before stay as they are.
+    Results that were made before stay as they are. The frames of a bracket are aligned anew, by
+    `reopen`.
     """
 
     reread = Signal(object)
@@ -40,6 +42,8 @@ class DiskWatch(QObject):
     def __init__(self, viewer: ViewerModel, parent: QObject) -> None:
         super().__init__(parent)
         self._viewer = viewer
+        self.reopen: Callable[[ImageLayer, Any], bool] = lambda layer, stamp: False
+        """Begins to open the bracket of a layer again, of files with a stamp; returns whether it does."""
         self._opening: weakref.WeakKeyDictionary[Layer, Any] = weakref.WeakKeyDictionary()
         """The stamp of the file that is, or could not be, opened again."""
         self._watcher = QFileSystemWatcher(self)
@@ -67,14 +71,25 @@ class DiskWatch(QObject):
             stamp = stamp_of(*_files(layer))
             if self._opening.get(layer) != stamp:
                 self._opening[layer] = stamp
+                if self.reopen(layer, stamp):
+                    continue
                 work = partial(_opened, unnamed_image(layer), named_as(layer))
                 in_background(work, self._on_opened, weakref.ref(layer), stamp)
         self._follow()
 
     def bring_up_to_date(self, layer: Layer | None) -> None:
-        """Open the file of `layer` again, at once, if it has changed; raises `RestoreError`."""
+        """Open the file of `layer` again, at once, if it has changed; raises `RestoreError`.
+
+        Also for a bracket, whose frames are aligned first.
+        """
         if layer in self._changed():
             stamp = stamp_of(*_files(layer))
+            if self.reopen(layer, stamp):
+                self._opening[layer] = stamp
+                raise RestoreError(
+                    f"{image_of(layer).name} has changed on disk and is being read again.",
+                    "Run once that is done.",
+                )
             found = _opened(unnamed_image(layer), named_as(layer))
             self._opening[layer] = stamp
             self._on_opened(weakref.ref(layer), stamp, found)
@@ -147,6 +162,14 @@ class DiskWatch(QObject):
         show_note(f"{escape_controls(shown.name)} has changed on disk and is read again.")
         self.reread.emit(layer)
 
+    def put(self, layer: ImageLayer, image: Image, stamp: Any) -> ImageLayer:
+        """Put the bracket of frames that were read again behind its layer; see `_replace`."""
+        layer = self._replace(layer, image, image)
+        layer.metadata[STAMP] = stamp
+        show_note(f"{escape_controls(image.name)}: its frames have changed and are read again.")
+        self.reread.emit(layer)
+        return layer
+
     def _replace(self, layer: ImageLayer, plain: Image, shown: Image) -> ImageLayer:
         """Put another image behind `layer`; returns it, or the one in its place where it cannot."""
         by_band = Display.of_layer(layer) is Display.BANDS
@@ -174,7 +197,7 @@ class DiskWatch(QObject):
 
 
 def _files(layer: ImageLayer) -> list[str]:
-    return [str(file) for file in image_of(layer).reader.files()]
+    return files_of(image_of(layer))
 
 
 def _opened(
