@@ -26,7 +26,14 @@ from napari_restore.plugin.fusion._frame_group import (
     name_of,
     numbers_in,
 )
-from napari_restore.plugin.layers import bring_to_front, is_source, layer_of, show_whole
+from napari_restore.plugin.layers import (
+    STAMPS,
+    bring_to_front,
+    is_source,
+    layer_of,
+    show_whole,
+    stamps_of,
+)
 from napari_restore.plugin.state import DiskWatch, RestoreState, image_of
 from napari_restore.plugin.tasks import Task, in_background, show_problem
 
@@ -116,6 +123,8 @@ class BracketTask(Task):
             if is_open and self._again and source.spec is not None:
                 source = type(source).from_spec(source.spec)
             images.append(source if is_open else nr.open_image(source, cancelled=is_cancelled))
+        # Before their pixels are read.
+        stamps = stamps_of(*images)
         with ThreadPoolExecutor(THREADS, thread_name_prefix="napari-restore-frame") as pool:
             waiting = [pool.submit(_make_levels, image, is_cancelled) for image in images]
             for done, future in enumerate(as_completed(waiting)):
@@ -132,6 +141,7 @@ class BracketTask(Task):
             numbers[others.reference],
             tuple(thumbnail(image) for image in images),
             any("estimated" in note for note in whole.notes),
+            stamps,
         )
 
 
@@ -407,14 +417,15 @@ class FusionController(QObject):
             self._opened[number] = what
             self.frames_changed.emit()
         elif isinstance(what, OpenBracket):
-            is_first, stamp = number not in self._brackets, self._reread.pop(number, None)
+            is_first, is_again = number not in self._brackets, number in self._reread
+            self._reread.pop(number, None)
             self._brackets[number] = what
-            self._show(number, what, stamp)
+            self._show(number, what, again=is_again)
             self.frames_changed.emit()
             if is_first:
                 # A draft comes first: both at once would take twice as long.
                 self._refine_later.start()
-            if is_first and stamp is None:
+            if is_first and not is_again:
                 self.opened.emit()
 
     def _on_ended(self, status: str, outcome: Any) -> None:
@@ -425,16 +436,17 @@ class FusionController(QObject):
 
     # -- the layer ---------------------------------------------------------------------
 
-    def _show(self, number: int, bracket: OpenBracket, stamp: Any = None) -> None:
+    def _show(self, number: int, bracket: OpenBracket, *, again: bool = False) -> None:
         """Put a bracket behind its layer, or make one where the reference is another frame.
 
-        `stamp` is of files that were read again.
+        `again` if its files were read again.
         """
+        stamps = dict(self._opened[number].stamps)
         layer = self._layers.get(number)
         known = None if layer is None else layer.metadata.get("napari_restore")
-        if stamp is not None and layer is not None and self._disk is not None:
+        if again and layer is not None and self._disk is not None:
             if known is not None and known.path == bracket.image.path:
-                self._layers[number] = self._disk.put(layer, bracket.image, stamp)
+                self._layers[number] = self._disk.put(layer, bracket.image, stamps)
                 self._brackets[number] = bracket
                 return
         if layer is not None and known is not None and known.reader is bracket.image.reader:
@@ -445,6 +457,8 @@ class FusionController(QObject):
         show_whole(self._viewer, bracket.image)
         data, arguments, _ = layer_of(bracket.image, self._viewer)
         arguments["name"] = f"Bracket {arguments['name']}"
+        if stamps:
+            arguments["metadata"][STAMPS] = stamps
         self._layers[number] = self._viewer.add_image(data, **arguments)
         if layer is not None:
             self._put_away(layer)

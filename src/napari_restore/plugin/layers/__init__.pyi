@@ -41,7 +41,7 @@ from ._placing import (
     widen,
 )
 from ._preferred_reader import PhotosPreferred
-from ._reader import STAMP, files_of, get_reader, layer_of, read, show_bands
+from ._reader import STAMPS, get_reader, layer_of, read, show_bands, stamps_of
 from ._result_layer import ResultLayer, read_again
 from ._status import VALUE, axis_names, place_text
 
@@ -53,7 +53,7 @@ __all__ = [
     "ORIGIN",
     "SHOWN_BANDS",
     "SOURCE",
-    "STAMP",
+    "STAMPS",
     "VALUE",
     "Display",
     "Growth",
@@ -69,7 +69,6 @@ __all__ = [
     "display_properties",
     "draw_thumbnail_of",
     "enlarged",
-    "files_of",
     "fit_to",
     "get_reader",
     "in_data",
@@ -91,6 +90,7 @@ __all__ = [
     "show_bands",
     "show_whole",
     "shown_bands",
+    "stamps_of",
     "turn_upright",
     "visible_region",
     "widen",

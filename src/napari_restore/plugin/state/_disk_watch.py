@@ -14,7 +14,7 @@ from superqt.utils import qdebounced
 import napari_restore as nr
 from napari_restore.api import stamp_of
 from napari_restore.errors import RestoreError, escape_controls
-from napari_restore.plugin.layers import LIMITS, STAMP, Display, files_of, is_source, layer_of
+from napari_restore.plugin.layers import LIMITS, STAMPS, Display, is_source, layer_of
 from napari_restore.plugin.state._state import NAMED, UNNAMED, image_of, named_as, unnamed_image
 from napari_restore.plugin.tasks import in_background, show_note, show_problem
 
@@ -68,7 +68,7 @@ class DiskWatch(QObject):
     def look(self) -> None:
         """Open again, on another thread, what has changed."""
         for layer in self._changed():
-            stamp = stamp_of(*_files(layer))
+            stamp = _stamps_now(layer)
             if self._opening.get(layer) != stamp:
                 self._opening[layer] = stamp
                 if self.reopen(layer, stamp):
@@ -83,7 +83,7 @@ class DiskWatch(QObject):
         Also for a bracket, whose frames are aligned first.
         """
         if layer in self._changed():
-            stamp = stamp_of(*_files(layer))
+            stamp = _stamps_now(layer)
             if self.reopen(layer, stamp):
                 self._opening[layer] = stamp
                 raise RestoreError(
@@ -121,7 +121,7 @@ class DiskWatch(QObject):
 
     def _follow(self) -> None:
         """Watch the files of all layers, and their folders; a file that was replaced anew."""
-        wanted = {name for layer in self._layers() for name in _files(layer)}
+        wanted = {str(name) for layer in self._layers() for name in layer.metadata[STAMPS]}
         wanted |= {str(Path(name).parent) for name in wanted}
         known = {*self._watcher.files(), *self._watcher.directories()}
         if gone := sorted(known - wanted):
@@ -130,17 +130,16 @@ class DiskWatch(QObject):
             self._watcher.addPaths(new)
 
     def _layers(self) -> list[ImageLayer]:
-        return [x for x in self._viewer.layers if is_source(x) and STAMP in x.metadata]
+        return [x for x in self._viewer.layers if is_source(x) and STAMPS in x.metadata]
 
     def _changed(self) -> list[ImageLayer]:
         """Return the layers whose files are there and are others than those that were opened."""
-        found = []
-        for layer in self._layers():
-            files = _files(layer)
-            if all(Path(name).exists() for name in files):
-                if stamp_of(*files) != layer.metadata[STAMP]:
-                    found.append(layer)
-        return found
+        return [
+            layer
+            for layer in self._layers()
+            if all(Path(name).exists() for name in layer.metadata[STAMPS])
+            and _stamps_now(layer) != layer.metadata[STAMPS]
+        ]
 
     def _on_opened(
         self,
@@ -157,15 +156,15 @@ class DiskWatch(QObject):
         plain, shown = found
         old = image_of(layer)
         layer = self._replace(layer, plain, shown)
-        layer.metadata[STAMP] = stamp
+        layer.metadata[STAMPS] = stamp
         old.close()
         show_note(f"{escape_controls(shown.name)} has changed on disk and is read again.")
         self.reread.emit(layer)
 
-    def put(self, layer: ImageLayer, image: Image, stamp: Any) -> ImageLayer:
+    def put(self, layer: ImageLayer, image: Image, stamps: Any) -> ImageLayer:
         """Put the bracket of frames that were read again behind its layer; see `_replace`."""
         layer = self._replace(layer, image, image)
-        layer.metadata[STAMP] = stamp
+        layer.metadata[STAMPS] = stamps
         show_note(f"{escape_controls(image.name)}: its frames have changed and are read again.")
         self.reread.emit(layer)
         return layer
@@ -196,8 +195,8 @@ class DiskWatch(QObject):
         return layer
 
 
-def _files(layer: ImageLayer) -> list[str]:
-    return files_of(image_of(layer))
+def _stamps_now(layer: ImageLayer) -> dict[str, Any]:
+    return {name: stamp_of(name) for name in layer.metadata[STAMPS]}
 
 
 def _opened(
