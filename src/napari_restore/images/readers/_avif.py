@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, NamedTuple
 
@@ -28,8 +29,10 @@ from napari_restore.images.readers._whole import WholeReader
 BRANDS = frozenset((b"avif", b"avis"))
 """Kinds of file (AV1 Image File Format) that AVIF photos name as their own."""
 CHUNK = 512
-MOST_PROPERTIES = 1 << 16
-"""Bytes of one that are read."""
+MOST_PROPERTIES, MOST_BYTES = 0x7FFF, 64
+"""Of an item: how many an index can name, and the bytes of one that are read."""
+MOST_TABLE = 1 << 20
+"""Bytes of the table of which item has which."""
 
 
 class AvifReader(WholeReader):
@@ -134,15 +137,14 @@ def _properties(file: BinaryIO) -> list[tuple[bytes, bytes]]:
         return []
     # After version and flags.
     items = _children(file, meta[0] + 4, meta[1])
-    main = _content(file, items[b"pitm"]) if b"pitm" in items else b""
+    main = _content(file, items[b"pitm"], MOST_BYTES) if b"pitm" in items else b""
     parts = _children(file, *items[b"iprp"]) if b"iprp" in items else {}
     if not main or not {b"ipco", b"ipma"} <= parts.keys():
         return []
     (number,) = struct.unpack_from(">I" if main[0] else ">H", main, 4)
-    shared = [
-        (kind, _content(file, (start, end))) for kind, start, end in boxes_in(file, *parts[b"ipco"])
-    ]
-    table = _content(file, parts[b"ipma"])
+    boxes = islice(boxes_in(file, *parts[b"ipco"]), MOST_PROPERTIES)
+    shared = [(kind, _content(file, (start, end), MOST_BYTES)) for kind, start, end in boxes]
+    table = _content(file, parts[b"ipma"], MOST_TABLE)
     named, wide = (">IB" if table[0] else ">HB"), table[3] & 1
     (count,), at = struct.unpack_from(">I", table, 4), 8
     for _ in range(count):
@@ -161,10 +163,10 @@ def _children(file: BinaryIO, start: int, end: int) -> dict[bytes, tuple[int, in
     return {kind: (first, after) for kind, first, after in boxes_in(file, start, end)}
 
 
-def _content(file: BinaryIO, place: tuple[int, int]) -> bytes:
+def _content(file: BinaryIO, place: tuple[int, int], most: int) -> bytes:
     start, end = place
     file.seek(start)
-    return file.read(min(end - start, MOST_PROPERTIES))
+    return file.read(min(end - start, most))
 
 
 def _reads_deep() -> bool:
