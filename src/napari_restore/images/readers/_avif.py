@@ -103,8 +103,9 @@ class AvifReader(WholeReader):
             # Pillow shows grey with alpha as colours.
             stored = stored[..., (0, 0, 0, 1)]
         top = 2**self._bits - 1
-        wide: npt.NDArray[np.uint16] = (np.arange(top + 1) * 65535 + top // 2) // top
-        return wide.astype(np.uint16)[np.minimum(stored, top)]
+        wide = ((np.arange(top + 1) * 65535 + top // 2) // top).astype(np.uint16)
+        pixels: npt.NDArray[np.uint16] = wide[np.minimum(stored, top)]
+        return pixels
 
 
 class _Coding(NamedTuple):
@@ -154,8 +155,8 @@ def _properties(file: BinaryIO) -> list[tuple[bytes, bytes]]:
         at += links * (1 + wide)
         if item == number:
             # The highest bit says whether a reader must know the property.
-            places = [place & (0x7FFF if wide else 0x7F) for place in places]
-            return [shared[place - 1] for place in places if place]
+            numbers = [place & (0x7FFF if wide else 0x7F) for place in places]
+            return [shared[number - 1] for number in numbers if number]
     return []
 
 

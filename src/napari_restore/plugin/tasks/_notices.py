@@ -10,7 +10,6 @@ LABELS = {
     "baseline": "Baseline {}",
     "bit_depth": "Values {}",
     "check": "Check {}",
-    "cog": "Cloud-optimised GeoTIFF (Export)",
     "compress": "Compression {} (Export)",
     "cluster": "Cluster {} (Advanced)",
     "context_gradient": "Context {}",
